@@ -1,0 +1,47 @@
+use std::time::Duration;
+
+/// Everything that can keep a generation from ending well. The one map to HTTP statuses is in
+/// `http/status.rs`; a client never sees a line the runtime printed, only these.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum GenerationError {
+    #[error("the model `{model}` does not exist")]
+    UnknownModel { model: String },
+    #[error("the model `{model}` cannot be loaded: {reason}")]
+    ModelUnavailable {
+        model: String,
+        reason: String,
+        retry_after: Option<Duration>,
+    },
+    #[error("{waiting} requests are already waiting for `{model}`")]
+    QueueFull {
+        model: String,
+        waiting: usize,
+        retry_after: Duration,
+    },
+    #[error("no worker became free for `{model}` within {} s", waited.as_secs())]
+    QueueDeadline { model: String, waited: Duration },
+    #[error(
+        "the prompt has {prompt_tokens} tokens, the context of this model holds {limit_tokens}"
+    )]
+    ContextLengthExceeded {
+        prompt_tokens: u32,
+        limit_tokens: u32,
+    },
+    #[error("this runtime cannot vary per request: {}", parameters.join(", "))]
+    ParametersNotApplied { parameters: Vec<&'static str> },
+    #[error("the runtime refused the prompt (request {request}); its reason is in the log")]
+    RunRefused { request: String },
+    #[error("the worker ended while serving this request: {cause}")]
+    WorkerDied { cause: String },
+    #[error("the `{deadline}` deadline of {} ms passed", limit.as_millis())]
+    DeadlineExceeded {
+        deadline: &'static str,
+        limit: Duration,
+    },
+    #[error("the client did not read its answer for {} s", stalled.as_secs())]
+    SlowReader { stalled: Duration },
+    #[error("the daemon is shutting down")]
+    ShuttingDown,
+    #[error("internal error: {0}")]
+    Internal(String),
+}

@@ -1,0 +1,62 @@
+use super::{FinishReason, GenerationError};
+
+/// What a generation tells its reader, in order: `Started` when its turn has come (not if it fails
+/// before), any number of `Text`, then exactly one of `Finished` and `Failed`.
+#[derive(Debug)]
+pub enum TokenEvent {
+    Started(RunStart),
+    Text(TextDelta),
+    Finished(Box<Completion>),
+    Failed(GenerationError),
+}
+
+/// The run was handed to a worker.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunStart {
+    /// Names of requested parameters that this runtime cannot vary per request; the model's own
+    /// values are used instead.
+    pub not_applied: Vec<&'static str>,
+}
+
+/// Text that became sendable with one token. Never a part of a UTF-8 character, never a part of
+/// what may become a stop string.
+#[derive(Debug, PartialEq, Eq)]
+pub struct TextDelta {
+    pub text: String,
+}
+
+/// The end of a generation and its figures.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Completion {
+    pub reason: FinishReason,
+    /// `None` when one of its counts is not known: usage is whole or absent.
+    pub usage: Option<Usage>,
+    pub timings: Timings,
+}
+
+/// Token counts of one generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    pub prompt_tokens: u32,
+    pub completion_tokens: u32,
+    /// Prompt tokens found in the KV cache, not evaluated again. `None`: not known.
+    pub cached_prompt_tokens: Option<u32>,
+}
+
+/// Measured times and counts; what was not measured is `None`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Timings {
+    /// Prompt tokens evaluated in prefill, from the runtime.
+    pub prompt_n: Option<u32>,
+    pub prompt_ms: Option<f32>,
+    /// Tokens generated: callbacks counted.
+    pub predicted_n: Option<u32>,
+    /// Time for the tokens after the first, from the runtime.
+    pub predicted_ms: Option<f32>,
+    /// Tokens after the first per second of `predicted_ms`.
+    pub predicted_per_second: Option<f32>,
+    /// Peak resident memory of the worker as the runtime reports it (VmHWM), in MiB.
+    pub runtime_memory_mb: Option<f32>,
+    /// From admission to the start of the run.
+    pub queue_ms: Option<f32>,
+}

@@ -1,0 +1,16 @@
+//! The vocabulary every layer shares: what is asked of a model, what comes back, and why it ends.
+//!
+//! A leaf: everything may use it and it uses nobody. No HTTP, no process, no vendor type appears
+//! here, so a dialect can be added without touching a worker and the other way round.
+
+mod error;
+mod event;
+mod finish;
+mod request;
+mod stop_strings;
+
+pub use error::GenerationError;
+pub use event::{Completion, RunStart, TextDelta, Timings, TokenEvent, Usage};
+pub use finish::FinishReason;
+pub use request::{ClientKey, GenerationRequest, ModelId, RequestId, SamplingRequest};
+pub use stop_strings::StopStrings;

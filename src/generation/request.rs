@@ -1,0 +1,52 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The id of an installed model, as `/v1/models` lists it.
+pub type ModelId = Arc<str>;
+
+/// Names one request in logs and answers, for example `chatcmpl-0a1b…`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RequestId(pub Arc<str>);
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Who is asking, as far as fairness between clients is concerned. The peer's address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ClientKey(pub Arc<str>);
+
+/// One generation, after the dialect was parsed, checked and rendered.
+#[derive(Clone, Debug)]
+pub struct GenerationRequest {
+    pub id: RequestId,
+    pub model: ModelId,
+    pub client: ClientKey,
+    /// The exact text the runtime tokenises, special tokens parsed; nothing is added to it.
+    pub prompt: Arc<str>,
+    pub sampling: SamplingRequest,
+    /// Asked for by the client. No runtime can vary it per request so far; it is reported as such.
+    pub seed: Option<i64>,
+    /// Refuse the request when a value cannot be applied, instead of reporting it.
+    pub strict_parameters: bool,
+    /// `None`: as many tokens as the context leaves.
+    pub max_new_tokens: Option<u32>,
+    /// The text ends before the first of these; none of them is ever sent to the client.
+    pub stop: Vec<String>,
+    /// The longest time the client is willing to wait for the whole answer.
+    pub total_deadline: Option<Duration>,
+}
+
+/// Sampling values a client asked for; `None` means the model's default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct SamplingRequest {
+    pub temperature: Option<f32>,
+    pub top_p: Option<f32>,
+    pub top_k: Option<i32>,
+    pub repeat_penalty: Option<f32>,
+    pub presence_penalty: Option<f32>,
+    pub frequency_penalty: Option<f32>,
+}

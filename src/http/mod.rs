@@ -1,0 +1,1 @@
+//! Listener, router and dialects.

@@ -1,0 +1,10 @@
+//! rkllmd, in the order a request passes through it: `http` parses a dialect, `admission` accepts or
+//! refuses, `supervisor` owns the worker processes, `ipc` carries frames, `worker` is the child that
+//! loads the runtime. `generation` is the vocabulary they share. Nothing runs back up.
+
+pub mod admission;
+pub mod generation;
+pub mod http;
+pub mod models;
+pub mod settings;
+pub mod supervisor;

@@ -1,0 +1,146 @@
+//! What the supervisor lets others see: a snapshot per model, replaced as a whole at each change.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::generation::ModelId;
+
+/// Where a model's worker is in its life.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Phase {
+    /// No worker; one is started on first use.
+    Unloaded,
+    /// The process is starting.
+    Spawning,
+    /// The library is being read, opened and probed.
+    OpeningLibrary,
+    /// The runtime is loading the model file.
+    Loading,
+    /// Loaded and waiting for work.
+    Ready,
+    /// Loaded and generating.
+    Running,
+    /// The worker is ending.
+    Unloading,
+    /// The last attempt failed; the next one is not made before `retry_at`.
+    Failed { reason: String, retry_at: Instant },
+}
+
+impl Phase {
+    /// The phase's name in the API.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Unloaded => "unloaded",
+            Self::Spawning => "spawning",
+            Self::OpeningLibrary => "opening-library",
+            Self::Loading => "loading",
+            Self::Ready => "ready",
+            Self::Running => "running",
+            Self::Unloading => "unloading",
+            Self::Failed { .. } => "failed",
+        }
+    }
+
+    pub fn is_loaded(&self) -> bool {
+        matches!(self, Self::Ready | Self::Running)
+    }
+
+    pub fn is_loading(&self) -> bool {
+        matches!(self, Self::Spawning | Self::OpeningLibrary | Self::Loading)
+    }
+}
+
+/// What is known about a loaded model's runtime; parsed from the library's bytes, the probe and the
+/// lines the runtime printed while loading. Absent: it did not say.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RuntimeFacts {
+    /// File the library was opened from.
+    pub library_path: Option<String>,
+    /// Version string found in that file.
+    pub library_version: Option<String>,
+    /// ABI family used to talk to it.
+    pub abi_family: Option<String>,
+    /// Runtime version as printed while loading.
+    pub runtime_version: Option<String>,
+    pub driver_version: Option<String>,
+    pub platform: Option<String>,
+    /// Version of the toolkit that converted the model.
+    pub toolkit_version: Option<String>,
+    /// Largest context the model file allows, in tokens.
+    pub max_context_limit: Option<u32>,
+    pub npu_core_num: Option<u32>,
+    pub target_platform: Option<String>,
+    pub model_dtype: Option<String>,
+    /// Context the model was loaded with, in tokens.
+    pub context_length: Option<u32>,
+    /// Whether sampling values and the token budget can differ from run to run (1.3.0 and later).
+    pub per_run_parameters: Option<bool>,
+}
+
+/// One model as seen from outside.
+#[derive(Clone, Debug)]
+pub struct ModelStatus {
+    pub phase: Phase,
+    /// When the phase began.
+    pub since: Instant,
+    /// The worker's process id while there is one.
+    pub pid: Option<u32>,
+    pub facts: Option<Arc<RuntimeFacts>>,
+}
+
+/// Measured figures of a worker that is loading.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LoadProgress {
+    pub elapsed: Duration,
+    /// Bytes the process has read so far (`rchar` of /proc/PID/io).
+    pub read_bytes: Option<u64>,
+    /// Resident memory of the process (/proc/PID/statm), file mappings included.
+    pub resident_bytes: Option<u64>,
+}
+
+/// All models, by id.
+pub type StatusSnapshot = Arc<BTreeMap<ModelId, ModelStatus>>;
+
+/// Read access to the snapshots.
+#[derive(Clone, Debug)]
+pub struct StatusBoard {
+    snapshot: watch::Receiver<StatusSnapshot>,
+}
+
+impl StatusBoard {
+    pub fn new(snapshot: watch::Receiver<StatusSnapshot>) -> Self {
+        Self { snapshot }
+    }
+
+    pub fn snapshot(&self) -> StatusSnapshot {
+        self.snapshot.borrow().clone()
+    }
+
+    pub fn model(&self, id: &str) -> Option<ModelStatus> {
+        self.snapshot.borrow().get(id).cloned()
+    }
+
+    /// Waits for the next change. Returns false once the supervisor has ended.
+    pub async fn changed(&mut self) -> bool {
+        self.snapshot.changed().await.is_ok()
+    }
+}
+
+impl ModelStatus {
+    /// Measures the worker's progress now; `None` where the model is not loading.
+    pub fn load_progress(&self) -> Option<LoadProgress> {
+        if !self.phase.is_loading() {
+            return None;
+        }
+        let pid = self.pid;
+        Some(LoadProgress {
+            elapsed: self.since.elapsed(),
+            read_bytes: pid.and_then(super::process_figures::read_bytes),
+            resident_bytes: pid.and_then(super::process_figures::resident_bytes),
+        })
+    }
+}
