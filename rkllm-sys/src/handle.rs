@@ -1,0 +1,322 @@
+//! A loaded model. Its calls are serial except for the three that are made while it runs, which
+//! [`ControlHandle`] carries to other threads; it is destroyed once, and no call reaches the
+//! library after that.
+
+use crate::error::CallError;
+use crate::init::EffectiveSampling;
+use crate::library::Library;
+use crate::result::{ReleaseBuffer, ResultSink};
+use crate::run::{OwnedInput, PerRun, RunId, RunInput, RunOptions};
+use crate::runs_in_progress;
+use crate::symbols::{self, FamilyCalls};
+use std::ffi::{CString, c_int, c_void};
+use std::fmt;
+use std::ptr::{self, NonNull};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
+
+/// More than the 100 sequences a library accepts (`n_batch`), so that it cannot write past the
+/// end even if it disagrees about their number.
+const KV_CACHE_SIZES: usize = 128;
+
+/// A model loaded by [`Library::init`]. Dropping it destroys it and ignores what the library says
+/// to that; [`destroy`](Handle::destroy) tells.
+pub struct Handle {
+    control: ControlHandle,
+    sampling: EffectiveSampling,
+    /// Held by every call that must not overlap another (rknn-llm issue 383).
+    serial: Mutex<()>,
+}
+
+/// The calls that are allowed while the model runs, from any thread and from inside a sink.
+/// After the model is destroyed they return [`CallError::Destroyed`].
+#[derive(Clone)]
+pub struct ControlHandle(Arc<Shared>);
+
+struct Shared {
+    library: Arc<Library>,
+    /// `None` once the model is destroyed. Control calls hold it for reading, so that destroying
+    /// waits for them.
+    raw: RwLock<Option<RawHandle>>,
+}
+
+#[derive(Clone, Copy)]
+struct RawHandle(NonNull<c_void>);
+
+// SAFETY: the library's calls take the handle on any thread: run on one while abort, is_running
+// and get_kv_cache_size are called on others is its documented use, all else is serialised by
+// `Handle::serial`, and destroying waits for all of them.
+unsafe impl Send for RawHandle {}
+// SAFETY: as above; the pointer itself is never dereferenced on this side.
+unsafe impl Sync for RawHandle {}
+
+impl Handle {
+    /// # Safety
+    /// `raw` must come from `rkllm_init` of `library` and belong to nobody else.
+    pub(crate) unsafe fn new(
+        library: Arc<Library>,
+        raw: NonNull<c_void>,
+        sampling: EffectiveSampling,
+    ) -> Handle {
+        let raw = RwLock::new(Some(RawHandle(raw)));
+        Handle {
+            control: ControlHandle(Arc::new(Shared { library, raw })),
+            sampling,
+            serial: Mutex::new(()),
+        }
+    }
+
+    /// The calls that other threads may make while this one runs.
+    pub fn control(&self) -> ControlHandle {
+        self.control.clone()
+    }
+
+    pub fn library(&self) -> &Library {
+        &self.control.0.library
+    }
+
+    /// Sampling and max-new-tokens per run, if the family has them.
+    pub fn per_run(&self) -> Option<PerRun> {
+        let family = self.library().family();
+        family.has_per_run_sampling().then_some(PerRun(()))
+    }
+
+    /// The answer [`Flow::ReleaseBuffer`](crate::Flow::ReleaseBuffer), if the family has it.
+    pub fn release_buffer(&self) -> Option<ReleaseBuffer> {
+        let family = self.library().family();
+        family.has_release_buffer().then_some(ReleaseBuffer(()))
+    }
+
+    /// Runs the model on `input` (`rkllm_run`). Blocks until the run has ended; `sink` gets its
+    /// results meanwhile and is dropped before this returns.
+    ///
+    /// # Errors
+    /// [`CallError::Failed`] when the library refuses or breaks off the run (a prompt longer than
+    /// the context: code -1 and no result at all), [`CallError::SinkPanicked`],
+    /// [`CallError::Busy`], [`CallError::RunIdInUse`], [`CallError::InteriorNul`],
+    /// [`CallError::NotInFamily`] for per-run settings made with another library's [`PerRun`].
+    pub fn run(
+        &self,
+        input: &RunInput<'_>,
+        options: &RunOptions,
+        run: RunId,
+        sink: Box<dyn ResultSink>,
+    ) -> Result<(), CallError> {
+        let _serial = self.serial("rkllm_run")?;
+        let raw = self.control.raw("rkllm_run")?;
+        let mut owned = OwnedInput::copy_of(input)?;
+        if options.per_run.is_some() && self.per_run().is_none() {
+            return Err(CallError::NotInFamily {
+                what: "set sampling or max-new-tokens for one run",
+                version: self.library().version().to_owned(),
+            });
+        }
+        let userdata = ptr::without_provenance_mut::<c_void>(run.get() as usize);
+        let entry = runs_in_progress::enter(run, options.mode, self.control(), sink)?;
+        let code = match self.library().symbols().family_calls {
+            FamilyCalls::V1_2_1 { run, .. } => {
+                let mut input = owned.v1_2_1();
+                let mut infer = options.v1_2_1();
+                // SAFETY: the handle is alive: destroying needs `self`, which is borrowed. The
+                // types are those of the library's family, and what they point to (`owned`)
+                // lives through the call, which returns when the run has ended.
+                unsafe { run(raw.as_ptr(), &mut input, &mut infer, userdata) }
+            }
+            FamilyCalls::V1_3 { run, .. } => {
+                let mut input = owned.v1_3();
+                let mut sampling = options.sampling(self.sampling);
+                let mut infer = options.v1_3(sampling.as_mut());
+                // SAFETY: as above; `sampling` lives through the call too. A 1.3.0 library reads
+                // the first 160 bytes of the input, which are the same in both families.
+                unsafe { run(raw.as_ptr(), &mut input, &mut infer, userdata) }
+            }
+        };
+        entry.leave()?;
+        self.library().succeeded("rkllm_run", code)
+    }
+
+    /// See [`ControlHandle::abort`].
+    pub fn abort(&self) -> Result<(), CallError> {
+        self.control.abort()
+    }
+
+    /// See [`ControlHandle::is_running`].
+    pub fn is_running(&self) -> Result<bool, CallError> {
+        self.control.is_running()
+    }
+
+    /// See [`ControlHandle::kv_cache_size`].
+    pub fn kv_cache_size(&self) -> Result<i32, CallError> {
+        self.control.kv_cache_size()
+    }
+
+    /// Empties the KV cache (`rkllm_clear_kv_cache`), except for the system prompt if
+    /// `keep_system`.
+    pub fn clear_kv_cache(&self, keep_system: bool) -> Result<(), CallError> {
+        const NAME: &str = "rkllm_clear_kv_cache";
+        let _serial = self.serial(NAME)?;
+        let raw = self.control.raw(NAME)?;
+        let library = self.library();
+        let clear = symbols::require(library.symbols().clear_kv_cache, NAME, library.version())?;
+        // SAFETY: the handle is alive because `self` is; without ranges the pointers are NULL.
+        let code = unsafe {
+            clear(
+                raw.as_ptr(),
+                c_int::from(keep_system),
+                ptr::null_mut(),
+                ptr::null_mut(),
+            )
+        };
+        library.succeeded(NAME, code)
+    }
+
+    /// Replaces the chat template (`rkllm_set_chat_template`) at once; this clears the KV cache
+    /// and turns the model's own template off. With three empty strings a prompt is tokenised
+    /// exactly as given.
+    pub fn set_chat_template(
+        &self,
+        system: &str,
+        prefix: &str,
+        postfix: &str,
+    ) -> Result<(), CallError> {
+        const NAME: &str = "rkllm_set_chat_template";
+        let _serial = self.serial(NAME)?;
+        let raw = self.control.raw(NAME)?;
+        let library = self.library();
+        let set = symbols::require(library.symbols().set_chat_template, NAME, library.version())?;
+        let system = c_string("the system prompt of the chat template", system)?;
+        let prefix = c_string("the prefix of the chat template", prefix)?;
+        let postfix = c_string("the postfix of the chat template", postfix)?;
+        // SAFETY: the handle is alive because `self` is; the strings live through the call.
+        let code = unsafe {
+            set(
+                raw.as_ptr(),
+                system.as_ptr(),
+                prefix.as_ptr(),
+                postfix.as_ptr(),
+            )
+        };
+        library.succeeded(NAME, code)
+    }
+
+    /// Frees the model (`rkllm_destroy`). No run can be in progress, because a run borrows the
+    /// handle; control calls in progress are waited for.
+    pub fn destroy(self) -> Result<(), CallError> {
+        self.control.destroy()
+    }
+
+    fn serial(&self, function: &'static str) -> Result<MutexGuard<'_, ()>, CallError> {
+        match self.serial.try_lock() {
+            Ok(guard) => Ok(guard),
+            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => Err(CallError::Busy { function }),
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // Destroyed already after `destroy`; and a drop has nobody to tell.
+        let _ = self.control.destroy();
+    }
+}
+
+impl ControlHandle {
+    /// Asks the run in progress to end (`rkllm_abort`). Returns at once; the run ends with one
+    /// FINISH, after prefill if it was in it (rknn-llm issue 400: 1.3 s later).
+    pub fn abort(&self) -> Result<(), CallError> {
+        const NAME: &str = "rkllm_abort";
+        let abort = self.0.library.symbols().abort;
+        // SAFETY: the handle is alive while `with_raw` holds it, and the library allows this
+        // call from other threads and from the callback.
+        let code = self.with_raw(NAME, |raw| unsafe { abort(raw) })?;
+        self.0.library.succeeded(NAME, code)
+    }
+
+    /// Whether a run is in progress (`rkllm_is_running`): the library returns 1 while running in
+    /// every release, whatever its older headers say (rknn-llm issue 502).
+    pub fn is_running(&self) -> Result<bool, CallError> {
+        const NAME: &str = "rkllm_is_running";
+        let is_running = self.0.library.symbols().is_running;
+        // SAFETY: as in `abort`.
+        match self.with_raw(NAME, |raw| unsafe { is_running(raw) })? {
+            0 => Ok(false),
+            1 => Ok(true),
+            code => Err(CallError::Failed {
+                function: NAME,
+                code,
+                version: self.0.library.version().to_owned(),
+            }),
+        }
+    }
+
+    /// Tokens in the KV cache (`rkllm_get_kv_cache_size`).
+    pub fn kv_cache_size(&self) -> Result<i32, CallError> {
+        const NAME: &str = "rkllm_get_kv_cache_size";
+        let library = &self.0.library;
+        let size = symbols::require(library.symbols().get_kv_cache_size, NAME, library.version())?;
+        let mut sizes: [c_int; KV_CACHE_SIZES] = [-1; KV_CACHE_SIZES];
+        // SAFETY: as in `abort`; the array has room for every sequence a library can have.
+        let code = self.with_raw(NAME, |raw| unsafe { size(raw, sizes.as_mut_ptr()) })?;
+        library.succeeded(NAME, code)?;
+        match sizes[0] {
+            size @ 0.. => Ok(size),
+            size => Err(CallError::OutOfRange {
+                what: "the KV cache size the library gave",
+                value: size.to_string(),
+                allowed: "it must be at least 0",
+            }),
+        }
+    }
+
+    pub(crate) fn understands_release(&self) -> bool {
+        self.0.library.family().has_release_buffer()
+    }
+
+    /// The pointer, for calls that borrow the `Handle` and so cannot overlap its end.
+    fn raw(&self, function: &'static str) -> Result<NonNull<c_void>, CallError> {
+        let raw = self.0.raw.read().unwrap_or_else(PoisonError::into_inner);
+        raw.map(|raw| raw.0)
+            .ok_or(CallError::Destroyed { function })
+    }
+
+    /// Makes a call that destroying waits for.
+    fn with_raw(
+        &self,
+        function: &'static str,
+        call: impl FnOnce(*mut c_void) -> c_int,
+    ) -> Result<c_int, CallError> {
+        let raw = self.0.raw.read().unwrap_or_else(PoisonError::into_inner);
+        raw.map(|raw| call(raw.0.as_ptr()))
+            .ok_or(CallError::Destroyed { function })
+    }
+
+    fn destroy(&self) -> Result<(), CallError> {
+        const NAME: &str = "rkllm_destroy";
+        let mut guard = self.0.raw.write().unwrap_or_else(PoisonError::into_inner);
+        let raw = guard
+            .take()
+            .ok_or(CallError::Destroyed { function: NAME })?;
+        // Not held through the call: should it hang, control calls still say "destroyed".
+        drop(guard);
+        // SAFETY: taken out under the lock, so this is the only call that still has the pointer;
+        // runs and other serial calls borrow the `Handle`, which is being consumed.
+        let code = unsafe { (self.0.library.symbols().destroy)(raw.0.as_ptr()) };
+        self.0.library.succeeded(NAME, code)
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_tuple("Handle")
+            .field(self.library())
+            .finish()
+    }
+}
+
+fn c_string(what: &'static str, text: &str) -> Result<CString, CallError> {
+    CString::new(text).map_err(|error| CallError::InteriorNul {
+        what,
+        position: error.nul_position(),
+    })
+}
