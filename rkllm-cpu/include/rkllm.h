@@ -1,0 +1,276 @@
+/*
+ * rkllm.h: the C interface of rkllm-cpu, ABI 1.3.1.
+ *
+ * Written from the measured facts of the ABI (sizes, offsets, values), not from the vendor's
+ * header. A program compiled against it runs with librkllmrt.so 1.3.1 as well as with this
+ * project's CPU runtime; the assertions at the end hold it to the layout. Plain C11 or C++11.
+ */
+#ifndef RKLLM_CPU_RKLLM_H
+#define RKLLM_CPU_RKLLM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define CPU0 (1 << 0)
+#define CPU1 (1 << 1)
+#define CPU2 (1 << 2)
+#define CPU3 (1 << 3)
+#define CPU4 (1 << 4)
+#define CPU5 (1 << 5)
+#define CPU6 (1 << 6)
+#define CPU7 (1 << 7)
+
+/* One loaded model. One run at a time. */
+typedef void *LLMHandle;
+
+typedef enum {
+    RKLLM_RUN_NORMAL = 0,  /* a token; text may be empty (special tokens) */
+    RKLLM_RUN_WAITING = 1, /* a token that ends inside a character; no text */
+    RKLLM_RUN_FINISH = 2,  /* the end; perf is filled here and only here */
+    RKLLM_RUN_ERROR = 3    /* the end of a run that failed */
+} LLMCallState;
+
+typedef enum {
+    RKLLM_INPUT_PROMPT = 0,
+    RKLLM_INPUT_TOKEN = 1,
+    RKLLM_INPUT_EMBED = 2,     /* CPU runtime: refused */
+    RKLLM_INPUT_MULTIMODAL = 3 /* CPU runtime: refused */
+} RKLLMInputType;
+
+typedef enum {
+    RKLLM_INFER_GENERATE = 0,
+    RKLLM_INFER_GET_LAST_HIDDEN_LAYER = 1, /* CPU runtime: refused */
+    RKLLM_INFER_GET_LOGITS = 2             /* CPU runtime: refused */
+} RKLLMInferMode;
+
+typedef struct {
+    int32_t base_domain_id;     /* NPU memory domain; must not be negative */
+    int8_t embed_flash;
+    int8_t enabled_cpus_num;    /* 1 to 8, as many as the mask has bits */
+    uint32_t enabled_cpus_mask; /* CPU0 | CPU1 ... */
+    uint8_t n_batch;            /* CPU runtime: 1 */
+    int8_t use_cross_attn;      /* CPU runtime: 0 */
+    uint8_t reserved[104];
+} RKLLMExtendParam;
+
+/* Start from rkllm_createDefaultParam. */
+typedef struct {
+    const char *model_path;
+    int32_t max_context_len; /* multiple of 32, at most the model's limit; a prompt may use all but 4 */
+    int32_t max_new_tokens;  /* -1: until the model ends */
+    int32_t top_k;           /* 1: greedy */
+    int32_t n_keep;          /* tokens a shifting window keeps at its beginning; -1: the prompt */
+    float top_p;
+    float temperature;       /* 0: greedy */
+    float repeat_penalty;
+    float frequency_penalty;
+    float presence_penalty;
+    int32_t mirostat;        /* 0 off, 1, 2 */
+    float mirostat_tau;
+    float mirostat_eta;
+    bool skip_special_token; /* special tokens come with empty text */
+    bool ignore_eos_token;   /* an end token does not end the run */
+    bool is_async;
+    RKLLMExtendParam extend_param;
+} RKLLMParam;
+
+typedef struct {
+    const char *lora_adapter_path;
+    const char *lora_adapter_name;
+    float scale;
+} RKLLMLoraAdapter;
+
+typedef struct {
+    float *embed;
+    size_t n_tokens;
+} RKLLMEmbedInput;
+
+typedef struct {
+    int32_t *input_ids;
+    size_t n_tokens;
+} RKLLMTokenInput;
+
+typedef struct {
+    char *prompt;
+    struct {
+        float *image_embed;
+        size_t n_image_tokens;
+        size_t n_image;
+        const char *image_start;
+        const char *image_end;
+        const char *image_content;
+        size_t image_width;
+        size_t image_height;
+    } image;
+    struct {
+        float *video_embed;
+        size_t n_frame_tokens;
+        size_t n_frame_per_video;
+        size_t n_video;
+        const char *video_start;
+        const char *video_end;
+        const char *video_content;
+        size_t frame_width;
+        size_t frame_height;
+    } video;
+    struct {
+        float *audio_embed;
+        size_t n_audio_tokens;
+        size_t n_audio;
+        const char *audio_start;
+        const char *audio_end;
+        const char *audio_content;
+    } audio;
+} RKLLMMultiModalInput;
+
+/* One turn. */
+typedef struct {
+    const char *role;     /* "user" or "tool"; NULL is "user" here */
+    bool enable_thinking; /* for the model's own template */
+    RKLLMInputType input_type;
+    union {
+        const char *prompt_input;
+        RKLLMEmbedInput embed_input;
+        RKLLMTokenInput token_input;
+        RKLLMMultiModalInput multimodal_input;
+    };
+} RKLLMInput;
+
+typedef struct {
+    const char *lora_adapter_name;
+} RKLLMLoraParam;
+
+typedef struct {
+    int save_prompt_cache;
+    const char *prompt_cache_path;
+} RKLLMPromptCacheParam;
+
+typedef struct {
+    float *encoder_k_cache;
+    float *encoder_v_cache;
+    float *encoder_mask;
+    int32_t *encoder_pos;
+    int num_tokens;
+} RKLLMCrossAttnParam;
+
+typedef struct {
+    int32_t top_k;
+    float top_p;
+    float temperature;
+    float repeat_penalty;
+    float frequency_penalty;
+    float presence_penalty;
+    int32_t mirostat;
+    float mirostat_tau;
+    float mirostat_eta;
+} RKLLMSamplingParam;
+
+typedef struct {
+    RKLLMInferMode mode;
+    RKLLMLoraParam *lora_params;                /* CPU runtime: NULL */
+    RKLLMPromptCacheParam *prompt_cache_params; /* CPU runtime: NULL */
+    RKLLMSamplingParam *sampling_params;        /* NULL: those of rkllm_init */
+    int keep_history;       /* 0: the run is forgotten after it (its cells stay for reuse) */
+    int32_t max_new_tokens; /* 0 or less: that of rkllm_init */
+} RKLLMInferParam;
+
+typedef struct {
+    const float *hidden_states;
+    int embd_size;
+    int num_tokens;
+} RKLLMResultLastHiddenLayer;
+
+typedef struct {
+    const float *logits;
+    int vocab_size;
+    int num_tokens;
+} RKLLMResultLogits;
+
+typedef struct {
+    float prefill_time_ms;
+    int prefill_tokens;  /* evaluated; tokens found in the cache are not counted */
+    float generate_time_ms;
+    int generate_tokens; /* tokens after the first */
+    float memory_usage_mb; /* VmHWM of the process */
+} RKLLMPerfStat;
+
+/* Valid, with all it points to, only inside the callback. */
+typedef struct {
+    const char *text; /* may be NULL */
+    int32_t token_id;
+    RKLLMResultLastHiddenLayer last_hidden_layer;
+    RKLLMResultLogits logits;
+    RKLLMPerfStat perf;
+} RKLLMResult;
+
+/* Returns 0 to go on, 1 to pause (the run returns, the next one resumes it), 2 to let the runtime
+ * release its output buffers. */
+typedef int (*LLMResultCallback)(RKLLMResult *result, void *userdata, LLMCallState state);
+typedef int (*LLMTokenizerCallback)(void *userdata, const char *text, int32_t text_len,
+                                    int32_t *tokens, int32_t n_tokens_max);
+typedef int (*LLMGetEmbedCallback)(void *userdata, int32_t *tokens, uint64_t num_tokens,
+                                   void *embed, uint64_t len);
+
+typedef struct {
+    LLMResultCallback result_callback;
+    void *result_userdata; /* used where rkllm_run is given NULL */
+    LLMTokenizerCallback tokenizer_callback;
+    void *tokenizer_userdata;
+    LLMGetEmbedCallback embed_callback;
+    void *embed_userdata;
+} RKLLMCallback;
+
+/* All but the first return 0 for success and -1 for failure, with the reason on stdout. */
+RKLLMParam rkllm_createDefaultParam(void);
+int rkllm_init(LLMHandle *handle, RKLLMParam *param, RKLLMCallback *callback);
+int rkllm_destroy(LLMHandle handle);
+int rkllm_run(LLMHandle handle, RKLLMInput *input, RKLLMInferParam *infer, void *userdata);
+int rkllm_abort(LLMHandle handle);      /* from any thread, or in the callback */
+int rkllm_is_running(LLMHandle handle); /* 1 running, 0 idle */
+int rkllm_clear_kv_cache(LLMHandle handle, int keep_system_prompt, int *start_pos, int *end_pos);
+int rkllm_get_kv_cache_size(LLMHandle handle, int *cache_sizes);
+int rkllm_set_chat_template(LLMHandle handle, const char *system_prompt, const char *prompt_prefix,
+                            const char *prompt_postfix);
+
+/* Present in the ABI; the CPU runtime refuses them. */
+int rkllm_run_async(LLMHandle handle, RKLLMInput *input, RKLLMInferParam *infer, void *userdata);
+int rkllm_load_lora(LLMHandle handle, RKLLMLoraAdapter *adapter);
+int rkllm_load_prompt_cache(LLMHandle handle, const char *path);
+int rkllm_release_prompt_cache(LLMHandle handle);
+int rkllm_set_function_tools(LLMHandle handle, const char *system_prompt, const char *tools,
+                             const char *tool_response);
+int rkllm_set_cross_attn_params(LLMHandle handle, RKLLMCrossAttnParam *params);
+
+#ifdef __cplusplus
+#define RKLLM_LAYOUT(what) static_assert(what, #what)
+#else
+#define RKLLM_LAYOUT(what) _Static_assert(what, #what)
+#endif
+RKLLM_LAYOUT(sizeof(RKLLMExtendParam) == 120);
+RKLLM_LAYOUT(sizeof(RKLLMParam) == 184);
+RKLLM_LAYOUT(offsetof(RKLLMParam, extend_param) == 60);
+RKLLM_LAYOUT(sizeof(RKLLMMultiModalInput) == 192);
+RKLLM_LAYOUT(sizeof(RKLLMInput) == 208);
+RKLLM_LAYOUT(offsetof(RKLLMInput, input_type) == 12);
+RKLLM_LAYOUT(offsetof(RKLLMInput, prompt_input) == 16);
+RKLLM_LAYOUT(sizeof(RKLLMSamplingParam) == 36);
+RKLLM_LAYOUT(sizeof(RKLLMInferParam) == 40);
+RKLLM_LAYOUT(offsetof(RKLLMInferParam, keep_history) == 32);
+RKLLM_LAYOUT(sizeof(RKLLMPerfStat) == 20);
+RKLLM_LAYOUT(sizeof(RKLLMResult) == 72);
+RKLLM_LAYOUT(offsetof(RKLLMResult, perf) == 48);
+RKLLM_LAYOUT(sizeof(RKLLMCallback) == 48);
+RKLLM_LAYOUT(sizeof(RKLLMCrossAttnParam) == 40);
+RKLLM_LAYOUT(sizeof(RKLLMLoraAdapter) == 24);
+#undef RKLLM_LAYOUT
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,178 @@
+//! From a request to a generation that can be driven: the prompt's tokens, the history before them,
+//! and the cells that are already right. Whatever is refused is refused here, before the cache is
+//! touched and before any callback.
+
+use thiserror::Error;
+
+use super::Engine;
+use crate::abi::RKLLMSamplingParam;
+use crate::chat_template::TurnInput;
+use crate::generation::Generation;
+use crate::log::{Verbosity, info};
+use crate::prefix_reuse::common_prefix;
+use crate::run_state::RunState;
+use crate::sampler::{self, Sampler, SamplingError};
+use crate::vocabulary::Token;
+
+/// Positions of the window that a prompt may not fill, measured on the vendor's runtime.
+const RESERVED_POSITIONS: usize = 4;
+
+pub(crate) enum Prompt<'a> {
+    Turn {
+        role: String,
+        text: String,
+        enable_thinking: bool,
+    },
+    Tokens(&'a [Token]),
+}
+
+pub(crate) struct RunRequest<'a> {
+    pub(crate) prompt: Prompt<'a>,
+    /// None: those given at init.
+    pub(crate) sampling: Option<RKLLMSamplingParam>,
+    /// Zero or less: the value given at init.
+    pub(crate) max_new_tokens: i32,
+    pub(crate) keep_history: bool,
+}
+
+/// Why a run was refused: no callback is made.
+#[derive(Debug, Error)]
+pub(crate) enum Refusal {
+    #[error(
+        "the length of prompt is greater than max context (prompt: {prompt} tokens, max context: {max_context})"
+    )]
+    PromptTooLong { prompt: usize, max_context: usize },
+    #[error("the prompt is empty")]
+    EmptyPrompt,
+    #[error("token id {0} is outside the model's vocabulary")]
+    UnknownToken(Token),
+    #[error(transparent)]
+    Sampling(#[from] SamplingError),
+}
+
+impl Engine {
+    /// Tokenises, refuses what does not fit, and keeps the cells that are already right.
+    pub(super) fn begin(
+        &mut self,
+        request: &RunRequest<'_>,
+        state: &RunState,
+    ) -> Result<Generation, Refusal> {
+        let sampling = request.sampling.unwrap_or(self.sampling);
+        sampler::check(&sampling)?;
+        let mut history = self.history.clone();
+        let prompt = self.prompt_tokens(&request.prompt, &mut history)?;
+        let max_context = self.model.max_context - RESERVED_POSITIONS;
+        if prompt.len() > max_context {
+            return Err(Refusal::PromptTooLong {
+                prompt: prompt.len(),
+                max_context,
+            });
+        }
+        self.make_history_fit(&mut history, max_context - prompt.len());
+        let mut tokens = history;
+        tokens.extend_from_slice(&prompt);
+
+        let held = self.cells.len();
+        let reused = self.cells.reuse(&tokens);
+        state.set_kv_tokens(self.cells.len());
+        if self.verbosity >= Verbosity::DETAILS {
+            info!("kv cache matches {reused} / {held} tokens");
+            info!("prompt tokens: {prompt:?}");
+        }
+        let mut sampler = Sampler::new(&sampling, self.seed, self.model.vocabulary);
+        sampler.accept_prompt(&tokens);
+        let max_new_tokens = match request.max_new_tokens {
+            limit if limit > 0 => Some(limit as usize),
+            _ => usize::try_from(self.max_new_tokens).ok().filter(|&n| n > 0),
+        };
+        let n_keep = self.kept_at_shift(tokens.len());
+        Ok(Generation::new(
+            tokens.split_off(reused),
+            sampler,
+            max_new_tokens,
+            n_keep,
+            request.keep_history,
+        ))
+    }
+
+    fn prompt_tokens(
+        &mut self,
+        prompt: &Prompt<'_>,
+        history: &mut Vec<Token>,
+    ) -> Result<Vec<Token>, Refusal> {
+        let vocabulary = self.model.vocabulary;
+        let tokens = match prompt {
+            Prompt::Tokens(tokens) => {
+                if let Some(&token) = tokens.iter().find(|t| !(0..vocabulary.len()).contains(*t)) {
+                    return Err(Refusal::UnknownToken(token));
+                }
+                tokens.to_vec()
+            }
+            Prompt::Turn {
+                role,
+                text,
+                enable_thinking,
+            } => {
+                let turn = self.template.render(&TurnInput {
+                    role,
+                    prompt: text,
+                    enable_thinking: *enable_thinking,
+                    continues: !history.is_empty(),
+                });
+                if turn.closes_the_last_turn
+                    && history
+                        .last()
+                        .is_some_and(|&token| vocabulary.is_end_of_generation(token))
+                {
+                    history.pop();
+                }
+                let first = history.is_empty();
+                if first {
+                    self.system = self.with_bos(vocabulary.tokenize(&turn.system_text));
+                }
+                let tokens = vocabulary.tokenize(&turn.text);
+                if first { self.with_bos(tokens) } else { tokens }
+            }
+        };
+        if tokens.is_empty() {
+            return Err(Refusal::EmptyPrompt);
+        }
+        Ok(tokens)
+    }
+
+    /// The beginning-of-sequence token is added where the vocabulary wants one and the text has none.
+    fn with_bos(&self, mut tokens: Vec<Token>) -> Vec<Token> {
+        if let Some(bos) = self.model.vocabulary.wanted_bos()
+            && tokens.first() != Some(&bos)
+        {
+            tokens.insert(0, bos);
+        }
+        tokens
+    }
+
+    /// Shortens a history that leaves no room for the prompt, oldest first but for `n_keep`.
+    fn make_history_fit(&mut self, history: &mut Vec<Token>, room: usize) {
+        let excess = history.len().saturating_sub(room);
+        if excess == 0 {
+            return;
+        }
+        let keep = usize::try_from(self.n_keep).unwrap_or(0).min(room);
+        // Cells that agree with the history are shifted along with it; if they cannot be, the
+        // prefix that still agrees is found again by `reuse`.
+        if common_prefix(self.cells.tokens(), history) >= keep + excess {
+            self.cells.cut(keep, keep + excess);
+        }
+        history.drain(keep..keep + excess);
+    }
+
+    /// How much of the window's beginning survives a shift: `n_keep`, or without one all that the run began with,
+    /// but never so much that less than half of the window moves.
+    fn kept_at_shift(&self, context: usize) -> usize {
+        let bos = usize::from(self.model.vocabulary.wanted_bos().is_some());
+        match usize::try_from(self.n_keep) {
+            Ok(n_keep) => n_keep.max(bos),
+            Err(_) => context.min(self.model.max_context / 2),
+        }
+        .min(self.model.max_context - RESERVED_POSITIONS)
+    }
+}

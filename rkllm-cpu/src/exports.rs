@@ -1,0 +1,473 @@
+//! The functions of the ABI. Nothing unwinds across them: a panic becomes -1 and a line in the log.
+//! A NULL handle is -1, and so is every call that would need the engine while it runs; only
+//! `rkllm_abort`, `rkllm_is_running` and `rkllm_get_kv_cache_size` may come from another thread then.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
+
+use crate::abi::*;
+use crate::enabled_cpus;
+use crate::engine::{Engine, Prompt, RunRequest};
+use crate::generation::{Outcome, Reply, Report};
+use crate::log::{error, warning};
+use crate::run_state::{Occupation, RunState};
+
+const OK: c_int = 0;
+const FAILED: c_int = -1;
+
+/// What `LLMHandle` points to. The engine is declared before the state it holds a pointer to, and
+/// so is freed before it.
+struct Handle {
+    engine: Mutex<Engine>,
+    state: Box<RunState>,
+    callback: LLMResultCallback,
+    result_userdata: *mut c_void,
+}
+
+/// The vendor's defaults where they are known; the CPUs are this machine's.
+#[unsafe(no_mangle)]
+pub extern "C" fn rkllm_createDefaultParam() -> RKLLMParam {
+    let mask = enabled_cpus::default_mask(&enabled_cpus::available());
+    RKLLMParam {
+        model_path: std::ptr::null(),
+        max_context_len: 512,
+        max_new_tokens: -1,
+        top_k: 40,
+        n_keep: -1,
+        top_p: 0.9,
+        temperature: 0.8,
+        repeat_penalty: 1.1,
+        frequency_penalty: 0.0,
+        presence_penalty: 0.0,
+        mirostat: 0,
+        mirostat_tau: 5.0,
+        mirostat_eta: 0.1,
+        skip_special_token: true,
+        ignore_eos_token: false,
+        is_async: false,
+        extend_param: RKLLMExtendParam {
+            base_domain_id: 0,
+            embed_flash: 1,
+            enabled_cpus_num: mask.count_ones() as i8,
+            enabled_cpus_mask: mask,
+            n_batch: 1,
+            use_cross_attn: 0,
+            reserved: [0; 104],
+        },
+    }
+}
+
+/// Loads a model. The handle is written only on success.
+///
+/// # Safety
+/// The pointers are NULL or point to what the ABI says; strings are NUL-terminated.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rkllm_init(
+    handle: *mut LLMHandle,
+    param: *mut RKLLMParam,
+    callback: *mut RKLLMCallback,
+) -> c_int {
+    guarded("rkllm_init", || {
+        // SAFETY: by this function's contract, a pointer that is not NULL is valid.
+        let (param, callback) = unsafe { (param.as_ref(), callback.as_ref()) };
+        let (Some(param), Some(callback)) = (param, callback) else {
+            error!("rkllm_init needs parameters and a callback, but got NULL");
+            return FAILED;
+        };
+        let Some(result_callback) = callback.result_callback else {
+            error!("rkllm_init needs a result_callback, but got NULL");
+            return FAILED;
+        };
+        if handle.is_null() {
+            error!("rkllm_init needs a place for its handle, but got NULL");
+            return FAILED;
+        }
+        if !callback.tokenizer_callback.is_null() || !callback.embed_callback.is_null() {
+            warning!("tokenizer and embed callbacks are not used by the CPU runtime");
+        }
+        let state = Box::new(RunState::default());
+        // SAFETY: the path is NULL or a C string by this function's contract; the state is boxed
+        // and freed after the engine, see `Handle`.
+        let engine = match unsafe { Engine::load(param, &*state) } {
+            Ok(engine) => engine,
+            Err(reason) => {
+                error!("{reason}");
+                error!("rkllm_init failed");
+                return FAILED;
+            }
+        };
+        let loaded = Box::new(Handle {
+            engine: Mutex::new(engine),
+            state,
+            callback: result_callback,
+            result_userdata: callback.result_userdata,
+        });
+        // SAFETY: checked above, and valid for a write by this function's contract.
+        unsafe { *handle = Box::into_raw(loaded).cast() };
+        OK
+    })
+}
+
+/// Frees a model. A run on another thread is aborted and waited for; from inside the callback it is
+/// refused.
+///
+/// # Safety
+/// `handle` is NULL or from `rkllm_init`, not destroyed before, and no call on it comes after.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rkllm_destroy(handle: LLMHandle) -> c_int {
+    guarded("rkllm_destroy", || {
+        // SAFETY: by this function's contract.
+        let Some(live) = (unsafe { live(handle) }) else {
+            return FAILED;
+        };
+        if live.state.occupation() == Occupation::OnThisThread {
+            error!("rkllm_destroy is not possible inside the callback of a run");
+            return FAILED;
+        }
+        live.state.request_abort();
+        drop(live.engine.lock().unwrap_or_else(PoisonError::into_inner));
+        // SAFETY: the handle came from `Box::into_raw` in `rkllm_init` and is not used after.
+        drop(unsafe { Box::from_raw(handle.cast::<Handle>()) });
+        OK
+    })
+}
+
+/// Runs one prompt to its end, calling back on this thread; or, after a callback has returned 1,
+/// goes on with the paused generation and does not read the input.
+///
+/// # Safety
+/// `handle` is NULL or live; the pointers are NULL or point to what the ABI says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rkllm_run(
+    handle: LLMHandle,
+    rkllm_input: *mut RKLLMInput,
+    rkllm_infer_params: *mut RKLLMInferParam,
+    userdata: *mut c_void,
+) -> c_int {
+    // SAFETY: by this function's contract.
+    let Some(live) = (unsafe { live(handle) }) else {
+        return FAILED;
+    };
+    with_idle_engine(live, "rkllm_run", |engine| {
+        let userdata = if userdata.is_null() {
+            live.result_userdata
+        } else {
+            userdata
+        };
+        let mut text = Vec::new();
+        let mut report = |step: Report<'_>| call_back(live.callback, userdata, step, &mut text);
+        let running = live.state.begin();
+        let outcome = if engine.is_paused() {
+            Ok(engine.resume(&live.state, &mut report))
+        } else {
+            // SAFETY: by this function's contract.
+            let request = unsafe { request_of(rkllm_input, rkllm_infer_params) };
+            request.and_then(|request| {
+                engine
+                    .run(&request, &live.state, &mut report)
+                    .map_err(|refusal| refusal.to_string())
+            })
+        };
+        drop(running);
+        match outcome {
+            Ok(Outcome::Finished | Outcome::Paused) => OK,
+            Ok(Outcome::Failed) => FAILED,
+            Err(refusal) => {
+                error!("{refusal}");
+                FAILED
+            }
+        }
+    })
+}
+
+/// Ends the run in progress, also in its prefill; without one, does nothing. Returns at once.
+///
+/// # Safety
+/// `handle` is NULL or live.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rkllm_abort(handle: LLMHandle) -> c_int {
+    // SAFETY: by this function's contract.
+    let Some(live) = (unsafe { live(handle) }) else {
+        return FAILED;
+    };
+    live.state.request_abort();
+    OK
+}
+
+/// 1 while a run is in progress, 0 otherwise (a paused handle is not running).
+///
+/// # Safety
+/// `handle` is NULL or live.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rkllm_is_running(handle: LLMHandle) -> c_int {
+    // SAFETY: by this function's contract.
+    let Some(live) = (unsafe { live(handle) }) else {
+        return FAILED;
+    };
+    c_int::from(live.state.occupation() != Occupation::Idle)
+}
+
+/// Writes the tokens physically in the KV cache, also those kept only for reuse; one integer, as
+/// `n_batch` is 1.
+///
+/// # Safety
+/// `handle` is NULL or live; `cache_sizes` is NULL or has room for an integer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rkllm_get_kv_cache_size(
+    handle: LLMHandle,
+    cache_sizes: *mut c_int,
+) -> c_int {
+    // SAFETY: by this function's contract.
+    let (live, sizes) = unsafe { (live(handle), cache_sizes.as_mut()) };
+    let (Some(live), Some(size)) = (live, sizes) else {
+        return FAILED;
+    };
+    *size = live.state.kv_tokens() as c_int;
+    OK
+}
+
+/// Forgets history, cells and a paused generation; or, with a range, those cells of a paused one.
+///
+/// # Safety
+/// `handle` is NULL or live; the positions are NULL or one integer each.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rkllm_clear_kv_cache(
+    handle: LLMHandle,
+    keep_system_prompt: c_int,
+    start_pos: *mut c_int,
+    end_pos: *mut c_int,
+) -> c_int {
+    // SAFETY: by this function's contract.
+    let (live, start, end) = unsafe { (live(handle), start_pos.as_ref(), end_pos.as_ref()) };
+    let Some(live) = live else { return FAILED };
+    with_idle_engine(live, "rkllm_clear_kv_cache", |engine| match (start, end) {
+        (None, None) => {
+            engine.clear(keep_system_prompt != 0, &live.state);
+            OK
+        }
+        (Some(&start), Some(&end)) => match engine.clear_range(start, end, &live.state) {
+            Ok(()) => OK,
+            Err(reason) => {
+                error!("{reason}");
+                FAILED
+            }
+        },
+        _ => {
+            error!("rkllm_clear_kv_cache needs both a start and an end, or neither");
+            FAILED
+        }
+    })
+}
+
+/// Replaces the chat template at once and clears the cache. Three empty strings: prompts are
+/// tokenised as given. Prefix and postfix NULL: the model's own template with this system prompt.
+///
+/// # Safety
+/// `handle` is NULL or live; the strings are NULL or NUL-terminated.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rkllm_set_chat_template(
+    handle: LLMHandle,
+    system_prompt: *const c_char,
+    prompt_prefix: *const c_char,
+    prompt_postfix: *const c_char,
+) -> c_int {
+    // SAFETY: by this function's contract.
+    let Some(live) = (unsafe { live(handle) }) else {
+        return FAILED;
+    };
+    // SAFETY: by this function's contract.
+    let [system, prefix, postfix] =
+        unsafe { [system_prompt, prompt_prefix, prompt_postfix].map(|text| string_of(text)) };
+    with_idle_engine(live, "rkllm_set_chat_template", |engine| {
+        engine.set_template(
+            system.as_deref(),
+            prefix.as_deref(),
+            postfix.as_deref(),
+            &live.state,
+        );
+        OK
+    })
+}
+
+/// The functions of the ABI that need what this runtime does not have. Their arguments are not
+/// looked at.
+macro_rules! unsupported {
+    ($($name:ident($($argument:ty),*);)*) => {$(
+        /// Not supported by the CPU runtime: logs so and returns -1.
+        #[unsafe(no_mangle)]
+        pub extern "C" fn $name($(_: $argument),*) -> c_int {
+            guarded(stringify!($name), || {
+                error!("{} is not supported by the CPU runtime", stringify!($name));
+                FAILED
+            })
+        }
+    )*};
+}
+
+unsupported! {
+    rkllm_run_async(LLMHandle, *mut c_void, *mut c_void, *mut c_void);
+    rkllm_load_lora(LLMHandle, *mut c_void);
+    rkllm_load_prompt_cache(LLMHandle, *const c_char);
+    rkllm_release_prompt_cache(LLMHandle);
+    rkllm_set_function_tools(LLMHandle, *const c_char, *const c_char, *const c_char);
+    rkllm_set_cross_attn_params(LLMHandle, *mut c_void);
+}
+
+/// Runs `call` and turns a panic into -1.
+fn guarded(name: &str, call: impl FnOnce() -> c_int) -> c_int {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| {
+        // A panic while logging must not escape either.
+        let _ = catch_unwind(|| error!("{name} failed: internal error of the CPU runtime"));
+        FAILED
+    })
+}
+
+/// # Safety
+/// `handle` is NULL or a live handle of `rkllm_init`.
+unsafe fn live<'a>(handle: LLMHandle) -> Option<&'a Handle> {
+    // SAFETY: by this function's contract.
+    unsafe { handle.cast::<Handle>().as_ref() }
+}
+
+/// Calls `work` with the engine, unless a run has it.
+fn with_idle_engine(live: &Handle, name: &str, work: impl FnOnce(&mut Engine) -> c_int) -> c_int {
+    guarded(name, || {
+        if live.state.occupation() != Occupation::Idle {
+            error!("{name} is not possible while the model is running");
+            return FAILED;
+        }
+        match live.engine.lock() {
+            Ok(mut engine) => work(&mut engine),
+            Err(_) => {
+                error!("{name} is not possible after an internal error; destroy this handle");
+                FAILED
+            }
+        }
+    })
+}
+
+/// # Safety
+/// The pointers are NULL or point to what the ABI says and live as long as `'a`.
+unsafe fn request_of<'a>(
+    input: *const RKLLMInput,
+    infer: *const RKLLMInferParam,
+) -> Result<RunRequest<'a>, String> {
+    // SAFETY: by this function's contract.
+    let (input, infer) = unsafe { (input.as_ref(), infer.as_ref()) };
+    let (Some(input), Some(infer)) = (input, infer) else {
+        return Err("rkllm_run needs an input and inference parameters, but got NULL".into());
+    };
+    let unsupported = |what: &str| Err(format!("{what} is not supported by the CPU runtime"));
+    if infer.mode != RKLLM_INFER_GENERATE {
+        return unsupported(&format!("inference mode {}", infer.mode));
+    }
+    if !infer.lora_params.is_null() {
+        return unsupported("a LoRA adapter");
+    }
+    if !infer.prompt_cache_params.is_null() {
+        return unsupported("a prompt cache file");
+    }
+    Ok(RunRequest {
+        // SAFETY: by this function's contract.
+        prompt: unsafe { prompt_of(input) }?,
+        // SAFETY: by this function's contract.
+        sampling: unsafe { infer.sampling_params.as_ref() }.copied(),
+        max_new_tokens: infer.max_new_tokens,
+        keep_history: infer.keep_history != 0,
+    })
+}
+
+/// # Safety
+/// The member of the union that `input_type` names is set, and what it points to lives for `'a`.
+unsafe fn prompt_of<'a>(input: &RKLLMInput) -> Result<Prompt<'a>, String> {
+    match input.input_type {
+        RKLLM_INPUT_PROMPT => {
+            // SAFETY: by this function's contract.
+            let (role, text) =
+                unsafe { (string_of(input.role), string_of(input.payload.prompt_input)) };
+            Ok(Prompt::Turn {
+                role: role.unwrap_or_else(|| "user".to_owned()),
+                text: text.ok_or("prompt_input must not be NULL")?,
+                enable_thinking: input.enable_thinking,
+            })
+        }
+        RKLLM_INPUT_TOKEN => {
+            // SAFETY: by this function's contract.
+            let tokens = unsafe { input.payload.token_input };
+            if tokens.input_ids.is_null() {
+                return Err("token_input must not be NULL".into());
+            }
+            // SAFETY: not NULL, and as long as it says by this function's contract.
+            let tokens = unsafe { std::slice::from_raw_parts(tokens.input_ids, tokens.n_tokens) };
+            Ok(Prompt::Tokens(tokens))
+        }
+        RKLLM_INPUT_EMBED => Err("embedding input is not supported by the CPU runtime".into()),
+        RKLLM_INPUT_MULTIMODAL => {
+            Err("multimodal input is not supported by the CPU runtime".into())
+        }
+        other => Err(format!("unknown input type {other}")),
+    }
+}
+
+/// # Safety
+/// `text` is NULL or a C string.
+unsafe fn string_of(text: *const c_char) -> Option<String> {
+    // SAFETY: by this function's contract.
+    (!text.is_null()).then(|| {
+        unsafe { CStr::from_ptr(text) }
+            .to_string_lossy()
+            .into_owned()
+    })
+}
+
+/// One callback. `buffer` holds the text for its duration and is reused for the next.
+fn call_back(
+    callback: LLMResultCallback,
+    userdata: *mut c_void,
+    step: Report<'_>,
+    buffer: &mut Vec<u8>,
+) -> Reply {
+    let mut result = RKLLMResult {
+        text: std::ptr::null(),
+        token_id: -1,
+        last_hidden_layer: RKLLMResultLastHiddenLayer {
+            hidden_states: std::ptr::null(),
+            embd_size: 0,
+            num_tokens: 0,
+        },
+        logits: RKLLMResultLogits {
+            logits: std::ptr::null(),
+            vocab_size: 0,
+            num_tokens: 0,
+        },
+        perf: RKLLMPerfStat::default(),
+    };
+    let state = match step {
+        Report::Text { token, text } => {
+            buffer.clear();
+            // C text ends at its first NUL, so one inside it would hide the rest.
+            buffer.extend(text.bytes().filter(|&byte| byte != 0));
+            buffer.push(0);
+            result.token_id = token;
+            result.text = buffer.as_ptr().cast();
+            RKLLM_RUN_NORMAL
+        }
+        Report::Waiting { token } => {
+            result.token_id = token;
+            RKLLM_RUN_WAITING
+        }
+        Report::Finish(perf) => {
+            result.perf = perf;
+            RKLLM_RUN_FINISH
+        }
+        Report::Error => RKLLM_RUN_ERROR,
+    };
+    // SAFETY: the callback is the one the caller gave to `rkllm_init`; the result and its text
+    // live for the call.
+    match unsafe { callback(&mut result, userdata, state) } {
+        1 => Reply::Pause,
+        // 2 asks to release output buffers, of which text generation has none.
+        _ => Reply::GoOn,
+    }
+}

@@ -1,0 +1,311 @@
+//! What the KV cache physically holds, kept equal to llama.cpp's memory at every return. A run's
+//! tokens are matched against it so that only the rest is evaluated; a removal that the model's
+//! memory cannot do in part (recurrent state, sliding window) empties it instead, because a cache
+//! that disagrees with its record would answer from a context nobody asked for.
+
+use llama_cpp_sys_2 as llama;
+
+use crate::vocabulary::Token;
+
+/// The part of llama.cpp's memory interface that keeps the record true; one sequence, id 0.
+pub(crate) trait Memory {
+    /// Removes positions `from..to` (to the end if `None`); false if it cannot.
+    fn remove(&mut self, from: usize, to: Option<usize>) -> bool;
+    /// Moves positions `from..` down by `by`.
+    fn move_down(&mut self, from: usize, by: usize);
+    fn can_shift(&self) -> bool;
+    fn clear(&mut self);
+    /// One past the last position held.
+    fn end(&self) -> usize;
+}
+
+pub(crate) struct ContextMemory {
+    raw: llama::llama_memory_t,
+}
+
+// SAFETY: the memory belongs to a context that is used by one thread at a time, under the engine's
+// lock.
+unsafe impl Send for ContextMemory {}
+
+impl ContextMemory {
+    /// # Safety
+    /// `context` is alive, has a memory, and outlives the result.
+    pub(crate) unsafe fn of(context: *mut llama::llama_context) -> ContextMemory {
+        ContextMemory {
+            // SAFETY: the caller vouches for the context.
+            raw: unsafe { llama::llama_get_memory(context) },
+        }
+    }
+}
+
+impl Memory for ContextMemory {
+    fn remove(&mut self, from: usize, to: Option<usize>) -> bool {
+        let to = to.map_or(-1, |to| to as i32);
+        // SAFETY: the memory is alive, see `of`.
+        unsafe { llama::llama_memory_seq_rm(self.raw, 0, from as i32, to) }
+    }
+
+    fn move_down(&mut self, from: usize, by: usize) {
+        // SAFETY: the memory is alive, and callers ask `can_shift` first.
+        unsafe { llama::llama_memory_seq_add(self.raw, 0, from as i32, -1, -(by as i32)) };
+    }
+
+    fn can_shift(&self) -> bool {
+        // SAFETY: the memory is alive, see `of`.
+        unsafe { llama::llama_memory_can_shift(self.raw) }
+    }
+
+    fn clear(&mut self) {
+        // SAFETY: the memory is alive, see `of`.
+        unsafe { llama::llama_memory_clear(self.raw, false) };
+    }
+
+    fn end(&self) -> usize {
+        // SAFETY: the memory is alive, see `of`.
+        let last = unsafe { llama::llama_memory_seq_pos_max(self.raw, 0) };
+        usize::try_from(last + 1).unwrap_or(0)
+    }
+}
+
+pub(crate) struct KvCells<M> {
+    memory: M,
+    tokens: Vec<Token>,
+    /// Positions were moved and the keys are not rotated yet: llama.cpp does that in its next
+    /// decode, which must not be aborted half-way.
+    shift_pending: bool,
+}
+
+impl<M: Memory> KvCells<M> {
+    pub(crate) fn new(memory: M) -> Self {
+        KvCells {
+            memory,
+            tokens: Vec::new(),
+            shift_pending: false,
+        }
+    }
+
+    pub(crate) fn tokens(&self) -> &[Token] {
+        &self.tokens
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    pub(crate) fn shift_pending(&self) -> bool {
+        self.shift_pending
+    }
+
+    /// Keeps the cells that begin `wanted` and removes the others. Returns how many tokens of
+    /// `wanted` need no evaluation: never all of them, since the last one's logits are needed.
+    pub(crate) fn reuse(&mut self, wanted: &[Token]) -> usize {
+        let common = common_prefix(&self.tokens, wanted);
+        let usable = common.min(wanted.len().saturating_sub(1));
+        self.truncate(usable);
+        self.tokens.len()
+    }
+
+    /// Records `tokens` as decoded.
+    pub(crate) fn decoded(&mut self, tokens: &[Token]) {
+        self.tokens.extend_from_slice(tokens);
+        self.shift_pending = false;
+    }
+
+    /// After a decode that stopped half-way: `attempted` followed the record, and an unknown part
+    /// of it is in the memory. Returns how much of it is kept.
+    pub(crate) fn decoded_in_part(&mut self, attempted: &[Token]) -> usize {
+        let before = self.tokens.len();
+        let end = self.memory.end();
+        if end < before {
+            self.clear();
+            return 0;
+        }
+        let kept = (end - before).min(attempted.len());
+        self.tokens.extend_from_slice(&attempted[..kept]);
+        // The memory may hold cells past the last whole micro-batch.
+        self.truncate(before + kept);
+        kept
+    }
+
+    /// Drops `from..to` and closes the gap, so that positions stay without holes. Returns false,
+    /// with everything as it was or empty, if the model's memory cannot.
+    pub(crate) fn cut(&mut self, from: usize, to: usize) -> bool {
+        if from >= to || to > self.tokens.len() {
+            return true;
+        }
+        let reaches_the_end = to == self.tokens.len();
+        if !reaches_the_end && !self.memory.can_shift() {
+            return false;
+        }
+        if !self.memory.remove(from, Some(to)) {
+            return false;
+        }
+        if !reaches_the_end {
+            self.memory.move_down(to, to - from);
+            self.shift_pending = true;
+        }
+        self.tokens.drain(from..to);
+        true
+    }
+
+    pub(crate) fn truncate(&mut self, length: usize) {
+        if length == 0 {
+            self.clear();
+        } else if length < self.memory.end() {
+            if self.memory.remove(length, None) {
+                self.tokens.truncate(length);
+            } else {
+                self.clear();
+            }
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.memory.clear();
+        self.tokens.clear();
+        self.shift_pending = false;
+    }
+}
+
+pub(crate) fn common_prefix(left: &[Token], right: &[Token]) -> usize {
+    left.iter().zip(right).take_while(|(l, r)| l == r).count()
+}
+
+/// How many tokens to discard after the first `keep` to make room in a full window: half of what
+/// may go, as llama.cpp does, so that shifts are rare.
+pub(crate) fn discard_count(held: usize, keep: usize) -> usize {
+    (held.saturating_sub(keep) / 2).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A memory that records positions and can be told what it is unable to do.
+    #[derive(Default)]
+    struct FakeMemory {
+        positions: Vec<usize>,
+        partial_removal: bool,
+        shift: bool,
+    }
+
+    impl FakeMemory {
+        fn able() -> Self {
+            FakeMemory {
+                positions: Vec::new(),
+                partial_removal: true,
+                shift: true,
+            }
+        }
+    }
+
+    impl Memory for FakeMemory {
+        fn remove(&mut self, from: usize, to: Option<usize>) -> bool {
+            if !self.partial_removal {
+                return false;
+            }
+            self.positions
+                .retain(|&position| position < from || to.is_some_and(|to| position >= to));
+            true
+        }
+        fn move_down(&mut self, from: usize, by: usize) {
+            for position in &mut self.positions {
+                if *position >= from {
+                    *position -= by;
+                }
+            }
+        }
+        fn can_shift(&self) -> bool {
+            self.shift
+        }
+        fn clear(&mut self) {
+            self.positions.clear();
+        }
+        fn end(&self) -> usize {
+            self.positions.iter().max().map_or(0, |last| last + 1)
+        }
+    }
+
+    fn cells(memory: FakeMemory, tokens: &[Token]) -> KvCells<FakeMemory> {
+        let mut cells = KvCells::new(memory);
+        cells.memory.positions = (0..tokens.len()).collect();
+        cells.decoded(tokens);
+        cells
+    }
+
+    fn holds(cells: &KvCells<FakeMemory>, tokens: &[Token]) {
+        assert_eq!(cells.tokens(), tokens);
+        let dense: Vec<usize> = (0..tokens.len()).collect();
+        assert_eq!(cells.memory.positions, dense, "record and memory agree");
+    }
+
+    #[test]
+    fn the_longest_common_prefix_is_kept() {
+        let mut cells = cells(FakeMemory::able(), &[1, 2, 3, 4]);
+        assert_eq!(cells.reuse(&[1, 2, 9, 9, 9]), 2);
+        holds(&cells, &[1, 2]);
+    }
+
+    #[test]
+    fn the_last_wanted_token_is_always_evaluated_again() {
+        let mut same = cells(FakeMemory::able(), &[1, 2, 3]);
+        assert_eq!(same.reuse(&[1, 2, 3]), 2);
+        holds(&same, &[1, 2]);
+        let mut single = cells(FakeMemory::able(), &[1]);
+        assert_eq!(single.reuse(&[1]), 0);
+        holds(&single, &[]);
+    }
+
+    #[test]
+    fn a_memory_that_cannot_forget_in_part_forgets_all() {
+        let recurrent = FakeMemory::default();
+        let mut cells = cells(recurrent, &[1, 2, 3]);
+        assert_eq!(cells.reuse(&[1, 2, 9]), 0);
+        holds(&cells, &[]);
+    }
+
+    #[test]
+    fn a_memory_that_cannot_forget_in_part_is_still_continued() {
+        let mut cells = cells(FakeMemory::default(), &[1, 2, 3]);
+        assert_eq!(cells.reuse(&[1, 2, 3, 4, 5]), 3);
+        holds(&cells, &[1, 2, 3]);
+    }
+
+    #[test]
+    fn a_cut_closes_its_gap() {
+        let mut cut = cells(FakeMemory::able(), &[1, 2, 3, 4, 5]);
+        assert!(cut.cut(1, 3));
+        holds(&cut, &[1, 4, 5]);
+        assert!(cut.shift_pending());
+        let mut at_end = cells(FakeMemory::able(), &[1, 2, 3]);
+        assert!(at_end.cut(1, 3));
+        holds(&at_end, &[1]);
+        assert!(!at_end.shift_pending());
+    }
+
+    #[test]
+    fn a_cut_the_memory_cannot_do_changes_nothing() {
+        let rigid = FakeMemory {
+            partial_removal: true,
+            ..FakeMemory::default()
+        };
+        let mut cells = cells(rigid, &[1, 2, 3]);
+        assert!(!cells.cut(0, 2));
+        holds(&cells, &[1, 2, 3]);
+    }
+
+    #[test]
+    fn an_aborted_decode_keeps_only_what_the_memory_holds() {
+        let mut cells = cells(FakeMemory::able(), &[1, 2]);
+        cells.memory.positions = vec![0, 1, 2, 3];
+        assert_eq!(cells.decoded_in_part(&[7, 8, 9]), 2);
+        holds(&cells, &[1, 2, 7, 8]);
+    }
+
+    #[test]
+    fn a_full_window_gives_up_half_of_what_may_go() {
+        assert_eq!(discard_count(64, 4), 30);
+        assert_eq!(discard_count(64, 63), 1);
+        assert_eq!(discard_count(64, 64), 1);
+    }
+}

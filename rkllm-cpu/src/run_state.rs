@@ -1,0 +1,131 @@
+//! Whether a handle runs, on which thread, and whether that run is to end. The three are one atomic
+//! word, so an abort either meets a run or does nothing: it can never be kept for the next run.
+
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+const IDLE: u64 = 0;
+const ABORTED: u64 = 1 << 63;
+
+#[derive(Debug, Default)]
+pub(crate) struct RunState {
+    /// The running thread's id, with `ABORTED` once its run is to end; `IDLE` otherwise.
+    word: AtomicU64,
+    /// Physical tokens in the KV cache, readable while a run goes on.
+    kv_tokens: AtomicUsize,
+    /// The engine is at work that must not be torn in half (shifting the cache).
+    indivisible: AtomicBool,
+}
+
+/// Who a handle is running for, seen from the calling thread.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Occupation {
+    Idle,
+    /// The caller is inside the callback of this handle's run.
+    OnThisThread,
+    Elsewhere,
+}
+
+/// A run in progress; idle again when dropped.
+pub(crate) struct Running<'a>(&'a RunState);
+
+impl RunState {
+    pub(crate) fn begin(&self) -> Running<'_> {
+        self.word.store(thread_id(), Ordering::SeqCst);
+        Running(self)
+    }
+
+    pub(crate) fn occupation(&self) -> Occupation {
+        match self.word.load(Ordering::SeqCst) & !ABORTED {
+            IDLE => Occupation::Idle,
+            id if id == thread_id() => Occupation::OnThisThread,
+            _ => Occupation::Elsewhere,
+        }
+    }
+
+    pub(crate) fn request_abort(&self) {
+        // An `Err` means that nothing is running, and so nothing is to be aborted.
+        let _ = self
+            .word
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |word| {
+                (word != IDLE).then_some(word | ABORTED)
+            });
+    }
+
+    pub(crate) fn abort_requested(&self) -> bool {
+        self.word.load(Ordering::Relaxed) & ABORTED != 0
+    }
+
+    pub(crate) fn set_kv_tokens(&self, tokens: usize) {
+        self.kv_tokens.store(tokens, Ordering::Relaxed);
+    }
+
+    pub(crate) fn kv_tokens(&self) -> usize {
+        self.kv_tokens.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_indivisible(&self, indivisible: bool) {
+        self.indivisible.store(indivisible, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.word.store(IDLE, Ordering::SeqCst);
+    }
+}
+
+/// ggml's abort callback: asked once per graph node, also in prefill.
+pub(crate) unsafe extern "C" fn should_abort(state: *mut c_void) -> bool {
+    // SAFETY: the context that asks was given a pointer to the `RunState` of its own handle, which
+    // is freed after the context.
+    let state = unsafe { &*state.cast::<RunState>() };
+    let abort = state.abort_requested() && !state.indivisible.load(Ordering::Relaxed);
+    if abort {
+        crate::log::MutedEngineLog::mute();
+    }
+    abort
+}
+
+fn thread_id() -> u64 {
+    // SAFETY: gettid has no preconditions.
+    let id = unsafe { libc::gettid() };
+    u64::from(id.unsigned_abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_abort_while_idle_does_not_reach_the_next_run() {
+        let state = RunState::default();
+        state.request_abort();
+        let running = state.begin();
+        assert!(!state.abort_requested());
+        drop(running);
+        assert_eq!(state.occupation(), Occupation::Idle);
+    }
+
+    #[test]
+    fn an_abort_ends_one_run_only() {
+        let state = RunState::default();
+        let running = state.begin();
+        state.request_abort();
+        assert!(state.abort_requested());
+        assert_eq!(state.occupation(), Occupation::OnThisThread);
+        drop(running);
+        let _running = state.begin();
+        assert!(!state.abort_requested());
+    }
+
+    #[test]
+    fn another_thread_sees_the_run_as_elsewhere() {
+        let state = RunState::default();
+        let _running = state.begin();
+        std::thread::scope(|scope| {
+            let seen = scope.spawn(|| state.occupation()).join();
+            assert_eq!(seen.ok(), Some(Occupation::Elsewhere));
+        });
+    }
+}
