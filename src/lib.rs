@@ -8,3 +8,4 @@ pub mod http;
 pub mod models;
 pub mod settings;
 pub mod supervisor;
+pub mod telemetry;

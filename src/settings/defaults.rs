@@ -1,0 +1,99 @@
+//! The default of every key. `packaging/rkllmd.toml` documents the same values, and a test holds the
+//! two together.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{
+    ChatSettings, ControlTokenPolicy, DeadlineSettings, HttpSettings, LogSettings, ModelSettings,
+    QueueSettings, RuntimeSettings,
+};
+
+const fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 8080))],
+            body_limit_bytes: 8 * 1024 * 1024,
+            max_connections: 1024,
+            header_read_timeout: seconds(10),
+            header_delay: seconds(2),
+            keep_alive: seconds(15),
+            allowed_hosts: Vec::new(),
+            slow_reader_timeout: seconds(30),
+        }
+    }
+}
+
+impl Default for ModelSettings {
+    fn default() -> Self {
+        Self {
+            dir: PathBuf::from("/var/lib/rkllmd/models"),
+            preload: Vec::new(),
+            max_loaded: 1,
+            minimum_residency: seconds(10),
+        }
+    }
+}
+
+impl Default for RuntimeSettings {
+    fn default() -> Self {
+        Self {
+            npu_library: PathBuf::from("/usr/lib/librkllmrt.so"),
+            cpu_library: None,
+            assume_family: None,
+            log_level: 0,
+            pass_environment: Vec::new(),
+            core_dumps: false,
+        }
+    }
+}
+
+impl Default for QueueSettings {
+    fn default() -> Self {
+        Self {
+            capacity: 64,
+            deadline: seconds(600),
+        }
+    }
+}
+
+impl Default for DeadlineSettings {
+    fn default() -> Self {
+        Self {
+            spawn: seconds(10),
+            library_open: seconds(30),
+            load_base: seconds(60),
+            load_per_gib: seconds(45),
+            prefill_base: seconds(30),
+            prefill_per_token: Duration::from_millis(100),
+            inter_token: seconds(30),
+            control_call: seconds(5),
+            abort_to_finish: seconds(30),
+            unload: seconds(15),
+            drain: seconds(30),
+        }
+    }
+}
+
+impl Default for ChatSettings {
+    fn default() -> Self {
+        Self {
+            control_tokens: ControlTokenPolicy::Neutralise,
+            raw_completions: false,
+            strict_parameters: false,
+        }
+    }
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self {
+            filter: "info".to_owned(),
+        }
+    }
+}

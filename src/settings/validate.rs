@@ -1,0 +1,182 @@
+//! Ranges and relations that types cannot say. Pure: it sees values, not where they came from, and
+//! the defaults must pass it (a test).
+
+use std::collections::HashSet;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+
+use super::Settings;
+
+/// Any wait longer than this is a typing error, and far larger ones overflow clock arithmetic.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+const ZERO: Duration = Duration::ZERO;
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// A value that no daemon could run with.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Violation {
+    pub key: &'static str,
+    pub reason: String,
+}
+
+pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
+    let mut found = Found::default();
+    durations(settings, &mut found);
+
+    let http = &settings.http;
+    if http.listen.is_empty() {
+        found.push("http.listen", "must name at least one address");
+    }
+    found.repeated("http.listen", &http.listen);
+    found.range(
+        "http.body-limit-bytes",
+        http.body_limit_bytes,
+        1024..=1 << 30,
+    );
+    found.range("http.max-connections", http.max_connections, 1..=1 << 20);
+    found.repeated("http.allowed-hosts", &http.allowed_hosts);
+
+    let models = &settings.models;
+    found.path("models.dir", &models.dir);
+    found.range("models.max-loaded", models.max_loaded, 1..=64);
+    found.repeated("models.preload", &models.preload);
+    if models.preload.len() > models.max_loaded {
+        found.push(
+            "models.preload",
+            format!(
+                "names {} models, but models.max-loaded is {}",
+                models.preload.len(),
+                models.max_loaded
+            ),
+        );
+    }
+
+    let runtime = &settings.runtime;
+    found.path("runtime.npu-library", &runtime.npu_library);
+    found.range("runtime.log-level", runtime.log_level, 0..=2);
+    if let Some(name) = runtime
+        .pass_environment
+        .iter()
+        .find(|name| name.is_empty() || name.contains(['=', '\0']))
+    {
+        found.push(
+            "runtime.pass-environment",
+            format!("`{name}` cannot be the name of an environment variable"),
+        );
+    }
+
+    found.range("queue.capacity", settings.queue.capacity, 1..=65_536);
+
+    if let Err(error) = EnvFilter::builder().parse(&settings.log.filter) {
+        found.push("log.filter", error.to_string());
+    }
+    found.0
+}
+
+fn durations(settings: &Settings, found: &mut Found) {
+    let http = &settings.http;
+    let deadlines = &settings.deadlines;
+    let checks = [
+        (
+            "http.header-read-timeout",
+            http.header_read_timeout,
+            SHORTEST,
+        ),
+        ("http.header-delay", http.header_delay, ZERO),
+        ("http.keep-alive", http.keep_alive, SHORTEST),
+        (
+            "http.slow-reader-timeout",
+            http.slow_reader_timeout,
+            SHORTEST,
+        ),
+        (
+            "models.minimum-residency",
+            settings.models.minimum_residency,
+            ZERO,
+        ),
+        ("queue.deadline", settings.queue.deadline, SHORTEST),
+        ("deadlines.spawn", deadlines.spawn, SHORTEST),
+        ("deadlines.library-open", deadlines.library_open, SHORTEST),
+        ("deadlines.load-base", deadlines.load_base, SHORTEST),
+        ("deadlines.load-per-gib", deadlines.load_per_gib, ZERO),
+        ("deadlines.prefill-base", deadlines.prefill_base, SHORTEST),
+        (
+            "deadlines.prefill-per-token",
+            deadlines.prefill_per_token,
+            ZERO,
+        ),
+        ("deadlines.inter-token", deadlines.inter_token, SHORTEST),
+        ("deadlines.control-call", deadlines.control_call, SHORTEST),
+        (
+            "deadlines.abort-to-finish",
+            deadlines.abort_to_finish,
+            SHORTEST,
+        ),
+        ("deadlines.unload", deadlines.unload, SHORTEST),
+        ("deadlines.drain", deadlines.drain, ZERO),
+    ];
+    for (key, value, shortest) in checks {
+        if value < shortest || value > LONGEST {
+            found.push(
+                key,
+                format!(
+                    "{} is not between {} and {}",
+                    humantime::format_duration(value),
+                    humantime::format_duration(shortest),
+                    humantime::format_duration(LONGEST),
+                ),
+            );
+        }
+    }
+}
+
+#[derive(Default)]
+struct Found(Vec<Violation>);
+
+impl Found {
+    fn push(&mut self, key: &'static str, reason: impl Into<String>) {
+        self.0.push(Violation {
+            key,
+            reason: reason.into(),
+        });
+    }
+
+    fn range<T: PartialOrd + Display>(
+        &mut self,
+        key: &'static str,
+        value: T,
+        range: RangeInclusive<T>,
+    ) {
+        if !range.contains(&value) {
+            let (low, high) = range.into_inner();
+            self.push(key, format!("{value} is not between {low} and {high}"));
+        }
+    }
+
+    fn path(&mut self, key: &'static str, path: &Path) {
+        if path.as_os_str().is_empty() {
+            self.push(key, "must not be empty");
+        }
+    }
+
+    fn repeated<T: Eq + std::hash::Hash + Display>(&mut self, key: &'static str, values: &[T]) {
+        let mut seen = HashSet::new();
+        if let Some(twice) = values.iter().find(|value| !seen.insert(*value)) {
+            self.push(key, format!("names {twice} twice"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid() {
+        assert_eq!(violations(&Settings::default()), []);
+    }
+}
