@@ -2,15 +2,16 @@
 //! A NULL handle is -1, and so is every call that would need the engine while it runs; only
 //! `rkllm_abort`, `rkllm_is_running` and `rkllm_get_kv_cache_size` may come from another thread then.
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 
 use crate::abi::*;
 use crate::enabled_cpus;
-use crate::engine::{Engine, Prompt, RunRequest};
-use crate::generation::{Outcome, Reply, Report};
+use crate::engine::Engine;
+use crate::generation::{Outcome, Report};
 use crate::log::{error, warning};
+use crate::marshalling::{call_back, request_of, string_of};
 use crate::run_state::{Occupation, RunState};
 
 const OK: c_int = 0;
@@ -345,129 +346,4 @@ fn with_idle_engine(live: &Handle, name: &str, work: impl FnOnce(&mut Engine) ->
             }
         }
     })
-}
-
-/// # Safety
-/// The pointers are NULL or point to what the ABI says and live as long as `'a`.
-unsafe fn request_of<'a>(
-    input: *const RKLLMInput,
-    infer: *const RKLLMInferParam,
-) -> Result<RunRequest<'a>, String> {
-    // SAFETY: by this function's contract.
-    let (input, infer) = unsafe { (input.as_ref(), infer.as_ref()) };
-    let (Some(input), Some(infer)) = (input, infer) else {
-        return Err("rkllm_run needs an input and inference parameters, but got NULL".into());
-    };
-    let unsupported = |what: &str| Err(format!("{what} is not supported by the CPU runtime"));
-    if infer.mode != RKLLM_INFER_GENERATE {
-        return unsupported(&format!("inference mode {}", infer.mode));
-    }
-    if !infer.lora_params.is_null() {
-        return unsupported("a LoRA adapter");
-    }
-    if !infer.prompt_cache_params.is_null() {
-        return unsupported("a prompt cache file");
-    }
-    Ok(RunRequest {
-        // SAFETY: by this function's contract.
-        prompt: unsafe { prompt_of(input) }?,
-        // SAFETY: by this function's contract.
-        sampling: unsafe { infer.sampling_params.as_ref() }.copied(),
-        max_new_tokens: infer.max_new_tokens,
-        keep_history: infer.keep_history != 0,
-    })
-}
-
-/// # Safety
-/// The member of the union that `input_type` names is set, and what it points to lives for `'a`.
-unsafe fn prompt_of<'a>(input: &RKLLMInput) -> Result<Prompt<'a>, String> {
-    match input.input_type {
-        RKLLM_INPUT_PROMPT => {
-            // SAFETY: by this function's contract.
-            let (role, text) =
-                unsafe { (string_of(input.role), string_of(input.payload.prompt_input)) };
-            Ok(Prompt::Turn {
-                role: role.unwrap_or_else(|| "user".to_owned()),
-                text: text.ok_or("prompt_input must not be NULL")?,
-                enable_thinking: input.enable_thinking,
-            })
-        }
-        RKLLM_INPUT_TOKEN => {
-            // SAFETY: by this function's contract.
-            let tokens = unsafe { input.payload.token_input };
-            if tokens.input_ids.is_null() {
-                return Err("token_input must not be NULL".into());
-            }
-            // SAFETY: not NULL, and as long as it says by this function's contract.
-            let tokens = unsafe { std::slice::from_raw_parts(tokens.input_ids, tokens.n_tokens) };
-            Ok(Prompt::Tokens(tokens))
-        }
-        RKLLM_INPUT_EMBED => Err("embedding input is not supported by the CPU runtime".into()),
-        RKLLM_INPUT_MULTIMODAL => {
-            Err("multimodal input is not supported by the CPU runtime".into())
-        }
-        other => Err(format!("unknown input type {other}")),
-    }
-}
-
-/// # Safety
-/// `text` is NULL or a C string.
-unsafe fn string_of(text: *const c_char) -> Option<String> {
-    // SAFETY: by this function's contract.
-    (!text.is_null()).then(|| {
-        unsafe { CStr::from_ptr(text) }
-            .to_string_lossy()
-            .into_owned()
-    })
-}
-
-/// One callback. `buffer` holds the text for its duration and is reused for the next.
-fn call_back(
-    callback: LLMResultCallback,
-    userdata: *mut c_void,
-    step: Report<'_>,
-    buffer: &mut Vec<u8>,
-) -> Reply {
-    let mut result = RKLLMResult {
-        text: std::ptr::null(),
-        token_id: -1,
-        last_hidden_layer: RKLLMResultLastHiddenLayer {
-            hidden_states: std::ptr::null(),
-            embd_size: 0,
-            num_tokens: 0,
-        },
-        logits: RKLLMResultLogits {
-            logits: std::ptr::null(),
-            vocab_size: 0,
-            num_tokens: 0,
-        },
-        perf: RKLLMPerfStat::default(),
-    };
-    let state = match step {
-        Report::Text { token, text } => {
-            buffer.clear();
-            // C text ends at its first NUL, so one inside it would hide the rest.
-            buffer.extend(text.bytes().filter(|&byte| byte != 0));
-            buffer.push(0);
-            result.token_id = token;
-            result.text = buffer.as_ptr().cast();
-            RKLLM_RUN_NORMAL
-        }
-        Report::Waiting { token } => {
-            result.token_id = token;
-            RKLLM_RUN_WAITING
-        }
-        Report::Finish(perf) => {
-            result.perf = perf;
-            RKLLM_RUN_FINISH
-        }
-        Report::Error => RKLLM_RUN_ERROR,
-    };
-    // SAFETY: the callback is the one the caller gave to `rkllm_init`; the result and its text
-    // live for the call.
-    match unsafe { callback(&mut result, userdata, state) } {
-        1 => Reply::Pause,
-        // 2 asks to release output buffers, of which text generation has none.
-        _ => Reply::GoOn,
-    }
 }

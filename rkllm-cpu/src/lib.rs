@@ -16,6 +16,7 @@ mod engine;
 mod exports;
 mod generation;
 mod log;
+mod marshalling;
 mod model_load;
 mod perf;
 mod prefix_reuse;

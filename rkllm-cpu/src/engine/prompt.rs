@@ -72,11 +72,10 @@ impl Engine {
         let mut tokens = history;
         tokens.extend_from_slice(&prompt);
 
-        let held = self.cells.len();
         let reused = self.cells.reuse(&tokens);
         state.set_kv_tokens(self.cells.len());
         if self.verbosity >= Verbosity::DETAILS {
-            info!("kv cache matches {reused} / {held} tokens");
+            info!("kv cache matches {reused} / {} tokens", tokens.len());
             info!("prompt tokens: {prompt:?}");
         }
         let mut sampler = Sampler::new(&sampling, self.seed, self.model.vocabulary);
@@ -127,27 +126,18 @@ impl Engine {
                     history.pop();
                 }
                 let first = history.is_empty();
+                let bos = vocabulary.wanted_bos();
                 if first {
-                    self.system = self.with_bos(vocabulary.tokenize(&turn.system_text));
+                    self.system = with_bos(vocabulary.tokenize(&turn.system_text), bos);
                 }
                 let tokens = vocabulary.tokenize(&turn.text);
-                if first { self.with_bos(tokens) } else { tokens }
+                if first { with_bos(tokens, bos) } else { tokens }
             }
         };
         if tokens.is_empty() {
             return Err(Refusal::EmptyPrompt);
         }
         Ok(tokens)
-    }
-
-    /// The beginning-of-sequence token is added where the vocabulary wants one and the text has none.
-    fn with_bos(&self, mut tokens: Vec<Token>) -> Vec<Token> {
-        if let Some(bos) = self.model.vocabulary.wanted_bos()
-            && tokens.first() != Some(&bos)
-        {
-            tokens.insert(0, bos);
-        }
-        tokens
     }
 
     /// Shortens a history that leaves no room for the prompt, oldest first but for `n_keep`.
@@ -174,5 +164,28 @@ impl Engine {
             Err(_) => context.min(self.model.max_context / 2),
         }
         .min(self.model.max_context - RESERVED_POSITIONS)
+    }
+}
+
+/// The beginning-of-sequence token is added where the vocabulary wants one and the text has none.
+fn with_bos(mut tokens: Vec<Token>, wanted: Option<Token>) -> Vec<Token> {
+    if let Some(bos) = wanted
+        && tokens.first() != Some(&bos)
+    {
+        tokens.insert(0, bos);
+    }
+    tokens
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wanted_bos_is_there_exactly_once() {
+        assert_eq!(with_bos(vec![5, 6], Some(1)), [1, 5, 6]);
+        assert_eq!(with_bos(vec![1, 5, 6], Some(1)), [1, 5, 6]);
+        assert_eq!(with_bos(vec![5, 6], None), [5, 6]);
+        assert_eq!(with_bos(vec![], Some(1)), [1]);
     }
 }
