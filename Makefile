@@ -1,0 +1,60 @@
+# What people type. Each target installs or builds what it needs first.
+#
+#   LISTEN=ADDR:PORT   where `make run` listens
+#   MODELS=DIR         models to serve instead of the demo model
+#   CARGO_TARGET_DIR   where cargo builds, as usual
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+RELEASE := $(TARGET)/release
+# The daemon looks for the CPU runtime here, beside itself, and an install has the same layout.
+CPU_RUNTIME := $(RELEASE)/lib/rkllmd/librkllmrt.so
+
+LISTEN ?= 127.0.0.1:8080
+MODELS ?=
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: deps
+deps: ## Install the packages a build needs (apt) and check the Rust version
+	@scripts/install-build-deps
+
+.PHONY: build
+build: deps ## Build everything in release: daemon, CPU runtime, test runtimes
+	cargo build --release --workspace
+	install -D -m 0644 $(RELEASE)/librkllm_cpu.so $(CPU_RUNTIME)
+
+.PHONY: run
+run: build ## Build, fetch the demo model, and serve it on 127.0.0.1:8080
+	@models='$(MODELS)'; \
+	if [[ -z $$models ]]; then \
+		model=$$(scripts/fetch-demo-model | tail -n 1); \
+		models=$$(dirname "$$model"); \
+	fi; \
+	exec scripts/serve-demo '$(RELEASE)/rkllmd' "$$models" '$(LISTEN)'
+
+# Formatting and lints come after the build: they use what it compiled, and a tree that does not
+# build needs no other message. Nextest comes last so that its summary ends the output.
+.PHONY: test
+test: build ## Run every check and test, with the demo model
+	scripts/install-test-tools
+	cargo fmt --all --check
+	cargo clippy --release --workspace --all-targets -- -D warnings
+	cargo deny --all-features check --hide-inclusion-graph bans licenses sources
+	scripts/fetch-demo-model
+	cargo nextest run --release --workspace
+
+.PHONY: bench
+bench: build ## Measure what the README says about speed
+	scripts/fetch-demo-model
+	benches/run
+
+.PHONY: clean
+clean: ## Remove what was built; the cached demo model stays
+	cargo clean
