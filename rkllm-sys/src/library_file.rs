@@ -303,4 +303,62 @@ mod tests {
             Some("1.3.1")
         );
     }
+
+    const VERSION: &[u8] = b"RKLLM SDK (version: 1.3.1 |";
+
+    /// The least a library can be: an ELF header, one loaded part and one section.
+    fn smallest_library() -> Vec<u8> {
+        let parts = (ELF_HEADER_BYTES + PROGRAM_HEADER_BYTES) as u64;
+        let whole = parts + SECTION_HEADER_BYTES as u64 + VERSION.len() as u64;
+        let mut elf = vec![0; whole as usize - VERSION.len()];
+        let mut put = |at: usize, bytes: &[u8]| elf[at..at + bytes.len()].copy_from_slice(bytes);
+        put(0, b"\x7fELF\x02\x01\x01");
+        put(16, &ET_DYN.to_le_bytes());
+        put(18, &OWN_MACHINE.0.to_le_bytes());
+        put(32, &(ELF_HEADER_BYTES as u64).to_le_bytes());
+        put(40, &parts.to_le_bytes());
+        put(54, &(PROGRAM_HEADER_BYTES as u16).to_le_bytes());
+        put(56, &1u16.to_le_bytes());
+        put(58, &(SECTION_HEADER_BYTES as u16).to_le_bytes());
+        put(60, &1u16.to_le_bytes());
+        put(ELF_HEADER_BYTES, &PT_LOAD.to_le_bytes());
+        put(ELF_HEADER_BYTES + 32, &whole.to_le_bytes());
+        elf.extend_from_slice(VERSION);
+        elf
+    }
+
+    fn version_of(bytes: &[u8]) -> Result<String, OpenError> {
+        let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+        file.write_all(bytes).expect("written");
+        read_version(file.path())
+    }
+
+    #[test]
+    fn any_byte_of_the_headers_may_be_damaged() {
+        let whole = smallest_library();
+        assert_eq!(version_of(&whole).expect("whole"), "1.3.1");
+        let headers = whole.len() - VERSION.len();
+        let mut refused = 0;
+        for at in 0..headers {
+            for value in [0x00, 0x7F, 0xFF] {
+                let mut damaged = whole.clone();
+                damaged[at] = value;
+                // Not every byte matters; what counts is an answer for each.
+                refused += usize::from(version_of(&damaged).is_err());
+            }
+        }
+        assert!(refused > 0 && refused < headers * 3, "{refused}");
+    }
+
+    #[test]
+    fn every_length_short_of_the_whole_is_refused() {
+        let whole = smallest_library();
+        for length in 4..whole.len() {
+            let error = version_of(&whole[..length]).expect_err("cut off");
+            assert!(
+                matches!(error, OpenError::Truncated { .. }),
+                "cut to {length}: {error}"
+            );
+        }
+    }
 }

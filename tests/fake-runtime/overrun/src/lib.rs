@@ -1,0 +1,5 @@
+//! Says 1.3.1, but writes the larger parameters of 1.2.1.
+
+fake_runtime::runtime!(version = "1.3.1", layout = ABI_1_3_1, defaults = ABI_1_2_1);
+fake_runtime::abort!();
+fake_runtime::since_1_2_1!();

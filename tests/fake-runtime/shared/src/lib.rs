@@ -1,0 +1,20 @@
+//! A runtime library that does what a scenario file tells it. It speaks the vendor's real ABI
+//! from tables of measured offsets and knows nothing of rkllm-sys, so that a wrong layout on one
+//! side cannot be hidden by the same mistake on the other.
+//!
+//! Each package beside this one is a cdylib of one ABI family made with the macros of `exports`;
+//! README.md one folder up tells what a scenario can say.
+
+#[macro_use]
+mod exports;
+mod answer;
+mod console;
+mod fault;
+mod generation;
+pub mod layout;
+mod model;
+mod params;
+mod runtime;
+mod scenario;
+
+pub use runtime::{DefaultParam, Runtime};

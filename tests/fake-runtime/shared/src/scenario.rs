@@ -1,0 +1,203 @@
+//! The model file: TOML that says how the fake behaves. An unknown key or a contradiction is an
+//! error at `rkllm_init`, so that a test cannot ask for something that silently does not happen.
+
+use crate::fault::Fault;
+use serde::Deserialize;
+use std::path::Path;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Scenario {
+    pub tokens: Vec<Token>,
+    pub repeat: Option<Repeat>,
+    pub echo_prompt: bool,
+    pub answer: Vec<Answer>,
+    pub eos_token_id: Option<i32>,
+    pub eos_text: String,
+    pub eos_ignored: bool,
+
+    pub load_delay_ms: u64,
+    pub prefill_delay_ms: u64,
+    pub prefill_us_per_byte: u64,
+    pub token_delay_us: u64,
+    pub abort_interrupts_prefill: bool,
+    pub callback_thread: CallbackThread,
+
+    pub count: Count,
+    pub max_context_limit: i32,
+    pub prefix_reuse: bool,
+    pub embedding_size: u16,
+    pub vocab_size: u16,
+
+    pub platform: String,
+    pub driver_version: String,
+    pub toolkit_version: Option<String>,
+    pub npu_core_num: u32,
+    pub model_dtype: String,
+
+    pub template: Template,
+    pub perf: Perf,
+    pub report_params: bool,
+    pub fault: Vec<Fault>,
+}
+
+impl Default for Scenario {
+    fn default() -> Self {
+        Scenario {
+            tokens: Vec::new(),
+            repeat: None,
+            echo_prompt: false,
+            answer: Vec::new(),
+            eos_token_id: None,
+            eos_text: "</s>".to_owned(),
+            eos_ignored: false,
+            load_delay_ms: 0,
+            prefill_delay_ms: 0,
+            prefill_us_per_byte: 0,
+            token_delay_us: 0,
+            abort_interrupts_prefill: false,
+            callback_thread: CallbackThread::Caller,
+            count: Count::Words,
+            max_context_limit: 4096,
+            prefix_reuse: false,
+            embedding_size: 8,
+            vocab_size: 16,
+            platform: "RK3588".to_owned(),
+            driver_version: "0.9.8".to_owned(),
+            toolkit_version: None,
+            npu_core_num: 3,
+            model_dtype: "W8A8".to_owned(),
+            template: Template::default(),
+            perf: Perf::default(),
+            report_params: false,
+            fault: Vec::new(),
+        }
+    }
+}
+
+/// A token of an answer: its text, or a table for all else about it.
+#[derive(Deserialize, Clone)]
+#[serde(untagged)]
+pub enum Token {
+    Text(String),
+    Detailed(DetailedToken),
+}
+
+#[derive(Deserialize, Clone)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct DetailedToken {
+    pub text: Option<String>,
+    /// Raw bytes instead of text; they need not be UTF-8.
+    pub bytes: Option<Vec<u8>>,
+    /// The text comes as this many tokens: WAITING for all but the last.
+    pub pieces: Option<u32>,
+    pub id: Option<i32>,
+}
+
+#[derive(Deserialize, Clone)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Repeat {
+    pub token: Token,
+    pub times: u64,
+}
+
+/// An answer for some prompts.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Answer {
+    pub when_prompt_contains: String,
+    pub tokens: Vec<Token>,
+    pub repeat: Option<Repeat>,
+    pub echo_prompt: bool,
+}
+
+#[derive(Deserialize, Clone, Copy, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub enum CallbackThread {
+    Caller,
+    Other,
+}
+
+/// How a prompt's tokens are counted.
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "kebab-case")]
+pub enum Count {
+    /// One a run of characters that are not white space.
+    Words,
+    /// One per so many bytes, rounded up.
+    Bytes(u32),
+}
+
+impl Count {
+    pub fn of(self, text: &[u8]) -> i32 {
+        let count = match self {
+            Count::Words => text
+                .split(u8::is_ascii_whitespace)
+                .filter(|word| !word.is_empty())
+                .count(),
+            Count::Bytes(bytes) => text.len().div_ceil(bytes.max(1) as usize),
+        };
+        i32::try_from(count).unwrap_or(i32::MAX)
+    }
+}
+
+/// The template the model brings, in force until rkllm_set_chat_template.
+#[derive(Deserialize, Clone)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Template {
+    pub system: String,
+    pub prefix: String,
+    pub postfix: String,
+}
+
+impl Default for Template {
+    fn default() -> Self {
+        Template {
+            system: String::new(),
+            prefix: "<|fake-user|>".to_owned(),
+            postfix: "<|fake-assistant|>".to_owned(),
+        }
+    }
+}
+
+/// Figures to report instead of measured ones.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Perf {
+    pub prefill_time_ms: Option<f32>,
+    pub prefill_tokens: Option<i32>,
+    pub generate_time_ms: Option<f32>,
+    pub generate_tokens: Option<i32>,
+    pub memory_usage_mb: Option<f32>,
+}
+
+impl Scenario {
+    pub fn read(path: &Path) -> Result<Scenario, String> {
+        let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+        let scenario: Scenario = toml::from_str(&text).map_err(|error| {
+            error
+                .to_string()
+                .lines()
+                .map(str::trim)
+                .collect::<Vec<_>>()
+                .join(" ")
+        })?;
+        for answer in &scenario.answer {
+            if answer.when_prompt_contains.is_empty() {
+                return Err("an [[answer]] without when-prompt-contains".to_owned());
+            }
+            one_source(&answer.tokens, &answer.repeat, answer.echo_prompt)?;
+        }
+        one_source(&scenario.tokens, &scenario.repeat, scenario.echo_prompt)?;
+        scenario.fault.iter().try_for_each(Fault::check)?;
+        Ok(scenario)
+    }
+}
+
+fn one_source(tokens: &[Token], repeat: &Option<Repeat>, echo: bool) -> Result<(), String> {
+    let sources = [!tokens.is_empty(), repeat.is_some(), echo];
+    if sources.into_iter().filter(|given| *given).count() > 1 {
+        return Err("an answer is tokens, repeat or echo-prompt, not several".to_owned());
+    }
+    Ok(())
+}
