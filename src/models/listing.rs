@@ -1,0 +1,161 @@
+//! What `rkllmd models` prints: one line a model, then what is wrong; or the same as JSON.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::{Catalog, InstalledModel, ModelKind, TemplateSource};
+
+/// A catalog for people (`Display`) and programs (`Serialize`).
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub struct Listing {
+    models: Vec<ListedModel>,
+    problems: Vec<ListedProblem>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct ListedModel {
+    id: String,
+    aliases: Vec<String>,
+    kind: ModelKind,
+    path: String,
+    size_bytes: u64,
+    /// Configured; `null`: the default.
+    context_length: Option<u32>,
+    /// The model's own; `null`: its file does not tell.
+    context_limit: Option<u32>,
+    /// `null`: none was found.
+    template: Option<ListedTemplate>,
+    notes: Vec<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct ListedTemplate {
+    usable: bool,
+    #[serde(flatten)]
+    source: TemplateSource,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct ListedProblem {
+    path: String,
+    problem: String,
+}
+
+impl From<&InstalledModel> for ListedModel {
+    fn from(model: &InstalledModel) -> Self {
+        Self {
+            id: model.id.to_string(),
+            aliases: model.aliases.clone(),
+            kind: model.kind,
+            path: model.path.display().to_string(),
+            size_bytes: model.size_bytes,
+            context_length: model.context_length,
+            context_limit: model.context_limit,
+            template: model.template_source.clone().map(|source| ListedTemplate {
+                usable: model.template.is_some(),
+                source,
+            }),
+            notes: model.notes.clone(),
+        }
+    }
+}
+
+impl From<&Catalog> for Listing {
+    fn from(catalog: &Catalog) -> Self {
+        Self {
+            models: catalog
+                .models()
+                .iter()
+                .map(|model| ListedModel::from(&**model))
+                .collect(),
+            problems: catalog
+                .problems()
+                .iter()
+                .map(|found| ListedProblem {
+                    path: found.path.display().to_string(),
+                    problem: found.problem.clone(),
+                })
+                .collect(),
+        }
+    }
+}
+
+const HEADINGS: [&str; 6] = ["ID", "KIND", "SIZE", "CONTEXT", "CHAT TEMPLATE", "ALIASES"];
+
+impl ListedModel {
+    fn cells(&self) -> [String; 6] {
+        let kind = match self.kind {
+            ModelKind::Rkllm => "rkllm",
+            ModelKind::Gguf => "gguf",
+        };
+        let context = match (self.context_length, self.context_limit) {
+            (Some(length), Some(limit)) => format!("{length} of {limit}"),
+            (Some(length), None) => length.to_string(),
+            (None, Some(limit)) => format!("default of {limit}"),
+            (None, None) => "default".to_owned(),
+        };
+        let template = match &self.template {
+            Some(template) if template.usable => template.source.to_string(),
+            Some(template) => format!("{}, broken", template.source),
+            None => "none".to_owned(),
+        };
+        [
+            self.id.clone(),
+            kind.to_owned(),
+            readable_size(self.size_bytes),
+            context,
+            template,
+            self.aliases.join(", "),
+        ]
+    }
+}
+
+impl fmt::Display for Listing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.models.is_empty() {
+            writeln!(f, "No model is installed.")?;
+        } else {
+            let mut rows = vec![HEADINGS.map(str::to_owned)];
+            rows.extend(self.models.iter().map(ListedModel::cells));
+            write_table(f, &rows)?;
+        }
+        for model in &self.models {
+            for note in &model.notes {
+                writeln!(f, "note: {}: {note}", model.id)?;
+            }
+        }
+        for found in &self.problems {
+            writeln!(f, "problem: {}: {}", found.path, found.problem)?;
+        }
+        Ok(())
+    }
+}
+
+fn write_table<const N: usize>(f: &mut fmt::Formatter<'_>, rows: &[[String; N]]) -> fmt::Result {
+    let mut widths = [0; N];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(widths) {
+            line.push_str(&format!("{cell:<width$}  "));
+        }
+        writeln!(f, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+fn readable_size(bytes: u64) -> String {
+    let (unit, name) = match bytes {
+        0..1024 => return format!("{bytes} B"),
+        1024..1_048_576 => (1024.0, "KiB"),
+        1_048_576..1_073_741_824 => (1_048_576.0, "MiB"),
+        _ => (1_073_741_824.0, "GiB"),
+    };
+    format!("{:.1} {name}", bytes as f64 / unit)
+}

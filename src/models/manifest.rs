@@ -1,0 +1,138 @@
+//! `model.toml`: what the owner of a machine says about one model.
+//!
+//! An unknown key or a value out of its range is an error that names it; nothing is ignored.
+
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::model_entry::read_text;
+use super::{SamplingDefaults, TemplateFamily};
+
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
+/// The keys of a `model.toml`; every one may be absent.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub(super) struct Manifest {
+    /// Replaces the id that the file's or folder's name gives.
+    pub id: Option<String>,
+    pub aliases: Vec<String>,
+    pub context_length: Option<u32>,
+    pub max_new_tokens: Option<u32>,
+    pub sampling: Sampling,
+    /// A built-in chat format.
+    pub template: Option<TemplateFamily>,
+    /// A Jinja file; a relative path starts at the manifest's folder.
+    pub template_file: Option<PathBuf>,
+    pub bos_token: Option<String>,
+    pub eos_token: Option<String>,
+    pub cpu_mask: Option<u32>,
+    pub base_domain_id: Option<i32>,
+    /// Stop strings in addition to a request's.
+    pub stop: Vec<String>,
+    /// Token ids that end an answer, in addition to the model's own.
+    pub eos_ids: Vec<i32>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub(super) struct Sampling {
+    temperature: Option<f32>,
+    top_p: Option<f32>,
+    top_k: Option<i32>,
+    repeat_penalty: Option<f32>,
+    presence_penalty: Option<f32>,
+    frequency_penalty: Option<f32>,
+}
+
+impl From<Sampling> for SamplingDefaults {
+    fn from(sampling: Sampling) -> Self {
+        Self {
+            temperature: sampling.temperature,
+            top_p: sampling.top_p,
+            top_k: sampling.top_k,
+            repeat_penalty: sampling.repeat_penalty,
+            presence_penalty: sampling.presence_penalty,
+            frequency_penalty: sampling.frequency_penalty,
+        }
+    }
+}
+
+impl Manifest {
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let file_name = path.file_name().unwrap_or_default().to_string_lossy();
+        let text = read_text(path, MAX_FILE_BYTES)
+            .map_err(|e| format!("{file_name} cannot be read: {e}"))?;
+        let manifest: Self = toml::from_str(&text).map_err(|e| {
+            let before = e.span().map_or(0, |span| span.start.min(text.len()));
+            let line = text.as_bytes()[..before]
+                .iter()
+                .filter(|byte| **byte == b'\n')
+                .count()
+                + 1;
+            format!("{file_name} line {line}: {}", e.message())
+        })?;
+        manifest
+            .check()
+            .map_err(|problem| format!("{file_name}: {problem}"))?;
+        Ok(manifest)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.template.is_some() && self.template_file.is_some() {
+            return Err("set template or template-file, not both".into());
+        }
+        for name in self.id.iter().chain(&self.aliases) {
+            check_name(name)?;
+        }
+        in_range("context-length", self.context_length, 1..=u32::MAX)?;
+        in_range("max-new-tokens", self.max_new_tokens, 1..=u32::MAX)?;
+        in_range("cpu-mask", self.cpu_mask, 1..=u32::MAX)?;
+        // The NPU's IOMMU has 16 domains (field-guide §1).
+        in_range("base-domain-id", self.base_domain_id, 0..=15)?;
+        let s = &self.sampling;
+        in_range("sampling.temperature", s.temperature, 0.0..=100.0)?;
+        in_range("sampling.top-p", s.top_p, 0.0..=1.0)?;
+        in_range("sampling.top-k", s.top_k, 0..=i32::MAX)?;
+        in_range("sampling.repeat-penalty", s.repeat_penalty, 0.01..=100.0)?;
+        in_range("sampling.presence-penalty", s.presence_penalty, -2.0..=2.0)?;
+        in_range(
+            "sampling.frequency-penalty",
+            s.frequency_penalty,
+            -2.0..=2.0,
+        )?;
+        for id in &self.eos_ids {
+            in_range("eos-ids", Some(*id), 0..=i32::MAX)?;
+        }
+        if self.stop.iter().any(String::is_empty) {
+            return Err("stop holds an empty string".into());
+        }
+        Ok(())
+    }
+}
+
+/// Ids and aliases appear in JSON, logs and paths.
+pub(super) fn check_name(name: &str) -> Result<(), String> {
+    if name.trim().is_empty() || name.len() > 200 || name.chars().any(char::is_control) {
+        return Err(format!(
+            "{name:?} is no name for a model: 1 to 200 bytes without control characters"
+        ));
+    }
+    Ok(())
+}
+
+fn in_range<T>(key: &str, value: Option<T>, range: RangeInclusive<T>) -> Result<(), String>
+where
+    T: PartialOrd + std::fmt::Display,
+{
+    match value {
+        Some(value) if !range.contains(&value) => Err(format!(
+            "{key} is {value}, allowed is {} to {}",
+            range.start(),
+            range.end()
+        )),
+        _ => Ok(()),
+    }
+}
