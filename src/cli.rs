@@ -1,0 +1,248 @@
+//! Which program am I: the daemon, a worker, or a command that answers and ends.
+//!
+//! Decided before any thread or async runtime starts. Commands that need no daemon are complete
+//! here, and nothing here exits the process, so that `main` alone returns the exit code.
+
+use std::env;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::models::{Catalog, Listing};
+use crate::settings::{CliOverrides, Settings, SettingsError, known_keys};
+use crate::worker::WorkerArguments;
+
+/// `EX_CONFIG` of sysexits.h: the configuration is wrong and starting again will not help, which
+/// systemd's `RestartPreventExitStatus` understands.
+pub const EXIT_BAD_CONFIG: u8 = 78;
+
+/// What is left to do after the command line was read.
+#[derive(Debug)]
+pub enum Program {
+    /// Be the daemon.
+    Serve(Box<Settings>),
+    /// Be a worker; the supervisor started it.
+    Worker(WorkerArguments),
+    /// Everything asked for was done.
+    Finished(ExitCode),
+}
+
+/// Serves language models on Rockchip NPUs over an OpenAI-style HTTP API.
+#[derive(Parser)]
+#[command(name = "rkllmd", version, after_help = EXAMPLES, propagate_version = false)]
+struct Arguments {
+    #[command(subcommand)]
+    command: CommandLine,
+}
+
+#[derive(Subcommand)]
+enum CommandLine {
+    /// Run the daemon
+    #[command(after_help = SERVE_EXAMPLES)]
+    Serve(ServeArguments),
+    /// Check the configuration; exit code 78 if it is wrong
+    #[command(after_help = CHECK_CONFIG_EXAMPLES)]
+    CheckConfig(ConfigArgument),
+    /// List the installed models and what is wrong with any of them
+    #[command(after_help = MODELS_EXAMPLES)]
+    Models(ModelsArguments),
+    #[command(hide = true)]
+    Worker(WorkerArguments),
+}
+
+#[derive(Args)]
+struct ConfigArgument {
+    /// Configuration file; its drop-ins are FILE.d/*.toml [default: /etc/rkllmd/rkllmd.toml, if it
+    /// exists]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct ServeArguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    #[command(flatten)]
+    overrides: CliOverrides,
+}
+
+#[derive(Args)]
+struct ModelsArguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// Folder to list (models.dir)
+    #[arg(long, value_name = "DIR")]
+    models: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  rkllmd serve --models ~/models          serve a folder of .rkllm and .gguf files
+  rkllmd models --models ~/models         what is in it, and what is wrong with it
+  rkllmd check-config                     is /etc/rkllmd/rkllmd.toml right?
+
+`rkllmd serve --help` lists every setting with its environment variable and default.";
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  rkllmd serve --models ~/models --preload my-model
+  rkllmd serve --listen 0.0.0.0:8080 --listen '[::]:8080'
+  rkllmd serve --config ./rkllmd.toml --log info,rkllmd::supervisor=debug
+  RKLLMD_QUEUE__CAPACITY=8 rkllmd serve";
+
+const CHECK_CONFIG_EXAMPLES: &str = "\
+The environment counts too, as it does for `rkllmd serve`.
+
+Examples:
+  rkllmd check-config
+  rkllmd check-config --config ./rkllmd.toml";
+
+const MODELS_EXAMPLES: &str = "\
+Reads files only; no daemon needs to run. The exit code is 1 when something is wrong with a model.
+
+Examples:
+  rkllmd models
+  rkllmd models --models ~/models --json";
+
+/// Reads this process's command line and environment, and does what needs no daemon.
+pub fn parse() -> Program {
+    match arguments(env::args_os()) {
+        Ok(arguments) => dispatch(arguments.command),
+        Err(error) => {
+            // Usage errors and --help alike; what cannot be printed is nobody's to read.
+            let _ = error.print();
+            Program::Finished(ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)))
+        }
+    }
+}
+
+fn arguments(raw: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap::Error> {
+    let matches = Arguments::command()
+        .mut_subcommand("serve", |serve| {
+            let help = format!("{SERVE_EXAMPLES}\n\n{}", settings_help());
+            serve.after_long_help(help)
+        })
+        .try_get_matches_from(raw)?;
+    Arguments::from_arg_matches(&matches)
+}
+
+fn dispatch(command: CommandLine) -> Program {
+    match command {
+        CommandLine::Worker(arguments) => Program::Worker(arguments),
+        CommandLine::Serve(ServeArguments { config, overrides }) => {
+            match load(config.config.as_deref(), &overrides) {
+                Ok(settings) => Program::Serve(Box::new(settings)),
+                Err(error) => Program::Finished(bad_config(&error)),
+            }
+        }
+        CommandLine::CheckConfig(config) => Program::Finished(
+            match load(config.config.as_deref(), &CliOverrides::default()) {
+                Ok(_) => print("OK\n", ExitCode::SUCCESS),
+                Err(error) => bad_config(&error),
+            },
+        ),
+        CommandLine::Models(arguments) => {
+            let overrides = CliOverrides {
+                models: arguments.models,
+                ..CliOverrides::default()
+            };
+            Program::Finished(match load(arguments.config.config.as_deref(), &overrides) {
+                Ok(settings) => list_models(&settings.models.dir, arguments.json),
+                Err(error) => bad_config(&error),
+            })
+        }
+    }
+}
+
+fn load(config: Option<&Path>, overrides: &CliOverrides) -> Result<Settings, SettingsError> {
+    Settings::load(config, env::vars_os(), overrides)
+}
+
+fn bad_config(error: &SettingsError) -> ExitCode {
+    for problem in error.problems() {
+        eprintln!("error: {problem}");
+    }
+    ExitCode::from(EXIT_BAD_CONFIG)
+}
+
+fn list_models(dir: &Path, json: bool) -> ExitCode {
+    let catalog = match Catalog::scan(dir) {
+        Ok(catalog) => catalog,
+        Err(error) => {
+            eprintln!("error: {}: cannot be listed: {error}", dir.display());
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = if catalog.problems().is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    };
+    let listing = Listing::from(&catalog);
+    let text = if json {
+        match serde_json::to_string_pretty(&listing) {
+            Ok(json) => json + "\n",
+            Err(error) => {
+                eprintln!("error: the listing cannot be written as JSON: {error}");
+                return ExitCode::FAILURE;
+            }
+        }
+    } else {
+        listing.to_string()
+    };
+    print(&text, code)
+}
+
+/// Prints to stdout. A reader that has gone (`rkllmd models | head`) is no error.
+fn print(text: &str, code: ExitCode) -> ExitCode {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
+        _ => code,
+    }
+}
+
+/// Every setting as its environment variable, with its default.
+fn settings_help() -> String {
+    let keys = known_keys();
+    let width = keys
+        .iter()
+        .map(|key| key.variable().len())
+        .max()
+        .unwrap_or(0);
+    let mut help = "\
+Settings as environment variables, with their defaults. Lists are separated by commas. In the file,
+RKLLMD_HTTP__HEADER_DELAY is `header-delay` of the section [http].
+"
+    .to_owned();
+    for key in keys {
+        let default = match &key.default {
+            serde_json::Value::Null => "(unset)".to_owned(),
+            serde_json::Value::Array(items) if items.is_empty() => "(empty)".to_owned(),
+            serde_json::Value::String(text) => text.clone(),
+            serde_json::Value::Array(items) => items
+                .iter()
+                .filter_map(serde_json::Value::as_str)
+                .collect::<Vec<_>>()
+                .join(","),
+            other => other.to_string(),
+        };
+        help.push_str(&format!("  {:width$}  {default}\n", key.variable()));
+    }
+    help
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}
