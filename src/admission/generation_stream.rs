@@ -1,19 +1,53 @@
+//! The reading end of one generation.
+
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::sync::mpsc;
 
-use crate::generation::TokenEvent;
+use super::fair_queue::Ticket;
+use crate::generation::{ClientKey, TokenEvent};
 
-/// The reading end of one generation. Dropping it cancels the generation, queued or running.
-#[derive(Debug)]
+/// Where a queued request can be taken back from.
+pub(super) trait Withdrawal: Send + Sync {
+    /// Does nothing when the request is not waiting any more.
+    fn withdraw(&self, client: &ClientKey, ticket: Ticket);
+}
+
+struct Place {
+    queue: Arc<dyn Withdrawal>,
+    client: ClientKey,
+    ticket: Ticket,
+}
+
+/// The events of one generation. Dropping it cancels the generation: a queued one leaves the
+/// queue, a running one sees its reader go.
 pub struct Generation {
     events: mpsc::Receiver<TokenEvent>,
+    place: Option<Place>,
 }
 
 impl Generation {
-    /// Cancellation needs no signal of its own: the sender sees the receiver go.
+    /// A generation that was never queued.
     pub fn new(events: mpsc::Receiver<TokenEvent>) -> Self {
-        Self { events }
+        Self {
+            events,
+            place: None,
+        }
+    }
+
+    pub(super) fn queued(
+        events: mpsc::Receiver<TokenEvent>,
+        queue: Arc<dyn Withdrawal>,
+        client: ClientKey,
+        ticket: Ticket,
+    ) -> Self {
+        let place = Some(Place {
+            queue,
+            client,
+            ticket,
+        });
+        Self { events, place }
     }
 
     /// The next event; `None` after the last one.
@@ -24,5 +58,19 @@ impl Generation {
     /// `next` for hand-written streams: several ready events can be taken in one poll.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<TokenEvent>> {
         self.events.poll_recv(cx)
+    }
+}
+
+impl std::fmt::Debug for Generation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Generation").finish_non_exhaustive()
+    }
+}
+
+impl Drop for Generation {
+    fn drop(&mut self) {
+        if let Some(place) = self.place.take() {
+            place.queue.withdraw(&place.client, place.ticket);
+        }
     }
 }

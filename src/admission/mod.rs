@@ -1,37 +1,277 @@
 //! Accepts, orders or refuses requests. Between `submit` and the first event a request waits in a
 //! bounded queue; dropping its `Generation` frees its place at once, wherever it is.
+//!
+//! The order is `fair_queue`'s, which is pure; here are its lock, which is never held across an
+//! await, and one dispatcher task per model, which leases the worker for whoever is next.
 
+mod fair_queue;
 mod generation_stream;
+mod service_time;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, mpsc, watch};
 
 pub use generation_stream::Generation;
 
-use crate::generation::{GenerationError, GenerationRequest};
+use crate::generation::{ClientKey, GenerationError, GenerationRequest, ModelId, TokenEvent};
+use crate::settings::QueueSettings;
+use crate::supervisor::{self, Lease, RunDeadlines, RunJob, Supervisor};
+use fair_queue::{FairQueue, Ticket};
+use generation_stream::Withdrawal;
+use service_time::ServiceTime;
 
-/// The front door to all models.
-#[derive(Debug)]
-pub struct Admission {}
-
-impl Admission {
-    /// Queues a request. Fails at once when the model is unknown, the queue is full or the daemon
-    /// is shutting down; every later failure arrives as an event.
-    pub fn submit(&self, request: GenerationRequest) -> Result<Generation, GenerationError> {
-        Err(GenerationError::UnknownModel {
-            model: request.model.to_string(),
-        })
-    }
-
-    /// Requests waiting for a model, and how many may wait.
-    pub fn queue(&self, _model: &str) -> QueueFigures {
-        QueueFigures {
-            waiting: 0,
-            capacity: 0,
-        }
-    }
-}
+/// Events buffered between a run and its reader: a whole answer of ordinary length, so that a slow
+/// reader does not keep the worker from the next request. About 300 KiB at the most for short
+/// tokens; allocated as it fills.
+const EVENT_BUFFER: usize = 4096;
 
 /// How full a model's queue is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueFigures {
     pub waiting: usize,
     pub capacity: usize,
+}
+
+/// The front door to all models.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    supervisor: Supervisor,
+    settings: QueueSettings,
+    deadlines: RunDeadlines,
+    queues: HashMap<ModelId, Arc<ModelQueue>>,
+    next_run: AtomicU64,
+    /// Runs being served.
+    running: AtomicUsize,
+    /// True once no further request is accepted.
+    closed: watch::Sender<bool>,
+    /// Told whenever a run has ended.
+    run_ended: Notify,
+}
+
+#[derive(Debug)]
+struct ModelQueue {
+    state: Mutex<QueueState>,
+    /// Told when something was queued.
+    filled: Notify,
+}
+
+#[derive(Debug)]
+struct QueueState {
+    waiting: FairQueue<ClientKey, Waiting>,
+    service_time: ServiceTime,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    request: GenerationRequest,
+    events: mpsc::Sender<TokenEvent>,
+    submitted_at: Instant,
+}
+
+impl ModelQueue {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
+        // Nothing panics while it is held, and a queue is consistent after each operation.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Withdrawal for ModelQueue {
+    fn withdraw(&self, client: &ClientKey, ticket: Ticket) {
+        drop(self.lock().waiting.remove(client, ticket));
+    }
+}
+
+impl Admission {
+    /// Starts a dispatcher for each of `models`.
+    pub fn start(
+        supervisor: Supervisor,
+        models: impl IntoIterator<Item = ModelId>,
+        settings: QueueSettings,
+        deadlines: RunDeadlines,
+    ) -> Self {
+        let queues: HashMap<_, _> = models
+            .into_iter()
+            .map(|model| {
+                let state = Mutex::new(QueueState {
+                    waiting: FairQueue::new(settings.capacity),
+                    service_time: ServiceTime::default(),
+                });
+                (
+                    model,
+                    Arc::new(ModelQueue {
+                        state,
+                        filled: Notify::new(),
+                    }),
+                )
+            })
+            .collect();
+        let shared = Arc::new(Shared {
+            supervisor,
+            settings,
+            deadlines,
+            queues,
+            next_run: AtomicU64::new(1),
+            running: AtomicUsize::new(0),
+            closed: watch::Sender::new(false),
+            run_ended: Notify::new(),
+        });
+        for (model, queue) in &shared.queues {
+            tokio::spawn(dispatch(
+                Arc::clone(&shared),
+                model.clone(),
+                Arc::clone(queue),
+            ));
+        }
+        Self { shared }
+    }
+
+    /// Queues a request. Fails at once when the model is unknown, the queue is full or the daemon
+    /// is shutting down; every later failure arrives as an event.
+    pub fn submit(&self, request: GenerationRequest) -> Result<Generation, GenerationError> {
+        if *self.shared.closed.borrow() {
+            return Err(GenerationError::ShuttingDown);
+        }
+        let model = request.model.to_string();
+        let Some(queue) = self.shared.queues.get(&request.model) else {
+            return Err(GenerationError::UnknownModel { model });
+        };
+        let (events, reader) = mpsc::channel(EVENT_BUFFER);
+        let client = request.client.clone();
+        let waiting = Waiting {
+            request,
+            events,
+            submitted_at: Instant::now(),
+        };
+        let mut state = queue.lock();
+        let ticket = match state.waiting.push(client.clone(), waiting) {
+            Ok(ticket) => ticket,
+            Err(_) => {
+                let waiting = state.waiting.len();
+                return Err(GenerationError::QueueFull {
+                    model,
+                    waiting,
+                    retry_after: state.service_time.retry_after(waiting),
+                });
+            }
+        };
+        drop(state);
+        queue.filled.notify_one();
+        let place: Arc<dyn Withdrawal> = Arc::clone(queue) as _;
+        Ok(Generation::queued(reader, place, client, ticket))
+    }
+
+    /// Requests waiting for a model, and how many may wait.
+    pub fn queue(&self, model: &str) -> QueueFigures {
+        let state = self.shared.queues.get(model).map(|queue| queue.lock());
+        QueueFigures {
+            waiting: state.as_ref().map_or(0, |state| state.waiting.len()),
+            capacity: state.map_or(0, |state| state.waiting.capacity()),
+        }
+    }
+
+    /// Accepts nothing more and fails what waits. Returns when the last run has ended, or `false`
+    /// when `limit` passes first.
+    pub async fn drain(&self, limit: Duration) -> bool {
+        self.shared.closed.send_replace(true);
+        for queue in self.shared.queues.values() {
+            for waiting in queue.lock().waiting.remove_where(|_| true) {
+                fail(&waiting, GenerationError::ShuttingDown);
+            }
+        }
+        let all_ended = async {
+            loop {
+                let ended = self.shared.run_ended.notified();
+                if self.shared.running.load(Ordering::SeqCst) == 0 {
+                    return;
+                }
+                ended.await;
+            }
+        };
+        tokio::time::timeout(limit, all_ended).await.is_ok()
+    }
+}
+
+/// Serves one model's queue for the daemon's life.
+async fn dispatch(shared: Arc<Shared>, model: ModelId, queue: Arc<ModelQueue>) {
+    loop {
+        let filled = queue.filled.notified();
+        if queue.lock().waiting.is_empty() {
+            filled.await;
+            continue;
+        }
+        let lease = tokio::select! {
+            lease = shared.supervisor.lease(model.clone()) => lease,
+            () = expiry(&queue, shared.settings.deadline) => {
+                expire(&queue, shared.settings.deadline);
+                continue;
+            }
+        };
+        let next = queue.lock().waiting.pop();
+        match (next, lease) {
+            (Some(waiting), Ok(lease)) => start(&shared, &queue, waiting, lease),
+            (Some(waiting), Err(error)) => fail(&waiting, error),
+            (None, _) => {}
+        }
+    }
+}
+
+/// Waits until the oldest entry has waited too long.
+async fn expiry(queue: &ModelQueue, deadline: Duration) {
+    let oldest = queue
+        .lock()
+        .waiting
+        .iter()
+        .map(|waiting| waiting.submitted_at)
+        .min();
+    match oldest {
+        Some(oldest) => tokio::time::sleep_until((oldest + deadline).into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn expire(queue: &ModelQueue, deadline: Duration) {
+    let now = Instant::now();
+    let expired = queue
+        .lock()
+        .waiting
+        .remove_where(|waiting| waiting.submitted_at + deadline <= now);
+    for waiting in expired {
+        let error = GenerationError::QueueDeadline {
+            model: waiting.request.model.to_string(),
+            waited: now - waiting.submitted_at,
+        };
+        fail(&waiting, error);
+    }
+}
+
+fn fail(waiting: &Waiting, error: GenerationError) {
+    // Nothing was sent to it yet, so there is room, unless its reader has gone.
+    let _ = waiting.events.try_send(TokenEvent::Failed(error));
+}
+
+fn start(shared: &Arc<Shared>, queue: &Arc<ModelQueue>, waiting: Waiting, lease: Lease) {
+    let job = RunJob {
+        run: shared.next_run.fetch_add(1, Ordering::Relaxed),
+        request: waiting.request,
+        events: waiting.events,
+        submitted_at: waiting.submitted_at,
+    };
+    shared.running.fetch_add(1, Ordering::SeqCst);
+    let (shared, queue) = (Arc::clone(shared), Arc::clone(queue));
+    tokio::spawn(async move {
+        let started = Instant::now();
+        supervisor::serve(lease, job, shared.deadlines).await;
+        queue.lock().service_time.record(started.elapsed());
+        shared.running.fetch_sub(1, Ordering::SeqCst);
+        shared.run_ended.notify_waiters();
+    });
 }

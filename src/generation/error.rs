@@ -31,6 +31,8 @@ pub enum GenerationError {
     ParametersNotApplied { parameters: Vec<&'static str> },
     #[error("the runtime refused the prompt (request {request}); its reason is in the log")]
     RunRefused { request: String },
+    #[error("the runtime failed while generating (request {request}); its reason is in the log")]
+    RunFailed { request: String },
     #[error("the worker ended while serving this request: {cause}")]
     WorkerDied { cause: String },
     #[error("the `{deadline}` deadline of {} ms passed", limit.as_millis())]

@@ -1,0 +1,196 @@
+//! Composition root: builds the layers bottom up, runs them, drains them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::admission::{Admission, Generation, QueueFigures};
+use crate::generation::{GenerationError, GenerationRequest};
+use crate::http::{self, Engine, HttpState};
+use crate::models::Catalog;
+use crate::settings::Settings;
+use crate::supervisor::{RunDeadlines, StatusBoard, Supervisor};
+
+/// Threads that serve sockets. Generation happens in the workers; this side waits.
+const ASYNC_THREADS: usize = 2;
+/// Time for answers that are complete to leave their sockets.
+const LAST_BYTES: Duration = Duration::from_secs(2);
+
+/// Runs the daemon until SIGTERM or SIGINT.
+pub fn run(settings: Settings) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(ASYNC_THREADS)
+        .thread_name("serve")
+        .enable_all()
+        .build()
+        .context("starting the async runtime")?;
+    let result = runtime.block_on(serve(settings));
+    // Blocking work that is still going on, such as a template being rendered, is not waited for.
+    runtime.shutdown_background();
+    result
+}
+
+async fn serve(settings: Settings) -> anyhow::Result<()> {
+    let mut signals = ShutdownSignals::listen().context("listening for signals")?;
+    let listeners = bind(&settings.http.listen).await?;
+    let catalog = Arc::new(scan(&settings)?);
+    let (supervisor, status) =
+        Supervisor::start(&settings, &catalog).context("starting the supervisor")?;
+    let admission = Admission::start(
+        supervisor.clone(),
+        catalog.models().iter().map(|model| model.id.clone()),
+        settings.queue.clone(),
+        RunDeadlines::from(&settings),
+    );
+    preload(&settings, &catalog, &supervisor);
+    let engine = Arc::new(LocalEngine {
+        admission: admission.clone(),
+        catalog,
+        status,
+    });
+    let state = Arc::new(HttpState::new(engine, &settings));
+    let (stop_http, stopped) = watch::channel(false);
+    let mut servers = JoinSet::new();
+    for listener in listeners {
+        let mut stopped = stopped.clone();
+        let shutdown = async move {
+            // An error means that the sender has gone, which also means: stop.
+            let _ = stopped.wait_for(|stop| *stop).await;
+        };
+        servers.spawn(http::serve(listener, Arc::clone(&state), shutdown));
+    }
+    signals.received().await;
+    drain(&settings, &admission, &supervisor, &mut signals, || {
+        stop_http.send_replace(true);
+    })
+    .await;
+    let _ = tokio::time::timeout(LAST_BYTES, async {
+        while servers.join_next().await.is_some() {}
+    })
+    .await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// No new work; running answers may finish until the drain deadline; then the workers end. A second
+/// signal skips the rest.
+async fn drain(
+    settings: &Settings,
+    admission: &Admission,
+    supervisor: &Supervisor,
+    signals: &mut ShutdownSignals,
+    stop_http: impl FnOnce(),
+) {
+    let limit = settings.deadlines.drain;
+    tracing::info!(
+        limit_s = limit.as_secs(),
+        "shutting down: waiting for running answers"
+    );
+    let orderly = async {
+        let until = Instant::now() + limit;
+        if !admission.drain(limit).await {
+            tracing::warn!("the `drain` deadline passed; running answers are cut off");
+        }
+        stop_http();
+        let left = until.saturating_duration_since(Instant::now());
+        let grace = left.max(settings.deadlines.control_call);
+        if !supervisor.shut_down(grace).await {
+            tracing::warn!("workers are still ending; they are killed with the daemon");
+        }
+    };
+    tokio::select! {
+        () = orderly => {}
+        () = signals.received() => tracing::warn!("second signal: stopping at once"),
+    }
+}
+
+struct ShutdownSignals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl ShutdownSignals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn received(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+async fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {
+    let mut listeners = Vec::new();
+    for address in addresses {
+        let listener = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("listening on {address}"))?;
+        let bound = listener.local_addr().context("reading the bound address")?;
+        tracing::info!(address = %bound, "listening");
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+fn scan(settings: &Settings) -> anyhow::Result<Catalog> {
+    let folder = &settings.models.dir;
+    let catalog = Catalog::scan(folder)
+        .with_context(|| format!("reading the models folder {}", folder.display()))?;
+    for problem in catalog.problems() {
+        tracing::warn!(path = %problem.path.display(), problem = problem.problem, "model skipped");
+    }
+    for model in catalog.models() {
+        tracing::info!(model = &*model.id, path = %model.path.display(), "model installed");
+    }
+    if catalog.models().is_empty() {
+        tracing::warn!(folder = %folder.display(), "no model is installed");
+    }
+    Ok(catalog)
+}
+
+fn preload(settings: &Settings, catalog: &Catalog, supervisor: &Supervisor) {
+    for name in &settings.models.preload {
+        match catalog.find(name) {
+            Some(model) => supervisor.preload(model.id.clone()),
+            None => tracing::error!(model = name, "the model to preload is not installed"),
+        }
+    }
+}
+
+/// What the HTTP layer sees of the layers below it.
+struct LocalEngine {
+    admission: Admission,
+    catalog: Arc<Catalog>,
+    status: StatusBoard,
+}
+
+impl Engine for LocalEngine {
+    fn submit(&self, request: GenerationRequest) -> Result<Generation, GenerationError> {
+        self.admission.submit(request)
+    }
+
+    fn queue(&self, model: &str) -> QueueFigures {
+        self.admission.queue(model)
+    }
+
+    fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.catalog)
+    }
+
+    fn status(&self) -> StatusBoard {
+        self.status.clone()
+    }
+}

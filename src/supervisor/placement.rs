@@ -1,0 +1,242 @@
+//! Which worker to grant, start or evict next. Pure: it decides, the event loop acts.
+//!
+//! Requests are looked at in the order they came. A loaded model serves its own request even while
+//! an older one waits for a place, unless the place can be freed right now: so two models that
+//! alternate do not reload for every request, and neither waits for ever.
+
+use std::time::{Duration, Instant};
+
+/// A model's worker, as far as placement is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occupancy {
+    /// No process.
+    Empty,
+    /// Loading or generating.
+    Busy,
+    /// Ending; its place becomes free soon.
+    Leaving,
+    /// Loaded, nothing to do.
+    Idle {
+        loaded_at: Instant,
+        last_used: Instant,
+    },
+}
+
+/// One model in the eyes of `decide`.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate {
+    pub occupancy: Occupancy,
+    /// Sequence number of the oldest request that waits for this model.
+    pub oldest_waiter: Option<u64>,
+}
+
+/// The next thing to do; the index is that of the candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    Grant(usize),
+    Load(usize),
+    Evict(usize),
+    /// Nothing now; look again at this time.
+    WaitUntil(Instant),
+    /// Nothing until something changes.
+    Nothing,
+}
+
+/// The limits that placement keeps.
+#[derive(Clone, Copy, Debug)]
+pub struct PlacementLimits {
+    pub max_loaded: usize,
+    pub minimum_residency: Duration,
+}
+
+pub fn decide(candidates: &[Candidate], limits: PlacementLimits, now: Instant) -> Decision {
+    let mut waiting: Vec<(u64, usize)> = candidates
+        .iter()
+        .enumerate()
+        .filter_map(|(index, candidate)| Some((candidate.oldest_waiter?, index)))
+        .collect();
+    waiting.sort_unstable();
+    let occupied = candidates
+        .iter()
+        .filter(|candidate| candidate.occupancy != Occupancy::Empty)
+        .count();
+    let mut leaving = candidates
+        .iter()
+        .filter(|candidate| candidate.occupancy == Occupancy::Leaving)
+        .count();
+    let mut look_again: Option<Instant> = None;
+    for (_, index) in waiting {
+        match candidates[index].occupancy {
+            Occupancy::Idle { .. } => return Decision::Grant(index),
+            Occupancy::Busy | Occupancy::Leaving => {}
+            Occupancy::Empty if occupied < limits.max_loaded => return Decision::Load(index),
+            // A place is already being freed for this one.
+            Occupancy::Empty if leaving > 0 => leaving -= 1,
+            Occupancy::Empty => match least_recently_used(candidates, limits, now) {
+                Evictable::Now(victim) => return Decision::Evict(victim),
+                Evictable::From(time) => {
+                    look_again = Some(look_again.map_or(time, |other| other.min(time)));
+                }
+                Evictable::None => {}
+            },
+        }
+    }
+    look_again.map_or(Decision::Nothing, Decision::WaitUntil)
+}
+
+enum Evictable {
+    Now(usize),
+    From(Instant),
+    None,
+}
+
+fn least_recently_used(
+    candidates: &[Candidate],
+    limits: PlacementLimits,
+    now: Instant,
+) -> Evictable {
+    let mut victim: Option<(Instant, usize)> = None;
+    let mut earliest: Option<Instant> = None;
+    for (index, candidate) in candidates.iter().enumerate() {
+        let Occupancy::Idle {
+            loaded_at,
+            last_used,
+        } = candidate.occupancy
+        else {
+            continue;
+        };
+        let evictable_from = loaded_at + limits.minimum_residency;
+        if evictable_from <= now {
+            victim = Some(victim.map_or((last_used, index), |other| other.min((last_used, index))));
+        } else {
+            earliest = Some(earliest.map_or(evictable_from, |other| other.min(evictable_from)));
+        }
+    }
+    match (victim, earliest) {
+        (Some((_, index)), _) => Evictable::Now(index),
+        (None, Some(time)) => Evictable::From(time),
+        (None, None) => Evictable::None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const LIMITS: PlacementLimits = PlacementLimits {
+        max_loaded: 1,
+        minimum_residency: Duration::from_secs(10),
+    };
+
+    fn idle(loaded_at: Instant) -> Occupancy {
+        Occupancy::Idle {
+            loaded_at,
+            last_used: loaded_at,
+        }
+    }
+
+    fn candidate(occupancy: Occupancy, oldest_waiter: Option<u64>) -> Candidate {
+        Candidate {
+            occupancy,
+            oldest_waiter,
+        }
+    }
+
+    #[test]
+    fn a_free_place_is_loaded_and_an_idle_worker_granted() {
+        let now = Instant::now();
+        let empty = candidate(Occupancy::Empty, Some(1));
+        assert_eq!(decide(&[empty], LIMITS, now), Decision::Load(0));
+        let ready = candidate(idle(now), Some(1));
+        assert_eq!(decide(&[ready], LIMITS, now), Decision::Grant(0));
+    }
+
+    #[test]
+    fn an_idle_model_is_evicted_only_after_its_residency() {
+        let now = Instant::now();
+        let young = [
+            candidate(idle(now), None),
+            candidate(Occupancy::Empty, Some(1)),
+        ];
+        let from = now + LIMITS.minimum_residency;
+        assert_eq!(decide(&young, LIMITS, now), Decision::WaitUntil(from));
+        assert_eq!(decide(&young, LIMITS, from), Decision::Evict(0));
+    }
+
+    #[test]
+    fn an_older_request_for_another_model_gets_the_place_once_it_can() {
+        let now = Instant::now();
+        let both = [
+            candidate(idle(now), Some(2)),
+            candidate(Occupancy::Empty, Some(1)),
+        ];
+        assert_eq!(decide(&both, LIMITS, now), Decision::Grant(0));
+        let later = now + LIMITS.minimum_residency;
+        assert_eq!(decide(&both, LIMITS, later), Decision::Evict(0));
+    }
+
+    #[test]
+    fn a_place_that_is_being_freed_is_not_freed_twice() {
+        let now = Instant::now();
+        let old = now - LIMITS.minimum_residency;
+        let limits = PlacementLimits {
+            max_loaded: 2,
+            ..LIMITS
+        };
+        let three = [
+            candidate(Occupancy::Leaving, None),
+            candidate(idle(old), None),
+            candidate(Occupancy::Empty, Some(1)),
+        ];
+        assert_eq!(decide(&three, limits, now), Decision::Nothing);
+    }
+
+    fn any_candidate(now: Instant) -> impl Strategy<Value = Candidate> {
+        let occupancy = prop_oneof![
+            Just(Occupancy::Empty),
+            Just(Occupancy::Busy),
+            Just(Occupancy::Leaving),
+            (0u64..30).prop_map(move |age| idle(now - Duration::from_secs(age))),
+        ];
+        (occupancy, prop::option::of(0u64..100))
+            .prop_map(|(occupancy, oldest_waiter)| candidate(occupancy, oldest_waiter))
+    }
+
+    proptest! {
+        #[test]
+        fn every_decision_can_be_carried_out(
+            (now, candidates) in Just(Instant::now()).prop_flat_map(|now| {
+                (Just(now), prop::collection::vec(any_candidate(now), 0..6))
+            }),
+            max_loaded in 1usize..4,
+        ) {
+            let limits = PlacementLimits { max_loaded, ..LIMITS };
+            let occupied = candidates.iter().filter(|c| c.occupancy != Occupancy::Empty).count();
+            match decide(&candidates, limits, now) {
+                Decision::Grant(i) => {
+                    prop_assert!(candidates[i].oldest_waiter.is_some());
+                    prop_assert!(matches!(candidates[i].occupancy, Occupancy::Idle { .. }), "only an idle worker is granted");
+                }
+                Decision::Load(i) => {
+                    prop_assert_eq!(candidates[i].occupancy, Occupancy::Empty);
+                    prop_assert!(occupied < max_loaded);
+                }
+                Decision::Evict(i) => {
+                    prop_assert!(occupied >= max_loaded);
+                    let Occupancy::Idle { loaded_at, .. } = candidates[i].occupancy else {
+                        return Err(TestCaseError::fail("only an idle worker is evicted"));
+                    };
+                    prop_assert!(now - loaded_at >= LIMITS.minimum_residency);
+                }
+                Decision::WaitUntil(time) => prop_assert!(time > now),
+                Decision::Nothing => {
+                    let grantable = candidates.iter().any(|c| c.oldest_waiter.is_some()
+                        && (matches!(c.occupancy, Occupancy::Idle { .. })
+                            || c.occupancy == Occupancy::Empty && occupied < max_loaded));
+                    prop_assert!(!grantable);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! The orderly end of a worker: asked first, killed when it does not go.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::loading::{GUARD_SLACK, Worker};
+use crate::ipc::Command;
+
+/// Returns when waitpid has reported the process.
+pub async fn unload(mut worker: Worker, deadline: Duration) {
+    let leaving = async {
+        // A worker that cannot be written to has ended or will be killed below.
+        let _ = worker.connection.send(&Command::Unload).await;
+        worker.process.exited().await
+    };
+    if timeout(deadline + GUARD_SLACK, leaving).await.is_err() {
+        tracing::error!(
+            model = &*worker.model.id,
+            pid = worker.process.pid,
+            "the `unload` deadline passed, killing the worker"
+        );
+        worker.process.kill();
+        worker.process.exited().await;
+    }
+}

@@ -1,0 +1,69 @@
+//! The thread for the calls that are allowed while a run is in progress. It may hang in the
+//! library without holding up generation.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
+use rkllm_sys::{CallError, ControlHandle};
+
+use super::session::Note;
+
+/// A call to make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ControlCall {
+    Abort { run: u64 },
+    KvCacheSize { run: u64, purpose: KvPurpose },
+}
+
+/// What a KV cache size is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KvPurpose {
+    /// How much of the context is left, asked after the first token. At least this many tokens
+    /// had been generated before the question.
+    ContextLeft { tokens_before: u32 },
+    /// The prompt's tokens, asked after the run.
+    PromptCount,
+}
+
+impl ControlCall {
+    /// The function's name, for reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Abort { .. } => "rkllm_abort",
+            Self::KvCacheSize { .. } => "rkllm_get_kv_cache_size",
+        }
+    }
+}
+
+/// The answer to a call: tokens for a size, nothing else for the others.
+#[derive(Debug)]
+pub struct ControlReply {
+    pub call: ControlCall,
+    pub result: Result<Option<u32>, CallError>,
+}
+
+/// Starts the thread for one loaded model; it ends when the sender is dropped.
+pub fn start(handle: ControlHandle, notes: Sender<Note>) -> std::io::Result<Sender<ControlCall>> {
+    let (calls, queue) = channel();
+    thread::Builder::new()
+        .name("control".to_owned())
+        .spawn(move || answer(&handle, &queue, &notes))?;
+    Ok(calls)
+}
+
+fn answer(handle: &ControlHandle, queue: &Receiver<ControlCall>, notes: &Sender<Note>) {
+    for call in queue {
+        let result = match call {
+            ControlCall::Abort { .. } => handle.abort().map(|()| None),
+            ControlCall::KvCacheSize { .. } => {
+                handle.kv_cache_size().map(|size| u32::try_from(size).ok())
+            }
+        };
+        if notes
+            .send(Note::Control(ControlReply { call, result }))
+            .is_err()
+        {
+            return;
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Makes a fresh process safe to load a vendor library into: it dies with its daemon, owns no
+//! descriptor but its own, dumps no core, and crashes the default way.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+
+use anyhow::Context;
+use rustix::process::{Pid, Resource, Rlimit, Signal};
+
+/// The vendor's own server sets this: one descriptor per NPU buffer adds up (rknn-llm issues 16,
+/// 26, 47).
+const DESCRIPTOR_LIMIT: u64 = 102_400;
+const FIRST_DESCRIPTOR_AFTER_STDIO: RawFd = 3;
+
+/// Must be called before any thread is started. Returns the IPC socket, which arrives as standard
+/// input and is moved away, so that a library reading standard input finds nothing.
+pub fn prepare(parent_pid: u32, core_dumps: bool) -> anyhow::Result<UnixStream> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .context("asking to be killed with the daemon")?;
+    // The daemon may have died before the line above.
+    let parent = rustix::process::getppid().map(Pid::as_raw_nonzero);
+    anyhow::ensure!(
+        parent.is_some_and(|pid| i64::from(pid.get()) == i64::from(parent_pid)),
+        "this program is started by rkllmd only, and its daemon (pid {parent_pid}) is gone"
+    );
+    close_inherited_descriptors().context("closing inherited descriptors")?;
+    let socket = rustix::io::fcntl_dupfd_cloexec(io::stdin(), FIRST_DESCRIPTOR_AFTER_STDIO)
+        .context("taking the IPC socket")?;
+    rustix::stdio::dup2_stdin(File::open("/dev/null").context("opening /dev/null")?)
+        .context("replacing standard input")?;
+    if !core_dumps {
+        let none = Rlimit {
+            current: Some(0),
+            maximum: Some(0),
+        };
+        rustix::process::setrlimit(Resource::Core, none).context("switching core dumps off")?;
+    }
+    raise_descriptor_limit();
+    restore_default_crash_handlers();
+    super::c_stdio::make_line_buffered();
+    Ok(UnixStream::from(socket))
+}
+
+fn close_inherited_descriptors() -> io::Result<()> {
+    let listing = std::fs::read_dir("/proc/self/fd")?;
+    let descriptors: Vec<RawFd> = listing
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|&descriptor| descriptor >= FIRST_DESCRIPTOR_AFTER_STDIO)
+        .collect();
+    // The listing's own descriptor was in the list too and is closed by now.
+    for descriptor in descriptors {
+        // SAFETY: fcntl only looks; a number that is not open is an error.
+        let open = unsafe { libc::fcntl(descriptor, libc::F_GETFD) } >= 0;
+        if open {
+            // SAFETY: the process has just been started and has one thread, so whatever is open
+            // above standard error was inherited and nothing in this program refers to it.
+            drop(unsafe { OwnedFd::from_raw_fd(descriptor) });
+        }
+    }
+    debug_assert!(io::stdin().as_raw_fd() == 0, "standard input stays");
+    Ok(())
+}
+
+/// Best effort: a lower limit works for most models.
+fn raise_descriptor_limit() {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let wanted = limit
+        .maximum
+        .map_or(DESCRIPTOR_LIMIT, |most| most.min(DESCRIPTOR_LIMIT));
+    if limit.current.is_some_and(|current| current < wanted) {
+        let raised = Rlimit {
+            current: Some(wanted),
+            maximum: limit.maximum,
+        };
+        let _ = rustix::process::setrlimit(Resource::Nofile, raised);
+    }
+}
+
+/// Rust's start-up code catches these two to report stack overflows. A crash inside the library
+/// should look like one to waitpid.
+fn restore_default_crash_handlers() {
+    for signal in [libc::SIGSEGV, libc::SIGBUS] {
+        // SAFETY: SIG_DFL is a valid disposition for both, and no other thread exists yet.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
+/// Ends the process at once: no destructors and no exit handlers, which could hang in the library.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit takes any code, touches no memory of this process and does not return.
+    unsafe { libc::_exit(code) }
+}

@@ -1,0 +1,84 @@
+//! What the callback of a run and the main thread tell each other, without a lock: the callback
+//! must not wait.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+#[derive(Debug)]
+pub struct RunProgress {
+    started: Instant,
+    tokens: AtomicU32,
+    /// Milliseconds from `started` to the last token.
+    last_token_ms: AtomicU64,
+    /// The run ends when it has made this many tokens.
+    limit_tokens: AtomicU32,
+    abort_requested: AtomicBool,
+    waiting_for_reader: AtomicBool,
+}
+
+impl RunProgress {
+    pub fn new(limit_tokens: u32) -> Self {
+        Self {
+            started: Instant::now(),
+            tokens: AtomicU32::new(0),
+            last_token_ms: AtomicU64::new(0),
+            limit_tokens: AtomicU32::new(limit_tokens),
+            abort_requested: AtomicBool::new(false),
+            waiting_for_reader: AtomicBool::new(false),
+        }
+    }
+
+    /// Counts a token. Returns how many there are now.
+    pub fn count_token(&self) -> u32 {
+        self.touch();
+        self.tokens.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    fn touch(&self) {
+        let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_token_ms.store(elapsed, Ordering::Relaxed);
+    }
+
+    /// Whether the callback is held up by the daemon, so that time does not count as the
+    /// library's.
+    pub fn set_waiting_for_reader(&self, waiting: bool) {
+        self.touch();
+        self.waiting_for_reader.store(waiting, Ordering::Release);
+    }
+
+    pub fn waiting_for_reader(&self) -> bool {
+        self.waiting_for_reader.load(Ordering::Acquire)
+    }
+
+    pub fn tokens(&self) -> u32 {
+        self.tokens.load(Ordering::Relaxed)
+    }
+
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// When the last token was made; `None` before the first.
+    pub fn last_token(&self) -> Option<Instant> {
+        (self.tokens() > 0).then(|| {
+            self.started + Duration::from_millis(self.last_token_ms.load(Ordering::Relaxed))
+        })
+    }
+
+    pub fn limit_tokens(&self) -> u32 {
+        self.limit_tokens.load(Ordering::Relaxed)
+    }
+
+    /// Ends the run earlier than planned, never later.
+    pub fn lower_limit(&self, limit_tokens: u32) {
+        self.limit_tokens.fetch_min(limit_tokens, Ordering::Relaxed);
+    }
+
+    pub fn request_abort(&self) {
+        self.abort_requested.store(true, Ordering::Relaxed);
+    }
+
+    pub fn abort_requested(&self) -> bool {
+        self.abort_requested.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,550 @@
+//! The main thread: starts calls on the other two, times them, and reports what comes of them.
+//!
+//! ```text
+//!  WaitingForLoad ─► Opening ─► Loading ─► Ready ◄─► Running ─► Counting (KV size) ─┐
+//!                                            ▲ └──► Unloading ─► exit               │
+//!                                            └──────────────────────────────────────┘
+//!  any deadline passed ─► report, exit
+//! ```
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use rkllm_sys::CallError;
+
+use super::control_thread::{self, ControlCall, ControlReply, KvPurpose};
+use super::event_writer::EventWriter;
+use super::npu_thread::{self, LoadedModel, NpuTask, RunReturned};
+use super::process_setup;
+use super::prompt_count::{PromptCounter, RunCounts};
+use super::run_progress::RunProgress;
+use super::token_sink::EndedBy;
+use crate::generation::FinishReason;
+use crate::ipc::{
+    Command, Event, LibraryFacts, LoadSpec, PerfFigures, RunEnd, RunOutcome, RunSpec,
+    WorkerDeadlines,
+};
+
+/// Exit code of a worker that ended itself because a call passed its deadline.
+const EXIT_DEADLINE: i32 = 70;
+/// An abort is first left to the callback, where the counts add up; this long after, the library is
+/// told from the control thread.
+const ABORT_IN_CALLBACK_WAIT: Duration = Duration::from_millis(50);
+/// Tokens of the context that stay unused: some releases take four of it for themselves
+/// (`prompt: 1299 tokens, max context: 1020` with 1024).
+const CONTEXT_RESERVE_TOKENS: u32 = 4;
+/// Longest sleep when nothing is timed.
+const IDLE_WAIT: Duration = Duration::from_secs(3600);
+
+/// What the other threads tell the main thread.
+pub enum Note {
+    Command(Command),
+    DaemonGone,
+    LibraryOpened(LibraryFacts),
+    Loaded(anyhow::Result<LoadedModel>),
+    PromptCounted { run: u64, tokens: u32 },
+    FirstToken { run: u64 },
+    RunReturned(Box<RunReturned>),
+    Control(ControlReply),
+    Unloaded(Result<(), CallError>),
+}
+
+/// How many tokens a run may still make when `used` tokens are in the context. At least one, so
+/// that a run always ends by itself.
+pub fn budget_left(context_length: u32, used: u32) -> u32 {
+    context_length
+        .saturating_sub(CONTEXT_RESERVE_TOKENS)
+        .saturating_sub(used)
+        .max(1)
+}
+
+enum Stage {
+    WaitingForLoad,
+    Opening { since: Instant },
+    Loading { since: Instant },
+    Ready,
+    Running(Box<ActiveRun>),
+    Unloading { since: Instant },
+}
+
+struct ActiveRun {
+    run: u64,
+    prompt_bytes: usize,
+    prompt_tokens: Option<u32>,
+    progress: Arc<RunProgress>,
+    abort: Option<AbortRequest>,
+    /// Set once the library has returned; from then on only the KV cache size is waited for.
+    returned: Option<Box<RunReturned>>,
+}
+
+struct AbortRequest {
+    at: Instant,
+    /// The library was told outside the callback, so it may have stopped between two counts.
+    from_outside: bool,
+}
+
+/// A wait that ends at `at`.
+struct Expiry {
+    at: Instant,
+    what: Expired,
+}
+
+enum Expired {
+    Deadline {
+        name: &'static str,
+        limit: Duration,
+        call: &'static str,
+    },
+    AbortFromOutside,
+}
+
+/// What is known from `Load` on.
+struct Loaded {
+    deadlines: WorkerDeadlines,
+    context_length: u32,
+    default_max_new_tokens: Option<u32>,
+}
+
+pub struct Session {
+    inbox: Receiver<Note>,
+    notes: Sender<Note>,
+    events: EventWriter,
+    npu: Sender<NpuTask>,
+    control: Option<Sender<ControlCall>>,
+    control_calls: Vec<(ControlCall, Instant)>,
+    stage: Stage,
+    loaded: Option<Loaded>,
+    prompt_counter: PromptCounter,
+}
+
+impl Session {
+    pub fn new(
+        notes: Sender<Note>,
+        inbox: Receiver<Note>,
+        events: EventWriter,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            npu: npu_thread::start(notes.clone(), events.clone())?,
+            inbox,
+            notes,
+            events,
+            control: None,
+            control_calls: Vec::new(),
+            stage: Stage::WaitingForLoad,
+            loaded: None,
+            prompt_counter: PromptCounter::default(),
+        })
+    }
+
+    /// Never returns normally: the process ends here, without exit handlers, because the library's
+    /// threads and destructors cannot be trusted to end.
+    pub fn run(mut self) -> ExitCode {
+        loop {
+            let expiry = self.next_expiry();
+            let wait = expiry.as_ref().map_or(IDLE_WAIT, |expiry| {
+                expiry.at.saturating_duration_since(Instant::now())
+            });
+            match self.inbox.recv_timeout(wait) {
+                Ok(note) => self.handle(note),
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Some(expiry) = expiry {
+                        self.expired(expiry.what);
+                    }
+                }
+                // Impossible while `self.notes` lives.
+                Err(RecvTimeoutError::Disconnected) => return ExitCode::FAILURE,
+            }
+        }
+    }
+
+    fn handle(&mut self, note: Note) {
+        match note {
+            Note::Command(Command::Load(spec)) => self.load(spec),
+            Note::Command(Command::Run(spec)) => self.start_run(spec),
+            Note::Command(Command::Abort { run }) => self.abort(run),
+            Note::Command(Command::Unload) => self.unload(),
+            Note::DaemonGone => process_setup::exit_now(0),
+            Note::LibraryOpened(facts) => {
+                self.events.send(Event::LibraryOpened(facts));
+                self.stage = Stage::Loading {
+                    since: Instant::now(),
+                };
+            }
+            Note::Loaded(result) => self.model_loaded(result),
+            Note::PromptCounted { run, tokens } => {
+                if let Some(active) = self.active(run) {
+                    active.prompt_tokens = Some(tokens);
+                }
+            }
+            Note::FirstToken { run } => self.ask_context_left(run),
+            Note::RunReturned(returned) => self.run_returned(returned),
+            Note::Control(reply) => self.control_replied(reply),
+            Note::Unloaded(result) => {
+                if let Err(error) = result {
+                    eprintln!("W rkllmd-worker: unloading: {error}");
+                }
+                self.events.flush();
+                process_setup::exit_now(0)
+            }
+        }
+    }
+
+    fn load(&mut self, spec: Box<LoadSpec>) {
+        if !matches!(self.stage, Stage::WaitingForLoad) {
+            eprintln!("W rkllmd-worker: a second load was asked for");
+            return;
+        }
+        self.loaded = Some(Loaded {
+            deadlines: spec.deadlines,
+            context_length: spec.context_length,
+            default_max_new_tokens: spec.max_new_tokens,
+        });
+        self.stage = Stage::Opening {
+            since: Instant::now(),
+        };
+        self.npu_task(NpuTask::Load(spec));
+    }
+
+    fn model_loaded(&mut self, result: anyhow::Result<LoadedModel>) {
+        let started = result.and_then(|model| {
+            self.control = Some(control_thread::start(model.control, self.notes.clone())?);
+            Ok(model.per_run_parameters)
+        });
+        match started {
+            Ok(per_run_parameters) => {
+                self.stage = Stage::Ready;
+                self.events.send(Event::Loaded { per_run_parameters });
+            }
+            Err(error) => {
+                let reason = format!("{error:#}");
+                self.events.send(Event::LoadFailed { reason });
+                self.events.flush();
+                process_setup::exit_now(1);
+            }
+        }
+    }
+
+    fn start_run(&mut self, spec: Box<RunSpec>) {
+        let (Stage::Ready, Some(loaded)) = (&self.stage, &self.loaded) else {
+            eprintln!("W rkllmd-worker: a run was asked for while none can start");
+            return;
+        };
+        let most = budget_left(loaded.context_length, 1);
+        let wanted = spec
+            .max_new_tokens
+            .or(loaded.default_max_new_tokens)
+            .unwrap_or(most);
+        let progress = Arc::new(RunProgress::new(wanted.clamp(1, most)));
+        self.stage = Stage::Running(Box::new(ActiveRun {
+            run: spec.run,
+            prompt_bytes: spec.prompt.len(),
+            prompt_tokens: None,
+            progress: Arc::clone(&progress),
+            abort: None,
+            returned: None,
+        }));
+        let empty_cache = self.prompt_counter.wants_empty_cache();
+        self.npu_task(NpuTask::Run {
+            spec,
+            progress,
+            empty_cache,
+        });
+    }
+
+    fn abort(&mut self, run: u64) {
+        let Some(active) = self.active(run) else {
+            return;
+        };
+        active.progress.request_abort();
+        let nothing_made = active.progress.tokens() == 0;
+        active.abort = Some(AbortRequest {
+            at: Instant::now(),
+            from_outside: nothing_made,
+        });
+        if nothing_made {
+            self.control_call(ControlCall::Abort { run });
+        }
+    }
+
+    fn unload(&mut self) {
+        self.stage = Stage::Unloading {
+            since: Instant::now(),
+        };
+        self.npu_task(NpuTask::Unload);
+    }
+
+    /// Without a tokenizer the context's use is known only once the prompt is in it.
+    fn ask_context_left(&mut self, run: u64) {
+        let Some(active) = self
+            .active(run)
+            .filter(|active| active.prompt_tokens.is_none())
+        else {
+            return;
+        };
+        let tokens_before = active.progress.tokens();
+        let purpose = KvPurpose::ContextLeft { tokens_before };
+        self.control_call(ControlCall::KvCacheSize { run, purpose });
+    }
+
+    fn run_returned(&mut self, returned: Box<RunReturned>) {
+        if returned.cache_emptied {
+            self.prompt_counter.cache_emptied();
+        }
+        let run = returned.run;
+        let Some(active) = self.active(run) else {
+            return;
+        };
+        let countable = returned.result.is_ok()
+            && returned.prompt_tokens.is_none()
+            && active.progress.tokens() > 0
+            && active
+                .abort
+                .as_ref()
+                .is_none_or(|abort| !abort.from_outside);
+        active.returned = Some(returned);
+        if countable {
+            let purpose = KvPurpose::PromptCount;
+            self.control_call(ControlCall::KvCacheSize { run, purpose });
+        } else {
+            self.end_run(None);
+        }
+    }
+
+    fn control_replied(&mut self, reply: ControlReply) {
+        self.control_calls.retain(|(call, _)| *call != reply.call);
+        let size = match reply.result {
+            Ok(size) => size,
+            Err(error) => {
+                eprintln!("W rkllmd-worker: {error}");
+                None
+            }
+        };
+        let ControlCall::KvCacheSize { run, purpose } = reply.call else {
+            return;
+        };
+        let context_length = self
+            .loaded
+            .as_ref()
+            .map_or(0, |loaded| loaded.context_length);
+        let Some(active) = self.active(run) else {
+            return;
+        };
+        match purpose {
+            KvPurpose::ContextLeft { tokens_before } => {
+                if let Some(used) = size {
+                    let left = budget_left(context_length, used);
+                    active
+                        .progress
+                        .lower_limit(tokens_before.saturating_add(left));
+                }
+            }
+            KvPurpose::PromptCount => self.end_run(size),
+        }
+    }
+
+    fn end_run(&mut self, kv_cache: Option<u32>) {
+        let Stage::Running(active) = std::mem::replace(&mut self.stage, Stage::Ready) else {
+            return;
+        };
+        let Some(returned) = active.returned else {
+            return;
+        };
+        let perf = returned.record.perf.and_then(|perf| {
+            Some(PerfFigures {
+                prefill_ms: perf.prefill_time_ms,
+                prefill_tokens: u32::try_from(perf.prefill_tokens).ok()?,
+                generate_ms: perf.generate_time_ms,
+                generate_tokens: u32::try_from(perf.generate_tokens).ok()?,
+                memory_mb: perf.memory_usage_mb,
+            })
+        });
+        let generated = active.progress.tokens();
+        let prefilled = perf.map(|perf| perf.prefill_tokens);
+        let (prompt_tokens, cached_prompt_tokens) = match returned.prompt_tokens {
+            Some(total) => {
+                let cached = prefilled.and_then(|n| self.prompt_counter.cached(total, n));
+                (Some(total), cached)
+            }
+            None => {
+                let counts = kv_cache
+                    .zip(prefilled)
+                    .map(|(kv_cache, prefilled)| RunCounts {
+                        kv_cache,
+                        generated,
+                        prefilled,
+                    });
+                let prompt = self.prompt_counter.count(counts);
+                (
+                    prompt.map(|prompt| prompt.total),
+                    prompt.and_then(|prompt| prompt.cached),
+                )
+            }
+        };
+        let outcome = outcome(&returned, active.abort.is_some(), generated);
+        self.events.send(Event::RunEnded(Box::new(RunEnd {
+            run: active.run,
+            outcome,
+            generated_tokens: generated,
+            prompt_tokens,
+            cached_prompt_tokens,
+            perf,
+        })));
+    }
+
+    fn next_expiry(&self) -> Option<Expiry> {
+        let deadlines = &self.loaded.as_ref()?.deadlines;
+        let deadline = |name, since: Instant, limit, call| Expiry {
+            at: since + limit,
+            what: Expired::Deadline { name, limit, call },
+        };
+        let stage = match &self.stage {
+            Stage::WaitingForLoad | Stage::Ready => None,
+            Stage::Opening { since } => Some(deadline(
+                "library-open",
+                *since,
+                deadlines.library_open,
+                "opening the library",
+            )),
+            Stage::Loading { since } => {
+                Some(deadline("load", *since, deadlines.load, "rkllm_init"))
+            }
+            Stage::Unloading { since } => Some(deadline(
+                "unload",
+                *since,
+                deadlines.unload,
+                "rkllm_destroy",
+            )),
+            Stage::Running(active) => active.next_expiry(deadlines),
+        };
+        let control = self.control_calls.first().map(|(call, since)| {
+            deadline("control-call", *since, deadlines.control_call, call.name())
+        });
+        stage
+            .into_iter()
+            .chain(control)
+            .min_by_key(|expiry| expiry.at)
+    }
+
+    fn expired(&mut self, what: Expired) {
+        match what {
+            Expired::AbortFromOutside => {
+                if let Stage::Running(active) = &mut self.stage
+                    && let Some(abort) = &mut active.abort
+                {
+                    abort.from_outside = true;
+                    let run = active.run;
+                    self.control_call(ControlCall::Abort { run });
+                }
+            }
+            Expired::Deadline { name, limit, call } => {
+                // The moment may have passed because this thread was not scheduled; a note that is
+                // already here is newer than the clock.
+                if let Ok(note) = self.inbox.try_recv() {
+                    return self.handle(note);
+                }
+                if let Stage::Running(active) = &self.stage
+                    && active.returned.is_some()
+                {
+                    self.end_run(None);
+                }
+                self.events.send(Event::DeadlinePassed {
+                    deadline: name.to_owned(),
+                    limit,
+                    call: call.to_owned(),
+                });
+                self.events.flush();
+                process_setup::exit_now(EXIT_DEADLINE);
+            }
+        }
+    }
+
+    fn active(&mut self, run: u64) -> Option<&mut ActiveRun> {
+        match &mut self.stage {
+            Stage::Running(active) if active.run == run => Some(active),
+            _ => None,
+        }
+    }
+
+    fn control_call(&mut self, call: ControlCall) {
+        if let Some(control) = &self.control
+            && control.send(call).is_ok()
+        {
+            self.control_calls.push((call, Instant::now()));
+        }
+    }
+
+    fn npu_task(&self, task: NpuTask) {
+        // The thread ends only with the process or by a panic, which has been printed.
+        if self.npu.send(task).is_err() {
+            process_setup::exit_now(1);
+        }
+    }
+}
+
+impl ActiveRun {
+    fn next_expiry(&self, deadlines: &WorkerDeadlines) -> Option<Expiry> {
+        if self.returned.is_some() {
+            return None;
+        }
+        let deadline = |name, since: Instant, limit| Expiry {
+            at: since + limit,
+            what: Expired::Deadline {
+                name,
+                limit,
+                call: "rkllm_run",
+            },
+        };
+        match &self.abort {
+            Some(abort) if !abort.from_outside => Some(Expiry {
+                at: abort.at + ABORT_IN_CALLBACK_WAIT,
+                what: Expired::AbortFromOutside,
+            }),
+            Some(abort) => Some(deadline(
+                "abort-to-finish",
+                abort.at,
+                deadlines.abort_to_finish,
+            )),
+            None if self.progress.waiting_for_reader() => Some(deadline(
+                "inter-token",
+                Instant::now(),
+                deadlines.inter_token,
+            )),
+            None => Some(match self.progress.last_token() {
+                Some(last) => deadline("inter-token", last, deadlines.inter_token),
+                None => deadline(
+                    "prefill",
+                    self.progress.started(),
+                    deadlines.prefill(self.prompt_bytes, self.prompt_tokens),
+                ),
+            }),
+        }
+    }
+}
+
+fn outcome(returned: &RunReturned, abort_requested: bool, generated: u32) -> RunOutcome {
+    if let (Some(limit_tokens), Some(prompt_tokens)) =
+        (returned.over_limit_tokens, returned.prompt_tokens)
+    {
+        return RunOutcome::ContextLengthExceeded {
+            prompt_tokens,
+            limit_tokens,
+        };
+    }
+    match (returned.record.ended_by, &returned.result) {
+        (Some(EndedBy::Reason(reason)), _) => RunOutcome::Finished(reason),
+        (Some(EndedBy::Abort), _) => RunOutcome::Aborted,
+        (None, _) if abort_requested => RunOutcome::Aborted,
+        (None, Err(error)) if generated == 0 => RunOutcome::Refused {
+            reason: error.to_string(),
+        },
+        (None, Err(error)) => RunOutcome::Failed {
+            reason: error.to_string(),
+        },
+        (None, Ok(())) if returned.record.reported_error => RunOutcome::Failed {
+            reason: "the runtime reported the state ERROR".to_owned(),
+        },
+        (None, Ok(())) => RunOutcome::Finished(FinishReason::Stop),
+    }
+}
