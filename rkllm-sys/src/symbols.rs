@@ -6,6 +6,7 @@ use crate::abi::{v1_2_1, v1_3_1};
 use crate::error::{CallError, OpenError};
 use crate::family::Family;
 use libloading::os::unix::{Library as Dynamic, RTLD_LOCAL, RTLD_NOW};
+use std::ffi::c_void;
 use std::path::Path;
 
 /// `rkllm_createDefaultParam`, whose result travels through a pointer that no Rust signature can
@@ -83,7 +84,7 @@ pub(crate) fn load(path: &Path, version: &str, family: Family) -> Result<Symbols
     }
     // Never unloaded: the vendor's code leaves OpenMP threads and exit handlers behind, which
     // would run into the hole; and the function pointers above must outlive every handle.
-    std::mem::forget(library.library);
+    let _: *mut c_void = library.library.into_raw();
     Ok(symbols)
 }
 

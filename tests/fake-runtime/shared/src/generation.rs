@@ -2,19 +2,19 @@
 //! at a flag, writes two fields and calls back; it allocates nothing and reads no scenario, so
 //! that a scenario without delays measures its host.
 
-use crate::answer::{ERROR, Event, FINISH, NORMAL, Sequence};
+use crate::answer::{ERROR, NORMAL, Sequence};
 use crate::console;
 use crate::fault::{After, Call, Fault};
-use crate::layout::{Layout, Struct};
+use crate::layout::Layout;
 use crate::model::{Cache, Model, lock};
+use crate::output::Output;
 use crate::params::{Input, RunParams};
 use crate::scenario::CallbackThread;
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{c_int, c_void};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-const MODE_HIDDEN: u32 = 1;
-const MODE_LOGITS: u32 = 2;
+pub const MODE_HIDDEN: u32 = 1;
 /// A window of 1024 takes prompts of 1020 tokens.
 const RESERVED_TOKENS: i32 = 4;
 
@@ -49,12 +49,13 @@ enum End {
     Fault(After),
 }
 
-struct Tally {
-    produced: u64,
+/// What FINISH tells and the KV cache holds.
+pub struct Tally {
+    pub produced: u64,
     prompt_tokens: i32,
-    evaluated_tokens: i32,
-    prefill: Duration,
-    started: Instant,
+    pub evaluated_tokens: i32,
+    pub prefill: Duration,
+    pub started: Instant,
 }
 
 impl Generation<'_> {
@@ -344,143 +345,6 @@ impl<'a> Faults<'a> {
 fn raw_json(value: &impl serde::Serialize) -> serde_json::Value {
     let text = serde_json::to_string(value).expect("plain data");
     serde_json::from_str(&text).expect("just written")
-}
-
-/// The result struct that is handed to the host, over and over.
-struct Output<'a> {
-    generation: &'a Generation<'a>,
-    fields: &'a Struct,
-    result: Vec<u64>,
-    text_at: usize,
-    id_at: usize,
-    matrix: Vec<f32>,
-}
-
-impl<'a> Output<'a> {
-    fn new(generation: &'a Generation<'a>) -> Self {
-        let fields = generation.layout.get("RKLLMResult");
-        Output {
-            generation,
-            result: vec![0; fields.bytes.div_ceil(8)],
-            text_at: fields.at("text"),
-            id_at: fields.at("token_id"),
-            fields,
-            matrix: Vec::new(),
-        }
-    }
-
-    fn token(&mut self, event: &Event) -> c_int {
-        let text: &CStr = &event.text;
-        // The whole character comes with the next NORMAL.
-        let text = if event.state == NORMAL {
-            text.as_ptr()
-        } else {
-            std::ptr::null()
-        };
-        self.put(self.text_at, text);
-        self.put(self.id_at, event.id);
-        self.call(event.state)
-    }
-
-    fn call(&mut self, state: u32) -> c_int {
-        let (callback, userdata) = (self.generation.model.callback, self.generation.userdata);
-        // SAFETY: the host's callback, with a result of its family that lives through the call.
-        unsafe { callback(self.result.as_mut_ptr().cast(), userdata.0, state) }
-    }
-
-    fn finish(&mut self, tally: &Tally) {
-        self.put(self.text_at, std::ptr::null::<u8>());
-        if let (Some(at), Some(perf)) = (
-            self.fields.find("perf"),
-            self.generation.layout.find("RKLLMPerfStat"),
-        ) {
-            let scripted = &self.generation.model.scenario.perf;
-            let milliseconds = |time: Duration| time.as_secs_f32() * 1000.0;
-            // The first token belongs to prefill.
-            let after_first = i32::try_from(tally.produced.saturating_sub(1)).unwrap_or(i32::MAX);
-            let prefill_ms = scripted
-                .prefill_time_ms
-                .unwrap_or(milliseconds(tally.prefill));
-            let generate_ms = scripted
-                .generate_time_ms
-                .unwrap_or(milliseconds(tally.started.elapsed()));
-            let prefill_tokens = scripted.prefill_tokens.unwrap_or(tally.evaluated_tokens);
-            let generate_tokens = scripted.generate_tokens.unwrap_or(after_first);
-            let memory_mb = scripted.memory_usage_mb.unwrap_or_else(peak_memory_mb);
-            self.put(at + perf.at("prefill_time_ms"), prefill_ms);
-            self.put(at + perf.at("prefill_tokens"), prefill_tokens);
-            self.put(at + perf.at("generate_time_ms"), generate_ms);
-            self.put(at + perf.at("generate_tokens"), generate_tokens);
-            self.put(at + perf.at("memory_usage_mb"), memory_mb);
-        }
-        self.call(FINISH);
-    }
-
-    /// Hidden states come after a NORMAL without any; logits with the first.
-    fn hand_over_matrices(&mut self, rows: i32) {
-        let (part, pointer, columns_field, columns) = match self.generation.params.mode {
-            MODE_HIDDEN => (
-                "last_hidden_layer",
-                "hidden_states",
-                "embd_size",
-                self.generation.model.scenario.embedding_size,
-            ),
-            MODE_LOGITS => (
-                "logits",
-                "logits",
-                "vocab_size",
-                self.generation.model.scenario.vocab_size,
-            ),
-            _ => return,
-        };
-        let name = if self.generation.params.mode == MODE_HIDDEN {
-            self.call(NORMAL);
-            "RKLLMResultLastHiddenLayer"
-        } else {
-            "RKLLMResultLogits"
-        };
-        let (Some(at), Some(fields)) = (self.fields.find(part), self.generation.layout.find(name))
-        else {
-            return;
-        };
-        let cells = usize::from(columns) * usize::try_from(rows).unwrap_or(0);
-        // Each value tells its place.
-        self.matrix = (0..cells).map(|cell| cell as f32).collect();
-        self.put(at + fields.at(pointer), self.matrix.as_ptr());
-        self.put(at + fields.at(columns_field), c_int::from(columns));
-        self.put(at + fields.at("num_tokens"), rows);
-        self.call(NORMAL);
-        self.put(at + fields.at(pointer), std::ptr::null::<f32>());
-    }
-
-    fn put<T: Copy>(&mut self, at: usize, value: T) {
-        assert!(at + size_of::<T>() <= self.result.len() * 8);
-        // SAFETY: inside the struct, as just asserted; unaligned writes are fine.
-        unsafe {
-            self.result
-                .as_mut_ptr()
-                .cast::<u8>()
-                .add(at)
-                .cast::<T>()
-                .write_unaligned(value);
-        }
-    }
-}
-
-/// VmHWM, the figure the vendor reports.
-fn peak_memory_mb() -> f32 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let kilobytes = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .and_then(|rest| {
-            rest.trim()
-                .trim_end_matches(" kB")
-                .trim()
-                .parse::<f32>()
-                .ok()
-        });
-    kilobytes.map_or(0.0, |kb| kb / 1024.0)
 }
 
 /// The faults of this run, in the order of their tokens.

@@ -13,6 +13,7 @@ mod fault;
 mod generation;
 pub mod layout;
 mod model;
+mod output;
 mod params;
 mod runtime;
 mod scenario;
