@@ -117,11 +117,11 @@ pub struct ChatTemplate {
     special: SpecialTokens,
     control_tokens: Arc<ControlTokens>,
     system_turn: SystemTurn,
+    failed_probe: Option<TemplateError>,
 }
 
 impl ChatTemplate {
-    /// Compiles a template and lets it render a short conversation, so that one which never works
-    /// is found when it is installed.
+    /// Compiles a template and lets it render a short conversation.
     pub fn compile(
         source: &str,
         special: SpecialTokens,
@@ -133,9 +133,19 @@ impl ChatTemplate {
             special,
             control_tokens,
             system_turn: SystemTurn::Shown,
+            failed_probe: None,
         };
-        template.system_turn = template.probe_system_turn()?;
+        match template.probe_system_turn() {
+            Ok(system_turn) => template.system_turn = system_turn,
+            Err(error) => template.failed_probe = Some(error),
+        }
         Ok(template)
+    }
+
+    /// Why the template could not render one plain question. It may still serve requests that set
+    /// the variables it needs.
+    pub fn failed_probe(&self) -> Option<&TemplateError> {
+        self.failed_probe.as_ref()
     }
 
     /// A built-in family with the tokens usual for it.
@@ -210,9 +220,7 @@ impl ChatTemplate {
             let value = conversation::client_value(value, &self.control_tokens);
             (Value::from(name.as_str()), value)
         });
-        client
-            .chain(own.map(|(name, value)| (Value::from(name), value)))
-            .collect()
+        Value::from_pairs(client.chain(own.map(|(name, value)| (Value::from(name), value))))
     }
 
     fn probe_system_turn(&self) -> Result<SystemTurn, TemplateError> {

@@ -21,10 +21,8 @@ impl Turn {
             ("role", self.role.name()),
             ("content", self.content.as_str()),
         ];
-        fields
-            .into_iter()
-            .chain(self.name.as_deref().map(|name| ("name", name)))
-            .collect()
+        let name = self.name.as_deref().map(|name| ("name", name));
+        Value::from_pairs(fields.into_iter().chain(name))
     }
 }
 
@@ -81,13 +79,10 @@ pub(super) fn client_value(value: &serde_json::Value, tokens: &ControlTokens) ->
             .iter()
             .map(|item| client_value(item, tokens))
             .collect(),
-        Json::Object(fields) => fields
-            .iter()
-            .map(|(name, value)| {
-                let name = Value::from(tokens.protect(name).into_owned());
-                (name, client_value(value, tokens))
-            })
-            .collect(),
+        Json::Object(fields) => Value::from_pairs(fields.iter().map(|(name, value)| {
+            let name = tokens.protect(name).into_owned();
+            (name, client_value(value, tokens))
+        })),
     }
 }
 
@@ -161,6 +156,12 @@ impl EndMark {
         prompt.truncate(end);
         if !keeps_white_space {
             prompt.truncate(prompt.trim_end().len());
+        }
+        // A template may show a message more than once.
+        if prompt.contains(&self.text) {
+            *prompt = prompt
+                .replace(&format!("{} ", self.text), "")
+                .replace(&self.text, "");
         }
         Some(())
     }

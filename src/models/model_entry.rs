@@ -345,7 +345,14 @@ impl ModelEntry {
                         .map_err(|e| e.to_string())
                 });
                 match compiled {
-                    Ok(template) => model.template = Some(Arc::new(template)),
+                    Ok(template) => {
+                        model.notes.extend(template.failed_probe().map(|e| {
+                            format!(
+                                "its chat template from {source} failed on a plain question: {e}"
+                            )
+                        }));
+                        model.template = Some(Arc::new(template));
+                    }
                     Err(e) => keep(
                         &self.file,
                         format!("its chat template from {source} cannot be used: {e}"),

@@ -1,0 +1,367 @@
+//! What stands in the models folder is what the catalog has, and what is broken there is told in
+//! words without hiding the rest.
+
+use std::fs;
+use std::path::Path;
+
+use rkllmd::models::{
+    Catalog, ChatMessage, ChatRole, InstalledModel, Listing, ModelKind, RenderOptions,
+    TemplateFamily, TemplateSource,
+};
+
+/// A GGUF header with these strings, a vocabulary of three tokens and no tensors.
+fn gguf(strings: &[(&str, &str)]) -> Vec<u8> {
+    let text = |text: &str| {
+        let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(text.as_bytes());
+        bytes
+    };
+    let mut file = b"GGUF\x03\0\0\0".to_vec();
+    file.extend(0u64.to_le_bytes());
+    file.extend((strings.len() as u64 + 4).to_le_bytes());
+    for (key, value) in strings {
+        file.extend(text(key));
+        file.extend(8u32.to_le_bytes());
+        file.extend(text(value));
+    }
+    file.extend(text("llama.context_length"));
+    file.extend(4u32.to_le_bytes());
+    file.extend(2048u32.to_le_bytes());
+    file.extend(text("tokenizer.ggml.bos_token_id"));
+    file.extend(4u32.to_le_bytes());
+    file.extend(0u32.to_le_bytes());
+    file.extend(text("tokenizer.ggml.tokens"));
+    file.extend(9u32.to_le_bytes());
+    file.extend(8u32.to_le_bytes());
+    file.extend(3u64.to_le_bytes());
+    for token in ["[BOS]", "word", "[TURN]"] {
+        file.extend(text(token));
+    }
+    file.extend(text("tokenizer.ggml.token_type"));
+    file.extend(9u32.to_le_bytes());
+    file.extend(5u32.to_le_bytes());
+    file.extend(3u64.to_le_bytes());
+    for kind in [3i32, 1, 3] {
+        file.extend(kind.to_le_bytes());
+    }
+    file
+}
+
+fn llama(template: &str) -> Vec<u8> {
+    gguf(&[
+        ("general.architecture", "llama"),
+        ("tokenizer.chat_template", template),
+    ])
+}
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn file(&self, path: &str, content: impl AsRef<[u8]>) -> &Self {
+        let path = self.0.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+        self
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn scan(&self) -> Catalog {
+        Catalog::scan(self.path()).unwrap()
+    }
+
+    /// The catalog's problems as `path: text`, without the folder's own path.
+    fn problems(&self) -> Vec<String> {
+        let root = format!("{}/", self.path().display());
+        self.scan()
+            .problems()
+            .iter()
+            .map(|found| format!("{}: {}", found.path.display(), found.problem).replace(&root, ""))
+            .collect()
+    }
+}
+
+fn ask(model: &InstalledModel) -> String {
+    let message = ChatMessage {
+        role: ChatRole::User,
+        content: "hi [TURN]".into(),
+        name: None,
+    };
+    let template = model.template.as_ref().unwrap();
+    template
+        .render(&[message], &RenderOptions::default())
+        .unwrap()
+}
+
+#[test]
+fn files_and_folders_are_models() {
+    let folder = Folder::new();
+    folder
+        .file(
+            "flat.gguf",
+            llama("{{ bos_token }}{{ messages[0].content }}"),
+        )
+        .file("Qwen3-0.6B.rkllm", "kind = \"text\"")
+        .file("Qwen3-0.6B.toml", "aliases = [\"qwen\"]\ncpu-mask = 0xF0")
+        .file("own/weights.rkllm", b"\xDA\xEE\xB3\x36rest")
+        .file(
+            "own/tokenizer.json",
+            r#"{"added_tokens":[{"content":"[END]","special":true}]}"#,
+        )
+        .file("own/mmproj-f16.gguf", "")
+        .file("notes/readme.txt", "nothing")
+        .file(".hidden.gguf", "");
+    let catalog = folder.scan();
+    assert_eq!(folder.problems(), [""; 0]);
+    let ids: Vec<_> = catalog.models().iter().map(|model| &*model.id).collect();
+    assert_eq!(ids, ["Qwen3-0.6B", "flat", "own"]);
+
+    let flat = catalog.find("flat").unwrap();
+    assert_eq!(flat.kind, ModelKind::Gguf);
+    assert_eq!(flat.context_limit, Some(2048));
+    assert_eq!(flat.template_source, Some(TemplateSource::Gguf));
+    assert_eq!(flat.control_tokens.tokens(), ["[BOS]", "[TURN]"]);
+    assert_eq!(ask(flat), "[BOS]hi [\u{200B}TURN]");
+
+    let qwen = catalog.find("qwen").unwrap();
+    assert_eq!((&*qwen.id, qwen.cpu_mask), ("Qwen3-0.6B", Some(0xF0)));
+    assert_eq!(
+        qwen.template_source,
+        Some(TemplateSource::FileName(TemplateFamily::Chatml))
+    );
+
+    let own = catalog.find("own").unwrap();
+    assert!(own.template.is_none() && own.template_source.is_none());
+    assert_eq!(
+        own.tokenizer_json,
+        Some(folder.path().join("own/tokenizer.json"))
+    );
+    assert_eq!(own.control_tokens.tokens(), ["[END]"]);
+    assert!(
+        own.notes
+            .iter()
+            .any(|note| note.contains("no chat template"))
+    );
+}
+
+#[test]
+fn the_first_template_source_decides() {
+    let folder = Folder::new();
+    let config = r#"{"chat_template":[{"name":"rag","template":"no"},{"name":"default","template":"config {{ eos_token }}"}],
+        "bos_token":"<b>","eos_token":{"content":"<e>"}}"#;
+    folder
+        .file("a/m.gguf", llama("gguf"))
+        .file("b/m.gguf", llama("gguf"))
+        .file("b/tokenizer_config.json", config)
+        .file("c/m.gguf", llama("gguf"))
+        .file("c/tokenizer_config.json", config)
+        .file("c/chat_template.jinja", "jinja {{ bos_token }}")
+        .file("d/m.gguf", llama("gguf"))
+        .file("d/chat_template.jinja", "jinja")
+        .file("d/mine.jinja", "mine {{ bos_token }}")
+        .file(
+            "d/model.toml",
+            "template-file = \"mine.jinja\"\nbos-token = \"<mine>\"",
+        )
+        .file("e/m.gguf", llama("gguf"))
+        .file("e/chat_template.jinja", "jinja")
+        .file("e/model.toml", "template = \"deepseek-r1\"");
+    let catalog = folder.scan();
+    assert_eq!(folder.problems(), [""; 0]);
+    let prompts: Vec<_> = catalog
+        .models()
+        .iter()
+        .map(|model| (model.template_source.clone().unwrap(), ask(model)))
+        .collect();
+    let family = TemplateFamily::DeepseekR1;
+    let expected = [
+        (TemplateSource::Gguf, "gguf"),
+        (TemplateSource::TokenizerConfig, "config <e>"),
+        (TemplateSource::ChatTemplateFile, "jinja <b>"),
+        (
+            TemplateSource::ManifestFile("mine.jinja".into()),
+            "mine <mine>",
+        ),
+        (
+            TemplateSource::ManifestFamily(family),
+            "[BOS]<｜User｜>hi [\u{200B}TURN]<｜Assistant｜><think>\n",
+        ),
+    ];
+    assert_eq!(
+        prompts,
+        expected.map(|(source, text)| (source, text.to_owned()))
+    );
+}
+
+#[test]
+fn broken_entries_are_told_in_words_and_hide_nothing() {
+    let folder = Folder::new();
+    let whole = llama("x");
+    folder
+        .file("good.gguf", &whole)
+        .file("cut.gguf", &whole[..whole.len() / 2])
+        .file("text.gguf", "not a model")
+        .file("adapter.gguf", gguf(&[("general.type", "adapter")]))
+        .file("typo.gguf", &whole)
+        .file("typo.toml", "aliases = []\ncontext-lenght = 4096")
+        .file("range.gguf", &whole)
+        .file("range.toml", "[sampling]\ntop-p = 1.5")
+        .file("orphan.toml", "aliases = []")
+        .file("two/a.gguf", &whole)
+        .file("two/b.rkllm", "")
+        .file("none/model.toml", "")
+        .file("jinja/m.gguf", &whole)
+        .file("jinja/chat_template.jinja", "\n{% if %}")
+        .file("lost-00002-of-00002.gguf", &whole)
+        .file("half-00001-of-00002.gguf", &whole);
+    let problems = folder.problems();
+    for (path, words) in [
+        (
+            "cut.gguf",
+            "its GGUF header is unusable: it is truncated or damaged",
+        ),
+        (
+            "text.gguf",
+            "its GGUF header is unusable: it does not start with `GGUF`",
+        ),
+        ("adapter.gguf", "it is a LoRA adapter, not a model"),
+        (
+            "typo.gguf",
+            "typo.toml line 2: unknown field `context-lenght`",
+        ),
+        (
+            "range.gguf",
+            "range.toml: sampling.top-p is 1.5, allowed is 0 to 1",
+        ),
+        (
+            "orphan.toml",
+            "no .gguf or .rkllm file of this name stands beside it",
+        ),
+        (
+            "two",
+            "it holds 2 model files (a.gguf, b.rkllm), a folder is one model",
+        ),
+        ("none", "it has a model.toml and no .gguf or .rkllm file"),
+        (
+            "jinja/m.gguf",
+            "its chat template from chat_template.jinja cannot be used: ",
+        ),
+        (
+            "lost-00002-of-00002.gguf",
+            "its first part lost-00001-of-00002.gguf is missing",
+        ),
+        (
+            "half-00001-of-00002.gguf",
+            "its part half-00002-of-00002.gguf is missing",
+        ),
+    ] {
+        let start = format!("{path}: {words}");
+        assert!(
+            problems.iter().any(|problem| problem.starts_with(&start)),
+            "{start:?} is not among {problems:#?}"
+        );
+    }
+    assert_eq!(problems.len(), 11, "{problems:#?}");
+    let catalog = folder.scan();
+    let ids: Vec<_> = catalog.models().iter().map(|model| &*model.id).collect();
+    assert_eq!(ids, ["good", "jinja"]);
+    assert!(catalog.find("jinja").unwrap().template.is_none());
+}
+
+#[test]
+fn a_name_belongs_to_one_model() {
+    let folder = Folder::new();
+    folder
+        .file("a.gguf", llama("x"))
+        .file("a.toml", "aliases = [\"chat\", \"b\", \"a\"]")
+        .file("b.gguf", llama("x"))
+        .file("b.toml", "aliases = [\"chat\", \"small\"]")
+        .file("c.gguf", llama("x"))
+        .file("c.toml", "id = \"a\"");
+    let catalog = folder.scan();
+    assert_eq!(catalog.models().len(), 2);
+    assert_eq!(&*catalog.find("chat").unwrap().id, "a");
+    assert_eq!(&*catalog.find("b").unwrap().id, "b");
+    assert_eq!(&*catalog.find("small").unwrap().id, "b");
+    let root = folder.path().display();
+    assert_eq!(
+        folder.problems(),
+        [
+            format!(
+                "c.gguf: its id `a` is taken by {root}/a.gguf; set another `id` in its model.toml"
+            ),
+            format!("a.gguf: its alias `b` is taken by {root}/b.gguf"),
+            format!("b.gguf: its alias `chat` is taken by {root}/a.gguf"),
+        ]
+        .map(|text| text.replace(&format!("{root}/"), ""))
+    );
+}
+
+#[test]
+fn the_parts_of_a_split_model_are_one() {
+    let folder = Folder::new();
+    folder
+        .file("big-00001-of-00002.gguf", llama("x"))
+        .file("big-00002-of-00002.gguf", [0; 1000]);
+    let catalog = folder.scan();
+    assert_eq!(folder.problems(), [""; 0]);
+    let big = catalog.find("big").unwrap();
+    assert_eq!(big.size_bytes, llama("x").len() as u64 + 1000);
+    assert_eq!(big.path, folder.path().join("big-00001-of-00002.gguf"));
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_an_error() {
+    let folder = Folder::new();
+    let error = Catalog::scan(&folder.path().join("missing")).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+}
+
+#[test]
+fn the_listing_shows_models_and_problems() {
+    let folder = Folder::new();
+    folder
+        .file("tiny.gguf", llama("x"))
+        .file(
+            "tiny.toml",
+            "aliases = [\"t\", \"small\"]\ncontext-length = 1024",
+        )
+        .file("gemma-2b.rkllm", [0; 2048])
+        .file("bad.gguf", "");
+    let listing = Listing::from(&folder.scan());
+    let text = listing.to_string();
+    let lines: Vec<_> = text.lines().collect();
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(
+        words(lines[0]),
+        "ID KIND SIZE CONTEXT CHAT TEMPLATE ALIASES"
+    );
+    assert_eq!(
+        words(lines[1]),
+        "gemma-2b rkllm 2.0 KiB default file name (gemma)"
+    );
+    let size = llama("x").len();
+    assert_eq!(
+        words(lines[2]),
+        format!("tiny gguf {size} B 1024 of 2048 gguf t, small")
+    );
+    assert_eq!(
+        lines[3],
+        "note: gemma-2b: it does not start as .rkllm files usually do"
+    );
+    assert!(lines[4].starts_with("problem: ") && lines[4].contains("bad.gguf: its GGUF header"));
+
+    let json = serde_json::to_value(&listing).unwrap();
+    assert_eq!(json["models"][1]["id"], "tiny");
+    assert_eq!(json["models"][1]["context_limit"], 2048);
+    assert_eq!(json["models"][0]["template"]["from"], "file-name");
+    assert_eq!(json["models"][0]["template"]["which"], "gemma");
+    assert_eq!(json["models"][0]["template"]["usable"], true);
+    assert_eq!(json["problems"].as_array().unwrap().len(), 1);
+}
