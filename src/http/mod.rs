@@ -1,1 +1,65 @@
-//! Listener, router and dialects.
+//! HTTP in, HTTP out: listener, router and dialects.
+//!
+//! A request is parsed, checked and rendered here until it is a [`GenerationRequest`]; what comes
+//! back as [`TokenEvent`]s is written in the dialect it was asked in. Every answer that is an error
+//! is the dialect's error object, its status decided in `status.rs` and nowhere else. A client that
+//! goes away drops its `Generation`, whatever its request was waiting for.
+//!
+//! [`GenerationRequest`]: crate::generation::GenerationRequest
+//! [`TokenEvent`]: crate::generation::TokenEvent
+
+mod connection;
+mod engine;
+mod error_body;
+mod health;
+mod host_guard;
+mod listener;
+mod loading_progress;
+mod model_view;
+mod openai;
+mod openapi;
+mod readiness;
+mod request_body;
+mod request_context;
+mod request_error;
+mod request_id;
+mod router;
+mod sse;
+mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+pub use engine::Engine;
+pub use listener::serve;
+
+use crate::settings::{ChatSettings, HttpSettings, Settings};
+
+/// What all listeners share.
+pub struct HttpState {
+    engine: Arc<dyn Engine>,
+    http: HttpSettings,
+    chat: ChatSettings,
+    /// The longest time open requests get to end once a listener shuts down.
+    drain: Duration,
+    /// One permit a connection, over all listeners.
+    connections: Arc<Semaphore>,
+    /// One permit for each large request that is parsed and rendered.
+    large_requests: Semaphore,
+}
+
+impl HttpState {
+    pub fn new(engine: Arc<dyn Engine>, settings: &Settings) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            engine,
+            http: settings.http.clone(),
+            chat: settings.chat.clone(),
+            drain: settings.deadlines.drain,
+            connections: Arc::new(Semaphore::new(settings.http.max_connections)),
+            large_requests: Semaphore::new((cores / 2).max(1)),
+        }
+    }
+}

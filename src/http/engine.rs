@@ -1,0 +1,22 @@
+use std::sync::Arc;
+
+use crate::admission::{Generation, QueueFigures};
+use crate::generation::{GenerationError, GenerationRequest};
+use crate::models::Catalog;
+use crate::supervisor::StatusBoard;
+
+/// Everything HTTP needs from the layers below it. The daemon implements it over admission and the
+/// supervisor; the tests of this layer implement it with scripted events.
+pub trait Engine: Send + Sync + 'static {
+    /// Queues a request; dropping the `Generation` cancels it.
+    fn submit(&self, request: GenerationRequest) -> Result<Generation, GenerationError>;
+
+    /// How full the queue of a model is.
+    fn queue(&self, model: &str) -> QueueFigures;
+
+    /// The models installed now.
+    fn catalog(&self) -> Arc<Catalog>;
+
+    /// Where each model's worker is in its life.
+    fn status(&self) -> StatusBoard;
+}

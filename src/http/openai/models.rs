@@ -1,0 +1,86 @@
+//! `GET /v1/models` and `GET /v1/models/{id}`: what is installed.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::http::HttpState;
+use crate::http::error_body::ErrorBody;
+use crate::http::model_view::ModelDetails;
+use crate::http::request_error::{RequestError, quote};
+use crate::models::InstalledModel;
+use crate::supervisor::StatusSnapshot;
+
+/// All installed models.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ModelList {
+    #[schema(example = "list")]
+    object: &'static str,
+    data: Vec<Model>,
+}
+
+/// One installed model.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Model {
+    #[schema(value_type = String)]
+    id: Arc<str>,
+    #[schema(example = "model")]
+    object: &'static str,
+    /// The model file's time, in seconds since the epoch.
+    created: u64,
+    #[schema(example = "rkllmd")]
+    owned_by: &'static str,
+    /// What OpenAI's description has no place for.
+    rkllmd: ModelDetails,
+}
+
+impl Model {
+    fn of(model: &InstalledModel, statuses: &StatusSnapshot) -> Self {
+        Self {
+            id: Arc::clone(&model.id),
+            object: "model",
+            created: model.created,
+            owned_by: "rkllmd",
+            rkllmd: ModelDetails::of(model, statuses.get(&model.id)),
+        }
+    }
+}
+
+/// List the installed models
+#[utoipa::path(get, path = "/v1/models", tag = "openai",
+    responses((status = 200, description = "All installed models", body = ModelList)))]
+pub(crate) async fn list_models(State(state): State<Arc<HttpState>>) -> Json<ModelList> {
+    let statuses = state.engine.status().snapshot();
+    let catalog = state.engine.catalog();
+    let models = catalog.models().iter();
+    Json(ModelList {
+        object: "list",
+        data: models.map(|model| Model::of(model, &statuses)).collect(),
+    })
+}
+
+/// Describe one model
+#[utoipa::path(get, path = "/v1/models/{id}", tag = "openai",
+    params(("id" = String, Path, description = "Id or alias; may contain slashes")),
+    responses(
+        (status = 200, description = "The model", body = Model),
+        (status = 404, description = "There is no such model", body = ErrorBody)))]
+pub(crate) async fn retrieve_model(
+    State(state): State<Arc<HttpState>>,
+    name: Result<Path<String>, PathRejection>,
+) -> Result<Json<Model>, RequestError> {
+    let Path(name) = name.map_err(|rejection| RequestError::UnknownModel {
+        model: quote(&rejection.body_text()),
+    })?;
+    let catalog = state.engine.catalog();
+    let model = catalog
+        .find(&name)
+        .ok_or_else(|| RequestError::UnknownModel {
+            model: quote(&name),
+        })?;
+    Ok(Json(Model::of(model, &state.engine.status().snapshot())))
+}

@@ -1,0 +1,338 @@
+//! The parameters both endpoints share: read, checked against their ranges, and either turned into
+//! a `SamplingRequest` or refused by name.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Schema, Type};
+
+use crate::generation::SamplingRequest;
+use crate::http::request_body::{Object, TextOrList};
+use crate::http::request_error::RequestError;
+
+/// Parameters of both endpoints. Null counts as absent.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(crate) struct SharedParameters {
+    /// Id or alias of an installed model.
+    #[schema(required, nullable = false)]
+    pub model: Option<String>,
+    /// Whether to answer with a stream of events. Default false.
+    pub stream: Option<bool>,
+    #[schema(value_type = Option<StreamOptions>)]
+    pub stream_options: Option<Object<StreamOptions>>,
+    /// Largest number of tokens to generate, at least 1.
+    #[schema(minimum = 1)]
+    pub max_tokens: Option<i64>,
+    /// Randomness, 0 to 2; 0 always takes the likeliest token.
+    #[schema(minimum = 0, maximum = 2)]
+    pub temperature: Option<f64>,
+    /// Nucleus sampling, above 0 up to 1.
+    #[schema(exclusive_minimum = 0, maximum = 1)]
+    pub top_p: Option<f64>,
+    /// Sample among this many likeliest tokens; 0 or -1: among all.
+    #[schema(minimum = -1)]
+    pub top_k: Option<i64>,
+    /// Penalty on tokens seen before; 1 is none. Above 0 up to 10.
+    #[schema(exclusive_minimum = 0, maximum = 10)]
+    pub repeat_penalty: Option<f64>,
+    /// Another name of `repeat_penalty`.
+    #[schema(exclusive_minimum = 0, maximum = 10)]
+    pub repetition_penalty: Option<f64>,
+    /// Penalty on tokens that occurred at all, -2 to 2.
+    #[schema(minimum = -2, maximum = 2)]
+    pub presence_penalty: Option<f64>,
+    /// Penalty on tokens by how often they occurred, -2 to 2.
+    #[schema(minimum = -2, maximum = 2)]
+    pub frequency_penalty: Option<f64>,
+    /// Text that ends the answer and is not part of it: a string or up to 16 of them.
+    #[schema(schema_with = string_or_strings)]
+    pub stop: Option<TextOrList<String>>,
+    /// Asks for repeatable sampling. Reported in `x-rkllmd-not-applied` where the runtime cannot.
+    pub seed: Option<i64>,
+    /// Number of answers; only 1.
+    #[schema(value_type = Option<i64>, minimum = 1, maximum = 1)]
+    n: Option<Value>,
+    /// Not supported; null or an empty object.
+    #[schema(value_type = Option<Object>)]
+    logit_bias: Option<Value>,
+}
+
+/// Options of a stream.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(crate) struct StreamOptions {
+    /// Whether a last chunk, with no choices, carries the token counts. Default false.
+    pub include_usage: Option<bool>,
+}
+
+const MOST_STOPS: usize = 16;
+const LONGEST_STOP_BYTES: usize = 1024;
+
+impl SharedParameters {
+    pub fn include_usage(&self) -> bool {
+        self.stream == Some(true)
+            && self
+                .stream_options
+                .as_ref()
+                .is_some_and(|Object(options)| options.include_usage == Some(true))
+    }
+
+    /// The name of the model, which has no default.
+    pub fn model(&self) -> Result<&str, RequestError> {
+        match self.model.as_deref() {
+            Some(model) if !model.is_empty() => Ok(model),
+            _ => Err(RequestError::missing("model")),
+        }
+    }
+
+    /// Refuses what the daemon does not do, so that nobody takes it for done.
+    pub fn refuse_unsupported(&self) -> Result<(), RequestError> {
+        neutral("n", &self.n, |n| n.as_f64() == Some(1.0), "only 1 answer")?;
+        neutral("logit_bias", &self.logit_bias, is_empty, "only {}")
+    }
+
+    pub fn sampling(&self) -> Result<SamplingRequest, RequestError> {
+        let repeat_penalty = match (self.repeat_penalty, self.repetition_penalty) {
+            (Some(one), Some(other)) if one != other => {
+                return Err(RequestError::out_of_range(
+                    "repetition_penalty",
+                    "is another name of `repeat_penalty` and must not differ from it",
+                ));
+            }
+            (one, other) => one
+                .map(|value| ("repeat_penalty", value))
+                .or(other.map(|value| ("repetition_penalty", value))),
+        };
+        let mut sampling = SamplingRequest {
+            temperature: within("temperature", self.temperature, Range::Closed(0.0, 2.0))?,
+            top_p: within("top_p", self.top_p, Range::Above(0.0, 1.0))?,
+            top_k: self.top_k()?,
+            repeat_penalty: match repeat_penalty {
+                Some((name, value)) => within(name, Some(value), Range::Above(0.0, 10.0))?,
+                None => None,
+            },
+            presence_penalty: within(
+                "presence_penalty",
+                self.presence_penalty,
+                Range::Closed(-2.0, 2.0),
+            )?,
+            frequency_penalty: within(
+                "frequency_penalty",
+                self.frequency_penalty,
+                Range::Closed(-2.0, 2.0),
+            )?,
+        };
+        if sampling.temperature == Some(0.0) {
+            // Runtimes divide by the temperature; the likeliest token needs none.
+            sampling.temperature = Some(1.0);
+            sampling.top_k = Some(1);
+        }
+        Ok(sampling)
+    }
+
+    /// Whether `name` of `SamplingRequest` was set by the client itself.
+    pub fn asked_for(&self, name: &str) -> bool {
+        name != "top_k" || self.top_k.is_some()
+    }
+
+    fn top_k(&self) -> Result<Option<i32>, RequestError> {
+        match self.top_k {
+            None => Ok(None),
+            Some(-1) => Ok(Some(0)),
+            Some(top_k) => match i32::try_from(top_k) {
+                Ok(top_k) if top_k >= 0 => Ok(Some(top_k)),
+                _ => Err(RequestError::out_of_range(
+                    "top_k",
+                    "must be -1, 0 or a positive 32-bit integer",
+                )),
+            },
+        }
+    }
+
+    pub fn stop(&self) -> Result<Vec<String>, RequestError> {
+        let stops = match &self.stop {
+            None => &[],
+            Some(TextOrList::Text(stop)) => std::slice::from_ref(stop),
+            Some(TextOrList::List(stops)) => stops.as_slice(),
+        };
+        if stops.len() > MOST_STOPS {
+            return Err(RequestError::out_of_range(
+                "stop",
+                format!("may hold {MOST_STOPS} strings, not {}", stops.len()),
+            ));
+        }
+        if stops.iter().any(|stop| stop.len() > LONGEST_STOP_BYTES) {
+            return Err(RequestError::out_of_range(
+                "stop",
+                format!("may hold strings of up to {LONGEST_STOP_BYTES} bytes"),
+            ));
+        }
+        Ok(stops
+            .iter()
+            .filter(|stop| !stop.is_empty())
+            .cloned()
+            .collect())
+    }
+
+    pub fn max_tokens(&self) -> Result<Option<u32>, RequestError> {
+        token_budget("max_tokens", self.max_tokens)
+    }
+}
+
+pub(crate) fn token_budget(
+    param: &'static str,
+    value: Option<i64>,
+) -> Result<Option<u32>, RequestError> {
+    match value {
+        None => Ok(None),
+        Some(value) if value < 1 => Err(RequestError::out_of_range(param, "must be at least 1")),
+        // More than any context holds: as many as the context leaves.
+        Some(value) => Ok(Some(u32::try_from(value).unwrap_or(u32::MAX))),
+    }
+}
+
+enum Range {
+    /// Both bounds belong to it.
+    Closed(f64, f64),
+    /// The lower bound does not.
+    Above(f64, f64),
+}
+
+fn within(
+    param: &'static str,
+    value: Option<f64>,
+    range: Range,
+) -> Result<Option<f32>, RequestError> {
+    let Some(value) = value else {
+        return Ok(None);
+    };
+    let (inside, must) = match range {
+        Range::Closed(low, high) => (
+            low <= value && value <= high,
+            format!("must be from {low} to {high}"),
+        ),
+        Range::Above(low, high) => (
+            low < value && value <= high,
+            format!("must be above {low} and at most {high}"),
+        ),
+    };
+    // A value that is tiny but not 0 must not become 0 on its way.
+    let narrowed = value as f32;
+    if inside && (narrowed != 0.0 || value == 0.0) {
+        Ok(Some(narrowed))
+    } else {
+        Err(RequestError::out_of_range(param, must))
+    }
+}
+
+/// Refuses a parameter unless it is null or has a value that asks for nothing.
+pub(crate) fn neutral(
+    param: &'static str,
+    value: &Option<Value>,
+    is_neutral: impl FnOnce(&Value) -> bool,
+    allowed: &'static str,
+) -> Result<(), RequestError> {
+    match value {
+        None => Ok(()),
+        Some(value) if is_neutral(value) => Ok(()),
+        Some(_) => Err(RequestError::unsupported(
+            param,
+            Cow::from(format!("{allowed} or null is accepted")),
+        )),
+    }
+}
+
+/// `[]`, `{}` or `""`.
+pub(crate) fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::String(text) => text.is_empty(),
+        _ => false,
+    }
+}
+
+pub(crate) fn is_false(value: &Value) -> bool {
+    *value == Value::Bool(false)
+}
+
+/// `"none"` and `"auto"` choose among tools, of which there are none.
+pub(crate) fn is_no_choice(value: &Value) -> bool {
+    matches!(value.as_str(), Some("none" | "auto"))
+}
+
+pub(crate) fn string_or_strings() -> Schema {
+    let string = || ObjectBuilder::new().schema_type(Type::String);
+    OneOfBuilder::new()
+        .item(string())
+        .item(ArrayBuilder::new().items(string()))
+        .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::request_body::fields;
+
+    fn parameters(json: &str) -> SharedParameters {
+        fields(json.as_bytes()).expect("valid")
+    }
+
+    #[test]
+    fn temperature_zero_takes_the_likeliest_token() {
+        let sampling = parameters(r#"{"temperature":0,"top_k":40}"#)
+            .sampling()
+            .unwrap();
+        assert_eq!(sampling.top_k, Some(1));
+        assert_eq!(sampling.temperature, Some(1.0));
+    }
+
+    #[test]
+    fn absent_and_null_are_the_models_own() {
+        let nulls = parameters(
+            r#"{"temperature":null,"top_p":null,"top_k":null,"stop":null,"max_tokens":null,
+                "n":null,"logit_bias":null,"stream":null,"stream_options":null,"seed":null}"#,
+        );
+        assert_eq!(nulls.sampling().unwrap(), SamplingRequest::default());
+        assert_eq!(nulls.max_tokens().unwrap(), None);
+        assert!(nulls.stop().unwrap().is_empty());
+        assert!(nulls.refuse_unsupported().is_ok());
+        assert!(!nulls.include_usage());
+    }
+
+    #[test]
+    fn ranges_are_kept_at_their_edges() {
+        for good in [
+            r#"{"temperature":2}"#,
+            r#"{"top_p":1}"#,
+            r#"{"top_k":-1}"#,
+            r#"{"presence_penalty":-2,"frequency_penalty":2}"#,
+            r#"{"repetition_penalty":1.1,"repeat_penalty":1.1}"#,
+        ] {
+            parameters(good).sampling().expect(good);
+        }
+        for (bad, param) in [
+            (r#"{"temperature":2.01}"#, "temperature"),
+            (r#"{"temperature":-0.1}"#, "temperature"),
+            (r#"{"temperature":1e-60}"#, "temperature"),
+            (r#"{"top_p":0}"#, "top_p"),
+            (r#"{"top_p":1.0001}"#, "top_p"),
+            (r#"{"top_k":-2}"#, "top_k"),
+            (r#"{"top_k":4294967297}"#, "top_k"),
+            (r#"{"repeat_penalty":0}"#, "repeat_penalty"),
+            (r#"{"repetition_penalty":-1}"#, "repetition_penalty"),
+            (
+                r#"{"repeat_penalty":1,"repetition_penalty":2}"#,
+                "repetition_penalty",
+            ),
+            (r#"{"presence_penalty":2.5}"#, "presence_penalty"),
+            (r#"{"frequency_penalty":-2.5}"#, "frequency_penalty"),
+        ] {
+            match parameters(bad).sampling().expect_err(bad) {
+                RequestError::OutOfRange { param: blamed, .. } => assert_eq!(blamed, param),
+                other => panic!("{bad}: {other:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Whether a request sent now would be served: some model is loaded, being loaded or loadable on
+//! first use, has not failed, and its queue has room.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::HttpState;
+use super::error_body::{ErrorBody, ErrorObject};
+use super::model_view::{ModelState, Runtime};
+use super::request_error::{RequestError, quote};
+use super::status::verdict;
+use crate::models::{Catalog, InstalledModel};
+use crate::supervisor::{ModelStatus, Phase};
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct OneModel {
+    /// Look at this model only (id or alias).
+    #[param(required = false)]
+    model: Option<String>,
+}
+
+impl OneModel {
+    /// The model asked for, or all of them.
+    pub fn select(
+        query: Result<Query<Self>, QueryRejection>,
+        catalog: &Catalog,
+    ) -> Result<Vec<Arc<InstalledModel>>, RequestError> {
+        let Query(Self { model }) = query.map_err(|rejection| RequestError::WrongType {
+            param: "model".to_owned(),
+            reason: quote(&rejection.body_text()),
+        })?;
+        match model {
+            None => Ok(catalog.models().to_vec()),
+            Some(name) => match catalog.find(&name) {
+                Some(model) => Ok(vec![Arc::clone(model)]),
+                None => Err(RequestError::UnknownModel {
+                    model: quote(&name),
+                }),
+            },
+        }
+    }
+}
+
+/// The answer of `/v1/ready`.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Readiness {
+    /// `ready` or `not-ready`.
+    #[schema(example = "ready")]
+    status: &'static str,
+    /// Why not; only with status 503.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorObject>,
+    models: Vec<ModelReadiness>,
+}
+
+/// One model's part of the answer.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ModelReadiness {
+    #[schema(value_type = String)]
+    id: Arc<str>,
+    /// Whether a request for this model would be accepted now.
+    ready: bool,
+    #[serde(flatten)]
+    state: ModelState,
+    queue: Queue,
+    /// Known once the model was loaded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    runtime: Option<Runtime>,
+}
+
+/// How full a model's queue is.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Queue {
+    waiting: usize,
+    capacity: usize,
+}
+
+impl ModelReadiness {
+    fn of(state: &HttpState, model: &InstalledModel, status: Option<&ModelStatus>) -> Self {
+        let queue = state.engine.queue(&model.id);
+        let failed = status.is_some_and(|status| matches!(status.phase, Phase::Failed { .. }));
+        Self {
+            id: Arc::clone(&model.id),
+            ready: !failed && queue.waiting < queue.capacity,
+            state: ModelState::of(status),
+            queue: Queue {
+                waiting: queue.waiting,
+                capacity: queue.capacity,
+            },
+            runtime: status
+                .and_then(|status| status.facts.as_deref())
+                .map(Runtime::of),
+        }
+    }
+
+    fn obstacle(&self) -> String {
+        match &self.state.reason {
+            Some(reason) => format!("`{}` failed to load: {reason}", self.id),
+            None => format!("`{}`: its queue is full", self.id),
+        }
+    }
+}
+
+/// Whether a request would be served now
+///
+/// Ready when some model is loaded, or is loaded on first use and has not failed, and its queue has
+/// room.
+#[utoipa::path(get, path = "/v1/ready", tag = "daemon", params(OneModel),
+    responses(
+        (status = 200, description = "Some model would serve a request", body = Readiness),
+        (status = 404, description = "There is no such model", body = ErrorBody),
+        (status = 503, description = "No model would; `error` says why", body = Readiness)))]
+pub(crate) async fn ready(
+    State(state): State<Arc<HttpState>>,
+    query: Result<Query<OneModel>, QueryRejection>,
+) -> Result<Response, RequestError> {
+    let models = OneModel::select(query, &state.engine.catalog())?;
+    let statuses = state.engine.status().snapshot();
+    let models: Vec<ModelReadiness> = models
+        .iter()
+        .map(|model| ModelReadiness::of(&state, model, statuses.get(&model.id)))
+        .collect();
+    if models.iter().any(|model| model.ready) {
+        let body = Readiness {
+            status: "ready",
+            error: None,
+            models,
+        };
+        return Ok(Json(body).into_response());
+    }
+    let obstacles: Vec<String> = models.iter().map(ModelReadiness::obstacle).collect();
+    let error = RequestError::NotReady {
+        reason: if obstacles.is_empty() {
+            "no model is installed".to_owned()
+        } else {
+            obstacles.join("; ")
+        },
+        retry_after_s: models
+            .iter()
+            .filter_map(|model| model.state.retry_after)
+            .min(),
+    };
+    let retry_after = verdict(&error).retry_after_s;
+    let body = Readiness {
+        status: "not-ready",
+        error: Some(ErrorBody::of(&error).error),
+        models,
+    };
+    let mut response = (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response();
+    if let Some(seconds) = retry_after {
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    Ok(response)
+}

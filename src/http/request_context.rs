@@ -1,0 +1,115 @@
+//! One request from its header to the last byte of its answer. The context lives as long as
+//! anything of the request does; when it goes, its connection is free and its log line is written.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use axum::http::{Extensions, Method, Request, StatusCode};
+
+use super::connection::InFlight;
+use super::request_error::quote;
+use super::request_id;
+use crate::generation::{ClientKey, Completion, ModelId, RequestId};
+
+pub(crate) struct RequestContext {
+    pub id: RequestId,
+    pub client: ClientKey,
+    method: Method,
+    path: String,
+    started: Instant,
+    outcome: Mutex<Outcome>,
+    /// While this is held the connection watches for a client that goes away.
+    _in_flight: InFlight,
+}
+
+/// What is learnt about a request while it is served. Never its content.
+#[derive(Default)]
+struct Outcome {
+    status: Option<StatusCode>,
+    model: Option<ModelId>,
+    prompt_tokens: Option<u32>,
+    completion_tokens: Option<u32>,
+    error: Option<&'static str>,
+    ended: bool,
+}
+
+impl RequestContext {
+    pub fn begin<B>(request: &Request<B>, peer: SocketAddr, in_flight: InFlight) -> Arc<Self> {
+        Arc::new(Self {
+            id: request_id::for_request(request.uri()),
+            client: ClientKey(peer.ip().to_canonical().to_string().into()),
+            method: request.method().clone(),
+            path: quote(request.uri().path()),
+            started: Instant::now(),
+            outcome: Mutex::default(),
+            _in_flight: in_flight,
+        })
+    }
+
+    /// The router puts a context into every request, so a handler always finds one.
+    pub fn of(extensions: &Extensions) -> Arc<Self> {
+        extensions
+            .get::<Arc<Self>>()
+            .cloned()
+            .expect("every request passes the router, which adds its context")
+    }
+
+    pub fn answered(&self, status: StatusCode) {
+        self.update(|outcome| outcome.status = Some(status));
+    }
+
+    pub fn for_model(&self, model: &ModelId) {
+        self.update(|outcome| outcome.model = Some(model.clone()));
+    }
+
+    /// The generation ended well.
+    pub fn completed(&self, completion: &Completion) {
+        self.update(|outcome| {
+            outcome.ended = true;
+            outcome.prompt_tokens = completion.usage.map(|usage| usage.prompt_tokens);
+            outcome.completion_tokens = completion.timings.predicted_n;
+        });
+    }
+
+    /// The generation failed; `code` is the error's stable code.
+    pub fn failed(&self, code: &'static str) {
+        self.update(|outcome| {
+            outcome.ended = true;
+            outcome.error = Some(code);
+        });
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Outcome)) {
+        change(&mut self.outcome.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl Drop for RequestContext {
+    fn drop(&mut self) {
+        let outcome = self
+            .outcome
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        // No status: the connection went before there was an answer. A model but no end: the answer
+        // was under way.
+        let cut_short = outcome.status.is_none()
+            || (outcome.status == Some(StatusCode::OK)
+                && outcome.model.is_some()
+                && !outcome.ended);
+        tracing::info!(
+            id = %self.id,
+            client = %self.client.0,
+            method = %self.method,
+            path = %self.path,
+            status = outcome.status.map(|status| status.as_u16()),
+            model = outcome.model.as_deref(),
+            prompt_tokens = outcome.prompt_tokens,
+            completion_tokens = outcome.completion_tokens,
+            error = outcome.error,
+            duration_ms = self.started.elapsed().as_secs_f64() * 1e3,
+            "{}",
+            if cut_short { "client went away" } else { "answered" },
+        );
+    }
+}

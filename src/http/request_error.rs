@@ -1,0 +1,110 @@
+//! Everything that can be wrong with a request before or while it is answered.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use crate::generation::GenerationError;
+
+/// Why a request gets an error instead of its answer. `param` is the path of the offending field in
+/// the request body, such as `messages[2].content`.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub(crate) enum RequestError {
+    #[error("the body is not valid JSON: {reason} (line {line}, column {column})")]
+    MalformedJson {
+        line: usize,
+        column: usize,
+        reason: String,
+    },
+    #[error("the body must be a JSON object")]
+    NotAnObject,
+    #[error("`{param}` has the wrong type: {reason}")]
+    WrongType { param: String, reason: String },
+    #[error("`{param}` is required")]
+    Missing { param: String },
+    #[error("`{param}` {requirement}")]
+    OutOfRange {
+        param: String,
+        requirement: Cow<'static, str>,
+    },
+    #[error("`{param}` is not supported: {reason}")]
+    Unsupported {
+        param: String,
+        reason: Cow<'static, str>,
+    },
+    #[error("the body is larger than {limit_bytes} bytes")]
+    BodyTooLarge { limit_bytes: usize },
+    #[error("no further byte of the body arrived for {seconds} s")]
+    BodyStalled { seconds: u64 },
+    #[error("the body could not be read: {reason}")]
+    BodyBroken { reason: String },
+    #[error("the model `{model}` does not exist; GET /v1/models lists what is installed")]
+    UnknownModel { model: String },
+    #[error(
+        "the model `{model}` has no chat template: put `chat_template.jinja` or \
+         `tokenizer_config.json` beside its file, or name a template family in its `model.toml`"
+    )]
+    NoChatTemplate { model: String },
+    #[error("{reason}")]
+    TemplateRefused { reason: String },
+    #[error("the chat template of `{model}` cannot be rendered: {reason}")]
+    TemplateBroken { model: String, reason: String },
+    #[error("`{param}` contains the control token `{token}`")]
+    ControlToken { param: String, token: String },
+    #[error("there is no {path} here; GET /openapi.json describes what there is")]
+    UnknownPath { path: String },
+    #[error("{path} does not answer {method}; the `allow` header says what it answers")]
+    MethodNotAllowed { method: String, path: String },
+    #[error("{reason}")]
+    BadHost { reason: &'static str },
+    #[error(
+        "{header} `{value}` is foreign to a listener on {address}, which answers local names only; \
+         `allowed-hosts` in the [http] settings admits further ones"
+    )]
+    ForeignHost {
+        header: &'static str,
+        value: String,
+        address: IpAddr,
+    },
+    #[error("{reason}")]
+    NotReady {
+        reason: String,
+        retry_after_s: Option<u64>,
+    },
+    /// A failure of the generation itself; `prompt_param` is the field its prompt came from.
+    #[error("{error}")]
+    Generation {
+        error: GenerationError,
+        prompt_param: &'static str,
+    },
+}
+
+impl RequestError {
+    pub fn out_of_range(param: impl Into<String>, must: impl Into<Cow<'static, str>>) -> Self {
+        Self::OutOfRange {
+            param: param.into(),
+            requirement: must.into(),
+        }
+    }
+
+    pub fn unsupported(param: impl Into<String>, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self::Unsupported {
+            param: param.into(),
+            reason: reason.into(),
+        }
+    }
+
+    pub fn missing(param: impl Into<String>) -> Self {
+        Self::Missing {
+            param: param.into(),
+        }
+    }
+}
+
+/// Text of a client that is quoted in an error message: short, so that no error repeats a megabyte.
+pub(crate) fn quote(text: &str) -> String {
+    const MOST_CHARS: usize = 200;
+    match text.char_indices().nth(MOST_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
