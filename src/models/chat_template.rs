@@ -271,3 +271,35 @@ fn explain(error: &Error) -> TemplateError {
     }
     TemplateError::Broken(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_is_read_where_no_time_is_given() {
+        let source = "{{ strftime_now('%Y') }}";
+        let template =
+            ChatTemplate::compile(source, SpecialTokens::default(), Arc::default()).unwrap();
+        let before = jiff::Zoned::now().year();
+        let year: i16 = template
+            .render(&[], &RenderOptions::default())
+            .unwrap()
+            .parse()
+            .unwrap();
+        assert!((before..=jiff::Zoned::now().year()).contains(&year));
+    }
+
+    #[test]
+    fn a_format_of_time_that_does_not_exist_is_an_error() {
+        let source = "{{ strftime_now('%!') }}";
+        let template =
+            ChatTemplate::compile(source, SpecialTokens::default(), Arc::default()).unwrap();
+        let rendered = template.render(&[], &RenderOptions::default());
+        assert!(
+            matches!(rendered, Err(TemplateError::Broken(_))),
+            "{rendered:?}"
+        );
+        assert!(template.failed_probe().is_some());
+    }
+}

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::model_entry::read_text;
+use super::model_files::read_text;
 use super::{SamplingDefaults, TemplateFamily};
 
 const MAX_FILE_BYTES: u64 = 1024 * 1024;

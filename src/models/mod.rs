@@ -14,6 +14,7 @@ mod gguf;
 mod listing;
 mod manifest;
 mod model_entry;
+mod model_files;
 mod template_environment;
 mod template_json;
 mod template_source;

@@ -2,7 +2,9 @@
 //! them, and nothing more.
 //!
 //! No loader is set, so a template reads no file. Instructions, recursion and the output's size
-//! are bounded, because a template comes with a downloaded model and runs inside the daemon.
+//! are bounded, because a template comes with a downloaded model and runs inside the daemon. What a
+//! template builds up in its own variables is bounded by its instructions only: one that doubles a
+//! string on purpose can still exhaust memory.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::TemplateFamily;
 use super::manifest::Manifest;
-use super::model_entry::read_text;
+use super::model_files::read_text;
 use super::tokenizer_files::TokenizerConfig;
 
 const MAX_TEMPLATE_BYTES: u64 = 1024 * 1024;
