@@ -1,0 +1,226 @@
+/* Promises about loading, refusing and freeing. */
+#define _GNU_SOURCE
+#include <dirent.h>
+
+#include "harness.h"
+
+#define STORY "<|im_start|>user\nTell me a story.<|im_end|>\n<|im_start|>assistant\n"
+
+static int count_entries(const char *folder) {
+    DIR *open_folder = opendir(folder);
+    CHECK(open_folder != NULL);
+    int entries = 0;
+    while (readdir(open_folder)) {
+        entries++;
+    }
+    closedir(open_folder);
+    return entries;
+}
+
+static long resident_kb(void) {
+    FILE *status = fopen("/proc/self/status", "r");
+    CHECK(status != NULL);
+    char line[256];
+    long kb = -1;
+    while (fgets(line, sizeof line, status)) {
+        sscanf(line, "VmRSS: %ld kB", &kb);
+    }
+    fclose(status);
+    CHECK(kb > 0);
+    return kb;
+}
+
+static void loading_and_destroying_leaves_nothing(void) {
+    int files = 0, threads = 0;
+    long resident = 0;
+    for (int cycle = 0; cycle < 25; cycle++) {
+        LLMHandle handle = load_raw(defaults());
+        RKLLMInferParam infer = generate();
+        infer.max_new_tokens = 2;
+        struct record *run = finished_run(handle, STORY, infer);
+        free(run);
+        CHECK_INT(rkllm_destroy(handle), 0);
+        if (cycle == 4) {
+            files = count_entries("/proc/self/fd");
+            threads = count_entries("/proc/self/task");
+            resident = resident_kb();
+        }
+    }
+    CHECK_INT(count_entries("/proc/self/fd"), files);
+    CHECK_INT(count_entries("/proc/self/task"), threads);
+    long grown = resident_kb() - resident;
+    fprintf(stderr, "%ld kB more resident after 20 cycles (of %ld kB)\n", grown, resident);
+    /* The model alone is 96 MB: one leaked load would be seen. */
+    CHECK(grown < 24 * 1024);
+}
+
+struct story {
+    LLMHandle handle;
+    struct record *run;
+};
+
+static void *tell(void *argument) {
+    struct story *story = argument;
+    story->run = finished_run(story->handle, STORY, generate());
+    return NULL;
+}
+
+static void two_models_run_at_once(void) {
+    struct story stories[2] = {{load_raw(defaults()), NULL}, {load_raw(defaults()), NULL}};
+    struct record *alone = finished_run(stories[0].handle, STORY, generate());
+    CHECK_INT(kv_size(stories[1].handle), 0);
+    pthread_t threads[2];
+    for (int i = 0; i < 2; i++) {
+        CHECK_INT(pthread_create(&threads[i], NULL, tell, &stories[i]), 0);
+    }
+    for (int i = 0; i < 2; i++) {
+        pthread_join(threads[i], NULL);
+        CHECK_TEXT(stories[i].run->text, alone->text);
+        free(stories[i].run);
+        CHECK_INT(rkllm_destroy(stories[i].handle), 0);
+    }
+    free(alone);
+}
+
+static void refuse(RKLLMParam param) {
+    RKLLMCallback callback;
+    memset(&callback, 0, sizeof callback);
+    callback.result_callback = on_result;
+    LLMHandle handle = (LLMHandle)0x1234;
+    CHECK_INT(rkllm_init(&handle, &param, &callback), -1);
+    CHECK(handle == (LLMHandle)0x1234);
+}
+
+static void what_cannot_be_loaded_is_refused(void) {
+    RKLLMParam param = defaults();
+    param.model_path = NULL;
+    refuse(param);
+    param.model_path = "/nonexistent/model.gguf";
+    refuse(param);
+    param.model_path = "/proc/self/exe"; /* a file, but no model */
+    refuse(param);
+    param = defaults(), param.max_context_len = 8224;
+    refuse(param);
+    param = defaults(), param.max_context_len = 100;
+    refuse(param);
+    param = defaults(), param.max_context_len = 0;
+    refuse(param);
+    param = defaults(), param.n_keep = param.max_context_len;
+    refuse(param);
+    param = defaults(), param.extend_param.n_batch = 0;
+    refuse(param);
+    param = defaults(), param.extend_param.n_batch = 2;
+    refuse(param);
+    param = defaults(), param.extend_param.base_domain_id = -1;
+    refuse(param);
+    param = defaults(), param.extend_param.use_cross_attn = 1;
+    refuse(param);
+    param = defaults(), param.extend_param.enabled_cpus_num = 3, param.extend_param.enabled_cpus_mask = 1;
+    refuse(param);
+    param = defaults(), param.temperature = -1;
+    refuse(param);
+
+    param = defaults();
+    RKLLMCallback none;
+    memset(&none, 0, sizeof none);
+    LLMHandle handle = NULL;
+    CHECK_INT(rkllm_init(&handle, &param, &none), -1);
+    none.result_callback = on_result;
+    CHECK_INT(rkllm_init(NULL, &param, &none), -1);
+    CHECK_INT(rkllm_init(&handle, NULL, &none), -1);
+    CHECK_INT(rkllm_init(&handle, &param, NULL), -1);
+    CHECK(handle == NULL);
+    /* The limit itself is accepted. */
+    param.max_context_len = 8192;
+    rkllm_destroy(load_with(param));
+}
+
+static void a_null_handle_is_an_error(void) {
+    RKLLMInput input = prompt_input("x");
+    RKLLMInferParam infer = generate();
+    int size = 0;
+    CHECK_INT(rkllm_run(NULL, &input, &infer, NULL), -1);
+    CHECK_INT(rkllm_abort(NULL), -1);
+    CHECK_INT(rkllm_is_running(NULL), -1);
+    CHECK_INT(rkllm_clear_kv_cache(NULL, 0, NULL, NULL), -1);
+    CHECK_INT(rkllm_get_kv_cache_size(NULL, &size), -1);
+    CHECK_INT(rkllm_set_chat_template(NULL, "", "", ""), -1);
+    CHECK_INT(rkllm_destroy(NULL), -1);
+}
+
+static void what_is_not_supported_says_so(void) {
+    LLMHandle handle = load_with(defaults());
+    RKLLMInput input = prompt_input("x");
+    RKLLMInferParam infer = generate();
+    CHECK_INT(rkllm_run_async(handle, &input, &infer, NULL), -1);
+    CHECK_INT(rkllm_load_lora(handle, NULL), -1);
+    CHECK_INT(rkllm_load_prompt_cache(handle, "x"), -1);
+    CHECK_INT(rkllm_release_prompt_cache(handle), -1);
+    CHECK_INT(rkllm_set_function_tools(handle, "", "", ""), -1);
+    CHECK_INT(rkllm_set_cross_attn_params(handle, NULL), -1);
+
+    struct record *run = new_record(handle);
+    infer.mode = RKLLM_INFER_GET_LOGITS;
+    CHECK_INT(rkllm_run(handle, &input, &infer, run), -1);
+    infer.mode = RKLLM_INFER_GET_LAST_HIDDEN_LAYER;
+    CHECK_INT(rkllm_run(handle, &input, &infer, run), -1);
+    infer = generate();
+    RKLLMLoraParam lora = {"absent"};
+    infer.lora_params = &lora;
+    CHECK_INT(rkllm_run(handle, &input, &infer, run), -1);
+    infer = generate();
+    RKLLMPromptCacheParam cache = {1, "prompt_cache.bin"};
+    infer.prompt_cache_params = &cache;
+    CHECK_INT(rkllm_run(handle, &input, &infer, run), -1);
+    infer = generate();
+    input.input_type = RKLLM_INPUT_EMBED;
+    CHECK_INT(rkllm_run(handle, &input, &infer, run), -1);
+    input.input_type = RKLLM_INPUT_MULTIMODAL;
+    CHECK_INT(rkllm_run(handle, &input, &infer, run), -1);
+    input = prompt_input(NULL);
+    CHECK_INT(rkllm_run(handle, &input, &infer, run), -1);
+    CHECK_INT(rkllm_run(handle, NULL, &infer, run), -1);
+    input = prompt_input("x");
+    CHECK_INT(rkllm_run(handle, &input, NULL, run), -1);
+    CHECK_INT(rkllm_set_chat_template(handle, "", "", ""), 0);
+    input = prompt_input("");
+    CHECK_INT(rkllm_run(handle, &input, &infer, run), -1);
+    CHECK_INT(run->normal + run->waiting + run->finish + run->error, 0);
+    CHECK_INT(rkllm_is_running(handle), 0);
+    free(run);
+    rkllm_destroy(handle);
+}
+
+static void userdata_of_init_is_the_fallback(void) {
+    RKLLMParam param = defaults();
+    struct record *record = new_record(NULL);
+    RKLLMCallback callback;
+    memset(&callback, 0, sizeof callback);
+    callback.result_callback = on_result;
+    callback.result_userdata = record;
+    CHECK_INT(rkllm_init(&record->handle, &param, &callback), 0);
+    record->caller = pthread_self();
+    RKLLMInput input = prompt_input("Hi");
+    RKLLMInferParam infer = generate();
+    infer.max_new_tokens = 3;
+    CHECK_INT(rkllm_run(record->handle, &input, &infer, NULL), 0);
+    CHECK_INT(record->normal, 3);
+    struct record *own = finished_run(record->handle, "Hi", infer);
+    CHECK_INT(own->normal, 3);
+    CHECK_INT(record->normal, 3);
+    rkllm_destroy(record->handle);
+    free(own), free(record);
+}
+
+static const struct promise promises[] = {
+    {"loading_and_destroying_leaves_nothing", loading_and_destroying_leaves_nothing},
+    {"two_models_run_at_once", two_models_run_at_once},
+    {"what_cannot_be_loaded_is_refused", what_cannot_be_loaded_is_refused},
+    {"a_null_handle_is_an_error", a_null_handle_is_an_error},
+    {"what_is_not_supported_says_so", what_is_not_supported_says_so},
+    {"userdata_of_init_is_the_fallback", userdata_of_init_is_the_fallback},
+};
+
+int main(int argc, char **argv) {
+    return hold_promise(promises, sizeof promises / sizeof *promises, argc, argv);
+}

@@ -1,0 +1,283 @@
+//! What a C program can rely on. Each test compiles a program against this crate's header, links it
+//! with the built library and has it hold one promise with the real model: the ABI is checked from
+//! the other side, by a compiler that knows nothing of the Rust declarations.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A compiled C program, removed when the test ends.
+struct Program(PathBuf);
+
+impl Program {
+    fn compile(source: &str) -> Program {
+        let library = library();
+        let name = Path::new(source).file_stem().unwrap_or_default();
+        let program = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!(
+            "{}-{}-{:?}",
+            name.display(),
+            std::process::id(),
+            std::thread::current().id()
+        ));
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let output = Command::new("cc")
+            .args(["-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-I"])
+            .arg(here.join("include"))
+            .arg("-o")
+            .arg(&program)
+            .arg(here.join("tests").join(source))
+            .arg(&library)
+            .arg("-lpthread")
+            .output()
+            .expect("`cc` runs; install a C compiler (apt-get install gcc)");
+        assert!(
+            output.status.success(),
+            "{source} does not compile:\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Program(program)
+    }
+
+    fn run(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+        Command::new(&self.0)
+            .args(arguments)
+            .envs(environment.iter().copied())
+            .output()
+            .expect("the compiled program starts")
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn library() -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows its own path");
+    let folder = test
+        .parent()
+        .and_then(Path::parent)
+        .expect("deps/ is in the target folder");
+    let library = folder.join("librkllm_cpu.so");
+    assert!(
+        library.exists(),
+        "{} is missing: run `make build`",
+        library.display()
+    );
+    library
+}
+
+fn model() -> String {
+    let path = match std::env::var_os("RKLLMD_TEST_MODEL") {
+        Some(path) => PathBuf::from(path),
+        None => {
+            let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(
+                || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache"),
+                PathBuf::from,
+            );
+            cache.join("rkllmd/models/SmolLM2-135M-Instruct.Q4_1.gguf")
+        }
+    };
+    assert!(
+        path.exists(),
+        "{} is missing: run `scripts/fetch-demo-model`",
+        path.display()
+    );
+    path.to_string_lossy().into_owned()
+}
+
+/// One compute thread: tests run side by side, and ggml's threads wait for each other by spinning,
+/// which on a full machine costs more than a second thread gives.
+const ONE_THREAD: (&str, &str) = ("RKLLM_CPU_THREADS", "1");
+
+fn hold(source: &str, promise: &str) -> String {
+    let output = Program::compile(source).run(&[promise, &model()], &[ONE_THREAD]);
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success() && stdout.contains(&format!("held: {promise}")),
+        "{promise} is not held ({})\n{}\n{stdout}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    stdout
+}
+
+macro_rules! promises {
+    ($source:literal: $($promise:ident),* $(,)?) => {
+        $(#[test]
+        fn $promise() {
+            hold($source, stringify!($promise));
+        })*
+    };
+}
+
+promises! { "c/runs.c":
+    callbacks_come_in_order,
+    special_tokens_are_shown_on_request,
+    an_ignored_end_token_does_not_end_the_run,
+    incomplete_characters_wait,
+    an_abort_in_the_callback_ends_the_run,
+    an_abort_from_another_thread_ends_the_run,
+    an_abort_reaches_into_the_prefill,
+    an_abort_while_idle_is_not_kept,
+    a_paused_run_is_resumed_by_the_next,
+    calls_in_the_callback_cannot_disturb_the_run,
+    destroying_ends_a_run_first,
+    a_thousand_tokens,
+}
+
+promises! { "c/cache.c":
+    a_common_prefix_is_not_evaluated_again,
+    special_tokens_are_parsed_in_raw_mode,
+    a_custom_template_surrounds_the_prompt,
+    clearing_can_keep_the_system_prompt,
+    history_is_kept_or_forgotten,
+    a_range_can_be_cleared_while_paused,
+    the_window_shifts_when_it_is_full,
+    each_run_has_its_own_limit,
+    tokens_are_as_good_as_text,
+    sampling_is_chosen_per_run,
+    a_seed_makes_runs_repeat,
+}
+
+promises! { "c/lifecycle.c":
+    loading_and_destroying_leaves_nothing,
+    two_models_run_at_once,
+    a_null_handle_is_an_error,
+    userdata_of_init_is_the_fallback,
+}
+
+#[test]
+fn a_prompt_that_does_not_fit_is_refused() {
+    let printed = hold("c/cache.c", "a_prompt_that_does_not_fit_is_refused");
+    let line = "E rkllm: the length of prompt is greater than max context \
+                (prompt: 81 tokens, max context: 60)";
+    assert!(printed.lines().any(|l| l == line), "{printed}");
+}
+
+#[test]
+fn what_cannot_be_loaded_is_refused() {
+    let printed = hold("c/lifecycle.c", "what_cannot_be_loaded_is_refused");
+    for line in [
+        "E rkllm: max_context[8224] must be less than the model's max_context_limit[8192]",
+        "E rkllm: The n_batch must be between 1 and 100, but got 0",
+        "E rkllm: base_domain_id must >= 0",
+        "E rkllm: rkllm_init failed",
+    ] {
+        assert!(
+            printed.lines().any(|l| l == line),
+            "no `{line}` in\n{printed}"
+        );
+    }
+    assert!(printed.contains("E rkllm: load model file error! /nonexistent/model.gguf"));
+}
+
+#[test]
+fn what_is_not_supported_says_so() {
+    let printed = hold("c/lifecycle.c", "what_is_not_supported_says_so");
+    for function in [
+        "rkllm_run_async",
+        "rkllm_load_lora",
+        "rkllm_load_prompt_cache",
+        "rkllm_release_prompt_cache",
+        "rkllm_set_function_tools",
+        "rkllm_set_cross_attn_params",
+    ] {
+        let line = format!("E rkllm: {function} is not supported by the CPU runtime");
+        assert!(
+            printed.lines().any(|l| l == line),
+            "no `{line}` in\n{printed}"
+        );
+    }
+}
+
+#[test]
+fn a_c_program_chats() {
+    let chat = Program::compile("chat.c");
+    let output = chat.run(
+        &[&model(), "What is the capital of France?", "And of Italy?"],
+        &[("RKLLM_LOG_LEVEL", "1")],
+    );
+    let answers = String::from_utf8_lossy(&output.stdout);
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{log}");
+    assert!(
+        answers.contains("Paris") && answers.contains("Rome"),
+        "{answers}"
+    );
+    for expected in [
+        "I rkllm: rkllm-runtime version: 1.3.1, rknpu driver version: none, platform: CPU\n",
+        "I rkllm: rkllm-toolkit version: unknown, max_context_limit: 8192, npu_core_num: 0, \
+         target_platform: CPU, model_dtype: Q4_1\n",
+        "I rkllm: Enabled cpus: [",
+        "I rkllm: Enabled cpus num: ",
+        "I rkllm: Stage ",
+    ] {
+        assert!(log.contains(expected), "no `{expected}` in\n{log}");
+    }
+    assert!(!log.contains("kv cache matches"), "only at level 2:\n{log}");
+}
+
+#[test]
+fn cache_decisions_are_printed_at_level_two_only() {
+    let chat = Program::compile("chat.c");
+    let output = chat.run(&[&model(), "Hi", "Hi"], &[("RKLLM_LOG_LEVEL", "2")]);
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{log}");
+    assert!(log.contains("I rkllm: kv cache matches 0 / "), "{log}");
+    assert!(log.contains("I rkllm: EOS token: 2\n"), "{log}");
+    assert!(
+        log.contains("I rkllm: prompt tokens: [1, 4093, 198, "),
+        "{log}"
+    );
+}
+
+#[test]
+fn the_environment_is_checked() {
+    let chat = Program::compile("chat.c");
+    for (name, line) in [
+        ("RKLLM_CPU_SEED", "E rkllm: RKLLM_CPU_SEED must be"),
+        ("RKLLM_CPU_THREADS", "E rkllm: RKLLM_CPU_THREADS must be"),
+    ] {
+        let output = chat.run(&[&model(), "Hi"], &[(name, "many")]);
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{log}");
+        assert!(log.contains(line), "{log}");
+    }
+}
+
+#[test]
+fn the_file_says_its_version_and_exports_the_abi_alone() {
+    let bytes = std::fs::read(library()).expect("the library is readable");
+    let version = b"RKLLM SDK (version: 1.3.1 | target: CPU | build: ";
+    assert!(bytes.windows(version.len()).any(|window| window == version));
+
+    let output = Command::new("nm")
+        .args(["-D", "--defined-only", "--format=posix"])
+        .arg(library())
+        .output()
+        .expect("`nm` runs; install binutils");
+    let names = String::from_utf8_lossy(&output.stdout);
+    let mut exported: Vec<&str> = names.lines().filter_map(|l| l.split(' ').next()).collect();
+    exported.sort_unstable();
+    assert_eq!(
+        exported,
+        [
+            "rkllm_abort",
+            "rkllm_clear_kv_cache",
+            "rkllm_createDefaultParam",
+            "rkllm_destroy",
+            "rkllm_get_kv_cache_size",
+            "rkllm_init",
+            "rkllm_is_running",
+            "rkllm_load_lora",
+            "rkllm_load_prompt_cache",
+            "rkllm_release_prompt_cache",
+            "rkllm_run",
+            "rkllm_run_async",
+            "rkllm_set_chat_template",
+            "rkllm_set_cross_attn_params",
+            "rkllm_set_function_tools",
+        ]
+    );
+}
