@@ -64,7 +64,8 @@ typedef struct {
     int32_t max_context_len; /* multiple of 32, at most the model's limit; a prompt may use all but 4 */
     int32_t max_new_tokens;  /* -1: until the model ends */
     int32_t top_k;           /* 1: greedy */
-    int32_t n_keep;          /* tokens a shifting window keeps at its beginning; -1: the prompt */
+    int32_t n_keep;          /* tokens a shifting window keeps at its beginning; -1: what the run
+                              * began with, but at most half of the window */
     float top_p;
     float temperature;       /* 0: greedy */
     float repeat_penalty;
@@ -175,7 +176,8 @@ typedef struct {
     RKLLMLoraParam *lora_params;                /* CPU runtime: NULL */
     RKLLMPromptCacheParam *prompt_cache_params; /* CPU runtime: NULL */
     RKLLMSamplingParam *sampling_params;        /* NULL: those of rkllm_init */
-    int keep_history;       /* 0: the run is forgotten after it (its cells stay for reuse) */
+    int keep_history;       /* 0: after it, this run and the history before it are forgotten
+                             * (their cells stay for reuse) */
     int32_t max_new_tokens; /* 0 or less: that of rkllm_init */
 } RKLLMInferParam;
 

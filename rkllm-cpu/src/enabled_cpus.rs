@@ -1,5 +1,10 @@
 //! Which CPUs compute, from `enabled_cpus_num` and `enabled_cpus_mask`. Only processors this
 //! process may use are ever chosen, and a caller's own thread gets its affinity back.
+//!
+//! Where every chosen CPU has one thread, each thread is held to its own. ggml's threads wait for
+//! each other by spinning, several hundred times a token; two of them on one CPU, where a busy
+//! machine's scheduler will put them, wait for whole time slices (measured on two CPUs beside one
+//! busy process: 1 token/s, where a single thread makes 17).
 
 use thiserror::Error;
 
@@ -22,8 +27,17 @@ pub(crate) enum CpuError {
 pub(crate) struct EnabledCpus {
     pub(crate) cpus: Vec<u32>,
     pub(crate) threads: i32,
-    /// The choice is narrower than what the process may use, so threads must be held to it.
-    pinned: bool,
+    placement: Placement,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Placement {
+    /// Anywhere the process may run: there are more CPUs than threads, and nobody chose among them.
+    Anywhere,
+    /// On any of the chosen CPUs.
+    OnTheChosen,
+    /// Each thread on a chosen CPU of its own.
+    OneEach,
 }
 
 impl EnabledCpus {
@@ -70,25 +84,40 @@ impl EnabledCpus {
                 .filter(|threads| (1..=512).contains(threads))
                 .ok_or_else(|| CpuError::Threads(text.to_owned()))?,
         };
-        let pinned = wanted != defaults && cpus.len() < available.len();
+        let all = cpus.len() == available.len();
+        let placement = if threads as usize == cpus.len() && (all || wanted != defaults) {
+            Placement::OneEach
+        } else if !all && wanted != defaults {
+            Placement::OnTheChosen
+        } else {
+            Placement::Anywhere
+        };
         Ok(EnabledCpus {
             cpus,
             threads,
-            pinned,
+            placement,
         })
     }
 
-    /// Holds the calling thread, and the threads it starts, to these CPUs until dropped.
+    /// The CPUs to hand out one to a thread, if each is to have its own. The calling thread's is
+    /// the last, as ggml places it.
+    pub(crate) fn one_each(&self) -> Option<&[u32]> {
+        (self.placement == Placement::OneEach).then_some(&self.cpus)
+    }
+
+    /// Holds the calling thread, and the threads it starts, to where it computes until dropped.
     pub(crate) fn hold(&self) -> HeldThread {
-        if !self.pinned {
-            return HeldThread(None);
-        }
+        let cpus = match self.placement {
+            Placement::Anywhere => return HeldThread(None),
+            Placement::OnTheChosen => &self.cpus[..],
+            Placement::OneEach => &self.cpus[self.cpus.len().saturating_sub(1)..],
+        };
         let Some(before) = affinity() else {
             return HeldThread(None);
         };
         // SAFETY: an all-zero cpu_set_t is the empty set.
         let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-        for &cpu in &self.cpus {
+        for &cpu in cpus {
             // SAFETY: chosen CPUs are below 32, far inside the set's 1024 bits.
             unsafe { libc::CPU_SET(cpu as usize, &mut set) };
         }
@@ -187,15 +216,32 @@ mod tests {
     }
 
     #[test]
+    fn every_thread_has_its_own_cpu_where_there_are_no_others() {
+        let place = |num, mask, available: &[u32], threads| {
+            EnabledCpus::choose(num, mask, available, threads).map(|chosen| chosen.placement)
+        };
+        assert_eq!(place(0, 0, &[0, 1], None), Ok(Placement::OneEach));
+        assert_eq!(place(0, 0, &[0, 1], Some("1")), Ok(Placement::Anywhere));
+        assert_eq!(place(0, 0, &[0, 1], Some("3")), Ok(Placement::Anywhere));
+        assert_eq!(place(2, 0b110, &[0, 1, 2], None), Ok(Placement::OneEach));
+        assert_eq!(
+            place(2, 0b110, &[0, 1, 2], Some("1")),
+            Ok(Placement::OnTheChosen)
+        );
+        let sixteen: Vec<u32> = (0..16).collect();
+        assert_eq!(place(0, 0, &sixteen, None), Ok(Placement::Anywhere));
+    }
+
+    #[test]
     fn a_held_thread_gets_its_affinity_back() {
         let before = available();
         let chosen = EnabledCpus {
-            cpus: before[..1].to_vec(),
-            threads: 1,
-            pinned: true,
+            cpus: before.clone(),
+            threads: before.len() as i32,
+            placement: Placement::OneEach,
         };
         let held = chosen.hold();
-        assert_eq!(available(), before[..1]);
+        assert_eq!(available(), before[before.len() - 1..]);
         drop(held);
         assert_eq!(available(), before);
     }

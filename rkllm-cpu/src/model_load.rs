@@ -2,8 +2,8 @@
 //! weights are read, and every refusal names what was asked and what is allowed; what has been
 //! acquired is owned from that moment, so a later failure frees it.
 
-use std::ffi::{CStr, CString, c_char};
-use std::path::Path;
+use std::ffi::{CStr, CString, OsStr, c_char};
+use std::os::unix::ffi::OsStrExt;
 use std::ptr::NonNull;
 use std::sync::Once;
 
@@ -102,9 +102,11 @@ impl LoadedModel {
         )?;
         info!("rkllm-runtime version: 1.3.1, rknpu driver version: none, platform: CPU");
         info!("loading rkllm model from {name}");
-        std::fs::File::open(Path::new(&name)).map_err(|reason| LoadError::Unreadable {
-            path: name.clone(),
-            reason,
+        std::fs::File::open(OsStr::from_bytes(path.to_bytes())).map_err(|reason| {
+            LoadError::Unreadable {
+                path: name.clone(),
+                reason,
+            }
         })?;
         let model = Model::open(&path).ok_or_else(|| LoadError::NotLoadable(name.clone()))?;
         let raw = model.0.as_ptr();
@@ -137,8 +139,7 @@ impl LoadedModel {
             info!("Using mrope");
         }
         let held = cpus.hold();
-        let pool =
-            ThreadPool::start(cpus.threads).ok_or(LoadError::Context(param.max_context_len))?;
+        let pool = ThreadPool::start(&cpus).ok_or(LoadError::Context(param.max_context_len))?;
         let context = Context::create(&model, &pool, param.max_context_len, cpus.threads)
             .ok_or(LoadError::Context(param.max_context_len))?;
         drop(held);
@@ -210,12 +211,20 @@ impl Drop for Model {
 }
 
 impl ThreadPool {
-    fn start(threads: i32) -> Option<ThreadPool> {
-        // SAFETY: the parameters are ggml's defaults with the polling changed. No CPU mask is
-        // given: the threads inherit the affinity of the thread that starts them.
+    /// Called while the thread is held (`EnabledCpus::hold`): threads without a CPU of their own
+    /// inherit its affinity, and ggml's change to it is undone afterwards.
+    fn start(cpus: &EnabledCpus) -> Option<ThreadPool> {
+        // SAFETY: the parameters are ggml's defaults with polling and placement changed; CPUs in
+        // `one_each` are below 32, the mask has room for 512.
         let raw = unsafe {
-            let mut params = llama::ggml_threadpool_params_default(threads);
+            let mut params = llama::ggml_threadpool_params_default(cpus.threads);
             params.poll = IDLE_POLLING;
+            if let Some(one_each) = cpus.one_each() {
+                params.strict_cpu = true;
+                for &cpu in one_each {
+                    params.cpumask[cpu as usize] = true;
+                }
+            }
             llama::ggml_threadpool_new(&mut params)
         };
         NonNull::new(raw).map(ThreadPool)

@@ -194,6 +194,7 @@ fn what_is_not_supported_says_so() {
 #[test]
 fn a_c_program_chats() {
     let chat = Program::compile("chat.c");
+    // The default number of threads, unlike in the other tests.
     let output = chat.run(
         &[&model(), "What is the capital of France?", "And of Italy?"],
         &[("RKLLM_LOG_LEVEL", "1")],
@@ -221,7 +222,10 @@ fn a_c_program_chats() {
 #[test]
 fn cache_decisions_are_printed_at_level_two_only() {
     let chat = Program::compile("chat.c");
-    let output = chat.run(&[&model(), "Hi", "Hi"], &[("RKLLM_LOG_LEVEL", "2")]);
+    let output = chat.run(
+        &[&model(), "What is the capital of France?"],
+        &[("RKLLM_LOG_LEVEL", "2"), ONE_THREAD],
+    );
     let log = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{log}");
     assert!(log.contains("I rkllm: kv cache matches 0 / "), "{log}");
