@@ -65,7 +65,7 @@ pub enum OpenError {
 
     #[error(
         "{} is version {version}, which is unknown here, and a wrong guess corrupts memory; \
-         install {UPGRADE_TO}, or name the family to assume (assume-abi, for instance \"1.3.1\")",
+         install {UPGRADE_TO}, or name the family to assume (setting runtime.assume-family, for instance \"1.3.1\")",
         path.display()
     )]
     UnknownVersion { path: PathBuf, version: String },
