@@ -48,6 +48,7 @@ test: build ## Run every check and test, with the demo model
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	cargo deny --all-features check --hide-inclusion-graph bans licenses sources
 	scripts/fetch-demo-model
+	cargo test --release --workspace --doc
 	cargo nextest run --release --workspace
 
 .PHONY: bench

@@ -31,6 +31,8 @@ pub fn init_logging(settings: &LogSettings) -> Result<(), LoggingError> {
         // The formatter hands over each event in one call, so a line is one write(2) and lines of
         // two threads never mix.
         .with_writer(|| LogLine::new(io::stderr()))
+        // Its way of telling that stderr is gone is to panic on stderr.
+        .log_internal_errors(false)
         .finish()
         .try_init()?;
     Ok(())
