@@ -3,9 +3,13 @@
 //! loads the runtime. `generation` is the vocabulary they share. Nothing runs back up.
 
 pub mod admission;
+pub mod cli;
+pub mod daemon;
 pub mod generation;
 pub mod http;
+pub mod ipc;
 pub mod models;
 pub mod settings;
 pub mod supervisor;
 pub mod telemetry;
+pub mod worker;

@@ -1,1 +1,26 @@
-fn main() {}
+//! Decides which program this is before any thread or runtime starts.
+
+use std::process::ExitCode;
+
+use rkllmd::cli::{self, Program};
+use rkllmd::{daemon, telemetry, worker};
+
+fn main() -> ExitCode {
+    match cli::parse() {
+        Program::Serve(settings) => {
+            if let Err(error) = telemetry::init_logging(&settings.log) {
+                eprintln!("rkllmd: starting the log: {error}");
+                return ExitCode::from(cli::EXIT_BAD_CONFIG);
+            }
+            match daemon::run(*settings) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    tracing::error!("{error:#}");
+                    ExitCode::FAILURE
+                }
+            }
+        }
+        Program::Worker(arguments) => worker::run(arguments),
+        Program::Finished(code) => code,
+    }
+}

@@ -148,6 +148,8 @@ pub struct RunEnd {
     /// Prompt tokens that were not evaluated again.
     pub cached_prompt_tokens: Option<u32>,
     pub perf: Option<PerfFigures>,
+    /// A call beside the run hung: the worker ends after this and must not be used again.
+    pub worker_ends: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

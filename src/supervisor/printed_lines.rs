@@ -185,6 +185,7 @@ impl LineLog {
     }
 
     fn take(&mut self) -> Vec<String> {
+        self.report_dropped();
         self.kept.drain(..).collect()
     }
 

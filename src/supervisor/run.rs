@@ -103,7 +103,7 @@ pub async fn serve(mut lease: Lease, job: RunJob, deadlines: RunDeadlines) {
             let final_event = match outcome(&end, abort, worker, &job.request).await {
                 Err(error) => TokenEvent::Failed(error),
                 Ok(None) => {
-                    lease.run_ended();
+                    release(lease, &end);
                     return;
                 }
                 Ok(Some((reason, flush))) => {
@@ -115,10 +115,17 @@ pub async fn serve(mut lease: Lease, job: RunJob, deadlines: RunDeadlines) {
                     TokenEvent::Finished(Box::new(completion(&end, reason, queue_ms)))
                 }
             };
-            lease.run_ended();
-            drop(lease);
+            release(lease, &end);
             last.send(final_event);
         }
+    }
+}
+
+/// Gives the worker back before its reader learns of the end, so that the reader's next request
+/// finds it; or kills it, when it has said that it must not be used again.
+fn release(mut lease: Lease, end: &RunEnd) {
+    if !end.worker_ends {
+        lease.run_ended();
     }
 }
 

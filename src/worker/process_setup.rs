@@ -40,6 +40,8 @@ pub fn prepare(parent_pid: u32, core_dumps: bool) -> anyhow::Result<UnixStream> 
     }
     raise_descriptor_limit();
     restore_default_crash_handlers();
+    // Tools show this instead of `exe`, the last part of the path the worker was started by.
+    rustix::thread::set_name(c"rkllmd-worker").context("naming the process")?;
     super::c_stdio::make_line_buffered();
     Ok(UnixStream::from(socket))
 }

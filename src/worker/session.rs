@@ -100,6 +100,13 @@ enum Expired {
     AbortFromOutside,
 }
 
+/// Whether the worker can be used after a run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum WorkerAfter {
+    GoesOn,
+    Ends,
+}
+
 /// What is known from `Load` on.
 struct Loaded {
     deadlines: WorkerDeadlines,
@@ -308,7 +315,7 @@ impl Session {
             let purpose = KvPurpose::PromptCount;
             self.control_call(ControlCall::KvCacheSize { run, purpose });
         } else {
-            self.end_run(None);
+            self.end_run(None, WorkerAfter::GoesOn);
         }
     }
 
@@ -340,11 +347,11 @@ impl Session {
                         .lower_limit(tokens_before.saturating_add(left));
                 }
             }
-            KvPurpose::PromptCount => self.end_run(size),
+            KvPurpose::PromptCount => self.end_run(size, WorkerAfter::GoesOn),
         }
     }
 
-    fn end_run(&mut self, kv_cache: Option<u32>) {
+    fn end_run(&mut self, kv_cache: Option<u32>, after: WorkerAfter) {
         let Stage::Running(active) = std::mem::replace(&mut self.stage, Stage::Ready) else {
             return;
         };
@@ -390,6 +397,7 @@ impl Session {
             prompt_tokens,
             cached_prompt_tokens,
             perf,
+            worker_ends: after == WorkerAfter::Ends,
         })));
     }
 
@@ -447,7 +455,7 @@ impl Session {
                 if let Stage::Running(active) = &self.stage
                     && active.returned.is_some()
                 {
-                    self.end_run(None);
+                    self.end_run(None, WorkerAfter::Ends);
                 }
                 self.events.send(Event::DeadlinePassed {
                     deadline: name.to_owned(),

@@ -1,0 +1,323 @@
+//! A real daemon over real sockets: started on a free port with its own folders, watched through
+//! its log, and gone, with all its children, when the test ends, however it ends.
+
+#![allow(dead_code, reason = "each test program uses a part of this")]
+
+mod client;
+mod process;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub use client::{Answer, EventStream, chat, completion};
+pub use process::{children, descriptors, resident_bytes, threads};
+use serde_json::Value;
+
+/// Far longer than anything here takes; a test that reaches it has failed.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The families that are run, by the name of their fake library.
+pub const FAMILIES_RUN: [&str; 3] = ["1_2_1", "1_3_0", "1_3_1"];
+
+/// A library that `make build` put beside the test programs.
+pub fn built_library(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("the test program has a path");
+    let folder = test.ancestors().nth(2).expect("target/<profile>/deps/test");
+    let path = folder.join(format!("lib{name}.so"));
+    assert!(
+        path.is_file(),
+        "{} is missing: run `make build`",
+        path.display()
+    );
+    path
+}
+
+pub fn fake_runtime(family: &str) -> PathBuf {
+    built_library(&format!("rkllmrt_fake_{family}"))
+}
+
+/// The demo model, fetched by `make test` and `make run`.
+pub fn demo_model() -> PathBuf {
+    let path = match std::env::var_os("RKLLMD_TEST_MODEL") {
+        Some(path) => PathBuf::from(path),
+        None => {
+            let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(
+                || PathBuf::from(std::env::var_os("HOME").expect("HOME")).join(".cache"),
+                PathBuf::from,
+            );
+            cache.join("rkllmd/models/SmolLM2-135M-Instruct.Q4_1.gguf")
+        }
+    };
+    assert!(
+        path.is_file(),
+        "{} is missing: run scripts/fetch-demo-model",
+        path.display()
+    );
+    path
+}
+
+/// Waits until `condition` gives something; fails the test after [`PATIENCE`].
+pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(
+            Instant::now() < until,
+            "{what} did not happen within {PATIENCE:?}"
+        );
+        // Between two looks at another process there is no event to wait for.
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// What a daemon is started with.
+pub struct Setup {
+    folder: tempfile::TempDir,
+    settings: String,
+    environment: Vec<(String, String)>,
+}
+
+impl Setup {
+    /// An empty models folder and the fake runtime of the newest family.
+    pub fn new() -> Self {
+        Self::with_family("1_3_1")
+    }
+
+    pub fn with_family(family: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        fs::create_dir(folder.path().join("models")).expect("the models folder");
+        let library = fake_runtime(family);
+        Self {
+            folder,
+            settings: format!(
+                "runtime.npu-library = {:?}\n",
+                library.display().to_string()
+            ),
+            environment: Vec::new(),
+        }
+    }
+
+    /// Installs a scenario of the fake runtime as a chat model.
+    pub fn scenario(self, id: &str, toml: &str) -> Self {
+        self.model_file(id, "model.rkllm", toml).model_file(
+            id,
+            "model.toml",
+            "template = \"chatml\"\n",
+        )
+    }
+
+    /// Writes a file into the folder of a model.
+    pub fn model_file(self, id: &str, name: &str, content: &str) -> Self {
+        let folder = self.models().join(id);
+        fs::create_dir_all(&folder).expect("the model's folder");
+        fs::write(folder.join(name), content).expect("the model's file");
+        self
+    }
+
+    /// Installs the demo model and the CPU runtime.
+    pub fn demo_model(mut self, id: &str) -> Self {
+        let folder = self.models().join(id);
+        fs::create_dir_all(&folder).expect("the model's folder");
+        std::os::unix::fs::symlink(demo_model(), folder.join("model.gguf")).expect("a link");
+        let library = built_library("rkllm_cpu");
+        self = self.settings(&format!(
+            "runtime.cpu-library = {:?}",
+            library.display().to_string()
+        ));
+        self.environment("RKLLM_CPU_SEED", "7")
+    }
+
+    /// Adds lines to the configuration, as `table.key = value`.
+    pub fn settings(mut self, lines: &str) -> Self {
+        self.settings.push_str(lines);
+        self.settings.push('\n');
+        self
+    }
+
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub fn models(&self) -> PathBuf {
+        self.folder.path().join("models")
+    }
+
+    /// Starts the daemon and waits until it listens.
+    pub fn start(self) -> Daemon {
+        let config = self.folder.path().join("rkllmd.toml");
+        fs::write(&config, &self.settings).expect("the configuration");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rkllmd"));
+        command
+            .arg("serve")
+            .args(["--listen", "127.0.0.1:0", "--config"])
+            .arg(&config)
+            .arg("--models")
+            .arg(self.models())
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the daemon starts");
+        let log = Log::collect(BufReader::new(child.stderr.take().expect("piped")));
+        let line = log.wait_for("listening address=");
+        let address = line
+            .rsplit("address=")
+            .next()
+            .and_then(|rest| rest.split_whitespace().next())
+            .and_then(|address| address.parse().ok())
+            .unwrap_or_else(|| panic!("no address in {line:?}"));
+        Daemon {
+            child,
+            address,
+            log,
+            folder: self.folder,
+        }
+    }
+}
+
+/// Lines that the daemon logged.
+#[derive(Clone)]
+pub struct Log(Arc<(Mutex<Vec<String>>, Condvar)>);
+
+impl Log {
+    fn collect(lines: impl BufRead + Send + 'static) -> Self {
+        let log = Self(Arc::default());
+        let shared = log.clone();
+        thread::spawn(move || {
+            for line in lines.lines().map_while(Result::ok) {
+                shared.0.0.lock().unwrap().push(line);
+                shared.0.1.notify_all();
+            }
+        });
+        log
+    }
+
+    pub fn lines(&self) -> Vec<String> {
+        self.0
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The first line that holds `text`, waiting for it if need be.
+    pub fn wait_for(&self, text: &str) -> String {
+        let until = Instant::now() + PATIENCE;
+        let mut lines = self.0.0.lock().unwrap();
+        loop {
+            if let Some(line) = lines.iter().find(|line| line.contains(text)) {
+                return line.clone();
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            assert!(
+                !left.is_zero(),
+                "no line with {text:?} in the log:\n{}",
+                lines.join("\n")
+            );
+            lines = self.0.1.wait_timeout(lines, left).unwrap().0;
+        }
+    }
+}
+
+pub struct Daemon {
+    child: Child,
+    pub address: SocketAddr,
+    pub log: Log,
+    folder: tempfile::TempDir,
+}
+
+impl Daemon {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn get(&self, path: &str) -> Answer {
+        client::request(self.address, "GET", path, None)
+    }
+
+    pub fn post(&self, path: &str, body: &Value) -> Answer {
+        client::request(self.address, "POST", path, Some(body))
+    }
+
+    /// Sends a request whose answer is read event by event.
+    pub fn stream(&self, path: &str, body: &Value) -> EventStream {
+        EventStream::open(self.address, path, body)
+    }
+
+    /// `phase` of a model as `/v1/ready` tells it.
+    pub fn phase(&self, model: &str) -> String {
+        let ready = self.get("/v1/ready").json();
+        find_model(&ready, model)["phase"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    pub fn wait_for_phase(&self, model: &str, phase: &str) {
+        eventually(&format!("{model} being {phase}"), || {
+            (self.phase(model) == phase).then_some(())
+        });
+    }
+
+    /// The process of the only worker.
+    pub fn worker_pid(&self) -> u32 {
+        eventually("one worker", || match children(self.pid())[..] {
+            [pid] => Some(pid),
+            _ => None,
+        })
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        process::signal(self.pid(), signal);
+    }
+
+    /// Waits for the daemon to end by itself.
+    pub fn wait(mut self) -> ExitStatus {
+        eventually("the end of the daemon", || {
+            self.child.try_wait().expect("waitpid")
+        })
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let workers = children(self.pid());
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- log of the daemon\n{}", self.log.lines().join("\n"));
+            return;
+        }
+        // Workers ask the kernel to die with their daemon; a test that leaves one has found a bug.
+        for worker in workers {
+            eventually("the end of a worker after its daemon's", || {
+                process::is_gone(worker).then_some(())
+            });
+        }
+    }
+}
+
+/// The entry of a model in the body of `/v1/ready`.
+pub fn find_model<'a>(ready: &'a Value, model: &str) -> &'a Value {
+    let models = &ready["models"];
+    match models {
+        Value::Array(list) => list
+            .iter()
+            .find(|entry| entry["id"] == model)
+            .unwrap_or_else(|| panic!("{model} is not in {ready}")),
+        other => &other[model],
+    }
+}

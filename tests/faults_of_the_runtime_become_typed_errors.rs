@@ -1,0 +1,172 @@
+//! Hangs, crashes and refusals of the library end as typed errors, and the next request is served.
+
+mod daemon_support;
+
+use daemon_support::{FAMILIES_RUN, Setup, chat};
+use serde_json::json;
+
+/// Answers "fine", unless the prompt says otherwise.
+fn scenario(fault: &str) -> String {
+    format!("tokens = [\"fine\"]\n\n[[fault]]\nwhen-prompt-contains = \"please fail\"\n{fault}\n")
+}
+
+const SHORT_DEADLINES: &str = r#"
+deadlines.prefill-base = "700ms"
+deadlines.prefill-per-token = "1ms"
+deadlines.inter-token = "500ms"
+deadlines.control-call = "500ms"
+deadlines.abort-to-finish = "500ms"
+"#;
+
+#[test]
+fn a_fault_in_a_run_is_told_and_survived() {
+    let faults = [
+        ("call = \"run\"\nkind = \"segv\"", "worker_died"),
+        ("call = \"run\"\nkind = \"abort\"", "worker_died"),
+        ("call = \"run\"\nkind = \"ill\"", "worker_died"),
+        ("call = \"run\"\nkind = \"exit\"", "worker_died"),
+        ("call = \"run\"\nkind = \"hang\"", "deadline_exceeded"),
+        ("call = \"run\"\nkind = \"fail\"", "run_refused"),
+        ("call = \"run\"\nkind = \"error-state\"", "run_"),
+    ];
+    for family in FAMILIES_RUN {
+        for (fault, code) in faults {
+            let daemon = Setup::with_family(family)
+                .settings(SHORT_DEADLINES)
+                .scenario("m", &scenario(fault))
+                .start();
+            let failed = daemon.post("/v1/chat/completions", &chat("m", "please fail", json!({})));
+            assert!(failed.status >= 500, "{family} {fault}: {}", failed.body);
+            assert!(
+                failed.error_code().starts_with(code),
+                "{family} {fault}: {}",
+                failed.body
+            );
+            let next = daemon.post("/v1/chat/completions", &chat("m", "hello", json!({})));
+            assert_eq!(next.status, 200, "{family} {fault}: {}", next.body);
+            assert_eq!(next.content(), "fine", "{family} {fault}");
+        }
+    }
+}
+
+#[test]
+fn a_fault_after_the_first_token_ends_the_stream_with_an_error() {
+    let scenario = "repeat = { token = \"w \", times = 50 }\ntoken-delay-us = 1000\n\
+        [[fault]]\ncall = \"run\"\nafter-tokens = 5\noccasion = 1\nonce = \"crashed\"\nkind = \"segv\"\n";
+    let daemon = Setup::new().scenario("m", scenario).start();
+    let body = chat("m", "x", json!({"stream": true}));
+    let events = daemon.stream("/v1/chat/completions", &body).collect();
+    let (_, last) = events.last().expect("events");
+    assert!(last.starts_with("{\"error\":"), "{last}");
+    assert!(
+        last.contains("worker_died") && last.contains("11"),
+        "{last}"
+    );
+    let next = daemon.post("/v1/chat/completions", &chat("m", "x", json!({})));
+    assert_eq!(next.content(), "w ".repeat(50));
+}
+
+#[test]
+fn a_run_without_finish_still_ends() {
+    for family in FAMILIES_RUN {
+        let daemon = Setup::with_family(family)
+            .scenario(
+                "m",
+                &scenario("call = \"run\"\nkind = \"never-finish\"\nafter-tokens = 1"),
+            )
+            .start();
+        let answer = daemon.post("/v1/chat/completions", &chat("m", "please fail", json!({})));
+        assert_eq!(answer.status, 200, "{family}: {}", answer.body);
+        assert_eq!(answer.content(), "fine", "{family}");
+    }
+}
+
+#[test]
+fn a_hung_control_call_ends_the_worker_but_not_the_answer() {
+    let scenario =
+        "tokens = [\"fine\"]\n[[fault]]\ncall = \"get_kv_cache_size\"\nkind = \"hang\"\n";
+    let daemon = Setup::new()
+        .settings(SHORT_DEADLINES)
+        .scenario("m", scenario)
+        .start();
+    for _ in 0..2 {
+        let answer = daemon.post("/v1/chat/completions", &chat("m", "x", json!({})));
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        assert_eq!(answer.content(), "fine");
+        assert_eq!(answer.json()["usage"], serde_json::Value::Null);
+    }
+}
+
+#[test]
+fn a_model_that_cannot_load_says_which_line_said_why() {
+    let scenario = "tokens = [\"x\"]\n\
+        [[fault]]\ncall = \"init\"\nkind = \"print\"\ntext = \"E rkllm: failed to malloc npu memory, size: 9, flags: 0x2\"\n\
+        [[fault]]\ncall = \"init\"\nkind = \"fail\"\n";
+    let daemon = Setup::new().scenario("m", scenario).start();
+    let answer = daemon.post("/v1/chat/completions", &chat("m", "x", json!({})));
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    assert!(
+        answer.body.contains("failed to malloc npu memory"),
+        "{}",
+        answer.body
+    );
+    assert!(
+        answer.header("retry-after").is_some(),
+        "{:?}",
+        answer.headers
+    );
+    let ready = daemon.get("/v1/ready");
+    assert_eq!(ready.status, 503);
+    assert!(
+        ready.body.contains("failed to malloc npu memory"),
+        "{}",
+        ready.body
+    );
+    assert_eq!(daemon.phase("m"), "failed");
+}
+
+#[test]
+fn a_library_that_is_too_old_is_named_with_what_to_install() {
+    let daemon = Setup::with_family("1_1")
+        .scenario("m", "tokens = [\"x\"]\n")
+        .start();
+    let answer = daemon.post("/v1/chat/completions", &chat("m", "x", json!({})));
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    assert!(
+        answer.body.contains("1.1.4") && answer.body.contains("upgrade"),
+        "{}",
+        answer.body
+    );
+}
+
+#[test]
+fn a_flood_on_stdout_holds_nothing_up_and_reaches_no_client() {
+    let fault = "call = \"run\"\nkind = \"flood-stdout\"\nlines = 50000";
+    let daemon = Setup::new().scenario("m", &scenario(fault)).start();
+    let answer = daemon.post("/v1/chat/completions", &chat("m", "please fail", json!({})));
+    assert_eq!(answer.content(), "fine");
+    daemon.log.wait_for("printed lines dropped");
+    assert!(
+        daemon.log.lines().len() < 5000,
+        "{} lines logged",
+        daemon.log.lines().len()
+    );
+}
+
+#[test]
+fn a_load_that_hangs_ends_by_its_deadline() {
+    let scenario =
+        "tokens = [\"x\"]\n[[fault]]\ncall = \"init\"\nonce = \"hung\"\nkind = \"hang\"\n";
+    let settings = "deadlines.load-base = \"500ms\"\ndeadlines.load-per-gib = \"1ms\"";
+    let daemon = Setup::new()
+        .settings(settings)
+        .scenario("m", scenario)
+        .start();
+    let answer = daemon.post("/v1/chat/completions", &chat("m", "x", json!({})));
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    assert!(answer.body.contains("`load` deadline"), "{}", answer.body);
+    daemon_support::eventually("the retry that loads", || {
+        let answer = daemon.post("/v1/chat/completions", &chat("m", "x", json!({})));
+        (answer.status == 200).then_some(())
+    });
+}
