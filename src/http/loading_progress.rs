@@ -30,6 +30,7 @@ const INTERVAL: Duration = Duration::from_millis(250);
 /// One event of the stream.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct LoadingEvent {
+    /// Id of the model.
     #[schema(value_type = String)]
     model: Arc<str>,
     #[serde(flatten)]

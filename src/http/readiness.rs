@@ -58,12 +58,14 @@ pub(crate) struct Readiness {
     /// Why not; only with status 503.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<ErrorObject>,
+    /// The models looked at.
     models: Vec<ModelReadiness>,
 }
 
 /// One model's part of the answer.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ModelReadiness {
+    /// Id of the model.
     #[schema(value_type = String)]
     id: Arc<str>,
     /// Whether a request for this model would be accepted now.
@@ -79,7 +81,9 @@ pub(crate) struct ModelReadiness {
 /// How full a model's queue is.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Queue {
+    /// Requests that wait for their turn.
     waiting: usize,
+    /// Requests that may wait.
     capacity: usize,
 }
 

@@ -81,8 +81,11 @@ pub(super) fn finish_reason(reason: FinishReason) -> &'static str {
 /// Token counts.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct UsageBody {
+    /// Tokens of the prompt, cached ones included.
     prompt_tokens: u32,
+    /// Tokens generated.
     completion_tokens: u32,
+    /// The sum of both.
     total_tokens: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     prompt_tokens_details: Option<PromptTokensDetails>,
@@ -163,8 +166,10 @@ fn per_second(tokens: Option<u32>, ms: Option<f32>) -> Option<f32> {
 /// A whole answer of `/v1/chat/completions`.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ChatCompletion {
+    /// Also in the `x-request-id` header.
     #[schema(value_type = String, example = "chatcmpl-5a0c7d1e93b24f6ab8d01c2f")]
     id: Arc<str>,
+    /// Always `chat.completion`.
     #[schema(example = "chat.completion")]
     object: &'static str,
     /// Seconds since the epoch.
@@ -185,6 +190,7 @@ pub(crate) struct ChatCompletion {
 /// The answer itself.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ChatChoice {
+    /// Always 0.
     index: u32,
     message: AssistantMessage,
     /// Always null.
@@ -199,8 +205,10 @@ pub(crate) struct ChatChoice {
 /// What the model said.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct AssistantMessage {
+    /// Always `assistant`.
     #[schema(example = "assistant")]
     role: &'static str,
+    /// The answer.
     content: String,
     /// Always null.
     #[schema(required, value_type = Option<String>)]
@@ -210,8 +218,10 @@ pub(crate) struct AssistantMessage {
 /// A whole answer of `/v1/completions`.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct TextCompletion {
+    /// Also in the `x-request-id` header.
     #[schema(value_type = String, example = "cmpl-5a0c7d1e93b24f6ab8d01c2f")]
     id: Arc<str>,
+    /// Always `text_completion`.
     #[schema(example = "text_completion")]
     object: &'static str,
     /// Seconds since the epoch.
@@ -232,7 +242,9 @@ pub(crate) struct TextCompletion {
 /// The continuation, or a piece of it.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct TextChoice {
+    /// Always 0.
     index: u32,
+    /// The text; in a chunk one token's.
     text: String,
     /// Always null.
     #[schema(required, value_type = Option<Object>)]

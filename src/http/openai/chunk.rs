@@ -24,6 +24,7 @@ const KEEP_ALIVE: &[u8] = b": keep-alive\n";
 pub(crate) struct ChatChunk {
     /// The same in every chunk of a stream.
     id: String,
+    /// Always `chat.completion.chunk`.
     #[schema(example = "chat.completion.chunk")]
     object: String,
     /// Seconds since the epoch, the same in every chunk.
@@ -47,6 +48,7 @@ pub(crate) struct ChatChunk {
     reason = "describes in the OpenAPI document what the writer writes"
 )]
 pub(crate) struct ChunkChoice {
+    /// Always 0.
     index: u32,
     delta: Delta,
     /// Null in all chunks but the last one with a choice: `stop` or `length`.
@@ -78,6 +80,7 @@ pub(crate) struct Delta {
 pub(crate) struct TextChunk {
     /// The same in every chunk of a stream.
     id: String,
+    /// Always `text_completion`.
     #[schema(example = "text_completion")]
     object: String,
     /// Seconds since the epoch, the same in every chunk.

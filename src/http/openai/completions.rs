@@ -7,6 +7,7 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
+use utoipa::openapi::Schema;
 
 use super::Endpoint;
 use super::answer::TextCompletion;
@@ -28,7 +29,7 @@ const DEFAULT_MAX_TOKENS: u32 = 16;
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct TextParameters {
     /// The text to continue: a string, or an array of one string.
-    #[schema(schema_with = string_or_strings, required)]
+    #[schema(schema_with = prompt_schema, required)]
     prompt: Option<TextOrList<String>>,
     /// Not supported; null or false.
     #[schema(value_type = Option<bool>)]
@@ -42,6 +43,10 @@ pub(crate) struct TextParameters {
     /// Not supported; null.
     #[schema(value_type = Option<i64>)]
     logprobs: Option<Value>,
+}
+
+fn prompt_schema() -> Schema {
+    string_or_strings("The text to continue: a string, or an array of one string.")
 }
 
 impl TextParameters {

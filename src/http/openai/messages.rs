@@ -45,6 +45,9 @@ fn string_or_parts() -> Schema {
         .item(ObjectBuilder::new().schema_type(Type::String))
         .item(ArrayBuilder::new().items(Ref::from_schema_name("ContentPart")))
         .item(ObjectBuilder::new().schema_type(Type::Null))
+        .description(Some(
+            "A string or an array of text parts. An assistant's may be null or absent.",
+        ))
         .into()
 }
 

@@ -18,20 +18,25 @@ use crate::supervisor::StatusSnapshot;
 /// All installed models.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ModelList {
+    /// Always `list`.
     #[schema(example = "list")]
     object: &'static str,
+    /// In the order of their file names.
     data: Vec<Model>,
 }
 
 /// One installed model.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Model {
+    /// What requests name as `model`.
     #[schema(value_type = String)]
     id: Arc<str>,
+    /// Always `model`.
     #[schema(example = "model")]
     object: &'static str,
     /// The model file's time, in seconds since the epoch.
     created: u64,
+    /// Always `rkllmd`.
     #[schema(example = "rkllmd")]
     owned_by: &'static str,
     /// What OpenAI's description has no place for.

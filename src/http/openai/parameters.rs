@@ -47,7 +47,7 @@ pub(crate) struct SharedParameters {
     #[schema(minimum = -2, maximum = 2)]
     pub frequency_penalty: Option<f64>,
     /// Text that ends the answer and is not part of it: a string or up to 16 of them.
-    #[schema(schema_with = string_or_strings)]
+    #[schema(schema_with = stop_schema)]
     pub stop: Option<TextOrList<String>>,
     /// Asks for repeatable sampling. Reported in `x-rkllmd-not-applied` where the runtime cannot.
     pub seed: Option<i64>,
@@ -262,11 +262,16 @@ pub(crate) fn is_no_choice(value: &Value) -> bool {
     matches!(value.as_str(), Some("none" | "auto"))
 }
 
-pub(crate) fn string_or_strings() -> Schema {
+fn stop_schema() -> Schema {
+    string_or_strings("Text that ends the answer and is not part of it: one or up to 16.")
+}
+
+pub(crate) fn string_or_strings(description: &str) -> Schema {
     let string = || ObjectBuilder::new().schema_type(Type::String);
     OneOfBuilder::new()
         .item(string())
         .item(ArrayBuilder::new().items(string()))
+        .description(Some(description))
         .into()
 }
 
