@@ -68,7 +68,7 @@ fn library() -> PathBuf {
 }
 
 fn model() -> String {
-    let path = match std::env::var_os("RKLLMD_TEST_MODEL") {
+    let path = match std::env::var_os("TEST_MODEL_GGUF") {
         Some(path) => PathBuf::from(path),
         None => {
             let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(

@@ -49,8 +49,6 @@ pub struct LoadSpec {
     /// Token ids that end an answer even if the runtime ignores them.
     pub eos_ids: Vec<i32>,
     pub tokenizer_json: Option<PathBuf>,
-    /// Text that the runtime puts before a prompt that lacks it, for token counts.
-    pub bos: Option<String>,
     pub deadlines: WorkerDeadlines,
 }
 

@@ -231,7 +231,6 @@ impl Loader {
             base_domain_id: model.base_domain_id,
             eos_ids: model.extra_eos_ids.clone(),
             tokenizer_json: model.tokenizer_json.clone(),
-            bos: None,
             deadlines: WorkerDeadlines {
                 library_open: deadlines.library_open,
                 load: load_deadline(deadlines, model.size_bytes),

@@ -19,6 +19,8 @@ const LINE_LIMIT_BYTES: usize = 2048;
 /// Lines logged in a burst, and per second after it.
 const LOGGED_BURST: u32 = 500;
 const LOGGED_PER_SECOND: u32 = 100;
+/// Dropped lines are reported when the flood has been over for this long.
+const QUIET: Duration = Duration::from_millis(500);
 /// Bytes read in one go when a call's lines are collected, so that a flood cannot hold it up.
 const COLLECT_LIMIT_BYTES: usize = 1024 * 1024;
 
@@ -60,6 +62,8 @@ async fn drain(
             ready = pipe.readable(), if open => {
                 open = ready.is_ok() && log.read_until(&mut buffer, |buffer| pipe.try_read(buffer));
             }
+            // Begun anew with each turn of the loop, so this is the time since the last output.
+            () = tokio::time::sleep(QUIET), if log.dropped > 0 => log.report_dropped(),
             request = requests.recv() => match request {
                 Some(reply) => {
                     open = open && log.read_until(&mut buffer, |buffer| read_now(&pipe, buffer));
@@ -185,7 +189,6 @@ impl LineLog {
     }
 
     fn take(&mut self) -> Vec<String> {
-        self.report_dropped();
         self.kept.drain(..).collect()
     }
 

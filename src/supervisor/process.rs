@@ -42,16 +42,14 @@ impl WorkerProcess {
         let (exit_sender, exit) = watch::channel(None);
         tokio::spawn(async move {
             let mut child = child;
-            let status = loop {
-                tokio::select! {
-                    status = child.wait() => break status,
-                    // Also taken when every handle is gone; from then on only the end is awaited.
-                    _ = kill_requests.recv() => {
-                        if let Err(error) = child.start_kill() {
-                            tracing::error!(pid, %error, "a worker cannot be killed");
-                        }
-                        break child.wait().await;
+            let status = tokio::select! {
+                status = child.wait() => status,
+                // Also taken when every handle is gone.
+                _ = kill_requests.recv() => {
+                    if let Err(error) = child.start_kill() {
+                        tracing::error!(pid, %error, "a worker cannot be killed");
                     }
+                    child.wait().await
                 }
             };
             match status {

@@ -136,7 +136,7 @@ impl Model {
         handle.set_chat_template("", "", "")?;
         let tokenizer = spec
             .tokenizer_json
-            .map(|path| Tokenizer::open(&path, spec.bos))
+            .map(|path| Tokenizer::open(&path))
             .transpose()?;
         Ok(Self {
             per_run: handle.per_run(),

@@ -1,7 +1,11 @@
 //! A real daemon over real sockets: started on a free port with its own folders, watched through
 //! its log, and gone, with all its children, when the test ends, however it ends.
 
-#![allow(dead_code, reason = "each test program uses a part of this")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "each test program uses a part of this"
+)]
 
 mod client;
 mod process;
@@ -44,7 +48,7 @@ pub fn fake_runtime(family: &str) -> PathBuf {
 
 /// The demo model, fetched by `make test` and `make run`.
 pub fn demo_model() -> PathBuf {
-    let path = match std::env::var_os("RKLLMD_TEST_MODEL") {
+    let path = match std::env::var_os("TEST_MODEL_GGUF") {
         Some(path) => PathBuf::from(path),
         None => {
             let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(
