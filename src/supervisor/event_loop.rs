@@ -11,7 +11,7 @@
 //! Other tasks do the waiting (loading, running, unloading) and hold the worker while they do; what
 //! they learn comes back here as a message, and only this loop changes a slot.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,12 +19,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::lease::Lease;
 use super::loading::{LoadFailure, Loader, Worker};
-use super::placement::{self, Candidate, Decision, Occupancy, PlacementLimits};
+use super::placement::{self, Candidate, Decision, PlacementLimits};
 use super::process::ExitReport;
-use super::status::{ModelStatus, Phase, StatusBoard, StatusSnapshot};
+use super::slot::{Slot, State, Waiter};
+use super::status::{Phase, StatusBoard, StatusSnapshot};
 use super::unloading;
 use crate::generation::{GenerationError, ModelId};
-use crate::models::{Catalog, InstalledModel};
+use crate::models::Catalog;
 
 /// Wait after the first failed load; doubled for each further one.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -66,46 +67,6 @@ pub(super) enum Message {
     ShutDown {
         done: oneshot::Sender<()>,
     },
-}
-
-enum State {
-    Unloaded,
-    Loading {
-        phase: Phase,
-        pid: Option<u32>,
-    },
-    Idle {
-        worker: Box<Worker>,
-        loaded_at: Instant,
-        last_used: Instant,
-    },
-    Leased {
-        pid: u32,
-        loaded_at: Instant,
-    },
-    /// The process is ending; `pid` until waitpid reported it.
-    Unloading {
-        pid: u32,
-    },
-    Failed {
-        reason: String,
-        retry_at: Instant,
-    },
-}
-
-struct Waiter {
-    sequence: u64,
-    /// `None`: a preload, content with the model being loaded.
-    reply: Option<LeaseReply>,
-}
-
-struct Slot {
-    model: Arc<InstalledModel>,
-    state: State,
-    since: Instant,
-    facts: Option<Arc<super::RuntimeFacts>>,
-    failed_loads: u32,
-    waiters: VecDeque<Waiter>,
 }
 
 pub(super) struct EventLoop {
@@ -435,83 +396,5 @@ impl EventLoop {
             return true;
         }
         false
-    }
-}
-
-impl Slot {
-    fn new(model: Arc<InstalledModel>) -> Self {
-        Self {
-            model,
-            state: State::Unloaded,
-            since: Instant::now(),
-            facts: None,
-            failed_loads: 0,
-            waiters: VecDeque::new(),
-        }
-    }
-
-    fn enter(&mut self, state: State) {
-        self.state = state;
-        self.since = Instant::now();
-    }
-
-    fn is_idle(&self) -> bool {
-        matches!(self.state, State::Idle { .. })
-    }
-
-    fn forget_gone_waiters(&mut self) {
-        self.waiters
-            .retain(|waiter| waiter.reply.as_ref().is_none_or(|reply| !reply.is_closed()));
-    }
-
-    fn fail_waiters(&mut self, error: impl Fn() -> GenerationError) {
-        for waiter in self.waiters.drain(..) {
-            if let Some(reply) = waiter.reply {
-                let _ = reply.send(Err(error()));
-            }
-        }
-    }
-
-    fn candidate(&self) -> Candidate {
-        let occupancy = match &self.state {
-            State::Unloaded | State::Failed { .. } => Occupancy::Empty,
-            State::Loading { .. } | State::Leased { .. } => Occupancy::Busy,
-            State::Unloading { .. } => Occupancy::Leaving,
-            State::Idle {
-                loaded_at,
-                last_used,
-                ..
-            } => Occupancy::Idle {
-                loaded_at: *loaded_at,
-                last_used: *last_used,
-            },
-        };
-        Candidate {
-            occupancy,
-            oldest_waiter: self.waiters.front().map(|waiter| waiter.sequence),
-        }
-    }
-
-    fn status(&self) -> ModelStatus {
-        let (phase, pid) = match &self.state {
-            State::Unloaded => (Phase::Unloaded, None),
-            State::Loading { phase, pid } => (phase.clone(), *pid),
-            State::Idle { worker, .. } => (Phase::Ready, Some(worker.process.pid)),
-            State::Leased { pid, .. } => (Phase::Running, Some(*pid)),
-            State::Unloading { pid } => (Phase::Unloading, Some(*pid)),
-            State::Failed { reason, retry_at } => (
-                Phase::Failed {
-                    reason: reason.clone(),
-                    retry_at: *retry_at,
-                },
-                None,
-            ),
-        };
-        ModelStatus {
-            phase,
-            since: self.since,
-            pid,
-            facts: self.facts.clone(),
-        }
     }
 }

@@ -6,11 +6,12 @@
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{self, error::TrySendError};
-use tokio::time::{Sleep, sleep_until, timeout};
+use tokio::time::timeout;
 
 use super::connection::ConnectionError;
 use super::lease::Lease;
-use super::loading::{GUARD_SLACK, Worker};
+use super::loading::Worker;
+use super::run_guard::Guard;
 use super::runtime_lines;
 use crate::generation::{
     Completion, FinishReason, GenerationError, GenerationRequest, RunStart, StopStrings, TextDelta,
@@ -239,51 +240,6 @@ impl Run<'_> {
             }
         }
         stopped.then_some(Abort::StopString)
-    }
-}
-
-/// The daemon's guard on a run: fires when nothing has moved for the current limit. Progress only
-/// writes down a time; the timer is armed anew when it fires too early.
-struct Guard {
-    deadline: &'static str,
-    limit: Duration,
-    since: Instant,
-    timer: std::pin::Pin<Box<Sleep>>,
-}
-
-impl Guard {
-    fn new(deadline: &'static str, limit: Duration) -> Self {
-        let since = Instant::now();
-        Self {
-            deadline,
-            limit,
-            since,
-            timer: Box::pin(sleep_until((since + limit + GUARD_SLACK).into())),
-        }
-    }
-
-    fn progress(&mut self, deadline: &'static str, limit: Duration) {
-        self.since = Instant::now();
-        if self.limit != limit {
-            self.deadline = deadline;
-            self.limit = limit;
-            let at = self.since + limit + GUARD_SLACK;
-            self.timer.as_mut().reset(at.into());
-        }
-    }
-
-    async fn expired(&mut self) -> GenerationError {
-        loop {
-            self.timer.as_mut().await;
-            let due = self.since + self.limit + GUARD_SLACK;
-            if due <= Instant::now() {
-                return GenerationError::DeadlineExceeded {
-                    deadline: self.deadline,
-                    limit: self.limit,
-                };
-            }
-            self.timer.as_mut().reset(due.into());
-        }
     }
 }
 

@@ -10,6 +10,7 @@
 //! A thread that hangs in the library cannot be stopped, only left behind: so main never calls the
 //! library, and when a call passes its deadline it says so and ends the whole process.
 
+mod active_run;
 mod c_stdio;
 mod control_thread;
 mod event_writer;

@@ -14,24 +14,19 @@ use std::time::{Duration, Instant};
 
 use rkllm_sys::CallError;
 
+use super::active_run::{AbortRequest, ActiveRun, Expired, Expiry, outcome};
 use super::control_thread::{self, ControlCall, ControlReply, KvPurpose};
 use super::event_writer::EventWriter;
 use super::npu_thread::{self, LoadedModel, NpuTask, RunReturned};
 use super::process_setup;
 use super::prompt_count::{PromptCounter, RunCounts};
 use super::run_progress::RunProgress;
-use super::token_sink::EndedBy;
-use crate::generation::FinishReason;
 use crate::ipc::{
-    Command, Event, LibraryFacts, LoadSpec, PerfFigures, RunEnd, RunOutcome, RunSpec,
-    WorkerDeadlines,
+    Command, Event, LibraryFacts, LoadSpec, PerfFigures, RunEnd, RunSpec, WorkerDeadlines,
 };
 
 /// Exit code of a worker that ended itself because a call passed its deadline.
 const EXIT_DEADLINE: i32 = 70;
-/// An abort is first left to the callback, where the counts add up; this long after, the library is
-/// told from the control thread.
-const ABORT_IN_CALLBACK_WAIT: Duration = Duration::from_millis(50);
 /// Tokens of the context that stay unused: some releases take four of it for themselves
 /// (`prompt: 1299 tokens, max context: 1020` with 1024).
 const CONTEXT_RESERVE_TOKENS: u32 = 4;
@@ -67,37 +62,6 @@ enum Stage {
     Ready,
     Running(Box<ActiveRun>),
     Unloading { since: Instant },
-}
-
-struct ActiveRun {
-    run: u64,
-    prompt_bytes: usize,
-    prompt_tokens: Option<u32>,
-    progress: Arc<RunProgress>,
-    abort: Option<AbortRequest>,
-    /// Set once the library has returned; from then on only the KV cache size is waited for.
-    returned: Option<Box<RunReturned>>,
-}
-
-struct AbortRequest {
-    at: Instant,
-    /// The library was told outside the callback, so it may have stopped between two counts.
-    from_outside: bool,
-}
-
-/// A wait that ends at `at`.
-struct Expiry {
-    at: Instant,
-    what: Expired,
-}
-
-enum Expired {
-    Deadline {
-        name: &'static str,
-        limit: Duration,
-        call: &'static str,
-    },
-    AbortFromOutside,
 }
 
 /// Whether the worker can be used after a run.
@@ -488,71 +452,5 @@ impl Session {
         if self.npu.send(task).is_err() {
             process_setup::exit_now(1);
         }
-    }
-}
-
-impl ActiveRun {
-    fn next_expiry(&self, deadlines: &WorkerDeadlines) -> Option<Expiry> {
-        if self.returned.is_some() {
-            return None;
-        }
-        let deadline = |name, since: Instant, limit| Expiry {
-            at: since + limit,
-            what: Expired::Deadline {
-                name,
-                limit,
-                call: "rkllm_run",
-            },
-        };
-        match &self.abort {
-            Some(abort) if !abort.from_outside => Some(Expiry {
-                at: abort.at + ABORT_IN_CALLBACK_WAIT,
-                what: Expired::AbortFromOutside,
-            }),
-            Some(abort) => Some(deadline(
-                "abort-to-finish",
-                abort.at,
-                deadlines.abort_to_finish,
-            )),
-            None if self.progress.waiting_for_reader() => Some(deadline(
-                "inter-token",
-                Instant::now(),
-                deadlines.inter_token,
-            )),
-            None => Some(match self.progress.last_token() {
-                Some(last) => deadline("inter-token", last, deadlines.inter_token),
-                None => deadline(
-                    "prefill",
-                    self.progress.started(),
-                    deadlines.prefill(self.prompt_bytes, self.prompt_tokens),
-                ),
-            }),
-        }
-    }
-}
-
-fn outcome(returned: &RunReturned, abort_requested: bool, generated: u32) -> RunOutcome {
-    if let (Some(limit_tokens), Some(prompt_tokens)) =
-        (returned.over_limit_tokens, returned.prompt_tokens)
-    {
-        return RunOutcome::ContextLengthExceeded {
-            prompt_tokens,
-            limit_tokens,
-        };
-    }
-    match (returned.record.ended_by, &returned.result) {
-        (Some(EndedBy::Reason(reason)), _) => RunOutcome::Finished(reason),
-        (Some(EndedBy::Abort), _) => RunOutcome::Aborted,
-        (None, _) if abort_requested => RunOutcome::Aborted,
-        (None, Err(error)) if generated == 0 => RunOutcome::Refused {
-            reason: error.to_string(),
-        },
-        (None, Err(error)) => RunOutcome::Failed {
-            reason: error.to_string(),
-        },
-        (None, Ok(())) if returned.record.reported_error => RunOutcome::Failed {
-            reason: "the runtime reported the state ERROR".to_owned(),
-        },
-        (None, Ok(())) => RunOutcome::Finished(FinishReason::Stop),
     }
 }

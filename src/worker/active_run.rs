@@ -1,0 +1,113 @@
+//! The run that is in progress: what it waits for, and how its end is read.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::npu_thread::RunReturned;
+use super::run_progress::RunProgress;
+use super::token_sink::EndedBy;
+use crate::generation::FinishReason;
+use crate::ipc::{RunOutcome, WorkerDeadlines};
+
+/// An abort is first left to the callback, where the counts add up; this long after, the library is
+/// told from the control thread.
+const ABORT_IN_CALLBACK_WAIT: Duration = Duration::from_millis(50);
+
+pub struct ActiveRun {
+    pub run: u64,
+    pub prompt_bytes: usize,
+    pub prompt_tokens: Option<u32>,
+    pub progress: Arc<RunProgress>,
+    pub abort: Option<AbortRequest>,
+    /// Set once the library has returned; from then on only the KV cache size is waited for.
+    pub returned: Option<Box<RunReturned>>,
+}
+
+pub struct AbortRequest {
+    pub at: Instant,
+    /// The library was told outside the callback, so it may have stopped between two counts.
+    pub from_outside: bool,
+}
+
+/// A wait that ends at `at`.
+pub struct Expiry {
+    pub at: Instant,
+    pub what: Expired,
+}
+
+pub enum Expired {
+    Deadline {
+        name: &'static str,
+        limit: Duration,
+        call: &'static str,
+    },
+    AbortFromOutside,
+}
+
+impl ActiveRun {
+    /// What the run waits for next, and until when.
+    pub fn next_expiry(&self, deadlines: &WorkerDeadlines) -> Option<Expiry> {
+        if self.returned.is_some() {
+            return None;
+        }
+        let deadline = |name, since: Instant, limit| Expiry {
+            at: since + limit,
+            what: Expired::Deadline {
+                name,
+                limit,
+                call: "rkllm_run",
+            },
+        };
+        match &self.abort {
+            Some(abort) if !abort.from_outside => Some(Expiry {
+                at: abort.at + ABORT_IN_CALLBACK_WAIT,
+                what: Expired::AbortFromOutside,
+            }),
+            Some(abort) => Some(deadline(
+                "abort-to-finish",
+                abort.at,
+                deadlines.abort_to_finish,
+            )),
+            None if self.progress.waiting_for_reader() => Some(deadline(
+                "inter-token",
+                Instant::now(),
+                deadlines.inter_token,
+            )),
+            None => Some(match self.progress.last_token() {
+                Some(last) => deadline("inter-token", last, deadlines.inter_token),
+                None => deadline(
+                    "prefill",
+                    self.progress.started(),
+                    deadlines.prefill(self.prompt_bytes, self.prompt_tokens),
+                ),
+            }),
+        }
+    }
+}
+
+/// Why a run ended, from what the library and our side say.
+pub fn outcome(returned: &RunReturned, abort_requested: bool, generated: u32) -> RunOutcome {
+    if let (Some(limit_tokens), Some(prompt_tokens)) =
+        (returned.over_limit_tokens, returned.prompt_tokens)
+    {
+        return RunOutcome::ContextLengthExceeded {
+            prompt_tokens,
+            limit_tokens,
+        };
+    }
+    match (returned.record.ended_by, &returned.result) {
+        (Some(EndedBy::Reason(reason)), _) => RunOutcome::Finished(reason),
+        (Some(EndedBy::Abort), _) => RunOutcome::Aborted,
+        (None, _) if abort_requested => RunOutcome::Aborted,
+        (None, Err(error)) if generated == 0 => RunOutcome::Refused {
+            reason: error.to_string(),
+        },
+        (None, Err(error)) => RunOutcome::Failed {
+            reason: error.to_string(),
+        },
+        (None, Ok(())) if returned.record.reported_error => RunOutcome::Failed {
+            reason: "the runtime reported the state ERROR".to_owned(),
+        },
+        (None, Ok(())) => RunOutcome::Finished(FinishReason::Stop),
+    }
+}
