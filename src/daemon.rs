@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::admission::{Admission, Generation, QueueFigures};
+use crate::descriptor_limit;
 use crate::generation::{GenerationError, GenerationRequest};
 use crate::http::{self, Engine, HttpState};
 use crate::models::Catalog;
@@ -38,6 +39,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
+    descriptor_limit::raise();
     let mut signals = ShutdownSignals::listen().context("listening for signals")?;
     let listeners = bind(&settings.http.listen).await?;
     let catalog = Arc::new(scan(&settings)?);

@@ -5,6 +5,7 @@
 pub mod admission;
 pub mod cli;
 pub mod daemon;
+mod descriptor_limit;
 pub mod generation;
 pub mod http;
 pub mod ipc;

@@ -90,6 +90,42 @@ fn a_queued_client_that_leaves_is_not_served() {
 }
 
 #[test]
+fn nothing_is_loaded_for_a_queued_client_that_left() {
+    let daemon = Setup::new()
+        .settings("models.minimum-residency = \"0s\"")
+        .scenario("a", ENDLESS)
+        .model_file("a", "model.toml", WIDE)
+        .scenario("b", "tokens = [\"b\"]\n")
+        .start();
+    let mut running = daemon.stream(
+        "/v1/chat/completions",
+        &chat("a", "x", json!({"stream": true})),
+    );
+    assert!(running.next_content().is_some());
+    let queued = send_only(&daemon, &chat("b", "x", json!({})));
+    let waiting_for_b = || {
+        let ready = daemon.get("/v1/ready").json();
+        daemon_support::find_model(&ready, "b")["queue"]["waiting"].as_u64()
+    };
+    eventually("one waiting for b", || {
+        (waiting_for_b() == Some(1)).then_some(())
+    });
+    drop(queued);
+    eventually("nobody waiting for b", || {
+        (waiting_for_b() == Some(0)).then_some(())
+    });
+    drop(running);
+    daemon.wait_for_phase("a", "ready");
+    assert_eq!(daemon.phase("b"), "unloaded");
+    let next = daemon.post(
+        "/v1/chat/completions",
+        &chat("a", "x", json!({"max_tokens": 1})),
+    );
+    assert_eq!(next.content(), "w ");
+    assert_eq!(daemon.phase("a"), "ready", "a was not evicted for nobody");
+}
+
+#[test]
 fn a_client_can_leave_in_prefill() {
     let scenario =
         format!("{ENDLESS}prefill-delay-ms = 3600000\nabort-interrupts-prefill = true\n");

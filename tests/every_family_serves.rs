@@ -148,6 +148,24 @@ fn stop_strings_end_the_answer_and_never_leak() {
 }
 
 #[test]
+fn a_stop_string_on_a_slow_model_keeps_its_usage() {
+    let scenario =
+        "tokens = [\"one \", \"two \", \"three \", \"four \"]\ntoken-delay-us = 150000\n";
+    let daemon = Setup::new().scenario("m", scenario).start();
+    let answer = daemon.post(
+        "/v1/chat/completions",
+        &chat("m", "x", json!({"stop": "three"})),
+    );
+    assert_eq!(answer.content(), "one two ");
+    assert_eq!(
+        answer.json()["usage"]["completion_tokens"],
+        3,
+        "{}",
+        answer.body
+    );
+}
+
+#[test]
 fn the_prompt_reaches_the_runtime_rendered_and_without_forged_control_tokens() {
     let scenario = "echo-prompt = true\n";
     for family in FAMILIES_RUN {

@@ -170,3 +170,79 @@ fn a_load_that_hangs_ends_by_its_deadline() {
         (answer.status == 200).then_some(())
     });
 }
+
+#[test]
+fn a_slow_answer_outlives_every_deadline_as_long_as_tokens_come() {
+    let scenario = "repeat = { token = \"w \", times = 100 }\ntoken-delay-us = 20000\n";
+    for family in FAMILIES_RUN {
+        let daemon = Setup::with_family(family)
+            .settings(SHORT_DEADLINES)
+            .scenario("m", scenario)
+            .start();
+        // Two seconds of answer under an inter-token deadline of half a second.
+        let answer = daemon.post("/v1/chat/completions", &chat("m", "x", json!({})));
+        assert_eq!(answer.status, 200, "{family}: {}", answer.body);
+        assert_eq!(answer.content(), "w ".repeat(100), "{family}");
+    }
+}
+
+#[test]
+fn a_hang_between_tokens_ends_by_its_deadline() {
+    let scenario = "repeat = { token = \"w \", times = 100 }\ntoken-delay-us = 1000\n\
+        [[fault]]\ncall = \"run\"\nafter-tokens = 5\nkind = \"hang\"\n";
+    for family in FAMILIES_RUN {
+        let daemon = Setup::with_family(family)
+            .settings(SHORT_DEADLINES)
+            .scenario("m", scenario)
+            .start();
+        let body = chat("m", "x", json!({"stream": true}));
+        let events = daemon.stream("/v1/chat/completions", &body).collect();
+        let (_, last) = events.last().expect("events");
+        assert!(
+            last.contains("deadline_exceeded") && last.contains("inter-token"),
+            "{family}: {last}"
+        );
+    }
+}
+
+#[test]
+fn an_abort_that_comes_late_does_not_reach_the_next_run() {
+    let scenario = "tokens = [\"fine \", \"answer\"]\nprefill-delay-ms = 300\nabort-interrupts-prefill = true\n\
+        [[fault]]\ncall = \"abort\"\noccasion = 1\nkind = \"delay\"\nms = 600\n";
+    let daemon = Setup::new().scenario("m", scenario).start();
+    let body = chat("m", "x", json!({"stream": true}));
+    std::thread::scope(|scope| {
+        // Leaves while its prompt is in prefill; the runtime takes the abort only after that.
+        let leaver = scope.spawn(|| {
+            use std::io::Write;
+            let mut socket = std::net::TcpStream::connect(daemon.address).expect("connected");
+            let text = body.to_string();
+            write!(
+                socket,
+                "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{text}",
+                text.len()
+            )
+            .expect("sent");
+            daemon.wait_for_phase("m", "running");
+        });
+        leaver.join().expect("the first client");
+    });
+    let answer = daemon.post("/v1/chat/completions", &chat("m", "x", json!({})));
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(answer.content(), "fine answer");
+}
+
+#[test]
+fn what_an_earlier_call_printed_does_not_explain_a_later_refusal() {
+    let line = "E rkllm: the length of prompt is greater than max context (prompt: 5 tokens, max context: 3)";
+    let scenario = format!(
+        "tokens = [\"fine\"]\n\
+         [[fault]]\ncall = \"run\"\noccasion = 1\nkind = \"print\"\ntext = \"{line}\"\n\
+         [[fault]]\ncall = \"run\"\noccasion = 2\nkind = \"fail\"\n"
+    );
+    let daemon = Setup::new().scenario("m", &scenario).start();
+    let first = daemon.post("/v1/chat/completions", &chat("m", "x", json!({})));
+    assert_eq!(first.content(), "fine");
+    let second = daemon.post("/v1/chat/completions", &chat("m", "x", json!({})));
+    assert_eq!(second.error_code(), "run_refused", "{}", second.body);
+}

@@ -167,6 +167,41 @@ fn fifty_loads_and_unloads_leave_nothing() {
 }
 
 #[test]
+fn fifty_loads_of_a_real_model_leave_nothing() {
+    let daemon = Setup::new()
+        .settings("models.max-loaded = 1\nmodels.minimum-residency = \"0s\"")
+        .demo_model("a")
+        .demo_model_again("b")
+        .start();
+    let ask = |model: &str| {
+        let body = chat(model, "Hi", json!({"max_tokens": 1}));
+        let answer = daemon.post("/v1/chat/completions", &body);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    };
+    for _ in 0..3 {
+        ask("a");
+        ask("b");
+    }
+    let pid = daemon.pid();
+    let before = (descriptors(pid).len(), threads(pid));
+    let memory_before = resident_bytes(pid);
+    for _ in 0..25 {
+        ask("a");
+        ask("b");
+    }
+    eventually("no more descriptors and threads than before", || {
+        let now = (descriptors(pid).len(), threads(pid));
+        (now.0 <= before.0 && now.1 <= before.1).then_some(())
+    });
+    let growth = resident_bytes(pid).saturating_sub(memory_before);
+    assert!(
+        growth < 2 * 1024 * 1024,
+        "the daemon grew by {growth} bytes"
+    );
+    assert_eq!(children(pid).len(), 1);
+}
+
+#[test]
 fn an_idle_model_stays_for_its_residency_and_a_busy_one_is_not_evicted() {
     let endless = "repeat = { token = \"w \", times = 100000 }\ntoken-delay-us = 20000\n";
     let daemon = Setup::new()
@@ -211,6 +246,83 @@ fn sigterm_lets_a_running_answer_finish_and_ends_with_zero() {
         fs::metadata(format!("/proc/{worker}")).is_err(),
         "the worker is gone"
     );
+}
+
+#[test]
+fn answers_that_outlast_the_drain_deadline_end_with_a_typed_error() {
+    let scenario = "repeat = { token = \"w \", times = 100000 }\ntoken-delay-us = 20000\n";
+    let daemon = Setup::new()
+        .settings("deadlines.drain = \"300ms\"")
+        .scenario("m", scenario)
+        .start();
+    let mut stream = daemon.stream(
+        "/v1/chat/completions",
+        &chat("m", "x", json!({"stream": true})),
+    );
+    assert!(stream.next_content().is_some());
+    daemon.signal(Signal::TERM);
+    let events = stream.collect();
+    let (_, last) = events.last().expect("events");
+    assert!(last.contains("shutting_down"), "{last}");
+    assert!(daemon.wait().success());
+}
+
+#[test]
+fn sigterm_does_not_wait_for_a_load_that_hangs() {
+    let scenario = "tokens = [\"x\"]\n[[fault]]\ncall = \"init\"\nkind = \"hang\"\n";
+    let daemon = Setup::new()
+        .settings("models.preload = [\"m\"]\ndeadlines.drain = \"1h\"")
+        .scenario("m", scenario)
+        .start();
+    daemon.wait_for_phase("m", "loading");
+    let worker = daemon.worker_pid();
+    daemon.signal(Signal::TERM);
+    assert!(daemon.wait().success());
+    assert!(
+        fs::metadata(format!("/proc/{worker}")).is_err(),
+        "the worker is gone"
+    );
+}
+
+#[test]
+fn a_worker_that_dies_while_the_daemon_looks_away_is_replaced() {
+    let daemon = Setup::new()
+        .settings("models.preload = [\"m\"]")
+        .scenario("m", "tokens = [\"fine\"]\nload-delay-ms = 300\n")
+        .start();
+    daemon.wait_for_phase("m", "loading");
+    let worker = daemon.worker_pid();
+    // The daemon finds the end of the load and the end of the process at the same time.
+    daemon.signal(Signal::STOP);
+    // The control thread is the worker's fifth and starts once the model is loaded.
+    eventually("the model being loaded", || {
+        (threads(worker) == 5).then_some(())
+    });
+    daemon_support::kill(worker);
+    daemon.signal(Signal::CONT);
+    eventually("an answer", || {
+        let answer = daemon.post("/v1/chat/completions", &chat("m", "x", json!({})));
+        (answer.status == 200).then_some(())
+    });
+}
+
+#[test]
+fn descriptor_limits_are_raised() {
+    let daemon = Setup::new().scenario("m", SCENARIO).start();
+    ask(&daemon, "m");
+    for pid in [daemon.pid(), daemon.worker_pid()] {
+        let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("limits");
+        let line = limits
+            .lines()
+            .find(|line| line.starts_with("Max open files"))
+            .expect("a limit");
+        let mut numbers = line
+            .split_whitespace()
+            .skip(3)
+            .map(|n| n.parse::<u64>().expect("a number"));
+        let (soft, hard) = (numbers.next().expect("soft"), numbers.next().expect("hard"));
+        assert_eq!(soft, hard.min(102_400), "{line}");
+    }
 }
 
 #[test]

@@ -9,7 +9,8 @@ mod generation_stream;
 mod service_time;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ pub use generation_stream::Generation;
 
 use crate::generation::{ClientKey, GenerationError, GenerationRequest, ModelId, TokenEvent};
 use crate::settings::QueueSettings;
-use crate::supervisor::{self, Lease, RunDeadlines, RunJob, Supervisor};
+use crate::supervisor::{self, Lease, RunDeadlines, RunJob, Served, Supervisor};
 use fair_queue::{FairQueue, Ticket};
 use generation_stream::Withdrawal;
 use service_time::ServiceTime;
@@ -28,6 +29,9 @@ use service_time::ServiceTime;
 /// reader does not keep the worker from the next request. About 300 KiB at the most for short
 /// tokens; allocated as it fills.
 const EVENT_BUFFER: usize = 4096;
+
+/// Time for runs that are cut off at shutdown to tell their readers.
+const CUT_OFF_WAIT: Duration = Duration::from_secs(5);
 
 /// How full a model's queue is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +55,10 @@ struct Shared {
     next_run: AtomicU64,
     /// Runs being served.
     running: AtomicUsize,
-    /// True once no further request is accepted.
-    closed: watch::Sender<bool>,
+    /// No further request is accepted.
+    closed: AtomicBool,
+    /// Becomes true when running answers are not waited for any longer.
+    cut_off: watch::Sender<bool>,
     /// Told whenever a run has ended.
     run_ended: Notify,
 }
@@ -62,6 +68,8 @@ struct ModelQueue {
     state: Mutex<QueueState>,
     /// Told when something was queued.
     filled: Notify,
+    /// Told when the last waiting request was withdrawn.
+    emptied: Notify,
 }
 
 #[derive(Debug)]
@@ -86,7 +94,11 @@ impl ModelQueue {
 
 impl Withdrawal for ModelQueue {
     fn withdraw(&self, client: &ClientKey, ticket: Ticket) {
-        drop(self.lock().waiting.remove(client, ticket));
+        let mut state = self.lock();
+        let removed = state.waiting.remove(client, ticket);
+        if removed.is_some() && state.waiting.is_empty() {
+            self.emptied.notify_waiters();
+        }
     }
 }
 
@@ -110,6 +122,7 @@ impl Admission {
                     Arc::new(ModelQueue {
                         state,
                         filled: Notify::new(),
+                        emptied: Notify::new(),
                     }),
                 )
             })
@@ -121,7 +134,8 @@ impl Admission {
             queues,
             next_run: AtomicU64::new(1),
             running: AtomicUsize::new(0),
-            closed: watch::Sender::new(false),
+            closed: AtomicBool::new(false),
+            cut_off: watch::Sender::new(false),
             run_ended: Notify::new(),
         });
         for (model, queue) in &shared.queues {
@@ -137,7 +151,7 @@ impl Admission {
     /// Queues a request. Fails at once when the model is unknown, the queue is full or the daemon
     /// is shutting down; every later failure arrives as an event.
     pub fn submit(&self, request: GenerationRequest) -> Result<Generation, GenerationError> {
-        if *self.shared.closed.borrow() {
+        if self.shared.closed.load(Ordering::SeqCst) {
             return Err(GenerationError::ShuttingDown);
         }
         let model = request.model.to_string();
@@ -178,10 +192,10 @@ impl Admission {
         }
     }
 
-    /// Accepts nothing more and fails what waits. Returns when the last run has ended, or `false`
-    /// when `limit` passes first.
+    /// Accepts nothing more and fails what waits. Returns when the last run has ended; `false` when
+    /// `limit` passed first and the runs left were ended with an error.
     pub async fn drain(&self, limit: Duration) -> bool {
-        self.shared.closed.send_replace(true);
+        self.shared.closed.store(true, Ordering::SeqCst);
         for queue in self.shared.queues.values() {
             for waiting in queue.lock().waiting.remove_where(|_| true) {
                 fail(&waiting, GenerationError::ShuttingDown);
@@ -196,7 +210,13 @@ impl Admission {
                 ended.await;
             }
         };
-        tokio::time::timeout(limit, all_ended).await.is_ok()
+        tokio::pin!(all_ended);
+        if tokio::time::timeout(limit, &mut all_ended).await.is_ok() {
+            return true;
+        }
+        self.shared.cut_off.send_replace(true);
+        let _ = tokio::time::timeout(CUT_OFF_WAIT, all_ended).await;
+        false
     }
 }
 
@@ -204,12 +224,17 @@ impl Admission {
 async fn dispatch(shared: Arc<Shared>, model: ModelId, queue: Arc<ModelQueue>) {
     loop {
         let filled = queue.filled.notified();
+        let mut emptied = pin!(queue.emptied.notified());
+        // Before the look at the queue, so that no withdrawal falls between the two.
+        emptied.as_mut().enable();
         if queue.lock().waiting.is_empty() {
             filled.await;
             continue;
         }
         let lease = tokio::select! {
             lease = shared.supervisor.lease(model.clone()) => lease,
+            // Nobody waits any more: the worker is not asked for, and nothing is loaded for nobody.
+            () = emptied => continue,
             () = expiry(&queue, shared.settings.deadline) => {
                 expire(&queue, shared.settings.deadline);
                 continue;
@@ -264,13 +289,15 @@ fn start(shared: &Arc<Shared>, queue: &Arc<ModelQueue>, waiting: Waiting, lease:
         request: waiting.request,
         events: waiting.events,
         submitted_at: waiting.submitted_at,
+        cut_off: shared.cut_off.subscribe(),
     };
     shared.running.fetch_add(1, Ordering::SeqCst);
     let (shared, queue) = (Arc::clone(shared), Arc::clone(queue));
     tokio::spawn(async move {
         let started = Instant::now();
-        supervisor::serve(lease, job, shared.deadlines).await;
-        queue.lock().service_time.record(started.elapsed());
+        if supervisor::serve(lease, job, shared.deadlines).await == Served::Whole {
+            queue.lock().service_time.record(started.elapsed());
+        }
         shared.running.fetch_sub(1, Ordering::SeqCst);
         shared.run_ended.notify_waiters();
     });

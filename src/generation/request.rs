@@ -1,6 +1,5 @@
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// The id of an installed model, as `/v1/models` lists it.
 pub type ModelId = Arc<str>;
@@ -36,8 +35,6 @@ pub struct GenerationRequest {
     pub max_new_tokens: Option<u32>,
     /// The text ends before the first of these; none of them is ever sent to the client.
     pub stop: Vec<String>,
-    /// The longest time the client is willing to wait for the whole answer.
-    pub total_deadline: Option<Duration>,
 }
 
 /// Sampling values a client asked for; `None` means the model's default.
@@ -49,4 +46,33 @@ pub struct SamplingRequest {
     pub repeat_penalty: Option<f32>,
     pub presence_penalty: Option<f32>,
     pub frequency_penalty: Option<f32>,
+}
+
+impl GenerationRequest {
+    /// Names of requested values that cannot be applied. `per_run`: whether the runtime varies
+    /// sampling from run to run; while that is not known (`None`) only what no runtime can do is
+    /// named. The token budget is never among them: our side keeps it.
+    pub fn not_applied(&self, per_run: Option<bool>) -> Vec<&'static str> {
+        let sampling = &self.sampling;
+        let fixed = per_run == Some(false);
+        let asked = [
+            ("temperature", fixed && sampling.temperature.is_some()),
+            ("top_p", fixed && sampling.top_p.is_some()),
+            ("top_k", fixed && sampling.top_k.is_some()),
+            ("repeat_penalty", fixed && sampling.repeat_penalty.is_some()),
+            (
+                "presence_penalty",
+                fixed && sampling.presence_penalty.is_some(),
+            ),
+            (
+                "frequency_penalty",
+                fixed && sampling.frequency_penalty.is_some(),
+            ),
+            ("seed", self.seed.is_some()),
+        ];
+        asked
+            .into_iter()
+            .filter_map(|(name, not_applied)| not_applied.then_some(name))
+            .collect()
+    }
 }

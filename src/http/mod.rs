@@ -47,7 +47,7 @@ pub struct HttpState {
     /// One permit a connection, over all listeners.
     connections: Arc<Semaphore>,
     /// One permit for each large request that is parsed and rendered.
-    large_requests: Semaphore,
+    large_requests: Arc<Semaphore>,
 }
 
 impl HttpState {
@@ -59,7 +59,7 @@ impl HttpState {
             chat: settings.chat.clone(),
             drain: settings.deadlines.drain,
             connections: Arc::new(Semaphore::new(settings.http.max_connections)),
-            large_requests: Semaphore::new((cores / 2).max(1)),
+            large_requests: Arc::new(Semaphore::new((cores / 2).max(1))),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! first use, has not failed, and its queue has room.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -90,7 +91,10 @@ pub(crate) struct Queue {
 impl ModelReadiness {
     fn of(state: &HttpState, model: &InstalledModel, status: Option<&ModelStatus>) -> Self {
         let queue = state.engine.queue(&model.id);
-        let failed = status.is_some_and(|status| matches!(status.phase, Phase::Failed { .. }));
+        // Once the wait is over the next request tries again, so the model is loadable on demand.
+        let failed = status.is_some_and(|status| {
+            matches!(status.phase, Phase::Failed { retry_at, .. } if retry_at > Instant::now())
+        });
         Self {
             id: Arc::clone(&model.id),
             ready: !failed && queue.waiting < queue.capacity,

@@ -27,9 +27,19 @@ pub enum Command {
     /// Ends a run early. A run that has already ended is left alone.
     Abort {
         run: u64,
+        mode: AbortMode,
     },
     /// Destroys the handle and ends the process.
     Unload,
+}
+
+/// How urgent an abort is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AbortMode {
+    /// Nobody wants the rest, not even its counts.
+    AtOnce,
+    /// The answer is complete: the next token may be waited for, so that the counts add up.
+    BetweenTokens,
 }
 
 /// The library to open and the model to load with it.

@@ -35,7 +35,8 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
     found.range(
         "http.body-limit-bytes",
         http.body_limit_bytes,
-        1024..=1 << 30,
+        // Prompts travel to workers in one frame of at most 64 MiB.
+        1024..=32 << 20,
     );
     found.range("http.max-connections", http.max_connections, 1..=1 << 20);
     found.repeated("http.allowed-hosts", &http.allowed_hosts);

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -16,6 +17,8 @@ pub enum ConnectionError {
     Io(#[from] io::Error),
     #[error("the worker sent something unreadable: {0}")]
     Frame(#[from] FrameError),
+    #[error("the worker read nothing for {} ms", limit.as_millis())]
+    NotRead { limit: Duration },
     #[error("the worker speaks protocol {theirs}, this daemon {PROTOCOL_VERSION}")]
     Protocol { theirs: u32 },
 }

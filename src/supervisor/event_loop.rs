@@ -111,6 +111,8 @@ impl EventLoop {
 
     pub(super) async fn run(mut self) {
         loop {
+            // Before anything is granted: whoever is answered must find what led to it.
+            self.publish();
             let look_again = self.place();
             self.publish();
             if self.shut_down_complete() {
@@ -138,8 +140,9 @@ impl EventLoop {
             Message::Preload { model } => self.request(&model, None),
             Message::PhaseReached { model, phase, pid } => {
                 self.change(&model, |slot| {
-                    if let State::Loading { .. } = slot.state {
-                        slot.enter(State::Loading { phase, pid });
+                    if let State::Loading { task, .. } = &slot.state {
+                        let task = task.clone();
+                        slot.enter(State::Loading { phase, pid, task });
                     }
                 });
             }
@@ -158,6 +161,9 @@ impl EventLoop {
                 self.shutting_down = Some(done);
                 for slot in self.slots.values_mut() {
                     slot.fail_waiters(|| GenerationError::ShuttingDown);
+                }
+                for slot in self.slots.values_mut() {
+                    slot.cancel_load();
                 }
                 let idle: Vec<_> = self
                     .slots
@@ -252,22 +258,15 @@ impl EventLoop {
     fn load(&mut self, model: &ModelId) {
         let (loader, sender, id) = (Arc::clone(&self.loader), self.sender.clone(), model.clone());
         self.change(model, |slot| {
-            slot.enter(State::Loading {
-                phase: Phase::Spawning,
-                pid: None,
-            });
             let model = Arc::clone(&slot.model);
-            tokio::spawn(async move {
+            let load = tokio::spawn(async move {
                 let report = |phase, pid| {
-                    let _ = sender.send(Message::PhaseReached {
-                        model: id.clone(),
-                        phase,
-                        pid,
-                    });
+                    let model = id.clone();
+                    let _ = sender.send(Message::PhaseReached { model, phase, pid });
                 };
                 let exits = (sender.clone(), id.clone());
                 let on_exit = move |pid, report| {
-                    let (sender, model) = exits.clone();
+                    let (sender, model) = exits;
                     let _ = sender.send(Message::Exited { model, pid, report });
                 };
                 let result = Box::new(loader.load(model, report, on_exit).await);
@@ -275,6 +274,11 @@ impl EventLoop {
                     model: id.clone(),
                     result,
                 });
+            });
+            slot.enter(State::Loading {
+                phase: Phase::Spawning,
+                pid: None,
+                task: load.abort_handle(),
             });
         });
     }
@@ -296,6 +300,11 @@ impl EventLoop {
 
     fn loaded(&mut self, worker: Worker) {
         let model = worker.model.id.clone();
+        // Its `Exited` came while the slot was still loading and changed nothing.
+        if let Some(report) = worker.process.exit_report() {
+            let reason = format!("the worker {report} right after loading the model");
+            return self.load_failed(&model, LoadFailure::new(reason));
+        }
         let now = Instant::now();
         tracing::info!(model = &*model, pid = worker.process.pid, facts = ?worker.facts, "model loaded");
         self.change(&model, |slot| {

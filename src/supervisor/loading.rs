@@ -50,7 +50,7 @@ pub struct LoadFailure {
 }
 
 impl LoadFailure {
-    fn new(reason: impl Into<String>) -> Self {
+    pub fn new(reason: impl Into<String>) -> Self {
         Self {
             reason: reason.into(),
             context_limit: None,
@@ -69,13 +69,13 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Loads `model`, telling `report` each phase and the process id. `on_exit` is called when a
-    /// process that reached the loaded state ends.
+    /// Loads `model`, telling `report` each phase and the process id. `on_exit` is called for
+    /// every process that ends, also for those of attempts that failed.
     pub async fn load(
         &self,
         model: Arc<InstalledModel>,
         report: impl Fn(Phase, Option<u32>),
-        on_exit: impl Fn(u32, ExitReport) + Send + Clone + 'static,
+        on_exit: impl FnOnce(u32, ExitReport) + Send + Clone + 'static,
     ) -> Result<Worker, LoadFailure> {
         let mut context = context_length(&model);
         for attempt in 1.. {
@@ -132,8 +132,7 @@ impl Loader {
                 Ok(worker)
             }
             Err(failure) => {
-                worker.process.kill();
-                worker.process.exited().await;
+                worker.process.kill_and_wait().await;
                 Err(failure)
             }
         }
@@ -211,7 +210,6 @@ impl Loader {
     }
 
     fn load_spec(&self, model: &InstalledModel, library: PathBuf, context: u32) -> LoadSpec {
-        let deadlines = &self.deadlines;
         let defaults = &model.sampling;
         LoadSpec {
             library,
@@ -232,14 +230,8 @@ impl Loader {
             eos_ids: model.extra_eos_ids.clone(),
             tokenizer_json: model.tokenizer_json.clone(),
             deadlines: WorkerDeadlines {
-                library_open: deadlines.library_open,
-                load: load_deadline(deadlines, model.size_bytes),
-                prefill_base: deadlines.prefill_base,
-                prefill_per_token: deadlines.prefill_per_token,
-                inter_token: deadlines.inter_token,
-                control_call: deadlines.control_call,
-                abort_to_finish: deadlines.abort_to_finish,
-                unload: deadlines.unload,
+                load: load_deadline(&self.deadlines, model.size_bytes),
+                ..WorkerDeadlines::from(&self.deadlines)
             },
         }
     }

@@ -26,13 +26,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 pub use lease::Lease;
-pub use run::{RunDeadlines, RunJob, serve};
+pub use run::{RunDeadlines, RunJob, Served, serve};
 pub use status::{LoadProgress, ModelStatus, Phase, RuntimeFacts, StatusBoard, StatusSnapshot};
 
 use crate::generation::{GenerationError, ModelId};
 use crate::ipc::WorkerDeadlines;
 use crate::models::Catalog;
-use crate::settings::Settings;
+use crate::settings::{DeadlineSettings, Settings};
 use event_loop::{EventLoop, Message};
 use loading::Loader;
 use placement::PlacementLimits;
@@ -97,19 +97,25 @@ impl Supervisor {
 
 impl From<&Settings> for RunDeadlines {
     fn from(settings: &Settings) -> Self {
-        let deadlines = &settings.deadlines;
         Self {
-            worker: WorkerDeadlines {
-                library_open: deadlines.library_open,
-                load: deadlines.load_base,
-                prefill_base: deadlines.prefill_base,
-                prefill_per_token: deadlines.prefill_per_token,
-                inter_token: deadlines.inter_token,
-                control_call: deadlines.control_call,
-                abort_to_finish: deadlines.abort_to_finish,
-                unload: deadlines.unload,
-            },
+            worker: WorkerDeadlines::from(&settings.deadlines),
             slow_reader: settings.http.slow_reader_timeout,
+        }
+    }
+}
+
+impl From<&DeadlineSettings> for WorkerDeadlines {
+    /// `load` is that of an empty model file.
+    fn from(settings: &DeadlineSettings) -> Self {
+        Self {
+            library_open: settings.library_open,
+            load: settings.load_base,
+            prefill_base: settings.prefill_base,
+            prefill_per_token: settings.prefill_per_token,
+            inter_token: settings.inter_token,
+            control_call: settings.control_call,
+            abort_to_finish: settings.abort_to_finish,
+            unload: settings.unload,
         }
     }
 }

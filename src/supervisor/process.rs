@@ -1,27 +1,37 @@
 //! One worker process from its start to the report of its end.
 
 use std::fmt;
+use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+use std::time::Duration;
 
 use tokio::process::Child;
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+
+/// A killed process is gone by then, unless the kernel cannot end it.
+const KILLED_WAIT: Duration = Duration::from_secs(10);
 
 /// How a process ended, as waitpid reported it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExitReport {
-    pub status: ExitStatus,
+    /// `None`: waitpid failed.
+    status: Option<ExitStatus>,
 }
 
 impl fmt::Display for ExitReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(signal) = self.status.signal() {
+        let Some(status) = self.status else {
+            return f.write_str("ended unobserved");
+        };
+        if let Some(signal) = status.signal() {
             let name = rustix::process::Signal::from_named_raw(signal)
                 .map(|signal| format!("{signal:?}"))
                 .unwrap_or_default();
             write!(f, "killed by signal {signal} {name}")
         } else {
-            write!(f, "exited with code {}", self.status.code().unwrap_or(-1))
+            write!(f, "exited with code {}", status.code().unwrap_or(-1))
         }
     }
 }
@@ -49,17 +59,18 @@ impl WorkerProcess {
                     if let Err(error) = child.start_kill() {
                         tracing::error!(pid, %error, "a worker cannot be killed");
                     }
-                    child.wait().await
+                    reap_killed(&mut child, pid).await
                 }
             };
-            match status {
-                Ok(status) => {
-                    let report = ExitReport { status };
-                    exit_sender.send_replace(Some(report));
-                    on_exit(pid, report);
-                }
-                Err(error) => tracing::error!(pid, %error, "waiting for a worker failed"),
+            if let Err(error) = &status {
+                tracing::error!(pid, %error, "waiting for a worker failed");
             }
+            let report = ExitReport {
+                status: status.ok(),
+            };
+            // Before `on_exit`, so that whoever misses that call finds this.
+            exit_sender.send_replace(Some(report));
+            on_exit(pid, report);
         });
         Self { pid, kill, exit }
     }
@@ -70,6 +81,11 @@ impl WorkerProcess {
         let _ = self.kill.try_send(());
     }
 
+    /// The end of the process, if it has been reported.
+    pub fn exit_report(&self) -> Option<ExitReport> {
+        *self.exit.borrow()
+    }
+
     /// Waits for the end of the process; `None` if it could not be observed.
     pub async fn exited(&self) -> Option<ExitReport> {
         let mut exit = self.exit.clone();
@@ -77,5 +93,25 @@ impl WorkerProcess {
             .await
             .ok()
             .and_then(|report| *report)
+    }
+
+    /// Kills the process and waits until waitpid has reported it.
+    pub async fn kill_and_wait(&self) {
+        self.kill();
+        self.exited().await;
+    }
+}
+
+/// Waits for a killed process. One that outlives SIGKILL hangs in the kernel: it is reported, and
+/// waited for on, because a successor would hang with it.
+async fn reap_killed(child: &mut Child, pid: u32) -> io::Result<ExitStatus> {
+    loop {
+        match timeout(KILLED_WAIT, child.wait()).await {
+            Ok(status) => return status,
+            Err(_) => tracing::error!(
+                pid,
+                "a worker is still there after SIGKILL; if it stays, the board must be rebooted"
+            ),
+        }
     }
 }

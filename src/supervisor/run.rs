@@ -6,18 +6,21 @@
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::connection::ConnectionError;
 use super::lease::Lease;
-use super::loading::Worker;
+use super::loading::{GUARD_SLACK, Worker};
 use super::run_guard::Guard;
 use super::runtime_lines;
 use crate::generation::{
     Completion, FinishReason, GenerationError, GenerationRequest, RunStart, StopStrings, TextDelta,
     Timings, TokenEvent, Usage,
 };
-use crate::ipc::{Command, Event, PerfFigures, RunEnd, RunOutcome, RunSpec, WorkerDeadlines};
+use crate::ipc::{
+    AbortMode, Command, Event, PerfFigures, RunEnd, RunOutcome, RunSpec, WorkerDeadlines,
+};
 
 /// How long a lost worker's exit status is waited for.
 const EXIT_STATUS_WAIT: Duration = Duration::from_secs(5);
@@ -30,6 +33,8 @@ pub struct RunJob {
     pub request: GenerationRequest,
     pub events: mpsc::Sender<TokenEvent>,
     pub submitted_at: Instant,
+    /// Becomes true when the daemon stops waiting for running answers.
+    pub cut_off: watch::Receiver<bool>,
 }
 
 /// The waits of the daemon's side of a run.
@@ -47,29 +52,54 @@ enum Abort {
     Failed(GenerationError),
 }
 
+impl Abort {
+    /// Whether the counts of what was generated are still wanted.
+    fn mode(&self) -> AbortMode {
+        match self {
+            Self::StopString => AbortMode::BetweenTokens,
+            Self::Cancelled | Self::Failed(_) => AbortMode::AtOnce,
+        }
+    }
+}
+
+/// Whether a request was answered to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Served {
+    Whole,
+    /// Refused, lost, failed or cancelled.
+    CutShort,
+}
+
 /// How the exchange with the worker ended.
 enum Exchange {
+    /// The prompt was never handed over.
+    NotStarted(GenerationError),
     Ended(Box<RunEnd>, Option<Abort>),
     /// The worker is of no more use; the lease kills it.
     Lost(GenerationError),
 }
 
 /// Serves `job` and gives the lease back.
-pub async fn serve(mut lease: Lease, job: RunJob, deadlines: RunDeadlines) {
-    let Ok(last) = job.events.clone().try_reserve_owned() else {
-        return;
+pub async fn serve(mut lease: Lease, mut job: RunJob, deadlines: RunDeadlines) -> Served {
+    // The last event and, before it, text that was held back: they must not wait for a slow reader,
+    // because the worker would wait with them.
+    let (Ok(last), Ok(tail)) = (
+        job.events.clone().try_reserve_owned(),
+        job.events.clone().try_reserve_owned(),
+    ) else {
+        return Served::CutShort;
     };
     let queue_ms = job.submitted_at.elapsed().as_secs_f32() * 1000.0;
     let Some(worker) = lease.begin_run() else {
-        return;
+        return Served::CutShort;
     };
-    let not_applied = not_applied(&job.request, worker);
+    let not_applied = job.request.not_applied(worker.facts.per_run_parameters);
     if job.request.strict_parameters && !not_applied.is_empty() {
         lease.run_ended();
         last.send(TokenEvent::Failed(GenerationError::ParametersNotApplied {
             parameters: not_applied,
         }));
-        return;
+        return Served::CutShort;
     }
     if job
         .events
@@ -77,7 +107,7 @@ pub async fn serve(mut lease: Lease, job: RunJob, deadlines: RunDeadlines) {
         .is_err()
     {
         lease.run_ended();
-        return;
+        return Served::CutShort;
     }
     let mut run = Run {
         stops: StopStrings::new(
@@ -88,36 +118,47 @@ pub async fn serve(mut lease: Lease, job: RunJob, deadlines: RunDeadlines) {
                 .cloned(),
         ),
         events: &job.events,
+        cut_off: &mut job.cut_off,
         id: job.run,
         deadlines,
     };
     let exchange = run.exchange(worker, &job.request).await;
     let held_back = run.stops.finish();
     match exchange {
+        Exchange::NotStarted(error) => {
+            lease.run_ended();
+            drop(lease);
+            last.send(TokenEvent::Failed(error));
+            Served::CutShort
+        }
         Exchange::Lost(error) => {
             tracing::error!(request = %job.request.id, model = &*job.request.model, %error, "run lost");
             // Kills the worker before the reader learns of it.
             drop(lease);
             last.send(TokenEvent::Failed(error));
+            Served::CutShort
         }
         Exchange::Ended(end, abort) => {
             let final_event = match outcome(&end, abort, worker, &job.request).await {
                 Err(error) => TokenEvent::Failed(error),
                 Ok(None) => {
                     release(lease, &end);
-                    return;
+                    return Served::CutShort;
                 }
                 Ok(Some((reason, flush))) => {
                     if flush && !held_back.is_empty() {
-                        let text = TokenEvent::Text(TextDelta { text: held_back });
-                        // The run is over: waiting for the reader here would keep the worker.
-                        let _ = job.events.try_send(text);
+                        tail.send(TokenEvent::Text(TextDelta { text: held_back }));
                     }
                     TokenEvent::Finished(Box::new(completion(&end, reason, queue_ms)))
                 }
             };
             release(lease, &end);
+            let served = match &final_event {
+                TokenEvent::Finished(_) => Served::Whole,
+                _ => Served::CutShort,
+            };
             last.send(final_event);
+            served
         }
     }
 }
@@ -134,6 +175,7 @@ struct Run<'a> {
     id: u64,
     stops: StopStrings,
     events: &'a mpsc::Sender<TokenEvent>,
+    cut_off: &'a mut watch::Receiver<bool>,
     deadlines: RunDeadlines,
 }
 
@@ -146,8 +188,14 @@ impl Run<'_> {
             max_new_tokens: request.max_new_tokens,
         };
         let prefill = self.deadlines.worker.prefill(spec.prompt.len(), None);
-        if let Err(error) = worker.connection.send(&Command::Run(Box::new(spec))).await {
-            return lost(worker, error).await;
+        // What was printed before belongs to other calls.
+        worker.lines.take().await;
+        match self.send(worker, Command::Run(Box::new(spec))).await {
+            Ok(()) => {}
+            Err(ConnectionError::Frame(error)) => {
+                return Exchange::NotStarted(GenerationError::Internal(error.to_string()));
+            }
+            Err(error) => return lost(worker, error).await,
         }
         let mut abort: Option<Abort> = None;
         let mut guard = Guard::new("prefill", prefill);
@@ -155,17 +203,28 @@ impl Run<'_> {
             let event = match worker.connection.buffered_event() {
                 Ok(Some(event)) => Ok(event),
                 Err(error) => Err(error),
-                Ok(None) => tokio::select! {
-                    event = worker.connection.next_event() => event,
-                    () = self.events.closed(), if abort.is_none() => {
-                        if let Err(error) = self.send_abort(worker, &mut guard).await {
-                            return lost(worker, error).await;
+                Ok(None) => {
+                    let reason = tokio::select! {
+                        // First, because what has arrived is newer than the clock.
+                        biased;
+                        event = worker.connection.next_event() => Ok(event),
+                        () = self.events.closed(), if abort.is_none() => Err(Abort::Cancelled),
+                        _ = self.cut_off.wait_for(|cut_off| *cut_off), if abort.is_none() => {
+                            Err(Abort::Failed(GenerationError::ShuttingDown))
                         }
-                        abort = Some(Abort::Cancelled);
-                        continue;
+                        expired = guard.expired() => return Exchange::Lost(expired),
+                    };
+                    match reason {
+                        Ok(event) => event,
+                        Err(reason) => {
+                            if let Err(error) = self.abort(worker, &reason, &mut guard).await {
+                                return lost(worker, error).await;
+                            }
+                            abort = Some(reason);
+                            continue;
+                        }
                     }
-                    expired = guard.expired() => return Exchange::Lost(expired),
-                },
+                }
             };
             match event {
                 Err(error) => return lost(worker, error).await,
@@ -173,10 +232,10 @@ impl Run<'_> {
                     if abort.is_some() {
                         continue;
                     }
-                    guard.progress("inter-token", self.deadlines.worker.inter_token);
                     abort = self.deliver(&text).await;
-                    if abort.is_some()
-                        && let Err(error) = self.send_abort(worker, &mut guard).await
+                    guard.progress("inter-token", self.deadlines.worker.inter_token);
+                    if let Some(reason) = &abort
+                        && let Err(error) = self.abort(worker, reason, &mut guard).await
                     {
                         return lost(worker, error).await;
                     }
@@ -205,16 +264,24 @@ impl Run<'_> {
         }
     }
 
-    async fn send_abort(
+    async fn abort(
         &self,
         worker: &mut Worker,
+        reason: &Abort,
         guard: &mut Guard,
     ) -> Result<(), ConnectionError> {
         guard.progress("abort-to-finish", self.deadlines.worker.abort_to_finish);
-        worker
-            .connection
-            .send(&Command::Abort { run: self.id })
-            .await
+        let (run, mode) = (self.id, reason.mode());
+        self.send(worker, Command::Abort { run, mode }).await
+    }
+
+    /// A worker reads its commands at once; one that does not is stopped or broken.
+    async fn send(&self, worker: &mut Worker, command: Command) -> Result<(), ConnectionError> {
+        let limit = self.deadlines.worker.control_call + GUARD_SLACK;
+        match timeout(limit, worker.connection.send(&command)).await {
+            Ok(sent) => sent,
+            Err(_) => Err(ConnectionError::NotRead { limit }),
+        }
     }
 
     /// Passes text on to the reader. Returns why the run must be aborted, if it must.
@@ -328,32 +395,6 @@ fn completion(end: &RunEnd, reason: FinishReason, queue_ms: f32) -> Completion {
             queue_ms: Some(queue_ms),
         },
     }
-}
-
-/// Requested values that this worker's family cannot vary. The token budget is not among them: the
-/// worker keeps it itself.
-fn not_applied(request: &GenerationRequest, worker: &Worker) -> Vec<&'static str> {
-    let mut names = Vec::new();
-    if worker.facts.per_run_parameters != Some(true) {
-        let sampling = &request.sampling;
-        let asked = [
-            ("temperature", sampling.temperature.is_some()),
-            ("top_p", sampling.top_p.is_some()),
-            ("top_k", sampling.top_k.is_some()),
-            ("repeat_penalty", sampling.repeat_penalty.is_some()),
-            ("presence_penalty", sampling.presence_penalty.is_some()),
-            ("frequency_penalty", sampling.frequency_penalty.is_some()),
-        ];
-        names.extend(
-            asked
-                .into_iter()
-                .filter_map(|(name, asked)| asked.then_some(name)),
-        );
-    }
-    if request.seed.is_some() {
-        names.push("seed");
-    }
-    names
 }
 
 fn deadline_name(name: &str) -> &'static str {

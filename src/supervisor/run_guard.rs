@@ -30,8 +30,8 @@ impl Guard {
 
     pub fn progress(&mut self, deadline: &'static str, limit: Duration) {
         self.since = Instant::now();
+        self.deadline = deadline;
         if self.limit != limit {
-            self.deadline = deadline;
             self.limit = limit;
             let at = self.since + limit + GUARD_SLACK;
             self.timer.as_mut().reset(at.into());

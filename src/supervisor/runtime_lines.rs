@@ -11,6 +11,8 @@ pub struct PromptTooLong {
     pub limit_tokens: u32,
 }
 
+const PROMPT_TOO_LONG: &str = "E rkllm: the length of prompt is greater than max context (prompt: ";
+
 /// Fills in what the lines of a load say.
 pub fn read_facts(lines: &[String], facts: &mut RuntimeFacts) {
     for body in lines.iter().filter_map(|line| message(line)) {
@@ -43,7 +45,8 @@ pub fn context_limit(lines: &[String]) -> Option<u32> {
 /// Token count and limit, when a prompt was refused because it is too long.
 pub fn prompt_too_long(lines: &[String]) -> Option<PromptTooLong> {
     lines.iter().find_map(|line| {
-        let rest = line.split_once("(prompt: ")?.1;
+        // The whole line of the vendor's: a line may hold a user's text with numbers like these.
+        let rest = line.strip_prefix(PROMPT_TOO_LONG)?;
         let (prompt, rest) = rest.split_once(" tokens, max context: ")?;
         Some(PromptTooLong {
             prompt_tokens: prompt.parse().ok()?,

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::task::AbortHandle;
+
 use super::RuntimeFacts;
 use super::event_loop::LeaseReply;
 use super::loading::Worker;
@@ -17,6 +19,7 @@ pub(super) enum State {
     Loading {
         phase: Phase,
         pid: Option<u32>,
+        task: AbortHandle,
     },
     Idle {
         worker: Box<Worker>,
@@ -73,6 +76,18 @@ impl Slot {
         matches!(self.state, State::Idle { .. })
     }
 
+    /// Gives up a load that is going on. Dropping its worker kills the process, whose end is
+    /// reported as that of any other.
+    pub fn cancel_load(&mut self) {
+        if let State::Loading { pid, task, .. } = &self.state {
+            task.abort();
+            self.enter(match *pid {
+                Some(pid) => State::Unloading { pid },
+                None => State::Unloaded,
+            });
+        }
+    }
+
     pub fn forget_gone_waiters(&mut self) {
         self.waiters
             .retain(|waiter| waiter.reply.as_ref().is_none_or(|reply| !reply.is_closed()));
@@ -109,7 +124,7 @@ impl Slot {
     pub fn status(&self) -> ModelStatus {
         let (phase, pid) = match &self.state {
             State::Unloaded => (Phase::Unloaded, None),
-            State::Loading { phase, pid } => (phase.clone(), *pid),
+            State::Loading { phase, pid, .. } => (phase.clone(), *pid),
             State::Idle { worker, .. } => (Phase::Ready, Some(worker.process.pid)),
             State::Leased { pid, .. } => (Phase::Running, Some(*pid)),
             State::Unloading { pid } => (Phase::Unloading, Some(*pid)),

@@ -20,7 +20,6 @@ pub async fn unload(mut worker: Worker, deadline: Duration) {
             pid = worker.process.pid,
             "the `unload` deadline passed, killing the worker"
         );
-        worker.process.kill();
-        worker.process.exited().await;
+        worker.process.kill_and_wait().await;
     }
 }

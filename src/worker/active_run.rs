@@ -9,10 +9,6 @@ use super::token_sink::EndedBy;
 use crate::generation::FinishReason;
 use crate::ipc::{RunOutcome, WorkerDeadlines};
 
-/// An abort is first left to the callback, where the counts add up; this long after, the library is
-/// told from the control thread.
-const ABORT_IN_CALLBACK_WAIT: Duration = Duration::from_millis(50);
-
 pub struct ActiveRun {
     pub run: u64,
     pub prompt_bytes: usize,
@@ -27,6 +23,9 @@ pub struct AbortRequest {
     pub at: Instant,
     /// The library was told outside the callback, so it may have stopped between two counts.
     pub from_outside: bool,
+    /// When the library is told outside the callback next. Before that the callback has the
+    /// chance to end the run itself, so that the counts add up.
+    pub next_outside: Instant,
 }
 
 /// A wait that ends at `at`.
@@ -45,6 +44,18 @@ pub enum Expired {
 }
 
 impl ActiveRun {
+    /// Whether the KV cache size, asked now, would tell the prompt's tokens.
+    pub fn is_countable(&self) -> bool {
+        let Some(returned) = &self.returned else {
+            return false;
+        };
+        let cut_off = self.abort.as_ref().is_some_and(|abort| abort.from_outside);
+        returned.result.is_ok()
+            && returned.prompt_tokens.is_none()
+            && self.progress.tokens() > 0
+            && !cut_off
+    }
+
     /// What the run waits for next, and until when.
     pub fn next_expiry(&self, deadlines: &WorkerDeadlines) -> Option<Expiry> {
         if self.returned.is_some() {
@@ -59,15 +70,18 @@ impl ActiveRun {
             },
         };
         match &self.abort {
-            Some(abort) if !abort.from_outside => Some(Expiry {
-                at: abort.at + ABORT_IN_CALLBACK_WAIT,
-                what: Expired::AbortFromOutside,
-            }),
-            Some(abort) => Some(deadline(
-                "abort-to-finish",
-                abort.at,
-                deadlines.abort_to_finish,
-            )),
+            Some(abort) => {
+                let finish = deadline("abort-to-finish", abort.at, deadlines.abort_to_finish);
+                let outside = Expiry {
+                    at: abort.next_outside,
+                    what: Expired::AbortFromOutside,
+                };
+                Some(if outside.at < finish.at {
+                    outside
+                } else {
+                    finish
+                })
+            }
             None if self.progress.waiting_for_reader() => Some(deadline(
                 "inter-token",
                 Instant::now(),

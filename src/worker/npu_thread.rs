@@ -62,6 +62,7 @@ pub fn start(notes: Sender<Note>, events: EventWriter) -> std::io::Result<Sender
 
 fn work(queue: &Receiver<NpuTask>, notes: &Sender<Note>, events: &EventWriter) {
     let mut model = None;
+    let mut late_callbacks = 0;
     for task in queue {
         let note = match task {
             NpuTask::Load(spec) => {
@@ -84,6 +85,7 @@ fn work(queue: &Receiver<NpuTask>, notes: &Sender<Note>, events: &EventWriter) {
                 let Some(model) = &model else { continue };
                 let returned = model.run(&spec, progress, empty_cache, notes, events);
                 c_stdio::flush();
+                late_callbacks = report_late_callbacks(late_callbacks);
                 Note::RunReturned(Box::new(returned))
             }
             NpuTask::Unload => {
@@ -96,6 +98,18 @@ fn work(queue: &Receiver<NpuTask>, notes: &Sender<Note>, events: &EventWriter) {
             return;
         }
     }
+}
+
+/// Says when the library called back for a run that had ended. Returns how often it has so far.
+fn report_late_callbacks(known: u64) -> u64 {
+    let now = rkllm_sys::late_callbacks();
+    if now > known {
+        eprintln!(
+            "W rkllmd-worker: dropped {} late callbacks of the runtime",
+            now - known
+        );
+    }
+    now
 }
 
 struct Model {

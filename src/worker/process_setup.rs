@@ -10,9 +10,6 @@ use std::os::unix::net::UnixStream;
 use anyhow::Context;
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 
-/// The vendor's own server sets this: one descriptor per NPU buffer adds up (rknn-llm issues 16,
-/// 26, 47).
-const DESCRIPTOR_LIMIT: u64 = 102_400;
 const FIRST_DESCRIPTOR_AFTER_STDIO: RawFd = 3;
 
 /// Must be called before any thread is started. Returns the IPC socket, which arrives as standard
@@ -38,7 +35,7 @@ pub fn prepare(parent_pid: u32, core_dumps: bool) -> anyhow::Result<UnixStream> 
         };
         rustix::process::setrlimit(Resource::Core, none).context("switching core dumps off")?;
     }
-    raise_descriptor_limit();
+    crate::descriptor_limit::raise();
     restore_default_crash_handlers();
     // Tools show this instead of `exe`, the last part of the path the worker was started by.
     rustix::thread::set_name(c"rkllmd-worker").context("naming the process")?;
@@ -64,21 +61,6 @@ fn close_inherited_descriptors() -> io::Result<()> {
     }
     debug_assert!(io::stdin().as_raw_fd() == 0, "standard input stays");
     Ok(())
-}
-
-/// Best effort: a lower limit works for most models.
-fn raise_descriptor_limit() {
-    let limit = rustix::process::getrlimit(Resource::Nofile);
-    let wanted = limit
-        .maximum
-        .map_or(DESCRIPTOR_LIMIT, |most| most.min(DESCRIPTOR_LIMIT));
-    if limit.current.is_some_and(|current| current < wanted) {
-        let raised = Rlimit {
-            current: Some(wanted),
-            maximum: limit.maximum,
-        };
-        let _ = rustix::process::setrlimit(Resource::Nofile, raised);
-    }
 }
 
 /// Rust's start-up code catches these two to report stack overflows. A crash inside the library

@@ -4,11 +4,15 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+const SHORTEST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
 #[derive(Debug)]
 pub struct RunProgress {
     started: Instant,
     tokens: AtomicU32,
-    /// Milliseconds from `started` to the last token.
+    /// Milliseconds from `started` to the first and the last token.
+    first_token_ms: AtomicU64,
     last_token_ms: AtomicU64,
     /// The run ends when it has made this many tokens.
     limit_tokens: AtomicU32,
@@ -21,6 +25,7 @@ impl RunProgress {
         Self {
             started: Instant::now(),
             tokens: AtomicU32::new(0),
+            first_token_ms: AtomicU64::new(0),
             last_token_ms: AtomicU64::new(0),
             limit_tokens: AtomicU32::new(limit_tokens),
             abort_requested: AtomicBool::new(false),
@@ -30,13 +35,33 @@ impl RunProgress {
 
     /// Counts a token. Returns how many there are now.
     pub fn count_token(&self) -> u32 {
-        self.touch();
-        self.tokens.fetch_add(1, Ordering::Relaxed) + 1
+        let elapsed_ms = self.touch();
+        if self.tokens.load(Ordering::Relaxed) == 0 {
+            self.first_token_ms.store(elapsed_ms, Ordering::Relaxed);
+        }
+        // Releases the times above to whoever reads the count.
+        self.tokens.fetch_add(1, Ordering::Release) + 1
     }
 
-    fn touch(&self) {
+    /// Twice the mean time between two tokens, in bounds that suit a wait for the next one.
+    pub fn two_intervals(&self) -> Duration {
+        let intervals = u64::from(self.tokens().saturating_sub(1));
+        let first = self.first_token_ms.load(Ordering::Relaxed);
+        let span = self
+            .last_token_ms
+            .load(Ordering::Relaxed)
+            .saturating_sub(first);
+        match (2 * span).checked_div(intervals) {
+            Some(ms) => Duration::from_millis(ms).clamp(SHORTEST_WAIT, LONGEST_WAIT),
+            None if self.tokens() == 0 => Duration::ZERO,
+            None => LONGEST_WAIT,
+        }
+    }
+
+    fn touch(&self) -> u64 {
         let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last_token_ms.store(elapsed, Ordering::Relaxed);
+        elapsed
     }
 
     /// Whether the callback is held up by the daemon, so that time does not count as the
@@ -51,7 +76,7 @@ impl RunProgress {
     }
 
     pub fn tokens(&self) -> u32 {
-        self.tokens.load(Ordering::Relaxed)
+        self.tokens.load(Ordering::Acquire)
     }
 
     pub fn started(&self) -> Instant {

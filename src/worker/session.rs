@@ -22,11 +22,14 @@ use super::process_setup;
 use super::prompt_count::{PromptCounter, RunCounts};
 use super::run_progress::RunProgress;
 use crate::ipc::{
-    Command, Event, LibraryFacts, LoadSpec, PerfFigures, RunEnd, RunSpec, WorkerDeadlines,
+    AbortMode, Command, Event, LibraryFacts, LoadSpec, PerfFigures, RunEnd, RunSpec,
+    WorkerDeadlines,
 };
 
 /// Exit code of a worker that ended itself because a call passed its deadline.
 const EXIT_DEADLINE: i32 = 70;
+/// An abort is repeated this often until the run has come back.
+const ABORT_REPEAT: Duration = Duration::from_millis(250);
 /// Tokens of the context that stay unused: some releases take four of it for themselves
 /// (`prompt: 1299 tokens, max context: 1020` with 1024).
 const CONTEXT_RESERVE_TOKENS: u32 = 4;
@@ -113,14 +116,21 @@ impl Session {
     /// threads and destructors cannot be trusted to end.
     pub fn run(mut self) -> ExitCode {
         loop {
-            let expiry = self.next_expiry();
-            let wait = expiry.as_ref().map_or(IDLE_WAIT, |expiry| {
+            let wait = self.next_expiry().map_or(IDLE_WAIT, |expiry| {
                 expiry.at.saturating_duration_since(Instant::now())
             });
             match self.inbox.recv_timeout(wait) {
                 Ok(note) => self.handle(note),
                 Err(RecvTimeoutError::Timeout) => {
-                    if let Some(expiry) = expiry {
+                    // This thread may have been late: a note that is here is newer than the clock.
+                    if let Ok(note) = self.inbox.try_recv() {
+                        self.handle(note);
+                        continue;
+                    }
+                    // Tokens move the deadline without a note, so it is looked at again.
+                    if let Some(expiry) = self.next_expiry()
+                        && expiry.at <= Instant::now()
+                    {
                         self.expired(expiry.what);
                     }
                 }
@@ -134,7 +144,7 @@ impl Session {
         match note {
             Note::Command(Command::Load(spec)) => self.load(spec),
             Note::Command(Command::Run(spec)) => self.start_run(spec),
-            Note::Command(Command::Abort { run }) => self.abort(run),
+            Note::Command(Command::Abort { run, mode }) => self.abort(run, mode),
             Note::Command(Command::Unload) => self.unload(),
             Note::DaemonGone => process_setup::exit_now(0),
             Note::LibraryOpened(facts) => {
@@ -224,18 +234,37 @@ impl Session {
         });
     }
 
-    fn abort(&mut self, run: u64) {
+    fn abort(&mut self, run: u64, mode: AbortMode) {
         let Some(active) = self.active(run) else {
             return;
         };
         active.progress.request_abort();
-        let nothing_made = active.progress.tokens() == 0;
+        let now = Instant::now();
+        let patience = match mode {
+            AbortMode::AtOnce => Duration::ZERO,
+            AbortMode::BetweenTokens => active.progress.two_intervals(),
+        };
         active.abort = Some(AbortRequest {
-            at: Instant::now(),
-            from_outside: nothing_made,
+            at: now,
+            from_outside: false,
+            next_outside: now + patience,
         });
-        if nothing_made {
-            self.control_call(ControlCall::Abort { run });
+    }
+
+    /// Tells the library to abort, again and again until the run has come back: a call that
+    /// reaches it just before it counts itself as running does nothing.
+    fn abort_from_outside(&mut self) {
+        let Stage::Running(active) = &mut self.stage else {
+            return;
+        };
+        let Some(abort) = &mut active.abort else {
+            return;
+        };
+        abort.from_outside = true;
+        abort.next_outside = Instant::now() + ABORT_REPEAT;
+        let call = ControlCall::Abort { run: active.run };
+        if !self.is_outstanding(call) {
+            self.control_call(call);
         }
     }
 
@@ -264,21 +293,25 @@ impl Session {
             self.prompt_counter.cache_emptied();
         }
         let run = returned.run;
+        if let Some(active) = self.active(run) {
+            active.returned = Some(returned);
+            self.conclude(run);
+        }
+    }
+
+    /// Ends a run that has come back, once nothing that was asked for it is outstanding: an abort
+    /// that is still on its way would hit the next run.
+    fn conclude(&mut self, run: u64) {
+        if self.is_outstanding(ControlCall::Abort { run }) {
+            return;
+        }
         let Some(active) = self.active(run) else {
             return;
         };
-        let countable = returned.result.is_ok()
-            && returned.prompt_tokens.is_none()
-            && active.progress.tokens() > 0
-            && active
-                .abort
-                .as_ref()
-                .is_none_or(|abort| !abort.from_outside);
-        active.returned = Some(returned);
-        if countable {
+        if active.is_countable() {
             let purpose = KvPurpose::PromptCount;
             self.control_call(ControlCall::KvCacheSize { run, purpose });
-        } else {
+        } else if active.returned.is_some() {
             self.end_run(None, WorkerAfter::GoesOn);
         }
     }
@@ -292,8 +325,9 @@ impl Session {
                 None
             }
         };
-        let ControlCall::KvCacheSize { run, purpose } = reply.call else {
-            return;
+        let (run, purpose) = match reply.call {
+            ControlCall::Abort { run } => return self.conclude(run),
+            ControlCall::KvCacheSize { run, purpose } => (run, purpose),
         };
         let context_length = self
             .loaded
@@ -304,6 +338,8 @@ impl Session {
         };
         match purpose {
             KvPurpose::ContextLeft { tokens_before } => {
+                // Tokens made since the question are in the size and in the count to come, so the
+                // limit errs on the early side.
                 if let Some(used) = size {
                     let left = budget_left(context_length, used);
                     active
@@ -343,7 +379,7 @@ impl Session {
                     .zip(prefilled)
                     .map(|(kv_cache, prefilled)| RunCounts {
                         kv_cache,
-                        generated,
+                        generated: generated + returned.record.dropped_tokens,
                         prefilled,
                     });
                 let prompt = self.prompt_counter.count(counts);
@@ -354,7 +390,7 @@ impl Session {
             }
         };
         let outcome = outcome(&returned, active.abort.is_some(), generated);
-        self.events.send(Event::RunEnded(Box::new(RunEnd {
+        let ended = Event::RunEnded(Box::new(RunEnd {
             run: active.run,
             outcome,
             generated_tokens: generated,
@@ -362,7 +398,12 @@ impl Session {
             cached_prompt_tokens,
             perf,
             worker_ends: after == WorkerAfter::Ends,
-        })));
+        }));
+        match after {
+            WorkerAfter::GoesOn => self.events.send(ended),
+            // The process is about to end: it must not wait for a reader.
+            WorkerAfter::Ends => drop(self.events.try_send(ended)),
+        }
     }
 
     fn next_expiry(&self) -> Option<Expiry> {
@@ -401,27 +442,19 @@ impl Session {
 
     fn expired(&mut self, what: Expired) {
         match what {
-            Expired::AbortFromOutside => {
-                if let Stage::Running(active) = &mut self.stage
-                    && let Some(abort) = &mut active.abort
-                {
-                    abort.from_outside = true;
-                    let run = active.run;
-                    self.control_call(ControlCall::Abort { run });
-                }
-            }
+            Expired::AbortFromOutside => self.abort_from_outside(),
             Expired::Deadline { name, limit, call } => {
-                // The moment may have passed because this thread was not scheduled; a note that is
-                // already here is newer than the clock.
-                if let Ok(note) = self.inbox.try_recv() {
-                    return self.handle(note);
-                }
+                eprintln!(
+                    "E rkllmd-worker: the `{name}` deadline of {} ms passed in {call}",
+                    limit.as_millis()
+                );
                 if let Stage::Running(active) = &self.stage
                     && active.returned.is_some()
                 {
                     self.end_run(None, WorkerAfter::Ends);
                 }
-                self.events.send(Event::DeadlinePassed {
+                // With a full queue the daemon learns it from the exit code and the line above.
+                let _ = self.events.try_send(Event::DeadlinePassed {
                     deadline: name.to_owned(),
                     limit,
                     call: call.to_owned(),
@@ -430,6 +463,10 @@ impl Session {
                 process_setup::exit_now(EXIT_DEADLINE);
             }
         }
+    }
+
+    fn is_outstanding(&self, call: ControlCall) -> bool {
+        self.control_calls.iter().any(|(made, _)| *made == call)
     }
 
     fn active(&mut self, run: u64) -> Option<&mut ActiveRun> {

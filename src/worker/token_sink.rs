@@ -28,6 +28,9 @@ pub struct RunRecord {
     pub ended_by: Option<EndedBy>,
     pub perf: Option<PerfStat>,
     pub reported_error: bool,
+    /// Tokens that came after the end and are not part of the answer, though the KV cache has
+    /// them.
+    pub dropped_tokens: u32,
 }
 
 /// Shared between the sink, which the library's call owns, and the thread that waits for the call.
@@ -67,10 +70,11 @@ impl TokenSink {
     fn token(&mut self, result: &ResultView<'_>) {
         if self.has_ended() {
             // The abort has not taken effect yet, or the budget was not kept.
-            self.abort();
-            return;
+            self.note(|record| record.dropped_tokens += 1);
+            return self.abort();
         }
         if self.progress.abort_requested() {
+            self.note(|record| record.dropped_tokens += 1);
             return self.end(EndedBy::Abort);
         }
         let count = self.progress.count_token();

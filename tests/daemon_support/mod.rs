@@ -20,7 +20,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use client::{Answer, EventStream, chat, completion};
-pub use process::{children, descriptors, resident_bytes, threads};
+pub use process::{children, descriptors, kill, resident_bytes, threads};
 use serde_json::Value;
 
 /// Far longer than anything here takes; a test that reaches it has failed.
@@ -127,16 +127,20 @@ impl Setup {
     }
 
     /// Installs the demo model and the CPU runtime.
-    pub fn demo_model(mut self, id: &str) -> Self {
+    pub fn demo_model(self, id: &str) -> Self {
+        let library = built_library("rkllm_cpu");
+        let setting = format!("runtime.cpu-library = {:?}", library.display().to_string());
+        self.demo_model_again(id)
+            .settings(&setting)
+            .environment("RKLLM_CPU_SEED", "7")
+    }
+
+    /// Installs the demo model under another name, for a setup that has it already.
+    pub fn demo_model_again(self, id: &str) -> Self {
         let folder = self.models().join(id);
         fs::create_dir_all(&folder).expect("the model's folder");
         std::os::unix::fs::symlink(demo_model(), folder.join("model.gguf")).expect("a link");
-        let library = built_library("rkllm_cpu");
-        self = self.settings(&format!(
-            "runtime.cpu-library = {:?}",
-            library.display().to_string()
-        ));
-        self.environment("RKLLM_CPU_SEED", "7")
+        self
     }
 
     /// Adds lines to the configuration, as `table.key = value`.

@@ -75,3 +75,8 @@ pub fn signal(pid: u32, signal: Signal) {
     let pid = Pid::from_raw(i32::try_from(pid).expect("a process id")).expect("not zero");
     rustix::process::kill_process(pid, signal).expect("the signal is sent");
 }
+
+/// Ends a process of the test at once.
+pub fn kill(pid: u32) {
+    signal(pid, Signal::KILL);
+}

@@ -113,24 +113,32 @@ impl Exchange {
             self.context.id.clone(),
             Arc::clone(&model.id),
         );
+        let request = GenerationRequest {
+            id: self.context.id.clone(),
+            model: Arc::clone(&model.id),
+            client: self.context.client.clone(),
+            prompt: prompt.into(),
+            sampling: shared.sampling()?,
+            seed: shared.seed,
+            strict_parameters: self.state.chat.strict_parameters,
+            max_new_tokens,
+            stop: shared.stop()?,
+        };
+        // What is known before the run has started, for a header that cannot wait for it.
+        let status = self.state.engine.status().model(&model.id);
+        let per_run = status
+            .and_then(|status| status.facts)
+            .and_then(|facts| facts.per_run_parameters);
+        let expected = RunStart {
+            not_applied: request.not_applied(per_run),
+        };
         let generation = self
             .state
             .engine
-            .submit(GenerationRequest {
-                id: self.context.id.clone(),
-                model: Arc::clone(&model.id),
-                client: self.context.client.clone(),
-                prompt: prompt.into(),
-                sampling: shared.sampling()?,
-                seed: shared.seed,
-                strict_parameters: self.state.chat.strict_parameters,
-                max_new_tokens,
-                stop: shared.stop()?,
-                total_deadline: None,
-            })
+            .submit(request)
             .map_err(|error| self.failed(error))?;
         if shared.stream == Some(true) {
-            self.stream(generation, &identity, &shared).await
+            self.stream(generation, &identity, &shared, expected).await
         } else {
             self.whole(generation, &identity, &shared).await
         }
@@ -146,9 +154,17 @@ impl Exchange {
         body: Bytes,
         make_prompt: MakePrompt,
     ) -> Result<Prompted, RequestError> {
-        let _turn = self.state.large_requests.acquire().await;
+        let turn = Arc::clone(&self.state.large_requests)
+            .acquire_owned()
+            .await
+            .ok();
         let state = Arc::clone(&self.state);
-        tokio::task::spawn_blocking(move || make_prompt(&state, &body))
+        let work = move || {
+            // Held by the work and not by the client that may leave while it goes on.
+            let _turn = turn;
+            make_prompt(&state, &body)
+        };
+        tokio::task::spawn_blocking(work)
             .await
             .map_err(|error| self.failed(GenerationError::Internal(error.to_string())))?
     }
@@ -188,8 +204,10 @@ impl Exchange {
         mut generation: Generation,
         identity: &Identity,
         shared: &SharedParameters,
+        expected: RunStart,
     ) -> Result<Response, RequestError> {
-        let (start, first) = beginning(&mut generation, self.state.http.header_delay)
+        let delay = self.state.http.header_delay;
+        let (start, first) = beginning(&mut generation, delay, expected)
             .await
             .map_err(|error| self.failed(error))?;
         let usage = match shared.include_usage() {
@@ -218,12 +236,12 @@ impl Exchange {
 }
 
 /// Waits until a stream's status is certain: for the first text, the end or an error, or for
-/// `delay`, after which it is 200 whatever comes.
+/// `delay`, after which it is 200 whatever comes. `start` stands in for a run that has not started.
 async fn beginning(
     generation: &mut Generation,
     delay: Duration,
+    mut start: RunStart,
 ) -> Result<(RunStart, Option<TokenEvent>), GenerationError> {
-    let mut start = RunStart::default();
     let mut delay = std::pin::pin!(tokio::time::sleep(delay));
     loop {
         let event = tokio::select! {
