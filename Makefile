@@ -54,7 +54,7 @@ test: build ## Run every check and test, with the demo model
 .PHONY: bench
 bench: build ## Measure what the README says about speed
 	scripts/fetch-demo-model
-	benches/run
+	cargo bench --bench serving
 
 .PHONY: clean
 clean: ## Remove what was built; the cached demo model stays

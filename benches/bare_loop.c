@@ -1,9 +1,10 @@
 /*
  * The baseline of `make bench`: what the runtime library gives a C program that does nothing but
- * call it. Opens a library with the RKLLM ABI (1.3.1), runs one prompt greedily in raw mode and
- * prints one line of JSON. The clock starts when rkllm_run is called.
+ * call it. Opens a library with the RKLLM ABI (1.3.1), loads a model, and then runs each line of
+ * stdin as a prompt, greedily and in raw mode, printing one line of JSON for each. The clock of a
+ * prompt starts when rkllm_run is called.
  *
- *   bare_loop LIBRARY MODEL PROMPT MAX_NEW_TOKENS
+ *   bare_loop LIBRARY MODEL MAX_NEW_TOKENS < prompts
  *   cc -O2 -Irkllm-cpu/include -o bare_loop benches/bare_loop.c -ldl
  *
  * The library's own lines are kept off stdout, so that the JSON is alone there.
@@ -21,10 +22,11 @@
 struct measurement {
     double start_ms;
     double first_token_ms;
-    double end_ms;
+    double last_token_ms;
     int tokens;
+    size_t text_bytes;
     int failed;
-    RKLLMPerfStat perf;
+    int prefill_tokens;
 };
 
 static double now_ms(void) {
@@ -38,13 +40,16 @@ static int on_result(RKLLMResult *result, void *userdata, LLMCallState state) {
     switch (state) {
     case RKLLM_RUN_NORMAL:
     case RKLLM_RUN_WAITING:
+        run->last_token_ms = now_ms();
         if (run->tokens++ == 0) {
-            run->first_token_ms = now_ms();
+            run->first_token_ms = run->last_token_ms;
+        }
+        if (result->text) {
+            run->text_bytes += strlen(result->text);
         }
         break;
     case RKLLM_RUN_FINISH:
-        run->end_ms = now_ms();
-        run->perf = result->perf;
+        run->prefill_tokens = result->perf.prefill_tokens;
         break;
     case RKLLM_RUN_ERROR:
         run->failed = 1;
@@ -63,8 +68,8 @@ static void *symbol(void *library, const char *name) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 5) {
-        fprintf(stderr, "usage: bare_loop LIBRARY MODEL PROMPT MAX_NEW_TOKENS\n");
+    if (argc != 4) {
+        fprintf(stderr, "usage: bare_loop LIBRARY MODEL MAX_NEW_TOKENS < prompts\n");
         return 2;
     }
     /* Lines of the library go where the errors go. */
@@ -90,7 +95,7 @@ int main(int argc, char **argv) {
     RKLLMParam param = create_default_param();
     param.model_path = argv[2];
     param.max_context_len = 4096;
-    param.max_new_tokens = atoi(argv[4]);
+    param.max_new_tokens = atoi(argv[3]);
     param.top_k = 1;
     param.repeat_penalty = 1.0f;
     RKLLMCallback callback = {0};
@@ -101,30 +106,37 @@ int main(int argc, char **argv) {
         return 1;
     }
 
-    RKLLMInput input;
-    memset(&input, 0, sizeof input);
-    input.role = "user";
-    input.input_type = RKLLM_INPUT_PROMPT;
-    input.prompt_input = argv[3];
-    RKLLMInferParam infer;
-    memset(&infer, 0, sizeof infer);
-    infer.mode = RKLLM_INFER_GENERATE;
-    struct measurement measured;
-    memset(&measured, 0, sizeof measured);
-    measured.start_ms = now_ms();
-    int code = run(handle, &input, &infer, &measured);
-    destroy(handle);
-    if (code != 0 || measured.failed || measured.tokens == 0) {
-        fprintf(stderr, "bare_loop: the run failed with %d after %d tokens\n", code, measured.tokens);
-        return 1;
+    char *prompt = NULL;
+    size_t capacity = 0;
+    ssize_t length;
+    while ((length = getline(&prompt, &capacity, stdin)) > 0) {
+        if (prompt[length - 1] == '\n') {
+            prompt[length - 1] = '\0';
+        }
+        RKLLMInput input;
+        memset(&input, 0, sizeof input);
+        input.role = "user";
+        input.input_type = RKLLM_INPUT_PROMPT;
+        input.prompt_input = prompt;
+        RKLLMInferParam infer;
+        memset(&infer, 0, sizeof infer);
+        infer.mode = RKLLM_INFER_GENERATE;
+        struct measurement measured;
+        memset(&measured, 0, sizeof measured);
+        measured.start_ms = now_ms();
+        int code = run(handle, &input, &infer, &measured);
+        if (code != 0 || measured.failed || measured.tokens == 0) {
+            fprintf(stderr, "bare_loop: a run failed with %d after %d tokens\n", code,
+                    measured.tokens);
+            return 1;
+        }
+        dprintf(json,
+                "{\"tokens\":%d,\"text_bytes\":%zu,\"first_token_ms\":%.3f,"
+                "\"last_token_ms\":%.3f,\"prefill_tokens\":%d}\n",
+                measured.tokens, measured.text_bytes, measured.first_token_ms - measured.start_ms,
+                measured.last_token_ms - measured.start_ms, measured.prefill_tokens);
     }
-    double first = measured.first_token_ms - measured.start_ms;
-    double total = measured.end_ms - measured.start_ms;
-    double decode = measured.end_ms - measured.first_token_ms;
-    dprintf(json,
-            "{\"tokens\":%d,\"first_token_ms\":%.3f,\"total_ms\":%.3f,\"tokens_per_second\":%.3f,"
-            "\"decode_tokens_per_second\":%.3f,\"prefill_tokens\":%d}\n",
-            measured.tokens, first, total, measured.tokens * 1e3 / total,
-            decode > 0 ? (measured.tokens - 1) * 1e3 / decode : 0.0, measured.perf.prefill_tokens);
+    free(prompt);
+    destroy(handle);
     return 0;
 }

@@ -1,0 +1,80 @@
+//! The C program that only calls the library, compiled and kept running beside the daemon. It waits
+//! for its next prompt on a pipe, so it costs nothing while the daemon is measured.
+
+use std::io::{BufRead, BufReader, Lines, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use serde_json::Value;
+
+use crate::daemon_support::{built_library, demo_model};
+use crate::overhead::Generation;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+pub struct BareLoop {
+    child: Child,
+    prompts: ChildStdin,
+    results: Lines<BufReader<ChildStdout>>,
+    _folder: tempfile::TempDir,
+}
+
+impl BareLoop {
+    pub fn start(max_new_tokens: u32) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let program = folder.path().join("bare_loop");
+        compile(&program);
+        let mut child = Command::new(&program)
+            .arg(built_library("rkllm_cpu"))
+            .arg(demo_model())
+            .arg(max_new_tokens.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the bare loop starts");
+        Self {
+            prompts: child.stdin.take().expect("piped"),
+            results: BufReader::new(child.stdout.take().expect("piped")).lines(),
+            child,
+            _folder: folder,
+        }
+    }
+
+    pub fn run(&mut self, prompt: &str) -> Generation {
+        writeln!(self.prompts, "{prompt}").expect("the bare loop reads prompts");
+        let line = self
+            .results
+            .next()
+            .expect("the bare loop lives")
+            .expect("a line");
+        let result: Value = serde_json::from_str(&line).expect("a line of JSON");
+        let number = |key: &str| result[key].as_f64().unwrap_or_else(|| panic!("{line}"));
+        Generation {
+            tokens: number("tokens"),
+            text_bytes: number("text_bytes"),
+            first_token_ms: number("first_token_ms"),
+            last_token_ms: number("last_token_ms"),
+        }
+    }
+}
+
+impl Drop for BareLoop {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn compile(program: &Path) {
+    let status = Command::new("cc")
+        .arg("-O2")
+        .arg(format!("-I{ROOT}/rkllm-cpu/include"))
+        .arg("-o")
+        .arg(program)
+        .arg(format!("{ROOT}/benches/bare_loop.c"))
+        .arg("-ldl")
+        .status()
+        .expect("a C compiler");
+    assert!(status.success(), "bare_loop.c does not compile");
+}

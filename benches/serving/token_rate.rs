@@ -1,0 +1,112 @@
+//! What a token costs between the library's callback and the client's socket. The library is the
+//! fake one, which makes tokens at once or on a schedule at no cost worth mentioning; every token is
+//! an event of its own, and the client checks that none is missing.
+
+use std::thread;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::cpu_time::{Usage, Watch};
+use crate::daemon_support::{Daemon, Setup, completion};
+use crate::event_counter::count_stream;
+use crate::report::Report;
+
+const STREAMS: usize = 32;
+/// Long enough for ticks of 10 ms to be a small error.
+const SPAN: Duration = Duration::from_secs(6);
+const PROBE_TOKENS: u32 = 50_000;
+const PACED_PER_SECOND: u32 = 50;
+const PACED_TOKENS: u32 = 10 * PACED_PER_SECOND;
+
+pub fn measure(report: &mut Report) {
+    let at_once = start("");
+    report.section("one_stream", "one stream, a runtime without delay");
+    let probe = count_stream(at_once.address, &name(0), PROBE_TOKENS);
+    let rate = f64::from(PROBE_TOKENS) / probe.as_secs_f64();
+    let tokens = (rate * SPAN.as_secs_f64()) as u32;
+    flood(report, &at_once, 1, tokens);
+
+    report.section(
+        "streams_32",
+        "32 streams of 32 models, a runtime without delay",
+    );
+    flood(report, &at_once, STREAMS, tokens / STREAMS as u32);
+    drop(at_once);
+
+    report.section("paced_32", "32 streams of 32 models, 50 tokens/s each");
+    let paced = start(&format!(
+        "token-delay-us = {}\n",
+        1_000_000 / PACED_PER_SECOND
+    ));
+    flood(report, &paced, STREAMS, PACED_TOKENS);
+}
+
+/// A daemon with 32 loaded models.
+fn start(pace: &str) -> Daemon {
+    let scenario = format!(
+        "repeat = {{ token = \"tok \", times = 2000000000 }}\nmax-context-limit = 2000000000\n{pace}"
+    );
+    let mut setup = Setup::new().settings(&format!("models.max-loaded = {STREAMS}"));
+    for number in 0..STREAMS {
+        setup = setup.scenario(&name(number), &scenario).model_file(
+            &name(number),
+            "model.toml",
+            "template = \"chatml\"\ncontext-length = 1999999968\n",
+        );
+    }
+    let daemon = setup.start();
+    for number in 0..STREAMS {
+        let body = completion(&name(number), "load", json!({"max_tokens": 1}));
+        let answer = daemon.post("/v1/completions", &body);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+    daemon
+}
+
+fn name(number: usize) -> String {
+    format!("m{number}")
+}
+
+/// Reads `streams` streams of `tokens` tokens each at the same time.
+fn flood(report: &mut Report, daemon: &Daemon, streams: usize, tokens: u32) {
+    let watch = Watch::start(daemon);
+    thread::scope(|scope| {
+        for number in 0..streams {
+            scope.spawn(move || count_stream(daemon.address, &name(number), tokens));
+        }
+    });
+    summarise(report, &watch.stop(), streams as f64 * f64::from(tokens));
+}
+
+fn summarise(report: &mut Report, usage: &Usage, tokens: f64) {
+    let per_token = |seconds: f64| seconds * 1e6 / tokens;
+    report.figure(
+        "events_per_second",
+        "events, one token each",
+        tokens / usage.elapsed_s,
+        "/s",
+    );
+    report.figure(
+        "daemon_cpu_us_per_token",
+        "CPU of the daemon per token",
+        per_token(usage.daemon_s),
+        "us",
+    );
+    report.figure(
+        "workers_cpu_us_per_token",
+        "CPU of the workers per token",
+        per_token(usage.workers_s),
+        "us",
+    );
+    report.figure(
+        "client_cpu_us_per_token",
+        "CPU of this client per token",
+        per_token(usage.client_s),
+        "us",
+    );
+    report.detail("tokens", json!(tokens));
+    for line in usage.bound() {
+        report.note(line);
+    }
+}
