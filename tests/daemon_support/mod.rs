@@ -46,17 +46,20 @@ pub fn fake_runtime(family: &str) -> PathBuf {
     built_library(&format!("rkllmrt_fake_{family}"))
 }
 
+/// Where downloads are kept between runs.
+pub fn cache_folder() -> PathBuf {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(
+        || PathBuf::from(std::env::var_os("HOME").expect("HOME")).join(".cache"),
+        PathBuf::from,
+    );
+    cache.join("rkllmd")
+}
+
 /// The demo model, fetched by `make test` and `make run`.
 pub fn demo_model() -> PathBuf {
     let path = match std::env::var_os("TEST_MODEL_GGUF") {
         Some(path) => PathBuf::from(path),
-        None => {
-            let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(
-                || PathBuf::from(std::env::var_os("HOME").expect("HOME")).join(".cache"),
-                PathBuf::from,
-            );
-            cache.join("rkllmd/models/SmolLM2-135M-Instruct.Q4_1.gguf")
-        }
+        None => cache_folder().join("models/SmolLM2-135M-Instruct.Q4_1.gguf"),
     };
     assert!(
         path.is_file(),
