@@ -1,10 +1,10 @@
 /*
  * The baseline of `make bench`: what the runtime library gives a C program that does nothing but
  * call it. Opens a library with the RKLLM ABI (1.3.1), loads a model, and then runs each line of
- * stdin as a prompt, greedily and in raw mode, printing one line of JSON for each. The clock of a
- * prompt starts when rkllm_run is called.
+ * stdin, a token budget and a prompt, greedily and in raw mode, printing one line of JSON for each.
+ * The clock of a prompt starts when rkllm_run is called.
  *
- *   bare_loop LIBRARY MODEL MAX_NEW_TOKENS < prompts
+ *   echo '128 Once upon a time' | bare_loop LIBRARY MODEL
  *   cc -O2 -Irkllm-cpu/include -o bare_loop benches/bare_loop.c -ldl
  *
  * The library's own lines are kept off stdout, so that the JSON is alone there.
@@ -26,7 +26,7 @@ struct measurement {
     int tokens;
     size_t text_bytes;
     int failed;
-    int prefill_tokens;
+    RKLLMPerfStat perf;
 };
 
 static double now_ms(void) {
@@ -49,7 +49,7 @@ static int on_result(RKLLMResult *result, void *userdata, LLMCallState state) {
         }
         break;
     case RKLLM_RUN_FINISH:
-        run->prefill_tokens = result->perf.prefill_tokens;
+        run->perf = result->perf;
         break;
     case RKLLM_RUN_ERROR:
         run->failed = 1;
@@ -68,8 +68,8 @@ static void *symbol(void *library, const char *name) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 4) {
-        fprintf(stderr, "usage: bare_loop LIBRARY MODEL MAX_NEW_TOKENS < prompts\n");
+    if (argc != 3) {
+        fprintf(stderr, "usage: bare_loop LIBRARY MODEL\n");
         return 2;
     }
     /* Lines of the library go where the errors go. */
@@ -95,7 +95,6 @@ int main(int argc, char **argv) {
     RKLLMParam param = create_default_param();
     param.model_path = argv[2];
     param.max_context_len = 4096;
-    param.max_new_tokens = atoi(argv[3]);
     param.top_k = 1;
     param.repeat_penalty = 1.0f;
     RKLLMCallback callback = {0};
@@ -106,12 +105,18 @@ int main(int argc, char **argv) {
         return 1;
     }
 
-    char *prompt = NULL;
+    char *line = NULL;
     size_t capacity = 0;
     ssize_t length;
-    while ((length = getline(&prompt, &capacity, stdin)) > 0) {
-        if (prompt[length - 1] == '\n') {
-            prompt[length - 1] = '\0';
+    while ((length = getline(&line, &capacity, stdin)) > 0) {
+        if (line[length - 1] == '\n') {
+            line[length - 1] = '\0';
+        }
+        char *prompt = line;
+        long budget = strtol(line, &prompt, 10);
+        if (prompt == line || *prompt++ != ' ') {
+            fprintf(stderr, "bare_loop: a line is a token budget, a space and a prompt\n");
+            return 2;
         }
         RKLLMInput input;
         memset(&input, 0, sizeof input);
@@ -121,6 +126,7 @@ int main(int argc, char **argv) {
         RKLLMInferParam infer;
         memset(&infer, 0, sizeof infer);
         infer.mode = RKLLM_INFER_GENERATE;
+        infer.max_new_tokens = (int)budget;
         struct measurement measured;
         memset(&measured, 0, sizeof measured);
         measured.start_ms = now_ms();
@@ -132,11 +138,12 @@ int main(int argc, char **argv) {
         }
         dprintf(json,
                 "{\"tokens\":%d,\"text_bytes\":%zu,\"first_token_ms\":%.3f,"
-                "\"last_token_ms\":%.3f,\"prefill_tokens\":%d}\n",
+                "\"last_token_ms\":%.3f,\"prefill_tokens\":%d,\"prefill_ms\":%.3f}\n",
                 measured.tokens, measured.text_bytes, measured.first_token_ms - measured.start_ms,
-                measured.last_token_ms - measured.start_ms, measured.prefill_tokens);
+                measured.last_token_ms - measured.start_ms, measured.perf.prefill_tokens,
+                measured.perf.prefill_time_ms);
     }
-    free(prompt);
+    free(line);
     destroy(handle);
     return 0;
 }

@@ -20,14 +20,13 @@ pub struct BareLoop {
 }
 
 impl BareLoop {
-    pub fn start(max_new_tokens: u32) -> Self {
+    pub fn start() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let program = folder.path().join("bare_loop");
         compile(&program);
         let mut child = Command::new(&program)
             .arg(built_library("rkllm_cpu"))
             .arg(demo_model())
-            .arg(max_new_tokens.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -41,8 +40,8 @@ impl BareLoop {
         }
     }
 
-    pub fn run(&mut self, prompt: &str) -> Generation {
-        writeln!(self.prompts, "{prompt}").expect("the bare loop reads prompts");
+    pub fn run(&mut self, prompt: &str, max_new_tokens: u32) -> Generation {
+        writeln!(self.prompts, "{max_new_tokens} {prompt}").expect("the bare loop reads prompts");
         let line = self
             .results
             .next()
@@ -55,6 +54,8 @@ impl BareLoop {
             text_bytes: number("text_bytes"),
             first_token_ms: number("first_token_ms"),
             last_token_ms: number("last_token_ms"),
+            prefill_tokens: number("prefill_tokens"),
+            prefill_ms: number("prefill_ms"),
         }
     }
 }
