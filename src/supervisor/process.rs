@@ -26,14 +26,33 @@ impl fmt::Display for ExitReport {
             return f.write_str("ended unobserved");
         };
         if let Some(signal) = status.signal() {
-            let name = rustix::process::Signal::from_named_raw(signal)
-                .map(|signal| format!("{signal:?}"))
-                .unwrap_or_default();
-            write!(f, "killed by signal {signal} {name}")
+            write!(f, "killed by signal {signal}")?;
+            match signal_name(signal) {
+                Some(name) => write!(f, " ({name})"),
+                None => Ok(()),
+            }
         } else {
             write!(f, "exited with code {}", status.code().unwrap_or(-1))
         }
     }
+}
+
+/// The names of the signals that end a worker: crashes, kills and its own resource limits.
+fn signal_name(signal: i32) -> Option<&'static str> {
+    Some(match signal {
+        libc::SIGSEGV => "SIGSEGV",
+        libc::SIGABRT => "SIGABRT",
+        libc::SIGILL => "SIGILL",
+        libc::SIGBUS => "SIGBUS",
+        libc::SIGFPE => "SIGFPE",
+        libc::SIGTRAP => "SIGTRAP",
+        libc::SIGSYS => "SIGSYS",
+        libc::SIGKILL => "SIGKILL",
+        libc::SIGTERM => "SIGTERM",
+        libc::SIGINT => "SIGINT",
+        libc::SIGXCPU => "SIGXCPU",
+        _ => return None,
+    })
 }
 
 /// Handle to a running process. Dropping the last one kills it.
