@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::LoadDeadline;
 use crate::generation::{FinishReason, SamplingRequest};
 
 /// Version of everything in this file.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 /// Assumed where a prompt's tokens cannot be counted; short for any tokenizer, so deadlines err on
 /// the long side.
 const BYTES_PER_TOKEN: usize = 3;
@@ -66,22 +67,29 @@ pub struct LoadSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WorkerDeadlines {
     pub library_open: Duration,
-    pub load: Duration,
+    pub load: LoadDeadline,
     pub prefill_base: Duration,
     pub prefill_per_token: Duration,
     pub inter_token: Duration,
     pub control_call: Duration,
     pub abort_to_finish: Duration,
     pub unload: Duration,
+    /// While a call is in progress the worker says at least this often that it is scheduled.
+    pub heartbeat: Duration,
 }
 
 impl WorkerDeadlines {
-    /// How long the first token may take. Where the prompt's tokens are unknown, three bytes count
-    /// as one.
-    pub fn prefill(&self, prompt_bytes: usize, prompt_tokens: Option<u32>) -> Duration {
+    /// How long the first token may take, at `per_token` for each token of the prompt. Where the
+    /// prompt's tokens are unknown, three bytes count as one.
+    pub fn prefill(
+        &self,
+        per_token: Duration,
+        prompt_bytes: usize,
+        prompt_tokens: Option<u32>,
+    ) -> Duration {
         let tokens = prompt_tokens
             .unwrap_or_else(|| u32::try_from(prompt_bytes / BYTES_PER_TOKEN).unwrap_or(u32::MAX));
-        self.prefill_base + self.prefill_per_token.saturating_mul(tokens)
+        self.prefill_base + per_token.saturating_mul(tokens)
     }
 }
 
@@ -91,9 +99,23 @@ pub struct RunSpec {
     /// Unique in the daemon's life.
     pub run: u64,
     pub prompt: String,
+    /// An answer that another worker has begun; it is continued right behind its end.
+    pub begun: Option<BegunAnswer>,
     pub sampling: SamplingRequest,
-    /// `None`: as many as the context leaves.
+    /// Tokens still to be made; `None`: as many as the context leaves.
     pub max_new_tokens: Option<u32>,
+    /// The time a token of this prompt may take in prefill: measured where the model's rate is
+    /// known, else the setting.
+    pub prefill_per_token: Duration,
+}
+
+/// What has been generated of an answer so far.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BegunAnswer {
+    pub text: String,
+    /// The tokens that made exactly this text; `None` where one of them is not known, or where the
+    /// runtime may not tokenise a prompt as the model's tokenizer does.
+    pub token_ids: Option<Vec<i32>>,
 }
 
 /// What a worker tells the daemon.
@@ -113,13 +135,28 @@ pub enum Event {
     LoadFailed {
         reason: String,
     },
-    /// One callback that made text. `text` is whole UTF-8 characters.
+    /// The prompt's tokens, without those of a begun answer. Only where a tokenizer counts them.
+    PromptCounted {
+        run: u64,
+        tokens: u32,
+    },
+    /// One callback that stood for a token. `text` is whole UTF-8 characters.
     Token {
         run: u64,
         kind: TokenKind,
+        /// `None`: the runtime gave none.
+        id: Option<i32>,
         text: String,
     },
     RunEnded(Box<RunEnd>),
+    /// The worker is scheduled. Proves nothing about the call in progress.
+    Heartbeat,
+    /// A call beside the run hangs. The run goes on; after it the worker must not be used again.
+    Tainted {
+        deadline: String,
+        limit: Duration,
+        call: String,
+    },
     /// A call went past its deadline; the worker ends.
     DeadlinePassed {
         deadline: String,
@@ -131,9 +168,12 @@ pub enum Event {
 /// What kind of callback a token came with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TokenKind {
+    /// Text, and nothing is held back behind it.
     Text,
-    /// Part of a character, or a special token that the runtime does not print.
-    Silent,
+    /// Part of a character is held back behind the text.
+    Partial,
+    /// A token without text: one that the runtime does not print.
+    Swallowed,
 }
 
 /// What is known about a library once it is open.
@@ -151,13 +191,17 @@ pub struct RunEnd {
     pub outcome: RunOutcome,
     /// Callbacks that stood for a token.
     pub generated_tokens: u32,
-    /// The whole prompt, cached tokens included; `None`: neither tokenizer nor runtime told.
+    /// The whole prompt and the begun answer, cached tokens included; `None`: neither tokenizer nor
+    /// runtime told.
     pub prompt_tokens: Option<u32>,
     /// Prompt tokens that were not evaluated again.
     pub cached_prompt_tokens: Option<u32>,
     pub perf: Option<PerfFigures>,
-    /// A call beside the run hung: the worker ends after this and must not be used again.
-    pub worker_ends: bool,
+    /// Whether the runtime evaluated exactly the tokens that the model's tokenizer makes of the
+    /// prompt; `None`: no tokenizer, or part of the prompt was found in the cache.
+    pub tokenizer_agrees: Option<bool>,
+    /// A call hung or the runtime failed: the worker must not be used again.
+    pub tainted: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -5,10 +5,12 @@
 //! not misread.
 
 mod frame;
+mod load_deadline;
 mod messages;
 
 pub use frame::{FrameError, FrameReader, MAX_FRAME_BYTES, encode};
+pub use load_deadline::{LoadDeadline, LoadFigures, LoadWatch};
 pub use messages::{
-    AbortMode, Command, DaemonHello, Event, LibraryFacts, LoadSpec, PROTOCOL_VERSION, PerfFigures,
-    RunEnd, RunOutcome, RunSpec, TokenKind, WorkerDeadlines,
+    AbortMode, BegunAnswer, Command, DaemonHello, Event, LibraryFacts, LoadSpec, PROTOCOL_VERSION,
+    PerfFigures, RunEnd, RunOutcome, RunSpec, TokenKind, WorkerDeadlines,
 };

@@ -182,7 +182,7 @@ impl Loader {
         report(Phase::Loading, Some(pid));
         let loaded = step(
             "load",
-            load_deadline + GUARD_SLACK,
+            load_deadline.granted + GUARD_SLACK,
             worker,
             async |worker| worker.connection.next_event().await,
         )
@@ -229,9 +229,10 @@ impl Loader {
             base_domain_id: model.base_domain_id,
             eos_ids: model.extra_eos_ids.clone(),
             tokenizer_json: model.tokenizer_json.clone(),
-            deadlines: WorkerDeadlines {
-                load: load_deadline(&self.deadlines, model.size_bytes),
-                ..WorkerDeadlines::from(&self.deadlines)
+            deadlines: {
+                let mut deadlines = WorkerDeadlines::from(&self.deadlines);
+                deadlines.load.granted = load_deadline(&self.deadlines, model.size_bytes);
+                deadlines
             },
         }
     }

@@ -30,7 +30,7 @@ pub use run::{RunDeadlines, RunJob, Served, serve};
 pub use status::{LoadProgress, ModelStatus, Phase, RuntimeFacts, StatusBoard, StatusSnapshot};
 
 use crate::generation::{GenerationError, ModelId};
-use crate::ipc::WorkerDeadlines;
+use crate::ipc::{LoadDeadline, WorkerDeadlines};
 use crate::models::Catalog;
 use crate::settings::{DeadlineSettings, Settings};
 use event_loop::{EventLoop, Message};
@@ -109,13 +109,18 @@ impl From<&DeadlineSettings> for WorkerDeadlines {
     fn from(settings: &DeadlineSettings) -> Self {
         Self {
             library_open: settings.library_open,
-            load: settings.load_base,
+            load: LoadDeadline {
+                granted: settings.load_base,
+                stall: Duration::from_secs(10),
+                longest: Duration::from_secs(1800),
+            },
             prefill_base: settings.prefill_base,
             prefill_per_token: settings.prefill_per_token,
             inter_token: settings.inter_token,
             control_call: settings.control_call,
             abort_to_finish: settings.abort_to_finish,
             unload: settings.unload,
+            heartbeat: Duration::from_secs(1),
         }
     }
 }

@@ -166,7 +166,7 @@ pub async fn serve(mut lease: Lease, mut job: RunJob, deadlines: RunDeadlines) -
 /// Gives the worker back before its reader learns of the end, so that the reader's next request
 /// finds it; or kills it, when it has said that it must not be used again.
 fn release(mut lease: Lease, end: &RunEnd) {
-    if !end.worker_ends {
+    if !end.tainted {
         lease.run_ended();
     }
 }
@@ -186,8 +186,13 @@ impl Run<'_> {
             prompt: request.prompt.to_string(),
             sampling: request.sampling,
             max_new_tokens: request.max_new_tokens,
+            begun: None,
+            prefill_per_token: self.deadlines.worker.prefill_per_token,
         };
-        let prefill = self.deadlines.worker.prefill(spec.prompt.len(), None);
+        let prefill =
+            self.deadlines
+                .worker
+                .prefill(spec.prefill_per_token, spec.prompt.len(), None);
         // What was printed before belongs to other calls.
         worker.lines.take().await;
         match self.send(worker, Command::Run(Box::new(spec))).await {

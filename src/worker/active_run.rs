@@ -12,6 +12,7 @@ use crate::ipc::{RunOutcome, WorkerDeadlines};
 pub struct ActiveRun {
     pub run: u64,
     pub prompt_bytes: usize,
+    pub prefill_per_token: Duration,
     pub prompt_tokens: Option<u32>,
     pub progress: Arc<RunProgress>,
     pub abort: Option<AbortRequest>,
@@ -92,7 +93,11 @@ impl ActiveRun {
                 None => deadline(
                     "prefill",
                     self.progress.started(),
-                    deadlines.prefill(self.prompt_bytes, self.prompt_tokens),
+                    deadlines.prefill(
+                        self.prefill_per_token,
+                        self.prompt_bytes,
+                        self.prompt_tokens,
+                    ),
                 ),
             }),
         }

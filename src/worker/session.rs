@@ -221,6 +221,7 @@ impl Session {
         self.stage = Stage::Running(Box::new(ActiveRun {
             run: spec.run,
             prompt_bytes: spec.prompt.len(),
+            prefill_per_token: spec.prefill_per_token,
             prompt_tokens: None,
             progress: Arc::clone(&progress),
             abort: None,
@@ -397,7 +398,8 @@ impl Session {
             prompt_tokens,
             cached_prompt_tokens,
             perf,
-            worker_ends: after == WorkerAfter::Ends,
+            tokenizer_agrees: None,
+            tainted: after == WorkerAfter::Ends,
         }));
         match after {
             WorkerAfter::GoesOn => self.events.send(ended),
@@ -420,9 +422,12 @@ impl Session {
                 deadlines.library_open,
                 "opening the library",
             )),
-            Stage::Loading { since } => {
-                Some(deadline("load", *since, deadlines.load, "rkllm_init"))
-            }
+            Stage::Loading { since } => Some(deadline(
+                "load",
+                *since,
+                deadlines.load.granted,
+                "rkllm_init",
+            )),
             Stage::Unloading { since } => Some(deadline(
                 "unload",
                 *since,

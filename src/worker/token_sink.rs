@@ -84,7 +84,7 @@ impl TokenSink {
         if result.token_id.is_some_and(|id| self.eos_ids.contains(&id)) {
             return self.end(EndedBy::Reason(FinishReason::Stop));
         }
-        self.push(result.text.unwrap_or_default());
+        self.push(result.token_id, result.text.unwrap_or_default());
         let limit = self.progress.limit_tokens();
         if count >= limit {
             if self.budget_of_runtime == Some(limit) {
@@ -95,16 +95,17 @@ impl TokenSink {
         }
     }
 
-    fn push(&mut self, bytes: &[u8]) {
+    fn push(&mut self, id: Option<i32>, bytes: &[u8]) {
         let text = self.text.push(bytes);
         let kind = if text.is_empty() {
-            TokenKind::Silent
+            TokenKind::Swallowed
         } else {
             TokenKind::Text
         };
         let event = Event::Token {
             run: self.run,
             kind,
+            id,
             text: text.into_owned(),
         };
         if let Err(event) = self.events.try_send(event) {
@@ -119,7 +120,13 @@ impl TokenSink {
         let text = self.text.finish();
         if !text.is_empty() {
             let (run, kind) = (self.run, TokenKind::Text);
-            self.events.send(Event::Token { run, kind, text });
+            let id = None;
+            self.events.send(Event::Token {
+                run,
+                kind,
+                id,
+                text,
+            });
         }
     }
 
