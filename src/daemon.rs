@@ -18,6 +18,7 @@ use crate::http::{self, Engine, HttpState};
 use crate::models::Catalog;
 use crate::settings::Settings;
 use crate::supervisor::{RunDeadlines, StatusBoard, Supervisor};
+use crate::telemetry::Metrics;
 
 /// Threads that serve sockets. Generation happens in the workers; this side waits.
 const ASYNC_THREADS: usize = 2;
@@ -43,6 +44,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let mut signals = ShutdownSignals::listen().context("listening for signals")?;
     let listeners = bind(&settings.http.listen).await?;
     let catalog = Arc::new(scan(&settings)?);
+    let metrics = Metrics::new();
     let (supervisor, status) =
         Supervisor::start(&settings, &catalog).context("starting the supervisor")?;
     let admission = Admission::start(
@@ -56,6 +58,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         admission: admission.clone(),
         catalog,
         status,
+        metrics,
     });
     let state = Arc::new(HttpState::new(engine, &settings));
     let (stop_http, stopped) = watch::channel(false);
@@ -177,6 +180,7 @@ struct LocalEngine {
     admission: Admission,
     catalog: Arc<Catalog>,
     status: StatusBoard,
+    metrics: Metrics,
 }
 
 impl Engine for LocalEngine {
@@ -194,5 +198,9 @@ impl Engine for LocalEngine {
 
     fn status(&self) -> StatusBoard {
         self.status.clone()
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 }

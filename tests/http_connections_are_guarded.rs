@@ -204,6 +204,7 @@ async fn every_path_tells_its_methods() {
         ("/health", "GET", "PATCH"),
         ("/v1/ready", "GET", "POST"),
         ("/v1/loading/progress", "GET", "POST"),
+        ("/metrics", "GET", "POST"),
         ("/openapi.json", "GET", "POST"),
     ] {
         let answer = server

@@ -263,6 +263,7 @@ async fn the_openapi_document_is_whole() {
         "/health",
         "/v1/ready",
         "/v1/loading/progress",
+        "/metrics",
         "/openapi.json",
     ] {
         assert!(paths.contains(&path), "{path} is missing");

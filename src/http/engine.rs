@@ -4,6 +4,7 @@ use crate::admission::{Generation, QueueFigures};
 use crate::generation::{GenerationError, GenerationRequest};
 use crate::models::Catalog;
 use crate::supervisor::StatusBoard;
+use crate::telemetry::Metrics;
 
 /// Everything HTTP needs from the layers below it. The daemon implements it over admission and the
 /// supervisor; the tests of this layer implement it with scripted events.
@@ -19,4 +20,7 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Where each model's worker is in its life.
     fn status(&self) -> StatusBoard;
+
+    /// Where the daemon counts; all layers share it.
+    fn metrics(&self) -> &Metrics;
 }

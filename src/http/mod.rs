@@ -15,6 +15,7 @@ mod health;
 mod host_guard;
 mod listener;
 mod loading_progress;
+mod metrics_page;
 mod model_view;
 mod openai;
 mod openapi;

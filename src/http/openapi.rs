@@ -11,7 +11,7 @@ use utoipa::openapi::schema::{AllOfBuilder, Ref, Schema};
 use utoipa::{OpenApi, PartialSchema, ToSchema};
 
 use super::openai::{chat, completions, messages, models, parameters};
-use super::{health, loading_progress, readiness};
+use super::{health, loading_progress, metrics_page, readiness};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -32,6 +32,7 @@ use super::{health, loading_progress, readiness};
         health::health,
         readiness::ready,
         loading_progress::loading_progress,
+        metrics_page::metrics,
         document
     ),
     components(schemas(

@@ -4,6 +4,7 @@
 //! header wrong more often than the body.
 
 use std::fmt;
+use std::io;
 use std::marker::PhantomData;
 use std::time::Duration;
 
@@ -50,11 +51,7 @@ pub(crate) async fn read(
                 });
             }
             Ok(None) => return Ok(whole.freeze()),
-            Ok(Some(Err(error))) => {
-                return Err(RequestError::BodyBroken {
-                    reason: error.to_string(),
-                });
-            }
+            Ok(Some(Err(error))) => return Err(broken(error)),
             Ok(Some(Ok(frame))) => frame,
         };
         let Ok(piece) = frame.into_data() else {
@@ -66,6 +63,25 @@ pub(crate) async fn read(
             return Err(too_large);
         }
         whole.extend_from_slice(&piece);
+    }
+}
+
+fn broken(error: axum::Error) -> RequestError {
+    let first: &(dyn std::error::Error + 'static) = &error;
+    let connection_ended = std::iter::successors(Some(first), |error| error.source())
+        .filter_map(|error| error.downcast_ref::<io::Error>())
+        .any(|error| {
+            matches!(
+                error.kind(),
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset
+            )
+        });
+    if connection_ended {
+        RequestError::ClientLeft
+    } else {
+        RequestError::BodyBroken {
+            reason: error.to_string(),
+        }
     }
 }
 

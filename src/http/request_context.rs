@@ -1,5 +1,8 @@
 //! One request from its header to the last byte of its answer. The context lives as long as
 //! anything of the request does; when it goes, its connection is free and its log line is written.
+//!
+//! A request for a generation is counted once, with the first that happens: its generation ended,
+//! it failed, or everything that belongs to it was dropped because its client went away.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +14,7 @@ use super::connection::InFlight;
 use super::request_error::quote;
 use super::request_id;
 use crate::generation::{ClientKey, Completion, ModelId, RequestId};
+use crate::telemetry::Metrics;
 
 pub(crate) struct RequestContext {
     pub id: RequestId,
@@ -27,11 +31,28 @@ pub(crate) struct RequestContext {
 #[derive(Default)]
 struct Outcome {
     status: Option<StatusCode>,
+    /// Set for a request for a generation, until it is counted.
+    uncounted: Option<Metrics>,
     model: Option<ModelId>,
+    /// When it entered the queue, until it leaves it.
+    queued_since: Option<Instant>,
     prompt_tokens: Option<u32>,
     completion_tokens: Option<u32>,
     error: Option<&'static str>,
     ended: bool,
+}
+
+impl Outcome {
+    fn model_label(&self) -> &str {
+        self.model.as_deref().unwrap_or_default()
+    }
+
+    /// Counts the request unless that was done. Gives the metrics to whoever counted it.
+    fn count(&mut self, outcome: &'static str) -> Option<Metrics> {
+        let metrics = self.uncounted.take()?;
+        metrics.request_ended(self.model_label(), outcome);
+        Some(metrics)
+    }
 }
 
 impl RequestContext {
@@ -59,8 +80,39 @@ impl RequestContext {
         self.update(|outcome| outcome.status = Some(status));
     }
 
+    /// The request asks for a generation, so it is counted when it ends.
+    pub fn is_generation(&self, metrics: &Metrics) {
+        self.update(|outcome| outcome.uncounted = Some(metrics.clone()));
+    }
+
     pub fn for_model(&self, model: &ModelId) {
         self.update(|outcome| outcome.model = Some(model.clone()));
+    }
+
+    /// The request entered the queue.
+    pub fn submitted(&self) {
+        self.update(|outcome| outcome.queued_since = Some(Instant::now()));
+    }
+
+    /// The request was handed to a worker.
+    pub fn run_started(&self) {
+        self.update(|outcome| {
+            if let Some(since) = outcome.queued_since.take()
+                && let Some(metrics) = &outcome.uncounted
+            {
+                metrics.queue_wait(outcome.model_label(), since.elapsed().as_secs_f64());
+            }
+        });
+    }
+
+    /// The answer's first text is there.
+    pub fn first_text(&self) {
+        let seconds = self.started.elapsed().as_secs_f64();
+        self.update(|outcome| {
+            if let Some(metrics) = &outcome.uncounted {
+                metrics.time_to_first_token(outcome.model_label(), seconds);
+            }
+        });
     }
 
     /// The generation ended well.
@@ -69,6 +121,14 @@ impl RequestContext {
             outcome.ended = true;
             outcome.prompt_tokens = completion.usage.map(|usage| usage.prompt_tokens);
             outcome.completion_tokens = completion.timings.predicted_n;
+            if let Some(metrics) = outcome.count("complete") {
+                let known = |tokens: Option<u32>| tokens.map_or(0, u64::from);
+                metrics.tokens(
+                    outcome.model_label(),
+                    known(outcome.prompt_tokens),
+                    known(outcome.completion_tokens),
+                );
+            }
         });
     }
 
@@ -77,6 +137,7 @@ impl RequestContext {
         self.update(|outcome| {
             outcome.ended = true;
             outcome.error = Some(code);
+            outcome.count(code);
         });
     }
 
@@ -91,6 +152,7 @@ impl Drop for RequestContext {
             .outcome
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner);
+        outcome.count("cancelled");
         // No status: the connection went before there was an answer. A model but no end: the answer
         // was under way.
         let cut_short = outcome.status.is_none()

@@ -37,6 +37,9 @@ pub(crate) enum RequestError {
     BodyStalled { seconds: u64 },
     #[error("the body could not be read: {reason}")]
     BodyBroken { reason: String },
+    /// Nobody will read this.
+    #[error("the client left before its request was whole")]
+    ClientLeft,
     #[error("the model `{model}` does not exist; GET /v1/models lists what is installed")]
     UnknownModel { model: String },
     #[error(

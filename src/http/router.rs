@@ -16,7 +16,9 @@ use tower::ServiceExt;
 use super::connection::{Endpoints, InFlight};
 use super::request_context::RequestContext;
 use super::request_error::{RequestError, quote};
-use super::{HttpState, health, host_guard, loading_progress, openai, openapi, readiness};
+use super::{
+    HttpState, health, host_guard, loading_progress, metrics_page, openai, openapi, readiness,
+};
 
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -40,6 +42,7 @@ impl Routes {
                 "/v1/loading/progress",
                 get(loading_progress::loading_progress),
             )
+            .route("/metrics", get(metrics_page::metrics))
             .route("/openapi.json", get(openapi::document))
             .method_not_allowed_fallback(other_method)
             .fallback(unknown_path)

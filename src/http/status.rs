@@ -73,7 +73,7 @@ pub(crate) fn verdict(error: &RequestError) -> Verdict {
         E::BodyStalled { .. } => {
             Verdict::new(StatusCode::REQUEST_TIMEOUT, INVALID, "request_timeout")
         }
-        E::BodyBroken { .. } => Verdict::invalid("invalid_body"),
+        E::BodyBroken { .. } | E::ClientLeft => Verdict::invalid("invalid_body"),
         E::UnknownModel { .. } => unknown_model(),
         E::NoChatTemplate { .. } => Verdict::invalid("no_chat_template").about("model"),
         E::TemplateRefused { .. } => Verdict::invalid("chat_template_refused").about("messages"),

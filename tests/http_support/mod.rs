@@ -18,6 +18,7 @@ use rkllmd::models::{
 };
 use rkllmd::settings::Settings;
 use rkllmd::supervisor::{ModelStatus, Phase, StatusBoard, StatusSnapshot};
+use rkllmd::telemetry::Metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -41,6 +42,7 @@ pub struct ScriptedEngine {
     catalog: Arc<Catalog>,
     status: watch::Receiver<StatusSnapshot>,
     queue: Mutex<QueueFigures>,
+    metrics: Metrics,
 }
 
 impl Engine for ScriptedEngine {
@@ -61,6 +63,10 @@ impl Engine for ScriptedEngine {
 
     fn status(&self) -> StatusBoard {
         StatusBoard::new(self.status.clone())
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 }
 
@@ -141,6 +147,7 @@ impl Server {
                 waiting: 0,
                 capacity: 4,
             }),
+            metrics: Metrics::new(),
         });
         let state = Arc::new(HttpState::new(engine.clone(), &settings));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");

@@ -19,6 +19,7 @@ use super::parameters::{
 use crate::http::HttpState;
 use crate::http::error_body::ErrorBody;
 use crate::http::request_body::{Object, fields};
+use crate::http::request_context::RequestContext;
 use crate::http::request_error::RequestError;
 use crate::models::{InstalledModel, RenderOptions, TemplateError};
 
@@ -149,10 +150,15 @@ pub(crate) async fn chat_completions(
 }
 
 /// From a body to the text the runtime gets.
-fn prompt(state: &HttpState, body: &[u8]) -> Result<Prompted, RequestError> {
+fn prompt(
+    state: &HttpState,
+    context: &RequestContext,
+    body: &[u8],
+) -> Result<Prompted, RequestError> {
     let shared: SharedParameters = fields(body)?;
     let own: ChatParameters = fields(body)?;
     let model = generate::find_model(state, &shared)?;
+    context.for_model(&model.id);
     shared.refuse_unsupported()?;
     own.refuse_unsupported()?;
     let max_new_tokens = own.max_tokens(&shared)?.or(model.max_new_tokens);

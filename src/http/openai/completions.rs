@@ -18,6 +18,7 @@ use super::parameters::{SharedParameters, is_empty, is_false, neutral, string_or
 use crate::http::HttpState;
 use crate::http::error_body::ErrorBody;
 use crate::http::request_body::{TextOrList, fields};
+use crate::http::request_context::RequestContext;
 use crate::http::request_error::{RequestError, quote};
 use crate::models::ControlTokens;
 use crate::settings::ControlTokenPolicy;
@@ -104,10 +105,15 @@ pub(crate) async fn completions(
     generate::answer(state, request, Endpoint::Text, prompt).await
 }
 
-fn prompt(state: &HttpState, body: &[u8]) -> Result<Prompted, RequestError> {
+fn prompt(
+    state: &HttpState,
+    context: &RequestContext,
+    body: &[u8],
+) -> Result<Prompted, RequestError> {
     let shared: SharedParameters = fields(body)?;
     let own: TextParameters = fields(body)?;
     let model = generate::find_model(state, &shared)?;
+    context.for_model(&model.id);
     shared.refuse_unsupported()?;
     own.refuse_unsupported()?;
     let prompt = own.prompt()?;

@@ -39,8 +39,10 @@ pub(super) struct Prompted {
     pub shared: SharedParameters,
 }
 
-/// Checks a body and makes its prompt; the endpoint's own part.
-pub(super) type MakePrompt = fn(&HttpState, &[u8]) -> Result<Prompted, RequestError>;
+/// Checks a body and makes its prompt, and tells the context which model it is for; the endpoint's
+/// own part.
+pub(super) type MakePrompt =
+    fn(&HttpState, &RequestContext, &[u8]) -> Result<Prompted, RequestError>;
 
 pub(super) fn find_model(
     state: &HttpState,
@@ -62,14 +64,17 @@ pub(super) async fn answer(
     make_prompt: MakePrompt,
 ) -> Result<Response, RequestError> {
     let context = RequestContext::of(request.extensions());
+    context.is_generation(state.engine.metrics());
     let exchange = Exchange {
         state,
         endpoint,
         context: Arc::clone(&context),
     };
     let answered = exchange.answer(request, make_prompt).await;
-    if let Err(error) = &answered {
-        context.failed(verdict(error).code);
+    match &answered {
+        // Counted as such when its connection lets go of it.
+        Ok(_) | Err(RequestError::ClientLeft) => {}
+        Err(error) => context.failed(verdict(error).code),
     }
     answered
 }
@@ -97,7 +102,7 @@ impl Exchange {
         )
         .await?;
         let prompted = if body.len() <= INLINE_BYTES {
-            make_prompt(&self.state, &body)?
+            make_prompt(&self.state, &self.context, &body)?
         } else {
             self.make_large_prompt(body, make_prompt).await?
         };
@@ -107,7 +112,6 @@ impl Exchange {
             max_new_tokens,
             shared,
         } = prompted;
-        self.context.for_model(&model.id);
         let identity = Identity::new(
             self.endpoint,
             self.context.id.clone(),
@@ -137,6 +141,7 @@ impl Exchange {
             .engine
             .submit(request)
             .map_err(|error| self.failed(error))?;
+        self.context.submitted();
         if shared.stream == Some(true) {
             self.stream(generation, &identity, &shared, expected).await
         } else {
@@ -158,11 +163,11 @@ impl Exchange {
             .acquire_owned()
             .await
             .ok();
-        let state = Arc::clone(&self.state);
+        let (state, context) = (Arc::clone(&self.state), Arc::clone(&self.context));
         let work = move || {
             // Held by the work and not by the client that may leave while it goes on.
             let _turn = turn;
-            make_prompt(&state, &body)
+            make_prompt(&state, &context, &body)
         };
         tokio::task::spawn_blocking(work)
             .await
@@ -179,8 +184,16 @@ impl Exchange {
         let mut start = RunStart::default();
         let completion: Box<Completion> = loop {
             match generation.next().await {
-                Some(TokenEvent::Started(run)) => start = run,
-                Some(TokenEvent::Text(delta)) => text.push_str(&delta.text),
+                Some(TokenEvent::Started(run)) => {
+                    self.context.run_started();
+                    start = run;
+                }
+                Some(TokenEvent::Text(delta)) => {
+                    if text.is_empty() {
+                        self.context.first_text();
+                    }
+                    text.push_str(&delta.text);
+                }
                 Some(TokenEvent::Finished(completion)) => break completion,
                 Some(TokenEvent::Failed(error)) => return Err(self.failed(error)),
                 None => return Err(self.failed(ended_without_result())),
@@ -207,7 +220,7 @@ impl Exchange {
         expected: RunStart,
     ) -> Result<Response, RequestError> {
         let delay = self.state.http.header_delay;
-        let (start, first) = beginning(&mut generation, delay, expected)
+        let (start, first) = beginning(&mut generation, &self.context, delay, expected)
             .await
             .map_err(|error| self.failed(error))?;
         let usage = match shared.include_usage() {
@@ -239,6 +252,7 @@ impl Exchange {
 /// `delay`, after which it is 200 whatever comes. `start` stands in for a run that has not started.
 async fn beginning(
     generation: &mut Generation,
+    context: &RequestContext,
     delay: Duration,
     mut start: RunStart,
 ) -> Result<(RunStart, Option<TokenEvent>), GenerationError> {
@@ -250,7 +264,10 @@ async fn beginning(
             () = &mut delay => return Ok((start, None)),
         };
         match event {
-            Some(TokenEvent::Started(run)) => start = run,
+            Some(TokenEvent::Started(run)) => {
+                context.run_started();
+                start = run;
+            }
             Some(TokenEvent::Failed(error)) => return Err(error),
             Some(event) => return Ok((start, Some(event))),
             None => return Err(ended_without_result()),

@@ -29,6 +29,7 @@ pub(super) struct SseBody {
     endpoint: Endpoint,
     writer: ChunkWriter,
     silence: Silence,
+    has_text: bool,
     /// Keeps the connection watched and the log line open until the stream ends.
     context: Arc<RequestContext>,
 }
@@ -49,6 +50,7 @@ impl SseBody {
             endpoint,
             writer,
             silence: Silence::new(keep_alive),
+            has_text: false,
             context,
         };
         if let Some(event) = first {
@@ -60,8 +62,14 @@ impl SseBody {
     fn write(&mut self, event: TokenEvent) {
         match event {
             // Too late for a header, and no chunk tells it.
-            TokenEvent::Started(_) => {}
-            TokenEvent::Text(delta) => self.writer.text(&delta.text),
+            TokenEvent::Started(_) => self.context.run_started(),
+            TokenEvent::Text(delta) => {
+                if !self.has_text {
+                    self.has_text = true;
+                    self.context.first_text();
+                }
+                self.writer.text(&delta.text);
+            }
             TokenEvent::Finished(completion) => {
                 self.writer.finish(&completion);
                 self.context.completed(&completion);
