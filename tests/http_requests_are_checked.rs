@@ -129,6 +129,9 @@ async fn parameters_out_of_range_or_of_a_wrong_type_are_named() {
         chat fields: "repetition_penalty":0 => repetition_penalty invalid_value
         chat fields: "presence_penalty":3 => presence_penalty invalid_value
         chat fields: "frequency_penalty":-3 => frequency_penalty invalid_value
+        chat fields: "total_deadline_ms":0 => total_deadline_ms invalid_value
+        chat fields: "total_deadline_ms":1.5 => total_deadline_ms invalid_type
+        chat fields: "resume":1 => resume invalid_type
         chat fields: "max_tokens":0 => max_tokens invalid_value
         chat fields: "max_tokens":-1 => max_tokens invalid_value
         chat fields: "max_tokens":"many" => max_tokens invalid_type

@@ -2,6 +2,8 @@
 
 mod http_support;
 
+use std::time::Duration;
+
 use http_support::*;
 use rkllmd::generation::SamplingRequest;
 use rkllmd::settings::{ControlTokenPolicy, Settings};
@@ -37,6 +39,41 @@ async fn neutral_values_and_unknown_fields_ask_for_nothing() {
     }
     let neutral = r#","echo":false,"suffix":"","best_of":1,"logprobs":null"#;
     assert_eq!(server.ask(text_request(neutral)).await.status, 200);
+    server.shut_down().await;
+}
+
+#[tokio::test]
+async fn resuming_and_the_total_deadline_are_the_settings_unless_asked() {
+    let mut settings = Settings::default();
+    settings.deadlines.total = Some(Duration::from_secs(60));
+    let mut server = Server::replaying(settings.clone(), || vec![finished()]).await;
+    for (fields, resume, ms) in [
+        ("", true, 60_000),
+        (r#","resume":null,"total_deadline_ms":null"#, true, 60_000),
+        (r#","resume":false,"total_deadline_ms":1500"#, false, 1500),
+        (r#","total_deadline_ms":60001"#, true, 60_000),
+    ] {
+        for request in [chat(fields), text_request(fields)] {
+            assert_eq!(server.ask(request).await.status, 200, "{fields}");
+            let request = server.requests.recv().await.unwrap();
+            assert_eq!(request.resume, resume, "{fields}");
+            assert_eq!(
+                request.total_deadline,
+                Some(Duration::from_millis(ms)),
+                "{fields}"
+            );
+        }
+    }
+    server.shut_down().await;
+
+    settings.deadlines.total = None;
+    settings.recovery.resume = false;
+    let mut server = Server::replaying(settings, || vec![finished()]).await;
+    for (fields, resume) in [("", false), (r#","resume":true"#, true)] {
+        assert_eq!(server.ask(chat(fields)).await.status, 200);
+        let request = server.requests.recv().await.unwrap();
+        assert_eq!((request.resume, request.total_deadline), (resume, None));
+    }
     server.shut_down().await;
 }
 

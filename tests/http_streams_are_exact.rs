@@ -54,7 +54,7 @@ async fn a_chat_stream_is_exactly_these_bytes() {
             r#"{head}{{"index":0,"delta":{{"content":" wörld 😀\n"}},"finish_reason":null}}]}}"#
         ),
         format!(
-            r#"{head}{{"index":0,"delta":{{}},"finish_reason":"stop"}}],"timings":{{"prompt_n":5,"prompt_ms":10.0,"prompt_per_second":500.0,"predicted_n":2,"predicted_ms":4.0,"predicted_per_second":250.0,"runtime_memory_mb":128.5,"queue_ms":0.5}}}}"#
+            r#"{head}{{"index":0,"delta":{{}},"finish_reason":"stop"}}],"timings":{{"prompt_n":5,"prompt_ms":10.0,"prompt_per_second":500.0,"predicted_n":2,"predicted_ms":4.0,"predicted_per_second":250.0,"runtime_memory_mb":128.5,"queue_ms":0.5,"queue_position":3,"resumptions":1}}}}"#
         ),
         "[DONE]".to_owned(),
     ];
@@ -368,7 +368,7 @@ async fn whole_answers_carry_the_same() {
     json["created"] = 0.into();
     let timings = serde_json::json!({"prompt_n":5,"prompt_ms":10.0,"prompt_per_second":500.0,
         "predicted_n":2,"predicted_ms":4.0,"predicted_per_second":250.0,
-        "runtime_memory_mb":128.5,"queue_ms":0.5});
+        "runtime_memory_mb":128.5,"queue_ms":0.5,"queue_position":3,"resumptions":1});
     let usage = serde_json::json!({"prompt_tokens":9,"completion_tokens":2,"total_tokens":11,
         "prompt_tokens_details":{"cached_tokens":4}});
     assert_eq!(

@@ -132,6 +132,7 @@ fn another_value(key: &KnownKey) -> &'static str {
     match key.path().as_str() {
         "http.listen" => "127.0.0.1:9, [::1]:9",
         "chat.control-tokens" => "reject",
+        "recovery.resume" => "false",
         _ if key.default.is_boolean() => "true",
         "http.body-limit-bytes" => "4096",
         _ if key.default.is_number() => "2",
@@ -173,8 +174,10 @@ fn variables_carry_every_type() {
         .variable("RKLLMD_CHAT__RAW_COMPLETIONS", "true")
         .variable("RKLLMD_CHAT__CONTROL_TOKENS", "reject")
         .variable("RKLLMD_RUNTIME__ASSUME_FAMILY", "")
+        .variable("RKLLMD_DEADLINES__TOTAL", "5m")
         .load()
         .unwrap();
+    assert_eq!(settings.deadlines.total, Some(Duration::from_secs(300)));
     assert_eq!(settings.http.listen.len(), 2);
     assert_eq!(settings.http.header_delay, Duration::from_millis(250));
     assert!(settings.chat.raw_completions);
@@ -183,6 +186,25 @@ fn variables_carry_every_type() {
         settings.runtime.assume_family, None,
         "the empty string unsets an optional key"
     );
+}
+
+#[test]
+fn an_optional_duration_is_unset_by_the_empty_string_and_checked_otherwise() {
+    let total = |value: &str| {
+        Configuration::new("deadlines.total = '1h'")
+            .variable("RKLLMD_DEADLINES__TOTAL", value)
+            .load()
+            .map(|settings| settings.deadlines.total)
+    };
+    assert_eq!(total("").unwrap(), None);
+    assert_eq!(total("2s").unwrap(), Some(Duration::from_secs(2)));
+    for wrong in ["0s", "fast", "2", "10000years"] {
+        let problem = total(wrong).unwrap_err().to_string();
+        assert!(problem.contains("`deadlines.total`"), "{problem}");
+    }
+    let problem = Configuration::new("deadlines.heartbeat = '900ms'").problems();
+    assert_eq!(problem.len(), 1);
+    assert!(problem[0].contains("not between 1s and"), "{problem:?}");
 }
 
 #[test]

@@ -61,6 +61,24 @@ impl<C: Clone + Eq + Hash, T> FairQueue<C, T> {
         Ok(self.next_ticket)
     }
 
+    /// How many waiting entries are served before one that `client` would add now.
+    pub fn ahead_of_next(&self, client: &C) -> usize {
+        let own = self.waiting.get(client).map_or(0, VecDeque::len);
+        let mut before_it = true;
+        let mut ahead = own;
+        for other in &self.turns {
+            if other == client {
+                before_it = false;
+                continue;
+            }
+            // One for each turn of the client's own, and one more where its turn comes first.
+            let turns = own + usize::from(before_it);
+            let line = self.waiting.get(other).map_or(0, VecDeque::len);
+            ahead += line.min(turns);
+        }
+        ahead
+    }
+
     /// The next entry to serve; its client goes to the end of the turns.
     pub fn pop(&mut self) -> Option<T> {
         let client = self.turns.pop_front()?;
@@ -151,6 +169,21 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn as_many_are_served_before_an_entry_as_was_said(before in prop::collection::vec(0u8..4, 0..20), pops in 0usize..6, client in 0u8..4) {
+            let mut queue = FairQueue::new(32);
+            for waiting in before {
+                queue.push(waiting, "other").unwrap();
+            }
+            for _ in 0..pops {
+                queue.pop();
+            }
+            let said = queue.ahead_of_next(&client);
+            queue.push(client, "this").unwrap();
+            let served = std::iter::from_fn(|| queue.pop()).position(|entry| entry == "this");
+            prop_assert_eq!(served, Some(said));
+        }
+
         #[test]
         fn nothing_is_lost_reordered_within_a_client_or_over_capacity(steps in prop::collection::vec(step(), 0..60)) {
             let mut queue = FairQueue::new(5);

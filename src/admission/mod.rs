@@ -83,6 +83,8 @@ struct Waiting {
     request: GenerationRequest,
     events: mpsc::Sender<TokenEvent>,
     submitted_at: Instant,
+    /// Requests to be served before this one when it came.
+    position: usize,
 }
 
 impl ModelQueue {
@@ -160,12 +162,14 @@ impl Admission {
         };
         let (events, reader) = mpsc::channel(EVENT_BUFFER);
         let client = request.client.clone();
+        let submitted_at = Instant::now();
+        let mut state = queue.lock();
         let waiting = Waiting {
             request,
             events,
-            submitted_at: Instant::now(),
+            submitted_at,
+            position: state.waiting.ahead_of_next(&client),
         };
-        let mut state = queue.lock();
         let ticket = match state.waiting.push(client.clone(), waiting) {
             Ok(ticket) => ticket,
             Err(_) => {
@@ -289,6 +293,7 @@ fn start(shared: &Arc<Shared>, queue: &Arc<ModelQueue>, waiting: Waiting, lease:
         request: waiting.request,
         events: waiting.events,
         submitted_at: waiting.submitted_at,
+        queue_position: u32::try_from(waiting.position).unwrap_or(u32::MAX),
         cut_off: shared.cut_off.subscribe(),
     };
     shared.running.fetch_add(1, Ordering::SeqCst);

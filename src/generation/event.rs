@@ -59,4 +59,8 @@ pub struct Timings {
     pub runtime_memory_mb: Option<f32>,
     /// From admission to the start of the run.
     pub queue_ms: Option<f32>,
+    /// Requests that were to be served before this one when it entered the queue.
+    pub queue_position: Option<u32>,
+    /// How often the answer went on with another worker because its own had died.
+    pub resumptions: u32,
 }

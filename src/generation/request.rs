@@ -1,5 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The id of an installed model, as `/v1/models` lists it.
 pub type ModelId = Arc<str>;
@@ -35,6 +36,10 @@ pub struct GenerationRequest {
     pub max_new_tokens: Option<u32>,
     /// The text ends before the first of these; none of them is ever sent to the client.
     pub stop: Vec<String>,
+    /// Go on with another worker when this one dies in the middle of the answer.
+    pub resume: bool,
+    /// Longest time from entering the queue to the end of the answer. `None`: no such limit.
+    pub total_deadline: Option<Duration>,
 }
 
 /// Sampling values a client asked for; `None` means the model's default.

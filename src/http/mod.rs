@@ -45,6 +45,10 @@ pub struct HttpState {
     chat: ChatSettings,
     /// The longest time open requests get to end once a listener shuts down.
     drain: Duration,
+    /// Longest time of a request, unless it asks for less.
+    total_deadline: Option<Duration>,
+    /// Whether answers are resumed, unless a request says so itself.
+    resume: bool,
     /// One permit a connection, over all listeners.
     connections: Arc<Semaphore>,
     /// One permit for each large request that is parsed and rendered.
@@ -59,6 +63,8 @@ impl HttpState {
             http: settings.http.clone(),
             chat: settings.chat.clone(),
             drain: settings.deadlines.drain,
+            total_deadline: settings.deadlines.total,
+            resume: settings.recovery.resume,
             connections: Arc::new(Semaphore::new(settings.http.max_connections)),
             large_requests: Arc::new(Semaphore::new((cores / 2).max(1))),
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{
     ChatSettings, ControlTokenPolicy, DeadlineSettings, HttpSettings, LogSettings, ModelSettings,
-    QueueSettings, RuntimeSettings,
+    QueueSettings, RecoverySettings, RuntimeSettings,
 };
 
 const fn seconds(n: u64) -> Duration {
@@ -69,13 +69,28 @@ impl Default for DeadlineSettings {
             library_open: seconds(30),
             load_base: seconds(60),
             load_per_gib: seconds(45),
+            load_stall: seconds(10),
+            load_longest: seconds(30 * 60),
             prefill_base: seconds(30),
             prefill_per_token: Duration::from_millis(100),
             inter_token: seconds(30),
             control_call: seconds(5),
             abort_to_finish: seconds(30),
+            total: None,
+            heartbeat: seconds(5),
             unload: seconds(15),
             drain: seconds(30),
+        }
+    }
+}
+
+impl Default for RecoverySettings {
+    fn default() -> Self {
+        Self {
+            resume: true,
+            backoff_first: seconds(1),
+            backoff_longest: seconds(60),
+            healthy_after: seconds(30),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::de::IntoDeserializer;
 use serde::{Deserialize, Deserializer, Serialize};
 
 mod assignment;
@@ -31,6 +32,7 @@ pub struct Settings {
     pub runtime: RuntimeSettings,
     pub queue: QueueSettings,
     pub deadlines: DeadlineSettings,
+    pub recovery: RecoverySettings,
     pub chat: ChatSettings,
     pub log: LogSettings,
 }
@@ -119,6 +121,12 @@ pub struct DeadlineSettings {
     /// … plus this for each GiB of its file.
     #[serde(with = "humantime_serde")]
     pub load_per_gib: Duration,
+    /// A load past its deadline goes on while it read or allocated something within this time …
+    #[serde(with = "humantime_serde")]
+    pub load_stall: Duration,
+    /// … but never longer than this.
+    #[serde(with = "humantime_serde")]
+    pub load_longest: Duration,
     /// From handing over a prompt to its first token: base time …
     #[serde(with = "humantime_serde")]
     pub prefill_base: Duration,
@@ -134,12 +142,38 @@ pub struct DeadlineSettings {
     /// From an abort to the end of its run.
     #[serde(with = "humantime_serde")]
     pub abort_to_finish: Duration,
+    /// From a request's entering the queue to the end of its answer. `None`: no such limit.
+    #[serde(
+        serialize_with = "humantime_serde::option::serialize",
+        deserialize_with = "empty_as_no_duration"
+    )]
+    pub total: Option<Duration>,
+    /// A worker that is not even scheduled for this long while a call is in progress is killed.
+    #[serde(with = "humantime_serde")]
+    pub heartbeat: Duration,
     /// Unloading a model.
     #[serde(with = "humantime_serde")]
     pub unload: Duration,
     /// From the first SIGTERM to the end of the process.
     #[serde(with = "humantime_serde")]
     pub drain: Duration,
+}
+
+/// What happens after a worker's death. The first restart is immediate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RecoverySettings {
+    /// Whether an answer goes on with another worker when its own dies.
+    pub resume: bool,
+    /// The wait before the second restart; doubled for each further one …
+    #[serde(with = "humantime_serde")]
+    pub backoff_first: Duration,
+    /// … up to this; each is varied by up to a fifth at random.
+    #[serde(with = "humantime_serde")]
+    pub backoff_longest: Duration,
+    /// Deaths are forgotten once a worker has lived this long or answered a request whole.
+    #[serde(with = "humantime_serde")]
+    pub healthy_after: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -179,4 +213,17 @@ where
 {
     let text = String::deserialize(deserializer)?;
     Ok((!text.is_empty()).then(|| T::from(text)))
+}
+
+/// `empty_as_none` for a duration.
+fn empty_as_no_duration<'de, D>(deserializer: D) -> Result<Option<Duration>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let duration = humantime_serde::deserialize(text.into_deserializer())?;
+    Ok(Some(duration))
 }

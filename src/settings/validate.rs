@@ -15,6 +15,7 @@ use super::Settings;
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 const ZERO: Duration = Duration::ZERO;
 const SHORTEST: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
 
 /// A value that no daemon could run with.
 #[derive(Debug, PartialEq, Eq)]
@@ -81,6 +82,7 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
 fn durations(settings: &Settings, found: &mut Found) {
     let http = &settings.http;
     let deadlines = &settings.deadlines;
+    let recovery = &settings.recovery;
     let checks = [
         (
             "http.header-read-timeout",
@@ -104,6 +106,8 @@ fn durations(settings: &Settings, found: &mut Found) {
         ("deadlines.library-open", deadlines.library_open, SHORTEST),
         ("deadlines.load-base", deadlines.load_base, SHORTEST),
         ("deadlines.load-per-gib", deadlines.load_per_gib, ZERO),
+        ("deadlines.load-stall", deadlines.load_stall, SHORTEST),
+        ("deadlines.load-longest", deadlines.load_longest, SHORTEST),
         ("deadlines.prefill-base", deadlines.prefill_base, SHORTEST),
         (
             "deadlines.prefill-per-token",
@@ -117,8 +121,21 @@ fn durations(settings: &Settings, found: &mut Found) {
             deadlines.abort_to_finish,
             SHORTEST,
         ),
+        (
+            "deadlines.total",
+            deadlines.total.unwrap_or(LONGEST),
+            SHORTEST,
+        ),
+        ("deadlines.heartbeat", deadlines.heartbeat, SECOND),
         ("deadlines.unload", deadlines.unload, SHORTEST),
         ("deadlines.drain", deadlines.drain, ZERO),
+        ("recovery.backoff-first", recovery.backoff_first, SHORTEST),
+        (
+            "recovery.backoff-longest",
+            recovery.backoff_longest,
+            SHORTEST,
+        ),
+        ("recovery.healthy-after", recovery.healthy_after, ZERO),
     ];
     for (key, value, shortest) in checks {
         if value < shortest || value > LONGEST {

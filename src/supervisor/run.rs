@@ -33,6 +33,8 @@ pub struct RunJob {
     pub request: GenerationRequest,
     pub events: mpsc::Sender<TokenEvent>,
     pub submitted_at: Instant,
+    /// Requests that were to be served before this one when it entered the queue.
+    pub queue_position: u32,
     /// Becomes true when the daemon stops waiting for running answers.
     pub cut_off: watch::Receiver<bool>,
 }
@@ -149,7 +151,12 @@ pub async fn serve(mut lease: Lease, mut job: RunJob, deadlines: RunDeadlines) -
                     if flush && !held_back.is_empty() {
                         tail.send(TokenEvent::Text(TextDelta { text: held_back }));
                     }
-                    TokenEvent::Finished(Box::new(completion(&end, reason, queue_ms)))
+                    TokenEvent::Finished(Box::new(completion(
+                        &end,
+                        reason,
+                        queue_ms,
+                        job.queue_position,
+                    )))
                 }
             };
             release(lease, &end);
@@ -377,7 +384,12 @@ async fn outcome(
     }
 }
 
-fn completion(end: &RunEnd, reason: FinishReason, queue_ms: f32) -> Completion {
+fn completion(
+    end: &RunEnd,
+    reason: FinishReason,
+    queue_ms: f32,
+    queue_position: u32,
+) -> Completion {
     let perf = end.perf.as_ref();
     let per_second = |perf: &PerfFigures| {
         (perf.generate_ms > 0.0 && perf.generate_tokens > 0)
@@ -398,6 +410,8 @@ fn completion(end: &RunEnd, reason: FinishReason, queue_ms: f32) -> Completion {
             predicted_per_second: perf.and_then(per_second),
             runtime_memory_mb: perf.map(|perf| perf.memory_mb),
             queue_ms: Some(queue_ms),
+            queue_position: Some(queue_position),
+            resumptions: 0,
         },
     }
 }

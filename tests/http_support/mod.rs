@@ -276,6 +276,8 @@ pub fn finished() -> TokenEvent {
             predicted_per_second: Some(250.0),
             runtime_memory_mb: Some(128.5),
             queue_ms: Some(0.5),
+            queue_position: Some(3),
+            resumptions: 1,
         },
     }))
 }

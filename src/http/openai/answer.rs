@@ -138,6 +138,13 @@ pub(crate) struct TimingsBody {
     /// Milliseconds in the queue.
     #[serde(skip_serializing_if = "Option::is_none")]
     queue_ms: Option<f32>,
+    /// Requests that were to be served before this one when it entered the queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue_position: Option<u32>,
+    /// How often the answer went on with another worker because its own had died; absent where it
+    /// did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resumptions: Option<u32>,
 }
 
 impl TimingsBody {
@@ -153,6 +160,8 @@ impl TimingsBody {
             predicted_per_second: finite(timings.predicted_per_second),
             runtime_memory_mb: finite(timings.runtime_memory_mb),
             queue_ms: finite(timings.queue_ms),
+            queue_position: timings.queue_position,
+            resumptions: (timings.resumptions > 0).then_some(timings.resumptions),
         };
         (body != Self::default()).then_some(body)
     }

@@ -127,6 +127,8 @@ impl Exchange {
             strict_parameters: self.state.chat.strict_parameters,
             max_new_tokens,
             stop: shared.stop()?,
+            resume: shared.resume.unwrap_or(self.state.resume),
+            total_deadline: shared.total_deadline(self.state.total_deadline)?,
         };
         // What is known before the run has started, for a header that cannot wait for it.
         let status = self.state.engine.status().model(&model.id);

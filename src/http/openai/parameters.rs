@@ -2,6 +2,7 @@
 //! a `SamplingRequest` or refused by name.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -51,6 +52,13 @@ pub(crate) struct SharedParameters {
     pub stop: Option<TextOrList<String>>,
     /// Asks for repeatable sampling. Reported in `x-rkllmd-not-applied` where the runtime cannot.
     pub seed: Option<i64>,
+    /// Whether to go on with another worker when one dies in the middle of the answer. Default: the
+    /// daemon's `recovery.resume`.
+    pub resume: Option<bool>,
+    /// Longest time from entering the queue to the end of the answer, in milliseconds, at least 1.
+    /// The daemon's `deadlines.total`, where set, is not exceeded.
+    #[schema(minimum = 1)]
+    pub total_deadline_ms: Option<i64>,
     /// Number of answers; only 1.
     #[schema(value_type = Option<i64>, minimum = 1, maximum = 1)]
     n: Option<Value>,
@@ -68,6 +76,8 @@ pub(crate) struct StreamOptions {
 
 const MOST_STOPS: usize = 16;
 const LONGEST_STOP_BYTES: usize = 1024;
+/// A longer deadline is none, and clocks cannot count to every number a client may send.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 impl SharedParameters {
     pub fn include_usage(&self) -> bool {
@@ -173,6 +183,26 @@ impl SharedParameters {
             .filter(|stop| !stop.is_empty())
             .cloned()
             .collect())
+    }
+
+    /// The shorter one of the daemon's limit and the client's.
+    pub fn total_deadline(
+        &self,
+        longest: Option<Duration>,
+    ) -> Result<Option<Duration>, RequestError> {
+        let Some(asked) = self.total_deadline_ms else {
+            return Ok(longest);
+        };
+        match u64::try_from(asked) {
+            Ok(ms) if ms >= 1 => {
+                let asked = Duration::from_millis(ms).min(NEVER);
+                Ok(Some(longest.map_or(asked, |longest| longest.min(asked))))
+            }
+            _ => Err(RequestError::out_of_range(
+                "total_deadline_ms",
+                "must be at least 1",
+            )),
+        }
     }
 
     pub fn max_tokens(&self) -> Result<Option<u32>, RequestError> {
@@ -304,6 +334,26 @@ mod tests {
         assert!(nulls.stop().unwrap().is_empty());
         assert!(nulls.refuse_unsupported().is_ok());
         assert!(!nulls.include_usage());
+    }
+
+    #[test]
+    fn a_client_can_only_shorten_the_total_deadline() {
+        let asked = |json: &str, longest: Option<u64>| {
+            let deadline = parameters(json).total_deadline(longest.map(Duration::from_millis));
+            deadline.map(|limit| limit.map(|limit| limit.as_millis() as u64))
+        };
+        assert_eq!(asked("{}", None).unwrap(), None);
+        assert_eq!(asked("{}", Some(50)).unwrap(), Some(50));
+        let json = r#"{"total_deadline_ms":20}"#;
+        assert_eq!(asked(json, None).unwrap(), Some(20));
+        assert_eq!(asked(json, Some(50)).unwrap(), Some(20));
+        assert_eq!(asked(json, Some(10)).unwrap(), Some(10));
+        let json = format!(r#"{{"total_deadline_ms":{}}}"#, i64::MAX);
+        assert_eq!(asked(&json, None).unwrap(), Some(365 * 24 * 3_600_000));
+        for bad in [0, -1, i64::MIN] {
+            let json = format!(r#"{{"total_deadline_ms":{bad}}}"#);
+            assert!(asked(&json, None).is_err(), "{bad}");
+        }
     }
 
     #[test]
