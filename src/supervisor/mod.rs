@@ -4,6 +4,8 @@
 //! `placement` decides for it, `loading` brings a worker up, `run` serves a request on one,
 //! `unloading` ends it.
 
+#[cfg_attr(not(test), expect(dead_code, reason = "restarts do not wait yet"))]
+mod backoff;
 mod connection;
 mod cpu_runtime;
 mod event_loop;
