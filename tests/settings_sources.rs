@@ -134,7 +134,7 @@ fn another_value(key: &KnownKey) -> &'static str {
         "chat.control-tokens" => "reject",
         "recovery.resume" => "false",
         _ if key.default.is_boolean() => "true",
-        "http.body-limit-bytes" => "4096",
+        path if path.ends_with("-bytes") => "4096",
         _ if key.default.is_number() => "2",
         _ if key.default.is_array() => "x",
         path if path.starts_with("deadlines.") => "1h 2s",
@@ -205,6 +205,32 @@ fn an_optional_duration_is_unset_by_the_empty_string_and_checked_otherwise() {
     let problem = Configuration::new("deadlines.heartbeat = '900ms'").problems();
     assert_eq!(problem.len(), 1);
     assert!(problem[0].contains("not between 1s and"), "{problem:?}");
+}
+
+#[test]
+fn an_optional_size_is_an_integer_or_unset() {
+    let settings = Configuration::new(
+        "[memory]\nworker-soft-limit-bytes = 1_000\nworker-hard-limit-bytes = 2_000",
+    )
+    .drop_in("10.toml", "[memory]\nworker-hard-limit-bytes = ''")
+    .variable("RKLLMD_MEMORY__WORKER_SOFT_LIMIT_BYTES", "3000000000")
+    .load()
+    .unwrap();
+    assert_eq!(settings.memory.worker_soft_limit_bytes, Some(3_000_000_000));
+    assert_eq!(settings.memory.worker_hard_limit_bytes, None);
+
+    let problems = Configuration::new("memory.worker-soft-limit-bytes = -1")
+        .variable("RKLLMD_MEMORY__WORKER_HARD_LIMIT_BYTES", "2GB")
+        .problems();
+    assert_eq!(
+        problems,
+        [
+            "rkllmd.toml:1: `memory.worker-soft-limit-bytes`: must not be negative",
+            "environment variable RKLLMD_MEMORY__WORKER_HARD_LIMIT_BYTES: \
+             `memory.worker-hard-limit-bytes`: invalid value: string \"2GB\", expected a number of \
+             bytes, or the empty string for none",
+        ]
+    );
 }
 
 #[test]

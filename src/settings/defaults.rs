@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    ChatSettings, ControlTokenPolicy, DeadlineSettings, HttpSettings, LogSettings, ModelSettings,
+    ChatSettings, ControlTokenPolicy, DeadlineSettings, HttpSettings, LogSettings, MemorySettings,
+    ModelSettings,
     QueueSettings, RecoverySettings, RuntimeSettings,
 };
 
@@ -79,6 +80,7 @@ impl Default for DeadlineSettings {
             total: None,
             heartbeat: seconds(5),
             unload: seconds(15),
+            kill: seconds(5),
             drain: seconds(30),
         }
     }
@@ -91,6 +93,16 @@ impl Default for RecoverySettings {
             backoff_first: seconds(1),
             backoff_longest: seconds(60),
             healthy_after: seconds(30),
+        }
+    }
+}
+
+impl Default for MemorySettings {
+    fn default() -> Self {
+        Self {
+            worker_soft_limit_bytes: None,
+            worker_hard_limit_bytes: None,
+            check_interval: seconds(1),
         }
     }
 }

@@ -7,8 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::de::IntoDeserializer;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 mod assignment;
 mod defaults;
@@ -16,12 +15,15 @@ mod error;
 mod flags;
 mod known_keys;
 mod load;
+mod optional;
 mod validate;
 
 pub use error::{Problem, SettingsError};
 pub use flags::CliOverrides;
 pub use known_keys::{KnownKey, known_keys};
 pub use load::{DEFAULT_CONFIG, VARIABLE_PREFIX};
+
+use optional::{bytes_or_empty, duration_or_empty, empty_as_none};
 
 /// The whole configuration of a daemon.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -33,6 +35,7 @@ pub struct Settings {
     pub queue: QueueSettings,
     pub deadlines: DeadlineSettings,
     pub recovery: RecoverySettings,
+    pub memory: MemorySettings,
     pub chat: ChatSettings,
     pub log: LogSettings,
 }
@@ -145,7 +148,7 @@ pub struct DeadlineSettings {
     /// From a request's entering the queue to the end of its answer. `None`: no such limit.
     #[serde(
         serialize_with = "humantime_serde::option::serialize",
-        deserialize_with = "empty_as_no_duration"
+        deserialize_with = "duration_or_empty"
     )]
     pub total: Option<Duration>,
     /// A worker that is not even scheduled for this long while a call is in progress is killed.
@@ -154,6 +157,9 @@ pub struct DeadlineSettings {
     /// Unloading a model.
     #[serde(with = "humantime_serde")]
     pub unload: Duration,
+    /// From SIGKILL to the end of the process; one that is still there counts as unkillable.
+    #[serde(with = "humantime_serde")]
+    pub kill: Duration,
     /// From the first SIGTERM to the end of the process.
     #[serde(with = "humantime_serde")]
     pub drain: Duration,
@@ -174,6 +180,22 @@ pub struct RecoverySettings {
     /// Deaths are forgotten once a worker has lived this long or answered a request whole.
     #[serde(with = "humantime_serde")]
     pub healthy_after: Duration,
+}
+
+/// How much memory a worker may have: anonymous, shared and NPU memory, without file mappings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct MemorySettings {
+    /// A worker with more is replaced when it is idle. `None`: 80 % of the machine's memory; 0: no
+    /// limit.
+    #[serde(deserialize_with = "bytes_or_empty")]
+    pub worker_soft_limit_bytes: Option<u64>,
+    /// A worker with more is killed at once. `None`: 90 % of the machine's memory; 0: no limit.
+    #[serde(deserialize_with = "bytes_or_empty")]
+    pub worker_hard_limit_bytes: Option<u64>,
+    /// Time between two looks at a worker's memory.
+    #[serde(with = "humantime_serde")]
+    pub check_interval: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -202,28 +224,4 @@ pub struct ChatSettings {
 pub struct LogSettings {
     /// `RUST_LOG`-style filter.
     pub filter: String,
-}
-
-/// TOML has no null, so an optional key is unset by the empty string; that is also how a drop-in
-/// takes back what the main file set.
-fn empty_as_none<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: From<String>,
-{
-    let text = String::deserialize(deserializer)?;
-    Ok((!text.is_empty()).then(|| T::from(text)))
-}
-
-/// `empty_as_none` for a duration.
-fn empty_as_no_duration<'de, D>(deserializer: D) -> Result<Option<Duration>, D::Error>
-where
-    D: Deserializer<'de>,
-{
-    let text = String::deserialize(deserializer)?;
-    if text.is_empty() {
-        return Ok(None);
-    }
-    let duration = humantime_serde::deserialize(text.into_deserializer())?;
-    Ok(Some(duration))
 }

@@ -73,6 +73,18 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
 
     found.range("queue.capacity", settings.queue.capacity, 1..=65_536);
 
+    let memory = &settings.memory;
+    if let (Some(soft), Some(hard @ 1..)) = (
+        memory.worker_soft_limit_bytes,
+        memory.worker_hard_limit_bytes,
+    ) && soft > hard
+    {
+        found.push(
+            "memory.worker-soft-limit-bytes",
+            format!("{soft} is more than memory.worker-hard-limit-bytes, which is {hard}"),
+        );
+    }
+
     if let Err(error) = EnvFilter::builder().parse(&settings.log.filter) {
         found.push("log.filter", error.to_string());
     }
@@ -128,6 +140,7 @@ fn durations(settings: &Settings, found: &mut Found) {
         ),
         ("deadlines.heartbeat", deadlines.heartbeat, SECOND),
         ("deadlines.unload", deadlines.unload, SHORTEST),
+        ("deadlines.kill", deadlines.kill, SHORTEST),
         ("deadlines.drain", deadlines.drain, ZERO),
         ("recovery.backoff-first", recovery.backoff_first, SHORTEST),
         (
@@ -136,6 +149,11 @@ fn durations(settings: &Settings, found: &mut Found) {
             SHORTEST,
         ),
         ("recovery.healthy-after", recovery.healthy_after, ZERO),
+        (
+            "memory.check-interval",
+            settings.memory.check_interval,
+            SHORTEST,
+        ),
     ];
     for (key, value, shortest) in checks {
         if value < shortest || value > LONGEST {
@@ -196,5 +214,20 @@ mod tests {
     #[test]
     fn the_defaults_are_valid() {
         assert_eq!(violations(&Settings::default()), []);
+    }
+
+    #[test]
+    fn a_soft_memory_limit_is_not_above_the_hard_one() {
+        let valid = |soft, hard| {
+            let mut settings = Settings::default();
+            settings.memory.worker_soft_limit_bytes = soft;
+            settings.memory.worker_hard_limit_bytes = hard;
+            violations(&settings).is_empty()
+        };
+        assert!(!valid(Some(2), Some(1)));
+        assert!(valid(Some(1), Some(1)));
+        assert!(valid(Some(2), None));
+        assert!(valid(Some(2), Some(0)), "0 is no limit");
+        assert!(valid(Some(0), Some(2)));
     }
 }
