@@ -11,6 +11,21 @@ mod cpu_runtime;
 mod event_loop;
 mod lease;
 mod loading;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the event loop does not measure yet")
+)]
+mod machine_memory;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the event loop does not measure yet")
+)]
+mod memory_limits;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the event loop does not measure yet")
+)]
+mod oom_kills;
 mod placement;
 mod printed_lines;
 mod process;
@@ -22,6 +37,11 @@ mod slot;
 mod spawner;
 mod status;
 mod unloading;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the event loop does not measure yet")
+)]
+mod worker_memory;
 
 use std::time::Duration;
 

@@ -1,0 +1,163 @@
+//! When a worker has too much memory. Pure: it is given figures and answers what to do.
+//!
+//! A value that somebody set is kept as it is; only defaults give way, so that the soft limit never
+//! lies above the hard one unless somebody set both so, which `settings` refuses.
+
+use super::worker_memory::WorkerMemory;
+use crate::settings::MemorySettings;
+
+/// Percent of the machine's memory. What is left at the soft limit serves the rest of the system
+/// while a worker finishes; at the hard limit the kernel is about to kill something, and not
+/// necessarily the worker.
+const DEFAULT_SOFT_PERCENT: u64 = 80;
+const DEFAULT_HARD_PERCENT: u64 = 90;
+
+/// Limits of [`WorkerMemory::total_bytes`]; `None`: no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryLimits {
+    pub soft_bytes: Option<u64>,
+    pub hard_bytes: Option<u64>,
+}
+
+/// What to do with a worker for its memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Fine,
+    /// Over the soft limit: it finishes what it does and is then replaced.
+    RecycleWhenIdle,
+    /// Over the hard limit: it is killed at once.
+    Kill,
+}
+
+/// The limits of a machine with so much memory; `None`: not known, so that a limit which was not set
+/// is none.
+pub fn effective(settings: &MemorySettings, machine_bytes: Option<u64>) -> MemoryLimits {
+    let percent = |share: u64| machine_bytes.map(|bytes| bytes / 100 * share);
+    let set = |value: u64| (value > 0).then_some(value);
+    let default_soft = percent(DEFAULT_SOFT_PERCENT);
+    let default_hard = percent(DEFAULT_HARD_PERCENT);
+    let (soft_bytes, hard_bytes) = match (
+        settings.worker_soft_limit_bytes.map(set),
+        settings.worker_hard_limit_bytes.map(set),
+    ) {
+        (None, None) => (default_soft, default_hard),
+        (Some(soft), Some(hard)) => (soft, hard),
+        (Some(soft), None) => (soft, default_hard.map(|hard| hard.max(soft.unwrap_or(0)))),
+        (None, Some(hard)) => (
+            default_soft.map(|soft| hard.map_or(soft, |hard| hard.min(soft))),
+            hard,
+        ),
+    };
+    MemoryLimits {
+        soft_bytes,
+        hard_bytes,
+    }
+}
+
+/// What to do with a worker that holds so much.
+pub fn verdict(memory: &WorkerMemory, limits: MemoryLimits) -> Verdict {
+    let over = |limit: Option<u64>| limit.is_some_and(|limit| memory.total_bytes() > limit);
+    if over(limits.hard_bytes) {
+        Verdict::Kill
+    } else if over(limits.soft_bytes) {
+        Verdict::RecycleWhenIdle
+    } else {
+        Verdict::Fine
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn settings(soft: Option<u64>, hard: Option<u64>) -> MemorySettings {
+        MemorySettings {
+            worker_soft_limit_bytes: soft,
+            worker_hard_limit_bytes: hard,
+            ..MemorySettings::default()
+        }
+    }
+
+    fn limits(soft: Option<u64>, hard: Option<u64>, machine: Option<u64>) -> [Option<u64>; 2] {
+        let limits = effective(&settings(soft, hard), machine);
+        [limits.soft_bytes, limits.hard_bytes]
+    }
+
+    #[test]
+    fn unset_limits_are_shares_of_the_machine() {
+        let machine = Some(1000);
+        assert_eq!(limits(None, None, machine), [Some(800), Some(900)]);
+        assert_eq!(limits(None, None, None), [None, None]);
+    }
+
+    #[test]
+    fn set_limits_are_kept_and_zero_is_none() {
+        let machine = Some(1000);
+        assert_eq!(limits(Some(1), Some(2), machine), [Some(1), Some(2)]);
+        assert_eq!(limits(Some(0), Some(0), machine), [None, None]);
+        assert_eq!(limits(Some(0), None, machine), [None, Some(900)]);
+        assert_eq!(limits(None, Some(0), machine), [Some(800), None]);
+    }
+
+    #[test]
+    fn a_default_gives_way_to_the_other_limit() {
+        let machine = Some(1000);
+        assert_eq!(limits(Some(950), None, machine), [Some(950), Some(950)]);
+        assert_eq!(limits(None, Some(300), machine), [Some(300), Some(300)]);
+    }
+
+    #[test]
+    fn a_worker_is_recycled_above_the_soft_and_killed_above_the_hard_limit() {
+        let limits = MemoryLimits {
+            soft_bytes: Some(100),
+            hard_bytes: Some(200),
+        };
+        let verdict = |anonymous_bytes, shared_bytes, npu_bytes| {
+            let memory = WorkerMemory {
+                anonymous_bytes,
+                shared_bytes,
+                npu_bytes,
+            };
+            verdict(&memory, limits)
+        };
+        assert_eq!(verdict(60, 40, None), Verdict::Fine);
+        assert_eq!(verdict(60, 40, Some(1)), Verdict::RecycleWhenIdle);
+        assert_eq!(verdict(60, 41, None), Verdict::RecycleWhenIdle);
+        assert_eq!(verdict(200, 0, None), Verdict::RecycleWhenIdle);
+        assert_eq!(verdict(201, 0, None), Verdict::Kill);
+        assert_eq!(verdict(u64::MAX, 1, Some(u64::MAX)), Verdict::Kill);
+    }
+
+    proptest! {
+        #[test]
+        fn limits_are_in_order_unless_set_otherwise(
+            soft in any::<Option<u64>>(),
+            hard in any::<Option<u64>>(),
+            machine in any::<Option<u64>>(),
+        ) {
+            prop_assume!(soft.is_none() || hard.is_none());
+            if let [Some(soft), Some(hard)] = limits(soft, hard, machine) {
+                prop_assert!(soft <= hard);
+            }
+        }
+
+        #[test]
+        fn more_memory_is_never_judged_more_mildly(
+            [less, more] in any::<[u64; 2]>().prop_map(|mut pair| { pair.sort_unstable(); pair }),
+            soft_bytes in any::<Option<u64>>(),
+            hard_bytes in any::<Option<u64>>(),
+        ) {
+            let severity = |anonymous_bytes| {
+                let memory = WorkerMemory { anonymous_bytes, shared_bytes: 0, npu_bytes: None };
+                match verdict(&memory, MemoryLimits { soft_bytes, hard_bytes }) {
+                    Verdict::Fine => 0,
+                    Verdict::RecycleWhenIdle => 1,
+                    Verdict::Kill => 2,
+                }
+            };
+            prop_assert!(severity(less) <= severity(more));
+        }
+    }
+}
