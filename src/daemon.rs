@@ -17,7 +17,7 @@ use crate::generation::{GenerationError, GenerationRequest};
 use crate::http::{self, Engine, HttpState};
 use crate::models::Catalog;
 use crate::settings::Settings;
-use crate::supervisor::{RunDeadlines, StatusBoard, Supervisor};
+use crate::supervisor::{RunDeadlines, RunServices, StatusBoard, Supervisor};
 use crate::telemetry::Metrics;
 
 /// Threads that serve sockets. Generation happens in the workers; this side waits.
@@ -45,13 +45,16 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let listeners = bind(&settings.http.listen).await?;
     let catalog = Arc::new(scan(&settings)?);
     let metrics = Metrics::new();
-    let (supervisor, status) =
-        Supervisor::start(&settings, &catalog).context("starting the supervisor")?;
+    let (supervisor, status) = Supervisor::start(&settings, &catalog, metrics.clone())
+        .context("starting the supervisor")?;
     let admission = Admission::start(
-        supervisor.clone(),
+        RunServices {
+            supervisor: supervisor.clone(),
+            deadlines: RunDeadlines::from(&settings),
+            metrics: metrics.clone(),
+        },
         catalog.models().iter().map(|model| model.id.clone()),
         settings.queue.clone(),
-        RunDeadlines::from(&settings),
     );
     preload(&settings, &catalog, &supervisor);
     let engine = Arc::new(LocalEngine {

@@ -20,7 +20,7 @@ pub use generation_stream::Generation;
 
 use crate::generation::{ClientKey, GenerationError, GenerationRequest, ModelId, TokenEvent};
 use crate::settings::QueueSettings;
-use crate::supervisor::{self, Lease, RunDeadlines, RunJob, Served, Supervisor};
+use crate::supervisor::{self, Lease, RunJob, RunServices, Served, Turn};
 use fair_queue::{FairQueue, Ticket};
 use generation_stream::Withdrawal;
 use service_time::ServiceTime;
@@ -48,9 +48,8 @@ pub struct Admission {
 
 #[derive(Debug)]
 struct Shared {
-    supervisor: Supervisor,
+    services: RunServices,
     settings: QueueSettings,
-    deadlines: RunDeadlines,
     queues: HashMap<ModelId, Arc<ModelQueue>>,
     next_run: AtomicU64,
     /// Runs being served.
@@ -107,10 +106,9 @@ impl Withdrawal for ModelQueue {
 impl Admission {
     /// Starts a dispatcher for each of `models`.
     pub fn start(
-        supervisor: Supervisor,
+        services: RunServices,
         models: impl IntoIterator<Item = ModelId>,
         settings: QueueSettings,
-        deadlines: RunDeadlines,
     ) -> Self {
         let queues: HashMap<_, _> = models
             .into_iter()
@@ -130,9 +128,8 @@ impl Admission {
             })
             .collect();
         let shared = Arc::new(Shared {
-            supervisor,
+            services,
             settings,
-            deadlines,
             queues,
             next_run: AtomicU64::new(1),
             running: AtomicUsize::new(0),
@@ -236,7 +233,7 @@ async fn dispatch(shared: Arc<Shared>, model: ModelId, queue: Arc<ModelQueue>) {
             continue;
         }
         let lease = tokio::select! {
-            lease = shared.supervisor.lease(model.clone()) => lease,
+            lease = shared.services.supervisor.lease(model.clone(), Turn::Last) => lease,
             // Nobody waits any more: the worker is not asked for, and nothing is loaded for nobody.
             () = emptied => continue,
             () = expiry(&queue, shared.settings.deadline) => {
@@ -300,7 +297,7 @@ fn start(shared: &Arc<Shared>, queue: &Arc<ModelQueue>, waiting: Waiting, lease:
     let (shared, queue) = (Arc::clone(shared), Arc::clone(queue));
     tokio::spawn(async move {
         let started = Instant::now();
-        if supervisor::serve(lease, job, shared.deadlines).await == Served::Whole {
+        if supervisor::serve(lease, job, &shared.services).await == Served::Whole {
             queue.lock().service_time.record(started.elapsed());
         }
         shared.running.fetch_sub(1, Ordering::SeqCst);

@@ -35,6 +35,10 @@ pub enum GenerationError {
     RunFailed { request: String },
     #[error("the worker ended while serving this request: {cause}")]
     WorkerDied { cause: String },
+    #[error("the answer was interrupted ({cause}) and cannot be continued: {reason}")]
+    AnswerInterrupted { cause: String, reason: &'static str },
+    #[error("two workers ended while serving this request, so it is not tried again: {cause}")]
+    PoisonRequest { cause: String },
     #[error("the `{deadline}` deadline of {} ms passed", limit.as_millis())]
     DeadlineExceeded {
         deadline: &'static str,

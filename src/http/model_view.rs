@@ -11,14 +11,14 @@ use crate::supervisor::{ModelStatus, Phase, RuntimeFacts};
 /// Where a model's worker is in its life.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ModelState {
-    /// `unloaded`, `spawning`, `opening-library`, `loading`, `ready`, `running`, `unloading` or
-    /// `failed`.
+    /// `unloaded`, `spawning`, `opening-library`, `loading`, `ready`, `running`, `unloading`,
+    /// `failed` or `unkillable`.
     #[schema(example = "ready")]
     pub phase: &'static str,
     /// Milliseconds since the phase began.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since_ms: Option<u64>,
-    /// Why loading failed.
+    /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Seconds until loading is tried again.
@@ -42,6 +42,7 @@ impl ModelState {
                 let wait = retry_at.checked_duration_since(Instant::now());
                 (Some(reason.clone()), wait.map(whole_seconds))
             }
+            Phase::Unkillable { reason } => (Some(reason.clone()), None),
             _ => (None, None),
         };
         Self {

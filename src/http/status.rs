@@ -132,6 +132,11 @@ fn generation_verdict(error: &GenerationError, prompt_param: &str) -> Verdict {
         E::RunRefused { .. } => Verdict::unavailable("run_refused"),
         E::RunFailed { .. } => Verdict::unavailable("run_failed"),
         E::WorkerDied { .. } => Verdict::unavailable("worker_died"),
+        E::AnswerInterrupted { .. } => Verdict::unavailable("answer_interrupted"),
+        // Not a 5xx: clients repeat those by themselves, and each repetition costs two workers.
+        E::PoisonRequest { .. } => {
+            Verdict::new(StatusCode::UNPROCESSABLE_ENTITY, INVALID, "poison_request")
+        }
         E::DeadlineExceeded { .. } => Verdict::unavailable("deadline_exceeded"),
         E::SlowReader { .. } => Verdict::new(StatusCode::REQUEST_TIMEOUT, INVALID, "slow_reader"),
         E::ShuttingDown => Verdict::unavailable("shutting_down"),

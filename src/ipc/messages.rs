@@ -10,6 +10,8 @@ use crate::generation::{FinishReason, SamplingRequest};
 
 /// Version of everything in this file.
 pub const PROTOCOL_VERSION: u32 = 2;
+/// Exit code of a worker that ended itself because a call passed its deadline.
+pub const EXIT_DEADLINE: i32 = 70;
 /// Assumed where a prompt's tokens cannot be counted; short for any tokenizer, so deadlines err on
 /// the long side.
 const BYTES_PER_TOKEN: usize = 3;

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use super::{
     ChatSettings, ControlTokenPolicy, DeadlineSettings, HttpSettings, LogSettings, MemorySettings,
-    ModelSettings,
-    QueueSettings, RecoverySettings, RuntimeSettings,
+    ModelSettings, QueueSettings, RecoverySettings, RuntimeSettings,
 };
 
 const fn seconds(n: u64) -> Duration {

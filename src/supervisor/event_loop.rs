@@ -1,12 +1,5 @@
-//! The single owner of every worker's state.
-//!
-//! ```text
-//!            load                 loaded              grant
-//!  Unloaded ──────► Loading ───────────────► Idle ◄──────────► Leased
-//!     ▲  ▲             │ failed               │ evict, died       │ worker lost
-//!     │  └── retry ── Failed                  ▼                   │
-//!     └────────────────────────────────── Unloading ◄─────────────┘
-//! ```
+//! The single owner of every worker's state. `lifecycle` says what a state is and what may follow;
+//! `placement` decides whose turn it is.
 //!
 //! Other tasks do the waiting (loading, running, unloading) and hold the worker while they do; what
 //! they learn comes back here as a message, and only this loop changes a slot.
@@ -17,26 +10,35 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::lease::Lease;
+use super::exit_report::{EndReason, ExitReport};
+use super::lease::{Lease, WorkerAfter};
+use super::lifecycle::{AfterFailedLoad, FailedBy, LoadFault, RestartPolicy, Stage};
 use super::loading::{LoadFailure, Loader, Worker};
+use super::memory_limits::{self, MemoryLimits};
 use super::placement::{self, Candidate, Decision, PlacementLimits};
-use super::process::ExitReport;
-use super::slot::{Slot, State, Waiter};
+use super::process::ProcessEvent;
+use super::slot::{Slot, Waiter};
 use super::status::{Phase, StatusBoard, StatusSnapshot};
-use super::unloading;
+use super::{unloading, worker_memory};
 use crate::generation::{GenerationError, ModelId};
 use crate::models::Catalog;
 
-/// Wait after the first failed load; doubled for each further one.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LONGEST_RETRY: Duration = Duration::from_secs(60);
-
 pub(super) type LeaseReply = oneshot::Sender<Result<Lease, GenerationError>>;
+
+/// Whose turn it is among those who wait for a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// After all others.
+    Last,
+    /// Before all others: its run was interrupted.
+    First,
+}
 
 /// What the loop is told.
 pub(super) enum Message {
     Lease {
         model: ModelId,
+        turn: Turn,
         reply: LeaseReply,
     },
     Preload {
@@ -53,31 +55,48 @@ pub(super) enum Message {
     },
     Returned {
         worker: Box<Worker>,
+        after: WorkerAfter,
     },
     /// The holder of a lease gave its worker up; the process is being killed.
     Lost {
         model: ModelId,
         pid: u32,
     },
-    Exited {
+    Process {
         model: ModelId,
         pid: u32,
-        report: ExitReport,
+        event: ProcessEvent,
     },
     ShutDown {
         done: oneshot::Sender<()>,
     },
 }
 
+/// What the loop keeps to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    pub placement: PlacementLimits,
+    pub restart: RestartPolicy,
+    pub unload_deadline: Duration,
+    pub memory: MemoryRules,
+}
+
+/// How much memory a worker may have, and how often that is looked at.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MemoryRules {
+    pub limits: MemoryLimits,
+    pub interval: Duration,
+}
+
 pub(super) struct EventLoop {
     slots: BTreeMap<ModelId, Slot>,
     loader: Arc<Loader>,
-    limits: PlacementLimits,
-    unload_deadline: Duration,
+    rules: Rules,
     messages: mpsc::UnboundedReceiver<Message>,
     sender: mpsc::UnboundedSender<Message>,
     status: watch::Sender<StatusSnapshot>,
     sequence: u64,
+    memory_checked: Instant,
     shutting_down: Option<oneshot::Sender<()>>,
 }
 
@@ -85,24 +104,27 @@ impl EventLoop {
     pub(super) fn new(
         catalog: &Catalog,
         loader: Loader,
-        limits: PlacementLimits,
+        rules: Rules,
     ) -> (Self, mpsc::UnboundedSender<Message>, StatusBoard) {
         let (sender, messages) = mpsc::unbounded_channel();
         let slots = catalog
             .models()
             .iter()
-            .map(|model| (model.id.clone(), Slot::new(Arc::clone(model))))
+            .map(|model| {
+                let slot = Slot::new(Arc::clone(model), rules.restart);
+                (model.id.clone(), slot)
+            })
             .collect();
         let (status, snapshot) = watch::channel(StatusSnapshot::default());
         let this = Self {
             slots,
-            unload_deadline: loader.deadlines.unload,
             loader: Arc::new(loader),
-            limits,
+            rules,
             messages,
             sender: sender.clone(),
             status,
             sequence: 0,
+            memory_checked: Instant::now(),
             shutting_down: None,
         };
         this.publish();
@@ -113,7 +135,12 @@ impl EventLoop {
         loop {
             // Before anything is granted: whoever is answered must find what led to it.
             self.publish();
-            let look_again = self.place();
+            self.check_memory();
+            let look_again = self
+                .place()
+                .into_iter()
+                .chain(self.next_memory_check())
+                .min();
             self.publish();
             if self.shut_down_complete() {
                 return;
@@ -136,83 +163,95 @@ impl EventLoop {
 
     fn handle(&mut self, message: Message) {
         match message {
-            Message::Lease { model, reply } => self.request(&model, Some(reply)),
-            Message::Preload { model } => self.request(&model, None),
+            Message::Lease { model, turn, reply } => self.request(&model, turn, Some(reply)),
+            Message::Preload { model } => self.request(&model, Turn::Last, None),
             Message::PhaseReached { model, phase, pid } => {
-                self.change(&model, |slot| {
-                    if let State::Loading { task, .. } = &slot.state {
-                        let task = task.clone();
-                        slot.enter(State::Loading { phase, pid, task });
-                    }
-                });
+                self.change(&model, |slot| slot.phase_reached(phase, pid));
             }
             Message::LoadEnded { model, result } => match *result {
                 Ok(worker) => self.loaded(worker),
                 Err(failure) => self.load_failed(&model, failure),
             },
-            Message::Returned { worker } => self.returned(worker),
+            Message::Returned { worker, after } => self.returned(worker, after),
             Message::Lost { model, pid } => self.change(&model, |slot| {
-                if matches!(slot.state, State::Leased { pid: current, .. } if current == pid) {
-                    slot.enter(State::Unloading { pid });
-                }
+                slot.life.lost(pid);
+                slot.stage_changed();
             }),
-            Message::Exited { model, pid, report } => self.exited(&model, pid, report),
+            Message::Process { model, pid, event } => match event {
+                ProcessEvent::Exited(report) => self.exited(&model, pid, &report),
+                ProcessEvent::Unkillable => self.unkillable(&model, pid),
+            },
             Message::ShutDown { done } => {
                 self.shutting_down = Some(done);
                 for slot in self.slots.values_mut() {
                     slot.fail_waiters(|| GenerationError::ShuttingDown);
-                }
-                for slot in self.slots.values_mut() {
+                    slot.waiters.clear();
                     slot.cancel_load();
                 }
-                let idle: Vec<_> = self
-                    .slots
-                    .iter()
-                    .filter(|(_, slot)| slot.is_idle())
-                    .map(|(id, _)| id.clone())
-                    .collect();
-                for model in idle {
+                let ids: Vec<_> = self.slots.keys().cloned().collect();
+                for model in ids {
                     self.evict(&model);
                 }
             }
         }
     }
 
-    fn request(&mut self, model: &ModelId, reply: Option<LeaseReply>) {
-        let shutting_down = self.shutting_down.is_some();
-        let refuse = |reply: Option<LeaseReply>, error| {
+    fn request(&mut self, model: &ModelId, turn: Turn, reply: Option<LeaseReply>) {
+        let refused = self.refusal(model);
+        let Some(slot) = self.slots.get_mut(model) else {
+            return;
+        };
+        if let Some(error) = refused {
             if let Some(reply) = reply {
                 let _ = reply.send(Err(error));
             }
-        };
-        let Some(slot) = self.slots.get_mut(model) else {
-            return refuse(
-                reply,
-                GenerationError::UnknownModel {
-                    model: model.to_string(),
-                },
-            );
-        };
-        if shutting_down {
-            return refuse(reply, GenerationError::ShuttingDown);
+            return;
         }
-        if let State::Failed { reason, retry_at } = &slot.state {
-            let wait = retry_at.saturating_duration_since(Instant::now());
-            if !wait.is_zero() {
-                let error = GenerationError::ModelUnavailable {
-                    model: model.to_string(),
-                    reason: reason.clone(),
-                    retry_after: Some(wait),
-                };
-                return refuse(reply, error);
+        match turn {
+            Turn::First => slot.waiters.push_front(Waiter { sequence: 0, reply }),
+            Turn::Last => {
+                self.sequence += 1;
+                let sequence = self.sequence;
+                slot.waiters.push_back(Waiter { sequence, reply });
             }
-            slot.enter(State::Unloaded);
         }
-        self.sequence += 1;
-        slot.waiters.push_back(Waiter {
-            sequence: self.sequence,
-            reply,
-        });
+    }
+
+    /// Why a request for this model cannot wait for a worker.
+    fn refusal(&self, model: &ModelId) -> Option<GenerationError> {
+        let Some(slot) = self.slots.get(model) else {
+            let model = model.to_string();
+            return Some(GenerationError::UnknownModel { model });
+        };
+        if self.shutting_down.is_some() {
+            return Some(GenerationError::ShuttingDown);
+        }
+        if let Some(reason) = self.blocked(slot) {
+            return Some(unavailable(model, reason, None));
+        }
+        match slot.life.stage() {
+            Stage::Failed {
+                by: FailedBy::Load,
+                retry_at,
+            } => {
+                let wait = retry_at.saturating_duration_since(Instant::now());
+                (!wait.is_zero()).then(|| unavailable(model, slot.reason.clone(), Some(wait)))
+            }
+            _ => None,
+        }
+    }
+
+    /// Why no worker of this model can be started until the machine was rebooted.
+    fn blocked(&self, slot: &Slot) -> Option<String> {
+        if slot.is_unkillable() {
+            return Some(slot.reason.clone());
+        }
+        let blocker = self
+            .slots
+            .values()
+            .find(|other| slot.uses_npu() && other.uses_npu() && other.is_unkillable())?;
+        // A worker that is up may go on; it is starting another one that hangs.
+        (!has_worker(slot)).then(|| format!("the NPU is blocked: {}", blocker.reason))
     }
 
     /// Carries out decisions until none is left. Returns when to look again without a message.
@@ -223,7 +262,7 @@ impl EventLoop {
             }
             let ids: Vec<ModelId> = self.slots.keys().cloned().collect();
             let candidates: Vec<Candidate> = self.slots.values().map(Slot::candidate).collect();
-            match placement::decide(&candidates, self.limits, Instant::now()) {
+            match placement::decide(&candidates, self.rules.placement, Instant::now()) {
                 Decision::Grant(index) => self.grant(&ids[index]),
                 Decision::Load(index) => self.load(&ids[index]),
                 Decision::Evict(index) => self.evict(&ids[index]),
@@ -240,16 +279,11 @@ impl EventLoop {
                 return;
             };
             let Some(reply) = waiter.reply else { return };
-            let (worker, loaded_at) = match std::mem::replace(&mut slot.state, State::Unloaded) {
-                State::Idle {
-                    worker, loaded_at, ..
-                } => (worker, loaded_at),
-                other => return slot.state = other,
+            let Some(worker) = slot.take_worker() else {
+                return;
             };
-            slot.enter(State::Leased {
-                pid: worker.process.pid,
-                loaded_at,
-            });
+            slot.life.granted();
+            slot.stage_changed();
             // A requester that has gone returns the worker by dropping the lease.
             let _ = reply.send(Ok(Lease::new(worker, home)));
         });
@@ -258,63 +292,97 @@ impl EventLoop {
     fn load(&mut self, model: &ModelId) {
         let (loader, sender, id) = (Arc::clone(&self.loader), self.sender.clone(), model.clone());
         self.change(model, |slot| {
+            if !slot.life.begin_load(Instant::now()) {
+                return;
+            }
             let model = Arc::clone(&slot.model);
             let load = tokio::spawn(async move {
                 let report = |phase, pid| {
                     let model = id.clone();
                     let _ = sender.send(Message::PhaseReached { model, phase, pid });
                 };
-                let exits = (sender.clone(), id.clone());
-                let on_exit = move |pid, report| {
-                    let (sender, model) = exits;
-                    let _ = sender.send(Message::Exited { model, pid, report });
+                let events = (sender.clone(), id.clone());
+                let on_event = move |pid, event| {
+                    let (sender, model) = &events;
+                    let model = model.clone();
+                    let _ = sender.send(Message::Process { model, pid, event });
                 };
-                let result = Box::new(loader.load(model, report, on_exit).await);
+                let result = Box::new(loader.load(model, report, on_event).await);
                 let _ = sender.send(Message::LoadEnded {
                     model: id.clone(),
                     result,
                 });
             });
-            slot.enter(State::Loading {
-                phase: Phase::Spawning,
-                pid: None,
-                task: load.abort_handle(),
-            });
+            slot.loading_begun(load.abort_handle());
+        });
+        self.forget_preloads_without_room();
+    }
+
+    /// A model that is wanted now has taken the last place of one that was only to be brought back.
+    fn forget_preloads_without_room(&mut self) {
+        let taken = self
+            .slots
+            .values()
+            .filter(|slot| slot.life.pid().is_some() || slot.is_loading())
+            .count();
+        if taken >= self.rules.placement.max_loaded {
+            for slot in self.slots.values_mut().filter(|slot| !slot.is_loading()) {
+                slot.waiters.retain(|waiter| waiter.reply.is_some());
+            }
+        }
+    }
+
+    /// Unloads an idle worker. Its end arrives as a `Process` message.
+    fn evict(&mut self, model: &ModelId) {
+        let deadline = self.rules.unload_deadline;
+        self.change(model, |slot| {
+            let Some(worker) = slot.take_worker() else {
+                return;
+            };
+            slot.life.end();
+            slot.stage_changed();
+            tokio::spawn(unloading::unload(*worker, deadline));
         });
     }
 
-    fn evict(&mut self, model: &ModelId) {
-        let deadline = self.unload_deadline;
+    /// Ends an idle worker that must not be used again.
+    fn replace(&mut self, model: &ModelId, reason: EndReason) {
         self.change(model, |slot| {
-            let worker = match std::mem::replace(&mut slot.state, State::Unloaded) {
-                State::Idle { worker, .. } => worker,
-                other => return slot.state = other,
+            let Some(worker) = slot.take_worker() else {
+                return;
             };
-            slot.enter(State::Unloading {
-                pid: worker.process.pid,
-            });
-            // Its end arrives as `Exited`.
-            tokio::spawn(unloading::unload(*worker, deadline));
+            tracing::warn!(
+                model = &**model,
+                pid = worker.process.pid,
+                ?reason,
+                "replacing a worker"
+            );
+            slot.life.end();
+            slot.stage_changed();
+            worker.process.kill(reason);
         });
     }
 
     fn loaded(&mut self, worker: Worker) {
         let model = worker.model.id.clone();
-        // Its `Exited` came while the slot was still loading and changed nothing.
+        // Its end was told while the slot was still loading and changed nothing.
         if let Some(report) = worker.process.exit_report() {
             let reason = format!("the worker {report} right after loading the model");
             return self.load_failed(&model, LoadFailure::new(reason));
         }
-        let now = Instant::now();
-        tracing::info!(model = &*model, pid = worker.process.pid, facts = ?worker.facts, "model loaded");
+        let pid = worker.process.pid;
+        tracing::info!(model = &*model, pid, took_ms = worker.load_time.as_millis(), facts = ?worker.facts, "model loaded");
+        self.loader
+            .metrics
+            .model_loaded(&model, worker.load_time.as_secs_f64());
         self.change(&model, |slot| {
-            slot.failed_loads = 0;
+            if !slot.life.loaded(pid, Instant::now()) {
+                return;
+            }
             slot.facts = Some(Arc::clone(&worker.facts));
-            slot.enter(State::Idle {
-                worker: Box::new(worker),
-                loaded_at: now,
-                last_used: now,
-            });
+            let measured = slot.measured;
+            slot.put_worker(Box::new(worker));
+            slot.measured = measured;
             slot.waiters.retain(|waiter| waiter.reply.is_some());
         });
         if self.shutting_down.is_some() {
@@ -324,57 +392,158 @@ impl EventLoop {
 
     fn load_failed(&mut self, model: &ModelId, failure: LoadFailure) {
         tracing::error!(model = &**model, reason = %failure, "model cannot be loaded");
+        self.loader.metrics.load_failed(model);
+        let fault = if failure.is_certain {
+            LoadFault::Certain
+        } else {
+            LoadFault::Perhaps
+        };
         self.change(model, |slot| {
-            let doubled = FIRST_RETRY.saturating_mul(1 << slot.failed_loads.min(16));
-            let wait = doubled.min(LONGEST_RETRY);
-            slot.failed_loads += 1;
-            slot.fail_waiters(|| GenerationError::ModelUnavailable {
-                model: model.to_string(),
-                reason: failure.reason.clone(),
-                retry_after: Some(wait),
-            });
-            slot.enter(State::Failed {
-                reason: failure.reason.clone(),
-                retry_at: Instant::now() + wait,
-            });
+            let after = slot.life.load_failed(fault, Instant::now(), random());
+            slot.reason = failure.reason;
+            slot.forget_worker();
+            if after == AfterFailedLoad::GiveUp {
+                let reason = slot.reason.clone();
+                let wait = match slot.life.stage() {
+                    Stage::Failed { retry_at, .. } => {
+                        Some(retry_at.saturating_duration_since(Instant::now()))
+                    }
+                    _ => None,
+                };
+                slot.fail_waiters(|| unavailable(model, reason.clone(), wait));
+            }
         });
     }
 
-    fn returned(&mut self, worker: Box<Worker>) {
-        let model = worker.model.id.clone();
-        let now = Instant::now();
+    fn returned(&mut self, worker: Box<Worker>, after: WorkerAfter) {
+        let (model, pid) = (worker.model.id.clone(), worker.process.pid);
+        let answered = after == WorkerAfter::Answered;
+        let mut recycle = false;
         self.change(&model, |slot| {
-            if let State::Leased { pid, loaded_at } = slot.state
-                && pid == worker.process.pid
-            {
-                slot.enter(State::Idle {
-                    worker,
-                    loaded_at,
-                    last_used: now,
-                });
+            if slot.life.returned(pid, answered, Instant::now()) {
+                slot.put_worker(worker);
+                recycle = slot.recycle;
             }
         });
-        if self.shutting_down.is_some() {
+        if after == WorkerAfter::Tainted {
+            self.replace(&model, EndReason::Tainted);
+        } else if self.shutting_down.is_some() {
             self.evict(&model);
+        } else if recycle {
+            self.replace(&model, EndReason::Recycled);
         }
     }
 
-    fn exited(&mut self, model: &ModelId, pid: u32, report: ExitReport) {
-        self.change(model, |slot| match &slot.state {
-            State::Idle { worker, .. } if worker.process.pid == pid => {
-                tracing::error!(model = &**model, pid, %report, "an idle worker ended");
-                slot.enter(State::Unloaded);
-            }
-            // The holder of the lease notices by itself and reports the request with it; its
-            // message may still be on the way.
-            State::Leased { pid: current, .. } | State::Unloading { pid: current }
-                if *current == pid =>
+    fn exited(&mut self, model: &ModelId, pid: u32, report: &ExitReport) {
+        let cause = report.cause;
+        let activity = &report.activity;
+        let (call, request) = (activity.call.unwrap_or("none"), activity.request.as_deref());
+        let uptime_ms = report.uptime.as_millis();
+        if cause.is_failure() {
+            tracing::error!(model = &**model, pid, cause = cause.name(), status = %report, call, request, uptime_ms, "worker ended");
+        } else {
+            tracing::info!(model = &**model, pid, cause = cause.name(), status = %report, call, request, uptime_ms, "worker ended");
+        }
+        self.loader.metrics.worker_exited(model, cause.name());
+        let shutting_down = self.shutting_down.is_some();
+        self.change(model, |slot| {
+            if !slot
+                .life
+                .exited(pid, cause.is_failure(), report.at, random())
             {
-                tracing::info!(model = &**model, pid, %report, "worker ended");
-                slot.enter(State::Unloaded);
+                return;
             }
-            _ => {}
+            if cause.is_failure() {
+                slot.reason = format!("its worker {report}");
+            }
+            slot.forget_worker();
+            if cause.leaves_a_gap() && !shutting_down {
+                // The model was there, so it is brought back before somebody has to wait for it.
+                slot.want_loaded();
+            }
         });
+    }
+
+    fn unkillable(&mut self, model: &ModelId, pid: u32) {
+        self.change(model, |slot| {
+            if !slot.life.stuck(pid) {
+                return;
+            }
+            slot.forget_worker();
+            slot.reason = format!(
+                "worker {pid} is still there after SIGKILL; it hangs in the kernel, and only a \
+                 reboot frees the NPU"
+            );
+            tracing::error!(
+                model = &**model,
+                pid,
+                "a worker is still there after SIGKILL; unless it goes, the board must be rebooted"
+            );
+        });
+        let blocked: Vec<(ModelId, String)> = self
+            .slots
+            .iter()
+            .filter_map(|(id, slot)| Some((id.clone(), self.blocked(slot)?)))
+            .collect();
+        for (model, reason) in blocked {
+            self.change(&model, |slot| {
+                slot.fail_waiters(|| unavailable(&model, reason.clone(), None));
+            });
+        }
+    }
+
+    /// When workers are to be measured next; `None`: there is none.
+    fn next_memory_check(&self) -> Option<Instant> {
+        let any = self.slots.values().any(|slot| slot.process().is_some());
+        any.then(|| self.memory_checked + self.rules.memory.interval)
+    }
+
+    fn check_memory(&mut self) {
+        let now = Instant::now();
+        if now < self.memory_checked + self.rules.memory.interval {
+            return;
+        }
+        self.memory_checked = now;
+        let mut too_large = Vec::new();
+        for (model, slot) in &mut self.slots {
+            let Some(process) = slot.process() else {
+                continue;
+            };
+            process.refresh_oom_watch();
+            let pid = process.pid;
+            slot.memory = worker_memory::measure(pid);
+            let Some(memory) = slot.memory else { continue };
+            let bytes = memory.total_bytes();
+            match memory_limits::verdict(&memory, self.rules.memory.limits) {
+                memory_limits::Verdict::Fine => {}
+                memory_limits::Verdict::RecycleWhenIdle => {
+                    if !slot.recycle {
+                        tracing::warn!(
+                            model = &**model,
+                            pid,
+                            bytes,
+                            "a worker is over its soft memory limit"
+                        );
+                    }
+                    slot.recycle = true;
+                    too_large.push(model.clone());
+                }
+                memory_limits::Verdict::Kill => {
+                    tracing::error!(
+                        model = &**model,
+                        pid,
+                        bytes,
+                        "a worker is over its hard memory limit"
+                    );
+                    if let Some(process) = slot.process() {
+                        process.kill(EndReason::MemoryLimit);
+                    }
+                }
+            }
+        }
+        for model in too_large {
+            self.replace(&model, EndReason::Recycled);
+        }
     }
 
     fn change(&mut self, model: &ModelId, change: impl FnOnce(&mut Slot)) {
@@ -396,14 +565,39 @@ impl EventLoop {
         if self.shutting_down.is_none() {
             return false;
         }
-        let alive = self
-            .slots
-            .values()
-            .any(|slot| !matches!(slot.state, State::Unloaded | State::Failed { .. }));
+        // One that cannot be killed is not waited for.
+        let alive = self.slots.values().any(|slot| {
+            !matches!(
+                slot.life.stage(),
+                Stage::Unloaded | Stage::Failed { .. } | Stage::Unkillable { .. }
+            )
+        });
         if !alive && let Some(done) = self.shutting_down.take() {
             let _ = done.send(());
             return true;
         }
         false
     }
+}
+
+fn has_worker(slot: &Slot) -> bool {
+    matches!(
+        slot.life.stage(),
+        Stage::Idle { .. } | Stage::Leased { .. } | Stage::Loading { .. }
+    )
+}
+
+fn unavailable(model: &ModelId, reason: String, retry_after: Option<Duration>) -> GenerationError {
+    GenerationError::ModelUnavailable {
+        model: model.to_string(),
+        reason,
+        retry_after,
+    }
+}
+
+/// Evenly spread over 0 to 1. Only spreads restarts, so the hasher's keys are random enough.
+fn random() -> f64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    let bits = RandomState::new().build_hasher().finish() >> 11;
+    bits as f64 / (1u64 << 53) as f64
 }

@@ -4,13 +4,27 @@
 use tokio::sync::mpsc;
 
 use super::event_loop::Message;
+use super::exit_report::EndReason;
 use super::loading::Worker;
+
+/// What became of a worker that is given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerAfter {
+    /// It has answered a request whole.
+    Answered,
+    /// It was not used, or not to the end.
+    Unproven,
+    /// It must not be used again.
+    Tainted,
+}
 
 #[derive(Debug)]
 pub struct Lease {
     /// `None` only once the worker was given back.
     worker: Option<Box<Worker>>,
     in_run: bool,
+    after: WorkerAfter,
+    end_reason: EndReason,
     home: mpsc::UnboundedSender<Message>,
 }
 
@@ -19,6 +33,8 @@ impl Lease {
         Self {
             worker: Some(worker),
             in_run: false,
+            after: WorkerAfter::Unproven,
+            end_reason: EndReason::Cancelled,
             home,
         }
     }
@@ -29,8 +45,14 @@ impl Lease {
         self.worker.as_deref_mut()
     }
 
-    pub(super) fn run_ended(&mut self) {
+    pub(super) fn run_ended(&mut self, after: WorkerAfter) {
         self.in_run = false;
+        self.after = after;
+    }
+
+    /// Why the worker will have been killed, if it is.
+    pub(super) fn blame(&mut self, reason: EndReason) {
+        self.end_reason = reason;
     }
 }
 
@@ -40,13 +62,15 @@ impl Drop for Lease {
             return;
         };
         let message = if self.in_run {
-            worker.process.kill();
+            worker.process.kill(self.end_reason);
             Message::Lost {
                 model: worker.model.id.clone(),
                 pid: worker.process.pid,
             }
         } else {
-            Message::Returned { worker }
+            worker.process.set_activity(None, None);
+            let after = self.after;
+            Message::Returned { worker, after }
         };
         // Without a supervisor the message is dropped, and with it the worker, which kills it.
         let _ = self.home.send(message);

@@ -9,8 +9,12 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::connection::{Connection, ConnectionError};
+use super::deadline_name::deadline_name;
+use super::exit_report::EndReason;
+use super::load_guard::LoadGuard;
+use super::measured::Measured;
 use super::printed_lines::PrintedLines;
-use super::process::{ExitReport, WorkerProcess};
+use super::process::{ProcessEvent, WorkerProcess};
 use super::runtime_lines;
 use super::spawner::Spawner;
 use super::{Phase, RuntimeFacts};
@@ -18,6 +22,7 @@ use crate::generation::SamplingRequest;
 use crate::ipc::{Command, Event, LoadSpec, WorkerDeadlines};
 use crate::models::{InstalledModel, ModelKind};
 use crate::settings::{DeadlineSettings, RuntimeSettings};
+use crate::telemetry::Metrics;
 
 /// The daemon's own guard lies this much behind the worker's, so that the worker, which knows
 /// more, speaks first.
@@ -38,6 +43,9 @@ pub struct Worker {
     pub connection: Connection,
     pub lines: PrintedLines,
     pub facts: Arc<RuntimeFacts>,
+    /// From starting the process to the loaded model.
+    pub load_time: Duration,
+    pub measured: Measured,
 }
 
 /// Why a model could not be loaded.
@@ -45,14 +53,37 @@ pub struct Worker {
 #[error("{reason}")]
 pub struct LoadFailure {
     pub reason: String,
+    /// Trying again would fail in the same way.
+    pub is_certain: bool,
+    /// Why its process is ended.
+    end: EndReason,
     /// The runtime refused the context length and told the model's limit.
     context_limit: Option<u32>,
 }
 
 impl LoadFailure {
+    fn deadline(name: &'static str, limit: Duration) -> Self {
+        Self {
+            end: EndReason::Deadline(name),
+            ..Self::new(format!(
+                "the `{name}` deadline of {} ms passed",
+                limit.as_millis()
+            ))
+        }
+    }
+
+    fn certain(reason: impl Into<String>) -> Self {
+        Self {
+            is_certain: true,
+            ..Self::new(reason)
+        }
+    }
+
     pub fn new(reason: impl Into<String>) -> Self {
         Self {
             reason: reason.into(),
+            is_certain: false,
+            end: EndReason::LoadFailed,
             context_limit: None,
         }
     }
@@ -66,21 +97,22 @@ pub struct Loader {
     pub deadlines: DeadlineSettings,
     /// The CPU runtime that was found at start.
     pub cpu_library: Option<PathBuf>,
+    pub metrics: Metrics,
 }
 
 impl Loader {
-    /// Loads `model`, telling `report` each phase and the process id. `on_exit` is called for
-    /// every process that ends, also for those of attempts that failed.
+    /// Loads `model`, telling `report` each phase and the process id. `on_event` hears of every
+    /// process, also of those of attempts that failed.
     pub async fn load(
         &self,
         model: Arc<InstalledModel>,
         report: impl Fn(Phase, Option<u32>),
-        on_exit: impl FnOnce(u32, ExitReport) + Send + Clone + 'static,
+        on_event: impl Fn(u32, ProcessEvent) + Send + Sync + Clone + 'static,
     ) -> Result<Worker, LoadFailure> {
         let mut context = context_length(&model);
         for attempt in 1.. {
             match self
-                .attempt(&model, context, &report, on_exit.clone())
+                .attempt(&model, context, &report, on_event.clone())
                 .await
             {
                 Err(failure) if attempt < CONTEXT_ATTEMPTS && model.context_length.is_none() => {
@@ -105,15 +137,15 @@ impl Loader {
         model: &Arc<InstalledModel>,
         context: u32,
         report: &impl Fn(Phase, Option<u32>),
-        on_exit: impl FnOnce(u32, ExitReport) + Send + 'static,
+        on_event: impl Fn(u32, ProcessEvent) + Send + Sync + 'static,
     ) -> Result<Worker, LoadFailure> {
         let library = self.library_for(model.kind)?;
         report(Phase::Spawning, None);
         let spawned = timeout(self.deadlines.spawn, self.spawner.spawn())
             .await
-            .map_err(|_| LoadFailure::new("the worker process did not start in time"))?
+            .map_err(|_| LoadFailure::deadline("spawn", self.deadlines.spawn))?
             .map_err(|error| LoadFailure::new(format!("starting a worker process: {error}")))?;
-        let process = WorkerProcess::watch(spawned.child, on_exit);
+        let process = WorkerProcess::watch(spawned.child, self.deadlines.kill, on_event);
         let pid = process.pid;
         report(Phase::Spawning, Some(pid));
         let setup =
@@ -125,14 +157,21 @@ impl Loader {
             connection: Connection::new(spawned.socket).map_err(setup)?,
             lines,
             facts: Arc::default(),
+            load_time: Duration::ZERO,
+            measured: Measured::default(),
         };
         match self.bring_up(&mut worker, library, context, report).await {
             Ok(facts) => {
                 worker.facts = Arc::new(facts);
+                worker.load_time = worker.process.started_at.elapsed();
+                worker.process.set_activity(None, None);
                 Ok(worker)
             }
             Err(failure) => {
-                worker.process.kill_and_wait().await;
+                if let EndReason::Deadline(name) = failure.end {
+                    self.metrics.deadline_passed(name);
+                }
+                worker.process.kill_and_wait(failure.end).await;
                 Err(failure)
             }
         }
@@ -146,62 +185,80 @@ impl Loader {
         report: &impl Fn(Phase, Option<u32>),
     ) -> Result<RuntimeFacts, LoadFailure> {
         let pid = worker.process.pid;
-        step("spawn", self.deadlines.spawn, worker, async |worker| {
-            worker.connection.handshake().await?;
-            Ok(())
-        })
-        .await?;
+        let spawn = self.deadlines.spawn;
+        match timeout(spawn, worker.connection.handshake()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(connection_failed(worker, error, "starting").await),
+            Err(_) => return Err(LoadFailure::deadline("spawn", spawn)),
+        }
         report(Phase::OpeningLibrary, Some(pid));
+        worker.process.set_activity(Some("dlopen"), None);
         let spec = self.load_spec(&worker.model, library, context);
-        let load_deadline = spec.deadlines.load;
+        let limits = spec.deadlines.load;
+        if let Err(error) = worker.connection.send(&Command::Load(Box::new(spec))).await {
+            return Err(connection_failed(worker, error, "opening the library").await);
+        }
         let mut facts = RuntimeFacts {
             context_length: Some(context),
             ..RuntimeFacts::default()
         };
-        let opened = step(
-            "library-open",
-            self.deadlines.library_open + GUARD_SLACK,
-            worker,
-            async |worker| {
-                worker
-                    .connection
-                    .send(&Command::Load(Box::new(spec)))
-                    .await?;
-                worker.connection.next_event().await
-            },
-        )
-        .await?;
-        match opened {
+        let limit = self.deadlines.library_open;
+        let guard = LoadGuard::fixed("library-open", limit, self.deadlines.heartbeat);
+        match self
+            .next_event(worker, guard, "opening the library")
+            .await?
+        {
             Event::LibraryOpened(library) => {
                 facts.library_path = Some(library.path.display().to_string());
                 facts.library_version = Some(library.version);
                 facts.abi_family = Some(library.family);
             }
-            other => return Err(unexpected(worker, other).await),
+            // What is wrong with a library stays wrong.
+            event => return Err(unexpected(worker, event, true).await),
         }
         report(Phase::Loading, Some(pid));
-        let loaded = step(
-            "load",
-            load_deadline.granted + GUARD_SLACK,
-            worker,
-            async |worker| worker.connection.next_event().await,
-        )
-        .await?;
-        match loaded {
+        worker.process.set_activity(Some("rkllm_init"), None);
+        let guard = LoadGuard::following("load", limits, self.deadlines.heartbeat, pid);
+        match self.next_event(worker, guard, "loading the model").await? {
             Event::Loaded { per_run_parameters } => {
                 facts.per_run_parameters = Some(per_run_parameters);
             }
-            other => return Err(unexpected(worker, other).await),
+            event => return Err(unexpected(worker, event, false).await),
         }
         runtime_lines::read_facts(&worker.lines.take().await, &mut facts);
         Ok(facts)
+    }
+
+    /// The next event that tells how the load goes, under the daemon's own guard.
+    async fn next_event(
+        &self,
+        worker: &mut Worker,
+        mut guard: LoadGuard,
+        during: &str,
+    ) -> Result<Event, LoadFailure> {
+        loop {
+            let event = tokio::select! {
+                // First, because what has arrived is newer than the clock.
+                biased;
+                event = worker.connection.next_event() => event,
+                (name, limit) = guard.expired() => {
+                    return Err(LoadFailure::deadline(name, limit));
+                }
+            };
+            guard.heard();
+            match event {
+                Ok(Event::Heartbeat) => {}
+                Ok(event) => return Ok(event),
+                Err(error) => return Err(connection_failed(worker, error, during).await),
+            }
+        }
     }
 
     fn library_for(&self, kind: ModelKind) -> Result<PathBuf, LoadFailure> {
         match kind {
             ModelKind::Rkllm => Ok(self.runtime.npu_library.clone()),
             ModelKind::Gguf => self.cpu_library.clone().ok_or_else(|| {
-                LoadFailure::new(
+                LoadFailure::certain(
                     "no CPU runtime is installed: GGUF models need librkllmrt.so of rkllmd-cpu \
                      (setting runtime.cpu-library)",
                 )
@@ -253,61 +310,64 @@ fn context_length(model: &InstalledModel) -> u32 {
     (wanted / CONTEXT_STEP_TOKENS).max(1) * CONTEXT_STEP_TOKENS
 }
 
-/// Runs one step of a load under its deadline and explains its failure.
-async fn step<T>(
-    deadline: &'static str,
-    limit: Duration,
+/// Explains a connection that failed while `during` was going on.
+async fn connection_failed(
     worker: &mut Worker,
-    action: impl AsyncFnOnce(&mut Worker) -> Result<T, ConnectionError>,
-) -> Result<T, LoadFailure> {
-    match timeout(limit, action(worker)).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(ConnectionError::Closed)) => Err(died(worker, deadline).await),
-        Ok(Err(error)) => Err(LoadFailure::new(error.to_string())),
-        Err(_) => Err(LoadFailure::new(format!(
-            "the `{deadline}` deadline of {} ms passed",
-            limit.as_millis()
-        ))),
+    error: ConnectionError,
+    during: &str,
+) -> LoadFailure {
+    if !matches!(error, ConnectionError::Closed | ConnectionError::Io(_)) {
+        return LoadFailure::new(error.to_string());
     }
-}
-
-async fn died(worker: &mut Worker, deadline: &str) -> LoadFailure {
     let exit = match timeout(GUARD_SLACK, worker.process.exited()).await {
         Ok(Some(report)) => report.to_string(),
         _ => "closed its connection".to_owned(),
     };
-    let during = if deadline == "load" {
-        "loading the model"
-    } else {
-        deadline
-    };
-    with_printed_reason(worker, format!("the worker {exit} while {during}")).await
+    with_printed_reason(
+        worker,
+        LoadFailure::new(format!("the worker {exit} while {during}")),
+    )
+    .await
 }
 
-async fn unexpected(worker: &mut Worker, event: Event) -> LoadFailure {
-    let reason = match event {
-        Event::LoadFailed { reason } => reason,
+/// What the worker said instead of the next step. `is_certain`: this step fails in the same way
+/// again.
+async fn unexpected(worker: &mut Worker, event: Event, is_certain: bool) -> LoadFailure {
+    let failure = match event {
+        Event::LoadFailed { reason } => LoadFailure {
+            is_certain,
+            ..LoadFailure::new(reason)
+        },
         Event::DeadlinePassed {
             deadline,
             limit,
             call,
-        } => format!(
-            "the `{deadline}` deadline of {} ms passed in {call}",
-            limit.as_millis()
-        ),
-        other => format!("the worker sent something unexpected while loading: {other:?}"),
+        } => {
+            let name = deadline_name(&deadline);
+            LoadFailure {
+                end: EndReason::Deadline(name),
+                ..LoadFailure::new(format!(
+                    "the `{name}` deadline of {} ms passed in {call}",
+                    limit.as_millis()
+                ))
+            }
+        }
+        other => LoadFailure::new(format!(
+            "the worker sent something unexpected while loading: {other:?}"
+        )),
     };
-    with_printed_reason(worker, reason).await
+    with_printed_reason(worker, failure).await
 }
 
 /// A load prints no user's text, so its error line may be shown.
-async fn with_printed_reason(worker: &Worker, reason: String) -> LoadFailure {
+async fn with_printed_reason(worker: &Worker, failure: LoadFailure) -> LoadFailure {
     let lines = worker.lines.take().await;
     LoadFailure {
         reason: match runtime_lines::first_error(&lines) {
-            Some(line) => format!("{reason}; the runtime said: {line}"),
-            None => reason,
+            Some(line) => format!("{}; the runtime said: {line}", failure.reason),
+            None => failure.reason,
         },
         context_limit: runtime_lines::context_limit(&lines),
+        ..failure
     }
 }

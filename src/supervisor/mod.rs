@@ -1,31 +1,27 @@
 //! Owns the workers: their processes, their state, their deadlines.
 //!
-//! Read it in this order: `event_loop` is the only place where a worker's state changes,
-//! `placement` decides for it, `loading` brings a worker up, `run` serves a request on one,
-//! `unloading` ends it.
+//! Read it in this order: `lifecycle` says what states a worker goes through, `event_loop` is the
+//! only place where one changes, `placement` decides whose turn it is, `loading` brings a worker up,
+//! `run` serves a request on as many as it needs, `exchange` is what happens on one of them,
+//! `unloading` ends it, `exit_report` explains its end.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "restarts do not wait yet"))]
+mod answer_so_far;
 mod backoff;
 mod connection;
 mod cpu_runtime;
+mod deadline_name;
 mod event_loop;
+mod exchange;
+mod exit_report;
 mod lease;
+mod lifecycle;
+mod load_guard;
 mod loading;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the event loop does not measure yet")
-)]
 mod machine_memory;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the event loop does not measure yet")
-)]
+mod measured;
 mod memory_limits;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the event loop does not measure yet")
-)]
 mod oom_kills;
+mod outcome;
 mod placement;
 mod printed_lines;
 mod process;
@@ -37,28 +33,32 @@ mod slot;
 mod spawner;
 mod status;
 mod unloading;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the event loop does not measure yet")
-)]
 mod worker_memory;
 
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+pub use event_loop::Turn;
+pub use exchange::RunDeadlines;
 pub use lease::Lease;
-pub use run::{RunDeadlines, RunJob, Served, serve};
+pub use run::{RunJob, RunServices, Served, serve};
 pub use status::{LoadProgress, ModelStatus, Phase, RuntimeFacts, StatusBoard, StatusSnapshot};
 
 use crate::generation::{GenerationError, ModelId};
 use crate::ipc::{LoadDeadline, WorkerDeadlines};
 use crate::models::Catalog;
 use crate::settings::{DeadlineSettings, Settings};
-use event_loop::{EventLoop, Message};
+use crate::telemetry::Metrics;
+use backoff::Backoff;
+use event_loop::{EventLoop, MemoryRules, Message, Rules};
+use lifecycle::RestartPolicy;
 use loading::Loader;
 use placement::PlacementLimits;
 use spawner::{Spawner, WorkerEnvironment};
+
+/// A worker says so often within the time after which it would be missed.
+const HEARTBEATS_IN_TOLERANCE: u32 = 5;
 
 /// Handle to the supervisor's event loop.
 #[derive(Clone, Debug)]
@@ -68,7 +68,11 @@ pub struct Supervisor {
 
 impl Supervisor {
     /// Starts the loop and the thread that spawns workers.
-    pub fn start(settings: &Settings, catalog: &Catalog) -> std::io::Result<(Self, StatusBoard)> {
+    pub fn start(
+        settings: &Settings,
+        catalog: &Catalog,
+        metrics: Metrics,
+    ) -> std::io::Result<(Self, StatusBoard)> {
         let runtime = &settings.runtime;
         let environment = WorkerEnvironment::new(
             &runtime.pass_environment,
@@ -80,23 +84,38 @@ impl Supervisor {
             runtime: runtime.clone(),
             deadlines: settings.deadlines.clone(),
             cpu_library: cpu_runtime::find(runtime.cpu_library.as_deref()),
+            metrics,
         };
-        let limits = PlacementLimits {
-            max_loaded: settings.models.max_loaded,
-            minimum_residency: settings.models.minimum_residency,
+        let rules = Rules {
+            placement: PlacementLimits {
+                max_loaded: settings.models.max_loaded,
+                minimum_residency: settings.models.minimum_residency,
+            },
+            restart: RestartPolicy {
+                backoff: Backoff {
+                    first: settings.recovery.backoff_first,
+                    longest: settings.recovery.backoff_longest,
+                },
+                healthy_after: settings.recovery.healthy_after,
+            },
+            unload_deadline: settings.deadlines.unload,
+            memory: MemoryRules {
+                limits: memory_limits::effective(&settings.memory, machine_memory::machine_bytes()),
+                interval: settings.memory.check_interval,
+            },
         };
-        let (event_loop, messages, status) = EventLoop::new(catalog, loader, limits);
+        let (event_loop, messages, status) = EventLoop::new(catalog, loader, rules);
         tokio::spawn(event_loop.run());
         Ok((Self { messages }, status))
     }
 
     /// Waits until a worker with this model is free, loading it if need be. Dropping the future
     /// withdraws the request.
-    pub async fn lease(&self, model: ModelId) -> Result<Lease, GenerationError> {
+    pub async fn lease(&self, model: ModelId, turn: Turn) -> Result<Lease, GenerationError> {
         let (reply, lease) = oneshot::channel();
         let gone = |_| GenerationError::ShuttingDown;
         self.messages
-            .send(Message::Lease { model, reply })
+            .send(Message::Lease { model, turn, reply })
             .map_err(|_| GenerationError::ShuttingDown)?;
         lease.await.map_err(gone)?
     }
@@ -121,6 +140,7 @@ impl From<&Settings> for RunDeadlines {
     fn from(settings: &Settings) -> Self {
         Self {
             worker: WorkerDeadlines::from(&settings.deadlines),
+            heartbeat: settings.deadlines.heartbeat,
             slow_reader: settings.http.slow_reader_timeout,
         }
     }
@@ -133,8 +153,8 @@ impl From<&DeadlineSettings> for WorkerDeadlines {
             library_open: settings.library_open,
             load: LoadDeadline {
                 granted: settings.load_base,
-                stall: Duration::from_secs(10),
-                longest: Duration::from_secs(1800),
+                stall: settings.load_stall,
+                longest: settings.load_longest,
             },
             prefill_base: settings.prefill_base,
             prefill_per_token: settings.prefill_per_token,
@@ -142,7 +162,7 @@ impl From<&DeadlineSettings> for WorkerDeadlines {
             control_call: settings.control_call,
             abort_to_finish: settings.abort_to_finish,
             unload: settings.unload,
-            heartbeat: Duration::from_secs(1),
+            heartbeat: settings.heartbeat / HEARTBEATS_IN_TOLERANCE,
         }
     }
 }

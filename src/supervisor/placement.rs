@@ -15,6 +15,9 @@ pub enum Occupancy {
     Busy,
     /// Ending; its place becomes free soon.
     Leaving,
+    /// Outlived SIGKILL. Its place never becomes free without a reboot, so it is not counted as
+    /// one; but nothing may join it on the NPU.
+    Stuck,
     /// Loaded, nothing to do.
     Idle {
         loaded_at: Instant,
@@ -26,8 +29,13 @@ pub enum Occupancy {
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate {
     pub occupancy: Occupancy,
+    pub uses_npu: bool,
+    /// It must not be loaded before.
+    pub not_before: Option<Instant>,
     /// Sequence number of the oldest request that waits for this model.
     pub oldest_waiter: Option<u64>,
+    /// Whether another model may have to go for it; not for a mere preload.
+    pub may_evict: bool,
 }
 
 /// The next thing to do; the index is that of the candidate.
@@ -58,20 +66,30 @@ pub fn decide(candidates: &[Candidate], limits: PlacementLimits, now: Instant) -
     waiting.sort_unstable();
     let occupied = candidates
         .iter()
-        .filter(|candidate| candidate.occupancy != Occupancy::Empty)
+        .filter(|candidate| !matches!(candidate.occupancy, Occupancy::Empty | Occupancy::Stuck))
         .count();
+    let npu_is_blocked = candidates
+        .iter()
+        .any(|candidate| candidate.occupancy == Occupancy::Stuck && candidate.uses_npu);
     let mut leaving = candidates
         .iter()
         .filter(|candidate| candidate.occupancy == Occupancy::Leaving)
         .count();
     let mut look_again: Option<Instant> = None;
     for (_, index) in waiting {
-        match candidates[index].occupancy {
+        let candidate = &candidates[index];
+        let not_before = candidate.not_before.unwrap_or(now);
+        match candidate.occupancy {
             Occupancy::Idle { .. } => return Decision::Grant(index),
-            Occupancy::Busy | Occupancy::Leaving => {}
+            Occupancy::Busy | Occupancy::Leaving | Occupancy::Stuck => {}
+            Occupancy::Empty if candidate.uses_npu && npu_is_blocked => {}
+            Occupancy::Empty if not_before > now => {
+                look_again = Some(look_again.map_or(not_before, |other| other.min(not_before)));
+            }
             Occupancy::Empty if occupied < limits.max_loaded => return Decision::Load(index),
             // A place is already being freed for this one.
             Occupancy::Empty if leaving > 0 => leaving -= 1,
+            Occupancy::Empty if !candidate.may_evict => {}
             Occupancy::Empty => match least_recently_used(candidates, limits, now) {
                 Evictable::Now(victim) => return Decision::Evict(victim),
                 Evictable::From(time) => {
@@ -139,7 +157,10 @@ mod tests {
     fn candidate(occupancy: Occupancy, oldest_waiter: Option<u64>) -> Candidate {
         Candidate {
             occupancy,
+            uses_npu: true,
+            not_before: None,
             oldest_waiter,
+            may_evict: true,
         }
     }
 
@@ -192,15 +213,69 @@ mod tests {
         assert_eq!(decide(&three, limits, now), Decision::Nothing);
     }
 
+    #[test]
+    fn a_model_that_must_wait_is_loaded_when_its_time_has_come() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(1);
+        let waits = Candidate {
+            not_before: Some(later),
+            ..candidate(Occupancy::Empty, Some(1))
+        };
+        assert_eq!(decide(&[waits], LIMITS, now), Decision::WaitUntil(later));
+        assert_eq!(decide(&[waits], LIMITS, later), Decision::Load(0));
+    }
+
+    #[test]
+    fn nothing_joins_an_unkillable_worker_on_the_npu() {
+        let now = Instant::now();
+        let stuck = candidate(Occupancy::Stuck, None);
+        let on_npu = candidate(Occupancy::Empty, Some(1));
+        assert_eq!(decide(&[stuck, on_npu], LIMITS, now), Decision::Nothing);
+        let on_cpu = Candidate {
+            uses_npu: false,
+            ..on_npu
+        };
+        assert_eq!(decide(&[stuck, on_cpu], LIMITS, now), Decision::Load(1));
+    }
+
+    #[test]
+    fn a_preload_takes_a_free_place_and_no_other() {
+        let now = Instant::now();
+        let preload = Candidate {
+            may_evict: false,
+            ..candidate(Occupancy::Empty, Some(1))
+        };
+        let old = candidate(idle(now - LIMITS.minimum_residency), None);
+        assert_eq!(decide(&[old, preload], LIMITS, now), Decision::Nothing);
+        assert_eq!(decide(&[preload], LIMITS, now), Decision::Load(0));
+    }
+
     fn any_candidate(now: Instant) -> impl Strategy<Value = Candidate> {
         let occupancy = prop_oneof![
             Just(Occupancy::Empty),
             Just(Occupancy::Busy),
             Just(Occupancy::Leaving),
+            Just(Occupancy::Stuck),
             (0u64..30).prop_map(move |age| idle(now - Duration::from_secs(age))),
         ];
-        (occupancy, prop::option::of(0u64..100))
-            .prop_map(|(occupancy, oldest_waiter)| candidate(occupancy, oldest_waiter))
+        let waits =
+            prop::option::of((0u64..30).prop_map(move |wait| now + Duration::from_secs(wait)));
+        (
+            occupancy,
+            prop::option::of(0u64..100),
+            waits,
+            any::<bool>(),
+            any::<bool>(),
+        )
+            .prop_map(
+                |(occupancy, oldest_waiter, not_before, uses_npu, may_evict)| Candidate {
+                    occupancy,
+                    uses_npu,
+                    not_before: not_before.filter(|_| occupancy == Occupancy::Empty),
+                    oldest_waiter,
+                    may_evict,
+                },
+            )
     }
 
     proptest! {
@@ -212,14 +287,20 @@ mod tests {
             max_loaded in 1usize..4,
         ) {
             let limits = PlacementLimits { max_loaded, ..LIMITS };
-            let occupied = candidates.iter().filter(|c| c.occupancy != Occupancy::Empty).count();
+            let occupied = candidates.iter().filter(|c| !matches!(c.occupancy, Occupancy::Empty | Occupancy::Stuck)).count();
+            let blocked = candidates.iter().any(|c| c.occupancy == Occupancy::Stuck && c.uses_npu);
+            let loadable = |c: &Candidate| {
+                c.occupancy == Occupancy::Empty
+                    && c.not_before.is_none_or(|time| time <= now)
+                    && !(c.uses_npu && blocked)
+            };
             match decide(&candidates, limits, now) {
                 Decision::Grant(i) => {
                     prop_assert!(candidates[i].oldest_waiter.is_some());
                     prop_assert!(matches!(candidates[i].occupancy, Occupancy::Idle { .. }), "only an idle worker is granted");
                 }
                 Decision::Load(i) => {
-                    prop_assert_eq!(candidates[i].occupancy, Occupancy::Empty);
+                    prop_assert!(loadable(&candidates[i]));
                     prop_assert!(occupied < max_loaded);
                 }
                 Decision::Evict(i) => {
@@ -233,7 +314,7 @@ mod tests {
                 Decision::Nothing => {
                     let grantable = candidates.iter().any(|c| c.oldest_waiter.is_some()
                         && (matches!(c.occupancy, Occupancy::Idle { .. })
-                            || c.occupancy == Occupancy::Empty && occupied < max_loaded));
+                            || loadable(c) && occupied < max_loaded));
                     prop_assert!(!grantable);
                 }
             }

@@ -1,108 +1,129 @@
 //! One worker process from its start to the report of its end.
 
-use std::fmt;
 use std::io;
-use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::process::Child;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-/// A killed process is gone by then, unless the kernel cannot end it.
-const KILLED_WAIT: Duration = Duration::from_secs(10);
+use super::exit_report::{Activity, EndReason, ExitContext, ExitReport};
+use super::oom_kills::OomWatch;
 
-/// How a process ended, as waitpid reported it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ExitReport {
-    /// `None`: waitpid failed.
-    status: Option<ExitStatus>,
-}
-
-impl fmt::Display for ExitReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(status) = self.status else {
-            return f.write_str("ended unobserved");
-        };
-        if let Some(signal) = status.signal() {
-            write!(f, "killed by signal {signal}")?;
-            match signal_name(signal) {
-                Some(name) => write!(f, " ({name})"),
-                None => Ok(()),
-            }
-        } else {
-            write!(f, "exited with code {}", status.code().unwrap_or(-1))
-        }
-    }
-}
-
-/// The names of the signals that end a worker: crashes, kills and its own resource limits.
-fn signal_name(signal: i32) -> Option<&'static str> {
-    Some(match signal {
-        libc::SIGSEGV => "SIGSEGV",
-        libc::SIGABRT => "SIGABRT",
-        libc::SIGILL => "SIGILL",
-        libc::SIGBUS => "SIGBUS",
-        libc::SIGFPE => "SIGFPE",
-        libc::SIGTRAP => "SIGTRAP",
-        libc::SIGSYS => "SIGSYS",
-        libc::SIGKILL => "SIGKILL",
-        libc::SIGTERM => "SIGTERM",
-        libc::SIGINT => "SIGINT",
-        libc::SIGXCPU => "SIGXCPU",
-        _ => return None,
-    })
+/// What a process's watcher tells, in this order: `Unkillable` at most once, then `Exited`.
+#[derive(Debug)]
+pub enum ProcessEvent {
+    /// It is still there although it was killed: it hangs in the kernel.
+    Unkillable,
+    Exited(ExitReport),
 }
 
 /// Handle to a running process. Dropping the last one kills it.
 #[derive(Clone, Debug)]
 pub struct WorkerProcess {
     pub pid: u32,
+    pub started_at: Instant,
     kill: mpsc::Sender<()>,
     exit: watch::Receiver<Option<ExitReport>>,
+    notes: Arc<Mutex<Notes>>,
+}
+
+/// What is written down while the process lives, for the report of its end.
+#[derive(Debug, Default)]
+struct Notes {
+    reason: Option<EndReason>,
+    activity: Activity,
+    oom: Option<OomWatch>,
 }
 
 impl WorkerProcess {
-    /// Watches `child` until it ends; `on_exit` is called once, after waitpid reported it.
-    pub fn watch(child: Child, on_exit: impl FnOnce(u32, ExitReport) + Send + 'static) -> Self {
+    /// Watches `child` until it ends. A process that is still there `kill_wait` after SIGKILL is
+    /// reported as unkillable.
+    pub fn watch(
+        child: Child,
+        kill_wait: Duration,
+        on_event: impl Fn(u32, ProcessEvent) + Send + Sync + 'static,
+    ) -> Self {
         let pid = child.id().unwrap_or_default();
+        let started_at = Instant::now();
         let (kill, mut kill_requests) = mpsc::channel(1);
         let (exit_sender, exit) = watch::channel(None);
+        let notes = Arc::new(Mutex::new(Notes {
+            oom: Some(OomWatch::begin(pid)),
+            ..Notes::default()
+        }));
+        let written = Arc::clone(&notes);
         tokio::spawn(async move {
             let mut child = child;
             let status = tokio::select! {
                 status = child.wait() => status,
-                // Also taken when every handle is gone.
-                _ = kill_requests.recv() => {
+                // `None` when every handle is gone: whatever it was busy with is not wanted.
+                request = kill_requests.recv() => {
+                    if request.is_none() {
+                        lock(&written).reason.get_or_insert(EndReason::Cancelled);
+                    }
                     if let Err(error) = child.start_kill() {
                         tracing::error!(pid, %error, "a worker cannot be killed");
                     }
-                    reap_killed(&mut child, pid).await
+                    reap_killed(&mut child, kill_wait, || on_event(pid, ProcessEvent::Unkillable)).await
                 }
             };
             if let Err(error) = &status {
                 tracing::error!(pid, %error, "waiting for a worker failed");
             }
-            let report = ExitReport {
-                status: status.ok(),
+            let context = {
+                let notes = lock(&written);
+                ExitContext {
+                    reason: notes.reason,
+                    killed_by_kernel: notes.oom.as_ref().is_some_and(OomWatch::killed),
+                    started_at,
+                    activity: notes.activity.clone(),
+                }
             };
-            // Before `on_exit`, so that whoever misses that call finds this.
-            exit_sender.send_replace(Some(report));
-            on_exit(pid, report);
+            let report = ExitReport::new(status.ok(), context);
+            // Before `on_event`, so that whoever misses that call finds this.
+            exit_sender.send_replace(Some(report.clone()));
+            on_event(pid, ProcessEvent::Exited(report));
         });
-        Self { pid, kill, exit }
+        Self {
+            pid,
+            started_at,
+            kill,
+            exit,
+            notes,
+        }
+    }
+
+    /// Writes down why the process is expected to end from now on.
+    pub fn expect_end(&self, reason: EndReason) {
+        lock(&self.notes).reason = Some(reason);
+    }
+
+    /// Writes down what the process is busy with.
+    pub fn set_activity(&self, call: Option<&'static str>, request: Option<String>) {
+        lock(&self.notes).activity = Activity { call, request };
+    }
+
+    /// To be called from time to time while the process lives: what the kernel has killed until now
+    /// was not this process.
+    pub fn refresh_oom_watch(&self) {
+        if let Some(oom) = &mut lock(&self.notes).oom {
+            oom.refresh();
+        }
     }
 
     /// Sends SIGKILL. Safe to call at any time: the process id is not reused before it was waited
     /// for, and the watcher does both.
-    pub fn kill(&self) {
+    pub fn kill(&self, reason: EndReason) {
+        self.expect_end(reason);
         let _ = self.kill.try_send(());
     }
 
     /// The end of the process, if it has been reported.
     pub fn exit_report(&self) -> Option<ExitReport> {
-        *self.exit.borrow()
+        self.exit.borrow().clone()
     }
 
     /// Waits for the end of the process; `None` if it could not be observed.
@@ -111,26 +132,31 @@ impl WorkerProcess {
         exit.wait_for(Option::is_some)
             .await
             .ok()
-            .and_then(|report| *report)
+            .and_then(|report| report.clone())
     }
 
     /// Kills the process and waits until waitpid has reported it.
-    pub async fn kill_and_wait(&self) {
-        self.kill();
+    pub async fn kill_and_wait(&self, reason: EndReason) {
+        self.kill(reason);
         self.exited().await;
     }
 }
 
+fn lock(notes: &Mutex<Notes>) -> MutexGuard<'_, Notes> {
+    // Nothing panics while it is held.
+    notes.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Waits for a killed process. One that outlives SIGKILL hangs in the kernel: it is reported, and
 /// waited for on, because a successor would hang with it.
-async fn reap_killed(child: &mut Child, pid: u32) -> io::Result<ExitStatus> {
-    loop {
-        match timeout(KILLED_WAIT, child.wait()).await {
-            Ok(status) => return status,
-            Err(_) => tracing::error!(
-                pid,
-                "a worker is still there after SIGKILL; if it stays, the board must be rebooted"
-            ),
-        }
+async fn reap_killed(
+    child: &mut Child,
+    wait: Duration,
+    on_unkillable: impl FnOnce(),
+) -> io::Result<ExitStatus> {
+    if let Ok(status) = timeout(wait, child.wait()).await {
+        return status;
     }
+    on_unkillable();
+    child.wait().await
 }

@@ -1,29 +1,34 @@
-//! One run on a leased worker, from handing over the prompt to the last event.
+//! One request from its first worker to its last event.
 //!
 //! Whatever happens, the reader gets exactly one final event (its place in the channel is reserved
-//! before the run starts), and the worker is either idle again or dead.
+//! before the run starts), and each worker is afterwards either idle again or dead. A worker's death
+//! is not the request's: before the first token it is run again, and after it the next worker goes
+//! on where the text ends, until a second death shows that the request itself may be to blame.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::mpsc::{self, OwnedPermit};
 use tokio::sync::watch;
-use tokio::time::timeout;
 
-use super::connection::ConnectionError;
-use super::lease::Lease;
-use super::loading::{GUARD_SLACK, Worker};
-use super::run_guard::Guard;
-use super::runtime_lines;
+use super::Supervisor;
+use super::answer_so_far::{AnswerSoFar, Inexact};
+use super::event_loop::Turn;
+use super::exchange::{Exchange, Loss, Run, RunDeadlines, Total, total_passed};
+use super::lease::{Lease, WorkerAfter};
+use super::loading::Worker;
+use super::outcome::{self, Abort, Before, Verdict, Waited};
+use super::process::WorkerProcess;
 use crate::generation::{
-    Completion, FinishReason, GenerationError, GenerationRequest, RunStart, StopStrings, TextDelta,
-    Timings, TokenEvent, Usage,
+    FinishReason, GenerationError, GenerationRequest, ModelId, RunStart, StopStrings, TextDelta,
+    TokenEvent,
 };
-use crate::ipc::{
-    AbortMode, Command, Event, PerfFigures, RunEnd, RunOutcome, RunSpec, WorkerDeadlines,
-};
+use crate::ipc::{BegunAnswer, RunEnd, RunOutcome, RunSpec};
+use crate::telemetry::Metrics;
 
-/// How long a lost worker's exit status is waited for.
-const EXIT_STATUS_WAIT: Duration = Duration::from_secs(5);
+/// Deaths by fault after which a request counts as their cause.
+const POISON_FAULTS: u32 = 2;
+/// Workers a request may use up in all, also without any fault of its own.
+const MOST_LIVES: u32 = 5;
 
 /// A request whose turn has come.
 #[derive(Debug)]
@@ -33,35 +38,18 @@ pub struct RunJob {
     pub request: GenerationRequest,
     pub events: mpsc::Sender<TokenEvent>,
     pub submitted_at: Instant,
-    /// Requests that were to be served before this one when it entered the queue.
+    /// Requests that were ahead of it when it was queued.
     pub queue_position: u32,
     /// Becomes true when the daemon stops waiting for running answers.
     pub cut_off: watch::Receiver<bool>,
 }
 
-/// The waits of the daemon's side of a run.
-#[derive(Clone, Copy, Debug)]
-pub struct RunDeadlines {
-    pub worker: WorkerDeadlines,
-    pub slow_reader: Duration,
-}
-
-/// Why a run is being aborted.
-enum Abort {
-    /// Nobody reads any more.
-    Cancelled,
-    StopString,
-    Failed(GenerationError),
-}
-
-impl Abort {
-    /// Whether the counts of what was generated are still wanted.
-    fn mode(&self) -> AbortMode {
-        match self {
-            Self::StopString => AbortMode::BetweenTokens,
-            Self::Cancelled | Self::Failed(_) => AbortMode::AtOnce,
-        }
-    }
+/// What every run needs.
+#[derive(Clone, Debug)]
+pub struct RunServices {
+    pub supervisor: Supervisor,
+    pub deadlines: RunDeadlines,
+    pub metrics: Metrics,
 }
 
 /// Whether a request was answered to its end.
@@ -72,17 +60,8 @@ pub enum Served {
     CutShort,
 }
 
-/// How the exchange with the worker ended.
-enum Exchange {
-    /// The prompt was never handed over.
-    NotStarted(GenerationError),
-    Ended(Box<RunEnd>, Option<Abort>),
-    /// The worker is of no more use; the lease kills it.
-    Lost(GenerationError),
-}
-
 /// Serves `job` and gives the lease back.
-pub async fn serve(mut lease: Lease, mut job: RunJob, deadlines: RunDeadlines) -> Served {
+pub async fn serve(mut lease: Lease, job: RunJob, services: &RunServices) -> Served {
     // The last event and, before it, text that was held back: they must not wait for a slow reader,
     // because the worker would wait with them.
     let (Ok(last), Ok(tail)) = (
@@ -91,342 +70,366 @@ pub async fn serve(mut lease: Lease, mut job: RunJob, deadlines: RunDeadlines) -
     ) else {
         return Served::CutShort;
     };
-    let queue_ms = job.submitted_at.elapsed().as_secs_f32() * 1000.0;
-    let Some(worker) = lease.begin_run() else {
-        return Served::CutShort;
+    let mut serving = Serving::new(job, services);
+    let (verdict, end) = loop {
+        match serving.live(lease).await {
+            Life::Over(verdict, end) => break (verdict, end),
+            Life::Lost { loss, process } => {
+                if let Err(verdict) = serving.prepare_next_life(loss, process) {
+                    break (verdict, None);
+                }
+                lease = match serving.next_worker().await {
+                    Ok(lease) => lease,
+                    Err(verdict) => break (verdict, None),
+                };
+            }
+        }
     };
-    let not_applied = job.request.not_applied(worker.facts.per_run_parameters);
-    if job.request.strict_parameters && !not_applied.is_empty() {
-        lease.run_ended();
-        last.send(TokenEvent::Failed(GenerationError::ParametersNotApplied {
-            parameters: not_applied,
-        }));
-        return Served::CutShort;
-    }
-    if job
-        .events
-        .try_send(TokenEvent::Started(RunStart { not_applied }))
-        .is_err()
-    {
-        lease.run_ended();
-        return Served::CutShort;
-    }
-    let mut run = Run {
-        stops: StopStrings::new(
-            job.request
-                .stop
-                .iter()
-                .chain(&worker.model.extra_stop)
-                .cloned(),
-        ),
-        events: &job.events,
-        cut_off: &mut job.cut_off,
-        id: job.run,
-        deadlines,
-    };
-    let exchange = run.exchange(worker, &job.request).await;
-    let held_back = run.stops.finish();
-    match exchange {
-        Exchange::NotStarted(error) => {
-            lease.run_ended();
-            drop(lease);
+    match verdict {
+        Verdict::Silence => Served::CutShort,
+        Verdict::Failed(error) => {
             last.send(TokenEvent::Failed(error));
             Served::CutShort
         }
-        Exchange::Lost(error) => {
-            tracing::error!(request = %job.request.id, model = &*job.request.model, %error, "run lost");
-            // Kills the worker before the reader learns of it.
-            drop(lease);
-            last.send(TokenEvent::Failed(error));
-            Served::CutShort
-        }
-        Exchange::Ended(end, abort) => {
-            let final_event = match outcome(&end, abort, worker, &job.request).await {
-                Err(error) => TokenEvent::Failed(error),
-                Ok(None) => {
-                    release(lease, &end);
-                    return Served::CutShort;
-                }
-                Ok(Some((reason, flush))) => {
-                    if flush && !held_back.is_empty() {
-                        tail.send(TokenEvent::Text(TextDelta { text: held_back }));
-                    }
-                    TokenEvent::Finished(Box::new(completion(
-                        &end,
-                        reason,
-                        queue_ms,
-                        job.queue_position,
-                    )))
-                }
-            };
-            release(lease, &end);
-            let served = match &final_event {
-                TokenEvent::Finished(_) => Served::Whole,
-                _ => Served::CutShort,
-            };
-            last.send(final_event);
-            served
+        Verdict::Finished { reason, flush } => {
+            serving.finish(reason, flush, end.as_deref(), last, tail);
+            Served::Whole
         }
     }
 }
 
-/// Gives the worker back before its reader learns of the end, so that the reader's next request
-/// finds it; or kills it, when it has said that it must not be used again.
-fn release(mut lease: Lease, end: &RunEnd) {
-    if !end.tainted {
-        lease.run_ended();
-    }
+/// What came of a request on one worker. The lease is given back by then.
+enum Life {
+    Over(Verdict, Option<Box<RunEnd>>),
+    Lost { loss: Loss, process: WorkerProcess },
 }
 
-struct Run<'a> {
-    id: u64,
-    stops: StopStrings,
-    events: &'a mpsc::Sender<TokenEvent>,
-    cut_off: &'a mut watch::Receiver<bool>,
-    deadlines: RunDeadlines,
+/// A request on its way, whichever worker has it.
+struct Serving<'a> {
+    job: RunJob,
+    services: &'a RunServices,
+    waited: Waited,
+    total: Option<Total>,
+    stops: Option<StopStrings>,
+    answer: AnswerSoFar,
+    prompt_tokens: Option<u32>,
+    /// Handed to the next worker.
+    begun: Option<BegunAnswer>,
+    before: Before,
+    started: bool,
+    ids_are_trusted: bool,
+    lives: u32,
+    faults: u32,
+    /// The last worker, whose end has not been made up for yet.
+    lost: Option<WorkerProcess>,
 }
 
-impl Run<'_> {
-    async fn exchange(&mut self, worker: &mut Worker, request: &GenerationRequest) -> Exchange {
-        let spec = RunSpec {
-            run: self.id,
-            prompt: request.prompt.to_string(),
-            sampling: request.sampling,
-            max_new_tokens: request.max_new_tokens,
-            begun: None,
-            prefill_per_token: self.deadlines.worker.prefill_per_token,
+impl<'a> Serving<'a> {
+    fn new(job: RunJob, services: &'a RunServices) -> Self {
+        let waited = Waited {
+            time: job.submitted_at.elapsed(),
+            position: job.queue_position,
         };
-        let prefill =
-            self.deadlines
-                .worker
-                .prefill(spec.prefill_per_token, spec.prompt.len(), None);
-        // What was printed before belongs to other calls.
-        worker.lines.take().await;
-        match self.send(worker, Command::Run(Box::new(spec))).await {
-            Ok(()) => {}
-            Err(ConnectionError::Frame(error)) => {
-                return Exchange::NotStarted(GenerationError::Internal(error.to_string()));
-            }
-            Err(error) => return lost(worker, error).await,
+        let total = job.request.total_deadline.map(|limit| Total {
+            at: job.submitted_at + limit,
+            limit,
+        });
+        Self {
+            job,
+            services,
+            waited,
+            total,
+            stops: None,
+            answer: AnswerSoFar::default(),
+            prompt_tokens: None,
+            begun: None,
+            before: Before::default(),
+            started: false,
+            ids_are_trusted: false,
+            lives: 0,
+            faults: 0,
+            lost: None,
         }
-        let mut abort: Option<Abort> = None;
-        let mut guard = Guard::new("prefill", prefill);
-        loop {
-            let event = match worker.connection.buffered_event() {
-                Ok(Some(event)) => Ok(event),
-                Err(error) => Err(error),
-                Ok(None) => {
-                    let reason = tokio::select! {
-                        // First, because what has arrived is newer than the clock.
-                        biased;
-                        event = worker.connection.next_event() => Ok(event),
-                        () = self.events.closed(), if abort.is_none() => Err(Abort::Cancelled),
-                        _ = self.cut_off.wait_for(|cut_off| *cut_off), if abort.is_none() => {
-                            Err(Abort::Failed(GenerationError::ShuttingDown))
-                        }
-                        expired = guard.expired() => return Exchange::Lost(expired),
-                    };
-                    match reason {
-                        Ok(event) => event,
-                        Err(reason) => {
-                            if let Err(error) = self.abort(worker, &reason, &mut guard).await {
-                                return lost(worker, error).await;
-                            }
-                            abort = Some(reason);
-                            continue;
-                        }
-                    }
+    }
+
+    /// Runs on this worker until the run has ended or the worker is lost.
+    async fn live(&mut self, mut lease: Lease) -> Life {
+        let granted_at = Instant::now();
+        let Some(worker) = lease.begin_run() else {
+            let error = GenerationError::Internal("a lease without a worker".to_owned());
+            return Life::Over(Verdict::Failed(error), None);
+        };
+        if let Err(verdict) = self.start(worker) {
+            lease.run_ended(WorkerAfter::Unproven);
+            return Life::Over(verdict, None);
+        }
+        let request_id = self.job.request.id.to_string();
+        worker
+            .process
+            .set_activity(Some("rkllm_run"), Some(request_id));
+        let spec = self.spec(worker);
+        let resumed = Resumption::of(self.lost.take(), worker, granted_at);
+        let (metrics, request) = (&self.services.metrics, &self.job.request);
+        let on_first_token = || {
+            if let Some(resumed) = &resumed {
+                resumed.report(request, metrics);
+            }
+        };
+        let stops = self.stops.get_or_insert_with(|| {
+            let own = worker.model.extra_stop.iter().cloned();
+            StopStrings::new(request.stop.iter().cloned().chain(own))
+        });
+        let exchange = Run {
+            id: self.job.run,
+            stops,
+            answer: &mut self.answer,
+            prompt_tokens: &mut self.prompt_tokens,
+            events: &self.job.events,
+            cut_off: &mut self.job.cut_off,
+            total: self.total,
+            deadlines: self.services.deadlines,
+            metrics,
+            on_first_token: &on_first_token,
+        }
+        .exchange(worker, spec)
+        .await;
+        match exchange {
+            Exchange::NotStarted(error) => {
+                lease.run_ended(WorkerAfter::Unproven);
+                Life::Over(Verdict::Failed(error), None)
+            }
+            Exchange::Ended(end, abort) => {
+                learn(worker, &end);
+                let verdict = outcome::verdict(&end, abort, worker, &self.job.request).await;
+                let verdict = self.at_the_context_limit(verdict, &end);
+                let answered = matches!(verdict, Verdict::Finished { .. });
+                // Given back before its reader learns of the end, so that the reader's next
+                // request finds it.
+                lease.run_ended(match (end.tainted, answered) {
+                    (true, _) => WorkerAfter::Tainted,
+                    (false, true) => WorkerAfter::Answered,
+                    (false, false) => WorkerAfter::Unproven,
+                });
+                Life::Over(verdict, Some(end))
+            }
+            Exchange::Lost(loss, abort) => {
+                let process = worker.process.clone();
+                tracing::error!(request = %self.job.request.id, model = &*self.job.request.model,
+                    pid = process.pid, cause = loss.cause, tokens = self.answer.tokens(), "run lost");
+                lease.blame(loss.reason);
+                // Kills the worker, if it lives, before anybody learns of it.
+                drop(lease);
+                match abort {
+                    // Nothing more was wanted of it.
+                    Some(abort) => Life::Over(outcome::aborted(abort), None),
+                    None => Life::Lost { loss, process },
                 }
+            }
+        }
+    }
+
+    /// Tells the reader that its turn has come, the first time.
+    fn start(&mut self, worker: &Worker) -> Result<(), Verdict> {
+        self.lives += 1;
+        self.ids_are_trusted =
+            worker.model.tokenizer_json.is_some() && worker.measured.tokenizer_agrees == Some(true);
+        if self.started {
+            return Ok(());
+        }
+        let request = &self.job.request;
+        let not_applied = request.not_applied(worker.facts.per_run_parameters);
+        if request.strict_parameters && !not_applied.is_empty() {
+            return Err(Verdict::Failed(GenerationError::ParametersNotApplied {
+                parameters: not_applied,
+            }));
+        }
+        let started = TokenEvent::Started(RunStart { not_applied });
+        if self.job.events.try_send(started).is_err() {
+            return Err(Verdict::Silence);
+        }
+        self.started = true;
+        Ok(())
+    }
+
+    fn spec(&self, worker: &Worker) -> RunSpec {
+        let request = &self.job.request;
+        let setting = self.services.deadlines.worker.prefill_per_token;
+        RunSpec {
+            run: self.job.run,
+            prompt: request.prompt.to_string(),
+            begun: self.begun.clone(),
+            sampling: request.sampling,
+            max_new_tokens: self.tokens_left(),
+            prefill_per_token: worker.measured.prefill_per_token(setting),
+        }
+    }
+
+    fn tokens_left(&self) -> Option<u32> {
+        let budget = self.job.request.max_new_tokens?;
+        Some(budget.saturating_sub(self.before.tokens))
+    }
+
+    /// Decides what a lost worker means for the request, and what the next one is given.
+    fn prepare_next_life(&mut self, loss: Loss, process: WorkerProcess) -> Result<(), Verdict> {
+        let request = &self.job.request;
+        let (model, metrics) = (&request.model, &self.services.metrics);
+        self.faults += u32::from(loss.is_fault);
+        if self.faults >= POISON_FAULTS {
+            return Err(Verdict::Failed(GenerationError::PoisonRequest {
+                cause: loss.cause,
+            }));
+        }
+        if self.lives >= MOST_LIVES {
+            return Err(Verdict::Failed(GenerationError::WorkerDied {
+                cause: loss.cause,
+            }));
+        }
+        self.answer.roll_back();
+        let refused = |name, reason| {
+            metrics.resume_refused(model, name);
+            Err(Verdict::Failed(GenerationError::AnswerInterrupted {
+                cause: loss.cause.clone(),
+                reason,
+            }))
+        };
+        let begun = match self.answer.begun(self.ids_are_trusted) {
+            Ok(begun) => begun,
+            Err(Inexact::SwallowedToken) => {
+                return refused(
+                    "special-token",
+                    "the runtime did not print a special token that is part of it",
+                );
+            }
+        };
+        if begun.is_some() && !request.resume {
+            return refused("switched-off", "resuming is switched off for it");
+        }
+        self.before.tokens = self.answer.tokens();
+        if begun.is_some() && self.tokens_left() == Some(0) {
+            return Err(Verdict::Finished {
+                reason: FinishReason::Length,
+                flush: true,
+            });
+        }
+        match &begun {
+            Some(begun) => {
+                self.before.resumptions += 1;
+                metrics.run_resumed(model);
+                tracing::warn!(request = %request.id, model = &**model, tokens = self.before.tokens,
+                    text_bytes = begun.text.len(), by_tokens = begun.token_ids.is_some(), "resuming an answer");
+            }
+            None => {
+                metrics.run_repeated(model);
+                tracing::warn!(request = %request.id, model = &**model, "running a request again");
+            }
+        }
+        self.begun = begun;
+        self.lost = Some(process);
+        Ok(())
+    }
+
+    /// Waits for another worker, before everybody else who waits for one.
+    async fn next_worker(&mut self) -> Result<Lease, Verdict> {
+        let model = ModelId::clone(&self.job.request.model);
+        tokio::select! {
+            biased;
+            () = self.job.events.closed() => Err(outcome::aborted(Abort::Cancelled)),
+            _ = self.job.cut_off.wait_for(|cut_off| *cut_off) => {
+                Err(Verdict::Failed(GenerationError::ShuttingDown))
+            }
+            limit = total_passed(self.total) => {
+                self.services.metrics.deadline_passed("total");
+                Err(Verdict::Failed(GenerationError::DeadlineExceeded { deadline: "total", limit }))
+            }
+            lease = self.services.supervisor.lease(model, Turn::First) => {
+                lease.map_err(Verdict::Failed)
+            }
+        }
+    }
+
+    /// What has been begun and does not fit any more is as long as it can be.
+    fn at_the_context_limit(&self, verdict: Verdict, end: &RunEnd) -> Verdict {
+        let does_not_fit = matches!(
+            (&verdict, &end.outcome),
+            (
+                Verdict::Failed(GenerationError::ContextLengthExceeded { .. }),
+                RunOutcome::ContextLengthExceeded { .. } | RunOutcome::Refused { .. }
+            )
+        );
+        if does_not_fit && self.before.tokens > 0 {
+            return Verdict::Finished {
+                reason: FinishReason::Length,
+                flush: true,
             };
-            match event {
-                Err(error) => return lost(worker, error).await,
-                Ok(Event::Token { run, text, .. }) if run == self.id => {
-                    if abort.is_some() {
-                        continue;
-                    }
-                    abort = self.deliver(&text).await;
-                    guard.progress("inter-token", self.deadlines.worker.inter_token);
-                    if let Some(reason) = &abort
-                        && let Err(error) = self.abort(worker, reason, &mut guard).await
-                    {
-                        return lost(worker, error).await;
-                    }
-                }
-                Ok(Event::RunEnded(end)) if end.run == self.id => {
-                    return Exchange::Ended(end, abort);
-                }
-                Ok(Event::DeadlinePassed {
-                    deadline,
-                    limit,
-                    call,
-                }) => {
-                    tracing::error!(
-                        pid = worker.process.pid,
-                        deadline,
-                        call,
-                        "deadline passed in a worker"
-                    );
-                    return Exchange::Lost(GenerationError::DeadlineExceeded {
-                        deadline: deadline_name(&deadline),
-                        limit,
-                    });
-                }
-                Ok(other) => tracing::warn!(pid = worker.process.pid, ?other, "unexpected event"),
-            }
         }
+        verdict
     }
 
-    async fn abort(
-        &self,
-        worker: &mut Worker,
-        reason: &Abort,
-        guard: &mut Guard,
-    ) -> Result<(), ConnectionError> {
-        guard.progress("abort-to-finish", self.deadlines.worker.abort_to_finish);
-        let (run, mode) = (self.id, reason.mode());
-        self.send(worker, Command::Abort { run, mode }).await
-    }
-
-    /// A worker reads its commands at once; one that does not is stopped or broken.
-    async fn send(&self, worker: &mut Worker, command: Command) -> Result<(), ConnectionError> {
-        let limit = self.deadlines.worker.control_call + GUARD_SLACK;
-        match timeout(limit, worker.connection.send(&command)).await {
-            Ok(sent) => sent,
-            Err(_) => Err(ConnectionError::NotRead { limit }),
+    fn finish(
+        &mut self,
+        reason: FinishReason,
+        flush: bool,
+        end: Option<&RunEnd>,
+        last: OwnedPermit<TokenEvent>,
+        tail: OwnedPermit<TokenEvent>,
+    ) {
+        let held_back = self.stops.as_mut().map(StopStrings::finish);
+        if let Some(text) = held_back.filter(|text| flush && !text.is_empty()) {
+            tail.send(TokenEvent::Text(TextDelta { text }));
         }
-    }
-
-    /// Passes text on to the reader. Returns why the run must be aborted, if it must.
-    async fn deliver(&mut self, text: &str) -> Option<Abort> {
-        let (sendable, stopped) = self.stops.push(text);
-        if !sendable.is_empty() {
-            let event = TokenEvent::Text(TextDelta { text: sendable });
-            match self.events.try_send(event) {
-                Ok(()) => {}
-                Err(TrySendError::Closed(_)) => return Some(Abort::Cancelled),
-                Err(TrySendError::Full(event)) => {
-                    // The worker's own queue fills up behind this and its callback waits.
-                    match timeout(self.deadlines.slow_reader, self.events.send(event)).await {
-                        Ok(Ok(())) => {}
-                        Ok(Err(_)) => return Some(Abort::Cancelled),
-                        Err(_) => {
-                            return Some(Abort::Failed(GenerationError::SlowReader {
-                                stalled: self.deadlines.slow_reader,
-                            }));
-                        }
-                    }
-                }
-            }
-        }
-        stopped.then_some(Abort::StopString)
+        let tokens = match end {
+            Some(end) => self.before.tokens.saturating_add(end.generated_tokens),
+            None => self.answer.tokens(),
+        };
+        let completion = outcome::completion(
+            end,
+            reason,
+            self.prompt_tokens,
+            tokens,
+            self.before,
+            self.waited,
+        );
+        last.send(TokenEvent::Finished(Box::new(completion)));
     }
 }
 
-/// Explains a connection that failed in the middle of a run.
-async fn lost(worker: &mut Worker, error: ConnectionError) -> Exchange {
-    let cause = match &error {
-        ConnectionError::Closed | ConnectionError::Io(_) => {
-            match timeout(EXIT_STATUS_WAIT, worker.process.exited()).await {
-                Ok(Some(report)) => report.to_string(),
-                _ => error.to_string(),
-            }
-        }
-        _ => error.to_string(),
-    };
-    Exchange::Lost(GenerationError::WorkerDied { cause })
-}
-
-/// What the reader is told: an error, nothing (it has gone), or a reason and whether text that was
-/// held back for a stop string belongs to the answer.
-async fn outcome(
-    end: &RunEnd,
-    abort: Option<Abort>,
-    worker: &mut Worker,
-    request: &GenerationRequest,
-) -> Result<Option<(FinishReason, bool)>, GenerationError> {
-    match abort {
-        Some(Abort::Cancelled) => return Ok(None),
-        Some(Abort::Failed(error)) => return Err(error),
-        Some(Abort::StopString) => return Ok(Some((FinishReason::Stop, false))),
-        None => {}
-    }
-    match &end.outcome {
-        RunOutcome::Finished(reason) => Ok(Some((*reason, true))),
-        RunOutcome::ContextLengthExceeded {
-            prompt_tokens,
-            limit_tokens,
-        } => Err(GenerationError::ContextLengthExceeded {
-            prompt_tokens: *prompt_tokens,
-            limit_tokens: *limit_tokens,
-        }),
-        RunOutcome::Refused { reason } => {
-            let lines = worker.lines.take().await;
-            tracing::warn!(request = %request.id, reason, "the runtime refused a run");
-            Err(match runtime_lines::prompt_too_long(&lines) {
-                Some(long) => GenerationError::ContextLengthExceeded {
-                    prompt_tokens: long.prompt_tokens,
-                    limit_tokens: long.limit_tokens,
-                },
-                None => GenerationError::RunRefused {
-                    request: request.id.to_string(),
-                },
-            })
-        }
-        RunOutcome::Failed { reason } => {
-            tracing::error!(request = %request.id, reason, "the runtime failed in a run");
-            Err(GenerationError::RunFailed {
-                request: request.id.to_string(),
-            })
-        }
-        RunOutcome::Aborted => Err(GenerationError::Internal(
-            "the run was aborted although nobody asked for it".to_owned(),
-        )),
+/// Takes in what a run told about its model.
+fn learn(worker: &mut Worker, end: &RunEnd) {
+    worker.measured.tokenizer(end.tokenizer_agrees);
+    if let Some(perf) = &end.perf
+        && let Ok(took) = std::time::Duration::try_from_secs_f32(perf.prefill_ms / 1000.0)
+    {
+        worker.measured.prefill(perf.prefill_tokens, took);
     }
 }
 
-fn completion(
-    end: &RunEnd,
-    reason: FinishReason,
-    queue_ms: f32,
-    queue_position: u32,
-) -> Completion {
-    let perf = end.perf.as_ref();
-    let per_second = |perf: &PerfFigures| {
-        (perf.generate_ms > 0.0 && perf.generate_tokens > 0)
-            .then(|| perf.generate_tokens as f32 * 1000.0 / perf.generate_ms)
-    };
-    Completion {
-        reason,
-        usage: end.prompt_tokens.map(|prompt_tokens| Usage {
-            prompt_tokens,
-            completion_tokens: end.generated_tokens,
-            cached_prompt_tokens: end.cached_prompt_tokens,
-        }),
-        timings: Timings {
-            prompt_n: perf.map(|perf| perf.prefill_tokens),
-            prompt_ms: perf.map(|perf| perf.prefill_ms),
-            predicted_n: Some(end.generated_tokens),
-            predicted_ms: perf.map(|perf| perf.generate_ms),
-            predicted_per_second: perf.and_then(per_second),
-            runtime_memory_mb: perf.map(|perf| perf.memory_mb),
-            queue_ms: Some(queue_ms),
-            queue_position: Some(queue_position),
-            resumptions: 0,
-        },
-    }
+/// How long a reader had to wait because of a lost worker.
+struct Resumption {
+    exited_at: Instant,
+    granted_at: Instant,
+    load_time: std::time::Duration,
+    pid: u32,
 }
 
-fn deadline_name(name: &str) -> &'static str {
-    const NAMES: [&str; 6] = [
-        "library-open",
-        "load",
-        "prefill",
-        "inter-token",
-        "control-call",
-        "abort-to-finish",
-    ];
-    NAMES
-        .into_iter()
-        .find(|known| *known == name)
-        .unwrap_or("worker")
+impl Resumption {
+    /// The old worker has ended by now: its successor could not be started before.
+    fn of(lost: Option<WorkerProcess>, worker: &Worker, granted_at: Instant) -> Option<Self> {
+        Some(Self {
+            exited_at: lost?.exit_report()?.at,
+            granted_at,
+            load_time: worker.load_time,
+            pid: worker.process.pid,
+        })
+    }
+
+    /// Called at the first token that the new worker makes.
+    fn report(&self, request: &GenerationRequest, metrics: &Metrics) {
+        let waited = self.granted_at.saturating_duration_since(self.exited_at);
+        let beyond_load = waited.saturating_sub(self.load_time);
+        metrics.resume_gap(&request.model, beyond_load.as_secs_f64());
+        tracing::info!(request = %request.id, model = &*request.model, pid = self.pid,
+            gap_ms = self.exited_at.elapsed().as_millis(), load_ms = self.load_time.as_millis(),
+            prefill_ms = self.granted_at.elapsed().as_millis(),
+            beyond_us = beyond_load.as_micros(), "the answer goes on");
+    }
 }

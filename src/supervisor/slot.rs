@@ -1,4 +1,4 @@
-//! One model's place in the supervisor: the state of its worker and who waits for it.
+//! One model's place in the supervisor: its worker's life, what belongs to it, and who waits for it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,83 +8,137 @@ use tokio::task::AbortHandle;
 
 use super::RuntimeFacts;
 use super::event_loop::LeaseReply;
+use super::lifecycle::{Lifecycle, RestartPolicy, Stage};
 use super::loading::Worker;
+use super::measured::Measured;
 use super::placement::{Candidate, Occupancy};
+use super::process::WorkerProcess;
 use super::status::{ModelStatus, Phase};
+use super::worker_memory::WorkerMemory;
 use crate::generation::GenerationError;
-use crate::models::InstalledModel;
-
-pub(super) enum State {
-    Unloaded,
-    Loading {
-        phase: Phase,
-        pid: Option<u32>,
-        task: AbortHandle,
-    },
-    Idle {
-        worker: Box<Worker>,
-        loaded_at: Instant,
-        last_used: Instant,
-    },
-    Leased {
-        pid: u32,
-        loaded_at: Instant,
-    },
-    /// The process is ending; `pid` until waitpid reported it.
-    Unloading {
-        pid: u32,
-    },
-    Failed {
-        reason: String,
-        retry_at: Instant,
-    },
-}
+use crate::models::{InstalledModel, ModelKind};
 
 pub(super) struct Waiter {
     pub sequence: u64,
-    /// `None`: a preload, content with the model being loaded.
+    /// `None`: a preload, content with the model being loaded where there is room.
     pub reply: Option<LeaseReply>,
+}
+
+/// The load that is going on.
+struct Load {
+    phase: Phase,
+    task: AbortHandle,
 }
 
 pub(super) struct Slot {
     pub model: Arc<InstalledModel>,
-    pub state: State,
+    pub life: Lifecycle,
+    /// Present exactly while the stage is `Idle`.
+    worker: Option<Box<Worker>>,
+    /// The process of the worker that is idle or leased.
+    process: Option<WorkerProcess>,
+    load: Option<Load>,
     pub since: Instant,
     pub facts: Option<Arc<RuntimeFacts>>,
-    pub failed_loads: u32,
+    pub measured: Measured,
+    /// As it was measured last.
+    pub memory: Option<WorkerMemory>,
+    /// Why it failed last.
+    pub reason: String,
+    /// The worker is to be replaced as soon as nobody uses it.
+    pub recycle: bool,
     pub waiters: VecDeque<Waiter>,
 }
 
 impl Slot {
-    pub fn new(model: Arc<InstalledModel>) -> Self {
+    pub fn new(model: Arc<InstalledModel>, policy: RestartPolicy) -> Self {
         Self {
             model,
-            state: State::Unloaded,
+            life: Lifecycle::new(policy),
+            worker: None,
+            process: None,
+            load: None,
             since: Instant::now(),
             facts: None,
-            failed_loads: 0,
+            measured: Measured::default(),
+            memory: None,
+            reason: String::new(),
+            recycle: false,
             waiters: VecDeque::new(),
         }
     }
 
-    pub fn enter(&mut self, state: State) {
-        self.state = state;
+    pub fn uses_npu(&self) -> bool {
+        self.model.kind == ModelKind::Rkllm
+    }
+
+    pub fn is_loading(&self) -> bool {
+        matches!(self.life.stage(), Stage::Loading { .. })
+    }
+
+    pub fn is_unkillable(&self) -> bool {
+        matches!(self.life.stage(), Stage::Unkillable { .. })
+    }
+
+    /// Writes down that a change of stage has happened.
+    pub fn stage_changed(&mut self) {
         self.since = Instant::now();
     }
 
-    pub fn is_idle(&self) -> bool {
-        matches!(self.state, State::Idle { .. })
+    pub fn loading_begun(&mut self, task: AbortHandle) {
+        let phase = Phase::Spawning;
+        self.load = Some(Load { phase, task });
+        self.stage_changed();
+    }
+
+    pub fn phase_reached(&mut self, phase: Phase, pid: Option<u32>) {
+        if let (Stage::Loading { .. }, Some(load)) = (self.life.stage(), &mut self.load) {
+            load.phase = phase;
+            if let Some(pid) = pid {
+                self.life.spawned(pid);
+            }
+            self.stage_changed();
+        }
+    }
+
+    /// Takes in a worker that is loaded or came back.
+    pub fn put_worker(&mut self, worker: Box<Worker>) {
+        self.load = None;
+        self.process = Some(worker.process.clone());
+        self.measured = worker.measured;
+        self.worker = Some(worker);
+        self.stage_changed();
+    }
+
+    /// Hands the idle worker out.
+    pub fn take_worker(&mut self) -> Option<Box<Worker>> {
+        let mut worker = self.worker.take()?;
+        worker.measured = self.measured;
+        Some(worker)
+    }
+
+    /// The process of a worker that is idle or leased.
+    pub fn process(&self) -> Option<&WorkerProcess> {
+        self.process.as_ref()
+    }
+
+    /// Forgets everything about a worker that has ended.
+    pub fn forget_worker(&mut self) {
+        self.worker = None;
+        self.process = None;
+        self.load = None;
+        self.memory = None;
+        self.recycle = false;
+        self.stage_changed();
     }
 
     /// Gives up a load that is going on. Dropping its worker kills the process, whose end is
     /// reported as that of any other.
     pub fn cancel_load(&mut self) {
-        if let State::Loading { pid, task, .. } = &self.state {
-            task.abort();
-            self.enter(match *pid {
-                Some(pid) => State::Unloading { pid },
-                None => State::Unloaded,
-            });
+        if let Some(load) = self.load.take() {
+            load.task.abort();
+            self.life.cancel_load();
+            self.stage_changed();
         }
     }
 
@@ -93,54 +147,79 @@ impl Slot {
             .retain(|waiter| waiter.reply.as_ref().is_none_or(|reply| !reply.is_closed()));
     }
 
+    /// Asks for the model to be loaded again when it can be and nobody else needs the place.
+    pub fn want_loaded(&mut self) {
+        if self.waiters.is_empty() {
+            let sequence = u64::MAX;
+            self.waiters.push_back(Waiter {
+                sequence,
+                reply: None,
+            });
+        }
+    }
+
+    /// Preloads stay: they are tried again.
     pub fn fail_waiters(&mut self, error: impl Fn() -> GenerationError) {
-        for waiter in self.waiters.drain(..) {
-            if let Some(reply) = waiter.reply {
-                let _ = reply.send(Err(error()));
+        for waiter in std::mem::take(&mut self.waiters) {
+            match waiter.reply {
+                Some(reply) => drop(reply.send(Err(error()))),
+                None => self.waiters.push_back(waiter),
             }
         }
     }
 
     pub fn candidate(&self) -> Candidate {
-        let occupancy = match &self.state {
-            State::Unloaded | State::Failed { .. } => Occupancy::Empty,
-            State::Loading { .. } | State::Leased { .. } => Occupancy::Busy,
-            State::Unloading { .. } => Occupancy::Leaving,
-            State::Idle {
+        let (occupancy, not_before) = match self.life.stage() {
+            Stage::Unloaded => (Occupancy::Empty, None),
+            Stage::Failed { retry_at, .. } => (Occupancy::Empty, Some(retry_at)),
+            Stage::Loading { .. } | Stage::Leased { .. } => (Occupancy::Busy, None),
+            Stage::Ending { .. } => (Occupancy::Leaving, None),
+            Stage::Unkillable { .. } => (Occupancy::Stuck, None),
+            Stage::Idle {
                 loaded_at,
                 last_used,
                 ..
-            } => Occupancy::Idle {
-                loaded_at: *loaded_at,
-                last_used: *last_used,
-            },
+            } => {
+                let idle = Occupancy::Idle {
+                    loaded_at,
+                    last_used,
+                };
+                (idle, None)
+            }
         };
         Candidate {
             occupancy,
+            uses_npu: self.uses_npu(),
+            not_before,
             oldest_waiter: self.waiters.front().map(|waiter| waiter.sequence),
+            may_evict: self.waiters.iter().any(|waiter| waiter.reply.is_some()),
         }
     }
 
     pub fn status(&self) -> ModelStatus {
-        let (phase, pid) = match &self.state {
-            State::Unloaded => (Phase::Unloaded, None),
-            State::Loading { phase, pid, .. } => (phase.clone(), *pid),
-            State::Idle { worker, .. } => (Phase::Ready, Some(worker.process.pid)),
-            State::Leased { pid, .. } => (Phase::Running, Some(*pid)),
-            State::Unloading { pid } => (Phase::Unloading, Some(*pid)),
-            State::Failed { reason, retry_at } => (
-                Phase::Failed {
-                    reason: reason.clone(),
-                    retry_at: *retry_at,
-                },
-                None,
-            ),
+        let phase = match self.life.stage() {
+            Stage::Unloaded => Phase::Unloaded,
+            Stage::Loading { .. } => self
+                .load
+                .as_ref()
+                .map_or(Phase::Spawning, |load| load.phase.clone()),
+            Stage::Idle { .. } => Phase::Ready,
+            Stage::Leased { .. } => Phase::Running,
+            Stage::Ending { .. } => Phase::Unloading,
+            Stage::Failed { retry_at, .. } => Phase::Failed {
+                reason: self.reason.clone(),
+                retry_at,
+            },
+            Stage::Unkillable { .. } => Phase::Unkillable {
+                reason: self.reason.clone(),
+            },
         };
         ModelStatus {
             phase,
             since: self.since,
-            pid,
+            pid: self.life.pid(),
             facts: self.facts.clone(),
+            memory: self.memory,
         }
     }
 }

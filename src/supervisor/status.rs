@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::worker_memory::WorkerMemory;
 use crate::generation::ModelId;
 
 /// Where a model's worker is in its life.
@@ -26,8 +27,11 @@ pub enum Phase {
     Running,
     /// The worker is ending.
     Unloading,
-    /// The last attempt failed; the next one is not made before `retry_at`.
+    /// It could not be loaded, or its workers die again and again; nothing is tried before
+    /// `retry_at`.
     Failed { reason: String, retry_at: Instant },
+    /// The worker is still there although it was killed: only a reboot frees the NPU.
+    Unkillable { reason: String },
 }
 
 impl Phase {
@@ -42,6 +46,7 @@ impl Phase {
             Self::Running => "running",
             Self::Unloading => "unloading",
             Self::Failed { .. } => "failed",
+            Self::Unkillable { .. } => "unkillable",
         }
     }
 
@@ -90,6 +95,8 @@ pub struct ModelStatus {
     /// The worker's process id while there is one.
     pub pid: Option<u32>,
     pub facts: Option<Arc<RuntimeFacts>>,
+    /// The worker's memory as it was measured last.
+    pub memory: Option<WorkerMemory>,
 }
 
 /// Measured figures of a worker that is loading.

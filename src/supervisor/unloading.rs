@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use super::exit_report::EndReason;
 use super::loading::{GUARD_SLACK, Worker};
 use crate::ipc::Command;
 
 /// Returns when waitpid has reported the process.
 pub async fn unload(mut worker: Worker, deadline: Duration) {
+    worker.process.expect_end(EndReason::Unload);
+    worker.process.set_activity(Some("rkllm_destroy"), None);
     let leaving = async {
         // A worker that cannot be written to has ended or will be killed below.
         let _ = worker.connection.send(&Command::Unload).await;
@@ -20,6 +23,9 @@ pub async fn unload(mut worker: Worker, deadline: Duration) {
             pid = worker.process.pid,
             "the `unload` deadline passed, killing the worker"
         );
-        worker.process.kill_and_wait().await;
+        worker
+            .process
+            .kill_and_wait(EndReason::Deadline("unload"))
+            .await;
     }
 }

@@ -22,12 +22,10 @@ use super::process_setup;
 use super::prompt_count::{PromptCounter, RunCounts};
 use super::run_progress::RunProgress;
 use crate::ipc::{
-    AbortMode, Command, Event, LibraryFacts, LoadSpec, PerfFigures, RunEnd, RunSpec,
+    AbortMode, Command, EXIT_DEADLINE, Event, LibraryFacts, LoadSpec, PerfFigures, RunEnd, RunSpec,
     WorkerDeadlines,
 };
 
-/// Exit code of a worker that ended itself because a call passed its deadline.
-const EXIT_DEADLINE: i32 = 70;
 /// An abort is repeated this often until the run has come back.
 const ABORT_REPEAT: Duration = Duration::from_millis(250);
 /// Tokens of the context that stay unused: some releases take four of it for themselves

@@ -91,6 +91,7 @@ pub fn status_of(phase: Phase) -> ModelStatus {
         since: Instant::now(),
         pid: None,
         facts: None,
+        memory: None,
     }
 }
 

@@ -1,0 +1,213 @@
+//! What has come of an answer, from however many workers, and where another one can go on with it.
+//! Pure.
+//!
+//! An answer can be continued exactly when the prompt and its text, or its tokens, stand for all
+//! that the runtime had in its context. A token that the runtime does not print is in its context
+//! and not in the text, so that such an answer can be continued by its tokens only.
+
+use crate::ipc::{BegunAnswer, TokenKind};
+
+/// Why an answer cannot be continued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inexact {
+    /// A token without text is part of it and the tokens cannot be handed over.
+    SwallowedToken,
+}
+
+/// A place in the answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Mark {
+    text_bytes: usize,
+    tokens: u32,
+}
+
+#[derive(Debug, Default)]
+pub struct AnswerSoFar {
+    text: String,
+    /// As many as `tokens`, unless `ids_unknown`.
+    token_ids: Vec<i32>,
+    tokens: u32,
+    ids_unknown: bool,
+    swallowed: bool,
+    /// Where the worker last held nothing back.
+    whole: Mark,
+    /// Tokens up to the last one that had text.
+    tokens_with_text: u32,
+}
+
+impl AnswerSoFar {
+    /// Takes in one token.
+    pub fn push(&mut self, kind: TokenKind, id: Option<i32>, text: &str) {
+        self.tokens += 1;
+        self.text.push_str(text);
+        match id {
+            Some(id) if !self.ids_unknown => self.token_ids.push(id),
+            _ => self.ids_unknown = true,
+        }
+        self.swallowed |= kind == TokenKind::Swallowed;
+        if kind != TokenKind::Partial || !text.is_empty() {
+            self.tokens_with_text = self.tokens;
+        }
+        if kind != TokenKind::Partial {
+            self.whole = self.here();
+        }
+    }
+
+    pub fn tokens(&self) -> u32 {
+        self.tokens
+    }
+
+    /// Takes back what the lost worker had held back: the next one makes it again.
+    pub fn roll_back(&mut self) {
+        if self.whole.text_bytes == self.text.len() {
+            self.tokens = self.whole.tokens;
+            self.token_ids
+                .truncate(usize::try_from(self.tokens).unwrap_or(usize::MAX));
+        } else {
+            // The last token gave a part of its text, so its id stands for more than the text.
+            self.tokens = self.tokens_with_text;
+            self.ids_unknown = true;
+            self.whole = self.here();
+        }
+    }
+
+    /// What another worker has to be given; `None`: it starts from the beginning.
+    /// `ids_are_trusted`: the runtime makes the same tokens of text as the model's tokenizer.
+    pub fn begun(&self, ids_are_trusted: bool) -> Result<Option<BegunAnswer>, Inexact> {
+        if self.tokens == 0 {
+            return Ok(None);
+        }
+        let by_tokens = ids_are_trusted && !self.ids_unknown;
+        if self.swallowed && !by_tokens {
+            return Err(Inexact::SwallowedToken);
+        }
+        Ok(Some(BegunAnswer {
+            text: self.text.clone(),
+            token_ids: by_tokens.then(|| self.token_ids.clone()),
+        }))
+    }
+
+    fn here(&self) -> Mark {
+        Mark {
+            text_bytes: self.text.len(),
+            tokens: self.tokens,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn answer(tokens: &[(TokenKind, Option<i32>, &str)]) -> AnswerSoFar {
+        let mut answer = AnswerSoFar::default();
+        for (kind, id, text) in tokens {
+            answer.push(*kind, *id, text);
+        }
+        answer.roll_back();
+        answer
+    }
+
+    #[test]
+    fn text_and_ids_are_handed_over() {
+        let answer = answer(&[
+            (TokenKind::Text, Some(1), "a"),
+            (TokenKind::Text, Some(2), "b"),
+        ]);
+        let begun = answer.begun(true).unwrap().unwrap();
+        assert_eq!(
+            (begun.text.as_str(), begun.token_ids),
+            ("ab", Some(vec![1, 2]))
+        );
+        let by_text = answer.begun(false).unwrap().unwrap();
+        assert_eq!(by_text.token_ids, None);
+    }
+
+    #[test]
+    fn half_a_character_is_made_again() {
+        let answer = answer(&[
+            (TokenKind::Text, Some(1), "a"),
+            (TokenKind::Partial, Some(2), ""),
+        ]);
+        assert_eq!(answer.tokens(), 1);
+        let begun = answer.begun(true).unwrap().unwrap();
+        assert_eq!(begun.token_ids, Some(vec![1]));
+    }
+
+    #[test]
+    fn a_token_that_gave_a_part_of_its_text_goes_by_text() {
+        let answer = answer(&[
+            (TokenKind::Text, Some(1), "a"),
+            (TokenKind::Partial, Some(2), "b"),
+            (TokenKind::Partial, Some(3), ""),
+        ]);
+        assert_eq!(answer.tokens(), 2);
+        let begun = answer.begun(true).unwrap().unwrap();
+        assert_eq!((begun.text.as_str(), begun.token_ids), ("ab", None));
+    }
+
+    #[test]
+    fn a_swallowed_token_needs_its_id() {
+        let swallowed = answer(&[
+            (TokenKind::Text, Some(1), "a"),
+            (TokenKind::Swallowed, Some(9), ""),
+        ]);
+        assert_eq!(swallowed.begun(false), Err(Inexact::SwallowedToken));
+        let begun = swallowed.begun(true).unwrap().unwrap();
+        assert_eq!(begun.token_ids, Some(vec![1, 9]));
+        let without_id = answer(&[(TokenKind::Swallowed, None, "")]);
+        assert_eq!(without_id.begun(true), Err(Inexact::SwallowedToken));
+    }
+
+    #[test]
+    fn nothing_but_a_half_character_starts_from_the_beginning() {
+        let answer = answer(&[(TokenKind::Partial, Some(1), "")]);
+        assert_eq!(answer.begun(true), Ok(None));
+    }
+
+    fn any_token() -> impl Strategy<Value = (TokenKind, Option<i32>, String)> {
+        prop_oneof![
+            (prop::option::of(0i32..9), "[ab]{1,2}").prop_map(|(id, text)| (
+                TokenKind::Text,
+                id,
+                text
+            )),
+            (prop::option::of(0i32..9), "[ab]{0,2}").prop_map(|(id, text)| (
+                TokenKind::Partial,
+                id,
+                text
+            )),
+            prop::option::of(0i32..9).prop_map(|id| (TokenKind::Swallowed, id, String::new())),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_handed_over_is_what_was_received(
+            lives in prop::collection::vec(prop::collection::vec(any_token(), 0..6), 1..4),
+            trusted in any::<bool>(),
+        ) {
+            let mut answer = AnswerSoFar::default();
+            let mut received = String::new();
+            let mut pushed = 0;
+            for life in lives {
+                for (kind, id, text) in life {
+                    answer.push(kind, id, &text);
+                    received.push_str(&text);
+                    pushed += 1;
+                }
+                answer.roll_back();
+                prop_assert!(answer.tokens() <= pushed);
+                if let Ok(Some(begun)) = answer.begun(trusted) {
+                    prop_assert_eq!(&begun.text, &received);
+                    if let Some(ids) = begun.token_ids {
+                        prop_assert_eq!(u32::try_from(ids.len()).unwrap(), answer.tokens());
+                    }
+                } else if !received.is_empty() {
+                    prop_assert!(answer.begun(trusted).is_err(), "text is never forgotten");
+                }
+            }
+        }
+    }
+}

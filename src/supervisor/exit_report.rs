@@ -1,0 +1,269 @@
+//! How a worker ended and why: what waitpid reported, what we had asked for, and what it was doing.
+
+use std::fmt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use crate::ipc::EXIT_DEADLINE;
+
+/// Why we end a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// Asked to unload: its place is needed, or it is not.
+    Unload,
+    /// A call went past this deadline.
+    Deadline(&'static str),
+    /// It must not be used again: a call beside a run hung, or its runtime failed.
+    Tainted,
+    /// Above the soft memory limit and idle.
+    Recycled,
+    /// Above the hard memory limit.
+    MemoryLimit,
+    /// The run it was busy with is not wanted any more and did not end.
+    Cancelled,
+    /// It could not load its model.
+    LoadFailed,
+}
+
+impl EndReason {
+    /// Whether the request it was serving may be to blame. A worker that is not even scheduled was
+    /// stopped by somebody or starved.
+    pub fn is_fault(self) -> bool {
+        matches!(self, Self::Deadline(name) if name != "heartbeat")
+    }
+}
+
+/// Why a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitCause {
+    /// As we wanted it.
+    Wanted(EndReason),
+    /// A signal that a program raises by what it does.
+    Crash(i32),
+    /// It called exit.
+    ExitCode(i32),
+    /// A signal that only somebody else sends, and not we.
+    KilledFromOutside(i32),
+    /// The kernel ended it because memory was short.
+    OutOfMemory,
+    /// waitpid failed.
+    Unobserved,
+}
+
+impl ExitCause {
+    /// The cause's name in metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Wanted(EndReason::Unload) => "unloaded",
+            Self::Wanted(EndReason::Deadline(_)) => "deadline",
+            Self::Wanted(EndReason::Tainted) => "tainted",
+            Self::Wanted(EndReason::Recycled) => "recycled",
+            Self::Wanted(EndReason::MemoryLimit) => "memory-limit",
+            Self::Wanted(EndReason::Cancelled) => "cancelled",
+            Self::Wanted(EndReason::LoadFailed) => "load-failed",
+            Self::Crash(libc::SIGSEGV) => "sigsegv",
+            Self::Crash(libc::SIGABRT) => "sigabrt",
+            Self::Crash(libc::SIGILL) => "sigill",
+            Self::Crash(libc::SIGBUS) => "sigbus",
+            Self::Crash(libc::SIGFPE) => "sigfpe",
+            Self::Crash(_) => "signal",
+            Self::ExitCode(_) => "exit-code",
+            Self::KilledFromOutside(_) => "killed-from-outside",
+            Self::OutOfMemory => "oom-kill",
+            Self::Unobserved => "unobserved",
+        }
+    }
+
+    /// Whether the request it was serving may be to blame.
+    pub fn is_fault(self) -> bool {
+        match self {
+            Self::Crash(_) | Self::ExitCode(_) => true,
+            Self::Wanted(reason) => reason.is_fault(),
+            Self::KilledFromOutside(_) | Self::OutOfMemory | Self::Unobserved => false,
+        }
+    }
+
+    /// Whether the model would still be loaded if this had not happened.
+    pub fn leaves_a_gap(self) -> bool {
+        !matches!(
+            self,
+            Self::Wanted(EndReason::Unload | EndReason::LoadFailed)
+        )
+    }
+
+    /// Whether it counts towards a crash loop: nobody wanted the model to go.
+    pub fn is_failure(self) -> bool {
+        match self {
+            Self::Wanted(reason) => {
+                matches!(reason, EndReason::Deadline(_) | EndReason::MemoryLimit)
+            }
+            _ => true,
+        }
+    }
+}
+
+/// What a worker is busy with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Activity {
+    /// The call in progress, such as `rkllm_run`; `None`: idle.
+    pub call: Option<&'static str>,
+    /// The request it is made for.
+    pub request: Option<String>,
+}
+
+/// The end of a process.
+#[derive(Clone, Debug)]
+pub struct ExitReport {
+    /// `None`: waitpid failed.
+    status: Option<ExitStatus>,
+    pub cause: ExitCause,
+    /// When waitpid reported it.
+    pub at: Instant,
+    pub uptime: Duration,
+    /// What it was doing.
+    pub activity: Activity,
+}
+
+/// What is known besides the status when a process ends.
+pub struct ExitContext {
+    pub reason: Option<EndReason>,
+    pub killed_by_kernel: bool,
+    pub started_at: Instant,
+    pub activity: Activity,
+}
+
+impl ExitReport {
+    pub fn new(status: Option<ExitStatus>, context: ExitContext) -> Self {
+        let at = Instant::now();
+        Self {
+            status,
+            cause: cause(status, &context),
+            at,
+            uptime: at.saturating_duration_since(context.started_at),
+            activity: context.activity,
+        }
+    }
+}
+
+fn cause(status: Option<ExitStatus>, context: &ExitContext) -> ExitCause {
+    let Some(status) = status else {
+        return ExitCause::Unobserved;
+    };
+    match (status.signal(), status.code(), context.reason) {
+        // Whatever we wanted then, it did this by itself.
+        (Some(signal), _, _) if is_crash(signal) => ExitCause::Crash(signal),
+        (_, _, Some(reason)) => ExitCause::Wanted(reason),
+        (Some(libc::SIGKILL), _, None) if context.killed_by_kernel => ExitCause::OutOfMemory,
+        (Some(signal), _, None) => ExitCause::KilledFromOutside(signal),
+        // It said so with an event that did not arrive.
+        (None, Some(EXIT_DEADLINE), None) => ExitCause::Wanted(EndReason::Deadline("worker")),
+        (None, code, None) => ExitCause::ExitCode(code.unwrap_or(-1)),
+    }
+}
+
+fn is_crash(signal: i32) -> bool {
+    matches!(
+        signal,
+        libc::SIGSEGV
+            | libc::SIGABRT
+            | libc::SIGILL
+            | libc::SIGBUS
+            | libc::SIGFPE
+            | libc::SIGTRAP
+            | libc::SIGSYS
+            | libc::SIGXCPU
+            | libc::SIGXFSZ
+    )
+}
+
+impl fmt::Display for ExitReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(status) = self.status else {
+            return f.write_str("ended unobserved");
+        };
+        if let Some(signal) = status.signal() {
+            write!(f, "killed by signal {signal}")?;
+            if let Some(name) = signal_name(signal) {
+                write!(f, " ({name})")?;
+            }
+            match self.cause {
+                ExitCause::OutOfMemory => f.write_str(" by the kernel, because memory was short"),
+                ExitCause::Wanted(EndReason::MemoryLimit) => {
+                    f.write_str(" for exceeding `memory.worker-hard-limit-bytes`")
+                }
+                ExitCause::Wanted(EndReason::Deadline(name)) => {
+                    write!(f, " because the `{name}` deadline had passed")
+                }
+                _ => Ok(()),
+            }
+        } else {
+            write!(f, "exited with code {}", status.code().unwrap_or(-1))
+        }
+    }
+}
+
+/// The names of the signals that end a worker: crashes, kills and its own resource limits.
+fn signal_name(signal: i32) -> Option<&'static str> {
+    Some(match signal {
+        libc::SIGSEGV => "SIGSEGV",
+        libc::SIGABRT => "SIGABRT",
+        libc::SIGILL => "SIGILL",
+        libc::SIGBUS => "SIGBUS",
+        libc::SIGFPE => "SIGFPE",
+        libc::SIGTRAP => "SIGTRAP",
+        libc::SIGSYS => "SIGSYS",
+        libc::SIGKILL => "SIGKILL",
+        libc::SIGTERM => "SIGTERM",
+        libc::SIGINT => "SIGINT",
+        libc::SIGHUP => "SIGHUP",
+        libc::SIGXCPU => "SIGXCPU",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(raw: i32, reason: Option<EndReason>, killed_by_kernel: bool) -> ExitReport {
+        let context = ExitContext {
+            reason,
+            killed_by_kernel,
+            started_at: Instant::now(),
+            activity: Activity::default(),
+        };
+        ExitReport::new(Some(ExitStatus::from_raw(raw)), context)
+    }
+
+    #[test]
+    fn a_kill_is_told_by_who_wanted_it() {
+        let ours = report(libc::SIGKILL, Some(EndReason::Deadline("prefill")), false);
+        assert_eq!(ours.cause.name(), "deadline");
+        assert!(ours.cause.is_fault() && ours.cause.is_failure());
+        let operator = report(libc::SIGKILL, None, false);
+        assert_eq!(operator.cause.name(), "killed-from-outside");
+        assert!(!operator.cause.is_fault() && operator.cause.is_failure());
+        let kernel = report(libc::SIGKILL, None, true);
+        assert_eq!(kernel.cause.name(), "oom-kill");
+        assert!(!kernel.cause.is_fault());
+        assert!(kernel.to_string().contains("memory"), "{kernel}");
+        let unload = report(0, Some(EndReason::Unload), false);
+        assert!(!unload.cause.is_failure());
+    }
+
+    #[test]
+    fn a_crash_is_a_crash_whatever_was_asked_for() {
+        let crash = report(libc::SIGSEGV, Some(EndReason::Unload), false);
+        assert_eq!(crash.cause.name(), "sigsegv");
+        assert_eq!(crash.to_string(), "killed by signal 11 (SIGSEGV)");
+        assert!(crash.cause.is_fault());
+    }
+
+    #[test]
+    fn exit_codes_are_told_apart() {
+        assert_eq!(report(3 << 8, None, false).cause, ExitCause::ExitCode(3));
+        let own_deadline = report(EXIT_DEADLINE << 8, None, false);
+        assert_eq!(own_deadline.cause.name(), "deadline");
+    }
+}

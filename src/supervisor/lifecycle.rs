@@ -1,0 +1,304 @@
+//! The life of one model's worker as a pure state machine: no process, no task, no clock of its
+//! own. The event loop tells it what happened and does what it says.
+//!
+//! ```text
+//!            begin_load            loaded             granted
+//!  Unloaded ───────────► Loading ─────────► Idle ◄──────────────► Leased
+//!    ▲  ▲                  │ load_failed     │ end     returned     │ lost
+//!    │  └── retry ── Failed ◄──────┐         ▼                      │
+//!    │                             ├──── Ending ◄───────────────────┘
+//!    └──────── exited ─────────────┘        │ stuck
+//!                                  ▲        ▼
+//!                                  └── Unkillable
+//! ```
+//!
+//! What always holds: a load begins only when no process of this model is left, so there are never
+//! two; a process that ended without being wanted is counted, and the more of them in a row the
+//! longer the wait (`backoff`), until a worker has proved itself.
+
+use std::time::{Duration, Instant};
+
+use super::backoff::Backoff;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    Unloaded,
+    /// `pid` once there is a process.
+    Loading {
+        pid: Option<u32>,
+    },
+    Idle {
+        pid: u32,
+        loaded_at: Instant,
+        last_used: Instant,
+    },
+    Leased {
+        pid: u32,
+        loaded_at: Instant,
+    },
+    /// Killed or unloading, until waitpid has reported it.
+    Ending {
+        pid: u32,
+        loaded_at: Option<Instant>,
+    },
+    /// Too many failures in a row; nothing is tried before `retry_at`.
+    Failed {
+        by: FailedBy,
+        retry_at: Instant,
+    },
+    /// Outlived SIGKILL.
+    Unkillable {
+        pid: u32,
+    },
+}
+
+/// What a model failed by last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailedBy {
+    /// It cannot be loaded: nobody waits for it any longer.
+    Load,
+    /// Its workers die, but it can be loaded: requests wait for the next one.
+    Death,
+}
+
+/// What becomes of those who wait for a load that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterFailedLoad {
+    /// The next load may begin at once, or at the stage's `retry_at`: they wait on.
+    WaitOn,
+    /// They are told that it failed.
+    GiveUp,
+}
+
+/// A load that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoadFault {
+    /// Another try may succeed.
+    Perhaps,
+    /// It will fail in the same way until somebody changes something.
+    Certain,
+}
+
+/// When to believe in a worker again and how long to wait until then.
+#[derive(Clone, Copy, Debug)]
+pub struct RestartPolicy {
+    pub backoff: Backoff,
+    /// A worker that has lived this long is healthy.
+    pub healthy_after: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub struct Lifecycle {
+    stage: Stage,
+    policy: RestartPolicy,
+    /// Unwanted ends and failed loads since a worker last proved itself.
+    failures: u32,
+    failed_loads: u32,
+}
+
+impl Lifecycle {
+    pub fn new(policy: RestartPolicy) -> Self {
+        Self {
+            stage: Stage::Unloaded,
+            policy,
+            failures: 0,
+            failed_loads: 0,
+        }
+    }
+
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// The process there is or may be.
+    pub fn pid(&self) -> Option<u32> {
+        match self.stage {
+            Stage::Unloaded | Stage::Failed { .. } => None,
+            Stage::Loading { pid } => pid,
+            Stage::Idle { pid, .. }
+            | Stage::Leased { pid, .. }
+            | Stage::Ending { pid, .. }
+            | Stage::Unkillable { pid } => Some(pid),
+        }
+    }
+
+    /// Begins a load if one may begin now.
+    pub fn begin_load(&mut self, now: Instant) -> bool {
+        let may = match self.stage {
+            Stage::Unloaded => true,
+            Stage::Failed { retry_at, .. } => retry_at <= now,
+            _ => false,
+        };
+        if may {
+            self.stage = Stage::Loading { pid: None };
+        }
+        may
+    }
+
+    pub fn spawned(&mut self, pid: u32) {
+        if let Stage::Loading { pid: current } = &mut self.stage {
+            *current = Some(pid);
+        }
+    }
+
+    /// The load has brought up this process. `false` if it was given up meanwhile.
+    pub fn loaded(&mut self, pid: u32, now: Instant) -> bool {
+        if !matches!(self.stage, Stage::Loading { .. }) {
+            return false;
+        }
+        self.failed_loads = 0;
+        self.stage = Stage::Idle {
+            pid,
+            loaded_at: now,
+            last_used: now,
+        };
+        true
+    }
+
+    /// The load has failed and left no process.
+    pub fn load_failed(&mut self, fault: LoadFault, now: Instant, random: f64) -> AfterFailedLoad {
+        if !matches!(self.stage, Stage::Loading { .. }) {
+            return AfterFailedLoad::WaitOn;
+        }
+        self.failures = self.failures.saturating_add(1);
+        self.failed_loads = self.failed_loads.saturating_add(1);
+        if fault == LoadFault::Certain {
+            // As if it had been tried twice.
+            self.failures = self.failures.max(2);
+        }
+        let give_up = fault == LoadFault::Certain || self.failed_loads > 1;
+        let by = if give_up {
+            FailedBy::Load
+        } else {
+            FailedBy::Death
+        };
+        self.wait(by, now, random);
+        if give_up {
+            AfterFailedLoad::GiveUp
+        } else {
+            AfterFailedLoad::WaitOn
+        }
+    }
+
+    /// Gives the idle worker to somebody. `false` if there is none.
+    pub fn granted(&mut self) -> bool {
+        let Stage::Idle { pid, loaded_at, .. } = self.stage else {
+            return false;
+        };
+        self.stage = Stage::Leased { pid, loaded_at };
+        true
+    }
+
+    /// The worker came back from a request that it `answered` whole or not. `false` if it is not
+    /// the one that was given away.
+    pub fn returned(&mut self, pid: u32, answered: bool, now: Instant) -> bool {
+        let Stage::Leased {
+            pid: current,
+            loaded_at,
+        } = self.stage
+        else {
+            return false;
+        };
+        if current != pid {
+            return false;
+        }
+        if answered {
+            self.failures = 0;
+        }
+        self.stage = Stage::Idle {
+            pid,
+            loaded_at,
+            last_used: now,
+        };
+        true
+    }
+
+    /// Whoever had the worker has killed it.
+    pub fn lost(&mut self, pid: u32) {
+        if let Stage::Leased {
+            pid: current,
+            loaded_at,
+        } = self.stage
+            && current == pid
+        {
+            let loaded_at = Some(loaded_at);
+            self.stage = Stage::Ending { pid, loaded_at };
+        }
+    }
+
+    /// The idle worker is being unloaded or killed. `false` if there is none.
+    pub fn end(&mut self) -> bool {
+        let Stage::Idle { pid, loaded_at, .. } = self.stage else {
+            return false;
+        };
+        let loaded_at = Some(loaded_at);
+        self.stage = Stage::Ending { pid, loaded_at };
+        true
+    }
+
+    /// The load is given up. Its process, if there is one, is being killed.
+    pub fn cancel_load(&mut self) {
+        if let Stage::Loading { pid } = self.stage {
+            self.stage = match pid {
+                Some(pid) => Stage::Ending {
+                    pid,
+                    loaded_at: None,
+                },
+                None => Stage::Unloaded,
+            };
+        }
+    }
+
+    /// waitpid has reported `pid`. Returns whether it was this model's worker; a process of a load
+    /// in progress is not its worker yet and is reported by the load.
+    pub fn exited(&mut self, pid: u32, is_failure: bool, now: Instant, random: f64) -> bool {
+        let loaded_at = match self.stage {
+            Stage::Idle {
+                pid: current,
+                loaded_at,
+                ..
+            }
+            | Stage::Leased {
+                pid: current,
+                loaded_at,
+            } if current == pid => Some(loaded_at),
+            Stage::Ending {
+                pid: current,
+                loaded_at,
+            } if current == pid => loaded_at,
+            Stage::Unkillable { pid: current } if current == pid => None,
+            _ => return false,
+        };
+        let lived = loaded_at.map(|loaded_at| now.saturating_duration_since(loaded_at));
+        if lived.is_some_and(|lived| lived >= self.policy.healthy_after) {
+            self.failures = 0;
+        }
+        self.stage = Stage::Unloaded;
+        if is_failure {
+            self.failures = self.failures.saturating_add(1);
+            self.wait(FailedBy::Death, now, random);
+        }
+        true
+    }
+
+    /// `pid` outlived SIGKILL.
+    pub fn stuck(&mut self, pid: u32) -> bool {
+        let is_ours = self.pid() == Some(pid);
+        if is_ours {
+            self.stage = Stage::Unkillable { pid };
+        }
+        is_ours
+    }
+
+    fn wait(&mut self, by: FailedBy, now: Instant, random: f64) {
+        let wait = self.policy.backoff.wait(self.failures, random);
+        self.stage = if wait.is_zero() {
+            Stage::Unloaded
+        } else {
+            Stage::Failed {
+                by,
+                retry_at: now + wait,
+            }
+        };
+    }
+}

@@ -1,0 +1,89 @@
+//! The daemon's own guard on a load, behind the one that the worker keeps: it fires when the worker
+//! is not scheduled any more, or when its own guard has missed the deadline.
+
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep_until;
+
+use super::loading::GUARD_SLACK;
+use super::process_figures;
+use crate::ipc::{LoadDeadline, LoadFigures, LoadWatch};
+
+/// How often the figures of a load are looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+enum Wait {
+    Until(Instant),
+    WhileItGrows { watch: LoadWatch, pid: u32 },
+}
+
+pub(super) struct LoadGuard {
+    deadline: &'static str,
+    wait: Wait,
+    since: Instant,
+    heartbeat: Duration,
+    last_heard: Instant,
+}
+
+impl LoadGuard {
+    pub fn fixed(deadline: &'static str, limit: Duration, heartbeat: Duration) -> Self {
+        let now = Instant::now();
+        Self::new(deadline, Wait::Until(now + limit), heartbeat, now)
+    }
+
+    /// Follows the bytes that `pid` reads and the memory it fills.
+    pub fn following(
+        deadline: &'static str,
+        limits: LoadDeadline,
+        heartbeat: Duration,
+        pid: u32,
+    ) -> Self {
+        let now = Instant::now();
+        let watch = LoadWatch::begin(limits, now, figures(pid));
+        Self::new(deadline, Wait::WhileItGrows { watch, pid }, heartbeat, now)
+    }
+
+    fn new(deadline: &'static str, wait: Wait, heartbeat: Duration, now: Instant) -> Self {
+        Self {
+            deadline,
+            wait,
+            since: now,
+            heartbeat,
+            last_heard: now,
+        }
+    }
+
+    /// Something came from the worker.
+    pub fn heard(&mut self) {
+        self.last_heard = Instant::now();
+    }
+
+    /// Returns the deadline that passed and how long it was.
+    pub async fn expired(&mut self) -> (&'static str, Duration) {
+        loop {
+            let now = Instant::now();
+            let silent_at = self.last_heard + self.heartbeat;
+            let due_at = match &mut self.wait {
+                Wait::Until(at) => *at,
+                Wait::WhileItGrows { watch, pid } => {
+                    watch.observe(now, figures(*pid));
+                    watch.expires_at()
+                }
+            } + GUARD_SLACK;
+            if silent_at <= now {
+                return ("heartbeat", self.heartbeat);
+            }
+            if due_at <= now {
+                return (self.deadline, now - self.since);
+            }
+            sleep_until(silent_at.min(due_at).min(now + LOOK_INTERVAL).into()).await;
+        }
+    }
+}
+
+fn figures(pid: u32) -> LoadFigures {
+    LoadFigures {
+        read_bytes: process_figures::read_bytes(pid),
+        resident_bytes: process_figures::resident_bytes(pid),
+    }
+}

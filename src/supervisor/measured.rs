@@ -1,0 +1,94 @@
+//! What a model's workers have shown so far; it outlives each of them.
+
+use std::time::Duration;
+
+/// Prompts shorter than this say more about a run's overhead than about prefill.
+const LEAST_TOKENS: u32 = 16;
+/// How far the known rate follows a faster measurement; a slower one is taken at once, because a
+/// deadline that is too short kills what works.
+const TOWARDS_FASTER: f64 = 0.1;
+/// How many times longer than measured a token's prefill may take: other work on the same cores
+/// slows a run down by a multiple.
+const PATIENCE: f64 = 8.0;
+
+/// Measurements of one model on this machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Measured {
+    prefill_seconds_per_token: Option<f64>,
+    /// Whether the runtime makes the same tokens of a prompt as the model's tokenizer.
+    pub tokenizer_agrees: Option<bool>,
+}
+
+impl Measured {
+    /// Takes in the prefill of one run.
+    pub fn prefill(&mut self, tokens: u32, took: Duration) {
+        if tokens < LEAST_TOKENS {
+            return;
+        }
+        let measured = took.as_secs_f64() / f64::from(tokens);
+        self.prefill_seconds_per_token = Some(match self.prefill_seconds_per_token {
+            Some(known) if measured < known => known + TOWARDS_FASTER * (measured - known),
+            _ => measured,
+        });
+    }
+
+    /// Takes in what one run told about the tokenizer. Once it has been wrong it is not trusted
+    /// again.
+    pub fn tokenizer(&mut self, agrees: Option<bool>) {
+        if let Some(agrees) = agrees {
+            self.tokenizer_agrees = Some(agrees && self.tokenizer_agrees != Some(false));
+        }
+    }
+
+    /// How long a token of a prompt may take: by what was measured, else `setting`.
+    pub fn prefill_per_token(&self, setting: Duration) -> Duration {
+        self.prefill_seconds_per_token
+            .and_then(|seconds| Duration::try_from_secs_f64(seconds * PATIENCE).ok())
+            .unwrap_or(setting)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SETTING: Duration = Duration::from_millis(100);
+
+    #[test]
+    fn the_setting_counts_until_a_prompt_of_some_length_was_measured() {
+        let mut measured = Measured::default();
+        measured.prefill(LEAST_TOKENS - 1, Duration::from_secs(100));
+        assert_eq!(measured.prefill_per_token(SETTING), SETTING);
+        measured.prefill(100, Duration::from_secs(5));
+        let per_token = measured.prefill_per_token(SETTING);
+        assert_eq!(per_token, Duration::from_millis(400), "50 ms, eight times");
+    }
+
+    #[test]
+    fn slower_is_believed_at_once_and_faster_only_slowly() {
+        let mut measured = Measured::default();
+        measured.prefill(100, Duration::from_secs(1));
+        measured.prefill(100, Duration::from_secs(10));
+        assert_eq!(
+            measured.prefill_per_token(SETTING),
+            Duration::from_millis(800)
+        );
+        measured.prefill(100, Duration::from_secs(1));
+        let per_token = measured.prefill_per_token(SETTING);
+        assert!(
+            per_token > Duration::from_millis(700) && per_token < Duration::from_millis(800),
+            "{per_token:?}"
+        );
+    }
+
+    #[test]
+    fn a_tokenizer_that_was_wrong_once_is_not_trusted_again() {
+        let mut measured = Measured::default();
+        measured.tokenizer(Some(true));
+        measured.tokenizer(None);
+        assert_eq!(measured.tokenizer_agrees, Some(true));
+        measured.tokenizer(Some(false));
+        measured.tokenizer(Some(true));
+        assert_eq!(measured.tokenizer_agrees, Some(false));
+    }
+}

@@ -1,0 +1,152 @@
+//! How a run's end is told to its reader.
+
+use std::time::Duration;
+
+use super::loading::Worker;
+use super::runtime_lines;
+use crate::generation::{
+    Completion, FinishReason, GenerationError, GenerationRequest, Timings, Usage,
+};
+use crate::ipc::{PerfFigures, RunEnd, RunOutcome};
+
+/// Why a run was aborted.
+#[derive(Debug)]
+pub(super) enum Abort {
+    /// Nobody reads any more.
+    Cancelled,
+    StopString,
+    Failed(GenerationError),
+}
+
+/// What the reader is told.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// Nothing: it has gone.
+    Silence,
+    /// `flush`: text that was held back for a stop string belongs to the answer.
+    Finished {
+        reason: FinishReason,
+        flush: bool,
+    },
+    Failed(GenerationError),
+}
+
+/// Reads the end of a run.
+pub(super) async fn verdict(
+    end: &RunEnd,
+    abort: Option<Abort>,
+    worker: &Worker,
+    request: &GenerationRequest,
+) -> Verdict {
+    if let Some(abort) = abort {
+        return aborted(abort);
+    }
+    match &end.outcome {
+        RunOutcome::Finished(reason) => Verdict::Finished {
+            reason: *reason,
+            flush: true,
+        },
+        RunOutcome::ContextLengthExceeded {
+            prompt_tokens,
+            limit_tokens,
+        } => Verdict::Failed(GenerationError::ContextLengthExceeded {
+            prompt_tokens: *prompt_tokens,
+            limit_tokens: *limit_tokens,
+        }),
+        RunOutcome::Refused { reason } => {
+            let lines = worker.lines.take().await;
+            tracing::warn!(request = %request.id, reason, "the runtime refused a run");
+            Verdict::Failed(match runtime_lines::prompt_too_long(&lines) {
+                Some(long) => GenerationError::ContextLengthExceeded {
+                    prompt_tokens: long.prompt_tokens,
+                    limit_tokens: long.limit_tokens,
+                },
+                None => GenerationError::RunRefused {
+                    request: request.id.to_string(),
+                },
+            })
+        }
+        RunOutcome::Failed { reason } => {
+            tracing::error!(request = %request.id, reason, "the runtime failed in a run");
+            Verdict::Failed(GenerationError::RunFailed {
+                request: request.id.to_string(),
+            })
+        }
+        RunOutcome::Aborted => Verdict::Failed(GenerationError::Internal(
+            "the run was aborted although nobody asked for it".to_owned(),
+        )),
+    }
+}
+
+/// The end of a run that was aborted, whether or not the worker lived to tell.
+pub(super) fn aborted(abort: Abort) -> Verdict {
+    match abort {
+        Abort::Cancelled => Verdict::Silence,
+        Abort::Failed(error) => Verdict::Failed(error),
+        Abort::StopString => Verdict::Finished {
+            reason: FinishReason::Stop,
+            flush: false,
+        },
+    }
+}
+
+/// What earlier workers have contributed to an answer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Before {
+    /// Tokens of the answer that were handed over to the last worker.
+    pub tokens: u32,
+    /// How often the answer was resumed.
+    pub resumptions: u32,
+}
+
+/// The waiting that was done before the run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waited {
+    pub time: Duration,
+    pub position: u32,
+}
+
+/// Figures of an answer from its last run, the prompt's tokens if they were counted, and what came
+/// before that run. The runtime's times are those of one run only: for an answer of several they
+/// are not known.
+pub(super) fn completion(
+    end: Option<&RunEnd>,
+    reason: FinishReason,
+    counted_prompt: Option<u32>,
+    tokens: u32,
+    before: Before,
+    waited: Waited,
+) -> Completion {
+    let whole_in_one_run = end.filter(|_| before.resumptions == 0);
+    let perf = whole_in_one_run.and_then(|end| end.perf.as_ref());
+    let per_second = |perf: &PerfFigures| {
+        (perf.generate_ms > 0.0 && perf.generate_tokens > 0)
+            .then(|| perf.generate_tokens as f32 * 1000.0 / perf.generate_ms)
+    };
+    // The last run's prompt has the tokens of the answer's beginning in it.
+    let from_runtime = end
+        .and_then(|end| end.prompt_tokens)
+        .and_then(|prompt| prompt.checked_sub(before.tokens));
+    let prompt_tokens = counted_prompt.or(from_runtime);
+    Completion {
+        reason,
+        usage: prompt_tokens.map(|prompt_tokens| Usage {
+            prompt_tokens,
+            completion_tokens: tokens,
+            cached_prompt_tokens: whole_in_one_run.and_then(|end| end.cached_prompt_tokens),
+        }),
+        timings: Timings {
+            prompt_n: perf.map(|perf| perf.prefill_tokens),
+            prompt_ms: perf.map(|perf| perf.prefill_ms),
+            predicted_n: Some(tokens),
+            predicted_ms: perf.map(|perf| perf.generate_ms),
+            predicted_per_second: perf.and_then(per_second),
+            runtime_memory_mb: end
+                .and_then(|end| end.perf.as_ref())
+                .map(|perf| perf.memory_mb),
+            queue_ms: Some(waited.time.as_secs_f32() * 1000.0),
+            queue_position: Some(waited.position),
+            resumptions: before.resumptions,
+        },
+    }
+}
