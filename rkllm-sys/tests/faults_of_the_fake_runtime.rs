@@ -67,10 +67,15 @@ impl Faulty {
     }
 
     /// What it printed and how it ended.
-    fn end(mut self) -> (String, ExitStatus) {
-        let mut printed = String::new();
+    fn end(self) -> (String, ExitStatus) {
+        let (printed, status) = self.end_with_bytes();
+        (String::from_utf8(printed).expect("UTF-8"), status)
+    }
+
+    fn end_with_bytes(mut self) -> (Vec<u8>, ExitStatus) {
+        let mut printed = Vec::new();
         let mut output = self.0.stdout.take().expect("piped");
-        output.read_to_string(&mut printed).expect("UTF-8");
+        output.read_to_end(&mut printed).expect("read");
         (printed, self.0.wait().expect("ended"))
     }
 }
@@ -247,5 +252,154 @@ fn the_init_lines_are_the_vendors() {
         "I rkllm: Enabled cpus num: 4",
     ] {
         assert!(printed.contains(line), "{line} in {printed}");
+    }
+}
+
+#[test]
+fn bytes_that_are_no_text_go_to_stdout_as_they_are() {
+    let scenario = "tokens = ['a']\n[[fault]]\ncall = 'run'\noccasion = 1\n\
+                    kind = 'print-bytes'\nbytes = [1, 255, 0, 254, 27]";
+    for library in RUN_FAMILIES {
+        let (printed, status) = Faulty::start(library, scenario).end_with_bytes();
+        assert!(status.success(), "{library}: {status}");
+        // Nothing of the library's comes after them, the next line is the test's own.
+        let wanted = b"\x01\xFF\0\xFE\x1Brun 1: a";
+        let found = printed.windows(wanted.len()).any(|part| part == wanted);
+        assert!(found, "{library}: {}", String::from_utf8_lossy(&printed));
+    }
+}
+
+#[test]
+fn a_crash_in_prefill_comes_before_any_token() {
+    let scenario = "tokens = ['a', 'b']\nprefill-delay-ms = 50\n[[fault]]\ncall = 'run'\n\
+                    occasion = 2\nin-prefill = true\nkind = 'segv'";
+    for library in RUN_FAMILIES {
+        let (printed, status) = Faulty::start(library, scenario).end();
+        assert_eq!(status.signal(), Some(SIGSEGV), "{library}: {status}");
+        assert!(printed.contains("run 1: ab"), "{library}: {printed}");
+    }
+}
+
+#[test]
+fn a_file_orders_a_fault_for_one_process_which_is_recorded_before_it_happens() {
+    for library in RUN_FAMILIES {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (order, record) = (folder.path().join("order"), folder.path().join("record"));
+        let scenario = format!(
+            "tokens = ['a', 'b']\nrecord = '{}'\n[[fault]]\ncall = 'run'\nafter-tokens = 1\n\
+             kind = 'segv'\nwhen-file = '{}'",
+            record.display(),
+            order.display()
+        );
+        let (_, spared) = Faulty::start(library, &scenario).end();
+        assert!(spared.success(), "{library}: nobody ordered it: {spared}");
+        assert!(!record.exists(), "{library}: nothing happened");
+
+        let mut pids = Vec::new();
+        for _ in 0..2 {
+            std::fs::write(&order, "").expect("ordered");
+            let child = Faulty::start(library, &scenario);
+            pids.push(child.0.id());
+            let (_, struck) = child.end();
+            assert_eq!(struck.signal(), Some(SIGSEGV), "{library}: {struck}");
+            assert!(!order.exists(), "{library}: the order is spent");
+        }
+        let (_, spared) = Faulty::start(library, &scenario).end();
+        assert!(spared.success(), "{library}: {spared}");
+        let recorded = std::fs::read_to_string(&record).expect("a record");
+        let expected: Vec<_> = pids.iter().map(|pid| format!("{pid} run segv\n")).collect();
+        assert_eq!(recorded, expected.concat(), "{library}");
+    }
+}
+
+#[test]
+fn a_control_call_that_hangs_leaves_the_run_alone() {
+    for name in RUN_FAMILIES {
+        for call in ["is_running", "get_kv_cache_size"] {
+            let model = Model::new(&format!(
+                "repeat = {{ token = 'x', times = 50 }}\ntoken-delay-us = 2000\n\
+                 [[fault]]\ncall = '{call}'\nkind = 'hang'"
+            ));
+            // The hung call never returns, so what it holds lives as long as the process.
+            let handle: &'static Handle = Box::leak(Box::new(model.load(&open(name))));
+            let (sink, collected) = collect();
+            let hung = std::thread::spawn(move || match call {
+                "is_running" => handle.is_running().map(|_| ()),
+                _ => handle.kv_cache_size().map(|_| ()),
+            });
+            handle
+                .run(
+                    &RunInput::Prompt("x"),
+                    &RunOptions::default(),
+                    run_id(1),
+                    sink,
+                )
+                .expect(name);
+            assert_eq!(collected.text().len(), 50, "{name} {call}");
+            handle.abort().expect("other control calls are answered");
+            assert!(!hung.is_finished(), "{name} {call}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_happen_as_it_is_written_is_refused() {
+    for (scenario, reason) in [
+        ("unknown = 1", "unknown field"),
+        (
+            "continue-answers = true\necho-prompt = true",
+            "cannot be continued",
+        ),
+        ("load-progress = 'read'", "without load-delay-ms"),
+        ("[[fault]]\ncall = 'run'\nkind = 'ignore'", "only [Abort]"),
+        (
+            "[[fault]]\ncall = 'init'\nkind = 'finish-twice'",
+            "only [Run]",
+        ),
+        (
+            "[[fault]]\ncall = 'abort'\nkind = 'late-callback'",
+            "only [Run, Destroy]",
+        ),
+        (
+            "[[fault]]\ncall = 'destroy'\nkind = 'grow-memory'\nmib = 1",
+            "only [Run, Init]",
+        ),
+        (
+            "[[fault]]\ncall = 'init'\nkind = 'hang'\nin-prefill = true",
+            "only a run",
+        ),
+        (
+            "[[fault]]\ncall = 'run'\nkind = 'hang'\nin-prefill = true\nafter-tokens = 1",
+            "no token comes in prefill",
+        ),
+        (
+            "[[fault]]\ncall = 'run'\nkind = 'null-text'\nin-prefill = true",
+            "not in prefill",
+        ),
+        (
+            "[[fault]]\ncall = 'run'\nkind = 'hang'\nonce = 'a'\nwhen-file = 'b'",
+            "once or when-file",
+        ),
+        ("[[fault]]\ncall = 'run'\nkind = 'grow-memory'", "needs mib"),
+        (
+            "[[fault]]\ncall = 'run'\nkind = 'special-token'",
+            "needs id",
+        ),
+        (
+            "[[fault]]\ncall = 'run'\nkind = 'print-bytes'",
+            "needs bytes",
+        ),
+        (
+            "[[fault]]\ncall = 'run'\nkind = 'hang'\nms = 5",
+            "has no ms",
+        ),
+    ] {
+        let (printed, status) = Faulty::start("1_3_1", scenario).end();
+        assert_eq!(status.code(), Some(101), "{scenario}: the child fell over");
+        assert!(
+            printed.contains("E rkllm: scenario"),
+            "{scenario}: {printed}"
+        );
+        assert!(printed.contains(reason), "{scenario}: {printed}");
     }
 }

@@ -4,7 +4,7 @@
 
 use rkllm_sys::{
     CallState, Flow, Handle, InitParams, Library, OpenOptions, PerfStat, ResultSink, ResultView,
-    RunId,
+    RunId, RunInput, RunOptions,
 };
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -57,6 +57,20 @@ impl Model {
     pub fn load(&self, library: &Arc<Library>) -> Handle {
         library.init(&self.params()).expect("a model that loads")
     }
+
+    /// A file beside the model.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+/// One run that succeeds, and all it gave.
+pub fn run(handle: &Handle, input: &RunInput<'_>, id: u64) -> Collected {
+    let (sink, collected) = collect();
+    handle
+        .run(input, &RunOptions::default(), run_id(id), sink)
+        .expect("a run");
+    collected
 }
 
 pub fn run_id(id: u64) -> RunId {
@@ -123,14 +137,19 @@ impl Collected {
         self.seen.lock().expect("not poisoned").clone()
     }
 
+    pub fn bytes(&self) -> Vec<u8> {
+        let texts = self.all().into_iter().filter_map(|seen| seen.text);
+        texts.flatten().collect()
+    }
+
     pub fn text(&self) -> String {
-        let bytes: Vec<u8> = self
-            .all()
-            .into_iter()
-            .filter_map(|seen| seen.text)
-            .flatten()
-            .collect();
-        String::from_utf8(bytes).expect("UTF-8")
+        String::from_utf8(self.bytes()).expect("UTF-8")
+    }
+
+    /// Of tokens and of their pieces.
+    pub fn ids(&self) -> Vec<i32> {
+        let ids = self.all().into_iter().map(|seen| seen.token_id);
+        ids.flatten().collect()
     }
 
     pub fn states(&self) -> Vec<CallState> {

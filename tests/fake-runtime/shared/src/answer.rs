@@ -1,6 +1,8 @@
 //! Answers made ready before they are needed: a token is a C string and two numbers, so that the
 //! loop over them allocates nothing.
 
+use crate::continuation::{self, Start};
+use crate::params::Input;
 use crate::scenario::{Repeat, Scenario, Token};
 use std::ffi::CString;
 use std::sync::Arc;
@@ -41,6 +43,7 @@ pub struct Answers {
     conditional: Vec<(Vec<u8>, Source)>,
     otherwise: Source,
     ending: Ending,
+    continued: bool,
 }
 
 #[derive(Clone)]
@@ -79,11 +82,23 @@ impl Answers {
             conditional,
             otherwise,
             ending,
+            continued: scenario.continue_answers,
         })
     }
 
-    /// The answer to `prompt`; `params` is what `{params}` stands for.
-    pub fn to(&self, prompt: &[u8], params: &str) -> Arc<Sequence> {
+    /// The answer to `input` and where it begins. `prompt` is the input as the model sees it,
+    /// `params` what `{params}` stands for.
+    pub fn to(&self, input: &Input, prompt: &[u8], params: &str) -> (Arc<Sequence>, Start) {
+        let sequence = self.chosen(prompt, params);
+        let start = match &input.ids {
+            _ if !self.continued => Start::default(),
+            Some(ids) => continuation::of_ids(&sequence, ids),
+            None => continuation::of_text(&sequence, prompt),
+        };
+        (sequence, start)
+    }
+
+    fn chosen(&self, prompt: &[u8], params: &str) -> Arc<Sequence> {
         let source = self
             .conditional
             .iter()

@@ -16,3 +16,16 @@ pub fn info(text: &str) {
 pub fn error(text: &str) {
     line(&format!("E rkllm: {text}"));
 }
+
+/// Exactly these bytes, at once: there may never be a newline after them.
+pub fn bytes(bytes: &[u8]) {
+    unsafe extern "C" {
+        static stdout: *mut libc::FILE;
+    }
+    // SAFETY: C's own stream, which lives as long as the process, and bytes that live through the
+    // calls.
+    unsafe {
+        libc::fwrite(bytes.as_ptr().cast(), 1, bytes.len(), stdout);
+        libc::fflush(stdout);
+    }
+}

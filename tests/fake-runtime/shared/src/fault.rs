@@ -1,13 +1,16 @@
 //! What goes wrong, and when: a fault belongs to a call, may wait for an occasion of it, for a
-//! prompt and for a number of tokens, and may be spent once for all processes.
+//! prompt, for a place in the run and for a file, and may be spent once for all processes. What a
+//! scenario says of one is checked when the model is loaded, by `fault_check`.
 
 use crate::console;
-use serde::Deserialize;
+use crate::memory::{MIB, Memory};
+use serde::{Deserialize, Serialize};
 use std::fs::OpenOptions;
+use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-#[derive(Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Deserialize, Serialize, Clone, Copy, PartialEq, Eq, Debug)]
 #[serde(rename_all = "snake_case")]
 pub enum Call {
     Init,
@@ -20,7 +23,7 @@ pub enum Call {
     SetChatTemplate,
 }
 
-#[derive(Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Deserialize, Serialize, Clone, Copy, PartialEq, Eq, Debug)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// Never returns, whatever is asked.
@@ -33,16 +36,30 @@ pub enum Kind {
     Fail,
     /// rkllm_init: 0 without a handle.
     NullHandle,
+    /// rkllm_abort: 0, and nothing is aborted.
+    Ignore,
     /// rkllm_run: the ERROR state, then `code`.
     ErrorState,
     /// rkllm_run: returns 0 and FINISH never comes.
     NeverFinish,
-    /// rkllm_run: after it has returned, one more token comes from another thread.
+    /// rkllm_run: FINISH comes twice.
+    FinishTwice,
+    /// rkllm_run: a NORMAL with `text` and `id` between FINISH and the return.
+    TextAfterFinish,
+    /// rkllm_run, rkllm_destroy: after it has returned, one result comes from another thread.
     LateCallback,
+    /// rkllm_run: a NORMAL with `id` whose text is NULL, then goes on.
+    NullText,
+    /// rkllm_run: a NORMAL with `id` whose text is empty, then goes on.
+    SpecialToken,
+    /// `mib` more memory, 1 MiB every `step-ms`, then goes on.
+    GrowMemory,
     /// `lines` lines on stdout, then goes on.
     FloodStdout,
     /// `text` on stdout, then goes on.
     Print,
+    /// `bytes` on stdout without a newline, then goes on.
+    PrintBytes,
     /// Goes on after `ms`.
     Delay,
 }
@@ -53,56 +70,55 @@ pub struct Fault {
     pub call: Call,
     pub kind: Kind,
     /// The n-th such call in this process, from 1; absent: every one.
-    occasion: Option<u32>,
+    pub occasion: Option<u32>,
     /// rkllm_run: when so many tokens have been handed over; absent: at the start.
     pub after_tokens: Option<u64>,
+    /// rkllm_run: in the middle of the time that prefill takes.
+    #[serde(default)]
+    pub in_prefill: bool,
     /// rkllm_run: only for prompts with this text.
-    when_prompt_contains: Option<String>,
+    pub when_prompt_contains: Option<String>,
     /// A file name beside the model: the fault happens for the process that creates it, once.
-    once: Option<String>,
-    code: Option<i32>,
-    text: Option<String>,
-    lines: Option<u32>,
-    ms: Option<u64>,
+    pub once: Option<String>,
+    /// A file name beside the model: the fault happens for the process that removes it.
+    pub when_file: Option<String>,
+    /// A file name beside the model: gets a line before the fault happens.
+    pub record: Option<String>,
+    pub code: Option<i32>,
+    pub text: Option<String>,
+    pub id: Option<i32>,
+    pub bytes: Option<Vec<u8>>,
+    pub lines: Option<u32>,
+    pub ms: Option<u64>,
+    pub mib: Option<u32>,
+    pub step_ms: Option<u64>,
+}
+
+/// Where a fault happens.
+#[derive(Clone, Copy)]
+pub struct Scene<'a> {
+    /// That of the model file.
+    pub folder: &'a Path,
+    /// The model's.
+    pub memory: &'a Memory,
 }
 
 /// How the call goes on after a fault that left the process alive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum After {
     GoOn,
     Return(i32),
     NullHandle,
     ErrorState(i32),
     NeverFinish,
+    FinishTwice,
+    TextAfterFinish { text: String, id: i32 },
     LateCallback,
+    NullText { id: i32 },
+    SpecialToken { id: i32 },
 }
 
 impl Fault {
-    pub fn check(&self) -> Result<(), String> {
-        let run_only = self.after_tokens.is_some()
-            || self.when_prompt_contains.is_some()
-            || matches!(
-                self.kind,
-                Kind::ErrorState | Kind::NeverFinish | Kind::LateCallback
-            );
-        if run_only && self.call != Call::Run {
-            return Err(format!(
-                "a fault of {:?} that only a run can have",
-                self.call
-            ));
-        }
-        if self.kind == Kind::NullHandle && self.call != Call::Init {
-            return Err("only init can return no handle".to_owned());
-        }
-        if self.kind == Kind::Print && self.text.is_none() {
-            return Err("a print without text".to_owned());
-        }
-        if self.kind == Kind::Delay && self.ms.is_none() {
-            return Err("a delay without ms".to_owned());
-        }
-        Ok(())
-    }
-
     /// Whether this is the fault's call. `prompt` is empty where there is none.
     pub fn applies(&self, call: Call, occasion: u32, prompt: &[u8]) -> bool {
         self.call == call
@@ -115,27 +131,21 @@ impl Fault {
             })
     }
 
-    /// Whether it happens before the run does anything; the others need its result or its end.
+    /// Whether it happens before the run does anything; the others need its place or its end.
     pub fn precedes_the_run(&self) -> bool {
-        self.after_tokens.is_none()
-            && !matches!(
-                self.kind,
-                Kind::ErrorState | Kind::NeverFinish | Kind::LateCallback
-            )
+        self.after_tokens.is_none() && !self.in_prefill && !self.kind.needs_a_result()
     }
 
-    /// Does it. `folder` is the model's.
-    pub fn happen(&self, folder: &Path) -> After {
-        if let Some(name) = &self.once {
-            let created = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .open(folder.join(name));
-            if created.is_err() {
-                return After::GoOn;
-            }
+    /// Does it, if the files that it depends on say so.
+    pub fn happen(&self, scene: Scene<'_>) -> After {
+        if !self.is_due(scene.folder) {
+            return After::GoOn;
+        }
+        if let Some(name) = &self.record {
+            self.write_down(&scene.folder.join(name));
         }
         let code = self.code.unwrap_or(-1);
+        let id = self.id.unwrap_or(1);
         match self.kind {
             Kind::Hang => loop {
                 std::thread::sleep(Duration::from_secs(3600));
@@ -146,20 +156,113 @@ impl Fault {
             Kind::Ill => illegal_instruction(),
             // SAFETY: ends the process, running its exit handlers as the vendor's code would.
             Kind::Exit => unsafe { libc::exit(self.code.unwrap_or(1)) },
-            Kind::Fail => return After::Return(code),
-            Kind::NullHandle => return After::NullHandle,
-            Kind::ErrorState => return After::ErrorState(code),
-            Kind::NeverFinish => return After::NeverFinish,
-            Kind::LateCallback => return After::LateCallback,
+            Kind::Fail => After::Return(code),
+            Kind::NullHandle => After::NullHandle,
+            Kind::Ignore => After::Return(0),
+            Kind::ErrorState => After::ErrorState(code),
+            Kind::NeverFinish => After::NeverFinish,
+            Kind::FinishTwice => After::FinishTwice,
+            Kind::TextAfterFinish => After::TextAfterFinish {
+                text: self.text.clone().unwrap_or("after FINISH".to_owned()),
+                id,
+            },
+            Kind::LateCallback => After::LateCallback,
+            Kind::NullText => After::NullText { id },
+            Kind::SpecialToken => After::SpecialToken { id },
+            Kind::GrowMemory => {
+                self.grow(scene.memory);
+                After::GoOn
+            }
             Kind::FloodStdout => {
                 for line in 0..self.lines.unwrap_or(100_000) {
                     console::info(&format!("flood line {line}"));
                 }
+                After::GoOn
             }
-            Kind::Print => console::line(self.text.as_deref().unwrap_or_default()),
-            Kind::Delay => std::thread::sleep(Duration::from_millis(self.ms.unwrap_or(0))),
+            Kind::Print => {
+                console::line(self.text.as_deref().unwrap_or_default());
+                After::GoOn
+            }
+            Kind::PrintBytes => {
+                console::bytes(self.bytes.as_deref().unwrap_or_default());
+                After::GoOn
+            }
+            Kind::Delay => {
+                std::thread::sleep(Duration::from_millis(self.ms.unwrap_or(0)));
+                After::GoOn
+            }
         }
-        After::GoOn
+    }
+
+    /// Of processes that come here at the same time, creating or removing the file makes one the
+    /// fault's.
+    fn is_due(&self, folder: &Path) -> bool {
+        if let Some(name) = &self.when_file {
+            return std::fs::remove_file(folder.join(name)).is_ok();
+        }
+        if let Some(name) = &self.once {
+            let file = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .open(folder.join(name));
+            return file.is_ok();
+        }
+        true
+    }
+
+    /// In one write, so that lines of several processes do not mix.
+    fn write_down(&self, path: &Path) {
+        let name = |value: serde_json::Result<String>| {
+            let quoted = value.expect("a name");
+            quoted.trim_matches('"').to_owned()
+        };
+        let line = format!(
+            "{} {} {}\n",
+            std::process::id(),
+            name(serde_json::to_string(&self.call)),
+            name(serde_json::to_string(&self.kind))
+        );
+        let written = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(path)
+            .and_then(|mut file| file.write_all(line.as_bytes()));
+        if let Err(error) = written {
+            console::error(&format!("record {}: {error}", path.display()));
+        }
+    }
+
+    fn grow(&self, memory: &Memory) {
+        let mib = self.mib.unwrap_or(0);
+        let Some(step) = self.step_ms.map(Duration::from_millis) else {
+            return memory.grow(mib as usize * MIB);
+        };
+        for _ in 0..mib {
+            memory.grow(MIB);
+            std::thread::sleep(step);
+        }
+    }
+}
+
+impl Kind {
+    /// Whether it is something in the run's results, or in place of them.
+    pub fn needs_a_result(self) -> bool {
+        matches!(self, Kind::ErrorState | Kind::NeverFinish)
+            || self.is_about_tokens()
+            || self.is_about_the_end()
+    }
+
+    /// Whether it is a token of its own.
+    pub fn is_about_tokens(self) -> bool {
+        matches!(self, Kind::NullText | Kind::SpecialToken)
+    }
+
+    /// Whether it shows when the run ends, and not when it is due.
+    pub fn is_about_the_end(self) -> bool {
+        matches!(
+            self,
+            Kind::FinishTwice | Kind::TextAfterFinish | Kind::LateCallback
+        )
     }
 }
 

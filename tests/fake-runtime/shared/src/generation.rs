@@ -1,15 +1,18 @@
-//! One run: prefill, tokens, FINISH, as the vendor's library does it. The loop over tokens looks
-//! at a flag, writes two fields and calls back; it allocates nothing and reads no scenario, so
-//! that a scenario without delays measures its host.
+//! One run: prefill, tokens, FINISH, as the vendor's library does it, and what a scenario has go
+//! wrong on the way. The loop over tokens is `token_loop`'s.
 
-use crate::answer::{ERROR, NORMAL, Sequence};
+use crate::answer::{ERROR, Sequence};
 use crate::console;
-use crate::fault::{After, Call, Fault};
+use crate::continuation::Start;
+use crate::fault::{After, Fault};
+use crate::faults_of_a_run::{AtTheEnd, FaultsOfARun};
+use crate::late_callback;
 use crate::layout::Layout;
 use crate::model::{Cache, Model, lock};
 use crate::output::Output;
 use crate::params::{Input, RunParams};
 use crate::scenario::CallbackThread;
+use crate::token_loop::TokenLoop;
 use std::ffi::{c_int, c_void};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,7 +24,7 @@ const RESERVED_TOKENS: i32 = 4;
 /// A run whose callback answered "pause": the next one goes on here, whatever its prompt.
 pub struct Paused {
     sequence: Arc<Sequence>,
-    produced: u64,
+    skip: u64,
 }
 
 /// A run that is about to start.
@@ -30,7 +33,7 @@ pub struct Generation<'a> {
     pub model: &'a Model,
     pub userdata: Userdata,
     pub params: RunParams,
-    /// Faults of this run, in the order of their tokens.
+    /// Faults of this run, in the order of `faults_of_run`.
     pub faults: Vec<Fault>,
 }
 
@@ -42,7 +45,8 @@ unsafe impl Send for Userdata {}
 // SAFETY: as above.
 unsafe impl Sync for Userdata {}
 
-enum End {
+/// How the loop over tokens ended.
+pub enum End {
     Finished,
     Aborted,
     Paused,
@@ -64,7 +68,10 @@ impl Generation<'_> {
         let model = self.model;
         let prompt = self.render(&input);
         let count = model.scenario.count;
-        let prompt_tokens = input.tokens.unwrap_or_else(|| count.of(&prompt));
+        let prompt_tokens = match &input.ids {
+            Some(ids) => i32::try_from(ids.len()).unwrap_or(i32::MAX),
+            None => count.of(&prompt),
+        };
         let most = model.params.max_context_len - RESERVED_TOKENS;
         if prompt_tokens > most {
             console::error(&format!(
@@ -78,16 +85,18 @@ impl Generation<'_> {
             console::info(&format!("run params {report}"));
         }
         let resumed = lock(&model.paused).take();
-        let (sequence, skip) = match resumed {
-            Some(paused) => (paused.sequence, paused.produced),
-            None => (model.answers.to(&prompt, &report), 0),
+        let (sequence, start) = match resumed {
+            Some(Paused { sequence, skip }) => (sequence, Start { head: None, skip }),
+            None => model.answers.to(&input, &prompt, &report),
         };
         let kept = self.kept_tokens(&prompt, prompt_tokens);
         match model.scenario.callback_thread {
-            CallbackThread::Caller => self.perform(&sequence, skip, &prompt, (prompt_tokens, kept)),
+            CallbackThread::Caller => {
+                self.perform(&sequence, &start, &prompt, (prompt_tokens, kept))
+            }
             CallbackThread::Other => std::thread::scope(|scope| {
                 scope
-                    .spawn(|| self.perform(&sequence, skip, &prompt, (prompt_tokens, kept)))
+                    .spawn(|| self.perform(&sequence, &start, &prompt, (prompt_tokens, kept)))
                     .join()
                     .expect("the run's thread does not panic")
             }),
@@ -98,12 +107,13 @@ impl Generation<'_> {
     fn perform(
         &self,
         sequence: &Arc<Sequence>,
-        skip: u64,
+        start: &Start,
         prompt: &[u8],
         tokens: (i32, i32),
     ) -> c_int {
         let began = Instant::now();
-        self.prefill(prompt);
+        let mut faults = FaultsOfARun::new(&self.faults, self.model);
+        let broken_off = self.prefill(prompt, &mut faults);
         let mut output = Output::new(self);
         let mut tally = Tally {
             produced: 0,
@@ -112,24 +122,29 @@ impl Generation<'_> {
             prefill: began.elapsed(),
             started: Instant::now(),
         };
-        output.hand_over_matrices(tokens.0);
-        let end = if self.model.is_aborted() {
-            End::Aborted
-        } else if self.params.mode == MODE_HIDDEN {
-            End::Finished
-        } else {
-            self.generate(sequence, skip, &mut output, &mut tally)
-        };
+        let end = broken_off.unwrap_or_else(|| {
+            output.hand_over_matrices(tokens.0);
+            if self.model.is_aborted() {
+                End::Aborted
+            } else if self.params.mode == MODE_HIDDEN {
+                let end = faults.happen(&mut output, &mut tally);
+                end.unwrap_or(End::Finished)
+            } else {
+                TokenLoop::new(self, &mut output, &mut tally, &mut faults).run(sequence, start)
+            }
+        });
         self.remember(prompt, &tally);
         match end {
             End::Finished | End::Aborted => {
                 output.finish(&tally);
+                self.go_wrong_after(&faults.at_the_end, &mut output, &tally);
                 0
             }
             End::Paused => {
+                let skipped = start.skip - u64::from(start.head.is_some());
                 *lock(&self.model.paused) = Some(Paused {
                     sequence: Arc::clone(sequence),
-                    produced: skip + tally.produced,
+                    skip: skipped + tally.produced - faults.extra_tokens,
                 });
                 0
             }
@@ -138,73 +153,25 @@ impl Generation<'_> {
                 code
             }
             End::Fault(After::Return(code)) => code,
-            End::Fault(After::LateCallback) => {
-                output.finish(&tally);
-                self.call_back_late();
-                0
-            }
             End::Fault(_) => 0,
         }
     }
 
-    fn generate(
-        &self,
-        sequence: &Sequence,
-        skip: u64,
-        output: &mut Output<'_>,
-        tally: &mut Tally,
-    ) -> End {
-        let model = self.model;
-        let limit = self.token_limit();
-        let delay = Duration::from_micros(model.scenario.token_delay_us);
-        let mut faults = Faults::new(&self.faults, model);
-        let cycles = if sequence.end_ignored {
-            u64::MAX
-        } else {
-            sequence.times
-        };
-        let mut index = 0;
-        for cycle in 0..cycles {
-            let end = (cycle + 1 >= sequence.times)
-                .then_some(sequence.end.as_ref())
-                .flatten();
-            if sequence.events.is_empty() && end.is_none() {
-                break;
-            }
-            for event in sequence.events.iter().chain(end) {
-                index += 1;
-                if index <= skip {
-                    continue;
-                }
-                if tally.produced >= faults.next_at
-                    && let Some(end) = faults.happen(tally.produced)
-                {
-                    return end;
-                }
-                if tally.produced >= limit {
-                    return faults.end();
-                }
-                if !delay.is_zero() {
-                    let n = u32::try_from(tally.produced + 1).unwrap_or(u32::MAX);
-                    model.sleep_until(tally.started + delay * n);
-                }
-                if model.is_aborted() {
-                    return End::Aborted;
-                }
-                tally.produced += 1;
-                if output.token(event) == 1 && self.layout.callback_returns_int {
-                    return End::Paused;
-                }
-            }
+    fn go_wrong_after(&self, what: &AtTheEnd, output: &mut Output<'_>, tally: &Tally) {
+        if what.finish_again {
+            output.finish(tally);
         }
-        faults
-            .happen(tally.produced)
-            .unwrap_or_else(|| faults.end())
+        if let Some(text) = &what.text {
+            output.token(text);
+        }
+        if what.late_callback {
+            late_callback::send(self.layout, self.model.callback, self.userdata);
+        }
     }
 
     /// The prompt as the model sees it: templates do not apply to tokens.
     fn render(&self, input: &Input) -> Vec<u8> {
-        if input.tokens.is_some() {
+        if input.ids.is_some() {
             return input.text.clone();
         }
         let template = lock(&self.model.template);
@@ -242,25 +209,30 @@ impl Generation<'_> {
         kept.min(prompt_tokens - 1).max(0)
     }
 
-    fn prefill(&self, prompt: &[u8]) {
+    /// An end of the run, if a fault in the middle of it is one.
+    fn prefill(&self, prompt: &[u8], faults: &mut FaultsOfARun<'_>) -> Option<End> {
         let scenario = &self.model.scenario;
         let bytes = u64::try_from(prompt.len()).unwrap_or(u64::MAX);
         let delay = Duration::from_millis(scenario.prefill_delay_ms)
             + Duration::from_micros(scenario.prefill_us_per_byte.saturating_mul(bytes));
-        if delay.is_zero() {
-            return;
+        let half = delay / 2;
+        self.wait_in_prefill(half);
+        let end = faults.happen_in_prefill();
+        if end.is_none() {
+            self.wait_in_prefill(delay - half);
         }
-        if scenario.abort_interrupts_prefill {
-            self.model.sleep_until(Instant::now() + delay);
-        } else {
-            std::thread::sleep(delay);
-        }
+        end
     }
 
-    fn token_limit(&self) -> u64 {
-        let of_run = self.params.max_new_tokens.filter(|limit| *limit > 0);
-        let limit = of_run.unwrap_or(self.model.params.max_new_tokens);
-        u64::try_from(limit).unwrap_or(u64::MAX)
+    fn wait_in_prefill(&self, time: Duration) {
+        if time.is_zero() {
+            return;
+        }
+        if self.model.scenario.abort_interrupts_prefill {
+            self.model.sleep_until(Instant::now() + time);
+        } else {
+            std::thread::sleep(time);
+        }
     }
 
     fn remember(&self, prompt: &[u8], tally: &Tally) {
@@ -276,86 +248,10 @@ impl Generation<'_> {
             history: self.params.keep_history == Some(1),
         };
     }
-
-    /// One more token, on another thread, when `rkllm_run` has returned.
-    fn call_back_late(&self) {
-        let callback = self.model.callback;
-        let userdata = self.userdata;
-        let bytes = self.layout.get("RKLLMResult").bytes;
-        std::thread::spawn(move || {
-            let userdata = userdata;
-            std::thread::sleep(Duration::from_millis(50));
-            let mut result = vec![0u64; bytes.div_ceil(8)];
-            // SAFETY: the host's callback with a result of its family, zeroed.
-            unsafe { callback(result.as_mut_ptr().cast(), userdata.0, NORMAL) };
-        });
-    }
-}
-
-/// The faults of a run that is going on.
-struct Faults<'a> {
-    rest: std::slice::Iter<'a, Fault>,
-    model: &'a Model,
-    /// Tokens after which the next one happens: all that the loop over tokens looks at.
-    next_at: u64,
-    late_callback: bool,
-}
-
-impl<'a> Faults<'a> {
-    fn new(faults: &'a [Fault], model: &'a Model) -> Self {
-        let mut faults = Faults {
-            rest: faults.iter(),
-            model,
-            next_at: 0,
-            late_callback: false,
-        };
-        faults.next_at = faults.due_at();
-        faults
-    }
-
-    fn due_at(&self) -> u64 {
-        let next = self.rest.as_slice().first();
-        next.map_or(u64::MAX, |fault| fault.after_tokens.unwrap_or(0))
-    }
-
-    /// Lets all that are due happen; an end of the run, if one of them is.
-    fn happen(&mut self, produced: u64) -> Option<End> {
-        while produced >= self.due_at() {
-            let fault = self.rest.next()?;
-            match fault.happen(&self.model.folder) {
-                After::GoOn => {}
-                After::LateCallback => self.late_callback = true,
-                other => return Some(End::Fault(other)),
-            }
-        }
-        self.next_at = self.due_at();
-        None
-    }
-
-    fn end(&self) -> End {
-        if self.late_callback {
-            End::Fault(After::LateCallback)
-        } else {
-            End::Finished
-        }
-    }
 }
 
 /// Keeps `f32` in its shortest form, which a detour over `f64` would not.
 fn raw_json(value: &impl serde::Serialize) -> serde_json::Value {
     let text = serde_json::to_string(value).expect("plain data");
     serde_json::from_str(&text).expect("just written")
-}
-
-/// The faults of this run, in the order of their tokens.
-pub fn faults_of_run(model: &Model, occasion: u32, prompt: &[u8]) -> Vec<Fault> {
-    let mut faults: Vec<Fault> = model
-        .scenario
-        .fault
-        .iter()
-        .filter(|fault| fault.applies(Call::Run, occasion, prompt))
-        .cloned()
-        .collect();
-    faults.sort_by_key(|fault| fault.after_tokens.unwrap_or(0));
-    faults
 }

@@ -9,13 +9,20 @@
 mod exports;
 mod answer;
 mod console;
+mod continuation;
 mod fault;
+mod fault_check;
+mod faults_of_a_run;
 mod generation;
+mod late_callback;
 pub mod layout;
+mod load;
+mod memory;
 mod model;
 mod output;
 mod params;
 mod runtime;
 mod scenario;
+mod token_loop;
 
 pub use runtime::{DefaultParam, Runtime};

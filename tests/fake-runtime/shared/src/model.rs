@@ -2,12 +2,15 @@
 //! threads look at while it runs.
 
 use crate::answer::Answers;
+use crate::fault::Scene;
 use crate::generation::Paused;
+use crate::memory::Memory;
 use crate::params::InitParams;
 use crate::scenario::{Scenario, Template};
 use std::ffi::{c_int, c_void};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -22,6 +25,10 @@ pub struct Model {
     pub callback: Callback,
     /// The folder of the model file.
     pub folder: PathBuf,
+    /// Given back when the model is dropped.
+    pub memory: Memory,
+    /// Of the last run.
+    pub userdata: AtomicPtr<c_void>,
     pub template: Mutex<Template>,
     pub cache: Mutex<Cache>,
     pub running: AtomicBool,
@@ -48,6 +55,7 @@ impl Model {
         answers: Answers,
         params: InitParams,
         callback: Callback,
+        memory: Memory,
     ) -> Model {
         let path = PathBuf::from(&params.model_path);
         Model {
@@ -57,12 +65,21 @@ impl Model {
             answers,
             params,
             callback,
+            memory,
+            userdata: AtomicPtr::new(ptr::null_mut()),
             cache: Mutex::default(),
             running: AtomicBool::new(false),
             paused: Mutex::new(None),
             aborted: AtomicBool::new(false),
             abort_lock: Mutex::new(()),
             abort_signal: Condvar::new(),
+        }
+    }
+
+    pub fn scene(&self) -> Scene<'_> {
+        Scene {
+            folder: &self.folder,
+            memory: &self.memory,
         }
     }
 

@@ -32,6 +32,7 @@ impl<'a> Output<'a> {
         }
     }
 
+    #[inline]
     pub fn token(&mut self, event: &Event) -> c_int {
         let text: &CStr = &event.text;
         // The whole character comes with the next NORMAL.
@@ -43,6 +44,13 @@ impl<'a> Output<'a> {
         self.put(self.text_at, text);
         self.put(self.id_at, event.id);
         self.call(event.state)
+    }
+
+    /// Hands over a NORMAL, also one whose text is NULL; whether the host then pauses.
+    pub fn is_paused_by_normal(&mut self, text: Option<&CStr>, id: i32) -> bool {
+        self.put(self.text_at, text.map_or(std::ptr::null(), CStr::as_ptr));
+        self.put(self.id_at, id);
+        self.call(NORMAL) == 1 && self.generation.layout.callback_returns_int
     }
 
     pub fn call(&mut self, state: u32) -> c_int {

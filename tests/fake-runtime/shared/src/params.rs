@@ -171,9 +171,10 @@ impl Sampling {
 
 /// The input of a run, copied out of the host's memory.
 pub struct Input {
+    /// For an input of tokens their ids as decimal numbers, with a space between.
     pub text: Vec<u8>,
-    /// Number of ids, for an input of tokens.
-    pub tokens: Option<i32>,
+    /// For an input of tokens.
+    pub ids: Option<Vec<i32>>,
 }
 
 impl Input {
@@ -188,7 +189,7 @@ impl Input {
                     let prompt: *const c_char = fields.read(input, "prompt_input")?;
                     (!prompt.is_null()).then(|| Input {
                         text: CStr::from_ptr(prompt).to_bytes().to_vec(),
-                        tokens: None,
+                        ids: None,
                     })
                 }
                 1 => {
@@ -200,7 +201,7 @@ impl Input {
                     let words: Vec<String> = ids.iter().map(i32::to_string).collect();
                     Some(Input {
                         text: words.join(" ").into_bytes(),
-                        tokens: Some(i32::try_from(count).unwrap_or(i32::MAX)),
+                        ids: Some(ids.to_vec()),
                     })
                 }
                 _ => None,

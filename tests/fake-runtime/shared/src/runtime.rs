@@ -3,9 +3,13 @@
 
 use crate::answer::Answers;
 use crate::console;
-use crate::fault::{After, Call, Fault};
-use crate::generation::{Generation, Userdata, faults_of_run};
+use crate::fault::{After, Call, Fault, Scene};
+use crate::faults_of_a_run::faults_of_run;
+use crate::generation::{Generation, Userdata};
+use crate::late_callback;
 use crate::layout::Layout;
+use crate::load;
+use crate::memory::{MIB, Memory};
 use crate::model::{Cache, Callback, Model, lock};
 use crate::params::{self, InitParams, Input, RunParams};
 use crate::scenario::{Scenario, Template};
@@ -101,15 +105,20 @@ impl Runtime {
                 scenario.model_dtype
             ));
         }
-        let folder = Path::new(&path).parent().unwrap_or(Path::new(""));
+        let memory = Memory::default();
+        let scene = Scene {
+            folder: Path::new(&path).parent().unwrap_or(Path::new("")),
+            memory: &memory,
+        };
         for fault in applicable(&scenario.fault, Call::Init, occasion) {
-            match fault.happen(folder) {
+            match fault.happen(scene) {
                 After::GoOn => {}
                 After::NullHandle => return Ok(None),
                 _ => return Err("load model file error!".to_owned()),
             }
         }
-        std::thread::sleep(Duration::from_millis(scenario.load_delay_ms));
+        let delay = Duration::from_millis(scenario.load_delay_ms);
+        load::take_time(delay, scenario.load_progress, &memory)?;
         params.check(scenario.max_context_limit)?;
         if let (Some(number), Some(mask)) = (params.enabled_cpus_num, params.enabled_cpus_mask) {
             let cores: Vec<u32> = (0..32).filter(|core| mask >> core & 1 == 1).collect();
@@ -122,8 +131,9 @@ impl Runtime {
         }
         let answers = Answers::of(&scenario, params.skip_special_token != 0)
             .map_err(|error| format!("scenario {path}: {error}"))?;
+        memory.grow(scenario.memory_mib as usize * MIB);
         Ok(Some(Arc::new(Model::new(
-            scenario, answers, params, callback,
+            scenario, answers, params, callback, memory,
         ))))
     }
 
@@ -160,17 +170,20 @@ impl Runtime {
             return FAILED;
         }
         model.forget_abort();
+        model.userdata.store(userdata, Ordering::Relaxed);
         let (before, during): (Vec<Fault>, Vec<Fault>) =
             faults_of_run(&model, occasion, &copied.text)
                 .into_iter()
                 .partition(Fault::precedes_the_run);
         let refused = before
             .iter()
-            .find_map(|fault| match fault.happen(&model.folder) {
+            .find_map(|fault| match fault.happen(model.scene()) {
                 After::Return(code) => Some(code),
                 _ => None,
             });
         let code = refused.unwrap_or_else(|| {
+            let more = model.scenario.memory_mib_per_run as usize * MIB;
+            model.memory.grow(more);
             let generation = Generation {
                 layout: &self.layout,
                 model: &model,
@@ -266,12 +279,21 @@ impl Runtime {
         let Some(model) = self.model(handle) else {
             return FAILED;
         };
+        let mut late = false;
         for fault in applicable(&model.scenario.fault, call, occasion) {
-            if let After::Return(code) = fault.happen(&model.folder) {
-                return code;
+            match fault.happen(model.scene()) {
+                After::Return(code) => return code,
+                // Only destroy can have it.
+                After::LateCallback => late = true,
+                _ => {}
             }
         }
-        perform(&model)
+        let code = perform(&model);
+        if late {
+            let userdata = Userdata(model.userdata.load(Ordering::Relaxed));
+            late_callback::send(&self.layout, model.callback, userdata);
+        }
+        code
     }
 
     fn model(&self, handle: *mut c_void) -> Option<Arc<Model>> {

@@ -2,6 +2,7 @@
 //! error at `rkllm_init`, so that a test cannot ask for something that silently does not happen.
 
 use crate::fault::Fault;
+use crate::load::LoadProgress;
 use serde::Deserialize;
 use std::path::Path;
 
@@ -15,13 +16,21 @@ pub struct Scenario {
     pub eos_token_id: Option<i32>,
     pub eos_text: String,
     pub eos_ignored: bool,
+    /// An answer whose beginning is at the end of the prompt goes on after it.
+    pub continue_answers: bool,
 
     pub load_delay_ms: u64,
+    pub load_progress: LoadProgress,
     pub prefill_delay_ms: u64,
     pub prefill_us_per_byte: u64,
     pub token_delay_us: u64,
     pub abort_interrupts_prefill: bool,
     pub callback_thread: CallbackThread,
+
+    /// Taken by a loaded model.
+    pub memory_mib: u32,
+    /// Taken by each of its runs, and kept.
+    pub memory_mib_per_run: u32,
 
     pub count: Count,
     pub max_context_limit: i32,
@@ -38,6 +47,8 @@ pub struct Scenario {
     pub template: Template,
     pub perf: Perf,
     pub report_params: bool,
+    /// The `record` of all faults that have none.
+    pub record: Option<String>,
     pub fault: Vec<Fault>,
 }
 
@@ -51,12 +62,16 @@ impl Default for Scenario {
             eos_token_id: None,
             eos_text: "</s>".to_owned(),
             eos_ignored: false,
+            continue_answers: false,
             load_delay_ms: 0,
+            load_progress: LoadProgress::None,
             prefill_delay_ms: 0,
             prefill_us_per_byte: 0,
             token_delay_us: 0,
             abort_interrupts_prefill: false,
             callback_thread: CallbackThread::Caller,
+            memory_mib: 0,
+            memory_mib_per_run: 0,
             count: Count::Words,
             max_context_limit: 4096,
             prefix_reuse: false,
@@ -70,6 +85,7 @@ impl Default for Scenario {
             template: Template::default(),
             perf: Perf::default(),
             report_params: false,
+            record: None,
             fault: Vec::new(),
         }
     }
@@ -174,7 +190,7 @@ pub struct Perf {
 impl Scenario {
     pub fn read(path: &Path) -> Result<Scenario, String> {
         let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
-        let scenario: Scenario = toml::from_str(&text).map_err(|error| {
+        let mut scenario: Scenario = toml::from_str(&text).map_err(|error| {
             error
                 .to_string()
                 .lines()
@@ -189,7 +205,17 @@ impl Scenario {
             one_source(&answer.tokens, &answer.repeat, answer.echo_prompt)?;
         }
         one_source(&scenario.tokens, &scenario.repeat, scenario.echo_prompt)?;
+        let echoes = scenario.echo_prompt || scenario.answer.iter().any(|a| a.echo_prompt);
+        if scenario.continue_answers && echoes {
+            return Err("an answer with echo-prompt cannot be continued".to_owned());
+        }
+        if scenario.load_progress != LoadProgress::None && scenario.load_delay_ms == 0 {
+            return Err("load-progress without load-delay-ms".to_owned());
+        }
         scenario.fault.iter().try_for_each(Fault::check)?;
+        for fault in &mut scenario.fault {
+            fault.record = fault.record.take().or_else(|| scenario.record.clone());
+        }
         Ok(scenario)
     }
 }

@@ -1,0 +1,96 @@
+//! The loop over tokens. A token looks at a flag and at two numbers, writes two fields and calls
+//! back; it allocates nothing and reads no scenario, so that a scenario without delays measures
+//! its host.
+
+use crate::answer::{Event, Sequence};
+use crate::continuation::Start;
+use crate::faults_of_a_run::FaultsOfARun;
+use crate::generation::{End, Generation, Tally};
+use crate::output::Output;
+use std::time::Duration;
+
+pub struct TokenLoop<'r, 'o> {
+    pub generation: &'r Generation<'r>,
+    pub output: &'r mut Output<'o>,
+    pub tally: &'r mut Tally,
+    pub faults: &'r mut FaultsOfARun<'o>,
+    limit: u64,
+    delay: Duration,
+}
+
+impl<'r, 'o> TokenLoop<'r, 'o> {
+    pub fn new(
+        generation: &'r Generation<'r>,
+        output: &'r mut Output<'o>,
+        tally: &'r mut Tally,
+        faults: &'r mut FaultsOfARun<'o>,
+    ) -> Self {
+        let model = generation.model;
+        let of_run = generation.params.max_new_tokens.filter(|limit| *limit > 0);
+        let limit = of_run.unwrap_or(model.params.max_new_tokens);
+        TokenLoop {
+            generation,
+            output,
+            tally,
+            faults,
+            limit: u64::try_from(limit).unwrap_or(u64::MAX),
+            delay: Duration::from_micros(model.scenario.token_delay_us),
+        }
+    }
+
+    pub fn run(mut self, sequence: &Sequence, start: &Start) -> End {
+        let cycles = if sequence.end_ignored {
+            u64::MAX
+        } else {
+            sequence.times
+        };
+        if let Some(end) = start.head.as_ref().and_then(|head| self.hand_over(head)) {
+            return end;
+        }
+        let mut index = 0;
+        for cycle in 0..cycles {
+            let end = (cycle + 1 >= sequence.times)
+                .then_some(sequence.end.as_ref())
+                .flatten();
+            if sequence.events.is_empty() && end.is_none() {
+                break;
+            }
+            for event in sequence.events.iter().chain(end) {
+                index += 1;
+                if index <= start.skip {
+                    continue;
+                }
+                if let Some(end) = self.hand_over(event) {
+                    return end;
+                }
+            }
+        }
+        self.faults
+            .happen(self.output, self.tally)
+            .unwrap_or(End::Finished)
+    }
+
+    /// An end of the run, if it comes before the token or is the host's answer to it.
+    #[inline(always)]
+    fn hand_over(&mut self, event: &Event) -> Option<End> {
+        if self.tally.produced >= self.faults.next_at
+            && let Some(end) = self.faults.happen(self.output, self.tally)
+        {
+            return Some(end);
+        }
+        if self.tally.produced >= self.limit {
+            return Some(End::Finished);
+        }
+        let model = self.generation.model;
+        if !self.delay.is_zero() {
+            let n = u32::try_from(self.tally.produced + 1).unwrap_or(u32::MAX);
+            model.sleep_until(self.tally.started + self.delay * n);
+        }
+        if model.is_aborted() {
+            return Some(End::Aborted);
+        }
+        self.tally.produced += 1;
+        let paused = self.output.token(event) == 1 && self.generation.layout.callback_returns_int;
+        paused.then_some(End::Paused)
+    }
+}
