@@ -302,3 +302,6 @@ impl Lifecycle {
         };
     }
 }
+
+#[cfg(test)]
+mod tests;
