@@ -86,6 +86,14 @@ struct Waiting {
     position: usize,
 }
 
+impl Waiting {
+    /// When it has waited too long: for its turn, or for its answer as a whole.
+    fn expires_at(&self, deadline: Duration) -> Instant {
+        let total = self.request.total_deadline.unwrap_or(deadline);
+        self.submitted_at + deadline.min(total)
+    }
+}
+
 impl ModelQueue {
     fn lock(&self) -> MutexGuard<'_, QueueState> {
         // Nothing panics while it is held, and a queue is consistent after each operation.
@@ -237,7 +245,7 @@ async fn dispatch(shared: Arc<Shared>, model: ModelId, queue: Arc<ModelQueue>) {
             // Nobody waits any more: the worker is not asked for, and nothing is loaded for nobody.
             () = emptied => continue,
             () = expiry(&queue, shared.settings.deadline) => {
-                expire(&queue, shared.settings.deadline);
+                expire(&shared, &queue);
                 continue;
             }
         };
@@ -250,30 +258,41 @@ async fn dispatch(shared: Arc<Shared>, model: ModelId, queue: Arc<ModelQueue>) {
     }
 }
 
-/// Waits until the oldest entry has waited too long.
+/// Waits until the first entry has waited too long.
 async fn expiry(queue: &ModelQueue, deadline: Duration) {
-    let oldest = queue
+    let first = queue
         .lock()
         .waiting
         .iter()
-        .map(|waiting| waiting.submitted_at)
+        .map(|waiting| waiting.expires_at(deadline))
         .min();
-    match oldest {
-        Some(oldest) => tokio::time::sleep_until((oldest + deadline).into()).await,
+    match first {
+        Some(first) => tokio::time::sleep_until(first.into()).await,
         None => std::future::pending().await,
     }
 }
 
-fn expire(queue: &ModelQueue, deadline: Duration) {
+fn expire(shared: &Shared, queue: &ModelQueue) {
+    let deadline = shared.settings.deadline;
     let now = Instant::now();
     let expired = queue
         .lock()
         .waiting
-        .remove_where(|waiting| waiting.submitted_at + deadline <= now);
+        .remove_where(|waiting| waiting.expires_at(deadline) <= now);
     for waiting in expired {
-        let error = GenerationError::QueueDeadline {
-            model: waiting.request.model.to_string(),
-            waited: now - waiting.submitted_at,
+        let waited = now - waiting.submitted_at;
+        let error = match waiting.request.total_deadline {
+            Some(limit) if limit <= waited => {
+                shared.services.metrics.deadline_passed("total");
+                GenerationError::DeadlineExceeded {
+                    deadline: "total",
+                    limit,
+                }
+            }
+            _ => GenerationError::QueueDeadline {
+                model: waiting.request.model.to_string(),
+                waited,
+            },
         };
         fail(&waiting, error);
     }

@@ -20,7 +20,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use client::{Answer, EventStream, chat, completion};
-pub use process::{children, descriptors, kill, resident_bytes, threads};
+pub use process::{children, descriptors, kill, resident_bytes, signal, threads};
 use serde_json::Value;
 
 /// Far longer than anything here takes; a test that reaches it has failed.
