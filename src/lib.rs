@@ -10,6 +10,7 @@ pub mod generation;
 pub mod http;
 pub mod ipc;
 pub mod models;
+mod process_figures;
 pub mod settings;
 pub mod supervisor;
 pub mod telemetry;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep_until;
 
 use super::loading::GUARD_SLACK;
-use super::process_figures;
-use crate::ipc::{LoadDeadline, LoadFigures, LoadWatch};
+use crate::ipc::{LoadDeadline, LoadWatch};
+use crate::process_figures::load_figures;
 
 /// How often the figures of a load are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -39,7 +39,7 @@ impl LoadGuard {
         pid: u32,
     ) -> Self {
         let now = Instant::now();
-        let watch = LoadWatch::begin(limits, now, figures(pid));
+        let watch = LoadWatch::begin(limits, now, load_figures(pid));
         Self::new(deadline, Wait::WhileItGrows { watch, pid }, heartbeat, now)
     }
 
@@ -66,7 +66,7 @@ impl LoadGuard {
             let due_at = match &mut self.wait {
                 Wait::Until(at) => *at,
                 Wait::WhileItGrows { watch, pid } => {
-                    watch.observe(now, figures(*pid));
+                    watch.observe(now, load_figures(*pid));
                     watch.expires_at()
                 }
             } + GUARD_SLACK;
@@ -78,12 +78,5 @@ impl LoadGuard {
             }
             sleep_until(silent_at.min(due_at).min(now + LOOK_INTERVAL).into()).await;
         }
-    }
-}
-
-fn figures(pid: u32) -> LoadFigures {
-    LoadFigures {
-        read_bytes: process_figures::read_bytes(pid),
-        resident_bytes: process_figures::resident_bytes(pid),
     }
 }

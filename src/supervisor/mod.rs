@@ -25,7 +25,6 @@ mod outcome;
 mod placement;
 mod printed_lines;
 mod process;
-mod process_figures;
 mod run;
 mod run_guard;
 mod runtime_lines;

@@ -146,8 +146,8 @@ impl ModelStatus {
         let pid = self.pid;
         Some(LoadProgress {
             elapsed: self.since.elapsed(),
-            read_bytes: pid.and_then(super::process_figures::read_bytes),
-            resident_bytes: pid.and_then(super::process_figures::resident_bytes),
+            read_bytes: pid.and_then(crate::process_figures::read_bytes),
+            resident_bytes: pid.and_then(crate::process_figures::resident_bytes),
         })
     }
 }

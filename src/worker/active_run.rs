@@ -4,16 +4,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::npu_thread::RunReturned;
+use super::prepared_input::input_bytes;
+use super::prompt_count::{PromptCounter, RunCounts, tokenizer_agrees};
 use super::run_progress::RunProgress;
+use super::timing::{AbortTimes, CallTimes, RunTimes};
 use super::token_sink::EndedBy;
 use crate::generation::FinishReason;
-use crate::ipc::{RunOutcome, WorkerDeadlines};
+use crate::ipc::{AbortMode, PerfFigures, RunEnd, RunOutcome, RunSpec, WorkerDeadlines};
 
 pub struct ActiveRun {
     pub run: u64,
-    pub prompt_bytes: usize,
+    pub input_bytes: usize,
     pub prefill_per_token: Duration,
-    pub prompt_tokens: Option<u32>,
+    /// What the tokenizer counted.
+    pub input_tokens: Option<u32>,
     pub progress: Arc<RunProgress>,
     pub abort: Option<AbortRequest>,
     /// Set once the library has returned; from then on only the KV cache size is waited for.
@@ -29,22 +33,35 @@ pub struct AbortRequest {
     pub next_outside: Instant,
 }
 
-/// A wait that ends at `at`.
-pub struct Expiry {
-    pub at: Instant,
-    pub what: Expired,
-}
-
-pub enum Expired {
-    Deadline {
-        name: &'static str,
-        limit: Duration,
-        call: &'static str,
-    },
-    AbortFromOutside,
-}
-
 impl ActiveRun {
+    pub fn begin(spec: &RunSpec, progress: Arc<RunProgress>) -> Self {
+        Self {
+            run: spec.run,
+            input_bytes: input_bytes(spec),
+            prefill_per_token: spec.prefill_per_token,
+            input_tokens: None,
+            progress,
+            abort: None,
+            returned: None,
+        }
+    }
+
+    /// The first request sets the deadline; a later one can only be more urgent.
+    pub fn request_abort(&mut self, mode: AbortMode) {
+        self.progress.request_abort();
+        let now = Instant::now();
+        let patience = match mode {
+            AbortMode::AtOnce => Duration::ZERO,
+            AbortMode::BetweenTokens => self.progress.two_intervals(),
+        };
+        let abort = self.abort.get_or_insert(AbortRequest {
+            at: now,
+            from_outside: false,
+            next_outside: now + patience,
+        });
+        abort.next_outside = abort.next_outside.min(now + patience);
+    }
+
     /// Whether the KV cache size, asked now, would tell the prompt's tokens.
     pub fn is_countable(&self) -> bool {
         let Some(returned) = &self.returned else {
@@ -52,81 +69,124 @@ impl ActiveRun {
         };
         let cut_off = self.abort.as_ref().is_some_and(|abort| abort.from_outside);
         returned.result.is_ok()
-            && returned.prompt_tokens.is_none()
+            && returned.input_tokens.is_none()
+            && returned.record.perf.is_some()
+            && returned.record.after_finish == 0
             && self.progress.tokens() > 0
             && !cut_off
     }
 
-    /// What the run waits for next, and until when.
-    pub fn next_expiry(&self, deadlines: &WorkerDeadlines) -> Option<Expiry> {
+    /// `can_abort_outside`: the library can still be told outside the callback.
+    pub fn times(&self, deadlines: &WorkerDeadlines, can_abort_outside: bool) -> CallTimes {
+        let started = self.progress.started();
+        let last_token = self.progress.last_token();
         if self.returned.is_some() {
-            return None;
+            let since = last_token.unwrap_or(started);
+            return CallTimes::Counting { since };
         }
-        let deadline = |name, since: Instant, limit| Expiry {
-            at: since + limit,
-            what: Expired::Deadline {
-                name,
-                limit,
-                call: "rkllm_run",
-            },
-        };
-        match &self.abort {
-            Some(abort) => {
-                let finish = deadline("abort-to-finish", abort.at, deadlines.abort_to_finish);
-                let outside = Expiry {
-                    at: abort.next_outside,
-                    what: Expired::AbortFromOutside,
-                };
-                Some(if outside.at < finish.at {
-                    outside
-                } else {
-                    finish
-                })
-            }
-            None if self.progress.waiting_for_reader() => Some(deadline(
-                "inter-token",
-                Instant::now(),
-                deadlines.inter_token,
-            )),
-            None => Some(match self.progress.last_token() {
-                Some(last) => deadline("inter-token", last, deadlines.inter_token),
-                None => deadline(
-                    "prefill",
-                    self.progress.started(),
-                    deadlines.prefill(
-                        self.prefill_per_token,
-                        self.prompt_bytes,
-                        self.prompt_tokens,
-                    ),
-                ),
+        CallTimes::Running(RunTimes {
+            started,
+            last_token,
+            waiting_for_reader: self.progress.waiting_for_reader(),
+            prefill: deadlines.prefill(self.prefill_per_token, self.input_bytes, self.input_tokens),
+            abort: self.abort.as_ref().map(|abort| AbortTimes {
+                at: abort.at,
+                next_outside: can_abort_outside.then_some(abort.next_outside),
             }),
+        })
+    }
+
+    /// Reads the end of a run that has returned. `kv_cache` are the tokens in the cache after it,
+    /// where that was asked and answered.
+    pub fn end(
+        &self,
+        returned: &RunReturned,
+        kv_cache: Option<u32>,
+        counter: &mut PromptCounter,
+    ) -> RunEnd {
+        let generated = self.progress.tokens();
+        let perf = perf_figures(returned);
+        let prefilled = perf.map(|perf| perf.prefill_tokens);
+        let cache_was_empty = returned.asked_runtime && counter.cache_used();
+        let (prompt_tokens, cached_prompt_tokens) = match returned.input_tokens {
+            Some(total) => {
+                let cached = prefilled.and_then(|prefilled| counter.cached(total, prefilled));
+                (Some(total), cached)
+            }
+            None => {
+                let counts = kv_cache
+                    .zip(prefilled)
+                    .map(|(kv_cache, prefilled)| RunCounts {
+                        kv_cache,
+                        generated: generated + returned.record.dropped_tokens,
+                        prefilled,
+                    });
+                let prompt = counter.count(counts);
+                (
+                    prompt.map(|prompt| prompt.total),
+                    prompt.and_then(|prompt| prompt.cached),
+                )
+            }
+        };
+        let outcome = outcome(returned, self.abort.is_some(), generated);
+        RunEnd {
+            run: self.run,
+            tainted: matches!(outcome, RunOutcome::Failed { .. }) || returned.record.reported_error,
+            outcome,
+            generated_tokens: generated,
+            prompt_tokens,
+            cached_prompt_tokens,
+            perf,
+            // A run that made no token may have been ended in the middle of its prefill.
+            tokenizer_agrees: returned
+                .input_tokens
+                .filter(|_| returned.input_was_text && generated > 0)
+                .zip(prefilled)
+                .and_then(|(counted, prefilled)| {
+                    tokenizer_agrees(counted, prefilled, cache_was_empty)
+                }),
         }
     }
 }
 
+fn perf_figures(returned: &RunReturned) -> Option<PerfFigures> {
+    let perf = returned.record.perf?;
+    Some(PerfFigures {
+        prefill_ms: perf.prefill_time_ms,
+        prefill_tokens: u32::try_from(perf.prefill_tokens).ok()?,
+        generate_ms: perf.generate_time_ms,
+        generate_tokens: u32::try_from(perf.generate_tokens).ok()?,
+        memory_mb: perf.memory_usage_mb,
+    })
+}
+
 /// Why a run ended, from what the library and our side say.
-pub fn outcome(returned: &RunReturned, abort_requested: bool, generated: u32) -> RunOutcome {
+fn outcome(returned: &RunReturned, abort_requested: bool, generated: u32) -> RunOutcome {
     if let (Some(limit_tokens), Some(prompt_tokens)) =
-        (returned.over_limit_tokens, returned.prompt_tokens)
+        (returned.over_limit_tokens, returned.input_tokens)
     {
         return RunOutcome::ContextLengthExceeded {
             prompt_tokens,
             limit_tokens,
         };
     }
-    match (returned.record.ended_by, &returned.result) {
+    let record = &returned.record;
+    match (record.ended_by, &returned.result) {
         (Some(EndedBy::Reason(reason)), _) => RunOutcome::Finished(reason),
         (Some(EndedBy::Abort), _) => RunOutcome::Aborted,
         (None, _) if abort_requested => RunOutcome::Aborted,
-        (None, Err(error)) if generated == 0 => RunOutcome::Refused {
+        (None, Err(error)) if generated == 0 && !record.reported_error => RunOutcome::Refused {
             reason: error.to_string(),
         },
         (None, Err(error)) => RunOutcome::Failed {
             reason: error.to_string(),
         },
-        (None, Ok(())) if returned.record.reported_error => RunOutcome::Failed {
+        (None, Ok(())) if record.reported_error => RunOutcome::Failed {
             reason: "the runtime reported the state ERROR".to_owned(),
         },
         (None, Ok(())) => RunOutcome::Finished(FinishReason::Stop),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,8 @@
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::Duration;
@@ -26,15 +28,22 @@ enum Item {
 #[derive(Clone)]
 pub struct EventWriter {
     queue: SyncSender<Item>,
+    /// A heartbeat is queued and not written yet.
+    heartbeat_waits: Arc<AtomicBool>,
 }
 
 impl EventWriter {
     pub fn start(socket: UnixStream) -> std::io::Result<Self> {
         let (queue, items) = sync_channel(QUEUE_EVENTS);
+        let heartbeat_waits = Arc::new(AtomicBool::new(false));
+        let heartbeat = Arc::clone(&heartbeat_waits);
         thread::Builder::new()
             .name("writer".to_owned())
-            .spawn(move || write_events(socket, &items))?;
-        Ok(Self { queue })
+            .spawn(move || write_events(socket, &items, &heartbeat))?;
+        Ok(Self {
+            queue,
+            heartbeat_waits,
+        })
     }
 
     /// Queues an event. Once the daemon is gone events are dropped; the reader notices that.
@@ -50,6 +59,16 @@ impl EventWriter {
         }
     }
 
+    /// Queues a heartbeat unless one waits already or there is no room: a daemon that does not read
+    /// finds one when it does, and no queue of old ones.
+    pub fn heartbeat(&self) {
+        if !self.heartbeat_waits.swap(true, Ordering::Relaxed)
+            && self.try_send(Event::Heartbeat).is_err()
+        {
+            self.heartbeat_waits.store(false, Ordering::Relaxed);
+        }
+    }
+
     /// Waits until everything so far was written, but not for ever.
     pub fn flush(&self) {
         let (done, written) = sync_channel(1);
@@ -59,14 +78,16 @@ impl EventWriter {
     }
 }
 
-fn write_events(mut socket: UnixStream, items: &Receiver<Item>) {
+fn write_events(mut socket: UnixStream, items: &Receiver<Item>, heartbeat_waits: &AtomicBool) {
     let mut buffer = Vec::with_capacity(WRITE_BYTES);
     let mut flushed = Vec::new();
+    let mut beats = false;
     while let Ok(first) = items.recv() {
         let mut next = Some(first);
         while let Some(item) = next.take() {
             match item {
                 Item::Event(event) => {
+                    beats |= matches!(event, Event::Heartbeat);
                     if let Err(error) = ipc::encode(&event, &mut buffer) {
                         eprintln!("E rkllmd-worker: an event cannot be sent: {error}");
                     }
@@ -81,8 +102,53 @@ fn write_events(mut socket: UnixStream, items: &Receiver<Item>) {
             return;
         }
         buffer.clear();
+        if std::mem::take(&mut beats) {
+            heartbeat_waits.store(false, Ordering::Relaxed);
+        }
         for done in flushed.drain(..) {
             let _ = done.send(());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ipc::FrameReader;
+    use std::io::Read;
+
+    #[test]
+    fn a_daemon_that_does_not_read_finds_one_heartbeat() {
+        let (mut daemon, worker) = UnixStream::pair().unwrap();
+        let events = EventWriter::start(worker).unwrap();
+        // More than a socket holds, so the writer is stuck when the heartbeats come.
+        let filler = Event::LoadFailed {
+            reason: "x".repeat(4 << 20),
+        };
+        events.send(filler.clone());
+        for _ in 0..100 {
+            events.heartbeat();
+        }
+        events.send(Event::Hello { protocol: 0 });
+        let mut frames = FrameReader::default();
+        let mut received = Vec::new();
+        let mut chunk = vec![0; 1 << 16];
+        while received.last() != Some(&Event::Hello { protocol: 0 }) {
+            let count = daemon.read(&mut chunk).unwrap();
+            frames.buffer().extend_from_slice(&chunk[..count]);
+            while let Some(event) = frames.next_message().unwrap() {
+                received.push(event);
+            }
+        }
+        assert_eq!(received[0], filler);
+        assert_eq!(
+            received[1..],
+            [Event::Heartbeat, Event::Hello { protocol: 0 }]
+        );
+        events.flush();
+        events.heartbeat();
+        let count = daemon.read(&mut chunk).unwrap();
+        frames.buffer().extend_from_slice(&chunk[..count]);
+        assert_eq!(frames.next_message().unwrap(), Some(Event::Heartbeat));
     }
 }

@@ -8,17 +8,23 @@
 //! ```
 //!
 //! A thread that hangs in the library cannot be stopped, only left behind: so main never calls the
-//! library, and when a call passes its deadline it says so and ends the whole process.
+//! library, and when a call on the NPU thread passes its deadline it says so and ends the whole
+//! process. A control call that hangs only taints the worker: the run goes on, the next one is
+//! another worker's.
 
 mod active_run;
 mod c_stdio;
+mod control_calls;
 mod control_thread;
 mod event_writer;
+mod model;
 mod npu_thread;
+mod prepared_input;
 mod process_setup;
 mod prompt_count;
 mod run_progress;
 mod session;
+mod timing;
 mod token_sink;
 mod tokenizer;
 mod utf8_assembly;

@@ -5,6 +5,8 @@
 //! that: its cache was empty, so its prefill was the whole prompt. A figure that does not add up is
 //! not known.
 
+use std::cmp::Ordering;
+
 /// Counts of one finished run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RunCounts {
@@ -24,6 +26,18 @@ pub struct PromptTokens {
     pub cached: Option<u32>,
 }
 
+/// Whether the runtime evaluated exactly the tokens that a tokenizer makes of its input text.
+///
+/// `counted` are the tokenizer's tokens, `prefilled` those that the runtime evaluated. Fewer may
+/// have been evaluated because the rest was in the cache, which tells nothing; more cannot.
+pub fn tokenizer_agrees(counted: u32, prefilled: u32, cache_was_empty: bool) -> Option<bool> {
+    match prefilled.cmp(&counted) {
+        Ordering::Equal => Some(true),
+        Ordering::Greater => Some(false),
+        Ordering::Less => cache_was_empty.then_some(false),
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum CacheMeasure {
     /// The cache is empty: the next run's prefill is the whole prompt.
@@ -41,6 +55,8 @@ enum CacheMeasure {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PromptCounter {
     cache: CacheMeasure,
+    /// A run has filled the cache since the model was loaded or the cache was emptied.
+    cache_is_filled: bool,
     /// A prefill shorter than its prompt was seen, so the runtime leaves cache hits out of it.
     /// Before that, a prefill as long as the prompt may mean that it counts them.
     hits_left_out: bool,
@@ -55,6 +71,12 @@ impl PromptCounter {
     /// The cache was emptied.
     pub fn cache_emptied(&mut self) {
         self.cache = CacheMeasure::Fresh;
+        self.cache_is_filled = false;
+    }
+
+    /// A run was given to the runtime. Returns whether it found the cache empty.
+    pub fn cache_used(&mut self) -> bool {
+        !std::mem::replace(&mut self.cache_is_filled, true)
     }
 
     /// Reads a run's counts; `None`: the run did not tell them, or was cut off between two tokens.
@@ -107,6 +129,26 @@ mod tests {
             generated,
             prefilled,
         })
+    }
+
+    #[test]
+    fn only_an_input_that_was_evaluated_whole_tells_whether_the_tokenizer_agrees() {
+        let agrees = tokenizer_agrees;
+        assert_eq!([agrees(9, 9, true), agrees(9, 9, false)], [Some(true); 2]);
+        assert_eq!(
+            [agrees(9, 10, true), agrees(9, 10, false)],
+            [Some(false); 2]
+        );
+        assert_eq!(agrees(9, 8, true), Some(false));
+        assert_eq!(agrees(9, 8, false), None, "one may have been cached");
+    }
+
+    #[test]
+    fn the_cache_is_empty_for_one_run_after_a_load_and_after_it_was_emptied() {
+        let mut counter = PromptCounter::default();
+        assert_eq!([counter.cache_used(), counter.cache_used()], [true, false]);
+        counter.cache_emptied();
+        assert_eq!([counter.cache_used(), counter.cache_used()], [true, false]);
     }
 
     #[test]

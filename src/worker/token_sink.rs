@@ -6,7 +6,7 @@
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rkllm_sys::{CallState, ControlHandle, Flow, PerfStat, ResultSink, ResultView};
+use rkllm_sys::{CallError, CallState, Flow, PerfStat, ResultSink, ResultView};
 
 use super::event_writer::EventWriter;
 use super::run_progress::RunProgress;
@@ -28,36 +28,57 @@ pub struct RunRecord {
     pub ended_by: Option<EndedBy>,
     pub perf: Option<PerfStat>,
     pub reported_error: bool,
-    /// Tokens that came after the end and are not part of the answer, though the KV cache has
+    /// FINISH came: what comes after it is not part of the run.
+    pub finished: bool,
+    /// Tokens that came after our end and are not part of the answer, though the KV cache has
     /// them.
     pub dropped_tokens: u32,
+    /// Results that came after FINISH.
+    pub after_finish: u32,
 }
 
-/// Shared between the sink, which the library's call owns, and the thread that waits for the call.
+/// Where the sink leaves its record when the library's call is over, for the thread that made the
+/// call.
 pub type SharedRecord = Arc<Mutex<RunRecord>>;
 
 pub struct TokenSink {
     pub run: u64,
     pub progress: Arc<RunProgress>,
-    pub record: SharedRecord,
+    pub record: RunRecord,
+    pub record_for_caller: SharedRecord,
     pub events: EventWriter,
     pub notes: Sender<Note>,
-    pub control: ControlHandle,
+    /// Asks the library to end the run.
+    pub abort: Box<dyn Fn() -> Result<(), CallError> + Send>,
     pub eos_ids: Arc<[i32]>,
     /// The runtime keeps this token budget itself; it is aborted only if it goes past it.
     pub budget_of_runtime: Option<u32>,
     pub text: Utf8Assembly,
 }
 
+impl Drop for TokenSink {
+    fn drop(&mut self) {
+        *self
+            .record_for_caller
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = std::mem::take(&mut self.record);
+    }
+}
+
 impl ResultSink for TokenSink {
     fn on_result(&mut self, result: ResultView<'_>) -> Flow {
+        if self.record.finished {
+            self.record.after_finish += 1;
+            return Flow::Continue;
+        }
         match result.state {
             CallState::Normal | CallState::Waiting => self.token(&result),
             CallState::Finish => {
                 self.flush_text();
-                self.note(|record| record.perf = record.perf.or(result.perf));
+                self.record.finished = true;
+                self.record.perf = result.perf;
             }
-            CallState::Error => self.note(|record| record.reported_error = true),
+            CallState::Error => self.record.reported_error = true,
             CallState::Unknown(state) => {
                 eprintln!("W rkllmd-worker: the runtime reported the unknown state {state}");
             }
@@ -68,45 +89,66 @@ impl ResultSink for TokenSink {
 
 impl TokenSink {
     fn token(&mut self, result: &ResultView<'_>) {
-        if self.has_ended() {
+        let text = result.text.unwrap_or_default();
+        let id = result.token_id.filter(|&id| id >= 0);
+        let is_waiting = result.state == CallState::Waiting;
+        if id.is_none() && text.is_empty() && !is_waiting {
+            // A sequence that has ended reports a negative id and nothing else.
+            return;
+        }
+        if self.record.ended_by.is_some() {
             // The abort has not taken effect yet, or the budget was not kept.
-            self.note(|record| record.dropped_tokens += 1);
+            self.record.dropped_tokens += 1;
             return self.abort();
         }
         if self.progress.abort_requested() {
-            self.note(|record| record.dropped_tokens += 1);
+            self.record.dropped_tokens += 1;
             return self.end(EndedBy::Abort);
         }
         let count = self.progress.count_token();
         if count == 1 {
             let _ = self.notes.send(Note::FirstToken { run: self.run });
         }
-        if result.token_id.is_some_and(|id| self.eos_ids.contains(&id)) {
+        if id.is_some_and(|id| self.eos_ids.contains(&id)) {
             return self.end(EndedBy::Reason(FinishReason::Stop));
         }
-        self.push(result.token_id, result.text.unwrap_or_default());
+        self.push(id, text, is_waiting);
         let limit = self.progress.limit_tokens();
         if count >= limit {
             if self.budget_of_runtime == Some(limit) {
-                self.note(|record| record.ended_by = Some(EndedBy::Reason(FinishReason::Length)));
+                self.record.ended_by = Some(EndedBy::Reason(FinishReason::Length));
             } else {
                 self.end(EndedBy::Reason(FinishReason::Length));
             }
         }
     }
 
-    fn push(&mut self, id: Option<i32>, bytes: &[u8]) {
+    fn push(&mut self, id: Option<i32>, bytes: &[u8], is_waiting: bool) {
         let text = self.text.push(bytes);
-        let kind = if text.is_empty() {
+        // The runtime holds a character back itself when it says WAITING.
+        let kind = if is_waiting || self.text.holds_back() {
+            TokenKind::Partial
+        } else if text.is_empty() {
             TokenKind::Swallowed
         } else {
             TokenKind::Text
         };
+        self.deliver(kind, id, text.into_owned());
+    }
+
+    fn flush_text(&mut self) {
+        let text = self.text.finish();
+        if !text.is_empty() {
+            self.deliver(TokenKind::Text, None, text);
+        }
+    }
+
+    fn deliver(&self, kind: TokenKind, id: Option<i32>, text: String) {
         let event = Event::Token {
             run: self.run,
             kind,
             id,
-            text: text.into_owned(),
+            text,
         };
         if let Err(event) = self.events.try_send(event) {
             // The daemon's reader is slow. That is not the library's fault: its deadlines rest.
@@ -116,40 +158,17 @@ impl TokenSink {
         }
     }
 
-    fn flush_text(&mut self) {
-        let text = self.text.finish();
-        if !text.is_empty() {
-            let (run, kind) = (self.run, TokenKind::Text);
-            let id = None;
-            self.events.send(Event::Token {
-                run,
-                kind,
-                id,
-                text,
-            });
-        }
-    }
-
     fn end(&mut self, by: EndedBy) {
-        self.note(|record| record.ended_by = Some(by));
+        self.record.ended_by = Some(by);
         self.abort();
     }
 
     fn abort(&self) {
-        if let Err(error) = self.control.abort() {
+        if let Err(error) = (self.abort)() {
             eprintln!("W rkllmd-worker: ending a run: {error}");
         }
     }
-
-    fn has_ended(&self) -> bool {
-        self.record
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .ended_by
-            .is_some()
-    }
-
-    fn note(&self, change: impl FnOnce(&mut RunRecord)) {
-        change(&mut self.record.lock().unwrap_or_else(PoisonError::into_inner));
-    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,6 +24,11 @@ impl Utf8Assembly {
         Cow::Owned(String::from_utf8_lossy(&whole).into_owned())
     }
 
+    /// Whether the beginning of a character is held back.
+    pub fn holds_back(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// What is left at the end: an unfinished character becomes U+FFFD.
     pub fn finish(&mut self) -> String {
         String::from_utf8_lossy(&std::mem::take(&mut self.pending)).into_owned()

@@ -1,0 +1,189 @@
+//! A loaded model and what its calls need. Used by the NPU thread alone.
+
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, PoisonError};
+
+use rkllm_sys::{
+    CallError, CpuMask, Family, Handle, InitParams, Library, OpenOptions, PerRun, RunId, RunInput,
+    RunOptions, Sampling,
+};
+
+use super::event_writer::EventWriter;
+use super::npu_thread::{LoadedModel, RunReturned};
+use super::prepared_input::{InputForm, PreparedInput, budget_left};
+use super::run_progress::RunProgress;
+use super::session::Note;
+use super::token_sink::{RunRecord, SharedRecord, TokenSink};
+use super::tokenizer::Tokenizer;
+use super::utf8_assembly::Utf8Assembly;
+use crate::generation::SamplingRequest;
+use crate::ipc::{Event, LibraryFacts, LoadSpec, RunSpec};
+
+pub struct Model {
+    handle: Handle,
+    per_run: Option<PerRun>,
+    tokenizer: Option<Tokenizer>,
+    eos_ids: Arc<[i32]>,
+    context_length: u32,
+}
+
+impl Model {
+    pub fn load(spec: LoadSpec, opened: impl FnOnce(LibraryFacts)) -> anyhow::Result<Self> {
+        let assume_family = match spec.assume_family.as_deref() {
+            None => None,
+            Some(name) => Some(Family::from_name(name).ok_or_else(|| {
+                anyhow::anyhow!("`{name}` is not an ABI family (setting runtime.assume-family)")
+            })?),
+        };
+        let library = Arc::new(Library::open(
+            &spec.library,
+            &OpenOptions { assume_family },
+        )?);
+        opened(LibraryFacts {
+            path: library.path().to_owned(),
+            version: library.version().to_owned(),
+            family: library.family().to_string(),
+        });
+        let mut params = InitParams::new(&spec.model);
+        params.max_context_len = Some(i32::try_from(spec.context_length)?);
+        // The budget of a run is kept on our side; where it is fixed at init it must not be less.
+        params.max_new_tokens = Some(i32::try_from(spec.context_length)?);
+        params.sampling = sampling(&spec.sampling);
+        params.skip_special_token = Some(true);
+        params.base_domain_id = spec.base_domain_id;
+        params.enabled_cpus = spec.cpu_mask.map(CpuMask);
+        let handle = library.init(&params)?;
+        // The daemon has rendered the prompt: it is to be tokenised exactly as given.
+        handle.set_chat_template("", "", "")?;
+        let tokenizer = spec
+            .tokenizer_json
+            .map(|path| Tokenizer::open(&path))
+            .transpose()?;
+        Ok(Self {
+            per_run: handle.per_run(),
+            handle,
+            tokenizer,
+            eos_ids: spec.eos_ids.into(),
+            context_length: spec.context_length,
+        })
+    }
+
+    pub fn facts(&self) -> LoadedModel {
+        LoadedModel {
+            control: self.handle.control(),
+            per_run_parameters: self.per_run.is_some(),
+        }
+    }
+
+    pub fn destroy(self) -> Result<(), CallError> {
+        self.handle.destroy()
+    }
+
+    /// Blocks until the run has ended. Whatever of it is counted is told before it starts.
+    pub fn run(
+        &self,
+        spec: &RunSpec,
+        progress: &Arc<RunProgress>,
+        empty_cache: bool,
+        notes: &Sender<Note>,
+        events: &EventWriter,
+    ) -> RunReturned {
+        let prepared = PreparedInput::prepare(spec, self.tokenizer.as_ref());
+        let mut returned = RunReturned {
+            run: spec.run,
+            result: Ok(()),
+            record: RunRecord::default(),
+            input_tokens: prepared.input_tokens,
+            input_was_text: prepared.is_text(),
+            cache_emptied: false,
+            asked_runtime: false,
+            over_limit_tokens: None,
+        };
+        let run = spec.run;
+        if let Some(tokens) = prepared.prompt_tokens {
+            events.send(Event::PromptCounted { run, tokens });
+        }
+        if let Some(tokens) = prepared.input_tokens {
+            if tokens >= self.context_length {
+                returned.over_limit_tokens = Some(self.context_length);
+                return returned;
+            }
+            progress.lower_limit(budget_left(self.context_length, tokens));
+            let _ = notes.send(Note::InputCounted { run, tokens });
+        }
+        if empty_cache {
+            returned.cache_emptied = self.handle.clear_kv_cache(false).is_ok();
+        }
+        // An abort that came before this point finds no run in the library.
+        if !progress.abort_requested() {
+            returned.asked_runtime = true;
+            let record = SharedRecord::default();
+            let sink = self.sink(run, progress, &record, notes, events);
+            returned.result = self.call(spec, &prepared.form, progress.limit_tokens(), sink);
+            returned.record =
+                std::mem::take(&mut *record.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        returned
+    }
+
+    fn sink(
+        &self,
+        run: u64,
+        progress: &Arc<RunProgress>,
+        record: &SharedRecord,
+        notes: &Sender<Note>,
+        events: &EventWriter,
+    ) -> TokenSink {
+        let control = self.handle.control();
+        TokenSink {
+            run,
+            progress: Arc::clone(progress),
+            record: RunRecord::default(),
+            record_for_caller: Arc::clone(record),
+            events: events.clone(),
+            notes: notes.clone(),
+            abort: Box::new(move || control.abort()),
+            eos_ids: Arc::clone(&self.eos_ids),
+            budget_of_runtime: self.per_run.is_some().then_some(progress.limit_tokens()),
+            text: Utf8Assembly::default(),
+        }
+    }
+
+    fn call(
+        &self,
+        spec: &RunSpec,
+        form: &InputForm,
+        budget_tokens: u32,
+        sink: TokenSink,
+    ) -> Result<(), CallError> {
+        let id = RunId::new(spec.run).ok_or_else(|| CallError::OutOfRange {
+            what: "the run id",
+            value: spec.run.to_string(),
+            allowed: "it must not be 0",
+        })?;
+        let options = RunOptions {
+            per_run: self.per_run.map(|per_run| {
+                let tokens = i32::try_from(budget_tokens).unwrap_or(i32::MAX);
+                per_run.values(sampling(&spec.sampling), Some(tokens))
+            }),
+            ..RunOptions::default()
+        };
+        let input = match form {
+            InputForm::Text(text) => RunInput::Prompt(text),
+            InputForm::Tokens(ids) => RunInput::Tokens(ids),
+        };
+        self.handle.run(&input, &options, id, Box::new(sink))
+    }
+}
+
+fn sampling(values: &SamplingRequest) -> Sampling {
+    Sampling {
+        top_k: values.top_k,
+        top_p: values.top_p,
+        temperature: values.temperature,
+        repeat_penalty: values.repeat_penalty,
+        frequency_penalty: values.frequency_penalty,
+        presence_penalty: values.presence_penalty,
+        ..Sampling::default()
+    }
+}

@@ -1,0 +1,217 @@
+//! Until when the main thread waits, and for what: from the times of the calls in progress to the
+//! next thing that is due. Pure. Whatever is in progress has a deadline; only an idle worker waits
+//! without one.
+
+use std::time::{Duration, Instant};
+
+use super::control_thread::ControlCall;
+use crate::ipc::{LoadWatch, WorkerDeadlines};
+
+/// A load's figures are looked at this often.
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
+/// No timer runs faster than this, whatever the deadlines say.
+const SHORTEST_TIMER: Duration = Duration::from_millis(10);
+
+/// The call on the NPU thread.
+#[derive(Clone, Copy, Debug)]
+pub enum CallTimes {
+    /// None.
+    Idle,
+    Opening {
+        since: Instant,
+    },
+    Loading {
+        watch: LoadWatch,
+        last_look: Instant,
+    },
+    Running(RunTimes),
+    /// The run has returned; what is left are calls on the control thread.
+    Counting {
+        /// When the run last showed that it lives.
+        since: Instant,
+    },
+    Unloading {
+        since: Instant,
+    },
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct RunTimes {
+    pub started: Instant,
+    pub last_token: Option<Instant>,
+    /// The callback is held up by the daemon, so the library's time stands still.
+    pub waiting_for_reader: bool,
+    /// How long the first token may take.
+    pub prefill: Duration,
+    pub abort: Option<AbortTimes>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct AbortTimes {
+    pub at: Instant,
+    /// When the library is told outside the callback next; `None`: it no longer can be.
+    pub next_outside: Option<Instant>,
+}
+
+/// The call on the control thread.
+#[derive(Clone, Copy, Debug)]
+pub struct ControlTimes {
+    pub call: ControlCall,
+    pub since: Instant,
+}
+
+/// All that the main thread times.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    pub call: CallTimes,
+    pub control: Option<ControlTimes>,
+    /// When the daemon was last sent something that shows this thread is scheduled.
+    pub last_heartbeat: Instant,
+}
+
+/// What is to be done at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wake {
+    pub at: Instant,
+    pub due: Due,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// A call on the NPU thread has had its time: the worker ends.
+    Deadline(Passed),
+    /// A call on the control thread has: it is left behind.
+    ControlHangs(Passed),
+    AbortFromOutside,
+    LookAtLoad,
+    Heartbeat,
+}
+
+/// A deadline that passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passed {
+    pub deadline: &'static str,
+    /// The time the call was given.
+    pub limit: Duration,
+    pub call: &'static str,
+}
+
+impl Times {
+    /// What is due first. Of two at the same time the deadline comes first. `None`: nothing is in
+    /// progress.
+    pub fn next_wake(&self, deadlines: &WorkerDeadlines, now: Instant) -> Option<Wake> {
+        let wakes = [
+            self.deadline(deadlines, now),
+            self.control_deadline(deadlines),
+            self.abort_from_outside(),
+            self.look_at_load(deadlines),
+            self.heartbeat(deadlines),
+        ];
+        // The first of equals.
+        wakes.into_iter().flatten().min_by_key(|wake| wake.at)
+    }
+
+    fn deadline(&self, deadlines: &WorkerDeadlines, now: Instant) -> Option<Wake> {
+        let (deadline, call, since, limit) = match &self.call {
+            CallTimes::Idle | CallTimes::Counting { .. } => return None,
+            CallTimes::Opening { since } => (
+                "library-open",
+                "opening the library",
+                *since,
+                deadlines.library_open,
+            ),
+            CallTimes::Loading { watch, .. } => {
+                let limit = watch.expires_at().duration_since(watch.started());
+                ("load", "rkllm_init", watch.started(), limit)
+            }
+            CallTimes::Running(run) => {
+                let (deadline, since, limit) = run.deadline(deadlines, now);
+                (deadline, "rkllm_run", since, limit)
+            }
+            CallTimes::Unloading { since } => ("unload", "rkllm_destroy", *since, deadlines.unload),
+        };
+        Some(Wake {
+            at: since + limit,
+            due: Due::Deadline(Passed {
+                deadline,
+                limit,
+                call,
+            }),
+        })
+    }
+
+    fn control_deadline(&self, deadlines: &WorkerDeadlines) -> Option<Wake> {
+        let control = self.control?;
+        Some(Wake {
+            at: control.since + deadlines.control_call,
+            due: Due::ControlHangs(Passed {
+                deadline: "control-call",
+                limit: deadlines.control_call,
+                call: control.call.name(),
+            }),
+        })
+    }
+
+    fn abort_from_outside(&self) -> Option<Wake> {
+        let CallTimes::Running(run) = &self.call else {
+            return None;
+        };
+        Some(Wake {
+            at: run.abort?.next_outside?,
+            due: Due::AbortFromOutside,
+        })
+    }
+
+    fn look_at_load(&self, deadlines: &WorkerDeadlines) -> Option<Wake> {
+        let CallTimes::Loading { last_look, .. } = self.call else {
+            return None;
+        };
+        // Two looks within the time that counts as a stall, so that growth is not missed.
+        let interval = (deadlines.load.stall / 2).clamp(SHORTEST_TIMER, LONGEST_LOOK);
+        Some(Wake {
+            at: last_look + interval,
+            due: Due::LookAtLoad,
+        })
+    }
+
+    fn heartbeat(&self, deadlines: &WorkerDeadlines) -> Option<Wake> {
+        let since = match &self.call {
+            CallTimes::Idle => return None,
+            CallTimes::Opening { since }
+            | CallTimes::Counting { since }
+            | CallTimes::Unloading { since } => *since,
+            CallTimes::Loading { watch, .. } => watch.started(),
+            // A token is a sign of life too: a busy stream carries no heartbeat.
+            CallTimes::Running(run) => run.last_token.unwrap_or(run.started),
+        };
+        Some(Wake {
+            at: since.max(self.last_heartbeat) + deadlines.heartbeat.max(SHORTEST_TIMER),
+            due: Due::Heartbeat,
+        })
+    }
+}
+
+impl RunTimes {
+    /// The deadline's name, since when it runs, and how long.
+    fn deadline(
+        &self,
+        deadlines: &WorkerDeadlines,
+        now: Instant,
+    ) -> (&'static str, Instant, Duration) {
+        if let Some(abort) = &self.abort {
+            return ("abort-to-finish", abort.at, deadlines.abort_to_finish);
+        }
+        if self.waiting_for_reader {
+            return ("inter-token", now, deadlines.inter_token);
+        }
+        match self.last_token {
+            Some(last) => ("inter-token", last, deadlines.inter_token),
+            None => ("prefill", self.started, self.prefill),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+pub use tests::deadlines as test_deadlines;
