@@ -434,3 +434,48 @@ fn a_total_deadline_ends_a_living_request() {
         "the worker is free again"
     );
 }
+
+#[test]
+fn a_total_deadline_counts_in_the_queue_too() {
+    let scenario = "repeat = { token = \"w \", times = 4000 }\ntoken-delay-us = 2000\n";
+    let daemon = start("1_3_1", scenario);
+    let first = chat("m", "x", json!({"stream": true}));
+    let mut stream = daemon.stream(CHAT, &first);
+    assert!(stream.next_content().is_some(), "the worker is busy");
+    let second = daemon.post(CHAT, &chat("m", "x", json!({"total_deadline_ms": 50})));
+    assert_eq!(second.error_code(), "deadline_exceeded", "{}", second.body);
+}
+
+/// Makes one token of each word, as the fake runtime counts them.
+const TOKENIZER: &str = r#"{
+    "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+    "pre_tokenizer": {"type": "WhitespaceSplit"}, "post_processor": null, "decoder": null,
+    "model": {"type": "WordLevel", "vocab": {"[unknown]": 0}, "unk_token": "[unknown]"}
+}"#;
+
+#[test]
+fn tokens_that_are_not_printed_are_handed_over_where_the_tokenizer_is_known_to_agree() {
+    for family in FAMILIES_RUN {
+        let scenario = "tokens = [\"one \", {text = \"\", id = 7}, \"two \", \"three \", \"four\"]\n\
+            continue-answers = true\ntoken-delay-us = 2000\nreport-params = true\n\
+            [[fault]]\ncall = \"run\"\noccasion = 2\nafter-tokens = 3\nonce = \"spent\"\nkind = \"segv\"\n";
+        let daemon = Setup::with_family(family)
+            .scenario("m", scenario)
+            .model_file("m", "tokenizer.json", TOKENIZER)
+            .start();
+        // The first run shows that the runtime makes the same tokens as the tokenizer.
+        let calm = read(&daemon, json!({}));
+        assert_eq!(calm.text, "one two three four", "{family}");
+        let resumed = read(&daemon, json!({}));
+        assert_eq!(resumed.text, calm.text, "{family}: {resumed:?}");
+        assert_eq!(resumed.timings["resumptions"], 1, "{family}: {resumed:?}");
+        for count in ["prompt_tokens", "completion_tokens"] {
+            assert_eq!(
+                resumed.usage[count], calm.usage[count],
+                "{family} {count}: {resumed:?}"
+            );
+        }
+        let line = daemon.log.wait_for("resuming an answer");
+        assert!(line.contains("by_tokens=true"), "{line}");
+    }
+}
