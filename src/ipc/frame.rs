@@ -77,8 +77,12 @@ impl FrameReader {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
+    use crate::ipc::{Command, Event};
     use proptest::prelude::*;
+    use proptest::strategy::ValueTree;
 
     proptest! {
         #[test]
@@ -99,11 +103,143 @@ mod tests {
         }
 
         #[test]
-        fn junk_never_panics(junk in prop::collection::vec(any::<u8>(), 0..200)) {
-            let mut reader = FrameReader::default();
-            reader.buffer().extend_from_slice(&junk);
-            while let Ok(Some(_)) = reader.next_message::<crate::ipc::Event>() {}
+        fn junk_is_told_apart_from_messages(junk in prop::collection::vec(any::<u8>(), 0..200)) {
+            settle::<Event>(&junk);
+            settle::<Command>(&junk);
         }
+
+        /// Whatever the messages of this build are: what decodes is one, and survives the way.
+        #[test]
+        fn events_and_commands_survive_any_cut(
+            events in messages::<Event>(),
+            commands in messages::<Command>(),
+            cuts in prop::collection::vec(1usize..40, 1..20),
+        ) {
+            prop_assert_eq!(sent_in_pieces(&events, &cuts), events);
+            prop_assert_eq!(sent_in_pieces(&commands, &cuts), commands);
+        }
+
+        #[test]
+        fn a_damaged_stream_gives_messages_or_an_error(
+            events in messages::<Event>(),
+            damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        ) {
+            let mut bytes = encoded(&events);
+            for (at, byte) in damage {
+                let at = at.index(bytes.len() + 1);
+                bytes.get_mut(at).into_iter().for_each(|damaged| *damaged = byte);
+            }
+            settle::<Event>(&bytes);
+        }
+    }
+
+    /// Messages of this build's protocol, made from bytes that decode to one.
+    fn messages<T: DeserializeOwned + std::fmt::Debug>() -> impl Strategy<Value = Vec<T>> {
+        // Variants are the first byte; small bytes make flags, variants, lengths that fit and text
+        // that is UTF-8.
+        let byte = prop_oneof![3 => 0u8..2, 1 => 0u8..128];
+        let bytes = (0u8..8, prop::collection::vec(byte, 16..80));
+        prop::collection::vec(bytes, 0..6).prop_map(|tries| {
+            tries
+                .into_iter()
+                .filter_map(|(variant, rest)| {
+                    let bytes = [&[variant][..], &rest].concat();
+                    let (message, _) = postcard::take_from_bytes(&bytes).ok()?;
+                    Some(message)
+                })
+                .collect()
+        })
+    }
+
+    fn kinds_made<T: DeserializeOwned + std::fmt::Debug>() -> usize {
+        let mut runner = proptest::test_runner::TestRunner::deterministic();
+        let made = (0..100).flat_map(|_| messages::<T>().new_tree(&mut runner).unwrap().current());
+        let kinds: HashSet<_> = made
+            .map(|message| std::mem::discriminant(&message))
+            .collect();
+        kinds.len()
+    }
+
+    #[test]
+    fn most_kinds_of_messages_are_made() {
+        assert!(kinds_made::<Event>() >= 5);
+        assert!(kinds_made::<Command>() >= 3);
+    }
+
+    fn encoded<T: Serialize>(messages: &[T]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for message in messages {
+            encode(message, &mut bytes).unwrap();
+        }
+        bytes
+    }
+
+    /// What comes out when `messages` travel in pieces of the sizes `cuts`, over and over.
+    fn sent_in_pieces<T: Serialize + DeserializeOwned>(messages: &[T], cuts: &[usize]) -> Vec<T> {
+        let bytes = encoded(messages);
+        let mut rest = bytes.as_slice();
+        let mut reader = FrameReader::default();
+        let mut received = Vec::new();
+        for cut in cuts.iter().cycle() {
+            let (piece, behind) = rest.split_at((*cut).min(rest.len()));
+            reader.buffer().extend_from_slice(piece);
+            while let Some(message) = reader.next_message().unwrap() {
+                received.push(message);
+            }
+            rest = behind;
+            if rest.is_empty() {
+                return received;
+            }
+        }
+        unreachable!("there is at least one cut")
+    }
+
+    /// Reads until the reader wants more bytes or refuses these. What it took for a message is one:
+    /// it can be sent again.
+    fn settle<T: Serialize + DeserializeOwned + std::fmt::Debug>(
+        bytes: &[u8],
+    ) -> Option<FrameError> {
+        let mut reader = FrameReader::default();
+        reader.buffer().extend_from_slice(bytes);
+        loop {
+            match reader.next_message::<T>() {
+                Ok(Some(message)) => {
+                    encode(&message, &mut Vec::new()).unwrap();
+                }
+                Ok(None) => return None,
+                Err(error) => return Some(error),
+            }
+        }
+    }
+
+    /// Cases that were found, or that a reader of lengths gets wrong first.
+    #[test]
+    fn known_hard_frames() {
+        let malformed =
+            |bytes: &[u8]| matches!(settle::<Event>(bytes), Some(FrameError::Malformed(_)));
+        let unfinished = |bytes: &[u8]| settle::<Event>(bytes).is_none();
+        assert!(unfinished(&[]));
+        assert!(unfinished(&[9, 0, 0]), "half a length");
+        assert!(unfinished(&[1, 0, 0, 0]), "a length and no body");
+        assert!(malformed(&[0, 0, 0, 0]), "an empty frame holds no message");
+        assert!(malformed(&[1, 0, 0, 0, 250]), "no such variant");
+        let text = Event::LoadFailed {
+            reason: "abc".to_owned(),
+        };
+        let text = encoded(&[text]);
+        let (length_at, last) = (text.len() - 4, text.len() - 1);
+        let with = |at: usize, byte: u8| {
+            let mut bytes = text.clone();
+            bytes[at] = byte;
+            bytes
+        };
+        assert!(unfinished(&text));
+        assert!(malformed(&with(length_at, 4)), "text longer than its frame");
+        assert!(malformed(&with(last, 0xff)), "text that is not UTF-8");
+        let limit = u32::try_from(MAX_FRAME_BYTES).unwrap();
+        assert!(unfinished(&limit.to_le_bytes()));
+        let over = settle::<Event>(&(limit + 1).to_le_bytes());
+        assert!(matches!(over, Some(FrameError::TooLarge(_))), "{over:?}");
     }
 
     #[test]

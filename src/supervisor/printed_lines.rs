@@ -201,6 +201,72 @@ impl LineLog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    /// What is kept of `bytes`, said plainly.
+    fn kept_of(bytes: &[u8]) -> Vec<String> {
+        let mut lines: Vec<&[u8]> = bytes.split(|&byte| byte == b'\n').collect();
+        // What has no end yet is no line yet.
+        lines.pop();
+        let whole: Vec<String> = lines
+            .into_iter()
+            .map(|line| &line[..line.len().min(LINE_LIMIT_BYTES)])
+            .map(|line| String::from_utf8_lossy(line).trim_end().to_owned())
+            .filter(|line| !line.is_empty())
+            .collect();
+        whole[whole.len().saturating_sub(KEPT_LINES)..].to_vec()
+    }
+
+    /// Bytes as a broken library prints them: short pieces of anything, many line ends, long runs.
+    fn printed() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop_oneof![
+            4 => prop::collection::vec(any::<u8>(), 0..30),
+            4 => "E rkllm: \\PC{0,20}".prop_map(String::into_bytes),
+            4 => Just(vec![b'\n']),
+            1 => Just(b"\r\n".to_vec()),
+            1 => (LINE_LIMIT_BYTES - 2..LINE_LIMIT_BYTES + 3).prop_map(|length| vec![b'x'; length]),
+            1 => (KEPT_LINES - 2..KEPT_LINES + 3).prop_map(|count| b"y\n".repeat(count)),
+        ];
+        prop::collection::vec(piece, 0..20).prop_map(|pieces| pieces.concat())
+    }
+
+    fn pushed(bytes: &[u8], piece: usize) -> Vec<String> {
+        let mut log = LineLog::new("m".into(), 1);
+        for piece in bytes.chunks(piece) {
+            log.push(piece);
+            assert!(log.partial.len() <= LINE_LIMIT_BYTES && log.kept.len() <= KEPT_LINES);
+        }
+        log.take()
+    }
+
+    proptest! {
+        #[test]
+        fn whole_lines_are_kept_however_they_arrive(bytes in printed(), piece in 1usize..5000) {
+            prop_assert_eq!(pushed(&bytes, piece), kept_of(&bytes));
+        }
+    }
+
+    #[test]
+    fn known_hard_output() {
+        let limit = vec![b'x'; LINE_LIMIT_BYTES];
+        let character_cut_by_the_limit =
+            [&vec![b'x'; LINE_LIMIT_BYTES - 1][..], "€\n".as_bytes()].concat();
+        let cases: [&[u8]; 8] = [
+            b"",
+            b"\n\n\n",
+            b"\r\n \t\n",
+            b"no end",
+            b"\0\n\xff\xfe\n\xe2\x82\n",
+            &[&limit[..], b"\n"].concat(),
+            &[&limit[..], b"y\nz\n"].concat(),
+            &character_cut_by_the_limit,
+        ];
+        for case in cases {
+            for piece in [1, 2, 3, LINE_LIMIT_BYTES, 1 << 20] {
+                assert_eq!(pushed(case, piece), kept_of(case), "{case:?} by {piece}");
+            }
+        }
+    }
 
     #[test]
     fn lines_are_cut_kept_and_bounded() {

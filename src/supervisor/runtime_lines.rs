@@ -15,7 +15,7 @@ const PROMPT_TOO_LONG: &str = "E rkllm: the length of prompt is greater than max
 
 /// Fills in what the lines of a load say.
 pub fn read_facts(lines: &[String], facts: &mut RuntimeFacts) {
-    for body in lines.iter().filter_map(|line| message(line)) {
+    for body in lines.iter().filter_map(|line| fact_list(line)) {
         for (key, value) in body.split(", ").filter_map(|part| part.split_once(": ")) {
             let text = || Some(value.trim().to_owned()).filter(|text| !text.is_empty());
             match key.trim() {
@@ -36,7 +36,7 @@ pub fn read_facts(lines: &[String], facts: &mut RuntimeFacts) {
 /// The model's limit, when a load was refused because more context was asked for.
 pub fn context_limit(lines: &[String]) -> Option<u32> {
     lines.iter().find_map(|line| {
-        let rest = line.split_once("max_context[")?.1;
+        let rest = line.strip_prefix("E rkllm: max_context[")?;
         let limit = rest.split_once("max_context_limit[")?.1;
         limit.split_once(']')?.0.parse().ok()
     })
@@ -63,8 +63,15 @@ pub fn first_error(lines: &[String]) -> Option<&str> {
         .map(String::as_str)
 }
 
-fn message(line: &str) -> Option<&str> {
-    line.split_once("rkllm: ").map(|(_, body)| body)
+/// The facts of one of the two lines that list some. Other lines may hold a path or a text that reads
+/// like them.
+fn fact_list(line: &str) -> Option<&str> {
+    let body = line.strip_prefix("I rkllm: ")?;
+    let lists = ["rkllm-runtime version: ", "rkllm-toolkit version: "];
+    lists
+        .iter()
+        .any(|first| body.starts_with(first))
+        .then_some(body)
 }
 
 #[cfg(test)]
@@ -117,7 +124,87 @@ mod tests {
         assert_eq!(first_error(&long), Some(long[0].as_str()));
     }
 
+    const RUNTIME: &str =
+        "I rkllm: rkllm-runtime version: 1.2.3, rknpu driver version: 0.9.8, platform: RK3588";
+    const MODEL: &str = "I rkllm: rkllm-toolkit version: 1.2.3, max_context_limit: 4096, npu_core_num: 3, target_platform: RK3588, model_dtype: W8A8";
+    const CONTEXT: &str =
+        "E rkllm: max_context[8192] must be less than the model's max_context_limit[4096]";
+    const TOO_LONG: &str = "E rkllm: the length of prompt is greater than max context (prompt: 1299 tokens, max context: 1020)";
+    const VENDOR_LINES: [&str; 4] = [RUNTIME, MODEL, CONTEXT, TOO_LONG];
+
+    fn facts(line: &str) -> RuntimeFacts {
+        let mut facts = RuntimeFacts::default();
+        read_facts(&[line.to_owned()], &mut facts);
+        facts
+    }
+
+    /// Whether anything but "an error was printed" is taken from a line.
+    fn says_something(line: &str) -> bool {
+        let lines = [line.to_owned()];
+        facts(line) != RuntimeFacts::default()
+            || context_limit(&lines).is_some()
+            || prompt_too_long(&lines).is_some()
+    }
+
+    /// Lines that hold a vendor's line, or parts of one, in something else: a path, a user's text.
+    #[test]
+    fn a_line_within_a_line_says_nothing() {
+        for vendor in VENDOR_LINES {
+            assert!(says_something(vendor), "{vendor}");
+            for around in [
+                format!("the user said {vendor}"),
+                format!(" {vendor}"),
+                format!("I rkllm: loading rkllm model from /m/{vendor}.rkllm"),
+                format!("E rkllm: cannot open {vendor}"),
+                format!("I rkllm: {vendor}"),
+                vendor.replacen("rkllm: ", "", 1),
+                vendor.to_uppercase(),
+            ] {
+                assert!(!says_something(&around), "{around}");
+            }
+        }
+        for line in [
+            "I rkllm: loading rkllm model from /m/x, platform: RK9999.rkllm",
+            "I rkllm: platform: RK9999",
+            "platform: RK9999",
+            "rkllm: platform: RK9999",
+            "max_context[1] max_context_limit[2]",
+            "E rkllm: max_context[8192] must be less than the model's max_context_limit[lots]",
+        ] {
+            assert!(!says_something(line), "{line}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn text_before_a_vendors_line_takes_its_meaning(before in "[^\n]{1,30}", nth in 0usize..4) {
+            let line = format!("{before}{}", VENDOR_LINES[nth]);
+            prop_assert!(!says_something(&line), "{:?}", line);
+        }
+
+        #[test]
+        fn a_damaged_vendors_line_never_panics_and_invents_no_number(
+            nth in 0usize..4,
+            at in any::<prop::sample::Index>(),
+            instead in "\\PC{0,3}",
+        ) {
+            let vendor = VENDOR_LINES[nth];
+            let at = at.index(vendor.len());
+            let line = format!("{}{instead}{}", &vendor[..at], &vendor[at..]);
+            let lines = [line.clone()];
+            let read = facts(&line);
+            let numbers = [
+                read.max_context_limit,
+                read.npu_core_num,
+                context_limit(&lines),
+                prompt_too_long(&lines).map(|long| long.prompt_tokens),
+                prompt_too_long(&lines).map(|long| long.limit_tokens),
+            ];
+            for number in numbers.into_iter().flatten() {
+                prop_assert!(line.contains(&number.to_string()), "{} is not in {:?}", number, line);
+            }
+        }
+
         #[test]
         fn no_line_panics(text in prop::collection::vec("\\PC{0,80}", 0..8)) {
             read_facts(&text, &mut RuntimeFacts::default());

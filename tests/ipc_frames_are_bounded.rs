@@ -1,0 +1,142 @@
+//! Bytes of a broken peer never make a reader of frames take memory for what they only announce.
+
+#![allow(unsafe_code, reason = "an allocator that counts")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use proptest::prelude::*;
+use rkllmd::ipc::{Command, Event, FrameReader, MAX_FRAME_BYTES, encode};
+use serde::de::DeserializeOwned;
+
+/// What serde allocates at once for a sequence of any announced length.
+const SEQUENCE_BYTES: usize = 1024 * 1024;
+
+struct Counting;
+
+thread_local! {
+    static LIVE: Cell<usize> = const { Cell::new(0) };
+    static PEAK: Cell<usize> = const { Cell::new(0) };
+}
+
+fn count(change: impl FnOnce(usize) -> usize) {
+    // Not there any more while a thread ends.
+    let _ = LIVE.try_with(|live| {
+        live.set(change(live.get()));
+        let _ = PEAK.try_with(|peak| peak.set(peak.get().max(live.get())));
+    });
+}
+
+// SAFETY: every call goes to the system's allocator with the arguments it came with; the counters
+// are thread-local cells without destructors and allocate nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(|live| live.saturating_add(layout.size()));
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        count(|live| live.saturating_sub(layout.size()));
+        // SAFETY: the caller keeps the contract of `dealloc`; `block` came from `System`.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// The most memory held at a time while `bytes` are read as messages.
+fn peak_of_reading<T: DeserializeOwned>(bytes: &[u8]) -> usize {
+    let before = LIVE.get();
+    PEAK.set(before);
+    let mut reader = FrameReader::default();
+    for piece in bytes.chunks(4096) {
+        reader.buffer().extend_from_slice(piece);
+        loop {
+            match reader.next_message::<T>() {
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(_) => return PEAK.get() - before,
+            }
+        }
+    }
+    PEAK.get() - before
+}
+
+/// A growing buffer doubles, and while it moves both are there; messages are as large as their
+/// bytes, or their fixed parts where those are few.
+fn allowed(bytes: &[u8]) -> usize {
+    SEQUENCE_BYTES + 4 * bytes.len() + 16 * 1024
+}
+
+fn check(bytes: &[u8]) -> Result<(), TestCaseError> {
+    for peak in [
+        peak_of_reading::<Event>(bytes),
+        peak_of_reading::<Command>(bytes),
+    ] {
+        prop_assert!(peak <= allowed(bytes), "{peak} for {} bytes", bytes.len());
+    }
+    Ok(())
+}
+
+/// A frame around `body` that announces `excess` more bytes than there are.
+fn frame(body: &[u8], excess: u32) -> Vec<u8> {
+    let length = u32::try_from(body.len()).unwrap().saturating_add(excess);
+    let mut bytes = length.to_le_bytes().to_vec();
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes(bytes in prop::collection::vec(any::<u8>(), 0..4096)) {
+        check(&bytes)?;
+    }
+
+    #[test]
+    fn arbitrary_bodies_in_frames_that_lie_about_them(
+        variant in 0u8..8,
+        body in prop::collection::vec(any::<u8>(), 0..512),
+        excess in prop_oneof![Just(0), any::<u32>()],
+    ) {
+        let mut body = body;
+        body.insert(0, variant);
+        check(&frame(&body, excess))?;
+    }
+}
+
+#[test]
+fn the_measure_sees_what_is_allocated() {
+    const LENGTH: usize = 20_000;
+    let event = Event::LoadFailed {
+        reason: "x".repeat(LENGTH),
+    };
+    let mut bytes = Vec::new();
+    encode(&event, &mut bytes).expect("small enough");
+    let peak = peak_of_reading::<Event>(&bytes);
+    assert!(peak >= 2 * LENGTH, "buffer and text are {peak} bytes");
+}
+
+/// Lengths at the edges, which random bytes hardly find.
+#[test]
+fn announced_lengths_allocate_nothing() {
+    let limit = u32::try_from(MAX_FRAME_BYTES).unwrap();
+    let most = [0xff, 0xff, 0xff, 0xff, 0x0f];
+    let mut cases = vec![
+        limit.to_le_bytes().to_vec(),
+        (limit + 1).to_le_bytes().to_vec(),
+        u32::MAX.to_le_bytes().to_vec(),
+    ];
+    for variant in 0..8 {
+        for padding in 0..12 {
+            let mut body = vec![variant];
+            body.extend(std::iter::repeat_n(1, padding));
+            body.extend_from_slice(&most);
+            cases.push(frame(&body, 0));
+        }
+    }
+    for case in cases {
+        check(&case).unwrap_or_else(|error| panic!("{case:?}: {error}"));
+    }
+}
