@@ -119,7 +119,7 @@ fn a_worker_over_the_soft_limit_finishes_its_answer_first() {
     let (daemon, worker) = start(&limit("soft"), scenario);
     let mut stream = daemon.stream(
         "/v1/completions",
-        &completion("m", "x", json!({"stream": true})),
+        &completion("m", "x", json!({"stream": true, "max_tokens": 60})),
     );
     let text: String = std::iter::from_fn(|| stream.next_content()).collect();
     assert_eq!(text, "w ".repeat(60));
@@ -127,8 +127,7 @@ fn a_worker_over_the_soft_limit_finishes_its_answer_first() {
         (!children(daemon.pid()).contains(&worker)).then_some(())
     });
     wait_for_exits(&daemon, "recycled", 1);
-    let answer = daemon.get("/metrics").body;
-    assert_eq!(exits(&daemon, "memory-limit"), 0, "{answer}");
+    assert_eq!(exits(&daemon, "memory-limit"), 0);
 }
 
 /// Two deaths at one request would make it poison, if these were its doing.

@@ -18,7 +18,7 @@ pub(crate) struct ModelState {
     /// Milliseconds since the phase began.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since_ms: Option<u64>,
-    /// Why it failed.
+    /// Why it failed or cannot be started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Seconds until loading is tried again.

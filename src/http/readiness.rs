@@ -1,5 +1,5 @@
 //! Whether a request sent now would be served: some model is loaded, being loaded or loadable on
-//! first use, has not failed, and its queue has room.
+//! first use, has not failed, its queue has room, and no unkillable worker blocks the NPU it needs.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -95,10 +95,14 @@ impl ModelReadiness {
         let failed = status.is_some_and(|status| {
             matches!(status.phase, Phase::Failed { retry_at, .. } if retry_at > Instant::now())
         });
+        let blocked = status.and_then(|status| status.blocked.clone());
+        let ready = !failed && blocked.is_none() && queue.waiting < queue.capacity;
+        let mut state = ModelState::of(status);
+        state.reason = state.reason.or(blocked);
         Self {
             id: Arc::clone(&model.id),
-            ready: !failed && queue.waiting < queue.capacity,
-            state: ModelState::of(status),
+            ready,
+            state,
             queue: Queue {
                 waiting: queue.waiting,
                 capacity: queue.capacity,
@@ -111,7 +115,10 @@ impl ModelReadiness {
 
     fn obstacle(&self) -> String {
         match &self.state.reason {
-            Some(reason) => format!("`{}` failed to load: {reason}", self.id),
+            Some(reason) if self.state.retry_after.is_some() => {
+                format!("`{}` failed to load: {reason}", self.id)
+            }
+            Some(reason) => format!("`{}`: {reason}", self.id),
             None => format!("`{}`: its queue is full", self.id),
         }
     }
@@ -119,8 +126,8 @@ impl ModelReadiness {
 
 /// Whether a request would be served now
 ///
-/// Ready when some model is loaded, or is loaded on first use and has not failed, and its queue has
-/// room.
+/// Ready when some model is loaded, or is loaded on first use and has not failed, its queue has room,
+/// and no worker that cannot be killed blocks the NPU.
 #[utoipa::path(get, path = "/v1/ready", tag = "daemon", params(OneModel),
     responses(
         (status = 200, description = "Some model would serve a request", body = Readiness),

@@ -556,7 +556,7 @@ impl EventLoop {
         let snapshot = self
             .slots
             .iter()
-            .map(|(id, slot)| (id.clone(), slot.status()))
+            .map(|(id, slot)| (id.clone(), slot.status(self.blocked(slot))))
             .collect();
         self.status.send_replace(Arc::new(snapshot));
     }

@@ -196,7 +196,8 @@ impl Slot {
         }
     }
 
-    pub fn status(&self) -> ModelStatus {
+    /// `blocked`: why no worker can be started.
+    pub fn status(&self, blocked: Option<String>) -> ModelStatus {
         let phase = match self.life.stage() {
             Stage::Unloaded => Phase::Unloaded,
             Stage::Loading { .. } => self
@@ -220,6 +221,7 @@ impl Slot {
             pid: self.life.pid(),
             facts: self.facts.clone(),
             memory: self.memory,
+            blocked,
         }
     }
 }

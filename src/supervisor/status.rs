@@ -95,6 +95,8 @@ pub struct ModelStatus {
     /// The worker's process id while there is one.
     pub pid: Option<u32>,
     pub facts: Option<Arc<RuntimeFacts>>,
+    /// Why no worker of this model can be started before the machine was rebooted.
+    pub blocked: Option<String>,
     /// The worker's memory as it was measured last.
     pub memory: Option<WorkerMemory>,
 }
