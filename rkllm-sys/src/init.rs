@@ -8,6 +8,7 @@ use crate::error::CallError;
 use crate::library::Library;
 use crate::runs_in_progress;
 use crate::symbols::FamilyCalls;
+use std::cell::UnsafeCell;
 use std::ffi::{CString, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -167,6 +168,23 @@ macro_rules! set_fields {
     };
 }
 
+/// The callbacks of every model. The vendor does not say whether it keeps the pointer to them or
+/// copies them, and a callback may come after its model is destroyed, so they are never freed.
+struct Callbacks(UnsafeCell<v1_3_1::RKLLMCallback>);
+
+static CALLBACKS: Callbacks = Callbacks(UnsafeCell::new(v1_3_1::RKLLMCallback {
+    result_callback: Some(runs_in_progress::on_result),
+    result_userdata: ptr::null_mut(),
+    tokenizer_callback: None,
+    tokenizer_userdata: ptr::null_mut(),
+    embed_callback: None,
+    embed_userdata: ptr::null_mut(),
+}));
+
+// SAFETY: no Rust code reads or writes it; only its address is handed to the library, which is
+// the only one to look inside.
+unsafe impl Sync for Callbacks {}
+
 /// Calls `rkllm_init` in the library's own family.
 pub(crate) fn init(library: &Library, params: &InitParams) -> Result<NonNull<c_void>, CallError> {
     params.check()?;
@@ -189,18 +207,9 @@ pub(crate) fn init(library: &Library, params: &InitParams) -> Result<NonNull<c_v
         FamilyCalls::V1_3 { init, .. } => {
             let mut param: v1_3_1::RKLLMParam = library.defaults().v1_3();
             set_fields!(param, params, path);
-            // The vendor does not say whether it keeps the pointer to this struct or copies it;
-            // 48 bytes a loaded model are the price of not depending on the answer.
-            let callback = Box::leak(Box::new(v1_3_1::RKLLMCallback {
-                result_callback: Some(runs_in_progress::on_result),
-                result_userdata: ptr::null_mut(),
-                tokenizer_callback: None,
-                tokenizer_userdata: ptr::null_mut(),
-                embed_callback: None,
-                embed_userdata: ptr::null_mut(),
-            }));
-            // SAFETY: as above; the callback struct is never freed.
-            unsafe { init(&mut handle, &mut param, callback) }
+            // SAFETY: as above; the callback struct lives as long as the process, in memory that
+            // the library may write to.
+            unsafe { init(&mut handle, &mut param, CALLBACKS.0.get()) }
         }
     };
     library.succeeded("rkllm_init", code)?;
