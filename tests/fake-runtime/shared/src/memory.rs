@@ -19,8 +19,8 @@ struct Mapping {
 unsafe impl Send for Mapping {}
 
 impl Memory {
-    /// Takes so many bytes more, resident when this returns. Where the machine has them not, the
-    /// process aborts, as one that allocates them does.
+    /// Takes so many bytes more, resident when this returns. Where the machine does not have
+    /// them, the process aborts, as one that allocates them does.
     pub fn grow(&self, bytes: usize) {
         if bytes > 0 {
             lock(&self.0).push(Mapping::new(bytes));
