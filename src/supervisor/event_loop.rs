@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::exit_report::{EndReason, ExitReport};
+use super::exit_report::{EndReason, ExitCause, ExitReport};
 use super::lease::{Lease, WorkerAfter};
 use super::lifecycle::{AfterFailedLoad, FailedBy, LoadFault, RestartPolicy, Stage};
 use super::loading::{LoadFailure, Loader, Worker};
@@ -445,6 +445,9 @@ impl EventLoop {
             tracing::info!(model = &**model, pid, cause = cause.name(), status = %report, call, request, uptime_ms, "worker ended");
         }
         self.loader.metrics.worker_exited(model, cause.name());
+        if cause == ExitCause::Wanted(EndReason::Deadline("unload")) {
+            self.loader.metrics.deadline_passed("unload");
+        }
         let shutting_down = self.shutting_down.is_some();
         self.change(model, |slot| {
             if !slot

@@ -104,7 +104,8 @@ pub(super) async fn total_passed(total: Option<Total>) -> Duration {
 
 impl Run<'_> {
     pub async fn exchange(&mut self, worker: &mut Worker, spec: RunSpec) -> Exchange {
-        let (per_token, bytes) = (spec.prefill_per_token, spec.prompt.len());
+        let begun_bytes = spec.begun.as_ref().map_or(0, |begun| begun.text.len());
+        let (per_token, bytes) = (spec.prefill_per_token, spec.prompt.len() + begun_bytes);
         let prefill = self.deadlines.worker.prefill(per_token, bytes, None);
         // What was printed before belongs to other calls.
         worker.lines.take().await;

@@ -153,11 +153,17 @@ fn cause(status: Option<ExitStatus>, context: &ExitContext) -> ExitCause {
     match (status.signal(), status.code(), context.reason) {
         // Whatever we wanted then, it did this by itself.
         (Some(signal), _, _) if is_crash(signal) => ExitCause::Crash(signal),
+        // It ended itself; which deadline it was it has said with an event, if that arrived.
+        (None, Some(EXIT_DEADLINE), reason) => {
+            ExitCause::Wanted(EndReason::Deadline(match reason {
+                Some(EndReason::Deadline(name)) => name,
+                Some(EndReason::Unload) => "unload",
+                _ => "worker",
+            }))
+        }
         (_, _, Some(reason)) => ExitCause::Wanted(reason),
         (Some(libc::SIGKILL), _, None) if context.killed_by_kernel => ExitCause::OutOfMemory,
         (Some(signal), _, None) => ExitCause::KilledFromOutside(signal),
-        // It said so with an event that did not arrive.
-        (None, Some(EXIT_DEADLINE), None) => ExitCause::Wanted(EndReason::Deadline("worker")),
         (None, code, None) => ExitCause::ExitCode(code.unwrap_or(-1)),
     }
 }
@@ -265,5 +271,8 @@ mod tests {
         assert_eq!(report(3 << 8, None, false).cause, ExitCause::ExitCode(3));
         let own_deadline = report(EXIT_DEADLINE << 8, None, false);
         assert_eq!(own_deadline.cause.name(), "deadline");
+        let in_unload = report(EXIT_DEADLINE << 8, Some(EndReason::Unload), false);
+        let unload = EndReason::Deadline("unload");
+        assert_eq!(in_unload.cause, ExitCause::Wanted(unload));
     }
 }

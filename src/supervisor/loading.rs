@@ -145,12 +145,14 @@ impl Loader {
             .await
             .map_err(|_| LoadFailure::deadline("spawn", self.deadlines.spawn))?
             .map_err(|error| LoadFailure::new(format!("starting a worker process: {error}")))?;
-        let process = WorkerProcess::watch(spawned.child, self.deadlines.kill, on_event);
-        let pid = process.pid;
-        report(Phase::Spawning, Some(pid));
         let setup =
             |error: std::io::Error| LoadFailure::new(format!("setting up a worker: {error}"));
+        let pid = spawned.child.id().unwrap_or_default();
+        // The child dies with the handle that an error drops.
         let lines = PrintedLines::drain(spawned.printed, model.id.clone(), pid).map_err(setup)?;
+        let kill_wait = self.deadlines.kill;
+        let process = WorkerProcess::watch(spawned.child, kill_wait, lines.clone(), on_event);
+        report(Phase::Spawning, Some(pid));
         let mut worker = Worker {
             model: Arc::clone(model),
             process,

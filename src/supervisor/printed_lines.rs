@@ -27,7 +27,21 @@ const COLLECT_LIMIT_BYTES: usize = 1024 * 1024;
 /// Access to the lines a worker printed.
 #[derive(Clone, Debug)]
 pub struct PrintedLines {
-    requests: mpsc::Sender<oneshot::Sender<Vec<String>>>,
+    requests: mpsc::Sender<Request>,
+}
+
+/// What is asked of the task that drains the pipe.
+#[derive(Debug)]
+struct Request {
+    reply: oneshot::Sender<Vec<String>>,
+    keep: Keep,
+}
+
+/// Whether lines stay for whoever asks next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keep {
+    All,
+    None,
 }
 
 impl PrintedLines {
@@ -42,19 +56,24 @@ impl PrintedLines {
     /// The lines printed since the last call of this, up to now: the worker flushes before it
     /// reports a result, so after a result nothing of its call is missing.
     pub async fn take(&self) -> Vec<String> {
+        self.ask(Keep::None).await
+    }
+
+    /// The same lines, which stay for `take`.
+    pub async fn peek(&self) -> Vec<String> {
+        self.ask(Keep::All).await
+    }
+
+    async fn ask(&self, keep: Keep) -> Vec<String> {
         let (reply, lines) = oneshot::channel();
-        if self.requests.send(reply).await.is_err() {
+        if self.requests.send(Request { reply, keep }).await.is_err() {
             return Vec::new();
         }
         lines.await.unwrap_or_default()
     }
 }
 
-async fn drain(
-    pipe: pipe::Receiver,
-    mut requests: mpsc::Receiver<oneshot::Sender<Vec<String>>>,
-    mut log: LineLog,
-) {
+async fn drain(pipe: pipe::Receiver, mut requests: mpsc::Receiver<Request>, mut log: LineLog) {
     let mut buffer = vec![0; 16 * 1024];
     let mut open = true;
     loop {
@@ -65,9 +84,12 @@ async fn drain(
             // Begun anew with each turn of the loop, so this is the time since the last output.
             () = tokio::time::sleep(QUIET), if log.dropped > 0 => log.report_dropped(),
             request = requests.recv() => match request {
-                Some(reply) => {
+                Some(Request { reply, keep }) => {
                     open = open && log.read_until(&mut buffer, |buffer| read_now(&pipe, buffer));
-                    let _ = reply.send(log.take());
+                    let _ = reply.send(match keep {
+                        Keep::All => log.kept.iter().cloned().collect(),
+                        Keep::None => log.take(),
+                    });
                 }
                 // Nobody will ask any more, but the library may still print.
                 None if open => {

@@ -11,6 +11,10 @@ use tokio::time::timeout;
 
 use super::exit_report::{Activity, EndReason, ExitContext, ExitReport};
 use super::oom_kills::OomWatch;
+use super::printed_lines::PrintedLines;
+
+/// Lines of a failed worker that are logged once more.
+const LAST_WORDS: usize = 5;
 
 /// What a process's watcher tells, in this order: `Unkillable` at most once, then `Exited`.
 #[derive(Debug)]
@@ -44,6 +48,7 @@ impl WorkerProcess {
     pub fn watch(
         child: Child,
         kill_wait: Duration,
+        printed: PrintedLines,
         on_event: impl Fn(u32, ProcessEvent) + Send + Sync + 'static,
     ) -> Self {
         let pid = child.id().unwrap_or_default();
@@ -83,9 +88,13 @@ impl WorkerProcess {
                 }
             };
             let report = ExitReport::new(status.ok(), context);
+            let is_failure = report.cause.is_failure();
             // Before `on_event`, so that whoever misses that call finds this.
             exit_sender.send_replace(Some(report.clone()));
             on_event(pid, ProcessEvent::Exited(report));
+            if is_failure {
+                log_last_words(&printed, pid).await;
+            }
         });
         Self {
             pid,
@@ -139,6 +148,15 @@ impl WorkerProcess {
     pub async fn kill_and_wait(&self, reason: EndReason) {
         self.kill(reason);
         self.exited().await;
+    }
+}
+
+/// Repeats the last lines of a worker beside the report of its end: a flood or other workers may
+/// have come between.
+async fn log_last_words(printed: &PrintedLines, pid: u32) {
+    let lines = printed.peek().await;
+    for line in &lines[lines.len().saturating_sub(LAST_WORDS)..] {
+        tracing::error!(pid, "it had printed: {line}");
     }
 }
 
