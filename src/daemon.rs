@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -22,6 +22,9 @@ use crate::telemetry::Metrics;
 
 /// Threads that serve sockets. Generation happens in the workers; this side waits.
 const ASYNC_THREADS: usize = 2;
+/// Connections that wait in the kernel to be accepted. With tokio's 128, clients of a larger crowd find
+/// no room and try again after whole seconds. The kernel has a limit of its own (somaxconn).
+const BACKLOG: u32 = 1024;
 /// Time for answers that are complete to leave their sockets.
 const LAST_BYTES: Duration = Duration::from_secs(2);
 
@@ -42,7 +45,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
 async fn serve(settings: Settings) -> anyhow::Result<()> {
     descriptor_limit::raise();
     let mut signals = ShutdownSignals::listen().context("listening for signals")?;
-    let listeners = bind(&settings.http.listen).await?;
+    let listeners = bind(&settings.http.listen)?;
     let catalog = Arc::new(scan(&settings)?);
     let metrics = Metrics::new();
     let (supervisor, status) = Supervisor::start(&settings, &catalog, metrics.clone())
@@ -140,17 +143,26 @@ impl ShutdownSignals {
     }
 }
 
-async fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {
+fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {
     let mut listeners = Vec::new();
     for address in addresses {
-        let listener = TcpListener::bind(address)
-            .await
-            .with_context(|| format!("listening on {address}"))?;
+        let listener = listen(*address).with_context(|| format!("listening on {address}"))?;
         let bound = listener.local_addr().context("reading the bound address")?;
         tracing::info!(address = %bound, "listening");
         listeners.push(listener);
     }
     Ok(listeners)
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // A restarted daemon gets its address back although old connections linger.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 fn scan(settings: &Settings) -> anyhow::Result<Catalog> {

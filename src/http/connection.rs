@@ -172,3 +172,25 @@ impl AsyncWrite for SharedStream {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A machine that loses its power sends no end of its connections; only the kernel can tell.
+    #[tokio::test]
+    async fn the_kernel_looks_after_clients_that_vanish() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (server, _) = accepted.unwrap();
+        let endpoints = prepare(&server, Duration::from_secs(30)).unwrap();
+        assert_eq!(endpoints.peer, client.unwrap().local_addr().unwrap());
+        assert_eq!(sockopt::tcp_user_timeout(&server).unwrap(), 30_000);
+        assert!(sockopt::socket_keepalive(&server).unwrap());
+        let thirty = Duration::from_secs(30);
+        assert_eq!(sockopt::tcp_keepidle(&server).unwrap(), thirty);
+        assert_eq!(sockopt::tcp_keepintvl(&server).unwrap(), thirty);
+        assert!(server.nodelay().unwrap());
+    }
+}

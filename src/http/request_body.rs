@@ -6,7 +6,7 @@
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
@@ -23,6 +23,10 @@ use super::request_error::{RequestError, quote};
 /// closed with unread bytes is reset, and then the client may never see why.
 const DISCARD_BYTES: usize = 64 * 1024 * 1024;
 const DISCARD_TIME: Duration = Duration::from_secs(2);
+
+/// A body may take `stall` longer than at this rate, so that bytes that drip in hold a connection, and
+/// the memory of what has arrived, for a bounded time.
+const SLOWEST_BYTES_PER_SECOND: u32 = 1024;
 
 /// The whole body. `stall` is the longest time between two of its pieces.
 pub(crate) async fn read(
@@ -43,8 +47,17 @@ pub(crate) async fn read(
         return Err(too_large);
     }
     let mut whole = BytesMut::new();
+    let started = Instant::now();
     loop {
-        let frame = match tokio::time::timeout(stall, body.frame()).await {
+        let arrived = u32::try_from(whole.len()).unwrap_or(u32::MAX);
+        let at_the_slowest = Duration::from_secs(1) * arrived / SLOWEST_BYTES_PER_SECOND;
+        let left = (at_the_slowest + stall).saturating_sub(started.elapsed());
+        let frame = match tokio::time::timeout(left.min(stall), body.frame()).await {
+            Err(_) if arrived > 0 && left < stall => {
+                return Err(RequestError::BodyTooSlow {
+                    bytes_per_second: SLOWEST_BYTES_PER_SECOND,
+                });
+            }
             Err(_) => {
                 return Err(RequestError::BodyStalled {
                     seconds: stall.as_secs(),

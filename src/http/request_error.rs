@@ -35,6 +35,8 @@ pub(crate) enum RequestError {
     BodyTooLarge { limit_bytes: usize },
     #[error("no further byte of the body arrived for {seconds} s")]
     BodyStalled { seconds: u64 },
+    #[error("the body arrived at less than {bytes_per_second} bytes a second")]
+    BodyTooSlow { bytes_per_second: u32 },
     #[error("the body could not be read: {reason}")]
     BodyBroken { reason: String },
     /// Nobody will read this.

@@ -70,7 +70,7 @@ pub(crate) fn verdict(error: &RequestError) -> Verdict {
         E::BodyTooLarge { .. } => {
             Verdict::new(StatusCode::PAYLOAD_TOO_LARGE, INVALID, "request_too_large")
         }
-        E::BodyStalled { .. } => {
+        E::BodyStalled { .. } | E::BodyTooSlow { .. } => {
             Verdict::new(StatusCode::REQUEST_TIMEOUT, INVALID, "request_timeout")
         }
         E::BodyBroken { .. } | E::ClientLeft => Verdict::invalid("invalid_body"),
