@@ -49,29 +49,36 @@ impl OomWatch {
     /// Looks at the counters and at the cgroup of the process, and goes on from there. To be called
     /// while the process lives; four small files are read.
     pub fn refresh(&mut self) {
-        if self.has_grown() {
+        // None: the process is ending and is not in its cgroup any more.
+        let cgroup = cgroup_counter(&self.proc, self.pid).or_else(|| self.cgroup.as_ref()?.again());
+        // Each counter is read once, so that no kill falls between a comparison and a new value.
+        let machine = Counter::read(self.proc.join("vmstat"));
+        if self.has_grown(cgroup.as_ref(), machine.as_ref()) {
             self.grown_at = Some(Instant::now());
         }
-        self.machine = Counter::read(self.proc.join("vmstat"));
-        // None: the process is ending and is not in its cgroup any more.
-        if let Some(cgroup) = cgroup_counter(&self.proc, self.pid) {
-            self.cgroup = Some(cgroup);
-        } else if let Some(cgroup) = &mut self.cgroup {
-            cgroup.kills = cgroup.now().unwrap_or(cgroup.kills);
-        }
+        self.cgroup = cgroup.or(self.cgroup.take());
+        self.machine = machine.or(self.machine.take());
     }
 
     /// Whether a process was killed where this one is, since the last look or shortly before it.
     pub fn killed(&self) -> bool {
-        self.has_grown() || self.grown_at.is_some_and(|at| at.elapsed() < RECENT)
+        let again = |counter: &Option<Counter>| counter.as_ref().and_then(Counter::again);
+        let (cgroup, machine) = (again(&self.cgroup), again(&self.machine));
+        self.has_grown(cgroup.as_ref(), machine.as_ref())
+            || self.grown_at.is_some_and(|at| at.elapsed() < RECENT)
     }
 
-    /// The cgroup counts kills for want of the machine's memory too, so it alone decides where it
-    /// can be read.
-    fn has_grown(&self) -> bool {
-        let cgroup = self.cgroup.as_ref().and_then(Counter::has_grown);
-        let machine = || self.machine.as_ref().and_then(Counter::has_grown);
-        cgroup.or_else(machine).unwrap_or(false)
+    /// Compares what was read now with the last look. The cgroup counts kills for want of the
+    /// machine's memory too, so it alone decides where it can be read.
+    fn has_grown(&self, cgroup: Option<&Counter>, machine: Option<&Counter>) -> bool {
+        let since = |old: Option<&Counter>, new: Option<&Counter>| {
+            let (old, new) = (old?, new?);
+            // In another cgroup the higher count is its past.
+            Some(new.file == old.file && new.kills > old.kills)
+        };
+        since(self.cgroup.as_ref(), cgroup)
+            .or_else(|| since(self.machine.as_ref(), machine))
+            .unwrap_or(false)
     }
 }
 
@@ -88,13 +95,9 @@ impl Counter {
         Some(Self { file, kills })
     }
 
-    fn now(&self) -> Option<u64> {
-        oom_kills(&fs::read_to_string(&self.file).ok()?)
-    }
-
     /// `None`: it cannot be read any more.
-    fn has_grown(&self) -> Option<bool> {
-        Some(self.now()? > self.kills)
+    fn again(&self) -> Option<Self> {
+        Self::read(self.file.clone())
     }
 }
 
