@@ -1,8 +1,9 @@
 /*
  * The baseline of `make bench`: what the runtime library gives a C program that does nothing but
- * call it. Opens a library with the RKLLM ABI (1.3.1), loads a model, and then runs each line of
- * stdin, a token budget and a prompt, greedily and in raw mode, printing one line of JSON for each.
- * The clock of a prompt starts when rkllm_run is called.
+ * call it; in `make chaos` what a resumed answer is compared with. Opens a library with the RKLLM
+ * ABI (1.3.1), loads a model, and then runs each line of stdin, a token budget and a prompt, greedily
+ * and in raw mode, printing one line of JSON for each. A line break in a prompt is written \n and a
+ * backslash \\. The clock of a prompt starts when rkllm_run is called.
  *
  *   echo '128 Once upon a time' | bare_loop LIBRARY MODEL
  *   cc -O2 -Irkllm-cpu/include -o bare_loop benches/bare_loop.c -ldl
@@ -19,12 +20,17 @@
 
 #include "rkllm.h"
 
+/* More than any budget makes. */
+#define TEXT_CAPACITY (1 << 20)
+
 struct measurement {
     double start_ms;
     double first_token_ms;
     double last_token_ms;
     int tokens;
+    char *text;
     size_t text_bytes;
+    size_t text_capacity;
     int failed;
     RKLLMPerfStat perf;
 };
@@ -45,7 +51,13 @@ static int on_result(RKLLMResult *result, void *userdata, LLMCallState state) {
             run->first_token_ms = run->last_token_ms;
         }
         if (result->text) {
-            run->text_bytes += strlen(result->text);
+            size_t bytes = strlen(result->text);
+            if (run->text_bytes + bytes > run->text_capacity) {
+                run->failed = 1;
+                return 0;
+            }
+            memcpy(run->text + run->text_bytes, result->text, bytes);
+            run->text_bytes += bytes;
         }
         break;
     case RKLLM_RUN_FINISH:
@@ -56,6 +68,35 @@ static int on_result(RKLLMResult *result, void *userdata, LLMCallState state) {
         break;
     }
     return 0;
+}
+
+/* In place: it only gets shorter. */
+static void unescape(char *text) {
+    char *to = text;
+    for (const char *from = text; *from; from++) {
+        if (*from == '\\' && (from[1] == 'n' || from[1] == '\\')) {
+            from++;
+            *to++ = *from == 'n' ? '\n' : '\\';
+        } else {
+            *to++ = *from;
+        }
+    }
+    *to = '\0';
+}
+
+static void print_json_string(FILE *out, const char *text, size_t bytes) {
+    fputc('"', out);
+    for (size_t at = 0; at < bytes; at++) {
+        unsigned char byte = (unsigned char)text[at];
+        if (byte == '"' || byte == '\\') {
+            fprintf(out, "\\%c", byte);
+        } else if (byte < 0x20) {
+            fprintf(out, "\\u%04x", byte);
+        } else {
+            fputc(byte, out);
+        }
+    }
+    fputc('"', out);
 }
 
 static void *symbol(void *library, const char *name) {
@@ -73,8 +114,13 @@ int main(int argc, char **argv) {
         return 2;
     }
     /* Lines of the library go where the errors go. */
-    int json = dup(STDOUT_FILENO);
+    FILE *json = fdopen(dup(STDOUT_FILENO), "w");
     dup2(STDERR_FILENO, STDOUT_FILENO);
+    static char answer[TEXT_CAPACITY];
+    if (!json) {
+        perror("bare_loop: stdout");
+        return 1;
+    }
 
     void *library = dlopen(argv[1], RTLD_NOW | RTLD_LOCAL);
     if (!library) {
@@ -118,6 +164,7 @@ int main(int argc, char **argv) {
             fprintf(stderr, "bare_loop: a line is a token budget, a space and a prompt\n");
             return 2;
         }
+        unescape(prompt);
         RKLLMInput input;
         memset(&input, 0, sizeof input);
         input.role = "user";
@@ -129,6 +176,8 @@ int main(int argc, char **argv) {
         infer.max_new_tokens = (int)budget;
         struct measurement measured;
         memset(&measured, 0, sizeof measured);
+        measured.text = answer;
+        measured.text_capacity = sizeof answer;
         measured.start_ms = now_ms();
         int code = run(handle, &input, &infer, &measured);
         if (code != 0 || measured.failed || measured.tokens == 0) {
@@ -136,12 +185,15 @@ int main(int argc, char **argv) {
                     measured.tokens);
             return 1;
         }
-        dprintf(json,
-                "{\"tokens\":%d,\"text_bytes\":%zu,\"first_token_ms\":%.3f,"
-                "\"last_token_ms\":%.3f,\"prefill_tokens\":%d,\"prefill_ms\":%.3f}\n",
-                measured.tokens, measured.text_bytes, measured.first_token_ms - measured.start_ms,
+        fprintf(json,
+                "{\"tokens\":%d,\"first_token_ms\":%.3f,\"last_token_ms\":%.3f,"
+                "\"prefill_tokens\":%d,\"prefill_ms\":%.3f,\"text\":",
+                measured.tokens, measured.first_token_ms - measured.start_ms,
                 measured.last_token_ms - measured.start_ms, measured.perf.prefill_tokens,
                 measured.perf.prefill_time_ms);
+        print_json_string(json, measured.text, measured.text_bytes);
+        fputs("}\n", json);
+        fflush(json);
     }
     free(line);
     destroy(handle);

@@ -5,52 +5,32 @@
 #[path = "../../tests/daemon_support/mod.rs"]
 mod daemon_support;
 
+#[path = "../common/bare_loop.rs"]
 mod bare_loop;
 mod cancellation;
 mod cpu_time;
 mod event_counter;
+#[path = "../common/interruption.rs"]
 mod interruption;
 mod kept_connection;
 mod overhead;
+#[path = "../common/report.rs"]
 mod report;
 mod startup;
+#[path = "../common/statistics.rs"]
 mod statistics;
 mod token_rate;
 
 use std::process::ExitCode;
-use std::sync::mpsc;
-use std::thread;
+use std::time::Duration;
 
-use interruption::Ending;
 use report::Report;
 
+/// Several times what the benchmark takes.
+const LIMIT: Duration = Duration::from_secs(10 * 60);
+
 fn main() -> ExitCode {
-    let (endings, ending) = mpsc::channel();
-    // First of all, so that no child is started before there is somebody to end it.
-    interruption::watch_signals(endings.clone());
-    let measuring = thread::spawn(move || {
-        let report = thread::spawn(measure).join().ok();
-        // Nobody listens any more after an interruption.
-        let _ = endings.send(report.map_or(Ending::Failed, Ending::Measured));
-    });
-    let ending = interruption::wait(&ending);
-    interruption::end_children(&measuring);
-    match ending {
-        Ending::Measured(report) => {
-            report.print();
-            if report.missed().is_empty() {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::from(1)
-            }
-        }
-        Ending::Failed => ExitCode::from(2),
-        Ending::TimedOut => {
-            eprintln!("gave up after {:?}", interruption::LIMIT);
-            ExitCode::from(2)
-        }
-        Ending::Signal(number) => ExitCode::from(128 + number),
-    }
+    interruption::run(LIMIT, measure)
 }
 
 fn measure() -> Report {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::bare_loop::BareLoop;
+use crate::bare_loop::{BareLoop, Generation};
 use crate::daemon_support::{Daemon, EventStream, Setup, completion};
 use crate::report::{Report, Target, rounded};
 use crate::statistics::median;
@@ -57,21 +57,8 @@ const SHORT_ANSWERS_GO_ON: &str = "are what this long chapter of the book is abo
 /// Compute threads that wait for work by spinning have gone to sleep by then.
 const PAUSE: Duration = Duration::from_millis(150);
 
-/// One generation as its reader saw it; times count from the request.
-pub struct Generation {
-    pub tokens: f64,
-    pub text_bytes: f64,
-    pub first_token_ms: f64,
-    pub last_token_ms: f64,
-    /// As the library reports it.
-    pub prefill_tokens: f64,
-    pub prefill_ms: f64,
-}
-
-impl Generation {
-    fn decode_per_second(&self) -> f64 {
-        (self.tokens - 1.0) * 1e3 / (self.last_token_ms - self.first_token_ms)
-    }
+fn decode_per_second(generation: &Generation) -> f64 {
+    (generation.tokens - 1.0) * 1e3 / (generation.last_token_ms - generation.first_token_ms)
 }
 
 /// One prompt through both, in this order.
@@ -131,19 +118,19 @@ impl Contest {
             thread::sleep(PAUSE);
             Round(self.bare.run(prompt, max_new_tokens), served)
         };
-        let work = |one: &Generation| (one.prefill_tokens, one.tokens, one.text_bytes);
+        let work = |one: &Generation| (one.prefill_tokens, one.tokens, one.text.clone());
         assert_eq!(
             work(&round.0),
             work(&round.1),
-            "prompt tokens, tokens and bytes of the two answers to {prompt:?}"
+            "prompt tokens, tokens and text of the two answers to {prompt:?}"
         );
         round
     }
 }
 
 fn report_decoding(report: &mut Report, rounds: &[Round]) {
-    let alone = median(rounds.iter().map(|round| round.0.decode_per_second()));
-    let served = median(rounds.iter().map(|round| round.1.decode_per_second()));
+    let alone = median(rounds.iter().map(|round| decode_per_second(&round.0)));
+    let served = median(rounds.iter().map(|round| decode_per_second(&round.1)));
     report.figure(
         "bare_tokens_per_second",
         "bare loop, decode, median of 6",
@@ -198,8 +185,8 @@ fn details(Round(alone, served): &Round) -> Value {
     json!({
         "prompt_tokens": alone.prefill_tokens,
         "tokens": alone.tokens,
-        "bare_tokens_per_second": rounded(alone.decode_per_second()),
-        "http_tokens_per_second": rounded(served.decode_per_second()),
+        "bare_tokens_per_second": rounded(decode_per_second(alone)),
+        "http_tokens_per_second": rounded(decode_per_second(served)),
         "bare_prefill_ms": rounded(alone.prefill_ms),
         "http_prefill_ms": rounded(served.prefill_ms),
         "bare_first_token_ms": rounded(alone.first_token_ms),
@@ -247,7 +234,7 @@ fn stream(daemon: &Daemon, prompt: &str, max_new_tokens: u32) -> Generation {
         tokens: usage
             .and_then(|usage| usage["completion_tokens"].as_f64())
             .expect("usage"),
-        text_bytes: texts.iter().map(|(_, text)| text.len()).sum::<usize>() as f64,
+        text: texts.iter().map(|(_, text)| *text).collect(),
         first_token_ms: since_asked(texts.first().expect("text").0),
         last_token_ms: since_asked(texts.last().expect("text").0),
         prefill_tokens: timing("prompt_n"),

@@ -1,7 +1,7 @@
 //! An HTTP client that sees when each event arrives. Written by hand because that is what is
 //! tested: a client library would buffer.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;
 
@@ -74,39 +74,98 @@ impl Answer {
 }
 
 fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).expect("the daemon accepts connections");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
-    stream.set_nodelay(true).expect("no delay");
-    stream
+    TcpStream::connect(address).expect("the daemon accepts connections")
 }
 
-fn send(stream: &mut TcpStream, method: &str, path: &str, body: Option<&Value>) {
+/// An answer whose header has been read and whose body has not.
+pub struct Begun {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    body: BufReader<TcpStream>,
+    sent_at: Instant,
+}
+
+/// Sends a request and reads its answer's header.
+pub fn begin(
+    mut stream: TcpStream,
+    method: &str,
+    path: &str,
+    body: Option<&Value>,
+) -> io::Result<Begun> {
+    send(&mut stream, method, path, body)?;
+    let sent_at = Instant::now();
+    let mut body = BufReader::new(stream);
+    let (status, headers) = read_head(&mut body)?;
+    Ok(Begun {
+        status,
+        headers,
+        body,
+        sent_at,
+    })
+}
+
+/// Sends a request; nothing of its answer may stay silent for longer than [`PATIENCE`].
+pub fn send(
+    stream: &mut TcpStream,
+    method: &str,
+    path: &str,
+    body: Option<&Value>,
+) -> io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_nodelay(true)?;
     let body = body.map(Value::to_string).unwrap_or_default();
     let request = format!(
         "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
-    stream
-        .write_all(request.as_bytes())
-        .expect("the request is taken");
+    stream.write_all(request.as_bytes())
 }
 
-fn read_head(reader: &mut impl BufRead) -> (u16, Vec<(String, String)>) {
+impl Begun {
+    pub fn into_answer(mut self) -> io::Result<Answer> {
+        let chunked = self
+            .headers
+            .iter()
+            .any(|(name, value)| name == "transfer-encoding" && value == "chunked");
+        let mut body = String::new();
+        if chunked {
+            Chunks::of(self.body).read_to_string(&mut body)?;
+        } else {
+            self.body.read_to_string(&mut body)?;
+        }
+        Ok(Answer {
+            status: self.status,
+            headers: self.headers,
+            body,
+        })
+    }
+
+    pub fn into_events(self) -> EventStream {
+        EventStream {
+            status: self.status,
+            headers: self.headers,
+            lines: BufReader::new(Chunks::of(self.body)),
+            sent_at: self.sent_at,
+        }
+    }
+}
+
+fn read_head(reader: &mut impl BufRead) -> io::Result<(u16, Vec<(String, String)>)> {
     let mut line = String::new();
-    reader.read_line(&mut line).expect("a status line");
+    reader.read_line(&mut line)?;
     let status = line
         .split_whitespace()
         .nth(1)
         .and_then(|status| status.parse().ok())
-        .unwrap_or_else(|| panic!("no status in {line:?}"));
+        .ok_or_else(|| io::Error::other(format!("no status in {line:?}")))?;
     let mut headers = Vec::new();
     loop {
         line.clear();
-        reader.read_line(&mut line).expect("a header");
+        reader.read_line(&mut line)?;
         match line.trim_end().split_once(": ") {
             Some((name, value)) => headers.push((name.to_ascii_lowercase(), value.to_owned())),
-            None => return (status, headers),
+            None => return Ok((status, headers)),
         }
     }
 }
@@ -116,6 +175,16 @@ struct Chunks<R> {
     inner: R,
     left: usize,
     ended: bool,
+}
+
+impl<R> Chunks<R> {
+    fn of(inner: R) -> Self {
+        Self {
+            inner,
+            left: 0,
+            ended: false,
+        }
+    }
 }
 
 impl<R: BufRead> Read for Chunks<R> {
@@ -140,29 +209,9 @@ impl<R: BufRead> Read for Chunks<R> {
 }
 
 pub fn request(address: SocketAddr, method: &str, path: &str, body: Option<&Value>) -> Answer {
-    let mut stream = connect(address);
-    send(&mut stream, method, path, body);
-    let mut reader = BufReader::new(stream);
-    let (status, headers) = read_head(&mut reader);
-    let chunked = headers
-        .iter()
-        .any(|(name, value)| name == "transfer-encoding" && value == "chunked");
-    let mut body = String::new();
-    if chunked {
-        let mut chunks = Chunks {
-            inner: reader,
-            left: 0,
-            ended: false,
-        };
-        chunks.read_to_string(&mut body).expect("a body");
-    } else {
-        reader.read_to_string(&mut body).expect("a body");
-    }
-    Answer {
-        status,
-        headers,
-        body,
-    }
+    begin(connect(address), method, path, body)
+        .and_then(Begun::into_answer)
+        .expect("an answer")
 }
 
 /// A streamed answer, read line by line. Dropping it closes the connection.
@@ -176,33 +225,26 @@ pub struct EventStream {
 
 impl EventStream {
     pub fn open(address: SocketAddr, path: &str, body: &Value) -> Self {
-        let mut stream = connect(address);
-        send(&mut stream, "POST", path, Some(body));
-        let sent_at = Instant::now();
-        let mut reader = BufReader::new(stream);
-        let (status, headers) = read_head(&mut reader);
-        let chunks = Chunks {
-            inner: reader,
-            left: 0,
-            ended: false,
-        };
-        Self {
-            status,
-            headers,
-            lines: BufReader::new(chunks),
-            sent_at,
-        }
+        begin(connect(address), "POST", path, Some(body))
+            .expect("an answer")
+            .into_events()
     }
 
     /// The next event's data; `None` at the end of the stream.
     pub fn next_data(&mut self) -> Option<String> {
+        self.try_next_data().expect("an event")
+    }
+
+    /// Likewise for a reader to whom a broken stream is a result.
+    pub fn try_next_data(&mut self) -> io::Result<Option<String>> {
+        let mut line = String::new();
         loop {
-            let mut line = String::new();
-            if self.lines.read_line(&mut line).expect("an event") == 0 {
-                return None;
+            line.clear();
+            if self.lines.read_line(&mut line)? == 0 {
+                return Ok(None);
             }
             if let Some(data) = line.trim_end().strip_prefix("data: ") {
-                return Some(data.to_owned());
+                return Ok(Some(data.to_owned()));
             }
         }
     }

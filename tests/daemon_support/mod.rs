@@ -19,8 +19,10 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use client::{Answer, EventStream, chat, completion};
-pub use process::{children, descriptors, kill, resident_bytes, signal, threads};
+pub use client::{Answer, EventStream, begin, chat, completion, send};
+pub use process::{
+    children, descriptors, is_gone, kill, resident_bytes, signal, threads,
+};
 use serde_json::Value;
 
 /// Far longer than anything here takes; a test that reaches it has failed.
@@ -218,6 +220,12 @@ impl Log {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// The lines after the first `count`.
+    pub fn after(&self, count: usize) -> Vec<String> {
+        let lines = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.get(count..).unwrap_or_default().to_vec()
     }
 
     /// The first line that holds `text`, waiting for it if need be.

@@ -1,6 +1,8 @@
 //! The C program that only calls the library, compiled and kept running beside the daemon. It waits
 //! for its next prompt on a pipe, so it costs nothing while the daemon is measured.
 
+#![allow(dead_code, reason = "each program uses a part of this")]
+
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -8,9 +10,19 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use serde_json::Value;
 
 use crate::daemon_support::{built_library, demo_model};
-use crate::overhead::Generation;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// One generation as its reader saw it; times count from the request.
+pub struct Generation {
+    pub tokens: f64,
+    pub text: String,
+    pub first_token_ms: f64,
+    pub last_token_ms: f64,
+    /// As the library reports it.
+    pub prefill_tokens: f64,
+    pub prefill_ms: f64,
+}
 
 pub struct BareLoop {
     child: Child,
@@ -41,6 +53,7 @@ impl BareLoop {
     }
 
     pub fn run(&mut self, prompt: &str, max_new_tokens: u32) -> Generation {
+        let prompt = prompt.replace('\\', "\\\\").replace('\n', "\\n");
         writeln!(self.prompts, "{max_new_tokens} {prompt}").expect("the bare loop reads prompts");
         let line = self
             .results
@@ -51,7 +64,10 @@ impl BareLoop {
         let number = |key: &str| result[key].as_f64().unwrap_or_else(|| panic!("{line}"));
         Generation {
             tokens: number("tokens"),
-            text_bytes: number("text_bytes"),
+            text: result["text"]
+                .as_str()
+                .unwrap_or_else(|| panic!("{line}"))
+                .to_owned(),
             first_token_ms: number("first_token_ms"),
             last_token_ms: number("last_token_ms"),
             prefill_tokens: number("prefill_tokens"),

@@ -1,8 +1,9 @@
-//! However the benchmark ends, its children end with it. A failure unwinds and drops the daemons;
+//! The frame of a program that measures: however it ends, its children end with it. A failure unwinds and drops the daemons;
 //! what unwinding cannot reach, a signal or a measurement that hangs, is answered here by killing
 //! every child of this process, after which the measuring thread fails by itself and cleans up.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::process::ExitCode;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -12,13 +13,42 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::daemon_support::children;
 use crate::report::Report;
 
-/// Several times what the benchmark takes.
-pub const LIMIT: Duration = Duration::from_secs(10 * 60);
 /// Time for the measuring thread to fail once its daemons are gone.
 const UNWINDING: Duration = Duration::from_secs(5);
 
-/// How the benchmark ended.
-pub enum Ending {
+/// Measures, prints the report, and gives the exit code: 1 when a target is missed, 2 when something
+/// could not be measured, `limit` among the reasons.
+pub fn run(limit: Duration, measure: impl FnOnce() -> Report + Send + 'static) -> ExitCode {
+    let (endings, ending) = mpsc::channel();
+    // First of all, so that no child is started before there is somebody to end it.
+    watch_signals(endings.clone());
+    let measuring = thread::spawn(move || {
+        let report = thread::spawn(measure).join().ok();
+        // Nobody listens any more after an interruption.
+        let _ = endings.send(report.map_or(Ending::Failed, Ending::Measured));
+    });
+    let ending = wait(&ending, limit);
+    end_children(&measuring);
+    match ending {
+        Ending::Measured(report) => {
+            report.print();
+            if report.missed().is_empty() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::from(1)
+            }
+        }
+        Ending::Failed => ExitCode::from(2),
+        Ending::TimedOut => {
+            eprintln!("gave up after {limit:?}");
+            ExitCode::from(2)
+        }
+        Ending::Signal(number) => ExitCode::from(128 + number),
+    }
+}
+
+/// How the measuring ended.
+enum Ending {
     Measured(Report),
     /// The measuring thread has said why.
     Failed,
@@ -27,7 +57,7 @@ pub enum Ending {
 }
 
 /// Reports the first signal that asks this process to end.
-pub fn watch_signals(endings: Sender<Ending>) {
+fn watch_signals(endings: Sender<Ending>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -54,8 +84,8 @@ pub fn watch_signals(endings: Sender<Ending>) {
     });
 }
 
-pub fn wait(endings: &Receiver<Ending>) -> Ending {
-    match endings.recv_timeout(LIMIT) {
+fn wait(endings: &Receiver<Ending>, limit: Duration) -> Ending {
+    match endings.recv_timeout(limit) {
         Ok(ending) => ending,
         Err(RecvTimeoutError::Timeout) => Ending::TimedOut,
         Err(RecvTimeoutError::Disconnected) => Ending::Failed,
@@ -63,7 +93,7 @@ pub fn wait(endings: &Receiver<Ending>) -> Ending {
 }
 
 /// Kills children until the measuring thread has ended, which it may have done already.
-pub fn end_children(measuring: &JoinHandle<()>) {
+fn end_children(measuring: &JoinHandle<()>) {
     let until = Instant::now() + UNWINDING;
     loop {
         for child in children(std::process::id()) {

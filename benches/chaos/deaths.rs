@@ -1,0 +1,100 @@
+//! Streams whose worker died while they were being told something: what became of them, and how long
+//! their readers waited for the next token, as the readers saw it.
+
+use std::collections::HashMap;
+
+use crate::log_watch::{Exit, LogWatch};
+use crate::outcome::{Ended, Served, Tally};
+use crate::plan::Moment;
+
+/// The error code of a request that was being served at two deaths.
+pub const POISON_CODE: &str = "poison_request";
+
+#[derive(Default)]
+pub struct Deaths {
+    /// Streams of text that had begun when their worker died, each once.
+    pub streams: usize,
+    /// Those of them that ended complete …
+    pub complete: usize,
+    /// … or because they were being served at two deaths …
+    pub poisoned: usize,
+    /// … or as their reader wished, who left or did not read.
+    pub readers_gone: usize,
+    /// From each worker's logged exit to the next token at the reader.
+    pub gaps_ms: Vec<f64>,
+    /// Likewise from the line that the model was loaded again.
+    pub after_load_ms: Vec<f64>,
+    /// Streams refused as poison without two deaths in the log.
+    pub wrongly_poisoned: Vec<String>,
+    /// Resumptions that complete answers told of, streamed or not.
+    pub resumptions_told: u64,
+}
+
+impl Deaths {
+    pub fn of(tally: &Tally, log: &LogWatch) -> Self {
+        let mut deaths = Self::default();
+        let mut exits_by_request: HashMap<String, Vec<Exit>> = HashMap::new();
+        for exit in log.exits() {
+            if let Some(request) = exit.request.clone() {
+                exits_by_request.entry(request).or_default().push(exit);
+            }
+        }
+        let loads = log.loads();
+        for served in &tally.served {
+            deaths.resumptions_told += served.resumptions;
+            let exits = served
+                .id
+                .as_ref()
+                .and_then(|id| exits_by_request.get(id))
+                .map_or(&[][..], Vec::as_slice);
+            deaths.take(served, exits, &loads);
+        }
+        deaths
+    }
+
+    fn take(&mut self, served: &Served, exits: &[Exit], loads: &[(Moment, String)]) {
+        let poisoned = matches!(&served.ended, Ended::Failed(code) if code == POISON_CODE);
+        if poisoned && exits.len() < 2 {
+            let id = served.id.as_deref().unwrap_or("a request");
+            self.wrongly_poisoned
+                .push(format!("{id}, {} deaths", exits.len()));
+        }
+        let Some((first, last)) = served.text_seen.filter(|_| served.streamed) else {
+            return;
+        };
+        let complete = matches!(served.ended, Ended::Complete);
+        let midway: Vec<&Exit> = exits
+            .iter()
+            .filter(|exit| exit.at > first && !(complete && exit.at > last))
+            .collect();
+        if midway.is_empty() {
+            return;
+        }
+        self.streams += 1;
+        self.complete += usize::from(complete);
+        self.poisoned += usize::from(poisoned);
+        self.readers_gone += usize::from(matches!(
+            served.ended,
+            Ended::Disconnected | Ended::SlowReader
+        ));
+        for exit in midway {
+            self.measure(served, exit, loads);
+        }
+    }
+
+    fn measure(&mut self, served: &Served, exit: &Exit, loads: &[(Moment, String)]) {
+        let loaded = loads
+            .iter()
+            .find(|(at, model)| *at >= exit.at && *model == exit.model)
+            .map(|(at, _)| *at);
+        // What was on its way when the worker died comes before the load of the next.
+        let from = loaded.unwrap_or(exit.at);
+        let next = served.pauses.iter().find(|pause| pause.to >= from);
+        if let Some(next) = next.filter(|pause| pause.from <= from) {
+            self.gaps_ms.push(next.to.ms_since(exit.at));
+            if loaded.is_some() {
+                self.after_load_ms.push(next.to.ms_since(from));
+            }
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! One family of the vendor's library through all of it: a daemon whose models know their texts, a
+//! crowd of clients, injuries by the seed, and a shutdown under load.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::crowd::Crowd;
+use crate::daemon_support::{Daemon, Setup};
+use crate::deaths::Deaths;
+use crate::drain::{self, Drained};
+use crate::faults::FAULTS;
+use crate::injector::{Injector, Injury};
+use crate::log_watch::LogWatch;
+use crate::metrics::Metrics;
+use crate::outcome::Tally;
+use crate::plan::Plan;
+use crate::scenario::{self, ANSWERS, Answer, MODELS};
+use crate::steadiness::{self, Sample};
+
+/// Fewer than there are models, so that they take turns.
+pub const MAX_LOADED: usize = 2;
+pub const DRAIN: Duration = Duration::from_secs(10);
+const SLOW_READER_TIMEOUT: Duration = Duration::from_secs(1);
+/// A crowd without injuries, so that memory is compared with that of a daemon that has worked.
+const WARM_UP: Duration = Duration::from_secs(3);
+
+/// Short ones: every wait is for a process on this machine that has nothing to compute.
+const SETTINGS: &str = r#"
+models.max-loaded = 2
+models.minimum-residency = "300ms"
+queue.capacity = 16
+queue.deadline = "50s"
+http.slow-reader-timeout = "1s"
+http.keep-alive = "10m"
+deadlines.load-base = "2s"
+deadlines.load-stall = "1s"
+deadlines.load-longest = "5s"
+deadlines.prefill-base = "1s"
+deadlines.prefill-per-token = "1ms"
+deadlines.inter-token = "1s"
+deadlines.control-call = "500ms"
+deadlines.abort-to-finish = "1s"
+deadlines.unload = "1s"
+deadlines.heartbeat = "5s"
+deadlines.drain = "10s"
+recovery.backoff-first = "20ms"
+recovery.backoff-longest = "200ms"
+recovery.healthy-after = "500ms"
+"#;
+
+pub struct FamilyRun {
+    pub family: &'static str,
+    pub tally: Tally,
+    pub injuries: Vec<Injury>,
+    /// Faults that no call came by for.
+    pub unused_faults: usize,
+    pub deaths: Deaths,
+    /// One a second while there were injuries.
+    pub samples: Vec<Sample>,
+    pub quiet_before: Sample,
+    pub quiet_after: Sample,
+    pub metrics: Metrics,
+    pub drained: Drained,
+}
+
+pub fn run(plan: Plan, family: &'static str, load: Duration) -> FamilyRun {
+    let answers: Vec<Vec<Answer>> = MODELS
+        .iter()
+        .map(|model| (0..ANSWERS).map(|n| Answer::of(model, n)).collect())
+        .collect();
+    let daemon = start(family, &answers);
+    let log = LogWatch::new(daemon.log.clone());
+    let models = daemon.folder().join("models");
+    let open = AtomicUsize::new(0);
+    let going = AtomicBool::new(true);
+    let mut crowd = Crowd {
+        address: daemon.address,
+        plan,
+        name: family,
+        answers: &answers,
+        slow_reader_timeout: SLOW_READER_TIMEOUT,
+        open: &open,
+        going: &going,
+        poison: false,
+    };
+    let warm_up = thread::scope(|scope| {
+        let crowd = scope.spawn(|| crowd.run());
+        thread::sleep(WARM_UP);
+        going.store(false, Ordering::Relaxed);
+        crowd.join().expect("the crowd does not panic")
+    });
+    let quiet_before = steadiness::quiet(&daemon, MAX_LOADED);
+
+    going.store(true, Ordering::Relaxed);
+    crowd.poison = true;
+    let decisions = plan.decisions((family, "injuries"));
+    let injector = Injector::new(daemon.pid(), &models, &log, decisions);
+    let (mut tally, samples, (injuries, unused_faults)) = thread::scope(|scope| {
+        let crowd = scope.spawn(|| crowd.run());
+        let samples = scope.spawn(|| steadiness::watch(daemon.pid(), &open, &going));
+        // The crowd stays until every injury is settled: without requests some are never noticed.
+        let injuries = injector.run(Instant::now() + load);
+        going.store(false, Ordering::Relaxed);
+        (
+            crowd.join().expect("the crowd does not panic"),
+            samples.join().expect("sampling does not panic"),
+            injuries,
+        )
+    });
+    tally.merge(warm_up);
+    let quiet_after = steadiness::quiet_again(&daemon, MAX_LOADED, &quiet_before);
+    FamilyRun {
+        family,
+        deaths: Deaths::of(&tally, &log),
+        tally,
+        injuries,
+        unused_faults,
+        samples,
+        quiet_before,
+        quiet_after,
+        metrics: Metrics::of(&daemon),
+        drained: drain::measure(daemon, &answers),
+    }
+}
+
+fn start(family: &str, answers: &[Vec<Answer>]) -> Daemon {
+    let mut setup = Setup::with_family(family)
+        .settings(SETTINGS)
+        .scenario(scenario::FLOOD, scenario::FLOOD_TOML);
+    setup = setup.model_file(scenario::FLOOD, "model.toml", scenario::FLOOD_MODEL_TOML);
+    for (model, answers) in MODELS.iter().zip(answers) {
+        setup = setup.scenario(model.id, &scenario::toml(model, answers, &FAULTS));
+    }
+    setup.start()
+}

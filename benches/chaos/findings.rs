@@ -1,0 +1,485 @@
+//! The checks, in the order of the README's list.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::calm_hangs::{Detection, Disturbed};
+use crate::deaths::POISON_CODE;
+use crate::family::{DRAIN, FamilyRun, MAX_LOADED};
+use crate::injector::{Injury, Verdict};
+use crate::metrics::Metrics;
+use crate::outcome::{Ended, Fault};
+use crate::report::{Report, Target, rounded};
+use crate::statistics::{largest, median, quantile};
+use crate::steadiness::{Sample, growth};
+
+/// Findings of a kind that are printed in full.
+const SHOWN: usize = 5;
+/// Earlier than its deadline nothing may be given up; clocks and files agree to some milliseconds.
+const EARLY_MS: f64 = -50.0;
+const NONE: Target = Target::AtMost(0.0);
+
+pub fn report(report: &mut Report, runs: &[FamilyRun], calm: &(Vec<Detection>, Disturbed)) {
+    requests(report, runs);
+    injuries(report, runs);
+    deaths(report, runs);
+    steadiness(report, runs);
+    hangs(report, runs, calm);
+    shutdown(report, runs);
+}
+
+fn requests(report: &mut Report, runs: &[FamilyRun]) {
+    report.section("requests", "1. every request ends, and as it must");
+    let started: u64 = runs.iter().map(|run| run.tally.started).sum();
+    let total =
+        |of: &dyn Fn(&Ended) -> bool| -> usize { runs.iter().map(|run| run.tally.count(of)).sum() };
+    let ended = total(&|_| true);
+    let mut names: BTreeMap<String, usize> = BTreeMap::new();
+    for run in runs {
+        for (name, count) in run.tally.by_name() {
+            *names.entry(name).or_default() += count;
+        }
+        let by_family = json!(run.tally.by_name());
+        report.detail(run.family, by_family);
+    }
+    report.figure("started", "requests started", started as f64, "");
+    for (name, count) in &names {
+        report.note(format!("  {count:>7}  {name}"));
+    }
+    let unaccounted = started as f64 - ended as f64;
+    report.promise("unaccounted", "started less ended", (unaccounted, ""), NONE);
+    for (key, label, fault) in [
+        ("hung", "hung: no byte for 60 s", Fault::Hung),
+        (
+            "wrong",
+            "wrong, lost, repeated or foreign bytes or counts",
+            Fault::Wrong,
+        ),
+        ("broken", "connections cut without an end", Fault::Broken),
+        ("untyped", "errors without a known code", Fault::Untyped),
+        (
+            "no_retry_after",
+            "429 without Retry-After",
+            Fault::NoRetryAfter,
+        ),
+        (
+            "poison_served",
+            "poison prompts that ended otherwise",
+            Fault::PoisonServed,
+        ),
+    ] {
+        let findings = || {
+            let all = runs.iter().flat_map(|run| run.tally.findings());
+            all.filter(move |(found, _)| *found == fault)
+        };
+        report.promise(key, label, (findings().count() as f64, ""), NONE);
+        for (_, what) in findings().take(SHOWN) {
+            let what: String = what.chars().take(300).collect();
+            report.note(format!("{fault:?}: {what}"));
+        }
+    }
+    let complete = total(&|ended| matches!(ended, Ended::Complete)) as f64;
+    let failed = total(&|ended| matches!(ended, Ended::Failed(code) if code != POISON_CODE)) as f64;
+    report.promise(
+        "complete_share",
+        "complete, of those that nothing excuses",
+        (100.0 * complete / (complete + failed), "%"),
+        Target::AtLeast(99.0),
+    );
+    for (key, label, of) in [
+        (
+            "disconnected",
+            "clients that left",
+            excused(|ended| matches!(ended, Ended::Disconnected)),
+        ),
+        (
+            "slow_readers",
+            "slow readers told so",
+            excused(|ended| matches!(ended, Ended::SlowReader)),
+        ),
+        (
+            "over_capacity",
+            "refused over capacity",
+            excused(|ended| matches!(ended, Ended::OverCapacity)),
+        ),
+        (
+            "poison",
+            "poison prompts refused",
+            excused(|ended| matches!(ended, Ended::Poison)),
+        ),
+    ] {
+        // What never happened was not tested.
+        report.promise(key, label, (total(&of) as f64, ""), Target::AtLeast(1.0));
+    }
+    let wrongly: Vec<&String> = runs
+        .iter()
+        .flat_map(|run| &run.deaths.wrongly_poisoned)
+        .collect();
+    report.promise(
+        "wrongly_poisoned",
+        "refused as poison without two deaths in the log",
+        (wrongly.len() as f64, ""),
+        NONE,
+    );
+    for what in wrongly.into_iter().take(SHOWN) {
+        report.note(what.clone());
+    }
+}
+
+fn excused(of: fn(&Ended) -> bool) -> fn(&Ended) -> bool {
+    of
+}
+
+fn injuries(report: &mut Report, runs: &[FamilyRun]) {
+    report.section("injuries", "workers killed, hung and kept from loading");
+    let all = || runs.iter().flat_map(|run| &run.injuries);
+    let with = |verdict: Verdict| all().filter(move |injury| injury.verdict == verdict);
+    let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+    for injury in with(Verdict::Counted) {
+        *kinds.entry(injury.name).or_default() += 1;
+    }
+    let list: Vec<String> = kinds
+        .iter()
+        .map(|(name, n)| format!("{name} {n}"))
+        .collect();
+    for line in list.chunks(6) {
+        report.note(line.join(", "));
+    }
+    report.detail("counted_by_kind", json!(kinds));
+    let mut causes: BTreeMap<String, f64> = BTreeMap::new();
+    for run in runs {
+        let by_cause = run.metrics.by_label("rkllmd_worker_exits_total", "cause");
+        for (cause, count) in by_cause {
+            *causes.entry(cause).or_default() += count;
+        }
+    }
+    report.detail("exits_by_cause", json!(causes));
+    report.promise(
+        "counted",
+        "reported by waitpid as what it was, and gone",
+        (with(Verdict::Counted).count() as f64, ""),
+        Target::AtLeast(10.0),
+    );
+    report.figure(
+        "overtaken",
+        "processes that were ending already",
+        with(Verdict::Overtaken).count() as f64,
+        "",
+    );
+    let unused: usize = runs.iter().map(|run| run.unused_faults).sum();
+    report.figure(
+        "unused",
+        "faults that no call came by for",
+        unused as f64,
+        "",
+    );
+    for (key, label, verdict) in [
+        (
+            "unreported",
+            "deaths that were not reported",
+            Verdict::Unreported,
+        ),
+        (
+            "still_there",
+            "reported processes that are still there",
+            Verdict::StillThere,
+        ),
+    ] {
+        report.promise(key, label, (with(verdict).count() as f64, ""), NONE);
+        for injury in with(verdict).take(SHOWN) {
+            report.note(format!("{}: {}", injury.name, injury.note));
+        }
+    }
+    let noticed = |hang: bool| -> Vec<f64> {
+        let of_kind = with(Verdict::Counted).filter(|injury| injury.is_hang == hang);
+        of_kind
+            .filter_map(|injury: &Injury| injury.noticed_ms)
+            .collect()
+    };
+    for (hang, median_key, median_label, longest_key, longest_label) in [
+        (
+            false,
+            "death_noticed_ms",
+            "from a death to its log line, median",
+            "death_noticed_max_ms",
+            "the longest",
+        ),
+        (
+            true,
+            "hang_noticed_ms",
+            "from a hang under load to its log line, median",
+            "hang_noticed_max_ms",
+            "the longest",
+        ),
+    ] {
+        let times = noticed(hang);
+        if !times.is_empty() {
+            report.figure(median_key, median_label, median(times.clone()), "ms");
+            report.figure(longest_key, longest_label, largest(times), "ms");
+        }
+    }
+}
+
+fn deaths(report: &mut Report, runs: &[FamilyRun]) {
+    report.section("streams", "2. streams whose worker died in the middle");
+    let sum = |of: fn(&FamilyRun) -> usize| -> f64 { runs.iter().map(of).sum::<usize>() as f64 };
+    let streams = sum(|run| run.deaths.streams);
+    let poisoned = sum(|run| run.deaths.poisoned);
+    let gone = sum(|run| run.deaths.readers_gone);
+    report.promise("streams", "streams", (streams, ""), Target::AtLeast(1.0));
+    report.figure(
+        "poisoned",
+        "of them at a second death, refused",
+        poisoned,
+        "",
+    );
+    report.figure("readers_gone", "of them left by their readers", gone, "");
+    let complete = sum(|run| run.deaths.complete);
+    let due = (streams - poisoned - gone).max(1.0);
+    report.promise(
+        "resumed_share",
+        "resumed and complete, of the others",
+        (100.0 * complete / due, "%"),
+        Target::AtLeast(99.0),
+    );
+    let told: u64 = runs.iter().map(|run| run.deaths.resumptions_told).sum();
+    report.promise(
+        "resumptions_told",
+        "resumptions that answers tell of",
+        (told as f64, ""),
+        Target::AtLeast(1.0),
+    );
+    let gaps: Vec<f64> = runs
+        .iter()
+        .flat_map(|run| run.deaths.gaps_ms.clone())
+        .collect();
+    let after_load: Vec<f64> = runs
+        .iter()
+        .flat_map(|run| run.deaths.after_load_ms.clone())
+        .collect();
+    if gaps.is_empty() || after_load.is_empty() {
+        report.promise(
+            "gaps",
+            "gaps that were measured",
+            (0.0, ""),
+            Target::AtLeast(1.0),
+        );
+        return;
+    }
+    let pages: Vec<&Metrics> = runs.iter().map(|run| &run.metrics).collect();
+    let load_ms = Metrics::mean(&pages, "rkllmd_model_load_seconds").map_or(0.0, |s| s * 1e3);
+    report.figure(
+        "exit_to_token_ms",
+        "exit to next token at the reader, median",
+        median(gaps.clone()),
+        "ms",
+    );
+    report.figure(
+        "exit_to_token_p99_ms",
+        "p99",
+        quantile(gaps.clone(), 0.99),
+        "ms",
+    );
+    report.figure(
+        "load_ms",
+        "of which loading, mean by the daemon",
+        load_ms,
+        "ms",
+    );
+    report.figure(
+        "load_to_token_ms",
+        "model loaded to next token, median",
+        median(after_load.clone()),
+        "ms",
+    );
+    report.figure(
+        "load_to_token_p99_ms",
+        "p99",
+        quantile(after_load, 0.99),
+        "ms",
+    );
+    let beyond = |gap: f64| (gap - load_ms).max(0.0);
+    report.promise(
+        "gap_ms",
+        "exit to next token beyond load, median",
+        (beyond(median(gaps.clone())), "ms"),
+        Target::AtMost(100.0),
+    );
+    report.figure("gap_p99_ms", "p99", beyond(quantile(gaps, 0.99)), "ms");
+    let histogram = Metrics::histogram(&pages, "rkllmd_resume_gap_seconds");
+    for (key, label, share) in [
+        (
+            "daemon_gap_ms",
+            "the daemon's own figure, median at most",
+            0.5,
+        ),
+        ("daemon_gap_p99_ms", "p99 at most", 0.99),
+    ] {
+        if let Some(seconds) = histogram.at_most(share) {
+            report.figure(key, label, seconds * 1e3, "ms");
+        }
+    }
+}
+
+fn steadiness(report: &mut Report, runs: &[FamilyRun]) {
+    report.section(
+        "steadiness",
+        "3. what the daemon holds, the family where it grew most",
+    );
+    let worst = |of: &dyn Fn(&FamilyRun) -> f64| largest(runs.iter().map(of));
+    report.promise(
+        "rss_growth_mb",
+        "resident memory, last third less first third",
+        (worst(&|run| growth(&run.samples, |s| s.resident_mb)), "MB"),
+        Target::AtMost(2.0),
+    );
+    for (key, label, of) in [
+        (
+            "descriptor_growth",
+            "descriptors, quiet after less before",
+            Sample::held_descriptors as fn(&Sample) -> f64,
+        ),
+        (
+            "thread_growth",
+            "threads, quiet after less before",
+            Sample::held_threads,
+        ),
+    ] {
+        let grown = worst(&|run| of(&run.quiet_after) - of(&run.quiet_before));
+        report.promise(key, label, (grown, ""), Target::AtMost(2.0));
+    }
+    let under_load = |of: fn(&Sample) -> f64| worst(&|run| growth(&run.samples, of));
+    report.figure(
+        "descriptor_growth_under_load",
+        "descriptors under load, third less third",
+        under_load(Sample::held_descriptors),
+        "",
+    );
+    report.figure(
+        "thread_growth_under_load",
+        "threads under load, third less third",
+        under_load(Sample::held_threads),
+        "",
+    );
+    let most = worst(&|run| largest(run.samples.iter().map(|sample| sample.children)));
+    // While one takes the place of another, both may be there.
+    report.promise(
+        "children",
+        "workers at once, ending ones included",
+        (most, ""),
+        Target::AtMost(2.0 * MAX_LOADED as f64),
+    );
+    report.promise(
+        "children_quiet",
+        "workers when nothing is asked",
+        (worst(&|run| run.quiet_after.children), ""),
+        Target::AtMost(MAX_LOADED as f64),
+    );
+    for run in runs {
+        let memory: Vec<f64> = run.samples.iter().map(|s| rounded(s.resident_mb)).collect();
+        report.detail(run.family, json!({"resident_mb": memory}));
+    }
+}
+
+fn hangs(
+    report: &mut Report,
+    runs: &[FamilyRun],
+    (detections, disturbed): &(Vec<Detection>, Disturbed),
+) {
+    report.section(
+        "hangs",
+        "4. hangs, each alone: found later than its deadline by",
+    );
+    for detection in detections {
+        let over = || detection.over_ms.iter().copied();
+        report.promise(
+            detection.key,
+            detection.label,
+            (largest(over()), "ms"),
+            Target::AtMost(1000.0),
+        );
+    }
+    // A stopped process is found by whichever deadline comes first.
+    let strict = detections
+        .iter()
+        .filter(|detection| detection.key != "sigstop_ms");
+    let earliest = strict.flat_map(|detection| detection.over_ms.clone());
+    report.promise(
+        "earliest_ms",
+        "the earliest of them, SIGSTOP apart",
+        (-largest(earliest.map(|over| -over)), "ms"),
+        Target::AtLeast(EARLY_MS),
+    );
+    report.promise(
+        "disturbed",
+        "answers that a hang kept from being whole",
+        (disturbed.0.len() as f64, ""),
+        NONE,
+    );
+    for what in disturbed.0.iter().take(SHOWN) {
+        report.note(what.clone());
+    }
+    let mut passed: BTreeMap<String, f64> = BTreeMap::new();
+    for run in runs {
+        for (name, count) in run
+            .metrics
+            .by_label("rkllmd_deadlines_passed_total", "deadline")
+        {
+            *passed.entry(name).or_default() += count;
+        }
+    }
+    let list: Vec<String> = passed
+        .iter()
+        .map(|(name, n)| format!("{name} {n}"))
+        .collect();
+    report.note(format!("deadlines passed under load: {}", list.join(", ")));
+    report.detail("deadlines_under_load", json!(passed));
+    report.detail(
+        "over_ms_by_family",
+        Value::Array(
+            detections
+                .iter()
+                .map(|d| json!({d.key: d.over_ms}))
+                .collect(),
+        ),
+    );
+}
+
+fn shutdown(report: &mut Report, runs: &[FamilyRun]) {
+    report.section("shutdown", "SIGTERM while answers are made, in each family");
+    let failed = runs
+        .iter()
+        .filter(|run| run.drained.exit_code != Some(0))
+        .count();
+    report.promise(
+        "exit_not_0",
+        "exits with another code than 0",
+        (failed as f64, ""),
+        NONE,
+    );
+    let longest = largest(runs.iter().map(|run| run.drained.took.as_secs_f64()));
+    report.promise(
+        "drain_s",
+        "longest until the exit",
+        (longest, "s"),
+        Target::AtMost(DRAIN.as_secs_f64()),
+    );
+    let left: usize = runs.iter().map(|run| run.drained.children_left).sum();
+    report.promise(
+        "children_left",
+        "workers left behind",
+        (left as f64, ""),
+        NONE,
+    );
+    let cut: Vec<&String> = runs.iter().flat_map(|run| &run.drained.cut).collect();
+    report.promise(
+        "cut",
+        "streams without an end",
+        (cut.len() as f64, ""),
+        NONE,
+    );
+    for what in cut.into_iter().take(SHOWN) {
+        report.note(what.clone());
+    }
+}
