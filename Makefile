@@ -2,6 +2,8 @@
 #
 #   LISTEN=ADDR:PORT   where `make run` listens
 #   MODELS=DIR         models to serve instead of the demo model
+#   CHAOS_SECONDS=N    how long `make chaos` kills workers, 60 unless set
+#   CHAOS_SEED=N       what it decides; printed by each run
 #   CARGO_TARGET_DIR   where cargo builds, as usual
 
 SHELL := /bin/bash
@@ -55,6 +57,11 @@ test: build ## Run every check and test, with the demo model
 bench: build ## Measure what the README says about speed
 	scripts/fetch-demo-model
 	cargo bench --bench serving
+
+.PHONY: chaos
+chaos: build ## Kill, hang and crowd the daemon, and check what its clients get
+	scripts/fetch-demo-model
+	cargo bench --bench chaos
 
 .PHONY: clean
 clean: ## Remove what was built; the cached demo model stays

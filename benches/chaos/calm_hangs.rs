@@ -2,12 +2,12 @@
 //! hanging call's note in the fault's record, or from SIGSTOP, to the daemon's log line.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::daemon_support::{Daemon, Setup, chat, children, eventually, kill};
+use crate::daemon_support::{Daemon, Setup, chat, children, kill, signal};
 use crate::faults::{Armed, FAULTS, named};
 use crate::log_watch::LogWatch;
 use crate::plan::Moment;
@@ -15,6 +15,9 @@ use crate::plan::Moment;
 const MODEL: &str = "m";
 const OTHER: &str = "other";
 const TOKENS: u32 = 60;
+const POLL: Duration = Duration::from_millis(5);
+/// Every deadline here is much shorter.
+const NOTICED: Duration = Duration::from_secs(15);
 /// More than are on their way when a client leaves.
 const CHUNKS_BEFORE_LEAVING: usize = 5;
 const SETTINGS: &str = r#"
@@ -194,6 +197,18 @@ fn start(family: &str) -> Daemon {
         .start()
 }
 
+/// What `look` finds, if it finds it in time.
+fn within<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let until = Instant::now() + limit;
+    loop {
+        let found = look();
+        if found.is_some() || Instant::now() >= until {
+            return found;
+        }
+        thread::sleep(POLL);
+    }
+}
+
 struct Trial<'a> {
     daemon: &'a Daemon,
     log: &'a LogWatch,
@@ -201,15 +216,16 @@ struct Trial<'a> {
 }
 
 impl Trial<'_> {
-    /// Milliseconds from the hang to the log line that tells it.
+    /// Milliseconds from the hang to the log line that tells it; infinite when there is none.
     fn run(&self, disturbed: &mut Disturbed) -> f64 {
         // Whatever the last one left is replaced by a worker that has answered.
         self.expect_answer(MODEL, disturbed);
         let folder = self.daemon.folder().join("models").join(MODEL);
         let armed = self.kind.fault.map(|name| Armed::arm(&folder, named(name)));
         if matches!(self.kind.occasion, Occasion::Load) {
-            kill(self.daemon.worker_pid());
-            self.daemon.wait_for_phase(MODEL, "unloaded");
+            let (pid, at) = (self.daemon.worker_pid(), Moment::now());
+            kill(pid);
+            within(NOTICED, || self.log.exit_of(pid, at));
         }
         thread::scope(|scope| {
             let occasion = scope.spawn(|| {
@@ -217,19 +233,24 @@ impl Trial<'_> {
                 self.bring_about(&mut disturbed);
                 disturbed
             });
-            let armed = armed
-                .as_ref()
-                .map(|armed| eventually(self.kind.label, || armed.happened()));
-            let (pid, at) = match armed {
-                Some(happened) => (happened.pid, happened.at),
-                None => self.stopped_process(),
+            let hung = match &armed {
+                Some(armed) => {
+                    within(NOTICED, || armed.happened()).map(|happened| (happened.pid, happened.at))
+                }
+                None => self.stop_worker(),
             };
-            let told = eventually(self.kind.label, || self.log.expiry_of(pid, at));
+            let told = hung.and_then(|(pid, at)| {
+                let told = within(NOTICED, || self.log.expiry_of(pid, at));
+                // The next one starts when this worker is gone.
+                within(NOTICED, || self.log.exit_of(pid, at));
+                told.map(|told| told.ms_since(at))
+            });
             let others = occasion.join().expect("an occasion does not panic");
             disturbed.0.extend(others.0);
-            // The next one starts when this worker is gone.
-            eventually("the hung worker's end", || self.log.exit_of(pid, at));
-            told.ms_since(at)
+            if let Some(armed) = armed {
+                armed.disarm();
+            }
+            told.unwrap_or(f64::INFINITY)
         })
     }
 
@@ -248,20 +269,16 @@ impl Trial<'_> {
     }
 
     /// Stops the worker once it is in the middle of its answer.
-    fn stopped_process(&self) -> (u32, Moment) {
-        eventually("an answer", || {
+    fn stop_worker(&self) -> Option<(u32, Moment)> {
+        within(NOTICED, || {
             (self.daemon.phase(MODEL) == "running").then_some(())
-        });
+        })?;
         // A third of the answer: neither its prefill nor its end.
         thread::sleep(Duration::from_millis(100));
-        let pid = children(self.daemon.pid())[0];
+        let pid = *children(self.daemon.pid()).first()?;
         let at = Moment::now();
-        let process = i32::try_from(pid)
-            .ok()
-            .and_then(rustix::process::Pid::from_raw);
-        rustix::process::kill_process(process.expect("a process id"), Signal::STOP)
-            .expect("the worker is stopped");
-        (pid, at)
+        signal(pid, Signal::STOP);
+        Some((pid, at))
     }
 
     /// The answer must be whole, whatever its worker does.

@@ -20,9 +20,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use client::{Answer, EventStream, begin, chat, completion, send};
-pub use process::{
-    children, descriptors, is_gone, kill, resident_bytes, signal, threads,
-};
+pub use process::{children, descriptors, is_gone, kill, resident_bytes, signal, threads};
 use serde_json::Value;
 
 /// Far longer than anything here takes; a test that reaches it has failed.
