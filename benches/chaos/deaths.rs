@@ -3,9 +3,8 @@
 
 use std::collections::HashMap;
 
-use crate::log_watch::{Exit, LogWatch};
+use crate::log_watch::{Exit, Load, LogWatch};
 use crate::outcome::{Ended, Served, Tally};
-use crate::plan::Moment;
 
 /// The error code of a request that was being served at two deaths.
 pub const POISON_CODE: &str = "poison_request";
@@ -22,8 +21,8 @@ pub struct Deaths {
     pub readers_gone: usize,
     /// From each worker's logged exit to the next token at the reader.
     pub gaps_ms: Vec<f64>,
-    /// Likewise from the line that the model was loaded again.
-    pub after_load_ms: Vec<f64>,
+    /// Likewise without the time that the next worker took to start and load.
+    pub beyond_load_ms: Vec<f64>,
     /// Streams refused as poison without two deaths in the log.
     pub wrongly_poisoned: Vec<String>,
     /// Resumptions that complete answers told of, streamed or not.
@@ -52,7 +51,7 @@ impl Deaths {
         deaths
     }
 
-    fn take(&mut self, served: &Served, exits: &[Exit], loads: &[(Moment, String)]) {
+    fn take(&mut self, served: &Served, exits: &[Exit], loads: &[Load]) {
         let poisoned = matches!(&served.ended, Ended::Failed(code) if code == POISON_CODE);
         if poisoned && exits.len() < 2 {
             let id = served.id.as_deref().unwrap_or("a request");
@@ -82,19 +81,19 @@ impl Deaths {
         }
     }
 
-    fn measure(&mut self, served: &Served, exit: &Exit, loads: &[(Moment, String)]) {
-        let loaded = loads
+    fn measure(&mut self, served: &Served, exit: &Exit, loads: &[Load]) {
+        let next_load = loads
             .iter()
-            .find(|(at, model)| *at >= exit.at && *model == exit.model)
-            .map(|(at, _)| *at);
+            .find(|load| load.at >= exit.at && load.model == exit.model);
+        let Some(load) = next_load else {
+            return;
+        };
         // What was on its way when the worker died comes before the load of the next.
-        let from = loaded.unwrap_or(exit.at);
-        let next = served.pauses.iter().find(|pause| pause.to >= from);
-        if let Some(next) = next.filter(|pause| pause.from <= from) {
-            self.gaps_ms.push(next.to.ms_since(exit.at));
-            if loaded.is_some() {
-                self.after_load_ms.push(next.to.ms_since(from));
-            }
+        let next = served.pauses.iter().find(|pause| pause.to >= load.at);
+        if let Some(next) = next.filter(|pause| pause.from <= load.at) {
+            let gap = next.to.ms_since(exit.at);
+            self.gaps_ms.push(gap);
+            self.beyond_load_ms.push((gap - load.took_ms).max(0.0));
         }
     }
 }

@@ -37,6 +37,15 @@ pub struct Expiry {
     pub pid: u32,
 }
 
+/// A model that was loaded.
+#[derive(Clone, Debug)]
+pub struct Load {
+    pub at: Moment,
+    pub model: String,
+    /// From starting its worker.
+    pub took_ms: f64,
+}
+
 /// An answer that goes on with another worker.
 #[derive(Clone, Debug)]
 pub struct Resumption {
@@ -50,7 +59,7 @@ struct Seen {
     lines: usize,
     exits: Vec<Exit>,
     expiries: Vec<Expiry>,
-    loads: Vec<(Moment, String)>,
+    loads: Vec<Load>,
     resumptions: Vec<Resumption>,
 }
 
@@ -93,8 +102,7 @@ impl LogWatch {
         self.look(|seen| seen.exits.clone())
     }
 
-    /// When each model was loaded.
-    pub fn loads(&self) -> Vec<(Moment, String)> {
+    pub fn loads(&self) -> Vec<Load> {
         self.look(|seen| seen.loads.clone())
     }
 
@@ -122,6 +130,7 @@ impl Seen {
             return;
         };
         let pid = field(&line, "pid").and_then(|pid| pid.parse().ok());
+        let number = |name| field(&line, name).and_then(|value| value.parse::<u32>().ok());
         let model = || field(&line, "model").unwrap_or_default().to_owned();
         if let Some(pid) = pid
             && line.contains(DEADLINE)
@@ -129,13 +138,16 @@ impl Seen {
             self.expiries.push(Expiry { at, pid });
         }
         if line.contains(LOADED) {
-            self.loads.push((at, model()));
+            self.loads.push(Load {
+                at,
+                model: model(),
+                took_ms: number("took_ms").map_or(0.0, f64::from),
+            });
         } else if line.contains(RESUMED) {
-            let number = |name| field(&line, name).and_then(|value| value.parse().ok());
             self.resumptions.push(Resumption {
                 request: field(&line, "request").unwrap_or_default().to_owned(),
-                tokens: number("tokens").unwrap_or_default() as u32,
-                text_bytes: number("text_bytes").unwrap_or_default(),
+                tokens: number("tokens").unwrap_or_default(),
+                text_bytes: number("text_bytes").unwrap_or_default() as usize,
             });
         } else if let Some(pid) = pid
             && line.contains(ENDED)

@@ -44,17 +44,6 @@ impl Metrics {
         Histogram(counts)
     }
 
-    /// Mean of a histogram in seconds; `None` when nothing was observed.
-    pub fn mean(pages: &[&Self], name: &str) -> Option<f64> {
-        let total = |suffix: &str| -> f64 {
-            let name = format!("{name}_{suffix}");
-            let samples = pages.iter().flat_map(|page| page.samples(&name));
-            samples.map(|(_, value)| value).sum()
-        };
-        let count = total("count");
-        (count > 0.0).then(|| total("sum") / count)
-    }
-
     fn samples<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, f64)> {
         self.0.lines().filter_map(move |line| {
             let rest = line.strip_prefix(name)?;

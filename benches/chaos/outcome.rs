@@ -5,18 +5,17 @@ use std::collections::BTreeMap;
 use crate::plan::Moment;
 
 /// Every error code that a request of the crowd may end with; another one is a finding.
-const KNOWN_CODES: [&str; 11] = [
+const KNOWN_CODES: [&str; 10] = [
+    "answer_interrupted",
+    "deadline_exceeded",
+    "model_unavailable",
     "poison_request",
     "queue_deadline",
-    "model_unavailable",
-    "worker_died",
-    "deadline_exceeded",
     "run_failed",
     "run_refused",
-    "slow_reader",
     "shutting_down",
-    "resume_impossible",
-    "not_resumable",
+    "slow_reader",
+    "worker_died",
 ];
 
 /// Why a request's end is a finding.
