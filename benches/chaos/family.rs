@@ -25,7 +25,8 @@ const SLOW_READER_TIMEOUT: Duration = Duration::from_secs(1);
 /// A crowd without injuries, so that memory is compared with that of a daemon that has worked.
 const WARM_UP: Duration = Duration::from_secs(3);
 
-/// Short ones: every wait is for a process on this machine that has nothing to compute.
+/// Short ones: every wait is for a process on this machine that has nothing to compute. So are the
+/// waits of a crash loop, which this is, because the gaps are to show what the daemon itself costs.
 const SETTINGS: &str = r#"
 models.max-loaded = 2
 models.minimum-residency = "300ms"
@@ -44,8 +45,8 @@ deadlines.abort-to-finish = "1s"
 deadlines.unload = "1s"
 deadlines.heartbeat = "5s"
 deadlines.drain = "10s"
-recovery.backoff-first = "20ms"
-recovery.backoff-longest = "200ms"
+recovery.backoff-first = "5ms"
+recovery.backoff-longest = "20ms"
 recovery.healthy-after = "500ms"
 "#;
 

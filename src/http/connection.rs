@@ -23,6 +23,10 @@ use tokio::sync::watch;
 use super::HttpState;
 use super::router::Routes;
 
+/// A slow reader's run is given up first, and its connection only this many times later: one that
+/// reads on until then learns why its answer ended.
+const SLOW_READER_GRACE: u32 = 4;
+
 /// Largest request header, in bytes; the request line counts.
 const HEADER_BYTES: usize = 32 * 1024;
 const HEADER_FIELDS: usize = 100;
@@ -111,10 +115,11 @@ pub(crate) async fn serve(
 }
 
 /// Small writes leave at once. A client whose machine or network died, or that does not read its
-/// answer, is given up after `slow_reader_timeout`.
+/// answer, is given up after a multiple of `slow_reader_timeout`.
 fn prepare(stream: &TcpStream, slow_reader_timeout: Duration) -> io::Result<Endpoints> {
     stream.set_nodelay(true)?;
-    let timeout_ms = u32::try_from(slow_reader_timeout.as_millis()).unwrap_or(u32::MAX);
+    let patience = slow_reader_timeout.saturating_mul(SLOW_READER_GRACE);
+    let timeout_ms = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
     sockopt::set_tcp_user_timeout(stream, timeout_ms)?;
     // The kernel counts these in whole seconds, from one on.
     let probe = slow_reader_timeout.max(Duration::from_secs(1));
@@ -186,7 +191,7 @@ mod tests {
         let (server, _) = accepted.unwrap();
         let endpoints = prepare(&server, Duration::from_secs(30)).unwrap();
         assert_eq!(endpoints.peer, client.unwrap().local_addr().unwrap());
-        assert_eq!(sockopt::tcp_user_timeout(&server).unwrap(), 30_000);
+        assert_eq!(sockopt::tcp_user_timeout(&server).unwrap(), 120_000);
         assert!(sockopt::socket_keepalive(&server).unwrap());
         let thirty = Duration::from_secs(30);
         assert_eq!(sockopt::tcp_keepidle(&server).unwrap(), thirty);
