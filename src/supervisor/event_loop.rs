@@ -450,6 +450,10 @@ impl EventLoop {
         }
         let shutting_down = self.shutting_down.is_some();
         self.change(model, |slot| {
+            let was_in_use = matches!(
+                slot.life.stage(),
+                Stage::Leased { .. } | Stage::Ending { .. }
+            );
             if !slot
                 .life
                 .exited(pid, cause.is_failure(), report.at, random())
@@ -462,7 +466,11 @@ impl EventLoop {
             slot.forget_worker();
             if cause.leaves_a_gap() && !shutting_down {
                 // The model was there, so it is brought back before somebody has to wait for it.
-                slot.want_loaded();
+                if was_in_use && cause.is_failure() {
+                    slot.keep_place();
+                } else {
+                    slot.want_loaded();
+                }
             }
         });
     }

@@ -158,6 +158,15 @@ impl Slot {
         }
     }
 
+    /// Asks for the model before all others: the request that has lost its worker is about to, and
+    /// until then no other model may take the place.
+    pub fn keep_place(&mut self) {
+        self.waiters.push_front(Waiter {
+            sequence: 0,
+            reply: None,
+        });
+    }
+
     /// Preloads stay: they are tried again.
     pub fn fail_waiters(&mut self, error: impl Fn() -> GenerationError) {
         for waiter in std::mem::take(&mut self.waiters) {
