@@ -227,7 +227,7 @@ impl Ask<'_> {
             end: json!({}),
             served: Served::unseen(true, Ended::Disconnected),
         };
-        reading.served.ended = match reading.to_the_end() {
+        reading.served.ended = match reading.read_rest() {
             Ok(ended) => ended,
             Err(error) => broken(&error),
         };
@@ -247,7 +247,7 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    fn to_the_end(&mut self) -> io::Result<Ended> {
+    fn read_rest(&mut self) -> io::Result<Ended> {
         while let Some(data) = self.events.try_next_data()? {
             if data == "[DONE]" {
                 return Ok(self.ask.complete(&self.text, &self.end));

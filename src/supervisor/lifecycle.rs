@@ -20,6 +20,13 @@ use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
 
+/// Failed loads in a row after which those who wait are told, for a model that has never been
+/// loaded: most likely its file or its settings are wrong.
+const FAILED_LOADS_AT_FIRST: u32 = 2;
+/// And for one that could be loaded: most likely the library or the NPU needs a moment after a
+/// worker's death, and with the waits between (`backoff`) it gets some seconds.
+const FAILED_LOADS_LATER: u32 = 5;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     Unloaded,
@@ -94,6 +101,7 @@ pub struct Lifecycle {
     /// Unwanted ends and failed loads since a worker last proved itself.
     failures: u32,
     failed_loads: u32,
+    was_loaded: bool,
 }
 
 impl Lifecycle {
@@ -103,6 +111,7 @@ impl Lifecycle {
             policy,
             failures: 0,
             failed_loads: 0,
+            was_loaded: false,
         }
     }
 
@@ -147,6 +156,7 @@ impl Lifecycle {
             return false;
         }
         self.failed_loads = 0;
+        self.was_loaded = true;
         self.stage = Stage::Idle {
             pid,
             loaded_at: now,
@@ -166,7 +176,12 @@ impl Lifecycle {
             // As if it had been tried twice.
             self.failures = self.failures.max(2);
         }
-        let give_up = fault == LoadFault::Certain || self.failed_loads > 1;
+        let most = if self.was_loaded {
+            FAILED_LOADS_LATER
+        } else {
+            FAILED_LOADS_AT_FIRST
+        };
+        let give_up = fault == LoadFault::Certain || self.failed_loads >= most;
         let by = if give_up {
             FailedBy::Load
         } else {

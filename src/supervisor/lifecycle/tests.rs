@@ -73,7 +73,7 @@ fn a_worker_that_proved_itself_is_forgiven() {
 }
 
 #[test]
-fn a_load_that_fails_twice_is_given_up_and_a_certain_one_at_once() {
+fn a_first_load_that_fails_twice_is_given_up_and_a_certain_one_at_once() {
     let now = Instant::now();
     let mut life = Lifecycle::new(POLICY);
     life.begin_load(now);
@@ -92,14 +92,21 @@ fn a_load_that_fails_twice_is_given_up_and_a_certain_one_at_once() {
 }
 
 #[test]
-fn a_load_that_fails_after_a_death_is_waited_for() {
+fn a_model_that_could_be_loaded_is_waited_for_longer() {
     let now = Instant::now();
     let mut life = loaded(now);
     life.exited(1, true, now, NO_JITTER);
-    life.begin_load(now);
-    let after = life.load_failed(LoadFault::Perhaps, now, NO_JITTER);
-    assert_eq!(after, AfterFailedLoad::WaitOn, "it could be loaded before");
-    assert_eq!(retry_at(&life), now + Duration::from_secs(1));
+    let mut ready_at = now;
+    for wait in [1, 2, 4, 8] {
+        assert!(life.begin_load(ready_at));
+        let after = life.load_failed(LoadFault::Perhaps, ready_at, NO_JITTER);
+        assert_eq!(after, AfterFailedLoad::WaitOn, "it could be loaded before");
+        ready_at += Duration::from_secs(wait);
+        assert_eq!(retry_at(&life), ready_at);
+    }
+    assert!(life.begin_load(ready_at));
+    let after = life.load_failed(LoadFault::Perhaps, ready_at, NO_JITTER);
+    assert_eq!(after, AfterFailedLoad::GiveUp);
 }
 
 #[test]
