@@ -305,6 +305,25 @@ fn an_answer_with_a_token_that_is_not_printed_is_not_continued_by_its_text() {
 }
 
 #[test]
+fn a_death_behind_the_token_that_ends_the_answer_costs_nothing() {
+    let all = WORDS + 1;
+    let fault = format!(
+        "eos-token-id = 2\n{}",
+        fault(&format!(
+            "call = \"run\"\nafter-tokens = {all}\nonce = \"spent\"\nkind = \"segv\""
+        ))
+    );
+    for family in FAMILIES_RUN {
+        let daemon = start(family, &scenario(&fault));
+        let streamed = read(&daemon, json!({}));
+        assert_eq!(streamed.text, answer_text(), "{family}: {streamed:?}");
+        assert_eq!(streamed.finish_reason.as_deref(), Some("stop"));
+        assert_eq!(streamed.usage["completion_tokens"], all);
+        assert_eq!(streamed.timings["resumptions"], 1);
+    }
+}
+
+#[test]
 fn a_request_that_kills_two_workers_is_refused_and_nobody_else_is() {
     let mut text = scenario(&fault(
         "call = \"run\"\nwhen-prompt-contains = \"poison\"\nafter-tokens = 2\nkind = \"segv\"",
