@@ -96,6 +96,28 @@ fn an_oom_kill_is_named_and_its_request_is_answered_by_another_worker() {
     drop(narrow);
 }
 
+/// Bytes of anonymous memory that the metrics give for the only model's worker.
+fn anonymous_bytes(daemon: &Daemon) -> Option<u64> {
+    let metrics = daemon.get("/metrics").body;
+    let value = metrics.lines().find_map(|line| {
+        let (labels, value) = line
+            .strip_prefix("rkllmd_worker_memory_bytes{")?
+            .split_once("} ")?;
+        labels.contains("kind=\"anonymous\"").then_some(value)
+    })?;
+    Some(value.parse().expect("a number"))
+}
+
+#[test]
+fn what_a_worker_holds_is_in_the_metrics() {
+    let (daemon, _) = start("", "tokens = [\"one\"]\nmemory-mib = 100\n");
+    eventually("a figure", || {
+        let bytes = anonymous_bytes(&daemon)?;
+        assert!((100 * MIB..200 * MIB).contains(&bytes), "{bytes}");
+        Some(())
+    });
+}
+
 #[test]
 fn a_worker_over_the_soft_limit_is_replaced_when_it_is_idle() {
     let scenario = "tokens = [\"one \", \"two \", \"three\"]\nmemory-mib-per-run = 60\n";

@@ -63,6 +63,12 @@ struct ByPhase {
     phase: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByKind {
+    model: String,
+    kind: &'static str,
+}
+
 type Counters<L> = Family<L, Counter>;
 type Histograms = Family<ByModel, Histogram, fn() -> Histogram>;
 
@@ -98,6 +104,8 @@ pub struct ModelFigures {
     pub queue_length: usize,
     /// Requests the queue holds at most.
     pub queue_capacity: usize,
+    /// Bytes that the worker holds, by kind, as they were measured last.
+    pub memory_bytes: Vec<(&'static str, u64)>,
 }
 
 impl Default for Metrics {
@@ -269,6 +277,7 @@ fn models_now(models: &[ModelFigures]) -> Registry {
     let phase = Family::<ByPhase, Gauge>::default();
     let length = Family::<ByModel, Gauge>::default();
     let capacity = Family::<ByModel, Gauge>::default();
+    let memory = Family::<ByKind, Gauge>::default();
     for figures in models {
         let model = figures.model.to_string();
         let phase_labels = ByPhase {
@@ -283,6 +292,14 @@ fn models_now(models: &[ModelFigures]) -> Registry {
         capacity
             .get_or_create(&labels)
             .set(gauge(figures.queue_capacity));
+        for &(kind, bytes) in &figures.memory_bytes {
+            let labels = ByKind {
+                model: figures.model.to_string(),
+                kind,
+            };
+            let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+            memory.get_or_create(&labels).set(bytes);
+        }
     }
     registry.register(
         "worker_phase",
@@ -294,6 +311,12 @@ fn models_now(models: &[ModelFigures]) -> Registry {
         "queue_capacity",
         "Requests that may wait for the model",
         capacity,
+    );
+    registry.register_with_unit(
+        "worker_memory",
+        "What the model's worker holds: kind anonymous, shared or npu, file mappings apart",
+        Unit::Bytes,
+        memory,
     );
     registry
 }
@@ -487,12 +510,15 @@ mod tests {
             phase: "loading",
             queue_length: 3,
             queue_capacity: 64,
+            memory_bytes: vec![("anonymous", 4096), ("npu", 1 << 30)],
         };
         let before = lines(&metrics, std::slice::from_ref(&figures));
         for line in [
             r#"rkllmd_worker_phase{model="a\"b",phase="loading"} 1"#,
             r#"rkllmd_queue_length{model="a\"b"} 3"#,
             r#"rkllmd_queue_capacity{model="a\"b"} 64"#,
+            r#"rkllmd_worker_memory_bytes{model="a\"b",kind="anonymous"} 4096"#,
+            r#"rkllmd_worker_memory_bytes{model="a\"b",kind="npu"} 1073741824"#,
         ] {
             assert!(
                 before.iter().any(|l| l == line),
@@ -520,6 +546,7 @@ mod tests {
             phase: "ready",
             queue_length: 0,
             queue_capacity: 0,
+            memory_bytes: vec![("anonymous", 1)],
         };
         let shown: Vec<String> = lines(&metrics, &[model])
             .iter()
