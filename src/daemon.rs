@@ -25,8 +25,10 @@ const ASYNC_THREADS: usize = 2;
 /// Connections that wait in the kernel to be accepted. With tokio's 128, clients of a larger crowd find
 /// no room and try again after whole seconds. The kernel has a limit of its own (somaxconn).
 const BACKLOG: u32 = 1024;
-/// Time for answers that are complete to leave their sockets.
-const LAST_BYTES: Duration = Duration::from_secs(2);
+/// The time of a step of the shutdown after the answers: ending the runs that were cut off, unloading,
+/// last bytes. At the least, so that readers are told also where no time is granted.
+const LONGEST_STEP: Duration = Duration::from_secs(2);
+const SHORTEST_STEP: Duration = Duration::from_millis(100);
 
 /// Runs the daemon until SIGTERM or SIGINT.
 pub fn run(settings: Settings) -> anyhow::Result<()> {
@@ -78,13 +80,17 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         servers.spawn(http::serve(listener, Arc::clone(&state), shutdown));
     }
     signals.received().await;
-    drain(&settings, &admission, &supervisor, &mut signals, || {
+    let stop_http = || {
         stop_http.send_replace(true);
-    })
-    .await;
-    let _ = tokio::time::timeout(LAST_BYTES, async {
-        while servers.join_next().await.is_some() {}
-    })
+    };
+    drain(
+        &settings,
+        &admission,
+        &supervisor,
+        &mut signals,
+        stop_http,
+        &mut servers,
+    )
     .await;
     tracing::info!("stopped");
     Ok(())
@@ -98,23 +104,27 @@ async fn drain(
     supervisor: &Supervisor,
     signals: &mut ShutdownSignals,
     stop_http: impl FnOnce(),
+    servers: &mut JoinSet<io::Result<()>>,
 ) {
     let limit = settings.deadlines.drain;
     tracing::info!(
         limit_s = limit.as_secs(),
         "shutting down: waiting for running answers"
     );
+    let until = Instant::now() + limit;
+    // Kept back for what comes after the answers: ending runs, unloading, last bytes.
+    let step = (limit / 9).clamp(SHORTEST_STEP, LONGEST_STEP);
     let orderly = async {
-        let until = Instant::now() + limit;
-        if !admission.drain(limit).await {
+        if !admission.drain(limit.saturating_sub(3 * step), step).await {
             tracing::warn!("the `drain` deadline passed; running answers are cut off");
         }
         stop_http();
         let left = until.saturating_duration_since(Instant::now());
-        let grace = left.max(settings.deadlines.control_call);
-        if !supervisor.shut_down(grace).await {
+        if !supervisor.shut_down(left.saturating_sub(step)).await {
             tracing::warn!("workers are still ending; they are killed with the daemon");
         }
+        let _ = tokio::time::timeout(step, async { while servers.join_next().await.is_some() {} })
+            .await;
     };
     tokio::select! {
         () = orderly => {}
