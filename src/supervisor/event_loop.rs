@@ -17,7 +17,7 @@ use super::loading::{LoadFailure, Loader, Worker};
 use super::memory_limits::{self, MemoryLimits};
 use super::placement::{self, Candidate, Decision, PlacementLimits};
 use super::process::ProcessEvent;
-use super::slot::{Slot, Waiter};
+use super::slot::{LoadNumber, Slot, Waiter};
 use super::status::{Phase, StatusBoard, StatusSnapshot};
 use super::{unloading, worker_memory};
 use crate::generation::{GenerationError, ModelId};
@@ -46,11 +46,13 @@ pub(super) enum Message {
     },
     PhaseReached {
         model: ModelId,
+        load: LoadNumber,
         phase: Phase,
         pid: Option<u32>,
     },
     LoadEnded {
         model: ModelId,
+        load: LoadNumber,
         result: Box<Result<Worker, LoadFailure>>,
     },
     Returned {
@@ -165,13 +167,21 @@ impl EventLoop {
         match message {
             Message::Lease { model, turn, reply } => self.request(&model, turn, Some(reply)),
             Message::Preload { model } => self.request(&model, Turn::Last, None),
-            Message::PhaseReached { model, phase, pid } => {
-                self.change(&model, |slot| slot.phase_reached(phase, pid));
-            }
-            Message::LoadEnded { model, result } => match *result {
-                Ok(worker) => self.loaded(worker),
-                Err(failure) => self.load_failed(&model, failure),
-            },
+            Message::PhaseReached {
+                model,
+                load,
+                phase,
+                pid,
+            } => self.change(&model, |slot| {
+                if slot.is_loading_as(load) {
+                    slot.phase_reached(phase, pid);
+                }
+            }),
+            Message::LoadEnded {
+                model,
+                load,
+                result,
+            } => self.load_ended(&model, load, *result),
             Message::Returned { worker, after } => self.returned(worker, after),
             Message::Lost { model, pid } => self.change(&model, |slot| {
                 slot.life.lost(pid);
@@ -292,28 +302,34 @@ impl EventLoop {
     fn load(&mut self, model: &ModelId) {
         let (loader, sender, id) = (Arc::clone(&self.loader), self.sender.clone(), model.clone());
         self.change(model, |slot| {
-            if !slot.life.begin_load(Instant::now()) {
-                return;
-            }
             let model = Arc::clone(&slot.model);
-            let load = tokio::spawn(async move {
-                let report = |phase, pid| {
-                    let model = id.clone();
-                    let _ = sender.send(Message::PhaseReached { model, phase, pid });
+            let start = |load| {
+                let task = async move {
+                    let report = |phase, pid| {
+                        let model = id.clone();
+                        let _ = sender.send(Message::PhaseReached {
+                            model,
+                            load,
+                            phase,
+                            pid,
+                        });
+                    };
+                    let events = (sender.clone(), id.clone());
+                    let on_event = move |pid, event| {
+                        let (sender, model) = &events;
+                        let model = model.clone();
+                        let _ = sender.send(Message::Process { model, pid, event });
+                    };
+                    let result = Box::new(loader.load(model, report, on_event).await);
+                    let _ = sender.send(Message::LoadEnded {
+                        model: id.clone(),
+                        load,
+                        result,
+                    });
                 };
-                let events = (sender.clone(), id.clone());
-                let on_event = move |pid, event| {
-                    let (sender, model) = &events;
-                    let model = model.clone();
-                    let _ = sender.send(Message::Process { model, pid, event });
-                };
-                let result = Box::new(loader.load(model, report, on_event).await);
-                let _ = sender.send(Message::LoadEnded {
-                    model: id.clone(),
-                    result,
-                });
-            });
-            slot.loading_begun(load.abort_handle());
+                tokio::spawn(task).abort_handle()
+            };
+            slot.begin_load(start);
         });
         self.forget_preloads_without_room();
     }
@@ -361,6 +377,24 @@ impl EventLoop {
             slot.stage_changed();
             worker.process.kill(reason);
         });
+    }
+
+    /// A load that was given up meanwhile, or whose process turned out to be unkillable, is not
+    /// taken for a later one. A worker of it is dropped here, which kills it.
+    fn load_ended(
+        &mut self,
+        model: &ModelId,
+        load: LoadNumber,
+        result: Result<Worker, LoadFailure>,
+    ) {
+        let is_current = |slot: &Slot| slot.is_loading_as(load);
+        if !self.slots.get(model).is_some_and(is_current) {
+            return;
+        }
+        match result {
+            Ok(worker) => self.loaded(worker),
+            Err(failure) => self.load_failed(model, failure),
+        }
     }
 
     fn loaded(&mut self, worker: Worker) {
@@ -476,10 +510,13 @@ impl EventLoop {
     }
 
     fn unkillable(&mut self, model: &ModelId, pid: u32) {
+        let mut was_loading = false;
         self.change(model, |slot| {
+            let is_loading = slot.is_loading();
             if !slot.life.stuck(pid) {
                 return;
             }
+            was_loading = is_loading;
             slot.forget_worker();
             slot.reason = format!(
                 "worker {pid} is still there after SIGKILL; it hangs in the kernel, and only a \
@@ -491,6 +528,9 @@ impl EventLoop {
                 "a worker is still there after SIGKILL; unless it goes, the board must be rebooted"
             );
         });
+        if was_loading {
+            self.loader.metrics.load_failed(model);
+        }
         let blocked: Vec<(ModelId, String)> = self
             .slots
             .iter()

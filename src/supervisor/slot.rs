@@ -24,10 +24,21 @@ pub(super) struct Waiter {
     pub reply: Option<LeaseReply>,
 }
 
-/// The load that is going on.
+/// Tells one load of a model from its other ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LoadNumber(u64);
+
+/// The load that is going on. Dropping it ends its task, so that it starts nothing any more.
 struct Load {
+    number: LoadNumber,
     phase: Phase,
     task: AbortHandle,
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 pub(super) struct Slot {
@@ -38,6 +49,7 @@ pub(super) struct Slot {
     /// The process of the worker that is idle or leased.
     process: Option<WorkerProcess>,
     load: Option<Load>,
+    loads_begun: u64,
     pub since: Instant,
     pub facts: Option<Arc<RuntimeFacts>>,
     pub measured: Measured,
@@ -58,6 +70,7 @@ impl Slot {
             worker: None,
             process: None,
             load: None,
+            loads_begun: 0,
             since: Instant::now(),
             facts: None,
             measured: Measured::default(),
@@ -85,10 +98,25 @@ impl Slot {
         self.since = Instant::now();
     }
 
-    pub fn loading_begun(&mut self, task: AbortHandle) {
-        let phase = Phase::Spawning;
-        self.load = Some(Load { phase, task });
+    /// Begins a load if one may begin now: the task that `start` returns.
+    pub fn begin_load(&mut self, start: impl FnOnce(LoadNumber) -> AbortHandle) {
+        if !self.life.begin_load(Instant::now()) {
+            return;
+        }
+        self.loads_begun += 1;
+        let number = LoadNumber(self.loads_begun);
+        self.load = Some(Load {
+            number,
+            phase: Phase::Spawning,
+            task: start(number),
+        });
         self.stage_changed();
+    }
+
+    /// Whether it is this load that goes on. What another one tells comes too late.
+    pub fn is_loading_as(&self, number: LoadNumber) -> bool {
+        let current = self.load.as_ref().map(|load| load.number);
+        self.is_loading() && current == Some(number)
     }
 
     pub fn phase_reached(&mut self, phase: Phase, pid: Option<u32>) {
@@ -135,8 +163,7 @@ impl Slot {
     /// Gives up a load that is going on. Dropping its worker kills the process, whose end is
     /// reported as that of any other.
     pub fn cancel_load(&mut self) {
-        if let Some(load) = self.load.take() {
-            load.task.abort();
+        if self.load.take().is_some() {
             self.life.cancel_load();
             self.stage_changed();
         }
