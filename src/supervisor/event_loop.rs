@@ -4,6 +4,8 @@
 //! Other tasks do the waiting (loading, running, unloading) and hold the worker while they do; what
 //! they learn comes back here as a message, and only this loop changes a slot.
 
+mod memory_checks;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,12 +16,12 @@ use super::exit_report::{EndReason, ExitCause, ExitReport};
 use super::lease::{Lease, WorkerAfter};
 use super::lifecycle::{AfterFailedLoad, FailedBy, LoadFault, RestartPolicy, Stage};
 use super::loading::{LoadFailure, Loader, Worker};
-use super::memory_limits::{self, MemoryLimits};
+use super::memory_limits::MemoryLimits;
 use super::placement::{self, Candidate, Decision, PlacementLimits};
-use super::process::ProcessEvent;
+use super::process::{ProcessEvent, WorkerProcess};
 use super::slot::{LoadNumber, Slot, Waiter};
 use super::status::{Phase, StatusBoard, StatusSnapshot};
-use super::{unloading, worker_memory};
+use super::unloading;
 use crate::generation::{GenerationError, ModelId};
 use crate::models::Catalog;
 
@@ -48,7 +50,8 @@ pub(super) enum Message {
         model: ModelId,
         load: LoadNumber,
         phase: Phase,
-        pid: Option<u32>,
+        /// Once there is one.
+        process: Option<WorkerProcess>,
     },
     LoadEnded {
         model: ModelId,
@@ -171,10 +174,10 @@ impl EventLoop {
                 model,
                 load,
                 phase,
-                pid,
+                process,
             } => self.change(&model, |slot| {
                 if slot.is_loading_as(load) {
-                    slot.phase_reached(phase, pid);
+                    slot.phase_reached(phase, process);
                 }
             }),
             Message::LoadEnded {
@@ -305,13 +308,12 @@ impl EventLoop {
             let model = Arc::clone(&slot.model);
             let start = |load| {
                 let task = async move {
-                    let report = |phase, pid| {
-                        let model = id.clone();
+                    let report = |phase, process: Option<&WorkerProcess>| {
                         let _ = sender.send(Message::PhaseReached {
-                            model,
+                            model: id.clone(),
                             load,
                             phase,
-                            pid,
+                            process: process.cloned(),
                         });
                     };
                     let events = (sender.clone(), id.clone());
@@ -540,60 +542,6 @@ impl EventLoop {
             self.change(&model, |slot| {
                 slot.fail_waiters(|| unavailable(&model, reason.clone(), None));
             });
-        }
-    }
-
-    /// When workers are to be measured next; `None`: there is none.
-    fn next_memory_check(&self) -> Option<Instant> {
-        let any = self.slots.values().any(|slot| slot.process().is_some());
-        any.then(|| self.memory_checked + self.rules.memory.interval)
-    }
-
-    fn check_memory(&mut self) {
-        let now = Instant::now();
-        if now < self.memory_checked + self.rules.memory.interval {
-            return;
-        }
-        self.memory_checked = now;
-        let mut too_large = Vec::new();
-        for (model, slot) in &mut self.slots {
-            let Some(process) = slot.process() else {
-                continue;
-            };
-            process.refresh_oom_watch();
-            let pid = process.pid;
-            slot.memory = worker_memory::measure(pid);
-            let Some(memory) = slot.memory else { continue };
-            let bytes = memory.total_bytes();
-            match memory_limits::verdict(&memory, self.rules.memory.limits) {
-                memory_limits::Verdict::Fine => {}
-                memory_limits::Verdict::RecycleWhenIdle => {
-                    if !slot.recycle {
-                        tracing::warn!(
-                            model = &**model,
-                            pid,
-                            bytes,
-                            "a worker is over its soft memory limit"
-                        );
-                    }
-                    slot.recycle = true;
-                    too_large.push(model.clone());
-                }
-                memory_limits::Verdict::Kill => {
-                    tracing::error!(
-                        model = &**model,
-                        pid,
-                        bytes,
-                        "a worker is over its hard memory limit"
-                    );
-                    if let Some(process) = slot.process() {
-                        process.kill(EndReason::MemoryLimit);
-                    }
-                }
-            }
-        }
-        for model in too_large {
-            self.replace(&model, EndReason::Recycled);
         }
     }
 

@@ -8,6 +8,7 @@ use tokio::task::AbortHandle;
 
 use super::RuntimeFacts;
 use super::event_loop::LeaseReply;
+use super::exit_report::EndReason;
 use super::lifecycle::{Lifecycle, RestartPolicy, Stage};
 use super::loading::Worker;
 use super::measured::Measured;
@@ -46,7 +47,7 @@ pub(super) struct Slot {
     pub life: Lifecycle,
     /// Present exactly while the stage is `Idle`.
     worker: Option<Box<Worker>>,
-    /// The process of the worker that is idle or leased.
+    /// The process of the worker that is loading, idle or leased.
     process: Option<WorkerProcess>,
     load: Option<Load>,
     loads_begun: u64,
@@ -119,12 +120,16 @@ impl Slot {
         self.is_loading() && current == Some(number)
     }
 
-    pub fn phase_reached(&mut self, phase: Phase, pid: Option<u32>) {
+    /// `process` is `None` until this attempt at loading has one.
+    pub fn phase_reached(&mut self, phase: Phase, process: Option<WorkerProcess>) {
         if let (Stage::Loading { .. }, Some(load)) = (self.life.stage(), &mut self.load) {
             load.phase = phase;
-            if let Some(pid) = pid {
-                self.life.spawned(pid);
+            let pid = process.as_ref().map(|process| process.pid);
+            if pid != self.life.pid() {
+                self.memory = None;
             }
+            self.life.spawned(pid);
+            self.process = process;
             self.stage_changed();
         }
     }
@@ -145,7 +150,7 @@ impl Slot {
         Some(worker)
     }
 
-    /// The process of a worker that is idle or leased.
+    /// The process of a worker that is loading, idle or leased.
     pub fn process(&self) -> Option<&WorkerProcess> {
         self.process.as_ref()
     }
@@ -160,10 +165,13 @@ impl Slot {
         self.stage_changed();
     }
 
-    /// Gives up a load that is going on. Dropping its worker kills the process, whose end is
-    /// reported as that of any other.
+    /// Gives up a load that is going on. Its process is killed, whose end is reported as that of
+    /// any other.
     pub fn cancel_load(&mut self) {
         if self.load.take().is_some() {
+            if let Some(process) = self.process.take() {
+                process.kill(EndReason::Cancelled);
+            }
             self.life.cancel_load();
             self.stage_changed();
         }
