@@ -11,6 +11,7 @@ mod messages;
 pub use frame::{FrameError, FrameReader, MAX_FRAME_BYTES, encode};
 pub use load_deadline::{LoadDeadline, LoadFigures, LoadWatch};
 pub use messages::{
-    AbortMode, BegunAnswer, Command, DaemonHello, EXIT_DEADLINE, Event, LibraryFacts, LoadSpec,
-    PROTOCOL_VERSION, PerfFigures, RunEnd, RunOutcome, RunSpec, TokenKind, WorkerDeadlines,
+    AbortMode, BegunAnswer, Command, DaemonHello, EXIT_DEADLINE, EXIT_LOAD_FAILED, Event,
+    LibraryFacts, LoadSpec, PROTOCOL_VERSION, PerfFigures, RunEnd, RunOutcome, RunSpec, TokenKind,
+    WorkerDeadlines,
 };

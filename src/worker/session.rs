@@ -27,7 +27,8 @@ use super::process_setup;
 use super::prompt_count::PromptCounter;
 use super::timing::{CallTimes, Due, Passed, Times, Wake};
 use crate::ipc::{
-    Command, EXIT_DEADLINE, Event, LibraryFacts, LoadSpec, LoadWatch, WorkerDeadlines,
+    Command, EXIT_DEADLINE, EXIT_LOAD_FAILED, Event, LibraryFacts, LoadSpec, LoadWatch,
+    WorkerDeadlines,
 };
 use crate::process_figures;
 
@@ -224,7 +225,7 @@ impl Session {
                 let reason = format!("{error:#}");
                 self.events.send(Event::LoadFailed { reason });
                 self.events.flush();
-                process_setup::exit_now(1);
+                process_setup::exit_now(EXIT_LOAD_FAILED);
             }
         }
     }
