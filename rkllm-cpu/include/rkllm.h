@@ -232,6 +232,8 @@ RKLLMParam rkllm_createDefaultParam(void);
 int rkllm_init(LLMHandle *handle, RKLLMParam *param, RKLLMCallback *callback);
 int rkllm_destroy(LLMHandle handle);
 int rkllm_run(LLMHandle handle, RKLLMInput *input, RKLLMInferParam *infer, void *userdata);
+/* On a thread of its own, where the callbacks come; returns once the request is accepted. */
+int rkllm_run_async(LLMHandle handle, RKLLMInput *input, RKLLMInferParam *infer, void *userdata);
 int rkllm_abort(LLMHandle handle);      /* from any thread, or in the callback */
 int rkllm_is_running(LLMHandle handle); /* 1 running, 0 idle */
 int rkllm_clear_kv_cache(LLMHandle handle, int keep_system_prompt, int *start_pos, int *end_pos);
@@ -240,7 +242,6 @@ int rkllm_set_chat_template(LLMHandle handle, const char *system_prompt, const c
                             const char *prompt_postfix);
 
 /* Present in the ABI; the CPU runtime refuses them. */
-int rkllm_run_async(LLMHandle handle, RKLLMInput *input, RKLLMInferParam *infer, void *userdata);
 int rkllm_load_lora(LLMHandle handle, RKLLMLoraAdapter *adapter);
 int rkllm_load_prompt_cache(LLMHandle handle, const char *path);
 int rkllm_release_prompt_cache(LLMHandle handle);

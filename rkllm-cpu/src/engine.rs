@@ -106,22 +106,28 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Runs `request` from its prompt on; a paused generation must be resumed instead.
-    pub(crate) fn run(
+    /// Makes `request` the generation that `resume` goes on with. A paused one must be resumed
+    /// instead.
+    pub(crate) fn prepare(
         &mut self,
         request: &RunRequest<'_>,
         state: &RunState,
-        report: &mut dyn FnMut(Report<'_>) -> Reply,
-    ) -> Result<Outcome, Refusal> {
-        let generation = self.begin(request, state)?;
-        Ok(self.drive(generation, state, report))
+    ) -> Result<(), Refusal> {
+        self.paused = Some(self.begin(request, state)?);
+        Ok(())
     }
 
     pub(crate) fn is_paused(&self) -> bool {
         self.paused.is_some()
     }
 
-    /// Goes on with a paused generation, or reports nothing and finishes if there is none.
+    /// Gives up a generation that was prepared or paused; the history stays as it was.
+    pub(crate) fn discard_paused(&mut self) {
+        self.paused = None;
+    }
+
+    /// Goes on with a prepared or paused generation, or reports nothing and finishes if there is
+    /// none.
     pub(crate) fn resume(
         &mut self,
         state: &RunState,

@@ -140,6 +140,12 @@ promises! { "c/cache.c":
     a_seed_makes_runs_repeat,
 }
 
+promises! { "c/async.c":
+    a_background_run_is_the_same_run,
+    a_background_run_excludes_others,
+    destroying_ends_a_background_run,
+}
+
 promises! { "c/lifecycle.c":
     loading_and_destroying_leaves_nothing,
     two_models_run_at_once,
@@ -176,7 +182,6 @@ fn what_cannot_be_loaded_is_refused() {
 fn what_is_not_supported_says_so() {
     let printed = hold("c/lifecycle.c", "what_is_not_supported_says_so");
     for function in [
-        "rkllm_run_async",
         "rkllm_load_lora",
         "rkllm_load_prompt_cache",
         "rkllm_release_prompt_cache",

@@ -152,7 +152,6 @@ static void what_is_not_supported_says_so(void) {
     LLMHandle handle = load_with(defaults());
     RKLLMInput input = prompt_input("x");
     RKLLMInferParam infer = generate();
-    CHECK_INT(rkllm_run_async(handle, &input, &infer, NULL), -1);
     CHECK_INT(rkllm_load_lora(handle, NULL), -1);
     CHECK_INT(rkllm_load_prompt_cache(handle, "x"), -1);
     CHECK_INT(rkllm_release_prompt_cache(handle), -1);
