@@ -38,14 +38,15 @@ typedef enum {
 typedef enum {
     RKLLM_INPUT_PROMPT = 0,
     RKLLM_INPUT_TOKEN = 1,
-    RKLLM_INPUT_EMBED = 2,     /* CPU runtime: refused */
+    RKLLM_INPUT_EMBED = 2,     /* rows of f32, as wide as the model's embeddings */
     RKLLM_INPUT_MULTIMODAL = 3 /* CPU runtime: refused */
 } RKLLMInputType;
 
 typedef enum {
     RKLLM_INFER_GENERATE = 0,
-    RKLLM_INFER_GET_LAST_HIDDEN_LAYER = 1, /* CPU runtime: refused */
-    RKLLM_INFER_GET_LOGITS = 2             /* CPU runtime: refused */
+    RKLLM_INFER_GET_LAST_HIDDEN_LAYER = 1, /* NORMAL without data, NORMAL with it, FINISH */
+    RKLLM_INFER_GET_LOGITS = 2             /* generates; the first NORMAL has the prompt's rows,
+                                            * each later one the row its token was drawn from */
 } RKLLMInferMode;
 
 typedef struct {
@@ -181,6 +182,7 @@ typedef struct {
     int32_t max_new_tokens; /* 0 or less: that of rkllm_init */
 } RKLLMInferParam;
 
+/* A row for each token of this run's prompt. */
 typedef struct {
     const float *hidden_states;
     int embd_size;

@@ -21,6 +21,8 @@ pub(crate) const RKLLM_INPUT_EMBED: u32 = 2;
 pub(crate) const RKLLM_INPUT_MULTIMODAL: u32 = 3;
 
 pub(crate) const RKLLM_INFER_GENERATE: u32 = 0;
+pub(crate) const RKLLM_INFER_GET_LAST_HIDDEN_LAYER: u32 = 1;
+pub(crate) const RKLLM_INFER_GET_LOGITS: u32 = 2;
 
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -63,13 +65,21 @@ pub struct RKLLMTokenInput {
     pub n_tokens: usize,
 }
 
-/// The union of `RKLLMInput`. The embedding and multimodal members are not read by this runtime,
-/// so only the union's extent (192 bytes, the multimodal member's) is described.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct RKLLMEmbedInput {
+    pub embed: *mut f32,
+    pub n_tokens: usize,
+}
+
+/// The union of `RKLLMInput`. The multimodal member is not read by this runtime, so only the
+/// union's extent (192 bytes, that member's) is described.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub union RKLLMInputPayload {
     pub prompt_input: *const c_char,
     pub token_input: RKLLMTokenInput,
+    pub embed_input: RKLLMEmbedInput,
     pub extent: [u64; 24],
 }
 
@@ -187,6 +197,7 @@ layout! {
         presence_penalty @ 40, mirostat @ 44, mirostat_tau @ 48, mirostat_eta @ 52,
         skip_special_token @ 56, ignore_eos_token @ 57, is_async @ 58, extend_param @ 60,
     }
+    RKLLMEmbedInput: 16 { embed @ 0, n_tokens @ 8 }
     RKLLMTokenInput: 16 { input_ids @ 0, n_tokens @ 8 }
     RKLLMInputPayload: 192 {}
     RKLLMInput: 208 { role @ 0, enable_thinking @ 8, input_type @ 12, payload @ 16 }

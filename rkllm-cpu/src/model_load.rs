@@ -167,6 +167,23 @@ impl LoadedModel {
         }
     }
 
+    /// Floats in a row of an embedding input.
+    pub(crate) fn embedding_width(&self) -> usize {
+        // SAFETY: the model is alive.
+        unsafe { llama::llama_model_n_embd_inp(self.model.0.as_ptr()) as usize }
+    }
+
+    /// Floats in a hidden state.
+    pub(crate) fn hidden_width(&self) -> usize {
+        // SAFETY: the model is alive.
+        unsafe { llama::llama_model_n_embd_out(self.model.0.as_ptr()) as usize }
+    }
+
+    /// Numbers that a position has for an embedding row.
+    pub(crate) fn position_parts(&self) -> usize {
+        if self.model.uses_mrope() { 4 } else { 1 }
+    }
+
     pub(crate) fn chat_template(&self) -> Option<CString> {
         // SAFETY: the model is alive; the returned string lives as long as it does and is copied.
         unsafe {
@@ -241,8 +258,36 @@ impl Drop for ThreadPool {
 impl Context {
     fn create(model: &Model, pool: &ThreadPool, length: i32, threads: i32) -> Option<Context> {
         let length = u32::try_from(length).ok()?;
-        // SAFETY: the parameters are llama.cpp's defaults with sizes changed; model and pool are
-        // alive, and `LoadedModel` frees them after the context.
+        let own = Context::with_pooling(
+            model,
+            length,
+            threads,
+            llama::LLAMA_POOLING_TYPE_UNSPECIFIED,
+        )?;
+        // SAFETY: the context is alive.
+        let pooling = unsafe { llama::llama_pooling_type(own.0.as_ptr()) };
+        let context = if pooling == llama::LLAMA_POOLING_TYPE_NONE {
+            own
+        } else {
+            // A hidden state for each token, whatever the model's file asks an embedder to pool.
+            drop(own);
+            Context::with_pooling(model, length, threads, llama::LLAMA_POOLING_TYPE_NONE)?
+        };
+        // SAFETY: context and pool are alive, and `LoadedModel` frees the pool after the context.
+        unsafe {
+            llama::llama_attach_threadpool(context.0.as_ptr(), pool.0.as_ptr(), pool.0.as_ptr());
+        }
+        Some(context)
+    }
+
+    fn with_pooling(
+        model: &Model,
+        length: u32,
+        threads: i32,
+        pooling: llama::llama_pooling_type,
+    ) -> Option<Context> {
+        // SAFETY: the parameters are llama.cpp's defaults with a few changed; the model is alive,
+        // and `LoadedModel` frees it after the context.
         unsafe {
             let mut params = llama::llama_context_default_params();
             params.n_ctx = length;
@@ -252,10 +297,8 @@ impl Context {
             params.n_threads = threads;
             params.n_threads_batch = threads;
             params.no_perf = true;
-            let raw = NonNull::new(llama::llama_init_from_model(model.0.as_ptr(), params))?;
-            let context = Context(raw);
-            llama::llama_attach_threadpool(raw.as_ptr(), pool.0.as_ptr(), pool.0.as_ptr());
-            Some(context)
+            params.pooling_type = pooling;
+            NonNull::new(llama::llama_init_from_model(model.0.as_ptr(), params)).map(Context)
         }
     }
 }

@@ -99,8 +99,12 @@ impl<M: Memory> KvCells<M> {
     /// Keeps the cells that begin `wanted` and removes the others. Returns how many tokens of
     /// `wanted` need no evaluation: never all of them, since the last one's logits are needed.
     pub(crate) fn reuse(&mut self, wanted: &[Token]) -> usize {
-        let common = common_prefix(&self.tokens, wanted);
-        let usable = common.min(wanted.len().saturating_sub(1));
+        self.reuse_at_most(wanted, wanted.len().saturating_sub(1))
+    }
+
+    /// The same, but everything from `most` on is evaluated.
+    pub(crate) fn reuse_at_most(&mut self, wanted: &[Token], most: usize) -> usize {
+        let usable = common_prefix(&self.tokens, wanted).min(most);
         self.truncate(usable);
         self.tokens.len()
     }

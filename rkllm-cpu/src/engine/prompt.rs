@@ -4,7 +4,7 @@
 
 use thiserror::Error;
 
-use super::Engine;
+use super::{Engine, Output, OutputKind};
 use crate::abi::RKLLMSamplingParam;
 use crate::chat_template::TurnInput;
 use crate::generation::Generation;
@@ -24,10 +24,13 @@ pub(crate) enum Prompt<'a> {
         enable_thinking: bool,
     },
     Tokens(&'a [Token]),
+    /// Rows of `Engine::embedding_width` floats.
+    Embeddings(&'a [f32]),
 }
 
 pub(crate) struct RunRequest<'a> {
     pub(crate) prompt: Prompt<'a>,
+    pub(crate) output: OutputKind,
     /// None: those given at init.
     pub(crate) sampling: Option<RKLLMSamplingParam>,
     /// Zero or less: the value given at init.
@@ -60,6 +63,7 @@ impl Engine {
         let sampling = request.sampling.unwrap_or(self.sampling);
         sampler::check(&sampling)?;
         let mut history = self.history.clone();
+        self.embeddings.retain(&[&history, self.cells.tokens()]);
         let prompt = self.prompt_tokens(&request.prompt, &mut history)?;
         let max_context = self.model.max_context - RESERVED_POSITIONS;
         if prompt.len() > max_context {
@@ -72,7 +76,12 @@ impl Engine {
         let mut tokens = history;
         tokens.extend_from_slice(&prompt);
 
-        let reused = self.cells.reuse(&tokens);
+        // A row is wanted for each token of the prompt, also of one that is in the cells.
+        let before_prompt = tokens.len() - prompt.len();
+        let reused = match request.output {
+            OutputKind::Text => self.cells.reuse(&tokens),
+            _ => self.cells.reuse_at_most(&tokens, before_prompt),
+        };
         state.set_kv_tokens(self.cells.len());
         if self.verbosity >= Verbosity::DETAILS {
             info!("kv cache matches {reused} / {} tokens", tokens.len());
@@ -91,6 +100,7 @@ impl Engine {
             max_new_tokens,
             n_keep,
             request.keep_history,
+            Output::new(request.output, before_prompt.saturating_sub(reused)),
         ))
     }
 
@@ -106,6 +116,10 @@ impl Engine {
                     return Err(Refusal::UnknownToken(token));
                 }
                 tokens.to_vec()
+            }
+            Prompt::Embeddings(values) => {
+                let rows = values.chunks_exact(self.embeddings.width());
+                rows.map(|row| self.embeddings.token_of(row)).collect()
             }
             Prompt::Turn {
                 role,

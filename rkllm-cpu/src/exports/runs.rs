@@ -125,7 +125,7 @@ impl Handle {
             return Ok(false);
         }
         // SAFETY: by this function's contract.
-        let request = unsafe { request_of(input, infer) }?;
+        let request = unsafe { request_of(input, infer, engine.embedding_width()) }?;
         engine
             .prepare(&request, &self.state)
             .map_err(|refusal| refusal.to_string())?;

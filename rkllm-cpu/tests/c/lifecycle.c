@@ -159,11 +159,6 @@ static void what_is_not_supported_says_so(void) {
     CHECK_INT(rkllm_set_cross_attn_params(handle, NULL), -1);
 
     struct record *run = new_record(handle);
-    infer.mode = RKLLM_INFER_GET_LOGITS;
-    CHECK_INT(rkllm_run(handle, &input, &infer, run), -1);
-    infer.mode = RKLLM_INFER_GET_LAST_HIDDEN_LAYER;
-    CHECK_INT(rkllm_run(handle, &input, &infer, run), -1);
-    infer = generate();
     RKLLMLoraParam lora = {"absent"};
     infer.lora_params = &lora;
     CHECK_INT(rkllm_run(handle, &input, &infer, run), -1);
@@ -172,8 +167,6 @@ static void what_is_not_supported_says_so(void) {
     infer.prompt_cache_params = &cache;
     CHECK_INT(rkllm_run(handle, &input, &infer, run), -1);
     infer = generate();
-    input.input_type = RKLLM_INPUT_EMBED;
-    CHECK_INT(rkllm_run(handle, &input, &infer, run), -1);
     input.input_type = RKLLM_INPUT_MULTIMODAL;
     CHECK_INT(rkllm_run(handle, &input, &infer, run), -1);
     input = prompt_input(NULL);
