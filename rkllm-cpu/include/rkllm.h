@@ -174,7 +174,7 @@ typedef struct {
 
 typedef struct {
     RKLLMInferMode mode;
-    RKLLMLoraParam *lora_params;                /* CPU runtime: NULL */
+    RKLLMLoraParam *lora_params;                /* NULL: no adapter */
     RKLLMPromptCacheParam *prompt_cache_params; /* CPU runtime: NULL */
     RKLLMSamplingParam *sampling_params;        /* NULL: those of rkllm_init */
     int keep_history;       /* 0: after it, this run and the history before it are forgotten
@@ -236,6 +236,8 @@ int rkllm_destroy(LLMHandle handle);
 int rkllm_run(LLMHandle handle, RKLLMInput *input, RKLLMInferParam *infer, void *userdata);
 /* On a thread of its own, where the callbacks come; returns once the request is accepted. */
 int rkllm_run_async(LLMHandle handle, RKLLMInput *input, RKLLMInferParam *infer, void *userdata);
+/* GGUF adapters for this model; several can be loaded, runs choose one by name. */
+int rkllm_load_lora(LLMHandle handle, RKLLMLoraAdapter *adapter);
 int rkllm_abort(LLMHandle handle);      /* from any thread, or in the callback */
 int rkllm_is_running(LLMHandle handle); /* 1 running, 0 idle */
 int rkllm_clear_kv_cache(LLMHandle handle, int keep_system_prompt, int *start_pos, int *end_pos);
@@ -244,7 +246,6 @@ int rkllm_set_chat_template(LLMHandle handle, const char *system_prompt, const c
                             const char *prompt_postfix);
 
 /* Present in the ABI; the CPU runtime refuses them. */
-int rkllm_load_lora(LLMHandle handle, RKLLMLoraAdapter *adapter);
 int rkllm_load_prompt_cache(LLMHandle handle, const char *path);
 int rkllm_release_prompt_cache(LLMHandle handle);
 int rkllm_set_function_tools(LLMHandle handle, const char *system_prompt, const char *tools,

@@ -108,6 +108,20 @@ pub struct RKLLMSamplingParam {
 
 #[repr(C)]
 #[derive(Clone, Copy)]
+pub struct RKLLMLoraAdapter {
+    pub lora_adapter_path: *const c_char,
+    pub lora_adapter_name: *const c_char,
+    pub scale: f32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct RKLLMLoraParam {
+    pub lora_adapter_name: *const c_char,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
 pub struct RKLLMPromptCacheParam {
     pub save_prompt_cache: c_int,
     pub prompt_cache_path: *const c_char,
@@ -117,7 +131,7 @@ pub struct RKLLMPromptCacheParam {
 #[derive(Clone, Copy)]
 pub struct RKLLMInferParam {
     pub mode: u32,
-    pub lora_params: *mut c_void,
+    pub lora_params: *mut RKLLMLoraParam,
     pub prompt_cache_params: *mut RKLLMPromptCacheParam,
     pub sampling_params: *mut RKLLMSamplingParam,
     pub keep_history: c_int,
@@ -205,6 +219,8 @@ layout! {
         top_k @ 0, top_p @ 4, temperature @ 8, repeat_penalty @ 12, frequency_penalty @ 16,
         presence_penalty @ 20, mirostat @ 24, mirostat_tau @ 28, mirostat_eta @ 32,
     }
+    RKLLMLoraAdapter: 24 { lora_adapter_path @ 0, lora_adapter_name @ 8, scale @ 16 }
+    RKLLMLoraParam: 8 { lora_adapter_name @ 0 }
     RKLLMPromptCacheParam: 16 { save_prompt_cache @ 0, prompt_cache_path @ 8 }
     RKLLMInferParam: 40 {
         mode @ 0, lora_params @ 8, prompt_cache_params @ 16, sampling_params @ 24,

@@ -7,11 +7,13 @@ use std::ffi::c_void;
 use llama_cpp_sys_2 as llama;
 use thiserror::Error;
 
+mod adapters;
 mod decode_batch;
 mod decoding;
 mod embedding_rows;
 mod prompt;
 
+use adapters::Adapters;
 use embedding_rows::EmbeddingRows;
 
 pub(crate) use decoding::{Evaluation, Output, OutputKind};
@@ -44,6 +46,7 @@ pub(crate) struct Engine {
     history: Vec<Token>,
     /// The rows behind the negative tokens in cells and history.
     embeddings: EmbeddingRows,
+    adapters: Adapters,
     paused: Option<Generation>,
     /// Tokens of the last rendered system prompt, for `keep_system_prompt`.
     system: Vec<Token>,
@@ -90,6 +93,7 @@ impl Engine {
             cells: KvCells::new(memory),
             history: Vec::new(),
             embeddings: EmbeddingRows::new(model.embedding_width()),
+            adapters: Adapters::default(),
             paused: None,
             system: Vec::new(),
             template,

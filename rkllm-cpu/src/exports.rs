@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+mod adapters;
 mod runs;
 
 use crate::abi::*;
@@ -269,7 +270,6 @@ macro_rules! unsupported {
 }
 
 unsupported! {
-    rkllm_load_lora(LLMHandle, *mut c_void);
     rkllm_load_prompt_cache(LLMHandle, *const c_char);
     rkllm_release_prompt_cache(LLMHandle);
     rkllm_set_function_tools(LLMHandle, *const c_char, *const c_char, *const c_char);

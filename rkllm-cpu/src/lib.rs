@@ -17,6 +17,7 @@ mod exports;
 mod generation;
 mod log;
 mod marshalling;
+mod model_dtype;
 mod model_load;
 mod perf;
 mod prefix_reuse;

@@ -28,9 +28,6 @@ pub(crate) unsafe fn request_of<'a>(
         RKLLM_INFER_GET_LOGITS => OutputKind::Logits,
         other => return Err(format!("unknown inference mode {other}")),
     };
-    if !infer.lora_params.is_null() {
-        return unsupported("a LoRA adapter");
-    }
     if !infer.prompt_cache_params.is_null() {
         return unsupported("a prompt cache file");
     }
@@ -39,10 +36,26 @@ pub(crate) unsafe fn request_of<'a>(
         prompt: unsafe { prompt_of(input, embedding_width) }?,
         output,
         // SAFETY: by this function's contract.
+        adapter: unsafe { adapter_of(infer.lora_params) }?,
+        // SAFETY: by this function's contract.
         sampling: unsafe { infer.sampling_params.as_ref() }.copied(),
         max_new_tokens: infer.max_new_tokens,
         keep_history: infer.keep_history != 0,
     })
+}
+
+/// # Safety
+/// `params` is NULL or points to what the ABI says.
+unsafe fn adapter_of(params: *const RKLLMLoraParam) -> Result<Option<String>, String> {
+    // SAFETY: by this function's contract.
+    match unsafe { params.as_ref() } {
+        None => Ok(None),
+        Some(params) => {
+            // SAFETY: by this function's contract.
+            let name = unsafe { string_of(params.lora_adapter_name) };
+            Ok(Some(name.ok_or("lora_adapter_name must not be NULL")?))
+        }
+    }
 }
 
 /// # Safety

@@ -5,7 +5,7 @@ mod common;
 #[path = "common/reference.rs"]
 mod reference;
 
-use common::{Scratch, hold_with, model};
+use common::{Scratch, hold_with, model, test_adapters};
 use reference::{Reference, assert_close, token_embeddings};
 
 /// A text of the project's own, up to about 2,000 tokens.
@@ -33,6 +33,10 @@ fn floats(bytes: &[u8]) -> Vec<f32> {
 
 /// Has the C program hold `promise` with `tokens`, and returns what it wrote to its rows file.
 fn rows_of(promise: &str, tokens: &[i32]) -> Vec<u8> {
+    rows_and_log(promise, tokens).0
+}
+
+fn rows_and_log(promise: &str, tokens: &[i32]) -> (Vec<u8>, String) {
     let (rows, ids, embeddings) = (
         Scratch::new(&format!("{promise}.rows")),
         Scratch::new(&format!("{promise}.tokens")),
@@ -41,13 +45,15 @@ fn rows_of(promise: &str, tokens: &[i32]) -> Vec<u8> {
     std::fs::write(&ids.0, bytes(tokens, i32::to_ne_bytes)).expect("scratch is writable");
     let table = token_embeddings(&model(), tokens);
     std::fs::write(&embeddings.0, bytes(&table.values, f32::to_ne_bytes)).expect("as above");
+    let adapters = test_adapters();
     let environment = [
+        ("ADAPTERS", adapters.as_str()),
         ("ROWS", rows.path()),
         ("TOKENS", ids.path()),
         ("EMBEDDINGS", embeddings.path()),
     ];
-    hold_with("c/outputs.c", promise, &model(), &environment);
-    std::fs::read(&rows.0).unwrap_or_default()
+    let log = hold_with("c/outputs.c", promise, &model(), &environment);
+    (std::fs::read(&rows.0).unwrap_or_default(), log)
 }
 
 #[test]
@@ -106,4 +112,40 @@ fn embedding_rows_are_as_good_as_tokens() {
     let got = floats(&rows_of("embedding_rows_are_as_good_as_tokens", &tokens));
     let wanted = reference.hidden_states(&tokens);
     assert_close(&got, &wanted.values, "hidden states of embedding rows");
+}
+
+#[test]
+fn an_adapter_changes_the_output_as_llama_cpp_does() {
+    let reference = Reference::open(&model());
+    let tokens = tokens(&reference, 40);
+    let got = floats(&rows_of("adapters_are_chosen_per_run", &tokens));
+    let folder = test_adapters();
+    let file = |name: &str| format!("{folder}/{name}.gguf");
+    let plain = reference.logits(&tokens, &[]).values;
+    let first = reference.logits_with_adapter(&tokens, &file("first"), 0.5);
+    let second = reference.logits_with_adapter(&tokens, &file("second"), 1.0);
+    let (first, second) = (first.values, second.values);
+    let runs = got.chunks_exact(plain.len());
+    assert_eq!(runs.len(), 5);
+    for (at, (run, wanted)) in runs
+        .zip([&plain, &first, &second, &first, &plain])
+        .enumerate()
+    {
+        assert_close(run, wanted, &format!("logits of run {at}"));
+    }
+    let differ =
+        |left: &[f32], right: &[f32]| left.iter().zip(right).any(|(l, r)| (l - r).abs() > 1.0);
+    assert!(differ(&plain, &first) && differ(&plain, &second) && differ(&first, &second));
+}
+
+#[test]
+fn an_adapter_must_be_known_once() {
+    let tokens = tokens(&Reference::open(&model()), 20);
+    let (_, log) = rows_and_log("an_adapter_must_be_known_once", &tokens);
+    for line in [
+        "E rkllm: Lora adapter 'first' is already initialized!",
+        "E rkllm: Not Found Lora adapter named: absent",
+    ] {
+        assert!(log.lines().any(|l| l == line), "no `{line}` in\n{log}");
+    }
 }

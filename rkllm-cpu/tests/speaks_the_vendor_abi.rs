@@ -88,7 +88,6 @@ fn what_cannot_be_loaded_is_refused() {
 fn what_is_not_supported_says_so() {
     let printed = hold("c/lifecycle.c", "what_is_not_supported_says_so");
     for function in [
-        "rkllm_load_lora",
         "rkllm_load_prompt_cache",
         "rkllm_release_prompt_cache",
         "rkllm_set_function_tools",

@@ -4,6 +4,7 @@
 
 use thiserror::Error;
 
+use super::adapters::AdapterError;
 use super::{Engine, Output, OutputKind};
 use crate::abi::RKLLMSamplingParam;
 use crate::chat_template::TurnInput;
@@ -31,6 +32,8 @@ pub(crate) enum Prompt<'a> {
 pub(crate) struct RunRequest<'a> {
     pub(crate) prompt: Prompt<'a>,
     pub(crate) output: OutputKind,
+    /// The adapter's name; none runs the model as it is.
+    pub(crate) adapter: Option<String>,
     /// None: those given at init.
     pub(crate) sampling: Option<RKLLMSamplingParam>,
     /// Zero or less: the value given at init.
@@ -50,6 +53,8 @@ pub(crate) enum Refusal {
     #[error("token id {0} is outside the model's vocabulary")]
     UnknownToken(Token),
     #[error(transparent)]
+    Adapter(#[from] AdapterError),
+    #[error(transparent)]
     Sampling(#[from] SamplingError),
 }
 
@@ -62,6 +67,10 @@ impl Engine {
     ) -> Result<Generation, Refusal> {
         let sampling = request.sampling.unwrap_or(self.sampling);
         sampler::check(&sampling)?;
+        let adapter = match &request.adapter {
+            Some(name) => Some(self.adapters.find(name)?),
+            None => None,
+        };
         let mut history = self.history.clone();
         self.embeddings.retain(&[&history, self.cells.tokens()]);
         let prompt = self.prompt_tokens(&request.prompt, &mut history)?;
@@ -72,6 +81,7 @@ impl Engine {
                 max_context,
             });
         }
+        self.apply_adapter(adapter, state);
         self.make_history_fit(&mut history, max_context - prompt.len());
         let mut tokens = history;
         tokens.extend_from_slice(&prompt);

@@ -88,6 +88,20 @@ pub fn model() -> String {
     path.to_string_lossy().into_owned()
 }
 
+/// The folder of the test adapters, which are made the first time.
+pub fn test_adapters() -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/make-test-adapters");
+    let output = Command::new(script)
+        .output()
+        .expect("scripts/make-test-adapters runs; install python3");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
 /// One compute thread: tests run side by side, and ggml's threads wait for each other by spinning,
 /// which on a full machine costs more than a second thread gives.
 pub const ONE_THREAD: (&str, &str) = ("RKLLM_CPU_THREADS", "1");

@@ -60,7 +60,6 @@ impl Reference {
     }
 
     /// Logits with an adapter applied by llama.cpp itself.
-    #[allow(dead_code)] // Each test program uses a part of it.
     pub fn logits_with_adapter(&self, tokens: &[i32], adapter: &str, scale: f32) -> Rows {
         self.rows(&[tokens], false, Some((adapter, scale)))
     }
