@@ -148,8 +148,8 @@ typedef struct {
 } RKLLMLoraParam;
 
 typedef struct {
-    int save_prompt_cache;
-    const char *prompt_cache_path;
+    int save_prompt_cache;         /* 1: save the context once the prompt is evaluated */
+    const char *prompt_cache_path; /* NULL: ./prompt_cache.bin */
 } RKLLMPromptCacheParam;
 
 typedef struct {
@@ -175,7 +175,7 @@ typedef struct {
 typedef struct {
     RKLLMInferMode mode;
     RKLLMLoraParam *lora_params;                /* NULL: no adapter */
-    RKLLMPromptCacheParam *prompt_cache_params; /* CPU runtime: NULL */
+    RKLLMPromptCacheParam *prompt_cache_params; /* NULL: the prompt is not saved */
     RKLLMSamplingParam *sampling_params;        /* NULL: those of rkllm_init */
     int keep_history;       /* 0: after it, this run and the history before it are forgotten
                              * (their cells stay for reuse) */
@@ -238,6 +238,9 @@ int rkllm_run(LLMHandle handle, RKLLMInput *input, RKLLMInferParam *infer, void 
 int rkllm_run_async(LLMHandle handle, RKLLMInput *input, RKLLMInferParam *infer, void *userdata);
 /* GGUF adapters for this model; several can be loaded, runs choose one by name. */
 int rkllm_load_lora(LLMHandle handle, RKLLMLoraAdapter *adapter);
+/* A prompt saved by a run of the same model; one at a time, released before the next. */
+int rkllm_load_prompt_cache(LLMHandle handle, const char *path);
+int rkllm_release_prompt_cache(LLMHandle handle);
 int rkllm_abort(LLMHandle handle);      /* from any thread, or in the callback */
 int rkllm_is_running(LLMHandle handle); /* 1 running, 0 idle */
 int rkllm_clear_kv_cache(LLMHandle handle, int keep_system_prompt, int *start_pos, int *end_pos);
@@ -246,8 +249,6 @@ int rkllm_set_chat_template(LLMHandle handle, const char *system_prompt, const c
                             const char *prompt_postfix);
 
 /* Present in the ABI; the CPU runtime refuses them. */
-int rkllm_load_prompt_cache(LLMHandle handle, const char *path);
-int rkllm_release_prompt_cache(LLMHandle handle);
 int rkllm_set_function_tools(LLMHandle handle, const char *system_prompt, const char *tools,
                              const char *tool_response);
 int rkllm_set_cross_attn_params(LLMHandle handle, RKLLMCrossAttnParam *params);

@@ -12,9 +12,11 @@ mod decode_batch;
 mod decoding;
 mod embedding_rows;
 mod prompt;
+mod prompt_cache;
 
 use adapters::Adapters;
 use embedding_rows::EmbeddingRows;
+use prompt_cache::PromptCache;
 
 pub(crate) use decoding::{Evaluation, Output, OutputKind};
 pub(crate) use prompt::{Prompt, Refusal, RunRequest};
@@ -47,6 +49,7 @@ pub(crate) struct Engine {
     /// The rows behind the negative tokens in cells and history.
     embeddings: EmbeddingRows,
     adapters: Adapters,
+    prompt_cache: Option<PromptCache>,
     paused: Option<Generation>,
     /// Tokens of the last rendered system prompt, for `keep_system_prompt`.
     system: Vec<Token>,
@@ -94,6 +97,7 @@ impl Engine {
             history: Vec::new(),
             embeddings: EmbeddingRows::new(model.embedding_width()),
             adapters: Adapters::default(),
+            prompt_cache: None,
             paused: None,
             system: Vec::new(),
             template,

@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 mod adapters;
+mod prompt_cache;
 mod runs;
 
 use crate::abi::*;
@@ -270,8 +271,6 @@ macro_rules! unsupported {
 }
 
 unsupported! {
-    rkllm_load_prompt_cache(LLMHandle, *const c_char);
-    rkllm_release_prompt_cache(LLMHandle);
     rkllm_set_function_tools(LLMHandle, *const c_char, *const c_char, *const c_char);
     rkllm_set_cross_attn_params(LLMHandle, *mut c_void);
 }

@@ -13,6 +13,8 @@
 //!
 //! Logits come with each token: first the prompt's, then those the token was drawn from.
 
+use std::path::PathBuf;
+
 use crate::abi::RKLLMPerfStat;
 use crate::engine::{Engine, Evaluation, Output, OutputKind};
 use crate::perf::PerfClock;
@@ -83,6 +85,7 @@ pub(crate) struct Generation {
     pub(crate) keeps_history: bool,
     last_token_reported: bool,
     output: Output,
+    save_prompt_to: Option<PathBuf>,
     handing_over: HandingOver,
 }
 
@@ -103,6 +106,7 @@ impl Generation {
         n_keep: usize,
         keeps_history: bool,
         output: Output,
+        save_prompt_to: Option<PathBuf>,
     ) -> Generation {
         Generation {
             unevaluated,
@@ -114,6 +118,7 @@ impl Generation {
             keeps_history,
             last_token_reported: false,
             output,
+            save_prompt_to,
             handing_over: HandingOver::Unevaluated,
         }
     }
@@ -246,7 +251,12 @@ impl Generation {
             self.clock.prompt_tokens_evaluated(evaluated);
         }
         match evaluation {
-            Evaluation::Complete => self.unevaluated.clear(),
+            Evaluation::Complete => {
+                self.unevaluated.clear();
+                if let Some(path) = self.save_prompt_to.take() {
+                    engine.save_prompt_cache(&path);
+                }
+            }
             // What was evaluated is in the cells now; the rest still is not.
             Evaluation::Aborted if prefill => {
                 let evaluated = engine.kv_tokens().saturating_sub(before);

@@ -14,6 +14,7 @@ mod chat_template;
 mod enabled_cpus;
 mod engine;
 mod exports;
+mod fingerprint;
 mod generation;
 mod log;
 mod marshalling;

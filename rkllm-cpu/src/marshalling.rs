@@ -2,10 +2,14 @@
 //! call only, and what a callback is given is valid until it returns and no longer.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::path::PathBuf;
 
 use crate::abi::*;
 use crate::engine::{OutputKind, Prompt, RunRequest};
 use crate::generation::{Matrix, Reply, Report};
+
+/// The vendor's, for a run that saves without a path.
+const DEFAULT_PROMPT_CACHE: &str = "./prompt_cache.bin";
 
 /// `embedding_width`: floats in a row of an embedding input.
 ///
@@ -21,16 +25,12 @@ pub(crate) unsafe fn request_of<'a>(
     let (Some(input), Some(infer)) = (input, infer) else {
         return Err("rkllm_run needs an input and inference parameters, but got NULL".into());
     };
-    let unsupported = |what: &str| Err(format!("{what} is not supported by the CPU runtime"));
     let output = match infer.mode {
         RKLLM_INFER_GENERATE => OutputKind::Text,
         RKLLM_INFER_GET_LAST_HIDDEN_LAYER => OutputKind::HiddenStates,
         RKLLM_INFER_GET_LOGITS => OutputKind::Logits,
         other => return Err(format!("unknown inference mode {other}")),
     };
-    if !infer.prompt_cache_params.is_null() {
-        return unsupported("a prompt cache file");
-    }
     Ok(RunRequest {
         // SAFETY: by this function's contract.
         prompt: unsafe { prompt_of(input, embedding_width) }?,
@@ -41,6 +41,8 @@ pub(crate) unsafe fn request_of<'a>(
         sampling: unsafe { infer.sampling_params.as_ref() }.copied(),
         max_new_tokens: infer.max_new_tokens,
         keep_history: infer.keep_history != 0,
+        // SAFETY: by this function's contract.
+        save_prompt_to: unsafe { saved_to(infer.prompt_cache_params) },
     })
 }
 
@@ -56,6 +58,16 @@ unsafe fn adapter_of(params: *const RKLLMLoraParam) -> Result<Option<String>, St
             Ok(Some(name.ok_or("lora_adapter_name must not be NULL")?))
         }
     }
+}
+
+/// # Safety
+/// `params` is NULL or points to what the ABI says.
+unsafe fn saved_to(params: *const RKLLMPromptCacheParam) -> Option<PathBuf> {
+    // SAFETY: by this function's contract.
+    let params = unsafe { params.as_ref() }.filter(|params| params.save_prompt_cache != 0)?;
+    // SAFETY: by this function's contract.
+    let path = unsafe { string_of(params.prompt_cache_path) };
+    Some(path.map_or_else(|| PathBuf::from(DEFAULT_PROMPT_CACHE), PathBuf::from))
 }
 
 /// # Safety

@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use crate::abi::{RKLLMExtendParam, RKLLMParam};
 use crate::enabled_cpus::{self, CpuError, EnabledCpus};
+use crate::fingerprint;
 use crate::log::{self, info, warning};
 use crate::model_dtype;
 use crate::sampler::{self, SamplingError};
@@ -69,6 +70,8 @@ pub(crate) struct LoadedModel {
     pub(crate) vocabulary: Vocabulary,
     pub(crate) cpus: EnabledCpus,
     pub(crate) max_context: usize,
+    /// Of the model's file.
+    pub(crate) fingerprint: u64,
 }
 
 struct Model(NonNull<llama::llama_model>);
@@ -103,12 +106,12 @@ impl LoadedModel {
         )?;
         info!("rkllm-runtime version: 1.3.1, rknpu driver version: none, platform: CPU");
         info!("loading rkllm model from {name}");
-        std::fs::File::open(OsStr::from_bytes(path.to_bytes())).map_err(|reason| {
-            LoadError::Unreadable {
+        let fingerprint = std::fs::File::open(OsStr::from_bytes(path.to_bytes()))
+            .and_then(|file| fingerprint::of_file(&file))
+            .map_err(|reason| LoadError::Unreadable {
                 path: name.clone(),
                 reason,
-            }
-        })?;
+            })?;
         let model = Model::open(&path).ok_or_else(|| LoadError::NotLoadable(name.clone()))?;
         let raw = model.0.as_ptr();
         // SAFETY: the model is alive.
@@ -152,6 +155,7 @@ impl LoadedModel {
             model,
             cpus,
             max_context: param.max_context_len as usize,
+            fingerprint,
         })
     }
 
@@ -187,6 +191,15 @@ impl LoadedModel {
     /// Numbers that a position has for an embedding row.
     pub(crate) fn position_parts(&self) -> usize {
         if self.model.uses_mrope() { 4 } else { 1 }
+    }
+
+    /// Architecture, size and quantisation in llama.cpp's words.
+    pub(crate) fn description(&self) -> String {
+        let mut text = [0_u8; 128];
+        // SAFETY: the model is alive and the buffer has the length given; llama.cpp ends it.
+        unsafe { llama::llama_model_desc(self.raw(), text.as_mut_ptr().cast(), text.len()) };
+        let text = text.split(|&byte| byte == 0).next().unwrap_or_default();
+        String::from_utf8_lossy(text).into_owned()
     }
 
     pub(crate) fn chat_template(&self) -> Option<CString> {

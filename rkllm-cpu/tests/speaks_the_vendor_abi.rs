@@ -60,6 +60,40 @@ promises! { "c/lifecycle.c":
 }
 
 #[test]
+fn a_saved_prompt_is_not_evaluated_again() {
+    let cache = common::Scratch::new("a_saved_prompt.cache");
+    let printed = common::hold_with(
+        "c/prompt_cache.c",
+        "a_saved_prompt_is_not_evaluated_again",
+        &model(),
+        &[
+            ("CACHE", cache.path()),
+            ("ADAPTERS", &common::test_adapters()),
+        ],
+    );
+    let refused = "E rkllm: a prompt cache is loaded already";
+    assert!(printed.contains(refused), "{printed}");
+}
+
+#[test]
+fn a_saved_prompt_belongs_to_its_model() {
+    let cache = common::Scratch::new("its_model.cache");
+    let other = common::Scratch::new("other.gguf");
+    // The same model in another file: its last bytes are weights.
+    let mut bytes = std::fs::read(model()).expect("the model is readable");
+    bytes.last_mut().expect("it is not empty").clone_from(&1);
+    std::fs::write(&other.0, bytes).expect("scratch is writable");
+    let printed = common::hold_with(
+        "c/prompt_cache.c",
+        "a_saved_prompt_belongs_to_its_model",
+        &model(),
+        &[("CACHE", cache.path()), ("OTHER", other.path())],
+    );
+    let line = "E rkllm: the prompt dose not match the current model[llama";
+    assert!(printed.lines().any(|l| l.starts_with(line)), "{printed}");
+}
+
+#[test]
 fn a_prompt_that_does_not_fit_is_refused() {
     let printed = hold("c/cache.c", "a_prompt_that_does_not_fit_is_refused");
     let line = "E rkllm: the length of prompt is greater than max context \
@@ -87,12 +121,7 @@ fn what_cannot_be_loaded_is_refused() {
 #[test]
 fn what_is_not_supported_says_so() {
     let printed = hold("c/lifecycle.c", "what_is_not_supported_says_so");
-    for function in [
-        "rkllm_load_prompt_cache",
-        "rkllm_release_prompt_cache",
-        "rkllm_set_function_tools",
-        "rkllm_set_cross_attn_params",
-    ] {
+    for function in ["rkllm_set_function_tools", "rkllm_set_cross_attn_params"] {
         let line = format!("E rkllm: {function} is not supported by the CPU runtime");
         assert!(
             printed.lines().any(|l| l == line),

@@ -8,6 +8,7 @@ use llama_cpp_sys_2 as llama;
 use thiserror::Error;
 
 use super::Engine;
+use crate::fingerprint::{self, Fingerprint};
 use crate::log::{error, info};
 use crate::model_load::LoadedModel;
 use crate::run_state::RunState;
@@ -31,6 +32,8 @@ struct Adapter {
     name: String,
     raw: *mut llama::llama_adapter_lora,
     scale: f32,
+    /// Of its file and scale.
+    fingerprint: u64,
 }
 
 // SAFETY: an adapter has no ties to the thread that loaded it; it is used under the engine's lock.
@@ -46,6 +49,12 @@ impl Adapters {
     pub(super) fn find(&self, name: &str) -> Result<usize, AdapterError> {
         let found = self.loaded.iter().position(|adapter| adapter.name == name);
         found.ok_or_else(|| AdapterError::Unknown(name.to_owned()))
+    }
+
+    /// Tells what is computed now from what other adapters compute; 0 without one.
+    pub(super) fn active_fingerprint(&self) -> u64 {
+        self.active
+            .map_or(0, |index| self.loaded[index].fingerprint)
     }
 }
 
@@ -68,7 +77,12 @@ impl Engine {
         if !scale.is_finite() {
             return Err(refuse(format!("its scale is {scale}")));
         }
-        std::fs::File::open(path).map_err(|reason| refuse(reason.to_string()))?;
+        let of_file = std::fs::File::open(path)
+            .and_then(|file| fingerprint::of_file(&file))
+            .map_err(|reason| refuse(reason.to_string()))?;
+        let mut fingerprint = Fingerprint::new();
+        fingerprint.add(&of_file.to_le_bytes());
+        fingerprint.add(&scale.to_le_bytes());
         let raw = load(&self.model, path)
             .ok_or_else(|| refuse("it is not a GGUF adapter for this model".to_owned()))?;
         info!("loaded the Lora adapter '{name}' from {path}, scale {scale}");
@@ -76,6 +90,7 @@ impl Engine {
             name: name.to_owned(),
             raw,
             scale,
+            fingerprint: fingerprint.value(),
         });
         Ok(())
     }

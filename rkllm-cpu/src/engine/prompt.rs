@@ -2,6 +2,8 @@
 //! and the cells that are already right. Whatever is refused is refused here, before the cache is
 //! touched and before any callback.
 
+use std::path::PathBuf;
+
 use thiserror::Error;
 
 use super::adapters::AdapterError;
@@ -39,6 +41,8 @@ pub(crate) struct RunRequest<'a> {
     /// Zero or less: the value given at init.
     pub(crate) max_new_tokens: i32,
     pub(crate) keep_history: bool,
+    /// Where the prompt's cells are saved once it is evaluated.
+    pub(crate) save_prompt_to: Option<PathBuf>,
 }
 
 /// Why a run was refused: no callback is made.
@@ -88,10 +92,12 @@ impl Engine {
 
         // A row is wanted for each token of the prompt, also of one that is in the cells.
         let before_prompt = tokens.len() - prompt.len();
-        let reused = match request.output {
-            OutputKind::Text => self.cells.reuse(&tokens),
-            _ => self.cells.reuse_at_most(&tokens, before_prompt),
+        let most = match request.output {
+            OutputKind::Text => tokens.len() - 1,
+            OutputKind::HiddenStates | OutputKind::Logits => before_prompt,
         };
+        self.restore_prompt_cache(&tokens, most);
+        let reused = self.cells.reuse_at_most(&tokens, most);
         state.set_kv_tokens(self.cells.len());
         if self.verbosity >= Verbosity::DETAILS {
             info!("kv cache matches {reused} / {} tokens", tokens.len());
@@ -111,6 +117,7 @@ impl Engine {
             n_keep,
             request.keep_history,
             Output::new(request.output, before_prompt.saturating_sub(reused)),
+            request.save_prompt_to.clone(),
         ))
     }
 

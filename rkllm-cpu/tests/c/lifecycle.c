@@ -152,15 +152,10 @@ static void what_is_not_supported_says_so(void) {
     LLMHandle handle = load_with(defaults());
     RKLLMInput input = prompt_input("x");
     RKLLMInferParam infer = generate();
-    CHECK_INT(rkllm_load_prompt_cache(handle, "x"), -1);
-    CHECK_INT(rkllm_release_prompt_cache(handle), -1);
     CHECK_INT(rkllm_set_function_tools(handle, "", "", ""), -1);
     CHECK_INT(rkllm_set_cross_attn_params(handle, NULL), -1);
 
     struct record *run = new_record(handle);
-    RKLLMPromptCacheParam cache = {1, "prompt_cache.bin"};
-    infer.prompt_cache_params = &cache;
-    CHECK_INT(rkllm_run(handle, &input, &infer, run), -1);
     infer = generate();
     input.input_type = RKLLM_INPUT_MULTIMODAL;
     CHECK_INT(rkllm_run(handle, &input, &infer, run), -1);
