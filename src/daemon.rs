@@ -56,9 +56,10 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         listeners.push(listener);
         socket_file = Some(file);
     }
-    http::check_exposure(&listeners, &settings.http, &keys.current())?;
-    for listener in &listeners {
-        tracing::info!(address = %listener.address(), "listening");
+    let addresses: Vec<_> = listeners.iter().map(Listener::address).collect();
+    http::check_exposure(&addresses, &settings.http, &keys.current())?;
+    for address in &addresses {
+        tracing::info!(%address, "listening");
     }
     let catalog = Arc::new(scan(&settings)?);
     let metrics = Metrics::new();
