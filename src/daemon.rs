@@ -120,7 +120,7 @@ async fn drain(
     supervisor: &Supervisor,
     signals: &mut ShutdownSignals,
     stop_http: impl FnOnce(),
-    servers: &mut JoinSet<io::Result<()>>,
+    servers: &mut JoinSet<()>,
 ) {
     let limit = settings.deadlines.drain;
     tracing::info!(
