@@ -16,6 +16,7 @@ use crate::descriptor_limit;
 use crate::generation::{GenerationError, GenerationRequest};
 use crate::http::{self, Engine, HttpState};
 use crate::models::Catalog;
+use crate::service_manager::{self, Notifier};
 use crate::settings::Settings;
 use crate::supervisor::{RunDeadlines, RunServices, StatusBoard, Supervisor};
 use crate::telemetry::Metrics;
@@ -27,6 +28,8 @@ const ASYNC_THREADS: usize = 2;
 const BACKLOG: u32 = 1024;
 /// Time for answers that are complete to leave their sockets.
 const LAST_BYTES: Duration = Duration::from_secs(2);
+/// What an orderly end takes at most beyond its deadlines.
+const STOP_SLACK: Duration = Duration::from_secs(10);
 
 /// Runs the daemon until SIGTERM or SIGINT.
 pub fn run(settings: Settings) -> anyhow::Result<()> {
@@ -45,10 +48,12 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
 async fn serve(settings: Settings) -> anyhow::Result<()> {
     descriptor_limit::raise();
     let mut signals = ShutdownSignals::listen().context("listening for signals")?;
+    let notifier = Notifier::start().context("starting to notify the service manager")?;
     let listeners = bind(&settings.http.listen)?;
     let catalog = Arc::new(scan(&settings)?);
     let metrics = Metrics::new();
-    let (supervisor, status) = Supervisor::start(&settings, &catalog, metrics.clone())
+    let pulse = notifier.watchdog();
+    let (supervisor, status) = Supervisor::start(&settings, &catalog, metrics.clone(), pulse)
         .context("starting the supervisor")?;
     let admission = Admission::start(
         RunServices {
@@ -63,7 +68,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let engine = Arc::new(LocalEngine {
         admission: admission.clone(),
         catalog,
-        status,
+        status: status.clone(),
         metrics,
     });
     let state = Arc::new(HttpState::new(engine, &settings));
@@ -77,7 +82,14 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         };
         servers.spawn(http::serve(listener, Arc::clone(&state), shutdown));
     }
+    supervisor.answers().await;
+    notifier.ready();
+    let queues = admission.clone();
+    let told =
+        service_manager::report_status(notifier.clone(), status, move |model| queues.queue(model));
+    tokio::spawn(told);
     signals.received().await;
+    notifier.stopping(time_to_stop(&settings));
     drain(&settings, &admission, &supervisor, &mut signals, || {
         stop_http.send_replace(true);
     })
@@ -88,6 +100,12 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     .await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The longest time from the first signal to the end of the process.
+fn time_to_stop(settings: &Settings) -> Duration {
+    let deadlines = &settings.deadlines;
+    deadlines.drain + deadlines.control_call + LAST_BYTES + STOP_SLACK
 }
 
 /// No new work; running answers may finish until the drain deadline; then the workers end. A second
