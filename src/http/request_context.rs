@@ -160,7 +160,7 @@ impl Drop for RequestContext {
                 && outcome.model.is_some()
                 && !outcome.ended);
         tracing::info!(
-            id = %self.id,
+            request = %self.id,
             client = %self.client.0,
             method = %self.method,
             path = %self.path,
