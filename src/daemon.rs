@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,12 +13,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::admission::{Admission, Generation, QueueFigures};
+use crate::auth::{KeysFile, KeysWatch};
 use crate::descriptor_limit;
 use crate::generation::{GenerationError, GenerationRequest};
-use crate::http::{self, Engine, HttpState};
+use crate::http::{self, Engine, HttpState, Listener, UnixSocketFile};
 use crate::models::Catalog;
 use crate::service_manager::{self, Notifier};
-use crate::settings::Settings;
+use crate::settings::{HttpSettings, Settings};
 use crate::supervisor::{RunDeadlines, RunServices, StatusBoard, Supervisor};
 use crate::telemetry::Metrics;
 
@@ -49,7 +51,19 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     descriptor_limit::raise();
     let mut signals = ShutdownSignals::listen().context("listening for signals")?;
     let notifier = Notifier::start().context("starting to notify the service manager")?;
-    let listeners = bind(&settings.http.listen)?;
+    let keys =
+        KeysWatch::start(KeysFile::new(&settings.http.keys_file)).context("reading the keys")?;
+    let mut listeners = bind(&settings.http.listen)?;
+    let mut socket_file = None;
+    if let Some(path) = &settings.http.unix_socket {
+        let (listener, file) = bind_unix(path, &settings.http)?;
+        listeners.push(listener);
+        socket_file = Some(file);
+    }
+    http::check_exposure(&listeners, &settings.http, &keys.current())?;
+    for listener in &listeners {
+        tracing::info!(address = %listener.address(), "listening");
+    }
     let catalog = Arc::new(scan(&settings)?);
     let metrics = Metrics::new();
     let pulse = notifier.watchdog();
@@ -71,7 +85,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         status: status.clone(),
         metrics,
     });
-    let state = Arc::new(HttpState::new(engine, &settings));
+    let state = Arc::new(HttpState::new(engine, keys.current(), &settings));
     let (stop_http, stopped) = watch::channel(false);
     let mut servers = JoinSet::new();
     for listener in listeners {
@@ -98,6 +112,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         while servers.join_next().await.is_some() {}
     })
     .await;
+    drop(socket_file);
     tracing::info!("stopped");
     Ok(())
 }
@@ -161,15 +176,24 @@ impl ShutdownSignals {
     }
 }
 
-fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {
+fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<Listener>> {
     let mut listeners = Vec::new();
     for address in addresses {
         let listener = listen(*address).with_context(|| format!("listening on {address}"))?;
-        let bound = listener.local_addr().context("reading the bound address")?;
-        tracing::info!(address = %bound, "listening");
-        listeners.push(listener);
+        listeners.push(Listener::tcp(listener).context("reading the bound address")?);
     }
     Ok(listeners)
+}
+
+fn bind_unix(path: &Path, settings: &HttpSettings) -> anyhow::Result<(Listener, UnixSocketFile)> {
+    let (mode, group) = (
+        settings.unix_socket_mode,
+        settings.unix_socket_group.as_deref(),
+    );
+    let (listener, file) = http::bind_unix(path, mode, group, BACKLOG)
+        .with_context(|| format!("listening on {}", path.display()))?;
+    let listener = Listener::unix(listener).context("reading the bound path")?;
+    Ok((listener, file))
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {

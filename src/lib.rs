@@ -3,6 +3,7 @@
 //! loads the runtime. `generation` is the vocabulary they share. Nothing runs back up.
 
 pub mod admission;
+pub mod auth;
 pub mod cli;
 pub mod daemon;
 mod descriptor_limit;

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use rkllmd::cli::{self, Program};
+use rkllmd::http::ExposedWithoutKeys;
 use rkllmd::{daemon, telemetry, worker};
 
 fn main() -> ExitCode {
@@ -19,7 +20,11 @@ fn main() -> ExitCode {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
                     tracing::error!("{error:#}");
-                    ExitCode::FAILURE
+                    if error.is::<ExposedWithoutKeys>() {
+                        ExitCode::from(cli::EXIT_BAD_CONFIG)
+                    } else {
+                        ExitCode::FAILURE
+                    }
                 }
             }
         }
