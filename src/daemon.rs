@@ -18,6 +18,7 @@ use crate::descriptor_limit;
 use crate::generation::{GenerationError, GenerationRequest};
 use crate::http::{self, Engine, HttpState, Listener, UnixSocketFile};
 use crate::models::Catalog;
+use crate::service_manager::{self, Notifier};
 use crate::settings::{HttpSettings, Settings};
 use crate::supervisor::{RunDeadlines, RunServices, StatusBoard, Supervisor};
 use crate::telemetry::Metrics;
@@ -31,6 +32,8 @@ const BACKLOG: u32 = 1024;
 /// last bytes. At the least, so that readers are told also where no time is granted.
 const LONGEST_STEP: Duration = Duration::from_secs(2);
 const SHORTEST_STEP: Duration = Duration::from_millis(100);
+/// What an orderly end takes at most beyond its deadline.
+const STOP_SLACK: Duration = Duration::from_secs(10);
 
 /// Runs the daemon until SIGTERM or SIGINT.
 pub fn run(settings: Settings) -> anyhow::Result<()> {
@@ -49,6 +52,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
 async fn serve(settings: Settings) -> anyhow::Result<()> {
     descriptor_limit::raise();
     let mut signals = ShutdownSignals::listen().context("listening for signals")?;
+    let notifier = Notifier::start().context("starting to notify the service manager")?;
     let keys =
         KeysWatch::start(KeysFile::new(&settings.http.keys_file)).context("reading the keys")?;
     let mut listeners = bind(&settings.http.listen)?;
@@ -65,7 +69,8 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     }
     let catalog = Arc::new(scan(&settings)?);
     let metrics = Metrics::new();
-    let (supervisor, status) = Supervisor::start(&settings, &catalog, metrics.clone())
+    let pulse = notifier.watchdog();
+    let (supervisor, status) = Supervisor::start(&settings, &catalog, metrics.clone(), pulse)
         .context("starting the supervisor")?;
     let admission = Admission::start(
         RunServices {
@@ -80,7 +85,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let engine = Arc::new(LocalEngine {
         admission: admission.clone(),
         catalog,
-        status,
+        status: status.clone(),
         metrics,
     });
     let state = Arc::new(HttpState::new(engine, keys.current(), &settings));
@@ -94,7 +99,14 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         };
         servers.spawn(http::serve(listener, Arc::clone(&state), shutdown));
     }
+    supervisor.answers().await;
+    notifier.ready();
+    let queues = admission.clone();
+    let told =
+        service_manager::report_status(notifier.clone(), status, move |model| queues.queue(model));
+    tokio::spawn(told);
     signals.received().await;
+    notifier.stopping(time_to_stop(&settings));
     let stop_http = || {
         stop_http.send_replace(true);
     };
@@ -110,6 +122,11 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     drop(socket_file);
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The longest time from the first signal to the end of the process.
+fn time_to_stop(settings: &Settings) -> Duration {
+    settings.deadlines.drain + STOP_SLACK
 }
 
 /// No new work; running answers may finish until the drain deadline; then the workers end. A second

@@ -12,6 +12,7 @@ pub mod http;
 pub mod ipc;
 pub mod models;
 mod process_figures;
+pub mod service_manager;
 pub mod settings;
 pub mod supervisor;
 pub mod telemetry;

@@ -176,7 +176,7 @@ impl Drop for RequestContext {
                 && outcome.model.is_some()
                 && !outcome.ended);
         tracing::info!(
-            id = %self.id,
+            request = %self.id,
             client = %self.peer.0,
             key = self.caller.key().map(|key| key.name.to_string()),
             method = %self.method,

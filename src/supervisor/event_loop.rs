@@ -19,6 +19,7 @@ use super::loading::{LoadFailure, Loader, Worker};
 use super::memory_limits::MemoryLimits;
 use super::placement::{self, Candidate, Decision, PlacementLimits};
 use super::process::{ProcessEvent, WorkerProcess};
+use super::pulse::Pulse;
 use super::slot::{LoadNumber, Slot, Waiter};
 use super::status::{Phase, StatusBoard, StatusSnapshot};
 use super::unloading;
@@ -45,6 +46,9 @@ pub(super) enum Message {
     },
     Preload {
         model: ModelId,
+    },
+    Answer {
+        reply: oneshot::Sender<()>,
     },
     PhaseReached {
         model: ModelId,
@@ -102,6 +106,7 @@ pub(super) struct EventLoop {
     status: watch::Sender<StatusSnapshot>,
     sequence: u64,
     memory_checked: Instant,
+    pulse: Option<Pulse>,
     shutting_down: Option<oneshot::Sender<()>>,
 }
 
@@ -110,6 +115,7 @@ impl EventLoop {
         catalog: &Catalog,
         loader: Loader,
         rules: Rules,
+        pulse: Option<Pulse>,
     ) -> (Self, mpsc::UnboundedSender<Message>, StatusBoard) {
         let (sender, messages) = mpsc::unbounded_channel();
         let slots = catalog
@@ -130,6 +136,7 @@ impl EventLoop {
             status,
             sequence: 0,
             memory_checked: Instant::now(),
+            pulse,
             shutting_down: None,
         };
         this.publish();
@@ -145,6 +152,7 @@ impl EventLoop {
                 .place()
                 .into_iter()
                 .chain(self.next_memory_check())
+                .chain(self.beat())
                 .min();
             self.publish();
             if self.shut_down_complete() {
@@ -166,10 +174,17 @@ impl EventLoop {
         }
     }
 
+    /// Gives the sign of life that is due. Returns when the next one is.
+    fn beat(&mut self) -> Option<Instant> {
+        let pulse = self.pulse.as_mut()?;
+        Some(pulse.beat_if_due(Instant::now()))
+    }
+
     fn handle(&mut self, message: Message) {
         match message {
             Message::Lease { model, turn, reply } => self.request(&model, turn, Some(reply)),
             Message::Preload { model } => self.request(&model, Turn::Last, None),
+            Message::Answer { reply } => drop(reply.send(())),
             Message::PhaseReached {
                 model,
                 load,

@@ -25,6 +25,7 @@ mod outcome;
 mod placement;
 mod printed_lines;
 mod process;
+mod pulse;
 mod run;
 mod run_guard;
 mod runtime_lines;
@@ -41,6 +42,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use event_loop::Turn;
 pub use exchange::RunDeadlines;
 pub use lease::Lease;
+pub use pulse::Pulse;
 pub use run::{RunJob, RunServices, Served, serve};
 pub use status::{LoadProgress, ModelStatus, Phase, RuntimeFacts, StatusBoard, StatusSnapshot};
 
@@ -66,11 +68,12 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Starts the loop and the thread that spawns workers.
+    /// Starts the loop and the thread that spawns workers. The loop gives the `pulse`.
     pub fn start(
         settings: &Settings,
         catalog: &Catalog,
         metrics: Metrics,
+        pulse: Option<Pulse>,
     ) -> std::io::Result<(Self, StatusBoard)> {
         let runtime = &settings.runtime;
         let environment = WorkerEnvironment::new(
@@ -103,7 +106,7 @@ impl Supervisor {
                 interval: settings.memory.check_interval,
             },
         };
-        let (event_loop, messages, status) = EventLoop::new(catalog, loader, rules);
+        let (event_loop, messages, status) = EventLoop::new(catalog, loader, rules, pulse);
         tokio::spawn(event_loop.run());
         Ok((Self { messages }, status))
     }
@@ -117,6 +120,14 @@ impl Supervisor {
             .send(Message::Lease { model, turn, reply })
             .map_err(|_| GenerationError::ShuttingDown)?;
         lease.await.map_err(gone)?
+    }
+
+    /// Returns once the loop has answered: it runs.
+    pub async fn answers(&self) {
+        let (reply, answered) = oneshot::channel();
+        if self.messages.send(Message::Answer { reply }).is_ok() {
+            let _ = answered.await;
+        }
     }
 
     /// Loads a model before anybody asks for it.

@@ -419,10 +419,13 @@ impl<'a> Serving<'a> {
 /// Takes in what a run told about its model.
 fn learn(worker: &mut Worker, end: &RunEnd) {
     worker.measured.tokenizer(end.tokenizer_agrees);
-    if let Some(perf) = &end.perf
-        && let Ok(took) = Duration::try_from_secs_f32(perf.prefill_ms / 1000.0)
-    {
+    let Some(perf) = &end.perf else { return };
+    let duration = |ms: f32| Duration::try_from_secs_f32(ms / 1000.0);
+    if let Ok(took) = duration(perf.prefill_ms) {
         worker.measured.prefill(perf.prefill_tokens, took);
+    }
+    if let Ok(took) = duration(perf.generate_ms) {
+        worker.measured.decode(perf.generate_tokens, took);
     }
 }
 

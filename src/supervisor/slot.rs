@@ -265,6 +265,7 @@ impl Slot {
             pid: self.life.pid(),
             facts: self.facts.clone(),
             memory: self.memory,
+            decode_tokens_per_second: self.measured.decode_tokens_per_second,
             blocked,
         }
     }

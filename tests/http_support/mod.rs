@@ -93,6 +93,7 @@ pub fn status_of(phase: Phase) -> ModelStatus {
         pid: None,
         facts: None,
         memory: None,
+        decode_tokens_per_second: None,
         blocked: None,
     }
 }
