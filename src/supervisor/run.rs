@@ -452,7 +452,8 @@ impl Resumption {
     fn report(&self, request: &GenerationRequest, metrics: &Metrics) {
         let waited = self.granted_at.saturating_duration_since(self.exited_at);
         let beyond_load = waited.saturating_sub(self.load_time);
-        metrics.resume_gap(&request.model, beyond_load.as_secs_f64());
+        metrics.resume_gap(&request.model, self.exited_at.elapsed().as_secs_f64());
+        metrics.resume_overhead(&request.model, beyond_load.as_secs_f64());
         tracing::info!(request = %request.id, model = &*request.model, pid = self.pid,
             gap_ms = self.exited_at.elapsed().as_millis(), load_ms = self.load_time.as_millis(),
             prefill_ms = self.granted_at.elapsed().as_millis(),
