@@ -13,6 +13,7 @@ mod decoding;
 mod embedding_rows;
 mod prompt;
 mod prompt_cache;
+mod templates;
 
 use adapters::Adapters;
 use embedding_rows::EmbeddingRows;
@@ -24,7 +25,7 @@ pub(crate) use prompt::{Prompt, Refusal, RunRequest};
 use crate::abi::{RKLLMParam, RKLLMSamplingParam};
 use crate::chat_template::ChatTemplate;
 use crate::generation::{Generation, Outcome, Reply, Report};
-use crate::log::{Verbosity, info, warning};
+use crate::log::{Verbosity, info};
 use crate::model_load::{LoadError, LoadedModel};
 use crate::perf;
 use crate::prefix_reuse::{ContextMemory, KvCells, common_prefix};
@@ -85,13 +86,7 @@ impl Engine {
         }
         // SAFETY: the cells are dropped with the engine, before the model and its context.
         let memory = unsafe { ContextMemory::of(model.context()) };
-        let source = model.chat_template();
-        let template = ChatTemplate::of_model(source.as_deref()).unwrap_or_else(|| {
-            warning!(
-                "Chat template auto-parsing failed: please configure it via rkllm_set_chat_template"
-            );
-            ChatTemplate::Raw
-        });
+        let template = templates::at_init(&model);
         let engine = Engine {
             cells: KvCells::new(memory),
             history: Vec::new(),
@@ -253,40 +248,6 @@ impl Engine {
         let cut = self.cells.cut(from, to);
         state.set_kv_tokens(self.cells.len());
         cut.then_some(()).ok_or(ClearError::Indivisible)
-    }
-
-    /// `rkllm_set_chat_template`: takes effect at once and clears the cache. Three empty strings
-    /// are raw mode; prefix and postfix both NULL keep the model's own template.
-    pub(crate) fn set_template(
-        &mut self,
-        system: Option<&str>,
-        prefix: Option<&str>,
-        postfix: Option<&str>,
-        state: &RunState,
-    ) {
-        let source = self.model.chat_template();
-        let own = ChatTemplate::of_model(source.as_deref());
-        self.template = match (prefix, postfix, own) {
-            (None, None, Some(ChatTemplate::Model { template, .. })) => ChatTemplate::Model {
-                template,
-                system: system.filter(|s| !s.is_empty()).map(str::to_owned),
-            },
-            _ => {
-                let text = |part: Option<&str>| part.unwrap_or_default().to_owned();
-                let (system, prefix, postfix) = (text(system), text(prefix), text(postfix));
-                if system.is_empty() && prefix.is_empty() && postfix.is_empty() {
-                    ChatTemplate::Raw
-                } else {
-                    ChatTemplate::Custom {
-                        system,
-                        prefix,
-                        postfix,
-                    }
-                }
-            }
-        };
-        self.system.clear();
-        self.forget_all(state);
     }
 
     fn print_details(&self, param: &RKLLMParam) {

@@ -255,24 +255,55 @@ pub unsafe extern "C" fn rkllm_set_chat_template(
     })
 }
 
-/// The functions of the ABI that need what this runtime does not have. Their arguments are not
-/// looked at.
-macro_rules! unsupported {
-    ($($name:ident($($argument:ty),*);)*) => {$(
-        /// Not supported by the CPU runtime: logs so and returns -1.
-        #[unsafe(no_mangle)]
-        pub extern "C" fn $name($(_: $argument),*) -> c_int {
-            guarded(stringify!($name), || {
-                error!("{} is not supported by the CPU runtime", stringify!($name));
+/// Gives tools (a JSON array) to the model's own template, with a system prompt that replaces any
+/// other, and clears the cache. The last argument marks results in a template without a role for
+/// them.
+///
+/// # Safety
+/// `handle` is NULL or live; the strings are NULL or NUL-terminated.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rkllm_set_function_tools(
+    handle: LLMHandle,
+    system_prompt: *const c_char,
+    tools: *const c_char,
+    tool_response_str: *const c_char,
+) -> c_int {
+    // SAFETY: by this function's contract.
+    let Some(live) = (unsafe { live(handle) }) else {
+        return FAILED;
+    };
+    // SAFETY: by this function's contract.
+    let [system, tools, tag] =
+        unsafe { [system_prompt, tools, tool_response_str].map(|text| string_of(text)) };
+    with_idle_engine(live, "rkllm_set_function_tools", |engine| {
+        let tools = tools.as_deref().unwrap_or_default();
+        let tag = tag.as_deref().unwrap_or_default();
+        match engine.set_tools(system.as_deref(), tools, tag, &live.state) {
+            Ok(()) => OK,
+            Err(reason) => {
+                error!("{reason}");
                 FAILED
-            })
+            }
         }
-    )*};
+    })
 }
 
-unsupported! {
-    rkllm_set_function_tools(LLMHandle, *const c_char, *const c_char, *const c_char);
-    rkllm_set_cross_attn_params(LLMHandle, *mut c_void);
+/// Refused: no model this runtime loads has cross attention. The parameters are not looked at.
+///
+/// # Safety
+/// `handle` is NULL or live.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rkllm_set_cross_attn_params(
+    handle: LLMHandle,
+    _cross_attn_params: *mut c_void,
+) -> c_int {
+    guarded("rkllm_set_cross_attn_params", || {
+        // SAFETY: by this function's contract.
+        if unsafe { live(handle) }.is_some() {
+            error!("the model has no cross attention");
+        }
+        FAILED
+    })
 }
 
 /// Runs `call` and turns a panic into -1.

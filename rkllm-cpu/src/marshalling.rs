@@ -108,7 +108,18 @@ unsafe fn prompt_of<'a>(input: &RKLLMInput, embedding_width: usize) -> Result<Pr
             }))
         }
         RKLLM_INPUT_MULTIMODAL => {
-            Err("multimodal input is not supported by the CPU runtime".into())
+            // SAFETY: by this function's contract; the prompt is that member's first field.
+            let prompt = unsafe { string_of(input.payload.prompt_input) }.unwrap_or_default();
+            // As the vendor's, which looks for the tag first.
+            let tagged = ["<image>", "<video>", "<audio>"]
+                .iter()
+                .any(|tag| prompt.contains(tag));
+            Err(if tagged {
+                "multimodal input is for models with a vision or audio part, which this one lacks"
+            } else {
+                "multimodal input must contain the <image> tag"
+            }
+            .into())
         }
         other => Err(format!("unknown input type {other}")),
     }

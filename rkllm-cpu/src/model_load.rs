@@ -51,7 +51,7 @@ pub(crate) enum LoadError {
     Batched(u8),
     #[error("base_domain_id must >= 0")]
     Domain,
-    #[error("use_cross_attn is not supported by the CPU runtime")]
+    #[error("use_cross_attn is set, but the model has no cross attention")]
     CrossAttention,
     #[error(transparent)]
     Cpus(#[from] CpuError),

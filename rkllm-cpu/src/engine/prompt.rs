@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::adapters::AdapterError;
 use super::{Engine, Output, OutputKind};
 use crate::abi::RKLLMSamplingParam;
-use crate::chat_template::TurnInput;
+use crate::chat_template::{TemplateError, TurnInput};
 use crate::generation::Generation;
 use crate::log::{Verbosity, info};
 use crate::prefix_reuse::common_prefix;
@@ -56,6 +56,8 @@ pub(crate) enum Refusal {
     EmptyPrompt,
     #[error("token id {0} is outside the model's vocabulary")]
     UnknownToken(Token),
+    #[error(transparent)]
+    Template(#[from] TemplateError),
     #[error(transparent)]
     Adapter(#[from] AdapterError),
     #[error(transparent)]
@@ -148,7 +150,7 @@ impl Engine {
                     prompt: text,
                     enable_thinking: *enable_thinking,
                     continues: !history.is_empty(),
-                });
+                })?;
                 if turn.closes_the_last_turn
                     && history
                         .last()
