@@ -54,8 +54,8 @@ typedef struct {
     int8_t embed_flash;
     int8_t enabled_cpus_num;    /* 1 to 8, as many as the mask has bits */
     uint32_t enabled_cpus_mask; /* CPU0 | CPU1 ... */
-    uint8_t n_batch;            /* CPU runtime: 1 */
-    int8_t use_cross_attn;      /* CPU runtime: 0 */
+    uint8_t n_batch;            /* sequences that run at once, 1 to 100; each has the whole context */
+    int8_t use_cross_attn;      /* 0: no model of the CPU runtime has it */
     uint8_t reserved[104];
 } RKLLMExtendParam;
 

@@ -10,18 +10,21 @@
 //! `RKLLM_CPU_THREADS` overrides the number of compute threads. All are read by `rkllm_init`.
 
 mod abi;
+mod batch_generation;
 mod chat_template;
 mod enabled_cpus;
 mod engine;
 mod exports;
 mod fingerprint;
 mod generation;
+mod host_callbacks;
 mod log;
 mod marshalling;
 mod model_dtype;
 mod model_load;
 mod perf;
 mod prefix_reuse;
+mod results;
 mod run_state;
 mod sampler;
 mod utf8_assembly;

@@ -52,6 +52,13 @@ promises! { "c/async.c":
     destroying_ends_a_background_run,
 }
 
+promises! { "c/batch.c":
+    each_sequence_answers_its_own_prompt,
+    a_batch_is_paused_aborted_and_continued,
+    a_full_window_shifts_in_a_batch,
+    what_a_batch_cannot_do_is_refused,
+}
+
 promises! { "c/lifecycle.c":
     loading_and_destroying_leaves_nothing,
     two_models_run_at_once,

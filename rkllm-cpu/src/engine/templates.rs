@@ -74,7 +74,6 @@ impl Engine {
                 }
             }
         };
-        self.system.clear();
         self.forget_all(state);
     }
 
@@ -101,7 +100,6 @@ impl Engine {
             return Err(ToolsError::NoTemplate);
         }
         self.template = ChatTemplate::Model(Box::new(template));
-        self.system.clear();
         self.forget_all(state);
         Ok(())
     }

@@ -109,7 +109,7 @@ static void what_cannot_be_loaded_is_refused(void) {
     refuse(param);
     param = defaults(), param.extend_param.n_batch = 0;
     refuse(param);
-    param = defaults(), param.extend_param.n_batch = 2;
+    param = defaults(), param.extend_param.n_batch = 101;
     refuse(param);
     param = defaults(), param.extend_param.base_domain_id = -1;
     refuse(param);
