@@ -137,7 +137,11 @@ pub unsafe extern "C" fn rkllm_destroy(handle: LLMHandle) -> c_int {
         }
         live.state.request_abort();
         live.join_background();
-        drop(live.engine.lock().unwrap_or_else(PoisonError::into_inner));
+        // The last thing a run on another thread does with the handle is to make it idle.
+        while live.state.occupation() != Occupation::Idle {
+            drop(live.engine.lock().unwrap_or_else(PoisonError::into_inner));
+            std::thread::yield_now();
+        }
         // SAFETY: the handle came from `Box::into_raw` in `rkllm_init` and is not used after.
         drop(unsafe { Box::from_raw(handle.cast::<Handle>()) });
         OK
