@@ -25,6 +25,7 @@ mod request_context;
 mod request_error;
 mod request_id;
 mod router;
+mod rpc;
 mod sse;
 mod status;
 

@@ -1,0 +1,3 @@
+//! The library's functions over JSON-RPC 2.0.
+
+mod protocol;
