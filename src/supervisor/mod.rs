@@ -13,6 +13,7 @@ mod deadline_name;
 mod event_loop;
 mod exchange;
 mod exit_report;
+mod handle;
 mod lease;
 mod lifecycle;
 mod load_guard;
@@ -40,12 +41,14 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use event_loop::Turn;
 pub use exchange::RunDeadlines;
+pub use handle::{HandleReset, LibraryHandle, Replied, RunEvent, RunStream};
 pub use lease::Lease;
 pub use run::{RunJob, RunServices, Served, serve};
 pub use status::{LoadProgress, ModelStatus, Phase, RuntimeFacts, StatusBoard, StatusSnapshot};
 
 use crate::generation::{GenerationError, ModelId};
 use crate::ipc::{LoadDeadline, WorkerDeadlines};
+use crate::library_calls::{DefaultParam, Input, LibraryError, Param, PooledRows, Pooling};
 use crate::models::Catalog;
 use crate::settings::{DeadlineSettings, Settings};
 use crate::telemetry::Metrics;
@@ -117,6 +120,37 @@ impl Supervisor {
             .send(Message::Lease { model, turn, reply })
             .map_err(|_| GenerationError::ShuttingDown)?;
         lease.await.map_err(gone)?
+    }
+
+    /// Opens a handle: loads `model` into a worker of its own with `param`. Waits for a place like
+    /// every request, at most as long as the queue's deadline.
+    pub async fn open_handle(
+        &self,
+        model: ModelId,
+        param: Param,
+    ) -> Result<LibraryHandle, LibraryError> {
+        handle::open(self, model, param).await
+    }
+
+    /// What `rkllm_createDefaultParam` of the library for `model` says; `None`: of the NPU's
+    /// library. A worker opens the library for it and ends; no model is loaded.
+    pub async fn default_param(
+        &self,
+        model: Option<ModelId>,
+    ) -> Result<DefaultParam, LibraryError> {
+        handle::default_param(self, model).await
+    }
+
+    /// The last hidden layer of each of `inputs`, pooled to one row each, by the model's ordinary
+    /// worker (that of HTTP requests). The KV cache is emptied before each input, so that every
+    /// row of it is computed. Dropping the future aborts the run.
+    pub async fn pooled_hidden_states(
+        &self,
+        model: ModelId,
+        inputs: Vec<Input>,
+        pooling: Pooling,
+    ) -> Result<PooledRows, LibraryError> {
+        handle::pooled_hidden_states(self, model, inputs, pooling).await
     }
 
     /// Loads a model before anybody asks for it.
