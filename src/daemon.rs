@@ -14,9 +14,10 @@ use tokio::task::JoinSet;
 use crate::admission::{Admission, Generation, QueueFigures};
 use crate::descriptor_limit;
 use crate::generation::{GenerationError, GenerationRequest};
+use crate::http::rpc::SocketFile;
 use crate::http::{self, Engine, HttpState};
 use crate::models::Catalog;
-use crate::settings::Settings;
+use crate::settings::{RpcSettings, Settings};
 use crate::supervisor::{RunDeadlines, RunServices, StatusBoard, Supervisor};
 use crate::telemetry::Metrics;
 
@@ -45,6 +46,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
 async fn serve(settings: Settings) -> anyhow::Result<()> {
     descriptor_limit::raise();
     let mut signals = ShutdownSignals::listen().context("listening for signals")?;
+    let rpc_socket = bind_rpc_socket(&settings.rpc)?;
     let listeners = bind(&settings.http.listen)?;
     let catalog = Arc::new(scan(&settings)?);
     let metrics = Metrics::new();
@@ -65,6 +67,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         catalog,
         status,
         metrics,
+        supervisor: supervisor.clone(),
     });
     let state = Arc::new(HttpState::new(engine, &settings));
     let (stop_http, stopped) = watch::channel(false);
@@ -76,6 +79,16 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
             let _ = stopped.wait_for(|stop| *stop).await;
         };
         servers.spawn(http::serve(listener, Arc::clone(&state), shutdown));
+    }
+    if let Some(socket) = rpc_socket {
+        let (state, mut stopped) = (Arc::clone(&state), stopped.clone());
+        servers.spawn(async move {
+            let shutdown = async {
+                let _ = stopped.wait_for(|stop| *stop).await;
+            };
+            http::rpc::serve_unix(socket, state, shutdown).await;
+            Ok(())
+        });
     }
     signals.received().await;
     drain(&settings, &admission, &supervisor, &mut signals, || {
@@ -154,6 +167,16 @@ fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {
     Ok(listeners)
 }
 
+fn bind_rpc_socket(settings: &RpcSettings) -> anyhow::Result<Option<SocketFile>> {
+    let (Some(path), Some(mode)) = (&settings.unix_socket, settings.socket_mode()) else {
+        return Ok(None);
+    };
+    let socket = http::rpc::bind(path, mode)
+        .with_context(|| format!("listening on rpc.unix-socket, {}", path.display()))?;
+    tracing::info!(path = %path.display(), "JSON-RPC on a socket");
+    Ok(Some(socket))
+}
+
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
@@ -196,6 +219,7 @@ struct LocalEngine {
     catalog: Arc<Catalog>,
     status: StatusBoard,
     metrics: Metrics,
+    supervisor: Supervisor,
 }
 
 impl Engine for LocalEngine {
@@ -217,5 +241,9 @@ impl Engine for LocalEngine {
 
     fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    fn supervisor(&self) -> Option<Supervisor> {
+        Some(self.supervisor.clone())
     }
 }

@@ -12,13 +12,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::HttpState;
 use super::router::Routes;
@@ -56,22 +57,61 @@ impl Drop for InFlight {
     }
 }
 
+/// What a connection becomes when it is upgraded; it resolves when the connection is over.
+type Upgraded = BoxFuture<'static, ()>;
+
+/// Given to each request of a connection: what an upgrade makes of it is served by the connection's own
+/// task, so that it counts as a connection, and is drained as one, until it ends.
+#[derive(Clone)]
+pub(crate) struct Upgrades {
+    upgraded: mpsc::UnboundedSender<Upgraded>,
+    closing: watch::Receiver<bool>,
+}
+
+impl Upgrades {
+    /// `serve` is told when to end.
+    pub fn serve(self, serve: impl FnOnce(watch::Receiver<bool>) -> Upgraded) {
+        // If the connection's task is gone, so is the connection.
+        let _ = self.upgraded.send(serve(self.closing));
+    }
+}
+
 /// Serves a connection to its end: the client's going, an error, or, once `closing` turns true,
 /// the end of the request it is busy with.
 pub(crate) async fn serve(
     stream: TcpStream,
     state: Arc<HttpState>,
     routes: Routes,
+    closing: watch::Receiver<bool>,
+) {
+    let (sender, mut upgraded) = mpsc::unbounded_channel();
+    let upgrades = Upgrades {
+        upgraded: sender,
+        closing: closing.clone(),
+    };
+    serve_http(stream, state, routes, closing, upgrades).await;
+    // Without an upgrade the senders went with the requests.
+    if let Some(upgraded) = upgraded.recv().await {
+        upgraded.await;
+    }
+}
+
+async fn serve_http(
+    stream: TcpStream,
+    state: Arc<HttpState>,
+    routes: Routes,
     mut closing: watch::Receiver<bool>,
+    upgrades: Upgrades,
 ) {
     let Ok(endpoints) = prepare(&stream, state.http.slow_reader_timeout) else {
         // The client is gone already.
         return;
     };
     let in_flight = Arc::new(AtomicUsize::new(0));
-    let service = service_fn(|request| {
+    let service = service_fn(|mut request| {
         let in_flight = InFlight::new(&in_flight);
         let routes = routes.clone();
+        request.extensions_mut().insert(upgrades.clone());
         async move { routes.answer(request, endpoints, in_flight).await }
     });
     let stream = Arc::new(stream);
@@ -86,6 +126,7 @@ pub(crate) async fn serve(
             .writev(false)
             .half_close(false)
             .serve_connection(TokioIo::new(SharedStream(Arc::clone(&stream))), service)
+            .with_upgrades()
     );
     // Every socket is registered for its end-of-stream flag; of the interests that wait for it,
     // this is the one that ordinary data does not wake.

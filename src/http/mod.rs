@@ -25,7 +25,7 @@ mod request_context;
 mod request_error;
 mod request_id;
 mod router;
-mod rpc;
+pub mod rpc;
 mod sse;
 mod status;
 
@@ -54,12 +54,15 @@ pub struct HttpState {
     connections: Arc<Semaphore>,
     /// One permit for each large request that is parsed and rendered.
     large_requests: Arc<Semaphore>,
+    /// The vendor's functions.
+    rpc: Arc<rpc::Rpc>,
 }
 
 impl HttpState {
     pub fn new(engine: Arc<dyn Engine>, settings: &Settings) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
+            rpc: rpc::Rpc::new(Arc::clone(&engine), &settings.http, &settings.rpc),
             engine,
             http: settings.http.clone(),
             chat: settings.chat.clone(),

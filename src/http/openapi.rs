@@ -22,7 +22,8 @@ use super::{health, loading_progress, metrics_page, readiness};
     ),
     tags(
         (name = "openai", description = "OpenAI's API"),
-        (name = "daemon", description = "The state of the daemon")
+        (name = "daemon", description = "The state of the daemon"),
+        (name = "json-rpc", description = "The vendor's functions, one to one")
     ),
     paths(
         chat::chat_completions,
@@ -33,6 +34,8 @@ use super::{health, loading_progress, metrics_page, readiness};
         readiness::ready,
         loading_progress::loading_progress,
         metrics_page::metrics,
+        crate::http::rpc::post::post,
+        crate::http::rpc::websocket::websocket,
         document
     ),
     components(schemas(

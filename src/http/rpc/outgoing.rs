@@ -24,7 +24,8 @@ pub(crate) struct Outgoing {
 /// A message with the room it takes until it is written.
 pub(crate) struct Queued {
     pub text: String,
-    _room: OwnedSemaphorePermit,
+    /// To be dropped when the message is in the socket.
+    pub room: OwnedSemaphorePermit,
 }
 
 /// The reading end.
@@ -60,7 +61,8 @@ impl Outgoing {
 
     /// Sends the answer to a message.
     pub async fn send_answer(&self, text: String) -> Result<(), NotSent> {
-        self.send_within(text, self.patience.saturating_mul(LAST_WORD)).await
+        self.send_within(text, self.patience.saturating_mul(LAST_WORD))
+            .await
     }
 
     async fn send_within(&self, text: String, patience: Duration) -> Result<(), NotSent> {
@@ -75,7 +77,7 @@ impl Outgoing {
             },
             () = self.queue.closed() => return Err(NotSent::Gone),
         };
-        let message = Queued { text, _room: room };
+        let message = Queued { text, room };
         self.queue.send(message).map_err(|_| NotSent::Gone)
     }
 }

@@ -144,7 +144,7 @@ impl LibraryHandle {
     }
 
     /// Ends a run in progress, unloads the model and waits until its place is free.
-    pub async fn close(self) -> Result<(), LibraryError> {
+    pub async fn close(&self) -> Result<(), LibraryError> {
         let (reply, answer) = oneshot::channel();
         self.abort().await?;
         self.ask(Request::Close { reply }).await?;

@@ -14,6 +14,6 @@ mod params;
 mod reply;
 
 pub(crate) use error::{ErrorKind, RpcError};
-pub(crate) use message::{Call, Entry, Id, Message, parse};
+pub(crate) use message::{Call, Entry, Message, parse};
 pub(crate) use params::Params;
 pub(crate) use reply::{Reply, notification};

@@ -30,6 +30,14 @@ impl Params {
         }
     }
 
+    /// Bytes of their text.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Named(text) | Self::Positional(text) => text.len(),
+        }
+    }
+
     /// Reads them as a struct whose fields are the parameters. `names` are their names by position.
     ///
     /// # Errors

@@ -32,7 +32,7 @@ impl Reply {
     }
 
     /// Adds an answer; a notification (no id) has none.
-    pub fn add<T: Serialize>(&mut self, id: Option<&Id>, outcome: Result<&T, &RpcError>) {
+    pub fn add<T: Serialize + ?Sized>(&mut self, id: Option<&Id>, outcome: Result<&T, &RpcError>) {
         let Some(id) = id else { return };
         if self.batch {
             self.text.push(if self.text.is_empty() { '[' } else { ',' });
@@ -68,7 +68,7 @@ pub(crate) fn notification<T: Serialize>(method: &str, params: &T) -> String {
     .unwrap_or_default()
 }
 
-fn answer<T: Serialize>(id: &Id, outcome: Result<&T, &RpcError>) -> String {
+fn answer<T: Serialize + ?Sized>(id: &Id, outcome: Result<&T, &RpcError>) -> String {
     let (member, body) = match outcome {
         Ok(result) => ("result", to_text(result)),
         Err(error) => ("error", to_text(error)),
@@ -86,6 +86,6 @@ fn answer<T: Serialize>(id: &Id, outcome: Result<&T, &RpcError>) -> String {
     }
 }
 
-fn to_text<T: Serialize>(value: &T) -> serde_json::Result<String> {
+fn to_text<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<String> {
     serde_json::to_string(value)
 }
