@@ -132,7 +132,8 @@ fn another_value(key: &KnownKey) -> &'static str {
     match key.path().as_str() {
         "http.listen" => "127.0.0.1:9, [::1]:9",
         "chat.control-tokens" => "reject",
-        "recovery.resume" => "false",
+        "recovery.resume" | "rpc.http" => "false",
+        "rpc.unix-socket-mode" => "0600",
         _ if key.default.is_boolean() => "true",
         path if path.ends_with("-bytes") => "4096",
         _ if key.default.is_number() => "2",

@@ -122,7 +122,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// `-32011` when the transport cannot carry any.
+    /// `needs_notifications` when the transport cannot carry any.
     pub fn notifications(&self) -> Result<Notifications, RpcError> {
         let outgoing = self.notifications.clone().ok_or_else(|| {
             RpcError::new(

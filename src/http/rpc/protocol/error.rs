@@ -56,22 +56,20 @@ error_kinds! {
         "No such handle belongs to this connection or client: never made, destroyed, or idle for too long.";
     UnknownModel = -32003, "unknown_model", "No model of that id is installed.";
     ModelUnavailable = -32004, "model_unavailable", "The model cannot be loaded; the message says why.";
-    UnknownFile = -32005, "unknown_file",
-        "The state folder has no such adapter or prompt cache, or the name cannot be one.";
-    DeadlinePassed = -32006, "deadline_passed",
+    DeadlinePassed = -32005, "deadline_passed",
         "One of the daemon's deadlines passed: `data.deadline` and `data.limit_ms`.";
-    WorkerDied = -32007, "worker_died",
+    WorkerDied = -32006, "worker_died",
         "The library's process ended during the call. The handle lives on with a new one.";
-    TooLarge = -32008, "too_large",
+    TooLarge = -32007, "too_large",
         "A tensor is larger than its limit: ask for the last row, or raise the limit.";
-    LimitReached = -32009, "limit_reached",
+    LimitReached = -32008, "limit_reached",
         "Too many handles, calls in progress or waiting requests; `data.retry_after_ms` where known.";
-    SlowReader = -32010, "slow_reader",
+    SlowReader = -32009, "slow_reader",
         "The client did not read what the run produced, so the run was aborted.";
-    NeedsNotifications = -32011, "needs_notifications",
+    NeedsNotifications = -32010, "needs_notifications",
         "This transport cannot carry the notifications that the call asks for.";
-    HandleClosed = -32012, "handle_closed", "The handle was destroyed while the call was waiting or running.";
-    ShuttingDown = -32013, "shutting_down", "The daemon is shutting down.";
+    HandleClosed = -32011, "handle_closed", "The handle was destroyed while the call was waiting or running.";
+    ShuttingDown = -32012, "shutting_down", "The daemon is shutting down.";
 }
 
 /// `error` of an answer.
