@@ -7,6 +7,7 @@ use super::handle_reset::HandleReset;
 use super::{Method, Scope, failure};
 use crate::http::rpc::protocol::{ErrorKind, RpcError};
 use crate::library_calls::{Call, CrossAttnParam, LoraAdapter, Outcome};
+use crate::supervisor::Replied;
 
 pub(super) const CALL_ERRORS: &[ErrorKind] = &[
     ErrorKind::UnknownHandle,
@@ -33,23 +34,12 @@ pub(crate) struct Done {
     /// There once, after the handle lost its history.
     #[serde(skip_serializing_if = "Option::is_none")]
     handle_reset: Option<HandleReset>,
-    /// Tokens in the KV cache of each sequence; `rkllm.get_kv_cache_size` only.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cache_sizes: Option<Vec<i32>>,
 }
 
-async fn make(scope: Scope<'_>, handle: &str, call: Call) -> Result<Done, RpcError> {
+async fn make(scope: Scope<'_>, handle: &str, call: Call) -> Result<Replied<Outcome>, RpcError> {
     let session = scope.session;
     let handle = session.rpc.handles.get(handle, &session.owner)?;
-    let replied = handle.call(call).await.map_err(failure::of)?;
-    Ok(Done {
-        return_code: 0,
-        handle_reset: replied.handle_reset.map(HandleReset::from),
-        cache_sizes: match replied.value {
-            Outcome::Done => None,
-            Outcome::KvCacheSizes(sizes) => Some(sizes),
-        },
-    })
+    handle.call(call).await.map_err(failure::of)
 }
 
 /// A method that is one call on a handle.
@@ -72,14 +62,18 @@ macro_rules! call_methods {
 
         impl Method for $method {
             const NAME: &'static str = $name;
-            const SUMMARY: &'static str = concat!($($doc),*);
+            const SUMMARY: &'static str = concat!($($doc),*).trim_ascii();
             const ERRORS: &'static [ErrorKind] = CALL_ERRORS;
             type Params = $params;
             type Result = Done;
 
             async fn call(scope: Scope<'_>, params: $params) -> Result<Done, RpcError> {
                 let $params { handle, $($field),* } = params;
-                make(scope, &handle, $call).await
+                let replied = make(scope, &handle, $call).await?;
+                Ok(Done {
+                    return_code: 0,
+                    handle_reset: replied.handle_reset.map(HandleReset::from),
+                })
             }
         }
     )*};
@@ -112,10 +106,6 @@ call_methods! {
         end_pos: Option<Vec<i32>>,
     } => Call::ClearKvCache { keep_system_prompt, start_pos, end_pos };
 
-    /// Tells how many tokens the KV cache of each sequence holds.
-    GetKvCacheSize = "rkllm.get_kv_cache_size", GetKvCacheSizeParams {
-    } => Call::GetKvCacheSize;
-
     /// Replaces the model's chat template. Three empty strings: prompts reach the model as they are.
     SetChatTemplate = "rkllm.set_chat_template", SetChatTemplateParams {
         system_prompt: String,
@@ -136,4 +126,40 @@ call_methods! {
     SetCrossAttnParams = "rkllm.set_cross_attn_params", SetCrossAttnParamsParams {
         cross_attn_params: CrossAttnParam,
     } => Call::SetCrossAttnParams(cross_attn_params);
+}
+
+pub(crate) struct GetKvCacheSize;
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct KvCacheSizes {
+    /// What the function returned: 0.
+    return_code: i32,
+    /// Tokens of each sequence.
+    cache_sizes: Vec<i32>,
+    /// There once, after the handle lost its history.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    handle_reset: Option<HandleReset>,
+}
+
+impl Method for GetKvCacheSize {
+    const NAME: &'static str = "rkllm.get_kv_cache_size";
+    const SUMMARY: &'static str = "Tells how many tokens the KV cache of each sequence holds.";
+    const ERRORS: &'static [ErrorKind] = CALL_ERRORS;
+    type Params = HandleParam;
+    type Result = KvCacheSizes;
+
+    async fn call(scope: Scope<'_>, params: HandleParam) -> Result<KvCacheSizes, RpcError> {
+        let replied = make(scope, &params.handle, Call::GetKvCacheSize).await?;
+        let Outcome::KvCacheSizes(cache_sizes) = replied.value else {
+            return Err(RpcError::new(
+                ErrorKind::InternalError,
+                "the worker answered another call",
+            ));
+        };
+        Ok(KvCacheSizes {
+            return_code: 0,
+            cache_sizes,
+            handle_reset: replied.handle_reset.map(HandleReset::from),
+        })
+    }
 }
