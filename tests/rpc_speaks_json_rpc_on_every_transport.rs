@@ -8,52 +8,27 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
 use std::process::Command;
 
-use daemon_support::{Daemon, PATIENCE, Setup};
+use daemon_support::{PATIENCE, Setup};
+use rpc_support::served::Served;
 use rpc_support::{Client, TRANSPORTS, Transport, post, raw_post};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tungstenite::Message;
 
-struct Served {
-    daemon: Daemon,
-    socket: PathBuf,
-    _folder: tempfile::TempDir,
-}
-
-impl Served {
-    fn with(settings: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("rpc.sock");
-        let daemon = Setup::new()
-            .settings(&format!(
-                "rpc.unix-socket = {:?}",
-                socket.display().to_string()
-            ))
-            .settings(settings)
-            .start();
-        Self {
-            daemon,
-            socket,
-            _folder: folder,
-        }
-    }
-
-    fn client(&self, transport: Transport) -> Client {
-        Client::connect(transport, self.daemon.address, &self.socket)
-    }
+fn served(settings: &str) -> Served {
+    Served::start(Setup::new().settings(settings))
 }
 
 const DISCOVER: &str = r#"{"jsonrpc":"2.0","method":"rpc.discover","id":1}"#;
 
 #[test]
 fn every_transport_answers_the_same() {
-    let served = Served::with("");
+    let server = served("");
     let mut documents = Vec::new();
     for transport in TRANSPORTS {
-        let mut client = served.client(transport);
+        let mut client = server.client(transport);
         documents.push(client.call("rpc.discover", json!({})).unwrap());
         documents.push(client.call("rpc.discover", json!([])).unwrap());
         let missing = client.call("rkllm.nope", json!({})).unwrap_err();
@@ -74,14 +49,14 @@ fn every_transport_answers_the_same() {
 
 #[test]
 fn batches_and_notifications_are_answered_as_the_specification_says() {
-    let served = Served::with("rpc.batch-limit = 4");
+    let server = served("rpc.batch-limit = 4");
     let batch = r#"[{"jsonrpc":"2.0","method":"rkllm.nope","id":"a"},
         {"jsonrpc":"2.0","method":"rkllm.nope"},
         7,
         {"jsonrpc":"2.0","method":"rkllm.nope","id":null}]"#
         .replace('\n', " ");
     for transport in TRANSPORTS {
-        let mut client = served.client(transport);
+        let mut client = server.client(transport);
         client.send_text(&batch);
         let answers = client.wait_for(Value::is_array);
         let ids: Vec<Value> = answers
@@ -118,20 +93,20 @@ fn batches_and_notifications_are_answered_as_the_specification_says() {
     }
     let notification = r#"{"jsonrpc":"2.0","method":"rkllm.nope"}"#;
     assert_eq!(
-        post(served.daemon.address, notification, false),
+        post(server.daemon.address, notification, false),
         (204, String::new())
     );
 }
 
 #[test]
 fn a_message_that_is_too_long_is_refused_and_ends_its_connection() {
-    let served = Served::with("rpc.message-limit-bytes = 2048");
+    let server = served("rpc.message-limit-bytes = 2048");
     let long = format!(
         r#"{{"jsonrpc":"2.0","method":"{}","id":1}}"#,
         "x".repeat(4096)
     );
 
-    let mut client = served.client(Transport::Unix);
+    let mut client = server.client(Transport::Unix);
     client.send_text(&long);
     let answer = client.read().unwrap();
     assert_eq!(answer["error"]["code"], -32600);
@@ -143,16 +118,16 @@ fn a_message_that_is_too_long_is_refused_and_ends_its_connection() {
     );
     assert_eq!(client.read(), None);
 
-    let mut client = served.client(Transport::WebSocket);
+    let mut client = server.client(Transport::WebSocket);
     client.send_text(&long);
     assert_eq!(close_code(&mut client), (1009, Some(-32600)));
 
-    let (status, body) = post(served.daemon.address, &long, false);
+    let (status, body) = post(server.daemon.address, &long, false);
     assert_eq!(status, 413);
     let body: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(body["error"]["code"], -32600);
 
-    let fits = served
+    let fits = server
         .client(Transport::Unix)
         .call("rpc.discover", json!({}));
     assert!(fits.is_ok());
@@ -176,8 +151,8 @@ fn close_code(client: &mut Client) -> (u16, Option<i64>) {
 
 #[test]
 fn a_binary_message_is_refused_with_its_close_code() {
-    let served = Served::with("");
-    let mut client = served.client(Transport::WebSocket);
+    let server = served("");
+    let mut client = server.client(Transport::WebSocket);
     client
         .web_socket()
         .send(Message::binary(b"{}".to_vec()))
@@ -187,8 +162,8 @@ fn a_binary_message_is_refused_with_its_close_code() {
 
 #[test]
 fn a_ping_is_answered_and_silence_is_broken_by_one() {
-    let served = Served::with("http.keep-alive = \"100ms\"");
-    let mut client = served.client(Transport::WebSocket);
+    let server = served("http.keep-alive = \"100ms\"");
+    let mut client = server.client(Transport::WebSocket);
     client
         .web_socket()
         .send(Message::Ping(b"hello".to_vec().into()))
@@ -208,15 +183,15 @@ fn a_ping_is_answered_and_silence_is_broken_by_one() {
 
 #[test]
 fn a_browsers_page_of_another_host_is_refused() {
-    let served = Served::with("http.allowed-hosts = [\"*\"]\n");
-    let address = served.daemon.address;
+    let server = served("http.allowed-hosts = [\"*\"]\n");
+    let address = server.daemon.address;
     // Every name is allowed, so every origin is.
     assert_eq!(
         raw_post(address, DISCOVER, &[("origin", "http://evil.example")]).0,
         200
     );
-    let served = Served::with("");
-    let address = served.daemon.address;
+    let server = served("");
+    let address = server.daemon.address;
     let (status, _, body) = raw_post(address, DISCOVER, &[("origin", "http://localhost:1")]);
     assert_eq!(status, 403, "{body}");
     assert_eq!(
@@ -235,10 +210,10 @@ fn a_browsers_page_of_another_host_is_refused() {
 
 #[test]
 fn the_http_side_can_be_switched_off() {
-    let served = Served::with("rpc.http = false");
-    assert_eq!(post(served.daemon.address, DISCOVER, false).0, 404);
+    let server = served("rpc.http = false");
+    assert_eq!(post(server.daemon.address, DISCOVER, false).0, 404);
     assert!(
-        served
+        server
             .client(Transport::Unix)
             .call("rpc.discover", json!({}))
             .is_ok()
@@ -285,11 +260,11 @@ fn the_socket_has_its_mode_replaces_a_dead_one_and_goes_with_the_daemon() {
 
 #[test]
 fn connections_and_calls_in_progress_are_bounded() {
-    let served = Served::with("rpc.max-connections = 2");
-    let first = served.client(Transport::Unix);
-    let mut second = served.client(Transport::Unix);
+    let server = served("rpc.max-connections = 2");
+    let first = server.client(Transport::Unix);
+    let mut second = server.client(Transport::Unix);
     assert!(second.call("rpc.discover", json!({})).is_ok());
-    let mut third = UnixStream::connect(&served.socket).unwrap();
+    let mut third = UnixStream::connect(&server.socket).unwrap();
     third.write_all(format!("{DISCOVER}\n").as_bytes()).unwrap();
     third
         .set_read_timeout(Some(std::time::Duration::from_millis(200)))
@@ -303,15 +278,15 @@ fn connections_and_calls_in_progress_are_bounded() {
 /// `rpc.discover` is what the daemon really answers to, and a valid document of its kind.
 #[test]
 fn the_openrpc_document_describes_every_method() {
-    let served = Served::with("");
-    let document = served
+    let server = served("");
+    let document = server
         .client(Transport::Http)
         .call("rpc.discover", json!({}))
         .unwrap();
     assert!(document["openrpc"].as_str().unwrap().starts_with("1.3"));
     let methods = document["methods"].as_array().unwrap();
     assert_eq!(methods.len(), 16);
-    let mut client = served.client(Transport::Unix);
+    let mut client = server.client(Transport::Unix);
     for method in methods {
         let name = method["name"].as_str().unwrap();
         for param in method["params"].as_array().unwrap() {

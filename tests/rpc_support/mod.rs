@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program uses a part of this")]
 
 pub mod document;
+pub mod served;
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
