@@ -35,6 +35,7 @@ mod status;
 mod unloading;
 mod worker_memory;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -54,6 +55,7 @@ use crate::settings::{DeadlineSettings, Settings};
 use crate::telemetry::Metrics;
 use backoff::Backoff;
 use event_loop::{EventLoop, MemoryRules, Message, Rules};
+use handle::HandleServices;
 use lifecycle::RestartPolicy;
 use loading::Loader;
 use placement::PlacementLimits;
@@ -66,6 +68,7 @@ const HEARTBEATS_IN_TOLERANCE: u32 = 5;
 #[derive(Clone, Debug)]
 pub struct Supervisor {
     messages: mpsc::UnboundedSender<Message>,
+    handles: Arc<HandleServices>,
 }
 
 impl Supervisor {
@@ -106,9 +109,17 @@ impl Supervisor {
                 interval: settings.memory.check_interval,
             },
         };
+        let handles = Arc::new(HandleServices {
+            deadlines: RunDeadlines::from(settings),
+            loading: settings.deadlines.clone(),
+            metrics: loader.metrics.clone(),
+            state_dir: settings.library.state_dir.clone(),
+            tensor_limit_bytes: settings.library.tensor_limit_bytes,
+            queue_deadline: settings.queue.deadline,
+        });
         let (event_loop, messages, status) = EventLoop::new(catalog, loader, rules);
         tokio::spawn(event_loop.run());
-        Ok((Self { messages }, status))
+        Ok((Self { messages, handles }, status))
     }
 
     /// Waits until a worker with this model is free, loading it if need be. Dropping the future

@@ -6,14 +6,26 @@
 //! one handle are made one after the other; `abort` and `is_running` go beside a run. Dropping a
 //! handle ends its run and destroys its model.
 
+mod actor;
+mod exchange;
+mod journal;
+mod pooled;
+mod state_folder;
+
+use std::sync::{Arc, Mutex};
+
 use tokio::sync::{mpsc, oneshot};
 
 use super::Supervisor;
-use crate::generation::ModelId;
+use super::event_loop::Message;
+use super::slot::HandleOrder;
+use crate::generation::{GenerationError, ModelId};
 use crate::library_calls::{
-    Call, CallbackResult, DefaultParam, Input, LibraryError, Outcome, Param, PooledRows, Pooling,
-    RunRequest, RunningAnswer,
+    Call, CallbackResult, DefaultParam, LibraryError, Outcome, Param, RunRequest, RunningAnswer,
 };
+pub(super) use actor::HandleServices;
+use actor::{Actor, State};
+pub(super) use pooled::pooled_hidden_states;
 
 /// Calls that may wait for their turn on one handle.
 const WAITING_CALLS: usize = 64;
@@ -49,7 +61,7 @@ pub enum HandleReset {
 /// `Failed`. `Failed` may also come alone.
 #[derive(Debug)]
 pub enum RunEvent {
-    /// The run was handed to a worker.
+    /// The run is on a worker; told right before its first result or its end.
     Started {
         handle_reset: Option<HandleReset>,
     },
@@ -85,8 +97,6 @@ enum Request {
         request: Box<RunRequest>,
         events: mpsc::Sender<RunEvent>,
     },
-    /// Unloads the model and ends the handle.
-    Close { reply: oneshot::Sender<()> },
 }
 
 /// What does not wait for a run to end.
@@ -98,6 +108,8 @@ enum Urgent {
     IsRunning {
         reply: oneshot::Sender<Result<RunningAnswer, LibraryError>>,
     },
+    /// Ends a run in progress, unloads the model and ends the handle.
+    Close { reply: oneshot::Sender<()> },
 }
 
 impl LibraryHandle {
@@ -118,12 +130,11 @@ impl LibraryHandle {
     pub async fn run(&self, request: RunRequest) -> Result<RunStream, LibraryError> {
         let (sender, events) = mpsc::channel(RESULT_BUFFER);
         let request = Box::new(request);
-        let events_of = sender;
-        self.ask(Request::Run {
+        let run = Request::Run {
             request,
-            events: events_of,
-        })
-        .await?;
+            events: sender,
+        };
+        self.ask(run).await?;
         Ok(RunStream { events })
     }
 
@@ -146,8 +157,7 @@ impl LibraryHandle {
     /// Ends a run in progress, unloads the model and waits until its place is free.
     pub async fn close(&self) -> Result<(), LibraryError> {
         let (reply, answer) = oneshot::channel();
-        self.abort().await?;
-        self.ask(Request::Close { reply }).await?;
+        self.ask_now(Urgent::Close { reply }).await?;
         answer.await.map_err(|_| LibraryError::Closed)
     }
 
@@ -163,25 +173,83 @@ impl LibraryHandle {
 }
 
 pub(super) async fn open(
-    _supervisor: &Supervisor,
-    _model: ModelId,
-    _param: Param,
+    supervisor: &Supervisor,
+    model: ModelId,
+    param: Param,
 ) -> Result<LibraryHandle, LibraryError> {
-    Err(LibraryError::Internal("not built yet".to_owned()))
+    let order = Arc::new(HandleOrder {
+        model: model.clone(),
+        param,
+        failure: Mutex::default(),
+    });
+    let (reply, id) = oneshot::channel();
+    let gone = LibraryError::Unavailable(GenerationError::ShuttingDown);
+    let message = Message::OpenHandle {
+        order: Arc::clone(&order),
+        reply,
+    };
+    let sent = supervisor.messages.send(message);
+    sent.map_err(|_| gone.clone())?;
+    let id = id.await.map_err(|_| gone)??;
+    let (calls, requests) = mpsc::channel(WAITING_CALLS);
+    let (urgent, urgent_requests) = mpsc::channel(WAITING_CALLS);
+    // Whoever gives up waiting closes the slot.
+    let slot = OpenSlot {
+        id: Some(id.clone()),
+        supervisor: supervisor.clone(),
+    };
+    let mut actor = Actor {
+        supervisor: supervisor.clone(),
+        services: Arc::clone(&supervisor.handles),
+        id,
+        order,
+        calls: requests,
+        urgent: urgent_requests,
+        state: State::default(),
+    };
+    actor.open().await?;
+    slot.keep();
+    tokio::spawn(actor.run());
+    Ok(LibraryHandle {
+        model,
+        calls,
+        urgent,
+    })
+}
+
+/// Closes a slot that did not become a handle.
+struct OpenSlot {
+    id: Option<ModelId>,
+    supervisor: Supervisor,
+}
+
+impl OpenSlot {
+    fn keep(mut self) {
+        self.id = None;
+    }
+}
+
+impl Drop for OpenSlot {
+    fn drop(&mut self) {
+        if let Some(id) = self.id.take() {
+            let message = Message::CloseHandle { id, done: None };
+            let _ = self.supervisor.messages.send(message);
+        }
+    }
 }
 
 pub(super) async fn default_param(
-    _supervisor: &Supervisor,
-    _model: Option<ModelId>,
+    supervisor: &Supervisor,
+    model: Option<ModelId>,
 ) -> Result<DefaultParam, LibraryError> {
-    Err(LibraryError::Internal("not built yet".to_owned()))
-}
-
-pub(super) async fn pooled_hidden_states(
-    _supervisor: &Supervisor,
-    _model: ModelId,
-    _inputs: Vec<Input>,
-    _pooling: Pooling,
-) -> Result<PooledRows, LibraryError> {
-    Err(LibraryError::Internal("not built yet".to_owned()))
+    let (reply, facts) = oneshot::channel();
+    let gone = LibraryError::Unavailable(GenerationError::ShuttingDown);
+    let sent = supervisor.messages.send(Message::Describe { model, reply });
+    sent.map_err(|_| gone.clone())?;
+    let facts = facts.await.map_err(|_| gone)??;
+    Ok(DefaultParam {
+        param: *facts.defaults,
+        library_version: facts.version,
+        abi_family: facts.family,
+    })
 }
