@@ -164,15 +164,34 @@ fn destroy_ends_a_run() {
     assert_eq!(failure.name(), "unknown_handle");
 }
 
+const FLOOD: &str =
+    "repeat = { token = \"a long word that takes some room on its way \", times = 100000000 }\n";
+const SLOW_READER: &str = "http.slow-reader-timeout = \"500ms\"\nrpc.outgoing-limit-bytes = 65536\n\
+    models.minimum-residency = \"0s\"";
+
+#[test]
+fn a_client_that_never_reads_loses_its_connection() {
+    for transport in [Transport::Unix, Transport::WebSocket] {
+        let setup = Setup::new().scenario("flood", FLOOD).settings(SLOW_READER);
+        let served = Served::start(setup);
+        let mut client = served.client(transport);
+        let handle = client.init("flood", json!({"max_new_tokens": -1}));
+        client.run_async(&handle, "x", json!({}));
+        // Its handle goes with its connection.
+        wait_for_no_worker(&served);
+        let left = std::iter::from_fn(|| client.read()).count();
+        assert!(left > 0, "what was sent before can be read");
+    }
+}
+
 /// What a client does not read is not kept for it: its run is aborted, and others get its place.
 #[test]
 fn a_slow_readers_run_is_aborted_and_memory_stays_flat() {
-    let flood = "repeat = { token = \"a long word that takes some room on its way \", times = 100000000 }\n";
     for transport in [Transport::Unix, Transport::WebSocket] {
         let setup = Setup::new()
             .scenario("m", SHORT)
-            .scenario("flood", flood)
-            .settings("http.slow-reader-timeout = \"500ms\"\nrpc.outgoing-limit-bytes = 65536");
+            .scenario("flood", FLOOD)
+            .settings(SLOW_READER);
         let served = Served::start(setup);
         let mut client = served.client(transport);
         let handle = client.init("flood", json!({"max_new_tokens": -1}));
@@ -202,7 +221,9 @@ fn a_slow_readers_run_is_aborted_and_memory_stays_flat() {
 #[test]
 fn calls_of_one_connection_reach_a_handle_in_their_order() {
     let scenario = "echo-prompt = true\n";
-    let setup = Setup::new().scenario("echo", scenario);
+    let setup = Setup::new()
+        .scenario("echo", scenario)
+        .settings("rpc.max-calls = 64");
     let served = Served::start(setup);
     let mut client = served.unix();
     let handle = client.init("echo", json!({}));

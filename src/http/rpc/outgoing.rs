@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// What a message costs beyond its bytes.
 const OVERHEAD_BYTES: usize = 128;
@@ -19,6 +19,8 @@ pub(crate) struct Outgoing {
     room: Arc<Semaphore>,
     limit_bytes: usize,
     patience: Duration,
+    /// Told when an answer could not be sent in time.
+    given_up: Arc<Notify>,
 }
 
 /// A message with the room it takes until it is written.
@@ -50,6 +52,7 @@ impl Outgoing {
             room: Arc::new(Semaphore::new(limit_bytes)),
             limit_bytes,
             patience,
+            given_up: Arc::default(),
         };
         (outgoing, reader)
     }
@@ -59,10 +62,20 @@ impl Outgoing {
         self.send_within(text, self.patience).await
     }
 
-    /// Sends the answer to a message.
+    /// Sends an answer, or the end of a run that was answered at once. If that fails too the reader is
+    /// given up: whoever serves its connection ends it.
     pub async fn send_answer(&self, text: String) -> Result<(), NotSent> {
-        self.send_within(text, self.patience.saturating_mul(LAST_WORD))
-            .await
+        let patience = self.patience.saturating_mul(LAST_WORD);
+        let sent = self.send_within(text, patience).await;
+        if let Err(NotSent::SlowReader(_)) = sent {
+            self.given_up.notify_one();
+        }
+        sent
+    }
+
+    /// Resolves when the reader is given up; one task waits for it.
+    pub async fn given_up(&self) {
+        self.given_up.notified().await;
     }
 
     async fn send_within(&self, text: String, patience: Duration) -> Result<(), NotSent> {

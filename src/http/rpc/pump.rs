@@ -54,6 +54,7 @@ pub(super) async fn pump(
                     return end;
                 }
             }
+            () = outgoing.given_up() => return End::SlowReader,
             () = asked_to_close(closing) => break End::ShuttingDown,
             incoming = source.next() => match incoming {
                 Incoming::Left => return End::ClientLeft,

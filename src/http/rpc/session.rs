@@ -210,7 +210,7 @@ impl Notifications {
 
     /// The last one of a run; it may wait as long as an answer.
     pub async fn send_last<T: serde::Serialize>(&self, method: &str, params: &T) {
-        // A client that does not even read this will find its connection closed.
+        // The connection of a client that does not even read this is ended.
         let _ = self.0.send_answer(notification(method, params)).await;
     }
 }
