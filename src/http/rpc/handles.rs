@@ -119,6 +119,8 @@ impl HandleTable {
 
     fn fill(self: &Arc<Self>, owner: Owner, handle: LibraryHandle) -> String {
         let name = random_name();
+        // Held until the handle is there, so that its expiry does not look for it before.
+        let mut state = self.lock();
         let expiry = tokio::spawn(expire(Arc::downgrade(self), name.clone())).abort_handle();
         let entry = Entry {
             handle: Arc::new(handle),
@@ -127,7 +129,7 @@ impl HandleTable {
             last_used: Instant::now(),
             expiry,
         };
-        self.lock().handles.insert(name.clone(), entry);
+        state.handles.insert(name.clone(), entry);
         name
     }
 
