@@ -203,12 +203,17 @@ fn cases() -> Vec<Case> {
             json!(["{handle}", 0]),
             is_done,
         ),
-        case(
-            "rkllm.clear_kv_cache of a range",
-            "rkllm.clear_kv_cache",
-            json!(["{handle}", 0, [0], [1]]),
-            is_done,
-        ),
+        Case {
+            name: "rkllm.clear_kv_cache of a range",
+            calls: vec![
+                (
+                    "rkllm.run",
+                    json!({"handle": "{handle}", "rkllm_input": {"prompt_input": "x"}}),
+                ),
+                ("rkllm.clear_kv_cache", json!(["{handle}", 0, [0], [1]])),
+            ],
+            holds: is_done,
+        },
         case(
             "rkllm.get_kv_cache_size",
             "rkllm.get_kv_cache_size",
@@ -256,7 +261,7 @@ fn verdict(case: &Case, client: &mut Client, transport: Transport, family: &str)
     let handle = if own_handle {
         String::new()
     } else {
-        client.init("m", json!({}))
+        client.init("m", json!({"extend_param": {"use_cross_attn": 1}}))
     };
     let mut outcome: Result<Value, Failure> = Ok(Value::Null);
     for (method, params) in &case.calls {
