@@ -161,6 +161,16 @@ fn a_binary_message_is_refused_with_its_close_code() {
 }
 
 #[test]
+fn a_daemon_that_shuts_down_says_goodbye() {
+    let server = served("");
+    let mut client = server.client(Transport::WebSocket);
+    assert!(client.call("rpc.discover", json!({})).is_ok());
+    server.daemon.signal(Signal::TERM);
+    assert_eq!(close_code(&mut client), (1001, None));
+    assert!(server.daemon.wait().success());
+}
+
+#[test]
 fn a_ping_is_answered_and_silence_is_broken_by_one() {
     let server = served("http.keep-alive = \"100ms\"");
     let mut client = server.client(Transport::WebSocket);
