@@ -283,15 +283,17 @@ def session(client, options):
         print("with the adapter:", repr(result["results"][0]["text"][:60]))
 
     # A prompt cache: saved, loaded, released.
-    infer = {"prompt_cache_params": {"save_prompt_cache": 1, "prompt_cache_path": options.cache}}
-    client.call("rkllm.run", handle=handle, rkllm_input=prompt, rkllm_infer_params=infer)
-    client.call("rkllm.clear_kv_cache", handle=handle, keep_system_prompt=0)
-    client.call("rkllm.load_prompt_cache", handle=handle, prompt_cache_path=options.cache)
-    client.call("rkllm.run", handle=handle, rkllm_input=prompt)
-    client.call("rkllm.release_prompt_cache", handle=handle)
+    if options.cache:
+        infer = {"prompt_cache_params": {"save_prompt_cache": 1, "prompt_cache_path": options.cache}}
+        client.call("rkllm.run", handle=handle, rkllm_input=prompt, rkllm_infer_params=infer)
+        client.call("rkllm.clear_kv_cache", handle=handle, keep_system_prompt=0)
+        client.call("rkllm.load_prompt_cache", handle=handle, prompt_cache_path=options.cache)
+        client.call("rkllm.run", handle=handle, rkllm_input=prompt)
+        client.call("rkllm.release_prompt_cache", handle=handle)
+        print("prompt cache saved, loaded and released")
+
     sizes = client.call("rkllm.get_kv_cache_size", handle=handle)["cache_sizes"]
     check("KV cache sizes", len(sizes) == 1)
-    print("prompt cache saved, loaded and released")
 
     client.call("rkllm.destroy", handle=handle)
     try:
@@ -310,7 +312,7 @@ def main():
     parser.add_argument("--key", help="an API key, for the WebSocket")
     parser.add_argument("--model", required=True, help="id of an installed model")
     parser.add_argument("--adapter", help="name of a LoRA adapter in the daemon's state folder")
-    parser.add_argument("--cache", default="rpc-client", help="name of a prompt cache to write")
+    parser.add_argument("--cache", help="name of a prompt cache to write into the state folder")
     parser.add_argument("--prompt", default="Why is the sky blue?")
     parser.add_argument("--long-prompt", default="Tell me a long story about a lighthouse.")
     parser.add_argument("--max-new-tokens", type=int, default=64)

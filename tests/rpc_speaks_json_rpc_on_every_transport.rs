@@ -77,7 +77,7 @@ fn batches_and_notifications_are_answered_as_the_specification_says() {
         for (text, code) in [
             ("[]".to_owned(), -32600),
             ("{".to_owned(), -32700),
-            (format!("[{}]", vec!["1"; 5].join(",")), -32600),
+            (format!("[{}]", ["1"; 5].join(",")), -32600),
         ] {
             client.send_text(&text);
             let answer = client.wait_for(Value::is_object);

@@ -1,4 +1,5 @@
-//! examples/rpc_client.py, in Python's standard library, goes through a whole session.
+//! examples/rpc_client.py, in Python's standard library, goes through a whole session, and so do the
+//! commands of docs/json-rpc.md.
 
 mod daemon_support;
 mod rpc_support;
@@ -32,6 +33,8 @@ fn a_whole_session_on_the_unix_socket_and_over_a_websocket() {
                     "m",
                     "--adapter",
                     "style.lora",
+                    "--cache",
+                    "saved",
                     "--max-new-tokens",
                     "100000",
                 ])
@@ -45,5 +48,39 @@ fn a_whole_session_on_the_unix_socket_and_over_a_websocket() {
             );
             assert!(said.ends_with("OK\n"), "{said}");
         }
+    }
+}
+
+#[test]
+fn the_documents_commands_work() {
+    let document =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/json-rpc.md")).unwrap();
+    let scenario = "tokens = [\"Because \", \"of \", \"scattering.\"]\nprefill-delay-ms = 5\n\
+        token-delay-us = 2000\n[[answer]]\nwhen-prompt-contains = \"long story\"\n\
+        repeat = { token = \"and then \", times = 64 }\n";
+    let served = Served::start(Setup::new().scenario("my-model", scenario));
+    fs::write(served.state.join("adapters/my-adapter"), "an adapter").unwrap();
+    let blocks: Vec<String> = document
+        .split("```sh\n")
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap_or_default())
+        .map(|block| {
+            block
+                .replace("127.0.0.1:8080", &served.daemon.address.to_string())
+                .replace("/run/rkllmd/rpc.sock", &served.socket.display().to_string())
+        })
+        .collect();
+    assert_eq!(blocks.len(), 3);
+    for block in blocks {
+        let output = Command::new("bash")
+            .args(["-euo", "pipefail", "-c", &block])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output()
+            .expect("bash runs");
+        let said = String::from_utf8_lossy(&output.stdout);
+        let complained = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{block}: {said}{complained}");
+        assert!(!said.contains("\"error\":"), "{block}: {said}");
+        assert!(!said.is_empty(), "{block}");
     }
 }
