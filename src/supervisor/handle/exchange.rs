@@ -1,6 +1,7 @@
 //! One call or one run on one worker, under the daemon's own guard, with what may be asked beside
 //! it. Afterwards the worker is ready for the next or of no more use.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc::{self, error::TrySendError};
@@ -80,7 +81,6 @@ pub(super) struct Exchange<'a> {
     pub stopped: Option<Stopped>,
     /// Questions beside it that have not been answered.
     asks: Vec<(u64, oneshot::Sender<Result<RunningAnswer, LibraryError>>)>,
-    next_ask: u64,
     tainted: bool,
 }
 
@@ -93,6 +93,8 @@ pub(super) struct Closing {
 
 /// Questions have ids of their own, far from those of calls.
 const FIRST_ASK: u64 = 1 << 63;
+/// Never used twice: an answer that comes late is nobody's.
+static NEXT_ASK: AtomicU64 = AtomicU64::new(FIRST_ASK);
 
 impl<'a> Exchange<'a> {
     pub fn new(
@@ -110,7 +112,6 @@ impl<'a> Exchange<'a> {
             reader,
             stopped: None,
             asks: Vec::new(),
-            next_ask: FIRST_ASK,
             tainted: false,
         }
     }
@@ -277,8 +278,7 @@ impl<'a> Exchange<'a> {
                 }));
             }
             Some(Urgent::IsRunning { reply }) => {
-                let id = self.next_ask;
-                self.next_ask += 1;
+                let id = NEXT_ASK.fetch_add(1, Ordering::Relaxed);
                 self.asks.push((id, reply));
                 let question = Question::IsRunning;
                 self.send(worker, &Command::Ask { id, question }).await?;
