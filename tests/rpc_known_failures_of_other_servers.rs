@@ -210,7 +210,7 @@ fn a_thousand_cycles_of_init_and_destroy_leave_nothing_behind() {
     let mut client = served.unix();
     let mut cycle = |number: usize| {
         let handle = client.init("m", json!({}));
-        if number % 10 == 0 {
+        if number.is_multiple_of(10) {
             let result = client.run(&handle, "x", json!({})).unwrap();
             assert_eq!(result["results"][0]["text"], "hello");
         }

@@ -134,6 +134,7 @@ fn another_value(key: &KnownKey) -> &'static str {
         "chat.control-tokens" => "reject",
         "recovery.resume" | "rpc.http" => "false",
         "rpc.unix-socket-mode" => "0600",
+        "library.tensor-limit-bytes" => "2097152",
         _ if key.default.is_boolean() => "true",
         path if path.ends_with("-bytes") => "4096",
         _ if key.default.is_number() => "2",
