@@ -3,7 +3,7 @@ use std::sync::Arc;
 use crate::admission::{Generation, QueueFigures};
 use crate::generation::{GenerationError, GenerationRequest};
 use crate::models::Catalog;
-use crate::supervisor::StatusBoard;
+use crate::supervisor::{StatusBoard, Supervisor};
 use crate::telemetry::Metrics;
 
 /// Everything HTTP needs from the layers below it. The daemon implements it over admission and the
@@ -23,4 +23,9 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Where the daemon counts; all layers share it.
     fn metrics(&self) -> &Metrics;
+
+    /// Opens handles of the vendor's API. `None`: there are no workers below.
+    fn supervisor(&self) -> Option<Supervisor> {
+        None
+    }
 }

@@ -10,7 +10,7 @@ mod generate;
 pub(crate) mod messages;
 pub(crate) mod models;
 pub(crate) mod parameters;
-mod sse_body;
+pub(crate) mod sse_body;
 
 use std::time::SystemTime;
 
