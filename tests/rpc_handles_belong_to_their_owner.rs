@@ -166,7 +166,7 @@ fn destroy_ends_a_run() {
 
 const FLOOD: &str =
     "repeat = { token = \"a long word that takes some room on its way \", times = 100000000 }\n";
-const SLOW_READER: &str = "http.slow-reader-timeout = \"500ms\"\nrpc.outgoing-limit-bytes = 65536\n\
+const SLOW_READER: &str = "http.slow-reader-timeout = \"1s\"\nrpc.outgoing-limit-bytes = 65536\n\
     models.minimum-residency = \"0s\"";
 
 #[test]
@@ -181,6 +181,62 @@ fn a_client_that_never_reads_loses_its_connection() {
         wait_for_no_worker(&served);
         let left = std::iter::from_fn(|| client.read()).count();
         assert!(left > 0, "what was sent before can be read");
+    }
+}
+
+/// Likewise over plain HTTP, where the request ends and the handle stays.
+#[test]
+fn a_request_whose_events_nobody_reads_is_ended() {
+    use std::io::{Read, Write};
+
+    let setup = Setup::new()
+        .scenario("m", SHORT)
+        .scenario("flood", FLOOD)
+        .settings(SLOW_READER);
+    let served = Served::start(setup);
+    let mut client = served.client(Transport::Http);
+    let handle = client.init("flood", json!({"max_new_tokens": -1}));
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "rkllm.run",
+        "params": run_params(&handle, "x", json!({}))})
+    .to_string();
+    let mut stream = std::net::TcpStream::connect(served.daemon.address).unwrap();
+    stream
+        .set_read_timeout(Some(daemon_support::PATIENCE))
+        .unwrap();
+    let head = format!(
+        "POST /rpc HTTP/1.0\r\nhost: localhost\r\naccept: text/event-stream\r\n\
+         content-length: {}\r\n\r\n{call}",
+        call.len()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let answer = served
+        .daemon
+        .post("/v1/chat/completions", &chat("m", "hi", json!({})));
+    assert_eq!(answer.content(), "hello");
+    let mut events = String::new();
+    stream.read_to_string(&mut events).unwrap();
+    let last = events
+        .lines()
+        .rfind(|line| line.starts_with("data: "))
+        .unwrap();
+    let last: serde_json::Value = serde_json::from_str(&last["data: ".len()..]).unwrap();
+    assert_eq!(last["error"]["data"]["code"], "slow_reader", "{last}");
+    assert!(client.call("rkllm.is_running", json!([handle])).is_ok());
+}
+
+#[test]
+fn a_daemon_that_shuts_down_ends_its_runs_and_says_so() {
+    for transport in [Transport::Unix, Transport::WebSocket] {
+        let served = served("deadlines.drain = \"500ms\"");
+        let mut client = served.client(transport);
+        let handle = client.init("endless", json!({"max_new_tokens": -1}));
+        client.run_async(&handle, "x", json!({}));
+        client.notification("rkllm.result");
+        served.daemon.signal(rustix::process::Signal::TERM);
+        let ended = client.notification("rkllm.ended");
+        assert!(ended["error"]["code"].is_i64(), "{transport:?}: {ended}");
+        assert_eq!(client.read(), None);
+        assert!(served.daemon.wait().success());
     }
 }
 

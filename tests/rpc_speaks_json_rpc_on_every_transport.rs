@@ -171,6 +171,24 @@ fn a_daemon_that_shuts_down_says_goodbye() {
 }
 
 #[test]
+fn a_websocket_counts_as_a_connection_until_it_ends() {
+    let server = served("http.max-connections = 1");
+    let mut client = server.client(Transport::WebSocket);
+    assert!(client.call("rpc.discover", json!({})).is_ok());
+    let mut second = TcpStream::connect(server.daemon.address).unwrap();
+    second
+        .write_all(b"GET /health HTTP/1.0\r\nhost: localhost\r\n\r\n")
+        .unwrap();
+    second
+        .set_read_timeout(Some(std::time::Duration::from_millis(200)))
+        .unwrap();
+    assert!(second.read(&mut [0]).is_err(), "it waits in the backlog");
+    drop(client);
+    second.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(second.read(&mut [0]).unwrap(), 1);
+}
+
+#[test]
 fn a_ping_is_answered_and_silence_is_broken_by_one() {
     let server = served("http.keep-alive = \"100ms\"");
     let mut client = server.client(Transport::WebSocket);

@@ -70,7 +70,7 @@ impl HttpState {
     pub fn new(engine: Arc<dyn Engine>, keys: CurrentKeys, settings: &Settings) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
-            rpc: rpc::Rpc::new(Arc::clone(&engine), &settings.http, &settings.rpc),
+            rpc: rpc::Rpc::new(Arc::clone(&engine), settings),
             engine,
             keys,
             http: settings.http.clone(),

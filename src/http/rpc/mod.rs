@@ -27,7 +27,7 @@ pub(crate) use websocket::websocket;
 
 use super::engine::Engine;
 use crate::generation::ClientKey;
-use crate::settings::{HttpSettings, RpcSettings};
+use crate::settings::{RpcSettings, Settings};
 use handles::HandleTable;
 use outgoing::{Outgoing, Queue};
 
@@ -43,19 +43,23 @@ pub(crate) struct Rpc {
     slow_reader: Duration,
     /// A transport that was silent for so long says something.
     keep_alive: Duration,
+    /// From the daemon's being asked to end to its end.
+    drain: Duration,
     handles: Arc<HandleTable>,
     next_connection: AtomicU64,
     next_run: AtomicU64,
 }
 
 impl Rpc {
-    pub fn new(engine: Arc<dyn Engine>, http: &HttpSettings, settings: &RpcSettings) -> Arc<Self> {
+    pub fn new(engine: Arc<dyn Engine>, settings: &Settings) -> Arc<Self> {
+        let (http, rpc) = (&settings.http, &settings.rpc);
         Arc::new(Self {
             engine,
-            settings: settings.clone(),
+            settings: rpc.clone(),
             slow_reader: http.slow_reader_timeout,
             keep_alive: http.keep_alive,
-            handles: HandleTable::new(settings.max_handles, settings.handle_idle_timeout),
+            drain: settings.deadlines.drain,
+            handles: HandleTable::new(rpc.max_handles, rpc.handle_idle_timeout),
             next_connection: AtomicU64::new(1),
             next_run: AtomicU64::new(1),
         })

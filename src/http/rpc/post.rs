@@ -12,8 +12,8 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use http_body::Frame;
+use tokio::task::JoinHandle;
 
 use super::origin;
 use super::outgoing::Queue;
@@ -70,7 +70,7 @@ pub(crate) async fn post(State(state): State<Arc<HttpState>>, request: Request) 
         session.finish().await;
     };
     sse::response(Body::new(Events {
-        work: Some(Box::pin(work)),
+        _work: AbortOnDrop(tokio::spawn(work)),
         queue,
         silence: Silence::new(rpc.keep_alive),
         _context: context,
@@ -96,8 +96,10 @@ fn refusal(status: StatusCode, message: &str) -> Response {
 
 /// A message's notifications and its answer. Dropping it drops the calls.
 struct Events {
-    /// `None` once everything has been sent.
-    work: Option<BoxFuture<'static, ()>>,
+    /// A task of its own: nobody asks a body for more while its reader does not read, and then the
+    /// run has to end.
+    _work: AbortOnDrop,
+    /// Ends with the work.
     queue: Queue,
     silence: Silence,
     /// Keeps the connection watched and the log line open.
@@ -113,12 +115,6 @@ impl http_body::Body for Events {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let this = &mut *self;
-        if let Some(work) = &mut this.work
-            && work.as_mut().poll(cx).is_ready()
-        {
-            // With it go the queue's last senders.
-            this.work = None;
-        }
         if let Poll::Ready(message) = this.queue.poll_recv(cx) {
             this.silence.broken();
             return Poll::Ready(message.map(|message| Ok(Frame::data(event(&message.text)))));
@@ -126,6 +122,14 @@ impl http_body::Body for Events {
         ready!(this.silence.poll(cx));
         this.silence.broken();
         Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b": \n\n")))))
+    }
+}
+
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

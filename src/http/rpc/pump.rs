@@ -3,6 +3,7 @@
 //! their messages came.
 
 use std::future::Future;
+use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::watch;
@@ -10,6 +11,9 @@ use tokio::sync::watch;
 use super::outgoing::{NotSent, Outgoing};
 use super::protocol::{ErrorKind, Reply, RpcError};
 use super::session::Session;
+
+/// What is kept of the time for draining to say that it is over.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Where a connection's messages come from.
 pub(super) trait Source: Send {
@@ -84,8 +88,19 @@ pub(super) async fn pump(
         let _ = send(outgoing, Some(Reply::error(&error))).await;
     }
     if end == End::ShuttingDown {
-        // What is under way may end; whoever drains the listener limits the time.
-        while let Some(Ok(())) = answers.next().await {}
+        // What is under way may end. The last of the time is for telling why the rest did not.
+        let rest = async {
+            while let Some(Ok(())) = answers.next().await {}
+            drop(answers);
+            session.finish().await;
+        };
+        let drain = session.rpc.drain;
+        let mut rest = std::pin::pin!(rest);
+        let limit = drain.saturating_sub(LAST_WORDS).max(drain / 2);
+        if tokio::time::timeout(limit, &mut rest).await.is_err() {
+            session.cut_off_runs();
+            rest.await;
+        }
     }
     end
 }

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::Rpc;
@@ -48,6 +49,24 @@ pub(super) struct Session {
     notifications: Option<Outgoing>,
     /// Runs that were started and answered at once.
     background: Mutex<JoinSet<()>>,
+    cut_off: watch::Sender<bool>,
+}
+
+/// Tells a run that its time is over.
+pub(super) struct CutOff(watch::Receiver<bool>);
+
+impl CutOff {
+    /// Costs an atomic read.
+    pub fn is_due(&self) -> bool {
+        self.0.has_changed().unwrap_or(false)
+    }
+
+    /// Resolves when the run must end; never after the session itself has ended.
+    pub async fn wait(&mut self) {
+        if self.0.wait_for(|cut_off| *cut_off).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 impl Session {
@@ -74,7 +93,17 @@ impl Session {
             caller,
             notifications,
             background: Mutex::default(),
+            cut_off: watch::Sender::new(false),
         }
+    }
+
+    /// Aborts the session's runs; each still tells why it ended.
+    pub fn cut_off_runs(&self) {
+        self.cut_off.send_replace(true);
+    }
+
+    pub fn cut_off(&self) -> CutOff {
+        CutOff(self.cut_off.subscribe())
     }
 
     /// Answers a message. The calls of a batch are made one after the other.

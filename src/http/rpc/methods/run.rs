@@ -14,7 +14,7 @@ use super::result::{EndedNotification, ResultNotification, RunResult};
 use super::tensor::TensorForm;
 use super::{Method, Scope, failure};
 use crate::http::rpc::protocol::{ErrorKind, RpcError};
-use crate::http::rpc::session::Notifications;
+use crate::http::rpc::session::{CutOff, Notifications, Session};
 use crate::library_calls::{CallbackResult, InferParam, Input, RowSelection, RunRequest};
 use crate::supervisor::{HandleReset, RunEvent, RunStream};
 
@@ -78,7 +78,7 @@ impl Method for Run {
             .map_err(failure::of)?;
         let run = session.rpc.run_number();
         let mut result = RunResult::new(run);
-        let mut running = Running::new(stream);
+        let mut running = Running::new(stream, session);
         loop {
             match running.next().await? {
                 Step::Callback(callback) => {
@@ -147,8 +147,8 @@ impl Method for RunAsync {
         // It has its place among the handle's calls before it is answered.
         let stream = handle.run(request).await.map_err(failure::of)?;
         let run = session.rpc.run_number();
+        let mut running = Running::new(stream, session);
         scope.afterwards.push(Box::pin(async move {
-            let mut running = Running::new(stream);
             let ended = running
                 .notify(&notifications, handle.name(), run, form)
                 .await;
@@ -160,9 +160,11 @@ impl Method for RunAsync {
                 handle: handle.name(),
                 run,
                 return_code,
-                handle_reset: running.reset.map(Into::into),
+                handle_reset: running.reset.take().map(Into::into),
                 error,
             };
+            // A run that failed here is aborted now, not when its reader has read why.
+            drop(running);
             notifications.send_last("rkllm.ended", &ended).await;
         }));
         Ok(RunStarted {
@@ -201,6 +203,7 @@ fn request(
 struct Running {
     stream: RunStream,
     reset: Option<HandleReset>,
+    cut_off: CutOff,
 }
 
 enum Step {
@@ -209,15 +212,28 @@ enum Step {
 }
 
 impl Running {
-    fn new(stream: RunStream) -> Self {
+    fn new(stream: RunStream, session: &Session) -> Self {
         Self {
             stream,
             reset: None,
+            cut_off: session.cut_off(),
         }
     }
 
     async fn next(&mut self) -> Result<Step, RpcError> {
-        while let Some(event) = self.stream.next().await {
+        while !self.cut_off.is_due() {
+            let event = tokio::select! {
+                // A stream that always has the next event is asked about the time above.
+                biased;
+                event = self.stream.next() => event,
+                () = self.cut_off.wait() => break,
+            };
+            let Some(event) = event else {
+                return Err(RpcError::new(
+                    ErrorKind::HandleClosed,
+                    "the handle was closed during the run",
+                ));
+            };
             match event {
                 RunEvent::Started { handle_reset } => self.reset = handle_reset,
                 RunEvent::Result(callback) => return Ok(Step::Callback(callback)),
@@ -226,8 +242,8 @@ impl Running {
             }
         }
         Err(RpcError::new(
-            ErrorKind::HandleClosed,
-            "the handle was closed during the run",
+            ErrorKind::ShuttingDown,
+            "the daemon is shutting down, so the run was aborted",
         ))
     }
 
