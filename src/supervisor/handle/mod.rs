@@ -10,6 +10,7 @@ mod actor;
 mod exchange;
 mod journal;
 mod pooled;
+mod results;
 mod state_folder;
 
 use std::sync::{Arc, Mutex};
