@@ -79,7 +79,8 @@ impl BatchGeneration {
         }
         let mut index = 0;
         let mut steps = Vec::with_capacity(self.members.len());
-        for member in &mut self.members {
+        for at in 0..self.members.len() {
+            let member = &mut self.members[at];
             // Samples of the common decode are read before a prompt is evaluated: after the first
             // step no member has a prompt left, and before it none has a token to share.
             steps.push(if member.has_ended() {
@@ -90,7 +91,13 @@ impl BatchGeneration {
             } else {
                 match member.read_prompt(engine, state) {
                     Evaluation::Complete => member.draw(engine, -1),
-                    other => return Err(other),
+                    other => {
+                        // The host is not told of what the others drew.
+                        self.members[..at]
+                            .iter_mut()
+                            .for_each(Generation::forget_draw);
+                        return Err(other);
+                    }
                 }
             });
         }

@@ -322,6 +322,11 @@ impl Generation {
         }
     }
 
+    /// Takes back a draw that is not reported.
+    pub(crate) fn forget_draw(&mut self) {
+        self.unevaluated.pop();
+    }
+
     /// Prompt tokens evaluated so far.
     pub(crate) fn evaluated(&self) -> i32 {
         self.clock.evaluated() as i32
