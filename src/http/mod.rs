@@ -14,6 +14,7 @@ mod error_body;
 mod health;
 mod host_guard;
 mod listener;
+mod llama_server;
 mod loading_progress;
 mod metrics_page;
 mod model_view;

@@ -11,7 +11,7 @@ use utoipa::openapi::schema::{AllOfBuilder, Ref, Schema};
 use utoipa::{OpenApi, PartialSchema, ToSchema};
 
 use super::openai::{chat, completions, messages, models, parameters};
-use super::{health, loading_progress, metrics_page, readiness};
+use super::{health, llama_server, loading_progress, metrics_page, readiness};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -22,6 +22,7 @@ use super::{health, loading_progress, metrics_page, readiness};
     ),
     tags(
         (name = "openai", description = "OpenAI's API"),
+        (name = "llama-server", description = "What llama.cpp's server has beside OpenAI's API"),
         (name = "daemon", description = "The state of the daemon")
     ),
     paths(
@@ -29,6 +30,7 @@ use super::{health, loading_progress, metrics_page, readiness};
         completions::completions,
         models::list_models,
         models::retrieve_model,
+        llama_server::apply_template::apply_template,
         health::health,
         readiness::ready,
         loading_progress::loading_progress,

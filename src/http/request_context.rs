@@ -132,6 +132,11 @@ impl RequestContext {
         });
     }
 
+    /// A request that asked for no generation was answered.
+    pub fn ended(&self) {
+        self.update(|outcome| outcome.ended = true);
+    }
+
     /// The generation failed; `code` is the error's stable code.
     pub fn failed(&self, code: &'static str) {
         self.update(|outcome| {

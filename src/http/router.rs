@@ -17,7 +17,8 @@ use super::connection::{Endpoints, InFlight};
 use super::request_context::RequestContext;
 use super::request_error::{RequestError, quote};
 use super::{
-    HttpState, health, host_guard, loading_progress, metrics_page, openai, openapi, readiness,
+    HttpState, health, host_guard, llama_server, loading_progress, metrics_page, openai, openapi,
+    readiness,
 };
 
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -36,6 +37,10 @@ impl Routes {
             .route("/v1/completions", post(openai::completions::completions))
             .route("/v1/models", get(openai::models::list_models))
             .route("/v1/models/{*id}", get(openai::models::retrieve_model))
+            .route(
+                "/apply-template",
+                post(llama_server::apply_template::apply_template),
+            )
             .route("/health", get(health::health))
             .route("/v1/ready", get(readiness::ready))
             .route(

@@ -32,23 +32,29 @@ const INLINE_BYTES: usize = 32 * 1024;
 static X_NOT_APPLIED: HeaderName = HeaderName::from_static("x-rkllmd-not-applied");
 
 /// A checked request and the text the runtime gets for it.
-pub(super) struct Prompted {
+pub(crate) struct Prompted {
     pub model: Arc<InstalledModel>,
     pub prompt: String,
     pub max_new_tokens: Option<u32>,
     pub shared: SharedParameters,
 }
 
-/// Checks a body and makes its prompt, and tells the context which model it is for; the endpoint's
-/// own part.
-pub(super) type MakePrompt =
-    fn(&HttpState, &RequestContext, &[u8]) -> Result<Prompted, RequestError>;
+/// Checks a body and makes something of it, and tells the context which model it is for; the
+/// endpoint's own part.
+pub(crate) type Parse<T> = fn(&HttpState, &RequestContext, &[u8]) -> Result<T, RequestError>;
 
 pub(super) fn find_model(
     state: &HttpState,
     shared: &SharedParameters,
 ) -> Result<Arc<InstalledModel>, RequestError> {
-    let name = shared.model()?;
+    installed(state, shared.model()?)
+}
+
+/// The model of this id or alias.
+pub(crate) fn installed(
+    state: &HttpState,
+    name: &str,
+) -> Result<Arc<InstalledModel>, RequestError> {
     state
         .engine
         .catalog()
@@ -61,7 +67,7 @@ pub(super) async fn answer(
     state: Arc<HttpState>,
     request: Request,
     endpoint: Endpoint,
-    make_prompt: MakePrompt,
+    make_prompt: Parse<Prompted>,
 ) -> Result<Response, RequestError> {
     let context = RequestContext::of(request.extensions());
     context.is_generation(state.engine.metrics());
@@ -79,6 +85,55 @@ pub(super) async fn answer(
     answered
 }
 
+/// Reads a request's body and parses it.
+pub(crate) async fn parsed<T: Send + 'static>(
+    state: &Arc<HttpState>,
+    context: &Arc<RequestContext>,
+    request: Request,
+    parse: Parse<T>,
+) -> Result<T, RequestError> {
+    let (head, body) = request.into_parts();
+    let http = &state.http;
+    let body = request_body::read(
+        &head.headers,
+        body,
+        http.body_limit_bytes,
+        http.slow_reader_timeout,
+    )
+    .await?;
+    if body.len() <= INLINE_BYTES {
+        parse(state, context, &body)
+    } else {
+        parse_large(state, context, body, parse).await
+    }
+}
+
+/// As many at a time as leave half of the cores to the streams.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "bounded work: the body has its limit and a template its fuel"
+)]
+async fn parse_large<T: Send + 'static>(
+    state: &Arc<HttpState>,
+    context: &Arc<RequestContext>,
+    body: Bytes,
+    parse: Parse<T>,
+) -> Result<T, RequestError> {
+    let turn = Arc::clone(&state.large_requests).acquire_owned().await.ok();
+    let (state, context) = (Arc::clone(state), Arc::clone(context));
+    let work = move || {
+        // Held by the work and not by the client that may leave while it goes on.
+        let _turn = turn;
+        parse(&state, &context, &body)
+    };
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| RequestError::Generation {
+            error: GenerationError::Internal(error.to_string()),
+            prompt_param: "",
+        })?
+}
+
 /// One request on its way through an endpoint.
 struct Exchange {
     state: Arc<HttpState>,
@@ -90,22 +145,9 @@ impl Exchange {
     async fn answer(
         self,
         request: Request,
-        make_prompt: MakePrompt,
+        make_prompt: Parse<Prompted>,
     ) -> Result<Response, RequestError> {
-        let (head, body) = request.into_parts();
-        let http = &self.state.http;
-        let body = request_body::read(
-            &head.headers,
-            body,
-            http.body_limit_bytes,
-            http.slow_reader_timeout,
-        )
-        .await?;
-        let prompted = if body.len() <= INLINE_BYTES {
-            make_prompt(&self.state, &self.context, &body)?
-        } else {
-            self.make_large_prompt(body, make_prompt).await?
-        };
+        let prompted = parsed(&self.state, &self.context, request, make_prompt).await?;
         let Prompted {
             model,
             prompt,
@@ -149,31 +191,6 @@ impl Exchange {
         } else {
             self.whole(generation, &identity, &shared).await
         }
-    }
-
-    /// As many at a time as leave half of the cores to the streams.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "bounded work: the body has its limit and a template its fuel"
-    )]
-    async fn make_large_prompt(
-        &self,
-        body: Bytes,
-        make_prompt: MakePrompt,
-    ) -> Result<Prompted, RequestError> {
-        let turn = Arc::clone(&self.state.large_requests)
-            .acquire_owned()
-            .await
-            .ok();
-        let (state, context) = (Arc::clone(&self.state), Arc::clone(&self.context));
-        let work = move || {
-            // Held by the work and not by the client that may leave while it goes on.
-            let _turn = turn;
-            make_prompt(&state, &context, &body)
-        };
-        tokio::task::spawn_blocking(work)
-            .await
-            .map_err(|error| self.failed(GenerationError::Internal(error.to_string())))?
     }
 
     async fn whole(

@@ -6,7 +6,7 @@ pub(crate) mod answer;
 pub(crate) mod chat;
 mod chunk;
 pub(crate) mod completions;
-mod generate;
+pub(crate) mod generate;
 pub(crate) mod messages;
 pub(crate) mod models;
 pub(crate) mod parameters;
