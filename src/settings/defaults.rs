@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    ChatSettings, ControlTokenPolicy, DeadlineSettings, HttpSettings, LogSettings, MemorySettings,
-    ModelSettings, QueueSettings, RecoverySettings, RuntimeSettings,
+    ChatSettings, ControlTokenPolicy, DeadlineSettings, HttpSettings, LibrarySettings, LogSettings,
+    MemorySettings, ModelSettings, QueueSettings, RecoverySettings, RuntimeSettings,
 };
 
 const fn seconds(n: u64) -> Duration {
@@ -102,6 +102,15 @@ impl Default for MemorySettings {
             worker_soft_limit_bytes: None,
             worker_hard_limit_bytes: None,
             check_interval: seconds(1),
+        }
+    }
+}
+
+impl Default for LibrarySettings {
+    fn default() -> Self {
+        Self {
+            state_dir: PathBuf::from("/var/lib/rkllmd/state"),
+            tensor_limit_bytes: 512 << 20,
         }
     }
 }

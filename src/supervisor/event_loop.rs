@@ -5,7 +5,7 @@
 //! they learn comes back here as a message, and only this loop changes a slot.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -17,11 +17,12 @@ use super::loading::{LoadFailure, Loader, Worker};
 use super::memory_limits::{self, MemoryLimits};
 use super::placement::{self, Candidate, Decision, PlacementLimits};
 use super::process::ProcessEvent;
-use super::slot::{Slot, Waiter};
+use super::slot::{HandleOrder, Slot, Waiter};
 use super::status::{Phase, StatusBoard, StatusSnapshot};
 use super::{unloading, worker_memory};
 use crate::generation::{GenerationError, ModelId};
-use crate::models::Catalog;
+use crate::ipc::LibraryFacts;
+use crate::models::{Catalog, InstalledModel, ModelKind};
 
 pub(super) type LeaseReply = oneshot::Sender<Result<Lease, GenerationError>>;
 
@@ -43,6 +44,25 @@ pub(super) enum Message {
     },
     Preload {
         model: ModelId,
+    },
+    /// A slot for a handle; nothing is loaded before its first lease.
+    OpenHandle {
+        order: Arc<HandleOrder>,
+        reply: oneshot::Sender<Result<ModelId, GenerationError>>,
+    },
+    /// The handle's lease has been given back.
+    CloseHandle {
+        id: ModelId,
+        done: Option<oneshot::Sender<()>>,
+    },
+    /// The worker, if one is loaded and idle right now.
+    LeaseIfIdle {
+        model: ModelId,
+        reply: oneshot::Sender<Option<Lease>>,
+    },
+    Describe {
+        model: Option<ModelId>,
+        reply: oneshot::Sender<Result<LibraryFacts, GenerationError>>,
     },
     PhaseReached {
         model: ModelId,
@@ -96,6 +116,8 @@ pub(super) struct EventLoop {
     sender: mpsc::UnboundedSender<Message>,
     status: watch::Sender<StatusSnapshot>,
     sequence: u64,
+    /// Handles opened so far.
+    handles: u64,
     memory_checked: Instant,
     shutting_down: Option<oneshot::Sender<()>>,
 }
@@ -124,6 +146,7 @@ impl EventLoop {
             sender: sender.clone(),
             status,
             sequence: 0,
+            handles: 0,
             memory_checked: Instant::now(),
             shutting_down: None,
         };
@@ -135,6 +158,7 @@ impl EventLoop {
         loop {
             // Before anything is granted: whoever is answered must find what led to it.
             self.publish();
+            self.forget_closed();
             self.check_memory();
             let look_again = self
                 .place()
@@ -165,6 +189,12 @@ impl EventLoop {
         match message {
             Message::Lease { model, turn, reply } => self.request(&model, turn, Some(reply)),
             Message::Preload { model } => self.request(&model, Turn::Last, None),
+            Message::OpenHandle { order, reply } => {
+                let _ = reply.send(self.open_handle(order));
+            }
+            Message::CloseHandle { id, done } => self.close_handle(&id, done),
+            Message::LeaseIfIdle { model, reply } => self.lease_if_idle(&model, reply),
+            Message::Describe { model, reply } => self.describe(model, reply),
             Message::PhaseReached { model, phase, pid } => {
                 self.change(&model, |slot| slot.phase_reached(phase, pid));
             }
@@ -223,7 +253,7 @@ impl EventLoop {
             let model = model.to_string();
             return Some(GenerationError::UnknownModel { model });
         };
-        if self.shutting_down.is_some() {
+        if self.shutting_down.is_some() || slot.is_closing {
             return Some(GenerationError::ShuttingDown);
         }
         if let Some(reason) = self.blocked(slot) {
@@ -296,6 +326,7 @@ impl EventLoop {
                 return;
             }
             let model = Arc::clone(&slot.model);
+            let order = slot.handle.clone();
             let load = tokio::spawn(async move {
                 let report = |phase, pid| {
                     let model = id.clone();
@@ -307,7 +338,8 @@ impl EventLoop {
                     let model = model.clone();
                     let _ = sender.send(Message::Process { model, pid, event });
                 };
-                let result = Box::new(loader.load(model, report, on_event).await);
+                let raw = order.as_ref().map(|order| &order.param);
+                let result = Box::new(loader.load(model, raw, report, on_event).await);
                 let _ = sender.send(Message::LoadEnded {
                     model: id.clone(),
                     result,
@@ -374,7 +406,7 @@ impl EventLoop {
         tracing::info!(model = &*model, pid, took_ms = worker.load_time.as_millis(), facts = ?worker.facts, "model loaded");
         self.loader
             .metrics
-            .model_loaded(&model, worker.load_time.as_secs_f64());
+            .model_loaded(&self.metric_name(&model), worker.load_time.as_secs_f64());
         self.change(&model, |slot| {
             if !slot.life.loaded(pid, Instant::now()) {
                 return;
@@ -385,14 +417,14 @@ impl EventLoop {
             slot.measured = measured;
             slot.waiters.retain(|waiter| waiter.reply.is_some());
         });
-        if self.shutting_down.is_some() {
+        if self.shutting_down.is_some() || self.is_closing(&model) {
             self.evict(&model);
         }
     }
 
     fn load_failed(&mut self, model: &ModelId, failure: LoadFailure) {
         tracing::error!(model = &**model, reason = %failure, "model cannot be loaded");
-        self.loader.metrics.load_failed(model);
+        self.loader.metrics.load_failed(&self.metric_name(model));
         let fault = if failure.is_certain {
             LoadFault::Certain
         } else {
@@ -401,6 +433,10 @@ impl EventLoop {
         self.change(model, |slot| {
             let after = slot.life.load_failed(fault, Instant::now(), random());
             slot.reason = failure.reason;
+            if let Some(order) = &slot.handle {
+                let mut told = order.failure.lock().unwrap_or_else(PoisonError::into_inner);
+                *told = failure.failure;
+            }
             slot.forget_worker();
             if after == AfterFailedLoad::GiveUp {
                 let reason = slot.reason.clone();
@@ -427,7 +463,7 @@ impl EventLoop {
         });
         if after == WorkerAfter::Tainted {
             self.replace(&model, EndReason::Tainted);
-        } else if self.shutting_down.is_some() {
+        } else if self.shutting_down.is_some() || self.is_closing(&model) {
             self.evict(&model);
         } else if recycle {
             self.replace(&model, EndReason::Recycled);
@@ -444,7 +480,8 @@ impl EventLoop {
         } else {
             tracing::info!(model = &**model, pid, cause = cause.name(), status = %report, call, request, uptime_ms, "worker ended");
         }
-        self.loader.metrics.worker_exited(model, cause.name());
+        let name = self.metric_name(model);
+        self.loader.metrics.worker_exited(&name, cause.name());
         if cause == ExitCause::Wanted(EndReason::Deadline("unload")) {
             self.loader.metrics.deadline_passed("unload");
         }
@@ -464,7 +501,7 @@ impl EventLoop {
                 slot.reason = format!("its worker {report}");
             }
             slot.forget_worker();
-            if cause.leaves_a_gap() && !shutting_down {
+            if cause.leaves_a_gap() && !shutting_down && !slot.is_closing {
                 // The model was there, so it is brought back before somebody has to wait for it.
                 if was_in_use && cause.is_failure() {
                     slot.keep_place();
@@ -557,6 +594,102 @@ impl EventLoop {
         }
     }
 
+    fn open_handle(&mut self, order: Arc<HandleOrder>) -> Result<ModelId, GenerationError> {
+        if self.shutting_down.is_some() {
+            return Err(GenerationError::ShuttingDown);
+        }
+        let slot = self
+            .slots
+            .get(&order.model)
+            .filter(|slot| slot.handle.is_none());
+        let Some(slot) = slot else {
+            let model = order.model.to_string();
+            return Err(GenerationError::UnknownModel { model });
+        };
+        self.handles += 1;
+        let id: ModelId = format!("{}#handle-{}", order.model, self.handles).into();
+        let mut model = InstalledModel::clone(&slot.model);
+        model.id = ModelId::clone(&id);
+        let slot = Slot::of_handle(Arc::new(model), self.rules.restart, order);
+        self.slots.insert(ModelId::clone(&id), slot);
+        Ok(id)
+    }
+
+    fn close_handle(&mut self, id: &ModelId, done: Option<oneshot::Sender<()>>) {
+        self.change(id, |slot| {
+            if slot.handle.is_some() {
+                slot.is_closing = true;
+                slot.closing.extend(done);
+                slot.waiters.clear();
+                slot.cancel_load();
+            }
+        });
+        if self.is_closing(id) {
+            self.evict(id);
+        }
+    }
+
+    fn is_closing(&self, id: &ModelId) -> bool {
+        self.slots.get(id).is_some_and(|slot| slot.is_closing)
+    }
+
+    /// Tells who waits for the end of a handle. One that cannot be killed keeps its slot, because
+    /// it blocks the NPU.
+    fn forget_closed(&mut self) {
+        for slot in self.slots.values_mut().filter(|slot| slot.is_closed()) {
+            for done in slot.closing.drain(..) {
+                let _ = done.send(());
+            }
+        }
+        self.slots
+            .retain(|_, slot| !slot.is_closed() || slot.is_unkillable());
+    }
+
+    fn lease_if_idle(&mut self, model: &ModelId, reply: oneshot::Sender<Option<Lease>>) {
+        let home = self.sender.clone();
+        let mut lease = None;
+        self.change(model, |slot| {
+            if let Some(worker) = slot.take_worker() {
+                slot.life.granted();
+                slot.stage_changed();
+                lease = Some(Lease::new(worker, home));
+            }
+        });
+        let _ = reply.send(lease);
+    }
+
+    fn describe(
+        &self,
+        model: Option<ModelId>,
+        reply: oneshot::Sender<Result<LibraryFacts, GenerationError>>,
+    ) {
+        let kind = match &model {
+            None => ModelKind::Rkllm,
+            Some(id) => match self.slots.get(id) {
+                Some(slot) => slot.model.kind,
+                None => {
+                    let model = id.to_string();
+                    let _ = reply.send(Err(GenerationError::UnknownModel { model }));
+                    return;
+                }
+            },
+        };
+        let loader = Arc::clone(&self.loader);
+        tokio::spawn(async move {
+            let facts = loader.describe(kind).await.map_err(|failure| {
+                let model = model.unwrap_or_else(|| "the library".into());
+                unavailable(&model, failure.reason, None)
+            });
+            let _ = reply.send(facts);
+        });
+    }
+
+    /// Metrics know installed models, not handles.
+    fn metric_name(&self, id: &ModelId) -> ModelId {
+        let slot = self.slots.get(id);
+        slot.map_or_else(|| id.clone(), |slot| slot.model_id().clone())
+    }
+
     fn change(&mut self, model: &ModelId, change: impl FnOnce(&mut Slot)) {
         if let Some(slot) = self.slots.get_mut(model) {
             change(slot);
@@ -567,6 +700,7 @@ impl EventLoop {
         let snapshot = self
             .slots
             .iter()
+            .filter(|(_, slot)| slot.handle.is_none())
             .map(|(id, slot)| (id.clone(), slot.status(self.blocked(slot))))
             .collect();
         self.status.send_replace(Arc::new(snapshot));

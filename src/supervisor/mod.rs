@@ -13,6 +13,7 @@ mod deadline_name;
 mod event_loop;
 mod exchange;
 mod exit_report;
+mod handle;
 mod lease;
 mod lifecycle;
 mod load_guard;
@@ -34,23 +35,27 @@ mod status;
 mod unloading;
 mod worker_memory;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
 pub use event_loop::Turn;
 pub use exchange::RunDeadlines;
+pub use handle::{HandleReset, LibraryHandle, Replied, RunEvent, RunStream};
 pub use lease::Lease;
 pub use run::{RunJob, RunServices, Served, serve};
 pub use status::{LoadProgress, ModelStatus, Phase, RuntimeFacts, StatusBoard, StatusSnapshot};
 
 use crate::generation::{GenerationError, ModelId};
 use crate::ipc::{LoadDeadline, WorkerDeadlines};
+use crate::library_calls::{DefaultParam, Input, LibraryError, Param, PooledRows, Pooling};
 use crate::models::Catalog;
 use crate::settings::{DeadlineSettings, Settings};
 use crate::telemetry::Metrics;
 use backoff::Backoff;
 use event_loop::{EventLoop, MemoryRules, Message, Rules};
+use handle::HandleServices;
 use lifecycle::RestartPolicy;
 use loading::Loader;
 use placement::PlacementLimits;
@@ -63,6 +68,7 @@ const HEARTBEATS_IN_TOLERANCE: u32 = 5;
 #[derive(Clone, Debug)]
 pub struct Supervisor {
     messages: mpsc::UnboundedSender<Message>,
+    handles: Arc<HandleServices>,
 }
 
 impl Supervisor {
@@ -103,9 +109,17 @@ impl Supervisor {
                 interval: settings.memory.check_interval,
             },
         };
+        let handles = Arc::new(HandleServices {
+            deadlines: RunDeadlines::from(settings),
+            loading: settings.deadlines.clone(),
+            metrics: loader.metrics.clone(),
+            state_dir: settings.library.state_dir.clone(),
+            tensor_limit_bytes: settings.library.tensor_limit_bytes,
+            queue_deadline: settings.queue.deadline,
+        });
         let (event_loop, messages, status) = EventLoop::new(catalog, loader, rules);
         tokio::spawn(event_loop.run());
-        Ok((Self { messages }, status))
+        Ok((Self { messages, handles }, status))
     }
 
     /// Waits until a worker with this model is free, loading it if need be. Dropping the future
@@ -117,6 +131,37 @@ impl Supervisor {
             .send(Message::Lease { model, turn, reply })
             .map_err(|_| GenerationError::ShuttingDown)?;
         lease.await.map_err(gone)?
+    }
+
+    /// Opens a handle: loads `model` into a worker of its own with `param`. Waits for a place like
+    /// every request, at most as long as the queue's deadline.
+    pub async fn open_handle(
+        &self,
+        model: ModelId,
+        param: Param,
+    ) -> Result<LibraryHandle, LibraryError> {
+        handle::open(self, model, param).await
+    }
+
+    /// What `rkllm_createDefaultParam` of the library for `model` says; `None`: of the NPU's
+    /// library. A worker opens the library for it and ends; no model is loaded.
+    pub async fn default_param(
+        &self,
+        model: Option<ModelId>,
+    ) -> Result<DefaultParam, LibraryError> {
+        handle::default_param(self, model).await
+    }
+
+    /// The last hidden layer of each of `inputs`, pooled to one row each, by the model's ordinary
+    /// worker (that of HTTP requests). The KV cache is emptied before each input, so that every
+    /// row of it is computed. Dropping the future aborts the run.
+    pub async fn pooled_hidden_states(
+        &self,
+        model: ModelId,
+        inputs: Vec<Input>,
+        pooling: Pooling,
+    ) -> Result<PooledRows, LibraryError> {
+        handle::pooled_hidden_states(self, model, inputs, pooling).await
     }
 
     /// Loads a model before anybody asks for it.

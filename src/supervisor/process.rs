@@ -135,6 +135,11 @@ impl WorkerProcess {
         self.exit.borrow().clone()
     }
 
+    /// Watches for the end without keeping the process alive.
+    pub fn exit_watch(&self) -> watch::Receiver<Option<ExitReport>> {
+        self.exit.clone()
+    }
+
     /// Waits for the end of the process; `None` if it could not be observed.
     pub async fn exited(&self) -> Option<ExitReport> {
         let mut exit = self.exit.clone();

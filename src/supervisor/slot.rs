@@ -1,9 +1,10 @@
 //! One model's place in the supervisor: its worker's life, what belongs to it, and who waits for it.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use super::RuntimeFacts;
@@ -15,7 +16,8 @@ use super::placement::{Candidate, Occupancy};
 use super::process::WorkerProcess;
 use super::status::{ModelStatus, Phase};
 use super::worker_memory::WorkerMemory;
-use crate::generation::GenerationError;
+use crate::generation::{GenerationError, ModelId};
+use crate::library_calls::{CallFailure, Param};
 use crate::models::{InstalledModel, ModelKind};
 
 pub(super) struct Waiter {
@@ -28,6 +30,16 @@ pub(super) struct Waiter {
 struct Load {
     phase: Phase,
     task: AbortHandle,
+}
+
+/// A client's own worker: opened, used and closed by one handle.
+#[derive(Debug)]
+pub(super) struct HandleOrder {
+    /// The installed model; the slot's own id names the handle.
+    pub model: ModelId,
+    pub param: Param,
+    /// Why it could not be loaded last, in the words of the library.
+    pub failure: Mutex<Option<CallFailure>>,
 }
 
 pub(super) struct Slot {
@@ -48,6 +60,11 @@ pub(super) struct Slot {
     /// The worker is to be replaced as soon as nobody uses it.
     pub recycle: bool,
     pub waiters: VecDeque<Waiter>,
+    /// The handle that this is the worker of; `None`: that of HTTP requests.
+    pub handle: Option<Arc<HandleOrder>>,
+    /// Told when the handle's worker is gone; from then on nothing is loaded any more.
+    pub closing: Vec<oneshot::Sender<()>>,
+    pub is_closing: bool,
 }
 
 impl Slot {
@@ -65,7 +82,37 @@ impl Slot {
             reason: String::new(),
             recycle: false,
             waiters: VecDeque::new(),
+            handle: None,
+            closing: Vec::new(),
+            is_closing: false,
         }
+    }
+
+    pub fn of_handle(
+        model: Arc<InstalledModel>,
+        policy: RestartPolicy,
+        order: Arc<HandleOrder>,
+    ) -> Self {
+        Self {
+            handle: Some(order),
+            ..Self::new(model, policy)
+        }
+    }
+
+    /// The installed model, for metrics and messages.
+    pub fn model_id(&self) -> &ModelId {
+        self.handle
+            .as_ref()
+            .map_or(&self.model.id, |order| &order.model)
+    }
+
+    /// A closed handle whose process is gone, or cannot be made to go.
+    pub fn is_closed(&self) -> bool {
+        self.is_closing
+            && matches!(
+                self.life.stage(),
+                Stage::Unloaded | Stage::Failed { .. } | Stage::Unkillable { .. }
+            )
     }
 
     pub fn uses_npu(&self) -> bool {
