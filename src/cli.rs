@@ -26,6 +26,8 @@ pub enum Program {
     Serve(Box<Settings>),
     /// Be a worker; the supervisor started it.
     Worker(WorkerArguments),
+    /// Make tokens of texts; the daemon started it.
+    Tokenizer(WorkerArguments),
     /// Everything asked for was done.
     Finished(ExitCode),
 }
@@ -51,6 +53,8 @@ enum CommandLine {
     Models(ModelsArguments),
     #[command(hide = true)]
     Worker(WorkerArguments),
+    #[command(hide = true)]
+    Tokenizer(WorkerArguments),
 }
 
 #[derive(Args)]
@@ -135,6 +139,7 @@ fn arguments(raw: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap:
 fn dispatch(command: CommandLine) -> Program {
     match command {
         CommandLine::Worker(arguments) => Program::Worker(arguments),
+        CommandLine::Tokenizer(arguments) => Program::Tokenizer(arguments),
         CommandLine::Serve(ServeArguments { config, overrides }) => {
             match load(config.config.as_deref(), &overrides) {
                 Ok(settings) => Program::Serve(Box::new(settings)),

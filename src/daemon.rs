@@ -14,11 +14,12 @@ use tokio::task::JoinSet;
 use crate::admission::{Admission, Generation, QueueFigures};
 use crate::descriptor_limit;
 use crate::generation::{GenerationError, GenerationRequest};
-use crate::http::{self, Engine, HttpState};
+use crate::http::{self, Answering, Engine, HttpState};
 use crate::models::Catalog;
 use crate::settings::Settings;
 use crate::supervisor::{RunDeadlines, RunServices, StatusBoard, Supervisor};
 use crate::telemetry::Metrics;
+use crate::tokenizers::{Encoded, Encoding, TokenizerError, Tokenizers};
 
 /// Threads that serve sockets. Generation happens in the workers; this side waits.
 const ASYNC_THREADS: usize = 2;
@@ -61,9 +62,12 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         catalog.models().iter().map(|model| model.id.clone()),
         settings.queue.clone(),
     );
+    let tokenizers =
+        Tokenizers::start(&settings, &catalog, &metrics).context("starting the tokenizers")?;
     preload(&settings, &catalog, &supervisor);
     let engine = Arc::new(LocalEngine {
         admission: admission.clone(),
+        tokenizers,
         catalog,
         status,
         metrics,
@@ -203,6 +207,7 @@ fn preload(settings: &Settings, catalog: &Catalog, supervisor: &Supervisor) {
 /// What the HTTP layer sees of the layers below it.
 struct LocalEngine {
     admission: Admission,
+    tokenizers: Tokenizers,
     catalog: Arc<Catalog>,
     status: StatusBoard,
     metrics: Metrics,
@@ -211,6 +216,23 @@ struct LocalEngine {
 impl Engine for LocalEngine {
     fn submit(&self, request: GenerationRequest) -> Result<Generation, GenerationError> {
         self.admission.submit(request)
+    }
+
+    fn encode<'a>(
+        &'a self,
+        model: &'a str,
+        text: String,
+        how: Encoding,
+    ) -> Answering<'a, Encoded, TokenizerError> {
+        Box::pin(self.tokenizers.encode(model, text, how))
+    }
+
+    fn decode<'a>(
+        &'a self,
+        model: &'a str,
+        tokens: Vec<u32>,
+    ) -> Answering<'a, String, TokenizerError> {
+        Box::pin(self.tokenizers.decode(model, tokens))
     }
 
     fn queue(&self, model: &str) -> QueueFigures {

@@ -16,4 +16,5 @@ mod process_figures;
 pub mod settings;
 pub mod supervisor;
 pub mod telemetry;
+pub mod tokenizers;
 pub mod worker;

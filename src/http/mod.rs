@@ -34,16 +34,17 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-pub use engine::Engine;
+pub use engine::{Answering, Engine};
 pub use listener::serve;
 
-use crate::settings::{ChatSettings, HttpSettings, Settings};
+use crate::settings::{ChatSettings, HttpSettings, Settings, TokenizerSettings};
 
 /// What all listeners share.
 pub struct HttpState {
     engine: Arc<dyn Engine>,
     http: HttpSettings,
     chat: ChatSettings,
+    tokenizer: TokenizerSettings,
     /// The longest time open requests get to end once a listener shuts down.
     drain: Duration,
     /// Longest time of a request, unless it asks for less.
@@ -63,6 +64,7 @@ impl HttpState {
             engine,
             http: settings.http.clone(),
             chat: settings.chat.clone(),
+            tokenizer: settings.tokenizer.clone(),
             drain: settings.deadlines.drain,
             total_deadline: settings.deadlines.total,
             resume: settings.recovery.resume,

@@ -31,6 +31,8 @@ use super::{health, llama_server, loading_progress, metrics_page, readiness};
         models::list_models,
         models::retrieve_model,
         llama_server::apply_template::apply_template,
+        llama_server::tokens::tokenize,
+        llama_server::tokens::detokenize,
         health::health,
         readiness::ready,
         loading_progress::loading_progress,

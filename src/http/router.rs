@@ -41,6 +41,8 @@ impl Routes {
                 "/apply-template",
                 post(llama_server::apply_template::apply_template),
             )
+            .route("/tokenize", post(llama_server::tokens::tokenize))
+            .route("/detokenize", post(llama_server::tokens::detokenize))
             .route("/health", get(health::health))
             .route("/v1/ready", get(readiness::ready))
             .route(

@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 
 use super::request_error::RequestError;
 use crate::generation::GenerationError;
+use crate::tokenizers::TokenizerError;
 
 /// How an error looks from outside, apart from its message.
 #[derive(Debug, PartialEq, Eq)]
@@ -94,6 +95,7 @@ pub(crate) fn verdict(error: &RequestError) -> Verdict {
         E::NotReady { retry_after_s, .. } => {
             Verdict::unavailable("not_ready").retry_after(*retry_after_s)
         }
+        E::Tokenizer(error) => tokenizer_verdict(error),
         E::Generation {
             error,
             prompt_param,
@@ -103,6 +105,29 @@ pub(crate) fn verdict(error: &RequestError) -> Verdict {
 
 fn unknown_model() -> Verdict {
     Verdict::new(StatusCode::NOT_FOUND, INVALID, "model_not_found").about("model")
+}
+
+fn tokenizer_verdict(error: &TokenizerError) -> Verdict {
+    use TokenizerError as E;
+    match error {
+        E::Unknown { .. } => Verdict::invalid("tokenizer_unknown").about("model"),
+        E::Busy { .. } => Verdict::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "rate_limit_error",
+            "tokenizer_busy",
+        )
+        .retry_after(Some(1)),
+        E::NoSuchToken { index } => {
+            Verdict::invalid("invalid_value").about(format!("tokens[{index}]"))
+        }
+        E::Failed { .. } => Verdict::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            SERVER,
+            "tokenizer_failed",
+        ),
+        E::Ended { .. } => Verdict::unavailable("tokenizer_died"),
+        E::DeadlineExceeded { .. } => Verdict::unavailable("deadline_exceeded"),
+    }
 }
 
 fn generation_verdict(error: &GenerationError, prompt_param: &str) -> Verdict {

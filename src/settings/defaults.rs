@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::{
     ChatSettings, ControlTokenPolicy, DeadlineSettings, HttpSettings, LibrarySettings, LogSettings,
     MemorySettings, ModelSettings, QueueSettings, RecoverySettings, RuntimeSettings,
+    TokenizerSettings,
 };
 
 const fn seconds(n: u64) -> Duration {
@@ -121,6 +122,15 @@ impl Default for ChatSettings {
             control_tokens: ControlTokenPolicy::Neutralise,
             raw_completions: false,
             strict_parameters: false,
+        }
+    }
+}
+
+impl Default for TokenizerSettings {
+    fn default() -> Self {
+        Self {
+            limit_bytes: 1024 * 1024,
+            idle_timeout: seconds(60),
         }
     }
 }

@@ -38,6 +38,7 @@ pub struct Settings {
     pub memory: MemorySettings,
     pub library: LibrarySettings,
     pub chat: ChatSettings,
+    pub tokenizer: TokenizerSettings,
     pub log: LogSettings,
 }
 
@@ -228,6 +229,18 @@ pub struct ChatSettings {
     /// Refuse sampling values that the runtime cannot vary per request instead of listing them in
     /// `x-rkllmd-not-applied`.
     pub strict_parameters: bool,
+}
+
+/// Tokens for clients that ask for no run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct TokenizerSettings {
+    /// Largest text that is made into tokens, in bytes; a token that is made into text counts as
+    /// four.
+    pub limit_bytes: usize,
+    /// The process of a model's tokenizer ends when it was asked nothing for this long.
+    #[serde(with = "humantime_serde")]
+    pub idle_timeout: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

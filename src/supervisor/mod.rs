@@ -59,7 +59,8 @@ use handle::HandleServices;
 use lifecycle::RestartPolicy;
 use loading::Loader;
 use placement::PlacementLimits;
-use spawner::{Spawner, WorkerEnvironment};
+pub(crate) use printed_lines::PrintedLines;
+pub(crate) use spawner::{Role, Spawned, Spawner, WorkerEnvironment};
 
 /// A worker says so often within the time after which it would be missed.
 const HEARTBEATS_IN_TOLERANCE: u32 = 5;
@@ -85,7 +86,7 @@ impl Supervisor {
             runtime.core_dumps,
         );
         let loader = Loader {
-            spawner: Spawner::start(environment)?,
+            spawner: Spawner::start(Role::Worker, environment)?,
             runtime: runtime.clone(),
             deadlines: settings.deadlines.clone(),
             cpu_library: cpu_runtime::find(runtime.cpu_library.as_deref()),

@@ -31,6 +31,25 @@ const ENVIRONMENT_ALLOW_LIST: &[&str] = &[
     "RKNN_MIN_TIMEOUT_MS",
 ];
 
+/// What a process is started for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Loads a model.
+    Worker,
+    /// Makes tokens of texts.
+    Tokenizer,
+}
+
+impl Role {
+    /// The hidden command of this program.
+    fn command(self) -> &'static str {
+        match self {
+            Self::Worker => "worker",
+            Self::Tokenizer => "tokenizer",
+        }
+    }
+}
+
 /// The environment of workers, fixed at start.
 #[derive(Clone, Debug)]
 pub struct WorkerEnvironment {
@@ -73,7 +92,7 @@ pub struct Spawner {
 
 impl Spawner {
     /// Starts the thread. Must be called inside the runtime that will watch the children.
-    pub fn start(environment: WorkerEnvironment) -> io::Result<Self> {
+    pub fn start(role: Role, environment: WorkerEnvironment) -> io::Result<Self> {
         let (requests, queue) = mpsc::channel::<oneshot::Sender<io::Result<Spawned>>>();
         let runtime = Handle::current();
         std::thread::Builder::new()
@@ -82,7 +101,7 @@ impl Spawner {
                 let _inside_runtime = runtime.enter();
                 for reply in queue {
                     // A requester that has gone away drops the child, which kills it.
-                    let _ = reply.send(spawn(&environment));
+                    let _ = reply.send(spawn(role, &environment));
                 }
             })?;
         Ok(Self { requests })
@@ -96,14 +115,14 @@ impl Spawner {
     }
 }
 
-fn spawn(environment: &WorkerEnvironment) -> io::Result<Spawned> {
+fn spawn(role: Role, environment: &WorkerEnvironment) -> io::Result<Spawned> {
     let (ours, theirs) = UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     let (printed, write_end) = io::pipe()?;
     let mut command = Command::new("/proc/self/exe");
     command
-        .arg0("rkllmd-worker")
-        .arg("worker")
+        .arg0(format!("rkllmd-{}", role.command()))
+        .arg(role.command())
         .arg("--parent-pid")
         .arg(std::process::id().to_string())
         .env_clear()

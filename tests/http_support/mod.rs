@@ -12,13 +12,14 @@ use rkllmd::generation::{
     Completion, FinishReason, GenerationError, GenerationRequest, RunStart, TextDelta, Timings,
     TokenEvent, Usage,
 };
-use rkllmd::http::{Engine, HttpState};
+use rkllmd::http::{Answering, Engine, HttpState};
 use rkllmd::models::{
     Catalog, ChatTemplate, ControlTokens, InstalledModel, SpecialTokens, TemplateFamily,
 };
 use rkllmd::settings::Settings;
 use rkllmd::supervisor::{ModelStatus, Phase, StatusBoard, StatusSnapshot};
 use rkllmd::telemetry::Metrics;
+use rkllmd::tokenizers::{Encoded, Encoding, TokenizerError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -53,6 +54,53 @@ impl Engine for ScriptedEngine {
         generation
     }
 
+    /// `raw` has no tokenizer; elsewhere a byte is a token, special ones are 1 and 2, and none is
+    /// above 255.
+    fn encode<'a>(
+        &'a self,
+        model: &'a str,
+        text: String,
+        how: Encoding,
+    ) -> Answering<'a, Encoded, TokenizerError> {
+        Box::pin(async move {
+            if model == "raw" {
+                return Err(unknown_tokenizer(model));
+            }
+            let bytes = text.into_bytes();
+            let mut tokens: Vec<u32> = bytes.iter().copied().map(u32::from).collect();
+            if how.add_special {
+                tokens.insert(0, 1);
+                tokens.push(2);
+            }
+            let pieces = tokens.iter().map(|&token| vec![token as u8]).collect();
+            Ok(Encoded {
+                tokens,
+                pieces: how.with_pieces.then_some(pieces),
+            })
+        })
+    }
+
+    fn decode<'a>(
+        &'a self,
+        model: &'a str,
+        tokens: Vec<u32>,
+    ) -> Answering<'a, String, TokenizerError> {
+        Box::pin(async move {
+            if model == "raw" {
+                return Err(unknown_tokenizer(model));
+            }
+            let bytes: Result<Vec<u8>, _> = tokens.iter().copied().map(u8::try_from).collect();
+            match bytes {
+                Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+                Err(_) => {
+                    let index = tokens.iter().position(|&token| token > 255);
+                    let index = index.expect("one of them");
+                    Err(TokenizerError::NoSuchToken { index })
+                }
+            }
+        })
+    }
+
     fn queue(&self, _model: &str) -> QueueFigures {
         *self.queue.lock().unwrap()
     }
@@ -67,6 +115,12 @@ impl Engine for ScriptedEngine {
 
     fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+}
+
+fn unknown_tokenizer(model: &str) -> TokenizerError {
+    TokenizerError::Unknown {
+        model: model.to_owned(),
     }
 }
 

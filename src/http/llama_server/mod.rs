@@ -3,6 +3,7 @@
 //! Nothing here uses the NPU or waits for it.
 
 pub(crate) mod apply_template;
+pub(crate) mod tokens;
 
 use super::request_context::RequestContext;
 use super::request_error::RequestError;

@@ -47,14 +47,7 @@ pub(super) fn find_model(
     state: &HttpState,
     shared: &SharedParameters,
 ) -> Result<Arc<InstalledModel>, RequestError> {
-    installed(state, shared.model()?)
-}
-
-/// The model of this id or alias.
-pub(crate) fn installed(
-    state: &HttpState,
-    name: &str,
-) -> Result<Arc<InstalledModel>, RequestError> {
+    let name = shared.model()?;
     state
         .engine
         .catalog()
