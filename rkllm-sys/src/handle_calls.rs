@@ -39,7 +39,8 @@ unsafe impl Send for OwnedCrossAttention {}
 impl OwnedCrossAttention {
     fn copy_of(given: &CrossAttention<'_>) -> Result<Self, CallError> {
         let tokens = given.mask.len();
-        let rows_are_whole = |values: &[f32]| !values.is_empty() && values.len() % tokens == 0;
+        let rows_are_whole =
+            |values: &[f32]| !values.is_empty() && values.len().is_multiple_of(tokens);
         if tokens == 0
             || given.positions.len() != tokens
             || !rows_are_whole(given.k_cache)

@@ -9,6 +9,10 @@ use std::ptr;
 
 /// The input of a run, without its role.
 #[derive(Debug, Clone, Copy)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it borrows everything and lives for one call"
+)]
 pub enum RunInput<'a> {
     /// Text, put between the prefix and postfix of the chat template. With three empty template
     /// strings it is tokenised as given, special tokens included.
@@ -148,7 +152,7 @@ fn rows(what: &'static str, values: &[f32], counts: &[usize]) -> Result<Vec<f32>
         .iter()
         .try_fold(1_usize, |product, count| product.checked_mul(*count));
     match tokens {
-        Some(tokens @ 1..) if !values.is_empty() && values.len() % tokens == 0 => {
+        Some(tokens @ 1..) if !values.is_empty() && values.len().is_multiple_of(tokens) => {
             Ok(values.to_vec())
         }
         _ => Err(CallError::OutOfRange {

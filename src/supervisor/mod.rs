@@ -35,6 +35,7 @@ mod status;
 mod unloading;
 mod worker_memory;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,12 +80,27 @@ impl Supervisor {
         catalog: &Catalog,
         metrics: Metrics,
     ) -> std::io::Result<(Self, StatusBoard)> {
+        Self::start_in(own_environment(settings), settings, catalog, metrics)
+    }
+
+    /// As `start`, with the workers of another `rkllmd`: for a program that is none itself.
+    pub fn start_with_workers_of(
+        program: PathBuf,
+        settings: &Settings,
+        catalog: &Catalog,
+        metrics: Metrics,
+    ) -> std::io::Result<(Self, StatusBoard)> {
+        let environment = own_environment(settings).with_program(program);
+        Self::start_in(environment, settings, catalog, metrics)
+    }
+
+    fn start_in(
+        environment: WorkerEnvironment,
+        settings: &Settings,
+        catalog: &Catalog,
+        metrics: Metrics,
+    ) -> std::io::Result<(Self, StatusBoard)> {
         let runtime = &settings.runtime;
-        let environment = WorkerEnvironment::new(
-            &runtime.pass_environment,
-            runtime.log_level,
-            runtime.core_dumps,
-        );
         let loader = Loader {
             spawner: Spawner::start(Role::Worker, environment)?,
             runtime: runtime.clone(),
@@ -179,6 +195,15 @@ impl Supervisor {
         }
         tokio::time::timeout(limit, ended).await.is_ok()
     }
+}
+
+fn own_environment(settings: &Settings) -> WorkerEnvironment {
+    let runtime = &settings.runtime;
+    WorkerEnvironment::new(
+        &runtime.pass_environment,
+        runtime.log_level,
+        runtime.core_dumps,
+    )
 }
 
 impl From<&Settings> for RunDeadlines {

@@ -493,6 +493,10 @@ async fn callback_result(
     Ok(CallbackResult { state, results })
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a copy of memory, no larger than the tensor limit"
+)]
 async fn tensor(
     connection: &mut Connection,
     wire: Option<WireTensor>,
