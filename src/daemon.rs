@@ -11,10 +11,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::admission::{Admission, Generation, QueueFigures};
+use crate::admission::{Admission, EmbeddingError, EmbeddingRequest, Generation, QueueFigures};
 use crate::descriptor_limit;
 use crate::generation::{GenerationError, GenerationRequest};
 use crate::http::{self, Answering, Engine, HttpState};
+use crate::library_calls::PooledRows;
 use crate::models::Catalog;
 use crate::settings::Settings;
 use crate::supervisor::{RunDeadlines, RunServices, StatusBoard, Supervisor};
@@ -216,6 +217,10 @@ struct LocalEngine {
 impl Engine for LocalEngine {
     fn submit(&self, request: GenerationRequest) -> Result<Generation, GenerationError> {
         self.admission.submit(request)
+    }
+
+    fn embed(&self, request: EmbeddingRequest) -> Answering<'_, PooledRows, EmbeddingError> {
+        Box::pin(self.admission.embed(request))
     }
 
     fn encode<'a>(

@@ -1,8 +1,9 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::admission::{Generation, QueueFigures};
+use crate::admission::{EmbeddingError, EmbeddingRequest, Generation, QueueFigures};
 use crate::generation::{GenerationError, GenerationRequest};
+use crate::library_calls::PooledRows;
 use crate::models::Catalog;
 use crate::supervisor::StatusBoard;
 use crate::telemetry::Metrics;
@@ -16,6 +17,9 @@ pub type Answering<'a, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send 
 pub trait Engine: Send + Sync + 'static {
     /// Queues a request; dropping the `Generation` cancels it.
     fn submit(&self, request: GenerationRequest) -> Result<Generation, GenerationError>;
+
+    /// Queues a request for hidden states and waits for them; dropping the future cancels it.
+    fn embed(&self, request: EmbeddingRequest) -> Answering<'_, PooledRows, EmbeddingError>;
 
     /// The tokens of `text`. Waits for no run.
     fn encode<'a>(

@@ -37,13 +37,14 @@ use tokio::sync::Semaphore;
 pub use engine::{Answering, Engine};
 pub use listener::serve;
 
-use crate::settings::{ChatSettings, HttpSettings, Settings, TokenizerSettings};
+use crate::settings::{ChatSettings, EmbeddingSettings, HttpSettings, Settings, TokenizerSettings};
 
 /// What all listeners share.
 pub struct HttpState {
     engine: Arc<dyn Engine>,
     http: HttpSettings,
     chat: ChatSettings,
+    embeddings: EmbeddingSettings,
     tokenizer: TokenizerSettings,
     /// The longest time open requests get to end once a listener shuts down.
     drain: Duration,
@@ -64,6 +65,7 @@ impl HttpState {
             engine,
             http: settings.http.clone(),
             chat: settings.chat.clone(),
+            embeddings: settings.embeddings.clone(),
             tokenizer: settings.tokenizer.clone(),
             drain: settings.deadlines.drain,
             total_deadline: settings.deadlines.total,

@@ -10,7 +10,7 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{AllOfBuilder, Ref, Schema};
 use utoipa::{OpenApi, PartialSchema, ToSchema};
 
-use super::openai::{chat, completions, messages, models, parameters};
+use super::openai::{chat, completions, embeddings, messages, models, parameters};
 use super::{health, llama_server, loading_progress, metrics_page, readiness};
 
 #[derive(OpenApi)]
@@ -28,6 +28,7 @@ use super::{health, llama_server, loading_progress, metrics_page, readiness};
     paths(
         chat::chat_completions,
         completions::completions,
+        embeddings::embeddings,
         models::list_models,
         models::retrieve_model,
         llama_server::apply_template::apply_template,

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
+use crate::admission::EmbeddingError;
 use crate::generation::GenerationError;
 use crate::tokenizers::TokenizerError;
 
@@ -76,6 +77,10 @@ pub(crate) enum RequestError {
         reason: String,
         retry_after_s: Option<u64>,
     },
+    #[error("{0}")]
+    Embedding(EmbeddingError),
+    #[error("the model's hidden states of `{param}` {reason}, so there is no embedding of it")]
+    NoEmbedding { param: String, reason: &'static str },
     #[error("{0}")]
     Tokenizer(#[from] TokenizerError),
     /// A failure of the generation itself; `prompt_param` is the field its prompt came from.

@@ -35,6 +35,7 @@ impl Routes {
         let router = Router::new()
             .route("/v1/chat/completions", post(openai::chat::chat_completions))
             .route("/v1/completions", post(openai::completions::completions))
+            .route("/v1/embeddings", post(openai::embeddings::embeddings))
             .route("/v1/models", get(openai::models::list_models))
             .route("/v1/models/{*id}", get(openai::models::retrieve_model))
             .route(

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    ChatSettings, ControlTokenPolicy, DeadlineSettings, HttpSettings, LibrarySettings, LogSettings,
-    MemorySettings, ModelSettings, QueueSettings, RecoverySettings, RuntimeSettings,
-    TokenizerSettings,
+    ChatSettings, ControlTokenPolicy, DeadlineSettings, EmbeddingSettings, HttpSettings,
+    LibrarySettings, LogSettings, MemorySettings, ModelSettings, QueueSettings, RecoverySettings,
+    RuntimeSettings, TokenizerSettings,
 };
 
 const fn seconds(n: u64) -> Duration {
@@ -122,6 +122,15 @@ impl Default for ChatSettings {
             control_tokens: ControlTokenPolicy::Neutralise,
             raw_completions: false,
             strict_parameters: false,
+        }
+    }
+}
+
+impl Default for EmbeddingSettings {
+    fn default() -> Self {
+        Self {
+            max_inputs: 2048,
+            limit_bytes: 1024 * 1024,
         }
     }
 }

@@ -38,6 +38,7 @@ pub struct Settings {
     pub memory: MemorySettings,
     pub library: LibrarySettings,
     pub chat: ChatSettings,
+    pub embeddings: EmbeddingSettings,
     pub tokenizer: TokenizerSettings,
     pub log: LogSettings,
 }
@@ -229,6 +230,16 @@ pub struct ChatSettings {
     /// Refuse sampling values that the runtime cannot vary per request instead of listing them in
     /// `x-rkllmd-not-applied`.
     pub strict_parameters: bool,
+}
+
+/// What one request to `/v1/embeddings` may ask for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct EmbeddingSettings {
+    /// Largest number of inputs.
+    pub max_inputs: usize,
+    /// Largest size of all inputs together, in bytes; a token counts as four.
+    pub limit_bytes: usize,
 }
 
 /// Tokens for clients that ask for no run.

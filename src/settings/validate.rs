@@ -71,6 +71,12 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
         );
     }
 
+    let embeddings = &settings.embeddings;
+    let max_inputs = embeddings.max_inputs;
+    found.range("embeddings.max-inputs", max_inputs, 1..=65_536);
+    let limit = embeddings.limit_bytes;
+    found.range("embeddings.limit-bytes", limit, 1024..=32 << 20);
+
     // A text and its tokens travel in one frame of at most 64 MiB.
     let limit = settings.tokenizer.limit_bytes;
     found.range("tokenizer.limit-bytes", limit, 1024..=4 << 20);

@@ -43,7 +43,9 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use event_loop::Turn;
 pub use exchange::RunDeadlines;
-pub use handle::{HandleReset, LibraryHandle, Replied, RunEvent, RunStream};
+pub use handle::{
+    HandleReset, LibraryHandle, Replied, RowFailure, RunEvent, RunStream, pooled_row,
+};
 pub use lease::Lease;
 pub use run::{RunJob, RunServices, Served, serve};
 pub use status::{LoadProgress, ModelStatus, Phase, RuntimeFacts, StatusBoard, StatusSnapshot};

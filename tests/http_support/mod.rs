@@ -7,12 +7,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rkllmd::admission::{Generation, QueueFigures};
+use rkllmd::admission::{EmbeddingError, EmbeddingRequest, Generation, QueueFigures};
 use rkllmd::generation::{
     Completion, FinishReason, GenerationError, GenerationRequest, RunStart, TextDelta, Timings,
     TokenEvent, Usage,
 };
 use rkllmd::http::{Answering, Engine, HttpState};
+use rkllmd::library_calls::PooledRows;
 use rkllmd::models::{
     Catalog, ChatTemplate, ControlTokens, InstalledModel, SpecialTokens, TemplateFamily,
 };
@@ -36,6 +37,8 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
 
 type Script = Box<dyn Fn(&GenerationRequest) -> Result<Generation, GenerationError> + Send + Sync>;
 
+type Rows = fn(&EmbeddingRequest) -> Result<PooledRows, EmbeddingError>;
+
 /// Answers each submitted request with a script, and hands the request to the test.
 pub struct ScriptedEngine {
     script: Script,
@@ -44,6 +47,8 @@ pub struct ScriptedEngine {
     status: watch::Receiver<StatusSnapshot>,
     queue: Mutex<QueueFigures>,
     metrics: Metrics,
+    rows: Mutex<Rows>,
+    embedded: mpsc::UnboundedSender<EmbeddingRequest>,
 }
 
 impl Engine for ScriptedEngine {
@@ -52,6 +57,12 @@ impl Engine for ScriptedEngine {
         // The test may have ended already.
         let _ = self.submitted.send(request);
         generation
+    }
+
+    fn embed(&self, request: EmbeddingRequest) -> Answering<'_, PooledRows, EmbeddingError> {
+        let rows = (self.rows.lock().unwrap())(&request);
+        let _ = self.embedded.send(request);
+        Box::pin(async move { rows })
     }
 
     /// `raw` has no tokenizer; elsewhere a byte is a token, special ones are 1 and 2, and none is
@@ -133,6 +144,7 @@ const PICKY: &str = "{% if messages | length > 1 %}{{ raise_exception('one messa
 pub struct Server {
     pub address: SocketAddr,
     pub requests: mpsc::UnboundedReceiver<GenerationRequest>,
+    pub embedded: mpsc::UnboundedReceiver<EmbeddingRequest>,
     pub status: watch::Sender<StatusSnapshot>,
     engine: Arc<ScriptedEngine>,
     shutdown: Option<oneshot::Sender<()>>,
@@ -169,6 +181,7 @@ impl Server {
         + 'static,
     ) -> Self {
         let (submitted, requests) = mpsc::unbounded_channel();
+        let (embedded_sender, embedded) = mpsc::unbounded_channel();
         let (status, statuses) =
             watch::channel(snapshot([("test/model-1.0", status_of(Phase::Ready))]));
         let template = ChatTemplate::of_family(TemplateFamily::Chatml).expect("built in");
@@ -204,6 +217,8 @@ impl Server {
                 capacity: 4,
             }),
             metrics: Metrics::new(),
+            rows: Mutex::new(|_| Ok(PooledRows::default())),
+            embedded: embedded_sender,
         });
         let state = Arc::new(HttpState::new(engine.clone(), &settings));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
@@ -215,6 +230,7 @@ impl Server {
         Self {
             address,
             requests,
+            embedded,
             status,
             engine,
             shutdown: Some(shutdown),
@@ -225,6 +241,11 @@ impl Server {
     /// Every request gets these events.
     pub async fn replaying(settings: Settings, events: fn() -> Vec<TokenEvent>) -> Self {
         Self::start(settings, move |_| Ok(replay(events()))).await
+    }
+
+    /// What requests for hidden states are answered with.
+    pub fn set_rows(&self, rows: Rows) {
+        *self.engine.rows.lock().unwrap() = rows;
     }
 
     pub fn set_queue(&self, waiting: usize, capacity: usize) {

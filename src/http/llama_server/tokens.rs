@@ -13,7 +13,7 @@ use crate::http::error_body::ErrorBody;
 use crate::http::openai::generate;
 use crate::http::request_body::fields;
 use crate::http::request_context::RequestContext;
-use crate::http::request_error::{RequestError, quote};
+use crate::http::request_error::RequestError;
 use crate::tokenizers::{Encoded, Encoding};
 
 /// What a token given as a number counts as, against the limit on a text's bytes.
@@ -209,13 +209,11 @@ fn model(
     name: Option<&str>,
 ) -> Result<ModelId, RequestError> {
     let catalog = state.engine.catalog();
-    let model = match (name.filter(|name| !name.is_empty()), catalog.models()) {
-        (Some(name), _) => catalog
-            .find(name)
-            .ok_or_else(|| RequestError::UnknownModel { model: quote(name) })?,
-        (None, [only]) => only,
-        (None, _) => return Err(RequestError::missing("model")),
+    let only = match catalog.models() {
+        [only] => Some(&*only.id),
+        _ => None,
     };
-    context.for_model(&model.id);
+    let name = name.filter(|name| !name.is_empty()).or(only);
+    let model = generate::installed(state, context, name)?;
     Ok(ModelId::clone(&model.id))
 }

@@ -78,6 +78,22 @@ pub(super) async fn answer(
     answered
 }
 
+/// The model of this id or alias, which must be given.
+pub(crate) fn installed(
+    state: &HttpState,
+    context: &RequestContext,
+    name: Option<&str>,
+) -> Result<Arc<InstalledModel>, RequestError> {
+    let name = name.filter(|name| !name.is_empty());
+    let name = name.ok_or_else(|| RequestError::missing("model"))?;
+    let catalog = state.engine.catalog();
+    let model = catalog
+        .find(name)
+        .ok_or_else(|| RequestError::UnknownModel { model: quote(name) })?;
+    context.for_model(&model.id);
+    Ok(Arc::clone(model))
+}
+
 /// Reads a request's body and parses it.
 pub(crate) async fn parsed<T: Send + 'static>(
     state: &Arc<HttpState>,

@@ -6,6 +6,8 @@ pub(crate) mod answer;
 pub(crate) mod chat;
 mod chunk;
 pub(crate) mod completions;
+mod embedding_input;
+pub(crate) mod embeddings;
 pub(crate) mod generate;
 pub(crate) mod messages;
 pub(crate) mod models;
