@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,12 +13,14 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::admission::{Admission, EmbeddingError, EmbeddingRequest, Generation, QueueFigures};
+use crate::auth::{KeysFile, KeysWatch};
 use crate::descriptor_limit;
 use crate::generation::{GenerationError, GenerationRequest};
-use crate::http::{self, Answering, Engine, HttpState};
+use crate::http::{self, Answering, Engine, HttpState, Listener, UnixSocketFile};
 use crate::library_calls::PooledRows;
 use crate::models::Catalog;
-use crate::settings::Settings;
+use crate::service_manager::{self, Notifier};
+use crate::settings::{HttpSettings, Settings};
 use crate::supervisor::{RunDeadlines, RunServices, StatusBoard, Supervisor};
 use crate::telemetry::Metrics;
 use crate::tokenizers::{Encoded, Encoding, TokenizerError, Tokenizers};
@@ -31,6 +34,8 @@ const BACKLOG: u32 = 1024;
 /// last bytes. At the least, so that readers are told also where no time is granted.
 const LONGEST_STEP: Duration = Duration::from_secs(2);
 const SHORTEST_STEP: Duration = Duration::from_millis(100);
+/// What an orderly end takes at most beyond its deadline.
+const STOP_SLACK: Duration = Duration::from_secs(10);
 
 /// Runs the daemon until SIGTERM or SIGINT.
 pub fn run(settings: Settings) -> anyhow::Result<()> {
@@ -49,10 +54,25 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
 async fn serve(settings: Settings) -> anyhow::Result<()> {
     descriptor_limit::raise();
     let mut signals = ShutdownSignals::listen().context("listening for signals")?;
-    let listeners = bind(&settings.http.listen)?;
+    let notifier = Notifier::start().context("starting to notify the service manager")?;
+    let keys =
+        KeysWatch::start(KeysFile::new(&settings.http.keys_file)).context("reading the keys")?;
+    let mut listeners = bind(&settings.http.listen)?;
+    let mut socket_file = None;
+    if let Some(path) = &settings.http.unix_socket {
+        let (listener, file) = bind_unix(path, &settings.http)?;
+        listeners.push(listener);
+        socket_file = Some(file);
+    }
+    let addresses: Vec<_> = listeners.iter().map(Listener::address).collect();
+    http::check_exposure(&addresses, &settings.http, &keys.current())?;
+    for address in &addresses {
+        tracing::info!(%address, "listening");
+    }
     let catalog = Arc::new(scan(&settings)?);
     let metrics = Metrics::new();
-    let (supervisor, status) = Supervisor::start(&settings, &catalog, metrics.clone())
+    let pulse = notifier.watchdog();
+    let (supervisor, status) = Supervisor::start(&settings, &catalog, metrics.clone(), pulse)
         .context("starting the supervisor")?;
     let admission = Admission::start(
         RunServices {
@@ -70,10 +90,10 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         admission: admission.clone(),
         tokenizers,
         catalog,
-        status,
+        status: status.clone(),
         metrics,
     });
-    let state = Arc::new(HttpState::new(engine, &settings));
+    let state = Arc::new(HttpState::new(engine, keys.current(), &settings));
     let (stop_http, stopped) = watch::channel(false);
     let mut servers = JoinSet::new();
     for listener in listeners {
@@ -84,7 +104,14 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         };
         servers.spawn(http::serve(listener, Arc::clone(&state), shutdown));
     }
+    supervisor.answers().await;
+    notifier.ready();
+    let queues = admission.clone();
+    let told =
+        service_manager::report_status(notifier.clone(), status, move |model| queues.queue(model));
+    tokio::spawn(told);
     signals.received().await;
+    notifier.stopping(time_to_stop(&settings));
     let stop_http = || {
         stop_http.send_replace(true);
     };
@@ -97,8 +124,14 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         &mut servers,
     )
     .await;
+    drop(socket_file);
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The longest time from the first signal to the end of the process.
+fn time_to_stop(settings: &Settings) -> Duration {
+    settings.deadlines.drain + STOP_SLACK
 }
 
 /// No new work; running answers may finish until the drain deadline; then the workers end. A second
@@ -109,7 +142,7 @@ async fn drain(
     supervisor: &Supervisor,
     signals: &mut ShutdownSignals,
     stop_http: impl FnOnce(),
-    servers: &mut JoinSet<io::Result<()>>,
+    servers: &mut JoinSet<()>,
 ) {
     let limit = settings.deadlines.drain;
     tracing::info!(
@@ -158,15 +191,24 @@ impl ShutdownSignals {
     }
 }
 
-fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {
+fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<Listener>> {
     let mut listeners = Vec::new();
     for address in addresses {
         let listener = listen(*address).with_context(|| format!("listening on {address}"))?;
-        let bound = listener.local_addr().context("reading the bound address")?;
-        tracing::info!(address = %bound, "listening");
-        listeners.push(listener);
+        listeners.push(Listener::tcp(listener).context("reading the bound address")?);
     }
     Ok(listeners)
+}
+
+fn bind_unix(path: &Path, settings: &HttpSettings) -> anyhow::Result<(Listener, UnixSocketFile)> {
+    let (mode, group) = (
+        settings.unix_socket_mode,
+        settings.unix_socket_group.as_deref(),
+    );
+    let (listener, file) = http::bind_unix(path, mode, group, BACKLOG)
+        .with_context(|| format!("listening on {}", path.display()))?;
+    let listener = Listener::unix(listener).context("reading the bound path")?;
+    Ok((listener, file))
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {

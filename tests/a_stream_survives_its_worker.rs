@@ -145,6 +145,29 @@ fn an_operator_can_kill_the_worker_in_the_middle_of_a_sentence() {
 }
 
 #[test]
+fn the_whole_gap_is_measured_and_what_of_it_is_not_the_next_workers_start() {
+    const LOAD_S: f64 = 0.5;
+    const PREFILL_S: f64 = 0.02;
+    let fault = fault("call = \"run\"\nafter-tokens = 17\nonce = \"spent\"\nkind = \"segv\"");
+    let daemon = start("1_3_1", &scenario(&format!("load-delay-ms = 500\n{fault}")));
+    let streamed = read(&daemon, json!({}));
+    assert_eq!(streamed.text, answer_text(), "{streamed:?}");
+    let of = |name: &str| {
+        let part = |part| {
+            metric(
+                &daemon,
+                &format!("rkllmd_resume_{name}_seconds_{part}{{model=\"m\"}}"),
+            )
+        };
+        assert_eq!(part("count"), 1.0, "{name}");
+        part("sum")
+    };
+    let (gap, overhead) = (of("gap"), of("overhead"));
+    assert!(gap >= LOAD_S + PREFILL_S, "{gap}");
+    assert!(overhead <= gap - LOAD_S - PREFILL_S, "{overhead} of {gap}");
+}
+
+#[test]
 fn every_way_to_die_between_two_tokens_is_survived() {
     for family in FAMILIES_RUN {
         for kind in ["segv", "abort", "ill", "exit", "hang"] {

@@ -15,6 +15,8 @@ use crate::library_calls::{
 pub const PROTOCOL_VERSION: u32 = 3;
 /// Exit code of a worker that ended itself because a call passed its deadline.
 pub const EXIT_DEADLINE: i32 = 70;
+/// Exit code of a worker that ended itself because it could not load its model, which it has said.
+pub const EXIT_LOAD_FAILED: i32 = 71;
 /// Assumed where a prompt's tokens cannot be counted; short for any tokenizer, so deadlines err on
 /// the long side.
 const BYTES_PER_TOKEN: usize = 3;

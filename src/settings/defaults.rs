@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    ChatSettings, ControlTokenPolicy, DeadlineSettings, EmbeddingSettings, HttpSettings,
-    LibrarySettings, LogSettings, MemorySettings, ModelSettings, QueueSettings, RecoverySettings,
-    RuntimeSettings, TokenizerSettings,
+    AuthPolicy, ChatSettings, ControlTokenPolicy, DeadlineSettings, EmbeddingSettings, FileMode,
+    HttpSettings, LibrarySettings, LogSettings, MemorySettings, ModelSettings, QueueSettings,
+    RecoverySettings, RuntimeSettings, TokenizerSettings, UnixSocketAuth,
 };
 
 const fn seconds(n: u64) -> Duration {
@@ -26,6 +26,12 @@ impl Default for HttpSettings {
             keep_alive: seconds(15),
             allowed_hosts: Vec::new(),
             slow_reader_timeout: seconds(30),
+            auth: AuthPolicy::Keys,
+            keys_file: PathBuf::from("/var/lib/rkllmd/keys.toml"),
+            unix_socket: None,
+            unix_socket_mode: FileMode::new(0o660),
+            unix_socket_group: None,
+            unix_socket_auth: UnixSocketAuth::Permissions,
         }
     }
 }

@@ -419,10 +419,13 @@ impl<'a> Serving<'a> {
 /// Takes in what a run told about its model.
 fn learn(worker: &mut Worker, end: &RunEnd) {
     worker.measured.tokenizer(end.tokenizer_agrees);
-    if let Some(perf) = &end.perf
-        && let Ok(took) = Duration::try_from_secs_f32(perf.prefill_ms / 1000.0)
-    {
+    let Some(perf) = &end.perf else { return };
+    let duration = |ms: f32| Duration::try_from_secs_f32(ms / 1000.0);
+    if let Ok(took) = duration(perf.prefill_ms) {
         worker.measured.prefill(perf.prefill_tokens, took);
+    }
+    if let Ok(took) = duration(perf.generate_ms) {
+        worker.measured.decode(perf.generate_tokens, took);
     }
 }
 
@@ -449,7 +452,8 @@ impl Resumption {
     fn report(&self, request: &GenerationRequest, metrics: &Metrics) {
         let waited = self.granted_at.saturating_duration_since(self.exited_at);
         let beyond_load = waited.saturating_sub(self.load_time);
-        metrics.resume_gap(&request.model, beyond_load.as_secs_f64());
+        metrics.resume_gap(&request.model, self.exited_at.elapsed().as_secs_f64());
+        metrics.resume_overhead(&request.model, beyond_load.as_secs_f64());
         tracing::info!(request = %request.id, model = &*request.model, pid = self.pid,
             gap_ms = self.exited_at.elapsed().as_millis(), load_ms = self.load_time.as_millis(),
             prefill_ms = self.granted_at.elapsed().as_millis(),

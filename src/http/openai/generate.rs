@@ -45,15 +45,10 @@ pub(crate) type Parse<T> = fn(&HttpState, &RequestContext, &[u8]) -> Result<T, R
 
 pub(super) fn find_model(
     state: &HttpState,
+    context: &RequestContext,
     shared: &SharedParameters,
 ) -> Result<Arc<InstalledModel>, RequestError> {
-    let name = shared.model()?;
-    state
-        .engine
-        .catalog()
-        .find(name)
-        .cloned()
-        .ok_or_else(|| RequestError::UnknownModel { model: quote(name) })
+    installed(state, context, Some(shared.model()?))
 }
 
 pub(super) async fn answer(
@@ -78,7 +73,7 @@ pub(super) async fn answer(
     answered
 }
 
-/// The model of this id or alias, which must be given.
+/// The model of this id or alias, which must be given and open to the caller.
 pub(crate) fn installed(
     state: &HttpState,
     context: &RequestContext,
@@ -90,6 +85,7 @@ pub(crate) fn installed(
     let model = catalog
         .find(name)
         .ok_or_else(|| RequestError::UnknownModel { model: quote(name) })?;
+    context.caller.check_model(model)?;
     context.for_model(&model.id);
     Ok(Arc::clone(model))
 }

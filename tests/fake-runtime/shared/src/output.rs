@@ -4,6 +4,7 @@
 use crate::answer::{Event, FINISH, NORMAL};
 use crate::generation::{Generation, MODE_HIDDEN, Tally};
 use crate::layout::Struct;
+use crate::scenario::HiddenStates;
 use std::ffi::{CStr, c_int};
 use std::time::Duration;
 
