@@ -30,6 +30,8 @@ pub enum Program {
     Serve(Box<Settings>),
     /// Be a worker; the supervisor started it.
     Worker(WorkerArguments),
+    /// Make tokens of texts; the daemon started it.
+    Tokenizer(WorkerArguments),
     /// Everything asked for was done.
     Finished(ExitCode),
 }
@@ -58,6 +60,8 @@ enum CommandLine {
     Keys(keys::KeysArguments),
     #[command(hide = true)]
     Worker(WorkerArguments),
+    #[command(hide = true)]
+    Tokenizer(WorkerArguments),
 }
 
 #[derive(Args)]
@@ -143,6 +147,7 @@ fn arguments(raw: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap:
 fn dispatch(command: CommandLine) -> Program {
     match command {
         CommandLine::Worker(arguments) => Program::Worker(arguments),
+        CommandLine::Tokenizer(arguments) => Program::Tokenizer(arguments),
         CommandLine::Serve(ServeArguments { config, overrides }) => {
             match load(config.config.as_deref(), &overrides) {
                 Ok(settings) => Program::Serve(Box::new(settings)),

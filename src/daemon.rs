@@ -12,17 +12,19 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::admission::{Admission, Generation, QueueFigures};
+use crate::admission::{Admission, EmbeddingError, EmbeddingRequest, Generation, QueueFigures};
 use crate::auth::{KeysFile, KeysWatch};
 use crate::descriptor_limit;
 use crate::generation::{GenerationError, GenerationRequest};
 use crate::http::rpc::SocketFile;
-use crate::http::{self, Engine, HttpState, Listener, UnixSocketFile};
+use crate::http::{self, Answering, Engine, HttpState, Listener, UnixSocketFile};
+use crate::library_calls::PooledRows;
 use crate::models::Catalog;
 use crate::service_manager::{self, Notifier};
 use crate::settings::{HttpSettings, RpcSettings, Settings};
 use crate::supervisor::{RunDeadlines, RunServices, StatusBoard, Supervisor};
 use crate::telemetry::Metrics;
+use crate::tokenizers::{Encoded, Encoding, TokenizerError, Tokenizers};
 
 /// Threads that serve sockets. Generation happens in the workers; this side waits.
 const ASYNC_THREADS: usize = 2;
@@ -83,9 +85,12 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         catalog.models().iter().map(|model| model.id.clone()),
         settings.queue.clone(),
     );
+    let tokenizers =
+        Tokenizers::start(&settings, &catalog, &metrics).context("starting the tokenizers")?;
     preload(&settings, &catalog, &supervisor);
     let engine = Arc::new(LocalEngine {
         admission: admission.clone(),
+        tokenizers,
         catalog,
         status: status.clone(),
         metrics,
@@ -267,6 +272,7 @@ fn preload(settings: &Settings, catalog: &Catalog, supervisor: &Supervisor) {
 /// What the HTTP layer sees of the layers below it.
 struct LocalEngine {
     admission: Admission,
+    tokenizers: Tokenizers,
     catalog: Arc<Catalog>,
     status: StatusBoard,
     metrics: Metrics,
@@ -276,6 +282,27 @@ struct LocalEngine {
 impl Engine for LocalEngine {
     fn submit(&self, request: GenerationRequest) -> Result<Generation, GenerationError> {
         self.admission.submit(request)
+    }
+
+    fn embed(&self, request: EmbeddingRequest) -> Answering<'_, PooledRows, EmbeddingError> {
+        Box::pin(self.admission.embed(request))
+    }
+
+    fn encode<'a>(
+        &'a self,
+        model: &'a str,
+        text: String,
+        how: Encoding,
+    ) -> Answering<'a, Encoded, TokenizerError> {
+        Box::pin(self.tokenizers.encode(model, text, how))
+    }
+
+    fn decode<'a>(
+        &'a self,
+        model: &'a str,
+        tokens: Vec<u32>,
+    ) -> Answering<'a, String, TokenizerError> {
+        Box::pin(self.tokenizers.decode(model, tokens))
     }
 
     fn queue(&self, model: &str) -> QueueFigures {

@@ -18,4 +18,5 @@ pub mod service_manager;
 pub mod settings;
 pub mod supervisor;
 pub mod telemetry;
+pub mod tokenizers;
 pub mod worker;

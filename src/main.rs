@@ -29,6 +29,7 @@ fn main() -> ExitCode {
             }
         }
         Program::Worker(arguments) => worker::run(arguments),
+        Program::Tokenizer(arguments) => worker::run_tokenizer(arguments),
         Program::Finished(code) => code,
     }
 }

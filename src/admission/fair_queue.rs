@@ -48,6 +48,11 @@ impl<C: Clone + Eq + Hash, T> FairQueue<C, T> {
         if self.length >= self.capacity {
             return Err(entry);
         }
+        Ok(self.push_again(client, entry))
+    }
+
+    /// Adds an entry that was accepted before and has had a turn, however full the queue is.
+    pub fn push_again(&mut self, client: C, entry: T) -> Ticket {
         self.next_ticket += 1;
         let line = match self.waiting.entry(client.clone()) {
             Entry::Occupied(line) => line.into_mut(),
@@ -58,7 +63,7 @@ impl<C: Clone + Eq + Hash, T> FairQueue<C, T> {
         };
         line.push_back((self.next_ticket, entry));
         self.length += 1;
-        Ok(self.next_ticket)
+        self.next_ticket
     }
 
     /// How many waiting entries are served before one that `client` would add now.

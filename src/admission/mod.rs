@@ -4,6 +4,7 @@
 //! The order is `fair_queue`'s, which is pure; here are its lock, which is never held across an
 //! await, and one dispatcher task per model, which leases the worker for whoever is next.
 
+mod embedding;
 mod fair_queue;
 mod generation_stream;
 mod service_time;
@@ -16,11 +17,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, watch};
 
+pub use embedding::{EmbeddingError, EmbeddingRequest};
 pub use generation_stream::Generation;
 
 use crate::generation::{ClientKey, GenerationError, GenerationRequest, ModelId, TokenEvent};
 use crate::settings::QueueSettings;
 use crate::supervisor::{self, Lease, RunJob, RunServices, Served, Turn};
+use embedding::EmbeddingJob;
 use fair_queue::{FairQueue, Ticket};
 use generation_stream::Withdrawal;
 use service_time::ServiceTime;
@@ -76,18 +79,64 @@ struct QueueState {
 
 #[derive(Debug)]
 struct Waiting {
-    request: GenerationRequest,
-    events: mpsc::Sender<TokenEvent>,
+    work: Work,
     submitted_at: Instant,
+    /// When it came to where it waits now.
+    queued_at: Instant,
     /// Requests to be served before this one when it came.
     position: usize,
 }
 
+/// What is to be done in a turn.
+#[derive(Debug)]
+enum Work {
+    Generation {
+        request: Box<GenerationRequest>,
+        events: mpsc::Sender<TokenEvent>,
+    },
+    Embedding(Box<EmbeddingJob>),
+}
+
 impl Waiting {
+    fn new(work: Work, position: usize) -> Self {
+        let now = Instant::now();
+        Self {
+            work,
+            submitted_at: now,
+            queued_at: now,
+            position,
+        }
+    }
+
+    fn model(&self) -> &ModelId {
+        match &self.work {
+            Work::Generation { request, .. } => &request.model,
+            Work::Embedding(job) => job.model(),
+        }
+    }
+
+    fn total_deadline(&self) -> Option<Duration> {
+        match &self.work {
+            Work::Generation { request, .. } => request.total_deadline,
+            Work::Embedding(job) => job.total_deadline(),
+        }
+    }
+
+    fn fail(self, error: GenerationError) {
+        match self.work {
+            // Nothing was sent to it yet, so there is room, unless its reader has gone.
+            Work::Generation { events, .. } => {
+                let _ = events.try_send(TokenEvent::Failed(error));
+            }
+            Work::Embedding(job) => job.fail(error),
+        }
+    }
+
     /// When it has waited too long: for its turn, or for its answer as a whole.
     fn expires_at(&self, deadline: Duration) -> Instant {
-        let total = self.request.total_deadline.unwrap_or(deadline);
-        self.submitted_at + deadline.min(total)
+        let waited = self.queued_at + deadline;
+        let total = self.total_deadline().map(|total| self.submitted_at + total);
+        total.map_or(waited, |total| waited.min(total))
     }
 }
 
@@ -161,31 +210,9 @@ impl Admission {
         };
         let (events, reader) = mpsc::channel(EVENT_BUFFER);
         let client = request.client.clone();
-        let submitted_at = Instant::now();
-        let mut state = queue.lock();
-        // Under the lock: `drain` says so first and empties the queue afterwards.
-        if self.shared.closed.load(Ordering::SeqCst) {
-            return Err(GenerationError::ShuttingDown);
-        }
-        let waiting = Waiting {
-            request,
-            events,
-            submitted_at,
-            position: state.waiting.ahead_of_next(&client),
-        };
-        let ticket = match state.waiting.push(client.clone(), waiting) {
-            Ok(ticket) => ticket,
-            Err(_) => {
-                let waiting = state.waiting.len();
-                return Err(GenerationError::QueueFull {
-                    model,
-                    waiting,
-                    retry_after: state.service_time.retry_after(waiting),
-                });
-            }
-        };
-        drop(state);
-        queue.filled.notify_one();
+        let request = Box::new(request);
+        let work = Work::Generation { request, events };
+        let ticket = self.shared.enqueue(queue, (&model, &client), work)?;
         let place: Arc<dyn Withdrawal> = Arc::clone(queue) as _;
         Ok(Generation::queued(reader, place, client, ticket))
     }
@@ -205,7 +232,7 @@ impl Admission {
         self.shared.closed.store(true, Ordering::SeqCst);
         for queue in self.shared.queues.values() {
             for waiting in queue.lock().waiting.remove_where(|_| true) {
-                fail(&waiting, GenerationError::ShuttingDown);
+                waiting.fail(GenerationError::ShuttingDown);
             }
         }
         let all_ended = async {
@@ -268,7 +295,7 @@ async fn dispatch(shared: Arc<Shared>, model: ModelId, queue: Arc<ModelQueue>) {
         match (next, lease) {
             (Some(waiting), Ok(lease)) => start(&shared, &queue, waiting, lease),
             (Some(waiting), Err(error)) => {
-                fail(&waiting, error);
+                waiting.fail(error);
                 shared.run_is_over();
             }
             (None, _) => {}
@@ -277,6 +304,33 @@ async fn dispatch(shared: Arc<Shared>, model: ModelId, queue: Arc<ModelQueue>) {
 }
 
 impl Shared {
+    /// Puts work at the end of its client's line.
+    fn enqueue(
+        &self,
+        queue: &ModelQueue,
+        (model, client): (&str, &ClientKey),
+        work: Work,
+    ) -> Result<Ticket, GenerationError> {
+        let mut state = queue.lock();
+        // Under the lock: `drain` says so first and empties the queue afterwards.
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(GenerationError::ShuttingDown);
+        }
+        let position = state.waiting.ahead_of_next(client);
+        let waiting = Waiting::new(work, position);
+        let Ok(ticket) = state.waiting.push(client.clone(), waiting) else {
+            let waiting = state.waiting.len();
+            return Err(GenerationError::QueueFull {
+                model: model.to_owned(),
+                waiting,
+                retry_after: state.service_time.retry_after(waiting),
+            });
+        };
+        drop(state);
+        queue.filled.notify_one();
+        Ok(ticket)
+    }
+
     fn run_is_over(&self) {
         self.running.fetch_sub(1, Ordering::SeqCst);
         self.run_ended.notify_waiters();
@@ -305,9 +359,8 @@ fn expire(shared: &Shared, queue: &ModelQueue) {
         .waiting
         .remove_where(|waiting| waiting.expires_at(deadline) <= now);
     for waiting in expired {
-        let waited = now - waiting.submitted_at;
-        let error = match waiting.request.total_deadline {
-            Some(limit) if limit <= waited => {
+        let error = match waiting.total_deadline() {
+            Some(limit) if limit <= now - waiting.submitted_at => {
                 shared.services.metrics.deadline_passed("total");
                 GenerationError::DeadlineExceeded {
                     deadline: "total",
@@ -315,24 +368,31 @@ fn expire(shared: &Shared, queue: &ModelQueue) {
                 }
             }
             _ => GenerationError::QueueDeadline {
-                model: waiting.request.model.to_string(),
-                waited,
+                model: waiting.model().to_string(),
+                waited: now - waiting.queued_at,
             },
         };
-        fail(&waiting, error);
+        waiting.fail(error);
     }
 }
 
-fn fail(waiting: &Waiting, error: GenerationError) {
-    // Nothing was sent to it yet, so there is room, unless its reader has gone.
-    let _ = waiting.events.try_send(TokenEvent::Failed(error));
-}
-
 fn start(shared: &Arc<Shared>, queue: &Arc<ModelQueue>, waiting: Waiting, lease: Lease) {
+    let (request, events) = match waiting.work {
+        Work::Generation { request, events } => (*request, events),
+        Work::Embedding(job) => {
+            let (shared, queue) = (Arc::clone(shared), Arc::clone(queue));
+            let submitted_at = waiting.submitted_at;
+            tokio::spawn(async move {
+                embedding::serve(&shared, &queue, lease, job, submitted_at).await;
+                shared.run_is_over();
+            });
+            return;
+        }
+    };
     let job = RunJob {
         run: shared.next_run.fetch_add(1, Ordering::Relaxed),
-        request: waiting.request,
-        events: waiting.events,
+        request,
+        events,
         submitted_at: waiting.submitted_at,
         queue_position: u32::try_from(waiting.position).unwrap_or(u32::MAX),
         cut_off: shared.cut_off.subscribe(),

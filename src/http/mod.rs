@@ -15,6 +15,7 @@ mod error_body;
 mod health;
 mod host_guard;
 mod listener;
+mod llama_server;
 mod loading_progress;
 mod metrics_page;
 mod model_view;
@@ -38,12 +39,12 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 pub use access::{ExposedWithoutKeys, check_exposure};
-pub use engine::Engine;
+pub use engine::{Answering, Engine};
 pub use listener::{Listener, ListenerAddress, serve};
 pub use unix_socket::{UnixSocketFile, bind as bind_unix};
 
 use crate::auth::CurrentKeys;
-use crate::settings::{ChatSettings, HttpSettings, Settings};
+use crate::settings::{ChatSettings, EmbeddingSettings, HttpSettings, Settings, TokenizerSettings};
 
 /// What all listeners share.
 pub struct HttpState {
@@ -51,6 +52,8 @@ pub struct HttpState {
     keys: CurrentKeys,
     http: HttpSettings,
     chat: ChatSettings,
+    embeddings: EmbeddingSettings,
+    tokenizer: TokenizerSettings,
     /// The longest time open requests get to end once a listener shuts down.
     drain: Duration,
     /// Longest time of a request, unless it asks for less.
@@ -75,6 +78,8 @@ impl HttpState {
             keys,
             http: settings.http.clone(),
             chat: settings.chat.clone(),
+            embeddings: settings.embeddings.clone(),
+            tokenizer: settings.tokenizer.clone(),
             drain: settings.deadlines.drain,
             total_deadline: settings.deadlines.total,
             resume: settings.recovery.resume,

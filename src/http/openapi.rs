@@ -15,8 +15,8 @@ use utoipa::{Modify, OpenApi, PartialSchema, ToSchema};
 
 use super::access::{self, Need};
 use super::error_body::ErrorBody;
-use super::openai::{chat, completions, messages, models, parameters};
-use super::{health, loading_progress, metrics_page, readiness};
+use super::openai::{chat, completions, embeddings, messages, models, parameters};
+use super::{health, llama_server, loading_progress, metrics_page, readiness};
 use crate::auth::Role;
 
 #[derive(OpenApi)]
@@ -29,14 +29,19 @@ use crate::auth::Role;
     ),
     tags(
         (name = "openai", description = "OpenAI's API"),
+        (name = "llama-server", description = "What llama.cpp's server has beside OpenAI's API"),
         (name = "daemon", description = "The state of the daemon"),
         (name = "json-rpc", description = "The vendor's functions, one to one")
     ),
     paths(
         chat::chat_completions,
         completions::completions,
+        embeddings::embeddings,
         models::list_models,
         models::retrieve_model,
+        llama_server::apply_template::apply_template,
+        llama_server::tokens::tokenize,
+        llama_server::tokens::detokenize,
         health::health,
         readiness::ready,
         loading_progress::loading_progress,

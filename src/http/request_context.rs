@@ -148,6 +148,22 @@ impl RequestContext {
         });
     }
 
+    /// Embeddings were answered; `prompt_tokens` were evaluated for them.
+    pub fn embedded(&self, prompt_tokens: Option<u32>) {
+        self.update(|outcome| {
+            outcome.ended = true;
+            outcome.prompt_tokens = prompt_tokens;
+            if let Some(metrics) = outcome.count("complete") {
+                metrics.tokens(outcome.model_label(), prompt_tokens.map_or(0, u64::from), 0);
+            }
+        });
+    }
+
+    /// A request that asked for no generation was answered.
+    pub fn ended(&self) {
+        self.update(|outcome| outcome.ended = true);
+    }
+
     /// The generation failed; `code` is the error's stable code.
     pub fn failed(&self, code: &'static str) {
         self.update(|outcome| {

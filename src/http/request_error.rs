@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
+use crate::admission::EmbeddingError;
 use crate::generation::GenerationError;
+use crate::tokenizers::TokenizerError;
 
 /// Why a request gets an error instead of its answer. `param` is the path of the offending field in
 /// the request body, such as `messages[2].content`.
@@ -85,6 +87,12 @@ pub(crate) enum RequestError {
         reason: String,
         retry_after_s: Option<u64>,
     },
+    #[error("{0}")]
+    Embedding(EmbeddingError),
+    #[error("the model's hidden states of `{param}` {reason}, so there is no embedding of it")]
+    NoEmbedding { param: String, reason: &'static str },
+    #[error("{0}")]
+    Tokenizer(#[from] TokenizerError),
     /// A failure of the generation itself; `prompt_param` is the field its prompt came from.
     #[error("{error}")]
     Generation {

@@ -19,7 +19,8 @@ use super::request_context::RequestContext;
 use super::request_error::{RequestError, quote};
 use super::socket::Endpoints;
 use super::{
-    HttpState, health, host_guard, loading_progress, metrics_page, openai, openapi, readiness, rpc,
+    HttpState, health, host_guard, llama_server, loading_progress, metrics_page, openai, openapi,
+    readiness, rpc,
 };
 
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -38,8 +39,15 @@ impl Routes {
         let mut router = Router::new()
             .route("/v1/chat/completions", post(openai::chat::chat_completions))
             .route("/v1/completions", post(openai::completions::completions))
+            .route("/v1/embeddings", post(openai::embeddings::embeddings))
             .route("/v1/models", get(openai::models::list_models))
             .route("/v1/models/{*id}", get(openai::models::retrieve_model))
+            .route(
+                "/apply-template",
+                post(llama_server::apply_template::apply_template),
+            )
+            .route("/tokenize", post(llama_server::tokens::tokenize))
+            .route("/detokenize", post(llama_server::tokens::detokenize))
             .route("/health", get(health::health))
             .route("/v1/ready", get(readiness::ready))
             .route(

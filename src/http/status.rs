@@ -5,7 +5,10 @@ use std::time::Duration;
 use axum::http::StatusCode;
 
 use super::request_error::RequestError;
+use crate::admission::EmbeddingError;
 use crate::generation::GenerationError;
+use crate::library_calls::LibraryError;
+use crate::tokenizers::TokenizerError;
 
 /// How an error looks from outside, apart from its message.
 #[derive(Debug, PartialEq, Eq)]
@@ -102,6 +105,14 @@ pub(crate) fn verdict(error: &RequestError) -> Verdict {
         E::NotReady { retry_after_s, .. } => {
             Verdict::unavailable("not_ready").retry_after(*retry_after_s)
         }
+        E::Embedding(error) => embedding_verdict(error),
+        E::NoEmbedding { param, .. } => Verdict::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            SERVER,
+            "embedding_not_finite",
+        )
+        .about(param),
+        E::Tokenizer(error) => tokenizer_verdict(error),
         E::Generation {
             error,
             prompt_param,
@@ -111,6 +122,57 @@ pub(crate) fn verdict(error: &RequestError) -> Verdict {
 
 fn unknown_model() -> Verdict {
     Verdict::new(StatusCode::NOT_FOUND, INVALID, "model_not_found").about("model")
+}
+
+fn embedding_verdict(error: &EmbeddingError) -> Verdict {
+    use EmbeddingError as E;
+    match error {
+        E::Generation(error) => generation_verdict(error, "input"),
+        E::NoHiddenStates { .. } => Verdict::invalid("no_hidden_states").about("model"),
+        E::TooFewColumns { .. } => Verdict::invalid("invalid_value").about("dimensions"),
+        E::Input { index, error } => {
+            let param = format!("input[{index}]");
+            match error {
+                LibraryError::Unavailable(error) => generation_verdict(error, &param),
+                LibraryError::NotInLibrary { .. } => {
+                    Verdict::invalid("no_hidden_states").about("model")
+                }
+                LibraryError::BadValue { .. } | LibraryError::TooLarge { .. } => {
+                    Verdict::invalid("invalid_value").about(param)
+                }
+                LibraryError::Failed { .. } => Verdict::unavailable("run_refused").about(param),
+                LibraryError::DeadlinePassed { .. } => Verdict::unavailable("deadline_exceeded"),
+                LibraryError::WorkerDied { .. } => Verdict::unavailable("worker_died"),
+                LibraryError::Closed => Verdict::unavailable("shutting_down"),
+                LibraryError::Internal(_) => {
+                    Verdict::new(StatusCode::INTERNAL_SERVER_ERROR, SERVER, "internal_error")
+                }
+            }
+        }
+    }
+}
+
+fn tokenizer_verdict(error: &TokenizerError) -> Verdict {
+    use TokenizerError as E;
+    match error {
+        E::Unknown { .. } => Verdict::invalid("tokenizer_unknown").about("model"),
+        E::Busy { .. } => Verdict::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "rate_limit_error",
+            "tokenizer_busy",
+        )
+        .retry_after(Some(1)),
+        E::NoSuchToken { index } => {
+            Verdict::invalid("invalid_value").about(format!("tokens[{index}]"))
+        }
+        E::Failed { .. } => Verdict::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            SERVER,
+            "tokenizer_failed",
+        ),
+        E::Ended { .. } => Verdict::unavailable("tokenizer_died"),
+        E::DeadlineExceeded { .. } => Verdict::unavailable("deadline_exceeded"),
+    }
 }
 
 fn generation_verdict(error: &GenerationError, prompt_param: &str) -> Verdict {

@@ -8,6 +8,7 @@ mod frame;
 mod load_deadline;
 mod messages;
 mod tensor_file;
+mod tokenizer_messages;
 
 pub use frame::{FrameError, FrameReader, MAX_FRAME_BYTES, encode};
 pub use load_deadline::{LoadDeadline, LoadFigures, LoadWatch};
@@ -17,3 +18,4 @@ pub use messages::{
     RawRunSpec, RawSlot, RunEnd, RunOutcome, RunSpec, TokenKind, WireTensor, WorkerDeadlines,
 };
 pub use tensor_file::{TensorFileError, read_tensor, write_tensor};
+pub use tokenizer_messages::{TokenizerCommand, TokenizerEvent};

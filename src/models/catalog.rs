@@ -12,6 +12,7 @@ use std::sync::Arc;
 use super::model_entry::{self, ModelEntry};
 use super::{ChatTemplate, ControlTokens, TemplateSource};
 use crate::generation::ModelId;
+use crate::library_calls::Pooling;
 
 /// Which runtime a model file is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -35,6 +36,26 @@ pub struct SamplingDefaults {
     pub frequency_penalty: Option<f32>,
 }
 
+/// How a model's hidden states become embeddings (`[embeddings]` in `model.toml`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct EmbeddingDefaults {
+    pub pooling: Pooling,
+    /// Whether an embedding's length is made 1.
+    pub normalize: bool,
+    /// Put behind each text, such as an end-of-text token that the model was trained with.
+    pub suffix: String,
+}
+
+impl Default for EmbeddingDefaults {
+    fn default() -> Self {
+        Self {
+            pooling: Pooling::Last,
+            normalize: true,
+            suffix: String::new(),
+        }
+    }
+}
+
 /// One installed model and everything known about it without loading it.
 #[derive(Clone, Debug, Default)]
 pub struct InstalledModel {
@@ -52,6 +73,7 @@ pub struct InstalledModel {
     /// The model's own limit where its file tells (GGUF).
     pub context_limit: Option<u32>,
     pub sampling: SamplingDefaults,
+    pub embeddings: EmbeddingDefaults,
     /// Largest answer when the request sets none.
     pub max_new_tokens: Option<u32>,
     /// `None`: no template is known and chat requests cannot be served.

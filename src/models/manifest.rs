@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::model_files::read_text;
-use super::{SamplingDefaults, TemplateFamily};
+use super::{EmbeddingDefaults, SamplingDefaults, TemplateFamily};
+use crate::library_calls::Pooling;
 
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
@@ -34,6 +35,46 @@ pub(super) struct Manifest {
     pub stop: Vec<String>,
     /// Token ids that end an answer, in addition to the model's own.
     pub eos_ids: Vec<i32>,
+    pub embeddings: Embeddings,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub(super) struct Embeddings {
+    pooling: Pooling,
+    normalize: bool,
+    suffix: String,
+}
+
+impl Default for Embeddings {
+    fn default() -> Self {
+        EmbeddingDefaults::default().into()
+    }
+}
+
+impl From<EmbeddingDefaults> for Embeddings {
+    fn from(defaults: EmbeddingDefaults) -> Self {
+        let EmbeddingDefaults {
+            pooling,
+            normalize,
+            suffix,
+        } = defaults;
+        Self {
+            pooling,
+            normalize,
+            suffix,
+        }
+    }
+}
+
+impl From<Embeddings> for EmbeddingDefaults {
+    fn from(embeddings: Embeddings) -> Self {
+        Self {
+            pooling: embeddings.pooling,
+            normalize: embeddings.normalize,
+            suffix: embeddings.suffix,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -108,6 +149,9 @@ impl Manifest {
         }
         if self.stop.iter().any(String::is_empty) {
             return Err("stop holds an empty string".into());
+        }
+        if self.embeddings.suffix.contains('\0') {
+            return Err("embeddings.suffix holds a NUL character".into());
         }
         Ok(())
     }

@@ -20,7 +20,9 @@ mod template_json;
 mod template_source;
 mod tokenizer_files;
 
-pub use catalog::{Catalog, InstalledModel, ModelKind, ModelProblem, SamplingDefaults};
+pub use catalog::{
+    Catalog, EmbeddingDefaults, InstalledModel, ModelKind, ModelProblem, SamplingDefaults,
+};
 pub use chat_template::{
     ChatMessage, ChatRole, ChatTemplate, RenderOptions, SpecialTokens, TemplateError,
 };

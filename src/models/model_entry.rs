@@ -158,6 +158,7 @@ impl ModelEntry {
             context_length: manifest.context_length,
             context_limit: gguf.as_ref().and_then(|facts| facts.context_length),
             sampling: manifest.sampling.into(),
+            embeddings: manifest.embeddings.clone().into(),
             max_new_tokens: manifest.max_new_tokens,
             tokenizer_json: self.companion("tokenizer.json"),
             cpu_mask: manifest.cpu_mask,

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    AuthPolicy, ChatSettings, ControlTokenPolicy, DeadlineSettings, FileMode, HttpSettings,
-    LibrarySettings, LogSettings, MemorySettings, ModelSettings, QueueSettings, RecoverySettings,
-    RpcSettings, RuntimeSettings, UnixSocketAuth,
+    AuthPolicy, ChatSettings, ControlTokenPolicy, DeadlineSettings, EmbeddingSettings, FileMode,
+    HttpSettings, LibrarySettings, LogSettings, MemorySettings, ModelSettings, QueueSettings,
+    RecoverySettings, RpcSettings, RuntimeSettings, TokenizerSettings, UnixSocketAuth,
 };
 
 const fn seconds(n: u64) -> Duration {
@@ -145,6 +145,24 @@ impl Default for RpcSettings {
             outgoing_limit_bytes: 1024 * 1024,
             max_handles: 4,
             handle_idle_timeout: seconds(600),
+        }
+    }
+}
+
+impl Default for EmbeddingSettings {
+    fn default() -> Self {
+        Self {
+            max_inputs: 2048,
+            limit_bytes: 1024 * 1024,
+        }
+    }
+}
+
+impl Default for TokenizerSettings {
+    fn default() -> Self {
+        Self {
+            limit_bytes: 1024 * 1024,
+            idle_timeout: seconds(60),
         }
     }
 }

@@ -41,6 +41,8 @@ pub struct Settings {
     pub library: LibrarySettings,
     pub chat: ChatSettings,
     pub rpc: RpcSettings,
+    pub embeddings: EmbeddingSettings,
+    pub tokenizer: TokenizerSettings,
     pub log: LogSettings,
 }
 
@@ -302,6 +304,28 @@ impl RpcSettings {
             .ok()
             .filter(|mode| *mode <= 0o777)
     }
+}
+
+/// What one request to `/v1/embeddings` may ask for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct EmbeddingSettings {
+    /// Largest number of inputs.
+    pub max_inputs: usize,
+    /// Largest size of all inputs together, in bytes; a token counts as four.
+    pub limit_bytes: usize,
+}
+
+/// Tokens for clients that ask for no run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct TokenizerSettings {
+    /// Largest text that is made into tokens, in bytes; a token that is made into text counts as
+    /// four.
+    pub limit_bytes: usize,
+    /// The process of a model's tokenizer ends when it was asked nothing for this long.
+    #[serde(with = "humantime_serde")]
+    pub idle_timeout: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -72,6 +72,16 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
         );
     }
 
+    let embeddings = &settings.embeddings;
+    let max_inputs = embeddings.max_inputs;
+    found.range("embeddings.max-inputs", max_inputs, 1..=65_536);
+    let limit = embeddings.limit_bytes;
+    found.range("embeddings.limit-bytes", limit, 1024..=32 << 20);
+
+    // A text and its tokens travel in one frame of at most 64 MiB.
+    let limit = settings.tokenizer.limit_bytes;
+    found.range("tokenizer.limit-bytes", limit, 1024..=4 << 20);
+
     found.range("queue.capacity", settings.queue.capacity, 1..=65_536);
 
     let library = &settings.library;
@@ -178,6 +188,11 @@ fn durations(settings: &Settings, found: &mut Found) {
         (
             "recovery.backoff-longest",
             recovery.backoff_longest,
+            SHORTEST,
+        ),
+        (
+            "tokenizer.idle-timeout",
+            settings.tokenizer.idle_timeout,
             SHORTEST,
         ),
         ("recovery.healthy-after", recovery.healthy_after, ZERO),

@@ -50,6 +50,11 @@ impl Lease {
         self.after = after;
     }
 
+    /// Whether it can be used for another run.
+    pub fn may_go_on(&self) -> bool {
+        self.worker.is_some() && !self.in_run && self.after != WorkerAfter::Tainted
+    }
+
     /// Why the worker will have been killed, if it is.
     pub(super) fn blame(&mut self, reason: EndReason) {
         self.end_reason = reason;

@@ -44,7 +44,9 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use event_loop::Turn;
 pub use exchange::RunDeadlines;
-pub use handle::{HandleReset, LibraryHandle, Replied, RunEvent, RunStream};
+pub use handle::{
+    HandleReset, LibraryHandle, Replied, RowFailure, RunEvent, RunStream, pooled_row,
+};
 pub use lease::Lease;
 pub use pulse::Pulse;
 pub use run::{RunJob, RunServices, Served, serve};
@@ -62,7 +64,8 @@ use handle::HandleServices;
 use lifecycle::RestartPolicy;
 use loading::Loader;
 use placement::PlacementLimits;
-use spawner::{Spawner, WorkerEnvironment};
+pub(crate) use printed_lines::PrintedLines;
+pub(crate) use spawner::{Role, Spawned, Spawner, WorkerEnvironment};
 
 /// A worker says so often within the time after which it would be missed.
 const HEARTBEATS_IN_TOLERANCE: u32 = 5;
@@ -105,7 +108,7 @@ impl Supervisor {
     ) -> std::io::Result<(Self, StatusBoard)> {
         let runtime = &settings.runtime;
         let loader = Loader {
-            spawner: Spawner::start(environment)?,
+            spawner: Spawner::start(Role::Worker, environment)?,
             runtime: runtime.clone(),
             deadlines: settings.deadlines.clone(),
             cpu_library: cpu_runtime::find(runtime.cpu_library.as_deref()),

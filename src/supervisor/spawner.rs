@@ -35,6 +35,25 @@ const ENVIRONMENT_ALLOW_LIST: &[&str] = &[
     "RKNN_MIN_TIMEOUT_MS",
 ];
 
+/// What a process is started for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Loads a model.
+    Worker,
+    /// Makes tokens of texts.
+    Tokenizer,
+}
+
+impl Role {
+    /// The hidden command of this program.
+    fn command(self) -> &'static str {
+        match self {
+            Self::Worker => "worker",
+            Self::Tokenizer => "tokenizer",
+        }
+    }
+}
+
 /// Never inherited, whatever the settings pass on: with these a worker could speak to the service
 /// manager as the daemon, and take its sockets for its own.
 const SERVICE_MANAGERS: &[&str] = &[
@@ -98,7 +117,7 @@ pub struct Spawner {
 
 impl Spawner {
     /// Starts the thread. Must be called inside the runtime that will watch the children.
-    pub fn start(environment: WorkerEnvironment) -> io::Result<Self> {
+    pub fn start(role: Role, environment: WorkerEnvironment) -> io::Result<Self> {
         let (requests, queue) = mpsc::channel::<oneshot::Sender<io::Result<Spawned>>>();
         let runtime = Handle::current();
         std::thread::Builder::new()
@@ -107,7 +126,7 @@ impl Spawner {
                 let _inside_runtime = runtime.enter();
                 for reply in queue {
                     // A requester that has gone away drops the child, which kills it.
-                    let _ = reply.send(spawn(&environment));
+                    let _ = reply.send(spawn(role, &environment));
                 }
             })?;
         Ok(Self { requests })
@@ -121,14 +140,14 @@ impl Spawner {
     }
 }
 
-fn spawn(environment: &WorkerEnvironment) -> io::Result<Spawned> {
+fn spawn(role: Role, environment: &WorkerEnvironment) -> io::Result<Spawned> {
     let (ours, theirs) = UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     let (printed, write_end) = io::pipe()?;
     let mut command = Command::new(&environment.program);
     command
-        .arg0("rkllmd-worker")
-        .arg("worker")
+        .arg0(format!("rkllmd-{}", role.command()))
+        .arg(role.command())
         .arg("--parent-pid")
         .arg(std::process::id().to_string())
         .env_clear()

@@ -30,6 +30,7 @@ mod session;
 mod timing;
 mod token_sink;
 mod tokenizer;
+mod tokenizer_process;
 mod utf8_assembly;
 
 use std::io::Read;
@@ -37,6 +38,8 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::thread;
+
+pub use tokenizer_process::run_tokenizer;
 
 use crate::ipc::{Command, DaemonHello, Event, FrameReader, PROTOCOL_VERSION};
 use event_writer::EventWriter;

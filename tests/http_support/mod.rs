@@ -7,19 +7,21 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rkllmd::admission::{Generation, QueueFigures};
+use rkllmd::admission::{EmbeddingError, EmbeddingRequest, Generation, QueueFigures};
 use rkllmd::auth::CurrentKeys;
 use rkllmd::generation::{
     Completion, FinishReason, GenerationError, GenerationRequest, RunStart, TextDelta, Timings,
     TokenEvent, Usage,
 };
-use rkllmd::http::{Engine, HttpState, Listener};
+use rkllmd::http::{Answering, Engine, HttpState, Listener};
+use rkllmd::library_calls::PooledRows;
 use rkllmd::models::{
     Catalog, ChatTemplate, ControlTokens, InstalledModel, SpecialTokens, TemplateFamily,
 };
 use rkllmd::settings::Settings;
 use rkllmd::supervisor::{ModelStatus, Phase, StatusBoard, StatusSnapshot};
 use rkllmd::telemetry::Metrics;
+use rkllmd::tokenizers::{Encoded, Encoding, TokenizerError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -36,6 +38,8 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
 
 type Script = Box<dyn Fn(&GenerationRequest) -> Result<Generation, GenerationError> + Send + Sync>;
 
+type Rows = Box<dyn Fn(&EmbeddingRequest) -> Result<PooledRows, EmbeddingError> + Send + Sync>;
+
 /// Answers each submitted request with a script, and hands the request to the test.
 pub struct ScriptedEngine {
     script: Script,
@@ -44,6 +48,8 @@ pub struct ScriptedEngine {
     status: watch::Receiver<StatusSnapshot>,
     queue: Mutex<QueueFigures>,
     metrics: Metrics,
+    rows: Mutex<Rows>,
+    embedded: mpsc::UnboundedSender<EmbeddingRequest>,
 }
 
 impl Engine for ScriptedEngine {
@@ -52,6 +58,59 @@ impl Engine for ScriptedEngine {
         // The test may have ended already.
         let _ = self.submitted.send(request);
         generation
+    }
+
+    fn embed(&self, request: EmbeddingRequest) -> Answering<'_, PooledRows, EmbeddingError> {
+        let rows = (self.rows.lock().unwrap())(&request);
+        let _ = self.embedded.send(request);
+        Box::pin(async move { rows })
+    }
+
+    /// `raw` has no tokenizer; elsewhere a byte is a token, special ones are 1 and 2, and none is
+    /// above 255.
+    fn encode<'a>(
+        &'a self,
+        model: &'a str,
+        text: String,
+        how: Encoding,
+    ) -> Answering<'a, Encoded, TokenizerError> {
+        Box::pin(async move {
+            if model == "raw" {
+                return Err(unknown_tokenizer(model));
+            }
+            let bytes = text.into_bytes();
+            let mut tokens: Vec<u32> = bytes.iter().copied().map(u32::from).collect();
+            if how.add_special {
+                tokens.insert(0, 1);
+                tokens.push(2);
+            }
+            let pieces = tokens.iter().map(|&token| vec![token as u8]).collect();
+            Ok(Encoded {
+                tokens,
+                pieces: how.with_pieces.then_some(pieces),
+            })
+        })
+    }
+
+    fn decode<'a>(
+        &'a self,
+        model: &'a str,
+        tokens: Vec<u32>,
+    ) -> Answering<'a, String, TokenizerError> {
+        Box::pin(async move {
+            if model == "raw" {
+                return Err(unknown_tokenizer(model));
+            }
+            let bytes: Result<Vec<u8>, _> = tokens.iter().copied().map(u8::try_from).collect();
+            match bytes {
+                Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+                Err(_) => {
+                    let index = tokens.iter().position(|&token| token > 255);
+                    let index = index.expect("one of them");
+                    Err(TokenizerError::NoSuchToken { index })
+                }
+            }
+        })
     }
 
     fn queue(&self, _model: &str) -> QueueFigures {
@@ -71,6 +130,12 @@ impl Engine for ScriptedEngine {
     }
 }
 
+fn unknown_tokenizer(model: &str) -> TokenizerError {
+    TokenizerError::Unknown {
+        model: model.to_owned(),
+    }
+}
+
 /// A template that takes one message.
 const PICKY: &str = "{% if messages | length > 1 %}{{ raise_exception('one message, please') }}{% endif %}\
     {% for message in messages %}{{ message.content }}{% endfor %}";
@@ -80,6 +145,7 @@ const PICKY: &str = "{% if messages | length > 1 %}{{ raise_exception('one messa
 pub struct Server {
     pub address: SocketAddr,
     pub requests: mpsc::UnboundedReceiver<GenerationRequest>,
+    pub embedded: mpsc::UnboundedReceiver<EmbeddingRequest>,
     pub status: watch::Sender<StatusSnapshot>,
     engine: Arc<ScriptedEngine>,
     shutdown: Option<oneshot::Sender<()>>,
@@ -128,6 +194,7 @@ impl Server {
         + 'static,
     ) -> Self {
         let (submitted, requests) = mpsc::unbounded_channel();
+        let (embedded_sender, embedded) = mpsc::unbounded_channel();
         let (status, statuses) =
             watch::channel(snapshot([("test/model-1.0", status_of(Phase::Ready))]));
         let template = ChatTemplate::of_family(TemplateFamily::Chatml).expect("built in");
@@ -163,6 +230,8 @@ impl Server {
                 capacity: 4,
             }),
             metrics: Metrics::new(),
+            rows: Mutex::new(Box::new(|_| Ok(PooledRows::default()))),
+            embedded: embedded_sender,
         });
         let state = Arc::new(HttpState::new(engine.clone(), keys, &settings));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
@@ -175,6 +244,7 @@ impl Server {
         Self {
             address,
             requests,
+            embedded,
             status,
             engine,
             shutdown: Some(shutdown),
@@ -185,6 +255,14 @@ impl Server {
     /// Every request gets these events.
     pub async fn replaying(settings: Settings, events: fn() -> Vec<TokenEvent>) -> Self {
         Self::start(settings, move |_| Ok(replay(events()))).await
+    }
+
+    /// What requests for hidden states are answered with.
+    pub fn set_rows(
+        &self,
+        rows: impl Fn(&EmbeddingRequest) -> Result<PooledRows, EmbeddingError> + Send + Sync + 'static,
+    ) {
+        *self.engine.rows.lock().unwrap() = Box::new(rows);
     }
 
     pub fn set_queue(&self, waiting: usize, capacity: usize) {

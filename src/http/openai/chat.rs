@@ -150,7 +150,7 @@ pub(crate) async fn chat_completions(
 }
 
 /// From a body to the text the runtime gets.
-fn prompt(
+pub(crate) fn prompt(
     state: &HttpState,
     context: &RequestContext,
     body: &[u8],

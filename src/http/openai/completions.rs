@@ -121,7 +121,10 @@ fn prompt(
     let prompt = if state.chat.raw_completions {
         prompt
     } else {
-        plain_text(prompt, &model.control_tokens, state.chat.control_tokens)?
+        let policy = state.chat.control_tokens;
+        plain_text(prompt, &model.control_tokens, policy, || {
+            "prompt".to_owned()
+        })?
     };
     let max_new_tokens = Some(shared.max_tokens()?.unwrap_or(DEFAULT_MAX_TOKENS));
     Ok(Prompted {
@@ -133,16 +136,17 @@ fn prompt(
 }
 
 /// A prompt whose every character stays text when it is tokenised.
-fn plain_text(
+pub(super) fn plain_text(
     prompt: String,
     tokens: &ControlTokens,
     policy: ControlTokenPolicy,
+    param: impl FnOnce() -> String,
 ) -> Result<String, RequestError> {
     match (policy, tokens.find(&prompt)) {
         (_, None) => Ok(prompt),
         (ControlTokenPolicy::Neutralise, Some(_)) => Ok(tokens.neutralise(&prompt).into_owned()),
         (ControlTokenPolicy::Reject, Some(token)) => Err(RequestError::ControlToken {
-            param: "prompt".to_owned(),
+            param: param(),
             token: quote(token),
         }),
     }

@@ -32,39 +32,30 @@ const INLINE_BYTES: usize = 32 * 1024;
 static X_NOT_APPLIED: HeaderName = HeaderName::from_static("x-rkllmd-not-applied");
 
 /// A checked request and the text the runtime gets for it.
-pub(super) struct Prompted {
+pub(crate) struct Prompted {
     pub model: Arc<InstalledModel>,
     pub prompt: String,
     pub max_new_tokens: Option<u32>,
     pub shared: SharedParameters,
 }
 
-/// Checks a body and makes its prompt, and tells the context which model it is for; the endpoint's
-/// own part.
-pub(super) type MakePrompt =
-    fn(&HttpState, &RequestContext, &[u8]) -> Result<Prompted, RequestError>;
+/// Checks a body and makes something of it, and tells the context which model it is for; the
+/// endpoint's own part.
+pub(crate) type Parse<T> = fn(&HttpState, &RequestContext, &[u8]) -> Result<T, RequestError>;
 
 pub(super) fn find_model(
     state: &HttpState,
     context: &RequestContext,
     shared: &SharedParameters,
 ) -> Result<Arc<InstalledModel>, RequestError> {
-    let name = shared.model()?;
-    let model = state
-        .engine
-        .catalog()
-        .find(name)
-        .cloned()
-        .ok_or_else(|| RequestError::UnknownModel { model: quote(name) })?;
-    context.caller.check_model(&model)?;
-    Ok(model)
+    installed(state, context, Some(shared.model()?))
 }
 
 pub(super) async fn answer(
     state: Arc<HttpState>,
     request: Request,
     endpoint: Endpoint,
-    make_prompt: MakePrompt,
+    make_prompt: Parse<Prompted>,
 ) -> Result<Response, RequestError> {
     let context = RequestContext::of(request.extensions());
     context.is_generation(state.engine.metrics());
@@ -82,6 +73,72 @@ pub(super) async fn answer(
     answered
 }
 
+/// The model of this id or alias, which must be given and open to the caller.
+pub(crate) fn installed(
+    state: &HttpState,
+    context: &RequestContext,
+    name: Option<&str>,
+) -> Result<Arc<InstalledModel>, RequestError> {
+    let name = name.filter(|name| !name.is_empty());
+    let name = name.ok_or_else(|| RequestError::missing("model"))?;
+    let catalog = state.engine.catalog();
+    let model = catalog
+        .find(name)
+        .ok_or_else(|| RequestError::UnknownModel { model: quote(name) })?;
+    context.caller.check_model(model)?;
+    context.for_model(&model.id);
+    Ok(Arc::clone(model))
+}
+
+/// Reads a request's body and parses it.
+pub(crate) async fn parsed<T: Send + 'static>(
+    state: &Arc<HttpState>,
+    context: &Arc<RequestContext>,
+    request: Request,
+    parse: Parse<T>,
+) -> Result<T, RequestError> {
+    let (head, body) = request.into_parts();
+    let http = &state.http;
+    let body = request_body::read(
+        &head.headers,
+        body,
+        http.body_limit_bytes,
+        http.slow_reader_timeout,
+    )
+    .await?;
+    if body.len() <= INLINE_BYTES {
+        parse(state, context, &body)
+    } else {
+        parse_large(state, context, body, parse).await
+    }
+}
+
+/// As many at a time as leave half of the cores to the streams.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "bounded work: the body has its limit and a template its fuel"
+)]
+async fn parse_large<T: Send + 'static>(
+    state: &Arc<HttpState>,
+    context: &Arc<RequestContext>,
+    body: Bytes,
+    parse: Parse<T>,
+) -> Result<T, RequestError> {
+    let turn = Arc::clone(&state.large_requests).acquire_owned().await.ok();
+    let (state, context) = (Arc::clone(state), Arc::clone(context));
+    let work = move || {
+        // Held by the work and not by the client that may leave while it goes on.
+        let _turn = turn;
+        parse(&state, &context, &body)
+    };
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| RequestError::Generation {
+            error: GenerationError::Internal(error.to_string()),
+            prompt_param: "",
+        })?
+}
+
 /// One request on its way through an endpoint.
 struct Exchange {
     state: Arc<HttpState>,
@@ -93,22 +150,9 @@ impl Exchange {
     async fn answer(
         self,
         request: Request,
-        make_prompt: MakePrompt,
+        make_prompt: Parse<Prompted>,
     ) -> Result<Response, RequestError> {
-        let (head, body) = request.into_parts();
-        let http = &self.state.http;
-        let body = request_body::read(
-            &head.headers,
-            body,
-            http.body_limit_bytes,
-            http.slow_reader_timeout,
-        )
-        .await?;
-        let prompted = if body.len() <= INLINE_BYTES {
-            make_prompt(&self.state, &self.context, &body)?
-        } else {
-            self.make_large_prompt(body, make_prompt).await?
-        };
+        let prompted = parsed(&self.state, &self.context, request, make_prompt).await?;
         let Prompted {
             model,
             prompt,
@@ -152,31 +196,6 @@ impl Exchange {
         } else {
             self.whole(generation, &identity, &shared).await
         }
-    }
-
-    /// As many at a time as leave half of the cores to the streams.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "bounded work: the body has its limit and a template its fuel"
-    )]
-    async fn make_large_prompt(
-        &self,
-        body: Bytes,
-        make_prompt: MakePrompt,
-    ) -> Result<Prompted, RequestError> {
-        let turn = Arc::clone(&self.state.large_requests)
-            .acquire_owned()
-            .await
-            .ok();
-        let (state, context) = (Arc::clone(&self.state), Arc::clone(&self.context));
-        let work = move || {
-            // Held by the work and not by the client that may leave while it goes on.
-            let _turn = turn;
-            make_prompt(&state, &context, &body)
-        };
-        tokio::task::spawn_blocking(work)
-            .await
-            .map_err(|error| self.failed(GenerationError::Internal(error.to_string())))?
     }
 
     async fn whole(

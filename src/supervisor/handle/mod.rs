@@ -27,6 +27,7 @@ use crate::library_calls::{
 pub(super) use actor::HandleServices;
 use actor::{Actor, State};
 pub(super) use pooled::pooled_hidden_states;
+pub use pooled::{RowFailure, pooled_row};
 
 /// Calls that may wait for their turn on one handle.
 const WAITING_CALLS: usize = 64;

@@ -70,8 +70,8 @@ async fn all(
                 return Err(GenerationError::QueueDeadline { model, waited }.into());
             }
         };
-        match one(supervisor, &mut lease, input, pooling, reply).await {
-            Ok(tensor) => {
+        match pooled_row(supervisor, &mut lease, input, pooling, reply.closed()).await {
+            Ok(Some(tensor)) => {
                 let tokens = u32::try_from(tensor.num_tokens).ok();
                 pooled.prompt_tokens = pooled
                     .prompt_tokens
@@ -80,8 +80,12 @@ async fn all(
                 pooled.rows.push(tensor.data);
                 turn = Turn::Last;
             }
-            Err(Failed::Answered(error)) => return Err(error),
-            Err(Failed::WorkerLost(error)) => {
+            Ok(None) => {
+                let reason = "the library gave no hidden states".to_owned();
+                return Err(LibraryError::Internal(reason));
+            }
+            Err(RowFailure::Answered(error)) => return Err(error),
+            Err(RowFailure::WorkerLost { error, .. }) => {
                 drop(lease);
                 faults += 1;
                 if faults >= MOST_FAULTS {
@@ -95,24 +99,32 @@ async fn all(
     Ok(pooled)
 }
 
-enum Failed {
+/// Why there is no row.
+#[derive(Debug)]
+pub enum RowFailure {
     Answered(LibraryError),
-    /// Its lease, when dropped, ends it.
-    WorkerLost(LibraryError),
+    /// The lease, when dropped, ends the worker.
+    WorkerLost {
+        error: LibraryError,
+        /// Whether the input may be to blame.
+        is_fault: bool,
+    },
 }
 
-/// One input's row.
-async fn one(
+/// One input's row on a leased worker; `None`: the library gave no hidden states. The run is aborted
+/// when `stop` ends. The lease can be used for another input while it `may_go_on`.
+pub async fn pooled_row(
     supervisor: &Supervisor,
     lease: &mut Lease,
     input: &Input,
     pooling: Pooling,
-    reply: &mut Reply,
-) -> Result<Tensor, Failed> {
+    stop: impl Future<Output = ()>,
+) -> Result<Option<Tensor>, RowFailure> {
+    tokio::pin!(stop);
     let services = &supervisor.handles;
     let Some(worker) = lease.begin_run() else {
         let error = LibraryError::Internal("a lease without a worker".to_owned());
-        return Err(Failed::Answered(error));
+        return Err(RowFailure::Answered(error));
     };
     worker.process.set_activity(Some("rkllm_run"), None);
     let setting = services.deadlines.worker.prefill_per_token;
@@ -171,7 +183,7 @@ async fn one(
                 end = &mut exchanged => break end,
                 Some(event) = results.recv() => take(event),
                 // The exchange sees it and aborts the run.
-                () = reply.closed(), if !results.is_closed() => results.close(),
+                () = &mut stop, if !results.is_closed() => results.close(),
             }
         }
     };
@@ -181,7 +193,10 @@ async fn one(
     let (done, tainted) = match end {
         End::Lost(lost) => {
             lease.blame(lost.reason);
-            return Err(Failed::WorkerLost(lost.error));
+            return Err(RowFailure::WorkerLost {
+                error: lost.error,
+                is_fault: lost.is_fault,
+            });
         }
         End::Done { done, tainted } => (done, tainted),
     };
@@ -194,14 +209,13 @@ async fn one(
         }
     };
     let result = match failure {
-        None => found
-            .ok_or_else(|| LibraryError::Internal("the library gave no hidden states".to_owned())),
+        None => Ok(found),
         Some(failure) => {
             let lines = worker.lines.take().await;
             let reason = match runtime_lines::prompt_too_long(&lines) {
                 Some(long) => {
                     lease.run_ended(WorkerAfter::Unproven);
-                    return Err(Failed::Answered(
+                    return Err(RowFailure::Answered(
                         GenerationError::ContextLengthExceeded {
                             prompt_tokens: long.prompt_tokens,
                             limit_tokens: long.limit_tokens,
@@ -220,5 +234,5 @@ async fn one(
         (false, Ok(_)) => WorkerAfter::Answered,
         (false, Err(_)) => WorkerAfter::Unproven,
     });
-    result.map_err(Failed::Answered)
+    result.map_err(RowFailure::Answered)
 }

@@ -4,6 +4,7 @@
 use crate::answer::{Event, FINISH, NORMAL};
 use crate::generation::{Generation, MODE_HIDDEN, Tally};
 use crate::layout::Struct;
+use crate::scenario::HiddenStates;
 use std::ffi::{CStr, c_int};
 use std::time::Duration;
 
@@ -110,6 +111,11 @@ impl<'a> Output<'a> {
         } else {
             "RKLLMResultLogits"
         };
+        let hidden_states = self.generation.model.scenario.hidden_states;
+        let is_hidden = self.generation.params.mode == MODE_HIDDEN;
+        if is_hidden && hidden_states == HiddenStates::None {
+            return;
+        }
         let (Some(at), Some(fields)) = (self.fields.find(part), self.generation.layout.find(name))
         else {
             return;
@@ -117,6 +123,12 @@ impl<'a> Output<'a> {
         let cells = usize::from(columns) * usize::try_from(rows).unwrap_or(0);
         // Each value tells its place.
         self.matrix = (0..cells).map(|cell| cell as f32).collect();
+        if is_hidden
+            && hidden_states == HiddenStates::NotANumber
+            && let Some(last) = self.matrix.last_mut()
+        {
+            *last = f32::NAN;
+        }
         self.put(at + fields.at(pointer), self.matrix.as_ptr());
         self.put(at + fields.at(columns_field), c_int::from(columns));
         self.put(at + fields.at("num_tokens"), rows);

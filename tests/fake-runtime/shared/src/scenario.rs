@@ -37,6 +37,7 @@ pub struct Scenario {
     pub prefix_reuse: bool,
     pub embedding_size: u16,
     pub vocab_size: u16,
+    pub hidden_states: HiddenStates,
 
     pub platform: String,
     pub driver_version: String,
@@ -77,6 +78,7 @@ impl Default for Scenario {
             prefix_reuse: false,
             embedding_size: 8,
             vocab_size: 16,
+            hidden_states: HiddenStates::Counting,
             platform: "RK3588".to_owned(),
             driver_version: "0.9.8".to_owned(),
             toolkit_version: None,
@@ -132,6 +134,17 @@ pub struct Answer {
 pub enum CallbackThread {
     Caller,
     Other,
+}
+
+/// What a run for hidden states hands over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HiddenStates {
+    Counting,
+    /// The last value is not a number.
+    NotANumber,
+    /// A run without a matrix.
+    None,
 }
 
 /// How a prompt's tokens are counted.
