@@ -1,5 +1,7 @@
 //! Composition root: builds the layers bottom up, runs them, drains them.
 
+mod servers;
+
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -9,8 +11,6 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use crate::admission::{Admission, Generation, QueueFigures};
 use crate::auth::{KeysFile, KeysWatch};
@@ -22,6 +22,7 @@ use crate::service_manager::{self, Notifier};
 use crate::settings::{HttpSettings, Settings};
 use crate::supervisor::{RunDeadlines, RunServices, StatusBoard, Supervisor};
 use crate::telemetry::Metrics;
+use servers::Servers;
 
 /// Threads that serve sockets. Generation happens in the workers; this side waits.
 const ASYNC_THREADS: usize = 2;
@@ -53,7 +54,13 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let notifier = Notifier::start().context("starting to notify the service manager")?;
     let keys =
         KeysWatch::start(KeysFile::new(&settings.http.keys_file)).context("reading the keys")?;
-    let mut listeners = bind(&settings.http.listen)?;
+    let sockets = service_manager::take_sockets()?;
+    let inherited = !sockets.is_empty();
+    let mut listeners = if inherited {
+        servers::adopt(sockets).context("serving the service manager's sockets")?
+    } else {
+        bind(&settings.http.listen)?
+    };
     let mut socket_file = None;
     if let Some(path) = &settings.http.unix_socket {
         let (listener, file) = bind_unix(path, &settings.http)?;
@@ -86,16 +93,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         metrics,
     });
     let state = Arc::new(HttpState::new(engine, keys.current(), &settings));
-    let (stop_http, stopped) = watch::channel(false);
-    let mut servers = JoinSet::new();
-    for listener in listeners {
-        let mut stopped = stopped.clone();
-        let shutdown = async move {
-            // An error means that the sender has gone, which also means: stop.
-            let _ = stopped.wait_for(|stop| *stop).await;
-        };
-        servers.spawn(http::serve(listener, Arc::clone(&state), shutdown));
-    }
+    let mut servers = Servers::start(listeners, inherited, &state);
     supervisor.answers().await;
     notifier.ready();
     let queues = admission.clone();
@@ -104,14 +102,15 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     tokio::spawn(told);
     signals.received().await;
     notifier.stopping(time_to_stop(&settings));
-    drain(&settings, &admission, &supervisor, &mut signals, || {
-        stop_http.send_replace(true);
-    })
+    drain(
+        &settings,
+        &admission,
+        &supervisor,
+        &mut servers,
+        &mut signals,
+    )
     .await;
-    let _ = tokio::time::timeout(LAST_BYTES, async {
-        while servers.join_next().await.is_some() {}
-    })
-    .await;
+    servers.ended(LAST_BYTES).await;
     drop(socket_file);
     tracing::info!("stopped");
     Ok(())
@@ -129,8 +128,8 @@ async fn drain(
     settings: &Settings,
     admission: &Admission,
     supervisor: &Supervisor,
+    servers: &mut Servers,
     signals: &mut ShutdownSignals,
-    stop_http: impl FnOnce(),
 ) {
     let limit = settings.deadlines.drain;
     tracing::info!(
@@ -139,10 +138,17 @@ async fn drain(
     );
     let orderly = async {
         let until = Instant::now() + limit;
-        if !admission.drain(limit).await {
+        if servers.outlive_the_daemon {
+            // Whoever was accepted is served: the next daemon cannot, and a refusal would be a lost
+            // connection. The rest of the time is for telling those that cannot be.
+            servers.stop();
+            servers.ended(limit - (limit / 10).min(LAST_BYTES)).await;
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if !admission.drain(left).await {
             tracing::warn!("the `drain` deadline passed; running answers are cut off");
         }
-        stop_http();
+        servers.stop();
         let left = until.saturating_duration_since(Instant::now());
         let grace = left.max(settings.deadlines.control_call);
         if !supervisor.shut_down(grace).await {
