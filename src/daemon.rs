@@ -1,27 +1,36 @@
 //! Composition root: builds the layers bottom up, runs them, drains them.
 
+mod control;
+mod engine;
+mod reload;
 mod servers;
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 
-use crate::admission::{Admission, Generation, QueueFigures};
+use crate::admission::Admission;
 use crate::auth::{KeysFile, KeysWatch};
 use crate::descriptor_limit;
-use crate::generation::{GenerationError, GenerationRequest};
-use crate::http::{self, Engine, HttpState, Listener, UnixSocketFile};
+use crate::http::{self, HttpState, Listener, UnixSocketFile};
 use crate::models::Catalog;
 use crate::service_manager::{self, Notifier};
 use crate::settings::{HttpSettings, Settings};
-use crate::supervisor::{RunDeadlines, RunServices, StatusBoard, Supervisor};
+use crate::supervisor::{RunServices, Supervisor};
 use crate::telemetry::Metrics;
+use control::ReloadRequest;
+pub use control::{Applied, RELOAD, ReloadOutcome, socket_path as control_socket_path};
+use engine::LocalEngine;
+use reload::Reloader;
+pub use reload::SettingsSource;
 use servers::Servers;
 
 /// Threads that serve sockets. Generation happens in the workers; this side waits.
@@ -35,22 +44,23 @@ const LAST_BYTES: Duration = Duration::from_secs(2);
 const STOP_SLACK: Duration = Duration::from_secs(10);
 
 /// Runs the daemon until SIGTERM or SIGINT.
-pub fn run(settings: Settings) -> anyhow::Result<()> {
+pub fn run(settings: Settings, source: SettingsSource) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(ASYNC_THREADS)
         .thread_name("serve")
         .enable_all()
         .build()
         .context("starting the async runtime")?;
-    let result = runtime.block_on(serve(settings));
+    let result = runtime.block_on(serve(settings, source));
     // Blocking work that is still going on, such as a template being rendered, is not waited for.
     runtime.shutdown_background();
     result
 }
 
-async fn serve(settings: Settings) -> anyhow::Result<()> {
+async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()> {
     descriptor_limit::raise();
     let mut signals = ShutdownSignals::listen().context("listening for signals")?;
+    let hangup = signal(SignalKind::hangup()).context("listening for signals")?;
     let notifier = Notifier::start().context("starting to notify the service manager")?;
     let keys =
         KeysWatch::start(KeysFile::new(&settings.http.keys_file)).context("reading the keys")?;
@@ -79,20 +89,23 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let admission = Admission::start(
         RunServices {
             supervisor: supervisor.clone(),
-            deadlines: RunDeadlines::from(&settings),
             metrics: metrics.clone(),
         },
         catalog.models().iter().map(|model| model.id.clone()),
         settings.queue.clone(),
     );
     preload(&settings, &catalog, &supervisor);
-    let engine = Arc::new(LocalEngine {
-        admission: admission.clone(),
+    let engine = Arc::new(LocalEngine::new(
+        admission.clone(),
         catalog,
-        status: status.clone(),
+        status.clone(),
         metrics,
-    });
-    let state = Arc::new(HttpState::new(engine, keys.current(), &settings));
+    ));
+    let state = Arc::new(HttpState::new(
+        Arc::clone(&engine) as _,
+        keys.current(),
+        &settings,
+    ));
     let mut servers = Servers::start(listeners, inherited, &state);
     supervisor.answers().await;
     notifier.ready();
@@ -100,7 +113,16 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let told =
         service_manager::report_status(notifier.clone(), status, move |model| queues.queue(model));
     tokio::spawn(told);
-    signals.received().await;
+    let (requests, asked) = mpsc::channel(1);
+    let control = control::listen(&control::socket_path(), requests);
+    let mut reloader = Reloader {
+        source,
+        settings,
+        engine,
+        supervisor: supervisor.clone(),
+    };
+    reload_until(signals.received(), &mut reloader, &notifier, hangup, asked).await;
+    let settings = reloader.settings;
     notifier.stopping(time_to_stop(&settings));
     drain(
         &settings,
@@ -111,9 +133,34 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     )
     .await;
     servers.ended(LAST_BYTES).await;
-    drop(socket_file);
+    drop((socket_file, control));
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Reloads whenever SIGHUP or a control client asks for it, until the daemon is to end.
+async fn reload_until(
+    end: impl Future<Output = ()>,
+    reloader: &mut Reloader,
+    notifier: &Notifier,
+    mut hangup: Signal,
+    mut asked: mpsc::Receiver<ReloadRequest>,
+) {
+    let mut end = pin!(end);
+    loop {
+        let reply = tokio::select! {
+            () = &mut end => return,
+            _ = hangup.recv() => None,
+            Some(reply) = asked.recv() => Some(reply),
+        };
+        notifier.reloading();
+        let outcome = reloader.reload().await;
+        notifier.ready();
+        if let Some(reply) = reply {
+            // Whoever asked may have gone; the log has the outcome too.
+            let _ = reply.send(outcome);
+        }
+    }
 }
 
 /// The longest time from the first signal to the end of the process.
@@ -162,8 +209,8 @@ async fn drain(
 }
 
 struct ShutdownSignals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
+    terminate: Signal,
+    interrupt: Signal,
 }
 
 impl ShutdownSignals {
@@ -235,35 +282,5 @@ fn preload(settings: &Settings, catalog: &Catalog, supervisor: &Supervisor) {
             Some(model) => supervisor.preload(model.id.clone()),
             None => tracing::error!(model = name, "the model to preload is not installed"),
         }
-    }
-}
-
-/// What the HTTP layer sees of the layers below it.
-struct LocalEngine {
-    admission: Admission,
-    catalog: Arc<Catalog>,
-    status: StatusBoard,
-    metrics: Metrics,
-}
-
-impl Engine for LocalEngine {
-    fn submit(&self, request: GenerationRequest) -> Result<Generation, GenerationError> {
-        self.admission.submit(request)
-    }
-
-    fn queue(&self, model: &str) -> QueueFigures {
-        self.admission.queue(model)
-    }
-
-    fn catalog(&self) -> Arc<Catalog> {
-        Arc::clone(&self.catalog)
-    }
-
-    fn status(&self) -> StatusBoard {
-        self.status.clone()
-    }
-
-    fn metrics(&self) -> &Metrics {
-        &self.metrics
     }
 }

@@ -26,6 +26,7 @@ mod placement;
 mod printed_lines;
 mod process;
 mod pulse;
+mod reload;
 mod run;
 mod run_guard;
 mod runtime_lines;
@@ -35,6 +36,7 @@ mod status;
 mod unloading;
 mod worker_memory;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -56,6 +58,7 @@ use event_loop::{EventLoop, MemoryRules, Message, Rules};
 use lifecycle::RestartPolicy;
 use loading::Loader;
 use placement::PlacementLimits;
+use reload::Reload;
 use spawner::{Spawner, WorkerEnvironment};
 
 /// A worker says so often within the time after which it would be missed.
@@ -85,27 +88,11 @@ impl Supervisor {
             spawner: Spawner::start(environment)?,
             runtime: runtime.clone(),
             deadlines: settings.deadlines.clone(),
+            run_deadlines: RunDeadlines::from(settings),
             cpu_library: cpu_runtime::find(runtime.cpu_library.as_deref()),
             metrics,
         };
-        let rules = Rules {
-            placement: PlacementLimits {
-                max_loaded: settings.models.max_loaded,
-                minimum_residency: settings.models.minimum_residency,
-            },
-            restart: RestartPolicy {
-                backoff: Backoff {
-                    first: settings.recovery.backoff_first,
-                    longest: settings.recovery.backoff_longest,
-                },
-                healthy_after: settings.recovery.healthy_after,
-            },
-            unload_deadline: settings.deadlines.unload,
-            memory: MemoryRules {
-                limits: memory_limits::effective(&settings.memory, machine_memory::machine_bytes()),
-                interval: settings.memory.check_interval,
-            },
-        };
+        let rules = Rules::from(settings);
         let (event_loop, messages, status) = EventLoop::new(catalog, loader, rules, pulse);
         tokio::spawn(event_loop.run());
         Ok((Self { messages }, status))
@@ -120,6 +107,22 @@ impl Supervisor {
             .send(Message::Lease { model, turn, reply })
             .map_err(|_| GenerationError::ShuttingDown)?;
         lease.await.map_err(gone)?
+    }
+
+    /// Goes on with other settings and models. What is running is not disturbed: a worker whose
+    /// model has changed or gone ends when it is free. Returns once the loop has done so.
+    pub async fn reload(&self, settings: &Settings, catalog: Arc<Catalog>) {
+        let (done, reloaded) = oneshot::channel();
+        let message = Message::Reload(Box::new(Reload {
+            catalog,
+            rules: Rules::from(settings),
+            deadlines: settings.deadlines.clone(),
+            run_deadlines: RunDeadlines::from(settings),
+            done,
+        }));
+        if self.messages.send(message).is_ok() {
+            let _ = reloaded.await;
+        }
     }
 
     /// Returns once the loop has answered: it runs.
@@ -143,6 +146,29 @@ impl Supervisor {
             return true;
         }
         tokio::time::timeout(limit, ended).await.is_ok()
+    }
+}
+
+impl From<&Settings> for Rules {
+    fn from(settings: &Settings) -> Self {
+        Self {
+            placement: PlacementLimits {
+                max_loaded: settings.models.max_loaded,
+                minimum_residency: settings.models.minimum_residency,
+            },
+            restart: RestartPolicy {
+                backoff: Backoff {
+                    first: settings.recovery.backoff_first,
+                    longest: settings.recovery.backoff_longest,
+                },
+                healthy_after: settings.recovery.healthy_after,
+            },
+            unload_deadline: settings.deadlines.unload,
+            memory: MemoryRules {
+                limits: memory_limits::effective(&settings.memory, machine_memory::machine_bytes()),
+                interval: settings.memory.check_interval,
+            },
+        }
     }
 }
 

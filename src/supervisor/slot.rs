@@ -47,6 +47,10 @@ pub(super) struct Slot {
     pub reason: String,
     /// The worker is to be replaced as soon as nobody uses it.
     pub recycle: bool,
+    /// The model's files are not those of the last worker: what that one showed counts no more.
+    pub replaced: bool,
+    /// The model is not installed any more; the slot goes with its worker.
+    pub removed: bool,
     pub waiters: VecDeque<Waiter>,
 }
 
@@ -64,6 +68,8 @@ impl Slot {
             memory: None,
             reason: String::new(),
             recycle: false,
+            replaced: false,
+            removed: false,
             waiters: VecDeque::new(),
         }
     }
@@ -86,6 +92,10 @@ impl Slot {
     }
 
     pub fn loading_begun(&mut self, task: AbortHandle) {
+        if std::mem::take(&mut self.replaced) {
+            self.facts = None;
+            self.measured = Measured::default();
+        }
         let phase = Phase::Spawning;
         self.load = Some(Load { phase, task });
         self.stage_changed();
@@ -155,6 +165,13 @@ impl Slot {
                 sequence,
                 reply: None,
             });
+        }
+    }
+
+    /// Likewise after a worker was ended on purpose, unless its model has gone.
+    pub fn bring_back(&mut self) {
+        if !self.removed {
+            self.want_loaded();
         }
     }
 
