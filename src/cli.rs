@@ -14,9 +14,11 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::auth::{CurrentKeys, KeysFile};
 use crate::daemon::SettingsSource;
+use crate::http::{ListenerAddress, check_exposure};
 use crate::models::{Catalog, Listing};
-use crate::settings::{CliOverrides, Settings, SettingsError, known_keys};
+use crate::settings::{CliOverrides, HttpSettings, Settings, SettingsError, known_keys};
 use crate::worker::WorkerArguments;
 
 /// `EX_CONFIG` of sysexits.h: the configuration is wrong and starting again will not help, which
@@ -164,7 +166,10 @@ fn dispatch(command: CommandLine) -> Program {
         }
         CommandLine::CheckConfig(config) => Program::Finished(
             match load(config.config.as_deref(), &CliOverrides::default()) {
-                Ok(_) => print("OK\n", ExitCode::SUCCESS),
+                Ok(settings) => {
+                    note_exposure(&settings.http);
+                    print("OK\n", ExitCode::SUCCESS)
+                }
                 Err(error) => bad_config(&error),
             },
         ),
@@ -190,6 +195,21 @@ fn dispatch(command: CommandLine) -> Program {
 
 fn load(config: Option<&Path>, overrides: &CliOverrides) -> Result<Settings, SettingsError> {
     Settings::load(config, env::vars_os(), overrides)
+}
+
+/// Says beforehand why `serve` would not start, as far as this user may read the keys.
+fn note_exposure(settings: &HttpSettings) {
+    let Ok(keyring) = KeysFile::new(&settings.keys_file).read() else {
+        return;
+    };
+    let addresses: Vec<_> = settings
+        .listen
+        .iter()
+        .map(|&a| ListenerAddress::Tcp(a))
+        .collect();
+    if let Err(error) = check_exposure(&addresses, settings, &CurrentKeys::fixed(keyring)) {
+        eprintln!("note: `rkllmd serve` would end at once: {error}");
+    }
 }
 
 fn bad_config(error: &SettingsError) -> ExitCode {

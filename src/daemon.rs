@@ -38,9 +38,11 @@ const ASYNC_THREADS: usize = 2;
 /// Connections that wait in the kernel to be accepted. With tokio's 128, clients of a larger crowd find
 /// no room and try again after whole seconds. The kernel has a limit of its own (somaxconn).
 const BACKLOG: u32 = 1024;
-/// Time for answers that are complete to leave their sockets.
-const LAST_BYTES: Duration = Duration::from_secs(2);
-/// What an orderly end takes at most beyond its deadlines.
+/// The time of a step of the shutdown after the answers: ending the runs that were cut off, unloading,
+/// last bytes. At the least, so that readers are told also where no time is granted.
+const LONGEST_STEP: Duration = Duration::from_secs(2);
+const SHORTEST_STEP: Duration = Duration::from_millis(100);
+/// What an orderly end takes at most beyond its deadline.
 const STOP_SLACK: Duration = Duration::from_secs(10);
 
 /// Runs the daemon until SIGTERM or SIGINT.
@@ -77,9 +79,10 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
         listeners.push(listener);
         socket_file = Some(file);
     }
-    http::check_exposure(&listeners, &settings.http, &keys.current())?;
-    for listener in &listeners {
-        tracing::info!(address = %listener.address(), "listening");
+    let addresses: Vec<_> = listeners.iter().map(Listener::address).collect();
+    http::check_exposure(&addresses, &settings.http, &keys.current())?;
+    for address in &addresses {
+        tracing::info!(%address, "listening");
     }
     let catalog = Arc::new(scan(&settings)?);
     let metrics = Metrics::new();
@@ -132,7 +135,6 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
         &mut signals,
     )
     .await;
-    servers.ended(LAST_BYTES).await;
     drop((socket_file, control));
     tracing::info!("stopped");
     Ok(())
@@ -165,8 +167,7 @@ async fn reload_until(
 
 /// The longest time from the first signal to the end of the process.
 fn time_to_stop(settings: &Settings) -> Duration {
-    let deadlines = &settings.deadlines;
-    deadlines.drain + deadlines.control_call + LAST_BYTES + STOP_SLACK
+    settings.deadlines.drain + STOP_SLACK
 }
 
 /// No new work; running answers may finish until the drain deadline; then the workers end. A second
@@ -183,24 +184,28 @@ async fn drain(
         limit_s = limit.as_secs(),
         "shutting down: waiting for running answers"
     );
+    let until = Instant::now() + limit;
+    // Kept back for what comes after the answers: ending runs, unloading, last bytes.
+    let step = (limit / 9).clamp(SHORTEST_STEP, LONGEST_STEP);
     let orderly = async {
-        let until = Instant::now() + limit;
+        let mut left_for_answers = limit;
         if servers.outlive_the_daemon {
             // Whoever was accepted is served: the next daemon cannot, and a refusal would be a lost
             // connection. The rest of the time is for telling those that cannot be.
             servers.stop();
-            servers.ended(limit - (limit / 10).min(LAST_BYTES)).await;
+            servers.ended(limit.saturating_sub(4 * step)).await;
+            left_for_answers = until.saturating_duration_since(Instant::now());
         }
-        let left = until.saturating_duration_since(Instant::now());
-        if !admission.drain(left).await {
+        let answers = left_for_answers.saturating_sub(3 * step);
+        if !admission.drain(answers, step).await {
             tracing::warn!("the `drain` deadline passed; running answers are cut off");
         }
         servers.stop();
         let left = until.saturating_duration_since(Instant::now());
-        let grace = left.max(settings.deadlines.control_call);
-        if !supervisor.shut_down(grace).await {
+        if !supervisor.shut_down(left.saturating_sub(step)).await {
             tracing::warn!("workers are still ending; they are killed with the daemon");
         }
+        servers.ended(step).await;
     };
     tokio::select! {
         () = orderly => {}

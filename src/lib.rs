@@ -1,6 +1,7 @@
 //! rkllmd, in the order a request passes through it: `http` parses a dialect, `admission` accepts or
 //! refuses, `supervisor` owns the worker processes, `ipc` carries frames, `worker` is the child that
-//! loads the runtime. `generation` is the vocabulary they share. Nothing runs back up.
+//! loads the runtime. `generation` and `library_calls` are the vocabulary they share. Nothing runs
+//! back up.
 
 pub mod admission;
 pub mod auth;
@@ -10,6 +11,7 @@ mod descriptor_limit;
 pub mod generation;
 pub mod http;
 pub mod ipc;
+pub mod library_calls;
 pub mod models;
 mod process_figures;
 pub mod service_manager;

@@ -111,6 +111,7 @@ fn the_measure_sees_what_is_allocated() {
     const LENGTH: usize = 20_000;
     let event = Event::LoadFailed {
         reason: "x".repeat(LENGTH),
+        failure: None,
     };
     let mut bytes = Vec::new();
     encode(&event, &mut bytes).expect("small enough");

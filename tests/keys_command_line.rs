@@ -197,6 +197,11 @@ fn what_root_writes_the_folders_group_may_read_but_not_the_first_key() {
         (file.uid(), file.gid(), mode(&keys.file())),
         (0, 54321, 0o640)
     );
+    // A group that somebody gave it since stays.
+    chown(keys.file(), None, Some(54322)).unwrap();
+    keys.line("add other");
+    let file = fs::metadata(keys.file()).unwrap();
+    assert_eq!((file.gid(), mode(&keys.file())), (54322, 0o640));
     let plaintext = fs::metadata(keys.0.path().join("first-key")).unwrap();
     assert_eq!((plaintext.uid(), plaintext.gid()), (0, 0));
     assert_eq!(plaintext.permissions().mode() & 0o777, 0o600);

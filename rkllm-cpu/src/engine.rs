@@ -7,17 +7,27 @@ use std::ffi::c_void;
 use llama_cpp_sys_2 as llama;
 use thiserror::Error;
 
+mod adapters;
+mod decode_batch;
+mod decoding;
+mod embedding_rows;
 mod prompt;
+mod prompt_cache;
 
+use adapters::Adapters;
+use embedding_rows::EmbeddingRows;
+use prompt_cache::PromptCache;
+
+pub(crate) use decoding::{Evaluation, Output, OutputKind};
 pub(crate) use prompt::{Prompt, Refusal, RunRequest};
 
 use crate::abi::{RKLLMParam, RKLLMSamplingParam};
 use crate::chat_template::ChatTemplate;
 use crate::generation::{Generation, Outcome, Reply, Report};
-use crate::log::{MutedEngineLog, Verbosity, error, info, warning};
-use crate::model_load::{LoadError, LoadedModel, prefill_batch};
+use crate::log::{Verbosity, info, warning};
+use crate::model_load::{LoadError, LoadedModel};
 use crate::perf;
-use crate::prefix_reuse::{ContextMemory, KvCells, common_prefix, discard_count};
+use crate::prefix_reuse::{ContextMemory, KvCells, common_prefix};
 use crate::run_state::{RunState, should_abort};
 use crate::sampler::{self, Sampler};
 use crate::vocabulary::Token;
@@ -33,18 +43,13 @@ pub(crate) enum ClearError {
     Indivisible,
 }
 
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Evaluation {
-    Complete,
-    Aborted,
-    /// The window is full and the model cannot shift it.
-    WindowFull,
-    Failed,
-}
-
 pub(crate) struct Engine {
     cells: KvCells<ContextMemory>,
     history: Vec<Token>,
+    /// The rows behind the negative tokens in cells and history.
+    embeddings: EmbeddingRows,
+    adapters: Adapters,
+    prompt_cache: Option<PromptCache>,
     paused: Option<Generation>,
     /// Tokens of the last rendered system prompt, for `keep_system_prompt`.
     system: Vec<Token>,
@@ -90,6 +95,9 @@ impl Engine {
         let engine = Engine {
             cells: KvCells::new(memory),
             history: Vec::new(),
+            embeddings: EmbeddingRows::new(model.embedding_width()),
+            adapters: Adapters::default(),
+            prompt_cache: None,
             paused: None,
             system: Vec::new(),
             template,
@@ -106,22 +114,28 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Runs `request` from its prompt on; a paused generation must be resumed instead.
-    pub(crate) fn run(
+    /// Makes `request` the generation that `resume` goes on with. A paused one must be resumed
+    /// instead.
+    pub(crate) fn prepare(
         &mut self,
         request: &RunRequest<'_>,
         state: &RunState,
-        report: &mut dyn FnMut(Report<'_>) -> Reply,
-    ) -> Result<Outcome, Refusal> {
-        let generation = self.begin(request, state)?;
-        Ok(self.drive(generation, state, report))
+    ) -> Result<(), Refusal> {
+        self.paused = Some(self.begin(request, state)?);
+        Ok(())
     }
 
     pub(crate) fn is_paused(&self) -> bool {
         self.paused.is_some()
     }
 
-    /// Goes on with a paused generation, or reports nothing and finishes if there is none.
+    /// Gives up a generation that was prepared or paused; the history stays as it was.
+    pub(crate) fn discard_paused(&mut self) {
+        self.paused = None;
+    }
+
+    /// Goes on with a prepared or paused generation, or reports nothing and finishes if there is
+    /// none.
     pub(crate) fn resume(
         &mut self,
         state: &RunState,
@@ -158,88 +172,6 @@ impl Engine {
         outcome
     }
 
-    /// Evaluates `tokens` after the cells, shifting the window when it is full. The logits of the
-    /// last one are then ready to be sampled.
-    pub(crate) fn evaluate(
-        &mut self,
-        tokens: &[Token],
-        n_keep: usize,
-        state: &RunState,
-    ) -> Evaluation {
-        let mut rest = tokens;
-        while !rest.is_empty() {
-            if self.cells.len() + 1 > self.model.max_context && !self.shift_window(n_keep) {
-                warning!(
-                    "the context of {} tokens is full and this model cannot shift it",
-                    self.model.max_context
-                );
-                return Evaluation::WindowFull;
-            }
-            let room = self.model.max_context - self.cells.len();
-            // A shifted cache is rotated inside the next decode, which is kept short because it
-            // must not be aborted.
-            let most = if self.cells.shift_pending() {
-                1
-            } else {
-                prefill_batch()
-            };
-            let (batch, after) = rest.split_at(rest.len().min(most).min(room));
-            match self.decode(batch, state) {
-                Evaluation::Complete => rest = after,
-                other => return other,
-            }
-        }
-        Evaluation::Complete
-    }
-
-    fn decode(&mut self, batch: &[Token], state: &RunState) -> Evaluation {
-        let mut owned = batch.to_vec();
-        state.set_indivisible(self.cells.shift_pending());
-        let muted = MutedEngineLog::scope();
-        // SAFETY: the context is alive and used by this thread only; the batch points to `owned`,
-        // which outlives the call. Positions follow the memory's last one, which the cells mirror.
-        let code = unsafe {
-            let batch = llama::llama_batch_get_one(owned.as_mut_ptr(), owned.len() as i32);
-            llama::llama_decode(self.model.context(), batch)
-        };
-        drop(muted);
-        state.set_indivisible(false);
-        let evaluation = match code {
-            0 => {
-                self.cells.decoded(batch);
-                Evaluation::Complete
-            }
-            2 => {
-                if self.model.has_recurrent_state() {
-                    self.cells.clear();
-                } else {
-                    self.cells.decoded_in_part(batch);
-                }
-                Evaluation::Aborted
-            }
-            code => {
-                error!(
-                    "failed to decode {} tokens after {} in the kv cache, llama.cpp code {code}",
-                    batch.len(),
-                    self.cells.len()
-                );
-                Evaluation::Failed
-            }
-        };
-        state.set_kv_tokens(self.cells.len());
-        evaluation
-    }
-
-    fn shift_window(&mut self, n_keep: usize) -> bool {
-        let held = self.cells.len();
-        let keep = n_keep.min(held.saturating_sub(1));
-        let discard = discard_count(held, keep);
-        if self.verbosity >= Verbosity::DETAILS {
-            info!("kv cache shift: {held} tokens, keeping the first {keep}, discarding {discard}");
-        }
-        self.cells.cut(keep, keep + discard)
-    }
-
     pub(crate) fn sample(&self, sampler: &mut Sampler) -> Token {
         // SAFETY: called after `evaluate` has completed, whose last token asked for logits.
         unsafe { sampler.sample(self.model.context()) }
@@ -258,6 +190,11 @@ impl Engine {
         vocabulary.piece(token, !self.skip_special_token)
     }
 
+    /// Floats in a row of an embedding input.
+    pub(crate) fn embedding_width(&self) -> usize {
+        self.model.embedding_width()
+    }
+
     pub(crate) fn kv_tokens(&self) -> usize {
         self.cells.len()
     }
@@ -265,7 +202,7 @@ impl Engine {
     fn remember(&mut self, generation: &Generation) {
         if !generation.keeps_history {
             self.history.clear();
-        } else if generation.has_generated() {
+        } else if generation.has_read_its_prompt() {
             self.history = self.cells.tokens().to_vec();
             self.history.extend_from_slice(generation.unevaluated());
         }

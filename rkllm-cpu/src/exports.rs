@@ -5,13 +5,17 @@
 use std::ffi::{c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+mod adapters;
+mod prompt_cache;
+mod runs;
 
 use crate::abi::*;
 use crate::enabled_cpus;
 use crate::engine::Engine;
-use crate::generation::{Outcome, Report};
 use crate::log::{error, warning};
-use crate::marshalling::{call_back, request_of, string_of};
+use crate::marshalling::string_of;
 use crate::run_state::{Occupation, RunState};
 
 const OK: c_int = 0;
@@ -24,7 +28,13 @@ struct Handle {
     state: Box<RunState>,
     callback: LLMResultCallback,
     result_userdata: *mut c_void,
+    /// The thread of the last `rkllm_run_async`, which uses this handle until it is joined.
+    background: Mutex<Option<JoinHandle<()>>>,
 }
+
+// SAFETY: the callback and its userdata are the host's, only ever handed back to it; the engine is
+// behind its lock and the rest is atomic.
+unsafe impl Sync for Handle {}
 
 /// The vendor's defaults where they are known; the CPUs are this machine's.
 #[unsafe(no_mangle)]
@@ -103,6 +113,7 @@ pub unsafe extern "C" fn rkllm_init(
             state,
             callback: result_callback,
             result_userdata: callback.result_userdata,
+            background: Mutex::new(None),
         });
         // SAFETY: checked above, and valid for a write by this function's contract.
         unsafe { *handle = Box::into_raw(loaded).cast() };
@@ -127,58 +138,11 @@ pub unsafe extern "C" fn rkllm_destroy(handle: LLMHandle) -> c_int {
             return FAILED;
         }
         live.state.request_abort();
+        live.join_background();
         drop(live.engine.lock().unwrap_or_else(PoisonError::into_inner));
         // SAFETY: the handle came from `Box::into_raw` in `rkllm_init` and is not used after.
         drop(unsafe { Box::from_raw(handle.cast::<Handle>()) });
         OK
-    })
-}
-
-/// Runs one prompt to its end, calling back on this thread; or, after a callback has returned 1,
-/// goes on with the paused generation and does not read the input.
-///
-/// # Safety
-/// `handle` is NULL or live; the pointers are NULL or point to what the ABI says.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn rkllm_run(
-    handle: LLMHandle,
-    rkllm_input: *mut RKLLMInput,
-    rkllm_infer_params: *mut RKLLMInferParam,
-    userdata: *mut c_void,
-) -> c_int {
-    // SAFETY: by this function's contract.
-    let Some(live) = (unsafe { live(handle) }) else {
-        return FAILED;
-    };
-    with_idle_engine(live, "rkllm_run", |engine| {
-        let userdata = if userdata.is_null() {
-            live.result_userdata
-        } else {
-            userdata
-        };
-        let mut text = Vec::new();
-        let mut report = |step: Report<'_>| call_back(live.callback, userdata, step, &mut text);
-        let running = live.state.begin();
-        let outcome = if engine.is_paused() {
-            Ok(engine.resume(&live.state, &mut report))
-        } else {
-            // SAFETY: by this function's contract.
-            let request = unsafe { request_of(rkllm_input, rkllm_infer_params) };
-            request.and_then(|request| {
-                engine
-                    .run(&request, &live.state, &mut report)
-                    .map_err(|refusal| refusal.to_string())
-            })
-        };
-        drop(running);
-        match outcome {
-            Ok(Outcome::Finished | Outcome::Paused) => OK,
-            Ok(Outcome::Failed) => FAILED,
-            Err(refusal) => {
-                error!("{refusal}");
-                FAILED
-            }
-        }
     })
 }
 
@@ -307,10 +271,6 @@ macro_rules! unsupported {
 }
 
 unsupported! {
-    rkllm_run_async(LLMHandle, *mut c_void, *mut c_void, *mut c_void);
-    rkllm_load_lora(LLMHandle, *mut c_void);
-    rkllm_load_prompt_cache(LLMHandle, *const c_char);
-    rkllm_release_prompt_cache(LLMHandle);
     rkllm_set_function_tools(LLMHandle, *const c_char, *const c_char, *const c_char);
     rkllm_set_cross_attn_params(LLMHandle, *mut c_void);
 }

@@ -96,11 +96,10 @@ impl<M: Memory> KvCells<M> {
         self.shift_pending
     }
 
-    /// Keeps the cells that begin `wanted` and removes the others. Returns how many tokens of
-    /// `wanted` need no evaluation: never all of them, since the last one's logits are needed.
-    pub(crate) fn reuse(&mut self, wanted: &[Token]) -> usize {
-        let common = common_prefix(&self.tokens, wanted);
-        let usable = common.min(wanted.len().saturating_sub(1));
+    /// Keeps the cells that begin `wanted`, at most `most` of them, and removes the others. Returns
+    /// how many tokens of `wanted` need no evaluation.
+    pub(crate) fn reuse_at_most(&mut self, wanted: &[Token], most: usize) -> usize {
+        let usable = common_prefix(&self.tokens, wanted).min(most);
         self.truncate(usable);
         self.tokens.len()
     }
@@ -242,17 +241,17 @@ mod tests {
     #[test]
     fn the_longest_common_prefix_is_kept() {
         let mut cells = cells(FakeMemory::able(), &[1, 2, 3, 4]);
-        assert_eq!(cells.reuse(&[1, 2, 9, 9, 9]), 2);
+        assert_eq!(cells.reuse_at_most(&[1, 2, 9, 9, 9], 4), 2);
         holds(&cells, &[1, 2]);
     }
 
     #[test]
-    fn the_last_wanted_token_is_always_evaluated_again() {
+    fn what_is_wanted_anew_is_not_reused() {
         let mut same = cells(FakeMemory::able(), &[1, 2, 3]);
-        assert_eq!(same.reuse(&[1, 2, 3]), 2);
+        assert_eq!(same.reuse_at_most(&[1, 2, 3], 2), 2);
         holds(&same, &[1, 2]);
         let mut single = cells(FakeMemory::able(), &[1]);
-        assert_eq!(single.reuse(&[1]), 0);
+        assert_eq!(single.reuse_at_most(&[1], 0), 0);
         holds(&single, &[]);
     }
 
@@ -260,14 +259,14 @@ mod tests {
     fn a_memory_that_cannot_forget_in_part_forgets_all() {
         let recurrent = FakeMemory::default();
         let mut cells = cells(recurrent, &[1, 2, 3]);
-        assert_eq!(cells.reuse(&[1, 2, 9]), 0);
+        assert_eq!(cells.reuse_at_most(&[1, 2, 9], 2), 0);
         holds(&cells, &[]);
     }
 
     #[test]
     fn a_memory_that_cannot_forget_in_part_is_still_continued() {
         let mut cells = cells(FakeMemory::default(), &[1, 2, 3]);
-        assert_eq!(cells.reuse(&[1, 2, 3, 4, 5]), 3);
+        assert_eq!(cells.reuse_at_most(&[1, 2, 3, 4, 5], 4), 3);
         holds(&cells, &[1, 2, 3]);
     }
 

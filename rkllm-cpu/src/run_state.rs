@@ -5,6 +5,8 @@ use std::ffi::c_void;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 const IDLE: u64 = 0;
+/// Taken for a thread that has not started yet; no thread has this id.
+const STARTING: u64 = 1 << 62;
 const ABORTED: u64 = 1 << 63;
 
 #[derive(Debug, Default)]
@@ -30,9 +32,23 @@ pub(crate) enum Occupation {
 pub(crate) struct Running<'a>(&'a RunState);
 
 impl RunState {
-    pub(crate) fn begin(&self) -> Running<'_> {
-        self.word.store(thread_id(), Ordering::SeqCst);
-        Running(self)
+    /// Takes the handle for a run on this thread; none if it is taken already.
+    pub(crate) fn begin(&self) -> Option<Running<'_>> {
+        self.take_for(thread_id())
+    }
+
+    /// Takes the handle for a run on a thread that is about to start, and will `adopt` it. It can
+    /// be aborted, and is running, from now on.
+    pub(crate) fn begin_elsewhere(&self) -> Option<Running<'_>> {
+        self.take_for(STARTING)
+    }
+
+    fn take_for(&self, runner: u64) -> Option<Running<'_>> {
+        let taken = self
+            .word
+            .compare_exchange(IDLE, runner, Ordering::SeqCst, Ordering::SeqCst);
+        // Made only then: dropping one makes the handle idle.
+        taken.is_ok().then(|| Running(self))
     }
 
     pub(crate) fn occupation(&self) -> Occupation {
@@ -69,6 +85,20 @@ impl RunState {
     }
 }
 
+impl Running<'_> {
+    /// Makes the calling thread the one that runs. An abort that came before stays.
+    pub(crate) fn adopt(&self) {
+        let id = thread_id();
+        // The closure never declines, so there is no error to lose.
+        let _ = self
+            .0
+            .word
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |word| {
+                Some(word & ABORTED | id)
+            });
+    }
+}
+
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         self.0.word.store(IDLE, Ordering::SeqCst);
@@ -102,7 +132,7 @@ mod tests {
         let state = RunState::default();
         state.request_abort();
         let running = state.begin();
-        assert!(!state.abort_requested());
+        assert!(running.is_some() && !state.abort_requested());
         drop(running);
         assert_eq!(state.occupation(), Occupation::Idle);
     }
@@ -117,6 +147,29 @@ mod tests {
         drop(running);
         let _running = state.begin();
         assert!(!state.abort_requested());
+    }
+
+    #[test]
+    fn a_handle_is_taken_once() {
+        let state = RunState::default();
+        let running = state.begin();
+        assert!(running.is_some());
+        assert!(state.begin().is_none() && state.begin_elsewhere().is_none());
+        drop(running);
+        assert!(state.begin().is_some());
+    }
+
+    #[test]
+    fn an_abort_before_the_thread_has_started_is_kept() {
+        let state = RunState::default();
+        let Some(running) = state.begin_elsewhere() else {
+            panic!("the handle is free");
+        };
+        assert_eq!(state.occupation(), Occupation::Elsewhere);
+        state.request_abort();
+        running.adopt();
+        assert!(state.abort_requested());
+        assert_eq!(state.occupation(), Occupation::OnThisThread);
     }
 
     #[test]

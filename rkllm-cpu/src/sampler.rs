@@ -162,7 +162,8 @@ impl Sampler {
     /// Lets the penalties see the prompt, as llama.cpp's own programs do.
     pub(crate) fn accept_prompt(&mut self, tokens: &[Token]) {
         let seen = &tokens[tokens.len().saturating_sub(PENALTY_WINDOW)..];
-        for &token in seen {
+        // Embedding rows are no tokens of the vocabulary.
+        for &token in seen.iter().filter(|&&token| token >= 0) {
             // SAFETY: the chain is alive and the token is of the vocabulary it was made for.
             unsafe { llama::llama_sampler_accept(self.chain, token) };
         }

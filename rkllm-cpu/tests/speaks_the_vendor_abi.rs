@@ -2,105 +2,11 @@
 //! with the built library and has it hold one promise with the real model: the ABI is checked from
 //! the other side, by a compiler that knows nothing of the Rust declarations.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
-/// A compiled C program, removed when the test ends.
-struct Program(PathBuf);
+mod common;
 
-impl Program {
-    fn compile(source: &str) -> Program {
-        let library = library();
-        let name = Path::new(source).file_stem().unwrap_or_default();
-        let program = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!(
-            "{}-{}-{:?}",
-            name.display(),
-            std::process::id(),
-            std::thread::current().id()
-        ));
-        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let output = Command::new("cc")
-            .args(["-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-I"])
-            .arg(here.join("include"))
-            .arg("-o")
-            .arg(&program)
-            .arg(here.join("tests").join(source))
-            .arg(&library)
-            .arg("-lpthread")
-            .output()
-            .expect("`cc` runs; install a C compiler (apt-get install gcc)");
-        assert!(
-            output.status.success(),
-            "{source} does not compile:\n{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Program(program)
-    }
-
-    fn run(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
-        Command::new(&self.0)
-            .args(arguments)
-            .envs(environment.iter().copied())
-            .output()
-            .expect("the compiled program starts")
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
-fn library() -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows its own path");
-    let folder = test
-        .parent()
-        .and_then(Path::parent)
-        .expect("deps/ is in the target folder");
-    let library = folder.join("librkllm_cpu.so");
-    assert!(
-        library.exists(),
-        "{} is missing: run `make build`",
-        library.display()
-    );
-    library
-}
-
-fn model() -> String {
-    let path = match std::env::var_os("TEST_MODEL_GGUF") {
-        Some(path) => PathBuf::from(path),
-        None => {
-            let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(
-                || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache"),
-                PathBuf::from,
-            );
-            cache.join("rkllmd/models/SmolLM2-135M-Instruct.Q4_1.gguf")
-        }
-    };
-    assert!(
-        path.exists(),
-        "{} is missing: run `scripts/fetch-demo-model`",
-        path.display()
-    );
-    path.to_string_lossy().into_owned()
-}
-
-/// One compute thread: tests run side by side, and ggml's threads wait for each other by spinning,
-/// which on a full machine costs more than a second thread gives.
-const ONE_THREAD: (&str, &str) = ("RKLLM_CPU_THREADS", "1");
-
-fn hold(source: &str, promise: &str) -> String {
-    let output = Program::compile(source).run(&[promise, &model()], &[ONE_THREAD]);
-    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(
-        output.status.success() && stdout.contains(&format!("held: {promise}")),
-        "{promise} is not held ({})\n{}\n{stdout}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
-    stdout
-}
+use common::{ONE_THREAD, Program, hold, library, model};
 
 macro_rules! promises {
     ($source:literal: $($promise:ident),* $(,)?) => {
@@ -140,11 +46,51 @@ promises! { "c/cache.c":
     a_seed_makes_runs_repeat,
 }
 
+promises! { "c/async.c":
+    a_background_run_is_the_same_run,
+    a_background_run_excludes_others,
+    destroying_ends_a_background_run,
+}
+
 promises! { "c/lifecycle.c":
     loading_and_destroying_leaves_nothing,
     two_models_run_at_once,
     a_null_handle_is_an_error,
     userdata_of_init_is_the_fallback,
+}
+
+#[test]
+fn a_saved_prompt_is_not_evaluated_again() {
+    let cache = common::Scratch::new("a_saved_prompt.cache");
+    let printed = common::hold_with(
+        "c/prompt_cache.c",
+        "a_saved_prompt_is_not_evaluated_again",
+        &model(),
+        &[
+            ("CACHE", cache.path()),
+            ("ADAPTERS", &common::test_adapters()),
+        ],
+    );
+    let refused = "E rkllm: a prompt cache is loaded already";
+    assert!(printed.contains(refused), "{printed}");
+}
+
+#[test]
+fn a_saved_prompt_belongs_to_its_model() {
+    let cache = common::Scratch::new("its_model.cache");
+    let other = common::Scratch::new("other.gguf");
+    // The same model in another file: its last bytes are weights.
+    let mut bytes = std::fs::read(model()).expect("the model is readable");
+    bytes.last_mut().expect("it is not empty").clone_from(&1);
+    std::fs::write(&other.0, bytes).expect("scratch is writable");
+    let printed = common::hold_with(
+        "c/prompt_cache.c",
+        "a_saved_prompt_belongs_to_its_model",
+        &model(),
+        &[("CACHE", cache.path()), ("OTHER", other.path())],
+    );
+    let line = "E rkllm: the prompt dose not match the current model[llama";
+    assert!(printed.lines().any(|l| l.starts_with(line)), "{printed}");
 }
 
 #[test]
@@ -175,14 +121,7 @@ fn what_cannot_be_loaded_is_refused() {
 #[test]
 fn what_is_not_supported_says_so() {
     let printed = hold("c/lifecycle.c", "what_is_not_supported_says_so");
-    for function in [
-        "rkllm_run_async",
-        "rkllm_load_lora",
-        "rkllm_load_prompt_cache",
-        "rkllm_release_prompt_cache",
-        "rkllm_set_function_tools",
-        "rkllm_set_cross_attn_params",
-    ] {
+    for function in ["rkllm_set_function_tools", "rkllm_set_cross_attn_params"] {
         let line = format!("E rkllm: {function} is not supported by the CPU runtime");
         assert!(
             printed.lines().any(|l| l == line),

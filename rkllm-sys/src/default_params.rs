@@ -31,6 +31,10 @@ pub struct DefaultParams {
     pub embed_flash: bool,
     pub enabled_cpus_num: i8,
     pub enabled_cpus_mask: CpuMask,
+    pub n_batch: u8,
+    pub use_cross_attn: i8,
+    /// `None` before 1.3.0.
+    pub ignore_eos_token: Option<bool>,
 }
 
 macro_rules! neutral {
@@ -54,6 +58,9 @@ macro_rules! neutral {
             embed_flash: param.extend_param.embed_flash != 0,
             enabled_cpus_num: param.extend_param.enabled_cpus_num,
             enabled_cpus_mask: CpuMask(param.extend_param.enabled_cpus_mask),
+            n_batch: param.extend_param.n_batch,
+            use_cross_attn: param.extend_param.use_cross_attn,
+            ignore_eos_token: None,
         }
     }};
 }
@@ -61,7 +68,11 @@ macro_rules! neutral {
 impl DefaultParams {
     pub(crate) fn of(bytes: &DefaultBytes, family: Family) -> Self {
         if family >= Family::V1_3_0 {
-            neutral!(bytes.v1_3())
+            let param = bytes.v1_3();
+            DefaultParams {
+                ignore_eos_token: Some(param.ignore_eos_token != 0),
+                ..neutral!(param)
+            }
         } else {
             neutral!(bytes.v1_2_1())
         }

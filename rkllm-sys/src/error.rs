@@ -168,6 +168,10 @@ pub enum CallError {
     #[error("librkllmrt {version} cannot {what}: it came with 1.3.0")]
     NotInFamily { what: &'static str, version: String },
 
+    /// Something that only other releases have.
+    #[error("{what} is not in librkllmrt {version}")]
+    NotInLibrary { what: &'static str, version: String },
+
     #[error("{what} holds a NUL character at byte {position}; C strings cannot, remove it")]
     InteriorNul { what: &'static str, position: usize },
 

@@ -2,11 +2,15 @@
 //! [`ControlHandle`] carries to other threads; it is destroyed once, and no call reaches the
 //! library after that.
 
+use crate::abi::{v1_2_1, v1_3_0, v1_3_1};
 use crate::error::CallError;
+use crate::family::Family;
+use crate::handle_calls::OwnedCrossAttention;
 use crate::init::EffectiveSampling;
+use crate::input::{OwnedInput, RunInput, RunItem};
 use crate::library::Library;
 use crate::result::{ReleaseBuffer, ResultSink};
-use crate::run::{OwnedInput, PerRun, RunId, RunInput, RunOptions};
+use crate::run::{OwnedExtras, PerRun, RunExtras, RunId, RunOptions};
 use crate::runs_in_progress;
 use crate::symbols::{self, FamilyCalls};
 use std::ffi::{CString, c_int, c_void};
@@ -21,10 +25,13 @@ const KV_CACHE_SIZES: usize = 128;
 /// A model loaded by [`Library::init`]. Dropping it destroys it and ignores what the library says
 /// to that; [`destroy`](Handle::destroy) tells.
 pub struct Handle {
-    control: ControlHandle,
+    pub(crate) control: ControlHandle,
     sampling: EffectiveSampling,
     /// Held by every call that must not overlap another (rknn-llm issue 383).
     serial: Mutex<()>,
+    /// What the library was given last: the vendor does not say whether it copies it. Freed after
+    /// the model, which is destroyed before fields are dropped.
+    pub(crate) cross_attention: Mutex<Option<OwnedCrossAttention>>,
 }
 
 /// The calls that are allowed while the model runs, from any thread and from inside a sink.
@@ -34,6 +41,8 @@ pub struct ControlHandle(Arc<Shared>);
 
 struct Shared {
     library: Arc<Library>,
+    /// Sequences a run works on, as init was told.
+    sequences: usize,
     /// `None` once the model is destroyed. Control calls hold it for reading, so that destroying
     /// waits for them.
     raw: RwLock<Option<RawHandle>>,
@@ -56,12 +65,18 @@ impl Handle {
         library: Arc<Library>,
         raw: NonNull<c_void>,
         sampling: EffectiveSampling,
+        sequences: u8,
     ) -> Handle {
-        let raw = RwLock::new(Some(RawHandle(raw)));
+        let shared = Shared {
+            library,
+            sequences: usize::from(sequences),
+            raw: RwLock::new(Some(RawHandle(raw))),
+        };
         Handle {
-            control: ControlHandle(Arc::new(Shared { library, raw })),
+            control: ControlHandle(Arc::new(shared)),
             sampling,
             serial: Mutex::new(()),
+            cross_attention: Mutex::new(None),
         }
     }
 
@@ -101,9 +116,39 @@ impl Handle {
         run: RunId,
         sink: Box<dyn ResultSink>,
     ) -> Result<(), CallError> {
+        let items = [RunItem::user(*input)];
+        self.run_batch(&items, options, &RunExtras::default(), run, sink)
+    }
+
+    /// Runs the model on one item a sequence, as many as init was told (`n_batch`); the sink gets
+    /// the results of all sequences with each callback.
+    ///
+    /// # Errors
+    /// Those of [`run`](Self::run), and [`CallError::OutOfRange`] for another number of items.
+    pub fn run_batch(
+        &self,
+        items: &[RunItem<'_>],
+        options: &RunOptions,
+        extras: &RunExtras<'_>,
+        run: RunId,
+        sink: Box<dyn ResultSink>,
+    ) -> Result<(), CallError> {
+        let sequences = self.control.0.sequences;
+        if items.len() != sequences {
+            return Err(CallError::OutOfRange {
+                what: "the number of inputs",
+                value: items.len().to_string(),
+                allowed: "it must be n_batch of init, which is 1 unless set",
+            });
+        }
         let _serial = self.serial("rkllm_run")?;
         let raw = self.control.raw("rkllm_run")?;
-        let mut owned = OwnedInput::copy_of(input)?;
+        let mut owned: Vec<OwnedInput> = items
+            .iter()
+            .map(OwnedInput::copy_of)
+            .collect::<Result<_, _>>()?;
+        let mut extras = OwnedExtras::copy_of(extras)?;
+        let version = self.library().version();
         if options.per_run.is_some() && self.per_run().is_none() {
             return Err(CallError::NotInFamily {
                 what: "set sampling or max-new-tokens for one run",
@@ -111,23 +156,23 @@ impl Handle {
             });
         }
         let userdata = ptr::without_provenance_mut::<c_void>(run.get() as usize);
+        let mut inputs = Inputs::of(&mut owned, self.library().family(), version)?;
         let entry = runs_in_progress::enter(run, options.mode, self.control(), sink)?;
         let code = match self.library().symbols().family_calls {
             FamilyCalls::V1_2_1 { run, .. } => {
-                let mut input = owned.v1_2_1();
-                let mut infer = options.v1_2_1();
+                let mut infer = options.v1_2_1(&mut extras);
                 // SAFETY: the handle is alive: destroying needs `self`, which is borrowed. The
-                // types are those of the library's family, and what they point to (`owned`)
-                // lives through the call, which returns when the run has ended.
-                unsafe { run(raw.as_ptr(), &mut input, &mut infer, userdata) }
+                // types are those of the library's family, there are as many inputs as init was
+                // told, and what they point to (`owned`, `extras`) lives through the call, which
+                // returns when the run has ended.
+                unsafe { run(raw.as_ptr(), inputs.first(), &mut infer, userdata) }
             }
             FamilyCalls::V1_3 { run, .. } => {
-                let mut input = owned.v1_3();
                 let mut sampling = options.sampling(self.sampling);
-                let mut infer = options.v1_3(sampling.as_mut());
-                // SAFETY: as above; `sampling` lives through the call too. A 1.3.0 library reads
-                // the first 160 bytes of the input, which are the same in both families.
-                unsafe { run(raw.as_ptr(), &mut input, &mut infer, userdata) }
+                let mut infer = options.v1_3(sampling.as_mut(), &mut extras);
+                // SAFETY: as above; `sampling` lives through the call too. The inputs of a 1.3.0
+                // library are an array of its own struct.
+                unsafe { run(raw.as_ptr(), inputs.first(), &mut infer, userdata) }
             }
         };
         entry.leave()?;
@@ -204,7 +249,7 @@ impl Handle {
         self.control.destroy()
     }
 
-    fn serial(&self, function: &'static str) -> Result<MutexGuard<'_, ()>, CallError> {
+    pub(crate) fn serial(&self, function: &'static str) -> Result<MutexGuard<'_, ()>, CallError> {
         match self.serial.try_lock() {
             Ok(guard) => Ok(guard),
             Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
@@ -251,14 +296,8 @@ impl ControlHandle {
 
     /// Tokens in the KV cache (`rkllm_get_kv_cache_size`).
     pub fn kv_cache_size(&self) -> Result<i32, CallError> {
-        const NAME: &str = "rkllm_get_kv_cache_size";
-        let library = &self.0.library;
-        let size = symbols::require(library.symbols().get_kv_cache_size, NAME, library.version())?;
-        let mut sizes: [c_int; KV_CACHE_SIZES] = [-1; KV_CACHE_SIZES];
-        // SAFETY: as in `abort`; the array has room for every sequence a library can have.
-        let code = self.with_raw(NAME, |raw| unsafe { size(raw, sizes.as_mut_ptr()) })?;
-        library.succeeded(NAME, code)?;
-        match sizes[0] {
+        let sizes = self.kv_cache_sizes()?;
+        match sizes.first().copied().unwrap_or(-1) {
             size @ 0.. => Ok(size),
             size => Err(CallError::OutOfRange {
                 what: "the KV cache size the library gave",
@@ -268,12 +307,29 @@ impl ControlHandle {
         }
     }
 
+    /// Tokens in the KV cache of each sequence, as the library gives them.
+    pub fn kv_cache_sizes(&self) -> Result<Vec<i32>, CallError> {
+        const NAME: &str = "rkllm_get_kv_cache_size";
+        let library = &self.0.library;
+        let size = symbols::require(library.symbols().get_kv_cache_size, NAME, library.version())?;
+        let mut sizes: [c_int; KV_CACHE_SIZES] = [-1; KV_CACHE_SIZES];
+        // SAFETY: as in `abort`; the array has room for every sequence a library can have.
+        let code = self.with_raw(NAME, |raw| unsafe { size(raw, sizes.as_mut_ptr()) })?;
+        library.succeeded(NAME, code)?;
+        Ok(sizes[..self.0.sequences].to_vec())
+    }
+
+    /// Sequences a run works on (`n_batch` of init).
+    pub fn sequences(&self) -> usize {
+        self.0.sequences
+    }
+
     pub(crate) fn understands_release(&self) -> bool {
         self.0.library.family().has_release_buffer()
     }
 
     /// The pointer, for calls that borrow the `Handle` and so cannot overlap its end.
-    fn raw(&self, function: &'static str) -> Result<NonNull<c_void>, CallError> {
+    pub(crate) fn raw(&self, function: &'static str) -> Result<NonNull<c_void>, CallError> {
         let raw = self.0.raw.read().unwrap_or_else(PoisonError::into_inner);
         raw.map(|raw| raw.0)
             .ok_or(CallError::Destroyed { function })
@@ -314,9 +370,40 @@ impl fmt::Debug for Handle {
     }
 }
 
-fn c_string(what: &'static str, text: &str) -> Result<CString, CallError> {
+pub(crate) fn c_string(what: &'static str, text: &str) -> Result<CString, CallError> {
     CString::new(text).map_err(|error| CallError::InteriorNul {
         what,
         position: error.nul_position(),
     })
+}
+
+/// The inputs of a run as an array of the library's own struct.
+enum Inputs {
+    V1_2_1(Vec<v1_2_1::RKLLMInput>),
+    V1_3_0(Vec<v1_3_0::RKLLMInput>),
+    V1_3_1(Vec<v1_3_1::RKLLMInput>),
+}
+
+impl Inputs {
+    fn of(owned: &mut [OwnedInput], family: Family, version: &str) -> Result<Self, CallError> {
+        let owned = owned.iter_mut();
+        Ok(if family >= Family::V1_3_1 {
+            Inputs::V1_3_1(owned.map(OwnedInput::v1_3_1).collect())
+        } else if family >= Family::V1_3_0 {
+            let inputs: Result<_, _> = owned.map(|input| input.v1_3_0(version)).collect();
+            Inputs::V1_3_0(inputs?)
+        } else {
+            let inputs: Result<_, _> = owned.map(|input| input.v1_2_1(version)).collect();
+            Inputs::V1_2_1(inputs?)
+        })
+    }
+
+    /// Where the array begins, for the function of the same family.
+    fn first<T>(&mut self) -> *mut T {
+        match self {
+            Inputs::V1_2_1(inputs) => inputs.as_mut_ptr().cast(),
+            Inputs::V1_3_0(inputs) => inputs.as_mut_ptr().cast(),
+            Inputs::V1_3_1(inputs) => inputs.as_mut_ptr().cast(),
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Loading a model. Whatever the caller does not set is the library's own default as it wrote it,
-//! never a number of ours; the few fields this crate relies on (one sequence, no async run) are
-//! set here and nowhere else.
+//! never a number of ours; the few fields this crate relies on (the number of sequences, no async run)
+//! are set here and nowhere else.
 
 use crate::abi::{v1_2_1, v1_3_1};
 use crate::default_params::DefaultParams;
@@ -98,7 +98,28 @@ pub struct InitParams {
     /// do not fit one domain together need different ids (rknn-llm issue 437).
     pub base_domain_id: Option<i32>,
     pub enabled_cpus: Option<CpuMask>,
+    /// Cores in `enabled_cpus`, where the caller counts them; the library refuses another number.
+    pub enabled_cpus_num: Option<i8>,
+    /// Whether generation goes on after the end-of-sequence token. 1.3.0 and later.
+    pub ignore_eos_token: Option<bool>,
+    /// Before 1.3.0; later releases take the tags with each input.
+    pub image_tags: Option<ImageTags>,
+    pub embed_flash: Option<i8>,
+    /// Sequences a run works on at the same time, 1 to 100; `None` is 1.
+    pub n_batch: Option<u8>,
+    pub use_cross_attn: Option<i8>,
 }
+
+/// The texts around the tokens of an image; `None`: the library's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImageTags {
+    pub start: Option<String>,
+    pub end: Option<String>,
+    pub content: Option<String>,
+}
+
+/// Most sequences a library accepts.
+pub(crate) const MOST_SEQUENCES: u8 = 100;
 
 impl InitParams {
     /// A model with the library's defaults for everything.
@@ -112,7 +133,18 @@ impl InitParams {
             skip_special_token: None,
             base_domain_id: None,
             enabled_cpus: None,
+            enabled_cpus_num: None,
+            ignore_eos_token: None,
+            image_tags: None,
+            embed_flash: None,
+            n_batch: None,
+            use_cross_attn: None,
         }
+    }
+
+    /// Sequences a run works on.
+    pub(crate) fn sequences(&self) -> u8 {
+        self.n_batch.unwrap_or(1)
     }
 
     fn check(&self) -> Result<(), CallError> {
@@ -126,6 +158,10 @@ impl InitParams {
         }
         if let Some(id) = self.base_domain_id.filter(|id| *id < 0) {
             return Err(refused("base_domain_id", &id, "it must be at least 0"));
+        }
+        let sequences = self.sequences();
+        if !(1..=MOST_SEQUENCES).contains(&sequences) {
+            return Err(refused("n_batch", &sequences, "it must be 1 to 100"));
         }
         if self.enabled_cpus == Some(CpuMask(0)) {
             return Err(refused("enabled_cpus", &0, "it must name a core"));
@@ -154,12 +190,21 @@ macro_rules! set_fields {
             // The library compares the two and refuses a mask of another size.
             $param.extend_param.enabled_cpus_num = mask.count() as i8;
         }
+        if let Some(count) = $params.enabled_cpus_num {
+            $param.extend_param.enabled_cpus_num = count;
+        }
+        if let Some(flash) = $params.embed_flash {
+            $param.extend_param.embed_flash = flash;
+        }
+        if let Some(cross) = $params.use_cross_attn {
+            $param.extend_param.use_cross_attn = cross;
+        }
         // rkllm_run is the only way runs are started here: rkllm_run_async hangs in 1.2.1
         // (rknn-llm issues 320 and 321).
         $param.is_async = 0;
         // "The n_batch must be between 1 and 100, but got 0", says a library that left it out
-        // of its defaults; and one sequence is what the callback expects.
-        $param.extend_param.n_batch = 1;
+        // of its defaults.
+        $param.extend_param.n_batch = $params.sequences();
     }};
     (@each $param:ident, $from:ident, [$($field:ident),*]) => {
         $(if let Some(value) = $from.$field {
@@ -194,19 +239,53 @@ pub(crate) fn init(library: &Library, params: &InitParams) -> Result<NonNull<c_v
             position: error.nul_position(),
         }
     })?;
+    let version = || library.version().to_owned();
+    let tag = |text: &Option<String>| {
+        let text = text.as_deref().map(CString::new).transpose();
+        text.map_err(|error| CallError::InteriorNul {
+            what: "an image tag",
+            position: error.nul_position(),
+        })
+    };
     let mut handle = ptr::null_mut();
     let code = match library.symbols().family_calls {
         FamilyCalls::V1_2_1 { init, .. } => {
+            if params.ignore_eos_token.is_some() {
+                return Err(CallError::NotInLibrary {
+                    what: "ignore_eos_token",
+                    version: version(),
+                });
+            }
             let mut param: v1_2_1::RKLLMParam = library.defaults().v1_2_1();
             set_fields!(param, params, path);
+            let tags = params.image_tags.clone().unwrap_or_default();
+            let (start, end, content) = (tag(&tags.start)?, tag(&tags.end)?, tag(&tags.content)?);
+            for (field, text) in [
+                (&mut param.img_start, &start),
+                (&mut param.img_end, &end),
+                (&mut param.img_content, &content),
+            ] {
+                if let Some(text) = text {
+                    *field = text.as_ptr();
+                }
+            }
             // SAFETY: the types are those of the library's family, which the probe did not
-            // contradict. `path` and `param` live through the call; the library copies what it
-            // keeps. The callback finds its run by number and so may be called at any time.
+            // contradict. `path`, the tags and `param` live through the call; the library copies
+            // what it keeps. The callback finds its run by number and so may be called at any time.
             unsafe { init(&mut handle, &mut param, runs_in_progress::on_result) }
         }
         FamilyCalls::V1_3 { init, .. } => {
+            if params.image_tags.is_some() {
+                return Err(CallError::NotInLibrary {
+                    what: "an image tag at init (it belongs to the input)",
+                    version: version(),
+                });
+            }
             let mut param: v1_3_1::RKLLMParam = library.defaults().v1_3();
             set_fields!(param, params, path);
+            if let Some(ignore) = params.ignore_eos_token {
+                param.ignore_eos_token = u8::from(ignore);
+            }
             // SAFETY: as above; the callback struct lives as long as the process, in memory that
             // the library may write to.
             unsafe { init(&mut handle, &mut param, CALLBACKS.0.get()) }

@@ -106,7 +106,7 @@ impl Library {
         let sampling = EffectiveSampling::at_init(&self.default_params(), &params.sampling);
         // SAFETY: the handle was just returned by this library's rkllm_init and nobody else has
         // it.
-        Ok(unsafe { Handle::new(Arc::clone(self), raw, sampling) })
+        Ok(unsafe { Handle::new(Arc::clone(self), raw, sampling, params.sequences()) })
     }
 
     pub(crate) fn symbols(&self) -> &Symbols {

@@ -17,6 +17,15 @@ use std::ffi::{CStr, c_int};
 /// [`ControlHandle::abort`](crate::ControlHandle::abort) ends the run.
 pub trait ResultSink: Send {
     fn on_result(&mut self, result: ResultView<'_>) -> Flow;
+
+    /// One callback of a model with several sequences: a result for each. `on_result` is not called
+    /// for such a model.
+    fn on_results(&mut self, results: &[ResultView<'_>]) -> Flow {
+        match results {
+            [first, ..] => self.on_result(*first),
+            [] => Flow::Continue,
+        }
+    }
 }
 
 /// How the library goes on after a result.

@@ -4,9 +4,11 @@
 use crate::abi::{v1_2_1, v1_3_1};
 use crate::error::CallError;
 use crate::init::{EffectiveSampling, Sampling};
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CString, c_int};
 use std::fmt;
 use std::num::NonZeroU64;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::ptr;
 
 /// Names a run to the library, which gives it back with every result. It is a number and never a
@@ -30,16 +32,6 @@ impl fmt::Display for RunId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(formatter)
     }
-}
-
-/// The input of a run. Its role is always "user": the caller renders the conversation.
-#[derive(Debug, Clone, Copy)]
-pub enum RunInput<'a> {
-    /// Text, put between the prefix and postfix of the chat template. With three empty template
-    /// strings it is tokenised as given, special tokens included.
-    Prompt(&'a str),
-    /// Token ids, to which no template applies (rknn-llm issue 293).
-    Tokens(&'a [i32]),
 }
 
 /// What the run is for.
@@ -96,77 +88,69 @@ impl PerRun {
     }
 }
 
-/// An input in memory of our own that outlives the call.
-pub(crate) enum OwnedInput {
-    Prompt(CString),
-    Tokens(Vec<i32>),
+/// What else a run is given: names and paths, which [`RunOptions`] does not own.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RunExtras<'a> {
+    /// The adapter of this run, by the name it was loaded with; `None` is none.
+    pub lora: Option<&'a str>,
+    pub prompt_cache: Option<PromptCache<'a>>,
 }
 
-const ROLE: &CStr = c"user";
+/// A file for the KV cache of this run's prompt.
+#[derive(Debug, Clone, Copy)]
+pub struct PromptCache<'a> {
+    pub path: &'a Path,
+    pub save: bool,
+}
 
-impl OwnedInput {
-    pub(crate) fn copy_of(input: &RunInput<'_>) -> Result<Self, CallError> {
-        match input {
-            RunInput::Prompt(prompt) => {
-                CString::new(*prompt)
-                    .map(OwnedInput::Prompt)
-                    .map_err(|error| CallError::InteriorNul {
-                        what: "the prompt",
-                        position: error.nul_position(),
-                    })
-            }
-            RunInput::Tokens([]) => Err(CallError::OutOfRange {
-                what: "the number of input tokens",
-                value: "0".to_owned(),
-                allowed: "a run needs at least one",
+/// The extras as C structs with what they point to. Must not move while a pointer is in use.
+pub(crate) struct OwnedExtras {
+    _lora_name: Option<CString>,
+    _cache_path: Option<CString>,
+    lora: Option<v1_3_1::RKLLMLoraParam>,
+    prompt_cache: Option<v1_3_1::RKLLMPromptCacheParam>,
+}
+
+impl OwnedExtras {
+    pub(crate) fn copy_of(extras: &RunExtras<'_>) -> Result<Self, CallError> {
+        let c_string = |what, bytes: &[u8]| {
+            CString::new(bytes).map_err(|error| CallError::InteriorNul {
+                what,
+                position: error.nul_position(),
+            })
+        };
+        let lora_name = extras
+            .lora
+            .map(|name| c_string("the adapter's name", name.as_bytes()))
+            .transpose()?;
+        let cache_path = extras
+            .prompt_cache
+            .map(|cache| c_string("the prompt cache's path", cache.path.as_os_str().as_bytes()))
+            .transpose()?;
+        Ok(OwnedExtras {
+            lora: lora_name.as_ref().map(|name| v1_3_1::RKLLMLoraParam {
+                lora_adapter_name: name.as_ptr(),
             }),
-            RunInput::Tokens(tokens) => Ok(OwnedInput::Tokens(tokens.to_vec())),
-        }
+            prompt_cache: cache_path
+                .as_ref()
+                .zip(extras.prompt_cache)
+                .map(|(path, cache)| v1_3_1::RKLLMPromptCacheParam {
+                    save_prompt_cache: c_int::from(cache.save),
+                    prompt_cache_path: path.as_ptr(),
+                }),
+            // A CString's text stays where it is when the CString moves.
+            _lora_name: lora_name,
+            _cache_path: cache_path,
+        })
     }
 
-    fn prompt_ptr(prompt: &CString) -> *const c_char {
-        prompt.as_ptr()
+    fn lora(&mut self) -> *mut v1_3_1::RKLLMLoraParam {
+        self.lora.as_mut().map_or(ptr::null_mut(), ptr::from_mut)
     }
 
-    pub(crate) fn v1_2_1(&mut self) -> v1_2_1::RKLLMInput {
-        // SAFETY: the struct holds integers, raw pointers and a union of such: zero is valid.
-        let mut raw: v1_2_1::RKLLMInput = unsafe { std::mem::zeroed() };
-        raw.role = ROLE.as_ptr();
-        match self {
-            OwnedInput::Prompt(prompt) => {
-                raw.input_type = v1_2_1::RKLLM_INPUT_PROMPT;
-                raw.payload.prompt_input = Self::prompt_ptr(prompt);
-            }
-            OwnedInput::Tokens(tokens) => {
-                raw.input_type = v1_2_1::RKLLM_INPUT_TOKEN;
-                raw.payload.token_input = v1_2_1::RKLLMTokenInput {
-                    input_ids: tokens.as_mut_ptr(),
-                    n_tokens: tokens.len(),
-                };
-            }
-        }
-        raw
-    }
-
-    /// For 1.3.1, and for 1.3.0, whose input is the beginning of this one.
-    pub(crate) fn v1_3(&mut self) -> v1_3_1::RKLLMInput {
-        // SAFETY: the struct holds integers, raw pointers and a union of such: zero is valid.
-        let mut raw: v1_3_1::RKLLMInput = unsafe { std::mem::zeroed() };
-        raw.role = ROLE.as_ptr();
-        match self {
-            OwnedInput::Prompt(prompt) => {
-                raw.input_type = v1_3_1::RKLLM_INPUT_PROMPT;
-                raw.payload.prompt_input = Self::prompt_ptr(prompt);
-            }
-            OwnedInput::Tokens(tokens) => {
-                raw.input_type = v1_3_1::RKLLM_INPUT_TOKEN;
-                raw.payload.token_input = v1_3_1::RKLLMTokenInput {
-                    input_ids: tokens.as_mut_ptr(),
-                    n_tokens: tokens.len(),
-                };
-            }
-        }
-        raw
+    fn prompt_cache(&mut self) -> *mut v1_3_1::RKLLMPromptCacheParam {
+        let cache = self.prompt_cache.as_mut();
+        cache.map_or(ptr::null_mut(), ptr::from_mut)
     }
 }
 
@@ -183,11 +167,12 @@ impl RunOptions {
         }
     }
 
-    pub(crate) fn v1_2_1(&self) -> v1_2_1::RKLLMInferParam {
+    /// `extras` must outlive the result's use.
+    pub(crate) fn v1_2_1(&self, extras: &mut OwnedExtras) -> v1_2_1::RKLLMInferParam {
         v1_2_1::RKLLMInferParam {
             mode: self.infer_mode(),
-            lora_params: ptr::null_mut(),
-            prompt_cache_params: ptr::null_mut(),
+            lora_params: extras.lora(),
+            prompt_cache_params: extras.prompt_cache(),
             keep_history: self.keep_history(),
         }
     }
@@ -200,12 +185,16 @@ impl RunOptions {
             .map(|sampling| at_init.with(&sampling))
     }
 
-    /// `sampling` must outlive the result's use.
-    pub(crate) fn v1_3(&self, sampling: Option<&mut EffectiveSampling>) -> v1_3_1::RKLLMInferParam {
+    /// `sampling` and `extras` must outlive the result's use.
+    pub(crate) fn v1_3(
+        &self,
+        sampling: Option<&mut EffectiveSampling>,
+        extras: &mut OwnedExtras,
+    ) -> v1_3_1::RKLLMInferParam {
         v1_3_1::RKLLMInferParam {
             mode: self.infer_mode(),
-            lora_params: ptr::null_mut(),
-            prompt_cache_params: ptr::null_mut(),
+            lora_params: extras.lora(),
+            prompt_cache_params: extras.prompt_cache(),
             sampling_params: sampling.map_or(ptr::null_mut(), |values| &raw mut values.0),
             keep_history: self.keep_history(),
             max_new_tokens: self.per_run.map_or(0, |values| values.max_new_tokens),

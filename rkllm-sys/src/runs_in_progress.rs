@@ -106,7 +106,7 @@ impl Drop for Entry {
 /// The callback that every library is given.
 ///
 /// # Safety
-/// `result` must be NULL or the result that a library of a family that is run passes to its
+/// `result` must be NULL or the result, or the results of all sequences, that a library of a family that is run passes to its
 /// callback in `state`; these families share one layout of it. `userdata` may be anything.
 pub(crate) unsafe extern "C" fn on_result(
     result: *mut RKLLMResult,
@@ -138,10 +138,24 @@ impl Run {
         };
         let inside = InsideSink::enter();
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            // SAFETY: passed on from the caller; the view ends with this closure, inside the
-            // callback.
-            let view = unsafe { ResultView::of(result, state, self.id, self.mode) };
-            sink.on_result(view)
+            let sequences = self.control.sequences();
+            // SAFETY: passed on from the caller: a library that was told to work on so many
+            // sequences passes an array of so many results. The views end with this closure,
+            // inside the callback.
+            let view = |at: usize| unsafe {
+                let result = if result.is_null() {
+                    result
+                } else {
+                    result.add(at)
+                };
+                ResultView::of(result, state, self.id, self.mode)
+            };
+            if sequences == 1 {
+                sink.on_result(view(0))
+            } else {
+                let views: Vec<_> = (0..sequences).map(view).collect();
+                sink.on_results(&views)
+            }
         }));
         drop(inside);
         match outcome {

@@ -22,6 +22,11 @@ pub(crate) struct Symbols {
     pub clear_kv_cache: Option<v1_3_1::ClearKvCacheFn>,
     pub get_kv_cache_size: Option<v1_3_1::GetKvCacheSizeFn>,
     pub set_chat_template: Option<v1_3_1::SetChatTemplateFn>,
+    pub load_lora: Option<v1_3_1::LoadLoraFn>,
+    pub load_prompt_cache: Option<v1_3_1::LoadPromptCacheFn>,
+    pub release_prompt_cache: Option<v1_3_1::ReleasePromptCacheFn>,
+    pub set_function_tools: Option<v1_3_1::SetFunctionToolsFn>,
+    pub set_cross_attn_params: Option<v1_3_1::SetCrossAttnParamsFn>,
 }
 
 /// The functions whose types differ between the families that are run.
@@ -120,6 +125,11 @@ impl Loaded<'_> {
                 clear_kv_cache: self.optional("rkllm_clear_kv_cache"),
                 get_kv_cache_size: self.optional("rkllm_get_kv_cache_size"),
                 set_chat_template: self.optional("rkllm_set_chat_template"),
+                load_lora: self.optional("rkllm_load_lora"),
+                load_prompt_cache: self.optional("rkllm_load_prompt_cache"),
+                release_prompt_cache: self.optional("rkllm_release_prompt_cache"),
+                set_function_tools: self.optional("rkllm_set_function_tools"),
+                set_cross_attn_params: self.optional("rkllm_set_cross_attn_params"),
             })
         }
     }

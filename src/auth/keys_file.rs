@@ -110,10 +110,11 @@ impl KeysFile {
         name.ok_or_else(|| io::Error::other("its name is no UTF-8 text"))
     }
 
-    /// The daemon must read what root writes, so root lets the group of the folder in, which is the
-    /// daemon's. Anybody else writes for a daemon of their own.
+    /// The daemon must read what root writes, so root lets the file's group in, at first that of the
+    /// folder, which is the daemon's. Anybody else writes for a daemon of their own.
     fn readers(&self) -> io::Result<Readers> {
-        let group = fs::metadata(self.folder())?.gid();
+        let file = fs::symlink_metadata(&self.path);
+        let group = file.or_else(|_| fs::metadata(self.folder()))?.gid();
         if rustix::process::geteuid().is_root() && group != 0 {
             Ok(Readers::Group(Gid::from_raw(group)))
         } else {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::http::{HeaderMap, HeaderName, header};
 
 use super::HttpState;
-use super::listener::{Listener, ListenerAddress};
+use super::listener::ListenerAddress;
 use super::request_error::{RequestError, quote};
 use crate::auth::{ApiKey, CurrentKeys, Role};
 use crate::models::InstalledModel;
@@ -72,25 +72,26 @@ pub struct ExposedWithoutKeys {
     keys_file: String,
 }
 
-/// Whether these listeners may be served with the keys there are. Asked once, before serving.
+/// Whether listeners at these addresses may be served with the keys there are. Asked once, before
+/// serving.
 ///
 /// # Errors
 ///
 /// One of them is reachable from the network and there is no key.
 pub fn check_exposure(
-    listeners: &[Listener],
+    addresses: &[ListenerAddress],
     settings: &HttpSettings,
     keys: &CurrentKeys,
 ) -> Result<(), ExposedWithoutKeys> {
     let has_keys = keys.get().is_some_and(|keyring| !keyring.is_empty());
-    for address in listeners.iter().map(Listener::address) {
+    for address in addresses {
         let ListenerAddress::Tcp(tcp) = address else {
             continue;
         };
-        match Rule::of(&address, settings) {
+        match Rule::of(address, settings) {
             Rule::Keys if !has_keys => {
                 return Err(ExposedWithoutKeys {
-                    address,
+                    address: address.clone(),
                     keys_file: settings.keys_file.display().to_string(),
                 });
             }

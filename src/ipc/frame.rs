@@ -225,9 +225,10 @@ mod tests {
         assert!(malformed(&[1, 0, 0, 0, 250]), "no such variant");
         let text = Event::LoadFailed {
             reason: "abc".to_owned(),
+            failure: None,
         };
         let text = encoded(&[text]);
-        let (length_at, last) = (text.len() - 4, text.len() - 1);
+        let (length_at, last) = (text.len() - 5, text.len() - 2);
         let with = |at: usize, byte: u8| {
             let mut bytes = text.clone();
             bytes[at] = byte;

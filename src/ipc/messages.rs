@@ -7,11 +7,16 @@ use serde::{Deserialize, Serialize};
 
 use super::LoadDeadline;
 use crate::generation::{FinishReason, SamplingRequest};
+use crate::library_calls::{
+    Call, CallFailure, CallState, Input, Outcome, Param, PerfStat, RowSelection,
+};
 
 /// Version of everything in this file.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 /// Exit code of a worker that ended itself because a call passed its deadline.
 pub const EXIT_DEADLINE: i32 = 70;
+/// Exit code of a worker that ended itself because it could not load its model, which it has said.
+pub const EXIT_LOAD_FAILED: i32 = 71;
 /// Assumed where a prompt's tokens cannot be counted; short for any tokenizer, so deadlines err on
 /// the long side.
 const BYTES_PER_TOKEN: usize = 3;
@@ -22,7 +27,8 @@ pub struct DaemonHello {
     pub protocol: u32,
 }
 
-/// What the daemon asks of a worker. One `Load`, then any number of `Run`, one at a time.
+/// What the daemon asks of a worker. One `Load`, then any number of runs and calls, one at a time;
+/// or one `Describe`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Command {
     Load(Box<LoadSpec>),
@@ -34,6 +40,74 @@ pub enum Command {
     },
     /// Destroys the handle and ends the process.
     Unload,
+    /// Opens a library and tells its facts; no model is loaded.
+    Describe {
+        library: PathBuf,
+        assume_family: Option<String>,
+        deadlines: Box<WorkerDeadlines>,
+    },
+    /// A run of the vendor's API.
+    RawRun(Box<RawRunSpec>),
+    /// A call that must not overlap a run.
+    Call(Box<CallSpec>),
+    /// A question that is answered beside a run.
+    Ask {
+        id: u64,
+        question: Question,
+    },
+}
+
+/// A question that the library answers at any time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Question {
+    IsRunning,
+}
+
+/// One call. Its paths are real ones here.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CallSpec {
+    /// Unique in a worker's life.
+    pub id: u64,
+    pub call: Call,
+    /// The deadline it is under: its name and time.
+    pub deadline: CallDeadline,
+    pub limit: Duration,
+}
+
+/// The deadlines a call may be under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CallDeadline {
+    /// It does nothing that takes long.
+    ControlCall,
+    /// It reads a file.
+    Load,
+}
+
+impl CallDeadline {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ControlCall => "control-call",
+            Self::Load => "load",
+        }
+    }
+}
+
+/// A run of the vendor's API: everything a client may set, and what comes back of its tensors.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RawRunSpec {
+    /// Unique in the daemon's life.
+    pub run: u64,
+    pub inputs: Vec<Input>,
+    /// The path of a prompt cache is a real one here.
+    pub infer: crate::library_calls::InferParam,
+    pub rows: RowSelection,
+    pub generate_after_logits: bool,
+    /// Empty the KV cache before it, so that hidden states of all rows are computed.
+    pub clear_kv_cache: bool,
+    /// The time a token of this input may take in prefill.
+    pub prefill_per_token: Duration,
+    /// Largest tensor that is handed over.
+    pub tensor_limit_bytes: u64,
 }
 
 /// How urgent an abort is.
@@ -62,6 +136,9 @@ pub struct LoadSpec {
     /// Token ids that end an answer even if the runtime ignores them.
     pub eos_ids: Vec<i32>,
     pub tokenizer_json: Option<PathBuf>,
+    /// A handle of the vendor's API: these parameters and no other, the model's own template, and
+    /// only raw runs.
+    pub raw: Option<Box<Param>>,
     pub deadlines: WorkerDeadlines,
 }
 
@@ -136,6 +213,8 @@ pub enum Event {
     /// Opening or loading failed; the worker ends.
     LoadFailed {
         reason: String,
+        /// The same for a client of the vendor's API.
+        failure: Option<CallFailure>,
     },
     /// The prompt's tokens, without those of a begun answer. Only where a tokenizer counts them.
     PromptCounted {
@@ -149,6 +228,14 @@ pub enum Event {
         /// `None`: the runtime gave none.
         id: Option<i32>,
         text: String,
+    },
+    /// The answer has all its tokens, and nothing that follows belongs to it. `RunEnded` comes when
+    /// the library has ended the run.
+    AnswerComplete {
+        run: u64,
+        reason: FinishReason,
+        /// Callbacks that stood for a token.
+        generated_tokens: u32,
     },
     RunEnded(Box<RunEnd>),
     /// The worker is scheduled. Proves nothing about the call in progress.
@@ -165,6 +252,53 @@ pub enum Event {
         limit: Duration,
         call: String,
     },
+    /// One callback of a raw run. A tensor that is not in it comes as a descriptor, in order.
+    RawResult {
+        run: u64,
+        state: CallState,
+        /// A result for each sequence.
+        results: Vec<RawSlot>,
+    },
+    RawEnded {
+        run: u64,
+        result: Result<(), CallFailure>,
+        /// The worker must not be used again.
+        tainted: bool,
+    },
+    /// A call or a question was answered.
+    Called {
+        id: u64,
+        result: Result<Answer, CallFailure>,
+    },
+}
+
+/// What a call or a question was answered with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    Outcome(Outcome),
+    IsRunning(bool),
+}
+
+/// The result of one sequence in one callback.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RawSlot {
+    pub text: Option<String>,
+    pub token_id: Option<i32>,
+    pub hidden_states: Option<WireTensor>,
+    pub logits: Option<WireTensor>,
+    pub perf: Option<PerfStat>,
+}
+
+/// A tensor on its way to the daemon.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WireTensor {
+    /// Rows the library gave.
+    pub num_tokens: u64,
+    /// Rows and columns that are handed over.
+    pub rows: u64,
+    pub columns: u64,
+    /// Row after row; `None`: in the sealed memory file that comes with this event.
+    pub data: Option<Vec<f32>>,
 }
 
 /// What kind of callback a token came with.
@@ -176,14 +310,18 @@ pub enum TokenKind {
     Partial,
     /// A token without text: one that the runtime does not print.
     Swallowed,
+    /// Bytes that are no UTF-8, with U+FFFD in the text in their place.
+    Replaced,
 }
 
 /// What is known about a library once it is open.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LibraryFacts {
     pub path: PathBuf,
     pub version: String,
     pub family: String,
+    /// What its `rkllm_createDefaultParam` returned.
+    pub defaults: Box<Param>,
 }
 
 /// The end of a run.

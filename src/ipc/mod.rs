@@ -7,10 +7,13 @@
 mod frame;
 mod load_deadline;
 mod messages;
+mod tensor_file;
 
 pub use frame::{FrameError, FrameReader, MAX_FRAME_BYTES, encode};
 pub use load_deadline::{LoadDeadline, LoadFigures, LoadWatch};
 pub use messages::{
-    AbortMode, BegunAnswer, Command, DaemonHello, EXIT_DEADLINE, Event, LibraryFacts, LoadSpec,
-    PROTOCOL_VERSION, PerfFigures, RunEnd, RunOutcome, RunSpec, TokenKind, WorkerDeadlines,
+    AbortMode, Answer, BegunAnswer, CallDeadline, CallSpec, Command, DaemonHello, EXIT_DEADLINE,
+    EXIT_LOAD_FAILED, Event, LibraryFacts, LoadSpec, PROTOCOL_VERSION, PerfFigures, Question,
+    RawRunSpec, RawSlot, RunEnd, RunOutcome, RunSpec, TokenKind, WireTensor, WorkerDeadlines,
 };
+pub use tensor_file::{TensorFileError, read_tensor, write_tensor};

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::{
     AuthPolicy, ChatSettings, ControlTokenPolicy, DeadlineSettings, FileMode, HttpSettings,
-    LogSettings, MemorySettings, ModelSettings, QueueSettings, RecoverySettings, RuntimeSettings,
-    UnixSocketAuth,
+    LibrarySettings, LogSettings, MemorySettings, ModelSettings, QueueSettings, RecoverySettings,
+    RuntimeSettings, UnixSocketAuth,
 };
 
 const fn seconds(n: u64) -> Duration {
@@ -109,6 +109,15 @@ impl Default for MemorySettings {
             worker_soft_limit_bytes: None,
             worker_hard_limit_bytes: None,
             check_interval: seconds(1),
+        }
+    }
+}
+
+impl Default for LibrarySettings {
+    fn default() -> Self {
+        Self {
+            state_dir: PathBuf::from("/var/lib/rkllmd/state"),
+            tensor_limit_bytes: 512 << 20,
         }
     }
 }

@@ -40,6 +40,7 @@ pub struct Settings {
     pub deadlines: DeadlineSettings,
     pub recovery: RecoverySettings,
     pub memory: MemorySettings,
+    pub library: LibrarySettings,
     pub chat: ChatSettings,
     pub log: LogSettings,
 }
@@ -234,6 +235,16 @@ pub struct MemorySettings {
     /// Time between two looks at a worker's memory.
     #[serde(with = "humantime_serde")]
     pub check_interval: Duration,
+}
+
+/// What handles of the vendor's API may use.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct LibrarySettings {
+    /// Holds `adapters/` and `prompt-caches/`; clients name files in them and reach no other.
+    pub state_dir: PathBuf,
+    /// Largest tensor (hidden states, logits) that one result hands over.
+    pub tensor_limit_bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -59,6 +59,7 @@ impl Settings {
             },
             http: self.http.clone(),
             runtime: self.runtime.clone(),
+            library: self.library.clone(),
             chat: self.chat.clone(),
         }
     }

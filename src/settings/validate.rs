@@ -74,6 +74,14 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
 
     found.range("queue.capacity", settings.queue.capacity, 1..=65_536);
 
+    let library = &settings.library;
+    found.path("library.state-dir", &library.state_dir);
+    found.range(
+        "library.tensor-limit-bytes",
+        library.tensor_limit_bytes,
+        1 << 20..=16 << 30,
+    );
+
     let memory = &settings.memory;
     if let (Some(soft), Some(hard @ 1..)) = (
         memory.worker_soft_limit_bytes,

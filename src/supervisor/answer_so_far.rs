@@ -12,6 +12,8 @@ use crate::ipc::{BegunAnswer, TokenKind};
 /// Why an answer cannot be continued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inexact {
+    /// Bytes that are no text are part of it and the tokens cannot be handed over.
+    ReplacedBytes,
     /// A token without text stands before text and the tokens cannot be handed over.
     SwallowedToken,
 }
@@ -33,6 +35,8 @@ pub struct AnswerSoFar {
     /// A token without text stands before text.
     swallowed: bool,
     swallowed_at_end: bool,
+    /// U+FFFD stands in the text for other bytes.
+    replaced: bool,
     /// Behind the last text that left nothing held back.
     whole: Mark,
     /// Tokens up to the last one that had text.
@@ -55,6 +59,8 @@ impl AnswerSoFar {
             self.tokens_with_text = self.tokens;
             self.swallowed |= std::mem::take(&mut self.swallowed_at_end);
         }
+        self.replaced |= kind == TokenKind::Replaced;
+        // Behind replaced bytes something may be held back too.
         if kind == TokenKind::Text {
             self.whole = self.here();
         }
@@ -89,6 +95,9 @@ impl AnswerSoFar {
         let by_tokens = ids_are_trusted && !self.ids_unknown;
         if self.swallowed && !by_tokens {
             return Err(Inexact::SwallowedToken);
+        }
+        if self.replaced && !by_tokens {
+            return Err(Inexact::ReplacedBytes);
         }
         Ok(Some(BegunAnswer {
             text: self.text.clone(),
@@ -189,6 +198,17 @@ mod tests {
     }
 
     #[test]
+    fn bytes_that_are_no_text_need_their_tokens() {
+        let replaced = answer(&[
+            (TokenKind::Replaced, Some(1), "\u{fffd}"),
+            (TokenKind::Text, Some(2), "b"),
+        ]);
+        assert_eq!(replaced.begun(false), Err(Inexact::ReplacedBytes));
+        let begun = replaced.begun(true).unwrap().unwrap();
+        assert_eq!(begun.token_ids, Some(vec![1, 2]));
+    }
+
+    #[test]
     fn nothing_but_a_half_character_starts_from_the_beginning() {
         let answer = answer(&[(TokenKind::Partial, Some(1), "")]);
         assert_eq!(answer.begun(true), Ok(None));
@@ -207,6 +227,11 @@ mod tests {
                 text
             )),
             prop::option::of(0i32..9).prop_map(|id| (TokenKind::Swallowed, id, String::new())),
+            prop::option::of(0i32..9).prop_map(|id| (
+                TokenKind::Replaced,
+                id,
+                "\u{fffd}".to_owned()
+            )),
         ]
     }
 

@@ -1,10 +1,14 @@
 //! The daemon's end of a worker's IPC socket.
 
-use std::io;
+use std::collections::VecDeque;
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 
 use crate::ipc::{self, Command, DaemonHello, Event, FrameError, FrameReader, PROTOCOL_VERSION};
@@ -23,12 +27,20 @@ pub enum ConnectionError {
     Protocol { theirs: u32 },
 }
 
+/// Read at once at most.
+const READ_BYTES: usize = 16 * 1024;
+/// More files than an event can have.
+const MOST_FILES: usize = 253;
+
 /// Frames in both directions. Every read can be cancelled without losing bytes.
 #[derive(Debug)]
 pub struct Connection {
     stream: UnixStream,
     reader: FrameReader,
     outgoing: Vec<u8>,
+    incoming: Box<[u8; READ_BYTES]>,
+    /// Files that came with events, in order.
+    files: VecDeque<OwnedFd>,
 }
 
 impl Connection {
@@ -37,6 +49,8 @@ impl Connection {
             stream: UnixStream::from_std(socket)?,
             reader: FrameReader::default(),
             outgoing: Vec::new(),
+            incoming: Box::new([0; READ_BYTES]),
+            files: VecDeque::new(),
         })
     }
 
@@ -77,9 +91,42 @@ impl Connection {
             if let Some(event) = self.buffered_event()? {
                 return Ok(event);
             }
-            if self.stream.read_buf(self.reader.buffer()).await? == 0 {
+            if self.receive().await? == 0 {
                 return Err(ConnectionError::Closed);
             }
         }
+    }
+
+    /// The next of the files that came with the events taken so far.
+    pub fn take_file(&mut self) -> Option<OwnedFd> {
+        self.files.pop_front()
+    }
+
+    /// Waits for bytes and takes them, with the files that came along.
+    async fn receive(&mut self) -> io::Result<usize> {
+        let (stream, incoming, files) = (&self.stream, &mut self.incoming, &mut self.files);
+        let count = stream
+            .async_io(Interest::READABLE, || {
+                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FILES))];
+                let mut control = RecvAncillaryBuffer::new(&mut space);
+                let mut parts = [IoSliceMut::new(&mut incoming[..])];
+                let received = rustix::net::recvmsg(
+                    stream,
+                    &mut parts,
+                    &mut control,
+                    RecvFlags::CMSG_CLOEXEC,
+                )?;
+                for message in control.drain() {
+                    if let RecvAncillaryMessage::ScmRights(passed) = message {
+                        files.extend(passed);
+                    }
+                }
+                Ok(received.bytes)
+            })
+            .await?;
+        self.reader
+            .buffer()
+            .extend_from_slice(&self.incoming[..count]);
+        Ok(count)
     }
 }

@@ -4,8 +4,10 @@
 //! Other tasks do the waiting (loading, running, unloading) and hold the worker while they do; what
 //! they learn comes back here as a message, and only this loop changes a slot.
 
+mod memory_checks;
+
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -14,16 +16,17 @@ use super::exit_report::{EndReason, ExitCause, ExitReport};
 use super::lease::{Lease, WorkerAfter};
 use super::lifecycle::{AfterFailedLoad, FailedBy, LoadFault, RestartPolicy, Stage};
 use super::loading::{LoadFailure, Loader, Worker};
-use super::memory_limits::{self, MemoryLimits};
+use super::memory_limits::MemoryLimits;
 use super::placement::{self, Candidate, Decision, PlacementLimits};
-use super::process::ProcessEvent;
+use super::process::{ProcessEvent, WorkerProcess};
 use super::pulse::Pulse;
 use super::reload::Reload;
-use super::slot::{Slot, Waiter};
+use super::slot::{HandleOrder, LoadNumber, Slot, Waiter};
 use super::status::{Phase, StatusBoard, StatusSnapshot};
-use super::{unloading, worker_memory};
+use super::unloading;
 use crate::generation::{GenerationError, ModelId};
-use crate::models::Catalog;
+use crate::ipc::LibraryFacts;
+use crate::models::{Catalog, InstalledModel, ModelKind};
 
 pub(super) type LeaseReply = oneshot::Sender<Result<Lease, GenerationError>>;
 
@@ -49,13 +52,35 @@ pub(super) enum Message {
     Answer {
         reply: oneshot::Sender<()>,
     },
+    /// A slot for a handle; nothing is loaded before its first lease.
+    OpenHandle {
+        order: Arc<HandleOrder>,
+        reply: oneshot::Sender<Result<ModelId, GenerationError>>,
+    },
+    /// The handle's lease has been given back.
+    CloseHandle {
+        id: ModelId,
+        done: Option<oneshot::Sender<()>>,
+    },
+    /// The worker, if one is loaded and idle right now.
+    LeaseIfIdle {
+        model: ModelId,
+        reply: oneshot::Sender<Option<Lease>>,
+    },
+    Describe {
+        model: Option<ModelId>,
+        reply: oneshot::Sender<Result<LibraryFacts, GenerationError>>,
+    },
     PhaseReached {
         model: ModelId,
+        load: LoadNumber,
         phase: Phase,
-        pid: Option<u32>,
+        /// Once there is one.
+        process: Option<WorkerProcess>,
     },
     LoadEnded {
         model: ModelId,
+        load: LoadNumber,
         result: Box<Result<Worker, LoadFailure>>,
     },
     Returned {
@@ -102,6 +127,8 @@ pub(super) struct EventLoop {
     sender: mpsc::UnboundedSender<Message>,
     status: watch::Sender<StatusSnapshot>,
     sequence: u64,
+    /// Handles opened so far.
+    handles: u64,
     memory_checked: Instant,
     pulse: Option<Pulse>,
     shutting_down: Option<oneshot::Sender<()>>,
@@ -132,6 +159,7 @@ impl EventLoop {
             sender: sender.clone(),
             status,
             sequence: 0,
+            handles: 0,
             memory_checked: Instant::now(),
             pulse,
             shutting_down: None,
@@ -144,6 +172,7 @@ impl EventLoop {
         loop {
             // Before anything is granted: whoever is answered must find what led to it.
             self.publish();
+            self.forget_closed();
             self.check_memory();
             let look_again = self
                 .place()
@@ -181,14 +210,28 @@ impl EventLoop {
         match message {
             Message::Lease { model, turn, reply } => self.request(&model, turn, Some(reply)),
             Message::Preload { model } => self.request(&model, Turn::Last, None),
-            Message::Answer { reply } => drop(reply.send(())),
-            Message::PhaseReached { model, phase, pid } => {
-                self.change(&model, |slot| slot.phase_reached(phase, pid));
+            Message::OpenHandle { order, reply } => {
+                let _ = reply.send(self.open_handle(order));
             }
-            Message::LoadEnded { model, result } => match *result {
-                Ok(worker) => self.loaded(worker),
-                Err(failure) => self.load_failed(&model, failure),
-            },
+            Message::CloseHandle { id, done } => self.close_handle(&id, done),
+            Message::LeaseIfIdle { model, reply } => self.lease_if_idle(&model, reply),
+            Message::Describe { model, reply } => self.describe(model, reply),
+            Message::Answer { reply } => drop(reply.send(())),
+            Message::PhaseReached {
+                model,
+                load,
+                phase,
+                process,
+            } => self.change(&model, |slot| {
+                if slot.is_loading_as(load) {
+                    slot.phase_reached(phase, process);
+                }
+            }),
+            Message::LoadEnded {
+                model,
+                load,
+                result,
+            } => self.load_ended(&model, load, *result),
             Message::Returned { worker, after } => self.returned(worker, after),
             Message::Lost { model, pid } => self.change(&model, |slot| {
                 slot.life.lost(pid);
@@ -241,7 +284,7 @@ impl EventLoop {
             let model = model.to_string();
             return Some(GenerationError::UnknownModel { model });
         };
-        if self.shutting_down.is_some() {
+        if self.shutting_down.is_some() || slot.is_closing {
             return Some(GenerationError::ShuttingDown);
         }
         if let Some(reason) = self.blocked(slot) {
@@ -310,28 +353,35 @@ impl EventLoop {
     fn load(&mut self, model: &ModelId) {
         let (loader, sender, id) = (Arc::clone(&self.loader), self.sender.clone(), model.clone());
         self.change(model, |slot| {
-            if !slot.life.begin_load(Instant::now()) {
-                return;
-            }
             let model = Arc::clone(&slot.model);
-            let load = tokio::spawn(async move {
-                let report = |phase, pid| {
-                    let model = id.clone();
-                    let _ = sender.send(Message::PhaseReached { model, phase, pid });
+            let order = slot.handle.clone();
+            let start = |load| {
+                let task = async move {
+                    let report = |phase, process: Option<&WorkerProcess>| {
+                        let _ = sender.send(Message::PhaseReached {
+                            model: id.clone(),
+                            load,
+                            phase,
+                            process: process.cloned(),
+                        });
+                    };
+                    let events = (sender.clone(), id.clone());
+                    let on_event = move |pid, event| {
+                        let (sender, model) = &events;
+                        let model = model.clone();
+                        let _ = sender.send(Message::Process { model, pid, event });
+                    };
+                    let raw = order.as_ref().map(|order| &order.param);
+                    let result = Box::new(loader.load(model, raw, report, on_event).await);
+                    let _ = sender.send(Message::LoadEnded {
+                        model: id.clone(),
+                        load,
+                        result,
+                    });
                 };
-                let events = (sender.clone(), id.clone());
-                let on_event = move |pid, event| {
-                    let (sender, model) = &events;
-                    let model = model.clone();
-                    let _ = sender.send(Message::Process { model, pid, event });
-                };
-                let result = Box::new(loader.load(model, report, on_event).await);
-                let _ = sender.send(Message::LoadEnded {
-                    model: id.clone(),
-                    result,
-                });
-            });
-            slot.loading_begun(load.abort_handle());
+                tokio::spawn(task).abort_handle()
+            };
+            slot.begin_load(start);
         });
         self.forget_preloads_without_room();
     }
@@ -381,6 +431,24 @@ impl EventLoop {
         });
     }
 
+    /// A load that was given up meanwhile, or whose process turned out to be unkillable, is not
+    /// taken for a later one. A worker of it is dropped here, which kills it.
+    fn load_ended(
+        &mut self,
+        model: &ModelId,
+        load: LoadNumber,
+        result: Result<Worker, LoadFailure>,
+    ) {
+        let is_current = |slot: &Slot| slot.is_loading_as(load);
+        if !self.slots.get(model).is_some_and(is_current) {
+            return;
+        }
+        match result {
+            Ok(worker) => self.loaded(worker),
+            Err(failure) => self.load_failed(model, failure),
+        }
+    }
+
     fn loaded(&mut self, worker: Worker) {
         let model = worker.model.id.clone();
         // Its end was told while the slot was still loading and changed nothing.
@@ -392,7 +460,7 @@ impl EventLoop {
         tracing::info!(model = &*model, pid, took_ms = worker.load_time.as_millis(), facts = ?worker.facts, "model loaded");
         self.loader
             .metrics
-            .model_loaded(&model, worker.load_time.as_secs_f64());
+            .model_loaded(&self.metric_name(&model), worker.load_time.as_secs_f64());
         self.change(&model, |slot| {
             if !slot.life.loaded(pid, Instant::now()) {
                 return;
@@ -403,14 +471,14 @@ impl EventLoop {
             slot.measured = measured;
             slot.waiters.retain(|waiter| waiter.reply.is_some());
         });
-        if self.shutting_down.is_some() {
+        if self.shutting_down.is_some() || self.is_closing(&model) {
             self.evict(&model);
         }
     }
 
     fn load_failed(&mut self, model: &ModelId, failure: LoadFailure) {
         tracing::error!(model = &**model, reason = %failure, "model cannot be loaded");
-        self.loader.metrics.load_failed(model);
+        self.loader.metrics.load_failed(&self.metric_name(model));
         let fault = if failure.is_certain {
             LoadFault::Certain
         } else {
@@ -419,6 +487,10 @@ impl EventLoop {
         self.change(model, |slot| {
             let after = slot.life.load_failed(fault, Instant::now(), random());
             slot.reason = failure.reason;
+            if let Some(order) = &slot.handle {
+                let mut told = order.failure.lock().unwrap_or_else(PoisonError::into_inner);
+                *told = failure.failure;
+            }
             slot.forget_worker();
             if after == AfterFailedLoad::GiveUp {
                 let reason = slot.reason.clone();
@@ -445,7 +517,7 @@ impl EventLoop {
         });
         if after == WorkerAfter::Tainted {
             self.replace(&model, EndReason::Tainted);
-        } else if self.shutting_down.is_some() {
+        } else if self.shutting_down.is_some() || self.is_closing(&model) {
             self.evict(&model);
         } else if recycle {
             self.replace(&model, EndReason::Recycled);
@@ -462,7 +534,8 @@ impl EventLoop {
         } else {
             tracing::info!(model = &**model, pid, cause = cause.name(), status = %report, call, request, uptime_ms, "worker ended");
         }
-        self.loader.metrics.worker_exited(model, cause.name());
+        let name = self.metric_name(model);
+        self.loader.metrics.worker_exited(&name, cause.name());
         if cause == ExitCause::Wanted(EndReason::Deadline("unload")) {
             self.loader.metrics.deadline_passed("unload");
         }
@@ -482,7 +555,7 @@ impl EventLoop {
                 slot.reason = format!("its worker {report}");
             }
             slot.forget_worker();
-            if cause.leaves_a_gap() && !shutting_down && !slot.removed {
+            if cause.leaves_a_gap() && !shutting_down && !slot.is_closing && !slot.removed {
                 // The model was there, so it is brought back before somebody has to wait for it.
                 if was_in_use && cause.is_failure() {
                     slot.keep_place();
@@ -495,10 +568,13 @@ impl EventLoop {
     }
 
     fn unkillable(&mut self, model: &ModelId, pid: u32) {
+        let mut was_loading = false;
         self.change(model, |slot| {
+            let is_loading = slot.is_loading();
             if !slot.life.stuck(pid) {
                 return;
             }
+            was_loading = is_loading;
             slot.forget_worker();
             slot.reason = format!(
                 "worker {pid} is still there after SIGKILL; it hangs in the kernel, and only a \
@@ -510,6 +586,9 @@ impl EventLoop {
                 "a worker is still there after SIGKILL; unless it goes, the board must be rebooted"
             );
         });
+        if was_loading {
+            self.loader.metrics.load_failed(model);
+        }
         let blocked: Vec<(ModelId, String)> = self
             .slots
             .iter()
@@ -522,58 +601,100 @@ impl EventLoop {
         }
     }
 
-    /// When workers are to be measured next; `None`: there is none.
-    fn next_memory_check(&self) -> Option<Instant> {
-        let any = self.slots.values().any(|slot| slot.process().is_some());
-        any.then(|| self.memory_checked + self.rules.memory.interval)
+    fn open_handle(&mut self, order: Arc<HandleOrder>) -> Result<ModelId, GenerationError> {
+        if self.shutting_down.is_some() {
+            return Err(GenerationError::ShuttingDown);
+        }
+        let slot = self
+            .slots
+            .get(&order.model)
+            .filter(|slot| slot.handle.is_none());
+        let Some(slot) = slot else {
+            let model = order.model.to_string();
+            return Err(GenerationError::UnknownModel { model });
+        };
+        self.handles += 1;
+        let id: ModelId = format!("{}#handle-{}", order.model, self.handles).into();
+        let mut model = InstalledModel::clone(&slot.model);
+        model.id = ModelId::clone(&id);
+        let slot = Slot::of_handle(Arc::new(model), self.rules.restart, order);
+        self.slots.insert(ModelId::clone(&id), slot);
+        Ok(id)
     }
 
-    fn check_memory(&mut self) {
-        let now = Instant::now();
-        if now < self.memory_checked + self.rules.memory.interval {
-            return;
+    fn close_handle(&mut self, id: &ModelId, done: Option<oneshot::Sender<()>>) {
+        self.change(id, |slot| {
+            if slot.handle.is_some() {
+                slot.is_closing = true;
+                slot.closing.extend(done);
+                slot.waiters.clear();
+                slot.cancel_load();
+            }
+        });
+        if self.is_closing(id) {
+            self.evict(id);
         }
-        self.memory_checked = now;
-        let mut too_large = Vec::new();
-        for (model, slot) in &mut self.slots {
-            let Some(process) = slot.process() else {
-                continue;
-            };
-            process.refresh_oom_watch();
-            let pid = process.pid;
-            slot.memory = worker_memory::measure(pid);
-            let Some(memory) = slot.memory else { continue };
-            let bytes = memory.total_bytes();
-            match memory_limits::verdict(&memory, self.rules.memory.limits) {
-                memory_limits::Verdict::Fine => {}
-                memory_limits::Verdict::RecycleWhenIdle => {
-                    if !slot.recycle {
-                        tracing::warn!(
-                            model = &**model,
-                            pid,
-                            bytes,
-                            "a worker is over its soft memory limit"
-                        );
-                    }
-                    slot.recycle = true;
-                    too_large.push(model.clone());
-                }
-                memory_limits::Verdict::Kill => {
-                    tracing::error!(
-                        model = &**model,
-                        pid,
-                        bytes,
-                        "a worker is over its hard memory limit"
-                    );
-                    if let Some(process) = slot.process() {
-                        process.kill(EndReason::MemoryLimit);
-                    }
-                }
+    }
+
+    fn is_closing(&self, id: &ModelId) -> bool {
+        self.slots.get(id).is_some_and(|slot| slot.is_closing)
+    }
+
+    /// Tells who waits for the end of a handle. One that cannot be killed keeps its slot, because
+    /// it blocks the NPU.
+    fn forget_closed(&mut self) {
+        for slot in self.slots.values_mut().filter(|slot| slot.is_closed()) {
+            for done in slot.closing.drain(..) {
+                let _ = done.send(());
             }
         }
-        for model in too_large {
-            self.replace(&model, EndReason::Recycled);
-        }
+        self.slots
+            .retain(|_, slot| !slot.is_closed() || slot.is_unkillable());
+    }
+
+    fn lease_if_idle(&mut self, model: &ModelId, reply: oneshot::Sender<Option<Lease>>) {
+        let home = self.sender.clone();
+        let mut lease = None;
+        self.change(model, |slot| {
+            if let Some(worker) = slot.take_worker() {
+                slot.life.granted();
+                slot.stage_changed();
+                lease = Some(Lease::new(worker, home));
+            }
+        });
+        let _ = reply.send(lease);
+    }
+
+    fn describe(
+        &self,
+        model: Option<ModelId>,
+        reply: oneshot::Sender<Result<LibraryFacts, GenerationError>>,
+    ) {
+        let kind = match &model {
+            None => ModelKind::Rkllm,
+            Some(id) => match self.slots.get(id) {
+                Some(slot) => slot.model.kind,
+                None => {
+                    let model = id.to_string();
+                    let _ = reply.send(Err(GenerationError::UnknownModel { model }));
+                    return;
+                }
+            },
+        };
+        let loader = Arc::clone(&self.loader);
+        tokio::spawn(async move {
+            let facts = loader.describe(kind).await.map_err(|failure| {
+                let model = model.unwrap_or_else(|| "the library".into());
+                unavailable(&model, failure.reason, None)
+            });
+            let _ = reply.send(facts);
+        });
+    }
+
+    /// Metrics know installed models, not handles.
+    fn metric_name(&self, id: &ModelId) -> ModelId {
+        let slot = self.slots.get(id);
+        slot.map_or_else(|| id.clone(), |slot| slot.model_id().clone())
     }
 
     fn change(&mut self, model: &ModelId, change: impl FnOnce(&mut Slot)) {
@@ -586,6 +707,7 @@ impl EventLoop {
         let snapshot = self
             .slots
             .iter()
+            .filter(|(_, slot)| slot.handle.is_none())
             .map(|(id, slot)| (id.clone(), slot.status(self.blocked(slot))))
             .collect();
         self.status.send_replace(Arc::new(snapshot));

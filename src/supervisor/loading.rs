@@ -19,7 +19,8 @@ use super::runtime_lines;
 use super::spawner::Spawner;
 use super::{Phase, RunDeadlines, RuntimeFacts};
 use crate::generation::SamplingRequest;
-use crate::ipc::{Command, Event, LoadSpec, WorkerDeadlines};
+use crate::ipc::{Command, Event, LibraryFacts, LoadSpec, WorkerDeadlines};
+use crate::library_calls::{CallFailure, Param};
 use crate::models::{InstalledModel, ModelKind};
 use crate::settings::{DeadlineSettings, RuntimeSettings};
 use crate::telemetry::Metrics;
@@ -61,6 +62,8 @@ pub struct LoadFailure {
     end: EndReason,
     /// The runtime refused the context length and told the model's limit.
     context_limit: Option<u32>,
+    /// The same for a client of the vendor's API.
+    pub failure: Option<CallFailure>,
 }
 
 impl LoadFailure {
@@ -87,6 +90,7 @@ impl LoadFailure {
             is_certain: false,
             end: EndReason::LoadFailed,
             context_limit: None,
+            failure: None,
         }
     }
 }
@@ -104,21 +108,26 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Loads `model`, telling `report` each phase and the process id. `on_event` hears of every
+    /// Loads `model`, telling `report` each phase and the process. `on_event` hears of every
     /// process, also of those of attempts that failed.
     pub async fn load(
         &self,
         model: Arc<InstalledModel>,
-        report: impl Fn(Phase, Option<u32>),
+        raw: Option<&Param>,
+        report: impl Fn(Phase, Option<&WorkerProcess>),
         on_event: impl Fn(u32, ProcessEvent) + Send + Sync + Clone + 'static,
     ) -> Result<Worker, LoadFailure> {
         let mut context = context_length(&model);
         for attempt in 1.. {
             match self
-                .attempt(&model, context, &report, on_event.clone())
+                .attempt(&model, (context, raw), &report, on_event.clone())
                 .await
             {
-                Err(failure) if attempt < CONTEXT_ATTEMPTS && model.context_length.is_none() => {
+                Err(failure)
+                    if attempt < CONTEXT_ATTEMPTS
+                        && model.context_length.is_none()
+                        && raw.is_none() =>
+                {
                     let Some(limit) = failure.context_limit.filter(|&limit| limit < context) else {
                         return Err(failure);
                     };
@@ -138,8 +147,8 @@ impl Loader {
     async fn attempt(
         &self,
         model: &Arc<InstalledModel>,
-        context: u32,
-        report: &impl Fn(Phase, Option<u32>),
+        wanted: (u32, Option<&Param>),
+        report: &impl Fn(Phase, Option<&WorkerProcess>),
         on_event: impl Fn(u32, ProcessEvent) + Send + Sync + 'static,
     ) -> Result<Worker, LoadFailure> {
         let library = self.library_for(model.kind)?;
@@ -151,22 +160,23 @@ impl Loader {
         let setup =
             |error: std::io::Error| LoadFailure::new(format!("setting up a worker: {error}"));
         let pid = spawned.child.id().unwrap_or_default();
-        // The child dies with the handle that an error drops.
+        // The child dies with what an error drops.
+        let connection = Connection::new(spawned.socket).map_err(setup)?;
         let lines = PrintedLines::drain(spawned.printed, model.id.clone(), pid).map_err(setup)?;
         let kill_wait = self.deadlines.kill;
         let process = WorkerProcess::watch(spawned.child, kill_wait, lines.clone(), on_event);
-        report(Phase::Spawning, Some(pid));
+        report(Phase::Spawning, Some(&process));
         let mut worker = Worker {
             model: Arc::clone(model),
             process,
-            connection: Connection::new(spawned.socket).map_err(setup)?,
+            connection,
             lines,
             facts: Arc::default(),
             load_time: Duration::ZERO,
             measured: Measured::default(),
             deadlines: self.run_deadlines,
         };
-        match self.bring_up(&mut worker, library, context, report).await {
+        match self.bring_up(&mut worker, library, wanted, report).await {
             Ok(facts) => {
                 worker.facts = Arc::new(facts);
                 worker.load_time = worker.process.started_at.elapsed();
@@ -187,8 +197,8 @@ impl Loader {
         &self,
         worker: &mut Worker,
         library: PathBuf,
-        context: u32,
-        report: &impl Fn(Phase, Option<u32>),
+        (context, raw): (u32, Option<&Param>),
+        report: &impl Fn(Phase, Option<&WorkerProcess>),
     ) -> Result<RuntimeFacts, LoadFailure> {
         let pid = worker.process.pid;
         let spawn = self.deadlines.spawn;
@@ -197,15 +207,16 @@ impl Loader {
             Ok(Err(error)) => return Err(connection_failed(worker, error, "starting").await),
             Err(_) => return Err(LoadFailure::deadline("spawn", spawn)),
         }
-        report(Phase::OpeningLibrary, Some(pid));
+        report(Phase::OpeningLibrary, Some(&worker.process));
         worker.process.set_activity(Some("dlopen"), None);
-        let spec = self.load_spec(&worker.model, library, context);
+        let mut spec = self.load_spec(&worker.model, library, context);
+        spec.raw = raw.cloned().map(Box::new);
         let limits = spec.deadlines.load;
         if let Err(error) = worker.connection.send(&Command::Load(Box::new(spec))).await {
             return Err(connection_failed(worker, error, "opening the library").await);
         }
         let mut facts = RuntimeFacts {
-            context_length: Some(context),
+            context_length: raw.is_none().then_some(context),
             ..RuntimeFacts::default()
         };
         let limit = self.deadlines.library_open;
@@ -222,7 +233,7 @@ impl Loader {
             // What is wrong with a library stays wrong.
             event => return Err(unexpected(worker, event, true).await),
         }
-        report(Phase::Loading, Some(pid));
+        report(Phase::Loading, Some(&worker.process));
         worker.process.set_activity(Some("rkllm_init"), None);
         let guard = LoadGuard::following("load", limits, self.deadlines.heartbeat, pid);
         match self.next_event(worker, guard, "loading the model").await? {
@@ -260,6 +271,58 @@ impl Loader {
         }
     }
 
+    /// Opens the library for models of `kind` in a process that ends afterwards.
+    pub async fn describe(&self, kind: ModelKind) -> Result<LibraryFacts, LoadFailure> {
+        let library = self.library_for(kind)?;
+        let spawned = timeout(self.deadlines.spawn, self.spawner.spawn())
+            .await
+            .map_err(|_| LoadFailure::deadline("spawn", self.deadlines.spawn))?
+            .map_err(|error| LoadFailure::new(format!("starting a worker process: {error}")))?;
+        let setup =
+            |error: std::io::Error| LoadFailure::new(format!("setting up a worker: {error}"));
+        let pid = spawned.child.id().unwrap_or_default();
+        let lines = PrintedLines::drain(spawned.printed, "library".into(), pid).map_err(setup)?;
+        // Dropping it kills the process, however this ends.
+        let process = WorkerProcess::watch(spawned.child, self.deadlines.kill, lines, |_, _| {});
+        process.expect_end(EndReason::Unload);
+        let mut connection = Connection::new(spawned.socket).map_err(setup)?;
+        let command = Command::Describe {
+            library,
+            assume_family: self.runtime.assume_family.clone(),
+            deadlines: Box::new(WorkerDeadlines::from(&self.deadlines)),
+        };
+        let failed = |error: ConnectionError| {
+            LoadFailure::new(format!("the worker that opened the library: {error}"))
+        };
+        let limit = self.deadlines.library_open;
+        let told = timeout(limit + GUARD_SLACK, async {
+            connection.handshake().await.map_err(failed)?;
+            connection.send(&command).await.map_err(failed)?;
+            loop {
+                match connection.next_event().await.map_err(failed)? {
+                    Event::Heartbeat => {}
+                    Event::LibraryOpened(facts) => return Ok(facts),
+                    Event::LoadFailed { reason, failure } => {
+                        return Err(LoadFailure {
+                            failure,
+                            ..LoadFailure::certain(reason)
+                        });
+                    }
+                    other => {
+                        return Err(LoadFailure::new(format!(
+                            "the worker could not open the library: {other:?}"
+                        )));
+                    }
+                }
+            }
+        });
+        let result = told.await;
+        if result.is_err() {
+            self.metrics.deadline_passed("library-open");
+        }
+        result.unwrap_or_else(|_| Err(LoadFailure::deadline("library-open", limit)))
+    }
+
     fn library_for(&self, kind: ModelKind) -> Result<PathBuf, LoadFailure> {
         match kind {
             ModelKind::Rkllm => Ok(self.runtime.npu_library.clone()),
@@ -292,6 +355,7 @@ impl Loader {
             base_domain_id: model.base_domain_id,
             eos_ids: model.extra_eos_ids.clone(),
             tokenizer_json: model.tokenizer_json.clone(),
+            raw: None,
             deadlines: {
                 let mut deadlines = WorkerDeadlines::from(&self.deadlines);
                 deadlines.load.granted = load_deadline(&self.deadlines, model.size_bytes);
@@ -301,7 +365,8 @@ impl Loader {
     }
 }
 
-fn load_deadline(deadlines: &DeadlineSettings, size_bytes: u64) -> Duration {
+/// How long reading a file of this size may take.
+pub fn load_deadline(deadlines: &DeadlineSettings, size_bytes: u64) -> Duration {
     let per_gib = deadlines.load_per_gib.as_secs_f64();
     deadlines.load_base + Duration::from_secs_f64(per_gib * size_bytes as f64 / GIB as f64)
 }
@@ -340,8 +405,13 @@ async fn connection_failed(
 /// again.
 async fn unexpected(worker: &mut Worker, event: Event, is_certain: bool) -> LoadFailure {
     let failure = match event {
-        Event::LoadFailed { reason } => LoadFailure {
-            is_certain,
+        Event::LoadFailed { reason, failure } => LoadFailure {
+            is_certain: is_certain
+                || matches!(
+                    failure,
+                    Some(CallFailure::NotInLibrary { .. } | CallFailure::BadValue { .. })
+                ),
+            failure,
             ..LoadFailure::new(reason)
         },
         Event::DeadlinePassed {

@@ -13,6 +13,7 @@ mod deadline_name;
 mod event_loop;
 mod exchange;
 mod exit_report;
+mod handle;
 mod lease;
 mod lifecycle;
 mod load_guard;
@@ -36,6 +37,7 @@ mod status;
 mod unloading;
 mod worker_memory;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +45,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use event_loop::Turn;
 pub use exchange::RunDeadlines;
+pub use handle::{HandleReset, LibraryHandle, Replied, RunEvent, RunStream};
 pub use lease::Lease;
 pub use pulse::Pulse;
 pub use run::{RunJob, RunServices, Served, serve};
@@ -50,11 +53,13 @@ pub use status::{LoadProgress, ModelStatus, Phase, RuntimeFacts, StatusBoard, St
 
 use crate::generation::{GenerationError, ModelId};
 use crate::ipc::{LoadDeadline, WorkerDeadlines};
+use crate::library_calls::{DefaultParam, Input, LibraryError, Param, PooledRows, Pooling};
 use crate::models::Catalog;
 use crate::settings::{DeadlineSettings, Settings};
 use crate::telemetry::Metrics;
 use backoff::Backoff;
 use event_loop::{EventLoop, MemoryRules, Message, Rules};
+use handle::HandleServices;
 use lifecycle::RestartPolicy;
 use loading::Loader;
 use placement::PlacementLimits;
@@ -68,6 +73,7 @@ const HEARTBEATS_IN_TOLERANCE: u32 = 5;
 #[derive(Clone, Debug)]
 pub struct Supervisor {
     messages: mpsc::UnboundedSender<Message>,
+    handles: Arc<HandleServices>,
 }
 
 impl Supervisor {
@@ -78,12 +84,28 @@ impl Supervisor {
         metrics: Metrics,
         pulse: Option<Pulse>,
     ) -> std::io::Result<(Self, StatusBoard)> {
+        Self::start_in(own_environment(settings), settings, catalog, metrics, pulse)
+    }
+
+    /// As `start`, with the workers of another `rkllmd`: for a program that is none itself.
+    pub fn start_with_workers_of(
+        program: PathBuf,
+        settings: &Settings,
+        catalog: &Catalog,
+        metrics: Metrics,
+    ) -> std::io::Result<(Self, StatusBoard)> {
+        let environment = own_environment(settings).with_program(program);
+        Self::start_in(environment, settings, catalog, metrics, None)
+    }
+
+    fn start_in(
+        environment: WorkerEnvironment,
+        settings: &Settings,
+        catalog: &Catalog,
+        metrics: Metrics,
+        pulse: Option<Pulse>,
+    ) -> std::io::Result<(Self, StatusBoard)> {
         let runtime = &settings.runtime;
-        let environment = WorkerEnvironment::new(
-            &runtime.pass_environment,
-            runtime.log_level,
-            runtime.core_dumps,
-        );
         let loader = Loader {
             spawner: Spawner::start(environment)?,
             runtime: runtime.clone(),
@@ -93,9 +115,17 @@ impl Supervisor {
             metrics,
         };
         let rules = Rules::from(settings);
+        let handles = Arc::new(HandleServices {
+            deadlines: RunDeadlines::from(settings),
+            loading: settings.deadlines.clone(),
+            metrics: loader.metrics.clone(),
+            state_dir: settings.library.state_dir.clone(),
+            tensor_limit_bytes: settings.library.tensor_limit_bytes,
+            queue_deadline: settings.queue.deadline,
+        });
         let (event_loop, messages, status) = EventLoop::new(catalog, loader, rules, pulse);
         tokio::spawn(event_loop.run());
-        Ok((Self { messages }, status))
+        Ok((Self { messages, handles }, status))
     }
 
     /// Waits until a worker with this model is free, loading it if need be. Dropping the future
@@ -133,6 +163,37 @@ impl Supervisor {
         }
     }
 
+    /// Opens a handle: loads `model` into a worker of its own with `param`. Waits for a place like
+    /// every request, at most as long as the queue's deadline.
+    pub async fn open_handle(
+        &self,
+        model: ModelId,
+        param: Param,
+    ) -> Result<LibraryHandle, LibraryError> {
+        handle::open(self, model, param).await
+    }
+
+    /// What `rkllm_createDefaultParam` of the library for `model` says; `None`: of the NPU's
+    /// library. A worker opens the library for it and ends; no model is loaded.
+    pub async fn default_param(
+        &self,
+        model: Option<ModelId>,
+    ) -> Result<DefaultParam, LibraryError> {
+        handle::default_param(self, model).await
+    }
+
+    /// The last hidden layer of each of `inputs`, pooled to one row each, by the model's ordinary
+    /// worker (that of HTTP requests). The KV cache is emptied before each input, so that every
+    /// row of it is computed. Dropping the future aborts the run.
+    pub async fn pooled_hidden_states(
+        &self,
+        model: ModelId,
+        inputs: Vec<Input>,
+        pooling: Pooling,
+    ) -> Result<PooledRows, LibraryError> {
+        handle::pooled_hidden_states(self, model, inputs, pooling).await
+    }
+
     /// Loads a model before anybody asks for it.
     pub fn preload(&self, model: ModelId) {
         let _ = self.messages.send(Message::Preload { model });
@@ -147,6 +208,15 @@ impl Supervisor {
         }
         tokio::time::timeout(limit, ended).await.is_ok()
     }
+}
+
+fn own_environment(settings: &Settings) -> WorkerEnvironment {
+    let runtime = &settings.runtime;
+    WorkerEnvironment::new(
+        &runtime.pass_environment,
+        runtime.log_level,
+        runtime.core_dumps,
+    )
 }
 
 impl From<&Settings> for Rules {

@@ -47,11 +47,12 @@ impl EventLoop {
             }
         }
         let is_installed = |id: &ModelId| reload.catalog.models().iter().any(|m| m.id == *id);
+        // A handle's worker is its client's, who closes it.
         let gone: Vec<ModelId> = self
             .slots
-            .keys()
-            .filter(|id| !is_installed(id))
-            .cloned()
+            .iter()
+            .filter(|(id, slot)| slot.handle.is_none() && !is_installed(id))
+            .map(|(id, _)| id.clone())
             .collect();
         for model in gone {
             if let Some(slot) = self.slots.get_mut(&model) {

@@ -63,6 +63,15 @@ pub fn first_error(lines: &[String]) -> Option<&str> {
         .map(String::as_str)
 }
 
+/// The last line that reports an error, for the reason of a call that failed.
+pub fn last_error(lines: &[String]) -> Option<&str> {
+    lines
+        .iter()
+        .rev()
+        .find(|line| line.starts_with("E rkllm:"))
+        .map(String::as_str)
+}
+
 /// The facts of one of the two lines that list some. Other lines may hold a path or a text that reads
 /// like them.
 fn fact_list(line: &str) -> Option<&str> {

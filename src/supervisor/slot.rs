@@ -1,13 +1,15 @@
 //! One model's place in the supervisor: its worker's life, what belongs to it, and who waits for it.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use super::RuntimeFacts;
 use super::event_loop::LeaseReply;
+use super::exit_report::EndReason;
 use super::lifecycle::{Lifecycle, RestartPolicy, Stage};
 use super::loading::Worker;
 use super::measured::Measured;
@@ -15,7 +17,8 @@ use super::placement::{Candidate, Occupancy};
 use super::process::WorkerProcess;
 use super::status::{ModelStatus, Phase};
 use super::worker_memory::WorkerMemory;
-use crate::generation::GenerationError;
+use crate::generation::{GenerationError, ModelId};
+use crate::library_calls::{CallFailure, Param};
 use crate::models::{InstalledModel, ModelKind};
 
 pub(super) struct Waiter {
@@ -24,10 +27,31 @@ pub(super) struct Waiter {
     pub reply: Option<LeaseReply>,
 }
 
-/// The load that is going on.
+/// Tells one load of a model from its other ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LoadNumber(u64);
+
+/// The load that is going on. Dropping it ends its task, so that it starts nothing any more.
 struct Load {
+    number: LoadNumber,
     phase: Phase,
     task: AbortHandle,
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A client's own worker: opened, used and closed by one handle.
+#[derive(Debug)]
+pub(super) struct HandleOrder {
+    /// The installed model; the slot's own id names the handle.
+    pub model: ModelId,
+    pub param: Param,
+    /// Why it could not be loaded last, in the words of the library.
+    pub failure: Mutex<Option<CallFailure>>,
 }
 
 pub(super) struct Slot {
@@ -35,9 +59,10 @@ pub(super) struct Slot {
     pub life: Lifecycle,
     /// Present exactly while the stage is `Idle`.
     worker: Option<Box<Worker>>,
-    /// The process of the worker that is idle or leased.
+    /// The process of the worker that is loading, idle or leased.
     process: Option<WorkerProcess>,
     load: Option<Load>,
+    loads_begun: u64,
     pub since: Instant,
     pub facts: Option<Arc<RuntimeFacts>>,
     pub measured: Measured,
@@ -52,6 +77,11 @@ pub(super) struct Slot {
     /// The model is not installed any more; the slot goes with its worker.
     pub removed: bool,
     pub waiters: VecDeque<Waiter>,
+    /// The handle that this is the worker of; `None`: that of HTTP requests.
+    pub handle: Option<Arc<HandleOrder>>,
+    /// Told when the handle's worker is gone; from then on nothing is loaded any more.
+    pub closing: Vec<oneshot::Sender<()>>,
+    pub is_closing: bool,
 }
 
 impl Slot {
@@ -62,6 +92,7 @@ impl Slot {
             worker: None,
             process: None,
             load: None,
+            loads_begun: 0,
             since: Instant::now(),
             facts: None,
             measured: Measured::default(),
@@ -71,7 +102,37 @@ impl Slot {
             replaced: false,
             removed: false,
             waiters: VecDeque::new(),
+            handle: None,
+            closing: Vec::new(),
+            is_closing: false,
         }
+    }
+
+    pub fn of_handle(
+        model: Arc<InstalledModel>,
+        policy: RestartPolicy,
+        order: Arc<HandleOrder>,
+    ) -> Self {
+        Self {
+            handle: Some(order),
+            ..Self::new(model, policy)
+        }
+    }
+
+    /// The installed model, for metrics and messages.
+    pub fn model_id(&self) -> &ModelId {
+        self.handle
+            .as_ref()
+            .map_or(&self.model.id, |order| &order.model)
+    }
+
+    /// A closed handle whose process is gone, or cannot be made to go.
+    pub fn is_closed(&self) -> bool {
+        self.is_closing
+            && matches!(
+                self.life.stage(),
+                Stage::Unloaded | Stage::Failed { .. } | Stage::Unkillable { .. }
+            )
     }
 
     pub fn uses_npu(&self) -> bool {
@@ -91,22 +152,41 @@ impl Slot {
         self.since = Instant::now();
     }
 
-    pub fn loading_begun(&mut self, task: AbortHandle) {
+    /// Begins a load if one may begin now: the task that `start` returns.
+    pub fn begin_load(&mut self, start: impl FnOnce(LoadNumber) -> AbortHandle) {
+        if !self.life.begin_load(Instant::now()) {
+            return;
+        }
         if std::mem::take(&mut self.replaced) {
             self.facts = None;
             self.measured = Measured::default();
         }
-        let phase = Phase::Spawning;
-        self.load = Some(Load { phase, task });
+        self.loads_begun += 1;
+        let number = LoadNumber(self.loads_begun);
+        self.load = Some(Load {
+            number,
+            phase: Phase::Spawning,
+            task: start(number),
+        });
         self.stage_changed();
     }
 
-    pub fn phase_reached(&mut self, phase: Phase, pid: Option<u32>) {
+    /// Whether it is this load that goes on. What another one tells comes too late.
+    pub fn is_loading_as(&self, number: LoadNumber) -> bool {
+        let current = self.load.as_ref().map(|load| load.number);
+        self.is_loading() && current == Some(number)
+    }
+
+    /// `process` is `None` until this attempt at loading has one.
+    pub fn phase_reached(&mut self, phase: Phase, process: Option<WorkerProcess>) {
         if let (Stage::Loading { .. }, Some(load)) = (self.life.stage(), &mut self.load) {
             load.phase = phase;
-            if let Some(pid) = pid {
-                self.life.spawned(pid);
+            let pid = process.as_ref().map(|process| process.pid);
+            if pid != self.life.pid() {
+                self.memory = None;
             }
+            self.life.spawned(pid);
+            self.process = process;
             self.stage_changed();
         }
     }
@@ -127,7 +207,7 @@ impl Slot {
         Some(worker)
     }
 
-    /// The process of a worker that is idle or leased.
+    /// The process of a worker that is loading, idle or leased.
     pub fn process(&self) -> Option<&WorkerProcess> {
         self.process.as_ref()
     }
@@ -142,11 +222,13 @@ impl Slot {
         self.stage_changed();
     }
 
-    /// Gives up a load that is going on. Dropping its worker kills the process, whose end is
-    /// reported as that of any other.
+    /// Gives up a load that is going on. Its process is killed, whose end is reported as that of
+    /// any other.
     pub fn cancel_load(&mut self) {
-        if let Some(load) = self.load.take() {
-            load.task.abort();
+        if self.load.take().is_some() {
+            if let Some(process) = self.process.take() {
+                process.kill(EndReason::Cancelled);
+            }
             self.life.cancel_load();
             self.stage_changed();
         }

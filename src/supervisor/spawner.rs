@@ -8,12 +8,16 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::mpsc;
 
 use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+
+/// Also after its file was replaced.
+const OWN_PROGRAM: &str = "/proc/self/exe";
 
 /// Inherited where set; everything else a worker needs is in its `Load` command.
 const ENVIRONMENT_ALLOW_LIST: &[&str] = &[
@@ -48,6 +52,8 @@ const SERVICE_MANAGERS: &[&str] = &[
 pub struct WorkerEnvironment {
     variables: Vec<(String, String)>,
     core_dumps: bool,
+    /// The program whose `worker` command a worker is.
+    program: PathBuf,
 }
 
 impl WorkerEnvironment {
@@ -65,7 +71,13 @@ impl WorkerEnvironment {
         Self {
             variables,
             core_dumps,
+            program: PathBuf::from(OWN_PROGRAM),
         }
+    }
+
+    /// Workers of another program than this one.
+    pub fn with_program(self, program: PathBuf) -> Self {
+        Self { program, ..self }
     }
 }
 
@@ -113,7 +125,7 @@ fn spawn(environment: &WorkerEnvironment) -> io::Result<Spawned> {
     let (ours, theirs) = UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     let (printed, write_end) = io::pipe()?;
-    let mut command = Command::new("/proc/self/exe");
+    let mut command = Command::new(&environment.program);
     command
         .arg0("rkllmd-worker")
         .arg("worker")

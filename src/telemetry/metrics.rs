@@ -90,6 +90,7 @@ struct Inner {
     runs_repeated: Counters<ByModel>,
     resumes_refused: Counters<ByReason>,
     resume_gap: Histograms,
+    resume_overhead: Histograms,
     model_load: Histograms,
     model_load_failures: Counters<ByModel>,
 }
@@ -161,6 +162,11 @@ impl Metrics {
                 "resume_gap",
                 "From a worker's exit to the next token of the answer it was serving",
                 resume_gap_buckets,
+            ),
+            resume_overhead: add.histograms(
+                "resume_overhead",
+                "What of a resume gap is neither the next worker's start and load nor its prefill",
+                resume_overhead_buckets,
             ),
             model_load: add.histograms(
                 "model_load",
@@ -243,6 +249,12 @@ impl Metrics {
     /// From a worker's exit to the next token of the answer it was serving.
     pub fn resume_gap(&self, model: &str, seconds: f64) {
         observe(&self.0.resume_gap, model, seconds);
+    }
+
+    /// What of a resume gap is neither the next worker's start and load nor its prefill: the
+    /// daemon's own share, and waits for the model's turn.
+    pub fn resume_overhead(&self, model: &str, seconds: f64) {
+        observe(&self.0.resume_overhead, model, seconds);
     }
 
     /// A model was loaded.
@@ -402,6 +414,12 @@ fn resume_gap_buckets() -> Histogram {
     ])
 }
 
+fn resume_overhead_buckets() -> Histogram {
+    Histogram::new([
+        0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 10.0, 60.0, 300.0,
+    ])
+}
+
 fn model_load_buckets() -> Histogram {
     Histogram::new([
         0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0, 600.0, 1800.0,
@@ -421,7 +439,7 @@ mod tests {
     type Move = (fn(&Metrics), &'static str);
 
     /// Each method, and the sample it makes.
-    const MOVES: [Move; 13] = [
+    const MOVES: [Move; 14] = [
         (
             |m| m.request_ended("a", "complete"),
             r#"rkllmd_requests_total{model="a",outcome="complete"} 1"#,
@@ -465,6 +483,10 @@ mod tests {
         (
             |m| m.resume_gap("a", 0.5),
             r#"rkllmd_resume_gap_seconds_sum{model="a"} 0.5"#,
+        ),
+        (
+            |m| m.resume_overhead("a", 0.5),
+            r#"rkllmd_resume_overhead_seconds_sum{model="a"} 0.5"#,
         ),
         (
             |m| m.model_loaded("a", 0.5),

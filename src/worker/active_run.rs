@@ -10,7 +10,10 @@ use super::run_progress::RunProgress;
 use super::timing::{AbortTimes, CallTimes, RunTimes};
 use super::token_sink::EndedBy;
 use crate::generation::FinishReason;
-use crate::ipc::{AbortMode, PerfFigures, RunEnd, RunOutcome, RunSpec, WorkerDeadlines};
+use crate::ipc::{
+    AbortMode, PerfFigures, RawRunSpec, RunEnd, RunOutcome, RunSpec, WorkerDeadlines,
+};
+use crate::library_calls::Input;
 
 pub struct ActiveRun {
     pub run: u64,
@@ -38,6 +41,19 @@ impl ActiveRun {
         Self {
             run: spec.run,
             input_bytes: input_bytes(spec),
+            prefill_per_token: spec.prefill_per_token,
+            input_tokens: None,
+            progress,
+            abort: None,
+            returned: None,
+        }
+    }
+
+    /// A run of the vendor's API: timed like another, counted by nobody.
+    pub fn begin_raw(spec: &RawRunSpec, progress: Arc<RunProgress>) -> Self {
+        Self {
+            run: spec.run,
+            input_bytes: spec.inputs.iter().map(Input::weight_bytes).sum(),
             prefill_per_token: spec.prefill_per_token,
             input_tokens: None,
             progress,
@@ -88,6 +104,7 @@ impl ActiveRun {
             started,
             last_token,
             waiting_for_reader: self.progress.waiting_for_reader(),
+            complete: self.progress.is_complete(),
             prefill: deadlines.prefill(self.prefill_per_token, self.input_bytes, self.input_tokens),
             abort: self.abort.as_ref().map(|abort| AbortTimes {
                 at: abort.at,

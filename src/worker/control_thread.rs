@@ -7,12 +7,23 @@ use std::thread;
 use rkllm_sys::{CallError, ControlHandle};
 
 use super::session::Note;
+use crate::ipc::Question;
 
 /// A call to make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ControlCall {
-    Abort { run: u64 },
-    KvCacheSize { run: u64, purpose: KvPurpose },
+    Abort {
+        run: u64,
+    },
+    KvCacheSize {
+        run: u64,
+        purpose: KvPurpose,
+    },
+    /// A client's question.
+    Ask {
+        id: u64,
+        question: Question,
+    },
 }
 
 /// What a KV cache size is asked for.
@@ -31,15 +42,27 @@ impl ControlCall {
         match self {
             Self::Abort { .. } => "rkllm_abort",
             Self::KvCacheSize { .. } => "rkllm_get_kv_cache_size",
+            Self::Ask {
+                question: Question::IsRunning,
+                ..
+            } => "rkllm_is_running",
         }
     }
 }
 
-/// The answer to a call: tokens for a size, nothing else for the others.
+/// The answer to a call.
 #[derive(Debug)]
 pub struct ControlReply {
     pub call: ControlCall,
-    pub result: Result<Option<u32>, CallError>,
+    pub result: Result<ControlAnswer, CallError>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ControlAnswer {
+    Nothing,
+    /// Tokens in the KV cache.
+    Size(Option<u32>),
+    IsRunning(bool),
 }
 
 /// Starts the thread for one loaded model; it ends when the sender is dropped.
@@ -54,10 +77,14 @@ pub fn start(handle: ControlHandle, notes: Sender<Note>) -> std::io::Result<Send
 fn answer(handle: &ControlHandle, queue: &Receiver<ControlCall>, notes: &Sender<Note>) {
     for call in queue {
         let result = match call {
-            ControlCall::Abort { .. } => handle.abort().map(|()| None),
-            ControlCall::KvCacheSize { .. } => {
-                handle.kv_cache_size().map(|size| u32::try_from(size).ok())
-            }
+            ControlCall::Abort { .. } => handle.abort().map(|()| ControlAnswer::Nothing),
+            ControlCall::KvCacheSize { .. } => handle
+                .kv_cache_size()
+                .map(|size| ControlAnswer::Size(u32::try_from(size).ok())),
+            ControlCall::Ask {
+                question: Question::IsRunning,
+                ..
+            } => handle.is_running().map(ControlAnswer::IsRunning),
         };
         if notes
             .send(Note::Control(ControlReply { call, result }))

@@ -1,13 +1,17 @@
 //! Carries events to the daemon. The callback only pushes; a thread of its own encodes and writes,
 //! and events that are already waiting share a write, so that none is held back to make a batch.
 
-use std::io::Write;
+use std::io::{self, IoSlice, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::Duration;
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
 use crate::ipc::{self, Event};
 
@@ -20,6 +24,8 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
 enum Item {
     Event(Event),
+    /// Files that belong to the event, in the order in which it refers to them.
+    WithFiles(Event, Vec<OwnedFd>),
     /// Answered when everything before it was written.
     Flush(SyncSender<()>),
 }
@@ -59,6 +65,23 @@ impl EventWriter {
         }
     }
 
+    /// Queues an event with its files.
+    pub fn send_with_files(&self, event: Event, files: Vec<OwnedFd>) {
+        let _ = self.queue.send(Item::WithFiles(event, files));
+    }
+
+    /// As `try_send`, with files.
+    pub fn try_send_with_files(
+        &self,
+        event: Event,
+        files: Vec<OwnedFd>,
+    ) -> Result<(), (Event, Vec<OwnedFd>)> {
+        match self.queue.try_send(Item::WithFiles(event, files)) {
+            Err(TrySendError::Full(Item::WithFiles(event, files))) => Err((event, files)),
+            _ => Ok(()),
+        }
+    }
+
     /// Queues a heartbeat unless one waits already or there is no room: a daemon that does not read
     /// finds one when it does, and no queue of old ones.
     pub fn heartbeat(&self) {
@@ -81,6 +104,7 @@ impl EventWriter {
 fn write_events(mut socket: UnixStream, items: &Receiver<Item>, heartbeat_waits: &AtomicBool) {
     let mut buffer = Vec::with_capacity(WRITE_BYTES);
     let mut flushed = Vec::new();
+    let mut files: Vec<OwnedFd> = Vec::new();
     let mut beats = false;
     while let Ok(first) = items.recv() {
         let mut next = Some(first);
@@ -88,19 +112,28 @@ fn write_events(mut socket: UnixStream, items: &Receiver<Item>, heartbeat_waits:
             match item {
                 Item::Event(event) => {
                     beats |= matches!(event, Event::Heartbeat);
-                    if let Err(error) = ipc::encode(&event, &mut buffer) {
-                        eprintln!("E rkllmd-worker: an event cannot be sent: {error}");
-                    }
+                    encode(&event, &mut buffer);
+                }
+                Item::WithFiles(event, of_event) => {
+                    encode(&event, &mut buffer);
+                    files = of_event;
                 }
                 Item::Flush(done) => flushed.push(done),
             }
-            if buffer.len() < WRITE_BYTES {
+            // The files of one event at most go with a write.
+            if buffer.len() < WRITE_BYTES && files.is_empty() {
                 next = items.try_recv().ok();
             }
         }
-        if socket.write_all(&buffer).is_err() {
+        let sent = if files.is_empty() {
+            socket.write_all(&buffer)
+        } else {
+            send_with_files(&mut socket, &buffer, &files)
+        };
+        if sent.is_err() {
             return;
         }
+        files.clear();
         buffer.clear();
         if std::mem::take(&mut beats) {
             heartbeat_waits.store(false, Ordering::Relaxed);
@@ -109,6 +142,31 @@ fn write_events(mut socket: UnixStream, items: &Receiver<Item>, heartbeat_waits:
             let _ = done.send(());
         }
     }
+}
+
+fn encode(event: &Event, buffer: &mut Vec<u8>) {
+    if let Err(error) = ipc::encode(event, buffer) {
+        eprintln!("E rkllmd-worker: an event cannot be sent: {error}");
+    }
+}
+
+/// The files travel with the first byte of `bytes`, so they are there when the frame is.
+fn send_with_files(socket: &mut UnixStream, bytes: &[u8], files: &[OwnedFd]) -> io::Result<()> {
+    let files: Vec<BorrowedFd<'_>> = files.iter().map(OwnedFd::as_fd).collect();
+    let room = SendAncillaryMessage::ScmRights(&files).size();
+    let mut space = vec![MaybeUninit::uninit(); room];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(&files)) {
+        return Err(io::Error::other("no room for the files of an event"));
+    }
+    let parts = [IoSlice::new(bytes)];
+    let sent = loop {
+        match rustix::net::sendmsg(&*socket, &parts, &mut control, SendFlags::NOSIGNAL) {
+            Err(rustix::io::Errno::INTR) => {}
+            sent => break sent?,
+        }
+    };
+    socket.write_all(&bytes[sent..])
 }
 
 #[cfg(test)]
@@ -124,6 +182,7 @@ mod tests {
         // More than a socket holds, so the writer is stuck when the heartbeats come.
         let filler = Event::LoadFailed {
             reason: "x".repeat(4 << 20),
+            failure: None,
         };
         events.send(filler.clone());
         for _ in 0..100 {

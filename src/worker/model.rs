@@ -1,5 +1,6 @@
 //! A loaded model and what its calls need. Used by the NPU thread alone.
 
+use std::path::Path;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, PoisonError};
 
@@ -9,6 +10,7 @@ use rkllm_sys::{
 };
 
 use super::event_writer::EventWriter;
+use super::library_call;
 use super::npu_thread::{LoadedModel, RunReturned};
 use super::prepared_input::{InputForm, PreparedInput, budget_left};
 use super::run_progress::RunProgress;
@@ -29,21 +31,18 @@ pub struct Model {
 
 impl Model {
     pub fn load(spec: LoadSpec, opened: impl FnOnce(LibraryFacts)) -> anyhow::Result<Self> {
-        let assume_family = match spec.assume_family.as_deref() {
-            None => None,
-            Some(name) => Some(Family::from_name(name).ok_or_else(|| {
-                anyhow::anyhow!("`{name}` is not an ABI family (setting runtime.assume-family)")
-            })?),
-        };
-        let library = Arc::new(Library::open(
-            &spec.library,
-            &OpenOptions { assume_family },
-        )?);
-        opened(LibraryFacts {
-            path: library.path().to_owned(),
-            version: library.version().to_owned(),
-            family: library.family().to_string(),
-        });
+        let library = open(&spec.library, spec.assume_family.as_deref())?;
+        opened(library_facts(&library));
+        if let Some(param) = &spec.raw {
+            let handle = library.init(&library_call::init_params(&spec.model, param))?;
+            return Ok(Self {
+                per_run: handle.per_run(),
+                handle,
+                tokenizer: None,
+                eos_ids: Arc::default(),
+                context_length: spec.context_length,
+            });
+        }
         let mut params = InitParams::new(&spec.model);
         params.max_context_len = Some(i32::try_from(spec.context_length)?);
         // The budget of a run is kept on our side; where it is fixed at init it must not be less.
@@ -75,6 +74,11 @@ impl Model {
         }
     }
 
+    /// For the calls of the vendor's API.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
     pub fn destroy(self) -> Result<(), CallError> {
         self.handle.destroy()
     }
@@ -98,6 +102,7 @@ impl Model {
             cache_emptied: false,
             asked_runtime: false,
             over_limit_tokens: None,
+            raw: None,
         };
         let run = spec.run;
         if let Some(tokens) = prepared.prompt_tokens {
@@ -173,6 +178,28 @@ impl Model {
             InputForm::Tokens(ids) => RunInput::Tokens(ids),
         };
         self.handle.run(&input, &options, id, Box::new(sink))
+    }
+}
+
+pub fn open(library: &Path, assume_family: Option<&str>) -> anyhow::Result<Arc<Library>> {
+    let assume_family = match assume_family {
+        None => None,
+        Some(name) => Some(Family::from_name(name).ok_or_else(|| {
+            anyhow::anyhow!("`{name}` is not an ABI family (setting runtime.assume-family)")
+        })?),
+    };
+    Ok(Arc::new(Library::open(
+        library,
+        &OpenOptions { assume_family },
+    )?))
+}
+
+pub fn library_facts(library: &Library) -> LibraryFacts {
+    LibraryFacts {
+        path: library.path().to_owned(),
+        version: library.version().to_owned(),
+        family: library.family().to_string(),
+        defaults: Box::new(library_call::default_param(&library.default_params())),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The one thread that opens the library, loads the model, runs it and destroys it, in that order
 //! and never two at a time.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
@@ -9,11 +10,13 @@ use rkllm_sys::{CallError, ControlHandle};
 
 use super::c_stdio;
 use super::event_writer::EventWriter;
-use super::model::Model;
+use super::library_call;
+use super::model::{self, Model};
+use super::raw_run::{self, RawReturned};
 use super::run_progress::RunProgress;
 use super::session::Note;
 use super::token_sink::RunRecord;
-use crate::ipc::{LoadSpec, RunSpec};
+use crate::ipc::{CallSpec, LoadSpec, RawRunSpec, RunSpec};
 
 /// What the thread is asked to do.
 pub enum NpuTask {
@@ -24,6 +27,17 @@ pub enum NpuTask {
         progress: Arc<RunProgress>,
         /// Empty the KV cache first, so that the run's prefill is its whole prompt.
         empty_cache: bool,
+    },
+    /// A run of the vendor's API.
+    RawRun {
+        spec: Box<RawRunSpec>,
+        progress: Arc<RunProgress>,
+    },
+    Call(Box<CallSpec>),
+    /// Opens a library, and that is all.
+    Describe {
+        library: PathBuf,
+        assume_family: Option<String>,
     },
     Unload,
 }
@@ -50,6 +64,25 @@ pub struct RunReturned {
     pub asked_runtime: bool,
     /// The input was found too long before the library was asked.
     pub over_limit_tokens: Option<u32>,
+    /// All there is to say of a raw run.
+    pub raw: Option<RawReturned>,
+}
+
+impl RunReturned {
+    /// A run of which nothing is counted.
+    pub fn of_raw(run: u64, raw: RawReturned) -> Self {
+        Self {
+            run,
+            result: Ok(()),
+            record: RunRecord::default(),
+            input_tokens: None,
+            input_was_text: false,
+            cache_emptied: false,
+            asked_runtime: true,
+            over_limit_tokens: None,
+            raw: Some(raw),
+        }
+    }
 }
 
 pub fn start(notes: Sender<Note>, events: EventWriter) -> std::io::Result<Sender<NpuTask>> {
@@ -93,6 +126,34 @@ fn work(queue: &Receiver<NpuTask>, notes: &Sender<Note>, events: &EventWriter) {
                 }
                 late_callbacks = report_late_callbacks(late_callbacks);
                 Note::RunReturned(Box::new(returned))
+            }
+            NpuTask::RawRun { spec, progress } => {
+                let Some(model) = &model else { continue };
+                let raw = raw_run::run(model.handle(), &spec, &progress, events);
+                c_stdio::flush();
+                late_callbacks = report_late_callbacks(late_callbacks);
+                let cache_emptied = spec.clear_kv_cache;
+                Note::RunReturned(Box::new(RunReturned {
+                    cache_emptied,
+                    ..RunReturned::of_raw(spec.run, raw)
+                }))
+            }
+            NpuTask::Call(spec) => {
+                let Some(model) = &model else { continue };
+                let result = library_call::make(model.handle(), &spec.call);
+                c_stdio::flush();
+                Note::CallReturned {
+                    id: spec.id,
+                    result,
+                }
+            }
+            NpuTask::Describe {
+                library,
+                assume_family,
+            } => {
+                let described = model::open(&library, assume_family.as_deref());
+                c_stdio::flush();
+                Note::Described(described.map(|library| model::library_facts(&library)))
             }
             NpuTask::Unload => {
                 let result = model.take().map_or(Ok(()), Model::destroy);

@@ -4,12 +4,14 @@
 //!  WaitingForLoad ─► Opening ─► Loading ─► Ready ◄─► Running ─► Counting (KV size) ─┐
 //!                                            ▲ └──► Unloading ─► exit               │
 //!                                            └──────────────────────────────────────┘
+//!  Ready ◄─► Calling: a call of the vendor's API that is no run
 //!  the deadline of a stage passed ─► report, exit
 //!  that of a control call ─► tainted: no control call any more, the run goes on
 //! ```
 //!
 //! Once tainted always tainted: the daemon ends a tainted worker when it has no run.
 
+mod call_steps;
 mod run_steps;
 
 use std::process::ExitCode;
@@ -25,11 +27,14 @@ use super::event_writer::EventWriter;
 use super::npu_thread::{self, LoadedModel, NpuTask, RunReturned};
 use super::process_setup;
 use super::prompt_count::PromptCounter;
-use super::timing::{CallTimes, Due, Passed, Times, Wake};
+use super::timing::{CallTimes, CallTiming, Due, Passed, Times, Wake};
 use crate::ipc::{
-    Command, EXIT_DEADLINE, Event, LibraryFacts, LoadSpec, LoadWatch, WorkerDeadlines,
+    Command, EXIT_DEADLINE, EXIT_LOAD_FAILED, Event, LibraryFacts, LoadSpec, LoadWatch,
+    WorkerDeadlines,
 };
+use crate::library_calls::{CallFailure, Outcome};
 use crate::process_figures;
+use call_steps::load_failed;
 
 /// Longest sleep when nothing is timed.
 const IDLE_WAIT: Duration = Duration::from_secs(3600);
@@ -40,11 +45,21 @@ pub enum Note {
     DaemonGone,
     LibraryOpened(LibraryFacts),
     Loaded(anyhow::Result<LoadedModel>),
-    InputCounted { run: u64, tokens: u32 },
-    FirstToken { run: u64 },
+    InputCounted {
+        run: u64,
+        tokens: u32,
+    },
+    FirstToken {
+        run: u64,
+    },
     RunReturned(Box<RunReturned>),
     Control(ControlReply),
     Unloaded(Result<(), CallError>),
+    CallReturned {
+        id: u64,
+        result: Result<Outcome, CallFailure>,
+    },
+    Described(anyhow::Result<LibraryFacts>),
 }
 
 enum Stage {
@@ -58,6 +73,8 @@ enum Stage {
     },
     Ready,
     Running(Box<ActiveRun>),
+    /// A call that is no run.
+    Calling(CallTiming),
     Unloading {
         since: Instant,
     },
@@ -145,6 +162,16 @@ impl Session {
                 }
             }
             Note::Command(Command::Unload) => self.unload(),
+            Note::Command(Command::RawRun(spec)) => self.start_raw_run(spec),
+            Note::Command(Command::Call(spec)) => self.start_call(spec),
+            Note::Command(Command::Ask { id, question }) => self.ask(id, question),
+            Note::Command(Command::Describe {
+                library,
+                assume_family,
+                deadlines,
+            }) => self.describe(library, assume_family, *deadlines),
+            Note::CallReturned { id, result } => self.call_returned(id, result),
+            Note::Described(result) => self.described(result),
             Note::DaemonGone => process_setup::exit_now(0),
             Note::LibraryOpened(facts) => {
                 self.events.send(Event::LibraryOpened(facts));
@@ -221,10 +248,9 @@ impl Session {
                 self.events.send(Event::Loaded { per_run_parameters });
             }
             Err(error) => {
-                let reason = format!("{error:#}");
-                self.events.send(Event::LoadFailed { reason });
+                self.events.send(load_failed(error));
                 self.events.flush();
-                process_setup::exit_now(1);
+                process_setup::exit_now(EXIT_LOAD_FAILED);
             }
         }
     }
@@ -250,6 +276,7 @@ impl Session {
                 watch: *watch,
                 last_look: *last_look,
             },
+            Stage::Calling(call) => CallTimes::Calling(*call),
             Stage::Unloading { since } => CallTimes::Unloading { since: *since },
             Stage::Running(active) => active.times(deadlines, self.control.can_be_made()),
         };

@@ -30,9 +30,19 @@ pub enum CallTimes {
         /// When the run last showed that it lives.
         since: Instant,
     },
+    /// A call of the vendor's API, under a deadline of its own.
+    Calling(CallTiming),
     Unloading {
         since: Instant,
     },
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct CallTiming {
+    pub since: Instant,
+    pub deadline: &'static str,
+    pub limit: Duration,
+    pub call: &'static str,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +51,8 @@ pub struct RunTimes {
     pub last_token: Option<Instant>,
     /// The callback is held up by the daemon, so the library's time stands still.
     pub waiting_for_reader: bool,
+    /// The answer was complete at `last_token`; only FINISH is missing.
+    pub complete: bool,
     /// How long the first token may take.
     pub prefill: Duration,
     pub abort: Option<AbortTimes>,
@@ -128,6 +140,7 @@ impl Times {
                 let (deadline, since, limit) = run.deadline(deadlines, now);
                 (deadline, "rkllm_run", since, limit)
             }
+            CallTimes::Calling(call) => (call.deadline, call.call, call.since, call.limit),
             CallTimes::Unloading { since } => ("unload", "rkllm_destroy", *since, deadlines.unload),
         };
         Some(Wake {
@@ -180,6 +193,7 @@ impl Times {
             CallTimes::Opening { since }
             | CallTimes::Counting { since }
             | CallTimes::Unloading { since } => *since,
+            CallTimes::Calling(call) => call.since,
             CallTimes::Loading { watch, .. } => watch.started(),
             // A token is a sign of life too: a busy stream carries no heartbeat.
             CallTimes::Running(run) => run.last_token.unwrap_or(run.started),
@@ -205,6 +219,7 @@ impl RunTimes {
             return ("inter-token", now, deadlines.inter_token);
         }
         match self.last_token {
+            Some(last) if self.complete => ("abort-to-finish", last, deadlines.abort_to_finish),
             Some(last) => ("inter-token", last, deadlines.inter_token),
             None => ("prefill", self.started, self.prefill),
         }

@@ -103,6 +103,7 @@ impl Worker {
             base_domain_id: None,
             eos_ids: vec![2],
             tokenizer_json,
+            raw: None,
             deadlines,
         })));
     }

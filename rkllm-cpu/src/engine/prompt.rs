@@ -2,9 +2,12 @@
 //! and the cells that are already right. Whatever is refused is refused here, before the cache is
 //! touched and before any callback.
 
+use std::path::PathBuf;
+
 use thiserror::Error;
 
-use super::Engine;
+use super::adapters::AdapterError;
+use super::{Engine, Output, OutputKind};
 use crate::abi::RKLLMSamplingParam;
 use crate::chat_template::TurnInput;
 use crate::generation::Generation;
@@ -24,15 +27,22 @@ pub(crate) enum Prompt<'a> {
         enable_thinking: bool,
     },
     Tokens(&'a [Token]),
+    /// Rows of `Engine::embedding_width` floats.
+    Embeddings(&'a [f32]),
 }
 
 pub(crate) struct RunRequest<'a> {
     pub(crate) prompt: Prompt<'a>,
+    pub(crate) output: OutputKind,
+    /// The adapter's name; none runs the model as it is.
+    pub(crate) adapter: Option<String>,
     /// None: those given at init.
     pub(crate) sampling: Option<RKLLMSamplingParam>,
     /// Zero or less: the value given at init.
     pub(crate) max_new_tokens: i32,
     pub(crate) keep_history: bool,
+    /// Where the prompt's cells are saved once it is evaluated.
+    pub(crate) save_prompt_to: Option<PathBuf>,
 }
 
 /// Why a run was refused: no callback is made.
@@ -47,6 +57,8 @@ pub(crate) enum Refusal {
     #[error("token id {0} is outside the model's vocabulary")]
     UnknownToken(Token),
     #[error(transparent)]
+    Adapter(#[from] AdapterError),
+    #[error(transparent)]
     Sampling(#[from] SamplingError),
 }
 
@@ -59,7 +71,12 @@ impl Engine {
     ) -> Result<Generation, Refusal> {
         let sampling = request.sampling.unwrap_or(self.sampling);
         sampler::check(&sampling)?;
+        let adapter = match &request.adapter {
+            Some(name) => Some(self.adapters.find(name)?),
+            None => None,
+        };
         let mut history = self.history.clone();
+        self.embeddings.retain(&[&history, self.cells.tokens()]);
         let prompt = self.prompt_tokens(&request.prompt, &mut history)?;
         let max_context = self.model.max_context - RESERVED_POSITIONS;
         if prompt.len() > max_context {
@@ -68,11 +85,19 @@ impl Engine {
                 max_context,
             });
         }
+        self.apply_adapter(adapter, state);
         self.make_history_fit(&mut history, max_context - prompt.len());
         let mut tokens = history;
         tokens.extend_from_slice(&prompt);
 
-        let reused = self.cells.reuse(&tokens);
+        // A row is wanted for each token of the prompt, also of one that is in the cells.
+        let before_prompt = tokens.len() - prompt.len();
+        let most = match request.output {
+            OutputKind::Text => tokens.len() - 1,
+            OutputKind::HiddenStates | OutputKind::Logits => before_prompt,
+        };
+        self.restore_prompt_cache(&tokens, most);
+        let reused = self.cells.reuse_at_most(&tokens, most);
         state.set_kv_tokens(self.cells.len());
         if self.verbosity >= Verbosity::DETAILS {
             info!("kv cache matches {reused} / {} tokens", tokens.len());
@@ -91,6 +116,8 @@ impl Engine {
             max_new_tokens,
             n_keep,
             request.keep_history,
+            Output::new(request.output, before_prompt.saturating_sub(reused)),
+            request.save_prompt_to.clone(),
         ))
     }
 
@@ -106,6 +133,10 @@ impl Engine {
                     return Err(Refusal::UnknownToken(token));
                 }
                 tokens.to_vec()
+            }
+            Prompt::Embeddings(values) => {
+                let rows = values.chunks_exact(self.embeddings.width());
+                rows.map(|row| self.embeddings.token_of(row)).collect()
             }
             Prompt::Turn {
                 role,

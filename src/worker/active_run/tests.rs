@@ -53,6 +53,7 @@ fn returned() -> RunReturned {
         cache_emptied: false,
         asked_runtime: true,
         over_limit_tokens: None,
+        raw: None,
     }
 }
 

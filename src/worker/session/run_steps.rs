@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::active_run::ActiveRun;
-use super::super::control_thread::{ControlCall, ControlReply, KvPurpose};
+use super::super::control_thread::{ControlAnswer, ControlCall, ControlReply, KvPurpose};
 use super::super::npu_thread::{NpuTask, RunReturned};
 use super::super::prepared_input::budget_left;
 use super::super::run_progress::RunProgress;
@@ -98,8 +98,12 @@ impl Session {
 
     pub(super) fn control_replied(&mut self, reply: ControlReply) {
         self.control.replied(reply.call);
+        if let ControlCall::Ask { id, .. } = reply.call {
+            return self.answered(id, reply.result);
+        }
         let size = match reply.result {
-            Ok(size) => size,
+            Ok(ControlAnswer::Size(size)) => size,
+            Ok(_) => None,
             Err(error) => {
                 eprintln!("W rkllmd-worker: {error}");
                 None
@@ -108,6 +112,7 @@ impl Session {
         let (run, purpose) = match reply.call {
             ControlCall::Abort { run } => return self.conclude(run),
             ControlCall::KvCacheSize { run, purpose } => (run, purpose),
+            ControlCall::Ask { .. } => return,
         };
         let context_length = self
             .loaded
@@ -138,6 +143,14 @@ impl Session {
         let Some(returned) = &active.returned else {
             return;
         };
+        if let Some(raw) = &returned.raw {
+            self.tainted |= raw.reported_error;
+            return self.events.send(Event::RawEnded {
+                run: active.run,
+                result: raw.result.clone(),
+                tainted: self.tainted,
+            });
+        }
         let mut end = active.end(returned, kv_cache, &mut self.prompt_counter);
         self.tainted |= end.tainted;
         end.tainted = self.tainted;

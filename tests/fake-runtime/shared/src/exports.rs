@@ -70,19 +70,31 @@ macro_rules! runtime {
             RUNTIME.destroy(handle)
         }
 
+        /// # Safety
+        /// As the vendor's.
         #[unsafe(no_mangle)]
-        pub extern "C" fn rkllm_load_lora(_: *mut c_void, _: *const c_void) -> c_int {
-            RUNTIME.unsupported("rkllm_load_lora")
+        pub unsafe extern "C" fn rkllm_load_lora(
+            handle: *mut c_void,
+            adapter: *const c_void,
+        ) -> c_int {
+            // SAFETY: passed on from the caller.
+            unsafe { RUNTIME.load_lora(handle, adapter) }
+        }
+
+        /// # Safety
+        /// As the vendor's.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn rkllm_load_prompt_cache(
+            handle: *mut c_void,
+            path: *const c_char,
+        ) -> c_int {
+            // SAFETY: passed on from the caller.
+            unsafe { RUNTIME.load_prompt_cache(handle, path) }
         }
 
         #[unsafe(no_mangle)]
-        pub extern "C" fn rkllm_load_prompt_cache(_: *mut c_void, _: *const c_char) -> c_int {
-            RUNTIME.unsupported("rkllm_load_prompt_cache")
-        }
-
-        #[unsafe(no_mangle)]
-        pub extern "C" fn rkllm_release_prompt_cache(_: *mut c_void) -> c_int {
-            RUNTIME.unsupported("rkllm_release_prompt_cache")
+        pub extern "C" fn rkllm_release_prompt_cache(handle: *mut c_void) -> c_int {
+            RUNTIME.release_prompt_cache(handle)
         }
     };
     (version = $version:literal, layout = $layout:ident) => {
@@ -139,14 +151,17 @@ macro_rules! since_1_2_1 {
     () => {
         $crate::set_chat_template!();
 
+        /// # Safety
+        /// As the vendor's.
         #[unsafe(no_mangle)]
-        pub extern "C" fn rkllm_clear_kv_cache(
+        pub unsafe extern "C" fn rkllm_clear_kv_cache(
             handle: *mut c_void,
             _: c_int,
-            _: *mut c_int,
-            _: *mut c_int,
+            start: *mut c_int,
+            end: *mut c_int,
         ) -> c_int {
-            RUNTIME.clear_kv_cache(handle)
+            // SAFETY: passed on from the caller.
+            unsafe { RUNTIME.clear_kv_cache_ranges(handle, start, end) }
         }
 
         /// # Safety
@@ -160,19 +175,28 @@ macro_rules! since_1_2_1 {
             unsafe { RUNTIME.get_kv_cache_size(handle, sizes) }
         }
 
+        /// # Safety
+        /// As the vendor's.
         #[unsafe(no_mangle)]
-        pub extern "C" fn rkllm_set_function_tools(
-            _: *mut c_void,
-            _: *const c_char,
-            _: *const c_char,
-            _: *const c_char,
+        pub unsafe extern "C" fn rkllm_set_function_tools(
+            handle: *mut c_void,
+            system: *const c_char,
+            tools: *const c_char,
+            tool_response: *const c_char,
         ) -> c_int {
-            RUNTIME.unsupported("rkllm_set_function_tools")
+            // SAFETY: passed on from the caller.
+            unsafe { RUNTIME.set_function_tools(handle, [system, tools, tool_response]) }
         }
 
+        /// # Safety
+        /// As the vendor's.
         #[unsafe(no_mangle)]
-        pub extern "C" fn rkllm_set_cross_attn_params(_: *mut c_void, _: *const c_void) -> c_int {
-            RUNTIME.unsupported("rkllm_set_cross_attn_params")
+        pub unsafe extern "C" fn rkllm_set_cross_attn_params(
+            handle: *mut c_void,
+            given: *const c_void,
+        ) -> c_int {
+            // SAFETY: passed on from the caller.
+            unsafe { RUNTIME.set_cross_attn_params(handle, given) }
         }
     };
 }

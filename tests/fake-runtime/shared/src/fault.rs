@@ -21,6 +21,11 @@ pub enum Call {
     ClearKvCache,
     GetKvCacheSize,
     SetChatTemplate,
+    LoadLora,
+    LoadPromptCache,
+    ReleasePromptCache,
+    SetFunctionTools,
+    SetCrossAttnParams,
 }
 
 #[derive(Deserialize, Serialize, Clone, Copy, PartialEq, Eq, Debug)]

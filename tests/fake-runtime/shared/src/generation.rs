@@ -2,6 +2,8 @@
 //! wrong on the way. The loop over tokens is `token_loop`'s.
 
 use crate::answer::{ERROR, Sequence};
+use crate::batch::Batch;
+use crate::calls::CACHE_MARK;
 use crate::console;
 use crate::continuation::Start;
 use crate::fault::{After, Fault};
@@ -64,7 +66,7 @@ pub struct Tally {
 
 impl Generation<'_> {
     /// The return code of `rkllm_run`.
-    pub fn run(self, input: Input) -> c_int {
+    pub fn run(self, input: Input, others: Vec<Input>) -> c_int {
         let model = self.model;
         let prompt = self.render(&input);
         let count = model.scenario.count;
@@ -83,6 +85,26 @@ impl Generation<'_> {
         let report = self.report();
         if model.scenario.report_params {
             console::info(&format!("run params {report}"));
+        }
+        if let Some(cache) = self
+            .params
+            .prompt_cache
+            .as_ref()
+            .filter(|cache| cache.save != 0)
+        {
+            let prompt = String::from_utf8_lossy(&prompt);
+            let _ = std::fs::write(&cache.path, format!("{CACHE_MARK}{prompt}"));
+        }
+        if !others.is_empty() {
+            let inputs: Vec<Input> = std::iter::once(input).chain(others).collect();
+            let batch = Batch {
+                layout: self.layout,
+                model,
+                userdata: self.userdata,
+                params: &self.params,
+                report,
+            };
+            return batch.run(&inputs);
         }
         let resumed = lock(&model.paused).take();
         let (sequence, start) = match resumed {
@@ -186,7 +208,7 @@ impl Generation<'_> {
 
     fn report(&self) -> String {
         let template = lock(&self.model.template);
-        serde_json::json!({
+        let mut report = serde_json::json!({
             "init": raw_json(&self.model.params),
             "run": raw_json(&self.params),
             "template": {
@@ -194,12 +216,23 @@ impl Generation<'_> {
                 "prefix": template.prefix,
                 "postfix": template.postfix,
             },
-        })
-        .to_string()
+        });
+        // What was never set up is absent.
+        if let serde_json::Value::Object(set_up) = raw_json(&*lock(&self.model.set_up)) {
+            for (key, value) in set_up {
+                report[key] = value;
+            }
+        }
+        report.to_string()
     }
 
     /// Tokens at the start of the prompt that need no evaluation. The last one always does.
     fn kept_tokens(&self, prompt: &[u8], prompt_tokens: i32) -> i32 {
+        let loaded = lock(&self.model.set_up).prompt_cache.clone();
+        if let Some(loaded) = loaded.filter(|loaded| prompt.starts_with(loaded.as_bytes())) {
+            let kept = self.model.scenario.count.of(loaded.as_bytes());
+            return kept.min(prompt_tokens - 1).max(0);
+        }
         if !self.model.scenario.prefix_reuse {
             return 0;
         }

@@ -8,6 +8,8 @@
 #[macro_use]
 mod exports;
 mod answer;
+mod batch;
+mod calls;
 mod console;
 mod continuation;
 mod fault;
@@ -23,6 +25,7 @@ mod output;
 mod params;
 mod runtime;
 mod scenario;
+mod set_up;
 mod token_loop;
 
 pub use runtime::{DefaultParam, Runtime};

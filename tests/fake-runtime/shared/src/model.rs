@@ -7,6 +7,7 @@ use crate::generation::Paused;
 use crate::memory::Memory;
 use crate::params::InitParams;
 use crate::scenario::{Scenario, Template};
+use crate::set_up::SetUp;
 use std::ffi::{c_int, c_void};
 use std::path::PathBuf;
 use std::ptr;
@@ -30,6 +31,7 @@ pub struct Model {
     /// Of the last run.
     pub userdata: AtomicPtr<c_void>,
     pub template: Mutex<Template>,
+    pub set_up: Mutex<SetUp>,
     pub cache: Mutex<Cache>,
     pub running: AtomicBool,
     pub paused: Mutex<Option<Paused>>,
@@ -39,7 +41,7 @@ pub struct Model {
 }
 
 /// What the KV cache holds.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct Cache {
     /// Tokens physically there.
     pub tokens: i32,
@@ -60,6 +62,7 @@ impl Model {
         let path = PathBuf::from(&params.model_path);
         Model {
             template: Mutex::new(scenario.template.clone()),
+            set_up: Mutex::default(),
             folder: path.parent().map(PathBuf::from).unwrap_or_default(),
             scenario,
             answers,
@@ -81,6 +84,11 @@ impl Model {
             folder: &self.folder,
             memory: &self.memory,
         }
+    }
+
+    /// As many as init was told.
+    pub fn sequences(&self) -> usize {
+        usize::from(self.params.n_batch.unwrap_or(1).max(1))
     }
 
     pub fn abort(&self) {

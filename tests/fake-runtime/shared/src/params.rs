@@ -28,6 +28,14 @@ pub struct InitParams {
     pub enabled_cpus_mask: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub n_batch: Option<u8>,
+    #[serde(skip_serializing_if = "is_unset")]
+    pub use_cross_attn: Option<i8>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub img_start: String,
+}
+
+fn is_unset(flag: &Option<i8>) -> bool {
+    flag.is_none_or(|flag| flag == 0)
 }
 
 #[derive(Serialize, Clone)]
@@ -58,6 +66,18 @@ pub struct RunParams {
     /// Absent: the values from init.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sampling: Option<Sampling>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enable_thinking: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lora: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt_cache: Option<PromptCache>,
+}
+
+#[derive(Serialize)]
+pub struct PromptCache {
+    pub save: i32,
+    pub path: String,
 }
 
 /// Defaults as the vendor's 1.2.1b1 has them, with one sequence and an eight-core SoC.
@@ -116,6 +136,8 @@ impl InitParams {
                 enabled_cpus_num: extend.read(inside, "enabled_cpus_num"),
                 enabled_cpus_mask: extend.read(inside, "enabled_cpus_mask"),
                 n_batch: extend.read(inside, "n_batch"),
+                use_cross_attn: extend.read(inside, "use_cross_attn"),
+                img_start: text(param.read(base, "img_start").unwrap_or(std::ptr::null())),
             }
         }
     }
@@ -178,6 +200,9 @@ pub struct Input {
 }
 
 impl Input {
+    /// Values in a row of embeddings.
+    const EMBEDDING_SIZE: u16 = 8;
+
     /// # Safety
     /// `input` must point to an RKLLMInput of this layout.
     pub unsafe fn read(layout: &Layout, input: *const u8) -> Option<Input> {
@@ -204,6 +229,42 @@ impl Input {
                         ids: Some(ids.to_vec()),
                     })
                 }
+                // Embeddings: as tokens that say how many there are and what the values add up to.
+                2 => {
+                    let embed_input = layout.get("RKLLMEmbedInput");
+                    let member = input.add(fields.at("embed_input"));
+                    let values: *const f32 = embed_input.read(member, "embed")?;
+                    let count: usize = embed_input.read(member, "n_tokens")?;
+                    let size = usize::from(Self::EMBEDDING_SIZE);
+                    let values = std::slice::from_raw_parts(values, count * size);
+                    let sum: f32 = values.iter().sum();
+                    Some(Input {
+                        text: format!("embeddings {count} {sum}").into_bytes(),
+                        ids: Some(vec![0; count]),
+                    })
+                }
+                // The prompt, and what came with its image.
+                3 => {
+                    let multimodal = layout.get("RKLLMMultiModalInput");
+                    let member = input.add(fields.at("multimodal_input"));
+                    let prompt: *const c_char = multimodal.read(member, "prompt")?;
+                    let find = |name: &str| {
+                        let nested = format!("image.{name}");
+                        multimodal
+                            .read::<usize>(member, &nested)
+                            .or_else(|| multimodal.read::<usize>(member, name))
+                    };
+                    let (images, tokens) = (find("n_image")?, find("n_image_tokens")?);
+                    let (width, height) = (find("image_width")?, find("image_height")?);
+                    let values = find("image_embed")? as *const f32;
+                    let first = if values.is_null() { 0.0 } else { values.read() };
+                    let prompt = text(prompt);
+                    let said = format!("{prompt} {images}x{tokens} {width}x{height} {first}");
+                    Some(Input {
+                        text: said.into_bytes(),
+                        ids: None,
+                    })
+                }
                 _ => None,
             }
         }
@@ -218,6 +279,11 @@ impl RunParams {
         let infer_fields = layout.get("RKLLMInferParam");
         // SAFETY: passed on from the caller; the types are those of the facts.
         unsafe {
+            let pointer = |field| {
+                infer_fields
+                    .read::<*const u8>(infer, field)
+                    .filter(|pointer| !pointer.is_null())
+            };
             let sampling = infer_fields
                 .read::<*const c_void>(infer, "sampling_params")
                 .filter(|pointer| !pointer.is_null())
@@ -231,6 +297,26 @@ impl RunParams {
                 keep_history: infer_fields.read(infer, "keep_history"),
                 max_new_tokens: infer_fields.read(infer, "max_new_tokens"),
                 sampling,
+                enable_thinking: input_fields
+                    .read::<u8>(input, "enable_thinking")
+                    .filter(|thinking| *thinking != 0)
+                    .map(|_| true),
+                lora: pointer("lora_params").map(|lora| {
+                    let fields = layout.get("RKLLMLoraParam");
+                    text(
+                        fields
+                            .read(lora, "lora_adapter_name")
+                            .unwrap_or(std::ptr::null()),
+                    )
+                }),
+                prompt_cache: pointer("prompt_cache_params").map(|cache| {
+                    let fields = layout.get("RKLLMPromptCacheParam");
+                    let path = fields.read(cache, "prompt_cache_path");
+                    PromptCache {
+                        save: fields.read(cache, "save_prompt_cache").unwrap_or_default(),
+                        path: text(path.unwrap_or(std::ptr::null())),
+                    }
+                }),
             }
         }
     }

@@ -25,9 +25,9 @@ pub const FAILED: c_int = -1;
 /// One fake library.
 pub struct Runtime {
     version: &'static str,
-    layout: Layout,
+    pub layout: Layout,
     models: Mutex<Vec<Arc<Model>>>,
-    calls: [AtomicU32; 8],
+    calls: [AtomicU32; 13],
 }
 
 impl Runtime {
@@ -36,7 +36,7 @@ impl Runtime {
             version,
             layout,
             models: Mutex::new(Vec::new()),
-            calls: [const { AtomicU32::new(0) }; 8],
+            calls: [const { AtomicU32::new(0) }; 13],
         }
     }
 
@@ -162,7 +162,22 @@ impl Runtime {
             )
         };
         let Some(copied) = copied else {
-            console::error("rkllm_run: an input that is neither a prompt nor tokens");
+            console::error("rkllm_run: an input of an unknown type");
+            return FAILED;
+        };
+        if let Some(name) = &params.lora
+            && !lock(&model.set_up)
+                .loras
+                .iter()
+                .any(|lora| lora.name == *name)
+        {
+            console::error(&format!("Not Found Lora adapter named: {name}"));
+            return FAILED;
+        }
+        // SAFETY: an array of as many inputs as init was told, by the caller's promise.
+        let others = unsafe { self.other_inputs(&model, input) };
+        let Some(others) = others else {
+            console::error("rkllm_run: an input of an unknown type");
             return FAILED;
         };
         if model.running.swap(true, Ordering::AcqRel) {
@@ -191,7 +206,7 @@ impl Runtime {
                 params,
                 faults: during,
             };
-            generation.run(copied)
+            generation.run(copied, others)
         });
         model.running.store(false, Ordering::Release);
         code
@@ -224,8 +239,11 @@ impl Runtime {
             if sizes.is_null() {
                 return FAILED;
             }
-            // SAFETY: not NULL, and room for one sequence, which is what init was told.
-            unsafe { sizes.write(lock(&model.cache).tokens) };
+            let tokens = lock(&model.cache).tokens;
+            for sequence in 0..model.sequences() {
+                // SAFETY: not NULL, and room for every sequence that init was told.
+                unsafe { sizes.add(sequence).write(tokens) };
+            }
             0
         })
     }
@@ -245,6 +263,7 @@ impl Runtime {
                 prefix,
                 postfix,
             };
+            lock(&model.set_up).tools = None;
             *lock(&model.cache) = Cache::default();
             0
         })
@@ -269,7 +288,7 @@ impl Runtime {
         FAILED
     }
 
-    fn simple(
+    pub fn simple(
         &self,
         call: Call,
         handle: *mut c_void,
@@ -294,6 +313,18 @@ impl Runtime {
             late_callback::send(&self.layout, model.callback, userdata);
         }
         code
+    }
+
+    /// The inputs of the sequences after the first, each at the stride of this family.
+    ///
+    /// # Safety
+    /// `input` must point to as many inputs as init was told.
+    unsafe fn other_inputs(&self, model: &Model, input: *const c_void) -> Option<Vec<Input>> {
+        let stride = self.layout.get("RKLLMInput").bytes;
+        (1..model.sequences())
+            // SAFETY: passed on from the caller.
+            .map(|at| unsafe { Input::read(&self.layout, input.cast::<u8>().add(at * stride)) })
+            .collect()
     }
 
     fn model(&self, handle: *mut c_void) -> Option<Arc<Model>> {

@@ -1,0 +1,27 @@
+//! The vocabulary of the vendor's whole API: parameters, inputs, calls, results and errors, under
+//! the names of `rkllm.h`. A leaf like `generation`: everything may use it and it uses nobody but that one.
+//!
+//! The same types travel to a worker (postcard) and to a client (JSON), so nothing here is untagged
+//! or flattened, and a path is always a name inside the daemon's own folder.
+
+mod call;
+mod error;
+mod infer_param;
+mod input;
+mod param;
+mod result;
+
+pub use call::{Call, CrossAttnParam, LoraAdapter, Outcome};
+pub use error::{CallFailure, LibraryError};
+pub use infer_param::{
+    InferMode, InferParam, LoraParam, PromptCacheParam, RowSelection, RunRequest, SamplingParam,
+};
+pub use input::{
+    AudioInput, EmbedInput, ImageInput, Input, InputPayload, InputType, MultimodalInput,
+    TokenInput, VideoInput,
+};
+pub use param::{DefaultParam, ExtendParam, Param};
+pub use result::{
+    CallState, CallbackResult, PerfStat, PooledRows, Pooling, Running, RunningAnswer, SlotResult,
+    Tensor,
+};

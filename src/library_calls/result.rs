@@ -1,0 +1,98 @@
+use serde::{Deserialize, Serialize};
+
+/// One call of the result callback: its state, and a result for each sequence (`n_batch`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CallbackResult {
+    pub state: CallState,
+    /// Sequence 0 first.
+    pub results: Vec<SlotResult>,
+}
+
+/// `LLMCallState`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CallState {
+    #[serde(rename = "RKLLM_RUN_NORMAL")]
+    Normal,
+    /// A token that ends inside a UTF-8 character.
+    #[serde(rename = "RKLLM_RUN_WAITING")]
+    Waiting,
+    #[serde(rename = "RKLLM_RUN_FINISH")]
+    Finish,
+    #[serde(rename = "RKLLM_RUN_ERROR")]
+    Error,
+    /// A number that no header names.
+    Unknown(u32),
+}
+
+/// `RKLLMResult` of one sequence. A field that the library does not fill in a state is `None`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SlotResult {
+    /// The sequence, from 0.
+    pub batch_slot: u32,
+    /// Whole UTF-8 characters; a part of one is held back until the rest is there.
+    pub text: Option<String>,
+    /// Negative: this sequence has ended.
+    pub token_id: Option<i32>,
+    pub last_hidden_layer: Option<Tensor>,
+    pub logits: Option<Tensor>,
+    /// With `Finish` only.
+    pub perf: Option<PerfStat>,
+}
+
+/// Hidden states (`embd_size` columns) or logits (`vocab_size` columns).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tensor {
+    /// Rows the library gave, of which `shape[0]` are here.
+    pub num_tokens: usize,
+    /// Rows and columns.
+    pub shape: [usize; 2],
+    /// Row after row.
+    pub data: Vec<f32>,
+}
+
+/// `RKLLMPerfStat`, as the library reports it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PerfStat {
+    pub prefill_time_ms: f32,
+    pub prefill_tokens: i32,
+    pub generate_time_ms: f32,
+    /// Tokens after the first.
+    pub generate_tokens: i32,
+    /// Peak resident memory of the worker.
+    pub memory_usage_mb: f32,
+}
+
+/// The answer to `rkllm_is_running`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunningAnswer {
+    pub running: bool,
+    pub answered_by: Running,
+}
+
+/// Who said whether a run is in progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Running {
+    Library,
+    /// The library did not answer in time, or there is none loaded.
+    Daemon,
+}
+
+/// How the rows of an input become one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pooling {
+    /// The last token's row.
+    #[default]
+    Last,
+    /// The mean of all rows, summed in f64.
+    Mean,
+}
+
+/// One row an input, not normalised.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PooledRows {
+    pub rows: Vec<Vec<f32>>,
+    /// Tokens of all inputs, as the library evaluated them; `None`: one of them was not told.
+    pub prompt_tokens: Option<u32>,
+}

@@ -1,0 +1,677 @@
+//! The task behind a handle: takes what is asked in order, leases the handle's worker for each of
+//! it, and brings a new worker to where the last one was.
+//!
+//! A worker lost in a call, or in a run before its first result, is made up for by another one, once;
+//! a run that has given results cannot be continued exactly, so it ends with an error. A deadline
+//! that passes in a call is not tried again: it would pass again.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
+
+use super::exchange::{
+    Closing, Done, End, Exchange, Lost, Reader, Stopped, running_answer, slow_reader,
+};
+use super::journal::Journal;
+use super::state_folder::StateFolder;
+use super::{HandleReset, Replied, Request, RunEvent, Urgent};
+use crate::generation::{GenerationError, ModelId};
+use crate::ipc::{Answer, CallDeadline, CallSpec, Command, Event, Question, RawRunSpec};
+use crate::library_calls::{
+    Call, CallFailure, LibraryError, Outcome, RunRequest, Running, RunningAnswer,
+};
+use crate::settings::DeadlineSettings;
+use crate::supervisor::event_loop::{Message, Turn};
+use crate::supervisor::exchange::RunDeadlines;
+use crate::supervisor::exit_report::{EndReason, ExitCause, ExitReport};
+use crate::supervisor::lease::{Lease, WorkerAfter};
+use crate::supervisor::loading::{GUARD_SLACK, Worker, load_deadline};
+use crate::supervisor::slot::HandleOrder;
+use crate::supervisor::{Supervisor, runtime_lines};
+use crate::telemetry::Metrics;
+
+/// Workers that one request may lose by a fault of its own.
+const POISON_FAULTS: u32 = 2;
+/// Workers that one request may use up in all.
+const MOST_LIVES: u32 = 5;
+/// Numbers of raw runs begin here, so that none is also that of a request's run.
+static NEXT_RUN: AtomicU64 = AtomicU64::new(1 << 48);
+
+/// What every handle needs.
+#[derive(Debug)]
+pub(in crate::supervisor) struct HandleServices {
+    pub deadlines: RunDeadlines,
+    pub loading: DeadlineSettings,
+    pub metrics: Metrics,
+    pub state_dir: std::path::PathBuf,
+    pub tensor_limit_bytes: u64,
+    /// The longest time a request waits for its turn.
+    pub queue_deadline: Duration,
+}
+
+pub(super) fn next_run() -> u64 {
+    NEXT_RUN.fetch_add(1, Ordering::Relaxed)
+}
+
+pub(super) struct Actor {
+    pub supervisor: Supervisor,
+    pub services: Arc<HandleServices>,
+    /// The slot's id.
+    pub id: ModelId,
+    pub order: Arc<HandleOrder>,
+    pub calls: mpsc::Receiver<Request>,
+    pub urgent: mpsc::Receiver<Urgent>,
+    pub state: State,
+}
+
+/// What is known of the handle apart from its channels.
+#[derive(Default)]
+pub(super) struct State {
+    journal: Journal,
+    /// The worker that everything in the journal was told to.
+    worker: Option<Known>,
+    reset: Option<HandleReset>,
+    closing: Closing,
+    next_id: u64,
+}
+
+struct Known {
+    pid: u32,
+    exit: watch::Receiver<Option<ExitReport>>,
+}
+
+/// Why something ended without an answer of the library.
+enum Stop {
+    Failed(LibraryError),
+    /// Nobody waits for it any more, or it was aborted before its turn.
+    Unwanted,
+}
+
+impl From<LibraryError> for Stop {
+    fn from(error: LibraryError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Actor {
+    /// Serves until the handle is closed or dropped; then its slot goes.
+    pub async fn run(mut self) {
+        while !self.state.closing.is_closing {
+            tokio::select! {
+                biased;
+                urgent = self.urgent.recv() => self.attend_idle(urgent).await,
+                request = self.calls.recv() => match request {
+                    Some(request) => self.serve(request).await,
+                    None => break,
+                },
+            }
+        }
+        let closed = self.supervisor.closed(self.id.clone()).await;
+        if let Some(closed) = closed {
+            let _ = closed.await;
+        }
+        for reply in self.state.closing.replies {
+            let _ = reply.send(());
+        }
+    }
+
+    /// Loads the model for the first time.
+    pub async fn open(&mut self) -> Result<(), LibraryError> {
+        let (_keep, mut nobody) = mpsc::channel(1);
+        std::mem::swap(&mut self.urgent, &mut nobody);
+        let lease = self.obtain(Turn::Last, None).await;
+        std::mem::swap(&mut self.urgent, &mut nobody);
+        match lease {
+            Ok(mut lease) => {
+                if let Some(worker) = lease.begin_run() {
+                    self.state.worker = Some(Known::of(worker));
+                }
+                lease.run_ended(WorkerAfter::Unproven);
+                Ok(())
+            }
+            Err(Stop::Failed(error)) => Err(error),
+            Err(Stop::Unwanted) => Err(LibraryError::Closed),
+        }
+    }
+
+    async fn serve(&mut self, request: Request) {
+        match request {
+            Request::Call { call, reply } => {
+                let result = self.call(*call).await;
+                let _ = reply.send(result.map(|value| Replied {
+                    value,
+                    handle_reset: self.state.reset.take(),
+                }));
+            }
+            Request::Run { request, events } => {
+                let mut started = Some(());
+                let result = self.serve_run(*request, &events, &mut started).await;
+                let mut last = Vec::new();
+                if result.is_ok() && started.is_some() {
+                    let handle_reset = self.state.reset.take();
+                    last.push(RunEvent::Started { handle_reset });
+                }
+                last.push(match result {
+                    Ok(()) => RunEvent::Ended { code: 0 },
+                    Err(error) => RunEvent::Failed(error),
+                });
+                let limit = self.services.deadlines.slow_reader;
+                let told = async {
+                    for event in last {
+                        // An error: nobody reads any more.
+                        let _ = events.send(event).await;
+                    }
+                };
+                // The worker was given back before: only this handle waits for its own reader.
+                let _ = timeout(limit, told).await;
+            }
+        }
+    }
+
+    async fn call(&mut self, call: Call) -> Result<Outcome, LibraryError> {
+        let (call, deadline) = self.resolve(call)?;
+        let (mut lives, mut faults) = (0, 0);
+        let mut turn = Turn::Last;
+        loop {
+            let mut lease = match self.obtain(turn, None).await {
+                Ok(lease) => lease,
+                Err(Stop::Failed(error)) => return Err(error),
+                Err(Stop::Unwanted) => return Err(LibraryError::Closed),
+            };
+            let lost = match self.call_on(&mut lease, &call, deadline).await {
+                Ok(result) => {
+                    if result.is_ok() {
+                        self.state.journal.record(call);
+                    }
+                    return result;
+                }
+                Err(lost) => lost,
+            };
+            lease.blame(lost.reason);
+            // Kills the worker, if it lives, before anybody learns of it.
+            drop(lease);
+            lives += 1;
+            faults += u32::from(lost.is_fault);
+            let may_repeat = matches!(lost.error, LibraryError::WorkerDied { .. })
+                && faults < POISON_FAULTS
+                && lives < MOST_LIVES;
+            if !may_repeat || self.state.closing.is_closing {
+                return Err(lost.error);
+            }
+            turn = Turn::First;
+        }
+    }
+
+    /// Makes a call on a worker, after what must be replayed. `Err`: the worker is lost.
+    async fn call_on(
+        &mut self,
+        lease: &mut Lease,
+        call: &Call,
+        deadline: (CallDeadline, Duration),
+    ) -> Result<Result<Outcome, LibraryError>, Lost> {
+        if let Err(error) = self.adopt(lease).await? {
+            lease.run_ended(WorkerAfter::Tainted);
+            return Ok(Err(error));
+        }
+        let Some(worker) = lease.begin_run() else {
+            return Ok(Err(no_worker()));
+        };
+        let made = self.make(worker, call, deadline).await?;
+        lease.run_ended(made.after());
+        Ok(made.result)
+    }
+
+    /// One call on a worker that is ready for it.
+    async fn make(
+        &mut self,
+        worker: &mut Worker,
+        call: &Call,
+        (deadline, limit): (CallDeadline, Duration),
+    ) -> Result<Made, Lost> {
+        self.state.next_id += 1;
+        let function = call.function();
+        let spec = CallSpec {
+            id: self.state.next_id,
+            call: call.clone(),
+            deadline,
+            limit,
+        };
+        worker.process.set_activity(Some(function), None);
+        let services = &self.services;
+        let mut exchange = Exchange::new(
+            function,
+            (&services.deadlines, &services.metrics),
+            (&mut self.urgent, &mut self.state.closing),
+            None,
+        );
+        let command = Command::Call(Box::new(spec));
+        let end = exchange
+            .perform(worker, command, (deadline.name(), limit))
+            .await;
+        match end {
+            End::Lost(lost) => Err(lost),
+            End::Done { done, tainted } => {
+                let result = match done {
+                    Done::Called(Ok(Answer::Outcome(outcome))) => Ok(outcome),
+                    Done::Called(Err(failure)) => Err(explained(worker, failure).await),
+                    other => Err(LibraryError::Internal(format!(
+                        "the worker answered something else: {other:?}"
+                    ))),
+                };
+                Ok(Made { result, tainted })
+            }
+        }
+    }
+
+    async fn serve_run(
+        &mut self,
+        mut request: RunRequest,
+        events: &mpsc::Sender<RunEvent>,
+        started: &mut Option<()>,
+    ) -> Result<(), LibraryError> {
+        check(&request)?;
+        if let Some(cache) = &mut request.infer.prompt_cache_params {
+            let folder = self.folder();
+            cache.prompt_cache_path = match cache.save_prompt_cache {
+                0 => folder.prompt_cache(&cache.prompt_cache_path)?,
+                _ => folder.new_prompt_cache(&cache.prompt_cache_path)?,
+            };
+        }
+        let (mut lives, mut faults) = (0, 0);
+        let mut turn = Turn::Last;
+        loop {
+            let mut lease = match self.obtain(turn, Some(events)).await {
+                Ok(lease) => lease,
+                Err(Stop::Failed(error)) => return Err(error),
+                Err(Stop::Unwanted) if self.state.closing.is_closing => {
+                    return Err(LibraryError::Closed);
+                }
+                Err(Stop::Unwanted) => return Ok(()),
+            };
+            let lost = match self.run_on(&mut lease, &request, events, started).await {
+                Ok(result) => return result,
+                Err(lost) => lost,
+            };
+            lease.blame(lost.reason);
+            drop(lease);
+            lives += 1;
+            faults += u32::from(lost.is_fault);
+            let may_repeat = started.is_some()
+                && matches!(lost.error, LibraryError::WorkerDied { .. })
+                && faults < POISON_FAULTS
+                && lives < MOST_LIVES;
+            if !may_repeat || self.state.closing.is_closing || events.is_closed() {
+                return Err(lost.error);
+            }
+            self.services.metrics.run_repeated(&self.order.model);
+            tracing::warn!(model = &*self.order.model, cause = %lost.error, "running a handle's run again");
+            turn = Turn::First;
+        }
+    }
+
+    /// Runs on this worker. `Err`: it is lost.
+    async fn run_on(
+        &mut self,
+        lease: &mut Lease,
+        request: &RunRequest,
+        events: &mpsc::Sender<RunEvent>,
+        started: &mut Option<()>,
+    ) -> Result<Result<(), LibraryError>, Lost> {
+        if let Err(error) = self.adopt(lease).await? {
+            lease.run_ended(WorkerAfter::Tainted);
+            return Ok(Err(error));
+        }
+        let Some(worker) = lease.begin_run() else {
+            return Ok(Err(no_worker()));
+        };
+        worker.process.set_activity(Some("rkllm_run"), None);
+        let services = Arc::clone(&self.services);
+        let deadlines = &services.deadlines;
+        let per_token = deadlines.worker.prefill_per_token;
+        let spec = RawRunSpec {
+            run: next_run(),
+            inputs: request.inputs.clone(),
+            infer: request.infer.clone(),
+            rows: request.rows,
+            generate_after_logits: request.generate_after_logits,
+            clear_kv_cache: false,
+            prefill_per_token: per_token,
+            tensor_limit_bytes: services.tensor_limit_bytes,
+        };
+        let weight = spec.inputs.iter().map(|input| input.weight_bytes()).sum();
+        let prefill = deadlines.worker.prefill(per_token, weight, None);
+        let mut first = Some(RunEvent::Started {
+            handle_reset: self.state.reset.clone(),
+        });
+        let keeps_history = request.infer.keep_history != 0;
+        let reader = Reader {
+            run: spec.run,
+            events,
+            started: &mut first,
+        };
+        let mut exchange = Exchange::new(
+            "rkllm_run",
+            (deadlines, &services.metrics),
+            (&mut self.urgent, &mut self.state.closing),
+            Some(reader),
+        );
+        let command = Command::RawRun(Box::new(spec));
+        let end = exchange
+            .perform(worker, command, ("prefill", prefill))
+            .await;
+        let stopped = exchange.stopped;
+        if first.is_none() {
+            self.state.reset = None;
+            *started = None;
+            self.state.journal.ran(keeps_history);
+        }
+        let (done, tainted) = match end {
+            End::Lost(lost) => return Err(lost),
+            End::Done { done, tainted } => (done, tainted),
+        };
+        let result = match done {
+            Done::RunEnded(Ok(())) => {
+                self.state.journal.ran(keeps_history);
+                Ok(())
+            }
+            Done::RunEnded(Err(failure)) | Done::Called(Err(failure)) => {
+                Err(explained(worker, failure).await)
+            }
+            Done::Called(Ok(other)) => Err(LibraryError::Internal(format!(
+                "the worker answered something else: {other:?}"
+            ))),
+        };
+        let made = Made { result, tainted };
+        lease.run_ended(made.after());
+        Ok(match stopped {
+            Some(Stopped::SlowReader) => Err(slow_reader(deadlines.slow_reader)),
+            Some(Stopped::Cancelled) => Err(LibraryError::Closed),
+            Some(Stopped::Aborted) | None => made.result,
+        })
+    }
+
+    /// Brings a worker that is new to this handle to where the last one was. The inner error: what
+    /// was replayed failed, so the worker is not what the client thinks.
+    async fn adopt(&mut self, lease: &mut Lease) -> Result<Result<(), LibraryError>, Lost> {
+        let Some(worker) = lease.begin_run() else {
+            return Ok(Err(no_worker()));
+        };
+        let known = self.state.worker.as_ref();
+        if known.is_some_and(|known| known.pid == worker.process.pid) {
+            return Ok(Ok(()));
+        }
+        let reason = known.map(Known::end);
+        if self.state.journal.worker_lost() {
+            self.state.reset = reason;
+        }
+        self.state.worker = None;
+        for call in self.state.journal.calls().to_vec() {
+            let deadline = self.deadline(&call);
+            let made = self.make(worker, &call, deadline).await?;
+            if let Err(error) = made.result {
+                tracing::error!(model = &*self.order.model, %error, "a handle's state cannot be replayed");
+                return Ok(Err(error));
+            }
+        }
+        self.state.worker = Some(Known::of(worker));
+        Ok(Ok(()))
+    }
+
+    /// Waits for the handle's worker, and attends to what does not wait meanwhile.
+    async fn obtain(
+        &mut self,
+        turn: Turn,
+        reader: Option<&mpsc::Sender<RunEvent>>,
+    ) -> Result<Lease, Stop> {
+        let supervisor = self.supervisor.clone();
+        let lease = supervisor.lease(self.id.clone(), turn);
+        let expired = sleep(self.services.queue_deadline);
+        tokio::pin!(lease, expired);
+        loop {
+            let gone = async {
+                match reader {
+                    Some(events) => events.closed().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                lease = &mut lease => return lease.map_err(|error| Stop::Failed(self.refused(error))),
+                urgent = self.urgent.recv() => match urgent {
+                    Some(Urgent::IsRunning { reply }) => {
+                        let _ = reply.send(Ok(NOT_RUNNING));
+                    }
+                    Some(Urgent::Abort { reply }) => {
+                        let _ = reply.send(Ok(()));
+                        if reader.is_some() {
+                            return Err(Stop::Unwanted);
+                        }
+                    }
+                    Some(Urgent::Close { reply }) => {
+                        self.state.closing.is_closing = true;
+                        self.state.closing.replies.push(reply);
+                        return Err(Stop::Unwanted);
+                    }
+                    None => {
+                        self.state.closing.is_closing = true;
+                        return Err(Stop::Unwanted);
+                    }
+                },
+                () = gone => return Err(Stop::Unwanted),
+                () = &mut expired => {
+                    return Err(Stop::Failed(GenerationError::QueueDeadline {
+                        model: self.order.model.to_string(),
+                        waited: self.services.queue_deadline,
+                    }.into()));
+                }
+            }
+        }
+    }
+
+    /// A refusal in the words of the client: of its model, and with the library's own reason.
+    fn refused(&self, error: GenerationError) -> LibraryError {
+        let told = &self.order.failure;
+        let told = told.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match error {
+            GenerationError::ModelUnavailable {
+                reason,
+                retry_after,
+                ..
+            } => match told {
+                Some(failure) => failure.into_error(Some(reason)),
+                None => LibraryError::Unavailable(GenerationError::ModelUnavailable {
+                    model: self.order.model.to_string(),
+                    reason,
+                    retry_after,
+                }),
+            },
+            other => LibraryError::Unavailable(other),
+        }
+    }
+
+    /// Serves what does not wait while nothing else is going on.
+    async fn attend_idle(&mut self, urgent: Option<Urgent>) {
+        match urgent {
+            Some(Urgent::IsRunning { reply }) => {
+                let answer = self.ask_idle().await;
+                let _ = reply.send(Ok(answer));
+            }
+            Some(Urgent::Abort { reply }) => {
+                let _ = reply.send(Ok(()));
+            }
+            Some(Urgent::Close { reply }) => {
+                self.state.closing.is_closing = true;
+                self.state.closing.replies.push(reply);
+            }
+            None => self.state.closing.is_closing = true,
+        }
+    }
+
+    /// Asks the library of an idle worker; where none is loaded there is nobody to ask.
+    async fn ask_idle(&mut self) -> RunningAnswer {
+        let Some(mut lease) = self.supervisor.lease_if_idle(self.id.clone()).await else {
+            return NOT_RUNNING;
+        };
+        let Some(worker) = lease.begin_run() else {
+            return NOT_RUNNING;
+        };
+        self.state.next_id += 1;
+        let (id, question) = (self.state.next_id, Question::IsRunning);
+        let limit = self.services.deadlines.worker.control_call;
+        let answered = timeout(limit + GUARD_SLACK, async {
+            worker
+                .connection
+                .send(&Command::Ask { id, question })
+                .await?;
+            loop {
+                match worker.connection.next_event().await? {
+                    Event::Called { id: of, result } if of == id => {
+                        return Ok(Some(result));
+                    }
+                    Event::Tainted { .. } => return Ok(None),
+                    _ => {}
+                }
+            }
+        });
+        let answer: Result<_, crate::supervisor::connection::ConnectionError> =
+            answered.await.unwrap_or(Ok(None));
+        match answer {
+            Ok(Some(result)) => {
+                lease.run_ended(WorkerAfter::Unproven);
+                running_answer(result, false)
+            }
+            Ok(None) => {
+                self.services.metrics.deadline_passed("control-call");
+                lease.run_ended(WorkerAfter::Tainted);
+                NOT_RUNNING
+            }
+            // The lease is dropped in the middle, which ends the worker.
+            Err(_) => NOT_RUNNING,
+        }
+    }
+
+    fn folder(&self) -> StateFolder {
+        StateFolder::new(self.services.state_dir.clone())
+    }
+
+    /// A call with real paths, and the deadline it is under.
+    fn resolve(&self, mut call: Call) -> Result<(Call, (CallDeadline, Duration)), LibraryError> {
+        match &mut call {
+            Call::LoadLora(adapter) => {
+                adapter.lora_adapter_path = self.folder().adapter(&adapter.lora_adapter_path)?;
+            }
+            Call::LoadPromptCache { prompt_cache_path } => {
+                *prompt_cache_path = self.folder().prompt_cache(prompt_cache_path)?;
+            }
+            _ => {}
+        }
+        let deadline = self.deadline(&call);
+        Ok((call, deadline))
+    }
+
+    /// That of a call whose paths are real: files are read like models.
+    fn deadline(&self, call: &Call) -> (CallDeadline, Duration) {
+        let path = match call {
+            Call::LoadLora(adapter) => &adapter.lora_adapter_path,
+            Call::LoadPromptCache { prompt_cache_path } => prompt_cache_path,
+            _ => {
+                let limit = self.services.deadlines.worker.control_call;
+                return (CallDeadline::ControlCall, limit);
+            }
+        };
+        let bytes = std::fs::metadata(path).map_or(0, |file| file.len());
+        (
+            CallDeadline::Load,
+            load_deadline(&self.services.loading, bytes),
+        )
+    }
+}
+
+const NOT_RUNNING: RunningAnswer = RunningAnswer {
+    running: false,
+    answered_by: Running::Daemon,
+};
+
+/// A call that came to its end.
+struct Made<T = Outcome> {
+    result: Result<T, LibraryError>,
+    tainted: bool,
+}
+
+impl<T> Made<T> {
+    fn after(&self) -> WorkerAfter {
+        match (self.tainted, &self.result) {
+            (true, _) => WorkerAfter::Tainted,
+            (false, Ok(_)) => WorkerAfter::Answered,
+            (false, Err(_)) => WorkerAfter::Unproven,
+        }
+    }
+}
+
+impl Known {
+    fn of(worker: &Worker) -> Self {
+        Self {
+            pid: worker.process.pid,
+            exit: worker.process.exit_watch(),
+        }
+    }
+
+    /// How the handle's history went.
+    fn end(&self) -> HandleReset {
+        let report = self.exit.borrow().clone();
+        match report {
+            Some(report) if report.cause == ExitCause::Wanted(EndReason::Unload) => {
+                HandleReset::Evicted
+            }
+            Some(report) => HandleReset::WorkerDied {
+                cause: format!("the worker {report}"),
+            },
+            None => HandleReset::WorkerDied {
+                cause: "the worker ended".to_owned(),
+            },
+        }
+    }
+}
+
+/// A failed call with the last error line that the runtime printed in it.
+async fn explained(worker: &Worker, failure: CallFailure) -> LibraryError {
+    let lines = worker.lines.take().await;
+    failure.into_error(runtime_lines::last_error(&lines).map(str::to_owned))
+}
+
+fn no_worker() -> LibraryError {
+    LibraryError::Internal("a lease without a worker".to_owned())
+}
+
+fn check(request: &RunRequest) -> Result<(), LibraryError> {
+    if request.inputs.is_empty() {
+        return Err(LibraryError::BadValue {
+            what: "inputs".to_owned(),
+            reason: "a run needs one for each sequence (n_batch)".to_owned(),
+        });
+    }
+    request
+        .inputs
+        .iter()
+        .try_for_each(|input| input.payload().map(|_| ()))
+}
+
+impl Supervisor {
+    async fn lease_if_idle(&self, model: ModelId) -> Option<Lease> {
+        let (reply, lease) = tokio::sync::oneshot::channel();
+        let message = Message::LeaseIfIdle { model, reply };
+        self.messages.send(message).ok()?;
+        lease.await.ok()?
+    }
+
+    /// Closes a handle's slot. What is returned is told when its worker is gone.
+    async fn closed(&self, id: ModelId) -> Option<tokio::sync::oneshot::Receiver<()>> {
+        let (done, gone) = tokio::sync::oneshot::channel();
+        let done = Some(done);
+        self.messages.send(Message::CloseHandle { id, done }).ok()?;
+        Some(gone)
+    }
+}

@@ -1,0 +1,129 @@
+//! The only files that a client's names reach: adapters that somebody put there, and prompt caches
+//! that runs saved. A name is one plain file name; nothing in it leads out of its folder.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::library_calls::LibraryError;
+
+/// Bytes of a name.
+const LONGEST_NAME: usize = 128;
+
+#[derive(Clone, Debug)]
+pub(super) struct StateFolder {
+    dir: PathBuf,
+}
+
+impl StateFolder {
+    pub fn new(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    /// The path of an adapter that is there.
+    pub fn adapter(&self, name: &str) -> Result<String, LibraryError> {
+        self.file("lora_adapter_path", "adapters", name)
+    }
+
+    /// The path of a prompt cache that is there.
+    pub fn prompt_cache(&self, name: &str) -> Result<String, LibraryError> {
+        self.file("prompt_cache_path", "prompt-caches", name)
+    }
+
+    /// Where a run may save its prompt's cache.
+    pub fn new_prompt_cache(&self, name: &str) -> Result<String, LibraryError> {
+        let what = "prompt_cache_path";
+        let path = self.path(what, "prompt-caches", name)?;
+        let folder = self.dir.join("prompt-caches");
+        fs::create_dir_all(&folder)
+            .map_err(|error| bad(what, format!("its folder cannot be made: {error}")))?;
+        if fs::symlink_metadata(&path).is_ok_and(|found| !found.is_file()) {
+            return Err(bad(what, format!("`{name}` is there and no file")));
+        }
+        text(what, &path)
+    }
+
+    fn file(&self, what: &str, folder: &str, name: &str) -> Result<String, LibraryError> {
+        let path = self.path(what, folder, name)?;
+        // Of the entry itself: a link could lead anywhere.
+        match fs::symlink_metadata(&path) {
+            Ok(found) if found.is_file() => text(what, &path),
+            _ => Err(bad(
+                what,
+                format!("there is no file `{name}` in the daemon's folder {folder}/"),
+            )),
+        }
+    }
+
+    fn path(&self, what: &str, folder: &str, name: &str) -> Result<PathBuf, LibraryError> {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if name.is_empty()
+            || name.len() > LONGEST_NAME
+            || name.starts_with('.')
+            || !name.chars().all(is_plain)
+        {
+            return Err(bad(
+                what,
+                "a name has 1 to 128 letters, digits, `.`, `_` or `-` and does not begin with `.`"
+                    .to_owned(),
+            ));
+        }
+        Ok(self.dir.join(folder).join(name))
+    }
+}
+
+fn text(what: &str, path: &Path) -> Result<String, LibraryError> {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    path.into_os_string().into_string().map_err(|_| {
+        bad(
+            what,
+            "the daemon's folder has a name that is no UTF-8".to_owned(),
+        )
+    })
+}
+
+fn bad(what: &str, reason: String) -> LibraryError {
+    LibraryError::BadValue {
+        what: what.to_owned(),
+        reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_reaches_its_folder_and_nothing_else() {
+        let outside = tempfile::tempdir().unwrap();
+        let secret = outside.path().join("secret");
+        fs::write(&secret, "x").unwrap();
+        let dir = outside.path().join("state");
+        let adapters = dir.join("adapters");
+        fs::create_dir_all(&adapters).unwrap();
+        fs::write(adapters.join("style.rkllm"), "abc").unwrap();
+        std::os::unix::fs::symlink(&secret, adapters.join("link")).unwrap();
+        let folder = StateFolder::new(dir.clone());
+        let found = folder.adapter("style.rkllm").unwrap();
+        assert_eq!(Path::new(&found), adapters.join("style.rkllm"));
+        for name in [
+            "",
+            ".",
+            "..",
+            "../secret",
+            "/etc/passwd",
+            "a/b",
+            "link",
+            "none",
+            "a\0b",
+        ] {
+            assert!(folder.adapter(name).is_err(), "{name:?}");
+        }
+        let saved = folder.new_prompt_cache("p1").unwrap();
+        assert_eq!(Path::new(&saved), dir.join("prompt-caches/p1"));
+        assert!(folder.prompt_cache("p1").is_err(), "not saved yet");
+        fs::write(&saved, "cache").unwrap();
+        assert_eq!(folder.prompt_cache("p1").unwrap(), saved);
+        std::os::unix::fs::symlink(&secret, dir.join("prompt-caches/l")).unwrap();
+        assert!(folder.new_prompt_cache("l").is_err());
+    }
+}

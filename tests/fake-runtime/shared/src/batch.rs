@@ -1,0 +1,144 @@
+//! A run of several sequences: each has an input, an answer and a place in the array of results. A
+//! sequence that has ended gets the token id -1 and no text until all have.
+
+use crate::answer::{FINISH, NORMAL, Sequence};
+use crate::generation::{MODE_HIDDEN, Userdata};
+use crate::layout::Layout;
+use crate::model::{Cache, Model, lock};
+use crate::params::{Input, RunParams};
+use std::ffi::c_int;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The hidden states of a sequence begin with this times its place.
+const SLOT_STEP: f32 = 1000.0;
+
+pub struct Batch<'a> {
+    pub layout: &'a Layout,
+    pub model: &'a Model,
+    pub userdata: Userdata,
+    pub params: &'a RunParams,
+    /// What `{params}` stands for.
+    pub report: String,
+}
+
+struct Results {
+    memory: Vec<u64>,
+    stride: usize,
+}
+
+impl Results {
+    fn put<T: Copy>(&mut self, slot: usize, at: usize, value: T) {
+        let at = slot * self.stride + at;
+        assert!(at + size_of::<T>() <= self.memory.len() * 8);
+        // SAFETY: inside the array, as just asserted; unaligned writes are fine.
+        unsafe {
+            self.memory
+                .as_mut_ptr()
+                .cast::<u8>()
+                .add(at)
+                .cast::<T>()
+                .write_unaligned(value);
+        }
+    }
+}
+
+impl Batch<'_> {
+    pub fn run(&self, inputs: &[Input]) -> c_int {
+        let fields = self.layout.get("RKLLMResult");
+        let (text_at, id_at) = (fields.at("text"), fields.at("token_id"));
+        let mut results = Results {
+            memory: vec![0; (fields.bytes * inputs.len()).div_ceil(8)],
+            stride: fields.bytes,
+        };
+        let began = Instant::now();
+        let counts: Vec<i32> = inputs
+            .iter()
+            .map(|input| match &input.ids {
+                Some(ids) => i32::try_from(ids.len()).unwrap_or(i32::MAX),
+                None => self.model.scenario.count.of(&input.text),
+            })
+            .collect();
+        let matrices = self.matrices(&counts);
+        let sequences: Vec<Arc<Sequence>> = inputs
+            .iter()
+            .map(|input| self.model.answers.to(input, &input.text, &self.report).0)
+            .collect();
+        let longest = sequences.iter().map(|sequence| sequence.events.len());
+        let steps = match self.params.mode {
+            MODE_HIDDEN => 0,
+            _ => longest.max().unwrap_or(0),
+        };
+        if let Some((part, name, columns)) = self.matrix_fields() {
+            let (Some(at), Some(of)) = (fields.find(part), self.layout.find(name)) else {
+                return -1;
+            };
+            for (slot, matrix) in matrices.iter().enumerate() {
+                results.put(slot, at + of.at("hidden_states"), matrix.as_ptr());
+                results.put(slot, at + of.at("embd_size"), c_int::from(columns));
+                results.put(slot, at + of.at("num_tokens"), counts[slot]);
+            }
+            self.call(&mut results, NORMAL);
+        }
+        for step in 0..steps {
+            if self.model.is_aborted() {
+                break;
+            }
+            for (slot, sequence) in sequences.iter().enumerate() {
+                match sequence.events.get(step) {
+                    Some(event) => {
+                        results.put(slot, text_at, event.text.as_ptr());
+                        results.put(slot, id_at, event.id);
+                    }
+                    None => {
+                        results.put(slot, text_at, std::ptr::null::<u8>());
+                        results.put(slot, id_at, -1_i32);
+                    }
+                }
+            }
+            self.call(&mut results, NORMAL);
+        }
+        if let (Some(at), Some(perf)) = (fields.find("perf"), self.layout.find("RKLLMPerfStat")) {
+            for (slot, count) in counts.iter().enumerate() {
+                let milliseconds = began.elapsed().as_secs_f32() * 1000.0;
+                results.put(slot, at + perf.at("prefill_time_ms"), milliseconds);
+                results.put(slot, at + perf.at("prefill_tokens"), *count);
+            }
+        }
+        lock(&self.model.cache).clone_from(&Cache {
+            tokens: counts.iter().sum(),
+            text: Vec::new(),
+            history: false,
+        });
+        self.call(&mut results, FINISH);
+        0
+    }
+
+    fn matrix_fields(&self) -> Option<(&'static str, &'static str, u16)> {
+        (self.params.mode == MODE_HIDDEN).then_some((
+            "last_hidden_layer",
+            "RKLLMResultLastHiddenLayer",
+            self.model.scenario.embedding_size,
+        ))
+    }
+
+    fn matrices(&self, counts: &[i32]) -> Vec<Vec<f32>> {
+        let columns = usize::from(self.model.scenario.embedding_size);
+        counts
+            .iter()
+            .enumerate()
+            .map(|(slot, count)| {
+                let cells = columns * usize::try_from(*count).unwrap_or(0);
+                (0..cells)
+                    .map(|cell| slot as f32 * SLOT_STEP + cell as f32)
+                    .collect()
+            })
+            .collect()
+    }
+
+    fn call(&self, results: &mut Results, state: u32) -> c_int {
+        let callback = self.model.callback;
+        // SAFETY: the host's callback, with as many results of its family as init was told.
+        unsafe { callback(results.memory.as_mut_ptr().cast(), self.userdata.0, state) }
+    }
+}
