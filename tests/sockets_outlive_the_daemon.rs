@@ -78,6 +78,7 @@ fn several_sockets_are_served_in_place_of_listen() {
     let daemon = start(setup(), &[&first, &second, &local]);
     daemon.log.wait_for("`http.listen` is not used");
     assert_eq!(daemon.address, first_address, "not --listen's");
+    daemon.log.wait_for("listening address=unix:");
     let listening = daemon.log.lines();
     let listening = listening
         .iter()
