@@ -100,6 +100,7 @@ mod tests {
             ("runtime.log-level", _) => "1".to_owned(),
             ("models.max-loaded", _) => "7".to_owned(),
             ("deadlines.total", _) => "17s".to_owned(),
+            ("library.tensor-limit-bytes", _) => "1048576".to_owned(),
             ("memory.worker-soft-limit-bytes" | "memory.worker-hard-limit-bytes", _)
             | (_, Value::Number(_)) => "2048".to_owned(),
             (_, Value::Bool(value)) => (!value).to_string(),
