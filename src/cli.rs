@@ -4,6 +4,7 @@
 //! here, and nothing here exits the process, so that `main` alone returns the exit code.
 
 mod keys;
+mod reload;
 
 use std::env;
 use std::ffi::OsString;
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::auth::{CurrentKeys, KeysFile};
+use crate::daemon::SettingsSource;
 use crate::http::{ListenerAddress, check_exposure};
 use crate::models::{Catalog, Listing};
 use crate::settings::{CliOverrides, HttpSettings, Settings, SettingsError, known_keys};
@@ -27,7 +29,11 @@ pub const EXIT_BAD_CONFIG: u8 = 78;
 #[derive(Debug)]
 pub enum Program {
     /// Be the daemon.
-    Serve(Box<Settings>),
+    Serve {
+        settings: Box<Settings>,
+        /// To read them again from.
+        source: SettingsSource,
+    },
     /// Be a worker; the supervisor started it.
     Worker(WorkerArguments),
     /// Make tokens of texts; the daemon started it.
@@ -52,6 +58,9 @@ enum CommandLine {
     /// Check the configuration; exit code 78 if it is wrong
     #[command(after_help = CHECK_CONFIG_EXAMPLES)]
     CheckConfig(ConfigArgument),
+    /// Make the running daemon read its configuration and models again
+    #[command(after_help = reload::EXAMPLES)]
+    Reload,
     /// List the installed models and what is wrong with any of them
     #[command(after_help = MODELS_EXAMPLES)]
     Models(ModelsArguments),
@@ -150,7 +159,13 @@ fn dispatch(command: CommandLine) -> Program {
         CommandLine::Tokenizer(arguments) => Program::Tokenizer(arguments),
         CommandLine::Serve(ServeArguments { config, overrides }) => {
             match load(config.config.as_deref(), &overrides) {
-                Ok(settings) => Program::Serve(Box::new(settings)),
+                Ok(settings) => Program::Serve {
+                    settings: Box::new(settings),
+                    source: SettingsSource {
+                        config: config.config,
+                        overrides,
+                    },
+                },
                 Err(error) => Program::Finished(bad_config(&error)),
             }
         }
@@ -169,6 +184,7 @@ fn dispatch(command: CommandLine) -> Program {
                 Err(error) => bad_config(&error),
             },
         ),
+        CommandLine::Reload => Program::Finished(reload::run()),
         CommandLine::Models(arguments) => {
             let overrides = CliOverrides {
                 models: arguments.models,

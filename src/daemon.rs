@@ -1,30 +1,39 @@
 //! Composition root: builds the layers bottom up, runs them, drains them.
 
+mod control;
+mod engine;
+mod reload;
+mod servers;
+
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 
-use crate::admission::{Admission, EmbeddingError, EmbeddingRequest, Generation, QueueFigures};
+use crate::admission::Admission;
 use crate::auth::{KeysFile, KeysWatch};
 use crate::descriptor_limit;
-use crate::generation::{GenerationError, GenerationRequest};
 use crate::http::rpc::SocketFile;
-use crate::http::{self, Answering, Engine, HttpState, Listener, UnixSocketFile};
-use crate::library_calls::PooledRows;
+use crate::http::{self, HttpState, Listener, UnixSocketFile};
 use crate::models::Catalog;
 use crate::service_manager::{self, Notifier};
 use crate::settings::{HttpSettings, RpcSettings, Settings};
-use crate::supervisor::{RunDeadlines, RunServices, StatusBoard, Supervisor};
+use crate::supervisor::{RunServices, Supervisor};
 use crate::telemetry::Metrics;
-use crate::tokenizers::{Encoded, Encoding, TokenizerError, Tokenizers};
+use crate::tokenizers::Tokenizers;
+use control::ReloadRequest;
+pub use control::{Applied, RELOAD, ReloadOutcome, socket_path as control_socket_path};
+use engine::LocalEngine;
+use reload::Reloader;
+pub use reload::SettingsSource;
+use servers::Servers;
 
 /// Threads that serve sockets. Generation happens in the workers; this side waits.
 const ASYNC_THREADS: usize = 2;
@@ -39,26 +48,33 @@ const SHORTEST_STEP: Duration = Duration::from_millis(100);
 const STOP_SLACK: Duration = Duration::from_secs(10);
 
 /// Runs the daemon until SIGTERM or SIGINT.
-pub fn run(settings: Settings) -> anyhow::Result<()> {
+pub fn run(settings: Settings, source: SettingsSource) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(ASYNC_THREADS)
         .thread_name("serve")
         .enable_all()
         .build()
         .context("starting the async runtime")?;
-    let result = runtime.block_on(serve(settings));
+    let result = runtime.block_on(serve(settings, source));
     // Blocking work that is still going on, such as a template being rendered, is not waited for.
     runtime.shutdown_background();
     result
 }
 
-async fn serve(settings: Settings) -> anyhow::Result<()> {
+async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()> {
     descriptor_limit::raise();
     let mut signals = ShutdownSignals::listen().context("listening for signals")?;
+    let hangup = signal(SignalKind::hangup()).context("listening for signals")?;
     let notifier = Notifier::start().context("starting to notify the service manager")?;
     let keys =
         KeysWatch::start(KeysFile::new(&settings.http.keys_file)).context("reading the keys")?;
-    let mut listeners = bind(&settings.http.listen)?;
+    let sockets = service_manager::take_sockets()?;
+    let inherited = !sockets.is_empty();
+    let mut listeners = if inherited {
+        servers::adopt(sockets).context("serving the service manager's sockets")?
+    } else {
+        bind(&settings.http.listen)?
+    };
     let mut socket_file = None;
     if let Some(path) = &settings.http.unix_socket {
         let (listener, file) = bind_unix(path, &settings.http)?;
@@ -79,7 +95,6 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let admission = Admission::start(
         RunServices {
             supervisor: supervisor.clone(),
-            deadlines: RunDeadlines::from(&settings),
             metrics: metrics.clone(),
         },
         catalog.models().iter().map(|model| model.id.clone()),
@@ -88,57 +103,73 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let tokenizers =
         Tokenizers::start(&settings, &catalog, &metrics).context("starting the tokenizers")?;
     preload(&settings, &catalog, &supervisor);
-    let engine = Arc::new(LocalEngine {
-        admission: admission.clone(),
+    let engine = Arc::new(LocalEngine::new(
+        admission.clone(),
         tokenizers,
         catalog,
-        status: status.clone(),
+        status.clone(),
         metrics,
-        supervisor: supervisor.clone(),
-    });
-    let state = Arc::new(HttpState::new(engine, keys.current(), &settings));
-    let (stop_http, stopped) = watch::channel(false);
-    let mut servers = JoinSet::new();
-    for listener in listeners {
-        let mut stopped = stopped.clone();
-        let shutdown = async move {
-            // An error means that the sender has gone, which also means: stop.
-            let _ = stopped.wait_for(|stop| *stop).await;
-        };
-        servers.spawn(http::serve(listener, Arc::clone(&state), shutdown));
-    }
-    if let Some(socket) = rpc_socket {
-        let (state, mut stopped) = (Arc::clone(&state), stopped.clone());
-        servers.spawn(async move {
-            let shutdown = async {
-                let _ = stopped.wait_for(|stop| *stop).await;
-            };
-            http::rpc::serve_unix(socket, state, shutdown).await;
-        });
-    }
+        supervisor.clone(),
+    ));
+    let state = Arc::new(HttpState::new(
+        Arc::clone(&engine) as _,
+        keys.current(),
+        &settings,
+    ));
+    let mut servers = Servers::start(listeners, inherited, rpc_socket, &state);
     supervisor.answers().await;
     notifier.ready();
     let queues = admission.clone();
     let told =
         service_manager::report_status(notifier.clone(), status, move |model| queues.queue(model));
     tokio::spawn(told);
-    signals.received().await;
-    notifier.stopping(time_to_stop(&settings));
-    let stop_http = || {
-        stop_http.send_replace(true);
+    let (requests, asked) = mpsc::channel(1);
+    let control = control::listen(&control::socket_path(), requests);
+    let mut reloader = Reloader {
+        source,
+        settings,
+        engine,
+        supervisor: supervisor.clone(),
     };
+    reload_until(signals.received(), &mut reloader, &notifier, hangup, asked).await;
+    let settings = reloader.settings;
+    notifier.stopping(time_to_stop(&settings));
     drain(
         &settings,
         &admission,
         &supervisor,
-        &mut signals,
-        stop_http,
         &mut servers,
+        &mut signals,
     )
     .await;
-    drop(socket_file);
+    drop((socket_file, control));
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Reloads whenever SIGHUP or a control client asks for it, until the daemon is to end.
+async fn reload_until(
+    end: impl Future<Output = ()>,
+    reloader: &mut Reloader,
+    notifier: &Notifier,
+    mut hangup: Signal,
+    mut asked: mpsc::Receiver<ReloadRequest>,
+) {
+    let mut end = pin!(end);
+    loop {
+        let reply = tokio::select! {
+            () = &mut end => return,
+            _ = hangup.recv() => None,
+            Some(reply) = asked.recv() => Some(reply),
+        };
+        notifier.reloading();
+        let outcome = reloader.reload().await;
+        notifier.ready();
+        if let Some(reply) = reply {
+            // Whoever asked may have gone; the log has the outcome too.
+            let _ = reply.send(outcome);
+        }
+    }
 }
 
 /// The longest time from the first signal to the end of the process.
@@ -152,9 +183,8 @@ async fn drain(
     settings: &Settings,
     admission: &Admission,
     supervisor: &Supervisor,
+    servers: &mut Servers,
     signals: &mut ShutdownSignals,
-    stop_http: impl FnOnce(),
-    servers: &mut JoinSet<()>,
 ) {
     let limit = settings.deadlines.drain;
     tracing::info!(
@@ -165,16 +195,24 @@ async fn drain(
     // Kept back for what comes after the answers: ending runs, unloading, last bytes.
     let step = (limit / 9).clamp(SHORTEST_STEP, LONGEST_STEP);
     let orderly = async {
-        if !admission.drain(limit.saturating_sub(3 * step), step).await {
+        let mut left_for_answers = limit;
+        if servers.outlive_the_daemon {
+            // Whoever was accepted is served: the next daemon cannot, and a refusal would be a lost
+            // connection. The rest of the time is for telling those that cannot be.
+            servers.stop();
+            servers.ended(limit.saturating_sub(4 * step)).await;
+            left_for_answers = until.saturating_duration_since(Instant::now());
+        }
+        let answers = left_for_answers.saturating_sub(3 * step);
+        if !admission.drain(answers, step).await {
             tracing::warn!("the `drain` deadline passed; running answers are cut off");
         }
-        stop_http();
+        servers.stop();
         let left = until.saturating_duration_since(Instant::now());
         if !supervisor.shut_down(left.saturating_sub(step)).await {
             tracing::warn!("workers are still ending; they are killed with the daemon");
         }
-        let _ = tokio::time::timeout(step, async { while servers.join_next().await.is_some() {} })
-            .await;
+        servers.ended(step).await;
     };
     tokio::select! {
         () = orderly => {}
@@ -183,8 +221,8 @@ async fn drain(
 }
 
 struct ShutdownSignals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
+    terminate: Signal,
+    interrupt: Signal,
 }
 
 impl ShutdownSignals {
@@ -266,62 +304,5 @@ fn preload(settings: &Settings, catalog: &Catalog, supervisor: &Supervisor) {
             Some(model) => supervisor.preload(model.id.clone()),
             None => tracing::error!(model = name, "the model to preload is not installed"),
         }
-    }
-}
-
-/// What the HTTP layer sees of the layers below it.
-struct LocalEngine {
-    admission: Admission,
-    tokenizers: Tokenizers,
-    catalog: Arc<Catalog>,
-    status: StatusBoard,
-    metrics: Metrics,
-    supervisor: Supervisor,
-}
-
-impl Engine for LocalEngine {
-    fn submit(&self, request: GenerationRequest) -> Result<Generation, GenerationError> {
-        self.admission.submit(request)
-    }
-
-    fn embed(&self, request: EmbeddingRequest) -> Answering<'_, PooledRows, EmbeddingError> {
-        Box::pin(self.admission.embed(request))
-    }
-
-    fn encode<'a>(
-        &'a self,
-        model: &'a str,
-        text: String,
-        how: Encoding,
-    ) -> Answering<'a, Encoded, TokenizerError> {
-        Box::pin(self.tokenizers.encode(model, text, how))
-    }
-
-    fn decode<'a>(
-        &'a self,
-        model: &'a str,
-        tokens: Vec<u32>,
-    ) -> Answering<'a, String, TokenizerError> {
-        Box::pin(self.tokenizers.decode(model, tokens))
-    }
-
-    fn queue(&self, model: &str) -> QueueFigures {
-        self.admission.queue(model)
-    }
-
-    fn catalog(&self) -> Arc<Catalog> {
-        Arc::clone(&self.catalog)
-    }
-
-    fn status(&self) -> StatusBoard {
-        self.status.clone()
-    }
-
-    fn metrics(&self) -> &Metrics {
-        &self.metrics
-    }
-
-    fn supervisor(&self) -> Option<Supervisor> {
-        Some(self.supervisor.clone())
     }
 }

@@ -8,7 +8,7 @@ use rkllmd::{daemon, telemetry, worker};
 
 fn main() -> ExitCode {
     match cli::parse() {
-        Program::Serve(settings) => {
+        Program::Serve { settings, source } => {
             let _log = match telemetry::init_logging(&settings.log) {
                 Ok(flushed_at_the_end) => flushed_at_the_end,
                 Err(error) => {
@@ -16,7 +16,7 @@ fn main() -> ExitCode {
                     return ExitCode::from(cli::EXIT_BAD_CONFIG);
                 }
             };
-            match daemon::run(*settings) {
+            match daemon::run(*settings, source) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
                     tracing::error!("{error:#}");

@@ -109,7 +109,10 @@ fn every_key_and_variable_it_names_exists() {
             assert!(keys.iter().any(|key| key.path() == text), "{text}");
             seen += 1;
         }
-        if text.starts_with("RKLLMD_") && text != "RKLLMD_" {
+        // The journal's fields are no variables; a_stopped_journal_delays_nothing.rs reads them.
+        let fields = include_str!("a_stopped_journal_delays_nothing.rs");
+        let is_field = fields.contains(&format!("\"{text}\""));
+        if text.starts_with("RKLLMD_") && text != "RKLLMD_" && !is_field {
             assert!(keys.iter().any(|key| key.variable() == text), "{text}");
             seen += 1;
         }

@@ -101,7 +101,8 @@ impl Admission {
     /// Queues a request and waits for its rows. Dropping the future cancels it.
     pub async fn embed(&self, request: EmbeddingRequest) -> Answer {
         let model = ModelId::clone(&request.model);
-        let Some(queue) = self.shared.queues.get(&model) else {
+        let queue = self.shared.queues().get(&model).cloned();
+        let Some(queue) = queue else {
             let model = model.to_string();
             return Err(GenerationError::UnknownModel { model }.into());
         };
@@ -121,12 +122,12 @@ impl Admission {
         };
         let mut place = Place {
             answer,
-            queue: Arc::clone(queue),
+            queue: Arc::clone(&queue),
             client: client.clone(),
             ticket,
         };
         let work = Work::Embedding(Box::new(job));
-        let first = self.shared.enqueue(queue, (&model, &client), work)?;
+        let first = self.shared.enqueue(&queue, (&model, &client), work)?;
         // A job that has had its first turn by now has a later ticket.
         place.ticket.fetch_max(first, Ordering::SeqCst);
         let gone = |_| GenerationError::Internal("an embedding was given up".to_owned());

@@ -43,6 +43,11 @@ impl<C: Clone + Eq + Hash, T> FairQueue<C, T> {
         self.capacity
     }
 
+    /// Changes how many entries may wait. Those that wait already stay.
+    pub fn set_capacity(&mut self, capacity: usize) {
+        self.capacity = capacity;
+    }
+
     /// Adds an entry at the end of its client's line; gives it back when the queue is full.
     pub fn push(&mut self, client: C, entry: T) -> Result<Ticket, T> {
         if self.length >= self.capacity {

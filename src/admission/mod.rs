@@ -9,10 +9,10 @@ mod fair_queue;
 mod generation_stream;
 mod service_time;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, watch};
@@ -49,8 +49,8 @@ pub struct Admission {
 #[derive(Debug)]
 struct Shared {
     services: RunServices,
-    settings: QueueSettings,
-    queues: HashMap<ModelId, Arc<ModelQueue>>,
+    settings: RwLock<QueueSettings>,
+    queues: RwLock<HashMap<ModelId, Arc<ModelQueue>>>,
     next_run: AtomicU64,
     /// Runs being served.
     running: AtomicUsize,
@@ -65,10 +65,12 @@ struct Shared {
 #[derive(Debug)]
 struct ModelQueue {
     state: Mutex<QueueState>,
-    /// Told when something was queued.
+    /// Told when something was queued or the settings have changed.
     filled: Notify,
     /// Told when the last waiting request was withdrawn.
     emptied: Notify,
+    /// The model is not installed any more.
+    closed: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -140,7 +142,42 @@ impl Waiting {
     }
 }
 
+impl Shared {
+    fn queues(&self) -> RwLockReadGuard<'_, HashMap<ModelId, Arc<ModelQueue>>> {
+        // Nothing panics while it is held for writing.
+        self.queues.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn settings(&self) -> QueueSettings {
+        let settings = self.settings.read();
+        settings.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 impl ModelQueue {
+    fn new(capacity: usize) -> Self {
+        Self {
+            state: Mutex::new(QueueState {
+                waiting: FairQueue::new(capacity),
+                service_time: ServiceTime::default(),
+            }),
+            filled: Notify::new(),
+            emptied: Notify::new(),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// Its model has gone: fails what waits, and ends the dispatcher.
+    fn close(&self, model: &ModelId) {
+        self.closed.store(true, Ordering::SeqCst);
+        for waiting in self.lock().waiting.remove_where(|_| true) {
+            let model = model.to_string();
+            waiting.fail(GenerationError::UnknownModel { model });
+        }
+        self.filled.notify_one();
+        self.emptied.notify_waiters();
+    }
+
     fn lock(&self) -> MutexGuard<'_, QueueState> {
         // Nothing panics while it is held, and a queue is consistent after each operation.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -164,48 +201,70 @@ impl Admission {
         models: impl IntoIterator<Item = ModelId>,
         settings: QueueSettings,
     ) -> Self {
-        let queues: HashMap<_, _> = models
-            .into_iter()
-            .map(|model| {
-                let state = Mutex::new(QueueState {
-                    waiting: FairQueue::new(settings.capacity),
-                    service_time: ServiceTime::default(),
-                });
-                (
-                    model,
-                    Arc::new(ModelQueue {
-                        state,
-                        filled: Notify::new(),
-                        emptied: Notify::new(),
-                    }),
-                )
-            })
-            .collect();
         let shared = Arc::new(Shared {
             services,
-            settings,
-            queues,
+            settings: RwLock::new(settings),
+            queues: RwLock::default(),
             next_run: AtomicU64::new(1),
             running: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             cut_off: watch::Sender::new(false),
             run_ended: Notify::new(),
         });
-        for (model, queue) in &shared.queues {
-            tokio::spawn(dispatch(
-                Arc::clone(&shared),
-                model.clone(),
-                Arc::clone(queue),
-            ));
+        let this = Self { shared };
+        this.set_models(&models.into_iter().collect());
+        this
+    }
+
+    /// Goes on with other settings and models. What waits for a model that has gone fails; everything
+    /// else keeps its place.
+    pub fn reload(&self, settings: QueueSettings, models: &HashSet<ModelId>) {
+        let capacity = settings.capacity;
+        *self
+            .shared
+            .settings
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = settings;
+        self.set_models(models);
+        for queue in self.shared.queues().values() {
+            queue.lock().waiting.set_capacity(capacity);
+            // The deadline may be another one.
+            queue.filled.notify_one();
         }
-        Self { shared }
+    }
+
+    fn set_models(&self, models: &HashSet<ModelId>) {
+        let capacity = self.shared.settings().capacity;
+        let mut queues = self
+            .shared
+            .queues
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        queues.retain(|model, queue| {
+            let installed = models.contains(model);
+            if !installed {
+                queue.close(model);
+            }
+            installed
+        });
+        for model in models {
+            queues.entry(model.clone()).or_insert_with(|| {
+                let queue = Arc::new(ModelQueue::new(capacity));
+                let dispatcher =
+                    dispatch(Arc::clone(&self.shared), model.clone(), Arc::clone(&queue));
+                tokio::spawn(dispatcher);
+                queue
+            });
+        }
     }
 
     /// Queues a request. Fails at once when the model is unknown, the queue is full or the daemon
     /// is shutting down; every later failure arrives as an event.
     pub fn submit(&self, request: GenerationRequest) -> Result<Generation, GenerationError> {
         let model = request.model.to_string();
-        let Some(queue) = self.shared.queues.get(&request.model) else {
+        // Held until the request is in its queue: a queue that is taken out then has all that waits.
+        let queues = self.shared.queues();
+        let Some(queue) = queues.get(&request.model) else {
             return Err(GenerationError::UnknownModel { model });
         };
         let (events, reader) = mpsc::channel(EVENT_BUFFER);
@@ -219,7 +278,8 @@ impl Admission {
 
     /// Requests waiting for a model, and how many may wait.
     pub fn queue(&self, model: &str) -> QueueFigures {
-        let state = self.shared.queues.get(model).map(|queue| queue.lock());
+        let queues = self.shared.queues();
+        let state = queues.get(model).map(|queue| queue.lock());
         QueueFigures {
             waiting: state.as_ref().map_or(0, |state| state.waiting.len()),
             capacity: state.map_or(0, |state| state.waiting.capacity()),
@@ -230,7 +290,7 @@ impl Admission {
     /// `limit` passed first: the readers left were told so, and their runs were given `more` to end.
     pub async fn drain(&self, limit: Duration, more: Duration) -> bool {
         self.shared.closed.store(true, Ordering::SeqCst);
-        for queue in self.shared.queues.values() {
+        for queue in self.shared.queues().values() {
             for waiting in queue.lock().waiting.remove_where(|_| true) {
                 waiting.fail(GenerationError::ShuttingDown);
             }
@@ -254,31 +314,35 @@ impl Admission {
     }
 }
 
-/// Serves one model's queue for the daemon's life.
+/// Serves one model's queue as long as the model is installed.
 async fn dispatch(shared: Arc<Shared>, model: ModelId, queue: Arc<ModelQueue>) {
     loop {
         let filled = queue.filled.notified();
         let mut emptied = pin!(queue.emptied.notified());
         // Before the look at the queue, so that no withdrawal falls between the two.
         emptied.as_mut().enable();
+        if queue.closed.load(Ordering::SeqCst) {
+            return;
+        }
         if queue.lock().waiting.is_empty() {
             filled.await;
             continue;
         }
         let mut lease = pin!(shared.services.supervisor.lease(model.clone(), Turn::Last));
         let lease = loop {
+            let deadline = shared.settings().deadline;
             tokio::select! {
                 lease = &mut lease => break Some(lease),
                 // Nobody waits any more: the worker is not asked for, and nothing is loaded for
                 // nobody.
                 () = &mut emptied => break None,
-                () = expiry(&queue, shared.settings.deadline) => {
+                () = expiry(&queue, deadline) => {
                     expire(&shared, &queue);
                     if queue.lock().waiting.is_empty() {
                         break None;
                     }
                 }
-                // Somebody who came later may expire sooner.
+                // Somebody who came later may expire sooner, or the settings have changed.
                 () = queue.filled.notified() => {}
             }
         };
@@ -352,7 +416,7 @@ async fn expiry(queue: &ModelQueue, deadline: Duration) {
 }
 
 fn expire(shared: &Shared, queue: &ModelQueue) {
-    let deadline = shared.settings.deadline;
+    let deadline = shared.settings().deadline;
     let now = Instant::now();
     let expired = queue
         .lock()

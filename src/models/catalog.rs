@@ -92,6 +92,23 @@ pub struct InstalledModel {
     pub notes: Vec<String>,
 }
 
+impl InstalledModel {
+    /// Whether a worker that has loaded this model would serve `new` as well. What only the daemon
+    /// uses, such as the template, is not asked for.
+    pub fn is_loaded_like(&self, new: &Self) -> bool {
+        let file = |model: &Self| (model.path.clone(), model.size_bytes, model.created);
+        let limits = |model: &Self| (model.context_length, model.max_new_tokens);
+        let placement = |model: &Self| (model.kind, model.cpu_mask, model.base_domain_id);
+        file(self) == file(new)
+            && limits(self) == limits(new)
+            && placement(self) == placement(new)
+            && self.sampling == new.sampling
+            && self.tokenizer_json == new.tokenizer_json
+            && self.extra_stop == new.extra_stop
+            && self.extra_eos_ids == new.extra_eos_ids
+    }
+}
+
 /// Something wrong with an entry of the models folder, in words for `rkllmd models`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelProblem {

@@ -4,7 +4,9 @@
 //! thread has no room for is dropped. Without a service manager everything here does nothing.
 
 mod notifier;
+mod sockets;
 mod status_text;
 
 pub use notifier::Notifier;
+pub use sockets::{InheritedSocket, SocketError, take_sockets};
 pub use status_text::report_status;

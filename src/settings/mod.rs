@@ -17,6 +17,7 @@ mod flags;
 mod known_keys;
 mod load;
 mod optional;
+mod reload;
 mod validate;
 
 pub use error::{Problem, SettingsError};
@@ -24,6 +25,7 @@ pub use file_mode::FileMode;
 pub use flags::CliOverrides;
 pub use known_keys::{KnownKey, known_keys};
 pub use load::{DEFAULT_CONFIG, VARIABLE_PREFIX};
+pub use reload::{Applies, ChangedKeys};
 
 use optional::{bytes_or_empty, duration_or_empty, empty_as_none};
 

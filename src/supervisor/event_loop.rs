@@ -20,6 +20,7 @@ use super::memory_limits::MemoryLimits;
 use super::placement::{self, Candidate, Decision, PlacementLimits};
 use super::process::{ProcessEvent, WorkerProcess};
 use super::pulse::Pulse;
+use super::reload::Reload;
 use super::slot::{HandleOrder, LoadNumber, Slot, Waiter};
 use super::status::{Phase, StatusBoard, StatusSnapshot};
 use super::unloading;
@@ -96,6 +97,7 @@ pub(super) enum Message {
         pid: u32,
         event: ProcessEvent,
     },
+    Reload(Box<Reload>),
     ShutDown {
         done: oneshot::Sender<()>,
     },
@@ -118,9 +120,9 @@ pub(super) struct MemoryRules {
 }
 
 pub(super) struct EventLoop {
-    slots: BTreeMap<ModelId, Slot>,
-    loader: Arc<Loader>,
-    rules: Rules,
+    pub(super) slots: BTreeMap<ModelId, Slot>,
+    pub(super) loader: Arc<Loader>,
+    pub(super) rules: Rules,
     messages: mpsc::UnboundedReceiver<Message>,
     sender: mpsc::UnboundedSender<Message>,
     status: watch::Sender<StatusSnapshot>,
@@ -239,6 +241,7 @@ impl EventLoop {
                 ProcessEvent::Exited(report) => self.exited(&model, pid, &report),
                 ProcessEvent::Unkillable => self.unkillable(&model, pid),
             },
+            Message::Reload(reload) => self.reload(*reload),
             Message::ShutDown { done } => {
                 self.shutting_down = Some(done);
                 for slot in self.slots.values_mut() {
@@ -398,7 +401,7 @@ impl EventLoop {
     }
 
     /// Unloads an idle worker. Its end arrives as a `Process` message.
-    fn evict(&mut self, model: &ModelId) {
+    pub(super) fn evict(&mut self, model: &ModelId) {
         let deadline = self.rules.unload_deadline;
         self.change(model, |slot| {
             let Some(worker) = slot.take_worker() else {
@@ -552,7 +555,7 @@ impl EventLoop {
                 slot.reason = format!("its worker {report}");
             }
             slot.forget_worker();
-            if cause.leaves_a_gap() && !shutting_down && !slot.is_closing {
+            if cause.leaves_a_gap() && !shutting_down && !slot.is_closing && !slot.removed {
                 // The model was there, so it is brought back before somebody has to wait for it.
                 if was_in_use && cause.is_failure() {
                     slot.keep_place();
@@ -561,6 +564,7 @@ impl EventLoop {
                 }
             }
         });
+        self.forget_removed();
     }
 
     fn unkillable(&mut self, model: &ModelId, pid: u32) {

@@ -115,6 +115,16 @@ impl Lifecycle {
         }
     }
 
+    /// Somebody has changed something: what failed may be tried again at once.
+    pub fn forgive(&mut self, policy: RestartPolicy) {
+        self.policy = policy;
+        self.failures = 0;
+        self.failed_loads = 0;
+        if let Stage::Failed { .. } = self.stage {
+            self.stage = Stage::Unloaded;
+        }
+    }
+
     pub fn stage(&self) -> Stage {
         self.stage
     }

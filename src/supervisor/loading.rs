@@ -17,7 +17,7 @@ use super::printed_lines::PrintedLines;
 use super::process::{ProcessEvent, WorkerProcess};
 use super::runtime_lines;
 use super::spawner::Spawner;
-use super::{Phase, RuntimeFacts};
+use super::{Phase, RunDeadlines, RuntimeFacts};
 use crate::generation::SamplingRequest;
 use crate::ipc::{Command, Event, LibraryFacts, LoadSpec, WorkerDeadlines};
 use crate::library_calls::{CallFailure, Param};
@@ -47,6 +47,8 @@ pub struct Worker {
     /// From starting the process to the loaded model.
     pub load_time: Duration,
     pub measured: Measured,
+    /// What its runs keep to.
+    pub deadlines: RunDeadlines,
 }
 
 /// Why a model could not be loaded.
@@ -94,11 +96,12 @@ impl LoadFailure {
 }
 
 /// What every load of this daemon needs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Loader {
     pub spawner: Spawner,
     pub runtime: RuntimeSettings,
     pub deadlines: DeadlineSettings,
+    pub run_deadlines: RunDeadlines,
     /// The CPU runtime that was found at start.
     pub cpu_library: Option<PathBuf>,
     pub metrics: Metrics,
@@ -171,6 +174,7 @@ impl Loader {
             facts: Arc::default(),
             load_time: Duration::ZERO,
             measured: Measured::default(),
+            deadlines: self.run_deadlines,
         };
         match self.bring_up(&mut worker, library, wanted, report).await {
             Ok(facts) => {

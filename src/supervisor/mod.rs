@@ -27,6 +27,7 @@ mod placement;
 mod printed_lines;
 mod process;
 mod pulse;
+mod reload;
 mod run;
 mod run_guard;
 mod runtime_lines;
@@ -65,6 +66,7 @@ use lifecycle::RestartPolicy;
 use loading::Loader;
 use placement::PlacementLimits;
 pub(crate) use printed_lines::PrintedLines;
+use reload::Reload;
 pub(crate) use spawner::{Role, Spawned, Spawner, WorkerEnvironment};
 
 /// A worker says so often within the time after which it would be missed.
@@ -111,27 +113,11 @@ impl Supervisor {
             spawner: Spawner::start(Role::Worker, environment)?,
             runtime: runtime.clone(),
             deadlines: settings.deadlines.clone(),
+            run_deadlines: RunDeadlines::from(settings),
             cpu_library: cpu_runtime::find(runtime.cpu_library.as_deref()),
             metrics,
         };
-        let rules = Rules {
-            placement: PlacementLimits {
-                max_loaded: settings.models.max_loaded,
-                minimum_residency: settings.models.minimum_residency,
-            },
-            restart: RestartPolicy {
-                backoff: Backoff {
-                    first: settings.recovery.backoff_first,
-                    longest: settings.recovery.backoff_longest,
-                },
-                healthy_after: settings.recovery.healthy_after,
-            },
-            unload_deadline: settings.deadlines.unload,
-            memory: MemoryRules {
-                limits: memory_limits::effective(&settings.memory, machine_memory::machine_bytes()),
-                interval: settings.memory.check_interval,
-            },
-        };
+        let rules = Rules::from(settings);
         let handles = Arc::new(HandleServices {
             deadlines: RunDeadlines::from(settings),
             loading: settings.deadlines.clone(),
@@ -154,6 +140,22 @@ impl Supervisor {
             .send(Message::Lease { model, turn, reply })
             .map_err(|_| GenerationError::ShuttingDown)?;
         lease.await.map_err(gone)?
+    }
+
+    /// Goes on with other settings and models. What is running is not disturbed: a worker whose
+    /// model has changed or gone ends when it is free. Returns once the loop has done so.
+    pub async fn reload(&self, settings: &Settings, catalog: Arc<Catalog>) {
+        let (done, reloaded) = oneshot::channel();
+        let message = Message::Reload(Box::new(Reload {
+            catalog,
+            rules: Rules::from(settings),
+            deadlines: settings.deadlines.clone(),
+            run_deadlines: RunDeadlines::from(settings),
+            done,
+        }));
+        if self.messages.send(message).is_ok() {
+            let _ = reloaded.await;
+        }
     }
 
     /// Returns once the loop has answered: it runs.
@@ -218,6 +220,29 @@ fn own_environment(settings: &Settings) -> WorkerEnvironment {
         runtime.log_level,
         runtime.core_dumps,
     )
+}
+
+impl From<&Settings> for Rules {
+    fn from(settings: &Settings) -> Self {
+        Self {
+            placement: PlacementLimits {
+                max_loaded: settings.models.max_loaded,
+                minimum_residency: settings.models.minimum_residency,
+            },
+            restart: RestartPolicy {
+                backoff: Backoff {
+                    first: settings.recovery.backoff_first,
+                    longest: settings.recovery.backoff_longest,
+                },
+                healthy_after: settings.recovery.healthy_after,
+            },
+            unload_deadline: settings.deadlines.unload,
+            memory: MemoryRules {
+                limits: memory_limits::effective(&settings.memory, machine_memory::machine_bytes()),
+                interval: settings.memory.check_interval,
+            },
+        }
+    }
 }
 
 impl From<&Settings> for RunDeadlines {

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::Supervisor;
 use super::answer_so_far::{AnswerSoFar, Inexact};
 use super::event_loop::Turn;
-use super::exchange::{Complete, Exchange, Loss, Run, RunDeadlines, Total, total_passed};
+use super::exchange::{Complete, Exchange, Loss, Run, Total, total_passed};
 use super::lease::{Lease, WorkerAfter};
 use super::loading::Worker;
 use super::outcome::{self, Abort, Before, Verdict, Waited};
@@ -48,7 +48,6 @@ pub struct RunJob {
 #[derive(Clone, Debug)]
 pub struct RunServices {
     pub supervisor: Supervisor,
-    pub deadlines: RunDeadlines,
     pub metrics: Metrics,
 }
 
@@ -198,7 +197,7 @@ impl<'a> Serving<'a> {
             complete: None,
             cut_off: &mut self.job.cut_off,
             total: self.total,
-            deadlines: self.services.deadlines,
+            deadlines: worker.deadlines,
             metrics,
             on_first_token: &on_first_token,
         };
@@ -268,7 +267,7 @@ impl<'a> Serving<'a> {
 
     fn spec(&self, worker: &Worker) -> RunSpec {
         let request = &self.job.request;
-        let setting = self.services.deadlines.worker.prefill_per_token;
+        let setting = worker.deadlines.worker.prefill_per_token;
         RunSpec {
             run: self.job.run,
             prompt: request.prompt.to_string(),

@@ -72,6 +72,10 @@ pub(super) struct Slot {
     pub reason: String,
     /// The worker is to be replaced as soon as nobody uses it.
     pub recycle: bool,
+    /// The model's files are not those of the last worker: what that one showed counts no more.
+    pub replaced: bool,
+    /// The model is not installed any more; the slot goes with its worker.
+    pub removed: bool,
     pub waiters: VecDeque<Waiter>,
     /// The handle that this is the worker of; `None`: that of HTTP requests.
     pub handle: Option<Arc<HandleOrder>>,
@@ -95,6 +99,8 @@ impl Slot {
             memory: None,
             reason: String::new(),
             recycle: false,
+            replaced: false,
+            removed: false,
             waiters: VecDeque::new(),
             handle: None,
             closing: Vec::new(),
@@ -150,6 +156,10 @@ impl Slot {
     pub fn begin_load(&mut self, start: impl FnOnce(LoadNumber) -> AbortHandle) {
         if !self.life.begin_load(Instant::now()) {
             return;
+        }
+        if std::mem::take(&mut self.replaced) {
+            self.facts = None;
+            self.measured = Measured::default();
         }
         self.loads_begun += 1;
         let number = LoadNumber(self.loads_begun);
@@ -237,6 +247,13 @@ impl Slot {
                 sequence,
                 reply: None,
             });
+        }
+    }
+
+    /// Likewise after a worker was ended on purpose, unless its model has gone.
+    pub fn bring_back(&mut self) {
+        if !self.removed {
+            self.want_loaded();
         }
     }
 

@@ -91,6 +91,7 @@ pub struct Setup {
     settings: String,
     listen: Vec<String>,
     environment: Vec<(String, String)>,
+    launcher: Vec<String>,
 }
 
 impl Setup {
@@ -114,6 +115,7 @@ impl Setup {
                 "RKLLMD_HTTP__KEYS_FILE".to_owned(),
                 folder.path().join("keys.toml").display().to_string(),
             )],
+            launcher: Vec::new(),
             folder,
         }
     }
@@ -178,6 +180,12 @@ impl Setup {
         self.folder.path()
     }
 
+    /// Starts the daemon through a program that becomes it (`exec "$@"`).
+    pub fn launcher(mut self, program: &[&str]) -> Self {
+        self.launcher = program.iter().map(|&part| part.to_owned()).collect();
+        self
+    }
+
     pub fn models(&self) -> PathBuf {
         self.folder.path().join("models")
     }
@@ -186,7 +194,15 @@ impl Setup {
     pub fn command(&self) -> Command {
         let config = self.folder.path().join("rkllmd.toml");
         fs::write(&config, &self.settings).expect("the configuration");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rkllmd"));
+        let daemon = env!("CARGO_BIN_EXE_rkllmd");
+        let mut command = match self.launcher.split_first() {
+            Some((launcher, arguments)) => {
+                let mut command = Command::new(launcher);
+                command.args(arguments).arg(daemon);
+                command
+            }
+            None => Command::new(daemon),
+        };
         command
             .arg("serve")
             .args(self.listen.iter().flat_map(|address| ["--listen", address]))

@@ -1,0 +1,100 @@
+//! What a reload means for workers: none that is in use is disturbed.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::RunDeadlines;
+use super::event_loop::{EventLoop, Rules};
+use super::lifecycle::Stage;
+use super::loading::Loader;
+use super::slot::Slot;
+use crate::generation::{GenerationError, ModelId};
+use crate::models::Catalog;
+use crate::settings::DeadlineSettings;
+
+/// What the loop goes on with.
+pub(super) struct Reload {
+    pub catalog: Arc<Catalog>,
+    pub rules: Rules,
+    /// For the models that are loaded from now on.
+    pub deadlines: DeadlineSettings,
+    pub run_deadlines: RunDeadlines,
+    /// Told when it is done.
+    pub done: oneshot::Sender<()>,
+}
+
+impl EventLoop {
+    pub(super) fn reload(&mut self, reload: Reload) {
+        self.rules = reload.rules;
+        self.loader = Arc::new(Loader {
+            deadlines: reload.deadlines,
+            run_deadlines: reload.run_deadlines,
+            ..(*self.loader).clone()
+        });
+        for model in reload.catalog.models() {
+            let slot = self
+                .slots
+                .entry(model.id.clone())
+                .or_insert_with(|| Slot::new(Arc::clone(model), reload.rules.restart));
+            let is_loaded_like = slot.model.is_loaded_like(model);
+            slot.model = Arc::clone(model);
+            slot.removed = false;
+            slot.life.forgive(reload.rules.restart);
+            if !is_loaded_like {
+                slot.replaced = true;
+                self.end_when_free(&model.id);
+            }
+        }
+        let is_installed = |id: &ModelId| reload.catalog.models().iter().any(|m| m.id == *id);
+        // A handle's worker is its client's, who closes it.
+        let gone: Vec<ModelId> = self
+            .slots
+            .iter()
+            .filter(|(id, slot)| slot.handle.is_none() && !is_installed(id))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for model in gone {
+            if let Some(slot) = self.slots.get_mut(&model) {
+                slot.removed = true;
+                let unknown = || GenerationError::UnknownModel {
+                    model: model.to_string(),
+                };
+                slot.fail_waiters(unknown);
+                slot.waiters.clear();
+            }
+            self.end_when_free(&model);
+        }
+        self.forget_removed();
+        let _ = reload.done.send(());
+    }
+
+    /// Ends the worker of a model, now or as soon as nobody uses it.
+    fn end_when_free(&mut self, model: &ModelId) {
+        let Some(slot) = self.slots.get_mut(model) else {
+            return;
+        };
+        match slot.life.stage() {
+            Stage::Loading { .. } => {
+                slot.cancel_load();
+                slot.bring_back();
+            }
+            // Its end, too, is followed by another worker.
+            Stage::Leased { .. } => slot.recycle = true,
+            Stage::Idle { .. } => {
+                slot.bring_back();
+                self.evict(model);
+            }
+            Stage::Unloaded
+            | Stage::Failed { .. }
+            | Stage::Ending { .. }
+            | Stage::Unkillable { .. } => {}
+        }
+    }
+
+    /// A model that is not installed any more is forgotten with the end of its worker.
+    pub(super) fn forget_removed(&mut self) {
+        self.slots
+            .retain(|_, slot| !slot.removed || slot.life.pid().is_some());
+    }
+}
