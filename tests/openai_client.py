@@ -4,6 +4,7 @@ Usage: openai_client.py BASE_URL MODEL
 The model answers "one two three four five " to everything, slowly enough to leave in the middle.
 """
 
+import struct
 import sys
 
 import openai
@@ -43,6 +44,26 @@ with client.chat.completions.create(model=model, messages=hello, stream=True) as
         if chunk.choices[0].delta.content:
             break
 assert client.chat.completions.create(model=model, messages=hello).choices[0].message.content == answer
+
+# The package asks for base64 by itself and decodes it; `float` comes as numbers.
+texts = ["one", "one two three"]
+decoded = client.embeddings.create(model=model, input=texts)
+plain = client.embeddings.create(model=model, input=texts, encoding_format="float")
+assert [entry.index for entry in decoded.data] == [0, 1], decoded
+for one, other in zip(decoded.data, plain.data, strict=True):
+    assert len(one.embedding) == len(other.embedding) == 8, one
+    as_f32 = [struct.unpack("<f", struct.pack("<f", value))[0] for value in other.embedding]
+    assert list(one.embedding) == as_f32, (one, other)
+    assert abs(sum(value * value for value in as_f32) - 1) < 1e-6, other
+assert decoded.usage.prompt_tokens == plain.usage.prompt_tokens == 4, decoded.usage
+tokens = client.embeddings.create(model=model, input=[[5, 6], [7]], dimensions=4)
+assert [len(entry.embedding) for entry in tokens.data] == [4, 4], tokens
+try:
+    client.embeddings.create(model=model, input="one", dimensions=9)
+except openai.BadRequestError as error:
+    assert error.param == "dimensions", error
+else:
+    raise AssertionError("9 of 8 dimensions were given")
 
 refusals = [
     (dict(model="no-such-model"), openai.NotFoundError, "model_not_found"),

@@ -38,7 +38,7 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
 
 type Script = Box<dyn Fn(&GenerationRequest) -> Result<Generation, GenerationError> + Send + Sync>;
 
-type Rows = fn(&EmbeddingRequest) -> Result<PooledRows, EmbeddingError>;
+type Rows = Box<dyn Fn(&EmbeddingRequest) -> Result<PooledRows, EmbeddingError> + Send + Sync>;
 
 /// Answers each submitted request with a script, and hands the request to the test.
 pub struct ScriptedEngine {
@@ -230,7 +230,7 @@ impl Server {
                 capacity: 4,
             }),
             metrics: Metrics::new(),
-            rows: Mutex::new(|_| Ok(PooledRows::default())),
+            rows: Mutex::new(Box::new(|_| Ok(PooledRows::default()))),
             embedded: embedded_sender,
         });
         let state = Arc::new(HttpState::new(engine.clone(), keys, &settings));
@@ -258,8 +258,11 @@ impl Server {
     }
 
     /// What requests for hidden states are answered with.
-    pub fn set_rows(&self, rows: Rows) {
-        *self.engine.rows.lock().unwrap() = rows;
+    pub fn set_rows(
+        &self,
+        rows: impl Fn(&EmbeddingRequest) -> Result<PooledRows, EmbeddingError> + Send + Sync + 'static,
+    ) {
+        *self.engine.rows.lock().unwrap() = Box::new(rows);
     }
 
     pub fn set_queue(&self, waiting: usize, capacity: usize) {
