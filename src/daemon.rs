@@ -16,11 +16,12 @@ use crate::admission::{Admission, EmbeddingError, EmbeddingRequest, Generation, 
 use crate::auth::{KeysFile, KeysWatch};
 use crate::descriptor_limit;
 use crate::generation::{GenerationError, GenerationRequest};
+use crate::http::rpc::SocketFile;
 use crate::http::{self, Answering, Engine, HttpState, Listener, UnixSocketFile};
 use crate::library_calls::PooledRows;
 use crate::models::Catalog;
 use crate::service_manager::{self, Notifier};
-use crate::settings::{HttpSettings, Settings};
+use crate::settings::{HttpSettings, RpcSettings, Settings};
 use crate::supervisor::{RunDeadlines, RunServices, StatusBoard, Supervisor};
 use crate::telemetry::Metrics;
 use crate::tokenizers::{Encoded, Encoding, TokenizerError, Tokenizers};
@@ -69,6 +70,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     for address in &addresses {
         tracing::info!(%address, "listening");
     }
+    let rpc_socket = bind_rpc_socket(&settings.rpc)?;
     let catalog = Arc::new(scan(&settings)?);
     let metrics = Metrics::new();
     let pulse = notifier.watchdog();
@@ -92,6 +94,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         catalog,
         status: status.clone(),
         metrics,
+        supervisor: supervisor.clone(),
     });
     let state = Arc::new(HttpState::new(engine, keys.current(), &settings));
     let (stop_http, stopped) = watch::channel(false);
@@ -103,6 +106,15 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
             let _ = stopped.wait_for(|stop| *stop).await;
         };
         servers.spawn(http::serve(listener, Arc::clone(&state), shutdown));
+    }
+    if let Some(socket) = rpc_socket {
+        let (state, mut stopped) = (Arc::clone(&state), stopped.clone());
+        servers.spawn(async move {
+            let shutdown = async {
+                let _ = stopped.wait_for(|stop| *stop).await;
+            };
+            http::rpc::serve_unix(socket, state, shutdown).await;
+        });
     }
     supervisor.answers().await;
     notifier.ready();
@@ -211,6 +223,16 @@ fn bind_unix(path: &Path, settings: &HttpSettings) -> anyhow::Result<(Listener, 
     Ok((listener, file))
 }
 
+fn bind_rpc_socket(settings: &RpcSettings) -> anyhow::Result<Option<SocketFile>> {
+    let (Some(path), Some(mode)) = (&settings.unix_socket, settings.socket_mode()) else {
+        return Ok(None);
+    };
+    let socket = http::rpc::bind(path, mode)
+        .with_context(|| format!("listening on rpc.unix-socket, {}", path.display()))?;
+    tracing::info!(path = %path.display(), "JSON-RPC on a socket");
+    Ok(Some(socket))
+}
+
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
@@ -254,6 +276,7 @@ struct LocalEngine {
     catalog: Arc<Catalog>,
     status: StatusBoard,
     metrics: Metrics,
+    supervisor: Supervisor,
 }
 
 impl Engine for LocalEngine {
@@ -296,5 +319,9 @@ impl Engine for LocalEngine {
 
     fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    fn supervisor(&self) -> Option<Supervisor> {
+        Some(self.supervisor.clone())
     }
 }

@@ -42,6 +42,8 @@ const TABLE: &str = "
     GET  /v1/loading/progress?model=other     401 401 401 200 403 200
     GET  /metrics                             401 401 401 403 403 200
     GET  /openapi.json                        401 401 401 200 200 200
+    POST /rpc                                 401 401 401 200 200 200
+    GET  /rpc/ws                              401 401 401 400 400 400
     GET  /nowhere                             401 401 401 404 404 404
     GET  //health                             401 401 401 404 404 404
     GET  /health/                             401 401 401 404 404 404

@@ -54,8 +54,8 @@ typedef struct {
     int8_t embed_flash;
     int8_t enabled_cpus_num;    /* 1 to 8, as many as the mask has bits */
     uint32_t enabled_cpus_mask; /* CPU0 | CPU1 ... */
-    uint8_t n_batch;            /* CPU runtime: 1 */
-    int8_t use_cross_attn;      /* CPU runtime: 0 */
+    uint8_t n_batch;            /* sequences that run at once, 1 to 100; each has the whole context */
+    int8_t use_cross_attn;      /* 0: no model of the CPU runtime has it */
     uint8_t reserved[104];
 } RKLLMExtendParam;
 
@@ -241,6 +241,10 @@ int rkllm_load_lora(LLMHandle handle, RKLLMLoraAdapter *adapter);
 /* A prompt saved by a run of the same model; one at a time, released before the next. */
 int rkllm_load_prompt_cache(LLMHandle handle, const char *path);
 int rkllm_release_prompt_cache(LLMHandle handle);
+/* tools: a JSON array, shown by the model's own template. Their results come back as a turn of the
+ * role "tool", whose prompt is JSON; tool_response marks them where a template has no such role. */
+int rkllm_set_function_tools(LLMHandle handle, const char *system_prompt, const char *tools,
+                             const char *tool_response);
 int rkllm_abort(LLMHandle handle);      /* from any thread, or in the callback */
 int rkllm_is_running(LLMHandle handle); /* 1 running, 0 idle */
 int rkllm_clear_kv_cache(LLMHandle handle, int keep_system_prompt, int *start_pos, int *end_pos);
@@ -248,9 +252,7 @@ int rkllm_get_kv_cache_size(LLMHandle handle, int *cache_sizes);
 int rkllm_set_chat_template(LLMHandle handle, const char *system_prompt, const char *prompt_prefix,
                             const char *prompt_postfix);
 
-/* Present in the ABI; the CPU runtime refuses them. */
-int rkllm_set_function_tools(LLMHandle handle, const char *system_prompt, const char *tools,
-                             const char *tool_response);
+/* Refused: no model of the CPU runtime has cross attention. */
 int rkllm_set_cross_attn_params(LLMHandle handle, RKLLMCrossAttnParam *params);
 
 #ifdef __cplusplus

@@ -180,14 +180,32 @@ pub struct RKLLMResult {
 pub type LLMResultCallback =
     unsafe extern "C" fn(result: *mut RKLLMResult, userdata: *mut c_void, state: u32) -> c_int;
 
+/// Writes at most `n_tokens_max` tokens of the text and returns how many.
+pub type LLMTokenizerCallback = unsafe extern "C" fn(
+    userdata: *mut c_void,
+    text: *const c_char,
+    text_len: i32,
+    tokens: *mut i32,
+    n_tokens_max: i32,
+) -> c_int;
+
+/// Fills `len` bytes with a row of f16 for each token and returns 0.
+pub type LLMGetEmbedCallback = unsafe extern "C" fn(
+    userdata: *mut c_void,
+    tokens: *mut i32,
+    num_tokens: u64,
+    embed: *mut c_void,
+    len: u64,
+) -> c_int;
+
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct RKLLMCallback {
     pub result_callback: Option<LLMResultCallback>,
     pub result_userdata: *mut c_void,
-    pub tokenizer_callback: *mut c_void,
+    pub tokenizer_callback: Option<LLMTokenizerCallback>,
     pub tokenizer_userdata: *mut c_void,
-    pub embed_callback: *mut c_void,
+    pub embed_callback: Option<LLMGetEmbedCallback>,
     pub embed_userdata: *mut c_void,
 }
 

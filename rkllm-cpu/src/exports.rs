@@ -14,7 +14,8 @@ mod runs;
 use crate::abi::*;
 use crate::enabled_cpus;
 use crate::engine::Engine;
-use crate::log::{error, warning};
+use crate::host_callbacks::HostCallbacks;
+use crate::log::error;
 use crate::marshalling::string_of;
 use crate::run_state::{Occupation, RunState};
 
@@ -94,13 +95,10 @@ pub unsafe extern "C" fn rkllm_init(
             error!("rkllm_init needs a place for its handle, but got NULL");
             return FAILED;
         }
-        if !callback.tokenizer_callback.is_null() || !callback.embed_callback.is_null() {
-            warning!("tokenizer and embed callbacks are not used by the CPU runtime");
-        }
-        let state = Box::new(RunState::default());
+        let state = Box::new(RunState::new(usize::from(param.extend_param.n_batch)));
         // SAFETY: the path is NULL or a C string by this function's contract; the state is boxed
         // and freed after the engine, see `Handle`.
-        let engine = match unsafe { Engine::load(param, &*state) } {
+        let engine = match unsafe { Engine::load(param, HostCallbacks::of(callback), &*state) } {
             Ok(engine) => engine,
             Err(reason) => {
                 error!("{reason}");
@@ -139,7 +137,11 @@ pub unsafe extern "C" fn rkllm_destroy(handle: LLMHandle) -> c_int {
         }
         live.state.request_abort();
         live.join_background();
-        drop(live.engine.lock().unwrap_or_else(PoisonError::into_inner));
+        // The last thing a run on another thread does with the handle is to make it idle.
+        while live.state.occupation() != Occupation::Idle {
+            drop(live.engine.lock().unwrap_or_else(PoisonError::into_inner));
+            std::thread::yield_now();
+        }
         // SAFETY: the handle came from `Box::into_raw` in `rkllm_init` and is not used after.
         drop(unsafe { Box::from_raw(handle.cast::<Handle>()) });
         OK
@@ -173,29 +175,34 @@ pub unsafe extern "C" fn rkllm_is_running(handle: LLMHandle) -> c_int {
     c_int::from(live.state.occupation() != Occupation::Idle)
 }
 
-/// Writes the tokens physically in the KV cache, also those kept only for reuse; one integer, as
-/// `n_batch` is 1.
+/// Writes the tokens physically in the KV cache, also those kept only for reuse; `n_batch` integers.
 ///
 /// # Safety
-/// `handle` is NULL or live; `cache_sizes` is NULL or has room for an integer.
+/// `handle` is NULL or live; `cache_sizes` is NULL or has room for `n_batch` integers.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rkllm_get_kv_cache_size(
     handle: LLMHandle,
     cache_sizes: *mut c_int,
 ) -> c_int {
     // SAFETY: by this function's contract.
-    let (live, sizes) = unsafe { (live(handle), cache_sizes.as_mut()) };
-    let (Some(live), Some(size)) = (live, sizes) else {
+    let Some(live) = (unsafe { live(handle) }) else {
         return FAILED;
     };
-    *size = live.state.kv_tokens() as c_int;
+    if cache_sizes.is_null() {
+        return FAILED;
+    }
+    for (sequence, tokens) in live.state.kv_tokens().enumerate() {
+        // SAFETY: by this function's contract there is room for each sequence.
+        unsafe { cache_sizes.add(sequence).write(tokens as c_int) };
+    }
     OK
 }
 
-/// Forgets history, cells and a paused generation; or, with a range, those cells of a paused one.
+/// Forgets history, cells and a paused generation; or, with a range for each sequence, those cells
+/// of a paused one.
 ///
 /// # Safety
-/// `handle` is NULL or live; the positions are NULL or one integer each.
+/// `handle` is NULL or live; the positions are NULL or `n_batch` integers each.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rkllm_clear_kv_cache(
     handle: LLMHandle,
@@ -204,23 +211,28 @@ pub unsafe extern "C" fn rkllm_clear_kv_cache(
     end_pos: *mut c_int,
 ) -> c_int {
     // SAFETY: by this function's contract.
-    let (live, start, end) = unsafe { (live(handle), start_pos.as_ref(), end_pos.as_ref()) };
-    let Some(live) = live else { return FAILED };
-    with_idle_engine(live, "rkllm_clear_kv_cache", |engine| match (start, end) {
-        (None, None) => {
+    let Some(live) = (unsafe { live(handle) }) else {
+        return FAILED;
+    };
+    with_idle_engine(live, "rkllm_clear_kv_cache", |engine| {
+        if start_pos.is_null() && end_pos.is_null() {
             engine.clear(keep_system_prompt != 0, &live.state);
-            OK
+            return OK;
         }
-        (Some(&start), Some(&end)) => match engine.clear_range(start, end, &live.state) {
+        if start_pos.is_null() || end_pos.is_null() {
+            error!("rkllm_clear_kv_cache needs both a start and an end, or neither");
+            return FAILED;
+        }
+        let ranges: Vec<_> = (0..engine.sequences())
+            // SAFETY: not NULL, and one integer for each sequence by this function's contract.
+            .map(|at| unsafe { (start_pos.add(at).read(), end_pos.add(at).read()) })
+            .collect();
+        match engine.clear_ranges(&ranges, &live.state) {
             Ok(()) => OK,
             Err(reason) => {
                 error!("{reason}");
                 FAILED
             }
-        },
-        _ => {
-            error!("rkllm_clear_kv_cache needs both a start and an end, or neither");
-            FAILED
         }
     })
 }
@@ -255,24 +267,55 @@ pub unsafe extern "C" fn rkllm_set_chat_template(
     })
 }
 
-/// The functions of the ABI that need what this runtime does not have. Their arguments are not
-/// looked at.
-macro_rules! unsupported {
-    ($($name:ident($($argument:ty),*);)*) => {$(
-        /// Not supported by the CPU runtime: logs so and returns -1.
-        #[unsafe(no_mangle)]
-        pub extern "C" fn $name($(_: $argument),*) -> c_int {
-            guarded(stringify!($name), || {
-                error!("{} is not supported by the CPU runtime", stringify!($name));
+/// Gives tools (a JSON array) to the model's own template, with a system prompt that replaces any
+/// other, and clears the cache. The last argument marks results in a template without a role for
+/// them.
+///
+/// # Safety
+/// `handle` is NULL or live; the strings are NULL or NUL-terminated.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rkllm_set_function_tools(
+    handle: LLMHandle,
+    system_prompt: *const c_char,
+    tools: *const c_char,
+    tool_response_str: *const c_char,
+) -> c_int {
+    // SAFETY: by this function's contract.
+    let Some(live) = (unsafe { live(handle) }) else {
+        return FAILED;
+    };
+    // SAFETY: by this function's contract.
+    let [system, tools, tag] =
+        unsafe { [system_prompt, tools, tool_response_str].map(|text| string_of(text)) };
+    with_idle_engine(live, "rkllm_set_function_tools", |engine| {
+        let tools = tools.as_deref().unwrap_or_default();
+        let tag = tag.as_deref().unwrap_or_default();
+        match engine.set_tools(system.as_deref(), tools, tag, &live.state) {
+            Ok(()) => OK,
+            Err(reason) => {
+                error!("{reason}");
                 FAILED
-            })
+            }
         }
-    )*};
+    })
 }
 
-unsupported! {
-    rkllm_set_function_tools(LLMHandle, *const c_char, *const c_char, *const c_char);
-    rkllm_set_cross_attn_params(LLMHandle, *mut c_void);
+/// Refused: no model this runtime loads has cross attention. The parameters are not looked at.
+///
+/// # Safety
+/// `handle` is NULL or live.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rkllm_set_cross_attn_params(
+    handle: LLMHandle,
+    _cross_attn_params: *mut c_void,
+) -> c_int {
+    guarded("rkllm_set_cross_attn_params", || {
+        // SAFETY: by this function's contract.
+        if unsafe { live(handle) }.is_some() {
+            error!("the model has no cross attention");
+        }
+        FAILED
+    })
 }
 
 /// Runs `call` and turns a panic into -1.

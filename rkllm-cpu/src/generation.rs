@@ -16,6 +16,7 @@
 use std::path::PathBuf;
 
 use crate::abi::RKLLMPerfStat;
+use crate::batch_generation::SlotStep;
 use crate::engine::{Engine, Evaluation, Output, OutputKind};
 use crate::perf::PerfClock;
 use crate::run_state::RunState;
@@ -52,6 +53,8 @@ pub(crate) enum Report<'a> {
     /// The vendor's first NORMAL of a hidden-state run, which has no data.
     NoHiddenStatesYet,
     HiddenStates(Matrix<'a>),
+    /// One step of several sequences.
+    Batch(&'a [SlotStep]),
     Finish(RKLLMPerfStat),
     Error,
 }
@@ -73,6 +76,8 @@ pub(crate) enum Outcome {
 }
 
 pub(crate) struct Generation {
+    /// The sequence of the cache it runs in.
+    pub(crate) slot: usize,
     /// Tokens that follow the cells: the rest of the prompt, then the last reported token.
     unevaluated: Vec<Token>,
     sampler: Sampler,
@@ -99,7 +104,9 @@ enum HandingOver {
 }
 
 impl Generation {
+    #[allow(clippy::too_many_arguments)] // Its fields, once, from one place.
     pub(crate) fn new(
+        slot: usize,
         unevaluated: Vec<Token>,
         sampler: Sampler,
         max_new_tokens: Option<usize>,
@@ -109,6 +116,7 @@ impl Generation {
         save_prompt_to: Option<PathBuf>,
     ) -> Generation {
         Generation {
+            slot,
             unevaluated,
             sampler,
             assembly: Utf8Assembly::default(),
@@ -173,19 +181,12 @@ impl Generation {
                 Evaluation::Aborted | Evaluation::WindowFull => break,
                 Evaluation::Failed => return Outcome::Failed,
             }
-            let token = engine.sample(&mut self.sampler);
-            self.clock.token();
-            self.unevaluated.push(token);
-            let ends = engine.ends_generation(token);
-            let spent = self
-                .max_new_tokens
-                .is_some_and(|limit| self.clock.tokens() >= limit);
-            self.last_token_reported = ends || spent;
+            let (token, assembled) = self.sample(engine, -1);
             let logits = (self.output.kind == OutputKind::Logits).then(|| Matrix {
                 values: &self.output.rows,
                 columns: engine.output_width(OutputKind::Logits),
             });
-            let reply = match self.assembly.push(&engine.visible_bytes(token)) {
+            let reply = match assembled {
                 Assembled::Text(text) => report(Report::Text {
                     token,
                     text: &text,
@@ -201,6 +202,19 @@ impl Generation {
             }
         }
         Outcome::Finished
+    }
+
+    /// Draws the next token, which is then the last one if it ends the generation.
+    fn sample(&mut self, engine: &Engine, index: i32) -> (Token, Assembled) {
+        let token = engine.sample(&mut self.sampler, index);
+        self.clock.token();
+        self.unevaluated.push(token);
+        let ends = engine.ends_generation(token);
+        let spent = self
+            .max_new_tokens
+            .is_some_and(|limit| self.clock.tokens() >= limit);
+        self.last_token_reported = ends || spent;
+        (token, self.assembly.push(&engine.visible_bytes(token)))
     }
 
     fn hand_over(
@@ -244,10 +258,16 @@ impl Generation {
 
     fn evaluate(&mut self, engine: &mut Engine, state: &RunState) -> Evaluation {
         let prefill = !self.has_generated();
-        let before = engine.kv_tokens();
-        let evaluation = engine.evaluate(&self.unevaluated, self.n_keep, &mut self.output, state);
+        let before = engine.kv_tokens(self.slot);
+        let evaluation = engine.evaluate(
+            self.slot,
+            &self.unevaluated,
+            self.n_keep,
+            &mut self.output,
+            state,
+        );
         if prefill {
-            let evaluated = engine.kv_tokens().saturating_sub(before);
+            let evaluated = engine.kv_tokens(self.slot).saturating_sub(before);
             self.clock.prompt_tokens_evaluated(evaluated);
         }
         match evaluation {
@@ -259,12 +279,60 @@ impl Generation {
             }
             // What was evaluated is in the cells now; the rest still is not.
             Evaluation::Aborted if prefill => {
-                let evaluated = engine.kv_tokens().saturating_sub(before);
+                let evaluated = engine.kv_tokens(self.slot).saturating_sub(before);
                 self.unevaluated
                     .drain(..evaluated.min(self.unevaluated.len()));
             }
             _ => {}
         }
         evaluation
+    }
+}
+
+/// One sequence among several.
+impl Generation {
+    pub(crate) fn has_ended(&self) -> bool {
+        self.last_token_reported
+    }
+
+    /// What it can have evaluated together with others: its slot, its last token, its `n_keep`.
+    pub(crate) fn next_alone(&self) -> Option<(usize, Token, usize)> {
+        match self.unevaluated[..] {
+            [token] if self.has_generated() && !self.has_ended() => {
+                Some((self.slot, token, self.n_keep))
+            }
+            _ => None,
+        }
+    }
+
+    pub(crate) fn read_prompt(&mut self, engine: &mut Engine, state: &RunState) -> Evaluation {
+        self.evaluate(engine, state)
+    }
+
+    /// After a decode that evaluated what `next_alone` gave, as its `index`-th token.
+    pub(crate) fn draw_after_decode(&mut self, engine: &Engine, index: i32) -> SlotStep {
+        self.unevaluated.clear();
+        self.draw(engine, index)
+    }
+
+    pub(crate) fn draw(&mut self, engine: &Engine, index: i32) -> SlotStep {
+        match self.sample(engine, index) {
+            (token, Assembled::Text(text)) => SlotStep::Text(token, text),
+            (token, Assembled::Incomplete) => SlotStep::Waiting(token),
+        }
+    }
+
+    /// Takes back a draw that is not reported.
+    pub(crate) fn forget_draw(&mut self) {
+        self.unevaluated.pop();
+    }
+
+    /// Prompt tokens evaluated so far.
+    pub(crate) fn evaluated(&self) -> i32 {
+        self.clock.evaluated() as i32
+    }
+
+    pub(crate) fn after_the_first(&self) -> i32 {
+        self.clock.tokens().saturating_sub(1) as i32
     }
 }

@@ -1,12 +1,10 @@
-//! C structs to requests, reports to callbacks. What a caller passes is copied or borrowed for the
-//! call only, and what a callback is given is valid until it returns and no longer.
+//! C structs to requests. What a caller passes is copied or borrowed for the call only.
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, c_char};
 use std::path::PathBuf;
 
 use crate::abi::*;
 use crate::engine::{OutputKind, Prompt, RunRequest};
-use crate::generation::{Matrix, Reply, Report};
 
 /// The vendor's, for a run that saves without a path.
 const DEFAULT_PROMPT_CACHE: &str = "./prompt_cache.bin";
@@ -108,7 +106,18 @@ unsafe fn prompt_of<'a>(input: &RKLLMInput, embedding_width: usize) -> Result<Pr
             }))
         }
         RKLLM_INPUT_MULTIMODAL => {
-            Err("multimodal input is not supported by the CPU runtime".into())
+            // SAFETY: by this function's contract; the prompt is that member's first field.
+            let prompt = unsafe { string_of(input.payload.prompt_input) }.unwrap_or_default();
+            // As the vendor's, which looks for the tag first.
+            let tagged = ["<image>", "<video>", "<audio>"]
+                .iter()
+                .any(|tag| prompt.contains(tag));
+            Err(if tagged {
+                "multimodal input is for models with a vision or audio part, which this one lacks"
+            } else {
+                "multimodal input must contain the <image> tag"
+            }
+            .into())
         }
         other => Err(format!("unknown input type {other}")),
     }
@@ -120,74 +129,4 @@ pub(crate) unsafe fn string_of(text: *const c_char) -> Option<String> {
     // SAFETY: by this function's contract.
     let text = unsafe { text.as_ref().map(|text| CStr::from_ptr(text)) };
     text.map(|text| text.to_string_lossy().into_owned())
-}
-
-/// One callback. `buffer` holds the text for its duration and is reused for the next.
-pub(crate) fn call_back(
-    callback: LLMResultCallback,
-    userdata: *mut c_void,
-    step: Report<'_>,
-    buffer: &mut Vec<u8>,
-) -> Reply {
-    let mut result = RKLLMResult {
-        text: std::ptr::null(),
-        token_id: -1,
-        last_hidden_layer: RKLLMResultLastHiddenLayer {
-            hidden_states: std::ptr::null(),
-            embd_size: 0,
-            num_tokens: 0,
-        },
-        logits: logits_of(None),
-        perf: RKLLMPerfStat::default(),
-    };
-    let state = match step {
-        Report::Text {
-            token,
-            text,
-            logits,
-        } => {
-            buffer.clear();
-            // C text ends at its first NUL, so one inside it would hide the rest.
-            buffer.extend(text.bytes().filter(|&byte| byte != 0));
-            buffer.push(0);
-            result.token_id = token;
-            result.text = buffer.as_ptr().cast();
-            result.logits = logits_of(logits);
-            RKLLM_RUN_NORMAL
-        }
-        Report::Waiting { token, logits } => {
-            result.token_id = token;
-            result.logits = logits_of(logits);
-            RKLLM_RUN_WAITING
-        }
-        Report::NoHiddenStatesYet => RKLLM_RUN_NORMAL,
-        Report::HiddenStates(states) => {
-            result.last_hidden_layer = RKLLMResultLastHiddenLayer {
-                hidden_states: states.values.as_ptr(),
-                embd_size: states.columns as c_int,
-                num_tokens: states.rows() as c_int,
-            };
-            RKLLM_RUN_NORMAL
-        }
-        Report::Finish(perf) => {
-            result.perf = perf;
-            RKLLM_RUN_FINISH
-        }
-        Report::Error => RKLLM_RUN_ERROR,
-    };
-    // SAFETY: the callback is the one the caller gave to `rkllm_init`; the result and its text
-    // live for the call.
-    match unsafe { callback(&mut result, userdata, state) } {
-        1 => Reply::Pause,
-        2 => Reply::Release,
-        _ => Reply::GoOn,
-    }
-}
-
-fn logits_of(logits: Option<Matrix<'_>>) -> RKLLMResultLogits {
-    RKLLMResultLogits {
-        logits: logits.map_or(std::ptr::null(), |matrix| matrix.values.as_ptr()),
-        vocab_size: logits.map_or(0, |matrix| matrix.columns as c_int),
-        num_tokens: logits.map_or(0, |matrix| matrix.rows() as c_int),
-    }
 }

@@ -47,11 +47,9 @@ pub(crate) enum LoadError {
     NKeep { n_keep: i32, max_context: i32 },
     #[error("The n_batch must be between 1 and 100, but got {0}")]
     Batch(u8),
-    #[error("n_batch {0} is not supported by the CPU runtime, which runs one sequence")]
-    Batched(u8),
     #[error("base_domain_id must >= 0")]
     Domain,
-    #[error("use_cross_attn is not supported by the CPU runtime")]
+    #[error("use_cross_attn is set, but the model has no cross attention")]
     CrossAttention,
     #[error(transparent)]
     Cpus(#[from] CpuError),
@@ -144,7 +142,7 @@ impl LoadedModel {
         }
         let held = cpus.hold();
         let pool = ThreadPool::start(&cpus).ok_or(LoadError::Context(param.max_context_len))?;
-        let context = Context::create(&model, &pool, param.max_context_len, cpus.threads)
+        let context = Context::create(&model, &pool, param, cpus.threads)
             .ok_or(LoadError::Context(param.max_context_len))?;
         drop(held);
         Ok(LoadedModel {
@@ -274,11 +272,17 @@ impl Drop for ThreadPool {
 }
 
 impl Context {
-    fn create(model: &Model, pool: &ThreadPool, length: i32, threads: i32) -> Option<Context> {
-        let length = u32::try_from(length).ok()?;
+    fn create(
+        model: &Model,
+        pool: &ThreadPool,
+        param: &RKLLMParam,
+        threads: i32,
+    ) -> Option<Context> {
+        let sequences = u32::from(param.extend_param.n_batch);
+        let length = u32::try_from(param.max_context_len).ok()?;
         let own = Context::with_pooling(
             model,
-            length,
+            [length, sequences],
             threads,
             llama::LLAMA_POOLING_TYPE_UNSPECIFIED,
         )?;
@@ -289,7 +293,12 @@ impl Context {
         } else {
             // A hidden state for each token, whatever the model's file asks an embedder to pool.
             drop(own);
-            Context::with_pooling(model, length, threads, llama::LLAMA_POOLING_TYPE_NONE)?
+            Context::with_pooling(
+                model,
+                [length, sequences],
+                threads,
+                llama::LLAMA_POOLING_TYPE_NONE,
+            )?
         };
         // SAFETY: context and pool are alive, and `LoadedModel` frees the pool after the context.
         unsafe {
@@ -300,7 +309,7 @@ impl Context {
 
     fn with_pooling(
         model: &Model,
-        length: u32,
+        [length, sequences]: [u32; 2],
         threads: i32,
         pooling: llama::llama_pooling_type,
     ) -> Option<Context> {
@@ -308,10 +317,12 @@ impl Context {
         // and `LoadedModel` frees it after the context.
         unsafe {
             let mut params = llama::llama_context_default_params();
-            params.n_ctx = length;
+            // Each sequence has the whole length to itself.
+            params.n_ctx = length.checked_mul(sequences)?;
             params.n_batch = PREFILL_BATCH;
             params.n_ubatch = PREFILL_BATCH;
-            params.n_seq_max = 1;
+            params.n_seq_max = sequences;
+            params.kv_unified = false;
             params.n_threads = threads;
             params.n_threads_batch = threads;
             params.no_perf = true;
@@ -360,8 +371,7 @@ fn check_extended(extended: &RKLLMExtendParam) -> Result<(), LoadError> {
         return Err(LoadError::Domain);
     }
     match extended.n_batch {
-        1 => {}
-        2..=100 => return Err(LoadError::Batched(extended.n_batch)),
+        1..=100 => {}
         other => return Err(LoadError::Batch(other)),
     }
     if extended.use_cross_attn != 0 {

@@ -7,7 +7,7 @@ use llama_cpp_sys_2 as llama;
 
 use crate::vocabulary::Token;
 
-/// The part of llama.cpp's memory interface that keeps the record true; one sequence, id 0.
+/// The part of llama.cpp's memory interface that keeps the record of one sequence true.
 pub(crate) trait Memory {
     /// Removes positions `from..to` (to the end if `None`); false if it cannot.
     fn remove(&mut self, from: usize, to: Option<usize>) -> bool;
@@ -21,6 +21,7 @@ pub(crate) trait Memory {
 
 pub(crate) struct ContextMemory {
     raw: llama::llama_memory_t,
+    sequence: llama::llama_seq_id,
 }
 
 // SAFETY: the memory belongs to a context that is used by one thread at a time, under the engine's
@@ -30,10 +31,11 @@ unsafe impl Send for ContextMemory {}
 impl ContextMemory {
     /// # Safety
     /// `context` is alive, has a memory, and outlives the result.
-    pub(crate) unsafe fn of(context: *mut llama::llama_context) -> ContextMemory {
+    pub(crate) unsafe fn of(context: *mut llama::llama_context, sequence: usize) -> ContextMemory {
         ContextMemory {
             // SAFETY: the caller vouches for the context.
             raw: unsafe { llama::llama_get_memory(context) },
+            sequence: sequence as llama::llama_seq_id,
         }
     }
 }
@@ -42,12 +44,14 @@ impl Memory for ContextMemory {
     fn remove(&mut self, from: usize, to: Option<usize>) -> bool {
         let to = to.map_or(-1, |to| to as i32);
         // SAFETY: the memory is alive, see `of`.
-        unsafe { llama::llama_memory_seq_rm(self.raw, 0, from as i32, to) }
+        unsafe { llama::llama_memory_seq_rm(self.raw, self.sequence, from as i32, to) }
     }
 
     fn move_down(&mut self, from: usize, by: usize) {
         // SAFETY: the memory is alive, and callers ask `can_shift` first.
-        unsafe { llama::llama_memory_seq_add(self.raw, 0, from as i32, -1, -(by as i32)) };
+        unsafe {
+            llama::llama_memory_seq_add(self.raw, self.sequence, from as i32, -1, -(by as i32))
+        };
     }
 
     fn can_shift(&self) -> bool {
@@ -57,12 +61,13 @@ impl Memory for ContextMemory {
 
     fn clear(&mut self) {
         // SAFETY: the memory is alive, see `of`.
-        unsafe { llama::llama_memory_clear(self.raw, false) };
+        // Removing a whole sequence never fails.
+        unsafe { llama::llama_memory_seq_rm(self.raw, self.sequence, -1, -1) };
     }
 
     fn end(&self) -> usize {
         // SAFETY: the memory is alive, see `of`.
-        let last = unsafe { llama::llama_memory_seq_pos_max(self.raw, 0) };
+        let last = unsafe { llama::llama_memory_seq_pos_max(self.raw, self.sequence) };
         usize::try_from(last + 1).unwrap_or(0)
     }
 }

@@ -13,8 +13,8 @@ const ABORTED: u64 = 1 << 63;
 pub(crate) struct RunState {
     /// The running thread's id, with `ABORTED` once its run is to end; `IDLE` otherwise.
     word: AtomicU64,
-    /// Physical tokens in the KV cache, readable while a run goes on.
-    kv_tokens: AtomicUsize,
+    /// Physical tokens in each sequence's KV cache, readable while a run goes on.
+    kv_tokens: Vec<AtomicUsize>,
     /// The engine is at work that must not be torn in half (shifting the cache).
     indivisible: AtomicBool,
 }
@@ -32,6 +32,13 @@ pub(crate) enum Occupation {
 pub(crate) struct Running<'a>(&'a RunState);
 
 impl RunState {
+    pub(crate) fn new(sequences: usize) -> RunState {
+        RunState {
+            kv_tokens: (0..sequences).map(|_| AtomicUsize::new(0)).collect(),
+            ..RunState::default()
+        }
+    }
+
     /// Takes the handle for a run on this thread; none if it is taken already.
     pub(crate) fn begin(&self) -> Option<Running<'_>> {
         self.take_for(thread_id())
@@ -72,12 +79,17 @@ impl RunState {
         self.word.load(Ordering::Relaxed) & ABORTED != 0
     }
 
-    pub(crate) fn set_kv_tokens(&self, tokens: usize) {
-        self.kv_tokens.store(tokens, Ordering::Relaxed);
+    pub(crate) fn set_kv_tokens(&self, sequence: usize, tokens: usize) {
+        if let Some(held) = self.kv_tokens.get(sequence) {
+            held.store(tokens, Ordering::Relaxed);
+        }
     }
 
-    pub(crate) fn kv_tokens(&self) -> usize {
-        self.kv_tokens.load(Ordering::Relaxed)
+    /// Of each sequence.
+    pub(crate) fn kv_tokens(&self) -> impl Iterator<Item = usize> {
+        self.kv_tokens
+            .iter()
+            .map(|held| held.load(Ordering::Relaxed))
     }
 
     pub(crate) fn set_indivisible(&self, indivisible: bool) {

@@ -170,10 +170,14 @@ impl Sampler {
     }
 
     /// # Safety
-    /// `context` has just decoded a batch whose last token asked for logits.
-    pub(crate) unsafe fn sample(&mut self, context: *mut llama::llama_context) -> Token {
-        // SAFETY: the caller vouches for the context; -1 is its last output.
-        unsafe { llama::llama_sampler_sample(self.chain, context, -1) }
+    /// `context` has just decoded a batch whose token `index` (-1: the last) asked for logits.
+    pub(crate) unsafe fn sample(
+        &mut self,
+        context: *mut llama::llama_context,
+        index: i32,
+    ) -> Token {
+        // SAFETY: the caller vouches for the context.
+        unsafe { llama::llama_sampler_sample(self.chain, context, index) }
     }
 }
 

@@ -33,10 +33,10 @@ fn floats(bytes: &[u8]) -> Vec<f32> {
 
 /// Has the C program hold `promise` with `tokens`, and returns what it wrote to its rows file.
 fn rows_of(promise: &str, tokens: &[i32]) -> Vec<u8> {
-    rows_and_log(promise, tokens).0
+    rows_and_log("c/outputs.c", promise, tokens).0
 }
 
-fn rows_and_log(promise: &str, tokens: &[i32]) -> (Vec<u8>, String) {
+fn rows_and_log(source: &str, promise: &str, tokens: &[i32]) -> (Vec<u8>, String) {
     let (rows, ids, embeddings) = (
         Scratch::new(&format!("{promise}.rows")),
         Scratch::new(&format!("{promise}.tokens")),
@@ -52,7 +52,7 @@ fn rows_and_log(promise: &str, tokens: &[i32]) -> (Vec<u8>, String) {
         ("TOKENS", ids.path()),
         ("EMBEDDINGS", embeddings.path()),
     ];
-    let log = hold_with("c/outputs.c", promise, &model(), &environment);
+    let log = hold_with(source, promise, &model(), &environment);
     (std::fs::read(&rows.0).unwrap_or_default(), log)
 }
 
@@ -118,7 +118,7 @@ fn embedding_rows_are_as_good_as_tokens() {
 fn an_adapter_changes_the_output_as_llama_cpp_does() {
     let reference = Reference::open(&model());
     let tokens = tokens(&reference, 40);
-    let got = floats(&rows_of("adapters_are_chosen_per_run", &tokens));
+    let got = floats(&rows_and_log("c/adapters.c", "adapters_are_chosen_per_run", &tokens).0);
     let folder = test_adapters();
     let file = |name: &str| format!("{folder}/{name}.gguf");
     let plain = reference.logits(&tokens, &[]).values;
@@ -141,11 +141,30 @@ fn an_adapter_changes_the_output_as_llama_cpp_does() {
 #[test]
 fn an_adapter_must_be_known_once() {
     let tokens = tokens(&Reference::open(&model()), 20);
-    let (_, log) = rows_and_log("an_adapter_must_be_known_once", &tokens);
+    let (_, log) = rows_and_log("c/adapters.c", "an_adapter_must_be_known_once", &tokens);
     for line in [
         "E rkllm: Lora adapter 'first' is already initialized!",
         "E rkllm: Not Found Lora adapter named: absent",
     ] {
         assert!(log.lines().any(|l| l == line), "no `{line}` in\n{log}");
+    }
+}
+
+#[test]
+fn a_host_tokenises_and_embeds() {
+    let reference = Reference::open(&model());
+    let tokens = tokens(&reference, 40);
+    let got = floats(&rows_and_log("c/host.c", "a_host_tokenises_and_embeds", &tokens).0);
+    let wanted = reference.hidden_states(&tokens);
+    assert_eq!(got.len(), wanted.values.len());
+    // Its rows are f16, so they are close, not equal: each state points the same way.
+    for (at, (left, right)) in got
+        .chunks(wanted.width)
+        .zip(wanted.values.chunks(wanted.width))
+        .enumerate()
+    {
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+        let cosine = dot(left, right) / (dot(left, left) * dot(right, right)).sqrt();
+        assert!(cosine > 0.99, "token {at}: {cosine}");
     }
 }

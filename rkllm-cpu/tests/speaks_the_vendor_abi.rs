@@ -52,6 +52,13 @@ promises! { "c/async.c":
     destroying_ends_a_background_run,
 }
 
+promises! { "c/batch.c":
+    each_sequence_answers_its_own_prompt,
+    a_batch_is_paused_aborted_and_continued,
+    a_full_window_shifts_in_a_batch,
+    what_a_batch_cannot_do_is_refused,
+}
+
 promises! { "c/lifecycle.c":
     loading_and_destroying_leaves_nothing,
     two_models_run_at_once,
@@ -93,6 +100,60 @@ fn a_saved_prompt_belongs_to_its_model() {
     assert!(printed.lines().any(|l| l.starts_with(line)), "{printed}");
 }
 
+/// Shows tools after the system prompt, and knows whether to think; as long as the model's own.
+const TOOLS_TEMPLATE: &str = r"{% for m in messages %}{{'<|im_start|>'+m.role+'\n'+m.content}}{% if tools and m.role=='system' %}{{tools|tojson}}{% endif %}{{'<|im_end|>\n'}}{% endfor %}{% if add_generation_prompt %}{{'<|im_start|>assistant\n'}}{% if enable_thinking is false %}{{'<think>\n\n</think>\n\n'}}{% endif %}{% endif %}";
+
+/// The demo model with that template: the text is replaced in place, padded with a comment.
+fn model_with_tools(file: &common::Scratch) {
+    let mut bytes = std::fs::read(model()).expect("the model is readable");
+    let start = b"{% for message in messages %}";
+    let end = b"<|im_start|>assistant\n' }}{% endif %}";
+    let find = |bytes: &[u8], text: &[u8]| bytes.windows(text.len()).position(|at| at == text);
+    let from = find(&bytes, start).expect("the demo model has a template");
+    let to = from + find(&bytes[from..], end).expect("which ends so") + end.len();
+    let padding = (to - from)
+        .checked_sub(TOOLS_TEMPLATE.len() + 4)
+        .expect("there is room for the other template");
+    let padded = format!("{TOOLS_TEMPLATE}{{#{}#}}", " ".repeat(padding));
+    bytes[from..to].copy_from_slice(padded.as_bytes());
+    std::fs::write(&file.0, bytes).expect("scratch is writable");
+}
+
+#[test]
+fn tools_are_shown_by_the_models_template() {
+    let with_tools = common::Scratch::new("tools.gguf");
+    model_with_tools(&with_tools);
+    let printed = common::hold_with(
+        "c/tools.c",
+        "tools_are_shown_by_the_models_template",
+        with_tools.path(),
+        &[],
+    );
+    for line in [
+        "E rkllm: Failed to set function tools, possibly because the chat_template is empty",
+        "E rkllm: the tools must be a JSON array, but are not: ",
+        "E rkllm: the results of tools must be JSON, but are not: ",
+    ] {
+        assert!(
+            printed.lines().any(|l| l.starts_with(line)),
+            "no `{line}` in\n{printed}"
+        );
+    }
+}
+
+#[test]
+fn thinking_is_switched_by_the_models_template() {
+    let with_tools = common::Scratch::new("thinking.gguf");
+    model_with_tools(&with_tools);
+    let promise = "thinking_is_switched_by_the_models_template";
+    common::hold_with("c/tools.c", promise, with_tools.path(), &[]);
+}
+
+#[test]
+fn a_template_without_tools_refuses_them() {
+    hold("c/tools.c", "a_template_without_tools_refuses_them");
+}
+
 #[test]
 fn a_prompt_that_does_not_fit_is_refused() {
     let printed = hold("c/cache.c", "a_prompt_that_does_not_fit_is_refused");
@@ -119,10 +180,13 @@ fn what_cannot_be_loaded_is_refused() {
 }
 
 #[test]
-fn what_is_not_supported_says_so() {
-    let printed = hold("c/lifecycle.c", "what_is_not_supported_says_so");
-    for function in ["rkllm_set_function_tools", "rkllm_set_cross_attn_params"] {
-        let line = format!("E rkllm: {function} is not supported by the CPU runtime");
+fn what_the_model_does_not_have_is_refused() {
+    let printed = hold("c/lifecycle.c", "what_the_model_does_not_have_is_refused");
+    for line in [
+        "E rkllm: the model has no cross attention",
+        "E rkllm: multimodal input must contain the <image> tag",
+        "E rkllm: multimodal input is for models with a vision or audio part, which this one lacks",
+    ] {
         assert!(
             printed.lines().any(|l| l == line),
             "no `{line}` in\n{printed}"
@@ -170,7 +234,7 @@ fn cache_decisions_are_printed_at_level_two_only() {
     assert!(log.contains("I rkllm: kv cache matches 0 / "), "{log}");
     assert!(log.contains("I rkllm: EOS token: 2\n"), "{log}");
     assert!(
-        log.contains("I rkllm: prompt tokens: [1, 4093, 198, "),
+        log.contains("I rkllm: prompt tokens: [1, 9690, 198, "),
         "{log}"
     );
 }

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 
+use futures_util::future::BoxFuture;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::HttpState;
 use super::router::Routes;
@@ -44,13 +45,51 @@ impl Drop for InFlight {
     }
 }
 
+/// What a connection becomes when it is upgraded; it resolves when the connection is over.
+type Upgraded = BoxFuture<'static, ()>;
+
+/// Given to each request of a connection: what an upgrade makes of it is served by the connection's own
+/// task, so that it counts as a connection, and is drained as one, until it ends.
+#[derive(Clone)]
+pub(crate) struct Upgrades {
+    upgraded: mpsc::UnboundedSender<Upgraded>,
+    closing: watch::Receiver<bool>,
+}
+
+impl Upgrades {
+    /// `serve` is told when to end.
+    pub fn serve(self, serve: impl FnOnce(watch::Receiver<bool>) -> Upgraded) {
+        // If the connection's task is gone, so is the connection.
+        let _ = self.upgraded.send(serve(self.closing));
+    }
+}
+
 /// Serves a connection to its end: the client's going, an error, or, once `closing` turns true,
 /// the end of the request it is busy with.
 pub(crate) async fn serve(
     socket: Socket,
     state: Arc<HttpState>,
     routes: Routes,
+    closing: watch::Receiver<bool>,
+) {
+    let (sender, mut upgraded) = mpsc::unbounded_channel();
+    let upgrades = Upgrades {
+        upgraded: sender,
+        closing: closing.clone(),
+    };
+    serve_http(socket, state, routes, closing, upgrades).await;
+    // Without an upgrade the senders went with the requests.
+    if let Some(upgraded) = upgraded.recv().await {
+        upgraded.await;
+    }
+}
+
+async fn serve_http(
+    socket: Socket,
+    state: Arc<HttpState>,
+    routes: Routes,
     mut closing: watch::Receiver<bool>,
+    upgrades: Upgrades,
 ) {
     let slow_reader_timeout = state.http.slow_reader_timeout;
     let patience = slow_reader_timeout.saturating_mul(SLOW_READER_GRACE);
@@ -59,9 +98,10 @@ pub(crate) async fn serve(
         return;
     };
     let in_flight = Arc::new(AtomicUsize::new(0));
-    let service = service_fn(|request| {
+    let service = service_fn(|mut request| {
         let in_flight = InFlight::new(&in_flight);
         let routes = routes.clone();
+        request.extensions_mut().insert(upgrades.clone());
         async move { routes.answer(request, endpoints, in_flight).await }
     });
     let socket = Arc::new(socket);
@@ -77,6 +117,7 @@ pub(crate) async fn serve(
             .writev(false)
             .half_close(false)
             .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades()
     );
     let mut peer_left = pin!(socket.closed());
     let mut closing = pin!(closing.wait_for(|closing| *closing));

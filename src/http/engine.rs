@@ -5,7 +5,7 @@ use crate::admission::{EmbeddingError, EmbeddingRequest, Generation, QueueFigure
 use crate::generation::{GenerationError, GenerationRequest};
 use crate::library_calls::PooledRows;
 use crate::models::Catalog;
-use crate::supervisor::StatusBoard;
+use crate::supervisor::{StatusBoard, Supervisor};
 use crate::telemetry::Metrics;
 use crate::tokenizers::{Encoded, Encoding, TokenizerError};
 
@@ -47,4 +47,9 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Where the daemon counts; all layers share it.
     fn metrics(&self) -> &Metrics;
+
+    /// Opens handles of the vendor's API. `None`: there are no workers below.
+    fn supervisor(&self) -> Option<Supervisor> {
+        None
+    }
 }

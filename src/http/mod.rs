@@ -27,6 +27,7 @@ mod request_context;
 mod request_error;
 mod request_id;
 mod router;
+pub mod rpc;
 mod socket;
 mod sse;
 mod status;
@@ -63,6 +64,8 @@ pub struct HttpState {
     connections: Arc<Semaphore>,
     /// One permit for each large request that is parsed and rendered.
     large_requests: Arc<Semaphore>,
+    /// The vendor's functions.
+    rpc: Arc<rpc::Rpc>,
 }
 
 impl HttpState {
@@ -70,6 +73,7 @@ impl HttpState {
     pub fn new(engine: Arc<dyn Engine>, keys: CurrentKeys, settings: &Settings) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
+            rpc: rpc::Rpc::new(Arc::clone(&engine), settings),
             engine,
             keys,
             http: settings.http.clone(),

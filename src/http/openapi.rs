@@ -30,7 +30,8 @@ use crate::auth::Role;
     tags(
         (name = "openai", description = "OpenAI's API"),
         (name = "llama-server", description = "What llama.cpp's server has beside OpenAI's API"),
-        (name = "daemon", description = "The state of the daemon")
+        (name = "daemon", description = "The state of the daemon"),
+        (name = "json-rpc", description = "The vendor's functions, one to one")
     ),
     paths(
         chat::chat_completions,
@@ -45,6 +46,8 @@ use crate::auth::Role;
         readiness::ready,
         loading_progress::loading_progress,
         metrics_page::metrics,
+        crate::http::rpc::post::post,
+        crate::http::rpc::websocket::websocket,
         document
     ),
     components(schemas(

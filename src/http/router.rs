@@ -20,7 +20,7 @@ use super::request_error::{RequestError, quote};
 use super::socket::Endpoints;
 use super::{
     HttpState, health, host_guard, llama_server, loading_progress, metrics_page, openai, openapi,
-    readiness,
+    readiness, rpc,
 };
 
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -36,7 +36,7 @@ pub(crate) struct Routes {
 
 impl Routes {
     pub fn new(state: Arc<HttpState>, rule: Rule) -> Self {
-        let router = Router::new()
+        let mut router = Router::new()
             .route("/v1/chat/completions", post(openai::chat::chat_completions))
             .route("/v1/completions", post(openai::completions::completions))
             .route("/v1/embeddings", post(openai::embeddings::embeddings))
@@ -56,9 +56,13 @@ impl Routes {
             )
             .route("/metrics", get(metrics_page::metrics))
             .route("/openapi.json", get(openapi::document))
-            .method_not_allowed_fallback(other_method)
-            .fallback(unknown_path)
-            .with_state(Arc::clone(&state));
+            .method_not_allowed_fallback(other_method);
+        if state.rpc.over_http() {
+            router = router
+                .route("/rpc", post(rpc::post))
+                .route("/rpc/ws", get(rpc::websocket));
+        }
+        let router = router.fallback(unknown_path).with_state(Arc::clone(&state));
         Self {
             router,
             state,

@@ -1,7 +1,8 @@
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A call that is no run. Serialised as `{"function_name": {parameters}}`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub enum Call {
     #[serde(rename = "rkllm_load_lora")]
     LoadLora(LoraAdapter),
@@ -40,7 +41,7 @@ pub enum Call {
 }
 
 /// `RKLLMLoraAdapter`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LoraAdapter {
     /// A name inside the daemon's folder of adapters.
@@ -51,7 +52,7 @@ pub struct LoraAdapter {
 }
 
 /// `RKLLMCrossAttnParam`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CrossAttnParam {
     /// `[layers][num_tokens][heads][dim]`
@@ -66,7 +67,7 @@ pub struct CrossAttnParam {
 }
 
 /// What a call that succeeded returned.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum Outcome {
     /// The return code 0 and nothing else.
     Done,

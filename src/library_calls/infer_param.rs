@@ -1,9 +1,10 @@
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::Input;
 
 /// `RKLLMInferParam`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct InferParam {
     pub mode: InferMode,
@@ -18,7 +19,7 @@ pub struct InferParam {
     pub max_new_tokens: Option<i32>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum InferMode {
     #[default]
     #[serde(rename = "RKLLM_INFER_GENERATE")]
@@ -29,14 +30,14 @@ pub enum InferMode {
     GetLogits,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LoraParam {
     /// As it was given to `rkllm_load_lora`.
     pub lora_adapter_name: String,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PromptCacheParam {
     /// Not 0: the prompt's KV cache is saved.
@@ -46,7 +47,7 @@ pub struct PromptCacheParam {
 }
 
 /// `RKLLMSamplingParam`; `None`: the value from init.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SamplingParam {
     pub top_k: Option<i32>,
@@ -61,7 +62,7 @@ pub struct SamplingParam {
 }
 
 /// Which rows of hidden states and logits are handed over; a row is a token of the input.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RowSelection {
     #[default]
@@ -72,7 +73,7 @@ pub enum RowSelection {
 }
 
 /// One run on a handle.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RunRequest {
     /// As many as the handle's `n_batch`.

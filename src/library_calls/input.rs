@@ -1,9 +1,10 @@
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::LibraryError;
 
 /// `RKLLMInput`. Exactly one of the four payloads is given.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Input {
     /// `user` where absent; `tool` for the results of tool calls.
@@ -18,7 +19,7 @@ pub struct Input {
     pub multimodal_input: Option<MultimodalInput>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum InputType {
     #[serde(rename = "RKLLM_INPUT_PROMPT")]
     Prompt,
@@ -31,14 +32,14 @@ pub enum InputType {
 }
 
 /// Token ids; no chat template applies to them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TokenInput {
     pub input_ids: Vec<i32>,
 }
 
 /// Embeddings, row after row; no chat template applies to them.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EmbedInput {
     /// `n_tokens` rows of the model's embedding size.
@@ -47,7 +48,7 @@ pub struct EmbedInput {
 }
 
 /// A prompt with a tag (`<image>`, `<video>`) for each of the embeddings given beside it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MultimodalInput {
     pub prompt: String,
@@ -59,7 +60,7 @@ pub struct MultimodalInput {
 }
 
 /// Embeddings of images: `[n_image][n_image_tokens][width of a row]`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ImageInput {
     pub image_embed: Vec<f32>,
@@ -75,7 +76,7 @@ pub struct ImageInput {
 }
 
 /// Embeddings of videos: `[n_video][n_frame_per_video][n_frame_tokens][width of a row]`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct VideoInput {
     pub video_embed: Vec<f32>,
@@ -90,7 +91,7 @@ pub struct VideoInput {
 }
 
 /// Embeddings of sounds: `[n_audio][n_audio_tokens][width of a row]`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AudioInput {
     pub audio_embed: Vec<f32>,

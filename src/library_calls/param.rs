@@ -1,9 +1,10 @@
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// `RKLLMParam` without `model_path` (a handle is opened for an installed model) and `is_async`
 /// (the vendor's asynchronous path is never entered). `None`: what the library's own
 /// `rkllm_createDefaultParam` says.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Param {
     /// Tokens in the context window.
@@ -35,7 +36,7 @@ pub struct Param {
 }
 
 /// `RKLLMExtendParam`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExtendParam {
     /// First of the NPU's IOMMU domains for this model, 0 or more.
@@ -50,7 +51,7 @@ pub struct ExtendParam {
 }
 
 /// What `rkllm_createDefaultParam` of an installed library returned.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct DefaultParam {
     /// Every field that the library's family has is there.
     pub param: Param,

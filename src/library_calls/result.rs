@@ -1,7 +1,8 @@
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// One call of the result callback: its state, and a result for each sequence (`n_batch`).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CallbackResult {
     pub state: CallState,
     /// Sequence 0 first.
@@ -9,7 +10,7 @@ pub struct CallbackResult {
 }
 
 /// `LLMCallState`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum CallState {
     #[serde(rename = "RKLLM_RUN_NORMAL")]
     Normal,
@@ -25,7 +26,7 @@ pub enum CallState {
 }
 
 /// `RKLLMResult` of one sequence. A field that the library does not fill in a state is `None`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SlotResult {
     /// The sequence, from 0.
     pub batch_slot: u32,
@@ -40,7 +41,7 @@ pub struct SlotResult {
 }
 
 /// Hidden states (`embd_size` columns) or logits (`vocab_size` columns).
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Tensor {
     /// Rows the library gave, of which `shape[0]` are here.
     pub num_tokens: usize,
@@ -51,7 +52,7 @@ pub struct Tensor {
 }
 
 /// `RKLLMPerfStat`, as the library reports it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PerfStat {
     pub prefill_time_ms: f32,
     pub prefill_tokens: i32,
@@ -63,14 +64,14 @@ pub struct PerfStat {
 }
 
 /// The answer to `rkllm_is_running`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RunningAnswer {
     pub running: bool,
     pub answered_by: Running,
 }
 
 /// Who said whether a run is in progress.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Running {
     Library,
@@ -79,7 +80,7 @@ pub enum Running {
 }
 
 /// How the rows of an input become one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Pooling {
     /// The last token's row.

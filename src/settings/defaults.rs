@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{
     AuthPolicy, ChatSettings, ControlTokenPolicy, DeadlineSettings, EmbeddingSettings, FileMode,
     HttpSettings, LibrarySettings, LogSettings, MemorySettings, ModelSettings, QueueSettings,
-    RecoverySettings, RuntimeSettings, TokenizerSettings, UnixSocketAuth,
+    RecoverySettings, RpcSettings, RuntimeSettings, TokenizerSettings, UnixSocketAuth,
 };
 
 const fn seconds(n: u64) -> Duration {
@@ -128,6 +128,23 @@ impl Default for ChatSettings {
             control_tokens: ControlTokenPolicy::Neutralise,
             raw_completions: false,
             strict_parameters: false,
+        }
+    }
+}
+
+impl Default for RpcSettings {
+    fn default() -> Self {
+        Self {
+            http: true,
+            unix_socket: None,
+            unix_socket_mode: "0660".to_owned(),
+            max_connections: 64,
+            message_limit_bytes: 8 * 1024 * 1024,
+            batch_limit: 64,
+            max_calls: 32,
+            outgoing_limit_bytes: 1024 * 1024,
+            max_handles: 4,
+            handle_idle_timeout: seconds(600),
         }
     }
 }

@@ -40,6 +40,7 @@ pub struct Settings {
     pub memory: MemorySettings,
     pub library: LibrarySettings,
     pub chat: ChatSettings,
+    pub rpc: RpcSettings,
     pub embeddings: EmbeddingSettings,
     pub tokenizer: TokenizerSettings,
     pub log: LogSettings,
@@ -266,6 +267,43 @@ pub struct ChatSettings {
     /// Refuse sampling values that the runtime cannot vary per request instead of listing them in
     /// `x-rkllmd-not-applied`.
     pub strict_parameters: bool,
+}
+
+/// The vendor's functions over JSON-RPC.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RpcSettings {
+    /// Whether `/rpc` and `/rpc/ws` answer.
+    pub http: bool,
+    /// Path of the Unix socket. `None`: there is none.
+    #[serde(deserialize_with = "empty_as_none")]
+    pub unix_socket: Option<PathBuf>,
+    /// Permissions of the Unix socket, in octal.
+    pub unix_socket_mode: String,
+    /// Connections to the Unix socket at the same time; further ones wait in the kernel's backlog.
+    pub max_connections: usize,
+    /// Largest message (line, frame or body) of a client, in bytes.
+    pub message_limit_bytes: usize,
+    /// Calls in one batch.
+    pub batch_limit: usize,
+    /// Messages of one connection that are being answered at the same time.
+    pub max_calls: usize,
+    /// Bytes that wait for one connection's reader before its runs wait too.
+    pub outgoing_limit_bytes: usize,
+    /// Handles of one connection or, over plain HTTP, of one client.
+    pub max_handles: usize,
+    /// A handle that no call used for this long is destroyed.
+    #[serde(with = "humantime_serde")]
+    pub handle_idle_timeout: Duration,
+}
+
+impl RpcSettings {
+    /// `unix_socket_mode` as a number; `None` when it is no mode.
+    pub fn socket_mode(&self) -> Option<u32> {
+        u32::from_str_radix(&self.unix_socket_mode, 8)
+            .ok()
+            .filter(|mode| *mode <= 0o777)
+    }
 }
 
 /// What one request to `/v1/embeddings` may ask for.

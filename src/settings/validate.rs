@@ -104,6 +104,29 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
         );
     }
 
+    let rpc = &settings.rpc;
+    if rpc.socket_mode().is_none() {
+        found.push(
+            "rpc.unix-socket-mode",
+            format!("`{}` is not a mode like 0660", rpc.unix_socket_mode),
+        );
+    }
+    found.range("rpc.max-connections", rpc.max_connections, 1..=65_536);
+    found.range(
+        "rpc.message-limit-bytes",
+        rpc.message_limit_bytes,
+        // As with http.body-limit-bytes.
+        1024..=32 << 20,
+    );
+    found.range("rpc.batch-limit", rpc.batch_limit, 1..=65_536);
+    found.range("rpc.max-calls", rpc.max_calls, 1..=65_536);
+    found.range(
+        "rpc.outgoing-limit-bytes",
+        rpc.outgoing_limit_bytes,
+        4096..=1 << 30,
+    );
+    found.range("rpc.max-handles", rpc.max_handles, 1..=65_536);
+
     if let Err(error) = EnvFilter::builder().parse(&settings.log.filter) {
         found.push("log.filter", error.to_string());
     }
@@ -173,6 +196,11 @@ fn durations(settings: &Settings, found: &mut Found) {
             SHORTEST,
         ),
         ("recovery.healthy-after", recovery.healthy_after, ZERO),
+        (
+            "rpc.handle-idle-timeout",
+            settings.rpc.handle_idle_timeout,
+            SHORTEST,
+        ),
         (
             "memory.check-interval",
             settings.memory.check_interval,

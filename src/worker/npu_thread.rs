@@ -132,11 +132,7 @@ fn work(queue: &Receiver<NpuTask>, notes: &Sender<Note>, events: &EventWriter) {
                 let raw = raw_run::run(model.handle(), &spec, &progress, events);
                 c_stdio::flush();
                 late_callbacks = report_late_callbacks(late_callbacks);
-                let cache_emptied = spec.clear_kv_cache;
-                Note::RunReturned(Box::new(RunReturned {
-                    cache_emptied,
-                    ..RunReturned::of_raw(spec.run, raw)
-                }))
+                Note::RunReturned(Box::new(RunReturned::of_raw(spec.run, raw)))
             }
             NpuTask::Call(spec) => {
                 let Some(model) = &model else { continue };

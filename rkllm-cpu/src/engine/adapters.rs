@@ -100,8 +100,10 @@ impl Engine {
         if self.adapters.active == wanted {
             return;
         }
-        self.cells.clear();
-        state.set_kv_tokens(0);
+        for (slot, held) in self.slots.iter_mut().enumerate() {
+            held.cells.clear();
+            state.set_kv_tokens(slot, 0);
+        }
         let adapter = wanted.map(|index| &self.adapters.loaded[index]);
         let mut raw: Vec<_> = adapter.iter().map(|adapter| adapter.raw).collect();
         let mut scales: Vec<_> = adapter.iter().map(|adapter| adapter.scale).collect();

@@ -54,6 +54,7 @@ impl Engine {
     /// last one are then ready to be sampled.
     pub(crate) fn evaluate(
         &mut self,
+        slot: usize,
         tokens: &[Token],
         n_keep: usize,
         output: &mut Output,
@@ -61,17 +62,19 @@ impl Engine {
     ) -> Evaluation {
         let mut rest = tokens;
         while !rest.is_empty() {
-            if self.cells.len() + 1 > self.model.max_context && !self.shift_window(n_keep) {
+            if self.slots[slot].cells.len() + 1 > self.model.max_context
+                && !self.shift_window(slot, n_keep)
+            {
                 warning!(
                     "the context of {} tokens is full and this model cannot shift it",
                     self.model.max_context
                 );
                 return Evaluation::WindowFull;
             }
-            let room = self.model.max_context - self.cells.len();
+            let room = self.model.max_context - self.slots[slot].cells.len();
             // A shifted cache is rotated inside the next decode, which is kept short because it
             // must not be aborted.
-            let most = if self.cells.shift_pending() {
+            let most = if self.slots[slot].cells.shift_pending() {
                 1
             } else {
                 prefill_batch()
@@ -82,7 +85,7 @@ impl Engine {
                 .take_while(|&&t| (t < 0) == (rest[0] < 0))
                 .count();
             let (batch, after) = rest.split_at(alike.min(most).min(room));
-            match self.decode(batch, output, state) {
+            match self.decode(slot, batch, output, state) {
                 Evaluation::Complete => rest = after,
                 other => return other,
             }
@@ -90,18 +93,59 @@ impl Engine {
         Evaluation::Complete
     }
 
-    fn decode(&mut self, batch: &[Token], output: &mut Output, state: &RunState) -> Evaluation {
-        let Some(mut arrays) = self.batch_of(batch, output.kind) else {
-            error!("the embedding input is no longer there to be evaluated again");
+    fn decode(
+        &mut self,
+        slot: usize,
+        batch: &[Token],
+        output: &mut Output,
+        state: &RunState,
+    ) -> Evaluation {
+        let Some(mut arrays) = self.batch_of(slot, batch, output.kind) else {
             return Evaluation::Failed;
         };
         let hidden = output.kind == OutputKind::HiddenStates;
+        let indivisible = self.slots[slot].cells.shift_pending();
+        let code = self.decode_arrays(&mut arrays, hidden, indivisible, state);
+        let evaluation = match code {
+            0 => {
+                self.slots[slot].cells.decoded(batch);
+                self.keep_rows(batch.len(), output)
+            }
+            2 => {
+                if self.model.has_recurrent_state() {
+                    self.slots[slot].cells.clear();
+                } else {
+                    self.slots[slot].cells.decoded_in_part(batch);
+                }
+                Evaluation::Aborted
+            }
+            code => {
+                error!(
+                    "failed to decode {} tokens after {} in the kv cache, llama.cpp code {code}",
+                    batch.len(),
+                    self.slots[slot].cells.len()
+                );
+                Evaluation::Failed
+            }
+        };
+        state.set_kv_tokens(slot, self.slots[slot].cells.len());
+        evaluation
+    }
+
+    /// llama.cpp's code: 0 is done, 2 aborted.
+    fn decode_arrays(
+        &mut self,
+        arrays: &mut DecodeBatch,
+        hidden: bool,
+        indivisible: bool,
+        state: &RunState,
+    ) -> i32 {
         let context = self.model.context();
-        state.set_indivisible(self.cells.shift_pending());
+        state.set_indivisible(indivisible);
         let muted = MutedEngineLog::scope();
         // SAFETY: the context is alive and used by this thread only; the batch points into
-        // `arrays`, which outlives the call. Positions follow the memory's last one, which the
-        // cells mirror.
+        // `arrays`, which outlives the call. Positions follow each sequence's last one in the
+        // memory, which the cells mirror.
         let code = unsafe {
             llama::llama_set_embeddings(context, hidden);
             let code = llama::llama_decode(context, arrays.raw(self.model.position_parts()));
@@ -110,47 +154,90 @@ impl Engine {
         };
         drop(muted);
         state.set_indivisible(false);
-        let evaluation = match code {
-            0 => {
-                self.cells.decoded(batch);
-                self.keep_rows(batch.len(), output)
+        code
+    }
+
+    /// Evaluates one token of each of several sequences at once: `steps` are slots, tokens and
+    /// `n_keep`s. The logits of the n-th step are then ready to be sampled at n.
+    pub(crate) fn evaluate_together(
+        &mut self,
+        steps: &[(usize, Token, usize)],
+        state: &RunState,
+    ) -> Evaluation {
+        let mut arrays = DecodeBatch::default();
+        let mut indivisible = false;
+        for &(slot, token, n_keep) in steps {
+            if self.slots[slot].cells.len() + 1 > self.model.max_context
+                && !self.shift_window(slot, n_keep)
+            {
+                return Evaluation::WindowFull;
             }
-            2 => {
-                if self.model.has_recurrent_state() {
-                    self.cells.clear();
-                } else {
-                    self.cells.decoded_in_part(batch);
+            let cells = &self.slots[slot].cells;
+            indivisible |= cells.shift_pending();
+            let place = Place {
+                sequence: slot,
+                position: cells.len(),
+                output: true,
+            };
+            if self.push(&mut arrays, token, place).is_none() {
+                return Evaluation::Failed;
+            }
+        }
+        let code = self.decode_arrays(&mut arrays, false, indivisible, state);
+        for &(slot, token, _) in steps {
+            match code {
+                0 => self.slots[slot].cells.decoded(&[token]),
+                2 if !self.model.has_recurrent_state() => {
+                    self.slots[slot].cells.decoded_in_part(&[token]);
                 }
-                Evaluation::Aborted
+                _ => self.slots[slot].cells.clear(),
             }
+            state.set_kv_tokens(slot, self.slots[slot].cells.len());
+        }
+        match code {
+            0 => Evaluation::Complete,
+            2 => Evaluation::Aborted,
             code => {
                 error!(
-                    "failed to decode {} tokens after {} in the kv cache, llama.cpp code {code}",
-                    batch.len(),
-                    self.cells.len()
+                    "failed to decode {} sequences at once, llama.cpp code {code}",
+                    steps.len()
                 );
                 Evaluation::Failed
             }
-        };
-        state.set_kv_tokens(self.cells.len());
-        evaluation
+        }
     }
 
-    fn batch_of(&self, batch: &[Token], kind: OutputKind) -> Option<DecodeBatch> {
+    fn batch_of(&self, slot: usize, batch: &[Token], kind: OutputKind) -> Option<DecodeBatch> {
         let mut arrays = DecodeBatch::default();
         for (at, &token) in batch.iter().enumerate() {
             let place = Place {
-                sequence: 0,
-                position: self.cells.len() + at,
+                sequence: slot,
+                position: self.slots[slot].cells.len() + at,
                 output: kind != OutputKind::Text || at + 1 == batch.len(),
             };
-            if token < 0 {
-                arrays.push_row(self.embeddings.row(token)?, place);
-            } else {
-                arrays.push_token(token, place);
-            }
+            self.push(&mut arrays, token, place)?;
         }
         Some(arrays)
+    }
+
+    /// None, with a line in the log, if the token's embedding row cannot be had.
+    fn push(&self, arrays: &mut DecodeBatch, token: Token, place: Place) -> Option<()> {
+        if token >= 0 {
+            match self.host.embedding(token, self.embeddings.width()) {
+                None => arrays.push_token(token, place),
+                Some(Ok(row)) => arrays.push_row(&row, place),
+                Some(Err(reason)) => {
+                    error!("{reason}");
+                    return None;
+                }
+            }
+        } else if let Some(row) = self.embeddings.row(token) {
+            arrays.push_row(row, place);
+        } else {
+            error!("the embedding input is no longer there to be evaluated again");
+            return None;
+        }
+        Some(())
     }
 
     /// Copies the wanted rows of a decoded batch, all of whose tokens had outputs.
@@ -195,13 +282,13 @@ impl Engine {
         }
     }
 
-    fn shift_window(&mut self, n_keep: usize) -> bool {
-        let held = self.cells.len();
+    fn shift_window(&mut self, slot: usize, n_keep: usize) -> bool {
+        let held = self.slots[slot].cells.len();
         let keep = n_keep.min(held.saturating_sub(1));
         let discard = discard_count(held, keep);
         if self.verbosity >= Verbosity::DETAILS {
             info!("kv cache shift: {held} tokens, keeping the first {keep}, discarding {discard}");
         }
-        self.cells.cut(keep, keep + discard)
+        self.slots[slot].cells.cut(keep, keep + discard)
     }
 }

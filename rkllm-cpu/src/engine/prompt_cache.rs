@@ -66,18 +66,18 @@ impl Engine {
 
     /// Takes the loaded prompt's cells if more of `wanted`'s first `most` tokens are in them than
     /// in the cache.
-    pub(super) fn restore_prompt_cache(&mut self, wanted: &[Token], most: usize) {
+    pub(super) fn restore_prompt_cache(&mut self, slot: usize, wanted: &[Token], most: usize) {
         let Some(cache) = &self.prompt_cache else {
             return;
         };
         let gained = |held: &[Token]| common_prefix(held, wanted).min(most);
         if cache.adapter != self.adapters.active_fingerprint()
             || cache.tokens.len() > self.model.max_context
-            || gained(&cache.tokens) <= gained(self.cells.tokens())
+            || gained(&cache.tokens) <= gained(self.slots[slot].cells.tokens())
         {
             return;
         }
-        self.cells.clear();
+        self.slots[slot].cells.clear();
         // SAFETY: the context is alive and used by this thread only; the state has the length
         // given, was written by the same version for the same model, and is whole.
         let read = unsafe {
@@ -85,15 +85,15 @@ impl Engine {
                 self.model.context(),
                 cache.state.as_ptr(),
                 cache.state.len(),
-                0,
+                slot as llama::llama_seq_id,
             )
         };
         if read == 0 {
             error!("llama.cpp did not take the prompt cache; the prompt is evaluated instead");
-            self.cells.clear();
+            self.slots[slot].cells.clear();
             return;
         }
-        self.cells.decoded(&cache.tokens);
+        self.slots[slot].cells.decoded(&cache.tokens);
         if self.verbosity >= Verbosity::DETAILS {
             info!("took {} tokens from the prompt cache", cache.tokens.len());
         }
@@ -110,7 +110,8 @@ impl Engine {
     }
 
     fn try_save(&self, path: &Path) -> std::io::Result<()> {
-        let tokens = self.cells.tokens();
+        // A prompt is saved where there is one sequence.
+        let tokens = self.slots[0].cells.tokens();
         if tokens.iter().any(|&token| token < 0) {
             return Err(std::io::Error::other("it holds embedding rows, not tokens"));
         }

@@ -10,7 +10,8 @@ use super::{FAILED, Handle, OK, guarded, live};
 use crate::abi::*;
 use crate::generation::{Outcome, Report};
 use crate::log::error;
-use crate::marshalling::{call_back, request_of};
+use crate::marshalling::request_of;
+use crate::results::Results;
 
 /// Runs one prompt to its end, calling back on this thread; or, after a callback has returned 1,
 /// goes on with the paused generation and does not read the input.
@@ -112,7 +113,7 @@ impl Handle {
     /// Readies the engine for `go_on`. False: a paused generation goes on, and nothing was read.
     ///
     /// # Safety
-    /// The pointers are NULL or point to what the ABI says.
+    /// The pointers are NULL or point to what the ABI says: `n_batch` inputs.
     unsafe fn prepare(
         &self,
         input: *const RKLLMInput,
@@ -124,10 +125,14 @@ impl Handle {
         if engine.is_paused() {
             return Ok(false);
         }
-        // SAFETY: by this function's contract.
-        let request = unsafe { request_of(input, infer, engine.embedding_width()) }?;
+        let width = engine.embedding_width();
+        let requests = (0..engine.sequences())
+            // SAFETY: by this function's contract; `wrapping_add` leaves a NULL array's refusal to
+            // its first element.
+            .map(|at| unsafe { request_of(input.wrapping_add(at), infer, width) })
+            .collect::<Result<Vec<_>, String>>()?;
         engine
-            .prepare(&request, &self.state)
+            .prepare(&requests, &self.state)
             .map_err(|refusal| refusal.to_string())?;
         Ok(true)
     }
@@ -136,8 +141,8 @@ impl Handle {
         let Ok(mut engine) = self.engine.lock() else {
             return FAILED;
         };
-        let mut text = Vec::new();
-        let mut report = |step: Report<'_>| call_back(self.callback, userdata, step, &mut text);
+        let mut results = Results::of(engine.sequences());
+        let mut report = |step: Report<'_>| results.call_back(self.callback, userdata, step);
         match engine.resume(&self.state, &mut report) {
             Outcome::Finished | Outcome::Paused => OK,
             Outcome::Failed => FAILED,
@@ -149,7 +154,8 @@ impl Handle {
         let HostPointer(userdata) = userdata;
         if catch_unwind(AssertUnwindSafe(|| self.go_on(userdata))).is_err() {
             error!("rkllm_run_async failed: internal error of the CPU runtime");
-            call_back(self.callback, userdata, Report::Error, &mut Vec::new());
+            let sequences = self.state.kv_tokens().count();
+            Results::of(sequences).call_back(self.callback, userdata, Report::Error);
         }
     }
 

@@ -12,7 +12,7 @@ pub(crate) mod generate;
 pub(crate) mod messages;
 pub(crate) mod models;
 pub(crate) mod parameters;
-mod sse_body;
+pub(crate) mod sse_body;
 
 use std::time::SystemTime;
 

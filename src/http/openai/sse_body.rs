@@ -128,14 +128,14 @@ pub(super) fn ended_without_result() -> GenerationError {
 }
 
 /// Notices silence with one timer that is set anew when it fires, not with every token.
-struct Silence {
+pub(crate) struct Silence {
     limit: Duration,
     last_sound: Instant,
     timer: Pin<Box<Sleep>>,
 }
 
 impl Silence {
-    fn new(limit: Duration) -> Self {
+    pub fn new(limit: Duration) -> Self {
         Self {
             limit,
             last_sound: Instant::now(),
@@ -143,11 +143,11 @@ impl Silence {
         }
     }
 
-    fn broken(&mut self) {
+    pub fn broken(&mut self) {
         self.last_sound = Instant::now();
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
             let due = self.last_sound + self.limit;

@@ -5,30 +5,29 @@
 //! a run that has given results cannot be continued exactly, so it ends with an error. A deadline
 //! that passes in a call is not tried again: it would pass again.
 
+mod runs;
+mod turn;
+
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
-use super::exchange::{
-    Closing, Done, End, Exchange, Lost, Reader, Stopped, running_answer, slow_reader,
-};
+use super::exchange::{Closing, Done, End, Exchange, Lost};
 use super::journal::Journal;
 use super::state_folder::StateFolder;
 use super::{HandleReset, Replied, Request, RunEvent, Urgent};
-use crate::generation::{GenerationError, ModelId};
-use crate::ipc::{Answer, CallDeadline, CallSpec, Command, Event, Question, RawRunSpec};
-use crate::library_calls::{
-    Call, CallFailure, LibraryError, Outcome, RunRequest, Running, RunningAnswer,
-};
+use crate::generation::ModelId;
+use crate::ipc::{Answer, CallDeadline, CallSpec, Command};
+use crate::library_calls::{Call, CallFailure, LibraryError, Outcome};
 use crate::settings::DeadlineSettings;
-use crate::supervisor::event_loop::{Message, Turn};
+use crate::supervisor::event_loop::Turn;
 use crate::supervisor::exchange::RunDeadlines;
 use crate::supervisor::exit_report::{EndReason, ExitCause, ExitReport};
 use crate::supervisor::lease::{Lease, WorkerAfter};
-use crate::supervisor::loading::{GUARD_SLACK, Worker, load_deadline};
+use crate::supervisor::loading::{Worker, load_deadline};
 use crate::supervisor::slot::HandleOrder;
 use crate::supervisor::{Supervisor, runtime_lines};
 use crate::telemetry::Metrics;
@@ -266,133 +265,6 @@ impl Actor {
         }
     }
 
-    async fn serve_run(
-        &mut self,
-        mut request: RunRequest,
-        events: &mpsc::Sender<RunEvent>,
-        started: &mut Option<()>,
-    ) -> Result<(), LibraryError> {
-        check(&request)?;
-        if let Some(cache) = &mut request.infer.prompt_cache_params {
-            let folder = self.folder();
-            cache.prompt_cache_path = match cache.save_prompt_cache {
-                0 => folder.prompt_cache(&cache.prompt_cache_path)?,
-                _ => folder.new_prompt_cache(&cache.prompt_cache_path)?,
-            };
-        }
-        let (mut lives, mut faults) = (0, 0);
-        let mut turn = Turn::Last;
-        loop {
-            let mut lease = match self.obtain(turn, Some(events)).await {
-                Ok(lease) => lease,
-                Err(Stop::Failed(error)) => return Err(error),
-                Err(Stop::Unwanted) if self.state.closing.is_closing => {
-                    return Err(LibraryError::Closed);
-                }
-                Err(Stop::Unwanted) => return Ok(()),
-            };
-            let lost = match self.run_on(&mut lease, &request, events, started).await {
-                Ok(result) => return result,
-                Err(lost) => lost,
-            };
-            lease.blame(lost.reason);
-            drop(lease);
-            lives += 1;
-            faults += u32::from(lost.is_fault);
-            let may_repeat = started.is_some()
-                && matches!(lost.error, LibraryError::WorkerDied { .. })
-                && faults < POISON_FAULTS
-                && lives < MOST_LIVES;
-            if !may_repeat || self.state.closing.is_closing || events.is_closed() {
-                return Err(lost.error);
-            }
-            self.services.metrics.run_repeated(&self.order.model);
-            tracing::warn!(model = &*self.order.model, cause = %lost.error, "running a handle's run again");
-            turn = Turn::First;
-        }
-    }
-
-    /// Runs on this worker. `Err`: it is lost.
-    async fn run_on(
-        &mut self,
-        lease: &mut Lease,
-        request: &RunRequest,
-        events: &mpsc::Sender<RunEvent>,
-        started: &mut Option<()>,
-    ) -> Result<Result<(), LibraryError>, Lost> {
-        if let Err(error) = self.adopt(lease).await? {
-            lease.run_ended(WorkerAfter::Tainted);
-            return Ok(Err(error));
-        }
-        let Some(worker) = lease.begin_run() else {
-            return Ok(Err(no_worker()));
-        };
-        worker.process.set_activity(Some("rkllm_run"), None);
-        let services = Arc::clone(&self.services);
-        let deadlines = &services.deadlines;
-        let per_token = deadlines.worker.prefill_per_token;
-        let spec = RawRunSpec {
-            run: next_run(),
-            inputs: request.inputs.clone(),
-            infer: request.infer.clone(),
-            rows: request.rows,
-            generate_after_logits: request.generate_after_logits,
-            clear_kv_cache: false,
-            prefill_per_token: per_token,
-            tensor_limit_bytes: services.tensor_limit_bytes,
-        };
-        let weight = spec.inputs.iter().map(|input| input.weight_bytes()).sum();
-        let prefill = deadlines.worker.prefill(per_token, weight, None);
-        let mut first = Some(RunEvent::Started {
-            handle_reset: self.state.reset.clone(),
-        });
-        let keeps_history = request.infer.keep_history != 0;
-        let reader = Reader {
-            run: spec.run,
-            events,
-            started: &mut first,
-        };
-        let mut exchange = Exchange::new(
-            "rkllm_run",
-            (deadlines, &services.metrics),
-            (&mut self.urgent, &mut self.state.closing),
-            Some(reader),
-        );
-        let command = Command::RawRun(Box::new(spec));
-        let end = exchange
-            .perform(worker, command, ("prefill", prefill))
-            .await;
-        let stopped = exchange.stopped;
-        if first.is_none() {
-            self.state.reset = None;
-            *started = None;
-            self.state.journal.ran(keeps_history);
-        }
-        let (done, tainted) = match end {
-            End::Lost(lost) => return Err(lost),
-            End::Done { done, tainted } => (done, tainted),
-        };
-        let result = match done {
-            Done::RunEnded(Ok(())) => {
-                self.state.journal.ran(keeps_history);
-                Ok(())
-            }
-            Done::RunEnded(Err(failure)) | Done::Called(Err(failure)) => {
-                Err(explained(worker, failure).await)
-            }
-            Done::Called(Ok(other)) => Err(LibraryError::Internal(format!(
-                "the worker answered something else: {other:?}"
-            ))),
-        };
-        let made = Made { result, tainted };
-        lease.run_ended(made.after());
-        Ok(match stopped {
-            Some(Stopped::SlowReader) => Err(slow_reader(deadlines.slow_reader)),
-            Some(Stopped::Cancelled) => Err(LibraryError::Closed),
-            Some(Stopped::Aborted) | None => made.result,
-        })
-    }
-
     /// Brings a worker that is new to this handle to where the last one was. The inner error: what
     /// was replayed failed, so the worker is not what the client thinks.
     async fn adopt(&mut self, lease: &mut Lease) -> Result<Result<(), LibraryError>, Lost> {
@@ -418,139 +290,6 @@ impl Actor {
         }
         self.state.worker = Some(Known::of(worker));
         Ok(Ok(()))
-    }
-
-    /// Waits for the handle's worker, and attends to what does not wait meanwhile.
-    async fn obtain(
-        &mut self,
-        turn: Turn,
-        reader: Option<&mpsc::Sender<RunEvent>>,
-    ) -> Result<Lease, Stop> {
-        let supervisor = self.supervisor.clone();
-        let lease = supervisor.lease(self.id.clone(), turn);
-        let expired = sleep(self.services.queue_deadline);
-        tokio::pin!(lease, expired);
-        loop {
-            let gone = async {
-                match reader {
-                    Some(events) => events.closed().await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                biased;
-                lease = &mut lease => return lease.map_err(|error| Stop::Failed(self.refused(error))),
-                urgent = self.urgent.recv() => match urgent {
-                    Some(Urgent::IsRunning { reply }) => {
-                        let _ = reply.send(Ok(NOT_RUNNING));
-                    }
-                    Some(Urgent::Abort { reply }) => {
-                        let _ = reply.send(Ok(()));
-                        if reader.is_some() {
-                            return Err(Stop::Unwanted);
-                        }
-                    }
-                    Some(Urgent::Close { reply }) => {
-                        self.state.closing.is_closing = true;
-                        self.state.closing.replies.push(reply);
-                        return Err(Stop::Unwanted);
-                    }
-                    None => {
-                        self.state.closing.is_closing = true;
-                        return Err(Stop::Unwanted);
-                    }
-                },
-                () = gone => return Err(Stop::Unwanted),
-                () = &mut expired => {
-                    return Err(Stop::Failed(GenerationError::QueueDeadline {
-                        model: self.order.model.to_string(),
-                        waited: self.services.queue_deadline,
-                    }.into()));
-                }
-            }
-        }
-    }
-
-    /// A refusal in the words of the client: of its model, and with the library's own reason.
-    fn refused(&self, error: GenerationError) -> LibraryError {
-        let told = &self.order.failure;
-        let told = told.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match error {
-            GenerationError::ModelUnavailable {
-                reason,
-                retry_after,
-                ..
-            } => match told {
-                Some(failure) => failure.into_error(Some(reason)),
-                None => LibraryError::Unavailable(GenerationError::ModelUnavailable {
-                    model: self.order.model.to_string(),
-                    reason,
-                    retry_after,
-                }),
-            },
-            other => LibraryError::Unavailable(other),
-        }
-    }
-
-    /// Serves what does not wait while nothing else is going on.
-    async fn attend_idle(&mut self, urgent: Option<Urgent>) {
-        match urgent {
-            Some(Urgent::IsRunning { reply }) => {
-                let answer = self.ask_idle().await;
-                let _ = reply.send(Ok(answer));
-            }
-            Some(Urgent::Abort { reply }) => {
-                let _ = reply.send(Ok(()));
-            }
-            Some(Urgent::Close { reply }) => {
-                self.state.closing.is_closing = true;
-                self.state.closing.replies.push(reply);
-            }
-            None => self.state.closing.is_closing = true,
-        }
-    }
-
-    /// Asks the library of an idle worker; where none is loaded there is nobody to ask.
-    async fn ask_idle(&mut self) -> RunningAnswer {
-        let Some(mut lease) = self.supervisor.lease_if_idle(self.id.clone()).await else {
-            return NOT_RUNNING;
-        };
-        let Some(worker) = lease.begin_run() else {
-            return NOT_RUNNING;
-        };
-        self.state.next_id += 1;
-        let (id, question) = (self.state.next_id, Question::IsRunning);
-        let limit = self.services.deadlines.worker.control_call;
-        let answered = timeout(limit + GUARD_SLACK, async {
-            worker
-                .connection
-                .send(&Command::Ask { id, question })
-                .await?;
-            loop {
-                match worker.connection.next_event().await? {
-                    Event::Called { id: of, result } if of == id => {
-                        return Ok(Some(result));
-                    }
-                    Event::Tainted { .. } => return Ok(None),
-                    _ => {}
-                }
-            }
-        });
-        let answer: Result<_, crate::supervisor::connection::ConnectionError> =
-            answered.await.unwrap_or(Ok(None));
-        match answer {
-            Ok(Some(result)) => {
-                lease.run_ended(WorkerAfter::Unproven);
-                running_answer(result, false)
-            }
-            Ok(None) => {
-                self.services.metrics.deadline_passed("control-call");
-                lease.run_ended(WorkerAfter::Tainted);
-                NOT_RUNNING
-            }
-            // The lease is dropped in the middle, which ends the worker.
-            Err(_) => NOT_RUNNING,
-        }
     }
 
     fn folder(&self) -> StateFolder {
@@ -589,11 +328,6 @@ impl Actor {
         )
     }
 }
-
-const NOT_RUNNING: RunningAnswer = RunningAnswer {
-    running: false,
-    answered_by: Running::Daemon,
-};
 
 /// A call that came to its end.
 struct Made<T = Outcome> {
@@ -644,34 +378,4 @@ async fn explained(worker: &Worker, failure: CallFailure) -> LibraryError {
 
 fn no_worker() -> LibraryError {
     LibraryError::Internal("a lease without a worker".to_owned())
-}
-
-fn check(request: &RunRequest) -> Result<(), LibraryError> {
-    if request.inputs.is_empty() {
-        return Err(LibraryError::BadValue {
-            what: "inputs".to_owned(),
-            reason: "a run needs one for each sequence (n_batch)".to_owned(),
-        });
-    }
-    request
-        .inputs
-        .iter()
-        .try_for_each(|input| input.payload().map(|_| ()))
-}
-
-impl Supervisor {
-    async fn lease_if_idle(&self, model: ModelId) -> Option<Lease> {
-        let (reply, lease) = tokio::sync::oneshot::channel();
-        let message = Message::LeaseIfIdle { model, reply };
-        self.messages.send(message).ok()?;
-        lease.await.ok()?
-    }
-
-    /// Closes a handle's slot. What is returned is told when its worker is gone.
-    async fn closed(&self, id: ModelId) -> Option<tokio::sync::oneshot::Receiver<()>> {
-        let (done, gone) = tokio::sync::oneshot::channel();
-        let done = Some(done);
-        self.messages.send(Message::CloseHandle { id, done }).ok()?;
-        Some(gone)
-    }
 }

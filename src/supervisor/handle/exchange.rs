@@ -1,19 +1,19 @@
 //! One call or one run on one worker, under the daemon's own guard, with what may be asked beside
 //! it. Afterwards the worker is ready for the next or of no more use.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::results::callback_result;
 use super::{RunEvent, Urgent};
 use crate::generation::GenerationError;
-use crate::ipc::{AbortMode, Answer, Command, Event, Question, RawSlot, WireTensor, read_tensor};
-use crate::library_calls::{
-    CallFailure, CallbackResult, LibraryError, Running, RunningAnswer, SlotResult, Tensor,
-};
-use crate::supervisor::connection::{Connection, ConnectionError};
+use crate::ipc::{AbortMode, Answer, Command, Event, Question};
+use crate::library_calls::{CallFailure, CallbackResult, LibraryError, Running, RunningAnswer};
+use crate::supervisor::connection::ConnectionError;
 use crate::supervisor::deadline_name::deadline_name;
 use crate::supervisor::exchange::RunDeadlines;
 use crate::supervisor::exit_report::EndReason;
@@ -80,7 +80,6 @@ pub(super) struct Exchange<'a> {
     pub stopped: Option<Stopped>,
     /// Questions beside it that have not been answered.
     asks: Vec<(u64, oneshot::Sender<Result<RunningAnswer, LibraryError>>)>,
-    next_ask: u64,
     tainted: bool,
 }
 
@@ -93,6 +92,8 @@ pub(super) struct Closing {
 
 /// Questions have ids of their own, far from those of calls.
 const FIRST_ASK: u64 = 1 << 63;
+/// Never used twice: an answer that comes late is nobody's.
+static NEXT_ASK: AtomicU64 = AtomicU64::new(FIRST_ASK);
 
 impl<'a> Exchange<'a> {
     pub fn new(
@@ -110,7 +111,6 @@ impl<'a> Exchange<'a> {
             reader,
             stopped: None,
             asks: Vec::new(),
-            next_ask: FIRST_ASK,
             tainted: false,
         }
     }
@@ -277,8 +277,7 @@ impl<'a> Exchange<'a> {
                 }));
             }
             Some(Urgent::IsRunning { reply }) => {
-                let id = self.next_ask;
-                self.next_ask += 1;
+                let id = NEXT_ASK.fetch_add(1, Ordering::Relaxed);
                 self.asks.push((id, reply));
                 let question = Question::IsRunning;
                 self.send(worker, &Command::Ask { id, question }).await?;
@@ -468,61 +467,4 @@ fn unreadable(reason: String) -> Lost {
         is_fault: true,
         reason: EndReason::Tainted,
     }
-}
-
-/// Takes the tensors of a result in; the large ones are read from their files.
-async fn callback_result(
-    connection: &mut Connection,
-    state: crate::library_calls::CallState,
-    slots: Vec<RawSlot>,
-) -> Result<CallbackResult, String> {
-    let mut results = Vec::with_capacity(slots.len());
-    for (batch_slot, slot) in (0..).zip(slots) {
-        // In the order in which the worker passed the files.
-        let last_hidden_layer = tensor(connection, slot.hidden_states).await?;
-        let logits = tensor(connection, slot.logits).await?;
-        results.push(SlotResult {
-            batch_slot,
-            text: slot.text,
-            token_id: slot.token_id,
-            last_hidden_layer,
-            logits,
-            perf: slot.perf,
-        });
-    }
-    Ok(CallbackResult { state, results })
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a copy of memory, no larger than the tensor limit"
-)]
-async fn tensor(
-    connection: &mut Connection,
-    wire: Option<WireTensor>,
-) -> Result<Option<Tensor>, String> {
-    let Some(wire) = wire else { return Ok(None) };
-    let size = |number: u64| usize::try_from(number).map_err(|error| error.to_string());
-    let (rows, columns) = (size(wire.rows)?, size(wire.columns)?);
-    let values = rows
-        .checked_mul(columns)
-        .ok_or("a tensor of impossible size")?;
-    let data = match wire.data {
-        Some(data) if data.len() == values => data,
-        Some(_) => return Err("a tensor of another size than its shape".to_owned()),
-        None => {
-            let file = connection
-                .take_file()
-                .ok_or("a tensor's file did not arrive (out of descriptors?)")?;
-            tokio::task::spawn_blocking(move || read_tensor(file, values))
-                .await
-                .map_err(|error| error.to_string())?
-                .map_err(|error| error.to_string())?
-        }
-    };
-    Ok(Some(Tensor {
-        num_tokens: size(wire.num_tokens)?,
-        shape: [rows, columns],
-        data,
-    }))
 }

@@ -10,6 +10,7 @@ mod actor;
 mod exchange;
 mod journal;
 mod pooled;
+mod results;
 mod state_folder;
 
 use std::sync::{Arc, Mutex};
@@ -156,7 +157,7 @@ impl LibraryHandle {
     }
 
     /// Ends a run in progress, unloads the model and waits until its place is free.
-    pub async fn close(self) -> Result<(), LibraryError> {
+    pub async fn close(&self) -> Result<(), LibraryError> {
         let (reply, answer) = oneshot::channel();
         self.ask_now(Urgent::Close { reply }).await?;
         answer.await.map_err(|_| LibraryError::Closed)

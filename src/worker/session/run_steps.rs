@@ -145,6 +145,9 @@ impl Session {
         };
         if let Some(raw) = &returned.raw {
             self.tainted |= raw.reported_error;
+            // It has filled the cache with what nobody counted.
+            self.prompt_counter.cache_used();
+            self.prompt_counter.count(None);
             return self.events.send(Event::RawEnded {
                 run: active.run,
                 result: raw.result.clone(),

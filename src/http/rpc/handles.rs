@@ -1,0 +1,286 @@
+//! Which handle is whose. A handle's name is 128 random bits; it is found only by the owner it was
+//! opened for, and goes with its connection, with `rkllm.destroy` or when it was idle for too long.
+//! Dropping the last reference destroys the model behind it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::ClientId;
+use super::protocol::{ErrorKind, RpcError};
+use crate::supervisor::LibraryHandle;
+
+/// Whom a handle belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Owner {
+    /// It dies with this connection.
+    Connection(u64),
+    /// Over plain HTTP: each request is a connection of its own.
+    Client(ClientId),
+}
+
+pub(super) struct HandleTable {
+    state: Mutex<State>,
+    limit: usize,
+    idle_timeout: Duration,
+}
+
+#[derive(Default)]
+struct State {
+    handles: HashMap<String, Entry>,
+    /// Handles of each owner, those that are being opened included.
+    places: HashMap<Owner, usize>,
+}
+
+struct Entry {
+    handle: Arc<LibraryHandle>,
+    owner: Owner,
+    /// Calls that use it now.
+    in_use: usize,
+    last_used: Instant,
+    expiry: AbortHandle,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.expiry.abort();
+    }
+}
+
+impl HandleTable {
+    /// `limit`: handles of one owner.
+    pub fn new(limit: usize, idle_timeout: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::default(),
+            limit,
+            idle_timeout,
+        })
+    }
+
+    /// A place for a handle that is about to be opened.
+    pub fn reserve(self: &Arc<Self>, owner: &Owner) -> Result<Place, RpcError> {
+        let mut state = self.lock();
+        let taken = state.places.entry(owner.clone()).or_default();
+        if *taken >= self.limit {
+            return Err(RpcError::new(
+                ErrorKind::LimitReached,
+                format!("{taken} handles are open; destroy one first (rpc.max-handles)"),
+            ));
+        }
+        *taken += 1;
+        Ok(Place {
+            table: Arc::clone(self),
+            owner: owner.clone(),
+            filled: false,
+        })
+    }
+
+    /// The handle of that name, if it is the owner's, for the length of a call.
+    pub fn get(self: &Arc<Self>, name: &str, owner: &Owner) -> Result<InUse, RpcError> {
+        let mut state = self.lock();
+        let entry = state
+            .handles
+            .get_mut(name)
+            .filter(|entry| entry.owner == *owner)
+            .ok_or_else(unknown)?;
+        entry.in_use += 1;
+        Ok(InUse {
+            handle: Arc::clone(&entry.handle),
+            name: name.to_owned(),
+            table: Arc::clone(self),
+        })
+    }
+
+    /// Takes a handle out; nobody finds it any more.
+    pub fn remove(&self, name: &str, owner: &Owner) -> Result<Arc<LibraryHandle>, RpcError> {
+        let mut state = self.lock();
+        if !state.handles.get(name).is_some_and(|e| e.owner == *owner) {
+            return Err(unknown());
+        }
+        state.take(name).ok_or_else(unknown)
+    }
+
+    /// Destroys everything of an owner that is gone.
+    pub fn remove_all_of(&self, owner: &Owner) {
+        let mut state = self.lock();
+        let names: Vec<String> = state
+            .handles
+            .iter()
+            .filter(|(_, entry)| entry.owner == *owner)
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in names {
+            drop(state.take(&name));
+        }
+    }
+
+    fn fill(self: &Arc<Self>, owner: Owner, handle: LibraryHandle) -> String {
+        let name = random_name();
+        // Held until the handle is there, so that its expiry does not look for it before.
+        let mut state = self.lock();
+        let expiry = tokio::spawn(expire(Arc::downgrade(self), name.clone())).abort_handle();
+        let entry = Entry {
+            handle: Arc::new(handle),
+            owner,
+            in_use: 0,
+            last_used: Instant::now(),
+            expiry,
+        };
+        state.handles.insert(name.clone(), entry);
+        name
+    }
+
+    /// When the handle will have been idle for too long; `None` when it is gone, or was just removed.
+    fn expiry_of(&self, name: &str) -> Option<Instant> {
+        let mut state = self.lock();
+        let entry = state.handles.get(name)?;
+        let due = if entry.in_use > 0 {
+            Instant::now() + self.idle_timeout
+        } else {
+            entry.last_used + self.idle_timeout
+        };
+        if due <= Instant::now() {
+            tracing::info!(
+                model = &**entry.handle.model(),
+                "an idle handle is destroyed"
+            );
+            drop(state.take(name));
+            return None;
+        }
+        Some(due)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it is held.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn take(&mut self, name: &str) -> Option<Arc<LibraryHandle>> {
+        let entry = self.handles.remove(name)?;
+        self.give_back(&entry.owner);
+        Some(Arc::clone(&entry.handle))
+    }
+
+    fn give_back(&mut self, owner: &Owner) {
+        if let Some(taken) = self.places.get_mut(owner) {
+            *taken -= 1;
+            if *taken == 0 {
+                self.places.remove(owner);
+            }
+        }
+    }
+}
+
+fn unknown() -> RpcError {
+    RpcError::new(
+        ErrorKind::UnknownHandle,
+        "no such handle: it was destroyed, was idle for too long, or belongs to somebody else",
+    )
+}
+
+async fn expire(table: Weak<HandleTable>, name: String) {
+    while let Some(due) = table.upgrade().and_then(|table| table.expiry_of(&name)) {
+        tokio::time::sleep_until(due).await;
+    }
+}
+
+/// Room for one handle; given back when the handle could not be opened.
+pub(super) struct Place {
+    table: Arc<HandleTable>,
+    owner: Owner,
+    filled: bool,
+}
+
+impl Place {
+    /// Gives the handle its name.
+    pub fn fill(mut self, handle: LibraryHandle) -> String {
+        self.filled = true;
+        self.table.fill(self.owner.clone(), handle)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !self.filled {
+            self.table.lock().give_back(&self.owner);
+        }
+    }
+}
+
+/// A handle during a call; it does not become idle meanwhile.
+pub(super) struct InUse {
+    handle: Arc<LibraryHandle>,
+    name: String,
+    table: Arc<HandleTable>,
+}
+
+impl std::ops::Deref for InUse {
+    type Target = LibraryHandle;
+
+    fn deref(&self) -> &LibraryHandle {
+        &self.handle
+    }
+}
+
+impl InUse {
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        if let Some(entry) = self.table.lock().handles.get_mut(&self.name) {
+            entry.in_use -= 1;
+            entry.last_used = Instant::now();
+        }
+    }
+}
+
+/// 128 bits of the operating system's randomness in hexadecimal digits.
+fn random_name() -> String {
+    let mut bytes = [0u8; 16];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        // It fails only when interrupted; 16 bytes never are.
+        let flags = rustix::rand::GetRandomFlags::empty();
+        filled += rustix::rand::getrandom(&mut bytes[filled..], flags).unwrap_or(0);
+    }
+    format!("{:032x}", u128::from_ne_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_128_bits_and_differ() {
+        let names: HashSet<String> = (0..1000).map(|_| random_name()).collect();
+        assert_eq!(names.len(), 1000);
+        assert!(names.iter().all(|name| name.len() == 32));
+    }
+
+    #[test]
+    fn places_are_counted_by_owner_and_given_back() {
+        let table = HandleTable::new(2, Duration::from_secs(60));
+        let (one, other) = (Owner::Connection(1), Owner::Connection(2));
+        let first = table.reserve(&one).unwrap();
+        let _second = table.reserve(&one).unwrap();
+        assert!(table.reserve(&one).is_err());
+        assert!(table.reserve(&other).is_ok());
+        drop(first);
+        assert!(table.reserve(&one).is_ok());
+        assert_eq!(
+            table.lock().places.len(),
+            1,
+            "no owner without handles is kept"
+        );
+    }
+}

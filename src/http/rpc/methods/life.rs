@@ -1,0 +1,139 @@
+//! The life of a handle.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::calls::{Done, HandleParam};
+use super::{Method, Scope, failure};
+use crate::generation::ModelId;
+use crate::http::request_error::quote;
+use crate::http::rpc::protocol::{ErrorKind, RpcError};
+use crate::http::rpc::session::Session;
+use crate::library_calls::{DefaultParam, Param};
+use crate::supervisor::Supervisor;
+
+/// Errors of whatever needs a worker.
+pub(super) const WORKER_ERRORS: &[ErrorKind] = &[
+    ErrorKind::UnknownModel,
+    ErrorKind::ModelUnavailable,
+    ErrorKind::CallFailed,
+    ErrorKind::NotInRuntime,
+    ErrorKind::DeadlinePassed,
+    ErrorKind::WorkerDied,
+    ErrorKind::LimitReached,
+    ErrorKind::ShuttingDown,
+];
+
+pub(crate) struct CreateDefaultParam;
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CreateDefaultParamParams {
+    /// Id or alias of an installed model: the library that runs it is asked. Absent: the NPU's library.
+    model_path: Option<String>,
+}
+
+impl Method for CreateDefaultParam {
+    const NAME: &'static str = "rkllm.createDefaultParam";
+    const SUMMARY: &'static str = "What the library's own rkllm_createDefaultParam returns, asked anew. \
+        A field that this release does not have is null.";
+    const ERRORS: &'static [ErrorKind] = WORKER_ERRORS;
+    type Params = CreateDefaultParamParams;
+    type Result = DefaultParam;
+
+    async fn call(scope: Scope<'_>, params: Self::Params) -> Result<DefaultParam, RpcError> {
+        let model = match params.model_path {
+            Some(name) => Some(installed(scope.session, &name)?),
+            None => None,
+        };
+        let answer = supervisor(scope.session)?.default_param(model).await;
+        answer.map_err(failure::of)
+    }
+}
+
+pub(crate) struct Init;
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct InitParams {
+    /// Id or alias of an installed model.
+    model_path: String,
+    /// `RKLLMParam` without `model_path` and `is_async`. What is absent or null is what
+    /// `rkllm.createDefaultParam` says.
+    #[serde(default)]
+    param: Option<Param>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct InitResult {
+    return_code: i32,
+    /// 128 random bits in hexadecimal digits.
+    handle: String,
+    /// Id of the model.
+    model_path: String,
+}
+
+impl Method for Init {
+    const NAME: &'static str = "rkllm.init";
+    const SUMMARY: &'static str = "Loads a model for the caller alone, in a process of its own. The handle \
+        belongs to the connection, over plain HTTP to the client; it ends with its connection, with \
+        rkllm.destroy, or when no call used it for rpc.handle-idle-timeout.";
+    const ERRORS: &'static [ErrorKind] = WORKER_ERRORS;
+    type Params = InitParams;
+    type Result = InitResult;
+
+    async fn call(scope: Scope<'_>, params: Self::Params) -> Result<InitResult, RpcError> {
+        let session = scope.session;
+        let model = installed(session, &params.model_path)?;
+        let place = session.rpc.handles.reserve(&session.owner)?;
+        let param = params.param.unwrap_or_default();
+        let handle = supervisor(session)?.open_handle(model.clone(), param).await;
+        Ok(InitResult {
+            return_code: 0,
+            handle: place.fill(handle.map_err(failure::of)?),
+            model_path: model.to_string(),
+        })
+    }
+}
+
+pub(crate) struct Destroy;
+
+impl Method for Destroy {
+    const NAME: &'static str = "rkllm.destroy";
+    const SUMMARY: &'static str = "Aborts the handle's run, if there is one, unloads its model and waits \
+        until the model's place is free.";
+    const ERRORS: &'static [ErrorKind] = &[ErrorKind::UnknownHandle, ErrorKind::DeadlinePassed];
+    type Params = HandleParam;
+    type Result = Done;
+
+    async fn call(scope: Scope<'_>, params: HandleParam) -> Result<Done, RpcError> {
+        let session = scope.session;
+        let handle = session.rpc.handles.remove(&params.handle, &session.owner)?;
+        handle.close().await.map_err(failure::of)?;
+        Ok(Done::default())
+    }
+}
+
+fn installed(session: &Session, name: &str) -> Result<ModelId, RpcError> {
+    let catalog = session.rpc.engine.catalog();
+    // For a key with models of its own there are no others.
+    let found = catalog.find(name);
+    let model = found
+        .filter(|model| session.caller.may_use(model))
+        .ok_or_else(|| {
+            RpcError::new(
+                ErrorKind::UnknownModel,
+                format!("no model `{}` is installed", quote(name)),
+            )
+        })?;
+    Ok(model.id.clone())
+}
+
+fn supervisor(session: &Session) -> Result<Supervisor, RpcError> {
+    session.rpc.engine.supervisor().ok_or_else(|| {
+        RpcError::new(
+            ErrorKind::InternalError,
+            "this daemon runs without workers, so there is no library to call",
+        )
+    })
+}

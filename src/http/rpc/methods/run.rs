@@ -1,0 +1,326 @@
+//! Runs. Both methods run `rkllm_run` on the handle's own worker; the vendor's asynchronous path is
+//! never entered. A run ends with whoever waits for it: its request, its connection or its handle.
+
+use std::fmt;
+
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::openapi::schema::{Array, OneOfBuilder};
+use utoipa::openapi::{Ref, RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
+
+use super::result::{EndedNotification, ResultNotification, RunResult};
+use super::tensor::TensorForm;
+use super::{Method, Scope, failure};
+use crate::http::rpc::protocol::{ErrorKind, RpcError};
+use crate::http::rpc::session::{CutOff, Notifications, Session};
+use crate::library_calls::{CallbackResult, InferParam, Input, RowSelection, RunRequest};
+use crate::supervisor::{HandleReset, RunEvent, RunStream};
+
+const RUN_ERRORS: &[ErrorKind] = &[
+    ErrorKind::UnknownHandle,
+    ErrorKind::CallFailed,
+    ErrorKind::NotInRuntime,
+    ErrorKind::DeadlinePassed,
+    ErrorKind::WorkerDied,
+    ErrorKind::ModelUnavailable,
+    ErrorKind::TooLarge,
+    ErrorKind::SlowReader,
+    ErrorKind::NeedsNotifications,
+    ErrorKind::HandleClosed,
+];
+
+pub(crate) struct Run;
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RunParams {
+    /// From `rkllm.init`.
+    handle: String,
+    rkllm_input: Inputs,
+    #[serde(default)]
+    rkllm_infer_params: Option<InferParam>,
+    /// Rows of hidden states and logits that are sent.
+    #[serde(default)]
+    rows: RowSelection,
+    /// How tensors are written.
+    #[serde(default)]
+    tensors: TensorForm,
+    /// The library generates on after the first logits, up to `max_new_tokens`; it is aborted after
+    /// them unless this is true.
+    #[serde(default)]
+    generate_after_logits: bool,
+    /// Whether each callback is sent as a notification `rkllm.result`. Absent: only in an event
+    /// stream. Tensors are in a notification or in the result, not in both.
+    #[serde(default)]
+    stream: Option<bool>,
+}
+
+impl Method for Run {
+    const NAME: &'static str = "rkllm.run";
+    const SUMMARY: &'static str = "Runs the model and answers when it has ended.";
+    const ERRORS: &'static [ErrorKind] = RUN_ERRORS;
+    type Params = RunParams;
+    type Result = RunResult;
+
+    async fn call(scope: Scope<'_>, params: RunParams) -> Result<RunResult, RpcError> {
+        let session = scope.session;
+        let notifications = match params.stream.unwrap_or(session.streams_by_default()) {
+            true => Some(session.notifications()?),
+            false => None,
+        };
+        let handle = session.rpc.handles.get(&params.handle, &session.owner)?;
+        let form = params.tensors;
+        let stream = handle
+            .run(params.into_request())
+            .await
+            .map_err(failure::of)?;
+        let run = session.rpc.run_number();
+        let mut result = RunResult::new(run);
+        let mut running = Running::new(stream, session);
+        loop {
+            match running.next().await? {
+                Step::Callback(callback) => {
+                    result.add(&callback, form, notifications.is_none())?;
+                    if let Some(notifications) = &notifications {
+                        send(notifications, handle.name(), run, callback, form).await?;
+                    }
+                }
+                Step::Ended { code } => {
+                    result.return_code = code;
+                    result.handle_reset = running.reset.map(Into::into);
+                    return Ok(result);
+                }
+            }
+        }
+    }
+}
+
+pub(crate) struct RunAsync;
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RunAsyncParams {
+    /// From `rkllm.init`.
+    handle: String,
+    rkllm_input: Inputs,
+    #[serde(default)]
+    rkllm_infer_params: Option<InferParam>,
+    /// Rows of hidden states and logits that are sent.
+    #[serde(default)]
+    rows: RowSelection,
+    /// How tensors are written.
+    #[serde(default)]
+    tensors: TensorForm,
+    /// As with `rkllm.run`.
+    #[serde(default)]
+    generate_after_logits: bool,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct RunStarted {
+    return_code: i32,
+    /// Names the run in its notifications.
+    run: u64,
+}
+
+impl Method for RunAsync {
+    const NAME: &'static str = "rkllm.run_async";
+    const SUMMARY: &'static str = "Answers at once. Each callback then comes as a notification \
+        rkllm.result, and last rkllm.ended.";
+    const ERRORS: &'static [ErrorKind] = RUN_ERRORS;
+    type Params = RunAsyncParams;
+    type Result = RunStarted;
+
+    async fn call(scope: Scope<'_>, params: RunAsyncParams) -> Result<RunStarted, RpcError> {
+        let session = scope.session;
+        let notifications = session.notifications()?;
+        let handle = session.rpc.handles.get(&params.handle, &session.owner)?;
+        let form = params.tensors;
+        let request = request(
+            params.rkllm_input,
+            params.rkllm_infer_params,
+            params.rows,
+            params.generate_after_logits,
+        );
+        // It has its place among the handle's calls before it is answered.
+        let stream = handle.run(request).await.map_err(failure::of)?;
+        let run = session.rpc.run_number();
+        let mut running = Running::new(stream, session);
+        scope.afterwards.push(Box::pin(async move {
+            let ended = running
+                .notify(&notifications, handle.name(), run, form)
+                .await;
+            let (return_code, error) = match ended {
+                Ok(code) => (Some(code), None),
+                Err(error) => (None, Some(error)),
+            };
+            let ended = EndedNotification {
+                handle: handle.name(),
+                run,
+                return_code,
+                handle_reset: running.reset.take().map(Into::into),
+                error,
+            };
+            // A run that failed here is aborted now, not when its reader has read why.
+            drop(running);
+            notifications.send_last("rkllm.ended", &ended).await;
+        }));
+        Ok(RunStarted {
+            return_code: 0,
+            run,
+        })
+    }
+}
+
+impl RunParams {
+    fn into_request(self) -> RunRequest {
+        request(
+            self.rkllm_input,
+            self.rkllm_infer_params,
+            self.rows,
+            self.generate_after_logits,
+        )
+    }
+}
+
+fn request(
+    inputs: Inputs,
+    infer: Option<InferParam>,
+    rows: RowSelection,
+    generate_after_logits: bool,
+) -> RunRequest {
+    RunRequest {
+        inputs: inputs.0,
+        infer: infer.unwrap_or_default(),
+        rows,
+        generate_after_logits,
+    }
+}
+
+/// A run in progress. Dropping it aborts the run.
+struct Running {
+    stream: RunStream,
+    reset: Option<HandleReset>,
+    cut_off: CutOff,
+}
+
+enum Step {
+    Callback(CallbackResult),
+    Ended { code: i32 },
+}
+
+impl Running {
+    fn new(stream: RunStream, session: &Session) -> Self {
+        Self {
+            stream,
+            reset: None,
+            cut_off: session.cut_off(),
+        }
+    }
+
+    async fn next(&mut self) -> Result<Step, RpcError> {
+        while !self.cut_off.is_due() {
+            let event = tokio::select! {
+                // A stream that always has the next event is asked about the time above.
+                biased;
+                event = self.stream.next() => event,
+                () = self.cut_off.wait() => break,
+            };
+            let Some(event) = event else {
+                return Err(RpcError::new(
+                    ErrorKind::HandleClosed,
+                    "the handle was closed during the run",
+                ));
+            };
+            match event {
+                RunEvent::Started { handle_reset } => self.reset = handle_reset,
+                RunEvent::Result(callback) => return Ok(Step::Callback(callback)),
+                RunEvent::Ended { code } => return Ok(Step::Ended { code }),
+                RunEvent::Failed(error) => return Err(failure::of(error)),
+            }
+        }
+        Err(RpcError::new(
+            ErrorKind::ShuttingDown,
+            "the daemon is shutting down, so the run was aborted",
+        ))
+    }
+
+    /// Sends each callback until the run ends.
+    async fn notify(
+        &mut self,
+        notifications: &Notifications,
+        handle: &str,
+        run: u64,
+        form: TensorForm,
+    ) -> Result<i32, RpcError> {
+        loop {
+            match self.next().await? {
+                Step::Callback(callback) => {
+                    send(notifications, handle, run, callback, form).await?;
+                }
+                Step::Ended { code } => return Ok(code),
+            }
+        }
+    }
+}
+
+async fn send(
+    notifications: &Notifications,
+    handle: &str,
+    run: u64,
+    callback: CallbackResult,
+    form: TensorForm,
+) -> Result<(), RpcError> {
+    for slot in callback.results {
+        let result = ResultNotification::of(handle, run, callback.state, slot, form);
+        notifications.send("rkllm.result", &result).await?;
+    }
+    Ok(())
+}
+
+/// One input, or `n_batch` of them.
+pub(crate) struct Inputs(Vec<Input>);
+
+impl<'de> Deserialize<'de> for Inputs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMany;
+
+        impl<'de> Visitor<'de> for OneOrMany {
+            type Value = Inputs;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an input or an array of inputs")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Inputs, A::Error> {
+                Input::deserialize(MapAccessDeserializer::new(map)).map(|input| Inputs(vec![input]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Inputs, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(seq)).map(Inputs)
+            }
+        }
+
+        deserializer.deserialize_any(OneOrMany)
+    }
+}
+
+impl PartialSchema for Inputs {
+    fn schema() -> RefOr<Schema> {
+        let input = || Ref::from_schema_name(<Input as ToSchema>::name());
+        OneOfBuilder::new()
+            .item(input())
+            .item(Array::new(input()))
+            .description(Some("One `RKLLMInput`, or `n_batch` of them."))
+            .into()
+    }
+}
+
+impl ToSchema for Inputs {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((<Input as ToSchema>::name().into_owned(), Input::schema()));
+        <Input as ToSchema>::schemas(schemas);
+    }
+}

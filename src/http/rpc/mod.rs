@@ -1,0 +1,84 @@
+//! The library's functions over JSON-RPC 2.0, on a Unix socket, `POST /rpc` and a WebSocket.
+//!
+//! Read it in this order: `protocol` takes a message apart and knows nothing of methods, `session` is
+//! what one connection or request may use, `methods` is what can be called, `handles` who owns what;
+//! `unix_socket`, `post` and `websocket` carry messages. A transport never looks into a message, a
+//! method never knows its transport, and what a connection opened ends with it.
+
+mod handles;
+mod methods;
+mod open_rpc;
+mod origin;
+mod outgoing;
+pub(crate) mod post;
+mod protocol;
+mod pump;
+mod session;
+mod unix_socket;
+pub(crate) mod websocket;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+pub(crate) use post::post;
+pub use unix_socket::{SocketFile, bind, serve as serve_unix};
+pub(crate) use websocket::websocket;
+
+use super::engine::Engine;
+use crate::generation::ClientKey;
+use crate::settings::{RpcSettings, Settings};
+use handles::HandleTable;
+use outgoing::{Outgoing, Queue};
+
+/// Who calls, for limits and ownership. An authentication layer decides it by deciding the request's
+/// [`ClientKey`]; without one it is the peer's address, or the user id on a Unix socket.
+pub(crate) type ClientId = ClientKey;
+
+/// What all transports share.
+pub(crate) struct Rpc {
+    engine: Arc<dyn Engine>,
+    settings: RpcSettings,
+    /// A client that reads nothing for so long loses its run.
+    slow_reader: Duration,
+    /// A transport that was silent for so long says something.
+    keep_alive: Duration,
+    /// From the daemon's being asked to end to its end.
+    drain: Duration,
+    handles: Arc<HandleTable>,
+    next_connection: AtomicU64,
+    next_run: AtomicU64,
+}
+
+impl Rpc {
+    pub fn new(engine: Arc<dyn Engine>, settings: &Settings) -> Arc<Self> {
+        let (http, rpc) = (&settings.http, &settings.rpc);
+        Arc::new(Self {
+            engine,
+            settings: rpc.clone(),
+            slow_reader: http.slow_reader_timeout,
+            keep_alive: http.keep_alive,
+            drain: settings.deadlines.drain,
+            handles: HandleTable::new(rpc.max_handles, rpc.handle_idle_timeout),
+            next_connection: AtomicU64::new(1),
+            next_run: AtomicU64::new(1),
+        })
+    }
+
+    /// Whether the HTTP listeners answer for it.
+    pub fn over_http(&self) -> bool {
+        self.settings.http
+    }
+
+    fn connection_number(&self) -> u64 {
+        self.next_connection.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn run_number(&self) -> u64 {
+        self.next_run.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn outgoing(&self) -> (Outgoing, Queue) {
+        Outgoing::new(self.settings.outgoing_limit_bytes, self.slow_reader)
+    }
+}

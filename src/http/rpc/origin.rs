@@ -1,0 +1,66 @@
+//! Pages of foreign sites. A browser lets any page open a WebSocket to any address, and sends a simple
+//! POST anywhere, but it says who asks: an `Origin` that is not the host that was called is refused,
+//! on every listener. Other clients send none.
+
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, header};
+
+/// Whether the request is no browser's, or of a page of this very host or of an allowed one.
+pub(super) fn is_own(headers: &HeaderMap, allowed: &[String]) -> bool {
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    headers.get_all(header::ORIGIN).iter().all(|origin| {
+        let Some(authority) = origin
+            .to_str()
+            .ok()
+            .and_then(|origin| Some(origin.split_once("://")?.1))
+        else {
+            return false;
+        };
+        let name = authority
+            .parse::<Authority>()
+            .ok()
+            .map(|authority| authority.host().to_owned());
+        host.is_some_and(|host| host.eq_ignore_ascii_case(authority))
+            || allowed.iter().any(|allowed| {
+                allowed == "*"
+                    || allowed.eq_ignore_ascii_case(authority)
+                    || name
+                        .as_deref()
+                        .is_some_and(|name| allowed.eq_ignore_ascii_case(name))
+            })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own(host: &str, origin: Option<&str>, allowed: &[&str]) -> bool {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, host.parse().unwrap());
+        if let Some(origin) = origin {
+            headers.insert(header::ORIGIN, origin.parse().unwrap());
+        }
+        let allowed: Vec<String> = allowed.iter().map(|name| (*name).to_owned()).collect();
+        is_own(&headers, &allowed)
+    }
+
+    #[test]
+    fn only_pages_of_this_host_or_an_allowed_one_may_call() {
+        assert!(own("board:8080", None, &[]));
+        assert!(own("board:8080", Some("http://board:8080"), &[]));
+        assert!(own("board:8080", Some("https://ui.lan"), &["ui.lan"]));
+        assert!(own("board:8080", Some("https://ui.lan:81"), &["ui.lan"]));
+        assert!(own("board:8080", Some("https://ui.lan"), &["*"]));
+        for foreign in [
+            "http://evil.example",
+            "http://board:81",
+            "null",
+            "http://board:8080.evil",
+        ] {
+            assert!(!own("board:8080", Some(foreign), &["ui.lan"]), "{foreign}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! What every connection does with its messages, whatever carries them: several are answered at the
+//! same time, each answer is sent when it is there, and calls reach a handle in the order in which
+//! their messages came.
+
+use std::future::Future;
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::watch;
+
+use super::outgoing::{NotSent, Outgoing};
+use super::protocol::{ErrorKind, Reply, RpcError};
+use super::session::Session;
+
+/// What is kept of the time for draining to say that it is over.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Where a connection's messages come from.
+pub(super) trait Source: Send {
+    /// The next message. Dropping the future loses nothing.
+    fn next(&mut self) -> impl Future<Output = Incoming> + Send;
+}
+
+/// What a source gives.
+pub(super) enum Incoming {
+    Message(Vec<u8>),
+    /// It cannot be read; the connection ends.
+    Unreadable(End),
+    Left,
+}
+
+/// Why a connection is no longer served.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum End {
+    ClientLeft,
+    ShuttingDown,
+    SlowReader,
+    TooLong { limit_bytes: usize },
+    NotText,
+    Broken,
+}
+
+/// Answers messages until the connection ends.
+pub(super) async fn pump(
+    source: &mut impl Source,
+    session: &Session,
+    outgoing: &Outgoing,
+    closing: &mut watch::Receiver<bool>,
+) -> End {
+    // Futures in it are polled first in the order in which they were added.
+    let mut answers = FuturesUnordered::new();
+    let max_calls = session.rpc.settings.max_calls;
+    let end = loop {
+        tokio::select! {
+            biased;
+            Some(sent) = answers.next() => {
+                if let Err(end) = sent {
+                    return end;
+                }
+            }
+            () = outgoing.given_up() => return End::SlowReader,
+            () = asked_to_close(closing) => break End::ShuttingDown,
+            incoming = source.next() => match incoming {
+                Incoming::Left => return End::ClientLeft,
+                Incoming::Unreadable(end) => break end,
+                Incoming::Message(text) if answers.len() < max_calls => {
+                    answers.push(async move {
+                        let answer = session.answer(&text).await;
+                        drop(text);
+                        send(outgoing, answer.text).await?;
+                        session.in_background(answer.afterwards);
+                        Ok(())
+                    });
+                }
+                Incoming::Message(text) => {
+                    let error = RpcError::new(
+                        ErrorKind::LimitReached,
+                        format!("{max_calls} messages are being answered (rpc.max-calls)"),
+                    );
+                    if let Err(end) = send(outgoing, session.refuse(&text, &error)).await {
+                        return end;
+                    }
+                }
+            },
+        }
+    };
+    if let Some(error) = end.error() {
+        let _ = send(outgoing, Some(Reply::error(&error))).await;
+    }
+    if end == End::ShuttingDown {
+        // What is under way may end. The last of the time is for telling why the rest did not.
+        let rest = async {
+            while let Some(Ok(())) = answers.next().await {}
+            drop(answers);
+            session.finish().await;
+        };
+        let drain = session.rpc.drain;
+        let mut rest = std::pin::pin!(rest);
+        let limit = drain.saturating_sub(LAST_WORDS).max(drain / 2);
+        if tokio::time::timeout(limit, &mut rest).await.is_err() {
+            session.cut_off_runs();
+            rest.await;
+        }
+    }
+    end
+}
+
+async fn asked_to_close(closing: &mut watch::Receiver<bool>) {
+    // An error means that the listener has gone, which also means: close.
+    let _ = closing.wait_for(|closing| *closing).await;
+}
+
+async fn send(outgoing: &Outgoing, answer: Option<String>) -> Result<(), End> {
+    let Some(answer) = answer else { return Ok(()) };
+    outgoing
+        .send_answer(answer)
+        .await
+        .map_err(|error| match error {
+            NotSent::SlowReader(_) => End::SlowReader,
+            NotSent::Gone => End::ClientLeft,
+        })
+}
+
+impl End {
+    fn error(&self) -> Option<RpcError> {
+        let message = match self {
+            Self::TooLong { limit_bytes } => {
+                format!("a message has at most {limit_bytes} bytes (rpc.message-limit-bytes)")
+            }
+            Self::NotText => "a message is text".to_owned(),
+            Self::ClientLeft | Self::ShuttingDown | Self::SlowReader | Self::Broken => return None,
+        };
+        Some(RpcError::new(ErrorKind::InvalidRequest, message))
+    }
+}

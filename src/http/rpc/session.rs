@@ -1,0 +1,255 @@
+//! What one connection, or one request over plain HTTP, may use, and how its messages are answered.
+//! When it is dropped its runs are aborted; a connection's handles go with it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::Rpc;
+use super::handles::Owner;
+use super::methods;
+use super::outgoing::{NotSent, Outgoing};
+use super::protocol::{
+    Call, Entry, ErrorKind, Message, Params, Reply, RpcError, notification, parse,
+};
+use crate::http::access::Caller;
+use crate::http::request_context::RequestContext;
+
+/// A message longer than this is read aside from the tasks that carry tokens.
+const LARGE_BYTES: usize = 64 * 1024;
+
+/// Work that begins once the answer to its call is sent.
+pub(super) type Afterwards = BoxFuture<'static, ()>;
+
+/// What a message leads to.
+#[must_use]
+pub(super) struct Answer {
+    /// Nothing when the message held only notifications.
+    pub text: Option<String>,
+    pub afterwards: Vec<Afterwards>,
+}
+
+impl Answer {
+    fn of(text: String) -> Self {
+        Self {
+            text: Some(text),
+            afterwards: Vec::new(),
+        }
+    }
+}
+
+pub(super) struct Session {
+    pub rpc: Arc<Rpc>,
+    pub owner: Owner,
+    /// Which models it may use.
+    pub caller: Caller,
+    /// Where notifications go; `None`: the transport has no way for them.
+    notifications: Option<Outgoing>,
+    /// Runs that were started and answered at once.
+    background: Mutex<JoinSet<()>>,
+    cut_off: watch::Sender<bool>,
+}
+
+/// Tells a run that its time is over.
+pub(super) struct CutOff(watch::Receiver<bool>);
+
+impl CutOff {
+    /// Costs an atomic read.
+    pub fn is_due(&self) -> bool {
+        self.0.has_changed().unwrap_or(false)
+    }
+
+    /// Resolves when the run must end; never after the session itself has ended.
+    pub async fn wait(&mut self) {
+        if self.0.wait_for(|cut_off| *cut_off).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Session {
+    /// That of a connection.
+    pub fn of_connection(rpc: &Arc<Rpc>, caller: Caller, outgoing: Outgoing) -> Self {
+        let owner = Owner::Connection(rpc.connection_number());
+        Self::new(rpc, owner, caller, Some(outgoing))
+    }
+
+    /// That of one request.
+    pub fn of_request(
+        rpc: &Arc<Rpc>,
+        context: &RequestContext,
+        outgoing: Option<Outgoing>,
+    ) -> Self {
+        let owner = Owner::Client(context.client.clone());
+        Self::new(rpc, owner, context.caller.clone(), outgoing)
+    }
+
+    fn new(rpc: &Arc<Rpc>, owner: Owner, caller: Caller, notifications: Option<Outgoing>) -> Self {
+        Self {
+            rpc: Arc::clone(rpc),
+            owner,
+            caller,
+            notifications,
+            background: Mutex::default(),
+            cut_off: watch::Sender::new(false),
+        }
+    }
+
+    /// Aborts the session's runs; each still tells why it ended.
+    pub fn cut_off_runs(&self) {
+        self.cut_off.send_replace(true);
+    }
+
+    pub fn cut_off(&self) -> CutOff {
+        CutOff(self.cut_off.subscribe())
+    }
+
+    /// Answers a message. The calls of a batch are made one after the other.
+    pub async fn answer(&self, text: &[u8]) -> Answer {
+        let (mut reply, entries) = match self.entries(text) {
+            Ok(parts) => parts,
+            Err(error) => return Answer::of(Reply::error(&error)),
+        };
+        let mut afterwards = Vec::new();
+        for entry in entries {
+            match entry {
+                Entry::Invalid { id, error } => reply.add::<()>(Some(&id), Err(&error)),
+                Entry::Call(Call { id, method, params }) => {
+                    let result = methods::call(self, &mut afterwards, &method, &params).await;
+                    reply.add(id.as_ref(), result.as_deref());
+                }
+            }
+        }
+        Answer {
+            text: reply.finish(),
+            afterwards,
+        }
+    }
+
+    /// The answer to a message of which nothing is done.
+    pub fn refuse(&self, text: &[u8], error: &RpcError) -> Option<String> {
+        let (mut reply, entries) = match self.entries(text) {
+            Ok(parts) => parts,
+            Err(error) => return Some(Reply::error(&error)),
+        };
+        for entry in entries {
+            match entry {
+                Entry::Invalid { id, error } => reply.add::<()>(Some(&id), Err(&error)),
+                Entry::Call(call) => reply.add::<()>(call.id.as_ref(), Err(error)),
+            }
+        }
+        reply.finish()
+    }
+
+    fn entries(&self, text: &[u8]) -> Result<(Reply, Vec<Entry>), RpcError> {
+        let message = aside(text.len(), || parse(text, self.rpc.settings.batch_limit))?;
+        Ok(match message {
+            Message::One(entry) => (Reply::to_one(), vec![entry]),
+            Message::Batch(entries) => (Reply::to_batch(), entries),
+        })
+    }
+
+    /// Whether a run's callbacks are sent unless its call says otherwise: an event stream was asked
+    /// for just that.
+    pub fn streams_by_default(&self) -> bool {
+        self.notifications.is_some() && matches!(self.owner, Owner::Client(_))
+    }
+
+    /// Where this session's notifications go.
+    ///
+    /// # Errors
+    ///
+    /// `needs_notifications` when the transport cannot carry any.
+    pub fn notifications(&self) -> Result<Notifications, RpcError> {
+        let outgoing = self.notifications.clone().ok_or_else(|| {
+            RpcError::new(
+                ErrorKind::NeedsNotifications,
+                "a plain answer carries no notifications: ask with `Accept: text/event-stream`, or \
+                 use the WebSocket or the Unix socket",
+            )
+        })?;
+        Ok(Notifications(outgoing))
+    }
+
+    /// Lets work run beside the session's calls, and no longer than the session.
+    pub fn in_background(&self, work: Vec<Afterwards>) {
+        let mut tasks = self
+            .background
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        for task in work {
+            tasks.spawn(task);
+        }
+    }
+
+    /// Waits for the tasks in the background.
+    pub async fn finish(&self) {
+        let mut tasks = std::mem::take(
+            &mut *self
+                .background
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        while tasks.join_next().await.is_some() {}
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if matches!(self.owner, Owner::Connection(_)) {
+            self.rpc.handles.remove_all_of(&self.owner);
+        }
+    }
+}
+
+/// Reads parameters as a method's type.
+pub(super) fn read<T: serde::de::DeserializeOwned>(
+    params: &Params,
+    names: &[String],
+) -> Result<T, RpcError> {
+    aside(params.len(), || params.read(names))
+}
+
+/// Work on so much text. Much of it must not hold up the tokens of others on this thread.
+fn aside<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+    let flavor = tokio::runtime::Handle::current().runtime_flavor();
+    if bytes > LARGE_BYTES && flavor == tokio::runtime::RuntimeFlavor::MultiThread {
+        tokio::task::block_in_place(work)
+    } else {
+        work()
+    }
+}
+
+/// Sends notifications.
+#[derive(Clone)]
+pub(super) struct Notifications(Outgoing);
+
+impl Notifications {
+    pub async fn send<T: serde::Serialize>(
+        &self,
+        method: &str,
+        params: &T,
+    ) -> Result<(), RpcError> {
+        let sent = self.0.send(notification(method, params)).await;
+        sent.map_err(|error| match error {
+            NotSent::SlowReader(waited) => RpcError::new(
+                ErrorKind::SlowReader,
+                format!("{error}, so its run was aborted"),
+            )
+            .with(
+                "waited_ms",
+                u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),
+            ),
+            NotSent::Gone => RpcError::new(ErrorKind::SlowReader, error.to_string()),
+        })
+    }
+
+    /// The last one of a run; it may wait as long as an answer.
+    pub async fn send_last<T: serde::Serialize>(&self, method: &str, params: &T) {
+        // The connection of a client that does not even read this is ended.
+        let _ = self.0.send_answer(notification(method, params)).await;
+    }
+}
