@@ -129,7 +129,8 @@ async fn what_is_wrong_is_refused_by_name() {
 #[tokio::test]
 async fn each_failure_has_its_code() {
     let server = server().await;
-    let failures: [(fn() -> Result<PooledRows, EmbeddingError>, u16, &str, &str); 5] = [
+    type Rows = fn() -> Result<PooledRows, EmbeddingError>;
+    let failures: [(Rows, u16, &str, &str); 5] = [
         (
             || {
                 Err(EmbeddingError::NoHiddenStates {
@@ -266,7 +267,7 @@ fn every_family_gives_the_rows_of_its_library() {
             "{family}"
         );
         assert!(
-            refused.body.contains("has 8 dimensions"),
+            refused.body.contains("have 8 dimensions"),
             "{}",
             refused.body
         );

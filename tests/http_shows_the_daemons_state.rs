@@ -258,6 +258,10 @@ async fn the_openapi_document_is_whole() {
     for path in [
         CHAT,
         TEXT,
+        "/v1/embeddings",
+        "/tokenize",
+        "/detokenize",
+        "/apply-template",
         "/v1/models",
         "/v1/models/{id}",
         "/health",

@@ -53,6 +53,7 @@ pub(crate) enum Tokens {
 /// A token and what it stands for.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TokenPiece {
+    /// The token's id.
     id: u32,
     piece: Piece,
 }
@@ -70,6 +71,7 @@ pub(crate) enum Piece {
 pub(crate) struct DetokenizeRequest {
     /// Id or alias of an installed model; may be left out where one is installed.
     model: Option<String>,
+    /// Token ids, in order.
     #[schema(required, nullable = false)]
     tokens: Option<Vec<u32>>,
 }

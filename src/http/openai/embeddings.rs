@@ -86,6 +86,7 @@ pub(crate) enum Vector {
 /// Tokens the model evaluated, as its runtime counts them; null where it did not tell.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct EmbeddingUsage {
+    /// Of all inputs together.
     #[schema(required)]
     prompt_tokens: Option<u32>,
     /// The same.
