@@ -3,6 +3,8 @@
 //! Decided before any thread or async runtime starts. Commands that need no daemon are complete
 //! here, and nothing here exits the process, so that `main` alone returns the exit code.
 
+mod keys;
+
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -11,8 +13,10 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::auth::{CurrentKeys, KeysFile};
+use crate::http::{ListenerAddress, check_exposure};
 use crate::models::{Catalog, Listing};
-use crate::settings::{CliOverrides, Settings, SettingsError, known_keys};
+use crate::settings::{CliOverrides, HttpSettings, Settings, SettingsError, known_keys};
 use crate::worker::WorkerArguments;
 
 /// `EX_CONFIG` of sysexits.h: the configuration is wrong and starting again will not help, which
@@ -49,6 +53,9 @@ enum CommandLine {
     /// List the installed models and what is wrong with any of them
     #[command(after_help = MODELS_EXAMPLES)]
     Models(ModelsArguments),
+    /// Add, list and revoke the keys that clients need
+    #[command(after_help = keys::EXAMPLES)]
+    Keys(keys::KeysArguments),
     #[command(hide = true)]
     Worker(WorkerArguments),
 }
@@ -57,7 +64,7 @@ enum CommandLine {
 struct ConfigArgument {
     /// Configuration file; its drop-ins are FILE.d/*.toml [default: /etc/rkllmd/rkllmd.toml, if it
     /// exists]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
 }
 
@@ -86,6 +93,7 @@ Examples:
   rkllmd serve --models ~/models          serve a folder of .rkllm and .gguf files
   rkllmd models --models ~/models         what is in it, and what is wrong with it
   rkllmd check-config                     is /etc/rkllmd/rkllmd.toml right?
+  rkllmd keys add laptop                  a key for a client in the network
 
 `rkllmd serve --help` lists every setting with its environment variable and default.";
 
@@ -143,7 +151,16 @@ fn dispatch(command: CommandLine) -> Program {
         }
         CommandLine::CheckConfig(config) => Program::Finished(
             match load(config.config.as_deref(), &CliOverrides::default()) {
-                Ok(_) => print("OK\n", ExitCode::SUCCESS),
+                Ok(settings) => {
+                    note_exposure(&settings.http);
+                    print("OK\n", ExitCode::SUCCESS)
+                }
+                Err(error) => bad_config(&error),
+            },
+        ),
+        CommandLine::Keys(arguments) => Program::Finished(
+            match load(arguments.config.config.as_deref(), &CliOverrides::default()) {
+                Ok(settings) => keys::run(arguments.command, &settings.http),
                 Err(error) => bad_config(&error),
             },
         ),
@@ -162,6 +179,21 @@ fn dispatch(command: CommandLine) -> Program {
 
 fn load(config: Option<&Path>, overrides: &CliOverrides) -> Result<Settings, SettingsError> {
     Settings::load(config, env::vars_os(), overrides)
+}
+
+/// Says beforehand why `serve` would not start, as far as this user may read the keys.
+fn note_exposure(settings: &HttpSettings) {
+    let Ok(keyring) = KeysFile::new(&settings.keys_file).read() else {
+        return;
+    };
+    let addresses: Vec<_> = settings
+        .listen
+        .iter()
+        .map(|&a| ListenerAddress::Tcp(a))
+        .collect();
+    if let Err(error) = check_exposure(&addresses, settings, &CurrentKeys::fixed(keyring)) {
+        eprintln!("note: `rkllmd serve` would end at once: {error}");
+    }
 }
 
 fn bad_config(error: &SettingsError) -> ExitCode {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,12 +13,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::admission::{Admission, Generation, QueueFigures};
+use crate::auth::{KeysFile, KeysWatch};
 use crate::descriptor_limit;
 use crate::generation::{GenerationError, GenerationRequest};
-use crate::http::rpc::SocketFile;
-use crate::http::{self, Engine, HttpState};
+use crate::http::{self, Engine, HttpState, Listener, UnixSocketFile};
 use crate::models::Catalog;
-use crate::settings::{RpcSettings, Settings};
+use crate::service_manager::{self, Notifier};
+use crate::settings::{HttpSettings, RpcSettings, Settings};
 use crate::supervisor::{RunDeadlines, RunServices, StatusBoard, Supervisor};
 use crate::telemetry::Metrics;
 
@@ -26,8 +28,12 @@ const ASYNC_THREADS: usize = 2;
 /// Connections that wait in the kernel to be accepted. With tokio's 128, clients of a larger crowd find
 /// no room and try again after whole seconds. The kernel has a limit of its own (somaxconn).
 const BACKLOG: u32 = 1024;
-/// Time for answers that are complete to leave their sockets.
-const LAST_BYTES: Duration = Duration::from_secs(2);
+/// The time of a step of the shutdown after the answers: ending the runs that were cut off, unloading,
+/// last bytes. At the least, so that readers are told also where no time is granted.
+const LONGEST_STEP: Duration = Duration::from_secs(2);
+const SHORTEST_STEP: Duration = Duration::from_millis(100);
+/// What an orderly end takes at most beyond its deadline.
+const STOP_SLACK: Duration = Duration::from_secs(10);
 
 /// Runs the daemon until SIGTERM or SIGINT.
 pub fn run(settings: Settings) -> anyhow::Result<()> {
@@ -47,10 +53,25 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     descriptor_limit::raise();
     let mut signals = ShutdownSignals::listen().context("listening for signals")?;
     let rpc_socket = bind_rpc_socket(&settings.rpc)?;
-    let listeners = bind(&settings.http.listen)?;
+    let notifier = Notifier::start().context("starting to notify the service manager")?;
+    let keys =
+        KeysWatch::start(KeysFile::new(&settings.http.keys_file)).context("reading the keys")?;
+    let mut listeners = bind(&settings.http.listen)?;
+    let mut socket_file = None;
+    if let Some(path) = &settings.http.unix_socket {
+        let (listener, file) = bind_unix(path, &settings.http)?;
+        listeners.push(listener);
+        socket_file = Some(file);
+    }
+    let addresses: Vec<_> = listeners.iter().map(Listener::address).collect();
+    http::check_exposure(&addresses, &settings.http, &keys.current())?;
+    for address in &addresses {
+        tracing::info!(%address, "listening");
+    }
     let catalog = Arc::new(scan(&settings)?);
     let metrics = Metrics::new();
-    let (supervisor, status) = Supervisor::start(&settings, &catalog, metrics.clone())
+    let pulse = notifier.watchdog();
+    let (supervisor, status) = Supervisor::start(&settings, &catalog, metrics.clone(), pulse)
         .context("starting the supervisor")?;
     let admission = Admission::start(
         RunServices {
@@ -65,11 +86,11 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let engine = Arc::new(LocalEngine {
         admission: admission.clone(),
         catalog,
-        status,
+        status: status.clone(),
         metrics,
         supervisor: supervisor.clone(),
     });
-    let state = Arc::new(HttpState::new(engine, &settings));
+    let state = Arc::new(HttpState::new(engine, keys.current(), &settings));
     let (stop_http, stopped) = watch::channel(false);
     let mut servers = JoinSet::new();
     for listener in listeners {
@@ -87,20 +108,36 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
                 let _ = stopped.wait_for(|stop| *stop).await;
             };
             http::rpc::serve_unix(socket, state, shutdown).await;
-            Ok(())
         });
     }
+    supervisor.answers().await;
+    notifier.ready();
+    let queues = admission.clone();
+    let told =
+        service_manager::report_status(notifier.clone(), status, move |model| queues.queue(model));
+    tokio::spawn(told);
     signals.received().await;
-    drain(&settings, &admission, &supervisor, &mut signals, || {
+    notifier.stopping(time_to_stop(&settings));
+    let stop_http = || {
         stop_http.send_replace(true);
-    })
+    };
+    drain(
+        &settings,
+        &admission,
+        &supervisor,
+        &mut signals,
+        stop_http,
+        &mut servers,
+    )
     .await;
-    let _ = tokio::time::timeout(LAST_BYTES, async {
-        while servers.join_next().await.is_some() {}
-    })
-    .await;
+    drop(socket_file);
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The longest time from the first signal to the end of the process.
+fn time_to_stop(settings: &Settings) -> Duration {
+    settings.deadlines.drain + STOP_SLACK
 }
 
 /// No new work; running answers may finish until the drain deadline; then the workers end. A second
@@ -111,23 +148,27 @@ async fn drain(
     supervisor: &Supervisor,
     signals: &mut ShutdownSignals,
     stop_http: impl FnOnce(),
+    servers: &mut JoinSet<()>,
 ) {
     let limit = settings.deadlines.drain;
     tracing::info!(
         limit_s = limit.as_secs(),
         "shutting down: waiting for running answers"
     );
+    let until = Instant::now() + limit;
+    // Kept back for what comes after the answers: ending runs, unloading, last bytes.
+    let step = (limit / 9).clamp(SHORTEST_STEP, LONGEST_STEP);
     let orderly = async {
-        let until = Instant::now() + limit;
-        if !admission.drain(limit).await {
+        if !admission.drain(limit.saturating_sub(3 * step), step).await {
             tracing::warn!("the `drain` deadline passed; running answers are cut off");
         }
         stop_http();
         let left = until.saturating_duration_since(Instant::now());
-        let grace = left.max(settings.deadlines.control_call);
-        if !supervisor.shut_down(grace).await {
+        if !supervisor.shut_down(left.saturating_sub(step)).await {
             tracing::warn!("workers are still ending; they are killed with the daemon");
         }
+        let _ = tokio::time::timeout(step, async { while servers.join_next().await.is_some() {} })
+            .await;
     };
     tokio::select! {
         () = orderly => {}
@@ -156,25 +197,36 @@ impl ShutdownSignals {
     }
 }
 
-fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {
+fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<Listener>> {
     let mut listeners = Vec::new();
     for address in addresses {
         let listener = listen(*address).with_context(|| format!("listening on {address}"))?;
-        let bound = listener.local_addr().context("reading the bound address")?;
-        tracing::info!(address = %bound, "listening");
-        listeners.push(listener);
+        listeners.push(Listener::tcp(listener).context("reading the bound address")?);
     }
     Ok(listeners)
 }
 
-fn bind_rpc_socket(settings: &RpcSettings) -> anyhow::Result<Option<SocketFile>> {
-    let (Some(path), Some(mode)) = (&settings.unix_socket, settings.socket_mode()) else {
+fn bind_rpc_socket(
+    settings: &RpcSettings,
+) -> anyhow::Result<Option<(tokio::net::UnixListener, UnixSocketFile)>> {
+    let Some(path) = &settings.unix_socket else {
         return Ok(None);
     };
-    let socket = http::rpc::bind(path, mode)
-        .with_context(|| format!("listening on rpc.unix-socket, {}", path.display()))?;
+    let socket = http::bind_unix(path, settings.unix_socket_mode, None, BACKLOG)
+        .with_context(|| format!("listening on {}", path.display()))?;
     tracing::info!(path = %path.display(), "JSON-RPC on a socket");
     Ok(Some(socket))
+}
+
+fn bind_unix(path: &Path, settings: &HttpSettings) -> anyhow::Result<(Listener, UnixSocketFile)> {
+    let (mode, group) = (
+        settings.unix_socket_mode,
+        settings.unix_socket_group.as_deref(),
+    );
+    let (listener, file) = http::bind_unix(path, mode, group, BACKLOG)
+        .with_context(|| format!("listening on {}", path.display()))?;
+    let listener = Listener::unix(listener).context("reading the bound path")?;
+    Ok((listener, file))
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {

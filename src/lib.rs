@@ -4,6 +4,7 @@
 //! back up.
 
 pub mod admission;
+pub mod auth;
 pub mod cli;
 pub mod daemon;
 mod descriptor_limit;
@@ -13,6 +14,7 @@ pub mod ipc;
 pub mod library_calls;
 pub mod models;
 mod process_figures;
+pub mod service_manager;
 pub mod settings;
 pub mod supervisor;
 pub mod telemetry;

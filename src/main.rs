@@ -3,20 +3,28 @@
 use std::process::ExitCode;
 
 use rkllmd::cli::{self, Program};
+use rkllmd::http::ExposedWithoutKeys;
 use rkllmd::{daemon, telemetry, worker};
 
 fn main() -> ExitCode {
     match cli::parse() {
         Program::Serve(settings) => {
-            if let Err(error) = telemetry::init_logging(&settings.log) {
-                eprintln!("rkllmd: starting the log: {error}");
-                return ExitCode::from(cli::EXIT_BAD_CONFIG);
-            }
+            let _log = match telemetry::init_logging(&settings.log) {
+                Ok(flushed_at_the_end) => flushed_at_the_end,
+                Err(error) => {
+                    eprintln!("rkllmd: starting the log: {error}");
+                    return ExitCode::from(cli::EXIT_BAD_CONFIG);
+                }
+            };
             match daemon::run(*settings) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
                     tracing::error!("{error:#}");
-                    ExitCode::FAILURE
+                    if error.is::<ExposedWithoutKeys>() {
+                        ExitCode::from(cli::EXIT_BAD_CONFIG)
+                    } else {
+                        ExitCode::FAILURE
+                    }
                 }
             }
         }

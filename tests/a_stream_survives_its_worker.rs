@@ -145,6 +145,29 @@ fn an_operator_can_kill_the_worker_in_the_middle_of_a_sentence() {
 }
 
 #[test]
+fn the_whole_gap_is_measured_and_what_of_it_is_not_the_next_workers_start() {
+    const LOAD_S: f64 = 0.5;
+    const PREFILL_S: f64 = 0.02;
+    let fault = fault("call = \"run\"\nafter-tokens = 17\nonce = \"spent\"\nkind = \"segv\"");
+    let daemon = start("1_3_1", &scenario(&format!("load-delay-ms = 500\n{fault}")));
+    let streamed = read(&daemon, json!({}));
+    assert_eq!(streamed.text, answer_text(), "{streamed:?}");
+    let of = |name: &str| {
+        let part = |part| {
+            metric(
+                &daemon,
+                &format!("rkllmd_resume_{name}_seconds_{part}{{model=\"m\"}}"),
+            )
+        };
+        assert_eq!(part("count"), 1.0, "{name}");
+        part("sum")
+    };
+    let (gap, overhead) = (of("gap"), of("overhead"));
+    assert!(gap >= LOAD_S + PREFILL_S, "{gap}");
+    assert!(overhead <= gap - LOAD_S - PREFILL_S, "{overhead} of {gap}");
+}
+
+#[test]
 fn every_way_to_die_between_two_tokens_is_survived() {
     for family in FAMILIES_RUN {
         for kind in ["segv", "abort", "ill", "exit", "hang"] {
@@ -305,6 +328,25 @@ fn an_answer_with_a_token_that_is_not_printed_is_not_continued_by_its_text() {
 }
 
 #[test]
+fn a_death_behind_the_token_that_ends_the_answer_costs_nothing() {
+    let all = WORDS + 1;
+    let fault = format!(
+        "eos-token-id = 2\n{}",
+        fault(&format!(
+            "call = \"run\"\nafter-tokens = {all}\nonce = \"spent\"\nkind = \"segv\""
+        ))
+    );
+    for family in FAMILIES_RUN {
+        let daemon = start(family, &scenario(&fault));
+        let streamed = read(&daemon, json!({}));
+        assert_eq!(streamed.text, answer_text(), "{family}: {streamed:?}");
+        assert_eq!(streamed.finish_reason.as_deref(), Some("stop"));
+        assert_eq!(streamed.usage["completion_tokens"], all);
+        assert_eq!(streamed.timings["resumptions"], 1);
+    }
+}
+
+#[test]
 fn a_request_that_kills_two_workers_is_refused_and_nobody_else_is() {
     let mut text = scenario(&fault(
         "call = \"run\"\nwhen-prompt-contains = \"poison\"\nafter-tokens = 2\nkind = \"segv\"",
@@ -444,6 +486,94 @@ fn a_total_deadline_counts_in_the_queue_too() {
     assert!(stream.next_content().is_some(), "the worker is busy");
     let second = daemon.post(CHAT, &chat("m", "x", json!({"total_deadline_ms": 50})));
     assert_eq!(second.error_code(), "deadline_exceeded", "{}", second.body);
+}
+
+#[test]
+fn a_total_deadline_is_not_held_up_by_who_came_earlier_and_may_wait() {
+    let scenario = "repeat = { token = \"w \", times = 4000 }\ntoken-delay-us = 20000\n";
+    let daemon = start("1_3_1", scenario);
+    let mut running = daemon.stream(CHAT, &chat("m", "x", json!({"stream": true})));
+    assert!(running.next_content().is_some(), "the worker is busy");
+    let waiting = daemon.stream(CHAT, &chat("m", "x", json!({"stream": true})));
+    eventually("the first waiter", || {
+        (metric(&daemon, "rkllmd_queue_length{model=\"m\"}") == 1.0).then_some(())
+    });
+    let short = daemon.post(CHAT, &chat("m", "x", json!({"total_deadline_ms": 50})));
+    assert_eq!(short.error_code(), "deadline_exceeded", "{}", short.body);
+    // The running answer takes 80 s; it is still being made.
+    assert!(running.next_content().is_some());
+    assert_eq!(metric(&daemon, "rkllmd_queue_length{model=\"m\"}"), 1.0);
+    drop(waiting);
+}
+
+/// Ten minutes of prefill, which no abort interrupts.
+const LONG_PREFILL: &str = "tokens = [\"x\"]\nprefill-delay-ms = 600000\n";
+const PATIENT: &str = "deadlines.prefill-base = \"1h\"\ndeadlines.abort-to-finish = \"1h\"";
+
+#[test]
+fn a_total_deadline_is_told_although_the_library_does_not_listen() {
+    let daemon = Setup::new()
+        .settings(PATIENT)
+        .scenario("m", LONG_PREFILL)
+        .start();
+    let late = daemon.post(CHAT, &chat("m", "x", json!({"total_deadline_ms": 300})));
+    assert_eq!(late.error_code(), "deadline_exceeded", "{}", late.body);
+}
+
+#[test]
+fn a_shutdown_is_told_although_the_library_does_not_listen() {
+    let daemon = Setup::new()
+        .settings(PATIENT)
+        .settings("deadlines.drain = \"3s\"\nhttp.header-delay = \"100ms\"")
+        .scenario("m", LONG_PREFILL)
+        .start();
+    let stream = daemon.stream(CHAT, &chat("m", "x", json!({"stream": true})));
+    daemon.signal(Signal::TERM);
+    let events = stream.collect();
+    let (_, last) = events.last().expect("events");
+    assert!(last.contains("shutting_down"), "{last}");
+    assert!(daemon.wait().success());
+}
+
+#[test]
+fn an_answer_is_complete_although_the_library_ignores_its_end() {
+    let ignored = format!(
+        "{}eos-token-id = 2\neos-ignored = true\n{}",
+        scenario(""),
+        fault("call = \"abort\"\nkind = \"ignore\"")
+    );
+    for family in FAMILIES_RUN {
+        let daemon = Setup::with_family(family)
+            .settings(SHORT_DEADLINES)
+            .scenario("m", &ignored)
+            .model_file("m", "model.toml", "template = \"chatml\"\neos-ids = [2]\n")
+            .start();
+        let streamed = read(&daemon, json!({}));
+        assert_eq!(streamed.text, answer_text(), "{family}: {streamed:?}");
+        assert_eq!(streamed.finish_reason.as_deref(), Some("stop"));
+        assert_eq!(streamed.timings["resumptions"], Value::Null, "{family}");
+        let budget = read(&daemon, json!({"max_tokens": 5}));
+        assert_eq!(budget.text, (0..5).map(word).collect::<String>());
+        assert_eq!(budget.finish_reason.as_deref(), Some("length"));
+    }
+}
+
+#[test]
+fn bytes_that_are_no_text_are_not_continued_by_their_text() {
+    let scenario = format!(
+        "tokens = [\"one \", {{ bytes = [255] }}, \"two \", \"three\"]\ncontinue-answers = true\n\
+         token-delay-us = 2000\n{}",
+        fault("call = \"run\"\nafter-tokens = 3\nonce = \"spent\"\nkind = \"segv\"")
+    );
+    let daemon = start("1_3_1", &scenario);
+    let streamed = read(&daemon, json!({}));
+    let error = streamed.error.expect("an error");
+    assert_eq!(error["code"], "answer_interrupted", "{error}");
+    assert!(
+        error["message"].as_str().unwrap().contains("UTF-8"),
+        "{error}"
+    );
+    assert_eq!(read(&daemon, json!({})).text, "one \u{fffd}two three");
 }
 
 /// Makes one token of each word, as the fake runtime counts them.

@@ -115,3 +115,35 @@ fn the_daemon_ends_without_it() {
             .then_some(())
     });
 }
+
+/// The end of such a worker is told twice: by whoever waits for the process, and by the load that it
+/// was brought up by, which must not be taken for the next one.
+#[test]
+fn one_that_was_loading_gets_one_successor_once_it_is_gone() {
+    let daemon = Setup::new()
+        .settings(SETTINGS)
+        .settings("deadlines.heartbeat = \"1s\"")
+        .scenario("m", "tokens = [\"fine\"]\nload-delay-ms = 3000\n")
+        .start();
+    daemon.wait_for_phase("m", "loading");
+    let worker = daemon.worker_pid();
+    let freezer = Freezer::new();
+    freezer.freeze(worker);
+    wait_until_unkillable(&daemon, worker);
+
+    freezer.thaw();
+    let successor = eventually("its successor being ready", || {
+        let phase = daemon.phase("m");
+        assert_ne!(phase, "failed", "the successor has not failed");
+        let mut others = children(daemon.pid());
+        others.retain(|&other| other != worker);
+        assert!(others.len() <= 1, "two workers of one model: {others:?}");
+        (phase == "ready").then(|| others[0])
+    });
+    let answer = daemon.post("/v1/chat/completions", &chat("m", "x", json!({})));
+    assert_eq!(answer.content(), "fine", "{}", answer.body);
+    assert_eq!(children(daemon.pid()), [successor]);
+    let metrics = daemon.get("/metrics").body;
+    let failures = "rkllmd_model_load_failures_total{model=\"m\"} 1";
+    assert!(metrics.lines().any(|line| line == failures), "{metrics}");
+}

@@ -105,6 +105,33 @@ fn the_environment_and_flags_are_checked_like_the_file() {
 }
 
 #[test]
+fn a_config_that_needs_a_key_says_so_beforehand() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys.toml");
+    let check = |listen: &str, auth: &str| {
+        with_environment(
+            &["check-config", "--config", SHIPPED_CONFIG],
+            &[
+                ("RKLLMD_HTTP__KEYS_FILE", keys.to_str().unwrap()),
+                ("RKLLMD_HTTP__LISTEN", listen),
+                ("RKLLMD_HTTP__AUTH", auth),
+            ],
+        )
+    };
+    let output = check("127.0.0.1:1,192.168.0.1:2", "keys");
+    assert_eq!(output.status.code(), Some(0));
+    let note = stderr(&output);
+    assert!(
+        note.starts_with(
+            "note: `rkllmd serve` would end at once: refusing to listen on 192.168.0.1:2"
+        ),
+        "{note}"
+    );
+    assert_eq!(stderr(&check("127.0.0.1:1", "keys")), "");
+    assert_eq!(stderr(&check("0.0.0.0:1", "none")), "");
+}
+
+#[test]
 fn serves_help_lists_every_variable_with_its_default() {
     let output = rkllmd(&["serve", "--help"]);
     assert_eq!(output.status.code(), Some(0));

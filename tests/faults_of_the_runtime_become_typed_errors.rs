@@ -2,7 +2,7 @@
 
 mod daemon_support;
 
-use daemon_support::{FAMILIES_RUN, Setup, chat};
+use daemon_support::{FAMILIES_RUN, Setup, chat, eventually};
 use serde_json::json;
 
 /// Answers "fine", unless the prompt says otherwise.
@@ -106,6 +106,12 @@ fn a_model_that_cannot_load_says_which_line_said_why() {
         ready.body
     );
     assert_eq!(daemon.phase("m"), "failed");
+    // Both of its processes, whether their message or their end was noticed first.
+    let told = "rkllmd_worker_exits_total{model=\"m\",cause=\"load-failed\"} 2";
+    eventually("two ends for the same cause", || {
+        let metrics = daemon.get("/metrics").body;
+        metrics.lines().any(|line| line == told).then_some(())
+    });
 }
 
 #[test]

@@ -131,6 +131,9 @@ fn flags_set_their_keys() {
 fn another_value(key: &KnownKey) -> &'static str {
     match key.path().as_str() {
         "http.listen" => "127.0.0.1:9, [::1]:9",
+        "http.auth" => "none",
+        "http.unix-socket-auth" => "keys",
+        "http.unix-socket-mode" => "0600",
         "chat.control-tokens" => "reject",
         "recovery.resume" | "rpc.http" => "false",
         "rpc.unix-socket-mode" => "0600",

@@ -60,7 +60,7 @@ fn uncommented() -> String {
 const TELLING: &str = r#"  | |0|1|-1|2|64|65537|8388608|1e3|true|false|0s|1ms|5s|1h 30m|1year|
     100years|999999999999999999999s|1s1s|1ns|1.5s|s|18446744073709551615s|
     18446744073709551615s 18446744073709551615s|127.0.0.1:0|[::1]:8080|127.0.0.1|
-    127.0.0.1:0,127.0.0.1:0|*|a,b|,|/|neutralise|reject|info|rkllmd=debug|rkllmd[{x="|a=b=c|[|off|
+    127.0.0.1:0,127.0.0.1:0|*|a,b|,|/|neutralise|reject|keys|none|0660|0o660|info|rkllmd=debug|rkllmd[{x="|a=b=c|[|off|
     1.3.1|€|"|'|= |#|[http]|"#;
 
 fn telling() -> impl Strategy<Value = String> {

@@ -7,7 +7,8 @@ mod worker_support;
 use daemon_support::{FAMILIES_RUN, PATIENCE};
 use rkllmd::generation::FinishReason;
 use rkllmd::ipc::{
-    AbortMode, Command, EXIT_DEADLINE, Event, LoadDeadline, RunOutcome, WorkerDeadlines,
+    AbortMode, Command, EXIT_DEADLINE, EXIT_LOAD_FAILED, Event, LoadDeadline, RunOutcome,
+    WorkerDeadlines,
 };
 use rustix::process::Signal;
 use worker_support::{QUIET, Worker, deadlines, heartbeats, ms, text_of};
@@ -99,6 +100,21 @@ fn a_load_without_progress_ends_after_the_time_it_is_granted() {
     // Opening the model file and the like may count as progress at the start.
     assert!(limit >= granted && limit < granted + ms(1000), "{limit:?}");
     assert_eq!(worker.exit_code(), Some(EXIT_DEADLINE));
+}
+
+#[test]
+fn a_load_that_fails_is_told_with_an_exit_code_of_its_own() {
+    let scenario = "[[fault]]\ncall = \"init\"\nkind = \"fail\"\n";
+    let mut worker = Worker::start("1_3_1", scenario);
+    worker.load(deadlines(), false);
+    let last = loop {
+        match worker.next() {
+            Event::Heartbeat | Event::LibraryOpened(_) => {}
+            event => break event,
+        }
+    };
+    assert!(matches!(last, Event::LoadFailed { .. }), "{last:?}");
+    assert_eq!(worker.exit_code(), Some(EXIT_LOAD_FAILED));
 }
 
 #[test]

@@ -96,6 +96,29 @@ fn an_oom_kill_is_named_and_its_request_is_answered_by_another_worker() {
     drop(narrow);
 }
 
+/// Bytes of anonymous memory that the metrics give for the only model's worker.
+fn anonymous_bytes(daemon: &Daemon) -> Option<u64> {
+    let metrics = daemon.get("/metrics").body;
+    let value = metrics.lines().find_map(|line| {
+        let (labels, value) = line
+            .strip_prefix("rkllmd_worker_memory_bytes{")?
+            .split_once("} ")?;
+        labels.contains("kind=\"anonymous\"").then_some(value)
+    })?;
+    Some(value.parse().expect("a number"))
+}
+
+#[test]
+fn what_a_worker_holds_is_in_the_metrics() {
+    let (daemon, _) = start("", "tokens = [\"one\"]\nmemory-mib = 100\n");
+    // The first looks are at a worker that is still loading.
+    eventually("the whole figure", || {
+        let bytes = anonymous_bytes(&daemon)?;
+        assert!(bytes < 200 * MIB, "{bytes}");
+        (bytes >= 100 * MIB).then_some(())
+    });
+}
+
 #[test]
 fn a_worker_over_the_soft_limit_is_replaced_when_it_is_idle() {
     let scenario = "tokens = [\"one \", \"two \", \"three\"]\nmemory-mib-per-run = 60\n";
@@ -150,6 +173,37 @@ fn a_worker_over_the_hard_limit_is_killed_and_its_request_is_answered_by_another
     daemon.log.wait_for("memory-limit");
     wait_for_exits(&daemon, "memory-limit", 2);
     assert_eq!(exits(&daemon, "recycled"), 0);
+}
+
+/// Growth that the load's own deadline takes for progress.
+const GROW_IN_LOAD: &str = "tokens = [\"one \", \"two \", \"three\"]\n\
+    [[fault]]\ncall = \"init\"\nkind = \"grow-memory\"\nmib = 1000\nstep-ms = 2\n";
+
+#[test]
+fn a_worker_over_the_hard_limit_while_it_loads_is_killed_and_the_reason_is_told() {
+    let daemon = Setup::new()
+        .settings("memory.check-interval = \"10ms\"")
+        .settings(&limit("hard"))
+        .scenario("m", GROW_IN_LOAD)
+        .start();
+    let answer = ask(&daemon);
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    assert_eq!(answer.error_code(), "model_unavailable");
+    let names_the_limit = answer.body.contains("memory.worker-hard-limit-bytes");
+    assert!(names_the_limit, "{}", answer.body);
+    // A model that was never loaded is tried twice.
+    wait_for_exits(&daemon, "memory-limit", 2);
+}
+
+#[test]
+fn a_load_that_was_ended_by_the_hard_limit_is_tried_again() {
+    let scenario = format!("{GROW_IN_LOAD}once = \"grew\"\n");
+    let (daemon, _) = start(&limit("hard"), &scenario);
+    assert_whole(&ask(&daemon));
+    assert_eq!(exits(&daemon, "memory-limit"), 1);
+    let lines = daemon.log.lines();
+    let loaded = lines.iter().filter(|line| line.contains("model loaded"));
+    assert_eq!(loaded.count(), 1, "it was killed before it was loaded");
 }
 
 #[test]

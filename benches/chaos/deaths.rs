@@ -6,8 +6,9 @@ use std::collections::HashMap;
 use crate::log_watch::{Exit, Load, LogWatch};
 use crate::outcome::{Ended, Served, Tally};
 
-/// The error code of a request that was being served at two deaths.
+/// The error code of a request that was being served at two deaths that may be its fault.
 pub const POISON_CODE: &str = "poison_request";
+const POISON_FAULTS: usize = 2;
 
 #[derive(Default)]
 pub struct Deaths {
@@ -15,7 +16,7 @@ pub struct Deaths {
     pub streams: usize,
     /// Those of them that ended complete …
     pub complete: usize,
-    /// … or because they were being served at two deaths …
+    /// … or because they were being served at two deaths that may be their fault …
     pub poisoned: usize,
     /// … or as their reader wished, who left or did not read.
     pub readers_gone: usize,
@@ -23,7 +24,10 @@ pub struct Deaths {
     pub gaps_ms: Vec<f64>,
     /// Likewise without the time that the next worker took to start and load.
     pub beyond_load_ms: Vec<f64>,
-    /// Streams refused as poison without two deaths in the log.
+    /// Ordinary requests refused as poison with two deaths in the log that may be their fault, which
+    /// excuses them …
+    pub rightly_poisoned: usize,
+    /// … and without.
     pub wrongly_poisoned: Vec<String>,
     /// Resumptions that complete answers told of, streamed or not.
     pub resumptions_told: u64,
@@ -52,11 +56,16 @@ impl Deaths {
     }
 
     fn take(&mut self, served: &Served, exits: &[Exit], loads: &[Load]) {
-        let poisoned = matches!(&served.ended, Ended::Failed(code) if code == POISON_CODE);
-        if poisoned && exits.len() < 2 {
+        let refused = matches!(&served.ended, Ended::Failed(code) if code == POISON_CODE);
+        let faults = exits.iter().filter(|exit| exit.is_fault()).count();
+        let poisoned = refused && faults >= POISON_FAULTS;
+        if poisoned {
+            self.rightly_poisoned += 1;
+        } else if refused {
             let id = served.id.as_deref().unwrap_or("a request");
+            let deaths = exits.len();
             self.wrongly_poisoned
-                .push(format!("{id}, {} deaths", exits.len()));
+                .push(format!("{id}, {deaths} deaths, {faults} maybe its fault"));
         }
         let Some((first, last)) = served.text_seen.filter(|_| served.streamed) else {
             return;

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::calm_hangs::{Detection, Disturbed};
-use crate::deaths::POISON_CODE;
 use crate::family::{DRAIN, FamilyRun, MAX_LOADED};
 use crate::injector::{Injury, Verdict};
 use crate::metrics::Metrics;
@@ -80,7 +79,9 @@ fn requests(report: &mut Report, runs: &[FamilyRun]) {
         }
     }
     let complete = total(&|ended| matches!(ended, Ended::Complete)) as f64;
-    let failed = total(&|ended| matches!(ended, Ended::Failed(code) if code != POISON_CODE)) as f64;
+    let failed = total(&|ended| matches!(ended, Ended::Failed(_)));
+    let excused_as_poison: usize = runs.iter().map(|run| run.deaths.rightly_poisoned).sum();
+    let failed = (failed - excused_as_poison) as f64;
     report.promise(
         "complete_share",
         "complete, of those that nothing excuses",
@@ -112,13 +113,19 @@ fn requests(report: &mut Report, runs: &[FamilyRun]) {
         // What never happened was not tested.
         report.promise(key, label, (total(&of) as f64, ""), Target::AtLeast(1.0));
     }
+    report.figure(
+        "rightly_poisoned",
+        "other requests refused after two faults",
+        excused_as_poison as f64,
+        "",
+    );
     let wrongly: Vec<&String> = runs
         .iter()
         .flat_map(|run| &run.deaths.wrongly_poisoned)
         .collect();
     report.promise(
         "wrongly_poisoned",
-        "refused as poison without two deaths in the log",
+        "refused as poison without two faults in the log",
         (wrongly.len() as f64, ""),
         NONE,
     );
@@ -230,7 +237,7 @@ fn deaths(report: &mut Report, runs: &[FamilyRun]) {
     report.promise("streams", "streams", (streams, ""), Target::AtLeast(1.0));
     report.figure(
         "poisoned",
-        "of them at a second death, refused",
+        "of them at a second fault, refused",
         poisoned,
         "",
     );
@@ -283,17 +290,28 @@ fn deaths(report: &mut Report, runs: &[FamilyRun]) {
     );
     report.figure("gap_p99_ms", "p99", quantile(beyond, 0.99), "ms");
     let pages: Vec<&Metrics> = runs.iter().map(|run| &run.metrics).collect();
-    let histogram = Metrics::histogram(&pages, "rkllmd_resume_gap_seconds");
-    for (key, label, share) in [
+    for (metric, median_key, median_label, p99_key) in [
         (
-            "daemon_gap_ms",
-            "the daemon's own figure, median at most",
-            0.5,
+            "rkllmd_resume_gap_seconds",
+            "daemon_exit_to_token_ms",
+            "exit to next token as the daemon counts it, median at most",
+            "daemon_exit_to_token_p99_ms",
         ),
-        ("daemon_gap_p99_ms", "p99 at most", 0.99),
+        (
+            "rkllmd_resume_overhead_seconds",
+            "daemon_gap_ms",
+            "likewise beyond starting, loading and prefill, median at most",
+            "daemon_gap_p99_ms",
+        ),
     ] {
-        if let Some(seconds) = histogram.at_most(share) {
-            report.figure(key, label, seconds * 1e3, "ms");
+        let histogram = Metrics::histogram(&pages, metric);
+        for (key, label, share) in [
+            (median_key, median_label, 0.5),
+            (p99_key, "p99 at most", 0.99),
+        ] {
+            if let Some(seconds) = histogram.at_most(share) {
+                report.figure(key, label, seconds * 1e3, "ms");
+            }
         }
     }
 }

@@ -11,6 +11,16 @@ const ENDED: &str = "worker ended";
 const LOADED: &str = "model loaded";
 const RESUMED: &str = "resuming an answer";
 const DEADLINE: &str = "deadline";
+/// Causes of an end that what was being served may have brought about, deadlines apart.
+const FAULTS: [&str; 7] = [
+    "sigsegv",
+    "sigabrt",
+    "sigill",
+    "sigbus",
+    "sigfpe",
+    "signal",
+    "exit-code",
+];
 
 /// A worker's end.
 #[derive(Clone, Debug)]
@@ -27,6 +37,17 @@ pub struct Exit {
 impl Exit {
     pub fn tells(&self, words: &str) -> bool {
         self.line.contains(words)
+    }
+
+    /// Whether the request that was being served may be to blame: what it ran crashed, exited or
+    /// hung. A kill from outside or for memory is nobody's fault, and a worker that passed the
+    /// heartbeat was not even scheduled.
+    pub fn is_fault(&self) -> bool {
+        match field(&self.line, "cause") {
+            Some("deadline") => !self.tells("`heartbeat`"),
+            Some(cause) => FAULTS.contains(&cause),
+            None => false,
+        }
     }
 }
 

@@ -38,14 +38,15 @@ typedef enum {
 typedef enum {
     RKLLM_INPUT_PROMPT = 0,
     RKLLM_INPUT_TOKEN = 1,
-    RKLLM_INPUT_EMBED = 2,     /* CPU runtime: refused */
+    RKLLM_INPUT_EMBED = 2,     /* rows of f32, as wide as the model's embeddings */
     RKLLM_INPUT_MULTIMODAL = 3 /* CPU runtime: refused */
 } RKLLMInputType;
 
 typedef enum {
     RKLLM_INFER_GENERATE = 0,
-    RKLLM_INFER_GET_LAST_HIDDEN_LAYER = 1, /* CPU runtime: refused */
-    RKLLM_INFER_GET_LOGITS = 2             /* CPU runtime: refused */
+    RKLLM_INFER_GET_LAST_HIDDEN_LAYER = 1, /* NORMAL without data, NORMAL with it, FINISH */
+    RKLLM_INFER_GET_LOGITS = 2             /* generates; the first NORMAL has the prompt's rows,
+                                            * each later one the row its token was drawn from */
 } RKLLMInferMode;
 
 typedef struct {
@@ -53,8 +54,8 @@ typedef struct {
     int8_t embed_flash;
     int8_t enabled_cpus_num;    /* 1 to 8, as many as the mask has bits */
     uint32_t enabled_cpus_mask; /* CPU0 | CPU1 ... */
-    uint8_t n_batch;            /* CPU runtime: 1 */
-    int8_t use_cross_attn;      /* CPU runtime: 0 */
+    uint8_t n_batch;            /* sequences that run at once, 1 to 100; each has the whole context */
+    int8_t use_cross_attn;      /* 0: no model of the CPU runtime has it */
     uint8_t reserved[104];
 } RKLLMExtendParam;
 
@@ -147,8 +148,8 @@ typedef struct {
 } RKLLMLoraParam;
 
 typedef struct {
-    int save_prompt_cache;
-    const char *prompt_cache_path;
+    int save_prompt_cache;         /* 1: save the context once the prompt is evaluated */
+    const char *prompt_cache_path; /* NULL: ./prompt_cache.bin */
 } RKLLMPromptCacheParam;
 
 typedef struct {
@@ -173,14 +174,15 @@ typedef struct {
 
 typedef struct {
     RKLLMInferMode mode;
-    RKLLMLoraParam *lora_params;                /* CPU runtime: NULL */
-    RKLLMPromptCacheParam *prompt_cache_params; /* CPU runtime: NULL */
+    RKLLMLoraParam *lora_params;                /* NULL: no adapter */
+    RKLLMPromptCacheParam *prompt_cache_params; /* NULL: the prompt is not saved */
     RKLLMSamplingParam *sampling_params;        /* NULL: those of rkllm_init */
     int keep_history;       /* 0: after it, this run and the history before it are forgotten
                              * (their cells stay for reuse) */
     int32_t max_new_tokens; /* 0 or less: that of rkllm_init */
 } RKLLMInferParam;
 
+/* A row for each token of this run's prompt. */
 typedef struct {
     const float *hidden_states;
     int embd_size;
@@ -232,6 +234,17 @@ RKLLMParam rkllm_createDefaultParam(void);
 int rkllm_init(LLMHandle *handle, RKLLMParam *param, RKLLMCallback *callback);
 int rkllm_destroy(LLMHandle handle);
 int rkllm_run(LLMHandle handle, RKLLMInput *input, RKLLMInferParam *infer, void *userdata);
+/* On a thread of its own, where the callbacks come; returns once the request is accepted. */
+int rkllm_run_async(LLMHandle handle, RKLLMInput *input, RKLLMInferParam *infer, void *userdata);
+/* GGUF adapters for this model; several can be loaded, runs choose one by name. */
+int rkllm_load_lora(LLMHandle handle, RKLLMLoraAdapter *adapter);
+/* A prompt saved by a run of the same model; one at a time, released before the next. */
+int rkllm_load_prompt_cache(LLMHandle handle, const char *path);
+int rkllm_release_prompt_cache(LLMHandle handle);
+/* tools: a JSON array, shown by the model's own template. Their results come back as a turn of the
+ * role "tool", whose prompt is JSON; tool_response marks them where a template has no such role. */
+int rkllm_set_function_tools(LLMHandle handle, const char *system_prompt, const char *tools,
+                             const char *tool_response);
 int rkllm_abort(LLMHandle handle);      /* from any thread, or in the callback */
 int rkllm_is_running(LLMHandle handle); /* 1 running, 0 idle */
 int rkllm_clear_kv_cache(LLMHandle handle, int keep_system_prompt, int *start_pos, int *end_pos);
@@ -239,13 +252,7 @@ int rkllm_get_kv_cache_size(LLMHandle handle, int *cache_sizes);
 int rkllm_set_chat_template(LLMHandle handle, const char *system_prompt, const char *prompt_prefix,
                             const char *prompt_postfix);
 
-/* Present in the ABI; the CPU runtime refuses them. */
-int rkllm_run_async(LLMHandle handle, RKLLMInput *input, RKLLMInferParam *infer, void *userdata);
-int rkllm_load_lora(LLMHandle handle, RKLLMLoraAdapter *adapter);
-int rkllm_load_prompt_cache(LLMHandle handle, const char *path);
-int rkllm_release_prompt_cache(LLMHandle handle);
-int rkllm_set_function_tools(LLMHandle handle, const char *system_prompt, const char *tools,
-                             const char *tool_response);
+/* Refused: no model of the CPU runtime has cross attention. */
 int rkllm_set_cross_attn_params(LLMHandle handle, RKLLMCrossAttnParam *params);
 
 #ifdef __cplusplus

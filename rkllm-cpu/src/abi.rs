@@ -21,6 +21,8 @@ pub(crate) const RKLLM_INPUT_EMBED: u32 = 2;
 pub(crate) const RKLLM_INPUT_MULTIMODAL: u32 = 3;
 
 pub(crate) const RKLLM_INFER_GENERATE: u32 = 0;
+pub(crate) const RKLLM_INFER_GET_LAST_HIDDEN_LAYER: u32 = 1;
+pub(crate) const RKLLM_INFER_GET_LOGITS: u32 = 2;
 
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -63,13 +65,21 @@ pub struct RKLLMTokenInput {
     pub n_tokens: usize,
 }
 
-/// The union of `RKLLMInput`. The embedding and multimodal members are not read by this runtime,
-/// so only the union's extent (192 bytes, the multimodal member's) is described.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct RKLLMEmbedInput {
+    pub embed: *mut f32,
+    pub n_tokens: usize,
+}
+
+/// The union of `RKLLMInput`. The multimodal member is not read by this runtime, so only the
+/// union's extent (192 bytes, that member's) is described.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub union RKLLMInputPayload {
     pub prompt_input: *const c_char,
     pub token_input: RKLLMTokenInput,
+    pub embed_input: RKLLMEmbedInput,
     pub extent: [u64; 24],
 }
 
@@ -98,6 +108,20 @@ pub struct RKLLMSamplingParam {
 
 #[repr(C)]
 #[derive(Clone, Copy)]
+pub struct RKLLMLoraAdapter {
+    pub lora_adapter_path: *const c_char,
+    pub lora_adapter_name: *const c_char,
+    pub scale: f32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct RKLLMLoraParam {
+    pub lora_adapter_name: *const c_char,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
 pub struct RKLLMPromptCacheParam {
     pub save_prompt_cache: c_int,
     pub prompt_cache_path: *const c_char,
@@ -107,7 +131,7 @@ pub struct RKLLMPromptCacheParam {
 #[derive(Clone, Copy)]
 pub struct RKLLMInferParam {
     pub mode: u32,
-    pub lora_params: *mut c_void,
+    pub lora_params: *mut RKLLMLoraParam,
     pub prompt_cache_params: *mut RKLLMPromptCacheParam,
     pub sampling_params: *mut RKLLMSamplingParam,
     pub keep_history: c_int,
@@ -156,14 +180,32 @@ pub struct RKLLMResult {
 pub type LLMResultCallback =
     unsafe extern "C" fn(result: *mut RKLLMResult, userdata: *mut c_void, state: u32) -> c_int;
 
+/// Writes at most `n_tokens_max` tokens of the text and returns how many.
+pub type LLMTokenizerCallback = unsafe extern "C" fn(
+    userdata: *mut c_void,
+    text: *const c_char,
+    text_len: i32,
+    tokens: *mut i32,
+    n_tokens_max: i32,
+) -> c_int;
+
+/// Fills `len` bytes with a row of f16 for each token and returns 0.
+pub type LLMGetEmbedCallback = unsafe extern "C" fn(
+    userdata: *mut c_void,
+    tokens: *mut i32,
+    num_tokens: u64,
+    embed: *mut c_void,
+    len: u64,
+) -> c_int;
+
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct RKLLMCallback {
     pub result_callback: Option<LLMResultCallback>,
     pub result_userdata: *mut c_void,
-    pub tokenizer_callback: *mut c_void,
+    pub tokenizer_callback: Option<LLMTokenizerCallback>,
     pub tokenizer_userdata: *mut c_void,
-    pub embed_callback: *mut c_void,
+    pub embed_callback: Option<LLMGetEmbedCallback>,
     pub embed_userdata: *mut c_void,
 }
 
@@ -187,6 +229,7 @@ layout! {
         presence_penalty @ 40, mirostat @ 44, mirostat_tau @ 48, mirostat_eta @ 52,
         skip_special_token @ 56, ignore_eos_token @ 57, is_async @ 58, extend_param @ 60,
     }
+    RKLLMEmbedInput: 16 { embed @ 0, n_tokens @ 8 }
     RKLLMTokenInput: 16 { input_ids @ 0, n_tokens @ 8 }
     RKLLMInputPayload: 192 {}
     RKLLMInput: 208 { role @ 0, enable_thinking @ 8, input_type @ 12, payload @ 16 }
@@ -194,6 +237,8 @@ layout! {
         top_k @ 0, top_p @ 4, temperature @ 8, repeat_penalty @ 12, frequency_penalty @ 16,
         presence_penalty @ 20, mirostat @ 24, mirostat_tau @ 28, mirostat_eta @ 32,
     }
+    RKLLMLoraAdapter: 24 { lora_adapter_path @ 0, lora_adapter_name @ 8, scale @ 16 }
+    RKLLMLoraParam: 8 { lora_adapter_name @ 0 }
     RKLLMPromptCacheParam: 16 { save_prompt_cache @ 0, prompt_cache_path @ 8 }
     RKLLMInferParam: 40 {
         mode @ 0, lora_params @ 8, prompt_cache_params @ 16, sampling_params @ 24,

@@ -58,7 +58,7 @@ impl EnabledCpus {
             if !(1..=MAX_ENABLED as i8).contains(&num) {
                 return Err(CpuError::Count(num));
             }
-            if mask.count_ones() != num.unsigned_abs().into() {
+            if mask.count_ones() != u32::from(num.unsigned_abs()) {
                 return Err(CpuError::Mismatch {
                     mask,
                     expected: num,

@@ -7,17 +7,30 @@ use std::ffi::c_void;
 use llama_cpp_sys_2 as llama;
 use thiserror::Error;
 
+mod adapters;
+mod decode_batch;
+mod decoding;
+mod embedding_rows;
 mod prompt;
+mod prompt_cache;
+mod templates;
 
+use adapters::Adapters;
+use embedding_rows::EmbeddingRows;
+use prompt_cache::PromptCache;
+
+pub(crate) use decoding::{Evaluation, Output, OutputKind};
 pub(crate) use prompt::{Prompt, Refusal, RunRequest};
 
 use crate::abi::{RKLLMParam, RKLLMSamplingParam};
+use crate::batch_generation::BatchGeneration;
 use crate::chat_template::ChatTemplate;
 use crate::generation::{Generation, Outcome, Reply, Report};
-use crate::log::{MutedEngineLog, Verbosity, error, info, warning};
-use crate::model_load::{LoadError, LoadedModel, prefill_batch};
+use crate::host_callbacks::HostCallbacks;
+use crate::log::{Verbosity, info};
+use crate::model_load::{LoadError, LoadedModel};
 use crate::perf;
-use crate::prefix_reuse::{ContextMemory, KvCells, common_prefix, discard_count};
+use crate::prefix_reuse::{ContextMemory, KvCells, common_prefix};
 use crate::run_state::{RunState, should_abort};
 use crate::sampler::{self, Sampler};
 use crate::vocabulary::Token;
@@ -33,21 +46,38 @@ pub(crate) enum ClearError {
     Indivisible,
 }
 
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Evaluation {
-    Complete,
-    Aborted,
-    /// The window is full and the model cannot shift it.
-    WindowFull,
-    Failed,
+/// One sequence: its cells and its conversation.
+struct Slot {
+    cells: KvCells<ContextMemory>,
+    history: Vec<Token>,
+    /// Tokens of the last rendered system prompt, for `keep_system_prompt`.
+    system: Vec<Token>,
+}
+
+/// A prepared or paused run.
+enum Run {
+    Single(Box<Generation>),
+    Batch(BatchGeneration),
+}
+
+impl Run {
+    fn members(&self) -> &[Generation] {
+        match self {
+            Run::Single(generation) => std::slice::from_ref(generation),
+            Run::Batch(batch) => batch.members(),
+        }
+    }
 }
 
 pub(crate) struct Engine {
-    cells: KvCells<ContextMemory>,
-    history: Vec<Token>,
-    paused: Option<Generation>,
-    /// Tokens of the last rendered system prompt, for `keep_system_prompt`.
-    system: Vec<Token>,
+    /// One for each sequence that can run at once (`n_batch`).
+    slots: Vec<Slot>,
+    /// The rows behind the negative tokens in cells and history.
+    embeddings: EmbeddingRows,
+    adapters: Adapters,
+    prompt_cache: Option<PromptCache>,
+    paused: Option<Run>,
+    host: HostCallbacks,
     template: ChatTemplate,
     sampling: RKLLMSamplingParam,
     seed: u32,
@@ -65,6 +95,7 @@ impl Engine {
     /// `param.model_path` is NULL or a C string. `state` outlives the engine and does not move.
     pub(crate) unsafe fn load(
         param: &RKLLMParam,
+        host: HostCallbacks,
         state: *const RunState,
     ) -> Result<Engine, LoadError> {
         let seed = sampler::seed_from(std::env::var("RKLLM_CPU_SEED").ok().as_deref())?;
@@ -78,20 +109,23 @@ impl Engine {
                 state.cast_mut().cast::<c_void>(),
             );
         }
-        // SAFETY: the cells are dropped with the engine, before the model and its context.
-        let memory = unsafe { ContextMemory::of(model.context()) };
-        let source = model.chat_template();
-        let template = ChatTemplate::of_model(source.as_deref()).unwrap_or_else(|| {
-            warning!(
-                "Chat template auto-parsing failed: please configure it via rkllm_set_chat_template"
-            );
-            ChatTemplate::Raw
-        });
-        let engine = Engine {
-            cells: KvCells::new(memory),
+        let slot = |sequence| Slot {
+            // SAFETY: the cells are dropped with the engine, before the model and its context.
+            cells: KvCells::new(unsafe { ContextMemory::of(model.context(), sequence) }),
             history: Vec::new(),
-            paused: None,
             system: Vec::new(),
+        };
+        let slots = (0..usize::from(param.extend_param.n_batch))
+            .map(slot)
+            .collect();
+        let template = templates::at_init(&model);
+        let engine = Engine {
+            slots,
+            embeddings: EmbeddingRows::new(model.embedding_width()),
+            adapters: Adapters::default(),
+            prompt_cache: None,
+            paused: None,
+            host,
             template,
             sampling: sampler::at_init(param),
             seed,
@@ -106,22 +140,46 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Runs `request` from its prompt on; a paused generation must be resumed instead.
-    pub(crate) fn run(
+    /// Makes `requests`, one for each sequence, the run that `resume` goes on with. A paused one
+    /// must be resumed instead.
+    pub(crate) fn prepare(
         &mut self,
-        request: &RunRequest<'_>,
+        requests: &[RunRequest<'_>],
         state: &RunState,
-        report: &mut dyn FnMut(Report<'_>) -> Reply,
-    ) -> Result<Outcome, Refusal> {
-        let generation = self.begin(request, state)?;
-        Ok(self.drive(generation, state, report))
+    ) -> Result<(), Refusal> {
+        let used: Vec<&[Token]> = self
+            .slots
+            .iter()
+            .flat_map(|slot| [slot.cells.tokens(), &slot.history])
+            .collect();
+        self.embeddings.retain(&used);
+        let mut begun = Vec::with_capacity(requests.len());
+        for (slot, request) in requests.iter().enumerate() {
+            begun.push(self.begin(slot, request, state)?);
+        }
+        self.paused = match begun.len() {
+            1 => begun.pop().map(|only| Run::Single(Box::new(only))),
+            _ => Some(Run::Batch(BatchGeneration::new(begun))),
+        };
+        Ok(())
+    }
+
+    /// Sequences that run at once.
+    pub(crate) fn sequences(&self) -> usize {
+        self.slots.len()
     }
 
     pub(crate) fn is_paused(&self) -> bool {
         self.paused.is_some()
     }
 
-    /// Goes on with a paused generation, or reports nothing and finishes if there is none.
+    /// Gives up a generation that was prepared or paused; the history stays as it was.
+    pub(crate) fn discard_paused(&mut self) {
+        self.paused = None;
+    }
+
+    /// Goes on with a prepared or paused generation, or reports nothing and finishes if there is
+    /// none.
     pub(crate) fn resume(
         &mut self,
         state: &RunState,
@@ -135,114 +193,42 @@ impl Engine {
 
     fn drive(
         &mut self,
-        mut generation: Generation,
+        mut run: Run,
         state: &RunState,
         report: &mut dyn FnMut(Report<'_>) -> Reply,
     ) -> Outcome {
         let _held = self.model.cpus.hold();
         let verbosity = self.verbosity;
-        let outcome = generation.drive(self, state, &mut |step| {
+        let mut report = |step: Report<'_>| {
             if let Report::Finish(perf) = &step
                 && verbosity >= Verbosity::PERFORMANCE
             {
                 perf::print_table(perf);
             }
             report(step)
-        });
+        };
+        let outcome = match &mut run {
+            Run::Single(generation) => generation.drive(self, state, &mut report),
+            Run::Batch(batch) => batch.drive(self, state, &mut report),
+        };
         match outcome {
-            Outcome::Paused => self.paused = Some(generation),
-            Outcome::Finished => self.remember(&generation),
+            Outcome::Paused => self.paused = Some(run),
+            Outcome::Finished => {
+                for generation in run.members() {
+                    self.remember(generation);
+                }
+            }
             // What the cells hold after a failed decode is unknown.
             Outcome::Failed => self.forget_all(state),
         }
         outcome
     }
 
-    /// Evaluates `tokens` after the cells, shifting the window when it is full. The logits of the
-    /// last one are then ready to be sampled.
-    pub(crate) fn evaluate(
-        &mut self,
-        tokens: &[Token],
-        n_keep: usize,
-        state: &RunState,
-    ) -> Evaluation {
-        let mut rest = tokens;
-        while !rest.is_empty() {
-            if self.cells.len() + 1 > self.model.max_context && !self.shift_window(n_keep) {
-                warning!(
-                    "the context of {} tokens is full and this model cannot shift it",
-                    self.model.max_context
-                );
-                return Evaluation::WindowFull;
-            }
-            let room = self.model.max_context - self.cells.len();
-            // A shifted cache is rotated inside the next decode, which is kept short because it
-            // must not be aborted.
-            let most = if self.cells.shift_pending() {
-                1
-            } else {
-                prefill_batch()
-            };
-            let (batch, after) = rest.split_at(rest.len().min(most).min(room));
-            match self.decode(batch, state) {
-                Evaluation::Complete => rest = after,
-                other => return other,
-            }
-        }
-        Evaluation::Complete
-    }
-
-    fn decode(&mut self, batch: &[Token], state: &RunState) -> Evaluation {
-        let mut owned = batch.to_vec();
-        state.set_indivisible(self.cells.shift_pending());
-        let muted = MutedEngineLog::scope();
-        // SAFETY: the context is alive and used by this thread only; the batch points to `owned`,
-        // which outlives the call. Positions follow the memory's last one, which the cells mirror.
-        let code = unsafe {
-            let batch = llama::llama_batch_get_one(owned.as_mut_ptr(), owned.len() as i32);
-            llama::llama_decode(self.model.context(), batch)
-        };
-        drop(muted);
-        state.set_indivisible(false);
-        let evaluation = match code {
-            0 => {
-                self.cells.decoded(batch);
-                Evaluation::Complete
-            }
-            2 => {
-                if self.model.has_recurrent_state() {
-                    self.cells.clear();
-                } else {
-                    self.cells.decoded_in_part(batch);
-                }
-                Evaluation::Aborted
-            }
-            code => {
-                error!(
-                    "failed to decode {} tokens after {} in the kv cache, llama.cpp code {code}",
-                    batch.len(),
-                    self.cells.len()
-                );
-                Evaluation::Failed
-            }
-        };
-        state.set_kv_tokens(self.cells.len());
-        evaluation
-    }
-
-    fn shift_window(&mut self, n_keep: usize) -> bool {
-        let held = self.cells.len();
-        let keep = n_keep.min(held.saturating_sub(1));
-        let discard = discard_count(held, keep);
-        if self.verbosity >= Verbosity::DETAILS {
-            info!("kv cache shift: {held} tokens, keeping the first {keep}, discarding {discard}");
-        }
-        self.cells.cut(keep, keep + discard)
-    }
-
-    pub(crate) fn sample(&self, sampler: &mut Sampler) -> Token {
-        // SAFETY: called after `evaluate` has completed, whose last token asked for logits.
-        unsafe { sampler.sample(self.model.context()) }
+    /// `index`: the token of the last decode whose logits are drawn from; -1 is its last.
+    pub(crate) fn sample(&self, sampler: &mut Sampler, index: i32) -> Token {
+        // SAFETY: called after `evaluate` has completed, whose last token asked for logits, or
+        // after `evaluate_together`, where each did.
+        unsafe { sampler.sample(self.model.context(), index) }
     }
 
     pub(crate) fn ends_generation(&self, token: Token) -> bool {
@@ -258,98 +244,76 @@ impl Engine {
         vocabulary.piece(token, !self.skip_special_token)
     }
 
-    pub(crate) fn kv_tokens(&self) -> usize {
-        self.cells.len()
+    /// Floats in a row of an embedding input.
+    pub(crate) fn embedding_width(&self) -> usize {
+        self.model.embedding_width()
+    }
+
+    pub(crate) fn kv_tokens(&self, slot: usize) -> usize {
+        self.slots[slot].cells.len()
     }
 
     fn remember(&mut self, generation: &Generation) {
+        let slot = &mut self.slots[generation.slot];
         if !generation.keeps_history {
-            self.history.clear();
-        } else if generation.has_generated() {
-            self.history = self.cells.tokens().to_vec();
-            self.history.extend_from_slice(generation.unevaluated());
+            slot.history.clear();
+        } else if generation.has_read_its_prompt() {
+            slot.history = slot.cells.tokens().to_vec();
+            slot.history.extend_from_slice(generation.unevaluated());
         }
         // A run that was stopped before its first token leaves the history as it was.
     }
 
     fn forget_all(&mut self, state: &RunState) {
-        self.cells.clear();
-        self.history.clear();
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            slot.cells.clear();
+            slot.history.clear();
+            slot.system.clear();
+            state.set_kv_tokens(index, 0);
+        }
         self.paused = None;
-        state.set_kv_tokens(0);
     }
 
     /// `rkllm_clear_kv_cache` without a range: history, cells and a paused generation go.
     pub(crate) fn clear(&mut self, keep_system_prompt: bool, state: &RunState) {
-        let keep = if keep_system_prompt {
-            common_prefix(self.cells.tokens(), &self.system)
-        } else {
-            0
-        };
-        self.cells.truncate(keep);
-        self.history.clear();
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            let keep = if keep_system_prompt {
+                common_prefix(slot.cells.tokens(), &slot.system)
+            } else {
+                0
+            };
+            slot.cells.truncate(keep);
+            slot.history.clear();
+            state.set_kv_tokens(index, slot.cells.len());
+        }
         self.paused = None;
-        state.set_kv_tokens(self.cells.len());
     }
 
-    /// `rkllm_clear_kv_cache` with a range, which closes its gap.
-    pub(crate) fn clear_range(
+    /// `rkllm_clear_kv_cache` with a range for each sequence, which closes its gap. All are checked
+    /// before one is cleared.
+    pub(crate) fn clear_ranges(
         &mut self,
-        start: i32,
-        end: i32,
+        ranges: &[(i32, i32)],
         state: &RunState,
     ) -> Result<(), ClearError> {
-        if self
-            .paused
-            .as_ref()
-            .is_none_or(|paused| paused.keeps_history)
-        {
+        let without_history = |run: &Run| !run.members().iter().any(|run| run.keeps_history);
+        if !self.paused.as_ref().is_some_and(without_history) {
             return Err(ClearError::NotPaused);
         }
-        let held = self.cells.len();
-        let (Ok(from), Ok(to)) = (usize::try_from(start), usize::try_from(end)) else {
-            return Err(ClearError::OutOfRange { start, end, held });
-        };
-        if from > to || to > held {
-            return Err(ClearError::OutOfRange { start, end, held });
-        }
-        let cut = self.cells.cut(from, to);
-        state.set_kv_tokens(self.cells.len());
-        cut.then_some(()).ok_or(ClearError::Indivisible)
-    }
-
-    /// `rkllm_set_chat_template`: takes effect at once and clears the cache. Three empty strings
-    /// are raw mode; prefix and postfix both NULL keep the model's own template.
-    pub(crate) fn set_template(
-        &mut self,
-        system: Option<&str>,
-        prefix: Option<&str>,
-        postfix: Option<&str>,
-        state: &RunState,
-    ) {
-        let source = self.model.chat_template();
-        let own = ChatTemplate::of_model(source.as_deref());
-        self.template = match (prefix, postfix, own) {
-            (None, None, Some(ChatTemplate::Model { template, .. })) => ChatTemplate::Model {
-                template,
-                system: system.filter(|s| !s.is_empty()).map(str::to_owned),
-            },
-            _ => {
-                let text = |part: Option<&str>| part.unwrap_or_default().to_owned();
-                let (system, prefix, postfix) = (text(system), text(prefix), text(postfix));
-                if system.is_empty() && prefix.is_empty() && postfix.is_empty() {
-                    ChatTemplate::Raw
-                } else {
-                    ChatTemplate::Custom {
-                        system,
-                        prefix,
-                        postfix,
-                    }
-                }
+        let mut checked = Vec::with_capacity(ranges.len());
+        for (slot, &(start, end)) in self.slots.iter().zip(ranges) {
+            let held = slot.cells.len();
+            match (usize::try_from(start), usize::try_from(end)) {
+                (Ok(from), Ok(to)) if from <= to && to <= held => checked.push((from, to)),
+                _ => return Err(ClearError::OutOfRange { start, end, held }),
             }
-        };
-        self.system.clear();
-        self.forget_all(state);
+        }
+        let mut all_cut = true;
+        for (index, (slot, (from, to))) in self.slots.iter_mut().zip(checked).enumerate() {
+            all_cut &= slot.cells.cut(from, to);
+            state.set_kv_tokens(index, slot.cells.len());
+        }
+        all_cut.then_some(()).ok_or(ClearError::Indivisible)
     }
 
     fn print_details(&self, param: &RKLLMParam) {

@@ -5,13 +5,18 @@
 use std::ffi::{c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+mod adapters;
+mod prompt_cache;
+mod runs;
 
 use crate::abi::*;
 use crate::enabled_cpus;
 use crate::engine::Engine;
-use crate::generation::{Outcome, Report};
-use crate::log::{error, warning};
-use crate::marshalling::{call_back, request_of, string_of};
+use crate::host_callbacks::HostCallbacks;
+use crate::log::error;
+use crate::marshalling::string_of;
 use crate::run_state::{Occupation, RunState};
 
 const OK: c_int = 0;
@@ -24,7 +29,13 @@ struct Handle {
     state: Box<RunState>,
     callback: LLMResultCallback,
     result_userdata: *mut c_void,
+    /// The thread of the last `rkllm_run_async`, which uses this handle until it is joined.
+    background: Mutex<Option<JoinHandle<()>>>,
 }
+
+// SAFETY: the callback and its userdata are the host's, only ever handed back to it; the engine is
+// behind its lock and the rest is atomic.
+unsafe impl Sync for Handle {}
 
 /// The vendor's defaults where they are known; the CPUs are this machine's.
 #[unsafe(no_mangle)]
@@ -84,13 +95,10 @@ pub unsafe extern "C" fn rkllm_init(
             error!("rkllm_init needs a place for its handle, but got NULL");
             return FAILED;
         }
-        if !callback.tokenizer_callback.is_null() || !callback.embed_callback.is_null() {
-            warning!("tokenizer and embed callbacks are not used by the CPU runtime");
-        }
-        let state = Box::new(RunState::default());
+        let state = Box::new(RunState::new(usize::from(param.extend_param.n_batch)));
         // SAFETY: the path is NULL or a C string by this function's contract; the state is boxed
         // and freed after the engine, see `Handle`.
-        let engine = match unsafe { Engine::load(param, &*state) } {
+        let engine = match unsafe { Engine::load(param, HostCallbacks::of(callback), &*state) } {
             Ok(engine) => engine,
             Err(reason) => {
                 error!("{reason}");
@@ -103,6 +111,7 @@ pub unsafe extern "C" fn rkllm_init(
             state,
             callback: result_callback,
             result_userdata: callback.result_userdata,
+            background: Mutex::new(None),
         });
         // SAFETY: checked above, and valid for a write by this function's contract.
         unsafe { *handle = Box::into_raw(loaded).cast() };
@@ -127,58 +136,15 @@ pub unsafe extern "C" fn rkllm_destroy(handle: LLMHandle) -> c_int {
             return FAILED;
         }
         live.state.request_abort();
-        drop(live.engine.lock().unwrap_or_else(PoisonError::into_inner));
+        live.join_background();
+        // The last thing a run on another thread does with the handle is to make it idle.
+        while live.state.occupation() != Occupation::Idle {
+            drop(live.engine.lock().unwrap_or_else(PoisonError::into_inner));
+            std::thread::yield_now();
+        }
         // SAFETY: the handle came from `Box::into_raw` in `rkllm_init` and is not used after.
         drop(unsafe { Box::from_raw(handle.cast::<Handle>()) });
         OK
-    })
-}
-
-/// Runs one prompt to its end, calling back on this thread; or, after a callback has returned 1,
-/// goes on with the paused generation and does not read the input.
-///
-/// # Safety
-/// `handle` is NULL or live; the pointers are NULL or point to what the ABI says.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn rkllm_run(
-    handle: LLMHandle,
-    rkllm_input: *mut RKLLMInput,
-    rkllm_infer_params: *mut RKLLMInferParam,
-    userdata: *mut c_void,
-) -> c_int {
-    // SAFETY: by this function's contract.
-    let Some(live) = (unsafe { live(handle) }) else {
-        return FAILED;
-    };
-    with_idle_engine(live, "rkllm_run", |engine| {
-        let userdata = if userdata.is_null() {
-            live.result_userdata
-        } else {
-            userdata
-        };
-        let mut text = Vec::new();
-        let mut report = |step: Report<'_>| call_back(live.callback, userdata, step, &mut text);
-        let running = live.state.begin();
-        let outcome = if engine.is_paused() {
-            Ok(engine.resume(&live.state, &mut report))
-        } else {
-            // SAFETY: by this function's contract.
-            let request = unsafe { request_of(rkllm_input, rkllm_infer_params) };
-            request.and_then(|request| {
-                engine
-                    .run(&request, &live.state, &mut report)
-                    .map_err(|refusal| refusal.to_string())
-            })
-        };
-        drop(running);
-        match outcome {
-            Ok(Outcome::Finished | Outcome::Paused) => OK,
-            Ok(Outcome::Failed) => FAILED,
-            Err(refusal) => {
-                error!("{refusal}");
-                FAILED
-            }
-        }
     })
 }
 
@@ -209,29 +175,34 @@ pub unsafe extern "C" fn rkllm_is_running(handle: LLMHandle) -> c_int {
     c_int::from(live.state.occupation() != Occupation::Idle)
 }
 
-/// Writes the tokens physically in the KV cache, also those kept only for reuse; one integer, as
-/// `n_batch` is 1.
+/// Writes the tokens physically in the KV cache, also those kept only for reuse; `n_batch` integers.
 ///
 /// # Safety
-/// `handle` is NULL or live; `cache_sizes` is NULL or has room for an integer.
+/// `handle` is NULL or live; `cache_sizes` is NULL or has room for `n_batch` integers.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rkllm_get_kv_cache_size(
     handle: LLMHandle,
     cache_sizes: *mut c_int,
 ) -> c_int {
     // SAFETY: by this function's contract.
-    let (live, sizes) = unsafe { (live(handle), cache_sizes.as_mut()) };
-    let (Some(live), Some(size)) = (live, sizes) else {
+    let Some(live) = (unsafe { live(handle) }) else {
         return FAILED;
     };
-    *size = live.state.kv_tokens() as c_int;
+    if cache_sizes.is_null() {
+        return FAILED;
+    }
+    for (sequence, tokens) in live.state.kv_tokens().enumerate() {
+        // SAFETY: by this function's contract there is room for each sequence.
+        unsafe { cache_sizes.add(sequence).write(tokens as c_int) };
+    }
     OK
 }
 
-/// Forgets history, cells and a paused generation; or, with a range, those cells of a paused one.
+/// Forgets history, cells and a paused generation; or, with a range for each sequence, those cells
+/// of a paused one.
 ///
 /// # Safety
-/// `handle` is NULL or live; the positions are NULL or one integer each.
+/// `handle` is NULL or live; the positions are NULL or `n_batch` integers each.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rkllm_clear_kv_cache(
     handle: LLMHandle,
@@ -240,23 +211,28 @@ pub unsafe extern "C" fn rkllm_clear_kv_cache(
     end_pos: *mut c_int,
 ) -> c_int {
     // SAFETY: by this function's contract.
-    let (live, start, end) = unsafe { (live(handle), start_pos.as_ref(), end_pos.as_ref()) };
-    let Some(live) = live else { return FAILED };
-    with_idle_engine(live, "rkllm_clear_kv_cache", |engine| match (start, end) {
-        (None, None) => {
+    let Some(live) = (unsafe { live(handle) }) else {
+        return FAILED;
+    };
+    with_idle_engine(live, "rkllm_clear_kv_cache", |engine| {
+        if start_pos.is_null() && end_pos.is_null() {
             engine.clear(keep_system_prompt != 0, &live.state);
-            OK
+            return OK;
         }
-        (Some(&start), Some(&end)) => match engine.clear_range(start, end, &live.state) {
+        if start_pos.is_null() || end_pos.is_null() {
+            error!("rkllm_clear_kv_cache needs both a start and an end, or neither");
+            return FAILED;
+        }
+        let ranges: Vec<_> = (0..engine.sequences())
+            // SAFETY: not NULL, and one integer for each sequence by this function's contract.
+            .map(|at| unsafe { (start_pos.add(at).read(), end_pos.add(at).read()) })
+            .collect();
+        match engine.clear_ranges(&ranges, &live.state) {
             Ok(()) => OK,
             Err(reason) => {
                 error!("{reason}");
                 FAILED
             }
-        },
-        _ => {
-            error!("rkllm_clear_kv_cache needs both a start and an end, or neither");
-            FAILED
         }
     })
 }
@@ -291,28 +267,55 @@ pub unsafe extern "C" fn rkllm_set_chat_template(
     })
 }
 
-/// The functions of the ABI that need what this runtime does not have. Their arguments are not
-/// looked at.
-macro_rules! unsupported {
-    ($($name:ident($($argument:ty),*);)*) => {$(
-        /// Not supported by the CPU runtime: logs so and returns -1.
-        #[unsafe(no_mangle)]
-        pub extern "C" fn $name($(_: $argument),*) -> c_int {
-            guarded(stringify!($name), || {
-                error!("{} is not supported by the CPU runtime", stringify!($name));
+/// Gives tools (a JSON array) to the model's own template, with a system prompt that replaces any
+/// other, and clears the cache. The last argument marks results in a template without a role for
+/// them.
+///
+/// # Safety
+/// `handle` is NULL or live; the strings are NULL or NUL-terminated.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rkllm_set_function_tools(
+    handle: LLMHandle,
+    system_prompt: *const c_char,
+    tools: *const c_char,
+    tool_response_str: *const c_char,
+) -> c_int {
+    // SAFETY: by this function's contract.
+    let Some(live) = (unsafe { live(handle) }) else {
+        return FAILED;
+    };
+    // SAFETY: by this function's contract.
+    let [system, tools, tag] =
+        unsafe { [system_prompt, tools, tool_response_str].map(|text| string_of(text)) };
+    with_idle_engine(live, "rkllm_set_function_tools", |engine| {
+        let tools = tools.as_deref().unwrap_or_default();
+        let tag = tag.as_deref().unwrap_or_default();
+        match engine.set_tools(system.as_deref(), tools, tag, &live.state) {
+            Ok(()) => OK,
+            Err(reason) => {
+                error!("{reason}");
                 FAILED
-            })
+            }
         }
-    )*};
+    })
 }
 
-unsupported! {
-    rkllm_run_async(LLMHandle, *mut c_void, *mut c_void, *mut c_void);
-    rkllm_load_lora(LLMHandle, *mut c_void);
-    rkllm_load_prompt_cache(LLMHandle, *const c_char);
-    rkllm_release_prompt_cache(LLMHandle);
-    rkllm_set_function_tools(LLMHandle, *const c_char, *const c_char, *const c_char);
-    rkllm_set_cross_attn_params(LLMHandle, *mut c_void);
+/// Refused: no model this runtime loads has cross attention. The parameters are not looked at.
+///
+/// # Safety
+/// `handle` is NULL or live.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rkllm_set_cross_attn_params(
+    handle: LLMHandle,
+    _cross_attn_params: *mut c_void,
+) -> c_int {
+    guarded("rkllm_set_cross_attn_params", || {
+        // SAFETY: by this function's contract.
+        if unsafe { live(handle) }.is_some() {
+            error!("the model has no cross attention");
+        }
+        FAILED
+    })
 }
 
 /// Runs `call` and turns a panic into -1.

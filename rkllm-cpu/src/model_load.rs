@@ -12,7 +12,9 @@ use thiserror::Error;
 
 use crate::abi::{RKLLMExtendParam, RKLLMParam};
 use crate::enabled_cpus::{self, CpuError, EnabledCpus};
+use crate::fingerprint;
 use crate::log::{self, info, warning};
+use crate::model_dtype;
 use crate::sampler::{self, SamplingError};
 use crate::vocabulary::Vocabulary;
 
@@ -45,11 +47,9 @@ pub(crate) enum LoadError {
     NKeep { n_keep: i32, max_context: i32 },
     #[error("The n_batch must be between 1 and 100, but got {0}")]
     Batch(u8),
-    #[error("n_batch {0} is not supported by the CPU runtime, which runs one sequence")]
-    Batched(u8),
     #[error("base_domain_id must >= 0")]
     Domain,
-    #[error("use_cross_attn is not supported by the CPU runtime")]
+    #[error("use_cross_attn is set, but the model has no cross attention")]
     CrossAttention,
     #[error(transparent)]
     Cpus(#[from] CpuError),
@@ -68,6 +68,8 @@ pub(crate) struct LoadedModel {
     pub(crate) vocabulary: Vocabulary,
     pub(crate) cpus: EnabledCpus,
     pub(crate) max_context: usize,
+    /// Of the model's file.
+    pub(crate) fingerprint: u64,
 }
 
 struct Model(NonNull<llama::llama_model>);
@@ -102,12 +104,12 @@ impl LoadedModel {
         )?;
         info!("rkllm-runtime version: 1.3.1, rknpu driver version: none, platform: CPU");
         info!("loading rkllm model from {name}");
-        std::fs::File::open(OsStr::from_bytes(path.to_bytes())).map_err(|reason| {
-            LoadError::Unreadable {
+        let fingerprint = std::fs::File::open(OsStr::from_bytes(path.to_bytes()))
+            .and_then(|file| fingerprint::of_file(&file))
+            .map_err(|reason| LoadError::Unreadable {
                 path: name.clone(),
                 reason,
-            }
-        })?;
+            })?;
         let model = Model::open(&path).ok_or_else(|| LoadError::NotLoadable(name.clone()))?;
         let raw = model.0.as_ptr();
         // SAFETY: the model is alive.
@@ -140,7 +142,7 @@ impl LoadedModel {
         }
         let held = cpus.hold();
         let pool = ThreadPool::start(&cpus).ok_or(LoadError::Context(param.max_context_len))?;
-        let context = Context::create(&model, &pool, param.max_context_len, cpus.threads)
+        let context = Context::create(&model, &pool, param, cpus.threads)
             .ok_or(LoadError::Context(param.max_context_len))?;
         drop(held);
         Ok(LoadedModel {
@@ -151,7 +153,12 @@ impl LoadedModel {
             model,
             cpus,
             max_context: param.max_context_len as usize,
+            fingerprint,
         })
+    }
+
+    pub(crate) fn raw(&self) -> *mut llama::llama_model {
+        self.model.0.as_ptr()
     }
 
     pub(crate) fn context(&self) -> *mut llama::llama_context {
@@ -165,6 +172,32 @@ impl LoadedModel {
             llama::llama_model_is_recurrent(self.model.0.as_ptr())
                 || llama::llama_model_is_hybrid(self.model.0.as_ptr())
         }
+    }
+
+    /// Floats in a row of an embedding input.
+    pub(crate) fn embedding_width(&self) -> usize {
+        // SAFETY: the model is alive.
+        unsafe { llama::llama_model_n_embd_inp(self.model.0.as_ptr()) as usize }
+    }
+
+    /// Floats in a hidden state.
+    pub(crate) fn hidden_width(&self) -> usize {
+        // SAFETY: the model is alive.
+        unsafe { llama::llama_model_n_embd_out(self.model.0.as_ptr()) as usize }
+    }
+
+    /// Numbers that a position has for an embedding row.
+    pub(crate) fn position_parts(&self) -> usize {
+        if self.model.uses_mrope() { 4 } else { 1 }
+    }
+
+    /// Architecture, size and quantisation in llama.cpp's words.
+    pub(crate) fn description(&self) -> String {
+        let mut text = [0_u8; 128];
+        // SAFETY: the model is alive and the buffer has the length given; llama.cpp ends it.
+        unsafe { llama::llama_model_desc(self.raw(), text.as_mut_ptr().cast(), text.len()) };
+        let text = text.split(|&byte| byte == 0).next().unwrap_or_default();
+        String::from_utf8_lossy(text).into_owned()
     }
 
     pub(crate) fn chat_template(&self) -> Option<CString> {
@@ -193,7 +226,7 @@ impl Model {
     fn dtype(&self) -> String {
         // SAFETY: the model is alive.
         let ftype = unsafe { llama::llama_model_ftype(self.0.as_ptr()) };
-        dtype_name(ftype & !llama::LLAMA_FTYPE_GUESSED).to_owned()
+        model_dtype::name(ftype & !llama::LLAMA_FTYPE_GUESSED).to_owned()
     }
 
     fn uses_mrope(&self) -> bool {
@@ -239,23 +272,62 @@ impl Drop for ThreadPool {
 }
 
 impl Context {
-    fn create(model: &Model, pool: &ThreadPool, length: i32, threads: i32) -> Option<Context> {
-        let length = u32::try_from(length).ok()?;
-        // SAFETY: the parameters are llama.cpp's defaults with sizes changed; model and pool are
-        // alive, and `LoadedModel` frees them after the context.
+    fn create(
+        model: &Model,
+        pool: &ThreadPool,
+        param: &RKLLMParam,
+        threads: i32,
+    ) -> Option<Context> {
+        let sequences = u32::from(param.extend_param.n_batch);
+        let length = u32::try_from(param.max_context_len).ok()?;
+        let own = Context::with_pooling(
+            model,
+            [length, sequences],
+            threads,
+            llama::LLAMA_POOLING_TYPE_UNSPECIFIED,
+        )?;
+        // SAFETY: the context is alive.
+        let pooling = unsafe { llama::llama_pooling_type(own.0.as_ptr()) };
+        let context = if pooling == llama::LLAMA_POOLING_TYPE_NONE {
+            own
+        } else {
+            // A hidden state for each token, whatever the model's file asks an embedder to pool.
+            drop(own);
+            Context::with_pooling(
+                model,
+                [length, sequences],
+                threads,
+                llama::LLAMA_POOLING_TYPE_NONE,
+            )?
+        };
+        // SAFETY: context and pool are alive, and `LoadedModel` frees the pool after the context.
+        unsafe {
+            llama::llama_attach_threadpool(context.0.as_ptr(), pool.0.as_ptr(), pool.0.as_ptr());
+        }
+        Some(context)
+    }
+
+    fn with_pooling(
+        model: &Model,
+        [length, sequences]: [u32; 2],
+        threads: i32,
+        pooling: llama::llama_pooling_type,
+    ) -> Option<Context> {
+        // SAFETY: the parameters are llama.cpp's defaults with a few changed; the model is alive,
+        // and `LoadedModel` frees it after the context.
         unsafe {
             let mut params = llama::llama_context_default_params();
-            params.n_ctx = length;
+            // Each sequence has the whole length to itself.
+            params.n_ctx = length.checked_mul(sequences)?;
             params.n_batch = PREFILL_BATCH;
             params.n_ubatch = PREFILL_BATCH;
-            params.n_seq_max = 1;
+            params.n_seq_max = sequences;
+            params.kv_unified = false;
             params.n_threads = threads;
             params.n_threads_batch = threads;
             params.no_perf = true;
-            let raw = NonNull::new(llama::llama_init_from_model(model.0.as_ptr(), params))?;
-            let context = Context(raw);
-            llama::llama_attach_threadpool(raw.as_ptr(), pool.0.as_ptr(), pool.0.as_ptr());
-            Some(context)
+            params.pooling_type = pooling;
+            NonNull::new(llama::llama_init_from_model(model.0.as_ptr(), params)).map(Context)
         }
     }
 }
@@ -299,8 +371,7 @@ fn check_extended(extended: &RKLLMExtendParam) -> Result<(), LoadError> {
         return Err(LoadError::Domain);
     }
     match extended.n_batch {
-        1 => {}
-        2..=100 => return Err(LoadError::Batched(extended.n_batch)),
+        1..=100 => {}
         other => return Err(LoadError::Batch(other)),
     }
     if extended.use_cross_attn != 0 {
@@ -323,44 +394,4 @@ fn check_context(param: &RKLLMParam) -> Result<(), LoadError> {
         warning!("is_async is ignored: rkllm_run blocks");
     }
     Ok(())
-}
-
-/// llama.cpp's file type by the name its quantiser gives it.
-fn dtype_name(ftype: llama::llama_ftype) -> &'static str {
-    match ftype {
-        llama::LLAMA_FTYPE_ALL_F32 => "F32",
-        llama::LLAMA_FTYPE_MOSTLY_F16 => "F16",
-        llama::LLAMA_FTYPE_MOSTLY_BF16 => "BF16",
-        llama::LLAMA_FTYPE_MOSTLY_Q4_0 => "Q4_0",
-        llama::LLAMA_FTYPE_MOSTLY_Q4_1 => "Q4_1",
-        llama::LLAMA_FTYPE_MOSTLY_Q5_0 => "Q5_0",
-        llama::LLAMA_FTYPE_MOSTLY_Q5_1 => "Q5_1",
-        llama::LLAMA_FTYPE_MOSTLY_Q8_0 => "Q8_0",
-        llama::LLAMA_FTYPE_MOSTLY_Q2_K => "Q2_K",
-        llama::LLAMA_FTYPE_MOSTLY_Q2_K_S => "Q2_K_S",
-        llama::LLAMA_FTYPE_MOSTLY_Q3_K_S => "Q3_K_S",
-        llama::LLAMA_FTYPE_MOSTLY_Q3_K_M => "Q3_K_M",
-        llama::LLAMA_FTYPE_MOSTLY_Q3_K_L => "Q3_K_L",
-        llama::LLAMA_FTYPE_MOSTLY_Q4_K_S => "Q4_K_S",
-        llama::LLAMA_FTYPE_MOSTLY_Q4_K_M => "Q4_K_M",
-        llama::LLAMA_FTYPE_MOSTLY_Q5_K_S => "Q5_K_S",
-        llama::LLAMA_FTYPE_MOSTLY_Q5_K_M => "Q5_K_M",
-        llama::LLAMA_FTYPE_MOSTLY_Q6_K => "Q6_K",
-        llama::LLAMA_FTYPE_MOSTLY_IQ1_S => "IQ1_S",
-        llama::LLAMA_FTYPE_MOSTLY_IQ1_M => "IQ1_M",
-        llama::LLAMA_FTYPE_MOSTLY_IQ2_XXS => "IQ2_XXS",
-        llama::LLAMA_FTYPE_MOSTLY_IQ2_XS => "IQ2_XS",
-        llama::LLAMA_FTYPE_MOSTLY_IQ2_S => "IQ2_S",
-        llama::LLAMA_FTYPE_MOSTLY_IQ2_M => "IQ2_M",
-        llama::LLAMA_FTYPE_MOSTLY_IQ3_XXS => "IQ3_XXS",
-        llama::LLAMA_FTYPE_MOSTLY_IQ3_XS => "IQ3_XS",
-        llama::LLAMA_FTYPE_MOSTLY_IQ3_S => "IQ3_S",
-        llama::LLAMA_FTYPE_MOSTLY_IQ3_M => "IQ3_M",
-        llama::LLAMA_FTYPE_MOSTLY_IQ4_NL => "IQ4_NL",
-        llama::LLAMA_FTYPE_MOSTLY_IQ4_XS => "IQ4_XS",
-        llama::LLAMA_FTYPE_MOSTLY_TQ1_0 => "TQ1_0",
-        llama::LLAMA_FTYPE_MOSTLY_TQ2_0 => "TQ2_0",
-        llama::LLAMA_FTYPE_MOSTLY_MXFP4_MOE => "MXFP4",
-        _ => "unknown",
-    }
 }

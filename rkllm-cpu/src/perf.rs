@@ -41,6 +41,10 @@ impl PerfClock {
         self.tokens += 1;
     }
 
+    pub(crate) fn evaluated(&self) -> usize {
+        self.evaluated
+    }
+
     pub(crate) fn tokens(&self) -> usize {
         self.tokens
     }

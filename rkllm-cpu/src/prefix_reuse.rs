@@ -7,7 +7,7 @@ use llama_cpp_sys_2 as llama;
 
 use crate::vocabulary::Token;
 
-/// The part of llama.cpp's memory interface that keeps the record true; one sequence, id 0.
+/// The part of llama.cpp's memory interface that keeps the record of one sequence true.
 pub(crate) trait Memory {
     /// Removes positions `from..to` (to the end if `None`); false if it cannot.
     fn remove(&mut self, from: usize, to: Option<usize>) -> bool;
@@ -21,6 +21,7 @@ pub(crate) trait Memory {
 
 pub(crate) struct ContextMemory {
     raw: llama::llama_memory_t,
+    sequence: llama::llama_seq_id,
 }
 
 // SAFETY: the memory belongs to a context that is used by one thread at a time, under the engine's
@@ -30,10 +31,11 @@ unsafe impl Send for ContextMemory {}
 impl ContextMemory {
     /// # Safety
     /// `context` is alive, has a memory, and outlives the result.
-    pub(crate) unsafe fn of(context: *mut llama::llama_context) -> ContextMemory {
+    pub(crate) unsafe fn of(context: *mut llama::llama_context, sequence: usize) -> ContextMemory {
         ContextMemory {
             // SAFETY: the caller vouches for the context.
             raw: unsafe { llama::llama_get_memory(context) },
+            sequence: sequence as llama::llama_seq_id,
         }
     }
 }
@@ -42,12 +44,14 @@ impl Memory for ContextMemory {
     fn remove(&mut self, from: usize, to: Option<usize>) -> bool {
         let to = to.map_or(-1, |to| to as i32);
         // SAFETY: the memory is alive, see `of`.
-        unsafe { llama::llama_memory_seq_rm(self.raw, 0, from as i32, to) }
+        unsafe { llama::llama_memory_seq_rm(self.raw, self.sequence, from as i32, to) }
     }
 
     fn move_down(&mut self, from: usize, by: usize) {
         // SAFETY: the memory is alive, and callers ask `can_shift` first.
-        unsafe { llama::llama_memory_seq_add(self.raw, 0, from as i32, -1, -(by as i32)) };
+        unsafe {
+            llama::llama_memory_seq_add(self.raw, self.sequence, from as i32, -1, -(by as i32))
+        };
     }
 
     fn can_shift(&self) -> bool {
@@ -57,12 +61,13 @@ impl Memory for ContextMemory {
 
     fn clear(&mut self) {
         // SAFETY: the memory is alive, see `of`.
-        unsafe { llama::llama_memory_clear(self.raw, false) };
+        // Removing a whole sequence never fails.
+        unsafe { llama::llama_memory_seq_rm(self.raw, self.sequence, -1, -1) };
     }
 
     fn end(&self) -> usize {
         // SAFETY: the memory is alive, see `of`.
-        let last = unsafe { llama::llama_memory_seq_pos_max(self.raw, 0) };
+        let last = unsafe { llama::llama_memory_seq_pos_max(self.raw, self.sequence) };
         usize::try_from(last + 1).unwrap_or(0)
     }
 }
@@ -96,11 +101,10 @@ impl<M: Memory> KvCells<M> {
         self.shift_pending
     }
 
-    /// Keeps the cells that begin `wanted` and removes the others. Returns how many tokens of
-    /// `wanted` need no evaluation: never all of them, since the last one's logits are needed.
-    pub(crate) fn reuse(&mut self, wanted: &[Token]) -> usize {
-        let common = common_prefix(&self.tokens, wanted);
-        let usable = common.min(wanted.len().saturating_sub(1));
+    /// Keeps the cells that begin `wanted`, at most `most` of them, and removes the others. Returns
+    /// how many tokens of `wanted` need no evaluation.
+    pub(crate) fn reuse_at_most(&mut self, wanted: &[Token], most: usize) -> usize {
+        let usable = common_prefix(&self.tokens, wanted).min(most);
         self.truncate(usable);
         self.tokens.len()
     }
@@ -242,17 +246,17 @@ mod tests {
     #[test]
     fn the_longest_common_prefix_is_kept() {
         let mut cells = cells(FakeMemory::able(), &[1, 2, 3, 4]);
-        assert_eq!(cells.reuse(&[1, 2, 9, 9, 9]), 2);
+        assert_eq!(cells.reuse_at_most(&[1, 2, 9, 9, 9], 4), 2);
         holds(&cells, &[1, 2]);
     }
 
     #[test]
-    fn the_last_wanted_token_is_always_evaluated_again() {
+    fn what_is_wanted_anew_is_not_reused() {
         let mut same = cells(FakeMemory::able(), &[1, 2, 3]);
-        assert_eq!(same.reuse(&[1, 2, 3]), 2);
+        assert_eq!(same.reuse_at_most(&[1, 2, 3], 2), 2);
         holds(&same, &[1, 2]);
         let mut single = cells(FakeMemory::able(), &[1]);
-        assert_eq!(single.reuse(&[1]), 0);
+        assert_eq!(single.reuse_at_most(&[1], 0), 0);
         holds(&single, &[]);
     }
 
@@ -260,14 +264,14 @@ mod tests {
     fn a_memory_that_cannot_forget_in_part_forgets_all() {
         let recurrent = FakeMemory::default();
         let mut cells = cells(recurrent, &[1, 2, 3]);
-        assert_eq!(cells.reuse(&[1, 2, 9]), 0);
+        assert_eq!(cells.reuse_at_most(&[1, 2, 9], 2), 0);
         holds(&cells, &[]);
     }
 
     #[test]
     fn a_memory_that_cannot_forget_in_part_is_still_continued() {
         let mut cells = cells(FakeMemory::default(), &[1, 2, 3]);
-        assert_eq!(cells.reuse(&[1, 2, 3, 4, 5]), 3);
+        assert_eq!(cells.reuse_at_most(&[1, 2, 3, 4, 5], 4), 3);
         holds(&cells, &[1, 2, 3]);
     }
 

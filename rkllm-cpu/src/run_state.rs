@@ -5,14 +5,16 @@ use std::ffi::c_void;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 const IDLE: u64 = 0;
+/// Taken for a thread that has not started yet; no thread has this id.
+const STARTING: u64 = 1 << 62;
 const ABORTED: u64 = 1 << 63;
 
 #[derive(Debug, Default)]
 pub(crate) struct RunState {
     /// The running thread's id, with `ABORTED` once its run is to end; `IDLE` otherwise.
     word: AtomicU64,
-    /// Physical tokens in the KV cache, readable while a run goes on.
-    kv_tokens: AtomicUsize,
+    /// Physical tokens in each sequence's KV cache, readable while a run goes on.
+    kv_tokens: Vec<AtomicUsize>,
     /// The engine is at work that must not be torn in half (shifting the cache).
     indivisible: AtomicBool,
 }
@@ -30,9 +32,30 @@ pub(crate) enum Occupation {
 pub(crate) struct Running<'a>(&'a RunState);
 
 impl RunState {
-    pub(crate) fn begin(&self) -> Running<'_> {
-        self.word.store(thread_id(), Ordering::SeqCst);
-        Running(self)
+    pub(crate) fn new(sequences: usize) -> RunState {
+        RunState {
+            kv_tokens: (0..sequences).map(|_| AtomicUsize::new(0)).collect(),
+            ..RunState::default()
+        }
+    }
+
+    /// Takes the handle for a run on this thread; none if it is taken already.
+    pub(crate) fn begin(&self) -> Option<Running<'_>> {
+        self.take_for(thread_id())
+    }
+
+    /// Takes the handle for a run on a thread that is about to start, and will `adopt` it. It can
+    /// be aborted, and is running, from now on.
+    pub(crate) fn begin_elsewhere(&self) -> Option<Running<'_>> {
+        self.take_for(STARTING)
+    }
+
+    fn take_for(&self, runner: u64) -> Option<Running<'_>> {
+        let taken = self
+            .word
+            .compare_exchange(IDLE, runner, Ordering::SeqCst, Ordering::SeqCst);
+        // Made only then: dropping one makes the handle idle.
+        taken.is_ok().then(|| Running(self))
     }
 
     pub(crate) fn occupation(&self) -> Occupation {
@@ -56,16 +79,35 @@ impl RunState {
         self.word.load(Ordering::Relaxed) & ABORTED != 0
     }
 
-    pub(crate) fn set_kv_tokens(&self, tokens: usize) {
-        self.kv_tokens.store(tokens, Ordering::Relaxed);
+    pub(crate) fn set_kv_tokens(&self, sequence: usize, tokens: usize) {
+        if let Some(held) = self.kv_tokens.get(sequence) {
+            held.store(tokens, Ordering::Relaxed);
+        }
     }
 
-    pub(crate) fn kv_tokens(&self) -> usize {
-        self.kv_tokens.load(Ordering::Relaxed)
+    /// Of each sequence.
+    pub(crate) fn kv_tokens(&self) -> impl Iterator<Item = usize> {
+        self.kv_tokens
+            .iter()
+            .map(|held| held.load(Ordering::Relaxed))
     }
 
     pub(crate) fn set_indivisible(&self, indivisible: bool) {
         self.indivisible.store(indivisible, Ordering::Relaxed);
+    }
+}
+
+impl Running<'_> {
+    /// Makes the calling thread the one that runs. An abort that came before stays.
+    pub(crate) fn adopt(&self) {
+        let id = thread_id();
+        // The closure never declines, so there is no error to lose.
+        let _ = self
+            .0
+            .word
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |word| {
+                Some(word & ABORTED | id)
+            });
     }
 }
 
@@ -102,7 +144,7 @@ mod tests {
         let state = RunState::default();
         state.request_abort();
         let running = state.begin();
-        assert!(!state.abort_requested());
+        assert!(running.is_some() && !state.abort_requested());
         drop(running);
         assert_eq!(state.occupation(), Occupation::Idle);
     }
@@ -117,6 +159,29 @@ mod tests {
         drop(running);
         let _running = state.begin();
         assert!(!state.abort_requested());
+    }
+
+    #[test]
+    fn a_handle_is_taken_once() {
+        let state = RunState::default();
+        let running = state.begin();
+        assert!(running.is_some());
+        assert!(state.begin().is_none() && state.begin_elsewhere().is_none());
+        drop(running);
+        assert!(state.begin().is_some());
+    }
+
+    #[test]
+    fn an_abort_before_the_thread_has_started_is_kept() {
+        let state = RunState::default();
+        let Some(running) = state.begin_elsewhere() else {
+            panic!("the handle is free");
+        };
+        assert_eq!(state.occupation(), Occupation::Elsewhere);
+        state.request_abort();
+        running.adopt();
+        assert!(state.abort_requested());
+        assert_eq!(state.occupation(), Occupation::OnThisThread);
     }
 
     #[test]

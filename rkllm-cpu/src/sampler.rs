@@ -162,17 +162,22 @@ impl Sampler {
     /// Lets the penalties see the prompt, as llama.cpp's own programs do.
     pub(crate) fn accept_prompt(&mut self, tokens: &[Token]) {
         let seen = &tokens[tokens.len().saturating_sub(PENALTY_WINDOW)..];
-        for &token in seen {
+        // Embedding rows are no tokens of the vocabulary.
+        for &token in seen.iter().filter(|&&token| token >= 0) {
             // SAFETY: the chain is alive and the token is of the vocabulary it was made for.
             unsafe { llama::llama_sampler_accept(self.chain, token) };
         }
     }
 
     /// # Safety
-    /// `context` has just decoded a batch whose last token asked for logits.
-    pub(crate) unsafe fn sample(&mut self, context: *mut llama::llama_context) -> Token {
-        // SAFETY: the caller vouches for the context; -1 is its last output.
-        unsafe { llama::llama_sampler_sample(self.chain, context, -1) }
+    /// `context` has just decoded a batch whose token `index` (-1: the last) asked for logits.
+    pub(crate) unsafe fn sample(
+        &mut self,
+        context: *mut llama::llama_context,
+        index: i32,
+    ) -> Token {
+        // SAFETY: the caller vouches for the context.
+        unsafe { llama::llama_sampler_sample(self.chain, context, index) }
     }
 }
 

@@ -42,6 +42,17 @@ impl Vocabulary {
         unsafe { llama::llama_vocab_eos(self.raw) }
     }
 
+    /// Their ids; negative where the vocabulary has none.
+    pub(crate) fn bos_and_eos(&self) -> [Token; 2] {
+        // SAFETY: the vocabulary is alive, see `of`.
+        unsafe {
+            [
+                llama::llama_vocab_bos(self.raw),
+                llama::llama_vocab_eos(self.raw),
+            ]
+        }
+    }
+
     /// The token every sequence must begin with, if this vocabulary wants one.
     pub(crate) fn wanted_bos(&self) -> Option<Token> {
         // SAFETY: the vocabulary is alive, see `of`.
@@ -98,6 +109,9 @@ impl Vocabulary {
     /// The token's bytes, which may end inside a character. With `special` false, control tokens
     /// have none.
     pub(crate) fn piece(&self, token: Token, special: bool) -> Vec<u8> {
+        if token < 0 {
+            return Vec::new();
+        }
         let mut bytes = vec![0_u8; 32];
         loop {
             // SAFETY: the buffer has the length given, and the token came from this vocabulary.

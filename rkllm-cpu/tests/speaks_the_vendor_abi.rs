@@ -2,105 +2,11 @@
 //! with the built library and has it hold one promise with the real model: the ABI is checked from
 //! the other side, by a compiler that knows nothing of the Rust declarations.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
-/// A compiled C program, removed when the test ends.
-struct Program(PathBuf);
+mod common;
 
-impl Program {
-    fn compile(source: &str) -> Program {
-        let library = library();
-        let name = Path::new(source).file_stem().unwrap_or_default();
-        let program = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!(
-            "{}-{}-{:?}",
-            name.display(),
-            std::process::id(),
-            std::thread::current().id()
-        ));
-        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let output = Command::new("cc")
-            .args(["-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-I"])
-            .arg(here.join("include"))
-            .arg("-o")
-            .arg(&program)
-            .arg(here.join("tests").join(source))
-            .arg(&library)
-            .arg("-lpthread")
-            .output()
-            .expect("`cc` runs; install a C compiler (apt-get install gcc)");
-        assert!(
-            output.status.success(),
-            "{source} does not compile:\n{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Program(program)
-    }
-
-    fn run(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
-        Command::new(&self.0)
-            .args(arguments)
-            .envs(environment.iter().copied())
-            .output()
-            .expect("the compiled program starts")
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
-fn library() -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows its own path");
-    let folder = test
-        .parent()
-        .and_then(Path::parent)
-        .expect("deps/ is in the target folder");
-    let library = folder.join("librkllm_cpu.so");
-    assert!(
-        library.exists(),
-        "{} is missing: run `make build`",
-        library.display()
-    );
-    library
-}
-
-fn model() -> String {
-    let path = match std::env::var_os("TEST_MODEL_GGUF") {
-        Some(path) => PathBuf::from(path),
-        None => {
-            let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(
-                || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache"),
-                PathBuf::from,
-            );
-            cache.join("rkllmd/models/SmolLM2-135M-Instruct.Q4_1.gguf")
-        }
-    };
-    assert!(
-        path.exists(),
-        "{} is missing: run `scripts/fetch-demo-model`",
-        path.display()
-    );
-    path.to_string_lossy().into_owned()
-}
-
-/// One compute thread: tests run side by side, and ggml's threads wait for each other by spinning,
-/// which on a full machine costs more than a second thread gives.
-const ONE_THREAD: (&str, &str) = ("RKLLM_CPU_THREADS", "1");
-
-fn hold(source: &str, promise: &str) -> String {
-    let output = Program::compile(source).run(&[promise, &model()], &[ONE_THREAD]);
-    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(
-        output.status.success() && stdout.contains(&format!("held: {promise}")),
-        "{promise} is not held ({})\n{}\n{stdout}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
-    stdout
-}
+use common::{ONE_THREAD, Program, hold, library, model};
 
 macro_rules! promises {
     ($source:literal: $($promise:ident),* $(,)?) => {
@@ -140,11 +46,112 @@ promises! { "c/cache.c":
     a_seed_makes_runs_repeat,
 }
 
+promises! { "c/async.c":
+    a_background_run_is_the_same_run,
+    a_background_run_excludes_others,
+    destroying_ends_a_background_run,
+}
+
+promises! { "c/batch.c":
+    each_sequence_answers_its_own_prompt,
+    a_batch_is_paused_aborted_and_continued,
+    a_full_window_shifts_in_a_batch,
+    what_a_batch_cannot_do_is_refused,
+}
+
 promises! { "c/lifecycle.c":
     loading_and_destroying_leaves_nothing,
     two_models_run_at_once,
     a_null_handle_is_an_error,
     userdata_of_init_is_the_fallback,
+}
+
+#[test]
+fn a_saved_prompt_is_not_evaluated_again() {
+    let cache = common::Scratch::new("a_saved_prompt.cache");
+    let printed = common::hold_with(
+        "c/prompt_cache.c",
+        "a_saved_prompt_is_not_evaluated_again",
+        &model(),
+        &[
+            ("CACHE", cache.path()),
+            ("ADAPTERS", &common::test_adapters()),
+        ],
+    );
+    let refused = "E rkllm: a prompt cache is loaded already";
+    assert!(printed.contains(refused), "{printed}");
+}
+
+#[test]
+fn a_saved_prompt_belongs_to_its_model() {
+    let cache = common::Scratch::new("its_model.cache");
+    let other = common::Scratch::new("other.gguf");
+    // The same model in another file: its last bytes are weights.
+    let mut bytes = std::fs::read(model()).expect("the model is readable");
+    bytes.last_mut().expect("it is not empty").clone_from(&1);
+    std::fs::write(&other.0, bytes).expect("scratch is writable");
+    let printed = common::hold_with(
+        "c/prompt_cache.c",
+        "a_saved_prompt_belongs_to_its_model",
+        &model(),
+        &[("CACHE", cache.path()), ("OTHER", other.path())],
+    );
+    let line = "E rkllm: the prompt dose not match the current model[llama";
+    assert!(printed.lines().any(|l| l.starts_with(line)), "{printed}");
+}
+
+/// Shows tools after the system prompt, and knows whether to think; as long as the model's own.
+const TOOLS_TEMPLATE: &str = r"{% for m in messages %}{{'<|im_start|>'+m.role+'\n'+m.content}}{% if tools and m.role=='system' %}{{tools|tojson}}{% endif %}{{'<|im_end|>\n'}}{% endfor %}{% if add_generation_prompt %}{{'<|im_start|>assistant\n'}}{% if enable_thinking is false %}{{'<think>\n\n</think>\n\n'}}{% endif %}{% endif %}";
+
+/// The demo model with that template: the text is replaced in place, padded with a comment.
+fn model_with_tools(file: &common::Scratch) {
+    let mut bytes = std::fs::read(model()).expect("the model is readable");
+    let start = b"{% for message in messages %}";
+    let end = b"<|im_start|>assistant\n' }}{% endif %}";
+    let find = |bytes: &[u8], text: &[u8]| bytes.windows(text.len()).position(|at| at == text);
+    let from = find(&bytes, start).expect("the demo model has a template");
+    let to = from + find(&bytes[from..], end).expect("which ends so") + end.len();
+    let padding = (to - from)
+        .checked_sub(TOOLS_TEMPLATE.len() + 4)
+        .expect("there is room for the other template");
+    let padded = format!("{TOOLS_TEMPLATE}{{#{}#}}", " ".repeat(padding));
+    bytes[from..to].copy_from_slice(padded.as_bytes());
+    std::fs::write(&file.0, bytes).expect("scratch is writable");
+}
+
+#[test]
+fn tools_are_shown_by_the_models_template() {
+    let with_tools = common::Scratch::new("tools.gguf");
+    model_with_tools(&with_tools);
+    let printed = common::hold_with(
+        "c/tools.c",
+        "tools_are_shown_by_the_models_template",
+        with_tools.path(),
+        &[],
+    );
+    for line in [
+        "E rkllm: Failed to set function tools, possibly because the chat_template is empty",
+        "E rkllm: the tools must be a JSON array, but are not: ",
+        "E rkllm: the results of tools must be JSON, but are not: ",
+    ] {
+        assert!(
+            printed.lines().any(|l| l.starts_with(line)),
+            "no `{line}` in\n{printed}"
+        );
+    }
+}
+
+#[test]
+fn thinking_is_switched_by_the_models_template() {
+    let with_tools = common::Scratch::new("thinking.gguf");
+    model_with_tools(&with_tools);
+    let promise = "thinking_is_switched_by_the_models_template";
+    common::hold_with("c/tools.c", promise, with_tools.path(), &[]);
+}
+
+#[test]
+fn a_template_without_tools_refuses_them() {
+    hold("c/tools.c", "a_template_without_tools_refuses_them");
 }
 
 #[test]
@@ -173,17 +180,13 @@ fn what_cannot_be_loaded_is_refused() {
 }
 
 #[test]
-fn what_is_not_supported_says_so() {
-    let printed = hold("c/lifecycle.c", "what_is_not_supported_says_so");
-    for function in [
-        "rkllm_run_async",
-        "rkllm_load_lora",
-        "rkllm_load_prompt_cache",
-        "rkllm_release_prompt_cache",
-        "rkllm_set_function_tools",
-        "rkllm_set_cross_attn_params",
+fn what_the_model_does_not_have_is_refused() {
+    let printed = hold("c/lifecycle.c", "what_the_model_does_not_have_is_refused");
+    for line in [
+        "E rkllm: the model has no cross attention",
+        "E rkllm: multimodal input must contain the <image> tag",
+        "E rkllm: multimodal input is for models with a vision or audio part, which this one lacks",
     ] {
-        let line = format!("E rkllm: {function} is not supported by the CPU runtime");
         assert!(
             printed.lines().any(|l| l == line),
             "no `{line}` in\n{printed}"
@@ -231,7 +234,7 @@ fn cache_decisions_are_printed_at_level_two_only() {
     assert!(log.contains("I rkllm: kv cache matches 0 / "), "{log}");
     assert!(log.contains("I rkllm: EOS token: 2\n"), "{log}");
     assert!(
-        log.contains("I rkllm: prompt tokens: [1, 4093, 198, "),
+        log.contains("I rkllm: prompt tokens: [1, 9690, 198, "),
         "{log}"
     );
 }

@@ -30,9 +30,6 @@ use service_time::ServiceTime;
 /// tokens; allocated as it fills.
 const EVENT_BUFFER: usize = 4096;
 
-/// Time for runs that are cut off at shutdown to tell their readers.
-const CUT_OFF_WAIT: Duration = Duration::from_secs(5);
-
 /// How full a model's queue is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueFigures {
@@ -158,9 +155,6 @@ impl Admission {
     /// Queues a request. Fails at once when the model is unknown, the queue is full or the daemon
     /// is shutting down; every later failure arrives as an event.
     pub fn submit(&self, request: GenerationRequest) -> Result<Generation, GenerationError> {
-        if self.shared.closed.load(Ordering::SeqCst) {
-            return Err(GenerationError::ShuttingDown);
-        }
         let model = request.model.to_string();
         let Some(queue) = self.shared.queues.get(&request.model) else {
             return Err(GenerationError::UnknownModel { model });
@@ -169,6 +163,10 @@ impl Admission {
         let client = request.client.clone();
         let submitted_at = Instant::now();
         let mut state = queue.lock();
+        // Under the lock: `drain` says so first and empties the queue afterwards.
+        if self.shared.closed.load(Ordering::SeqCst) {
+            return Err(GenerationError::ShuttingDown);
+        }
         let waiting = Waiting {
             request,
             events,
@@ -202,8 +200,8 @@ impl Admission {
     }
 
     /// Accepts nothing more and fails what waits. Returns when the last run has ended; `false` when
-    /// `limit` passed first and the runs left were ended with an error.
-    pub async fn drain(&self, limit: Duration) -> bool {
+    /// `limit` passed first: the readers left were told so, and their runs were given `more` to end.
+    pub async fn drain(&self, limit: Duration, more: Duration) -> bool {
         self.shared.closed.store(true, Ordering::SeqCst);
         for queue in self.shared.queues.values() {
             for waiting in queue.lock().waiting.remove_where(|_| true) {
@@ -224,7 +222,7 @@ impl Admission {
             return true;
         }
         self.shared.cut_off.send_replace(true);
-        let _ = tokio::time::timeout(CUT_OFF_WAIT, all_ended).await;
+        let _ = tokio::time::timeout(more, all_ended).await;
         false
     }
 }
@@ -240,21 +238,48 @@ async fn dispatch(shared: Arc<Shared>, model: ModelId, queue: Arc<ModelQueue>) {
             filled.await;
             continue;
         }
-        let lease = tokio::select! {
-            lease = shared.services.supervisor.lease(model.clone(), Turn::Last) => lease,
-            // Nobody waits any more: the worker is not asked for, and nothing is loaded for nobody.
-            () = emptied => continue,
-            () = expiry(&queue, shared.settings.deadline) => {
-                expire(&shared, &queue);
-                continue;
+        let mut lease = pin!(shared.services.supervisor.lease(model.clone(), Turn::Last));
+        let lease = loop {
+            tokio::select! {
+                lease = &mut lease => break Some(lease),
+                // Nobody waits any more: the worker is not asked for, and nothing is loaded for
+                // nobody.
+                () = &mut emptied => break None,
+                () = expiry(&queue, shared.settings.deadline) => {
+                    expire(&shared, &queue);
+                    if queue.lock().waiting.is_empty() {
+                        break None;
+                    }
+                }
+                // Somebody who came later may expire sooner.
+                () = queue.filled.notified() => {}
             }
         };
-        let next = queue.lock().waiting.pop();
+        let Some(lease) = lease else { continue };
+        let next = {
+            let mut state = queue.lock();
+            let next = state.waiting.pop();
+            if next.is_some() {
+                // Under the lock: whom `drain` does not find here it finds running.
+                shared.running.fetch_add(1, Ordering::SeqCst);
+            }
+            next
+        };
         match (next, lease) {
             (Some(waiting), Ok(lease)) => start(&shared, &queue, waiting, lease),
-            (Some(waiting), Err(error)) => fail(&waiting, error),
+            (Some(waiting), Err(error)) => {
+                fail(&waiting, error);
+                shared.run_is_over();
+            }
             (None, _) => {}
         }
+    }
+}
+
+impl Shared {
+    fn run_is_over(&self) {
+        self.running.fetch_sub(1, Ordering::SeqCst);
+        self.run_ended.notify_waiters();
     }
 }
 
@@ -312,14 +337,12 @@ fn start(shared: &Arc<Shared>, queue: &Arc<ModelQueue>, waiting: Waiting, lease:
         queue_position: u32::try_from(waiting.position).unwrap_or(u32::MAX),
         cut_off: shared.cut_off.subscribe(),
     };
-    shared.running.fetch_add(1, Ordering::SeqCst);
     let (shared, queue) = (Arc::clone(shared), Arc::clone(queue));
     tokio::spawn(async move {
         let started = Instant::now();
         if supervisor::serve(lease, job, &shared.services).await == Served::Whole {
             queue.lock().service_time.record(started.elapsed());
         }
-        shared.running.fetch_sub(1, Ordering::SeqCst);
-        shared.run_ended.notify_waiters();
+        shared.run_is_over();
     });
 }

@@ -15,7 +15,8 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// Who is asking, as far as fairness between clients is concerned. The peer's address.
+/// Who is asking, as far as fairness between clients is concerned: a key, else the peer's address or
+/// user.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ClientKey(pub Arc<str>);
 

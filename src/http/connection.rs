@@ -4,25 +4,20 @@
 //! hyper sees a close by reading, and it stops reading while bytes of a pipelined request are
 //! already buffered. So the socket is also watched for its end-of-stream flag, which needs no read.
 
-use std::io;
-use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::task::Poll;
 
 use futures_util::future::BoxFuture;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustix::net::sockopt;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 
 use super::HttpState;
 use super::router::Routes;
+use super::socket::{SharedSocket, Socket};
 
 /// A slow reader's run is given up first, and its connection only this many times later: one that
 /// reads on until then learns why its answer ended.
@@ -33,13 +28,6 @@ const HEADER_BYTES: usize = 32 * 1024;
 const HEADER_FIELDS: usize = 100;
 /// Answer bytes hyper holds before it waits for the socket; also bounds its read buffer.
 const BUFFER_BYTES: usize = 64 * 1024;
-
-/// Both ends of a connection.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Endpoints {
-    pub local: SocketAddr,
-    pub peer: SocketAddr,
-}
 
 /// Held by each request that is being served on a connection.
 pub(crate) struct InFlight(Arc<AtomicUsize>);
@@ -79,7 +67,7 @@ impl Upgrades {
 /// Serves a connection to its end: the client's going, an error, or, once `closing` turns true,
 /// the end of the request it is busy with.
 pub(crate) async fn serve(
-    stream: TcpStream,
+    socket: Socket,
     state: Arc<HttpState>,
     routes: Routes,
     closing: watch::Receiver<bool>,
@@ -89,7 +77,7 @@ pub(crate) async fn serve(
         upgraded: sender,
         closing: closing.clone(),
     };
-    serve_http(stream, state, routes, closing, upgrades).await;
+    serve_http(socket, state, routes, closing, upgrades).await;
     // Without an upgrade the senders went with the requests.
     if let Some(upgraded) = upgraded.recv().await {
         upgraded.await;
@@ -97,13 +85,15 @@ pub(crate) async fn serve(
 }
 
 async fn serve_http(
-    stream: TcpStream,
+    socket: Socket,
     state: Arc<HttpState>,
     routes: Routes,
     mut closing: watch::Receiver<bool>,
     upgrades: Upgrades,
 ) {
-    let Ok(endpoints) = prepare(&stream, state.http.slow_reader_timeout) else {
+    let slow_reader_timeout = state.http.slow_reader_timeout;
+    let patience = slow_reader_timeout.saturating_mul(SLOW_READER_GRACE);
+    let Ok(endpoints) = socket.prepare(patience, slow_reader_timeout) else {
         // The client is gone already.
         return;
     };
@@ -114,7 +104,8 @@ async fn serve_http(
         request.extensions_mut().insert(upgrades.clone());
         async move { routes.answer(request, endpoints, in_flight).await }
     });
-    let stream = Arc::new(stream);
+    let socket = Arc::new(socket);
+    let stream = SharedSocket::new(Arc::clone(&socket), patience);
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -125,12 +116,10 @@ async fn serve_http(
             // Events are small: one copy costs less than a vectored write of three pieces.
             .writev(false)
             .half_close(false)
-            .serve_connection(TokioIo::new(SharedStream(Arc::clone(&stream))), service)
+            .serve_connection(TokioIo::new(stream), service)
             .with_upgrades()
     );
-    // Every socket is registered for its end-of-stream flag; of the interests that wait for it,
-    // this is the one that ordinary data does not wake.
-    let mut peer_left = pin!(stream.ready(Interest::PRIORITY));
+    let mut peer_left = pin!(socket.closed());
     let mut closing = pin!(closing.wait_for(|closing| *closing));
     let (mut left, mut asked_to_close) = (false, false);
     std::future::poll_fn(|cx| {
@@ -153,90 +142,4 @@ async fn serve_http(
         Poll::Pending
     })
     .await;
-}
-
-/// Small writes leave at once. A client whose machine or network died, or that does not read its
-/// answer, is given up after a multiple of `slow_reader_timeout`.
-fn prepare(stream: &TcpStream, slow_reader_timeout: Duration) -> io::Result<Endpoints> {
-    stream.set_nodelay(true)?;
-    let patience = slow_reader_timeout.saturating_mul(SLOW_READER_GRACE);
-    let timeout_ms = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
-    sockopt::set_tcp_user_timeout(stream, timeout_ms)?;
-    // The kernel counts these in whole seconds, from one on.
-    let probe = slow_reader_timeout.max(Duration::from_secs(1));
-    sockopt::set_socket_keepalive(stream, true)?;
-    sockopt::set_tcp_keepidle(stream, probe)?;
-    sockopt::set_tcp_keepintvl(stream, probe)?;
-    Ok(Endpoints {
-        local: stream.local_addr()?,
-        peer: stream.peer_addr()?,
-    })
-}
-
-/// A stream that can be watched while hyper reads and writes it.
-struct SharedStream(Arc<TcpStream>);
-
-impl AsyncRead for SharedStream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.0.poll_read_ready(cx))?;
-            match self.0.try_read_buf(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                done => return Poll::Ready(done.map(drop)),
-            }
-        }
-    }
-}
-
-impl AsyncWrite for SharedStream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.0.poll_write_ready(cx))?;
-            match self.0.try_write(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                done => return Poll::Ready(done),
-            }
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // A socket buffers nothing on this side.
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(
-            rustix::net::shutdown(&*self.0, rustix::net::Shutdown::Write).map_err(io::Error::from),
-        )
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A machine that loses its power sends no end of its connections; only the kernel can tell.
-    #[tokio::test]
-    async fn the_kernel_looks_after_clients_that_vanish() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-        let (server, _) = accepted.unwrap();
-        let endpoints = prepare(&server, Duration::from_secs(30)).unwrap();
-        assert_eq!(endpoints.peer, client.unwrap().local_addr().unwrap());
-        assert_eq!(sockopt::tcp_user_timeout(&server).unwrap(), 120_000);
-        assert!(sockopt::socket_keepalive(&server).unwrap());
-        let thirty = Duration::from_secs(30);
-        assert_eq!(sockopt::tcp_keepidle(&server).unwrap(), thirty);
-        assert_eq!(sockopt::tcp_keepintvl(&server).unwrap(), thirty);
-        assert!(server.nodelay().unwrap());
-    }
 }

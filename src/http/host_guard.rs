@@ -10,9 +10,10 @@ use axum::http::{HeaderMap, Uri, Version, header};
 
 use super::request_error::{RequestError, quote};
 
+/// `local` is the connection's own address, `None` for a Unix socket, which no browser reaches.
 /// `allowed` are the extra names of the settings; `*` admits every name.
 pub(crate) fn check(
-    local: IpAddr,
+    local: Option<IpAddr>,
     (version, uri, headers): (Version, &Uri, &HeaderMap),
     allowed: &[String],
 ) -> Result<(), RequestError> {
@@ -28,7 +29,10 @@ pub(crate) fn check(
             reason: "an HTTP/1.1 request needs a `host` header",
         });
     }
-    if !local.to_canonical().is_loopback() || allowed.iter().any(|name| name == "*") {
+    let Some(local) = local.filter(|local| local.to_canonical().is_loopback()) else {
+        return Ok(());
+    };
+    if allowed.iter().any(|name| name == "*") {
         return Ok(());
     }
     let foreign = |header, value: String| RequestError::ForeignHost {

@@ -2,29 +2,101 @@
 //! backlog, and after an error of its own (no descriptors left) it pauses. When it returns, none of
 //! its connections is left.
 
+use std::fmt;
 use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::JoinSet;
 
+use super::access::Rule;
 use super::router::Routes;
+use super::socket::Socket;
 use super::{HttpState, connection};
 
 /// How long accepting rests after an error that the next attempt would meet again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// A bound socket that accepts connections.
+#[derive(Debug)]
+pub struct Listener {
+    kind: Kind,
+    address: ListenerAddress,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// Where a listener is bound, which decides whether it asks for keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenerAddress {
+    Tcp(SocketAddr),
+    /// `None`: it has no path.
+    Unix(Option<PathBuf>),
+}
+
+impl fmt::Display for ListenerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(Some(path)) => write!(f, "unix:{}", path.display()),
+            Self::Unix(None) => f.write_str("unix:"),
+        }
+    }
+}
+
+impl Listener {
+    /// # Errors
+    ///
+    /// The kernel's, asked for the bound address.
+    pub fn tcp(listener: TcpListener) -> io::Result<Self> {
+        let address = ListenerAddress::Tcp(listener.local_addr()?);
+        let kind = Kind::Tcp(listener);
+        Ok(Self { kind, address })
+    }
+
+    /// # Errors
+    ///
+    /// The kernel's, asked for the bound path.
+    pub fn unix(listener: UnixListener) -> io::Result<Self> {
+        let path = listener.local_addr()?.as_pathname().map(PathBuf::from);
+        Ok(Self {
+            kind: Kind::Unix(listener),
+            address: ListenerAddress::Unix(path),
+        })
+    }
+
+    pub fn address(&self) -> ListenerAddress {
+        self.address.clone()
+    }
+
+    async fn accept(&self) -> io::Result<Socket> {
+        match &self.kind {
+            Kind::Tcp(listener) => listener
+                .accept()
+                .await
+                .map(|(stream, _)| Socket::Tcp(stream)),
+            Kind::Unix(listener) => listener
+                .accept()
+                .await
+                .map(|(stream, _)| Socket::Unix(stream)),
+        }
+    }
+}
+
 /// Serves one listener until `shutdown` resolves; then the requests under way get the drain
 /// deadline to end. May be called for several listeners with the same state.
-pub async fn serve(
-    listener: TcpListener,
-    state: Arc<HttpState>,
-    shutdown: impl Future<Output = ()>,
-) -> io::Result<()> {
-    let address = listener.local_addr()?;
-    let routes = Routes::new(Arc::clone(&state));
+pub async fn serve(listener: Listener, state: Arc<HttpState>, shutdown: impl Future<Output = ()>) {
+    let address = listener.address();
+    let rule = Rule::of(&address, &state.http);
+    let routes = Routes::new(Arc::clone(&state), rule);
     let (close, closing) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
@@ -32,10 +104,10 @@ pub async fn serve(
         tokio::select! {
             () = &mut shutdown => break,
             Some(ended) = connections.join_next() => report_panic(ended),
-            (stream, permit) = accept(&listener, &state) => {
+            (socket, permit) = accept(&listener, &state) => {
                 let (state, routes, closing) = (Arc::clone(&state), routes.clone(), closing.clone());
                 connections.spawn(async move {
-                    connection::serve(stream, state, routes, closing).await;
+                    connection::serve(socket, state, routes, closing).await;
                     drop(permit);
                 });
             }
@@ -53,7 +125,6 @@ pub async fn serve(
         tracing::warn!(%address, open = connections.len(), "drain deadline passed, closing connections");
         connections.shutdown().await;
     }
-    Ok(())
 }
 
 fn report_panic(ended: Result<(), tokio::task::JoinError>) {
@@ -63,14 +134,14 @@ fn report_panic(ended: Result<(), tokio::task::JoinError>) {
 }
 
 /// The next connection, with its place among `max-connections`.
-async fn accept(listener: &TcpListener, state: &HttpState) -> (TcpStream, OwnedSemaphorePermit) {
+async fn accept(listener: &Listener, state: &HttpState) -> (Socket, OwnedSemaphorePermit) {
     loop {
         let permit = Arc::clone(&state.connections)
             .acquire_owned()
             .await
             .expect("the semaphore is never closed");
         match listener.accept().await {
-            Ok((stream, _)) => return (stream, permit),
+            Ok(socket) => return (socket, permit),
             // The client gave up between its SYN and our accept.
             Err(error)
                 if matches!(

@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -20,6 +21,7 @@ use super::HttpState;
 use super::error_body::ErrorBody;
 use super::model_view::ModelState;
 use super::readiness::OneModel;
+use super::request_context::RequestContext;
 use super::request_error::RequestError;
 use super::sse;
 use crate::models::InstalledModel;
@@ -108,12 +110,19 @@ impl Follower {
     responses(
         (status = 200, description = "`data:` lines, each a LoadingEvent",
             content_type = "text/event-stream", body = LoadingEvent),
+        (status = 403, description = "The key may not use this model", body = ErrorBody),
         (status = 404, description = "There is no such model", body = ErrorBody)))]
 pub(crate) async fn loading_progress(
     State(state): State<Arc<HttpState>>,
+    Extension(context): Extension<Arc<RequestContext>>,
     query: Result<Query<OneModel>, QueryRejection>,
 ) -> Result<Response, RequestError> {
+    let one = OneModel::is_named(&query);
     let mut followed = OneModel::select(query, &state.engine.catalog())?;
+    if let (true, [model]) = (one, &followed[..]) {
+        context.caller.check_model(model)?;
+    }
+    followed.retain(|model| context.caller.may_use(model));
     let board = state.engine.status();
     let statuses = board.snapshot();
     let loading = |model: &Arc<InstalledModel>| {

@@ -35,6 +35,11 @@ pub(crate) async fn metrics(State(state): State<Arc<HttpState>>) -> Result<Respo
                 phase: ModelState::of(statuses.get(&model.id)).phase,
                 queue_length: queue.waiting,
                 queue_capacity: queue.capacity,
+                memory_bytes: statuses
+                    .get(&model.id)
+                    .and_then(|status| status.memory)
+                    .map(|memory| memory.by_kind().collect())
+                    .unwrap_or_default(),
             }
         })
         .collect();

@@ -8,6 +8,7 @@
 //! [`GenerationRequest`]: crate::generation::GenerationRequest
 //! [`TokenEvent`]: crate::generation::TokenEvent
 
+mod access;
 mod connection;
 mod engine;
 mod error_body;
@@ -26,22 +27,28 @@ mod request_error;
 mod request_id;
 mod router;
 pub mod rpc;
+mod socket;
 mod sse;
 mod status;
+mod unix_socket;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+pub use access::{ExposedWithoutKeys, check_exposure};
 pub use engine::Engine;
-pub use listener::serve;
+pub use listener::{Listener, ListenerAddress, serve};
+pub use unix_socket::{UnixSocketFile, bind as bind_unix};
 
+use crate::auth::CurrentKeys;
 use crate::settings::{ChatSettings, HttpSettings, Settings};
 
 /// What all listeners share.
 pub struct HttpState {
     engine: Arc<dyn Engine>,
+    keys: CurrentKeys,
     http: HttpSettings,
     chat: ChatSettings,
     /// The longest time open requests get to end once a listener shuts down.
@@ -59,11 +66,13 @@ pub struct HttpState {
 }
 
 impl HttpState {
-    pub fn new(engine: Arc<dyn Engine>, settings: &Settings) -> Self {
+    /// `keys` open the listeners that ask for one.
+    pub fn new(engine: Arc<dyn Engine>, keys: CurrentKeys, settings: &Settings) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             rpc: rpc::Rpc::new(Arc::clone(&engine), settings),
             engine,
+            keys,
             http: settings.http.clone(),
             chat: settings.chat.clone(),
             drain: settings.deadlines.drain,

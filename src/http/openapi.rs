@@ -6,15 +6,22 @@ use std::sync::LazyLock;
 use axum::http::{HeaderValue, header};
 use axum::response::IntoResponse;
 use bytes::Bytes;
-use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{AllOfBuilder, Ref, Schema};
-use utoipa::{OpenApi, PartialSchema, ToSchema};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
+use utoipa::openapi::{Content, RefOr, ResponseBuilder};
+use utoipa::{Modify, OpenApi, PartialSchema, ToSchema};
 
+use super::access::{self, Need};
+use super::error_body::ErrorBody;
 use super::openai::{chat, completions, messages, models, parameters};
 use super::{health, loading_progress, metrics_page, readiness};
+use crate::auth::Role;
 
 #[derive(OpenApi)]
 #[openapi(
+    modifiers(&Keys),
     info(
         title = "rkllmd",
         description = "Language models on Rockchip NPUs, in the OpenAI dialect.",
@@ -48,6 +55,48 @@ use super::{health, loading_progress, metrics_page, readiness};
     ))
 )]
 struct Document;
+
+/// Adds what is common to all paths: how keys are shown, and what is answered without a right one.
+struct Keys;
+
+impl Modify for Keys {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+        let header = ApiKey::Header(ApiKeyValue::new("X-API-Key"));
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+        components.add_security_scheme("x-api-key", SecurityScheme::ApiKey(header));
+        document.security = Some(vec![
+            SecurityRequirement::new("bearer", Vec::<String>::new()),
+            SecurityRequirement::new("x-api-key", Vec::<String>::new()),
+        ]);
+        let refused = |description| {
+            let body = Content::new(Some(Ref::from_schema_name(ErrorBody::name())));
+            ResponseBuilder::new()
+                .description(description)
+                .content("application/json", body)
+                .build()
+        };
+        for (path, item) in &mut document.paths.paths {
+            for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
+                let responses = &mut operation.responses.responses;
+                match access::need(path) {
+                    Need::Nothing => {
+                        operation.security = Some(vec![SecurityRequirement::default()])
+                    }
+                    Need::Key(role) => {
+                        let missing = refused("The listener asks for a key, and this is none");
+                        responses.insert("401".to_owned(), missing.into());
+                        if role == Role::Admin {
+                            let user = refused("The key is no admin's");
+                            responses.insert("403".to_owned(), user.into());
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
 
 static JSON: LazyLock<Bytes> = LazyLock::new(|| {
     let document = Document::openapi();

@@ -29,6 +29,11 @@ pub(crate) struct OneModel {
 }
 
 impl OneModel {
+    /// Whether the query asks for one model.
+    pub fn is_named(query: &Result<Query<Self>, QueryRejection>) -> bool {
+        matches!(query, Ok(Query(Self { model: Some(_) })))
+    }
+
     /// The model asked for, or all of them.
     pub fn select(
         query: Result<Query<Self>, QueryRejection>,

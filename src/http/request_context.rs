@@ -4,21 +4,25 @@
 //! A request for a generation is counted once, with the first that happens: its generation ended,
 //! it failed, or everything that belongs to it was dropped because its client went away.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use axum::http::{Extensions, Method, Request, StatusCode};
 
+use super::access::Caller;
 use super::connection::InFlight;
 use super::request_error::quote;
 use super::request_id;
+use super::socket::Peer;
 use crate::generation::{ClientKey, Completion, ModelId, RequestId};
 use crate::telemetry::Metrics;
 
 pub(crate) struct RequestContext {
     pub id: RequestId,
+    /// Whose turn in the queue it takes: the key's, else the peer's.
     pub client: ClientKey,
+    pub caller: Caller,
+    peer: ClientKey,
     method: Method,
     path: String,
     started: Instant,
@@ -56,10 +60,22 @@ impl Outcome {
 }
 
 impl RequestContext {
-    pub fn begin<B>(request: &Request<B>, peer: SocketAddr, in_flight: InFlight) -> Arc<Self> {
+    pub fn begin<B>(
+        request: &Request<B>,
+        peer: Peer,
+        caller: Caller,
+        in_flight: InFlight,
+    ) -> Arc<Self> {
+        let peer = peer.client();
+        let client = match caller.key() {
+            Some(key) => ClientKey(format!("key {}", key.name).into()),
+            None => peer.clone(),
+        };
         Arc::new(Self {
             id: request_id::for_request(request.uri()),
-            client: ClientKey(peer.ip().to_canonical().to_string().into()),
+            client,
+            caller,
+            peer,
             method: request.method().clone(),
             path: quote(request.uri().path()),
             started: Instant::now(),
@@ -160,8 +176,9 @@ impl Drop for RequestContext {
                 && outcome.model.is_some()
                 && !outcome.ended);
         tracing::info!(
-            id = %self.id,
-            client = %self.client.0,
+            request = %self.id,
+            client = %self.peer.0,
+            key = self.caller.key().map(|key| key.name.to_string()),
             method = %self.method,
             path = %self.path,
             status = outcome.status.map(|status| status.as_u16()),

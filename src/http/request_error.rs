@@ -70,6 +70,16 @@ pub(crate) enum RequestError {
         value: String,
         address: IpAddr,
     },
+    #[error("a key is needed: send it as `Authorization: Bearer KEY` or as `X-API-Key: KEY`")]
+    MissingKey,
+    #[error("the key is not valid: it is not known, was revoked, or two different ones were sent")]
+    InvalidKey,
+    #[error("{path} is for admins, and the key `{key}` is a user's")]
+    RoleNotAllowed { key: String, path: String },
+    #[error(
+        "the key `{key}` may not use the model `{model}`; GET /v1/models lists what it may use"
+    )]
+    ModelNotAllowed { key: String, model: String },
     #[error("{reason}")]
     NotReady {
         reason: String,

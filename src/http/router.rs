@@ -1,5 +1,5 @@
-//! Which path is answered by whom, and what every answer has in common: the host check before it,
-//! a request id on it, a log line after it.
+//! Which path is answered by whom, and what every answer has in common: the host check and the
+//! key check before it, a request id on it, a log line after it.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -13,9 +13,11 @@ use axum::routing::{get, post};
 use hyper::body::Incoming;
 use tower::ServiceExt;
 
-use super::connection::{Endpoints, InFlight};
+use super::access::{self, Rule};
+use super::connection::InFlight;
 use super::request_context::RequestContext;
 use super::request_error::{RequestError, quote};
+use super::socket::Endpoints;
 use super::{
     HttpState, health, host_guard, loading_progress, metrics_page, openai, openapi, readiness, rpc,
 };
@@ -27,10 +29,12 @@ static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(crate) struct Routes {
     router: Router,
     state: Arc<HttpState>,
+    /// The listener's.
+    rule: Rule,
 }
 
 impl Routes {
-    pub fn new(state: Arc<HttpState>) -> Self {
+    pub fn new(state: Arc<HttpState>, rule: Rule) -> Self {
         let mut router = Router::new()
             .route("/v1/chat/completions", post(openai::chat::chat_completions))
             .route("/v1/completions", post(openai::completions::completions))
@@ -51,7 +55,11 @@ impl Routes {
                 .route("/rpc/ws", get(rpc::websocket));
         }
         let router = router.fallback(unknown_path).with_state(Arc::clone(&state));
-        Self { router, state }
+        Self {
+            router,
+            state,
+            rule,
+        }
     }
 
     pub async fn answer(
@@ -60,10 +68,12 @@ impl Routes {
         endpoints: Endpoints,
         in_flight: InFlight,
     ) -> Result<Response, Infallible> {
-        let context = RequestContext::begin(&request, endpoints.peer, in_flight);
+        let path = request.uri().path();
+        let (caller, admitted) = access::admit(&self.state, self.rule, path, request.headers());
+        let context = RequestContext::begin(&request, endpoints.peer, caller, in_flight);
         let head = (request.version(), request.uri(), request.headers());
         let allowed = &self.state.http.allowed_hosts;
-        let mut response = match host_guard::check(endpoints.local.ip(), head, allowed) {
+        let mut response = match host_guard::check(endpoints.local, head, allowed).and(admitted) {
             Err(error) => error.into_response(),
             Ok(()) => {
                 let mut request = request.map(Body::new);

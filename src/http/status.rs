@@ -91,6 +91,14 @@ pub(crate) fn verdict(error: &RequestError) -> Verdict {
         ),
         E::BadHost { .. } => Verdict::invalid("invalid_host"),
         E::ForeignHost { .. } => Verdict::new(StatusCode::FORBIDDEN, INVALID, "host_not_allowed"),
+        E::MissingKey => Verdict::new(StatusCode::UNAUTHORIZED, INVALID, "missing_api_key"),
+        E::InvalidKey => Verdict::new(StatusCode::UNAUTHORIZED, INVALID, "invalid_api_key"),
+        E::RoleNotAllowed { .. } => {
+            Verdict::new(StatusCode::FORBIDDEN, INVALID, "role_not_allowed")
+        }
+        E::ModelNotAllowed { .. } => {
+            Verdict::new(StatusCode::FORBIDDEN, INVALID, "model_not_allowed").about("model")
+        }
         E::NotReady { retry_after_s, .. } => {
             Verdict::unavailable("not_ready").retry_after(*retry_after_s)
         }

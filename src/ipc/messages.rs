@@ -15,6 +15,8 @@ use crate::library_calls::{
 pub const PROTOCOL_VERSION: u32 = 3;
 /// Exit code of a worker that ended itself because a call passed its deadline.
 pub const EXIT_DEADLINE: i32 = 70;
+/// Exit code of a worker that ended itself because it could not load its model, which it has said.
+pub const EXIT_LOAD_FAILED: i32 = 71;
 /// Assumed where a prompt's tokens cannot be counted; short for any tokenizer, so deadlines err on
 /// the long side.
 const BYTES_PER_TOKEN: usize = 3;
@@ -227,6 +229,14 @@ pub enum Event {
         id: Option<i32>,
         text: String,
     },
+    /// The answer has all its tokens, and nothing that follows belongs to it. `RunEnded` comes when
+    /// the library has ended the run.
+    AnswerComplete {
+        run: u64,
+        reason: FinishReason,
+        /// Callbacks that stood for a token.
+        generated_tokens: u32,
+    },
     RunEnded(Box<RunEnd>),
     /// The worker is scheduled. Proves nothing about the call in progress.
     Heartbeat,
@@ -300,6 +310,8 @@ pub enum TokenKind {
     Partial,
     /// A token without text: one that the runtime does not print.
     Swallowed,
+    /// Bytes that are no UTF-8, with U+FFFD in the text in their place.
+    Replaced,
 }
 
 /// What is known about a library once it is open.

@@ -13,7 +13,7 @@ pub use frame::{FrameError, FrameReader, MAX_FRAME_BYTES, encode};
 pub use load_deadline::{LoadDeadline, LoadFigures, LoadWatch};
 pub use messages::{
     AbortMode, Answer, BegunAnswer, CallDeadline, CallSpec, Command, DaemonHello, EXIT_DEADLINE,
-    Event, LibraryFacts, LoadSpec, PROTOCOL_VERSION, PerfFigures, Question, RawRunSpec, RawSlot,
-    RunEnd, RunOutcome, RunSpec, TokenKind, WireTensor, WorkerDeadlines,
+    EXIT_LOAD_FAILED, Event, LibraryFacts, LoadSpec, PROTOCOL_VERSION, PerfFigures, Question,
+    RawRunSpec, RawSlot, RunEnd, RunOutcome, RunSpec, TokenKind, WireTensor, WorkerDeadlines,
 };
 pub use tensor_file::{TensorFileError, read_tensor, write_tensor};

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    ChatSettings, ControlTokenPolicy, DeadlineSettings, HttpSettings, LibrarySettings, LogSettings,
-    MemorySettings, ModelSettings, QueueSettings, RecoverySettings, RpcSettings, RuntimeSettings,
+    AuthPolicy, ChatSettings, ControlTokenPolicy, DeadlineSettings, FileMode, HttpSettings,
+    LibrarySettings, LogSettings, MemorySettings, ModelSettings, QueueSettings, RecoverySettings,
+    RpcSettings, RuntimeSettings, UnixSocketAuth,
 };
 
 const fn seconds(n: u64) -> Duration {
@@ -25,6 +26,12 @@ impl Default for HttpSettings {
             keep_alive: seconds(15),
             allowed_hosts: Vec::new(),
             slow_reader_timeout: seconds(30),
+            auth: AuthPolicy::Keys,
+            keys_file: PathBuf::from("/var/lib/rkllmd/keys.toml"),
+            unix_socket: None,
+            unix_socket_mode: FileMode::new(0o660),
+            unix_socket_group: None,
+            unix_socket_auth: UnixSocketAuth::Permissions,
         }
     }
 }
@@ -130,7 +137,7 @@ impl Default for RpcSettings {
         Self {
             http: true,
             unix_socket: None,
-            unix_socket_mode: "0660".to_owned(),
+            unix_socket_mode: FileMode::new(0o660),
             max_connections: 64,
             message_limit_bytes: 8 * 1024 * 1024,
             batch_limit: 64,

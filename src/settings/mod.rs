@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 mod assignment;
 mod defaults;
 mod error;
+mod file_mode;
 mod flags;
 mod known_keys;
 mod load;
@@ -19,6 +20,7 @@ mod optional;
 mod validate;
 
 pub use error::{Problem, SettingsError};
+pub use file_mode::FileMode;
 pub use flags::CliOverrides;
 pub use known_keys::{KnownKey, known_keys};
 pub use load::{DEFAULT_CONFIG, VARIABLE_PREFIX};
@@ -65,6 +67,40 @@ pub struct HttpSettings {
     /// A client that reads nothing for this long while its buffer is full loses its run.
     #[serde(with = "humantime_serde")]
     pub slow_reader_timeout: Duration,
+    /// Whether requests that come over TCP need a key.
+    pub auth: AuthPolicy,
+    /// Where `rkllmd keys` keeps the keys.
+    pub keys_file: PathBuf,
+    /// Path of a Unix-domain socket to listen on. `None`: no such listener.
+    #[serde(deserialize_with = "empty_as_none")]
+    pub unix_socket: Option<PathBuf>,
+    /// Its permissions: who may write to it may connect.
+    pub unix_socket_mode: FileMode,
+    /// Its group, by name or number. `None`: the daemon's.
+    #[serde(deserialize_with = "empty_as_none")]
+    pub unix_socket_group: Option<String>,
+    /// Whether requests that come over it need a key as well.
+    pub unix_socket_auth: UnixSocketAuth,
+}
+
+/// Whether requests that come over TCP need a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AuthPolicy {
+    /// Beyond loopback always; on loopback as soon as there is a file of keys.
+    Keys,
+    /// Never: everyone who reaches a listener may do everything.
+    None,
+}
+
+/// Who is let in over the Unix-domain socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UnixSocketAuth {
+    /// Whoever may connect may do everything.
+    Permissions,
+    /// Who has a key besides.
+    Keys,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -240,8 +276,8 @@ pub struct RpcSettings {
     /// Path of the Unix socket. `None`: there is none.
     #[serde(deserialize_with = "empty_as_none")]
     pub unix_socket: Option<PathBuf>,
-    /// Permissions of the Unix socket, in octal.
-    pub unix_socket_mode: String,
+    /// Its permissions, in octal.
+    pub unix_socket_mode: FileMode,
     /// Connections to the Unix socket at the same time; further ones wait in the kernel's backlog.
     pub max_connections: usize,
     /// Largest message (line, frame or body) of a client, in bytes.
@@ -257,15 +293,6 @@ pub struct RpcSettings {
     /// A handle that no call used for this long is destroyed.
     #[serde(with = "humantime_serde")]
     pub handle_idle_timeout: Duration,
-}
-
-impl RpcSettings {
-    /// `unix_socket_mode` as a number; `None` when it is no mode.
-    pub fn socket_mode(&self) -> Option<u32> {
-        u32::from_str_radix(&self.unix_socket_mode, 8)
-            .ok()
-            .filter(|mode| *mode <= 0o777)
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -29,9 +29,10 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
     durations(settings, &mut found);
 
     let http = &settings.http;
-    if http.listen.is_empty() {
+    if http.listen.is_empty() && http.unix_socket.is_none() {
         found.push("http.listen", "must name at least one address");
     }
+    found.path("http.keys-file", &http.keys_file);
     found.repeated("http.listen", &http.listen);
     found.range(
         "http.body-limit-bytes",
@@ -94,12 +95,6 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
     }
 
     let rpc = &settings.rpc;
-    if rpc.socket_mode().is_none() {
-        found.push(
-            "rpc.unix-socket-mode",
-            format!("`{}` is not a mode like 0660", rpc.unix_socket_mode),
-        );
-    }
     found.range("rpc.max-connections", rpc.max_connections, 1..=65_536);
     found.range(
         "rpc.message-limit-bytes",

@@ -3,14 +3,18 @@
 //!
 //! An answer can be continued exactly when the prompt and its text, or its tokens, stand for all
 //! that the runtime had in its context. A token that the runtime does not print is in its context
-//! and not in the text, so that such an answer can be continued by its tokens only.
+//! and not in the text, so that an answer with one in its middle can be continued by its tokens
+//! only. At its end such a token is left out: nobody has seen anything of it, and the next worker
+//! makes it again.
 
 use crate::ipc::{BegunAnswer, TokenKind};
 
 /// Why an answer cannot be continued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inexact {
-    /// A token without text is part of it and the tokens cannot be handed over.
+    /// Bytes that are no text are part of it and the tokens cannot be handed over.
+    ReplacedBytes,
+    /// A token without text stands before text and the tokens cannot be handed over.
     SwallowedToken,
 }
 
@@ -28,8 +32,12 @@ pub struct AnswerSoFar {
     token_ids: Vec<i32>,
     tokens: u32,
     ids_unknown: bool,
+    /// A token without text stands before text.
     swallowed: bool,
-    /// Where the worker last held nothing back.
+    swallowed_at_end: bool,
+    /// U+FFFD stands in the text for other bytes.
+    replaced: bool,
+    /// Behind the last text that left nothing held back.
     whole: Mark,
     /// Tokens up to the last one that had text.
     tokens_with_text: u32,
@@ -44,11 +52,16 @@ impl AnswerSoFar {
             Some(id) if !self.ids_unknown => self.token_ids.push(id),
             _ => self.ids_unknown = true,
         }
-        self.swallowed |= kind == TokenKind::Swallowed;
-        if kind != TokenKind::Partial || !text.is_empty() {
-            self.tokens_with_text = self.tokens;
+        if kind == TokenKind::Swallowed {
+            self.swallowed_at_end = true;
         }
-        if kind != TokenKind::Partial {
+        if !text.is_empty() {
+            self.tokens_with_text = self.tokens;
+            self.swallowed |= std::mem::take(&mut self.swallowed_at_end);
+        }
+        self.replaced |= kind == TokenKind::Replaced;
+        // Behind replaced bytes something may be held back too.
+        if kind == TokenKind::Text {
             self.whole = self.here();
         }
     }
@@ -57,8 +70,10 @@ impl AnswerSoFar {
         self.tokens
     }
 
-    /// Takes back what the lost worker had held back: the next one makes it again.
+    /// Takes back what the lost worker had held back, and tokens without text at the end: the next
+    /// one makes them again.
     pub fn roll_back(&mut self) {
+        self.swallowed_at_end = false;
         if self.whole.text_bytes == self.text.len() {
             self.tokens = self.whole.tokens;
             self.token_ids
@@ -80,6 +95,9 @@ impl AnswerSoFar {
         let by_tokens = ids_are_trusted && !self.ids_unknown;
         if self.swallowed && !by_tokens {
             return Err(Inexact::SwallowedToken);
+        }
+        if self.replaced && !by_tokens {
+            return Err(Inexact::ReplacedBytes);
         }
         Ok(Some(BegunAnswer {
             text: self.text.clone(),
@@ -148,16 +166,46 @@ mod tests {
     }
 
     #[test]
-    fn a_swallowed_token_needs_its_id() {
+    fn a_swallowed_token_before_text_needs_its_id() {
+        let swallowed = answer(&[
+            (TokenKind::Text, Some(1), "a"),
+            (TokenKind::Swallowed, Some(9), ""),
+            (TokenKind::Text, Some(2), "b"),
+        ]);
+        assert_eq!(swallowed.begun(false), Err(Inexact::SwallowedToken));
+        let begun = swallowed.begun(true).unwrap().unwrap();
+        assert_eq!(begun.token_ids, Some(vec![1, 9, 2]));
+        let without_id = answer(&[
+            (TokenKind::Swallowed, None, ""),
+            (TokenKind::Partial, Some(2), "b"),
+        ]);
+        assert_eq!(without_id.begun(true), Err(Inexact::SwallowedToken));
+    }
+
+    #[test]
+    fn a_swallowed_token_at_the_end_is_made_again() {
         let swallowed = answer(&[
             (TokenKind::Text, Some(1), "a"),
             (TokenKind::Swallowed, Some(9), ""),
         ]);
-        assert_eq!(swallowed.begun(false), Err(Inexact::SwallowedToken));
+        assert_eq!(swallowed.tokens(), 1);
         let begun = swallowed.begun(true).unwrap().unwrap();
-        assert_eq!(begun.token_ids, Some(vec![1, 9]));
-        let without_id = answer(&[(TokenKind::Swallowed, None, "")]);
-        assert_eq!(without_id.begun(true), Err(Inexact::SwallowedToken));
+        assert_eq!(begun.token_ids, Some(vec![1]));
+        let by_text = swallowed.begun(false).unwrap().unwrap();
+        assert_eq!(by_text.text, "a");
+        let only = answer(&[(TokenKind::Swallowed, None, "")]);
+        assert_eq!(only.begun(false), Ok(None), "from the beginning");
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_need_their_tokens() {
+        let replaced = answer(&[
+            (TokenKind::Replaced, Some(1), "\u{fffd}"),
+            (TokenKind::Text, Some(2), "b"),
+        ]);
+        assert_eq!(replaced.begun(false), Err(Inexact::ReplacedBytes));
+        let begun = replaced.begun(true).unwrap().unwrap();
+        assert_eq!(begun.token_ids, Some(vec![1, 2]));
     }
 
     #[test]
@@ -179,6 +227,11 @@ mod tests {
                 text
             )),
             prop::option::of(0i32..9).prop_map(|id| (TokenKind::Swallowed, id, String::new())),
+            prop::option::of(0i32..9).prop_map(|id| (
+                TokenKind::Replaced,
+                id,
+                "\u{fffd}".to_owned()
+            )),
         ]
     }
 

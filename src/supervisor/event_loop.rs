@@ -4,6 +4,8 @@
 //! Other tasks do the waiting (loading, running, unloading) and hold the worker while they do; what
 //! they learn comes back here as a message, and only this loop changes a slot.
 
+mod memory_checks;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,12 +16,13 @@ use super::exit_report::{EndReason, ExitCause, ExitReport};
 use super::lease::{Lease, WorkerAfter};
 use super::lifecycle::{AfterFailedLoad, FailedBy, LoadFault, RestartPolicy, Stage};
 use super::loading::{LoadFailure, Loader, Worker};
-use super::memory_limits::{self, MemoryLimits};
+use super::memory_limits::MemoryLimits;
 use super::placement::{self, Candidate, Decision, PlacementLimits};
-use super::process::ProcessEvent;
-use super::slot::{HandleOrder, Slot, Waiter};
+use super::process::{ProcessEvent, WorkerProcess};
+use super::pulse::Pulse;
+use super::slot::{HandleOrder, LoadNumber, Slot, Waiter};
 use super::status::{Phase, StatusBoard, StatusSnapshot};
-use super::{unloading, worker_memory};
+use super::unloading;
 use crate::generation::{GenerationError, ModelId};
 use crate::ipc::LibraryFacts;
 use crate::models::{Catalog, InstalledModel, ModelKind};
@@ -45,6 +48,9 @@ pub(super) enum Message {
     Preload {
         model: ModelId,
     },
+    Answer {
+        reply: oneshot::Sender<()>,
+    },
     /// A slot for a handle; nothing is loaded before its first lease.
     OpenHandle {
         order: Arc<HandleOrder>,
@@ -66,11 +72,14 @@ pub(super) enum Message {
     },
     PhaseReached {
         model: ModelId,
+        load: LoadNumber,
         phase: Phase,
-        pid: Option<u32>,
+        /// Once there is one.
+        process: Option<WorkerProcess>,
     },
     LoadEnded {
         model: ModelId,
+        load: LoadNumber,
         result: Box<Result<Worker, LoadFailure>>,
     },
     Returned {
@@ -119,6 +128,7 @@ pub(super) struct EventLoop {
     /// Handles opened so far.
     handles: u64,
     memory_checked: Instant,
+    pulse: Option<Pulse>,
     shutting_down: Option<oneshot::Sender<()>>,
 }
 
@@ -127,6 +137,7 @@ impl EventLoop {
         catalog: &Catalog,
         loader: Loader,
         rules: Rules,
+        pulse: Option<Pulse>,
     ) -> (Self, mpsc::UnboundedSender<Message>, StatusBoard) {
         let (sender, messages) = mpsc::unbounded_channel();
         let slots = catalog
@@ -148,6 +159,7 @@ impl EventLoop {
             sequence: 0,
             handles: 0,
             memory_checked: Instant::now(),
+            pulse,
             shutting_down: None,
         };
         this.publish();
@@ -164,6 +176,7 @@ impl EventLoop {
                 .place()
                 .into_iter()
                 .chain(self.next_memory_check())
+                .chain(self.beat())
                 .min();
             self.publish();
             if self.shut_down_complete() {
@@ -185,6 +198,12 @@ impl EventLoop {
         }
     }
 
+    /// Gives the sign of life that is due. Returns when the next one is.
+    fn beat(&mut self) -> Option<Instant> {
+        let pulse = self.pulse.as_mut()?;
+        Some(pulse.beat_if_due(Instant::now()))
+    }
+
     fn handle(&mut self, message: Message) {
         match message {
             Message::Lease { model, turn, reply } => self.request(&model, turn, Some(reply)),
@@ -195,13 +214,22 @@ impl EventLoop {
             Message::CloseHandle { id, done } => self.close_handle(&id, done),
             Message::LeaseIfIdle { model, reply } => self.lease_if_idle(&model, reply),
             Message::Describe { model, reply } => self.describe(model, reply),
-            Message::PhaseReached { model, phase, pid } => {
-                self.change(&model, |slot| slot.phase_reached(phase, pid));
-            }
-            Message::LoadEnded { model, result } => match *result {
-                Ok(worker) => self.loaded(worker),
-                Err(failure) => self.load_failed(&model, failure),
-            },
+            Message::Answer { reply } => drop(reply.send(())),
+            Message::PhaseReached {
+                model,
+                load,
+                phase,
+                process,
+            } => self.change(&model, |slot| {
+                if slot.is_loading_as(load) {
+                    slot.phase_reached(phase, process);
+                }
+            }),
+            Message::LoadEnded {
+                model,
+                load,
+                result,
+            } => self.load_ended(&model, load, *result),
             Message::Returned { worker, after } => self.returned(worker, after),
             Message::Lost { model, pid } => self.change(&model, |slot| {
                 slot.life.lost(pid);
@@ -322,30 +350,35 @@ impl EventLoop {
     fn load(&mut self, model: &ModelId) {
         let (loader, sender, id) = (Arc::clone(&self.loader), self.sender.clone(), model.clone());
         self.change(model, |slot| {
-            if !slot.life.begin_load(Instant::now()) {
-                return;
-            }
             let model = Arc::clone(&slot.model);
             let order = slot.handle.clone();
-            let load = tokio::spawn(async move {
-                let report = |phase, pid| {
-                    let model = id.clone();
-                    let _ = sender.send(Message::PhaseReached { model, phase, pid });
+            let start = |load| {
+                let task = async move {
+                    let report = |phase, process: Option<&WorkerProcess>| {
+                        let _ = sender.send(Message::PhaseReached {
+                            model: id.clone(),
+                            load,
+                            phase,
+                            process: process.cloned(),
+                        });
+                    };
+                    let events = (sender.clone(), id.clone());
+                    let on_event = move |pid, event| {
+                        let (sender, model) = &events;
+                        let model = model.clone();
+                        let _ = sender.send(Message::Process { model, pid, event });
+                    };
+                    let raw = order.as_ref().map(|order| &order.param);
+                    let result = Box::new(loader.load(model, raw, report, on_event).await);
+                    let _ = sender.send(Message::LoadEnded {
+                        model: id.clone(),
+                        load,
+                        result,
+                    });
                 };
-                let events = (sender.clone(), id.clone());
-                let on_event = move |pid, event| {
-                    let (sender, model) = &events;
-                    let model = model.clone();
-                    let _ = sender.send(Message::Process { model, pid, event });
-                };
-                let raw = order.as_ref().map(|order| &order.param);
-                let result = Box::new(loader.load(model, raw, report, on_event).await);
-                let _ = sender.send(Message::LoadEnded {
-                    model: id.clone(),
-                    result,
-                });
-            });
-            slot.loading_begun(load.abort_handle());
+                tokio::spawn(task).abort_handle()
+            };
+            slot.begin_load(start);
         });
         self.forget_preloads_without_room();
     }
@@ -393,6 +426,24 @@ impl EventLoop {
             slot.stage_changed();
             worker.process.kill(reason);
         });
+    }
+
+    /// A load that was given up meanwhile, or whose process turned out to be unkillable, is not
+    /// taken for a later one. A worker of it is dropped here, which kills it.
+    fn load_ended(
+        &mut self,
+        model: &ModelId,
+        load: LoadNumber,
+        result: Result<Worker, LoadFailure>,
+    ) {
+        let is_current = |slot: &Slot| slot.is_loading_as(load);
+        if !self.slots.get(model).is_some_and(is_current) {
+            return;
+        }
+        match result {
+            Ok(worker) => self.loaded(worker),
+            Err(failure) => self.load_failed(model, failure),
+        }
     }
 
     fn loaded(&mut self, worker: Worker) {
@@ -513,10 +564,13 @@ impl EventLoop {
     }
 
     fn unkillable(&mut self, model: &ModelId, pid: u32) {
+        let mut was_loading = false;
         self.change(model, |slot| {
+            let is_loading = slot.is_loading();
             if !slot.life.stuck(pid) {
                 return;
             }
+            was_loading = is_loading;
             slot.forget_worker();
             slot.reason = format!(
                 "worker {pid} is still there after SIGKILL; it hangs in the kernel, and only a \
@@ -528,6 +582,9 @@ impl EventLoop {
                 "a worker is still there after SIGKILL; unless it goes, the board must be rebooted"
             );
         });
+        if was_loading {
+            self.loader.metrics.load_failed(model);
+        }
         let blocked: Vec<(ModelId, String)> = self
             .slots
             .iter()
@@ -537,60 +594,6 @@ impl EventLoop {
             self.change(&model, |slot| {
                 slot.fail_waiters(|| unavailable(&model, reason.clone(), None));
             });
-        }
-    }
-
-    /// When workers are to be measured next; `None`: there is none.
-    fn next_memory_check(&self) -> Option<Instant> {
-        let any = self.slots.values().any(|slot| slot.process().is_some());
-        any.then(|| self.memory_checked + self.rules.memory.interval)
-    }
-
-    fn check_memory(&mut self) {
-        let now = Instant::now();
-        if now < self.memory_checked + self.rules.memory.interval {
-            return;
-        }
-        self.memory_checked = now;
-        let mut too_large = Vec::new();
-        for (model, slot) in &mut self.slots {
-            let Some(process) = slot.process() else {
-                continue;
-            };
-            process.refresh_oom_watch();
-            let pid = process.pid;
-            slot.memory = worker_memory::measure(pid);
-            let Some(memory) = slot.memory else { continue };
-            let bytes = memory.total_bytes();
-            match memory_limits::verdict(&memory, self.rules.memory.limits) {
-                memory_limits::Verdict::Fine => {}
-                memory_limits::Verdict::RecycleWhenIdle => {
-                    if !slot.recycle {
-                        tracing::warn!(
-                            model = &**model,
-                            pid,
-                            bytes,
-                            "a worker is over its soft memory limit"
-                        );
-                    }
-                    slot.recycle = true;
-                    too_large.push(model.clone());
-                }
-                memory_limits::Verdict::Kill => {
-                    tracing::error!(
-                        model = &**model,
-                        pid,
-                        bytes,
-                        "a worker is over its hard memory limit"
-                    );
-                    if let Some(process) = slot.process() {
-                        process.kill(EndReason::MemoryLimit);
-                    }
-                }
-            }
-        }
-        for model in too_large {
-            self.replace(&model, EndReason::Recycled);
         }
     }
 

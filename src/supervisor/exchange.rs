@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::mpsc::{self, OwnedPermit, error::TrySendError};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -14,8 +14,10 @@ use super::exit_report::EndReason;
 use super::loading::Worker;
 use super::outcome::Abort;
 use super::run_guard::Guard;
-use crate::generation::{GenerationError, StopStrings, TextDelta, TokenEvent};
-use crate::ipc::{AbortMode, Command, Event, RunEnd, RunSpec, TokenKind, WorkerDeadlines};
+use crate::generation::{FinishReason, GenerationError, StopStrings, TextDelta, TokenEvent};
+use crate::ipc::{
+    AbortMode, Command, Event, RunEnd, RunOutcome, RunSpec, TokenKind, WorkerDeadlines,
+};
 use crate::telemetry::Metrics;
 
 /// How long a lost worker's exit status is waited for.
@@ -27,6 +29,7 @@ pub struct RunDeadlines {
     pub worker: WorkerDeadlines,
     /// A worker that is not heard of for this long is not even scheduled.
     pub heartbeat: Duration,
+    /// How long a reader may hold its run up in all.
     pub slow_reader: Duration,
 }
 
@@ -35,7 +38,8 @@ pub(super) enum Exchange {
     /// The prompt was never handed over.
     NotStarted(GenerationError),
     Ended(Box<RunEnd>, Option<Abort>),
-    /// The worker is of no more use. `Abort`: the run was being ended anyway.
+    /// The worker is of no more use. `Abort`: the run was being ended anyway. See also
+    /// `Run::complete`.
     Lost(Loss, Option<Abort>),
 }
 
@@ -76,12 +80,25 @@ pub(super) struct Run<'a> {
     /// The prompt's tokens, once a tokenizer has counted them.
     pub prompt_tokens: &'a mut Option<u32>,
     pub events: &'a mpsc::Sender<TokenEvent>,
+    /// The place of the reader's last event, until it is told of an error.
+    pub last: &'a mut Option<OwnedPermit<TokenEvent>>,
+    /// How long the reader has held the run up.
+    pub stalled: &'a mut Duration,
+    /// What is known of an answer that had all its tokens before its run ended.
+    pub complete: Option<Complete>,
     pub cut_off: &'a mut watch::Receiver<bool>,
     pub total: Option<Total>,
     pub deadlines: RunDeadlines,
     pub metrics: &'a Metrics,
     /// Called at the first token.
     pub on_first_token: &'a (dyn Fn() + Sync),
+}
+
+/// An answer that had all its tokens before its run ended.
+pub(super) struct Complete {
+    pub reason: FinishReason,
+    /// Without any figure of the runtime.
+    pub end: Box<RunEnd>,
 }
 
 /// A request's deadline as a whole.
@@ -120,6 +137,18 @@ impl Run<'_> {
         let mut guard = Guard::new("prefill", prefill, self.deadlines.heartbeat);
         let mut has_token = false;
         loop {
+            // Events that are already here must not keep these waiting.
+            if abort.is_none()
+                && let Some(reason) = self.cut_short()
+            {
+                if self.complete.is_some() {
+                    return Exchange::Lost(overdue(), None);
+                }
+                if let Err(error) = self.abort(worker, &reason, &mut guard).await {
+                    return Exchange::Lost(lost(worker, error).await, Some(reason));
+                }
+                abort = Some(reason);
+            }
             let event = match worker.connection.buffered_event() {
                 Ok(Some(event)) => Ok(event),
                 Err(error) => Err(error),
@@ -127,6 +156,9 @@ impl Run<'_> {
                     Waited::Event(event) => event,
                     Waited::Expired(name, limit) => {
                         return Exchange::Lost(self.expired(name, limit, "rkllm_run"), abort);
+                    }
+                    Waited::Abort(Abort::Failed(_)) if self.complete.is_some() => {
+                        return Exchange::Lost(overdue(), None);
                     }
                     Waited::Abort(reason) => {
                         if let Err(error) = self.abort(worker, &reason, &mut guard).await {
@@ -159,6 +191,20 @@ impl Run<'_> {
                         && let Err(error) = self.abort(worker, reason, &mut guard).await
                     {
                         return Exchange::Lost(lost(worker, error).await, abort);
+                    }
+                }
+                Ok(Event::AnswerComplete {
+                    run,
+                    reason,
+                    generated_tokens,
+                }) if run == self.id => {
+                    self.complete = Some(Complete {
+                        reason,
+                        end: Box::new(end_of_complete(run, reason, generated_tokens)),
+                    });
+                    if abort.is_none() {
+                        let limit = self.deadlines.worker.abort_to_finish;
+                        guard.progress("abort-to-finish", limit);
                     }
                 }
                 Ok(Event::RunEnded(end)) if end.run == self.id => {
@@ -215,10 +261,7 @@ impl Run<'_> {
             _ = self.cut_off.wait_for(|cut_off| *cut_off), if !aborting => {
                 Waited::Abort(Abort::Failed(GenerationError::ShuttingDown))
             }
-            limit = total_passed(self.total), if !aborting => {
-                self.metrics.deadline_passed("total");
-                Waited::Abort(Abort::total(limit))
-            }
+            limit = total_passed(self.total), if !aborting => Waited::Abort(Abort::total(limit)),
             (name, limit) = guard.expired() => Waited::Expired(name, limit),
         }
     }
@@ -237,12 +280,31 @@ impl Run<'_> {
         }
     }
 
+    /// Why the run must be ended now, whatever the worker does.
+    fn cut_short(&self) -> Option<Abort> {
+        if *self.cut_off.borrow() {
+            return Some(Abort::Failed(GenerationError::ShuttingDown));
+        }
+        let total = self.total.filter(|total| total.at <= Instant::now())?;
+        Some(Abort::total(total.limit))
+    }
+
+    /// Asks the worker to end the run. A reader that gets an error gets it now: the library may
+    /// take its time.
     async fn abort(
-        &self,
+        &mut self,
         worker: &mut Worker,
         reason: &Abort,
         guard: &mut Guard,
     ) -> Result<(), ConnectionError> {
+        if let Abort::Failed(error) = reason
+            && let Some(last) = self.last.take()
+        {
+            if let GenerationError::DeadlineExceeded { deadline, .. } = error {
+                self.metrics.deadline_passed(deadline);
+            }
+            last.send(TokenEvent::Failed(error.clone()));
+        }
         guard.progress("abort-to-finish", self.deadlines.worker.abort_to_finish);
         let (run, mode) = (self.id, reason.mode());
         self.send(worker, Command::Abort { run, mode }).await
@@ -267,20 +329,56 @@ impl Run<'_> {
                 Ok(()) => {}
                 Err(TrySendError::Closed(_)) => return Some(Abort::Cancelled),
                 Err(TrySendError::Full(event)) => {
-                    // The worker's own queue fills up behind this and its callback waits.
-                    match timeout(self.deadlines.slow_reader, self.events.send(event)).await {
-                        Ok(Ok(())) => {}
-                        Ok(Err(_)) => return Some(Abort::Cancelled),
-                        Err(_) => {
-                            return Some(Abort::Failed(GenerationError::SlowReader {
-                                stalled: self.deadlines.slow_reader,
-                            }));
-                        }
+                    if let Err(abort) = self.deliver_slowly(event).await {
+                        return Some(abort);
                     }
                 }
             }
         }
         stopped.then_some(Abort::StopString)
+    }
+
+    /// The worker's own queue fills up behind this and its callback waits.
+    async fn deliver_slowly(&mut self, event: TokenEvent) -> Result<(), Abort> {
+        let since = Instant::now();
+        let patience = self.deadlines.slow_reader.saturating_sub(*self.stalled);
+        let result = tokio::select! {
+            sent = timeout(patience, self.events.send(event)) => match sent {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(_)) => Err(Abort::Cancelled),
+                Err(_) => Err(Abort::Failed(GenerationError::SlowReader {
+                    stalled: self.deadlines.slow_reader,
+                })),
+            },
+            limit = total_passed(self.total) => Err(Abort::total(limit)),
+            _ = self.cut_off.wait_for(|cut_off| *cut_off) => {
+                Err(Abort::Failed(GenerationError::ShuttingDown))
+            }
+        };
+        *self.stalled += since.elapsed();
+        result
+    }
+}
+
+fn end_of_complete(run: u64, reason: FinishReason, generated_tokens: u32) -> RunEnd {
+    RunEnd {
+        run,
+        outcome: RunOutcome::Finished(reason),
+        generated_tokens,
+        prompt_tokens: None,
+        cached_prompt_tokens: None,
+        perf: None,
+        tokenizer_agrees: None,
+        tainted: true,
+    }
+}
+
+/// A worker that did not end its run before the answer, which it had completed, was due.
+fn overdue() -> Loss {
+    Loss {
+        cause: "the runtime did not end a complete answer's run in time".to_owned(),
+        is_fault: false,
+        reason: EndReason::Cancelled,
     }
 }
 

@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use crate::ipc::EXIT_DEADLINE;
+use crate::ipc::{EXIT_DEADLINE, EXIT_LOAD_FAILED};
 
 /// Why we end a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,6 +161,7 @@ fn cause(status: Option<ExitStatus>, context: &ExitContext) -> ExitCause {
                 _ => "worker",
             }))
         }
+        (None, Some(EXIT_LOAD_FAILED), _) => ExitCause::Wanted(EndReason::LoadFailed),
         (_, _, Some(reason)) => ExitCause::Wanted(reason),
         (Some(libc::SIGKILL), _, None) if context.killed_by_kernel => ExitCause::OutOfMemory,
         (Some(signal), _, None) => ExitCause::KilledFromOutside(signal),
@@ -274,5 +275,10 @@ mod tests {
         let in_unload = report(EXIT_DEADLINE << 8, Some(EndReason::Unload), false);
         let unload = EndReason::Deadline("unload");
         assert_eq!(in_unload.cause, ExitCause::Wanted(unload));
+        // Whether its message or its end is noticed first.
+        for reason in [None, Some(EndReason::LoadFailed)] {
+            let load = report(EXIT_LOAD_FAILED << 8, reason, false);
+            assert_eq!(load.cause.name(), "load-failed");
+        }
     }
 }

@@ -144,9 +144,10 @@ impl Lifecycle {
         may
     }
 
-    pub fn spawned(&mut self, pid: u32) {
+    /// The load has this process now, or none while it makes another attempt.
+    pub fn spawned(&mut self, pid: Option<u32>) {
         if let Stage::Loading { pid: current } = &mut self.stage {
-            *current = Some(pid);
+            *current = pid;
         }
     }
 

@@ -105,13 +105,13 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Loads `model`, telling `report` each phase and the process id. `on_event` hears of every
+    /// Loads `model`, telling `report` each phase and the process. `on_event` hears of every
     /// process, also of those of attempts that failed.
     pub async fn load(
         &self,
         model: Arc<InstalledModel>,
         raw: Option<&Param>,
-        report: impl Fn(Phase, Option<u32>),
+        report: impl Fn(Phase, Option<&WorkerProcess>),
         on_event: impl Fn(u32, ProcessEvent) + Send + Sync + Clone + 'static,
     ) -> Result<Worker, LoadFailure> {
         let mut context = context_length(&model);
@@ -145,7 +145,7 @@ impl Loader {
         &self,
         model: &Arc<InstalledModel>,
         wanted: (u32, Option<&Param>),
-        report: &impl Fn(Phase, Option<u32>),
+        report: &impl Fn(Phase, Option<&WorkerProcess>),
         on_event: impl Fn(u32, ProcessEvent) + Send + Sync + 'static,
     ) -> Result<Worker, LoadFailure> {
         let library = self.library_for(model.kind)?;
@@ -157,15 +157,16 @@ impl Loader {
         let setup =
             |error: std::io::Error| LoadFailure::new(format!("setting up a worker: {error}"));
         let pid = spawned.child.id().unwrap_or_default();
-        // The child dies with the handle that an error drops.
+        // The child dies with what an error drops.
+        let connection = Connection::new(spawned.socket).map_err(setup)?;
         let lines = PrintedLines::drain(spawned.printed, model.id.clone(), pid).map_err(setup)?;
         let kill_wait = self.deadlines.kill;
         let process = WorkerProcess::watch(spawned.child, kill_wait, lines.clone(), on_event);
-        report(Phase::Spawning, Some(pid));
+        report(Phase::Spawning, Some(&process));
         let mut worker = Worker {
             model: Arc::clone(model),
             process,
-            connection: Connection::new(spawned.socket).map_err(setup)?,
+            connection,
             lines,
             facts: Arc::default(),
             load_time: Duration::ZERO,
@@ -193,7 +194,7 @@ impl Loader {
         worker: &mut Worker,
         library: PathBuf,
         (context, raw): (u32, Option<&Param>),
-        report: &impl Fn(Phase, Option<u32>),
+        report: &impl Fn(Phase, Option<&WorkerProcess>),
     ) -> Result<RuntimeFacts, LoadFailure> {
         let pid = worker.process.pid;
         let spawn = self.deadlines.spawn;
@@ -202,7 +203,7 @@ impl Loader {
             Ok(Err(error)) => return Err(connection_failed(worker, error, "starting").await),
             Err(_) => return Err(LoadFailure::deadline("spawn", spawn)),
         }
-        report(Phase::OpeningLibrary, Some(pid));
+        report(Phase::OpeningLibrary, Some(&worker.process));
         worker.process.set_activity(Some("dlopen"), None);
         let mut spec = self.load_spec(&worker.model, library, context);
         spec.raw = raw.cloned().map(Box::new);
@@ -228,7 +229,7 @@ impl Loader {
             // What is wrong with a library stays wrong.
             event => return Err(unexpected(worker, event, true).await),
         }
-        report(Phase::Loading, Some(pid));
+        report(Phase::Loading, Some(&worker.process));
         worker.process.set_activity(Some("rkllm_init"), None);
         let guard = LoadGuard::following("load", limits, self.deadlines.heartbeat, pid);
         match self.next_event(worker, guard, "loading the model").await? {

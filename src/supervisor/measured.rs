@@ -17,6 +17,8 @@ pub struct Measured {
     prefill_seconds_per_token: Option<f64>,
     /// Whether the runtime makes the same tokens of a prompt as the model's tokenizer.
     pub tokenizer_agrees: Option<bool>,
+    /// Of the last run.
+    pub decode_tokens_per_second: Option<f64>,
 }
 
 impl Measured {
@@ -30,6 +32,13 @@ impl Measured {
             Some(known) if measured < known => known + TOWARDS_FASTER * (measured - known),
             _ => measured,
         });
+    }
+
+    /// Takes in the decoding of one run; `tokens` without the first one.
+    pub fn decode(&mut self, tokens: u32, took: Duration) {
+        if tokens > 0 && !took.is_zero() {
+            self.decode_tokens_per_second = Some(f64::from(tokens) / took.as_secs_f64());
+        }
     }
 
     /// Takes in what one run told about the tokenizer. Once it has been wrong it is not trusted

@@ -26,6 +26,7 @@ mod outcome;
 mod placement;
 mod printed_lines;
 mod process;
+mod pulse;
 mod run;
 mod run_guard;
 mod runtime_lines;
@@ -45,6 +46,7 @@ pub use event_loop::Turn;
 pub use exchange::RunDeadlines;
 pub use handle::{HandleReset, LibraryHandle, Replied, RunEvent, RunStream};
 pub use lease::Lease;
+pub use pulse::Pulse;
 pub use run::{RunJob, RunServices, Served, serve};
 pub use status::{LoadProgress, ModelStatus, Phase, RuntimeFacts, StatusBoard, StatusSnapshot};
 
@@ -73,13 +75,14 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Starts the loop and the thread that spawns workers.
+    /// Starts the loop and the thread that spawns workers. The loop gives the `pulse`.
     pub fn start(
         settings: &Settings,
         catalog: &Catalog,
         metrics: Metrics,
+        pulse: Option<Pulse>,
     ) -> std::io::Result<(Self, StatusBoard)> {
-        Self::start_in(own_environment(settings), settings, catalog, metrics)
+        Self::start_in(own_environment(settings), settings, catalog, metrics, pulse)
     }
 
     /// As `start`, with the workers of another `rkllmd`: for a program that is none itself.
@@ -90,7 +93,7 @@ impl Supervisor {
         metrics: Metrics,
     ) -> std::io::Result<(Self, StatusBoard)> {
         let environment = own_environment(settings).with_program(program);
-        Self::start_in(environment, settings, catalog, metrics)
+        Self::start_in(environment, settings, catalog, metrics, None)
     }
 
     fn start_in(
@@ -98,6 +101,7 @@ impl Supervisor {
         settings: &Settings,
         catalog: &Catalog,
         metrics: Metrics,
+        pulse: Option<Pulse>,
     ) -> std::io::Result<(Self, StatusBoard)> {
         let runtime = &settings.runtime;
         let loader = Loader {
@@ -133,7 +137,7 @@ impl Supervisor {
             tensor_limit_bytes: settings.library.tensor_limit_bytes,
             queue_deadline: settings.queue.deadline,
         });
-        let (event_loop, messages, status) = EventLoop::new(catalog, loader, rules);
+        let (event_loop, messages, status) = EventLoop::new(catalog, loader, rules, pulse);
         tokio::spawn(event_loop.run());
         Ok((Self { messages, handles }, status))
     }
@@ -147,6 +151,14 @@ impl Supervisor {
             .send(Message::Lease { model, turn, reply })
             .map_err(|_| GenerationError::ShuttingDown)?;
         lease.await.map_err(gone)?
+    }
+
+    /// Returns once the loop has answered: it runs.
+    pub async fn answers(&self) {
+        let (reply, answered) = oneshot::channel();
+        if self.messages.send(Message::Answer { reply }).is_ok() {
+            let _ = answered.await;
+        }
     }
 
     /// Opens a handle: loads `model` into a worker of its own with `param`. Waits for a place like

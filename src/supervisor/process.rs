@@ -38,6 +38,7 @@ pub struct WorkerProcess {
 #[derive(Debug, Default)]
 struct Notes {
     reason: Option<EndReason>,
+    is_killed: bool,
     activity: Activity,
     oom: Option<OomWatch>,
 }
@@ -123,10 +124,14 @@ impl WorkerProcess {
         }
     }
 
-    /// Sends SIGKILL. Safe to call at any time: the process id is not reused before it was waited
+    /// Sends SIGKILL. Of several kills the first tells why: the others are what it led to. Safe to call at any time: the process id is not reused before it was waited
     /// for, and the watcher does both.
     pub fn kill(&self, reason: EndReason) {
-        self.expect_end(reason);
+        let mut notes = lock(&self.notes);
+        if !std::mem::replace(&mut notes.is_killed, true) {
+            notes.reason = Some(reason);
+        }
+        drop(notes);
         let _ = self.kill.try_send(());
     }
 
@@ -182,4 +187,26 @@ async fn reap_killed(
     }
     on_unkillable();
     child.wait().await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Stdio;
+
+    use super::super::exit_report::ExitCause;
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_kill_tells_why() {
+        let mut sleeper = tokio::process::Command::new("sleep");
+        let child = sleeper.arg("600").stdin(Stdio::null()).kill_on_drop(true);
+        let child = child.spawn().unwrap();
+        let (printed, _) = io::pipe().unwrap();
+        let lines = PrintedLines::drain(printed.into(), "m".into(), 0).unwrap();
+        let process = WorkerProcess::watch(child, Duration::from_secs(60), lines, |_, _| {});
+        process.kill(EndReason::MemoryLimit);
+        process.kill_and_wait(EndReason::LoadFailed).await;
+        let report = process.exit_report().unwrap();
+        assert_eq!(report.cause, ExitCause::Wanted(EndReason::MemoryLimit));
+    }
 }

@@ -5,7 +5,7 @@
 //! is not the request's: before the first token it is run again, and after it the next worker goes
 //! on where the text ends, until a second death shows that the request itself may be to blame.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{self, OwnedPermit};
 use tokio::sync::watch;
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::Supervisor;
 use super::answer_so_far::{AnswerSoFar, Inexact};
 use super::event_loop::Turn;
-use super::exchange::{Exchange, Loss, Run, RunDeadlines, Total, total_passed};
+use super::exchange::{Complete, Exchange, Loss, Run, RunDeadlines, Total, total_passed};
 use super::lease::{Lease, WorkerAfter};
 use super::loading::Worker;
 use super::outcome::{self, Abort, Before, Verdict, Waited};
@@ -70,7 +70,7 @@ pub async fn serve(mut lease: Lease, job: RunJob, services: &RunServices) -> Ser
     ) else {
         return Served::CutShort;
     };
-    let mut serving = Serving::new(job, services);
+    let mut serving = Serving::new(job, services, last);
     let (verdict, end) = loop {
         match serving.live(lease).await {
             Life::Over(verdict, end) => break (verdict, end),
@@ -88,11 +88,13 @@ pub async fn serve(mut lease: Lease, job: RunJob, services: &RunServices) -> Ser
     match verdict {
         Verdict::Silence => Served::CutShort,
         Verdict::Failed(error) => {
-            last.send(TokenEvent::Failed(error));
+            if let Some(last) = serving.last.take() {
+                last.send(TokenEvent::Failed(error));
+            }
             Served::CutShort
         }
         Verdict::Finished { reason, flush } => {
-            serving.finish(reason, flush, end.as_deref(), last, tail);
+            serving.finish(reason, flush, end.as_deref(), tail);
             Served::Whole
         }
     }
@@ -110,6 +112,10 @@ struct Serving<'a> {
     services: &'a RunServices,
     waited: Waited,
     total: Option<Total>,
+    /// The place of the last event; `None` once the reader was told of an error.
+    last: Option<OwnedPermit<TokenEvent>>,
+    /// How long the reader has held the run up.
+    stalled: Duration,
     stops: Option<StopStrings>,
     answer: AnswerSoFar,
     prompt_tokens: Option<u32>,
@@ -125,7 +131,7 @@ struct Serving<'a> {
 }
 
 impl<'a> Serving<'a> {
-    fn new(job: RunJob, services: &'a RunServices) -> Self {
+    fn new(job: RunJob, services: &'a RunServices, last: OwnedPermit<TokenEvent>) -> Self {
         let waited = Waited {
             time: job.submitted_at.elapsed(),
             position: job.queue_position,
@@ -139,6 +145,8 @@ impl<'a> Serving<'a> {
             services,
             waited,
             total,
+            last: Some(last),
+            stalled: Duration::ZERO,
             stops: None,
             answer: AnswerSoFar::default(),
             prompt_tokens: None,
@@ -179,20 +187,23 @@ impl<'a> Serving<'a> {
             let own = worker.model.extra_stop.iter().cloned();
             StopStrings::new(request.stop.iter().cloned().chain(own))
         });
-        let exchange = Run {
+        let mut run = Run {
             id: self.job.run,
             stops,
             answer: &mut self.answer,
             prompt_tokens: &mut self.prompt_tokens,
             events: &self.job.events,
+            last: &mut self.last,
+            stalled: &mut self.stalled,
+            complete: None,
             cut_off: &mut self.job.cut_off,
             total: self.total,
             deadlines: self.services.deadlines,
             metrics,
             on_first_token: &on_first_token,
-        }
-        .exchange(worker, spec)
-        .await;
+        };
+        let exchange = run.exchange(worker, spec).await;
+        let complete = run.complete.take();
         match exchange {
             Exchange::NotStarted(error) => {
                 lease.run_ended(WorkerAfter::Unproven);
@@ -219,10 +230,14 @@ impl<'a> Serving<'a> {
                 lease.blame(loss.reason);
                 // Kills the worker, if it lives, before anybody learns of it.
                 drop(lease);
-                match abort {
+                match (abort, complete) {
                     // Nothing more was wanted of it.
-                    Some(abort) => Life::Over(outcome::aborted(abort), None),
-                    None => Life::Lost { loss, process },
+                    (Some(abort), _) => Life::Over(outcome::aborted(abort), None),
+                    (None, Some(Complete { reason, end })) => {
+                        let flush = true;
+                        Life::Over(Verdict::Finished { reason, flush }, Some(end))
+                    }
+                    (None, None) => Life::Lost { loss, process },
                 }
             }
         }
@@ -294,6 +309,12 @@ impl<'a> Serving<'a> {
         };
         let begun = match self.answer.begun(self.ids_are_trusted) {
             Ok(begun) => begun,
+            Err(Inexact::ReplacedBytes) => {
+                return refused(
+                    "not-text",
+                    "the runtime gave bytes for it that are not UTF-8",
+                );
+            }
             Err(Inexact::SwallowedToken) => {
                 return refused(
                     "special-token",
@@ -370,9 +391,11 @@ impl<'a> Serving<'a> {
         reason: FinishReason,
         flush: bool,
         end: Option<&RunEnd>,
-        last: OwnedPermit<TokenEvent>,
         tail: OwnedPermit<TokenEvent>,
     ) {
+        let Some(last) = self.last.take() else {
+            return;
+        };
         let held_back = self.stops.as_mut().map(StopStrings::finish);
         if let Some(text) = held_back.filter(|text| flush && !text.is_empty()) {
             tail.send(TokenEvent::Text(TextDelta { text }));
@@ -396,10 +419,13 @@ impl<'a> Serving<'a> {
 /// Takes in what a run told about its model.
 fn learn(worker: &mut Worker, end: &RunEnd) {
     worker.measured.tokenizer(end.tokenizer_agrees);
-    if let Some(perf) = &end.perf
-        && let Ok(took) = std::time::Duration::try_from_secs_f32(perf.prefill_ms / 1000.0)
-    {
+    let Some(perf) = &end.perf else { return };
+    let duration = |ms: f32| Duration::try_from_secs_f32(ms / 1000.0);
+    if let Ok(took) = duration(perf.prefill_ms) {
         worker.measured.prefill(perf.prefill_tokens, took);
+    }
+    if let Ok(took) = duration(perf.generate_ms) {
+        worker.measured.decode(perf.generate_tokens, took);
     }
 }
 
@@ -407,7 +433,7 @@ fn learn(worker: &mut Worker, end: &RunEnd) {
 struct Resumption {
     exited_at: Instant,
     granted_at: Instant,
-    load_time: std::time::Duration,
+    load_time: Duration,
     pid: u32,
 }
 
@@ -426,7 +452,8 @@ impl Resumption {
     fn report(&self, request: &GenerationRequest, metrics: &Metrics) {
         let waited = self.granted_at.saturating_duration_since(self.exited_at);
         let beyond_load = waited.saturating_sub(self.load_time);
-        metrics.resume_gap(&request.model, beyond_load.as_secs_f64());
+        metrics.resume_gap(&request.model, self.exited_at.elapsed().as_secs_f64());
+        metrics.resume_overhead(&request.model, beyond_load.as_secs_f64());
         tracing::info!(request = %request.id, model = &*request.model, pid = self.pid,
             gap_ms = self.exited_at.elapsed().as_millis(), load_ms = self.load_time.as_millis(),
             prefill_ms = self.granted_at.elapsed().as_millis(),

@@ -9,6 +9,7 @@ use tokio::task::AbortHandle;
 
 use super::RuntimeFacts;
 use super::event_loop::LeaseReply;
+use super::exit_report::EndReason;
 use super::lifecycle::{Lifecycle, RestartPolicy, Stage};
 use super::loading::Worker;
 use super::measured::Measured;
@@ -26,10 +27,21 @@ pub(super) struct Waiter {
     pub reply: Option<LeaseReply>,
 }
 
-/// The load that is going on.
+/// Tells one load of a model from its other ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LoadNumber(u64);
+
+/// The load that is going on. Dropping it ends its task, so that it starts nothing any more.
 struct Load {
+    number: LoadNumber,
     phase: Phase,
     task: AbortHandle,
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 /// A client's own worker: opened, used and closed by one handle.
@@ -47,9 +59,10 @@ pub(super) struct Slot {
     pub life: Lifecycle,
     /// Present exactly while the stage is `Idle`.
     worker: Option<Box<Worker>>,
-    /// The process of the worker that is idle or leased.
+    /// The process of the worker that is loading, idle or leased.
     process: Option<WorkerProcess>,
     load: Option<Load>,
+    loads_begun: u64,
     pub since: Instant,
     pub facts: Option<Arc<RuntimeFacts>>,
     pub measured: Measured,
@@ -75,6 +88,7 @@ impl Slot {
             worker: None,
             process: None,
             load: None,
+            loads_begun: 0,
             since: Instant::now(),
             facts: None,
             measured: Measured::default(),
@@ -132,18 +146,37 @@ impl Slot {
         self.since = Instant::now();
     }
 
-    pub fn loading_begun(&mut self, task: AbortHandle) {
-        let phase = Phase::Spawning;
-        self.load = Some(Load { phase, task });
+    /// Begins a load if one may begin now: the task that `start` returns.
+    pub fn begin_load(&mut self, start: impl FnOnce(LoadNumber) -> AbortHandle) {
+        if !self.life.begin_load(Instant::now()) {
+            return;
+        }
+        self.loads_begun += 1;
+        let number = LoadNumber(self.loads_begun);
+        self.load = Some(Load {
+            number,
+            phase: Phase::Spawning,
+            task: start(number),
+        });
         self.stage_changed();
     }
 
-    pub fn phase_reached(&mut self, phase: Phase, pid: Option<u32>) {
+    /// Whether it is this load that goes on. What another one tells comes too late.
+    pub fn is_loading_as(&self, number: LoadNumber) -> bool {
+        let current = self.load.as_ref().map(|load| load.number);
+        self.is_loading() && current == Some(number)
+    }
+
+    /// `process` is `None` until this attempt at loading has one.
+    pub fn phase_reached(&mut self, phase: Phase, process: Option<WorkerProcess>) {
         if let (Stage::Loading { .. }, Some(load)) = (self.life.stage(), &mut self.load) {
             load.phase = phase;
-            if let Some(pid) = pid {
-                self.life.spawned(pid);
+            let pid = process.as_ref().map(|process| process.pid);
+            if pid != self.life.pid() {
+                self.memory = None;
             }
+            self.life.spawned(pid);
+            self.process = process;
             self.stage_changed();
         }
     }
@@ -164,7 +197,7 @@ impl Slot {
         Some(worker)
     }
 
-    /// The process of a worker that is idle or leased.
+    /// The process of a worker that is loading, idle or leased.
     pub fn process(&self) -> Option<&WorkerProcess> {
         self.process.as_ref()
     }
@@ -179,11 +212,13 @@ impl Slot {
         self.stage_changed();
     }
 
-    /// Gives up a load that is going on. Dropping its worker kills the process, whose end is
-    /// reported as that of any other.
+    /// Gives up a load that is going on. Its process is killed, whose end is reported as that of
+    /// any other.
     pub fn cancel_load(&mut self) {
-        if let Some(load) = self.load.take() {
-            load.task.abort();
+        if self.load.take().is_some() {
+            if let Some(process) = self.process.take() {
+                process.kill(EndReason::Cancelled);
+            }
             self.life.cancel_load();
             self.stage_changed();
         }
@@ -277,6 +312,7 @@ impl Slot {
             pid: self.life.pid(),
             facts: self.facts.clone(),
             memory: self.memory,
+            decode_tokens_per_second: self.measured.decode_tokens_per_second,
             blocked,
         }
     }

@@ -35,6 +35,18 @@ const ENVIRONMENT_ALLOW_LIST: &[&str] = &[
     "RKNN_MIN_TIMEOUT_MS",
 ];
 
+/// Never inherited, whatever the settings pass on: with these a worker could speak to the service
+/// manager as the daemon, and take its sockets for its own.
+const SERVICE_MANAGERS: &[&str] = &[
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "LISTEN_PID",
+    "JOURNAL_STREAM",
+];
+
 /// The environment of workers, fixed at start.
 #[derive(Clone, Debug)]
 pub struct WorkerEnvironment {
@@ -50,7 +62,8 @@ impl WorkerEnvironment {
         let names = ENVIRONMENT_ALLOW_LIST
             .iter()
             .copied()
-            .chain(pass.iter().map(String::as_str));
+            .chain(pass.iter().map(String::as_str))
+            .filter(|name| !SERVICE_MANAGERS.contains(name));
         let mut variables: Vec<_> = names
             .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
             .collect();

@@ -99,6 +99,8 @@ pub struct ModelStatus {
     pub blocked: Option<String>,
     /// The worker's memory as it was measured last.
     pub memory: Option<WorkerMemory>,
+    /// Of the last answer, as the runtime measured it; without the first token.
+    pub decode_tokens_per_second: Option<f64>,
 }
 
 /// Measured figures of a worker that is loading.

@@ -35,6 +35,17 @@ impl WorkerMemory {
             .saturating_add(self.shared_bytes)
             .saturating_add(self.npu_bytes.unwrap_or(0))
     }
+
+    /// What is known, under the names that the metrics use.
+    pub fn by_kind(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        [
+            ("anonymous", Some(self.anonymous_bytes)),
+            ("shared", Some(self.shared_bytes)),
+            ("npu", self.npu_bytes),
+        ]
+        .into_iter()
+        .filter_map(|(kind, bytes)| Some((kind, bytes?)))
+    }
 }
 
 /// The memory of a process now; `None` if it has ended or may not be looked at.

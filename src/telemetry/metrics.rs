@@ -63,6 +63,12 @@ struct ByPhase {
     phase: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByKind {
+    model: String,
+    kind: &'static str,
+}
+
 type Counters<L> = Family<L, Counter>;
 type Histograms = Family<ByModel, Histogram, fn() -> Histogram>;
 
@@ -84,6 +90,7 @@ struct Inner {
     runs_repeated: Counters<ByModel>,
     resumes_refused: Counters<ByReason>,
     resume_gap: Histograms,
+    resume_overhead: Histograms,
     model_load: Histograms,
     model_load_failures: Counters<ByModel>,
 }
@@ -98,6 +105,8 @@ pub struct ModelFigures {
     pub queue_length: usize,
     /// Requests the queue holds at most.
     pub queue_capacity: usize,
+    /// Bytes that the worker holds, by kind, as they were measured last.
+    pub memory_bytes: Vec<(&'static str, u64)>,
 }
 
 impl Default for Metrics {
@@ -153,6 +162,11 @@ impl Metrics {
                 "resume_gap",
                 "From a worker's exit to the next token of the answer it was serving",
                 resume_gap_buckets,
+            ),
+            resume_overhead: add.histograms(
+                "resume_overhead",
+                "What of a resume gap is neither the next worker's start and load nor its prefill",
+                resume_overhead_buckets,
             ),
             model_load: add.histograms(
                 "model_load",
@@ -237,6 +251,12 @@ impl Metrics {
         observe(&self.0.resume_gap, model, seconds);
     }
 
+    /// What of a resume gap is neither the next worker's start and load nor its prefill: the
+    /// daemon's own share, and waits for the model's turn.
+    pub fn resume_overhead(&self, model: &str, seconds: f64) {
+        observe(&self.0.resume_overhead, model, seconds);
+    }
+
     /// A model was loaded.
     pub fn model_loaded(&self, model: &str, seconds: f64) {
         observe(&self.0.model_load, model, seconds);
@@ -269,6 +289,7 @@ fn models_now(models: &[ModelFigures]) -> Registry {
     let phase = Family::<ByPhase, Gauge>::default();
     let length = Family::<ByModel, Gauge>::default();
     let capacity = Family::<ByModel, Gauge>::default();
+    let memory = Family::<ByKind, Gauge>::default();
     for figures in models {
         let model = figures.model.to_string();
         let phase_labels = ByPhase {
@@ -283,6 +304,14 @@ fn models_now(models: &[ModelFigures]) -> Registry {
         capacity
             .get_or_create(&labels)
             .set(gauge(figures.queue_capacity));
+        for &(kind, bytes) in &figures.memory_bytes {
+            let labels = ByKind {
+                model: figures.model.to_string(),
+                kind,
+            };
+            let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+            memory.get_or_create(&labels).set(bytes);
+        }
     }
     registry.register(
         "worker_phase",
@@ -294,6 +323,12 @@ fn models_now(models: &[ModelFigures]) -> Registry {
         "queue_capacity",
         "Requests that may wait for the model",
         capacity,
+    );
+    registry.register_with_unit(
+        "worker_memory",
+        "What the model's worker holds: kind anonymous, shared or npu, file mappings apart",
+        Unit::Bytes,
+        memory,
     );
     registry
 }
@@ -379,6 +414,12 @@ fn resume_gap_buckets() -> Histogram {
     ])
 }
 
+fn resume_overhead_buckets() -> Histogram {
+    Histogram::new([
+        0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 10.0, 60.0, 300.0,
+    ])
+}
+
 fn model_load_buckets() -> Histogram {
     Histogram::new([
         0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0, 600.0, 1800.0,
@@ -398,7 +439,7 @@ mod tests {
     type Move = (fn(&Metrics), &'static str);
 
     /// Each method, and the sample it makes.
-    const MOVES: [Move; 13] = [
+    const MOVES: [Move; 14] = [
         (
             |m| m.request_ended("a", "complete"),
             r#"rkllmd_requests_total{model="a",outcome="complete"} 1"#,
@@ -444,6 +485,10 @@ mod tests {
             r#"rkllmd_resume_gap_seconds_sum{model="a"} 0.5"#,
         ),
         (
+            |m| m.resume_overhead("a", 0.5),
+            r#"rkllmd_resume_overhead_seconds_sum{model="a"} 0.5"#,
+        ),
+        (
             |m| m.model_loaded("a", 0.5),
             r#"rkllmd_model_load_seconds_sum{model="a"} 0.5"#,
         ),
@@ -487,12 +532,15 @@ mod tests {
             phase: "loading",
             queue_length: 3,
             queue_capacity: 64,
+            memory_bytes: vec![("anonymous", 4096), ("npu", 1 << 30)],
         };
         let before = lines(&metrics, std::slice::from_ref(&figures));
         for line in [
             r#"rkllmd_worker_phase{model="a\"b",phase="loading"} 1"#,
             r#"rkllmd_queue_length{model="a\"b"} 3"#,
             r#"rkllmd_queue_capacity{model="a\"b"} 64"#,
+            r#"rkllmd_worker_memory_bytes{model="a\"b",kind="anonymous"} 4096"#,
+            r#"rkllmd_worker_memory_bytes{model="a\"b",kind="npu"} 1073741824"#,
         ] {
             assert!(
                 before.iter().any(|l| l == line),
@@ -520,6 +568,7 @@ mod tests {
             phase: "ready",
             queue_length: 0,
             queue_capacity: 0,
+            memory_bytes: vec![("anonymous", 1)],
         };
         let shown: Vec<String> = lines(&metrics, &[model])
             .iter()

@@ -1,13 +1,14 @@
 //! What the daemon says about itself.
 //!
-//! Logs go to stderr, one line an event whatever an event contains, because lines that a runtime
-//! prints and texts that clients send end up in them. Metrics are counted where things happen and
+//! Logs go to the journal with their fields, or to stderr, one line an event whatever an event
+//! contains, because lines that a runtime prints and texts that clients send end up in them. Metrics are counted where things happen and
 //! read by whoever asks; `metrics` holds the name of every one.
 
+pub mod journal;
 mod log_line;
 mod logging;
 mod metrics;
 mod own_process;
 
-pub use logging::{LoggingError, init_logging};
+pub use logging::{LogFlush, LoggingError, init_logging, set_log_filter};
 pub use metrics::{MEDIA_TYPE, Metrics, ModelFigures};

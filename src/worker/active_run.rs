@@ -104,6 +104,7 @@ impl ActiveRun {
             started,
             last_token,
             waiting_for_reader: self.progress.waiting_for_reader(),
+            complete: self.progress.is_complete(),
             prefill: deadlines.prefill(self.prefill_per_token, self.input_bytes, self.input_tokens),
             abort: self.abort.as_ref().map(|abort| AbortTimes {
                 at: abort.at,

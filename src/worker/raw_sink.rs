@@ -109,7 +109,7 @@ impl RawSink {
         files: &mut Vec<OwnedFd>,
     ) -> Result<RawSlot, CallFailure> {
         let mut text = result.text.map(|bytes| match self.texts.get_mut(index) {
-            Some(assembly) => assembly.push(bytes).into_owned(),
+            Some(assembly) => assembly.push(bytes).text.into_owned(),
             None => String::from_utf8_lossy(bytes).into_owned(),
         });
         if is_last && let Some(assembly) = self.texts.get_mut(index) {

@@ -18,6 +18,8 @@ pub struct RunProgress {
     limit_tokens: AtomicU32,
     abort_requested: AtomicBool,
     waiting_for_reader: AtomicBool,
+    /// The answer is complete and the library was asked to end the run.
+    complete: AtomicBool,
 }
 
 impl RunProgress {
@@ -30,6 +32,7 @@ impl RunProgress {
             limit_tokens: AtomicU32::new(limit_tokens),
             abort_requested: AtomicBool::new(false),
             waiting_for_reader: AtomicBool::new(false),
+            complete: AtomicBool::new(false),
         }
     }
 
@@ -73,6 +76,16 @@ impl RunProgress {
 
     pub fn waiting_for_reader(&self) -> bool {
         self.waiting_for_reader.load(Ordering::Acquire)
+    }
+
+    /// The answer has all its tokens; what the library does from now on is not part of it.
+    pub fn set_complete(&self) {
+        self.touch();
+        self.complete.store(true, Ordering::Release);
+    }
+
+    pub fn is_complete(&self) -> bool {
+        self.complete.load(Ordering::Acquire)
     }
 
     pub fn tokens(&self) -> u32 {

@@ -29,7 +29,8 @@ use super::process_setup;
 use super::prompt_count::PromptCounter;
 use super::timing::{CallTimes, CallTiming, Due, Passed, Times, Wake};
 use crate::ipc::{
-    Command, EXIT_DEADLINE, Event, LibraryFacts, LoadSpec, LoadWatch, WorkerDeadlines,
+    Command, EXIT_DEADLINE, EXIT_LOAD_FAILED, Event, LibraryFacts, LoadSpec, LoadWatch,
+    WorkerDeadlines,
 };
 use crate::library_calls::{CallFailure, Outcome};
 use crate::process_figures;
@@ -249,7 +250,7 @@ impl Session {
             Err(error) => {
                 self.events.send(load_failed(error));
                 self.events.flush();
-                process_setup::exit_now(1);
+                process_setup::exit_now(EXIT_LOAD_FAILED);
             }
         }
     }

@@ -51,6 +51,8 @@ pub struct RunTimes {
     pub last_token: Option<Instant>,
     /// The callback is held up by the daemon, so the library's time stands still.
     pub waiting_for_reader: bool,
+    /// The answer was complete at `last_token`; only FINISH is missing.
+    pub complete: bool,
     /// How long the first token may take.
     pub prefill: Duration,
     pub abort: Option<AbortTimes>,
@@ -217,6 +219,7 @@ impl RunTimes {
             return ("inter-token", now, deadlines.inter_token);
         }
         match self.last_token {
+            Some(last) if self.complete => ("abort-to-finish", last, deadlines.abort_to_finish),
             Some(last) => ("inter-token", last, deadlines.inter_token),
             None => ("prefill", self.started, self.prefill),
         }

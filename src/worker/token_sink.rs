@@ -1,7 +1,8 @@
 //! The callback's side of a run: copy, push, return. Here the run is ended when its budget is used
 //! up, when a token is an end-of-sequence id that the runtime ignores (rknn-llm issue 534), or when
 //! an abort was asked for: inside the callback the library is between two tokens, so the counts
-//! after it add up.
+//! after it add up. An answer that is complete is reported at once, because the library may ignore
+//! the abort, or die of it, and that is no longer the answer's concern.
 
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -110,46 +111,64 @@ impl TokenSink {
             let _ = self.notes.send(Note::FirstToken { run: self.run });
         }
         if id.is_some_and(|id| self.eos_ids.contains(&id)) {
-            return self.end(EndedBy::Reason(FinishReason::Stop));
+            self.complete(FinishReason::Stop, count);
+            return self.abort();
         }
         self.push(id, text, is_waiting);
         let limit = self.progress.limit_tokens();
         if count >= limit {
-            if self.budget_of_runtime == Some(limit) {
-                self.record.ended_by = Some(EndedBy::Reason(FinishReason::Length));
-            } else {
-                self.end(EndedBy::Reason(FinishReason::Length));
+            self.complete(FinishReason::Length, count);
+            if self.budget_of_runtime != Some(limit) {
+                self.abort();
             }
         }
     }
 
+    fn complete(&mut self, reason: FinishReason, generated_tokens: u32) {
+        self.record.ended_by = Some(EndedBy::Reason(reason));
+        self.flush_text();
+        self.deliver(Event::AnswerComplete {
+            run: self.run,
+            reason,
+            generated_tokens,
+        });
+        self.progress.set_complete();
+    }
+
     fn push(&mut self, id: Option<i32>, bytes: &[u8], is_waiting: bool) {
-        let text = self.text.push(bytes);
+        let whole = self.text.push(bytes);
         // The runtime holds a character back itself when it says WAITING.
-        let kind = if is_waiting || self.text.holds_back() {
+        let kind = if whole.replaced {
+            TokenKind::Replaced
+        } else if is_waiting || self.text.holds_back() {
             TokenKind::Partial
-        } else if text.is_empty() {
+        } else if whole.text.is_empty() {
             TokenKind::Swallowed
         } else {
             TokenKind::Text
         };
-        self.deliver(kind, id, text.into_owned());
+        let text = whole.text.into_owned();
+        self.deliver_token(kind, id, text);
     }
 
+    /// Half a character that nothing follows.
     fn flush_text(&mut self) {
         let text = self.text.finish();
         if !text.is_empty() {
-            self.deliver(TokenKind::Text, None, text);
+            self.deliver_token(TokenKind::Replaced, None, text);
         }
     }
 
-    fn deliver(&self, kind: TokenKind, id: Option<i32>, text: String) {
-        let event = Event::Token {
+    fn deliver_token(&self, kind: TokenKind, id: Option<i32>, text: String) {
+        self.deliver(Event::Token {
             run: self.run,
             kind,
             id,
             text,
-        };
+        });
+    }
+
+    fn deliver(&self, event: Event) {
         if let Err(event) = self.events.try_send(event) {
             // The daemon's reader is slow. That is not the library's fault: its deadlines rest.
             self.progress.set_waiting_for_reader(true);

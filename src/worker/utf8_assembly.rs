@@ -9,19 +9,39 @@ pub struct Utf8Assembly {
     pending: Vec<u8>,
 }
 
+/// Text of whole characters.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Whole<'a> {
+    pub text: Cow<'a, str>,
+    /// Some of it stands for bytes that were no UTF-8.
+    pub replaced: bool,
+}
+
 impl Utf8Assembly {
     /// Whole characters up to here; what cannot be UTF-8 becomes U+FFFD.
-    pub fn push<'a>(&mut self, bytes: &'a [u8]) -> Cow<'a, str> {
+    pub fn push<'a>(&mut self, bytes: &'a [u8]) -> Whole<'a> {
         if self.pending.is_empty()
             && let Ok(text) = std::str::from_utf8(bytes)
         {
-            return Cow::Borrowed(text);
+            return Whole {
+                text: Cow::Borrowed(text),
+                replaced: false,
+            };
         }
         self.pending.extend_from_slice(bytes);
         let keep = incomplete_tail(&self.pending);
         let tail = self.pending.split_off(self.pending.len() - keep);
         let whole = std::mem::replace(&mut self.pending, tail);
-        Cow::Owned(String::from_utf8_lossy(&whole).into_owned())
+        match String::from_utf8(whole) {
+            Ok(text) => Whole {
+                text: Cow::Owned(text),
+                replaced: false,
+            },
+            Err(error) => Whole {
+                text: Cow::Owned(String::from_utf8_lossy(error.as_bytes()).into_owned()),
+                replaced: true,
+            },
+        }
     }
 
     /// Whether the beginning of a character is held back.
@@ -57,7 +77,9 @@ mod tests {
             let mut assembly = Utf8Assembly::default();
             let mut out = String::new();
             for piece in text.as_bytes().chunks(size) {
-                out.push_str(&assembly.push(piece));
+                let whole = assembly.push(piece);
+                prop_assert!(!whole.replaced);
+                out.push_str(&whole.text);
             }
             prop_assert_eq!(assembly.finish(), "");
             prop_assert_eq!(out, text);
@@ -66,8 +88,13 @@ mod tests {
         #[test]
         fn junk_loses_no_text_after_it(junk in prop::collection::vec(any::<u8>(), 0..12)) {
             let mut assembly = Utf8Assembly::default();
-            let mut out = assembly.push(&junk).into_owned();
-            out.push_str(&assembly.push(b"end"));
+            let first = assembly.push(&junk);
+            let mut replaced = first.replaced;
+            let mut out = first.text.into_owned();
+            let last = assembly.push(b"end");
+            replaced |= last.replaced;
+            out.push_str(&last.text);
+            prop_assert_eq!(replaced, std::str::from_utf8(&junk).is_err());
             prop_assert!(out.ends_with("end"));
         }
     }
@@ -75,7 +102,7 @@ mod tests {
     #[test]
     fn an_unfinished_character_is_replaced_at_the_end() {
         let mut assembly = Utf8Assembly::default();
-        assert_eq!(assembly.push(&"é".as_bytes()[..1]), "");
+        assert_eq!(assembly.push(&"é".as_bytes()[..1]).text, "");
         assert_eq!(assembly.finish(), "\u{fffd}");
     }
 }

@@ -89,6 +89,7 @@ pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T 
 pub struct Setup {
     folder: tempfile::TempDir,
     settings: String,
+    listen: Vec<String>,
     environment: Vec<(String, String)>,
 }
 
@@ -103,12 +104,17 @@ impl Setup {
         fs::create_dir(folder.path().join("models")).expect("the models folder");
         let library = fake_runtime(family);
         Self {
-            folder,
             settings: format!(
                 "runtime.npu-library = {:?}\n",
                 library.display().to_string()
             ),
-            environment: Vec::new(),
+            listen: vec!["127.0.0.1:0".to_owned()],
+            // Not those of a daemon that is installed on this machine.
+            environment: vec![(
+                "RKLLMD_HTTP__KEYS_FILE".to_owned(),
+                folder.path().join("keys.toml").display().to_string(),
+            )],
+            folder,
         }
     }
 
@@ -158,18 +164,33 @@ impl Setup {
         self
     }
 
+    /// Listens on these addresses instead of one of loopback.
+    pub fn listen(mut self, addresses: &[&str]) -> Self {
+        self.listen = addresses
+            .iter()
+            .map(|&address| address.to_owned())
+            .collect();
+        self
+    }
+
+    /// The folder of everything the daemon is given; its keys are in `keys.toml`.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     pub fn models(&self) -> PathBuf {
         self.folder.path().join("models")
     }
 
-    /// Starts the daemon and waits until it listens.
-    pub fn start(self) -> Daemon {
+    /// The daemon's command line; its settings are written.
+    pub fn command(&self) -> Command {
         let config = self.folder.path().join("rkllmd.toml");
         fs::write(&config, &self.settings).expect("the configuration");
         let mut command = Command::new(env!("CARGO_BIN_EXE_rkllmd"));
         command
             .arg("serve")
-            .args(["--listen", "127.0.0.1:0", "--config"])
+            .args(self.listen.iter().flat_map(|address| ["--listen", address]))
+            .arg("--config")
             .arg(&config)
             .arg("--models")
             .arg(self.models())
@@ -177,7 +198,12 @@ impl Setup {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the daemon starts");
+        command
+    }
+
+    /// Starts the daemon and waits until it listens.
+    pub fn start(self) -> Daemon {
+        let mut child = self.command().spawn().expect("the daemon starts");
         let log = Log::collect(BufReader::new(child.stderr.take().expect("piped")));
         let line = log.wait_for("listening address=");
         let address = line

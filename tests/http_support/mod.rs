@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rkllmd::admission::{Generation, QueueFigures};
+use rkllmd::auth::CurrentKeys;
 use rkllmd::generation::{
     Completion, FinishReason, GenerationError, GenerationRequest, RunStart, TextDelta, Timings,
     TokenEvent, Usage,
 };
-use rkllmd::http::{Engine, HttpState};
+use rkllmd::http::{Engine, HttpState, Listener};
 use rkllmd::models::{
     Catalog, ChatTemplate, ControlTokens, InstalledModel, SpecialTokens, TemplateFamily,
 };
@@ -82,7 +83,7 @@ pub struct Server {
     pub status: watch::Sender<StatusSnapshot>,
     engine: Arc<ScriptedEngine>,
     shutdown: Option<oneshot::Sender<()>>,
-    serving: tokio::task::JoinHandle<std::io::Result<()>>,
+    serving: tokio::task::JoinHandle<()>,
 }
 
 pub fn status_of(phase: Phase) -> ModelStatus {
@@ -92,6 +93,7 @@ pub fn status_of(phase: Phase) -> ModelStatus {
         pid: None,
         facts: None,
         memory: None,
+        decode_tokens_per_second: None,
         blocked: None,
     }
 }
@@ -109,6 +111,17 @@ impl Server {
     /// Serves with a script that gets a request's sender of events.
     pub async fn start(
         settings: Settings,
+        script: impl Fn(&GenerationRequest) -> Result<Generation, GenerationError>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        Self::start_with_keys(settings, CurrentKeys::default(), script).await
+    }
+
+    pub async fn start_with_keys(
+        settings: Settings,
+        keys: CurrentKeys,
         script: impl Fn(&GenerationRequest) -> Result<Generation, GenerationError>
         + Send
         + Sync
@@ -151,10 +164,11 @@ impl Server {
             }),
             metrics: Metrics::new(),
         });
-        let state = Arc::new(HttpState::new(engine.clone(), &settings));
+        let state = Arc::new(HttpState::new(engine.clone(), keys, &settings));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
         let address = listener.local_addr().expect("bound");
         let (shutdown, asked) = oneshot::channel::<()>();
+        let listener = Listener::tcp(listener).expect("bound");
         let serving = tokio::spawn(rkllmd::http::serve(listener, state, async {
             let _ = asked.await;
         }));
@@ -192,8 +206,7 @@ impl Server {
         self.shutdown.take();
         within("the end of serving", &mut self.serving)
             .await
-            .expect("no panic")
-            .expect("no error");
+            .expect("no panic");
     }
 
     /// One request on a connection of its own.

@@ -2,12 +2,16 @@
 //! and the cells that are already right. Whatever is refused is refused here, before the cache is
 //! touched and before any callback.
 
+use std::path::PathBuf;
+
 use thiserror::Error;
 
-use super::Engine;
+use super::adapters::AdapterError;
+use super::{Engine, Output, OutputKind};
 use crate::abi::RKLLMSamplingParam;
-use crate::chat_template::TurnInput;
+use crate::chat_template::{TemplateError, TurnInput};
 use crate::generation::Generation;
+use crate::host_callbacks::HostError;
 use crate::log::{Verbosity, info};
 use crate::prefix_reuse::common_prefix;
 use crate::run_state::RunState;
@@ -24,15 +28,22 @@ pub(crate) enum Prompt<'a> {
         enable_thinking: bool,
     },
     Tokens(&'a [Token]),
+    /// Rows of `Engine::embedding_width` floats.
+    Embeddings(&'a [f32]),
 }
 
 pub(crate) struct RunRequest<'a> {
     pub(crate) prompt: Prompt<'a>,
+    pub(crate) output: OutputKind,
+    /// The adapter's name; none runs the model as it is.
+    pub(crate) adapter: Option<String>,
     /// None: those given at init.
     pub(crate) sampling: Option<RKLLMSamplingParam>,
     /// Zero or less: the value given at init.
     pub(crate) max_new_tokens: i32,
     pub(crate) keep_history: bool,
+    /// Where the prompt's cells are saved once it is evaluated.
+    pub(crate) save_prompt_to: Option<PathBuf>,
 }
 
 /// Why a run was refused: no callback is made.
@@ -46,6 +57,14 @@ pub(crate) enum Refusal {
     EmptyPrompt,
     #[error("token id {0} is outside the model's vocabulary")]
     UnknownToken(Token),
+    #[error("{what} needs n_batch 1")]
+    Batched { what: &'static str },
+    #[error(transparent)]
+    Host(#[from] HostError),
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
     #[error(transparent)]
     Sampling(#[from] SamplingError),
 }
@@ -54,13 +73,28 @@ impl Engine {
     /// Tokenises, refuses what does not fit, and keeps the cells that are already right.
     pub(super) fn begin(
         &mut self,
+        slot: usize,
         request: &RunRequest<'_>,
         state: &RunState,
     ) -> Result<Generation, Refusal> {
+        if self.slots.len() > 1 && request.output != OutputKind::Text {
+            return Err(Refusal::Batched {
+                what: "getting logits or hidden states",
+            });
+        }
+        if self.slots.len() > 1 && request.save_prompt_to.is_some() {
+            return Err(Refusal::Batched {
+                what: "saving a prompt cache",
+            });
+        }
         let sampling = request.sampling.unwrap_or(self.sampling);
         sampler::check(&sampling)?;
-        let mut history = self.history.clone();
-        let prompt = self.prompt_tokens(&request.prompt, &mut history)?;
+        let adapter = match &request.adapter {
+            Some(name) => Some(self.adapters.find(name)?),
+            None => None,
+        };
+        let mut history = self.slots[slot].history.clone();
+        let prompt = self.prompt_tokens(slot, &request.prompt, &mut history)?;
         let max_context = self.model.max_context - RESERVED_POSITIONS;
         if prompt.len() > max_context {
             return Err(Refusal::PromptTooLong {
@@ -68,12 +102,20 @@ impl Engine {
                 max_context,
             });
         }
-        self.make_history_fit(&mut history, max_context - prompt.len());
+        self.apply_adapter(adapter, state);
+        self.make_history_fit(slot, &mut history, max_context - prompt.len());
         let mut tokens = history;
         tokens.extend_from_slice(&prompt);
 
-        let reused = self.cells.reuse(&tokens);
-        state.set_kv_tokens(self.cells.len());
+        // A row is wanted for each token of the prompt, also of one that is in the cells.
+        let before_prompt = tokens.len() - prompt.len();
+        let most = match request.output {
+            OutputKind::Text => tokens.len() - 1,
+            OutputKind::HiddenStates | OutputKind::Logits => before_prompt,
+        };
+        self.restore_prompt_cache(slot, &tokens, most);
+        let reused = self.slots[slot].cells.reuse_at_most(&tokens, most);
+        state.set_kv_tokens(slot, self.slots[slot].cells.len());
         if self.verbosity >= Verbosity::DETAILS {
             info!("kv cache matches {reused} / {} tokens", tokens.len());
             info!("prompt tokens: {prompt:?}");
@@ -86,26 +128,32 @@ impl Engine {
         };
         let n_keep = self.kept_at_shift(tokens.len());
         Ok(Generation::new(
+            slot,
             tokens.split_off(reused),
             sampler,
             max_new_tokens,
             n_keep,
             request.keep_history,
+            Output::new(request.output, before_prompt.saturating_sub(reused)),
+            request.save_prompt_to.clone(),
         ))
     }
 
     fn prompt_tokens(
         &mut self,
+        slot: usize,
         prompt: &Prompt<'_>,
         history: &mut Vec<Token>,
     ) -> Result<Vec<Token>, Refusal> {
         let vocabulary = self.model.vocabulary;
         let tokens = match prompt {
             Prompt::Tokens(tokens) => {
-                if let Some(&token) = tokens.iter().find(|t| !(0..vocabulary.len()).contains(*t)) {
-                    return Err(Refusal::UnknownToken(token));
-                }
+                known(tokens, vocabulary.len())?;
                 tokens.to_vec()
+            }
+            Prompt::Embeddings(values) => {
+                let rows = values.chunks_exact(self.embeddings.width());
+                rows.map(|row| self.embeddings.token_of(row)).collect()
             }
             Prompt::Turn {
                 role,
@@ -117,7 +165,7 @@ impl Engine {
                     prompt: text,
                     enable_thinking: *enable_thinking,
                     continues: !history.is_empty(),
-                });
+                })?;
                 if turn.closes_the_last_turn
                     && history
                         .last()
@@ -126,11 +174,13 @@ impl Engine {
                     history.pop();
                 }
                 let first = history.is_empty();
-                let bos = vocabulary.wanted_bos();
+                // A host that tokenises puts it there itself.
+                let bos = vocabulary.wanted_bos().filter(|_| !self.host.tokenizes());
                 if first {
-                    self.system = with_bos(vocabulary.tokenize(&turn.system_text), bos);
+                    let system = self.tokenize(&turn.system_text)?;
+                    self.slots[slot].system = with_bos(system, bos);
                 }
-                let tokens = vocabulary.tokenize(&turn.text);
+                let tokens = self.tokenize(&turn.text)?;
                 if first { with_bos(tokens, bos) } else { tokens }
             }
         };
@@ -140,8 +190,20 @@ impl Engine {
         Ok(tokens)
     }
 
+    fn tokenize(&self, text: &str) -> Result<Vec<Token>, Refusal> {
+        let vocabulary = self.model.vocabulary;
+        match self.host.tokenize(text) {
+            None => Ok(vocabulary.tokenize(text)),
+            Some(tokens) => {
+                let tokens = tokens?;
+                known(&tokens, vocabulary.len())?;
+                Ok(tokens)
+            }
+        }
+    }
+
     /// Shortens a history that leaves no room for the prompt, oldest first but for `n_keep`.
-    fn make_history_fit(&mut self, history: &mut Vec<Token>, room: usize) {
+    fn make_history_fit(&mut self, slot: usize, history: &mut Vec<Token>, room: usize) {
         let excess = history.len().saturating_sub(room);
         if excess == 0 {
             return;
@@ -149,8 +211,8 @@ impl Engine {
         let keep = usize::try_from(self.n_keep).unwrap_or(0).min(room);
         // Cells that agree with the history are shifted along with it; if they cannot be, the
         // prefix that still agrees is found again by `reuse`.
-        if common_prefix(self.cells.tokens(), history) >= keep + excess {
-            self.cells.cut(keep, keep + excess);
+        if common_prefix(self.slots[slot].cells.tokens(), history) >= keep + excess {
+            self.slots[slot].cells.cut(keep, keep + excess);
         }
         history.drain(keep..keep + excess);
     }
@@ -165,6 +227,11 @@ impl Engine {
         }
         .min(self.model.max_context - RESERVED_POSITIONS)
     }
+}
+
+fn known(tokens: &[Token], vocabulary: i32) -> Result<(), Refusal> {
+    let unknown = tokens.iter().find(|t| !(0..vocabulary).contains(*t));
+    unknown.map_or(Ok(()), |&token| Err(Refusal::UnknownToken(token)))
 }
 
 /// The beginning-of-sequence token is added where the vocabulary wants one and the text has none.

@@ -65,11 +65,15 @@ static void a_custom_template_surrounds_the_prompt(void) {
     struct record *custom = finished_run(handle, "Tell me a story.", generate());
     CHECK_TEXT(custom->text, raw->text);
     CHECK_INT(custom->perf.prefill_tokens, raw->perf.prefill_tokens);
-    /* The model's own template gives the same turn. */
-    CHECK_INT(rkllm_set_chat_template(handle, NULL, NULL, NULL), 0);
+    /* The model's own template gives a turn of the same form, with a system prompt. */
+    CHECK_INT(rkllm_set_chat_template(handle, "Be brief.", NULL, NULL), 0);
     struct record *own = finished_run(handle, "Tell me a story.", generate());
-    CHECK_TEXT(own->text, raw->text);
-    free(raw), free(custom), free(own);
+    CHECK_INT(rkllm_set_chat_template(handle, "", "", ""), 0);
+    struct record *same = finished_run(handle, "<|im_start|>system\nBe brief.<|im_end|>\n" STORY,
+                                       generate());
+    CHECK_TEXT(own->text, same->text);
+    CHECK_INT(own->perf.prefill_tokens, same->perf.prefill_tokens);
+    free(raw), free(custom), free(own), free(same);
     rkllm_destroy(handle);
 }
 

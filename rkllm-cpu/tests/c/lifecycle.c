@@ -109,7 +109,7 @@ static void what_cannot_be_loaded_is_refused(void) {
     refuse(param);
     param = defaults(), param.extend_param.n_batch = 0;
     refuse(param);
-    param = defaults(), param.extend_param.n_batch = 2;
+    param = defaults(), param.extend_param.n_batch = 101;
     refuse(param);
     param = defaults(), param.extend_param.base_domain_id = -1;
     refuse(param);
@@ -148,34 +148,25 @@ static void a_null_handle_is_an_error(void) {
     CHECK_INT(rkllm_destroy(NULL), -1);
 }
 
-static void what_is_not_supported_says_so(void) {
+static void what_the_model_does_not_have_is_refused(void) {
     LLMHandle handle = load_with(defaults());
     RKLLMInput input = prompt_input("x");
     RKLLMInferParam infer = generate();
-    CHECK_INT(rkllm_run_async(handle, &input, &infer, NULL), -1);
-    CHECK_INT(rkllm_load_lora(handle, NULL), -1);
-    CHECK_INT(rkllm_load_prompt_cache(handle, "x"), -1);
-    CHECK_INT(rkllm_release_prompt_cache(handle), -1);
-    CHECK_INT(rkllm_set_function_tools(handle, "", "", ""), -1);
     CHECK_INT(rkllm_set_cross_attn_params(handle, NULL), -1);
+    RKLLMCrossAttnParam cross;
+    memset(&cross, 0, sizeof cross);
+    CHECK_INT(rkllm_set_cross_attn_params(handle, &cross), -1);
+    CHECK_INT(rkllm_set_cross_attn_params(NULL, &cross), -1);
 
     struct record *run = new_record(handle);
-    infer.mode = RKLLM_INFER_GET_LOGITS;
-    CHECK_INT(rkllm_run(handle, &input, &infer, run), -1);
-    infer.mode = RKLLM_INFER_GET_LAST_HIDDEN_LAYER;
-    CHECK_INT(rkllm_run(handle, &input, &infer, run), -1);
     infer = generate();
-    RKLLMLoraParam lora = {"absent"};
-    infer.lora_params = &lora;
-    CHECK_INT(rkllm_run(handle, &input, &infer, run), -1);
-    infer = generate();
-    RKLLMPromptCacheParam cache = {1, "prompt_cache.bin"};
-    infer.prompt_cache_params = &cache;
-    CHECK_INT(rkllm_run(handle, &input, &infer, run), -1);
-    infer = generate();
-    input.input_type = RKLLM_INPUT_EMBED;
-    CHECK_INT(rkllm_run(handle, &input, &infer, run), -1);
     input.input_type = RKLLM_INPUT_MULTIMODAL;
+    CHECK_INT(rkllm_run(handle, &input, &infer, run), -1);
+    input.multimodal_input.prompt = "<image>What is this?";
+    CHECK_INT(rkllm_run(handle, &input, &infer, run), -1);
+    input.multimodal_input.prompt = NULL;
+    CHECK_INT(rkllm_run(handle, &input, &infer, run), -1);
+    input.input_type = (RKLLMInputType)9;
     CHECK_INT(rkllm_run(handle, &input, &infer, run), -1);
     input = prompt_input(NULL);
     CHECK_INT(rkllm_run(handle, &input, &infer, run), -1);
@@ -217,7 +208,7 @@ static const struct promise promises[] = {
     {"two_models_run_at_once", two_models_run_at_once},
     {"what_cannot_be_loaded_is_refused", what_cannot_be_loaded_is_refused},
     {"a_null_handle_is_an_error", a_null_handle_is_an_error},
-    {"what_is_not_supported_says_so", what_is_not_supported_says_so},
+    {"what_the_model_does_not_have_is_refused", what_the_model_does_not_have_is_refused},
     {"userdata_of_init_is_the_fallback", userdata_of_init_is_the_fallback},
 };
 

@@ -6,8 +6,8 @@
 #define STORY "<|im_start|>user\nTell me a story.<|im_end|>\n<|im_start|>assistant\n"
 
 static void callbacks_come_in_order(void) {
-    LLMHandle handle = load_with(defaults());
-    struct record *run = finished_run(handle, "What is the capital of France?", generate());
+    LLMHandle handle = load_raw(defaults());
+    struct record *run = finished_run(handle, QUESTION, generate());
     CHECK(strstr(run->text, "Paris") != NULL);
     CHECK(run->normal > 3);
     /* The end token came as a NORMAL with empty text, and was the last before FINISH. */

@@ -137,7 +137,7 @@ impl ChatParameters {
             (ChatCompletion = "application/json"),
             (ChatChunk = "text/event-stream"))),
         (status = 400, description = "The request is wrong; `param` says where", body = ErrorBody),
-        (status = 403, description = "A foreign Host or Origin on a loopback listener", body = ErrorBody),
+        (status = 403, description = "The key may not use this model; or a foreign Host or Origin on a loopback listener", body = ErrorBody),
         (status = 404, description = "There is no such model", body = ErrorBody),
         (status = 413, description = "The body is too large", body = ErrorBody),
         (status = 429, description = "The model's queue is full; see Retry-After", body = ErrorBody),
@@ -157,7 +157,7 @@ fn prompt(
 ) -> Result<Prompted, RequestError> {
     let shared: SharedParameters = fields(body)?;
     let own: ChatParameters = fields(body)?;
-    let model = generate::find_model(state, &shared)?;
+    let model = generate::find_model(state, context, &shared)?;
     context.for_model(&model.id);
     shared.refuse_unsupported()?;
     own.refuse_unsupported()?;

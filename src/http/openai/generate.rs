@@ -46,15 +46,18 @@ pub(super) type MakePrompt =
 
 pub(super) fn find_model(
     state: &HttpState,
+    context: &RequestContext,
     shared: &SharedParameters,
 ) -> Result<Arc<InstalledModel>, RequestError> {
     let name = shared.model()?;
-    state
+    let model = state
         .engine
         .catalog()
         .find(name)
         .cloned()
-        .ok_or_else(|| RequestError::UnknownModel { model: quote(name) })
+        .ok_or_else(|| RequestError::UnknownModel { model: quote(name) })?;
+    context.caller.check_model(&model)?;
+    Ok(model)
 }
 
 pub(super) async fn answer(

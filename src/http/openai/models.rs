@@ -2,20 +2,21 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
+use axum::{Extension, Json};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::http::HttpState;
 use crate::http::error_body::ErrorBody;
 use crate::http::model_view::ModelDetails;
+use crate::http::request_context::RequestContext;
 use crate::http::request_error::{RequestError, quote};
 use crate::models::InstalledModel;
 use crate::supervisor::StatusSnapshot;
 
-/// All installed models.
+/// The installed models that the caller's key may use.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ModelList {
     /// Always `list`.
@@ -56,12 +57,20 @@ impl Model {
 }
 
 /// List the installed models
+///
+/// Those that the key may use.
 #[utoipa::path(get, path = "/v1/models", tag = "openai",
     responses((status = 200, description = "All installed models", body = ModelList)))]
-pub(crate) async fn list_models(State(state): State<Arc<HttpState>>) -> Json<ModelList> {
+pub(crate) async fn list_models(
+    State(state): State<Arc<HttpState>>,
+    Extension(context): Extension<Arc<RequestContext>>,
+) -> Json<ModelList> {
     let statuses = state.engine.status().snapshot();
     let catalog = state.engine.catalog();
-    let models = catalog.models().iter();
+    let models = catalog
+        .models()
+        .iter()
+        .filter(|model| context.caller.may_use(model));
     Json(ModelList {
         object: "list",
         data: models.map(|model| Model::of(model, &statuses)).collect(),
@@ -73,9 +82,11 @@ pub(crate) async fn list_models(State(state): State<Arc<HttpState>>) -> Json<Mod
     params(("id" = String, Path, description = "Id or alias; may contain slashes")),
     responses(
         (status = 200, description = "The model", body = Model),
+        (status = 403, description = "The key may not use this model", body = ErrorBody),
         (status = 404, description = "There is no such model", body = ErrorBody)))]
 pub(crate) async fn retrieve_model(
     State(state): State<Arc<HttpState>>,
+    Extension(context): Extension<Arc<RequestContext>>,
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Model>, RequestError> {
     let Path(name) = name.map_err(|rejection| RequestError::UnknownModel {
@@ -87,5 +98,6 @@ pub(crate) async fn retrieve_model(
         .ok_or_else(|| RequestError::UnknownModel {
             model: quote(&name),
         })?;
+    context.caller.check_model(model)?;
     Ok(Json(Model::of(model, &state.engine.status().snapshot())))
 }

@@ -49,16 +49,15 @@ pub(crate) async fn post(State(state): State<Arc<HttpState>>, request: Request) 
         Ok(text) => text,
         Err(error) => return refusal(verdict(&error).status, &error.to_string()),
     };
-    let client = context.client.clone();
     if !asks_for_events(&head.headers) {
-        let session = Session::of_request(rpc, client, None);
+        let session = Session::of_request(rpc, &context, None);
         return match session.answer(&text).await.text {
             Some(answer) => json(answer),
             None => StatusCode::NO_CONTENT.into_response(),
         };
     }
     let (outgoing, queue) = rpc.outgoing();
-    let session = Session::of_request(rpc, client, Some(outgoing.clone()));
+    let session = Session::of_request(rpc, &context, Some(outgoing.clone()));
     let work = async move {
         let answer = session.answer(&text).await;
         drop(text);

@@ -7,13 +7,15 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::Rpc;
 use super::handles::Owner;
 use super::methods;
 use super::outgoing::{NotSent, Outgoing};
 use super::protocol::{
     Call, Entry, ErrorKind, Message, Params, Reply, RpcError, notification, parse,
 };
-use super::{ClientId, Rpc};
+use crate::http::access::Caller;
+use crate::http::request_context::RequestContext;
 
 /// A message longer than this is read aside from the tasks that carry tokens.
 const LARGE_BYTES: usize = 64 * 1024;
@@ -41,6 +43,8 @@ impl Answer {
 pub(super) struct Session {
     pub rpc: Arc<Rpc>,
     pub owner: Owner,
+    /// Whose key opened the door, and which models it may use.
+    pub caller: Caller,
     /// Where notifications go; `None`: the transport has no way for them.
     notifications: Option<Outgoing>,
     /// Runs that were started and answered at once.
@@ -67,20 +71,26 @@ impl CutOff {
 
 impl Session {
     /// That of a connection.
-    pub fn of_connection(rpc: &Arc<Rpc>, outgoing: Outgoing) -> Self {
+    pub fn of_connection(rpc: &Arc<Rpc>, caller: Caller, outgoing: Outgoing) -> Self {
         let owner = Owner::Connection(rpc.connection_number());
-        Self::new(rpc, owner, Some(outgoing))
+        Self::new(rpc, owner, caller, Some(outgoing))
     }
 
     /// That of one request.
-    pub fn of_request(rpc: &Arc<Rpc>, client: ClientId, outgoing: Option<Outgoing>) -> Self {
-        Self::new(rpc, Owner::Client(client), outgoing)
+    pub fn of_request(
+        rpc: &Arc<Rpc>,
+        context: &RequestContext,
+        outgoing: Option<Outgoing>,
+    ) -> Self {
+        let owner = Owner::Client(context.client.clone());
+        Self::new(rpc, owner, context.caller.clone(), outgoing)
     }
 
-    fn new(rpc: &Arc<Rpc>, owner: Owner, notifications: Option<Outgoing>) -> Self {
+    fn new(rpc: &Arc<Rpc>, owner: Owner, caller: Caller, notifications: Option<Outgoing>) -> Self {
         Self {
             rpc: Arc::clone(rpc),
             owner,
+            caller,
             notifications,
             background: Mutex::default(),
             cut_off: watch::Sender::new(false),

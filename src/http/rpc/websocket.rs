@@ -58,14 +58,18 @@ pub(crate) async fn websocket(State(state): State<Arc<HttpState>>, request: Requ
         .on_upgrade(async move |socket| {
             upgrades.serve(|closing| {
                 Box::pin(async move {
-                    serve(socket, &rpc, closing).await;
-                    drop(context);
+                    serve(socket, &rpc, &context, closing).await;
                 })
             });
         })
 }
 
-async fn serve(socket: WebSocket, rpc: &Arc<Rpc>, mut closing: watch::Receiver<bool>) {
+async fn serve(
+    socket: WebSocket,
+    rpc: &Arc<Rpc>,
+    context: &RequestContext,
+    mut closing: watch::Receiver<bool>,
+) {
     let (sink, stream) = socket.split();
     let (outgoing, queue) = rpc.outgoing();
     let mut frames = Frames {
@@ -75,7 +79,7 @@ async fn serve(socket: WebSocket, rpc: &Arc<Rpc>, mut closing: watch::Receiver<b
     };
     let (farewell, last_frame) = oneshot::channel();
     let mut writing = std::pin::pin!(write(sink, queue, rpc.keep_alive, last_frame));
-    let session = Session::of_connection(rpc, outgoing.clone());
+    let session = Session::of_connection(rpc, context.caller.clone(), outgoing.clone());
     let end = tokio::select! {
         end = pump(&mut frames, &session, &outgoing, &mut closing) => end,
         // The client is gone.

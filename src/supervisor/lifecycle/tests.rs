@@ -17,7 +17,7 @@ const NO_JITTER: f64 = 0.5;
 fn loaded(now: Instant) -> Lifecycle {
     let mut life = Lifecycle::new(POLICY);
     assert!(life.begin_load(now));
-    life.spawned(1);
+    life.spawned(Some(1));
     assert!(life.loaded(1, now));
     life
 }
@@ -205,7 +205,7 @@ proptest! {
                     if let Stage::Loading { pid: None } = before {
                         machine.newest += 1;
                         machine.alive = Some(machine.newest);
-                        life.spawned(machine.newest);
+                        life.spawned(Some(machine.newest));
                     }
                 }
                 Step::Loaded => {

@@ -29,6 +29,7 @@ fn run(started: Instant) -> RunTimes {
         started,
         last_token: None,
         waiting_for_reader: false,
+        complete: false,
         prefill: ms(20_000),
         abort: None,
     }

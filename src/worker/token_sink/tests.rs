@@ -84,7 +84,13 @@ impl Bench {
     }
 
     /// Ends the run. Returns what was delivered, how many tokens were counted, and the record.
-    fn end(mut self) -> (Vec<Seen>, u32, RunRecord) {
+    fn end(self) -> (Vec<Seen>, u32, RunRecord) {
+        let (tokens, _, counted, record) = self.end_with_completion();
+        (tokens, counted, record)
+    }
+
+    /// Also why the answer was reported complete, if it was, and with how many tokens.
+    fn end_with_completion(mut self) -> (Vec<Seen>, Option<(FinishReason, u32)>, u32, RunRecord) {
         let sink = self.sink.take().expect("the run goes on");
         let counted = sink.progress.tokens();
         // The writer ends with the sink, and its end of the socket with it.
@@ -92,14 +98,26 @@ impl Bench {
         let mut frames = FrameReader::default();
         std::io::Read::read_to_end(&mut self.daemon, frames.buffer()).expect("all events");
         let mut tokens = Vec::new();
+        let mut complete = None;
         while let Some(event) = frames.next_message().expect("an event") {
             match event {
-                Event::Token { kind, id, text, .. } => tokens.push((kind, id, text)),
+                Event::Token { kind, id, text, .. } => {
+                    assert_eq!(complete, None, "a token of a complete answer");
+                    tokens.push((kind, id, text));
+                }
+                Event::AnswerComplete {
+                    reason,
+                    generated_tokens,
+                    ..
+                } => {
+                    assert_eq!(complete, None, "complete twice");
+                    complete = Some((reason, generated_tokens));
+                }
                 other => panic!("{other:?}"),
             }
         }
         let record = std::mem::take(&mut *self.record.lock().expect("no panic"));
-        (tokens, counted, record)
+        (tokens, complete, counted, record)
     }
 }
 
@@ -139,7 +157,7 @@ fn what_stays_unfinished_is_told_at_the_end_and_is_no_token() {
     bench.result(CallState::Normal, Some(&[0xc3]), Some(15));
     bench.finish();
     let (tokens, counted, record) = bench.end();
-    assert_eq!(tokens[1], seen(TokenKind::Text, None, "\u{fffd}"));
+    assert_eq!(tokens[1], seen(TokenKind::Replaced, None, "\u{fffd}"));
     assert_eq!((tokens.len(), counted), (2, 1));
     assert!(record.finished && record.perf.is_some());
 }
@@ -190,12 +208,17 @@ fn tokens_after_our_end_are_dropped_counted_and_answered_with_an_abort() {
         bench.normal("ghost", 12);
         bench.finish();
         let aborts = Arc::clone(&bench.aborts);
-        let (tokens, counted, record) = bench.end();
+        let (tokens, complete, counted, record) = bench.end_with_completion();
         let (text, tokens_counted, dropped, by) = match ends {
             "eos" => ("a", 2, 1, EndedBy::Reason(FinishReason::Stop)),
             "budget" => ("ab", 2, 1, EndedBy::Reason(FinishReason::Length)),
             _ => ("a", 1, 2, EndedBy::Abort),
         };
+        let reported = match by {
+            EndedBy::Reason(reason) => Some((reason, 2)),
+            EndedBy::Abort => None,
+        };
+        assert_eq!(complete, reported, "{ends}");
         let delivered: String = tokens.into_iter().map(|(_, _, text)| text).collect();
         assert_eq!(delivered, text, "{ends}");
         assert_eq!(counted, tokens_counted, "{ends}");

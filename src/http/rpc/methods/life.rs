@@ -15,6 +15,7 @@ use crate::supervisor::Supervisor;
 /// Errors of whatever needs a worker.
 pub(super) const WORKER_ERRORS: &[ErrorKind] = &[
     ErrorKind::UnknownModel,
+    ErrorKind::ModelNotAllowed,
     ErrorKind::ModelUnavailable,
     ErrorKind::CallFailed,
     ErrorKind::NotInRuntime,
@@ -122,6 +123,10 @@ fn installed(session: &Session, name: &str) -> Result<ModelId, RpcError> {
             format!("no model `{}` is installed", quote(name)),
         )
     })?;
+    session
+        .caller
+        .check_model(model)
+        .map_err(|error| RpcError::new(ErrorKind::ModelNotAllowed, error.to_string()))?;
     Ok(model.id.clone())
 }
 

@@ -1,0 +1,146 @@
+//! C programs compiled against this crate's header and linked with the built library, and where the
+//! demo model is.
+
+// Each test program uses a part of it.
+#![allow(dead_code)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A compiled C program, removed when the test ends.
+pub struct Program(PathBuf);
+
+impl Program {
+    pub fn compile(source: &str) -> Program {
+        let library = library();
+        let name = Path::new(source).file_stem().unwrap_or_default();
+        let program = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!(
+            "{}-{}-{:?}",
+            name.display(),
+            std::process::id(),
+            std::thread::current().id()
+        ));
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let output = Command::new("cc")
+            .args(["-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-I"])
+            .arg(here.join("include"))
+            .arg("-o")
+            .arg(&program)
+            .arg(here.join("tests").join(source))
+            .arg(&library)
+            .arg("-lpthread")
+            .output()
+            .expect("`cc` runs; install a C compiler (apt-get install gcc)");
+        assert!(
+            output.status.success(),
+            "{source} does not compile:\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Program(program)
+    }
+
+    pub fn run(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+        Command::new(&self.0)
+            .args(arguments)
+            .envs(environment.iter().copied())
+            .output()
+            .expect("the compiled program starts")
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+pub fn library() -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows its own path");
+    let folder = test
+        .parent()
+        .and_then(Path::parent)
+        .expect("deps/ is in the target folder");
+    let library = folder.join("librkllm_cpu.so");
+    assert!(
+        library.exists(),
+        "{} is missing: run `make build`",
+        library.display()
+    );
+    library
+}
+
+pub fn model() -> String {
+    let path = match std::env::var_os("TEST_MODEL_GGUF") {
+        Some(path) => PathBuf::from(path),
+        None => {
+            let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(
+                || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache"),
+                PathBuf::from,
+            );
+            cache.join("rkllmd/models/SmolLM2-135M-Instruct.Q4_1.gguf")
+        }
+    };
+    assert!(
+        path.exists(),
+        "{} is missing: run `scripts/fetch-demo-model`",
+        path.display()
+    );
+    path.to_string_lossy().into_owned()
+}
+
+/// The folder of the test adapters, which are made the first time.
+pub fn test_adapters() -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/make-test-adapters");
+    let output = Command::new(script)
+        .output()
+        .expect("scripts/make-test-adapters runs; install python3");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// One compute thread: tests run side by side, and ggml's threads wait for each other by spinning,
+/// which on a full machine costs more than a second thread gives.
+pub const ONE_THREAD: (&str, &str) = ("RKLLM_CPU_THREADS", "1");
+
+pub fn hold(source: &str, promise: &str) -> String {
+    hold_with(source, promise, &model(), &[])
+}
+
+pub fn hold_with(source: &str, promise: &str, model: &str, environment: &[(&str, &str)]) -> String {
+    let environment: Vec<_> = environment.iter().copied().chain([ONE_THREAD]).collect();
+    let output = Program::compile(source).run(&[promise, model], &environment);
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success() && stdout.contains(&format!("held: {promise}")),
+        "{promise} is not held ({})\n{}\n{stdout}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    stdout
+}
+
+/// A file for one test, removed when the test ends.
+pub struct Scratch(pub PathBuf);
+
+impl Scratch {
+    pub fn new(name: &str) -> Scratch {
+        Scratch(
+            PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+                .join(format!("{}-{name}", std::process::id())),
+        )
+    }
+
+    pub fn path(&self) -> &str {
+        self.0.to_str().expect("the target folder's name is UTF-8")
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}

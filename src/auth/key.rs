@@ -1,0 +1,97 @@
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::KeyDigest;
+
+/// What a key may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Generate, and look at models.
+    User,
+    /// Also what shows or changes the daemon as a whole.
+    Admin,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::User => "user",
+            Self::Admin => "admin",
+        })
+    }
+}
+
+/// One key, without its plaintext.
+#[derive(Clone)]
+pub struct ApiKey {
+    pub name: KeyName,
+    pub digest: KeyDigest,
+    pub role: Role,
+    /// Ids or aliases of the models it may use. `None`: all of them.
+    pub models: Option<Vec<String>>,
+    /// When it was made, RFC 3339 in UTC.
+    pub created: String,
+}
+
+impl ApiKey {
+    /// Whether it may use a model that has these names.
+    pub fn may_use<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> bool {
+        match &self.models {
+            None => true,
+            Some(models) => names
+                .into_iter()
+                .any(|name| models.iter().any(|model| model == name)),
+        }
+    }
+}
+
+/// What a key is called in lists and logs; unique among the keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyName(Arc<str>);
+
+impl KeyName {
+    const MOST_CHARS: usize = 64;
+}
+
+impl FromStr for KeyName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '@');
+        if !(1..=Self::MOST_CHARS).contains(&text.len())
+            || !text.chars().all(allowed)
+            || text.starts_with('-')
+        {
+            return Err(format!(
+                "a name is 1 to {} letters, digits, `.`, `_`, `@` or `-`, and does not begin with `-`",
+                Self::MOST_CHARS
+            ));
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl fmt::Display for KeyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_short_and_plain() {
+        for name in ["a", "laptop", "Anna.B_2@home-1", &"x".repeat(64)] {
+            assert!(name.parse::<KeyName>().is_ok(), "{name}");
+        }
+        for name in ["", "two words", "--first", "a\n", "é", &"x".repeat(65)] {
+            assert!(name.parse::<KeyName>().is_err(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Keeps the keys of a running daemon those of its file. A thread of its own looks at the file,
+//! because a disk that is busy with a model must not hold up the threads that serve tokens.
+//!
+//! A file that appears locks, one that goes leaves no key valid, and one that is broken changes
+//! nothing until it is mended: nothing that happens to the file opens a door.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread;
+use std::time::Duration;
+
+use super::{Keyring, KeysFile, KeysFileError};
+
+/// Time between two looks, and so the longest time a revoked key still works.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// The keys that count now; cheap to clone, read without waiting for the disk.
+#[derive(Clone, Default)]
+pub struct CurrentKeys(Arc<RwLock<Option<Arc<Keyring>>>>);
+
+impl CurrentKeys {
+    /// Keys that never change.
+    pub fn fixed(keyring: Option<Keyring>) -> Self {
+        Self(Arc::new(RwLock::new(keyring.map(Arc::new))))
+    }
+
+    /// `None`: there never was a file of keys.
+    pub fn get(&self) -> Option<Arc<Keyring>> {
+        // Held for a clone of a pointer, here and below.
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn set(&self, keyring: Keyring) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(keyring));
+    }
+}
+
+/// Watches a file until it is dropped.
+pub struct KeysWatch {
+    current: CurrentKeys,
+    /// Dropping it ends the thread.
+    _stop: mpsc::Sender<()>,
+}
+
+impl KeysWatch {
+    /// Reads the file and follows it from now on.
+    ///
+    /// # Errors
+    ///
+    /// The file is there and cannot be used, or no thread can be started.
+    pub fn start(file: KeysFile) -> Result<Self, KeysFileError> {
+        // First the stamp: a change between the two is then seen again.
+        let stamp = Stamp::of(&file);
+        let current = CurrentKeys::fixed(file.read()?);
+        let (stop, stopped) = mpsc::channel();
+        let follower = Follower {
+            stamp,
+            current: current.clone(),
+            file: file.clone(),
+        };
+        thread::Builder::new()
+            .name("keys".to_owned())
+            .spawn(move || follower.run(&stopped))
+            .map_err(|source| KeysFileError::Unreadable {
+                path: file.path().to_owned(),
+                source,
+            })?;
+        Ok(Self {
+            current,
+            _stop: stop,
+        })
+    }
+
+    pub fn current(&self) -> CurrentKeys {
+        self.current.clone()
+    }
+}
+
+/// Tells one state of the file from another without reading it.
+#[derive(Debug, PartialEq, Eq)]
+enum Stamp {
+    Absent,
+    /// Inode, size, and the times of the last change of content and inode.
+    Present([i64; 6]),
+    /// The folder cannot be searched, for example.
+    Unknown(io::ErrorKind),
+}
+
+impl Stamp {
+    fn of(file: &KeysFile) -> Self {
+        match fs::metadata(file.path()) {
+            Ok(file) => Self::Present([
+                file.ino().cast_signed(),
+                file.size().cast_signed(),
+                file.mtime(),
+                file.mtime_nsec(),
+                file.ctime(),
+                file.ctime_nsec(),
+            ]),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::Absent,
+            Err(error) => Self::Unknown(error.kind()),
+        }
+    }
+}
+
+struct Follower {
+    stamp: Stamp,
+    current: CurrentKeys,
+    file: KeysFile,
+}
+
+impl Follower {
+    fn run(mut self, stopped: &mpsc::Receiver<()>) {
+        while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
+            self.look();
+        }
+    }
+
+    fn look(&mut self) {
+        let stamp = Stamp::of(&self.file);
+        if stamp != self.stamp {
+            self.stamp = stamp;
+            self.read();
+        }
+    }
+
+    fn read(&self) {
+        let path = self.file.path().display();
+        match self.file.read() {
+            Ok(Some(keyring)) => {
+                tracing::info!(file = %path, keys = keyring.keys().count(), "keys read");
+                self.current.set(keyring);
+            }
+            Ok(None) => {
+                tracing::warn!(file = %path, "the file of keys is gone; no key is valid now");
+                self.current.set(Keyring::default());
+            }
+            Err(error) => {
+                tracing::error!("{error}; the keys that were read before stay valid");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(current: &CurrentKeys) -> Option<usize> {
+        current.get().map(|keyring| keyring.keys().count())
+    }
+
+    #[test]
+    fn the_file_can_lock_but_never_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = KeysFile::new(folder.path().join("keys.toml"));
+        let current = CurrentKeys::default();
+        let mut follower = Follower {
+            stamp: Stamp::of(&file),
+            current: current.clone(),
+            file: file.clone(),
+        };
+        follower.look();
+        assert_eq!(count(&current), None, "no file, no keys, no lock");
+
+        let digest = "0".repeat(64);
+        let one = format!(
+            "version = 1\n[[key]]\nname = 'a'\nsha256 = '{digest}'\nrole = 'user'\ncreated = ''\n"
+        );
+        fs::write(file.path(), &one).unwrap();
+        follower.look();
+        assert_eq!(count(&current), Some(1));
+
+        fs::write(file.path(), "version = ").unwrap();
+        follower.look();
+        assert_eq!(count(&current), Some(1), "a broken file changes nothing");
+
+        fs::write(file.path(), "version = 1\n").unwrap();
+        follower.look();
+        assert_eq!(
+            count(&current),
+            Some(0),
+            "revoking the last key opens nothing"
+        );
+
+        fs::write(file.path(), &one).unwrap();
+        follower.look();
+        fs::remove_file(file.path()).unwrap();
+        follower.look();
+        assert_eq!(count(&current), Some(0), "nor does removing the file");
+    }
+}

@@ -1,0 +1,20 @@
+//! Who may come in: API keys with a name, a role and, if so wished, a list of models.
+//!
+//! A key's plaintext exists where it is shown and nowhere else: what is stored and compared is its
+//! SHA-256. The file of keys is replaced as a whole or not at all, whatever moment the power goes.
+//! What cannot be read locks; nothing that happens to the file opens a door while the daemon runs.
+
+mod durable_write;
+mod first_key;
+mod key;
+mod keyring;
+mod keys_file;
+mod keys_watch;
+mod secret;
+
+pub use first_key::{FirstKey, FirstKeyError};
+pub use key::{ApiKey, KeyName, Role};
+pub use keyring::{Keyring, KeyringError};
+pub use keys_file::{KeysFile, KeysFileError};
+pub use keys_watch::{CurrentKeys, KeysWatch};
+pub use secret::{KeyDigest, Secret};

@@ -1,0 +1,114 @@
+//! Messages to the service manager, in `sd_notify`'s words. One thread sends them, because sending
+//! waits while the service manager does not read.
+
+use std::io;
+use std::sync::mpsc::{self, SyncSender};
+use std::thread;
+use std::time::Duration;
+
+use rustix::time::ClockId;
+use systemd::daemon;
+
+use crate::supervisor::Pulse;
+
+/// Messages that may wait. They are few and small; more wait only while the service manager hangs.
+const WAITING: usize = 64;
+
+type Message = Vec<(&'static str, String)>;
+
+/// Handle to the sending thread; it ends when the last handle is dropped.
+#[derive(Clone, Debug, Default)]
+pub struct Notifier {
+    /// `None`: nobody listens.
+    messages: Option<SyncSender<Message>>,
+    /// The longest time between two pings.
+    watchdog: Option<Duration>,
+}
+
+impl Notifier {
+    /// Finds out whether a service manager listens (`NOTIFY_SOCKET`) and wants pings
+    /// (`WATCHDOG_USEC`, `WATCHDOG_PID`).
+    ///
+    /// # Errors
+    ///
+    /// The sending thread cannot be started.
+    pub fn start() -> io::Result<Self> {
+        if std::env::var_os("NOTIFY_SOCKET").is_none_or(|path| path.is_empty()) {
+            return Ok(Self::default());
+        }
+        let watchdog = match daemon::watchdog_enabled() {
+            Ok(0) => None,
+            Ok(microseconds) => Some(Duration::from_micros(microseconds)),
+            Err(error) => {
+                tracing::warn!(%error, "the service manager's watchdog cannot be understood");
+                None
+            }
+        };
+        let (messages, waiting) = mpsc::sync_channel::<Message>(WAITING);
+        thread::Builder::new()
+            .name("notify".to_owned())
+            .spawn(move || {
+                for message in waiting {
+                    if let Err(error) = daemon::notify(message.iter()) {
+                        tracing::debug!(%error, "the service manager cannot be told");
+                    }
+                }
+            })?;
+        Ok(Self {
+            messages: Some(messages),
+            watchdog,
+        })
+    }
+
+    pub fn is_connected(&self) -> bool {
+        self.messages.is_some()
+    }
+
+    /// Requests are served. After `reloading` it tells the end of the reload.
+    pub fn ready(&self) {
+        self.send(vec![(daemon::STATE_READY, "1".to_owned())]);
+    }
+
+    /// A reload begins; `ready` must follow.
+    pub fn reloading(&self) {
+        let now = rustix::time::clock_gettime(ClockId::Monotonic);
+        let microseconds = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1_000;
+        self.send(vec![
+            (daemon::STATE_RELOADING, "1".to_owned()),
+            ("MONOTONIC_USEC", microseconds.to_string()),
+        ]);
+    }
+
+    /// The daemon ends, within `limit`.
+    pub fn stopping(&self, limit: Duration) {
+        self.send(vec![
+            (daemon::STATE_STOPPING, "1".to_owned()),
+            (
+                daemon::STATE_EXTEND_TIMEOUT_USEC,
+                limit.as_micros().to_string(),
+            ),
+        ]);
+    }
+
+    /// What the daemon is doing, on one line.
+    pub fn status(&self, text: &str) {
+        let line = text.replace(['\n', '\r', '\0'], " ");
+        self.send(vec![(daemon::STATE_STATUS, line)]);
+    }
+
+    /// The watchdog's pings, for the loop whose life they tell. `None`: they are not wanted.
+    pub fn watchdog(&self) -> Option<Pulse> {
+        let notifier = self.clone();
+        let interval = self.watchdog? / 2;
+        Some(Pulse::new(interval, move || {
+            notifier.send(vec![(daemon::STATE_WATCHDOG, "1".to_owned())]);
+        }))
+    }
+
+    fn send(&self, message: Message) {
+        if let Some(messages) = &self.messages {
+            // With no room the service manager hangs, and it will not miss this one message.
+            let _ = messages.try_send(message);
+        }
+    }
+}

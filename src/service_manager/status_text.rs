@@ -1,0 +1,138 @@
+//! What the daemon is doing, in words for `systemctl status`.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use super::Notifier;
+use crate::admission::QueueFigures;
+use crate::supervisor::{ModelStatus, Phase, StatusBoard, StatusSnapshot};
+
+/// The status is for people: it is looked at this often, and sent where it has changed.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Of a reason why a model failed, this many characters are told; the log has all of it.
+const REASON_CHARACTERS: usize = 160;
+
+/// Keeps the service manager told, for the daemon's life.
+pub async fn report_status(
+    notifier: Notifier,
+    board: StatusBoard,
+    queue: impl Fn(&str) -> QueueFigures,
+) {
+    if !notifier.is_connected() {
+        return;
+    }
+    let mut told = String::new();
+    let mut interval = tokio::time::interval(INTERVAL);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        let text = describe(&board.snapshot(), |model| queue(model).waiting);
+        if text != told {
+            notifier.status(&text);
+            told = text;
+        }
+    }
+}
+
+fn describe(models: &StatusSnapshot, waiting: impl Fn(&str) -> usize) -> String {
+    let mut text = String::new();
+    for (model, status) in models.iter() {
+        let waiting = waiting(model);
+        if status.phase == Phase::Unloaded && waiting == 0 && status.blocked.is_none() {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push_str("; ");
+        }
+        let _ = write!(text, "{model}: ");
+        describe_one(&mut text, status, waiting);
+    }
+    if text.is_empty() {
+        return match models.len() {
+            0 => "No model is installed".to_owned(),
+            1 => "1 model is installed; it loads when it is used".to_owned(),
+            count => format!("{count} models are installed; each loads when it is used"),
+        };
+    }
+    text
+}
+
+fn describe_one(text: &mut String, status: &ModelStatus, waiting: usize) {
+    text.push_str(status.phase.name());
+    if let Phase::Failed { reason, .. } | Phase::Unkillable { reason } = &status.phase {
+        let reason: String = reason.chars().take(REASON_CHARACTERS).collect();
+        let _ = write!(text, " ({reason})");
+    } else if let Some(reason) = &status.blocked {
+        let reason: String = reason.chars().take(REASON_CHARACTERS).collect();
+        let _ = write!(text, ", blocked ({reason})");
+    }
+    if waiting > 0 {
+        let _ = write!(text, ", {waiting} waiting");
+    }
+    if let Some(rate) = status.decode_tokens_per_second {
+        let _ = write!(text, ", last answer {rate:.1} tokens/s");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use super::*;
+
+    fn status(phase: Phase) -> ModelStatus {
+        ModelStatus {
+            phase,
+            since: Instant::now(),
+            pid: None,
+            facts: None,
+            blocked: None,
+            memory: None,
+            decode_tokens_per_second: None,
+        }
+    }
+
+    fn snapshot(models: impl IntoIterator<Item = (&'static str, ModelStatus)>) -> StatusSnapshot {
+        let models: BTreeMap<_, _> = models
+            .into_iter()
+            .map(|(id, status)| (id.into(), status))
+            .collect();
+        Arc::new(models)
+    }
+
+    #[test]
+    fn the_words_tell_model_phase_queue_and_speed() {
+        let running = ModelStatus {
+            decode_tokens_per_second: Some(11.24),
+            ..status(Phase::Running)
+        };
+        let failed = status(Phase::Failed {
+            reason: "its file is broken".to_owned(),
+            retry_at: Instant::now(),
+        });
+        let models = snapshot([
+            ("broken", failed),
+            ("idle", status(Phase::Unloaded)),
+            ("qwen", running),
+        ]);
+        let text = describe(&models, |model| if model == "qwen" { 3 } else { 0 });
+        assert_eq!(
+            text,
+            "broken: failed (its file is broken); \
+             qwen: running, 3 waiting, last answer 11.2 tokens/s"
+        );
+    }
+
+    #[test]
+    fn nothing_loaded_is_a_state_too() {
+        assert_eq!(describe(&snapshot([]), |_| 0), "No model is installed");
+        let one = snapshot([("a", status(Phase::Unloaded))]);
+        assert_eq!(
+            describe(&one, |_| 0),
+            "1 model is installed; it loads when it is used"
+        );
+        assert_eq!(describe(&one, |_| 2), "a: unloaded, 2 waiting");
+    }
+}

@@ -1,0 +1,24 @@
+use tracing::{Event, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
+
+use super::entry;
+use super::writer::JournalWriter;
+
+/// Gives every event to the journal, once.
+#[derive(Debug)]
+pub struct JournalLayer {
+    writer: JournalWriter,
+}
+
+impl JournalLayer {
+    pub fn new(writer: JournalWriter) -> Self {
+        Self { writer }
+    }
+}
+
+impl<S: Subscriber> Layer<S> for JournalLayer {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        self.writer.submit(entry::of_event(event));
+    }
+}
