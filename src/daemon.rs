@@ -20,7 +20,6 @@ use tokio::sync::mpsc;
 use crate::admission::Admission;
 use crate::auth::{KeysFile, KeysWatch};
 use crate::descriptor_limit;
-use crate::http::rpc::SocketFile;
 use crate::http::{self, HttpState, Listener, UnixSocketFile};
 use crate::models::Catalog;
 use crate::service_manager::{self, Notifier};
@@ -250,6 +249,18 @@ fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<Listener>> {
     Ok(listeners)
 }
 
+fn bind_rpc_socket(
+    settings: &RpcSettings,
+) -> anyhow::Result<Option<(tokio::net::UnixListener, UnixSocketFile)>> {
+    let Some(path) = &settings.unix_socket else {
+        return Ok(None);
+    };
+    let socket = http::bind_unix(path, settings.unix_socket_mode, None, BACKLOG)
+        .with_context(|| format!("listening on {}", path.display()))?;
+    tracing::info!(path = %path.display(), "JSON-RPC on a socket");
+    Ok(Some(socket))
+}
+
 fn bind_unix(path: &Path, settings: &HttpSettings) -> anyhow::Result<(Listener, UnixSocketFile)> {
     let (mode, group) = (
         settings.unix_socket_mode,
@@ -259,16 +270,6 @@ fn bind_unix(path: &Path, settings: &HttpSettings) -> anyhow::Result<(Listener, 
         .with_context(|| format!("listening on {}", path.display()))?;
     let listener = Listener::unix(listener).context("reading the bound path")?;
     Ok((listener, file))
-}
-
-fn bind_rpc_socket(settings: &RpcSettings) -> anyhow::Result<Option<SocketFile>> {
-    let (Some(path), Some(mode)) = (&settings.unix_socket, settings.socket_mode()) else {
-        return Ok(None);
-    };
-    let socket = http::rpc::bind(path, mode)
-        .with_context(|| format!("listening on rpc.unix-socket, {}", path.display()))?;
-    tracing::info!(path = %path.display(), "JSON-RPC on a socket");
-    Ok(Some(socket))
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {

@@ -277,7 +277,7 @@ fn the_socket_has_its_mode_replaces_a_dead_one_and_goes_with_the_daemon() {
         .unwrap();
     assert_eq!(second.status.code(), Some(1));
     let said = String::from_utf8_lossy(&second.stderr);
-    assert!(said.contains("another process listens on it"), "{said}");
+    assert!(said.contains("another process serves it"), "{said}");
     assert!(client.call("rpc.discover", json!({})).is_ok());
 
     daemon.signal(Signal::TERM);

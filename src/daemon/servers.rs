@@ -9,8 +9,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::http::rpc::SocketFile;
-use crate::http::{self, HttpState, Listener};
+use crate::http::{self, HttpState, Listener, UnixSocketFile};
 use crate::service_manager::InheritedSocket;
 
 /// Accepting from all listeners.
@@ -25,7 +24,7 @@ impl Servers {
     pub fn start(
         listeners: Vec<Listener>,
         outlive_the_daemon: bool,
-        rpc_socket: Option<SocketFile>,
+        rpc_socket: Option<(UnixListener, UnixSocketFile)>,
         state: &Arc<HttpState>,
     ) -> Self {
         let (stop, stopped) = watch::channel(false);

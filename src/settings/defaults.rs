@@ -137,7 +137,7 @@ impl Default for RpcSettings {
         Self {
             http: true,
             unix_socket: None,
-            unix_socket_mode: "0660".to_owned(),
+            unix_socket_mode: FileMode::new(0o660),
             max_connections: 64,
             message_limit_bytes: 8 * 1024 * 1024,
             batch_limit: 64,

@@ -280,8 +280,8 @@ pub struct RpcSettings {
     /// Path of the Unix socket. `None`: there is none.
     #[serde(deserialize_with = "empty_as_none")]
     pub unix_socket: Option<PathBuf>,
-    /// Permissions of the Unix socket, in octal.
-    pub unix_socket_mode: String,
+    /// Its permissions, in octal.
+    pub unix_socket_mode: FileMode,
     /// Connections to the Unix socket at the same time; further ones wait in the kernel's backlog.
     pub max_connections: usize,
     /// Largest message (line, frame or body) of a client, in bytes.
@@ -297,15 +297,6 @@ pub struct RpcSettings {
     /// A handle that no call used for this long is destroyed.
     #[serde(with = "humantime_serde")]
     pub handle_idle_timeout: Duration,
-}
-
-impl RpcSettings {
-    /// `unix_socket_mode` as a number; `None` when it is no mode.
-    pub fn socket_mode(&self) -> Option<u32> {
-        u32::from_str_radix(&self.unix_socket_mode, 8)
-            .ok()
-            .filter(|mode| *mode <= 0o777)
-    }
 }
 
 /// What one request to `/v1/embeddings` may ask for.

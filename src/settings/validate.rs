@@ -105,12 +105,6 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
     }
 
     let rpc = &settings.rpc;
-    if rpc.socket_mode().is_none() {
-        found.push(
-            "rpc.unix-socket-mode",
-            format!("`{}` is not a mode like 0660", rpc.unix_socket_mode),
-        );
-    }
     found.range("rpc.max-connections", rpc.max_connections, 1..=65_536);
     found.range(
         "rpc.message-limit-bytes",

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 pub(crate) use post::post;
-pub use unix_socket::{SocketFile, bind, serve as serve_unix};
+pub use unix_socket::serve as serve_unix;
 pub(crate) use websocket::websocket;
 
 use super::engine::Engine;
@@ -31,8 +31,7 @@ use crate::settings::{RpcSettings, Settings};
 use handles::HandleTable;
 use outgoing::{Outgoing, Queue};
 
-/// Who calls, for limits and ownership. An authentication layer decides it by deciding the request's
-/// [`ClientKey`]; without one it is the peer's address, or the user id on a Unix socket.
+/// Who calls, for limits and ownership: over HTTP the key, where keys are asked for, else the peer.
 pub(crate) type ClientId = ClientKey;
 
 /// What all transports share.

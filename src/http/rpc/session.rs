@@ -43,7 +43,7 @@ impl Answer {
 pub(super) struct Session {
     pub rpc: Arc<Rpc>,
     pub owner: Owner,
-    /// Which models it may use.
+    /// Whose key opened the door, and which models it may use.
     pub caller: Caller,
     /// Where notifications go; `None`: the transport has no way for them.
     notifications: Option<Outgoing>,

@@ -3,14 +3,9 @@
 //!
 //! A connection is one whole: a client that closes its sending end has left.
 
-use std::fs;
-use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
@@ -21,76 +16,20 @@ use super::Rpc;
 use super::outgoing::Queue;
 use super::pump::{End, Incoming, Source, pump};
 use super::session::Session;
-use crate::http::HttpState;
 use crate::http::access::Caller;
+use crate::http::{HttpState, UnixSocketFile};
 
-/// Connections that wait in the kernel to be accepted.
-const BACKLOG: i32 = 128;
 /// How long accepting rests after an error that the next attempt would meet again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long the last words of a connection that ends may take.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// A listening socket and its file.
-#[derive(Debug)]
-pub struct SocketFile {
-    listener: UnixListener,
-    path: PathBuf,
-    /// Device and inode: another daemon's socket of the same name is not ours to remove.
-    identity: (u64, u64),
-}
-
-/// Listens on `path`. A socket that nobody listens on any more is replaced.
-///
-/// # Errors
-///
-/// When somebody listens on it, something else has that name, or its folder cannot be written.
-pub fn bind(path: &Path, mode: u32) -> io::Result<SocketFile> {
-    match fs::symlink_metadata(path) {
-        Ok(found) if found.file_type().is_socket() => {
-            if std::os::unix::net::UnixStream::connect(path).is_ok() {
-                return Err(io::Error::new(
-                    io::ErrorKind::AddrInUse,
-                    "another process listens on it",
-                ));
-            }
-            fs::remove_file(path)?;
-        }
-        Ok(_) => {
-            return Err(io::Error::new(
-                io::ErrorKind::AlreadyExists,
-                "it exists and is no socket",
-            ));
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
-    // Nobody can connect before it listens, so nobody meets the mode of the umask.
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-    let metadata = fs::symlink_metadata(path)?;
-    rustix::net::listen(&socket, BACKLOG)?;
-    Ok(SocketFile {
-        listener: UnixListener::from_std(socket.into())?,
-        path: path.to_owned(),
-        identity: (metadata.dev(), metadata.ino()),
-    })
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|found| (found.dev(), found.ino()) == self.identity);
-        if ours && let Err(error) = fs::remove_file(&self.path) {
-            tracing::warn!(path = %self.path.display(), %error, "the socket is left behind");
-        }
-    }
-}
-
 /// Serves a socket until `shutdown` resolves; then the calls under way get the drain deadline to end.
-pub async fn serve(socket: SocketFile, state: Arc<HttpState>, shutdown: impl Future<Output = ()>) {
+pub async fn serve(
+    (listener, file): (UnixListener, UnixSocketFile),
+    state: Arc<HttpState>,
+    shutdown: impl Future<Output = ()>,
+) {
     let rpc = &state.rpc;
     let places = Arc::new(Semaphore::new(rpc.settings.max_connections));
     let (close, closing) = watch::channel(false);
@@ -99,7 +38,7 @@ pub async fn serve(socket: SocketFile, state: Arc<HttpState>, shutdown: impl Fut
     loop {
         let accepted = async {
             let place = Arc::clone(&places).acquire_owned().await;
-            (place, socket.listener.accept().await)
+            (place, listener.accept().await)
         };
         tokio::select! {
             () = &mut shutdown => break,
@@ -123,7 +62,7 @@ pub async fn serve(socket: SocketFile, state: Arc<HttpState>, shutdown: impl Fut
             }
         }
     }
-    drop(socket);
+    drop((listener, file));
     close.send_replace(true);
     let drained = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(state.drain, drained).await.is_err() {

@@ -22,7 +22,6 @@ use super::pump::{End, Incoming, Source, pump};
 use super::session::Session;
 use super::{Rpc, origin};
 use crate::http::HttpState;
-use crate::http::access::Caller;
 use crate::http::connection::Upgrades;
 use crate::http::request_context::RequestContext;
 
@@ -59,8 +58,7 @@ pub(crate) async fn websocket(State(state): State<Arc<HttpState>>, request: Requ
         .on_upgrade(async move |socket| {
             upgrades.serve(|closing| {
                 Box::pin(async move {
-                    serve(socket, &rpc, context.caller.clone(), closing).await;
-                    drop(context);
+                    serve(socket, &rpc, &context, closing).await;
                 })
             });
         })
@@ -69,7 +67,7 @@ pub(crate) async fn websocket(State(state): State<Arc<HttpState>>, request: Requ
 async fn serve(
     socket: WebSocket,
     rpc: &Arc<Rpc>,
-    caller: Caller,
+    context: &RequestContext,
     mut closing: watch::Receiver<bool>,
 ) {
     let (sink, stream) = socket.split();
@@ -81,7 +79,7 @@ async fn serve(
     };
     let (farewell, last_frame) = oneshot::channel();
     let mut writing = std::pin::pin!(write(sink, queue, rpc.keep_alive, last_frame));
-    let session = Session::of_connection(rpc, caller, outgoing.clone());
+    let session = Session::of_connection(rpc, context.caller.clone(), outgoing.clone());
     let end = tokio::select! {
         end = pump(&mut frames, &session, &outgoing, &mut closing) => end,
         // The client is gone.

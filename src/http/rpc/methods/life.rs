@@ -15,6 +15,7 @@ use crate::supervisor::Supervisor;
 /// Errors of whatever needs a worker.
 pub(super) const WORKER_ERRORS: &[ErrorKind] = &[
     ErrorKind::UnknownModel,
+    ErrorKind::ModelNotAllowed,
     ErrorKind::ModelUnavailable,
     ErrorKind::CallFailed,
     ErrorKind::NotInRuntime,
@@ -116,16 +117,16 @@ impl Method for Destroy {
 
 fn installed(session: &Session, name: &str) -> Result<ModelId, RpcError> {
     let catalog = session.rpc.engine.catalog();
-    // For a key with models of its own there are no others.
-    let found = catalog.find(name);
-    let model = found
-        .filter(|model| session.caller.may_use(model))
-        .ok_or_else(|| {
-            RpcError::new(
-                ErrorKind::UnknownModel,
-                format!("no model `{}` is installed", quote(name)),
-            )
-        })?;
+    let model = catalog.find(name).ok_or_else(|| {
+        RpcError::new(
+            ErrorKind::UnknownModel,
+            format!("no model `{}` is installed", quote(name)),
+        )
+    })?;
+    session
+        .caller
+        .check_model(model)
+        .map_err(|error| RpcError::new(ErrorKind::ModelNotAllowed, error.to_string()))?;
     Ok(model.id.clone())
 }
 

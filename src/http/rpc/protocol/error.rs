@@ -70,6 +70,7 @@ error_kinds! {
         "This transport cannot carry the notifications that the call asks for.";
     HandleClosed = -32011, "handle_closed", "The handle was destroyed while the call was waiting or running.";
     ShuttingDown = -32012, "shutting_down", "The daemon is shutting down.";
+    ModelNotAllowed = -32013, "model_not_allowed", "The caller's key may not use this model.";
 }
 
 /// `error` of an answer.
