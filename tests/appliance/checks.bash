@@ -1,10 +1,12 @@
 # The checks, in the order they run in; each begins with what the one before left. Sourced by `run`.
 
 apt_installs_both_packages() { # CHECK
+    local began=$SECONDS
     container sh -c 'apt-get install -y --no-install-recommends \
         "/packages/$1" "/packages/$2" 2>&1' - "$(basename "$rkllmd_deb")" "$(basename "$cpu_deb")" \
         >"$work/output" || fail "apt-get: $(tail -n 20 "$work/output")"
     grep -q 'rkllmd keys first' "$work/output" || fail 'the installation does not tell of the first key'
+    install_seconds=$((SECONDS - began))
 }
 
 the_service_is_active_and_ready() { # CHECK
@@ -204,8 +206,8 @@ an_upgrade_lets_a_stream_finish() { # CHECK
     local daemon
     daemon=$(daemon_pid)
     wait_for 120 'a chat is answered' answered
-    # apt takes some seconds until it restarts the daemon.
-    stream_begin 25
+    # Longer than apt takes until it restarts the daemon; the drop-in's deadlines.drain allows for it.
+    stream_begin $((2 * install_seconds + 20))
     container sh -c 'apt-get install -y "/packages/$1" 2>&1' - "$(basename "$newer_deb")" \
         >"$work/apt" 2>&1 &
     local apt=$!
