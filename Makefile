@@ -21,7 +21,7 @@ MODELS ?=
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: deps
 deps: ## Install the packages a build needs (apt) and check the Rust version
@@ -62,6 +62,24 @@ bench: build ## Measure what the README says about speed
 chaos: build ## Kill, hang and crowd the daemon, and check what its clients get
 	scripts/fetch-demo-model
 	cargo bench --bench chaos
+
+.PHONY: deb
+deb: deps ## Build the packages for this machine's architecture, into $(TARGET)/debian
+	scripts/build-debs
+
+.PHONY: deb-arm64
+deb-arm64: deps ## Build the packages for arm64 boards, with Debian's cross toolchain
+	scripts/build-debs arm64
+
+.PHONY: test-appliance
+test-appliance: deps ## Boot a Debian, install the packages, and ill-treat the service (root)
+	scripts/test-appliance
+
+.PHONY: test-arm64
+test-arm64: deps ## Run the arm64 packages in an arm64 Debian, emulated (root)
+	scripts/install-test-tools
+	packages=$$(scripts/build-debs arm64); \
+	tests/appliance/run-arm64 $$packages
 
 .PHONY: clean
 clean: ## Remove what was built; the cached demo model stays

@@ -143,13 +143,16 @@ pub fn parse() -> Program {
     }
 }
 
+/// The whole command line, with its help. Manual pages and shell completions are made of it too.
+pub fn command() -> clap::Command {
+    Arguments::command().mut_subcommand("serve", |serve| {
+        let help = format!("{SERVE_EXAMPLES}\n\n{}", settings_help());
+        serve.after_long_help(help)
+    })
+}
+
 fn arguments(raw: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap::Error> {
-    let matches = Arguments::command()
-        .mut_subcommand("serve", |serve| {
-            let help = format!("{SERVE_EXAMPLES}\n\n{}", settings_help());
-            serve.after_long_help(help)
-        })
-        .try_get_matches_from(raw)?;
+    let matches = command().try_get_matches_from(raw)?;
     Arguments::from_arg_matches(&matches)
 }
 
@@ -296,6 +299,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Arguments::command().debug_assert();
+        command().debug_assert();
     }
 }

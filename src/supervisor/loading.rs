@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::connection::{Connection, ConnectionError};
+use super::cpu_runtime;
 use super::deadline_name::deadline_name;
 use super::exit_report::EndReason;
 use super::load_guard::LoadGuard;
@@ -102,8 +103,6 @@ pub struct Loader {
     pub runtime: RuntimeSettings,
     pub deadlines: DeadlineSettings,
     pub run_deadlines: RunDeadlines,
-    /// The CPU runtime that was found at start.
-    pub cpu_library: Option<PathBuf>,
     pub metrics: Metrics,
 }
 
@@ -326,12 +325,14 @@ impl Loader {
     fn library_for(&self, kind: ModelKind) -> Result<PathBuf, LoadFailure> {
         match kind {
             ModelKind::Rkllm => Ok(self.runtime.npu_library.clone()),
-            ModelKind::Gguf => self.cpu_library.clone().ok_or_else(|| {
-                LoadFailure::certain(
-                    "no CPU runtime is installed: GGUF models need librkllmrt.so of rkllmd-cpu \
+            ModelKind::Gguf => {
+                cpu_runtime::find(self.runtime.cpu_library.as_deref()).ok_or_else(|| {
+                    LoadFailure::certain(
+                        "no CPU runtime is installed: GGUF models need librkllmrt.so of rkllmd-cpu \
                      (setting runtime.cpu-library)",
-                )
-            }),
+                    )
+                })
+            }
         }
     }
 

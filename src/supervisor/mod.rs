@@ -114,7 +114,6 @@ impl Supervisor {
             runtime: runtime.clone(),
             deadlines: settings.deadlines.clone(),
             run_deadlines: RunDeadlines::from(settings),
-            cpu_library: cpu_runtime::find(runtime.cpu_library.as_deref()),
             metrics,
         };
         let rules = Rules::from(settings);

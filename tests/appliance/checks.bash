@@ -1,0 +1,271 @@
+# The checks, in the order they run in; each begins with what the one before left. Sourced by `run`.
+
+apt_installs_both_packages() { # CHECK
+    local began=$SECONDS
+    container sh -c 'apt-get install -y --no-install-recommends \
+        "/packages/$1" "/packages/$2" 2>&1' - "$(basename "$rkllmd_deb")" "$(basename "$cpu_deb")" \
+        >"$work/output" || fail "apt-get: $(tail -n 20 "$work/output")"
+    grep -q 'rkllmd keys first' "$work/output" || fail 'the installation does not tell of the first key'
+    install_seconds=$((SECONDS - began))
+}
+
+the_service_is_active_and_ready() { # CHECK
+    # Type=notify: it is active when the daemon has said READY=1.
+    [[ $(property Type) == notify ]] || fail "Type=$(property Type)"
+    wait_for 60 'the unit is active' active
+    [[ $(container systemctl is-enabled rkllmd.service) == enabled ]] || fail 'the service is not enabled'
+    [[ $(container systemctl is-enabled rkllmd.socket) == disabled ]] || fail 'the socket ships enabled'
+    note=$(property StatusText)
+    [[ -n $note ]] || fail 'the unit tells no status'
+    wait_for 30 'it answers' healthy
+}
+
+only_a_key_opens_it() { # CHECK
+    local file=/var/lib/rkllmd/first-key
+    [[ $(container stat -c '%U %a' "$file") == 'root 600' ]] || fail "$(container stat -c '%U %a' "$file")"
+    [[ $(status_of /v1/models) == 401 ]] || fail "without a key: $(status_of /v1/models)"
+    key=$(container rkllmd keys first 2>/dev/null | tail -n 1)
+    [[ $(status_of /v1/models) == 200 ]] || fail "with the first key: $(status_of /v1/models)"
+}
+
+a_model_dropped_into_the_folder_chats() { # CHECK
+    container sh -c 'cat >/var/lib/rkllmd/models/.new && mv /var/lib/rkllmd/models/.new "$1"' - \
+        "/var/lib/rkllmd/models/$model_name.gguf" <"$model"
+    container systemctl reload rkllmd || fail 'the reload failed'
+    wait_for 120 'a chat is answered' answered
+    note=$(jq -c '.choices[0].message.content' "$work/output")
+}
+
+the_cpu_runtime_fits_the_cpu() { # CHECK
+    local expected=x86-64
+    ! grep -qw avx2 /proc/cpuinfo || expected=avx2
+    container grep -q "/usr/lib/rkllmd/$expected/librkllmrt.so" "/proc/$(worker_pid)/maps" \
+        || fail "the worker has another library than $expected's"
+    note=$expected
+}
+
+it_runs_unprivileged() { # CHECK
+    local pid user status place
+    pid=$(daemon_pid)
+    for pid in "$pid" "$(worker_pid)"; do
+        user=$(container stat -c %U "/proc/$pid")
+        [[ $user == rkllmd ]] || fail "process $pid runs as $user"
+        status=$(container cat "/proc/$pid/status")
+        for set in CapInh CapPrm CapEff CapBnd CapAmb; do
+            grep -qE "^$set:\s*0+$" <<<"$status" || fail "process $pid has capabilities: $set"
+        done
+        grep -qE '^NoNewPrivs:\s*1$' <<<"$status" || fail "process $pid may gain privileges"
+        grep -qE '^Seccomp:\s*2$' <<<"$status" || fail "process $pid has no system-call filter"
+    done
+    # In the daemon's own view of the files, as its user.
+    as_daemon() {
+        container nsenter --target "$(daemon_pid)" --mount -- \
+            setpriv --reuid=rkllmd --regid=rkllmd --clear-groups "$@"
+    }
+    as_daemon touch /var/lib/rkllmd/written || fail 'its own folder cannot be written'
+    as_daemon rm /var/lib/rkllmd/written
+    for place in /etc/rkllmd /etc /usr/lib/rkllmd /usr/bin /var/lib /var/log /root /home /boot; do
+        ! as_daemon touch "$place/written" 2>/dev/null || fail "it can write to $place"
+    done
+    # What a mistaken chmod would open is still read-only there, even for root.
+    ! container nsenter --target "$(daemon_pid)" --mount -- touch /etc/written 2>/dev/null \
+        || fail '/etc is writable in the unit'
+}
+
+a_request_is_one_journal_entry_with_fields() { # CHECK
+    local entries
+    answered || fail 'no answer'
+    journal_has_request() {
+        container journalctl -u rkllmd -o json --no-pager --all >"$work/journal"
+        jq -e -s 'map(select(.RKLLMD_MODEL != null and .RKLLMD_REQUEST != null)) | length > 0' "$work/journal"
+    }
+    wait_for 30 'an entry with model and request' journal_has_request
+    jq -e -s 'map(select(.RKLLMD_WORKER_PID != null and .RKLLMD_MODEL != null)) | length > 0' \
+        "$work/journal" >/dev/null || fail 'no entry tells the worker'
+    entries=$(jq -r 'select(.RKLLMD_REQUEST != null) | [.RKLLMD_REQUEST, .MESSAGE] | @tsv' "$work/journal" | sort | uniq -d)
+    [[ -z $entries ]] || fail "entries are there twice: $entries"
+}
+
+a_killed_worker_does_not_break_a_stream() { # CHECK
+    local daemon worker
+    answered || fail 'no answer'
+    daemon=$(daemon_pid) worker=$(worker_pid)
+    stream_begin 10
+    stream_runs
+    container kill -KILL "$worker"
+    stream_is_whole
+    other_worker_than "$worker" || fail 'there is no other worker'
+    [[ $(daemon_pid) == "$daemon" ]] || fail 'the daemon went with its worker'
+}
+
+a_killed_daemon_comes_back() { # CHECK
+    local daemon worker
+    daemon=$(daemon_pid) worker=$(worker_pid)
+    container kill -KILL "$daemon"
+    wait_for 60 'another daemon runs' other_daemon_than "$daemon"
+    wait_for 30 'its worker is gone' not container kill -0 "$worker"
+    wait_for 120 'a chat is answered' answered
+}
+not() { ! "$@"; }
+
+the_watchdog_ends_a_stopped_daemon() { # CHECK
+    local daemon began
+    daemon=$(daemon_pid) began=$(date +%s%N)
+    container kill -STOP "$daemon"
+    wait_for 120 'the watchdog has restarted it' other_daemon_than "$daemon"
+    note="SIGSTOP to READY of the next daemon took $((($(date +%s%N) - began) / 1000000)) ms, WatchdogSec is $(container systemctl show rkllmd --property=WatchdogUSec --value)"
+    container journalctl -u rkllmd --no-pager | grep -qi 'watchdog timeout' || fail 'it was not the watchdog'
+    wait_for 120 'a chat is answered' answered
+}
+
+an_oom_kill_of_a_worker_leaves_the_unit_alone() { # CHECK
+    local daemon hierarchy=/sys/fs/cgroup/memory
+    daemon=$(daemon_pid)
+    oom_kills() { request /metrics | grep '^rkllmd_worker_exits_total.*oom'; }
+    if [[ ! -e $hierarchy/memory.limit_in_bytes ]]; then
+        hierarchy=/sys/fs/cgroup
+    fi
+    # The container's own units have no memory controller where it was not delegated to them, so a
+    # group of the host's is put around the daemon, from which new workers inherit it.
+    memory_group=$hierarchy/rkllmd-appliance-$$
+    mkdir "$memory_group"
+    limit=$memory_group/memory.max unlimited=max
+    if [[ -e $memory_group/memory.limit_in_bytes ]]; then
+        limit=$memory_group/memory.limit_in_bytes unlimited=-1
+    fi
+    host_daemon_pid >"$memory_group/cgroup.procs"
+    echo $((48 << 20)) >"$limit"
+    container kill -KILL "$(worker_pid)"
+    request /v1/chat/completions --max-time 60 --data "$(body 16 false)" >"$work/output" &
+    wait_for 90 'a worker was killed for memory' oom_kills
+    echo "$unlimited" >"$limit"
+    wait "$!" || true
+    wait_for 180 'a chat is answered' answered
+    active && [[ $(daemon_pid) == "$daemon" ]] || fail 'the unit did not survive'
+    note='by a memory group of the host around the daemon'
+    for task in $(cat "$memory_group/cgroup.procs"); do
+        echo "$task" >"$hierarchy/cgroup.procs"
+    done
+    rmdir "$memory_group"
+    memory_group=''
+}
+
+a_good_reload_drops_no_stream() { # CHECK
+    local daemon
+    daemon=$(daemon_pid)
+    answered || fail 'no answer'
+    stream_begin 10
+    write_in_container /etc/rkllmd/rkllmd.toml.d/50-test.toml <<<$'[queue]\ncapacity = 7\n'
+    stream_runs
+    container systemctl reload rkllmd || fail 'a good configuration was refused'
+    stream_is_whole
+    [[ $(daemon_pid) == "$daemon" ]] || fail 'the daemon was restarted'
+    answered || fail 'no answer'
+    request /metrics | grep -q '^rkllmd_queue_capacity{.*} 7$' || fail 'the new capacity does not apply'
+}
+
+a_bad_reload_is_refused_and_changes_nothing() { # CHECK
+    local daemon
+    daemon=$(daemon_pid)
+    write_in_container /etc/rkllmd/rkllmd.toml.d/60-bad.toml <<<$'[queue]\ncapacty = 9\n'
+    ! container systemctl reload rkllmd 2>/dev/null || fail 'a bad configuration was taken'
+    active && [[ $(daemon_pid) == "$daemon" ]] || fail 'the daemon did not stay'
+    request /metrics | grep -q '^rkllmd_queue_capacity{.*} 7$' || fail 'the old configuration is gone'
+    container rm /etc/rkllmd/rkllmd.toml.d/60-bad.toml
+}
+
+socket_activation_loses_no_connection_in_a_restart() { # CHECK
+    local daemon count
+    container systemctl stop rkllmd.service
+    container systemctl enable --quiet --now rkllmd.socket
+    container systemctl start rkllmd.service
+    wait_for 60 'it answers' healthy
+    daemon=$(daemon_pid)
+    : >"$work/connects"
+    from_outside bash -c '
+        until [[ -e $1/stop ]]; do
+            curl --silent --max-time 60 --output /dev/null --write-out "%{http_code} %{errormsg}\n" "$2/health"
+        done' - "$work" "$api" >"$work/connects" &
+    local asking=$!
+    wait_for 30 'requests flow' test -s "$work/connects"
+    container systemctl restart rkllmd.service
+    other_daemon_than "$daemon" || fail 'it was not restarted'
+    count=$(wc -l <"$work/connects")
+    enough() { (($(wc -l <"$work/connects") > count + 5)); }
+    wait_for 30 'more requests are answered' enough
+    touch "$work/stop"
+    wait "$asking"
+    ! grep -vq '^200 ' "$work/connects" || fail "lost: $(grep -v '^200 ' "$work/connects" | sort | uniq -c)"
+    note="$(wc -l <"$work/connects") requests, none lost"
+    container systemctl disable --quiet --now rkllmd.socket
+    container systemctl restart rkllmd.service
+    wait_for 60 'it answers' healthy
+}
+
+an_upgrade_lets_a_stream_finish() { # CHECK
+    local daemon
+    write_in_container /etc/rkllmd/rkllmd.toml.d/70-drain.toml <<<$'[deadlines]\ndrain = "5m"\n'
+    container systemctl restart rkllmd.service
+    daemon=$(daemon_pid)
+    wait_for 120 'a chat is answered' answered
+    # Longer than apt takes until it restarts the daemon; deadlines.drain allows for it.
+    stream_begin $((2 * install_seconds + 20))
+    container sh -c 'apt-get install -y "/packages/$1" 2>&1' - "$(basename "$newer_deb")" \
+        >"$work/apt" 2>&1 &
+    local apt=$!
+    draining() { container journalctl _PID="$daemon" --no-pager | grep -q 'shutting down'; }
+    wait_for 120 'the old daemon drains' draining
+    stream_runs
+    stream_is_whole
+    wait "$apt" || fail "apt-get: $(tail -n 20 "$work/apt")"
+    other_daemon_than "$daemon" || fail 'the old daemon still runs'
+    [[ $(container dpkg-query -W -f '${Version}' rkllmd) == "$(dpkg-deb -f "$newer_deb" Version)" ]] \
+        || fail 'the version is not the newer one'
+    wait_for 120 'a chat is answered' answered
+    container test -e /etc/rkllmd/rkllmd.toml.d/70-drain.toml || fail 'a drop-in is gone'
+}
+
+five_power_cuts_while_keys_are_written_leave_clean_starts() { # CHECK
+    local round kept known
+    for round in 1 2 3 4 5; do
+        known=$work/known-$round
+        container bash -c '
+            for n in $(seq 1 10000); do
+                rkllmd keys add "cut-$1-$n" >/dev/null 2>&1 && echo "cut-$1-$n"
+            done' - "$round" >"$known" 2>/dev/null &
+        wait_for 60 'keys were written' test -s "$known"
+        sleep "0.$((RANDOM % 9))"
+        container_kill
+        container_boot
+        wait_for 120 'the unit is active' active
+        wait_for 30 'it answers' healthy
+        container rkllmd keys list >"$work/keys" || fail "the keys cannot be read in round $round"
+        while read -r kept; do
+            grep -qw -- "$kept" "$work/keys" || fail "$kept was acknowledged and is gone"
+        done <"$known"
+        [[ $(status_of /v1/models) == 200 ]] || fail 'the first key is not valid any more'
+    done
+    note="$(grep -c 'cut-' "$work/keys") keys, all that were acknowledged"
+    wait_for 120 'a chat is answered' answered
+}
+
+removing_stops_it_and_keeps_what_is_the_users() { # CHECK
+    container apt-get remove -y rkllmd >"$work/output" 2>&1 || fail "apt-get: $(tail "$work/output")"
+    ! container pgrep -f '^(/usr/bin/rkllmd|rkllmd-worker)' || fail 'a process is left'
+    container test -e "/var/lib/rkllmd/models/$model_name.gguf" || fail 'the model is gone'
+    container test -e /etc/rkllmd/rkllmd.toml || fail 'the configuration is gone'
+}
+
+purging_leaves_nothing() { # CHECK
+    local left
+    container apt-get purge -y rkllmd rkllmd-cpu >"$work/output" 2>&1 || fail "apt-get: $(tail "$work/output")"
+    container rm -r /packages
+    # Debian's own records of what happened stay: dpkg's and apt's logs, and the journal.
+    left=$(container find / -xdev \( -path /proc -o -path /sys -o -path /var/log \) -prune \
+        -o \( -name '*rkllmd*' -o -nouser -o -nogroup \) -print)
+    left+=$(container find /run /tmp /var/tmp -name '*rkllmd*' ! -path '/run/systemd/*' -print)
+    [[ -z $left ]] || fail "left: $left"
+    ! container getent passwd rkllmd || fail 'the user is left'
+    ! container getent group rkllmd || fail 'the group is left'
+    ! container systemctl cat rkllmd.service 2>/dev/null || fail 'systemd still knows the unit'
+}
