@@ -64,6 +64,8 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
     descriptor_limit::raise();
     let mut signals = ShutdownSignals::listen().context("listening for signals")?;
     let hangup = signal(SignalKind::hangup()).context("listening for signals")?;
+    // Before anything says that the daemon listens.
+    let rpc_socket = bind_rpc_socket(&settings.rpc)?;
     let notifier = Notifier::start().context("starting to notify the service manager")?;
     let keys =
         KeysWatch::start(KeysFile::new(&settings.http.keys_file)).context("reading the keys")?;
@@ -85,7 +87,6 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
     for address in &addresses {
         tracing::info!(%address, "listening");
     }
-    let rpc_socket = bind_rpc_socket(&settings.rpc)?;
     let catalog = Arc::new(scan(&settings)?);
     let metrics = Metrics::new();
     let pulse = notifier.watchdog();

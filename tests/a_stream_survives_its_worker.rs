@@ -459,6 +459,8 @@ fn a_crash_loop_is_a_state_and_not_a_spin() {
 #[test]
 fn a_total_deadline_ends_a_living_request() {
     let daemon = start("1_3_1", &scenario(""));
+    // The deadline counts from the request on, loading included.
+    assert_eq!(read(&daemon, json!({})).text, answer_text());
     let streamed = read(&daemon, json!({"total_deadline_ms": 60}));
     let error = streamed.error.expect("an error");
     assert_eq!(error["code"], "deadline_exceeded", "{error}");

@@ -42,6 +42,14 @@ const TABLE: &str = "
     GET  /v1/loading/progress?model=other     401 401 401 200 403 200
     GET  /metrics                             401 401 401 403 403 200
     GET  /openapi.json                        401 401 401 200 200 200
+    POST /v1/embeddings#own                   401 401 401 200 200 200
+    POST /v1/embeddings#other                 401 401 401 200 403 200
+    POST /apply-template#own                  401 401 401 200 200 200
+    POST /apply-template#other                401 401 401 200 403 200
+    POST /tokenize#own                        401 401 401 400 400 400
+    POST /tokenize#other                      401 401 401 400 403 400
+    POST /detokenize#own                      401 401 401 400 400 400
+    POST /detokenize#other                    401 401 401 400 403 400
     POST /rpc                                 401 401 401 200 200 200
     GET  /rpc/ws                              401 401 401 400 400 400
     GET  /nowhere                             401 401 401 404 404 404
@@ -203,6 +211,9 @@ fn rows() -> Vec<(&'static str, String, String, Vec<u16>)> {
         let body = match (path, model) {
             (_, "") => String::new(),
             ("/v1/completions", model) => format!(r#"{{"model":"{model}","prompt":"hi"}}"#),
+            ("/v1/embeddings", model) => format!(r#"{{"model":"{model}","input":"hi"}}"#),
+            ("/tokenize", model) => format!(r#"{{"model":"{model}","content":"hi"}}"#),
+            ("/detokenize", model) => format!(r#"{{"model":"{model}","tokens":[1]}}"#),
             (_, model) => {
                 format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"hi"}}]}}"#)
             }

@@ -105,7 +105,7 @@ mod tests {
             ("deadlines.total", _) => "17s".to_owned(),
             ("library.tensor-limit-bytes", _) => "1048576".to_owned(),
             ("memory.worker-soft-limit-bytes" | "memory.worker-hard-limit-bytes", _)
-            | (_, Value::Number(_)) => "2048".to_owned(),
+            | (_, Value::Number(_)) => "4097".to_owned(),
             (_, Value::Bool(value)) => (!value).to_string(),
             (_, Value::Array(_)) => "other".to_owned(),
             (_, Value::String(text)) if !text.contains('/') => "17s".to_owned(),
