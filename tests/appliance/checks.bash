@@ -114,14 +114,14 @@ the_watchdog_ends_a_stopped_daemon() { # CHECK
     container kill -STOP "$daemon"
     wait_for 120 'the watchdog has restarted it' other_daemon_than "$daemon"
     note="SIGSTOP to READY of the next daemon took $((($(date +%s%N) - began) / 1000000)) ms, WatchdogSec is $(container systemctl show rkllmd --property=WatchdogUSec --value)"
-    container journalctl -u rkllmd --no-pager | grep -qi 'watchdog timeout' || fail 'it was not the watchdog'
+    says 'Watchdog timeout' container journalctl -u rkllmd --no-pager || fail 'it was not the watchdog'
     wait_for 120 'a chat is answered' answered
 }
 
 an_oom_kill_of_a_worker_leaves_the_unit_alone() { # CHECK
     local daemon hierarchy=/sys/fs/cgroup/memory
     daemon=$(daemon_pid)
-    oom_kills() { request /metrics | grep '^rkllmd_worker_exits_total.*oom'; }
+    oom_kills() { says '^rkllmd_worker_exits_total.*oom' request /metrics; }
     if [[ ! -e $hierarchy/memory.limit_in_bytes ]]; then
         hierarchy=/sys/fs/cgroup
     fi
@@ -161,7 +161,7 @@ a_good_reload_drops_no_stream() { # CHECK
     stream_is_whole
     [[ $(daemon_pid) == "$daemon" ]] || fail 'the daemon was restarted'
     answered || fail 'no answer'
-    request /metrics | grep -q '^rkllmd_queue_capacity{.*} 7$' || fail 'the new capacity does not apply'
+    says '^rkllmd_queue_capacity[{].*[}] 7$' request /metrics || fail 'the new capacity does not apply'
 }
 
 a_bad_reload_is_refused_and_changes_nothing() { # CHECK
@@ -170,7 +170,7 @@ a_bad_reload_is_refused_and_changes_nothing() { # CHECK
     write_in_container /etc/rkllmd/rkllmd.toml.d/60-bad.toml <<<$'[queue]\ncapacty = 9\n'
     ! container systemctl reload rkllmd 2>/dev/null || fail 'a bad configuration was taken'
     active && [[ $(daemon_pid) == "$daemon" ]] || fail 'the daemon did not stay'
-    request /metrics | grep -q '^rkllmd_queue_capacity{.*} 7$' || fail 'the old configuration is gone'
+    says '^rkllmd_queue_capacity[{].*[}] 7$' request /metrics || fail 'the old configuration is gone'
     container rm /etc/rkllmd/rkllmd.toml.d/60-bad.toml
 }
 
@@ -213,7 +213,7 @@ an_upgrade_lets_a_stream_finish() { # CHECK
     container sh -c 'apt-get install -y "/packages/$1" 2>&1' - "$(basename "$newer_deb")" \
         >"$work/apt" 2>&1 &
     local apt=$!
-    draining() { container journalctl _PID="$daemon" --no-pager | grep -q 'shutting down'; }
+    draining() { says 'shutting down' container journalctl _PID="$daemon" --no-pager; }
     wait_for 120 'the old daemon drains' draining
     stream_runs
     stream_is_whole

@@ -3,10 +3,11 @@
 # It always ends with the test, whose trap calls container_remove. `container` runs a command in it;
 # `from_outside` runs the host's command in its network, because it has a network of its own.
 
-container_make() { # PACKAGE...
+container_make() { # SUITE PACKAGE...
     work=$(mktemp -d "${XDG_CACHE_HOME:-$HOME/.cache}/rkllmd/appliance.XXXXXX")
     root=$work/root
-    cp -a --reflink=auto "$(tests/appliance/tree amd64)" "$root"
+    cp -a --reflink=auto "$(tests/appliance/tree "$1" amd64)" "$root"
+    shift
     mkdir "$root/packages"
     cp "$@" "$root/packages"
 }

@@ -53,4 +53,8 @@ stream_is_whole() {
     grep -qE '"finish_reason": ?"(length|stop)"' "$work/stream" || fail 'the stream has no finish reason'
 }
 
+# says PATTERN COMMAND...: a match in the command's output. Not a pipe to `grep -q`, which ends at
+# the first match and with it the command, as an error.
+says() { grep -qE -- "$1" <<<"$("${@:2}")"; }
+
 write_in_container() { container sh -c 'mkdir -p "$(dirname "$1")" && cat >"$1"' - "$1"; }
