@@ -202,7 +202,7 @@ impl Drop for RequestContext {
             prompt_tokens = outcome.prompt_tokens,
             completion_tokens = outcome.completion_tokens,
             error = outcome.error,
-            duration_ms = self.started.elapsed().as_secs_f64() * 1e3,
+            duration_ms = self.started.elapsed().as_millis() as u64,
             "{}",
             if cut_short { "client went away" } else { "answered" },
         );

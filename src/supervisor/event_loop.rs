@@ -458,7 +458,19 @@ impl EventLoop {
             return self.load_failed(&model, LoadFailure::new(reason));
         }
         let pid = worker.process.pid;
-        tracing::info!(model = &*model, pid, took_ms = worker.load_time.as_millis(), facts = ?worker.facts, "model loaded");
+        let facts = &worker.facts;
+        tracing::info!(
+            model = &*model,
+            pid,
+            took_ms = worker.load_time.as_millis() as u64,
+            library = facts.library_path.as_deref(),
+            runtime = facts.runtime_version.as_deref(),
+            abi = facts.abi_family.as_deref(),
+            driver = facts.driver_version.as_deref(),
+            platform = facts.platform.as_deref(),
+            context_length = facts.context_length,
+            "model loaded"
+        );
         self.loader
             .metrics
             .model_loaded(&self.metric_name(&model), worker.load_time.as_secs_f64());
