@@ -51,7 +51,7 @@ pub fn measure(report: &mut Report) {
             seconds = Seconds::default();
         }
         seconds.between_processes(&source, &mut worker);
-        seconds.to_a_client(&source, &mut reader);
+        seconds.reach_a_client(&source, &mut reader);
     }
     summarise(report, &seconds);
 }
@@ -63,7 +63,7 @@ impl Seconds {
         assert!(timed(&mut self.memory_file, || worker.by_memory_file()) == source);
     }
 
-    fn to_a_client(&mut self, source: &[f32], reader: &mut Reader) {
+    fn reach_a_client(&mut self, source: &[f32], reader: &mut Reader) {
         let all = timed(&mut self.served, || reader.answer("all"));
         assert!(values(&all) == source);
         drop(all);
