@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use crate::cpu_time::Watch;
 use crate::daemon_support::Setup;
 use crate::report::Report;
 use crate::rpc_support::Client;
@@ -24,7 +25,7 @@ const BYTES: usize = ROWS * COLUMNS * size_of::<f32>();
 const ROUNDS: usize = 7;
 const READ_BYTES: usize = 1024 * 1024;
 
-/// Seconds that each way took, round by round.
+/// Seconds that each way took, round by round, and what `served` used of the CPUs.
 #[derive(Default)]
 struct Seconds {
     copy: Vec<f64>,
@@ -34,6 +35,8 @@ struct Seconds {
     served: Vec<f64>,
     /// The same run, of which one row is handed over.
     served_one_row: Vec<f64>,
+    daemon_cpu: Vec<f64>,
+    worker_cpu: Vec<f64>,
 }
 
 pub fn measure(report: &mut Report) {
@@ -64,7 +67,11 @@ impl Seconds {
     }
 
     fn reach_a_client(&mut self, source: &[f32], reader: &mut Reader) {
+        let watch = Watch::start(&reader.served.daemon);
         let all = timed(&mut self.served, || reader.answer("all"));
+        let usage = watch.stop();
+        self.daemon_cpu.push(usage.daemon_s);
+        self.worker_cpu.push(usage.workers_s);
         assert!(values(&all) == source);
         drop(all);
         let one_row = timed(&mut self.served_one_row, || reader.answer("last"));
@@ -85,8 +92,7 @@ struct Reader {
     client: Client,
     handle: String,
     prompt: String,
-    /// Its model, for as long as it is asked.
-    _served: Served,
+    served: Served,
 }
 
 impl Reader {
@@ -103,7 +109,7 @@ impl Reader {
             handle,
             // As many tokens, and so rows, as words.
             prompt: "word ".repeat(ROWS),
-            _served: served,
+            served,
         }
     }
 
@@ -169,6 +175,7 @@ fn summarise(report: &mut Report, seconds: &Seconds) {
         &without_library,
     );
     summarise_ratios(report, seconds);
+    summarise_cpu(report, seconds);
 }
 
 fn summarise_ratios(report: &mut Report, seconds: &Seconds) {
@@ -192,4 +199,20 @@ fn summarise_ratios(report: &mut Report, seconds: &Seconds) {
         "",
     );
     report.detail("bytes", json!(BYTES));
+}
+
+fn summarise_cpu(report: &mut Report, seconds: &Seconds) {
+    let mean_ms = |cpu: &[f64]| cpu.iter().sum::<f64>() * 1e3 / cpu.len() as f64;
+    report.figure(
+        "client_daemon_cpu_ms",
+        "CPU of the daemon for a tensor to a client",
+        mean_ms(&seconds.daemon_cpu),
+        "ms",
+    );
+    report.figure(
+        "client_worker_cpu_ms",
+        "CPU of the worker, the fake library included",
+        mean_ms(&seconds.worker_cpu),
+        "ms",
+    );
 }
