@@ -7,6 +7,7 @@ mod daemon_support;
 
 #[path = "../common/bare_loop.rs"]
 mod bare_loop;
+mod batching;
 mod cancellation;
 mod cpu_time;
 mod event_counter;
@@ -16,9 +17,13 @@ mod kept_connection;
 mod overhead;
 #[path = "../common/report.rs"]
 mod report;
+#[path = "../../tests/rpc_support/mod.rs"]
+mod rpc_support;
 mod startup;
 #[path = "../common/statistics.rs"]
 mod statistics;
+mod tensor_worker;
+mod tensors;
 mod token_rate;
 
 use std::process::ExitCode;
@@ -30,6 +35,10 @@ use report::Report;
 const LIMIT: Duration = Duration::from_secs(10 * 60);
 
 fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() == Some(tensor_worker::ARGUMENT) {
+        return tensor_worker::work(arguments);
+    }
     interruption::run(LIMIT, measure)
 }
 
@@ -39,5 +48,7 @@ fn measure() -> Report {
     overhead::measure(&mut report);
     cancellation::measure(&mut report);
     token_rate::measure(&mut report);
+    batching::measure(&mut report);
+    tensors::measure(&mut report);
     report
 }
