@@ -148,6 +148,31 @@ impl Caller {
     }
 }
 
+/// What a connection that outlives its request was let in by.
+#[derive(Clone)]
+pub(crate) struct Permission {
+    pub keys: CurrentKeys,
+    pub rule: Rule,
+    pub caller: Caller,
+}
+
+impl Permission {
+    /// Resolves when the same caller would not be let in again.
+    pub async fn lapsed(&self) {
+        match (&self.caller, self.rule) {
+            (Caller::Key(key), _) => {
+                self.keys
+                    .become_such(|keyring| !keyring.is_some_and(|keyring| keyring.holds(key)))
+                    .await;
+            }
+            (Caller::Trusted, Rule::KeysOncePresent) => {
+                self.keys.become_such(|keyring| keyring.is_some()).await;
+            }
+            (Caller::Trusted, _) | (Caller::Stranger, _) => std::future::pending().await,
+        }
+    }
+}
+
 /// Finds out who is calling, and why they may not if so; they are a stranger then.
 pub(crate) fn admit(
     state: &HttpState,
