@@ -46,9 +46,13 @@ pub(crate) enum Rule {
 impl Rule {
     pub fn of(address: &ListenerAddress, settings: &HttpSettings) -> Self {
         match (address, settings.auth, settings.unix_socket_auth) {
-            (ListenerAddress::Unix(_), _, UnixSocketAuth::Permissions) => Self::Open,
             (ListenerAddress::Unix(_), _, UnixSocketAuth::Keys) => Self::Keys,
-            (ListenerAddress::Tcp(_), AuthPolicy::None, _) => Self::Open,
+            (ListenerAddress::Unix(Some(_)), _, UnixSocketAuth::Permissions) => Self::Open,
+            // Without a path it has no permissions: everybody on this machine may connect.
+            (ListenerAddress::Unix(None), AuthPolicy::Keys, _) => Self::KeysOncePresent,
+            (ListenerAddress::Unix(None) | ListenerAddress::Tcp(_), AuthPolicy::None, _) => {
+                Self::Open
+            }
             (ListenerAddress::Tcp(address), AuthPolicy::Keys, _) => {
                 if address.ip().to_canonical().is_loopback() {
                     Self::KeysOncePresent
@@ -302,15 +306,37 @@ mod tests {
             assert_eq!(rule(beyond, AuthPolicy::Keys), Rule::Keys);
             assert_eq!(rule(beyond, AuthPolicy::None), Rule::Open);
         }
-        for (auth, expected) in [
-            (UnixSocketAuth::Permissions, Rule::Open),
-            (UnixSocketAuth::Keys, Rule::Keys),
+        let path = || Some("/run/socket".into());
+        for (path, auth, unix_socket_auth, expected) in [
+            (
+                path(),
+                AuthPolicy::Keys,
+                UnixSocketAuth::Permissions,
+                Rule::Open,
+            ),
+            (path(), AuthPolicy::Keys, UnixSocketAuth::Keys, Rule::Keys),
+            (path(), AuthPolicy::None, UnixSocketAuth::Keys, Rule::Keys),
+            // An abstract one.
+            (
+                None,
+                AuthPolicy::Keys,
+                UnixSocketAuth::Permissions,
+                Rule::KeysOncePresent,
+            ),
+            (
+                None,
+                AuthPolicy::None,
+                UnixSocketAuth::Permissions,
+                Rule::Open,
+            ),
+            (None, AuthPolicy::None, UnixSocketAuth::Keys, Rule::Keys),
         ] {
             let settings = HttpSettings {
-                unix_socket_auth: auth,
+                auth,
+                unix_socket_auth,
                 ..HttpSettings::default()
             };
-            assert_eq!(Rule::of(&ListenerAddress::Unix(None), &settings), expected);
+            assert_eq!(Rule::of(&ListenerAddress::Unix(path), &settings), expected);
         }
     }
 }
