@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, HeaderName, header};
 use super::HttpState;
 use super::listener::ListenerAddress;
 use super::request_error::{RequestError, quote};
-use crate::auth::{ApiKey, CurrentKeys, Role};
+use crate::auth::{ApiKey, CurrentKeys, KeysFile, Role};
 use crate::models::InstalledModel;
 use crate::settings::{AuthPolicy, HttpSettings, UnixSocketAuth};
 
@@ -106,6 +106,14 @@ pub fn check_exposure(
         }
     }
     Ok(())
+}
+
+/// Why a daemon with these settings would not start, as far as this user may read the keys.
+pub fn exposure(settings: &HttpSettings) -> Option<ExposedWithoutKeys> {
+    let keyring = KeysFile::new(&settings.keys_file).read().ok()?;
+    let listen = settings.listen.iter();
+    let addresses: Vec<_> = listen.map(|&a| ListenerAddress::Tcp(a)).collect();
+    check_exposure(&addresses, settings, &CurrentKeys::fixed(keyring)).err()
 }
 
 /// Who a request is from.
