@@ -14,9 +14,8 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::auth::{CurrentKeys, KeysFile};
 use crate::daemon::SettingsSource;
-use crate::http::{ListenerAddress, check_exposure};
+use crate::http;
 use crate::models::{Catalog, Listing};
 use crate::settings::{CliOverrides, HttpSettings, Settings, SettingsError, known_keys};
 use crate::worker::WorkerArguments;
@@ -205,18 +204,10 @@ fn load(config: Option<&Path>, overrides: &CliOverrides) -> Result<Settings, Set
     Settings::load(config, env::vars_os(), overrides)
 }
 
-/// Says beforehand why `serve` would not start, as far as this user may read the keys.
+/// Says beforehand why `serve` would not start.
 fn note_exposure(settings: &HttpSettings) {
-    let Ok(keyring) = KeysFile::new(&settings.keys_file).read() else {
-        return;
-    };
-    let addresses: Vec<_> = settings
-        .listen
-        .iter()
-        .map(|&a| ListenerAddress::Tcp(a))
-        .collect();
-    if let Err(error) = check_exposure(&addresses, settings, &CurrentKeys::fixed(keyring)) {
-        eprintln!("note: `rkllmd serve` would end at once: {error}");
+    if let Some(exposure) = http::exposure(settings) {
+        eprintln!("note: `rkllmd serve` would end at once: {exposure}");
     }
 }
 

@@ -118,16 +118,18 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
     ));
     let mut servers = Servers::start(listeners, inherited, rpc_socket, &state);
     supervisor.answers().await;
+    // Before the service manager may ask for a reload.
+    let (requests, asked) = mpsc::channel(1);
+    let control = control::listen(&control::socket_path(), requests);
     notifier.ready();
     let queues = admission.clone();
     let told =
         service_manager::report_status(notifier.clone(), status, move |model| queues.queue(model));
     tokio::spawn(told);
-    let (requests, asked) = mpsc::channel(1);
-    let control = control::listen(&control::socket_path(), requests);
     let mut reloader = Reloader {
         source,
         settings,
+        binds_listen: !inherited,
         engine,
         supervisor: supervisor.clone(),
     };
@@ -147,7 +149,8 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
     Ok(())
 }
 
-/// Reloads whenever SIGHUP or a control client asks for it, until the daemon is to end.
+/// Reloads whenever SIGHUP or a control client asks for it, until the daemon is to end, also in the
+/// middle of a reload.
 async fn reload_until(
     end: impl Future<Output = ()>,
     reloader: &mut Reloader,
@@ -163,7 +166,10 @@ async fn reload_until(
             Some(reply) = asked.recv() => Some(reply),
         };
         notifier.reloading();
-        let outcome = reloader.reload().await;
+        let outcome = tokio::select! {
+            () = &mut end => return,
+            outcome = reloader.reload() => outcome,
+        };
         notifier.ready();
         if let Some(reply) = reply {
             // Whoever asked may have gone; the log has the outcome too.

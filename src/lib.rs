@@ -5,6 +5,7 @@
 
 pub mod admission;
 pub mod auth;
+pub mod board;
 pub mod cli;
 pub mod daemon;
 mod descriptor_limit;

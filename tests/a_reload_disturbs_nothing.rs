@@ -8,9 +8,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Output};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use daemon_support::{Daemon, EventStream, Setup, chat, eventually};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -305,4 +306,54 @@ fn the_control_socket_is_its_owners_and_goes_with_the_daemon() {
     next.signal(Signal::TERM);
     assert!(next.wait().success());
     assert!(!runtime.path().join("control.sock").exists());
+}
+
+#[test]
+fn a_reload_tells_that_the_next_start_would_be_refused() {
+    let running = Running::start(Setup::new().scenario("m", FINE));
+    // The test's own --listen outweighs the file, so what is written there is the policy.
+    let said = running.applied();
+    assert!(!said.contains("warning"), "{said}");
+    drop(running);
+
+    let setup = Setup::new()
+        .listen(&["0.0.0.0:0"])
+        .settings("http.auth = 'none'");
+    let running = Running::start(setup);
+    let path = running.daemon.folder().join("rkllmd.toml");
+    let text = fs::read_to_string(&path).expect("the configuration");
+    fs::write(&path, text.replace("http.auth = 'none'", "")).expect("the configuration");
+    let said = running.applied();
+    assert!(
+        said.contains("NOT in force before a restart: http.auth"),
+        "{said}"
+    );
+    assert!(
+        said.contains("warning: the next start would fail: refusing to listen on 0.0.0.0:0"),
+        "{said}"
+    );
+    assert_eq!(running.daemon.get("/v1/models").status, 200, "as it was");
+}
+
+#[test]
+fn a_reload_that_hangs_does_not_hold_up_the_end() {
+    let running = Running::start(Setup::new().scenario("m", FINE));
+    let config = running.daemon.folder().join("rkllmd.toml");
+    fs::remove_file(&config).expect("the configuration");
+    let (fifo, mode) = (FileType::Fifo, Mode::from_raw_mode(0o600));
+    rustix::fs::mknodat(CWD, &config, fifo, mode, 0).expect("a named pipe");
+    running.daemon.signal(Signal::HUP);
+    // It can be opened without waiting once the daemon reads from it, and then it reads for ever.
+    let _writer = eventually("the daemon reading", || {
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK;
+        rustix::fs::open(&config, flags, Mode::empty()).ok()
+    });
+    let before = Instant::now();
+    running.daemon.signal(Signal::TERM);
+    assert!(running.daemon.wait().success());
+    assert!(
+        before.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        before.elapsed()
+    );
 }

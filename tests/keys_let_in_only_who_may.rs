@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use daemon_support::{Daemon, Setup, eventually};
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal};
 use serde_json::Value;
 
 /// Each caller in the order of the table's columns.
@@ -421,6 +421,34 @@ fn keys_are_added_and_revoked_without_a_restart() {
     fs::remove_file(&file).unwrap();
     daemon.log.wait_for("the file of keys is gone");
     assert_eq!(status(None), 401);
+}
+
+/// A daemon without a free descriptor cannot read the file; it must not forget to.
+#[test]
+fn a_revocation_that_could_not_be_read_at_first_is_read_later() {
+    let setup = setup();
+    let one = keys(setup.folder(), "add one");
+    let daemon = setup.start();
+    let door = &doors(&daemon, 1)[0];
+    assert_eq!(door.get("/v1/models", Some(&one)).status, 200);
+    let pid = Pid::from_raw(daemon.pid().cast_signed());
+    let usual = rustix::process::getrlimit(Resource::Nofile);
+    let none_free = Rlimit {
+        current: Some(3),
+        ..usual
+    };
+    rustix::process::prlimit(pid, Resource::Nofile, none_free).unwrap();
+    keys(daemon.folder(), "revoke one");
+    daemon.log.wait_for("keys.toml: cannot be read");
+    rustix::process::prlimit(pid, Resource::Nofile, usual).unwrap();
+    eventually("the end of the key", || {
+        (door.get("/v1/models", Some(&one)).status == 401).then_some(())
+    });
+    let lines = daemon.log.lines();
+    let told = lines
+        .iter()
+        .filter(|line| line.contains("keys.toml: cannot be read"));
+    assert_eq!(told.count(), 1);
 }
 
 #[test]

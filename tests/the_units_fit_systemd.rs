@@ -107,6 +107,21 @@ fn the_units_need_nothing_newer_than_systemd_249() {
     }
 }
 
+/// Whoever may connect to a Unix socket with a path needs no key, and systemd's own mode is 0666.
+#[test]
+fn a_unix_socket_that_systemd_makes_is_not_for_everybody() {
+    let root = tree();
+    let socket = fs::read_to_string(root.path().join("usr/lib/systemd/system/rkllmd.socket"));
+    let socket = socket.expect("the unit");
+    let settings: Vec<&str> = socket
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .collect();
+    for wanted in ["SocketMode=0660", "SocketUser=rkllmd", "SocketGroup=rkllmd"] {
+        assert!(settings.contains(&wanted), "no {wanted} in {settings:?}");
+    }
+}
+
 /// The unit makes its folders when it starts, and tmpfiles makes the same ones before that.
 #[test]
 fn the_unit_and_the_package_make_the_same_folders() {

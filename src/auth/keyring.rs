@@ -78,6 +78,15 @@ impl Keyring {
         found.cloned()
     }
 
+    /// Whether the key is among them and may do what it could.
+    pub fn holds(&self, key: &ApiKey) -> bool {
+        self.keys().any(|own| {
+            bool::from(own.digest.ct_eq(&key.digest))
+                && own.role == key.role
+                && own.models == key.models
+        })
+    }
+
     /// # Errors
     ///
     /// The name is taken, or the list of models is empty.

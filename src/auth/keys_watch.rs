@@ -1,16 +1,18 @@
 //! Keeps the keys of a running daemon those of its file. A thread of its own looks at the file,
 //! because a disk that is busy with a model must not hold up the threads that serve tokens.
 //!
-//! A file that appears locks, one that goes leaves no key valid, and one that is broken changes
-//! nothing until it is mended: nothing that happens to the file opens a door.
+//! A file that appears locks, whatever is in it, one that goes leaves no key valid, and one that turns
+//! broken changes nothing until it is mended: nothing that happens to the file opens a door.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
 use std::time::Duration;
+
+use tokio::sync::watch;
 
 use super::{Keyring, KeysFile, KeysFileError};
 
@@ -18,26 +20,35 @@ use super::{Keyring, KeysFile, KeysFileError};
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// The keys that count now; cheap to clone, read without waiting for the disk.
-#[derive(Clone, Default)]
-pub struct CurrentKeys(Arc<RwLock<Option<Arc<Keyring>>>>);
+#[derive(Clone)]
+pub struct CurrentKeys(Arc<watch::Sender<Option<Arc<Keyring>>>>);
+
+impl Default for CurrentKeys {
+    fn default() -> Self {
+        Self::fixed(None)
+    }
+}
 
 impl CurrentKeys {
     /// Keys that never change.
     pub fn fixed(keyring: Option<Keyring>) -> Self {
-        Self(Arc::new(RwLock::new(keyring.map(Arc::new))))
+        Self(Arc::new(watch::Sender::new(keyring.map(Arc::new))))
     }
 
     /// `None`: there never was a file of keys.
     pub fn get(&self) -> Option<Arc<Keyring>> {
-        // Held for a clone of a pointer, here and below.
-        self.0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.borrow().clone()
+    }
+
+    /// Resolves once they are as `wanted` says, which they may be already.
+    pub async fn become_such(&self, mut wanted: impl FnMut(Option<&Keyring>) -> bool) {
+        let mut keys = self.0.subscribe();
+        // An error means that the sender has gone, and `self` holds it.
+        let _ = keys.wait_for(|keyring| wanted(keyring.as_deref())).await;
     }
 
     fn set(&self, keyring: Keyring) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(keyring));
+        self.0.send_replace(Some(Arc::new(keyring)));
     }
 }
 
@@ -60,7 +71,8 @@ impl KeysWatch {
         let current = CurrentKeys::fixed(file.read()?);
         let (stop, stopped) = mpsc::channel();
         let follower = Follower {
-            stamp,
+            stamp: Some(stamp),
+            told: None,
             current: current.clone(),
             file: file.clone(),
         };
@@ -110,7 +122,10 @@ impl Stamp {
 }
 
 struct Follower {
-    stamp: Stamp,
+    /// Of the file that was read; `None` when it could not be read and has to be again.
+    stamp: Option<Stamp>,
+    /// The trouble that was logged, so that it is logged once.
+    told: Option<String>,
     current: CurrentKeys,
     file: KeysFile,
 }
@@ -124,27 +139,46 @@ impl Follower {
 
     fn look(&mut self) {
         let stamp = Stamp::of(&self.file);
-        if stamp != self.stamp {
-            self.stamp = stamp;
-            self.read();
+        if self.stamp.as_ref() != Some(&stamp) {
+            self.stamp = self.read().then_some(stamp);
         }
     }
 
-    fn read(&self) {
+    /// Whether what is there now was read. What is wrong in a file stays until somebody changes it;
+    /// what keeps it from being read (no descriptor left, say) may end by itself.
+    fn read(&mut self) -> bool {
         let path = self.file.path().display();
-        match self.file.read() {
+        let error = match self.file.read() {
             Ok(Some(keyring)) => {
-                tracing::info!(file = %path, keys = keyring.keys().count(), "keys read");
+                let keys = keyring.keys().count();
                 self.current.set(keyring);
+                tracing::info!(file = %path, keys, "keys read");
+                self.told = None;
+                return true;
             }
             Ok(None) => {
-                tracing::warn!(file = %path, "the file of keys is gone; no key is valid now");
                 self.current.set(Keyring::default());
+                tracing::warn!(file = %path, "the file of keys is gone; no key is valid now");
+                self.told = None;
+                return true;
             }
-            Err(error) => {
-                tracing::error!("{error}; the keys that were read before stay valid");
-            }
+            Err(error) => error,
+        };
+        let is_first = self.current.get().is_none();
+        if is_first {
+            self.current.set(Keyring::default());
         }
+        let trouble = error.to_string();
+        if self.told.as_ref() != Some(&trouble) {
+            let consequence = if is_first {
+                "no key is valid before it can be read"
+            } else {
+                "the keys that were read before stay valid"
+            };
+            tracing::error!("{trouble}; {consequence}");
+            self.told = Some(trouble);
+        }
+        !matches!(error, KeysFileError::Unreadable { .. })
     }
 }
 
@@ -156,16 +190,38 @@ mod tests {
         current.get().map(|keyring| keyring.keys().count())
     }
 
+    fn follower(file: &KeysFile, current: &CurrentKeys) -> Follower {
+        Follower {
+            stamp: Some(Stamp::of(file)),
+            told: None,
+            current: current.clone(),
+            file: file.clone(),
+        }
+    }
+
+    #[test]
+    fn a_file_that_appears_locks_also_when_it_is_broken_or_cannot_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["broken", "unreadable"] {
+            let file = KeysFile::new(folder.path().join(name));
+            let current = CurrentKeys::default();
+            let mut follower = follower(&file, &current);
+            match name {
+                "broken" => fs::write(file.path(), "version = ").unwrap(),
+                // Root can read any file, but no folder.
+                _ => fs::create_dir(file.path()).unwrap(),
+            }
+            follower.look();
+            assert_eq!(count(&current), Some(0), "{name}");
+        }
+    }
+
     #[test]
     fn the_file_can_lock_but_never_open() {
         let folder = tempfile::tempdir().unwrap();
         let file = KeysFile::new(folder.path().join("keys.toml"));
         let current = CurrentKeys::default();
-        let mut follower = Follower {
-            stamp: Stamp::of(&file),
-            current: current.clone(),
-            file: file.clone(),
-        };
+        let mut follower = follower(&file, &current);
         follower.look();
         assert_eq!(count(&current), None, "no file, no keys, no lock");
 

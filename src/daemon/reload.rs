@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::control::{Applied, ReloadOutcome};
 use super::engine::LocalEngine;
-use crate::http::Engine;
+use crate::http::{self, Engine, ExposedWithoutKeys};
 use crate::models::Catalog;
 use crate::settings::{CliOverrides, Settings};
 use crate::supervisor::Supervisor;
@@ -32,6 +32,8 @@ pub(super) struct Reloader {
     pub source: SettingsSource,
     /// What the daemon runs with.
     pub settings: Settings,
+    /// Whether the listeners are those of `http.listen`.
+    pub binds_listen: bool,
     pub engine: Arc<LocalEngine>,
     pub supervisor: Supervisor,
 }
@@ -55,15 +57,15 @@ impl Reloader {
     }
 
     async fn take_over(&mut self) -> ReloadOutcome {
-        let (new, catalog) = match read_apart(self.source.clone()).await {
+        let Read {
+            settings: new,
+            catalog,
+            exposure,
+        } = match read_apart(self.source.clone()).await {
             Ok(read) => read,
             Err(problems) => return ReloadOutcome::Refused { problems },
         };
         let settings = self.settings.reloaded(&new);
-        if let Err(error) = telemetry::set_log_filter(&settings.log) {
-            let problems = vec![error.to_string()];
-            return ReloadOutcome::Refused { problems };
-        }
         let metrics = &self.engine.metrics;
         let tokenizers = match Tokenizers::start(&settings, &catalog, metrics) {
             Ok(tokenizers) => tokenizers,
@@ -72,8 +74,18 @@ impl Reloader {
                 return ReloadOutcome::Refused { problems };
             }
         };
+        // The last thing that may refuse, and the first that changes something.
+        if let Err(error) = telemetry::set_log_filter(&settings.log) {
+            let problems = vec![error.to_string()];
+            return ReloadOutcome::Refused { problems };
+        }
         let mut applied = compare(&self.engine.catalog(), &catalog);
         applied.keys = self.settings.changed_keys(&new);
+        if let Some(exposure) = exposure.filter(|_| self.binds_listen) {
+            applied
+                .problems
+                .push(format!("the next start would fail: {exposure}"));
+        }
         let catalog = Arc::new(catalog);
         self.supervisor
             .reload(&settings, Arc::clone(&catalog))
@@ -100,9 +112,17 @@ impl Reloader {
     }
 }
 
+/// What a reload finds on disk.
+struct Read {
+    settings: Settings,
+    catalog: Catalog,
+    /// Why a daemon with these settings would not start.
+    exposure: Option<ExposedWithoutKeys>,
+}
+
 /// Reads on a thread of its own: a folder on a disk or a server that hangs must not hold the daemon
 /// up.
-async fn read_apart(source: SettingsSource) -> Result<(Settings, Catalog), Vec<String>> {
+async fn read_apart(source: SettingsSource) -> Result<Read, Vec<String>> {
     let (done, result) = oneshot::channel();
     let thread = std::thread::Builder::new().name("reload".to_owned());
     let failed = |reason: String| {
@@ -120,7 +140,7 @@ async fn read_apart(source: SettingsSource) -> Result<(Settings, Catalog), Vec<S
     }
 }
 
-fn read(source: &SettingsSource) -> Result<(Settings, Catalog), Vec<String>> {
+fn read(source: &SettingsSource) -> Result<Read, Vec<String>> {
     let environment = std::env::vars_os();
     let settings = Settings::load(source.config.as_deref(), environment, &source.overrides)
         .map_err(|error| {
@@ -134,7 +154,11 @@ fn read(source: &SettingsSource) -> Result<(Settings, Catalog), Vec<String>> {
     let catalog = Catalog::scan(folder)
         .with_context(|| format!("reading the models folder {}", folder.display()))
         .map_err(|error| vec![format!("{error:#}")])?;
-    Ok((settings, catalog))
+    Ok(Read {
+        exposure: http::exposure(&settings.http),
+        settings,
+        catalog,
+    })
 }
 
 fn compare(old: &Catalog, new: &Catalog) -> Applied {

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, HeaderName, header};
 use super::HttpState;
 use super::listener::ListenerAddress;
 use super::request_error::{RequestError, quote};
-use crate::auth::{ApiKey, CurrentKeys, Role};
+use crate::auth::{ApiKey, CurrentKeys, KeysFile, Role};
 use crate::models::InstalledModel;
 use crate::settings::{AuthPolicy, HttpSettings, UnixSocketAuth};
 
@@ -46,9 +46,13 @@ pub(crate) enum Rule {
 impl Rule {
     pub fn of(address: &ListenerAddress, settings: &HttpSettings) -> Self {
         match (address, settings.auth, settings.unix_socket_auth) {
-            (ListenerAddress::Unix(_), _, UnixSocketAuth::Permissions) => Self::Open,
             (ListenerAddress::Unix(_), _, UnixSocketAuth::Keys) => Self::Keys,
-            (ListenerAddress::Tcp(_), AuthPolicy::None, _) => Self::Open,
+            (ListenerAddress::Unix(Some(_)), _, UnixSocketAuth::Permissions) => Self::Open,
+            // Without a path it has no permissions: everybody on this machine may connect.
+            (ListenerAddress::Unix(None), AuthPolicy::Keys, _) => Self::KeysOncePresent,
+            (ListenerAddress::Unix(None) | ListenerAddress::Tcp(_), AuthPolicy::None, _) => {
+                Self::Open
+            }
             (ListenerAddress::Tcp(address), AuthPolicy::Keys, _) => {
                 if address.ip().to_canonical().is_loopback() {
                     Self::KeysOncePresent
@@ -104,6 +108,14 @@ pub fn check_exposure(
     Ok(())
 }
 
+/// Why a daemon with these settings would not start, as far as this user may read the keys.
+pub fn exposure(settings: &HttpSettings) -> Option<ExposedWithoutKeys> {
+    let keyring = KeysFile::new(&settings.keys_file).read().ok()?;
+    let listen = settings.listen.iter();
+    let addresses: Vec<_> = listen.map(|&a| ListenerAddress::Tcp(a)).collect();
+    check_exposure(&addresses, settings, &CurrentKeys::fixed(keyring)).err()
+}
+
 /// Who a request is from.
 #[derive(Clone)]
 pub(crate) enum Caller {
@@ -145,6 +157,31 @@ impl Caller {
                 .unwrap_or_default(),
             model: quote(&model.id),
         })
+    }
+}
+
+/// What a connection that outlives its request was let in by.
+#[derive(Clone)]
+pub(crate) struct Permission {
+    pub keys: CurrentKeys,
+    pub rule: Rule,
+    pub caller: Caller,
+}
+
+impl Permission {
+    /// Resolves when the same caller would not be let in again.
+    pub async fn lapsed(&self) {
+        match (&self.caller, self.rule) {
+            (Caller::Key(key), _) => {
+                self.keys
+                    .become_such(|keyring| !keyring.is_some_and(|keyring| keyring.holds(key)))
+                    .await;
+            }
+            (Caller::Trusted, Rule::KeysOncePresent) => {
+                self.keys.become_such(|keyring| keyring.is_some()).await;
+            }
+            (Caller::Trusted, _) | (Caller::Stranger, _) => std::future::pending().await,
+        }
     }
 }
 
@@ -277,15 +314,37 @@ mod tests {
             assert_eq!(rule(beyond, AuthPolicy::Keys), Rule::Keys);
             assert_eq!(rule(beyond, AuthPolicy::None), Rule::Open);
         }
-        for (auth, expected) in [
-            (UnixSocketAuth::Permissions, Rule::Open),
-            (UnixSocketAuth::Keys, Rule::Keys),
+        let path = || Some("/run/socket".into());
+        for (path, auth, unix_socket_auth, expected) in [
+            (
+                path(),
+                AuthPolicy::Keys,
+                UnixSocketAuth::Permissions,
+                Rule::Open,
+            ),
+            (path(), AuthPolicy::Keys, UnixSocketAuth::Keys, Rule::Keys),
+            (path(), AuthPolicy::None, UnixSocketAuth::Keys, Rule::Keys),
+            // An abstract one.
+            (
+                None,
+                AuthPolicy::Keys,
+                UnixSocketAuth::Permissions,
+                Rule::KeysOncePresent,
+            ),
+            (
+                None,
+                AuthPolicy::None,
+                UnixSocketAuth::Permissions,
+                Rule::Open,
+            ),
+            (None, AuthPolicy::None, UnixSocketAuth::Keys, Rule::Keys),
         ] {
             let settings = HttpSettings {
-                unix_socket_auth: auth,
+                auth,
+                unix_socket_auth,
                 ..HttpSettings::default()
             };
-            assert_eq!(Rule::of(&ListenerAddress::Unix(None), &settings), expected);
+            assert_eq!(Rule::of(&ListenerAddress::Unix(path), &settings), expected);
         }
     }
 }

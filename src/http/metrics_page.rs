@@ -10,6 +10,7 @@ use super::HttpState;
 use super::error_body::ErrorBody;
 use super::model_view::ModelState;
 use super::request_error::RequestError;
+use crate::board::NpuLoad;
 use crate::generation::GenerationError;
 use crate::telemetry::{MEDIA_TYPE, ModelFigures};
 
@@ -22,6 +23,7 @@ use crate::telemetry::{MEDIA_TYPE, ModelFigures};
             body = String, content_type = "application/openmetrics-text"),
         (status = 500, description = "A metric has no text form", body = ErrorBody)))]
 pub(crate) async fn metrics(State(state): State<Arc<HttpState>>) -> Result<Response, RequestError> {
+    let npu = NpuLoad::read().await;
     let engine = &state.engine;
     let statuses = engine.status().snapshot();
     let models: Vec<ModelFigures> = engine
@@ -43,13 +45,14 @@ pub(crate) async fn metrics(State(state): State<Arc<HttpState>>) -> Result<Respo
             }
         })
         .collect();
-    let page = engine
-        .metrics()
-        .render(&models)
-        .map_err(|error| RequestError::Generation {
-            error: GenerationError::Internal(error.to_string()),
-            prompt_param: "",
-        })?;
+    let page =
+        engine
+            .metrics()
+            .render(&models, &npu)
+            .map_err(|error| RequestError::Generation {
+                error: GenerationError::Internal(error.to_string()),
+                prompt_param: "",
+            })?;
     let headers = [(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE))];
     Ok((headers, page).into_response())
 }

@@ -38,7 +38,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-pub use access::{ExposedWithoutKeys, check_exposure};
+pub use access::{ExposedWithoutKeys, check_exposure, exposure};
 pub use engine::{Answering, Engine};
 pub use listener::{Listener, ListenerAddress, serve};
 pub use unix_socket::{UnixSocketFile, bind as bind_unix};

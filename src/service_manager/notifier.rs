@@ -11,6 +11,9 @@ use systemd::daemon;
 
 use crate::supervisor::Pulse;
 
+/// A longer message the service manager does not take (its limit is PIPE_BUF, 4096, with the name).
+const STATUS_BYTES: usize = 4000;
+
 /// Messages that may wait. They are few and small; more wait only while the service manager hangs.
 const WAITING: usize = 64;
 
@@ -90,10 +93,9 @@ impl Notifier {
         ]);
     }
 
-    /// What the daemon is doing, on one line.
+    /// What the daemon is doing. Told on one line, and of a long text the beginning.
     pub fn status(&self, text: &str) {
-        let line = text.replace(['\n', '\r', '\0'], " ");
-        self.send(vec![(daemon::STATE_STATUS, line)]);
+        self.send(vec![(daemon::STATE_STATUS, status_line(text))]);
     }
 
     /// The watchdog's pings, for the loop whose life they tell. `None`: they are not wanted.
@@ -110,5 +112,27 @@ impl Notifier {
             // With no room the service manager hangs, and it will not miss this one message.
             let _ = messages.try_send(message);
         }
+    }
+}
+
+fn status_line(text: &str) -> String {
+    let mut line = text.replace(['\n', '\r', '\0'], " ");
+    if line.len() > STATUS_BYTES {
+        line.truncate(line.floor_char_boundary(STATUS_BYTES));
+        line.push_str(" …");
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_one_line_that_the_service_manager_takes() {
+        assert_eq!(status_line("a\nb\r\0c"), "a b  c");
+        let long = status_line(&format!("x{}", "ä".repeat(4096)));
+        assert!(long.starts_with("xä") && long.ends_with("ä …"));
+        assert!("STATUS=".len() + long.len() < 4096, "{}", long.len());
     }
 }

@@ -5,6 +5,7 @@
 //! are names from the source. A token updates nothing here.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
@@ -15,6 +16,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::own_process::OwnProcess;
+use crate::board::NpuLoad;
 
 /// What `Metrics::render` gives, as its media type.
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -67,6 +69,11 @@ struct ByPhase {
 struct ByKind {
     model: String,
     kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByCore {
+    core: usize,
 }
 
 type Counters<L> = Family<L, Counter>;
@@ -268,16 +275,21 @@ impl Metrics {
         family.get_or_create(&ByModel::new(model)).inc();
     }
 
-    /// Everything in the OpenMetrics text format, with what is read only now: `models` and this
-    /// process's own figures.
+    /// Everything in the OpenMetrics text format, with what is read only now: `models`, `npu` and
+    /// this process's own figures.
     ///
     /// # Errors
     ///
     /// A metric has no text form, which its definition here would be to blame for.
-    pub fn render(&self, models: &[ModelFigures]) -> Result<String, std::fmt::Error> {
+    pub fn render(
+        &self,
+        models: &[ModelFigures],
+        npu: &NpuLoad,
+    ) -> Result<String, std::fmt::Error> {
         let mut page = String::new();
         text::encode_registry(&mut page, &self.0.registry)?;
         text::encode_registry(&mut page, &models_now(models))?;
+        text::encode_registry(&mut page, &npu_now(npu))?;
         text::encode_registry(&mut page, &process_now(&OwnProcess::read()))?;
         text::encode_eof(&mut page)?;
         Ok(page)
@@ -329,6 +341,20 @@ fn models_now(models: &[ModelFigures]) -> Registry {
         "What the model's worker holds: kind anonymous, shared or npu, file mappings apart",
         Unit::Bytes,
         memory,
+    );
+    registry
+}
+
+fn npu_now(npu: &NpuLoad) -> Registry {
+    let mut registry = Registry::with_prefix(PREFIX);
+    let load = Family::<ByCore, Gauge<f64, AtomicU64>>::default();
+    for (core, &share) in npu.cores.iter().enumerate() {
+        load.get_or_create(&ByCore { core }).set(share);
+    }
+    registry.register(
+        "npu_load_ratio",
+        "Busy share of the NPU core in the driver's last second, 0 to 1",
+        load,
     );
     registry
 }
@@ -431,7 +457,10 @@ mod tests {
     use super::*;
 
     fn lines(metrics: &Metrics, models: &[ModelFigures]) -> Vec<String> {
-        let page = metrics.render(models).unwrap();
+        let npu = NpuLoad {
+            cores: vec![0.25, 1.0],
+        };
+        let page = metrics.render(models, &npu).unwrap();
         assert!(page.ends_with("# EOF\n"));
         page.lines().map(str::to_owned).collect()
     }
@@ -499,7 +528,10 @@ mod tests {
     ];
 
     fn samples(metrics: &Metrics) -> Vec<String> {
-        let own = |line: &String| line.starts_with("rkllmd_") && !line.starts_with("rkllmd_build");
+        let given = ["rkllmd_build", "rkllmd_npu"];
+        let own = |line: &String| {
+            line.starts_with("rkllmd_") && !given.iter().any(|name| line.starts_with(name))
+        };
         lines(metrics, &[]).into_iter().filter(own).collect()
     }
 
@@ -541,6 +573,8 @@ mod tests {
             r#"rkllmd_queue_capacity{model="a\"b"} 64"#,
             r#"rkllmd_worker_memory_bytes{model="a\"b",kind="anonymous"} 4096"#,
             r#"rkllmd_worker_memory_bytes{model="a\"b",kind="npu"} 1073741824"#,
+            r#"rkllmd_npu_load_ratio{core="0"} 0.25"#,
+            r#"rkllmd_npu_load_ratio{core="1"} 1.0"#,
         ] {
             assert!(
                 before.iter().any(|l| l == line),

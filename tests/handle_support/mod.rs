@@ -87,7 +87,10 @@ impl Place {
 
     /// The value of a series, by the beginning of its line.
     pub fn series(&self, beginning: &str) -> Option<f64> {
-        let text = self.metrics.render(&[]).expect("metrics");
+        let text = self
+            .metrics
+            .render(&[], &Default::default())
+            .expect("metrics");
         let line = text.lines().find(|line| line.starts_with(beginning))?;
         line.rsplit(' ').next()?.parse().ok()
     }
