@@ -68,7 +68,8 @@ impl RequestContext {
     ) -> Arc<Self> {
         let peer = peer.client();
         let client = match caller.key() {
-            Some(key) => ClientKey(format!("key {}", key.name).into()),
+            // Not its name, which another key may have after it.
+            Some(key) => ClientKey(format!("key {}", key.digest).into()),
             None => peer.clone(),
         };
         Arc::new(Self {

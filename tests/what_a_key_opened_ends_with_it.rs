@@ -1,14 +1,16 @@
 //! A connection that outlives its request is held to the keys too: it ends with the key that opened
-//! it, and one that needed none ends when there are keys.
+//! it, and one that needed none ends when there are keys. What outlives its connection is not another
+//! key's, whatever that is called.
 
 mod daemon_support;
 
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
 use daemon_support::{PATIENCE, Setup, chat};
-use serde_json::json;
+use serde_json::{Value, json};
 use tungstenite::client::IntoClientRequest;
 use tungstenite::{Message, WebSocket};
 
@@ -104,4 +106,47 @@ fn where_no_key_is_asked_for_it_stays() {
     keys(daemon.folder(), &["revoke", "one"]);
     daemon.log.wait_for("keys=0");
     assert!(is_served(&mut open_to_all));
+}
+
+/// A call over plain HTTP.
+fn call(address: SocketAddr, key: &str, method: &str, params: Value) -> Value {
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string();
+    let mut stream = TcpStream::connect(address).expect("the daemon accepts");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let head = format!(
+        "POST /rpc HTTP/1.0\r\nhost: localhost\r\nx-api-key: {key}\r\ncontent-length: {}\r\n\r\n",
+        call.len()
+    );
+    stream.write_all(head.as_bytes()).expect("the daemon reads");
+    stream.write_all(call.as_bytes()).expect("the daemon reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a header");
+    serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
+}
+
+#[test]
+fn a_handle_is_not_the_next_keys_of_that_name() {
+    let setup = Setup::new().scenario("m", "tokens = [\"fine\"]\n");
+    let old = keys(setup.folder(), &["add", "own"]);
+    let daemon = setup.start();
+    let address = daemon.address;
+    let made = call(
+        address,
+        &old,
+        "rkllm.init",
+        json!({"model_path": "m", "param": {}}),
+    );
+    let handle = &made["result"]["handle"];
+    assert!(handle.is_string(), "{made}");
+    let running = json!({"handle": handle});
+    let asked = call(address, &old, "rkllm.is_running", running.clone());
+    assert!(asked.get("result").is_some(), "{asked}");
+
+    keys(daemon.folder(), &["revoke", "own"]);
+    daemon.log.wait_for("keys=0");
+    let new = keys(daemon.folder(), &["add", "own"]);
+    daemon.log.wait_for("keys=1");
+    let asked = call(address, &new, "rkllm.is_running", running);
+    assert_eq!(asked["error"]["data"]["code"], "unknown_handle", "{asked}");
 }
