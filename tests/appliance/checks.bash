@@ -177,6 +177,8 @@ a_bad_reload_is_refused_and_changes_nothing() { # CHECK
 socket_activation_loses_no_connection_in_a_restart() { # CHECK
     local daemon count
     container systemctl stop rkllmd.service
+    [[ $(container systemctl show rkllmd.socket --property=SocketMode --value) == 0660 ]] \
+        || fail 'a Unix socket of it would be open to everybody'
     container systemctl enable --quiet --now rkllmd.socket
     container systemctl start rkllmd.service
     wait_for 60 'it answers' healthy
@@ -263,7 +265,8 @@ purging_leaves_nothing() { # CHECK
     # Debian's own records of what happened stay: dpkg's and apt's logs, and the journal.
     left=$(container find / -xdev \( -path /proc -o -path /sys -o -path /var/log \) -prune \
         -o \( -name '*rkllmd*' -o -nouser -o -nogroup \) -print)
-    left+=$(container find /run /tmp /var/tmp -name '*rkllmd*' ! -path '/run/systemd/*' -print)
+    left+=$(container find /run /tmp /var/tmp \( -name '*rkllmd*' -o -name '*rknpu*' \) \
+        ! -path '/run/systemd/*' -print)
     [[ -z $left ]] || fail "left: $left"
     ! container getent passwd rkllmd || fail 'the user is left'
     ! container getent group rkllmd || fail 'the group is left'
