@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::exchange::{Closing, Done, End, Exchange, Lost};
@@ -82,6 +82,15 @@ struct Known {
     exit: watch::Receiver<Option<ExitReport>>,
 }
 
+/// As long as what is waited for?
+pub(super) enum Wanted<'a> {
+    Always,
+    /// As long as somebody waits for its answer.
+    Call(&'a mut oneshot::Sender<Result<Replied<Outcome>, LibraryError>>),
+    /// As long as somebody reads its results, and nobody aborts it.
+    Run(&'a mpsc::Sender<RunEvent>),
+}
+
 /// Why something ended without an answer of the library.
 enum Stop {
     Failed(LibraryError),
@@ -100,12 +109,14 @@ impl Actor {
     pub async fn run(mut self) {
         while !self.state.closing.is_closing {
             tokio::select! {
+                // A request first: an abort that came behind its run is for that run, and is seen
+                // again while it waits for its turn.
                 biased;
-                urgent = self.urgent.recv() => self.attend_idle(urgent).await,
                 request = self.calls.recv() => match request {
                     Some(request) => self.serve(request).await,
                     None => break,
                 },
+                urgent = self.urgent.recv() => self.attend_idle(urgent).await,
             }
         }
         let closed = self.supervisor.closed(self.id.clone()).await;
@@ -121,7 +132,7 @@ impl Actor {
     pub async fn open(&mut self) -> Result<(), LibraryError> {
         let (_keep, mut nobody) = mpsc::channel(1);
         std::mem::swap(&mut self.urgent, &mut nobody);
-        let lease = self.obtain(Turn::Last, None).await;
+        let lease = self.obtain(Turn::Last, Wanted::Always).await;
         std::mem::swap(&mut self.urgent, &mut nobody);
         match lease {
             Ok(mut lease) => {
@@ -137,9 +148,10 @@ impl Actor {
     }
 
     async fn serve(&mut self, request: Request) {
+        self.state.closing.is_aborted = false;
         match request {
-            Request::Call { call, reply } => {
-                let result = self.call(*call).await;
+            Request::Call { call, mut reply } => {
+                let result = self.call(*call, &mut reply).await;
                 let _ = reply.send(result.map(|value| Replied {
                     value,
                     handle_reset: self.state.reset.take(),
@@ -170,12 +182,16 @@ impl Actor {
         }
     }
 
-    async fn call(&mut self, call: Call) -> Result<Outcome, LibraryError> {
+    async fn call(
+        &mut self,
+        call: Call,
+        reply: &mut oneshot::Sender<Result<Replied<Outcome>, LibraryError>>,
+    ) -> Result<Outcome, LibraryError> {
         let (call, deadline) = self.resolve(call)?;
         let (mut lives, mut faults) = (0, 0);
         let mut turn = Turn::Last;
         loop {
-            let mut lease = match self.obtain(turn, None).await {
+            let mut lease = match self.obtain(turn, Wanted::Call(reply)).await {
                 Ok(lease) => lease,
                 Err(Stop::Failed(error)) => return Err(error),
                 Err(Stop::Unwanted) => return Err(LibraryError::Closed),

@@ -56,6 +56,8 @@ pub(super) struct Reader<'a> {
     pub events: &'a mpsc::Sender<RunEvent>,
     /// Sent before the first result.
     pub started: &'a mut Option<RunEvent>,
+    /// Whether something was sent, and so that before all else.
+    pub is_told: bool,
 }
 
 /// Why a run is not wanted any more.
@@ -83,10 +85,12 @@ pub(super) struct Exchange<'a> {
     tainted: bool,
 }
 
-/// Whether the handle goes on.
+/// Whether the handle goes on, and what it is doing now.
 #[derive(Debug, Default)]
 pub(super) struct Closing {
     pub is_closing: bool,
+    /// What the handle is doing now was aborted.
+    pub is_aborted: bool,
     pub replies: Vec<oneshot::Sender<()>>,
 }
 
@@ -283,6 +287,7 @@ impl<'a> Exchange<'a> {
                 self.send(worker, &Command::Ask { id, question }).await?;
             }
             Some(Urgent::Abort { reply }) => {
+                self.closing.is_aborted = true;
                 if self.reader.is_some() && self.stopped.is_none() {
                     self.stop(worker, guard, Stopped::Aborted).await?;
                 }
@@ -336,7 +341,10 @@ impl<'a> Exchange<'a> {
         tokio::pin!(slow);
         for event in started.into_iter().chain([RunEvent::Result(result)]) {
             let event = match events.try_send(event) {
-                Ok(()) => continue,
+                Ok(()) => {
+                    self.reader_has_got_it();
+                    continue;
+                }
                 Err(TrySendError::Closed(_)) => {
                     return self.stop(worker, guard, Stopped::Cancelled).await;
                 }
@@ -357,11 +365,20 @@ impl<'a> Exchange<'a> {
                 }
             };
             match permit {
-                Some(permit) => permit.send(event),
+                Some(permit) => {
+                    permit.send(event);
+                    self.reader_has_got_it();
+                }
                 None => return self.stop(worker, guard, Stopped::Cancelled).await,
             }
         }
         Ok(())
+    }
+
+    fn reader_has_got_it(&mut self) {
+        if let Some(reader) = &mut self.reader {
+            reader.is_told = true;
+        }
     }
 
     /// A worker reads its commands at once; one that does not is stopped or broken.

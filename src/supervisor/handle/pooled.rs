@@ -158,6 +158,7 @@ pub async fn pooled_row(
         run: spec.run,
         events: &events,
         started: &mut started,
+        is_told: false,
     };
     let mut exchange = Exchange::new(
         "rkllm_run",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::{Actor, MOST_LIVES, Made, POISON_FAULTS, Stop, explained, next_run, no_worker};
+use super::{Actor, MOST_LIVES, Made, POISON_FAULTS, Stop, Wanted, explained, next_run, no_worker};
 use crate::ipc::{Command, RawRunSpec};
 use crate::library_calls::{LibraryError, RunRequest};
 use crate::supervisor::event_loop::Turn;
@@ -33,7 +33,7 @@ impl Actor {
         let (mut lives, mut faults) = (0, 0);
         let mut turn = Turn::Last;
         loop {
-            let mut lease = match self.obtain(turn, Some(events)).await {
+            let mut lease = match self.obtain(turn, Wanted::Run(events)).await {
                 Ok(lease) => lease,
                 Err(Stop::Failed(error)) => return Err(error),
                 Err(Stop::Unwanted) if self.state.closing.is_closing => {
@@ -53,7 +53,8 @@ impl Actor {
                 && matches!(lost.error, LibraryError::WorkerDied { .. })
                 && faults < POISON_FAULTS
                 && lives < MOST_LIVES;
-            if !may_repeat || self.state.closing.is_closing || events.is_closed() {
+            let is_unwanted = self.state.closing.is_closing || self.state.closing.is_aborted;
+            if !may_repeat || is_unwanted || events.is_closed() {
                 return Err(lost.error);
             }
             self.services.metrics.run_repeated(&self.order.model);
@@ -73,6 +74,11 @@ impl Actor {
         if let Err(error) = self.adopt(lease).await? {
             lease.run_ended(WorkerAfter::Tainted);
             return Ok(Err(error));
+        }
+        if self.state.closing.is_aborted {
+            // While what was replayed for it was going on.
+            lease.run_ended(WorkerAfter::Unproven);
+            return Ok(Ok(()));
         }
         let Some(worker) = lease.begin_run() else {
             return Ok(Err(no_worker()));
@@ -101,6 +107,7 @@ impl Actor {
             run: spec.run,
             events,
             started: &mut first,
+            is_told: false,
         };
         let mut exchange = Exchange::new(
             "rkllm_run",
@@ -113,8 +120,10 @@ impl Actor {
             .perform(worker, command, ("prefill", prefill))
             .await;
         let stopped = exchange.stopped;
-        if first.is_none() {
+        if exchange.reader.is_some_and(|reader| reader.is_told) {
             self.state.reset = None;
+        }
+        if first.is_none() {
             *started = None;
             self.state.journal.ran(keeps_history);
         }

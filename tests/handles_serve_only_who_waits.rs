@@ -1,0 +1,155 @@
+//! What a handle's client gave up is not done: an abort meets the run it was meant for whatever the
+//! handle is doing, and a call that nobody waits for any more is not made.
+
+mod daemon_support;
+mod handle_support;
+
+use std::time::Duration;
+
+use handle_support::{
+    MODEL, Place, call, in_time, keeping, prompt, raw_template, rest, run, template,
+};
+use rkllmd::library_calls::{Call, LibraryError, Param, Running};
+use rkllmd::supervisor::HandleReset;
+
+const LONG: &str = "repeat = { token = \"x\", times = 200 }\ntoken-delay-us = 10000\n\
+    [[answer]]\nwhen-prompt-contains = \"short\"\ntokens = [\"y\"]\n";
+
+/// Waits until the process that has an ordered fault has removed its file.
+async fn taken(place: &Place, file: &str) {
+    let path = place.folder.path().join("models").join(file);
+    in_time(async {
+        while path.exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+/// On one thread the handle's task sees the run and the abort at the same moment.
+#[tokio::test]
+async fn an_abort_right_behind_its_run_ends_it() {
+    let place = Place::new("1_3_1", LONG);
+    let handle = place.open().await;
+    let stream = in_time(handle.run(prompt("long"))).await.unwrap();
+    in_time(handle.abort()).await.unwrap();
+    let given = rest(stream).await.unwrap();
+    assert!(given.text().len() < 100, "{}", given.text().len());
+    assert_eq!(run(&handle, prompt("short")).await.unwrap().text(), "y");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_abort_during_the_replay_ends_the_run_that_waits_for_it() {
+    let scenario = format!(
+        "{LONG}[[fault]]\ncall = \"run\"\nkind = \"segv\"\nwhen-file = \"crash\"\n\
+         [[fault]]\ncall = \"set_chat_template\"\nkind = \"delay\"\nms = 1000\nwhen-file = \"slow\"\n"
+    );
+    let place = Place::new("1_3_1", &scenario);
+    let handle = place.open().await;
+    call(&handle, raw_template()).await.unwrap();
+    place.order("slow");
+    place.order("crash");
+    let stream = in_time(handle.run(prompt("long"))).await.unwrap();
+    taken(&place, "slow").await;
+    in_time(handle.abort()).await.unwrap();
+    let given = rest(stream).await.unwrap();
+    assert!(given.results.is_empty(), "{}", given.text().len());
+    assert_eq!(run(&handle, prompt("short")).await.unwrap().text(), "y");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_aborted_run_is_not_repeated_when_the_abort_kills_its_worker() {
+    let scenario = format!(
+        "prefill-delay-ms = 500\nrecord = \"faults\"\n{LONG}\
+         [[fault]]\ncall = \"abort\"\nkind = \"segv\"\nonce = \"died\"\n\
+         [[fault]]\ncall = \"run\"\nkind = \"delay\"\nms = 0\n"
+    );
+    let place = Place::new("1_3_1", &scenario);
+    let handle = place.open().await;
+    let stream = in_time(handle.run(prompt("long"))).await.unwrap();
+    let faults = place.folder.path().join("models/faults");
+    in_time(async {
+        while !faults.exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    in_time(handle.abort()).await.unwrap();
+    let error = rest(stream).await.unwrap_err();
+    assert!(
+        matches!(error, LibraryError::WorkerDied { .. }),
+        "{error:?}"
+    );
+    assert_eq!(run(&handle, prompt("short")).await.unwrap().text(), "y");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_nobody_waits_for_any_more_is_not_made() {
+    let scenario =
+        format!("{LONG}[[answer]]\nwhen-prompt-contains = \"what\"\ntokens = [\"{{params}}\"]\n");
+    let place = Place::new("1_3_1", &scenario);
+    let handle = place.open().await;
+    let stream = in_time(handle.run(prompt("long"))).await.unwrap();
+    let given_up = handle.call(template("", "<unwanted>", ""));
+    let waited = tokio::time::timeout(Duration::from_millis(100), given_up).await;
+    assert!(waited.is_err(), "it waits for the run");
+    in_time(handle.abort()).await.unwrap();
+    rest(stream).await.unwrap();
+    let told = run(&handle, prompt("what")).await.unwrap().text();
+    assert!(!told.contains("<unwanted>"), "{told}");
+}
+
+/// The same while it waits for a place.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_was_given_up_holds_up_no_other() {
+    let models = [(MODEL, LONG), ("other", LONG)];
+    let place = Place::with("1_3_1", &models, |settings| settings.models.max_loaded = 1);
+    let handle = place.open().await;
+    let other = place
+        .supervisor
+        .open_handle("other".into(), Param::default());
+    let other = in_time(other).await.unwrap();
+    let stream = in_time(other.run(prompt("long"))).await.unwrap();
+    let given_up = handle.call(Call::GetKvCacheSize);
+    let waited = tokio::time::timeout(Duration::from_millis(100), given_up).await;
+    assert!(waited.is_err(), "it waits for the place");
+    let closed = tokio::time::timeout(Duration::from_millis(500), handle.is_running()).await;
+    assert!(closed.is_ok());
+    in_time(other.abort()).await.unwrap();
+    rest(stream).await.unwrap();
+    // Nobody has evicted it for the call that was given up.
+    assert_eq!(run(&other, prompt("short")).await.unwrap().text(), "y");
+    let evicted = "rkllmd_worker_exits_total{model=\"other\",cause=\"unloaded\"}";
+    assert_eq!(place.series(evicted), None);
+}
+
+/// On one thread the result has arrived and its reader has gone when the handle's task looks.
+#[tokio::test]
+async fn lost_history_is_told_to_the_next_run_when_the_first_ones_reader_has_gone() {
+    let place = Place::new("1_3_1", "tokens = [\"a\"]\nprefill-delay-ms = 300\n");
+    let handle = place.open().await;
+    run(&handle, keeping("one")).await.unwrap();
+    let [pid] = daemon_support::children(std::process::id())[..] else {
+        panic!("one worker")
+    };
+    daemon_support::kill(pid);
+    let exits = "rkllmd_worker_exits_total{model=\"m\",cause=\"killed-from-outside\"}";
+    place.until_series(exits, 1.0).await;
+    // Its worker is back once the library answers, so the run begins at once.
+    in_time(async {
+        while handle.is_running().await.unwrap().answered_by != Running::Library {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let stream = in_time(handle.run(prompt("two"))).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    std::thread::sleep(Duration::from_millis(600));
+    drop(stream);
+    let after = run(&handle, prompt("three")).await.unwrap();
+    assert!(
+        matches!(after.reset, Some(HandleReset::WorkerDied { .. })),
+        "{:?}",
+        after.reset
+    );
+}
