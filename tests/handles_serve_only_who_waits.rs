@@ -9,8 +9,10 @@ use std::time::Duration;
 use handle_support::{
     MODEL, Place, call, in_time, keeping, prompt, raw_template, rest, run, template,
 };
-use rkllmd::library_calls::{Call, LibraryError, Param, Running};
-use rkllmd::supervisor::HandleReset;
+use rkllmd::generation::{GenerationError, ModelId};
+use rkllmd::library_calls::{Call, EmbedInput, Input, LibraryError, Param, RunRequest, Running};
+use rkllmd::models::Catalog;
+use rkllmd::supervisor::{HandleReset, Turn};
 
 const LONG: &str = "repeat = { token = \"x\", times = 200 }\ntoken-delay-us = 10000\n\
     [[answer]]\nwhen-prompt-contains = \"short\"\ntokens = [\"y\"]\n";
@@ -145,6 +147,8 @@ async fn lost_history_is_told_to_the_next_run_when_the_first_ones_reader_has_gon
     let stream = in_time(handle.run(prompt("two"))).await.unwrap();
     tokio::time::sleep(Duration::from_millis(150)).await;
     std::thread::sleep(Duration::from_millis(600));
+    // The runtime learns of the result here, and goes on with this task before the handle's.
+    tokio::task::yield_now().await;
     drop(stream);
     let after = run(&handle, prompt("three")).await.unwrap();
     assert!(
@@ -152,4 +156,85 @@ async fn lost_history_is_told_to_the_next_run_when_the_first_ones_reader_has_gon
         "{:?}",
         after.reset
     );
+}
+
+/// Nobody has checked a client's counts when the time for a run is reckoned from them.
+#[tokio::test(flavor = "multi_thread")]
+async fn counts_that_cannot_be_true_are_refused_and_the_handle_lives() {
+    let place = Place::new("1_3_1", LONG);
+    let handle = place.open().await;
+    for n_tokens in [usize::MAX, usize::MAX / 2, 1 << 61] {
+        let embed_input = Some(EmbedInput {
+            embed: vec![0.5; 8],
+            n_tokens,
+        });
+        let request = RunRequest {
+            inputs: vec![Input {
+                embed_input,
+                ..Input::default()
+            }],
+            ..RunRequest::default()
+        };
+        let error = run(&handle, request).await.unwrap_err();
+        assert!(matches!(error, LibraryError::BadValue { .. }), "{error:?}");
+    }
+    assert_eq!(run(&handle, prompt("short")).await.unwrap().text(), "y");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_model_is_named_as_such() {
+    let place = Place::new("1_3_1", LONG);
+    let lease = place.supervisor.lease(ModelId::from("nobody"), Turn::Last);
+    let error = in_time(lease).await.unwrap_err();
+    let model = "nobody".to_owned();
+    assert_eq!(error, GenerationError::UnknownModel { model });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_process_at_a_time_describes_a_library() {
+    let place = Place::new("1_3_1", LONG);
+    let mut asking: tokio::task::JoinSet<_> = (0..16)
+        .map(|_| {
+            let supervisor = place.supervisor.clone();
+            async move { supervisor.default_param(None).await }
+        })
+        .collect();
+    let mut most = 0;
+    loop {
+        most = most.max(daemon_support::children(std::process::id()).len());
+        match tokio::time::timeout(Duration::from_millis(1), asking.join_next()).await {
+            Ok(None) => break,
+            Ok(Some(asked)) => assert!(asked.unwrap().is_ok()),
+            Err(_) => {}
+        }
+    }
+    // One that has told may not have been waited for yet when the next one starts.
+    assert!((1..=2).contains(&most), "{most} processes at once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_changes_how_long_a_handle_waits_for_its_turn() {
+    let models = [(MODEL, LONG), ("other", LONG)];
+    let mut kept = None;
+    let place = Place::with("1_3_1", &models, |settings| {
+        settings.models.max_loaded = 1;
+        kept = Some(settings.clone());
+    });
+    let handle = place.open().await;
+    let other = place
+        .supervisor
+        .open_handle("other".into(), Param::default());
+    let other = in_time(other).await.unwrap();
+    let mut settings = kept.unwrap();
+    settings.queue.deadline = Duration::from_millis(200);
+    let catalog = Catalog::scan(&settings.models.dir).unwrap();
+    in_time(place.supervisor.reload(&settings, catalog.into())).await;
+    let stream = in_time(other.run(prompt("long"))).await.unwrap();
+    let error = run(&handle, prompt("short")).await.unwrap_err();
+    let LibraryError::Unavailable(GenerationError::QueueDeadline { waited, .. }) = error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(waited, Duration::from_millis(200));
+    in_time(other.abort()).await.unwrap();
+    rest(stream).await.unwrap();
 }

@@ -12,7 +12,9 @@ use super::results::callback_result;
 use super::{RunEvent, Urgent};
 use crate::generation::GenerationError;
 use crate::ipc::{AbortMode, Answer, Command, Event, Question};
-use crate::library_calls::{CallFailure, CallbackResult, LibraryError, Running, RunningAnswer};
+use crate::library_calls::{
+    CallFailure, CallState, CallbackResult, LibraryError, Running, RunningAnswer,
+};
 use crate::supervisor::connection::ConnectionError;
 use crate::supervisor::deadline_name::deadline_name;
 use crate::supervisor::exchange::RunDeadlines;
@@ -56,6 +58,10 @@ pub(super) struct Reader<'a> {
     pub events: &'a mpsc::Sender<RunEvent>,
     /// Sent before the first result.
     pub started: &'a mut Option<RunEvent>,
+    /// All tensors of a result together.
+    pub tensor_limit_bytes: u64,
+    /// The run is for a tensor: until that is there the library works on the input.
+    pub awaits_tensor: bool,
     /// Whether something was sent, and so that before all else.
     pub is_told: bool,
 }
@@ -180,11 +186,16 @@ impl<'a> Exchange<'a> {
                     state,
                     results,
                 }) => {
-                    let result = match callback_result(&mut worker.connection, state, results).await
-                    {
+                    let limit = self.reader.as_ref().map_or(0, |r| r.tensor_limit_bytes);
+                    let connection = &mut worker.connection;
+                    let result = match callback_result(connection, state, results, limit).await {
                         Ok(result) => result,
                         Err(reason) => return End::Lost(unreadable(reason)),
                     };
+                    if let Some(perf) = result.results.first().and_then(|slot| slot.perf.as_ref()) {
+                        worker.measured.perf(perf);
+                    }
+                    let has_moved = self.has_moved(&result);
                     if self.reader.as_ref().is_some_and(|reader| reader.run == run) {
                         if self
                             .stopped
@@ -193,7 +204,7 @@ impl<'a> Exchange<'a> {
                         {
                             return self.sending_failed(worker, error).await;
                         }
-                        if self.stopped.is_none() {
+                        if self.stopped.is_none() && has_moved {
                             guard.progress("inter-token", self.deadlines.worker.inter_token);
                         }
                     }
@@ -227,6 +238,19 @@ impl<'a> Exchange<'a> {
                 }
             }
         }
+    }
+
+    /// Whether the library is past the input. For hidden states it calls back once before they are
+    /// there.
+    fn has_moved(&mut self, result: &CallbackResult) -> bool {
+        let Some(reader) = &mut self.reader else {
+            return false;
+        };
+        let mut slots = result.results.iter();
+        let is_empty = result.state == CallState::Normal
+            && slots.all(|slot| slot.last_hidden_layer.is_none() && slot.logits.is_none());
+        reader.awaits_tensor &= is_empty;
+        !reader.awaits_tensor
     }
 
     /// An answer to a question beside it, or the end of the call.

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::{Actor, MOST_LIVES, Made, POISON_FAULTS, Stop, Wanted, explained, next_run, no_worker};
 use crate::ipc::{Command, RawRunSpec};
-use crate::library_calls::{LibraryError, RunRequest};
+use crate::library_calls::{InferMode, LibraryError, RunRequest, weight_bytes};
 use crate::supervisor::event_loop::Turn;
 use crate::supervisor::handle::RunEvent;
 use crate::supervisor::handle::exchange::{
@@ -85,8 +85,10 @@ impl Actor {
         };
         worker.process.set_activity(Some("rkllm_run"), None);
         let services = Arc::clone(&self.services);
-        let deadlines = &services.deadlines;
-        let per_token = deadlines.worker.prefill_per_token;
+        let deadlines = worker.deadlines;
+        // History that must be evaluated again is in no input, so the setting is the least.
+        let setting = deadlines.worker.prefill_per_token;
+        let per_token = worker.measured.prefill_per_token(setting).max(setting);
         let spec = RawRunSpec {
             run: next_run(),
             inputs: request.inputs.clone(),
@@ -97,7 +99,7 @@ impl Actor {
             prefill_per_token: per_token,
             tensor_limit_bytes: services.tensor_limit_bytes,
         };
-        let weight = spec.inputs.iter().map(|input| input.weight_bytes()).sum();
+        let weight = weight_bytes(&spec.inputs);
         let prefill = deadlines.worker.prefill(per_token, weight, None);
         let mut first = Some(RunEvent::Started {
             handle_reset: self.state.reset.clone(),
@@ -107,11 +109,13 @@ impl Actor {
             run: spec.run,
             events,
             started: &mut first,
+            tensor_limit_bytes: services.tensor_limit_bytes,
+            awaits_tensor: request.infer.mode == InferMode::GetLastHiddenLayer,
             is_told: false,
         };
         let mut exchange = Exchange::new(
             "rkllm_run",
-            (deadlines, &services.metrics),
+            (&deadlines, &services.metrics),
             (&mut self.urgent, &mut self.state.closing),
             Some(reader),
         );

@@ -31,7 +31,8 @@ impl Actor {
     ) -> Result<Lease, Stop> {
         let supervisor = self.supervisor.clone();
         let lease = supervisor.lease(self.id.clone(), turn);
-        let expired = sleep(self.services.queue_deadline);
+        let limit = self.services.queue_deadline();
+        let expired = sleep(limit);
         tokio::pin!(lease, expired);
         loop {
             let is_run = matches!(wanted, Wanted::Run(_));
@@ -69,7 +70,7 @@ impl Actor {
                 () = &mut expired => {
                     return Err(Stop::Failed(GenerationError::QueueDeadline {
                         model: self.order.model.to_string(),
-                        waited: self.services.queue_deadline,
+                        waited: limit,
                     }.into()));
                 }
             }
@@ -125,7 +126,7 @@ impl Actor {
         };
         self.state.next_id += 1;
         let (id, question) = (self.state.next_id, Question::IsRunning);
-        let limit = self.services.deadlines.worker.control_call;
+        let limit = worker.deadlines.worker.control_call;
         let answered = timeout(limit + GUARD_SLACK, async {
             worker
                 .connection
