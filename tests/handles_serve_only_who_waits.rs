@@ -7,10 +7,12 @@ mod handle_support;
 use std::time::Duration;
 
 use handle_support::{
-    MODEL, Place, call, in_time, keeping, prompt, raw_template, rest, run, template,
+    MODEL, Place, call, in_time, keeping, matrices, prompt, raw_template, rest, run, template,
 };
 use rkllmd::generation::{GenerationError, ModelId};
-use rkllmd::library_calls::{Call, EmbedInput, Input, LibraryError, Param, RunRequest, Running};
+use rkllmd::library_calls::{
+    Call, EmbedInput, InferMode, Input, LibraryError, Param, RowSelection, RunRequest, Running,
+};
 use rkllmd::models::Catalog;
 use rkllmd::supervisor::{HandleReset, Turn};
 
@@ -83,6 +85,26 @@ async fn an_aborted_run_is_not_repeated_when_the_abort_kills_its_worker() {
         "{error:?}"
     );
     assert_eq!(run(&handle, prompt("short")).await.unwrap().text(), "y");
+}
+
+/// An abort of ours that the library does not heed is under the same deadline as a client's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_does_not_end_with_its_logits_passes_a_deadline() {
+    let scenario = "repeat = { token = \"x\", times = 1000000 }\ntoken-delay-us = 5000\n\
+        [[fault]]\ncall = \"abort\"\nkind = \"ignore\"\n";
+    for limit in [1 << 20, 4] {
+        let place = Place::with("1_3_1", &[(MODEL, scenario)], |settings| {
+            settings.deadlines.abort_to_finish = Duration::from_millis(500);
+            settings.library.tensor_limit_bytes = limit;
+        });
+        let handle = place.open().await;
+        let ask = matrices("one", InferMode::GetLogits, RowSelection::Last);
+        let error = in_time(run(&handle, ask)).await.unwrap_err();
+        let LibraryError::DeadlinePassed { deadline, .. } = error else {
+            panic!("{limit}: {error:?}")
+        };
+        assert_eq!(deadline, "abort-to-finish", "{limit}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

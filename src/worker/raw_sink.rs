@@ -40,6 +40,8 @@ pub struct RawSink {
     pub abort_after_logits: bool,
     /// All tensors of a callback together.
     pub tensor_limit_bytes: u64,
+    /// The library was asked to end the run: what still comes does not show that it does.
+    pub ended: bool,
     /// The run is for hidden states, before which the library calls back once without any. Until
     /// they are there it may still be at work on the input.
     pub awaits_matrix: bool,
@@ -61,13 +63,16 @@ impl ResultSink for RawSink {
             .iter()
             .any(|result| result.hidden_states.is_some() || result.logits.is_some());
         self.awaits_matrix &= !has_matrix && state == library_calls::CallState::Normal;
-        if !self.awaits_matrix {
+        if !self.awaits_matrix && !self.ended {
             self.progress.count_token();
         }
         let record = Arc::clone(&self.record);
         let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
         // What comes after FINISH is no part of the run; what comes after our end is of no use.
         if record.finished || record.failure.is_some() {
+            if !record.finished && state != library_calls::CallState::Finish {
+                self.end();
+            }
             return Flow::Continue;
         }
         record.finished = state == library_calls::CallState::Finish;
@@ -99,7 +104,8 @@ impl ResultSink for RawSink {
                 self.end();
             }
         }
-        if (has_logits && self.abort_after_logits) || self.progress.abort_requested() {
+        let is_over = self.ended || (has_logits && self.abort_after_logits);
+        if !record.finished && (is_over || self.progress.abort_requested()) {
             self.end();
         }
         match self.release {
@@ -208,7 +214,11 @@ impl RawSink {
         }
     }
 
-    fn end(&self) {
+    /// Again with each callback: an abort may have been missed.
+    fn end(&mut self) {
+        if !std::mem::replace(&mut self.ended, true) {
+            self.progress.set_complete();
+        }
         if let Err(error) = (self.abort)() {
             eprintln!("W rkllmd-worker: ending a run: {error}");
         }
