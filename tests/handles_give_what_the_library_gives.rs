@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use daemon_support::FAMILIES_RUN;
 use handle_support::{Place, call, in_time, matrices, prompt, raw_template, rest, run};
-use rkllmd::generation::ModelId;
+use rkllmd::generation::{GenerationError, ModelId};
 use rkllmd::library_calls::{
     CallState, EmbedInput, ExtendParam, ImageInput, InferMode, Input, LibraryError,
     MultimodalInput, Param, Pooling, RowSelection, RunRequest, Tensor,
@@ -163,6 +163,111 @@ async fn a_tensor_over_the_limit_is_an_error_that_says_so() {
     );
     let last = run(&handle, ask(RowSelection::Last)).await.unwrap();
     assert_eq!(last.hidden(0).shape, [1, 60_000]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_limit_counts_for_the_tensors_of_all_sequences_together() {
+    let scenario = "tokens = [\"a\"]\nembedding-size = 60000\n";
+    let place = Place::with("1_3_1", &[("m", scenario)], |settings| {
+        settings.library.tensor_limit_bytes = 1_000_000;
+    });
+    let param = Param {
+        extend_param: ExtendParam {
+            n_batch: Some(4),
+            ..ExtendParam::default()
+        },
+        ..Param::default()
+    };
+    let handle = place.open_with(param).await.unwrap();
+    let ask = |texts: [&str; 4]| RunRequest {
+        inputs: texts.map(Input::prompt).into(),
+        ..matrices("", InferMode::GetLastHiddenLayer, RowSelection::All)
+    };
+    let error = run(&handle, ask(["a b", "c", "d", "e"])).await.unwrap_err();
+    assert_eq!(
+        error,
+        LibraryError::TooLarge {
+            what: "last_hidden_layer".to_owned(),
+            bytes: 1_200_000,
+            limit_bytes: 1_000_000,
+        },
+        "none of them is too large alone"
+    );
+    let given = run(&handle, ask(["a", "c", "d", "e"])).await.unwrap();
+    assert_eq!(given.hidden(3).shape, [1, 60_000]);
+}
+
+/// A run for tensors holds few of them, however slow their reader is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_reader_of_logits_does_not_fill_the_daemon_with_them() {
+    let scenario =
+        "repeat = { token = \"x\", times = 1000 }\ntoken-delay-us = 1000\nvocab-size = 16\n";
+    let place = Place::with("1_3_1", &[("m", scenario)], |settings| {
+        settings.http.slow_reader_timeout = Duration::from_millis(500);
+    });
+    let handle = place.open().await;
+    let mut ask = matrices("one two", InferMode::GetLogits, RowSelection::Last);
+    ask.generate_after_logits = true;
+    let mut stream = in_time(handle.run(ask)).await.unwrap();
+    let told = "rkllmd_deadlines_passed_total";
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert_eq!(place.series(told), None, "the library is not to blame");
+    let mut results = 0;
+    let error = loop {
+        match in_time(stream.next()).await.expect("an end") {
+            RunEvent::Started { .. } => {}
+            RunEvent::Result(_) => results += 1,
+            RunEvent::Ended { code } => panic!("{results} results, then {code}"),
+            RunEvent::Failed(error) => break error,
+        }
+    };
+    assert!(results <= 8, "{results} results waited");
+    let too_slow = GenerationError::SlowReader {
+        stalled: Duration::from_millis(500),
+    };
+    assert_eq!(error, LibraryError::Unavailable(too_slow));
+}
+
+/// On a board where a token takes longer than the setting allows for.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_for_prefill_follows_what_was_measured() {
+    let scenario = "tokens = [\"a\"]\nembedding-size = 4\n\
+        [perf]\nprefill-tokens = 100\nprefill-time-ms = 50000\n\
+        [[fault]]\ncall = \"run\"\nkind = \"delay\"\nms = 1500\nwhen-prompt-contains = \"slow\"\n";
+    for taught_by_the_model in [false, true] {
+        let place = Place::with("1_3_1", &[("m", scenario)], |settings| {
+            settings.deadlines.prefill_base = Duration::from_millis(300);
+            settings.deadlines.prefill_per_token = Duration::from_millis(1);
+        });
+        if taught_by_the_model {
+            let inputs = vec![Input::prompt("hello")];
+            let rows =
+                place
+                    .supervisor
+                    .pooled_hidden_states(ModelId::from("m"), inputs, Pooling::Last);
+            in_time(rows).await.unwrap();
+        }
+        let handle = place.open().await;
+        if !taught_by_the_model {
+            run(&handle, prompt("hello")).await.unwrap();
+        }
+        let given = run(&handle, prompt("a slow one")).await;
+        assert_eq!(given.unwrap().text(), "a", "{taught_by_the_model}");
+    }
+}
+
+/// The vendor's library calls back once before it has computed them.
+#[tokio::test(flavor = "multi_thread")]
+async fn hidden_states_have_the_time_for_prefill_until_they_are_there() {
+    let scenario = "hidden-states = \"none\"\n\
+        [[fault]]\ncall = \"run\"\nkind = \"delay\"\nms = 4500\nafter-tokens = 0\n";
+    let place = Place::with("1_3_1", &[("m", scenario)], |settings| {
+        settings.deadlines.inter_token = Duration::from_millis(300);
+    });
+    let handle = place.open().await;
+    let ask = matrices("one", InferMode::GetLastHiddenLayer, RowSelection::Last);
+    let given = run(&handle, ask).await.unwrap();
+    assert_eq!(given.states(), [CallState::Normal, CallState::Finish]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -74,10 +74,19 @@ impl Results {
                 self.results[0].logits = logits_of(logits);
                 RKLLM_RUN_NORMAL
             }
-            Report::Waiting { token, logits } => {
+            Report::Waiting {
+                token,
+                logits: None,
+            } => {
                 self.results[0].token_id = token;
-                self.results[0].logits = logits_of(logits);
                 RKLLM_RUN_WAITING
+            }
+            // Hosts look for logits in NORMAL only; without these they would take the next
+            // token's for the prompt's. The character comes whole with a later token.
+            Report::Waiting { token, logits } => {
+                self.set_text(0, token, "");
+                self.results[0].logits = logits_of(logits);
+                RKLLM_RUN_NORMAL
             }
             Report::NoHiddenStatesYet => RKLLM_RUN_NORMAL,
             Report::HiddenStates(states) => {

@@ -83,6 +83,12 @@ fn hidden_states_can_be_paused_and_aborted() {
 }
 
 #[test]
+fn logits_do_not_wait_for_a_character() {
+    let tokens = tokens(&Reference::open(&model()), 20);
+    rows_of("logits_do_not_wait_for_a_character", &tokens);
+}
+
+#[test]
 fn logits_are_llama_cpps() {
     let reference = Reference::open(&model());
     let tokens = tokens(&reference, 140);

@@ -159,17 +159,39 @@ impl Input {
         let text = self.prompt_input.as_ref().map_or(0, String::len);
         let tokens = self.token_input.as_ref().map_or(0, |t| t.input_ids.len());
         let rows = self.embed_input.as_ref().map_or(0, |e| e.n_tokens);
-        let multimodal = self.multimodal_input.as_ref().map_or(0, |m| {
-            let image = m.image.as_ref().map_or(0, |i| i.n_image * i.n_image_tokens);
+        let (prompt, items) = self.multimodal_input.as_ref().map_or((0, 0), |m| {
+            let image = m
+                .image
+                .as_ref()
+                .map(|i| product(&[i.n_image, i.n_image_tokens]));
             let video = m
                 .video
                 .as_ref()
-                .map_or(0, |v| v.n_video * v.n_frame_per_video * v.n_frame_tokens);
-            let audio = m.audio.as_ref().map_or(0, |a| a.n_audio * a.n_audio_tokens);
-            m.prompt.len() + (image + video + audio) * TOKEN_BYTES
+                .map(|v| product(&[v.n_video, v.n_frame_per_video, v.n_frame_tokens]));
+            let audio = m
+                .audio
+                .as_ref()
+                .map(|a| product(&[a.n_audio, a.n_audio_tokens]));
+            let items = [image, video, audio].into_iter().flatten();
+            (m.prompt.len(), items.fold(0, usize::saturating_add))
         });
-        text + (tokens + rows) * TOKEN_BYTES + multimodal
+        let tokens = tokens.saturating_add(rows).saturating_add(items);
+        tokens
+            .saturating_mul(TOKEN_BYTES)
+            .saturating_add(text)
+            .saturating_add(prompt)
     }
+}
+
+/// `Input::weight_bytes` of all inputs of a run.
+pub fn weight_bytes(inputs: &[Input]) -> usize {
+    let weights = inputs.iter().map(Input::weight_bytes);
+    weights.fold(0, usize::saturating_add)
+}
+
+/// Of counts that a client gave: nobody has looked yet whether they are true.
+fn product(counts: &[usize]) -> usize {
+    counts.iter().copied().fold(1, usize::saturating_mul)
 }
 
 impl InputPayload<'_> {
@@ -180,5 +202,37 @@ impl InputPayload<'_> {
             Self::Embed(_) => InputType::Embed,
             Self::Multimodal(_) => InputType::Multimodal,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_that_cannot_be_true_are_weighed_too() {
+        let embed = Input {
+            embed_input: Some(EmbedInput {
+                embed: vec![0.0],
+                n_tokens: usize::MAX,
+            }),
+            ..Input::default()
+        };
+        assert_eq!(embed.weight_bytes(), usize::MAX);
+        let image = ImageInput {
+            n_image: usize::MAX,
+            n_image_tokens: usize::MAX,
+            ..ImageInput::default()
+        };
+        let seen = Input {
+            multimodal_input: Some(MultimodalInput {
+                prompt: "see".to_owned(),
+                image: Some(image),
+                ..MultimodalInput::default()
+            }),
+            ..Input::default()
+        };
+        assert_eq!(seen.weight_bytes(), usize::MAX);
+        assert_eq!(Input::tokens(vec![1, 2]).weight_bytes(), 8);
     }
 }

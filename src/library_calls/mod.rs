@@ -18,7 +18,7 @@ pub use infer_param::{
 };
 pub use input::{
     AudioInput, EmbedInput, ImageInput, Input, InputPayload, InputType, MultimodalInput,
-    TokenInput, VideoInput,
+    TokenInput, VideoInput, weight_bytes,
 };
 pub use param::{DefaultParam, ExtendParam, Param};
 pub use result::{

@@ -246,7 +246,8 @@ pub struct MemorySettings {
 pub struct LibrarySettings {
     /// Holds `adapters/` and `prompt-caches/`; clients name files in them and reach no other.
     pub state_dir: PathBuf,
-    /// Largest tensor (hidden states, logits) that one result hands over.
+    /// Most bytes of tensors (hidden states, logits) that one callback hands over, of all sequences
+    /// together.
     pub tensor_limit_bytes: u64,
 }
 

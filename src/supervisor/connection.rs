@@ -124,9 +124,45 @@ impl Connection {
                 Ok(received.bytes)
             })
             .await?;
+        // Those of an event that is not whole yet, and what came with more of it.
+        if self.files.len() > 2 * MOST_FILES {
+            return Err(io::Error::other("more files than its events have"));
+        }
         self.reader
             .buffer()
             .extend_from_slice(&self.incoming[..count]);
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+    use std::io::IoSlice;
+    use std::os::fd::AsFd;
+
+    /// What holds a descriptor is no part of any event.
+    #[tokio::test]
+    async fn a_worker_cannot_fill_the_daemon_with_descriptors() {
+        let (daemon, worker) = StdUnixStream::pair().unwrap();
+        daemon.set_nonblocking(true).unwrap();
+        let mut connection = Connection::new(daemon).unwrap();
+        let mut frame = Vec::new();
+        ipc::encode(&Event::Heartbeat, &mut frame).unwrap();
+        for sent in 0.. {
+            let passed = [worker.as_fd(); 100];
+            let message = SendAncillaryMessage::ScmRights(&passed);
+            let mut space = vec![MaybeUninit::uninit(); message.size()];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            assert!(control.push(message));
+            let parts = [IoSlice::new(&frame)];
+            rustix::net::sendmsg(&worker, &parts, &mut control, SendFlags::empty()).unwrap();
+            match connection.next_event().await {
+                Ok(Event::Heartbeat) => assert!(sent < 6, "{} files", connection.files.len()),
+                Err(ConnectionError::Io(_)) => return,
+                other => panic!("{other:?}"),
+            }
+        }
     }
 }

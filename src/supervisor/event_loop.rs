@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::exit_report::{EndReason, ExitCause, ExitReport};
 use super::lease::{Lease, WorkerAfter};
@@ -130,6 +130,8 @@ pub(super) struct EventLoop {
     sequence: u64,
     /// Handles opened so far.
     handles: u64,
+    /// A library is described by one process at a time, however many ask.
+    describing: Arc<Semaphore>,
     memory_checked: Instant,
     pulse: Option<Pulse>,
     shutting_down: Option<oneshot::Sender<()>>,
@@ -161,6 +163,7 @@ impl EventLoop {
             status,
             sequence: 0,
             handles: 0,
+            describing: Arc::new(Semaphore::new(1)),
             memory_checked: Instant::now(),
             pulse,
             shutting_down: None,
@@ -212,7 +215,10 @@ impl EventLoop {
             Message::Lease { model, turn, reply } => self.request(&model, turn, Some(reply)),
             Message::Preload { model } => self.request(&model, Turn::Last, None),
             Message::OpenHandle { order, reply } => {
-                let _ = reply.send(self.open_handle(order));
+                // Nobody else would close a slot that its client does not learn of.
+                if let Err(Ok(id)) = reply.send(self.open_handle(order)) {
+                    self.close_handle(&id, None);
+                }
             }
             Message::CloseHandle { id, done } => self.close_handle(&id, done),
             Message::LeaseIfIdle { model, reply } => self.lease_if_idle(&model, reply),
@@ -259,16 +265,15 @@ impl EventLoop {
     }
 
     fn request(&mut self, model: &ModelId, turn: Turn, reply: Option<LeaseReply>) {
-        let refused = self.refusal(model);
-        let Some(slot) = self.slots.get_mut(model) else {
-            return;
-        };
-        if let Some(error) = refused {
+        if let Some(error) = self.refusal(model) {
             if let Some(reply) = reply {
                 let _ = reply.send(Err(error));
             }
             return;
         }
+        let Some(slot) = self.slots.get_mut(model) else {
+            return;
+        };
         match turn {
             Turn::First => slot.waiters.push_front(Waiter { sequence: 0, reply }),
             Turn::Last => {
@@ -600,7 +605,7 @@ impl EventLoop {
             );
         });
         if was_loading {
-            self.loader.metrics.load_failed(model);
+            self.loader.metrics.load_failed(&self.metric_name(model));
         }
         let blocked: Vec<(ModelId, String)> = self
             .slots

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::library_calls::PerfStat;
+
 /// Prompts shorter than this say more about a run's overhead than about prefill.
 const LEAST_TOKENS: u32 = 16;
 /// How far the known rate follows a faster measurement; a slower one is taken at once, because a
@@ -32,6 +34,15 @@ impl Measured {
             Some(known) if measured < known => known + TOWARDS_FASTER * (measured - known),
             _ => measured,
         });
+    }
+
+    /// Takes in what the library said at the end of a raw run.
+    pub fn perf(&mut self, perf: &PerfStat) {
+        let tokens = u32::try_from(perf.prefill_tokens);
+        let took = Duration::try_from_secs_f32(perf.prefill_time_ms / 1000.0);
+        if let (Ok(tokens), Ok(took)) = (tokens, took) {
+            self.prefill(tokens, took);
+        }
     }
 
     /// Takes in the decoding of one run; `tokens` without the first one.
@@ -69,6 +80,26 @@ mod tests {
         measured.prefill(LEAST_TOKENS - 1, Duration::from_secs(100));
         assert_eq!(measured.prefill_per_token(SETTING), SETTING);
         measured.prefill(100, Duration::from_secs(5));
+        let per_token = measured.prefill_per_token(SETTING);
+        assert_eq!(per_token, Duration::from_millis(400), "50 ms, eight times");
+    }
+
+    #[test]
+    fn figures_of_a_library_that_cannot_be_true_teach_nothing() {
+        let mut measured = Measured::default();
+        for (prefill_tokens, prefill_time_ms) in [(-1, 1.0), (100, -1.0), (100, f32::NAN)] {
+            measured.perf(&PerfStat {
+                prefill_tokens,
+                prefill_time_ms,
+                ..PerfStat::default()
+            });
+        }
+        assert_eq!(measured, Measured::default());
+        measured.perf(&PerfStat {
+            prefill_tokens: 100,
+            prefill_time_ms: 5000.0,
+            ..PerfStat::default()
+        });
         let per_token = measured.prefill_per_token(SETTING);
         assert_eq!(per_token, Duration::from_millis(400), "50 ms, eight times");
     }

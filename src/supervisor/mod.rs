@@ -38,7 +38,7 @@ mod unloading;
 mod worker_memory;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -61,7 +61,7 @@ use crate::settings::{DeadlineSettings, Settings};
 use crate::telemetry::Metrics;
 use backoff::Backoff;
 use event_loop::{EventLoop, MemoryRules, Message, Rules};
-use handle::HandleServices;
+use handle::{HandleServices, LiveSettings};
 use lifecycle::RestartPolicy;
 use loading::Loader;
 use placement::PlacementLimits;
@@ -118,12 +118,10 @@ impl Supervisor {
         };
         let rules = Rules::from(settings);
         let handles = Arc::new(HandleServices {
-            deadlines: RunDeadlines::from(settings),
-            loading: settings.deadlines.clone(),
             metrics: loader.metrics.clone(),
             state_dir: settings.library.state_dir.clone(),
             tensor_limit_bytes: settings.library.tensor_limit_bytes,
-            queue_deadline: settings.queue.deadline,
+            live: Mutex::new(LiveSettings::from(settings)),
         });
         let (event_loop, messages, status) = EventLoop::new(catalog, loader, rules, pulse);
         tokio::spawn(event_loop.run());
@@ -144,6 +142,7 @@ impl Supervisor {
     /// Goes on with other settings and models. What is running is not disturbed: a worker whose
     /// model has changed or gone ends when it is free. Returns once the loop has done so.
     pub async fn reload(&self, settings: &Settings, catalog: Arc<Catalog>) {
+        self.handles.reload(settings);
         let (done, reloaded) = oneshot::channel();
         let message = Message::Reload(Box::new(Reload {
             catalog,

@@ -13,7 +13,7 @@ use crate::generation::FinishReason;
 use crate::ipc::{
     AbortMode, PerfFigures, RawRunSpec, RunEnd, RunOutcome, RunSpec, WorkerDeadlines,
 };
-use crate::library_calls::Input;
+use crate::library_calls::weight_bytes;
 
 pub struct ActiveRun {
     pub run: u64,
@@ -53,7 +53,7 @@ impl ActiveRun {
     pub fn begin_raw(spec: &RawRunSpec, progress: Arc<RunProgress>) -> Self {
         Self {
             run: spec.run,
-            input_bytes: spec.inputs.iter().map(Input::weight_bytes).sum(),
+            input_bytes: weight_bytes(&spec.inputs),
             prefill_per_token: spec.prefill_per_token,
             input_tokens: None,
             progress,

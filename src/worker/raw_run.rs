@@ -102,6 +102,8 @@ fn start(
         rows: spec.rows,
         abort_after_logits: !spec.generate_after_logits,
         tensor_limit_bytes: spec.tensor_limit_bytes,
+        ended: false,
+        awaits_matrix: infer.mode == InferMode::GetLastHiddenLayer,
         texts: items.iter().map(|_| Utf8Assembly::default()).collect(),
     };
     handle

@@ -38,7 +38,13 @@ pub struct RawSink {
     pub rows: RowSelection,
     /// End the run once it has given logits.
     pub abort_after_logits: bool,
+    /// All tensors of a callback together.
     pub tensor_limit_bytes: u64,
+    /// The library was asked to end the run: what still comes does not show that it does.
+    pub ended: bool,
+    /// The run is for hidden states, before which the library calls back once without any. Until
+    /// they are there it may still be at work on the input.
+    pub awaits_matrix: bool,
     /// One for each sequence.
     pub texts: Vec<Utf8Assembly>,
 }
@@ -49,28 +55,37 @@ impl ResultSink for RawSink {
     }
 
     fn on_results(&mut self, results: &[ResultView<'_>]) -> Flow {
-        self.progress.count_token();
         let Some(first) = results.first() else {
             return Flow::Continue;
         };
         let state = state(first.state);
+        let has_matrix = results
+            .iter()
+            .any(|result| result.hidden_states.is_some() || result.logits.is_some());
+        self.awaits_matrix &= !has_matrix && state == library_calls::CallState::Normal;
+        if !self.awaits_matrix && !self.ended {
+            self.progress.count_token();
+        }
         let record = Arc::clone(&self.record);
         let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
         // What comes after FINISH is no part of the run; what comes after our end is of no use.
         if record.finished || record.failure.is_some() {
+            if !record.finished && state != library_calls::CallState::Finish {
+                self.end();
+            }
             return Flow::Continue;
         }
         record.finished = state == library_calls::CallState::Finish;
         record.reported_error |= state == library_calls::CallState::Error;
-        let has_matrix = results
-            .iter()
-            .any(|result| result.hidden_states.is_some() || result.logits.is_some());
         let has_logits = results.iter().any(|result| result.logits.is_some());
-        let mut files = Vec::new();
+        let mut tensors = Tensors {
+            files: Vec::new(),
+            left_bytes: self.tensor_limit_bytes,
+        };
         let slots = results
             .iter()
             .enumerate()
-            .map(|(index, result)| self.slot(index, result, record.finished, &mut files))
+            .map(|(index, result)| self.slot(index, result, record.finished, &mut tensors))
             .collect();
         match slots {
             Ok(results) => {
@@ -81,7 +96,7 @@ impl ResultSink for RawSink {
                         state,
                         results,
                     },
-                    files,
+                    tensors.files,
                 );
             }
             Err(failure) => {
@@ -89,7 +104,8 @@ impl ResultSink for RawSink {
                 self.end();
             }
         }
-        if (has_logits && self.abort_after_logits) || self.progress.abort_requested() {
+        let is_over = self.ended || (has_logits && self.abort_after_logits);
+        if !record.finished && (is_over || self.progress.abort_requested()) {
             self.end();
         }
         match self.release {
@@ -100,13 +116,20 @@ impl ResultSink for RawSink {
     }
 }
 
+/// What a callback hands over beside its event.
+struct Tensors {
+    files: Vec<OwnedFd>,
+    /// What its tensors may still take.
+    left_bytes: u64,
+}
+
 impl RawSink {
     fn slot(
         &mut self,
         index: usize,
         result: &ResultView<'_>,
         is_last: bool,
-        files: &mut Vec<OwnedFd>,
+        tensors: &mut Tensors,
     ) -> Result<RawSlot, CallFailure> {
         let mut text = result.text.map(|bytes| match self.texts.get_mut(index) {
             Some(assembly) => assembly.push(bytes).text.into_owned(),
@@ -120,7 +143,7 @@ impl RawSink {
         }
         let mut tensor = |what, matrix: Option<Matrix<'_>>| {
             matrix
-                .map(|matrix| self.tensor(what, &matrix, files))
+                .map(|matrix| self.tensor(what, &matrix, tensors))
                 .transpose()
         };
         Ok(RawSlot {
@@ -142,7 +165,7 @@ impl RawSink {
         &self,
         what: &str,
         matrix: &Matrix<'_>,
-        files: &mut Vec<OwnedFd>,
+        tensors: &mut Tensors,
     ) -> Result<WireTensor, CallFailure> {
         let (values, columns) = (matrix.values, matrix.columns);
         let num_tokens = values.len() / columns.max(1);
@@ -156,20 +179,22 @@ impl RawSink {
             }
         };
         let bytes = size_of_val(chosen) as u64;
-        if bytes > self.tensor_limit_bytes {
+        if bytes > tensors.left_bytes {
+            let given = self.tensor_limit_bytes - tensors.left_bytes;
             return Err(CallFailure::TooLarge {
                 what: what.to_owned(),
-                bytes,
+                bytes: bytes.saturating_add(given),
                 limit_bytes: self.tensor_limit_bytes,
             });
         }
+        tensors.left_bytes -= bytes;
         let data = if size_of_val(chosen) <= INLINE_BYTES {
             Some(chosen.to_vec())
         } else {
             let file = write_tensor(chosen).map_err(|error| CallFailure::Other {
                 reason: format!("handing over {what} of {bytes} bytes: {error}"),
             })?;
-            files.push(file);
+            tensors.files.push(file);
             None
         };
         Ok(WireTensor {
@@ -189,7 +214,11 @@ impl RawSink {
         }
     }
 
-    fn end(&self) {
+    /// Again with each callback: an abort may have been missed.
+    fn end(&mut self) {
+        if !std::mem::replace(&mut self.ended, true) {
+            self.progress.set_complete();
+        }
         if let Err(error) = (self.abort)() {
             eprintln!("W rkllmd-worker: ending a run: {error}");
         }

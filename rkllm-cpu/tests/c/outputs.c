@@ -115,6 +115,21 @@ static void logits_of_a_prompt_and_what_follows(void) {
     rkllm_destroy(handle);
 }
 
+/* A token that ends inside a character has its logits where hosts look for them. */
+static void logits_do_not_wait_for_a_character(void) {
+    RKLLMParam param = defaults();
+    param.repeat_penalty = 1.0f;
+    LLMHandle handle = load_outputs(param);
+    RKLLMInput input = prompt_input("🚀🚀🚀🚀🚀🚀🚀🚀🚀🚀🚀🚀🚀🚀");
+    struct outputs *plain = new_outputs(handle), *run = new_outputs(handle);
+    run_outputs(plain, input, mode(RKLLM_INFER_GENERATE, 8), "--------F");
+    run_outputs(run, input, mode(RKLLM_INFER_GET_LOGITS, 8), "LLLLLLLLF");
+    CHECK(strstr(run->text, "🚀") != NULL);
+    CHECK_TEXT(run->text, plain->text);
+    free(plain), free(run);
+    rkllm_destroy(handle);
+}
+
 /* EMBEDDINGS names a file with the model's own rows for the tokens of TOKENS. */
 static void embedding_rows_are_as_good_as_tokens(void) {
     RKLLMParam param = defaults();
@@ -177,6 +192,7 @@ static const struct promise promises[] = {
     {"hidden_states_after_a_history", hidden_states_after_a_history},
     {"hidden_states_can_be_paused_and_aborted", hidden_states_can_be_paused_and_aborted},
     {"logits_of_a_prompt_and_what_follows", logits_of_a_prompt_and_what_follows},
+    {"logits_do_not_wait_for_a_character", logits_do_not_wait_for_a_character},
     {"embedding_rows_are_as_good_as_tokens", embedding_rows_are_as_good_as_tokens},
 };
 

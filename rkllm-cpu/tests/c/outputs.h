@@ -44,6 +44,7 @@ static inline int on_output(RKLLMResult *result, void *userdata, LLMCallState st
              result->last_hidden_layer.embd_size);
     } else if (result->logits.logits) {
         letter = 'L';
+        CHECK_INT(state, RKLLM_RUN_NORMAL);
         keep(run, result->logits.logits, result->logits.num_tokens, result->logits.vocab_size);
     }
     if (result->token_id >= 0 && state != RKLLM_RUN_FINISH) {

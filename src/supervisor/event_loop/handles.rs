@@ -31,7 +31,9 @@ impl EventLoop {
         let id: ModelId = format!("{}#handle-{}", order.model, self.handles).into();
         let mut model = InstalledModel::clone(&slot.model);
         model.id = ModelId::clone(&id);
-        let slot = Slot::of_handle(Arc::new(model), self.rules.restart, order);
+        let measured = slot.measured;
+        let mut slot = Slot::of_handle(Arc::new(model), self.rules.restart, order);
+        slot.measured = measured;
         self.slots.insert(ModelId::clone(&id), slot);
         Ok(id)
     }
@@ -82,7 +84,7 @@ impl EventLoop {
     pub(super) fn describe(
         &self,
         model: Option<ModelId>,
-        reply: oneshot::Sender<Result<LibraryFacts, GenerationError>>,
+        mut reply: oneshot::Sender<Result<LibraryFacts, GenerationError>>,
     ) {
         let kind = match &model {
             None => ModelKind::Rkllm,
@@ -95,9 +97,19 @@ impl EventLoop {
                 }
             },
         };
-        let loader = Arc::clone(&self.loader);
+        let (loader, turns) = (Arc::clone(&self.loader), Arc::clone(&self.describing));
         tokio::spawn(async move {
-            let facts = loader.describe(kind).await.map_err(|failure| {
+            let described = async {
+                // It is never closed, so an error would change nothing.
+                let _turn = turns.acquire().await;
+                loader.describe(kind).await
+            };
+            let described = tokio::select! {
+                described = described => described,
+                // The process goes with what is dropped.
+                () = reply.closed() => return,
+            };
+            let facts = described.map_err(|failure| {
                 let model = model.unwrap_or_else(|| "the library".into());
                 unavailable(&model, failure.reason, None)
             });

@@ -8,12 +8,11 @@
 mod runs;
 mod turn;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::exchange::{Closing, Done, End, Exchange, Lost};
 use super::journal::Journal;
@@ -22,9 +21,8 @@ use super::{HandleReset, Replied, Request, RunEvent, Urgent};
 use crate::generation::ModelId;
 use crate::ipc::{Answer, CallDeadline, CallSpec, Command};
 use crate::library_calls::{Call, CallFailure, LibraryError, Outcome};
-use crate::settings::DeadlineSettings;
+use crate::settings::{DeadlineSettings, Settings};
 use crate::supervisor::event_loop::Turn;
-use crate::supervisor::exchange::RunDeadlines;
 use crate::supervisor::exit_report::{EndReason, ExitCause, ExitReport};
 use crate::supervisor::lease::{Lease, WorkerAfter};
 use crate::supervisor::loading::{Worker, load_deadline};
@@ -42,13 +40,48 @@ static NEXT_RUN: AtomicU64 = AtomicU64::new(1 << 48);
 /// What every handle needs.
 #[derive(Debug)]
 pub(in crate::supervisor) struct HandleServices {
-    pub deadlines: RunDeadlines,
-    pub loading: DeadlineSettings,
     pub metrics: Metrics,
     pub state_dir: std::path::PathBuf,
     pub tensor_limit_bytes: u64,
+    pub live: Mutex<LiveSettings>,
+}
+
+/// What a reload changes for handles that are open. Deadlines of calls and runs are those of the
+/// worker that they are on.
+#[derive(Clone, Debug)]
+pub(in crate::supervisor) struct LiveSettings {
     /// The longest time a request waits for its turn.
     pub queue_deadline: Duration,
+    /// For files that are read like models.
+    pub loading: DeadlineSettings,
+}
+
+impl From<&Settings> for LiveSettings {
+    fn from(settings: &Settings) -> Self {
+        Self {
+            queue_deadline: settings.queue.deadline,
+            loading: settings.deadlines.clone(),
+        }
+    }
+}
+
+impl HandleServices {
+    pub fn reload(&self, settings: &Settings) {
+        *self.live() = settings.into();
+    }
+
+    pub fn queue_deadline(&self) -> Duration {
+        self.live().queue_deadline
+    }
+
+    fn load_deadline(&self, size_bytes: u64) -> Duration {
+        load_deadline(&self.live().loading, size_bytes)
+    }
+
+    fn live(&self) -> MutexGuard<'_, LiveSettings> {
+        // Whole after every statement.
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 pub(super) fn next_run() -> u64 {
@@ -82,6 +115,15 @@ struct Known {
     exit: watch::Receiver<Option<ExitReport>>,
 }
 
+/// As long as what is waited for?
+pub(super) enum Wanted<'a> {
+    Always,
+    /// As long as somebody waits for its answer.
+    Call(&'a mut oneshot::Sender<Result<Replied<Outcome>, LibraryError>>),
+    /// As long as somebody reads its results, and nobody aborts it.
+    Run(&'a mpsc::Sender<RunEvent>),
+}
+
 /// Why something ended without an answer of the library.
 enum Stop {
     Failed(LibraryError),
@@ -100,12 +142,14 @@ impl Actor {
     pub async fn run(mut self) {
         while !self.state.closing.is_closing {
             tokio::select! {
+                // A request first: an abort that came behind its run is for that run, and is seen
+                // again while it waits for its turn.
                 biased;
-                urgent = self.urgent.recv() => self.attend_idle(urgent).await,
                 request = self.calls.recv() => match request {
                     Some(request) => self.serve(request).await,
                     None => break,
                 },
+                urgent = self.urgent.recv() => self.attend_idle(urgent).await,
             }
         }
         let closed = self.supervisor.closed(self.id.clone()).await;
@@ -121,7 +165,7 @@ impl Actor {
     pub async fn open(&mut self) -> Result<(), LibraryError> {
         let (_keep, mut nobody) = mpsc::channel(1);
         std::mem::swap(&mut self.urgent, &mut nobody);
-        let lease = self.obtain(Turn::Last, None).await;
+        let lease = self.obtain(Turn::Last, Wanted::Always).await;
         std::mem::swap(&mut self.urgent, &mut nobody);
         match lease {
             Ok(mut lease) => {
@@ -137,50 +181,50 @@ impl Actor {
     }
 
     async fn serve(&mut self, request: Request) {
+        self.state.closing.is_aborted = false;
         match request {
-            Request::Call { call, reply } => {
-                let result = self.call(*call).await;
+            Request::Call { call, mut reply } => {
+                let result = self.call(*call, &mut reply).await;
                 let _ = reply.send(result.map(|value| Replied {
                     value,
                     handle_reset: self.state.reset.take(),
                 }));
             }
-            Request::Run { request, events } => {
+            Request::Run {
+                request,
+                events,
+                end,
+            } => {
                 let mut started = Some(());
                 let result = self.serve_run(*request, &events, &mut started).await;
-                let mut last = Vec::new();
                 if result.is_ok() && started.is_some() {
                     let handle_reset = self.state.reset.take();
-                    last.push(RunEvent::Started { handle_reset });
+                    // The first of its events, so there is room.
+                    let _ = events.try_send(RunEvent::Started { handle_reset });
                 }
-                last.push(match result {
+                end.send(match result {
                     Ok(()) => RunEvent::Ended { code: 0 },
                     Err(error) => RunEvent::Failed(error),
                 });
-                let limit = self.services.deadlines.slow_reader;
-                let told = async {
-                    for event in last {
-                        // An error: nobody reads any more.
-                        let _ = events.send(event).await;
-                    }
-                };
-                // The worker was given back before: only this handle waits for its own reader.
-                let _ = timeout(limit, told).await;
             }
         }
     }
 
-    async fn call(&mut self, call: Call) -> Result<Outcome, LibraryError> {
-        let (call, deadline) = self.resolve(call)?;
+    async fn call(
+        &mut self,
+        call: Call,
+        reply: &mut oneshot::Sender<Result<Replied<Outcome>, LibraryError>>,
+    ) -> Result<Outcome, LibraryError> {
+        let call = self.resolve(call)?;
         let (mut lives, mut faults) = (0, 0);
         let mut turn = Turn::Last;
         loop {
-            let mut lease = match self.obtain(turn, None).await {
+            let mut lease = match self.obtain(turn, Wanted::Call(reply)).await {
                 Ok(lease) => lease,
                 Err(Stop::Failed(error)) => return Err(error),
                 Err(Stop::Unwanted) => return Err(LibraryError::Closed),
             };
-            let lost = match self.call_on(&mut lease, &call, deadline).await {
+            let lost = match self.call_on(&mut lease, &call).await {
                 Ok(result) => {
                     if result.is_ok() {
                         self.state.journal.record(call);
@@ -209,7 +253,6 @@ impl Actor {
         &mut self,
         lease: &mut Lease,
         call: &Call,
-        deadline: (CallDeadline, Duration),
     ) -> Result<Result<Outcome, LibraryError>, Lost> {
         if let Err(error) = self.adopt(lease).await? {
             lease.run_ended(WorkerAfter::Tainted);
@@ -218,19 +261,16 @@ impl Actor {
         let Some(worker) = lease.begin_run() else {
             return Ok(Err(no_worker()));
         };
-        let made = self.make(worker, call, deadline).await?;
+        let made = self.make(worker, call).await?;
         lease.run_ended(made.after());
         Ok(made.result)
     }
 
     /// One call on a worker that is ready for it.
-    async fn make(
-        &mut self,
-        worker: &mut Worker,
-        call: &Call,
-        (deadline, limit): (CallDeadline, Duration),
-    ) -> Result<Made, Lost> {
+    async fn make(&mut self, worker: &mut Worker, call: &Call) -> Result<Made, Lost> {
         self.state.next_id += 1;
+        let deadlines = worker.deadlines;
+        let (deadline, limit) = self.deadline(call, deadlines.worker.control_call);
         let function = call.function();
         let spec = CallSpec {
             id: self.state.next_id,
@@ -242,7 +282,7 @@ impl Actor {
         let services = &self.services;
         let mut exchange = Exchange::new(
             function,
-            (&services.deadlines, &services.metrics),
+            (&deadlines, &services.metrics),
             (&mut self.urgent, &mut self.state.closing),
             None,
         );
@@ -272,7 +312,7 @@ impl Actor {
             return Ok(Err(no_worker()));
         };
         let known = self.state.worker.as_ref();
-        if known.is_some_and(|known| known.pid == worker.process.pid) {
+        if known.is_some_and(|known| known.is(worker)) {
             return Ok(Ok(()));
         }
         let reason = known.map(Known::end);
@@ -281,8 +321,7 @@ impl Actor {
         }
         self.state.worker = None;
         for call in self.state.journal.calls().to_vec() {
-            let deadline = self.deadline(&call);
-            let made = self.make(worker, &call, deadline).await?;
+            let made = self.make(worker, &call).await?;
             if let Err(error) = made.result {
                 tracing::error!(model = &*self.order.model, %error, "a handle's state cannot be replayed");
                 return Ok(Err(error));
@@ -296,8 +335,8 @@ impl Actor {
         StateFolder::new(self.services.state_dir.clone())
     }
 
-    /// A call with real paths, and the deadline it is under.
-    fn resolve(&self, mut call: Call) -> Result<(Call, (CallDeadline, Duration)), LibraryError> {
+    /// A call with real paths.
+    fn resolve(&self, mut call: Call) -> Result<Call, LibraryError> {
         match &mut call {
             Call::LoadLora(adapter) => {
                 adapter.lora_adapter_path = self.folder().adapter(&adapter.lora_adapter_path)?;
@@ -307,25 +346,18 @@ impl Actor {
             }
             _ => {}
         }
-        let deadline = self.deadline(&call);
-        Ok((call, deadline))
+        Ok(call)
     }
 
     /// That of a call whose paths are real: files are read like models.
-    fn deadline(&self, call: &Call) -> (CallDeadline, Duration) {
+    fn deadline(&self, call: &Call, control_call: Duration) -> (CallDeadline, Duration) {
         let path = match call {
             Call::LoadLora(adapter) => &adapter.lora_adapter_path,
             Call::LoadPromptCache { prompt_cache_path } => prompt_cache_path,
-            _ => {
-                let limit = self.services.deadlines.worker.control_call;
-                return (CallDeadline::ControlCall, limit);
-            }
+            _ => return (CallDeadline::ControlCall, control_call),
         };
         let bytes = std::fs::metadata(path).map_or(0, |file| file.len());
-        (
-            CallDeadline::Load,
-            load_deadline(&self.services.loading, bytes),
-        )
+        (CallDeadline::Load, self.services.load_deadline(bytes))
     }
 }
 
@@ -351,6 +383,11 @@ impl Known {
             pid: worker.process.pid,
             exit: worker.process.exit_watch(),
         }
+    }
+
+    /// Whether it is this worker, and not one that has got the number of one that is gone.
+    fn is(&self, worker: &Worker) -> bool {
+        self.pid == worker.process.pid && self.exit.borrow().is_none()
     }
 
     /// How the handle's history went.

@@ -12,7 +12,9 @@ use super::results::callback_result;
 use super::{RunEvent, Urgent};
 use crate::generation::GenerationError;
 use crate::ipc::{AbortMode, Answer, Command, Event, Question};
-use crate::library_calls::{CallFailure, CallbackResult, LibraryError, Running, RunningAnswer};
+use crate::library_calls::{
+    CallFailure, CallState, CallbackResult, LibraryError, Running, RunningAnswer,
+};
 use crate::supervisor::connection::ConnectionError;
 use crate::supervisor::deadline_name::deadline_name;
 use crate::supervisor::exchange::RunDeadlines;
@@ -56,6 +58,12 @@ pub(super) struct Reader<'a> {
     pub events: &'a mpsc::Sender<RunEvent>,
     /// Sent before the first result.
     pub started: &'a mut Option<RunEvent>,
+    /// All tensors of a result together.
+    pub tensor_limit_bytes: u64,
+    /// The run is for a tensor: until that is there the library works on the input.
+    pub awaits_tensor: bool,
+    /// Whether something was sent, and so that before all else.
+    pub is_told: bool,
 }
 
 /// Why a run is not wanted any more.
@@ -83,10 +91,12 @@ pub(super) struct Exchange<'a> {
     tainted: bool,
 }
 
-/// Whether the handle goes on.
+/// Whether the handle goes on, and what it is doing now.
 #[derive(Debug, Default)]
 pub(super) struct Closing {
     pub is_closing: bool,
+    /// What the handle is doing now was aborted.
+    pub is_aborted: bool,
     pub replies: Vec<oneshot::Sender<()>>,
 }
 
@@ -176,11 +186,16 @@ impl<'a> Exchange<'a> {
                     state,
                     results,
                 }) => {
-                    let result = match callback_result(&mut worker.connection, state, results).await
-                    {
+                    let limit = self.reader.as_ref().map_or(0, |r| r.tensor_limit_bytes);
+                    let connection = &mut worker.connection;
+                    let result = match callback_result(connection, state, results, limit).await {
                         Ok(result) => result,
                         Err(reason) => return End::Lost(unreadable(reason)),
                     };
+                    if let Some(perf) = result.results.first().and_then(|slot| slot.perf.as_ref()) {
+                        worker.measured.perf(perf);
+                    }
+                    let has_moved = self.has_moved(&result);
                     if self.reader.as_ref().is_some_and(|reader| reader.run == run) {
                         if self
                             .stopped
@@ -189,7 +204,7 @@ impl<'a> Exchange<'a> {
                         {
                             return self.sending_failed(worker, error).await;
                         }
-                        if self.stopped.is_none() {
+                        if self.stopped.is_none() && has_moved {
                             guard.progress("inter-token", self.deadlines.worker.inter_token);
                         }
                     }
@@ -223,6 +238,19 @@ impl<'a> Exchange<'a> {
                 }
             }
         }
+    }
+
+    /// Whether the library is past the input. For hidden states it calls back once before they are
+    /// there.
+    fn has_moved(&mut self, result: &CallbackResult) -> bool {
+        let Some(reader) = &mut self.reader else {
+            return false;
+        };
+        let mut slots = result.results.iter();
+        let is_empty = result.state == CallState::Normal
+            && slots.all(|slot| slot.last_hidden_layer.is_none() && slot.logits.is_none());
+        reader.awaits_tensor &= is_empty;
+        !reader.awaits_tensor
     }
 
     /// An answer to a question beside it, or the end of the call.
@@ -283,6 +311,7 @@ impl<'a> Exchange<'a> {
                 self.send(worker, &Command::Ask { id, question }).await?;
             }
             Some(Urgent::Abort { reply }) => {
+                self.closing.is_aborted = true;
                 if self.reader.is_some() && self.stopped.is_none() {
                     self.stop(worker, guard, Stopped::Aborted).await?;
                 }
@@ -336,7 +365,10 @@ impl<'a> Exchange<'a> {
         tokio::pin!(slow);
         for event in started.into_iter().chain([RunEvent::Result(result)]) {
             let event = match events.try_send(event) {
-                Ok(()) => continue,
+                Ok(()) => {
+                    self.reader_has_got_it();
+                    continue;
+                }
                 Err(TrySendError::Closed(_)) => {
                     return self.stop(worker, guard, Stopped::Cancelled).await;
                 }
@@ -357,11 +389,20 @@ impl<'a> Exchange<'a> {
                 }
             };
             match permit {
-                Some(permit) => permit.send(event),
+                Some(permit) => {
+                    permit.send(event);
+                    self.reader_has_got_it();
+                }
                 None => return self.stop(worker, guard, Stopped::Cancelled).await,
             }
         }
         Ok(())
+    }
+
+    fn reader_has_got_it(&mut self) {
+        if let Some(reader) = &mut self.reader {
+            reader.is_told = true;
+        }
     }
 
     /// A worker reads its commands at once; one that does not is stopped or broken.

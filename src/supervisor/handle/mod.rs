@@ -22,10 +22,11 @@ use super::event_loop::Message;
 use super::slot::HandleOrder;
 use crate::generation::{GenerationError, ModelId};
 use crate::library_calls::{
-    Call, CallbackResult, DefaultParam, LibraryError, Outcome, Param, RunRequest, RunningAnswer,
+    Call, CallbackResult, DefaultParam, InferMode, LibraryError, Outcome, Param, RunRequest,
+    RunningAnswer,
 };
-pub(super) use actor::HandleServices;
 use actor::{Actor, State};
+pub(super) use actor::{HandleServices, LiveSettings};
 pub(super) use pooled::pooled_hidden_states;
 pub use pooled::{RowFailure, pooled_row};
 
@@ -33,6 +34,8 @@ pub use pooled::{RowFailure, pooled_row};
 const WAITING_CALLS: usize = 64;
 /// Results buffered between a run and its reader.
 const RESULT_BUFFER: usize = 256;
+/// The same for results that may hold tensors.
+const TENSOR_BUFFER: usize = 4;
 
 /// An open handle.
 #[derive(Debug)]
@@ -98,6 +101,8 @@ enum Request {
     Run {
         request: Box<RunRequest>,
         events: mpsc::Sender<RunEvent>,
+        /// The place of the last event.
+        end: mpsc::OwnedPermit<RunEvent>,
     },
 }
 
@@ -130,11 +135,19 @@ impl LibraryHandle {
 
     /// Starts a run once the calls before it have ended.
     pub async fn run(&self, request: RunRequest) -> Result<RunStream, LibraryError> {
-        let (sender, events) = mpsc::channel(RESULT_BUFFER);
+        let buffer = match request.infer.mode {
+            InferMode::Generate => RESULT_BUFFER,
+            InferMode::GetLastHiddenLayer | InferMode::GetLogits => TENSOR_BUFFER,
+        };
+        let (sender, events) = mpsc::channel(buffer + 1);
+        // A reader that is too slow is told so all the same, when it reads again.
+        let end = sender.clone().try_reserve_owned();
+        let end = end.map_err(|error| LibraryError::Internal(error.to_string()))?;
         let request = Box::new(request);
         let run = Request::Run {
             request,
             events: sender,
+            end,
         };
         self.ask(run).await?;
         Ok(RunStream { events })
@@ -197,7 +210,7 @@ pub(super) async fn open(
     let (urgent, urgent_requests) = mpsc::channel(WAITING_CALLS);
     // Whoever gives up waiting closes the slot.
     let slot = OpenSlot {
-        id: Some(id.clone()),
+        id: id.clone(),
         supervisor: supervisor.clone(),
     };
     let mut actor = Actor {
@@ -210,8 +223,11 @@ pub(super) async fn open(
         state: State::default(),
     };
     actor.open().await?;
-    slot.keep();
-    tokio::spawn(actor.run());
+    tokio::spawn(async move {
+        // However the task ends, its slot goes.
+        let _slot = slot;
+        actor.run().await;
+    });
     Ok(LibraryHandle {
         model,
         calls,
@@ -219,24 +235,17 @@ pub(super) async fn open(
     })
 }
 
-/// Closes a slot that did not become a handle.
+/// Closes a slot when it is dropped, unless that was done.
 struct OpenSlot {
-    id: Option<ModelId>,
+    id: ModelId,
     supervisor: Supervisor,
-}
-
-impl OpenSlot {
-    fn keep(mut self) {
-        self.id = None;
-    }
 }
 
 impl Drop for OpenSlot {
     fn drop(&mut self) {
-        if let Some(id) = self.id.take() {
-            let message = Message::CloseHandle { id, done: None };
-            let _ = self.supervisor.messages.send(message);
-        }
+        let id = self.id.clone();
+        let message = Message::CloseHandle { id, done: None };
+        let _ = self.supervisor.messages.send(message);
     }
 }
 

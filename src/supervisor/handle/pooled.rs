@@ -58,7 +58,7 @@ async fn all(
     while let Some(input) = inputs.get(pooled.rows.len()) {
         // One lease an input: others get their turn between two of them.
         let lease = supervisor.lease(model.clone(), turn);
-        let limit = supervisor.handles.queue_deadline;
+        let limit = supervisor.handles.queue_deadline();
         let lease = tokio::select! {
             lease = tokio::time::timeout(limit, lease) => lease,
             () = reply.closed() => return Err(LibraryError::Closed),
@@ -127,7 +127,8 @@ pub async fn pooled_row(
         return Err(RowFailure::Answered(error));
     };
     worker.process.set_activity(Some("rkllm_run"), None);
-    let setting = services.deadlines.worker.prefill_per_token;
+    let deadlines = worker.deadlines;
+    let setting = deadlines.worker.prefill_per_token;
     let per_token = worker.measured.prefill_per_token(setting);
     let spec = RawRunSpec {
         run: next_run(),
@@ -146,8 +147,7 @@ pub async fn pooled_row(
         prefill_per_token: per_token,
         tensor_limit_bytes: services.tensor_limit_bytes,
     };
-    let limit = services
-        .deadlines
+    let limit = deadlines
         .worker
         .prefill(per_token, input.weight_bytes(), None);
     let (events, mut results) = mpsc::channel(RESULTS);
@@ -158,10 +158,13 @@ pub async fn pooled_row(
         run: spec.run,
         events: &events,
         started: &mut started,
+        tensor_limit_bytes: services.tensor_limit_bytes,
+        awaits_tensor: true,
+        is_told: false,
     };
     let mut exchange = Exchange::new(
         "rkllm_run",
-        (&services.deadlines, &services.metrics),
+        (&deadlines, &services.metrics),
         (&mut urgent, &mut closing),
         Some(reader),
     );

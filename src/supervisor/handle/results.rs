@@ -4,12 +4,23 @@ use crate::ipc::{RawSlot, WireTensor, read_tensor};
 use crate::library_calls::{CallState, CallbackResult, SlotResult, Tensor};
 use crate::supervisor::connection::Connection;
 
-/// Takes the tensors of a result in; the large ones are read from their files.
+/// Takes the tensors of a result in; the large ones are read from their files. A worker keeps the
+/// limit on them itself, but it is one that a library may have broken.
 pub(super) async fn callback_result(
     connection: &mut Connection,
     state: CallState,
     slots: Vec<RawSlot>,
+    tensor_limit_bytes: u64,
 ) -> Result<CallbackResult, String> {
+    let tensors = slots
+        .iter()
+        .flat_map(|slot| [&slot.hidden_states, &slot.logits]);
+    let bytes = tensors.flatten().map(bytes_of).fold(0, u64::saturating_add);
+    if bytes > tensor_limit_bytes {
+        return Err(format!(
+            "the worker gave tensors of {bytes} bytes, more than the limit of {tensor_limit_bytes}"
+        ));
+    }
     let mut results = Vec::with_capacity(slots.len());
     for (batch_slot, slot) in (0..).zip(slots) {
         // In the order in which the worker passed the files.
@@ -25,6 +36,11 @@ pub(super) async fn callback_result(
         });
     }
     Ok(CallbackResult { state, results })
+}
+
+fn bytes_of(wire: &WireTensor) -> u64 {
+    let values = wire.rows.saturating_mul(wire.columns);
+    values.saturating_mul(size_of::<f32>() as u64)
 }
 
 #[expect(

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::{Actor, MOST_LIVES, Made, POISON_FAULTS, Stop, explained, next_run, no_worker};
+use super::{Actor, MOST_LIVES, Made, POISON_FAULTS, Stop, Wanted, explained, next_run, no_worker};
 use crate::ipc::{Command, RawRunSpec};
-use crate::library_calls::{LibraryError, RunRequest};
+use crate::library_calls::{InferMode, LibraryError, RunRequest, weight_bytes};
 use crate::supervisor::event_loop::Turn;
 use crate::supervisor::handle::RunEvent;
 use crate::supervisor::handle::exchange::{
@@ -33,7 +33,7 @@ impl Actor {
         let (mut lives, mut faults) = (0, 0);
         let mut turn = Turn::Last;
         loop {
-            let mut lease = match self.obtain(turn, Some(events)).await {
+            let mut lease = match self.obtain(turn, Wanted::Run(events)).await {
                 Ok(lease) => lease,
                 Err(Stop::Failed(error)) => return Err(error),
                 Err(Stop::Unwanted) if self.state.closing.is_closing => {
@@ -53,7 +53,8 @@ impl Actor {
                 && matches!(lost.error, LibraryError::WorkerDied { .. })
                 && faults < POISON_FAULTS
                 && lives < MOST_LIVES;
-            if !may_repeat || self.state.closing.is_closing || events.is_closed() {
+            let is_unwanted = self.state.closing.is_closing || self.state.closing.is_aborted;
+            if !may_repeat || is_unwanted || events.is_closed() {
                 return Err(lost.error);
             }
             self.services.metrics.run_repeated(&self.order.model);
@@ -74,13 +75,20 @@ impl Actor {
             lease.run_ended(WorkerAfter::Tainted);
             return Ok(Err(error));
         }
+        if self.state.closing.is_aborted {
+            // While what was replayed for it was going on.
+            lease.run_ended(WorkerAfter::Unproven);
+            return Ok(Ok(()));
+        }
         let Some(worker) = lease.begin_run() else {
             return Ok(Err(no_worker()));
         };
         worker.process.set_activity(Some("rkllm_run"), None);
         let services = Arc::clone(&self.services);
-        let deadlines = &services.deadlines;
-        let per_token = deadlines.worker.prefill_per_token;
+        let deadlines = worker.deadlines;
+        // History that must be evaluated again is in no input, so the setting is the least.
+        let setting = deadlines.worker.prefill_per_token;
+        let per_token = worker.measured.prefill_per_token(setting).max(setting);
         let spec = RawRunSpec {
             run: next_run(),
             inputs: request.inputs.clone(),
@@ -91,7 +99,7 @@ impl Actor {
             prefill_per_token: per_token,
             tensor_limit_bytes: services.tensor_limit_bytes,
         };
-        let weight = spec.inputs.iter().map(|input| input.weight_bytes()).sum();
+        let weight = weight_bytes(&spec.inputs);
         let prefill = deadlines.worker.prefill(per_token, weight, None);
         let mut first = Some(RunEvent::Started {
             handle_reset: self.state.reset.clone(),
@@ -101,10 +109,13 @@ impl Actor {
             run: spec.run,
             events,
             started: &mut first,
+            tensor_limit_bytes: services.tensor_limit_bytes,
+            awaits_tensor: request.infer.mode == InferMode::GetLastHiddenLayer,
+            is_told: false,
         };
         let mut exchange = Exchange::new(
             "rkllm_run",
-            (deadlines, &services.metrics),
+            (&deadlines, &services.metrics),
             (&mut self.urgent, &mut self.state.closing),
             Some(reader),
         );
@@ -113,8 +124,10 @@ impl Actor {
             .perform(worker, command, ("prefill", prefill))
             .await;
         let stopped = exchange.stopped;
-        if first.is_none() {
+        if exchange.reader.is_some_and(|reader| reader.is_told) {
             self.state.reset = None;
+        }
+        if first.is_none() {
             *started = None;
             self.state.journal.ran(keeps_history);
         }

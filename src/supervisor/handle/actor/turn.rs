@@ -2,18 +2,18 @@
 
 use std::sync::PoisonError;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-use super::{Actor, Stop};
+use super::{Actor, Stop, Wanted};
 use crate::generation::{GenerationError, ModelId};
 use crate::ipc::{Command, Event, Question};
 use crate::library_calls::{LibraryError, Running, RunningAnswer};
 use crate::supervisor::Supervisor;
 use crate::supervisor::connection::ConnectionError;
 use crate::supervisor::event_loop::{Message, Turn};
+use crate::supervisor::handle::Urgent;
 use crate::supervisor::handle::exchange::running_answer;
-use crate::supervisor::handle::{RunEvent, Urgent};
 use crate::supervisor::lease::{Lease, WorkerAfter};
 use crate::supervisor::loading::GUARD_SLACK;
 
@@ -27,17 +27,20 @@ impl Actor {
     pub(super) async fn obtain(
         &mut self,
         turn: Turn,
-        reader: Option<&mpsc::Sender<RunEvent>>,
+        mut wanted: Wanted<'_>,
     ) -> Result<Lease, Stop> {
         let supervisor = self.supervisor.clone();
         let lease = supervisor.lease(self.id.clone(), turn);
-        let expired = sleep(self.services.queue_deadline);
+        let limit = self.services.queue_deadline();
+        let expired = sleep(limit);
         tokio::pin!(lease, expired);
         loop {
+            let is_run = matches!(wanted, Wanted::Run(_));
             let gone = async {
-                match reader {
-                    Some(events) => events.closed().await,
-                    None => std::future::pending().await,
+                match &mut wanted {
+                    Wanted::Run(events) => events.closed().await,
+                    Wanted::Call(reply) => reply.closed().await,
+                    Wanted::Always => std::future::pending().await,
                 }
             };
             tokio::select! {
@@ -49,7 +52,7 @@ impl Actor {
                     }
                     Some(Urgent::Abort { reply }) => {
                         let _ = reply.send(Ok(()));
-                        if reader.is_some() {
+                        if is_run {
                             return Err(Stop::Unwanted);
                         }
                     }
@@ -67,7 +70,7 @@ impl Actor {
                 () = &mut expired => {
                     return Err(Stop::Failed(GenerationError::QueueDeadline {
                         model: self.order.model.to_string(),
-                        waited: self.services.queue_deadline,
+                        waited: limit,
                     }.into()));
                 }
             }
@@ -123,7 +126,7 @@ impl Actor {
         };
         self.state.next_id += 1;
         let (id, question) = (self.state.next_id, Question::IsRunning);
-        let limit = self.services.deadlines.worker.control_call;
+        let limit = worker.deadlines.worker.control_call;
         let answered = timeout(limit + GUARD_SLACK, async {
             worker
                 .connection
