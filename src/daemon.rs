@@ -256,7 +256,11 @@ fn bind_rpc_socket(
     let Some(path) = &settings.unix_socket else {
         return Ok(None);
     };
-    let socket = http::bind_unix(path, settings.unix_socket_mode, None, BACKLOG)
+    let (mode, group) = (
+        settings.unix_socket_mode,
+        settings.unix_socket_group.as_deref(),
+    );
+    let socket = http::bind_unix(path, mode, group, BACKLOG)
         .with_context(|| format!("listening on {}", path.display()))?;
     tracing::info!(path = %path.display(), "JSON-RPC on a socket");
     Ok(Some(socket))
