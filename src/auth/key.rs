@@ -47,6 +47,15 @@ impl ApiKey {
                 .any(|name| models.iter().any(|model| model == name)),
         }
     }
+
+    /// Whether it may use all models that `other` may.
+    pub fn may_use_all_of(&self, other: &Self) -> bool {
+        match (&self.models, &other.models) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(own), Some(others)) => others.iter().all(|model| own.contains(model)),
+        }
+    }
 }
 
 /// What a key is called in lists and logs; unique among the keys.

@@ -78,6 +78,11 @@ impl Keyring {
         found.cloned()
     }
 
+    /// What a key that was found before is now; `None` when it was revoked.
+    pub fn find_again(&self, key: &ApiKey) -> Option<&ApiKey> {
+        self.keys().find(|now| now.digest.ct_eq(&key.digest).into())
+    }
+
     /// # Errors
     ///
     /// The name is taken, or the list of models is empty.

@@ -7,10 +7,12 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
 use std::time::Duration;
+
+use tokio::sync::watch;
 
 use super::{Keyring, KeysFile, KeysFileError};
 
@@ -19,25 +21,28 @@ const INTERVAL: Duration = Duration::from_millis(500);
 
 /// The keys that count now; cheap to clone, read without waiting for the disk.
 #[derive(Clone, Default)]
-pub struct CurrentKeys(Arc<RwLock<Option<Arc<Keyring>>>>);
+pub struct CurrentKeys(watch::Sender<Option<Arc<Keyring>>>);
 
 impl CurrentKeys {
     /// Keys that never change.
     pub fn fixed(keyring: Option<Keyring>) -> Self {
-        Self(Arc::new(RwLock::new(keyring.map(Arc::new))))
+        Self(watch::Sender::new(keyring.map(Arc::new)))
     }
 
     /// `None`: there never was a file of keys.
     pub fn get(&self) -> Option<Arc<Keyring>> {
-        // Held for a clone of a pointer, here and below.
-        self.0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.borrow().clone()
+    }
+
+    /// Resolves when `condition` holds for the keys, at once if it does now.
+    pub async fn wait_for(&self, mut condition: impl FnMut(Option<&Keyring>) -> bool) {
+        let mut keys = self.0.subscribe();
+        // No error: the sender is here.
+        let _ = keys.wait_for(|keys| condition(keys.as_deref())).await;
     }
 
     fn set(&self, keyring: Keyring) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(keyring));
+        self.0.send_replace(Some(Arc::new(keyring)));
     }
 }
 

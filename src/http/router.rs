@@ -86,6 +86,7 @@ impl Routes {
             Ok(()) => {
                 let mut request = request.map(Body::new);
                 request.extensions_mut().insert(Arc::clone(&context));
+                request.extensions_mut().insert(self.rule);
                 match self.router.oneshot(request).await {
                     Ok(response) => response,
                     Err(never) => match never {},

@@ -35,7 +35,11 @@ pub(super) enum End {
     ClientLeft,
     ShuttingDown,
     SlowReader,
-    TooLong { limit_bytes: usize },
+    /// The caller may not go on.
+    ShutOut,
+    TooLong {
+        limit_bytes: usize,
+    },
     NotText,
     Broken,
 }
@@ -128,7 +132,11 @@ impl End {
                 format!("a message has at most {limit_bytes} bytes (rpc.message-limit-bytes)")
             }
             Self::NotText => "a message is text".to_owned(),
-            Self::ClientLeft | Self::ShuttingDown | Self::SlowReader | Self::Broken => return None,
+            Self::ClientLeft
+            | Self::ShuttingDown
+            | Self::SlowReader
+            | Self::ShutOut
+            | Self::Broken => return None,
         };
         Some(RpcError::new(ErrorKind::InvalidRequest, message))
     }
