@@ -87,4 +87,9 @@ impl HttpState {
             large_requests: Arc::new(Semaphore::new((cores / 2).max(1))),
         }
     }
+
+    /// Ends the runs of the vendor's functions, and lets each client know why.
+    pub fn cut_off_runs(&self) {
+        self.rpc.cut_off_runs();
+    }
 }
