@@ -9,6 +9,7 @@
 //! [`TokenEvent`]: crate::generation::TokenEvent
 
 mod access;
+mod aside;
 mod connection;
 mod engine;
 mod error_body;

@@ -15,11 +15,10 @@ use super::protocol::{
     Call, Entry, ErrorKind, Message, Params, Reply, RpcError, notification, parse,
 };
 use crate::http::access::Caller;
+use crate::http::aside::aside;
 use crate::http::request_context::RequestContext;
 use crate::models::InstalledModel;
 
-/// A message longer than this is read aside from the tasks that carry tokens.
-const LARGE_BYTES: usize = 64 * 1024;
 /// A batch whose answers have so many bytes gets no further results.
 const BATCH_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
@@ -285,21 +284,6 @@ pub(super) fn read<T: serde::de::DeserializeOwned>(
     names: &[String],
 ) -> Result<T, RpcError> {
     aside(params.len(), || params.read(names))
-}
-
-/// Work on so much text. Much of it must not hold up the tokens of others on this thread.
-pub(super) fn aside<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
-    use tokio::runtime::{Handle, RuntimeFlavor};
-
-    let is_among_others = || {
-        let runtime = Handle::try_current();
-        runtime.is_ok_and(|it| it.runtime_flavor() == RuntimeFlavor::MultiThread)
-    };
-    if bytes > LARGE_BYTES && is_among_others() {
-        tokio::task::block_in_place(work)
-    } else {
-        work()
-    }
 }
 
 /// Sends notifications.

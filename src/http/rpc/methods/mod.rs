@@ -22,6 +22,7 @@ use utoipa::ToSchema;
 
 use super::protocol::{ErrorKind, Params, RpcError};
 use super::session::{self, Afterwards, Session};
+use crate::http::aside::aside;
 use counts::CountedCall;
 pub(super) use definition::Definition;
 
@@ -134,7 +135,7 @@ async fn invoke<M: Method>(scope: Scope<'_>, text: Params) -> Result<Box<RawValu
     // A call may take long, and its parameters' text may be large.
     drop(text);
     let result = M::call(scope, params).await?;
-    session::aside(M::size(&result), || {
+    aside(M::size(&result), || {
         serde_json::value::to_raw_value(&result)
     })
     .map_err(|error| RpcError::new(ErrorKind::InternalError, error.to_string()))

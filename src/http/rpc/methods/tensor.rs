@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::http::rpc::session::aside;
+use crate::http::aside::aside;
 use crate::library_calls::Tensor;
 
 /// How tensors are written.
