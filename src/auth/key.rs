@@ -103,4 +103,26 @@ mod tests {
             assert!(name.parse::<KeyName>().is_err(), "{name}");
         }
     }
+
+    #[test]
+    fn a_key_covers_another_when_it_lost_no_model() {
+        let key = |models: Option<&[&str]>| ApiKey {
+            name: "a".parse().unwrap(),
+            digest: KeyDigest::of(b"a"),
+            role: Role::User,
+            models: models.map(|models| models.iter().map(|&model| model.to_owned()).collect()),
+            created: String::new(),
+        };
+        let (all, one, both) = (key(None), key(Some(&["x"])), key(Some(&["y", "x"])));
+        for (now, before, covers) in [
+            (&all, &all, true),
+            (&all, &one, true),
+            (&both, &one, true),
+            (&one, &one, true),
+            (&one, &both, false),
+            (&both, &all, false),
+        ] {
+            assert_eq!(now.may_use_all_of(before), covers);
+        }
+    }
 }
