@@ -200,6 +200,7 @@ async fn drain(
     let until = Instant::now() + limit;
     // Kept back for what comes after the answers: ending runs, unloading, last bytes.
     let step = (limit / 9).clamp(SHORTEST_STEP, LONGEST_STEP);
+    servers.cut_off_runs_at(until.checked_sub(3 * step).unwrap_or(until));
     let orderly = async {
         let mut left_for_answers = limit;
         if servers.outlive_the_daemon {
@@ -262,7 +263,11 @@ fn bind_rpc_socket(
     let Some(path) = &settings.unix_socket else {
         return Ok(None);
     };
-    let socket = http::bind_unix(path, settings.unix_socket_mode, None, BACKLOG)
+    let (mode, group) = (
+        settings.unix_socket_mode,
+        settings.unix_socket_group.as_deref(),
+    );
+    let socket = http::bind_unix(path, mode, group, BACKLOG)
         .with_context(|| format!("listening on {}", path.display()))?;
     tracing::info!(path = %path.display(), "JSON-RPC on a socket");
     Ok(Some(socket))

@@ -4,6 +4,10 @@
 mod daemon_support;
 mod http_support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use daemon_support::{
@@ -72,6 +76,41 @@ async fn the_shape_is_openais() {
     let request = server.embedded.recv().await.expect("a request");
     let text = request.inputs[0].prompt_input.clone().expect("a text");
     assert!(!text.contains("<|im_end|>"), "{text}");
+    server.shut_down().await;
+}
+
+/// The threads that carry the tokens of others are few; here there is one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_large_answer_is_written_beside_the_tokens_of_others() {
+    let server = Server::replaying(Settings::default(), Vec::new).await;
+    server.set_rows(|_| {
+        Ok(PooledRows {
+            rows: vec![vec![0.123_456_7; 4096]; 512],
+            prompt_tokens: Some(512),
+        })
+    });
+    let mut client = server.client().await;
+    let begun = Instant::now();
+    let longest_ms = Arc::new(AtomicU64::new(0));
+    let seen = Arc::clone(&longest_ms);
+    let others = tokio::spawn(async move {
+        loop {
+            let before = Instant::now();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            let waited_ms = u64::try_from(before.elapsed().as_millis()).unwrap();
+            seen.fetch_max(waited_ms, Ordering::Relaxed);
+        }
+    });
+    let texts = vec!["x"; 512];
+    let body = json!({"model": "tiny", "input": texts}).to_string();
+    client.send(post(PATH, body)).await;
+    let head = client.head().await;
+    let took = begun.elapsed();
+    others.abort();
+    assert_eq!(head.status, 200);
+    let longest = Duration::from_millis(longest_ms.load(Ordering::Relaxed));
+    assert!(longest < took / 2, "others waited {longest:?} of {took:?}");
+    drop(client);
     server.shut_down().await;
 }
 

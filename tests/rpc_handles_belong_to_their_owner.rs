@@ -209,6 +209,11 @@ fn a_request_whose_events_nobody_reads_is_ended() {
         call.len()
     );
     stream.write_all(head.as_bytes()).unwrap();
+    // Else the chat might come first, and the run while its events are read below.
+    eventually("the run", || {
+        let running = client.call("rkllm.is_running", json!([handle])).unwrap();
+        (running["running"] == true).then_some(())
+    });
     let answer = served
         .daemon
         .post("/v1/chat/completions", &chat("m", "hi", json!({})));

@@ -249,15 +249,19 @@ fn the_http_side_can_be_switched_off() {
 }
 
 #[test]
-fn the_socket_has_its_mode_replaces_a_dead_one_and_goes_with_the_daemon() {
+fn the_socket_has_its_permissions_replaces_a_dead_one_and_goes_with_the_daemon() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("rpc.sock");
     // What a killed daemon leaves behind.
     drop(UnixListener::bind(&socket).unwrap());
     assert!(socket.exists());
+    let root = rustix::process::geteuid().is_root();
+    let own_group = rustix::process::getegid().as_raw();
+    let group = if root { 54321 } else { own_group };
     let setup = || {
         Setup::new().settings(&format!(
-            "rpc.unix-socket = {:?}\nrpc.unix-socket-mode = \"0600\"",
+            "rpc.unix-socket = {:?}\nrpc.unix-socket-mode = \"0600\"\n\
+             rpc.unix-socket-group = \"{group}\"",
             socket.display().to_string()
         ))
     };
@@ -265,6 +269,7 @@ fn the_socket_has_its_mode_replaces_a_dead_one_and_goes_with_the_daemon() {
     let metadata = std::fs::symlink_metadata(&socket).unwrap();
     assert!(metadata.file_type().is_socket());
     assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+    assert_eq!(std::os::unix::fs::MetadataExt::gid(&metadata), group);
     let mut client = Client::connect(Transport::Unix, daemon.address, &socket);
     assert!(client.call("rpc.discover", json!({})).is_ok());
 

@@ -57,7 +57,7 @@ fn the_documents_commands_work() {
         fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/json-rpc.md")).unwrap();
     let scenario = "tokens = [\"Because \", \"of \", \"scattering.\"]\nprefill-delay-ms = 5\n\
         token-delay-us = 2000\n[[answer]]\nwhen-prompt-contains = \"long story\"\n\
-        repeat = { token = \"and then \", times = 64 }\n";
+        repeat = { token = \"and then \", times = 1000 }\n";
     let served = Served::start(Setup::new().scenario("my-model", scenario));
     fs::write(served.state.join("adapters/my-adapter"), "an adapter").unwrap();
     let blocks: Vec<String> = document

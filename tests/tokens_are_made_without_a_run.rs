@@ -148,15 +148,26 @@ async fn what_is_wrong_is_refused_by_name() {
 
 /// Bytes are written as GPT-2 writes them; `<s>` and `</s>` belong around a text.
 fn byte_level() -> String {
+    byte_level_with(&[])
+}
+
+/// Likewise, with further special tokens.
+fn byte_level_with(reserved: &[String]) -> String {
     let special = |id: u32, content: &str| {
         json!({"id": id, "content": content, "single_word": false, "lstrip": false,
             "rstrip": false, "normalized": false, "special": true})
     };
     let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
         "use_regex": false});
+    let mut added = vec![special(7, "<s>"), special(8, "</s>")];
+    added.extend(
+        (9..)
+            .zip(reserved)
+            .map(|(id, content)| special(id, content)),
+    );
     json!({
         "version": "1.0", "truncation": null, "padding": null, "normalizer": null,
-        "added_tokens": [special(7, "<s>"), special(8, "</s>")],
+        "added_tokens": added,
         "pre_tokenizer": byte_level, "decoder": byte_level,
         "post_processor": {"type": "TemplateProcessing",
             "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
@@ -218,6 +229,25 @@ fn a_text_comes_back_from_its_tokens_in_every_family() {
             "{family}: nothing was loaded"
         );
     }
+}
+
+/// A vocabulary may reserve many special tokens; the time a token takes must not grow with them.
+#[test]
+fn the_pieces_of_a_long_text_are_there_in_time() {
+    let reserved: Vec<String> = (0..2000).map(|n| format!("<|reserved_{n}|>")).collect();
+    let daemon = Setup::new()
+        .scenario("m", "tokens = [\"a\"]\n")
+        .model_file("m", "tokenizer.json", &byte_level_with(&reserved))
+        .settings("deadlines.control-call = \"5s\"")
+        .start();
+    let words = 20_000;
+    let request = json!({"content": "hi ".repeat(words), "with_pieces": true});
+    let answer = daemon.post("/tokenize", &request);
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let tokens = answer.json()["tokens"].as_array().unwrap().clone();
+    assert_eq!(tokens.len(), 2 * words);
+    assert_eq!(tokens[0], json!({"id": 6, "piece": "hi"}));
+    assert_eq!(tokens[1], json!({"id": 2, "piece": " "}));
 }
 
 #[test]

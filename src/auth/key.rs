@@ -47,6 +47,15 @@ impl ApiKey {
                 .any(|name| models.iter().any(|model| model == name)),
         }
     }
+
+    /// Whether it may use all models that `other` may.
+    pub fn may_use_all_of(&self, other: &Self) -> bool {
+        match (&self.models, &other.models) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(own), Some(others)) => others.iter().all(|model| own.contains(model)),
+        }
+    }
 }
 
 /// What a key is called in lists and logs; unique among the keys.
@@ -92,6 +101,28 @@ mod tests {
         }
         for name in ["", "two words", "--first", "a\n", "é", &"x".repeat(65)] {
             assert!(name.parse::<KeyName>().is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_key_covers_another_when_it_lost_no_model() {
+        let key = |models: Option<&[&str]>| ApiKey {
+            name: "a".parse().unwrap(),
+            digest: KeyDigest::of(b"a"),
+            role: Role::User,
+            models: models.map(|models| models.iter().map(|&model| model.to_owned()).collect()),
+            created: String::new(),
+        };
+        let (all, one, both) = (key(None), key(Some(&["x"])), key(Some(&["y", "x"])));
+        for (now, before, covers) in [
+            (&all, &all, true),
+            (&all, &one, true),
+            (&both, &one, true),
+            (&one, &one, true),
+            (&one, &both, false),
+            (&both, &all, false),
+        ] {
+            assert_eq!(now.may_use_all_of(before), covers);
         }
     }
 }

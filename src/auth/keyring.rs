@@ -78,13 +78,9 @@ impl Keyring {
         found.cloned()
     }
 
-    /// Whether the key is among them and may do what it could.
-    pub fn holds(&self, key: &ApiKey) -> bool {
-        self.keys().any(|own| {
-            bool::from(own.digest.ct_eq(&key.digest))
-                && own.role == key.role
-                && own.models == key.models
-        })
+    /// What a key that was found before is now; `None` when it was revoked.
+    pub fn find_again(&self, key: &ApiKey) -> Option<&ApiKey> {
+        self.keys().find(|now| now.digest.ct_eq(&key.digest).into())
     }
 
     /// # Errors

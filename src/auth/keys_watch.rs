@@ -20,19 +20,13 @@ use super::{Keyring, KeysFile, KeysFileError};
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// The keys that count now; cheap to clone, read without waiting for the disk.
-#[derive(Clone)]
-pub struct CurrentKeys(Arc<watch::Sender<Option<Arc<Keyring>>>>);
-
-impl Default for CurrentKeys {
-    fn default() -> Self {
-        Self::fixed(None)
-    }
-}
+#[derive(Clone, Default)]
+pub struct CurrentKeys(watch::Sender<Option<Arc<Keyring>>>);
 
 impl CurrentKeys {
     /// Keys that never change.
     pub fn fixed(keyring: Option<Keyring>) -> Self {
-        Self(Arc::new(watch::Sender::new(keyring.map(Arc::new))))
+        Self(watch::Sender::new(keyring.map(Arc::new)))
     }
 
     /// `None`: there never was a file of keys.
@@ -40,11 +34,11 @@ impl CurrentKeys {
         self.0.borrow().clone()
     }
 
-    /// Resolves once they are as `wanted` says, which they may be already.
-    pub async fn become_such(&self, mut wanted: impl FnMut(Option<&Keyring>) -> bool) {
+    /// Resolves when `condition` holds for the keys, at once if it does now.
+    pub async fn wait_for(&self, mut condition: impl FnMut(Option<&Keyring>) -> bool) {
         let mut keys = self.0.subscribe();
-        // An error means that the sender has gone, and `self` holds it.
-        let _ = keys.wait_for(|keyring| wanted(keyring.as_deref())).await;
+        // No error: the sender is here.
+        let _ = keys.wait_for(|keys| condition(keys.as_deref())).await;
     }
 
     fn set(&self, keyring: Keyring) {

@@ -3,7 +3,7 @@
 //! that the daemon is going.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
@@ -16,6 +16,7 @@ use crate::service_manager::InheritedSocket;
 pub(super) struct Servers {
     tasks: JoinSet<()>,
     stop: watch::Sender<bool>,
+    state: Arc<HttpState>,
     /// The next daemon goes on with the same sockets.
     pub outlive_the_daemon: bool,
 }
@@ -49,6 +50,7 @@ impl Servers {
         Self {
             tasks,
             stop,
+            state: Arc::clone(state),
             outlive_the_daemon,
         }
     }
@@ -56,6 +58,15 @@ impl Servers {
     /// Accepts nothing more; the connections there are end with the request they are busy with.
     pub fn stop(&self) {
         self.stop.send_replace(true);
+    }
+
+    /// Runs of the vendor's functions that have not ended by then are told to.
+    pub fn cut_off_runs_at(&self, time: Instant) {
+        let state = Arc::clone(&self.state);
+        tokio::spawn(async move {
+            tokio::time::sleep_until(time.into()).await;
+            state.cut_off_runs();
+        });
     }
 
     /// Waits for the end of all connections, but no longer than `limit`.

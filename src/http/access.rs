@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, HeaderName, header};
 use super::HttpState;
 use super::listener::ListenerAddress;
 use super::request_error::{RequestError, quote};
-use crate::auth::{ApiKey, CurrentKeys, KeysFile, Role};
+use crate::auth::{ApiKey, CurrentKeys, Keyring, KeysFile, Role};
 use crate::models::InstalledModel;
 use crate::settings::{AuthPolicy, HttpSettings, UnixSocketAuth};
 
@@ -160,31 +160,6 @@ impl Caller {
     }
 }
 
-/// What a connection that outlives its request was let in by.
-#[derive(Clone)]
-pub(crate) struct Permission {
-    pub keys: CurrentKeys,
-    pub rule: Rule,
-    pub caller: Caller,
-}
-
-impl Permission {
-    /// Resolves when the same caller would not be let in again.
-    pub async fn lapsed(&self) {
-        match (&self.caller, self.rule) {
-            (Caller::Key(key), _) => {
-                self.keys
-                    .become_such(|keyring| !keyring.is_some_and(|keyring| keyring.holds(key)))
-                    .await;
-            }
-            (Caller::Trusted, Rule::KeysOncePresent) => {
-                self.keys.become_such(|keyring| keyring.is_some()).await;
-            }
-            (Caller::Trusted, _) | (Caller::Stranger, _) => std::future::pending().await,
-        }
-    }
-}
-
 /// Finds out who is calling, and why they may not if so; they are a stranger then.
 pub(crate) fn admit(
     state: &HttpState,
@@ -211,6 +186,24 @@ pub(crate) fn admit(
             (Caller::Key(key), Err(error))
         }
         (Need::Key(_), Ok(key)) => (Caller::Key(key), Ok(())),
+    }
+}
+
+/// Resolves when a connection that outlives its first request may not go on: the caller's key was
+/// revoked or lost models, or keys are asked for now where none were.
+pub(crate) async fn shut_out(keys: &CurrentKeys, rule: Rule, caller: &Caller) {
+    keys.wait_for(|keyring| !is_still_in(keyring, rule, caller))
+        .await;
+}
+
+fn is_still_in(keyring: Option<&Keyring>, rule: Rule, caller: &Caller) -> bool {
+    match (rule, caller) {
+        (Rule::Open, _) => true,
+        (_, Caller::Key(key)) => keyring
+            .and_then(|keyring| keyring.find_again(key))
+            .is_some_and(|now| now.may_use_all_of(key)),
+        (Rule::KeysOncePresent, Caller::Trusted) => keyring.is_none(),
+        (Rule::Keys, Caller::Trusted) | (_, Caller::Stranger) => false,
     }
 }
 

@@ -16,7 +16,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::{mpsc, watch};
 
 use super::HttpState;
-use super::access::Permission;
 use super::router::Routes;
 use super::socket::{SharedSocket, Socket};
 
@@ -49,57 +48,19 @@ impl Drop for InFlight {
 /// What a connection becomes when it is upgraded; it resolves when the connection is over.
 type Upgraded = BoxFuture<'static, ()>;
 
-/// A connection that may be upgraded: what is made of it is served by the connection's own task, so
-/// that it counts as a connection, and is drained as one, until it ends.
-#[derive(Clone)]
-pub(crate) struct Upgradable {
-    upgraded: mpsc::UnboundedSender<Upgraded>,
-    closing: watch::Receiver<bool>,
-}
-
-impl Upgradable {
-    /// For a request that was let in by `permission`, which the connection does not outlive.
-    pub fn by(self, permission: Permission) -> Upgrades {
-        Upgrades {
-            connection: self,
-            permission,
-        }
-    }
-}
-
-/// Given to each request of a connection.
+/// Given to each request of a connection: what an upgrade makes of it is served by the connection's own
+/// task, so that it counts as a connection, and is drained as one, until it ends.
 #[derive(Clone)]
 pub(crate) struct Upgrades {
-    connection: Upgradable,
-    permission: Permission,
+    upgraded: mpsc::UnboundedSender<Upgraded>,
+    closing: watch::Receiver<bool>,
 }
 
 impl Upgrades {
     /// `serve` is told when to end.
     pub fn serve(self, serve: impl FnOnce(watch::Receiver<bool>) -> Upgraded) {
-        let Self {
-            connection:
-                Upgradable {
-                    upgraded,
-                    mut closing,
-                },
-            permission,
-        } = self;
-        let (close, told) = watch::channel(false);
-        let mut served = serve(told);
         // If the connection's task is gone, so is the connection.
-        let _ = upgraded.send(Box::pin(async move {
-            tokio::select! {
-                () = &mut served => return,
-                // An error means that the listener has gone, which also means: close.
-                _ = closing.wait_for(|closing| *closing) => {}
-                () = permission.lapsed() => {
-                    tracing::info!("a connection ends: it would not be let in any more");
-                }
-            }
-            close.send_replace(true);
-            served.await;
-        }));
+        let _ = self.upgraded.send(serve(self.closing));
     }
 }
 
@@ -112,11 +73,11 @@ pub(crate) async fn serve(
     closing: watch::Receiver<bool>,
 ) {
     let (sender, mut upgraded) = mpsc::unbounded_channel();
-    let upgradable = Upgradable {
+    let upgrades = Upgrades {
         upgraded: sender,
         closing: closing.clone(),
     };
-    serve_http(socket, state, routes, closing, upgradable).await;
+    serve_http(socket, state, routes, closing, upgrades).await;
     // Without an upgrade the senders went with the requests.
     if let Some(upgraded) = upgraded.recv().await {
         upgraded.await;
@@ -128,7 +89,7 @@ async fn serve_http(
     state: Arc<HttpState>,
     routes: Routes,
     mut closing: watch::Receiver<bool>,
-    upgradable: Upgradable,
+    upgrades: Upgrades,
 ) {
     let slow_reader_timeout = state.http.slow_reader_timeout;
     let patience = slow_reader_timeout.saturating_mul(SLOW_READER_GRACE);
@@ -137,14 +98,11 @@ async fn serve_http(
         return;
     };
     let in_flight = Arc::new(AtomicUsize::new(0));
-    let service = service_fn(|request| {
+    let service = service_fn(|mut request| {
         let in_flight = InFlight::new(&in_flight);
-        let (routes, upgradable) = (routes.clone(), upgradable.clone());
-        async move {
-            routes
-                .answer(request, endpoints, in_flight, upgradable)
-                .await
-        }
+        let routes = routes.clone();
+        request.extensions_mut().insert(upgrades.clone());
+        async move { routes.answer(request, endpoints, in_flight).await }
     });
     let socket = Arc::new(socket);
     let stream = SharedSocket::new(Arc::clone(&socket), patience);

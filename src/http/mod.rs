@@ -9,6 +9,7 @@
 //! [`TokenEvent`]: crate::generation::TokenEvent
 
 mod access;
+mod aside;
 mod connection;
 mod engine;
 mod error_body;
@@ -86,5 +87,10 @@ impl HttpState {
             connections: Arc::new(Semaphore::new(settings.http.max_connections)),
             large_requests: Arc::new(Semaphore::new((cores / 2).max(1))),
         }
+    }
+
+    /// Ends the runs of the vendor's functions, and lets each client know why.
+    pub fn cut_off_runs(&self) {
+        self.rpc.cut_off_runs();
     }
 }

@@ -13,8 +13,8 @@ use axum::routing::{get, post};
 use hyper::body::Incoming;
 use tower::ServiceExt;
 
-use super::access::{self, Permission, Rule};
-use super::connection::{InFlight, Upgradable};
+use super::access::{self, Rule};
+use super::connection::InFlight;
 use super::request_context::RequestContext;
 use super::request_error::{RequestError, quote};
 use super::socket::Endpoints;
@@ -75,15 +75,9 @@ impl Routes {
         request: hyper::Request<Incoming>,
         endpoints: Endpoints,
         in_flight: InFlight,
-        upgradable: Upgradable,
     ) -> Result<Response, Infallible> {
         let path = request.uri().path();
         let (caller, admitted) = access::admit(&self.state, self.rule, path, request.headers());
-        let permission = Permission {
-            keys: self.state.keys.clone(),
-            rule: self.rule,
-            caller: caller.clone(),
-        };
         let context = RequestContext::begin(&request, endpoints.peer, caller, in_flight);
         let head = (request.version(), request.uri(), request.headers());
         let allowed = &self.state.http.allowed_hosts;
@@ -92,8 +86,7 @@ impl Routes {
             Ok(()) => {
                 let mut request = request.map(Body::new);
                 request.extensions_mut().insert(Arc::clone(&context));
-                let upgrades = upgradable.by(permission);
-                request.extensions_mut().insert(upgrades);
+                request.extensions_mut().insert(self.rule);
                 match self.router.oneshot(request).await {
                     Ok(response) => response,
                     Err(never) => match never {},

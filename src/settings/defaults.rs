@@ -138,6 +138,7 @@ impl Default for RpcSettings {
             http: true,
             unix_socket: None,
             unix_socket_mode: FileMode::new(0o660),
+            unix_socket_group: None,
             max_connections: 64,
             message_limit_bytes: 8 * 1024 * 1024,
             batch_limit: 64,

@@ -281,8 +281,11 @@ pub struct RpcSettings {
     /// Path of the Unix socket. `None`: there is none.
     #[serde(deserialize_with = "empty_as_none")]
     pub unix_socket: Option<PathBuf>,
-    /// Its permissions, in octal.
+    /// Its permissions: who may write to it may connect.
     pub unix_socket_mode: FileMode,
+    /// Its group, by name or number. `None`: the daemon's.
+    #[serde(deserialize_with = "empty_as_none")]
+    pub unix_socket_group: Option<String>,
     /// Connections to the Unix socket at the same time; further ones wait in the kernel's backlog.
     pub max_connections: usize,
     /// Largest message (line, frame or body) of a client, in bytes.

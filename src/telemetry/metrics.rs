@@ -43,6 +43,19 @@ struct ByOutcome {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByCall {
+    method: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByRun {
+    model: String,
+    method: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByCause {
     model: String,
     cause: &'static str,
@@ -91,6 +104,10 @@ struct Inner {
     time_to_first_token: Histograms,
     prompt_tokens: Counters<ByModel>,
     completion_tokens: Counters<ByModel>,
+    rpc_calls: Counters<ByCall>,
+    rpc_runs: Counters<ByRun>,
+    rpc_prompt_tokens: Counters<ByRun>,
+    rpc_completion_tokens: Counters<ByRun>,
     worker_exits: Counters<ByCause>,
     deadlines_passed: Counters<ByDeadline>,
     runs_resumed: Counters<ByModel>,
@@ -100,6 +117,20 @@ struct Inner {
     resume_overhead: Histograms,
     model_load: Histograms,
     model_load_failures: Counters<ByModel>,
+}
+
+/// A run of the vendor's functions that ended.
+#[derive(Clone, Debug)]
+pub struct RpcRun {
+    pub model: Arc<str>,
+    /// The method's name.
+    pub method: &'static str,
+    /// `complete`, `cancelled` or the error's stable name.
+    pub outcome: &'static str,
+    /// Tokens that the library evaluated; 0 where it did not tell.
+    pub prompt_tokens: u64,
+    /// Tokens that the library handed over.
+    pub completion_tokens: u64,
 }
 
 /// One model as it is when the metrics are asked for.
@@ -150,6 +181,22 @@ impl Metrics {
             completion_tokens: add.counters(
                 "completion_tokens",
                 "Tokens generated for complete answers",
+            ),
+            rpc_calls: add.counters(
+                "rpc_calls",
+                "Calls over JSON-RPC that ended, by method (`other`: none of that name) and outcome: complete, cancelled (the client left) or the name of the error",
+            ),
+            rpc_runs: add.counters(
+                "rpc_runs",
+                "Runs over JSON-RPC that ended, by method and outcome",
+            ),
+            rpc_prompt_tokens: add.counters(
+                "rpc_prompt_tokens",
+                "Prompt tokens that runs over JSON-RPC evaluated, where the library told their number: runs of one sequence that ended by themselves",
+            ),
+            rpc_completion_tokens: add.counters(
+                "rpc_completion_tokens",
+                "Tokens that runs over JSON-RPC generated, those of broken runs included",
             ),
             worker_exits: add.counters("worker_exits", "Worker processes that ended, by cause"),
             deadlines_passed: add.counters("deadlines_passed", "Waits that took too long, by deadline"),
@@ -213,6 +260,32 @@ impl Metrics {
             // No series for a model whose prompts were never counted.
             if tokens > 0 {
                 family.get_or_create(&ByModel::new(model)).inc_by(tokens);
+            }
+        }
+    }
+
+    /// A call over JSON-RPC ended. `method`: a name from the source, or `other`. `outcome`:
+    /// `complete`, `cancelled` or the error's stable name.
+    pub fn rpc_call_ended(&self, method: &'static str, outcome: &'static str) {
+        let labels = ByCall { method, outcome };
+        self.0.rpc_calls.get_or_create(&labels).inc();
+    }
+
+    /// A run over JSON-RPC ended, be it with its call or after it.
+    pub fn rpc_run_ended(&self, run: &RpcRun) {
+        let labels = ByRun {
+            model: run.model.to_string(),
+            method: run.method,
+            outcome: run.outcome,
+        };
+        self.0.rpc_runs.get_or_create(&labels).inc();
+        let families = [
+            (&self.0.rpc_prompt_tokens, run.prompt_tokens),
+            (&self.0.rpc_completion_tokens, run.completion_tokens),
+        ];
+        for (family, tokens) in families {
+            if tokens > 0 {
+                family.get_or_create(&labels).inc_by(tokens);
             }
         }
     }
@@ -465,10 +538,20 @@ mod tests {
         page.lines().map(str::to_owned).collect()
     }
 
+    fn run(prompt_tokens: u64, completion_tokens: u64) -> RpcRun {
+        RpcRun {
+            model: "a".into(),
+            method: "rkllm.run",
+            outcome: "complete",
+            prompt_tokens,
+            completion_tokens,
+        }
+    }
+
     type Move = (fn(&Metrics), &'static str);
 
     /// Each method, and the sample it makes.
-    const MOVES: [Move; 14] = [
+    const MOVES: [Move; 18] = [
         (
             |m| m.request_ended("a", "complete"),
             r#"rkllmd_requests_total{model="a",outcome="complete"} 1"#,
@@ -488,6 +571,22 @@ mod tests {
         (
             |m| m.tokens("a", 7, 0),
             r#"rkllmd_prompt_tokens_total{model="a"} 7"#,
+        ),
+        (
+            |m| m.rpc_call_ended("rkllm.init", "complete"),
+            r#"rkllmd_rpc_calls_total{method="rkllm.init",outcome="complete"} 1"#,
+        ),
+        (
+            |m| m.rpc_run_ended(&run(0, 0)),
+            r#"rkllmd_rpc_runs_total{model="a",method="rkllm.run",outcome="complete"} 1"#,
+        ),
+        (
+            |m| m.rpc_run_ended(&run(7, 0)),
+            r#"rkllmd_rpc_prompt_tokens_total{model="a",method="rkllm.run",outcome="complete"} 7"#,
+        ),
+        (
+            |m| m.rpc_run_ended(&run(0, 7)),
+            r#"rkllmd_rpc_completion_tokens_total{model="a",method="rkllm.run",outcome="complete"} 7"#,
         ),
         (
             |m| m.worker_exited("a", "sigsegv"),
@@ -549,10 +648,13 @@ mod tests {
             let base = name.trim_end_matches("_sum");
             let moved = samples(&metrics);
             assert!(moved.iter().any(|line| line == expected), "{moved:#?}");
-            assert!(
-                moved.iter().all(|line| line.starts_with(base)),
-                "{moved:#?}"
-            );
+            // A run's tokens come with the run.
+            let is_own = |line: &String| {
+                line.starts_with(base)
+                    || (base.starts_with("rkllmd_rpc_")
+                        && line.starts_with("rkllmd_rpc_runs_total"))
+            };
+            assert!(moved.iter().all(is_own), "{moved:#?}");
         }
     }
 

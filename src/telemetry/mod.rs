@@ -11,4 +11,4 @@ mod metrics;
 mod own_process;
 
 pub use logging::{LogFlush, LoggingError, init_logging, set_log_filter};
-pub use metrics::{MEDIA_TYPE, Metrics, ModelFigures};
+pub use metrics::{MEDIA_TYPE, Metrics, ModelFigures, RpcRun};

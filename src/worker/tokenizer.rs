@@ -56,7 +56,9 @@ impl Tokenizer {
     /// no such token.
     pub fn piece(&self, id: u32) -> Option<Vec<u8>> {
         let token = self.inner.id_to_token(id)?;
-        if self.inner.get_added_tokens_decoder().contains_key(&id) {
+        // The tokenizer's own method of that name clones the map.
+        let added = self.inner.get_added_vocabulary().get_added_tokens_decoder();
+        if added.contains_key(&id) {
             return Some(token.into_bytes());
         }
         let coding = match self.inner.get_decoder() {

@@ -64,6 +64,15 @@ pub struct Client {
 }
 
 impl Client {
+    /// A client on a WebSocket that a key opened.
+    pub fn with_key(address: SocketAddr, key: Option<&str>) -> Self {
+        Self {
+            connection: Connection::WebSocket(Box::new(web_socket_with_key(address, key))),
+            next_id: 1,
+            waiting: VecDeque::new(),
+        }
+    }
+
     pub fn connect(transport: Transport, address: SocketAddr, socket: &Path) -> Self {
         let connection = match transport {
             Transport::Unix => {
@@ -210,10 +219,22 @@ pub fn outcome(answer: &Value) -> Result<Value, Failure> {
 }
 
 pub fn web_socket(address: SocketAddr) -> WebSocket<TcpStream> {
+    web_socket_with_key(address, None)
+}
+
+pub fn web_socket_with_key(address: SocketAddr, key: Option<&str>) -> WebSocket<TcpStream> {
+    use tungstenite::client::IntoClientRequest;
+
     let stream = TcpStream::connect(address).expect("the daemon accepts");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    let (socket, _) =
-        tungstenite::client(format!("ws://{address}/rpc/ws"), stream).expect("a handshake");
+    let mut request = format!("ws://{address}/rpc/ws")
+        .into_client_request()
+        .expect("a request");
+    if let Some(key) = key {
+        let key = key.parse().expect("a header's value");
+        request.headers_mut().insert("x-api-key", key);
+    }
+    let (socket, _) = tungstenite::client(request, stream).expect("a handshake");
     socket
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
@@ -17,12 +18,13 @@ use super::generate;
 use super::messages::refuse_nul;
 use crate::admission::EmbeddingRequest;
 use crate::http::HttpState;
+use crate::http::aside::aside;
 use crate::http::error_body::ErrorBody;
 use crate::http::request_body::fields;
 use crate::http::request_context::RequestContext;
 use crate::http::request_error::{RequestError, quote};
 use crate::http::status::verdict;
-use crate::library_calls::Input;
+use crate::library_calls::{Input, PooledRows};
 use crate::models::InstalledModel;
 
 /// What a token given as a number counts as, against the limit on the inputs' bytes.
@@ -126,46 +128,57 @@ struct Checked {
 pub(crate) async fn embeddings(
     State(state): State<Arc<HttpState>>,
     request: Request,
-) -> Result<Json<EmbeddingList>, RequestError> {
+) -> Result<Response, RequestError> {
     let context = RequestContext::of(request.extensions());
     context.is_generation(state.engine.metrics());
     let answered = answer(&state, &context, request).await;
     match &answered {
-        Ok(Json(list)) => context.embedded(list.usage.prompt_tokens),
+        Ok((prompt_tokens, _)) => context.embedded(*prompt_tokens),
         Err(RequestError::ClientLeft) => {}
         Err(error) => context.failed(verdict(error).code),
     }
-    answered
+    answered.map(|(_, response)| response)
 }
 
+/// The answer, and how many tokens were evaluated for it.
 async fn answer(
     state: &Arc<HttpState>,
     context: &Arc<RequestContext>,
     request: Request,
-) -> Result<Json<EmbeddingList>, RequestError> {
-    let checked = generate::parsed(state, context, request, check).await?;
-    let Checked {
-        model,
-        inputs,
-        encoding,
-        dimensions,
-    } = checked;
+) -> Result<(Option<u32>, Response), RequestError> {
+    let mut checked = generate::parsed(state, context, request, check).await?;
+    let model = &checked.model;
     let request = EmbeddingRequest {
         model: Arc::clone(&model.id),
         client: context.client.clone(),
-        inputs,
+        inputs: std::mem::take(&mut checked.inputs),
         pooling: model.embeddings.pooling,
-        least_columns: dimensions,
+        least_columns: checked.dimensions,
         total_deadline: state.total_deadline,
     };
     let rows = state.engine.embed(request).await;
     let rows = rows.map_err(RequestError::Embedding)?;
+    let prompt_tokens = rows.prompt_tokens;
+    let bytes = rows.rows.iter().map(|row| size_of_val(&**row)).sum();
+    let response = aside(bytes, || {
+        list(&checked, rows).map(|list| Json(list).into_response())
+    })?;
+    Ok((prompt_tokens, response))
+}
+
+fn list(checked: &Checked, rows: PooledRows) -> Result<EmbeddingList, RequestError> {
+    let Checked {
+        model,
+        encoding,
+        dimensions,
+        ..
+    } = checked;
     let data = rows
         .rows
         .into_iter()
         .enumerate()
         .map(|(index, row)| {
-            let vector = finished(row, dimensions, model.embeddings.normalize);
+            let vector = finished(row, *dimensions, model.embeddings.normalize);
             let vector = vector.map_err(|reason| RequestError::NoEmbedding {
                 param: format!("input[{index}]"),
                 reason,
@@ -180,7 +193,7 @@ async fn answer(
             })
         })
         .collect::<Result<Vec<_>, RequestError>>()?;
-    Ok(Json(EmbeddingList {
+    Ok(EmbeddingList {
         object: "list",
         data,
         model: Arc::clone(&model.id),
@@ -188,7 +201,7 @@ async fn answer(
             prompt_tokens: rows.prompt_tokens,
             total_tokens: rows.prompt_tokens,
         },
-    }))
+    })
 }
 
 /// From a body to what the runtime gets.

@@ -6,12 +6,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::ClientId;
 use super::protocol::{ErrorKind, RpcError};
-use crate::supervisor::LibraryHandle;
+use crate::library_calls::{LibraryError, RunRequest};
+use crate::supervisor::{LibraryHandle, RunStream};
 
 /// Whom a handle belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -37,6 +39,8 @@ struct State {
 
 struct Entry {
     handle: Arc<LibraryHandle>,
+    /// One permit: the turn.
+    turns: Arc<Semaphore>,
     owner: Owner,
     /// Calls that use it now.
     in_use: usize,
@@ -89,6 +93,7 @@ impl HandleTable {
         entry.in_use += 1;
         Ok(InUse {
             handle: Arc::clone(&entry.handle),
+            turns: Arc::clone(&entry.turns),
             name: name.to_owned(),
             table: Arc::clone(self),
         })
@@ -124,6 +129,7 @@ impl HandleTable {
         let expiry = tokio::spawn(expire(Arc::downgrade(self), name.clone())).abort_handle();
         let entry = Entry {
             handle: Arc::new(handle),
+            turns: Arc::new(Semaphore::new(1)),
             owner,
             in_use: 0,
             last_used: Instant::now(),
@@ -215,6 +221,7 @@ impl Drop for Place {
 /// A handle during a call; it does not become idle meanwhile.
 pub(super) struct InUse {
     handle: Arc<LibraryHandle>,
+    turns: Arc<Semaphore>,
     name: String,
     table: Arc<HandleTable>,
 }
@@ -227,7 +234,29 @@ impl std::ops::Deref for InUse {
     }
 }
 
+/// Calls wait for it before they are made. A run keeps it until its answer is on its way, so that a
+/// client that asks on and does not read keeps one run's results in memory and not those of many.
+pub(super) type Turn = Option<OwnedSemaphorePermit>;
+
 impl InUse {
+    /// Resolves in the order in which it was polled first.
+    pub async fn turn(&self) -> Turn {
+        // Nobody closes it.
+        Arc::clone(&self.turns).acquire_owned().await.ok()
+    }
+
+    /// Starts a run in its turn. It has its place among the calls from the first poll on.
+    pub fn run(
+        &self,
+        request: RunRequest,
+    ) -> impl Future<Output = Result<(Turn, RunStream), LibraryError>> + Send + use<> {
+        let (turns, handle) = (Arc::clone(&self.turns), Arc::clone(&self.handle));
+        async move {
+            let turn = turns.acquire_owned().await.ok();
+            Ok((turn, handle.run(request).await?))
+        }
+    }
+
     pub fn name(&self) -> &str {
         &self.name
     }

@@ -21,6 +21,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 pub(crate) use post::post;
 pub use unix_socket::serve as serve_unix;
 pub(crate) use websocket::websocket;
@@ -45,6 +47,8 @@ pub(crate) struct Rpc {
     /// From the daemon's being asked to end to its end.
     drain: Duration,
     handles: Arc<HandleTable>,
+    /// Becomes true when the daemon waits no longer for runs.
+    cut_off: watch::Sender<bool>,
     next_connection: AtomicU64,
     next_run: AtomicU64,
 }
@@ -59,6 +63,7 @@ impl Rpc {
             keep_alive: http.keep_alive,
             drain: settings.deadlines.drain,
             handles: HandleTable::new(rpc.max_handles, rpc.handle_idle_timeout),
+            cut_off: watch::Sender::new(false),
             next_connection: AtomicU64::new(1),
             next_run: AtomicU64::new(1),
         })
@@ -67,6 +72,15 @@ impl Rpc {
     /// Whether the HTTP listeners answer for it.
     pub fn over_http(&self) -> bool {
         self.settings.http
+    }
+
+    /// Aborts all runs, on every transport; each still tells why it ended.
+    pub(super) fn cut_off_runs(&self) {
+        self.cut_off.send_replace(true);
+    }
+
+    fn cut_off(&self) -> CutOff {
+        CutOff(self.cut_off.subscribe())
     }
 
     fn connection_number(&self) -> u64 {
@@ -79,5 +93,21 @@ impl Rpc {
 
     fn outgoing(&self) -> (Outgoing, Queue) {
         Outgoing::new(self.settings.outgoing_limit_bytes, self.slow_reader)
+    }
+}
+
+/// Tells a run that its time is over.
+struct CutOff(watch::Receiver<bool>);
+
+impl CutOff {
+    fn is_due(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Resolves when the run must end.
+    async fn wait(&mut self) {
+        if self.0.wait_for(|cut_off| *cut_off).await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }

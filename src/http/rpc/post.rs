@@ -18,11 +18,14 @@ use tokio::task::JoinHandle;
 use super::origin;
 use super::outgoing::Queue;
 use super::protocol::{ErrorKind, Reply, RpcError};
-use super::session::Session;
+use super::session::{Afterwards, Answer, Session};
 use crate::http::openai::sse_body::Silence;
 use crate::http::request_context::RequestContext;
 use crate::http::status::verdict;
 use crate::http::{HttpState, request_body, sse};
+
+/// The connection asks for the next piece of an answer when it has written the one before.
+const PIECE_BYTES: usize = 256 * 1024;
 
 /// A JSON-RPC 2.0 message
 ///
@@ -51,16 +54,22 @@ pub(crate) async fn post(State(state): State<Arc<HttpState>>, request: Request) 
     };
     if !asks_for_events(&head.headers) {
         let session = Session::of_request(rpc, &context, None);
-        return match session.answer(&text).await.text {
-            Some(answer) => json(answer),
+        let Answer { text, afterwards } = session.answer(text).await;
+        return match text {
+            Some(text) => {
+                let body = Whole {
+                    text: text.into(),
+                    _until_sent: afterwards,
+                };
+                json(Body::new(body))
+            }
             None => StatusCode::NO_CONTENT.into_response(),
         };
     }
     let (outgoing, queue) = rpc.outgoing();
     let session = Session::of_request(rpc, &context, Some(outgoing.clone()));
     let work = async move {
-        let answer = session.answer(&text).await;
-        drop(text);
+        let answer = session.answer(text).await;
         if let Some(text) = answer.text
             && outgoing.send_answer(text).await.is_err()
         {
@@ -84,14 +93,40 @@ fn asks_for_events(headers: &HeaderMap) -> bool {
         .any(|accept| accept.contains("text/event-stream"))
 }
 
-fn json(text: String) -> Response {
+fn json(body: Body) -> Response {
     let content_type = HeaderValue::from_static("application/json");
-    ([(header::CONTENT_TYPE, content_type)], text).into_response()
+    ([(header::CONTENT_TYPE, content_type)], body).into_response()
+}
+
+/// An answer in one piece. What would begin after it is dropped with it, when it is written.
+struct Whole {
+    text: Bytes,
+    _until_sent: Vec<Afterwards>,
+}
+
+impl http_body::Body for Whole {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.text.is_empty() {
+            return Poll::Ready(None);
+        }
+        let piece = self.text.len().min(PIECE_BYTES);
+        Poll::Ready(Some(Ok(Frame::data(self.text.split_to(piece)))))
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        http_body::SizeHint::with_exact(self.text.len() as u64)
+    }
 }
 
 fn refusal(status: StatusCode, message: &str) -> Response {
     let error = RpcError::new(ErrorKind::InvalidRequest, message);
-    (status, json(Reply::error(&error))).into_response()
+    (status, json(Reply::error(&error).into())).into_response()
 }
 
 /// A message's notifications and its answer. Dropping it drops the calls.

@@ -10,10 +10,12 @@ use tokio::sync::watch;
 
 use super::outgoing::{NotSent, Outgoing};
 use super::protocol::{ErrorKind, Reply, RpcError};
-use super::session::Session;
+use super::session::{Held, Session};
 
 /// What is kept of the time for draining to say that it is over.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Messages in progress may have so many times the bytes that one may have.
+const LARGE_MESSAGES: usize = 2;
 
 /// Where a connection's messages come from.
 pub(super) trait Source: Send {
@@ -35,7 +37,11 @@ pub(super) enum End {
     ClientLeft,
     ShuttingDown,
     SlowReader,
-    TooLong { limit_bytes: usize },
+    /// The caller may not go on.
+    ShutOut,
+    TooLong {
+        limit_bytes: usize,
+    },
     NotText,
     Broken,
 }
@@ -49,7 +55,8 @@ pub(super) async fn pump(
 ) -> End {
     // Futures in it are polled first in the order in which they were added.
     let mut answers = FuturesUnordered::new();
-    let max_calls = session.rpc.settings.max_calls;
+    // Sent beside the answers, which may have to be sent before it.
+    let mut refusals = FuturesUnordered::new();
     let end = loop {
         tokio::select! {
             biased;
@@ -58,36 +65,29 @@ pub(super) async fn pump(
                     return end;
                 }
             }
+            Some(sent) = refusals.next() => {
+                if let Err(end) = sent {
+                    return end;
+                }
+            }
             () = outgoing.given_up() => return End::SlowReader,
             () = asked_to_close(closing) => break End::ShuttingDown,
-            incoming = source.next() => match incoming {
+            // A client that does not read its refusals is not listened to.
+            incoming = source.next(), if refusals.is_empty() => match incoming {
                 Incoming::Left => return End::ClientLeft,
                 Incoming::Unreadable(end) => break end,
-                Incoming::Message(text) if answers.len() < max_calls => {
-                    answers.push(async move {
-                        let answer = session.answer(&text).await;
-                        drop(text);
-                        send(outgoing, answer.text).await?;
-                        session.in_background(answer.afterwards);
-                        Ok(())
-                    });
-                }
-                Incoming::Message(text) => {
-                    let error = RpcError::new(
-                        ErrorKind::LimitReached,
-                        format!("{max_calls} messages are being answered (rpc.max-calls)"),
-                    );
-                    if let Err(end) = send(outgoing, session.refuse(&text, &error)).await {
-                        return end;
-                    }
-                }
+                Incoming::Message(text) => match full(session, answers.len(), &text) {
+                    Some(error) => refusals.push(send(outgoing, session.refuse(&text, &error))),
+                    None => answers.push(answer(session, session.hold(text.len()), outgoing, text)),
+                },
             },
         }
     };
     if let Some(error) = end.error() {
+        // They would be in its way, and are not wanted any more.
+        drop((answers, refusals));
         let _ = send(outgoing, Some(Reply::error(&error))).await;
-    }
-    if end == End::ShuttingDown {
+    } else if end == End::ShuttingDown {
         // What is under way may end. The last of the time is for telling why the rest did not.
         let rest = async {
             while let Some(Ok(())) = answers.next().await {}
@@ -98,11 +98,38 @@ pub(super) async fn pump(
         let mut rest = std::pin::pin!(rest);
         let limit = drain.saturating_sub(LAST_WORDS).max(drain / 2);
         if tokio::time::timeout(limit, &mut rest).await.is_err() {
-            session.cut_off_runs();
+            session.rpc.cut_off_runs();
             rest.await;
         }
     }
     end
+}
+
+async fn answer(
+    session: &Session,
+    _held: Held,
+    outgoing: &Outgoing,
+    text: Vec<u8>,
+) -> Result<(), End> {
+    let answer = session.answer(text).await;
+    send(outgoing, answer.text).await?;
+    session.in_background(answer.afterwards);
+    Ok(())
+}
+
+/// Why another message is not answered while so many are.
+fn full(session: &Session, messages: usize, text: &[u8]) -> Option<RpcError> {
+    let bytes = session.held_bytes();
+    let settings = &session.rpc.settings;
+    let most_bytes = settings.message_limit_bytes.saturating_mul(LARGE_MESSAGES);
+    let reason = if messages >= settings.max_calls {
+        format!("{messages} messages are being answered (rpc.max-calls)")
+    } else if bytes + text.len() > most_bytes {
+        format!("messages of {bytes} bytes are being answered, and {most_bytes} may be")
+    } else {
+        return None;
+    };
+    Some(RpcError::new(ErrorKind::LimitReached, reason))
 }
 
 async fn asked_to_close(closing: &mut watch::Receiver<bool>) {
@@ -128,7 +155,11 @@ impl End {
                 format!("a message has at most {limit_bytes} bytes (rpc.message-limit-bytes)")
             }
             Self::NotText => "a message is text".to_owned(),
-            Self::ClientLeft | Self::ShuttingDown | Self::SlowReader | Self::Broken => return None,
+            Self::ClientLeft
+            | Self::ShuttingDown
+            | Self::SlowReader
+            | Self::ShutOut
+            | Self::Broken => return None,
         };
         Some(RpcError::new(ErrorKind::InvalidRequest, message))
     }

@@ -1,24 +1,26 @@
 //! What one connection, or one request over plain HTTP, may use, and how its messages are answered.
 //! When it is dropped its runs are aborted; a connection's handles go with it.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::Rpc;
-use super::handles::Owner;
+use super::handles::{InUse, Owner};
 use super::methods;
 use super::outgoing::{NotSent, Outgoing};
 use super::protocol::{
     Call, Entry, ErrorKind, Message, Params, Reply, RpcError, notification, parse,
 };
 use crate::http::access::Caller;
+use crate::http::aside::aside;
 use crate::http::request_context::RequestContext;
+use crate::models::InstalledModel;
 
-/// A message longer than this is read aside from the tasks that carry tokens.
-const LARGE_BYTES: usize = 64 * 1024;
+/// A batch whose answers have so many bytes gets no further results.
+const BATCH_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
 /// Work that begins once the answer to its call is sent.
 pub(super) type Afterwards = BoxFuture<'static, ()>;
@@ -49,23 +51,18 @@ pub(super) struct Session {
     notifications: Option<Outgoing>,
     /// Runs that were started and answered at once.
     background: Mutex<JoinSet<()>>,
-    cut_off: watch::Sender<bool>,
+    held_bytes: Arc<AtomicUsize>,
 }
 
-/// Tells a run that its time is over.
-pub(super) struct CutOff(watch::Receiver<bool>);
+/// Bytes of a client's message that are in memory until this is dropped.
+pub(super) struct Held {
+    bytes: usize,
+    all: Arc<AtomicUsize>,
+}
 
-impl CutOff {
-    /// Costs an atomic read.
-    pub fn is_due(&self) -> bool {
-        self.0.has_changed().unwrap_or(false)
-    }
-
-    /// Resolves when the run must end; never after the session itself has ended.
-    pub async fn wait(&mut self) {
-        if self.0.wait_for(|cut_off| *cut_off).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -93,31 +90,49 @@ impl Session {
             caller,
             notifications,
             background: Mutex::default(),
-            cut_off: watch::Sender::new(false),
+            held_bytes: Arc::default(),
         }
     }
 
-    /// Aborts the session's runs; each still tells why it ended.
-    pub fn cut_off_runs(&self) {
-        self.cut_off.send_replace(true);
+    /// Counts bytes of a message among those the client's messages hold.
+    pub fn hold(&self, bytes: usize) -> Held {
+        self.held_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Held {
+            bytes,
+            all: Arc::clone(&self.held_bytes),
+        }
     }
 
-    pub fn cut_off(&self) -> CutOff {
-        CutOff(self.cut_off.subscribe())
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes.load(Ordering::Relaxed)
     }
 
     /// Answers a message. The calls of a batch are made one after the other.
-    pub async fn answer(&self, text: &[u8]) -> Answer {
-        let (mut reply, entries) = match self.entries(text) {
+    pub async fn answer(&self, text: impl AsRef<[u8]>) -> Answer {
+        let read = self.entries(text.as_ref());
+        // A call may take long, and its message may be large.
+        drop(text);
+        let (mut reply, entries) = match read {
             Ok(parts) => parts,
             Err(error) => return Answer::of(Reply::error(&error)),
         };
         let mut afterwards = Vec::new();
         for entry in entries {
+            // What an earlier call of the batch began goes on now: this one may wait for its end.
+            self.in_background(std::mem::take(&mut afterwards));
             match entry {
-                Entry::Invalid { id, error } => reply.add::<()>(Some(&id), Err(&error)),
+                Entry::Invalid { id, error } => reply.add(Some(&id), Err(&error)),
+                Entry::Call(Call {
+                    id: Some(id),
+                    method,
+                    ..
+                }) if reply.len() > BATCH_ANSWER_BYTES => {
+                    let error = batch_too_large();
+                    methods::refused(self, &method, &error);
+                    reply.add(Some(&id), Err(&error));
+                }
                 Entry::Call(Call { id, method, params }) => {
-                    let result = methods::call(self, &mut afterwards, &method, &params).await;
+                    let result = methods::call(self, &mut afterwards, &method, params).await;
                     reply.add(id.as_ref(), result.as_deref());
                 }
             }
@@ -136,8 +151,11 @@ impl Session {
         };
         for entry in entries {
             match entry {
-                Entry::Invalid { id, error } => reply.add::<()>(Some(&id), Err(&error)),
-                Entry::Call(call) => reply.add::<()>(call.id.as_ref(), Err(error)),
+                Entry::Invalid { id, error } => reply.add(Some(&id), Err(&error)),
+                Entry::Call(call) => {
+                    methods::refused(self, &call.method, error);
+                    reply.add(call.id.as_ref(), Err(error));
+                }
             }
         }
         reply.finish()
@@ -149,6 +167,29 @@ impl Session {
             Message::One(entry) => (Reply::to_one(), vec![entry]),
             Message::Batch(entries) => (Reply::to_batch(), entries),
         })
+    }
+
+    /// The caller's handle of that name, for the length of a call.
+    ///
+    /// # Errors
+    ///
+    /// It is not the caller's, or its model is not any more.
+    pub fn handle(&self, name: &str) -> Result<InUse, RpcError> {
+        let handle = self.rpc.handles.get(name, &self.owner)?;
+        let catalog = self.rpc.engine.catalog();
+        let id = handle.model();
+        let allowed = match catalog.find(id) {
+            Some(model) => self.caller.check_model(model),
+            // Not installed any more; its aliases went with it.
+            None => self.caller.check_model(&InstalledModel {
+                id: id.clone(),
+                ..InstalledModel::default()
+            }),
+        };
+        match allowed {
+            Ok(()) => Ok(handle),
+            Err(error) => Err(RpcError::new(ErrorKind::ModelNotAllowed, error.to_string())),
+        }
     }
 
     /// Whether a run's callbacks are sent unless its call says otherwise: an event stream was asked
@@ -171,6 +212,27 @@ impl Session {
             )
         })?;
         Ok(Notifications(outgoing))
+    }
+
+    /// Whether one more run may be answered before it ends.
+    ///
+    /// # Errors
+    ///
+    /// `limit_reached`.
+    pub fn one_more_in_background(&self) -> Result<(), RpcError> {
+        let most = self.rpc.settings.max_calls;
+        let mut tasks = self
+            .background
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        if tasks.len() < most {
+            return Ok(());
+        }
+        Err(RpcError::new(
+            ErrorKind::LimitReached,
+            format!("{most} runs have not ended (rpc.max-calls)"),
+        ))
     }
 
     /// Lets work run beside the session's calls, and no longer than the session.
@@ -205,6 +267,17 @@ impl Drop for Session {
     }
 }
 
+fn batch_too_large() -> RpcError {
+    RpcError::new(
+        ErrorKind::TooLarge,
+        format!(
+            "the answers of this batch have {BATCH_ANSWER_BYTES} bytes already; make the call in a \
+             message of its own"
+        ),
+    )
+    .with("limit_bytes", BATCH_ANSWER_BYTES)
+}
+
 /// Reads parameters as a method's type.
 pub(super) fn read<T: serde::de::DeserializeOwned>(
     params: &Params,
@@ -213,27 +286,20 @@ pub(super) fn read<T: serde::de::DeserializeOwned>(
     aside(params.len(), || params.read(names))
 }
 
-/// Work on so much text. Much of it must not hold up the tokens of others on this thread.
-fn aside<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
-    let flavor = tokio::runtime::Handle::current().runtime_flavor();
-    if bytes > LARGE_BYTES && flavor == tokio::runtime::RuntimeFlavor::MultiThread {
-        tokio::task::block_in_place(work)
-    } else {
-        work()
-    }
-}
-
 /// Sends notifications.
 #[derive(Clone)]
 pub(super) struct Notifications(Outgoing);
 
 impl Notifications {
+    /// `bytes`: about how many they are.
     pub async fn send<T: serde::Serialize>(
         &self,
         method: &str,
         params: &T,
+        bytes: usize,
     ) -> Result<(), RpcError> {
-        let sent = self.0.send(notification(method, params)).await;
+        let text = aside(bytes, || notification(method, params));
+        let sent = self.0.send(text).await;
         sent.map_err(|error| match error {
             NotSent::SlowReader(waited) => RpcError::new(
                 ErrorKind::SlowReader,

@@ -2,7 +2,8 @@
 //! connection it was, so that it counts among `max-connections` and is drained with the others.
 //!
 //! Close codes: 1000 the client left, 1001 the daemon shuts down, 1002 a broken frame, 1003 a binary
-//! message, 1008 the client did not read, 1009 a message is too large.
+//! message, 1008 the client did not read, or its key was revoked or may do less than before, 1009 a
+//! message is too large.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use super::pump::{End, Incoming, Source, pump};
 use super::session::Session;
 use super::{Rpc, origin};
 use crate::http::HttpState;
+use crate::http::access::{self, Caller, Rule};
 use crate::http::connection::Upgrades;
 use crate::http::request_context::RequestContext;
 
@@ -45,20 +47,22 @@ pub(crate) async fn websocket(State(state): State<Arc<HttpState>>, request: Requ
     if !origin::is_own(request.headers(), &state.http.allowed_hosts) {
         return StatusCode::FORBIDDEN.into_response();
     }
+    // The router says it for every request.
+    let rule = request.extensions().get().copied().unwrap_or(Rule::Keys);
     let (mut head, _) = request.into_parts();
     let upgrade = match WebSocketUpgrade::from_request_parts(&mut head, &()).await {
         Ok(upgrade) => upgrade,
         Err(rejection) => return rejection.into_response(),
     };
-    let rpc = Arc::clone(&state.rpc);
-    let limit = rpc.settings.message_limit_bytes;
+    let limit = state.rpc.settings.message_limit_bytes;
     upgrade
         .max_message_size(limit)
         .max_frame_size(limit)
         .on_upgrade(async move |socket| {
             upgrades.serve(|closing| {
                 Box::pin(async move {
-                    serve(socket, &rpc, &context, closing).await;
+                    let shut_out = access::shut_out(&state.keys, rule, &context.caller);
+                    serve(socket, (&state.rpc, &context.caller), shut_out, closing).await;
                 })
             });
         })
@@ -66,8 +70,8 @@ pub(crate) async fn websocket(State(state): State<Arc<HttpState>>, request: Requ
 
 async fn serve(
     socket: WebSocket,
-    rpc: &Arc<Rpc>,
-    context: &RequestContext,
+    (rpc, caller): (&Arc<Rpc>, &Caller),
+    shut_out: impl Future<Output = ()>,
     mut closing: watch::Receiver<bool>,
 ) {
     let (sink, stream) = socket.split();
@@ -79,11 +83,12 @@ async fn serve(
     };
     let (farewell, last_frame) = oneshot::channel();
     let mut writing = std::pin::pin!(write(sink, queue, rpc.keep_alive, last_frame));
-    let session = Session::of_connection(rpc, context.caller.clone(), outgoing.clone());
+    let session = Session::of_connection(rpc, caller.clone(), outgoing.clone());
     let end = tokio::select! {
         end = pump(&mut frames, &session, &outgoing, &mut closing) => end,
         // The client is gone.
         () = &mut writing => End::ClientLeft,
+        () = shut_out => End::ShutOut,
     };
     drop((session, outgoing));
     let _ = farewell.send(close_frame(&end));
@@ -98,6 +103,10 @@ fn close_frame(end: &End) -> CloseFrame {
         End::Broken => (close_code::PROTOCOL, "broken frame"),
         End::NotText => (close_code::UNSUPPORTED, "messages are text"),
         End::SlowReader => (close_code::POLICY, "the client did not read"),
+        End::ShutOut => (
+            close_code::POLICY,
+            "the key was revoked or may do less now, or a key is needed now",
+        ),
         End::TooLong { .. } => (close_code::SIZE, "the message is too large"),
     };
     CloseFrame {

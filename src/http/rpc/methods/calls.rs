@@ -11,6 +11,7 @@ use crate::supervisor::Replied;
 
 pub(super) const CALL_ERRORS: &[ErrorKind] = &[
     ErrorKind::UnknownHandle,
+    ErrorKind::ModelNotAllowed,
     ErrorKind::CallFailed,
     ErrorKind::NotInRuntime,
     ErrorKind::DeadlinePassed,
@@ -37,8 +38,8 @@ pub(crate) struct Done {
 }
 
 async fn make(scope: Scope<'_>, handle: &str, call: Call) -> Result<Replied<Outcome>, RpcError> {
-    let session = scope.session;
-    let handle = session.rpc.handles.get(handle, &session.owner)?;
+    let handle = scope.session.handle(handle)?;
+    let _turn = handle.turn().await;
     handle.call(call).await.map_err(failure::of)
 }
 

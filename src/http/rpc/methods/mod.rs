@@ -3,6 +3,7 @@
 //! that one definition.
 
 mod calls;
+mod counts;
 mod definition;
 mod failure;
 mod handle_reset;
@@ -21,6 +22,8 @@ use utoipa::ToSchema;
 
 use super::protocol::{ErrorKind, Params, RpcError};
 use super::session::{self, Afterwards, Session};
+use crate::http::aside::aside;
+use counts::CountedCall;
 pub(super) use definition::Definition;
 
 /// One method.
@@ -34,6 +37,11 @@ pub(super) trait Method {
     type Params: DeserializeOwned + ToSchema + Send;
     type Result: Serialize + ToSchema + Send;
 
+    /// About how many bytes the result is, where it may be large.
+    fn size(_: &Self::Result) -> usize {
+        0
+    }
+
     fn call(
         scope: Scope<'_>,
         params: Self::Params,
@@ -43,6 +51,8 @@ pub(super) trait Method {
 /// What a call may use.
 pub(super) struct Scope<'a> {
     pub session: &'a Session,
+    /// Of the parameters' text.
+    pub bytes: usize,
     /// What begins once the answer is sent.
     pub afterwards: &'a mut Vec<Afterwards>,
 }
@@ -53,14 +63,11 @@ macro_rules! methods {
         static DEFINITIONS: LazyLock<Vec<Definition>> =
             LazyLock::new(|| vec![$(Definition::of::<$method>()),*]);
 
-        /// Makes a call; the result is JSON text.
-        pub(super) async fn call(
-            session: &Session,
-            afterwards: &mut Vec<Afterwards>,
+        async fn dispatch(
+            scope: Scope<'_>,
             name: &str,
-            params: &Params,
+            params: Params,
         ) -> Result<Box<RawValue>, RpcError> {
-            let scope = Scope { session, afterwards };
             $(if name == <$method>::NAME {
                 return Box::pin(invoke::<$method>(scope, params)).await;
             })*
@@ -91,18 +98,45 @@ methods![
     super::open_rpc::Discover,
 ];
 
+/// Makes a call; the result is JSON text.
+pub(super) async fn call(
+    session: &Session,
+    afterwards: &mut Vec<Afterwards>,
+    name: &str,
+    params: Params,
+) -> Result<Box<RawValue>, RpcError> {
+    let counted = CountedCall::new(session.rpc.engine.metrics(), name);
+    let scope = Scope {
+        session,
+        bytes: params.len(),
+        afterwards,
+    };
+    let result = dispatch(scope, name, params).await;
+    counted.ended(&result);
+    result
+}
+
+/// A call that is refused before anything is done.
+pub(super) fn refused(session: &Session, name: &str, error: &RpcError) {
+    CountedCall::new(session.rpc.engine.metrics(), name).refused(error);
+}
+
 /// All methods.
 pub(super) fn definitions() -> &'static [Definition] {
     &DEFINITIONS
 }
 
-async fn invoke<M: Method>(scope: Scope<'_>, params: &Params) -> Result<Box<RawValue>, RpcError> {
+async fn invoke<M: Method>(scope: Scope<'_>, text: Params) -> Result<Box<RawValue>, RpcError> {
     let names = definitions()
         .iter()
         .find(|definition| definition.name == M::NAME)
         .map_or(&[][..], |definition| &definition.positions);
-    let params = session::read(params, names)?;
+    let params = session::read(&text, names)?;
+    // A call may take long, and its parameters' text may be large.
+    drop(text);
     let result = M::call(scope, params).await?;
-    serde_json::value::to_raw_value(&result)
-        .map_err(|error| RpcError::new(ErrorKind::InternalError, error.to_string()))
+    aside(M::size(&result), || {
+        serde_json::value::to_raw_value(&result)
+    })
+    .map_err(|error| RpcError::new(ErrorKind::InternalError, error.to_string()))
 }

@@ -54,6 +54,12 @@ impl<'a> ResultNotification<'a> {
             perf: slot.perf,
         }
     }
+
+    /// About how many bytes its tensors are.
+    pub fn size(&self) -> usize {
+        let tensors = [&self.last_hidden_layer, &self.logits];
+        tensors.into_iter().flatten().map(JsonTensor::size).sum()
+    }
 }
 
 /// `rkllm.ended`: a run that was answered at once is over.
@@ -113,6 +119,16 @@ impl RunResult {
             run,
             ..Self::default()
         }
+    }
+
+    /// About how many bytes it is.
+    pub fn size(&self) -> usize {
+        let tensors = self
+            .results
+            .iter()
+            .flat_map(|sequence| [&sequence.last_hidden_layer, &sequence.logits]);
+        let tensors: usize = tensors.flatten().map(JsonTensor::size).sum();
+        self.collected_bytes + tensors
     }
 
     /// Adds a callback.

@@ -2,7 +2,9 @@
 //! never entered. A run ends with whoever waits for it: its request, its connection or its handle.
 
 use std::fmt;
+use std::sync::Arc;
 
+use futures_util::FutureExt;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -10,22 +12,27 @@ use utoipa::openapi::schema::{Array, OneOfBuilder};
 use utoipa::openapi::{Ref, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
+use super::counts::CountedRun;
 use super::result::{EndedNotification, ResultNotification, RunResult};
 use super::tensor::TensorForm;
 use super::{Method, Scope, failure};
+use crate::generation::ModelId;
 use crate::http::rpc::protocol::{ErrorKind, RpcError};
-use crate::http::rpc::session::{CutOff, Notifications, Session};
+use crate::http::rpc::session::Notifications;
+use crate::http::rpc::{CutOff, Rpc};
 use crate::library_calls::{CallbackResult, InferParam, Input, RowSelection, RunRequest};
 use crate::supervisor::{HandleReset, RunEvent, RunStream};
 
 const RUN_ERRORS: &[ErrorKind] = &[
     ErrorKind::UnknownHandle,
+    ErrorKind::ModelNotAllowed,
     ErrorKind::CallFailed,
     ErrorKind::NotInRuntime,
     ErrorKind::DeadlinePassed,
     ErrorKind::WorkerDied,
     ErrorKind::ModelUnavailable,
     ErrorKind::TooLarge,
+    ErrorKind::LimitReached,
     ErrorKind::SlowReader,
     ErrorKind::NeedsNotifications,
     ErrorKind::HandleClosed,
@@ -64,36 +71,35 @@ impl Method for Run {
     type Params = RunParams;
     type Result = RunResult;
 
+    fn size(result: &RunResult) -> usize {
+        result.size()
+    }
+
     async fn call(scope: Scope<'_>, params: RunParams) -> Result<RunResult, RpcError> {
         let session = scope.session;
         let notifications = match params.stream.unwrap_or(session.streams_by_default()) {
             true => Some(session.notifications()?),
             false => None,
         };
-        let handle = session.rpc.handles.get(&params.handle, &session.owner)?;
+        let handle = session.handle(&params.handle)?;
         let form = params.tensors;
-        let stream = handle
-            .run(params.into_request())
-            .await
-            .map_err(failure::of)?;
+        let started = handle.run(params.into_request()).await;
+        let (turn, stream) = started.map_err(failure::of)?;
         let run = session.rpc.run_number();
-        let mut result = RunResult::new(run);
-        let mut running = Running::new(stream, session);
-        loop {
-            match running.next().await? {
-                Step::Callback(callback) => {
-                    result.add(&callback, form, notifications.is_none())?;
-                    if let Some(notifications) = &notifications {
-                        send(notifications, handle.name(), run, callback, form).await?;
-                    }
-                }
-                Step::Ended { code } => {
-                    result.return_code = code;
-                    result.handle_reset = running.reset.map(Into::into);
-                    return Ok(result);
-                }
-            }
-        }
+        let mut running = Running::new(stream, &session.rpc, (handle.model(), Self::NAME));
+        let mut taker = Taker {
+            handle: handle.name(),
+            run,
+            form,
+            notifications,
+            collected: Some(RunResult::new(run)),
+        };
+        let return_code = running.hand_to(&mut taker).await?;
+        let mut result = taker.collected.unwrap_or_default();
+        result.return_code = return_code;
+        result.handle_reset = running.reset.take().map(Into::into);
+        scope.afterwards.push(Box::pin(async move { drop(turn) }));
+        Ok(result)
     }
 }
 
@@ -136,7 +142,9 @@ impl Method for RunAsync {
     async fn call(scope: Scope<'_>, params: RunAsyncParams) -> Result<RunStarted, RpcError> {
         let session = scope.session;
         let notifications = session.notifications()?;
-        let handle = session.rpc.handles.get(&params.handle, &session.owner)?;
+        session.one_more_in_background()?;
+        let held = session.hold(scope.bytes);
+        let handle = session.handle(&params.handle)?;
         let form = params.tensors;
         let request = request(
             params.rkllm_input,
@@ -144,28 +152,50 @@ impl Method for RunAsync {
             params.rows,
             params.generate_after_logits,
         );
-        // It has its place among the handle's calls before it is answered.
-        let stream = handle.run(request).await.map_err(failure::of)?;
+        // It is on its way to the handle, or has its place behind a run, before it is answered.
+        let mut starting = Box::pin(handle.run(request));
+        let started = match (&mut starting).now_or_never() {
+            Some(started) => Some(started.map_err(failure::of)?),
+            None => None,
+        };
         let run = session.rpc.run_number();
-        let mut running = Running::new(stream, session);
+        let rpc = Arc::clone(&session.rpc);
         scope.afterwards.push(Box::pin(async move {
-            let ended = running
-                .notify(&notifications, handle.name(), run, form)
-                .await;
-            let (return_code, error) = match ended {
-                Ok(code) => (Some(code), None),
-                Err(error) => (None, Some(error)),
+            let started = match started {
+                Some(started) => Ok(started),
+                None => starting.await.map_err(failure::of),
             };
-            let ended = EndedNotification {
+            let mut ended = EndedNotification {
                 handle: handle.name(),
                 run,
-                return_code,
-                handle_reset: running.reset.take().map(Into::into),
-                error,
+                return_code: None,
+                handle_reset: None,
+                error: None,
             };
-            // A run that failed here is aborted now, not when its reader has read why.
-            drop(running);
+            let (result, turn) = match started {
+                Err(error) => (Err(error), None),
+                Ok((turn, stream)) => {
+                    let mut taker = Taker {
+                        handle: handle.name(),
+                        run,
+                        form,
+                        notifications: Some(notifications.clone()),
+                        collected: None,
+                    };
+                    // A run that failed here is aborted now, not when its reader has read why.
+                    let mut running = Running::new(stream, &rpc, (handle.model(), Self::NAME));
+                    let result = running.hand_to(&mut taker).await;
+                    ended.handle_reset = running.reset.take().map(Into::into);
+                    (result, turn)
+                }
+            };
+            match result {
+                Ok(code) => ended.return_code = Some(code),
+                Err(error) => ended.error = Some(error),
+            }
+            drop(held);
             notifications.send_last("rkllm.ended", &ended).await;
+            drop(turn);
         }));
         Ok(RunStarted {
             return_code: 0,
@@ -204,6 +234,7 @@ struct Running {
     stream: RunStream,
     reset: Option<HandleReset>,
     cut_off: CutOff,
+    counted: CountedRun,
 }
 
 enum Step {
@@ -212,11 +243,12 @@ enum Step {
 }
 
 impl Running {
-    fn new(stream: RunStream, session: &Session) -> Self {
+    fn new(stream: RunStream, rpc: &Rpc, (model, method): (&ModelId, &'static str)) -> Self {
         Self {
             stream,
             reset: None,
-            cut_off: session.cut_off(),
+            cut_off: rpc.cut_off(),
+            counted: CountedRun::new(rpc.engine.metrics(), model, method),
         }
     }
 
@@ -247,37 +279,52 @@ impl Running {
         ))
     }
 
-    /// Sends each callback until the run ends.
-    async fn notify(
-        &mut self,
-        notifications: &Notifications,
-        handle: &str,
-        run: u64,
-        form: TensorForm,
-    ) -> Result<i32, RpcError> {
-        loop {
-            match self.next().await? {
-                Step::Callback(callback) => {
-                    send(notifications, handle, run, callback, form).await?;
+    /// Hands over each callback until the run ends; gives what `rkllm_run` returned.
+    async fn hand_to(&mut self, taker: &mut Taker<'_>) -> Result<i32, RpcError> {
+        let ended = loop {
+            match self.next().await {
+                Ok(Step::Callback(callback)) => {
+                    self.counted.add(&callback);
+                    if let Err(error) = taker.take(callback).await {
+                        break Err(error);
+                    }
                 }
-                Step::Ended { code } => return Ok(code),
+                Ok(Step::Ended { code }) => break Ok(code),
+                Err(error) => break Err(error),
             }
-        }
+        };
+        self.counted.ended(&ended);
+        ended
     }
 }
 
-async fn send(
-    notifications: &Notifications,
-    handle: &str,
+/// What becomes of a run's callbacks.
+struct Taker<'a> {
+    handle: &'a str,
     run: u64,
-    callback: CallbackResult,
     form: TensorForm,
-) -> Result<(), RpcError> {
-    for slot in callback.results {
-        let result = ResultNotification::of(handle, run, callback.state, slot, form);
-        notifications.send("rkllm.result", &result).await?;
+    /// Where each is sent.
+    notifications: Option<Notifications>,
+    /// Where they are collected.
+    collected: Option<RunResult>,
+}
+
+impl Taker<'_> {
+    async fn take(&mut self, callback: CallbackResult) -> Result<(), RpcError> {
+        let (run, form) = (self.run, self.form);
+        if let Some(collected) = &mut self.collected {
+            collected.add(&callback, form, self.notifications.is_none())?;
+        }
+        let Some(notifications) = &self.notifications else {
+            return Ok(());
+        };
+        for slot in callback.results {
+            let result = ResultNotification::of(self.handle, run, callback.state, slot, form);
+            let bytes = result.size();
+            notifications.send("rkllm.result", &result, bytes).await?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// One input, or `n_batch` of them.

@@ -16,8 +16,7 @@ impl Method for Abort {
     type Result = Done;
 
     async fn call(scope: Scope<'_>, params: HandleParam) -> Result<Done, RpcError> {
-        let session = scope.session;
-        let handle = session.rpc.handles.get(&params.handle, &session.owner)?;
+        let handle = scope.session.handle(&params.handle)?;
         handle.abort().await.map_err(failure::of)?;
         Ok(Done::default())
     }
@@ -34,8 +33,7 @@ impl Method for IsRunning {
     type Result = RunningAnswer;
 
     async fn call(scope: Scope<'_>, params: HandleParam) -> Result<RunningAnswer, RpcError> {
-        let session = scope.session;
-        let handle = session.rpc.handles.get(&params.handle, &session.owner)?;
+        let handle = scope.session.handle(&params.handle)?;
         handle.is_running().await.map_err(failure::of)
     }
 }

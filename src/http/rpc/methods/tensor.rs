@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::http::aside::aside;
 use crate::library_calls::Tensor;
 
 /// How tensors are written.
@@ -39,6 +40,10 @@ enum TensorData {
 
 impl JsonTensor {
     pub fn of(tensor: &Tensor, form: TensorForm) -> Self {
+        aside(size_of_val(&*tensor.data), || Self::written(tensor, form))
+    }
+
+    fn written(tensor: &Tensor, form: TensorForm) -> Self {
         let data = match form {
             TensorForm::Base64 => {
                 let bytes: Vec<u8> = tensor.data.iter().flat_map(|v| v.to_le_bytes()).collect();
@@ -54,6 +59,14 @@ impl JsonTensor {
             shape: tensor.shape,
             num_tokens: tensor.num_tokens,
             data,
+        }
+    }
+
+    /// Bytes of its data.
+    pub fn size(&self) -> usize {
+        match &self.data {
+            TensorData::Base64(text) => text.len(),
+            TensorData::Rows(rows) => rows.iter().map(|row| size_of_val(&**row)).sum(),
         }
     }
 }

@@ -61,7 +61,7 @@ error_kinds! {
     WorkerDied = -32006, "worker_died",
         "The library's process ended during the call. The handle lives on with a new one.";
     TooLarge = -32007, "too_large",
-        "A tensor is larger than its limit: ask for the last row, or raise the limit.";
+        "A tensor is larger than its limit: ask for the last row, or raise the limit. Or a run's text, or the answers of a batch, became too large.";
     LimitReached = -32008, "limit_reached",
         "Too many handles, calls in progress or waiting requests; `data.retry_after_ms` where known.";
     SlowReader = -32009, "slow_reader",
@@ -76,6 +76,8 @@ error_kinds! {
 /// `error` of an answer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct RpcError {
+    #[serde(skip)]
+    kind: ErrorKind,
     code: i32,
     message: String,
     data: Map<String, Value>,
@@ -86,6 +88,7 @@ impl RpcError {
         let mut data = Map::new();
         data.insert("code".to_owned(), kind.name().into());
         Self {
+            kind,
             code: kind.code(),
             message: message.into(),
             data,
@@ -100,6 +103,11 @@ impl RpcError {
 
     pub fn invalid_params(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::InvalidParams, message)
+    }
+
+    /// `data.code`.
+    pub fn name(&self) -> &'static str {
+        self.kind.name()
     }
 
     #[cfg(test)]

@@ -1,8 +1,9 @@
 //! What goes back: answers, alone or as the answers of a batch, and notifications.
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 
-use super::error::{ErrorKind, RpcError};
+use super::error::RpcError;
 use super::message::Id;
 
 /// The answers to one message, collected in the order of its calls.
@@ -28,16 +29,39 @@ impl Reply {
 
     /// The answer to a message that could not be read.
     pub fn error(error: &RpcError) -> String {
-        answer(&Id::null(), Err::<&(), _>(error))
+        let mut reply = Self::to_one();
+        reply.add(Some(&Id::null()), Err(error));
+        reply.text
     }
 
     /// Adds an answer; a notification (no id) has none.
-    pub fn add<T: Serialize + ?Sized>(&mut self, id: Option<&Id>, outcome: Result<&T, &RpcError>) {
+    pub fn add(&mut self, id: Option<&Id>, outcome: Result<&RawValue, &RpcError>) {
         let Some(id) = id else { return };
         if self.batch {
             self.text.push(if self.text.is_empty() { '[' } else { ',' });
         }
-        self.text.push_str(&answer(id, outcome));
+        self.text.push_str(r#"{"jsonrpc":"2.0","#);
+        match outcome {
+            // May be large: copied once.
+            Ok(result) => {
+                self.text
+                    .reserve(result.get().len() + id.as_json().len() + 32);
+                self.text.push_str(r#""result":"#);
+                self.text.push_str(result.get());
+            }
+            Err(error) => {
+                self.text.push_str(r#""error":"#);
+                self.text.push_str(&to_text(error));
+            }
+        }
+        self.text.push_str(r#","id":"#);
+        self.text.push_str(id.as_json());
+        self.text.push('}');
+    }
+
+    /// Bytes so far.
+    pub fn len(&self) -> usize {
+        self.text.len()
     }
 
     /// The text to send; nothing when all calls were notifications.
@@ -65,27 +89,9 @@ pub(crate) fn notification<T: Serialize>(method: &str, params: &T) -> String {
         method,
         params,
     })
-    .unwrap_or_default()
 }
 
-fn answer<T: Serialize + ?Sized>(id: &Id, outcome: Result<&T, &RpcError>) -> String {
-    let (member, body) = match outcome {
-        Ok(result) => ("result", to_text(result)),
-        Err(error) => ("error", to_text(error)),
-    };
-    match body {
-        Ok(body) => format!(
-            r#"{{"jsonrpc":"2.0","{member}":{body},"id":{}}}"#,
-            id.as_json()
-        ),
-        // Only a map with keys that are no texts has no JSON form, and no result has one.
-        Err(error) => answer::<()>(
-            id,
-            Err(&RpcError::new(ErrorKind::InternalError, error.to_string())),
-        ),
-    }
-}
-
-fn to_text<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<String> {
-    serde_json::to_string(value)
+fn to_text<T: Serialize + ?Sized>(value: &T) -> String {
+    // Only a map with keys that are no texts has no JSON form, and none is sent.
+    serde_json::to_string(value).unwrap_or_default()
 }

@@ -31,8 +31,11 @@ fn echo(text: &[u8], batch_limit: usize) -> Option<String> {
     };
     for entry in entries {
         match entry {
-            Entry::Call(call) => reply.add(call.id.as_ref(), Ok(&call.method)),
-            Entry::Invalid { id, error } => reply.add::<()>(Some(&id), Err(&error)),
+            Entry::Call(call) => {
+                let method = serde_json::value::to_raw_value(&call.method).unwrap();
+                reply.add(call.id.as_ref(), Ok(&method));
+            }
+            Entry::Invalid { id, error } => reply.add(Some(&id), Err(&error)),
         }
     }
     reply.finish()
