@@ -223,9 +223,11 @@ fn a_thousand_cycles_of_init_and_destroy_leave_nothing_behind() {
     let before = (descriptors(daemon), resident_bytes(daemon));
     (0..CYCLES).for_each(&mut cycle);
     steady();
-    let after = (descriptors(daemon), resident_bytes(daemon));
-    assert_eq!(after.0, before.0, "descriptors");
-    let grown = after.1.saturating_sub(before.1);
+    // The last worker's go a moment after it.
+    eventually("no more descriptors than before", || {
+        (descriptors(daemon).len() <= before.0.len()).then_some(())
+    });
+    let grown = resident_bytes(daemon).saturating_sub(before.1);
     assert!(grown < 4 << 20, "{grown} bytes more after {CYCLES} cycles");
 }
 
