@@ -4,9 +4,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use zerocopy::IntoBytes as _;
 
 use crate::http::aside::aside;
 use crate::library_calls::Tensor;
+
+// A tensor's memory is written as it is; every board and machine that is supported has this order.
+const _: () = assert!(cfg!(target_endian = "little"));
 
 /// How tensors are written.
 #[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
@@ -45,10 +49,7 @@ impl JsonTensor {
 
     fn written(tensor: &Tensor, form: TensorForm) -> Self {
         let data = match form {
-            TensorForm::Base64 => {
-                let bytes: Vec<u8> = tensor.data.iter().flat_map(|v| v.to_le_bytes()).collect();
-                TensorData::Base64(STANDARD.encode(bytes))
-            }
+            TensorForm::Base64 => TensorData::Base64(STANDARD.encode(tensor.data.as_bytes())),
             TensorForm::Json => {
                 let columns = tensor.shape[1].max(1);
                 TensorData::Rows(tensor.data.chunks(columns).map(<[f32]>::to_vec).collect())
