@@ -426,6 +426,20 @@ async fn a_prompt_cache_saves_prefill() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn clients_do_not_fill_the_disk_with_prompt_caches() {
+    let place = Place::with("1_3_1", &[(MODEL, "tokens = [\"a\"]")], |settings| {
+        settings.library.prompt_caches_limit_bytes = 1;
+    });
+    let handle = place.open().await;
+    run(&handle, saving("one", "first")).await.unwrap();
+    let error = run(&handle, saving("two", "second")).await.unwrap_err();
+    assert!(matches!(error, LibraryError::TooLarge { .. }), "{error:?}");
+    let caches = place.folder.path().join("state/prompt-caches");
+    assert_eq!(std::fs::read_dir(caches).unwrap().count(), 1);
+    run(&handle, saving("three", "first")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ranges_of_the_cache_are_removed() {
     let place = Place::new("1_3_1", "tokens = [\"a\"]");
     let handle = place.open().await;

@@ -118,6 +118,7 @@ impl Default for LibrarySettings {
         Self {
             state_dir: PathBuf::from("/var/lib/rkllmd/state"),
             tensor_limit_bytes: 512 << 20,
+            prompt_caches_limit_bytes: 8 << 30,
         }
     }
 }

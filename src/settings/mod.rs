@@ -249,6 +249,8 @@ pub struct LibrarySettings {
     /// Most bytes of tensors (hidden states, logits) that one callback hands over, of all sequences
     /// together.
     pub tensor_limit_bytes: u64,
+    /// Once `prompt-caches/` holds so many bytes, runs save no other prompt.
+    pub prompt_caches_limit_bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -121,6 +121,7 @@ impl Supervisor {
             metrics: loader.metrics.clone(),
             state_dir: settings.library.state_dir.clone(),
             tensor_limit_bytes: settings.library.tensor_limit_bytes,
+            prompt_caches_limit_bytes: settings.library.prompt_caches_limit_bytes,
             live: Mutex::new(LiveSettings::from(settings)),
         });
         let (event_loop, messages, status) = EventLoop::new(catalog, loader, rules, pulse);

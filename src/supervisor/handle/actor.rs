@@ -43,6 +43,7 @@ pub(in crate::supervisor) struct HandleServices {
     pub metrics: Metrics,
     pub state_dir: std::path::PathBuf,
     pub tensor_limit_bytes: u64,
+    pub prompt_caches_limit_bytes: u64,
     pub live: Mutex<LiveSettings>,
 }
 

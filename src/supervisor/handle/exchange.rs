@@ -1,12 +1,17 @@
 //! One call or one run on one worker, under the daemon's own guard, with what may be asked beside
 //! it. Afterwards the worker is ready for the next or of no more use.
 
+mod lost;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
+
+pub(super) use lost::Lost;
+use lost::unreadable;
 
 use super::results::callback_result;
 use super::{RunEvent, Urgent};
@@ -18,13 +23,9 @@ use crate::library_calls::{
 use crate::supervisor::connection::ConnectionError;
 use crate::supervisor::deadline_name::deadline_name;
 use crate::supervisor::exchange::RunDeadlines;
-use crate::supervisor::exit_report::EndReason;
 use crate::supervisor::loading::Worker;
 use crate::supervisor::run_guard::Guard;
 use crate::telemetry::Metrics;
-
-/// How long a lost worker's exit status is waited for.
-const EXIT_STATUS_WAIT: Duration = Duration::from_secs(5);
 
 /// What the worker said at the end.
 #[derive(Debug)]
@@ -41,15 +42,6 @@ pub(super) enum End {
         tainted: bool,
     },
     Lost(Lost),
-}
-
-/// A worker lost on the way.
-#[derive(Debug)]
-pub(super) struct Lost {
-    pub error: LibraryError,
-    /// Whether what was asked may be to blame.
-    pub is_fault: bool,
-    pub reason: EndReason,
 }
 
 /// Who reads a run's results.
@@ -413,69 +405,6 @@ impl<'a> Exchange<'a> {
             Err(_) => Err(ConnectionError::NotRead { limit }),
         }
     }
-
-    async fn sending_failed(&self, worker: &Worker, error: ConnectionError) -> End {
-        if let ConnectionError::Frame(crate::ipc::FrameError::TooLarge(bytes)) = error {
-            // Nothing was sent of it.
-            return End::Done {
-                done: Done::Called(Err(CallFailure::TooLarge {
-                    what: format!("what was given to {}", self.function),
-                    bytes: bytes as u64,
-                    limit_bytes: crate::ipc::MAX_FRAME_BYTES as u64,
-                })),
-                tainted: self.tainted,
-            };
-        }
-        End::Lost(self.lost(worker, error).await)
-    }
-
-    fn expired(&self, deadline: &'static str, limit: Duration) -> Lost {
-        self.metrics.deadline_passed(deadline);
-        let reason = EndReason::Deadline(deadline);
-        Lost {
-            error: LibraryError::DeadlinePassed {
-                deadline,
-                limit,
-                function: self.function.to_owned(),
-            },
-            is_fault: reason.is_fault(),
-            reason,
-        }
-    }
-
-    /// Explains a connection that failed.
-    async fn lost(&self, worker: &Worker, error: ConnectionError) -> Lost {
-        let died = |cause: String| LibraryError::WorkerDied {
-            function: self.function.to_owned(),
-            cause,
-        };
-        let exit = match &error {
-            ConnectionError::Closed | ConnectionError::Io(_) => {
-                let exited = timeout(EXIT_STATUS_WAIT, worker.process.exited()).await;
-                exited.ok().flatten()
-            }
-            ConnectionError::NotRead { .. } => {
-                return Lost {
-                    error: died(error.to_string()),
-                    is_fault: false,
-                    reason: EndReason::Deadline("heartbeat"),
-                };
-            }
-            _ => None,
-        };
-        match exit {
-            Some(report) => Lost {
-                error: died(report.to_string()),
-                is_fault: report.cause.is_fault(),
-                reason: EndReason::Cancelled,
-            },
-            None => Lost {
-                error: died(error.to_string()),
-                is_fault: true,
-                reason: EndReason::Tainted,
-            },
-        }
-    }
 }
 
 /// What the library said, or where it failed what is known here.
@@ -500,12 +429,4 @@ pub(super) fn running_answer(
 
 pub(super) fn slow_reader(stalled: Duration) -> LibraryError {
     LibraryError::Unavailable(GenerationError::SlowReader { stalled })
-}
-
-fn unreadable(reason: String) -> Lost {
-    Lost {
-        error: LibraryError::Internal(reason),
-        is_fault: true,
-        reason: EndReason::Tainted,
-    }
 }

@@ -29,8 +29,9 @@ impl StateFolder {
         self.file("prompt_cache_path", "prompt-caches", name)
     }
 
-    /// Where a run may save its prompt's cache.
-    pub fn new_prompt_cache(&self, name: &str) -> Result<String, LibraryError> {
+    /// Where a run may save its prompt's cache, as long as those of other names have less than
+    /// `limit_bytes`.
+    pub fn new_prompt_cache(&self, name: &str, limit_bytes: u64) -> Result<String, LibraryError> {
         let what = "prompt_cache_path";
         let path = self.path(what, "prompt-caches", name)?;
         let folder = self.dir.join("prompt-caches");
@@ -38,6 +39,15 @@ impl StateFolder {
             .map_err(|error| bad(what, format!("its folder cannot be made: {error}")))?;
         if fs::symlink_metadata(&path).is_ok_and(|found| !found.is_file()) {
             return Err(bad(what, format!("`{name}` is there and no file")));
+        }
+        let others = bytes_beside(&folder, name)
+            .map_err(|error| bad(what, format!("its folder cannot be read: {error}")))?;
+        if others >= limit_bytes {
+            return Err(LibraryError::TooLarge {
+                what: "the daemon's folder prompt-caches/".to_owned(),
+                bytes: others,
+                limit_bytes,
+            });
         }
         text(what, &path)
     }
@@ -69,6 +79,21 @@ impl StateFolder {
         }
         Ok(self.dir.join(folder).join(name))
     }
+}
+
+/// Bytes of the files in `folder` but for that of `name`.
+fn bytes_beside(folder: &Path, name: &str) -> std::io::Result<u64> {
+    let mut bytes = 0_u64;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        // One that has gone meanwhile takes no room.
+        if entry.file_name() != name
+            && let Ok(file) = entry.metadata()
+        {
+            bytes = bytes.saturating_add(file.len());
+        }
+    }
+    Ok(bytes)
 }
 
 fn text(what: &str, path: &Path) -> Result<String, LibraryError> {
@@ -118,12 +143,34 @@ mod tests {
         ] {
             assert!(folder.adapter(name).is_err(), "{name:?}");
         }
-        let saved = folder.new_prompt_cache("p1").unwrap();
+        let saved = folder.new_prompt_cache("p1", 1).unwrap();
         assert_eq!(Path::new(&saved), dir.join("prompt-caches/p1"));
         assert!(folder.prompt_cache("p1").is_err(), "not saved yet");
         fs::write(&saved, "cache").unwrap();
         assert_eq!(folder.prompt_cache("p1").unwrap(), saved);
         std::os::unix::fs::symlink(&secret, dir.join("prompt-caches/l")).unwrap();
-        assert!(folder.new_prompt_cache("l").is_err());
+        assert!(folder.new_prompt_cache("l", 1 << 20).is_err());
+    }
+
+    #[test]
+    fn a_full_folder_takes_what_it_holds_again_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = StateFolder::new(dir.path().to_owned());
+        let first = folder.new_prompt_cache("first", 5).unwrap();
+        fs::write(first, "cache").unwrap();
+        let error = folder.new_prompt_cache("other", 5).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                LibraryError::TooLarge {
+                    bytes: 5,
+                    limit_bytes: 5,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+        folder.new_prompt_cache("first", 5).unwrap();
+        folder.new_prompt_cache("other", 6).unwrap();
     }
 }

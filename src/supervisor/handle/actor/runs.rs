@@ -24,10 +24,10 @@ impl Actor {
     ) -> Result<(), LibraryError> {
         check(&request)?;
         if let Some(cache) = &mut request.infer.prompt_cache_params {
-            let folder = self.folder();
+            let (folder, limit) = (self.folder(), self.services.prompt_caches_limit_bytes);
             cache.prompt_cache_path = match cache.save_prompt_cache {
                 0 => folder.prompt_cache(&cache.prompt_cache_path)?,
-                _ => folder.new_prompt_cache(&cache.prompt_cache_path)?,
+                _ => folder.new_prompt_cache(&cache.prompt_cache_path, limit)?,
             };
         }
         let (mut lives, mut faults) = (0, 0);
