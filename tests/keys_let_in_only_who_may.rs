@@ -10,9 +10,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use daemon_support::{Daemon, Setup, eventually};
+use daemon_support::{Daemon, Setup, eventually, keys};
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 use serde_json::Value;
 
@@ -122,19 +121,6 @@ fn bearer(key: Option<&str>) -> String {
     key.map_or_else(String::new, |key| {
         format!("authorization: Bearer {key}\r\n")
     })
-}
-
-/// Adds a key to the file in `folder` with the program itself.
-fn keys(folder: &Path, arguments: &str) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_rkllmd"))
-        .arg("keys")
-        .args(arguments.split_whitespace())
-        .args(["--config", "/dev/null"])
-        .env("RKLLMD_HTTP__KEYS_FILE", folder.join("keys.toml"))
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{arguments}: {output:?}");
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 /// The keys of each caller, in the order of the table.

@@ -3,27 +3,11 @@
 mod daemon_support;
 mod rpc_support;
 
-use std::path::Path;
-use std::process::Command;
-
-use daemon_support::{Daemon, Setup, eventually};
+use daemon_support::{Daemon, Setup, eventually, keys};
 use rpc_support::served::run_params;
 use rpc_support::{Client, Failure, outcome, raw_post};
 use serde_json::{Value, json};
 use tungstenite::Message;
-
-/// Runs `rkllmd keys` on the file in `folder`.
-fn keys(folder: &Path, arguments: &str) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_rkllmd"))
-        .arg("keys")
-        .args(arguments.split_whitespace())
-        .args(["--config", "/dev/null"])
-        .env("RKLLMD_HTTP__KEYS_FILE", folder.join("keys.toml"))
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{arguments}: {output:?}");
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
-}
 
 fn setup() -> Setup {
     let scenario = "tokens = ['Hello']\n";

@@ -369,6 +369,19 @@ impl Drop for Daemon {
     }
 }
 
+/// Runs `rkllmd keys` on the file in `folder`.
+pub fn keys(folder: &Path, arguments: &str) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_rkllmd"))
+        .arg("keys")
+        .args(arguments.split_whitespace())
+        .args(["--config", "/dev/null"])
+        .env("RKLLMD_HTTP__KEYS_FILE", folder.join("keys.toml"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{arguments}: {output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
 /// The entry of a model in the body of `/v1/ready`.
 pub fn find_model<'a>(ready: &'a Value, model: &str) -> &'a Value {
     let models = &ready["models"];
