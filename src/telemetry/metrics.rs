@@ -1,19 +1,24 @@
-//! Every metric's name is in this file, and nothing here invents a value: a counter counts what
-//! happened, a gauge is read when it is asked for, and what cannot be read is absent.
+//! Every metric's name is in this file or its part `now`, and nothing here invents a value: a counter
+//! counts what happened, a gauge is read when it is asked for, and what cannot be read is absent.
 //!
 //! Labels are bounded: models are those of the catalog (empty where a request named none), the rest
 //! are names from the source. A token updates nothing here.
 
+mod labels;
+mod now;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
-use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+
+use labels::{ByCall, ByCause, ByDeadline, ByModel, ByOutcome, ByReason, ByRun};
 
 use super::own_process::OwnProcess;
 use crate::board::NpuLoad;
@@ -22,72 +27,6 @@ use crate::board::NpuLoad;
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 const PREFIX: &str = "rkllmd";
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByModel {
-    model: String,
-}
-
-impl ByModel {
-    fn new(model: &str) -> Self {
-        Self {
-            model: model.to_owned(),
-        }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByOutcome {
-    model: String,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByCall {
-    method: &'static str,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByRun {
-    model: String,
-    method: &'static str,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByCause {
-    model: String,
-    cause: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByReason {
-    model: String,
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByDeadline {
-    deadline: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByPhase {
-    model: String,
-    phase: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByKind {
-    model: String,
-    kind: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByCore {
-    core: usize,
-}
 
 type Counters<L> = Family<L, Counter>;
 type Histograms = Family<ByModel, Histogram, fn() -> Histogram>;
@@ -361,108 +300,12 @@ impl Metrics {
     ) -> Result<String, std::fmt::Error> {
         let mut page = String::new();
         text::encode_registry(&mut page, &self.0.registry)?;
-        text::encode_registry(&mut page, &models_now(models))?;
-        text::encode_registry(&mut page, &npu_now(npu))?;
-        text::encode_registry(&mut page, &process_now(&OwnProcess::read()))?;
+        text::encode_registry(&mut page, &now::models(models))?;
+        text::encode_registry(&mut page, &now::npu(npu))?;
+        text::encode_registry(&mut page, &now::process(&OwnProcess::read()))?;
         text::encode_eof(&mut page)?;
         Ok(page)
     }
-}
-
-fn models_now(models: &[ModelFigures]) -> Registry {
-    let mut registry = Registry::with_prefix(PREFIX);
-    let phase = Family::<ByPhase, Gauge>::default();
-    let length = Family::<ByModel, Gauge>::default();
-    let capacity = Family::<ByModel, Gauge>::default();
-    let memory = Family::<ByKind, Gauge>::default();
-    for figures in models {
-        let model = figures.model.to_string();
-        let phase_labels = ByPhase {
-            model,
-            phase: figures.phase,
-        };
-        phase.get_or_create(&phase_labels).set(1);
-        let labels = ByModel::new(&figures.model);
-        length
-            .get_or_create(&labels)
-            .set(gauge(figures.queue_length));
-        capacity
-            .get_or_create(&labels)
-            .set(gauge(figures.queue_capacity));
-        for &(kind, bytes) in &figures.memory_bytes {
-            let labels = ByKind {
-                model: figures.model.to_string(),
-                kind,
-            };
-            let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-            memory.get_or_create(&labels).set(bytes);
-        }
-    }
-    registry.register(
-        "worker_phase",
-        "1 for the phase that the model's worker is in, as /v1/ready names it",
-        phase,
-    );
-    registry.register("queue_length", "Requests waiting for the model", length);
-    registry.register(
-        "queue_capacity",
-        "Requests that may wait for the model",
-        capacity,
-    );
-    registry.register_with_unit(
-        "worker_memory",
-        "What the model's worker holds: kind anonymous, shared or npu, file mappings apart",
-        Unit::Bytes,
-        memory,
-    );
-    registry
-}
-
-fn npu_now(npu: &NpuLoad) -> Registry {
-    let mut registry = Registry::with_prefix(PREFIX);
-    let load = Family::<ByCore, Gauge<f64, AtomicU64>>::default();
-    for (core, &share) in npu.cores.iter().enumerate() {
-        load.get_or_create(&ByCore { core }).set(share);
-    }
-    registry.register(
-        "npu_load_ratio",
-        "Busy share of the NPU core in the driver's last second, 0 to 1",
-        load,
-    );
-    registry
-}
-
-/// The names and units that Prometheus's own client libraries use.
-fn process_now(process: &OwnProcess) -> Registry {
-    let mut registry = Registry::with_prefix("process");
-    let mut number = |name: &str, help: &str, value: Option<u64>| {
-        if let Some(value) = value {
-            registry.register(name, help, ConstGauge::new(value));
-        }
-    };
-    number("threads", "Threads", process.threads);
-    number("open_fds", "Open file descriptors", process.open_fds);
-    number(
-        "max_fds",
-        "File descriptors that may be open",
-        process.max_fds,
-    );
-    let mut bytes = |name: &str, help: &str, value: Option<u64>| {
-        if let Some(value) = value {
-            registry.register_with_unit(name, help, Unit::Bytes, ConstGauge::new(value));
-        }
-    };
-    bytes("resident_memory", "Resident memory", process.resident_bytes);
-    bytes("virtual_memory", "Virtual memory", process.virtual_bytes);
-    if let Some(seconds) = process.cpu_seconds {
-        let counter = ConstCounter::new(seconds);
-        registry.register_with_unit("cpu", "User and system CPU time", Unit::Seconds, counter);
-    }
-    if let Some(seconds) = process.start_time_seconds {
-        let help = "When the process started, since the epoch";
-        registry.register_with_unit("start_time", help, Unit::Seconds, ConstGauge::new(seconds));
-    }
-    registry
 }
 
 struct Registrar<'a>(&'a mut Registry);
@@ -489,10 +332,6 @@ impl Registrar<'_> {
 
 fn observe(family: &Histograms, model: &str, seconds: f64) {
     family.get_or_create(&ByModel::new(model)).observe(seconds);
-}
-
-fn gauge(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 fn queue_wait_buckets() -> Histogram {
@@ -523,209 +362,4 @@ fn model_load_buckets() -> Histogram {
     Histogram::new([
         0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0, 600.0, 1800.0,
     ])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn lines(metrics: &Metrics, models: &[ModelFigures]) -> Vec<String> {
-        let npu = NpuLoad {
-            cores: vec![0.25, 1.0],
-        };
-        let page = metrics.render(models, &npu).unwrap();
-        assert!(page.ends_with("# EOF\n"));
-        page.lines().map(str::to_owned).collect()
-    }
-
-    fn run(prompt_tokens: u64, completion_tokens: u64) -> RpcRun {
-        RpcRun {
-            model: "a".into(),
-            method: "rkllm.run",
-            outcome: "complete",
-            prompt_tokens,
-            completion_tokens,
-        }
-    }
-
-    type Move = (fn(&Metrics), &'static str);
-
-    /// Each method, and the sample it makes.
-    const MOVES: [Move; 18] = [
-        (
-            |m| m.request_ended("a", "complete"),
-            r#"rkllmd_requests_total{model="a",outcome="complete"} 1"#,
-        ),
-        (
-            |m| m.queue_wait("a", 0.5),
-            r#"rkllmd_queue_wait_seconds_sum{model="a"} 0.5"#,
-        ),
-        (
-            |m| m.time_to_first_token("a", 0.5),
-            r#"rkllmd_time_to_first_token_seconds_sum{model="a"} 0.5"#,
-        ),
-        (
-            |m| m.tokens("a", 0, 7),
-            r#"rkllmd_completion_tokens_total{model="a"} 7"#,
-        ),
-        (
-            |m| m.tokens("a", 7, 0),
-            r#"rkllmd_prompt_tokens_total{model="a"} 7"#,
-        ),
-        (
-            |m| m.rpc_call_ended("rkllm.init", "complete"),
-            r#"rkllmd_rpc_calls_total{method="rkllm.init",outcome="complete"} 1"#,
-        ),
-        (
-            |m| m.rpc_run_ended(&run(0, 0)),
-            r#"rkllmd_rpc_runs_total{model="a",method="rkllm.run",outcome="complete"} 1"#,
-        ),
-        (
-            |m| m.rpc_run_ended(&run(7, 0)),
-            r#"rkllmd_rpc_prompt_tokens_total{model="a",method="rkllm.run",outcome="complete"} 7"#,
-        ),
-        (
-            |m| m.rpc_run_ended(&run(0, 7)),
-            r#"rkllmd_rpc_completion_tokens_total{model="a",method="rkllm.run",outcome="complete"} 7"#,
-        ),
-        (
-            |m| m.worker_exited("a", "sigsegv"),
-            r#"rkllmd_worker_exits_total{model="a",cause="sigsegv"} 1"#,
-        ),
-        (
-            |m| m.deadline_passed("prefill"),
-            r#"rkllmd_deadlines_passed_total{deadline="prefill"} 1"#,
-        ),
-        (
-            |m| m.run_resumed("a"),
-            r#"rkllmd_runs_resumed_total{model="a"} 1"#,
-        ),
-        (
-            |m| m.run_repeated("a"),
-            r#"rkllmd_runs_repeated_total{model="a"} 1"#,
-        ),
-        (
-            |m| m.resume_refused("a", "poison"),
-            r#"rkllmd_resumes_refused_total{model="a",reason="poison"} 1"#,
-        ),
-        (
-            |m| m.resume_gap("a", 0.5),
-            r#"rkllmd_resume_gap_seconds_sum{model="a"} 0.5"#,
-        ),
-        (
-            |m| m.resume_overhead("a", 0.5),
-            r#"rkllmd_resume_overhead_seconds_sum{model="a"} 0.5"#,
-        ),
-        (
-            |m| m.model_loaded("a", 0.5),
-            r#"rkllmd_model_load_seconds_sum{model="a"} 0.5"#,
-        ),
-        (
-            |m| m.load_failed("a"),
-            r#"rkllmd_model_load_failures_total{model="a"} 1"#,
-        ),
-    ];
-
-    fn samples(metrics: &Metrics) -> Vec<String> {
-        let given = ["rkllmd_build", "rkllmd_npu"];
-        let own = |line: &String| {
-            line.starts_with("rkllmd_") && !given.iter().any(|name| line.starts_with(name))
-        };
-        lines(metrics, &[]).into_iter().filter(own).collect()
-    }
-
-    #[test]
-    fn every_method_moves_its_own_series_and_no_other() {
-        for (act, expected) in MOVES {
-            let metrics = Metrics::new();
-            assert_eq!(
-                samples(&metrics),
-                [""; 0],
-                "a fresh daemon has counted nothing"
-            );
-            act(&metrics.clone());
-            let name = expected.split('{').next().unwrap();
-            let base = name.trim_end_matches("_sum");
-            let moved = samples(&metrics);
-            assert!(moved.iter().any(|line| line == expected), "{moved:#?}");
-            // A run's tokens come with the run.
-            let is_own = |line: &String| {
-                line.starts_with(base)
-                    || (base.starts_with("rkllmd_rpc_")
-                        && line.starts_with("rkllmd_rpc_runs_total"))
-            };
-            assert!(moved.iter().all(is_own), "{moved:#?}");
-        }
-    }
-
-    #[test]
-    fn figures_of_now_are_what_they_are_now() {
-        let metrics = Metrics::new();
-        let mut figures = ModelFigures {
-            model: "a\"b".into(),
-            phase: "loading",
-            queue_length: 3,
-            queue_capacity: 64,
-            memory_bytes: vec![("anonymous", 4096), ("npu", 1 << 30)],
-        };
-        let before = lines(&metrics, std::slice::from_ref(&figures));
-        for line in [
-            r#"rkllmd_worker_phase{model="a\"b",phase="loading"} 1"#,
-            r#"rkllmd_queue_length{model="a\"b"} 3"#,
-            r#"rkllmd_queue_capacity{model="a\"b"} 64"#,
-            r#"rkllmd_worker_memory_bytes{model="a\"b",kind="anonymous"} 4096"#,
-            r#"rkllmd_worker_memory_bytes{model="a\"b",kind="npu"} 1073741824"#,
-            r#"rkllmd_npu_load_ratio{core="0"} 0.25"#,
-            r#"rkllmd_npu_load_ratio{core="1"} 1.0"#,
-        ] {
-            assert!(
-                before.iter().any(|l| l == line),
-                "{line} is not in {before:#?}"
-            );
-        }
-        figures.phase = "ready";
-        let after = lines(&metrics, &[figures]).join("\n");
-        assert!(
-            after.contains(r#"phase="ready"} 1"#) && !after.contains("loading"),
-            "{after}"
-        );
-        let no_models = lines(&metrics, &[]).join("\n");
-        assert!(!no_models.contains("rkllmd_queue_length{"), "{no_models}");
-    }
-
-    #[test]
-    fn the_readme_names_each_of_them_and_none_is_there_twice() {
-        let metrics = Metrics::new();
-        for (act, _) in MOVES {
-            act(&metrics);
-        }
-        let model = ModelFigures {
-            model: "a".into(),
-            phase: "ready",
-            queue_length: 0,
-            queue_capacity: 0,
-            memory_bytes: vec![("anonymous", 1)],
-        };
-        let shown: Vec<String> = lines(&metrics, &[model])
-            .iter()
-            .filter_map(|line| line.strip_prefix("# TYPE rkllmd_")?.split_once(' '))
-            .map(|(name, kind)| match kind {
-                "counter" => format!("rkllmd_{name}_total"),
-                "info" => format!("rkllmd_{name}_info"),
-                _ => format!("rkllmd_{name}"),
-            })
-            .collect();
-        let readme: Vec<&str> = include_str!("../../README.md")
-            .split('`')
-            .filter(|text| text.starts_with("rkllmd_"))
-            .collect();
-        let sorted = |mut names: Vec<String>| {
-            names.sort();
-            names
-        };
-        assert_eq!(
-            sorted(shown),
-            sorted(readme.into_iter().map(str::to_owned).collect())
-        );
-    }
 }

@@ -1,0 +1,113 @@
+//! Gauges, which are read when the metrics are asked for.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::registry::{Registry, Unit};
+
+use super::labels::{ByCore, ByKind, ByModel, ByPhase};
+use super::{ModelFigures, PREFIX};
+use crate::board::NpuLoad;
+use crate::telemetry::own_process::OwnProcess;
+
+pub(super) fn models(models: &[ModelFigures]) -> Registry {
+    let mut registry = Registry::with_prefix(PREFIX);
+    let phase = Family::<ByPhase, Gauge>::default();
+    let length = Family::<ByModel, Gauge>::default();
+    let capacity = Family::<ByModel, Gauge>::default();
+    let memory = Family::<ByKind, Gauge>::default();
+    for figures in models {
+        let model = figures.model.to_string();
+        let phase_labels = ByPhase {
+            model,
+            phase: figures.phase,
+        };
+        phase.get_or_create(&phase_labels).set(1);
+        let labels = ByModel::new(&figures.model);
+        length
+            .get_or_create(&labels)
+            .set(gauge(figures.queue_length));
+        capacity
+            .get_or_create(&labels)
+            .set(gauge(figures.queue_capacity));
+        for &(kind, bytes) in &figures.memory_bytes {
+            let labels = ByKind {
+                model: figures.model.to_string(),
+                kind,
+            };
+            let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+            memory.get_or_create(&labels).set(bytes);
+        }
+    }
+    registry.register(
+        "worker_phase",
+        "1 for the phase that the model's worker is in, as /v1/ready names it",
+        phase,
+    );
+    registry.register("queue_length", "Requests waiting for the model", length);
+    registry.register(
+        "queue_capacity",
+        "Requests that may wait for the model",
+        capacity,
+    );
+    registry.register_with_unit(
+        "worker_memory",
+        "What the model's worker holds: kind anonymous, shared or npu, file mappings apart",
+        Unit::Bytes,
+        memory,
+    );
+    registry
+}
+
+pub(super) fn npu(npu: &NpuLoad) -> Registry {
+    let mut registry = Registry::with_prefix(PREFIX);
+    let load = Family::<ByCore, Gauge<f64, AtomicU64>>::default();
+    for (core, &share) in npu.cores.iter().enumerate() {
+        load.get_or_create(&ByCore { core }).set(share);
+    }
+    registry.register(
+        "npu_load_ratio",
+        "Busy share of the NPU core in the driver's last second, 0 to 1",
+        load,
+    );
+    registry
+}
+
+/// The names and units that Prometheus's own client libraries use.
+pub(super) fn process(process: &OwnProcess) -> Registry {
+    let mut registry = Registry::with_prefix("process");
+    let mut number = |name: &str, help: &str, value: Option<u64>| {
+        if let Some(value) = value {
+            registry.register(name, help, ConstGauge::new(value));
+        }
+    };
+    number("threads", "Threads", process.threads);
+    number("open_fds", "Open file descriptors", process.open_fds);
+    number(
+        "max_fds",
+        "File descriptors that may be open",
+        process.max_fds,
+    );
+    let mut bytes = |name: &str, help: &str, value: Option<u64>| {
+        if let Some(value) = value {
+            registry.register_with_unit(name, help, Unit::Bytes, ConstGauge::new(value));
+        }
+    };
+    bytes("resident_memory", "Resident memory", process.resident_bytes);
+    bytes("virtual_memory", "Virtual memory", process.virtual_bytes);
+    if let Some(seconds) = process.cpu_seconds {
+        let counter = ConstCounter::new(seconds);
+        registry.register_with_unit("cpu", "User and system CPU time", Unit::Seconds, counter);
+    }
+    if let Some(seconds) = process.start_time_seconds {
+        let help = "When the process started, since the epoch";
+        registry.register_with_unit("start_time", help, Unit::Seconds, ConstGauge::new(seconds));
+    }
+    registry
+}
+
+fn gauge(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

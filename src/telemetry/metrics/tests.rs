@@ -1,0 +1,200 @@
+use super::*;
+
+fn lines(metrics: &Metrics, models: &[ModelFigures]) -> Vec<String> {
+    let npu = NpuLoad {
+        cores: vec![0.25, 1.0],
+    };
+    let page = metrics.render(models, &npu).unwrap();
+    assert!(page.ends_with("# EOF\n"));
+    page.lines().map(str::to_owned).collect()
+}
+
+fn run(prompt_tokens: u64, completion_tokens: u64) -> RpcRun {
+    RpcRun {
+        model: "a".into(),
+        method: "rkllm.run",
+        outcome: "complete",
+        prompt_tokens,
+        completion_tokens,
+    }
+}
+
+type Move = (fn(&Metrics), &'static str);
+
+/// Each method, and the sample it makes.
+const MOVES: [Move; 18] = [
+    (
+        |m| m.request_ended("a", "complete"),
+        r#"rkllmd_requests_total{model="a",outcome="complete"} 1"#,
+    ),
+    (
+        |m| m.queue_wait("a", 0.5),
+        r#"rkllmd_queue_wait_seconds_sum{model="a"} 0.5"#,
+    ),
+    (
+        |m| m.time_to_first_token("a", 0.5),
+        r#"rkllmd_time_to_first_token_seconds_sum{model="a"} 0.5"#,
+    ),
+    (
+        |m| m.tokens("a", 0, 7),
+        r#"rkllmd_completion_tokens_total{model="a"} 7"#,
+    ),
+    (
+        |m| m.tokens("a", 7, 0),
+        r#"rkllmd_prompt_tokens_total{model="a"} 7"#,
+    ),
+    (
+        |m| m.rpc_call_ended("rkllm.init", "complete"),
+        r#"rkllmd_rpc_calls_total{method="rkllm.init",outcome="complete"} 1"#,
+    ),
+    (
+        |m| m.rpc_run_ended(&run(0, 0)),
+        r#"rkllmd_rpc_runs_total{model="a",method="rkllm.run",outcome="complete"} 1"#,
+    ),
+    (
+        |m| m.rpc_run_ended(&run(7, 0)),
+        r#"rkllmd_rpc_prompt_tokens_total{model="a",method="rkllm.run",outcome="complete"} 7"#,
+    ),
+    (
+        |m| m.rpc_run_ended(&run(0, 7)),
+        r#"rkllmd_rpc_completion_tokens_total{model="a",method="rkllm.run",outcome="complete"} 7"#,
+    ),
+    (
+        |m| m.worker_exited("a", "sigsegv"),
+        r#"rkllmd_worker_exits_total{model="a",cause="sigsegv"} 1"#,
+    ),
+    (
+        |m| m.deadline_passed("prefill"),
+        r#"rkllmd_deadlines_passed_total{deadline="prefill"} 1"#,
+    ),
+    (
+        |m| m.run_resumed("a"),
+        r#"rkllmd_runs_resumed_total{model="a"} 1"#,
+    ),
+    (
+        |m| m.run_repeated("a"),
+        r#"rkllmd_runs_repeated_total{model="a"} 1"#,
+    ),
+    (
+        |m| m.resume_refused("a", "poison"),
+        r#"rkllmd_resumes_refused_total{model="a",reason="poison"} 1"#,
+    ),
+    (
+        |m| m.resume_gap("a", 0.5),
+        r#"rkllmd_resume_gap_seconds_sum{model="a"} 0.5"#,
+    ),
+    (
+        |m| m.resume_overhead("a", 0.5),
+        r#"rkllmd_resume_overhead_seconds_sum{model="a"} 0.5"#,
+    ),
+    (
+        |m| m.model_loaded("a", 0.5),
+        r#"rkllmd_model_load_seconds_sum{model="a"} 0.5"#,
+    ),
+    (
+        |m| m.load_failed("a"),
+        r#"rkllmd_model_load_failures_total{model="a"} 1"#,
+    ),
+];
+
+fn samples(metrics: &Metrics) -> Vec<String> {
+    let given = ["rkllmd_build", "rkllmd_npu"];
+    let own = |line: &String| {
+        line.starts_with("rkllmd_") && !given.iter().any(|name| line.starts_with(name))
+    };
+    lines(metrics, &[]).into_iter().filter(own).collect()
+}
+
+#[test]
+fn every_method_moves_its_own_series_and_no_other() {
+    for (act, expected) in MOVES {
+        let metrics = Metrics::new();
+        assert_eq!(
+            samples(&metrics),
+            [""; 0],
+            "a fresh daemon has counted nothing"
+        );
+        act(&metrics.clone());
+        let name = expected.split('{').next().unwrap();
+        let base = name.trim_end_matches("_sum");
+        let moved = samples(&metrics);
+        assert!(moved.iter().any(|line| line == expected), "{moved:#?}");
+        // A run's tokens come with the run.
+        let is_own = |line: &String| {
+            line.starts_with(base)
+                || (base.starts_with("rkllmd_rpc_") && line.starts_with("rkllmd_rpc_runs_total"))
+        };
+        assert!(moved.iter().all(is_own), "{moved:#?}");
+    }
+}
+
+#[test]
+fn figures_of_now_are_what_they_are_now() {
+    let metrics = Metrics::new();
+    let mut figures = ModelFigures {
+        model: "a\"b".into(),
+        phase: "loading",
+        queue_length: 3,
+        queue_capacity: 64,
+        memory_bytes: vec![("anonymous", 4096), ("npu", 1 << 30)],
+    };
+    let before = lines(&metrics, std::slice::from_ref(&figures));
+    for line in [
+        r#"rkllmd_worker_phase{model="a\"b",phase="loading"} 1"#,
+        r#"rkllmd_queue_length{model="a\"b"} 3"#,
+        r#"rkllmd_queue_capacity{model="a\"b"} 64"#,
+        r#"rkllmd_worker_memory_bytes{model="a\"b",kind="anonymous"} 4096"#,
+        r#"rkllmd_worker_memory_bytes{model="a\"b",kind="npu"} 1073741824"#,
+        r#"rkllmd_npu_load_ratio{core="0"} 0.25"#,
+        r#"rkllmd_npu_load_ratio{core="1"} 1.0"#,
+    ] {
+        assert!(
+            before.iter().any(|l| l == line),
+            "{line} is not in {before:#?}"
+        );
+    }
+    figures.phase = "ready";
+    let after = lines(&metrics, &[figures]).join("\n");
+    assert!(
+        after.contains(r#"phase="ready"} 1"#) && !after.contains("loading"),
+        "{after}"
+    );
+    let no_models = lines(&metrics, &[]).join("\n");
+    assert!(!no_models.contains("rkllmd_queue_length{"), "{no_models}");
+}
+
+#[test]
+fn the_readme_names_each_of_them_and_none_is_there_twice() {
+    let metrics = Metrics::new();
+    for (act, _) in MOVES {
+        act(&metrics);
+    }
+    let model = ModelFigures {
+        model: "a".into(),
+        phase: "ready",
+        queue_length: 0,
+        queue_capacity: 0,
+        memory_bytes: vec![("anonymous", 1)],
+    };
+    let shown: Vec<String> = lines(&metrics, &[model])
+        .iter()
+        .filter_map(|line| line.strip_prefix("# TYPE rkllmd_")?.split_once(' '))
+        .map(|(name, kind)| match kind {
+            "counter" => format!("rkllmd_{name}_total"),
+            "info" => format!("rkllmd_{name}_info"),
+            _ => format!("rkllmd_{name}"),
+        })
+        .collect();
+    let readme: Vec<&str> = include_str!("../../../README.md")
+        .split('`')
+        .filter(|text| text.starts_with("rkllmd_"))
+        .collect();
+    let sorted = |mut names: Vec<String>| {
+        names.sort();
+        names
+    };
+    assert_eq!(
+        sorted(shown),
+        sorted(readme.into_iter().map(str::to_owned).collect())
+    );
+}
