@@ -1,0 +1,286 @@
+//! How workers come and go: loaded, refused, given back, replaced, dead.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
+use super::{EventLoop, Message, unavailable};
+use crate::generation::ModelId;
+use crate::supervisor::exit_report::{EndReason, ExitCause, ExitReport};
+use crate::supervisor::lease::WorkerAfter;
+use crate::supervisor::lifecycle::{AfterFailedLoad, LoadFault, Stage};
+use crate::supervisor::loading::{LoadFailure, Worker};
+use crate::supervisor::process::WorkerProcess;
+use crate::supervisor::slot::{LoadNumber, Slot};
+use crate::supervisor::unloading;
+
+impl EventLoop {
+    pub(super) fn load(&mut self, model: &ModelId) {
+        let (loader, sender, id) = (Arc::clone(&self.loader), self.sender.clone(), model.clone());
+        self.change(model, |slot| {
+            let model = Arc::clone(&slot.model);
+            let order = slot.handle.clone();
+            let start = |load| {
+                let task = async move {
+                    let report = |phase, process: Option<&WorkerProcess>| {
+                        let _ = sender.send(Message::PhaseReached {
+                            model: id.clone(),
+                            load,
+                            phase,
+                            process: process.cloned(),
+                        });
+                    };
+                    let events = (sender.clone(), id.clone());
+                    let on_event = move |pid, event| {
+                        let (sender, model) = &events;
+                        let model = model.clone();
+                        let _ = sender.send(Message::Process { model, pid, event });
+                    };
+                    let raw = order.as_ref().map(|order| &order.param);
+                    let result = Box::new(loader.load(model, raw, report, on_event).await);
+                    let _ = sender.send(Message::LoadEnded {
+                        model: id.clone(),
+                        load,
+                        result,
+                    });
+                };
+                tokio::spawn(task).abort_handle()
+            };
+            slot.begin_load(start);
+        });
+        self.forget_preloads_without_room();
+    }
+
+    /// A model that is wanted now has taken the last place of one that was only to be brought back.
+    pub(super) fn forget_preloads_without_room(&mut self) {
+        let taken = self
+            .slots
+            .values()
+            .filter(|slot| slot.life.pid().is_some() || slot.is_loading())
+            .count();
+        if taken >= self.rules.placement.max_loaded {
+            for slot in self.slots.values_mut().filter(|slot| !slot.is_loading()) {
+                slot.waiters.retain(|waiter| waiter.reply.is_some());
+            }
+        }
+    }
+
+    /// Unloads an idle worker. Its end arrives as a `Process` message.
+    pub(in crate::supervisor) fn evict(&mut self, model: &ModelId) {
+        let deadline = self.rules.unload_deadline;
+        self.change(model, |slot| {
+            let Some(worker) = slot.take_worker() else {
+                return;
+            };
+            slot.life.end();
+            slot.stage_changed();
+            tokio::spawn(unloading::unload(*worker, deadline));
+        });
+    }
+
+    /// Ends an idle worker that must not be used again.
+    pub(super) fn replace(&mut self, model: &ModelId, reason: EndReason) {
+        self.change(model, |slot| {
+            let Some(worker) = slot.take_worker() else {
+                return;
+            };
+            tracing::warn!(
+                model = &**model,
+                pid = worker.process.pid,
+                ?reason,
+                "replacing a worker"
+            );
+            slot.life.end();
+            slot.stage_changed();
+            worker.process.kill(reason);
+        });
+    }
+
+    /// A load that was given up meanwhile, or whose process turned out to be unkillable, is not
+    /// taken for a later one. A worker of it is dropped here, which kills it.
+    pub(super) fn load_ended(
+        &mut self,
+        model: &ModelId,
+        load: LoadNumber,
+        result: Result<Worker, LoadFailure>,
+    ) {
+        let is_current = |slot: &Slot| slot.is_loading_as(load);
+        if !self.slots.get(model).is_some_and(is_current) {
+            return;
+        }
+        match result {
+            Ok(worker) => self.loaded(worker),
+            Err(failure) => self.load_failed(model, failure),
+        }
+    }
+
+    pub(super) fn loaded(&mut self, worker: Worker) {
+        let model = worker.model.id.clone();
+        // Its end was told while the slot was still loading and changed nothing.
+        if let Some(report) = worker.process.exit_report() {
+            let reason = format!("the worker {report} right after loading the model");
+            return self.load_failed(&model, LoadFailure::new(reason));
+        }
+        let pid = worker.process.pid;
+        let facts = &worker.facts;
+        tracing::info!(
+            model = &*model,
+            pid,
+            took_ms = worker.load_time.as_millis() as u64,
+            library = facts.library_path.as_deref(),
+            runtime = facts.runtime_version.as_deref(),
+            abi = facts.abi_family.as_deref(),
+            driver = facts.driver_version.as_deref(),
+            platform = facts.platform.as_deref(),
+            context_length = facts.context_length,
+            "model loaded"
+        );
+        self.loader
+            .metrics
+            .model_loaded(&self.metric_name(&model), worker.load_time.as_secs_f64());
+        self.change(&model, |slot| {
+            if !slot.life.loaded(pid, Instant::now()) {
+                return;
+            }
+            slot.facts = Some(Arc::clone(&worker.facts));
+            let measured = slot.measured;
+            slot.put_worker(Box::new(worker));
+            slot.measured = measured;
+            slot.waiters.retain(|waiter| waiter.reply.is_some());
+        });
+        if self.shutting_down.is_some() || self.is_closing(&model) {
+            self.evict(&model);
+        }
+    }
+
+    pub(super) fn load_failed(&mut self, model: &ModelId, failure: LoadFailure) {
+        tracing::error!(model = &**model, reason = %failure, "model cannot be loaded");
+        self.loader.metrics.load_failed(&self.metric_name(model));
+        let fault = if failure.is_certain {
+            LoadFault::Certain
+        } else {
+            LoadFault::Perhaps
+        };
+        self.change(model, |slot| {
+            let after = slot.life.load_failed(fault, Instant::now(), random());
+            slot.reason = failure.reason;
+            if let Some(order) = &slot.handle {
+                let mut told = order.failure.lock().unwrap_or_else(PoisonError::into_inner);
+                *told = failure.failure;
+            }
+            slot.forget_worker();
+            if after == AfterFailedLoad::GiveUp {
+                let reason = slot.reason.clone();
+                let wait = match slot.life.stage() {
+                    Stage::Failed { retry_at, .. } => {
+                        Some(retry_at.saturating_duration_since(Instant::now()))
+                    }
+                    _ => None,
+                };
+                slot.fail_waiters(|| unavailable(model, reason.clone(), wait));
+            }
+        });
+    }
+
+    pub(super) fn returned(&mut self, worker: Box<Worker>, after: WorkerAfter) {
+        let (model, pid) = (worker.model.id.clone(), worker.process.pid);
+        let answered = after == WorkerAfter::Answered;
+        let mut recycle = false;
+        self.change(&model, |slot| {
+            if slot.life.returned(pid, answered, Instant::now()) {
+                slot.put_worker(worker);
+                recycle = slot.recycle;
+            }
+        });
+        if after == WorkerAfter::Tainted {
+            self.replace(&model, EndReason::Tainted);
+        } else if self.shutting_down.is_some() || self.is_closing(&model) {
+            self.evict(&model);
+        } else if recycle {
+            self.replace(&model, EndReason::Recycled);
+        }
+    }
+
+    pub(super) fn exited(&mut self, model: &ModelId, pid: u32, report: &ExitReport) {
+        let cause = report.cause;
+        let activity = &report.activity;
+        let (call, request) = (activity.call.unwrap_or("none"), activity.request.as_deref());
+        let uptime_ms = report.uptime.as_millis();
+        if cause.is_failure() {
+            tracing::error!(model = &**model, pid, cause = cause.name(), status = %report, call, request, uptime_ms, "worker ended");
+        } else {
+            tracing::info!(model = &**model, pid, cause = cause.name(), status = %report, call, request, uptime_ms, "worker ended");
+        }
+        let name = self.metric_name(model);
+        self.loader.metrics.worker_exited(&name, cause.name());
+        if cause == ExitCause::Wanted(EndReason::Deadline("unload")) {
+            self.loader.metrics.deadline_passed("unload");
+        }
+        let shutting_down = self.shutting_down.is_some();
+        self.change(model, |slot| {
+            let was_in_use = matches!(
+                slot.life.stage(),
+                Stage::Leased { .. } | Stage::Ending { .. }
+            );
+            if !slot
+                .life
+                .exited(pid, cause.is_failure(), report.at, random())
+            {
+                return;
+            }
+            if cause.is_failure() {
+                slot.reason = format!("its worker {report}");
+            }
+            slot.forget_worker();
+            if cause.leaves_a_gap() && !shutting_down && !slot.is_closing && !slot.removed {
+                // The model was there, so it is brought back before somebody has to wait for it.
+                if was_in_use && cause.is_failure() {
+                    slot.keep_place();
+                } else {
+                    slot.want_loaded();
+                }
+            }
+        });
+        self.forget_removed();
+    }
+
+    pub(super) fn unkillable(&mut self, model: &ModelId, pid: u32) {
+        let mut was_loading = false;
+        self.change(model, |slot| {
+            let is_loading = slot.is_loading();
+            if !slot.life.stuck(pid) {
+                return;
+            }
+            was_loading = is_loading;
+            slot.forget_worker();
+            slot.reason = format!(
+                "worker {pid} is still there after SIGKILL; it hangs in the kernel, and only a \
+                 reboot frees the NPU"
+            );
+            tracing::error!(
+                model = &**model,
+                pid,
+                "a worker is still there after SIGKILL; unless it goes, the board must be rebooted"
+            );
+        });
+        if was_loading {
+            self.loader.metrics.load_failed(&self.metric_name(model));
+        }
+        let blocked: Vec<(ModelId, String)> = self
+            .slots
+            .iter()
+            .filter_map(|(id, slot)| Some((id.clone(), self.blocked(slot)?)))
+            .collect();
+        for (model, reason) in blocked {
+            self.change(&model, |slot| {
+                slot.fail_waiters(|| unavailable(&model, reason.clone(), None));
+            });
+        }
+    }
+}
+
+/// Evenly spread over 0 to 1. Only spreads restarts, so the hasher's keys are random enough.
+fn random() -> f64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    let bits = RandomState::new().build_hasher().finish() >> 11;
+    bits as f64 / (1u64 << 53) as f64
+}
