@@ -4,6 +4,8 @@
 #   MODELS=DIR         models to serve instead of the demo model
 #   CHAOS_SECONDS=N    how long `make chaos` kills workers, 60 unless set
 #   CHAOS_SEED=N       what it decides; printed by each run
+#   BENCH_PARTS=WORDS  what `make bench` measures, all parts unless set
+#   SOAK_SECONDS=N     how long `make soak` lasts, 1200 unless set
 #   CARGO_TARGET_DIR   where cargo builds, as usual
 
 SHELL := /bin/bash
@@ -29,7 +31,7 @@ deps: ## Install the packages a build needs (apt) and check the Rust version
 
 .PHONY: build
 build: deps ## Build everything in release: daemon, CPU runtime, test runtimes
-	cargo build --release --workspace
+	scripts/timed build cargo build --release --workspace
 	install -D -m 0644 $(RELEASE)/librkllm_cpu.so $(CPU_RUNTIME)
 
 .PHONY: run
@@ -41,27 +43,37 @@ run: build ## Build, fetch the demo model, and serve it on 127.0.0.1:8080
 	fi; \
 	exec scripts/serve-demo '$(RELEASE)/rkllmd' "$$models" '$(LISTEN)'
 
+# Builds nothing that the other targets build: a profile of its own, without llama.cpp.
+.PHONY: check
+check: ## Check formatting, lints, unit tests and HTTP with a scripted engine; no root, no network
+	@scripts/check
+
 # Formatting and lints come after the build: they use what it compiled, and a tree that does not
 # build needs no other message. Nextest comes last so that its summary ends the output.
 .PHONY: test
 test: build ## Run every check and test, with the demo model
 	scripts/install-test-tools
-	cargo fmt --all --check
-	cargo clippy --release --workspace --all-targets -- -D warnings
-	cargo deny --all-features check --hide-inclusion-graph bans licenses sources
+	scripts/timed formatting cargo fmt --all --check
+	scripts/timed lints cargo clippy --release --workspace --all-targets -- -D warnings
+	scripts/timed dependencies cargo deny --all-features check --hide-inclusion-graph bans licenses sources
 	scripts/fetch-demo-model
-	cargo test --release --workspace --doc
-	cargo nextest run --release --workspace
+	scripts/fetch-chat-templates
+	scripts/timed 'examples in comments' cargo test --release --workspace --doc
+	scripts/timed tests cargo nextest run --release --workspace
 
 .PHONY: bench
-bench: build ## Measure what the README says about speed
+bench: build ## Measure what docs/benchmarks.md says about speed
 	scripts/fetch-demo-model
-	cargo bench --bench serving
+	cargo bench --bench serving -- $(BENCH_PARTS)
 
 .PHONY: chaos
 chaos: build ## Kill, hang and crowd the daemon, and check what its clients get
 	scripts/fetch-demo-model
 	cargo bench --bench chaos
+
+.PHONY: soak
+soak: build ## Serve a crowd among strangers for 20 minutes, and see whether memory grows
+	SOAK_SECONDS='$(or $(SOAK_SECONDS),1200)' cargo bench --bench chaos
 
 .PHONY: deb
 deb: deps ## Build the packages for this machine's architecture, into $(TARGET)/debian

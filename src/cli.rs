@@ -1,7 +1,7 @@
-//! Which program am I: the daemon, a worker, or a command that answers and ends.
+//! Decides which program this process is: the daemon, a child of it, or a command that answers and ends.
 //!
-//! Decided before any thread or async runtime starts. Commands that need no daemon are complete
-//! here, and nothing here exits the process, so that `main` alone returns the exit code.
+//! It decides before any thread or async runtime starts. Commands that need no daemon are complete
+//! here. Nothing here exits the process, so that `main` alone returns the exit code.
 
 mod keys;
 mod reload;
@@ -14,15 +14,20 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::children::ChildArguments;
 use crate::daemon::SettingsSource;
 use crate::http;
 use crate::models::{Catalog, Listing};
+use crate::printable::{printable, printable_json};
+use crate::reader;
 use crate::settings::{CliOverrides, HttpSettings, Settings, SettingsError, known_keys};
-use crate::worker::WorkerArguments;
 
-/// `EX_CONFIG` of sysexits.h: the configuration is wrong and starting again will not help, which
-/// systemd's `RestartPreventExitStatus` understands.
+/// `EX_CONFIG` of sysexits.h: the configuration is wrong. Starting again will not help, and the unit's
+/// `RestartPreventExitStatus` says so to systemd.
 pub const EXIT_BAD_CONFIG: u8 = 78;
+
+/// `EX_TEMPFAIL` of sysexits.h: another daemon uses the state folder, and may end.
+pub const EXIT_IN_USE: u8 = 75;
 
 /// What is left to do after the command line was read.
 #[derive(Debug)]
@@ -30,14 +35,14 @@ pub enum Program {
     /// Be the daemon.
     Serve {
         settings: Box<Settings>,
-        /// To read them again from.
+        /// The sources of the settings, for a reload.
         source: SettingsSource,
     },
     /// Be a worker; the supervisor started it.
-    Worker(WorkerArguments),
-    /// Make tokens of texts; the daemon started it.
-    Tokenizer(WorkerArguments),
-    /// Everything asked for was done.
+    Worker(ChildArguments),
+    /// Read models' files; the daemon started it.
+    Reader(ChildArguments),
+    /// The command is done.
     Finished(ExitCode),
 }
 
@@ -67,9 +72,16 @@ enum CommandLine {
     #[command(after_help = keys::EXAMPLES)]
     Keys(keys::KeysArguments),
     #[command(hide = true)]
-    Worker(WorkerArguments),
+    Worker(ChildArguments),
     #[command(hide = true)]
-    Tokenizer(WorkerArguments),
+    Reader(ChildArguments),
+    /// Try what a process that reads models' files must not be able to do
+    #[command(hide = true)]
+    ReaderSelfTest {
+        /// In this very process
+        #[arg(long)]
+        inside: bool,
+    },
 }
 
 #[derive(Args)]
@@ -135,7 +147,7 @@ pub fn parse() -> Program {
     match arguments(env::args_os()) {
         Ok(arguments) => dispatch(arguments.command),
         Err(error) => {
-            // Usage errors and --help alike; what cannot be printed is nobody's to read.
+            // Usage errors and --help alike. Where printing fails there is no reader.
             let _ = error.print();
             Program::Finished(ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)))
         }
@@ -158,7 +170,8 @@ fn arguments(raw: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap:
 fn dispatch(command: CommandLine) -> Program {
     match command {
         CommandLine::Worker(arguments) => Program::Worker(arguments),
-        CommandLine::Tokenizer(arguments) => Program::Tokenizer(arguments),
+        CommandLine::Reader(arguments) => Program::Reader(arguments),
+        CommandLine::ReaderSelfTest { inside } => Program::Finished(reader::self_test(inside)),
         CommandLine::Serve(ServeArguments { config, overrides }) => {
             match load(config.config.as_deref(), &overrides) {
                 Ok(settings) => Program::Serve {
@@ -193,7 +206,7 @@ fn dispatch(command: CommandLine) -> Program {
                 ..CliOverrides::default()
             };
             Program::Finished(match load(arguments.config.config.as_deref(), &overrides) {
-                Ok(settings) => list_models(&settings.models.dir, arguments.json),
+                Ok(settings) => list_models(&settings, arguments.json),
                 Err(error) => bad_config(&error),
             })
         }
@@ -218,11 +231,12 @@ fn bad_config(error: &SettingsError) -> ExitCode {
     ExitCode::from(EXIT_BAD_CONFIG)
 }
 
-fn list_models(dir: &Path, json: bool) -> ExitCode {
-    let catalog = match Catalog::scan(dir) {
+fn list_models(settings: &Settings, json: bool) -> ExitCode {
+    let catalog = match Catalog::scan_apart(settings, None) {
         Ok(catalog) => catalog,
         Err(error) => {
-            eprintln!("error: {}: cannot be listed: {error}", dir.display());
+            let folder = settings.models.dir.display().to_string();
+            eprintln!("error: {}: cannot be listed: {error}", printable(&folder));
             return ExitCode::FAILURE;
         }
     };
@@ -234,7 +248,7 @@ fn list_models(dir: &Path, json: bool) -> ExitCode {
     let listing = Listing::from(&catalog);
     let text = if json {
         match serde_json::to_string_pretty(&listing) {
-            Ok(json) => json + "\n",
+            Ok(json) => printable_json(&json).into_owned() + "\n",
             Err(error) => {
                 eprintln!("error: the listing cannot be written as JSON: {error}");
                 return ExitCode::FAILURE;

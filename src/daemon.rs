@@ -4,6 +4,7 @@ mod control;
 mod engine;
 mod reload;
 mod servers;
+mod state_lock;
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,18 +22,21 @@ use crate::admission::Admission;
 use crate::auth::{KeysFile, KeysWatch};
 use crate::descriptor_limit;
 use crate::http::{self, HttpState, Listener, UnixSocketFile};
-use crate::models::Catalog;
+use crate::models::{Catalog, NoModel, Unread};
+use crate::printable::printable;
+use crate::reader::Readers;
 use crate::service_manager::{self, Notifier};
 use crate::settings::{HttpSettings, RpcSettings, Settings};
-use crate::supervisor::{RunServices, Supervisor};
+use crate::supervisor::{self, RunServices, Supervisor};
 use crate::telemetry::Metrics;
-use crate::tokenizers::Tokenizers;
 use control::ReloadRequest;
 pub use control::{Applied, RELOAD, ReloadOutcome, socket_path as control_socket_path};
 use engine::LocalEngine;
 use reload::Reloader;
 pub use reload::SettingsSource;
 use servers::Servers;
+pub use state_lock::StateFolderError;
+use state_lock::StateLock;
 
 /// Threads that serve sockets. Generation happens in the workers; this side waits.
 const ASYNC_THREADS: usize = 2;
@@ -62,6 +66,11 @@ pub fn run(settings: Settings, source: SettingsSource) -> anyhow::Result<()> {
 
 async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()> {
     descriptor_limit::raise();
+    // Before anything of another daemon's could be taken from it, and until nothing is left to write.
+    let state_folder = StateLock::take(&settings)?;
+    if state_folder.is_some() {
+        supervisor::remove_unfinished_prompt_caches(&settings.library.state_dir);
+    }
     let mut signals = ShutdownSignals::listen().context("listening for signals")?;
     let hangup = signal(SignalKind::hangup()).context("listening for signals")?;
     // Before anything says that the daemon listens.
@@ -87,10 +96,21 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
     for address in &addresses {
         tracing::info!(%address, "listening");
     }
-    let catalog = Arc::new(scan(&settings)?);
     let metrics = Metrics::new();
+    let readers =
+        Readers::start(&settings, metrics.clone()).context("starting to read the models")?;
+    // A folder that hangs does not keep the daemon from ending.
+    let (catalog, unread) = tokio::select! {
+        looked = first_look(&settings, &readers) => looked?,
+        () = signals.received() => {
+            tracing::info!("stopped before the models were read");
+            return Ok(());
+        }
+    };
+    let catalog = Arc::new(catalog);
     let pulse = notifier.watchdog();
-    let (supervisor, status) = Supervisor::start(&settings, &catalog, metrics.clone(), pulse)
+    let services = (metrics.clone(), &readers);
+    let (supervisor, status) = Supervisor::start(&settings, &catalog, services, pulse)
         .context("starting the supervisor")?;
     let admission = Admission::start(
         RunServices {
@@ -100,12 +120,10 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
         catalog.models().iter().map(|model| model.id.clone()),
         settings.queue.clone(),
     );
-    let tokenizers =
-        Tokenizers::start(&settings, &catalog, &metrics).context("starting the tokenizers")?;
     preload(&settings, &catalog, &supervisor);
     let engine = Arc::new(LocalEngine::new(
         admission.clone(),
-        tokenizers,
+        readers,
         catalog,
         status.clone(),
         metrics,
@@ -123,8 +141,13 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
     let control = control::listen(&control::socket_path(), requests);
     notifier.ready();
     let queues = admission.clone();
-    let told =
-        service_manager::report_status(notifier.clone(), status, move |model| queues.queue(model));
+    let followed = keys.current();
+    let told = service_manager::report_status(
+        notifier.clone(),
+        status,
+        move |model| queues.queue(model),
+        move || followed.trouble(),
+    );
     tokio::spawn(told);
     let mut reloader = Reloader {
         source,
@@ -132,6 +155,7 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
         binds_listen: !inherited,
         engine,
         supervisor: supervisor.clone(),
+        unread,
     };
     reload_until(signals.received(), &mut reloader, &notifier, hangup, asked).await;
     let settings = reloader.settings;
@@ -144,7 +168,7 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
         &mut signals,
     )
     .await;
-    drop((socket_file, control));
+    drop((socket_file, control, state_folder));
     tracing::info!("stopped");
     Ok(())
 }
@@ -164,6 +188,10 @@ async fn reload_until(
             () = &mut end => return,
             _ = hangup.recv() => None,
             Some(reply) = asked.recv() => Some(reply),
+            catalog = reloader.read_on() => {
+                reloader.take_in(catalog).await;
+                continue;
+            }
         };
         notifier.reloading();
         let outcome = tokio::select! {
@@ -172,7 +200,7 @@ async fn reload_until(
         };
         notifier.ready();
         if let Some(reply) = reply {
-            // Whoever asked may have gone; the log has the outcome too.
+            // The client may have gone; the log has the outcome too.
             let _ = reply.send(outcome);
         }
     }
@@ -204,8 +232,8 @@ async fn drain(
     let orderly = async {
         let mut left_for_answers = limit;
         if servers.outlive_the_daemon {
-            // Whoever was accepted is served: the next daemon cannot, and a refusal would be a lost
-            // connection. The rest of the time is for telling those that cannot be.
+            // An accepted client is served: the next daemon cannot do it, and a refusal would lose a
+            // connection. The rest of the time is for telling the clients that cannot be served.
             servers.stop();
             servers.ended(limit.saturating_sub(4 * step)).await;
             left_for_answers = until.saturating_duration_since(Instant::now());
@@ -295,27 +323,57 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-fn scan(settings: &Settings) -> anyhow::Result<Catalog> {
+async fn first_look(
+    settings: &Settings,
+    readers: &Readers,
+) -> anyhow::Result<(Catalog, Option<Unread>)> {
     let folder = &settings.models.dir;
-    let catalog = Catalog::scan(folder)
-        .with_context(|| format!("reading the models folder {}", folder.display()))?;
-    for problem in catalog.problems() {
-        tracing::warn!(path = %problem.path.display(), problem = problem.problem, "model skipped");
-    }
-    for model in catalog.models() {
-        tracing::info!(model = &*model.id, path = %model.path.display(), "model installed");
-    }
-    if catalog.models().is_empty() {
+    let (catalog, unread) = match Catalog::first_look(readers, settings).await {
+        // It hangs: a reload finds what is there once it does not.
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+            (Catalog::unread(folder, error.to_string()), None)
+        }
+        looked => {
+            looked.with_context(|| format!("reading the models folder {}", folder.display()))?
+        }
+    };
+    log_catalog(&catalog);
+    if unread.is_some() {
+        tracing::warn!("models that take long to be read are read on while others are served");
+    } else if catalog.models().is_empty() {
         tracing::warn!(folder = %folder.display(), "no model is installed");
     }
-    Ok(catalog)
+    Ok((catalog, unread))
+}
+
+fn log_catalog(catalog: &Catalog) {
+    for problem in catalog.problems() {
+        let path = problem.path.display().to_string();
+        let (path, problem, serves) = (
+            printable(&path),
+            printable(&problem.problem),
+            problem.serves,
+        );
+        match serves {
+            true => tracing::warn!(%path, %problem, "a model serves without a part of it"),
+            false => tracing::warn!(%path, %problem, "model skipped"),
+        }
+    }
+    for model in catalog.models() {
+        let path = model.path.display().to_string();
+        tracing::info!(model = &*model.id, path = %printable(&path), "model installed");
+    }
 }
 
 fn preload(settings: &Settings, catalog: &Catalog, supervisor: &Supervisor) {
     for name in &settings.models.preload {
-        match catalog.find(name) {
-            Some(model) => supervisor.preload(model.id.clone()),
-            None => tracing::error!(model = name, "the model to preload is not installed"),
+        match catalog.look_up(name) {
+            Ok(model) => supervisor.preload(model.id.clone()),
+            // Once it is read.
+            Err(NoModel::Unread) => {}
+            Err(NoModel::Unknown) => {
+                tracing::error!(model = name, "the model to preload is not installed")
+            }
         }
     }
 }

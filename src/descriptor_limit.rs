@@ -1,6 +1,6 @@
 //! The limit on open descriptors, raised at start by daemon and workers alike: the usual soft limit
 //! of 1024 is less than the connections a daemon accepts, and less than the buffers of a large model
-//! (one descriptor each; rknn-llm issues 16, 26, 47).
+//! (one descriptor each; docs/vendor-library.md §6).
 
 use rustix::process::{Resource, Rlimit};
 

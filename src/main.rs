@@ -3,12 +3,14 @@
 use std::process::ExitCode;
 
 use rkllmd::cli::{self, Program};
+use rkllmd::daemon::StateFolderError;
 use rkllmd::http::ExposedWithoutKeys;
-use rkllmd::{daemon, telemetry, worker};
+use rkllmd::{daemon, reader, telemetry, worker};
 
 fn main() -> ExitCode {
     match cli::parse() {
         Program::Serve { settings, source } => {
+            rkllmd::prepare_allocator();
             let _log = match telemetry::init_logging(&settings.log) {
                 Ok(flushed_at_the_end) => flushed_at_the_end,
                 Err(error) => {
@@ -22,6 +24,8 @@ fn main() -> ExitCode {
                     tracing::error!("{error:#}");
                     if error.is::<ExposedWithoutKeys>() {
                         ExitCode::from(cli::EXIT_BAD_CONFIG)
+                    } else if let Some(StateFolderError::InUse { .. }) = error.downcast_ref() {
+                        ExitCode::from(cli::EXIT_IN_USE)
                     } else {
                         ExitCode::FAILURE
                     }
@@ -29,7 +33,7 @@ fn main() -> ExitCode {
             }
         }
         Program::Worker(arguments) => worker::run(arguments),
-        Program::Tokenizer(arguments) => worker::run_tokenizer(arguments),
+        Program::Reader(arguments) => reader::run(arguments),
         Program::Finished(code) => code,
     }
 }

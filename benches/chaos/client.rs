@@ -62,7 +62,7 @@ pub struct Ask<'a> {
 }
 
 impl Served {
-    fn unseen(streamed: bool, ended: Ended) -> Self {
+    pub fn unseen(streamed: bool, ended: Ended) -> Self {
         Self {
             id: None,
             streamed,
@@ -322,7 +322,7 @@ impl Reading<'_> {
     }
 }
 
-fn broken(error: &io::Error) -> Ended {
+pub fn broken(error: &io::Error) -> Ended {
     let fault = match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => Fault::Hung,
         _ => Fault::Broken,
@@ -331,7 +331,7 @@ fn broken(error: &io::Error) -> Ended {
 }
 
 /// Where two texts part.
-fn difference(got: &str, wanted: &str) -> String {
+pub fn difference(got: &str, wanted: &str) -> String {
     let same = got
         .char_indices()
         .zip(wanted.chars())

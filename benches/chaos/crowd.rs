@@ -1,5 +1,6 @@
 //! Many clients at once, each deciding by itself: what it asks for, how it reads, and whether it
-//! leaves. They share the daemon with bursts beyond its queue and with readers that stop reading.
+//! leaves. They share the daemon with bursts beyond its queue, with readers that stop reading, and with the handles
+//! of a client of JSON-RPC.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::client::{Ask, Endpoint, Extent, Leaving, Wanted};
+use crate::client::{Ask, Endpoint, Extent, Leaving, Wanted, broken};
 use crate::daemon_support::{begin, completion};
+use crate::handles::Handle;
 use crate::outcome::{Ended, Fault, Served, Tally};
 use crate::plan::Plan;
 use crate::scenario::{Answer, FLOOD, MODELS};
@@ -23,6 +25,9 @@ const FIRST_HOST: u8 = 11;
 const HOSTS: usize = 6;
 const BURST_HOST: u8 = 100;
 const SLOW_HOST: u8 = 101;
+const HANDLES_HOST: u8 = 103;
+/// As many as a client may have.
+const HANDLES: usize = 4;
 /// More than the queue of a model holds.
 pub const BURST: usize = 24;
 const BURST_EVERY: Duration = Duration::from_secs(5);
@@ -49,13 +54,16 @@ pub struct Crowd<'a> {
 }
 
 impl Crowd<'_> {
-    /// Runs until nobody is `going` any more and everybody has got an end.
+    /// Runs until `going` is false and each client has got an end.
     pub fn run(&self) -> Tally {
         let all = Mutex::new(Tally::default());
         thread::scope(|scope| {
             let mut tasks: Vec<Box<dyn FnOnce() -> Tally + Send + '_>> = Vec::new();
             for number in 0..CLIENTS {
                 tasks.push(Box::new(move || self.client(number)));
+            }
+            for number in 0..HANDLES {
+                tasks.push(Box::new(move || self.handle(number)));
             }
             tasks.push(Box::new(|| self.bursts()));
             tasks.push(Box::new(|| self.slow_readers()));
@@ -133,6 +141,32 @@ impl Crowd<'_> {
         }
     }
 
+    fn handle(&self, number: usize) -> Tally {
+        let mut decisions = self.plan.decisions((self.name, "handle", number));
+        let mut tally = Tally::default();
+        let model = number % MODELS.len();
+        self.open.fetch_add(1, Ordering::Relaxed);
+        let mut handle = Handle::connect(self.address, HANDLES_HOST, MODELS[model].id);
+        while self.going.load(Ordering::Relaxed) {
+            // The client's own pace, not a wait for something.
+            thread::sleep(Duration::from_millis(decisions.u64(..400)));
+            let answer = &self.answers[model][decisions.usize(..self.answers[model].len())];
+            let streamed = decisions.bool();
+            tally.started += 1;
+            let served = match &mut handle {
+                Ok(handle) => handle.run(answer, streamed),
+                Err(error) => Served::unseen(streamed, broken(error)),
+            };
+            let is_over = matches!(served.ended, Ended::Finding(Fault::Broken | Fault::Hung, _));
+            tally.served.push(served);
+            if is_over {
+                break;
+            }
+        }
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        tally
+    }
+
     fn bursts(&self) -> Tally {
         let mut decisions = self.plan.decisions((self.name, "bursts"));
         let all = Mutex::new(Tally::default());
@@ -197,11 +231,7 @@ impl Crowd<'_> {
             .unwrap_or_else(|error| Ended::Finding(Fault::Broken, error.to_string()));
         Served {
             id,
-            streamed: true,
-            text_seen: None,
-            pauses: Vec::new(),
-            resumptions: 0,
-            ended,
+            ..Served::unseen(true, ended)
         }
     }
 

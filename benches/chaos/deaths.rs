@@ -6,8 +6,12 @@ use std::collections::HashMap;
 use crate::log_watch::{Exit, Load, LogWatch};
 use crate::outcome::{Ended, Served, Tally};
 
-/// The error code of a request that was being served at two deaths that may be its fault.
+/// The error code of a request that was being served at two deaths that may be its fault, and whose model
+/// serves others.
 pub const POISON_CODE: &str = "poison_request";
+/// How a request ends after two such deaths: it is to blame, its model is, or the probe that would have
+/// told them apart was ended by something else.
+const ENDS_AT_SECOND_FAULT: [&str; 3] = [POISON_CODE, "model_failed", "worker_died"];
 const POISON_FAULTS: usize = 2;
 
 #[derive(Default)]
@@ -24,10 +28,10 @@ pub struct Deaths {
     pub gaps_ms: Vec<f64>,
     /// Likewise without the time that the next worker took to start and load.
     pub beyond_load_ms: Vec<f64>,
-    /// Ordinary requests refused as poison with two deaths in the log that may be their fault, which
-    /// excuses them …
+    /// Ordinary requests given up with two deaths in the log that may be their fault, which excuses
+    /// them …
     pub rightly_poisoned: usize,
-    /// … and without.
+    /// … and those called poison without.
     pub wrongly_poisoned: Vec<String>,
     /// Resumptions that complete answers told of, streamed or not.
     pub resumptions_told: u64,
@@ -56,9 +60,14 @@ impl Deaths {
     }
 
     fn take(&mut self, served: &Served, exits: &[Exit], loads: &[Load]) {
-        let refused = matches!(&served.ended, Ended::Failed(code) if code == POISON_CODE);
+        let code = match &served.ended {
+            Ended::Failed(code) => Some(code.as_str()),
+            _ => None,
+        };
+        let refused = code == Some(POISON_CODE);
+        let given_up = code.is_some_and(|code| ENDS_AT_SECOND_FAULT.contains(&code));
         let faults = exits.iter().filter(|exit| exit.is_fault()).count();
-        let poisoned = refused && faults >= POISON_FAULTS;
+        let poisoned = given_up && faults >= POISON_FAULTS;
         if poisoned {
             self.rightly_poisoned += 1;
         } else if refused {

@@ -9,14 +9,15 @@ use crate::crowd::Crowd;
 use crate::daemon_support::{Daemon, Setup};
 use crate::deaths::Deaths;
 use crate::drain::{self, Drained};
-use crate::faults::FAULTS;
+use crate::faults::{FAULTS, Fault};
 use crate::injector::{Injector, Injury};
 use crate::log_watch::LogWatch;
 use crate::metrics::Metrics;
 use crate::outcome::Tally;
 use crate::plan::Plan;
-use crate::scenario::{self, ANSWERS, Answer, MODELS};
+use crate::scenario::{self, Answer, MODELS};
 use crate::steadiness::{self, Sample};
+use crate::strangers::{Strangers, Visits};
 
 /// Fewer than there are models, so that they take turns.
 pub const MAX_LOADED: usize = 2;
@@ -53,6 +54,7 @@ recovery.healthy-after = "500ms"
 pub struct FamilyRun {
     pub family: &'static str,
     pub tally: Tally,
+    pub visits: Visits,
     pub injuries: Vec<Injury>,
     /// Faults that no call came by for.
     pub unused_faults: usize,
@@ -61,16 +63,15 @@ pub struct FamilyRun {
     pub samples: Vec<Sample>,
     pub quiet_before: Sample,
     pub quiet_after: Sample,
+    /// At most ten seconds after they have left.
+    pub after_strangers: Sample,
     pub metrics: Metrics,
     pub drained: Drained,
 }
 
 pub fn run(plan: Plan, family: &'static str, load: Duration) -> FamilyRun {
-    let answers: Vec<Vec<Answer>> = MODELS
-        .iter()
-        .map(|model| (0..ANSWERS).map(|n| Answer::of(model, n)).collect())
-        .collect();
-    let daemon = start(family, &answers);
+    let answers = scenario::answers();
+    let daemon = start(family, &answers, &FAULTS);
     let log = LogWatch::new(daemon.log.clone());
     let models = daemon.folder().join("models");
     let open = AtomicUsize::new(0);
@@ -111,27 +112,60 @@ pub fn run(plan: Plan, family: &'static str, load: Duration) -> FamilyRun {
     });
     tally.merge(warm_up);
     let quiet_after = steadiness::quiet_again(&daemon, MAX_LOADED, &quiet_before);
+
+    // After the injuries: what strangers make the daemon hold for a moment would hide what injuries
+    // make it keep.
+    going.store(true, Ordering::Relaxed);
+    crowd.poison = false;
+    let strangers = Strangers {
+        address: daemon.address,
+        daemon: daemon.pid(),
+        models: &models,
+        model: MODELS[0].id,
+        open: &open,
+        going: &going,
+    };
+    let (beside_strangers, visits) = thread::scope(|scope| {
+        let crowd = scope.spawn(|| crowd.run());
+        let strangers = scope.spawn(|| {
+            strangers.run(
+                plan.decisions((family, "strangers")),
+                plan.decisions((family, "strangers' folders")),
+            )
+        });
+        thread::sleep(load);
+        going.store(false, Ordering::Relaxed);
+        (
+            crowd.join().expect("the crowd does not panic"),
+            strangers.join().expect("the strangers do not panic"),
+        )
+    });
+    tally.merge(beside_strangers);
+    let after_strangers = steadiness::quiet_again(&daemon, MAX_LOADED, &quiet_before);
     FamilyRun {
         family,
         deaths: Deaths::of(&tally, &log),
         tally,
+        visits,
         injuries,
         unused_faults,
         samples,
         quiet_before,
         quiet_after,
+        after_strangers,
         metrics: Metrics::of(&daemon),
         drained: drain::measure(daemon, &answers),
     }
 }
 
-fn start(family: &str, answers: &[Vec<Answer>]) -> Daemon {
+/// A daemon whose models give these answers and may have these faults.
+pub fn start(family: &str, answers: &[Vec<Answer>], faults: &[Fault]) -> Daemon {
     let mut setup = Setup::with_family(family)
         .settings(SETTINGS)
-        .scenario(scenario::FLOOD, scenario::FLOOD_TOML);
-    setup = setup.model_file(scenario::FLOOD, "model.toml", scenario::FLOOD_MODEL_TOML);
+        .scenario(scenario::FLOOD, scenario::FLOOD_TOML)
+        .model_file(scenario::FLOOD, "model.toml", scenario::FLOOD_MODEL_TOML);
     for (model, answers) in MODELS.iter().zip(answers) {
-        setup = setup.scenario(model.id, &scenario::toml(model, answers, &FAULTS));
+        setup = setup.scenario(model.id, &scenario::toml(model, answers, faults));
     }
     setup.start()
 }

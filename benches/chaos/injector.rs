@@ -22,7 +22,7 @@ const SETTLING: Duration = Duration::from_secs(25);
 
 /// What became of an injury.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Settled {
     /// Reported by waitpid as what it was, and the process is gone.
     Counted,
     /// Reported as another end: the daemon was ending that process already.
@@ -36,7 +36,7 @@ pub enum Verdict {
 pub struct Injury {
     pub name: &'static str,
     pub is_hang: bool,
-    pub verdict: Verdict,
+    pub settled: Settled,
     /// From the injury to the daemon's log line.
     pub noticed_ms: Option<f64>,
     pub note: String,
@@ -100,7 +100,7 @@ impl<'a> Injector<'a> {
             thread::sleep(TICK);
         }
         for pending in std::mem::take(&mut self.pending) {
-            self.settle(&pending, Verdict::Unreported, None, String::new());
+            self.settle(&pending, Settled::Unreported, None, String::new());
         }
         (self.injuries, self.unused)
     }
@@ -188,20 +188,20 @@ impl<'a> Injector<'a> {
         for pending in std::mem::take(&mut self.pending) {
             match self.log.exit_of(pending.pid, pending.at) {
                 None if pending.since.elapsed() > SETTLING => {
-                    self.settle(&pending, Verdict::Unreported, None, String::new());
+                    self.settle(&pending, Settled::Unreported, None, String::new());
                 }
                 None => self.pending.push(pending),
                 Some(exit) => {
                     let noticed = self.log.expiry_of(pending.pid, pending.at);
                     let noticed = noticed.map(|at| at.ms_since(pending.at));
-                    let verdict = if !is_gone(&pending) {
-                        Verdict::StillThere
+                    let settled = if !is_gone(&pending) {
+                        Settled::StillThere
                     } else if matches!(pending.end, End::Signal(name) if !exit.tells(name)) {
-                        Verdict::Overtaken
+                        Settled::Overtaken
                     } else {
-                        Verdict::Counted
+                        Settled::Counted
                     };
-                    self.settle(&pending, verdict, noticed, exit.line);
+                    self.settle(&pending, settled, noticed, exit.line);
                 }
             }
         }
@@ -210,14 +210,14 @@ impl<'a> Injector<'a> {
     fn settle(
         &mut self,
         pending: &Pending,
-        verdict: Verdict,
+        settled: Settled,
         noticed_ms: Option<f64>,
         note: String,
     ) {
         self.injuries.push(Injury {
             name: pending.name,
             is_hang: pending.end == End::Hang,
-            verdict,
+            settled,
             noticed_ms,
             note,
         });

@@ -40,7 +40,7 @@ impl Exit {
     }
 
     /// Whether the request that was being served may be to blame: what it ran crashed, exited or
-    /// hung. A kill from outside or for memory is nobody's fault, and a worker that passed the
+    /// hung. A kill from outside or for memory is no part's fault, and a worker that passed the
     /// heartbeat was not even scheduled.
     pub fn is_fault(&self) -> bool {
         match field(&self.line, "cause") {
@@ -84,7 +84,7 @@ struct Seen {
     resumptions: Vec<Resumption>,
 }
 
-/// Reads the log as it grows. Everybody may look.
+/// Reads the log as it grows; all checks may look.
 pub struct LogWatch {
     log: Log,
     seen: Mutex<Seen>,

@@ -1,7 +1,7 @@
 //! `make chaos`: many clients of a daemon whose workers are killed, hang and fail to load, by a
 //! recorded seed; what each client must get is known to the byte. Prints what it found and one line
-//! of JSON. The exit code is 1 when a check fails, which it names, and 2 when something could not be
-//! measured.
+//! of JSON. With `SOAK_SECONDS` it is `make soak`: no injuries, a longer time. The exit code is 1 when a check fails,
+//! which it names, and 2 when something could not be measured.
 
 #[path = "../../tests/daemon_support/mod.rs"]
 mod daemon_support;
@@ -13,9 +13,11 @@ mod client;
 mod crowd;
 mod deaths;
 mod drain;
+mod fairness;
 mod family;
 mod faults;
 mod findings;
+mod handles;
 mod injector;
 #[path = "../common/interruption.rs"]
 mod interruption;
@@ -27,10 +29,12 @@ mod real_model;
 #[path = "../common/report.rs"]
 mod report;
 mod scenario;
+mod soak;
 mod source_address;
 #[path = "../common/statistics.rs"]
 mod statistics;
 mod steadiness;
+mod strangers;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -45,6 +49,13 @@ const OTHER_PARTS: Duration = Duration::from_secs(6 * 60);
 fn main() -> ExitCode {
     let plan = Plan::from_environment();
     eprintln!("CHAOS_SEED={}", plan.seed);
+    if let Some(length) = plan.soak {
+        return interruption::run(2 * length + OTHER_PARTS, move || {
+            let mut report = Report::new();
+            soak::measure(&mut report, plan, length);
+            report
+        });
+    }
     interruption::run(2 * plan.load + OTHER_PARTS, move || measure(plan))
 }
 
@@ -64,6 +75,8 @@ fn measure(plan: Plan) -> Report {
     eprintln!("each kind of hang alone, in each family");
     let calm = calm_hangs::measure(&FAMILIES_RUN);
     findings::report(&mut report, &runs, &calm);
+    eprintln!("a client with four handles and one with a chat");
+    fairness::measure(&mut report);
     if cfg!(debug_assertions) {
         report.note("the real model is left out: this is a debug build");
     } else {

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use crate::plan::Moment;
 
 /// Every error code that a request of the crowd may end with; another one is a finding.
-const KNOWN_CODES: [&str; 10] = [
+const KNOWN_CODES: [&str; 11] = [
     "answer_interrupted",
     "deadline_exceeded",
+    "model_failed",
     "model_unavailable",
     "poison_request",
     "queue_deadline",
@@ -23,11 +24,11 @@ const KNOWN_CODES: [&str; 10] = [
 pub enum Fault {
     /// Bytes that are not those of its answer, or counts that are not.
     Wrong,
-    /// No byte for as long as anybody waits.
+    /// No byte for as long as a client waits.
     Hung,
     /// A connection or a body that ended without an end, or was no HTTP or JSON.
     Broken,
-    /// An error code nobody knows, or none.
+    /// An unknown error code, or none.
     Untyped,
     /// A refusal without Retry-After.
     NoRetryAfter,
@@ -46,6 +47,10 @@ pub enum Ended {
     SlowReader,
     /// A poison prompt, refused as such.
     Poison,
+    /// A run of a handle, with its whole answer.
+    RunComplete,
+    /// A run of a handle, with an error that says why.
+    RunLost(String),
     /// Another typed error.
     Failed(String),
     Finding(Fault, String),
@@ -109,6 +114,8 @@ impl Tally {
                 Ended::OverCapacity => "over_capacity".to_owned(),
                 Ended::SlowReader => "slow_reader".to_owned(),
                 Ended::Poison => "poison".to_owned(),
+                Ended::RunComplete => "handle_run".to_owned(),
+                Ended::RunLost(code) => format!("handle_run {code}"),
                 Ended::Failed(code) => format!("error {code}"),
                 Ended::Finding(fault, _) => format!("FINDING {fault:?}"),
             };

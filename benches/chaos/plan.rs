@@ -13,10 +13,12 @@ pub struct Plan {
     pub seed: u64,
     /// Time with crowd and injections, all families together.
     pub load: Duration,
+    /// Time of a soak, which then is all that is done.
+    pub soak: Option<Duration>,
 }
 
 impl Plan {
-    /// From `CHAOS_SEED` and `CHAOS_SECONDS`.
+    /// From `CHAOS_SEED`, `CHAOS_SECONDS` and `SOAK_SECONDS`.
     pub fn from_environment() -> Self {
         let number = |name: &str| {
             std::env::var(name).ok().map(|text| {
@@ -27,6 +29,7 @@ impl Plan {
         Self {
             seed: number("CHAOS_SEED").unwrap_or_else(|| fastrand::u64(..1_000_000)),
             load: Duration::from_secs(number("CHAOS_SECONDS").unwrap_or(DEFAULT_SECONDS)),
+            soak: number("SOAK_SECONDS").map(Duration::from_secs),
         }
     }
 

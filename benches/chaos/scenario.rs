@@ -6,7 +6,7 @@ use std::fmt::Write;
 use crate::faults::Fault;
 
 /// Answers of each model, told apart by a mark in the prompt.
-pub const ANSWERS: usize = 24;
+const ANSWERS: usize = 24;
 /// The prompt that ends every worker.
 pub const POISON: &str = "poison pill";
 /// A model that makes tokens at once, and more than fill every buffer between the runtime and a
@@ -67,7 +67,7 @@ pub struct Answer {
 
 impl Answer {
     /// The same in every run: what a client must see depends on no chance.
-    pub fn of(model: &Model, number: usize) -> Self {
+    fn of(model: &Model, number: usize) -> Self {
         // A third is short, a third is up to a fifth of the longest, the rest up to the longest.
         let most = match number % 3 {
             0 => 15,
@@ -129,6 +129,14 @@ impl Answer {
     pub fn tokens(&self) -> usize {
         self.tokens.len()
     }
+}
+
+/// The answers of each model, in the order of [`MODELS`].
+pub fn answers() -> Vec<Vec<Answer>> {
+    MODELS
+        .iter()
+        .map(|model| (0..ANSWERS).map(|n| Answer::of(model, n)).collect())
+        .collect()
 }
 
 /// No answer contains such a mark, so a resumed prompt still asks for what it asked for.

@@ -41,7 +41,7 @@ impl Sample {
     }
 }
 
-/// Samples until nobody is `going` any more.
+/// Samples until `going` is false.
 pub fn watch(daemon: u32, open: &AtomicUsize, going: &AtomicBool) -> Vec<Sample> {
     let mut samples = Vec::new();
     let mut next = Instant::now();

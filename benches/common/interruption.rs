@@ -20,11 +20,11 @@ const UNWINDING: Duration = Duration::from_secs(5);
 /// could not be measured, `limit` among the reasons.
 pub fn run(limit: Duration, measure: impl FnOnce() -> Report + Send + 'static) -> ExitCode {
     let (endings, ending) = mpsc::channel();
-    // First of all, so that no child is started before there is somebody to end it.
+    // First of all, so that no child is started before there is something to end it.
     watch_signals(endings.clone());
     let measuring = thread::spawn(move || {
         let report = thread::spawn(measure).join().ok();
-        // Nobody listens any more after an interruption.
+        // After an interruption nothing listens any more.
         let _ = endings.send(report.map_or(Ending::Failed, Ending::Measured));
     });
     let ending = wait(&ending, limit);

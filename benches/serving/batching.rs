@@ -88,7 +88,7 @@ pub fn measure(report: &mut Report) {
 }
 
 fn prompts(topic: &str) -> Prompts {
-    // The first token differs, too: a prefix is of no use to anybody.
+    // The first token differs, too: no run can use another one's prefix.
     BEGINNINGS.map(|beginning| format!("{topic}: {beginning} {topic}, which"))
 }
 

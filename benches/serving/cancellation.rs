@@ -15,7 +15,7 @@ const CANCELLATIONS: usize = 10;
 const CHUNKS_BEFORE: usize = 8;
 const POLL: Duration = Duration::from_millis(1);
 const MODEL: &str = "m";
-/// 50 tokens a second for longer than anybody waits.
+/// 50 tokens a second for longer than the benchmark waits.
 const SCENARIO: &str = "repeat = { token = \"tok \", times = 4000 }\ntoken-delay-us = 20000\n";
 
 struct Labels {

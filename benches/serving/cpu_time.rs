@@ -1,5 +1,5 @@
 //! CPU time as the kernel accounts it (utime + stime of /proc/PID/stat, in ticks of 10 ms), and who
-//! used how much of it between two moments: the daemon, its workers, this client, everybody else.
+//! used how much of it between two moments: the daemon, its workers, this client, all else.
 
 use std::fs;
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! `make bench`: what the README says about speed, measured in one run on the real daemon. Nothing
+//! `make bench`: what docs/benchmarks.md says about speed, measured in one run on the real daemon. Nothing
 //! is compared with a figure of another run or machine, and nothing that is compared runs at the
 //! same time. The exit code is 1 when a target is missed and 2 when something could not be measured.
 
@@ -14,7 +14,10 @@ mod event_counter;
 #[path = "../common/interruption.rs"]
 mod interruption;
 mod kept_connection;
+mod neighbour;
 mod overhead;
+mod readers;
+mod rendering;
 #[path = "../common/report.rs"]
 mod report;
 #[path = "../../tests/rpc_support/mod.rs"]
@@ -34,21 +37,57 @@ use report::Report;
 /// Several times what the benchmark takes.
 const LIMIT: Duration = Duration::from_secs(10 * 60);
 
+/// A part of the benchmark: what the command line calls it, and what measures it.
+type Part = (&'static str, fn(&mut Report));
+
+const PARTS: [Part; 9] = [
+    ("startup", startup::measure),
+    ("overhead", overhead::measure),
+    ("rendering", rendering::measure),
+    ("readers", readers::measure),
+    ("cancellation", cancellation::measure),
+    ("neighbour", neighbour::measure),
+    ("token-rate", token_rate::measure),
+    ("batching", batching::measure),
+    ("tensors", tensors::measure),
+];
+
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
-    if arguments.next().as_deref() == Some(tensor_worker::ARGUMENT) {
+    // Cargo adds `--bench` of its own.
+    let mut arguments = std::env::args().skip(1).filter(|word| word != "--bench");
+    let first = arguments.next();
+    if first.as_deref() == Some(tensor_worker::ARGUMENT) {
         return tensor_worker::work(arguments);
     }
-    interruption::run(LIMIT, measure)
+    match chosen(first.into_iter().chain(arguments)) {
+        Ok(parts) => interruption::run(LIMIT, move || measure(&parts)),
+        Err(problem) => {
+            eprintln!("{problem}");
+            ExitCode::from(2)
+        }
+    }
 }
 
-fn measure() -> Report {
+/// The parts that the command line names, in the order they are measured in; all when it names none.
+fn chosen(names: impl Iterator<Item = String>) -> Result<Vec<Part>, String> {
+    let names: Vec<String> = names.collect();
+    if let Some(unknown) = names
+        .iter()
+        .find(|name| PARTS.iter().all(|(part, _)| part != name))
+    {
+        let known = PARTS.map(|(part, _)| part).join(", ");
+        return Err(format!(
+            "no part is called {unknown:?}; the parts are {known}"
+        ));
+    }
+    let wanted = |part: &str| names.is_empty() || names.iter().any(|name| name == part);
+    Ok(PARTS.into_iter().filter(|(part, _)| wanted(part)).collect())
+}
+
+fn measure(parts: &[Part]) -> Report {
     let mut report = Report::new();
-    startup::measure(&mut report);
-    overhead::measure(&mut report);
-    cancellation::measure(&mut report);
-    token_rate::measure(&mut report);
-    batching::measure(&mut report);
-    tensors::measure(&mut report);
+    for (_, measure) in parts {
+        measure(&mut report);
+    }
     report
 }

@@ -1,4 +1,4 @@
-//! What the daemon costs while nobody asks for anything: the time until it serves, and its memory.
+//! What the daemon costs without a client: the time until it serves, and its memory.
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -9,7 +9,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitCode, Stdio};
 
-use rkllmd::ipc::{Event, FrameReader, RawSlot, WireTensor, encode, read_tensor, write_tensor};
+use rkllmd::ipc::{
+    Event, FrameReader, RawSlot, SlotEvent, WireTensor, encode, open_tensor, write_tensor,
+};
 use rkllmd::library_calls::CallState;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -62,10 +64,13 @@ fn send_as_worker(socket: &mut UnixStream, values: &[f32], [rows, columns]: [usi
         hidden_states: Some(tensor),
         ..RawSlot::default()
     };
-    let event = Event::RawResult {
-        run: 1,
-        state: CallState::Normal,
-        results: vec![slot],
+    let event = Event::Slot {
+        slot: 0,
+        event: SlotEvent::RawResult {
+            run: 1,
+            state: CallState::Normal,
+            results: vec![slot],
+        },
     };
     let mut frame = Vec::new();
     encode(&event, &mut frame).expect("a small frame");
@@ -111,11 +116,16 @@ impl TensorWorker {
             frames.buffer().extend_from_slice(&bytes);
             file = passed.or(file);
             let event = frames.next_message().expect("a message of the protocol");
-            if let Some(Event::RawResult { results, .. }) = event {
+            if let Some(Event::Slot {
+                event: SlotEvent::RawResult { results, .. },
+                ..
+            }) = event
+            {
                 let tensor = results[0].hidden_states.as_ref().expect("a tensor");
                 let values = (tensor.rows * tensor.columns) as usize;
                 let file = file.take().expect("the tensor's file");
-                return read_tensor(file, values).expect("what was announced");
+                let tensor = open_tensor(file, values, None).expect("what was announced");
+                return tensor.to_vec().expect("all of it");
             }
         }
     }

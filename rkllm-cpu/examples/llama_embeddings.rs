@@ -1,4 +1,4 @@
-//! llama.cpp's own embeddings, for whoever wants to hold others to them: nothing of this crate's
+//! llama.cpp's own embeddings, for tests that hold others to them: nothing of this crate's
 //! library is used, and the pooling is llama.cpp's. A question comes on stdin as JSON,
 //! `{"model": PATH, "pooling": "last" | "mean", "texts": [...]}`; the answer is a line of JSON on
 //! stdout, `[{"tokens": [...], "embedding": [...]}, ...]`, an entry for each text, not normalised.

@@ -25,7 +25,8 @@ extern "C" {
 #define CPU6 (1 << 6)
 #define CPU7 (1 << 7)
 
-/* One loaded model. One run at a time. */
+/* One loaded model. One run at a time. The CPU runtime's is a number that never comes again: a call
+ * with one that is destroyed, or being destroyed, or from elsewhere, is -1. */
 typedef void *LLMHandle;
 
 typedef enum {
@@ -62,7 +63,8 @@ typedef struct {
 /* Start from rkllm_createDefaultParam. */
 typedef struct {
     const char *model_path;
-    int32_t max_context_len; /* multiple of 32, at most the model's limit; a prompt may use all but 4 */
+    int32_t max_context_len; /* in steps of 32 (rounded down), at most the model's limit; a prompt may
+                              * use all but 4 */
     int32_t max_new_tokens;  /* -1: until the model ends */
     int32_t top_k;           /* 1: greedy */
     int32_t n_keep;          /* tokens a shifting window keeps at its beginning; -1: what the run
@@ -205,7 +207,7 @@ typedef struct {
 
 /* Valid, with all it points to, only inside the callback. */
 typedef struct {
-    const char *text; /* may be NULL */
+    const char *text; /* in NORMAL never NULL for a sequence that runs, but may be empty; else may be */
     int32_t token_id;
     RKLLMResultLastHiddenLayer last_hidden_layer;
     RKLLMResultLogits logits;
@@ -215,6 +217,9 @@ typedef struct {
 /* Returns 0 to go on, 1 to pause (the run returns, the next one resumes it), 2 to let the runtime
  * release its output buffers. */
 typedef int (*LLMResultCallback)(RKLLMResult *result, void *userdata, LLMCallState state);
+/* Both count only where the model's file has no tokenizer, or no embedding layer. The first returns
+ * how many tokens it wrote; the second writes a row of f32 for each token, len = num_tokens * width * 4
+ * bytes, and returns 0. */
 typedef int (*LLMTokenizerCallback)(void *userdata, const char *text, int32_t text_len,
                                     int32_t *tokens, int32_t n_tokens_max);
 typedef int (*LLMGetEmbedCallback)(void *userdata, int32_t *tokens, uint64_t num_tokens,
@@ -232,7 +237,7 @@ typedef struct {
 /* All but the first return 0 for success and -1 for failure, with the reason on stdout. */
 RKLLMParam rkllm_createDefaultParam(void);
 int rkllm_init(LLMHandle *handle, RKLLMParam *param, RKLLMCallback *callback);
-int rkllm_destroy(LLMHandle handle);
+int rkllm_destroy(LLMHandle handle); /* ends its run first; -1 in its callback, and a second time */
 int rkllm_run(LLMHandle handle, RKLLMInput *input, RKLLMInferParam *infer, void *userdata);
 /* On a thread of its own, where the callbacks come; returns once the request is accepted. */
 int rkllm_run_async(LLMHandle handle, RKLLMInput *input, RKLLMInferParam *infer, void *userdata);

@@ -6,7 +6,7 @@
 use std::ffi::{c_char, c_int, c_void};
 use std::mem::{offset_of, size_of};
 
-/// What a caller holds; here a leaked `Box<Handle>`.
+/// What a caller holds; here a number (`exports::live_handles`).
 pub(crate) type LLMHandle = *mut c_void;
 
 pub(crate) const RKLLM_RUN_NORMAL: u32 = 0;
@@ -189,7 +189,7 @@ pub type LLMTokenizerCallback = unsafe extern "C" fn(
     n_tokens_max: i32,
 ) -> c_int;
 
-/// Fills `len` bytes with a row of f16 for each token and returns 0.
+/// Fills `len` bytes with a row of f32 for each token and returns 0.
 pub type LLMGetEmbedCallback = unsafe extern "C" fn(
     userdata: *mut c_void,
     tokens: *mut i32,

@@ -2,7 +2,7 @@
 //! here they go in step: prompts are evaluated one after the other, then one token of each that
 //! still generates in one decode, and each step is one callback with a result for each.
 
-use crate::engine::{Engine, Evaluation};
+use crate::computing::{Computing, Evaluation, How, OutputKind};
 use crate::generation::{Generation, Outcome, Reply, Report};
 use crate::perf::PerfClock;
 use crate::run_state::RunState;
@@ -34,16 +34,20 @@ impl BatchGeneration {
         &self.members
     }
 
+    pub(crate) fn members_mut(&mut self) -> &mut [Generation] {
+        &mut self.members
+    }
+
     /// As `Generation::drive`.
     pub(crate) fn drive(
         &mut self,
-        engine: &mut Engine,
+        computing: &mut Computing,
         state: &RunState,
         report: &mut dyn FnMut(Report<'_>) -> Reply,
     ) -> Outcome {
         self.clock.start();
         while !state.abort_requested() && self.members.iter().any(|member| !member.has_ended()) {
-            let steps = match self.step(engine, state) {
+            let steps = match self.step(computing, state) {
                 Ok(steps) => steps,
                 Err(Evaluation::Failed) => {
                     report(Report::Error);
@@ -65,42 +69,73 @@ impl BatchGeneration {
         Outcome::Finished
     }
 
-    fn step(&mut self, engine: &mut Engine, state: &RunState) -> Result<Vec<SlotStep>, Evaluation> {
-        let together: Vec<(usize, Token, usize)> = self
-            .members
-            .iter()
-            .filter_map(Generation::next_alone)
+    fn step(
+        &mut self,
+        computing: &mut Computing,
+        state: &RunState,
+    ) -> Result<Vec<SlotStep>, Evaluation> {
+        let in_step: Vec<bool> = (self.members.iter())
+            .map(|member| member.is_in_step(computing))
             .collect();
-        if !together.is_empty() {
-            match engine.evaluate_together(&together, state) {
-                Evaluation::Complete => {}
-                other => return Err(other),
-            }
-        }
+        self.evaluate_together(&in_step, computing, state)?;
         let mut index = 0;
         let mut steps = Vec::with_capacity(self.members.len());
-        for at in 0..self.members.len() {
+        for (at, in_step) in in_step.into_iter().enumerate() {
             let member = &mut self.members[at];
             // Samples of the common decode are read before a prompt is evaluated: after the first
             // step no member has a prompt left, and before it none has a token to share.
             steps.push(if member.has_ended() {
                 SlotStep::Ended
-            } else if member.next_alone().is_some() {
+            } else if in_step {
                 index += 1;
-                member.draw_after_decode(engine, index - 1)
+                member.draw(computing, index - 1).into_slot_step()
             } else {
-                match member.read_prompt(engine, state) {
-                    Evaluation::Complete => member.draw(engine, -1),
+                match member.evaluate(computing, state) {
+                    Evaluation::Complete => member.draw(computing, -1).into_slot_step(),
                     other => {
                         // The host is not told of what the others drew.
-                        self.members[..at]
-                            .iter_mut()
-                            .for_each(Generation::forget_draw);
+                        for drawn in &mut self.members[..at] {
+                            drawn.forget_draws(1);
+                        }
                         return Err(other);
                     }
                 }
             });
         }
         Ok(steps)
+    }
+
+    /// One token of each member that is in step.
+    fn evaluate_together(
+        &mut self,
+        in_step: &[bool],
+        computing: &mut Computing,
+        state: &RunState,
+    ) -> Result<(), Evaluation> {
+        let mut counts = Vec::with_capacity(self.members.len());
+        for (member, &in_step) in self.members.iter_mut().zip(in_step) {
+            counts.push(match in_step {
+                true => member
+                    .next_count(computing, 1)
+                    .ok_or(Evaluation::WindowFull)?,
+                false => 0,
+            });
+        }
+        let parts: Vec<_> = (self.members.iter().zip(counts))
+            .filter(|&(_, count)| count > 0)
+            .map(|(member, count)| member.part(computing, count))
+            .collect();
+        let Some(first) = self.members.first().filter(|_| !parts.is_empty()) else {
+            return Ok(());
+        };
+        let how = How {
+            kind: OutputKind::Text,
+            adapter: first.plan().adapter,
+            abort: &[state],
+        };
+        match computing.decode(&parts, &first.plan().inputs, how) {
+            Evaluation::Complete => Ok(()),
+            other => Err(other),
+        }
     }
 }

@@ -4,7 +4,8 @@
 //! Where every chosen CPU has one thread, each thread is held to its own. ggml's threads wait for
 //! each other by spinning, several hundred times a token; two of them on one CPU, where a busy
 //! machine's scheduler will put them, wait for whole time slices (measured on two CPUs beside one
-//! busy process: 1 token/s, where a single thread makes 17).
+//! busy process: 1 token/s, where a single thread makes 17). Which of them compute at a time is
+//! `thread_governor`'s.
 
 use thiserror::Error;
 
@@ -32,7 +33,7 @@ pub(crate) struct EnabledCpus {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Placement {
-    /// Anywhere the process may run: there are more CPUs than threads, and nobody chose among them.
+    /// Anywhere the process may run: there are more CPUs than threads, and the host chose none of them.
     Anywhere,
     /// On any of the chosen CPUs.
     OnTheChosen,
@@ -107,31 +108,31 @@ impl EnabledCpus {
 
     /// Holds the calling thread, and the threads it starts, to where it computes until dropped.
     pub(crate) fn hold(&self) -> HeldThread {
-        let cpus = match self.placement {
-            Placement::Anywhere => return HeldThread(None),
-            Placement::OnTheChosen => &self.cpus[..],
-            Placement::OneEach => &self.cpus[self.cpus.len().saturating_sub(1)..],
-        };
-        let Some(before) = affinity() else {
-            return HeldThread(None);
-        };
-        // SAFETY: an all-zero cpu_set_t is the empty set.
-        let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-        for &cpu in cpus {
-            // SAFETY: chosen CPUs are below 32, far inside the set's 1024 bits.
-            unsafe { libc::CPU_SET(cpu as usize, &mut set) };
+        match self.placement {
+            Placement::Anywhere => HeldThread(None),
+            Placement::OnTheChosen => HeldThread::on(&self.cpus),
+            Placement::OneEach => HeldThread::on(&self.cpus[self.cpus.len().saturating_sub(1)..]),
         }
-        set_affinity(&set);
-        HeldThread(Some(before))
     }
 }
 
 pub(crate) struct HeldThread(Option<libc::cpu_set_t>);
 
+impl HeldThread {
+    /// Holds the calling thread to `cpus`, which are below 32.
+    pub(crate) fn on(cpus: &[u32]) -> HeldThread {
+        let before = affinity();
+        if before.is_some() {
+            move_thread(THIS_THREAD, cpus);
+        }
+        HeldThread(before)
+    }
+}
+
 impl Drop for HeldThread {
     fn drop(&mut self) {
         if let Some(before) = &self.0 {
-            set_affinity(before);
+            set_affinity(THIS_THREAD, before);
         }
     }
 }
@@ -164,10 +165,23 @@ fn affinity() -> Option<libc::cpu_set_t> {
     }
 }
 
-fn set_affinity(set: &libc::cpu_set_t) {
+pub(crate) const THIS_THREAD: libc::pid_t = 0;
+
+/// Lets a thread of this process run on `cpus` only, which are below 32.
+pub(crate) fn move_thread(thread: libc::pid_t, cpus: &[u32]) {
+    // SAFETY: an all-zero cpu_set_t is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    for &cpu in cpus {
+        // SAFETY: far inside the set's 1024 bits.
+        unsafe { libc::CPU_SET(cpu as usize, &mut set) };
+    }
+    set_affinity(thread, &set);
+}
+
+fn set_affinity(thread: libc::pid_t, set: &libc::cpu_set_t) {
     // SAFETY: the set is a live cpu_set_t of the given size. A failure leaves the affinity as it
     // was, which only costs speed.
-    unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), set) };
+    unsafe { libc::sched_setaffinity(thread, size_of::<libc::cpu_set_t>(), set) };
 }
 
 #[cfg(test)]

@@ -1,38 +1,34 @@
-//! One loaded model with its cache and its conversation. Used by one thread at a time; the cells
-//! that are physically there, the tokens that logically are the history, and a paused generation
-//! are three different things, and every call here says which of them it changes.
+//! One handle's model and conversation. Used by one thread at a time; the cells that are physically
+//! there, the tokens that logically are the history, and a paused generation are three different
+//! things, and every call here says which of them it changes.
 
-use std::ffi::c_void;
+use std::sync::Arc;
 
-use llama_cpp_sys_2 as llama;
 use thiserror::Error;
 
 mod adapters;
-mod decode_batch;
-mod decoding;
-mod embedding_rows;
 mod prompt;
 mod prompt_cache;
 mod templates;
 
 use adapters::Adapters;
-use embedding_rows::EmbeddingRows;
-use prompt_cache::PromptCache;
 
-pub(crate) use decoding::{Evaluation, Output, OutputKind};
 pub(crate) use prompt::{Prompt, Refusal, RunRequest};
 
 use crate::abi::{RKLLMParam, RKLLMSamplingParam};
 use crate::batch_generation::BatchGeneration;
 use crate::chat_template::ChatTemplate;
+use crate::embedding_rows::EmbeddingRows;
 use crate::generation::{Generation, Outcome, Reply, Report};
 use crate::host_callbacks::HostCallbacks;
 use crate::log::{Verbosity, info};
-use crate::model_load::{LoadError, LoadedModel};
+use crate::model_load::{LoadError, Loading};
 use crate::perf;
-use crate::prefix_reuse::{ContextMemory, KvCells, common_prefix};
-use crate::run_state::{RunState, should_abort};
-use crate::sampler::{self, Sampler};
+use crate::prefix_reuse::common_prefix;
+use crate::prompt_file::PromptCache;
+use crate::run_state::RunState;
+use crate::sampler;
+use crate::seat::Seat;
 use crate::vocabulary::Token;
 
 /// Why a range of the cache was not cleared.
@@ -46,16 +42,16 @@ pub(crate) enum ClearError {
     Indivisible,
 }
 
-/// One sequence: its cells and its conversation.
+/// One conversation.
+#[derive(Default)]
 struct Slot {
-    cells: KvCells<ContextMemory>,
     history: Vec<Token>,
     /// Tokens of the last rendered system prompt, for `keep_system_prompt`.
     system: Vec<Token>,
 }
 
 /// A prepared or paused run.
-enum Run {
+pub(crate) enum Run {
     Single(Box<Generation>),
     Batch(BatchGeneration),
 }
@@ -67,13 +63,20 @@ impl Run {
             Run::Batch(batch) => batch.members(),
         }
     }
+
+    fn members_mut(&mut self) -> &mut [Generation] {
+        match self {
+            Run::Single(generation) => std::slice::from_mut(generation),
+            Run::Batch(batch) => batch.members_mut(),
+        }
+    }
 }
 
 pub(crate) struct Engine {
     /// One for each sequence that can run at once (`n_batch`).
     slots: Vec<Slot>,
     /// The rows behind the negative tokens in cells and history.
-    embeddings: EmbeddingRows,
+    embeddings: Arc<EmbeddingRows>,
     adapters: Adapters,
     prompt_cache: Option<PromptCache>,
     paused: Option<Run>,
@@ -86,42 +89,29 @@ pub(crate) struct Engine {
     skip_special_token: bool,
     ignore_eos_token: bool,
     verbosity: Verbosity,
-    /// Last, so that what looks into it is gone before it is freed.
-    model: LoadedModel,
+    /// Last, so that what looks into the model is gone before it is freed.
+    seat: Seat,
 }
 
 impl Engine {
     /// # Safety
-    /// `param.model_path` is NULL or a C string. `state` outlives the engine and does not move.
+    /// `param.model_path` is NULL or a C string.
     pub(crate) unsafe fn load(
         param: &RKLLMParam,
         host: HostCallbacks,
-        state: *const RunState,
+        state: &RunState,
     ) -> Result<Engine, LoadError> {
-        let seed = sampler::seed_from(std::env::var("RKLLM_CPU_SEED").ok().as_deref())?;
+        let seed = sampler::seed_from(std::env::var(sampler::SEED).ok().as_deref())?;
         // SAFETY: the caller vouches for the path.
-        let model = unsafe { LoadedModel::load(param) }?;
-        // SAFETY: the context is alive, and `state` outlives it by this function's contract.
-        unsafe {
-            llama::llama_set_abort_callback(
-                model.context(),
-                Some(should_abort),
-                state.cast_mut().cast::<c_void>(),
-            );
-        }
-        let slot = |sequence| Slot {
-            // SAFETY: the cells are dropped with the engine, before the model and its context.
-            cells: KvCells::new(unsafe { ContextMemory::of(model.context(), sequence) }),
-            history: Vec::new(),
-            system: Vec::new(),
-        };
-        let slots = (0..usize::from(param.extend_param.n_batch))
-            .map(slot)
-            .collect();
-        let template = templates::at_init(&model);
+        let loading = unsafe { Loading::of(param, host.embeds()) }?;
+        let seat = Seat::take(&loading, usize::from(param.extend_param.n_batch), state)?;
+        let template = templates::at_init(&seat.weights);
+        let host = host.beside(seat.weights.parts());
         let engine = Engine {
-            slots,
-            embeddings: EmbeddingRows::new(model.embedding_width()),
+            slots: (state.kv_counters().iter())
+                .map(|_| Slot::default())
+                .collect(),
+            embeddings: Arc::new(EmbeddingRows::new(seat.weights.embedding_width())),
             adapters: Adapters::default(),
             prompt_cache: None,
             paused: None,
@@ -134,7 +124,7 @@ impl Engine {
             skip_special_token: param.skip_special_token,
             ignore_eos_token: param.ignore_eos_token,
             verbosity: Verbosity::from_environment(),
-            model,
+            seat,
         };
         engine.print_details(param);
         Ok(engine)
@@ -142,26 +132,31 @@ impl Engine {
 
     /// Makes `requests`, one for each sequence, the run that `resume` goes on with. A paused one
     /// must be resumed instead.
-    pub(crate) fn prepare(
-        &mut self,
-        requests: &[RunRequest<'_>],
-        state: &RunState,
-    ) -> Result<(), Refusal> {
-        let used: Vec<&[Token]> = self
-            .slots
-            .iter()
-            .flat_map(|slot| [slot.cells.tokens(), &slot.history])
-            .collect();
-        self.embeddings.retain(&used);
+    pub(crate) fn prepare(&mut self, requests: &[RunRequest<'_>]) -> Result<(), Refusal> {
+        self.forget_unused_rows();
         let mut begun = Vec::with_capacity(requests.len());
         for (slot, request) in requests.iter().enumerate() {
-            begun.push(self.begin(slot, request, state)?);
+            begun.push(self.begin(slot, request)?);
         }
         self.paused = match begun.len() {
             1 => begun.pop().map(|only| Run::Single(Box::new(only))),
             _ => Some(Run::Batch(BatchGeneration::new(begun))),
         };
         Ok(())
+    }
+
+    fn forget_unused_rows(&mut self) {
+        if self.embeddings.is_empty() {
+            return;
+        }
+        let mut computing = self.seat.computing();
+        let mut used: Vec<Vec<Token>> = Vec::with_capacity(2 * self.slots.len());
+        for (slot, held) in self.slots.iter().enumerate() {
+            let cells = computing.cells(self.seat.sequence(slot));
+            used.extend([cells.tokens().to_vec(), held.history.clone()]);
+        }
+        drop(computing);
+        Arc::make_mut(&mut self.embeddings).retain(&used);
     }
 
     /// Sequences that run at once.
@@ -182,7 +177,7 @@ impl Engine {
     /// none.
     pub(crate) fn resume(
         &mut self,
-        state: &RunState,
+        state: &Arc<RunState>,
         report: &mut dyn FnMut(Report<'_>) -> Reply,
     ) -> Outcome {
         match self.paused.take() {
@@ -193,11 +188,10 @@ impl Engine {
 
     fn drive(
         &mut self,
-        mut run: Run,
-        state: &RunState,
+        run: Run,
+        state: &Arc<RunState>,
         report: &mut dyn FnMut(Report<'_>) -> Reply,
     ) -> Outcome {
-        let _held = self.model.cpus.hold();
         let verbosity = self.verbosity;
         let mut report = |step: Report<'_>| {
             if let Report::Finish(perf) = &step
@@ -207,111 +201,89 @@ impl Engine {
             }
             report(step)
         };
-        let outcome = match &mut run {
-            Run::Single(generation) => generation.drive(self, state, &mut report),
-            Run::Batch(batch) => batch.drive(self, state, &mut report),
-        };
-        match outcome {
-            Outcome::Paused => self.paused = Some(run),
-            Outcome::Finished => {
-                for generation in run.members() {
-                    self.remember(generation);
+        let (run, outcome) = self.seat.drive(run, state, &mut report);
+        match (outcome, run) {
+            (Outcome::Paused, run) => self.paused = run,
+            (Outcome::Finished, Some(run)) => {
+                for (slot, generation) in run.members().iter().enumerate() {
+                    self.remember(slot, generation);
                 }
             }
             // What the cells hold after a failed decode is unknown.
-            Outcome::Failed => self.forget_all(state),
+            (Outcome::Finished, None) | (Outcome::Failed, _) => self.forget_all(),
         }
         outcome
     }
 
-    /// `index`: the token of the last decode whose logits are drawn from; -1 is its last.
-    pub(crate) fn sample(&self, sampler: &mut Sampler, index: i32) -> Token {
-        // SAFETY: called after `evaluate` has completed, whose last token asked for logits, or
-        // after `evaluate_together`, where each did.
-        unsafe { sampler.sample(self.model.context(), index) }
-    }
-
-    pub(crate) fn ends_generation(&self, token: Token) -> bool {
-        !self.ignore_eos_token && self.model.vocabulary.is_end_of_generation(token)
-    }
-
-    /// The token's bytes as the caller is to see them.
-    pub(crate) fn visible_bytes(&self, token: Token) -> Vec<u8> {
-        let vocabulary = self.model.vocabulary;
-        if self.skip_special_token && vocabulary.is_end_of_generation(token) {
-            return Vec::new();
-        }
-        vocabulary.piece(token, !self.skip_special_token)
-    }
-
     /// Floats in a row of an embedding input.
     pub(crate) fn embedding_width(&self) -> usize {
-        self.model.embedding_width()
+        self.seat.weights.embedding_width()
     }
 
-    pub(crate) fn kv_tokens(&self, slot: usize) -> usize {
-        self.slots[slot].cells.len()
+    fn max_context(&self) -> usize {
+        self.seat.max_context
     }
 
-    fn remember(&mut self, generation: &Generation) {
-        let slot = &mut self.slots[generation.slot];
-        if !generation.keeps_history {
-            slot.history.clear();
+    fn remember(&mut self, slot: usize, generation: &Generation) {
+        let history = &mut self.slots[slot].history;
+        if !generation.plan().keeps_history {
+            history.clear();
         } else if generation.has_read_its_prompt() {
-            slot.history = slot.cells.tokens().to_vec();
-            slot.history.extend_from_slice(generation.unevaluated());
+            *history = generation.tokens().to_vec();
         }
         // A run that was stopped before its first token leaves the history as it was.
     }
 
-    fn forget_all(&mut self, state: &RunState) {
-        for (index, slot) in self.slots.iter_mut().enumerate() {
-            slot.cells.clear();
-            slot.history.clear();
-            slot.system.clear();
-            state.set_kv_tokens(index, 0);
+    fn forget_all(&mut self) {
+        let mut computing = self.seat.computing();
+        for (slot, held) in self.slots.iter_mut().enumerate() {
+            computing.cells(self.seat.sequence(slot)).clear();
+            *held = Slot::default();
         }
+        drop(computing);
         self.paused = None;
     }
 
     /// `rkllm_clear_kv_cache` without a range: history, cells and a paused generation go.
-    pub(crate) fn clear(&mut self, keep_system_prompt: bool, state: &RunState) {
-        for (index, slot) in self.slots.iter_mut().enumerate() {
+    pub(crate) fn clear(&mut self, keep_system_prompt: bool) {
+        let mut computing = self.seat.computing();
+        for (slot, held) in self.slots.iter_mut().enumerate() {
+            let cells = computing.cells(self.seat.sequence(slot));
             let keep = if keep_system_prompt {
-                common_prefix(slot.cells.tokens(), &slot.system)
+                common_prefix(cells.tokens(), &held.system)
             } else {
                 0
             };
-            slot.cells.truncate(keep);
-            slot.history.clear();
-            state.set_kv_tokens(index, slot.cells.len());
+            cells.truncate(keep);
+            held.history.clear();
         }
+        drop(computing);
         self.paused = None;
     }
 
     /// `rkllm_clear_kv_cache` with a range for each sequence, which closes its gap. All are checked
     /// before one is cleared.
-    pub(crate) fn clear_ranges(
-        &mut self,
-        ranges: &[(i32, i32)],
-        state: &RunState,
-    ) -> Result<(), ClearError> {
-        let without_history = |run: &Run| !run.members().iter().any(|run| run.keeps_history);
-        if !self.paused.as_ref().is_some_and(without_history) {
-            return Err(ClearError::NotPaused);
-        }
+    pub(crate) fn clear_ranges(&mut self, ranges: &[(i32, i32)]) -> Result<(), ClearError> {
+        let without_history =
+            |run: &Run| !(run.members().iter()).any(|run| run.plan().keeps_history);
+        let paused = self.paused.as_mut().filter(|run| without_history(run));
+        let members = paused.ok_or(ClearError::NotPaused)?.members_mut();
+        let mut computing = self.seat.computing();
         let mut checked = Vec::with_capacity(ranges.len());
-        for (slot, &(start, end)) in self.slots.iter().zip(ranges) {
-            let held = slot.cells.len();
+        for (generation, &(start, end)) in members.iter().zip(ranges) {
+            let held = computing.held(generation.plan().sequence);
             match (usize::try_from(start), usize::try_from(end)) {
                 (Ok(from), Ok(to)) if from <= to && to <= held => checked.push((from, to)),
                 _ => return Err(ClearError::OutOfRange { start, end, held }),
             }
         }
         let mut all_cut = true;
-        for (index, (slot, (from, to))) in self.slots.iter_mut().zip(checked).enumerate() {
-            all_cut &= slot.cells.cut(from, to);
-            state.set_kv_tokens(index, slot.cells.len());
+        for (generation, (from, to)) in members.iter_mut().zip(checked) {
+            let cut = computing.cells(generation.plan().sequence).cut(from, to);
+            if cut {
+                generation.forget_range(from, to);
+            }
+            all_cut &= cut;
         }
         all_cut.then_some(()).ok_or(ClearError::Indivisible)
     }
@@ -322,9 +294,12 @@ impl Engine {
         }
         info!(
             "max_context_len: {}, max_new_tokens: {}, n_keep: {}, sampling: {:?}",
-            param.max_context_len, param.max_new_tokens, param.n_keep, self.sampling
+            self.max_context(),
+            param.max_new_tokens,
+            param.n_keep,
+            self.sampling
         );
-        let vocabulary = self.model.vocabulary;
+        let vocabulary = self.seat.weights.vocabulary;
         if let Some(bos) = vocabulary.wanted_bos() {
             info!("BOS token: {bos}");
         }

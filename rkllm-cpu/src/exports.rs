@@ -1,13 +1,15 @@
 //! The functions of the ABI. Nothing unwinds across them: a panic becomes -1 and a line in the log.
-//! A NULL handle is -1, and so is every call that would need the engine while it runs; only
-//! `rkllm_abort`, `rkllm_is_running` and `rkllm_get_kv_cache_size` may come from another thread then.
+//! A handle that is NULL, destroyed or not from here is -1 (`live_handles`), and so is every call
+//! that would need the engine while it runs; only `rkllm_abort`, `rkllm_is_running` and
+//! `rkllm_get_kv_cache_size` may come from another thread then.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 mod adapters;
+mod live_handles;
 mod prompt_cache;
 mod runs;
 
@@ -18,15 +20,16 @@ use crate::host_callbacks::HostCallbacks;
 use crate::log::error;
 use crate::marshalling::string_of;
 use crate::run_state::{Occupation, RunState};
+use live_handles::EndRefusal;
 
 const OK: c_int = 0;
 const FAILED: c_int = -1;
 
-/// What `LLMHandle` points to. The engine is declared before the state it holds a pointer to, and
-/// so is freed before it.
+/// What an `LLMHandle` names.
 struct Handle {
-    engine: Mutex<Engine>,
-    state: Box<RunState>,
+    /// None: it has been destroyed, and a call that found it before is still on its way.
+    engine: Mutex<Option<Engine>>,
+    state: Arc<RunState>,
     callback: LLMResultCallback,
     result_userdata: *mut c_void,
     /// The thread of the last `rkllm_run_async`, which uses this handle until it is joined.
@@ -36,6 +39,8 @@ struct Handle {
 // SAFETY: the callback and its userdata are the host's, only ever handed back to it; the engine is
 // behind its lock and the rest is atomic.
 unsafe impl Sync for Handle {}
+// SAFETY: as above; nothing in it belongs to the thread that made it.
+unsafe impl Send for Handle {}
 
 /// The vendor's defaults where they are known; the CPUs are this machine's.
 #[unsafe(no_mangle)]
@@ -91,14 +96,21 @@ pub unsafe extern "C" fn rkllm_init(
             error!("rkllm_init needs a result_callback, but got NULL");
             return FAILED;
         };
+        if !HostCallbacks::is_plausible(callback) {
+            error!(
+                "rkllm_init needs an RKLLMCallback with a result_callback, but got something else; \
+                 was this program built for 1.2.x, which passes the function itself? This is 1.3.1: \
+                 build it with its rkllm.h"
+            );
+            return FAILED;
+        }
         if handle.is_null() {
             error!("rkllm_init needs a place for its handle, but got NULL");
             return FAILED;
         }
-        let state = Box::new(RunState::new(usize::from(param.extend_param.n_batch)));
-        // SAFETY: the path is NULL or a C string by this function's contract; the state is boxed
-        // and freed after the engine, see `Handle`.
-        let engine = match unsafe { Engine::load(param, HostCallbacks::of(callback), &*state) } {
+        let state = Arc::new(RunState::new(usize::from(param.extend_param.n_batch)));
+        // SAFETY: the path is NULL or a C string by this function's contract.
+        let engine = match unsafe { Engine::load(param, HostCallbacks::of(callback), &state) } {
             Ok(engine) => engine,
             Err(reason) => {
                 error!("{reason}");
@@ -106,56 +118,53 @@ pub unsafe extern "C" fn rkllm_init(
                 return FAILED;
             }
         };
-        let loaded = Box::new(Handle {
-            engine: Mutex::new(engine),
+        let loaded = live_handles::give_out(Handle {
+            engine: Mutex::new(Some(engine)),
             state,
             callback: result_callback,
             result_userdata: callback.result_userdata,
             background: Mutex::new(None),
         });
         // SAFETY: checked above, and valid for a write by this function's contract.
-        unsafe { *handle = Box::into_raw(loaded).cast() };
+        unsafe { *handle = loaded };
         OK
     })
 }
 
 /// Frees a model. A run on another thread is aborted and waited for; from inside the callback it is
-/// refused.
-///
-/// # Safety
-/// `handle` is NULL or from `rkllm_init`, not destroyed before, and no call on it comes after.
+/// refused. The handle is dead from the moment of the call, except for that run's callback.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn rkllm_destroy(handle: LLMHandle) -> c_int {
+pub extern "C" fn rkllm_destroy(handle: LLMHandle) -> c_int {
     guarded("rkllm_destroy", || {
-        // SAFETY: by this function's contract.
-        let Some(live) = (unsafe { live(handle) }) else {
-            return FAILED;
+        let ending = match live_handles::begin_to_end(handle) {
+            Ok(ending) => ending,
+            Err(EndRefusal::Dead) => {
+                error!("rkllm_destroy needs {A_LIVE_HANDLE}");
+                return FAILED;
+            }
+            Err(EndRefusal::InItsCallback) => {
+                error!("rkllm_destroy is not possible inside the callback of a run");
+                return FAILED;
+            }
         };
-        if live.state.occupation() == Occupation::OnThisThread {
-            error!("rkllm_destroy is not possible inside the callback of a run");
-            return FAILED;
-        }
-        live.state.request_abort();
-        live.join_background();
-        // The last thing a run on another thread does with the handle is to make it idle.
-        while live.state.occupation() != Occupation::Idle {
-            drop(live.engine.lock().unwrap_or_else(PoisonError::into_inner));
-            std::thread::yield_now();
-        }
-        // SAFETY: the handle came from `Box::into_raw` in `rkllm_init` and is not used after.
-        drop(unsafe { Box::from_raw(handle.cast::<Handle>()) });
+        ending.state.close();
+        ending.join_background();
+        ending.state.wait_until_idle();
+        let engine = ending
+            .engine
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        drop(engine);
+        live_handles::forget(handle);
         OK
     })
 }
 
 /// Ends the run in progress, also in its prefill; without one, does nothing. Returns at once.
-///
-/// # Safety
-/// `handle` is NULL or live.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn rkllm_abort(handle: LLMHandle) -> c_int {
-    // SAFETY: by this function's contract.
-    let Some(live) = (unsafe { live(handle) }) else {
+pub extern "C" fn rkllm_abort(handle: LLMHandle) -> c_int {
+    let Some(live) = live_handles::find(handle) else {
         return FAILED;
     };
     live.state.request_abort();
@@ -163,13 +172,9 @@ pub unsafe extern "C" fn rkllm_abort(handle: LLMHandle) -> c_int {
 }
 
 /// 1 while a run is in progress, 0 otherwise (a paused handle is not running).
-///
-/// # Safety
-/// `handle` is NULL or live.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn rkllm_is_running(handle: LLMHandle) -> c_int {
-    // SAFETY: by this function's contract.
-    let Some(live) = (unsafe { live(handle) }) else {
+pub extern "C" fn rkllm_is_running(handle: LLMHandle) -> c_int {
+    let Some(live) = live_handles::find(handle) else {
         return FAILED;
     };
     c_int::from(live.state.occupation() != Occupation::Idle)
@@ -178,14 +183,13 @@ pub unsafe extern "C" fn rkllm_is_running(handle: LLMHandle) -> c_int {
 /// Writes the tokens physically in the KV cache, also those kept only for reuse; `n_batch` integers.
 ///
 /// # Safety
-/// `handle` is NULL or live; `cache_sizes` is NULL or has room for `n_batch` integers.
+/// `cache_sizes` is NULL or has room for `n_batch` integers.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rkllm_get_kv_cache_size(
     handle: LLMHandle,
     cache_sizes: *mut c_int,
 ) -> c_int {
-    // SAFETY: by this function's contract.
-    let Some(live) = (unsafe { live(handle) }) else {
+    let Some(live) = live_handles::find(handle) else {
         return FAILED;
     };
     if cache_sizes.is_null() {
@@ -202,7 +206,7 @@ pub unsafe extern "C" fn rkllm_get_kv_cache_size(
 /// of a paused one.
 ///
 /// # Safety
-/// `handle` is NULL or live; the positions are NULL or `n_batch` integers each.
+/// The positions are NULL or `n_batch` integers each.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rkllm_clear_kv_cache(
     handle: LLMHandle,
@@ -210,13 +214,9 @@ pub unsafe extern "C" fn rkllm_clear_kv_cache(
     start_pos: *mut c_int,
     end_pos: *mut c_int,
 ) -> c_int {
-    // SAFETY: by this function's contract.
-    let Some(live) = (unsafe { live(handle) }) else {
-        return FAILED;
-    };
-    with_idle_engine(live, "rkllm_clear_kv_cache", |engine| {
+    with_idle_engine(handle, "rkllm_clear_kv_cache", |engine| {
         if start_pos.is_null() && end_pos.is_null() {
-            engine.clear(keep_system_prompt != 0, &live.state);
+            engine.clear(keep_system_prompt != 0);
             return OK;
         }
         if start_pos.is_null() || end_pos.is_null() {
@@ -227,7 +227,7 @@ pub unsafe extern "C" fn rkllm_clear_kv_cache(
             // SAFETY: not NULL, and one integer for each sequence by this function's contract.
             .map(|at| unsafe { (start_pos.add(at).read(), end_pos.add(at).read()) })
             .collect();
-        match engine.clear_ranges(&ranges, &live.state) {
+        match engine.clear_ranges(&ranges) {
             Ok(()) => OK,
             Err(reason) => {
                 error!("{reason}");
@@ -241,7 +241,7 @@ pub unsafe extern "C" fn rkllm_clear_kv_cache(
 /// tokenised as given. Prefix and postfix NULL: the model's own template with this system prompt.
 ///
 /// # Safety
-/// `handle` is NULL or live; the strings are NULL or NUL-terminated.
+/// The strings are NULL or NUL-terminated.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rkllm_set_chat_template(
     handle: LLMHandle,
@@ -250,19 +250,10 @@ pub unsafe extern "C" fn rkllm_set_chat_template(
     prompt_postfix: *const c_char,
 ) -> c_int {
     // SAFETY: by this function's contract.
-    let Some(live) = (unsafe { live(handle) }) else {
-        return FAILED;
-    };
-    // SAFETY: by this function's contract.
     let [system, prefix, postfix] =
         unsafe { [system_prompt, prompt_prefix, prompt_postfix].map(|text| string_of(text)) };
-    with_idle_engine(live, "rkllm_set_chat_template", |engine| {
-        engine.set_template(
-            system.as_deref(),
-            prefix.as_deref(),
-            postfix.as_deref(),
-            &live.state,
-        );
+    with_idle_engine(handle, "rkllm_set_chat_template", |engine| {
+        engine.set_template(system.as_deref(), prefix.as_deref(), postfix.as_deref());
         OK
     })
 }
@@ -272,7 +263,7 @@ pub unsafe extern "C" fn rkllm_set_chat_template(
 /// them.
 ///
 /// # Safety
-/// `handle` is NULL or live; the strings are NULL or NUL-terminated.
+/// The strings are NULL or NUL-terminated.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rkllm_set_function_tools(
     handle: LLMHandle,
@@ -281,16 +272,12 @@ pub unsafe extern "C" fn rkllm_set_function_tools(
     tool_response_str: *const c_char,
 ) -> c_int {
     // SAFETY: by this function's contract.
-    let Some(live) = (unsafe { live(handle) }) else {
-        return FAILED;
-    };
-    // SAFETY: by this function's contract.
     let [system, tools, tag] =
         unsafe { [system_prompt, tools, tool_response_str].map(|text| string_of(text)) };
-    with_idle_engine(live, "rkllm_set_function_tools", |engine| {
+    with_idle_engine(handle, "rkllm_set_function_tools", |engine| {
         let tools = tools.as_deref().unwrap_or_default();
         let tag = tag.as_deref().unwrap_or_default();
-        match engine.set_tools(system.as_deref(), tools, tag, &live.state) {
+        match engine.set_tools(system.as_deref(), tools, tag) {
             Ok(()) => OK,
             Err(reason) => {
                 error!("{reason}");
@@ -301,17 +288,13 @@ pub unsafe extern "C" fn rkllm_set_function_tools(
 }
 
 /// Refused: no model this runtime loads has cross attention. The parameters are not looked at.
-///
-/// # Safety
-/// `handle` is NULL or live.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn rkllm_set_cross_attn_params(
+pub extern "C" fn rkllm_set_cross_attn_params(
     handle: LLMHandle,
     _cross_attn_params: *mut c_void,
 ) -> c_int {
     guarded("rkllm_set_cross_attn_params", || {
-        // SAFETY: by this function's contract.
-        if unsafe { live(handle) }.is_some() {
+        if live("rkllm_set_cross_attn_params", handle).is_some() {
             error!("the model has no cross attention");
         }
         FAILED
@@ -327,22 +310,38 @@ fn guarded(name: &str, call: impl FnOnce() -> c_int) -> c_int {
     })
 }
 
-/// # Safety
-/// `handle` is NULL or a live handle of `rkllm_init`.
-unsafe fn live<'a>(handle: LLMHandle) -> Option<&'a Handle> {
-    // SAFETY: by this function's contract.
-    unsafe { handle.cast::<Handle>().as_ref() }
+const A_LIVE_HANDLE: &str =
+    "a live handle, but this one is NULL, destroyed, or not from rkllm_init";
+
+/// None, with a line that says so, if the handle is dead or none of this library's.
+fn live(name: &str, handle: LLMHandle) -> Option<Arc<Handle>> {
+    let found = live_handles::find(handle);
+    if found.is_none() {
+        error!("{name} needs {A_LIVE_HANDLE}");
+    }
+    found
 }
 
 /// Calls `work` with the engine, unless a run has it.
-fn with_idle_engine(live: &Handle, name: &str, work: impl FnOnce(&mut Engine) -> c_int) -> c_int {
+fn with_idle_engine(
+    handle: LLMHandle,
+    name: &str,
+    work: impl FnOnce(&mut Engine) -> c_int,
+) -> c_int {
     guarded(name, || {
+        let Some(live) = live(name, handle) else {
+            return FAILED;
+        };
         if live.state.occupation() != Occupation::Idle {
             error!("{name} is not possible while the model is running");
             return FAILED;
         }
-        match live.engine.lock() {
-            Ok(mut engine) => work(&mut engine),
+        match live.engine.lock().as_deref_mut() {
+            Ok(Some(engine)) => work(engine),
+            Ok(None) => {
+                error!("{name} needs {A_LIVE_HANDLE}");
+                FAILED
+            }
             Err(_) => {
                 error!("{name} is not possible after an internal error; destroy this handle");
                 FAILED

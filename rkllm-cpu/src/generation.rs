@@ -1,11 +1,11 @@
-//! The run loop. Between two steps the record in `KvCells` equals llama.cpp's memory, and a token
-//! that has been reported but not evaluated is in `unevaluated`: that is all a paused generation
-//! needs to go on, and all an aborted one leaves behind.
+//! The run loop. A run knows all its tokens, the cache holds a beginning of them, and what follows that
+//! beginning is evaluated next: so a paused generation needs nothing else to go on, an aborted one
+//! leaves nothing behind, and one whose cells went to another run is evaluated again.
 //!
 //! ```text
-//!   begin ──► evaluate ──► sample ──► report ──┬─ go on ──► evaluate
-//!               │ abort       ▲                ├─ pause ──► kept for the next run ──► evaluate
-//!               ▼             │                └─ last token ──► finished
+//!   begin ──► evaluate ──► draw ──► report ──┬─ go on ──► evaluate
+//!               │ abort       ▲              ├─ pause ──► kept for the next run ──► evaluate
+//!               ▼             │              └─ last token ──► finished
 //!            finished      (resume)
 //!
 //!   hidden states: begin ──► evaluate ──► announce ──► hand over ──► finished
@@ -13,16 +13,20 @@
 //!
 //! Logits come with each token: first the prompt's, then those the token was drawn from.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
+
+mod steps;
 
 use crate::abi::RKLLMPerfStat;
 use crate::batch_generation::SlotStep;
-use crate::engine::{Engine, Evaluation, Output, OutputKind};
+use crate::computing::{Computing, Evaluation, Inputs, OutputKind, PREFILL_BATCH};
+use crate::log::Verbosity;
 use crate::perf::PerfClock;
 use crate::run_state::RunState;
 use crate::sampler::Sampler;
 use crate::utf8_assembly::{Assembled, Utf8Assembly};
-use crate::vocabulary::Token;
+use crate::vocabulary::{Token, Vocabulary};
 
 /// Rows of `columns` floats.
 #[derive(Clone, Copy)]
@@ -75,23 +79,63 @@ pub(crate) enum Outcome {
     Failed,
 }
 
-pub(crate) struct Generation {
+/// What a run is to do.
+pub(crate) struct Plan {
     /// The sequence of the cache it runs in.
-    pub(crate) slot: usize,
-    /// Tokens that follow the cells: the rest of the prompt, then the last reported token.
-    unevaluated: Vec<Token>,
-    sampler: Sampler,
+    pub(crate) sequence: usize,
+    /// History and prompt.
+    pub(crate) tokens: Vec<Token>,
+    pub(crate) output: OutputKind,
+    /// Where the tokens begin whose outputs are wanted: history whose cells were lost is evaluated, too.
+    pub(crate) wanted_from: usize,
+    pub(crate) adapter: u64,
+    pub(crate) sampler: Sampler,
+    /// None: until the model ends or the caller aborts.
+    pub(crate) max_new_tokens: Option<usize>,
+    /// Tokens at the window's beginning that a shift leaves in place.
+    pub(crate) n_keep: usize,
+    pub(crate) keeps_history: bool,
+    pub(crate) save_prompt_to: Option<PathBuf>,
+    pub(crate) inputs: Inputs,
+    pub(crate) spelling: Spelling,
+}
+
+/// How tokens become text.
+#[derive(Clone, Copy)]
+pub(crate) struct Spelling {
+    pub(crate) vocabulary: Vocabulary,
+    pub(crate) skip_special_token: bool,
+    pub(crate) ignore_eos_token: bool,
+    pub(crate) verbosity: Verbosity,
+}
+
+/// A token that was drawn, and what its callback gets.
+pub(crate) struct Drawn {
+    token: Token,
+    text: Assembled,
+    logits: Option<Vec<f32>>,
+    /// Floats in a row of logits.
+    columns: usize,
+}
+
+/// The last token of a decode.
+const LAST: i32 = -1;
+
+pub(crate) struct Generation {
+    plan: Plan,
+    /// All of the run so far.
+    tokens: Vec<Token>,
+    /// Where the prompt ends in them, and where its evaluation began.
+    prompt_end: usize,
+    began_at: usize,
     assembly: Utf8Assembly,
     clock: PerfClock,
-    /// None: until the model ends or the caller aborts.
-    max_new_tokens: Option<usize>,
-    /// Tokens at the window's beginning that a shift leaves in place.
-    n_keep: usize,
-    pub(crate) keeps_history: bool,
-    last_token_reported: bool,
-    output: Output,
-    save_prompt_to: Option<PathBuf>,
+    last_token_drawn: bool,
+    /// Output rows of the tokens evaluated since they were last handed over.
+    rows: Vec<f32>,
     handing_over: HandingOver,
+    /// Drawn before the caller paused the run, and not told yet.
+    untold: VecDeque<Drawn>,
 }
 
 /// How far a hidden-state run is.
@@ -104,38 +148,34 @@ enum HandingOver {
 }
 
 impl Generation {
-    #[allow(clippy::too_many_arguments)] // Its fields, once, from one place.
-    pub(crate) fn new(
-        slot: usize,
-        unevaluated: Vec<Token>,
-        sampler: Sampler,
-        max_new_tokens: Option<usize>,
-        n_keep: usize,
-        keeps_history: bool,
-        output: Output,
-        save_prompt_to: Option<PathBuf>,
-    ) -> Generation {
+    pub(crate) fn new(mut plan: Plan) -> Generation {
         Generation {
-            slot,
-            unevaluated,
-            sampler,
+            prompt_end: plan.tokens.len(),
+            began_at: 0,
+            tokens: std::mem::take(&mut plan.tokens),
+            plan,
             assembly: Utf8Assembly::default(),
             clock: PerfClock::default(),
-            max_new_tokens,
-            n_keep,
-            keeps_history,
-            last_token_reported: false,
-            output,
-            save_prompt_to,
+            last_token_drawn: false,
+            rows: Vec::new(),
             handing_over: HandingOver::Unevaluated,
+            untold: VecDeque::new(),
         }
     }
 
-    pub(crate) fn unevaluated(&self) -> &[Token] {
-        &self.unevaluated
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
     }
 
-    fn has_generated(&self) -> bool {
+    pub(crate) fn tokens(&self) -> &[Token] {
+        &self.tokens
+    }
+
+    fn rest(&self, computing: &Computing) -> &[Token] {
+        &self.tokens[computing.held(self.plan.sequence).min(self.tokens.len())..]
+    }
+
+    pub(crate) fn has_generated(&self) -> bool {
         self.clock.tokens() > 0
     }
 
@@ -144,19 +184,32 @@ impl Generation {
         self.has_generated() || self.handing_over != HandingOver::Unevaluated
     }
 
+    pub(crate) fn has_ended(&self) -> bool {
+        self.last_token_drawn
+    }
+
     /// Runs until the generation ends or is paused. FINISH or ERROR is the last report unless it
     /// is paused.
     pub(crate) fn drive(
         &mut self,
-        engine: &mut Engine,
+        computing: &mut Computing,
         state: &RunState,
         report: &mut dyn FnMut(Report<'_>) -> Reply,
     ) -> Outcome {
         self.clock.start();
-        let outcome = match self.output.kind {
-            OutputKind::HiddenStates => self.hand_over(engine, state, report),
-            OutputKind::Text | OutputKind::Logits => self.generate(engine, state, report),
+        let outcome = match self.plan.output {
+            OutputKind::HiddenStates => self.hand_over(computing, state, report),
+            OutputKind::Text | OutputKind::Logits => self.generate(computing, state, report),
         };
+        self.conclude(outcome, report)
+    }
+
+    /// The last report, unless the run is paused.
+    pub(crate) fn conclude(
+        &mut self,
+        outcome: Outcome,
+        report: &mut dyn FnMut(Report<'_>) -> Reply,
+    ) -> Outcome {
         match outcome {
             Outcome::Finished => {
                 report(Report::Finish(self.clock.finish()));
@@ -171,82 +224,66 @@ impl Generation {
 
     fn generate(
         &mut self,
-        engine: &mut Engine,
+        computing: &mut Computing,
         state: &RunState,
         report: &mut dyn FnMut(Report<'_>) -> Reply,
     ) -> Outcome {
-        while !self.last_token_reported && !state.abort_requested() {
-            match self.evaluate(engine, state) {
+        while !self.last_token_drawn && !state.abort_requested() {
+            match self.evaluate(computing, state) {
                 Evaluation::Complete => {}
                 Evaluation::Aborted | Evaluation::WindowFull => break,
                 Evaluation::Failed => return Outcome::Failed,
             }
-            let (token, assembled) = self.sample(engine, -1);
-            let logits = (self.output.kind == OutputKind::Logits).then(|| Matrix {
-                values: &self.output.rows,
-                columns: engine.output_width(OutputKind::Logits),
-            });
-            let reply = match assembled {
-                Assembled::Text(text) => report(Report::Text {
-                    token,
-                    text: &text,
-                    logits,
-                }),
-                Assembled::Incomplete => report(Report::Waiting { token, logits }),
-            };
-            self.output.rows.clear();
-            match reply {
-                Reply::GoOn => {}
-                Reply::Release => self.output.rows = Vec::new(),
-                Reply::Pause => return Outcome::Paused,
+            if self.draw(computing, LAST).tell(report) == Reply::Pause {
+                return Outcome::Paused;
             }
         }
         Outcome::Finished
     }
 
-    /// Draws the next token, which is then the last one if it ends the generation.
-    fn sample(&mut self, engine: &Engine, index: i32) -> (Token, Assembled) {
-        let token = engine.sample(&mut self.sampler, index);
-        self.clock.token();
-        self.unevaluated.push(token);
-        let ends = engine.ends_generation(token);
-        let spent = self
-            .max_new_tokens
-            .is_some_and(|limit| self.clock.tokens() >= limit);
-        self.last_token_reported = ends || spent;
-        (token, self.assembly.push(&engine.visible_bytes(token)))
-    }
-
     fn hand_over(
         &mut self,
-        engine: &mut Engine,
+        computing: &mut Computing,
         state: &RunState,
         report: &mut dyn FnMut(Report<'_>) -> Reply,
     ) -> Outcome {
-        while self.handing_over != HandingOver::Done && !state.abort_requested() {
+        if !self.has_read_its_prompt() && !state.abort_requested() {
+            match self.evaluate(computing, state) {
+                Evaluation::Complete => self.is_evaluated(),
+                Evaluation::Aborted | Evaluation::WindowFull => return Outcome::Finished,
+                Evaluation::Failed => return Outcome::Failed,
+            }
+        }
+        self.hand_over_rows(computing.weights.hidden_width(), state, report)
+    }
+
+    /// The rows of a hidden-state run are there.
+    pub(crate) fn is_evaluated(&mut self) {
+        self.handing_over = HandingOver::Evaluated;
+    }
+
+    /// Tells the rows, of `columns` floats each, once they are there.
+    pub(crate) fn hand_over_rows(
+        &mut self,
+        columns: usize,
+        state: &RunState,
+        report: &mut dyn FnMut(Report<'_>) -> Reply,
+    ) -> Outcome {
+        while !state.abort_requested() {
             let reply = match self.handing_over {
-                HandingOver::Unevaluated => {
-                    match self.evaluate(engine, state) {
-                        Evaluation::Complete => {}
-                        Evaluation::Aborted | Evaluation::WindowFull => break,
-                        Evaluation::Failed => return Outcome::Failed,
-                    }
-                    self.handing_over = HandingOver::Evaluated;
-                    Reply::GoOn
-                }
+                HandingOver::Unevaluated | HandingOver::Done => break,
                 HandingOver::Evaluated => {
                     self.handing_over = HandingOver::Announced;
                     report(Report::NoHiddenStatesYet)
                 }
-                HandingOver::Announced | HandingOver::Done => {
+                HandingOver::Announced => {
                     self.handing_over = HandingOver::Done;
-                    let reply = report(Report::HiddenStates(Matrix {
-                        values: &self.output.rows,
-                        columns: engine.output_width(OutputKind::HiddenStates),
-                    }));
                     // Nothing reads them again, whatever the host answers.
-                    self.output.rows = Vec::new();
-                    reply
+                    let values = std::mem::take(&mut self.rows);
+                    report(Report::HiddenStates(Matrix {
+                        values: &values,
+                        columns,
+                    }))
                 }
             };
             if reply == Reply::Pause {
@@ -256,83 +293,49 @@ impl Generation {
         Outcome::Finished
     }
 
-    fn evaluate(&mut self, engine: &mut Engine, state: &RunState) -> Evaluation {
-        let prefill = !self.has_generated();
-        let before = engine.kv_tokens(self.slot);
-        let evaluation = engine.evaluate(
-            self.slot,
-            &self.unevaluated,
-            self.n_keep,
-            &mut self.output,
-            state,
-        );
-        if prefill {
-            let evaluated = engine.kv_tokens(self.slot).saturating_sub(before);
-            self.clock.prompt_tokens_evaluated(evaluated);
-        }
-        match evaluation {
-            Evaluation::Complete => {
-                self.unevaluated.clear();
-                if let Some(path) = self.save_prompt_to.take() {
-                    engine.save_prompt_cache(&path);
-                }
+    /// Evaluates what follows the cells.
+    pub(crate) fn evaluate(&mut self, computing: &mut Computing, state: &RunState) -> Evaluation {
+        loop {
+            let most = computing.threads.batch_limit(PREFILL_BATCH);
+            let Some(count) = self.next_count(computing, most) else {
+                return Evaluation::WindowFull;
+            };
+            if count == 0 {
+                break;
             }
-            // What was evaluated is in the cells now; the rest still is not.
-            Evaluation::Aborted if prefill => {
-                let evaluated = engine.kv_tokens(self.slot).saturating_sub(before);
-                self.unevaluated
-                    .drain(..evaluated.min(self.unevaluated.len()));
+            match self.step(computing, count, &[state]) {
+                Evaluation::Complete => {}
+                other => return other,
             }
-            _ => {}
         }
-        evaluation
+        if let Some(prompt) = self.prompt_to_save(computing) {
+            prompt.write();
+        }
+        Evaluation::Complete
     }
 }
 
-/// One sequence among several.
-impl Generation {
-    pub(crate) fn has_ended(&self) -> bool {
-        self.last_token_reported
-    }
-
-    /// What it can have evaluated together with others: its slot, its last token, its `n_keep`.
-    pub(crate) fn next_alone(&self) -> Option<(usize, Token, usize)> {
-        match self.unevaluated[..] {
-            [token] if self.has_generated() && !self.has_ended() => {
-                Some((self.slot, token, self.n_keep))
-            }
-            _ => None,
+impl Drawn {
+    pub(crate) fn tell(self, report: &mut dyn FnMut(Report<'_>) -> Reply) -> Reply {
+        let token = self.token;
+        let logits = self.logits.as_deref().map(|values| Matrix {
+            values,
+            columns: self.columns,
+        });
+        match &self.text {
+            Assembled::Text(text) => report(Report::Text {
+                token,
+                text,
+                logits,
+            }),
+            Assembled::Incomplete => report(Report::Waiting { token, logits }),
         }
     }
 
-    pub(crate) fn read_prompt(&mut self, engine: &mut Engine, state: &RunState) -> Evaluation {
-        self.evaluate(engine, state)
-    }
-
-    /// After a decode that evaluated what `next_alone` gave, as its `index`-th token.
-    pub(crate) fn draw_after_decode(&mut self, engine: &Engine, index: i32) -> SlotStep {
-        self.unevaluated.clear();
-        self.draw(engine, index)
-    }
-
-    pub(crate) fn draw(&mut self, engine: &Engine, index: i32) -> SlotStep {
-        match self.sample(engine, index) {
-            (token, Assembled::Text(text)) => SlotStep::Text(token, text),
-            (token, Assembled::Incomplete) => SlotStep::Waiting(token),
+    pub(crate) fn into_slot_step(self) -> SlotStep {
+        match self.text {
+            Assembled::Text(text) => SlotStep::Text(self.token, text),
+            Assembled::Incomplete => SlotStep::Waiting(self.token),
         }
-    }
-
-    /// Takes back a draw that is not reported.
-    pub(crate) fn forget_draw(&mut self) {
-        self.unevaluated.pop();
-    }
-
-    /// Prompt tokens evaluated so far.
-    pub(crate) fn evaluated(&self) -> i32 {
-        self.clock.evaluated() as i32
-    }
-
-    pub(crate) fn after_the_first(&self) -> i32 {
-        self.clock.tokens().saturating_sub(1) as i32
     }
 }

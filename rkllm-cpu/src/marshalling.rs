@@ -4,7 +4,8 @@ use std::ffi::{CStr, c_char};
 use std::path::PathBuf;
 
 use crate::abi::*;
-use crate::engine::{OutputKind, Prompt, RunRequest};
+use crate::computing::OutputKind;
+use crate::engine::{Prompt, RunRequest};
 
 /// The vendor's, for a run that saves without a path.
 const DEFAULT_PROMPT_CACHE: &str = "./prompt_cache.bin";

@@ -3,28 +3,26 @@
 //! acquired is owned from that moment, so a later failure frees it.
 
 use std::ffi::{CStr, CString, OsStr, c_char};
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
-use std::ptr::NonNull;
-use std::sync::Once;
+use std::os::unix::fs::MetadataExt;
+use std::sync::{Arc, Once};
 
 use llama_cpp_sys_2 as llama;
 use thiserror::Error;
 
 use crate::abi::{RKLLMExtendParam, RKLLMParam};
+use crate::compute_threads::ComputeThreads;
+use crate::computing::{Computing, Shape};
 use crate::enabled_cpus::{self, CpuError, EnabledCpus};
 use crate::fingerprint;
+use crate::host_embeddings::StandIn;
 use crate::log::{self, info, warning};
-use crate::model_dtype;
 use crate::sampler::{self, SamplingError};
-use crate::vocabulary::Vocabulary;
+use crate::weights::Weights;
 
 /// Context lengths are multiples of this, as the vendor's are.
-const CONTEXT_STEP: i32 = 32;
-/// Tokens evaluated at once in prefill.
-const PREFILL_BATCH: u32 = 512;
-/// How long idle compute threads spin before they sleep, in ggml's units (0 to 100). None: between
-/// two tokens the processors belong to whoever consumes them.
-const IDLE_POLLING: u32 = 0;
+const CONTEXT_STEP: u32 = 32;
 
 #[derive(Debug, Error)]
 pub(crate) enum LoadError {
@@ -40,12 +38,18 @@ pub(crate) enum LoadError {
     #[error("{0} has no decoder; this runtime generates text only")]
     NoDecoder(String),
     #[error("max_context[{asked}] must be less than the model's max_context_limit[{limit}]")]
-    ContextTooLong { asked: i32, limit: i32 },
-    #[error("max_context[{0}] must be a positive multiple of 32")]
-    ContextStep(i32),
+    ContextTooLong { asked: i32, limit: u32 },
+    #[error("max_context[{0}] must be at least 32")]
+    ContextTooShort(i32),
     #[error("n_keep[{n_keep}] must be less than max_context[{max_context}]")]
-    NKeep { n_keep: i32, max_context: i32 },
-    #[error("The n_batch must be between 1 and 100, but got {0}")]
+    NKeep { n_keep: i32, max_context: u32 },
+    // The vendor's words, which say nothing of what is nearly always behind them: other layouts of
+    // `RKLLMParam` have something else in its place, most of them a zero.
+    #[error(
+        "The n_batch must be between 1 and 100, but got {0}; was this program built for 1.2.x, whose \
+         RKLLMParam is laid out differently? This is 1.3.1: build it with its rkllm.h, and start \
+         from rkllm_createDefaultParam()"
+    )]
     Batch(u8),
     #[error("base_domain_id must >= 0")]
     Domain,
@@ -56,44 +60,55 @@ pub(crate) enum LoadError {
     #[error(transparent)]
     Sampling(#[from] SamplingError),
     #[error("failed to allocate a context of {0} tokens")]
-    Context(i32),
+    Context(u32),
+    #[error("RKLLM_CPU_SLOTS must be a number up to 256, but is `{0}`")]
+    Slots(String),
+    #[error(
+        "RKLLM_CPU_POOL_TOKENS must be a number of at least the {context} tokens of one context, \
+         but is `{asked}`"
+    )]
+    Pool { asked: String, context: u32 },
+    #[error("all {0} slots that RKLLM_CPU_SLOTS names are taken by other handles of this model")]
+    NoSlot(u32),
+    #[error("failed to start the scheduler's thread: {0}")]
+    Scheduler(std::io::Error),
 }
 
-/// A model, its context and its compute threads. Fields are freed in this order: the context uses
-/// the threads and the model.
-pub(crate) struct LoadedModel {
-    context: Context,
-    _threads: ThreadPool,
-    model: Model,
-    pub(crate) vocabulary: Vocabulary,
-    pub(crate) cpus: EnabledCpus,
-    pub(crate) max_context: usize,
-    /// Of the model's file.
-    pub(crate) fingerprint: u64,
+/// What `rkllm_init` was asked for, checked as far as it can be without the weights.
+pub(crate) struct Loading {
+    path: CString,
+    name: String,
+    pub(crate) context_length: u32,
+    asked_length: i32,
+    cpus: EnabledCpus,
+    may_change_threads: bool,
+    fingerprint: u64,
+    file: (u64, u64),
+    /// The embedding layer that the model's file lacks.
+    stand_in: Option<StandIn>,
 }
 
-struct Model(NonNull<llama::llama_model>);
-struct Context(NonNull<llama::llama_context>);
-struct ThreadPool(NonNull<llama::ggml_threadpool>);
+/// Which handles can compute in one context.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Likeness {
+    file: (u64, u64),
+    fingerprint: u64,
+    context_length: u32,
+    cpus: EnabledCpus,
+}
 
-// SAFETY: none of the three is tied to the thread that made it; `LoadedModel` is used by one thread
-// at a time, under the engine's lock.
-unsafe impl Send for Model {}
-// SAFETY: as for `Model`.
-unsafe impl Send for Context {}
-// SAFETY: as for `Model`.
-unsafe impl Send for ThreadPool {}
-
-impl LoadedModel {
+impl Loading {
+    /// `host_embeds`: a model without an embedding layer is loaded, too.
+    ///
     /// # Safety
     /// `param.model_path` is NULL or a C string.
-    pub(crate) unsafe fn load(param: &RKLLMParam) -> Result<LoadedModel, LoadError> {
+    pub(crate) unsafe fn of(param: &RKLLMParam, host_embeds: bool) -> Result<Loading, LoadError> {
         initialise_backend();
         // SAFETY: the caller vouches for the path.
         let path = unsafe { path_of(param.model_path) }?;
         let name = path.to_string_lossy().into_owned();
         check_extended(&param.extend_param)?;
-        check_context(param)?;
+        let context_length = context_length(param)?;
         sampler::check(&sampler::at_init(param))?;
         let threads = std::env::var("RKLLM_CPU_THREADS").ok();
         let cpus = EnabledCpus::choose(
@@ -104,244 +119,89 @@ impl LoadedModel {
         )?;
         info!("rkllm-runtime version: 1.3.1, rknpu driver version: none, platform: CPU");
         info!("loading rkllm model from {name}");
-        let fingerprint = std::fs::File::open(OsStr::from_bytes(path.to_bytes()))
-            .and_then(|file| fingerprint::of_file(&file))
+        let (fingerprint, file) = File::open(OsStr::from_bytes(path.to_bytes()))
+            .and_then(|file| {
+                let metadata = file.metadata()?;
+                let identity = (metadata.dev(), metadata.ino());
+                Ok((fingerprint::of_file(&file)?, identity))
+            })
             .map_err(|reason| LoadError::Unreadable {
                 path: name.clone(),
                 reason,
             })?;
-        let model = Model::open(&path).ok_or_else(|| LoadError::NotLoadable(name.clone()))?;
-        let raw = model.0.as_ptr();
-        // SAFETY: the model is alive.
-        let (trained, decodes) = unsafe {
-            let encodes = llama::llama_model_has_encoder(raw);
-            (
-                llama::llama_model_n_ctx_train(raw),
-                llama::llama_model_has_decoder(raw) && !encodes,
-            )
-        };
-        let limit = trained / CONTEXT_STEP * CONTEXT_STEP;
-        info!(
-            "rkllm-toolkit version: unknown, max_context_limit: {limit}, npu_core_num: 0, \
-             target_platform: CPU, model_dtype: {}",
-            model.dtype()
-        );
-        if !decodes {
-            return Err(LoadError::NoDecoder(name));
-        }
-        if param.max_context_len > limit {
-            return Err(LoadError::ContextTooLong {
-                asked: param.max_context_len,
-                limit,
-            });
-        }
-        info!("Enabled cpus: {:?}", cpus.cpus);
-        info!("Enabled cpus num: {}", cpus.cpus.len());
-        if model.uses_mrope() {
-            info!("Using mrope");
-        }
-        let held = cpus.hold();
-        let pool = ThreadPool::start(&cpus).ok_or(LoadError::Context(param.max_context_len))?;
-        let context = Context::create(&model, &pool, param, cpus.threads)
-            .ok_or(LoadError::Context(param.max_context_len))?;
-        drop(held);
-        Ok(LoadedModel {
-            context,
-            _threads: pool,
-            // SAFETY: the vocabulary view is kept beside the model it looks into.
-            vocabulary: unsafe { Vocabulary::of(raw) },
-            model,
+        Ok(Loading {
+            stand_in: host_embeds.then(|| StandIn::for_model(&path)).flatten(),
+            path,
+            name,
+            context_length,
+            asked_length: param.max_context_len,
             cpus,
-            max_context: param.max_context_len as usize,
+            may_change_threads: threads.is_none() && std::env::var_os(sampler::SEED).is_none(),
             fingerprint,
+            file,
         })
     }
 
-    pub(crate) fn raw(&self) -> *mut llama::llama_model {
-        self.model.0.as_ptr()
+    /// None: the host embeds, and only for its own handle.
+    pub(crate) fn likeness(&self) -> Option<Likeness> {
+        self.stand_in.is_none().then(|| Likeness {
+            file: self.file,
+            fingerprint: self.fingerprint,
+            context_length: self.context_length,
+            cpus: self.cpus.clone(),
+        })
     }
 
-    pub(crate) fn context(&self) -> *mut llama::llama_context {
-        self.context.0.as_ptr()
+    pub(crate) fn weights(&self) -> Result<Arc<Weights>, LoadError> {
+        let weights = Weights::open(&self.path, self.stand_in.as_ref(), self.fingerprint)
+            .ok_or_else(|| LoadError::NotLoadable(self.name.clone()))?;
+        self.check_against(&weights)?;
+        Ok(Arc::new(weights))
     }
 
-    /// The model's state is one summary of all it has read and cannot be cut anywhere.
-    pub(crate) fn has_recurrent_state(&self) -> bool {
-        // SAFETY: the model is alive.
-        unsafe {
-            llama::llama_model_is_recurrent(self.model.0.as_ptr())
-                || llama::llama_model_is_hybrid(self.model.0.as_ptr())
+    /// What only the model can say: whether it does what was asked. Prints the lines that a load has.
+    pub(crate) fn check_against(&self, weights: &Weights) -> Result<(), LoadError> {
+        let limit = weights.trained_context() / CONTEXT_STEP * CONTEXT_STEP;
+        info!(
+            "rkllm-toolkit version: unknown, max_context_limit: {limit}, npu_core_num: 0, \
+             target_platform: CPU, model_dtype: {}",
+            weights.dtype()
+        );
+        if !weights.only_decodes() {
+            return Err(LoadError::NoDecoder(self.name.clone()));
         }
-    }
-
-    /// Floats in a row of an embedding input.
-    pub(crate) fn embedding_width(&self) -> usize {
-        // SAFETY: the model is alive.
-        unsafe { llama::llama_model_n_embd_inp(self.model.0.as_ptr()) as usize }
-    }
-
-    /// Floats in a hidden state.
-    pub(crate) fn hidden_width(&self) -> usize {
-        // SAFETY: the model is alive.
-        unsafe { llama::llama_model_n_embd_out(self.model.0.as_ptr()) as usize }
-    }
-
-    /// Numbers that a position has for an embedding row.
-    pub(crate) fn position_parts(&self) -> usize {
-        if self.model.uses_mrope() { 4 } else { 1 }
-    }
-
-    /// Architecture, size and quantisation in llama.cpp's words.
-    pub(crate) fn description(&self) -> String {
-        let mut text = [0_u8; 128];
-        // SAFETY: the model is alive and the buffer has the length given; llama.cpp ends it.
-        unsafe { llama::llama_model_desc(self.raw(), text.as_mut_ptr().cast(), text.len()) };
-        let text = text.split(|&byte| byte == 0).next().unwrap_or_default();
-        String::from_utf8_lossy(text).into_owned()
-    }
-
-    pub(crate) fn chat_template(&self) -> Option<CString> {
-        // SAFETY: the model is alive; the returned string lives as long as it does and is copied.
-        unsafe {
-            let template =
-                llama::llama_model_chat_template(self.model.0.as_ptr(), std::ptr::null());
-            (!template.is_null()).then(|| CStr::from_ptr(template).to_owned())
+        if self.context_length > limit {
+            return Err(LoadError::ContextTooLong {
+                asked: self.asked_length,
+                limit,
+            });
         }
+        info!("Enabled cpus: {:?}", self.cpus.cpus);
+        info!("Enabled cpus num: {}", self.cpus.cpus.len());
+        if weights.uses_mrope() {
+            info!("Using mrope");
+        }
+        Ok(())
     }
-}
 
-impl Model {
-    fn open(path: &CStr) -> Option<Model> {
-        // SAFETY: the parameters are llama.cpp's defaults with two fields changed, and `path` is a
-        // live C string.
-        let raw = unsafe {
-            let mut params = llama::llama_model_default_params();
-            params.n_gpu_layers = 0;
-            params.load_mode = llama::LLAMA_LOAD_MODE_MMAP;
-            llama::llama_model_load_from_file(path.as_ptr(), params)
+    /// A context for `sequences` conversations, which share `pool_tokens` cells if that is given.
+    pub(crate) fn context(
+        &self,
+        weights: Arc<Weights>,
+        sequences: u32,
+        pool_tokens: Option<u32>,
+    ) -> Result<Computing, LoadError> {
+        let shape = Shape {
+            context_length: self.context_length,
+            sequences,
+            pool_tokens,
         };
-        NonNull::new(raw).map(Model)
+        ComputeThreads::start(self.cpus.clone(), self.may_change_threads)
+            .and_then(|threads| Computing::create(weights, threads, shape))
+            .ok_or(LoadError::Context(
+                pool_tokens.unwrap_or(self.context_length),
+            ))
     }
-
-    fn dtype(&self) -> String {
-        // SAFETY: the model is alive.
-        let ftype = unsafe { llama::llama_model_ftype(self.0.as_ptr()) };
-        model_dtype::name(ftype & !llama::LLAMA_FTYPE_GUESSED).to_owned()
-    }
-
-    fn uses_mrope(&self) -> bool {
-        // SAFETY: the model is alive.
-        let rope = unsafe { llama::llama_model_rope_type(self.0.as_ptr()) };
-        rope == llama::LLAMA_ROPE_TYPE_MROPE || rope == llama::LLAMA_ROPE_TYPE_IMROPE
-    }
-}
-
-impl Drop for Model {
-    fn drop(&mut self) {
-        // SAFETY: owned by this value, and the context on it is already freed.
-        unsafe { llama::llama_model_free(self.0.as_ptr()) };
-    }
-}
-
-impl ThreadPool {
-    /// Called while the thread is held (`EnabledCpus::hold`): threads without a CPU of their own
-    /// inherit its affinity, and ggml's change to it is undone afterwards.
-    fn start(cpus: &EnabledCpus) -> Option<ThreadPool> {
-        // SAFETY: the parameters are ggml's defaults with polling and placement changed; CPUs in
-        // `one_each` are below 32, the mask has room for 512.
-        let raw = unsafe {
-            let mut params = llama::ggml_threadpool_params_default(cpus.threads);
-            params.poll = IDLE_POLLING;
-            if let Some(one_each) = cpus.one_each() {
-                params.strict_cpu = true;
-                for &cpu in one_each {
-                    params.cpumask[cpu as usize] = true;
-                }
-            }
-            llama::ggml_threadpool_new(&mut params)
-        };
-        NonNull::new(raw).map(ThreadPool)
-    }
-}
-
-impl Drop for ThreadPool {
-    fn drop(&mut self) {
-        // SAFETY: owned by this value, and the context that used it is already freed.
-        unsafe { llama::ggml_threadpool_free(self.0.as_ptr()) };
-    }
-}
-
-impl Context {
-    fn create(
-        model: &Model,
-        pool: &ThreadPool,
-        param: &RKLLMParam,
-        threads: i32,
-    ) -> Option<Context> {
-        let sequences = u32::from(param.extend_param.n_batch);
-        let length = u32::try_from(param.max_context_len).ok()?;
-        let own = Context::with_pooling(
-            model,
-            [length, sequences],
-            threads,
-            llama::LLAMA_POOLING_TYPE_UNSPECIFIED,
-        )?;
-        // SAFETY: the context is alive.
-        let pooling = unsafe { llama::llama_pooling_type(own.0.as_ptr()) };
-        let context = if pooling == llama::LLAMA_POOLING_TYPE_NONE {
-            own
-        } else {
-            // A hidden state for each token, whatever the model's file asks an embedder to pool.
-            drop(own);
-            Context::with_pooling(
-                model,
-                [length, sequences],
-                threads,
-                llama::LLAMA_POOLING_TYPE_NONE,
-            )?
-        };
-        // SAFETY: context and pool are alive, and `LoadedModel` frees the pool after the context.
-        unsafe {
-            llama::llama_attach_threadpool(context.0.as_ptr(), pool.0.as_ptr(), pool.0.as_ptr());
-        }
-        Some(context)
-    }
-
-    fn with_pooling(
-        model: &Model,
-        [length, sequences]: [u32; 2],
-        threads: i32,
-        pooling: llama::llama_pooling_type,
-    ) -> Option<Context> {
-        // SAFETY: the parameters are llama.cpp's defaults with a few changed; the model is alive,
-        // and `LoadedModel` frees it after the context.
-        unsafe {
-            let mut params = llama::llama_context_default_params();
-            // Each sequence has the whole length to itself.
-            params.n_ctx = length.checked_mul(sequences)?;
-            params.n_batch = PREFILL_BATCH;
-            params.n_ubatch = PREFILL_BATCH;
-            params.n_seq_max = sequences;
-            params.kv_unified = false;
-            params.n_threads = threads;
-            params.n_threads_batch = threads;
-            params.no_perf = true;
-            params.pooling_type = pooling;
-            NonNull::new(llama::llama_init_from_model(model.0.as_ptr(), params)).map(Context)
-        }
-    }
-}
-
-impl Drop for Context {
-    fn drop(&mut self) {
-        // SAFETY: owned by this value.
-        unsafe { llama::llama_free(self.0.as_ptr()) };
-    }
-}
-
-/// The batch size prefill is cut into.
-pub(crate) const fn prefill_batch() -> usize {
-    PREFILL_BATCH as usize
 }
 
 /// ggml's registry lives as long as the process: it is shared by every handle and has no end that
@@ -380,18 +240,24 @@ fn check_extended(extended: &RKLLMExtendParam) -> Result<(), LoadError> {
     Ok(())
 }
 
-fn check_context(param: &RKLLMParam) -> Result<(), LoadError> {
-    if param.max_context_len <= 0 || param.max_context_len % CONTEXT_STEP != 0 {
-        return Err(LoadError::ContextStep(param.max_context_len));
+/// `max_context_len` in whole steps, as programs are seen to pass 10000.
+fn context_length(param: &RKLLMParam) -> Result<u32, LoadError> {
+    let asked = param.max_context_len;
+    let length = u32::try_from(asked).unwrap_or(0) / CONTEXT_STEP * CONTEXT_STEP;
+    if length == 0 {
+        return Err(LoadError::ContextTooShort(asked));
     }
-    if param.n_keep >= param.max_context_len {
+    if length.cast_signed() != asked {
+        warning!("max_context[{asked}] is no multiple of {CONTEXT_STEP}; {length} is used");
+    }
+    if param.n_keep >= length.cast_signed() {
         return Err(LoadError::NKeep {
             n_keep: param.n_keep,
-            max_context: param.max_context_len,
+            max_context: length,
         });
     }
     if param.is_async {
         warning!("is_async is ignored: rkllm_run blocks");
     }
-    Ok(())
+    Ok(length)
 }

@@ -41,6 +41,16 @@ impl PerfClock {
         self.tokens += 1;
     }
 
+    /// Prompt tokens that were evaluated are evaluated again.
+    pub(crate) fn forget_prompt(&mut self) {
+        self.evaluated = 0;
+    }
+
+    /// The last ones are not told to anybody.
+    pub(crate) fn forget_tokens(&mut self, tokens: usize) {
+        self.tokens = self.tokens.saturating_sub(tokens);
+    }
+
     pub(crate) fn evaluated(&self) -> usize {
         self.evaluated
     }

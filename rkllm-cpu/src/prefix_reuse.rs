@@ -1,7 +1,10 @@
 //! What the KV cache physically holds, kept equal to llama.cpp's memory at every return. A run's
 //! tokens are matched against it so that only the rest is evaluated; a removal that the model's
 //! memory cannot do in part (recurrent state, sliding window) empties it instead, because a cache
-//! that disagrees with its record would answer from a context nobody asked for.
+//! that disagrees with its record would answer from a context that no caller asked for.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use llama_cpp_sys_2 as llama;
 
@@ -24,8 +27,7 @@ pub(crate) struct ContextMemory {
     sequence: llama::llama_seq_id,
 }
 
-// SAFETY: the memory belongs to a context that is used by one thread at a time, under the engine's
-// lock.
+// SAFETY: the memory belongs to a context that is used by one thread at a time, under its lock.
 unsafe impl Send for ContextMemory {}
 
 impl ContextMemory {
@@ -75,6 +77,8 @@ impl Memory for ContextMemory {
 pub(crate) struct KvCells<M> {
     memory: M,
     tokens: Vec<Token>,
+    /// Their number, readable while a run goes on.
+    published: Arc<AtomicUsize>,
     /// Positions were moved and the keys are not rotated yet: llama.cpp does that in its next
     /// decode, which must not be aborted half-way.
     shift_pending: bool,
@@ -85,8 +89,19 @@ impl<M: Memory> KvCells<M> {
         KvCells {
             memory,
             tokens: Vec::new(),
+            published: Arc::default(),
             shift_pending: false,
         }
+    }
+
+    /// Publishes the number of tokens in `counter` from now on.
+    pub(crate) fn publish_in(&mut self, counter: Arc<AtomicUsize>) {
+        self.published = counter;
+        self.publish();
+    }
+
+    fn publish(&self) {
+        self.published.store(self.tokens.len(), Ordering::Relaxed);
     }
 
     pub(crate) fn tokens(&self) -> &[Token] {
@@ -112,6 +127,11 @@ impl<M: Memory> KvCells<M> {
     /// Records `tokens` as decoded.
     pub(crate) fn decoded(&mut self, tokens: &[Token]) {
         self.tokens.extend_from_slice(tokens);
+        self.publish();
+    }
+
+    /// A decode was done, in which llama.cpp rotated what was moved, of every sequence.
+    pub(crate) fn rotated(&mut self) {
         self.shift_pending = false;
     }
 
@@ -126,6 +146,7 @@ impl<M: Memory> KvCells<M> {
         }
         let kept = (end - before).min(attempted.len());
         self.tokens.extend_from_slice(&attempted[..kept]);
+        self.publish();
         // The memory may hold cells past the last whole micro-batch.
         self.truncate(before + kept);
         kept
@@ -149,6 +170,7 @@ impl<M: Memory> KvCells<M> {
             self.shift_pending = true;
         }
         self.tokens.drain(from..to);
+        self.publish();
         true
     }
 
@@ -158,6 +180,7 @@ impl<M: Memory> KvCells<M> {
         } else if length < self.memory.end() {
             if self.memory.remove(length, None) {
                 self.tokens.truncate(length);
+                self.publish();
             } else {
                 self.clear();
             }
@@ -167,6 +190,7 @@ impl<M: Memory> KvCells<M> {
     pub(crate) fn clear(&mut self) {
         self.memory.clear();
         self.tokens.clear();
+        self.publish();
         self.shift_pending = false;
     }
 }
@@ -241,6 +265,7 @@ mod tests {
         assert_eq!(cells.tokens(), tokens);
         let dense: Vec<usize> = (0..tokens.len()).collect();
         assert_eq!(cells.memory.positions, dense, "record and memory agree");
+        assert_eq!(cells.published.load(Ordering::Relaxed), tokens.len());
     }
 
     #[test]

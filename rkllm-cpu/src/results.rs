@@ -1,7 +1,8 @@
 //! Reports to callbacks. What a callback is given is valid until it returns and no longer; with
-//! several sequences it gets an array, a result for each.
+//! several sequences it gets an array, a result for each. A result with a token or with data has a
+//! text in NORMAL, if an empty one: hosts print it without looking.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 
 use crate::abi::*;
 use crate::batch_generation::SlotStep;
@@ -24,6 +25,8 @@ const NOTHING: RKLLMResult = RKLLMResult {
         memory_usage_mb: 0.0,
     },
 };
+
+const NO_TEXT: &CStr = c"";
 
 const NO_LOGITS: RKLLMResultLogits = RKLLMResultLogits {
     logits: std::ptr::null(),
@@ -88,8 +91,12 @@ impl Results {
                 self.results[0].logits = logits_of(logits);
                 RKLLM_RUN_NORMAL
             }
-            Report::NoHiddenStatesYet => RKLLM_RUN_NORMAL,
+            Report::NoHiddenStatesYet => {
+                self.results[0].text = NO_TEXT.as_ptr();
+                RKLLM_RUN_NORMAL
+            }
             Report::HiddenStates(states) => {
+                self.results[0].text = NO_TEXT.as_ptr();
                 self.results[0].last_hidden_layer = RKLLMResultLastHiddenLayer {
                     hidden_states: states.values.as_ptr(),
                     embd_size: states.columns as c_int,

@@ -7,6 +7,8 @@ use thiserror::Error;
 use crate::abi::{RKLLMParam, RKLLMSamplingParam};
 use crate::vocabulary::{Token, Vocabulary};
 
+/// The variable with which every run draws the same way.
+pub(crate) const SEED: &str = "RKLLM_CPU_SEED";
 /// How many of the latest tokens the penalties look at, llama.cpp's own default.
 const PENALTY_WINDOW: usize = 64;
 /// llama.cpp's word for "draw a seed" (its `LLAMA_DEFAULT_SEED`, a macro bindgen leaves out).

@@ -6,8 +6,8 @@ use llama_cpp_sys_2 as llama;
 
 pub(crate) type Token = llama::llama_token;
 
-/// A view of a loaded model's vocabulary; it must not outlive the model, which `Engine` ensures by
-/// owning both.
+/// A view of a loaded model's vocabulary; it must not outlive the model, which `Weights` and `Engine`
+/// ensure by owning both.
 #[derive(Clone, Copy)]
 pub(crate) struct Vocabulary {
     raw: *const llama::llama_vocab,
@@ -16,6 +16,8 @@ pub(crate) struct Vocabulary {
 // SAFETY: llama.cpp never changes a vocabulary after loading and documents tokenising as
 // thread-safe.
 unsafe impl Send for Vocabulary {}
+// SAFETY: as above.
+unsafe impl Sync for Vocabulary {}
 
 impl Vocabulary {
     /// # Safety
@@ -25,6 +27,13 @@ impl Vocabulary {
             // SAFETY: the caller vouches for the model.
             raw: unsafe { llama::llama_model_get_vocab(model) },
         }
+    }
+
+    /// False: the model's file has only numbers, and text is the host's to make tokens of.
+    pub(crate) fn tokenizes(&self) -> bool {
+        // SAFETY: the vocabulary is alive, see `of`.
+        let kind = unsafe { llama::llama_vocab_type(self.raw) };
+        kind != llama::LLAMA_VOCAB_TYPE_NONE
     }
 
     pub(crate) fn len(&self) -> i32 {
@@ -80,6 +89,10 @@ impl Vocabulary {
         let Ok(length) = i32::try_from(text.len()) else {
             return Vec::new();
         };
+        // llama.cpp ends the process where there is no tokenizer.
+        if !self.tokenizes() {
+            return Vec::new();
+        }
         // Never more tokens than bytes, plus the blank that some vocabularies put in front.
         let mut tokens: Vec<Token> = vec![0; text.len() + 8];
         loop {
@@ -109,7 +122,7 @@ impl Vocabulary {
     /// The token's bytes, which may end inside a character. With `special` false, control tokens
     /// have none.
     pub(crate) fn piece(&self, token: Token, special: bool) -> Vec<u8> {
-        if token < 0 {
+        if token < 0 || !self.tokenizes() {
             return Vec::new();
         }
         let mut bytes = vec![0_u8; 32];

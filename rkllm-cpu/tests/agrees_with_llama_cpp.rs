@@ -33,10 +33,15 @@ fn floats(bytes: &[u8]) -> Vec<f32> {
 
 /// Has the C program hold `promise` with `tokens`, and returns what it wrote to its rows file.
 fn rows_of(promise: &str, tokens: &[i32]) -> Vec<u8> {
-    rows_and_log("c/outputs.c", promise, tokens).0
+    rows_and_log(&model(), "c/outputs.c", promise, tokens).0
 }
 
-fn rows_and_log(source: &str, promise: &str, tokens: &[i32]) -> (Vec<u8>, String) {
+fn rows_and_log(
+    model_path: &str,
+    source: &str,
+    promise: &str,
+    tokens: &[i32],
+) -> (Vec<u8>, String) {
     let (rows, ids, embeddings) = (
         Scratch::new(&format!("{promise}.rows")),
         Scratch::new(&format!("{promise}.tokens")),
@@ -52,7 +57,7 @@ fn rows_and_log(source: &str, promise: &str, tokens: &[i32]) -> (Vec<u8>, String
         ("TOKENS", ids.path()),
         ("EMBEDDINGS", embeddings.path()),
     ];
-    let log = hold_with(source, promise, &model(), &environment);
+    let log = hold_with(source, promise, model_path, &environment);
     (std::fs::read(&rows.0).unwrap_or_default(), log)
 }
 
@@ -124,7 +129,15 @@ fn embedding_rows_are_as_good_as_tokens() {
 fn an_adapter_changes_the_output_as_llama_cpp_does() {
     let reference = Reference::open(&model());
     let tokens = tokens(&reference, 40);
-    let got = floats(&rows_and_log("c/adapters.c", "adapters_are_chosen_per_run", &tokens).0);
+    let got = floats(
+        &rows_and_log(
+            &model(),
+            "c/adapters.c",
+            "adapters_are_chosen_per_run",
+            &tokens,
+        )
+        .0,
+    );
     let folder = test_adapters();
     let file = |name: &str| format!("{folder}/{name}.gguf");
     let plain = reference.logits(&tokens, &[]).values;
@@ -147,7 +160,12 @@ fn an_adapter_changes_the_output_as_llama_cpp_does() {
 #[test]
 fn an_adapter_must_be_known_once() {
     let tokens = tokens(&Reference::open(&model()), 20);
-    let (_, log) = rows_and_log("c/adapters.c", "an_adapter_must_be_known_once", &tokens);
+    let (_, log) = rows_and_log(
+        &model(),
+        "c/adapters.c",
+        "an_adapter_must_be_known_once",
+        &tokens,
+    );
     for line in [
         "E rkllm: Lora adapter 'first' is already initialized!",
         "E rkllm: Not Found Lora adapter named: absent",
@@ -156,21 +174,81 @@ fn an_adapter_must_be_known_once() {
     }
 }
 
+/// The demo model with numbers only: its tokenizer is declared to be none, in place.
+fn model_without_tokenizer(file: &Scratch) {
+    let mut bytes = std::fs::read(model()).expect("the model is readable");
+    let key = b"tokenizer.ggml.model";
+    let at = bytes.windows(key.len()).position(|at| at == key);
+    // The key is followed by the value's type (u32) and length (u64).
+    let value = at.expect("the demo model has a tokenizer") + key.len() + 12;
+    let value = &mut bytes[value..value + 4];
+    assert_eq!(value, b"gpt2");
+    value.copy_from_slice(b"none");
+    std::fs::write(&file.0, bytes).expect("scratch is writable");
+}
+
 #[test]
-fn a_host_tokenises_and_embeds() {
+fn a_host_tokenises_for_a_model_that_cannot() {
     let reference = Reference::open(&model());
     let tokens = tokens(&reference, 40);
-    let got = floats(&rows_and_log("c/host.c", "a_host_tokenises_and_embeds", &tokens).0);
+    let without = Scratch::new("without_tokenizer.gguf");
+    model_without_tokenizer(&without);
+    let promise = "a_host_tokenises_for_a_model_that_cannot";
+    let (rows, log) = rows_and_log(without.path(), "c/host.c", promise, &tokens);
     let wanted = reference.hidden_states(&tokens);
-    assert_eq!(got.len(), wanted.values.len());
-    // Its rows are f16, so they are close, not equal: each state points the same way.
-    for (at, (left, right)) in got
-        .chunks(wanted.width)
-        .zip(wanted.values.chunks(wanted.width))
-        .enumerate()
-    {
-        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
-        let cosine = dot(left, right) / (dot(left, left) * dot(right, right)).sqrt();
-        assert!(cosine > 0.99, "token {at}: {cosine}");
+    assert_close(&floats(&rows), &wanted.values, "hidden states");
+    let line = "E rkllm: the model has no tokenizer: give rkllm_init a tokenizer_callback, or \
+                tokens to the run";
+    assert!(log.lines().any(|l| l == line), "{log}");
+}
+
+/// The demo model with its table as the output layer only. The head keeps its length: what the
+/// tensor's name loses, the model's gets.
+fn model_without_embeddings(file: &Scratch) {
+    let mut bytes = std::fs::read(model()).expect("the model is readable");
+    let mut replace = |old: &[u8], new: &[u8]| {
+        let at = bytes.windows(old.len()).position(|at| at == old);
+        let at = at.unwrap_or_else(|| panic!("no {} in the model", old.escape_ascii()));
+        bytes.splice(at..at + old.len(), new.iter().copied());
+        at
+    };
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
+    replace(&text("token_embd.weight"), &text("output.weight"));
+    let name = text("general.name");
+    let at = replace(&name, &name) + name.len() + 4;
+    let length = u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+    bytes[at..at + 8].copy_from_slice(&(length + 4).to_le_bytes());
+    let end = at + 8 + length as usize;
+    bytes.splice(end..end, *b"----");
+    std::fs::write(&file.0, bytes).expect("scratch is writable");
+}
+
+#[test]
+fn a_host_embeds_for_a_model_that_cannot() {
+    let reference = Reference::open(&model());
+    let tokens = tokens(&reference, 40);
+    let without = Scratch::new("without_embeddings.gguf");
+    model_without_embeddings(&without);
+    let promise = "a_host_embeds_for_a_model_that_cannot";
+    let (rows, log) = rows_and_log(without.path(), "c/host.c", promise, &tokens);
+    let wanted = reference.hidden_states(&tokens);
+    assert_close(&floats(&rows), &wanted.values, "hidden states");
+    let logits = reference.logits(&tokens, &[]);
+    let last = logits.values.chunks(logits.width).next_back();
+    let best = last.and_then(|row| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])));
+    let line = format!("next: {}", best.expect("there is a vocabulary"));
+    assert!(log.lines().any(|l| l == line), "no `{line}` in\n{log}");
+}
+
+#[test]
+fn a_model_tokenises_and_embeds_itself() {
+    let tokens = tokens(&Reference::open(&model()), 20);
+    let promise = "a_model_tokenises_and_embeds_itself";
+    let (_, log) = rows_and_log(&model(), "c/host.c", promise, &tokens);
+    for line in [
+        "I rkllm: tokenizer_callback is not used: the model has a tokenizer",
+        "I rkllm: embed_callback is not used: the model has an embedding layer",
+    ] {
+        assert!(log.lines().any(|l| l == line), "no `{line}` in\n{log}");
     }
 }

@@ -3,7 +3,7 @@
  * turn with the turns before it in the context, and streams the answers to stdout. What the runtime
  * prints goes to stderr with the figures.
  *
- *   cc -Iinclude -o chat tests/chat.c path/to/librkllm_cpu.so
+ *   cc -Iinclude -o chat tests/chat.c -L folder -lrkllmrt -Wl,-rpath,folder
  *   chat MODEL PROMPT [PROMPT ...]
  */
 #define _POSIX_C_SOURCE 200809L

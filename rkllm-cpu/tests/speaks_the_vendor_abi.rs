@@ -6,16 +6,7 @@ use std::process::Command;
 
 mod common;
 
-use common::{ONE_THREAD, Program, hold, library, model};
-
-macro_rules! promises {
-    ($source:literal: $($promise:ident),* $(,)?) => {
-        $(#[test]
-        fn $promise() {
-            hold($source, stringify!($promise));
-        })*
-    };
-}
+use common::{ONE_THREAD, Program, hold, library, model, promises};
 
 promises! { "c/runs.c":
     callbacks_come_in_order,
@@ -63,6 +54,10 @@ promises! { "c/lifecycle.c":
     loading_and_destroying_leaves_nothing,
     two_models_run_at_once,
     a_null_handle_is_an_error,
+    a_dead_handle_is_an_error,
+    a_foreign_handle_is_an_error,
+    a_handle_is_dead_while_it_is_destroyed,
+    many_threads_destroy_once,
     userdata_of_init_is_the_fallback,
 }
 
@@ -167,7 +162,8 @@ fn what_cannot_be_loaded_is_refused() {
     let printed = hold("c/lifecycle.c", "what_cannot_be_loaded_is_refused");
     for line in [
         "E rkllm: max_context[8224] must be less than the model's max_context_limit[8192]",
-        "E rkllm: The n_batch must be between 1 and 100, but got 0",
+        "E rkllm: max_context[31] must be at least 32",
+        "E rkllm: n_keep[98] must be less than max_context[96]",
         "E rkllm: base_domain_id must >= 0",
         "E rkllm: rkllm_init failed",
     ] {
@@ -177,6 +173,35 @@ fn what_cannot_be_loaded_is_refused() {
         );
     }
     assert!(printed.contains("E rkllm: load model file error! /nonexistent/model.gguf"));
+}
+
+#[test]
+fn a_program_for_1_2_is_told_so() {
+    let printed = hold("c/lifecycle.c", "a_program_for_1_2_is_told_so");
+    for beginning in [
+        "E rkllm: The n_batch must be between 1 and 100, but got 0",
+        "E rkllm: rkllm_init needs an RKLLMCallback with a result_callback, but got something else",
+    ] {
+        let line = printed.lines().find(|line| line.starts_with(beginning));
+        let line = line.unwrap_or_else(|| panic!("no `{beginning}` in\n{printed}"));
+        assert!(line.contains("was this program built for 1.2.x"), "{line}");
+    }
+}
+
+#[test]
+fn a_context_length_is_rounded_down() {
+    let printed = hold("c/lifecycle.c", "a_context_length_is_rounded_down");
+    for line in [
+        "W rkllm: max_context[8223] is no multiple of 32; 8192 is used",
+        "W rkllm: max_context[127] is no multiple of 32; 96 is used",
+        "E rkllm: the length of prompt is greater than max context (prompt: 101 tokens, max \
+         context: 92)",
+    ] {
+        assert!(
+            printed.lines().any(|l| l == line),
+            "no `{line}` in\n{printed}"
+        );
+    }
 }
 
 #[test]
@@ -254,10 +279,21 @@ fn the_environment_is_checked() {
 }
 
 #[test]
-fn the_file_says_its_version_and_exports_the_abi_alone() {
+fn the_file_says_its_version_and_name_and_exports_the_abi_alone() {
     let bytes = std::fs::read(library()).expect("the library is readable");
     let version = b"RKLLM SDK (version: 1.3.1 | target: CPU | build: ";
     assert!(bytes.windows(version.len()).any(|window| window == version));
+
+    let output = Command::new("readelf")
+        .arg("-d")
+        .arg(library())
+        .output()
+        .expect("`readelf` runs; install binutils");
+    let dynamic = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        dynamic.contains("Library soname: [librkllmrt.so]"),
+        "{dynamic}"
+    );
 
     let output = Command::new("nm")
         .args(["-D", "--defined-only", "--format=posix"])

@@ -182,7 +182,7 @@ pub enum CallError {
         allowed: &'static str,
     },
 
-    /// Calls on one handle are serial (rknn-llm issue 383).
+    /// Calls on one handle are serial (docs/vendor-library.md §2).
     #[error("{function} was called while another call on the same model is in progress")]
     Busy { function: &'static str },
 

@@ -47,7 +47,7 @@ impl Family {
         }
     }
 
-    /// The family of a release, `None` for one that nobody has measured.
+    /// The family of a release, `None` for one that was not measured.
     pub fn of_version(version: &str) -> Option<Family> {
         Family::ALL
             .into_iter()

@@ -27,11 +27,11 @@ const KV_CACHE_SIZES: usize = 128;
 pub struct Handle {
     pub(crate) control: ControlHandle,
     sampling: EffectiveSampling,
-    /// Held by every call that must not overlap another (rknn-llm issue 383).
+    /// Held by every call that must not overlap another (docs/vendor-library.md §2).
     serial: Mutex<()>,
     /// What the library was given last: the vendor does not say whether it copies it. Freed after
     /// the model, which is destroyed before fields are dropped.
-    pub(crate) cross_attention: Mutex<Option<OwnedCrossAttention>>,
+    pub(crate) cross_attention: Mutex<Vec<OwnedCrossAttention>>,
 }
 
 /// The calls that are allowed while the model runs, from any thread and from inside a sink.
@@ -60,7 +60,7 @@ unsafe impl Sync for RawHandle {}
 
 impl Handle {
     /// # Safety
-    /// `raw` must come from `rkllm_init` of `library` and belong to nobody else.
+    /// `raw` must come from `rkllm_init` of `library` and have no other owner.
     pub(crate) unsafe fn new(
         library: Arc<Library>,
         raw: NonNull<c_void>,
@@ -76,7 +76,7 @@ impl Handle {
             control: ControlHandle(Arc::new(shared)),
             sampling,
             serial: Mutex::new(()),
-            cross_attention: Mutex::new(None),
+            cross_attention: Mutex::default(),
         }
     }
 
@@ -260,14 +260,14 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        // Destroyed already after `destroy`; and a drop has nobody to tell.
+        // Destroyed already after `destroy`; and a drop has no caller to tell.
         let _ = self.control.destroy();
     }
 }
 
 impl ControlHandle {
     /// Asks the run in progress to end (`rkllm_abort`). Returns at once; the run ends with one
-    /// FINISH, after prefill if it was in it (rknn-llm issue 400: 1.3 s later).
+    /// FINISH, after prefill if it was in it (docs/vendor-library.md §3: 1.3 s later).
     pub fn abort(&self) -> Result<(), CallError> {
         const NAME: &str = "rkllm_abort";
         let abort = self.0.library.symbols().abort;
@@ -278,7 +278,7 @@ impl ControlHandle {
     }
 
     /// Whether a run is in progress (`rkllm_is_running`): the library returns 1 while running in
-    /// every release, whatever its older headers say (rknn-llm issue 502).
+    /// every release, whatever its older headers say (docs/vendor-library.md §3).
     pub fn is_running(&self) -> Result<bool, CallError> {
         const NAME: &str = "rkllm_is_running";
         let is_running = self.0.library.symbols().is_running;

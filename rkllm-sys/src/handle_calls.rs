@@ -44,7 +44,7 @@ impl OwnedCrossAttention {
         if tokens == 0
             || given.positions.len() != tokens
             || !rows_are_whole(given.k_cache)
-            || !rows_are_whole(given.v_cache)
+            || given.v_cache.len() != given.k_cache.len()
         {
             return Err(CallError::OutOfRange {
                 what: "the cross-attention parameters",
@@ -55,7 +55,7 @@ impl OwnedCrossAttention {
                     tokens,
                     given.positions.len()
                 ),
-                allowed: "mask and positions need one value a token, K and V a whole number",
+                allowed: "mask and positions need one value a token, K and V as many as each other and a whole number",
             });
         }
         let num_tokens = c_int::try_from(tokens).map_err(|_| CallError::OutOfRange {
@@ -147,17 +147,18 @@ impl Handle {
         let mut owned = OwnedCrossAttention::copy_of(given)?;
         let set = self.library().symbols().set_cross_attn_params;
         let result = self.serial_call("rkllm_set_cross_attn_params", set, |raw, set| {
-            // SAFETY: the handle is alive because `self` is; the values live until they are
-            // replaced by others or the model is destroyed, so a library that keeps the pointers
-            // finds them.
+            // SAFETY: the handle is alive because `self` is; the values live until the library has
+            // taken others or the model is destroyed, so a library that keeps the pointers finds
+            // them.
             unsafe { set(raw, &mut *owned.raw) }
         });
-        // Also after a failure: nothing says that the library does not keep them then.
         let mut held = self
             .cross_attention
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        *held = Some(owned);
+        // A library that refused these may keep them, or those that it took before.
+        held.truncate(usize::from(result.is_err()));
+        held.push(owned);
         result
     }
 

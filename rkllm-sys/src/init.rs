@@ -95,7 +95,7 @@ pub struct InitParams {
     /// Whether special tokens come with empty text instead of their own.
     pub skip_special_token: Option<bool>,
     /// First of the NPU's 16 IOMMU domains of 4 GiB for this model, 0 or more. Two models that
-    /// do not fit one domain together need different ids (rknn-llm issue 437).
+    /// do not fit one domain together need different ids (docs/vendor-library.md §6).
     pub base_domain_id: Option<i32>,
     pub enabled_cpus: Option<CpuMask>,
     /// Cores in `enabled_cpus`, where the caller counts them; the library refuses another number.
@@ -200,7 +200,7 @@ macro_rules! set_fields {
             $param.extend_param.use_cross_attn = cross;
         }
         // rkllm_run is the only way runs are started here: rkllm_run_async hangs in 1.2.1
-        // (rknn-llm issues 320 and 321).
+        // (docs/vendor-library.md §3).
         $param.is_async = 0;
         // "The n_batch must be between 1 and 100, but got 0", says a library that left it out
         // of its defaults.

@@ -17,7 +17,7 @@ pub enum RunInput<'a> {
     /// Text, put between the prefix and postfix of the chat template. With three empty template
     /// strings it is tokenised as given, special tokens included.
     Prompt(&'a str),
-    /// Token ids, to which no template applies (rknn-llm issue 293).
+    /// Token ids, to which no template applies (docs/vendor-library.md §4).
     Tokens(&'a [i32]),
     /// Rows of the model's embedding size; no template applies to them. The library knows that
     /// size and does not check it.
@@ -146,14 +146,25 @@ fn c_string(what: &'static str, text: &str) -> Result<CString, CallError> {
     })
 }
 
-/// Rows must be whole: of `tokens` rows each has the same number of values, at least one.
+/// Larger than a row of any model a board can hold, and more rows than its context has. The library
+/// reads as many numbers for a token as its model wants, whatever it was given: where that is more,
+/// it finds zeros behind them and not what else lies in memory.
+const WIDEST_ROW: usize = 16 * 1024;
+const MOST_ROWS: usize = 16 * 1024;
+
+/// A copy with room for the widest rows. Rows must be whole: of `tokens` rows each has the same number
+/// of values, at least one.
 fn rows(what: &'static str, values: &[f32], counts: &[usize]) -> Result<Vec<f32>, CallError> {
     let tokens = counts
         .iter()
         .try_fold(1_usize, |product, count| product.checked_mul(*count));
     match tokens {
         Some(tokens @ 1..) if !values.is_empty() && values.len().is_multiple_of(tokens) => {
-            Ok(values.to_vec())
+            let readable = tokens.min(MOST_ROWS) * WIDEST_ROW;
+            // From the system zeroed; pages that are not touched take no memory.
+            let mut rows = vec![0.0; values.len().max(readable)];
+            rows[..values.len()].copy_from_slice(values);
+            Ok(rows)
         }
         _ => Err(CallError::OutOfRange {
             what,
@@ -403,4 +414,27 @@ fn multimodal_v1_3(input: &mut OwnedMultimodal) -> v1_3_1::RKLLMMultiModalInput 
         };
     }
     given
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn behind_rows_that_are_too_narrow_lie_zeros_of_ours() {
+        let rows = rows("the embeddings", &[1.5; 3 * 7], &[3]).unwrap();
+        let (given, behind) = rows.split_at(3 * 7);
+        assert!(given.iter().all(|value| *value == 1.5));
+        assert!(rows.len() >= 3 * WIDEST_ROW && behind.iter().all(|value| *value == 0.0));
+    }
+
+    #[test]
+    fn a_count_of_tokens_takes_no_memory_of_its_own() {
+        let many = vec![0.5; 4 << 20];
+        let rows = rows("the embeddings", &many, &[4 << 20]).unwrap();
+        assert_eq!(rows.len(), MOST_ROWS * WIDEST_ROW);
+        for counts in [&[0][..], &[usize::MAX, 2], &[5]] {
+            assert!(super::rows("the embeddings", &[0.5; 4], counts).is_err());
+        }
+    }
 }

@@ -1,5 +1,5 @@
 //! An opened runtime library. It exists only after its version was read from its bytes, its
-//! family chosen and its defaults probed, and it is never unloaded; whoever holds one may call it
+//! family chosen and its defaults probed, and it is never unloaded; the holder of one may call it
 //! without knowing which family it is.
 
 use crate::default_params::DefaultParams;
@@ -36,7 +36,7 @@ impl Library {
     /// architecture, loads it, resolves its functions and probes its defaults.
     ///
     /// The library's code runs from here on in this process, and what is loaded stays loaded,
-    /// also after an error from the probe.
+    /// also when it is then refused.
     ///
     /// # Errors
     /// See [`OpenError`]; every one names the file, what was found and what to do.
@@ -89,6 +89,11 @@ impl Library {
         self.family
     }
 
+    /// Whether a process may have several handles of it: since 1.2.2 (docs/vendor-library.md §2).
+    pub fn holds_several_handles(&self) -> bool {
+        !self.version.starts_with("1.2.1")
+    }
+
     /// The library's own defaults.
     pub fn default_params(&self) -> DefaultParams {
         DefaultParams::of(&self.defaults, self.family)
@@ -104,7 +109,7 @@ impl Library {
     pub fn init(self: &Arc<Self>, params: &InitParams) -> Result<Handle, CallError> {
         let raw = init::init(self, params)?;
         let sampling = EffectiveSampling::at_init(&self.default_params(), &params.sampling);
-        // SAFETY: the handle was just returned by this library's rkllm_init and nobody else has
+        // SAFETY: the handle was just returned by this library's rkllm_init and nothing else has
         // it.
         Ok(unsafe { Handle::new(Arc::clone(self), raw, sampling, params.sequences()) })
     }

@@ -35,8 +35,8 @@ pub trait ResultSink: Send {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flow {
     Continue,
-    /// Go on, and free the buffer of this result (large ones stay allocated otherwise, rknn-llm
-    /// issue 504). The token comes from
+    /// Go on, and free the buffer of this result (large ones stay allocated otherwise,
+    /// docs/vendor-library.md §4). The token comes from
     /// [`Handle::release_buffer`](crate::Handle::release_buffer).
     ReleaseBuffer(ReleaseBuffer),
 }

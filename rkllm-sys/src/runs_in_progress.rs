@@ -39,7 +39,7 @@ struct Run {
 
 enum Receiver {
     Open(Box<dyn ResultSink>),
-    /// The sink panicked; the run is being aborted and its results are of no use to anybody.
+    /// The sink panicked; the run is being aborted and its results are of no use.
     Panicked(String),
     /// The run has returned.
     Closed,

@@ -1,12 +1,13 @@
 //! The table of a library's functions. The core ones are there or the table is not built; an
-//! optional one is an `Option` that the caller must answer for. Function pointers stay valid for
-//! the life of the process, because a library is never unloaded.
+//! optional one is an `Option` that the caller must answer for. What was opened is never unloaded,
+//! whether it is used or refused: the function pointers stay valid for the life of the process, and
+//! none of the library's own code runs only to be rid of it.
 
 use crate::abi::{v1_2_1, v1_3_1};
 use crate::error::{CallError, OpenError};
 use crate::family::Family;
 use libloading::os::unix::{Library as Dynamic, RTLD_LOCAL, RTLD_NOW};
-use std::ffi::c_void;
+use std::mem::ManuallyDrop;
 use std::path::Path;
 
 /// `rkllm_createDefaultParam`, whose result travels through a pointer that no Rust signature can
@@ -72,7 +73,7 @@ pub(crate) fn load(path: &Path, version: &str, family: Family) -> Result<Symbols
     let library =
         unsafe { Dynamic::open(Some(&absolute), RTLD_NOW | RTLD_LOCAL) }.map_err(load_error)?;
     let library = Loaded {
-        library,
+        library: ManuallyDrop::new(library),
         path,
         version,
     };
@@ -87,14 +88,14 @@ pub(crate) fn load(path: &Path, version: &str, family: Family) -> Result<Symbols
             });
         }
     }
-    // Never unloaded: the vendor's code leaves OpenMP threads and exit handlers behind, which
-    // would run into the hole; and the function pointers above must outlive every handle.
-    let _: *mut c_void = library.library.into_raw();
     Ok(symbols)
 }
 
 struct Loaded<'a> {
-    library: Dynamic,
+    /// Never dropped, which would unload it: its initialisers have run, so it may have left
+    /// threads and exit handlers behind, which would run into the hole; its destructors would run
+    /// first; and the function pointers taken from it must outlive every handle.
+    library: ManuallyDrop<Dynamic>,
     path: &'a Path,
     version: &'a str,
 }

@@ -11,14 +11,14 @@ use tokio::sync::oneshot;
 use super::{Admission, ModelQueue, Shared, Waiting, Work};
 use crate::generation::{ClientKey, GenerationError, ModelId};
 use crate::library_calls::{Input, LibraryError, PooledRows, Pooling};
-use crate::supervisor::{Lease, RowFailure, Turn, pooled_row};
+use crate::memory::{Account, Charge, OverBudget};
+use crate::supervisor::{
+    Attempts, GivenUp, Lease, LostRow, Outer, PROBE_PROMPT, Proof, RowEnd, RowRequest, Suspicion,
+    Total, pooled_row,
+};
 
 /// A turn ends after the input that passes this, so that another model gets the NPU too.
 const TURN: Duration = Duration::from_secs(1);
-/// Deaths by fault after which an input counts as their cause.
-const POISON_FAULTS: u32 = 2;
-/// Workers a request may use up in all, also without any fault of its own.
-const MOST_LOSSES: u32 = 5;
 
 /// Inputs whose hidden states are wanted, each pooled to one row.
 #[derive(Clone, Debug)]
@@ -31,6 +31,8 @@ pub struct EmbeddingRequest {
     pub least_columns: Option<usize>,
     /// Longest time from entering the queue to the last row. `None`: no such limit.
     pub total_deadline: Option<Duration>,
+    /// Where its rows are charged while more are made. `None`: nowhere.
+    pub account: Option<Account>,
 }
 
 /// Why there are no rows. An index is that of the input.
@@ -40,10 +42,15 @@ pub enum EmbeddingError {
     Generation(#[from] GenerationError),
     #[error("input {index}: {error}")]
     Input { index: usize, error: LibraryError },
+    /// By a model that takes others.
+    #[error("input {index} is not one that the runtime takes: {error}")]
+    Refused { index: usize, error: LibraryError },
     #[error("the model `{model}` gives no hidden states")]
     NoHiddenStates { model: String },
     #[error("the model's embeddings have {columns} dimensions")]
     TooFewColumns { columns: usize },
+    #[error(transparent)]
+    OverBudget(#[from] OverBudget),
 }
 
 type Answer = Result<PooledRows, EmbeddingError>;
@@ -53,10 +60,10 @@ type Answer = Result<PooledRows, EmbeddingError>;
 pub(super) struct EmbeddingJob {
     request: EmbeddingRequest,
     done: PooledRows,
-    /// Workers lost over the input that is next.
-    faults: u32,
-    /// Workers lost in all.
-    losses: u32,
+    /// Of all its rows; it begins with the first one, which tells how long they are.
+    charge: Option<Charge>,
+    /// Those of the input that is next.
+    attempts: Attempts,
     reply: oneshot::Sender<Answer>,
     /// Its ticket where it waits now.
     ticket: Arc<AtomicU64>,
@@ -76,7 +83,7 @@ impl EmbeddingJob {
     }
 }
 
-/// Takes the request back when nobody waits for it any more.
+/// Takes the request back when its client does not wait for it any more.
 struct Place {
     answer: oneshot::Receiver<Answer>,
     queue: Arc<ModelQueue>,
@@ -114,9 +121,9 @@ impl Admission {
                 rows: Vec::with_capacity(request.inputs.len()),
                 prompt_tokens: Some(0),
             },
+            charge: None,
             request,
-            faults: 0,
-            losses: 0,
+            attempts: Attempts::default(),
             reply,
             ticket: Arc::clone(&ticket),
         };
@@ -138,10 +145,11 @@ impl Admission {
 /// What a turn came to.
 enum Turned {
     Over(Answer),
-    /// Nobody waits for it.
+    /// Its client does not wait for it.
     Abandoned,
-    /// There is more to do, when its turn comes again.
-    Unfinished(Lease),
+    /// There is more to do, when its turn comes again. The lease, if there still is one, may be used
+    /// at once.
+    Unfinished(Option<Lease>),
 }
 
 /// One turn of a job.
@@ -162,13 +170,15 @@ pub(super) async fn serve(
                 return;
             }
             Turned::Abandoned => return,
-            Turned::Unfinished(unused) => match queue_again(shared, queue, job, submitted_at) {
-                // The lease goes back now.
-                None => return,
-                Some(same) if unused.may_go_on() => (job, lease) = (same, unused),
-                // No other worker is started at the end.
-                Some(same) => return same.fail(GenerationError::ShuttingDown),
-            },
+            Turned::Unfinished(unused) => {
+                match (queue_again(shared, queue, job, submitted_at), unused) {
+                    // The lease goes back now.
+                    (None, _) => return,
+                    (Some(same), Some(unused)) => (job, lease) = (same, unused),
+                    // It has neither a worker nor a queue to wait in.
+                    (Some(same), None) => return same.fail(GenerationError::ShuttingDown),
+                }
+            }
         }
     }
 }
@@ -185,6 +195,12 @@ fn queue_again(
         return Some(job);
     }
     if job.reply.is_closed() {
+        return None;
+    }
+    // It would stay in the queue of a model that has gone.
+    if let Err(error) = queue.is_served(job.model()) {
+        drop(state);
+        job.fail(error);
         return None;
     }
     let (client, ticket) = (job.request.client.clone(), Arc::clone(&job.ticket));
@@ -212,144 +228,178 @@ async fn turn(
         let EmbeddingJob {
             request,
             done,
+            charge,
             reply,
             ..
         } = job;
-        // Nothing is begun for nobody.
+        // Nothing is begun for a client that has left.
         if reply.is_closed() {
             return Turned::Abandoned;
         }
+        let free;
         let index = done.rows.len();
         let Some(input) = request.inputs.get(index) else {
             return Turned::Over(Ok(std::mem::take(done)));
         };
-        let total = request.total_deadline.map(|limit| submitted_at + limit);
-        let stop = async {
-            tokio::select! {
-                () = reply.closed() => {}
-                _ = cut_off.wait_for(|cut_off| *cut_off) => {}
-                () = at(total) => {}
-            }
-        };
-        let services = &shared.services;
-        let row = pooled_row(
-            &services.supervisor,
-            &mut lease,
+        let total = request.total_deadline.map(|limit| Total {
+            at: submitted_at + limit,
+            limit,
+        });
+        let row = RowRequest {
             input,
-            request.pooling,
-            stop,
-        )
-        .await;
-        // Dropped below with the lease, where the run was not ended well.
-        if reply.is_closed() {
-            return Turned::Abandoned;
-        }
-        match row {
-            Ok(Some(tensor)) => {
-                let columns = tensor.data.len();
-                if request.least_columns.is_some_and(|least| columns < least) {
-                    return Turned::Over(Err(EmbeddingError::TooFewColumns { columns }));
-                }
-                let tokens = u32::try_from(tensor.num_tokens).ok();
-                done.prompt_tokens = done
-                    .prompt_tokens
-                    .zip(tokens)
-                    .and_then(|(sum, tokens)| sum.checked_add(tokens));
-                done.rows.push(tensor.data);
-                job.faults = 0;
+            pooling: request.pooling,
+            total,
+            cut_off: &mut cut_off,
+        };
+        let supervisor = &shared.services.supervisor;
+        let row = match pooled_row(supervisor, lease, row, reply.closed()).await {
+            RowEnd::Answered(Ok(Some(row)), unused) => {
+                free = unused;
+                row
             }
-            // A run that was stopped has none either.
-            Ok(None) => {
-                let error = stopped(shared, request, total).map_or_else(
-                    || EmbeddingError::NoHiddenStates {
-                        model: request.model.to_string(),
+            RowEnd::Answered(Ok(None), _) => {
+                let model = request.model.to_string();
+                return Turned::Over(Err(EmbeddingError::NoHiddenStates { model }));
+            }
+            RowEnd::Answered(Err(error), unused) => {
+                let lease = unused.filter(|_| matches!(error, LibraryError::Failed { .. }));
+                let proof = match lease {
+                    Some(lease) => match probe(shared, job, lease, total).await {
+                        Ok(proof) => proof,
+                        Err(over) => return over,
                     },
-                    EmbeddingError::from,
-                );
-                return Turned::Over(Err(error));
-            }
-            Err(RowFailure::Answered(error)) => {
-                return Turned::Over(Err(match stopped(shared, request, total) {
-                    Some(stopped) => stopped.into(),
-                    None => EmbeddingError::Input { index, error },
+                    None => Proof::Unknown,
+                };
+                return Turned::Over(Err(match proof {
+                    Proof::Serves => EmbeddingError::Refused { index, error },
+                    Proof::Fails { .. } | Proof::Unknown => EmbeddingError::Input { index, error },
                 }));
             }
-            Err(RowFailure::WorkerLost { error, is_fault }) => {
-                // Kills the worker, if it lives.
-                drop(lease);
-                lease = match next_worker(shared, job, (error, is_fault), total).await {
+            RowEnd::OutOfTime(error) => return Turned::Over(Err(error.into())),
+            RowEnd::Abandoned => return Turned::Abandoned,
+            RowEnd::Lost(lost) => {
+                lease = match next_worker(shared, job, lost, total).await {
                     Ok(lease) => lease,
                     Err(over) => return over,
                 };
                 continue;
             }
+        };
+        let columns = row.values.len();
+        if request.least_columns.is_some_and(|least| columns < least) {
+            return Turned::Over(Err(EmbeddingError::TooFewColumns { columns }));
         }
-        let is_last = job.done.rows.len() == job.request.inputs.len();
+        if let Some(account) = request.account.take() {
+            let bytes = size_of_val(&*row.values).saturating_mul(request.inputs.len());
+            match account.charge(bytes) {
+                Ok(held) => *charge = Some(held),
+                Err(over) => return Turned::Over(Err(over.into())),
+            }
+        }
+        let tokens = u32::try_from(row.num_tokens).ok();
+        done.prompt_tokens = done
+            .prompt_tokens
+            .zip(tokens)
+            .and_then(|(sum, tokens)| sum.checked_add(tokens));
+        done.rows.push(row.values);
+        job.attempts.part_done();
+        if job.done.rows.len() == job.request.inputs.len() {
+            drop(free);
+            return Turned::Over(Ok(std::mem::take(&mut job.done)));
+        }
         let others_wait = !queue.lock().waiting.is_empty();
-        if !is_last && (others_wait || began.elapsed() >= TURN || !lease.may_go_on()) {
-            return Turned::Unfinished(lease);
-        }
+        lease = match free {
+            Some(free) if !others_wait && began.elapsed() < TURN => free,
+            free => return Turned::Unfinished(free),
+        };
     }
 }
 
-/// Waits until `time`; for ever where there is none.
-async fn at(time: Option<Instant>) {
-    match time {
-        Some(time) => tokio::time::sleep_until(time.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Why a run was ended from our side, if it was.
-fn stopped(
-    shared: &Shared,
-    request: &EmbeddingRequest,
-    total: Option<Instant>,
-) -> Option<GenerationError> {
-    if *shared.cut_off.borrow() {
-        return Some(GenerationError::ShuttingDown);
-    }
-    let limit = request.total_deadline?;
-    if Instant::now() < total? {
-        return None;
-    }
-    shared.services.metrics.deadline_passed("total");
-    Some(GenerationError::DeadlineExceeded {
-        deadline: "total",
-        limit,
-    })
-}
-
-/// Decides what a lost worker means, and waits for another one, before everybody else who does.
+/// Decides what a lost worker means, and waits for another one where the job goes on.
 async fn next_worker(
     shared: &Shared,
     job: &mut EmbeddingJob,
-    (error, is_fault): (LibraryError, bool),
-    total: Option<Instant>,
+    lost: LostRow,
+    total: Option<Total>,
 ) -> Result<Lease, Turned> {
     let model = ModelId::clone(&job.request.model);
+    let death = lost.death();
+    let error = lost.into_error();
     tracing::warn!(model = &*model, %error, "a worker was lost over an embedding");
-    job.losses += 1;
-    job.faults += u32::from(is_fault);
-    let fail = |error: GenerationError| Turned::Over(Err(error.into()));
-    if job.faults >= POISON_FAULTS {
+    if let Err(given_up) = job.attempts.lost(death) {
         let cause = error.to_string();
-        return Err(fail(GenerationError::PoisonRequest { cause }));
-    }
-    if job.losses >= MOST_LOSSES {
-        let cause = error.to_string();
-        return Err(fail(GenerationError::WorkerDied { cause }));
+        let error = match given_up {
+            GivenUp::TooManyLosses => GenerationError::WorkerDied { cause },
+            GivenUp::Poison => {
+                let lease = another(shared, job, total).await?;
+                let proof = probe(shared, job, lease, total).await?;
+                Suspicion::Deaths { cause }.blame(proof, &model)
+            }
+        };
+        return Err(Turned::Over(Err(error.into())));
     }
     shared.services.metrics.run_repeated(&model);
+    another(shared, job, total).await
+}
+
+/// Has the worker of `lease` show whether the model serves another prompt. `Err`: the job was ended
+/// meanwhile.
+async fn probe(
+    shared: &Shared,
+    job: &mut EmbeddingJob,
+    lease: Lease,
+    total: Option<Total>,
+) -> Result<Proof, Turned> {
     let mut cut_off = shared.cut_off.subscribe();
+    let input = Input::prompt(PROBE_PROMPT);
+    let row = RowRequest {
+        input: &input,
+        pooling: job.request.pooling,
+        total,
+        cut_off: &mut cut_off,
+    };
+    let supervisor = &shared.services.supervisor;
+    Ok(
+        match pooled_row(supervisor, lease, row, job.reply.closed()).await {
+            RowEnd::Answered(Ok(Some(_)), _) => Proof::Serves,
+            RowEnd::Answered(Ok(None), _) => Proof::Unknown,
+            RowEnd::Answered(Err(error), _) => Proof::Fails {
+                cause: error.to_string(),
+            },
+            RowEnd::Lost(lost) if lost.is_own_fault() => Proof::Fails {
+                cause: lost.into_error().to_string(),
+            },
+            RowEnd::Lost(_) => Proof::Unknown,
+            RowEnd::OutOfTime(error) => return Err(Turned::Over(Err(error.into()))),
+            RowEnd::Abandoned => return Err(Turned::Abandoned),
+        },
+    )
+}
+
+/// Waits for another worker, before all others that wait for one.
+async fn another(
+    shared: &Shared,
+    job: &mut EmbeddingJob,
+    total: Option<Total>,
+) -> Result<Lease, Turned> {
+    let model = ModelId::clone(&job.request.model);
+    let client = job.request.client.clone();
+    let turn = job.attempts.next_turn();
+    let fail = |error: GenerationError| Turned::Over(Err(error.into()));
+    let mut cut_off = shared.cut_off.subscribe();
+    let mut outer = Outer {
+        total,
+        cut_off: Some(&mut cut_off),
+    };
     tokio::select! {
         biased;
         () = job.reply.closed() => Err(Turned::Abandoned),
-        _ = cut_off.wait_for(|cut_off| *cut_off) => Err(fail(GenerationError::ShuttingDown)),
-        () = at(total) => Err(match stopped(shared, &job.request, total) {
-            Some(error) => fail(error),
-            None => Turned::Abandoned,
-        }),
-        lease = shared.services.supervisor.lease(model, Turn::First) => lease.map_err(fail),
+        error = outer.pass() => {
+            if let GenerationError::DeadlineExceeded { deadline, .. } = &error {
+                shared.services.metrics.deadline_passed(deadline);
+            }
+            Err(fail(error))
+        }
+        lease = shared.services.supervisor.lease_for(client, model, turn) => lease.map_err(fail),
     }
 }

@@ -89,6 +89,11 @@ impl<C: Clone + Eq + Hash, T> FairQueue<C, T> {
         ahead
     }
 
+    /// The client whose entry is served next.
+    pub fn next_client(&self) -> Option<&C> {
+        self.turns.front()
+    }
+
     /// The next entry to serve; its client goes to the end of the turns.
     pub fn pop(&mut self) -> Option<T> {
         let client = self.turns.pop_front()?;
@@ -226,7 +231,7 @@ mod tests {
                         for other in others {
                             let times = passed_over.entry(other).or_default();
                             *times += 1;
-                            prop_assert!(*times <= 4, "nobody waits for more turns than there are other clients");
+                            prop_assert!(*times <= 4, "no client waits for more turns than there are other clients");
                         }
                     }
                     Step::Remove(nth) => {

@@ -2,7 +2,7 @@
 //! bounded queue; dropping its `Generation` frees its place at once, wherever it is.
 //!
 //! The order is `fair_queue`'s, which is pure; here are its lock, which is never held across an
-//! await, and one dispatcher task per model, which leases the worker for whoever is next.
+//! await, and one dispatcher task per model, which leases the worker for the request that is next.
 
 mod embedding;
 mod fair_queue;
@@ -178,6 +178,16 @@ impl ModelQueue {
         self.emptied.notify_waiters();
     }
 
+    /// To be asked under the lock: `close` says so first and empties the queue afterwards.
+    fn is_served(&self, model: &str) -> Result<(), GenerationError> {
+        match self.closed.load(Ordering::SeqCst) {
+            true => Err(GenerationError::UnknownModel {
+                model: model.to_owned(),
+            }),
+            false => Ok(()),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, QueueState> {
         // Nothing panics while it is held, and a queue is consistent after each operation.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -324,17 +334,18 @@ async fn dispatch(shared: Arc<Shared>, model: ModelId, queue: Arc<ModelQueue>) {
         if queue.closed.load(Ordering::SeqCst) {
             return;
         }
-        if queue.lock().waiting.is_empty() {
+        let Some(client) = queue.lock().waiting.next_client().cloned() else {
             filled.await;
             continue;
-        }
-        let mut lease = pin!(shared.services.supervisor.lease(model.clone(), Turn::Last));
+        };
+        let supervisor = &shared.services.supervisor;
+        let mut lease = pin!(supervisor.lease_for(client, model.clone(), Turn::Last));
         let lease = loop {
             let deadline = shared.settings().deadline;
             tokio::select! {
                 lease = &mut lease => break Some(lease),
-                // Nobody waits any more: the worker is not asked for, and nothing is loaded for
-                // nobody.
+                // No request waits any more: the worker is not asked for, and no model is
+                // loaded.
                 () = &mut emptied => break None,
                 () = expiry(&queue, deadline) => {
                     expire(&shared, &queue);
@@ -342,7 +353,7 @@ async fn dispatch(shared: Arc<Shared>, model: ModelId, queue: Arc<ModelQueue>) {
                         break None;
                     }
                 }
-                // Somebody who came later may expire sooner, or the settings have changed.
+                // A request that came later may expire sooner, or the settings have changed.
                 () = queue.filled.notified() => {}
             }
         };
@@ -350,18 +361,12 @@ async fn dispatch(shared: Arc<Shared>, model: ModelId, queue: Arc<ModelQueue>) {
         let next = {
             let mut state = queue.lock();
             let next = state.waiting.pop();
-            if next.is_some() {
-                // Under the lock: whom `drain` does not find here it finds running.
-                shared.running.fetch_add(1, Ordering::SeqCst);
-            }
-            next
+            // Under the lock: whom `drain` does not find here it finds running.
+            next.map(|waiting| (waiting, Running::begin(&shared)))
         };
         match (next, lease) {
-            (Some(waiting), Ok(lease)) => start(&shared, &queue, waiting, lease),
-            (Some(waiting), Err(error)) => {
-                waiting.fail(error);
-                shared.run_is_over();
-            }
+            (Some((waiting, running)), Ok(lease)) => start(running, &queue, waiting, lease),
+            (Some((waiting, _running)), Err(error)) => waiting.fail(error),
             (None, _) => {}
         }
     }
@@ -380,6 +385,7 @@ impl Shared {
         if self.closed.load(Ordering::SeqCst) {
             return Err(GenerationError::ShuttingDown);
         }
+        queue.is_served(model)?;
         let position = state.waiting.ahead_of_next(client);
         let waiting = Waiting::new(work, position);
         let Ok(ticket) = state.waiting.push(client.clone(), waiting) else {
@@ -394,10 +400,22 @@ impl Shared {
         queue.filled.notify_one();
         Ok(ticket)
     }
+}
 
-    fn run_is_over(&self) {
-        self.running.fetch_sub(1, Ordering::SeqCst);
-        self.run_ended.notify_waiters();
+/// Counts a run until it is over, however its task ends.
+struct Running(Arc<Shared>);
+
+impl Running {
+    fn begin(shared: &Arc<Shared>) -> Self {
+        shared.running.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::SeqCst);
+        self.0.run_ended.notify_waiters();
     }
 }
 
@@ -440,33 +458,30 @@ fn expire(shared: &Shared, queue: &ModelQueue) {
     }
 }
 
-fn start(shared: &Arc<Shared>, queue: &Arc<ModelQueue>, waiting: Waiting, lease: Lease) {
+fn start(running: Running, queue: &Arc<ModelQueue>, waiting: Waiting, lease: Lease) {
+    let queue = Arc::clone(queue);
     let (request, events) = match waiting.work {
         Work::Generation { request, events } => (*request, events),
         Work::Embedding(job) => {
-            let (shared, queue) = (Arc::clone(shared), Arc::clone(queue));
             let submitted_at = waiting.submitted_at;
             tokio::spawn(async move {
-                embedding::serve(&shared, &queue, lease, job, submitted_at).await;
-                shared.run_is_over();
+                embedding::serve(&running.0, &queue, lease, job, submitted_at).await;
             });
             return;
         }
     };
     let job = RunJob {
-        run: shared.next_run.fetch_add(1, Ordering::Relaxed),
+        run: running.0.next_run.fetch_add(1, Ordering::Relaxed),
         request,
         events,
         submitted_at: waiting.submitted_at,
         queue_position: u32::try_from(waiting.position).unwrap_or(u32::MAX),
-        cut_off: shared.cut_off.subscribe(),
+        cut_off: running.0.cut_off.subscribe(),
     };
-    let (shared, queue) = (Arc::clone(shared), Arc::clone(queue));
     tokio::spawn(async move {
         let started = Instant::now();
-        if supervisor::serve(lease, job, &shared.services).await == Served::Whole {
+        if supervisor::serve(lease, job, &running.0.services).await == Served::Whole {
             queue.lock().service_time.record(started.elapsed());
         }
-        shared.run_is_over();
     });
 }

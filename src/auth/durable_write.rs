@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Gid, Mode};
 
-/// Who may read the file besides its owner.
+/// The users who may read the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Readers {
     /// 0600.
@@ -25,7 +25,7 @@ impl Readers {
     }
 }
 
-/// A folder in which only the holder of this writes, among those who ask for it.
+/// A folder in which only the holder of this writes, among the processes that lock it.
 pub(super) struct LockedFolder {
     folder: File,
     path: PathBuf,
@@ -42,8 +42,8 @@ impl LockedFolder {
         })
     }
 
-    /// Writes `name` anew: a temporary file, its bytes on the disk, the rename, the folder on the
-    /// disk. A temporary file that an earlier writer left when it was killed is thrown away.
+    /// Replaces `name`. It writes a temporary file, syncs it, renames it, and syncs the folder. A
+    /// temporary file that a killed writer left is thrown away.
     pub fn replace(&self, name: &str, content: &[u8], readers: Readers) -> io::Result<()> {
         let (target, temporary) = (self.path.join(name), self.path.join(format!(".{name}.new")));
         let written = self
@@ -51,7 +51,7 @@ impl LockedFolder {
             .and_then(|()| fs::rename(&temporary, &target))
             .and_then(|()| self.folder.sync_all());
         if written.is_err() {
-            // The first error is the one to tell.
+            // The first error is returned.
             let _ = fs::remove_file(&temporary);
         }
         written
@@ -68,7 +68,7 @@ impl LockedFolder {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        // `create_new` follows no link that somebody else put there.
+        // `create_new` follows no link that another user put there.
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -77,7 +77,7 @@ impl LockedFolder {
         if let Readers::Group(group) = readers {
             rustix::fs::fchown(&file, None, Some(group))?;
         }
-        // Said again because the umask has taken from the mode above.
+        // Set again because the umask has taken bits from the mode above.
         rustix::fs::fchmod(&file, Mode::from_raw_mode(readers.mode()))?;
         file.write_all(content)?;
         file.sync_all()

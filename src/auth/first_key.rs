@@ -1,18 +1,21 @@
 //! The key that an installation begins with. Its plaintext lies beside the file of keys, for root
 //! alone, until it is acknowledged. The plaintext is on the disk before the key counts, so there is
-//! never a first key that nobody can know.
+//! never a first key that cannot be shown.
 
-use std::fs;
 use std::io;
 use std::path::PathBuf;
 
 use super::durable_write::Readers;
 use super::{ApiKey, Keyring, KeysFile, KeysFileError, Role, Secret};
+use crate::regular_file;
+
+/// Enough for a key and the end of its line.
+const LIMIT_BYTES: u64 = 1024;
 
 /// The file with its plaintext.
 const FILE: &str = "first-key";
 
-/// What the first key is called in the list of keys.
+/// The first key's name in the list of keys.
 const NAME: &str = "first";
 
 /// The first key of a file of keys.
@@ -89,7 +92,8 @@ impl FirstKey {
     ///
     /// It was acknowledged or revoked, or only root may see it.
     pub fn read(&self) -> Result<String, FirstKeyError> {
-        let text = fs::read_to_string(self.path()).map_err(|error| self.plaintext_error(error))?;
+        let text = regular_file::read_text(&self.path(), LIMIT_BYTES)
+            .map_err(|error| self.plaintext_error(error))?;
         let plaintext = text.trim_end();
         let keyring = self.keys.read()?.unwrap_or_default();
         match keyring.find(plaintext.as_bytes()) {

@@ -10,7 +10,10 @@ use super::{ApiKey, KeyDigest, KeyName, Role};
 /// The file's format.
 const VERSION: u32 = 1;
 
-/// Says where the file is from to whoever opens it.
+/// The longest description of an error of syntax.
+const SYNTAX_CHARACTERS: usize = 500;
+
+/// Tells the reader of the file where it comes from.
 const HEADING: &str = "\
 # API keys of rkllmd, as SHA-256 of each. Changed by `rkllmd keys`; a running daemon follows.
 ";
@@ -65,8 +68,8 @@ impl Keyring {
         self.keys.iter().map(|key| &**key)
     }
 
-    /// The key whose plaintext a client showed. Every key is compared, whichever matches, so that
-    /// the time taken tells nothing about any of them.
+    /// The key whose plaintext a client showed. Every key is compared, whichever matches, so the time
+    /// taken tells nothing about any key.
     pub fn find(&self, shown: &[u8]) -> Option<Arc<ApiKey>> {
         let shown = KeyDigest::of(shown);
         let mut found = None;
@@ -78,7 +81,7 @@ impl Keyring {
         found.cloned()
     }
 
-    /// What a key that was found before is now; `None` when it was revoked.
+    /// The present state of a key that was found before. `None`: it was revoked.
     pub fn find_again(&self, key: &ApiKey) -> Option<&ApiKey> {
         self.keys().find(|now| now.digest.ct_eq(&key.digest).into())
     }
@@ -112,13 +115,17 @@ impl Keyring {
         Ok(())
     }
 
-    /// Reads what [`Keyring::to_toml`] wrote, or a person.
+    /// Reads what [`Keyring::to_toml`] or a person wrote.
     ///
     /// # Errors
     ///
     /// The first thing that is wrong; then nothing of the text counts.
     pub fn from_toml(text: &str) -> Result<Self, KeyringError> {
-        let syntax = |error: toml::de::Error| KeyringError::Syntax(error.to_string());
+        let syntax = |error: toml::de::Error| {
+            // It quotes a line of the text, and the text may be one line.
+            let error = error.to_string();
+            KeyringError::Syntax(error.chars().take(SYNTAX_CHARACTERS).collect())
+        };
         let written: Written = toml::from_str(text).map_err(syntax)?;
         if written.version != VERSION {
             return Err(KeyringError::Version(written.version));
@@ -143,7 +150,7 @@ impl Keyring {
 
     /// # Errors
     ///
-    /// None that is known of; the serialiser's.
+    /// The serialiser's; none is known.
     pub fn to_toml(&self) -> Result<String, KeyringError> {
         let written = Written {
             version: VERSION,

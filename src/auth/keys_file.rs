@@ -1,4 +1,4 @@
-//! The file of keys. Read by the daemon, changed by `rkllmd keys` and by nobody else.
+//! The file of keys. The daemon reads it, and only `rkllmd keys` changes it.
 
 use std::fs;
 use std::io;
@@ -9,14 +9,18 @@ use rustix::fs::Gid;
 
 use super::durable_write::{LockedFolder, Readers};
 use super::{Keyring, KeyringError};
+use crate::regular_file;
 
-/// A path and what is done with it; nothing is open in between.
+/// A larger file is no file of keys. This has room for some ten thousand.
+const LIMIT_BYTES: u64 = 4 << 20;
+
+/// The path of a file of keys. The file is open only while it is read or written.
 #[derive(Clone, Debug)]
 pub struct KeysFile {
     path: PathBuf,
 }
 
-/// Each says which file it is about.
+/// Each variant names its file.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysFileError {
     #[error("{}: cannot be read: {source}", path.display())]
@@ -46,26 +50,34 @@ impl KeysFile {
     ///
     /// The file cannot be read, or something in it is wrong.
     pub fn read(&self) -> Result<Option<Keyring>, KeysFileError> {
-        let text = match fs::read_to_string(&self.path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => {
-                return Err(KeysFileError::Unreadable {
-                    path: self.path.clone(),
-                    source,
-                });
-            }
-        };
-        match Keyring::from_toml(&text) {
-            Ok(keyring) => Ok(Some(keyring)),
-            Err(source) => Err(KeysFileError::Wrong {
-                path: self.path.clone(),
-                source,
-            }),
+        let text = self.read_text()?;
+        text.map(|text| self.parse(&text)).transpose()
+    }
+
+    /// What is in the file; `None` when there is none.
+    pub(super) fn read_text(&self) -> Result<Option<String>, KeysFileError> {
+        match regular_file::read_text(&self.path, LIMIT_BYTES) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(self.unreadable(source)),
         }
     }
 
-    /// Changes the keys, alone among all who do, and has them on the disk before it returns. A file
+    pub(super) fn parse(&self, text: &str) -> Result<Keyring, KeysFileError> {
+        Keyring::from_toml(text).map_err(|source| KeysFileError::Wrong {
+            path: self.path.clone(),
+            source,
+        })
+    }
+
+    pub(super) fn unreadable(&self, source: io::Error) -> KeysFileError {
+        KeysFileError::Unreadable {
+            path: self.path.clone(),
+            source,
+        }
+    }
+
+    /// Changes the keys while no other process does, and has them on the disk before it returns. A file
     /// that does not exist yet counts as one without keys.
     ///
     /// # Errors
@@ -110,8 +122,8 @@ impl KeysFile {
         name.ok_or_else(|| io::Error::other("its name is no UTF-8 text"))
     }
 
-    /// The daemon must read what root writes, so root lets the file's group in, at first that of the
-    /// folder, which is the daemon's. Anybody else writes for a daemon of their own.
+    /// The daemon must read what root writes. So root lets the file's group in, at first the folder's,
+    /// which is the daemon's. Another user writes for a daemon of that user.
     fn readers(&self) -> io::Result<Readers> {
         let file = fs::symlink_metadata(&self.path);
         let group = file.or_else(|_| fs::metadata(self.folder()))?.gid();

@@ -1,8 +1,8 @@
-//! Who may come in: API keys with a name, a role and, if so wished, a list of models.
+//! The clients that are let in: API keys with a name, a role and, if so wished, a list of models.
 //!
-//! A key's plaintext exists where it is shown and nowhere else: what is stored and compared is its
-//! SHA-256. The file of keys is replaced as a whole or not at all, whatever moment the power goes.
-//! What cannot be read locks; nothing that happens to the file opens a door while the daemon runs.
+//! A key's plaintext exists where it is shown and nowhere else. Its SHA-256 is stored and compared. The
+//! file of keys is replaced as a whole or not at all, at whatever moment the power goes. A file that
+//! cannot be read locks. Nothing that happens to the file opens a door while the daemon runs.
 
 mod durable_write;
 mod first_key;

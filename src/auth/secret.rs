@@ -5,13 +5,13 @@ use std::fmt;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
-/// Tells people, and programs that search for leaked secrets, what they are looking at.
+/// Tells people, and programs that search for leaked secrets, that this is a key.
 const PREFIX: &str = "rkllmd-";
 
 /// Random bytes of a key: 256 bits, so that hashing it once is enough.
 const SECRET_BYTES: usize = 32;
 
-/// What a client shows. Not `Debug`, so that no log holds one.
+/// The plaintext that a client shows. It is not `Debug`, so no log holds one.
 pub struct Secret(String);
 
 impl Secret {
@@ -40,7 +40,7 @@ impl Secret {
 pub struct KeyDigest([u8; 32]);
 
 impl KeyDigest {
-    /// The digest of whatever a client showed.
+    /// The digest of a text that a client showed.
     pub fn of(plaintext: &[u8]) -> Self {
         Self(Sha256::digest(plaintext).into())
     }

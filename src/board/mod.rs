@@ -1,5 +1,5 @@
-//! What the board's kernel tells of itself. A figure that cannot be read is absent, and a driver that
-//! hangs holds nobody up.
+//! What the board's kernel tells of itself. A figure that cannot be read is absent. A driver that hangs
+//! holds nothing else up.
 
 mod npu_load;
 

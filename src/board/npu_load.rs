@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, oneshot};
+use crate::apart::{self, Subject};
 
 /// Where the driver tells it: debugfs as the unit shows it to the daemon, debugfs itself, which is
 /// root's, and procfs where the driver is built for that.
@@ -17,9 +17,6 @@ const FILES: [&str; 3] = [
 /// A driver that takes longer hangs.
 const LIMIT: Duration = Duration::from_millis(500);
 
-/// Of a driver that hangs there is one thread to wait for, not one for each who asked.
-static READING: Semaphore = Semaphore::const_new(1);
-
 /// Busy share of each core in the driver's last second, 0 to 1; no core where it is not known.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NpuLoad {
@@ -27,33 +24,22 @@ pub struct NpuLoad {
 }
 
 impl NpuLoad {
-    /// Asks the driver, on a thread of its own.
+    /// Asks the driver, apart from the threads that serve.
     pub async fn read() -> Self {
         Self::read_first_of(&FILES).await
     }
 
     async fn read_first_of(files: &'static [&'static str]) -> Self {
-        let read = async {
-            let permit = READING.acquire().await.ok()?;
-            let (done, result) = oneshot::channel();
-            let thread = std::thread::Builder::new().name("npu-load".to_owned());
-            let reading = thread.spawn(move || {
-                let load = files.iter().find_map(|file| Self::of_file(Path::new(file)));
-                drop(permit);
-                let _ = done.send(load);
-            });
-            reading.ok()?;
-            result.await.ok()?
-        };
-        let in_time = tokio::time::timeout(LIMIT, read).await;
-        in_time.ok().flatten().unwrap_or_default()
+        let read = || files.iter().find_map(|file| Self::of_file(Path::new(file)));
+        let told = apart::ask(Subject::NpuDriver, LIMIT, read).await;
+        told.flatten().unwrap_or_default()
     }
 
     fn of_file(path: &Path) -> Option<Self> {
         Self::parse(&fs::read_to_string(path).ok()?)
     }
 
-    /// `NPU load:  Core0:  9%, Core1: 41%,`, and with one core `NPU load:  9%` (field-guide §11).
+    /// `NPU load:  Core0:  9%, Core1: 41%,`, and with one core `NPU load:  9%` (docs/vendor-library.md §5).
     fn parse(text: &str) -> Option<Self> {
         let shares = text.trim().strip_prefix("NPU load:")?;
         let percent = |share: &str| -> Option<f64> {
@@ -103,7 +89,7 @@ mod tests {
         assert_eq!(NpuLoad::of_file(Path::new("/nonexistent/load")), None);
     }
 
-    /// A named pipe that nobody writes to is a driver that hangs.
+    /// A named pipe without a writer stands for a driver that hangs.
     #[tokio::test]
     async fn a_driver_that_hangs_is_not_waited_for() {
         use std::io::Write;
@@ -126,10 +112,12 @@ mod tests {
             );
         }
         assert!(before.elapsed() < 10 * LIMIT);
-        // It comes round, and is asked again.
-        let mut pipe = fs::OpenOptions::new().write(true).open(path).unwrap();
+        // The driver answers again, and is asked again.
+        let mut pipe = fs::OpenOptions::new().write(true).open(&path).unwrap();
         pipe.write_all(b"NPU load:  5%\n").unwrap();
         drop(pipe);
-        let _free_again = READING.acquire().await.unwrap();
+        fs::remove_file(path).unwrap();
+        let read = apart::ask(Subject::NpuDriver, Duration::from_secs(60), || 1).await;
+        assert_eq!(read, Some(1));
     }
 }

@@ -1,4 +1,4 @@
-//! `rkllmd reload`: asks the running daemon and waits for what comes of it.
+//! `rkllmd reload`: asks the running daemon and waits for the outcome.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::EXIT_BAD_CONFIG;
 use crate::daemon::{RELOAD, ReloadOutcome, control_socket_path};
+use crate::printable::printable;
 
 /// A daemon that has not answered by then hangs, or its disk does.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -28,11 +29,16 @@ pub(super) fn run() -> ExitCode {
     let path = control_socket_path();
     match ask(&path) {
         Ok(ReloadOutcome::Applied(applied)) => {
-            super::print(&(applied.lines().join("\n") + "\n"), ExitCode::SUCCESS)
+            let lines: Vec<_> = applied
+                .lines()
+                .iter()
+                .map(|l| printable(l).into_owned())
+                .collect();
+            super::print(&(lines.join("\n") + "\n"), ExitCode::SUCCESS)
         }
         Ok(ReloadOutcome::Refused { problems }) => {
             for problem in problems {
-                eprintln!("error: {problem}");
+                eprintln!("error: {}", printable(&problem));
             }
             ExitCode::from(EXIT_BAD_CONFIG)
         }

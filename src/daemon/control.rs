@@ -20,7 +20,7 @@ pub const RELOAD: &str = "reload";
 /// Where the socket lies unless systemd says otherwise (`RUNTIME_DIRECTORY`).
 const DEFAULT_FOLDER: &str = "/run/rkllmd";
 const NAME: &str = "control.sock";
-/// Only its owner may connect, and root, who always may.
+/// Only its owner may connect, and root, as always.
 const MODE: FileMode = FileMode::new(0o600);
 const BACKLOG: u32 = 16;
 /// A client that has not sent its line by then is let go.
@@ -84,7 +84,7 @@ impl Applied {
     }
 }
 
-/// Somebody waits for the outcome of a reload.
+/// A command that waits for the outcome of a reload.
 pub(super) type ReloadRequest = oneshot::Sender<ReloadOutcome>;
 
 /// Where the daemon of this machine, or of this unit, listens for commands.

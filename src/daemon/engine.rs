@@ -1,35 +1,31 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::admission::{Admission, EmbeddingError, EmbeddingRequest, Generation, QueueFigures};
+use crate::chat::{Answering, Engine};
 use crate::generation::{GenerationError, GenerationRequest};
-use crate::http::{Answering, Engine};
+use crate::ipc::Prompt;
 use crate::library_calls::PooledRows;
-use crate::models::Catalog;
+use crate::models::{Catalog, InstalledModel};
+use crate::prompt::{ControlTokenPolicy, RenderRequest};
+use crate::reader::{Encoded, Encoding, ReaderError, Readers};
 use crate::supervisor::{StatusBoard, Supervisor};
 use crate::telemetry::Metrics;
-use crate::tokenizers::{Encoded, Encoding, TokenizerError, Tokenizers};
 
 /// What the HTTP layer sees of the layers below it.
 pub(super) struct LocalEngine {
     pub admission: Admission,
     pub metrics: Metrics,
+    pub readers: Readers,
     /// Replaced as a whole by a reload.
-    models: RwLock<Models>,
+    catalog: RwLock<Arc<Catalog>>,
     status: StatusBoard,
     supervisor: Supervisor,
-}
-
-/// What is on disk, and what was started for it.
-#[derive(Clone)]
-struct Models {
-    catalog: Arc<Catalog>,
-    tokenizers: Tokenizers,
 }
 
 impl LocalEngine {
     pub fn new(
         admission: Admission,
-        tokenizers: Tokenizers,
+        readers: Readers,
         catalog: Arc<Catalog>,
         status: StatusBoard,
         metrics: Metrics,
@@ -38,27 +34,15 @@ impl LocalEngine {
         Self {
             admission,
             metrics,
-            models: RwLock::new(Models {
-                catalog,
-                tokenizers,
-            }),
+            readers,
+            catalog: RwLock::new(catalog),
             status,
             supervisor,
         }
     }
 
-    pub fn set_models(&self, catalog: Arc<Catalog>, tokenizers: Tokenizers) {
-        *self.models.write().unwrap_or_else(PoisonError::into_inner) = Models {
-            catalog,
-            tokenizers,
-        };
-    }
-
-    fn models(&self) -> Models {
-        self.models
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    pub fn set_catalog(&self, catalog: Arc<Catalog>) {
+        *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = catalog;
     }
 }
 
@@ -71,23 +55,39 @@ impl Engine for LocalEngine {
         Box::pin(self.admission.embed(request))
     }
 
+    fn render<'a>(
+        &'a self,
+        model: &'a InstalledModel,
+        request: &'a RenderRequest,
+    ) -> Answering<'a, Prompt, ReaderError> {
+        Box::pin(self.readers.render(model, request))
+    }
+
+    fn plain<'a>(
+        &'a self,
+        model: &'a InstalledModel,
+        texts: Vec<String>,
+        policy: Option<ControlTokenPolicy>,
+        with_tokens: bool,
+    ) -> Answering<'a, Vec<Prompt>, ReaderError> {
+        Box::pin(self.readers.plain(model, texts, policy, with_tokens))
+    }
+
     fn encode<'a>(
         &'a self,
-        model: &'a str,
+        model: &'a InstalledModel,
         text: String,
         how: Encoding,
-    ) -> Answering<'a, Encoded, TokenizerError> {
-        let tokenizers = self.models().tokenizers;
-        Box::pin(async move { tokenizers.encode(model, text, how).await })
+    ) -> Answering<'a, Encoded, ReaderError> {
+        Box::pin(self.readers.encode(model, text, how))
     }
 
     fn decode<'a>(
         &'a self,
-        model: &'a str,
+        model: &'a InstalledModel,
         tokens: Vec<u32>,
-    ) -> Answering<'a, String, TokenizerError> {
-        let tokenizers = self.models().tokenizers;
-        Box::pin(async move { tokenizers.decode(model, tokens).await })
+    ) -> Answering<'a, String, ReaderError> {
+        Box::pin(self.readers.decode(model, tokens))
     }
 
     fn queue(&self, model: &str) -> QueueFigures {
@@ -95,7 +95,8 @@ impl Engine for LocalEngine {
     }
 
     fn catalog(&self) -> Arc<Catalog> {
-        self.models().catalog
+        let catalog = self.catalog.read();
+        Arc::clone(&catalog.unwrap_or_else(PoisonError::into_inner))
     }
 
     fn status(&self) -> StatusBoard {
@@ -104,6 +105,10 @@ impl Engine for LocalEngine {
 
     fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    fn readers(&self) -> Option<Readers> {
+        Some(self.readers.clone())
     }
 
     fn supervisor(&self) -> Option<Supervisor> {

@@ -5,20 +5,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use tokio::sync::oneshot;
 
 use super::control::{Applied, ReloadOutcome};
 use super::engine::LocalEngine;
-use crate::http::{self, Engine, ExposedWithoutKeys};
-use crate::models::Catalog;
+use crate::chat::Engine;
+use crate::http::{self, ExposedWithoutKeys};
+use crate::models::{Catalog, SCANS_BESIDE_REQUESTS, Unread};
+use crate::printable::printable;
 use crate::settings::{CliOverrides, Settings};
 use crate::supervisor::Supervisor;
 use crate::telemetry;
-use crate::tokenizers::Tokenizers;
 
-/// Longest time to read the configuration and the models' folder; less than a client waits.
-const READ_LIMIT: Duration = Duration::from_secs(50);
+/// Longest time to read the configuration; with that of the models, less than a client waits.
+const READ_LIMIT: Duration = Duration::from_secs(10);
 
 /// Where the settings came from at start, and come from again.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +36,8 @@ pub(super) struct Reloader {
     pub binds_listen: bool,
     pub engine: Arc<LocalEngine>,
     pub supervisor: Supervisor,
+    /// What the start has left to be read.
+    pub unread: Option<Unread>,
 }
 
 impl Reloader {
@@ -44,12 +46,12 @@ impl Reloader {
         match &outcome {
             ReloadOutcome::Applied(applied) => {
                 for line in applied.lines() {
-                    tracing::info!("reloaded: {line}");
+                    tracing::info!("reloaded: {}", printable(&line));
                 }
             }
             ReloadOutcome::Refused { problems } => {
                 for problem in problems {
-                    tracing::error!("reload refused: {problem}");
+                    tracing::error!("reload refused: {}", printable(problem));
                 }
             }
         }
@@ -59,18 +61,19 @@ impl Reloader {
     async fn take_over(&mut self) -> ReloadOutcome {
         let Read {
             settings: new,
-            catalog,
             exposure,
         } = match read_apart(self.source.clone()).await {
             Ok(read) => read,
             Err(problems) => return ReloadOutcome::Refused { problems },
         };
         let settings = self.settings.reloaded(&new);
-        let metrics = &self.engine.metrics;
-        let tokenizers = match Tokenizers::start(&settings, &catalog, metrics) {
-            Ok(tokenizers) => tokenizers,
+        let readers = &self.engine.readers;
+        let folder = &settings.models.dir;
+        let catalog = match Catalog::scan(readers, &settings, SCANS_BESIDE_REQUESTS).await {
+            Ok(catalog) => catalog,
             Err(error) => {
-                let problems = vec![format!("starting the tokenizers: {error}")];
+                let folder = folder.display();
+                let problems = vec![format!("reading the models folder {folder}: {error}")];
                 return ReloadOutcome::Refused { problems };
             }
         };
@@ -86,50 +89,64 @@ impl Reloader {
                 .problems
                 .push(format!("the next start would fail: {exposure}"));
         }
-        let catalog = Arc::new(catalog);
-        self.supervisor
-            .reload(&settings, Arc::clone(&catalog))
-            .await;
-        let models = catalog
-            .models()
-            .iter()
-            .map(|model| model.id.clone())
-            .collect();
+        self.settings = settings;
+        let missing = self.serve(catalog).await;
+        self.engine.readers.reload(&self.settings);
+        let text = |name| format!("models.preload: {name} is not installed");
+        applied.problems.extend(missing.into_iter().map(text));
+        ReloadOutcome::Applied(applied)
+    }
+
+    /// Goes on reading what the start has left; for ever where there is nothing.
+    pub async fn read_on(&self) -> Catalog {
+        match &self.unread {
+            Some(unread) => unread.read_on(&self.engine.readers, &self.settings).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Serves what the start has left, too.
+    pub async fn take_in(&mut self, catalog: Catalog) {
+        super::log_catalog(&catalog);
+        for name in self.serve(catalog).await {
+            tracing::error!(model = name, "the model to preload is not installed");
+        }
+    }
+
+    /// Serves these models, the whole folder's; gives the names to be preloaded that are none of them.
+    async fn serve(&mut self, catalog: Catalog) -> Vec<String> {
+        self.unread = None;
+        let (settings, catalog) = (&self.settings, Arc::new(catalog));
+        self.supervisor.reload(settings, Arc::clone(&catalog)).await;
+        let models = catalog.models().iter().map(|model| model.id.clone());
+        let models = models.collect();
         self.engine
             .admission
             .reload(settings.queue.clone(), &models);
-        self.engine.set_models(Arc::clone(&catalog), tokenizers);
+        self.engine.set_catalog(Arc::clone(&catalog));
+        let mut missing = Vec::new();
         for name in &settings.models.preload {
             match catalog.find(name) {
                 Some(model) => self.supervisor.preload(model.id.clone()),
-                None => applied
-                    .problems
-                    .push(format!("models.preload: {name} is not installed")),
+                None => missing.push(name.clone()),
             }
         }
-        self.settings = settings;
-        ReloadOutcome::Applied(applied)
+        missing
     }
 }
 
 /// What a reload finds on disk.
 struct Read {
     settings: Settings,
-    catalog: Catalog,
     /// Why a daemon with these settings would not start.
     exposure: Option<ExposedWithoutKeys>,
 }
 
-/// Reads on a thread of its own: a folder on a disk or a server that hangs must not hold the daemon
-/// up.
+/// Reads on a thread of its own: a file on a disk or a server that hangs must not hold the daemon up.
 async fn read_apart(source: SettingsSource) -> Result<Read, Vec<String>> {
     let (done, result) = oneshot::channel();
     let thread = std::thread::Builder::new().name("reload".to_owned());
-    let failed = |reason: String| {
-        vec![format!(
-            "reading the configuration and the models: {reason}"
-        )]
-    };
+    let failed = |reason: String| vec![format!("reading the configuration: {reason}")];
     thread
         .spawn(move || drop(done.send(read(&source))))
         .map_err(|error| failed(error.to_string()))?;
@@ -150,14 +167,9 @@ fn read(source: &SettingsSource) -> Result<Read, Vec<String>> {
                 .map(ToString::to_string)
                 .collect::<Vec<_>>()
         })?;
-    let folder = &settings.models.dir;
-    let catalog = Catalog::scan(folder)
-        .with_context(|| format!("reading the models folder {}", folder.display()))
-        .map_err(|error| vec![format!("{error:#}")])?;
     Ok(Read {
         exposure: http::exposure(&settings.http),
         settings,
-        catalog,
     })
 }
 

@@ -1,6 +1,6 @@
-//! The listeners while they are served. Under socket activation they stop first, so that whoever
-//! connects from then on waits for the next daemon; otherwise last, so that whoever connects is told
-//! that the daemon is going.
+//! The listeners while they are served. Under socket activation they stop first, so that a client that
+//! connects from then on waits for the next daemon. Otherwise they stop last, so that such a client is
+//! told that the daemon is going.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

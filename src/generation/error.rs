@@ -20,17 +20,31 @@ pub enum GenerationError {
     },
     #[error("no worker became free for `{model}` within {} s", waited.as_secs())]
     QueueDeadline { model: String, waited: Duration },
+    /// In the words of OpenAI's API, by which its clients know that they have to cut their prompt.
     #[error(
-        "the prompt has {prompt_tokens} tokens, the context of this model holds {limit_tokens}"
+        "This model's maximum context length is {limit_tokens} tokens. However, your messages \
+         resulted in {prompt_tokens} tokens. Please reduce the length of the messages."
     )]
     ContextLengthExceeded {
         prompt_tokens: u32,
+        limit_tokens: u32,
+    },
+    /// So long that its tokens need not be counted.
+    #[error(
+        "This model's maximum context length is {limit_tokens} tokens. However, your messages are \
+         {prompt_bytes} bytes long, and no so many tokens are. Please reduce the length of the messages."
+    )]
+    PromptTooLong {
+        prompt_bytes: usize,
         limit_tokens: u32,
     },
     #[error("this runtime cannot vary per request: {}", parameters.join(", "))]
     ParametersNotApplied { parameters: Vec<&'static str> },
     #[error("the runtime refused the prompt (request {request}); its reason is in the log")]
     RunRefused { request: String },
+    /// By a model that answers other prompts.
+    #[error("the runtime takes no such prompt (request {request}); its reason is in the log")]
+    PromptRefused { request: String },
     #[error("the runtime failed while generating (request {request}); its reason is in the log")]
     RunFailed { request: String },
     #[error("the worker ended while serving this request: {cause}")]
@@ -39,6 +53,9 @@ pub enum GenerationError {
     AnswerInterrupted { cause: String, reason: &'static str },
     #[error("two workers ended while serving this request, so it is not tried again: {cause}")]
     PoisonRequest { cause: String },
+    /// Not the request's fault: the model serves no other either.
+    #[error("the model `{model}` does not even serve a short prompt of the daemon's own: {cause}")]
+    ModelFailed { model: String, cause: String },
     #[error("the `{deadline}` deadline of {} ms passed", limit.as_millis())]
     DeadlineExceeded {
         deadline: &'static str,
@@ -46,6 +63,14 @@ pub enum GenerationError {
     },
     #[error("the client did not read its answer for {} s", stalled.as_secs())]
     SlowReader { stalled: Duration },
+    #[error(
+        "tensors that wait to be read hold the memory for {whose}, {limit_bytes} bytes \
+         (`tensors-held-limit-bytes` in the [library] settings); try again when one of them was read"
+    )]
+    TensorsHeld {
+        whose: &'static str,
+        limit_bytes: u64,
+    },
     #[error("the daemon is shutting down")]
     ShuttingDown,
     #[error("internal error: {0}")]

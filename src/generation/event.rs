@@ -1,11 +1,16 @@
 use super::{FinishReason, GenerationError};
+use crate::conversation::ReplyEvent;
 
 /// What a generation tells its reader, in order: `Started` when its turn has come (not if it fails
-/// before), any number of `Text`, then exactly one of `Finished` and `Failed`.
+/// before), any number of `Text` and pieces, then exactly one of `Finished` and `Failed`.
 #[derive(Debug)]
 pub enum TokenEvent {
     Started(RunStart),
     Text(TextDelta),
+    /// Something else than content that one token made certain.
+    Piece(ReplyEvent),
+    /// Several things, in order.
+    Pieces(Vec<ReplyEvent>),
     Finished(Box<Completion>),
     Failed(GenerationError),
 }
@@ -41,6 +46,8 @@ pub struct Usage {
     pub completion_tokens: u32,
     /// Prompt tokens found in the KV cache, not evaluated again. `None`: not known.
     pub cached_prompt_tokens: Option<u32>,
+    /// Generated tokens that belong to thoughts. `None`: thoughts were not looked for.
+    pub reasoning_tokens: Option<u32>,
 }
 
 /// Measured times and counts; what was not measured is `None`.

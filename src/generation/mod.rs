@@ -1,6 +1,6 @@
 //! The vocabulary every layer shares: what is asked of a model, what comes back, and why it ends.
 //!
-//! A leaf: everything may use it and it uses nobody. No HTTP, no process, no vendor type appears
+//! A leaf: everything may use it and it uses nothing. No HTTP, no process, no vendor type appears
 //! here, so a dialect can be added without touching a worker and the other way round.
 
 mod error;
@@ -14,3 +14,6 @@ pub use event::{Completion, RunStart, TextDelta, Timings, TokenEvent, Usage};
 pub use finish::FinishReason;
 pub use request::{ClientKey, GenerationRequest, ModelId, RequestId, SamplingRequest};
 pub use stop_strings::StopStrings;
+
+/// The most answers that a model can be told to make at the same time.
+pub const MOST_PARALLEL: u8 = 16;

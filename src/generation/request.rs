@@ -2,6 +2,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::reply::ReplyPlan;
+
 /// The id of an installed model, as `/v1/models` lists it.
 pub type ModelId = Arc<str>;
 
@@ -28,13 +30,20 @@ pub struct GenerationRequest {
     pub client: ClientKey,
     /// The exact text the runtime tokenises, special tokens parsed; nothing is added to it.
     pub prompt: Arc<str>,
+    /// Its tokens; `None`: the model has no tokenizer of its own.
+    pub prompt_tokens: Option<Arc<[i32]>>,
     pub sampling: SamplingRequest,
     /// Asked for by the client. No runtime can vary it per request so far; it is reported as such.
     pub seed: Option<i64>,
     /// Refuse the request when a value cannot be applied, instead of reporting it.
     pub strict_parameters: bool,
-    /// `None`: as many tokens as the context leaves.
+    /// `None`: as many tokens as the context leaves. 0: the prompt is evaluated, and the answer has
+    /// no text.
     pub max_new_tokens: Option<u32>,
+    /// How the reply is read; `None`: all of it is content.
+    pub reply: Option<ReplyPlan>,
+    /// The name by which the client gave a budget of thoughts. It is kept where `reply` has it.
+    pub thought_budget: Option<&'static str>,
     /// The text ends before the first of these; none of them is ever sent to the client.
     pub stop: Vec<String>,
     /// Go on with another worker when this one dies in the middle of the answer.
@@ -43,8 +52,10 @@ pub struct GenerationRequest {
     pub total_deadline: Option<Duration>,
 }
 
-/// Sampling values a client asked for; `None` means the model's default.
+/// Sampling values that a client asked for, or that a model is to have by default (`[sampling]` in
+/// `model.toml`); `None`: the default of what is below, in the end the library's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct SamplingRequest {
     pub temperature: Option<f32>,
     pub top_p: Option<f32>,
@@ -76,8 +87,12 @@ impl GenerationRequest {
             ),
             ("seed", self.seed.is_some()),
         ];
+        let keeps_budget = |plan: &ReplyPlan| plan.thought_budget.is_some();
+        let is_kept = self.reply.as_ref().is_some_and(keeps_budget);
+        let budget = self.thought_budget.map(|name| (name, !is_kept));
         asked
             .into_iter()
+            .chain(budget)
             .filter_map(|(name, not_applied)| not_applied.then_some(name))
             .collect()
     }

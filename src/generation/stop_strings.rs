@@ -17,6 +17,11 @@ impl StopStrings {
         }
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.stops.is_empty()
+    }
+
     /// Takes the next piece. Returns what may be sent now and whether a stop string was reached;
     /// after it was, everything later is to be ignored.
     pub fn push(&mut self, piece: &str) -> (String, bool) {

@@ -8,50 +8,40 @@
 //! [`GenerationRequest`]: crate::generation::GenerationRequest
 //! [`TokenEvent`]: crate::generation::TokenEvent
 
-mod access;
-mod aside;
-mod connection;
-mod engine;
-mod error_body;
-mod health;
-mod host_guard;
-mod listener;
-mod llama_server;
-mod loading_progress;
-mod metrics_page;
-mod model_view;
-mod openai;
-mod openapi;
-mod readiness;
-mod request_body;
-mod request_context;
-mod request_error;
-mod request_id;
+mod dialects;
+mod pages;
+mod path_alias;
+mod request;
+mod response;
 mod router;
 pub mod rpc;
-mod socket;
-mod sse;
 mod status;
-mod unix_socket;
+mod transport;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-pub use access::{ExposedWithoutKeys, check_exposure, exposure};
-pub use engine::{Answering, Engine};
-pub use listener::{Listener, ListenerAddress, serve};
-pub use unix_socket::{UnixSocketFile, bind as bind_unix};
+pub use request::access::{ExposedWithoutKeys, check_exposure, exposure};
+pub use transport::listener::{Listener, ListenerAddress, serve};
+pub use transport::unix_socket::{UnixSocketFile, bind as bind_unix};
 
 use crate::auth::CurrentKeys;
+use crate::chat::{ChatService, Engine};
+use crate::memory::{Accountant, machine, requests_limit};
 use crate::settings::{ChatSettings, EmbeddingSettings, HttpSettings, Settings, TokenizerSettings};
+use request::pace::SlowestPace;
+use transport::seats::Seats;
 
 /// What all listeners share.
 pub struct HttpState {
     engine: Arc<dyn Engine>,
+    chats: ChatService,
     keys: CurrentKeys,
     http: HttpSettings,
+    /// Of what clients send.
+    slowest_pace: SlowestPace,
     chat: ChatSettings,
     embeddings: EmbeddingSettings,
     tokenizer: TokenizerSettings,
@@ -61,10 +51,14 @@ pub struct HttpState {
     total_deadline: Option<Duration>,
     /// Whether answers are resumed, unless a request says so itself.
     resume: bool,
-    /// One permit a connection, over all listeners.
-    connections: Arc<Semaphore>,
+    /// One for each connection, over all TCP listeners.
+    seats: Arc<Seats>,
+    /// Likewise on the Unix socket: strangers do not take the places of this machine's own.
+    unix_seats: Arc<Seats>,
     /// One permit for each large request that is parsed and rendered.
     large_requests: Arc<Semaphore>,
+    /// Of the memory for requests.
+    accountant: Accountant,
     /// The vendor's functions.
     rpc: Arc<rpc::Rpc>,
 }
@@ -73,18 +67,29 @@ impl HttpState {
     /// `keys` open the listeners that ask for one.
     pub fn new(engine: Arc<dyn Engine>, keys: CurrentKeys, settings: &Settings) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let accountant = Accountant::new(requests_limit(
+            settings.memory.requests_limit_bytes,
+            machine::machine_bytes(),
+        ));
         Self {
-            rpc: rpc::Rpc::new(Arc::clone(&engine), settings),
+            rpc: rpc::Rpc::new(Arc::clone(&engine), settings, &accountant),
+            accountant,
+            chats: ChatService::new(Arc::clone(&engine)),
             engine,
             keys,
             http: settings.http.clone(),
+            slowest_pace: SlowestPace::of(&settings.http, &settings.memory),
             chat: settings.chat.clone(),
             embeddings: settings.embeddings.clone(),
             tokenizer: settings.tokenizer.clone(),
             drain: settings.deadlines.drain,
             total_deadline: settings.deadlines.total,
             resume: settings.recovery.resume,
-            connections: Arc::new(Semaphore::new(settings.http.max_connections)),
+            seats: Seats::new(
+                settings.http.max_connections,
+                settings.http.max_connections_per_address,
+            ),
+            unix_seats: Seats::new(settings.http.max_connections, usize::MAX),
             large_requests: Arc::new(Semaphore::new((cores / 2).max(1))),
         }
     }

@@ -7,23 +7,25 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use hyper::body::Incoming;
 use tower::ServiceExt;
 
-use super::access::{self, Rule};
-use super::connection::InFlight;
-use super::request_context::RequestContext;
-use super::request_error::{RequestError, quote};
-use super::socket::Endpoints;
-use super::{
-    HttpState, health, host_guard, llama_server, loading_progress, metrics_page, openai, openapi,
-    readiness, rpc,
-};
-
-static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+use super::dialects::{llama_server, openai};
+use super::pages::{health, loading_progress, metrics, openapi, readiness};
+use super::response::charged_body;
+use super::transport::host_guard;
+use super::{HttpState, path_alias, rpc};
+use crate::http::request::access::{self, Need, Rule};
+use crate::http::request::context::RequestContext;
+use crate::http::request::error::{RequestError, quote};
+use crate::http::request::id::X_REQUEST_ID;
+use crate::http::response::error_shape::ErrorShape;
+use crate::http::transport::connection::{InFlight, WatchedBody};
+use crate::http::transport::cors::Cors;
+use crate::http::transport::socket::Endpoints;
+use crate::reader::on_behalf_of;
 
 /// The router with its state; cheap to clone.
 #[derive(Clone)]
@@ -37,32 +39,26 @@ pub(crate) struct Routes {
 impl Routes {
     pub fn new(state: Arc<HttpState>, rule: Rule) -> Self {
         let mut router = Router::new()
-            .route("/v1/chat/completions", post(openai::chat::chat_completions))
-            .route("/v1/completions", post(openai::completions::completions))
-            .route("/v1/embeddings", post(openai::embeddings::embeddings))
-            .route("/v1/models", get(openai::models::list_models))
-            .route("/v1/models/{*id}", get(openai::models::retrieve_model))
-            .route(
-                "/apply-template",
-                post(llama_server::apply_template::apply_template),
-            )
-            .route("/tokenize", post(llama_server::tokens::tokenize))
-            .route("/detokenize", post(llama_server::tokens::detokenize))
+            .merge(openai::routes())
+            .merge(llama_server::routes())
             .route("/health", get(health::health))
             .route("/v1/ready", get(readiness::ready))
             .route(
                 "/v1/loading/progress",
                 get(loading_progress::loading_progress),
             )
-            .route("/metrics", get(metrics_page::metrics))
-            .route("/openapi.json", get(openapi::document))
-            .method_not_allowed_fallback(other_method);
+            .route("/metrics", get(metrics::metrics))
+            .route("/openapi.json", get(openapi::document));
         if state.rpc.over_http() {
             router = router
                 .route("/rpc", post(rpc::post))
                 .route("/rpc/ws", get(rpc::websocket));
         }
-        let router = router.fallback(unknown_path).with_state(Arc::clone(&state));
+        let router = router
+            // For the routes that are there by now.
+            .method_not_allowed_fallback(other_method)
+            .fallback(unknown_path)
+            .with_state(Arc::clone(&state));
         Self {
             router,
             state,
@@ -72,30 +68,50 @@ impl Routes {
 
     pub async fn answer(
         self,
-        request: hyper::Request<Incoming>,
+        mut request: hyper::Request<WatchedBody>,
         endpoints: Endpoints,
         in_flight: InFlight,
     ) -> Result<Response, Infallible> {
-        let path = request.uri().path();
-        let (caller, admitted) = access::admit(&self.state, self.rule, path, request.headers());
-        let context = RequestContext::begin(&request, endpoints.peer, caller, in_flight);
+        let asked_for = quote(request.uri().path());
+        path_alias::resolve_uri(request.uri_mut());
+        let http = &self.state.http;
+        let cors = Cors::of(request.method(), request.headers(), &http.cors_origins);
+        let need = match cors.is_preflight() {
+            true => Need::Nothing,
+            false => access::need(request.uri().path()),
+        };
+        let shown = (request.uri().path(), request.headers());
+        let (caller, admitted) = access::admit(&self.state, self.rule, need, shown);
+        let caller = (endpoints.peer, caller);
+        let accountant = &self.state.accountant;
+        let context = RequestContext::begin(&request, asked_for, caller, accountant, in_flight);
         let head = (request.version(), request.uri(), request.headers());
-        let allowed = &self.state.http.allowed_hosts;
-        let mut response = match host_guard::check(endpoints.local, head, allowed).and(admitted) {
-            Err(error) => error.into_response(),
-            Ok(()) => {
+        let shape = ErrorShape::of(request.uri().path());
+        let response = match host_guard::check(endpoints.local, head, http).and(admitted) {
+            Err(error) => shape.response(error),
+            Ok(()) => 'answer: {
+                if let Some(answer) = cors.preflight_answer() {
+                    break 'answer answer;
+                }
                 let mut request = request.map(Body::new);
                 request.extensions_mut().insert(Arc::clone(&context));
                 request.extensions_mut().insert(self.rule);
-                match self.router.oneshot(request).await {
-                    Ok(response) => response,
+                let answer = self.router.oneshot(request);
+                match on_behalf_of(context.client.clone(), answer).await {
+                    Ok(response) => shape.shaped(response),
                     Err(never) => match never {},
                 }
             }
         };
+        let mut response = charged_body::charged(response, &context, shape);
         if let Ok(id) = HeaderValue::from_str(&context.id.0) {
-            response.headers_mut().insert(X_REQUEST_ID.clone(), id);
+            response.headers_mut().insert(X_REQUEST_ID, id);
         }
+        // What is told here is true now; nothing between the daemon and its client may repeat it later.
+        let no_store = HeaderValue::from_static("no-store");
+        let cache_control = response.headers_mut().entry(header::CACHE_CONTROL);
+        cache_control.or_insert(no_store);
+        cors.admit(&mut response);
         context.answered(response.status());
         Ok(response)
     }
@@ -106,15 +122,14 @@ async fn other_method(request: Request) -> Response {
     if request.method() == Method::OPTIONS {
         return StatusCode::NO_CONTENT.into_response();
     }
-    RequestError::MethodNotAllowed {
+    let path = request.uri().path();
+    ErrorShape::of(path).response(RequestError::MethodNotAllowed {
         method: quote(request.method().as_str()),
-        path: quote(request.uri().path()),
-    }
-    .into_response()
+        path: quote(path),
+    })
 }
 
-async fn unknown_path(request: Request) -> RequestError {
-    RequestError::UnknownPath {
-        path: quote(request.uri().path()),
-    }
+async fn unknown_path(request: Request) -> Response {
+    let path = request.uri().path();
+    ErrorShape::of(path).response(RequestError::UnknownPath { path: quote(path) })
 }

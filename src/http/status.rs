@@ -4,30 +4,109 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 
-use super::request_error::RequestError;
 use crate::admission::EmbeddingError;
 use crate::generation::GenerationError;
+use crate::http::request::error::RequestError;
 use crate::library_calls::LibraryError;
-use crate::tokenizers::TokenizerError;
+use crate::memory::OverBudget;
+use crate::reader::ReaderError;
+
+/// What all errors of a kind have in common.
+#[derive(Clone, Copy)]
+struct Kind {
+    status: StatusCode,
+    /// Stable and machine-readable, `error.code`.
+    code: &'static str,
+}
+
+macro_rules! kinds {
+    ($($kind:ident = $status:ident $code:literal;)+) => {
+        $(const $kind: Kind = Kind { status: StatusCode::$status, code: $code };)+
+
+        #[cfg(test)]
+        const KINDS: &[Kind] = &[$($kind),+];
+    };
+}
+
+// In the order of docs/errors.md.
+kinds! {
+    INVALID_JSON = BAD_REQUEST "invalid_json";
+    INVALID_TYPE = BAD_REQUEST "invalid_type";
+    INVALID_VALUE = BAD_REQUEST "invalid_value";
+    MISSING_REQUIRED_PARAMETER = BAD_REQUEST "missing_required_parameter";
+    UNSUPPORTED_PARAMETER = BAD_REQUEST "unsupported_parameter";
+    PARAMETER_NOT_APPLICABLE = BAD_REQUEST "parameter_not_applicable";
+    INVALID_BODY = BAD_REQUEST "invalid_body";
+    INVALID_HTTP = BAD_REQUEST "invalid_http";
+    INVALID_HOST = BAD_REQUEST "invalid_host";
+    CONTEXT_LENGTH_EXCEEDED = BAD_REQUEST "context_length_exceeded";
+    CONTROL_TOKEN_IN_MESSAGE = BAD_REQUEST "control_token_in_message";
+    NO_CHAT_TEMPLATE = BAD_REQUEST "no_chat_template";
+    CHAT_TEMPLATE_REFUSED = BAD_REQUEST "chat_template_refused";
+    NO_HIDDEN_STATES = BAD_REQUEST "no_hidden_states";
+    TOKENIZER_UNKNOWN = BAD_REQUEST "tokenizer_unknown";
+    PROMPT_REFUSED = BAD_REQUEST "run_refused";
+    OWN_DEADLINE_EXCEEDED = BAD_REQUEST "deadline_exceeded";
+    MODEL_NOT_FOUND = NOT_FOUND "model_not_found";
+    UNKNOWN_URL = NOT_FOUND "unknown_url";
+    METHOD_NOT_ALLOWED = METHOD_NOT_ALLOWED "method_not_allowed";
+    REQUEST_TIMEOUT = REQUEST_TIMEOUT "request_timeout";
+    SLOW_READER = REQUEST_TIMEOUT "slow_reader";
+    REQUEST_TOO_LARGE = PAYLOAD_TOO_LARGE "request_too_large";
+    TARGET_TOO_LARGE = URI_TOO_LONG "header_too_large";
+    HEADER_TOO_LARGE = REQUEST_HEADER_FIELDS_TOO_LARGE "header_too_large";
+    UNSUPPORTED_CONTENT_ENCODING = UNSUPPORTED_MEDIA_TYPE "unsupported_content_encoding";
+    POISON_REQUEST = UNPROCESSABLE_ENTITY "poison_request";
+    HTTP_VERSION_NOT_SUPPORTED = HTTP_VERSION_NOT_SUPPORTED "http_version_not_supported";
+    MISSING_API_KEY = UNAUTHORIZED "missing_api_key";
+    INVALID_API_KEY = UNAUTHORIZED "invalid_api_key";
+    ROLE_NOT_ALLOWED = FORBIDDEN "role_not_allowed";
+    MODEL_NOT_ALLOWED = FORBIDDEN "model_not_allowed";
+    HOST_NOT_ALLOWED = FORBIDDEN "host_not_allowed";
+    QUEUE_FULL = TOO_MANY_REQUESTS "queue_full";
+    MEMORY_SHARE_USED = TOO_MANY_REQUESTS "memory_share_used";
+    MEMORY_USED = SERVICE_UNAVAILABLE "memory_used";
+    QUEUE_DEADLINE = SERVICE_UNAVAILABLE "queue_deadline";
+    READERS_BUSY = SERVICE_UNAVAILABLE "readers_busy";
+    NOT_READY = SERVICE_UNAVAILABLE "not_ready";
+    SHUTTING_DOWN = SERVICE_UNAVAILABLE "shutting_down";
+    MODEL_FAILED = SERVICE_UNAVAILABLE "model_failed";
+    CHAT_TEMPLATE_BROKEN = INTERNAL_SERVER_ERROR "chat_template_broken";
+    CHAT_TEMPLATE_FAILED = INTERNAL_SERVER_ERROR "chat_template_failed";
+    TOKENIZER_FAILED = INTERNAL_SERVER_ERROR "tokenizer_failed";
+    MODEL_FILES_UNUSABLE = INTERNAL_SERVER_ERROR "model_files_unusable";
+    EMBEDDING_NOT_FINITE = INTERNAL_SERVER_ERROR "embedding_not_finite";
+    INTERNAL_ERROR = INTERNAL_SERVER_ERROR "internal_error";
+    MODEL_UNAVAILABLE = SERVICE_UNAVAILABLE "model_unavailable";
+    RUN_REFUSED = SERVICE_UNAVAILABLE "run_refused";
+    RUN_FAILED = SERVICE_UNAVAILABLE "run_failed";
+    WORKER_DIED = SERVICE_UNAVAILABLE "worker_died";
+    ANSWER_INTERRUPTED = SERVICE_UNAVAILABLE "answer_interrupted";
+    DEADLINE_EXCEEDED = SERVICE_UNAVAILABLE "deadline_exceeded";
+    READER_UNAVAILABLE = SERVICE_UNAVAILABLE "reader_unavailable";
+}
 
 /// How an error looks from outside, apart from its message.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Verdict {
+pub(crate) struct PublicError {
     pub status: StatusCode,
     /// OpenAI's coarse class, `error.type`.
     pub class: &'static str,
-    /// Stable and machine-readable, `error.code`.
     pub code: &'static str,
     /// The field of the request that is to blame, where one is.
     pub param: Option<String>,
     pub retry_after_s: Option<u64>,
 }
 
-const INVALID: &str = "invalid_request_error";
-const SERVER: &str = "server_error";
-
-impl Verdict {
-    fn new(status: StatusCode, class: &'static str, code: &'static str) -> Self {
+impl PublicError {
+    fn new(Kind { status, code }: Kind) -> Self {
+        let class = match status {
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+            // The client's choice.
+            StatusCode::HTTP_VERSION_NOT_SUPPORTED => "invalid_request_error",
+            status if status.is_server_error() => "server_error",
+            _ => "invalid_request_error",
+        };
         Self {
             status,
             class,
@@ -35,14 +114,6 @@ impl Verdict {
             param: None,
             retry_after_s: None,
         }
-    }
-
-    fn invalid(code: &'static str) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, INVALID, code)
-    }
-
-    fn unavailable(code: &'static str) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER, code)
     }
 
     fn about(mut self, param: impl Into<String>) -> Self {
@@ -62,160 +133,163 @@ pub(crate) fn whole_seconds(wait: Duration) -> u64 {
     seconds.max(1)
 }
 
-pub(crate) fn verdict(error: &RequestError) -> Verdict {
-    use RequestError as E;
-    match error {
-        E::MalformedJson { .. } | E::NotAnObject => Verdict::invalid("invalid_json"),
-        E::WrongType { param, .. } => Verdict::invalid("invalid_type").about(param),
-        E::Missing { param } => Verdict::invalid("missing_required_parameter").about(param),
-        E::OutOfRange { param, .. } => Verdict::invalid("invalid_value").about(param),
-        E::Unsupported { param, .. } => Verdict::invalid("unsupported_parameter").about(param),
-        E::BodyTooLarge { .. } => {
-            Verdict::new(StatusCode::PAYLOAD_TOO_LARGE, INVALID, "request_too_large")
+impl PublicError {
+    pub fn of(error: &RequestError) -> Self {
+        use RequestError as E;
+        match error {
+            E::MalformedJson { .. } | E::NotAnObject => PublicError::new(INVALID_JSON),
+            E::WrongType { param, .. } => PublicError::new(INVALID_TYPE).about(param),
+            E::Missing { param } => PublicError::new(MISSING_REQUIRED_PARAMETER).about(param),
+            E::OutOfRange { param, .. } => PublicError::new(INVALID_VALUE).about(param),
+            E::Unsupported { param, .. } => PublicError::new(UNSUPPORTED_PARAMETER).about(param),
+            E::BodyTooLarge { .. } => PublicError::new(REQUEST_TOO_LARGE),
+            E::UnknownCoding { .. } => PublicError::new(UNSUPPORTED_CONTENT_ENCODING),
+            E::OverBudget(over) => of_over_budget(*over),
+            E::BodyStalled { .. } | E::BodyTooSlow { .. } => PublicError::new(REQUEST_TIMEOUT),
+            E::BodyBroken { .. } | E::ClientLeft => PublicError::new(INVALID_BODY),
+            E::UnknownModel { .. } => unknown_model(),
+            E::NoChatTemplate { .. } => PublicError::new(NO_CHAT_TEMPLATE).about("model"),
+            E::TemplateRefused { .. } => PublicError::new(CHAT_TEMPLATE_REFUSED).about("messages"),
+            E::TemplateBroken { .. } => PublicError::new(CHAT_TEMPLATE_BROKEN),
+            E::ControlToken { param, .. } => {
+                PublicError::new(CONTROL_TOKEN_IN_MESSAGE).about(param)
+            }
+            E::UnknownPath { .. } => PublicError::new(UNKNOWN_URL),
+            E::MethodNotAllowed { .. } => PublicError::new(METHOD_NOT_ALLOWED),
+            E::Http2 => PublicError::new(HTTP_VERSION_NOT_SUPPORTED),
+            E::NotHttp { status } => PublicError::new(match *status {
+                StatusCode::PAYLOAD_TOO_LARGE => REQUEST_TOO_LARGE,
+                StatusCode::HTTP_VERSION_NOT_SUPPORTED => HTTP_VERSION_NOT_SUPPORTED,
+                StatusCode::URI_TOO_LONG => TARGET_TOO_LARGE,
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => HEADER_TOO_LARGE,
+                _ => INVALID_HTTP,
+            }),
+            E::BadHost { .. } => PublicError::new(INVALID_HOST),
+            E::ForeignHost { .. } => PublicError::new(HOST_NOT_ALLOWED),
+            E::MissingKey => PublicError::new(MISSING_API_KEY),
+            E::InvalidKey => PublicError::new(INVALID_API_KEY),
+            E::RoleNotAllowed { .. } => PublicError::new(ROLE_NOT_ALLOWED),
+            E::ModelNotAllowed { .. } => PublicError::new(MODEL_NOT_ALLOWED).about("model"),
+            E::NotReady { retry_after_s, .. } => {
+                PublicError::new(NOT_READY).retry_after(*retry_after_s)
+            }
+            // Not a 5xx: repeated with the same deadline it may end in the same way.
+            E::OwnDeadline { .. } => {
+                PublicError::new(OWN_DEADLINE_EXCEEDED).about("total_deadline_ms")
+            }
+            E::Embedding { error, param } => of_embedding(error, param),
+            E::NoEmbedding { param, .. } => PublicError::new(EMBEDDING_NOT_FINITE).about(param),
+            E::Reader(error) => of_reader(error),
+            E::Generation {
+                error,
+                prompt_param,
+            } => of_generation(error, prompt_param),
         }
-        E::BodyStalled { .. } | E::BodyTooSlow { .. } => {
-            Verdict::new(StatusCode::REQUEST_TIMEOUT, INVALID, "request_timeout")
-        }
-        E::BodyBroken { .. } | E::ClientLeft => Verdict::invalid("invalid_body"),
-        E::UnknownModel { .. } => unknown_model(),
-        E::NoChatTemplate { .. } => Verdict::invalid("no_chat_template").about("model"),
-        E::TemplateRefused { .. } => Verdict::invalid("chat_template_refused").about("messages"),
-        E::TemplateBroken { .. } => Verdict::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            SERVER,
-            "chat_template_broken",
-        ),
-        E::ControlToken { param, .. } => Verdict::invalid("control_token_in_message").about(param),
-        E::UnknownPath { .. } => Verdict::new(StatusCode::NOT_FOUND, INVALID, "unknown_url"),
-        E::MethodNotAllowed { .. } => Verdict::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            INVALID,
-            "method_not_allowed",
-        ),
-        E::BadHost { .. } => Verdict::invalid("invalid_host"),
-        E::ForeignHost { .. } => Verdict::new(StatusCode::FORBIDDEN, INVALID, "host_not_allowed"),
-        E::MissingKey => Verdict::new(StatusCode::UNAUTHORIZED, INVALID, "missing_api_key"),
-        E::InvalidKey => Verdict::new(StatusCode::UNAUTHORIZED, INVALID, "invalid_api_key"),
-        E::RoleNotAllowed { .. } => {
-            Verdict::new(StatusCode::FORBIDDEN, INVALID, "role_not_allowed")
-        }
-        E::ModelNotAllowed { .. } => {
-            Verdict::new(StatusCode::FORBIDDEN, INVALID, "model_not_allowed").about("model")
-        }
-        E::NotReady { retry_after_s, .. } => {
-            Verdict::unavailable("not_ready").retry_after(*retry_after_s)
-        }
-        E::Embedding(error) => embedding_verdict(error),
-        E::NoEmbedding { param, .. } => Verdict::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            SERVER,
-            "embedding_not_finite",
-        )
-        .about(param),
-        E::Tokenizer(error) => tokenizer_verdict(error),
-        E::Generation {
-            error,
-            prompt_param,
-        } => generation_verdict(error, prompt_param),
     }
 }
 
-fn unknown_model() -> Verdict {
-    Verdict::new(StatusCode::NOT_FOUND, INVALID, "model_not_found").about("model")
+/// Bytes come back when a request ends, which is soon.
+fn of_over_budget(over: OverBudget) -> PublicError {
+    match over {
+        OverBudget::NeverFits { .. } => PublicError::new(REQUEST_TOO_LARGE),
+        OverBudget::ClientsShare { .. } => PublicError::new(MEMORY_SHARE_USED).retry_after(Some(1)),
+        OverBudget::All { .. } => PublicError::new(MEMORY_USED).retry_after(Some(1)),
+    }
 }
 
-fn embedding_verdict(error: &EmbeddingError) -> Verdict {
+fn unknown_model() -> PublicError {
+    PublicError::new(MODEL_NOT_FOUND).about("model")
+}
+
+fn of_embedding(error: &EmbeddingError, param: &str) -> PublicError {
     use EmbeddingError as E;
     match error {
-        E::Generation(error) => generation_verdict(error, "input"),
-        E::NoHiddenStates { .. } => Verdict::invalid("no_hidden_states").about("model"),
-        E::TooFewColumns { .. } => Verdict::invalid("invalid_value").about("dimensions"),
-        E::Input { index, error } => {
-            let param = format!("input[{index}]");
-            match error {
-                LibraryError::Unavailable(error) => generation_verdict(error, &param),
-                LibraryError::NotInLibrary { .. } => {
-                    Verdict::invalid("no_hidden_states").about("model")
-                }
-                LibraryError::BadValue { .. } | LibraryError::TooLarge { .. } => {
-                    Verdict::invalid("invalid_value").about(param)
-                }
-                LibraryError::Failed { .. } => Verdict::unavailable("run_refused").about(param),
-                LibraryError::DeadlinePassed { .. } => Verdict::unavailable("deadline_exceeded"),
-                LibraryError::WorkerDied { .. } => Verdict::unavailable("worker_died"),
-                LibraryError::Closed => Verdict::unavailable("shutting_down"),
-                LibraryError::Internal(_) => {
-                    Verdict::new(StatusCode::INTERNAL_SERVER_ERROR, SERVER, "internal_error")
-                }
+        E::Generation(error) => of_generation(error, param),
+        E::OverBudget(over) => of_over_budget(*over),
+        E::NoHiddenStates { .. } => PublicError::new(NO_HIDDEN_STATES).about("model"),
+        E::TooFewColumns { .. } => PublicError::new(INVALID_VALUE).about("dimensions"),
+        E::Refused { .. } => PublicError::new(PROMPT_REFUSED).about(param),
+        E::Input { error, .. } => match error {
+            LibraryError::Unavailable(error) => of_generation(error, param),
+            LibraryError::NotInLibrary { .. } => PublicError::new(NO_HIDDEN_STATES).about("model"),
+            LibraryError::BadValue { .. } | LibraryError::TooLarge { .. } => {
+                PublicError::new(INVALID_VALUE).about(param)
             }
-        }
+            LibraryError::Failed { .. } => PublicError::new(RUN_REFUSED).about(param),
+            LibraryError::DeadlinePassed { .. } => PublicError::new(DEADLINE_EXCEEDED),
+            LibraryError::WorkerDied { .. } => PublicError::new(WORKER_DIED),
+            LibraryError::Closed => PublicError::new(SHUTTING_DOWN),
+            LibraryError::Internal(_) | LibraryError::PromptCacheBroken { .. } => {
+                PublicError::new(INTERNAL_ERROR)
+            }
+        },
     }
 }
 
-fn tokenizer_verdict(error: &TokenizerError) -> Verdict {
-    use TokenizerError as E;
+/// What a model's files cause is no request's fault.
+fn of_reader(error: &ReaderError) -> PublicError {
+    use ReaderError as E;
     match error {
-        E::Unknown { .. } => Verdict::invalid("tokenizer_unknown").about("model"),
-        E::Busy { .. } => Verdict::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "rate_limit_error",
-            "tokenizer_busy",
-        )
-        .retry_after(Some(1)),
+        E::Template(_) => PublicError::new(CHAT_TEMPLATE_BROKEN),
+        E::NoTokenizer { .. } => PublicError::new(TOKENIZER_UNKNOWN).about("model"),
         E::NoSuchToken { index } => {
-            Verdict::invalid("invalid_value").about(format!("tokens[{index}]"))
+            PublicError::new(INVALID_VALUE).about(format!("tokens[{index}]"))
         }
-        E::Failed { .. } => Verdict::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            SERVER,
-            "tokenizer_failed",
-        ),
-        E::Ended { .. } => Verdict::unavailable("tokenizer_died"),
-        E::DeadlineExceeded { .. } => Verdict::unavailable("deadline_exceeded"),
+        E::ControlToken { .. } => PublicError::new(CONTROL_TOKEN_IN_MESSAGE),
+        E::Unusable { .. } => PublicError::new(MODEL_FILES_UNUSABLE),
+        E::Failed { doing, .. } | E::Ended { doing, .. } => PublicError::new(match *doing {
+            "rendering" => CHAT_TEMPLATE_FAILED,
+            "tokenizing" => TOKENIZER_FAILED,
+            _ => MODEL_FILES_UNUSABLE,
+        }),
+        E::DeadlineExceeded { .. } => PublicError::new(DEADLINE_EXCEEDED),
+        E::TooLarge { .. } => PublicError::new(REQUEST_TOO_LARGE),
+        E::Busy { .. } => PublicError::new(READERS_BUSY).retry_after(Some(1)),
+        E::Unavailable { .. } => PublicError::new(READER_UNAVAILABLE),
     }
 }
 
-fn generation_verdict(error: &GenerationError, prompt_param: &str) -> Verdict {
+fn of_generation(error: &GenerationError, prompt_param: &str) -> PublicError {
     use GenerationError as E;
     match error {
         E::UnknownModel { .. } => unknown_model(),
         E::ModelUnavailable { retry_after, .. } => {
-            Verdict::unavailable("model_unavailable").retry_after(retry_after.map(whole_seconds))
+            PublicError::new(MODEL_UNAVAILABLE).retry_after(retry_after.map(whole_seconds))
         }
-        E::QueueFull { retry_after, .. } => Verdict::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "rate_limit_error",
-            "queue_full",
-        )
-        .retry_after(Some(whole_seconds(*retry_after))),
-        E::QueueDeadline { .. } => Verdict::unavailable("queue_deadline"),
-        E::ContextLengthExceeded { .. } => {
-            Verdict::invalid("context_length_exceeded").about(prompt_param)
+        E::QueueFull { retry_after, .. } => {
+            PublicError::new(QUEUE_FULL).retry_after(Some(whole_seconds(*retry_after)))
+        }
+        E::QueueDeadline { .. } => PublicError::new(QUEUE_DEADLINE),
+        E::ContextLengthExceeded { .. } | E::PromptTooLong { .. } => {
+            PublicError::new(CONTEXT_LENGTH_EXCEEDED).about(prompt_param)
         }
         E::ParametersNotApplied { parameters } => {
-            let verdict = Verdict::invalid("parameter_not_applicable");
+            let public = PublicError::new(PARAMETER_NOT_APPLICABLE);
             match parameters.first() {
-                Some(first) => verdict.about(*first),
-                None => verdict,
+                Some(first) => public.about(*first),
+                None => public,
             }
         }
-        E::RunRefused { .. } => Verdict::unavailable("run_refused"),
-        E::RunFailed { .. } => Verdict::unavailable("run_failed"),
-        E::WorkerDied { .. } => Verdict::unavailable("worker_died"),
-        E::AnswerInterrupted { .. } => Verdict::unavailable("answer_interrupted"),
+        E::PromptRefused { .. } => PublicError::new(PROMPT_REFUSED).about(prompt_param),
+        E::RunRefused { .. } => PublicError::new(RUN_REFUSED),
+        E::RunFailed { .. } => PublicError::new(RUN_FAILED),
+        E::WorkerDied { .. } => PublicError::new(WORKER_DIED),
+        E::AnswerInterrupted { .. } => PublicError::new(ANSWER_INTERRUPTED),
         // Not a 5xx: clients repeat those by themselves, and each repetition costs two workers.
-        E::PoisonRequest { .. } => {
-            Verdict::new(StatusCode::UNPROCESSABLE_ENTITY, INVALID, "poison_request")
-        }
-        E::DeadlineExceeded { .. } => Verdict::unavailable("deadline_exceeded"),
-        E::SlowReader { .. } => Verdict::new(StatusCode::REQUEST_TIMEOUT, INVALID, "slow_reader"),
-        E::ShuttingDown => Verdict::unavailable("shutting_down"),
-        E::Internal(_) => Verdict::new(StatusCode::INTERNAL_SERVER_ERROR, SERVER, "internal_error"),
+        E::PoisonRequest { .. } => PublicError::new(POISON_REQUEST),
+        E::ModelFailed { .. } => PublicError::new(MODEL_FAILED),
+        E::DeadlineExceeded { .. } => PublicError::new(DEADLINE_EXCEEDED),
+        E::TensorsHeld { .. } => PublicError::new(MEMORY_USED).retry_after(Some(1)),
+        E::SlowReader { .. } => PublicError::new(SLOW_READER),
+        E::ShuttingDown => PublicError::new(SHUTTING_DOWN),
+        E::Internal(_) => PublicError::new(INTERNAL_ERROR),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -223,5 +297,29 @@ mod tests {
         assert_eq!(whole_seconds(Duration::ZERO), 1);
         assert_eq!(whole_seconds(Duration::from_secs(3)), 3);
         assert_eq!(whole_seconds(Duration::from_millis(3001)), 4);
+    }
+
+    #[test]
+    fn the_list_of_errors_has_every_kind_with_its_status() {
+        let document = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/errors.md");
+        let document = std::fs::read_to_string(document).expect("the list of errors");
+        let mut listed = BTreeSet::new();
+        for line in document.lines() {
+            let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+            if let [_, statuses, code, when, _] = cells[..]
+                && statuses.starts_with(char::is_numeric)
+            {
+                assert!(!when.is_empty(), "{line}");
+                for status in statuses.split(", ") {
+                    let is_new = listed.insert((status.to_owned(), code.trim_matches('`')));
+                    assert!(is_new, "{line} is there twice");
+                }
+            }
+        }
+        let kinds: BTreeSet<_> = KINDS
+            .iter()
+            .map(|kind| (kind.status.as_str().to_owned(), kind.code))
+            .collect();
+        assert_eq!(listed, kinds);
     }
 }

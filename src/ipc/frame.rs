@@ -12,12 +12,24 @@ const LENGTH_BYTES: usize = 4;
 /// move.
 const COMPACT_AT_BYTES: usize = 64 * 1024;
 
-#[derive(Debug, thiserror::Error)]
+/// What a buffer keeps when it is empty: a large message must not stay in memory as a buffer of its
+/// size for as long as the connection lives.
+const KEPT_BYTES: usize = 64 * 1024;
+
+/// Empties a buffer of frames.
+pub fn empty(buffer: &mut Vec<u8>) {
+    buffer.clear();
+    buffer.shrink_to(KEPT_BYTES);
+}
+
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum FrameError {
-    #[error("a frame of {0} bytes is over the limit of {MAX_FRAME_BYTES} bytes")]
+    #[error("a frame of {0} bytes is larger than any that may come")]
     TooLarge(usize),
     #[error("a frame does not hold a message of this protocol: {0}")]
     Malformed(#[from] postcard::Error),
+    #[error("{0}")]
+    Impossible(&'static str),
 }
 
 /// Appends one message to `buffer` as a frame.
@@ -37,19 +49,32 @@ pub fn encode<T: Serialize>(message: &T, buffer: &mut Vec<u8>) -> Result<(), Fra
 }
 
 /// Cuts a byte stream into messages. Bytes go in as they arrive, whole messages come out.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct FrameReader {
     buffer: Vec<u8>,
     consumed: usize,
+    limit_bytes: usize,
+}
+
+impl Default for FrameReader {
+    fn default() -> Self {
+        Self::with_limit(MAX_FRAME_BYTES)
+    }
 }
 
 impl FrameReader {
+    /// One whose peer sends no frame larger than this.
+    pub fn with_limit(limit_bytes: usize) -> Self {
+        Self {
+            buffer: Vec::new(),
+            consumed: 0,
+            limit_bytes: limit_bytes.min(MAX_FRAME_BYTES),
+        }
+    }
+
     /// Where the next bytes of the stream are appended.
     pub fn buffer(&mut self) -> &mut Vec<u8> {
-        if self.consumed == self.buffer.len() {
-            self.buffer.clear();
-            self.consumed = 0;
-        } else if self.consumed > COMPACT_AT_BYTES {
+        if self.consumed > COMPACT_AT_BYTES {
             self.buffer.drain(..self.consumed);
             self.consumed = 0;
         }
@@ -63,7 +88,7 @@ impl FrameReader {
             return Ok(None);
         };
         let length = u32::from_le_bytes(*prefix) as usize;
-        if length > MAX_FRAME_BYTES {
+        if length > self.limit_bytes {
             return Err(FrameError::TooLarge(length));
         }
         let Some(body) = rest.get(..length) else {
@@ -71,6 +96,10 @@ impl FrameReader {
         };
         let message = postcard::from_bytes(body)?;
         self.consumed += LENGTH_BYTES + length;
+        if self.consumed == self.buffer.len() {
+            empty(&mut self.buffer);
+            self.consumed = 0;
+        }
         Ok(Some(message))
     }
 }
@@ -100,6 +129,23 @@ mod tests {
                 }
             }
             prop_assert_eq!(received, messages);
+        }
+
+        #[test]
+        fn a_large_message_leaves_no_large_buffer(large in (1usize << 20)..(2 << 20), small in 0usize..100) {
+            let mut bytes = Vec::new();
+            for length in [large, small] {
+                encode(&"x".repeat(length), &mut bytes).unwrap();
+            }
+            let mut reader = FrameReader::default();
+            reader.buffer().extend_from_slice(&bytes);
+            for length in [large, small] {
+                let message: String = reader.next_message().unwrap().unwrap();
+                prop_assert_eq!(message.len(), length);
+            }
+            prop_assert!(reader.buffer.capacity() <= KEPT_BYTES);
+            empty(&mut bytes);
+            prop_assert!(bytes.capacity() <= KEPT_BYTES);
         }
 
         #[test]
@@ -249,5 +295,9 @@ mod tests {
         reader.buffer().extend_from_slice(&u32::MAX.to_le_bytes());
         let error = reader.next_message::<String>().unwrap_err();
         assert!(matches!(error, FrameError::TooLarge(_)), "{error}");
+        let mut reader = FrameReader::with_limit(1000);
+        reader.buffer().extend_from_slice(&1001_u32.to_le_bytes());
+        let error = reader.next_message::<String>().unwrap_err();
+        assert!(matches!(error, FrameError::TooLarge(1001)), "{error}");
     }
 }

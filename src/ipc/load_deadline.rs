@@ -55,6 +55,11 @@ impl LoadWatch {
         }
     }
 
+    /// It is not known whether it has got on, so it may have.
+    pub fn cannot_be_observed(&mut self, now: Instant) {
+        self.last_progress = Some(now);
+    }
+
     /// When the load is given up, if nothing more happens until then.
     pub fn expires_at(&self) -> Instant {
         let granted = self.started + self.limits.granted;
@@ -121,6 +126,18 @@ mod tests {
         assert_eq!(watch.expires_at(), start + Duration::from_secs(110));
         watch.observe(start + Duration::from_secs(109), read(100 << 20));
         assert_eq!(watch.expires_at(), start + Duration::from_secs(110));
+    }
+
+    #[test]
+    fn figures_that_are_not_known_are_no_stall() {
+        let start = Instant::now();
+        let mut watch = LoadWatch::begin(LIMITS, start, read(0));
+        for second in 1..=100 {
+            watch.cannot_be_observed(start + Duration::from_secs(second));
+        }
+        assert_eq!(watch.expires_at(), start + Duration::from_secs(110));
+        watch.cannot_be_observed(start + Duration::from_secs(299));
+        assert_eq!(watch.expires_at(), start + LIMITS.longest);
     }
 
     #[test]

@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::LoadDeadline;
 use crate::generation::{FinishReason, SamplingRequest};
 use crate::library_calls::{
-    Call, CallFailure, CallState, Input, Outcome, Param, PerfStat, RowSelection,
+    Call, CallFailure, CallState, Input, ModelShape, Outcome, Param, PerfStat, RowSelection,
 };
 
 /// Version of everything in this file.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 8;
 /// Exit code of a worker that ended itself because a call passed its deadline.
 pub const EXIT_DEADLINE: i32 = 70;
 /// Exit code of a worker that ended itself because it could not load its model, which it has said.
@@ -27,18 +27,17 @@ pub struct DaemonHello {
     pub protocol: u32,
 }
 
-/// What the daemon asks of a worker. One `Load`, then any number of runs and calls, one at a time;
-/// or one `Describe`.
+/// What the daemon asks of a worker: one `Load`, then any number of commands for its slots; or one
+/// `Describe`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Command {
     Load(Box<LoadSpec>),
-    Run(Box<RunSpec>),
-    /// Ends a run early. A run that has already ended is left alone.
-    Abort {
-        run: u64,
-        mode: AbortMode,
+    /// For one slot.
+    Slot {
+        slot: u8,
+        command: SlotCommand,
     },
-    /// Destroys the handle and ends the process.
+    /// Destroys the handles and ends the process.
     Unload,
     /// Opens a library and tells its facts; no model is loaded.
     Describe {
@@ -46,10 +45,26 @@ pub enum Command {
         assume_family: Option<String>,
         deadlines: Box<WorkerDeadlines>,
     },
+}
+
+/// What is asked of a slot: any number of runs and calls, one at a time, and what goes beside them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum SlotCommand {
+    Run(Box<RunSpec>),
     /// A run of the vendor's API.
     RawRun(Box<RawRunSpec>),
     /// A call that must not overlap a run.
     Call(Box<CallSpec>),
+    /// Ends a run early. A run that has already ended is left alone.
+    Abort {
+        run: u64,
+        mode: AbortMode,
+    },
+    /// The daemon has room for so many more events of a run. One that has ended needs none.
+    Credit {
+        run: u64,
+        events: u32,
+    },
     /// A question that is answered beside a run.
     Ask {
         id: u64,
@@ -108,12 +123,14 @@ pub struct RawRunSpec {
     pub prefill_per_token: Duration,
     /// Largest tensor that is handed over.
     pub tensor_limit_bytes: u64,
+    /// Events that the daemon has room for at first.
+    pub credit: u32,
 }
 
 /// How urgent an abort is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AbortMode {
-    /// Nobody wants the rest, not even its counts.
+    /// The rest is not wanted, not even its counts.
     AtOnce,
     /// The answer is complete: the next token may be waited for, so that the counts add up.
     BetweenTokens,
@@ -125,22 +142,50 @@ pub struct LoadSpec {
     pub library: PathBuf,
     pub assume_family: Option<String>,
     pub model: PathBuf,
+    /// As far as the model's files tell.
+    pub shape: ModelShape,
+    pub handles: Handles,
+    pub deadlines: WorkerDeadlines,
+}
+
+/// What is opened, and for whom.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Handles {
+    /// Those of requests, whose prompts are rendered.
+    OfRequests(Box<RequestHandles>),
+    /// One of a client of the vendor's API: these parameters and no other, the model's own template,
+    /// and only raw runs.
+    OfClient(Box<Param>),
+}
+
+impl Handles {
+    /// How many there are.
+    pub fn count(&self) -> u8 {
+        match self {
+            Self::OfRequests(handles) => handles.count.max(1),
+            Self::OfClient(_) => 1,
+        }
+    }
+}
+
+/// Handles that are alike.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RequestHandles {
+    /// At least 1.
+    pub count: u8,
     /// Tokens.
     pub context_length: u32,
     /// Tokens per answer where the family fixes it at init.
     pub max_new_tokens: Option<u32>,
-    /// Sampling defaults; `None` fields are the library's own.
     pub sampling: SamplingRequest,
     pub cpu_mask: Option<u32>,
     pub base_domain_id: Option<i32>,
     /// Token ids that end an answer even if the runtime ignores them.
     pub eos_ids: Vec<i32>,
-    pub tokenizer_json: Option<PathBuf>,
-    /// A handle of the vendor's API: these parameters and no other, the model's own template, and
-    /// only raw runs.
-    pub raw: Option<Box<Param>>,
-    pub deadlines: WorkerDeadlines,
 }
+
+/// However slow a library says it is, and however long the prompt.
+const LONGEST_PREFILL: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The waits that the worker's main thread times.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -158,6 +203,18 @@ pub struct WorkerDeadlines {
 }
 
 impl WorkerDeadlines {
+    /// For a worker with so many slots: what one of them does may take that many times as long while all
+    /// are in use.
+    pub fn shared_by(self, slots: u8) -> Self {
+        let slots = u32::from(slots);
+        Self {
+            prefill_base: self.prefill_base.saturating_mul(slots),
+            prefill_per_token: self.prefill_per_token.saturating_mul(slots),
+            inter_token: self.inter_token.saturating_mul(slots),
+            ..self
+        }
+    }
+
     /// How long the first token may take, at `per_token` for each token of the prompt. Where the
     /// prompt's tokens are unknown, three bytes count as one.
     pub fn prefill(
@@ -168,7 +225,11 @@ impl WorkerDeadlines {
     ) -> Duration {
         let tokens = prompt_tokens
             .unwrap_or_else(|| u32::try_from(prompt_bytes / BYTES_PER_TOKEN).unwrap_or(u32::MAX));
-        self.prefill_base + per_token.saturating_mul(tokens)
+        let limit = self
+            .prefill_base
+            .saturating_add(per_token.saturating_mul(tokens));
+        // A clock cannot be asked for what lies further away than this.
+        limit.min(LONGEST_PREFILL)
     }
 }
 
@@ -178,6 +239,8 @@ pub struct RunSpec {
     /// Unique in the daemon's life.
     pub run: u64,
     pub prompt: String,
+    /// The prompt's tokens as the model's tokenizer makes them; `None`: it has none.
+    pub prompt_tokens: Option<std::sync::Arc<[i32]>>,
     /// An answer that another worker has begun; it is continued right behind its end.
     pub begun: Option<BegunAnswer>,
     pub sampling: SamplingRequest,
@@ -186,6 +249,8 @@ pub struct RunSpec {
     /// The time a token of this prompt may take in prefill: measured where the model's rate is
     /// known, else the setting.
     pub prefill_per_token: Duration,
+    /// Events that the daemon has room for at first.
+    pub credit: u32,
 }
 
 /// What has been generated of an answer so far.
@@ -195,6 +260,8 @@ pub struct BegunAnswer {
     /// The tokens that made exactly this text; `None` where one of them is not known, or where the
     /// runtime may not tokenise a prompt as the model's tokenizer does.
     pub token_ids: Option<Vec<i32>>,
+    /// How many there are; `None`: a text is part of it that no model made, whose tokens are not known.
+    pub tokens: Option<u32>,
 }
 
 /// What a worker tells the daemon.
@@ -216,6 +283,20 @@ pub enum Event {
         /// The same for a client of the vendor's API.
         failure: Option<CallFailure>,
     },
+    /// The worker is scheduled. Proves nothing about the calls in progress.
+    Heartbeat,
+    /// A call that is no slot's went past its deadline; the worker ends.
+    DeadlinePassed(PassedDeadline),
+    /// Of one slot.
+    Slot {
+        slot: u8,
+        event: SlotEvent,
+    },
+}
+
+/// What a worker tells of one of its slots.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum SlotEvent {
     /// The prompt's tokens, without those of a begun answer. Only where a tokenizer counts them.
     PromptCounted {
         run: u64,
@@ -238,20 +319,10 @@ pub enum Event {
         generated_tokens: u32,
     },
     RunEnded(Box<RunEnd>),
-    /// The worker is scheduled. Proves nothing about the call in progress.
-    Heartbeat,
-    /// A call beside the run hangs. The run goes on; after it the worker must not be used again.
-    Tainted {
-        deadline: String,
-        limit: Duration,
-        call: String,
-    },
-    /// A call went past its deadline; the worker ends.
-    DeadlinePassed {
-        deadline: String,
-        limit: Duration,
-        call: String,
-    },
+    /// A call beside a run or a call hangs. That goes on; the worker must get nothing new to do.
+    Tainted(PassedDeadline),
+    /// The slot's run or call went past its deadline; the worker ends.
+    DeadlinePassed(PassedDeadline),
     /// One callback of a raw run. A tensor that is not in it comes as a descriptor, in order.
     RawResult {
         run: u64,
@@ -272,6 +343,33 @@ pub enum Event {
     },
 }
 
+impl SlotEvent {
+    /// Whether it takes one of its run's credit: what the library's callbacks lead to, of which there
+    /// is any number.
+    pub fn takes_credit(&self) -> bool {
+        matches!(
+            self,
+            Self::Token { .. } | Self::AnswerComplete { .. } | Self::RawResult { .. }
+        )
+    }
+
+    /// How many files come with it.
+    pub fn files(&self) -> usize {
+        let Self::RawResult { results, .. } = self else {
+            return 0;
+        };
+        results.iter().map(RawSlot::files).sum()
+    }
+}
+
+/// A deadline that passed in a call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PassedDeadline {
+    pub deadline: String,
+    pub limit: Duration,
+    pub call: String,
+}
+
 /// What a call or a question was answered with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
@@ -287,6 +385,14 @@ pub struct RawSlot {
     pub hidden_states: Option<WireTensor>,
     pub logits: Option<WireTensor>,
     pub perf: Option<PerfStat>,
+}
+
+impl RawSlot {
+    fn files(&self) -> usize {
+        let tensors = [&self.hidden_states, &self.logits];
+        let in_files = tensors.into_iter().flatten();
+        in_files.filter(|tensor| tensor.data.is_none()).count()
+    }
 }
 
 /// A tensor on its way to the daemon.

@@ -7,15 +7,19 @@
 mod frame;
 mod load_deadline;
 mod messages;
+mod reader_messages;
 mod tensor_file;
-mod tokenizer_messages;
 
-pub use frame::{FrameError, FrameReader, MAX_FRAME_BYTES, encode};
+pub use frame::{FrameError, FrameReader, MAX_FRAME_BYTES, empty, encode};
 pub use load_deadline::{LoadDeadline, LoadFigures, LoadWatch};
 pub use messages::{
     AbortMode, Answer, BegunAnswer, CallDeadline, CallSpec, Command, DaemonHello, EXIT_DEADLINE,
-    EXIT_LOAD_FAILED, Event, LibraryFacts, LoadSpec, PROTOCOL_VERSION, PerfFigures, Question,
-    RawRunSpec, RawSlot, RunEnd, RunOutcome, RunSpec, TokenKind, WireTensor, WorkerDeadlines,
+    EXIT_LOAD_FAILED, Event, Handles, LibraryFacts, LoadSpec, PROTOCOL_VERSION, PassedDeadline,
+    PerfFigures, Question, RawRunSpec, RawSlot, RequestHandles, RunEnd, RunOutcome, RunSpec,
+    SlotCommand, SlotEvent, TokenKind, WireTensor, WorkerDeadlines,
 };
-pub use tensor_file::{TensorFileError, read_tensor, write_tensor};
-pub use tokenizer_messages::{TokenizerCommand, TokenizerEvent};
+pub use reader_messages::{
+    EntryKind, FlatFile, ListedEntry, ModelPlace, Prompt, RawPath, ReaderCommand, ReaderEvent,
+    ReaderLimits, TemplateState, TokenPieces,
+};
+pub use tensor_file::{TensorFileError, open_tensor, write_tensor};

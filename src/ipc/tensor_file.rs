@@ -1,12 +1,16 @@
 //! Large tensors travel as sealed memory files beside their frame: the worker writes one, passes its
-//! descriptor and forgets it; the daemon reads it once it has checked that nobody can change it.
+//! descriptor and forgets it; the daemon checks that nobody can change it, and reads it a part at a time
+//! as it goes on to a client.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use rustix::fs::{MemfdFlags, SealFlags};
 use zerocopy::IntoBytes;
+
+use crate::library_calls::{Counted, MemoryFile, TensorValues};
 
 /// A tensor file that is not what its event says.
 #[derive(Debug, thiserror::Error)]
@@ -31,9 +35,12 @@ pub fn write_tensor(values: &[f32]) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
-/// Reads a tensor of so many values.
-pub fn read_tensor(file: OwnedFd, values: usize) -> Result<Vec<f32>, TensorFileError> {
-    use std::os::unix::fs::FileExt;
+/// A tensor of so many values, of which nothing is read yet. `counted` goes with its file.
+pub fn open_tensor(
+    file: OwnedFd,
+    values: usize,
+    counted: Option<Box<dyn Counted>>,
+) -> Result<TensorValues, TensorFileError> {
     let seals = rustix::fs::fcntl_get_seals(&file).map_err(io::Error::from)?;
     if !seals.contains(SealFlags::SHRINK | SealFlags::WRITE) {
         return Err(TensorFileError::NotSealed);
@@ -44,10 +51,8 @@ pub fn read_tensor(file: OwnedFd, values: usize) -> Result<Vec<f32>, TensorFileE
     if actual != expected {
         return Err(TensorFileError::Size { expected, actual });
     }
-    let mut data = vec![0_f32; values];
-    // From its beginning, wherever the writer's position is: the two share one.
-    file.read_exact_at(data.as_mut_bytes(), 0)?;
-    Ok(data)
+    let file = Arc::new(MemoryFile::new(file, counted));
+    Ok(TensorValues::InFile { file, values })
 }
 
 #[cfg(test)]
@@ -60,13 +65,18 @@ mod tests {
     fn what_was_written_is_read() {
         let values: Vec<f32> = (0..100_000).map(|n| n as f32 / 7.0).collect();
         let file = write_tensor(&values).unwrap();
-        assert_eq!(read_tensor(file, values.len()).unwrap(), values);
+        let tensor = open_tensor(file, values.len(), None).unwrap();
+        assert_eq!(tensor.to_vec().unwrap(), values);
+        let mut part = [0.0; 10];
+        tensor.read(99_990, &mut part).unwrap();
+        assert_eq!(part, values[99_990..]);
+        assert!(tensor.read(99_991, &mut part).is_err());
     }
 
     #[test]
     fn a_file_of_another_size_or_without_seals_is_refused() {
         let file = write_tensor(&[1.0, 2.0]).unwrap();
-        let error = read_tensor(file, 3).unwrap_err();
+        let error = open_tensor(file, 3, None).unwrap_err();
         assert!(matches!(
             error,
             TensorFileError::Size {
@@ -75,7 +85,7 @@ mod tests {
             }
         ));
         let open = rustix::fs::memfd_create("open", MemfdFlags::ALLOW_SEALING).unwrap();
-        let error = read_tensor(open, 0).unwrap_err();
+        let error = open_tensor(open, 0, None).unwrap_err();
         assert!(matches!(error, TensorFileError::NotSealed));
     }
 

@@ -76,6 +76,40 @@ pub enum Outcome {
 }
 
 impl Call {
+    /// Bytes that it takes beside its own size.
+    pub fn held_bytes(&self) -> usize {
+        match self {
+            Self::LoadLora(adapter) => {
+                adapter.lora_adapter_path.len() + adapter.lora_adapter_name.len()
+            }
+            Self::LoadPromptCache { prompt_cache_path } => prompt_cache_path.len(),
+            Self::ReleasePromptCache | Self::GetKvCacheSize => 0,
+            Self::ClearKvCache {
+                start_pos, end_pos, ..
+            } => [start_pos, end_pos]
+                .into_iter()
+                .flatten()
+                .map(|positions| size_of_val(&**positions))
+                .sum(),
+            Self::SetChatTemplate {
+                system_prompt,
+                prompt_prefix,
+                prompt_postfix,
+            } => system_prompt.len() + prompt_prefix.len() + prompt_postfix.len(),
+            Self::SetFunctionTools {
+                system_prompt,
+                tools,
+                tool_response_str,
+            } => system_prompt.len() + tools.len() + tool_response_str.len(),
+            Self::SetCrossAttnParams(params) => {
+                size_of_val(&*params.encoder_k_cache)
+                    + size_of_val(&*params.encoder_v_cache)
+                    + size_of_val(&*params.encoder_mask)
+                    + size_of_val(&*params.encoder_pos)
+            }
+        }
+    }
+
     /// The C function.
     pub fn function(&self) -> &'static str {
         match self {

@@ -34,6 +34,9 @@ pub enum LibraryError {
     },
     #[error("{what}: {reason}")]
     BadValue { what: String, reason: String },
+    /// A prompt cache was not written whole, or was cut off since; it was removed.
+    #[error("the prompt cache `{name}` is not whole and was removed: {reason}")]
+    PromptCacheBroken { name: String, reason: String },
     /// The handle was closed, or the daemon is shutting down.
     #[error("the handle is closed")]
     Closed,

@@ -1,3 +1,4 @@
+use super::header_enum::header_enum;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -19,15 +20,15 @@ pub struct InferParam {
     pub max_new_tokens: Option<i32>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub enum InferMode {
-    #[default]
-    #[serde(rename = "RKLLM_INFER_GENERATE")]
-    Generate,
-    #[serde(rename = "RKLLM_INFER_GET_LAST_HIDDEN_LAYER")]
-    GetLastHiddenLayer,
-    #[serde(rename = "RKLLM_INFER_GET_LOGITS")]
-    GetLogits,
+header_enum! {
+    /// `RKLLMInferMode`.
+    #[derive(Default)]
+    InferMode {
+        #[default]
+        Generate = 0 "RKLLM_INFER_GENERATE",
+        GetLastHiddenLayer = 1 "RKLLM_INFER_GET_LAST_HIDDEN_LAYER",
+        GetLogits = 2 "RKLLM_INFER_GET_LOGITS",
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -2,6 +2,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::LibraryError;
+use super::header_enum::header_enum;
 
 /// `RKLLMInput`. Exactly one of the four payloads is given.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -19,16 +20,14 @@ pub struct Input {
     pub multimodal_input: Option<MultimodalInput>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub enum InputType {
-    #[serde(rename = "RKLLM_INPUT_PROMPT")]
-    Prompt,
-    #[serde(rename = "RKLLM_INPUT_TOKEN")]
-    Token,
-    #[serde(rename = "RKLLM_INPUT_EMBED")]
-    Embed,
-    #[serde(rename = "RKLLM_INPUT_MULTIMODAL")]
-    Multimodal,
+header_enum! {
+    /// `RKLLMInputType`.
+    InputType {
+        Prompt = 0 "RKLLM_INPUT_PROMPT",
+        Token = 1 "RKLLM_INPUT_TOKEN",
+        Embed = 2 "RKLLM_INPUT_EMBED",
+        Multimodal = 3 "RKLLM_INPUT_MULTIMODAL",
+    }
 }
 
 /// Token ids; no chat template applies to them.
@@ -189,7 +188,7 @@ pub fn weight_bytes(inputs: &[Input]) -> usize {
     weights.fold(0, usize::saturating_add)
 }
 
-/// Of counts that a client gave: nobody has looked yet whether they are true.
+/// Of counts that a client gave: whether they are true was not looked at yet.
 fn product(counts: &[usize]) -> usize {
     counts.iter().copied().fold(1, usize::saturating_mul)
 }

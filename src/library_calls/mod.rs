@@ -1,15 +1,18 @@
 //! The vocabulary of the vendor's whole API: parameters, inputs, calls, results and errors, under
-//! the names of `rkllm.h`. A leaf like `generation`: everything may use it and it uses nobody but that one.
+//! the names of `rkllm.h`. A leaf like `generation`: everything may use it and it uses nothing but that one.
 //!
 //! The same types travel to a worker (postcard) and to a client (JSON), so nothing here is untagged
 //! or flattened, and a path is always a name inside the daemon's own folder.
 
 mod call;
 mod error;
+mod header_enum;
 mod infer_param;
 mod input;
 mod param;
 mod result;
+mod shape;
+mod tensor_values;
 
 pub use call::{Call, CrossAttnParam, LoraAdapter, Outcome};
 pub use error::{CallFailure, LibraryError};
@@ -25,3 +28,5 @@ pub use result::{
     CallState, CallbackResult, PerfStat, PooledRows, Pooling, Running, RunningAnswer, SlotResult,
     Tensor,
 };
+pub use shape::ModelShape;
+pub use tensor_values::{Counted, MemoryFile, TensorValues};

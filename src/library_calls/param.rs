@@ -35,6 +35,14 @@ pub struct Param {
     pub extend_param: ExtendParam,
 }
 
+impl Param {
+    /// Bytes that it takes beside its own size.
+    pub fn held_bytes(&self) -> usize {
+        let texts = [&self.img_start, &self.img_end, &self.img_content];
+        texts.into_iter().flatten().map(String::len).sum()
+    }
+}
+
 /// `RKLLMExtendParam`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]

@@ -1,8 +1,10 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::tensor_values::TensorValues;
+
 /// One call of the result callback: its state, and a result for each sequence (`n_batch`).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug)]
 pub struct CallbackResult {
     pub state: CallState,
     /// Sequence 0 first.
@@ -26,7 +28,7 @@ pub enum CallState {
 }
 
 /// `RKLLMResult` of one sequence. A field that the library does not fill in a state is `None`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default)]
 pub struct SlotResult {
     /// The sequence, from 0.
     pub batch_slot: u32,
@@ -41,14 +43,13 @@ pub struct SlotResult {
 }
 
 /// Hidden states (`embd_size` columns) or logits (`vocab_size` columns).
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug)]
 pub struct Tensor {
     /// Rows the library gave, of which `shape[0]` are here.
     pub num_tokens: usize,
     /// Rows and columns.
     pub shape: [usize; 2],
-    /// Row after row.
-    pub data: Vec<f32>,
+    pub values: TensorValues,
 }
 
 /// `RKLLMPerfStat`, as the library reports it.

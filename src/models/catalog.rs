@@ -1,21 +1,33 @@
-//! The models folder, read once at start and again on reload.
+//! The models folder, read at start and again on reload.
 //!
-//! An installed model is a file `X.gguf` or `X.rkllm` in the folder (its id is `X`), or a subfolder
-//! that holds exactly one such file (its id is the subfolder's name). Beside a file in a subfolder
-//! may stand `model.toml`, `chat_template.jinja`, `tokenizer_config.json` and `tokenizer.json`;
-//! beside a file in the folder itself, `X.toml`. Ids and aliases are unique among the models.
+//! An installed model is a file `X.gguf` or `X.rkllm` in the folder (its id is `X`), or a folder that
+//! holds exactly one such file: directly in the models folder (its id is the folder's name), or one
+//! deeper, as `publisher/repository` (which is its id). Beside a file in a folder of its own may stand
+//! `model.toml`, `chat_template.jinja`, `tokenizer_config.json` and `tokenizer.json`; beside a file in
+//! the models folder itself, `X.toml` and `X.jinja`. Ids and aliases are unique among the models.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::model_entry::{self, ModelEntry};
-use super::{ChatTemplate, ControlTokens, TemplateSource};
-use crate::generation::ModelId;
-use crate::library_calls::Pooling;
+use serde::{Deserialize, Serialize};
+
+use crate::generation::{ModelId, SamplingRequest};
+use crate::ipc::{ModelPlace, TemplateState};
+use crate::library_calls::{ModelShape, Pooling};
+use crate::reader::TemplateSource;
+use crate::reply::ModelReply;
+
+/// Tokens of context where neither manifest nor file tells.
+const DEFAULT_CONTEXT_TOKENS: u32 = 4096;
+/// Every runtime wants a multiple of this (SDK documentation of 1.2.0 and later).
+const CONTEXT_STEP_TOKENS: u32 = 32;
+/// The longest tokens of vocabularies, runs of white space, have about as many bytes; no text is made of
+/// them alone.
+const MOST_TOKEN_BYTES: usize = 128;
 
 /// Which runtime a model file is for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ModelKind {
     /// `.rkllm`: the vendor's library on the NPU.
@@ -25,19 +37,8 @@ pub enum ModelKind {
     Gguf,
 }
 
-/// Sampling defaults of a model (`[sampling]` in `model.toml`); `None`: the library's own.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct SamplingDefaults {
-    pub temperature: Option<f32>,
-    pub top_p: Option<f32>,
-    pub top_k: Option<i32>,
-    pub repeat_penalty: Option<f32>,
-    pub presence_penalty: Option<f32>,
-    pub frequency_penalty: Option<f32>,
-}
-
 /// How a model's hidden states become embeddings (`[embeddings]` in `model.toml`).
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EmbeddingDefaults {
     pub pooling: Pooling,
     /// Whether an embedding's length is made 1.
@@ -60,6 +61,8 @@ impl Default for EmbeddingDefaults {
 #[derive(Clone, Debug, Default)]
 pub struct InstalledModel {
     pub id: ModelId,
+    /// The id comes from the manifest and not from the place's name.
+    pub named_by_manifest: bool,
     pub aliases: Vec<String>,
     /// The model file; of a split GGUF the first part.
     pub path: PathBuf,
@@ -72,33 +75,80 @@ pub struct InstalledModel {
     pub context_length: Option<u32>,
     /// The model's own limit where its file tells (GGUF).
     pub context_limit: Option<u32>,
-    pub sampling: SamplingDefaults,
+    /// What its vocabulary and its embeddings measure, where its files tell.
+    pub shape: ModelShape,
+    /// Its defaults.
+    pub sampling: SamplingRequest,
     pub embeddings: EmbeddingDefaults,
     /// Largest answer when the request sets none.
     pub max_new_tokens: Option<u32>,
-    /// `None`: no template is known and chat requests cannot be served.
-    pub template: Option<Arc<ChatTemplate>>,
+    /// The most tokens of thoughts when the request says nothing; `None`: no such limit.
+    pub thinking_budget_tokens: Option<u32>,
+    /// Where readers find it. `None`: no reader found it.
+    pub place: Option<ModelPlace>,
+    /// Chats need one that can be used.
+    pub template: TemplateState,
     /// Where the template came from, also if it then turned out to be broken.
     pub template_source: Option<TemplateSource>,
-    /// tokenizer.json beside the model, used by the worker for counts.
+    /// How it writes thoughts and calls; `None`: it has no template.
+    pub reply: Option<Arc<ModelReply>>,
+    /// tokenizer.json beside the model, with which readers make tokens.
     pub tokenizer_json: Option<PathBuf>,
+    /// Answers made at the same time; `None`: as the setting says.
+    pub parallel: Option<u8>,
     pub cpu_mask: Option<u32>,
     pub base_domain_id: Option<i32>,
     pub extra_stop: Vec<String>,
     pub extra_eos_ids: Vec<i32>,
-    /// Texts that tokenise to control tokens; a client's text must not contain them as such.
-    pub control_tokens: Arc<ControlTokens>,
     /// Remarks that do not keep the model from being used, in words for `rkllmd models`.
     pub notes: Vec<String>,
 }
 
 impl InstalledModel {
+    /// The context it is loaded with unless its runtime allows less, in tokens: `model.toml`'s, else
+    /// min(the model's limit, 4096), in steps of 32.
+    pub fn context_tokens(&self) -> u32 {
+        let wanted = self.context_length.unwrap_or_else(|| {
+            let limit = self.context_limit.unwrap_or(DEFAULT_CONTEXT_TOKENS);
+            limit.min(DEFAULT_CONTEXT_TOKENS)
+        });
+        (wanted / CONTEXT_STEP_TOKENS).max(1) * CONTEXT_STEP_TOKENS
+    }
+
+    /// A longer prompt does not fit the context, however few tokens it has.
+    pub fn longest_prompt_bytes(&self) -> usize {
+        longest_text_bytes(self.context_tokens())
+    }
+
+    /// How an administrator gives it a chat template.
+    pub fn template_advice(&self) -> String {
+        match self.place.as_ref().and_then(|place| place.file.as_ref()) {
+            Some(file) => format!(
+                "put one beside its file as `{0}.jinja`, or name a template family in `{0}.toml` \
+                 (`template = \"chatml\"`), then reload",
+                file.name
+            ),
+            None => {
+                "put `chat_template.jinja` or `tokenizer_config.json` beside its file, or name \
+                     a template family in its `model.toml`, then reload"
+                    .to_owned()
+            }
+        }
+    }
+
     /// Whether a worker that has loaded this model would serve `new` as well. What only the daemon
-    /// uses, such as the template, is not asked for.
+    /// uses, such as the template, does not count.
     pub fn is_loaded_like(&self, new: &Self) -> bool {
         let file = |model: &Self| (model.path.clone(), model.size_bytes, model.created);
         let limits = |model: &Self| (model.context_length, model.max_new_tokens);
-        let placement = |model: &Self| (model.kind, model.cpu_mask, model.base_domain_id);
+        let placement = |model: &Self| {
+            (
+                model.kind,
+                model.cpu_mask,
+                model.base_domain_id,
+                model.parallel,
+            )
+        };
         file(self) == file(new)
             && limits(self) == limits(new)
             && placement(self) == placement(new)
@@ -109,11 +159,19 @@ impl InstalledModel {
     }
 }
 
+/// A longer text has more than so many tokens, whatever they are.
+pub fn longest_text_bytes(tokens: u32) -> usize {
+    let tokens = usize::try_from(tokens).unwrap_or(usize::MAX);
+    tokens.saturating_mul(MOST_TOKEN_BYTES)
+}
+
 /// Something wrong with an entry of the models folder, in words for `rkllmd models`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelProblem {
     pub path: PathBuf,
     pub problem: String,
+    /// Whether the model serves all the same, without what is wrong.
+    pub serves: bool,
 }
 
 /// All installed models.
@@ -121,46 +179,58 @@ pub struct ModelProblem {
 pub struct Catalog {
     models: Vec<Arc<InstalledModel>>,
     problems: Vec<ModelProblem>,
+    /// Models are still being read that are not in it.
+    is_in_part: bool,
+}
+
+/// Why a name is no model's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoModel {
+    Unknown,
+    /// It may be that of a model which is still being read.
+    Unread,
 }
 
 impl Catalog {
-    /// Reads the folder. A broken entry becomes a problem, never an error of the whole.
-    pub fn scan(dir: &Path) -> std::io::Result<Self> {
-        let (entries, mut problems) = model_entry::entries(dir)?;
-        let mut models = Vec::new();
-        for entry in entries {
-            match entry.and_then(ModelEntry::read) {
-                Ok((model, found)) => {
-                    models.push(model);
-                    problems.extend(found);
-                }
-                Err(problem) => problems.push(problem),
-            }
-        }
-        let models = with_unique_names(models, &mut problems);
-        for model in &models {
-            if let Some(TemplateSource::FileName(family)) = &model.template_source {
-                tracing::info!(
-                    model = %model.id,
-                    %family,
-                    "no chat template is installed, the file's name tells the family"
-                );
-            }
-        }
-        Ok(Self {
-            models: models.into_iter().map(Arc::new).collect(),
-            problems,
-        })
-    }
-
     /// A catalog of models that were not found by scanning. The first of two with one name wins.
     pub fn of_models(models: impl IntoIterator<Item = InstalledModel>) -> Self {
-        let mut problems = Vec::new();
+        Self::new(models, Vec::new())
+    }
+
+    /// No model, because the folder could not be read.
+    pub fn unread(folder: &Path, problem: String) -> Self {
+        let problem = ModelProblem {
+            path: folder.to_owned(),
+            problem,
+            serves: false,
+        };
+        Self::new([], vec![problem])
+    }
+
+    /// As `of_models`, with what was wrong besides.
+    pub(super) fn new(
+        models: impl IntoIterator<Item = InstalledModel>,
+        mut problems: Vec<ModelProblem>,
+    ) -> Self {
         let models = with_unique_names(models.into_iter().collect(), &mut problems);
         Self {
             models: models.into_iter().map(Arc::new).collect(),
             problems,
+            is_in_part: false,
         }
+    }
+
+    /// The same, while more is being read.
+    pub(super) fn in_part(self) -> Self {
+        Self {
+            is_in_part: true,
+            ..self
+        }
+    }
+
+    /// Whether more models are being read.
+    pub fn is_in_part(&self) -> bool {
+        self.is_in_part
     }
 
     /// In the order of their file names.
@@ -178,6 +248,14 @@ impl Catalog {
             .iter()
             .find(|m| &*m.id == name || m.aliases.iter().any(|a| a == name))
     }
+
+    /// As `find`, with the reason.
+    pub fn look_up(&self, name: &str) -> Result<&Arc<InstalledModel>, NoModel> {
+        self.find(name).ok_or(match self.is_in_part {
+            true => NoModel::Unread,
+            false => NoModel::Unknown,
+        })
+    }
 }
 
 /// Of two models with one id the later is left out; of two with one alias the later loses it. An
@@ -188,8 +266,13 @@ fn with_unique_names(
 ) -> Vec<InstalledModel> {
     let mut owners: BTreeMap<String, PathBuf> = BTreeMap::new();
     let mut unique: Vec<InstalledModel> = Vec::new();
+    // No manifest takes the name that another model has by its place.
+    for model in models.iter().filter(|model| !model.named_by_manifest) {
+        let owner = owners.entry(model.id.to_string());
+        owner.or_insert_with(|| model.path.clone());
+    }
     for model in models {
-        match owners.get(&*model.id) {
+        match owners.get(&*model.id).filter(|owner| **owner != model.path) {
             Some(first) => problems.push(ModelProblem {
                 problem: format!(
                     "its id `{}` is taken by {}; set another `id` in its model.toml",
@@ -197,6 +280,7 @@ fn with_unique_names(
                     first.display()
                 ),
                 path: model.path,
+                serves: false,
             }),
             None => {
                 owners.insert(model.id.to_string(), model.path.clone());
@@ -212,6 +296,7 @@ fn with_unique_names(
                 problems.push(ModelProblem {
                     path: path.clone(),
                     problem: format!("its alias `{alias}` is taken by {}", first.display()),
+                    serves: true,
                 });
                 false
             }

@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Catalog, InstalledModel, ModelKind, TemplateSource};
+use super::{Catalog, InstalledModel, ModelKind, TemplateSource, TemplateState};
+use crate::printable::printable;
 
 /// A catalog for people (`Display`) and programs (`Serialize`).
 #[derive(Clone, Debug, Serialize)]
@@ -27,6 +28,8 @@ struct ListedModel {
     context_limit: Option<u32>,
     /// `null`: none was found.
     template: Option<ListedTemplate>,
+    /// `null`: without a template that can be used it answers no chat.
+    replies: Option<ListedReplies>,
     notes: Vec<String>,
 }
 
@@ -35,6 +38,13 @@ struct ListedTemplate {
     usable: bool,
     #[serde(flatten)]
     source: TemplateSource,
+}
+
+/// Where it is known from how it writes them.
+#[derive(Clone, Debug, Serialize)]
+struct ListedReplies {
+    thoughts: String,
+    calls: String,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -54,8 +64,12 @@ impl From<&InstalledModel> for ListedModel {
             context_length: model.context_length,
             context_limit: model.context_limit,
             template: model.template_source.clone().map(|source| ListedTemplate {
-                usable: model.template.is_some(),
+                usable: matches!(model.template, TemplateState::Usable { .. }),
                 source,
+            }),
+            replies: model.reply.as_ref().map(|reply| ListedReplies {
+                thoughts: reply.found.reasoning_from.to_string(),
+                calls: reply.found.calls_from.to_string(),
             }),
             notes: model.notes.clone(),
         }
@@ -82,10 +96,19 @@ impl From<&Catalog> for Listing {
     }
 }
 
-const HEADINGS: [&str; 6] = ["ID", "KIND", "SIZE", "CONTEXT", "CHAT TEMPLATE", "ALIASES"];
+const HEADINGS: [&str; 8] = [
+    "ID",
+    "KIND",
+    "SIZE",
+    "CONTEXT",
+    "CHAT TEMPLATE",
+    "THOUGHTS BY",
+    "CALLS BY",
+    "ALIASES",
+];
 
 impl ListedModel {
-    fn cells(&self) -> [String; 6] {
+    fn cells(&self) -> [String; 8] {
         let kind = match self.kind {
             ModelKind::Rkllm => "rkllm",
             ModelKind::Gguf => "gguf",
@@ -101,14 +124,21 @@ impl ListedModel {
             Some(template) => format!("{}, broken", template.source),
             None => "none".to_owned(),
         };
+        let (thoughts, calls) = match &self.replies {
+            Some(replies) => (replies.thoughts.clone(), replies.calls.clone()),
+            None => ("none".to_owned(), "none".to_owned()),
+        };
         [
             self.id.clone(),
             kind.to_owned(),
             readable_size(self.size_bytes),
             context,
             template,
+            thoughts,
+            calls,
             self.aliases.join(", "),
         ]
+        .map(|cell| printable(&cell).into_owned())
     }
 }
 
@@ -123,11 +153,12 @@ impl fmt::Display for Listing {
         }
         for model in &self.models {
             for note in &model.notes {
-                writeln!(f, "note: {}: {note}", model.id)?;
+                writeln!(f, "note: {}: {}", printable(&model.id), printable(note))?;
             }
         }
         for found in &self.problems {
-            writeln!(f, "problem: {}: {}", found.path, found.problem)?;
+            let (path, problem) = (printable(&found.path), printable(&found.problem));
+            writeln!(f, "problem: {path}: {problem}")?;
         }
         Ok(())
     }

@@ -1,32 +1,18 @@
-//! What is installed on disk: model files, their `model.toml`, chat templates and control tokens,
-//! and where each fact came from.
+//! What is installed on disk, and where each fact came from, as readers reported it.
 //!
-//! Reads files only. It never loads a model and never asks a worker, so `rkllmd models` works while
-//! no daemon runs. Files come from anywhere: every read is bounded, and a broken file is a problem
-//! in words, never a panic.
+//! Nothing here opens a file: readers do, so that whatever stands in the models folder neither holds
+//! the daemon up nor harms it. No model is loaded and no worker asked, so `rkllmd models` works while
+//! no daemon runs. A broken entry is a problem in words.
 
 mod catalog;
-mod chat_template;
-mod control_tokens;
-mod conversation;
-mod family;
-mod gguf;
 mod listing;
-mod manifest;
-mod model_entry;
-mod model_files;
-mod template_environment;
-mod template_json;
-mod template_source;
-mod tokenizer_files;
+mod scan;
 
+pub use crate::ipc::TemplateState;
+pub use crate::reader::TemplateSource;
 pub use catalog::{
-    Catalog, EmbeddingDefaults, InstalledModel, ModelKind, ModelProblem, SamplingDefaults,
+    Catalog, EmbeddingDefaults, InstalledModel, ModelKind, ModelProblem, NoModel,
+    longest_text_bytes,
 };
-pub use chat_template::{
-    ChatMessage, ChatRole, ChatTemplate, RenderOptions, SpecialTokens, TemplateError,
-};
-pub use control_tokens::ControlTokens;
-pub use family::TemplateFamily;
 pub use listing::Listing;
-pub use template_source::TemplateSource;
+pub use scan::{SCANS_AT_ONCE, SCANS_BESIDE_REQUESTS, Unread};

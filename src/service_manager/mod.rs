@@ -1,7 +1,7 @@
 //! What the daemon and systemd tell each other: readiness, a status in words, the watchdog, sockets.
 //!
-//! Nothing here can hold the daemon up: messages are handed to a thread of their own, and what that
-//! thread has no room for is dropped. Without a service manager everything here does nothing.
+//! Nothing here can hold the daemon up. A thread of its own sends the messages, and drops those that it
+//! has no room for. Without a service manager everything here does nothing.
 
 mod notifier;
 mod sockets;

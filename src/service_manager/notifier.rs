@@ -22,7 +22,7 @@ type Message = Vec<(&'static str, String)>;
 /// Handle to the sending thread; it ends when the last handle is dropped.
 #[derive(Clone, Debug, Default)]
 pub struct Notifier {
-    /// `None`: nobody listens.
+    /// `None`: there is no service manager.
     messages: Option<SyncSender<Message>>,
     /// The longest time between two pings.
     watchdog: Option<Duration>,
@@ -93,12 +93,12 @@ impl Notifier {
         ]);
     }
 
-    /// What the daemon is doing. Told on one line, and of a long text the beginning.
+    /// Tells what the daemon is doing, on one line. A long text is cut.
     pub fn status(&self, text: &str) {
         self.send(vec![(daemon::STATE_STATUS, status_line(text))]);
     }
 
-    /// The watchdog's pings, for the loop whose life they tell. `None`: they are not wanted.
+    /// The watchdog's pings, for the loop whose life they prove. `None`: the service manager wants none.
     pub fn watchdog(&self) -> Option<Pulse> {
         let notifier = self.clone();
         let interval = self.watchdog? / 2;
@@ -109,7 +109,7 @@ impl Notifier {
 
     fn send(&self, message: Message) {
         if let Some(messages) = &self.messages {
-            // With no room the service manager hangs, and it will not miss this one message.
+            // Without room the service manager hangs, and it will not miss this message.
             let _ = messages.try_send(message);
         }
     }

@@ -1,5 +1,5 @@
-//! Listening sockets that the service manager opened and passed on. It keeps them open, so that
-//! clients connect while no daemon runs, and are served by the next one.
+//! Listening sockets that the service manager opened and passed on. It keeps them open: clients connect
+//! while no daemon runs, and the next daemon serves them.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::net::{AddressFamily, SocketType, sockopt};
 use systemd::daemon;
 
-/// The descriptors can be owned once.
+/// The descriptors were taken, which is possible once.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
 /// A socket that listens already; reading and accepting do not block.
@@ -39,7 +39,7 @@ pub enum SocketError {
 ///
 /// # Errors
 ///
-/// One of them is not what can be served.
+/// The daemon cannot serve one of them.
 pub fn take_sockets() -> Result<Vec<InheritedSocket>, SocketError> {
     if TAKEN.swap(true, Ordering::SeqCst) {
         return Ok(Vec::new());
@@ -50,8 +50,8 @@ pub fn take_sockets() -> Result<Vec<InheritedSocket>, SocketError> {
         .iter()
         .map(|descriptor| {
             // SAFETY: libsystemd has found this descriptor open and meant for this process. Nothing
-            // else here refers to it: it was there before the process was, and `TAKEN` lets nobody
-            // come this way twice.
+            // else here refers to it: it was there before the process was, and `TAKEN` lets no
+            // thread come this way twice.
             let socket = unsafe { OwnedFd::from_raw_fd(descriptor) };
             adopt(socket, descriptor)
         })

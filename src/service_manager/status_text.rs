@@ -1,15 +1,16 @@
 //! What the daemon is doing, in words for `systemctl status`.
 
 use std::fmt::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Notifier;
 use crate::admission::QueueFigures;
 use crate::supervisor::{ModelStatus, Phase, StatusBoard, StatusSnapshot};
 
-/// The status is for people: it is looked at this often, and sent where it has changed.
+/// The status is for people. It is made this often, and sent when it has changed.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Of a reason why a model failed, this many characters are told; the log has all of it.
+/// Characters of a reason that are told. The log has the whole reason.
 const REASON_CHARACTERS: usize = 160;
 
 /// Keeps the service manager told, for the daemon's life.
@@ -17,6 +18,7 @@ pub async fn report_status(
     notifier: Notifier,
     board: StatusBoard,
     queue: impl Fn(&str) -> QueueFigures,
+    trouble: impl Fn() -> Option<Arc<str>>,
 ) {
     if !notifier.is_connected() {
         return;
@@ -26,12 +28,25 @@ pub async fn report_status(
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
-        let text = describe(&board.snapshot(), |model| queue(model).waiting);
+        let models = describe(&board.snapshot(), |model| queue(model).waiting);
+        let text = with_trouble(trouble().as_deref(), models);
         if text != told {
             notifier.status(&text);
             told = text;
         }
     }
+}
+
+/// What is wrong with the daemon itself comes first.
+fn with_trouble(trouble: Option<&str>, models: String) -> String {
+    match trouble {
+        Some(trouble) => format!("{}; {models}", shortened(trouble)),
+        None => models,
+    }
+}
+
+fn shortened(reason: &str) -> String {
+    reason.chars().take(REASON_CHARACTERS).collect()
 }
 
 fn describe(models: &StatusSnapshot, waiting: impl Fn(&str) -> usize) -> String {
@@ -60,11 +75,9 @@ fn describe(models: &StatusSnapshot, waiting: impl Fn(&str) -> usize) -> String 
 fn describe_one(text: &mut String, status: &ModelStatus, waiting: usize) {
     text.push_str(status.phase.name());
     if let Phase::Failed { reason, .. } | Phase::Unkillable { reason } = &status.phase {
-        let reason: String = reason.chars().take(REASON_CHARACTERS).collect();
-        let _ = write!(text, " ({reason})");
+        let _ = write!(text, " ({})", shortened(reason));
     } else if let Some(reason) = &status.blocked {
-        let reason: String = reason.chars().take(REASON_CHARACTERS).collect();
-        let _ = write!(text, ", blocked ({reason})");
+        let _ = write!(text, ", blocked ({})", shortened(reason));
     }
     if waiting > 0 {
         let _ = write!(text, ", {waiting} waiting");
@@ -77,7 +90,6 @@ fn describe_one(text: &mut String, status: &ModelStatus, waiting: usize) {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::sync::Arc;
     use std::time::Instant;
 
     use super::*;

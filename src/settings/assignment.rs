@@ -1,5 +1,5 @@
 //! One key set to one value by one source. Files, environment and flags all become a list of these,
-//! so that merging is "the last one wins" and every value remembers who set it.
+//! so that merging is "the last one wins" and every value remembers its source.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -13,7 +13,7 @@ use super::error::Problem;
 use super::known_keys::{KnownKey, nearest_key, nearest_section, nearest_variable};
 use super::load::VARIABLE_PREFIX;
 
-/// Who set a value.
+/// The source of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     File { path: PathBuf, line: usize },

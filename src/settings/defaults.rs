@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use super::{
     AuthPolicy, ChatSettings, ControlTokenPolicy, DeadlineSettings, EmbeddingSettings, FileMode,
-    HttpSettings, LibrarySettings, LogSettings, MemorySettings, ModelSettings, QueueSettings,
-    RecoverySettings, RpcSettings, RuntimeSettings, TokenizerSettings, UnixSocketAuth,
+    HalfClosedGenerations, HttpSettings, LibrarySettings, LogSettings, MemorySettings,
+    ModelSettings, QueueSettings, ReaderSandbox, ReaderSettings, RecoverySettings, RpcSettings,
+    RuntimeSettings, TokenizerSettings, UnixSocketAuth,
 };
 
 const fn seconds(n: u64) -> Duration {
@@ -21,11 +22,16 @@ impl Default for HttpSettings {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 8080))],
             body_limit_bytes: 8 * 1024 * 1024,
             max_connections: 1024,
+            max_connections_per_address: 512,
             header_read_timeout: seconds(10),
+            keep_alive_timeout: seconds(75),
+            half_closed_generations: HalfClosedGenerations::Cancel,
             header_delay: seconds(2),
             keep_alive: seconds(15),
             allowed_hosts: Vec::new(),
+            cors_origins: Vec::new(),
             slow_reader_timeout: seconds(30),
+            slowest_bytes_per_second: 1024,
             auth: AuthPolicy::Keys,
             keys_file: PathBuf::from("/var/lib/rkllmd/keys.toml"),
             unix_socket: None,
@@ -42,6 +48,7 @@ impl Default for ModelSettings {
             dir: PathBuf::from("/var/lib/rkllmd/models"),
             preload: Vec::new(),
             max_loaded: 1,
+            parallel: 1,
             minimum_residency: seconds(10),
         }
     }
@@ -74,6 +81,10 @@ impl Default for DeadlineSettings {
         Self {
             spawn: seconds(10),
             library_open: seconds(30),
+            reader_open: seconds(10),
+            reader_at_start: seconds(3),
+            reader_call: seconds(20),
+            models_read: seconds(30),
             load_base: seconds(60),
             load_per_gib: seconds(45),
             load_stall: seconds(10),
@@ -106,8 +117,10 @@ impl Default for RecoverySettings {
 impl Default for MemorySettings {
     fn default() -> Self {
         Self {
+            requests_limit_bytes: None,
             worker_soft_limit_bytes: None,
             worker_hard_limit_bytes: None,
+            slowest_bytes_per_second: 64 * 1024,
             check_interval: seconds(1),
         }
     }
@@ -118,6 +131,7 @@ impl Default for LibrarySettings {
         Self {
             state_dir: PathBuf::from("/var/lib/rkllmd/state"),
             tensor_limit_bytes: 512 << 20,
+            tensors_held_limit_bytes: 1 << 30,
             prompt_caches_limit_bytes: 8 << 30,
         }
     }
@@ -129,6 +143,8 @@ impl Default for ChatSettings {
             control_tokens: ControlTokenPolicy::Neutralise,
             raw_completions: false,
             strict_parameters: false,
+            max_stops: 64,
+            also_reasoning: false,
         }
     }
 }
@@ -145,6 +161,7 @@ impl Default for RpcSettings {
             batch_limit: 64,
             max_calls: 32,
             outgoing_limit_bytes: 1024 * 1024,
+            slowest_bytes_per_second: 64 * 1024,
             max_handles: 4,
             handle_idle_timeout: seconds(600),
         }
@@ -164,7 +181,19 @@ impl Default for TokenizerSettings {
     fn default() -> Self {
         Self {
             limit_bytes: 1024 * 1024,
-            idle_timeout: seconds(60),
+        }
+    }
+}
+
+impl Default for ReaderSettings {
+    fn default() -> Self {
+        Self {
+            max_processes: 2,
+            idle_timeout: seconds(300),
+            memory_limit_bytes: 1 << 30,
+            cpu_limit: seconds(120),
+            control_tokens_limit_bytes: 4 << 20,
+            sandbox: ReaderSandbox::Required,
         }
     }
 }

@@ -7,7 +7,7 @@ use super::assignment::{Assignment, Origin};
 /// Settings given on the command line; an absent flag leaves the key alone.
 #[derive(Args, Clone, Debug, Default)]
 pub struct CliOverrides {
-    /// Address to listen on; repeat for several (http.listen)
+    /// Address to listen on, ADDRESS:PORT, or a port of 127.0.0.1; repeat for several (http.listen)
     #[arg(long, value_name = "ADDR")]
     pub listen: Vec<String>,
     /// Folder whose models are installed (models.dir)

@@ -5,8 +5,10 @@ use serde_json::Value;
 
 use super::{Settings, VARIABLE_PREFIX};
 
-/// A suggestion must be at least this similar (Jaro-Winkler, 0 to 1) to be worth printing.
-const SIMILAR: f64 = 0.8;
+/// A suggestion may differ from a written name by one letter in this many.
+const LETTERS_A_SLIP: usize = 3;
+/// A written name with this many letters that begins a key's name is that name cut short.
+const LETTERS_OF_A_BEGINNING: usize = 4;
 
 /// One key of the configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,36 +52,114 @@ pub fn known_keys() -> Vec<KnownKey> {
     keys
 }
 
-/// The known key a wrong one was probably meant to be. A right name in a wrong section wins.
+/// The known key that a wrong one was probably meant to be. A right name in a wrong section wins, then a
+/// near name of its own section.
 pub(super) fn nearest_key(keys: &[KnownKey], section: &str, name: &str) -> Option<String> {
     if let Some(key) = keys.iter().find(|key| key.name == name) {
         return Some(key.path());
     }
-    let wrong = if section.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{section}.{name}")
+    let among = |own: bool| {
+        let keys = keys
+            .iter()
+            .filter(move |key| (key.section == section) == own);
+        nearest(name, keys.map(|key| (key.name.clone(), key.path())))
     };
-    nearest(&wrong, keys.iter().map(KnownKey::path))
+    among(true).or_else(|| among(false))
 }
 
+/// Section and name are compared separately: the section in common would make all keys look similar.
 pub(super) fn nearest_variable(keys: &[KnownKey], wrong: &str) -> Option<String> {
-    // The shared prefix would make everything look similar.
-    let wrong = wrong.strip_prefix(VARIABLE_PREFIX).unwrap_or(wrong);
-    let names = keys
-        .iter()
-        .map(|key| key.variable()[VARIABLE_PREFIX.len()..].to_owned());
-    nearest(wrong, names).map(|name| format!("{VARIABLE_PREFIX}{name}"))
+    let bare = |variable: &str| {
+        let bare = variable.strip_prefix(VARIABLE_PREFIX).unwrap_or(variable);
+        bare.replace("__", "_")
+    };
+    let section = |variable: &str| variable.split('_').next().map(str::len).unwrap_or_default();
+    let wrong = bare(wrong);
+    let length = wrong.len() - section(&wrong).min(wrong.len());
+    let candidates = keys.iter().map(KnownKey::variable);
+    candidates
+        .map(|candidate| {
+            (
+                strsim::damerau_levenshtein(&wrong, &bare(&candidate)),
+                candidate,
+            )
+        })
+        .filter(|(slips, _)| *slips <= (length / LETTERS_A_SLIP).max(1))
+        .min_by_key(|(slips, _)| *slips)
+        .map(|(_, candidate)| candidate)
 }
 
 pub(super) fn nearest_section(keys: &[KnownKey], wrong: &str) -> Option<String> {
-    nearest(wrong, keys.iter().map(|key| key.section.clone()))
+    nearest(
+        wrong,
+        keys.iter()
+            .map(|key| (key.section.clone(), key.section.clone())),
+    )
 }
 
-fn nearest(wrong: &str, candidates: impl Iterator<Item = String>) -> Option<String> {
-    candidates
-        .map(|candidate| (strsim::jaro_winkler(wrong, &candidate), candidate))
-        .filter(|(similarity, _)| *similarity >= SIMILAR)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, candidate)| candidate)
+/// The nearest of some names; each stands beside what is suggested for it.
+fn nearest(wrong: &str, names: impl Iterator<Item = (String, String)>) -> Option<String> {
+    let begins = |name: &str| wrong.len() >= LETTERS_OF_A_BEGINNING && name.starts_with(wrong);
+    names
+        .filter_map(|(name, suggestion)| {
+            let slips = strsim::damerau_levenshtein(wrong, &name);
+            let near = slips <= (wrong.len() / LETTERS_A_SLIP).max(1) || begins(&name);
+            near.then_some((slips, suggestion))
+        })
+        .min_by_key(|(slips, _)| *slips)
+        .map(|(_, suggestion)| suggestion)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_near_is_suggested() {
+        let keys = known_keys();
+        for (section, name, expected) in [
+            ("http", "listn", Some("http.listen")),
+            ("http", "lisetn", Some("http.listen")),
+            ("http", "body-limit", Some("http.body-limit-bytes")),
+            ("http", "cors-origin", Some("http.cors-origins")),
+            ("http", "max-conections", Some("http.max-connections")),
+            ("http", "keep-alive-timout", Some("http.keep-alive-timeout")),
+            ("http", "preload", Some("models.preload")),
+            ("models", "dirs", Some("models.dir")),
+            ("http", "port", None),
+            ("http", "host", None),
+            ("http", "bind", None),
+            ("http", "tls", None),
+            ("http", "address", None),
+            ("models", "path", None),
+            ("log", "level", None),
+            ("queue", "x", None),
+        ] {
+            let nearest = nearest_key(&keys, section, name);
+            assert_eq!(nearest.as_deref(), expected, "{section}.{name}");
+        }
+        for (section, expected) in [
+            ("htp", Some("http")),
+            ("model", Some("models")),
+            ("server", None),
+        ] {
+            assert_eq!(
+                nearest_section(&keys, section).as_deref(),
+                expected,
+                "{section}"
+            );
+        }
+        for (variable, expected) in [
+            ("RKLLMD_HTTP__LISTN", Some("RKLLMD_HTTP__LISTEN")),
+            ("RKLLMD_HTTP_LISTEN", Some("RKLLMD_HTTP__LISTEN")),
+            ("RKLLMD_HTTP__PORT", None),
+            ("RKLLMD_PORT", None),
+        ] {
+            assert_eq!(
+                nearest_variable(&keys, variable).as_deref(),
+                expected,
+                "{variable}"
+            );
+        }
+    }
 }

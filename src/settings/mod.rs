@@ -10,16 +10,19 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 mod assignment;
+mod cors_origin;
 mod defaults;
 mod error;
 mod file_mode;
 mod flags;
 mod known_keys;
+mod listen;
 mod load;
 mod optional;
 mod reload;
 mod validate;
 
+pub use cors_origin::CorsOrigin;
 pub use error::{Problem, SettingsError};
 pub use file_mode::FileMode;
 pub use flags::CliOverrides;
@@ -27,6 +30,8 @@ pub use known_keys::{KnownKey, known_keys};
 pub use load::{DEFAULT_CONFIG, VARIABLE_PREFIX};
 pub use reload::{Applies, ChangedKeys};
 
+pub use crate::prompt::ControlTokenPolicy;
+use listen::addresses;
 use optional::{bytes_or_empty, duration_or_empty, empty_as_none};
 
 /// The whole configuration of a daemon.
@@ -45,6 +50,7 @@ pub struct Settings {
     pub rpc: RpcSettings,
     pub embeddings: EmbeddingSettings,
     pub tokenizer: TokenizerSettings,
+    pub reader: ReaderSettings,
     pub log: LogSettings,
 }
 
@@ -52,14 +58,23 @@ pub struct Settings {
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct HttpSettings {
     /// Addresses to listen on.
+    #[serde(deserialize_with = "addresses")]
     pub listen: Vec<SocketAddr>,
     /// Largest accepted request body, in bytes.
     pub body_limit_bytes: usize,
-    /// Connections served at the same time; further ones wait in the kernel's backlog.
+    /// Connections served at the same time over TCP, and as many over the Unix socket. Where all places
+    /// are taken the one that is idle longest is closed; with none idle further ones wait.
     pub max_connections: usize,
+    /// Those of one address over TCP.
+    pub max_connections_per_address: usize,
     /// A request's header must have arrived within this time.
     #[serde(with = "humantime_serde")]
     pub header_read_timeout: Duration,
+    /// An idle connection is kept this long, which each answer announces in `Keep-Alive`.
+    #[serde(with = "humantime_serde")]
+    pub keep_alive_timeout: Duration,
+    /// What becomes of a generation whose client closes its sending side before it has its answer.
+    pub half_closed_generations: HalfClosedGenerations,
     /// How long a stream's status line waits for the first token or an error.
     #[serde(with = "humantime_serde")]
     pub header_delay: Duration,
@@ -68,9 +83,13 @@ pub struct HttpSettings {
     pub keep_alive: Duration,
     /// Extra names a loopback listener accepts in `Host` and `Origin`; `*` switches the check off.
     pub allowed_hosts: Vec<String>,
+    /// Origins whose pages a browser lets read answers; `*` stands for all.
+    pub cors_origins: Vec<CorsOrigin>,
     /// A client that reads nothing for this long while its buffer is full loses its run.
     #[serde(with = "humantime_serde")]
     pub slow_reader_timeout: Duration,
+    /// Bytes a second that a body must keep on the whole.
+    pub slowest_bytes_per_second: u32,
     /// Whether requests that come over TCP need a key.
     pub auth: AuthPolicy,
     /// Where `rkllmd keys` keeps the keys.
@@ -78,7 +97,7 @@ pub struct HttpSettings {
     /// Path of a Unix-domain socket to listen on. `None`: no such listener.
     #[serde(deserialize_with = "empty_as_none")]
     pub unix_socket: Option<PathBuf>,
-    /// Its permissions: who may write to it may connect.
+    /// Its permissions: a user who may write to it may connect.
     pub unix_socket_mode: FileMode,
     /// Its group, by name or number. `None`: the daemon's.
     #[serde(deserialize_with = "empty_as_none")]
@@ -93,17 +112,28 @@ pub struct HttpSettings {
 pub enum AuthPolicy {
     /// Beyond loopback always; on loopback as soon as there is a file of keys.
     Keys,
-    /// Never: everyone who reaches a listener may do everything.
+    /// Never: a client that reaches a listener may do everything.
     None,
 }
 
-/// Who is let in over the Unix-domain socket.
+/// What becomes of a request that runs a model when its client closes its sending side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HalfClosedGenerations {
+    /// The client counts as gone. TCP tells a close of one side from a close of both only by what the next
+    /// bytes meet, and a run without a reader holds the NPU.
+    Cancel,
+    /// The client gets its answer.
+    Answer,
+}
+
+/// What a client needs that comes over the Unix-domain socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum UnixSocketAuth {
-    /// Whoever may connect may do everything.
+    /// Only the right to connect. It may do everything then.
     Permissions,
-    /// Who has a key besides.
+    /// A key besides.
     Keys,
 }
 
@@ -116,6 +146,8 @@ pub struct ModelSettings {
     pub preload: Vec<String>,
     /// Models loaded at the same time.
     pub max_loaded: usize,
+    /// Answers that a model makes at the same time, unless its `model.toml` says otherwise.
+    pub parallel: u8,
     /// A loaded model is not evicted for another one before this time has passed.
     #[serde(with = "humantime_serde")]
     pub minimum_residency: Duration,
@@ -160,6 +192,18 @@ pub struct DeadlineSettings {
     /// Reading, opening and probing the library.
     #[serde(with = "humantime_serde")]
     pub library_open: Duration,
+    /// Reading what a model's files say, from starting the process that does.
+    #[serde(with = "humantime_serde")]
+    pub reader_open: Duration,
+    /// The same at start, for one model, before the daemon serves without it and reads on.
+    #[serde(with = "humantime_serde")]
+    pub reader_at_start: Duration,
+    /// Making a prompt or tokens for one request, and the wait for a process that can.
+    #[serde(with = "humantime_serde")]
+    pub reader_call: Duration,
+    /// The whole models folder: models that were not read by then are left out.
+    #[serde(with = "humantime_serde")]
+    pub models_read: Duration,
     /// Loading a model: base time …
     #[serde(with = "humantime_serde")]
     pub load_base: Duration,
@@ -224,17 +268,24 @@ pub struct RecoverySettings {
     pub healthy_after: Duration,
 }
 
-/// How much memory a worker may have: anonymous, shared and NPU memory, without file mappings.
+/// How much memory clients may make the daemon use, and how much a worker may have: anonymous, shared
+/// and NPU memory, without file mappings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct MemorySettings {
-    /// A worker with more is replaced when it is idle. `None`: 80 % of the machine's memory; 0: no
-    /// limit.
+    /// What requests and answers may take in the daemon, of all clients together. `None`: 256 MiB, or
+    /// 6 % of the machine's memory where that is less.
+    #[serde(deserialize_with = "bytes_or_empty")]
+    pub requests_limit_bytes: Option<u64>,
+    /// A worker with more is replaced when it is idle. `None`: 80 % of the machine's memory but for what
+    /// readers hold; 0: no limit.
     #[serde(deserialize_with = "bytes_or_empty")]
     pub worker_soft_limit_bytes: Option<u64>,
-    /// A worker with more is killed at once. `None`: 90 % of the machine's memory; 0: no limit.
+    /// A worker with more is killed at once. `None`: 90 % of the same; 0: no limit.
     #[serde(deserialize_with = "bytes_or_empty")]
     pub worker_hard_limit_bytes: Option<u64>,
+    /// Bytes a second that what a client sends must keep while much of `requests_limit_bytes` is used.
+    pub slowest_bytes_per_second: u32,
     /// Time between two looks at a worker's memory.
     #[serde(with = "humantime_serde")]
     pub check_interval: Duration,
@@ -249,17 +300,10 @@ pub struct LibrarySettings {
     /// Most bytes of tensors (hidden states, logits) that one callback hands over, of all sequences
     /// together.
     pub tensor_limit_bytes: u64,
+    /// Most bytes of tensors that wait for their readers, of all clients; one client's are half of it.
+    pub tensors_held_limit_bytes: u64,
     /// Once `prompt-caches/` holds so many bytes, runs save no other prompt.
     pub prompt_caches_limit_bytes: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ControlTokenPolicy {
-    /// A control token's text inside a message is changed so that it stays text.
-    Neutralise,
-    /// A message that holds a control token's text is refused.
-    Reject,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -272,6 +316,10 @@ pub struct ChatSettings {
     /// Refuse sampling values that the runtime cannot vary per request instead of listing them in
     /// `x-rkllmd-not-applied`.
     pub strict_parameters: bool,
+    /// Largest number of stop strings in one request.
+    pub max_stops: usize,
+    /// Whether thoughts are answered as `reasoning` as well, beside `reasoning_content`.
+    pub also_reasoning: bool,
 }
 
 /// The vendor's functions over JSON-RPC.
@@ -283,7 +331,7 @@ pub struct RpcSettings {
     /// Path of the Unix socket. `None`: there is none.
     #[serde(deserialize_with = "empty_as_none")]
     pub unix_socket: Option<PathBuf>,
-    /// Its permissions: who may write to it may connect.
+    /// Its permissions: a user who may write to it may connect.
     pub unix_socket_mode: FileMode,
     /// Its group, by name or number. `None`: the daemon's.
     #[serde(deserialize_with = "empty_as_none")]
@@ -298,6 +346,8 @@ pub struct RpcSettings {
     pub max_calls: usize,
     /// Bytes that wait for one connection's reader before its runs wait too.
     pub outgoing_limit_bytes: usize,
+    /// Bytes a second that a client must take of a message with tensors, on the whole.
+    pub slowest_bytes_per_second: u32,
     /// Handles of one connection or, over plain HTTP, of one client.
     pub max_handles: usize,
     /// A handle that no call used for this long is destroyed.
@@ -322,9 +372,36 @@ pub struct TokenizerSettings {
     /// Largest text that is made into tokens, in bytes; a token that is made into text counts as
     /// four.
     pub limit_bytes: usize,
-    /// The process of a model's tokenizer ends when it was asked nothing for this long.
+}
+
+/// The processes that read models' files, render their templates and make tokens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ReaderSettings {
+    /// How many may run at the same time.
+    pub max_processes: usize,
+    /// One that was asked nothing for this long ends.
     #[serde(with = "humantime_serde")]
     pub idle_timeout: Duration,
+    /// Address space of one, in bytes: what its model's files need beyond it ends it.
+    pub memory_limit_bytes: u64,
+    /// CPU time of one in its life, at least twice `deadlines.reader-call`; it is replaced once it has
+    /// used half of it.
+    #[serde(with = "humantime_serde")]
+    pub cpu_limit: Duration,
+    /// Texts of a model's control tokens, all together; a model with more is not used.
+    pub control_tokens_limit_bytes: usize,
+    pub sandbox: ReaderSandbox,
+}
+
+/// Whether the processes that read models' files must be locked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReaderSandbox {
+    /// Where the kernel cannot do it, nothing is read.
+    Required,
+    /// For emulators, whose kernels have no seccomp: the models' files are trusted.
+    Off,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

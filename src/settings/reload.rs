@@ -4,7 +4,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{DeadlineSettings, RecoverySettings, Settings, known_keys};
+use super::{
+    DeadlineSettings, MemorySettings, ReaderSettings, RecoverySettings, Settings, known_keys,
+};
 
 /// From when on a changed key counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +30,13 @@ impl Applies {
     /// theirs until they are made anew.
     pub fn of(section: &str, name: &str) -> Self {
         match (section, name) {
-            ("models" | "queue" | "memory" | "log", _) | ("deadlines", "unload") => Self::Now,
-            ("deadlines", "drain" | "total") => Self::AtRestart,
+            ("memory", "requests-limit-bytes" | "slowest-bytes-per-second") => Self::AtRestart,
+            ("models", "parallel") => Self::AtNextLoad,
+            ("models" | "queue" | "memory" | "log", _)
+            | ("deadlines", "unload" | "reader-open" | "reader-call" | "models-read") => Self::Now,
+            ("reader", "max-processes") => Self::AtRestart,
+            ("reader", _) => Self::Now,
+            ("deadlines", "drain" | "total" | "reader-at-start") => Self::AtRestart,
             ("deadlines", _) => Self::AtNextLoad,
             ("recovery", "resume") => Self::AtRestart,
             ("recovery", _) => Self::Now,
@@ -46,11 +53,16 @@ impl Settings {
         Self {
             models: new.models,
             queue: new.queue,
-            memory: new.memory,
+            memory: MemorySettings {
+                requests_limit_bytes: self.memory.requests_limit_bytes,
+                slowest_bytes_per_second: self.memory.slowest_bytes_per_second,
+                ..new.memory
+            },
             log: new.log,
             deadlines: DeadlineSettings {
                 drain: self.deadlines.drain,
                 total: self.deadlines.total,
+                reader_at_start: self.deadlines.reader_at_start,
                 ..new.deadlines
             },
             recovery: RecoverySettings {
@@ -64,6 +76,10 @@ impl Settings {
             rpc: self.rpc.clone(),
             embeddings: self.embeddings.clone(),
             tokenizer: self.tokenizer.clone(),
+            reader: ReaderSettings {
+                max_processes: self.reader.max_processes,
+                ..new.reader
+            },
         }
     }
 
@@ -95,15 +111,21 @@ mod tests {
     fn other_value(default: &Value, path: &str) -> String {
         match (path, default) {
             ("http.listen", _) => "127.0.0.1:9".to_owned(),
+            ("http.cors-origins", _) => "https://ui.lan".to_owned(),
             ("http.auth", _) => "none".to_owned(),
+            ("http.half-closed-generations", _) => "answer".to_owned(),
             ("http.unix-socket-mode" | "rpc.unix-socket-mode", _) => "0600".to_owned(),
             ("http.unix-socket-auth", _) => "keys".to_owned(),
             ("chat.control-tokens", _) => "reject".to_owned(),
             ("log.filter", _) => "debug".to_owned(),
             ("runtime.log-level", _) => "1".to_owned(),
-            ("models.max-loaded", _) => "7".to_owned(),
+            ("models.max-loaded" | "models.parallel" | "reader.max-processes", _) => "7".to_owned(),
+            ("reader.memory-limit-bytes", _) => "300000000".to_owned(),
+            ("reader.sandbox", _) => "off".to_owned(),
             ("deadlines.total", _) => "17s".to_owned(),
             ("library.tensor-limit-bytes", _) => "1048576".to_owned(),
+            ("library.tensors-held-limit-bytes", _) => "4294967296".to_owned(),
+            ("memory.requests-limit-bytes", _) => "33554432".to_owned(),
             ("memory.worker-soft-limit-bytes" | "memory.worker-hard-limit-bytes", _)
             | (_, Value::Number(_)) => "4097".to_owned(),
             (_, Value::Bool(value)) => (!value).to_string(),

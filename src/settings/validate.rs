@@ -10,12 +10,15 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 use super::Settings;
+use crate::generation::MOST_PARALLEL;
 
 /// Any wait longer than this is a typing error, and far larger ones overflow clock arithmetic.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 const ZERO: Duration = Duration::ZERO;
 const SHORTEST: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
+/// Bytes a second.
+const RATES: RangeInclusive<u32> = 1..=1 << 30;
 
 /// A value that no daemon could run with.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,11 +44,23 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
         1024..=32 << 20,
     );
     found.range("http.max-connections", http.max_connections, 1..=1 << 20);
+    found.range(
+        "http.max-connections-per-address",
+        http.max_connections_per_address,
+        1..=1 << 20,
+    );
+    found.range(
+        "http.slowest-bytes-per-second",
+        http.slowest_bytes_per_second,
+        RATES,
+    );
     found.repeated("http.allowed-hosts", &http.allowed_hosts);
+    found.repeated("http.cors-origins", &http.cors_origins);
 
     let models = &settings.models;
     found.path("models.dir", &models.dir);
     found.range("models.max-loaded", models.max_loaded, 1..=64);
+    found.range("models.parallel", models.parallel, 1..=MOST_PARALLEL);
     found.repeated("models.preload", &models.preload);
     if models.preload.len() > models.max_loaded {
         found.push(
@@ -72,6 +87,8 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
         );
     }
 
+    found.range("chat.max-stops", settings.chat.max_stops, 1..=65_536);
+
     let embeddings = &settings.embeddings;
     let max_inputs = embeddings.max_inputs;
     found.range("embeddings.max-inputs", max_inputs, 1..=65_536);
@@ -82,6 +99,14 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
     let limit = settings.tokenizer.limit_bytes;
     found.range("tokenizer.limit-bytes", limit, 1024..=4 << 20);
 
+    let reader = &settings.reader;
+    found.range("reader.max-processes", reader.max_processes, 1..=16);
+    let limit = reader.memory_limit_bytes;
+    // Less than the program itself and a small tokenizer need ends every reader.
+    found.range("reader.memory-limit-bytes", limit, 256 << 20..=64 << 30);
+    let limit = reader.control_tokens_limit_bytes;
+    found.range("reader.control-tokens-limit-bytes", limit, 1024..=64 << 20);
+
     found.range("queue.capacity", settings.queue.capacity, 1..=65_536);
 
     let library = &settings.library;
@@ -91,8 +116,19 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
         library.tensor_limit_bytes,
         1 << 20..=16 << 30,
     );
+    // One client may have half of it.
+    found.range(
+        "library.tensors-held-limit-bytes",
+        library.tensors_held_limit_bytes,
+        library.tensor_limit_bytes.saturating_mul(2)..=1 << 40,
+    );
 
     let memory = &settings.memory;
+    if let Some(limit) = memory.requests_limit_bytes {
+        found.range("memory.requests-limit-bytes", limit, 1 << 20..=1 << 40);
+    }
+    let rate = memory.slowest_bytes_per_second;
+    found.range("memory.slowest-bytes-per-second", rate, RATES);
     if let (Some(soft), Some(hard @ 1..)) = (
         memory.worker_soft_limit_bytes,
         memory.worker_hard_limit_bytes,
@@ -119,6 +155,8 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
         rpc.outgoing_limit_bytes,
         4096..=1 << 30,
     );
+    let rate = rpc.slowest_bytes_per_second;
+    found.range("rpc.slowest-bytes-per-second", rate, RATES);
     found.range("rpc.max-handles", rpc.max_handles, 1..=65_536);
 
     if let Err(error) = EnvFilter::builder().parse(&settings.log.filter) {
@@ -137,6 +175,8 @@ fn durations(settings: &Settings, found: &mut Found) {
             http.header_read_timeout,
             SHORTEST,
         ),
+        // Announced in whole seconds.
+        ("http.keep-alive-timeout", http.keep_alive_timeout, SECOND),
         ("http.header-delay", http.header_delay, ZERO),
         ("http.keep-alive", http.keep_alive, SHORTEST),
         (
@@ -185,10 +225,19 @@ fn durations(settings: &Settings, found: &mut Found) {
             SHORTEST,
         ),
         (
-            "tokenizer.idle-timeout",
-            settings.tokenizer.idle_timeout,
+            "reader.idle-timeout",
+            settings.reader.idle_timeout,
             SHORTEST,
         ),
+        ("reader.cpu-limit", settings.reader.cpu_limit, 10 * SECOND),
+        ("deadlines.reader-open", deadlines.reader_open, SHORTEST),
+        (
+            "deadlines.reader-at-start",
+            deadlines.reader_at_start,
+            SHORTEST,
+        ),
+        ("deadlines.reader-call", deadlines.reader_call, SHORTEST),
+        ("deadlines.models-read", deadlines.models_read, SHORTEST),
         ("recovery.healthy-after", recovery.healthy_after, ZERO),
         (
             "rpc.handle-idle-timeout",

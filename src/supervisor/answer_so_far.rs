@@ -4,8 +4,11 @@
 //! An answer can be continued exactly when the prompt and its text, or its tokens, stand for all
 //! that the runtime had in its context. A token that the runtime does not print is in its context
 //! and not in the text, so that an answer with one in its middle can be continued by its tokens
-//! only. At its end such a token is left out: nobody has seen anything of it, and the next worker
+//! only. At its end such a token is left out: no client has seen anything of it, and the next worker
 //! makes it again.
+//!
+//! What is put in, such as the marker that closes a thought, stands in the answer as if the model had
+//! made it, and does not count as made.
 
 use crate::ipc::{BegunAnswer, TokenKind};
 
@@ -23,14 +26,18 @@ pub enum Inexact {
 struct Mark {
     text_bytes: usize,
     tokens: u32,
+    ids: usize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct AnswerSoFar {
     text: String,
-    /// As many as `tokens`, unless `ids_unknown`.
+    /// All that were made or put in, unless `ids_unknown`.
     token_ids: Vec<i32>,
+    /// Tokens that were made.
     tokens: u32,
+    /// Tokens that were put in; `None`: it is not known how many those are.
+    put_in: Option<u32>,
     ids_unknown: bool,
     /// A token without text stands before text.
     swallowed: bool,
@@ -41,6 +48,23 @@ pub struct AnswerSoFar {
     whole: Mark,
     /// Tokens up to the last one that had text.
     tokens_with_text: u32,
+}
+
+impl Default for AnswerSoFar {
+    fn default() -> Self {
+        Self {
+            text: String::new(),
+            token_ids: Vec::new(),
+            tokens: 0,
+            put_in: Some(0),
+            ids_unknown: false,
+            swallowed: false,
+            swallowed_at_end: false,
+            replaced: false,
+            whole: Mark::default(),
+            tokens_with_text: 0,
+        }
+    }
 }
 
 impl AnswerSoFar {
@@ -66,8 +90,28 @@ impl AnswerSoFar {
         }
     }
 
+    /// Puts in a text that no model made, behind what cannot be taken back any more; `id`: it is this
+    /// token.
+    pub fn put_in(&mut self, text: &str, id: Option<i32>) {
+        self.roll_back();
+        self.text.push_str(text);
+        match id {
+            Some(id) => self.token_ids.push(id),
+            None => self.ids_unknown = true,
+        }
+        self.put_in = self.put_in.zip(id).map(|(tokens, _)| tokens + 1);
+        self.tokens_with_text = self.tokens;
+        self.whole = self.here();
+    }
+
+    /// Those that were made.
     pub fn tokens(&self) -> u32 {
         self.tokens
+    }
+
+    /// Those that were made and those that were put in; `None`: it is not known how many those are.
+    pub fn tokens_in_context(&self) -> Option<u32> {
+        Some(self.tokens.saturating_add(self.put_in?))
     }
 
     /// Takes back what the lost worker had held back, and tokens without text at the end: the next
@@ -76,8 +120,7 @@ impl AnswerSoFar {
         self.swallowed_at_end = false;
         if self.whole.text_bytes == self.text.len() {
             self.tokens = self.whole.tokens;
-            self.token_ids
-                .truncate(usize::try_from(self.tokens).unwrap_or(usize::MAX));
+            self.token_ids.truncate(self.whole.ids);
         } else {
             // The last token gave a part of its text, so its id stands for more than the text.
             self.tokens = self.tokens_with_text;
@@ -89,26 +132,39 @@ impl AnswerSoFar {
     /// What another worker has to be given; `None`: it starts from the beginning.
     /// `ids_are_trusted`: the runtime makes the same tokens of text as the model's tokenizer.
     pub fn begun(&self, ids_are_trusted: bool) -> Result<Option<BegunAnswer>, Inexact> {
-        if self.tokens == 0 {
+        if self.tokens == 0 && self.text.is_empty() {
             return Ok(None);
         }
-        let by_tokens = ids_are_trusted && !self.ids_unknown;
+        self.check_exact(ids_are_trusted)?;
+        let by_tokens = self.goes_by_tokens(ids_are_trusted);
+        Ok(Some(BegunAnswer {
+            text: self.text.clone(),
+            token_ids: by_tokens.then(|| self.token_ids.clone()),
+            tokens: self.tokens_in_context(),
+        }))
+    }
+
+    /// Whether what `begun` gives would stand for all of the answer.
+    pub fn check_exact(&self, ids_are_trusted: bool) -> Result<(), Inexact> {
+        let by_tokens = self.goes_by_tokens(ids_are_trusted);
         if self.swallowed && !by_tokens {
             return Err(Inexact::SwallowedToken);
         }
         if self.replaced && !by_tokens {
             return Err(Inexact::ReplacedBytes);
         }
-        Ok(Some(BegunAnswer {
-            text: self.text.clone(),
-            token_ids: by_tokens.then(|| self.token_ids.clone()),
-        }))
+        Ok(())
+    }
+
+    fn goes_by_tokens(&self, ids_are_trusted: bool) -> bool {
+        ids_are_trusted && !self.ids_unknown
     }
 
     fn here(&self) -> Mark {
         Mark {
             text_bytes: self.text.len(),
             tokens: self.tokens,
+            ids: self.token_ids.len(),
         }
     }
 }
@@ -212,6 +268,33 @@ mod tests {
     fn nothing_but_a_half_character_starts_from_the_beginning() {
         let answer = answer(&[(TokenKind::Partial, Some(1), "")]);
         assert_eq!(answer.begun(true), Ok(None));
+    }
+
+    #[test]
+    fn what_is_put_in_is_handed_over_and_is_not_counted_as_made() {
+        let mut answer = AnswerSoFar::default();
+        answer.push(TokenKind::Text, Some(1), "a");
+        // Half a character, which no client has seen.
+        answer.push(TokenKind::Partial, Some(2), "");
+        answer.put_in("</t>", Some(9));
+        answer.push(TokenKind::Text, Some(3), "b");
+        answer.push(TokenKind::Swallowed, Some(4), "");
+        answer.roll_back();
+        assert_eq!((answer.tokens(), answer.tokens_in_context()), (2, Some(3)));
+        let begun = answer.begun(true).unwrap().unwrap();
+        assert_eq!(
+            (begun.text.as_str(), begun.token_ids, begun.tokens),
+            ("a</t>b", Some(vec![1, 9, 3]), Some(3))
+        );
+    }
+
+    #[test]
+    fn a_text_of_unknown_tokens_is_put_in_as_text() {
+        let mut answer = AnswerSoFar::default();
+        answer.put_in("</t>", None);
+        assert_eq!((answer.tokens(), answer.tokens_in_context()), (0, None));
+        let begun = answer.begun(true).unwrap().unwrap();
+        assert_eq!((begun.text.as_str(), begun.token_ids), ("</t>", None));
     }
 
     fn any_token() -> impl Strategy<Value = (TokenKind, Option<i32>, String)> {

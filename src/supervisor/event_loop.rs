@@ -14,19 +14,24 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+use super::client_turns::{ClientTurns, LeasedSlot, Waiting};
 use super::lease::{Lease, WorkerAfter};
 use super::lifecycle::{FailedBy, RestartPolicy, Stage};
-use super::loading::{LoadFailure, Loader, Worker};
-use super::memory_limits::MemoryLimits;
+use super::link::SlotLink;
+use super::loading::{LoadFailure, Loader};
+use super::memory_limits::{self, MemoryLimits};
 use super::placement::{self, Candidate, Decision, PlacementLimits};
-use super::process::{ProcessEvent, WorkerProcess};
 use super::pulse::Pulse;
 use super::reload::Reload;
-use super::slot::{HandleOrder, LoadNumber, Slot, Waiter};
+use super::slot::{HandleOrder, LeaseRequest, LoadNumber, Slot, Waiter};
 use super::status::{Phase, StatusBoard, StatusSnapshot};
-use crate::generation::{GenerationError, ModelId};
+use super::worker::{LoadedWorker, Worker};
+use crate::children::memory::ProcessMemory;
+use crate::children::{ChildProcess, ProcessEvent};
+use crate::generation::{ClientKey, GenerationError, ModelId};
 use crate::ipc::LibraryFacts;
 use crate::models::Catalog;
+use crate::settings::MemorySettings;
 
 pub(super) type LeaseReply = oneshot::Sender<Result<Lease, GenerationError>>;
 
@@ -37,12 +42,17 @@ pub enum Turn {
     Last,
     /// Before all others: its run was interrupted.
     First,
+    /// Likewise, and with nothing else on its worker: it may be to blame for a worker's death, and the
+    /// next one must show that.
+    FirstAndAlone,
 }
 
 /// What the loop is told.
 pub(super) enum Message {
     Lease {
         model: ModelId,
+        /// Whose turn it takes.
+        client: ClientKey,
         turn: Turn,
         reply: LeaseReply,
     },
@@ -76,26 +86,35 @@ pub(super) enum Message {
         load: LoadNumber,
         phase: Phase,
         /// Once there is one.
-        process: Option<WorkerProcess>,
+        process: Option<ChildProcess>,
     },
     LoadEnded {
         model: ModelId,
         load: LoadNumber,
-        result: Box<Result<Worker, LoadFailure>>,
+        result: Box<Result<LoadedWorker, LoadFailure>>,
     },
     Returned {
-        worker: Box<Worker>,
+        worker: Arc<Worker>,
+        link: SlotLink,
         after: WorkerAfter,
     },
     /// The holder of a lease gave its worker up; the process is being killed.
     Lost {
         model: ModelId,
         pid: u32,
+        slot: u8,
     },
     Process {
         model: ModelId,
         pid: u32,
         event: ProcessEvent,
+    },
+    /// What a worker's process holds.
+    Measured {
+        model: ModelId,
+        pid: u32,
+        /// `None`: not known.
+        memory: Option<ProcessMemory>,
     },
     Reload(Box<Reload>),
     ShutDown {
@@ -104,7 +123,7 @@ pub(super) enum Message {
 }
 
 /// What the loop keeps to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Rules {
     pub placement: PlacementLimits,
     pub restart: RestartPolicy,
@@ -113,10 +132,18 @@ pub(super) struct Rules {
 }
 
 /// How much memory a worker may have, and how often that is looked at.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct MemoryRules {
-    pub limits: MemoryLimits,
-    pub interval: Duration,
+    pub settings: MemorySettings,
+    pub machine_bytes: Option<u64>,
+}
+
+impl MemoryRules {
+    /// The limits where so much of the machine's memory is held by others.
+    pub fn limits(&self, held_bytes: u64) -> MemoryLimits {
+        let left = self.machine_bytes.map(|all| all.saturating_sub(held_bytes));
+        memory_limits::effective(&self.settings, left)
+    }
 }
 
 pub(super) struct EventLoop {
@@ -127,6 +154,7 @@ pub(super) struct EventLoop {
     sender: mpsc::UnboundedSender<Message>,
     status: watch::Sender<StatusSnapshot>,
     sequence: u64,
+    turns: ClientTurns,
     /// Handles opened so far.
     handles: u64,
     /// A library is described by one process at a time, however many ask.
@@ -161,6 +189,7 @@ impl EventLoop {
             sender: sender.clone(),
             status,
             sequence: 0,
+            turns: ClientTurns::default(),
             handles: 0,
             describing: Arc::new(Semaphore::new(1)),
             memory_checked: Instant::now(),
@@ -173,7 +202,7 @@ impl EventLoop {
 
     pub(super) async fn run(mut self) {
         loop {
-            // Before anything is granted: whoever is answered must find what led to it.
+            // Before anything is granted: a caller that is answered must find what led to it.
             self.publish();
             self.forget_closed();
             self.check_memory();
@@ -211,10 +240,23 @@ impl EventLoop {
 
     fn handle(&mut self, message: Message) {
         match message {
-            Message::Lease { model, turn, reply } => self.request(&model, turn, Some(reply)),
+            Message::Lease {
+                model,
+                client,
+                turn,
+                reply,
+            } => {
+                let alone = turn == Turn::FirstAndAlone;
+                let request = LeaseRequest {
+                    client,
+                    alone,
+                    reply,
+                };
+                self.request(&model, turn, Some(request));
+            }
             Message::Preload { model } => self.request(&model, Turn::Last, None),
             Message::OpenHandle { order, reply } => {
-                // Nobody else would close a slot that its client does not learn of.
+                // Nothing else would close a slot that its client does not learn of.
                 if let Err(Ok(id)) = reply.send(self.open_handle(order)) {
                     self.close_handle(&id, None);
                 }
@@ -238,15 +280,26 @@ impl EventLoop {
                 load,
                 result,
             } => self.load_ended(&model, load, *result),
-            Message::Returned { worker, after } => self.returned(worker, after),
-            Message::Lost { model, pid } => self.change(&model, |slot| {
-                slot.life.lost(pid);
-                slot.stage_changed();
-            }),
+            Message::Returned {
+                worker,
+                link,
+                after,
+            } => {
+                self.turn_ended((worker.process.pid, link.slot()));
+                self.returned(&worker, link, after);
+            }
+            Message::Lost { model, pid, slot } => {
+                self.turn_ended((pid, slot));
+                self.change(&model, |slot| {
+                    slot.life.lost(pid);
+                    slot.stage_changed();
+                });
+            }
             Message::Process { model, pid, event } => match event {
                 ProcessEvent::Exited(report) => self.exited(&model, pid, &report),
                 ProcessEvent::Unkillable => self.unkillable(&model, pid),
             },
+            Message::Measured { model, pid, memory } => self.measured(&model, pid, memory),
             Message::Reload(reload) => self.reload(*reload),
             Message::ShutDown { done } => {
                 self.shutting_down = Some(done);
@@ -263,10 +316,10 @@ impl EventLoop {
         }
     }
 
-    fn request(&mut self, model: &ModelId, turn: Turn, reply: Option<LeaseReply>) {
+    fn request(&mut self, model: &ModelId, turn: Turn, request: Option<LeaseRequest>) {
         if let Some(error) = self.refusal(model) {
-            if let Some(reply) = reply {
-                let _ = reply.send(Err(error));
+            if let Some(request) = request {
+                let _ = request.reply.send(Err(error));
             }
             return;
         }
@@ -274,11 +327,14 @@ impl EventLoop {
             return;
         };
         match turn {
-            Turn::First => slot.waiters.push_front(Waiter { sequence: 0, reply }),
+            Turn::First | Turn::FirstAndAlone => slot.waiters.push_front(Waiter {
+                sequence: 0,
+                request,
+            }),
             Turn::Last => {
                 self.sequence += 1;
                 let sequence = self.sequence;
-                slot.waiters.push_back(Waiter { sequence, reply });
+                slot.waiters.push_back(Waiter { sequence, request });
             }
         }
     }
@@ -327,7 +383,12 @@ impl EventLoop {
                 slot.forget_gone_waiters();
             }
             let ids: Vec<ModelId> = self.slots.keys().cloned().collect();
-            let candidates: Vec<Candidate> = self.slots.values().map(Slot::candidate).collect();
+            let order = self.order();
+            let candidates: Vec<Candidate> = self
+                .slots
+                .values()
+                .map(|slot| slot.candidate(&order))
+                .collect();
             match placement::decide(&candidates, self.rules.placement, Instant::now()) {
                 Decision::Grant(index) => self.grant(&ids[index]),
                 Decision::Load(index) => self.load(&ids[index]),
@@ -338,21 +399,58 @@ impl EventLoop {
         }
     }
 
+    /// The arrivals of the requests that wait, in the order in which they are served.
+    fn order(&self) -> Vec<u64> {
+        let mut waiting: Vec<Waiting<'_>> = self
+            .slots
+            .values()
+            .flat_map(|slot| &slot.waiters)
+            .filter_map(Waiter::in_line)
+            .collect();
+        waiting.sort_unstable_by_key(|waiting| waiting.arrival);
+        let standings = self.turns.standings(&waiting);
+        let mut order: Vec<_> = standings
+            .into_iter()
+            .zip(waiting.iter().map(|waiting| waiting.arrival))
+            .collect();
+        order.sort_unstable();
+        order.into_iter().map(|(_, arrival)| arrival).collect()
+    }
+
+    fn turn_ended(&mut self, lease: LeasedSlot) {
+        self.sequence += 1;
+        let slots = &self.slots;
+        self.turns.ended(lease, self.sequence, |client| {
+            let mut waiters = slots.values().flat_map(|slot| &slot.waiters);
+            waiters.any(|waiter| {
+                waiter
+                    .request
+                    .as_ref()
+                    .is_some_and(|it| it.client == *client)
+            })
+        });
+    }
+
     fn grant(&mut self, model: &ModelId) {
         let home = self.sender.clone();
+        let mut turn = None;
         self.change(model, |slot| {
             let Some(waiter) = slot.waiters.pop_front() else {
                 return;
             };
-            let Some(reply) = waiter.reply else { return };
-            let Some(worker) = slot.take_worker() else {
+            let Some(request) = waiter.request else {
                 return;
             };
-            slot.life.granted();
-            slot.stage_changed();
-            // A requester that has gone returns the worker by dropping the lease.
-            let _ = reply.send(Ok(Lease::new(worker, home)));
+            let Some((worker, link)) = slot.lend(request.alone) else {
+                return;
+            };
+            turn = Some(((worker.process.pid, link.slot()), request.client));
+            // A requester that has gone returns the slot by dropping the lease.
+            let _ = request.reply.send(Ok(Lease::new(worker, link, home)));
         });
+        if let Some((lease, client)) = turn {
+            self.turns.begun(lease, client);
+        }
     }
 
     fn change(&mut self, model: &ModelId, change: impl FnOnce(&mut Slot)) {

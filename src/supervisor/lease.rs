@@ -1,83 +1,191 @@
-//! The exclusive right to use a loaded worker. A lease that is dropped gives its worker back, or,
-//! when a run was left unfinished, kills it: a worker in an unknown state is never reused.
+//! The exclusive right to use a slot of a loaded worker, as typestates that are moved by value:
+//!
+//! ```text
+//!              begin                     ended
+//!  Lease (idle) ─────► Running (in a run) ─────► Lease, or back to the supervisor if tainted
+//!    │ dropped            │ lost, or dropped
+//!    ▼                    ▼
+//!  given back           the worker is killed: one in an unknown state is never reused
+//! ```
+//!
+//! A worker has as many leases as slots, and one life: with it all of them are lost.
+
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
 use super::event_loop::Message;
-use super::exit_report::EndReason;
-use super::loading::Worker;
+use super::link::SlotLink;
+use super::worker::{Presence, Worker};
+use crate::children::{ChildProcess, EndReason};
 
-/// What became of a worker that is given back.
+/// What became of a slot that is given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkerAfter {
     /// It has answered a request whole.
     Answered,
     /// It was not used, or not to the end.
     Unproven,
-    /// It must not be used again.
+    /// Its worker must get nothing new to do.
     Tainted,
 }
 
+type Home = mpsc::UnboundedSender<Message>;
+
+/// A slot that nothing goes on in.
 #[derive(Debug)]
 pub struct Lease {
-    /// `None` only once the worker was given back.
-    worker: Option<Box<Worker>>,
-    in_run: bool,
+    /// `None` only while it is taken out: by `begin`, or when the lease is dropped.
+    held: Option<Held>,
     after: WorkerAfter,
-    end_reason: EndReason,
-    home: mpsc::UnboundedSender<Message>,
+    home: Home,
+}
+
+#[derive(Debug)]
+struct Held {
+    worker: Arc<Worker>,
+    link: SlotLink,
+}
+
+/// A slot that is in the middle of something.
+#[derive(Debug)]
+pub(super) struct Running {
+    held: Held,
+    fuse: Fuse,
+}
+
+/// Kills the worker unless it is disarmed.
+#[derive(Debug)]
+struct Fuse {
+    worker: Arc<Worker>,
+    presence: Presence,
+    reason: EndReason,
+    home: Home,
+    is_armed: bool,
+    slot: u8,
 }
 
 impl Lease {
-    pub(super) fn new(worker: Box<Worker>, home: mpsc::UnboundedSender<Message>) -> Self {
+    pub(super) fn new(worker: Arc<Worker>, link: SlotLink, home: Home) -> Self {
         Self {
-            worker: Some(worker),
-            in_run: false,
+            held: Some(Held { worker, link }),
             after: WorkerAfter::Unproven,
-            end_reason: EndReason::Cancelled,
             home,
         }
     }
 
-    /// The worker, from now on counted as busy until `run_ended`.
-    pub(super) fn begin_run(&mut self) -> Option<&mut Worker> {
-        self.in_run = true;
-        self.worker.as_deref_mut()
+    pub(super) fn worker(&self) -> &Worker {
+        match &self.held {
+            Some(held) => &held.worker,
+            None => unreachable!("a lease that has no worker is gone"),
+        }
     }
 
-    pub(super) fn run_ended(&mut self, after: WorkerAfter) {
-        self.in_run = false;
-        self.after = after;
+    /// `call` and `request` are told in the report of the worker's end, if it ends meanwhile.
+    pub(super) fn begin(mut self, call: &'static str, request: Option<String>) -> Running {
+        let Some(held) = self.held.take() else {
+            unreachable!("a lease that has no worker is gone")
+        };
+        let (worker, slot) = (&held.worker, held.link.slot());
+        worker.process.set_activity(slot, Some(call), request);
+        Running {
+            fuse: Fuse {
+                worker: Arc::clone(worker),
+                presence: worker.company.enter(),
+                reason: EndReason::Cancelled,
+                home: self.home.clone(),
+                is_armed: true,
+                slot,
+            },
+            held,
+        }
     }
 
-    /// Whether it can be used for another run.
-    pub fn may_go_on(&self) -> bool {
-        self.worker.is_some() && !self.in_run && self.after != WorkerAfter::Tainted
-    }
-
-    /// Why the worker will have been killed, if it is.
-    pub(super) fn blame(&mut self, reason: EndReason) {
-        self.end_reason = reason;
+    /// Gives the slot back for good: its worker is not what its client thinks.
+    pub(super) fn spoil(mut self) {
+        self.after = WorkerAfter::Tainted;
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let Some(worker) = self.worker.take() else {
-            return;
-        };
-        let message = if self.in_run {
-            worker.process.kill(self.end_reason);
-            Message::Lost {
+        if let Some(held) = self.held.take() {
+            give_back(&self.home, held, self.after);
+        }
+    }
+}
+
+impl Running {
+    pub fn worker(&self) -> &Arc<Worker> {
+        &self.held.worker
+    }
+
+    pub fn link(&mut self) -> &mut SlotLink {
+        &mut self.held.link
+    }
+
+    /// What the library has printed meanwhile. Nothing where others have been on the worker: no line
+    /// says whose it is.
+    pub async fn own_lines(&self) -> Vec<String> {
+        let worker = self.worker();
+        let lines = worker.take_lines().await;
+        match worker.company.was_alone(self.fuse.presence) {
+            true => lines,
+            false => Vec::new(),
+        }
+    }
+
+    /// What it was in the middle of has ended. `None`: the worker must get nothing new to do, and the
+    /// slot was given back for good.
+    pub fn ended(self, after: WorkerAfter) -> Option<Lease> {
+        let Self { held, mut fuse } = self;
+        fuse.is_armed = false;
+        held.worker.company.leave();
+        let home = fuse.home.clone();
+        if after == WorkerAfter::Tainted {
+            give_back(&home, held, after);
+            return None;
+        }
+        Some(Lease {
+            held: Some(held),
+            after,
+            home,
+        })
+    }
+
+    /// Kills the worker, if it lives. Returns how many others were on it.
+    pub fn lost(mut self, reason: EndReason) -> (ChildProcess, usize) {
+        self.fuse.reason = reason;
+        let worker = self.worker();
+        let others = worker.company.others_at_loss(self.fuse.presence);
+        (worker.process.clone(), others)
+    }
+}
+
+impl Drop for Fuse {
+    fn drop(&mut self) {
+        if self.is_armed {
+            let worker = &self.worker;
+            // The others have been there with this one, whenever they notice.
+            worker.company.others_at_loss(self.presence);
+            worker.company.leave();
+            worker.process.kill(self.reason);
+            let _ = self.home.send(Message::Lost {
                 model: worker.model.id.clone(),
                 pid: worker.process.pid,
-            }
-        } else {
-            worker.process.set_activity(None, None);
-            let after = self.after;
-            Message::Returned { worker, after }
-        };
-        // Without a supervisor the message is dropped, and with it the worker, which kills it.
-        let _ = self.home.send(message);
+                slot: self.slot,
+            });
+        }
     }
+}
+
+fn give_back(home: &Home, held: Held, after: WorkerAfter) {
+    let Held { worker, link } = held;
+    worker.process.set_activity(link.slot(), None, None);
+    // Without a supervisor the message is dropped, and with it the worker, which kills it.
+    let _ = home.send(Message::Returned {
+        worker,
+        link,
+        after,
+    });
 }

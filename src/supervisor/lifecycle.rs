@@ -2,9 +2,9 @@
 //! own. The event loop tells it what happened and does what it says.
 //!
 //! ```text
-//!            begin_load            loaded             granted
-//!  Unloaded ───────────► Loading ─────────► Idle ◄──────────────► Leased
-//!    ▲  ▲                  │ load_failed     │ end     returned     │ lost
+//!            begin_load            loaded             granted             granted, returned
+//!  Unloaded ───────────► Loading ─────────► Idle ◄──────────────► Leased ◄──┐ of several leases
+//!    ▲  ▲                  │ load_failed     │ end  returned (last) │ lost ──┘
 //!    │  └── retry ── Failed ◄──────┐         ▼                      │
 //!    │                             ├──── Ending ◄───────────────────┘
 //!    └──────── exited ─────────────┘        │ stuck
@@ -39,9 +39,11 @@ pub enum Stage {
         loaded_at: Instant,
         last_used: Instant,
     },
+    /// With at least one lease.
     Leased {
         pid: u32,
         loaded_at: Instant,
+        leases: u8,
     },
     /// Killed or unloading, until waitpid has reported it.
     Ending {
@@ -62,7 +64,7 @@ pub enum Stage {
 /// What a model failed by last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailedBy {
-    /// It cannot be loaded: nobody waits for it any longer.
+    /// It cannot be loaded: no request waits for it any longer.
     Load,
     /// Its workers die, but it can be loaded: requests wait for the next one.
     Death,
@@ -82,7 +84,7 @@ pub enum AfterFailedLoad {
 pub enum LoadFault {
     /// Another try may succeed.
     Perhaps,
-    /// It will fail in the same way until somebody changes something.
+    /// It will fail in the same way until a file or a setting changes.
     Certain,
 }
 
@@ -115,7 +117,7 @@ impl Lifecycle {
         }
     }
 
-    /// Somebody has changed something: what failed may be tried again at once.
+    /// A file or a setting has changed: what failed may be tried again at once.
     pub fn forgive(&mut self, policy: RestartPolicy) {
         self.policy = policy;
         self.failures = 0;
@@ -206,21 +208,32 @@ impl Lifecycle {
         }
     }
 
-    /// Gives the idle worker to somebody. `false` if there is none.
+    /// Leases a slot of the worker, which has a free one. `false` if there is no worker.
     pub fn granted(&mut self) -> bool {
-        let Stage::Idle { pid, loaded_at, .. } = self.stage else {
-            return false;
+        let (pid, loaded_at, before) = match self.stage {
+            Stage::Idle { pid, loaded_at, .. } => (pid, loaded_at, 0),
+            Stage::Leased {
+                pid,
+                loaded_at,
+                leases,
+            } => (pid, loaded_at, leases),
+            _ => return false,
         };
-        self.stage = Stage::Leased { pid, loaded_at };
+        self.stage = Stage::Leased {
+            pid,
+            loaded_at,
+            leases: before.saturating_add(1),
+        };
         true
     }
 
-    /// The worker came back from a request that it `answered` whole or not. `false` if it is not
-    /// the one that was given away.
+    /// A lease came back from a request that it `answered` whole or not. `false` if it is not one of
+    /// the worker's that is there.
     pub fn returned(&mut self, pid: u32, answered: bool, now: Instant) -> bool {
         let Stage::Leased {
             pid: current,
             loaded_at,
+            leases,
         } = self.stage
         else {
             return false;
@@ -231,19 +244,27 @@ impl Lifecycle {
         if answered {
             self.failures = 0;
         }
-        self.stage = Stage::Idle {
-            pid,
-            loaded_at,
-            last_used: now,
+        self.stage = match leases {
+            0 | 1 => Stage::Idle {
+                pid,
+                loaded_at,
+                last_used: now,
+            },
+            _ => Stage::Leased {
+                pid,
+                loaded_at,
+                leases: leases - 1,
+            },
         };
         true
     }
 
-    /// Whoever had the worker has killed it.
+    /// The holder of a lease has killed the worker, for all.
     pub fn lost(&mut self, pid: u32) {
         if let Stage::Leased {
             pid: current,
             loaded_at,
+            ..
         } = self.stage
             && current == pid
         {
@@ -287,6 +308,7 @@ impl Lifecycle {
             | Stage::Leased {
                 pid: current,
                 loaded_at,
+                ..
             } if current == pid => Some(loaded_at),
             Stage::Ending {
                 pid: current,

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep_until;
 
 use super::loading::GUARD_SLACK;
+use crate::ipc::LoadFigures;
 use crate::ipc::{LoadDeadline, LoadWatch};
-use crate::process_figures::load_figures;
+use crate::process_figures::ask_load_figures;
 
 /// How often the figures of a load are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -39,7 +40,7 @@ impl LoadGuard {
         pid: u32,
     ) -> Self {
         let now = Instant::now();
-        let watch = LoadWatch::begin(limits, now, load_figures(pid));
+        let watch = LoadWatch::begin(limits, now, LoadFigures::default());
         Self::new(deadline, Wait::WhileItGrows { watch, pid }, heartbeat, now)
     }
 
@@ -61,14 +62,17 @@ impl LoadGuard {
     /// Returns the deadline that passed and how long it was.
     pub async fn expired(&mut self) -> (&'static str, Duration) {
         loop {
+            if let Wait::WhileItGrows { watch, pid } = &mut self.wait {
+                match ask_load_figures(*pid).await {
+                    Some(figures) => watch.observe(Instant::now(), figures),
+                    None => watch.cannot_be_observed(Instant::now()),
+                }
+            }
             let now = Instant::now();
             let silent_at = self.last_heard + self.heartbeat;
-            let due_at = match &mut self.wait {
+            let due_at = match &self.wait {
                 Wait::Until(at) => *at,
-                Wait::WhileItGrows { watch, pid } => {
-                    watch.observe(now, load_figures(*pid));
-                    watch.expires_at()
-                }
+                Wait::WhileItGrows { watch, .. } => watch.expires_at(),
             } + GUARD_SLACK;
             if silent_at <= now {
                 return ("heartbeat", self.heartbeat);

@@ -8,19 +8,22 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::connection::{Connection, ConnectionError};
+use super::WorkerKind;
 use super::cpu_runtime;
 use super::deadline_name::deadline_name;
-use super::exit_report::EndReason;
+use super::link;
 use super::load_guard::LoadGuard;
-use super::measured::Measured;
-use super::printed_lines::PrintedLines;
-use super::process::{ProcessEvent, WorkerProcess};
+use super::memory_limits::Beside;
 use super::runtime_lines;
-use super::spawner::Spawner;
+use super::worker::{LoadedWorker, Worker};
 use super::{Phase, RunDeadlines, RuntimeFacts};
-use crate::generation::SamplingRequest;
-use crate::ipc::{Command, Event, LibraryFacts, LoadSpec, WorkerDeadlines};
+use crate::children::{
+    Child, ChildProcess, ConnectionError, EndReason, Host, ProcessEvent, Watched,
+};
+use crate::ipc::{
+    Command, Event, Handles, LibraryFacts, LoadSpec, PassedDeadline, RequestHandles,
+    WorkerDeadlines,
+};
 use crate::library_calls::{CallFailure, Param};
 use crate::models::{InstalledModel, ModelKind};
 use crate::settings::{DeadlineSettings, RuntimeSettings};
@@ -29,28 +32,12 @@ use crate::telemetry::Metrics;
 /// The daemon's own guard lies this much behind the worker's, so that the worker, which knows
 /// more, speaks first.
 pub const GUARD_SLACK: Duration = Duration::from_secs(3);
-/// The context a model is loaded with when nothing says otherwise, in tokens.
-const DEFAULT_CONTEXT_TOKENS: u32 = 4096;
-/// Every runtime wants a multiple of this (SDK documentation of 1.2.0 and later).
-const CONTEXT_STEP_TOKENS: u32 = 32;
 /// A load is tried this often with the context limit the runtime told.
 const CONTEXT_ATTEMPTS: u32 = 2;
+/// Contexts' worth of memory that the slots of a worker have together, where the library lets them share:
+/// few answers fill theirs.
+const POOLED_CONTEXTS: u32 = 2;
 const GIB: u64 = 1 << 30;
-
-/// A loaded worker. Dropping it kills the process.
-#[derive(Debug)]
-pub struct Worker {
-    pub model: Arc<InstalledModel>,
-    pub process: WorkerProcess,
-    pub connection: Connection,
-    pub lines: PrintedLines,
-    pub facts: Arc<RuntimeFacts>,
-    /// From starting the process to the loaded model.
-    pub load_time: Duration,
-    pub measured: Measured,
-    /// What its runs keep to.
-    pub deadlines: RunDeadlines,
-}
 
 /// Why a model could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -99,10 +86,14 @@ impl LoadFailure {
 /// What every load of this daemon needs.
 #[derive(Clone, Debug)]
 pub struct Loader {
-    pub spawner: Spawner,
+    pub host: Host<WorkerKind>,
+    /// What is not left for workers.
+    pub beside: Beside,
     pub runtime: RuntimeSettings,
     pub deadlines: DeadlineSettings,
     pub run_deadlines: RunDeadlines,
+    /// Slots of a worker whose model does not say.
+    pub parallel: u8,
     pub metrics: Metrics,
 }
 
@@ -113,10 +104,10 @@ impl Loader {
         &self,
         model: Arc<InstalledModel>,
         raw: Option<&Param>,
-        report: impl Fn(Phase, Option<&WorkerProcess>),
+        report: impl Fn(Phase, Option<&ChildProcess>),
         on_event: impl Fn(u32, ProcessEvent) + Send + Sync + Clone + 'static,
-    ) -> Result<Worker, LoadFailure> {
-        let mut context = context_length(&model);
+    ) -> Result<LoadedWorker, LoadFailure> {
+        let mut context = model.context_tokens();
         for attempt in 1.. {
             match self
                 .attempt(&model, (context, raw), &report, on_event.clone())
@@ -143,50 +134,61 @@ impl Loader {
         unreachable!("the loop returns")
     }
 
+    async fn child(
+        &self,
+        model: Arc<str>,
+        variables: Vec<(&'static str, String)>,
+        on_event: impl Fn(u32, ProcessEvent) + Send + Sync + 'static,
+    ) -> Result<Child<WorkerKind>, LoadFailure> {
+        let watched = Watched {
+            model,
+            variables,
+            kill_wait: self.deadlines.kill,
+        };
+        timeout(self.deadlines.spawn, self.host.child(watched, on_event))
+            .await
+            .map_err(|_| LoadFailure::deadline("spawn", self.deadlines.spawn))?
+            .map_err(|error| LoadFailure::new(format!("starting a worker process: {error}")))
+    }
+
     async fn attempt(
         &self,
         model: &Arc<InstalledModel>,
         wanted: (u32, Option<&Param>),
-        report: &impl Fn(Phase, Option<&WorkerProcess>),
+        report: &impl Fn(Phase, Option<&ChildProcess>),
         on_event: impl Fn(u32, ProcessEvent) + Send + Sync + 'static,
-    ) -> Result<Worker, LoadFailure> {
+    ) -> Result<LoadedWorker, LoadFailure> {
         let library = self.library_for(model.kind)?;
         report(Phase::Spawning, None);
-        let spawned = timeout(self.deadlines.spawn, self.spawner.spawn())
-            .await
-            .map_err(|_| LoadFailure::deadline("spawn", self.deadlines.spawn))?
-            .map_err(|error| LoadFailure::new(format!("starting a worker process: {error}")))?;
-        let setup =
-            |error: std::io::Error| LoadFailure::new(format!("setting up a worker: {error}"));
-        let pid = spawned.child.id().unwrap_or_default();
-        // The child dies with what an error drops.
-        let connection = Connection::new(spawned.socket).map_err(setup)?;
-        let lines = PrintedLines::drain(spawned.printed, model.id.clone(), pid).map_err(setup)?;
-        let kill_wait = self.deadlines.kill;
-        let process = WorkerProcess::watch(spawned.child, kill_wait, lines.clone(), on_event);
-        report(Phase::Spawning, Some(&process));
-        let mut worker = Worker {
-            model: Arc::clone(model),
-            process,
-            connection,
-            lines,
-            facts: Arc::default(),
-            load_time: Duration::ZERO,
-            measured: Measured::default(),
-            deadlines: self.run_deadlines,
-        };
-        match self.bring_up(&mut worker, library, wanted, report).await {
+        let spec = self.load_spec(model, library, wanted);
+        let mut child = self
+            .child(model.id.clone(), shared_memory(&spec), on_event)
+            .await?;
+        report(Phase::Spawning, Some(&child.process));
+        let slots = spec.handles.count();
+        match self.bring_up(&mut child, spec, report).await {
             Ok(facts) => {
-                worker.facts = Arc::new(facts);
-                worker.load_time = worker.process.started_at.elapsed();
-                worker.process.set_activity(None, None);
-                Ok(worker)
+                let Child {
+                    process,
+                    connection,
+                    lines,
+                } = child;
+                process.set_activity(0, None, None);
+                let worker = Worker::new(
+                    Arc::clone(model),
+                    process,
+                    lines,
+                    Arc::new(facts),
+                    self.run_deadlines,
+                    slots,
+                );
+                Ok(LoadedWorker::new(worker, link::start(connection, slots)))
             }
             Err(failure) => {
                 if let EndReason::Deadline(name) = failure.end {
                     self.metrics.deadline_passed(name);
                 }
-                worker.process.kill_and_wait(failure.end).await;
+                child.process.kill_and_wait(failure.end).await;
                 Err(failure)
             }
         }
@@ -194,10 +196,9 @@ impl Loader {
 
     async fn bring_up(
         &self,
-        worker: &mut Worker,
-        library: PathBuf,
-        (context, raw): (u32, Option<&Param>),
-        report: &impl Fn(Phase, Option<&WorkerProcess>),
+        worker: &mut Child<WorkerKind>,
+        spec: LoadSpec,
+        report: &impl Fn(Phase, Option<&ChildProcess>),
     ) -> Result<RuntimeFacts, LoadFailure> {
         let pid = worker.process.pid;
         let spawn = self.deadlines.spawn;
@@ -207,17 +208,19 @@ impl Loader {
             Err(_) => return Err(LoadFailure::deadline("spawn", spawn)),
         }
         report(Phase::OpeningLibrary, Some(&worker.process));
-        worker.process.set_activity(Some("dlopen"), None);
-        let mut spec = self.load_spec(&worker.model, library, context);
-        spec.raw = raw.cloned().map(Box::new);
+        worker.process.set_activity(0, Some("dlopen"), None);
         let limits = spec.deadlines.load;
+        let mut facts = RuntimeFacts {
+            context_length: match &spec.handles {
+                Handles::OfRequests(handles) => Some(handles.context_length),
+                Handles::OfClient(_) => None,
+            },
+            slots: Some(spec.handles.count()),
+            ..RuntimeFacts::default()
+        };
         if let Err(error) = worker.connection.send(&Command::Load(Box::new(spec))).await {
             return Err(connection_failed(worker, error, "opening the library").await);
         }
-        let mut facts = RuntimeFacts {
-            context_length: raw.is_none().then_some(context),
-            ..RuntimeFacts::default()
-        };
         let limit = self.deadlines.library_open;
         let guard = LoadGuard::fixed("library-open", limit, self.deadlines.heartbeat);
         match self
@@ -233,7 +236,7 @@ impl Loader {
             event => return Err(unexpected(worker, event, true).await),
         }
         report(Phase::Loading, Some(&worker.process));
-        worker.process.set_activity(Some("rkllm_init"), None);
+        worker.process.set_activity(0, Some("rkllm_init"), None);
         let guard = LoadGuard::following("load", limits, self.deadlines.heartbeat, pid);
         match self.next_event(worker, guard, "loading the model").await? {
             Event::Loaded { per_run_parameters } => {
@@ -248,7 +251,7 @@ impl Loader {
     /// The next event that tells how the load goes, under the daemon's own guard.
     async fn next_event(
         &self,
-        worker: &mut Worker,
+        worker: &mut Child<WorkerKind>,
         mut guard: LoadGuard,
         during: &str,
     ) -> Result<Event, LoadFailure> {
@@ -273,18 +276,13 @@ impl Loader {
     /// Opens the library for models of `kind` in a process that ends afterwards.
     pub async fn describe(&self, kind: ModelKind) -> Result<LibraryFacts, LoadFailure> {
         let library = self.library_for(kind)?;
-        let spawned = timeout(self.deadlines.spawn, self.spawner.spawn())
-            .await
-            .map_err(|_| LoadFailure::deadline("spawn", self.deadlines.spawn))?
-            .map_err(|error| LoadFailure::new(format!("starting a worker process: {error}")))?;
-        let setup =
-            |error: std::io::Error| LoadFailure::new(format!("setting up a worker: {error}"));
-        let pid = spawned.child.id().unwrap_or_default();
-        let lines = PrintedLines::drain(spawned.printed, "library".into(), pid).map_err(setup)?;
-        // Dropping it kills the process, however this ends.
-        let process = WorkerProcess::watch(spawned.child, self.deadlines.kill, lines, |_, _| {});
+        // Dropping it kills the process, where nobody waits any more.
+        let Child {
+            process,
+            mut connection,
+            ..
+        } = self.child("library".into(), Vec::new(), |_, _| {}).await?;
         process.expect_end(EndReason::Unload);
-        let mut connection = Connection::new(spawned.socket).map_err(setup)?;
         let command = Command::Describe {
             library,
             assume_family: self.runtime.assume_family.clone(),
@@ -319,6 +317,9 @@ impl Loader {
         if result.is_err() {
             self.metrics.deadline_passed("library-open");
         }
+        // The next one is not started beside it.
+        let ended = process.kill_and_wait(EndReason::Unload);
+        let _ = timeout(self.deadlines.kill, ended).await;
         result.unwrap_or_else(|_| Err(LoadFailure::deadline("library-open", limit)))
     }
 
@@ -336,34 +337,53 @@ impl Loader {
         }
     }
 
-    fn load_spec(&self, model: &InstalledModel, library: PathBuf, context: u32) -> LoadSpec {
-        let defaults = &model.sampling;
+    fn load_spec(
+        &self,
+        model: &InstalledModel,
+        library: PathBuf,
+        (context, raw): (u32, Option<&Param>),
+    ) -> LoadSpec {
+        let handles = match raw {
+            None => Handles::OfRequests(Box::new(RequestHandles {
+                count: model.parallel.unwrap_or(self.parallel),
+                context_length: context,
+                max_new_tokens: model.max_new_tokens,
+                sampling: model.sampling,
+                cpu_mask: model.cpu_mask,
+                base_domain_id: model.base_domain_id,
+                eos_ids: model.extra_eos_ids.clone(),
+            })),
+            Some(param) => Handles::OfClient(Box::new(param.clone())),
+        };
+        let count = handles.count();
+        let mut deadlines = WorkerDeadlines::from(&self.deadlines).shared_by(count);
+        // Each handle reads the file.
+        let bytes = model.size_bytes.saturating_mul(count.into());
+        deadlines.load.granted = load_deadline(&self.deadlines, bytes);
         LoadSpec {
             library,
             assume_family: self.runtime.assume_family.clone(),
             model: model.path.clone(),
-            context_length: context,
-            max_new_tokens: model.max_new_tokens,
-            sampling: SamplingRequest {
-                temperature: defaults.temperature,
-                top_p: defaults.top_p,
-                top_k: defaults.top_k,
-                repeat_penalty: defaults.repeat_penalty,
-                presence_penalty: defaults.presence_penalty,
-                frequency_penalty: defaults.frequency_penalty,
-            },
-            cpu_mask: model.cpu_mask,
-            base_domain_id: model.base_domain_id,
-            eos_ids: model.extra_eos_ids.clone(),
-            tokenizer_json: model.tokenizer_json.clone(),
-            raw: None,
-            deadlines: {
-                let mut deadlines = WorkerDeadlines::from(&self.deadlines);
-                deadlines.load.granted = load_deadline(&self.deadlines, model.size_bytes);
-                deadlines
-            },
+            shape: model.shape,
+            handles,
+            deadlines,
         }
     }
+}
+
+/// What a library is told that has the handles of a process share their memory. Others take no notice.
+fn shared_memory(spec: &LoadSpec) -> Vec<(&'static str, String)> {
+    let Handles::OfRequests(handles) = &spec.handles else {
+        return Vec::new();
+    };
+    if handles.count == 1 {
+        return Vec::new();
+    }
+    let pool = handles.context_length.saturating_mul(POOLED_CONTEXTS);
+    vec![
+        ("RKLLM_CPU_SLOTS", handles.count.to_string()),
+        ("RKLLM_CPU_POOL_TOKENS", pool.to_string()),
+    ]
 }
 
 /// How long reading a file of this size may take.
@@ -372,19 +392,9 @@ pub fn load_deadline(deadlines: &DeadlineSettings, size_bytes: u64) -> Duration 
     deadlines.load_base + Duration::from_secs_f64(per_gib * size_bytes as f64 / GIB as f64)
 }
 
-/// The context to load with: `model.toml`'s, else min(the model's limit, 4096), in steps of 32.
-fn context_length(model: &InstalledModel) -> u32 {
-    let wanted = model.context_length.unwrap_or_else(|| {
-        model.context_limit.map_or(DEFAULT_CONTEXT_TOKENS, |limit| {
-            limit.min(DEFAULT_CONTEXT_TOKENS)
-        })
-    });
-    (wanted / CONTEXT_STEP_TOKENS).max(1) * CONTEXT_STEP_TOKENS
-}
-
 /// Explains a connection that failed while `during` was going on.
 async fn connection_failed(
-    worker: &mut Worker,
+    worker: &Child<WorkerKind>,
     error: ConnectionError,
     during: &str,
 ) -> LoadFailure {
@@ -404,7 +414,7 @@ async fn connection_failed(
 
 /// What the worker said instead of the next step. `is_certain`: this step fails in the same way
 /// again.
-async fn unexpected(worker: &mut Worker, event: Event, is_certain: bool) -> LoadFailure {
+async fn unexpected(worker: &Child<WorkerKind>, event: Event, is_certain: bool) -> LoadFailure {
     let failure = match event {
         Event::LoadFailed { reason, failure } => LoadFailure {
             is_certain: is_certain
@@ -415,11 +425,11 @@ async fn unexpected(worker: &mut Worker, event: Event, is_certain: bool) -> Load
             failure,
             ..LoadFailure::new(reason)
         },
-        Event::DeadlinePassed {
+        Event::DeadlinePassed(PassedDeadline {
             deadline,
             limit,
             call,
-        } => {
+        }) => {
             let name = deadline_name(&deadline);
             LoadFailure {
                 end: EndReason::Deadline(name),
@@ -437,7 +447,7 @@ async fn unexpected(worker: &mut Worker, event: Event, is_certain: bool) -> Load
 }
 
 /// A load prints no user's text, so its error line may be shown.
-async fn with_printed_reason(worker: &Worker, failure: LoadFailure) -> LoadFailure {
+async fn with_printed_reason(worker: &Child<WorkerKind>, failure: LoadFailure) -> LoadFailure {
     let lines = worker.lines.take().await;
     LoadFailure {
         reason: match runtime_lines::first_error(&lines) {

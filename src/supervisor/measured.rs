@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::ipc::RunEnd;
 use crate::library_calls::PerfStat;
 
 /// Prompts shorter than this say more about a run's overhead than about prefill.
@@ -36,6 +37,19 @@ impl Measured {
         });
     }
 
+    /// Takes in what a run for a request told.
+    pub fn run(&mut self, end: &RunEnd) {
+        self.tokenizer(end.tokenizer_agrees);
+        let Some(perf) = &end.perf else { return };
+        let duration = |ms: f32| Duration::try_from_secs_f32(ms / 1000.0);
+        if let Ok(took) = duration(perf.prefill_ms) {
+            self.prefill(perf.prefill_tokens, took);
+        }
+        if let Ok(took) = duration(perf.generate_ms) {
+            self.decode(perf.generate_tokens, took);
+        }
+    }
+
     /// Takes in what the library said at the end of a raw run.
     pub fn perf(&mut self, perf: &PerfStat) {
         let tokens = u32::try_from(perf.prefill_tokens);
@@ -60,11 +74,10 @@ impl Measured {
         }
     }
 
-    /// How long a token of a prompt may take: by what was measured, else `setting`.
-    pub fn prefill_per_token(&self, setting: Duration) -> Duration {
-        self.prefill_seconds_per_token
-            .and_then(|seconds| Duration::try_from_secs_f64(seconds * PATIENCE).ok())
-            .unwrap_or(setting)
+    /// How long a token of a prompt may take, by what was measured.
+    pub fn prefill_per_token(&self) -> Option<Duration> {
+        let seconds = self.prefill_seconds_per_token?;
+        Duration::try_from_secs_f64(seconds * PATIENCE).ok()
     }
 }
 
@@ -72,16 +85,18 @@ impl Measured {
 mod tests {
     use super::*;
 
-    const SETTING: Duration = Duration::from_millis(100);
-
     #[test]
-    fn the_setting_counts_until_a_prompt_of_some_length_was_measured() {
+    fn nothing_is_known_until_a_prompt_of_some_length_was_measured() {
         let mut measured = Measured::default();
         measured.prefill(LEAST_TOKENS - 1, Duration::from_secs(100));
-        assert_eq!(measured.prefill_per_token(SETTING), SETTING);
+        assert_eq!(measured.prefill_per_token(), None);
         measured.prefill(100, Duration::from_secs(5));
-        let per_token = measured.prefill_per_token(SETTING);
-        assert_eq!(per_token, Duration::from_millis(400), "50 ms, eight times");
+        let per_token = measured.prefill_per_token();
+        assert_eq!(
+            per_token,
+            Some(Duration::from_millis(400)),
+            "50 ms, eight times"
+        );
     }
 
     #[test]
@@ -100,8 +115,12 @@ mod tests {
             prefill_time_ms: 5000.0,
             ..PerfStat::default()
         });
-        let per_token = measured.prefill_per_token(SETTING);
-        assert_eq!(per_token, Duration::from_millis(400), "50 ms, eight times");
+        let per_token = measured.prefill_per_token();
+        assert_eq!(
+            per_token,
+            Some(Duration::from_millis(400)),
+            "50 ms, eight times"
+        );
     }
 
     #[test]
@@ -110,11 +129,11 @@ mod tests {
         measured.prefill(100, Duration::from_secs(1));
         measured.prefill(100, Duration::from_secs(10));
         assert_eq!(
-            measured.prefill_per_token(SETTING),
-            Duration::from_millis(800)
+            measured.prefill_per_token(),
+            Some(Duration::from_millis(800))
         );
         measured.prefill(100, Duration::from_secs(1));
-        let per_token = measured.prefill_per_token(SETTING);
+        let per_token = measured.prefill_per_token().unwrap();
         assert!(
             per_token > Duration::from_millis(700) && per_token < Duration::from_millis(800),
             "{per_token:?}"

@@ -1,9 +1,10 @@
 //! When a worker has too much memory. Pure: it is given figures and answers what to do.
 //!
-//! A value that somebody set is kept as it is; only defaults give way, so that the soft limit never
-//! lies above the hard one unless somebody set both so, which `settings` refuses.
+//! A value that is set is kept as it is; only defaults give way, so that the soft limit never
+//! lies above the hard one unless both were set so, which `settings` refuses.
 
-use super::worker_memory::WorkerMemory;
+use crate::children::memory::{HeldBytes, ProcessMemory};
+use crate::memory::Accountant;
 use crate::settings::MemorySettings;
 
 /// Percent of the machine's memory. What is left at the soft limit serves the rest of the system
@@ -12,11 +13,30 @@ use crate::settings::MemorySettings;
 const DEFAULT_SOFT_PERCENT: u64 = 80;
 const DEFAULT_HARD_PERCENT: u64 = 90;
 
-/// Limits of [`WorkerMemory::total_bytes`]; `None`: no limit.
+/// A worker over the soft limit has grown by this part of what it held, or by half of what was left up
+/// to the hard limit, before it is replaced.
+const GROWTH_SHARE: u64 = 8;
+
+/// Limits of [`ProcessMemory::total_bytes`]; `None`: no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryLimits {
     pub soft_bytes: Option<u64>,
     pub hard_bytes: Option<u64>,
+}
+
+/// What others hold of the machine's memory, which is not left for workers.
+#[derive(Clone, Debug)]
+pub struct Beside {
+    pub readers: HeldBytes,
+    /// In files that wait for their readers.
+    pub tensors: Accountant,
+}
+
+impl Beside {
+    pub fn bytes(&self) -> u64 {
+        let tensors = self.tensors.used_bytes();
+        self.readers.get().saturating_add(tensors)
+    }
 }
 
 /// What to do with a worker for its memory.
@@ -54,12 +74,18 @@ pub fn effective(settings: &MemorySettings, machine_bytes: Option<u64>) -> Memor
     }
 }
 
-/// What to do with a worker that holds so much.
-pub fn verdict(memory: &WorkerMemory, limits: MemoryLimits) -> Verdict {
+/// What to do with a worker that holds so much. `least` is the least that it has held since its model
+/// was loaded: a new worker would hold as much, so only what has come since is worth another load.
+pub fn verdict(memory: &ProcessMemory, least: Option<u64>, limits: MemoryLimits) -> Verdict {
     let over = |limit: Option<u64>| limit.is_some_and(|limit| memory.total_bytes() > limit);
+    let has_grown = least.is_none_or(|least| {
+        let to_hard = limits.hard_bytes.map(|hard| hard.saturating_sub(least) / 2);
+        let growth = (least / GROWTH_SHARE).min(to_hard.unwrap_or(u64::MAX));
+        over(Some(least.saturating_add(growth)))
+    });
     if over(limits.hard_bytes) {
         Verdict::Kill
-    } else if over(limits.soft_bytes) {
+    } else if over(limits.soft_bytes) && has_grown {
         Verdict::RecycleWhenIdle
     } else {
         Verdict::Fine
@@ -71,6 +97,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::generation::ClientKey;
+    use crate::memory::Standing;
 
     fn settings(soft: Option<u64>, hard: Option<u64>) -> MemorySettings {
         MemorySettings {
@@ -83,6 +111,21 @@ mod tests {
     fn limits(soft: Option<u64>, hard: Option<u64>, machine: Option<u64>) -> [Option<u64>; 2] {
         let limits = effective(&settings(soft, hard), machine);
         [limits.soft_bytes, limits.hard_bytes]
+    }
+
+    #[test]
+    fn what_readers_and_tensors_hold_is_not_left_for_workers() {
+        let beside = Beside {
+            readers: HeldBytes::default(),
+            tensors: Accountant::of_files(1000),
+        };
+        beside.readers.set(30);
+        let client = ClientKey("a client".into());
+        let account = beside.tensors.account(client, Standing::Ordinary);
+        let held = account.charge(200).unwrap();
+        assert_eq!(beside.bytes(), 230);
+        drop(held);
+        assert_eq!(beside.bytes(), 30);
     }
 
     #[test]
@@ -115,12 +158,12 @@ mod tests {
             hard_bytes: Some(200),
         };
         let verdict = |anonymous_bytes, shared_bytes, npu_bytes| {
-            let memory = WorkerMemory {
+            let memory = ProcessMemory {
                 anonymous_bytes,
                 shared_bytes,
                 npu_bytes,
             };
-            verdict(&memory, limits)
+            verdict(&memory, None, limits)
         };
         assert_eq!(verdict(60, 40, None), Verdict::Fine);
         assert_eq!(verdict(60, 40, Some(1)), Verdict::RecycleWhenIdle);
@@ -128,6 +171,30 @@ mod tests {
         assert_eq!(verdict(200, 0, None), Verdict::RecycleWhenIdle);
         assert_eq!(verdict(201, 0, None), Verdict::Kill);
         assert_eq!(verdict(u64::MAX, 1, Some(u64::MAX)), Verdict::Kill);
+    }
+
+    #[test]
+    fn what_a_model_needs_by_itself_is_no_reason_to_load_it_again() {
+        let judge = |bytes, least, hard_bytes| {
+            let memory = ProcessMemory {
+                anonymous_bytes: bytes,
+                shared_bytes: 0,
+                npu_bytes: None,
+            };
+            let limits = MemoryLimits {
+                soft_bytes: Some(800),
+                hard_bytes,
+            };
+            verdict(&memory, Some(least), limits)
+        };
+        let hard = Some(900);
+        assert_eq!(judge(850, 850, hard), Verdict::Fine);
+        assert_eq!(judge(875, 850, hard), Verdict::Fine);
+        assert_eq!(judge(876, 850, hard), Verdict::RecycleWhenIdle);
+        assert_eq!(judge(901, 850, hard), Verdict::Kill);
+        assert_eq!(judge(956, 850, None), Verdict::Fine);
+        assert_eq!(judge(957, 850, None), Verdict::RecycleWhenIdle);
+        assert_eq!(judge(801, 400, hard), Verdict::RecycleWhenIdle);
     }
 
     proptest! {
@@ -148,10 +215,11 @@ mod tests {
             [less, more] in any::<[u64; 2]>().prop_map(|mut pair| { pair.sort_unstable(); pair }),
             soft_bytes in any::<Option<u64>>(),
             hard_bytes in any::<Option<u64>>(),
+            least in any::<Option<u64>>(),
         ) {
             let severity = |anonymous_bytes| {
-                let memory = WorkerMemory { anonymous_bytes, shared_bytes: 0, npu_bytes: None };
-                match verdict(&memory, MemoryLimits { soft_bytes, hard_bytes }) {
+                let memory = ProcessMemory { anonymous_bytes, shared_bytes: 0, npu_bytes: None };
+                match verdict(&memory, least, MemoryLimits { soft_bytes, hard_bytes }) {
                     Verdict::Fine => 0,
                     Verdict::RecycleWhenIdle => 1,
                     Verdict::Kill => 2,

@@ -2,40 +2,38 @@
 //!
 //! Read it in this order: `lifecycle` says what states a worker goes through, `event_loop` is the
 //! only place where one changes, `placement` decides whose turn it is, `loading` brings a worker up,
-//! `run` serves a request on as many as it needs, `exchange` is what happens on one of them,
+//! `drive` is what happens on one, `run` serves a request on as many as `attempts` grants it,
 //! `unloading` ends it, `exit_report` explains its end.
 
 mod answer_so_far;
+mod attempts;
 mod backoff;
-mod connection;
+mod client_turns;
 mod cpu_runtime;
 mod deadline_name;
+mod drive;
 mod event_loop;
-mod exchange;
-mod exit_report;
 mod handle;
 mod lease;
 mod lifecycle;
+mod link;
 mod load_guard;
 mod loading;
-mod machine_memory;
 mod measured;
 mod memory_limits;
-mod oom_kills;
 mod outcome;
 mod placement;
-mod printed_lines;
-mod process;
+mod probe;
 mod pulse;
+mod reading;
 mod reload;
 mod run;
-mod run_guard;
 mod runtime_lines;
 mod slot;
-mod spawner;
 mod status;
+mod text_sink;
 mod unloading;
-mod worker_memory;
+mod worker;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -43,20 +41,28 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+pub use attempts::{Attempts, Death, GivenUp};
+pub use drive::{Outer, RunDeadlines, Total};
 pub use event_loop::Turn;
-pub use exchange::RunDeadlines;
+pub(crate) use handle::remove_unfinished_prompt_caches;
 pub use handle::{
-    HandleReset, LibraryHandle, Replied, RowFailure, RunEvent, RunStream, pooled_row,
+    HandleReset, LibraryHandle, LostRow, Replied, RowEnd, RowRequest, RunEvent, RunStream,
+    pooled_row,
 };
 pub use lease::Lease;
+pub use probe::{PROMPT as PROBE_PROMPT, Proof, Suspicion};
 pub use pulse::Pulse;
 pub use run::{RunJob, RunServices, Served, serve};
 pub use status::{LoadProgress, ModelStatus, Phase, RuntimeFacts, StatusBoard, StatusSnapshot};
 
-use crate::generation::{GenerationError, ModelId};
-use crate::ipc::{LoadDeadline, WorkerDeadlines};
-use crate::library_calls::{DefaultParam, Input, LibraryError, Param, PooledRows, Pooling};
+use crate::children::memory::HeldBytes;
+use crate::children::{ChildEnvironment, ChildKind, Host};
+use crate::generation::{ClientKey, GenerationError, ModelId};
+use crate::ipc::{self, LoadDeadline, WorkerDeadlines};
+use crate::library_calls::{DefaultParam, LibraryError, Param};
+use crate::memory::{Accountant, machine};
 use crate::models::Catalog;
+use crate::reader::Readers;
 use crate::settings::{DeadlineSettings, Settings};
 use crate::telemetry::Metrics;
 use backoff::Backoff;
@@ -64,30 +70,62 @@ use event_loop::{EventLoop, MemoryRules, Message, Rules};
 use handle::{HandleServices, LiveSettings};
 use lifecycle::RestartPolicy;
 use loading::Loader;
+use memory_limits::Beside;
 use placement::PlacementLimits;
-pub(crate) use printed_lines::PrintedLines;
 use reload::Reload;
-pub(crate) use spawner::{Role, Spawned, Spawner, WorkerEnvironment};
 
 /// A worker says so often within the time after which it would be missed.
 const HEARTBEATS_IN_TOLERANCE: u32 = 5;
+
+/// The children that load a runtime library.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum WorkerKind {}
+
+impl ChildKind for WorkerKind {
+    const COMMAND: &'static str = "worker";
+    const NAME: &'static str = "worker";
+    type Command = ipc::Command;
+    type Event = ipc::Event;
+
+    fn protocol(event: &ipc::Event) -> Option<u32> {
+        match event {
+            ipc::Event::Hello { protocol } => Some(*protocol),
+            _ => None,
+        }
+    }
+}
+
+/// The daemon's end of a worker's link.
+type Connection = crate::children::Connection<WorkerKind>;
 
 /// Handle to the supervisor's event loop.
 #[derive(Clone, Debug)]
 pub struct Supervisor {
     messages: mpsc::UnboundedSender<Message>,
     handles: Arc<HandleServices>,
+    /// As the kernel told at start.
+    machine_bytes: Option<u64>,
+    tensors: Accountant,
 }
 
 impl Supervisor {
-    /// Starts the loop and the thread that spawns workers. The loop gives the `pulse`.
+    /// Starts the loop and the thread that spawns workers. The loop gives the `pulse`. What the readers
+    /// and the files of tensors hold is not left for workers.
     pub fn start(
         settings: &Settings,
         catalog: &Catalog,
-        metrics: Metrics,
+        services: (Metrics, &Readers),
         pulse: Option<Pulse>,
     ) -> std::io::Result<(Self, StatusBoard)> {
-        Self::start_in(own_environment(settings), settings, catalog, metrics, pulse)
+        let (metrics, readers) = services;
+        let services = (metrics, readers.held());
+        Self::start_in(
+            own_environment(settings),
+            settings,
+            catalog,
+            services,
+            pulse,
+        )
     }
 
     /// As `start`, with the workers of another `rkllmd`: for a program that is none itself.
@@ -98,25 +136,34 @@ impl Supervisor {
         metrics: Metrics,
     ) -> std::io::Result<(Self, StatusBoard)> {
         let environment = own_environment(settings).with_program(program);
-        Self::start_in(environment, settings, catalog, metrics, None)
+        let services = (metrics, HeldBytes::default());
+        Self::start_in(environment, settings, catalog, services, None)
     }
 
     fn start_in(
-        environment: WorkerEnvironment,
+        environment: ChildEnvironment,
         settings: &Settings,
         catalog: &Catalog,
-        metrics: Metrics,
+        (metrics, readers): (Metrics, HeldBytes),
         pulse: Option<Pulse>,
     ) -> std::io::Result<(Self, StatusBoard)> {
         let runtime = &settings.runtime;
+        let tensors = Accountant::of_files(settings.library.tensors_held_limit_bytes);
         let loader = Loader {
-            spawner: Spawner::start(Role::Worker, environment)?,
+            host: Host::start(environment)?,
+            beside: Beside {
+                readers,
+                tensors: tensors.clone(),
+            },
             runtime: runtime.clone(),
             deadlines: settings.deadlines.clone(),
             run_deadlines: RunDeadlines::from(settings),
+            parallel: settings.models.parallel,
             metrics,
         };
-        let rules = Rules::from(settings);
+        // Before anything is served, so that nothing is held up.
+        let machine_bytes = machine::machine_bytes();
+        let rules = Rules::of(settings, machine_bytes);
         let handles = Arc::new(HandleServices {
             metrics: loader.metrics.clone(),
             state_dir: settings.library.state_dir.clone(),
@@ -126,16 +173,43 @@ impl Supervisor {
         });
         let (event_loop, messages, status) = EventLoop::new(catalog, loader, rules, pulse);
         tokio::spawn(event_loop.run());
-        Ok((Self { messages, handles }, status))
+        let this = Self {
+            messages,
+            handles,
+            machine_bytes,
+            tensors,
+        };
+        Ok((this, status))
+    }
+
+    /// Where files of tensors are charged that wait for their readers.
+    pub(crate) fn tensors(&self) -> &Accountant {
+        &self.tensors
     }
 
     /// Waits until a worker with this model is free, loading it if need be. Dropping the future
     /// withdraws the request.
     pub async fn lease(&self, model: ModelId, turn: Turn) -> Result<Lease, GenerationError> {
+        let client = ClientKey(model.clone());
+        self.lease_for(client, model, turn).await
+    }
+
+    /// As `lease`, in the turn of a client: see `client_turns`.
+    pub async fn lease_for(
+        &self,
+        client: ClientKey,
+        model: ModelId,
+        turn: Turn,
+    ) -> Result<Lease, GenerationError> {
         let (reply, lease) = oneshot::channel();
         let gone = |_| GenerationError::ShuttingDown;
         self.messages
-            .send(Message::Lease { model, turn, reply })
+            .send(Message::Lease {
+                model,
+                client,
+                turn,
+                reply,
+            })
             .map_err(|_| GenerationError::ShuttingDown)?;
         lease.await.map_err(gone)?
     }
@@ -144,12 +218,14 @@ impl Supervisor {
     /// model has changed or gone ends when it is free. Returns once the loop has done so.
     pub async fn reload(&self, settings: &Settings, catalog: Arc<Catalog>) {
         self.handles.reload(settings);
+        let machine_bytes = machine::ask().await.unwrap_or(self.machine_bytes);
         let (done, reloaded) = oneshot::channel();
         let message = Message::Reload(Box::new(Reload {
             catalog,
-            rules: Rules::from(settings),
+            rules: Rules::of(settings, machine_bytes),
             deadlines: settings.deadlines.clone(),
             run_deadlines: RunDeadlines::from(settings),
+            parallel: settings.models.parallel,
             done,
         }));
         if self.messages.send(message).is_ok() {
@@ -172,7 +248,18 @@ impl Supervisor {
         model: ModelId,
         param: Param,
     ) -> Result<LibraryHandle, LibraryError> {
-        handle::open(self, model, param).await
+        let client = ClientKey(model.clone());
+        self.open_handle_for(client, model, param).await
+    }
+
+    /// As `open_handle`, for a client that all its handles and other requests share a turn of.
+    pub async fn open_handle_for(
+        &self,
+        client: ClientKey,
+        model: ModelId,
+        param: Param,
+    ) -> Result<LibraryHandle, LibraryError> {
+        handle::open(self, client, model, param).await
     }
 
     /// What `rkllm_createDefaultParam` of the library for `model` says; `None`: of the NPU's
@@ -182,18 +269,6 @@ impl Supervisor {
         model: Option<ModelId>,
     ) -> Result<DefaultParam, LibraryError> {
         handle::default_param(self, model).await
-    }
-
-    /// The last hidden layer of each of `inputs`, pooled to one row each, by the model's ordinary
-    /// worker (that of HTTP requests). The KV cache is emptied before each input, so that every
-    /// row of it is computed. Dropping the future aborts the run.
-    pub async fn pooled_hidden_states(
-        &self,
-        model: ModelId,
-        inputs: Vec<Input>,
-        pooling: Pooling,
-    ) -> Result<PooledRows, LibraryError> {
-        handle::pooled_hidden_states(self, model, inputs, pooling).await
     }
 
     /// Loads a model before anybody asks for it.
@@ -212,17 +287,17 @@ impl Supervisor {
     }
 }
 
-fn own_environment(settings: &Settings) -> WorkerEnvironment {
+fn own_environment(settings: &Settings) -> ChildEnvironment {
     let runtime = &settings.runtime;
-    WorkerEnvironment::new(
+    ChildEnvironment::new(
         &runtime.pass_environment,
         runtime.log_level,
         runtime.core_dumps,
     )
 }
 
-impl From<&Settings> for Rules {
-    fn from(settings: &Settings) -> Self {
+impl Rules {
+    fn of(settings: &Settings, machine_bytes: Option<u64>) -> Self {
         Self {
             placement: PlacementLimits {
                 max_loaded: settings.models.max_loaded,
@@ -237,8 +312,8 @@ impl From<&Settings> for Rules {
             },
             unload_deadline: settings.deadlines.unload,
             memory: MemoryRules {
-                limits: memory_limits::effective(&settings.memory, machine_memory::machine_bytes()),
-                interval: settings.memory.check_interval,
+                settings: settings.memory.clone(),
+                machine_bytes,
             },
         }
     }

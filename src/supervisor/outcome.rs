@@ -2,25 +2,17 @@
 
 use std::time::Duration;
 
-use super::loading::Worker;
+use super::drive::Stop;
+use super::lease::Running;
 use super::runtime_lines;
 use crate::generation::{
     Completion, FinishReason, GenerationError, GenerationRequest, Timings, Usage,
 };
 use crate::ipc::{PerfFigures, RunEnd, RunOutcome};
 
-/// Why a run was aborted.
-#[derive(Debug)]
-pub(super) enum Abort {
-    /// Nobody reads any more.
-    Cancelled,
-    StopString,
-    Failed(GenerationError),
-}
-
 /// What the reader is told.
 #[derive(Debug)]
-pub(super) enum Verdict {
+pub(super) enum Outcome {
     /// Nothing: it has gone.
     Silence,
     /// `flush`: text that was held back for a stop string belongs to the answer.
@@ -32,35 +24,36 @@ pub(super) enum Verdict {
 }
 
 /// Reads the end of a run.
-pub(super) async fn verdict(
+pub(super) async fn of_end(
     end: &RunEnd,
-    abort: Option<Abort>,
-    worker: &Worker,
+    stop: Option<Stop>,
+    running: &Running,
     request: &GenerationRequest,
-) -> Verdict {
-    if let Some(abort) = abort {
-        return aborted(abort);
+) -> Outcome {
+    if let Some(stop) = stop {
+        return stopped(stop);
     }
     match &end.outcome {
-        RunOutcome::Finished(reason) => Verdict::Finished {
+        RunOutcome::Finished(reason) => Outcome::Finished {
             reason: *reason,
             flush: true,
         },
         RunOutcome::ContextLengthExceeded {
             prompt_tokens,
             limit_tokens,
-        } => Verdict::Failed(GenerationError::ContextLengthExceeded {
+        } => Outcome::Failed(GenerationError::ContextLengthExceeded {
             prompt_tokens: *prompt_tokens,
             limit_tokens: *limit_tokens,
         }),
         RunOutcome::Refused { reason } => {
-            let lines = worker.lines.take().await;
+            let lines = running.own_lines().await;
             tracing::warn!(request = %request.id, reason, "the runtime refused a run");
-            Verdict::Failed(match runtime_lines::prompt_too_long(&lines) {
+            Outcome::Failed(match runtime_lines::prompt_too_long(&lines) {
                 Some(long) => GenerationError::ContextLengthExceeded {
                     prompt_tokens: long.prompt_tokens,
                     limit_tokens: long.limit_tokens,
                 },
+                // Until the model has shown that it takes others.
                 None => GenerationError::RunRefused {
                     request: request.id.to_string(),
                 },
@@ -68,22 +61,23 @@ pub(super) async fn verdict(
         }
         RunOutcome::Failed { reason } => {
             tracing::error!(request = %request.id, reason, "the runtime failed in a run");
-            Verdict::Failed(GenerationError::RunFailed {
+            Outcome::Failed(GenerationError::RunFailed {
                 request: request.id.to_string(),
             })
         }
-        RunOutcome::Aborted => Verdict::Failed(GenerationError::Internal(
+        RunOutcome::Aborted => Outcome::Failed(GenerationError::Internal(
             "the run was aborted although nobody asked for it".to_owned(),
         )),
     }
 }
 
-/// The end of a run that was aborted, whether or not the worker lived to tell.
-pub(super) fn aborted(abort: Abort) -> Verdict {
-    match abort {
-        Abort::Cancelled => Verdict::Silence,
-        Abort::Failed(error) => Verdict::Failed(error),
-        Abort::StopString => Verdict::Finished {
+/// The end of a run that was ended early, whether or not the worker lived to tell.
+pub(super) fn stopped(stop: Stop) -> Outcome {
+    match stop {
+        Stop::Cancelled | Stop::Aborted => Outcome::Silence,
+        Stop::Failed(error) => Outcome::Failed(error),
+        // Behind a closed thought the answer goes on, so that its run's end is never the answer's.
+        Stop::Complete | Stop::ThoughtUsedUp => Outcome::Finished {
             reason: FinishReason::Stop,
             flush: false,
         },
@@ -91,10 +85,12 @@ pub(super) fn aborted(abort: Abort) -> Verdict {
 }
 
 /// What earlier workers have contributed to an answer.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Before {
     /// Tokens of the answer that were handed over to the last worker.
     pub tokens: u32,
+    /// With those that no model made; `None`: it is not known how many those are.
+    pub in_context: Option<u32>,
     /// How often the answer was resumed.
     pub resumptions: u32,
 }
@@ -117,7 +113,7 @@ pub(super) fn completion(
     before: Before,
     waited: Waited,
 ) -> Completion {
-    let whole_in_one_run = end.filter(|_| before.resumptions == 0);
+    let whole_in_one_run = end.filter(|_| before.tokens == 0);
     let perf = whole_in_one_run.and_then(|end| end.perf.as_ref());
     let per_second = |perf: &PerfFigures| {
         (perf.generate_ms > 0.0 && perf.generate_tokens > 0)
@@ -126,7 +122,8 @@ pub(super) fn completion(
     // The last run's prompt has the tokens of the answer's beginning in it.
     let from_runtime = end
         .and_then(|end| end.prompt_tokens)
-        .and_then(|prompt| prompt.checked_sub(before.tokens));
+        .zip(before.in_context)
+        .and_then(|(prompt, begun)| prompt.checked_sub(begun));
     let prompt_tokens = counted_prompt.or(from_runtime);
     Completion {
         reason,
@@ -134,6 +131,7 @@ pub(super) fn completion(
             prompt_tokens,
             completion_tokens: tokens,
             cached_prompt_tokens: whole_in_one_run.and_then(|end| end.cached_prompt_tokens),
+            reasoning_tokens: None,
         }),
         timings: Timings {
             prompt_n: perf.map(|perf| perf.prefill_tokens),

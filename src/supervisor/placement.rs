@@ -2,7 +2,8 @@
 //!
 //! Requests are looked at in the order they came. A loaded model serves its own request even while
 //! an older one waits for a place, unless the place can be freed right now: so two models that
-//! alternate do not reload for every request, and neither waits for ever.
+//! alternate do not reload for every request, and neither waits for ever. A worker whose place an older
+//! request needs is not joined any more, so that it becomes idle.
 
 use std::time::{Duration, Instant};
 
@@ -11,8 +12,14 @@ use std::time::{Duration, Instant};
 pub enum Occupancy {
     /// No process.
     Empty,
-    /// Loading or generating.
+    /// Loading.
     Busy,
+    /// Loaded and in use.
+    InUse {
+        loaded_at: Instant,
+        /// Its next waiter can join those that are on it.
+        has_room: bool,
+    },
     /// Ending; its place becomes free soon.
     Leaving,
     /// Outlived SIGKILL. Its place never becomes free without a reboot, so it is not counted as
@@ -32,7 +39,7 @@ pub struct Candidate {
     pub uses_npu: bool,
     /// It must not be loaded before.
     pub not_before: Option<Instant>,
-    /// Sequence number of the oldest request that waits for this model.
+    /// The place of the request that is next for this model among all that wait.
     pub oldest_waiter: Option<u64>,
     /// Whether another model may have to go for it; not for a mere preload.
     pub may_evict: bool,
@@ -76,11 +83,16 @@ pub fn decide(candidates: &[Candidate], limits: PlacementLimits, now: Instant) -
         .filter(|candidate| candidate.occupancy == Occupancy::Leaving)
         .count();
     let mut look_again: Option<Instant> = None;
+    let mut awaited: Vec<usize> = Vec::new();
     for (_, index) in waiting {
         let candidate = &candidates[index];
         let not_before = candidate.not_before.unwrap_or(now);
         match candidate.occupancy {
             Occupancy::Idle { .. } => return Decision::Grant(index),
+            Occupancy::InUse { has_room: true, .. } if !awaited.contains(&index) => {
+                return Decision::Grant(index);
+            }
+            Occupancy::InUse { .. } => {}
             Occupancy::Busy | Occupancy::Leaving | Occupancy::Stuck => {}
             Occupancy::Empty if candidate.uses_npu && npu_is_blocked => {}
             Occupancy::Empty if not_before > now => {
@@ -95,11 +107,35 @@ pub fn decide(candidates: &[Candidate], limits: PlacementLimits, now: Instant) -
                 Evictable::From(time) => {
                     look_again = Some(look_again.map_or(time, |other| other.min(time)));
                 }
-                Evictable::None => {}
+                Evictable::None => {
+                    awaited.extend(longest_in_use(candidates, limits, now, &awaited))
+                }
             },
         }
     }
     look_again.map_or(Decision::Nothing, Decision::WaitUntil)
+}
+
+/// The worker whose end of use is waited for where none is idle: the one that was loaded first of those
+/// that have had their time, and that are not awaited for another request.
+fn longest_in_use(
+    candidates: &[Candidate],
+    limits: PlacementLimits,
+    now: Instant,
+    awaited: &[usize],
+) -> Option<usize> {
+    let in_use = candidates.iter().enumerate().filter_map(|(index, it)| {
+        let Occupancy::InUse { loaded_at, .. } = it.occupancy else {
+            return None;
+        };
+        Some((loaded_at, index))
+    });
+    in_use
+        .filter(|(loaded_at, index)| {
+            *loaded_at + limits.minimum_residency <= now && !awaited.contains(index)
+        })
+        .min()
+        .map(|(_, index)| index)
 }
 
 enum Evictable {
@@ -197,6 +233,41 @@ mod tests {
         assert_eq!(decide(&both, LIMITS, later), Decision::Evict(0));
     }
 
+    fn in_use(loaded_at: Instant, has_room: bool) -> Occupancy {
+        Occupancy::InUse {
+            loaded_at,
+            has_room,
+        }
+    }
+
+    #[test]
+    fn a_worker_in_use_is_joined_where_it_has_room() {
+        let now = Instant::now();
+        let joined = candidate(in_use(now, true), Some(1));
+        assert_eq!(decide(&[joined], LIMITS, now), Decision::Grant(0));
+        let full = candidate(in_use(now, false), Some(1));
+        assert_eq!(decide(&[full], LIMITS, now), Decision::Nothing);
+    }
+
+    #[test]
+    fn a_worker_that_is_always_in_use_makes_room_for_an_older_request() {
+        let now = Instant::now();
+        let busy = [
+            candidate(in_use(now, true), Some(2)),
+            candidate(Occupancy::Empty, Some(1)),
+        ];
+        assert_eq!(decide(&busy, LIMITS, now), Decision::Grant(0), "its time");
+        let later = now + LIMITS.minimum_residency;
+        assert_eq!(decide(&busy, LIMITS, later), Decision::Nothing);
+        let younger = [
+            candidate(in_use(now, true), Some(1)),
+            candidate(Occupancy::Empty, Some(2)),
+        ];
+        assert_eq!(decide(&younger, LIMITS, later), Decision::Grant(0));
+        let idle = [candidate(idle(now), Some(2)), busy[1]];
+        assert_eq!(decide(&idle, LIMITS, later), Decision::Evict(0));
+    }
+
     #[test]
     fn a_place_that_is_being_freed_is_not_freed_twice() {
         let now = Instant::now();
@@ -254,6 +325,8 @@ mod tests {
         let occupancy = prop_oneof![
             Just(Occupancy::Empty),
             Just(Occupancy::Busy),
+            (0u64..30, any::<bool>())
+                .prop_map(move |(age, room)| in_use(now - Duration::from_secs(age), room)),
             Just(Occupancy::Leaving),
             Just(Occupancy::Stuck),
             (0u64..30).prop_map(move |age| idle(now - Duration::from_secs(age))),
@@ -297,7 +370,10 @@ mod tests {
             match decide(&candidates, limits, now) {
                 Decision::Grant(i) => {
                     prop_assert!(candidates[i].oldest_waiter.is_some());
-                    prop_assert!(matches!(candidates[i].occupancy, Occupancy::Idle { .. }), "only an idle worker is granted");
+                    prop_assert!(
+                        matches!(candidates[i].occupancy, Occupancy::Idle { .. } | Occupancy::InUse { has_room: true, .. }),
+                        "only a worker with room is granted"
+                    );
                 }
                 Decision::Load(i) => {
                     prop_assert!(loadable(&candidates[i]));

@@ -9,6 +9,7 @@ use super::event_loop::{EventLoop, Rules};
 use super::lifecycle::Stage;
 use super::loading::Loader;
 use super::slot::Slot;
+use crate::children::EndReason;
 use crate::generation::{GenerationError, ModelId};
 use crate::models::Catalog;
 use crate::settings::DeadlineSettings;
@@ -20,27 +21,30 @@ pub(super) struct Reload {
     /// For the models that are loaded from now on.
     pub deadlines: DeadlineSettings,
     pub run_deadlines: RunDeadlines,
+    pub parallel: u8,
     /// Told when it is done.
     pub done: oneshot::Sender<()>,
 }
 
 impl EventLoop {
     pub(super) fn reload(&mut self, reload: Reload) {
+        let restart = reload.rules.restart;
         self.rules = reload.rules;
         self.loader = Arc::new(Loader {
             deadlines: reload.deadlines,
             run_deadlines: reload.run_deadlines,
+            parallel: reload.parallel,
             ..(*self.loader).clone()
         });
         for model in reload.catalog.models() {
             let slot = self
                 .slots
                 .entry(model.id.clone())
-                .or_insert_with(|| Slot::new(Arc::clone(model), reload.rules.restart));
+                .or_insert_with(|| Slot::new(Arc::clone(model), restart));
             let is_loaded_like = slot.model.is_loaded_like(model);
             slot.model = Arc::clone(model);
             slot.removed = false;
-            slot.life.forgive(reload.rules.restart);
+            slot.life.forgive(restart);
             if !is_loaded_like {
                 slot.replaced = true;
                 self.end_when_free(&model.id);
@@ -69,7 +73,7 @@ impl EventLoop {
         let _ = reload.done.send(());
     }
 
-    /// Ends the worker of a model, now or as soon as nobody uses it.
+    /// Ends the worker of a model, now or as soon as it is not used.
     fn end_when_free(&mut self, model: &ModelId) {
         let Some(slot) = self.slots.get_mut(model) else {
             return;
@@ -80,7 +84,9 @@ impl EventLoop {
                 slot.bring_back();
             }
             // Its end, too, is followed by another worker.
-            Stage::Leased { .. } => slot.recycle = true,
+            Stage::Leased { .. } => {
+                slot.condemned.get_or_insert(EndReason::Recycled);
+            }
             Stage::Idle { .. } => {
                 slot.bring_back();
                 self.evict(model);

@@ -3,7 +3,12 @@
 //! Whatever happens, the reader gets exactly one final event (its place in the channel is reserved
 //! before the run starts), and each worker is afterwards either idle again or dead. A worker's death
 //! is not the request's: before the first token it is run again, and after it the next worker goes
-//! on where the text ends, until a second death shows that the request itself may be to blame.
+//! on where the text ends, until a second death raises the suspicion that the request itself is to
+//! blame (`probe`). A thought that has used its budget is closed in the same way: its run is ended, and
+//! another goes on behind what closes it.
+
+mod next_attempt;
+mod resumption;
 
 use std::time::{Duration, Instant};
 
@@ -11,24 +16,23 @@ use tokio::sync::mpsc::{self, OwnedPermit};
 use tokio::sync::watch;
 
 use super::Supervisor;
-use super::answer_so_far::{AnswerSoFar, Inexact};
-use super::event_loop::Turn;
-use super::exchange::{Complete, Exchange, Loss, Run, Total, total_passed};
+use super::answer_so_far::AnswerSoFar;
+use super::attempts::Attempts;
+use super::drive::{Ended, Limits, Loss, Lost, Outer, Stop, Total, drive};
 use super::lease::{Lease, WorkerAfter};
-use super::loading::Worker;
-use super::outcome::{self, Abort, Before, Verdict, Waited};
-use super::process::WorkerProcess;
+use super::link::TOKEN_CREDIT;
+use super::outcome::{self, Before, Outcome, Waited};
+use super::probe::{Probe, Suspicion};
+use super::reading::Reading;
+use super::text_sink::{Complete, Prefill, TextSink};
+use super::worker::Worker;
+use crate::children::ChildProcess;
 use crate::generation::{
-    FinishReason, GenerationError, GenerationRequest, ModelId, RunStart, StopStrings, TextDelta,
-    TokenEvent,
+    FinishReason, GenerationError, GenerationRequest, ModelId, RunStart, StopStrings, TokenEvent,
 };
-use crate::ipc::{BegunAnswer, RunEnd, RunOutcome, RunSpec};
+use crate::ipc::{BegunAnswer, RunEnd, RunOutcome, RunSpec, SlotCommand};
 use crate::telemetry::Metrics;
-
-/// Deaths by fault after which a request counts as their cause.
-const POISON_FAULTS: u32 = 2;
-/// Workers a request may use up in all, also without any fault of its own.
-const MOST_LIVES: u32 = 5;
+use resumption::Resumption;
 
 /// A request whose turn has come.
 #[derive(Debug)]
@@ -70,39 +74,53 @@ pub async fn serve(mut lease: Lease, job: RunJob, services: &RunServices) -> Ser
         return Served::CutShort;
     };
     let mut serving = Serving::new(job, services, last);
-    let (verdict, end) = loop {
-        match serving.live(lease).await {
-            Life::Over(verdict, end) => break (verdict, end),
-            Life::Lost { loss, process } => {
-                if let Err(verdict) = serving.prepare_next_life(loss, process) {
-                    break (verdict, None);
+    let (outcome, end) = loop {
+        let kept = match serving.attempt(lease).await {
+            Attempt::Over(outcome, end) => break (outcome, end),
+            Attempt::Lost { loss, process } => {
+                if let Err(outcome) = serving.prepare_next_attempt(loss, process) {
+                    break (outcome, None);
                 }
-                lease = match serving.next_worker().await {
-                    Ok(lease) => lease,
-                    Err(verdict) => break (verdict, None),
-                };
+                None
             }
+            Attempt::GoesOn(kept) => kept,
+        };
+        lease = match kept {
+            Some(lease) => lease,
+            None => match serving.next_worker().await {
+                Ok(lease) => lease,
+                Err(outcome) => break (outcome, None),
+            },
+        };
+        if let Some(suspicion) = serving.suspicion.take() {
+            break (serving.put_to_the_proof(lease, suspicion).await, None);
         }
     };
-    match verdict {
-        Verdict::Silence => Served::CutShort,
-        Verdict::Failed(error) => {
+    match outcome {
+        Outcome::Silence => Served::CutShort,
+        Outcome::Failed(error) => {
             if let Some(last) = serving.last.take() {
                 last.send(TokenEvent::Failed(error));
             }
             Served::CutShort
         }
-        Verdict::Finished { reason, flush } => {
+        Outcome::Finished { reason, flush } => {
             serving.finish(reason, flush, end.as_deref(), tail);
             Served::Whole
         }
     }
 }
 
-/// What came of a request on one worker. The lease is given back by then.
-enum Life {
-    Over(Verdict, Option<Box<RunEnd>>),
-    Lost { loss: Loss, process: WorkerProcess },
+/// What came of one attempt.
+enum Attempt {
+    /// The lease is given back by then.
+    Over(Outcome, Option<Box<RunEnd>>),
+    Lost {
+        loss: Loss,
+        process: ChildProcess,
+    },
+    /// A thought was closed; the worker goes on with the answer, where it can.
+    GoesOn(Option<Lease>),
 }
 
 /// A request on its way, whichever worker has it.
@@ -115,7 +133,7 @@ struct Serving<'a> {
     last: Option<OwnedPermit<TokenEvent>>,
     /// How long the reader has held the run up.
     stalled: Duration,
-    stops: Option<StopStrings>,
+    reading: Option<Reading>,
     answer: AnswerSoFar,
     prompt_tokens: Option<u32>,
     /// Handed to the next worker.
@@ -123,10 +141,13 @@ struct Serving<'a> {
     before: Before,
     started: bool,
     ids_are_trusted: bool,
-    lives: u32,
-    faults: u32,
+    attempts: Attempts,
+    /// The most tokens that an attempt was seen to make before its worker was lost.
+    furthest: u32,
+    /// The next worker has to show first whether the model serves anybody.
+    suspicion: Option<Suspicion>,
     /// The last worker, whose end has not been made up for yet.
-    lost: Option<WorkerProcess>,
+    lost: Option<ChildProcess>,
 }
 
 impl<'a> Serving<'a> {
@@ -146,35 +167,47 @@ impl<'a> Serving<'a> {
             total,
             last: Some(last),
             stalled: Duration::ZERO,
-            stops: None,
+            reading: None,
             answer: AnswerSoFar::default(),
             prompt_tokens: None,
             begun: None,
-            before: Before::default(),
+            before: Before {
+                tokens: 0,
+                in_context: Some(0),
+                resumptions: 0,
+            },
             started: false,
             ids_are_trusted: false,
-            lives: 0,
-            faults: 0,
+            attempts: Attempts::default(),
+            furthest: 0,
+            suspicion: None,
             lost: None,
         }
     }
 
     /// Runs on this worker until the run has ended or the worker is lost.
-    async fn live(&mut self, mut lease: Lease) -> Life {
+    async fn attempt(&mut self, lease: Lease) -> Attempt {
         let granted_at = Instant::now();
-        let Some(worker) = lease.begin_run() else {
-            let error = GenerationError::Internal("a lease without a worker".to_owned());
-            return Life::Over(Verdict::Failed(error), None);
-        };
-        if let Err(verdict) = self.start(worker) {
-            lease.run_ended(WorkerAfter::Unproven);
-            return Life::Over(verdict, None);
+        let worker = lease.worker();
+        if let Err(outcome) = self.start(worker) {
+            return Attempt::Over(outcome, None);
         }
-        let request_id = self.job.request.id.to_string();
-        worker
-            .process
-            .set_activity(Some("rkllm_run"), Some(request_id));
+        if self.reading.is_none() {
+            let request = &self.job.request;
+            let own = worker.model.extra_stop.iter().cloned();
+            let stops = StopStrings::new(request.stop.iter().cloned().chain(own));
+            let reading = self
+                .reading
+                .insert(Reading::new(stops, request.reply.as_ref()));
+            // The prompt has opened a thought that may have no token.
+            if reading.thought_is_used_up()
+                && let Err(outcome) = self.close_thought()
+            {
+                return Attempt::Over(outcome, None);
+            }
+        }
         let spec = self.spec(worker);
+        let (deadlines, prefill) = (worker.deadlines, Prefill::of(&spec));
         let resumed = Resumption::of(self.lost.take(), worker, granted_at);
         let (metrics, request) = (&self.services.metrics, &self.job.request);
         let on_first_token = || {
@@ -182,84 +215,122 @@ impl<'a> Serving<'a> {
                 resumed.report(request, metrics);
             }
         };
-        let stops = self.stops.get_or_insert_with(|| {
-            let own = worker.model.extra_stop.iter().cloned();
-            StopStrings::new(request.stop.iter().cloned().chain(own))
-        });
-        let mut run = Run {
-            id: self.job.run,
-            stops,
+        let Some(reading) = &mut self.reading else {
+            unreachable!("it is there before the first run")
+        };
+        let limits = Limits {
+            first: ("prefill", prefill.limit(&deadlines, None)),
+            outer: Outer {
+                total: self.total,
+                cut_off: Some(&mut self.job.cut_off),
+            },
+            request: Some(request.id.to_string()),
+            metrics,
+        };
+        let mut sink = TextSink {
+            run: self.job.run,
+            wants_text: request.max_new_tokens != Some(0),
+            prefill,
+            reading,
             answer: &mut self.answer,
+            ids_are_trusted: self.ids_are_trusted,
             prompt_tokens: &mut self.prompt_tokens,
             events: &self.job.events,
             last: &mut self.last,
             stalled: &mut self.stalled,
+            deadlines,
             complete: None,
-            cut_off: &mut self.job.cut_off,
-            total: self.total,
-            deadlines: worker.deadlines,
-            metrics,
             on_first_token: &on_first_token,
+            has_token: false,
+            waiting: None,
         };
-        let exchange = run.exchange(worker, spec).await;
-        let complete = run.complete.take();
-        match exchange {
-            Exchange::NotStarted(error) => {
-                lease.run_ended(WorkerAfter::Unproven);
-                Life::Over(Verdict::Failed(error), None)
+        let command = SlotCommand::Run(Box::new(spec));
+        let ended = drive(lease, command, &mut sink, limits).await;
+        let complete = sink.complete.take();
+        match ended {
+            Ended::NotSent(running, error) => {
+                running.ended(WorkerAfter::Unproven);
+                let error = GenerationError::Internal(error.to_string());
+                Attempt::Over(Outcome::Failed(error), None)
             }
-            Exchange::Ended(end, abort) => {
-                learn(worker, &end);
-                let verdict = outcome::verdict(&end, abort, worker, &self.job.request).await;
-                let verdict = self.at_the_context_limit(verdict, &end);
-                let answered = matches!(verdict, Verdict::Finished { .. });
+            Ended::Over(mut over) => {
+                let stop = over.stop.take();
+                let running = &over.running;
+                running.worker().learn(|measured| measured.run(&over.end));
+                if matches!(stop, Some(Stop::ThoughtUsedUp)) {
+                    let counted = over.end.prompt_tokens.zip(self.before.in_context);
+                    let counted = counted.and_then(|(all, begun)| all.checked_sub(begun));
+                    self.prompt_tokens = self.prompt_tokens.or(counted);
+                    let after = over.after(false);
+                    let kept = over.running.ended(after);
+                    return match self.close_thought() {
+                        Ok(()) => Attempt::GoesOn(kept),
+                        Err(outcome) => Attempt::Over(outcome, None),
+                    };
+                }
+                let outcome = outcome::of_end(&over.end, stop, running, &self.job.request).await;
+                let outcome = self.at_a_refused_continuation(outcome);
+                if let Outcome::Failed(GenerationError::RunRefused { request }) = &outcome
+                    && !over.tainted
+                {
+                    let request = request.clone();
+                    let Some(lease) = over.running.ended(WorkerAfter::Unproven) else {
+                        return Attempt::Over(outcome, None);
+                    };
+                    let suspicion = Suspicion::Refusal { request };
+                    return Attempt::Over(self.put_to_the_proof(lease, suspicion).await, None);
+                }
+                let outcome = self.at_the_context_limit(outcome, &over.end);
+                let answered = matches!(outcome, Outcome::Finished { .. });
+                let after = over.after(answered);
                 // Given back before its reader learns of the end, so that the reader's next
                 // request finds it.
-                lease.run_ended(match (end.tainted, answered) {
-                    (true, _) => WorkerAfter::Tainted,
-                    (false, true) => WorkerAfter::Answered,
-                    (false, false) => WorkerAfter::Unproven,
-                });
-                Life::Over(verdict, Some(end))
+                over.running.ended(after);
+                Attempt::Over(outcome, Some(over.end))
             }
-            Exchange::Lost(loss, abort) => {
-                let process = worker.process.clone();
+            Ended::Lost(Lost {
+                loss,
+                process,
+                stop,
+            }) => {
                 tracing::error!(request = %self.job.request.id, model = &*self.job.request.model,
-                    pid = process.pid, cause = loss.cause, tokens = self.answer.tokens(), "run lost");
-                lease.blame(loss.reason);
-                // Kills the worker, if it lives, before anybody learns of it.
-                drop(lease);
-                match (abort, complete) {
+                    pid = process.pid, cause = %loss.cause, tokens = self.answer.tokens(), "run lost");
+                match (stop, complete) {
+                    (Some(Stop::ThoughtUsedUp), _) => {
+                        if let Some(reading) = &mut self.reading {
+                            reading.close_thought(&mut self.answer);
+                        }
+                        Attempt::Lost { loss, process }
+                    }
                     // Nothing more was wanted of it.
-                    (Some(abort), _) => Life::Over(outcome::aborted(abort), None),
+                    (Some(stop), _) => Attempt::Over(outcome::stopped(stop), None),
                     (None, Some(Complete { reason, end })) => {
                         let flush = true;
-                        Life::Over(Verdict::Finished { reason, flush }, Some(end))
+                        Attempt::Over(Outcome::Finished { reason, flush }, Some(end))
                     }
-                    (None, None) => Life::Lost { loss, process },
+                    (None, None) => Attempt::Lost { loss, process },
                 }
             }
         }
     }
 
     /// Tells the reader that its turn has come, the first time.
-    fn start(&mut self, worker: &Worker) -> Result<(), Verdict> {
-        self.lives += 1;
-        self.ids_are_trusted =
-            worker.model.tokenizer_json.is_some() && worker.measured.tokenizer_agrees == Some(true);
+    fn start(&mut self, worker: &Worker) -> Result<(), Outcome> {
+        self.ids_are_trusted = self.job.request.prompt_tokens.is_some()
+            && worker.measured().tokenizer_agrees == Some(true);
         if self.started {
             return Ok(());
         }
         let request = &self.job.request;
         let not_applied = request.not_applied(worker.facts.per_run_parameters);
         if request.strict_parameters && !not_applied.is_empty() {
-            return Err(Verdict::Failed(GenerationError::ParametersNotApplied {
+            return Err(Outcome::Failed(GenerationError::ParametersNotApplied {
                 parameters: not_applied,
             }));
         }
         let started = TokenEvent::Started(RunStart { not_applied });
         if self.job.events.try_send(started).is_err() {
-            return Err(Verdict::Silence);
+            return Err(Outcome::Silence);
         }
         self.started = true;
         Ok(())
@@ -267,122 +338,89 @@ impl<'a> Serving<'a> {
 
     fn spec(&self, worker: &Worker) -> RunSpec {
         let request = &self.job.request;
-        let setting = worker.deadlines.worker.prefill_per_token;
         RunSpec {
             run: self.job.run,
             prompt: request.prompt.to_string(),
+            prompt_tokens: request.prompt_tokens.clone(),
             begun: self.begun.clone(),
             sampling: request.sampling,
             max_new_tokens: self.tokens_left(),
-            prefill_per_token: worker.measured.prefill_per_token(setting),
+            prefill_per_token: worker.prefill_per_token(),
+            credit: TOKEN_CREDIT,
         }
     }
 
     fn tokens_left(&self) -> Option<u32> {
-        let budget = self.job.request.max_new_tokens?;
+        // No runtime evaluates a prompt without making a token of its own.
+        let budget = self.job.request.max_new_tokens?.max(1);
         Some(budget.saturating_sub(self.before.tokens))
     }
 
-    /// Decides what a lost worker means for the request, and what the next one is given.
-    fn prepare_next_life(&mut self, loss: Loss, process: WorkerProcess) -> Result<(), Verdict> {
-        let request = &self.job.request;
-        let (model, metrics) = (&request.model, &self.services.metrics);
-        self.faults += u32::from(loss.is_fault);
-        if self.faults >= POISON_FAULTS {
-            return Err(Verdict::Failed(GenerationError::PoisonRequest {
-                cause: loss.cause,
-            }));
-        }
-        if self.lives >= MOST_LIVES {
-            return Err(Verdict::Failed(GenerationError::WorkerDied {
-                cause: loss.cause,
-            }));
-        }
-        self.answer.roll_back();
-        let refused = |name, reason| {
-            metrics.resume_refused(model, name);
-            Err(Verdict::Failed(GenerationError::AnswerInterrupted {
-                cause: loss.cause.clone(),
-                reason,
-            }))
-        };
-        let begun = match self.answer.begun(self.ids_are_trusted) {
-            Ok(begun) => begun,
-            Err(Inexact::ReplacedBytes) => {
-                return refused(
-                    "not-text",
-                    "the runtime gave bytes for it that are not UTF-8",
-                );
-            }
-            Err(Inexact::SwallowedToken) => {
-                return refused(
-                    "special-token",
-                    "the runtime did not print a special token that is part of it",
-                );
-            }
-        };
-        if begun.is_some() && !request.resume {
-            return refused("switched-off", "resuming is switched off for it");
-        }
-        self.before.tokens = self.answer.tokens();
-        if begun.is_some() && self.tokens_left() == Some(0) {
-            return Err(Verdict::Finished {
-                reason: FinishReason::Length,
-                flush: true,
-            });
-        }
-        match &begun {
-            Some(begun) => {
-                self.before.resumptions += 1;
-                metrics.run_resumed(model);
-                tracing::warn!(request = %request.id, model = &**model, tokens = self.before.tokens,
-                    text_bytes = begun.text.len(), by_tokens = begun.token_ids.is_some(), "resuming an answer");
-            }
-            None => {
-                metrics.run_repeated(model);
-                tracing::warn!(request = %request.id, model = &**model, "running a request again");
-            }
-        }
-        self.begun = begun;
-        self.lost = Some(process);
-        Ok(())
+    /// No token is wanted, only what evaluating the prompt tells.
+    fn wants_no_text(&self) -> bool {
+        self.job.request.max_new_tokens == Some(0)
     }
 
-    /// Waits for another worker, before everybody else who waits for one.
-    async fn next_worker(&mut self) -> Result<Lease, Verdict> {
+    /// Has the worker of `lease` show which is to blame. Kills it, or gives it back for others.
+    async fn put_to_the_proof(&mut self, lease: Lease, suspicion: Suspicion) -> Outcome {
+        let probe = Probe {
+            run: self.job.run,
+            tokens: suspicion.tokens_wanted(self.answer.tokens()),
+            enough: suspicion.tokens_that_prove(self.furthest),
+            events: &self.job.events,
+            last: &mut self.last,
+            outer: Outer {
+                total: self.total,
+                cut_off: Some(&mut self.job.cut_off),
+            },
+            metrics: &self.services.metrics,
+        };
+        match probe.on(lease).await {
+            Ok(proof) => Outcome::Failed(suspicion.blame(proof, &self.job.request.model)),
+            Err(outcome) => outcome,
+        }
+    }
+
+    /// Waits for another worker, before all others that wait for one.
+    async fn next_worker(&mut self) -> Result<Lease, Outcome> {
         let model = ModelId::clone(&self.job.request.model);
+        let client = self.job.request.client.clone();
+        let turn = self.attempts.next_turn();
+        let mut outer = Outer {
+            total: self.total,
+            cut_off: Some(&mut self.job.cut_off),
+        };
         tokio::select! {
             biased;
-            () = self.job.events.closed() => Err(outcome::aborted(Abort::Cancelled)),
-            _ = self.job.cut_off.wait_for(|cut_off| *cut_off) => {
-                Err(Verdict::Failed(GenerationError::ShuttingDown))
+            () = self.job.events.closed() => Err(Outcome::Silence),
+            error = outer.pass() => {
+                if let GenerationError::DeadlineExceeded { deadline, .. } = &error {
+                    self.services.metrics.deadline_passed(deadline);
+                }
+                Err(Outcome::Failed(error))
             }
-            limit = total_passed(self.total) => {
-                self.services.metrics.deadline_passed("total");
-                Err(Verdict::Failed(GenerationError::DeadlineExceeded { deadline: "total", limit }))
-            }
-            lease = self.services.supervisor.lease(model, Turn::First) => {
-                lease.map_err(Verdict::Failed)
+            lease = self.services.supervisor.lease_for(client, model, turn) => {
+                lease.map_err(Outcome::Failed)
             }
         }
     }
 
     /// What has been begun and does not fit any more is as long as it can be.
-    fn at_the_context_limit(&self, verdict: Verdict, end: &RunEnd) -> Verdict {
+    fn at_the_context_limit(&self, outcome: Outcome, end: &RunEnd) -> Outcome {
         let does_not_fit = matches!(
-            (&verdict, &end.outcome),
+            (&outcome, &end.outcome),
             (
-                Verdict::Failed(GenerationError::ContextLengthExceeded { .. }),
+                Outcome::Failed(GenerationError::ContextLengthExceeded { .. }),
                 RunOutcome::ContextLengthExceeded { .. } | RunOutcome::Refused { .. }
             )
         );
         if does_not_fit && self.before.tokens > 0 {
-            return Verdict::Finished {
+            return Outcome::Finished {
                 reason: FinishReason::Length,
                 flush: true,
             };
         }
-        verdict
+        outcome
     }
 
     fn finish(
@@ -395,15 +433,20 @@ impl<'a> Serving<'a> {
         let Some(last) = self.last.take() else {
             return;
         };
-        let held_back = self.stops.as_mut().map(StopStrings::finish);
-        if let Some(text) = held_back.filter(|text| flush && !text.is_empty()) {
-            tail.send(TokenEvent::Text(TextDelta { text }));
+        let (reason, flush) = match self.wants_no_text() {
+            true => (FinishReason::Length, false),
+            false => (reason, flush),
+        };
+        let reading = self.reading.as_mut().filter(|_| flush);
+        if let Some(held_back) = reading.and_then(|reading| reading.finish(reason)) {
+            tail.send(held_back);
         }
         let tokens = match end {
+            _ if self.wants_no_text() => 0,
             Some(end) => self.before.tokens.saturating_add(end.generated_tokens),
             None => self.answer.tokens(),
         };
-        let completion = outcome::completion(
+        let mut completion = outcome::completion(
             end,
             reason,
             self.prompt_tokens,
@@ -411,51 +454,10 @@ impl<'a> Serving<'a> {
             self.before,
             self.waited,
         );
+        if let Some(usage) = &mut completion.usage {
+            let reading = self.reading.as_ref();
+            usage.reasoning_tokens = reading.and_then(Reading::thought_tokens);
+        }
         last.send(TokenEvent::Finished(Box::new(completion)));
-    }
-}
-
-/// Takes in what a run told about its model.
-fn learn(worker: &mut Worker, end: &RunEnd) {
-    worker.measured.tokenizer(end.tokenizer_agrees);
-    let Some(perf) = &end.perf else { return };
-    let duration = |ms: f32| Duration::try_from_secs_f32(ms / 1000.0);
-    if let Ok(took) = duration(perf.prefill_ms) {
-        worker.measured.prefill(perf.prefill_tokens, took);
-    }
-    if let Ok(took) = duration(perf.generate_ms) {
-        worker.measured.decode(perf.generate_tokens, took);
-    }
-}
-
-/// How long a reader had to wait because of a lost worker.
-struct Resumption {
-    exited_at: Instant,
-    granted_at: Instant,
-    load_time: Duration,
-    pid: u32,
-}
-
-impl Resumption {
-    /// The old worker has ended by now: its successor could not be started before.
-    fn of(lost: Option<WorkerProcess>, worker: &Worker, granted_at: Instant) -> Option<Self> {
-        Some(Self {
-            exited_at: lost?.exit_report()?.at,
-            granted_at,
-            load_time: worker.load_time,
-            pid: worker.process.pid,
-        })
-    }
-
-    /// Called at the first token that the new worker makes.
-    fn report(&self, request: &GenerationRequest, metrics: &Metrics) {
-        let waited = self.granted_at.saturating_duration_since(self.exited_at);
-        let beyond_load = waited.saturating_sub(self.load_time);
-        metrics.resume_gap(&request.model, self.exited_at.elapsed().as_secs_f64());
-        metrics.resume_overhead(&request.model, beyond_load.as_secs_f64());
-        tracing::info!(request = %request.id, model = &*request.model, pid = self.pid,
-            gap_ms = self.exited_at.elapsed().as_millis(), load_ms = self.load_time.as_millis(),
-            prefill_ms = self.granted_at.elapsed().as_millis(),
-            beyond_us = beyond_load.as_micros(), "the answer goes on");
     }
 }

@@ -1,5 +1,5 @@
 //! Facts and reasons in the lines a runtime prints. The formats are those of the vendor's releases
-//! 1.2.1 to 1.3.1 (rknn-llm issues 424, 437, 467); a line that is missing or different leaves its
+//! 1.2.1 to 1.3.1 (docs/vendor-library.md §2); a line that is missing or different leaves its
 //! fact absent.
 
 use super::RuntimeFacts;

@@ -8,23 +8,44 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use super::RuntimeFacts;
+use super::client_turns::Waiting;
 use super::event_loop::LeaseReply;
-use super::exit_report::EndReason;
 use super::lifecycle::{Lifecycle, RestartPolicy, Stage};
-use super::loading::Worker;
+use super::link::SlotLink;
 use super::measured::Measured;
 use super::placement::{Candidate, Occupancy};
-use super::process::WorkerProcess;
 use super::status::{ModelStatus, Phase};
-use super::worker_memory::WorkerMemory;
-use crate::generation::{GenerationError, ModelId};
+use super::worker::{LoadedWorker, Worker};
+use crate::children::ChildProcess;
+use crate::children::EndReason;
+use crate::children::memory::ProcessMemory;
+use crate::generation::{ClientKey, GenerationError, ModelId};
 use crate::library_calls::{CallFailure, Param};
 use crate::models::{InstalledModel, ModelKind};
 
 pub(super) struct Waiter {
     pub sequence: u64,
     /// `None`: a preload, content with the model being loaded where there is room.
-    pub reply: Option<LeaseReply>,
+    pub request: Option<LeaseRequest>,
+}
+
+/// A request for a lease.
+pub(super) struct LeaseRequest {
+    /// Whose turn it takes.
+    pub client: ClientKey,
+    /// Nothing else may be on the worker meanwhile.
+    pub alone: bool,
+    pub reply: LeaseReply,
+}
+
+impl Waiter {
+    /// Its place among those that clients take turns in; others come before or after all of them.
+    pub fn in_line(&self) -> Option<Waiting<'_>> {
+        let is_first = self.sequence == 0;
+        let client = &self.request.as_ref().filter(|_| !is_first)?.client;
+        let arrival = self.sequence;
+        Some(Waiting { arrival, client })
+    }
 }
 
 /// Tells one load of a model from its other ones.
@@ -57,21 +78,29 @@ pub(super) struct HandleOrder {
 pub(super) struct Slot {
     pub model: Arc<InstalledModel>,
     pub life: Lifecycle,
-    /// Present exactly while the stage is `Idle`.
-    worker: Option<Box<Worker>>,
+    /// Present while the stage is `Idle` or `Leased`.
+    worker: Option<LoadedWorker>,
+    /// The one lease there is must have no other beside it.
+    is_alone: bool,
     /// The process of the worker that is loading, idle or leased.
-    process: Option<WorkerProcess>,
+    process: Option<ChildProcess>,
     load: Option<Load>,
     loads_begun: u64,
     pub since: Instant,
     pub facts: Option<Arc<RuntimeFacts>>,
     pub measured: Measured,
-    /// As it was measured last.
-    pub memory: Option<WorkerMemory>,
+    /// As it was measured last; `None`: not known.
+    pub memory: Option<ProcessMemory>,
+    /// The least that its worker has held since the model was loaded.
+    pub least_bytes: Option<u64>,
+    /// The process that is being measured.
+    measuring: Option<u32>,
     /// Why it failed last.
     pub reason: String,
-    /// The worker is to be replaced as soon as nobody uses it.
-    pub recycle: bool,
+    /// Why the worker is to be replaced as soon as it is not used. Until then it gets nothing new to do.
+    pub condemned: Option<EndReason>,
+    /// The worker is being unloaded: the model is not brought back, however that ends.
+    pub is_unloading: bool,
     /// The model's files are not those of the last worker: what that one showed counts no more.
     pub replaced: bool,
     /// The model is not installed any more; the slot goes with its worker.
@@ -90,6 +119,7 @@ impl Slot {
             model,
             life: Lifecycle::new(policy),
             worker: None,
+            is_alone: false,
             process: None,
             load: None,
             loads_begun: 0,
@@ -97,8 +127,11 @@ impl Slot {
             facts: None,
             measured: Measured::default(),
             memory: None,
+            least_bytes: None,
+            measuring: None,
             reason: String::new(),
-            recycle: false,
+            condemned: None,
+            is_unloading: false,
             replaced: false,
             removed: false,
             waiters: VecDeque::new(),
@@ -178,7 +211,7 @@ impl Slot {
     }
 
     /// `process` is `None` until this attempt at loading has one.
-    pub fn phase_reached(&mut self, phase: Phase, process: Option<WorkerProcess>) {
+    pub fn phase_reached(&mut self, phase: Phase, process: Option<ChildProcess>) {
         if let (Stage::Loading { .. }, Some(load)) = (self.life.stage(), &mut self.load) {
             load.phase = phase;
             let pid = process.as_ref().map(|process| process.pid);
@@ -191,25 +224,87 @@ impl Slot {
         }
     }
 
-    /// Takes in a worker that is loaded or came back.
-    pub fn put_worker(&mut self, worker: Box<Worker>) {
+    /// Takes in a worker that is loaded.
+    pub fn put_worker(&mut self, loaded: LoadedWorker) {
         self.load = None;
-        self.process = Some(worker.process.clone());
-        self.measured = worker.measured;
-        self.worker = Some(worker);
+        self.process = Some(loaded.worker.process.clone());
+        loaded.worker.learn(|measured| *measured = self.measured);
+        self.worker = Some(loaded);
         self.stage_changed();
     }
 
-    /// Hands the idle worker out.
-    pub fn take_worker(&mut self) -> Option<Box<Worker>> {
-        let mut worker = self.worker.take()?;
-        worker.measured = self.measured;
-        Some(worker)
+    /// Takes in a slot that came back.
+    pub fn take_back(&mut self, link: SlotLink) {
+        if let Some(loaded) = &mut self.worker {
+            self.measured = loaded.worker.measured();
+            loaded.free.push(link);
+            self.is_alone = false;
+            self.stage_changed();
+        }
+    }
+
+    /// Hands a slot out, where nothing else may be on the worker meanwhile `alone`. `None`: none is free.
+    pub fn lend(&mut self, alone: bool) -> Option<(Arc<Worker>, SlotLink)> {
+        let loaded = self.worker.as_mut()?;
+        let link = loaded.free.pop()?;
+        self.is_alone = alone;
+        self.life.granted();
+        self.since = Instant::now();
+        Some((Arc::clone(&loaded.worker), link))
+    }
+
+    /// Takes out a worker that nothing goes on on, for good.
+    pub fn end_idle(&mut self) -> Option<LoadedWorker> {
+        if !self.life.end() {
+            return None;
+        }
+        self.stage_changed();
+        self.worker.take()
+    }
+
+    /// Whether the first waiter can be on the worker beside those that are.
+    fn can_be_joined(&self) -> bool {
+        let fits = self.waiters.front().is_some_and(|waiter| {
+            let request = waiter.request.as_ref();
+            request.is_none_or(|request| !request.alone)
+        });
+        let has_room = self
+            .worker
+            .as_ref()
+            .is_some_and(|loaded| !loaded.free.is_empty() && !loaded.worker.is_tainted());
+        fits && has_room && !self.is_alone && self.condemned.is_none()
     }
 
     /// The process of a worker that is loading, idle or leased.
-    pub fn process(&self) -> Option<&WorkerProcess> {
+    pub fn process(&self) -> Option<&ChildProcess> {
         self.process.as_ref()
+    }
+
+    /// A measurement of its process, unless one is under way.
+    pub fn begin_measuring(
+        &mut self,
+    ) -> Option<(u32, impl Future<Output = Option<ProcessMemory>> + use<>)> {
+        let process = self.process.as_ref()?;
+        if self.measuring.replace(process.pid) == Some(process.pid) {
+            return None;
+        }
+        Some((process.pid, process.measure()))
+    }
+
+    /// Takes in what was measured. Returns whether it is of the process that is there.
+    pub fn is_measured(&mut self, pid: u32, memory: Option<ProcessMemory>) -> bool {
+        if self.measuring == Some(pid) {
+            self.measuring = None;
+        }
+        let is_there = self.process.as_ref().is_some_and(|it| it.pid == pid);
+        if is_there {
+            self.memory = memory;
+            if let Some(memory) = memory.filter(|_| !self.is_loading()) {
+                let bytes = memory.total_bytes();
+                self.least_bytes = Some(self.least_bytes.map_or(bytes, |least| least.min(bytes)));
+            }
+        }
+        is_there
     }
 
     /// Forgets everything about a worker that has ended.
@@ -218,7 +313,9 @@ impl Slot {
         self.process = None;
         self.load = None;
         self.memory = None;
-        self.recycle = false;
+        self.least_bytes = None;
+        self.condemned = None;
+        self.is_unloading = false;
         self.stage_changed();
     }
 
@@ -235,17 +332,21 @@ impl Slot {
     }
 
     pub fn forget_gone_waiters(&mut self) {
-        self.waiters
-            .retain(|waiter| waiter.reply.as_ref().is_none_or(|reply| !reply.is_closed()));
+        self.waiters.retain(|waiter| {
+            waiter
+                .request
+                .as_ref()
+                .is_none_or(|it| !it.reply.is_closed())
+        });
     }
 
-    /// Asks for the model to be loaded again when it can be and nobody else needs the place.
+    /// Asks for the model to be loaded again when it can be and no other model needs the place.
     pub fn want_loaded(&mut self) {
         if self.waiters.is_empty() {
             let sequence = u64::MAX;
             self.waiters.push_back(Waiter {
                 sequence,
-                reply: None,
+                request: None,
             });
         }
     }
@@ -262,25 +363,34 @@ impl Slot {
     pub fn keep_place(&mut self) {
         self.waiters.push_front(Waiter {
             sequence: 0,
-            reply: None,
+            request: None,
         });
     }
 
     /// Preloads stay: they are tried again.
     pub fn fail_waiters(&mut self, error: impl Fn() -> GenerationError) {
         for waiter in std::mem::take(&mut self.waiters) {
-            match waiter.reply {
-                Some(reply) => drop(reply.send(Err(error()))),
+            match waiter.request {
+                Some(request) => drop(request.reply.send(Err(error()))),
                 None => self.waiters.push_back(waiter),
             }
         }
     }
 
-    pub fn candidate(&self) -> Candidate {
+    /// `order`: the arrivals of the requests that wait for leases, the next one first.
+    pub fn candidate(&self, order: &[u64]) -> Candidate {
         let (occupancy, not_before) = match self.life.stage() {
             Stage::Unloaded => (Occupancy::Empty, None),
             Stage::Failed { retry_at, .. } => (Occupancy::Empty, Some(retry_at)),
-            Stage::Loading { .. } | Stage::Leased { .. } => (Occupancy::Busy, None),
+            Stage::Loading { .. } => (Occupancy::Busy, None),
+            Stage::Leased { loaded_at, .. } => {
+                let has_room = self.can_be_joined();
+                let in_use = Occupancy::InUse {
+                    loaded_at,
+                    has_room,
+                };
+                (in_use, None)
+            }
             Stage::Ending { .. } => (Occupancy::Leaving, None),
             Stage::Unkillable { .. } => (Occupancy::Stuck, None),
             Stage::Idle {
@@ -299,8 +409,8 @@ impl Slot {
             occupancy,
             uses_npu: self.uses_npu(),
             not_before,
-            oldest_waiter: self.waiters.front().map(|waiter| waiter.sequence),
-            may_evict: self.waiters.iter().any(|waiter| waiter.reply.is_some()),
+            oldest_waiter: self.waiters.front().map(|waiter| place_of(waiter, order)),
+            may_evict: self.waiters.iter().any(|waiter| waiter.request.is_some()),
         }
     }
 
@@ -332,5 +442,16 @@ impl Slot {
             decode_tokens_per_second: self.measured.decode_tokens_per_second,
             blocked,
         }
+    }
+}
+
+/// Its place among all that wait.
+fn place_of(waiter: &Waiter, order: &[u64]) -> u64 {
+    let in_line = order.iter().position(|arrival| *arrival == waiter.sequence);
+    match (in_line, waiter.sequence) {
+        (Some(place), _) => 1 + place as u64,
+        // Before all of them.
+        (None, 0) => 0,
+        (None, sequence) => (1 + order.len() as u64).saturating_add(sequence),
     }
 }

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::worker_memory::WorkerMemory;
+use crate::children::memory::ProcessMemory;
 use crate::generation::ModelId;
+use crate::ipc::LoadFigures;
+use crate::process_figures::ask_load_figures;
 
 /// Where a model's worker is in its life.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,6 +84,8 @@ pub struct RuntimeFacts {
     pub model_dtype: Option<String>,
     /// Context the model was loaded with, in tokens.
     pub context_length: Option<u32>,
+    /// Handles of the worker: answers that it makes at the same time.
+    pub slots: Option<u8>,
     /// Whether sampling values and the token budget can differ from run to run (1.3.0 and later).
     pub per_run_parameters: Option<bool>,
 }
@@ -98,7 +102,7 @@ pub struct ModelStatus {
     /// Why no worker of this model can be started before the machine was rebooted.
     pub blocked: Option<String>,
     /// The worker's memory as it was measured last.
-    pub memory: Option<WorkerMemory>,
+    pub memory: Option<ProcessMemory>,
     /// Of the last answer, as the runtime measured it; without the first token.
     pub decode_tokens_per_second: Option<f64>,
 }
@@ -143,15 +147,18 @@ impl StatusBoard {
 
 impl ModelStatus {
     /// Measures the worker's progress now; `None` where the model is not loading.
-    pub fn load_progress(&self) -> Option<LoadProgress> {
+    pub async fn load_progress(&self) -> Option<LoadProgress> {
         if !self.phase.is_loading() {
             return None;
         }
-        let pid = self.pid;
+        let figures = match self.pid {
+            Some(pid) => ask_load_figures(pid).await.unwrap_or_default(),
+            None => LoadFigures::default(),
+        };
         Some(LoadProgress {
             elapsed: self.since.elapsed(),
-            read_bytes: pid.and_then(crate::process_figures::read_bytes),
-            resident_bytes: pid.and_then(crate::process_figures::resident_bytes),
+            read_bytes: figures.read_bytes,
+            resident_bytes: figures.resident_bytes,
         })
     }
 }

@@ -4,17 +4,20 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::exit_report::EndReason;
-use super::loading::{GUARD_SLACK, Worker};
-use crate::ipc::Command;
+use super::loading::GUARD_SLACK;
+use super::worker::LoadedWorker;
+use crate::children::EndReason;
 
 /// Returns when waitpid has reported the process.
-pub async fn unload(mut worker: Worker, deadline: Duration) {
+pub async fn unload(loaded: LoadedWorker, deadline: Duration) {
+    let worker = &loaded.worker;
     worker.process.expect_end(EndReason::Unload);
-    worker.process.set_activity(Some("rkllm_destroy"), None);
+    worker.process.set_activity(0, Some("rkllm_destroy"), None);
     let leaving = async {
         // A worker that cannot be written to has ended or will be killed below.
-        let _ = worker.connection.send(&Command::Unload).await;
+        if let Some(link) = loaded.free.first() {
+            let _ = link.unload();
+        }
         worker.process.exited().await
     };
     if timeout(deadline + GUARD_SLACK, leaving).await.is_err() {

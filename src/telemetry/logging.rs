@@ -1,6 +1,7 @@
 //! The process-wide subscriber: entries for the journal where standard error is the journal's, else
 //! compact text on stderr, coloured only for a person at a terminal. Each event goes one way.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::sync::OnceLock;
@@ -8,13 +9,16 @@ use std::time::Duration;
 
 use tracing::Subscriber;
 use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
-use super::journal::{JOURNAL_SOCKET, JournalLayer, JournalWriter, stderr_is_the_journal};
+use super::journal::{self, JOURNAL_SOCKET, JournalLayer, stderr_is_the_journal};
 use super::log_line::LogLine;
+use super::log_writer::LogWriter;
+use super::stderr::{Entries, Stderr};
 use crate::settings::LogSettings;
 
 /// Time for the last entries to reach the journal.
@@ -29,20 +33,20 @@ pub enum LoggingError {
     Filter(#[from] ParseError),
     #[error("logging was started twice: {0}")]
     AlreadyStarted(#[from] TryInitError),
+    #[error("the thread that writes it cannot be started: {0}")]
+    NoThread(io::Error),
     #[error("log.filter cannot be changed: {0}")]
     Unchangeable(#[from] reload::Error),
 }
 
-/// Sees to it that what was logged is written before the process ends: to be dropped last.
+/// Writes out what was logged before the process ends. It must be dropped last.
 #[derive(Debug)]
 #[must_use]
-pub struct LogFlush(Option<JournalWriter>);
+pub struct LogFlush(LogWriter);
 
 impl Drop for LogFlush {
     fn drop(&mut self) {
-        if let Some(journal) = &self.0 {
-            journal.flush(LAST_ENTRIES);
-        }
+        self.0.flush(LAST_ENTRIES);
     }
 }
 
@@ -54,23 +58,28 @@ impl Drop for LogFlush {
 pub fn init_logging(settings: &LogSettings) -> Result<LogFlush, LoggingError> {
     let (filter, handle) = reload::Layer::new(EnvFilter::builder().parse(&settings.filter)?);
     let journal = stderr_is_the_journal()
-        .then(|| JournalWriter::start(Path::new(JOURNAL_SOCKET)))
+        .then(|| journal::start(Path::new(JOURNAL_SOCKET)))
         .transpose();
     let (journal, unreachable) = match journal {
         Ok(journal) => (journal, None),
         Err(error) => (None, Some(error)),
     };
-    let text = journal.is_none().then(text_on_stderr);
+    let is_journal = journal.is_some();
+    let writer = match journal {
+        Some(writer) => writer,
+        None => LogWriter::start(Stderr).map_err(LoggingError::NoThread)?,
+    };
     tracing_subscriber::registry()
         .with(filter)
-        .with(journal.clone().map(JournalLayer::new))
-        .with(text)
+        .with(is_journal.then(|| JournalLayer::new(writer.clone())))
+        .with((!is_journal).then(|| text(writer.clone())))
         .try_init()?;
     let _ = FILTER.set(handle);
     if let Some(error) = unreachable {
         tracing::warn!(%error, "{JOURNAL_SOCKET} does not answer; logging text to stderr");
     }
-    Ok(LogFlush(journal))
+    log_panics();
+    Ok(LogFlush(writer))
 }
 
 /// Changes what is logged from now on.
@@ -82,12 +91,28 @@ pub fn set_log_filter(settings: &LogSettings) -> Result<(), LoggingError> {
     let filter = EnvFilter::builder().parse(&settings.filter)?;
     match FILTER.get() {
         Some(handle) => Ok(handle.reload(filter)?),
-        // A test's daemon without a log of its own.
+        // A test's daemon has no log of its own.
         None => Ok(()),
     }
 }
 
-fn text_on_stderr<S>() -> impl Layer<S>
+/// A panic is logged as everything else is. The standard library's way waits for stderr's reader.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let backtrace = Backtrace::capture();
+        tracing::error!(
+            thread = thread.name(),
+            at = panic.location().map(tracing::field::display),
+            backtrace = (backtrace.status() == BacktraceStatus::Captured)
+                .then(|| tracing::field::display(&backtrace)),
+            "panicked: {}",
+            panic.payload_as_str().unwrap_or("no message")
+        );
+    }));
+}
+
+fn text<S>(writer: LogWriter) -> impl Layer<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
@@ -97,7 +122,20 @@ where
         .with_ansi(colour)
         // The formatter hands over each event in one call, so a line is one write(2) and lines of
         // two threads never mix.
-        .with_writer(|| LogLine::new(io::stderr()))
-        // Its way of telling that stderr is gone is to panic on stderr.
+        .with_writer(Lines { writer, colour })
+        // It would panic on stderr to tell that stderr is gone.
         .log_internal_errors(false)
+}
+
+struct Lines {
+    writer: LogWriter,
+    colour: bool,
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = LogLine<Entries<'a>>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        LogLine::new(Entries(&self.writer)).coloured(self.colour)
+    }
 }

@@ -1,5 +1,5 @@
-//! Every metric's name is in this file or its part `now`, and nothing here invents a value: a counter
-//! counts what happened, a gauge is read when it is asked for, and what cannot be read is absent.
+//! Every metric's name is in this file or its part `now`. Nothing here invents a value: a counter counts
+//! what happened, a gauge is read when a client asks, and what cannot be read is absent.
 //!
 //! Labels are bounded: models are those of the catalog (empty where a request named none), the rest
 //! are names from the source. A token updates nothing here.
@@ -8,6 +8,7 @@ mod labels;
 mod now;
 #[cfg(test)]
 mod tests;
+mod text_format;
 
 use std::sync::Arc;
 
@@ -22,9 +23,15 @@ use labels::{ByCall, ByCause, ByDeadline, ByModel, ByOutcome, ByReason, ByRun};
 
 use super::own_process::OwnProcess;
 use crate::board::NpuLoad;
+use crate::reader::{ReaderFigures, Readers};
 
-/// What `Metrics::render` gives, as its media type.
-pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// How the metrics are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageFormat {
+    /// Prometheus' own text format.
+    Prometheus,
+    OpenMetrics,
+}
 
 const PREFIX: &str = "rkllmd";
 
@@ -84,6 +91,21 @@ pub struct ModelFigures {
     pub queue_capacity: usize,
     /// Bytes that the worker holds, by kind, as they were measured last.
     pub memory_bytes: Vec<(&'static str, u64)>,
+}
+
+/// What the daemon holds and had to drop, as it is when the metrics are asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OwnFigures {
+    /// Bytes charged to requests and answers.
+    pub requests_memory_bytes: u64,
+    /// How often there was no memory for a request.
+    pub requests_memory_refusals: u64,
+    /// Bytes of tensors in files that wait for their readers.
+    pub tensors_memory_bytes: u64,
+    /// How often there was no memory for a tensor.
+    pub tensors_memory_refusals: u64,
+    /// Log entries that were dropped because they were not read.
+    pub log_entries_dropped: u64,
 }
 
 impl Default for Metrics {
@@ -287,24 +309,57 @@ impl Metrics {
         family.get_or_create(&ByModel::new(model)).inc();
     }
 
-    /// Everything in the OpenMetrics text format, with what is read only now: `models`, `npu` and
-    /// this process's own figures.
+    /// Everything in the OpenMetrics text format, with what was read only now.
     ///
     /// # Errors
     ///
-    /// A metric has no text form, which its definition here would be to blame for.
+    /// A metric has no text form. Its definition here would be to blame.
     pub fn render(
         &self,
         models: &[ModelFigures],
-        npu: &NpuLoad,
+        readings: &Readings,
+        format: PageFormat,
     ) -> Result<String, std::fmt::Error> {
         let mut page = String::new();
         text::encode_registry(&mut page, &self.0.registry)?;
         text::encode_registry(&mut page, &now::models(models))?;
-        text::encode_registry(&mut page, &now::npu(npu))?;
-        text::encode_registry(&mut page, &now::process(&OwnProcess::read()))?;
+        text::encode_registry(&mut page, &now::readers(&readings.readers))?;
+        text::encode_registry(&mut page, &now::npu(&readings.npu))?;
+        text::encode_registry(&mut page, &now::own(&readings.own))?;
+        text::encode_registry(&mut page, &now::process(&readings.process))?;
         text::encode_eof(&mut page)?;
-        Ok(page)
+        Ok(match format {
+            PageFormat::OpenMetrics => page,
+            PageFormat::Prometheus => text_format::of(&page),
+        })
+    }
+}
+
+/// What the kernel, and the daemon itself, tell when the metrics are asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Readings {
+    pub npu: NpuLoad,
+    pub process: OwnProcess,
+    pub readers: ReaderFigures,
+    pub own: OwnFigures,
+}
+
+impl Readings {
+    /// Reads them.
+    pub async fn now(readers: Option<&Readers>) -> Self {
+        let held = async {
+            match readers {
+                Some(readers) => readers.figures().await,
+                None => ReaderFigures::default(),
+            }
+        };
+        let (npu, process, readers) = tokio::join!(NpuLoad::read(), OwnProcess::now(), held);
+        Self {
+            npu,
+            process,
+            readers,
+            own: OwnFigures::default(),
+        }
     }
 }
 

@@ -1,14 +1,18 @@
 //! What the daemon says about itself.
 //!
 //! Logs go to the journal with their fields, or to stderr, one line an event whatever an event
-//! contains, because lines that a runtime prints and texts that clients send end up in them. Metrics are counted where things happen and
-//! read by whoever asks; `metrics` holds the name of every one.
+//! contains, because lines that a runtime prints and texts that clients send end up in them. Metrics are counted
+//! where things happen and read when a client asks; `metrics` holds the name of every one.
 
 pub mod journal;
 mod log_line;
+mod log_writer;
 mod logging;
 mod metrics;
 mod own_process;
+mod stderr;
 
+pub use log_writer::{LogWriter, log_entries_dropped};
 pub use logging::{LogFlush, LoggingError, init_logging, set_log_filter};
-pub use metrics::{MEDIA_TYPE, Metrics, ModelFigures, RpcRun};
+pub use metrics::{Metrics, ModelFigures, OwnFigures, PageFormat, Readings, RpcRun};
+pub use own_process::OwnProcess;

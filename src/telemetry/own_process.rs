@@ -1,12 +1,17 @@
 //! What the kernel says about this process. A figure that cannot be read is absent.
 
 use std::fs;
+use std::time::Duration;
 
+use crate::apart::{self, Subject};
 use rustix::process::{Resource, getrlimit};
+
+/// A kernel that takes longer does not answer.
+const LIMIT: Duration = Duration::from_millis(500);
 
 /// Figures of this process as they are now.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct OwnProcess {
+pub struct OwnProcess {
     pub threads: Option<u64>,
     pub open_fds: Option<u64>,
     pub max_fds: Option<u64>,
@@ -20,7 +25,13 @@ pub(super) struct OwnProcess {
 }
 
 impl OwnProcess {
-    pub fn read() -> Self {
+    /// Asks the kernel, apart from the threads that serve.
+    pub async fn now() -> Self {
+        let told = apart::ask(Subject::OwnProcess, LIMIT, Self::read).await;
+        told.unwrap_or_default()
+    }
+
+    fn read() -> Self {
         let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
         let boot = fs::read_to_string("/proc/stat").unwrap_or_default();
         Self {
@@ -77,7 +88,7 @@ mod tests {
         let held = fs::File::open("/proc/self/stat").unwrap();
         let after = OwnProcess::read();
         drop(held);
-        // Tests of this program may run beside this one, so it is a file more, or several.
+        // Other tests may run in this process, so there may be several files more.
         assert!(after.open_fds > before.open_fds, "{before:?} {after:?}");
         assert!(after.max_fds >= after.open_fds);
         assert!(after.threads.is_some_and(|threads| threads >= 1));

@@ -49,7 +49,7 @@ impl ActiveRun {
         }
     }
 
-    /// A run of the vendor's API: timed like another, counted by nobody.
+    /// A run of the vendor's API: timed like another, and not counted.
     pub fn begin_raw(spec: &RawRunSpec, progress: Arc<RunProgress>) -> Self {
         Self {
             run: spec.run,

@@ -6,7 +6,7 @@ use std::thread;
 
 use rkllm_sys::{CallError, ControlHandle};
 
-use super::session::Note;
+use super::slot::{SlotNote, SlotNotes};
 use crate::ipc::Question;
 
 /// A call to make.
@@ -65,8 +65,8 @@ pub enum ControlAnswer {
     IsRunning(bool),
 }
 
-/// Starts the thread for one loaded model; it ends when the sender is dropped.
-pub fn start(handle: ControlHandle, notes: Sender<Note>) -> std::io::Result<Sender<ControlCall>> {
+/// Starts the thread for one handle; it ends when the sender is dropped.
+pub fn start(handle: ControlHandle, notes: SlotNotes) -> std::io::Result<Sender<ControlCall>> {
     let (calls, queue) = channel();
     thread::Builder::new()
         .name("control".to_owned())
@@ -74,7 +74,7 @@ pub fn start(handle: ControlHandle, notes: Sender<Note>) -> std::io::Result<Send
     Ok(calls)
 }
 
-fn answer(handle: &ControlHandle, queue: &Receiver<ControlCall>, notes: &Sender<Note>) {
+fn answer(handle: &ControlHandle, queue: &Receiver<ControlCall>, notes: &SlotNotes) {
     for call in queue {
         let result = match call {
             ControlCall::Abort { .. } => handle.abort().map(|()| ControlAnswer::Nothing),
@@ -86,11 +86,6 @@ fn answer(handle: &ControlHandle, queue: &Receiver<ControlCall>, notes: &Sender<
                 ..
             } => handle.is_running().map(ControlAnswer::IsRunning),
         };
-        if notes
-            .send(Note::Control(ControlReply { call, result }))
-            .is_err()
-        {
-            return;
-        }
+        notes.send(SlotNote::Control(ControlReply { call, result }));
     }
 }

@@ -15,17 +15,16 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
 use crate::ipc::{self, Event};
 
-/// Events that may wait. When the daemon stops reading, the callback waits here: generation pauses
-/// and memory stays bounded.
+/// Events that may wait. The daemon always reads, so that it is a slow machine that fills this: the
+/// callbacks wait then, and memory stays bounded.
 const QUEUE_EVENTS: usize = 1024;
 /// A write is not made larger than about this.
 const WRITE_BYTES: usize = 64 * 1024;
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
 enum Item {
-    Event(Event),
-    /// Files that belong to the event, in the order in which it refers to them.
-    WithFiles(Event, Vec<OwnedFd>),
+    /// With its files, in the order in which it refers to them.
+    Event(Event, Vec<OwnedFd>),
     /// Answered when everything before it was written.
     Flush(SyncSender<()>),
 }
@@ -54,20 +53,18 @@ impl EventWriter {
 
     /// Queues an event. Once the daemon is gone events are dropped; the reader notices that.
     pub fn send(&self, event: Event) {
-        let _ = self.queue.send(Item::Event(event));
+        self.send_with_files(event, Vec::new());
     }
 
     /// Queues an event without waiting; gives it back when the queue is full.
     pub fn try_send(&self, event: Event) -> Result<(), Event> {
-        match self.queue.try_send(Item::Event(event)) {
-            Err(TrySendError::Full(Item::Event(event))) => Err(event),
-            _ => Ok(()),
-        }
+        let sent = self.try_send_with_files(event, Vec::new());
+        sent.map_err(|(event, _)| event)
     }
 
     /// Queues an event with its files.
     pub fn send_with_files(&self, event: Event, files: Vec<OwnedFd>) {
-        let _ = self.queue.send(Item::WithFiles(event, files));
+        let _ = self.queue.send(Item::Event(event, files));
     }
 
     /// As `try_send`, with files.
@@ -76,8 +73,8 @@ impl EventWriter {
         event: Event,
         files: Vec<OwnedFd>,
     ) -> Result<(), (Event, Vec<OwnedFd>)> {
-        match self.queue.try_send(Item::WithFiles(event, files)) {
-            Err(TrySendError::Full(Item::WithFiles(event, files))) => Err((event, files)),
+        match self.queue.try_send(Item::Event(event, files)) {
+            Err(TrySendError::Full(Item::Event(event, files))) => Err((event, files)),
             _ => Ok(()),
         }
     }
@@ -110,11 +107,8 @@ fn write_events(mut socket: UnixStream, items: &Receiver<Item>, heartbeat_waits:
         let mut next = Some(first);
         while let Some(item) = next.take() {
             match item {
-                Item::Event(event) => {
+                Item::Event(event, of_event) => {
                     beats |= matches!(event, Event::Heartbeat);
-                    encode(&event, &mut buffer);
-                }
-                Item::WithFiles(event, of_event) => {
                     encode(&event, &mut buffer);
                     files = of_event;
                 }
@@ -134,7 +128,7 @@ fn write_events(mut socket: UnixStream, items: &Receiver<Item>, heartbeat_waits:
             return;
         }
         files.clear();
-        buffer.clear();
+        ipc::empty(&mut buffer);
         if std::mem::take(&mut beats) {
             heartbeat_waits.store(false, Ordering::Relaxed);
         }

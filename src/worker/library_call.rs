@@ -57,12 +57,7 @@ pub fn make(handle: &Handle, call: &Call) -> Result<Outcome, CallFailure> {
 }
 
 fn cross_attention(handle: &Handle, given: &CrossAttnParam) -> Result<Outcome, CallFailure> {
-    if usize::try_from(given.num_tokens) != Ok(given.encoder_mask.len()) {
-        return Err(CallFailure::BadValue {
-            what: "num_tokens".to_owned(),
-            reason: "it must be the number of values in encoder_mask".to_owned(),
-        });
-    }
+    given.check()?;
     let result = handle.set_cross_attention(&CrossAttention {
         k_cache: &given.encoder_k_cache,
         v_cache: &given.encoder_v_cache,

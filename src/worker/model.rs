@@ -1,7 +1,6 @@
-//! A loaded model and what its calls need. Used by the NPU thread alone.
+//! One handle of the loaded model and what its calls need. Used by its NPU thread alone.
 
 use std::path::Path;
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, PoisonError};
 
 use rkllm_sys::{
@@ -9,41 +8,45 @@ use rkllm_sys::{
     RunOptions, Sampling,
 };
 
-use super::event_writer::EventWriter;
+use super::known_shape::KnownShape;
 use super::library_call;
 use super::npu_thread::{LoadedModel, RunReturned};
 use super::prepared_input::{InputForm, PreparedInput, budget_left};
 use super::run_progress::RunProgress;
-use super::session::Note;
+use super::slot::{SlotNote, SlotNotes};
+use super::slot_events::SlotEvents;
 use super::token_sink::{RunRecord, SharedRecord, TokenSink};
-use super::tokenizer::Tokenizer;
 use super::utf8_assembly::Utf8Assembly;
 use crate::generation::SamplingRequest;
-use crate::ipc::{Event, LibraryFacts, LoadSpec, RunSpec};
+use crate::ipc::{Handles, LibraryFacts, LoadSpec, RunSpec, SlotEvent};
 
 pub struct Model {
     handle: Handle,
     per_run: Option<PerRun>,
-    tokenizer: Option<Tokenizer>,
     eos_ids: Arc<[i32]>,
     context_length: u32,
+    shape: KnownShape,
 }
 
 impl Model {
-    pub fn load(spec: LoadSpec, opened: impl FnOnce(LibraryFacts)) -> anyhow::Result<Self> {
-        let library = open(&spec.library, spec.assume_family.as_deref())?;
-        opened(library_facts(&library));
-        if let Some(param) = &spec.raw {
-            let handle = library.init(&library_call::init_params(&spec.model, param))?;
-            return Ok(Self {
-                per_run: handle.per_run(),
-                handle,
-                tokenizer: None,
-                eos_ids: Arc::default(),
-                context_length: spec.context_length,
-            });
-        }
-        let mut params = InitParams::new(&spec.model);
+    /// Opens a handle.
+    pub fn init(library: &Arc<Library>, spec: &LoadSpec) -> anyhow::Result<Self> {
+        let (model, shape) = (&spec.model, KnownShape::new(spec.shape));
+        let spec = match &spec.handles {
+            Handles::OfRequests(handles) => handles,
+            Handles::OfClient(param) => {
+                let handle = library.init(&library_call::init_params(model, param))?;
+                return Ok(Self {
+                    per_run: handle.per_run(),
+                    handle,
+                    eos_ids: Arc::default(),
+                    // The client's own.
+                    context_length: 0,
+                    shape,
+                });
+            }
+        };
+        let mut params = InitParams::new(model);
         params.max_context_len = Some(i32::try_from(spec.context_length)?);
         // The budget of a run is kept on our side; where it is fixed at init it must not be less.
         params.max_new_tokens = Some(i32::try_from(spec.context_length)?);
@@ -54,16 +57,12 @@ impl Model {
         let handle = library.init(&params)?;
         // The daemon has rendered the prompt: it is to be tokenised exactly as given.
         handle.set_chat_template("", "", "")?;
-        let tokenizer = spec
-            .tokenizer_json
-            .map(|path| Tokenizer::open(&path))
-            .transpose()?;
         Ok(Self {
             per_run: handle.per_run(),
             handle,
-            tokenizer,
-            eos_ids: spec.eos_ids.into(),
+            eos_ids: spec.eos_ids.as_slice().into(),
             context_length: spec.context_length,
+            shape,
         })
     }
 
@@ -79,6 +78,11 @@ impl Model {
         &self.handle
     }
 
+    /// What is known of the model's sizes by now.
+    pub fn shape(&self) -> &KnownShape {
+        &self.shape
+    }
+
     pub fn destroy(self) -> Result<(), CallError> {
         self.handle.destroy()
     }
@@ -89,16 +93,16 @@ impl Model {
         spec: &RunSpec,
         progress: &Arc<RunProgress>,
         empty_cache: bool,
-        notes: &Sender<Note>,
-        events: &EventWriter,
+        notes: &SlotNotes,
+        events: &SlotEvents,
     ) -> RunReturned {
-        let prepared = PreparedInput::prepare(spec, self.tokenizer.as_ref());
+        let prepared = PreparedInput::prepare(spec);
         let mut returned = RunReturned {
             run: spec.run,
             result: Ok(()),
             record: RunRecord::default(),
             input_tokens: prepared.input_tokens,
-            input_was_text: prepared.is_text(),
+            input_was_text: prepared.is_counted_text(spec),
             cache_emptied: false,
             asked_runtime: false,
             over_limit_tokens: None,
@@ -106,7 +110,7 @@ impl Model {
         };
         let run = spec.run;
         if let Some(tokens) = prepared.prompt_tokens {
-            events.send(Event::PromptCounted { run, tokens });
+            events.send(SlotEvent::PromptCounted { run, tokens });
         }
         if let Some(tokens) = prepared.input_tokens {
             if tokens >= self.context_length {
@@ -114,7 +118,7 @@ impl Model {
                 return returned;
             }
             progress.lower_limit(budget_left(self.context_length, tokens));
-            let _ = notes.send(Note::InputCounted { run, tokens });
+            notes.send(SlotNote::InputCounted { run, tokens });
         }
         if empty_cache {
             returned.cache_emptied = self.handle.clear_kv_cache(false).is_ok();
@@ -136,8 +140,8 @@ impl Model {
         run: u64,
         progress: &Arc<RunProgress>,
         record: &SharedRecord,
-        notes: &Sender<Note>,
-        events: &EventWriter,
+        notes: &SlotNotes,
+        events: &SlotEvents,
     ) -> TokenSink {
         let control = self.handle.control();
         TokenSink {

@@ -1,26 +1,35 @@
-//! The one thread that opens the library, loads the model, runs it and destroys it, in that order
-//! and never two at a time.
+//! The one thread of a slot that opens its handle, runs it and destroys it, in that order and never two
+//! calls at a time. That of the first slot opens the library, too.
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
-use rkllm_sys::{CallError, ControlHandle};
+use rkllm_sys::{CallError, ControlHandle, Library};
 
 use super::c_stdio;
-use super::event_writer::EventWriter;
 use super::library_call;
 use super::model::{self, Model};
 use super::raw_run::{self, RawReturned};
 use super::run_progress::RunProgress;
-use super::session::Note;
+use super::slot::{SlotNote, SlotNotes};
+use super::slot_events::SlotEvents;
 use super::token_sink::RunRecord;
 use crate::ipc::{CallSpec, LoadSpec, RawRunSpec, RunSpec};
 
 /// What the thread is asked to do.
 pub enum NpuTask {
-    Load(Box<LoadSpec>),
+    Open {
+        library: PathBuf,
+        assume_family: Option<String>,
+    },
+    /// Opens the slot's handle.
+    Init {
+        library: Arc<Library>,
+        spec: Arc<LoadSpec>,
+    },
     /// Counts the prompt where there is a tokenizer, then runs it.
     Run {
         spec: Box<RunSpec>,
@@ -34,15 +43,10 @@ pub enum NpuTask {
         progress: Arc<RunProgress>,
     },
     Call(Box<CallSpec>),
-    /// Opens a library, and that is all.
-    Describe {
-        library: PathBuf,
-        assume_family: Option<String>,
-    },
-    Unload,
+    Destroy,
 }
 
-/// A model that was loaded.
+/// A handle that was opened.
 pub struct LoadedModel {
     pub control: ControlHandle,
     pub per_run_parameters: bool,
@@ -85,7 +89,7 @@ impl RunReturned {
     }
 }
 
-pub fn start(notes: Sender<Note>, events: EventWriter) -> std::io::Result<Sender<NpuTask>> {
+pub fn start(notes: SlotNotes, events: SlotEvents) -> std::io::Result<Sender<NpuTask>> {
     let (tasks, queue) = channel();
     thread::Builder::new()
         .name("npu".to_owned())
@@ -93,18 +97,22 @@ pub fn start(notes: Sender<Note>, events: EventWriter) -> std::io::Result<Sender
     Ok(tasks)
 }
 
-fn work(queue: &Receiver<NpuTask>, notes: &Sender<Note>, events: &EventWriter) {
+fn work(queue: &Receiver<NpuTask>, notes: &SlotNotes, events: &SlotEvents) {
     let mut model = None;
-    let mut late_callbacks = 0;
     for task in queue {
         let note = match task {
-            NpuTask::Load(spec) => {
-                let opened = |facts| {
-                    let _ = notes.send(Note::LibraryOpened(facts));
-                };
-                let result = Model::load(*spec, opened);
+            NpuTask::Open {
+                library,
+                assume_family,
+            } => {
+                let opened = model::open(&library, assume_family.as_deref());
                 c_stdio::flush();
-                Note::Loaded(result.map(|loaded| {
+                SlotNote::LibraryOpened(opened)
+            }
+            NpuTask::Init { library, spec } => {
+                let result = Model::init(&library, &spec);
+                c_stdio::flush();
+                SlotNote::Loaded(result.map(|loaded| {
                     let facts = loaded.facts();
                     model = Some(loaded);
                     facts
@@ -124,53 +132,44 @@ fn work(queue: &Receiver<NpuTask>, notes: &Sender<Note>, events: &EventWriter) {
                         returned.record.after_finish
                     );
                 }
-                late_callbacks = report_late_callbacks(late_callbacks);
-                Note::RunReturned(Box::new(returned))
+                report_late_callbacks();
+                SlotNote::RunReturned(Box::new(returned))
             }
             NpuTask::RawRun { spec, progress } => {
                 let Some(model) = &model else { continue };
-                let raw = raw_run::run(model.handle(), &spec, &progress, events);
+                let raw = raw_run::run(model, &spec, &progress, events);
                 c_stdio::flush();
-                late_callbacks = report_late_callbacks(late_callbacks);
-                Note::RunReturned(Box::new(RunReturned::of_raw(spec.run, raw)))
+                report_late_callbacks();
+                SlotNote::RunReturned(Box::new(RunReturned::of_raw(spec.run, raw)))
             }
             NpuTask::Call(spec) => {
                 let Some(model) = &model else { continue };
                 let result = library_call::make(model.handle(), &spec.call);
                 c_stdio::flush();
-                Note::CallReturned {
+                SlotNote::CallReturned {
                     id: spec.id,
                     result,
                 }
             }
-            NpuTask::Describe {
-                library,
-                assume_family,
-            } => {
-                let described = model::open(&library, assume_family.as_deref());
-                c_stdio::flush();
-                Note::Described(described.map(|library| model::library_facts(&library)))
-            }
-            NpuTask::Unload => {
+            NpuTask::Destroy => {
                 let result = model.take().map_or(Ok(()), Model::destroy);
                 c_stdio::flush();
-                Note::Unloaded(result)
+                SlotNote::Destroyed(result)
             }
         };
-        if notes.send(note).is_err() {
-            return;
-        }
+        notes.send(note);
     }
 }
 
-/// Says when the library called back for a run that had ended. Returns how often it has so far.
-fn report_late_callbacks(known: u64) -> u64 {
+/// Says when the library called back for a run that had ended.
+fn report_late_callbacks() {
+    static KNOWN: AtomicU64 = AtomicU64::new(0);
     let now = rkllm_sys::late_callbacks();
+    let known = KNOWN.fetch_max(now, Ordering::Relaxed);
     if now > known {
         eprintln!(
             "W rkllmd-worker: dropped {} late callbacks of the runtime",
             now - known
         );
     }
-    now
 }

@@ -1,8 +1,7 @@
 //! What a run is given: the prompt, with the answer that another worker has begun right behind it,
 //! as text or as tokens; and what is left of the context after it.
 
-use super::tokenizer::Tokenizer;
-use crate::ipc::{BegunAnswer, RunSpec};
+use crate::ipc::RunSpec;
 
 /// Tokens of the context that stay unused: some releases take four of it for themselves
 /// (`prompt: 1299 tokens, max context: 1020` with 1024).
@@ -17,29 +16,13 @@ pub fn budget_left(context_length: u32, used: u32) -> u32 {
         .max(1)
 }
 
-/// What counts the tokens of a text and makes them.
-pub trait Tokenise {
-    fn count(&self, text: &str) -> anyhow::Result<u32>;
-    fn ids(&self, text: &str) -> anyhow::Result<Vec<i32>>;
-}
-
-impl Tokenise for Tokenizer {
-    fn count(&self, text: &str) -> anyhow::Result<u32> {
-        self.count(text)
-    }
-
-    fn ids(&self, text: &str) -> anyhow::Result<Vec<i32>> {
-        self.ids(text)
-    }
-}
-
 /// An input that is ready to be run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PreparedInput {
     pub form: InputForm,
-    /// Tokens of the prompt alone; `None`: nothing here can count them.
+    /// Tokens of the prompt alone; `None`: they did not come with the run.
     pub prompt_tokens: Option<u32>,
-    /// Tokens of the whole input; `None` likewise.
+    /// Tokens of the whole input; `None`: not all are known. Those of a begun answer are the ones it was made of.
     pub input_tokens: Option<u32>,
 }
 
@@ -52,66 +35,39 @@ pub enum InputForm {
 }
 
 impl PreparedInput {
-    /// A begun answer goes by its tokens where they are known and the prompt's can be made: they
-    /// are what the model made, and the text might be cut into others.
-    pub fn prepare(spec: &RunSpec, tokenizer: Option<&impl Tokenise>) -> Self {
-        if let Some(tokenizer) = tokenizer
-            && let Some(BegunAnswer {
-                token_ids: Some(begun),
-                ..
-            }) = &spec.begun
-        {
-            match tokenizer.ids(&spec.prompt) {
-                Ok(prompt) => {
-                    if let Some(input) = Self::of_tokens(prompt, begun) {
-                        return input;
-                    }
-                }
-                Err(error) => eprintln!("W rkllmd-worker: {error:#}"),
+    /// A begun answer goes by its tokens where they and the prompt's are known: they are what the
+    /// model made, and the text might be cut into others.
+    pub fn prepare(spec: &RunSpec) -> Self {
+        let begun = spec.begun.as_ref();
+        let prompt_tokens = spec
+            .prompt_tokens
+            .as_ref()
+            .and_then(|tokens| u32::try_from(tokens.len()).ok());
+        let begun_tokens = begun.map_or(Some(0), |begun| begun.tokens);
+        let input_tokens = prompt_tokens
+            .zip(begun_tokens)
+            .map(|(prompt, begun)| prompt.saturating_add(begun));
+        let ids = begun.and_then(|begun| begun.token_ids.as_ref());
+        let form = match (&spec.prompt_tokens, ids) {
+            // A run needs a token.
+            (Some(prompt), Some(ids)) if !(prompt.is_empty() && ids.is_empty()) => {
+                InputForm::Tokens([prompt, ids.as_slice()].concat())
             }
-        }
-        Self::of_text(spec, tokenizer)
-    }
-
-    fn of_tokens(mut ids: Vec<i32>, begun: &[i32]) -> Option<Self> {
-        let prompt_tokens = u32::try_from(ids.len()).ok()?;
-        ids.extend_from_slice(begun);
-        let input_tokens = u32::try_from(ids.len()).ok()?;
-        // A run needs a token.
-        (input_tokens > 0).then_some(Self {
-            form: InputForm::Tokens(ids),
-            prompt_tokens: Some(prompt_tokens),
-            input_tokens: Some(input_tokens),
-        })
-    }
-
-    fn of_text(spec: &RunSpec, tokenizer: Option<&impl Tokenise>) -> Self {
-        let count = |text: &str| {
-            let counted = tokenizer?.count(text);
-            counted
-                .inspect_err(|error| eprintln!("W rkllmd-worker: {error:#}"))
-                .ok()
+            _ => InputForm::Text(match begun {
+                None => spec.prompt.clone(),
+                Some(begun) => [spec.prompt.as_str(), &begun.text].concat(),
+            }),
         };
-        let prompt_tokens = count(&spec.prompt);
-        match &spec.begun {
-            None => Self {
-                form: InputForm::Text(spec.prompt.clone()),
-                prompt_tokens,
-                input_tokens: prompt_tokens,
-            },
-            Some(begun) => {
-                let text = [spec.prompt.as_str(), &begun.text].concat();
-                Self {
-                    prompt_tokens,
-                    input_tokens: count(&text),
-                    form: InputForm::Text(text),
-                }
-            }
+        Self {
+            form,
+            prompt_tokens,
+            input_tokens,
         }
     }
 
-    pub fn is_text(&self) -> bool {
-        matches!(self.form, InputForm::Text(_))
+    /// Whether the runtime makes the tokens of an input whose own are known exactly.
+    pub fn is_counted_text(&self, spec: &RunSpec) -> bool {
+        matches!(self.form, InputForm::Text(_)) && spec.begun.is_none()
     }
 }
 
@@ -124,87 +80,74 @@ pub fn input_bytes(spec: &RunSpec) -> usize {
 mod tests {
     use super::*;
     use crate::generation::SamplingRequest;
+    use crate::ipc::BegunAnswer;
     use proptest::prelude::*;
     use std::time::Duration;
 
-    /// A token a byte, except that "ab" is one.
-    struct Bytes;
-    struct Broken;
-
-    impl Tokenise for Bytes {
-        fn count(&self, text: &str) -> anyhow::Result<u32> {
-            Ok(u32::try_from(self.ids(text)?.len())?)
-        }
-        fn ids(&self, text: &str) -> anyhow::Result<Vec<i32>> {
-            Ok(text.replace("ab", "X").bytes().map(i32::from).collect())
-        }
-    }
-
-    impl Tokenise for Broken {
-        fn count(&self, _: &str) -> anyhow::Result<u32> {
-            anyhow::bail!("broken")
-        }
-        fn ids(&self, _: &str) -> anyhow::Result<Vec<i32>> {
-            anyhow::bail!("broken")
-        }
-    }
-
-    fn spec(prompt: &str, begun: Option<(&str, Option<&[i32]>)>) -> RunSpec {
+    fn spec(
+        prompt: &str,
+        tokens: Option<&[i32]>,
+        begun: Option<(&str, Option<&[i32]>)>,
+    ) -> RunSpec {
         RunSpec {
             run: 1,
             prompt: prompt.to_owned(),
+            prompt_tokens: tokens.map(Into::into),
             begun: begun.map(|(text, ids)| BegunAnswer {
                 text: text.to_owned(),
                 token_ids: ids.map(<[i32]>::to_vec),
+                tokens: Some(2),
             }),
             sampling: SamplingRequest::default(),
             max_new_tokens: None,
             prefill_per_token: Duration::from_millis(1),
+            credit: 0,
         }
+    }
+
+    fn prepared(spec: &RunSpec) -> (InputForm, Option<u32>, Option<u32>) {
+        let input = PreparedInput::prepare(spec);
+        (input.form, input.prompt_tokens, input.input_tokens)
     }
 
     #[test]
     fn a_begun_answer_goes_by_its_tokens_where_they_are_known() {
-        let input =
-            PreparedInput::prepare(&spec("ca", Some(("bd", Some(&[98, 100])))), Some(&Bytes));
-        assert_eq!(
-            input.form,
-            InputForm::Tokens(vec![99, 97, 98, 100]),
-            "`a` and `b` stay apart as they were made"
-        );
-        assert_eq!(
-            (input.prompt_tokens, input.input_tokens),
-            (Some(2), Some(4))
-        );
-        assert!(!input.is_text());
+        let spec = spec("ca", Some(&[99, 97]), Some(("bd", Some(&[98, 100]))));
+        let expected = InputForm::Tokens(vec![99, 97, 98, 100]);
+        assert_eq!(prepared(&spec), (expected, Some(2), Some(4)));
+        assert!(!PreparedInput::prepare(&spec).is_counted_text(&spec));
     }
 
     #[test]
     fn without_its_tokens_it_goes_by_its_text() {
-        let input = PreparedInput::prepare(&spec("ca", Some(("bd", None))), Some(&Bytes));
-        assert_eq!(input.form, InputForm::Text("cabd".to_owned()));
-        assert_eq!(
-            (input.prompt_tokens, input.input_tokens),
-            (Some(2), Some(3))
+        let spec = spec("ca", Some(&[99, 97]), Some(("bd", None)));
+        let expected = InputForm::Text("cabd".to_owned());
+        assert_eq!(prepared(&spec), (expected, Some(2), Some(4)));
+        assert!(
+            !PreparedInput::prepare(&spec).is_counted_text(&spec),
+            "its text may be cut into others"
         );
     }
 
     #[test]
-    fn what_cannot_be_tokenised_goes_as_text_and_uncounted() {
-        let with_ids = spec("ca", Some(("bd", Some(&[98, 100]))));
-        let text = PreparedInput {
-            form: InputForm::Text("cabd".to_owned()),
-            prompt_tokens: None,
-            input_tokens: None,
-        };
-        assert_eq!(PreparedInput::prepare(&with_ids, Some(&Broken)), text);
-        assert_eq!(PreparedInput::prepare(&with_ids, None::<&Bytes>), text);
+    fn a_prompt_goes_as_text() {
+        let spec = spec("ca", Some(&[99, 97]), None);
+        let expected = InputForm::Text("ca".to_owned());
+        assert_eq!(prepared(&spec), (expected, Some(2), Some(2)));
+        assert!(PreparedInput::prepare(&spec).is_counted_text(&spec));
+    }
+
+    #[test]
+    fn a_prompt_without_tokens_goes_as_text_and_uncounted() {
+        let spec = spec("ca", None, Some(("bd", Some(&[98, 100]))));
+        let expected = InputForm::Text("cabd".to_owned());
+        assert_eq!(prepared(&spec), (expected, None, None));
     }
 
     #[test]
     fn an_input_of_no_tokens_goes_as_text() {
-        let input = PreparedInput::prepare(&spec("", Some(("", Some(&[])))), Some(&Bytes));
-        assert_eq!(input.form, InputForm::Text(String::new()));
+        let spec = spec("", Some(&[]), Some(("", Some(&[]))));
+        assert_eq!(prepared(&spec).0, InputForm::Text(String::new()));
     }
 
     proptest! {

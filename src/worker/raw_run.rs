@@ -9,10 +9,11 @@ use rkllm_sys::{
     RunInput, RunItem, RunMode, RunOptions, Sampling, Sounds, Tags, Videos,
 };
 
-use super::event_writer::EventWriter;
 use super::library_call::failure;
+use super::model::Model;
 use super::raw_sink::{RawSink, SharedRawRecord};
 use super::run_progress::RunProgress;
+use super::slot_events::SlotEvents;
 use super::utf8_assembly::Utf8Assembly;
 use crate::ipc::RawRunSpec;
 use crate::library_calls::{
@@ -28,13 +29,13 @@ pub struct RawReturned {
 
 /// Blocks until the run has ended.
 pub fn run(
-    handle: &Handle,
+    model: &Model,
     spec: &RawRunSpec,
     progress: &Arc<RunProgress>,
-    events: &EventWriter,
+    events: &SlotEvents,
 ) -> RawReturned {
     let record = SharedRawRecord::default();
-    let result = start(handle, spec, progress, &record, events);
+    let result = start(model, spec, progress, &record, events);
     let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
     let result = match record.failure.take() {
         Some(failure) => Err(failure),
@@ -47,12 +48,17 @@ pub fn run(
 }
 
 fn start(
-    handle: &Handle,
+    model: &Model,
     spec: &RawRunSpec,
     progress: &Arc<RunProgress>,
     record: &SharedRawRecord,
-    events: &EventWriter,
+    events: &SlotEvents,
 ) -> Result<(), CallFailure> {
+    let handle = model.handle();
+    let shape = model.shape().get();
+    spec.inputs
+        .iter()
+        .try_for_each(|input| shape.check(input))?;
     let items = spec
         .inputs
         .iter()
@@ -100,6 +106,7 @@ fn start(
         abort: Box::new(move || control.abort()),
         release: handle.release_buffer(),
         rows: spec.rows,
+        shape: model.shape().clone(),
         abort_after_logits: !spec.generate_after_logits,
         tensor_limit_bytes: spec.tensor_limit_bytes,
         ended: false,

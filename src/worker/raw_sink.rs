@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rkllm_sys::{CallError, CallState, Flow, Matrix, ReleaseBuffer, ResultSink, ResultView};
 
-use super::event_writer::EventWriter;
+use super::known_shape::KnownShape;
 use super::run_progress::RunProgress;
+use super::slot_events::SlotEvents;
 use super::utf8_assembly::Utf8Assembly;
-use crate::ipc::{Event, RawSlot, WireTensor, write_tensor};
+use crate::ipc::{RawSlot, SlotEvent, WireTensor, write_tensor};
 use crate::library_calls::{self, CallFailure, PerfStat, RowSelection};
 
 /// Tensors up to this size travel in the frame, larger ones as memory files.
@@ -31,11 +32,13 @@ pub struct RawSink {
     pub run: u64,
     pub progress: Arc<RunProgress>,
     pub record: SharedRawRecord,
-    pub events: EventWriter,
+    pub events: SlotEvents,
     /// Asks the library to end the run.
     pub abort: Box<dyn Fn() -> Result<(), CallError> + Send>,
     pub release: Option<ReleaseBuffer>,
     pub rows: RowSelection,
+    /// Learns from the results.
+    pub shape: KnownShape,
     /// End the run once it has given logits.
     pub abort_after_logits: bool,
     /// All tensors of a callback together.
@@ -90,14 +93,12 @@ impl ResultSink for RawSink {
         match slots {
             Ok(results) => {
                 let run = self.run;
-                self.deliver(
-                    Event::RawResult {
-                        run,
-                        state,
-                        results,
-                    },
-                    tensors.files,
-                );
+                let event = SlotEvent::RawResult {
+                    run,
+                    state,
+                    results,
+                };
+                self.events.deliver(&self.progress, event, tensors.files);
             }
             Err(failure) => {
                 record.failure = Some(failure);
@@ -109,7 +110,7 @@ impl ResultSink for RawSink {
             self.end();
         }
         match self.release {
-            // Large buffers stay allocated otherwise (rknn-llm issue 504).
+            // Large buffers stay allocated otherwise (docs/vendor-library.md §4).
             Some(release) if has_matrix => Flow::ReleaseBuffer(release),
             _ => Flow::Continue,
         }
@@ -141,6 +142,8 @@ impl RawSink {
                 text.get_or_insert_default().push_str(&rest);
             }
         }
+        self.shape
+            .learn(result.hidden_states.as_ref(), result.logits.as_ref());
         let mut tensor = |what, matrix: Option<Matrix<'_>>| {
             matrix
                 .map(|matrix| self.tensor(what, &matrix, tensors))
@@ -203,15 +206,6 @@ impl RawSink {
             columns: columns as u64,
             data,
         })
-    }
-
-    fn deliver(&self, event: Event, files: Vec<OwnedFd>) {
-        if let Err((event, files)) = self.events.try_send_with_files(event, files) {
-            // The daemon's reader is slow. That is not the library's fault: its deadlines rest.
-            self.progress.set_waiting_for_reader(true);
-            self.events.send_with_files(event, files);
-            self.progress.set_waiting_for_reader(false);
-        }
     }
 
     /// Again with each callback: an abort may have been missed.

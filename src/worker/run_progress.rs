@@ -4,6 +4,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::credit::Credit;
+
 const SHORTEST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
@@ -20,10 +22,12 @@ pub struct RunProgress {
     waiting_for_reader: AtomicBool,
     /// The answer is complete and the library was asked to end the run.
     complete: AtomicBool,
+    pub credit: Credit,
 }
 
 impl RunProgress {
-    pub fn new(limit_tokens: u32) -> Self {
+    /// `credit`: events that the daemon has room for at first.
+    pub fn new(limit_tokens: u32, credit: u32) -> Self {
         Self {
             started: Instant::now(),
             tokens: AtomicU32::new(0),
@@ -33,6 +37,7 @@ impl RunProgress {
             abort_requested: AtomicBool::new(false),
             waiting_for_reader: AtomicBool::new(false),
             complete: AtomicBool::new(false),
+            credit: Credit::new(credit),
         }
     }
 
@@ -42,7 +47,7 @@ impl RunProgress {
         if self.tokens.load(Ordering::Relaxed) == 0 {
             self.first_token_ms.store(elapsed_ms, Ordering::Relaxed);
         }
-        // Releases the times above to whoever reads the count.
+        // Releases the times above to the thread that reads the count.
         self.tokens.fetch_add(1, Ordering::Release) + 1
     }
 
@@ -67,8 +72,8 @@ impl RunProgress {
         elapsed
     }
 
-    /// Whether the callback is held up by the daemon, so that time does not count as the
-    /// library's.
+    /// Whether the callback is held up by the daemon or its client, so that time does not count as
+    /// the library's.
     pub fn set_waiting_for_reader(&self, waiting: bool) {
         self.touch();
         self.waiting_for_reader.store(waiting, Ordering::Release);

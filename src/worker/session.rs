@@ -1,40 +1,28 @@
-//! The main thread: starts calls on the other two, times them, and reports what comes of them.
+//! The main thread: brings the slots up, hands each what is meant for it, times all of them, and reports
+//! what comes of them.
 //!
 //! ```text
-//!  WaitingForLoad ─► Opening ─► Loading ─► Ready ◄─► Running ─► Counting (KV size) ─┐
-//!                                            ▲ └──► Unloading ─► exit               │
-//!                                            └──────────────────────────────────────┘
-//!  Ready ◄─► Calling: a call of the vendor's API that is no run
-//!  the deadline of a stage passed ─► report, exit
-//!  that of a control call ─► tainted: no control call any more, the run goes on
+//!  WaitingForLoad ─► Opening ─► Loading: one handle after the other ─► Loaded ─► Unloading ─► exit
+//!  the deadline of a stage, or of a slot's run or call passed ─► report, exit
+//!  that of a control call ─► tainted: no control call of that slot any more, the runs go on
 //! ```
-//!
-//! Once tainted always tainted: the daemon ends a tainted worker when it has no run.
-
-mod call_steps;
-mod run_steps;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use rkllm_sys::CallError;
+use rkllm_sys::{CallError, Library};
 
-use super::active_run::ActiveRun;
-use super::control_calls::ControlCalls;
-use super::control_thread::{self, ControlReply};
 use super::event_writer::EventWriter;
-use super::npu_thread::{self, LoadedModel, NpuTask, RunReturned};
-use super::process_setup;
-use super::prompt_count::PromptCounter;
-use super::timing::{CallTimes, CallTiming, Due, Passed, Times, Wake};
-use crate::ipc::{
-    Command, EXIT_DEADLINE, EXIT_LOAD_FAILED, Event, LibraryFacts, LoadSpec, LoadWatch,
-    WorkerDeadlines,
-};
-use crate::library_calls::{CallFailure, Outcome};
+use super::library_call;
+use super::model::library_facts;
+use super::npu_thread::{LoadedModel, NpuTask};
+use super::slot::{Common, Slot, SlotNote, passed_deadline};
+use super::timing::{CallTimes, Due, Passed, Times, Wake};
+use crate::children::process_setup;
+use crate::ipc::{Command, EXIT_DEADLINE, EXIT_LOAD_FAILED, Event, Handles, LoadSpec, LoadWatch};
 use crate::process_figures;
-use call_steps::load_failed;
 
 /// Longest sleep when nothing is timed.
 const IDLE_WAIT: Duration = Duration::from_secs(3600);
@@ -43,92 +31,63 @@ const IDLE_WAIT: Duration = Duration::from_secs(3600);
 pub enum Note {
     Command(Command),
     DaemonGone,
-    LibraryOpened(LibraryFacts),
-    Loaded(anyhow::Result<LoadedModel>),
-    InputCounted {
-        run: u64,
-        tokens: u32,
-    },
-    FirstToken {
-        run: u64,
-    },
-    RunReturned(Box<RunReturned>),
-    Control(ControlReply),
-    Unloaded(Result<(), CallError>),
-    CallReturned {
-        id: u64,
-        result: Result<Outcome, CallFailure>,
-    },
-    Described(anyhow::Result<LibraryFacts>),
+    Slot { slot: u8, note: SlotNote },
 }
 
 enum Stage {
     WaitingForLoad,
     Opening {
         since: Instant,
+        /// `None`: only to be described.
+        spec: Option<Arc<LoadSpec>>,
     },
     Loading {
+        library: Arc<Library>,
+        spec: Arc<LoadSpec>,
         watch: LoadWatch,
         last_look: Instant,
     },
-    Ready,
-    Running(Box<ActiveRun>),
-    /// A call that is no run.
-    Calling(CallTiming),
+    Loaded,
     Unloading {
         since: Instant,
     },
 }
 
-/// What is known from `Load` on.
-struct Loaded {
-    deadlines: WorkerDeadlines,
-    context_length: u32,
-    default_max_new_tokens: Option<u32>,
+/// Whose time it is.
+enum Whose {
+    Session,
+    Slot(usize),
 }
 
 pub struct Session {
     inbox: Receiver<Note>,
     notes: Sender<Note>,
     events: EventWriter,
-    npu: Sender<NpuTask>,
-    control: ControlCalls,
     stage: Stage,
-    loaded: Option<Loaded>,
-    prompt_counter: PromptCounter,
+    /// `None` until it is known what is to be loaded.
+    common: Option<Common>,
+    slots: Vec<Slot>,
     last_heartbeat: Instant,
-    /// A control call hung or a run failed.
-    tainted: bool,
-    /// What the daemon must be told of it and could not, because the queue was full.
-    untold: Option<Event>,
 }
 
 impl Session {
-    pub fn new(
-        notes: Sender<Note>,
-        inbox: Receiver<Note>,
-        events: EventWriter,
-    ) -> anyhow::Result<Self> {
-        Ok(Self {
-            npu: npu_thread::start(notes.clone(), events.clone())?,
+    pub fn new(notes: Sender<Note>, inbox: Receiver<Note>, events: EventWriter) -> Self {
+        Self {
             inbox,
             notes,
             events,
-            control: ControlCalls::default(),
             stage: Stage::WaitingForLoad,
-            loaded: None,
-            prompt_counter: PromptCounter::default(),
+            common: None,
+            slots: Vec::new(),
             last_heartbeat: Instant::now(),
-            tainted: false,
-            untold: None,
-        })
+        }
     }
 
     /// Never returns normally: the process ends here, without exit handlers, because the library's
     /// threads and destructors cannot be trusted to end.
     pub fn run(mut self) -> ExitCode {
         loop {
-            let wait = self.next_wake().map_or(IDLE_WAIT, |wake| {
+            let wait = self.next_wake().map_or(IDLE_WAIT, |(_, wake)| {
                 wake.at.saturating_duration_since(Instant::now())
             });
             match self.inbox.recv_timeout(wait) {
@@ -140,10 +99,10 @@ impl Session {
                         continue;
                     }
                     // Tokens move the deadline without a note, so it is looked at again.
-                    if let Some(wake) = self.next_wake()
+                    if let Some((whose, wake)) = self.next_wake()
                         && wake.at <= Instant::now()
                     {
-                        self.wake(wake.due);
+                        self.wake(&whose, wake.due);
                     }
                 }
                 // Impossible while `self.notes` lives.
@@ -154,80 +113,151 @@ impl Session {
 
     fn handle(&mut self, note: Note) {
         match note {
-            Note::Command(Command::Load(spec)) => self.load(spec),
-            Note::Command(Command::Run(spec)) => self.start_run(spec),
-            Note::Command(Command::Abort { run, mode }) => {
-                if let Some(active) = self.active(run) {
-                    active.request_abort(mode);
-                }
+            Note::Command(Command::Load(spec)) => {
+                let open = NpuTask::Open {
+                    library: spec.library.clone(),
+                    assume_family: spec.assume_family.clone(),
+                };
+                let common = match &spec.handles {
+                    Handles::OfRequests(handles) => Common {
+                        context_length: handles.context_length,
+                        default_max_new_tokens: handles.max_new_tokens,
+                        ..Common::new(spec.deadlines)
+                    },
+                    Handles::OfClient(_) => Common::new(spec.deadlines),
+                };
+                self.open(open, common, Some(Arc::from(spec)));
             }
-            Note::Command(Command::Unload) => self.unload(),
-            Note::Command(Command::RawRun(spec)) => self.start_raw_run(spec),
-            Note::Command(Command::Call(spec)) => self.start_call(spec),
-            Note::Command(Command::Ask { id, question }) => self.ask(id, question),
             Note::Command(Command::Describe {
                 library,
                 assume_family,
                 deadlines,
-            }) => self.describe(library, assume_family, *deadlines),
-            Note::CallReturned { id, result } => self.call_returned(id, result),
-            Note::Described(result) => self.described(result),
+            }) => {
+                let open = NpuTask::Open {
+                    library,
+                    assume_family,
+                };
+                self.open(open, Common::new(*deadlines), None);
+            }
+            Note::Command(Command::Unload) => self.unload(),
+            Note::Command(Command::Slot { slot, command }) => {
+                match (self.slots.get_mut(usize::from(slot)), &mut self.common) {
+                    (Some(slot), Some(common)) => slot.command(common, command),
+                    _ => {
+                        eprintln!("W rkllmd-worker: a command for slot {slot}, which is not there")
+                    }
+                }
+            }
             Note::DaemonGone => process_setup::exit_now(0),
-            Note::LibraryOpened(facts) => {
-                self.events.send(Event::LibraryOpened(facts));
-                self.begin_load_watch();
-            }
-            Note::Loaded(result) => self.model_loaded(result),
-            Note::InputCounted { run, tokens } => {
-                if let Some(active) = self.active(run) {
-                    active.input_tokens = Some(tokens);
+            Note::Slot { slot, note } => self.slot_note(usize::from(slot), note),
+        }
+    }
+
+    fn slot_note(&mut self, slot: usize, note: SlotNote) {
+        match note {
+            SlotNote::LibraryOpened(result) => self.library_opened(result),
+            SlotNote::Loaded(result) => self.slot_loaded(slot, result),
+            SlotNote::Destroyed(result) => self.slot_destroyed(slot, result),
+            note => {
+                if let (Some(slot), Some(common)) = (self.slots.get_mut(slot), &mut self.common) {
+                    slot.note(common, note);
                 }
-            }
-            Note::FirstToken { run } => self.ask_context_left(run),
-            Note::RunReturned(returned) => self.run_returned(returned),
-            Note::Control(reply) => self.control_replied(reply),
-            Note::Unloaded(result) => {
-                if let Err(error) = result {
-                    eprintln!("W rkllmd-worker: unloading: {error}");
-                }
-                self.events.flush();
-                process_setup::exit_now(0)
             }
         }
     }
 
-    fn load(&mut self, spec: Box<LoadSpec>) {
+    fn open(&mut self, open: NpuTask, common: Common, spec: Option<Arc<LoadSpec>>) {
         if !matches!(self.stage, Stage::WaitingForLoad) {
             eprintln!("W rkllmd-worker: a second load was asked for");
             return;
         }
-        self.loaded = Some(Loaded {
-            deadlines: spec.deadlines,
-            context_length: spec.context_length,
-            default_max_new_tokens: spec.max_new_tokens,
-        });
+        let count = spec.as_ref().map_or(1, |spec| spec.handles.count());
+        let slots = (0..count).map(|number| Slot::start(number, &self.notes, &self.events));
+        match slots.collect() {
+            Ok(slots) => self.slots = slots,
+            Err(error) => self.load_failed(error),
+        }
+        self.common = Some(common);
         self.stage = Stage::Opening {
             since: Instant::now(),
+            spec,
         };
-        self.npu_task(NpuTask::Load(spec));
+        self.slots[0].npu_task(open);
     }
 
-    fn begin_load_watch(&mut self) {
-        let Some(loaded) = &self.loaded else { return };
+    fn library_opened(&mut self, result: anyhow::Result<Arc<Library>>) {
+        let (Stage::Opening { spec, .. }, Some(common)) = (&self.stage, &self.common) else {
+            return;
+        };
+        let library = match result {
+            Ok(library) => library,
+            Err(error) => self.load_failed(error),
+        };
+        self.events
+            .send(Event::LibraryOpened(library_facts(&library)));
+        let Some(spec) = spec.clone() else {
+            // The process has told all it was started for.
+            self.events.flush();
+            process_setup::exit_now(0)
+        };
+        if spec.handles.count() > 1 && !library.holds_several_handles() {
+            let version = library.version().to_owned();
+            let what = "several handles in a process (`parallel` above 1)";
+            self.load_failed(CallError::NotInLibrary { what, version }.into());
+        }
         let now = Instant::now();
+        let figures = process_figures::load_figures(std::process::id());
         self.stage = Stage::Loading {
-            watch: LoadWatch::begin(
-                loaded.deadlines.load,
-                now,
-                process_figures::load_figures(std::process::id()),
-            ),
+            library,
+            spec,
+            watch: LoadWatch::begin(common.deadlines.load, now, figures),
             last_look: now,
         };
+        self.init(0);
+    }
+
+    /// Has a slot open its handle.
+    fn init(&self, slot: usize) {
+        if let Stage::Loading { library, spec, .. } = &self.stage {
+            let (library, spec) = (Arc::clone(library), Arc::clone(spec));
+            self.slots[slot].npu_task(NpuTask::Init { library, spec });
+        }
+    }
+
+    fn slot_loaded(&mut self, slot: usize, result: anyhow::Result<LoadedModel>) {
+        let started = result.and_then(|model| {
+            let per_run_parameters = model.per_run_parameters;
+            self.slots[slot].loaded(model)?;
+            Ok(per_run_parameters)
+        });
+        let per_run_parameters = match started {
+            Ok(per_run_parameters) => per_run_parameters,
+            Err(error) => self.load_failed(error),
+        };
+        if slot + 1 < self.slots.len() {
+            return self.init(slot + 1);
+        }
+        self.stage = Stage::Loaded;
+        self.events.send(Event::Loaded { per_run_parameters });
+    }
+
+    fn load_failed(&self, error: anyhow::Error) -> ! {
+        let reason = format!("{error:#}");
+        let failure = error.downcast::<CallError>().ok();
+        self.events.send(Event::LoadFailed {
+            reason,
+            failure: failure.map(library_call::failure),
+        });
+        self.events.flush();
+        process_setup::exit_now(EXIT_LOAD_FAILED)
     }
 
     /// Looks whether the load has got on.
     fn look_at_load(&mut self) {
-        if let Stage::Loading { watch, last_look } = &mut self.stage {
+        if let Stage::Loading {
+            watch, last_look, ..
+        } = &mut self.stage
+        {
             *last_look = Instant::now();
             watch.observe(
                 *last_look,
@@ -236,27 +266,9 @@ impl Session {
         }
     }
 
-    fn model_loaded(&mut self, result: anyhow::Result<LoadedModel>) {
-        let started = result.and_then(|model| {
-            let thread = control_thread::start(model.control, self.notes.clone())?;
-            self.control = ControlCalls::on_thread(thread);
-            Ok(model.per_run_parameters)
-        });
-        match started {
-            Ok(per_run_parameters) => {
-                self.stage = Stage::Ready;
-                self.events.send(Event::Loaded { per_run_parameters });
-            }
-            Err(error) => {
-                self.events.send(load_failed(error));
-                self.events.flush();
-                process_setup::exit_now(EXIT_LOAD_FAILED);
-            }
-        }
-    }
-
     fn unload(&mut self) {
-        if self.tainted && !self.control.can_be_made() {
+        let is_tainted = self.common.as_ref().is_some_and(|common| common.tainted);
+        if is_tainted && !self.slots.iter().all(Slot::control_can_be_made) {
             // Destroying waits for the call that hangs; the process's end frees the model too.
             self.events.flush();
             process_setup::exit_now(0);
@@ -264,46 +276,85 @@ impl Session {
         self.stage = Stage::Unloading {
             since: Instant::now(),
         };
-        self.npu_task(NpuTask::Unload);
+        if let Some(first) = self.slots.first() {
+            first.npu_task(NpuTask::Destroy);
+        }
     }
 
-    fn next_wake(&self) -> Option<Wake> {
-        let deadlines = &self.loaded.as_ref()?.deadlines;
-        let call = match &self.stage {
-            Stage::WaitingForLoad | Stage::Ready => CallTimes::Idle,
-            Stage::Opening { since } => CallTimes::Opening { since: *since },
-            Stage::Loading { watch, last_look } => CallTimes::Loading {
-                watch: *watch,
-                last_look: *last_look,
+    fn slot_destroyed(&mut self, slot: usize, result: Result<(), CallError>) {
+        if let Err(error) = result {
+            eprintln!("W rkllmd-worker: unloading: {error}");
+        }
+        if let Some(next) = self.slots.get(slot + 1) {
+            return next.npu_task(NpuTask::Destroy);
+        }
+        self.events.flush();
+        process_setup::exit_now(0)
+    }
+
+    /// What is due first, and whose it is.
+    fn next_wake(&self) -> Option<(Whose, Wake)> {
+        let deadlines = &self.common.as_ref()?.deadlines;
+        let now = Instant::now();
+        let own = self.own_times().next_wake(deadlines, now);
+        let of_slots = self.slots.iter().enumerate().filter_map(|(number, slot)| {
+            let wake = slot.times(deadlines, self.last_heartbeat);
+            Some((Whose::Slot(number), wake.next_wake(deadlines, now)?))
+        });
+        own.map(|wake| (Whose::Session, wake))
+            .into_iter()
+            .chain(of_slots)
+            .min_by_key(|(_, wake)| wake.at)
+    }
+
+    fn own_times(&self) -> Times {
+        Times {
+            call: match &self.stage {
+                Stage::WaitingForLoad | Stage::Loaded => CallTimes::Idle,
+                Stage::Opening { since, .. } => CallTimes::Opening { since: *since },
+                Stage::Loading {
+                    watch, last_look, ..
+                } => CallTimes::Loading {
+                    watch: *watch,
+                    last_look: *last_look,
+                },
+                Stage::Unloading { since } => CallTimes::Unloading { since: *since },
             },
-            Stage::Calling(call) => CallTimes::Calling(*call),
-            Stage::Unloading { since } => CallTimes::Unloading { since: *since },
-            Stage::Running(active) => active.times(deadlines, self.control.can_be_made()),
-        };
-        let times = Times {
-            call,
-            control: self.control.current(),
+            control: None,
             last_heartbeat: self.last_heartbeat,
-        };
-        times.next_wake(deadlines, Instant::now())
+        }
     }
 
-    fn wake(&mut self, due: Due) {
-        match due {
-            Due::Heartbeat => self.heartbeat(),
-            Due::LookAtLoad => self.look_at_load(),
-            Due::AbortFromOutside => self.abort_from_outside(),
-            Due::ControlHangs(passed) => self.taint(&passed),
-            Due::Deadline(_) => {
+    fn wake(&mut self, whose: &Whose, due: Due) {
+        match (due, whose) {
+            (Due::Heartbeat, _) => self.heartbeat(),
+            (Due::LookAtLoad, _) => self.look_at_load(),
+            (Due::AbortFromOutside, Whose::Slot(slot)) => self.slots[*slot].abort_from_outside(),
+            (Due::ControlHangs(passed), Whose::Slot(slot)) => {
+                report(&passed);
+                if let Some(common) = &mut self.common {
+                    self.slots[*slot].control_hangs(common, &passed);
+                }
+            }
+            // The session makes no control call and no run of its own.
+            (Due::AbortFromOutside | Due::ControlHangs(_), Whose::Session) => {}
+            (Due::Deadline(_), _) => {
                 // A load may have got on since it was last looked at.
                 self.look_at_load();
-                if let Some(Wake {
-                    at,
-                    due: Due::Deadline(passed),
-                }) = self.next_wake()
+                // The kernel may have kept this thread: a note that has come meanwhile is newer.
+                if let Ok(note) = self.inbox.try_recv() {
+                    return self.handle(note);
+                }
+                if let Some((
+                    whose,
+                    Wake {
+                        at,
+                        due: Due::Deadline(passed),
+                    },
+                )) = self.next_wake()
                     && at <= Instant::now()
                 {
-                    self.end_by(&passed);
+                    self.end_by(&whose, &passed);
                 }
             }
         }
@@ -312,56 +363,28 @@ impl Session {
     /// Shows the daemon that this thread is scheduled, unless a token has just done so.
     fn heartbeat(&mut self) {
         self.last_heartbeat = Instant::now();
-        if let Some(event) = self.untold.take() {
-            self.untold = self.events.try_send(event).err();
-        } else {
+        let mut has_told = false;
+        for slot in &mut self.slots {
+            has_told |= slot.tell_untold();
+        }
+        if !has_told {
             self.events.heartbeat();
         }
     }
 
-    /// A control call hangs, and its thread with it. A run that goes on is left alone.
-    fn taint(&mut self, passed: &Passed) {
+    /// A call on an NPU thread hangs: only the process's end stops it.
+    fn end_by(&self, whose: &Whose, passed: &Passed) -> ! {
         report(passed);
-        self.tainted = true;
-        self.control.give_up();
-        let event = Event::Tainted {
-            deadline: passed.deadline.to_owned(),
-            limit: passed.limit,
-            call: passed.call.to_owned(),
-        };
-        self.untold = self.events.try_send(event).err();
-        if let Stage::Running(active) = &self.stage
-            && active.returned.is_some()
-        {
-            self.end_run(None);
+        match whose {
+            Whose::Slot(slot) => self.slots[*slot].hangs(passed),
+            // With a full queue the daemon learns it from the exit code and the line above.
+            Whose::Session => {
+                let event = Event::DeadlinePassed(passed_deadline(passed));
+                drop(self.events.try_send(event));
+            }
         }
-    }
-
-    /// A call on the NPU thread hangs: only the process's end stops it.
-    fn end_by(&self, passed: &Passed) -> ! {
-        report(passed);
-        // With a full queue the daemon learns it from the exit code and the line above.
-        let _ = self.events.try_send(Event::DeadlinePassed {
-            deadline: passed.deadline.to_owned(),
-            limit: passed.limit,
-            call: passed.call.to_owned(),
-        });
         self.events.flush();
         process_setup::exit_now(EXIT_DEADLINE)
-    }
-
-    fn active(&mut self, run: u64) -> Option<&mut ActiveRun> {
-        match &mut self.stage {
-            Stage::Running(active) if active.run == run => Some(active),
-            _ => None,
-        }
-    }
-
-    fn npu_task(&self, task: NpuTask) {
-        // The thread ends only with the process or by a panic, which has been printed.
-        if self.npu.send(task).is_err() {
-            process_setup::exit_now(1);
-        }
     }
 }
 

@@ -49,7 +49,7 @@ pub struct CallTiming {
 pub struct RunTimes {
     pub started: Instant,
     pub last_token: Option<Instant>,
-    /// The callback is held up by the daemon, so the library's time stands still.
+    /// The callback is held up by the daemon or its client, so the library's time stands still.
     pub waiting_for_reader: bool,
     /// The answer was complete at `last_token`; only FINISH is missing.
     pub complete: bool,
@@ -189,7 +189,8 @@ impl Times {
 
     fn heartbeat(&self, deadlines: &WorkerDeadlines) -> Option<Wake> {
         let since = match &self.call {
-            CallTimes::Idle => return None,
+            // Beside no call a worker is only heard of while it is asked something.
+            CallTimes::Idle => self.control.as_ref()?.since,
             CallTimes::Opening { since }
             | CallTimes::Counting { since }
             | CallTimes::Unloading { since } => *since,

@@ -1,20 +1,19 @@
 //! The callback's side of a run: copy, push, return. Here the run is ended when its budget is used
-//! up, when a token is an end-of-sequence id that the runtime ignores (rknn-llm issue 534), or when
+//! up, when a token is an end-of-sequence id that the runtime ignores (docs/vendor-library.md §8), or when
 //! an abort was asked for: inside the callback the library is between two tokens, so the counts
 //! after it add up. An answer that is complete is reported at once, because the library may ignore
 //! the abort, or die of it, and that is no longer the answer's concern.
 
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rkllm_sys::{CallError, CallState, Flow, PerfStat, ResultSink, ResultView};
 
-use super::event_writer::EventWriter;
 use super::run_progress::RunProgress;
-use super::session::Note;
+use super::slot::{SlotNote, SlotNotes};
+use super::slot_events::SlotEvents;
 use super::utf8_assembly::Utf8Assembly;
 use crate::generation::FinishReason;
-use crate::ipc::{Event, TokenKind};
+use crate::ipc::{SlotEvent, TokenKind};
 
 /// Why our side ended a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +46,8 @@ pub struct TokenSink {
     pub progress: Arc<RunProgress>,
     pub record: RunRecord,
     pub record_for_caller: SharedRecord,
-    pub events: EventWriter,
-    pub notes: Sender<Note>,
+    pub events: SlotEvents,
+    pub notes: SlotNotes,
     /// Asks the library to end the run.
     pub abort: Box<dyn Fn() -> Result<(), CallError> + Send>,
     pub eos_ids: Arc<[i32]>,
@@ -108,7 +107,7 @@ impl TokenSink {
         }
         let count = self.progress.count_token();
         if count == 1 {
-            let _ = self.notes.send(Note::FirstToken { run: self.run });
+            self.notes.send(SlotNote::FirstToken { run: self.run });
         }
         if id.is_some_and(|id| self.eos_ids.contains(&id)) {
             self.complete(FinishReason::Stop, count);
@@ -127,7 +126,7 @@ impl TokenSink {
     fn complete(&mut self, reason: FinishReason, generated_tokens: u32) {
         self.record.ended_by = Some(EndedBy::Reason(reason));
         self.flush_text();
-        self.deliver(Event::AnswerComplete {
+        self.deliver(SlotEvent::AnswerComplete {
             run: self.run,
             reason,
             generated_tokens,
@@ -160,7 +159,7 @@ impl TokenSink {
     }
 
     fn deliver_token(&self, kind: TokenKind, id: Option<i32>, text: String) {
-        self.deliver(Event::Token {
+        self.deliver(SlotEvent::Token {
             run: self.run,
             kind,
             id,
@@ -168,13 +167,8 @@ impl TokenSink {
         });
     }
 
-    fn deliver(&self, event: Event) {
-        if let Err(event) = self.events.try_send(event) {
-            // The daemon's reader is slow. That is not the library's fault: its deadlines rest.
-            self.progress.set_waiting_for_reader(true);
-            self.events.send(event);
-            self.progress.set_waiting_for_reader(false);
-        }
+    fn deliver(&self, event: SlotEvent) {
+        self.events.deliver(&self.progress, event, Vec::new());
     }
 
     fn end(&mut self, by: EndedBy) {

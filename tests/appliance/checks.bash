@@ -72,6 +72,27 @@ it_runs_unprivileged() { # CHECK
         || fail '/etc is writable in the unit'
 }
 
+models_are_read_by_a_process_that_can_do_nothing() { # CHECK
+    local reader name value
+    local -a sandbox=()
+    answered || fail 'no answer'
+    reader=$(container pgrep --newest --full '^rkllmd-reader') || fail 'no reader runs'
+    says '^Seccomp:[[:space:]]*2$' container cat "/proc/$reader/status" || fail 'it has no filter'
+    says '^NoNewPrivs:[[:space:]]*1$' container cat "/proc/$reader/status" || fail 'it may gain privileges'
+    says '^Max open files *0 *0 ' container cat "/proc/$reader/limits" || fail 'it may open files'
+    says '^Max file size *0 *0 ' container cat "/proc/$reader/limits" || fail 'it may write files'
+    # From inside, under the unit's own filter: everything is tried and refused.
+    for name in SystemCallFilter SystemCallErrorNumber SystemCallArchitectures NoNewPrivileges \
+        MemoryDenyWriteExecute ProtectSystem ProtectProc RestrictNamespaces; do
+        value=$(container systemctl show rkllmd --property="$name" --value)
+        sandbox+=("--property=$name=$value")
+    done
+    container systemd-run --wait --pipe --quiet --uid=rkllmd "${sandbox[@]}" \
+        /usr/bin/rkllmd reader-self-test >"$work/output" || fail 'something is allowed in a reader'
+    says 'Seccomp: 2' cat "$work/output" || fail 'there is no filter'
+    note="in a reader, $(grep -c 'Operation not permitted' "$work/output") tries were refused"
+}
+
 a_request_is_one_journal_entry_with_fields() { # CHECK
     local entries
     answered || fail 'no answer'
@@ -178,7 +199,7 @@ socket_activation_loses_no_connection_in_a_restart() { # CHECK
     local daemon count
     container systemctl stop rkllmd.service
     [[ $(container systemctl show rkllmd.socket --property=SocketMode --value) == 0660 ]] \
-        || fail 'a Unix socket of it would be open to everybody'
+        || fail 'a Unix socket of it would be open to every user'
     container systemctl enable --quiet --now rkllmd.socket
     container systemctl start rkllmd.service
     wait_for 60 'it answers' healthy
@@ -253,7 +274,7 @@ five_power_cuts_while_keys_are_written_leave_clean_starts() { # CHECK
 
 removing_stops_it_and_keeps_what_is_the_users() { # CHECK
     container apt-get remove -y rkllmd >"$work/output" 2>&1 || fail "apt-get: $(tail "$work/output")"
-    ! container pgrep -f '^(/usr/bin/rkllmd|rkllmd-worker)' || fail 'a process is left'
+    ! container pgrep -f '^(/usr/bin/rkllmd|rkllmd-worker|rkllmd-reader)' || fail 'a process is left'
     container test -e "/var/lib/rkllmd/models/$model_name.gguf" || fail 'the model is gone'
     container test -e /etc/rkllmd/rkllmd.toml || fail 'the configuration is gone'
 }

@@ -9,6 +9,7 @@
 
 mod client;
 mod process;
+mod python;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -19,9 +20,12 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use client::{Answer, EventStream, begin, chat, completion, send};
-pub use process::{children, descriptors, is_gone, kill, resident_bytes, signal, threads};
-use serde_json::Value;
+pub use client::{Answer, EventStream, begin, chat, completion, request, send};
+pub use process::{
+    all_children, children, descriptors, is_gone, kill, readers, resident_bytes, signal, threads,
+};
+pub use python::python_package;
+use serde_json::{Value, json};
 
 /// Far longer than anything here takes; a test that reaches it has failed.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -94,6 +98,22 @@ pub struct Setup {
     launcher: Vec<String>,
 }
 
+/// A `tokenizer.json` with one token a word; those of `added` are special ones, from the id 1 on.
+pub fn word_tokenizer(added: &[&str]) -> String {
+    let added = added.iter().zip(1..).map(|(content, id)| {
+        json!({"id": id, "content": content, "special": true, "single_word": false,
+            "lstrip": false, "rstrip": false, "normalized": false})
+    });
+    json!({
+        "version": "1.0", "truncation": null, "padding": null,
+        "added_tokens": added.collect::<Vec<Value>>(),
+        "normalizer": null, "pre_tokenizer": {"type": "WhitespaceSplit"},
+        "post_processor": null, "decoder": null,
+        "model": {"type": "WordLevel", "unk_token": "[UNK]", "vocab": {"[UNK]": 0}},
+    })
+    .to_string()
+}
+
 impl Setup {
     /// An empty models folder and the fake runtime of the newest family.
     pub fn new() -> Self {
@@ -111,10 +131,21 @@ impl Setup {
             ),
             listen: vec!["127.0.0.1:0".to_owned()],
             // Not those of a daemon that is installed on this machine.
-            environment: vec![(
-                "RKLLMD_HTTP__KEYS_FILE".to_owned(),
-                folder.path().join("keys.toml").display().to_string(),
-            )],
+            environment: [
+                ("RKLLMD_HTTP__KEYS_FILE", "keys.toml"),
+                ("RKLLMD_LIBRARY__STATE_DIR", "state"),
+            ]
+            .map(|(name, file)| {
+                let path = folder.path().join(file);
+                (name.to_owned(), path.display().to_string())
+            })
+            .into_iter()
+            // Tests ask for their models at once, also where the machine is busy.
+            .chain([(
+                "RKLLMD_DEADLINES__READER_AT_START".to_owned(),
+                "10m".to_owned(),
+            )])
+            .collect(),
             launcher: Vec::new(),
             folder,
         }
@@ -353,7 +384,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        let workers = children(self.pid());
+        let workers = all_children(self.pid());
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {

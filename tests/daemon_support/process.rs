@@ -4,8 +4,28 @@ use std::fs;
 
 use rustix::process::{Pid, Signal};
 
-/// Processes whose parent is `pid`, zombies included.
+/// Workers of the process `pid`, zombies included.
 pub fn children(pid: u32) -> Vec<u32> {
+    let all = all_children(pid).into_iter();
+    all.filter(|&child| !is_reader(child)).collect()
+}
+
+/// The processes of `pid` that read models' files.
+pub fn readers(pid: u32) -> Vec<u32> {
+    let all = all_children(pid).into_iter();
+    all.filter(|&child| is_reader(child)).collect()
+}
+
+/// By its command line, and by its name once it is a zombie without one.
+fn is_reader(pid: u32) -> bool {
+    let read = |file| fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let command = read("cmdline");
+    command.split(|&byte| byte == 0).nth(1) == Some(b"reader")
+        || read("comm").starts_with(b"rkllmd-reader")
+}
+
+/// Processes whose parent is `pid`, zombies included.
+pub fn all_children(pid: u32) -> Vec<u32> {
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
         return Vec::new();
     };

@@ -25,7 +25,7 @@ from jinja2.nodes import CallBlock
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 HERE = pathlib.Path(__file__).resolve().parent
-FAMILIES = HERE.parent.parent / "src" / "models" / "families"
+FAMILIES = HERE.parent.parent / "src" / "prompt" / "families"
 OUTPUT = HERE / "prompts.json"
 NOW = datetime.datetime(2025, 3, 9, 14, 5, 6)
 END_MARK = "END_OF_THE_OPEN_MESSAGE "
@@ -97,19 +97,87 @@ def apply(template, messages, special, kwargs):
 
 
 def fold(messages):
-    """System text goes before the next user text; for templates without a system turn."""
+    """System text goes before the next user text, or stays where it is if there is none; for
+    templates without a system turn."""
     folded, pending = [], []
     for message in messages:
         if message["role"] == "system":
             if message["content"].strip():
-                pending.append(message["content"])
+                pending.append((len(folded), message["content"]))
         elif message["role"] == "user":
-            content = "\n\n".join(pending + [message["content"]])
+            content = "\n\n".join([text for _, text in pending] + [message["content"]])
             folded.append({**message, "content": content})
             pending = []
         else:
             folded.append(message)
+    added = 0
+    for before, text in pending:
+        at = before + added
+        if at > 0 and folded[at - 1]["role"] == "user":
+            folded[at - 1] = {**folded[at - 1], "content": joined(folded[at - 1], user(text))}
+        else:
+            folded.insert(at, user(text))
+            added += 1
     return folded
+
+
+def joined(*messages):
+    return "\n\n".join(message["content"] for message in messages if message["content"])
+
+
+def merge(messages):
+    """Neighbours of one role, where the template wants roles to alternate."""
+    merged = []
+    for message in messages:
+        last = merged[-1] if merged else {}
+        more, last_more = ({key: m[key] for key in m if key not in ("role", "content")} for m in (message, last))
+        is_one = last.get("role") == message["role"] and (
+            (message["role"] == "user" and more == last_more)
+            or (message["role"] == "assistant" and "tool_calls" not in last and not more.keys() & last_more)
+        )
+        if is_one:
+            merged[-1] = {**last, **message, "content": joined(last, message)}
+        else:
+            merged.append(message)
+    return merged
+
+
+def one_call_an_answer(messages):
+    """Each call has an answer of its own, with its result behind it."""
+    split = []
+    rest = list(messages)
+    while rest:
+        message = rest.pop(0)
+        calls = message.get("tool_calls") or []
+        if len(calls) < 2:
+            split.append(message)
+            continue
+        for call in calls:
+            split.append({**message, "tool_calls": [call]})
+            message = {"role": "assistant", "content": ""}
+            while rest and rest[0].get("tool_call_id") == call["id"]:
+                split.append(rest.pop(0))
+    return split
+
+
+def begin_with_the_user(messages):
+    """An answer that opens the conversation gets an empty question before it."""
+    roles = [message["role"] for message in messages]
+    first = next((at for at, role in enumerate(roles) if role != "system"), None)
+    if first is not None and roles[first] == "assistant":
+        return [*messages[:first], user(""), *messages[first:]]
+    return messages
+
+
+def forms(messages, has_system_turn):
+    """What is tried in turn until the template refuses none."""
+    has_system = any(message["role"] == "system" for message in messages)
+    tries = [messages] if has_system_turn or not has_system else []
+    if has_system:
+        tries.append(fold(messages))
+    merged = merge(tries[-1])
+    opened = begin_with_the_user(merged)
+    return [*tries, merged, opened, one_call_an_answer(opened)]
 
 
 CHATML = {"bos_token": "", "eos_token": "<|im_end|>"}
@@ -195,6 +263,7 @@ CONVERSATIONS = {
         user("What is new?"),
     ],
     "two user turns": [user("One."), user("Two.")],
+    "a greeting": [assistant("Welcome!"), user("Hi")],
 }
 VARIABLES = {
     "no thinking": {"enable_thinking": False},
@@ -227,20 +296,16 @@ def cases(name, path, special):
             has_system_turn = "system0probe" in apply(template, probe, special, {})
         except Refused:
             has_system_turn = False
-        has_system = any(message["role"] == "system" for message in messages)
-        try:
-            folded = fold(messages) if has_system and not has_system_turn else messages
-            case["prompt"] = apply(template, folded, special, kwargs)
-        except Refused as refused:
-            case["raised"] = str(refused)
-            if has_system and has_system_turn:
-                del case["raised"]
-                try:
-                    case["prompt"] = apply(template, fold(messages), special, kwargs)
-                except Refused as again:
-                    case["raised"] = str(again)
-        except ValueError:
-            case["not_continuable"] = True
+        for form in forms(messages, has_system_turn):
+            try:
+                case["prompt"] = apply(template, form, special, kwargs)
+                case.pop("raised", None)
+            except Refused as refused:
+                case.setdefault("raised", str(refused))
+                continue
+            except ValueError:
+                case["not_continuable"] = True
+            break
         yield case
 
 

@@ -7,15 +7,19 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rkllmd::generation::ModelId;
+use rkllmd::admission::{Admission, EmbeddingError, EmbeddingRequest};
+use rkllmd::generation::{ClientKey, ModelId};
 use rkllmd::library_calls::{
-    Call, CallState, CallbackResult, InferMode, InferParam, Input, LibraryError, Param,
-    RowSelection, RunRequest, Tensor,
+    Call, CallState, CallbackResult, CrossAttnParam, ExtendParam, InferMode, InferParam, Input,
+    LibraryError, LoraAdapter, Param, PooledRows, Pooling, PromptCacheParam, RowSelection,
+    RunRequest, Tensor,
 };
 use rkllmd::models::Catalog;
 use rkllmd::settings::Settings;
-use rkllmd::supervisor::{HandleReset, LibraryHandle, RunEvent, RunStream, Supervisor};
-use rkllmd::telemetry::Metrics;
+use rkllmd::supervisor::{
+    HandleReset, LibraryHandle, RunEvent, RunServices, RunStream, Supervisor,
+};
+use rkllmd::telemetry::{Metrics, PageFormat};
 
 use crate::daemon_support::{PATIENCE, fake_runtime};
 
@@ -24,6 +28,7 @@ pub const MODEL: &str = "m";
 /// A supervisor with the models of a test.
 pub struct Place {
     pub supervisor: Supervisor,
+    pub admission: Admission,
     pub metrics: Metrics,
     pub folder: tempfile::TempDir,
 }
@@ -58,14 +63,21 @@ impl Place {
         settings.library.state_dir = folder.path().join("state");
         settings.recovery.backoff_first = Duration::from_millis(10);
         change(&mut settings);
-        let catalog = Catalog::scan(&models_dir).expect("a catalog");
         let metrics = Metrics::new();
         let program = PathBuf::from(env!("CARGO_BIN_EXE_rkllmd"));
+        let catalog = Catalog::scan_apart(&settings, Some(program.clone())).expect("a catalog");
         let (supervisor, _status) =
             Supervisor::start_with_workers_of(program, &settings, &catalog, metrics.clone())
                 .expect("a supervisor");
+        let services = RunServices {
+            supervisor: supervisor.clone(),
+            metrics: metrics.clone(),
+        };
+        let installed = catalog.models().iter().map(|model| model.id.clone());
+        let admission = Admission::start(services, installed, settings.queue.clone());
         Self {
             supervisor,
+            admission,
             metrics,
             folder,
         }
@@ -80,6 +92,24 @@ impl Place {
         in_time(opened).await
     }
 
+    /// A row of hidden states for each input, as a client of the HTTP API gets them.
+    pub async fn pooled(
+        &self,
+        inputs: Vec<Input>,
+        pooling: Pooling,
+    ) -> Result<PooledRows, EmbeddingError> {
+        let request = EmbeddingRequest {
+            model: ModelId::from(MODEL),
+            client: ClientKey("another".into()),
+            inputs,
+            pooling,
+            least_columns: None,
+            total_deadline: None,
+            account: None,
+        };
+        in_time(self.admission.embed(request)).await
+    }
+
     /// Orders a fault that waits for this file.
     pub fn order(&self, file: &str) {
         fs::write(self.folder.path().join("models").join(file), "").expect("a file");
@@ -89,7 +119,7 @@ impl Place {
     pub fn series(&self, beginning: &str) -> Option<f64> {
         let text = self
             .metrics
-            .render(&[], &Default::default())
+            .render(&[], &Default::default(), PageFormat::OpenMetrics)
             .expect("metrics");
         let line = text.lines().find(|line| line.starts_with(beginning))?;
         line.rsplit(' ').next()?.parse().ok()
@@ -179,6 +209,24 @@ pub fn template(system: &str, prefix: &str, postfix: &str) -> Call {
     }
 }
 
+/// A tensor with its values in memory, wherever they came from.
+#[derive(Debug, PartialEq)]
+pub struct WholeTensor {
+    pub num_tokens: usize,
+    pub shape: [usize; 2],
+    pub data: Vec<f32>,
+}
+
+impl From<&Tensor> for WholeTensor {
+    fn from(tensor: &Tensor) -> Self {
+        Self {
+            num_tokens: tensor.num_tokens,
+            shape: tensor.shape,
+            data: tensor.values.to_vec().expect("all values"),
+        }
+    }
+}
+
 impl Given {
     /// The text of the first sequence.
     pub fn text(&self) -> String {
@@ -190,23 +238,68 @@ impl Given {
     }
 
     /// The hidden states of a sequence.
-    pub fn hidden(&self, slot: usize) -> &Tensor {
+    pub fn hidden(&self, slot: usize) -> WholeTensor {
         let mut found = self
             .results
             .iter()
             .filter_map(|result| result.results.get(slot)?.last_hidden_layer.as_ref());
-        found.next().expect("hidden states")
+        found.next().expect("hidden states").into()
     }
 
-    pub fn logits(&self) -> &Tensor {
+    pub fn logits(&self) -> WholeTensor {
         let mut found = self
             .results
             .iter()
             .filter_map(|result| result.results.first()?.logits.as_ref());
-        found.next().expect("logits")
+        found.next().expect("logits").into()
     }
 
     pub fn states(&self) -> Vec<CallState> {
         self.results.iter().map(|result| result.state).collect()
+    }
+}
+
+pub fn lora(name: &str) -> Call {
+    Call::LoadLora(LoraAdapter {
+        lora_adapter_path: "style.rkllm".to_owned(),
+        lora_adapter_name: name.to_owned(),
+        scale: 0.5,
+    })
+}
+
+pub fn tools() -> Call {
+    Call::SetFunctionTools {
+        system_prompt: "Use them.".to_owned(),
+        tools: "[{\"name\":\"clock\"}]".to_owned(),
+        tool_response_str: "tool_response".to_owned(),
+    }
+}
+
+pub fn cross_attention() -> Call {
+    Call::SetCrossAttnParams(CrossAttnParam {
+        encoder_k_cache: vec![1.5; 4],
+        encoder_v_cache: vec![2.5; 4],
+        encoder_mask: vec![3.5; 2],
+        encoder_pos: vec![4; 2],
+        num_tokens: 2,
+    })
+}
+
+pub fn saving(text: &str, cache: &str) -> RunRequest {
+    let mut request = prompt(text);
+    request.infer.prompt_cache_params = Some(PromptCacheParam {
+        save_prompt_cache: 1,
+        prompt_cache_path: cache.to_owned(),
+    });
+    request
+}
+
+pub fn cross_attending() -> Param {
+    Param {
+        extend_param: ExtendParam {
+            use_cross_attn: Some(1),
+            ..ExtendParam::default()
+        },
+        ..Param::default()
     }
 }

@@ -2,7 +2,10 @@
 
 #![allow(dead_code, reason = "each test program uses a part of this")]
 
-use std::collections::BTreeMap;
+mod client;
+mod scripted_engine;
+
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -13,18 +16,19 @@ use rkllmd::generation::{
     Completion, FinishReason, GenerationError, GenerationRequest, RunStart, TextDelta, Timings,
     TokenEvent, Usage,
 };
-use rkllmd::http::{Answering, Engine, HttpState, Listener};
+use rkllmd::http::{HttpState, Listener};
 use rkllmd::library_calls::PooledRows;
-use rkllmd::models::{
-    Catalog, ChatTemplate, ControlTokens, InstalledModel, SpecialTokens, TemplateFamily,
-};
+use rkllmd::models::{Catalog, InstalledModel, TemplateState};
+use rkllmd::prompt::{ChatTemplate, SpecialTokens, TemplateFamily};
+use rkllmd::reply::{FoundFormat, ModelReply, ReplyFamily};
 use rkllmd::settings::Settings;
-use rkllmd::supervisor::{ModelStatus, Phase, StatusBoard, StatusSnapshot};
+use rkllmd::supervisor::{ModelStatus, Phase, StatusSnapshot};
 use rkllmd::telemetry::Metrics;
-use rkllmd::tokenizers::{Encoded, Encoding, TokenizerError};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
+
+pub use client::{Answer, Client, error_object};
+pub use scripted_engine::ScriptedEngine;
 
 /// Far longer than anything here takes; a test that reaches it has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -36,112 +40,18 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     }
 }
 
-type Script = Box<dyn Fn(&GenerationRequest) -> Result<Generation, GenerationError> + Send + Sync>;
-
-type Rows = Box<dyn Fn(&EmbeddingRequest) -> Result<PooledRows, EmbeddingError> + Send + Sync>;
-
-/// Answers each submitted request with a script, and hands the request to the test.
-pub struct ScriptedEngine {
-    script: Script,
-    submitted: mpsc::UnboundedSender<GenerationRequest>,
-    catalog: Arc<Catalog>,
-    status: watch::Receiver<StatusSnapshot>,
-    queue: Mutex<QueueFigures>,
-    metrics: Metrics,
-    rows: Mutex<Rows>,
-    embedded: mpsc::UnboundedSender<EmbeddingRequest>,
-}
-
-impl Engine for ScriptedEngine {
-    fn submit(&self, request: GenerationRequest) -> Result<Generation, GenerationError> {
-        let generation = (self.script)(&request);
-        // The test may have ended already.
-        let _ = self.submitted.send(request);
-        generation
-    }
-
-    fn embed(&self, request: EmbeddingRequest) -> Answering<'_, PooledRows, EmbeddingError> {
-        let rows = (self.rows.lock().unwrap())(&request);
-        let _ = self.embedded.send(request);
-        Box::pin(async move { rows })
-    }
-
-    /// `raw` has no tokenizer; elsewhere a byte is a token, special ones are 1 and 2, and none is
-    /// above 255.
-    fn encode<'a>(
-        &'a self,
-        model: &'a str,
-        text: String,
-        how: Encoding,
-    ) -> Answering<'a, Encoded, TokenizerError> {
-        Box::pin(async move {
-            if model == "raw" {
-                return Err(unknown_tokenizer(model));
-            }
-            let bytes = text.into_bytes();
-            let mut tokens: Vec<u32> = bytes.iter().copied().map(u32::from).collect();
-            if how.add_special {
-                tokens.insert(0, 1);
-                tokens.push(2);
-            }
-            let pieces = tokens.iter().map(|&token| vec![token as u8]).collect();
-            Ok(Encoded {
-                tokens,
-                pieces: how.with_pieces.then_some(pieces),
-            })
-        })
-    }
-
-    fn decode<'a>(
-        &'a self,
-        model: &'a str,
-        tokens: Vec<u32>,
-    ) -> Answering<'a, String, TokenizerError> {
-        Box::pin(async move {
-            if model == "raw" {
-                return Err(unknown_tokenizer(model));
-            }
-            let bytes: Result<Vec<u8>, _> = tokens.iter().copied().map(u8::try_from).collect();
-            match bytes {
-                Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-                Err(_) => {
-                    let index = tokens.iter().position(|&token| token > 255);
-                    let index = index.expect("one of them");
-                    Err(TokenizerError::NoSuchToken { index })
-                }
-            }
-        })
-    }
-
-    fn queue(&self, _model: &str) -> QueueFigures {
-        *self.queue.lock().unwrap()
-    }
-
-    fn catalog(&self) -> Arc<Catalog> {
-        Arc::clone(&self.catalog)
-    }
-
-    fn status(&self) -> StatusBoard {
-        StatusBoard::new(self.status.clone())
-    }
-
-    fn metrics(&self) -> &Metrics {
-        &self.metrics
-    }
-}
-
-fn unknown_tokenizer(model: &str) -> TokenizerError {
-    TokenizerError::Unknown {
-        model: model.to_owned(),
-    }
-}
-
 /// A template that takes one message.
-const PICKY: &str = "{% if messages | length > 1 %}{{ raise_exception('one message, please') }}{% endif %}\
+const PICKY: &str = "{% if messages[0].content | length > 1000 or messages | length > 1 %}{{ raise_exception('one message, please') }}{% endif %}\
     {% for message in messages %}{{ message.content }}{% endfor %}";
 
-/// A server with one ready model, `test/model-1.0` (alias `tiny`), and two that were never loaded:
-/// `raw` has no chat template, that of `picky` takes one message.
+/// Says whether and how much to think.
+const THINKER: &str = "{% for message in messages %}{{ message.content }}{% endfor %}|\
+    {% if enable_thinking is not defined %}unset{% elif enable_thinking %}on{% else %}off{% endif %} \
+    {{ reasoning_effort | default('unset') }}";
+
+/// A server with one ready model, `test/model-1.0` (alias `tiny`), and three that were never loaded:
+/// `raw` has no chat template, that of `picky` takes one message, a short one, and `thinker` replies as
+/// Hermes models do.
 pub struct Server {
     pub address: SocketAddr,
     pub requests: mpsc::UnboundedReceiver<GenerationRequest>,
@@ -198,14 +108,13 @@ impl Server {
         let (status, statuses) =
             watch::channel(snapshot([("test/model-1.0", status_of(Phase::Ready))]));
         let template = ChatTemplate::of_family(TemplateFamily::Chatml).expect("built in");
-        let tokens: ControlTokens = ["<|im_start|>", "<|im_end|>"].into_iter().collect();
+        let usable = || TemplateState::Usable { failed_probe: None };
         let model = InstalledModel {
             id: "test/model-1.0".into(),
             aliases: vec!["tiny".to_owned()],
             created: 1_700_000_000,
             size_bytes: 4096,
-            template: Some(Arc::new(template)),
-            control_tokens: Arc::new(tokens),
+            template: usable(),
             ..InstalledModel::default()
         };
         let raw = InstalledModel {
@@ -214,16 +123,32 @@ impl Server {
         };
         let picky = InstalledModel {
             id: "picky".into(),
-            template: Some(Arc::new(
-                ChatTemplate::compile(PICKY, SpecialTokens::default(), Arc::default())
-                    .expect("a template"),
-            )),
+            template: usable(),
             ..InstalledModel::default()
         };
+        let thinker = InstalledModel {
+            id: "thinker".into(),
+            template: usable(),
+            reply: Some(Arc::new(ModelReply::new(FoundFormat {
+                format: ReplyFamily::Hermes.format(),
+                ..FoundFormat::default()
+            }))),
+            ..InstalledModel::default()
+        };
+        let compiled = |source| {
+            let template = ChatTemplate::compile(source, SpecialTokens::default(), Arc::default());
+            template.expect("a template")
+        };
+        let templates = HashMap::from([
+            ("test/model-1.0", template),
+            ("picky", compiled(PICKY)),
+            ("thinker", compiled(THINKER)),
+        ]);
         let engine = Arc::new(ScriptedEngine {
             script: Box::new(script),
             submitted,
-            catalog: Arc::new(Catalog::of_models([model, raw, picky])),
+            templates,
+            catalog: Arc::new(Catalog::of_models([model, raw, picky, thinker])),
             status: statuses,
             queue: Mutex::new(QueueFigures {
                 waiting: 0,
@@ -270,10 +195,7 @@ impl Server {
     }
 
     pub async fn client(&self) -> Client {
-        Client {
-            stream: TcpStream::connect(self.address).await.expect("listening"),
-            unread: Vec::new(),
-        }
+        Client::new(TcpStream::connect(self.address).await.expect("listening"))
     }
 
     pub fn ask_to_shut_down(&mut self) {
@@ -341,6 +263,20 @@ pub fn replay(events: Vec<TokenEvent>) -> Generation {
     Generation::new(receiver)
 }
 
+/// A server whose generations last until they are dropped; their senders come out of the channel.
+pub async fn endless(
+    settings: Settings,
+) -> (Server, mpsc::UnboundedReceiver<mpsc::Sender<TokenEvent>>) {
+    let (senders, generations) = mpsc::unbounded_channel();
+    let server = Server::start(settings, move |_| {
+        let (sender, receiver) = mpsc::channel(8);
+        let _ = senders.send(sender);
+        Ok(Generation::new(receiver))
+    })
+    .await;
+    (server, generations)
+}
+
 pub fn started(not_applied: &[&'static str]) -> TokenEvent {
     TokenEvent::Started(RunStart {
         not_applied: not_applied.to_vec(),
@@ -360,6 +296,7 @@ pub fn finished() -> TokenEvent {
             prompt_tokens: 9,
             completion_tokens: 2,
             cached_prompt_tokens: Some(4),
+            reasoning_tokens: None,
         }),
         timings: Timings {
             prompt_n: Some(5),
@@ -382,162 +319,4 @@ pub fn finished_unmeasured(reason: FinishReason) -> TokenEvent {
         usage: None,
         timings: Timings::default(),
     }))
-}
-
-/// A client connection that keeps what it has not yet looked at.
-pub struct Client {
-    stream: TcpStream,
-    unread: Vec<u8>,
-}
-
-impl Client {
-    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        within("sending", self.stream.write_all(bytes.as_ref()))
-            .await
-            .expect("an open connection");
-    }
-
-    /// One more read; false at the end of the stream.
-    pub async fn read_some(&mut self) -> bool {
-        let read = within("an answer", self.stream.read_buf(&mut self.unread)).await;
-        // A reset is an end as well.
-        read.unwrap_or(0) > 0
-    }
-
-    async fn read_until(&mut self, mark: &[u8]) -> Vec<u8> {
-        loop {
-            if let Some(at) = find(&self.unread, mark) {
-                let rest = self.unread.split_off(at + mark.len());
-                return std::mem::replace(&mut self.unread, rest);
-            }
-            assert!(
-                self.read_some().await,
-                "the connection ended after {:?}",
-                String::from_utf8_lossy(&self.unread)
-            );
-        }
-    }
-
-    async fn read_exactly(&mut self, count: usize) -> Vec<u8> {
-        while self.unread.len() < count {
-            assert!(self.read_some().await, "the connection ended in a body");
-        }
-        let rest = self.unread.split_off(count);
-        std::mem::replace(&mut self.unread, rest)
-    }
-
-    /// Reads up to the end of the header.
-    pub async fn head(&mut self) -> Answer {
-        let head = self.read_until(b"\r\n\r\n").await;
-        let head = String::from_utf8(head).expect("a header is text");
-        let mut lines = head.trim_end().split("\r\n");
-        let status = lines.next().expect("a status line");
-        let headers = lines
-            .map(|line| {
-                let (name, value) = line.split_once(": ").expect("a header field");
-                (name.to_ascii_lowercase(), value.to_owned())
-            })
-            .collect();
-        Answer {
-            status: status[9..12].parse().expect("a status"),
-            headers,
-            body: Vec::new(),
-        }
-    }
-
-    /// The next piece of a chunked body; empty at its end.
-    pub async fn chunk(&mut self) -> Vec<u8> {
-        let size = self.read_until(b"\r\n").await;
-        let size = std::str::from_utf8(&size).expect("a size").trim();
-        let size = usize::from_str_radix(size, 16).expect("a hexadecimal size");
-        let mut chunk = self.read_exactly(size + 2).await;
-        chunk.truncate(size);
-        chunk
-    }
-
-    pub async fn answer(&mut self) -> Answer {
-        self.answer_to("GET").await
-    }
-
-    /// A whole answer, its chunks put together.
-    pub async fn answer_to(&mut self, method: &str) -> Answer {
-        let mut answer = self.head().await;
-        if method == "HEAD" || answer.status == 204 {
-            return answer;
-        }
-        if let Some(length) = answer.header("content-length") {
-            let length = length.parse().expect("a length");
-            answer.body = self.read_exactly(length).await;
-        } else if answer.header("transfer-encoding") == Some("chunked") {
-            loop {
-                let chunk = self.chunk().await;
-                if chunk.is_empty() {
-                    break;
-                }
-                answer.body.extend_from_slice(&chunk);
-            }
-        }
-        answer
-    }
-
-    /// Whether the server has closed without sending anything more.
-    pub async fn is_closed(&mut self) -> bool {
-        self.unread.is_empty() && !self.read_some().await
-    }
-
-    pub fn into_stream(self) -> TcpStream {
-        self.stream
-    }
-}
-
-fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack
-        .windows(needle.len())
-        .position(|window| window == needle)
-}
-
-pub struct Answer {
-    pub status: u16,
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
-}
-
-impl Answer {
-    pub fn header(&self, name: &str) -> Option<&str> {
-        let mut found = self.headers.iter().filter(|(key, _)| key == name);
-        let value = found.next().map(|(_, value)| value.as_str());
-        assert!(found.next().is_none(), "{name} is there twice");
-        value
-    }
-
-    pub fn text(&self) -> &str {
-        std::str::from_utf8(&self.body).expect("UTF-8")
-    }
-
-    pub fn json(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.body)
-            .unwrap_or_else(|error| panic!("{error} in {:?}", self.text()))
-    }
-
-    /// Checks that this is an error object with all four keys and returns (type, param, code).
-    pub fn error(&self) -> (String, Option<String>, String) {
-        assert_eq!(self.header("content-type"), Some("application/json"));
-        assert!(self.header("x-request-id").is_some_and(|id| !id.is_empty()));
-        error_object(&self.json())
-    }
-}
-
-pub fn error_object(body: &serde_json::Value) -> (String, Option<String>, String) {
-    let body = body.as_object().expect("an object");
-    let error = body["error"].as_object().expect("an error object");
-    let mut keys: Vec<&str> = error.keys().map(String::as_str).collect();
-    keys.sort_unstable();
-    assert_eq!(keys, ["code", "message", "param", "type"]);
-    let message = error["message"].as_str().expect("a message");
-    assert!(!message.is_empty());
-    (
-        error["type"].as_str().expect("a type").to_owned(),
-        error["param"].as_str().map(str::to_owned),
-        error["code"].as_str().expect("a code").to_owned(),
-    )
 }

@@ -1,13 +1,13 @@
-//! Parts of docs/json-rpc.md that tests write. `UPDATE_DOCS=1` writes them; otherwise a part that
+//! Parts of documents that tests write. `UPDATE_DOCS=1` writes them; otherwise a part that
 //! differs from what was found fails its test.
 
 use std::fs;
+use std::path::Path;
 
-const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/json-rpc.md");
-
-/// Holds the part named `name` to `found`.
-pub fn check(name: &str, found: &str) {
-    let document = fs::read_to_string(PATH).expect("the document");
+/// Holds the part named `name` of the document at `path`, seen from the repository, to `found`.
+pub fn check(path: &str, name: &str, found: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let document = fs::read_to_string(&file).expect("the document");
     let begin = format!("<!-- {name}: written by a test -->\n");
     let end = format!("<!-- end of {name} -->");
     let start = document.find(&begin).expect("the part's begin") + begin.len();
@@ -23,11 +23,11 @@ pub fn check(name: &str, found: &str) {
             found.trim(),
             &document[stop..]
         );
-        fs::write(PATH, updated).expect("the document is written");
+        fs::write(&file, updated).expect("the document is written");
         return;
     }
     panic!(
-        "docs/json-rpc.md is not what the daemon does; UPDATE_DOCS=1 and this test write it.\n\
+        "{path} is not what the daemon does; UPDATE_DOCS=1 and this test write it.\n\
          --- documented\n{written}\n--- found\n{found}"
     );
 }

@@ -26,10 +26,10 @@ impl Served {
         }
         let daemon = setup
             .settings(&format!(
-                "rpc.unix-socket = {:?}\nlibrary.state-dir = {:?}",
-                socket.display().to_string(),
-                state.display().to_string()
+                "rpc.unix-socket = {:?}",
+                socket.display().to_string()
             ))
+            .environment("RKLLMD_LIBRARY__STATE_DIR", &state.display().to_string())
             .start();
         Self {
             daemon,

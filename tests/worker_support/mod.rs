@@ -6,14 +6,17 @@ use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Program, Stdio};
 use std::time::{Duration, Instant};
 
 use rkllmd::generation::SamplingRequest;
 use rkllmd::ipc::{
-    BegunAnswer, Command, DaemonHello, Event, FrameReader, LoadDeadline, LoadSpec,
-    PROTOCOL_VERSION, RunEnd, RunSpec, WorkerDeadlines, encode,
+    BegunAnswer, Command, DaemonHello, Event, FrameReader, Handles, LoadDeadline, LoadSpec,
+    PROTOCOL_VERSION, RequestHandles, RunEnd, RunSpec, SlotCommand, SlotEvent, WorkerDeadlines,
+    encode,
 };
+use rkllmd::library_calls::ModelShape;
 use rustix::process::{Pid, Signal};
 
 use crate::daemon_support::{PATIENCE, fake_runtime};
@@ -49,12 +52,14 @@ pub struct Worker {
     socket: UnixStream,
     frames: FrameReader,
     folder: tempfile::TempDir,
-    family: &'static str,
+    pub library: PathBuf,
+    /// Runs come with the prompt's tokens, a word a token.
+    counts: bool,
 }
 
 impl Worker {
     /// A worker that has greeted, for a model that is `scenario`.
-    pub fn start(family: &'static str, scenario: &str) -> Self {
+    pub fn start(family: &str, scenario: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         fs::write(folder.path().join("model.rkllm"), scenario).expect("the model");
         let (socket, theirs) = UnixStream::pair().expect("a socket pair");
@@ -69,7 +74,8 @@ impl Worker {
             socket,
             frames: FrameReader::default(),
             folder,
-            family,
+            library: fake_runtime(family),
+            counts: false,
         };
         let protocol = PROTOCOL_VERSION;
         let mut hello = Vec::new();
@@ -79,7 +85,7 @@ impl Worker {
         worker
     }
 
-    pub fn loaded(family: &'static str, scenario: &str, deadlines: WorkerDeadlines) -> Self {
+    pub fn loaded(family: &str, scenario: &str, deadlines: WorkerDeadlines) -> Self {
         let mut worker = Self::start(family, scenario);
         worker.load(deadlines, false);
         while !matches!(worker.next(), Event::Loaded { .. }) {}
@@ -87,25 +93,29 @@ impl Worker {
     }
 
     pub fn load(&mut self, deadlines: WorkerDeadlines, with_tokenizer: bool) {
-        let tokenizer_json = with_tokenizer.then(|| {
-            let path = self.folder.path().join("tokenizer.json");
-            fs::write(&path, TOKENIZER).expect("the tokenizer");
-            path
-        });
+        self.counts = with_tokenizer;
+        self.load_slots(1, deadlines);
+    }
+
+    pub fn load_slots(&mut self, slots: u8, deadlines: WorkerDeadlines) {
         self.send(Command::Load(Box::new(LoadSpec {
-            library: fake_runtime(self.family),
+            library: self.library.clone(),
             assume_family: None,
             model: self.folder.path().join("model.rkllm"),
-            context_length: 64,
-            max_new_tokens: None,
-            sampling: SamplingRequest::default(),
-            cpu_mask: None,
-            base_domain_id: None,
-            eos_ids: vec![2],
-            tokenizer_json,
-            raw: None,
+            shape: ModelShape::default(),
+            handles: Handles::OfRequests(Box::new(RequestHandles {
+                count: slots,
+                context_length: 64,
+                eos_ids: vec![2],
+                ..RequestHandles::default()
+            })),
             deadlines,
         })));
+    }
+
+    /// Its own, until the test ends.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     pub fn send(&mut self, command: Command) {
@@ -114,15 +124,35 @@ impl Worker {
         self.socket.write_all(&frame).expect("a listening worker");
     }
 
+    /// Gives a command to the first slot.
+    pub fn ask(&mut self, command: SlotCommand) {
+        self.ask_slot(0, command);
+    }
+
+    pub fn ask_slot(&mut self, slot: u8, command: SlotCommand) {
+        self.send(Command::Slot { slot, command });
+    }
+
     pub fn run(&mut self, run: u64, prompt: &str, begun: Option<BegunAnswer>) {
-        self.send(Command::Run(Box::new(RunSpec {
+        let spec = self.spec(run, prompt, begun);
+        self.ask(SlotCommand::Run(Box::new(spec)));
+    }
+
+    /// A run with any credit.
+    pub fn spec(&self, run: u64, prompt: &str, begun: Option<BegunAnswer>) -> RunSpec {
+        RunSpec {
             run,
             prompt: prompt.to_owned(),
+            prompt_tokens: self.counts.then(|| {
+                let words = prompt.split_whitespace();
+                (10..).zip(words).map(|(id, _)| id).collect()
+            }),
             begun,
             sampling: SamplingRequest::default(),
             max_new_tokens: None,
             prefill_per_token: ms(1),
-        })));
+            credit: u32::MAX,
+        }
     }
 
     /// The next event, if one comes within `limit`.
@@ -156,7 +186,10 @@ impl Worker {
         let mut events = Vec::new();
         loop {
             match self.next() {
-                Event::RunEnded(end) => return (events, *end),
+                Event::Slot {
+                    event: SlotEvent::RunEnded(end),
+                    ..
+                } => return (events, *end),
                 event => events.push(event),
             }
         }
@@ -185,17 +218,12 @@ impl Drop for Worker {
     }
 }
 
-/// A token a word, as the fake runtime counts them.
-const TOKENIZER: &str = r#"{
-    "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
-    "normalizer": null, "pre_tokenizer": {"type": "WhitespaceSplit"},
-    "post_processor": null, "decoder": null,
-    "model": {"type": "WordLevel", "vocab": {"[UNK]": 0, "one": 11, "two": 12}, "unk_token": "[UNK]"}
-}"#;
-
 pub fn text_of(events: &[Event]) -> String {
     let texts = events.iter().filter_map(|event| match event {
-        Event::Token { text, .. } => Some(text.as_str()),
+        Event::Slot {
+            event: SlotEvent::Token { text, .. },
+            ..
+        } => Some(text.as_str()),
         _ => None,
     });
     texts.collect()
@@ -204,4 +232,8 @@ pub fn text_of(events: &[Event]) -> String {
 pub fn heartbeats(events: &[Event]) -> usize {
     let beats = events.iter().filter(|event| **event == Event::Heartbeat);
     beats.count()
+}
+
+pub fn of_first_slot(event: SlotEvent) -> Event {
+    Event::Slot { slot: 0, event }
 }

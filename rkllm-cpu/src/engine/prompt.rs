@@ -3,18 +3,18 @@
 //! touched and before any callback.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::adapters::AdapterError;
-use super::{Engine, Output, OutputKind};
+use super::Engine;
 use crate::abi::RKLLMSamplingParam;
 use crate::chat_template::{TemplateError, TurnInput};
-use crate::generation::Generation;
+use crate::computing::{AdapterError, Computing, Inputs, NO_ADAPTER, OutputKind};
+use crate::generation::{Generation, Plan, Spelling};
 use crate::host_callbacks::HostError;
 use crate::log::{Verbosity, info};
 use crate::prefix_reuse::common_prefix;
-use crate::run_state::RunState;
 use crate::sampler::{self, Sampler, SamplingError};
 use crate::vocabulary::Token;
 
@@ -75,7 +75,6 @@ impl Engine {
         &mut self,
         slot: usize,
         request: &RunRequest<'_>,
-        state: &RunState,
     ) -> Result<Generation, Refusal> {
         if self.slots.len() > 1 && request.output != OutputKind::Text {
             return Err(Refusal::Batched {
@@ -90,53 +89,66 @@ impl Engine {
         let sampling = request.sampling.unwrap_or(self.sampling);
         sampler::check(&sampling)?;
         let adapter = match &request.adapter {
-            Some(name) => Some(self.adapters.find(name)?),
-            None => None,
+            Some(name) => self.adapters.find(name)?,
+            None => NO_ADAPTER,
         };
         let mut history = self.slots[slot].history.clone();
         let prompt = self.prompt_tokens(slot, &request.prompt, &mut history)?;
-        let max_context = self.model.max_context - RESERVED_POSITIONS;
+        let max_context = self.max_context() - RESERVED_POSITIONS;
         if prompt.len() > max_context {
             return Err(Refusal::PromptTooLong {
                 prompt: prompt.len(),
                 max_context,
             });
         }
-        self.apply_adapter(adapter, state);
-        self.make_history_fit(slot, &mut history, max_context - prompt.len());
+        let sequence = self.seat.sequence(slot);
+        let mut computing = self.seat.computing();
+        let room = max_context - prompt.len();
+        self.make_history_fit(&mut computing, sequence, &mut history, room);
+        // A row is wanted for each token of the prompt, also of one that is in the cells.
+        let wanted_from = history.len();
         let mut tokens = history;
         tokens.extend_from_slice(&prompt);
-
-        // A row is wanted for each token of the prompt, also of one that is in the cells.
-        let before_prompt = tokens.len() - prompt.len();
         let most = match request.output {
             OutputKind::Text => tokens.len() - 1,
-            OutputKind::HiddenStates | OutputKind::Logits => before_prompt,
+            OutputKind::HiddenStates | OutputKind::Logits => wanted_from,
         };
-        self.restore_prompt_cache(slot, &tokens, most);
-        let reused = self.slots[slot].cells.reuse_at_most(&tokens, most);
-        state.set_kv_tokens(slot, self.slots[slot].cells.len());
+        self.restore_prompt_cache(&mut computing, sequence, &tokens, most, adapter);
+        let reused = computing.reuse(sequence, &tokens, most, adapter);
+        drop(computing);
         if self.verbosity >= Verbosity::DETAILS {
             info!("kv cache matches {reused} / {} tokens", tokens.len());
             info!("prompt tokens: {prompt:?}");
         }
-        let mut sampler = Sampler::new(&sampling, self.seed, self.model.vocabulary);
+        let vocabulary = self.seat.weights.vocabulary;
+        let mut sampler = Sampler::new(&sampling, self.seed, vocabulary);
         sampler.accept_prompt(&tokens);
         let max_new_tokens = match request.max_new_tokens {
             limit if limit > 0 => Some(limit as usize),
             _ => usize::try_from(self.max_new_tokens).ok().filter(|&n| n > 0),
         };
-        let n_keep = self.kept_at_shift(tokens.len());
-        Ok(Generation::new(
-            slot,
-            tokens.split_off(reused),
+        Ok(Generation::new(Plan {
+            sequence,
+            n_keep: self.kept_at_shift(tokens.len()),
+            tokens,
+            output: request.output,
+            wanted_from,
+            adapter,
             sampler,
             max_new_tokens,
-            n_keep,
-            request.keep_history,
-            Output::new(request.output, before_prompt.saturating_sub(reused)),
-            request.save_prompt_to.clone(),
-        ))
+            keeps_history: request.keep_history,
+            save_prompt_to: request.save_prompt_to.clone(),
+            inputs: Inputs {
+                rows: Arc::clone(&self.embeddings),
+                host: self.host,
+            },
+            spelling: Spelling {
+                vocabulary,
+                skip_special_token: self.skip_special_token,
+                ignore_eos_token: self.ignore_eos_token,
+                verbosity: self.verbosity,
+            },
+        }))
     }
 
     fn prompt_tokens(
@@ -145,15 +157,17 @@ impl Engine {
         prompt: &Prompt<'_>,
         history: &mut Vec<Token>,
     ) -> Result<Vec<Token>, Refusal> {
-        let vocabulary = self.model.vocabulary;
+        let vocabulary = self.seat.weights.vocabulary;
         let tokens = match prompt {
             Prompt::Tokens(tokens) => {
                 known(tokens, vocabulary.len())?;
                 tokens.to_vec()
             }
             Prompt::Embeddings(values) => {
-                let rows = values.chunks_exact(self.embeddings.width());
-                rows.map(|row| self.embeddings.token_of(row)).collect()
+                // Not shared: no run is in progress.
+                let embeddings = Arc::make_mut(&mut self.embeddings);
+                let rows = values.chunks_exact(embeddings.width());
+                rows.map(|row| embeddings.token_of(row)).collect()
             }
             Prompt::Turn {
                 role,
@@ -174,8 +188,8 @@ impl Engine {
                     history.pop();
                 }
                 let first = history.is_empty();
-                // A host that tokenises puts it there itself.
-                let bos = vocabulary.wanted_bos().filter(|_| !self.host.tokenizes());
+                // None where the host tokenises, which puts it there itself.
+                let bos = vocabulary.wanted_bos();
                 if first {
                     let system = self.tokenize(&turn.system_text)?;
                     self.slots[slot].system = with_bos(system, bos);
@@ -191,19 +205,23 @@ impl Engine {
     }
 
     fn tokenize(&self, text: &str) -> Result<Vec<Token>, Refusal> {
-        let vocabulary = self.model.vocabulary;
-        match self.host.tokenize(text) {
-            None => Ok(vocabulary.tokenize(text)),
-            Some(tokens) => {
-                let tokens = tokens?;
-                known(&tokens, vocabulary.len())?;
-                Ok(tokens)
-            }
+        let vocabulary = self.seat.weights.vocabulary;
+        if vocabulary.tokenizes() {
+            return Ok(vocabulary.tokenize(text));
         }
+        let tokens = self.host.tokenize(text)?;
+        known(&tokens, vocabulary.len())?;
+        Ok(tokens)
     }
 
     /// Shortens a history that leaves no room for the prompt, oldest first but for `n_keep`.
-    fn make_history_fit(&mut self, slot: usize, history: &mut Vec<Token>, room: usize) {
+    fn make_history_fit(
+        &self,
+        computing: &mut Computing,
+        sequence: usize,
+        history: &mut Vec<Token>,
+        room: usize,
+    ) {
         let excess = history.len().saturating_sub(room);
         if excess == 0 {
             return;
@@ -211,8 +229,9 @@ impl Engine {
         let keep = usize::try_from(self.n_keep).unwrap_or(0).min(room);
         // Cells that agree with the history are shifted along with it; if they cannot be, the
         // prefix that still agrees is found again by `reuse`.
-        if common_prefix(self.slots[slot].cells.tokens(), history) >= keep + excess {
-            self.slots[slot].cells.cut(keep, keep + excess);
+        let cells = computing.cells(sequence);
+        if common_prefix(cells.tokens(), history) >= keep + excess {
+            cells.cut(keep, keep + excess);
         }
         history.drain(keep..keep + excess);
     }
@@ -220,12 +239,12 @@ impl Engine {
     /// How much of the window's beginning survives a shift: `n_keep`, or without one all that the run began with,
     /// but never so much that less than half of the window moves.
     fn kept_at_shift(&self, context: usize) -> usize {
-        let bos = usize::from(self.model.vocabulary.wanted_bos().is_some());
+        let bos = usize::from(self.seat.weights.vocabulary.wanted_bos().is_some());
         match usize::try_from(self.n_keep) {
             Ok(n_keep) => n_keep.max(bos),
-            Err(_) => context.min(self.model.max_context / 2),
+            Err(_) => context.min(self.max_context() / 2),
         }
-        .min(self.model.max_context - RESERVED_POSITIONS)
+        .min(self.max_context() - RESERVED_POSITIONS)
     }
 }
 

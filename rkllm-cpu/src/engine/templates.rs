@@ -6,8 +6,7 @@ use thiserror::Error;
 use super::Engine;
 use crate::chat_template::{ChatTemplate, ModelTemplate, SpecialTokens};
 use crate::log::warning;
-use crate::model_load::LoadedModel;
-use crate::run_state::RunState;
+use crate::weights::Weights;
 
 #[derive(Debug, Error)]
 pub(crate) enum ToolsError {
@@ -19,7 +18,7 @@ pub(crate) enum ToolsError {
 }
 
 /// The model's own template, or raw mode and a warning.
-pub(super) fn at_init(model: &LoadedModel) -> ChatTemplate {
+pub(super) fn at_init(model: &Weights) -> ChatTemplate {
     match of_model(model) {
         Some(template) => ChatTemplate::Model(Box::new(template)),
         None => {
@@ -31,7 +30,7 @@ pub(super) fn at_init(model: &LoadedModel) -> ChatTemplate {
     }
 }
 
-fn of_model(model: &LoadedModel) -> Option<ModelTemplate> {
+fn of_model(model: &Weights) -> Option<ModelTemplate> {
     let source = model.chat_template()?;
     let [bos, eos] = model
         .vocabulary
@@ -49,10 +48,9 @@ impl Engine {
         system: Option<&str>,
         prefix: Option<&str>,
         postfix: Option<&str>,
-        state: &RunState,
     ) {
         let own = match (prefix, postfix) {
-            (None, None) => of_model(&self.model),
+            (None, None) => of_model(&self.seat.weights),
             _ => None,
         };
         self.template = match own {
@@ -74,7 +72,7 @@ impl Engine {
                 }
             }
         };
-        self.forget_all(state);
+        self.forget_all();
     }
 
     /// `rkllm_set_function_tools`: the model's own template shows them, with this system prompt, in
@@ -84,7 +82,6 @@ impl Engine {
         system: Option<&str>,
         tools: &str,
         response_tag: &str,
-        state: &RunState,
     ) -> Result<(), ToolsError> {
         let ChatTemplate::Model(_) = &self.template else {
             return Err(ToolsError::NoTemplate);
@@ -94,13 +91,13 @@ impl Engine {
         if !tools.is_array() {
             return Err(ToolsError::NoJson(tools.to_string()));
         }
-        let mut template = of_model(&self.model).ok_or(ToolsError::NoTemplate)?;
+        let mut template = of_model(&self.seat.weights).ok_or(ToolsError::NoTemplate)?;
         template.set_system(system);
         if !template.set_tools(tools, response_tag) {
             return Err(ToolsError::NoTemplate);
         }
         self.template = ChatTemplate::Model(Box::new(template));
-        self.forget_all(state);
+        self.forget_all();
         Ok(())
     }
 }

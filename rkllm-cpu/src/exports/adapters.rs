@@ -2,7 +2,7 @@
 
 use std::ffi::c_int;
 
-use super::{FAILED, OK, live, with_idle_engine};
+use super::{FAILED, OK, with_idle_engine};
 use crate::abi::*;
 use crate::log::error;
 use crate::marshalling::string_of;
@@ -11,16 +11,15 @@ use crate::marshalling::string_of;
 /// until the handle is destroyed.
 ///
 /// # Safety
-/// `handle` is NULL or live; the adapter is NULL or points to what the ABI says.
+/// The adapter is NULL or points to what the ABI says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rkllm_load_lora(
     handle: LLMHandle,
     lora_adapter: *mut RKLLMLoraAdapter,
 ) -> c_int {
     // SAFETY: by this function's contract.
-    let (live, adapter) = unsafe { (live(handle), lora_adapter.as_ref()) };
-    let Some(live) = live else { return FAILED };
-    with_idle_engine(live, "rkllm_load_lora", |engine| {
+    let adapter = unsafe { lora_adapter.as_ref() };
+    with_idle_engine(handle, "rkllm_load_lora", |engine| {
         let Some(adapter) = adapter else {
             error!("rkllm_load_lora needs an adapter, but got NULL");
             return FAILED;

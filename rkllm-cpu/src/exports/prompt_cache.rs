@@ -2,7 +2,7 @@
 
 use std::ffi::{c_char, c_int};
 
-use super::{FAILED, OK, live, with_idle_engine};
+use super::{FAILED, OK, with_idle_engine};
 use crate::abi::*;
 use crate::log::error;
 use crate::marshalling::string_of;
@@ -11,16 +11,15 @@ use crate::marshalling::string_of;
 /// evaluate it again. One at a time, for the model that wrote it.
 ///
 /// # Safety
-/// `handle` is NULL or live; the path is NULL or a C string.
+/// The path is NULL or a C string.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rkllm_load_prompt_cache(
     handle: LLMHandle,
     prompt_cache_path: *const c_char,
 ) -> c_int {
     // SAFETY: by this function's contract.
-    let (live, path) = unsafe { (live(handle), string_of(prompt_cache_path)) };
-    let Some(live) = live else { return FAILED };
-    with_idle_engine(live, "rkllm_load_prompt_cache", |engine| {
+    let path = unsafe { string_of(prompt_cache_path) };
+    with_idle_engine(handle, "rkllm_load_prompt_cache", |engine| {
         let Some(path) = path else {
             error!("prompt_cache_path must not be NULL");
             return FAILED;
@@ -36,16 +35,9 @@ pub unsafe extern "C" fn rkllm_load_prompt_cache(
 }
 
 /// Forgets the loaded prompt; without one, does nothing.
-///
-/// # Safety
-/// `handle` is NULL or live.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn rkllm_release_prompt_cache(handle: LLMHandle) -> c_int {
-    // SAFETY: by this function's contract.
-    let Some(live) = (unsafe { live(handle) }) else {
-        return FAILED;
-    };
-    with_idle_engine(live, "rkllm_release_prompt_cache", |engine| {
+pub extern "C" fn rkllm_release_prompt_cache(handle: LLMHandle) -> c_int {
+    with_idle_engine(handle, "rkllm_release_prompt_cache", |engine| {
         engine.release_prompt_cache();
         OK
     })

@@ -4,7 +4,7 @@
 
 use std::ffi::{c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use super::{FAILED, Handle, OK, guarded, live};
 use crate::abi::*;
@@ -17,7 +17,7 @@ use crate::results::Results;
 /// goes on with the paused generation and does not read the input.
 ///
 /// # Safety
-/// `handle` is NULL or live; the pointers are NULL or point to what the ABI says.
+/// The pointers are NULL or point to what the ABI says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rkllm_run(
     handle: LLMHandle,
@@ -26,8 +26,7 @@ pub unsafe extern "C" fn rkllm_run(
     userdata: *mut c_void,
 ) -> c_int {
     guarded("rkllm_run", || {
-        // SAFETY: by this function's contract.
-        let Some(live) = (unsafe { live(handle) }) else {
+        let Some(live) = live("rkllm_run", handle) else {
             return FAILED;
         };
         let Some(_running) = live.state.begin() else {
@@ -54,9 +53,7 @@ pub unsafe extern "C" fn rkllm_run_async(
     userdata: *mut c_void,
 ) -> c_int {
     guarded("rkllm_run_async", || {
-        // SAFETY: by this function's contract; the thread that keeps the reference is joined
-        // before the handle is freed.
-        let Some(live) = (unsafe { live::<'static>(handle) }) else {
+        let Some(live) = live("rkllm_run_async", handle) else {
             return FAILED;
         };
         let Some(running) = live.state.begin_elsewhere() else {
@@ -71,9 +68,10 @@ pub unsafe extern "C" fn rkllm_run_async(
         };
         let userdata = HostPointer(live.userdata_of_run(userdata));
         let thread = std::thread::Builder::new().name("rkllm-run".into());
+        let handle = Arc::clone(&live);
         let spawned = thread.spawn(move || {
             running.adopt();
-            live.run_in_background(userdata);
+            handle.run_in_background(userdata);
         });
         match spawned {
             Ok(thread) => {
@@ -84,7 +82,7 @@ pub unsafe extern "C" fn rkllm_run_async(
                 OK
             }
             Err(reason) => {
-                if is_new && let Ok(mut engine) = live.engine.lock() {
+                if is_new && let Ok(Some(engine)) = live.engine.lock().as_deref_mut() {
                     engine.discard_paused();
                 }
                 refuse(&format!("rkllm_run_async cannot start a thread: {reason}"))
@@ -122,6 +120,8 @@ impl Handle {
         let mut engine = self.engine.lock().map_err(|_| {
             "a run is not possible after an internal error; destroy this handle".to_owned()
         })?;
+        // It is there while a run is: who takes it waits for the run's end.
+        let engine = engine.as_mut().ok_or("the handle is destroyed")?;
         if engine.is_paused() {
             return Ok(false);
         }
@@ -132,13 +132,14 @@ impl Handle {
             .map(|at| unsafe { request_of(input.wrapping_add(at), infer, width) })
             .collect::<Result<Vec<_>, String>>()?;
         engine
-            .prepare(&requests, &self.state)
+            .prepare(&requests)
             .map_err(|refusal| refusal.to_string())?;
         Ok(true)
     }
 
     fn go_on(&self, userdata: *mut c_void) -> c_int {
-        let Ok(mut engine) = self.engine.lock() else {
+        let mut engine = self.engine.lock();
+        let Ok(Some(engine)) = engine.as_deref_mut() else {
             return FAILED;
         };
         let mut results = Results::of(engine.sequences());
@@ -149,7 +150,7 @@ impl Handle {
         }
     }
 
-    /// The end is always told: nobody reads a return value here.
+    /// The end is always told: no caller reads a return value here.
     fn run_in_background(&self, userdata: HostPointer) {
         let HostPointer(userdata) = userdata;
         if catch_unwind(AssertUnwindSafe(|| self.go_on(userdata))).is_err() {

@@ -1,6 +1,5 @@
 /* Promises about rkllm_run_async: a run on the library's own thread. */
 #define _GNU_SOURCE
-#include <dirent.h>
 
 #include "harness.h"
 
@@ -125,17 +124,6 @@ static void a_background_run_excludes_others(void) {
     CHECK_INT(run->ends, 1);
     free(run);
     rkllm_destroy(handle);
-}
-
-static int count_threads(void) {
-    DIR *tasks = opendir("/proc/self/task");
-    CHECK(tasks != NULL);
-    int threads = -2;
-    while (readdir(tasks)) {
-        threads++;
-    }
-    closedir(tasks);
-    return threads;
 }
 
 static void destroying_ends_a_background_run(void) {

@@ -5,6 +5,7 @@
 #ifndef HARNESS_H
 #define HARNESS_H
 
+#include <dirent.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -212,6 +213,17 @@ static inline int kv_size(LLMHandle handle) {
     int size = -1;
     CHECK_INT(rkllm_get_kv_cache_size(handle, &size), 0);
     return size;
+}
+
+static inline int count_threads(void) {
+    DIR *tasks = opendir("/proc/self/task");
+    CHECK(tasks != NULL);
+    int threads = -2;
+    while (readdir(tasks)) {
+        threads++;
+    }
+    closedir(tasks);
+    return threads;
 }
 
 static inline double now_ms(void) {

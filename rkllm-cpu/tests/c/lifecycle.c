@@ -101,9 +101,14 @@ static void what_cannot_be_loaded_is_refused(void) {
     refuse(param);
     param = defaults(), param.max_context_len = 8224;
     refuse(param);
-    param = defaults(), param.max_context_len = 100;
+    param = defaults(), param.max_context_len = 31;
     refuse(param);
     param = defaults(), param.max_context_len = 0;
+    refuse(param);
+    param = defaults(), param.max_context_len = -32;
+    refuse(param);
+    /* It must be less than what is used. */
+    param = defaults(), param.max_context_len = 100, param.n_keep = 98;
     refuse(param);
     param = defaults(), param.n_keep = param.max_context_len;
     refuse(param);
@@ -135,17 +140,176 @@ static void what_cannot_be_loaded_is_refused(void) {
     rkllm_destroy(load_with(param));
 }
 
-static void a_null_handle_is_an_error(void) {
+/* Nothing can be done with it, and nothing is read or written for it. */
+static void check_dead(LLMHandle handle) {
     RKLLMInput input = prompt_input("x");
     RKLLMInferParam infer = generate();
-    int size = 0;
-    CHECK_INT(rkllm_run(NULL, &input, &infer, NULL), -1);
-    CHECK_INT(rkllm_abort(NULL), -1);
-    CHECK_INT(rkllm_is_running(NULL), -1);
-    CHECK_INT(rkllm_clear_kv_cache(NULL, 0, NULL, NULL), -1);
-    CHECK_INT(rkllm_get_kv_cache_size(NULL, &size), -1);
-    CHECK_INT(rkllm_set_chat_template(NULL, "", "", ""), -1);
-    CHECK_INT(rkllm_destroy(NULL), -1);
+    RKLLMLoraAdapter adapter = {"/nonexistent", "none", 1};
+    int size = 77;
+    CHECK_INT(rkllm_run(handle, &input, &infer, NULL), -1);
+    CHECK_INT(rkllm_run_async(handle, &input, &infer, NULL), -1);
+    CHECK_INT(rkllm_abort(handle), -1);
+    CHECK_INT(rkllm_is_running(handle), -1);
+    CHECK_INT(rkllm_load_lora(handle, &adapter), -1);
+    CHECK_INT(rkllm_load_prompt_cache(handle, "/nonexistent"), -1);
+    CHECK_INT(rkllm_release_prompt_cache(handle), -1);
+    CHECK_INT(rkllm_clear_kv_cache(handle, 0, NULL, NULL), -1);
+    CHECK_INT(rkllm_get_kv_cache_size(handle, &size), -1);
+    CHECK_INT(rkllm_set_chat_template(handle, "", "", ""), -1);
+    CHECK_INT(rkllm_set_function_tools(handle, "", "[]", ""), -1);
+    CHECK_INT(rkllm_set_cross_attn_params(handle, NULL), -1);
+    CHECK_INT(rkllm_destroy(handle), -1);
+    CHECK_INT(size, 77);
+}
+
+static void a_null_handle_is_an_error(void) {
+    check_dead(NULL);
+}
+
+static void a_dead_handle_is_an_error(void) {
+    LLMHandle first = load_raw(defaults());
+    CHECK_INT(rkllm_destroy(first), 0);
+    check_dead(first);
+    /* Whatever was loaded since, where the first one was. */
+    LLMHandle second = load_raw(defaults());
+    CHECK(second != first);
+    check_dead(first);
+    struct record *run = finished_run(second, STORY, generate());
+    CHECK_INT(run->normal, 24);
+    CHECK_INT(rkllm_destroy(second), 0);
+    check_dead(second);
+    check_dead(first);
+    free(run);
+}
+
+static void a_foreign_handle_is_an_error(void) {
+    LLMHandle own = load_raw(defaults());
+    char zeros[4096], *heap = calloc(1, 4096);
+    memset(zeros, 0, sizeof zeros);
+    LLMHandle foreign[] = {zeros, heap, &own, (LLMHandle)stdout, (LLMHandle)1, (LLMHandle)0x1234,
+                           (LLMHandle)-1, (char *)own + 1, (char *)own - 1, (char *)own + 16};
+    for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++) {
+        check_dead(foreign[i]);
+    }
+    free(heap);
+    CHECK_INT(rkllm_is_running(own), 0);
+    CHECK_INT(rkllm_destroy(own), 0);
+}
+
+/* A run whose callback waits until it is let go, and the thread that destroys its handle. */
+static atomic_int in_callback, let_go, destroyed;
+
+static int hold_on(struct record *record, int token) {
+    if (token == 3) {
+        atomic_store(&in_callback, 1);
+        AWAIT(atomic_load(&let_go));
+        /* Its own handle lives until its end, and an end of it from in here is refused. */
+        CHECK_INT(rkllm_is_running(record->handle), 1);
+        CHECK_INT(rkllm_destroy(record->handle), -1);
+    }
+    return 0;
+}
+
+static void *run_and_hold_on(void *argument) {
+    struct record *record = argument;
+    RKLLMInput input = prompt_input(STORY);
+    RKLLMInferParam infer = generate();
+    record->caller = pthread_self();
+    CHECK_INT(rkllm_run(record->handle, &input, &infer, record), 0);
+    return NULL;
+}
+
+static void *destroy(void *handle) {
+    atomic_fetch_add(&destroyed, rkllm_destroy(handle) == 0 ? 1 : 0);
+    return NULL;
+}
+
+static void a_handle_is_dead_while_it_is_destroyed(void) {
+    LLMHandle handle = load_raw(defaults());
+    struct record *record = new_record(handle);
+    record->at_token = hold_on;
+    pthread_t runs, destroys;
+    CHECK_INT(pthread_create(&runs, NULL, run_and_hold_on, record), 0);
+    AWAIT(atomic_load(&in_callback));
+    CHECK_INT(pthread_create(&destroys, NULL, destroy, handle), 0);
+    AWAIT(rkllm_is_running(handle) == -1);
+    check_dead(handle);
+    CHECK_INT(atomic_load(&destroyed), 0);
+    atomic_store(&let_go, 1);
+    pthread_join(runs, NULL);
+    pthread_join(destroys, NULL);
+    CHECK_INT(atomic_load(&destroyed), 1);
+    CHECK_INT(record->normal, 3);
+    CHECK_INT(record->finish, 1);
+    CHECK_INT(record->not_running, 0);
+    check_dead(handle);
+    free(record);
+}
+
+static void *ask_until_dead(void *handle) {
+    int size;
+    while (rkllm_is_running(handle) >= 0) {
+        rkllm_get_kv_cache_size(handle, &size);
+    }
+    return NULL;
+}
+
+static void many_threads_destroy_once(void) {
+    for (int round = 1; round <= 5; round++) {
+        LLMHandle handle = load_raw(defaults());
+        struct record *record = new_record(handle);
+        pthread_t asks[2], runs, destroys[6];
+        atomic_store(&destroyed, 0);
+        CHECK_INT(pthread_create(&runs, NULL, run_and_hold_on, record), 0);
+        AWAIT(atomic_load(&record->tokens) >= round);
+        for (int i = 0; i < 2; i++) {
+            CHECK_INT(pthread_create(&asks[i], NULL, ask_until_dead, handle), 0);
+        }
+        for (int i = 0; i < 6; i++) {
+            CHECK_INT(pthread_create(&destroys[i], NULL, destroy, handle), 0);
+        }
+        for (int i = 0; i < 6; i++) {
+            pthread_join(destroys[i], NULL);
+        }
+        pthread_join(runs, NULL);
+        for (int i = 0; i < 2; i++) {
+            pthread_join(asks[i], NULL);
+        }
+        CHECK_INT(atomic_load(&destroyed), 1);
+        CHECK_INT(record->finish, 1);
+        free(record);
+    }
+}
+
+static void a_program_for_1_2_is_told_so(void) {
+    RKLLMParam param = defaults();
+    LLMHandle handle = NULL;
+    /* There the last argument is the function itself. */
+    RKLLMCallback *function;
+    LLMResultCallback callback = on_result;
+    memcpy(&function, &callback, sizeof function);
+    CHECK_INT(rkllm_init(&handle, &param, function), -1);
+    /* And there n_batch lies elsewhere. */
+    param.extend_param.n_batch = 0;
+    refuse(param);
+    CHECK(handle == NULL);
+}
+
+static void a_context_length_is_rounded_down(void) {
+    RKLLMParam param = defaults();
+    param.max_context_len = 8192 + 31;
+    CHECK_INT(rkllm_destroy(load_with(param)), 0);
+    param.max_context_len = 127;
+    LLMHandle handle = load_raw(param);
+    /* 96 are used, but for 4. */
+    char *fits = long_prompt(9), *too_long = long_prompt(10);
+    RKLLMInferParam infer = generate();
+    infer.max_new_tokens = 1;
+    free(finished_run(handle, fits, infer));
+    struct record *refused = new_record(handle);
+    CHECK_INT(run_into(refused, too_long, infer), -1);
+    CHECK_INT(rkllm_destroy(handle), 0);
+    free(fits), free(too_long), free(refused);
 }
 
 static void what_the_model_does_not_have_is_refused(void) {
@@ -208,6 +372,12 @@ static const struct promise promises[] = {
     {"two_models_run_at_once", two_models_run_at_once},
     {"what_cannot_be_loaded_is_refused", what_cannot_be_loaded_is_refused},
     {"a_null_handle_is_an_error", a_null_handle_is_an_error},
+    {"a_dead_handle_is_an_error", a_dead_handle_is_an_error},
+    {"a_foreign_handle_is_an_error", a_foreign_handle_is_an_error},
+    {"a_handle_is_dead_while_it_is_destroyed", a_handle_is_dead_while_it_is_destroyed},
+    {"many_threads_destroy_once", many_threads_destroy_once},
+    {"a_program_for_1_2_is_told_so", a_program_for_1_2_is_told_so},
+    {"a_context_length_is_rounded_down", a_context_length_is_rounded_down},
     {"what_the_model_does_not_have_is_refused", what_the_model_does_not_have_is_refused},
     {"userdata_of_init_is_the_fallback", userdata_of_init_is_the_fallback},
 };

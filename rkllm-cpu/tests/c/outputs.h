@@ -39,7 +39,8 @@ static inline int on_output(RKLLMResult *result, void *userdata, LLMCallState st
         CHECK(!result->last_hidden_layer.hidden_states && !result->logits.logits);
     } else if (result->last_hidden_layer.hidden_states) {
         letter = 'H';
-        CHECK(!result->logits.logits && !result->text);
+        CHECK(!result->logits.logits && result->text);
+        CHECK_TEXT(result->text, "");
         keep(run, result->last_hidden_layer.hidden_states, result->last_hidden_layer.num_tokens,
              result->last_hidden_layer.embd_size);
     } else if (result->logits.logits) {
@@ -47,6 +48,8 @@ static inline int on_output(RKLLMResult *result, void *userdata, LLMCallState st
         CHECK_INT(state, RKLLM_RUN_NORMAL);
         keep(run, result->logits.logits, result->logits.num_tokens, result->logits.vocab_size);
     }
+    /* Programs print it without looking. */
+    CHECK(state != RKLLM_RUN_NORMAL || result->text);
     if (result->token_id >= 0 && state != RKLLM_RUN_FINISH) {
         CHECK(run->tokens < 512);
         run->ids[run->tokens++] = result->token_id;

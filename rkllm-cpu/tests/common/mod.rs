@@ -2,17 +2,33 @@
 //! demo model is.
 
 // Each test program uses a part of it.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports, unused_macros)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+
+/// A test for each promise that a C program holds.
+macro_rules! promises {
+    ($source:literal: $($promise:ident),* $(,)?) => {
+        $(#[test]
+        fn $promise() {
+            $crate::common::hold($source, stringify!($promise));
+        })*
+    };
+}
+pub(crate) use promises;
+
+/// Asked of cargo when the test runs: a program that was built for another checkout may be run here.
+fn package_folder() -> PathBuf {
+    PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"))
+}
 
 /// A compiled C program, removed when the test ends.
 pub struct Program(PathBuf);
 
 impl Program {
     pub fn compile(source: &str) -> Program {
-        let library = library();
+        let library = library_under_its_name();
         let name = Path::new(source).file_stem().unwrap_or_default();
         let program = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!(
             "{}-{}-{:?}",
@@ -20,14 +36,17 @@ impl Program {
             std::process::id(),
             std::thread::current().id()
         ));
-        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let here = package_folder();
         let output = Command::new("cc")
             .args(["-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-I"])
             .arg(here.join("include"))
             .arg("-o")
             .arg(&program)
             .arg(here.join("tests").join(source))
+            .arg("-L")
             .arg(&library)
+            .arg("-lrkllmrt")
+            .arg(format!("-Wl,-rpath,{}", library.display()))
             .arg("-lpthread")
             .output()
             .expect("`cc` runs; install a C compiler (apt-get install gcc)");
@@ -69,6 +88,18 @@ pub fn library() -> PathBuf {
     library
 }
 
+/// The folder where it has the name that programs ask for, as an install has it.
+fn library_under_its_name() -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("lib");
+    std::fs::create_dir_all(&folder).expect("the target folder is writable");
+    // Made by every test, as each is a process of its own: one that is there is replaced whole.
+    let unfinished = folder.join(format!("{}.new", std::process::id()));
+    std::os::unix::fs::symlink(library(), &unfinished)
+        .and_then(|()| std::fs::rename(&unfinished, folder.join("librkllmrt.so")))
+        .expect("the target folder is writable");
+    folder
+}
+
 pub fn model() -> String {
     let path = match std::env::var_os("TEST_MODEL_GGUF") {
         Some(path) => PathBuf::from(path),
@@ -90,7 +121,7 @@ pub fn model() -> String {
 
 /// The folder of the test adapters, which are made the first time.
 pub fn test_adapters() -> String {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/make-test-adapters");
+    let script = package_folder().join("../scripts/make-test-adapters");
     let output = Command::new(script)
         .output()
         .expect("scripts/make-test-adapters runs; install python3");

@@ -1,6 +1,9 @@
 //! llama.cpp's own answers, by the shortest way there is: a fresh context, one `llama_decode` after
 //! the other, every token with an output. Nothing of the library under test is used.
 
+// Each test program uses a part of it.
+#![allow(dead_code)]
+
 use std::ffi::CString;
 use std::ptr;
 

@@ -1,6 +1,6 @@
 //! ABI family 1.3.0: sampling and max-new-tokens per run, three callbacks at init, image tags in
 //! the input. The image strings leave `RKLLMParam`, so it shrinks while every symbol keeps its
-//! name; a 1.2.x callback given to it crashes in `rkllm_run` (rknn-llm issue 509).
+//! name; a 1.2.x callback given to it crashes in `rkllm_run` (docs/vendor-library.md §1).
 
 pub use super::v1_2_1::{
     AbortFn, CBool, ClearKvCacheFn, DestroyFn, FUNCTIONS, GetKvCacheSizeFn, IsRunningFn,

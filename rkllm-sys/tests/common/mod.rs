@@ -3,8 +3,8 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use rkllm_sys::{
-    CallState, Flow, Handle, InitParams, Library, OpenOptions, PerfStat, ResultSink, ResultView,
-    RunId, RunInput, RunOptions,
+    CallState, Flow, Handle, History, InitParams, Library, OpenOptions, PerfStat, ResultSink,
+    ResultView, RunId, RunInput, RunMode, RunOptions,
 };
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -16,6 +16,19 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The libraries whose families are run, by their fakes' names.
 pub const RUN_FAMILIES: [&str; 3] = ["1_2_1", "1_3_0", "1_3_1"];
+
+/// Generates from the prompt alone, with the values of `init`.
+pub const DEFAULT: RunOptions = RunOptions {
+    history: History::Forget,
+    mode: RunMode::Generate,
+    per_run: None,
+};
+
+pub fn on_each_family(test: impl Fn(&str)) {
+    for name in RUN_FAMILIES {
+        test(name);
+    }
+}
 
 /// The fake library of that name, built beside this test.
 pub fn fake(name: &str) -> PathBuf {
@@ -126,7 +139,7 @@ impl ResultSink for Collect {
             perf: result.perf,
         };
         self.seen.lock().expect("not poisoned").push(seen.clone());
-        // Nobody may be listening, which is fine.
+        // There may be no listener, which is fine.
         let _ = self.each.send(seen);
         Flow::Continue
     }

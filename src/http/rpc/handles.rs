@@ -12,7 +12,9 @@ use tokio::time::Instant;
 
 use super::ClientId;
 use super::protocol::{ErrorKind, RpcError};
+use crate::chat::ContextLimit;
 use crate::library_calls::{LibraryError, RunRequest};
+use crate::memory::{Account, Charge};
 use crate::supervisor::{LibraryHandle, RunStream};
 
 /// Whom a handle belongs to.
@@ -28,7 +30,11 @@ pub(super) struct HandleTable {
     state: Mutex<State>,
     limit: usize,
     idle_timeout: Duration,
+    randomness: Randomness,
 }
+
+/// Fills the bytes, or says why it cannot.
+type Randomness = fn(&mut [u8]) -> Result<(), getrandom::Error>;
 
 #[derive(Default)]
 struct State {
@@ -39,9 +45,13 @@ struct State {
 
 struct Entry {
     handle: Arc<LibraryHandle>,
+    /// Where its parameters name one.
+    context: Option<ContextLimit>,
     /// One permit: the turn.
     turns: Arc<Semaphore>,
     owner: Owner,
+    /// For the parameters that each of its workers is loaded with.
+    _charge: Charge,
     /// Calls that use it now.
     in_use: usize,
     last_used: Instant,
@@ -61,11 +71,14 @@ impl HandleTable {
             state: Mutex::default(),
             limit,
             idle_timeout,
+            randomness: getrandom::fill,
         })
     }
 
-    /// A place for a handle that is about to be opened.
+    /// A place for a handle that is about to be opened, and its name: no model is loaded for a
+    /// handle that could not be named.
     pub fn reserve(self: &Arc<Self>, owner: &Owner) -> Result<Place, RpcError> {
+        let name = random_name(self.randomness)?;
         let mut state = self.lock();
         let taken = state.places.entry(owner.clone()).or_default();
         if *taken >= self.limit {
@@ -78,6 +91,7 @@ impl HandleTable {
         Ok(Place {
             table: Arc::clone(self),
             owner: owner.clone(),
+            name,
             filled: false,
         })
     }
@@ -93,13 +107,14 @@ impl HandleTable {
         entry.in_use += 1;
         Ok(InUse {
             handle: Arc::clone(&entry.handle),
+            context: entry.context,
             turns: Arc::clone(&entry.turns),
             name: name.to_owned(),
             table: Arc::clone(self),
         })
     }
 
-    /// Takes a handle out; nobody finds it any more.
+    /// Takes a handle out; no call finds it any more.
     pub fn remove(&self, name: &str, owner: &Owner) -> Result<Arc<LibraryHandle>, RpcError> {
         let mut state = self.lock();
         if !state.handles.get(name).is_some_and(|e| e.owner == *owner) {
@@ -122,21 +137,22 @@ impl HandleTable {
         }
     }
 
-    fn fill(self: &Arc<Self>, owner: Owner, handle: LibraryHandle) -> String {
-        let name = random_name();
+    fn fill(self: &Arc<Self>, owner: Owner, name: String, opened: Opened) {
+        let (handle, context, charge) = opened;
         // Held until the handle is there, so that its expiry does not look for it before.
         let mut state = self.lock();
         let expiry = tokio::spawn(expire(Arc::downgrade(self), name.clone())).abort_handle();
         let entry = Entry {
             handle: Arc::new(handle),
+            context,
             turns: Arc::new(Semaphore::new(1)),
             owner,
+            _charge: charge,
             in_use: 0,
             last_used: Instant::now(),
             expiry,
         };
-        state.handles.insert(name.clone(), entry);
-        name
+        state.handles.insert(name, entry);
     }
 
     /// When the handle will have been idle for too long; `None` when it is gone, or was just removed.
@@ -185,7 +201,7 @@ impl State {
 fn unknown() -> RpcError {
     RpcError::new(
         ErrorKind::UnknownHandle,
-        "no such handle: it was destroyed, was idle for too long, or belongs to somebody else",
+        "no such handle: it was destroyed, was idle for too long, or belongs to another client",
     )
 }
 
@@ -199,14 +215,17 @@ async fn expire(table: Weak<HandleTable>, name: String) {
 pub(super) struct Place {
     table: Arc<HandleTable>,
     owner: Owner,
+    name: String,
     filled: bool,
 }
 
 impl Place {
-    /// Gives the handle its name.
-    pub fn fill(mut self, handle: LibraryHandle) -> String {
+    /// Gives the handle its name, and keeps what is charged for its parameters as long as it is there.
+    pub fn fill(mut self, opened: Opened) -> String {
         self.filled = true;
-        self.table.fill(self.owner.clone(), handle)
+        self.table
+            .fill(self.owner.clone(), self.name.clone(), opened);
+        std::mem::take(&mut self.name)
     }
 }
 
@@ -218,9 +237,13 @@ impl Drop for Place {
     }
 }
 
+/// A handle, how much its context takes where its parameters say it, and their charge.
+pub(super) type Opened = (LibraryHandle, Option<ContextLimit>, Charge);
+
 /// A handle during a call; it does not become idle meanwhile.
 pub(super) struct InUse {
     handle: Arc<LibraryHandle>,
+    context: Option<ContextLimit>,
     turns: Arc<Semaphore>,
     name: String,
     table: Arc<HandleTable>,
@@ -241,19 +264,26 @@ pub(super) type Turn = Option<OwnedSemaphorePermit>;
 impl InUse {
     /// Resolves in the order in which it was polled first.
     pub async fn turn(&self) -> Turn {
-        // Nobody closes it.
+        // It is never closed.
         Arc::clone(&self.turns).acquire_owned().await.ok()
     }
 
-    /// Starts a run in its turn. It has its place among the calls from the first poll on.
+    /// Starts a run that fits its context, in its turn. It has its place among the calls from the first
+    /// poll on.
     pub fn run(
         &self,
         request: RunRequest,
+        tensors: Account,
     ) -> impl Future<Output = Result<(Turn, RunStream), LibraryError>> + Send + use<> {
         let (turns, handle) = (Arc::clone(&self.turns), Arc::clone(&self.handle));
+        let fits = match &self.context {
+            Some(context) => context.check_run(&request),
+            None => Ok(()),
+        };
         async move {
+            fits?;
             let turn = turns.acquire_owned().await.ok();
-            Ok((turn, handle.run(request).await?))
+            Ok((turn, handle.run_charged(request, Some(tensors)).await?))
         }
     }
 
@@ -272,15 +302,15 @@ impl Drop for InUse {
 }
 
 /// 128 bits of the operating system's randomness in hexadecimal digits.
-fn random_name() -> String {
+fn random_name(randomness: Randomness) -> Result<String, RpcError> {
     let mut bytes = [0u8; 16];
-    let mut filled = 0;
-    while filled < bytes.len() {
-        // It fails only when interrupted; 16 bytes never are.
-        let flags = rustix::rand::GetRandomFlags::empty();
-        filled += rustix::rand::getrandom(&mut bytes[filled..], flags).unwrap_or(0);
-    }
-    format!("{:032x}", u128::from_ne_bytes(bytes))
+    randomness(&mut bytes).map_err(|error| {
+        RpcError::new(
+            ErrorKind::InternalError,
+            format!("the operating system gives no randomness for the handle's name: {error}"),
+        )
+    })?;
+    Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
 }
 
 #[cfg(test)]
@@ -291,9 +321,22 @@ mod tests {
 
     #[test]
     fn names_are_128_bits_and_differ() {
-        let names: HashSet<String> = (0..1000).map(|_| random_name()).collect();
+        let names: HashSet<String> = (0..1000)
+            .map(|_| random_name(getrandom::fill).unwrap())
+            .collect();
         assert_eq!(names.len(), 1000);
         assert!(names.iter().all(|name| name.len() == 32));
+    }
+
+    #[test]
+    fn without_randomness_a_handle_is_refused_and_takes_no_place() {
+        let refuse: Randomness = |_| Err(getrandom::Error::UNSUPPORTED);
+        let mut table = HandleTable::new(1, Duration::from_secs(60));
+        Arc::get_mut(&mut table).unwrap().randomness = refuse;
+        let error = table.reserve(&Owner::Connection(1)).err().unwrap();
+        assert_eq!(error.name(), "internal_error");
+        assert!(format!("{error:?}").contains("randomness"), "{error:?}");
+        assert!(table.lock().places.is_empty());
     }
 
     #[test]

@@ -5,15 +5,18 @@
 //! `unix_socket`, `post` and `websocket` carry messages. A transport never looks into a message, a
 //! method never knows its transport, and what a connection opened ends with it.
 
+mod charged_text;
 mod handles;
 mod methods;
 mod open_rpc;
 mod origin;
+mod outbound;
 mod outgoing;
 pub(crate) mod post;
 mod protocol;
 mod pump;
 mod session;
+mod tensor_text;
 mod unix_socket;
 pub(crate) mod websocket;
 
@@ -24,11 +27,14 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 pub(crate) use post::post;
+pub(super) use post::{refusal_text, refused};
 pub use unix_socket::serve as serve_unix;
 pub(crate) use websocket::websocket;
 
-use super::engine::Engine;
+use crate::chat::Engine;
 use crate::generation::ClientKey;
+use crate::http::request::pace::SlowestPace;
+use crate::memory::{Account, Accountant};
 use crate::settings::{RpcSettings, Settings};
 use handles::HandleTable;
 use outgoing::{Outgoing, Queue};
@@ -42,11 +48,16 @@ pub(crate) struct Rpc {
     settings: RpcSettings,
     /// A client that reads nothing for so long loses its run.
     slow_reader: Duration,
+    /// Of what a client of the Unix socket sends.
+    slowest_pace: SlowestPace,
     /// A transport that was silent for so long says something.
     keep_alive: Duration,
     /// From the daemon's being asked to end to its end.
     drain: Duration,
     handles: Arc<HandleTable>,
+    accountant: Accountant,
+    /// Of the files of tensors.
+    pub(super) tensors: Accountant,
     /// Becomes true when the daemon waits no longer for runs.
     cut_off: watch::Sender<bool>,
     next_connection: AtomicU64,
@@ -54,15 +65,23 @@ pub(crate) struct Rpc {
 }
 
 impl Rpc {
-    pub fn new(engine: Arc<dyn Engine>, settings: &Settings) -> Arc<Self> {
+    pub fn new(engine: Arc<dyn Engine>, settings: &Settings, accountant: &Accountant) -> Arc<Self> {
         let (http, rpc) = (&settings.http, &settings.rpc);
+        let tensors = match engine.supervisor() {
+            Some(supervisor) => supervisor.tensors().clone(),
+            // Without workers there are none.
+            None => Accountant::of_files(0),
+        };
         Arc::new(Self {
             engine,
             settings: rpc.clone(),
             slow_reader: http.slow_reader_timeout,
+            slowest_pace: SlowestPace::of(http, &settings.memory),
             keep_alive: http.keep_alive,
             drain: settings.deadlines.drain,
             handles: HandleTable::new(rpc.max_handles, rpc.handle_idle_timeout),
+            accountant: accountant.clone(),
+            tensors,
             cut_off: watch::Sender::new(false),
             next_connection: AtomicU64::new(1),
             next_run: AtomicU64::new(1),
@@ -91,8 +110,18 @@ impl Rpc {
         self.next_run.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn outgoing(&self) -> (Outgoing, Queue) {
-        Outgoing::new(self.settings.outgoing_limit_bytes, self.slow_reader)
+    fn outgoing(&self, account: &Account) -> (Outgoing, Queue) {
+        let RpcSettings {
+            outgoing_limit_bytes,
+            slowest_bytes_per_second,
+            ..
+        } = self.settings;
+        Outgoing::new(
+            account.clone(),
+            outgoing_limit_bytes,
+            self.slow_reader,
+            slowest_bytes_per_second,
+        )
     }
 }
 

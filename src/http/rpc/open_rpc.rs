@@ -3,16 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::methods::{Definition, Method, Scope, definitions};
 use super::protocol::{ErrorKind, RpcError};
-
-/// Where OpenRPC describes its own documents.
-const META_SCHEMA: &str =
-    "https://raw.githubusercontent.com/open-rpc/meta-schema/master/schema.json";
 
 /// Errors that any call may give; a method lists its own beside them.
 const COMMON: [ErrorKind; 4] = [
@@ -33,14 +30,22 @@ impl Method for Discover {
     const SUMMARY: &'static str = "Describes all methods as an OpenRPC document.";
     const ERRORS: &'static [ErrorKind] = &[];
     type Params = DiscoverParams;
-    type Result = Value;
+    type Result = Document;
 
-    async fn call(_: Scope<'_>, _: DiscoverParams) -> Result<Value, RpcError> {
-        Ok(DOCUMENT.clone())
+    async fn call(scope: Scope<'_>, _: DiscoverParams) -> Result<Document, RpcError> {
+        let bytes = DOCUMENT.get().len();
+        scope.charge.grow(bytes).map_err(RpcError::of_budget)?;
+        Ok(Document(&DOCUMENT))
     }
 }
 
-static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
+/// The document as it is sent.
+#[derive(Serialize, ToSchema)]
+#[serde(transparent)]
+#[schema(value_type = Object)]
+pub(crate) struct Document(&'static RawValue);
+
+static DOCUMENT: LazyLock<Box<RawValue>> = LazyLock::new(|| {
     let schemas: BTreeMap<&str, &Value> = definitions()
         .iter()
         .flat_map(|definition| &definition.schemas)
@@ -50,7 +55,7 @@ static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
         .iter()
         .map(|kind| (kind.name().to_owned(), error(*kind)))
         .collect();
-    json!({
+    let document = plain(json!({
         "openrpc": "1.3.2",
         "info": {
             "title": "rkllmd",
@@ -61,8 +66,28 @@ static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
         },
         "methods": definitions().iter().map(method).collect::<Vec<_>>(),
         "components": {"schemas": schemas, "errors": errors},
-    })
+    }));
+    to_raw_value(&document).expect("a value of JSON has a text")
 });
+
+/// The document in what JSON Schema itself has: OpenAPI's formats of numbers (`int32`, `float`) and its
+/// `example` are unknown there, and strict validators refuse what they do not know.
+fn plain(document: Value) -> Value {
+    match document {
+        Value::Array(items) => items.into_iter().map(plain).collect(),
+        Value::Object(members) => {
+            let members = members
+                .into_iter()
+                .filter_map(|(name, value)| match name.as_str() {
+                    "format" if value.is_string() => None,
+                    "example" => Some(("examples".to_owned(), Value::Array(vec![value]))),
+                    _ => Some((name, plain(value))),
+                });
+            Value::Object(members.collect())
+        }
+        other => other,
+    }
+}
 
 fn error(kind: ErrorKind) -> Value {
     json!({
@@ -91,7 +116,7 @@ fn method(definition: &Definition) -> Value {
         })
         .collect();
     let result = if definition.name == Discover::NAME {
-        json!({"$ref": META_SCHEMA})
+        json!({"type": "object", "description": "An OpenRPC document."})
     } else {
         definition.result.clone()
     };

@@ -5,12 +5,20 @@
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, header};
 
-/// Whether the request is no browser's, or of a page of this very host or of an allowed one.
-pub(super) fn is_own(headers: &HeaderMap, allowed: &[String]) -> bool {
+use crate::http::transport::cors;
+use crate::settings::HttpSettings;
+
+/// Whether the request is no browser's, or of a page of this very host or of an allowed one: by its
+/// host, or as an origin whose pages may read answers.
+pub(super) fn is_own(headers: &HeaderMap, settings: &HttpSettings) -> bool {
+    let allowed = &settings.allowed_hosts;
     let host = headers
         .get(header::HOST)
         .and_then(|host| host.to_str().ok());
     headers.get_all(header::ORIGIN).iter().all(|origin| {
+        if cors::admits(&settings.cors_origins, origin) {
+            return true;
+        }
         let Some(authority) = origin
             .to_str()
             .ok()
@@ -43,8 +51,12 @@ mod tests {
         if let Some(origin) = origin {
             headers.insert(header::ORIGIN, origin.parse().unwrap());
         }
-        let allowed: Vec<String> = allowed.iter().map(|name| (*name).to_owned()).collect();
-        is_own(&headers, &allowed)
+        let settings = HttpSettings {
+            allowed_hosts: allowed.iter().map(|name| (*name).to_owned()).collect(),
+            cors_origins: vec!["https://page.lan".parse().unwrap()],
+            ..HttpSettings::default()
+        };
+        is_own(&headers, &settings)
     }
 
     #[test]
@@ -54,7 +66,9 @@ mod tests {
         assert!(own("board:8080", Some("https://ui.lan"), &["ui.lan"]));
         assert!(own("board:8080", Some("https://ui.lan:81"), &["ui.lan"]));
         assert!(own("board:8080", Some("https://ui.lan"), &["*"]));
+        assert!(own("board:8080", Some("https://page.lan"), &[]));
         for foreign in [
+            "http://page.lan",
             "http://evil.example",
             "http://board:81",
             "null",

@@ -2,7 +2,7 @@
 //! of its calls and then the answer itself, an event each. A handle belongs to the client, because
 //! each request is on its own; a client that goes away ends its request's runs.
 
-use std::convert::Infallible;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -15,17 +15,23 @@ use bytes::Bytes;
 use http_body::Frame;
 use tokio::task::JoinHandle;
 
+use super::charged_text::ChargedText;
 use super::origin;
-use super::outgoing::Queue;
+use super::outbound::Pieces;
+use super::outgoing::{self, Place, Queue, Queued};
 use super::protocol::{ErrorKind, Reply, RpcError};
 use super::session::{Afterwards, Answer, Session};
-use crate::http::openai::sse_body::Silence;
-use crate::http::request_context::RequestContext;
-use crate::http::status::verdict;
-use crate::http::{HttpState, request_body, sse};
-
-/// The connection asks for the next piece of an answer when it has written the one before.
-const PIECE_BYTES: usize = 256 * 1024;
+use crate::http::HttpState;
+use crate::http::request::body;
+use crate::http::request::context::RequestContext;
+use crate::http::request::error::RequestError;
+use crate::http::response::charged_body::ChargedByItself;
+use crate::http::response::error_body::add_headers;
+use crate::http::response::silence::Silence;
+use crate::http::response::sse;
+use crate::http::status::PublicError;
+use crate::http::transport::accept;
+use crate::memory::Charge;
 
 /// A JSON-RPC 2.0 message
 ///
@@ -43,35 +49,52 @@ pub(crate) async fn post(State(state): State<Arc<HttpState>>, request: Request) 
     let context = RequestContext::of(request.extensions());
     let (head, body) = request.into_parts();
     let rpc = &state.rpc;
-    if !origin::is_own(&head.headers, &state.http.allowed_hosts) {
+    if !origin::is_own(&head.headers, &state.http) {
         return refusal(StatusCode::FORBIDDEN, "the page of another host asks");
     }
     let limit = rpc.settings.message_limit_bytes;
-    let stall = state.http.slow_reader_timeout;
-    let text = match request_body::read(&head.headers, body, limit, stall).await {
+    let text = match body::read(&context, &head.headers, body, limit, rpc.slowest_pace).await {
         Ok(text) => text,
-        Err(error) => return refusal(verdict(&error).status, &error.to_string()),
+        Err(error) => return refused(&error),
+    };
+    // Once it is read it goes, and what is charged for it.
+    let text = match context.hand_over(text.len().max(context.held())) {
+        Ok(charge) => ChargedText { text, charge },
+        Err(over) => return refused(&over.into()),
     };
     if !asks_for_events(&head.headers) {
         let session = Session::of_request(rpc, &context, None);
-        let Answer { text, afterwards } = session.answer(text).await;
-        return match text {
-            Some(text) => {
-                let body = Whole {
-                    text: text.into(),
-                    _until_sent: afterwards,
-                };
-                json(Body::new(body))
-            }
-            None => StatusCode::NO_CONTENT.into_response(),
+        let Answer {
+            message,
+            afterwards,
+        } = session.answer_or_refuse(text).await;
+        let Some(mut message) = message else {
+            return StatusCode::NO_CONTENT.into_response();
         };
+        let mut charge = message.take_charge().unwrap_or(session.account.open());
+        if let Err(over) = charge.grow_to(message.held_bytes()) {
+            return refused(&over.into());
+        }
+        let patience = rpc.slow_reader.saturating_mul(outgoing::LAST_WORD);
+        let pieces = message
+            .into_pieces()
+            .within(patience, rpc.settings.slowest_bytes_per_second);
+        let length = pieces.length();
+        let mut answer = json(Body::new(Whole {
+            left: length,
+            pieces,
+            _charge: charge,
+            _until_sent: afterwards,
+        }));
+        answer.extensions_mut().insert(ChargedByItself);
+        return answer;
     }
-    let (outgoing, queue) = rpc.outgoing();
+    let (outgoing, queue) = rpc.outgoing(&context.account());
     let session = Session::of_request(rpc, &context, Some(outgoing.clone()));
     let work = async move {
-        let answer = session.answer(text).await;
-        if let Some(text) = answer.text
-            && outgoing.send_answer(text).await.is_err()
+        let answer = session.answer_or_refuse(text).await;
+        if let Some(message) = answer.message
+            && outgoing.send_answer(message).await.is_err()
         {
             return;
         }
@@ -81,16 +104,14 @@ pub(crate) async fn post(State(state): State<Arc<HttpState>>, request: Request) 
     sse::response(Body::new(Events {
         _work: AbortOnDrop(tokio::spawn(work)),
         queue,
+        event: None,
         silence: Silence::new(rpc.keep_alive),
         _context: context,
     }))
 }
 
 fn asks_for_events(headers: &HeaderMap) -> bool {
-    let accepts = headers.get_all(header::ACCEPT).iter();
-    accepts
-        .filter_map(|accept| accept.to_str().ok())
-        .any(|accept| accept.contains("text/event-stream"))
+    accept::wish(headers, ("text", "event-stream"), |_| true).is_some_and(|wish| wish.by_name)
 }
 
 fn json(body: Body) -> Response {
@@ -98,44 +119,74 @@ fn json(body: Body) -> Response {
     ([(header::CONTENT_TYPE, content_type)], body).into_response()
 }
 
-/// An answer in one piece. What would begin after it is dropped with it, when it is written.
+/// The one answer. What would begin after it is dropped with it, when it is written.
 struct Whole {
-    text: Bytes,
+    pieces: Pieces,
+    /// Bytes that are not yet given, where that is known.
+    left: Option<usize>,
+    _charge: Charge,
     _until_sent: Vec<Afterwards>,
 }
 
 impl http_body::Body for Whole {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = io::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if self.text.is_empty() {
-            return Poll::Ready(None);
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let piece = self.pieces.next_piece().transpose();
+        if let (Some(left), Some(Ok(piece))) = (&mut self.left, &piece) {
+            *left = left.saturating_sub(piece.len());
         }
-        let piece = self.text.len().min(PIECE_BYTES);
-        Poll::Ready(Some(Ok(Frame::data(self.text.split_to(piece)))))
+        Poll::Ready(piece.map(|piece| piece.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.pieces.is_empty()
     }
 
     fn size_hint(&self) -> http_body::SizeHint {
-        http_body::SizeHint::with_exact(self.text.len() as u64)
+        match self.left {
+            Some(left) => http_body::SizeHint::with_exact(left as u64),
+            None => http_body::SizeHint::default(),
+        }
     }
 }
 
-fn refusal(status: StatusCode, message: &str) -> Response {
-    let error = RpcError::new(ErrorKind::InvalidRequest, message);
-    (status, json(Reply::error(&error).into())).into_response()
+/// An error of the request as a whole, found before or while it was read.
+pub(in crate::http) fn refused(error: &RequestError) -> Response {
+    let public = PublicError::of(error);
+    let mut response = match error {
+        RequestError::OverBudget(over) => {
+            let error = RpcError::of_budget(*over);
+            (public.status, json(Reply::error(&error).into())).into_response()
+        }
+        error => refusal(public.status, &error.to_string()),
+    };
+    add_headers(response.headers_mut(), &public);
+    response
+}
+
+pub(super) fn refusal(status: StatusCode, message: &str) -> Response {
+    (status, json(refusal_text(message).into())).into_response()
+}
+
+/// The body of a refusal.
+pub(in crate::http) fn refusal_text(message: &str) -> String {
+    Reply::error(&RpcError::new(ErrorKind::InvalidRequest, message))
 }
 
 /// A message's notifications and its answer. Dropping it drops the calls.
 struct Events {
-    /// A task of its own: nobody asks a body for more while its reader does not read, and then the
-    /// run has to end.
+    /// A task of its own: hyper asks a body for no more while its client does not read, and then the run has to
+    /// end.
     _work: AbortOnDrop,
     /// Ends with the work.
     queue: Queue,
+    /// What is left of the event that is being written.
+    event: Option<(Pieces, Place)>,
     silence: Silence,
     /// Keeps the connection watched and the log line open.
     _context: Arc<RequestContext>,
@@ -143,16 +194,30 @@ struct Events {
 
 impl http_body::Body for Events {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = io::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let this = &mut *self;
-        if let Poll::Ready(message) = this.queue.poll_recv(cx) {
-            this.silence.broken();
-            return Poll::Ready(message.map(|message| Ok(Frame::data(event(&message.text)))));
+        loop {
+            if let Some((pieces, _)) = &mut this.event {
+                let piece = pieces.next_piece().transpose();
+                // The connection takes the last piece as it takes any.
+                if piece.is_none() || pieces.is_empty() {
+                    this.event = None;
+                }
+                if let Some(piece) = piece {
+                    this.silence.broken();
+                    return Poll::Ready(Some(piece.map(Frame::data)));
+                }
+            }
+            match this.queue.poll_recv(cx) {
+                Poll::Ready(Some(message)) => this.event = Some(event(message)),
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => break,
+            }
         }
         ready!(this.silence.poll(cx));
         this.silence.broken();
@@ -168,6 +233,10 @@ impl Drop for AbortOnDrop {
     }
 }
 
-fn event(text: &str) -> Bytes {
-    format!("data: {text}\n\n").into()
+fn event(message: Queued) -> (Pieces, Place) {
+    let message = message.framed(|message| {
+        message.begin_with("data: ");
+        message.push_str("\n\n");
+    });
+    message.into_pieces()
 }

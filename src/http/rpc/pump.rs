@@ -8,9 +8,12 @@ use std::time::Duration;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::watch;
 
+use super::charged_text::ChargedText;
+use super::outbound::Outbound;
 use super::outgoing::{NotSent, Outgoing};
 use super::protocol::{ErrorKind, Reply, RpcError};
 use super::session::{Held, Session};
+use crate::memory::{Charge, OverBudget};
 
 /// What is kept of the time for draining to say that it is over.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -25,7 +28,7 @@ pub(super) trait Source: Send {
 
 /// What a source gives.
 pub(super) enum Incoming {
-    Message(Vec<u8>),
+    Message(ChargedText),
     /// It cannot be read; the connection ends.
     Unreadable(End),
     Left,
@@ -43,8 +46,19 @@ pub(super) enum End {
         limit_bytes: usize,
     },
     NotText,
+    NotUtf8,
     Broken,
+    /// A message that was begun did not go on arriving.
+    TooSlow {
+        stall: Duration,
+        bytes_per_second: u32,
+    },
+    /// There is no memory for the message.
+    OverBudget(OverBudget),
 }
+
+/// The deadline of a message that was begun.
+const MESSAGE: &str = "message";
 
 /// Answers messages until the connection ends.
 pub(super) async fn pump(
@@ -75,10 +89,17 @@ pub(super) async fn pump(
             // A client that does not read its refusals is not listened to.
             incoming = source.next(), if refusals.is_empty() => match incoming {
                 Incoming::Left => return End::ClientLeft,
-                Incoming::Unreadable(end) => break end,
-                Incoming::Message(text) => match full(session, answers.len(), &text) {
-                    Some(error) => refusals.push(send(outgoing, session.refuse(&text, &error))),
-                    None => answers.push(answer(session, session.hold(text.len()), outgoing, text)),
+                Incoming::Unreadable(end) => {
+                    if let End::TooSlow { .. } = end {
+                        session.rpc.engine.metrics().deadline_passed(MESSAGE);
+                    }
+                    break end;
+                }
+                Incoming::Message(text) => match begin(session, answers.len(), &text.text) {
+                    Err(error) => {
+                        refusals.push(send(outgoing, session.refuse(text, &error)));
+                    }
+                    Ok(begun) => answers.push(answer(session, begun, outgoing, text)),
                 },
             },
         }
@@ -86,7 +107,7 @@ pub(super) async fn pump(
     if let Some(error) = end.error() {
         // They would be in its way, and are not wanted any more.
         drop((answers, refusals));
-        let _ = send(outgoing, Some(Reply::error(&error))).await;
+        let _ = send(outgoing, Some(Reply::error(&error).into())).await;
     } else if end == End::ShuttingDown {
         // What is under way may end. The last of the time is for telling why the rest did not.
         let rest = async {
@@ -107,18 +128,18 @@ pub(super) async fn pump(
 
 async fn answer(
     session: &Session,
-    _held: Held,
+    (_held, charge): (Held, Charge),
     outgoing: &Outgoing,
-    text: Vec<u8>,
+    text: ChargedText,
 ) -> Result<(), End> {
-    let answer = session.answer(text).await;
-    send(outgoing, answer.text).await?;
+    let answer = session.answer(text, charge).await;
+    send(outgoing, answer.message).await?;
     session.in_background(answer.afterwards);
     Ok(())
 }
 
-/// Why another message is not answered while so many are.
-fn full(session: &Session, messages: usize, text: &[u8]) -> Option<RpcError> {
+/// What another message takes while so many are answered; or why it is not.
+fn begin(session: &Session, messages: usize, text: &[u8]) -> Result<(Held, Charge), RpcError> {
     let bytes = session.held_bytes();
     let settings = &session.rpc.settings;
     let most_bytes = settings.message_limit_bytes.saturating_mul(LARGE_MESSAGES);
@@ -127,9 +148,10 @@ fn full(session: &Session, messages: usize, text: &[u8]) -> Option<RpcError> {
     } else if bytes + text.len() > most_bytes {
         format!("messages of {bytes} bytes are being answered, and {most_bytes} may be")
     } else {
-        return None;
+        let charge = session.charge_for(text)?;
+        return Ok((session.hold(text.len()), charge));
     };
-    Some(RpcError::new(ErrorKind::LimitReached, reason))
+    Err(RpcError::new(ErrorKind::LimitReached, reason))
 }
 
 async fn asked_to_close(closing: &mut watch::Receiver<bool>) {
@@ -137,7 +159,7 @@ async fn asked_to_close(closing: &mut watch::Receiver<bool>) {
     let _ = closing.wait_for(|closing| *closing).await;
 }
 
-async fn send(outgoing: &Outgoing, answer: Option<String>) -> Result<(), End> {
+async fn send(outgoing: &Outgoing, answer: Option<Outbound>) -> Result<(), End> {
     let Some(answer) = answer else { return Ok(()) };
     outgoing
         .send_answer(answer)
@@ -150,15 +172,43 @@ async fn send(outgoing: &Outgoing, answer: Option<String>) -> Result<(), End> {
 
 impl End {
     fn error(&self) -> Option<RpcError> {
+        if let Self::OverBudget(over) = self {
+            return Some(RpcError::of_budget(*over));
+        }
+        if let Self::TooSlow {
+            stall,
+            bytes_per_second,
+        } = self
+        {
+            let error = RpcError::new(
+                ErrorKind::DeadlinePassed,
+                format!(
+                    "a message goes on arriving, each {} ms and with {bytes_per_second} bytes a second",
+                    stall.as_millis()
+                ),
+            );
+            return Some(
+                error
+                    .with("deadline", MESSAGE)
+                    .with(
+                        "limit_ms",
+                        u64::try_from(stall.as_millis()).unwrap_or(u64::MAX),
+                    )
+                    .with("bytes_per_second", *bytes_per_second),
+            );
+        }
         let message = match self {
             Self::TooLong { limit_bytes } => {
                 format!("a message has at most {limit_bytes} bytes (rpc.message-limit-bytes)")
             }
             Self::NotText => "a message is text".to_owned(),
+            Self::NotUtf8 => "a message is text in UTF-8".to_owned(),
             Self::ClientLeft
             | Self::ShuttingDown
             | Self::SlowReader
             | Self::ShutOut
+            | Self::OverBudget(_)
+            | Self::TooSlow { .. }
             | Self::Broken => return None,
         };
         Some(RpcError::new(ErrorKind::InvalidRequest, message))

@@ -8,19 +8,28 @@ use futures_util::future::BoxFuture;
 use tokio::task::JoinSet;
 
 use super::Rpc;
+use super::charged_text::ChargedText;
 use super::handles::{InUse, Owner};
 use super::methods;
-use super::outgoing::{NotSent, Outgoing};
+use super::outbound::Outbound;
+use super::outgoing::{NotSent, OVERHEAD_BYTES, Outgoing};
 use super::protocol::{
     Call, Entry, ErrorKind, Message, Params, Reply, RpcError, notification, parse,
 };
-use crate::http::access::Caller;
-use crate::http::aside::aside;
-use crate::http::request_context::RequestContext;
+use crate::http::request::access::Caller;
+use crate::http::request::aside::aside;
+use crate::http::request::context::RequestContext;
+use crate::http::request::json_weight;
+use crate::http::transport::connection::ClientBound;
+use crate::memory::{Account, Charge};
 use crate::models::InstalledModel;
 
 /// A batch whose answers have so many bytes gets no further results.
 const BATCH_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+
+/// What is charged for the answer to a message beforehand: errors and small results want no memory when
+/// there is none.
+const ANSWER_BYTES: usize = 8 * 1024;
 
 /// Work that begins once the answer to its call is sent.
 pub(super) type Afterwards = BoxFuture<'static, ()>;
@@ -29,14 +38,14 @@ pub(super) type Afterwards = BoxFuture<'static, ()>;
 #[must_use]
 pub(super) struct Answer {
     /// Nothing when the message held only notifications.
-    pub text: Option<String>,
+    pub message: Option<Outbound>,
     pub afterwards: Vec<Afterwards>,
 }
 
 impl Answer {
     fn of(text: String) -> Self {
         Self {
-            text: Some(text),
+            message: Some(text.into()),
             afterwards: Vec::new(),
         }
     }
@@ -47,6 +56,10 @@ pub(super) struct Session {
     pub owner: Owner,
     /// Whose key opened the door, and which models it may use.
     pub caller: Caller,
+    /// Of a request, which ends with its client once it runs a model; a connection is watched anyhow.
+    client_bound: Option<ClientBound>,
+    /// Where what is made of messages is charged.
+    pub account: Account,
     /// Where notifications go; `None`: the transport has no way for them.
     notifications: Option<Outgoing>,
     /// Runs that were started and answered at once.
@@ -70,7 +83,8 @@ impl Session {
     /// That of a connection.
     pub fn of_connection(rpc: &Arc<Rpc>, caller: Caller, outgoing: Outgoing) -> Self {
         let owner = Owner::Connection(rpc.connection_number());
-        Self::new(rpc, owner, caller, Some(outgoing))
+        let account = outgoing.account().clone();
+        Self::new(rpc, owner, (caller, account), (None, Some(outgoing)))
     }
 
     /// That of one request.
@@ -80,17 +94,33 @@ impl Session {
         outgoing: Option<Outgoing>,
     ) -> Self {
         let owner = Owner::Client(context.client.clone());
-        Self::new(rpc, owner, context.caller.clone(), outgoing)
+        let bound = Some(context.client_bound().clone());
+        let caller = (context.caller.clone(), context.account());
+        Self::new(rpc, owner, caller, (bound, outgoing))
     }
 
-    fn new(rpc: &Arc<Rpc>, owner: Owner, caller: Caller, notifications: Option<Outgoing>) -> Self {
+    fn new(
+        rpc: &Arc<Rpc>,
+        owner: Owner,
+        (caller, account): (Caller, Account),
+        (client_bound, notifications): (Option<ClientBound>, Option<Outgoing>),
+    ) -> Self {
         Self {
             rpc: Arc::clone(rpc),
             owner,
             caller,
+            client_bound,
+            account,
             notifications,
             background: Mutex::default(),
             held_bytes: Arc::default(),
+        }
+    }
+
+    /// A model runs for the session's client, and ends when that has left.
+    pub fn runs_a_model(&self) {
+        if let Some(bound) = &self.client_bound {
+            bound.bind();
         }
     }
 
@@ -107,15 +137,26 @@ impl Session {
         self.held_bytes.load(Ordering::Relaxed)
     }
 
-    /// Answers a message. The calls of a batch are made one after the other.
-    pub async fn answer(&self, text: impl AsRef<[u8]>) -> Answer {
-        let read = self.entries(text.as_ref());
+    /// Charges what is made of a message, and its answer as far as that is small.
+    pub fn charge_for(&self, message: &[u8]) -> Result<Charge, RpcError> {
+        // The text of the parameters, and what is made of it, are there at the same time.
+        let weight = aside(message.len(), || json_weight::of(message));
+        let charge = self.account.charge(message.len() + weight + ANSWER_BYTES);
+        charge.map_err(RpcError::of_budget)
+    }
+
+    /// Answers a message for which `made_of_it` is charged. The calls of a batch are made one after
+    /// the other, and no more of them once there is no memory for the answer.
+    pub async fn answer(&self, text: ChargedText, mut made_of_it: Charge) -> Answer {
+        let read = self.entries(&text.text);
         // A call may take long, and its message may be large.
         drop(text);
         let (mut reply, entries) = match read {
             Ok(parts) => parts,
             Err(error) => return Answer::of(Reply::error(&error)),
         };
+        let mut charge = made_of_it.split(ANSWER_BYTES);
+        let mut over = None;
         let mut afterwards = Vec::new();
         for entry in entries {
             // What an earlier call of the batch began goes on now: this one may wait for its end.
@@ -132,22 +173,53 @@ impl Session {
                     reply.add(Some(&id), Err(&error));
                 }
                 Entry::Call(Call { id, method, params }) => {
-                    let result = methods::call(self, &mut afterwards, &method, params).await;
-                    reply.add(id.as_ref(), result.as_deref());
+                    let made = match over {
+                        None => {
+                            let answer = (&mut charge, &mut afterwards);
+                            methods::call(self, answer, &method, params).await
+                        }
+                        Some(over) => {
+                            let error = RpcError::of_budget(over);
+                            methods::refused(self, &method, &error);
+                            Err(error)
+                        }
+                    };
+                    match made {
+                        Ok(result) => reply.add(id.as_ref(), Ok(result)),
+                        Err(error) => reply.add(id.as_ref(), Err(&error)),
+                    }
                 }
             }
+            over = over.or(charge.grow_to(reply.held_bytes()).err());
         }
+        let held = reply.held_bytes() + OVERHEAD_BYTES;
+        let message = reply.finish();
+        charge.absorb(made_of_it);
+        charge.shrink_to(held);
         Answer {
-            text: reply.finish(),
+            message: message.map(|message| message.charged(charge)),
             afterwards,
         }
     }
 
-    /// The answer to a message of which nothing is done.
-    pub fn refuse(&self, text: &[u8], error: &RpcError) -> Option<String> {
-        let (mut reply, entries) = match self.entries(text) {
+    /// Answers the only message of a request.
+    pub async fn answer_or_refuse(&self, text: ChargedText) -> Answer {
+        match self.charge_for(&text.text) {
+            Ok(charge) => self.answer(text, charge).await,
+            Err(error) => Answer {
+                message: self.refuse(text, &error),
+                afterwards: Vec::new(),
+            },
+        }
+    }
+
+    /// The answer to a message of which nothing is done. What is charged for the message is charged for
+    /// it.
+    pub fn refuse(&self, text: ChargedText, error: &RpcError) -> Option<Outbound> {
+        let ChargedText { text, charge } = text;
+        let (mut reply, entries) = match self.entries(&text) {
             Ok(parts) => parts,
-            Err(error) => return Some(Reply::error(&error)),
+            Err(error) => return Some(Reply::error(&error).into()),
         };
         for entry in entries {
             match entry {
@@ -158,7 +230,7 @@ impl Session {
                 }
             }
         }
-        reply.finish()
+        reply.finish().map(|message| message.charged(charge))
     }
 
     fn entries(&self, text: &[u8]) -> Result<(Reply, Vec<Entry>), RpcError> {
@@ -212,6 +284,11 @@ impl Session {
             )
         })?;
         Ok(Notifications(outgoing))
+    }
+
+    /// Where the tensors of the client's runs are charged.
+    pub fn tensors(&self) -> Account {
+        self.account.with(&self.rpc.tensors)
     }
 
     /// Whether one more run may be answered before it ends.
@@ -291,15 +368,12 @@ pub(super) fn read<T: serde::de::DeserializeOwned>(
 pub(super) struct Notifications(Outgoing);
 
 impl Notifications {
-    /// `bytes`: about how many they are.
     pub async fn send<T: serde::Serialize>(
         &self,
         method: &str,
         params: &T,
-        bytes: usize,
     ) -> Result<(), RpcError> {
-        let text = aside(bytes, || notification(method, params));
-        let sent = self.0.send(text).await;
+        let sent = self.0.send(notification(method, params)).await;
         sent.map_err(|error| match error {
             NotSent::SlowReader(waited) => RpcError::new(
                 ErrorKind::SlowReader,

@@ -9,6 +9,7 @@ use crate::generation::{GenerationError, ModelId};
 use crate::ipc::LibraryFacts;
 use crate::models::{InstalledModel, ModelKind};
 use crate::supervisor::lease::Lease;
+use crate::supervisor::lifecycle::Stage;
 use crate::supervisor::slot::{HandleOrder, Slot};
 
 impl EventLoop {
@@ -72,10 +73,9 @@ impl EventLoop {
         let home = self.sender.clone();
         let mut lease = None;
         self.change(model, |slot| {
-            if let Some(worker) = slot.take_worker() {
-                slot.life.granted();
-                slot.stage_changed();
-                lease = Some(Lease::new(worker, home));
+            if matches!(slot.life.stage(), Stage::Idle { .. }) {
+                let lent = slot.lend(false);
+                lease = lent.map(|(worker, link)| Lease::new(worker, link, home));
             }
         });
         let _ = reply.send(lease);

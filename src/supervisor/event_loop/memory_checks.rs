@@ -3,65 +3,77 @@
 
 use std::time::Instant;
 
-use super::EventLoop;
-use crate::supervisor::exit_report::EndReason;
+use super::{EventLoop, Message};
+use crate::children::EndReason;
+use crate::children::memory::ProcessMemory;
+use crate::generation::ModelId;
 use crate::supervisor::memory_limits::{self, Verdict};
-use crate::supervisor::worker_memory;
 
 impl EventLoop {
     /// When workers are to be measured next; `None`: there is none.
     pub(super) fn next_memory_check(&self) -> Option<Instant> {
         let any = self.slots.values().any(|slot| slot.process().is_some());
-        any.then(|| self.memory_checked + self.rules.memory.interval)
+        any.then(|| self.memory_checked + self.rules.memory.settings.check_interval)
     }
 
+    /// Begins to measure every worker that is not being measured. The kernel may take its time, or
+    /// not answer at all, so the results come back as messages.
     pub(super) fn check_memory(&mut self) {
         let now = Instant::now();
-        if now < self.memory_checked + self.rules.memory.interval {
+        if now < self.memory_checked + self.rules.memory.settings.check_interval {
             return;
         }
         self.memory_checked = now;
-        let mut too_large = Vec::new();
         for (model, slot) in &mut self.slots {
-            let Some(process) = slot.process() else {
+            let Some((pid, measured)) = slot.begin_measuring() else {
                 continue;
             };
-            process.refresh_oom_watch();
-            let pid = process.pid;
-            slot.memory = worker_memory::measure(pid);
-            let Some(memory) = slot.memory else { continue };
-            let bytes = memory.total_bytes();
-            match memory_limits::verdict(&memory, self.rules.memory.limits) {
-                Verdict::Fine => {}
-                // What a load takes for a moment is no reason to replace what it brings up.
-                Verdict::RecycleWhenIdle if slot.is_loading() => {}
-                Verdict::RecycleWhenIdle => {
-                    if !slot.recycle {
-                        tracing::warn!(
-                            model = &**model,
-                            pid,
-                            bytes,
-                            "a worker is over its soft memory limit"
-                        );
-                    }
-                    slot.recycle = true;
-                    too_large.push(model.clone());
-                }
-                Verdict::Kill => {
-                    tracing::error!(
+            let (sender, model) = (self.sender.clone(), model.clone());
+            tokio::spawn(async move {
+                let memory = measured.await;
+                let _ = sender.send(Message::Measured { model, pid, memory });
+            });
+        }
+    }
+
+    /// Acts on what a worker holds; `None`: it is not known.
+    pub(super) fn measured(&mut self, model: &ModelId, pid: u32, memory: Option<ProcessMemory>) {
+        let limits = self.rules.memory.limits(self.loader.beside.bytes());
+        let Some(slot) = self.slots.get_mut(model) else {
+            return;
+        };
+        if !slot.is_measured(pid, memory) {
+            return;
+        }
+        let Some(memory) = memory else { return };
+        let bytes = memory.total_bytes();
+        match memory_limits::verdict(&memory, slot.least_bytes, limits) {
+            Verdict::Fine => {}
+            // What a load takes for a moment is no reason to replace what it brings up.
+            Verdict::RecycleWhenIdle if slot.is_loading() => {}
+            Verdict::RecycleWhenIdle => {
+                if slot.condemned.is_none() {
+                    tracing::warn!(
                         model = &**model,
                         pid,
                         bytes,
-                        "a worker is over its hard memory limit"
+                        "a worker is over its soft memory limit"
                     );
-                    if let Some(process) = slot.process() {
-                        process.kill(EndReason::MemoryLimit);
-                    }
+                }
+                slot.condemned.get_or_insert(EndReason::Recycled);
+                self.replace(model, EndReason::Recycled);
+            }
+            Verdict::Kill => {
+                tracing::error!(
+                    model = &**model,
+                    pid,
+                    bytes,
+                    "a worker is over its hard memory limit"
+                );
+                if let Some(process) = slot.process() {
+                    process.kill(EndReason::MemoryLimit);
                 }
             }
-        }
-        for model in too_large {
-            self.replace(&model, EndReason::Recycled);
         }
     }
 }

@@ -4,14 +4,16 @@ use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use super::{EventLoop, Message, unavailable};
+use crate::children::ChildProcess;
+use crate::children::{EndReason, ExitCause, ExitReport};
 use crate::generation::ModelId;
-use crate::supervisor::exit_report::{EndReason, ExitCause, ExitReport};
 use crate::supervisor::lease::WorkerAfter;
 use crate::supervisor::lifecycle::{AfterFailedLoad, LoadFault, Stage};
-use crate::supervisor::loading::{LoadFailure, Worker};
-use crate::supervisor::process::WorkerProcess;
+use crate::supervisor::link::SlotLink;
+use crate::supervisor::loading::LoadFailure;
 use crate::supervisor::slot::{LoadNumber, Slot};
 use crate::supervisor::unloading;
+use crate::supervisor::worker::{LoadedWorker, Worker};
 
 impl EventLoop {
     pub(super) fn load(&mut self, model: &ModelId) {
@@ -21,7 +23,7 @@ impl EventLoop {
             let order = slot.handle.clone();
             let start = |load| {
                 let task = async move {
-                    let report = |phase, process: Option<&WorkerProcess>| {
+                    let report = |phase, process: Option<&ChildProcess>| {
                         let _ = sender.send(Message::PhaseReached {
                             model: id.clone(),
                             load,
@@ -59,7 +61,7 @@ impl EventLoop {
             .count();
         if taken >= self.rules.placement.max_loaded {
             for slot in self.slots.values_mut().filter(|slot| !slot.is_loading()) {
-                slot.waiters.retain(|waiter| waiter.reply.is_some());
+                slot.waiters.retain(|waiter| waiter.request.is_some());
             }
         }
     }
@@ -68,19 +70,17 @@ impl EventLoop {
     pub(in crate::supervisor) fn evict(&mut self, model: &ModelId) {
         let deadline = self.rules.unload_deadline;
         self.change(model, |slot| {
-            let Some(worker) = slot.take_worker() else {
-                return;
-            };
-            slot.life.end();
-            slot.stage_changed();
-            tokio::spawn(unloading::unload(*worker, deadline));
+            if let Some(worker) = slot.end_idle() {
+                slot.is_unloading = true;
+                tokio::spawn(unloading::unload(worker, deadline));
+            }
         });
     }
 
     /// Ends an idle worker that must not be used again.
     pub(super) fn replace(&mut self, model: &ModelId, reason: EndReason) {
         self.change(model, |slot| {
-            let Some(worker) = slot.take_worker() else {
+            let Some(LoadedWorker { worker, .. }) = slot.end_idle() else {
                 return;
             };
             tracing::warn!(
@@ -89,8 +89,6 @@ impl EventLoop {
                 ?reason,
                 "replacing a worker"
             );
-            slot.life.end();
-            slot.stage_changed();
             worker.process.kill(reason);
         });
     }
@@ -101,7 +99,7 @@ impl EventLoop {
         &mut self,
         model: &ModelId,
         load: LoadNumber,
-        result: Result<Worker, LoadFailure>,
+        result: Result<LoadedWorker, LoadFailure>,
     ) {
         let is_current = |slot: &Slot| slot.is_loading_as(load);
         if !self.slots.get(model).is_some_and(is_current) {
@@ -113,7 +111,8 @@ impl EventLoop {
         }
     }
 
-    pub(super) fn loaded(&mut self, worker: Worker) {
+    pub(super) fn loaded(&mut self, loaded: LoadedWorker) {
+        let worker = Arc::clone(&loaded.worker);
         let model = worker.model.id.clone();
         // Its end was told while the slot was still loading and changed nothing.
         if let Some(report) = worker.process.exit_report() {
@@ -132,6 +131,7 @@ impl EventLoop {
             driver = facts.driver_version.as_deref(),
             platform = facts.platform.as_deref(),
             context_length = facts.context_length,
+            slots = loaded.free.len(),
             "model loaded"
         );
         self.loader
@@ -142,10 +142,8 @@ impl EventLoop {
                 return;
             }
             slot.facts = Some(Arc::clone(&worker.facts));
-            let measured = slot.measured;
-            slot.put_worker(Box::new(worker));
-            slot.measured = measured;
-            slot.waiters.retain(|waiter| waiter.reply.is_some());
+            slot.put_worker(loaded);
+            slot.waiters.retain(|waiter| waiter.request.is_some());
         });
         if self.shutting_down.is_some() || self.is_closing(&model) {
             self.evict(&model);
@@ -181,29 +179,30 @@ impl EventLoop {
         });
     }
 
-    pub(super) fn returned(&mut self, worker: Box<Worker>, after: WorkerAfter) {
+    pub(super) fn returned(&mut self, worker: &Worker, link: SlotLink, after: WorkerAfter) {
         let (model, pid) = (worker.model.id.clone(), worker.process.pid);
         let answered = after == WorkerAfter::Answered;
-        let mut recycle = false;
         self.change(&model, |slot| {
             if slot.life.returned(pid, answered, Instant::now()) {
-                slot.put_worker(worker);
-                recycle = slot.recycle;
+                if after == WorkerAfter::Tainted {
+                    slot.condemned = Some(EndReason::Tainted);
+                }
+                slot.take_back(link);
             }
         });
-        if after == WorkerAfter::Tainted {
-            self.replace(&model, EndReason::Tainted);
-        } else if self.shutting_down.is_some() || self.is_closing(&model) {
-            self.evict(&model);
-        } else if recycle {
-            self.replace(&model, EndReason::Recycled);
+        let condemned = self.slots.get(&model).and_then(|slot| slot.condemned);
+        // Nothing of this happens while the worker is still in use.
+        match condemned {
+            Some(EndReason::Tainted) => self.replace(&model, EndReason::Tainted),
+            _ if self.shutting_down.is_some() || self.is_closing(&model) => self.evict(&model),
+            Some(reason) => self.replace(&model, reason),
+            None => {}
         }
     }
 
     pub(super) fn exited(&mut self, model: &ModelId, pid: u32, report: &ExitReport) {
         let cause = report.cause;
-        let activity = &report.activity;
-        let (call, request) = (activity.call.unwrap_or("none"), activity.request.as_deref());
+        let (call, request) = (report.calls(), report.requests());
         let uptime_ms = report.uptime.as_millis();
         if cause.is_failure() {
             tracing::error!(model = &**model, pid, cause = cause.name(), status = %report, call, request, uptime_ms, "worker ended");
@@ -230,9 +229,10 @@ impl EventLoop {
             if cause.is_failure() {
                 slot.reason = format!("its worker {report}");
             }
+            let leaves_a_gap = cause.leaves_a_gap() && !slot.is_unloading;
             slot.forget_worker();
-            if cause.leaves_a_gap() && !shutting_down && !slot.is_closing && !slot.removed {
-                // The model was there, so it is brought back before somebody has to wait for it.
+            if leaves_a_gap && !shutting_down && !slot.is_closing && !slot.removed {
+                // The model was there, so it is brought back before a request has to wait for it.
                 if was_in_use && cause.is_failure() {
                     slot.keep_place();
                 } else {

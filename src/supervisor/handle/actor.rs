@@ -1,39 +1,43 @@
 //! The task behind a handle: takes what is asked in order, leases the handle's worker for each of
 //! it, and brings a new worker to where the last one was.
 //!
-//! A worker lost in a call, or in a run before its first result, is made up for by another one, once;
-//! a run that has given results cannot be continued exactly, so it ends with an error. A deadline
-//! that passes in a call is not tried again: it would pass again.
+//! A worker lost in a call, or in a run before its first result, is made up for by another one, as
+//! often as `attempts` grants it. A run that has given results cannot be continued exactly, so it ends
+//! with an error. A deadline that passes in a call is not tried again: it would pass again.
 
 mod runs;
 mod turn;
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::exchange::{Closing, Done, End, Exchange, Lost};
+use super::beside::{Beside, CallSink, Closing};
 use super::journal::Journal;
 use super::state_folder::StateFolder;
 use super::{HandleReset, Replied, Request, RunEvent, Urgent};
-use crate::generation::ModelId;
-use crate::ipc::{Answer, CallDeadline, CallSpec, Command};
+use crate::apart::{self, Subject};
+use crate::children::{EndReason, ExitCause, ExitReport};
+use crate::generation::{ClientKey, ModelId};
+use crate::ipc::{Answer, CallDeadline, CallSpec, SlotCommand};
 use crate::library_calls::{Call, CallFailure, LibraryError, Outcome};
+use crate::memory::Charge;
 use crate::settings::{DeadlineSettings, Settings};
+use crate::supervisor::attempts::Attempts;
+use crate::supervisor::drive::{Ended, Limits, Loss, Outer, drive, not_sent};
 use crate::supervisor::event_loop::Turn;
-use crate::supervisor::exit_report::{EndReason, ExitCause, ExitReport};
-use crate::supervisor::lease::{Lease, WorkerAfter};
-use crate::supervisor::loading::{Worker, load_deadline};
+use crate::supervisor::lease::{Lease, Running, WorkerAfter};
+use crate::supervisor::loading::load_deadline;
 use crate::supervisor::slot::HandleOrder;
+use crate::supervisor::worker::Worker;
 use crate::supervisor::{Supervisor, runtime_lines};
 use crate::telemetry::Metrics;
 
-/// Workers that one request may lose by a fault of its own.
-const POISON_FAULTS: u32 = 2;
-/// Workers that one request may use up in all.
-const MOST_LIVES: u32 = 5;
+/// A disk that takes longer to tell what is on it hangs.
+const DISK_LIMIT: Duration = Duration::from_secs(10);
 /// Numbers of raw runs begin here, so that none is also that of a request's run.
 static NEXT_RUN: AtomicU64 = AtomicU64::new(1 << 48);
 
@@ -41,7 +45,7 @@ static NEXT_RUN: AtomicU64 = AtomicU64::new(1 << 48);
 #[derive(Debug)]
 pub(in crate::supervisor) struct HandleServices {
     pub metrics: Metrics,
-    pub state_dir: std::path::PathBuf,
+    pub state_dir: PathBuf,
     pub tensor_limit_bytes: u64,
     pub prompt_caches_limit_bytes: u64,
     pub live: Mutex<LiveSettings>,
@@ -92,6 +96,8 @@ pub(super) fn next_run() -> u64 {
 pub(super) struct Actor {
     pub supervisor: Supervisor,
     pub services: Arc<HandleServices>,
+    /// Whose turns it takes.
+    pub client: ClientKey,
     /// The slot's id.
     pub id: ModelId,
     pub order: Arc<HandleOrder>,
@@ -126,13 +132,13 @@ pub(super) enum Wanted<'a> {
 }
 
 /// Why something ended without an answer of the library.
-enum Stop {
+enum NoLease {
     Failed(LibraryError),
     /// Nobody waits for it any more, or it was aborted before its turn.
     Unwanted,
 }
 
-impl From<LibraryError> for Stop {
+impl From<LibraryError> for NoLease {
     fn from(error: LibraryError) -> Self {
         Self::Failed(error)
     }
@@ -169,23 +175,24 @@ impl Actor {
         let lease = self.obtain(Turn::Last, Wanted::Always).await;
         std::mem::swap(&mut self.urgent, &mut nobody);
         match lease {
-            Ok(mut lease) => {
-                if let Some(worker) = lease.begin_run() {
-                    self.state.worker = Some(Known::of(worker));
-                }
-                lease.run_ended(WorkerAfter::Unproven);
+            Ok(lease) => {
+                self.state.worker = Some(Known::of(lease.worker()));
                 Ok(())
             }
-            Err(Stop::Failed(error)) => Err(error),
-            Err(Stop::Unwanted) => Err(LibraryError::Closed),
+            Err(NoLease::Failed(error)) => Err(error),
+            Err(NoLease::Unwanted) => Err(LibraryError::Closed),
         }
     }
 
     async fn serve(&mut self, request: Request) {
         self.state.closing.is_aborted = false;
         match request {
-            Request::Call { call, mut reply } => {
-                let result = self.call(*call, &mut reply).await;
+            Request::Call {
+                call,
+                charge,
+                mut reply,
+            } => {
+                let result = self.call((*call, charge), &mut reply).await;
                 let _ = reply.send(result.map(|value| Replied {
                     value,
                     handle_reset: self.state.reset.take(),
@@ -193,11 +200,14 @@ impl Actor {
             }
             Request::Run {
                 request,
+                tensors,
                 events,
                 end,
             } => {
                 let mut started = Some(());
-                let result = self.serve_run(*request, &events, &mut started).await;
+                let result = self
+                    .serve_run((*request, tensors), &events, &mut started)
+                    .await;
                 if result.is_ok() && started.is_some() {
                     let handle_reset = self.state.reset.take();
                     // The first of its events, so there is room.
@@ -213,37 +223,30 @@ impl Actor {
 
     async fn call(
         &mut self,
-        call: Call,
+        (call, charge): (Call, Option<Charge>),
         reply: &mut oneshot::Sender<Result<Replied<Outcome>, LibraryError>>,
     ) -> Result<Outcome, LibraryError> {
-        let call = self.resolve(call)?;
-        let (mut lives, mut faults) = (0, 0);
+        let call = self.resolve(call).await?;
+        let mut attempts = Attempts::default();
         let mut turn = Turn::Last;
         loop {
-            let mut lease = match self.obtain(turn, Wanted::Call(reply)).await {
+            let lease = match self.obtain(turn, Wanted::Call(reply)).await {
                 Ok(lease) => lease,
-                Err(Stop::Failed(error)) => return Err(error),
-                Err(Stop::Unwanted) => return Err(LibraryError::Closed),
+                Err(NoLease::Failed(error)) => return Err(error),
+                Err(NoLease::Unwanted) => return Err(LibraryError::Closed),
             };
-            let lost = match self.call_on(&mut lease, &call).await {
-                Ok(result) => {
-                    if result.is_ok() {
-                        self.state.journal.record(call);
+            let loss = match self.call_on(lease, &call).await {
+                Ok(made) => {
+                    if made.is_ok() {
+                        self.state.journal.record(call, charge);
                     }
-                    return result;
+                    return made;
                 }
-                Err(lost) => lost,
+                Err(loss) => loss,
             };
-            lease.blame(lost.reason);
-            // Kills the worker, if it lives, before anybody learns of it.
-            drop(lease);
-            lives += 1;
-            faults += u32::from(lost.is_fault);
-            let may_repeat = matches!(lost.error, LibraryError::WorkerDied { .. })
-                && faults < POISON_FAULTS
-                && lives < MOST_LIVES;
+            let may_repeat = attempts.lost(loss.death()).is_ok() && loss.may_differ();
             if !may_repeat || self.state.closing.is_closing {
-                return Err(lost.error);
+                return Err(loss.into_library_error(call.function()));
             }
             turn = Turn::First;
         }
@@ -252,130 +255,149 @@ impl Actor {
     /// Makes a call on a worker, after what must be replayed. `Err`: the worker is lost.
     async fn call_on(
         &mut self,
-        lease: &mut Lease,
+        lease: Lease,
         call: &Call,
-    ) -> Result<Result<Outcome, LibraryError>, Lost> {
-        if let Err(error) = self.adopt(lease).await? {
-            lease.run_ended(WorkerAfter::Tainted);
-            return Ok(Err(error));
-        }
-        let Some(worker) = lease.begin_run() else {
-            return Ok(Err(no_worker()));
-        };
-        let made = self.make(worker, call).await?;
-        lease.run_ended(made.after());
-        Ok(made.result)
+    ) -> Result<Result<Outcome, LibraryError>, Loss> {
+        Ok(match self.adopt(lease).await? {
+            Ok(lease) => self.make(lease, call.clone()).await?.result,
+            Err(error) => Err(error),
+        })
     }
 
     /// One call on a worker that is ready for it.
-    async fn make(&mut self, worker: &mut Worker, call: &Call) -> Result<Made, Lost> {
+    async fn make(&mut self, lease: Lease, call: Call) -> Result<Made, Loss> {
         self.state.next_id += 1;
-        let deadlines = worker.deadlines;
-        let (deadline, limit) = self.deadline(call, deadlines.worker.control_call);
+        let deadlines = lease.worker().deadlines;
+        let (deadline, limit) = self.deadline(&call, deadlines.worker.control_call).await;
         let function = call.function();
         let spec = CallSpec {
             id: self.state.next_id,
-            call: call.clone(),
+            call,
             deadline,
             limit,
         };
-        worker.process.set_activity(Some(function), None);
-        let services = &self.services;
-        let mut exchange = Exchange::new(
+        let mut sink = CallSink {
             function,
-            (&deadlines, &services.metrics),
-            (&mut self.urgent, &mut self.state.closing),
-            None,
-        );
-        let command = Command::Call(Box::new(spec));
-        let end = exchange
-            .perform(worker, command, (deadline.name(), limit))
-            .await;
-        match end {
-            End::Lost(lost) => Err(lost),
-            End::Done { done, tainted } => {
-                let result = match done {
-                    Done::Called(Ok(Answer::Outcome(outcome))) => Ok(outcome),
-                    Done::Called(Err(failure)) => Err(explained(worker, failure).await),
-                    other => Err(LibraryError::Internal(format!(
-                        "the worker answered something else: {other:?}"
-                    ))),
-                };
-                Ok(Made { result, tainted })
+            beside: Beside::new(&mut self.urgent, &mut self.state.closing, false),
+        };
+        let limits = Limits {
+            first: (deadline.name(), limit),
+            outer: Outer::default(),
+            request: None,
+            metrics: &self.services.metrics,
+        };
+        let command = SlotCommand::Call(Box::new(spec));
+        let ended = drive(lease, command, &mut sink, limits).await;
+        sink.beside.end(matches!(ended, Ended::Over(_)));
+        let over = match ended {
+            Ended::Over(over) => over,
+            Ended::NotSent(running, error) => {
+                return Ok(Made {
+                    lease: running.ended(WorkerAfter::Unproven),
+                    result: Err(not_sent(error, function)),
+                });
             }
-        }
+            Ended::Lost(lost) => return Err(lost.loss),
+        };
+        let after = over.after(over.end.is_ok());
+        let result = match over.end {
+            Ok(Answer::Outcome(outcome)) => Ok(outcome),
+            Err(failure) => Err(explained(&over.running, failure).await),
+            other => Err(LibraryError::Internal(format!(
+                "the worker answered something else: {other:?}"
+            ))),
+        };
+        let lease = over.running.ended(after);
+        Ok(Made { lease, result })
     }
 
     /// Brings a worker that is new to this handle to where the last one was. The inner error: what
     /// was replayed failed, so the worker is not what the client thinks.
-    async fn adopt(&mut self, lease: &mut Lease) -> Result<Result<(), LibraryError>, Lost> {
-        let Some(worker) = lease.begin_run() else {
-            return Ok(Err(no_worker()));
-        };
+    async fn adopt(&mut self, mut lease: Lease) -> Result<Result<Lease, LibraryError>, Loss> {
         let known = self.state.worker.as_ref();
-        if known.is_some_and(|known| known.is(worker)) {
-            return Ok(Ok(()));
+        if known.is_some_and(|known| known.is(lease.worker())) {
+            return Ok(Ok(lease));
         }
         let reason = known.map(Known::end);
         if self.state.journal.worker_lost() {
             self.state.reset = reason;
         }
         self.state.worker = None;
-        for call in self.state.journal.calls().to_vec() {
-            let made = self.make(worker, &call).await?;
+        let mut replayed = 0;
+        // One at a time is copied: they may be large.
+        while let Some(call) = self.state.journal.after(replayed).cloned() {
+            replayed += 1;
+            let made = self.make(lease, call).await?;
+            let Some(next) = made.lease else {
+                return Err(Loss::tainted());
+            };
             if let Err(error) = made.result {
                 tracing::error!(model = &*self.order.model, %error, "a handle's state cannot be replayed");
+                next.spoil();
                 return Ok(Err(error));
             }
+            lease = next;
         }
-        self.state.worker = Some(Known::of(worker));
-        Ok(Ok(()))
+        self.state.worker = Some(Known::of(lease.worker()));
+        Ok(Ok(lease))
     }
 
-    fn folder(&self) -> StateFolder {
-        StateFolder::new(self.services.state_dir.clone())
+    /// Asks the disk, which may not answer.
+    async fn in_folder<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(StateFolder) -> Result<T, LibraryError> + Send + 'static,
+    ) -> Result<T, LibraryError> {
+        let dir = self.services.state_dir.clone();
+        let subject = Subject::File(dir.clone());
+        apart::ask(subject, DISK_LIMIT, move || ask(StateFolder::new(dir)))
+            .await
+            .ok_or_else(|| LibraryError::Internal("the state folder does not answer".to_owned()))?
     }
 
     /// A call with real paths.
-    fn resolve(&self, mut call: Call) -> Result<Call, LibraryError> {
-        match &mut call {
-            Call::LoadLora(adapter) => {
-                adapter.lora_adapter_path = self.folder().adapter(&adapter.lora_adapter_path)?;
-            }
-            Call::LoadPromptCache { prompt_cache_path } => {
-                *prompt_cache_path = self.folder().prompt_cache(prompt_cache_path)?;
-            }
-            _ => {}
+    async fn resolve(&self, call: Call) -> Result<Call, LibraryError> {
+        match call {
+            Call::LoadLora(_) | Call::LoadPromptCache { .. } => {}
+            call => return Ok(call),
         }
-        Ok(call)
+        self.in_folder(|folder| {
+            Ok(match call {
+                Call::LoadLora(mut adapter) => {
+                    adapter.lora_adapter_path = folder.adapter(&adapter.lora_adapter_path)?;
+                    Call::LoadLora(adapter)
+                }
+                Call::LoadPromptCache { prompt_cache_path } => Call::LoadPromptCache {
+                    prompt_cache_path: folder.prompt_cache(&prompt_cache_path)?,
+                },
+                call => call,
+            })
+        })
+        .await
     }
 
     /// That of a call whose paths are real: files are read like models.
-    fn deadline(&self, call: &Call, control_call: Duration) -> (CallDeadline, Duration) {
+    async fn deadline(&self, call: &Call, control_call: Duration) -> (CallDeadline, Duration) {
         let path = match call {
             Call::LoadLora(adapter) => &adapter.lora_adapter_path,
             Call::LoadPromptCache { prompt_cache_path } => prompt_cache_path,
             _ => return (CallDeadline::ControlCall, control_call),
         };
-        let bytes = std::fs::metadata(path).map_or(0, |file| file.len());
+        let bytes = self.file_bytes(path.into()).await;
         (CallDeadline::Load, self.services.load_deadline(bytes))
+    }
+
+    /// 0 where it is not there, or the disk does not answer.
+    async fn file_bytes(&self, path: PathBuf) -> u64 {
+        let bytes = move |_| Ok(std::fs::metadata(path).map_or(0, |file| file.len()));
+        self.in_folder(bytes).await.unwrap_or(0)
     }
 }
 
 /// A call that came to its end.
-struct Made<T = Outcome> {
-    result: Result<T, LibraryError>,
-    tainted: bool,
-}
-
-impl<T> Made<T> {
-    fn after(&self) -> WorkerAfter {
-        match (self.tainted, &self.result) {
-            (true, _) => WorkerAfter::Tainted,
-            (false, Ok(_)) => WorkerAfter::Answered,
-            (false, Err(_)) => WorkerAfter::Unproven,
-        }
-    }
+struct Made {
+    /// `None`: the worker must not be used again.
+    lease: Option<Lease>,
+    result: Result<Outcome, LibraryError>,
 }
 
 impl Known {
@@ -409,11 +431,7 @@ impl Known {
 }
 
 /// A failed call with the last error line that the runtime printed in it.
-async fn explained(worker: &Worker, failure: CallFailure) -> LibraryError {
-    let lines = worker.lines.take().await;
+async fn explained(running: &Running, failure: CallFailure) -> LibraryError {
+    let lines = running.own_lines().await;
     failure.into_error(runtime_lines::last_error(&lines).map(str::to_owned))
-}
-
-fn no_worker() -> LibraryError {
-    LibraryError::Internal("a lease without a worker".to_owned())
 }

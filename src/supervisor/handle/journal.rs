@@ -4,17 +4,26 @@
 //! need the template that was there when they were set.
 
 use crate::library_calls::Call;
+use crate::memory::Charge;
 
 #[derive(Debug, Default)]
 pub(super) struct Journal {
-    calls: Vec<Call>,
+    calls: Vec<Kept>,
     /// A run was kept as context of the next one.
     has_history: bool,
 }
 
+#[derive(Debug)]
+struct Kept {
+    call: Call,
+    /// For as long as it is kept.
+    _charge: Option<Charge>,
+}
+
 impl Journal {
-    /// Takes in a call that succeeded. Its paths are as they were given to the library.
-    pub fn record(&mut self, call: Call) {
+    /// Takes in a call that succeeded, with what is charged for it. Its paths are as they were given to
+    /// the library.
+    pub fn record(&mut self, call: Call, charge: Option<Charge>) {
         match &call {
             Call::GetKvCacheSize => return,
             Call::ClearKvCache { start_pos, .. } => {
@@ -47,7 +56,10 @@ impl Journal {
             // Adapters cannot be unloaded, and a name not be taken twice.
             Call::LoadLora(_) => {}
         }
-        self.calls.push(call);
+        self.calls.push(Kept {
+            call,
+            _charge: charge,
+        });
     }
 
     /// Takes in a run that was handed to the library.
@@ -56,9 +68,9 @@ impl Journal {
         self.has_history = keep_history;
     }
 
-    /// The calls to make again, in order.
-    pub fn calls(&self) -> &[Call] {
-        &self.calls
+    /// The call to make again after so many others.
+    pub fn after(&self, others: usize) -> Option<&Call> {
+        self.calls.get(others).map(|kept| &kept.call)
     }
 
     /// The worker is gone, and its cache with it. Whether that loses something.
@@ -67,7 +79,7 @@ impl Journal {
     }
 
     fn forget(&mut self, undone: impl Fn(&Call) -> bool) {
-        self.calls.retain(|kept| !undone(kept));
+        self.calls.retain(|kept| !undone(&kept.call));
     }
 }
 
@@ -106,10 +118,16 @@ mod tests {
         }
     }
 
+    fn kept(journal: &Journal) -> Vec<Call> {
+        (0..)
+            .map_while(|others| journal.after(others).cloned())
+            .collect()
+    }
+
     fn journal(calls: &[Call]) -> Journal {
         let mut journal = Journal::default();
         for call in calls {
-            journal.record(call.clone());
+            journal.record(call.clone(), None);
         }
         journal
     }
@@ -126,9 +144,9 @@ mod tests {
             cache("two"),
         ];
         let expected = [lora("x"), template("b"), lora("y"), cache("two")];
-        assert_eq!(journal(&calls).calls(), expected);
+        assert_eq!(kept(&journal(&calls)), expected);
         let released = [cache("one"), Call::ReleasePromptCache, tools(), tools()];
-        assert_eq!(journal(&released).calls(), [tools()]);
+        assert_eq!(kept(&journal(&released)), [tools()]);
     }
 
     #[test]
@@ -147,11 +165,11 @@ mod tests {
             start_pos,
         };
         journal.ran(true);
-        journal.record(clear(Some(vec![1])));
+        journal.record(clear(Some(vec![1])), None);
         assert!(journal.worker_lost(), "a range leaves the rest");
         for call in [clear(None), template("")] {
             journal.ran(true);
-            journal.record(call);
+            journal.record(call, None);
             assert!(!journal.worker_lost());
         }
     }

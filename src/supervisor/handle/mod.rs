@@ -7,10 +7,13 @@
 //! handle ends its run and destroys its model.
 
 mod actor;
-mod exchange;
+mod beside;
 mod journal;
-mod pooled;
+mod prompt_cache_file;
+mod result_sink;
 mod results;
+mod row;
+mod saved_prompt;
 mod state_folder;
 
 use std::sync::{Arc, Mutex};
@@ -20,15 +23,16 @@ use tokio::sync::{mpsc, oneshot};
 use super::Supervisor;
 use super::event_loop::Message;
 use super::slot::HandleOrder;
-use crate::generation::{GenerationError, ModelId};
+use crate::generation::{ClientKey, GenerationError, ModelId};
 use crate::library_calls::{
     Call, CallbackResult, DefaultParam, InferMode, LibraryError, Outcome, Param, RunRequest,
     RunningAnswer,
 };
+use crate::memory::{Account, Charge};
 use actor::{Actor, State};
 pub(super) use actor::{HandleServices, LiveSettings};
-pub(super) use pooled::pooled_hidden_states;
-pub use pooled::{RowFailure, pooled_row};
+pub use row::{LostRow, RowEnd, RowRequest, pooled_row};
+pub(crate) use saved_prompt::remove_unfinished as remove_unfinished_prompt_caches;
 
 /// Calls that may wait for their turn on one handle.
 const WAITING_CALLS: usize = 64;
@@ -96,10 +100,14 @@ impl RunStream {
 enum Request {
     Call {
         call: Box<Call>,
+        /// What is charged for it as long as it is kept.
+        charge: Option<Charge>,
         reply: oneshot::Sender<Result<Replied<Outcome>, LibraryError>>,
     },
     Run {
         request: Box<RunRequest>,
+        /// Where its tensors' files are charged.
+        tensors: Option<Account>,
         events: mpsc::Sender<RunEvent>,
         /// The place of the last event.
         end: mpsc::OwnedPermit<RunEvent>,
@@ -127,14 +135,36 @@ impl LibraryHandle {
 
     /// Makes a call once those before it have ended.
     pub async fn call(&self, call: Call) -> Result<Replied<Outcome>, LibraryError> {
+        self.call_charged(call, None).await
+    }
+
+    /// As `call`, with a charge that is held as long as the handle keeps the call for its next worker.
+    pub(crate) async fn call_charged(
+        &self,
+        call: Call,
+        charge: Option<Charge>,
+    ) -> Result<Replied<Outcome>, LibraryError> {
         let (reply, answer) = oneshot::channel();
-        let call = Box::new(call);
-        self.ask(Request::Call { call, reply }).await?;
+        let request = Request::Call {
+            call: Box::new(call),
+            charge,
+            reply,
+        };
+        self.ask(request).await?;
         answer.await.map_err(|_| LibraryError::Closed)?
     }
 
     /// Starts a run once the calls before it have ended.
     pub async fn run(&self, request: RunRequest) -> Result<RunStream, LibraryError> {
+        self.run_charged(request, None).await
+    }
+
+    /// As `run`, with the files of its tensors charged until nobody has them any more.
+    pub(crate) async fn run_charged(
+        &self,
+        request: RunRequest,
+        tensors: Option<Account>,
+    ) -> Result<RunStream, LibraryError> {
         let buffer = match request.infer.mode {
             InferMode::Generate => RESULT_BUFFER,
             InferMode::GetLastHiddenLayer | InferMode::GetLogits => TENSOR_BUFFER,
@@ -146,6 +176,7 @@ impl LibraryHandle {
         let request = Box::new(request);
         let run = Request::Run {
             request,
+            tensors,
             events: sender,
             end,
         };
@@ -189,6 +220,7 @@ impl LibraryHandle {
 
 pub(super) async fn open(
     supervisor: &Supervisor,
+    client: ClientKey,
     model: ModelId,
     param: Param,
 ) -> Result<LibraryHandle, LibraryError> {
@@ -216,6 +248,7 @@ pub(super) async fn open(
     let mut actor = Actor {
         supervisor: supervisor.clone(),
         services: Arc::clone(&supervisor.handles),
+        client,
         id,
         order,
         calls: requests,

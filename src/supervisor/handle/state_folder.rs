@@ -1,10 +1,15 @@
-//! The only files that a client's names reach: adapters that somebody put there, and prompt caches
-//! that runs saved. A name is one plain file name; nothing in it leads out of its folder.
+//! The only files that a client's names reach: adapters that an administrator put there, and prompt caches
+//! that runs saved. A name is one plain file name; nothing in it leads out of its folder. Everything
+//! here waits for the disk.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::prompt_cache_file;
+use super::saved_prompt::{SavedPrompt, is_unfinished};
 use crate::library_calls::LibraryError;
+
+pub(super) const PROMPT_CACHES: &str = "prompt-caches";
 
 /// Bytes of a name.
 const LONGEST_NAME: usize = 128;
@@ -24,17 +29,38 @@ impl StateFolder {
         self.file("lora_adapter_path", "adapters", name)
     }
 
-    /// The path of a prompt cache that is there.
+    /// The path of a prompt cache that is there. One that is not whole is removed: the library would
+    /// read what is not there.
     pub fn prompt_cache(&self, name: &str) -> Result<String, LibraryError> {
-        self.file("prompt_cache_path", "prompt-caches", name)
+        let path = self.file("prompt_cache_path", PROMPT_CACHES, name)?;
+        match prompt_cache_file::check(Path::new(&path)) {
+            Ok(Ok(())) => Ok(path),
+            Ok(Err(reason)) => {
+                let reason = match fs::remove_file(&path) {
+                    Ok(()) => reason,
+                    Err(error) => format!("{reason}; it cannot be removed: {error}"),
+                };
+                let name = name.to_owned();
+                Err(LibraryError::PromptCacheBroken { name, reason })
+            }
+            Err(error) => Err(bad(
+                "prompt_cache_path",
+                format!("`{name}` cannot be read: {error}"),
+            )),
+        }
     }
 
-    /// Where a run may save its prompt's cache, as long as those of other names have less than
-    /// `limit_bytes`.
-    pub fn new_prompt_cache(&self, name: &str, limit_bytes: u64) -> Result<String, LibraryError> {
+    /// A place where the run of this number may save its prompt's cache, as long as those of other
+    /// names have less than `limit_bytes`.
+    pub fn new_prompt_cache(
+        &self,
+        name: &str,
+        run: u64,
+        limit_bytes: u64,
+    ) -> Result<SavedPrompt, LibraryError> {
         let what = "prompt_cache_path";
-        let path = self.path(what, "prompt-caches", name)?;
-        let folder = self.dir.join("prompt-caches");
+        let path = self.path(what, PROMPT_CACHES, name)?;
+        let folder = self.dir.join(PROMPT_CACHES);
         fs::create_dir_all(&folder)
             .map_err(|error| bad(what, format!("its folder cannot be made: {error}")))?;
         if fs::symlink_metadata(&path).is_ok_and(|found| !found.is_file()) {
@@ -49,7 +75,11 @@ impl StateFolder {
                 limit_bytes,
             });
         }
-        text(what, &path)
+        let folder = std::path::absolute(&folder).unwrap_or(folder);
+        let place = SavedPrompt::begin(folder, name.to_owned(), run)
+            .map_err(|error| bad(what, format!("it cannot be written: {error}")))?;
+        text(what, &place.path())?;
+        Ok(place)
     }
 
     fn file(&self, what: &str, folder: &str, name: &str) -> Result<String, LibraryError> {
@@ -81,13 +111,16 @@ impl StateFolder {
     }
 }
 
-/// Bytes of the files in `folder` but for that of `name`.
+/// Bytes of the files in `folder` but for that of `name`; those that are being written count.
 fn bytes_beside(folder: &Path, name: &str) -> std::io::Result<u64> {
     let mut bytes = 0_u64;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         // One that has gone meanwhile takes no room.
-        if entry.file_name() != name
+        if is_unfinished(&entry.file_name()) {
+            let unfinished = bytes_beside(&entry.path(), "").unwrap_or(0);
+            bytes = bytes.saturating_add(unfinished);
+        } else if entry.file_name() != name
             && let Ok(file) = entry.metadata()
         {
             bytes = bytes.saturating_add(file.len());
@@ -143,22 +176,26 @@ mod tests {
         ] {
             assert!(folder.adapter(name).is_err(), "{name:?}");
         }
-        let saved = folder.new_prompt_cache("p1", 1).unwrap();
-        assert_eq!(Path::new(&saved), dir.join("prompt-caches/p1"));
+        let place = folder.new_prompt_cache("p1", 7, 1).unwrap();
+        let unfinished = dir.join("prompt-caches/.saving-7/p1");
+        assert_eq!(place.path(), unfinished);
+        fs::write(&unfinished, "cache").unwrap();
         assert!(folder.prompt_cache("p1").is_err(), "not saved yet");
+        assert!(folder.prompt_cache(".saving-7/p1").is_err());
+        let saved = dir.join("prompt-caches/p1");
         fs::write(&saved, "cache").unwrap();
-        assert_eq!(folder.prompt_cache("p1").unwrap(), saved);
+        assert_eq!(folder.prompt_cache("p1").unwrap(), saved.to_str().unwrap());
         std::os::unix::fs::symlink(&secret, dir.join("prompt-caches/l")).unwrap();
-        assert!(folder.new_prompt_cache("l", 1 << 20).is_err());
+        assert!(folder.new_prompt_cache("l", 8, 1 << 20).is_err());
     }
 
     #[test]
     fn a_full_folder_takes_what_it_holds_again_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         let folder = StateFolder::new(dir.path().to_owned());
-        let first = folder.new_prompt_cache("first", 5).unwrap();
-        fs::write(first, "cache").unwrap();
-        let error = folder.new_prompt_cache("other", 5).unwrap_err();
+        fs::create_dir(dir.path().join("prompt-caches")).unwrap();
+        fs::write(dir.path().join("prompt-caches/first"), "cache").unwrap();
+        let error = folder.new_prompt_cache("other", 1, 5).unwrap_err();
         assert!(
             matches!(
                 error,
@@ -170,7 +207,9 @@ mod tests {
             ),
             "{error}"
         );
-        folder.new_prompt_cache("first", 5).unwrap();
-        folder.new_prompt_cache("other", 6).unwrap();
+        folder.new_prompt_cache("first", 2, 5).unwrap();
+        let place = folder.new_prompt_cache("other", 3, 6).unwrap();
+        fs::write(place.path(), "x").unwrap();
+        assert!(folder.new_prompt_cache("third", 4, 6).is_err());
     }
 }

@@ -110,6 +110,33 @@ fn a_model_that_could_be_loaded_is_waited_for_longer() {
 }
 
 #[test]
+fn a_worker_is_idle_when_its_last_lease_is_back() {
+    let now = Instant::now();
+    let mut life = loaded(now);
+    assert!(life.granted() && life.granted());
+    assert!(life.returned(1, true, now));
+    assert!(matches!(life.stage(), Stage::Leased { leases: 1, .. }));
+    assert!(!life.end(), "one is still out");
+    assert!(life.granted());
+    assert!(life.returned(1, true, now) && life.returned(1, true, now));
+    assert!(matches!(life.stage(), Stage::Idle { .. }));
+    assert!(life.end());
+}
+
+#[test]
+fn a_worker_that_one_has_lost_is_lost_for_all() {
+    let now = Instant::now();
+    let mut life = loaded(now);
+    assert!(life.granted() && life.granted());
+    life.lost(1);
+    assert!(!life.returned(1, true, now));
+    life.lost(1);
+    assert!(!life.granted());
+    assert!(life.exited(1, true, now, NO_JITTER));
+    assert_eq!(life.stage(), Stage::Unloaded);
+}
+
+#[test]
 fn an_unkillable_process_has_no_successor_until_it_is_gone() {
     let now = Instant::now();
     let mut life = loaded(now);
@@ -224,7 +251,8 @@ proptest! {
                 }
                 Step::CancelLoad => life.cancel_load(),
                 Step::Granted => {
-                    prop_assert_eq!(life.granted(), matches!(before, Stage::Idle { .. }));
+                    let is_there = matches!(before, Stage::Idle { .. } | Stage::Leased { .. });
+                    prop_assert_eq!(life.granted(), is_there);
                 }
                 Step::Returned(which, answered) => {
                     let pid = machine.pid(which);

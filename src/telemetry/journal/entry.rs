@@ -6,9 +6,11 @@ use std::fmt::{Debug, Write};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata};
 
+use crate::printable::printable;
+
 /// Longest value, in bytes: a datagram must hold the entry, and a queue of them is kept in memory.
 const VALUE_BYTES: usize = 8 * 1024;
-/// Before the names of the daemon's own fields, so that they mean nothing else to anybody.
+/// Before the names of the daemon's own fields, so that they are no other program's.
 const PREFIX: &str = "RKLLMD_";
 
 /// An entry that tells an event.
@@ -17,7 +19,8 @@ pub(super) fn of_event(event: &Event<'_>) -> Vec<u8> {
     event.record(&mut fields);
     let mut entry = head(event.metadata());
     let message = fields.message + &fields.others;
-    push(&mut entry, "MESSAGE", &message);
+    // For people. The fields keep the values as they were.
+    push(&mut entry, "MESSAGE", &printable(&message));
     entry.extend_from_slice(&fields.entry);
     entry
 }
@@ -72,8 +75,8 @@ fn shortened(value: &str) -> &str {
     &value[..end.unwrap_or(0)]
 }
 
-/// An event's fields, both ways: as fields, and as text behind the message, because that is all most
-/// people ever look at.
+/// An event's fields, twice: as fields, and as text behind the message, which is all that most people
+/// look at.
 #[derive(Default)]
 struct Fields {
     message: String,
@@ -106,7 +109,7 @@ impl Visit for Fields {
 /// The journal's name of a field: capitals, digits and underscores.
 fn name(field: &str) -> String {
     let name = match field {
-        // The one process that events are about; the journal's own _PID is the daemon's.
+        // The process that the event is about. The journal's own _PID is the daemon's.
         "pid" => "worker_pid",
         other => other,
     };

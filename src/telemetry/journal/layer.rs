@@ -3,16 +3,16 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
 use super::entry;
-use super::writer::JournalWriter;
+use crate::telemetry::log_writer::LogWriter;
 
 /// Gives every event to the journal, once.
 #[derive(Debug)]
 pub struct JournalLayer {
-    writer: JournalWriter,
+    writer: LogWriter,
 }
 
 impl JournalLayer {
-    pub fn new(writer: JournalWriter) -> Self {
+    pub fn new(writer: LogWriter) -> Self {
         Self { writer }
     }
 }

@@ -8,8 +8,9 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::{Registry, Unit};
 
 use super::labels::{ByCore, ByKind, ByModel, ByPhase};
-use super::{ModelFigures, PREFIX};
+use super::{ModelFigures, OwnFigures, PREFIX};
 use crate::board::NpuLoad;
+use crate::reader::ReaderFigures;
 use crate::telemetry::own_process::OwnProcess;
 
 pub(super) fn models(models: &[ModelFigures]) -> Registry {
@@ -61,6 +62,31 @@ pub(super) fn models(models: &[ModelFigures]) -> Registry {
     registry
 }
 
+pub(super) fn readers(figures: &ReaderFigures) -> Registry {
+    let mut registry = Registry::with_prefix(PREFIX);
+    let memory = Family::<ByModel, Gauge>::default();
+    for (model, &bytes) in &figures.memory_bytes {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        memory.get_or_create(&ByModel::new(model)).set(bytes);
+    }
+    registry.register_with_unit(
+        "reader_memory",
+        "What the processes hold that read the model's files, file mappings apart",
+        Unit::Bytes,
+        memory,
+    );
+    if let Some(abandoned) = figures.abandoned {
+        let hanging = Gauge::<i64>::default();
+        hanging.set(gauge(abandoned));
+        registry.register(
+            "readers_abandoned",
+            "Processes that read models' files, were killed and hang in the kernel",
+            hanging,
+        );
+    }
+    registry
+}
+
 pub(super) fn npu(npu: &NpuLoad) -> Registry {
     let mut registry = Registry::with_prefix(PREFIX);
     let load = Family::<ByCore, Gauge<f64, AtomicU64>>::default();
@@ -71,6 +97,39 @@ pub(super) fn npu(npu: &NpuLoad) -> Registry {
         "npu_load_ratio",
         "Busy share of the NPU core in the driver's last second, 0 to 1",
         load,
+    );
+    registry
+}
+
+/// What the daemon holds and had to drop.
+pub(super) fn own(own: &OwnFigures) -> Registry {
+    let mut registry = Registry::with_prefix(PREFIX);
+    registry.register_with_unit(
+        "requests_memory",
+        "Memory that is charged to requests and answers",
+        Unit::Bytes,
+        ConstGauge::new(own.requests_memory_bytes),
+    );
+    registry.register(
+        "requests_memory_refusals",
+        "How often there was no memory for a request",
+        ConstCounter::new(own.requests_memory_refusals),
+    );
+    registry.register_with_unit(
+        "tensors_memory",
+        "Memory of tensors that wait for their readers",
+        Unit::Bytes,
+        ConstGauge::new(own.tensors_memory_bytes),
+    );
+    registry.register(
+        "tensors_memory_refusals",
+        "How often there was no memory for a tensor",
+        ConstCounter::new(own.tensors_memory_refusals),
+    );
+    registry.register(
+        "log_entries_dropped",
+        "Log entries that were dropped because they were not read",
+        ConstCounter::new(own.log_entries_dropped),
     );
     registry
 }

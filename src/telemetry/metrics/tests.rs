@@ -1,10 +1,23 @@
 use super::*;
+use crate::reader::ReaderFigures;
 
 fn lines(metrics: &Metrics, models: &[ModelFigures]) -> Vec<String> {
-    let npu = NpuLoad {
-        cores: vec![0.25, 1.0],
+    let readings = Readings {
+        npu: NpuLoad {
+            cores: vec![0.25, 1.0],
+        },
+        readers: ReaderFigures {
+            memory_bytes: models
+                .iter()
+                .map(|model| (model.model.clone(), 1))
+                .collect(),
+            abandoned: (!models.is_empty()).then_some(0),
+        },
+        ..Readings::default()
     };
-    let page = metrics.render(models, &npu).unwrap();
+    let page = metrics
+        .render(models, &readings, PageFormat::OpenMetrics)
+        .unwrap();
     assert!(page.ends_with("# EOF\n"));
     page.lines().map(str::to_owned).collect()
 }
@@ -98,7 +111,13 @@ const MOVES: [Move; 18] = [
 ];
 
 fn samples(metrics: &Metrics) -> Vec<String> {
-    let given = ["rkllmd_build", "rkllmd_npu"];
+    let given = [
+        "rkllmd_build",
+        "rkllmd_npu",
+        "rkllmd_requests_memory",
+        "rkllmd_tensors_memory",
+        "rkllmd_log",
+    ];
     let own = |line: &String| {
         line.starts_with("rkllmd_") && !given.iter().any(|name| line.starts_with(name))
     };
@@ -164,7 +183,7 @@ fn figures_of_now_are_what_they_are_now() {
 }
 
 #[test]
-fn the_readme_names_each_of_them_and_none_is_there_twice() {
+fn the_documents_name_each_of_them_and_none_is_there_twice() {
     let metrics = Metrics::new();
     for (act, _) in MOVES {
         act(&metrics);
@@ -185,7 +204,7 @@ fn the_readme_names_each_of_them_and_none_is_there_twice() {
             _ => format!("rkllmd_{name}"),
         })
         .collect();
-    let readme: Vec<&str> = include_str!("../../../README.md")
+    let documented: Vec<&str> = include_str!("../../../docs/metrics.md")
         .split('`')
         .filter(|text| text.starts_with("rkllmd_"))
         .collect();
@@ -195,6 +214,6 @@ fn the_readme_names_each_of_them_and_none_is_there_twice() {
     };
     assert_eq!(
         sorted(shown),
-        sorted(readme.into_iter().map(str::to_owned).collect())
+        sorted(documented.into_iter().map(str::to_owned).collect())
     );
 }

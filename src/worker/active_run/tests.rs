@@ -9,15 +9,18 @@ fn active(tokens: u32) -> ActiveRun {
     let spec = RunSpec {
         run: 1,
         prompt: "four".to_owned(),
+        prompt_tokens: None,
         begun: Some(BegunAnswer {
             text: "and six".to_owned(),
             token_ids: None,
+            tokens: Some(2),
         }),
         sampling: SamplingRequest::default(),
         max_new_tokens: None,
         prefill_per_token: Duration::from_millis(1),
+        credit: 0,
     };
-    let progress = Arc::new(RunProgress::new(100));
+    let progress = Arc::new(RunProgress::new(100, 0));
     for _ in 0..tokens {
         progress.count_token();
     }

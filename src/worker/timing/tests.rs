@@ -163,7 +163,7 @@ fn a_control_call_that_hangs_changes_no_other_deadline() {
 }
 
 #[test]
-fn an_idle_worker_waits_for_its_control_call_only() {
+fn an_idle_worker_is_heard_of_only_while_it_is_asked_something() {
     let now = Instant::now();
     let mut idle = times(CallTimes::Idle, now);
     assert_eq!(idle.next_wake(&deadlines(), now), None);
@@ -171,6 +171,10 @@ fn an_idle_worker_waits_for_its_control_call_only() {
         call: ControlCall::Abort { run: 1 },
         since: now,
     });
+    let wake = idle.next_wake(&deadlines(), now).expect("it is heard of");
+    assert_eq!(wake.at, now + deadlines().heartbeat);
+    assert!(matches!(wake.due, Due::Heartbeat));
+    idle.last_heartbeat = now + ms(4_900);
     let wake = idle.next_wake(&deadlines(), now).expect("a call is timed");
     assert_eq!(wake.at, now + ms(5_000));
     assert!(matches!(wake.due, Due::ControlHangs(_)));

@@ -5,7 +5,9 @@ use std::sync::mpsc::{Receiver, channel};
 use rkllm_sys::RunId;
 
 use super::*;
-use crate::ipc::FrameReader;
+use crate::ipc::{Event, FrameReader};
+use crate::worker::event_writer::EventWriter;
+use crate::worker::session::Note;
 
 /// A sink, what it told, and how often it asked for the run's end.
 struct Bench {
@@ -32,11 +34,11 @@ impl Bench {
         let counted = Arc::clone(&aborts);
         let sink = TokenSink {
             run: 1,
-            progress: Arc::new(RunProgress::new(limit_tokens)),
+            progress: Arc::new(RunProgress::new(limit_tokens, u32::MAX)),
             record: RunRecord::default(),
             record_for_caller: Arc::clone(&record),
-            events: EventWriter::start(worker).expect("a writer"),
-            notes,
+            events: SlotEvents::new(0, EventWriter::start(worker).expect("a writer")),
+            notes: SlotNotes::new(0, notes),
             abort: Box::new(move || {
                 counted.fetch_add(1, Ordering::Relaxed);
                 Ok(())
@@ -101,13 +103,20 @@ impl Bench {
         let mut complete = None;
         while let Some(event) = frames.next_message().expect("an event") {
             match event {
-                Event::Token { kind, id, text, .. } => {
+                Event::Slot {
+                    event: SlotEvent::Token { kind, id, text, .. },
+                    ..
+                } => {
                     assert_eq!(complete, None, "a token of a complete answer");
                     tokens.push((kind, id, text));
                 }
-                Event::AnswerComplete {
-                    reason,
-                    generated_tokens,
+                Event::Slot {
+                    event:
+                        SlotEvent::AnswerComplete {
+                            reason,
+                            generated_tokens,
+                            ..
+                        },
                     ..
                 } => {
                     assert_eq!(complete, None, "complete twice");

@@ -18,6 +18,9 @@ pub(super) const CALL_ERRORS: &[ErrorKind] = &[
     ErrorKind::WorkerDied,
     ErrorKind::ModelUnavailable,
     ErrorKind::HandleClosed,
+    ErrorKind::PromptCacheBroken,
+    ErrorKind::LimitReached,
+    ErrorKind::TooLarge,
 ];
 
 #[derive(Deserialize, ToSchema)]
@@ -38,9 +41,13 @@ pub(crate) struct Done {
 }
 
 async fn make(scope: Scope<'_>, handle: &str, call: Call) -> Result<Replied<Outcome>, RpcError> {
-    let handle = scope.session.handle(handle)?;
+    let session = scope.session;
+    let handle = session.handle(handle)?;
     let _turn = handle.turn().await;
-    handle.call(call).await.map_err(failure::of)
+    let charge = session.account.charge(call.held_bytes());
+    let charge = charge.map_err(RpcError::of_budget)?;
+    let made = handle.call_charged(call, Some(charge)).await;
+    made.map_err(|error| failure::of(error, &session.caller))
 }
 
 /// A method that is one call on a handle.

@@ -1,5 +1,5 @@
 //! What `/metrics` tells about calls and runs. Each is counted once, with the first that happens: it
-//! ended, or it was dropped because nobody waits for it any more.
+//! ended, or it was dropped because no client waits for it any more.
 
 use super::definitions;
 use crate::generation::ModelId;
@@ -80,7 +80,7 @@ impl CountedRun {
             let is_token = slot.token_id.is_some_and(|id| id >= 0);
             self.run.completion_tokens += u64::from(is_token);
         }
-        // With several sequences nobody says whether a figure is one's or all's.
+        // With several sequences no document says whether a figure is one's or all's.
         if let [only] = callback.results.as_slice()
             && let Some(perf) = only.perf
         {

@@ -3,16 +3,21 @@
 use std::time::Duration;
 
 use crate::generation::GenerationError;
+use crate::http::request::access::Caller;
 use crate::http::rpc::protocol::{ErrorKind, RpcError};
 use crate::library_calls::LibraryError;
+
+/// Tensors are given back as fast as their clients read.
+const TENSORS_RETRY: Duration = Duration::from_secs(1);
 
 fn whole_ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The error of a call that failed below.
-pub(super) fn of(error: LibraryError) -> RpcError {
+/// The error of a call that failed below, as `caller` may read it.
+pub(super) fn of(error: LibraryError, caller: &Caller) -> RpcError {
     use LibraryError as E;
+    let error = caller.may_read_of_library(error);
     let message = error.to_string();
     let failed = |kind| RpcError::new(kind, message.clone());
     match error {
@@ -52,6 +57,9 @@ pub(super) fn of(error: LibraryError) -> RpcError {
             .with("bytes", bytes)
             .with("limit_bytes", limit_bytes),
         E::BadValue { what, .. } => failed(ErrorKind::InvalidParams).with("param", what),
+        E::PromptCacheBroken { name, .. } => {
+            failed(ErrorKind::PromptCacheBroken).with("prompt_cache", name)
+        }
         E::Closed => failed(ErrorKind::HandleClosed),
         E::Unavailable(error) => unavailable(&error),
         E::Internal(_) => failed(ErrorKind::InternalError),
@@ -74,6 +82,7 @@ fn unavailable(error: &GenerationError) -> RpcError {
         E::ModelUnavailable { retry_after, .. } => {
             with_retry(failed(ErrorKind::ModelUnavailable), *retry_after)
         }
+        E::ModelFailed { .. } => failed(ErrorKind::ModelUnavailable),
         E::QueueDeadline { waited, .. } => failed(ErrorKind::DeadlinePassed)
             .with("deadline", "queue")
             .with("limit_ms", whole_ms(*waited)),
@@ -83,11 +92,18 @@ fn unavailable(error: &GenerationError) -> RpcError {
         E::WorkerDied { .. } | E::AnswerInterrupted { .. } | E::PoisonRequest { .. } => {
             failed(ErrorKind::WorkerDied)
         }
+        E::TensorsHeld { limit_bytes, .. } => {
+            let error = failed(ErrorKind::LimitReached).with("limit_bytes", *limit_bytes);
+            with_retry(error, Some(TENSORS_RETRY))
+        }
         E::SlowReader { .. } => failed(ErrorKind::SlowReader),
         E::ShuttingDown => failed(ErrorKind::ShuttingDown),
-        E::ContextLengthExceeded { .. }
-        | E::ParametersNotApplied { .. }
+        E::ContextLengthExceeded { .. } | E::PromptTooLong { .. } => {
+            failed(ErrorKind::InvalidParams).with("param", "rkllm_input")
+        }
+        E::ParametersNotApplied { .. }
         | E::RunRefused { .. }
+        | E::PromptRefused { .. }
         | E::RunFailed { .. } => failed(ErrorKind::CallFailed),
         E::Internal(_) => failed(ErrorKind::InternalError),
     }

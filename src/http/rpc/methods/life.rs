@@ -5,11 +5,14 @@ use utoipa::ToSchema;
 
 use super::calls::{Done, HandleParam};
 use super::{Method, Scope, failure};
+use crate::chat::ContextLimit;
 use crate::generation::ModelId;
-use crate::http::request_error::quote;
+use crate::http::request::error::quote;
+use crate::http::request::installed::still_read;
 use crate::http::rpc::protocol::{ErrorKind, RpcError};
 use crate::http::rpc::session::Session;
 use crate::library_calls::{DefaultParam, Param};
+use crate::models::NoModel;
 use crate::supervisor::Supervisor;
 
 /// Errors of whatever needs a worker.
@@ -22,6 +25,7 @@ pub(super) const WORKER_ERRORS: &[ErrorKind] = &[
     ErrorKind::DeadlinePassed,
     ErrorKind::WorkerDied,
     ErrorKind::LimitReached,
+    ErrorKind::TooLarge,
     ErrorKind::ShuttingDown,
 ];
 
@@ -43,12 +47,13 @@ impl Method for CreateDefaultParam {
     type Result = DefaultParam;
 
     async fn call(scope: Scope<'_>, params: Self::Params) -> Result<DefaultParam, RpcError> {
+        let session = scope.session;
         let model = match params.model_path {
-            Some(name) => Some(installed(scope.session, &name)?),
+            Some(name) => Some(installed(session, &name)?),
             None => None,
         };
-        let answer = supervisor(scope.session)?.default_param(model).await;
-        answer.map_err(failure::of)
+        let answer = supervisor(session)?.default_param(model).await;
+        answer.map_err(|error| failure::of(error, &session.caller))
     }
 }
 
@@ -88,10 +93,22 @@ impl Method for Init {
         let model = installed(session, &params.model_path)?;
         let place = session.rpc.handles.reserve(&session.owner)?;
         let param = params.param.unwrap_or_default();
-        let handle = supervisor(session)?.open_handle(model.clone(), param).await;
+        let charge = session.account.charge(param.held_bytes());
+        let charge = charge.map_err(RpcError::of_budget)?;
+        let client = session.account.client().clone();
+        let supervisor = supervisor(session)?;
+        let context = param
+            .max_context_len
+            .and_then(|tokens| u32::try_from(tokens).ok())
+            .filter(|tokens| *tokens > 0)
+            .map(ContextLimit::of_tokens);
+        let opened = supervisor.open_handle_for(client, model.clone(), param);
+        let handle = opened
+            .await
+            .map_err(|error| failure::of(error, &session.caller))?;
         Ok(InitResult {
             return_code: 0,
-            handle: place.fill(handle.map_err(failure::of)?),
+            handle: place.fill((handle, context, charge)),
             model_path: model.to_string(),
         })
     }
@@ -110,18 +127,20 @@ impl Method for Destroy {
     async fn call(scope: Scope<'_>, params: HandleParam) -> Result<Done, RpcError> {
         let session = scope.session;
         let handle = session.rpc.handles.remove(&params.handle, &session.owner)?;
-        handle.close().await.map_err(failure::of)?;
+        let closed = handle.close().await;
+        closed.map_err(|error| failure::of(error, &session.caller))?;
         Ok(Done::default())
     }
 }
 
 fn installed(session: &Session, name: &str) -> Result<ModelId, RpcError> {
     let catalog = session.rpc.engine.catalog();
-    let model = catalog.find(name).ok_or_else(|| {
-        RpcError::new(
+    let model = catalog.look_up(name).map_err(|reason| match reason {
+        NoModel::Unknown => RpcError::new(
             ErrorKind::UnknownModel,
             format!("no model `{}` is installed", quote(name)),
-        )
+        ),
+        NoModel::Unread => failure::of(still_read(&quote(name)).into(), &session.caller),
     })?;
     session
         .caller

@@ -17,14 +17,16 @@ use std::sync::LazyLock;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use super::outbound::Outbound;
 use super::protocol::{ErrorKind, Params, RpcError};
 use super::session::{self, Afterwards, Session};
-use crate::http::aside::aside;
+use crate::http::request::aside::aside;
+use crate::memory::Charge;
 use counts::CountedCall;
 pub(super) use definition::Definition;
+pub(super) use tensor::TensorForm;
 
 /// One method.
 pub(super) trait Method {
@@ -37,7 +39,7 @@ pub(super) trait Method {
     type Params: DeserializeOwned + ToSchema + Send;
     type Result: Serialize + ToSchema + Send;
 
-    /// About how many bytes the result is, where it may be large.
+    /// About how many bytes the result is, without tensors, where it may be large.
     fn size(_: &Self::Result) -> usize {
         0
     }
@@ -53,6 +55,8 @@ pub(super) struct Scope<'a> {
     pub session: &'a Session,
     /// Of the parameters' text.
     pub bytes: usize,
+    /// What is charged for the answer; a result that is large is charged before it is made.
+    pub charge: &'a mut Charge,
     /// What begins once the answer is sent.
     pub afterwards: &'a mut Vec<Afterwards>,
 }
@@ -67,13 +71,13 @@ macro_rules! methods {
             scope: Scope<'_>,
             name: &str,
             params: Params,
-        ) -> Result<Box<RawValue>, RpcError> {
+        ) -> Result<Outbound, RpcError> {
             $(if name == <$method>::NAME {
                 return Box::pin(invoke::<$method>(scope, params)).await;
             })*
             Err(RpcError::new(
                 ErrorKind::MethodNotFound,
-                format!("no method `{}`; `rpc.discover` lists them", crate::http::request_error::quote(name)),
+                format!("no method `{}`; `rpc.discover` lists them", crate::http::request::error::quote(name)),
             ))
         }
     };
@@ -98,17 +102,18 @@ methods![
     super::open_rpc::Discover,
 ];
 
-/// Makes a call; the result is JSON text.
+/// Makes a call; the result is JSON.
 pub(super) async fn call(
     session: &Session,
-    afterwards: &mut Vec<Afterwards>,
+    (charge, afterwards): (&mut Charge, &mut Vec<Afterwards>),
     name: &str,
     params: Params,
-) -> Result<Box<RawValue>, RpcError> {
+) -> Result<Outbound, RpcError> {
     let counted = CountedCall::new(session.rpc.engine.metrics(), name);
     let scope = Scope {
         session,
         bytes: params.len(),
+        charge,
         afterwards,
     };
     let result = dispatch(scope, name, params).await;
@@ -126,7 +131,7 @@ pub(super) fn definitions() -> &'static [Definition] {
     &DEFINITIONS
 }
 
-async fn invoke<M: Method>(scope: Scope<'_>, text: Params) -> Result<Box<RawValue>, RpcError> {
+async fn invoke<M: Method>(scope: Scope<'_>, text: Params) -> Result<Outbound, RpcError> {
     let names = definitions()
         .iter()
         .find(|definition| definition.name == M::NAME)
@@ -135,8 +140,5 @@ async fn invoke<M: Method>(scope: Scope<'_>, text: Params) -> Result<Box<RawValu
     // A call may take long, and its parameters' text may be large.
     drop(text);
     let result = M::call(scope, params).await?;
-    aside(M::size(&result), || {
-        serde_json::value::to_raw_value(&result)
-    })
-    .map_err(|error| RpcError::new(ErrorKind::InternalError, error.to_string()))
+    Ok(aside(M::size(&result), || Outbound::of(&result)))
 }

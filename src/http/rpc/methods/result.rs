@@ -54,12 +54,6 @@ impl<'a> ResultNotification<'a> {
             perf: slot.perf,
         }
     }
-
-    /// About how many bytes its tensors are.
-    pub fn size(&self) -> usize {
-        let tensors = [&self.last_hidden_layer, &self.logits];
-        tensors.into_iter().flatten().map(JsonTensor::size).sum()
-    }
 }
 
 /// `rkllm.ended`: a run that was answered at once is over.
@@ -121,14 +115,9 @@ impl RunResult {
         }
     }
 
-    /// About how many bytes it is.
+    /// About how many bytes it is without its tensors.
     pub fn size(&self) -> usize {
-        let tensors = self
-            .results
-            .iter()
-            .flat_map(|sequence| [&sequence.last_hidden_layer, &sequence.logits]);
-        let tensors: usize = tensors.flatten().map(JsonTensor::size).sum();
-        self.collected_bytes + tensors
+        self.collected_bytes
     }
 
     /// Adds a callback.

@@ -1,5 +1,5 @@
 //! Runs. Both methods run `rkllm_run` on the handle's own worker; the vendor's asynchronous path is
-//! never entered. A run ends with whoever waits for it: its request, its connection or its handle.
+//! never entered. A run ends with what waits for it: its request, its connection or its handle.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,11 +17,19 @@ use super::result::{EndedNotification, ResultNotification, RunResult};
 use super::tensor::TensorForm;
 use super::{Method, Scope, failure};
 use crate::generation::ModelId;
+use crate::http::request::access::Caller;
 use crate::http::rpc::protocol::{ErrorKind, RpcError};
 use crate::http::rpc::session::Notifications;
 use crate::http::rpc::{CutOff, Rpc};
 use crate::library_calls::{CallbackResult, InferParam, Input, RowSelection, RunRequest};
+use crate::memory::Charge;
 use crate::supervisor::{HandleReset, RunEvent, RunStream};
+
+/// A result that is collected is charged in steps of this size.
+const COLLECTED_STEP_BYTES: usize = 64 * 1024;
+
+/// Parameters are at most so many times their text: a float is two characters at the least.
+const VALUE_TIMES: usize = 2;
 
 const RUN_ERRORS: &[ErrorKind] = &[
     ErrorKind::UnknownHandle,
@@ -36,6 +44,7 @@ const RUN_ERRORS: &[ErrorKind] = &[
     ErrorKind::SlowReader,
     ErrorKind::NeedsNotifications,
     ErrorKind::HandleClosed,
+    ErrorKind::PromptCacheBroken,
 ];
 
 pub(crate) struct Run;
@@ -77,25 +86,30 @@ impl Method for Run {
 
     async fn call(scope: Scope<'_>, params: RunParams) -> Result<RunResult, RpcError> {
         let session = scope.session;
+        session.runs_a_model();
         let notifications = match params.stream.unwrap_or(session.streams_by_default()) {
             true => Some(session.notifications()?),
             false => None,
         };
         let handle = session.handle(&params.handle)?;
         let form = params.tensors;
-        let started = handle.run(params.into_request()).await;
-        let (turn, stream) = started.map_err(failure::of)?;
+        let started = handle.run(params.into_request(), session.tensors()).await;
+        let (turn, stream) = started.map_err(|error| failure::of(error, &session.caller))?;
         let run = session.rpc.run_number();
-        let mut running = Running::new(stream, &session.rpc, (handle.model(), Self::NAME));
+        let run_of = (handle.model(), Self::NAME);
+        let mut running = Running::new(stream, &session.rpc, &session.caller, run_of);
         let mut taker = Taker {
             handle: handle.name(),
             run,
             form,
             notifications,
-            collected: Some(RunResult::new(run)),
+            collected: Some(Collected {
+                result: RunResult::new(run),
+                charge: scope.charge,
+            }),
         };
         let return_code = running.hand_to(&mut taker).await?;
-        let mut result = taker.collected.unwrap_or_default();
+        let mut result = taker.collected.map(|it| it.result).unwrap_or_default();
         result.return_code = return_code;
         result.handle_reset = running.reset.take().map(Into::into);
         scope.afterwards.push(Box::pin(async move { drop(turn) }));
@@ -141,9 +155,12 @@ impl Method for RunAsync {
 
     async fn call(scope: Scope<'_>, params: RunAsyncParams) -> Result<RunStarted, RpcError> {
         let session = scope.session;
+        session.runs_a_model();
         let notifications = session.notifications()?;
         session.one_more_in_background()?;
         let held = session.hold(scope.bytes);
+        let charge = session.account.charge(VALUE_TIMES * scope.bytes);
+        let charge = charge.map_err(RpcError::of_budget)?;
         let handle = session.handle(&params.handle)?;
         let form = params.tensors;
         let request = request(
@@ -153,9 +170,10 @@ impl Method for RunAsync {
             params.generate_after_logits,
         );
         // It is on its way to the handle, or has its place behind a run, before it is answered.
-        let mut starting = Box::pin(handle.run(request));
+        let mut starting = Box::pin(handle.run(request, session.tensors()));
+        let caller = session.caller.clone();
         let started = match (&mut starting).now_or_never() {
-            Some(started) => Some(started.map_err(failure::of)?),
+            Some(started) => Some(started.map_err(|error| failure::of(error, &caller))?),
             None => None,
         };
         let run = session.rpc.run_number();
@@ -163,7 +181,7 @@ impl Method for RunAsync {
         scope.afterwards.push(Box::pin(async move {
             let started = match started {
                 Some(started) => Ok(started),
-                None => starting.await.map_err(failure::of),
+                None => starting.await.map_err(|error| failure::of(error, &caller)),
             };
             let mut ended = EndedNotification {
                 handle: handle.name(),
@@ -183,7 +201,8 @@ impl Method for RunAsync {
                         collected: None,
                     };
                     // A run that failed here is aborted now, not when its reader has read why.
-                    let mut running = Running::new(stream, &rpc, (handle.model(), Self::NAME));
+                    let run_of = (handle.model(), Self::NAME);
+                    let mut running = Running::new(stream, &rpc, &caller, run_of);
                     let result = running.hand_to(&mut taker).await;
                     ended.handle_reset = running.reset.take().map(Into::into);
                     (result, turn)
@@ -193,7 +212,7 @@ impl Method for RunAsync {
                 Ok(code) => ended.return_code = Some(code),
                 Err(error) => ended.error = Some(error),
             }
-            drop(held);
+            drop((held, charge));
             notifications.send_last("rkllm.ended", &ended).await;
             drop(turn);
         }));
@@ -232,6 +251,8 @@ fn request(
 /// A run in progress. Dropping it aborts the run.
 struct Running {
     stream: RunStream,
+    /// Who is told why it failed.
+    caller: Caller,
     reset: Option<HandleReset>,
     cut_off: CutOff,
     counted: CountedRun,
@@ -243,9 +264,15 @@ enum Step {
 }
 
 impl Running {
-    fn new(stream: RunStream, rpc: &Rpc, (model, method): (&ModelId, &'static str)) -> Self {
+    fn new(
+        stream: RunStream,
+        rpc: &Rpc,
+        caller: &Caller,
+        (model, method): (&ModelId, &'static str),
+    ) -> Self {
         Self {
             stream,
+            caller: caller.clone(),
             reset: None,
             cut_off: rpc.cut_off(),
             counted: CountedRun::new(rpc.engine.metrics(), model, method),
@@ -270,7 +297,7 @@ impl Running {
                 RunEvent::Started { handle_reset } => self.reset = handle_reset,
                 RunEvent::Result(callback) => return Ok(Step::Callback(callback)),
                 RunEvent::Ended { code } => return Ok(Step::Ended { code }),
-                RunEvent::Failed(error) => return Err(failure::of(error)),
+                RunEvent::Failed(error) => return Err(failure::of(error, &self.caller)),
             }
         }
         Err(RpcError::new(
@@ -306,7 +333,32 @@ struct Taker<'a> {
     /// Where each is sent.
     notifications: Option<Notifications>,
     /// Where they are collected.
-    collected: Option<RunResult>,
+    collected: Option<Collected<'a>>,
+}
+
+/// A result that grows, with what is charged for it.
+struct Collected<'a> {
+    result: RunResult,
+    charge: &'a mut Charge,
+}
+
+impl Collected<'_> {
+    fn add(
+        &mut self,
+        callback: &CallbackResult,
+        form: TensorForm,
+        tensors: bool,
+    ) -> Result<(), RpcError> {
+        let steps = self.result.size() / COLLECTED_STEP_BYTES;
+        self.result.add(callback, form, tensors)?;
+        // In steps, that no token pays for.
+        let more = self.result.size() / COLLECTED_STEP_BYTES - steps;
+        if more > 0 {
+            let grown = self.charge.grow(more * COLLECTED_STEP_BYTES);
+            grown.map_err(RpcError::of_budget)?;
+        }
+        Ok(())
+    }
 }
 
 impl Taker<'_> {
@@ -320,8 +372,7 @@ impl Taker<'_> {
         };
         for slot in callback.results {
             let result = ResultNotification::of(self.handle, run, callback.state, slot, form);
-            let bytes = result.size();
-            notifications.send("rkllm.result", &result, bytes).await?;
+            notifications.send("rkllm.result", &result).await?;
         }
         Ok(())
     }

@@ -16,8 +16,9 @@ impl Method for Abort {
     type Result = Done;
 
     async fn call(scope: Scope<'_>, params: HandleParam) -> Result<Done, RpcError> {
-        let handle = scope.session.handle(&params.handle)?;
-        handle.abort().await.map_err(failure::of)?;
+        let session = scope.session;
+        let aborted = session.handle(&params.handle)?.abort().await;
+        aborted.map_err(|error| failure::of(error, &session.caller))?;
         Ok(Done::default())
     }
 }
@@ -33,7 +34,8 @@ impl Method for IsRunning {
     type Result = RunningAnswer;
 
     async fn call(scope: Scope<'_>, params: HandleParam) -> Result<RunningAnswer, RpcError> {
-        let handle = scope.session.handle(&params.handle)?;
-        handle.is_running().await.map_err(failure::of)
+        let session = scope.session;
+        let answer = session.handle(&params.handle)?.is_running().await;
+        answer.map_err(|error| failure::of(error, &session.caller))
     }
 }

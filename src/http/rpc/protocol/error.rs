@@ -4,6 +4,11 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::memory::OverBudget;
+
+/// Memory for requests comes back when one ends, which is soon.
+const RETRY_AFTER_MS: u64 = 1000;
+
 macro_rules! error_kinds {
     ($($kind:ident = $code:literal, $name:literal, $meaning:literal;)*) => {
         /// Every error there is.
@@ -49,7 +54,7 @@ error_kinds! {
         "A parameter is missing, unknown, of the wrong type or out of range.";
     InternalError = -32603, "internal_error", "A fault of the daemon's own.";
     CallFailed = -32000, "call_failed",
-        "The library's function returned an error: `data.return_code` and, where it printed one, `data.runtime_line`.";
+        "The library's function returned an error: `data.return_code` and, where it printed one and the caller has a key, `data.runtime_line`.";
     NotInRuntime = -32001, "not_in_runtime",
         "The loaded version of the library does not have it; the message names the version.";
     UnknownHandle = -32002, "unknown_handle",
@@ -61,9 +66,9 @@ error_kinds! {
     WorkerDied = -32006, "worker_died",
         "The library's process ended during the call. The handle lives on with a new one.";
     TooLarge = -32007, "too_large",
-        "A tensor is larger than its limit: ask for the last row, or raise the limit. Or a run's text, or the answers of a batch, became too large.";
+        "A tensor is larger than its limit: ask for the last row, or raise the limit. Or a run's text, or the answers of a batch, became too large. Or a message needs more than half of `memory.requests-limit-bytes`.";
     LimitReached = -32008, "limit_reached",
-        "Too many handles, calls in progress or waiting requests; `data.retry_after_ms` where known.";
+        "Too many handles, calls in progress or waiting requests, or no memory for another; `data.retry_after_ms` where known.";
     SlowReader = -32009, "slow_reader",
         "The client did not read what the run produced, so the run was aborted.";
     NeedsNotifications = -32010, "needs_notifications",
@@ -71,6 +76,8 @@ error_kinds! {
     HandleClosed = -32011, "handle_closed", "The handle was destroyed while the call was waiting or running.";
     ShuttingDown = -32012, "shutting_down", "The daemon is shutting down.";
     ModelNotAllowed = -32013, "model_not_allowed", "The caller's key may not use this model.";
+    PromptCacheBroken = -32014, "prompt_cache_broken",
+        "A prompt cache is not whole: its run could not write all of it, or it was cut off since. It was removed; `data.prompt_cache` is its name.";
 }
 
 /// `error` of an answer.
@@ -92,6 +99,19 @@ impl RpcError {
             code: kind.code(),
             message: message.into(),
             data,
+        }
+    }
+
+    /// There is no memory for what the client wants.
+    pub fn of_budget(over: OverBudget) -> Self {
+        match over {
+            OverBudget::NeverFits { limit_bytes } => {
+                Self::new(ErrorKind::TooLarge, over.to_string()).with("limit_bytes", limit_bytes)
+            }
+            OverBudget::ClientsShare { .. } | OverBudget::All { .. } => {
+                Self::new(ErrorKind::LimitReached, over.to_string())
+                    .with("retry_after_ms", RETRY_AFTER_MS)
+            }
         }
     }
 

@@ -9,6 +9,8 @@ use serde_json::value::RawValue;
 
 use super::error::{ErrorKind, RpcError};
 use super::params::Params;
+use crate::http::request::body::{no_number_at, without_mark};
+use crate::http::request::json_words;
 
 /// What a call's answer is matched by: a text, a number or null, given back as it came.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,16 +65,19 @@ pub(crate) enum Message {
 ///
 /// The one error that answers the whole message, with a null id.
 pub(crate) fn parse(text: &[u8], batch_limit: usize) -> Result<Message, RpcError> {
-    let text = std::str::from_utf8(text).map_err(|error| not_json(&error))?;
+    let text = std::str::from_utf8(without_mark(text)).map_err(|error| {
+        RpcError::new(ErrorKind::ParseError, format!("not valid JSON: {error}"))
+    })?;
+    let not_json = |error| not_json(text, &error);
     if !text.trim_ascii_start().starts_with('[') {
-        let raw: &RawValue = serde_json::from_str(text).map_err(|error| not_json(&error))?;
+        let raw: &RawValue = serde_json::from_str(text).map_err(not_json)?;
         return Ok(Message::One(entry(raw)));
     }
     let mut json = serde_json::Deserializer::from_str(text);
     let elements = AtMost(batch_limit)
         .deserialize(&mut json)
         .and_then(|elements| json.end().map(|()| elements))
-        .map_err(|error| not_json(&error))?;
+        .map_err(not_json)?;
     match elements.as_deref() {
         Some([]) => Err(invalid("a batch has at least one call")),
         Some(elements) => Ok(Message::Batch(
@@ -82,8 +87,16 @@ pub(crate) fn parse(text: &[u8], batch_limit: usize) -> Result<Message, RpcError
     }
 }
 
-fn not_json(error: &dyn std::error::Error) -> RpcError {
-    RpcError::new(ErrorKind::ParseError, format!("not valid JSON: {error}"))
+fn not_json(text: &str, error: &serde_json::Error) -> RpcError {
+    let message = match no_number_at(text.as_bytes(), error) {
+        Some(word) => format!(
+            "not valid JSON: {word} is no number (line {}, column {})",
+            error.line(),
+            error.column()
+        ),
+        None => format!("not valid JSON: {}", json_words::sentence(error)),
+    };
+    RpcError::new(ErrorKind::ParseError, message)
 }
 
 fn invalid(message: impl Into<String>) -> RpcError {
@@ -119,7 +132,12 @@ fn entry(raw: &RawValue) -> Entry {
     }
     let envelope: Envelope<'_> = match serde_json::from_str(raw.get()) {
         Ok(envelope) => envelope,
-        Err(error) => return refuse(Id::null(), &format!("not a request: {error}")),
+        Err(error) => {
+            return refuse(
+                Id::null(),
+                &format!("not a request: {}", json_words::reason(&error)),
+            );
+        }
     };
     let id = match envelope.id.map(Id::of) {
         Some(None) => return refuse(Id::null(), "`id` is a string, a number or null"),
@@ -144,7 +162,7 @@ fn text(raw: Option<&RawValue>) -> Option<String> {
 }
 
 /// An array's elements; `None` once there are more than so many, which are then not kept.
-struct AtMost(usize);
+pub(super) struct AtMost(pub usize);
 
 impl<'de> DeserializeSeed<'de> for AtMost {
     type Value = Option<Vec<&'de RawValue>>;

@@ -1,10 +1,13 @@
 //! Parameters, by name or by position, read as the type a method gives them. Both forms mean the same:
 //! a position is the place of a parameter in the method's definition.
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, DeserializeSeed};
 use serde_json::value::RawValue;
 
 use super::error::RpcError;
+use super::message::AtMost;
+use crate::http::request::json_words;
+use crate::http::request::numbers::Numbers;
 
 /// A call's parameters as the client wrote them.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,11 +57,10 @@ impl Params {
 
 fn from_object<T: DeserializeOwned>(text: &str) -> Result<T, RpcError> {
     let mut json = serde_json::Deserializer::from_str(text);
-    serde_path_to_error::deserialize(&mut json).map_err(|error| {
+    serde_path_to_error::deserialize(Numbers(&mut json)).map_err(|error| {
         let param = error.path().to_string();
         let error = error.into_inner();
-        let words = error.to_string();
-        let reason = words.find(" at line ").map_or(&*words, |end| &words[..end]);
+        let reason = json_words::reason(&error);
         if param == "." {
             RpcError::invalid_params(reason)
         } else {
@@ -69,15 +71,14 @@ fn from_object<T: DeserializeOwned>(text: &str) -> Result<T, RpcError> {
 
 /// An object's text from an array's. A null in a place counts as an absent parameter.
 fn named(text: &str, names: &[String]) -> Result<String, RpcError> {
-    let values: Vec<&RawValue> =
-        serde_json::from_str(text).map_err(|error| RpcError::invalid_params(error.to_string()))?;
-    if values.len() > names.len() {
+    let values = AtMost(names.len()).deserialize(&mut serde_json::Deserializer::from_str(text));
+    let values = values.map_err(|error| RpcError::invalid_params(json_words::sentence(&error)))?;
+    let Some(values) = values else {
         return Err(RpcError::invalid_params(format!(
-            "{} parameters by position, the method has {}",
-            values.len(),
+            "more parameters by position than the {} that the method has",
             names.len()
         )));
-    }
+    };
     let mut object = String::with_capacity(text.len() + 16 * values.len());
     object.push('{');
     for (name, value) in names.iter().zip(&values) {
@@ -139,6 +140,15 @@ mod tests {
         assert!(!error.contains("at line"), "{error}");
         let error = format!("{:?}", read(r#"["a",1.5]"#).unwrap_err());
         assert!(error.contains("keep"), "{error}");
+        let error = format!(
+            "{:?}",
+            read(r#"{"handle":"a","list":[1,1e39]}"#).unwrap_err()
+        );
+        assert!(error.contains("list[1]"), "{error}");
+        assert_eq!(
+            read(r#"{"handle":"a","keep":16.0}"#).unwrap().keep,
+            Some(16)
+        );
         assert!(read(r#"{"handle":"a","other":1}"#).is_err());
         assert!(read(r#"["a",1,[],4]"#).is_err());
     }

@@ -1,97 +1,104 @@
 //! What goes back: answers, alone or as the answers of a batch, and notifications.
 
 use serde::Serialize;
-use serde_json::value::RawValue;
 
 use super::error::RpcError;
 use super::message::Id;
+use crate::http::rpc::outbound::Outbound;
 
 /// The answers to one message, collected in the order of its calls.
 pub(crate) struct Reply {
     batch: bool,
-    text: String,
+    message: Outbound,
 }
 
 impl Reply {
     pub fn to_one() -> Self {
         Self {
             batch: false,
-            text: String::new(),
+            message: Outbound::default(),
         }
     }
 
     pub fn to_batch() -> Self {
         Self {
             batch: true,
-            text: String::new(),
+            message: Outbound::default(),
         }
     }
 
     /// The answer to a message that could not be read.
     pub fn error(error: &RpcError) -> String {
-        let mut reply = Self::to_one();
-        reply.add(Some(&Id::null()), Err(error));
-        reply.text
+        let mut text = String::new();
+        add_error(&mut text, &Id::null(), error);
+        text
     }
 
     /// Adds an answer; a notification (no id) has none.
-    pub fn add(&mut self, id: Option<&Id>, outcome: Result<&RawValue, &RpcError>) {
+    pub fn add(&mut self, id: Option<&Id>, outcome: Result<Outbound, &RpcError>) {
         let Some(id) = id else { return };
+        let message = &mut self.message;
         if self.batch {
-            self.text.push(if self.text.is_empty() { '[' } else { ',' });
+            message.push(if message.is_empty() { '[' } else { ',' });
         }
-        self.text.push_str(r#"{"jsonrpc":"2.0","#);
         match outcome {
-            // May be large: copied once.
             Ok(result) => {
-                self.text
-                    .reserve(result.get().len() + id.as_json().len() + 32);
-                self.text.push_str(r#""result":"#);
-                self.text.push_str(result.get());
+                message.push_str(r#"{"jsonrpc":"2.0","result":"#);
+                message.append(result);
+                message.push_str(r#","id":"#);
+                message.push_str(id.as_json());
+                message.push('}');
             }
             Err(error) => {
-                self.text.push_str(r#""error":"#);
-                self.text.push_str(&to_text(error));
+                let mut text = String::new();
+                add_error(&mut text, id, error);
+                message.push_str(&text);
             }
         }
-        self.text.push_str(r#","id":"#);
-        self.text.push_str(id.as_json());
-        self.text.push('}');
     }
 
-    /// Bytes so far.
+    /// Bytes so far, tensors whole.
     pub fn len(&self) -> usize {
-        self.text.len()
+        self.message.whole_bytes()
     }
 
-    /// The text to send; nothing when all calls were notifications.
-    pub fn finish(mut self) -> Option<String> {
-        if self.text.is_empty() {
+    /// What it takes of the daemon's memory so far.
+    pub fn held_bytes(&self) -> usize {
+        self.message.held_bytes()
+    }
+
+    /// The message to send; nothing when all calls were notifications.
+    pub fn finish(mut self) -> Option<Outbound> {
+        if self.message.is_empty() {
             return None;
         }
         if self.batch {
-            self.text.push(']');
+            self.message.push(']');
         }
-        Some(self.text)
+        Some(self.message)
     }
 }
 
-/// The text of a notification from here.
-pub(crate) fn notification<T: Serialize>(method: &str, params: &T) -> String {
+fn add_error(text: &mut String, id: &Id, error: &RpcError) {
+    text.push_str(r#"{"jsonrpc":"2.0","error":"#);
+    // Only a map with keys that are no texts has no JSON form, and none is sent.
+    text.push_str(&serde_json::to_string(error).unwrap_or_default());
+    text.push_str(r#","id":"#);
+    text.push_str(id.as_json());
+    text.push('}');
+}
+
+/// A notification from here.
+pub(crate) fn notification<T: Serialize>(method: &str, params: &T) -> Outbound {
     #[derive(Serialize)]
     struct Notification<'a, T> {
         jsonrpc: &'static str,
         method: &'a str,
         params: &'a T,
     }
-    to_text(&Notification {
+    Outbound::of(&Notification {
         jsonrpc: "2.0",
         method,
         params,
     })
-}
-
-fn to_text<T: Serialize + ?Sized>(value: &T) -> String {
-    // Only a map with keys that are no texts has no JSON form, and none is sent.
-    serde_json::to_string(value).unwrap_or_default()
 }

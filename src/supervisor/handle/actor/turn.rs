@@ -3,19 +3,18 @@
 use std::sync::PoisonError;
 
 use tokio::sync::oneshot;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-use super::{Actor, Stop, Wanted};
+use super::{Actor, NoLease, Wanted};
 use crate::generation::{GenerationError, ModelId};
-use crate::ipc::{Command, Event, Question};
+use crate::ipc::SlotCommand;
 use crate::library_calls::{LibraryError, Running, RunningAnswer};
 use crate::supervisor::Supervisor;
-use crate::supervisor::connection::ConnectionError;
+use crate::supervisor::drive::{Ended, Limits, Outer, drive};
 use crate::supervisor::event_loop::{Message, Turn};
 use crate::supervisor::handle::Urgent;
-use crate::supervisor::handle::exchange::running_answer;
-use crate::supervisor::lease::{Lease, WorkerAfter};
-use crate::supervisor::loading::GUARD_SLACK;
+use crate::supervisor::handle::beside::{QuestionSink, next_question, running_answer};
+use crate::supervisor::lease::Lease;
 
 const NOT_RUNNING: RunningAnswer = RunningAnswer {
     running: false,
@@ -28,9 +27,9 @@ impl Actor {
         &mut self,
         turn: Turn,
         mut wanted: Wanted<'_>,
-    ) -> Result<Lease, Stop> {
+    ) -> Result<Lease, NoLease> {
         let supervisor = self.supervisor.clone();
-        let lease = supervisor.lease(self.id.clone(), turn);
+        let lease = supervisor.lease_for(self.client.clone(), self.id.clone(), turn);
         let limit = self.services.queue_deadline();
         let expired = sleep(limit);
         tokio::pin!(lease, expired);
@@ -44,8 +43,11 @@ impl Actor {
                 }
             };
             tokio::select! {
+                // What nobody waits for is over before its turn can come, and before anything that was
+                // asked later is answered.
                 biased;
-                lease = &mut lease => return lease.map_err(|error| Stop::Failed(self.refused(error))),
+                () = gone => return Err(NoLease::Unwanted),
+                lease = &mut lease => return lease.map_err(|error| NoLease::Failed(self.refused(error))),
                 urgent = self.urgent.recv() => match urgent {
                     Some(Urgent::IsRunning { reply }) => {
                         let _ = reply.send(Ok(NOT_RUNNING));
@@ -53,22 +55,22 @@ impl Actor {
                     Some(Urgent::Abort { reply }) => {
                         let _ = reply.send(Ok(()));
                         if is_run {
-                            return Err(Stop::Unwanted);
+                            self.state.closing.is_aborted = true;
+                            return Err(NoLease::Unwanted);
                         }
                     }
                     Some(Urgent::Close { reply }) => {
                         self.state.closing.is_closing = true;
                         self.state.closing.replies.push(reply);
-                        return Err(Stop::Unwanted);
+                        return Err(NoLease::Unwanted);
                     }
                     None => {
                         self.state.closing.is_closing = true;
-                        return Err(Stop::Unwanted);
+                        return Err(NoLease::Unwanted);
                     }
                 },
-                () = gone => return Err(Stop::Unwanted),
                 () = &mut expired => {
-                    return Err(Stop::Failed(GenerationError::QueueDeadline {
+                    return Err(NoLease::Failed(GenerationError::QueueDeadline {
                         model: self.order.model.to_string(),
                         waited: limit,
                     }.into()));
@@ -118,44 +120,25 @@ impl Actor {
 
     /// Asks the library of an idle worker; where none is loaded there is nobody to ask.
     async fn ask_idle(&mut self) -> RunningAnswer {
-        let Some(mut lease) = self.supervisor.lease_if_idle(self.id.clone()).await else {
+        let Some(lease) = self.supervisor.lease_if_idle(self.id.clone()).await else {
             return NOT_RUNNING;
         };
-        let Some(worker) = lease.begin_run() else {
+        let (id, question) = next_question();
+        let limits = Limits {
+            first: ("control-call", lease.worker().deadlines.worker.control_call),
+            outer: Outer::default(),
+            request: None,
+            metrics: &self.services.metrics,
+        };
+        let mut sink = QuestionSink { id };
+        let command = SlotCommand::Ask { id, question };
+        let Ended::Over(over) = drive(lease, command, &mut sink, limits).await else {
             return NOT_RUNNING;
         };
-        self.state.next_id += 1;
-        let (id, question) = (self.state.next_id, Question::IsRunning);
-        let limit = worker.deadlines.worker.control_call;
-        let answered = timeout(limit + GUARD_SLACK, async {
-            worker
-                .connection
-                .send(&Command::Ask { id, question })
-                .await?;
-            loop {
-                match worker.connection.next_event().await? {
-                    Event::Called { id: of, result } if of == id => {
-                        return Ok(Some(result));
-                    }
-                    Event::Tainted { .. } => return Ok(None),
-                    _ => {}
-                }
-            }
-        });
-        let answer: Result<_, ConnectionError> = answered.await.unwrap_or(Ok(None));
-        match answer {
-            Ok(Some(result)) => {
-                lease.run_ended(WorkerAfter::Unproven);
-                running_answer(result, false)
-            }
-            Ok(None) => {
-                self.services.metrics.deadline_passed("control-call");
-                lease.run_ended(WorkerAfter::Tainted);
-                NOT_RUNNING
-            }
-            // The lease is dropped in the middle, which ends the worker.
-            Err(_) => NOT_RUNNING,
-        }
+        let after = over.after(false);
+        let answer = over.end;
+        over.running.ended(after);
+        answer.map_or(NOT_RUNNING, |answer| running_answer(answer, false))
     }
 }
 

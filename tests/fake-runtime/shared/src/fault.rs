@@ -67,6 +67,8 @@ pub enum Kind {
     PrintBytes,
     /// Goes on after `ms`.
     Delay,
+    /// Goes on once there is a file named `text` beside the model.
+    Wait,
 }
 
 #[derive(Deserialize, Clone)]
@@ -194,6 +196,13 @@ impl Fault {
             }
             Kind::Delay => {
                 std::thread::sleep(Duration::from_millis(self.ms.unwrap_or(0)));
+                After::GoOn
+            }
+            Kind::Wait => {
+                let file = scene.folder.join(self.text.as_deref().unwrap_or_default());
+                while !file.exists() {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
                 After::GoOn
             }
         }

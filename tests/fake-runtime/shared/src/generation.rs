@@ -90,10 +90,15 @@ impl Generation<'_> {
             .params
             .prompt_cache
             .as_ref()
-            .filter(|cache| cache.save != 0)
+            .filter(|cache| cache.save != 0 && !model.scenario.saves_no_cache)
         {
-            let prompt = String::from_utf8_lossy(&prompt);
-            let _ = std::fs::write(&cache.path, format!("{CACHE_MARK}{prompt}"));
+            let own = || {
+                let prompt = String::from_utf8_lossy(&prompt);
+                format!("{CACHE_MARK}{prompt}").into_bytes()
+            };
+            let bytes = model.scenario.saved_cache.clone().unwrap_or_else(own);
+            // As with the vendor's, the run goes on whatever becomes of it.
+            let _ = std::fs::write(&cache.path, bytes);
         }
         if !others.is_empty() {
             let inputs: Vec<Input> = std::iter::once(input).chain(others).collect();

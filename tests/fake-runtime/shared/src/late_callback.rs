@@ -1,4 +1,4 @@
-//! A result that comes when nobody expects one: from a thread of its own, after the call that it
+//! A result that comes when none is expected: from a thread of its own, after the call that it
 //! belongs to has returned and, after a destroy, without a model.
 
 use crate::answer::NORMAL;

@@ -45,6 +45,11 @@ pub struct Scenario {
     pub npu_core_num: u32,
     pub model_dtype: String,
 
+    /// Written for a prompt cache instead of the fake's own format.
+    pub saved_cache: Option<Vec<u8>>,
+    /// A run that is to save its prompt does not.
+    pub saves_no_cache: bool,
+
     pub template: Template,
     pub perf: Perf,
     pub report_params: bool,
@@ -84,6 +89,8 @@ impl Default for Scenario {
             toolkit_version: None,
             npu_core_num: 3,
             model_dtype: "W8A8".to_owned(),
+            saved_cache: None,
+            saves_no_cache: false,
             template: Template::default(),
             perf: Perf::default(),
             report_params: false,

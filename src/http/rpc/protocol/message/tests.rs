@@ -3,6 +3,7 @@ use serde_json::{Value, json};
 
 use super::super::Reply;
 use super::*;
+use crate::http::rpc::outbound::Outbound;
 
 fn code_of(text: &str) -> i32 {
     match parse(text.as_bytes(), 8) {
@@ -32,13 +33,17 @@ fn echo(text: &[u8], batch_limit: usize) -> Option<String> {
     for entry in entries {
         match entry {
             Entry::Call(call) => {
-                let method = serde_json::value::to_raw_value(&call.method).unwrap();
-                reply.add(call.id.as_ref(), Ok(&method));
+                reply.add(call.id.as_ref(), Ok(Outbound::of(&call.method)));
             }
             Entry::Invalid { id, error } => reply.add(Some(&id), Err(&error)),
         }
     }
-    reply.finish()
+    let mut pieces = reply.finish()?.into_pieces();
+    let mut text = Vec::new();
+    while let Some(piece) = pieces.next_piece().unwrap() {
+        text.extend_from_slice(&piece);
+    }
+    Some(String::from_utf8(text).unwrap())
 }
 
 fn echoed(text: &str) -> Value {

@@ -1,0 +1,253 @@
+//! A generation's steps: what a decode can take of it, and what is done after one.
+
+use std::collections::VecDeque;
+
+use super::{Drawn, Generation, HandingOver, Spelling};
+use crate::computing::{Computing, Evaluation, How, OutputKind, PREFILL_BATCH, Part};
+use crate::log::{Verbosity, info, warning};
+use crate::pace;
+use crate::prefix_reuse::discard_count;
+use crate::prompt_file::SavedPrompt;
+use crate::run_state::RunState;
+
+/// Drawn tokens that are evaluated at once when they are evaluated again: so few that llama.cpp rounds
+/// as it does for one (`pace`).
+const DRAWN_AGAIN: usize = 32;
+
+impl Generation {
+    /// How many of the next tokens one decode can take, at most `most`, after a shift where the window
+    /// is full; 0 if all are evaluated. None: the window is full and the model cannot shift it.
+    pub(crate) fn next_count(&mut self, computing: &mut Computing, most: usize) -> Option<usize> {
+        let sequence = self.plan.sequence;
+        if self.rest(computing).is_empty() {
+            return Some(0);
+        }
+        if computing.held(sequence) + 1 > computing.max_context && !self.shift_window(computing) {
+            warning!(
+                "the context of {} tokens is full and this model cannot shift it",
+                computing.max_context
+            );
+            return None;
+        }
+        let room = computing.max_context - computing.held(sequence);
+        // A shifted cache is rotated inside the next decode, which is kept short because it must
+        // not be aborted.
+        let most = if computing.shift_pending() { 1 } else { most };
+        // Embedding rows and tokens do not share a batch.
+        let rest = self.rest(computing);
+        let alike = rest.iter().take_while(|&&t| (t < 0) == (rest[0] < 0));
+        Some(alike.count().min(most).min(room))
+    }
+
+    fn shift_window(&mut self, computing: &mut Computing) -> bool {
+        let held = computing.held(self.plan.sequence);
+        let keep = self.plan.n_keep.min(held.saturating_sub(1));
+        let discard = discard_count(held, keep);
+        if self.plan.spelling.verbosity >= Verbosity::DETAILS {
+            info!("kv cache shift: {held} tokens, keeping the first {keep}, discarding {discard}");
+        }
+        let [from, to] = [keep, keep + discard];
+        let shifted = computing.cells(self.plan.sequence).cut(from, to);
+        if shifted {
+            self.forget_range(from, to);
+        }
+        shifted
+    }
+
+    /// Tokens `from..to` are no part of the run any more; their cells have gone already.
+    pub(crate) fn forget_range(&mut self, from: usize, to: usize) {
+        self.tokens.drain(from..to);
+        for place in [&mut self.plan.wanted_from, &mut self.prompt_end] {
+            *place -= (*place).clamp(from, to) - from;
+        }
+    }
+
+    /// The next `count` tokens, for a decode.
+    pub(crate) fn part(&self, computing: &Computing, count: usize) -> Part<'_> {
+        Part {
+            sequence: self.plan.sequence,
+            tokens: &self.rest(computing)[..count],
+        }
+    }
+
+    /// Evaluates the next `count` tokens, in a decode of their own that `abort` may end.
+    pub(crate) fn step(
+        &mut self,
+        computing: &mut Computing,
+        count: usize,
+        abort: &[&RunState],
+    ) -> Evaluation {
+        let before = computing.held(self.plan.sequence);
+        let how = How {
+            kind: self.plan.output,
+            adapter: self.plan.adapter,
+            abort,
+        };
+        let part = self.part(computing, count);
+        let evaluation = computing.decode(&[part], &self.plan.inputs, how);
+        match evaluation {
+            Evaluation::Complete if !self.after_decode(computing, 0, count) => Evaluation::Failed,
+            Evaluation::Aborted => {
+                let kept = computing.held(self.plan.sequence).saturating_sub(before);
+                self.count_prompt(kept);
+                evaluation
+            }
+            _ => evaluation,
+        }
+    }
+
+    /// After a decode of which `count` tokens from `at` on were this run's. False: their outputs cannot
+    /// be had.
+    pub(crate) fn after_decode(&mut self, computing: &Computing, at: usize, count: usize) -> bool {
+        self.count_prompt(count);
+        if self.plan.output == OutputKind::Text {
+            return true;
+        }
+        let held = computing.held(self.plan.sequence);
+        let skipped = (self.plan.wanted_from + count)
+            .saturating_sub(held)
+            .min(count);
+        self.plan.wanted_from = self.plan.wanted_from.max(held);
+        let wanted = [at + skipped, at + count];
+        computing.append_rows(self.plan.output, wanted, &mut self.rows)
+    }
+
+    fn count_prompt(&mut self, evaluated: usize) {
+        if !self.has_generated() {
+            self.clock.prompt_tokens_evaluated(evaluated);
+        }
+    }
+
+    /// All is evaluated, and the next token can be drawn.
+    pub(crate) fn is_ready_to_draw(&self, computing: &Computing) -> bool {
+        self.rest(computing).is_empty()
+    }
+
+    /// The prompt's cells, once, if the run is to save them.
+    pub(crate) fn prompt_to_save(&mut self, computing: &Computing) -> Option<SavedPrompt> {
+        let path = self.plan.save_prompt_to.take()?;
+        Some(SavedPrompt {
+            path,
+            model: computing.weights.fingerprint,
+            adapter: self.plan.adapter,
+            tokens: self.tokens.clone(),
+            state: computing.state_of(self.plan.sequence),
+        })
+    }
+
+    /// Draws the next token, which is then the last one if it ends the generation. `index`: the token
+    /// of the last decode that it is drawn after.
+    pub(crate) fn draw(&mut self, computing: &Computing, index: i32) -> Drawn {
+        let Spelling {
+            vocabulary,
+            skip_special_token,
+            ignore_eos_token,
+            ..
+        } = self.plan.spelling;
+        let token = computing.sample(&mut self.plan.sampler, index);
+        self.clock.token();
+        self.tokens.push(token);
+        let last_of_model = vocabulary.is_end_of_generation(token);
+        let limit = self.plan.max_new_tokens;
+        let spent = limit.is_some_and(|limit| self.clock.tokens() >= limit);
+        self.last_token_drawn = spent || (last_of_model && !ignore_eos_token);
+        let visible = if skip_special_token && last_of_model {
+            Vec::new()
+        } else {
+            vocabulary.piece(token, !skip_special_token)
+        };
+        Drawn {
+            token,
+            text: self.assembly.push(&visible),
+            logits: (self.plan.output == OutputKind::Logits)
+                .then(|| std::mem::take(&mut self.rows)),
+            columns: vocabulary.len() as usize,
+        }
+    }
+
+    /// Takes back the last `draws`, which are not told.
+    pub(crate) fn forget_draws(&mut self, draws: usize) {
+        let kept = self.tokens.len().saturating_sub(draws);
+        self.tokens.truncate(kept);
+        self.clock.forget_tokens(draws);
+    }
+}
+
+/// One sequence among several of a batch.
+impl Generation {
+    /// It has one token to evaluate, which it drew.
+    pub(crate) fn is_in_step(&self, computing: &Computing) -> bool {
+        self.has_generated() && !self.has_ended() && self.rest(computing).len() == 1
+    }
+
+    /// Prompt tokens evaluated so far.
+    pub(crate) fn evaluated(&self) -> i32 {
+        self.clock.evaluated() as i32
+    }
+
+    pub(crate) fn after_the_first(&self) -> i32 {
+        self.clock.tokens().saturating_sub(1) as i32
+    }
+}
+
+/// One run among several that a scheduler drives.
+impl Generation {
+    /// It has cells, and its time counts from now on.
+    pub(crate) fn begin_evaluating(&mut self, computing: &Computing) {
+        self.began_at = computing.held(self.plan.sequence);
+        self.clock.start();
+    }
+
+    /// How many of the next tokens are evaluated now if there is time for `tokens`: of the prompt, a
+    /// piece of what a run alone would evaluate at once; of what it drew and lost, as few as then.
+    pub(crate) fn piece(&self, computing: &Computing, tokens: usize) -> usize {
+        let held = computing.held(self.plan.sequence);
+        match self.prompt_end.saturating_sub(held) {
+            0 => DRAWN_AGAIN,
+            rest => {
+                let done = held.saturating_sub(self.began_at) % PREFILL_BATCH;
+                pace::piece(rest.min(PREFILL_BATCH - done), tokens)
+            }
+        }
+    }
+
+    pub(crate) fn stop_clock(&mut self) {
+        self.clock.stop();
+    }
+
+    /// Its cells have gone to another run: all of it is evaluated again, which is no new prompt.
+    pub(crate) fn lost_its_cells(&mut self) {
+        if !self.has_generated() {
+            self.clock.forget_prompt();
+        }
+        self.clock.stop();
+    }
+
+    /// Nothing more is to be computed for it.
+    pub(crate) fn only_hands_over(&self) -> bool {
+        self.handing_over != HandingOver::Unevaluated
+    }
+
+    /// Its next token can share a decode with other runs'.
+    pub(crate) fn can_share_a_step(&self, computing: &Computing) -> bool {
+        self.plan.output == OutputKind::Text && self.is_in_step(computing)
+    }
+
+    /// Cells that it will hold soon: what it has read and the next `ahead` tokens, as far as it may go.
+    pub(crate) fn cells_soon(&self, ahead: usize) -> usize {
+        let more = match (self.plan.output, self.plan.max_new_tokens) {
+            (OutputKind::HiddenStates, _) => 0,
+            (_, Some(limit)) => ahead.min(limit.saturating_sub(self.clock.tokens())),
+            (_, None) => ahead,
+        };
+        self.tokens.len() + more
+    }
+
+    pub(crate) fn keep_untold(&mut self, untold: VecDeque<Drawn>) {
+        self.untold = untold;
+    }
+
+    pub(crate) fn take_untold(&mut self) -> VecDeque<Drawn> {
+        std::mem::take(&mut self.untold)
+    }
+}

@@ -1,0 +1,252 @@
+//! The thread that computes for all handles of a shared context. Between two steps it takes in new
+//! runs, ends those that are over, and decides who has cells; `step` decides who is in the next one. It
+//! waits for no host: what is drawn goes to a run's mailbox, and a run whose mailbox is full is left
+//! out.
+//!
+//! ```text
+//!   new ──► waiting for cells ──► in the steps ──► over (ended, aborted, paused, failed)
+//!                   ▲                  │
+//!                   └── lost its cells ┘
+//! ```
+//!
+//! A run may be over in each of these. Of two runs that wait, the older one is first.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError};
+
+use parking_lot::FairMutex;
+
+mod step;
+
+use crate::computing::{Computing, OutputKind};
+use crate::generation::{Generation, Outcome};
+use crate::log::{Verbosity, info};
+use crate::mailbox::{Letter, Teller};
+use crate::pace::Pace;
+use crate::pool::{AHEAD, Need, Standing};
+use crate::run_state::RunState;
+
+/// A generation on its way to the scheduler, which gives it back when it is over.
+pub(crate) struct Job {
+    pub(crate) generation: Box<Generation>,
+    pub(crate) state: Arc<RunState>,
+    pub(crate) teller: Teller,
+}
+
+struct Run {
+    job: Job,
+    /// A higher number came later.
+    age: u64,
+    /// It has cells, and takes part.
+    admitted: bool,
+    /// The last step that it was in.
+    served: u64,
+    /// It is over for another reason than can be seen from outside.
+    over: Option<Outcome>,
+}
+
+pub(crate) struct Scheduler {
+    jobs: Receiver<Job>,
+    computing: Arc<FairMutex<Computing>>,
+    /// In order of age.
+    runs: Vec<Run>,
+    next_age: u64,
+    steps: u64,
+    /// The last step evaluated a piece of one run.
+    last_was_alone: bool,
+    pace: Pace,
+}
+
+impl Scheduler {
+    pub(crate) fn new(jobs: Receiver<Job>, computing: Arc<FairMutex<Computing>>) -> Scheduler {
+        Scheduler {
+            jobs,
+            computing,
+            runs: Vec::new(),
+            next_age: 0,
+            steps: 0,
+            last_was_alone: false,
+            pace: Pace::default(),
+        }
+    }
+
+    /// Until no handle is left. Whoever changes something unparks this thread.
+    pub(crate) fn work(mut self) {
+        let computing = Arc::clone(&self.computing);
+        let _held = computing.lock().threads.hold();
+        while self.take_in() {
+            let stepped = self.turn(&mut computing.lock());
+            if !stepped {
+                std::thread::park();
+            }
+        }
+    }
+
+    /// False: no handle is left.
+    fn take_in(&mut self) -> bool {
+        loop {
+            match self.jobs.try_recv() {
+                Ok(job) => {
+                    self.runs.push(Run {
+                        job,
+                        age: self.next_age,
+                        admitted: false,
+                        served: 0,
+                        over: None,
+                    });
+                    self.next_age += 1;
+                }
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return false,
+            }
+        }
+    }
+
+    /// False: there is nothing to do until something changes.
+    fn turn(&mut self, computing: &mut Computing) -> bool {
+        self.end_runs(computing);
+        self.set_standings(computing);
+        self.admit(computing);
+        self.let_grow(computing);
+        self.step(computing)
+    }
+
+    fn end_runs(&mut self, computing: &mut Computing) {
+        let mut at = 0;
+        while let Some(run) = self.runs.get(at) {
+            match run.outcome() {
+                None => at += 1,
+                Some(outcome) => {
+                    let run = self.runs.remove(at);
+                    computing.leave(run.sequence());
+                    run.give_back(outcome);
+                }
+            }
+        }
+    }
+
+    fn set_standings(&mut self, computing: &mut Computing) {
+        for run in self.runs.iter().filter(|run| run.admitted) {
+            let age = run.age;
+            computing.sequences[run.sequence()].standing = if run.job.teller.has_room() {
+                Standing::Running { age }
+            } else {
+                Standing::Stalled { age }
+            };
+        }
+    }
+
+    /// Gives cells to runs that wait for some, the oldest first.
+    fn admit(&mut self, computing: &mut Computing) {
+        for at in 0..self.runs.len() {
+            let run = &self.runs[at];
+            if run.admitted {
+                continue;
+            }
+            let sequence = run.sequence();
+            let wanted = run.job.generation.cells_soon(AHEAD);
+            let wanted = wanted.min(computing.max_context);
+            let Some(losing) = computing.make_room(sequence, wanted, Need::Admission) else {
+                return;
+            };
+            self.park(&losing);
+            let run = &mut self.runs[at];
+            run.admitted = true;
+            run.job.generation.begin_evaluating(computing);
+            let held = &mut computing.sequences[sequence];
+            held.promised = wanted;
+            held.standing = Standing::Running { age: run.age };
+        }
+    }
+
+    /// Sees to it that each run in the steps may hold one cell more, the oldest first.
+    fn let_grow(&mut self, computing: &mut Computing) {
+        for at in 0..self.runs.len() {
+            let run = &self.runs[at];
+            let sequence = run.sequence();
+            let wanted = (computing.held(sequence) + 1).min(computing.max_context);
+            if !run.is_ready() || wanted <= computing.sequences[sequence].promised {
+                continue;
+            }
+            match computing.make_room(sequence, wanted, Need::Growth) {
+                Some(losing) => {
+                    computing.sequences[sequence].promised = wanted;
+                    self.park(&losing);
+                }
+                // It is the youngest itself.
+                None => {
+                    computing.empty(sequence);
+                    self.park(&[sequence]);
+                }
+            }
+        }
+    }
+
+    /// The runs of these sequences have lost their cells, and wait for others.
+    fn park(&mut self, sequences: &[usize]) {
+        for run in &mut self.runs {
+            if run.admitted && sequences.contains(&run.sequence()) {
+                if run.job.generation.plan().spelling.verbosity >= Verbosity::DETAILS {
+                    info!(
+                        "run {} waits for cells, and will be evaluated again",
+                        run.age
+                    );
+                }
+                run.admitted = false;
+                run.job.generation.lost_its_cells();
+            }
+        }
+    }
+}
+
+impl Run {
+    fn sequence(&self) -> usize {
+        self.job.generation.plan().sequence
+    }
+
+    /// It can take part in the next step.
+    fn is_ready(&self) -> bool {
+        self.admitted && self.job.teller.has_room()
+    }
+
+    /// None: it is not over.
+    fn outcome(&self) -> Option<Outcome> {
+        if self.over.is_some() {
+            self.over
+        } else if self.job.state.abort_requested() || self.job.generation.has_ended() {
+            Some(Outcome::Finished)
+        } else if self.job.teller.pause_requested() {
+            Some(Outcome::Paused)
+        } else {
+            None
+        }
+    }
+
+    fn give_back(self, outcome: Outcome) {
+        let Job {
+            mut generation,
+            teller,
+            ..
+        } = self.job;
+        generation.stop_clock();
+        teller.put(Letter::Back(generation, outcome));
+    }
+
+    /// The next token can be drawn, or the rows be handed over. `index`: the last token of its part of
+    /// the decode.
+    fn is_evaluated(&mut self, computing: &Computing, index: usize) {
+        let Job {
+            generation, teller, ..
+        } = &mut self.job;
+        if let Some(prompt) = generation.prompt_to_save(computing) {
+            teller.put(Letter::Save(prompt));
+        }
+        if generation.plan().output == OutputKind::HiddenStates {
+            generation.is_evaluated();
+            self.over = Some(Outcome::Finished);
+        } else {
+            let drawn = generation.draw(computing, index as i32);
+            teller.put(Letter::Drawn(drawn));
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Who is in a step, and with how much. A step evaluates the next token of every run that generates
+//! text with the same adapter; or a piece of one prompt; or what one run wants rows of. Pieces of
+//! prompts are not put beside others' tokens, so that each token is computed as in a run alone, and can
+//! be aborted. The two sorts of steps alternate; within each, those that waited longest are next.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Scheduler;
+use crate::computing::{Computing, Evaluation, How, OutputKind, PREFILL_BATCH, Part};
+use crate::generation::Outcome;
+use crate::run_state::RunState;
+
+impl Scheduler {
+    /// False: no run can take part.
+    pub(super) fn step(&mut self, computing: &mut Computing) -> bool {
+        let (together, alone) = self.choose(computing);
+        let members = match alone {
+            Some(alone) if together.is_empty() || !self.last_was_alone => vec![alone],
+            _ => together,
+        };
+        let Some(&first) = members.first() else {
+            return false;
+        };
+        self.steps += 1;
+        for &at in &members {
+            self.runs[at].served = self.steps;
+        }
+        self.last_was_alone = Some(first) == alone;
+        let evaluation = if self.last_was_alone {
+            self.step_alone(first, computing)
+        } else {
+            self.step_together(&members, computing)
+        };
+        if evaluation == Evaluation::Failed {
+            for at in members {
+                self.runs[at].over = Some(Outcome::Failed);
+            }
+        }
+        true
+    }
+
+    /// The runs that can share the next step, and the one that is next of those that cannot.
+    fn choose(&self, computing: &Computing) -> (Vec<usize>, Option<usize>) {
+        let ready = (0..self.runs.len()).filter(|&at| self.runs[at].is_ready());
+        let (share, do_not): (Vec<_>, Vec<_>) =
+            ready.partition(|&at| self.runs[at].job.generation.can_share_a_step(computing));
+        let turn = |&at: &usize| (self.runs[at].served, self.runs[at].age);
+        let adapter = |at: usize| self.runs[at].job.generation.plan().adapter;
+        let first = share.iter().copied().min_by_key(turn);
+        let together = (share.into_iter())
+            .filter(|&at| first.is_some_and(|first| adapter(at) == adapter(first)))
+            .collect();
+        (together, do_not.into_iter().min_by_key(turn))
+    }
+
+    fn step_alone(&mut self, at: usize, computing: &mut Computing) -> Evaluation {
+        let (time_for, most) = if self.runs.len() > 1 {
+            (self.pace.tokens(), PREFILL_BATCH)
+        } else {
+            let most = computing.threads.batch_limit(PREFILL_BATCH);
+            (PREFILL_BATCH, most)
+        };
+        // A run that is to end does not wait for others' prompts; what was read of the piece is read
+        // again, unless the model would have to begin from the start.
+        let any = !computing.weights.has_recurrent_state();
+        let abort: Vec<Arc<RunState>> = (self.runs.iter().enumerate())
+            .filter(|&(other, _)| any || other == at)
+            .map(|(_, run)| Arc::clone(&run.job.state))
+            .collect();
+        let abort: Vec<&RunState> = abort.iter().map(AsRef::as_ref).collect();
+        let run = &mut self.runs[at];
+        let generation = &mut run.job.generation;
+        let piece = generation.piece(computing, time_for).min(most);
+        let Some(count) = generation.next_count(computing, piece) else {
+            run.over = Some(Outcome::Finished);
+            return Evaluation::WindowFull;
+        };
+        let begun = Instant::now();
+        let evaluation = generation.step(computing, count, &abort);
+        if evaluation == Evaluation::Complete {
+            self.pace.measured(count, begun.elapsed());
+            if run.job.generation.is_ready_to_draw(computing) {
+                run.is_evaluated(computing, count - 1);
+            }
+        }
+        // The run that was aborted is over, which the next turn sees.
+        evaluation
+    }
+
+    fn step_together(&mut self, members: &[usize], computing: &mut Computing) -> Evaluation {
+        let mut going_on = Vec::with_capacity(members.len());
+        for &at in members {
+            let run = &mut self.runs[at];
+            match run.job.generation.next_count(computing, 1) {
+                Some(_) => going_on.push(at),
+                None => run.over = Some(Outcome::Finished),
+            }
+        }
+        let Some(&first) = going_on.first() else {
+            return Evaluation::WindowFull;
+        };
+        let parts: Vec<Part<'_>> = (going_on.iter())
+            .map(|&at| self.runs[at].job.generation.part(computing, 1))
+            .collect();
+        let plan = self.runs[first].job.generation.plan();
+        let how = How {
+            kind: OutputKind::Text,
+            adapter: plan.adapter,
+            abort: &[],
+        };
+        let evaluation = computing.decode(&parts, &plan.inputs, how);
+        if evaluation == Evaluation::Complete {
+            for (index, at) in going_on.into_iter().enumerate() {
+                self.runs[at].is_evaluated(computing, index);
+            }
+        }
+        evaluation
+    }
+}

@@ -1,0 +1,404 @@
+/* Promises about handles that share a context (RKLLM_CPU_SLOTS). */
+#define _GNU_SOURCE
+
+#include "harness.h"
+
+#define MOST 8
+
+static const char *const questions[MOST] = {
+    "<|im_start|>user\nTell me a story.<|im_end|>\n<|im_start|>assistant\n",
+    "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n",
+    "<|im_start|>user\nList the days of the week.<|im_end|>\n<|im_start|>assistant\n",
+    "<|im_start|>user\nWhy is the sky blue?<|im_end|>\n<|im_start|>assistant\n",
+    "<|im_start|>user\nDescribe a cat to someone who has never seen one.<|im_end|>\n<|im_start|>assistant\n",
+    "One, two, three, four,",
+    "The quick brown fox jumps over the lazy dog. The quick brown fox",
+    "<|im_start|>user\nHow do I boil an egg?<|im_end|>\n<|im_start|>assistant\n",
+};
+
+static RKLLMParam greedy(void) {
+    RKLLMParam param = defaults();
+    param.repeat_penalty = 1;
+    param.ignore_eos_token = true;
+    return param;
+}
+
+static void share(const char *slots, const char *pool_tokens) {
+    setenv("RKLLM_CPU_SLOTS", slots, 1);
+    if (pool_tokens) {
+        setenv("RKLLM_CPU_POOL_TOKENS", pool_tokens, 1);
+    }
+}
+
+struct run {
+    struct record *record;
+    const char *prompt;
+    RKLLMInferParam infer;
+    pthread_t thread;
+    int code;
+};
+
+static void *run_on_thread(void *argument) {
+    struct run *run = argument;
+    run->code = run_into(run->record, run->prompt, run->infer);
+    return NULL;
+}
+
+static struct run *start(LLMHandle handle, const char *prompt, int max_new_tokens) {
+    struct run *run = calloc(1, sizeof *run);
+    CHECK(run != NULL);
+    run->record = new_record(handle);
+    run->prompt = prompt;
+    run->infer = generate();
+    run->infer.max_new_tokens = max_new_tokens;
+    CHECK_INT(pthread_create(&run->thread, NULL, run_on_thread, run), 0);
+    return run;
+}
+
+/* Waits for a run that ends normally after so many tokens. The caller frees both. */
+static void finish(struct run *run, int tokens) {
+    pthread_join(run->thread, NULL);
+    CHECK_INT(run->code, 0);
+    CHECK_INT(run->record->finish, 1);
+    CHECK_INT(run->record->error, 0);
+    CHECK_INT(run->record->normal + run->record->waiting, tokens);
+    CHECK_INT(run->record->perf.generate_tokens, tokens - 1);
+    CHECK(run->record->perf.generate_time_ms > 0);
+}
+
+static void forget(struct run *run) {
+    free(run->record);
+    free(run);
+}
+
+static int tokens_of(struct run *run) { return atomic_load(&run->record->tokens); }
+
+/* What each run was asked and said, for a judge that knows llama.cpp alone: texts that end with a NUL,
+   each followed by how many numbers come after it, and these. */
+static void write_run(FILE *file, const struct run *run, int32_t tokens) {
+    size_t length = strlen(run->prompt) + 1;
+    CHECK(fwrite(run->prompt, 1, length, file) == length);
+    CHECK(fwrite(&tokens, sizeof tokens, 1, file) == 1);
+    CHECK(fwrite(run->record->ids, sizeof(int32_t), (size_t)tokens, file) == (size_t)tokens);
+}
+
+static void run_together(int count, RKLLMParam param, const int *tokens) {
+    LLMHandle handles[MOST];
+    struct run *runs[MOST];
+    for (int i = 0; i < count; i++) {
+        handles[i] = load_raw(param);
+    }
+    for (int i = 0; i < count; i++) {
+        runs[i] = start(handles[i], questions[i], tokens[i]);
+    }
+    FILE *file = fopen(getenv("ROWS"), "wb");
+    CHECK(file != NULL);
+    for (int i = 0; i < count; i++) {
+        finish(runs[i], tokens[i]);
+        write_run(file, runs[i], tokens[i]);
+        printf("prefill tokens: %d\n", runs[i]->record->perf.prefill_tokens);
+        forget(runs[i]);
+        CHECK_INT(rkllm_destroy(handles[i]), 0);
+    }
+    CHECK_INT(fclose(file), 0);
+}
+
+static void two_runs_share_their_steps(void) {
+    const int tokens[] = {48, 48};
+    share("2", NULL);
+    run_together(2, greedy(), tokens);
+}
+
+static void eight_runs_share_their_steps(void) {
+    const int tokens[] = {48, 40, 48, 40, 48, 40, 48, 40};
+    share("8", NULL);
+    run_together(8, greedy(), tokens);
+}
+
+static void a_full_pool_fails_no_run(void) {
+    /* One and a half contexts for eight runs. Two of the long ones begin together, and do not fit
+       until they end. */
+    const int tokens[] = {340, 340, 340, 60, 60, 60, 60, 60};
+    share("8", "672");
+    RKLLMParam param = greedy();
+    param.max_context_len = 448;
+    run_together(8, param, tokens);
+}
+
+static void a_lone_run_is_as_with_a_context_of_its_own(void) {
+    char *prompt = long_prompt(70);
+    struct record *own[3], *shared[3];
+    for (int sharing = 0; sharing < 2; sharing++) {
+        struct record **runs = sharing ? shared : own;
+        if (sharing) {
+            share("4", NULL);
+        }
+        LLMHandle handle = load_raw(greedy());
+        RKLLMInferParam infer = generate();
+        infer.max_new_tokens = 64;
+        infer.keep_history = 1;
+        runs[0] = finished_run(handle, prompt, infer);
+        runs[1] = finished_run(handle, questions[0], infer);
+        CHECK_INT(rkllm_clear_kv_cache(handle, 0, NULL, NULL), 0);
+        runs[2] = finished_run(handle, questions[3], infer);
+        CHECK_INT(rkllm_destroy(handle), 0);
+    }
+    for (int i = 0; i < 3; i++) {
+        CHECK_TEXT(shared[i]->text, own[i]->text);
+        CHECK_INT(shared[i]->perf.prefill_tokens, own[i]->perf.prefill_tokens);
+        CHECK_INT(shared[i]->max_kv, own[i]->max_kv);
+        free(own[i]), free(shared[i]);
+    }
+    free(prompt);
+}
+
+static void aborting_one_run_leaves_the_others(void) {
+    share("8", "16384");
+    RKLLMParam param = greedy();
+    param.max_context_len = 8192;
+    LLMHandle handles[MOST];
+    struct run *runs[MOST];
+    for (int i = 0; i < MOST; i++) {
+        handles[i] = load_raw(param);
+    }
+    for (int i = 1; i < MOST; i++) {
+        runs[i] = start(handles[i], questions[i], 150);
+    }
+    for (int i = 1; i < MOST; i++) {
+        AWAIT(tokens_of(runs[i]) >= 2);
+    }
+    char *prompt = long_prompt(300);
+    runs[0] = start(handles[0], prompt, 4);
+    AWAIT(kv_size(handles[0]) > 0);
+    /* One that generates, and then the one that is read. */
+    for (int i = 1; i >= 0; i--) {
+        double before = now_ms();
+        CHECK_INT(rkllm_abort(handles[i]), 0);
+        pthread_join(runs[i]->thread, NULL);
+        printf("aborted within %.1f ms\n", now_ms() - before);
+        CHECK_INT(runs[i]->code, 0);
+        CHECK_INT(runs[i]->record->finish, 1);
+        CHECK(rkllm_is_running(handles[2]) == 1);
+    }
+    int told = tokens_of(runs[1]);
+    CHECK(told < 150);
+    CHECK_INT(runs[1]->record->perf.generate_tokens, told - 1);
+    CHECK_INT(tokens_of(runs[0]), 0);
+    int kept = kv_size(handles[0]);
+    CHECK(kept > 0 && kept < 2900);
+    CHECK_INT(runs[0]->record->perf.prefill_tokens, kept);
+    /* Both handles go on at once, with what is in their cells. */
+    struct run *again = start(handles[0], prompt, 4);
+    finish(again, 4);
+    CHECK(again->record->perf.prefill_tokens <= 3100 - kept);
+    for (int i = 2; i < MOST; i++) {
+        finish(runs[i], 150);
+    }
+    for (int i = 0; i < MOST; i++) {
+        forget(runs[i]);
+        CHECK_INT(rkllm_destroy(handles[i]), 0);
+    }
+    forget(again);
+    free(prompt);
+}
+
+static atomic_int others_ended;
+static atomic_int is_held;
+
+static int hold(struct record *record, int token) {
+    (void)record;
+    if (token == 3) {
+        atomic_store(&is_held, 1);
+        AWAIT(atomic_load(&others_ended));
+    }
+    return 0;
+}
+
+static void a_slow_host_stalls_no_other(void) {
+    share("3", NULL);
+    LLMHandle handles[3];
+    for (int i = 0; i < 3; i++) {
+        handles[i] = load_raw(greedy());
+    }
+    struct run *slow = calloc(1, sizeof *slow);
+    CHECK(slow != NULL);
+    slow->record = new_record(handles[0]);
+    slow->record->at_token = hold;
+    slow->prompt = questions[0];
+    slow->infer = generate();
+    slow->infer.max_new_tokens = 40;
+    CHECK_INT(pthread_create(&slow->thread, NULL, run_on_thread, slow), 0);
+    AWAIT(atomic_load(&is_held));
+    struct run *others[2] = {start(handles[1], questions[1], 100),
+                             start(handles[2], questions[2], 100)};
+    finish(others[0], 100);
+    finish(others[1], 100);
+    /* It is ahead of its host, but not by much, and has kept its cells. */
+    CHECK_INT(tokens_of(slow), 3);
+    int kept = kv_size(handles[0]);
+    CHECK(kept > 3 && kept < 40);
+    atomic_store(&others_ended, 1);
+    finish(slow, 40);
+    setenv("RKLLM_CPU_SLOTS", "0", 1);
+    LLMHandle own = load_raw(greedy());
+    RKLLMInferParam infer = generate();
+    infer.max_new_tokens = 40;
+    struct record *alone = finished_run(own, questions[0], infer);
+    CHECK_TEXT(slow->record->text, alone->text);
+    free(alone), forget(slow), forget(others[0]), forget(others[1]);
+    rkllm_destroy(own);
+    for (int i = 0; i < 3; i++) {
+        CHECK_INT(rkllm_destroy(handles[i]), 0);
+    }
+}
+
+/* Only rkllm_run: the handle is gone when it returns. */
+static void *bare_run(void *argument) {
+    struct run *run = argument;
+    RKLLMInput input = prompt_input(run->prompt);
+    run->record->caller = pthread_self();
+    run->code = rkllm_run(run->record->handle, &input, &run->infer, run->record);
+    return NULL;
+}
+
+static void destroying_one_handle_leaves_the_others(void) {
+    share("4", NULL);
+    int before = count_threads();
+    for (int round = 0; round < 3; round++) {
+        LLMHandle handles[4];
+        struct run runs[4];
+        memset(runs, 0, sizeof runs);
+        for (int i = 0; i < 4; i++) {
+            handles[i] = load_raw(greedy());
+            runs[i].record = new_record(handles[i]);
+            runs[i].prompt = questions[i];
+            runs[i].infer = generate();
+            runs[i].infer.max_new_tokens = i == 3 ? 60 : 900;
+            CHECK_INT(pthread_create(&runs[i].thread, NULL, bare_run, &runs[i]), 0);
+        }
+        /* Also before the first token. */
+        for (int i = 0; i < 3; i++) {
+            AWAIT(atomic_load(&runs[i].record->tokens) >= i);
+            CHECK_INT(rkllm_destroy(handles[i]), 0);
+            pthread_join(runs[i].thread, NULL);
+            CHECK(runs[i].record->normal < 900);
+        }
+        pthread_join(runs[3].thread, NULL);
+        CHECK_INT(runs[3].record->finish, 1);
+        CHECK_INT(runs[3].record->normal + runs[3].record->waiting, 60);
+        /* What the others had is free for new ones. */
+        LLMHandle next = load_raw(greedy());
+        CHECK_INT(kv_size(next), 0);
+        CHECK_INT(rkllm_destroy(next), 0);
+        /* The context goes with the last one. */
+        CHECK(count_threads() > before);
+        CHECK_INT(rkllm_destroy(handles[3]), 0);
+        CHECK_INT(count_threads(), before);
+        for (int i = 0; i < 4; i++) {
+            free(runs[i].record);
+        }
+    }
+}
+
+static void a_prefix_is_kept_for_each_handle(void) {
+    share("3", NULL);
+    LLMHandle handles[3];
+    char *prompts[3], *longer[3];
+    struct run *runs[3];
+    for (int i = 0; i < 3; i++) {
+        handles[i] = load_raw(greedy());
+        char *body = long_prompt(25);
+        CHECK(asprintf(&prompts[i], "%d %s", i, body) > 0);
+        CHECK(asprintf(&longer[i], "%s And then?", prompts[i]) > 0);
+        free(body);
+    }
+    for (int turn = 0; turn < 3; turn++) {
+        for (int i = 0; i < 3; i++) {
+            runs[i] = start(handles[i], turn ? longer[i] : prompts[i], 8);
+        }
+        for (int i = 0; i < 3; i++) {
+            finish(runs[i], 8);
+            int evaluated = runs[i]->record->perf.prefill_tokens;
+            CHECK(turn ? evaluated < 12 : evaluated > 200);
+            CHECK(turn < 2 || evaluated == 1);
+            forget(runs[i]);
+        }
+    }
+    for (int i = 0; i < 3; i++) {
+        free(prompts[i]), free(longer[i]);
+        CHECK_INT(rkllm_destroy(handles[i]), 0);
+    }
+}
+
+static void idle_prefixes_go_first(void) {
+    share("3", "512");
+    RKLLMParam param = greedy();
+    param.max_context_len = 512;
+    LLMHandle handles[3];
+    for (int i = 0; i < 3; i++) {
+        handles[i] = load_raw(param);
+    }
+    char *prompt = long_prompt(15);
+    RKLLMInferParam infer = generate();
+    infer.max_new_tokens = 8;
+    struct record *first = finished_run(handles[0], prompt, infer);
+    free(finished_run(handles[1], prompt, infer));
+    int held = kv_size(handles[1]);
+    CHECK(held > 140 && kv_size(handles[0]) == held);
+    /* There is no room for three: the one that was used longest ago is forgotten. */
+    infer.max_new_tokens = 120;
+    free(finished_run(handles[2], prompt, infer));
+    CHECK_INT(kv_size(handles[0]), 0);
+    CHECK_INT(kv_size(handles[1]), held);
+    infer.max_new_tokens = 8;
+    struct record *again = finished_run(handles[0], prompt, infer);
+    CHECK_TEXT(again->text, first->text);
+    CHECK_INT(again->perf.prefill_tokens, first->perf.prefill_tokens);
+    free(first), free(again), free(prompt);
+    for (int i = 0; i < 3; i++) {
+        CHECK_INT(rkllm_destroy(handles[i]), 0);
+    }
+}
+
+static void there_are_as_many_slots_as_was_said(void) {
+    share("2", NULL);
+    LLMHandle handles[2] = {load_raw(greedy()), load_raw(greedy())};
+    RKLLMCallback callback;
+    memset(&callback, 0, sizeof callback);
+    callback.result_callback = on_result;
+    RKLLMParam param = greedy();
+    LLMHandle third = NULL;
+    CHECK_INT(rkllm_init(&third, &param, &callback), -1);
+    CHECK(third == NULL);
+    /* Another length is another context. */
+    param.max_context_len = 512;
+    LLMHandle other = load_raw(param);
+    CHECK_INT(rkllm_destroy(other), 0);
+    CHECK_INT(rkllm_destroy(handles[0]), 0);
+    handles[0] = load_raw(greedy());
+    free(finished_run(handles[0], questions[1], generate()));
+    setenv("RKLLM_CPU_POOL_TOKENS", "1023", 1);
+    param.max_context_len = 1024;
+    CHECK_INT(rkllm_init(&third, &param, &callback), -1);
+    setenv("RKLLM_CPU_SLOTS", "many", 1);
+    CHECK_INT(rkllm_init(&third, &param, &callback), -1);
+    CHECK_INT(rkllm_destroy(handles[0]), 0);
+    CHECK_INT(rkllm_destroy(handles[1]), 0);
+}
+
+static const struct promise promises[] = {
+    {"two_runs_share_their_steps", two_runs_share_their_steps},
+    {"eight_runs_share_their_steps", eight_runs_share_their_steps},
+    {"a_full_pool_fails_no_run", a_full_pool_fails_no_run},
+    {"a_lone_run_is_as_with_a_context_of_its_own", a_lone_run_is_as_with_a_context_of_its_own},
+    {"aborting_one_run_leaves_the_others", aborting_one_run_leaves_the_others},
+    {"a_slow_host_stalls_no_other", a_slow_host_stalls_no_other},
+    {"destroying_one_handle_leaves_the_others", destroying_one_handle_leaves_the_others},
+    {"a_prefix_is_kept_for_each_handle", a_prefix_is_kept_for_each_handle},
+    {"idle_prefixes_go_first", idle_prefixes_go_first},
+    {"there_are_as_many_slots_as_was_said", there_are_as_many_slots_as_was_said},
+};
+
+int main(int argc, char **argv) {
+    return hold_promise(promises, sizeof promises / sizeof *promises, argc, argv);
+}

@@ -1,0 +1,79 @@
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::admission::{EmbeddingError, EmbeddingRequest, Generation, QueueFigures};
+use crate::generation::{GenerationError, GenerationRequest};
+use crate::ipc::Prompt;
+use crate::library_calls::PooledRows;
+use crate::models::{Catalog, InstalledModel};
+use crate::prompt::{ControlTokenPolicy, RenderRequest};
+use crate::reader::{Encoded, Encoding, ReaderError, Readers};
+use crate::supervisor::{StatusBoard, Supervisor};
+use crate::telemetry::Metrics;
+
+/// An answer that is being made; dropping it means that nobody wants it any more.
+pub type Answering<'a, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'a>>;
+
+/// Everything that chats and HTTP need from the layers below them. The daemon implements it over
+/// admission and the supervisor; the tests of these layers implement it with scripted events.
+pub trait Engine: Send + Sync + 'static {
+    /// Queues a request; dropping the `Generation` cancels it.
+    fn submit(&self, request: GenerationRequest) -> Result<Generation, GenerationError>;
+
+    /// Queues a request for hidden states and waits for them; dropping the future cancels it.
+    fn embed(&self, request: EmbeddingRequest) -> Answering<'_, PooledRows, EmbeddingError>;
+
+    /// The prompt of a conversation.
+    fn render<'a>(
+        &'a self,
+        model: &'a InstalledModel,
+        request: &'a RenderRequest,
+    ) -> Answering<'a, Prompt, ReaderError>;
+
+    /// Prompts of plain texts, in which control tokens stay text, or are refused, as `policy` says;
+    /// without one they are control tokens.
+    fn plain<'a>(
+        &'a self,
+        model: &'a InstalledModel,
+        texts: Vec<String>,
+        policy: Option<ControlTokenPolicy>,
+        with_tokens: bool,
+    ) -> Answering<'a, Vec<Prompt>, ReaderError>;
+
+    /// The tokens of `text`. Waits for no run.
+    fn encode<'a>(
+        &'a self,
+        model: &'a InstalledModel,
+        text: String,
+        how: Encoding,
+    ) -> Answering<'a, Encoded, ReaderError>;
+
+    /// The text of `tokens`. Waits for no run.
+    fn decode<'a>(
+        &'a self,
+        model: &'a InstalledModel,
+        tokens: Vec<u32>,
+    ) -> Answering<'a, String, ReaderError>;
+
+    /// How full the queue of a model is.
+    fn queue(&self, model: &str) -> QueueFigures;
+
+    /// The models installed now.
+    fn catalog(&self) -> Arc<Catalog>;
+
+    /// Where each model's worker is in its life.
+    fn status(&self) -> StatusBoard;
+
+    /// Where the daemon counts; all layers share it.
+    fn metrics(&self) -> &Metrics;
+
+    /// The processes that read models' files. `None`: there are none below.
+    fn readers(&self) -> Option<Readers> {
+        None
+    }
+
+    /// Opens handles of the vendor's API. `None`: there are no workers below.
+    fn supervisor(&self) -> Option<Supervisor> {
+        None
+    }
+}

@@ -1,0 +1,15 @@
+//! The one way from a conversation to its reply, whatever dialect asks: have a reader render the
+//! prompt, submit it, and hand on the reply's events. It knows no dialect and no HTTP, and nothing
+//! below it knows it.
+
+mod context_limit;
+mod engine;
+mod reply;
+mod service;
+mod whole_reply;
+
+pub(crate) use context_limit::{ContextLimit, Follows};
+pub use engine::{Answering, Engine};
+pub use reply::Reply;
+pub use service::{ChatService, PromptSource, ReplyReading};
+pub use whole_reply::{WholeCall, WholeReply};

@@ -1,0 +1,34 @@
+use crate::generation::{Completion, GenerationError, RunStart};
+
+/// What a reply tells its reader, in order: `Started` when its turn has come (not if it fails before),
+/// any number of pieces, then exactly one of `Finished` and `Failed`.
+///
+/// A piece is never taken back and never empty. Calls do not overlap: the pieces between a `ToolCall`
+/// and its `ToolCallEnd` are its `ToolArguments`, and `index` counts calls from 0. A call that the
+/// budget cut has no `ToolCallEnd`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ReplyEvent {
+    Started(RunStart),
+    /// A piece of the thought.
+    Reasoning(String),
+    /// A piece of the content.
+    Text(String),
+    /// A call begins; its name is whole.
+    ToolCall {
+        index: u32,
+        /// Where the model's format has one; elsewhere the dialect that writes the reply mints it.
+        id: Option<String>,
+        name: String,
+    },
+    /// A piece of a call's arguments. All of them together are the JSON text that the model
+    /// wrote, or that is made of what it wrote in another form.
+    ToolArguments {
+        index: u32,
+        delta: String,
+    },
+    ToolCallEnd {
+        index: u32,
+    },
+    Finished(Box<Completion>),
+    Failed(GenerationError),
+}

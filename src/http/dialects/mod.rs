@@ -1,0 +1,7 @@
+//! The dialects that clients speak, a folder each, and what all of them do with a request for a reply
+//! (`chat_dialect`). No dialect knows another, but for `llama_server`, which takes OpenAI's bodies; and
+//! no other part of the daemon knows one, but for the router and the API's description.
+
+pub(crate) mod chat_dialect;
+pub(crate) mod llama_server;
+pub(crate) mod openai;

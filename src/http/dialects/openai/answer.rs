@@ -1,0 +1,374 @@
+//! The shapes of answers: whole ones and what goes into chunks. What is not known is absent; usage
+//! that is not wholly known is null as a whole.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::chat::{WholeCall, WholeReply};
+use crate::generation::{Completion, FinishReason, Timings, Usage};
+use crate::http::dialects::chat_dialect::Identity;
+use crate::http::request::id;
+
+/// How calls are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CallForm {
+    Tools,
+    /// One, as `function_call`.
+    Old,
+}
+
+/// By which names thoughts are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ThoughtFields {
+    ReasoningContent,
+    /// As `reasoning` as well.
+    Both,
+}
+
+/// The form of a chat's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ChatForm {
+    pub calls: CallForm,
+    pub thoughts: ThoughtFields,
+}
+
+pub(super) fn finish_reason(reason: FinishReason) -> &'static str {
+    match reason {
+        FinishReason::Stop => "stop",
+        FinishReason::Length => "length",
+    }
+}
+
+/// Of an answer that may have made calls.
+pub(super) fn chat_finish_reason(
+    reason: FinishReason,
+    has_calls: bool,
+    form: CallForm,
+) -> &'static str {
+    match (reason, form) {
+        (FinishReason::Stop, CallForm::Tools) if has_calls => "tool_calls",
+        (FinishReason::Stop, CallForm::Old) if has_calls => "function_call",
+        _ => finish_reason(reason),
+    }
+}
+
+/// Token counts.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct UsageBody {
+    /// Tokens of the prompt, cached ones included.
+    prompt_tokens: u32,
+    /// Tokens generated.
+    completion_tokens: u32,
+    /// The sum of both.
+    total_tokens: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_tokens_details: Option<PromptTokensDetails>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    completion_tokens_details: Option<CompletionTokensDetails>,
+}
+
+/// What generated tokens were for.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct CompletionTokensDetails {
+    /// Tokens of thoughts, their markers included.
+    reasoning_tokens: u32,
+}
+
+/// Where prompt tokens came from.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PromptTokensDetails {
+    /// Prompt tokens found in the KV cache and not evaluated again.
+    cached_tokens: u32,
+}
+
+impl UsageBody {
+    pub fn of(usage: Usage) -> Self {
+        Self {
+            prompt_tokens: usage.prompt_tokens,
+            completion_tokens: usage.completion_tokens,
+            total_tokens: usage.prompt_tokens.saturating_add(usage.completion_tokens),
+            prompt_tokens_details: usage
+                .cached_prompt_tokens
+                .map(|cached_tokens| PromptTokensDetails { cached_tokens }),
+            completion_tokens_details: usage
+                .reasoning_tokens
+                .map(|reasoning_tokens| CompletionTokensDetails { reasoning_tokens }),
+        }
+    }
+}
+
+/// Measured times. A figure that was not measured is absent.
+#[derive(Debug, Default, PartialEq, Serialize, ToSchema)]
+pub(crate) struct TimingsBody {
+    /// Prompt tokens evaluated in prefill.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_n: Option<u32>,
+    /// Milliseconds of prefill.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_ms: Option<f32>,
+    /// `prompt_n` per second of `prompt_ms`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_per_second: Option<f32>,
+    /// Tokens generated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    predicted_n: Option<u32>,
+    /// Milliseconds for the tokens after the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    predicted_ms: Option<f32>,
+    /// Tokens after the first per second of `predicted_ms`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    predicted_per_second: Option<f32>,
+    /// Peak resident memory of the worker as the runtime reports it, in MiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    runtime_memory_mb: Option<f32>,
+    /// Milliseconds in the queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue_ms: Option<f32>,
+    /// Requests that were to be served before this one when it entered the queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue_position: Option<u32>,
+    /// How often the answer went on with another worker because its own had died; absent where it
+    /// did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resumptions: Option<u32>,
+}
+
+impl TimingsBody {
+    /// `None` when nothing was measured.
+    pub fn of(timings: &Timings) -> Option<Self> {
+        let finite = |value: Option<f32>| value.filter(|value| value.is_finite());
+        let body = Self {
+            prompt_n: timings.prompt_n,
+            prompt_ms: finite(timings.prompt_ms),
+            prompt_per_second: per_second(timings.prompt_n, timings.prompt_ms),
+            predicted_n: timings.predicted_n,
+            predicted_ms: finite(timings.predicted_ms),
+            predicted_per_second: finite(timings.predicted_per_second),
+            runtime_memory_mb: finite(timings.runtime_memory_mb),
+            queue_ms: finite(timings.queue_ms),
+            queue_position: timings.queue_position,
+            resumptions: (timings.resumptions > 0).then_some(timings.resumptions),
+        };
+        (body != Self::default()).then_some(body)
+    }
+}
+
+fn per_second(tokens: Option<u32>, ms: Option<f32>) -> Option<f32> {
+    let rate = tokens? as f32 / ms? * 1000.0;
+    rate.is_finite().then_some(rate)
+}
+
+/// A whole answer of `/v1/chat/completions`.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ChatCompletion {
+    /// Also in the `x-request-id` header.
+    #[schema(value_type = String, example = "chatcmpl-5a0c7d1e93b24f6ab8d01c2f")]
+    id: Arc<str>,
+    /// Always `chat.completion`.
+    #[schema(example = "chat.completion")]
+    object: &'static str,
+    /// Seconds since the epoch.
+    created: u64,
+    /// Id of the model that answered.
+    #[schema(value_type = String)]
+    model: Arc<str>,
+    /// Always one.
+    #[schema(value_type = Vec<ChatChoice>)]
+    choices: [ChatChoice; 1],
+    /// Null when a count is not known.
+    #[schema(required)]
+    usage: Option<UsageBody>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timings: Option<TimingsBody>,
+}
+
+impl ChatCompletion {
+    pub fn of(
+        identity: &Identity,
+        reply: WholeReply,
+        completion: &Completion,
+        form: ChatForm,
+    ) -> Self {
+        let reasoning_content = Some(reply.reasoning).filter(|text| !text.is_empty());
+        let reasoning = match form.thoughts {
+            ThoughtFields::ReasoningContent => None,
+            ThoughtFields::Both => reasoning_content.clone(),
+        };
+        let form = form.calls;
+        let has_calls = !reply.calls.is_empty();
+        let mut calls = reply.calls.into_iter();
+        let function_call = match form {
+            CallForm::Tools => None,
+            CallForm::Old => calls.next().map(AnsweredFunction::of),
+        };
+        let tool_calls = match form {
+            CallForm::Tools => calls.map(AnsweredCall::of).collect(),
+            CallForm::Old => Vec::new(),
+        };
+        Self {
+            id: Arc::clone(&identity.id.0),
+            object: "chat.completion",
+            created: identity.created,
+            model: Arc::clone(&identity.model),
+            choices: [ChatChoice {
+                index: 0,
+                message: AssistantMessage {
+                    role: "assistant",
+                    content: Some(reply.text).filter(|text| !has_calls || !text.is_empty()),
+                    reasoning_content,
+                    reasoning,
+                    tool_calls,
+                    function_call,
+                    refusal: None,
+                },
+                logprobs: None,
+                finish_reason: chat_finish_reason(completion.reason, reply.whole_calls > 0, form),
+            }],
+            usage: completion.usage.map(UsageBody::of),
+            timings: TimingsBody::of(&completion.timings),
+        }
+    }
+}
+
+impl AnsweredCall {
+    fn of(mut call: WholeCall) -> Self {
+        Self {
+            id: call.id.take().unwrap_or_else(id::for_call),
+            r#type: "function",
+            function: AnsweredFunction::of(call),
+        }
+    }
+}
+
+impl AnsweredFunction {
+    fn of(call: WholeCall) -> Self {
+        Self {
+            name: call.name,
+            arguments: call.arguments,
+        }
+    }
+}
+
+/// The answer itself.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ChatChoice {
+    /// Always 0.
+    index: u32,
+    message: AssistantMessage,
+    /// Always null.
+    #[schema(required, value_type = Option<Object>)]
+    logprobs: Option<()>,
+    /// `stop`: the model ended or a stop string was reached; `length`: the token budget or the
+    /// context is used up; `tool_calls`: the model ended and made calls.
+    #[schema(example = "stop")]
+    finish_reason: &'static str,
+}
+
+/// What the model said.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct AssistantMessage {
+    /// Always `assistant`.
+    #[schema(example = "assistant")]
+    role: &'static str,
+    /// The answer; null where the model only called functions.
+    #[schema(required)]
+    content: Option<String>,
+    /// What the model thought before, where it can be told apart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<String>,
+    /// The same, where the setting `chat.also-reasoning` is on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning: Option<String>,
+    /// The calls that the model makes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<AnsweredCall>,
+    /// The call, where the request gave `functions`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    function_call: Option<AnsweredFunction>,
+    /// Always null.
+    #[schema(required, value_type = Option<String>)]
+    refusal: Option<()>,
+}
+
+/// A call that the model makes.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct AnsweredCall {
+    /// What its result is to name.
+    #[schema(example = "call_5a0c7d1e93b24f6ab8d01c2f")]
+    id: String,
+    /// Always `function`.
+    #[schema(example = "function")]
+    r#type: &'static str,
+    function: AnsweredFunction,
+}
+
+/// The function, and what it is called with.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct AnsweredFunction {
+    /// As the model wrote it, whether or not there is such a function.
+    name: String,
+    /// JSON text as the model wrote it, or made of what it wrote in another form; not whole where the
+    /// answer was cut.
+    #[schema(example = "{}")]
+    arguments: String,
+}
+
+/// A whole answer of `/v1/completions`.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct TextCompletion {
+    /// Also in the `x-request-id` header.
+    #[schema(value_type = String, example = "cmpl-5a0c7d1e93b24f6ab8d01c2f")]
+    id: Arc<str>,
+    /// Always `text_completion`.
+    #[schema(example = "text_completion")]
+    object: &'static str,
+    /// Seconds since the epoch.
+    created: u64,
+    /// Id of the model that answered.
+    #[schema(value_type = String)]
+    model: Arc<str>,
+    /// Always one.
+    #[schema(value_type = Vec<TextChoice>)]
+    choices: [TextChoice; 1],
+    /// Null when a count is not known.
+    #[schema(required)]
+    usage: Option<UsageBody>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timings: Option<TimingsBody>,
+}
+
+impl TextCompletion {
+    pub fn of(identity: &Identity, reply: WholeReply, completion: &Completion) -> Self {
+        Self {
+            id: Arc::clone(&identity.id.0),
+            object: "text_completion",
+            created: identity.created,
+            model: Arc::clone(&identity.model),
+            choices: [TextChoice {
+                index: 0,
+                text: reply.text,
+                logprobs: None,
+                finish_reason: Some(finish_reason(completion.reason)),
+            }],
+            usage: completion.usage.map(UsageBody::of),
+            timings: TimingsBody::of(&completion.timings),
+        }
+    }
+}
+
+/// The continuation, or a piece of it.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct TextChoice {
+    /// Always 0.
+    index: u32,
+    /// The text; in a chunk one token's.
+    text: String,
+    /// Always null.
+    #[schema(required, value_type = Option<Object>)]
+    logprobs: Option<()>,
+    /// Null in all chunks but the last.
+    #[schema(required, example = "stop")]
+    finish_reason: Option<&'static str>,
+}

@@ -1,0 +1,316 @@
+//! `POST /v1/chat/completions`: a conversation, rendered with the model's chat template.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::answer::{CallForm, ChatCompletion, ChatForm, ThoughtFields};
+use super::chunk::{ChatChunk, ChatWriter, UsageChunk};
+use super::ignored::Ignored;
+use super::messages::{Message, conversation};
+use super::parameters::{SharedParameters, is_false, neutral, token_budget};
+use super::reasoning::{self, Budget};
+use super::tools::{FunctionParameter, Given, ToolParameter};
+use crate::chat::{PromptSource, ReplyReading, WholeReply};
+use crate::generation::Completion;
+use crate::http::HttpState;
+use crate::http::dialects::chat_dialect::{self, Asked, ChatDialect, Identity, Options};
+use crate::http::request::body::{Object, fields};
+use crate::http::request::context::RequestContext;
+use crate::http::request::error::RequestError;
+use crate::http::request::free_form::{FreeObject, Outline};
+use crate::http::request::installed::installed;
+use crate::http::request::together::{Together, fields_of};
+use crate::http::response::error_body::ErrorBody;
+use crate::http::response::sse;
+use crate::models::TemplateState;
+use crate::prompt::RenderRequest;
+
+/// What only `/v1/chat/completions` takes.
+#[derive(Debug, Default, ToSchema)]
+pub(crate) struct ChatParameters {
+    /// The conversation, oldest first. A last message of the assistant is continued.
+    #[schema(value_type = Vec<Message>, required, nullable = false, min_items = 1)]
+    messages: Option<Vec<Object<Message>>>,
+    /// The newer name of `max_tokens`.
+    #[schema(minimum = -1)]
+    max_completion_tokens: Option<i64>,
+    /// Variables for the chat template, such as `enable_thinking`.
+    #[schema(value_type = Option<Object>)]
+    chat_template_kwargs: Option<FreeObject>,
+    /// Functions that the model may call.
+    #[schema(value_type = Option<Vec<ToolParameter>>)]
+    tools: Option<Vec<Object<ToolParameter>>>,
+    /// `none`: the model is not told of the functions; `auto`: it calls them as it likes. Default
+    /// `auto`.
+    #[schema(value_type = Option<String>)]
+    tool_choice: Option<Outline>,
+    /// Whether an answer may hold more than one call. Default true.
+    parallel_tool_calls: Option<bool>,
+    /// The older form of `tools`; calls are then answered as `function_call`.
+    #[schema(value_type = Option<Vec<FunctionParameter>>)]
+    functions: Option<Vec<Object<FunctionParameter>>>,
+    /// The older form of `tool_choice`: `none` or `auto`.
+    #[schema(value_type = Option<String>)]
+    function_call: Option<Outline>,
+    /// How much to think, for templates that can be told: `none` is not at all.
+    #[schema(example = "low")]
+    reasoning_effort: Option<String>,
+    /// The most tokens of thoughts, as `reasoning_tokens` counts them; a thought that has used them is
+    /// closed, and the answer goes on behind it. 0 closes it at once; -1 is no such limit. Default: the
+    /// model's own.
+    #[schema(minimum = -1)]
+    thinking_budget_tokens: Option<i64>,
+    /// Another name of `thinking_budget_tokens`.
+    #[schema(minimum = -1)]
+    reasoning_budget_tokens: Option<i64>,
+    /// Another name of `thinking_budget_tokens`.
+    #[schema(minimum = -1)]
+    thinking_token_budget: Option<i64>,
+    /// Where thoughts go: `none` leaves them in the content, `deepseek` and `auto` give them as
+    /// `reasoning_content`. Default `auto`.
+    #[schema(example = "auto")]
+    reasoning_format: Option<String>,
+    /// Not supported; null or false.
+    #[schema(value_type = Option<bool>)]
+    logprobs: Option<Outline>,
+    /// Not supported; null or 0.
+    #[schema(value_type = Option<i64>)]
+    top_logprobs: Option<Outline>,
+    /// Null or `{"type":"text"}`.
+    #[schema(value_type = Option<Object>)]
+    response_format: Option<Outline>,
+    /// Null or `["text"]`.
+    #[schema(value_type = Option<Vec<String>>)]
+    modalities: Option<Outline>,
+    /// Not supported; null.
+    #[schema(value_type = Option<Object>)]
+    audio: Option<Outline>,
+    /// Not supported; null.
+    #[schema(value_type = Option<Object>)]
+    web_search_options: Option<Outline>,
+}
+
+fields_of!(ChatParameters {
+    messages,
+    max_completion_tokens,
+    chat_template_kwargs,
+    tools,
+    tool_choice,
+    parallel_tool_calls,
+    functions,
+    function_call,
+    reasoning_effort,
+    thinking_budget_tokens,
+    reasoning_budget_tokens,
+    thinking_token_budget,
+    reasoning_format,
+    logprobs,
+    top_logprobs,
+    response_format,
+    modalities,
+    audio,
+    web_search_options,
+});
+
+/// How a chat is answered.
+pub(crate) struct ChatAnswer {
+    usage: UsageChunk,
+    form: ChatForm,
+}
+
+impl ChatDialect for ChatAnswer {
+    const PROMPT_PARAM: &'static str = "messages";
+    type Writer = ChatWriter;
+
+    fn whole(
+        &self,
+        identity: &Identity,
+        reply: WholeReply,
+        completion: &Completion,
+    ) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(&ChatCompletion::of(identity, reply, completion, self.form))
+    }
+
+    fn writer(&self, identity: &Identity) -> ChatWriter {
+        ChatWriter::new(identity, self.usage, self.form)
+    }
+
+    fn stream(body: Body) -> Response {
+        sse::response(body)
+    }
+}
+
+impl ChatParameters {
+    fn refuse_unsupported(&self) -> Result<(), RequestError> {
+        let is_text_format = |value: &Value| value.get("type").is_some_and(|kind| kind == "text");
+        let is_only_text = |value: &Value| matches!(value.as_array().map(Vec::as_slice), Some([one]) if one == "text");
+        neutral("logprobs", &self.logprobs, is_false, "only false")?;
+        neutral(
+            "top_logprobs",
+            &self.top_logprobs,
+            |n| n.as_u64() == Some(0),
+            "only 0",
+        )?;
+        neutral(
+            "response_format",
+            &self.response_format,
+            is_text_format,
+            "only {\"type\":\"text\"}",
+        )?;
+        neutral(
+            "modalities",
+            &self.modalities,
+            is_only_text,
+            "only [\"text\"]",
+        )?;
+        neutral("audio", &self.audio, |_| false, "only its absence")?;
+        neutral(
+            "web_search_options",
+            &self.web_search_options,
+            |_| false,
+            "only its absence",
+        )
+    }
+
+    fn max_tokens(&self, shared: &SharedParameters) -> Result<Option<u32>, RequestError> {
+        let old = shared.max_tokens()?;
+        let new = token_budget("max_completion_tokens", self.max_completion_tokens)?;
+        match (old, new) {
+            (Some(0), _) | (_, Some(0)) => Err(RequestError::out_of_range(
+                if old == Some(0) {
+                    "max_tokens"
+                } else {
+                    "max_completion_tokens"
+                },
+                "must be at least 1, or -1 for as many as the context leaves",
+            )),
+            (Some(old), Some(new)) if old != new => Err(RequestError::out_of_range(
+                "max_tokens",
+                "is another name of `max_completion_tokens` and must not differ from it",
+            )),
+            _ => Ok(new.or(old)),
+        }
+    }
+}
+
+/// Answer a conversation
+///
+/// With `stream: true` the answer is a stream of `data:` lines, each a ChatChunk, the last one
+/// `[DONE]`; an error after the stream has begun is a `data:` line with an error object and ends it.
+#[utoipa::path(post, path = "/v1/chat/completions", tag = "openai",
+    request_body(content = super::bodies::ChatCompletionRequest),
+    responses(
+        (status = 200, description = "The answer", content(
+            (ChatCompletion = "application/json"),
+            (ChatChunk = "text/event-stream"))),
+        (status = 400, description = "The request is wrong; `param` says where", body = ErrorBody),
+        (status = 403, description = "The key may not use this model; or a foreign Host or Origin on a loopback listener", body = ErrorBody),
+        (status = 404, description = "There is no such model", body = ErrorBody),
+        (status = 413, description = "The body is too large", body = ErrorBody),
+        (status = 429, description = "The model's queue is full; see Retry-After", body = ErrorBody),
+        (status = 503, description = "The model cannot be loaded, or its worker failed", body = ErrorBody)))]
+pub(crate) async fn chat_completions(
+    State(state): State<Arc<HttpState>>,
+    request: Request,
+) -> Result<Response, RequestError> {
+    chat_dialect::answer(state, request, asked).await
+}
+
+/// From a body to the conversation that the model's template renders.
+pub(crate) fn asked(
+    state: &HttpState,
+    context: &RequestContext,
+    body: &[u8],
+) -> Result<Asked<ChatAnswer>, RequestError> {
+    let Together(shared, Together(own, ignored)): Together<
+        SharedParameters,
+        Together<ChatParameters, Ignored>,
+    > = fields(body)?;
+    let model = installed(state, context, shared.model.as_deref())?;
+    shared.refuse_unsupported()?;
+    own.refuse_unsupported()?;
+    let max_new_tokens = own.max_tokens(&shared)?.or(model.max_new_tokens);
+    let messages = conversation(own.messages)?;
+    let given = Given {
+        tools: own.tools,
+        tool_choice: own.tool_choice,
+        functions: own.functions,
+        function_call: own.function_call,
+        parallel_tool_calls: own.parallel_tool_calls,
+    };
+    let functions = given.functions()?;
+    let types = functions.types();
+    let keeps_thoughts = reasoning::keeps_thoughts(own.reasoning_format.as_deref())?;
+    let wish = reasoning::wish(own.reasoning_effort)?;
+    let budget = reasoning::budget([
+        ("thinking_budget_tokens", own.thinking_budget_tokens),
+        ("reasoning_budget_tokens", own.reasoning_budget_tokens),
+        ("thinking_token_budget", own.thinking_token_budget),
+    ])?;
+    let mut variables = own.chat_template_kwargs.map(|it| it.0).unwrap_or_default();
+    reasoning::tell(&wish, &mut variables);
+    let mut options = Options {
+        thought_budget: match budget {
+            Budget::Tokens(name, _) => Some(name),
+            Budget::NotSaid | Budget::None => None,
+        },
+        ..shared.options(state, max_new_tokens, ignored)?
+    };
+    if functions.wants_strict {
+        options.ignored.push("tools[].function.strict");
+    }
+    let now = jiff::Zoned::now().datetime();
+    let request = RenderRequest {
+        variables,
+        control_tokens: state.chat.control_tokens,
+        ..RenderRequest::of(messages, functions.tools, now)
+    };
+    match &model.template {
+        TemplateState::Usable { .. } => {}
+        TemplateState::None => {
+            return Err(RequestError::NoChatTemplate {
+                model: model.id.to_string(),
+                advice: model.template_advice(),
+            });
+        }
+        TemplateState::Broken { reason } => {
+            return Err(RequestError::TemplateBroken {
+                model: model.id.to_string(),
+                reason: reason.clone(),
+            });
+        }
+    }
+    Ok(Asked {
+        source: PromptSource::Conversation(Box::new(request)),
+        options,
+        reading: Some(ReplyReading {
+            tools: types,
+            keeps_thoughts,
+            thought_tokens: match budget {
+                Budget::Tokens(_, tokens) => Some(tokens),
+                Budget::NotSaid => model.thinking_budget_tokens,
+                Budget::None => None,
+            },
+            one_call: !functions.parallel,
+        }),
+        dialect: ChatAnswer {
+            usage: shared.usage_chunk(),
+            form: ChatForm {
+                calls: match functions.are_old {
+                    true => CallForm::Old,
+                    false => CallForm::Tools,
+                },
+                thoughts: match state.chat.also_reasoning {
+                    true => ThoughtFields::Both,
+                    false => ThoughtFields::ReasoningContent,
+                },
+            },
+        },
+        model,
+    })
+}

@@ -1,0 +1,484 @@
+//! The parameters both endpoints share: read, checked against their ranges, and either turned into
+//! a `SamplingRequest` or refused by name.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Schema, Type};
+
+use super::chunk::UsageChunk;
+use super::ignored::Ignored;
+use crate::generation::SamplingRequest;
+use crate::http::HttpState;
+use crate::http::dialects::chat_dialect::Options;
+use crate::http::request::body::{Object, TextOrList};
+use crate::http::request::error::RequestError;
+use crate::http::request::free_form::Outline;
+use crate::http::request::together::fields_of;
+
+/// Parameters of both endpoints. Null counts as absent.
+#[derive(Debug, Default, ToSchema)]
+pub(crate) struct SharedParameters {
+    /// Id or alias of an installed model.
+    #[schema(required, nullable = false)]
+    pub model: Option<String>,
+    /// Whether to answer with a stream of events. Default false.
+    pub stream: Option<bool>,
+    #[schema(value_type = Option<StreamOptions>)]
+    pub stream_options: Option<Object<StreamOptions>>,
+    /// Largest number of tokens to generate; -1: as many as the context leaves. 0, for
+    /// `/v1/completions` alone, evaluates the prompt and answers an empty text.
+    #[schema(minimum = -1)]
+    pub max_tokens: Option<i64>,
+    /// Randomness, 0 to 2; 0 always takes the likeliest token.
+    #[schema(minimum = 0, maximum = 2)]
+    pub temperature: Option<f64>,
+    /// Nucleus sampling, 0 to 1; 0 always takes the likeliest token.
+    #[schema(minimum = 0, maximum = 1)]
+    pub top_p: Option<f64>,
+    /// Sample among this many likeliest tokens; 0 or -1: among all.
+    #[schema(minimum = -1, maximum = 2147483647)]
+    pub top_k: Option<i64>,
+    /// Penalty on tokens seen before; 1 is none. 0.01 to 10.
+    #[schema(minimum = 0.01, maximum = 10)]
+    pub repeat_penalty: Option<f64>,
+    /// Another name of `repeat_penalty`.
+    #[schema(minimum = 0.01, maximum = 10)]
+    pub repetition_penalty: Option<f64>,
+    /// Penalty on tokens that occurred at all, -2 to 2.
+    #[schema(minimum = -2, maximum = 2)]
+    pub presence_penalty: Option<f64>,
+    /// Penalty on tokens by how often they occurred, -2 to 2.
+    #[schema(minimum = -2, maximum = 2)]
+    pub frequency_penalty: Option<f64>,
+    /// Text that ends the answer and is not part of it: a string or, unless `chat.max-stops` says
+    /// otherwise, up to 64 of them.
+    #[schema(schema_with = stop_schema)]
+    pub stop: Option<TextOrList<String>>,
+    /// Asks for repeatable sampling. Reported in `x-rkllmd-not-applied` where the runtime cannot.
+    /// Any 64-bit integer, signed or not.
+    #[schema(value_type = Option<i64>, minimum = -9223372036854775808_i64)]
+    pub seed: Option<i128>,
+    /// Whether to go on with another worker when one dies in the middle of the answer. Default: the
+    /// daemon's `recovery.resume`.
+    pub resume: Option<bool>,
+    /// Longest time from entering the queue to the end of the answer, in milliseconds, at least 1.
+    /// The daemon's `deadlines.total`, where set, is not exceeded.
+    #[schema(minimum = 1)]
+    pub total_deadline_ms: Option<i64>,
+    /// Number of answers; only 1.
+    #[schema(value_type = Option<i64>, minimum = 1, maximum = 1)]
+    n: Option<Outline>,
+    /// Not supported; null or an empty object.
+    #[schema(value_type = Option<Object>)]
+    logit_bias: Option<Outline>,
+}
+
+fields_of!(SharedParameters {
+    model,
+    stream,
+    stream_options,
+    max_tokens,
+    temperature,
+    top_p,
+    top_k,
+    repeat_penalty,
+    repetition_penalty,
+    presence_penalty,
+    frequency_penalty,
+    stop,
+    seed,
+    resume,
+    total_deadline_ms,
+    n,
+    logit_bias,
+});
+
+/// Options of a stream.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(crate) struct StreamOptions {
+    /// Whether a last chunk, with no choices, carries the token counts. Default false.
+    pub include_usage: Option<bool>,
+}
+
+/// A temperature or nucleus below this leaves nothing but the likeliest token.
+const SMALLEST: f32 = 1e-4;
+const LONGEST_STOP_BYTES: usize = 1024;
+/// A longer deadline is none, and clocks cannot count to every number a client may send.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+impl SharedParameters {
+    pub(super) fn usage_chunk(&self) -> UsageChunk {
+        let options = self.stream_options.as_ref();
+        let is_wanted = options.is_some_and(|Object(options)| options.include_usage == Some(true));
+        match self.stream == Some(true) && is_wanted {
+            true => UsageChunk::Wanted,
+            false => UsageChunk::NotWanted,
+        }
+    }
+
+    /// What they say of the run and the answer. `max_new_tokens` is the endpoint's own to say, and
+    /// `ignored` are parameters that nobody reads.
+    pub(super) fn options(
+        &self,
+        state: &HttpState,
+        max_new_tokens: Option<u32>,
+        Ignored(ignored): Ignored,
+    ) -> Result<Options, RequestError> {
+        let total_deadline = self.total_deadline(state.total_deadline)?;
+        Ok(Options {
+            stream: self.stream == Some(true),
+            sampling: self.sampling()?,
+            implied: match self.top_k {
+                None => vec!["top_k"],
+                Some(_) => Vec::new(),
+            },
+            seed: self.seed()?,
+            max_new_tokens,
+            thought_budget: None,
+            stop: self.stop(state.chat.max_stops)?,
+            resume: self.resume,
+            total_deadline,
+            ignored,
+        })
+    }
+
+    /// Refuses what the daemon does not do, so that nobody takes it for done.
+    pub fn refuse_unsupported(&self) -> Result<(), RequestError> {
+        neutral("n", &self.n, |n| n.as_f64() == Some(1.0), "only 1 answer")?;
+        neutral("logit_bias", &self.logit_bias, is_empty, "only {}")
+    }
+
+    pub fn sampling(&self) -> Result<SamplingRequest, RequestError> {
+        let repeat_penalty = match (self.repeat_penalty, self.repetition_penalty) {
+            (Some(one), Some(other)) if one != other => {
+                return Err(RequestError::out_of_range(
+                    "repetition_penalty",
+                    "is another name of `repeat_penalty` and must not differ from it",
+                ));
+            }
+            (one, other) => one
+                .map(|value| ("repeat_penalty", value))
+                .or(other.map(|value| ("repetition_penalty", value))),
+        };
+        let mut sampling = SamplingRequest {
+            temperature: within("temperature", self.temperature, (0.0, 2.0))?,
+            top_p: within("top_p", self.top_p, (0.0, 1.0))?,
+            top_k: self.top_k()?,
+            repeat_penalty: match repeat_penalty {
+                // Runtimes divide by it.
+                Some((name, value)) => within(name, Some(value), (0.01, 10.0))?,
+                None => None,
+            },
+            presence_penalty: within("presence_penalty", self.presence_penalty, (-2.0, 2.0))?,
+            frequency_penalty: within("frequency_penalty", self.frequency_penalty, (-2.0, 2.0))?,
+        };
+        // Runtimes divide by the temperature too, and what they make of no nucleus is their own; the
+        // likeliest token needs neither.
+        for value in [&mut sampling.temperature, &mut sampling.top_p] {
+            if value.is_some_and(|value| value < SMALLEST) {
+                *value = Some(1.0);
+                sampling.top_k = Some(1);
+            }
+        }
+        Ok(sampling)
+    }
+
+    fn top_k(&self) -> Result<Option<i32>, RequestError> {
+        match self.top_k {
+            None => Ok(None),
+            Some(-1) => Ok(Some(0)),
+            Some(top_k) => match i32::try_from(top_k) {
+                Ok(top_k) if top_k >= 0 => Ok(Some(top_k)),
+                _ => Err(RequestError::out_of_range(
+                    "top_k",
+                    "must be -1, 0 or a positive 32-bit integer",
+                )),
+            },
+        }
+    }
+
+    /// The bits of the seed as they are, whether it was written as a signed number or not.
+    pub fn seed(&self) -> Result<Option<i64>, RequestError> {
+        let Some(seed) = self.seed else {
+            return Ok(None);
+        };
+        let unsigned = || u64::try_from(seed).ok().map(u64::cast_signed);
+        match i64::try_from(seed).ok().or_else(unsigned) {
+            Some(seed) => Ok(Some(seed)),
+            None => Err(RequestError::out_of_range(
+                "seed",
+                "must be an integer of 64 bits",
+            )),
+        }
+    }
+
+    pub fn stop(&self, most: usize) -> Result<Vec<String>, RequestError> {
+        let stops = match &self.stop {
+            None => &[],
+            Some(TextOrList::Text(stop)) => std::slice::from_ref(stop),
+            Some(TextOrList::List(stops)) => stops.as_slice(),
+        };
+        if stops.len() > most {
+            return Err(RequestError::out_of_range(
+                "stop",
+                format!(
+                    "has {} strings; `max-stops` in the [chat] settings allows {most}",
+                    stops.len()
+                ),
+            ));
+        }
+        if stops.iter().any(|stop| stop.len() > LONGEST_STOP_BYTES) {
+            return Err(RequestError::out_of_range(
+                "stop",
+                format!("may hold strings of up to {LONGEST_STOP_BYTES} bytes"),
+            ));
+        }
+        Ok(stops
+            .iter()
+            .filter(|stop| !stop.is_empty())
+            .cloned()
+            .collect())
+    }
+
+    /// The shorter one of the daemon's limit and the client's.
+    pub fn total_deadline(
+        &self,
+        longest: Option<Duration>,
+    ) -> Result<Option<Duration>, RequestError> {
+        let Some(asked) = self.total_deadline_ms else {
+            return Ok(longest);
+        };
+        match u64::try_from(asked) {
+            Ok(ms) if ms >= 1 => {
+                let asked = Duration::from_millis(ms).min(NEVER);
+                Ok(Some(longest.map_or(asked, |longest| longest.min(asked))))
+            }
+            _ => Err(RequestError::out_of_range(
+                "total_deadline_ms",
+                "must be at least 1",
+            )),
+        }
+    }
+
+    pub fn max_tokens(&self) -> Result<Option<u32>, RequestError> {
+        token_budget("max_tokens", self.max_tokens)
+    }
+}
+
+pub(crate) fn token_budget(
+    param: &'static str,
+    value: Option<i64>,
+) -> Result<Option<u32>, RequestError> {
+    match value {
+        None => Ok(None),
+        Some(value) if value < -1 => Err(RequestError::out_of_range(
+            param,
+            "must be a number of tokens, or -1 for as many as the context leaves",
+        )),
+        // -1, or more than any context holds: as many as the context leaves.
+        Some(value) => Ok(Some(u32::try_from(value).unwrap_or(u32::MAX))),
+    }
+}
+
+/// `value` where it lies between the two, which belong to the range.
+fn within(
+    param: &'static str,
+    value: Option<f64>,
+    (low, high): (f64, f64),
+) -> Result<Option<f32>, RequestError> {
+    match value {
+        None => Ok(None),
+        Some(value) if low <= value && value <= high => Ok(Some(value as f32)),
+        Some(_) => Err(RequestError::out_of_range(
+            param,
+            format!("must be from {low} to {high}"),
+        )),
+    }
+}
+
+/// Refuses a parameter unless it is null or has a value that asks for nothing.
+pub(crate) fn neutral(
+    param: &'static str,
+    value: &Option<Outline>,
+    is_neutral: impl FnOnce(&Value) -> bool,
+    allowed: &'static str,
+) -> Result<(), RequestError> {
+    match value {
+        None => Ok(()),
+        Some(value) if is_neutral(&value.0) => Ok(()),
+        Some(_) => Err(RequestError::unsupported(
+            param,
+            Cow::from(format!("{allowed} or null is accepted")),
+        )),
+    }
+}
+
+/// `[]`, `{}` or `""`.
+pub(crate) fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::String(text) => text.is_empty(),
+        _ => false,
+    }
+}
+
+pub(crate) fn is_false(value: &Value) -> bool {
+    *value == Value::Bool(false)
+}
+
+fn stop_schema() -> Schema {
+    string_or_strings("Text that ends the answer and is not part of it: one or several.")
+}
+
+pub(crate) fn string_or_strings(description: &str) -> Schema {
+    let string = || ObjectBuilder::new().schema_type(Type::String);
+    OneOfBuilder::new()
+        .item(string())
+        .item(ArrayBuilder::new().items(string()))
+        .description(Some(description))
+        .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::dialects::openai::ignored::Ignored;
+    use crate::http::request::body::fields;
+    use crate::http::request::together::Together;
+
+    fn parameters(json: &str) -> SharedParameters {
+        let Together(parameters, _) =
+            fields::<Together<_, Ignored>>(json.as_bytes()).expect("valid");
+        parameters
+    }
+
+    #[test]
+    fn temperature_zero_takes_the_likeliest_token() {
+        let sampling = parameters(r#"{"temperature":0,"top_k":40}"#)
+            .sampling()
+            .unwrap();
+        assert_eq!(sampling.top_k, Some(1));
+        assert_eq!(sampling.temperature, Some(1.0));
+    }
+
+    #[test]
+    fn what_leaves_one_token_takes_the_likeliest() {
+        for json in [
+            r#"{"top_p":0}"#,
+            r#"{"top_p":1e-60,"top_k":40}"#,
+            r#"{"temperature":1e-60,"top_p":1}"#,
+        ] {
+            let sampling = parameters(json).sampling().unwrap();
+            assert_eq!(sampling.top_k, Some(1), "{json}");
+            for value in [sampling.temperature, sampling.top_p].into_iter().flatten() {
+                assert_eq!(value, 1.0, "{json}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_seed_is_any_integer_of_64_bits() {
+        for (json, seed) in [
+            ("42.0", Some(42)),
+            ("-1", Some(-1)),
+            ("18446744073709551615", Some(-1)),
+            ("9223372036854775808", Some(i64::MIN)),
+            ("-9223372036854775808", Some(i64::MIN)),
+        ] {
+            let json = format!(r#"{{"seed":{json}}}"#);
+            assert_eq!(parameters(&json).seed().unwrap(), seed, "{json}");
+        }
+        assert_eq!(parameters("{}").seed().unwrap(), None);
+    }
+
+    #[test]
+    fn a_budget_of_tokens_may_have_no_limit() {
+        for (json, budget) in [
+            ("-1", Some(u32::MAX)),
+            ("-1.0", Some(u32::MAX)),
+            ("16.0", Some(16)),
+            ("0", Some(0)),
+            ("null", None),
+            ("9000000000", Some(u32::MAX)),
+        ] {
+            let json = format!(r#"{{"max_tokens":{json}}}"#);
+            assert_eq!(parameters(&json).max_tokens().unwrap(), budget, "{json}");
+        }
+        assert!(parameters(r#"{"max_tokens":-2}"#).max_tokens().is_err());
+    }
+
+    #[test]
+    fn absent_and_null_are_the_models_own() {
+        let nulls = parameters(
+            r#"{"temperature":null,"top_p":null,"top_k":null,"stop":null,"max_tokens":null,
+                "n":null,"logit_bias":null,"stream":null,"stream_options":null,"seed":null}"#,
+        );
+        assert_eq!(nulls.sampling().unwrap(), SamplingRequest::default());
+        assert_eq!(nulls.max_tokens().unwrap(), None);
+        assert!(nulls.stop(64).unwrap().is_empty());
+        assert!(nulls.refuse_unsupported().is_ok());
+        assert_eq!(nulls.usage_chunk(), UsageChunk::NotWanted);
+    }
+
+    #[test]
+    fn a_client_can_only_shorten_the_total_deadline() {
+        let asked = |json: &str, longest: Option<u64>| {
+            let deadline = parameters(json).total_deadline(longest.map(Duration::from_millis));
+            deadline.map(|limit| limit.map(|limit| limit.as_millis() as u64))
+        };
+        assert_eq!(asked("{}", None).unwrap(), None);
+        assert_eq!(asked("{}", Some(50)).unwrap(), Some(50));
+        let json = r#"{"total_deadline_ms":20}"#;
+        assert_eq!(asked(json, None).unwrap(), Some(20));
+        assert_eq!(asked(json, Some(50)).unwrap(), Some(20));
+        assert_eq!(asked(json, Some(10)).unwrap(), Some(10));
+        let json = format!(r#"{{"total_deadline_ms":{}}}"#, i64::MAX);
+        assert_eq!(asked(&json, None).unwrap(), Some(365 * 24 * 3_600_000));
+        for bad in [0, -1, i64::MIN] {
+            let json = format!(r#"{{"total_deadline_ms":{bad}}}"#);
+            assert!(asked(&json, None).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ranges_are_kept_at_their_edges() {
+        for good in [
+            r#"{"temperature":2}"#,
+            r#"{"top_p":1}"#,
+            r#"{"top_p":0}"#,
+            r#"{"top_k":-1}"#,
+            r#"{"top_k":40.0}"#,
+            r#"{"presence_penalty":-2,"frequency_penalty":2}"#,
+            r#"{"repetition_penalty":1.1,"repeat_penalty":1.1}"#,
+        ] {
+            parameters(good).sampling().expect(good);
+        }
+        for (bad, param) in [
+            (r#"{"temperature":2.01}"#, "temperature"),
+            (r#"{"temperature":-0.1}"#, "temperature"),
+            (r#"{"top_p":-1e-60}"#, "top_p"),
+            (r#"{"top_p":1.0001}"#, "top_p"),
+            (r#"{"top_k":-2}"#, "top_k"),
+            (r#"{"top_k":4294967297}"#, "top_k"),
+            (r#"{"repeat_penalty":0}"#, "repeat_penalty"),
+            (r#"{"repeat_penalty":1e-60}"#, "repeat_penalty"),
+            (r#"{"repetition_penalty":-1}"#, "repetition_penalty"),
+            (
+                r#"{"repeat_penalty":1,"repetition_penalty":2}"#,
+                "repetition_penalty",
+            ),
+            (r#"{"presence_penalty":2.5}"#, "presence_penalty"),
+            (r#"{"frequency_penalty":-2.5}"#, "frequency_penalty"),
+        ] {
+            match parameters(bad).sampling().expect_err(bad) {
+                RequestError::OutOfRange { param: blamed, .. } => assert_eq!(blamed, param),
+                other => panic!("{bad}: {other:?}"),
+            }
+        }
+    }
+}

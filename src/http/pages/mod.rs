@@ -1,0 +1,7 @@
+//! Pages that show the daemon and its models, and describe what it answers.
+
+pub(crate) mod health;
+pub(crate) mod loading_progress;
+pub(crate) mod metrics;
+pub(crate) mod openapi;
+pub(crate) mod readiness;

@@ -1,0 +1,134 @@
+//! The OpenAPI document of everything the router answers, made when it is first asked for.
+
+mod constraints;
+
+use std::sync::LazyLock;
+
+use axum::http::{HeaderValue, header};
+use axum::response::IntoResponse;
+use bytes::Bytes;
+use utoipa::openapi::schema::Ref;
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
+use utoipa::openapi::{Content, ResponseBuilder};
+use utoipa::{Modify, OpenApi, ToSchema};
+
+use super::{health, loading_progress, metrics, readiness};
+use crate::auth::Role;
+use crate::http::dialects::llama_server;
+use crate::http::dialects::openai::{
+    chat, completions, embeddings, messages, models, parameters, tools,
+};
+use crate::http::request::access::{self, Need};
+use crate::http::response::error_body::ErrorBody;
+
+#[derive(OpenApi)]
+#[openapi(
+    modifiers(&Keys),
+    info(
+        title = "rkllmd",
+        description = "Language models on Rockchip NPUs, in the OpenAI dialect.",
+        license(name = "MIT OR Apache-2.0")
+    ),
+    tags(
+        (name = "openai", description = "OpenAI's API"),
+        (name = "llama-server", description = "What llama.cpp's server has beside OpenAI's API"),
+        (name = "daemon", description = "The state of the daemon"),
+        (name = "json-rpc", description = "The vendor's functions, one to one")
+    ),
+    paths(
+        chat::chat_completions,
+        completions::completions,
+        embeddings::embeddings,
+        models::list_models,
+        models::retrieve_model,
+        llama_server::apply_template::apply_template,
+        llama_server::tokens::tokenize,
+        llama_server::tokens::detokenize,
+        health::health,
+        readiness::ready,
+        loading_progress::loading_progress,
+        metrics::metrics,
+        crate::http::rpc::post::post,
+        crate::http::rpc::websocket::websocket,
+        document
+    ),
+    components(schemas(
+        chat::ChatParameters,
+        completions::TextParameters,
+        parameters::SharedParameters,
+        parameters::StreamOptions,
+        messages::Message,
+        messages::ContentPart,
+        messages::MessageCall,
+        messages::CalledFunction,
+        tools::ToolParameter,
+        tools::FunctionParameter
+    ))
+)]
+struct Document;
+
+/// Adds what is common to all paths: how keys are shown, and what is answered without a right one.
+struct Keys;
+
+impl Modify for Keys {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+        let header = ApiKey::Header(ApiKeyValue::new("X-API-Key"));
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+        components.add_security_scheme("x-api-key", SecurityScheme::ApiKey(header));
+        document.security = Some(vec![
+            SecurityRequirement::new("bearer", Vec::<String>::new()),
+            SecurityRequirement::new("x-api-key", Vec::<String>::new()),
+        ]);
+        let refused = |description| {
+            let body = Content::new(Some(Ref::from_schema_name(ErrorBody::name())));
+            ResponseBuilder::new()
+                .description(description)
+                .content("application/json", body)
+                .build()
+        };
+        for (path, item) in &mut document.paths.paths {
+            for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
+                let responses = &mut operation.responses.responses;
+                match access::need(path) {
+                    Need::Nothing => {
+                        operation.security = Some(vec![SecurityRequirement::default()])
+                    }
+                    Need::Key(role) => {
+                        let missing = refused("The listener asks for a key, and this is none");
+                        responses.insert("401".to_owned(), missing.into());
+                        if role == Role::Admin {
+                            let user = refused("The key is no admin's");
+                            responses.insert("403".to_owned(), user.into());
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+static JSON: LazyLock<Bytes> = LazyLock::new(|| {
+    let mut document = of_the_types();
+    constraints::complete(&mut document);
+    document.to_string().into()
+});
+
+/// What the types' attributes say.
+fn of_the_types() -> serde_json::Value {
+    serde_json::to_value(Document::openapi()).expect("an OpenAPI document has a JSON form")
+}
+
+/// This document
+#[utoipa::path(get, path = "/openapi.json", tag = "daemon",
+    responses((status = 200, description = "The OpenAPI document", body = Object)))]
+pub(crate) async fn document() -> impl IntoResponse {
+    let headers = [(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    )];
+    (headers, JSON.clone())
+}

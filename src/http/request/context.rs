@@ -1,0 +1,263 @@
+//! One request from its header to the last byte of its answer. The context lives as long as
+//! anything of the request does; when it goes, its connection is free and its log line is written.
+//!
+//! A request for a generation is counted once, with the first that happens: its generation ended,
+//! it failed, or everything that belongs to it was dropped because its client went away.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use axum::http::{Extensions, Method, Request, StatusCode};
+
+use crate::generation::{ClientKey, Completion, ModelId, RequestId};
+use crate::http::request::access::{self, Caller};
+use crate::http::request::id;
+use crate::http::transport::connection::{ClientBound, InFlight};
+use crate::http::transport::socket::Peer;
+use crate::memory::{Account, Accountant, Charge, OverBudget};
+use crate::telemetry::Metrics;
+
+pub(crate) struct RequestContext {
+    pub id: RequestId,
+    /// Whose turn in the queue it takes: the key's, else the peer's.
+    pub client: ClientKey,
+    pub caller: Caller,
+    peer: ClientKey,
+    method: Method,
+    /// As the client wrote it, cut.
+    path: String,
+    started: Instant,
+    outcome: Mutex<Outcome>,
+    /// What the request holds of the memory for requests.
+    memory: Mutex<Charge>,
+    /// While this is held the connection watches for a client that goes away.
+    in_flight: InFlight,
+}
+
+/// What is learnt about a request while it is served. Never its content.
+#[derive(Default)]
+struct Outcome {
+    status: Option<StatusCode>,
+    /// Set for a request for a generation, until it is counted.
+    uncounted: Option<Metrics>,
+    model: Option<ModelId>,
+    /// When it entered the queue, until it leaves it.
+    queued_since: Option<Instant>,
+    prompt_tokens: Option<u32>,
+    completion_tokens: Option<u32>,
+    error: Option<&'static str>,
+    ended: bool,
+}
+
+impl Outcome {
+    fn model_label(&self) -> &str {
+        self.model.as_deref().unwrap_or_default()
+    }
+
+    /// Counts the request unless that was done. Gives the metrics to the caller that counted it.
+    fn count(&mut self, outcome: &'static str) -> Option<Metrics> {
+        let metrics = self.uncounted.take()?;
+        metrics.request_ended(self.model_label(), outcome);
+        Some(metrics)
+    }
+}
+
+impl RequestContext {
+    pub fn begin<B>(
+        request: &Request<B>,
+        asked_for: String,
+        (peer, caller): (Peer, Caller),
+        accountant: &Accountant,
+        in_flight: InFlight,
+    ) -> Arc<Self> {
+        let peer = peer.client();
+        let client = match caller.key() {
+            // Not its name, which another key may have after it.
+            Some(key) => ClientKey(format!("key {}", key.digest).into()),
+            None => peer.clone(),
+        };
+        let path = request.uri().path();
+        // A client that has used up its share is still told what the daemon does.
+        let payer = match access::is_watching(path) {
+            true => ClientKey("the daemon's own pages".into()),
+            false => client.clone(),
+        };
+        let account = accountant.account(payer, caller.standing(path));
+        Arc::new(Self {
+            memory: Mutex::new(account.open()),
+            id: id::for_request(request.uri()),
+            client,
+            caller,
+            peer,
+            method: request.method().clone(),
+            path: asked_for,
+            started: Instant::now(),
+            outcome: Mutex::default(),
+            in_flight,
+        })
+    }
+
+    /// The router puts a context into every request, so a handler always finds one.
+    pub fn of(extensions: &Extensions) -> Arc<Self> {
+        extensions
+            .get::<Arc<Self>>()
+            .cloned()
+            .expect("every request passes the router, which adds its context")
+    }
+
+    /// Where what it holds is charged.
+    pub fn account(&self) -> Account {
+        self.memory().account().clone()
+    }
+
+    /// Sees to it that at least so many bytes are charged to the request.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be had.
+    pub fn hold(&self, bytes: usize) -> Result<(), OverBudget> {
+        self.memory().grow_to(bytes)
+    }
+
+    pub fn held(&self) -> usize {
+        self.memory().bytes()
+    }
+
+    /// Of what it holds, so many bytes are left.
+    pub fn keep(&self, bytes: usize) {
+        self.memory().shrink_to(bytes);
+    }
+
+    /// What it holds becomes the charge of an answer of so many bytes.
+    pub fn hand_over(&self, bytes: usize) -> Result<Charge, OverBudget> {
+        let mut memory = self.memory();
+        memory.grow_to(bytes)?;
+        Ok(memory.split(bytes))
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Charge> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn answered(&self, status: StatusCode) {
+        self.update(|outcome| outcome.status = Some(status));
+    }
+
+    /// The request asks for a generation, so it is counted when it ends, and ends with its client.
+    pub fn is_generation(&self, metrics: &Metrics) {
+        self.in_flight.client_bound().bind();
+        self.update(|outcome| outcome.uncounted = Some(metrics.clone()));
+    }
+
+    /// For a request that may turn out to be a generation.
+    pub fn client_bound(&self) -> &ClientBound {
+        self.in_flight.client_bound()
+    }
+
+    pub fn for_model(&self, model: &ModelId) {
+        self.update(|outcome| outcome.model = Some(model.clone()));
+    }
+
+    /// The request entered the queue.
+    pub fn submitted(&self) {
+        self.update(|outcome| outcome.queued_since = Some(Instant::now()));
+    }
+
+    /// The request was handed to a worker.
+    pub fn run_started(&self) {
+        self.update(|outcome| {
+            if let Some(since) = outcome.queued_since.take()
+                && let Some(metrics) = &outcome.uncounted
+            {
+                metrics.queue_wait(outcome.model_label(), since.elapsed().as_secs_f64());
+            }
+        });
+    }
+
+    /// The answer's first text is there.
+    pub fn first_text(&self) {
+        let seconds = self.started.elapsed().as_secs_f64();
+        self.update(|outcome| {
+            if let Some(metrics) = &outcome.uncounted {
+                metrics.time_to_first_token(outcome.model_label(), seconds);
+            }
+        });
+    }
+
+    /// The generation ended well.
+    pub fn completed(&self, completion: &Completion) {
+        self.update(|outcome| {
+            outcome.ended = true;
+            outcome.prompt_tokens = completion.usage.map(|usage| usage.prompt_tokens);
+            outcome.completion_tokens = completion.timings.predicted_n;
+            if let Some(metrics) = outcome.count("complete") {
+                let known = |tokens: Option<u32>| tokens.map_or(0, u64::from);
+                metrics.tokens(
+                    outcome.model_label(),
+                    known(outcome.prompt_tokens),
+                    known(outcome.completion_tokens),
+                );
+            }
+        });
+    }
+
+    /// Embeddings were answered; `prompt_tokens` were evaluated for them.
+    pub fn embedded(&self, prompt_tokens: Option<u32>) {
+        self.update(|outcome| {
+            outcome.ended = true;
+            outcome.prompt_tokens = prompt_tokens;
+            if let Some(metrics) = outcome.count("complete") {
+                metrics.tokens(outcome.model_label(), prompt_tokens.map_or(0, u64::from), 0);
+            }
+        });
+    }
+
+    /// A request that asked for no generation was answered.
+    pub fn ended(&self) {
+        self.update(|outcome| outcome.ended = true);
+    }
+
+    /// The generation failed; `code` is the error's stable code.
+    pub fn failed(&self, code: &'static str) {
+        self.update(|outcome| {
+            outcome.ended = true;
+            outcome.error = Some(code);
+            outcome.count(code);
+        });
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Outcome)) {
+        change(&mut self.outcome.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl Drop for RequestContext {
+    fn drop(&mut self) {
+        let outcome = self
+            .outcome
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        outcome.count("cancelled");
+        // No status: the connection went before there was an answer. A model but no end: the answer
+        // was under way.
+        let cut_short = outcome.status.is_none()
+            || (outcome.status == Some(StatusCode::OK)
+                && outcome.model.is_some()
+                && !outcome.ended);
+        tracing::info!(
+            request = %self.id,
+            client = %self.peer.0,
+            key = self.caller.key().map(|key| key.name.to_string()),
+            method = %self.method,
+            path = %self.path,
+            status = outcome.status.map(|status| status.as_u16()),
+            model = outcome.model.as_deref(),
+            prompt_tokens = outcome.prompt_tokens,
+            completion_tokens = outcome.completion_tokens,
+            error = outcome.error,
+            duration_ms = self.started.elapsed().as_millis() as u64,
+            "{}",
+            if cut_short { "client went away" } else { "answered" },
+        );
+    }
+}

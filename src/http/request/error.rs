@@ -1,0 +1,172 @@
+//! Everything that can be wrong with a request before or while it is answered.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+
+use crate::admission::EmbeddingError;
+use crate::generation::GenerationError;
+use crate::http::request::content_coding;
+use crate::memory::OverBudget;
+use crate::reader::ReaderError;
+
+/// Why a request gets an error instead of its answer. `param` is the path of the offending field in
+/// the request body, such as `messages[2].content`.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub(crate) enum RequestError {
+    #[error("the body is not valid JSON: {reason} (line {line}, column {column})")]
+    MalformedJson {
+        line: usize,
+        column: usize,
+        reason: String,
+    },
+    #[error("the body must be a JSON object")]
+    NotAnObject,
+    #[error("`{param}` has the wrong type: {reason}")]
+    WrongType { param: String, reason: String },
+    #[error("`{param}` is required")]
+    Missing { param: String },
+    #[error("`{param}` {requirement}")]
+    OutOfRange {
+        param: String,
+        requirement: Cow<'static, str>,
+    },
+    #[error("`{param}` is not supported: {reason}")]
+    Unsupported {
+        param: String,
+        reason: Cow<'static, str>,
+    },
+    #[error("the body is larger than {limit_bytes} bytes")]
+    BodyTooLarge { limit_bytes: usize },
+    #[error("no further byte of the body arrived for {seconds} s")]
+    BodyStalled { seconds: u64 },
+    #[error("the body arrived at less than {bytes_per_second} bytes a second")]
+    BodyTooSlow { bytes_per_second: u32 },
+    #[error(
+        "bodies of the content coding `{coding}` are not read, only those of {}",
+        content_coding::ACCEPTED
+    )]
+    UnknownCoding { coding: String },
+    #[error("the body could not be read: {reason}")]
+    BodyBroken { reason: String },
+    /// No client will read this.
+    #[error("the client left before its request was whole")]
+    ClientLeft,
+    #[error("the model `{model}` does not exist; GET /v1/models lists what is installed")]
+    UnknownModel { model: String },
+    #[error("the model `{model}` has no chat template: {advice}")]
+    NoChatTemplate { model: String, advice: String },
+    #[error("{reason}")]
+    TemplateRefused { reason: String },
+    #[error("the chat template of `{model}` cannot be rendered: {reason}")]
+    TemplateBroken { model: String, reason: String },
+    #[error("`{param}` contains the control token `{token}`")]
+    ControlToken { param: String, token: String },
+    #[error("there is no {path} here; GET /openapi.json describes what there is")]
+    UnknownPath { path: String },
+    #[error("{path} does not answer {method}; the `allow` header says what it answers")]
+    MethodNotAllowed { method: String, path: String },
+    #[error(
+        "HTTP/2 is not spoken here: use HTTP/1.1, or put a proxy in front that speaks HTTP/2 to its \
+         clients"
+    )]
+    Http2,
+    #[error("{}", not_http(*status))]
+    NotHttp { status: StatusCode },
+    #[error("{reason}")]
+    BadHost { reason: &'static str },
+    #[error(
+        "{header} `{value}` is foreign to a listener on {address}, which answers local names only; \
+         `allowed-hosts` in the [http] settings admits further ones"
+    )]
+    ForeignHost {
+        header: &'static str,
+        value: String,
+        address: IpAddr,
+    },
+    #[error("a key is needed: send it as `Authorization: Bearer KEY` or as `X-API-Key: KEY`")]
+    MissingKey,
+    #[error("the key is not valid: it is not known, was revoked, or two different ones were sent")]
+    InvalidKey,
+    #[error("{path} is for admins, and the key `{key}` is a user's")]
+    RoleNotAllowed { key: String, path: String },
+    #[error(
+        "the key `{key}` may not use the model `{model}`; GET /v1/models lists what it may use"
+    )]
+    ModelNotAllowed { key: String, model: String },
+    #[error("{reason}")]
+    NotReady {
+        reason: String,
+        retry_after_s: Option<u64>,
+    },
+    #[error("`total_deadline_ms` of {} ms passed before there was an answer", limit.as_millis())]
+    OwnDeadline { limit: Duration },
+    #[error("{0}")]
+    OverBudget(#[from] OverBudget),
+    /// `param` is the field that its input came from.
+    #[error("{error}")]
+    Embedding {
+        error: EmbeddingError,
+        param: String,
+    },
+    #[error("the model's hidden states of `{param}` {reason}, so there is no embedding of it")]
+    NoEmbedding { param: String, reason: &'static str },
+    #[error("{0}")]
+    Reader(#[from] ReaderError),
+    /// A failure of the generation itself; `prompt_param` is the field its prompt came from.
+    #[error("{error}")]
+    Generation {
+        error: GenerationError,
+        prompt_param: &'static str,
+    },
+}
+
+impl RequestError {
+    pub fn out_of_range(param: impl Into<String>, must: impl Into<Cow<'static, str>>) -> Self {
+        Self::OutOfRange {
+            param: param.into(),
+            requirement: must.into(),
+        }
+    }
+
+    pub fn unsupported(param: impl Into<String>, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self::Unsupported {
+            param: param.into(),
+            reason: reason.into(),
+        }
+    }
+
+    pub fn missing(param: impl Into<String>) -> Self {
+        Self::Missing {
+            param: param.into(),
+        }
+    }
+}
+
+/// What is wrong with a request that could not be read.
+fn not_http(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::URI_TOO_LONG => "the request's target is too long",
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+            "the request's header is larger than 32 KiB or has more than 100 fields"
+        }
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            "the request's `content-length` is larger than any body may be"
+        }
+        StatusCode::HTTP_VERSION_NOT_SUPPORTED => "only HTTP/1.1 and HTTP/1.0 are spoken here",
+        _ => {
+            "what came is no request of HTTP/1.1: its first line or one of its header's fields is malformed"
+        }
+    }
+}
+
+/// Text of a client that is quoted in an error message: short, so that no error repeats a megabyte.
+pub(crate) fn quote(text: &str) -> String {
+    const MOST_CHARS: usize = 200;
+    match text.char_indices().nth(MOST_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}

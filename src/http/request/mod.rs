@@ -1,0 +1,20 @@
+//! A request, whatever it asks for: who sent it, what may be told to them, its body read within
+//! limits, and everything that can be wrong with it. No dialect is known here.
+
+pub(crate) mod access;
+pub(crate) mod aside;
+pub(crate) mod body;
+pub(crate) mod content_coding;
+pub(crate) mod context;
+mod disclosure;
+pub(crate) mod error;
+pub(crate) mod free_form;
+pub(crate) mod id;
+pub(crate) mod installed;
+pub(crate) mod json_weight;
+pub(crate) mod json_words;
+pub(crate) mod nul;
+pub(crate) mod numbers;
+pub(crate) mod pace;
+pub(crate) mod parsed;
+pub(crate) mod together;

@@ -1,0 +1,21 @@
+use bytes::BytesMut;
+
+use crate::conversation::ReplyEvent;
+use crate::http::request::error::RequestError;
+
+/// Writes a reply's events as a dialect has them. Everything goes into one buffer, which is taken as
+/// often as the socket can take it. A token's event costs the copying and escaping of its own text:
+/// whatever is the same in each event is to be rendered once.
+pub(crate) trait EventWriter: Send + Unpin + 'static {
+    /// What a stream begins with, before any event.
+    fn opening(&mut self, buffer: &mut BytesMut);
+
+    /// One event, never `Failed`. Behind `Finished` nothing follows.
+    fn event(&mut self, event: &ReplyEvent, buffer: &mut BytesMut);
+
+    /// What tells a silent stream from a dead one, and means nothing to who reads events.
+    fn keep_alive(&mut self, buffer: &mut BytesMut);
+
+    /// The last event of a stream that fails.
+    fn failed(&mut self, error: &RequestError, buffer: &mut BytesMut);
+}

@@ -1,0 +1,185 @@
+//! What the API shows of an installed model and its worker. What is not known is absent.
+
+use serde::Serialize;
+use std::time::Instant;
+use utoipa::ToSchema;
+
+use crate::http::request::access::Caller;
+use crate::http::status::whole_seconds;
+use crate::models::{InstalledModel, ModelKind, TemplateState};
+use crate::supervisor::{ModelStatus, Phase, RuntimeFacts};
+
+/// Where a model's worker is in its life.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ModelState {
+    /// `unloaded`, `spawning`, `opening-library`, `loading`, `ready`, `running`, `unloading`,
+    /// `failed` or `unkillable`.
+    #[schema(example = "ready")]
+    pub phase: &'static str,
+    /// Milliseconds since the phase began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since_ms: Option<u64>,
+    /// Why it failed or cannot be started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Seconds until loading is tried again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u64>,
+}
+
+impl ModelState {
+    /// A model without a status has never been touched.
+    pub fn of(status: Option<&ModelStatus>, caller: &Caller) -> Self {
+        let Some(status) = status else {
+            return Self {
+                phase: Phase::Unloaded.name(),
+                since_ms: None,
+                reason: None,
+                retry_after: None,
+            };
+        };
+        let (reason, retry_after) = match &status.phase {
+            Phase::Failed { reason, retry_at } => {
+                let wait = retry_at.checked_duration_since(Instant::now());
+                (
+                    Some(caller.may_read(reason.clone())),
+                    wait.map(whole_seconds),
+                )
+            }
+            Phase::Unkillable { reason } => (Some(caller.may_read(reason.clone())), None),
+            _ => (None, None),
+        };
+        Self {
+            phase: status.phase.name(),
+            since_ms: u64::try_from(status.since.elapsed().as_millis()).ok(),
+            reason,
+            retry_after,
+        }
+    }
+}
+
+/// What the runtime said about itself and the model while loading it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Runtime {
+    /// Version string found in the library's file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    library_version: Option<String>,
+    /// ABI family used to talk to the library.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    abi_family: Option<String>,
+    /// Version the runtime printed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    runtime_version: Option<String>,
+    /// Version of the NPU's kernel driver.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    driver_version: Option<String>,
+    /// The SoC the runtime found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    platform: Option<String>,
+    /// Version of the toolkit that converted the model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    toolkit_version: Option<String>,
+    /// Largest context the model file allows, in tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_context_limit: Option<u32>,
+    /// NPU cores the model was converted for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    npu_core_num: Option<u32>,
+    /// The SoC the model was converted for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target_platform: Option<String>,
+    /// Quantisation, such as `W8A8`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model_dtype: Option<String>,
+    /// Context the model was loaded with, in tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context_length: Option<u32>,
+    /// Answers that the model makes at the same time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slots: Option<u8>,
+    /// Whether sampling values and the token budget can differ from request to request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    per_run_parameters: Option<bool>,
+}
+
+impl Runtime {
+    /// All facts but the library's path, which is the host's own business.
+    pub fn of(facts: &RuntimeFacts) -> Self {
+        Self {
+            library_version: facts.library_version.clone(),
+            abi_family: facts.abi_family.clone(),
+            runtime_version: facts.runtime_version.clone(),
+            driver_version: facts.driver_version.clone(),
+            platform: facts.platform.clone(),
+            toolkit_version: facts.toolkit_version.clone(),
+            max_context_limit: facts.max_context_limit,
+            npu_core_num: facts.npu_core_num,
+            target_platform: facts.target_platform.clone(),
+            model_dtype: facts.model_dtype.clone(),
+            context_length: facts.context_length,
+            slots: facts.slots,
+            per_run_parameters: facts.per_run_parameters,
+        }
+    }
+}
+
+/// From where it is known how a model writes thoughts and calls: `model.toml`, `response_template` (of its
+/// tokenizer_config.json), `template` (what its template writes of a conversation), a family that the template speaks of, `generic` (it is told a form in words) or
+/// `none`.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Replies {
+    /// Where it is known from how thoughts are marked.
+    #[schema(example = "template")]
+    thoughts: String,
+    /// Where it is known from how calls are written.
+    #[schema(example = "template")]
+    calls: String,
+}
+
+/// What the daemon adds to OpenAI's description of a model.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ModelDetails {
+    /// Other names the model answers to.
+    aliases: Vec<String>,
+    /// The model file's kind: `rkllm` (NPU) or `gguf` (CPU).
+    #[schema(example = "rkllm")]
+    kind: &'static str,
+    /// Size of the model file.
+    size_bytes: u64,
+    /// Context in tokens: what it is loaded with, else what it is set to be loaded with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context_length: Option<u32>,
+    /// Whether a chat template is installed; without one only `/v1/completions` answers.
+    has_chat_template: bool,
+    /// How its replies are read; absent without a chat template.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replies: Option<Replies>,
+    state: ModelState,
+    /// Known once the model was loaded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    runtime: Option<Runtime>,
+}
+
+impl ModelDetails {
+    pub fn of(model: &InstalledModel, status: Option<&ModelStatus>, caller: &Caller) -> Self {
+        let facts = status.and_then(|status| status.facts.as_deref());
+        Self {
+            aliases: model.aliases.clone(),
+            kind: match model.kind {
+                ModelKind::Rkllm => "rkllm",
+                ModelKind::Gguf => "gguf",
+            },
+            size_bytes: model.size_bytes,
+            context_length: facts
+                .and_then(|facts| facts.context_length)
+                .or(model.context_length),
+            has_chat_template: matches!(model.template, TemplateState::Usable { .. }),
+            replies: model.reply.as_ref().map(|reply| Replies {
+                thoughts: reply.found.reasoning_from.to_string(),
+                calls: reply.found.calls_from.to_string(),
+            }),
+            state: ModelState::of(status, caller),
+            runtime: facts.map(Runtime::of),
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! From a socket to a request and back: who may connect, how long a connection may take, and which
+//! hosts and origins are let in. Nothing here knows what a request asks for.
+
+pub(crate) mod accept;
+pub(crate) mod connection;
+pub(crate) mod cors;
+pub(crate) mod host_guard;
+pub(crate) mod listener;
+mod places;
+pub(crate) mod seats;
+pub(crate) mod socket;
+pub(crate) mod unix_socket;

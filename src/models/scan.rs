@@ -1,0 +1,380 @@
+//! Reads the models folder with readers: one names what is there, then each model gets one of its own.
+//! One that hangs, dies or takes too long is a problem of that model.
+
+mod jobs;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt, stream};
+use tokio::time::{timeout, timeout_at};
+
+use super::{Catalog, InstalledModel, ModelProblem};
+use crate::children::ChildProcess;
+use crate::generation::ModelId;
+use crate::ipc::{ModelPlace, TemplateState};
+use crate::printable::printable;
+use crate::reader::{
+    OpenedPlace, Patience, PlaceAnswer, Readers, TOKENIZER, TemplateSource, check_name, some_of,
+};
+use crate::reply::ModelReply;
+use crate::settings::Settings;
+use crate::telemetry::Metrics;
+use jobs::{Job, jobs};
+
+/// Models that are read at the same time while no client is served.
+pub const SCANS_AT_ONCE: usize = 2;
+/// The same beside requests: a reader is left to them.
+pub const SCANS_BESIDE_REQUESTS: usize = 1;
+
+/// Folders of one publisher that are looked at.
+const MOST_FOLDERS: usize = 256;
+/// Bytes of a sentence that tells what is wrong, whatever a folder brings into it.
+const MOST_TEXT_BYTES: usize = 1024;
+/// Notes and problems of one model.
+const MOST_TEXTS: usize = 32;
+
+#[derive(Clone, Default)]
+struct Found {
+    models: Vec<InstalledModel>,
+    problems: Vec<ModelProblem>,
+    /// What is to be read again, and by which process it was not read in time.
+    late: Vec<(Job, Option<ChildProcess>)>,
+    /// Folders in this one that were looked at.
+    folders: usize,
+}
+
+/// What every job needs.
+#[derive(Clone, Copy)]
+struct Scan<'a> {
+    readers: &'a Readers,
+    /// Places that are not read by then are left out.
+    until: Instant,
+    limit: Duration,
+    /// For one place.
+    patience: Patience,
+}
+
+/// A models folder of which a part is still to be read.
+#[derive(Clone)]
+pub struct Unread {
+    /// By the places that were looked at.
+    found: Vec<(PathBuf, Found)>,
+    problems: Vec<ModelProblem>,
+}
+
+impl Catalog {
+    /// Reads the folder. A broken entry becomes a problem, never an error of the whole.
+    pub async fn scan(readers: &Readers, settings: &Settings, at_once: usize) -> io::Result<Self> {
+        let scan = Scan::of(readers, settings, Patience::Endless);
+        let read = scan.read_all(&settings.models.dir, at_once).await?;
+        Ok(read.into_catalog())
+    }
+
+    /// As `scan`, but leaves out what takes longer than `deadlines.reader-at-start`; it is to be read on
+    /// beside requests.
+    pub async fn first_look(
+        readers: &Readers,
+        settings: &Settings,
+    ) -> io::Result<(Self, Option<Unread>)> {
+        let patience = Patience::For(settings.deadlines.reader_at_start);
+        let scan = Scan::of(readers, settings, patience);
+        let read = scan.read_all(&settings.models.dir, SCANS_AT_ONCE).await?;
+        let is_late = read.found.iter().any(|(_, found)| !found.late.is_empty());
+        let unread = is_late.then(|| read.clone());
+        let catalog = read.into_catalog();
+        Ok(match unread {
+            None => (catalog, None),
+            Some(unread) => (catalog.in_part(), Some(unread)),
+        })
+    }
+
+    /// As `scan`, for a program that serves no client; with the readers of `program`, where this is no
+    /// `rkllmd`.
+    pub fn scan_apart(settings: &Settings, program: Option<PathBuf>) -> io::Result<Self> {
+        let settings = settings.clone();
+        let scanned = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            runtime.block_on(async {
+                let metrics = Metrics::new();
+                let readers = match program {
+                    None => Readers::start(&settings, metrics)?,
+                    Some(program) => Readers::start_with_readers_of(program, &settings, metrics)?,
+                };
+                Self::scan(&readers, &settings, SCANS_AT_ONCE).await
+            })
+        });
+        let panicked = |_| io::Error::other("reading the models failed");
+        scanned.join().map_err(panicked)?
+    }
+}
+
+impl Unread {
+    /// Reads what was late, while no request of a model that is known waits for it, and gives the whole.
+    pub async fn read_on(&self, readers: &Readers, settings: &Settings) -> Catalog {
+        let scan = Scan::of(readers, settings, Patience::UntilWanted);
+        let mut read = self.clone();
+        for (_, found) in &mut read.found {
+            let mut late = std::mem::take(&mut found.late);
+            while let Some((job, reader)) = late.pop() {
+                if let Some(reader) = reader {
+                    // It was killed. One that is still there would be two that hang in the kernel.
+                    let gone = timeout(settings.deadlines.kill, reader.exited()).await;
+                    if gone.is_err() {
+                        let text = "a process that reads it hangs in the kernel";
+                        found.problems.push(problem(&job.path, text));
+                        continue;
+                    }
+                }
+                let more = scan.read(job).await;
+                found.models.extend(more.models);
+                found.problems.extend(more.problems);
+                late.extend(more.late);
+            }
+        }
+        read.into_catalog()
+    }
+
+    fn into_catalog(mut self) -> Catalog {
+        self.found.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let mut models = Vec::new();
+        for (_, found) in self.found {
+            models.extend(found.models);
+            self.problems.extend(found.problems);
+        }
+        self.problems.sort_by(|a, b| a.path.cmp(&b.path));
+        for model in &models {
+            if let Some(TemplateSource::FileName(family)) = &model.template_source {
+                tracing::info!(
+                    model = %model.id,
+                    %family,
+                    "no chat template is installed, the file's name tells the family"
+                );
+            }
+        }
+        Catalog::new(models, self.problems)
+    }
+}
+
+impl<'a> Scan<'a> {
+    fn of(readers: &'a Readers, settings: &Settings, patience: Patience) -> Self {
+        let limit = settings.deadlines.models_read;
+        Self {
+            readers,
+            until: Instant::now() + limit,
+            limit,
+            patience,
+        }
+    }
+
+    async fn read_all(self, folder: &Path, at_once: usize) -> io::Result<Unread> {
+        let (entries, more) = self.readers.list(folder).await?;
+        let (jobs, mut problems) = jobs(folder, &entries);
+        if more {
+            let text = format!("only {} of its entries were looked at", entries.len());
+            problems.push(problem(folder, &text));
+        }
+        let found = stream::iter(jobs)
+            .map(|job| async move {
+                let path = job.path.clone();
+                (path, self.read(job).await)
+            })
+            .buffer_unordered(at_once)
+            .collect()
+            .await;
+        Ok(Unread { found, problems })
+    }
+}
+
+impl Scan<'_> {
+    async fn read(self, job: Job) -> Found {
+        let mut found = Found::default();
+        let mut jobs = vec![job];
+        // In order, and no deeper than two.
+        while let Some(job) = jobs.pop() {
+            let inner = self.read_one(job, &mut found).await;
+            jobs.extend(inner.into_iter().rev());
+        }
+        found
+    }
+
+    /// Reads one place; returns the folders in it that are to be read too.
+    async fn read_one(self, mut job: Job, found: &mut Found) -> Vec<Job> {
+        let id = ModelId::from(&*printable(&job.name));
+        let reading = async {
+            let mut answer = self.readers.place(&id, &job.place, self.patience).await;
+            if let Ok(PlaceAnswer::NeedsFile(name)) = answer {
+                job.place.template_file = Some(name);
+                answer = self.readers.place(&id, &job.place, self.patience).await;
+            }
+            answer
+        };
+        let Ok(answer) = timeout_at(self.until.into(), reading).await else {
+            let text = format!(
+                "it was not read: the models folder took longer than {} s \
+                 (deadlines.models-read)",
+                self.limit.as_secs()
+            );
+            found.problems.push(problem(&job.path, &text));
+            return Vec::new();
+        };
+        match answer {
+            Ok(PlaceAnswer::Model(opened)) => self.take_in(&job, *opened, found),
+            Ok(PlaceAnswer::Nothing) => {}
+            Ok(PlaceAnswer::Late(process)) => found.late.push((job, process)),
+            Ok(PlaceAnswer::Folders(folders)) if job.depth < 2 => {
+                let prefix = format!("{}/", job.name);
+                let room = MOST_FOLDERS.saturating_sub(found.folders);
+                found.folders += folders.len().min(room);
+                if folders.len() > room {
+                    let text = format!("only {room} of its folders were looked at");
+                    found.problems.push(problem(&job.path, &text));
+                }
+                let inner = folders.iter().take(room).map(|name| {
+                    Job::of_folder(job.path.join(name.to_path()), prefix.clone(), job.depth + 1)
+                });
+                return inner.collect();
+            }
+            Ok(PlaceAnswer::Folders(folders)) => {
+                let names: Vec<_> = folders
+                    .iter()
+                    .map(|name| name.to_path().display().to_string())
+                    .collect();
+                let text = format!(
+                    "no model file stands in it, and folders this deep are not looked at: {}",
+                    some_of(&names)
+                );
+                found.problems.push(problem(&job.path, &text));
+            }
+            Ok(PlaceAnswer::Unusable {
+                file,
+                problem: text,
+            }) => {
+                let path = match file {
+                    Some(name) => job.place.folder.to_path().join(name.to_path()),
+                    None => job.path,
+                };
+                found.problems.push(problem(&path, &text));
+            }
+            Ok(PlaceAnswer::NeedsFile(_)) => {
+                let text = "its model.toml changed while it was read";
+                found.problems.push(problem(&job.path, text));
+            }
+            Err(error) => found.problems.push(problem(&job.path, &error.to_string())),
+        }
+        Vec::new()
+    }
+
+    fn take_in(self, job: &Job, opened: OpenedPlace, found: &mut Found) {
+        let OpenedPlace {
+            facts,
+            template,
+            replies,
+        } = opened;
+        let folder = job.place.folder.to_path();
+        let path = folder.join(&facts.file);
+        let id = facts.id.as_deref().unwrap_or(&job.name);
+        if let Err(text) = check_name(id) {
+            found.problems.push(problem(&path, &text));
+            return;
+        }
+        let mut notes: Vec<String> = facts
+            .notes
+            .iter()
+            .take(MOST_TEXTS)
+            .map(|n| shortened(n))
+            .collect();
+        let of_source = facts
+            .template_source
+            .as_ref()
+            .map_or_else(String::new, |source| format!(" from {source}"));
+        match &template {
+            TemplateState::None => notes.push(format!(
+                "no chat template was found; name one in {} to serve chat requests",
+                manifest_name(&job.place)
+            )),
+            TemplateState::Usable { failed_probe: None } => {}
+            TemplateState::Usable {
+                failed_probe: Some(error),
+            } => notes.push(shortened(&format!(
+                "its chat template{of_source} failed on a plain question: {error}"
+            ))),
+            TemplateState::Broken { reason } => found.problems.push(ModelProblem {
+                serves: true,
+                ..problem(
+                    &path,
+                    &format!("its chat template{of_source} cannot be used: {reason}"),
+                )
+            }),
+        }
+        found
+            .problems
+            .extend(
+                facts
+                    .problems
+                    .into_iter()
+                    .take(MOST_TEXTS)
+                    .map(|found| ModelProblem {
+                        serves: true,
+                        ..problem(&folder.join(&found.file), &found.problem)
+                    }),
+            );
+        found.models.push(InstalledModel {
+            id: id.into(),
+            named_by_manifest: facts.id.is_some(),
+            aliases: facts.aliases,
+            kind: facts.kind,
+            size_bytes: facts.size_bytes,
+            created: facts.created,
+            context_length: facts.context_length,
+            context_limit: facts.context_limit,
+            shape: facts.shape,
+            sampling: facts.sampling,
+            embeddings: facts.embeddings,
+            max_new_tokens: facts.max_new_tokens,
+            thinking_budget_tokens: facts.thinking_budget_tokens,
+            place: Some(job.place.clone()),
+            template,
+            template_source: facts.template_source,
+            reply: replies.map(|found| Arc::new(ModelReply::new(found))),
+            tokenizer_json: facts.has_tokenizer.then(|| folder.join(TOKENIZER)),
+            parallel: facts.parallel,
+            cpu_mask: facts.cpu_mask,
+            base_domain_id: facts.base_domain_id,
+            extra_stop: facts.extra_stop,
+            extra_eos_ids: facts.extra_eos_ids,
+            notes,
+            path,
+        });
+    }
+}
+
+/// The file in which an administrator says something about the model at this place.
+fn manifest_name(place: &ModelPlace) -> String {
+    match &place.file {
+        Some(file) => format!("{}.toml", file.name),
+        None => "model.toml".to_owned(),
+    }
+}
+
+fn problem(path: &Path, text: &str) -> ModelProblem {
+    ModelProblem {
+        path: path.to_owned(),
+        problem: shortened(text),
+        serves: false,
+    }
+}
+
+fn shortened(text: &str) -> String {
+    if text.len() <= MOST_TEXT_BYTES {
+        return text.to_owned();
+    }
+    let end = (0..=MOST_TEXT_BYTES)
+        .rev()
+        .find(|&end| text.is_char_boundary(end));
+    format!("{}…", &text[..end.unwrap_or(0)])
+}

@@ -1,0 +1,361 @@
+//! Chat templates: a conversation becomes the prompt text that the runtime tokenises.
+//!
+//! No variable of a client replaces one of the template's own, and what the template writes becomes
+//! a prompt only after control tokens that are not its own are broken (`seal`).
+
+use std::sync::Arc;
+
+use minijinja::value::Value;
+use minijinja::{Environment, Error, ErrorKind};
+
+use super::calls::{self, Functions};
+use super::conversation::{self, Turn};
+use super::own_words::{self, Assembly};
+use super::probe::{self, SystemTurn};
+use super::twins::{Swaps, Twins};
+use super::{
+    ChatMessage, ChatRole, ControlTokens, PromptEnd, RenderRequest, Rendered, TemplateError,
+    TemplateFamily, environment, forms, seal,
+};
+
+/// The texts of the tokens that templates know as `bos_token` and `eos_token`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SpecialTokens {
+    pub bos: String,
+    pub eos: String,
+}
+
+/// Variables that the environment owns.
+const RESERVED: &[&str] = &[
+    "messages",
+    "tools",
+    "documents",
+    "bos_token",
+    "eos_token",
+    "add_generation_prompt",
+    "raise_exception",
+    "strftime_now",
+    "namespace",
+    "range",
+    "dict",
+    "debug",
+];
+
+/// A compiled template of one model.
+#[derive(Debug)]
+pub struct ChatTemplate {
+    env: Environment<'static>,
+    twins: Arc<Twins>,
+    assembly: Assembly,
+    special: SpecialTokens,
+    control_tokens: Arc<ControlTokens>,
+    system_turn: SystemTurn,
+    functions: Functions,
+    failed_probe: Option<TemplateError>,
+}
+
+impl ChatTemplate {
+    /// Compiles a template and lets it render a short conversation.
+    pub fn compile(
+        source: &str,
+        special: SpecialTokens,
+        control_tokens: Arc<ControlTokens>,
+    ) -> Result<Self, TemplateError> {
+        let source = environment::without_generation_marks(source);
+        environment::check(&source).map_err(|error| environment::explain(&error))?;
+        let texts = [
+            source.as_ref(),
+            &special.bos,
+            &special.eos,
+            own_words::LETTERS,
+            calls::MARKS,
+        ]
+        .into_iter()
+        .chain(control_tokens.tokens().iter().map(String::as_str));
+        let twins = Arc::new(Twins::new(texts)?);
+        let mut template = Self {
+            env: environment(&source, &control_tokens, &twins, Assembly::Whole)?,
+            twins,
+            assembly: Assembly::Whole,
+            special,
+            control_tokens,
+            system_turn: SystemTurn::Shown,
+            functions: Functions::default(),
+            failed_probe: None,
+        };
+        if probe::leaves_tokens_in_doubt(&template) {
+            let (tokens, twins) = (&template.control_tokens, &template.twins);
+            template.env = environment(&source, tokens, twins, Assembly::WithWords)?;
+            template.assembly = Assembly::WithWords;
+        }
+        match probe::system_turn(&template) {
+            Ok(system_turn) => template.system_turn = system_turn,
+            Err(error) => template.failed_probe = Some(error),
+        }
+        Ok(template)
+    }
+
+    /// Has functions, calls and results rendered as the template takes them. Until then it is taken to
+    /// show all of them.
+    pub fn set_functions(&mut self, functions: Functions) {
+        self.functions = functions;
+    }
+
+    /// Why the template could not render one plain question. It may still serve requests that set
+    /// the variables it needs.
+    pub fn failed_probe(&self) -> Option<&TemplateError> {
+        self.failed_probe.as_ref()
+    }
+
+    /// A built-in family with the tokens usual for it.
+    pub fn of_family(family: TemplateFamily) -> Result<Self, TemplateError> {
+        let tokens = super::well_known_control_tokens().collect();
+        Self::compile(family.template(), family.special_tokens(), Arc::new(tokens))
+    }
+
+    /// Renders a conversation to the prompt text the runtime gets.
+    pub fn render(&self, request: &RenderRequest) -> Result<Rendered, TemplateError> {
+        if let Some(name) = request
+            .variables
+            .keys()
+            .find(|name| RESERVED.contains(&name.as_str()))
+        {
+            return Err(TemplateError::ReservedVariable(name.clone()));
+        }
+        let request = calls::fitted(request, self.functions);
+        let request = request.as_ref();
+        let texts = conversation::client_texts(request);
+        let client = Client {
+            request,
+            swaps: &Swaps::new(&self.twins, texts.iter().copied())?,
+            bytes: texts.iter().map(|text| text.len()).sum(),
+        };
+        let mut turns = conversation::turns(request, &self.control_tokens, client.swaps)?;
+        if request.arguments_are_text {
+            let (twins, swaps) = (&self.twins, client.swaps);
+            turns = calls::in_words(turns, request, twins, swaps, self.functions);
+        }
+        let written = self
+            .write_in_some_form(turns, &client)
+            .map_err(|error| self.whose_fault(error, request))?;
+        Ok(seal::seal(
+            &written,
+            &self.control_tokens,
+            &self.twins,
+            client.swaps,
+        ))
+    }
+
+    /// Tries the conversation as it is, then in the forms that stricter templates take. What is told
+    /// of a conversation that no form helps is why the first was refused.
+    fn write_in_some_form(
+        &self,
+        turns: Vec<Turn>,
+        client: &Client<'_>,
+    ) -> Result<String, TemplateError> {
+        let has_system = turns.iter().any(|turn| turn.role == ChatRole::System);
+        let must_fold = has_system && self.system_turn == SystemTurn::Missing;
+        // A system message that is shown at the start is perhaps not where this one is.
+        let fold: &[Form] = match has_system {
+            true => &[forms::fold_system],
+            false => &[],
+        };
+        let strict: [Form; 3] = [
+            forms::merge_neighbours,
+            forms::begin_with_the_user,
+            forms::one_call_an_answer,
+        ];
+        let as_it_is: Option<Form> = (!must_fold).then_some(|turns| turns);
+        let forms = as_it_is.into_iter().chain(fold.iter().copied());
+        let mut turns = turns;
+        let mut refused = None;
+        for form in forms.chain(strict) {
+            turns = form(turns);
+            match self.write(turns.clone(), client) {
+                Err(error @ TemplateError::Raised(_)) => drop(refused.get_or_insert(error)),
+                written => return written,
+            }
+        }
+        Err(refused.unwrap_or(TemplateError::NotContinuable))
+    }
+
+    /// What the template writes of a conversation that the daemon made, in no other form than it has.
+    pub fn render_as_is(&self, request: &RenderRequest) -> Result<String, TemplateError> {
+        let written = self.write_as_is(request)?;
+        Ok(self.twins.plain(&written).into_owned())
+    }
+
+    /// What the template writes of a conversation that holds nothing unusual.
+    pub(super) fn write_as_is(&self, request: &RenderRequest) -> Result<String, TemplateError> {
+        let client = Client {
+            request,
+            swaps: &Swaps::default(),
+            bytes: 0,
+        };
+        let turns = conversation::turns(request, &self.control_tokens, client.swaps)?;
+        self.write(turns, &client)
+    }
+
+    /// Whether `written` holds a control token that the template may not have written.
+    pub(super) fn is_in_doubt(&self, written: &str) -> bool {
+        seal::leaves_tokens_in_doubt(written, &self.control_tokens, &self.twins)
+    }
+
+    /// What the template writes, twins included.
+    fn write(&self, mut turns: Vec<Turn>, client: &Client<'_>) -> Result<String, TemplateError> {
+        let mark = self.twins.end_mark();
+        let is_open = client.request.end == PromptEnd::Continuation;
+        if is_open {
+            conversation::mark_open_end(&mut turns, mark);
+        }
+        let variables = self.variables(&turns, client);
+        let mut written = environment::render(&self.env, variables, client.bytes)
+            .map_err(|error| self.readable(environment::explain(&error), client))?;
+        if is_open {
+            conversation::cut_at_mark(&mut written, mark).ok_or(TemplateError::NotContinuable)?;
+        }
+        Ok(written)
+    }
+
+    /// An error in words that hold no twin and no end mark, and not too many of them.
+    fn readable(&self, error: TemplateError, client: &Client<'_>) -> TemplateError {
+        let mark = self.twins.end_mark();
+        let words = |text: String| -> String {
+            let chars = text.chars().filter(|c| *c != mark).take(MOST_WORDS);
+            chars
+                .map(|c| client.swaps.back(self.twins.plain_char(c)))
+                .collect()
+        };
+        match error {
+            TemplateError::Raised(text) => TemplateError::Raised(words(text)),
+            TemplateError::Broken(text) => TemplateError::Broken(words(text)),
+            other => other,
+        }
+    }
+
+    fn variables(&self, turns: &[Turn], client: &Client<'_>) -> Value {
+        let request = client.request;
+        let role = |name: &str| match self.assembly {
+            Assembly::Whole => Value::from(name),
+            Assembly::WithWords => Value::from(self.twins.write(name)),
+        };
+        let messages: Value = turns.iter().map(|turn| turn.to_value(role)).collect();
+        let now = request.now;
+        let client_value =
+            |value: &serde_json::Value| conversation::client_value(value, client.swaps);
+        let optional = |value: &Option<serde_json::Value>| {
+            value.as_ref().map_or_else(|| Value::from(()), client_value)
+        };
+        let own = [
+            ("messages", messages),
+            ("tools", optional(&request.tools)),
+            ("documents", optional(&request.documents)),
+            (
+                "bos_token",
+                Value::from(self.twins.write(&self.special.bos)),
+            ),
+            (
+                "eos_token",
+                Value::from(self.twins.write(&self.special.eos)),
+            ),
+            (
+                "add_generation_prompt",
+                Value::from(request.end == PromptEnd::Answer),
+            ),
+            (
+                "strftime_now",
+                Value::from_function(move |format: &str| strftime(now, format)),
+            ),
+        ];
+        let variables = request.variables.iter().map(|(name, value)| {
+            let name = client.swaps.apply(name).into_owned();
+            (Value::from(name), client_value(value))
+        });
+        Value::from_pairs(variables.chain(own.map(|(name, value)| (Value::from(name), value))))
+    }
+
+    /// A template that renders a plain question fails for what the request says.
+    fn whose_fault(&self, error: TemplateError, request: &RenderRequest) -> TemplateError {
+        let TemplateError::Broken(reason) = error else {
+            return error;
+        };
+        let works = |request: &RenderRequest| {
+            !matches!(self.write_as_is(request), Err(TemplateError::Broken(_)))
+        };
+        let question = ChatMessage::new(ChatRole::User, "question");
+        let plain = RenderRequest::new(vec![question], request.now);
+        if !works(&plain) {
+            return TemplateError::Broken(reason);
+        }
+        let mut variables = request.variables.iter().take(SUSPECTS);
+        let wrong = variables.find(|(name, value)| {
+            let mut only = plain.clone();
+            only.variables.insert(name.to_string(), (*value).clone());
+            !works(&only)
+        });
+        match wrong {
+            Some((name, _)) => TemplateError::Variable {
+                name: name.clone(),
+                reason,
+            },
+            None => TemplateError::Unfit(reason),
+        }
+    }
+}
+
+/// Makes a conversation one that a stricter template takes.
+type Form = fn(Vec<Turn>) -> Vec<Turn>;
+
+/// Characters that are told of an error.
+const MOST_WORDS: usize = 1_000;
+
+/// Variables that are tried one by one to find the one that is wrong.
+const SUSPECTS: usize = 16;
+
+/// What the client sent, and how its texts reach the template.
+struct Client<'r> {
+    request: &'r RenderRequest,
+    swaps: &'r Swaps,
+    bytes: usize,
+}
+
+fn environment(
+    source: &str,
+    tokens: &ControlTokens,
+    twins: &Arc<Twins>,
+    assembly: Assembly,
+) -> Result<Environment<'static>, TemplateError> {
+    own_words::rewrite(source, tokens, twins, assembly)
+        .and_then(|source| environment::environment(&source, twins))
+        .map_err(|error| environment::explain(&error))
+}
+
+fn strftime(now: jiff::civil::DateTime, format: &str) -> Result<String, Error> {
+    let time = jiff::fmt::strtime::BrokenDownTime::from(now);
+    time.to_string(format).map_err(|e| {
+        Error::new(
+            ErrorKind::InvalidOperation,
+            "strftime_now cannot write this format",
+        )
+        .with_source(e)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_format_of_time_that_does_not_exist_is_an_error() {
+        let source = "{{ strftime_now('%!') }}";
+        let template =
+            ChatTemplate::compile(source, SpecialTokens::default(), Arc::default()).unwrap();
+        let rendered =
+            template.render(&RenderRequest::new(Vec::new(), jiff::civil::DateTime::ZERO));
+        assert!(
+            matches!(rendered, Err(TemplateError::Broken(_))),
+            "{rendered:?}"
+        );
+        assert!(template.failed_probe().is_some());
+    }
+}

@@ -1,0 +1,189 @@
+//! Numbers as Python reads and writes them: integers of any size, and floats with an exponent where
+//! Python writes one. minijinja has neither, so such a number is a value that is its text.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use minijinja::value::{Object, ObjectRepr, Value};
+use serde::de::IgnoredAny;
+use serde_json::{Map, Number, Value as Json};
+
+/// A number by its text.
+struct Written(String);
+
+impl fmt::Debug for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Object for Written {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Plain
+    }
+}
+
+/// The text of a number that is a value by its text.
+pub(super) fn written(value: &Value) -> Option<&str> {
+    let number: &Written = value.downcast_object_ref()?;
+    Some(&number.0)
+}
+
+pub(super) fn value(number: &Number) -> Value {
+    if let Some(integer) = number.as_i64() {
+        return integer.into();
+    }
+    if let Some(integer) = number.as_u64() {
+        return integer.into();
+    }
+    let float = number.as_f64().unwrap_or(f64::NAN);
+    match has_exponent(float) {
+        true => Value::from_object(Written(python_float(float))),
+        false => float.into(),
+    }
+}
+
+fn has_exponent(float: f64) -> bool {
+    float != 0.0 && float.is_finite() && !(1e-4..1e16).contains(&float.abs())
+}
+
+/// Python's `repr` of a float: the shortest digits that read back, with an exponent below 1e-4 and
+/// from 1e16.
+pub(super) fn python_float(float: f64) -> String {
+    if float.is_nan() {
+        return "nan".to_owned();
+    }
+    if float.is_infinite() {
+        return if float > 0.0 { "inf" } else { "-inf" }.to_owned();
+    }
+    if !has_exponent(float) {
+        return format!("{float:?}");
+    }
+    let digits = format!("{float:e}");
+    let (mantissa, exponent) = digits.split_once('e').unwrap_or((&digits, "0"));
+    let (sign, exponent) = match exponent.strip_prefix('-') {
+        Some(exponent) => ('-', exponent),
+        None => ('+', exponent),
+    };
+    format!("{mantissa}e{sign}{exponent:0>2}")
+}
+
+/// The key of an object that stands for a number which JSON values cannot hold.
+const KEY: &str = "\u{10FFFE}number";
+
+/// The number that a JSON object stands for.
+pub(super) fn of_object(
+    object: &Map<String, Json>,
+    text: impl Fn(&str) -> String,
+) -> Option<Value> {
+    match object.get(KEY) {
+        Some(Json::String(number)) if object.len() == 1 => {
+            Some(Value::from_object(Written(text(number))))
+        }
+        _ => None,
+    }
+}
+
+/// A JSON object, its large numbers included; `None` if `text` is none.
+pub(super) fn object(text: &str) -> Option<Map<String, Json>> {
+    serde_json::from_str(&with_large_numbers_as_objects(text)).ok()
+}
+
+fn with_large_numbers_as_objects(text: &str) -> Cow<'_, str> {
+    let mut out = String::new();
+    let (mut at, mut copied, mut in_string) = (0, 0, false);
+    while let Some(byte) = text.as_bytes().get(at) {
+        match byte {
+            b'"' => in_string = !in_string,
+            b'\\' if in_string => at += 1,
+            b'-' | b'0'..=b'9' if !in_string => {
+                let rest = &text[at..];
+                let ends = |c: char| !(c.is_ascii_digit() || "+-.eE".contains(c));
+                let number = &rest[..rest.find(ends).unwrap_or(rest.len())];
+                if let Some(instead) = instead_of(number) {
+                    out.push_str(&text[copied..at]);
+                    out.push_str(&instead);
+                    copied = at + number.len();
+                }
+                at += number.len();
+                continue;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    if copied == 0 {
+        return Cow::Borrowed(text);
+    }
+    out.push_str(&text[copied..]);
+    Cow::Owned(out)
+}
+
+/// What is read instead of a number that would be read as another one.
+fn instead_of(number: &str) -> Option<String> {
+    if number == "-0" {
+        return Some("0".to_owned());
+    }
+    let is_held = match number.contains(['.', 'e', 'E']) {
+        true => number.parse::<f64>().is_ok_and(f64::is_finite),
+        false => number.parse::<i64>().is_ok() || number.parse::<u64>().is_ok(),
+    };
+    let is_number = !is_held && serde_json::from_str::<IgnoredAny>(number).is_ok();
+    is_number.then(|| format!("{{\"{KEY}\":\"{number}\"}}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_are_written_as_python_does() {
+        for (float, text) in [
+            (0.0, "0.0"),
+            (-0.0, "-0.0"),
+            (100.0, "100.0"),
+            (1e16, "1e+16"),
+            (123456789012345.6, "123456789012345.6"),
+            (0.0001, "0.0001"),
+            (-0.00001, "-1e-05"),
+            (1.5e300, "1.5e+300"),
+        ] {
+            assert_eq!(python_float(float), text);
+            let number = Number::from_f64(float).unwrap();
+            assert_eq!(value(&number).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_number_of_any_size_is_kept() {
+        for number in [
+            "12345678901234567890123",
+            "-9223372036854775809",
+            "18446744073709551616",
+            "1e400",
+            "-1.5E+999",
+        ] {
+            let text = format!("{{\"a\\\"1\": [{number},{number}], \"é\": \"{number}\"}}");
+            let object = object(&text).unwrap();
+            let list = object["a\"1"].as_array().unwrap();
+            let kept = of_object(list[1].as_object().unwrap(), str::to_owned).unwrap();
+            assert_eq!(written(&kept), Some(number));
+            assert_eq!(object["é"], number);
+        }
+        assert_eq!(object("{\"a\": -0}").unwrap()["a"], 0);
+    }
+
+    #[test]
+    fn what_is_no_json_becomes_none() {
+        for number in [
+            "00000000000000000000000",
+            "-",
+            "1.e999",
+            "1e999e",
+            "99999999999999999999-",
+        ] {
+            assert_eq!(object(&format!("{{\"a\": {number}}}")), None, "{number}");
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What rendering is asked and what it answers.
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+/// Who says a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChatRole {
+    System,
+    User,
+    Assistant,
+    Tool,
+}
+
+impl ChatRole {
+    /// The role's name in templates.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::User => "user",
+            Self::Assistant => "assistant",
+            Self::Tool => "tool",
+        }
+    }
+}
+
+/// One message of a conversation, as the client sent it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChatMessage {
+    pub role: ChatRole,
+    pub content: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Further keys that the template sees, such as `tool_calls` or `reasoning_content`. `role`,
+    /// `content` and `name` in it are not read.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub more: serde_json::Map<String, serde_json::Value>,
+}
+
+impl ChatMessage {
+    pub fn new(role: ChatRole, content: impl Into<String>) -> Self {
+        Self {
+            role,
+            content: content.into(),
+            name: None,
+            more: serde_json::Map::new(),
+        }
+    }
+}
+
+/// What happens to control tokens in what a client sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ControlTokenPolicy {
+    /// A control token's text inside a message is changed so that it stays text.
+    #[default]
+    Neutralise,
+    /// A message that holds a control token's text is refused.
+    Reject,
+}
+
+/// How the prompt ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PromptEnd {
+    /// With what opens an answer: transformers' `add_generation_prompt`.
+    Answer,
+    /// Inside the last message, which the model continues: transformers' `continue_final_message`.
+    Continuation,
+    /// After the last message.
+    Messages,
+}
+
+/// A conversation and everything else that a rendering depends on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RenderRequest {
+    pub messages: Vec<ChatMessage>,
+    /// Where each message stood in what the client sent; empty: where it stands here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<usize>,
+    /// `chat_template_kwargs`: the client's own variables of the template. `tools` and `documents`
+    /// are not among them.
+    #[serde(default)]
+    pub variables: serde_json::Map<String, serde_json::Value>,
+    /// The functions the model may call, as the client sent them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tools: Option<serde_json::Value>,
+    /// The arguments of `tool_calls` are JSON text, which the template gets in the form that it takes.
+    #[serde(default)]
+    pub arguments_are_text: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub documents: Option<serde_json::Value>,
+    pub end: PromptEnd,
+    /// What happens to control tokens in messages; elsewhere they are always neutralised.
+    pub control_tokens: ControlTokenPolicy,
+    /// What `strftime_now` tells, in local time.
+    pub now: jiff::civil::DateTime,
+}
+
+impl RenderRequest {
+    /// Asks for an answer, or for the rest of one where the last message is the assistant's.
+    pub fn new(messages: Vec<ChatMessage>, now: jiff::civil::DateTime) -> Self {
+        let end = match messages.last() {
+            Some(last) if last.role == ChatRole::Assistant => PromptEnd::Continuation,
+            _ => PromptEnd::Answer,
+        };
+        Self {
+            messages,
+            places: Vec::new(),
+            variables: serde_json::Map::new(),
+            tools: None,
+            arguments_are_text: false,
+            documents: None,
+            end,
+            control_tokens: ControlTokenPolicy::default(),
+            now,
+        }
+    }
+}
+
+/// A prompt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rendered {
+    pub prompt: String,
+    /// Bytes of `prompt`, in order and apart from each other, outside which nothing but control
+    /// tokens stands that the template wrote. So everything that a client sent lies inside, and
+    /// nothing inside may be read as a control token.
+    pub client_spans: Vec<Range<usize>>,
+    /// Control tokens that were broken because not all of them is the template's.
+    #[serde(default)]
+    pub neutralised: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TemplateError {
+    /// The template itself called `raise_exception`.
+    #[error("the chat template refused this conversation: {0}")]
+    Raised(String),
+    /// A message holds a control token's text and the policy is to reject.
+    #[error("message {index} contains the control token `{token}`")]
+    ControlToken {
+        /// The message's place in what the client sent.
+        index: usize,
+        /// Otherwise it stands in a name, a call or a thought.
+        is_in_content: bool,
+        token: String,
+    },
+    /// `chat_template_kwargs` names a variable that is not the client's to set.
+    #[error("chat_template_kwargs cannot set `{0}`")]
+    ReservedVariable(String),
+    /// The template does not show the end of a trailing assistant message.
+    #[error("the chat template does not let a trailing assistant message be continued")]
+    NotContinuable,
+    /// The client's text holds so many different unusual characters that none is left to work with.
+    #[error("the conversation holds too many different private-use and unassigned characters")]
+    TooManyCharacters,
+    /// The template cannot work with the value of one of `chat_template_kwargs`.
+    #[error("the chat template cannot use `{name}` as it is in chat_template_kwargs: {reason}")]
+    Variable { name: String, reason: String },
+    /// The template renders a plain question, and not this conversation.
+    #[error("the chat template cannot render this conversation: {0}")]
+    Unfit(String),
+    /// Rendering took more steps, or wrote more, than it may.
+    #[error("the conversation is too much for the chat template")]
+    TooMuch,
+    /// The template does what its environment cannot do, also for a plain question.
+    #[error("the chat template failed: {0}")]
+    Broken(String),
+}

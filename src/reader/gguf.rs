@@ -1,0 +1,398 @@
+//! What a GGUF file's header tells about its model, read in bounded memory.
+//!
+//! The vocabulary is streamed and never kept: only the strings that are asked for stay. Every
+//! length is checked against the file before anything is allocated, so a truncated or hostile file
+//! is an error and nothing worse.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+
+use crate::library_calls::ModelShape;
+
+const MAGIC: [u8; 4] = *b"GGUF";
+/// Headers are vocabulary and merges, 20 MB at most so far; a longer one is not read to its end.
+const MAX_HEADER_BYTES: u64 = 256 * 1024 * 1024;
+const MAX_KEY_BYTES: u64 = 64 * 1024;
+const MAX_TEMPLATE_BYTES: u64 = 1024 * 1024;
+const MAX_NAME_BYTES: u64 = 4096;
+const MAX_TOKEN_BYTES: u64 = 256;
+/// The largest lists seen have about 6,000 control tokens.
+const MAX_SPECIAL_TOKENS: usize = 65_536;
+/// A file has two; more are the mark of a hostile one.
+const MAX_LENGTHS: usize = 32;
+const MAX_ARRAY_DEPTH: u32 = 4;
+
+const TOKEN_TYPE_CONTROL: u64 = 3;
+const TOKEN_TYPE_USER_DEFINED: u64 = 4;
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum GgufError {
+    #[error("it cannot be read: {0}")]
+    Read(#[from] io::Error),
+    #[error("it does not start with `GGUF`")]
+    NotGguf,
+    #[error("GGUF version {0} is not supported, only 2 and 3")]
+    Version(u32),
+    #[error("it is a big-endian GGUF file")]
+    BigEndian,
+    #[error("it is truncated or damaged: {what} at byte {offset} reaches past the end of the file")]
+    PastEnd { what: &'static str, offset: u64 },
+    #[error("it is damaged: {what} at byte {offset}")]
+    Damaged { what: &'static str, offset: u64 },
+    #[error("its header is longer than {} MiB", MAX_HEADER_BYTES >> 20)]
+    HeaderTooLong,
+}
+
+/// The facts kept from a header.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct GgufFacts {
+    pub architecture: Option<String>,
+    pub name: Option<String>,
+    /// `model`, `adapter`, …; absent in most files.
+    pub kind: Option<String>,
+    pub context_length: Option<u32>,
+    pub shape: ModelShape,
+    pub chat_template: Option<String>,
+    pub bos_token: Option<String>,
+    pub eos_token: Option<String>,
+    /// Tokens of type CONTROL, and user-defined ones that are written like markers.
+    pub control_tokens: Vec<String>,
+    /// Tokens that are not made of text, and tokens that were added, with their ids.
+    pub listed_tokens: Vec<(String, i32)>,
+}
+
+/// Reads the header of a file that is `len` bytes long. With `read`, not mapped: a file that is cut
+/// short meanwhile is an error then.
+pub(super) fn read(file: &File, len: u64) -> Result<GgufFacts, GgufError> {
+    read_from(BufReader::with_capacity(64 * 1024, file), len)
+}
+
+/// Reads a header of a source that is `len` bytes long.
+pub(super) fn read_from<R: Read + Seek>(source: R, len: u64) -> Result<GgufFacts, GgufError> {
+    let mut header = Header {
+        source,
+        offset: 0,
+        len,
+    };
+    let mut draft = Draft::default();
+    header.read_pairs(&mut draft)?;
+    draft.finish(&mut header)
+}
+
+/// What is collected while the pairs pass by; token strings are looked up afterwards.
+#[derive(Default)]
+struct Draft {
+    facts: GgufFacts,
+    /// Each `<arch>.context_length` and `.embedding_length`; the architecture's key may come later.
+    lengths: Vec<(String, u64)>,
+    tokens: Option<StringArray>,
+    control_ids: BTreeSet<u64>,
+    user_defined_ids: BTreeSet<u64>,
+    bos_id: Option<u64>,
+    eos_id: Option<u64>,
+}
+
+/// Where an array of strings lies.
+#[derive(Clone, Copy)]
+struct StringArray {
+    offset: u64,
+    count: u64,
+}
+
+impl Draft {
+    fn finish<R: Read + Seek>(mut self, header: &mut Header<R>) -> Result<GgufFacts, GgufError> {
+        if let Some(tokens) = self.tokens {
+            self.look_up(tokens, header)?;
+            self.facts.shape.vocabulary_tokens = u32::try_from(tokens.count).ok();
+        }
+        let architecture = self.facts.architecture.as_deref().unwrap_or_default();
+        let length = |name: &str| {
+            let key = format!("{architecture}.{name}");
+            let length = self.lengths.iter().find(|(name, _)| *name == key);
+            length.and_then(|(_, length)| u32::try_from(*length).ok())
+        };
+        let (context, embedding) = (length("context_length"), length("embedding_length"));
+        self.facts.context_length = context;
+        self.facts.shape.embedding_columns = embedding;
+        Ok(self.facts)
+    }
+
+    fn look_up<R: Read + Seek>(
+        &mut self,
+        tokens: StringArray,
+        header: &mut Header<R>,
+    ) -> Result<(), GgufError> {
+        let mut wanted: BTreeSet<u64> = &self.control_ids | &self.user_defined_ids;
+        wanted.extend(self.bos_id.into_iter().chain(self.eos_id));
+        header.seek_to(tokens.offset)?;
+        let mut next = 0;
+        for id in wanted.into_iter().take_while(|id| *id < tokens.count) {
+            for _ in next..id {
+                header.skip_string("a token")?;
+            }
+            next = id + 1;
+            let Some(text) = header.read_string("a token", MAX_TOKEN_BYTES)? else {
+                continue;
+            };
+            if self.bos_id == Some(id) {
+                self.facts.bos_token = Some(text.clone());
+            }
+            if self.eos_id == Some(id) {
+                self.facts.eos_token = Some(text.clone());
+            }
+            let is_listed = self.control_ids.contains(&id) || self.user_defined_ids.contains(&id);
+            if let Ok(id) = i32::try_from(id)
+                && is_listed
+            {
+                self.facts.listed_tokens.push((text.clone(), id));
+            }
+            if self.control_ids.contains(&id)
+                || (self.user_defined_ids.contains(&id) && is_marker(&text))
+            {
+                self.facts.control_tokens.push(text);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// User-defined tokens are mostly words and white space; those with bars at an end mark turns.
+fn is_marker(token: &str) -> bool {
+    ["<|", "<｜"].iter().any(|open| token.starts_with(open))
+        || ["|>", "｜>"].iter().any(|close| token.ends_with(close))
+        || ["<start_of_turn>", "<end_of_turn>"].contains(&token)
+}
+
+/// A reader that knows where it is and how much is left.
+struct Header<R> {
+    source: R,
+    offset: u64,
+    len: u64,
+}
+
+impl<R: Read + Seek> Header<R> {
+    fn read_pairs(&mut self, draft: &mut Draft) -> Result<(), GgufError> {
+        if self.len < 4 || self.read_array()? != MAGIC {
+            return Err(GgufError::NotGguf);
+        }
+        match u32::from_le_bytes(self.read_array()?) {
+            2 | 3 => {}
+            version if matches!(version.swap_bytes(), 1..=3) => return Err(GgufError::BigEndian),
+            version => return Err(GgufError::Version(version)),
+        }
+        let _tensors = self.read_u64()?;
+        let pairs = self.read_u64()?;
+        for _ in 0..pairs {
+            let key = self.read_string("a key", MAX_KEY_BYTES)?;
+            let Some(key) = key else {
+                return Err(self.damaged("a key that is not a name"));
+            };
+            let kind = ValueType::of(u32::from_le_bytes(self.read_array()?))
+                .ok_or_else(|| self.damaged("an unknown value type"))?;
+            self.read_pair(&key, kind, draft)?;
+        }
+        Ok(())
+    }
+
+    fn read_pair(
+        &mut self,
+        key: &str,
+        kind: ValueType,
+        draft: &mut Draft,
+    ) -> Result<(), GgufError> {
+        let facts = &mut draft.facts;
+        match (key, kind) {
+            ("general.architecture", ValueType::String) => {
+                facts.architecture = self.read_string("a name", MAX_NAME_BYTES)?;
+            }
+            ("general.name", ValueType::String) => {
+                facts.name = self.read_string("a name", MAX_NAME_BYTES)?;
+            }
+            ("general.type", ValueType::String) => {
+                facts.kind = self.read_string("a name", MAX_NAME_BYTES)?;
+            }
+            ("tokenizer.chat_template", ValueType::String) => {
+                facts.chat_template = self.read_string("the template", MAX_TEMPLATE_BYTES)?;
+            }
+            ("tokenizer.ggml.bos_token_id", ValueType::Scalar(bytes)) => {
+                draft.bos_id = Some(self.read_integer(bytes)?);
+            }
+            ("tokenizer.ggml.eos_token_id", ValueType::Scalar(bytes)) => {
+                draft.eos_id = Some(self.read_integer(bytes)?);
+            }
+            ("tokenizer.ggml.tokens", ValueType::Array) => {
+                draft.tokens = self.read_token_array()?;
+            }
+            ("tokenizer.ggml.token_type", ValueType::Array) => self.read_token_types(draft)?,
+            (_, ValueType::Scalar(bytes))
+                if [".context_length", ".embedding_length"]
+                    .iter()
+                    .any(|name| key.ends_with(name)) =>
+            {
+                let length = self.read_integer(bytes)?;
+                if draft.lengths.len() < MAX_LENGTHS {
+                    draft.lengths.push((key.to_owned(), length));
+                }
+            }
+            _ => self.skip_value(kind, 0)?,
+        }
+        Ok(())
+    }
+
+    /// Remembers where the tokens are and goes past them.
+    fn read_token_array(&mut self) -> Result<Option<StringArray>, GgufError> {
+        let (kind, count) = self.read_array_head()?;
+        let offset = self.offset;
+        self.skip_items(kind, count, 0)?;
+        let is_strings = matches!(kind, ValueType::String);
+        Ok(is_strings.then_some(StringArray { offset, count }))
+    }
+
+    fn read_token_types(&mut self, draft: &mut Draft) -> Result<(), GgufError> {
+        let (kind, count) = self.read_array_head()?;
+        let ValueType::Scalar(bytes) = kind else {
+            return self.skip_items(kind, count, 0);
+        };
+        for id in 0..count {
+            let ids = match self.read_integer(bytes)? {
+                TOKEN_TYPE_CONTROL => &mut draft.control_ids,
+                TOKEN_TYPE_USER_DEFINED => &mut draft.user_defined_ids,
+                _ => continue,
+            };
+            if ids.len() >= MAX_SPECIAL_TOKENS {
+                return Err(self.damaged("too many control tokens"));
+            }
+            ids.insert(id);
+        }
+        Ok(())
+    }
+
+    fn read_array_head(&mut self) -> Result<(ValueType, u64), GgufError> {
+        let kind = ValueType::of(u32::from_le_bytes(self.read_array()?))
+            .ok_or_else(|| self.damaged("an unknown value type"))?;
+        Ok((kind, self.read_u64()?))
+    }
+
+    fn skip_value(&mut self, kind: ValueType, depth: u32) -> Result<(), GgufError> {
+        match kind {
+            ValueType::Scalar(bytes) => self.skip("a value", bytes),
+            ValueType::String => self.skip_string("a value"),
+            ValueType::Array if depth < MAX_ARRAY_DEPTH => {
+                let (kind, count) = self.read_array_head()?;
+                self.skip_items(kind, count, depth + 1)
+            }
+            ValueType::Array => Err(self.damaged("arrays nested too deeply")),
+        }
+    }
+
+    fn skip_items(&mut self, kind: ValueType, count: u64, depth: u32) -> Result<(), GgufError> {
+        if let ValueType::Scalar(bytes) = kind {
+            return self.skip("an array", bytes.saturating_mul(count));
+        }
+        for _ in 0..count {
+            self.skip_value(kind, depth)?;
+        }
+        Ok(())
+    }
+
+    fn read_u64(&mut self) -> Result<u64, GgufError> {
+        Ok(u64::from_le_bytes(self.read_array()?))
+    }
+
+    /// A little-endian integer of 1 to 8 bytes.
+    fn read_integer(&mut self, bytes: u64) -> Result<u64, GgufError> {
+        let mut value = [0; 8];
+        let used = value.len().min(usize::try_from(bytes).unwrap_or(8));
+        self.read_exact("a number", &mut value[..used])?;
+        Ok(u64::from_le_bytes(value))
+    }
+
+    fn read_array<const N: usize>(&mut self) -> Result<[u8; N], GgufError> {
+        let mut bytes = [0; N];
+        self.read_exact("a number", &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// A string of at most `limit` bytes; `None` if it is longer or not UTF-8.
+    fn read_string(&mut self, what: &'static str, limit: u64) -> Result<Option<String>, GgufError> {
+        let len = self.read_u64()?;
+        if len > limit {
+            self.skip(what, len)?;
+            return Ok(None);
+        }
+        self.check_room(what, len)?;
+        let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+        self.read_exact(what, &mut bytes)?;
+        Ok(String::from_utf8(bytes).ok())
+    }
+
+    fn skip_string(&mut self, what: &'static str) -> Result<(), GgufError> {
+        let len = self.read_u64()?;
+        self.skip(what, len)
+    }
+
+    fn read_exact(&mut self, what: &'static str, bytes: &mut [u8]) -> Result<(), GgufError> {
+        let len = bytes.len() as u64;
+        self.check_room(what, len)?;
+        self.source.read_exact(bytes)?;
+        self.offset += len;
+        Ok(())
+    }
+
+    fn skip(&mut self, what: &'static str, len: u64) -> Result<(), GgufError> {
+        self.check_room(what, len)?;
+        // Fits: check_room keeps offsets below the header's limit.
+        self.source.seek_relative(len as i64)?;
+        self.offset += len;
+        Ok(())
+    }
+
+    fn seek_to(&mut self, offset: u64) -> Result<(), GgufError> {
+        self.source.seek(SeekFrom::Start(offset))?;
+        self.offset = offset;
+        Ok(())
+    }
+
+    fn check_room(&self, what: &'static str, len: u64) -> Result<(), GgufError> {
+        let offset = self.offset;
+        let end = offset.checked_add(len);
+        match end {
+            Some(end) if end <= self.len.min(MAX_HEADER_BYTES) => Ok(()),
+            Some(end) if end <= self.len => Err(GgufError::HeaderTooLong),
+            _ => Err(GgufError::PastEnd { what, offset }),
+        }
+    }
+
+    fn damaged(&self, what: &'static str) -> GgufError {
+        GgufError::Damaged {
+            what,
+            offset: self.offset,
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum ValueType {
+    /// A number or a bool, with its size in bytes.
+    Scalar(u64),
+    String,
+    Array,
+}
+
+impl ValueType {
+    fn of(code: u32) -> Option<Self> {
+        Some(match code {
+            0 | 1 | 7 => Self::Scalar(1),
+            2 | 3 => Self::Scalar(2),
+            4..=6 => Self::Scalar(4),
+            8 => Self::String,
+            9 => Self::Array,
+            10..=12 => Self::Scalar(8),
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

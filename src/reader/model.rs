@@ -1,0 +1,503 @@
+//! The files of one model: all are opened first, and read when nothing can be opened any more.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use super::facts::{ModelFacts, Problem};
+use super::files::{self, Links, OpenFile};
+use super::gguf::{self, GgufFacts};
+use super::manifest::{self, Manifest};
+use super::model_files::ModelFile;
+use super::some_of;
+use super::template_source::{CHAT_TEMPLATE, Candidates, Opened, TemplateFiles};
+use super::tokenizer_files::{self, TokenizerConfig};
+use super::told_replies::ToldReplies;
+use crate::ipc::{EntryKind, FlatFile, ListedEntry, ModelPlace, RawPath};
+use crate::models::ModelKind;
+use crate::prompt::{SpecialTokens, TemplateFamily, well_known_control_tokens};
+
+pub const TOKENIZER: &str = "tokenizer.json";
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+/// Older models list their special tokens here, by the names of tokenizer_config.json's fields.
+const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
+const MANIFEST: &str = "model.toml";
+
+/// What a place turned out to be.
+pub enum Place {
+    Model(Box<OpenModel>),
+    /// There is no model, but there are these folders.
+    Folders(Vec<RawPath>),
+    Nothing,
+    Unusable(Unusable),
+}
+
+/// Why there is no model; `file` is the name of the one to blame, `None`: the folder.
+#[derive(Debug)]
+pub struct Unusable {
+    pub file: Option<RawPath>,
+    pub problem: String,
+}
+
+impl Unusable {
+    fn of(file: &str, problem: impl Into<String>) -> Self {
+        Self {
+            file: Some(RawPath::from(file)),
+            problem: problem.into(),
+        }
+    }
+
+    pub fn folder(problem: impl Into<String>) -> Self {
+        Self {
+            file: None,
+            problem: problem.into(),
+        }
+    }
+}
+
+/// A model's files, open and not yet read.
+pub struct OpenModel {
+    /// The id, if the manifest gives no other.
+    name: String,
+    kind: ModelKind,
+    file_name: String,
+    file: OpenFile,
+    /// Of all parts of the model.
+    size_bytes: u64,
+    parts: usize,
+    manifest_name: String,
+    manifest: Opened,
+    templates: TemplateFiles,
+    template_file: Option<String>,
+    tokenizer_config: Opened,
+    special_tokens_map: Opened,
+    tokenizer: Opened,
+    /// Folders beside the model's file, which are not looked at.
+    inner_folders: Vec<String>,
+}
+
+/// What the files say.
+pub struct ReadModel {
+    pub facts: ModelFacts,
+    /// The template's text, or why it cannot be had; `None`: there is none.
+    pub template: Option<Result<String, String>>,
+    pub special: SpecialTokens,
+    pub control_tokens: Vec<String>,
+    /// Those that the tokenizer looks for in normalised text.
+    pub normalized_tokens: Vec<String>,
+    /// Ids of tokens that are not made of text, and of those that were added.
+    pub token_ids: HashMap<String, i32>,
+    pub tokenizer: Option<OpenFile>,
+    pub told: ToldReplies,
+}
+
+impl ReadModel {
+    /// Bytes of the texts of its control tokens.
+    pub fn control_token_bytes(&self) -> usize {
+        let lists = [&self.control_tokens, &self.normalized_tokens];
+        lists.into_iter().flatten().map(String::len).sum()
+    }
+}
+
+/// What reading found instead of a model.
+pub enum Unread {
+    Unusable(Unusable),
+    /// The manifest names a template file that was not opened.
+    NeedsFile(String),
+}
+
+/// Opens everything that belongs to the model at `place`.
+pub fn open(place: &ModelPlace) -> Place {
+    let folder = match files::open_folder(&place.folder.to_path()) {
+        Ok(folder) => folder,
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => return Place::Nothing,
+        Err(error) => return Place::Unusable(Unusable::folder(format!("not readable: {error}"))),
+    };
+    let opened = match &place.file {
+        Some(file) => open_flat(&folder, file, place.template_file.as_deref()),
+        None => match open_own(&folder, place) {
+            Ok(place) => return place,
+            Err(unusable) => Err(unusable),
+        },
+    };
+    opened.map_or_else(Place::Unusable, |model| Place::Model(Box::new(model)))
+}
+
+fn open_flat(
+    folder: &OwnedFd,
+    flat: &FlatFile,
+    template_file: Option<&str>,
+) -> Result<OpenModel, Unusable> {
+    let mut model = open_weights(folder, &flat.name, &flat.files)?;
+    let beside =
+        |name: &str| files::open_file(folder, Path::new(name), Links::InFolder).transpose();
+    model.manifest_name = format!("{}.toml", flat.name);
+    model.manifest = beside(&model.manifest_name);
+    let jinja = format!("{}.jinja", flat.name);
+    model.templates = TemplateFiles {
+        of_manifest: template_file.and_then(beside),
+        beside: beside(&jinja).map(|opened| (jinja, opened)),
+        own: None,
+        common: beside(CHAT_TEMPLATE),
+    };
+    model.template_file = template_file.map(str::to_owned);
+    Ok(model)
+}
+
+fn open_own(folder: &OwnedFd, place: &ModelPlace) -> Result<Place, Unusable> {
+    let (entries, more) =
+        files::list(folder).map_err(|error| Unusable::folder(format!("not readable: {error}")))?;
+    if more {
+        let most = files::MOST_ENTRIES;
+        return Err(Unusable::folder(format!(
+            "it holds more than {most} entries"
+        )));
+    }
+    let path = place.folder.to_path();
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+        return Err(Unusable::folder("its name is not UTF-8"));
+    };
+    let mut models = ModelFile::group(&file_names(&entries)?)
+        .into_iter()
+        .filter(|file| !matches!(file, Ok(file) if file.name.starts_with("mmproj")))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|bad| Unusable::of(&bad.file, bad.problem))?;
+    let folders: Vec<RawPath> = entries
+        .iter()
+        // No link: only the models folder's own entries may lead elsewhere.
+        .filter(|entry| matches!(entry.kind, EntryKind::Folder | EntryKind::Unknown))
+        .map(|entry| entry.name.clone())
+        .collect();
+    let beside =
+        |name: &str| files::open_file(folder, Path::new(name), Links::InFolder).transpose();
+    let Some(file) = models.pop() else {
+        if entries
+            .iter()
+            .any(|entry| entry.name.as_str() == Some(MANIFEST))
+        {
+            let problem = "it has a model.toml and no .gguf or .rkllm file";
+            return Err(Unusable::folder(problem));
+        }
+        return Ok(match folders.is_empty() {
+            true => Place::Nothing,
+            false => Place::Folders(folders),
+        });
+    };
+    if !models.is_empty() {
+        models.push(file);
+        let names: Vec<_> = models.iter().map(|model| model.files[0].clone()).collect();
+        return Err(Unusable::folder(format!(
+            "it holds {} model files ({}), a folder is one model",
+            names.len(),
+            names.join(", ")
+        )));
+    }
+    let mut model = open_weights(folder, name, &file.files)?;
+    model.manifest_name = MANIFEST.to_owned();
+    model.manifest = beside(MANIFEST);
+    model.templates = TemplateFiles {
+        of_manifest: place.template_file.as_deref().and_then(beside),
+        own: beside(CHAT_TEMPLATE),
+        ..TemplateFiles::default()
+    };
+    model.template_file = place.template_file.clone();
+    model.tokenizer_config = beside(TOKENIZER_CONFIG);
+    model.special_tokens_map = beside(SPECIAL_TOKENS_MAP);
+    model.tokenizer = beside(TOKENIZER);
+    model.inner_folders = entries
+        .iter()
+        .filter(|entry| entry.kind == EntryKind::Folder)
+        .map(|entry| entry.name.to_path().display().to_string())
+        .collect();
+    Ok(Place::Model(Box::new(model)))
+}
+
+/// The names of files, of which a model's must be UTF-8: they are ids.
+fn file_names(entries: &[ListedEntry]) -> Result<BTreeSet<String>, Unusable> {
+    let mut names = BTreeSet::new();
+    for entry in entries
+        .iter()
+        .filter(|entry| entry.kind != EntryKind::Folder)
+    {
+        match entry.name.as_str() {
+            Some(name) => drop(names.insert(name.to_owned())),
+            None if super::model_files::kind_of(&entry.name.to_path()).is_some() => {
+                return Err(Unusable {
+                    file: Some(entry.name.clone()),
+                    problem: "its name is not UTF-8".to_owned(),
+                });
+            }
+            None => {}
+        }
+    }
+    Ok(names)
+}
+
+fn open_weights(folder: &OwnedFd, name: &str, names: &[String]) -> Result<OpenModel, Unusable> {
+    let open = |name: &String| match files::open_file(folder, Path::new(name), Links::Anywhere) {
+        Ok(Some(file)) => Ok(file),
+        Ok(None) => Err(Unusable::of(
+            name,
+            "not readable: it, or what it links to, is gone",
+        )),
+        Err(problem) => Err(Unusable::of(name, problem)),
+    };
+    let Some((first, parts)) = names.split_first() else {
+        return Err(Unusable::folder("a model without a file"));
+    };
+    manifest::check_name(name).map_err(|problem| Unusable::of(first, problem))?;
+    let file = open(first)?;
+    let mut size_bytes = file.len;
+    for part in parts {
+        size_bytes = size_bytes.saturating_add(open(part)?.len);
+    }
+    Ok(OpenModel {
+        name: name.to_owned(),
+        kind: super::model_files::kind_of(Path::new(first)).unwrap_or_default(),
+        file_name: first.clone(),
+        file,
+        size_bytes,
+        parts: names.len(),
+        manifest_name: String::new(),
+        manifest: None,
+        templates: TemplateFiles::default(),
+        template_file: None,
+        tokenizer_config: None,
+        special_tokens_map: None,
+        tokenizer: None,
+        inner_folders: Vec::new(),
+    })
+}
+
+impl OpenModel {
+    /// Reads all that is known about the model, and what is wrong with parts of it that it can be
+    /// used without.
+    pub fn read(self) -> Result<ReadModel, Unread> {
+        let fail = |text: String| Unread::Unusable(Unusable::of(&self.file_name, text));
+        let manifest = match &self.manifest {
+            None => Manifest::default(),
+            Some(Err(problem)) => return Err(fail(format!("{}: {problem}", self.manifest_name))),
+            Some(Ok(file)) => Manifest::read(&self.manifest_name, &file.file).map_err(fail)?,
+        };
+        if let Some(name) = &manifest.template_file
+            && self.template_file.as_ref() != Some(name)
+        {
+            return Err(match self.template_file {
+                None => Unread::NeedsFile(name.clone()),
+                Some(_) => fail(format!("{} changed while it was read", self.manifest_name)),
+            });
+        }
+        let gguf = match self.kind {
+            ModelKind::Gguf => Some(read_gguf(&self.file).map_err(fail)?),
+            ModelKind::Rkllm => None,
+        };
+        let mut facts = ModelFacts {
+            id: manifest.id.clone(),
+            aliases: manifest.aliases.clone(),
+            file: self.file_name.clone(),
+            kind: self.kind,
+            size_bytes: self.size_bytes,
+            created: self.file.modified,
+            context_length: manifest.context_length,
+            context_limit: gguf.as_ref().and_then(|facts| facts.context_length),
+            shape: gguf.as_ref().map(|facts| facts.shape).unwrap_or_default(),
+            sampling: manifest.sampling,
+            embeddings: manifest.embeddings.clone().into(),
+            max_new_tokens: manifest.max_new_tokens,
+            thinking_budget_tokens: manifest.thinking_budget_tokens,
+            has_tokenizer: matches!(self.tokenizer, Some(Ok(_))),
+            parallel: manifest.parallel,
+            cpu_mask: manifest.cpu_mask,
+            base_domain_id: manifest.base_domain_id,
+            extra_stop: manifest.stop.clone(),
+            extra_eos_ids: manifest.eos_ids.clone(),
+            template_source: None,
+            notes: Vec::new(),
+            problems: Vec::new(),
+        };
+        if self.kind == ModelKind::Rkllm && !starts_like_rkllm(&self.file.file) {
+            facts.note("it does not start as .rkllm files usually do");
+        }
+        if self.parts > 1 {
+            facts.note(format!("split into {} files", self.parts));
+        }
+        if !self.inner_folders.is_empty() {
+            let names = some_of(&self.inner_folders);
+            facts.note(format!(
+                "folders beside its file are not looked at: {names}"
+            ));
+        }
+        Ok(self.read_template(&manifest, gguf.unwrap_or_default(), facts))
+    }
+
+    fn read_template(
+        self,
+        manifest: &Manifest,
+        gguf: GgufFacts,
+        mut facts: ModelFacts,
+    ) -> ReadModel {
+        let mut problems = Vec::new();
+        let mut keep = |file: &str, problem: String| {
+            problems.push(Problem {
+                file: file.to_owned(),
+                problem,
+            });
+        };
+        let config = readable(&self.tokenizer_config)
+            .and_then(|file| TokenizerConfig::read(&file.file).map_err(Some))
+            .map_err(|problem| problem.map(|text| keep(TOKENIZER_CONFIG, text)))
+            .ok();
+        let tokenizer_tokens = readable(&self.tokenizer)
+            .and_then(|file| tokenizer_files::added_tokens(&file.file).map_err(Some))
+            .map_err(|problem| problem.map(|text| keep(TOKENIZER, text)))
+            .unwrap_or_default();
+        let map = readable(&self.special_tokens_map)
+            .and_then(|file| TokenizerConfig::read(&file.file).map_err(Some))
+            .map_err(|problem| problem.map(|text| keep(SPECIAL_TOKENS_MAP, text)))
+            .ok();
+        let checkpoint = config.as_ref().map(TokenizerConfig::response_template);
+        let checkpoint = checkpoint
+            .and_then(|said| {
+                said.map_err(|text| {
+                    keep(TOKENIZER_CONFIG, format!("its response_template: {text}"))
+                })
+                .ok()
+            })
+            .unwrap_or_default();
+        if !checkpoint.unread.is_empty() {
+            facts.note(format!(
+                "{TOKENIZER_CONFIG}: what its response_template says of {} is not read, the chat \
+                 template tells instead",
+                checkpoint.unread.join(" and ")
+            ));
+        }
+        let stem = Path::new(&self.file_name).file_stem();
+        let chosen = Candidates {
+            manifest,
+            files: &self.templates,
+            tokenizer_config: config.as_ref(),
+            gguf: gguf.chat_template.as_deref(),
+            names: [
+                stem.and_then(|stem| stem.to_str()).unwrap_or_default(),
+                &self.name,
+            ],
+        }
+        .choose();
+        let special = special_tokens(
+            manifest,
+            config.as_ref(),
+            &gguf,
+            chosen.as_ref().and_then(|(source, _)| source.family()),
+        );
+        let text = match &chosen {
+            Some((_, Ok(text))) => text.as_str(),
+            _ => "",
+        };
+        let beside = tokenizer_tokens.iter();
+        let mut token_ids: HashMap<String, i32> = beside
+            .filter_map(|token| Some((token.text.clone(), token.id?)))
+            .collect();
+        // The file that is loaded has the last word.
+        token_ids.extend(gguf.listed_tokens);
+        let mut listed = gguf.control_tokens;
+        let mut normalized = Vec::new();
+        for token in tokenizer_tokens.into_iter().filter(|token| token.special) {
+            if token.normalized {
+                normalized.push(token.text.clone());
+            }
+            listed.push(token.text);
+        }
+        listed.extend(
+            config
+                .iter()
+                .chain(&map)
+                .flat_map(|c| c.special_tokens().map(str::to_owned)),
+        );
+        let list_is_known = !listed.is_empty();
+        listed.extend(
+            well_known_control_tokens()
+                .filter(|token| !list_is_known || text.contains(token))
+                .map(str::to_owned),
+        );
+        listed.extend([special.bos.clone(), special.eos.clone()]);
+        facts.problems = problems;
+        let (source, template) = chosen.unzip();
+        facts.template_source = source;
+        ReadModel {
+            facts,
+            template,
+            special,
+            control_tokens: listed,
+            normalized_tokens: normalized,
+            token_ids,
+            tokenizer: self.tokenizer.and_then(Result::ok),
+            told: ToldReplies {
+                manifest: manifest.replies.clone(),
+                checkpoint,
+            },
+        }
+    }
+}
+
+/// A file that is there and open; `Err(None)`: there is none.
+fn readable(opened: &Opened) -> Result<&OpenFile, Option<String>> {
+    match opened {
+        None => Err(None),
+        Some(Ok(file)) => Ok(file),
+        Some(Err(problem)) => Err(Some(problem.clone())),
+    }
+}
+
+/// The manifest's word goes before the files', a family's habit comes last.
+fn special_tokens(
+    manifest: &Manifest,
+    config: Option<&TokenizerConfig>,
+    gguf: &GgufFacts,
+    family: Option<TemplateFamily>,
+) -> SpecialTokens {
+    let usual = family
+        .map(TemplateFamily::special_tokens)
+        .unwrap_or_default();
+    let first = |sources: [Option<&str>; 3], last: String| {
+        let known = sources.into_iter().flatten().next();
+        known.map_or(last, str::to_owned)
+    };
+    SpecialTokens {
+        bos: first(
+            [
+                manifest.bos_token.as_deref(),
+                config.and_then(TokenizerConfig::bos_token),
+                gguf.bos_token.as_deref(),
+            ],
+            usual.bos,
+        ),
+        eos: first(
+            [
+                manifest.eos_token.as_deref(),
+                config.and_then(TokenizerConfig::eos_token),
+                gguf.eos_token.as_deref(),
+            ],
+            usual.eos,
+        ),
+    }
+}
+
+fn read_gguf(file: &OpenFile) -> Result<GgufFacts, String> {
+    let read = gguf::read(&file.file, file.len);
+    let facts = read.map_err(|e| format!("its GGUF header is unusable: {e}"))?;
+    match (facts.kind.as_deref(), facts.architecture.as_deref()) {
+        (Some("adapter"), _) => Err("it is a LoRA adapter, not a model".into()),
+        (_, Some("clip")) | (Some("mmproj"), _) => {
+            Err("it is a multimodal projector, not a language model".into())
+        }
+        _ => Ok(facts),
+    }
+}
+
+/// A hint only: the vendor's format is not documented and its library has the last word.
+fn starts_like_rkllm(file: &File) -> bool {
+    use std::os::unix::fs::FileExt;
+    let mut start = [0; 4];
+    file.read_exact_at(&mut start, 0).is_ok() && start == [0xDA, 0xEE, 0xB3, 0x36]
+}

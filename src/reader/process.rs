@@ -1,0 +1,347 @@
+//! A reader's life: hello, one command that opens, the sandbox, and then what is asked until the link
+//! closes. It has one thread.
+
+use std::os::fd::AsRawFd;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use super::ReaderKind;
+use super::files;
+use super::functions;
+use super::model::{self, Place, ReadModel, Unread, Unusable};
+use super::sandbox;
+use super::tokenizer::Tokenizer;
+use crate::children::{ChildArguments, ChildKind, ChildLink, process_setup};
+use crate::ipc::{
+    ModelPlace, PROTOCOL_VERSION, Prompt, RawPath, ReaderCommand, ReaderEvent, ReaderLimits,
+    TemplateState, TokenPieces,
+};
+use crate::prompt::{ChatTemplate, ControlTokenPolicy, ControlTokens, PromptEnd, RenderRequest};
+use crate::reply::FoundFormat;
+
+/// Answers until the daemon closes the connection.
+pub fn run(arguments: ChildArguments) -> ExitCode {
+    match serve(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("E rkllmd-reader: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(arguments: ChildArguments) -> anyhow::Result<()> {
+    let socket = process_setup::prepare(arguments, c"rkllmd-reader")?;
+    let descriptor = socket.as_raw_fd();
+    let mut link = ChildLink::new(socket);
+    let theirs = link.daemons_hello()?;
+    link.send(&ReaderEvent::Hello {
+        protocol: PROTOCOL_VERSION,
+    })?;
+    theirs?;
+    // No thread may be started later.
+    tokenizers::utils::parallelism::set_parallelism(false);
+    match link.receive::<ReaderCommand>()? {
+        Some(ReaderCommand::List { folder, limits }) => {
+            let listed = list(&folder);
+            sandbox::enter(descriptor, limits)?;
+            link.send(&listed)
+        }
+        Some(ReaderCommand::Open {
+            place,
+            limits,
+            with_template,
+        }) => Reader { link, descriptor }.open(&place, limits, with_template),
+        Some(_) => anyhow::bail!("a question before anything was opened"),
+        None => Ok(()),
+    }
+}
+
+fn list(folder: &RawPath) -> ReaderEvent {
+    let listed = files::open_folder(&folder.to_path()).and_then(|folder| files::list(&folder));
+    match listed {
+        Ok((entries, more)) => ReaderEvent::Listed { entries, more },
+        Err(error) => ReaderEvent::NotListed {
+            os_error: error.raw_os_error(),
+            reason: error.to_string(),
+        },
+    }
+}
+
+struct Reader {
+    link: ChildLink,
+    descriptor: i32,
+}
+
+impl Reader {
+    fn open(
+        mut self,
+        place: &ModelPlace,
+        limits: ReaderLimits,
+        with_template: bool,
+    ) -> anyhow::Result<()> {
+        let opened = model::open(place);
+        sandbox::enter(self.descriptor, limits)?;
+        let unusable = |Unusable { file, problem }| ReaderEvent::Unusable { file, problem };
+        let read = match opened {
+            Place::Model(model) => model.read(),
+            Place::Folders(folders) => return self.link.send(&ReaderEvent::Folders(folders)),
+            Place::Nothing => return self.link.send(&ReaderEvent::Nothing),
+            Place::Unusable(reason) => return self.link.send(&unusable(reason)),
+        };
+        let read = match read {
+            Ok(read) => read,
+            Err(Unread::Unusable(reason)) => return self.link.send(&unusable(reason)),
+            Err(Unread::NeedsFile(name)) => {
+                return self.link.send(&ReaderEvent::NeedsFile { name });
+            }
+        };
+        let bytes = read.control_token_bytes();
+        if bytes > limits.control_token_bytes {
+            let problem = format!(
+                "its control tokens have {bytes} bytes; `control-tokens-limit-bytes` in the [reader] \
+                 settings allows {}",
+                limits.control_token_bytes
+            );
+            return self.link.send(&unusable(Unusable::folder(problem)));
+        }
+        // Said before the template is tried, which may be the end of this process.
+        self.link.send(&ReaderEvent::Facts {
+            json: serde_json::to_string(&read.facts)?,
+        })?;
+        let (mut model, state, replies) = Model::new(read, with_template);
+        if let Some(found) = replies {
+            self.link.send(&ReaderEvent::Replies {
+                json: serde_json::to_string(&found)?,
+            })?;
+        }
+        self.link.send(&ReaderEvent::Template(state))?;
+        while let Some(command) = self.link.receive::<ReaderCommand>()? {
+            let event = model.answer(command).unwrap_or_else(failed);
+            match self.link.send_within(&event, ReaderKind::EVENT_LIMIT_BYTES) {
+                Ok(Ok(())) => {}
+                Ok(Err(bytes)) => self.link.send(&ReaderEvent::TooLarge { bytes })?,
+                Err(error) => self.link.send(&failed(error))?,
+            }
+            if used_more_than_half(limits) {
+                // Before its limit takes it in the middle of an answer.
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn used_more_than_half(limits: ReaderLimits) -> bool {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    let used = u64::try_from(used.tv_sec).unwrap_or(u64::MAX);
+    used >= limits.cpu.as_secs() / 2
+}
+
+fn failed(error: anyhow::Error) -> ReaderEvent {
+    ReaderEvent::Failed {
+        reason: format!("{error:#}"),
+    }
+}
+
+/// How much of the prompt's end is the answer's own beginning, as the client sent it.
+fn begun_bytes(request: &RenderRequest, prompt: &str) -> usize {
+    let last = request.messages.last();
+    let begun = last.filter(|_| request.end == PromptEnd::Continuation);
+    let begun = begun.map_or("", |message| message.content.as_str());
+    // Some templates trim what is said.
+    let written = [begun, begun.trim()];
+    let written = written.into_iter().find(|begun| prompt.ends_with(begun));
+    written.map_or(0, str::len)
+}
+
+/// A model whose files are read.
+struct Model {
+    template: Option<ChatTemplate>,
+    control_tokens: Arc<ControlTokens>,
+    tokenizer: LazyTokenizer,
+    /// That prompts cannot be counted was said.
+    told: bool,
+}
+
+/// Read when it is first needed: it is the largest part.
+enum LazyTokenizer {
+    None,
+    Unread(std::fs::File),
+    Read(Box<Tokenizer>),
+    Broken(String),
+}
+
+impl Model {
+    fn new(read: ReadModel, with_template: bool) -> (Self, TemplateState, Option<FoundFormat>) {
+        let control_tokens =
+            ControlTokens::with_normalized(read.control_tokens, read.normalized_tokens);
+        let control_tokens = Arc::new(control_tokens);
+        let broken = |reason| (None, TemplateState::Broken { reason });
+        let mut replies = None;
+        let (template, state) = match read.template {
+            None => (None, TemplateState::None),
+            Some(Err(reason)) => broken(reason),
+            Some(Ok(_)) if !with_template => (None, TemplateState::None),
+            Some(Ok(text)) => {
+                let tokens = Arc::clone(&control_tokens);
+                match ChatTemplate::compile(&text, read.special, tokens) {
+                    Err(error) => broken(error.to_string()),
+                    Ok(mut template) => {
+                        let found = functions::find_format(
+                            &text,
+                            &mut template,
+                            &read.token_ids,
+                            &read.told,
+                        );
+                        replies = Some(found);
+                        let failed_probe = template.failed_probe();
+                        let state = TemplateState::Usable {
+                            failed_probe: failed_probe.map(ToString::to_string),
+                        };
+                        (Some(template), state)
+                    }
+                }
+            }
+        };
+        let model = Self {
+            template,
+            control_tokens,
+            tokenizer: match read.tokenizer {
+                None => LazyTokenizer::None,
+                Some(file) => LazyTokenizer::Unread(file.file),
+            },
+            told: false,
+        };
+        (model, state, replies)
+    }
+
+    fn answer(&mut self, command: ReaderCommand) -> anyhow::Result<ReaderEvent> {
+        Ok(match command {
+            ReaderCommand::List { .. } | ReaderCommand::Open { .. } => {
+                anyhow::bail!("a second place to open")
+            }
+            ReaderCommand::Render {
+                request,
+                counted_bytes,
+            } => self.render(&request, counted_bytes)?,
+            ReaderCommand::Plain {
+                texts,
+                policy,
+                counted_bytes,
+            } => self.plain(texts, policy, counted_bytes)?,
+            ReaderCommand::Encode {
+                text,
+                add_special,
+                with_pieces,
+            } => {
+                let Some(tokenizer) = self.tokenizer()? else {
+                    return Ok(ReaderEvent::NoTokenizer);
+                };
+                let tokens = tokenizer.encode_ids(&text, add_special)?;
+                let pieces = with_pieces.then(|| {
+                    let pieces = tokens.iter().map(|&id| tokenizer.piece(id));
+                    pieces
+                        .map(Option::unwrap_or_default)
+                        .collect::<TokenPieces>()
+                });
+                ReaderEvent::Encoded { tokens, pieces }
+            }
+            ReaderCommand::Decode { tokens } => {
+                let Some(tokenizer) = self.tokenizer()? else {
+                    return Ok(ReaderEvent::NoTokenizer);
+                };
+                match tokens.iter().position(|&id| !tokenizer.is_token(id)) {
+                    Some(index) => ReaderEvent::NoSuchToken { index },
+                    None => ReaderEvent::Decoded {
+                        text: tokenizer.decode(&tokens)?,
+                    },
+                }
+            }
+        })
+    }
+
+    fn render(&mut self, request: &str, counted_bytes: usize) -> anyhow::Result<ReaderEvent> {
+        let request: RenderRequest =
+            serde_json::from_str(request).context("reading the conversation")?;
+        let template = self.template.as_ref().context("it has no chat template")?;
+        let rendered = match template.render(&request) {
+            Ok(rendered) => rendered,
+            Err(error) => return Ok(ReaderEvent::NotRendered(error)),
+        };
+        let tokens = self.ids(&rendered.prompt, counted_bytes);
+        Ok(ReaderEvent::Prompts(vec![Prompt {
+            begun_bytes: begun_bytes(&request, &rendered.prompt),
+            text: rendered.prompt,
+            tokens,
+            neutralised: rendered.neutralised > 0,
+        }]))
+    }
+
+    fn plain(
+        &mut self,
+        texts: Vec<String>,
+        policy: Option<ControlTokenPolicy>,
+        counted_bytes: usize,
+    ) -> anyhow::Result<ReaderEvent> {
+        let mut prompts = Vec::with_capacity(texts.len());
+        for (index, text) in texts.into_iter().enumerate() {
+            // Where they are wanted, nothing looks for them.
+            let found = policy.and_then(|policy| Some((policy, self.control_tokens.find(&text)?)));
+            let (text, neutralised) = match found {
+                None => (text, false),
+                Some((ControlTokenPolicy::Neutralise, _)) => {
+                    (self.control_tokens.neutralise(&text).into_owned(), true)
+                }
+                Some((ControlTokenPolicy::Reject, token)) => {
+                    let token = token.to_owned();
+                    return Ok(ReaderEvent::ControlToken { index, token });
+                }
+            };
+            let tokens = self.ids(&text, counted_bytes);
+            prompts.push(Prompt {
+                tokens,
+                neutralised,
+                text,
+                begun_bytes: 0,
+            });
+        }
+        Ok(ReaderEvent::Prompts(prompts))
+    }
+
+    /// The tokens of a prompt, where they can be had: without them the runtime counts.
+    fn ids(&mut self, text: &str, counted_bytes: usize) -> Option<Vec<i32>> {
+        if text.len() > counted_bytes {
+            return None;
+        }
+        let ids = self.tokenizer().and_then(|tokenizer| {
+            let ids = tokenizer.map(|tokenizer| tokenizer.ids(text));
+            ids.transpose()
+        });
+        match ids {
+            Ok(ids) => ids,
+            Err(error) => {
+                if !std::mem::replace(&mut self.told, true) {
+                    eprintln!("W rkllmd-reader: prompts are not counted: {error:#}");
+                }
+                None
+            }
+        }
+    }
+
+    fn tokenizer(&mut self) -> anyhow::Result<Option<&Tokenizer>> {
+        if let LazyTokenizer::Unread(file) = &self.tokenizer {
+            self.tokenizer = match Tokenizer::read(file) {
+                Ok(tokenizer) => LazyTokenizer::Read(Box::new(tokenizer)),
+                Err(error) => LazyTokenizer::Broken(format!("{error:#}")),
+            };
+        }
+        match &self.tokenizer {
+            LazyTokenizer::Read(tokenizer) => Ok(Some(tokenizer)),
+            LazyTokenizer::Broken(reason) => anyhow::bail!("{reason}"),
+            LazyTokenizer::None | LazyTokenizer::Unread(_) => Ok(None),
+        }
+    }
+}

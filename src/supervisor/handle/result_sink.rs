@@ -1,0 +1,180 @@
+//! Where the callbacks of a handle's run go: to the client that reads them.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc::{self, error::TrySendError};
+
+use super::RunEvent;
+use super::beside::Beside;
+use super::results::callback_result;
+use crate::generation::GenerationError;
+use crate::ipc::{RawSlot, SlotEvent};
+use crate::library_calls::{CallFailure, CallState, CallbackResult};
+use crate::memory::Account;
+use crate::supervisor::drive::{FromClient, Sink, Step, Stop, Took};
+use crate::supervisor::link::Arrived;
+use crate::supervisor::worker::Worker;
+use std::os::fd::OwnedFd;
+
+pub(super) struct ResultSink<'a> {
+    pub run: u64,
+    pub results: Results,
+    pub beside: Beside<'a>,
+    pub events: &'a mpsc::Sender<RunEvent>,
+    /// Sent before the first result.
+    pub started: Option<RunEvent>,
+    /// Whether something was sent, and so that before all else.
+    pub is_told: bool,
+    pub slow_reader: Duration,
+    /// What the reader had no room for, and whether the run has got on with it.
+    pub waiting: Option<(RunEvent, bool)>,
+}
+
+/// How the callbacks of a run are read.
+#[derive(Debug)]
+pub(super) struct Results {
+    /// All tensors of a result together.
+    pub tensor_limit_bytes: u64,
+    /// Where its tensors' files are charged.
+    pub tensors: Option<Account>,
+    /// The run is for a tensor: until that is there the library works on the input.
+    pub awaits_tensor: bool,
+}
+
+impl Results {
+    /// Reads a callback, and whether the library is past the input with it. The inner error is why the
+    /// run cannot go on.
+    pub fn read(
+        &mut self,
+        worker: &Worker,
+        state: CallState,
+        (slots, files): (Vec<RawSlot>, Vec<OwnedFd>),
+    ) -> Result<Result<(CallbackResult, bool), GenerationError>, String> {
+        let limits = (self.tensor_limit_bytes, self.tensors.as_ref());
+        let result = match callback_result(state, slots, files, limits)? {
+            Ok(result) => result,
+            Err(error) => return Ok(Err(error)),
+        };
+        if let Some(perf) = result.results.first().and_then(|slot| slot.perf.as_ref()) {
+            worker.learn(|measured| measured.perf(perf));
+        }
+        // For hidden states it calls back once before they are there.
+        let mut slots = result.results.iter();
+        let is_empty = result.state == CallState::Normal
+            && slots.all(|slot| slot.last_hidden_layer.is_none() && slot.logits.is_none());
+        self.awaits_tensor &= is_empty;
+        Ok(Ok((result, !self.awaits_tensor)))
+    }
+}
+
+impl Sink for ResultSink<'_> {
+    type End = Result<(), CallFailure>;
+
+    fn call(&self) -> &'static str {
+        "rkllm_run"
+    }
+
+    fn run(&self) -> Option<u64> {
+        Some(self.run)
+    }
+
+    async fn take(
+        &mut self,
+        arrived: Arrived,
+        worker: &Worker,
+        stop: Option<&Stop>,
+    ) -> Result<Took<Self::End>, String> {
+        Ok(Took::Step(match arrived.event {
+            SlotEvent::RawResult {
+                run,
+                state,
+                results,
+            } => {
+                let (result, has_moved) =
+                    match self.results.read(worker, state, (results, arrived.files))? {
+                        Ok(read) => read,
+                        Err(error) => return Ok(Took::Step(Step::Stop(Stop::Failed(error)))),
+                    };
+                let is_read = matches!(stop, None | Some(Stop::Aborted));
+                match is_read && run == self.run {
+                    true => self.deliver(result, has_moved),
+                    false => Step::Same,
+                }
+            }
+            SlotEvent::RawEnded {
+                run,
+                result: end,
+                tainted,
+            } if run == self.run => return Ok(Took::Over { end, tainted }),
+            SlotEvent::Called { id, result } => {
+                self.beside.answered_beside_run(id, result);
+                Step::Same
+            }
+            other => return Ok(Took::Unexpected(other)),
+        }))
+    }
+
+    async fn client(&mut self, is_stopped: bool) -> FromClient {
+        if self.waiting.is_some() {
+            tokio::select! {
+                permit = self.events.reserve() => {
+                    let (Ok(permit), Some((event, has_moved))) = (permit, self.waiting.take()) else {
+                        return FromClient::Stop(Stop::Cancelled);
+                    };
+                    permit.send(event);
+                    self.is_told = true;
+                    return FromClient::HasRoom(moved(has_moved));
+                }
+                said = self.beside.next() => return said,
+            }
+        }
+        tokio::select! {
+            biased;
+            said = self.beside.next() => said,
+            () = self.events.closed(), if !is_stopped => FromClient::Stop(Stop::Cancelled),
+        }
+    }
+
+    fn is_stopping(&mut self, why: &Stop) {
+        if !matches!(why, Stop::Aborted) {
+            self.waiting = None;
+        }
+    }
+
+    fn is_stopped(&mut self) {
+        self.beside.is_stopped();
+    }
+
+    fn call_beside_hangs(&mut self) -> Option<Self::End> {
+        self.beside.hangs();
+        None
+    }
+}
+
+impl ResultSink<'_> {
+    fn deliver(&mut self, result: CallbackResult, has_moved: bool) -> Step {
+        // The first of its events, so there is room.
+        if let Some(started) = self.started.take() {
+            self.is_told |= self.events.try_send(started).is_ok();
+        }
+        match self.events.try_send(RunEvent::Result(result)) {
+            Ok(()) => {
+                self.is_told = true;
+                moved(has_moved)
+            }
+            Err(TrySendError::Closed(_)) => Step::Stop(Stop::Cancelled),
+            Err(TrySendError::Full(event)) => {
+                self.waiting = Some((event, has_moved));
+                let patience = self.slow_reader;
+                Step::Full { patience }
+            }
+        }
+    }
+}
+
+fn moved(has_moved: bool) -> Step {
+    match has_moved {
+        true => Step::Moved,
+        false => Step::Same,
+    }
+}

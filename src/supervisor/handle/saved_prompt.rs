@@ -1,0 +1,144 @@
+//! A prompt cache on its way to its name. The library writes into a folder of the run's own, and
+//! what it wrote gets its name when the run has ended and it is whole; so a name belongs to a whole
+//! cache at every moment, and what a run, a worker or a daemon left unfinished goes with that folder.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::prompt_cache_file;
+use crate::apart::{self, Subject};
+use crate::library_calls::LibraryError;
+
+/// Folders of runs are called so; no client can name one.
+const UNFINISHED: &str = ".saving-";
+/// For what is no reading or writing of gigabytes.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Dropping it removes what was written.
+#[derive(Debug)]
+pub(super) struct SavedPrompt {
+    name: String,
+    folder: PathBuf,
+    caches: PathBuf,
+}
+
+impl SavedPrompt {
+    /// A place for the run of this number to save what is to be called `name` in the folder `caches`.
+    pub fn begin(caches: PathBuf, name: String, run: u64) -> io::Result<Self> {
+        let folder = caches.join(format!("{UNFINISHED}{run}"));
+        let place = Self {
+            name,
+            folder,
+            caches,
+        };
+        empty(&place.folder)?;
+        Ok(place)
+    }
+
+    /// Where the library is to write.
+    pub fn path(&self) -> PathBuf {
+        self.folder.join(&self.name)
+    }
+
+    /// Forgets what a worker left that was lost.
+    pub async fn begin_again(&self) -> Result<(), LibraryError> {
+        let folder = self.folder.clone();
+        let emptied = apart::ask(self.subject(), LIMIT, move || empty(&folder)).await;
+        match emptied {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error)) => Err(self.failed(error)),
+            None => Err(self.failed("the disk does not answer")),
+        }
+    }
+
+    /// Gives what was written its name, if it is whole; else it is removed. `limit` is that of
+    /// bringing it to the disk.
+    pub async fn finish(self, limit: Duration) -> Result<(), LibraryError> {
+        let (path, folder) = (self.path(), self.folder.clone());
+        let target = self.caches.join(&self.name);
+        let finish = move || {
+            let finished = publish(&path, &target);
+            // Before the client is told, so that nothing of it is found any more.
+            let removed = fs::remove_dir_all(folder);
+            finished.and(removed.map_err(|error| error.to_string()))
+        };
+        match apart::ask(self.subject(), limit, finish).await {
+            Some(Ok(())) => Ok(()),
+            Some(Err(reason)) => Err(self.failed(reason)),
+            None => Err(self.failed("it could not be brought to the disk in time")),
+        }
+    }
+
+    fn subject(&self) -> Subject {
+        Subject::File(self.folder.clone())
+    }
+
+    fn failed(&self, reason: impl ToString) -> LibraryError {
+        LibraryError::PromptCacheBroken {
+            name: self.name.clone(),
+            reason: reason.to_string(),
+        }
+    }
+}
+
+impl Drop for SavedPrompt {
+    fn drop(&mut self) {
+        let folder = std::mem::take(&mut self.folder);
+        apart::begin(Subject::File(folder.clone()), move || {
+            // Gone already where it was finished.
+            let _ = fs::remove_dir_all(folder);
+        });
+    }
+}
+
+fn empty(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    fs::create_dir_all(folder)
+}
+
+fn publish(path: &Path, target: &Path) -> Result<(), String> {
+    match prompt_cache_file::check(path) {
+        Ok(whole) => whole?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err("the library wrote none".to_owned());
+        }
+        Err(error) => return Err(format!("it cannot be read: {error}")),
+    }
+    // Of a format that does not tell its length this is all there is to see.
+    if is_disk_full(path) {
+        return Err("no room is left on its disk".to_owned());
+    }
+    File::open(path)
+        .and_then(|file| file.sync_all())
+        .and_then(|()| fs::rename(path, target))
+        .map_err(|error| format!("it cannot be brought to the disk: {error}"))
+}
+
+fn is_disk_full(path: &Path) -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    rustix::fs::statvfs(path)
+        .is_ok_and(|disk| 0 == if is_root { disk.f_bfree } else { disk.f_bavail })
+}
+
+/// Removes what runs of a daemon that has ended left in the state folder. Only for its one user.
+pub(crate) fn remove_unfinished(state_dir: &Path) {
+    let Ok(entries) = fs::read_dir(state_dir.join(super::state_folder::PROMPT_CACHES)) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        if is_unfinished(&entry.file_name())
+            && let Err(error) = fs::remove_dir_all(entry.path())
+        {
+            tracing::warn!(path = %entry.path().display(), %error, "an unfinished prompt cache stays");
+        }
+    }
+}
+
+pub(super) fn is_unfinished(name: &std::ffi::OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes())
+}

@@ -1,0 +1,303 @@
+//! The daemon's end of a loaded worker's socket. One task always reads it and hands each slot its
+//! events, so that a client that has no room holds up its own run and no other: that run's worker
+//! thread waits for credit, of which there is never more than the slot's channel has room for.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::sync::mpsc::{self, error::TryRecvError};
+use tokio::sync::oneshot;
+
+use super::{Connection, WorkerKind};
+use crate::children::{ConnectionError, Incoming};
+use crate::ipc::{self, Command, Event, FrameError, SlotCommand, SlotEvent};
+
+/// Events that a run may be ahead of its client, beside what the client's own channel holds.
+pub const TOKEN_CREDIT: u32 = 1024;
+/// Likewise of events that may hold tensors: each may hold files open.
+pub const TENSOR_CREDIT: u32 = 8;
+/// Events of a slot that take no credit: of these a worker sends few, and none of them twice.
+const OTHER_EVENTS: u32 = 64;
+
+/// An event, and the files that came with it, in the order in which it refers to them.
+#[derive(Debug)]
+pub struct Arrived {
+    pub event: SlotEvent,
+    pub files: Vec<OwnedFd>,
+}
+
+/// One slot's end of the link.
+#[derive(Debug)]
+pub struct SlotLink {
+    slot: u8,
+    events: mpsc::UnboundedReceiver<Arrived>,
+    shared: Arc<Shared>,
+    /// Of the run in progress: its number and its whole credit.
+    run: Option<(u64, u32)>,
+    /// Events taken for which the worker has no new credit yet.
+    taken: u32,
+}
+
+#[derive(Debug)]
+struct Shared {
+    started: Instant,
+    /// When anything came from the worker last, in milliseconds from `started`.
+    heard_ms: AtomicU64,
+    /// For each slot: events that may still come.
+    room: Vec<AtomicI64>,
+    /// Why nothing comes any more.
+    end: OnceLock<ConnectionError>,
+    commands: Commands,
+    looks: mpsc::UnboundedSender<oneshot::Sender<()>>,
+}
+
+/// Where commands are written. What the socket has no room for waits here, in order.
+#[derive(Debug)]
+struct Commands {
+    stream: OwnedWriteHalf,
+    waiting: Mutex<Waiting>,
+}
+
+/// Frames, of which so many bytes are written.
+#[derive(Debug, Default)]
+struct Waiting {
+    frames: Vec<u8>,
+    written: usize,
+}
+
+/// Begins to read the worker's events. Returns an end for each of its slots.
+pub fn start(connection: Connection, slots: u8) -> Vec<SlotLink> {
+    let (incoming, stream) = connection.into_split();
+    let (looks, asked) = mpsc::unbounded_channel();
+    let shared = Arc::new(Shared {
+        started: Instant::now(),
+        heard_ms: AtomicU64::new(0),
+        room: (0..slots)
+            .map(|_| AtomicI64::new(OTHER_EVENTS.into()))
+            .collect(),
+        end: OnceLock::new(),
+        commands: Commands {
+            stream,
+            waiting: Mutex::default(),
+        },
+        looks,
+    });
+    let (senders, links) = (0..slots)
+        .map(|slot| {
+            let (sender, events) = mpsc::unbounded_channel();
+            let shared = Arc::clone(&shared);
+            let link = SlotLink {
+                slot,
+                events,
+                shared,
+                run: None,
+                taken: 0,
+            };
+            (sender, link)
+        })
+        .unzip();
+    tokio::spawn(read(incoming, senders, asked, shared));
+    links
+}
+
+/// Reads until the worker has closed its end or says what it must not.
+async fn read(
+    mut incoming: Incoming<WorkerKind>,
+    slots: Vec<mpsc::UnboundedSender<Arrived>>,
+    mut asked: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
+    shared: Arc<Shared>,
+) {
+    let error = loop {
+        let received = tokio::select! {
+            biased;
+            received = incoming.receive() => received,
+            // All that is here was read before.
+            Some(done) = asked.recv() => {
+                let _ = done.send(());
+                continue;
+            }
+        };
+        if let Err(error) = received.and_then(|()| hand_out(&mut incoming, &slots, &shared)) {
+            break error;
+        }
+    };
+    // Before the channels close, so that a slot that finds its channel closed finds the reason.
+    let _ = shared.end.set(error);
+}
+
+fn hand_out(
+    incoming: &mut Incoming<WorkerKind>,
+    slots: &[mpsc::UnboundedSender<Arrived>],
+    shared: &Shared,
+) -> Result<(), ConnectionError> {
+    shared.heard();
+    while let Some(event) = incoming.buffered_event()? {
+        let Event::Slot { slot, event } = event else {
+            // A heartbeat; anything else belongs to a load, which is over.
+            continue;
+        };
+        let index = usize::from(slot);
+        let (Some(sender), Some(room)) = (slots.get(index), shared.room.get(index)) else {
+            return Err(FrameError::Impossible("an event of a slot that is not there").into());
+        };
+        if room.fetch_sub(1, Ordering::Relaxed) <= 0 {
+            return Err(FrameError::Impossible("more events than it has credit for").into());
+        }
+        let count = event.files();
+        let files = (0..count).map_while(|_| incoming.take_file()).collect();
+        // A slot that is not wanted any more wants no events either.
+        let _ = sender.send(Arrived { event, files });
+    }
+    Ok(())
+}
+
+impl Shared {
+    fn heard(&self) {
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.heard_ms.store(now, Ordering::Relaxed);
+    }
+
+    fn add_room(&self, slot: u8, events: u32) {
+        self.room[usize::from(slot)].fetch_add(events.into(), Ordering::Relaxed);
+    }
+
+    fn ended(&self) -> ConnectionError {
+        let end = self.end.get().cloned();
+        end.unwrap_or(ConnectionError::Closed)
+    }
+}
+
+impl SlotLink {
+    pub fn slot(&self) -> u8 {
+        self.slot
+    }
+
+    /// Hands a command to the slot. It never waits for the worker: one that does not read is missed by
+    /// its heartbeat.
+    pub fn send(&mut self, command: SlotCommand) -> Result<(), ConnectionError> {
+        let run = match &command {
+            SlotCommand::Run(spec) => Some((spec.run, spec.credit)),
+            SlotCommand::RawRun(spec) => Some((spec.run, spec.credit)),
+            SlotCommand::Call(_)
+            | SlotCommand::Ask { .. }
+            | SlotCommand::Abort { .. }
+            | SlotCommand::Credit { .. } => None,
+        };
+        if let Some((_, credit)) = run {
+            let room = OTHER_EVENTS.saturating_add(credit);
+            self.shared.room[usize::from(self.slot)].store(room.into(), Ordering::Relaxed);
+            self.run = run;
+            self.taken = 0;
+        }
+        let slot = self.slot;
+        self.shared.send(&Command::Slot { slot, command })
+    }
+
+    /// Asks the worker to end.
+    pub fn unload(&self) -> Result<(), ConnectionError> {
+        self.shared.send(&Command::Unload)
+    }
+
+    /// The next event that is already here.
+    pub fn buffered_event(&mut self) -> Result<Option<Arrived>, ConnectionError> {
+        match self.events.try_recv() {
+            Ok(arrived) => Ok(Some(self.taken(arrived))),
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) => Err(self.shared.ended()),
+        }
+    }
+
+    /// The next event. It can be dropped at any time without losing one.
+    pub async fn next_event(&mut self) -> Result<Arrived, ConnectionError> {
+        match self.events.recv().await {
+            Some(arrived) => Ok(self.taken(arrived)),
+            None => Err(self.shared.ended()),
+        }
+    }
+
+    /// Returns once all that has arrived by now can be taken.
+    pub fn look(&self) -> impl Future<Output = ()> + use<> {
+        let (done, looked) = oneshot::channel();
+        let _ = self.shared.looks.send(done);
+        async { drop(looked.await) }
+    }
+
+    /// How long nothing has come from the worker, whatever slot it would be for.
+    pub fn silent_for(&self) -> Duration {
+        let heard = Duration::from_millis(self.shared.heard_ms.load(Ordering::Relaxed));
+        self.shared.started.elapsed().saturating_sub(heard)
+    }
+
+    /// Makes room for as many events as were taken: at once in the channel, now and then by new credit.
+    fn taken(&mut self, arrived: Arrived) -> Arrived {
+        if !arrived.event.takes_credit() {
+            self.shared.add_room(self.slot, 1);
+            return arrived;
+        }
+        let Some((run, credit)) = self.run else {
+            return arrived;
+        };
+        self.taken += 1;
+        if self.taken > credit / 4 {
+            let events = std::mem::take(&mut self.taken);
+            self.shared.add_room(self.slot, events);
+            // A worker that is gone needs none, and what it has said is not lost with it.
+            let _ = self.send(SlotCommand::Credit { run, events });
+        }
+        arrived
+    }
+}
+
+impl Shared {
+    fn send(self: &Arc<Self>, command: &Command) -> Result<(), ConnectionError> {
+        let mut frame = Vec::new();
+        ipc::encode(command, &mut frame)?;
+        let mut waiting = self.commands.lock();
+        if !waiting.frames.is_empty() {
+            waiting.frames.extend_from_slice(&frame);
+            return Ok(());
+        }
+        waiting.frames = frame;
+        if !self.commands.write_some(&mut waiting)? {
+            tokio::spawn(write_rest(Arc::clone(self)));
+        }
+        Ok(())
+    }
+}
+
+impl Commands {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // Nothing panics while it is held.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes what the socket has room for. Returns whether that was all.
+    fn write_some(&self, waiting: &mut Waiting) -> io::Result<bool> {
+        while waiting.written < waiting.frames.len() {
+            match self.stream.try_write(&waiting.frames[waiting.written..]) {
+                Ok(count) => waiting.written += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        *waiting = Waiting::default();
+        Ok(true)
+    }
+}
+
+/// Writes what waits, until nothing does. That the worker is gone the reading task notices, too.
+async fn write_rest(shared: Arc<Shared>) {
+    let commands = &shared.commands;
+    while commands.stream.writable().await.is_ok() {
+        if !matches!(commands.write_some(&mut commands.lock()), Ok(false)) {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

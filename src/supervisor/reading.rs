@@ -1,0 +1,209 @@
+//! What becomes of an answer's tokens before its reader sees them: the model's own format is read,
+//! and stop strings end the content. No stop string cuts a call or a thought.
+//!
+//! A token that the parser has taken in is seen, and stays in the answer when its worker is lost: a
+//! marker that the runtime does not print is handed over by its id, else by its text. Half a character
+//! that a closed thought ends with is dropped.
+
+use super::answer_so_far::AnswerSoFar;
+use crate::conversation::ReplyEvent;
+use crate::generation::{FinishReason, StopStrings, TextDelta, TokenEvent};
+use crate::ipc::TokenKind;
+use crate::reply::{ReplyParser, ReplyPlan, ReplyToken};
+
+#[derive(Debug)]
+pub(super) struct Reading {
+    stops: StopStrings,
+    /// `None`: all of the answer is content.
+    parsing: Option<Parsing>,
+}
+
+#[derive(Debug)]
+struct Parsing {
+    plan: ReplyPlan,
+    parser: ReplyParser,
+    thought_tokens: u32,
+    /// Between tokens, what is to be told with the next one.
+    told: Vec<ReplyEvent>,
+}
+
+/// What a token leads to.
+pub(super) struct Read {
+    pub event: Option<TokenEvent>,
+    pub next: Next,
+}
+
+/// What follows a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    Token,
+    /// The thought has used its budget and is to be closed.
+    CloseThought,
+    /// Nothing more belongs to the answer.
+    End,
+}
+
+impl Reading {
+    pub fn new(stops: StopStrings, plan: Option<&ReplyPlan>) -> Self {
+        Self {
+            stops,
+            parsing: plan.map(|plan| Parsing {
+                parser: plan.parser.clone(),
+                plan: plan.clone(),
+                thought_tokens: 0,
+                told: Vec::new(),
+            }),
+        }
+    }
+
+    /// Takes in a token, here and in the answer.
+    pub fn push(
+        &mut self,
+        answer: &mut AnswerSoFar,
+        kind: TokenKind,
+        id: Option<i32>,
+        text: &str,
+    ) -> Read {
+        let Some(parsing) = &mut self.parsing else {
+            answer.push(kind, id, text);
+            let (text, is_over) = self.stops.push(text);
+            let event = (!text.is_empty()).then_some(TokenEvent::Text(TextDelta { text }));
+            let next = if is_over { Next::End } else { Next::Token };
+            return Read { event, next };
+        };
+        let marker = id.filter(|_| kind == TokenKind::Swallowed);
+        match marker.and_then(|id| parsing.plan.marker(id)) {
+            Some(marker) => answer.push(TokenKind::Text, id, marker),
+            None => {
+                answer.push(kind, id, text);
+                // Nothing of it is seen yet, and it may be made again.
+                if text.is_empty() {
+                    return Read {
+                        event: None,
+                        next: Next::Token,
+                    };
+                }
+            }
+        }
+        // Of a token that comes in pieces, no piece is a marker.
+        let id = id.filter(|_| kind != TokenKind::Partial);
+        let was_thought = parsing.parser.is_in_reasoning();
+        let token = ReplyToken {
+            id,
+            text: text.to_owned(),
+        };
+        parsing.parser.push(token, &mut parsing.told);
+        parsing.thought_tokens += u32::from(was_thought || parsing.parser.is_in_reasoning());
+        let has_its_call = parsing.plan.one_call && parsing.parser.completed_calls() > 0;
+        if has_its_call {
+            let is_end = |event: &ReplyEvent| matches!(event, ReplyEvent::ToolCallEnd { .. });
+            let end = parsing.told.iter().position(is_end);
+            parsing.told.truncate(end.map_or(0, |end| end + 1));
+        }
+        let stopped = until_stop(&mut parsing.told, &mut self.stops);
+        Read {
+            event: as_one(&mut parsing.told),
+            next: match () {
+                () if stopped || has_its_call => Next::End,
+                () if parsing.thought_is_used_up() => Next::CloseThought,
+                () => Next::Token,
+            },
+        }
+    }
+
+    /// Whether the answer is inside a thought that may have no more tokens.
+    pub fn thought_is_used_up(&self) -> bool {
+        self.parsing
+            .as_ref()
+            .is_some_and(Parsing::thought_is_used_up)
+    }
+
+    /// Closes a thought that is used up, here and in the answer.
+    pub fn close_thought(&mut self, answer: &mut AnswerSoFar) {
+        if let Some(parsing) = &mut self.parsing
+            && let Some(budget) = &parsing.plan.thought_budget
+        {
+            answer.put_in(&budget.close.text, budget.close.id);
+            parsing.parser.close_thought(&mut parsing.told);
+        }
+    }
+
+    /// What is still held back when the answer ends by itself or by its budget.
+    pub fn finish(&mut self, reason: FinishReason) -> Option<TokenEvent> {
+        let mut told = Vec::new();
+        if let Some(parsing) = &mut self.parsing {
+            told = std::mem::take(&mut parsing.told);
+            parsing
+                .parser
+                .finish(reason == FinishReason::Stop, &mut told);
+            if until_stop(&mut told, &mut self.stops) {
+                return as_one(&mut told);
+            }
+        }
+        release(&mut told, self.stops.finish());
+        as_one(&mut told)
+    }
+
+    /// Tokens of thoughts; `None`: thoughts are not told apart.
+    pub fn thought_tokens(&self) -> Option<u32> {
+        let parsing = self.parsing.as_ref()?;
+        parsing
+            .plan
+            .tells_thoughts
+            .then_some(parsing.thought_tokens)
+    }
+}
+
+impl Parsing {
+    fn thought_is_used_up(&self) -> bool {
+        let budget = self.plan.thought_budget.as_ref();
+        budget.is_some_and(|budget| self.thought_tokens >= budget.tokens)
+            && self.parser.is_in_reasoning()
+    }
+}
+
+/// Ends the content of `told` where a stop string is reached, and holds back what may become one.
+/// Returns whether one was reached.
+fn until_stop(told: &mut Vec<ReplyEvent>, stops: &mut StopStrings) -> bool {
+    if stops.is_empty() {
+        return false;
+    }
+    let mut kept = Vec::with_capacity(told.len() + 1);
+    for event in std::mem::take(told) {
+        let ReplyEvent::Text(text) = event else {
+            // What was held back stands before it.
+            release(&mut kept, stops.finish());
+            kept.push(event);
+            continue;
+        };
+        let (text, stopped) = stops.push(&text);
+        release(&mut kept, text);
+        if stopped {
+            *told = kept;
+            return true;
+        }
+    }
+    *told = kept;
+    false
+}
+
+fn release(told: &mut Vec<ReplyEvent>, text: String) {
+    if !text.is_empty() {
+        told.push(ReplyEvent::Text(text));
+    }
+}
+
+/// One event, which takes one place of the reader's channel.
+fn as_one(told: &mut Vec<ReplyEvent>) -> Option<TokenEvent> {
+    match told.pop() {
+        None => None,
+        Some(ReplyEvent::Text(text)) if told.is_empty() => {
+            Some(TokenEvent::Text(TextDelta { text }))
+        }
+        Some(event) if told.is_empty() => Some(TokenEvent::Piece(event)),
+        Some(event) => {
+            told.push(event);
+            Some(TokenEvent::Pieces(std::mem::take(told)))
+        }
+    }
+}

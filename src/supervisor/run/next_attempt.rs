@@ -1,0 +1,118 @@
+//! What becomes of a request between two of its runs: whether there is another, and what it begins with.
+
+use super::Serving;
+use crate::children::ChildProcess;
+use crate::generation::{FinishReason, GenerationError};
+use crate::supervisor::answer_so_far::Inexact;
+use crate::supervisor::attempts::GivenUp;
+use crate::supervisor::drive::Loss;
+use crate::supervisor::outcome::Outcome;
+use crate::supervisor::probe::Suspicion;
+
+const THOUGHT_USED_UP: &str = "its thought has used its budget";
+
+impl Serving<'_> {
+    /// Decides what a lost worker means for the request, and what the next one is given.
+    pub(super) fn prepare_next_attempt(
+        &mut self,
+        loss: Loss,
+        process: ChildProcess,
+    ) -> Result<(), Outcome> {
+        let made = self.answer.tokens().saturating_sub(self.before.tokens);
+        self.furthest = self.furthest.max(made);
+        match self.attempts.lost(loss.death()) {
+            Ok(()) => {}
+            Err(given_up) => {
+                let cause = loss.cause.to_string();
+                if given_up == GivenUp::TooManyLosses {
+                    return Err(Outcome::Failed(GenerationError::WorkerDied { cause }));
+                }
+                self.suspicion = Some(Suspicion::Deaths { cause });
+                return Ok(());
+            }
+        }
+        self.answer.roll_back();
+        if self.answer.tokens() > 0 && !self.job.request.resume {
+            let reason = "resuming is switched off for it";
+            return Err(self.interrupted(loss.cause.to_string(), "switched-off", reason));
+        }
+        self.hand_over(&loss.cause.to_string())?;
+        let request = &self.job.request;
+        let (model, metrics) = (&request.model, &self.services.metrics);
+        match &self.begun {
+            Some(begun) if self.before.tokens > 0 => {
+                self.before.resumptions += 1;
+                metrics.run_resumed(model);
+                tracing::warn!(request = %request.id, model = &**model, tokens = self.before.tokens,
+                    text_bytes = begun.text.len(), by_tokens = begun.token_ids.is_some(), "resuming an answer");
+            }
+            _ => {
+                metrics.run_repeated(model);
+                tracing::warn!(request = %request.id, model = &**model, "running a request again");
+            }
+        }
+        self.lost = Some(process);
+        Ok(())
+    }
+
+    /// Closes the thought that has used its budget: what comes next goes on behind it.
+    pub(super) fn close_thought(&mut self) -> Result<(), Outcome> {
+        if let Some(reading) = &mut self.reading {
+            reading.close_thought(&mut self.answer);
+        }
+        self.hand_over(THOUGHT_USED_UP)
+    }
+
+    /// Makes ready what the next run begins with. `Err`: there is none. `cause`: why the run before it
+    /// has ended.
+    fn hand_over(&mut self, cause: &str) -> Result<(), Outcome> {
+        self.begun = match self.answer.begun(self.ids_are_trusted) {
+            Ok(begun) => begun,
+            Err(inexact) => {
+                let (name, reason) = match inexact {
+                    Inexact::ReplacedBytes => (
+                        "not-text",
+                        "the runtime gave bytes for it that are not UTF-8",
+                    ),
+                    Inexact::SwallowedToken => (
+                        "special-token",
+                        "the runtime did not print a special token that is part of it",
+                    ),
+                };
+                return Err(self.interrupted(cause.to_owned(), name, reason));
+            }
+        };
+        self.before.tokens = self.answer.tokens();
+        self.before.in_context = self.answer.tokens_in_context();
+        match self.before.tokens > 0 && self.tokens_left() == Some(0) {
+            true => Err(Outcome::Finished {
+                reason: FinishReason::Length,
+                flush: true,
+            }),
+            false => Ok(()),
+        }
+    }
+
+    /// The answer cannot be gone on with; `name` is what it is counted as.
+    fn interrupted(&self, cause: String, name: &'static str, reason: &'static str) -> Outcome {
+        let metrics = &self.services.metrics;
+        metrics.resume_refused(&self.job.request.model, name);
+        Outcome::Failed(GenerationError::AnswerInterrupted { cause, reason })
+    }
+
+    /// A prompt that tokens were made of is not one that the runtime does not take: what it refused is
+    /// the prompt with the answer's beginning.
+    pub(super) fn at_a_refused_continuation(&self, outcome: Outcome) -> Outcome {
+        match outcome {
+            Outcome::Failed(GenerationError::RunRefused { .. }) if self.before.tokens > 0 => {
+                let cause = match self.before.resumptions {
+                    0 => THOUGHT_USED_UP,
+                    _ => "its worker was lost",
+                };
+                let reason = "the runtime does not take the prompt with the answer's beginning";
+                self.interrupted(cause.to_owned(), "runtime", reason)
+            }
+            outcome => outcome,
+        }
+    }
+}

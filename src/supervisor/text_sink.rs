@@ -1,0 +1,213 @@
+//! Where the tokens of a chat go: through the stop strings to the client, and into what the next
+//! worker would be handed over.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::{self, OwnedPermit, error::TrySendError};
+
+use super::answer_so_far::AnswerSoFar;
+use super::drive::{FromClient, RunDeadlines, Sink, Step, Stop, Took};
+use super::link::Arrived;
+use super::reading::{Next, Reading};
+use super::worker::Worker;
+use crate::generation::{FinishReason, TokenEvent};
+use crate::ipc::{RunEnd, RunOutcome, RunSpec, SlotEvent, TokenKind};
+
+/// What one attempt works on.
+pub(super) struct TextSink<'a> {
+    pub run: u64,
+    /// Whether text is passed on at all.
+    pub wants_text: bool,
+    pub prefill: Prefill,
+    pub reading: &'a mut Reading,
+    pub answer: &'a mut AnswerSoFar,
+    /// Whether the answer can be handed over by its tokens.
+    pub ids_are_trusted: bool,
+    /// The prompt's tokens, once a tokenizer has counted them.
+    pub prompt_tokens: &'a mut Option<u32>,
+    pub events: &'a mpsc::Sender<TokenEvent>,
+    /// The place of the reader's last event, until it is told of an error.
+    pub last: &'a mut Option<OwnedPermit<TokenEvent>>,
+    /// How long the reader has held the run up.
+    pub stalled: &'a mut Duration,
+    pub deadlines: RunDeadlines,
+    /// What is known of an answer that had all its tokens before its run ended.
+    pub complete: Option<Complete>,
+    /// Called at the first token.
+    pub on_first_token: &'a (dyn Fn() + Sync),
+    pub has_token: bool,
+    pub waiting: Option<Waiting>,
+}
+
+/// What the first token's deadline follows from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Prefill {
+    per_token: Duration,
+    bytes: usize,
+}
+
+/// Text that the reader had no room for.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    event: TokenEvent,
+    since: Instant,
+    /// Why the run ends with it.
+    then: Option<Stop>,
+}
+
+/// An answer that had all its tokens before its run ended.
+pub(super) struct Complete {
+    pub reason: FinishReason,
+    /// Without any figure of the runtime.
+    pub end: Box<RunEnd>,
+}
+
+impl Prefill {
+    pub fn of(spec: &RunSpec) -> Self {
+        let begun_bytes = spec.begun.as_ref().map_or(0, |begun| begun.text.len());
+        Self {
+            per_token: spec.prefill_per_token,
+            bytes: spec.prompt.len() + begun_bytes,
+        }
+    }
+
+    pub fn limit(self, deadlines: &RunDeadlines, tokens: Option<u32>) -> Duration {
+        let deadlines = &deadlines.worker;
+        deadlines.prefill(self.per_token, self.bytes, tokens)
+    }
+}
+
+impl Sink for TextSink<'_> {
+    type End = Box<RunEnd>;
+
+    fn call(&self) -> &'static str {
+        "rkllm_run"
+    }
+
+    fn run(&self) -> Option<u64> {
+        Some(self.run)
+    }
+
+    async fn take(
+        &mut self,
+        arrived: Arrived,
+        _worker: &Worker,
+        stop: Option<&Stop>,
+    ) -> Result<Took<Box<RunEnd>>, String> {
+        Ok(Took::Step(match arrived.event {
+            SlotEvent::Token {
+                run,
+                kind,
+                id,
+                text,
+            } if run == self.run => match stop {
+                Some(_) => Step::Same,
+                None => self.deliver(kind, id, &text),
+            },
+            SlotEvent::AnswerComplete {
+                run,
+                reason,
+                generated_tokens,
+            } if run == self.run => {
+                self.complete = Some(Complete {
+                    reason,
+                    end: Box::new(end_of_complete(run, reason, generated_tokens)),
+                });
+                Step::Complete
+            }
+            SlotEvent::RunEnded(end) if end.run == self.run => {
+                let tainted = end.tainted;
+                return Ok(Took::Over { end, tainted });
+            }
+            SlotEvent::PromptCounted { run, tokens } if run == self.run => {
+                *self.prompt_tokens = Some(tokens);
+                if self.has_token {
+                    return Ok(Took::Step(Step::Same));
+                }
+                let in_all = tokens.saturating_add(self.answer.tokens());
+                Step::Prefill(self.prefill.limit(&self.deadlines, Some(in_all)))
+            }
+            other => return Ok(Took::Unexpected(other)),
+        }))
+    }
+
+    async fn client(&mut self, is_stopped: bool) -> FromClient {
+        if is_stopped {
+            return std::future::pending().await;
+        }
+        if self.waiting.is_none() {
+            self.events.closed().await;
+            return FromClient::Stop(Stop::Cancelled);
+        }
+        let permit = self.events.reserve().await;
+        let (Ok(permit), Some(waiting)) = (permit, self.waiting.take()) else {
+            return FromClient::Stop(Stop::Cancelled);
+        };
+        permit.send(waiting.event);
+        *self.stalled += waiting.since.elapsed();
+        FromClient::HasRoom(waiting.then.map_or(Step::Moved, Step::Stop))
+    }
+
+    fn is_complete(&self) -> bool {
+        self.complete.is_some()
+    }
+
+    /// A reader that gets an error gets it now: the library may take its time.
+    fn is_stopping(&mut self, why: &Stop) {
+        self.waiting = None;
+        if let Stop::Failed(error) = why
+            && let Some(last) = self.last.take()
+        {
+            last.send(TokenEvent::Failed(error.clone()));
+        }
+    }
+}
+
+impl TextSink<'_> {
+    fn deliver(&mut self, kind: TokenKind, id: Option<i32>, text: &str) -> Step {
+        if !self.has_token {
+            self.has_token = true;
+            (self.on_first_token)();
+        }
+        let read = self.reading.push(self.answer, kind, id, text);
+        let then = match read.next {
+            Next::Token => None,
+            Next::End => Some(Stop::Complete),
+            // One that cannot be handed over exactly goes on thinking.
+            Next::CloseThought => self
+                .answer
+                .check_exact(self.ids_are_trusted)
+                .is_ok()
+                .then_some(Stop::ThoughtUsedUp),
+        };
+        if let Some(event) = read.event.filter(|_| self.wants_text) {
+            match self.events.try_send(event) {
+                Ok(()) => {}
+                Err(TrySendError::Closed(_)) => return Step::Stop(Stop::Cancelled),
+                Err(TrySendError::Full(event)) => {
+                    self.waiting = Some(Waiting {
+                        event,
+                        since: Instant::now(),
+                        then,
+                    });
+                    let patience = self.deadlines.slow_reader.saturating_sub(*self.stalled);
+                    return Step::Full { patience };
+                }
+            }
+        }
+        then.map_or(Step::Moved, Step::Stop)
+    }
+}
+
+fn end_of_complete(run: u64, reason: FinishReason, generated_tokens: u32) -> RunEnd {
+    RunEnd {
+        run,
+        outcome: RunOutcome::Finished(reason),
+        generated_tokens,
+        prompt_tokens: None,
+        cached_prompt_tokens: None,
+        perf: None,
+        tokenizer_agrees: None,
+        tainted: true,
+    }
+}

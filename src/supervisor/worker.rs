@@ -1,0 +1,183 @@
+//! A loaded worker: what its slots share, and what runs on it at the same time.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use super::link::SlotLink;
+use super::measured::Measured;
+use super::{RunDeadlines, RuntimeFacts};
+use crate::children::{ChildProcess, PrintedLines};
+use crate::models::InstalledModel;
+
+/// What the slots of a worker share.
+#[derive(Debug)]
+pub struct Worker {
+    pub model: Arc<InstalledModel>,
+    pub process: ChildProcess,
+    pub facts: Arc<RuntimeFacts>,
+    /// From starting the process to the loaded model.
+    pub load_time: Duration,
+    /// What its runs keep to.
+    pub deadlines: RunDeadlines,
+    pub company: Company,
+    slots: u32,
+    tainted: AtomicBool,
+    lines: PrintedLines,
+    measured: Mutex<Measured>,
+}
+
+impl Worker {
+    pub fn new(
+        model: Arc<InstalledModel>,
+        process: ChildProcess,
+        lines: PrintedLines,
+        facts: Arc<RuntimeFacts>,
+        deadlines: RunDeadlines,
+        slots: u8,
+    ) -> Self {
+        Self {
+            model,
+            load_time: process.started_at.elapsed(),
+            process,
+            facts,
+            deadlines: RunDeadlines {
+                worker: deadlines.worker.shared_by(slots),
+                ..deadlines
+            },
+            slots: slots.into(),
+            company: Company::default(),
+            tainted: AtomicBool::new(false),
+            lines,
+            measured: Mutex::default(),
+        }
+    }
+
+    /// A call hangs or a run failed: what goes on may end, and nothing new begins.
+    pub fn taint(&self) {
+        self.tainted.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_tainted(&self) -> bool {
+        self.tainted.load(Ordering::Relaxed)
+    }
+
+    /// What the library has printed since it was last asked.
+    pub async fn take_lines(&self) -> Vec<String> {
+        self.lines.take().await
+    }
+
+    /// What was measured of its model so far.
+    pub fn measured(&self) -> Measured {
+        *self.lock()
+    }
+
+    /// How long a token of a prompt may take, at the most crowded.
+    pub fn prefill_per_token(&self) -> Duration {
+        let setting = self.deadlines.worker.prefill_per_token;
+        let measured = self.measured().prefill_per_token();
+        measured.map_or(setting, |measured| measured.saturating_mul(self.slots))
+    }
+
+    /// Takes in what a run has shown.
+    pub fn learn(&self, learn: impl FnOnce(&mut Measured)) {
+        learn(&mut self.lock());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Measured> {
+        // Whole after every statement.
+        self.measured.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A worker and the slots that nothing goes on in.
+#[derive(Debug)]
+pub struct LoadedWorker {
+    pub worker: Arc<Worker>,
+    pub free: Vec<SlotLink>,
+}
+
+impl LoadedWorker {
+    pub fn new(worker: Worker, free: Vec<SlotLink>) -> Self {
+        let worker = Arc::new(worker);
+        Self { worker, free }
+    }
+}
+
+/// The runs and calls that are on a worker at the same time.
+#[derive(Debug, Default)]
+pub struct Company {
+    here: AtomicUsize,
+    came: AtomicU64,
+    /// How many were there when it was first noticed that the worker is lost.
+    at_loss: OnceLock<usize>,
+}
+
+/// A run's or call's part in it.
+#[derive(Clone, Copy, Debug)]
+pub struct Presence {
+    /// How many had come with it, if it came to an empty worker.
+    alone_since: Option<u64>,
+    /// It came to a worker that was lost.
+    is_late: bool,
+}
+
+impl Company {
+    pub fn enter(&self) -> Presence {
+        let before = self.here.fetch_add(1, Ordering::SeqCst);
+        let came = 1 + self.came.fetch_add(1, Ordering::SeqCst);
+        Presence {
+            alone_since: (before == 0).then_some(came),
+            is_late: self.at_loss.get().is_some(),
+        }
+    }
+
+    pub fn leave(&self) {
+        self.here.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// The worker is lost. Returns how many others were there when that was first noticed: a run
+    /// that notices it later has been there with them. To be asked before leaving.
+    pub fn others_at_loss(&self, presence: Presence) -> usize {
+        let here = || self.here.load(Ordering::SeqCst);
+        let itself = usize::from(!presence.is_late);
+        self.at_loss.get_or_init(here).saturating_sub(itself)
+    }
+
+    /// Whether no other has been there in all its time.
+    pub fn was_alone(&self, presence: Presence) -> bool {
+        presence.alone_since == Some(self.came.load(Ordering::SeqCst))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_are_lost_together_know_of_each_other() {
+        let company = Company::default();
+        company.enter();
+        company.leave();
+        for there in [(); 3].map(|()| company.enter()) {
+            let others = company.others_at_loss(there);
+            assert_eq!(others, 2, "in whichever order they notice");
+            company.leave();
+        }
+        let late = company.enter();
+        assert_eq!(company.others_at_loss(late), 3, "it has killed nothing");
+    }
+
+    #[test]
+    fn alone_is_who_had_no_other_beside_it_at_any_time() {
+        let company = Company::default();
+        let first = company.enter();
+        assert!(company.was_alone(first));
+        let second = company.enter();
+        company.leave();
+        assert!(!company.was_alone(first), "one had come");
+        assert!(!company.was_alone(second), "one was there");
+        company.leave();
+        assert!(company.was_alone(company.enter()));
+    }
+}

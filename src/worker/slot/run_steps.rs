@@ -1,0 +1,158 @@
+//! The steps of a run, from its start over aborts and questions beside it to its end.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::super::active_run::ActiveRun;
+use super::super::control_thread::{ControlAnswer, ControlCall, ControlReply, KvPurpose};
+use super::super::npu_thread::{NpuTask, RunReturned};
+use super::super::prepared_input::budget_left;
+use super::super::run_progress::RunProgress;
+use super::{Common, Doing, Slot};
+use crate::ipc::{RunSpec, SlotEvent};
+
+/// An abort is repeated this often until the run has come back.
+const ABORT_REPEAT: Duration = Duration::from_millis(250);
+
+impl Slot {
+    pub(super) fn start_run(&mut self, common: &Common, spec: Box<RunSpec>) {
+        if !self.is_free() {
+            eprintln!("W rkllmd-worker: a run was asked for while none can start");
+            return;
+        }
+        let most = budget_left(common.context_length, 1);
+        let wanted = spec
+            .max_new_tokens
+            .or(common.default_max_new_tokens)
+            .unwrap_or(most);
+        let progress = Arc::new(RunProgress::new(wanted.clamp(1, most), spec.credit));
+        self.doing = Doing::Running(Box::new(ActiveRun::begin(&spec, Arc::clone(&progress))));
+        let empty_cache = self.prompt_counter.wants_empty_cache();
+        self.npu_task(NpuTask::Run {
+            spec,
+            progress,
+            empty_cache,
+        });
+    }
+
+    /// Tells the library to abort, again and again until the run has come back: a call that
+    /// reaches it just before it counts itself as running does nothing.
+    pub fn abort_from_outside(&mut self) {
+        let Doing::Running(active) = &mut self.doing else {
+            return;
+        };
+        let Some(abort) = &mut active.abort else {
+            return;
+        };
+        abort.from_outside = true;
+        abort.next_outside = Instant::now() + ABORT_REPEAT;
+        let call = ControlCall::Abort { run: active.run };
+        if !self.control.is_outstanding(call) {
+            self.control.make(call);
+        }
+    }
+
+    /// Without a tokenizer the context's use is known only once the prompt is in it.
+    pub(super) fn ask_context_left(&mut self, run: u64) {
+        let Some(active) = self
+            .active(run)
+            .filter(|active| active.input_tokens.is_none())
+        else {
+            return;
+        };
+        let tokens_before = active.progress.tokens();
+        let purpose = KvPurpose::ContextLeft { tokens_before };
+        self.control.make(ControlCall::KvCacheSize { run, purpose });
+    }
+
+    pub(super) fn run_returned(&mut self, common: &mut Common, returned: Box<RunReturned>) {
+        if returned.cache_emptied {
+            self.prompt_counter.cache_emptied();
+        }
+        let run = returned.run;
+        if let Some(active) = self.active(run) {
+            active.returned = Some(returned);
+            self.conclude(common, run);
+        }
+    }
+
+    /// Ends a run that has come back, once nothing that was asked for it is outstanding: an abort
+    /// that is still on its way would hit the next run.
+    pub(super) fn conclude(&mut self, common: &mut Common, run: u64) {
+        if self.control.is_outstanding(ControlCall::Abort { run }) {
+            return;
+        }
+        let Some(active) = self.active(run) else {
+            return;
+        };
+        if active.returned.is_none() {
+            return;
+        }
+        let purpose = KvPurpose::PromptCount;
+        let is_asked =
+            active.is_countable() && self.control.make(ControlCall::KvCacheSize { run, purpose });
+        if !is_asked {
+            self.end_run(common, None);
+        }
+    }
+
+    pub(super) fn control_replied(&mut self, common: &mut Common, reply: ControlReply) {
+        self.control.replied(reply.call);
+        if let ControlCall::Ask { id, .. } = reply.call {
+            return self.answered(id, reply.result);
+        }
+        let size = match reply.result {
+            Ok(ControlAnswer::Size(size)) => size,
+            Ok(_) => None,
+            Err(error) => {
+                eprintln!("W rkllmd-worker: {error}");
+                None
+            }
+        };
+        let (run, purpose) = match reply.call {
+            ControlCall::Abort { run } => return self.conclude(common, run),
+            ControlCall::KvCacheSize { run, purpose } => (run, purpose),
+            ControlCall::Ask { .. } => return,
+        };
+        let Some(active) = self.active(run) else {
+            return;
+        };
+        match purpose {
+            KvPurpose::ContextLeft { tokens_before } => {
+                // Tokens made since the question are in the size and in the count to come, so the
+                // limit errs on the early side.
+                if let Some(used) = size {
+                    let left = budget_left(common.context_length, used);
+                    active
+                        .progress
+                        .lower_limit(tokens_before.saturating_add(left));
+                }
+            }
+            KvPurpose::PromptCount => self.end_run(common, size),
+        }
+    }
+
+    pub(super) fn end_run(&mut self, common: &mut Common, kv_cache: Option<u32>) {
+        let Doing::Running(active) = std::mem::replace(&mut self.doing, Doing::Nothing) else {
+            return;
+        };
+        let Some(returned) = &active.returned else {
+            return;
+        };
+        if let Some(raw) = &returned.raw {
+            common.tainted |= raw.reported_error;
+            // It has filled the cache with what was not counted.
+            self.prompt_counter.cache_used();
+            self.prompt_counter.count(None);
+            return self.events.send(SlotEvent::RawEnded {
+                run: active.run,
+                result: raw.result.clone(),
+                tainted: common.tainted,
+            });
+        }
+        let mut end = active.end(returned, kv_cache, &mut self.prompt_counter);
+        common.tainted |= end.tainted;
+        end.tainted = common.tainted;
+        self.events.send(SlotEvent::RunEnded(Box::new(end)));
+    }
+}

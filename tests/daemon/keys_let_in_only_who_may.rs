@@ -1,0 +1,250 @@
+//! Who gets what: each kind of caller, on each path, over each kind of listener. A path that the
+//! daemon answers and that is not in the table fails the test.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use crate::daemon_support::keys;
+use crate::doors::{Door, bearer, doors, setup};
+
+/// Each caller in the order of the table's columns.
+const CALLERS: [&str; 6] = ["none", "wrong", "revoked", "user", "one-model", "admin"];
+
+/// What each caller gets where keys are asked for. `one-model` may use `own` and nothing else.
+const TABLE: &str = "
+    GET  /health                              200 200 200 200 200 200
+    HEAD /health                              200 200 200 200 200 200
+    GET  /v1/ready                            200 200 200 200 200 200
+    GET  /v1/ready?model=other                200 200 200 200 200 200
+    GET  /v1/models                           401 401 401 200 200 200
+    OPTIONS /v1/models                        401 401 401 204 204 204
+    GET  /v1/models/{id}own                   401 401 401 200 200 200
+    GET  /v1/models/{id}other                 401 401 401 200 403 200
+    GET  /v1/models/{id}other-alias           401 401 401 200 403 200
+    GET  /v1/models/{id}absent                401 401 401 404 404 404
+    POST /v1/chat/completions#own             401 401 401 200 200 200
+    POST /v1/chat/completions#own-alias       401 401 401 200 200 200
+    POST /v1/chat/completions#other           401 401 401 200 403 200
+    POST /v1/chat/completions#absent          401 401 401 404 404 404
+    POST /v1/completions#own                  401 401 401 200 200 200
+    POST /v1/completions#other                401 401 401 200 403 200
+    GET  /v1/loading/progress                 401 401 401 200 200 200
+    GET  /v1/loading/progress?model=own       401 401 401 200 200 200
+    GET  /v1/loading/progress?model=other     401 401 401 200 403 200
+    GET  /metrics                             401 401 401 403 403 200
+    GET  /openapi.json                        401 401 401 200 200 200
+    POST /v1/embeddings#own                   401 401 401 200 200 200
+    POST /v1/embeddings#other                 401 401 401 200 403 200
+    POST /apply-template#own                  401 401 401 200 200 200
+    POST /apply-template#other                401 401 401 200 403 200
+    POST /tokenize#own                        401 401 401 400 400 400
+    POST /tokenize#other                      401 401 401 400 403 400
+    POST /detokenize#own                      401 401 401 400 400 400
+    POST /detokenize#other                    401 401 401 400 403 400
+    POST /rpc                                 401 401 401 200 200 200
+    GET  /rpc/ws                              401 401 401 426 426 426
+    GET  /nowhere                             401 401 401 404 404 404
+    GET  //health                             200 200 200 200 200 200
+    GET  /health/                             200 200 200 200 200 200
+    GET  /v1//ready/                          200 200 200 200 200 200
+    GET  /ready                               200 200 200 200 200 200
+    GET  /v1/models/                          401 401 401 200 200 200
+    GET  /models                              401 401 401 200 200 200
+    GET  /v1/v1/models/{id}other              401 401 401 200 403 200
+    GET  /models//{id}other                   401 401 401 200 403 200
+    GET  /metrics/                            401 401 401 403 403 200
+    GET  //metrics                            401 401 401 403 403 200
+    GET  //metrics//?x=/health                401 401 401 403 403 200
+    GET  /%6detrics                           401 401 401 404 404 404
+    GET  /metrics%2f                          401 401 401 404 404 404
+    GET  /health/../metrics                   401 401 401 404 404 404
+    GET  /health/%2e%2e/metrics               401 401 401 404 404 404
+    GET  /v1/metrics                          401 401 401 404 404 404
+    POST /rpc/                                401 401 401 200 200 200
+    POST //rpc                                401 401 401 200 200 200
+    GET  /rpc//ws/                            401 401 401 426 426 426
+    OPTIONS /metrics/                         401 401 401 403 403 204
+    GET  /%68ealth                            401 401 401 404 404 404
+    DELETE /v1/models                         401 401 401 405 405 405
+    POST /health                              405 405 405 405 405 405
+";
+
+/// The keys of each caller, in the order of the table.
+struct Callers([Option<String>; 6]);
+
+impl Callers {
+    fn add_to(folder: &Path) -> Self {
+        let revoked = keys(folder, "add revoked --role admin");
+        let callers = [
+            None,
+            Some(revoked.replace(|c: char| c.is_ascii_digit(), "0")),
+            Some(revoked),
+            Some(keys(folder, "add user")),
+            Some(keys(folder, "add one-model --model own")),
+            Some(keys(folder, "add admin --role admin")),
+        ];
+        keys(folder, "revoke revoked");
+        Self(callers)
+    }
+
+    fn key(&self, caller: &str) -> Option<&str> {
+        let column = CALLERS.iter().position(|name| *name == caller).unwrap();
+        self.0[column].as_deref()
+    }
+}
+
+/// One row of the table: method, path, body and the statuses.
+fn rows() -> Vec<(&'static str, String, String, Vec<u16>)> {
+    let rows = TABLE.lines().map(str::trim).filter(|line| !line.is_empty());
+    rows.map(|line| {
+        let mut words = line.split_whitespace();
+        let (method, target) = (words.next().unwrap(), words.next().unwrap());
+        let (path, model) = target.split_once('#').unwrap_or((target, ""));
+        let body = match (path, model) {
+            (_, "") => String::new(),
+            ("/v1/completions", model) => format!(r#"{{"model":"{model}","prompt":"hi"}}"#),
+            ("/v1/embeddings", model) => format!(r#"{{"model":"{model}","input":"hi"}}"#),
+            ("/tokenize", model) => format!(r#"{{"model":"{model}","content":"hi"}}"#),
+            ("/detokenize", model) => format!(r#"{{"model":"{model}","tokens":[1]}}"#),
+            (_, model) => {
+                format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"hi"}}]}}"#)
+            }
+        };
+        let statuses = words.map(|word| word.parse().unwrap()).collect();
+        (method, path.replace("{id}", ""), body, statuses)
+    })
+    .collect()
+}
+
+/// Checks all rows of the table at a door; `expected` changes a status as the door demands.
+fn check(name: &str, door: &Door, callers: &Callers, expected: impl Fn(usize, &[u16]) -> u16) {
+    for (method, path, body, statuses) in rows() {
+        assert_eq!(statuses.len(), CALLERS.len(), "{path}");
+        for (column, caller) in CALLERS.iter().enumerate() {
+            let key = callers.key(caller);
+            let wanted = expected(column, &statuses);
+            let case = format!("{name}: {method} {path} {body} by {caller}");
+            let answer = door.ask(method, &path, &bearer(key), &body);
+            assert_eq!(answer.status, wanted, "{case}: {}", answer.body);
+            let code = match wanted {
+                401 if key.is_none() => "missing_api_key",
+                401 => "invalid_api_key",
+                403 if path.contains("metrics") => "role_not_allowed",
+                403 => "model_not_allowed",
+                _ => continue,
+            };
+            let is_rpc = path.contains("/rpc");
+            assert_eq!(answer.is_json_rpc(), is_rpc, "{case}: {}", answer.body);
+            let code = if is_rpc { "" } else { code };
+            assert_eq!(answer.code(), code, "{case}");
+            let challenged = answer
+                .head
+                .to_lowercase()
+                .contains("\r\nwww-authenticate: bearer");
+            assert_eq!(challenged, wanted == 401, "{case}: {}", answer.head);
+            if let Some(key) = key {
+                let other = format!("x-api-key: {key}\r\n");
+                let answer = door.ask(method, &path, &other, &body);
+                assert_eq!(
+                    (answer.status, answer.code().as_str()),
+                    (wanted, code),
+                    "{case}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_table_has_every_path_there_is() {
+    let daemon = setup().start();
+    let document = daemon.get("/openapi.json").json();
+    let described = document["paths"].as_object().unwrap();
+    let in_table: BTreeSet<&str> = TABLE
+        .split_whitespace()
+        .filter(|word| word.starts_with('/'))
+        .map(|word| word.split(['?', '#']).next().unwrap())
+        .map(|path| path.find('}').map_or(path, |end| &path[..=end]))
+        .collect();
+    for path in described.keys() {
+        assert!(
+            in_table.contains(path.as_str()),
+            "{path} is not in the table"
+        );
+        for (method, operation) in described[path].as_object().unwrap() {
+            let open = operation["security"] == serde_json::json!([{}]);
+            assert_eq!(
+                open,
+                ["/health", "/v1/ready"].contains(&path.as_str()),
+                "{method} {path}"
+            );
+        }
+    }
+}
+
+#[test]
+fn where_keys_are_asked_for_each_caller_gets_what_the_table_says() {
+    let setup = setup().listen(&["127.0.0.1:0", "0.0.0.0:0"]);
+    let socket = setup.folder().join("http.sock");
+    let setup = setup
+        .settings(&format!("http.unix-socket = '{}'", socket.display()))
+        .settings("http.unix-socket-auth = 'keys'");
+    let callers = Callers::add_to(setup.folder());
+    let daemon = setup.start();
+    let names = ["loopback", "beyond loopback", "unix with keys"];
+    for (name, door) in names.iter().zip(&doors(&daemon, 3)) {
+        check(name, door, &callers, |column, statuses| statuses[column]);
+        let models = door.get("/v1/models", callers.key("one-model")).json();
+        let listed = models["data"].as_array().unwrap().iter();
+        assert_eq!(
+            listed.map(|model| &model["id"]).collect::<Vec<_>>(),
+            ["own"],
+            "{name}"
+        );
+        let progress = door.get("/v1/loading/progress", callers.key("one-model"));
+        assert!(progress.body.contains("\"own\"") && !progress.body.contains("\"other\""));
+    }
+}
+
+/// No key is looked at where none is asked for: every caller gets what an admin gets.
+fn check_open(name: &str, door: &Door, callers: &Callers) {
+    let admin = CALLERS.len() - 1;
+    check(name, door, callers, |_, statuses| statuses[admin]);
+}
+
+#[test]
+fn a_unix_socket_lets_in_whoever_may_connect() {
+    let setup = setup();
+    let socket = setup.folder().join("http.sock");
+    let setup = setup.settings(&format!("http.unix-socket = '{}'", socket.display()));
+    let callers = Callers::add_to(setup.folder());
+    let daemon = setup.start();
+    let doors = doors(&daemon, 2);
+    check_open("unix", &doors[1], &callers);
+    assert_eq!(
+        doors[0].get("/v1/models", None).status,
+        401,
+        "its TCP listener asks"
+    );
+}
+
+#[test]
+fn loopback_is_open_while_there_is_no_file_of_keys() {
+    let daemon = setup().start();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let callers = Callers::add_to(elsewhere.path());
+    check_open("loopback", &doors(&daemon, 1)[0], &callers);
+}
+
+#[test]
+fn auth_none_lets_everyone_in() {
+    let setup = setup()
+        .listen(&["0.0.0.0:0"])
+        .settings("http.auth = 'none'");
+    let callers = Callers::add_to(setup.folder());
+    let daemon = setup.start();
+    daemon
+        .log
+        .wait_for("every client that reaches this address");
+    check_open("beyond loopback", &doors(&daemon, 1)[0], &callers);
+}

@@ -1,0 +1,48 @@
+//! A real daemon over real sockets.
+
+#[path = "../cgroup_support/mod.rs"]
+mod cgroup_support;
+#[path = "../daemon_support/mod.rs"]
+mod daemon_support;
+#[path = "../hung_kernel_support/mod.rs"]
+mod hung_kernel_support;
+
+mod doors;
+mod sixty_words;
+
+mod a_client_that_goes_away_frees_its_place;
+mod a_kernel_that_does_not_answer_holds_nothing_up;
+mod a_reload_disturbs_nothing;
+mod a_short_probe_proves_nothing;
+mod a_stream_survives_its_worker;
+mod an_unkillable_worker_gets_no_successor;
+mod an_unread_log_stops_nothing;
+mod crowds_are_served_or_refused;
+mod dead_workers_are_replaced;
+mod deadlines_are_told_in_time;
+mod embeddings_order_as_llama_cpp_does;
+mod every_family_serves;
+mod faults_of_the_runtime_become_typed_errors;
+mod http_idle_crowds_are_bounded;
+mod http_timings_tell_the_queue;
+mod keys_are_followed_whatever_lies_there;
+mod keys_change_without_a_restart;
+mod keys_let_in_only_who_may;
+mod models_are_read_on_while_others_serve;
+mod models_call_functions;
+mod models_folders_harm_nobody;
+mod nobody_is_blamed_without_proof;
+mod one_daemon_has_a_state_folder;
+mod refusals_have_their_paths_shape;
+mod requests_memory_is_bounded;
+mod silent_connections_lock_nobody_out;
+mod slots_share_a_worker;
+mod sockets_outlive_the_daemon;
+mod systemd_is_told_the_truth;
+mod the_demo_serves;
+mod the_official_client_works_unchanged;
+mod the_real_model_streams;
+mod the_unix_socket_serves;
+mod thoughts_keep_their_budget;
+mod worker_memory_is_bounded;
+mod workers_are_contained;

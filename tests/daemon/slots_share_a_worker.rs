@@ -1,0 +1,247 @@
+//! A model with several slots: answers are made at the same time in one worker, a client that goes or
+//! does not read disturbs no other, and the worker's death is none of theirs.
+
+use std::fs;
+use std::net::TcpStream;
+use std::sync::mpsc::channel;
+use std::thread;
+
+use crate::daemon_support::{Daemon, Setup, chat, eventually, send, signal};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+const CHAT: &str = "/v1/chat/completions";
+const LONG_CONTEXT: u32 = 1 << 20;
+const SHORT_DEADLINES: &str = r#"
+deadlines.prefill-base = "2s"
+deadlines.inter-token = "1s"
+deadlines.control-call = "1s"
+deadlines.abort-to-finish = "2s"
+recovery.backoff-first = "1ms"
+recovery.backoff-longest = "10ms"
+"#;
+
+fn start(parallel: u8, scenario: &str) -> Daemon {
+    // Answers of any length.
+    let manifest =
+        format!("template = \"chatml\"\nparallel = {parallel}\ncontext-length = {LONG_CONTEXT}\n");
+    let scenario = format!("max-context-limit = {LONG_CONTEXT}\n{scenario}");
+    Setup::new()
+        .settings(SHORT_DEADLINES)
+        .scenario("m", &scenario)
+        .model_file("m", "model.toml", &manifest)
+        .start()
+}
+
+fn words(name: &str, count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("{name}{n} ")).collect()
+}
+
+/// An answer for prompts with this name: so many words of that name.
+fn answer(name: &str, count: usize) -> String {
+    let tokens: Vec<String> = words(name, count)
+        .iter()
+        .map(|word| format!("{word:?}"))
+        .collect();
+    format!(
+        "[[answer]]\nwhen-prompt-contains = \"{name}\"\ntokens = [{}]\n",
+        tokens.join(", ")
+    )
+}
+
+fn streamed(prompt: &str) -> Value {
+    chat("m", prompt, json!({"stream": true}))
+}
+
+/// Reads a whole streamed answer. `at_text` sees all text so far, after each piece.
+fn read(daemon: &Daemon, prompt: &str, mut at_text: impl FnMut(&str)) -> String {
+    let mut stream = daemon.stream(CHAT, &streamed(prompt));
+    let mut text = String::new();
+    while let Some(piece) = stream.next_content() {
+        text.push_str(&piece);
+        at_text(&text);
+    }
+    text
+}
+
+#[test]
+fn while_one_answer_is_made_others_are() {
+    let scenario = format!(
+        "{}{}[[fault]]\ncall = \"run\"\nkind = \"wait\"\ntext = \"go\"\nafter-tokens = 2\n\
+         when-prompt-contains = \"alpha\"\n",
+        answer("alpha", 10),
+        answer("beta", 10)
+    );
+    let daemon = start(2, &scenario);
+    let mut first = daemon.stream(CHAT, &streamed("alpha"));
+    let begun = first.next_content().expect("a token");
+    let pid = daemon.worker_pid();
+    for _ in 0..3 {
+        let second = daemon.post(CHAT, &chat("m", "beta", json!({})));
+        assert_eq!(second.content(), words("beta", 10).concat());
+        let embedding = json!({"model": "m", "input": "x"});
+        let embedding = daemon.post("/v1/embeddings", &embedding);
+        assert_eq!(embedding.status, 200, "{}", embedding.body);
+    }
+    let model = daemon.folder().join("models/m");
+    fs::write(model.join("go"), "").expect("a file");
+    let rest = std::iter::from_fn(|| first.next_content());
+    let whole: String = std::iter::once(begun).chain(rest).collect();
+    assert_eq!(whole, words("alpha", 10).concat());
+    assert_eq!(daemon.worker_pid(), pid, "one worker made all of it");
+}
+
+#[test]
+fn a_client_that_reads_nothing_holds_up_no_other() {
+    let flood = "[[answer]]\nwhen-prompt-contains = \"flood\"\n\
+        repeat = { token = \"wwwwwwwwwwwwwwww \", times = 10000000 }\n";
+    let daemon = start(2, &format!("{}{flood}", answer("beta", 10)));
+    let mut unread = TcpStream::connect(daemon.address).expect("a connection");
+    send(&mut unread, "POST", CHAT, Some(&streamed("flood"))).expect("a request");
+    daemon.wait_for_phase("m", "running");
+    for _ in 0..50 {
+        let answer = daemon.post(CHAT, &chat("m", "beta", json!({})));
+        assert_eq!(answer.content(), words("beta", 10).concat());
+    }
+    assert_eq!(
+        daemon.phase("m"),
+        "running",
+        "the unread answer is not over"
+    );
+}
+
+#[test]
+fn who_goes_away_frees_a_slot_and_disturbs_no_other() {
+    let scenario = format!(
+        "token-delay-us = 2000\n{}[[answer]]\nwhen-prompt-contains = \"endless\"\n\
+         repeat = {{ token = \"w \", times = 10000000 }}\n",
+        answer("beta", 300)
+    );
+    let daemon = start(2, &scenario);
+    let mut going = daemon.stream(CHAT, &streamed("endless"));
+    going.next_content().expect("a token");
+    let pid = daemon.worker_pid();
+    let mut going = Some(going);
+    let text = read(&daemon, "beta", |text| {
+        if text.len() > 50 {
+            drop(going.take());
+        }
+    });
+    assert_eq!(text, words("beta", 300).concat());
+    let both = thread::scope(|scope| {
+        let texts = [0, 1].map(|_| scope.spawn(|| read(&daemon, "beta", |_| {})));
+        texts.map(|text| text.join().expect("an answer"))
+    });
+    assert_eq!(both, [text.clone(), text]);
+    assert_eq!(daemon.worker_pid(), pid);
+}
+
+/// Reads an answer for each name at the same time. `then` is done once all have begun.
+fn read_together(daemon: &Daemon, names: &[&str], then: impl FnOnce()) -> Vec<String> {
+    thread::scope(|scope| {
+        let (begun, told) = channel();
+        let texts: Vec<_> = names
+            .iter()
+            .map(|name| {
+                let mut begun = Some(begun.clone());
+                scope.spawn(move || {
+                    read(daemon, name, |text| {
+                        if text.len() > 60 {
+                            begun.take().map(|begun| begun.send(()));
+                        }
+                    })
+                })
+            })
+            .collect();
+        drop(begun);
+        for _ in names {
+            told.recv().expect("an answer that begins");
+        }
+        then();
+        let texts = texts.into_iter();
+        texts.map(|text| text.join().expect("an answer")).collect()
+    })
+}
+
+#[test]
+fn a_workers_death_interrupts_none_of_its_answers() {
+    let scenario = format!(
+        "continue-answers = true\ntoken-delay-us = 3000\n{}{}",
+        answer("alpha", 200),
+        answer("beta", 200)
+    );
+    let daemon = start(2, &scenario);
+    let texts = read_together(&daemon, &["alpha", "beta"], || {
+        signal(daemon.worker_pid(), Signal::KILL);
+    });
+    assert_eq!(texts[0], words("alpha", 200).concat());
+    assert_eq!(texts[1], words("beta", 200).concat());
+}
+
+#[test]
+fn a_run_that_hangs_costs_the_others_a_resumption() {
+    let scenario = format!(
+        "continue-answers = true\ntoken-delay-us = 5000\n{}{}\
+         [[fault]]\ncall = \"run\"\nkind = \"hang\"\nafter-tokens = 100\nonce = \"hung\"\n\
+         when-prompt-contains = \"alpha\"\n",
+        answer("alpha", 200),
+        answer("beta", 2000)
+    );
+    let daemon = start(2, &scenario);
+    let texts = read_together(&daemon, &["alpha", "beta"], || {});
+    assert_eq!(texts[0], words("alpha", 200).concat());
+    assert_eq!(texts[1], words("beta", 2000).concat());
+}
+
+#[test]
+fn a_tainted_worker_ends_what_it_has_begun_and_is_replaced() {
+    let scenario = format!(
+        "token-delay-us = 5000\n{}{}\
+         [[fault]]\ncall = \"get_kv_cache_size\"\nkind = \"hang\"\nonce = \"hung\"\n",
+        answer("alpha", 600),
+        answer("beta", 600)
+    );
+    let daemon = start(2, &scenario);
+    let mut pid = 0;
+    let texts = read_together(&daemon, &["alpha", "beta"], || pid = daemon.worker_pid());
+    assert_eq!(texts[0], words("alpha", 600).concat());
+    assert_eq!(texts[1], words("beta", 600).concat());
+    let third = daemon.post(CHAT, &chat("m", "beta", json!({"max_tokens": 1})));
+    assert_eq!(third.content(), "beta0 ");
+    eventually("another worker", || {
+        (daemon.worker_pid() != pid).then_some(())
+    });
+    daemon.log.wait_for("deadline passed beside a call");
+}
+
+const ROUNDS: usize = 20;
+const INNOCENTS: [&str; 7] = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta-"];
+
+#[test]
+fn innocents_beside_a_poison_always_finish() {
+    let answers: Vec<String> = INNOCENTS.iter().map(|name| answer(name, 30)).collect();
+    let scenario = format!(
+        "continue-answers = true\nrepeat = {{ token = \"w \", times = 40 }}\n{}\
+         [[fault]]\ncall = \"run\"\nkind = \"segv\"\nafter-tokens = 3\n\
+         when-prompt-contains = \"poison\"\n",
+        answers.concat()
+    );
+    let daemon = start(8, &scenario);
+    for round in 0..ROUNDS {
+        thread::scope(|scope| {
+            let poison = scope.spawn(|| daemon.post(CHAT, &chat("m", "poison", json!({}))));
+            let innocents = INNOCENTS.map(|name| {
+                let body = chat("m", name, json!({}));
+                let daemon = &daemon;
+                (name, scope.spawn(move || daemon.post(CHAT, &body)))
+            });
+            for (name, innocent) in innocents {
+                let innocent = innocent.join().expect("an answer");
+                assert_eq!(innocent.status, 200, "{round} {name}: {}", innocent.body);
+                assert_eq!(innocent.content(), words(name, 30).concat(), "{round}");
+            }
+            let poison = poison.join().expect("an answer");
+            assert_eq!(poison.error_code(), "poison_request", "{}", poison.body);
+        });
+    }
+}

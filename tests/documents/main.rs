@@ -1,0 +1,19 @@
+//! What documents, packages and sources say is what the program does.
+
+#[path = "../daemon_support/mod.rs"]
+mod daemon_support;
+#[path = "../root_support/mod.rs"]
+mod root_support;
+#[path = "../rpc_support/mod.rs"]
+mod rpc_support;
+
+mod a_fresh_machine_gets_its_rust;
+mod command_line;
+mod imports_follow_the_layers;
+mod named_paths;
+mod readme;
+mod rpc_is_documented;
+mod settings_default_config;
+mod the_document_says_what_is_served;
+mod the_packages_name_their_licences;
+mod the_units_fit_systemd;

@@ -1,0 +1,110 @@
+//! `/openapi.json` against the daemon that serves it: schemathesis makes requests of it, valid and
+//! invalid ones, and looks whether each answer is one that the document tells of.
+//!
+//! `SCHEMATHESIS_EXAMPLES` is the number of requests that are made up for each operation.
+
+use std::fs;
+use std::process::Command;
+
+use crate::daemon_support::{Daemon, Setup, eventually, keys, python_package};
+use serde_json::{Value, json};
+
+/// Pinned, so that a new release changes nothing by itself.
+const PACKAGE: &str = "schemathesis==4.32.5";
+const SEED: &str = "7";
+
+/// A word is a token.
+const TOKENIZER: &str = r#"{"version":"1.0","truncation":null,"padding":null,"added_tokens":[],
+    "normalizer":null,"pre_tokenizer":{"type":"Whitespace"},"post_processor":null,"decoder":null,
+    "model":{"type":"WordLevel","vocab":{"[UNK]":0,"a":1,"b":2,"c":3},"unk_token":"[UNK]"}}"#;
+
+/// Its requests ask for no upgrade, which is refused; all else of it is looked at.
+const WEBSOCKET: &str = "/rpc/ws";
+
+/// A daemon with a healthy model that asks for keys, what it says it serves, and an administrator's key.
+fn start() -> (Daemon, Value, String) {
+    let daemon = Setup::new()
+        .scenario("m", "tokens = [\"one \", \"two\"]\neos-token-id = 2\n")
+        .model_file("m", "tokenizer.json", TOKENIZER)
+        .start();
+    let document = daemon.get("/openapi.json").json();
+    let key = keys(daemon.folder(), "add tester --role admin");
+    eventually("keys being asked for", || {
+        (daemon.get("/v1/models").status == 401).then_some(())
+    });
+    (daemon, document, key)
+}
+
+fn check(daemon: &Daemon, document: &Value, key: &str) {
+    run(daemon, document, key, &["--exclude-path", WEBSOCKET]);
+    let but = "positive_data_acceptance";
+    let only = ["--include-path", WEBSOCKET, "--exclude-checks", but];
+    run(daemon, document, key, &only);
+}
+
+fn run(daemon: &Daemon, document: &Value, key: &str, arguments: &[&str]) {
+    let examples = std::env::var("SCHEMATHESIS_EXAMPLES").unwrap_or_else(|_| "12".to_owned());
+    let folder = tempfile::tempdir().expect("a folder");
+    let copy = folder.path().join("openapi.json");
+    fs::write(&copy, document.to_string()).expect("a copy of the document");
+    let output = Command::new("python3")
+        .args([
+            "-c",
+            "from schemathesis.cli import schemathesis; schemathesis()",
+        ])
+        .arg("run")
+        .arg(&copy)
+        .arg("--url")
+        .arg(format!("http://{}", daemon.address))
+        .args(["--checks", "all", "--phases", "examples,coverage,fuzzing"])
+        .args(["--seed", SEED, "--max-examples", &examples])
+        .args([
+            "--request-timeout",
+            "30",
+            "--continue-on-failure",
+            "--no-color",
+        ])
+        .args(["--header", &format!("Authorization: Bearer {key}")])
+        .args(arguments)
+        .current_dir(folder.path())
+        .env("PYTHONPATH", python_package(PACKAGE))
+        .output()
+        .expect("python3");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}\n{errors}");
+}
+
+/// What the model's own sizes leave: the document is the same for every model.
+fn of_this_installation(document: &mut Value) {
+    let schemas = &mut document["components"]["schemas"];
+    // The first of the fake library's numbers is 0, and there is no embedding of that alone.
+    let dimensions = &mut schemas["EmbeddingParameters"]["properties"]["dimensions"];
+    (dimensions["minimum"], dimensions["maximum"]) = (2.into(), 8.into());
+    schemas["DetokenizeRequest"]["properties"]["tokens"]["items"]["maximum"] = 3.into();
+}
+
+#[test]
+fn whoever_reads_the_document_gets_what_it_says() {
+    let (daemon, mut document, key) = start();
+    of_this_installation(&mut document);
+    check(&daemon, &document, &key);
+}
+
+#[test]
+fn what_reaches_the_model_is_answered_as_the_document_says() {
+    let (daemon, mut document, key) = start();
+    of_this_installation(&mut document);
+    let schemas = &mut document["components"]["schemas"];
+    for name in ["SharedParameters", "EmbeddingParameters"] {
+        schemas[name]["properties"]["model"] = json!({"type": "string", "enum": ["m"]});
+    }
+    for name in ["TokenizeRequest", "DetokenizeRequest"] {
+        schemas[name]["properties"]["model"] = json!({"enum": ["m", "", null]});
+    }
+    // One millisecond is too short for any answer.
+    let deadline = &mut schemas["SharedParameters"]["properties"]["total_deadline_ms"];
+    deadline["minimum"] = 60_000.into();
+    check(&daemon, &document, &key);
+    assert_eq!(daemon.phase("m"), "ready", "the model has answered");
+}

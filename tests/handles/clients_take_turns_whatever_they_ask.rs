@@ -1,0 +1,160 @@
+//! A client gets no more of a scarce place by opening more handles.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::handle_support::{MODEL, Place, in_time, prompt, run};
+use rkllmd::admission::EmbeddingRequest;
+use rkllmd::generation::{
+    ClientKey, GenerationRequest, ModelId, RequestId, SamplingRequest, TokenEvent,
+};
+use rkllmd::library_calls::{Input, Param, Pooling};
+use rkllmd::supervisor::LibraryHandle;
+
+const ANSWERS: &str = "tokens = [\"a\", \"b\"]\ntoken-delay-us = 3000\nembedding-size = 4\n";
+const HANDLES: usize = 4;
+const TURNS: u64 = 12;
+
+fn one_place() -> Place {
+    Place::with("1_3_1", &[(MODEL, ANSWERS)], |settings| {
+        settings.models.max_loaded = 1;
+    })
+}
+
+async fn open(place: &Place, client: &str) -> LibraryHandle {
+    let client = ClientKey(client.into());
+    let model = ModelId::from(MODEL);
+    let opened = place
+        .supervisor
+        .open_handle_for(client, model, Param::default());
+    in_time(opened).await.expect("a handle")
+}
+
+/// Handles of one client that always have something to run, and how often they did.
+struct Busy {
+    stop: Arc<AtomicBool>,
+    runs: Arc<AtomicU64>,
+    tasks: tokio::task::JoinSet<()>,
+}
+
+async fn busy(place: &Place) -> Busy {
+    let (stop, runs) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..HANDLES {
+        let handle = open(place, "greedy").await;
+        let (stop, runs) = (Arc::clone(&stop), Arc::clone(&runs));
+        tasks.spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                let given = run(&handle, prompt("hello")).await.expect("an answer");
+                assert_eq!(given.text(), "ab");
+                runs.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    let busy = Busy { stop, runs, tasks };
+    // All of them wait from now on.
+    in_time(async {
+        while busy.runs.load(Ordering::Relaxed) < HANDLES as u64 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    busy
+}
+
+impl Busy {
+    fn runs(&self) -> u64 {
+        self.runs.load(Ordering::Relaxed)
+    }
+
+    async fn end(mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        while let Some(ended) = in_time(self.tasks.join_next()).await {
+            ended.expect("no run failed");
+        }
+    }
+}
+
+async fn chat(place: &Place) {
+    let request = GenerationRequest {
+        id: RequestId("one".into()),
+        model: ModelId::from(MODEL),
+        client: ClientKey("modest".into()),
+        prompt: "hello".into(),
+        prompt_tokens: None,
+        sampling: SamplingRequest::default(),
+        seed: None,
+        strict_parameters: false,
+        max_new_tokens: None,
+        reply: None,
+        thought_budget: None,
+        stop: Vec::new(),
+        resume: true,
+        total_deadline: None,
+    };
+    let mut answer = place
+        .admission
+        .submit(request)
+        .expect("a place in the queue");
+    loop {
+        match in_time(answer.next()).await.expect("an end") {
+            TokenEvent::Finished(_) => return,
+            TokenEvent::Failed(error) => panic!("{error}"),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_with_four_handles_and_one_with_a_chat_alternate() {
+    let place = one_place();
+    let busy = busy(&place).await;
+    chat(&place).await;
+    let before = busy.runs();
+    for _ in 0..TURNS {
+        chat(&place).await;
+    }
+    let runs = busy.runs() - before;
+    // The chat's client is out of line between two of its requests.
+    assert!(
+        (TURNS / 2..=TURNS + TURNS / 2).contains(&runs),
+        "{runs} runs of handles beside {TURNS} chats"
+    );
+    busy.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_do_embeddings_and_the_handle_of_another_client() {
+    let place = one_place();
+    let busy = busy(&place).await;
+    let modest = open(&place, "modest").await;
+    let before = busy.runs();
+    for _ in 0..TURNS {
+        run(&modest, prompt("hello")).await.expect("an answer");
+    }
+    let runs = busy.runs() - before;
+    assert!(
+        runs <= TURNS + TURNS / 2,
+        "{runs} runs beside {TURNS} of another client"
+    );
+    let before = busy.runs();
+    for _ in 0..TURNS {
+        let request = EmbeddingRequest {
+            model: ModelId::from(MODEL),
+            client: ClientKey("third".into()),
+            inputs: vec![Input::prompt("one two")],
+            pooling: Pooling::Last,
+            least_columns: None,
+            total_deadline: None,
+            account: None,
+        };
+        let rows = in_time(place.admission.embed(request)).await.expect("rows");
+        assert_eq!(rows.rows, [[4.0, 5.0, 6.0, 7.0]]);
+    }
+    let runs = busy.runs() - before;
+    assert!(
+        runs <= TURNS + TURNS / 2,
+        "{runs} runs beside {TURNS} embeddings"
+    );
+    busy.end().await;
+}

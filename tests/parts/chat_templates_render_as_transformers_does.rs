@@ -1,0 +1,379 @@
+//! The chat templates that llama.cpp collects render as Python's transformers renders them, byte for
+//! byte, tools and reasoning included. `scripts/fetch-chat-templates` fetches them and transformers;
+//! what is meant to differ is in `tests/golden/render_templates.py`, what differs otherwise is
+//! listed here.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use rkllmd::conversation::{Message, Role, Tool, ToolCall};
+use rkllmd::prompt::{
+    ChatMessage, ChatRole, ChatTemplate, RenderRequest, SpecialTokens, TemplateError,
+    well_known_control_tokens,
+};
+use rkllmd::reply::TemplateTraits;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+/// Template, conversation (`*`: every one) and why its prompt is not transformers'.
+const DIFFERENCES: &[(&str, &str, &str)] = &[
+    ("meetkai-functionary-medium-v3.1", "tools", MARKUP),
+    (
+        "meetkai-functionary-medium-v3.1",
+        "tools, no system",
+        MARKUP,
+    ),
+    (
+        "meetkai-functionary-medium-v3.1",
+        "a tool was called",
+        MARKUP,
+    ),
+    (
+        "meetkai-functionary-medium-v3.1",
+        "a tool was called and answered",
+        MARKUP,
+    ),
+    (
+        "meetkai-functionary-medium-v3.1",
+        "arguments as text",
+        MARKUP,
+    ),
+    (
+        "meetkai-functionary-medium-v3.1",
+        "two calls after a thought",
+        MARKUP,
+    ),
+];
+
+/// The template adds texts to strings that it calls `safe`, and Jinja2 then escapes what is added
+/// for HTML: the model would read `&lt;` where its tools say `<`.
+const MARKUP: &str = "a prompt is not escaped for HTML";
+
+#[derive(Deserialize)]
+struct Oracle {
+    transformers: String,
+    now: String,
+    special: Special,
+    folder: PathBuf,
+    cases: Vec<Case>,
+    dialogues: Vec<Dialogue>,
+}
+
+#[derive(Deserialize)]
+struct Special {
+    bos_token: String,
+    eos_token: String,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    template: String,
+    conversation: String,
+    messages: Vec<Map<String, Value>>,
+    tools: Option<Value>,
+    variables: Map<String, Value>,
+    expected: Expected,
+}
+
+/// A conversation of OpenAI's API, and its prompt with arguments as objects and as text.
+#[derive(Deserialize)]
+struct Dialogue {
+    template: String,
+    conversation: String,
+    messages: Vec<Value>,
+    tools: Vec<Value>,
+    variables: Map<String, Value>,
+    with_objects: Expected,
+    with_text: Expected,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Expected {
+    Prompt(String),
+    Raised(String),
+    NotContinuable(bool),
+    /// transformers fails without the template having said why, so there is nothing to compare.
+    Failed(String),
+}
+
+fn oracle() -> Oracle {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/fetch-chat-templates");
+    let output = Command::new(script)
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    let path = String::from_utf8(output.stdout).unwrap();
+    let path = path.lines().last().unwrap();
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+impl Oracle {
+    fn source(&self, template: &str) -> String {
+        let path = self.folder.join(format!("{template}.jinja"));
+        std::fs::read_to_string(path).unwrap()
+    }
+
+    fn compiled(&self, source: &str) -> Result<ChatTemplate, TemplateError> {
+        let special = SpecialTokens {
+            bos: self.special.bos_token.clone(),
+            eos: self.special.eos_token.clone(),
+        };
+        let tokens = well_known_control_tokens().collect();
+        ChatTemplate::compile(source, special, Arc::new(tokens))
+    }
+}
+
+fn message(fields: &Map<String, Value>) -> ChatMessage {
+    let mut more = fields.clone();
+    let mut take = |name: &str| {
+        more.shift_remove(name)
+            .map(|value| value.as_str().unwrap().to_owned())
+    };
+    let role = match take("role").unwrap().as_str() {
+        "system" => ChatRole::System,
+        "user" => ChatRole::User,
+        "assistant" => ChatRole::Assistant,
+        "tool" => ChatRole::Tool,
+        other => panic!("role {other}"),
+    };
+    let content = take("content").unwrap();
+    let name = take("name");
+    ChatMessage {
+        name,
+        more,
+        ..ChatMessage::new(role, content)
+    }
+}
+
+/// As the daemon makes it of what a client sends.
+fn conversation_message(message: &Value) -> Message {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let parts = match &message["content"] {
+        Value::Array(parts) => parts
+            .iter()
+            .filter_map(|part| text(&part["text"]))
+            .collect(),
+        content => text(content).into_iter().collect::<Vec<_>>(),
+    };
+    let calls = message["tool_calls"].as_array().into_iter().flatten();
+    let calls = calls.map(|call| ToolCall {
+        id: text(&call["id"]).unwrap(),
+        name: text(&call["function"]["name"]).unwrap(),
+        arguments: text(&call["function"]["arguments"]).unwrap(),
+    });
+    Message {
+        role: serde_json::from_value(message["role"].clone()).unwrap(),
+        parts,
+        reasoning: text(&message["reasoning_content"]),
+        tool_calls: calls.collect(),
+        tool_call_id: text(&message["tool_call_id"]),
+        name: text(&message["name"]),
+    }
+}
+
+fn tool(tool: &Value) -> Tool {
+    serde_json::from_value(tool["function"].clone()).unwrap()
+}
+
+/// What differs between two texts, with what stands before it.
+fn difference(ours: &str, theirs: &str) -> String {
+    let same = ours
+        .char_indices()
+        .zip(theirs.chars())
+        .find(|((_, a), b)| a != b)
+        .map_or(ours.len().min(theirs.len()), |((at, _), _)| at);
+    let shown = |text: &str| -> String {
+        let before: String = text[..same].chars().rev().take(60).collect();
+        let before: String = before.chars().rev().collect();
+        let after: String = text[same..].chars().take(80).collect();
+        format!("{before:?} >>> {after:?}")
+    };
+    format!(
+        "rkllmd:       {}\n  transformers: {}",
+        shown(ours),
+        shown(theirs)
+    )
+}
+
+/// How a rendering is not as expected; `None` where there is nothing to compare.
+fn problem(
+    expected: &Expected,
+    rendered: &Result<String, TemplateError>,
+) -> Option<Option<String>> {
+    Some(match (expected, rendered) {
+        (Expected::Failed(reason), _) => {
+            assert!(!reason.is_empty());
+            return None;
+        }
+        (Expected::Prompt(prompt), Ok(rendered)) if prompt == rendered => None,
+        (Expected::Prompt(prompt), Ok(rendered)) => Some(difference(rendered, prompt)),
+        (Expected::Raised(reason), Err(TemplateError::Raised(ours))) if reason == ours => None,
+        (Expected::NotContinuable(true), Err(TemplateError::NotContinuable)) => None,
+        (Expected::Prompt(prompt), Err(error)) => Some(format!("{error:?} instead of {prompt:?}")),
+        (Expected::Raised(reason), rendered) => Some(format!("{rendered:?} instead of {reason:?}")),
+        (Expected::NotContinuable(_), rendered) => Some(format!("{rendered:?}")),
+    })
+}
+
+#[test]
+fn every_template_renders_every_conversation() {
+    let oracle = oracle();
+    let now = oracle.now.parse().unwrap();
+    let mut templates: BTreeMap<&str, Result<ChatTemplate, TemplateError>> = BTreeMap::new();
+    let mut wrong = Vec::new();
+    let mut listed_that_agree: Vec<_> = DIFFERENCES.iter().collect();
+    let mut compared = 0;
+    for case in &oracle.cases {
+        let template = templates
+            .entry(&case.template)
+            .or_insert_with(|| oracle.compiled(&oracle.source(&case.template)));
+        let messages = case.messages.iter().map(message).collect();
+        let request = RenderRequest {
+            variables: case.variables.clone(),
+            tools: case.tools.clone(),
+            ..RenderRequest::new(messages, now)
+        };
+        let rendered = match template {
+            Ok(template) => template.render(&request).map(|rendered| rendered.prompt),
+            Err(error) => Err(error.clone()),
+        };
+        let Some(problem) = problem(&case.expected, &rendered) else {
+            continue;
+        };
+        compared += 1;
+        let is_listed = |(template, conversation, _): &(&str, &str, &str)| {
+            *template == case.template && [case.conversation.as_str(), "*"].contains(conversation)
+        };
+        match problem {
+            Some(_) if DIFFERENCES.iter().any(is_listed) => {
+                listed_that_agree.retain(|listed| !is_listed(listed));
+            }
+            Some(problem) => wrong.push(format!(
+                "{} / {}\n  {problem}",
+                case.template, case.conversation
+            )),
+            None => {}
+        }
+    }
+    assert!(
+        templates.len() >= 70 && compared >= 1000,
+        "{compared} cases"
+    );
+    assert!(
+        wrong.is_empty(),
+        "{} of {compared} prompts differ from those of transformers {}:\n{}",
+        wrong.len(),
+        oracle.transformers,
+        wrong.join("\n")
+    );
+    assert!(
+        listed_that_agree.is_empty(),
+        "no longer differ: {listed_that_agree:?}"
+    );
+}
+
+#[test]
+fn what_clients_send_is_rendered_as_transformers_does() {
+    let oracle = oracle();
+    let now = oracle.now.parse().unwrap();
+    let mut templates: BTreeMap<&str, _> = BTreeMap::new();
+    let (mut wrong, mut compared, mut told_in_words) = (Vec::new(), 0, 0);
+    for case in &oracle.dialogues {
+        let (template, traits) = templates.entry(&case.template).or_insert_with(|| {
+            let source = oracle.source(&case.template);
+            let mut template = oracle.compiled(&source).unwrap();
+            let found = rkllmd::reader::find_format(
+                &source,
+                &mut template,
+                &HashMap::new(),
+                &rkllmd::reader::ToldReplies::default(),
+            );
+            (template, found.template)
+        });
+        let messages: Vec<_> = case.messages.iter().map(conversation_message).collect();
+        let tools: Vec<_> = case.tools.iter().map(tool).collect();
+        let request = RenderRequest {
+            variables: case.variables.clone(),
+            ..RenderRequest::of(messages.clone(), tools.clone(), now)
+        };
+        let rendered = template.render(&request).map(|rendered| rendered.prompt);
+        let is_called = messages
+            .iter()
+            .any(|m| m.role == Role::Tool || !m.tool_calls.is_empty());
+        let shows_all = traits.shows_tools && traits.shows_calls && traits.shows_results;
+        let expected = match traits.arguments_as_text {
+            true => &case.with_text,
+            false => &case.with_objects,
+        };
+        let problem = if (is_called || !tools.is_empty()) && !shows_all {
+            if matches!(expected, Expected::Failed(_)) {
+                continue;
+            }
+            told_in_words += 1;
+            what_is_lost(&messages, *traits, &rendered)
+        } else {
+            let Some(problem) = problem(expected, &rendered) else {
+                continue;
+            };
+            problem
+        };
+        compared += 1;
+        let is_escaped = case.template == DIFFERENCES[0].0 && !tools.is_empty();
+        if let Some(problem) = problem.filter(|_| !is_escaped) {
+            wrong.push(format!(
+                "{} / {}\n  {problem}",
+                case.template, case.conversation
+            ));
+        }
+    }
+    assert!(
+        compared >= 1000 && told_in_words > 100,
+        "{compared} {told_in_words}"
+    );
+    assert!(
+        wrong.is_empty(),
+        "{} of {compared} prompts differ from those of transformers {}:\n{}",
+        wrong.len(),
+        oracle.transformers,
+        wrong.join("\n")
+    );
+}
+
+/// What does not stand in a prompt that tells of functions, calls or results in words.
+fn what_is_lost(
+    messages: &[Message],
+    traits: TemplateTraits,
+    rendered: &Result<String, TemplateError>,
+) -> Option<String> {
+    let prompt = match rendered {
+        Ok(prompt) => prompt,
+        Err(error) => return Some(error.to_string()),
+    };
+    let mut rest = prompt.as_str();
+    let calls = messages.iter().flat_map(|message| &message.tool_calls);
+    for call in calls.filter(|_| !(traits.shows_tools && traits.shows_calls)) {
+        let told = format!(
+            "<tool_call>\n{{\"name\": \"{}\", \"arguments\": {}}}\n</tool_call>",
+            call.name, call.arguments
+        );
+        match rest.split_once(&told) {
+            Some((_, after)) => rest = after,
+            None => return Some(format!("{told:?} is not in {prompt:?}")),
+        }
+    }
+    let results = messages.iter().filter(|message| message.role == Role::Tool);
+    let missing = results
+        .filter(|_| !(traits.shows_tools && traits.shows_results))
+        .map(|result| {
+            format!(
+                "<tool_response>\n{}\n</tool_response>",
+                result.parts.join("\n")
+            )
+        })
+        .find(|told| !prompt.contains(told.as_str()));
+    missing.map(|told| format!("{told:?} is not in {prompt:?}"))
+}

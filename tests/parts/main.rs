@@ -1,0 +1,27 @@
+//! Parts of the daemon, and its command line where no daemon runs.
+
+#[path = "../reader_support/mod.rs"]
+mod reader_support;
+#[path = "../reply_support/mod.rs"]
+mod reply_support;
+#[path = "../root_support/mod.rs"]
+mod root_support;
+
+mod a_stopped_journal_delays_nothing;
+mod answers_are_rendered_as_they_were_written;
+mod chat_templates_render_as_transformers_does;
+mod keys_command_line;
+mod keys_survive_a_power_cut;
+mod models_are_found_on_disk;
+mod models_keep_control_tokens_out;
+mod models_render_as_transformers_does;
+mod no_template_makes_tokens_of_client_text;
+mod random_replies_are_read_whole;
+mod replies_are_read_as_they_stream;
+mod replies_keep_what_is_no_call;
+mod replies_lose_nothing;
+mod replies_of_a_real_vocabulary;
+mod settings_sources;
+mod settings_survive_any_source;
+mod templates_say_whose_fault_it_is;
+mod templates_tell_how_their_models_reply;

@@ -1,0 +1,327 @@
+//! The format of a model's replies is found by what its own template writes: with the templates that
+//! models ship, and with templates whose markers no model has.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use crate::reply_support::examples::{examples, types};
+use crate::reply_support::{Said, TokensOfMarkers, call, parser, read, reasoning, splits, text};
+use rkllmd::prompt::{ChatTemplate, SpecialTokens, well_known_control_tokens};
+use rkllmd::reader::written;
+use rkllmd::reply::analysis::analyse;
+use rkllmd::reply::{FormatSource, FoundFormat, OpenedIn, ReplyFamily};
+
+pub(crate) fn templates() -> BTreeMap<String, String> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/fetch-chat-templates");
+    let output = Command::new(script)
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    let prompts = PathBuf::from(
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .lines()
+            .last()
+            .unwrap(),
+    );
+    let prompts: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(prompts).unwrap()).unwrap();
+    let folder = Path::new(prompts["folder"].as_str().unwrap());
+    let files = std::fs::read_dir(folder).unwrap();
+    files
+        .map(|file| file.unwrap().path())
+        .map(|path| {
+            let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+            (name, std::fs::read_to_string(&path).unwrap())
+        })
+        .collect()
+}
+
+pub(crate) fn compile(source: &str) -> Option<ChatTemplate> {
+    let special = SpecialTokens {
+        bos: "<s>".to_owned(),
+        eos: "</s>".to_owned(),
+    };
+    let tokens = Arc::new(well_known_control_tokens().collect());
+    ChatTemplate::compile(source, special, tokens).ok()
+}
+
+pub(crate) fn find(source: &str) -> FoundFormat {
+    let template = compile(source).unwrap();
+    analyse(source, &|conversation| written(&template, conversation))
+}
+
+/// A template, the family whose examples its model writes, and where thoughts and calls come from.
+const FAMILIES: &[(&str, ReplyFamily, FormatSource, FormatSource)] = {
+    use FormatSource::{Family, Generic, None, Template};
+    use ReplyFamily::{
+        DeepseekR1, Gemma4, Glm4, GptOss, Granite3, Hermes, Lfm2, Llama3, Minicpm5, Mistral,
+        MistralList, Qwen3Coder,
+    };
+    &[
+        ("Qwen-Qwen2.5-7B-Instruct", Hermes, None, Template),
+        ("Qwen-Qwen3-0.6B", Hermes, Template, Template),
+        (
+            "NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use",
+            Hermes,
+            None,
+            Template,
+        ),
+        ("ibm-granite-granite-4.0", Hermes, None, Template),
+        (
+            "HuggingFaceTB-SmolLM3-3B",
+            ReplyFamily::Generic,
+            Template,
+            Generic,
+        ),
+        ("Qwen3-Coder", Qwen3Coder, None, Template),
+        ("Qwen3.5-4B", Qwen3Coder, Template, Template),
+        ("meta-llama-Llama-3.1-8B-Instruct", Llama3, None, Template),
+        ("meta-llama-Llama-3.2-3B-Instruct", Llama3, None, Template),
+        (
+            "mistralai-Mistral-Nemo-Instruct-2407",
+            MistralList,
+            None,
+            Template,
+        ),
+        (
+            "Mistral-Small-3.2-24B-Instruct-2506",
+            Mistral,
+            None,
+            Template,
+        ),
+        (
+            "deepseek-ai-DeepSeek-R1-Distill-Qwen-32B",
+            DeepseekR1,
+            Template,
+            Template,
+        ),
+        (
+            "deepseek-ai-DeepSeek-R1-Distill-Llama-8B",
+            DeepseekR1,
+            Template,
+            Family(DeepseekR1),
+        ),
+        ("google-gemma-2-2b-it", ReplyFamily::Generic, None, Generic),
+        ("google-gemma-4-31B-it", Gemma4, Family(Gemma4), Template),
+        (
+            "ibm-granite-granite-3.3-2B-Instruct",
+            Granite3,
+            Template,
+            Family(Granite3),
+        ),
+        ("LFM2-8B-A1B", Lfm2, None, Family(Lfm2)),
+        ("LFM2.5-8B-A1B", Lfm2, Template, Template),
+        ("openbmb-MiniCPM5-1B", Minicpm5, Template, Template),
+        ("GLM-4.6", Glm4, Template, Template),
+        (
+            "openai-gpt-oss-120b",
+            GptOss,
+            Family(GptOss),
+            Family(GptOss),
+        ),
+    ]
+};
+
+#[test]
+fn official_templates_tell_how_their_models_reply() {
+    let templates = templates();
+    let mut wrong = Vec::new();
+    for (name, family, reasoning_from, calls_from) in FAMILIES {
+        let found = find(&templates[*name]);
+        let sources = (found.reasoning_from, found.calls_from);
+        if sources != (*reasoning_from, *calls_from) {
+            wrong.push(format!("{name}: from {sources:?}"));
+        }
+        let thinks = found.format.reasoning.is_some() || found.format.harmony;
+        for example in examples() {
+            let is_thought = example.opened_in == OpenedIn::Reasoning
+                || example.output.contains("think>")
+                || example
+                    .said
+                    .iter()
+                    .any(|said| matches!(said, Said::Reasoning(_)));
+            if example.family != *family || (is_thought && !thinks) {
+                continue;
+            }
+            let plain = example.output.replace('¦', "");
+            let tokens = TokensOfMarkers::new(false);
+            let by_id = found.format.clone().with_ids(&|text| tokens.id(text));
+            let answers = [
+                (&found.format, splits(&plain, &[]).swap_remove(1)),
+                (&by_id, tokens.cut(&mut by_id.clone(), example.output, &[])),
+            ];
+            for (format, answer) in answers {
+                let said = read(parser(format, example.opened_in, types()), answer);
+                if said != example.said {
+                    wrong.push(format!(
+                        "{name}: {}\n  {said:?}\n  {:?}",
+                        example.output, format.calls
+                    ));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_template_is_analysed() {
+    let mut without_thoughts = Vec::new();
+    for (name, source) in templates() {
+        let Some(template) = compile(&source) else {
+            continue;
+        };
+        let found = analyse(&source, &|conversation| written(&template, conversation));
+        // A marker is never a part of a tag.
+        for marker in found.format.clone().markers_mut() {
+            let text = &marker.text;
+            assert!(
+                text.trim() == text || text.trim().is_empty(),
+                "{name}: {text:?}"
+            );
+            assert!(
+                !text.ends_with('|') && !text.starts_with(['|', '/']),
+                "{name}: {text}"
+            );
+        }
+        assert_ne!(found.calls_from, FormatSource::None, "{name}");
+        if found.format.reasoning.is_none() && !found.format.harmony {
+            let answer = "Close it with </think>.\n</think>\n<think> opens it.";
+            for tokens in splits(answer, &[]) {
+                let parser = parser(&found.format, OpenedIn::Content, types());
+                assert_eq!(read(parser, tokens), [text(answer)], "{name}");
+            }
+            without_thoughts.push(name);
+        }
+    }
+    let qwen = without_thoughts
+        .iter()
+        .find(|name| name.starts_with("Qwen-Qwen2.5"));
+    assert!(qwen.is_some(), "{without_thoughts:?}");
+}
+
+/// A word that no model knows.
+fn word(random: &mut fastrand::Rng) -> String {
+    let len = random.usize(3..9);
+    (0..len).map(|_| random.lowercase()).collect()
+}
+
+/// A pair of markers that no model has.
+fn pair(random: &mut fastrand::Rng) -> (String, String) {
+    let word = word(random);
+    match random.usize(..5) {
+        0 => (format!("<{word}>"), format!("</{word}>")),
+        1 => (format!("<|{word}|>"), format!("<|/{word}|>")),
+        2 => (
+            format!("[{}]", word.to_uppercase()),
+            format!("[/{}]", word.to_uppercase()),
+        ),
+        3 => (format!("<{word}_begin>"), format!("<{word}_end>")),
+        _ => (format!("<|{word}>"), format!("<{word}|>")),
+    }
+}
+
+/// A template with markers made at random, and what its model writes of a thought and two calls.
+fn made_up(random: &mut fastrand::Rng) -> (String, String) {
+    let (think, unthink) = pair(random);
+    let (call, uncall) = pair(random);
+    let (function, unfunction) = pair(random);
+    let name_key = word(random);
+    let arguments_key = format!("{}_in", word(random));
+    let key_tag = word(random);
+    let call_of =
+        |name: &str, arguments: &str, by_key: &str, pairs: &str| match random.clone().usize(..4) {
+            0 => format!(
+                "{call}\n{{\"{name_key}\": \"{name}\", \"{arguments_key}\": {arguments}}}\n{uncall}"
+            ),
+            1 => format!("{call}{name}{function}{arguments}{uncall}"),
+            2 => format!("{call}\n<{key_tag}={name}>\n{by_key}</{key_tag}>\n{uncall}"),
+            _ => format!("{call}{name}\n{pairs}{uncall}"),
+        };
+    let arguments = "{{ call.function.arguments | tojson }}";
+    let each = |item: &str| {
+        format!("{{% for key, value in call.function.arguments | items %}}{item}{{% endfor %}}")
+    };
+    let written = call_of(
+        "{{ call.function.name }}",
+        arguments,
+        &each(&format!(
+            "<{key_tag}_of={{{{ key }}}}>\n{{{{ value }}}}\n</{key_tag}_of>\n"
+        )),
+        &each(&format!(
+            "{function}{{{{ key }}}}{unfunction}{{{{ value }}}}<end_{key_tag}>\n"
+        )),
+    );
+    let template = format!(
+        "{{% if tools %}}<tools>{{{{ tools | tojson }}}}</tools>\n{{% endif %}}\
+         {{% for message in messages %}}<start>{{{{ message.role }}}}\n\
+         {{% if message.role == 'assistant' and message.reasoning_content %}}{think}\n{{{{ message.reasoning_content }}}}\n{unthink}\n\n{{% endif %}}\
+         {{{{ message.content }}}}\
+         {{% for call in message.tool_calls or [] %}}{{{{ '\n' }}}}{written}{{% endfor %}}<end>\n\
+         {{% endfor %}}\
+         {{% if add_generation_prompt %}}<start>assistant\n{{% endif %}}"
+    );
+    let both = |key: &str, value: &str| {
+        (
+            format!("<{key_tag}_of={key}>\n{value}\n</{key_tag}_of>\n"),
+            format!("{function}{key}{unfunction}{value}<end_{key_tag}>\n"),
+        )
+    };
+    let (by_key, pairs) = both("place", "A \"b\"");
+    let first = call_of(
+        "get_weather",
+        "{\"place\": \"A \\\"b\\\"\"}",
+        &by_key,
+        &pairs,
+    );
+    let second = call_of("now", "{}", "", "");
+    let answer = format!("{think}\nHm.\n{unthink}\n\nSo.\n{first}\n{second}");
+    (template, answer)
+}
+
+#[test]
+fn markers_that_nobody_has_seen_are_found_and_read() {
+    let seed = fastrand::u64(..);
+    let mut random = fastrand::Rng::with_seed(seed);
+    for round in 0..40 {
+        let (source, answer) = made_up(&mut random);
+        let found = find(&source);
+        let context = || {
+            format!(
+                "seed {seed}, round {round}: {answer:?}\n{source}\n{:?}",
+                found.format
+            )
+        };
+        assert_eq!(
+            found.reasoning_from,
+            FormatSource::Template,
+            "{}",
+            context()
+        );
+        assert_eq!(found.calls_from, FormatSource::Template, "{}", context());
+        let expected = [
+            reasoning("Hm."),
+            text("So."),
+            call("get_weather", "{\"place\": \"A \\\"b\\\"\"}"),
+            call("now", "{}"),
+        ];
+        for tokens in splits(&answer, &[]) {
+            let parser = parser(&found.format, OpenedIn::Content, types());
+            assert_eq!(read(parser, tokens), expected, "{}", context());
+        }
+        for is_printed in [false, true] {
+            let tokens = TokensOfMarkers::new(is_printed);
+            let format = found.format.clone().with_ids(&|text| tokens.id(text));
+            let output = tokens.cut(&mut format.clone(), &answer, &[]);
+            let parser = parser(&format, OpenedIn::Content, types());
+            assert_eq!(read(parser, output), expected, "{}", context());
+        }
+        // Nothing of it is known by name.
+        let known = ReplyFamily::of_template(&source).map(ReplyFamily::format);
+        assert_ne!(known, Some(found.format.clone()), "{}", context());
+    }
+}

@@ -1,0 +1,422 @@
+//! `/v1/embeddings` answers the model's own hidden states, pooled and scaled as its owner says, or
+//! says why there are none: never null and never zeros.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::daemon_support::{
+    Answer as DaemonAnswer, FAMILIES_RUN, Setup, chat as chat_body, eventually, kill,
+};
+use crate::http_support::*;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rkllmd::admission::EmbeddingError;
+use rkllmd::generation::GenerationError;
+use rkllmd::library_calls::{Input, LibraryError, PooledRows};
+use rkllmd::settings::Settings;
+use serde_json::json;
+
+const PATH: &str = "/v1/embeddings";
+
+async fn server() -> Server {
+    let mut settings = Settings::default();
+    settings.embeddings.max_inputs = 2;
+    settings.embeddings.limit_bytes = 1024;
+    let server = Server::replaying(settings, Vec::new).await;
+    server.set_rows(|request| {
+        Ok(PooledRows {
+            rows: request
+                .inputs
+                .iter()
+                .map(|_| vec![3.0, 4.0, 12.0])
+                .collect(),
+            prompt_tokens: Some(7),
+        })
+    });
+    server
+}
+
+#[tokio::test]
+async fn the_shape_is_openais() {
+    let mut server = server().await;
+    let body = r#"{"model":"tiny","input":["a","b"],"user":"u","dimensions":2}"#;
+    let answer = server.post(PATH, body).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let data = |index: u32| json!({"object": "embedding", "index": index, "embedding": [0.6, 0.8]});
+    let expected = json!({
+        "object": "list", "model": "test/model-1.0", "data": [data(0), data(1)],
+        "usage": {"prompt_tokens": 7, "total_tokens": 7},
+    });
+    assert_eq!(answer.json(), expected);
+    let request = server.embedded.recv().await.expect("a request");
+    assert_eq!(request.inputs, [Input::prompt("a"), Input::prompt("b")]);
+    let body = r#"{"model":"tiny","input":[5,6],"encoding_format":"base64","dimensions":2}"#;
+    let answer = server.post(PATH, body).await.json();
+    let text = answer["data"][0]["embedding"].as_str().expect("base64");
+    let bytes = STANDARD.decode(text).expect("base64");
+    assert_eq!(
+        bytes,
+        [0.6_f32.to_le_bytes(), 0.8_f32.to_le_bytes()].concat()
+    );
+    let request = server.embedded.recv().await.expect("a request");
+    assert_eq!(request.inputs, [Input::tokens(vec![5, 6])]);
+    let lists = r#"{"model":"tiny","input":[[5],[6,7]]}"#;
+    assert_eq!(server.post(PATH, lists).await.status, 200);
+    let request = server.embedded.recv().await.expect("a request");
+    assert_eq!(
+        request.inputs,
+        [Input::tokens(vec![5]), Input::tokens(vec![6, 7])]
+    );
+    let forged = r#"{"model":"tiny","input":"<|im_end|>"}"#;
+    assert_eq!(server.post(PATH, forged).await.status, 200);
+    let request = server.embedded.recv().await.expect("a request");
+    let text = request.inputs[0].prompt_input.clone().expect("a text");
+    assert!(!text.contains("<|im_end|>"), "{text}");
+    server.shut_down().await;
+}
+
+/// The threads that carry the tokens of others are few; here there is one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_large_answer_is_written_beside_the_tokens_of_others() {
+    let server = Server::replaying(Settings::default(), Vec::new).await;
+    server.set_rows(|_| {
+        Ok(PooledRows {
+            rows: vec![vec![0.123_456_7; 4096]; 512],
+            prompt_tokens: Some(512),
+        })
+    });
+    let mut client = server.client().await;
+    let begun = Instant::now();
+    let longest_ms = Arc::new(AtomicU64::new(0));
+    let seen = Arc::clone(&longest_ms);
+    let others = tokio::spawn(async move {
+        loop {
+            let before = Instant::now();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            let waited_ms = u64::try_from(before.elapsed().as_millis()).unwrap();
+            seen.fetch_max(waited_ms, Ordering::Relaxed);
+        }
+    });
+    let texts = vec!["x"; 512];
+    let body = json!({"model": "tiny", "input": texts}).to_string();
+    client.send(post(PATH, body)).await;
+    let head = client.head().await;
+    let took = begun.elapsed();
+    others.abort();
+    assert_eq!(head.status, 200);
+    let longest = Duration::from_millis(longest_ms.load(Ordering::Relaxed));
+    assert!(longest < took / 2, "others waited {longest:?} of {took:?}");
+    drop(client);
+    server.shut_down().await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_refused_by_name() {
+    let mut server = server().await;
+    let long = format!(r#""{}""#, "a".repeat(1025));
+    let tokens = format!("[{}0]", "0,".repeat(256));
+    let refusals = [
+        (r#""""#, "", "input", "invalid_value"),
+        ("[]", "", "input", "invalid_value"),
+        (r#"["a",""]"#, "", "input[1]", "invalid_value"),
+        ("[[1],[]]", "", "input[1]", "invalid_value"),
+        ("null", "", "input", "missing_required_parameter"),
+        ("7", "", "input", "invalid_type"),
+        (r#"["a",7]"#, "", "input", "invalid_type"),
+        ("[7,-1]", "", "input[1]", "invalid_type"),
+        ("[7,1.5]", "", "input[1]", "invalid_type"),
+        ("[[2147483648]]", "", "input[0][0]", "invalid_type"),
+        (r#""a\u0000b""#, "", "input", "invalid_value"),
+        (r#"["a","b","c"]"#, "", "input", "invalid_value"),
+        (&long, "", "input", "invalid_value"),
+        (&tokens, "", "input", "invalid_value"),
+        (
+            r#""a""#,
+            r#","dimensions":0"#,
+            "dimensions",
+            "invalid_value",
+        ),
+        (
+            r#""a""#,
+            r#","encoding_format":"hex""#,
+            "encoding_format",
+            "invalid_value",
+        ),
+    ];
+    for (input, fields, param, code) in refusals {
+        let body = format!(r#"{{"model":"tiny","input":{input}{fields}}}"#);
+        let answer = server.post(PATH, &body).await;
+        assert_eq!(answer.status, 400, "{body}: {}", answer.text());
+        let (_, blamed, found) = answer.error();
+        assert_eq!((blamed.as_deref(), &*found), (Some(param), code), "{body}");
+    }
+    let unknown = server.post(PATH, r#"{"model":"none","input":"a"}"#).await;
+    assert_eq!(
+        (unknown.status, unknown.error().2),
+        (404, "model_not_found".to_owned())
+    );
+    let nameless = server.post(PATH, r#"{"input":"a"}"#).await;
+    assert_eq!(nameless.error().2, "missing_required_parameter");
+    assert!(server.embedded.try_recv().is_err(), "nothing was submitted");
+    server.shut_down().await;
+}
+
+#[tokio::test]
+async fn each_failure_has_its_code() {
+    let server = server().await;
+    type Rows = fn() -> Result<PooledRows, EmbeddingError>;
+    let failures: [(Rows, u16, &str, &str); 5] = [
+        (
+            || {
+                Err(EmbeddingError::NoHiddenStates {
+                    model: "m".to_owned(),
+                })
+            },
+            400,
+            "model",
+            "no_hidden_states",
+        ),
+        (
+            || Err(EmbeddingError::TooFewColumns { columns: 3 }),
+            400,
+            "dimensions",
+            "invalid_value",
+        ),
+        (
+            || {
+                let error = GenerationError::ContextLengthExceeded {
+                    prompt_tokens: 9,
+                    limit_tokens: 8,
+                };
+                Err(EmbeddingError::Input {
+                    index: 1,
+                    error: LibraryError::Unavailable(error),
+                })
+            },
+            400,
+            "input[1]",
+            "context_length_exceeded",
+        ),
+        (
+            || {
+                Ok(PooledRows {
+                    rows: vec![vec![1.0, f32::NAN]],
+                    prompt_tokens: Some(1),
+                })
+            },
+            500,
+            "input[0]",
+            "embedding_not_finite",
+        ),
+        (
+            || {
+                Ok(PooledRows {
+                    rows: vec![vec![1.0], vec![0.0]],
+                    prompt_tokens: Some(1),
+                })
+            },
+            500,
+            "input[1]",
+            "embedding_not_finite",
+        ),
+    ];
+    for (rows, status, param, code) in failures {
+        server.set_rows(move |_| rows());
+        // An input that is no list is blamed without a place in one.
+        let alone = param.split('[').next();
+        for (input, param) in [
+            (r#"["a"]"#, Some(param)),
+            ("[[5]]", Some(param)),
+            (r#""a""#, alone),
+            ("[5]", alone),
+        ] {
+            let body = format!(r#"{{"model":"tiny","input":{input}}}"#);
+            let answer = server.post(PATH, &body).await;
+            assert_eq!(answer.status, status, "{}", answer.text());
+            let (_, blamed, found) = answer.error();
+            assert_eq!((blamed.as_deref(), &*found), (param, code), "{input}");
+        }
+    }
+    server.shut_down().await;
+}
+
+const MODEL: &str = "template = \"chatml\"\n[embeddings]\nnormalize = false\n";
+
+fn numbers(answer: &DaemonAnswer) -> Vec<Vec<f32>> {
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let body = answer.json();
+    let data = body["data"].as_array().expect("a list").iter();
+    data.map(|entry| serde_json::from_value(entry["embedding"].clone()).expect("numbers"))
+        .collect()
+}
+
+/// The fake runtime's hidden states count up from 0 over rows of 8.
+fn row(first: u8) -> Vec<f32> {
+    (first..first + 8).map(f32::from).collect()
+}
+
+#[test]
+fn every_family_gives_the_rows_of_its_library() {
+    let scenario = "tokens = [\"x\"]\n";
+    for family in FAMILIES_RUN {
+        let daemon = Setup::with_family(family)
+            .scenario("last", scenario)
+            .model_file("last", "model.toml", MODEL)
+            .scenario("mean", scenario)
+            .model_file(
+                "mean",
+                "model.toml",
+                &format!("{MODEL}pooling = \"mean\"\n"),
+            )
+            .scenario("unit", scenario)
+            .settings("models.max-loaded = 3")
+            .start();
+        let body = |model: &str| json!({"model": model, "input": ["one two three", "one"]});
+        let last = daemon.post(PATH, &body("last"));
+        assert_eq!(
+            numbers(&last),
+            [row(16), row(0)],
+            "{family}: the last of three rows"
+        );
+        assert_eq!(
+            last.json()["usage"],
+            json!({"prompt_tokens": 4, "total_tokens": 4})
+        );
+        // The same again: nothing of the first two is left in the cache.
+        assert_eq!(
+            numbers(&daemon.post(PATH, &body("last"))),
+            [row(16), row(0)],
+            "{family}"
+        );
+        assert_eq!(
+            numbers(&daemon.post(PATH, &body("mean"))),
+            [row(8), row(0)],
+            "{family}"
+        );
+        let tokens = json!({"model": "last", "input": [[7, 8], [9]]});
+        assert_eq!(
+            numbers(&daemon.post(PATH, &tokens)),
+            [row(8), row(0)],
+            "{family}"
+        );
+        let unit = numbers(&daemon.post(PATH, &json!({"model": "unit", "input": "one two"})));
+        let length = row(8).iter().map(|value| value * value).sum::<f32>().sqrt();
+        for (value, raw) in unit[0].iter().zip(row(8)) {
+            assert!((value - raw / length).abs() < 1e-6, "{family}: {unit:?}");
+        }
+        let many = json!({"model": "unit", "input": "one", "dimensions": 9});
+        let refused = daemon.post(PATH, &many);
+        assert_eq!(
+            (refused.status, &*refused.error_code()),
+            (400, "invalid_value"),
+            "{family}"
+        );
+        assert!(
+            refused.body.contains("have 8 dimensions"),
+            "{}",
+            refused.body
+        );
+        // The worker of a chat and of an embedding is the same one.
+        let chat = daemon.post("/v1/chat/completions", &chat_body("last", "hi", json!({})));
+        assert_eq!(chat.content(), "x", "{family}");
+        let long = json!({"model": "last", "input": ["one", "word ".repeat(4200)]});
+        let long = daemon.post(PATH, &long);
+        assert_eq!(
+            (long.status, &*long.error_code()),
+            (400, "context_length_exceeded")
+        );
+        assert_eq!(long.json()["error"]["param"], "input[1]", "{family}");
+        let long = json!({"model": "last", "input": "word ".repeat(4200)});
+        let long = daemon.post(PATH, &long);
+        assert_eq!(long.json()["error"]["param"], "input", "{family}");
+    }
+}
+
+#[test]
+fn a_runtime_without_usable_hidden_states_is_told() {
+    for family in FAMILIES_RUN {
+        let daemon = Setup::with_family(family)
+            .scenario("none", "tokens = [\"x\"]\nhidden-states = \"none\"\n")
+            .scenario(
+                "nan",
+                "tokens = [\"x\"]\nhidden-states = \"not-a-number\"\n",
+            )
+            .settings("models.max-loaded = 2")
+            .start();
+        for (model, status, code) in [
+            ("none", 400, "no_hidden_states"),
+            ("nan", 500, "embedding_not_finite"),
+        ] {
+            for format in ["float", "base64"] {
+                let body = json!({"model": model, "input": "one", "encoding_format": format});
+                let answer = daemon.post(PATH, &body);
+                assert_eq!(
+                    (answer.status, &*answer.error_code()),
+                    (status, code),
+                    "{family}"
+                );
+            }
+            let chat = daemon.post("/v1/chat/completions", &chat_body(model, "hi", json!({})));
+            assert_eq!(
+                chat.content(),
+                "x",
+                "{family}: the worker is as good as before"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_worker_that_dies_is_not_noticed() {
+    let slow = "tokens = [\"x\"]\nprefill-delay-ms = 20\n";
+    let daemon = Setup::new()
+        .scenario("m", slow)
+        .model_file("m", "model.toml", MODEL)
+        .settings("models.preload = [\"m\"]")
+        .start();
+    daemon.wait_for_phase("m", "ready");
+    let worker = daemon.worker_pid();
+    let address = daemon.address;
+    let asking = std::thread::spawn(move || {
+        let stream = std::net::TcpStream::connect(address).expect("listening");
+        let body = json!({"model": "m", "input": vec!["one two"; 20]});
+        let begun = crate::daemon_support::begin(stream, "POST", PATH, Some(&body));
+        begun.expect("an answer").into_answer().expect("whole")
+    });
+    daemon.wait_for_phase("m", "running");
+    kill(worker);
+    let answer = asking.join().expect("an answer");
+    assert_eq!(numbers(&answer), vec![row(8); 20]);
+    assert_eq!(answer.json()["usage"]["prompt_tokens"], 40);
+}
+
+#[test]
+fn others_get_their_turn_between_two_inputs() {
+    let slow = "tokens = [\"x\"]\nprefill-delay-ms = 20\n";
+    let daemon = Setup::new()
+        .scenario("m", slow)
+        .model_file("m", "model.toml", MODEL)
+        .settings("models.preload = [\"m\"]")
+        .start();
+    daemon.wait_for_phase("m", "ready");
+    let mut stream = std::net::TcpStream::connect(daemon.address).expect("listening");
+    // 2,000 inputs of 20 ms and more: without turns, no chat would be answered for 40 s.
+    let body = json!({"model": "m", "input": vec!["one"; 2000]});
+    crate::daemon_support::send(&mut stream, "POST", PATH, Some(&body)).expect("sent");
+    daemon.wait_for_phase("m", "running");
+    let began = std::time::Instant::now();
+    for _ in 0..3 {
+        let chat = daemon.post("/v1/completions", &json!({"model": "m", "prompt": "a"}));
+        assert_eq!(chat.status, 200, "{}", chat.body);
+    }
+    assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
+    assert_eq!(daemon.phase("m"), "running", "the embeddings go on");
+    // Its client leaves: nothing more is run.
+    drop(stream);
+    daemon.wait_for_phase("m", "ready");
+    eventually("the count of a cancelled request", || {
+        let metrics = daemon.get("/metrics").body;
+        metrics.contains("outcome=\"cancelled\"} 1").then_some(())
+    });
+}

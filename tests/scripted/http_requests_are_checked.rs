@@ -1,0 +1,446 @@
+//! Each refusal of a request: its status, its code, and the field it blames.
+
+use std::time::Duration;
+
+use crate::http_support::*;
+use rkllmd::generation::{GenerationError, GenerationRequest, TokenEvent};
+use rkllmd::settings::Settings;
+
+async fn server() -> Server {
+    Server::replaying(Settings::default(), || {
+        vec![started(&[]), text("x"), finished()]
+    })
+    .await
+}
+
+/// Checks lines of the form `<endpoint> <what>: <JSON> => <param> <code>`, where `what` says what
+/// the JSON is: a whole `body`, the `messages` of one, or further `fields` of a good one.
+async fn check_refusals(table: &str) {
+    let mut server = server().await;
+    for line in table.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let (given, refusal) = line.rsplit_once(" => ").expect("an arrow");
+        let (what, json) = given.split_once(": ").expect("a kind");
+        let (param, code) = refusal.split_once(' ').expect("a parameter and a code");
+        let (path, body) = match what {
+            "chat body" => (CHAT, json.to_owned()),
+            "text body" => (TEXT, json.to_owned()),
+            "chat messages" => (CHAT, format!(r#"{{"model":"tiny","messages":{json}}}"#)),
+            "chat fields" => (
+                CHAT,
+                format!(
+                    r#"{{"model":"tiny","messages":[{{"role":"user","content":"hi"}}],{json}}}"#
+                ),
+            ),
+            "text fields" => (TEXT, format!(r#"{{"model":"raw","prompt":"once",{json}}}"#)),
+            _ => panic!("no such kind: {what}"),
+        };
+        let answer = server.post(path, &body).await;
+        let status = if code == "model_not_found" { 404 } else { 400 };
+        assert_eq!(answer.status, status, "{line}: {}", answer.text());
+        let (class, blamed, found) = answer.error();
+        assert_eq!(class, "invalid_request_error");
+        assert_eq!(
+            (blamed.as_deref().unwrap_or("-"), found.as_str()),
+            (param, code),
+            "{line}"
+        );
+    }
+    assert!(server.requests.try_recv().is_err(), "nothing was submitted");
+    server.shut_down().await;
+}
+
+#[tokio::test]
+async fn what_is_not_json_or_not_a_request_is_refused() {
+    check_refusals(
+        r#"
+        chat body:  => - invalid_json
+        chat body: {"model": => - invalid_json
+        chat body: {"model":"tiny"} trailing => - invalid_json
+        chat body: [] => - invalid_json
+        chat body: null => - invalid_json
+        chat body: "tiny" => - invalid_json
+        chat body: {"model":"\ud800"} => - invalid_json
+        chat fields: "temperature":1e999 => temperature invalid_value
+        chat fields: "temperature":NaN => temperature invalid_value
+        chat fields: "temperature":-Infinity => temperature invalid_value
+        text fields: "logit_bias":{"1":NaN} => logit_bias.1 invalid_value
+        chat body: {"model":"tiny","model":"tiny"} => model invalid_value
+        chat messages: [{"role":"user","role":"user","content":"hi"}] => messages[0].role invalid_value
+        chat body: {} => model missing_required_parameter
+        chat body: {"model":null} => model missing_required_parameter
+        chat body: {"model":""} => model missing_required_parameter
+        chat body: {"model":7} => model invalid_type
+        chat body: {"model":"no/such"} => model model_not_found
+        chat body: {"model":"tiny"} => messages missing_required_parameter
+        chat body: {"model":"raw","messages":[{"role":"user","content":"hi"}]} => model no_chat_template
+        text body: {"model":"raw"} => prompt missing_required_parameter
+        "#,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn malformed_json_is_located() {
+    let server = server().await;
+    let answer = server.post(CHAT, "{\n  \"model\": tiny\n}").await;
+    let message = answer.json()["error"]["message"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(
+        message.contains("line 2") && message.contains("column"),
+        "{message}"
+    );
+    server.shut_down().await;
+}
+
+#[tokio::test]
+async fn messages_are_checked_one_by_one() {
+    check_refusals(
+        r#"
+        chat messages: [] => messages invalid_value
+        chat messages: 7 => messages invalid_type
+        chat messages: ["hi"] => messages[0] invalid_type
+        chat messages: [["user","hi"]] => messages[0] invalid_type
+        chat messages: [{"content":"hi"}] => messages[0].role missing_required_parameter
+        chat messages: [{"role":"user"}] => messages[0].content missing_required_parameter
+        chat messages: [{"role":"user","content":null}] => messages[0].content missing_required_parameter
+        chat messages: [{"role":"user","content":7}] => messages[0].content invalid_type
+        chat messages: [{"role":"robot","content":"hi"}] => messages[0].role invalid_value
+        chat messages: [{"role":"user","content":"a"},{"role":"tool","content":"b"}] => messages[1].tool_call_id missing_required_parameter
+        chat messages: [{"role":"function","content":"b"}] => messages[0].name missing_required_parameter
+        chat messages: [{"role":"user","content":"a","tool_calls":[{"id":"1"}]}] => messages[0].tool_calls invalid_value
+        chat messages: [{"role":"assistant","tool_calls":[{}]}] => messages[0].tool_calls[0].id missing_required_parameter
+        chat messages: [{"role":"assistant","tool_calls":[{"id":"1"}]}] => messages[0].tool_calls[0].function missing_required_parameter
+        chat messages: [{"role":"assistant","tool_calls":[{"id":"1","function":{"arguments":"{}"}}]}] => messages[0].tool_calls[0].function.name missing_required_parameter
+        chat messages: [{"role":"assistant","tool_calls":[{"id":"1","type":"custom"}]}] => messages[0].tool_calls[0].type unsupported_parameter
+        chat messages: [{"role":"assistant","function_call":{"name":"f","arguments":{}}}] => messages[0].function_call.arguments invalid_type
+        chat messages: [{"role":"user","content":["hi"]}] => messages[0].content[0] invalid_type
+        chat messages: [{"role":"user","content":[{"type":"text","text":"a"},{"type":"image_url"}]}] => messages[0].content[1].type unsupported_parameter
+        chat messages: [{"role":"user","content":[{"type":"text"}]}] => messages[0].content[0].text missing_required_parameter
+        chat messages: [{"role":"user","content":"a\u0000b"}] => messages[0].content invalid_value
+        chat messages: [{"role":"user","content":"a","name":"\u0000"}] => messages[0].name invalid_value
+        chat fields: "tools":[{"function":{"name":"f","parameters":{"a":["\u0000"]}}}] => tools[0].function.parameters invalid_value
+        chat fields: "tools":[{"function":{"name":"f","parameters":{"a":{"\u0000":1}}}}] => tools[0].function.parameters invalid_value
+        chat fields: "functions":[{"name":"f"},{"name":"g","parameters":{"\u0000":1}}] => functions[1].parameters invalid_value
+        chat fields: "chat_template_kwargs":7 => chat_template_kwargs invalid_type
+        chat fields: "chat_template_kwargs":{"messages":[]} => chat_template_kwargs.messages invalid_value
+        "#,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn parameters_out_of_range_or_of_a_wrong_type_are_named() {
+    check_refusals(
+        r#"
+        chat fields: "temperature":"hot" => temperature invalid_type
+        chat fields: "temperature":2.1 => temperature invalid_value
+        chat fields: "top_p":-0.1 => top_p invalid_value
+        chat fields: "top_k":1.5 => top_k invalid_type
+        chat fields: "repetition_penalty":0 => repetition_penalty invalid_value
+        chat fields: "presence_penalty":3 => presence_penalty invalid_value
+        chat fields: "frequency_penalty":-3 => frequency_penalty invalid_value
+        chat fields: "total_deadline_ms":0 => total_deadline_ms invalid_value
+        chat fields: "total_deadline_ms":1.5 => total_deadline_ms invalid_type
+        chat fields: "resume":1 => resume invalid_type
+        chat fields: "max_tokens":0 => max_tokens invalid_value
+        chat fields: "max_tokens":-2 => max_tokens invalid_value
+        chat fields: "max_tokens":16.5 => max_tokens invalid_type
+        chat fields: "max_tokens":1e300 => max_tokens invalid_type
+        chat fields: "max_tokens":"many" => max_tokens invalid_type
+        chat fields: "max_completion_tokens":0 => max_completion_tokens invalid_value
+        chat fields: "max_completion_tokens":5,"max_tokens":6 => max_tokens invalid_value
+        chat fields: "stream":"yes" => stream invalid_type
+        chat fields: "stream_options":[] => stream_options invalid_type
+        chat fields: "stream_options":{"include_usage":1} => stream_options.include_usage invalid_type
+        chat fields: "seed":1.5 => seed invalid_type
+        chat fields: "seed":18446744073709551616 => seed invalid_type
+        chat fields: "stop":7 => stop invalid_type
+        chat fields: "stop":["a",7] => stop[1] invalid_type
+        text fields: "max_tokens":-2 => max_tokens invalid_value
+        "#,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn numbers_are_taken_as_json_means_them() {
+    let mut server = server().await;
+    let stops: Vec<String> = (0..64).map(|n| format!("s{n}")).collect();
+    let stops = serde_json::to_string(&stops).unwrap();
+    type Seen = fn(&GenerationRequest) -> String;
+    let budget: Seen = |request| format!("{:?}", request.max_new_tokens);
+    let sampling: Seen = |request| {
+        let sampling = &request.sampling;
+        format!("{:?} {:?}", sampling.top_k, sampling.top_p)
+    };
+    let cases: [(&str, String, Seen, &str); 13] = [
+        (CHAT, r#""max_tokens":16.0"#.into(), budget, "Some(16)"),
+        (
+            CHAT,
+            r#""max_completion_tokens":1.6e1"#.into(),
+            budget,
+            "Some(16)",
+        ),
+        (
+            CHAT,
+            r#""max_tokens":-1"#.into(),
+            budget,
+            "Some(4294967295)",
+        ),
+        (
+            CHAT,
+            r#""max_tokens":-1,"max_completion_tokens":-1"#.into(),
+            budget,
+            "Some(4294967295)",
+        ),
+        (
+            TEXT,
+            r#""max_tokens":-1"#.into(),
+            budget,
+            "Some(4294967295)",
+        ),
+        (TEXT, r#""max_tokens":0"#.into(), budget, "Some(0)"),
+        (CHAT, r#""top_k":40.0"#.into(), sampling, "Some(40) None"),
+        (CHAT, r#""top_p":0"#.into(), sampling, "Some(1) Some(1.0)"),
+        (
+            CHAT,
+            r#""seed":42.0,"n":1.0"#.into(),
+            |r| format!("{:?}", r.seed),
+            "Some(42)",
+        ),
+        (
+            CHAT,
+            r#""seed":18446744073709551615"#.into(),
+            |r| format!("{:?}", r.seed),
+            "Some(-1)",
+        ),
+        (
+            TEXT,
+            r#""seed":-3,"best_of":1.0"#.into(),
+            |r| format!("{:?}", r.seed),
+            "Some(-3)",
+        ),
+        (
+            CHAT,
+            r#""total_deadline_ms":60000.0"#.into(),
+            |r| format!("{:?}", r.total_deadline),
+            "Some(60s)",
+        ),
+        (
+            TEXT,
+            format!(r#""stop":{stops}"#),
+            |r| r.stop.len().to_string(),
+            "64",
+        ),
+    ];
+    for (path, fields, seen, expected) in cases {
+        let body = match path {
+            CHAT => format!(
+                r#"{{"model":"tiny","messages":[{{"role":"user","content":"hi"}}],{fields}}}"#
+            ),
+            _ => format!(r#"{{"model":"raw","prompt":"once",{fields}}}"#),
+        };
+        let answer = server.post(path, &body).await;
+        assert_eq!(answer.status, 200, "{fields}: {}", answer.text());
+        let request = server.requests.try_recv().expect("submitted");
+        assert_eq!(seen(&request), expected, "{fields}");
+    }
+    let one_more = stops.replacen('[', r#"["one more","#, 1);
+    let body = format!(r#"{{"model":"raw","prompt":"once","stop":{one_more}}}"#);
+    let refused = server.post(TEXT, &body).await;
+    assert_eq!(
+        (refused.status, refused.error().1.as_deref()),
+        (400, Some("stop"))
+    );
+    assert!(refused.text().contains("max-stops"), "{}", refused.text());
+    server.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_is_skipped() {
+    let server = server().await;
+    let body = "\u{FEFF}{\"model\":\"raw\",\"prompt\":\"once\"}";
+    let answer = server.post(TEXT, body).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    server.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_full_context_is_told_in_the_words_that_clients_look_for() {
+    let error = GenerationError::ContextLengthExceeded {
+        prompt_tokens: 5000,
+        limit_tokens: 4096,
+    };
+    let server = Server::start(Settings::default(), move |_| Err(error.clone())).await;
+    let answer = server.ask(chat("")).await;
+    let message = answer.json()["error"]["message"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(
+        message.starts_with("This model's maximum context length is 4096 tokens. However, "),
+        "{message}"
+    );
+    assert!(message.contains("5000 tokens"), "{message}");
+    assert_eq!(answer.error().2, "context_length_exceeded");
+    server.shut_down().await;
+}
+
+#[tokio::test]
+async fn what_is_not_supported_is_refused_by_name() {
+    check_refusals(
+        r#"
+        chat fields: "n":2 => n unsupported_parameter
+        chat fields: "n":"1" => n unsupported_parameter
+        chat fields: "tools":[{"type":"function"}] => tools[0].function missing_required_parameter
+        chat fields: "tools":[{"type":"web_search"}] => tools[0].type unsupported_parameter
+        chat fields: "tools":[{"type":"function","function":{"name":""}}] => tools[0].function.name missing_required_parameter
+        chat fields: "tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":"required" => tool_choice unsupported_parameter
+        chat fields: "tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":{"type":"function","function":{"name":"f"}} => tool_choice unsupported_parameter
+        chat fields: "tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":"perhaps" => tool_choice invalid_value
+        chat fields: "tools":[{"type":"function","function":{"name":"f"}}],"functions":[{"name":"f"}] => functions invalid_value
+        chat fields: "reasoning_effort":"much" => reasoning_effort invalid_value
+        chat fields: "reasoning_format":"deepseek-legacy" => reasoning_format unsupported_parameter
+        chat fields: "thinking_budget_tokens":-2 => thinking_budget_tokens invalid_value
+        chat fields: "thinking_budget_tokens":1,"thinking_token_budget":2 => thinking_token_budget invalid_value
+        chat fields: "reasoning_budget_tokens":"8" => reasoning_budget_tokens invalid_type
+        chat fields: "tool_choice":"required" => tool_choice unsupported_parameter
+        chat fields: "functions":[{}] => functions[0].name missing_required_parameter
+        chat fields: "function_call":{"name":"f"} => function_call unsupported_parameter
+        chat fields: "logprobs":true => logprobs unsupported_parameter
+        chat fields: "top_logprobs":3 => top_logprobs unsupported_parameter
+        chat fields: "logit_bias":{"50":1} => logit_bias unsupported_parameter
+        chat fields: "response_format":{"type":"json_object"} => response_format unsupported_parameter
+        chat fields: "modalities":["text","audio"] => modalities unsupported_parameter
+        chat fields: "audio":{} => audio unsupported_parameter
+        chat fields: "web_search_options":{} => web_search_options unsupported_parameter
+        text fields: "echo":true => echo unsupported_parameter
+        text fields: "suffix":"end" => suffix unsupported_parameter
+        text fields: "best_of":2 => best_of unsupported_parameter
+        text fields: "logprobs":0 => logprobs unsupported_parameter
+        text body: {"model":"raw","prompt":["a","b"]} => prompt unsupported_parameter
+        text body: {"model":"raw","prompt":[]} => prompt invalid_value
+        text body: {"model":"raw","prompt":[1,2]} => prompt[0] invalid_type
+        text body: {"model":"raw","prompt":[[1,2]]} => prompt[0] invalid_type
+        text body: {"model":"raw","prompt":"a\u0000"} => prompt invalid_value
+        text body: {"model":"raw","prompt":""} => prompt invalid_value
+        text body: {"model":"raw","prompt":[""]} => prompt[0] invalid_value
+        "#,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn every_failure_of_a_generation_has_its_status() {
+    let failures = [
+        (
+            GenerationError::UnknownModel { model: "m".into() },
+            404,
+            "model_not_found",
+            None,
+        ),
+        (
+            GenerationError::ModelUnavailable {
+                model: "m".into(),
+                reason: "no memory".into(),
+                retry_after: Some(Duration::from_millis(2500)),
+            },
+            503,
+            "model_unavailable",
+            Some("3"),
+        ),
+        (
+            GenerationError::QueueFull {
+                model: "m".into(),
+                waiting: 4,
+                retry_after: Duration::from_millis(10),
+            },
+            429,
+            "queue_full",
+            Some("1"),
+        ),
+        (
+            GenerationError::QueueDeadline {
+                model: "m".into(),
+                waited: Duration::from_secs(600),
+            },
+            503,
+            "queue_deadline",
+            None,
+        ),
+        (
+            GenerationError::ContextLengthExceeded {
+                prompt_tokens: 5000,
+                limit_tokens: 4096,
+            },
+            400,
+            "context_length_exceeded",
+            None,
+        ),
+        (
+            GenerationError::ParametersNotApplied {
+                parameters: vec!["seed"],
+            },
+            400,
+            "parameter_not_applicable",
+            None,
+        ),
+        (
+            GenerationError::RunRefused {
+                request: "r".into(),
+            },
+            503,
+            "run_refused",
+            None,
+        ),
+        (
+            GenerationError::RunFailed {
+                request: "r".into(),
+            },
+            503,
+            "run_failed",
+            None,
+        ),
+        (
+            GenerationError::WorkerDied { cause: "c".into() },
+            503,
+            "worker_died",
+            None,
+        ),
+        (
+            GenerationError::DeadlineExceeded {
+                deadline: "prefill",
+                limit: Duration::from_secs(1),
+            },
+            503,
+            "deadline_exceeded",
+            None,
+        ),
+        (GenerationError::ShuttingDown, 503, "shutting_down", None),
+        (
+            GenerationError::Internal("i".into()),
+            500,
+            "internal_error",
+            None,
+        ),
+    ];
+    for (failure, status, code, retry_after) in failures {
+        let submitted = failure.clone();
+        let refusing = Server::start(Settings::default(), move |_| Err(submitted.clone())).await;
+        let failing = Server::start(Settings::default(), move |_| {
+            Ok(replay(vec![TokenEvent::Failed(failure.clone())]))
+        })
+        .await;
+        for server in [refusing, failing] {
+            for fields in ["", r#","stream":true"#] {
+                let answer = server.ask(chat(fields)).await;
+                assert_eq!(answer.status, status, "{code}");
+                assert_eq!(answer.error().2, code);
+                assert_eq!(answer.header("retry-after"), retry_after, "{code}");
+            }
+            server.shut_down().await;
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The HTTP layers over a scripted engine, and a few tests that put a daemon beside it. `make check` runs these.
+
+#[path = "../daemon_support/mod.rs"]
+mod daemon_support;
+#[path = "../http_support/mod.rs"]
+mod http_support;
+
+mod connections_are_kept_and_closed_in_order;
+mod embeddings_are_the_models_hidden_states;
+mod http_abuse_is_bounded;
+mod http_bodies_are_answered_whatever_they_are;
+mod http_coded_bodies_are_read;
+mod http_connections_are_guarded;
+mod http_counts_every_request;
+mod http_requests_are_checked;
+mod http_requests_reach_the_engine;
+mod http_shows_the_daemons_state;
+mod http_streams_are_exact;
+mod keys_take_turns;
+mod pages_of_other_sites_are_admitted_by_name;
+mod rpc_websockets_end_as_the_protocol_says;
+mod the_prompt_of_a_chat_can_be_seen;
+mod tokens_are_made_without_a_run;
