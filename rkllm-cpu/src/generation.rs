@@ -116,6 +116,8 @@ pub(crate) struct Drawn {
     logits: Option<Vec<f32>>,
     /// Floats in a row of logits.
     columns: usize,
+    /// What its sequence held when it was drawn. A shared context is ahead of its hosts.
+    pub(crate) held: usize,
 }
 
 /// The last token of a decode.

@@ -23,6 +23,9 @@ pub(crate) struct RunState {
     ended: (Mutex<()>, Condvar),
     /// Physical tokens in each sequence's KV cache, readable while a run goes on.
     kv_tokens: Vec<Arc<AtomicUsize>>,
+    /// What the only sequence held at the token that the host is told just now, plus one; 0 between two
+    /// tokens, and where nothing is computed ahead of the host.
+    told: AtomicUsize,
     /// The thread that computes for this handle where that is another one; it is told of aborts.
     computes: OnceLock<Thread>,
 }
@@ -119,9 +122,25 @@ impl RunState {
 
     /// Of each sequence.
     pub(crate) fn kv_tokens(&self) -> impl Iterator<Item = usize> {
+        let told = self.told.load(Ordering::Relaxed).checked_sub(1);
         self.kv_tokens
             .iter()
-            .map(|held| held.load(Ordering::Relaxed))
+            .map(move |held| told.unwrap_or_else(|| held.load(Ordering::Relaxed)))
+    }
+
+    /// The host is told a token at which the only sequence held so many, until this is dropped.
+    pub(crate) fn tell(&self, held: usize) -> Telling<'_> {
+        self.told.store(held + 1, Ordering::Relaxed);
+        Telling(self)
+    }
+}
+
+/// The host's callback runs.
+pub(crate) struct Telling<'a>(&'a RunState);
+
+impl Drop for Telling<'_> {
+    fn drop(&mut self) {
+        self.0.told.store(0, Ordering::Relaxed);
     }
 }
 
@@ -180,6 +199,16 @@ mod tests {
         assert!(running.is_some() && !state.abort_requested());
         drop(running);
         assert_eq!(state.occupation(), Occupation::Idle);
+    }
+
+    #[test]
+    fn the_host_sees_the_cells_of_the_token_it_is_told() {
+        let state = RunState::new(1);
+        state.kv_counters()[0].store(9, Ordering::Relaxed);
+        let told = state.tell(0);
+        assert_eq!(state.kv_tokens().collect::<Vec<_>>(), [0]);
+        drop(told);
+        assert_eq!(state.kv_tokens().collect::<Vec<_>>(), [9]);
     }
 
     #[test]

@@ -218,7 +218,9 @@ impl Host {
             self.untold.push_back(drawn);
             return false;
         }
+        let told = state.tell(drawn.held);
         self.pauses = drawn.tell(report) == Reply::Pause;
+        drop(told);
         self.pauses
     }
 }

@@ -162,6 +162,7 @@ impl Generation {
             logits: (self.plan.output == OutputKind::Logits)
                 .then(|| std::mem::take(&mut self.rows)),
             columns: vocabulary.len() as usize,
+            held: computing.held(self.plan.sequence),
         }
     }
 

@@ -5,6 +5,8 @@
 #![allow(dead_code)]
 
 use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::ptr;
 
 use llama_cpp_sys_2 as llama;
@@ -60,6 +62,11 @@ impl Reference {
     pub fn logits(&self, prompt: &[i32], following: &[i32]) -> Rows {
         let steps: Vec<&[i32]> = std::iter::once(prompt).chain(following.chunks(1)).collect();
         self.rows(&steps, false, None)
+    }
+
+    /// Of a prompt and all that follows it, evaluated at once.
+    pub fn logits_at_once(&self, tokens: &[i32]) -> Rows {
+        self.rows(&[tokens], false, None)
     }
 
     /// Logits with an adapter applied by llama.cpp itself.
@@ -134,6 +141,33 @@ unsafe extern "C" fn quiet(
     _text: *const std::ffi::c_char,
     _user_data: *mut std::ffi::c_void,
 ) {
+}
+
+/// `model` with its weights as they are computed with, in f32, written the first time. Quantised weights
+/// have activations of eight bits, which make much of how sums are grouped: who else is in a step and
+/// where cells lie then moves logits by more than a hundredth. With these a wrong cell shows.
+pub fn unquantised(model: &str) -> String {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let name = Path::new(model).with_extension("f32.gguf");
+    let path = folder.join(name.file_name().expect("a model has a name"));
+    if !path.exists() {
+        let unfinished = path.with_extension(format!("{}.new", std::process::id()));
+        let c_path = |path: &Path| CString::new(path.as_os_str().as_bytes()).expect("no NUL");
+        let (from, to) = (c_path(Path::new(model)), c_path(&unfinished));
+        // SAFETY: both paths and the parameters outlive the call.
+        let code = unsafe {
+            llama::llama_log_set(Some(quiet), ptr::null_mut());
+            llama::llama_backend_init();
+            let mut params = llama::llama_model_quantize_default_params();
+            params.ftype = llama::LLAMA_FTYPE_ALL_F32;
+            params.allow_requantize = true;
+            llama::llama_model_quantize(from.as_ptr(), to.as_ptr(), &params)
+        };
+        assert_eq!(code, 0, "llama.cpp writes {}", unfinished.display());
+        // Another test may have been as fast: theirs is the same.
+        std::fs::rename(&unfinished, &path).expect("the target folder is writable");
+    }
+    path.to_string_lossy().into_owned()
 }
 
 /// The rows of the model's own embedding table, as f32.
