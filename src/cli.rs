@@ -21,6 +21,7 @@ use crate::models::{Catalog, Listing};
 use crate::printable::{printable, printable_json};
 use crate::reader;
 use crate::settings::{CliOverrides, HttpSettings, Settings, SettingsError, known_keys};
+use crate::supervisor;
 
 /// `EX_CONFIG` of sysexits.h: the configuration is wrong. Starting again will not help, and the unit's
 /// `RestartPreventExitStatus` says so to systemd.
@@ -245,7 +246,7 @@ fn list_models(settings: &Settings, json: bool) -> ExitCode {
     } else {
         ExitCode::FAILURE
     };
-    let listing = Listing::from(&catalog);
+    let listing = Listing::of(&catalog, supervisor::slot_limits(settings));
     let text = if json {
         match serde_json::to_string_pretty(&listing) {
             Ok(json) => printable_json(&json).into_owned() + "\n",

@@ -160,12 +160,12 @@ pub(super) async fn serve(
     mut job: Box<EmbeddingJob>,
     submitted_at: Instant,
 ) {
-    let began = Instant::now();
+    let (began, slots) = (Instant::now(), lease.slots());
     let mut lease = lease;
     loop {
         match turn(shared, queue, lease, &mut job, submitted_at).await {
             Turned::Over(answer) => {
-                queue.lock().service_time.record(began.elapsed());
+                queue.lock().service_time.record(began.elapsed(), slots);
                 let _ = job.reply.send(answer);
                 return;
             }

@@ -479,9 +479,9 @@ fn start(running: Running, queue: &Arc<ModelQueue>, waiting: Waiting, lease: Lea
         cut_off: running.0.cut_off.subscribe(),
     };
     tokio::spawn(async move {
-        let started = Instant::now();
+        let (started, slots) = (Instant::now(), lease.slots());
         if supervisor::serve(lease, job, &running.0.services).await == Served::Whole {
-            queue.lock().service_time.record(started.elapsed());
+            queue.lock().service_time.record(started.elapsed(), slots);
         }
     });
 }

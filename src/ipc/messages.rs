@@ -175,6 +175,9 @@ pub struct RequestHandles {
     pub count: u8,
     /// Tokens.
     pub context_length: u32,
+    /// Tokens that all of them hold together at most, where the library lets them share; `None`: each has
+    /// its own context.
+    pub pool_tokens: Option<u32>,
     /// Tokens per answer where the family fixes it at init.
     pub max_new_tokens: Option<u32>,
     pub sampling: SamplingRequest,

@@ -12,6 +12,8 @@ pub struct ModelShape {
     pub vocabulary_tokens: Option<u32>,
     /// Numbers of one row of embeddings or hidden states.
     pub embedding_columns: Option<u32>,
+    /// Bytes of a token's keys and values in all layers, at 16 bits a number.
+    pub token_bytes: Option<u64>,
 }
 
 fn bad(what: String, reason: String) -> CallFailure {
@@ -184,10 +186,12 @@ mod tests {
     const SHAPE: ModelShape = ModelShape {
         vocabulary_tokens: Some(100),
         embedding_columns: Some(8),
+        token_bytes: None,
     };
     const UNKNOWN: ModelShape = ModelShape {
         vocabulary_tokens: None,
         embedding_columns: None,
+        token_bytes: None,
     };
 
     fn what(result: Result<(), CallFailure>) -> Option<String> {

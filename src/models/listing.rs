@@ -4,7 +4,9 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Catalog, InstalledModel, ModelKind, TemplateSource, TemplateState};
+use super::{
+    Catalog, InstalledModel, ModelKind, SlotLimits, SlotPlan, TemplateSource, TemplateState,
+};
 use crate::printable::printable;
 
 /// A catalog for people (`Display`) and programs (`Serialize`).
@@ -26,6 +28,7 @@ struct ListedModel {
     context_length: Option<u32>,
     /// The model's own; `null`: its file does not tell.
     context_limit: Option<u32>,
+    slots: SlotPlan,
     /// `null`: none was found.
     template: Option<ListedTemplate>,
     /// `null`: without a template that can be used it answers no chat.
@@ -53,9 +56,10 @@ struct ListedProblem {
     problem: String,
 }
 
-impl From<&InstalledModel> for ListedModel {
-    fn from(model: &InstalledModel) -> Self {
+impl ListedModel {
+    fn of(model: &InstalledModel, limits: SlotLimits) -> Self {
         Self {
+            slots: SlotPlan::of(model, model.context_tokens(), limits),
             id: model.id.to_string(),
             aliases: model.aliases.clone(),
             kind: model.kind,
@@ -76,13 +80,14 @@ impl From<&InstalledModel> for ListedModel {
     }
 }
 
-impl From<&Catalog> for Listing {
-    fn from(catalog: &Catalog) -> Self {
+impl Listing {
+    /// `limits`: what a model's slots may have.
+    pub fn of(catalog: &Catalog, limits: SlotLimits) -> Self {
         Self {
             models: catalog
                 .models()
                 .iter()
-                .map(|model| ListedModel::from(&**model))
+                .map(|model| ListedModel::of(model, limits))
                 .collect(),
             problems: catalog
                 .problems()
@@ -96,11 +101,12 @@ impl From<&Catalog> for Listing {
     }
 }
 
-const HEADINGS: [&str; 8] = [
+const HEADINGS: [&str; 9] = [
     "ID",
     "KIND",
     "SIZE",
     "CONTEXT",
+    "SLOTS",
     "CHAT TEMPLATE",
     "THOUGHTS BY",
     "CALLS BY",
@@ -108,7 +114,7 @@ const HEADINGS: [&str; 8] = [
 ];
 
 impl ListedModel {
-    fn cells(&self) -> [String; 8] {
+    fn cells(&self) -> [String; 9] {
         let kind = match self.kind {
             ModelKind::Rkllm => "rkllm",
             ModelKind::Gguf => "gguf",
@@ -118,6 +124,13 @@ impl ListedModel {
             (Some(length), None) => length.to_string(),
             (None, Some(limit)) => format!("default of {limit}"),
             (None, None) => "default".to_owned(),
+        };
+        let SlotPlan {
+            slots, parallel, ..
+        } = self.slots;
+        let slots = match slots < parallel {
+            true => format!("{slots} of {parallel}"),
+            false => slots.to_string(),
         };
         let template = match &self.template {
             Some(template) if template.usable => template.source.to_string(),
@@ -133,6 +146,7 @@ impl ListedModel {
             kind.to_owned(),
             readable_size(self.size_bytes),
             context,
+            slots,
             template,
             thoughts,
             calls,
@@ -150,6 +164,9 @@ impl fmt::Display for Listing {
             let mut rows = vec![HEADINGS.map(str::to_owned)];
             rows.extend(self.models.iter().map(ListedModel::cells));
             write_table(f, &rows)?;
+        }
+        for model in self.models.iter().filter(|it| it.slots.parallel > 1) {
+            writeln!(f, "slots: {}: {}", printable(&model.id), model.slots)?;
         }
         for model in &self.models {
             for note in &model.notes {

@@ -7,6 +7,7 @@
 mod catalog;
 mod listing;
 mod scan;
+mod slots;
 
 pub use crate::ipc::TemplateState;
 pub use crate::reader::TemplateSource;
@@ -16,3 +17,4 @@ pub use catalog::{
 };
 pub use listing::Listing;
 pub use scan::{SCANS_AT_ONCE, SCANS_BESIDE_REQUESTS, Unread};
+pub use slots::{SlotLimits, SlotPlan};

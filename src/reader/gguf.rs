@@ -19,8 +19,20 @@ const MAX_NAME_BYTES: u64 = 4096;
 const MAX_TOKEN_BYTES: u64 = 256;
 /// The largest lists seen have about 6,000 control tokens.
 const MAX_SPECIAL_TOKENS: usize = 65_536;
-/// A file has two; more are the mark of a hostile one.
-const MAX_LENGTHS: usize = 32;
+/// A file has one of each of `LENGTHS`; many more are the mark of a hostile one.
+const MAX_LENGTHS: usize = 64;
+/// Ends of keys, behind the architecture's name.
+const LENGTHS: [&str; 7] = [
+    ".context_length",
+    ".embedding_length",
+    ".block_count",
+    ".attention.head_count",
+    ".attention.head_count_kv",
+    ".attention.key_length",
+    ".attention.value_length",
+];
+/// Parts of keys of architectures whose layers keep something else than each token's keys and values.
+const OTHER_CACHES: [&str; 3] = [".attention.kv_lora_rank", ".ssm.", ".wkv."];
 const MAX_ARRAY_DEPTH: u32 = 4;
 
 const TOKEN_TYPE_CONTROL: u64 = 3;
@@ -84,8 +96,10 @@ pub(super) fn read_from<R: Read + Seek>(source: R, len: u64) -> Result<GgufFacts
 #[derive(Default)]
 struct Draft {
     facts: GgufFacts,
-    /// Each `<arch>.context_length` and `.embedding_length`; the architecture's key may come later.
+    /// Each key that ends like one of `LENGTHS`; the architecture's may come later.
     lengths: Vec<(String, u64)>,
+    /// Its layers do not all keep each token's keys and values, or not as many of each.
+    has_other_cache: bool,
     tokens: Option<StringArray>,
     control_ids: BTreeSet<u64>,
     user_defined_ids: BTreeSet<u64>,
@@ -115,6 +129,8 @@ impl Draft {
         let (context, embedding) = (length("context_length"), length("embedding_length"));
         self.facts.context_length = context;
         self.facts.shape.embedding_columns = embedding;
+        let token_bytes = token_bytes(length).filter(|_| !self.has_other_cache);
+        self.facts.shape.token_bytes = token_bytes;
         Ok(self.facts)
     }
 
@@ -155,6 +171,18 @@ impl Draft {
         }
         Ok(())
     }
+}
+
+/// What a cache holds of a token, at 16 bits a number. `None`: the header does not tell.
+fn token_bytes(length: impl Fn(&str) -> Option<u32>) -> Option<u64> {
+    const NUMBER_BYTES: u64 = 2;
+    let heads = length("attention.head_count")?;
+    let head = length("embedding_length")?.checked_div(heads)?;
+    let row = |name| u64::from(length(name).unwrap_or(head));
+    let both = row("attention.key_length") + row("attention.value_length");
+    let heads_kept = length("attention.head_count_kv").unwrap_or(heads);
+    let rows = u64::from(length("block_count")?).checked_mul(heads_kept.into())?;
+    rows.checked_mul(both)?.checked_mul(NUMBER_BYTES)
 }
 
 /// User-defined tokens are mostly words and white space; those with bars at an end mark turns.
@@ -225,17 +253,19 @@ impl<R: Read + Seek> Header<R> {
                 draft.tokens = self.read_token_array()?;
             }
             ("tokenizer.ggml.token_type", ValueType::Array) => self.read_token_types(draft)?,
-            (_, ValueType::Scalar(bytes))
-                if [".context_length", ".embedding_length"]
-                    .iter()
-                    .any(|name| key.ends_with(name)) =>
-            {
+            (_, ValueType::Scalar(bytes)) if LENGTHS.iter().any(|name| key.ends_with(name)) => {
                 let length = self.read_integer(bytes)?;
                 if draft.lengths.len() < MAX_LENGTHS {
                     draft.lengths.push((key.to_owned(), length));
                 }
             }
-            _ => self.skip_value(kind, 0)?,
+            _ => {
+                // One number for each layer.
+                let differs = key.ends_with(".attention.head_count_kv");
+                draft.has_other_cache |=
+                    differs || OTHER_CACHES.iter().any(|part| key.contains(part));
+                self.skip_value(kind, 0)?;
+            }
         }
         Ok(())
     }

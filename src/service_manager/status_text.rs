@@ -102,6 +102,8 @@ mod tests {
             facts: None,
             blocked: None,
             memory: None,
+            plan: None,
+            slots: None,
             decode_tokens_per_second: None,
         }
     }

@@ -49,6 +49,7 @@ impl Default for ModelSettings {
             preload: Vec::new(),
             max_loaded: 1,
             parallel: 1,
+            pool_contexts: 2,
             minimum_residency: seconds(10),
         }
     }

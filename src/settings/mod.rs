@@ -148,6 +148,8 @@ pub struct ModelSettings {
     pub max_loaded: usize,
     /// Answers that a model makes at the same time, unless its `model.toml` says otherwise.
     pub parallel: u8,
+    /// Contexts that the slots of a model have room for together, on the CPU.
+    pub pool_contexts: u8,
     /// A loaded model is not evicted for another one before this time has passed.
     #[serde(with = "humantime_serde")]
     pub minimum_residency: Duration,

@@ -31,7 +31,7 @@ impl Applies {
     pub fn of(section: &str, name: &str) -> Self {
         match (section, name) {
             ("memory", "requests-limit-bytes" | "slowest-bytes-per-second") => Self::AtRestart,
-            ("models", "parallel") => Self::AtNextLoad,
+            ("models", "parallel" | "pool-contexts") => Self::AtNextLoad,
             ("models" | "queue" | "memory" | "log", _)
             | ("deadlines", "unload" | "reader-open" | "reader-call" | "models-read") => Self::Now,
             ("reader", "max-processes") => Self::AtRestart,
@@ -119,7 +119,13 @@ mod tests {
             ("chat.control-tokens", _) => "reject".to_owned(),
             ("log.filter", _) => "debug".to_owned(),
             ("runtime.log-level", _) => "1".to_owned(),
-            ("models.max-loaded" | "models.parallel" | "reader.max-processes", _) => "7".to_owned(),
+            (
+                "models.max-loaded"
+                | "models.parallel"
+                | "models.pool-contexts"
+                | "reader.max-processes",
+                _,
+            ) => "7".to_owned(),
             ("reader.memory-limit-bytes", _) => "300000000".to_owned(),
             ("reader.sandbox", _) => "off".to_owned(),
             ("deadlines.total", _) => "17s".to_owned(),

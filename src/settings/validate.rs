@@ -61,6 +61,8 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
     found.path("models.dir", &models.dir);
     found.range("models.max-loaded", models.max_loaded, 1..=64);
     found.range("models.parallel", models.parallel, 1..=MOST_PARALLEL);
+    let contexts = models.pool_contexts;
+    found.range("models.pool-contexts", contexts, 1..=MOST_PARALLEL);
     found.repeated("models.preload", &models.preload);
     if models.preload.len() > models.max_loaded {
         found.push(

@@ -30,7 +30,7 @@ use crate::children::memory::ProcessMemory;
 use crate::children::{ChildProcess, ProcessEvent};
 use crate::generation::{ClientKey, GenerationError, ModelId};
 use crate::ipc::LibraryFacts;
-use crate::models::Catalog;
+use crate::models::{Catalog, SlotLimits};
 use crate::settings::MemorySettings;
 
 pub(super) type LeaseReply = oneshot::Sender<Result<Lease, GenerationError>>;
@@ -460,13 +460,24 @@ impl EventLoop {
     }
 
     fn publish(&self) {
+        let limits = self.slot_limits();
         let snapshot = self
             .slots
             .iter()
             .filter(|(_, slot)| slot.handle.is_none())
-            .map(|(id, slot)| (id.clone(), slot.status(self.blocked(slot))))
+            .map(|(id, slot)| (id.clone(), slot.status(self.blocked(slot), limits)))
             .collect();
         self.status.send_replace(Arc::new(snapshot));
+    }
+
+    /// What the slots of a worker may have that is loaded now.
+    fn slot_limits(&self) -> SlotLimits {
+        let memory = self.rules.memory.limits(self.loader.beside.bytes());
+        SlotLimits {
+            parallel: self.loader.parallel,
+            pool_contexts: self.loader.pool_contexts,
+            memory_bytes: memory.soft_bytes,
+        }
     }
 
     fn shut_down_complete(&mut self) -> bool {

@@ -81,6 +81,11 @@ impl Lease {
         }
     }
 
+    /// How many slots its worker has.
+    pub fn slots(&self) -> u8 {
+        self.worker().slots()
+    }
+
     /// `call` and `request` are told in the report of the worker's end, if it ends meanwhile.
     pub(super) fn begin(mut self, call: &'static str, request: Option<String>) -> Running {
         let Some(held) = self.held.take() else {

@@ -25,7 +25,7 @@ use crate::ipc::{
     WorkerDeadlines,
 };
 use crate::library_calls::{CallFailure, Param};
-use crate::models::{InstalledModel, ModelKind};
+use crate::models::{InstalledModel, ModelKind, SlotLimits, SlotPlan};
 use crate::settings::{DeadlineSettings, RuntimeSettings};
 use crate::telemetry::Metrics;
 
@@ -34,9 +34,6 @@ use crate::telemetry::Metrics;
 pub const GUARD_SLACK: Duration = Duration::from_secs(3);
 /// A load is tried this often with the context limit the runtime told.
 const CONTEXT_ATTEMPTS: u32 = 2;
-/// Contexts' worth of memory that the slots of a worker have together, where the library lets them share:
-/// few answers fill theirs.
-const POOLED_CONTEXTS: u32 = 2;
 const GIB: u64 = 1 << 30;
 
 /// Why a model could not be loaded.
@@ -83,6 +80,17 @@ impl LoadFailure {
     }
 }
 
+/// What is to be loaded, beside the model itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// For requests.
+    pub context_tokens: u32,
+    /// A client's own handle; `None`: for requests.
+    pub raw: Option<&'a Param>,
+    /// What slots may have.
+    pub limits: SlotLimits,
+}
+
 /// What every load of this daemon needs.
 #[derive(Clone, Debug)]
 pub struct Loader {
@@ -94,6 +102,8 @@ pub struct Loader {
     pub run_deadlines: RunDeadlines,
     /// Slots of a worker whose model does not say.
     pub parallel: u8,
+    /// Contexts that the slots of a model have room for together, where they share it.
+    pub pool_contexts: u8,
     pub metrics: Metrics,
 }
 
@@ -103,22 +113,24 @@ impl Loader {
     pub async fn load(
         &self,
         model: Arc<InstalledModel>,
-        raw: Option<&Param>,
+        mut wanted: Wanted<'_>,
         report: impl Fn(Phase, Option<&ChildProcess>),
         on_event: impl Fn(u32, ProcessEvent) + Send + Sync + Clone + 'static,
     ) -> Result<LoadedWorker, LoadFailure> {
-        let mut context = model.context_tokens();
         for attempt in 1.. {
             match self
-                .attempt(&model, (context, raw), &report, on_event.clone())
+                .attempt(&model, wanted, &report, on_event.clone())
                 .await
             {
                 Err(failure)
                     if attempt < CONTEXT_ATTEMPTS
                         && model.context_length.is_none()
-                        && raw.is_none() =>
+                        && wanted.raw.is_none() =>
                 {
-                    let Some(limit) = failure.context_limit.filter(|&limit| limit < context) else {
+                    let Some(limit) = failure
+                        .context_limit
+                        .filter(|&limit| limit < wanted.context_tokens)
+                    else {
                         return Err(failure);
                     };
                     tracing::info!(
@@ -126,7 +138,7 @@ impl Loader {
                         limit,
                         "loading again with the model's context limit"
                     );
-                    context = limit;
+                    wanted.context_tokens = limit;
                 }
                 result => return result,
             }
@@ -154,7 +166,7 @@ impl Loader {
     async fn attempt(
         &self,
         model: &Arc<InstalledModel>,
-        wanted: (u32, Option<&Param>),
+        wanted: Wanted<'_>,
         report: &impl Fn(Phase, Option<&ChildProcess>),
         on_event: impl Fn(u32, ProcessEvent) + Send + Sync + 'static,
     ) -> Result<LoadedWorker, LoadFailure> {
@@ -216,6 +228,10 @@ impl Loader {
                 Handles::OfClient(_) => None,
             },
             slots: Some(spec.handles.count()),
+            pool_tokens: match &spec.handles {
+                Handles::OfRequests(handles) => handles.pool_tokens,
+                Handles::OfClient(_) => None,
+            },
             ..RuntimeFacts::default()
         };
         if let Err(error) = worker.connection.send(&Command::Load(Box::new(spec))).await {
@@ -337,16 +353,17 @@ impl Loader {
         }
     }
 
-    fn load_spec(
-        &self,
-        model: &InstalledModel,
-        library: PathBuf,
-        (context, raw): (u32, Option<&Param>),
-    ) -> LoadSpec {
-        let handles = match raw {
+    fn load_spec(&self, model: &InstalledModel, library: PathBuf, wanted: Wanted<'_>) -> LoadSpec {
+        let context = wanted.context_tokens;
+        let plan = SlotPlan::of(model, context, wanted.limits);
+        if wanted.raw.is_none() && plan.slots < plan.parallel {
+            tracing::warn!(model = &*model.id, %plan, "memory allows fewer slots than are asked for");
+        }
+        let handles = match wanted.raw {
             None => Handles::OfRequests(Box::new(RequestHandles {
-                count: model.parallel.unwrap_or(self.parallel),
+                count: plan.slots,
                 context_length: context,
+                pool_tokens: plan.pool_tokens,
                 max_new_tokens: model.max_new_tokens,
                 sampling: model.sampling,
                 cpu_mask: model.cpu_mask,
@@ -376,10 +393,9 @@ fn shared_memory(spec: &LoadSpec) -> Vec<(&'static str, String)> {
     let Handles::OfRequests(handles) = &spec.handles else {
         return Vec::new();
     };
-    if handles.count == 1 {
+    let Some(pool) = handles.pool_tokens else {
         return Vec::new();
-    }
-    let pool = handles.context_length.saturating_mul(POOLED_CONTEXTS);
+    };
     vec![
         ("RKLLM_CPU_SLOTS", handles.count.to_string()),
         ("RKLLM_CPU_POOL_TOKENS", pool.to_string()),

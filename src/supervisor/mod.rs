@@ -61,7 +61,7 @@ use crate::generation::{ClientKey, GenerationError, ModelId};
 use crate::ipc::{self, LoadDeadline, WorkerDeadlines};
 use crate::library_calls::{DefaultParam, LibraryError, Param};
 use crate::memory::{Accountant, machine};
-use crate::models::Catalog;
+use crate::models::{Catalog, SlotLimits};
 use crate::reader::Readers;
 use crate::settings::{DeadlineSettings, Settings};
 use crate::telemetry::Metrics;
@@ -159,6 +159,7 @@ impl Supervisor {
             deadlines: settings.deadlines.clone(),
             run_deadlines: RunDeadlines::from(settings),
             parallel: settings.models.parallel,
+            pool_contexts: settings.models.pool_contexts,
             metrics,
         };
         // Before anything is served, so that nothing is held up.
@@ -226,6 +227,7 @@ impl Supervisor {
             deadlines: settings.deadlines.clone(),
             run_deadlines: RunDeadlines::from(settings),
             parallel: settings.models.parallel,
+            pool_contexts: settings.models.pool_contexts,
             done,
         }));
         if self.messages.send(message).is_ok() {
@@ -284,6 +286,16 @@ impl Supervisor {
             return true;
         }
         tokio::time::timeout(limit, ended).await.is_ok()
+    }
+}
+
+/// What a model's slots may have on this machine while nothing else holds its memory.
+pub fn slot_limits(settings: &Settings) -> SlotLimits {
+    let limits = memory_limits::effective(&settings.memory, machine::machine_bytes());
+    SlotLimits {
+        parallel: settings.models.parallel,
+        pool_contexts: settings.models.pool_contexts,
+        memory_bytes: limits.soft_bytes,
     }
 }
 

@@ -22,6 +22,7 @@ pub(super) struct Reload {
     pub deadlines: DeadlineSettings,
     pub run_deadlines: RunDeadlines,
     pub parallel: u8,
+    pub pool_contexts: u8,
     /// Told when it is done.
     pub done: oneshot::Sender<()>,
 }
@@ -34,6 +35,7 @@ impl EventLoop {
             deadlines: reload.deadlines,
             run_deadlines: reload.run_deadlines,
             parallel: reload.parallel,
+            pool_contexts: reload.pool_contexts,
             ..(*self.loader).clone()
         });
         for model in reload.catalog.models() {

@@ -21,7 +21,8 @@ use crate::children::EndReason;
 use crate::children::memory::ProcessMemory;
 use crate::generation::{ClientKey, GenerationError, ModelId};
 use crate::library_calls::{CallFailure, Param};
-use crate::models::{InstalledModel, ModelKind};
+use crate::models::{InstalledModel, ModelKind, SlotLimits, SlotPlan};
+use crate::telemetry::Slots;
 
 pub(super) struct Waiter {
     pub sequence: u64,
@@ -414,8 +415,19 @@ impl Slot {
         }
     }
 
-    /// `blocked`: why no worker can be started.
-    pub fn status(&self, blocked: Option<String>) -> ModelStatus {
+    /// Of the worker that is loaded.
+    fn slots(&self) -> Option<Slots> {
+        let all = self.worker.as_ref()?.worker.slots();
+        let in_use = match self.life.stage() {
+            Stage::Idle { .. } => 0,
+            Stage::Leased { leases, .. } => leases,
+            _ => return None,
+        };
+        Some(Slots { all, in_use })
+    }
+
+    /// `blocked`: why no worker can be started. `limits`: what its slots may have.
+    pub fn status(&self, blocked: Option<String>, limits: SlotLimits) -> ModelStatus {
         let phase = match self.life.stage() {
             Stage::Unloaded => Phase::Unloaded,
             Stage::Loading { .. } => self
@@ -439,6 +451,12 @@ impl Slot {
             pid: self.life.pid(),
             facts: self.facts.clone(),
             memory: self.memory,
+            plan: Some(SlotPlan::of(
+                &self.model,
+                self.model.context_tokens(),
+                limits,
+            )),
+            slots: self.slots(),
             decode_tokens_per_second: self.measured.decode_tokens_per_second,
             blocked,
         }

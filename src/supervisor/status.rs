@@ -10,7 +10,9 @@ use tokio::sync::watch;
 use crate::children::memory::ProcessMemory;
 use crate::generation::ModelId;
 use crate::ipc::LoadFigures;
+use crate::models::SlotPlan;
 use crate::process_figures::ask_load_figures;
+use crate::telemetry::Slots;
 
 /// Where a model's worker is in its life.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,6 +88,8 @@ pub struct RuntimeFacts {
     pub context_length: Option<u32>,
     /// Handles of the worker: answers that it makes at the same time.
     pub slots: Option<u8>,
+    /// Tokens that they hold together at most, where they share their room.
+    pub pool_tokens: Option<u32>,
     /// Whether sampling values and the token budget can differ from run to run (1.3.0 and later).
     pub per_run_parameters: Option<bool>,
 }
@@ -103,6 +107,10 @@ pub struct ModelStatus {
     pub blocked: Option<String>,
     /// The worker's memory as it was measured last.
     pub memory: Option<ProcessMemory>,
+    /// The slots that it is loaded with next, by its settings and the memory there is.
+    pub plan: Option<SlotPlan>,
+    /// Of the worker that is loaded.
+    pub slots: Option<Slots>,
     /// Of the last answer, as the runtime measured it; without the first token.
     pub decode_tokens_per_second: Option<f64>,
 }

@@ -21,7 +21,7 @@ pub struct Worker {
     /// What its runs keep to.
     pub deadlines: RunDeadlines,
     pub company: Company,
-    slots: u32,
+    slots: u8,
     tainted: AtomicBool,
     lines: PrintedLines,
     measured: Mutex<Measured>,
@@ -45,12 +45,17 @@ impl Worker {
                 worker: deadlines.worker.shared_by(slots),
                 ..deadlines
             },
-            slots: slots.into(),
+            slots,
             company: Company::default(),
             tainted: AtomicBool::new(false),
             lines,
             measured: Mutex::default(),
         }
+    }
+
+    /// How many there are.
+    pub fn slots(&self) -> u8 {
+        self.slots
     }
 
     /// A call hangs or a run failed: what goes on may end, and nothing new begins.
@@ -76,7 +81,9 @@ impl Worker {
     pub fn prefill_per_token(&self) -> Duration {
         let setting = self.deadlines.worker.prefill_per_token;
         let measured = self.measured().prefill_per_token();
-        measured.map_or(setting, |measured| measured.saturating_mul(self.slots))
+        measured.map_or(setting, |measured| {
+            measured.saturating_mul(self.slots.into())
+        })
     }
 
     /// Takes in what a run has shown.

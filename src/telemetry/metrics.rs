@@ -79,12 +79,21 @@ pub struct RpcRun {
     pub completion_tokens: u64,
 }
 
+/// Slots of a worker.
+#[derive(Clone, Copy, Debug)]
+pub struct Slots {
+    pub all: u8,
+    pub in_use: u8,
+}
+
 /// One model as it is when the metrics are asked for.
 #[derive(Clone, Debug)]
 pub struct ModelFigures {
     pub model: Arc<str>,
     /// The phase's name in the API.
     pub phase: &'static str,
+    /// Slots of the worker that is loaded, and how many of them are in use.
+    pub slots: Option<Slots>,
     /// Requests in the model's queue.
     pub queue_length: usize,
     /// Requests the queue holds at most.

@@ -14,5 +14,5 @@ mod stderr;
 
 pub use log_writer::{LogWriter, log_entries_dropped};
 pub use logging::{LogFlush, LoggingError, init_logging, set_log_filter};
-pub use metrics::{Metrics, ModelFigures, OwnFigures, PageFormat, Readings, RpcRun};
+pub use metrics::{Metrics, ModelFigures, OwnFigures, PageFormat, Readings, RpcRun, Slots};
 pub use own_process::OwnProcess;

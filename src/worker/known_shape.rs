@@ -36,6 +36,7 @@ impl KnownShape {
                 .or_else(|| seen(&self.seen.vocabulary_tokens)),
             embedding_columns: (self.told.embedding_columns)
                 .or_else(|| seen(&self.seen.embedding_columns)),
+            ..self.told
         }
     }
 

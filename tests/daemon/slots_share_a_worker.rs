@@ -245,3 +245,62 @@ fn innocents_beside_a_poison_always_finish() {
         });
     }
 }
+
+/// The value of a gauge of the model, if it is there.
+fn gauge(daemon: &Daemon, name: &str) -> Option<String> {
+    let page = daemon.get("/metrics").body;
+    let start = format!("{name}{{model=\"m\"}} ");
+    let mut lines = page.lines();
+    lines.find_map(|line| line.strip_prefix(&start).map(str::to_owned))
+}
+
+#[test]
+fn slots_in_use_are_shown() {
+    let scenario = format!(
+        "{}[[fault]]\ncall = \"run\"\nkind = \"wait\"\ntext = \"go\"\nafter-tokens = 2\n",
+        answer("alpha", 10),
+    );
+    let daemon = start(3, &scenario);
+    assert_eq!(gauge(&daemon, "rkllmd_slots"), None, "nothing is loaded");
+    let mut streams = [(); 2].map(|()| daemon.stream(CHAT, &streamed("alpha")));
+    for stream in &mut streams {
+        stream.next_content().expect("a token");
+    }
+    assert_eq!(gauge(&daemon, "rkllmd_slots").as_deref(), Some("3"));
+    assert_eq!(gauge(&daemon, "rkllmd_slots_in_use").as_deref(), Some("2"));
+    let model = daemon.get("/v1/models/m").json()["rkllmd"].clone();
+    assert_eq!(model["runtime"]["slots"], 3, "{model}");
+    let plan = &model["slots"];
+    assert_eq!((&plan["parallel"], &plan["slots"]), (&json!(3), &json!(3)));
+    assert_eq!(plan["context_tokens"], LONG_CONTEXT);
+    fs::write(daemon.folder().join("models/m/go"), "").expect("a file");
+    for mut stream in streams {
+        while stream.next_content().is_some() {}
+    }
+    eventually("free slots", || {
+        let in_use = gauge(&daemon, "rkllmd_slots_in_use")?;
+        (in_use == "0").then_some(())
+    });
+}
+
+#[test]
+fn no_more_slots_are_opened_than_memory_allows() {
+    let scenario = answer("alpha", 10);
+    // Room for three times the model's file; what the worker really holds is not looked at.
+    let settings = format!(
+        "memory.worker-soft-limit-bytes = {}\nmemory.worker-hard-limit-bytes = 0\n\
+         memory.check-interval = \"1h\"\n",
+        scenario.len() * 7 / 2
+    );
+    let daemon = Setup::new()
+        .settings(&settings)
+        .scenario("m", &scenario)
+        .model_file("m", "model.toml", "template = \"chatml\"\nparallel = 8\n")
+        .start();
+    let text = daemon.post(CHAT, &chat("m", "alpha", json!({}))).content();
+    assert_eq!(text, words("alpha", 10).concat());
+    assert_eq!(gauge(&daemon, "rkllmd_slots").as_deref(), Some("3"));
+    daemon
+        .log
+        .wait_for("memory allows fewer slots than are asked for");
+}

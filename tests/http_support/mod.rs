@@ -69,6 +69,8 @@ pub fn status_of(phase: Phase) -> ModelStatus {
         pid: None,
         facts: None,
         memory: None,
+        plan: None,
+        slots: None,
         decode_tokens_per_second: None,
         blocked: None,
     }

@@ -4,8 +4,16 @@
 use std::fs;
 use std::path::Path;
 
-use rkllmd::models::{Catalog, InstalledModel, Listing, ModelKind, TemplateSource, TemplateState};
+use rkllmd::models::{
+    Catalog, InstalledModel, Listing, ModelKind, SlotLimits, TemplateSource, TemplateState,
+};
 use rkllmd::prompt::TemplateFamily;
+
+const LIMITS: SlotLimits = SlotLimits {
+    parallel: 1,
+    pool_contexts: 2,
+    memory_bytes: Some(16 << 20),
+};
 
 /// A GGUF header with these strings, a vocabulary of three tokens and no tensors.
 fn gguf(strings: &[(&str, &str)]) -> Vec<u8> {
@@ -357,32 +365,36 @@ fn the_listing_shows_models_and_problems() {
         .file("tiny.gguf", llama("x"))
         .file(
             "tiny.toml",
-            "aliases = [\"t\", \"small\"]\ncontext-length = 1024",
+            "aliases = [\"t\", \"small\"]\ncontext-length = 1024\nparallel = 4",
         )
         .file("gemma-2b.rkllm", [0; 2048])
         .file("bad.gguf", "");
-    let listing = Listing::from(&folder.scan());
+    let listing = Listing::of(&folder.scan(), LIMITS);
     let text = listing.to_string();
     let lines: Vec<_> = text.lines().collect();
     let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
     assert_eq!(
         words(lines[0]),
-        "ID KIND SIZE CONTEXT CHAT TEMPLATE THOUGHTS BY CALLS BY ALIASES"
+        "ID KIND SIZE CONTEXT SLOTS CHAT TEMPLATE THOUGHTS BY CALLS BY ALIASES"
     );
     assert_eq!(
         words(lines[1]),
-        "gemma-2b rkllm 2.0 KiB default file name (gemma) none generic"
+        "gemma-2b rkllm 2.0 KiB default 1 file name (gemma) none generic"
     );
     let size = llama("x").len();
     assert_eq!(
         words(lines[2]),
-        format!("tiny gguf {size} B 1024 of 2048 gguf none generic t, small")
+        format!("tiny gguf {size} B 1024 of 2048 4 gguf none generic t, small")
     );
     assert_eq!(
         lines[3],
+        "slots: tiny: 4 of 4 slots share a pool of 2048 tokens, 1024 at most each; 16 MiB may be used"
+    );
+    assert_eq!(
+        lines[4],
         "note: gemma-2b: it does not start as .rkllm files usually do"
     );
-    assert!(lines[4].starts_with("problem: ") && lines[4].contains("bad.gguf: its GGUF header"));
+    assert!(lines[5].starts_with("problem: ") && lines[5].contains("bad.gguf: its GGUF header"));
 
     let json = serde_json::to_value(&listing).unwrap();
     assert_eq!(json["models"][1]["id"], "tiny");
@@ -465,7 +477,7 @@ fn how_a_model_replies_is_known_from_the_first_that_tells() {
         );
         let open = known.call[0].open.text.as_str();
         assert_eq!((&*found.calls_from.to_string(), open), calls, "{manifest}");
-        let listing = Listing::from(&catalog).to_string();
+        let listing = Listing::of(&catalog, LIMITS).to_string();
         let line = listing.lines().nth(1).expect("a line");
         assert!(
             line.contains(thoughts.0) && line.contains(calls.0),

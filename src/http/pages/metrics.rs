@@ -42,6 +42,7 @@ pub(crate) async fn metrics(
             ModelFigures {
                 model: Arc::clone(&model.id),
                 phase: ModelState::of(statuses.get(&model.id), &Caller::Stranger).phase,
+                slots: statuses.get(&model.id).and_then(|status| status.slots),
                 queue_length: queue.waiting,
                 queue_capacity: queue.capacity,
                 memory_bytes: statuses

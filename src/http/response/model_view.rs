@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use crate::http::request::access::Caller;
 use crate::http::status::whole_seconds;
-use crate::models::{InstalledModel, ModelKind, TemplateState};
+use crate::models::{InstalledModel, ModelKind, SlotPlan, TemplateState};
 use crate::supervisor::{ModelStatus, Phase, RuntimeFacts};
 
 /// Where a model's worker is in its life.
@@ -97,6 +97,9 @@ pub(crate) struct Runtime {
     /// Answers that the model makes at the same time.
     #[serde(skip_serializing_if = "Option::is_none")]
     slots: Option<u8>,
+    /// Tokens that all slots hold together at most; absent where each has a context of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pool_tokens: Option<u32>,
     /// Whether sampling values and the token budget can differ from request to request.
     #[serde(skip_serializing_if = "Option::is_none")]
     per_run_parameters: Option<bool>,
@@ -118,6 +121,7 @@ impl Runtime {
             model_dtype: facts.model_dtype.clone(),
             context_length: facts.context_length,
             slots: facts.slots,
+            pool_tokens: facts.pool_tokens,
             per_run_parameters: facts.per_run_parameters,
         }
     }
@@ -154,6 +158,9 @@ pub(crate) struct ModelDetails {
     /// How its replies are read; absent without a chat template.
     #[serde(skip_serializing_if = "Option::is_none")]
     replies: Option<Replies>,
+    /// The slots that it is loaded with next, and by what formula.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slots: Option<SlotPlan>,
     state: ModelState,
     /// Known once the model was loaded.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -178,6 +185,7 @@ impl ModelDetails {
                 thoughts: reply.found.reasoning_from.to_string(),
                 calls: reply.found.calls_from.to_string(),
             }),
+            slots: status.and_then(|status| status.plan),
             state: ModelState::of(status, caller),
             runtime: facts.map(Runtime::of),
         }

@@ -76,6 +76,9 @@ fn model() -> Vec<u8> {
         .u32("other.context_length", 1)
         .u32("other.embedding_length", 2)
         .u32("llama.embedding_length", 576)
+        .u32("llama.block_count", 30)
+        .u32("llama.attention.head_count", 9)
+        .u32("llama.attention.head_count_kv", 3)
         .string("general.architecture", "llama")
         .string("general.name", "Tiny")
         .u32("tokenizer.ggml.bos_token_id", 1)
@@ -119,6 +122,8 @@ fn a_header_tells_its_facts_in_any_order() {
             shape: ModelShape {
                 vocabulary_tokens: Some(7),
                 embedding_columns: Some(576),
+                // 30 layers, 3 heads, 64 numbers of a key and of a value, 2 bytes each.
+                token_bytes: Some(23_040),
             },
             chat_template: Some("{{ messages }}".into()),
             bos_token: Some("<s>".into()),

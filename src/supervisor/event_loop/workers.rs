@@ -10,13 +10,14 @@ use crate::generation::ModelId;
 use crate::supervisor::lease::WorkerAfter;
 use crate::supervisor::lifecycle::{AfterFailedLoad, LoadFault, Stage};
 use crate::supervisor::link::SlotLink;
-use crate::supervisor::loading::LoadFailure;
+use crate::supervisor::loading::{LoadFailure, Wanted};
 use crate::supervisor::slot::{LoadNumber, Slot};
 use crate::supervisor::unloading;
 use crate::supervisor::worker::{LoadedWorker, Worker};
 
 impl EventLoop {
     pub(super) fn load(&mut self, model: &ModelId) {
+        let limits = self.slot_limits();
         let (loader, sender, id) = (Arc::clone(&self.loader), self.sender.clone(), model.clone());
         self.change(model, |slot| {
             let model = Arc::clone(&slot.model);
@@ -37,8 +38,12 @@ impl EventLoop {
                         let model = model.clone();
                         let _ = sender.send(Message::Process { model, pid, event });
                     };
-                    let raw = order.as_ref().map(|order| &order.param);
-                    let result = Box::new(loader.load(model, raw, report, on_event).await);
+                    let wanted = Wanted {
+                        context_tokens: model.context_tokens(),
+                        raw: order.as_ref().map(|order| &order.param),
+                        limits,
+                    };
+                    let result = Box::new(loader.load(model, wanted, report, on_event).await);
                     let _ = sender.send(Message::LoadEnded {
                         model: id.clone(),
                         load,

@@ -18,6 +18,8 @@ pub(super) fn models(models: &[ModelFigures]) -> Registry {
     let phase = Family::<ByPhase, Gauge>::default();
     let length = Family::<ByModel, Gauge>::default();
     let capacity = Family::<ByModel, Gauge>::default();
+    let slots = Family::<ByModel, Gauge>::default();
+    let slots_in_use = Family::<ByModel, Gauge>::default();
     let memory = Family::<ByKind, Gauge>::default();
     for figures in models {
         let model = figures.model.to_string();
@@ -33,6 +35,12 @@ pub(super) fn models(models: &[ModelFigures]) -> Registry {
         capacity
             .get_or_create(&labels)
             .set(gauge(figures.queue_capacity));
+        if let Some(of_worker) = figures.slots {
+            slots.get_or_create(&labels).set(of_worker.all.into());
+            slots_in_use
+                .get_or_create(&labels)
+                .set(of_worker.in_use.into());
+        }
         for &(kind, bytes) in &figures.memory_bytes {
             let labels = ByKind {
                 model: figures.model.to_string(),
@@ -52,6 +60,16 @@ pub(super) fn models(models: &[ModelFigures]) -> Registry {
         "queue_capacity",
         "Requests that may wait for the model",
         capacity,
+    );
+    registry.register(
+        "slots",
+        "Answers that the loaded worker can make at the same time",
+        slots,
+    );
+    registry.register(
+        "slots_in_use",
+        "Slots of the loaded worker that a request has",
+        slots_in_use,
     );
     registry.register_with_unit(
         "worker_memory",

@@ -153,6 +153,7 @@ fn figures_of_now_are_what_they_are_now() {
     let mut figures = ModelFigures {
         model: "a\"b".into(),
         phase: "loading",
+        slots: Some(Slots { all: 8, in_use: 3 }),
         queue_length: 3,
         queue_capacity: 64,
         memory_bytes: vec![("anonymous", 4096), ("npu", 1 << 30)],
@@ -162,6 +163,8 @@ fn figures_of_now_are_what_they_are_now() {
         r#"rkllmd_worker_phase{model="a\"b",phase="loading"} 1"#,
         r#"rkllmd_queue_length{model="a\"b"} 3"#,
         r#"rkllmd_queue_capacity{model="a\"b"} 64"#,
+        r#"rkllmd_slots{model="a\"b"} 8"#,
+        r#"rkllmd_slots_in_use{model="a\"b"} 3"#,
         r#"rkllmd_worker_memory_bytes{model="a\"b",kind="anonymous"} 4096"#,
         r#"rkllmd_worker_memory_bytes{model="a\"b",kind="npu"} 1073741824"#,
         r#"rkllmd_npu_load_ratio{core="0"} 0.25"#,
@@ -191,6 +194,7 @@ fn the_documents_name_each_of_them_and_none_is_there_twice() {
     let model = ModelFigures {
         model: "a".into(),
         phase: "ready",
+        slots: Some(Slots { all: 1, in_use: 0 }),
         queue_length: 0,
         queue_capacity: 0,
         memory_bytes: vec![("anonymous", 1)],
