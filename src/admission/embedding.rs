@@ -53,7 +53,7 @@ pub enum EmbeddingError {
     OverBudget(#[from] OverBudget),
 }
 
-type Answer = Result<PooledRows, EmbeddingError>;
+type RowsAnswer = Result<PooledRows, EmbeddingError>;
 
 /// An accepted request and what has come of it so far.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ pub(super) struct EmbeddingJob {
     charge: Option<Charge>,
     /// Those of the input that is next.
     attempts: Attempts,
-    reply: oneshot::Sender<Answer>,
+    reply: oneshot::Sender<RowsAnswer>,
     /// Its ticket where it waits now.
     ticket: Arc<AtomicU64>,
 }
@@ -83,15 +83,15 @@ impl EmbeddingJob {
     }
 }
 
-/// Takes the request back when its client does not wait for it any more.
-struct Place {
-    answer: oneshot::Receiver<Answer>,
+/// A request whose client waits for its rows; taken back when the client does not any more.
+struct PendingRows {
+    answer: oneshot::Receiver<RowsAnswer>,
     queue: Arc<ModelQueue>,
     client: ClientKey,
     ticket: Arc<AtomicU64>,
 }
 
-impl Drop for Place {
+impl Drop for PendingRows {
     fn drop(&mut self) {
         // First: a turn that ends now sees under the lock that it need not be queued again.
         self.answer.close();
@@ -106,7 +106,7 @@ impl Drop for Place {
 
 impl Admission {
     /// Queues a request and waits for its rows. Dropping the future cancels it.
-    pub async fn embed(&self, request: EmbeddingRequest) -> Answer {
+    pub async fn embed(&self, request: EmbeddingRequest) -> RowsAnswer {
         let model = ModelId::clone(&request.model);
         let queue = self.shared.queues().get(&model).cloned();
         let Some(queue) = queue else {
@@ -127,7 +127,7 @@ impl Admission {
             reply,
             ticket: Arc::clone(&ticket),
         };
-        let mut place = Place {
+        let mut pending = PendingRows {
             answer,
             queue: Arc::clone(&queue),
             client: client.clone(),
@@ -136,15 +136,15 @@ impl Admission {
         let work = Work::Embedding(Box::new(job));
         let first = self.shared.enqueue(&queue, (&model, &client), work)?;
         // A job that has had its first turn by now has a later ticket.
-        place.ticket.fetch_max(first, Ordering::SeqCst);
+        pending.ticket.fetch_max(first, Ordering::SeqCst);
         let gone = |_| GenerationError::Internal("an embedding was given up".to_owned());
-        (&mut place.answer).await.map_err(gone)?
+        (&mut pending.answer).await.map_err(gone)?
     }
 }
 
 /// What a turn came to.
 enum Turned {
-    Over(Answer),
+    Over(RowsAnswer),
     /// Its client does not wait for it.
     Abandoned,
     /// There is more to do, when its turn comes again. The lease, if there still is one, may be used
@@ -384,7 +384,7 @@ async fn another(
 ) -> Result<Lease, Turned> {
     let model = ModelId::clone(&job.request.model);
     let client = job.request.client.clone();
-    let turn = job.attempts.next_turn();
+    let queue_end = job.attempts.queue_end();
     let fail = |error: GenerationError| Turned::Over(Err(error.into()));
     let mut cut_off = shared.cut_off.subscribe();
     let mut outer = Outer {
@@ -400,6 +400,6 @@ async fn another(
             }
             Err(fail(error))
         }
-        lease = shared.services.supervisor.lease_for(client, model, turn) => lease.map_err(fail),
+        lease = shared.services.supervisor.lease_for(client, model, queue_end) => lease.map_err(fail),
     }
 }

@@ -14,7 +14,8 @@ pub(super) trait Withdrawal: Send + Sync {
     fn withdraw(&self, client: &ClientKey, ticket: Ticket);
 }
 
-struct Place {
+/// Where it is taken back from when its reader goes.
+struct Queued {
     queue: Arc<dyn Withdrawal>,
     client: ClientKey,
     ticket: Ticket,
@@ -24,7 +25,7 @@ struct Place {
 /// queue, a running one sees its reader go.
 pub struct Generation {
     events: mpsc::Receiver<TokenEvent>,
-    place: Option<Place>,
+    queued: Option<Queued>,
 }
 
 impl Generation {
@@ -32,7 +33,7 @@ impl Generation {
     pub fn new(events: mpsc::Receiver<TokenEvent>) -> Self {
         Self {
             events,
-            place: None,
+            queued: None,
         }
     }
 
@@ -42,12 +43,12 @@ impl Generation {
         client: ClientKey,
         ticket: Ticket,
     ) -> Self {
-        let place = Some(Place {
+        let queued = Some(Queued {
             queue,
             client,
             ticket,
         });
-        Self { events, place }
+        Self { events, queued }
     }
 
     /// The next event; `None` after the last one.
@@ -69,8 +70,8 @@ impl std::fmt::Debug for Generation {
 
 impl Drop for Generation {
     fn drop(&mut self) {
-        if let Some(place) = self.place.take() {
-            place.queue.withdraw(&place.client, place.ticket);
+        if let Some(queued) = self.queued.take() {
+            queued.queue.withdraw(&queued.client, queued.ticket);
         }
     }
 }

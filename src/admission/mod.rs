@@ -22,7 +22,7 @@ pub use generation_stream::Generation;
 
 use crate::generation::{ClientKey, GenerationError, GenerationRequest, ModelId, TokenEvent};
 use crate::settings::QueueSettings;
-use crate::supervisor::{self, Lease, RunJob, RunServices, Served, Turn};
+use crate::supervisor::{self, Lease, QueueEnd, RunJob, RunServices, Served};
 use embedding::EmbeddingJob;
 use fair_queue::{FairQueue, Ticket};
 use generation_stream::Withdrawal;
@@ -339,7 +339,7 @@ async fn dispatch(shared: Arc<Shared>, model: ModelId, queue: Arc<ModelQueue>) {
             continue;
         };
         let supervisor = &shared.services.supervisor;
-        let mut lease = pin!(supervisor.lease_for(client, model.clone(), Turn::Last));
+        let mut lease = pin!(supervisor.lease_for(client, model.clone(), QueueEnd::Back));
         let lease = loop {
             let deadline = shared.settings().deadline;
             tokio::select! {

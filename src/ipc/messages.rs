@@ -342,7 +342,7 @@ pub enum SlotEvent {
     /// A call or a question was answered.
     Called {
         id: u64,
-        result: Result<Answer, CallFailure>,
+        result: Result<CallReply, CallFailure>,
     },
 }
 
@@ -375,7 +375,7 @@ pub struct PassedDeadline {
 
 /// What a call or a question was answered with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Answer {
+pub enum CallReply {
     Outcome(Outcome),
     IsRunning(bool),
 }

@@ -24,8 +24,8 @@ const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
 const MANIFEST: &str = "model.toml";
 
-/// What a place turned out to be.
-pub enum Place {
+/// What was found in a place.
+pub enum Contents {
     Model(Box<OpenModel>),
     /// There is no model, but there are these folders.
     Folders(Vec<RawPath>),
@@ -108,20 +108,24 @@ pub enum Unread {
 }
 
 /// Opens everything that belongs to the model at `place`.
-pub fn open(place: &ModelPlace) -> Place {
+pub fn open(place: &ModelPlace) -> Contents {
     let folder = match files::open_folder(&place.folder.to_path()) {
         Ok(folder) => folder,
-        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => return Place::Nothing,
-        Err(error) => return Place::Unusable(Unusable::folder(format!("not readable: {error}"))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+            return Contents::Nothing;
+        }
+        Err(error) => {
+            return Contents::Unusable(Unusable::folder(format!("not readable: {error}")));
+        }
     };
     let opened = match &place.file {
         Some(file) => open_flat(&folder, file, place.template_file.as_deref()),
         None => match open_own(&folder, place) {
-            Ok(place) => return place,
+            Ok(contents) => return contents,
             Err(unusable) => Err(unusable),
         },
     };
-    opened.map_or_else(Place::Unusable, |model| Place::Model(Box::new(model)))
+    opened.map_or_else(Contents::Unusable, |model| Contents::Model(Box::new(model)))
 }
 
 fn open_flat(
@@ -145,7 +149,7 @@ fn open_flat(
     Ok(model)
 }
 
-fn open_own(folder: &OwnedFd, place: &ModelPlace) -> Result<Place, Unusable> {
+fn open_own(folder: &OwnedFd, place: &ModelPlace) -> Result<Contents, Unusable> {
     let (entries, more) =
         files::list(folder).map_err(|error| Unusable::folder(format!("not readable: {error}")))?;
     if more {
@@ -180,8 +184,8 @@ fn open_own(folder: &OwnedFd, place: &ModelPlace) -> Result<Place, Unusable> {
             return Err(Unusable::folder(problem));
         }
         return Ok(match folders.is_empty() {
-            true => Place::Nothing,
-            false => Place::Folders(folders),
+            true => Contents::Nothing,
+            false => Contents::Folders(folders),
         });
     };
     if !models.is_empty() {
@@ -210,7 +214,7 @@ fn open_own(folder: &OwnedFd, place: &ModelPlace) -> Result<Place, Unusable> {
         .filter(|entry| entry.kind == EntryKind::Folder)
         .map(|entry| entry.name.to_path().display().to_string())
         .collect();
-    Ok(Place::Model(Box::new(model)))
+    Ok(Contents::Model(Box::new(model)))
 }
 
 /// The names of files, of which a model's must be UTF-8: they are ids.

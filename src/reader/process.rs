@@ -10,7 +10,7 @@ use anyhow::Context;
 use super::ReaderKind;
 use super::files;
 use super::functions;
-use super::model::{self, Place, ReadModel, Unread, Unusable};
+use super::model::{self, Contents, ReadModel, Unread, Unusable};
 use super::sandbox;
 use super::tokenizer::Tokenizer;
 use crate::children::{ChildArguments, ChildKind, ChildLink, process_setup};
@@ -86,10 +86,10 @@ impl Reader {
         sandbox::enter(self.descriptor, limits)?;
         let unusable = |Unusable { file, problem }| ReaderEvent::Unusable { file, problem };
         let read = match opened {
-            Place::Model(model) => model.read(),
-            Place::Folders(folders) => return self.link.send(&ReaderEvent::Folders(folders)),
-            Place::Nothing => return self.link.send(&ReaderEvent::Nothing),
-            Place::Unusable(reason) => return self.link.send(&unusable(reason)),
+            Contents::Model(model) => model.read(),
+            Contents::Folders(folders) => return self.link.send(&ReaderEvent::Folders(folders)),
+            Contents::Nothing => return self.link.send(&ReaderEvent::Nothing),
+            Contents::Unusable(reason) => return self.link.send(&unusable(reason)),
         };
         let read = match read {
             Ok(read) => read,

@@ -15,7 +15,7 @@ pub(super) enum Spacing {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum Next {
     /// Of an object: a key comes next.
     Key,
     /// Of an object: the key was written, the colon was not.
@@ -32,7 +32,7 @@ enum Place {
 struct Open {
     is_object: bool,
     is_empty: bool,
-    place: Place,
+    next: Next,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -60,21 +60,21 @@ impl JsonWriter {
         self.open.last().is_some_and(|open| open.is_object)
     }
 
-    fn place(&self) -> Option<Place> {
-        self.open.last().map(|open| open.place)
+    fn next(&self) -> Option<Next> {
+        self.open.last().map(|open| open.next)
     }
 
     /// A key comes next, or its colon.
     pub fn wants_key(&self) -> bool {
-        matches!(self.place(), Some(Place::Key | Place::Colon))
+        matches!(self.next(), Some(Next::Key | Next::Colon))
     }
 
     pub fn begin(&mut self, is_object: bool, json: &mut String) {
         self.close_quote(json);
-        if self.is_in_object() && self.place() == Some(Place::End) {
+        if self.is_in_object() && self.next() == Some(Next::End) {
             self.comma(json);
         }
-        if self.place() == Some(Place::Key) {
+        if self.next() == Some(Next::Key) {
             self.word("", json);
         }
         self.before_value(json);
@@ -82,7 +82,7 @@ impl JsonWriter {
         self.open.push(Open {
             is_object,
             is_empty: true,
-            place: if is_object { Place::Key } else { Place::Item },
+            next: if is_object { Next::Key } else { Next::Item },
         });
     }
 
@@ -104,10 +104,10 @@ impl JsonWriter {
         self.close_quote(json);
         self.fill_in(json);
         if let Some(open) = self.open.last_mut() {
-            open.place = if open.is_object {
-                Place::Key
+            open.next = if open.is_object {
+                Next::Key
             } else {
-                Place::Item
+                Next::Item
             };
         }
     }
@@ -115,9 +115,9 @@ impl JsonWriter {
     pub fn colon(&mut self, json: &mut String) {
         self.close_quote(json);
         if let Some(open) = self.open.last_mut()
-            && open.place == Place::Colon
+            && open.next == Next::Colon
         {
-            open.place = Place::Value;
+            open.next = Next::Value;
             json.push_str(match self.spacing {
                 Spacing::Wide => ": ",
                 Spacing::Narrow => ":",
@@ -138,10 +138,10 @@ impl JsonWriter {
             return;
         }
         self.close_quote(json);
-        if self.place() == Some(Place::End) {
+        if self.next() == Some(Next::End) {
             self.comma(json);
         }
-        let is_key = self.place() == Some(Place::Key);
+        let is_key = self.next() == Some(Next::Key);
         self.before_value(json);
         match is_key {
             true => json.push_str(&quoted(word)),
@@ -216,24 +216,24 @@ impl JsonWriter {
         let Some(open) = self.open.last().copied() else {
             return;
         };
-        match open.place {
-            Place::Colon => self.colon(json),
+        match open.next {
+            Next::Colon => self.colon(json),
             // A comma was left out.
-            Place::End => self.comma(json),
-            Place::Key | Place::Value | Place::Item => {}
+            Next::End => self.comma(json),
+            Next::Key | Next::Value | Next::Item => {}
         }
         let Some(open) = self.open.last_mut() else {
             return;
         };
-        if matches!(open.place, Place::Key | Place::Item) {
+        if matches!(open.next, Next::Key | Next::Item) {
             if !open.is_empty {
                 json.push_str(comma);
             }
             open.is_empty = false;
         }
-        open.place = match open.place {
-            Place::Key => Place::Colon,
-            _ => Place::End,
+        open.next = match open.next {
+            Next::Key => Next::Colon,
+            _ => Next::End,
         };
     }
 
@@ -241,10 +241,10 @@ impl JsonWriter {
     fn fill_in(&mut self, json: &mut String) {
         self.colon(json);
         if let Some(open) = self.open.last_mut()
-            && open.place == Place::Value
+            && open.next == Next::Value
         {
             json.push_str("null");
-            open.place = Place::End;
+            open.next = Next::End;
         }
     }
 }

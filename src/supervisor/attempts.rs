@@ -5,7 +5,7 @@
 //! is one alone. So what kills its worker is refused after two deaths alone, whatever ran beside it,
 //! and what does not kill its worker always finishes.
 //!
-use super::event_loop::Turn;
+use super::event_loop::QueueEnd;
 
 /// Deaths alone and by a fault after which a run counts as their cause.
 const POISON_FAULTS: u32 = 2;
@@ -81,10 +81,10 @@ impl Attempts {
     }
 
     /// How the next worker is waited for.
-    pub fn next_turn(&self) -> Turn {
+    pub fn queue_end(&self) -> QueueEnd {
         match self.must_be_alone() {
-            true => Turn::FirstAndAlone,
-            false => Turn::First,
+            true => QueueEnd::FrontAndAlone,
+            false => QueueEnd::Front,
         }
     }
 }

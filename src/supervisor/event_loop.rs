@@ -2,7 +2,7 @@
 //! `placement` decides whose turn it is.
 //!
 //! Other tasks do the waiting (loading, running, unloading) and hold the worker while they do; what
-//! they learn comes back here as a message, and only this loop changes a slot.
+//! they learn comes back here as a message, and only this loop changes an instance.
 
 mod handles;
 mod memory_checks;
@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::client_turns::{ClientTurns, LeasedSlot, Waiting};
+use super::instance::{HandleOrder, Instance, LeaseRequest, LoadNumber, Waiter};
 use super::lease::{Lease, WorkerAfter};
 use super::lifecycle::{FailedBy, RestartPolicy, Stage};
 use super::link::SlotLink;
@@ -23,7 +24,6 @@ use super::memory_limits::{self, MemoryLimits};
 use super::placement::{self, Candidate, Decision, PlacementLimits};
 use super::pulse::Pulse;
 use super::reload::Reload;
-use super::slot::{HandleOrder, LeaseRequest, LoadNumber, Slot, Waiter};
 use super::status::{Phase, StatusBoard, StatusSnapshot};
 use super::worker::{LoadedWorker, Worker};
 use crate::children::memory::ProcessMemory;
@@ -35,16 +35,16 @@ use crate::settings::MemorySettings;
 
 pub(super) type LeaseReply = oneshot::Sender<Result<Lease, GenerationError>>;
 
-/// Whose turn it is among those who wait for a model.
+/// Where a request joins those that wait for a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
+pub enum QueueEnd {
     /// After all others.
-    Last,
+    Back,
     /// Before all others: its run was interrupted.
-    First,
+    Front,
     /// Likewise, and with nothing else on its worker: it may be to blame for a worker's death, and the
     /// next one must show that.
-    FirstAndAlone,
+    FrontAndAlone,
 }
 
 /// What the loop is told.
@@ -53,16 +53,17 @@ pub(super) enum Message {
         model: ModelId,
         /// Whose turn it takes.
         client: ClientKey,
-        turn: Turn,
+        queue_end: QueueEnd,
         reply: LeaseReply,
     },
     Preload {
         model: ModelId,
     },
-    Answer {
+    /// Answered at once.
+    Ping {
         reply: oneshot::Sender<()>,
     },
-    /// A slot for a handle; nothing is loaded before its first lease.
+    /// An instance for a handle; nothing is loaded before its first lease.
     OpenHandle {
         order: Arc<HandleOrder>,
         reply: oneshot::Sender<Result<ModelId, GenerationError>>,
@@ -147,7 +148,7 @@ impl MemoryRules {
 }
 
 pub(super) struct EventLoop {
-    pub(super) slots: BTreeMap<ModelId, Slot>,
+    pub(super) instances: BTreeMap<ModelId, Instance>,
     pub(super) loader: Arc<Loader>,
     pub(super) rules: Rules,
     messages: mpsc::UnboundedReceiver<Message>,
@@ -172,17 +173,17 @@ impl EventLoop {
         pulse: Option<Pulse>,
     ) -> (Self, mpsc::UnboundedSender<Message>, StatusBoard) {
         let (sender, messages) = mpsc::unbounded_channel();
-        let slots = catalog
+        let instances = catalog
             .models()
             .iter()
             .map(|model| {
-                let slot = Slot::new(Arc::clone(model), rules.restart);
-                (model.id.clone(), slot)
+                let instance = Instance::new(Arc::clone(model), rules.restart);
+                (model.id.clone(), instance)
             })
             .collect();
         let (status, snapshot) = watch::channel(StatusSnapshot::default());
         let this = Self {
-            slots,
+            instances,
             loader: Arc::new(loader),
             rules,
             messages,
@@ -243,20 +244,20 @@ impl EventLoop {
             Message::Lease {
                 model,
                 client,
-                turn,
+                queue_end,
                 reply,
             } => {
-                let alone = turn == Turn::FirstAndAlone;
+                let alone = queue_end == QueueEnd::FrontAndAlone;
                 let request = LeaseRequest {
                     client,
                     alone,
                     reply,
                 };
-                self.request(&model, turn, Some(request));
+                self.request(&model, queue_end, Some(request));
             }
-            Message::Preload { model } => self.request(&model, Turn::Last, None),
+            Message::Preload { model } => self.request(&model, QueueEnd::Back, None),
             Message::OpenHandle { order, reply } => {
-                // Nothing else would close a slot that its client does not learn of.
+                // Nothing else would close an instance that its client does not learn of.
                 if let Err(Ok(id)) = reply.send(self.open_handle(order)) {
                     self.close_handle(&id, None);
                 }
@@ -264,15 +265,15 @@ impl EventLoop {
             Message::CloseHandle { id, done } => self.close_handle(&id, done),
             Message::LeaseIfIdle { model, reply } => self.lease_if_idle(&model, reply),
             Message::Describe { model, reply } => self.describe(model, reply),
-            Message::Answer { reply } => drop(reply.send(())),
+            Message::Ping { reply } => drop(reply.send(())),
             Message::PhaseReached {
                 model,
                 load,
                 phase,
                 process,
-            } => self.change(&model, |slot| {
-                if slot.is_loading_as(load) {
-                    slot.phase_reached(phase, process);
+            } => self.change(&model, |instance| {
+                if instance.is_loading_as(load) {
+                    instance.phase_reached(phase, process);
                 }
             }),
             Message::LoadEnded {
@@ -290,9 +291,9 @@ impl EventLoop {
             }
             Message::Lost { model, pid, slot } => {
                 self.turn_ended((pid, slot));
-                self.change(&model, |slot| {
-                    slot.life.lost(pid);
-                    slot.stage_changed();
+                self.change(&model, |instance| {
+                    instance.life.lost(pid);
+                    instance.stage_changed();
                 });
             }
             Message::Process { model, pid, event } => match event {
@@ -303,12 +304,12 @@ impl EventLoop {
             Message::Reload(reload) => self.reload(*reload),
             Message::ShutDown { done } => {
                 self.shutting_down = Some(done);
-                for slot in self.slots.values_mut() {
-                    slot.fail_waiters(|| GenerationError::ShuttingDown);
-                    slot.waiters.clear();
-                    slot.cancel_load();
+                for instance in self.instances.values_mut() {
+                    instance.fail_waiters(|| GenerationError::ShuttingDown);
+                    instance.waiters.clear();
+                    instance.cancel_load();
                 }
-                let ids: Vec<_> = self.slots.keys().cloned().collect();
+                let ids: Vec<_> = self.instances.keys().cloned().collect();
                 for model in ids {
                     self.evict(&model);
                 }
@@ -316,78 +317,78 @@ impl EventLoop {
         }
     }
 
-    fn request(&mut self, model: &ModelId, turn: Turn, request: Option<LeaseRequest>) {
+    fn request(&mut self, model: &ModelId, queue_end: QueueEnd, request: Option<LeaseRequest>) {
         if let Some(error) = self.refusal(model) {
             if let Some(request) = request {
                 let _ = request.reply.send(Err(error));
             }
             return;
         }
-        let Some(slot) = self.slots.get_mut(model) else {
+        let Some(instance) = self.instances.get_mut(model) else {
             return;
         };
-        match turn {
-            Turn::First | Turn::FirstAndAlone => slot.waiters.push_front(Waiter {
+        match queue_end {
+            QueueEnd::Front | QueueEnd::FrontAndAlone => instance.waiters.push_front(Waiter {
                 sequence: 0,
                 request,
             }),
-            Turn::Last => {
+            QueueEnd::Back => {
                 self.sequence += 1;
                 let sequence = self.sequence;
-                slot.waiters.push_back(Waiter { sequence, request });
+                instance.waiters.push_back(Waiter { sequence, request });
             }
         }
     }
 
     /// Why a request for this model cannot wait for a worker.
     fn refusal(&self, model: &ModelId) -> Option<GenerationError> {
-        let Some(slot) = self.slots.get(model) else {
+        let Some(instance) = self.instances.get(model) else {
             let model = model.to_string();
             return Some(GenerationError::UnknownModel { model });
         };
-        if self.shutting_down.is_some() || slot.is_closing {
+        if self.shutting_down.is_some() || instance.is_closing {
             return Some(GenerationError::ShuttingDown);
         }
-        if let Some(reason) = self.blocked(slot) {
+        if let Some(reason) = self.blocked(instance) {
             return Some(unavailable(model, reason, None));
         }
-        match slot.life.stage() {
+        match instance.life.stage() {
             Stage::Failed {
                 by: FailedBy::Load,
                 retry_at,
             } => {
                 let wait = retry_at.saturating_duration_since(Instant::now());
-                (!wait.is_zero()).then(|| unavailable(model, slot.reason.clone(), Some(wait)))
+                (!wait.is_zero()).then(|| unavailable(model, instance.reason.clone(), Some(wait)))
             }
             _ => None,
         }
     }
 
     /// Why no worker of this model can be started until the machine was rebooted.
-    fn blocked(&self, slot: &Slot) -> Option<String> {
-        if slot.is_unkillable() {
-            return Some(slot.reason.clone());
+    fn blocked(&self, instance: &Instance) -> Option<String> {
+        if instance.is_unkillable() {
+            return Some(instance.reason.clone());
         }
         let blocker = self
-            .slots
+            .instances
             .values()
-            .find(|other| slot.uses_npu() && other.uses_npu() && other.is_unkillable())?;
+            .find(|other| instance.uses_npu() && other.uses_npu() && other.is_unkillable())?;
         // A worker that is up may go on; it is starting another one that hangs.
-        (!has_worker(slot)).then(|| format!("the NPU is blocked: {}", blocker.reason))
+        (!has_worker(instance)).then(|| format!("the NPU is blocked: {}", blocker.reason))
     }
 
     /// Carries out decisions until none is left. Returns when to look again without a message.
     fn place(&mut self) -> Option<Instant> {
         loop {
-            for slot in self.slots.values_mut() {
-                slot.forget_gone_waiters();
+            for instance in self.instances.values_mut() {
+                instance.forget_gone_waiters();
             }
-            let ids: Vec<ModelId> = self.slots.keys().cloned().collect();
+            let ids: Vec<ModelId> = self.instances.keys().cloned().collect();
             let order = self.order();
             let candidates: Vec<Candidate> = self
-                .slots
+                .instances
                 .values()
-                .map(|slot| slot.candidate(&order))
+                .map(|instance| instance.candidate(&order))
                 .collect();
             match placement::decide(&candidates, self.rules.placement, Instant::now()) {
                 Decision::Grant(index) => self.grant(&ids[index]),
@@ -402,9 +403,9 @@ impl EventLoop {
     /// The arrivals of the requests that wait, in the order in which they are served.
     fn order(&self) -> Vec<u64> {
         let mut waiting: Vec<Waiting<'_>> = self
-            .slots
+            .instances
             .values()
-            .flat_map(|slot| &slot.waiters)
+            .flat_map(|instance| &instance.waiters)
             .filter_map(Waiter::in_line)
             .collect();
         waiting.sort_unstable_by_key(|waiting| waiting.arrival);
@@ -419,9 +420,9 @@ impl EventLoop {
 
     fn turn_ended(&mut self, lease: LeasedSlot) {
         self.sequence += 1;
-        let slots = &self.slots;
+        let instances = &self.instances;
         self.turns.ended(lease, self.sequence, |client| {
-            let mut waiters = slots.values().flat_map(|slot| &slot.waiters);
+            let mut waiters = instances.values().flat_map(|instance| &instance.waiters);
             waiters.any(|waiter| {
                 waiter
                     .request
@@ -434,14 +435,14 @@ impl EventLoop {
     fn grant(&mut self, model: &ModelId) {
         let home = self.sender.clone();
         let mut turn = None;
-        self.change(model, |slot| {
-            let Some(waiter) = slot.waiters.pop_front() else {
+        self.change(model, |instance| {
+            let Some(waiter) = instance.waiters.pop_front() else {
                 return;
             };
             let Some(request) = waiter.request else {
                 return;
             };
-            let Some((worker, link)) = slot.lend(request.alone) else {
+            let Some((worker, link)) = instance.lend(request.alone) else {
                 return;
             };
             turn = Some(((worker.process.pid, link.slot()), request.client));
@@ -453,19 +454,19 @@ impl EventLoop {
         }
     }
 
-    fn change(&mut self, model: &ModelId, change: impl FnOnce(&mut Slot)) {
-        if let Some(slot) = self.slots.get_mut(model) {
-            change(slot);
+    fn change(&mut self, model: &ModelId, change: impl FnOnce(&mut Instance)) {
+        if let Some(instance) = self.instances.get_mut(model) {
+            change(instance);
         }
     }
 
     fn publish(&self) {
         let limits = self.slot_limits();
         let snapshot = self
-            .slots
+            .instances
             .iter()
-            .filter(|(_, slot)| slot.handle.is_none())
-            .map(|(id, slot)| (id.clone(), slot.status(self.blocked(slot), limits)))
+            .filter(|(_, instance)| instance.handle.is_none())
+            .map(|(id, instance)| (id.clone(), instance.status(self.blocked(instance), limits)))
             .collect();
         self.status.send_replace(Arc::new(snapshot));
     }
@@ -485,9 +486,9 @@ impl EventLoop {
             return false;
         }
         // One that cannot be killed is not waited for.
-        let alive = self.slots.values().any(|slot| {
+        let alive = self.instances.values().any(|instance| {
             !matches!(
-                slot.life.stage(),
+                instance.life.stage(),
                 Stage::Unloaded | Stage::Failed { .. } | Stage::Unkillable { .. }
             )
         });
@@ -499,9 +500,9 @@ impl EventLoop {
     }
 }
 
-fn has_worker(slot: &Slot) -> bool {
+fn has_worker(instance: &Instance) -> bool {
     matches!(
-        slot.life.stage(),
+        instance.life.stage(),
         Stage::Idle { .. } | Stage::Leased { .. } | Stage::Loading { .. }
     )
 }

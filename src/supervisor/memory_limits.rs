@@ -39,14 +39,14 @@ impl Beside {
     }
 }
 
-/// What to do with a worker for its memory.
+/// Which limit of its memory a worker is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    Fine,
-    /// Over the soft limit: it finishes what it does and is then replaced.
-    RecycleWhenIdle,
-    /// Over the hard limit: it is killed at once.
-    Kill,
+pub enum Pressure {
+    None,
+    /// It finishes what it does and is then replaced.
+    Soft,
+    /// It is killed at once.
+    Hard,
 }
 
 /// The limits of a machine with so much memory; `None`: not known, so that a limit which was not set
@@ -74,9 +74,9 @@ pub fn effective(settings: &MemorySettings, machine_bytes: Option<u64>) -> Memor
     }
 }
 
-/// What to do with a worker that holds so much. `least` is the least that it has held since its model
+/// Which limit a worker is over that holds so much. `least` is the least that it has held since its model
 /// was loaded: a new worker would hold as much, so only what has come since is worth another load.
-pub fn verdict(memory: &ProcessMemory, least: Option<u64>, limits: MemoryLimits) -> Verdict {
+pub fn pressure(memory: &ProcessMemory, least: Option<u64>, limits: MemoryLimits) -> Pressure {
     let over = |limit: Option<u64>| limit.is_some_and(|limit| memory.total_bytes() > limit);
     let has_grown = least.is_none_or(|least| {
         let to_hard = limits.hard_bytes.map(|hard| hard.saturating_sub(least) / 2);
@@ -84,11 +84,11 @@ pub fn verdict(memory: &ProcessMemory, least: Option<u64>, limits: MemoryLimits)
         over(Some(least.saturating_add(growth)))
     });
     if over(limits.hard_bytes) {
-        Verdict::Kill
+        Pressure::Hard
     } else if over(limits.soft_bytes) && has_grown {
-        Verdict::RecycleWhenIdle
+        Pressure::Soft
     } else {
-        Verdict::Fine
+        Pressure::None
     }
 }
 
@@ -157,20 +157,20 @@ mod tests {
             soft_bytes: Some(100),
             hard_bytes: Some(200),
         };
-        let verdict = |anonymous_bytes, shared_bytes, npu_bytes| {
+        let pressure_of = |anonymous_bytes, shared_bytes, npu_bytes| {
             let memory = ProcessMemory {
                 anonymous_bytes,
                 shared_bytes,
                 npu_bytes,
             };
-            verdict(&memory, None, limits)
+            pressure(&memory, None, limits)
         };
-        assert_eq!(verdict(60, 40, None), Verdict::Fine);
-        assert_eq!(verdict(60, 40, Some(1)), Verdict::RecycleWhenIdle);
-        assert_eq!(verdict(60, 41, None), Verdict::RecycleWhenIdle);
-        assert_eq!(verdict(200, 0, None), Verdict::RecycleWhenIdle);
-        assert_eq!(verdict(201, 0, None), Verdict::Kill);
-        assert_eq!(verdict(u64::MAX, 1, Some(u64::MAX)), Verdict::Kill);
+        assert_eq!(pressure_of(60, 40, None), Pressure::None);
+        assert_eq!(pressure_of(60, 40, Some(1)), Pressure::Soft);
+        assert_eq!(pressure_of(60, 41, None), Pressure::Soft);
+        assert_eq!(pressure_of(200, 0, None), Pressure::Soft);
+        assert_eq!(pressure_of(201, 0, None), Pressure::Hard);
+        assert_eq!(pressure_of(u64::MAX, 1, Some(u64::MAX)), Pressure::Hard);
     }
 
     #[test]
@@ -185,16 +185,16 @@ mod tests {
                 soft_bytes: Some(800),
                 hard_bytes,
             };
-            verdict(&memory, Some(least), limits)
+            pressure(&memory, Some(least), limits)
         };
         let hard = Some(900);
-        assert_eq!(judge(850, 850, hard), Verdict::Fine);
-        assert_eq!(judge(875, 850, hard), Verdict::Fine);
-        assert_eq!(judge(876, 850, hard), Verdict::RecycleWhenIdle);
-        assert_eq!(judge(901, 850, hard), Verdict::Kill);
-        assert_eq!(judge(956, 850, None), Verdict::Fine);
-        assert_eq!(judge(957, 850, None), Verdict::RecycleWhenIdle);
-        assert_eq!(judge(801, 400, hard), Verdict::RecycleWhenIdle);
+        assert_eq!(judge(850, 850, hard), Pressure::None);
+        assert_eq!(judge(875, 850, hard), Pressure::None);
+        assert_eq!(judge(876, 850, hard), Pressure::Soft);
+        assert_eq!(judge(901, 850, hard), Pressure::Hard);
+        assert_eq!(judge(956, 850, None), Pressure::None);
+        assert_eq!(judge(957, 850, None), Pressure::Soft);
+        assert_eq!(judge(801, 400, hard), Pressure::Soft);
     }
 
     proptest! {
@@ -219,10 +219,10 @@ mod tests {
         ) {
             let severity = |anonymous_bytes| {
                 let memory = ProcessMemory { anonymous_bytes, shared_bytes: 0, npu_bytes: None };
-                match verdict(&memory, least, MemoryLimits { soft_bytes, hard_bytes }) {
-                    Verdict::Fine => 0,
-                    Verdict::RecycleWhenIdle => 1,
-                    Verdict::Kill => 2,
+                match pressure(&memory, least, MemoryLimits { soft_bytes, hard_bytes }) {
+                    Pressure::None => 0,
+                    Pressure::Soft => 1,
+                    Pressure::Hard => 2,
                 }
             };
             prop_assert!(severity(less) <= severity(more));

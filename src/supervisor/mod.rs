@@ -14,6 +14,7 @@ mod deadline_name;
 mod drive;
 mod event_loop;
 mod handle;
+mod instance;
 mod lease;
 mod lifecycle;
 mod link;
@@ -29,7 +30,6 @@ mod reading;
 mod reload;
 mod run;
 mod runtime_lines;
-mod slot;
 mod status;
 mod text_sink;
 mod unloading;
@@ -43,7 +43,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use attempts::{Attempts, Death, GivenUp};
 pub use drive::{Outer, RunDeadlines, Total};
-pub use event_loop::Turn;
+pub use event_loop::QueueEnd;
 pub(crate) use handle::remove_unfinished_prompt_caches;
 pub use handle::{
     HandleReset, LibraryHandle, LostRow, Replied, RowEnd, RowRequest, RunEvent, RunStream,
@@ -190,9 +190,13 @@ impl Supervisor {
 
     /// Waits until a worker with this model is free, loading it if need be. Dropping the future
     /// withdraws the request.
-    pub async fn lease(&self, model: ModelId, turn: Turn) -> Result<Lease, GenerationError> {
+    pub async fn lease(
+        &self,
+        model: ModelId,
+        queue_end: QueueEnd,
+    ) -> Result<Lease, GenerationError> {
         let client = ClientKey(model.clone());
-        self.lease_for(client, model, turn).await
+        self.lease_for(client, model, queue_end).await
     }
 
     /// As `lease`, in the turn of a client: see `client_turns`.
@@ -200,7 +204,7 @@ impl Supervisor {
         &self,
         client: ClientKey,
         model: ModelId,
-        turn: Turn,
+        queue_end: QueueEnd,
     ) -> Result<Lease, GenerationError> {
         let (reply, lease) = oneshot::channel();
         let gone = |_| GenerationError::ShuttingDown;
@@ -208,7 +212,7 @@ impl Supervisor {
             .send(Message::Lease {
                 model,
                 client,
-                turn,
+                queue_end,
                 reply,
             })
             .map_err(|_| GenerationError::ShuttingDown)?;
@@ -238,7 +242,7 @@ impl Supervisor {
     /// Returns once the loop has answered: it runs.
     pub async fn answers(&self) {
         let (reply, answered) = oneshot::channel();
-        if self.messages.send(Message::Answer { reply }).is_ok() {
+        if self.messages.send(Message::Ping { reply }).is_ok() {
             let _ = answered.await;
         }
     }

@@ -6,9 +6,9 @@ use tokio::sync::oneshot;
 
 use super::RunDeadlines;
 use super::event_loop::{EventLoop, Rules};
+use super::instance::Instance;
 use super::lifecycle::Stage;
 use super::loading::Loader;
-use super::slot::Slot;
 use crate::children::EndReason;
 use crate::generation::{GenerationError, ModelId};
 use crate::models::Catalog;
@@ -39,35 +39,35 @@ impl EventLoop {
             ..(*self.loader).clone()
         });
         for model in reload.catalog.models() {
-            let slot = self
-                .slots
+            let instance = self
+                .instances
                 .entry(model.id.clone())
-                .or_insert_with(|| Slot::new(Arc::clone(model), restart));
-            let is_loaded_like = slot.model.is_loaded_like(model);
-            slot.model = Arc::clone(model);
-            slot.removed = false;
-            slot.life.forgive(restart);
+                .or_insert_with(|| Instance::new(Arc::clone(model), restart));
+            let is_loaded_like = instance.model.is_loaded_like(model);
+            instance.model = Arc::clone(model);
+            instance.removed = false;
+            instance.life.forgive(restart);
             if !is_loaded_like {
-                slot.replaced = true;
+                instance.replaced = true;
                 self.end_when_free(&model.id);
             }
         }
         let is_installed = |id: &ModelId| reload.catalog.models().iter().any(|m| m.id == *id);
         // A handle's worker is its client's, who closes it.
         let gone: Vec<ModelId> = self
-            .slots
+            .instances
             .iter()
-            .filter(|(id, slot)| slot.handle.is_none() && !is_installed(id))
+            .filter(|(id, instance)| instance.handle.is_none() && !is_installed(id))
             .map(|(id, _)| id.clone())
             .collect();
         for model in gone {
-            if let Some(slot) = self.slots.get_mut(&model) {
-                slot.removed = true;
+            if let Some(instance) = self.instances.get_mut(&model) {
+                instance.removed = true;
                 let unknown = || GenerationError::UnknownModel {
                     model: model.to_string(),
                 };
-                slot.fail_waiters(unknown);
-                slot.waiters.clear();
+                instance.fail_waiters(unknown);
+                instance.waiters.clear();
             }
             self.end_when_free(&model);
         }
@@ -77,20 +77,20 @@ impl EventLoop {
 
     /// Ends the worker of a model, now or as soon as it is not used.
     fn end_when_free(&mut self, model: &ModelId) {
-        let Some(slot) = self.slots.get_mut(model) else {
+        let Some(instance) = self.instances.get_mut(model) else {
             return;
         };
-        match slot.life.stage() {
+        match instance.life.stage() {
             Stage::Loading { .. } => {
-                slot.cancel_load();
-                slot.bring_back();
+                instance.cancel_load();
+                instance.bring_back();
             }
             // Its end, too, is followed by another worker.
             Stage::Leased { .. } => {
-                slot.condemned.get_or_insert(EndReason::Recycled);
+                instance.condemned.get_or_insert(EndReason::Recycled);
             }
             Stage::Idle { .. } => {
-                slot.bring_back();
+                instance.bring_back();
                 self.evict(model);
             }
             Stage::Unloaded
@@ -102,7 +102,7 @@ impl EventLoop {
 
     /// A model that is not installed any more is forgotten with the end of its worker.
     pub(super) fn forget_removed(&mut self) {
-        self.slots
-            .retain(|_, slot| !slot.removed || slot.life.pid().is_some());
+        self.instances
+            .retain(|_, instance| !instance.removed || instance.life.pid().is_some());
     }
 }

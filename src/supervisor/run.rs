@@ -385,7 +385,7 @@ impl<'a> Serving<'a> {
     async fn next_worker(&mut self) -> Result<Lease, Outcome> {
         let model = ModelId::clone(&self.job.request.model);
         let client = self.job.request.client.clone();
-        let turn = self.attempts.next_turn();
+        let queue_end = self.attempts.queue_end();
         let mut outer = Outer {
             total: self.total,
             cut_off: Some(&mut self.job.cut_off),
@@ -399,7 +399,7 @@ impl<'a> Serving<'a> {
                 }
                 Err(Outcome::Failed(error))
             }
-            lease = self.services.supervisor.lease_for(client, model, turn) => {
+            lease = self.services.supervisor.lease_for(client, model, queue_end) => {
                 lease.map_err(Outcome::Failed)
             }
         }

@@ -28,12 +28,12 @@ mod prompt_count;
 mod raw_run;
 mod raw_sink;
 mod run_progress;
-mod session;
 mod slot;
 mod slot_events;
 mod timing;
 mod token_sink;
 mod utf8_assembly;
+mod worker_state;
 
 use std::process::ExitCode;
 use std::sync::mpsc;
@@ -42,12 +42,12 @@ use std::thread;
 use crate::children::{ChildArguments, ChildLink, process_setup};
 use crate::ipc::{Command, Event, PROTOCOL_VERSION};
 use event_writer::EventWriter;
-use session::{Note, Session};
+use worker_state::{Note, WorkerState};
 
 /// Runs a worker until it is unloaded, its daemon goes away or a call hangs.
 pub fn run(arguments: ChildArguments) -> ExitCode {
     match start(arguments) {
-        Ok(session) => session.run(),
+        Ok(state) => state.run(),
         Err(error) => {
             eprintln!("E rkllmd-worker: {error:#}");
             ExitCode::FAILURE
@@ -55,7 +55,7 @@ pub fn run(arguments: ChildArguments) -> ExitCode {
     }
 }
 
-fn start(arguments: ChildArguments) -> anyhow::Result<Session> {
+fn start(arguments: ChildArguments) -> anyhow::Result<WorkerState> {
     let socket = process_setup::prepare(arguments, c"rkllmd-worker")?;
     c_stdio::make_line_buffered();
     let mut link = ChildLink::new(socket);
@@ -73,7 +73,7 @@ fn start(arguments: ChildArguments) -> anyhow::Result<Session> {
     thread::Builder::new()
         .name("reader".to_owned())
         .spawn(move || read_commands(link, &commands))?;
-    Ok(Session::new(notes, inbox, events))
+    Ok(WorkerState::new(notes, inbox, events))
 }
 
 fn read_commands(mut link: ChildLink, notes: &mpsc::Sender<Note>) {

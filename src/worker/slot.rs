@@ -24,9 +24,9 @@ use super::control_thread::{self, ControlReply};
 use super::event_writer::EventWriter;
 use super::npu_thread::{self, LoadedModel, NpuTask, RunReturned};
 use super::prompt_count::PromptCounter;
-use super::session::Note;
 use super::slot_events::SlotEvents;
 use super::timing::{CallTimes, CallTiming, Passed, Times};
+use super::worker_state::Note;
 use crate::children::process_setup;
 use crate::ipc::{PassedDeadline, SlotCommand, SlotEvent, WorkerDeadlines};
 use crate::library_calls::{CallFailure, Outcome};
@@ -166,7 +166,7 @@ impl Slot {
             SlotNote::RunReturned(returned) => self.run_returned(common, returned),
             SlotNote::Control(reply) => self.control_replied(common, reply),
             SlotNote::CallReturned { id, result } => self.call_returned(id, result),
-            // The session's.
+            // The worker's.
             SlotNote::LibraryOpened(_) | SlotNote::Loaded(_) | SlotNote::Destroyed(_) => {}
         }
     }

@@ -26,7 +26,7 @@ use crate::daemon_support::{PATIENCE, fake_runtime};
 pub const MODEL: &str = "m";
 
 /// A supervisor with the models of a test.
-pub struct Place {
+pub struct TestSupervisor {
     pub supervisor: Supervisor,
     pub admission: Admission,
     pub metrics: Metrics,
@@ -40,7 +40,7 @@ pub struct Given {
     pub results: Vec<CallbackResult>,
 }
 
-impl Place {
+impl TestSupervisor {
     /// One model, `MODEL`, that is `scenario`.
     pub fn new(family: &str, scenario: &str) -> Self {
         Self::with(family, &[(MODEL, scenario)], |_| {})

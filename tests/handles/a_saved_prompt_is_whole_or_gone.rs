@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::daemon_support::Setup;
-use crate::handle_support::{Place, call, prompt, run, saving};
+use crate::handle_support::{TestSupervisor, call, prompt, run, saving};
 use crate::root_support::is_root_for;
 use rkllmd::library_calls::{Call, LibraryError, PromptCacheParam};
 
@@ -15,8 +15,8 @@ fn load(cache: &str) -> Call {
     }
 }
 
-fn caches(place: &Place) -> PathBuf {
-    place.folder.path().join("state/prompt-caches")
+fn caches(test: &TestSupervisor) -> PathBuf {
+    test.folder.path().join("state/prompt-caches")
 }
 
 fn names(folder: &Path) -> Vec<String> {
@@ -61,17 +61,17 @@ async fn a_cache_that_was_not_written_whole_is_an_error_and_is_removed() {
         writes(&[]),
         "tokens = [\"a\"]\nsaves-no-cache = true\n".to_owned(),
     ] {
-        let place = Place::new("1_3_1", &scenario);
-        fs::create_dir_all(caches(&place)).unwrap();
-        fs::write(caches(&place).join("kept"), "of before").unwrap();
-        let handle = place.open().await;
+        let test = TestSupervisor::new("1_3_1", &scenario);
+        fs::create_dir_all(caches(&test)).unwrap();
+        fs::write(caches(&test).join("kept"), "of before").unwrap();
+        let handle = test.open().await;
         for name in ["new", "kept"] {
             let error = run(&handle, saving("one two", name)).await.unwrap_err();
             assert!(is_broken(&error, name), "{scenario}: {error}");
-            assert_eq!(names(&caches(&place)), ["kept"], "{scenario}");
+            assert_eq!(names(&caches(&test)), ["kept"], "{scenario}");
         }
         assert_eq!(
-            fs::read_to_string(caches(&place).join("kept")).unwrap(),
+            fs::read_to_string(caches(&test).join("kept")).unwrap(),
             "of before"
         );
         // The handle lives on.
@@ -81,12 +81,12 @@ async fn a_cache_that_was_not_written_whole_is_an_error_and_is_removed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_whole_cache_gets_its_name_at_the_end_of_its_run() {
-    let place = Place::new("1_3_1", &writes(&vendors(4)));
-    let handle = place.open().await;
+    let test = TestSupervisor::new("1_3_1", &writes(&vendors(4)));
+    let handle = test.open().await;
     for _ in 0..2 {
         run(&handle, saving("one two", "p")).await.unwrap();
-        assert_eq!(names(&caches(&place)), ["p"]);
-        assert_eq!(fs::read(caches(&place).join("p")).unwrap(), vendors(4));
+        assert_eq!(names(&caches(&test)), ["p"]);
+        assert_eq!(fs::read(caches(&test).join("p")).unwrap(), vendors(4));
     }
 }
 
@@ -98,17 +98,17 @@ async fn a_cache_for_which_the_disk_has_no_room_is_an_error_and_is_removed() {
     }
     let size = 64 << 10;
     let filler = format!("tokens = [\"a\"]\nsaved-cache = [{}]\n", "1, ".repeat(size));
-    let place = Place::new("1_3_1", &filler);
-    fs::create_dir_all(caches(&place)).unwrap();
-    let disk = SmallDisk::mount(&caches(&place), 32 << 10);
-    let handle = place.open().await;
+    let test = TestSupervisor::new("1_3_1", &filler);
+    fs::create_dir_all(caches(&test)).unwrap();
+    let disk = SmallDisk::mount(&caches(&test), 32 << 10);
+    let handle = test.open().await;
     let error = run(&handle, saving("one", "p")).await.unwrap_err();
     assert!(is_broken(&error, "p"), "{error}");
     assert!(error.to_string().contains("no room"), "{error}");
     assert!(
-        names(&caches(&place)).is_empty(),
+        names(&caches(&test)).is_empty(),
         "{:?}",
-        names(&caches(&place))
+        names(&caches(&test))
     );
     drop(handle);
     drop(disk);
@@ -141,12 +141,12 @@ impl Drop for SmallDisk {
 async fn a_worker_that_dies_while_it_saves_leaves_nothing() {
     let dies = "tokens = [\"a\", \"b\", \"c\"]\n\
         [[fault]]\ncall = \"run\"\nkind = \"segv\"\nafter-tokens = 1\n";
-    let place = Place::new("1_3_1", dies);
-    let handle = place.open().await;
+    let test = TestSupervisor::new("1_3_1", dies);
+    let handle = test.open().await;
     let error = run(&handle, saving("one", "p")).await.unwrap_err();
     assert!(matches!(error, LibraryError::WorkerDied { .. }), "{error}");
     crate::handle_support::in_time(async {
-        while !names(&caches(&place)).is_empty() {
+        while !names(&caches(&test)).is_empty() {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     })
@@ -158,34 +158,34 @@ async fn a_worker_that_dies_while_it_saves_leaves_nothing() {
 async fn a_run_that_is_made_again_saves_its_own() {
     let once = "tokens = [\"a\"]\n\
         [[fault]]\ncall = \"run\"\nkind = \"segv\"\nin-prefill = true\nonce = \"died\"\n";
-    let place = Place::new("1_3_1", &format!("prefill-delay-ms = 20\n{once}"));
-    let handle = place.open().await;
+    let test = TestSupervisor::new("1_3_1", &format!("prefill-delay-ms = 20\n{once}"));
+    let handle = test.open().await;
     run(&handle, saving("one", "p")).await.unwrap();
-    assert_eq!(names(&caches(&place)), ["p"]);
+    assert_eq!(names(&caches(&test)), ["p"]);
     call(&handle, load("p")).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cache_that_was_cut_off_is_not_loaded_and_is_removed() {
-    let place = Place::new("1_3_1", "tokens = [\"a\"]");
-    fs::create_dir_all(caches(&place)).unwrap();
-    let handle = place.open().await;
+    let test = TestSupervisor::new("1_3_1", "tokens = [\"a\"]");
+    fs::create_dir_all(caches(&test)).unwrap();
+    let handle = test.open().await;
     let whole = vendors(4);
     for (name, bytes) in [("empty", &[][..]), ("cut", &whole[..28])] {
-        fs::write(caches(&place).join(name), bytes).unwrap();
+        fs::write(caches(&test).join(name), bytes).unwrap();
         let error = call(&handle, load(name)).await.unwrap_err();
         assert!(is_broken(&error, name), "{error}");
-        assert!(!caches(&place).join(name).exists(), "{name}");
+        assert!(!caches(&test).join(name).exists(), "{name}");
     }
     let mut request = prompt("x");
     request.infer.prompt_cache_params = Some(PromptCacheParam {
         save_prompt_cache: 0,
         prompt_cache_path: "again".to_owned(),
     });
-    fs::write(caches(&place).join("again"), &whole[..28]).unwrap();
+    fs::write(caches(&test).join("again"), &whole[..28]).unwrap();
     let error = run(&handle, request).await.unwrap_err();
     assert!(is_broken(&error, "again"), "{error}");
-    assert!(names(&caches(&place)).is_empty());
+    assert!(names(&caches(&test)).is_empty());
 }
 
 #[test]

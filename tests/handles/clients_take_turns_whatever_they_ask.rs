@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::handle_support::{MODEL, Place, in_time, prompt, run};
+use crate::handle_support::{MODEL, TestSupervisor, in_time, prompt, run};
 use rkllmd::admission::EmbeddingRequest;
 use rkllmd::generation::{
     ClientKey, GenerationRequest, ModelId, RequestId, SamplingRequest, TokenEvent,
@@ -15,16 +15,16 @@ const ANSWERS: &str = "tokens = [\"a\", \"b\"]\ntoken-delay-us = 3000\nembedding
 const HANDLES: usize = 4;
 const TURNS: u64 = 12;
 
-fn one_place() -> Place {
-    Place::with("1_3_1", &[(MODEL, ANSWERS)], |settings| {
+fn one_place() -> TestSupervisor {
+    TestSupervisor::with("1_3_1", &[(MODEL, ANSWERS)], |settings| {
         settings.models.max_loaded = 1;
     })
 }
 
-async fn open(place: &Place, client: &str) -> LibraryHandle {
+async fn open(test: &TestSupervisor, client: &str) -> LibraryHandle {
     let client = ClientKey(client.into());
     let model = ModelId::from(MODEL);
-    let opened = place
+    let opened = test
         .supervisor
         .open_handle_for(client, model, Param::default());
     in_time(opened).await.expect("a handle")
@@ -37,11 +37,11 @@ struct Busy {
     tasks: tokio::task::JoinSet<()>,
 }
 
-async fn busy(place: &Place) -> Busy {
+async fn busy(test: &TestSupervisor) -> Busy {
     let (stop, runs) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..HANDLES {
-        let handle = open(place, "greedy").await;
+        let handle = open(test, "greedy").await;
         let (stop, runs) = (Arc::clone(&stop), Arc::clone(&runs));
         tasks.spawn(async move {
             while !stop.load(Ordering::Relaxed) {
@@ -75,7 +75,7 @@ impl Busy {
     }
 }
 
-async fn chat(place: &Place) {
+async fn chat(test: &TestSupervisor) {
     let request = GenerationRequest {
         id: RequestId("one".into()),
         model: ModelId::from(MODEL),
@@ -92,7 +92,7 @@ async fn chat(place: &Place) {
         resume: true,
         total_deadline: None,
     };
-    let mut answer = place
+    let mut answer = test
         .admission
         .submit(request)
         .expect("a place in the queue");
@@ -107,12 +107,12 @@ async fn chat(place: &Place) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_with_four_handles_and_one_with_a_chat_alternate() {
-    let place = one_place();
-    let busy = busy(&place).await;
-    chat(&place).await;
+    let test = one_place();
+    let busy = busy(&test).await;
+    chat(&test).await;
     let before = busy.runs();
     for _ in 0..TURNS {
-        chat(&place).await;
+        chat(&test).await;
     }
     let runs = busy.runs() - before;
     // The chat's client is out of line between two of its requests.
@@ -125,9 +125,9 @@ async fn a_client_with_four_handles_and_one_with_a_chat_alternate() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn so_do_embeddings_and_the_handle_of_another_client() {
-    let place = one_place();
-    let busy = busy(&place).await;
-    let modest = open(&place, "modest").await;
+    let test = one_place();
+    let busy = busy(&test).await;
+    let modest = open(&test, "modest").await;
     let before = busy.runs();
     for _ in 0..TURNS {
         run(&modest, prompt("hello")).await.expect("an answer");
@@ -148,7 +148,7 @@ async fn so_do_embeddings_and_the_handle_of_another_client() {
             total_deadline: None,
             account: None,
         };
-        let rows = in_time(place.admission.embed(request)).await.expect("rows");
+        let rows = in_time(test.admission.embed(request)).await.expect("rows");
         assert_eq!(rows.rows, [[4.0, 5.0, 6.0, 7.0]]);
     }
     let runs = busy.runs() - before;

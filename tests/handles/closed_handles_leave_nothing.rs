@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::daemon_support::{FAMILIES_RUN, children};
-use crate::handle_support::{MODEL, Place, in_time, prompt, rest, run};
+use crate::handle_support::{MODEL, TestSupervisor, in_time, prompt, rest, run};
 use rkllmd::library_calls::Param;
 use rkllmd::supervisor::RunEvent;
 
@@ -11,34 +11,34 @@ use rkllmd::supervisor::RunEvent;
 async fn a_handle_that_is_dropped_or_closed_destroys_its_model() {
     let scenario = "repeat = { token = \"x\", times = 100000 }\ntoken-delay-us = 1000\n";
     for family in FAMILIES_RUN {
-        let place = Place::with(family, &[(MODEL, scenario)], |settings| {
+        let test = TestSupervisor::with(family, &[(MODEL, scenario)], |settings| {
             // Nothing else could have a place before it is gone.
             settings.models.minimum_residency = Duration::from_secs(3600);
         });
         let unloaded = "rkllmd_worker_exits_total{model=\"m\",cause=\"unloaded\"}";
-        let handle = place.open().await;
+        let handle = test.open().await;
         in_time(handle.close()).await.unwrap();
         assert_eq!(
-            place.series(unloaded),
+            test.series(unloaded),
             Some(1.0),
             "{family}: closed means gone"
         );
-        drop(place.open().await);
-        place.until_series(unloaded, 2.0).await;
+        drop(test.open().await);
+        test.until_series(unloaded, 2.0).await;
         // In the middle of a run.
-        let handle = place.open().await;
+        let handle = test.open().await;
         let mut stream = in_time(handle.run(prompt("hello"))).await.unwrap();
         while !matches!(in_time(stream.next()).await, Some(RunEvent::Result(_))) {}
         drop(handle);
-        place.until_series(unloaded, 3.0).await;
+        test.until_series(unloaded, 3.0).await;
         assert!(rest(stream).await.is_err(), "{family}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handle_that_nobody_waits_for_is_not_opened() {
-    let place = Place::new("1_3_1", "load-delay-ms = 60000\n");
-    let opening = place.open_with(Param::default());
+    let test = TestSupervisor::new("1_3_1", "load-delay-ms = 60000\n");
+    let opening = test.open_with(Param::default());
     let given_up = tokio::time::timeout(Duration::from_millis(500), opening).await;
     assert!(given_up.is_err(), "it was still loading");
     let own = std::process::id();
@@ -52,9 +52,9 @@ async fn a_handle_that_nobody_waits_for_is_not_opened() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rapid_cycles_of_init_and_destroy_leave_nothing() {
-    let place = Place::new("1_3_1", "tokens = [\"a\"]");
+    let test = TestSupervisor::new("1_3_1", "tokens = [\"a\"]");
     let cycle = async || {
-        let handle = place.open().await;
+        let handle = test.open().await;
         assert_eq!(run(&handle, prompt("hello")).await.unwrap().text(), "a");
         in_time(handle.close()).await.unwrap();
     };

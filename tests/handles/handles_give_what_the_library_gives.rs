@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::daemon_support::FAMILIES_RUN;
 use crate::handle_support::{
-    Place, WholeTensor, call, in_time, matrices, prompt, raw_template, rest, run,
+    TestSupervisor, WholeTensor, call, in_time, matrices, prompt, raw_template, rest, run,
 };
 use rkllmd::generation::GenerationError;
 use rkllmd::library_calls::{
@@ -32,8 +32,8 @@ fn descriptors(pid: u32) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn hidden_states_are_exact_and_never_null() {
     for family in FAMILIES_RUN {
-        let place = Place::new(family, MATRICES);
-        let handle = place.open().await;
+        let test = TestSupervisor::new(family, MATRICES);
+        let handle = test.open().await;
         call(&handle, raw_template()).await.unwrap();
         let ask = |rows| matrices("one two three", InferMode::GetLastHiddenLayer, rows);
         let all = run(&handle, ask(RowSelection::All)).await.unwrap();
@@ -57,8 +57,8 @@ async fn logits_are_exact_and_the_run_ends_with_them_unless_asked_otherwise() {
         "repeat = { token = \"x\", times = 50 }",
     );
     for family in FAMILIES_RUN {
-        let place = Place::new(family, &scenario);
-        let handle = place.open().await;
+        let test = TestSupervisor::new(family, &scenario);
+        let handle = test.open().await;
         call(&handle, raw_template()).await.unwrap();
         let mut ask = matrices("one two", InferMode::GetLogits, RowSelection::All);
         let given = run(&handle, ask.clone()).await.unwrap();
@@ -76,8 +76,8 @@ async fn perf_figures_come_with_finish_and_are_the_librarys() {
     let scenario = "tokens = [\"a\"]\n[perf]\nprefill-time-ms = 12.5\nprefill-tokens = 7\n\
                     generate-time-ms = 30.25\ngenerate-tokens = 3\nmemory-usage-mb = 99.5\n";
     for family in FAMILIES_RUN {
-        let place = Place::new(family, scenario);
-        let handle = place.open().await;
+        let test = TestSupervisor::new(family, scenario);
+        let handle = test.open().await;
         let given = run(&handle, prompt("hello")).await.unwrap();
         let with_perf: Vec<_> = given
             .results
@@ -115,8 +115,8 @@ async fn large_tensors_are_exact_and_leave_no_descriptor_behind() {
     );
     let text = ["word"; WORDS].join(" ");
     for family in FAMILIES_RUN {
-        let place = Place::new(family, &scenario);
-        let handle = place.open().await;
+        let test = TestSupervisor::new(family, &scenario);
+        let handle = test.open().await;
         call(&handle, raw_template()).await.unwrap();
         let ask = |rows| matrices(&text, InferMode::GetLastHiddenLayer, rows);
         let all = run(&handle, ask(RowSelection::All)).await.unwrap();
@@ -124,7 +124,7 @@ async fn large_tensors_are_exact_and_leave_no_descriptor_behind() {
             all.hidden(0) == tensor(WORDS, [WORDS, COLUMNS], 0),
             "{family}"
         );
-        let pids = std::fs::read_to_string(place.folder.path().join("models/pids")).unwrap();
+        let pids = std::fs::read_to_string(test.folder.path().join("models/pids")).unwrap();
         let worker: u32 = pids.split(' ').next().unwrap().parse().unwrap();
         let before = (descriptors(std::process::id()), descriptors(worker));
         for _ in 0..20 {
@@ -145,10 +145,10 @@ async fn large_tensors_are_exact_and_leave_no_descriptor_behind() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tensor_over_the_limit_is_an_error_that_says_so() {
     let scenario = "tokens = [\"a\"]\nembedding-size = 60000\n";
-    let place = Place::with("1_3_1", &[("m", scenario)], |settings| {
+    let test = TestSupervisor::with("1_3_1", &[("m", scenario)], |settings| {
         settings.library.tensor_limit_bytes = 1_000_000;
     });
-    let handle = place.open().await;
+    let handle = test.open().await;
     call(&handle, raw_template()).await.unwrap();
     let ask = |rows| matrices("a b c d e", InferMode::GetLastHiddenLayer, rows);
     let error = run(&handle, ask(RowSelection::All)).await.unwrap_err();
@@ -167,7 +167,7 @@ async fn a_tensor_over_the_limit_is_an_error_that_says_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_limit_counts_for_the_tensors_of_all_sequences_together() {
     let scenario = "tokens = [\"a\"]\nembedding-size = 60000\n";
-    let place = Place::with("1_3_1", &[("m", scenario)], |settings| {
+    let test = TestSupervisor::with("1_3_1", &[("m", scenario)], |settings| {
         settings.library.tensor_limit_bytes = 1_000_000;
     });
     let param = Param {
@@ -177,7 +177,7 @@ async fn the_limit_counts_for_the_tensors_of_all_sequences_together() {
         },
         ..Param::default()
     };
-    let handle = place.open_with(param).await.unwrap();
+    let handle = test.open_with(param).await.unwrap();
     let ask = |texts: [&str; 4]| RunRequest {
         inputs: texts.map(Input::prompt).into(),
         ..matrices("", InferMode::GetLastHiddenLayer, RowSelection::All)
@@ -201,16 +201,16 @@ async fn the_limit_counts_for_the_tensors_of_all_sequences_together() {
 async fn a_slow_reader_of_logits_does_not_fill_the_daemon_with_them() {
     let scenario =
         "repeat = { token = \"x\", times = 1000 }\ntoken-delay-us = 1000\nvocab-size = 16\n";
-    let place = Place::with("1_3_1", &[("m", scenario)], |settings| {
+    let test = TestSupervisor::with("1_3_1", &[("m", scenario)], |settings| {
         settings.http.slow_reader_timeout = Duration::from_millis(500);
     });
-    let handle = place.open().await;
+    let handle = test.open().await;
     let mut ask = matrices("one two", InferMode::GetLogits, RowSelection::Last);
     ask.generate_after_logits = true;
     let mut stream = in_time(handle.run(ask)).await.unwrap();
     let told = "rkllmd_deadlines_passed_total";
     tokio::time::sleep(Duration::from_millis(2500)).await;
-    assert_eq!(place.series(told), None, "the library is not to blame");
+    assert_eq!(test.series(told), None, "the library is not to blame");
     let mut results = 0;
     let error = loop {
         match in_time(stream.next()).await.expect("an end") {
@@ -234,15 +234,15 @@ async fn the_time_for_prefill_follows_what_was_measured() {
         [perf]\nprefill-tokens = 100\nprefill-time-ms = 50000\n\
         [[fault]]\ncall = \"run\"\nkind = \"delay\"\nms = 1500\nwhen-prompt-contains = \"slow\"\n";
     for taught_by_the_model in [false, true] {
-        let place = Place::with("1_3_1", &[("m", scenario)], |settings| {
+        let test = TestSupervisor::with("1_3_1", &[("m", scenario)], |settings| {
             settings.deadlines.prefill_base = Duration::from_millis(300);
             settings.deadlines.prefill_per_token = Duration::from_millis(1);
         });
         if taught_by_the_model {
             let inputs = vec![Input::prompt("hello")];
-            place.pooled(inputs, Pooling::Last).await.unwrap();
+            test.pooled(inputs, Pooling::Last).await.unwrap();
         }
-        let handle = place.open().await;
+        let handle = test.open().await;
         if !taught_by_the_model {
             run(&handle, prompt("hello")).await.unwrap();
         }
@@ -256,10 +256,10 @@ async fn the_time_for_prefill_follows_what_was_measured() {
 async fn hidden_states_have_the_time_for_prefill_until_they_are_there() {
     let scenario = "hidden-states = \"none\"\n\
         [[fault]]\ncall = \"run\"\nkind = \"delay\"\nms = 4500\nafter-tokens = 0\n";
-    let place = Place::with("1_3_1", &[("m", scenario)], |settings| {
+    let test = TestSupervisor::with("1_3_1", &[("m", scenario)], |settings| {
         settings.deadlines.inter_token = Duration::from_millis(300);
     });
-    let handle = place.open().await;
+    let handle = test.open().await;
     let ask = matrices("one", InferMode::GetLastHiddenLayer, RowSelection::Last);
     let given = run(&handle, ask).await.unwrap();
     assert_eq!(given.states(), [CallState::Normal, CallState::Finish]);
@@ -271,7 +271,7 @@ async fn sequences_have_inputs_and_results_of_their_own() {
         [[answer]]\nwhen-prompt-contains = \"first\"\ntokens = [\"1a\", \"1b\", \"1c\"]\n\
         [[answer]]\nwhen-prompt-contains = \"second\"\ntokens = [\"2a\"]\n";
     for family in FAMILIES_RUN {
-        let place = Place::new(family, scenario);
+        let test = TestSupervisor::new(family, scenario);
         let param = Param {
             extend_param: ExtendParam {
                 n_batch: Some(3),
@@ -279,7 +279,7 @@ async fn sequences_have_inputs_and_results_of_their_own() {
             },
             ..Param::default()
         };
-        let handle = place.open_with(param).await.unwrap();
+        let handle = test.open_with(param).await.unwrap();
         let inputs = ["the first", "the second one", "another"];
         let batch = |mode, rows| RunRequest {
             inputs: inputs.iter().map(|text| Input::prompt(*text)).collect(),
@@ -349,8 +349,8 @@ async fn tokens_embeddings_and_images_arrive() {
         ..RunRequest::default()
     };
     for family in FAMILIES_RUN {
-        let place = Place::new(family, "echo-prompt = true");
-        let handle = place.open().await;
+        let test = TestSupervisor::new(family, "echo-prompt = true");
+        let handle = test.open().await;
         call(&handle, raw_template()).await.unwrap();
         let tokens = RunRequest {
             inputs: vec![Input::tokens(vec![17, 4, 99])],
@@ -402,7 +402,7 @@ async fn tokens_embeddings_and_images_arrive() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_release_lacks_is_named_with_the_release() {
-    let place = Place::new("1_2_1", "tokens = [\"a\"]");
+    let test = TestSupervisor::new("1_2_1", "tokens = [\"a\"]");
     let not_here = |error: LibraryError| {
         assert!(
             matches!(error, LibraryError::NotInLibrary { .. }),
@@ -417,19 +417,19 @@ async fn what_a_release_lacks_is_named_with_the_release() {
         ignore_eos_token: Some(true),
         ..Param::default()
     };
-    not_here(place.open_with(param).await.unwrap_err());
-    let handle = place.open().await;
+    not_here(test.open_with(param).await.unwrap_err());
+    let handle = test.open().await;
     let mut request = prompt("hello");
     request.infer.max_new_tokens = Some(3);
     not_here(run(&handle, request).await.unwrap_err());
     assert_eq!(run(&handle, prompt("hello")).await.unwrap().text(), "a");
 
-    let place = Place::new("1_3_1", "tokens = [\"a\"]");
+    let test = TestSupervisor::new("1_3_1", "tokens = [\"a\"]");
     let param = Param {
         img_start: Some("<img>".to_owned()),
         ..Param::default()
     };
-    let error = place.open_with(param).await.unwrap_err();
+    let error = test.open_with(param).await.unwrap_err();
     assert!(
         matches!(error, LibraryError::NotInLibrary { .. }),
         "{error:?}"
@@ -439,8 +439,8 @@ async fn what_a_release_lacks_is_named_with_the_release() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_defaults_are_those_of_the_library_that_is_installed() {
     for (family, version) in [("1_2_1", "1.2.3"), ("1_3_1", "1.3.1")] {
-        let place = Place::new(family, "");
-        let asked = in_time(place.supervisor.default_param(None)).await.unwrap();
+        let test = TestSupervisor::new(family, "");
+        let asked = in_time(test.supervisor.default_param(None)).await.unwrap();
         assert_eq!(asked.library_version, version);
         let param = asked.param;
         // As the fake's write_defaults has them.
@@ -458,10 +458,10 @@ async fn the_defaults_are_those_of_the_library_that_is_installed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn pooled_rows_come_from_the_models_ordinary_worker() {
     for family in FAMILIES_RUN {
-        let place = Place::new(family, MATRICES);
+        let test = TestSupervisor::new(family, MATRICES);
         let pooled = |pooling| {
             let inputs = vec![Input::prompt("one two three"), Input::tokens(vec![7, 8])];
-            place.pooled(inputs, pooling)
+            test.pooled(inputs, pooling)
         };
         let last = pooled(Pooling::Last).await.unwrap();
         assert_eq!(last.rows[0], [8.0, 9.0, 10.0, 11.0], "{family}");
@@ -478,8 +478,8 @@ async fn an_abort_in_the_middle_ends_the_run_and_the_next_is_whole() {
     let scenario = "repeat = { token = \"x\", times = 1000 }\ntoken-delay-us = 5000\n\
                     [[answer]]\nwhen-prompt-contains = \"short\"\ntokens = [\"y\"]\n";
     for family in FAMILIES_RUN {
-        let place = Place::new(family, scenario);
-        let handle = place.open().await;
+        let test = TestSupervisor::new(family, scenario);
+        let handle = test.open().await;
         let mut stream = in_time(handle.run(prompt("long"))).await.unwrap();
         while !matches!(in_time(stream.next()).await, Some(RunEvent::Result(_))) {}
         in_time(handle.abort()).await.unwrap();

@@ -3,8 +3,8 @@
 
 use crate::daemon_support::FAMILIES_RUN;
 use crate::handle_support::{
-    MODEL, Place, call, cross_attending, cross_attention, in_time, keeping, lora, prompt, run,
-    saving, template, tools,
+    MODEL, TestSupervisor, call, cross_attending, cross_attention, in_time, keeping, lora, prompt,
+    run, saving, template, tools,
 };
 use rkllmd::library_calls::{Call, LibraryError, LoraAdapter, LoraParam};
 use rkllmd::supervisor::HandleReset;
@@ -16,8 +16,8 @@ const CRASH_ON_ORDER: &str =
 async fn every_call_arrives_and_is_replayed_to_the_next_worker() {
     let scenario = format!("tokens = [\"{{params}}\"]\n{CRASH_ON_ORDER}");
     for family in FAMILIES_RUN {
-        let place = Place::new(family, &scenario);
-        let handle = place.open_with(cross_attending()).await.unwrap();
+        let test = TestSupervisor::new(family, &scenario);
+        let handle = test.open_with(cross_attending()).await.unwrap();
         run(&handle, saving("beginning", "first")).await.unwrap();
         for made in [
             template("system", "<user>", "<end>"),
@@ -64,7 +64,7 @@ async fn every_call_arrives_and_is_replayed_to_the_next_worker() {
         assert_eq!(told["run"]["role"], "tool", "{family}");
         assert_eq!(told["run"]["enable_thinking"], true, "{family}");
 
-        place.order("crash");
+        test.order("crash");
         let after = run(&handle, request).await.unwrap();
         assert_eq!(
             after.text(),
@@ -73,7 +73,7 @@ async fn every_call_arrives_and_is_replayed_to_the_next_worker() {
         );
         assert_eq!(after.reset, None, "{family}: no history was kept");
         let deaths = "rkllmd_worker_exits_total{model=\"m\",cause=\"sigsegv\"}";
-        assert_eq!(place.series(deaths), Some(1.0), "{family}");
+        assert_eq!(test.series(deaths), Some(1.0), "{family}");
     }
 }
 
@@ -81,11 +81,11 @@ async fn every_call_arrives_and_is_replayed_to_the_next_worker() {
 async fn lost_history_is_told_once() {
     let scenario = format!("tokens = [\"a\"]\n{CRASH_ON_ORDER}");
     for family in FAMILIES_RUN {
-        let place = Place::new(family, &scenario);
-        let handle = place.open().await;
+        let test = TestSupervisor::new(family, &scenario);
+        let handle = test.open().await;
         assert_eq!(run(&handle, keeping("one")).await.unwrap().reset, None);
         assert_eq!(run(&handle, keeping("two")).await.unwrap().reset, None);
-        place.order("crash");
+        test.order("crash");
         let after = run(&handle, keeping("three")).await.unwrap();
         let Some(HandleReset::WorkerDied { cause }) = after.reset else {
             panic!("{family}: {:?}", after.reset)
@@ -101,13 +101,13 @@ async fn lost_history_is_told_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_handle_makes_room_and_comes_back() {
-    let place = Place::with("1_3_1", &[(MODEL, "tokens = [\"{params}\"]")], |settings| {
+    let test = TestSupervisor::with("1_3_1", &[(MODEL, "tokens = [\"{params}\"]")], |settings| {
         settings.models.max_loaded = 1;
     });
-    let first = place.open().await;
+    let first = test.open().await;
     call(&first, template("", "<mine>", "")).await.unwrap();
     run(&first, keeping("one")).await.unwrap();
-    let second = place.open().await;
+    let second = test.open().await;
     let there = run(&second, prompt("two")).await.unwrap();
     assert!(!there.text().contains("<mine>"));
     let back = run(&first, prompt("three")).await.unwrap();
@@ -123,8 +123,8 @@ async fn a_run_that_has_given_results_ends_with_an_error_when_its_worker_dies() 
     let scenario = "tokens = [\"a\", \"b\", \"c\", \"d\"]\ntoken-delay-us = 50000\n\
         [[fault]]\ncall = \"run\"\nkind = \"segv\"\nafter-tokens = 2\nonce = \"died\"\n";
     for family in FAMILIES_RUN {
-        let place = Place::new(family, scenario);
-        let handle = place.open().await;
+        let test = TestSupervisor::new(family, scenario);
+        let handle = test.open().await;
         let error = run(&handle, prompt("hello")).await.unwrap_err();
         assert!(
             matches!(error, LibraryError::WorkerDied { .. }),
@@ -144,8 +144,8 @@ async fn a_run_that_kills_every_worker_is_given_up() {
     let scenario = "tokens = [\"fine\"]\n\
         [[fault]]\ncall = \"run\"\nkind = \"abort\"\nwhen-prompt-contains = \"poison\"\n";
     for family in FAMILIES_RUN {
-        let place = Place::new(family, scenario);
-        let handle = place.open().await;
+        let test = TestSupervisor::new(family, scenario);
+        let handle = test.open().await;
         let error = run(&handle, prompt("poison")).await.unwrap_err();
         assert!(
             matches!(error, LibraryError::WorkerDied { .. }),
@@ -162,8 +162,8 @@ async fn a_run_that_kills_every_worker_is_given_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_has_the_code_and_the_runtimes_own_words() {
     for family in FAMILIES_RUN {
-        let place = Place::new(family, "tokens = [\"a\"]");
-        let handle = place.open().await;
+        let test = TestSupervisor::new(family, "tokens = [\"a\"]");
+        let handle = test.open().await;
         let mut request = prompt("hello");
         request.infer.lora_params = Some(LoraParam {
             lora_adapter_name: "nobody".to_owned(),

@@ -4,22 +4,23 @@
 use std::time::Duration;
 
 use crate::handle_support::{
-    MODEL, Place, call, in_time, keeping, matrices, prompt, raw_template, rest, run, template,
+    MODEL, TestSupervisor, call, in_time, keeping, matrices, prompt, raw_template, rest, run,
+    template,
 };
 use rkllmd::generation::{GenerationError, ModelId};
 use rkllmd::library_calls::{
     Call, EmbedInput, InferMode, Input, LibraryError, Param, RowSelection, RunRequest, Running,
 };
 use rkllmd::models::Catalog;
-use rkllmd::supervisor::{HandleReset, RunEvent, RunStream, Turn};
+use rkllmd::supervisor::{HandleReset, QueueEnd, RunEvent, RunStream};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags};
 
 const LONG: &str = "repeat = { token = \"x\", times = 200 }\ntoken-delay-us = 10000\n\
     [[answer]]\nwhen-prompt-contains = \"short\"\ntokens = [\"y\"]\n";
 
 /// Waits until the process that has an ordered fault has removed its file.
-async fn taken(place: &Place, file: &str) {
-    let path = place.folder.path().join("models").join(file);
+async fn taken(test: &TestSupervisor, file: &str) {
+    let path = test.folder.path().join("models").join(file);
     in_time(async {
         while path.exists() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -36,8 +37,8 @@ async fn begun(stream: &mut RunStream) {
 /// On one thread the handle's task sees the run and the abort at the same moment.
 #[tokio::test]
 async fn an_abort_right_behind_its_run_ends_it() {
-    let place = Place::new("1_3_1", LONG);
-    let handle = place.open().await;
+    let test = TestSupervisor::new("1_3_1", LONG);
+    let handle = test.open().await;
     let stream = in_time(handle.run(prompt("long"))).await.unwrap();
     in_time(handle.abort()).await.unwrap();
     let given = rest(stream).await.unwrap();
@@ -51,13 +52,13 @@ async fn an_abort_during_the_replay_ends_the_run_that_waits_for_it() {
         "{LONG}[[fault]]\ncall = \"run\"\nkind = \"segv\"\nwhen-file = \"crash\"\n\
          [[fault]]\ncall = \"set_chat_template\"\nkind = \"delay\"\nms = 1000\nwhen-file = \"slow\"\n"
     );
-    let place = Place::new("1_3_1", &scenario);
-    let handle = place.open().await;
+    let test = TestSupervisor::new("1_3_1", &scenario);
+    let handle = test.open().await;
     call(&handle, raw_template()).await.unwrap();
-    place.order("slow");
-    place.order("crash");
+    test.order("slow");
+    test.order("crash");
     let stream = in_time(handle.run(prompt("long"))).await.unwrap();
-    taken(&place, "slow").await;
+    taken(&test, "slow").await;
     in_time(handle.abort()).await.unwrap();
     let given = rest(stream).await.unwrap();
     assert!(given.results.is_empty(), "{}", given.text().len());
@@ -71,10 +72,10 @@ async fn an_aborted_run_is_not_repeated_when_the_abort_kills_its_worker() {
          [[fault]]\ncall = \"abort\"\nkind = \"segv\"\nonce = \"died\"\n\
          [[fault]]\ncall = \"run\"\nkind = \"delay\"\nms = 0\n"
     );
-    let place = Place::new("1_3_1", &scenario);
-    let handle = place.open().await;
+    let test = TestSupervisor::new("1_3_1", &scenario);
+    let handle = test.open().await;
     let stream = in_time(handle.run(prompt("long"))).await.unwrap();
-    let faults = place.folder.path().join("models/faults");
+    let faults = test.folder.path().join("models/faults");
     in_time(async {
         while !faults.exists() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -96,11 +97,11 @@ async fn a_run_that_does_not_end_with_its_logits_passes_a_deadline() {
     let scenario = "repeat = { token = \"x\", times = 1000000 }\ntoken-delay-us = 5000\n\
         [[fault]]\ncall = \"abort\"\nkind = \"ignore\"\n";
     for limit in [1 << 20, 4] {
-        let place = Place::with("1_3_1", &[(MODEL, scenario)], |settings| {
+        let test = TestSupervisor::with("1_3_1", &[(MODEL, scenario)], |settings| {
             settings.deadlines.abort_to_finish = Duration::from_millis(500);
             settings.library.tensor_limit_bytes = limit;
         });
-        let handle = place.open().await;
+        let handle = test.open().await;
         let ask = matrices("one", InferMode::GetLogits, RowSelection::Last);
         let error = in_time(run(&handle, ask)).await.unwrap_err();
         let LibraryError::DeadlinePassed { deadline, .. } = error else {
@@ -114,8 +115,8 @@ async fn a_run_that_does_not_end_with_its_logits_passes_a_deadline() {
 async fn a_call_that_nobody_waits_for_any_more_is_not_made() {
     let scenario =
         format!("{LONG}[[answer]]\nwhen-prompt-contains = \"what\"\ntokens = [\"{{params}}\"]\n");
-    let place = Place::new("1_3_1", &scenario);
-    let handle = place.open().await;
+    let test = TestSupervisor::new("1_3_1", &scenario);
+    let handle = test.open().await;
     let stream = in_time(handle.run(prompt("long"))).await.unwrap();
     let given_up = handle.call(template("", "<unwanted>", ""));
     let waited = tokio::time::timeout(Duration::from_millis(100), given_up).await;
@@ -130,9 +131,9 @@ async fn a_call_that_nobody_waits_for_any_more_is_not_made() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_was_given_up_holds_up_no_other() {
     let models = [(MODEL, LONG), ("other", LONG)];
-    let place = Place::with("1_3_1", &models, |settings| settings.models.max_loaded = 1);
-    let handle = place.open().await;
-    let other = place
+    let test = TestSupervisor::with("1_3_1", &models, |settings| settings.models.max_loaded = 1);
+    let handle = test.open().await;
+    let other = test
         .supervisor
         .open_handle("other".into(), Param::default());
     let other = in_time(other).await.unwrap();
@@ -148,7 +149,7 @@ async fn a_call_that_was_given_up_holds_up_no_other() {
     // It was not evicted for the call that was given up.
     assert_eq!(run(&other, prompt("short")).await.unwrap().text(), "y");
     let evicted = "rkllmd_worker_exits_total{model=\"other\",cause=\"unloaded\"}";
-    assert_eq!(place.series(evicted), None);
+    assert_eq!(test.series(evicted), None);
 }
 
 /// Bytes that workers have sent and this process has not read.
@@ -173,18 +174,18 @@ async fn lost_history_is_told_to_the_next_run_when_the_first_ones_reader_has_gon
     let scenario = "tokens = [\"a\"]\n[[fault]]\ncall = \"run\"\nkind = \"wait\"\ntext = \"go\"\n\
         when-prompt-contains = \"two\"\nrecord = \"begun\"\n";
     // A sign of life must not be taken for the result.
-    let place = Place::with("1_3_1", &[(MODEL, scenario)], |settings| {
+    let test = TestSupervisor::with("1_3_1", &[(MODEL, scenario)], |settings| {
         settings.deadlines.heartbeat = Duration::from_secs(3600);
     });
-    let models = place.folder.path().join("models");
-    let handle = place.open().await;
+    let models = test.folder.path().join("models");
+    let handle = test.open().await;
     run(&handle, keeping("one")).await.unwrap();
     let [pid] = crate::daemon_support::children(std::process::id())[..] else {
         panic!("one worker")
     };
     crate::daemon_support::kill(pid);
     let exits = "rkllmd_worker_exits_total{model=\"m\",cause=\"killed-from-outside\"}";
-    place.until_series(exits, 1.0).await;
+    test.until_series(exits, 1.0).await;
     // Its worker is back once the library answers, so the run begins at once.
     in_time(async {
         while handle.is_running().await.unwrap().answered_by != Running::Library {
@@ -201,7 +202,7 @@ async fn lost_history_is_told_to_the_next_run_when_the_first_ones_reader_has_gon
     .await;
     assert_eq!(unread_bytes(), 0);
     // From here on the only thread reads nothing until the result is there.
-    place.order("go");
+    test.order("go");
     crate::daemon_support::eventually("the result", || (unread_bytes() > 0).then_some(()));
     // The runtime learns of the result here, and goes on with this task before the handle's.
     tokio::task::yield_now().await;
@@ -217,8 +218,8 @@ async fn lost_history_is_told_to_the_next_run_when_the_first_ones_reader_has_gon
 /// A client's counts are not checked yet when the time for a run is reckoned from them.
 #[tokio::test(flavor = "multi_thread")]
 async fn counts_that_cannot_be_true_are_refused_and_the_handle_lives() {
-    let place = Place::new("1_3_1", LONG);
-    let handle = place.open().await;
+    let test = TestSupervisor::new("1_3_1", LONG);
+    let handle = test.open().await;
     for n_tokens in [usize::MAX, usize::MAX / 2, 1 << 61] {
         let embed_input = Some(EmbedInput {
             embed: vec![0.5; 8],
@@ -239,8 +240,10 @@ async fn counts_that_cannot_be_true_are_refused_and_the_handle_lives() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_model_is_named_as_such() {
-    let place = Place::new("1_3_1", LONG);
-    let lease = place.supervisor.lease(ModelId::from("nobody"), Turn::Last);
+    let test = TestSupervisor::new("1_3_1", LONG);
+    let lease = test
+        .supervisor
+        .lease(ModelId::from("nobody"), QueueEnd::Back);
     let error = in_time(lease).await.unwrap_err();
     let model = "nobody".to_owned();
     assert_eq!(error, GenerationError::UnknownModel { model });
@@ -248,10 +251,10 @@ async fn an_unknown_model_is_named_as_such() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_process_at_a_time_describes_a_library() {
-    let place = Place::new("1_3_1", LONG);
+    let test = TestSupervisor::new("1_3_1", LONG);
     let mut asking: tokio::task::JoinSet<_> = (0..16)
         .map(|_| {
-            let supervisor = place.supervisor.clone();
+            let supervisor = test.supervisor.clone();
             async move { supervisor.default_param(None).await }
         })
         .collect();
@@ -271,12 +274,12 @@ async fn one_process_at_a_time_describes_a_library() {
 async fn a_reload_changes_how_long_a_handle_waits_for_its_turn() {
     let models = [(MODEL, LONG), ("other", LONG)];
     let mut kept = None;
-    let place = Place::with("1_3_1", &models, |settings| {
+    let test = TestSupervisor::with("1_3_1", &models, |settings| {
         settings.models.max_loaded = 1;
         kept = Some(settings.clone());
     });
-    let handle = place.open().await;
-    let other = place
+    let handle = test.open().await;
+    let other = test
         .supervisor
         .open_handle("other".into(), Param::default());
     let other = in_time(other).await.unwrap();
@@ -284,7 +287,7 @@ async fn a_reload_changes_how_long_a_handle_waits_for_its_turn() {
     settings.queue.deadline = Duration::from_millis(200);
     let catalog =
         Catalog::scan_apart(&settings, Some(env!("CARGO_BIN_EXE_rkllmd").into())).unwrap();
-    in_time(place.supervisor.reload(&settings, catalog.into())).await;
+    in_time(test.supervisor.reload(&settings, catalog.into())).await;
     let mut stream = in_time(other.run(prompt("long"))).await.unwrap();
     begun(&mut stream).await;
     let error = run(&handle, prompt("short")).await.unwrap_err();

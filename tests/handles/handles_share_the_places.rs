@@ -4,21 +4,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::handle_support::{MODEL, Place, in_time, prompt, run};
+use crate::handle_support::{MODEL, TestSupervisor, in_time, prompt, run};
 use rkllmd::generation::GenerationError;
 use rkllmd::library_calls::{Input, LibraryError, Param, Pooling};
 
 const ANSWERS: &str = "tokens = [\"a\", \"b\"]\ntoken-delay-us = 2000\nembedding-size = 4\n";
 
-fn one_place(family: &str, models: &[(&str, &str)]) -> Place {
-    Place::with(family, models, |settings| settings.models.max_loaded = 1)
+fn one_place(family: &str, models: &[(&str, &str)]) -> TestSupervisor {
+    TestSupervisor::with(family, models, |settings| settings.models.max_loaded = 1)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_more_workers_than_places() {
-    let place = one_place("1_3_1", &[(MODEL, ANSWERS)]);
+    let test = one_place("1_3_1", &[(MODEL, ANSWERS)]);
     let own = std::process::id();
-    let handles = [place.open().await, place.open().await, place.open().await];
+    let handles = [test.open().await, test.open().await, test.open().await];
     for _ in 0..3 {
         for handle in &handles {
             assert_eq!(run(handle, prompt("hello")).await.unwrap().text(), "ab");
@@ -29,8 +29,8 @@ async fn no_more_workers_than_places() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_busy_handle_and_the_models_own_requests_alternate() {
-    let place = one_place("1_3_1", &[(MODEL, ANSWERS)]);
-    let handle = place.open().await;
+    let test = one_place("1_3_1", &[(MODEL, ANSWERS)]);
+    let handle = test.open().await;
     let stop = Arc::new(AtomicBool::new(false));
     let busy = tokio::spawn({
         let stop = Arc::clone(&stop);
@@ -45,7 +45,7 @@ async fn a_busy_handle_and_the_models_own_requests_alternate() {
     });
     for _ in 0..5 {
         let inputs = vec![Input::prompt("one two")];
-        let rows = place.pooled(inputs, Pooling::Last).await.unwrap().rows;
+        let rows = test.pooled(inputs, Pooling::Last).await.unwrap().rows;
         assert_eq!(rows, [[4.0, 5.0, 6.0, 7.0]]);
     }
     stop.store(true, Ordering::Relaxed);
@@ -55,14 +55,14 @@ async fn a_busy_handle_and_the_models_own_requests_alternate() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_too_long_for_a_place_is_told() {
     let slow = "repeat = { token = \"x\", times = 1000 }\ntoken-delay-us = 5000\n";
-    let place = Place::with("1_3_1", &[(MODEL, slow)], |settings| {
+    let test = TestSupervisor::with("1_3_1", &[(MODEL, slow)], |settings| {
         settings.models.max_loaded = 1;
         settings.queue.deadline = Duration::from_millis(300);
     });
-    let handle = place.open().await;
+    let handle = test.open().await;
     let mut stream = in_time(handle.run(prompt("hello"))).await.unwrap();
     in_time(stream.next()).await;
-    let error = place.open_with(Param::default()).await.unwrap_err();
+    let error = test.open_with(Param::default()).await.unwrap_err();
     assert!(
         matches!(
             &error,
@@ -71,8 +71,7 @@ async fn who_waits_too_long_for_a_place_is_told() {
         "{error:?}"
     );
     let unknown = in_time(
-        place
-            .supervisor
+        test.supervisor
             .open_handle("other".into(), Param::default()),
     )
     .await;
@@ -87,6 +86,6 @@ async fn who_waits_too_long_for_a_place_is_told() {
     );
     // A handle's own slot is no model.
     let slot = format!("{MODEL}#handle-1");
-    let hidden = in_time(place.supervisor.open_handle(slot.into(), Param::default())).await;
+    let hidden = in_time(test.supervisor.open_handle(slot.into(), Param::default())).await;
     assert!(hidden.is_err(), "{hidden:?}");
 }

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::daemon_support::FAMILIES_RUN;
 use crate::handle_support::{
-    MODEL, Place, call, cross_attending, cross_attention, in_time, lora, prompt, raw_template,
-    rest, run, saving, tools,
+    MODEL, TestSupervisor, call, cross_attending, cross_attention, in_time, lora, prompt,
+    raw_template, rest, run, saving, tools,
 };
 use rkllmd::library_calls::{Call, LibraryError, Running};
 use rkllmd::supervisor::RunEvent;
@@ -16,10 +16,10 @@ async fn is_running_asks_the_library_and_does_not_hang_with_it() {
         [[fault]]\ncall = \"is_running\"\nkind = \"hang\"\nwhen-file = \"hang\"\n\
         [[answer]]\nwhen-prompt-contains = \"again\"\ntokens = [\"y\"]\n";
     for family in FAMILIES_RUN {
-        let place = Place::with(family, &[(MODEL, scenario)], |settings| {
+        let test = TestSupervisor::with(family, &[(MODEL, scenario)], |settings| {
             settings.deadlines.control_call = Duration::from_millis(300);
         });
-        let handle = place.open().await;
+        let handle = test.open().await;
         let idle = in_time(handle.is_running()).await.unwrap();
         assert_eq!(
             (idle.running, idle.answered_by),
@@ -36,7 +36,7 @@ async fn is_running_asks_the_library_and_does_not_hang_with_it() {
             "{family}"
         );
 
-        place.order("hang");
+        test.order("hang");
         let began = Instant::now();
         let hung = in_time(handle.is_running()).await.unwrap();
         assert_eq!(
@@ -57,7 +57,7 @@ async fn is_running_asks_the_library_and_does_not_hang_with_it() {
             "{family}"
         );
 
-        place.order("hang");
+        test.order("hang");
         let hung = in_time(handle.is_running()).await.unwrap();
         assert_eq!(
             (hung.running, hung.answered_by),
@@ -70,9 +70,9 @@ async fn is_running_asks_the_library_and_does_not_hang_with_it() {
             "{family}"
         );
         let expiries = "rkllmd_deadlines_passed_total{deadline=\"control-call\"}";
-        assert_eq!(place.series(expiries), Some(2.0), "{family}");
+        assert_eq!(test.series(expiries), Some(2.0), "{family}");
         let replaced = "rkllmd_worker_exits_total{model=\"m\",cause=\"tainted\"}";
-        assert_eq!(place.series(replaced), Some(2.0), "{family}");
+        assert_eq!(test.series(replaced), Some(2.0), "{family}");
     }
 }
 
@@ -104,13 +104,13 @@ async fn a_call_that_hangs_passes_its_own_deadline() {
         let scenario = format!(
             "tokens = [\"fine\"]\n[[fault]]\ncall = \"{name}\"\nkind = \"hang\"\nwhen-file = \"hang\"\n"
         );
-        let place = Place::with("1_3_1", &[(MODEL, &scenario)], |settings| {
+        let test = TestSupervisor::with("1_3_1", &[(MODEL, &scenario)], |settings| {
             settings.deadlines.control_call = Duration::from_millis(200);
             settings.deadlines.load_base = Duration::from_secs(1);
         });
-        let handle = place.open_with(cross_attending()).await.unwrap();
+        let handle = test.open_with(cross_attending()).await.unwrap();
         run(&handle, saving("hello", "saved")).await.unwrap();
-        place.order("hang");
+        test.order("hang");
         let error = call(&handle, made.clone()).await.unwrap_err();
         let LibraryError::DeadlinePassed {
             deadline: passed,
@@ -140,11 +140,11 @@ async fn a_run_that_hangs_passes_its_deadline() {
         let scenario = format!(
             "tokens = [\"a\", \"b\"]\n[[fault]]\ncall = \"run\"\nkind = \"hang\"\nonce = \"hung\"\n{fault}"
         );
-        let place = Place::with("1_3_1", &[(MODEL, &scenario)], |settings| {
+        let test = TestSupervisor::with("1_3_1", &[(MODEL, &scenario)], |settings| {
             settings.deadlines.prefill_base = Duration::from_millis(500);
             settings.deadlines.inter_token = Duration::from_millis(500);
         });
-        let handle = place.open().await;
+        let handle = test.open().await;
         let error = run(&handle, prompt("hello")).await.unwrap_err();
         assert!(
             matches!(error, LibraryError::DeadlinePassed { deadline: passed, .. } if passed == deadline),

@@ -2,15 +2,15 @@
 
 use crate::daemon_support::FAMILIES_RUN;
 use crate::handle_support::{
-    Given, MODEL, Place, call, in_time, prompt, raw_template, run, saving,
+    Given, MODEL, TestSupervisor, call, in_time, prompt, raw_template, run, saving,
 };
 use rkllmd::library_calls::{Call, LibraryError, Outcome};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prompt_cache_saves_prefill() {
     for family in FAMILIES_RUN {
-        let place = Place::new(family, "tokens = [\"a\"]");
-        let handle = place.open().await;
+        let test = TestSupervisor::new(family, "tokens = [\"a\"]");
+        let handle = test.open().await;
         call(&handle, raw_template()).await.unwrap();
         let evaluated = |given: &Given| {
             let last = given.results.last().unwrap();
@@ -36,22 +36,22 @@ async fn a_prompt_cache_saves_prefill() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_do_not_fill_the_disk_with_prompt_caches() {
-    let place = Place::with("1_3_1", &[(MODEL, "tokens = [\"a\"]")], |settings| {
+    let test = TestSupervisor::with("1_3_1", &[(MODEL, "tokens = [\"a\"]")], |settings| {
         settings.library.prompt_caches_limit_bytes = 1;
     });
-    let handle = place.open().await;
+    let handle = test.open().await;
     run(&handle, saving("one", "first")).await.unwrap();
     let error = run(&handle, saving("two", "second")).await.unwrap_err();
     assert!(matches!(error, LibraryError::TooLarge { .. }), "{error:?}");
-    let caches = place.folder.path().join("state/prompt-caches");
+    let caches = test.folder.path().join("state/prompt-caches");
     assert_eq!(std::fs::read_dir(caches).unwrap().count(), 1);
     run(&handle, saving("three", "first")).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ranges_of_the_cache_are_removed() {
-    let place = Place::new("1_3_1", "tokens = [\"a\"]");
-    let handle = place.open().await;
+    let test = TestSupervisor::new("1_3_1", "tokens = [\"a\"]");
+    let handle = test.open().await;
     call(&handle, raw_template()).await.unwrap();
     run(&handle, prompt("one two three four")).await.unwrap();
     let size = async || {

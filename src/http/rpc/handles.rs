@@ -47,8 +47,8 @@ struct Entry {
     handle: Arc<LibraryHandle>,
     /// Where its parameters name one.
     context: Option<ContextLimit>,
-    /// One permit: the turn.
-    turns: Arc<Semaphore>,
+    /// One permit: calls are made one after the other.
+    permits: Arc<Semaphore>,
     owner: Owner,
     /// For the parameters that each of its workers is loaded with.
     _charge: Charge,
@@ -77,7 +77,7 @@ impl HandleTable {
 
     /// A place for a handle that is about to be opened, and its name: no model is loaded for a
     /// handle that could not be named.
-    pub fn reserve(self: &Arc<Self>, owner: &Owner) -> Result<Place, RpcError> {
+    pub fn reserve(self: &Arc<Self>, owner: &Owner) -> Result<Reservation, RpcError> {
         let name = random_name(self.randomness)?;
         let mut state = self.lock();
         let taken = state.places.entry(owner.clone()).or_default();
@@ -88,7 +88,7 @@ impl HandleTable {
             ));
         }
         *taken += 1;
-        Ok(Place {
+        Ok(Reservation {
             table: Arc::clone(self),
             owner: owner.clone(),
             name,
@@ -108,7 +108,7 @@ impl HandleTable {
         Ok(InUse {
             handle: Arc::clone(&entry.handle),
             context: entry.context,
-            turns: Arc::clone(&entry.turns),
+            permits: Arc::clone(&entry.permits),
             name: name.to_owned(),
             table: Arc::clone(self),
         })
@@ -145,7 +145,7 @@ impl HandleTable {
         let entry = Entry {
             handle: Arc::new(handle),
             context,
-            turns: Arc::new(Semaphore::new(1)),
+            permits: Arc::new(Semaphore::new(1)),
             owner,
             _charge: charge,
             in_use: 0,
@@ -212,14 +212,14 @@ async fn expire(table: Weak<HandleTable>, name: String) {
 }
 
 /// Room for one handle; given back when the handle could not be opened.
-pub(super) struct Place {
+pub(super) struct Reservation {
     table: Arc<HandleTable>,
     owner: Owner,
     name: String,
     filled: bool,
 }
 
-impl Place {
+impl Reservation {
     /// Gives the handle its name, and keeps what is charged for its parameters as long as it is there.
     pub fn fill(mut self, opened: Opened) -> String {
         self.filled = true;
@@ -229,7 +229,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Reservation {
     fn drop(&mut self) {
         if !self.filled {
             self.table.lock().give_back(&self.owner);
@@ -244,7 +244,7 @@ pub(super) type Opened = (LibraryHandle, Option<ContextLimit>, Charge);
 pub(super) struct InUse {
     handle: Arc<LibraryHandle>,
     context: Option<ContextLimit>,
-    turns: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     name: String,
     table: Arc<HandleTable>,
 }
@@ -259,13 +259,13 @@ impl std::ops::Deref for InUse {
 
 /// Calls wait for it before they are made. A run keeps it until its answer is on its way, so that a
 /// client that asks on and does not read keeps one run's results in memory and not those of many.
-pub(super) type Turn = Option<OwnedSemaphorePermit>;
+pub(super) type Permit = Option<OwnedSemaphorePermit>;
 
 impl InUse {
     /// Resolves in the order in which it was polled first.
-    pub async fn turn(&self) -> Turn {
+    pub async fn permit(&self) -> Permit {
         // It is never closed.
-        Arc::clone(&self.turns).acquire_owned().await.ok()
+        Arc::clone(&self.permits).acquire_owned().await.ok()
     }
 
     /// Starts a run that fits its context, in its turn. It has its place among the calls from the first
@@ -274,16 +274,16 @@ impl InUse {
         &self,
         request: RunRequest,
         tensors: Account,
-    ) -> impl Future<Output = Result<(Turn, RunStream), LibraryError>> + Send + use<> {
-        let (turns, handle) = (Arc::clone(&self.turns), Arc::clone(&self.handle));
+    ) -> impl Future<Output = Result<(Permit, RunStream), LibraryError>> + Send + use<> {
+        let (permits, handle) = (Arc::clone(&self.permits), Arc::clone(&self.handle));
         let fits = match &self.context {
             Some(context) => context.check_run(&request),
             None => Ok(()),
         };
         async move {
             fits?;
-            let turn = turns.acquire_owned().await.ok();
-            Ok((turn, handle.run_charged(request, Some(tensors)).await?))
+            let permit = permits.acquire_owned().await.ok();
+            Ok((permit, handle.run_charged(request, Some(tensors)).await?))
         }
     }
 

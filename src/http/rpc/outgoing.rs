@@ -40,15 +40,15 @@ pub(crate) struct Outgoing {
 /// A message with the room it takes until it is written.
 pub(crate) struct Queued {
     message: Outbound,
-    place: Place,
+    room: Room,
     progress: Progress,
     stall: Duration,
     slowest: u32,
 }
 
 /// What lets a message wait, to be dropped when it is in the socket.
-pub(crate) struct Place {
-    _room: OwnedSemaphorePermit,
+pub(crate) struct Room {
+    _permit: OwnedSemaphorePermit,
     _pass: Pass,
     /// What was charged for it before.
     _charge: Option<Charge>,
@@ -61,7 +61,7 @@ enum Pass {
     /// The connection's one small message that is not charged: a refusal for want of memory must not
     /// want memory.
     Small {
-        _place: OwnedSemaphorePermit,
+        _permit: OwnedSemaphorePermit,
     },
 }
 
@@ -116,10 +116,10 @@ impl Queued {
         self
     }
 
-    pub fn into_pieces(self) -> (Pieces, Place) {
+    pub fn into_pieces(self) -> (Pieces, Room) {
         let pieces = self.message.into_pieces().telling(self.progress);
         let pieces = pieces.within(self.stall, self.slowest);
-        (pieces, self.place)
+        (pieces, self.room)
     }
 
     /// How long the client may take nothing of a message with tensors: the file of one is held for it.
@@ -196,14 +196,14 @@ impl Outgoing {
             let _taken = self.allowance.try_take(charged)?;
             Some((room, Pass::Charged { _taken }))
         };
-        let (_room, _pass) = match at_once() {
+        let (_permit, _pass) = match at_once() {
             Some(both) => both,
-            None => self.place(wanted, charged, patience).await?,
+            None => self.wait_for_room(wanted, charged, patience).await?,
         };
         let queued = Queued {
             message,
-            place: Place {
-                _room,
+            room: Room {
+                _permit,
                 _pass,
                 _charge,
             },
@@ -214,7 +214,7 @@ impl Outgoing {
         self.queue.send(queued).map_err(|_| NotSent::Gone)
     }
 
-    async fn place(
+    async fn wait_for_room(
         &self,
         wanted: u32,
         charged: usize,
@@ -229,8 +229,8 @@ impl Outgoing {
                     Ok(_taken) => Some(Pass::Charged { _taken }),
                     Err(_) => None,
                 },
-                place = Arc::clone(&self.small).acquire_owned(), if charged <= SMALL_BYTES => {
-                    place.ok().map(|_place| Pass::Small { _place })
+                permit = Arc::clone(&self.small).acquire_owned(), if charged <= SMALL_BYTES => {
+                    permit.ok().map(|_permit| Pass::Small { _permit })
                 }
             };
             (room, pass)
@@ -322,13 +322,13 @@ mod tests {
         let large = "x".repeat(1 << 20);
         outgoing.send(large.clone()).await.unwrap();
         assert!(outgoing.send("y".to_owned()).await.is_err());
-        let (mut pieces, place) = queue.recv().await.unwrap().into_pieces();
+        let (mut pieces, room) = queue.recv().await.unwrap().into_pieces();
         let mut got = Vec::new();
         while let Some(piece) = pieces.next_piece().unwrap() {
             got.extend_from_slice(&piece);
         }
         assert_eq!(got, large.as_bytes());
-        drop(place);
+        drop(room);
         assert_eq!(outgoing.send("y".to_owned()).await, Ok(()));
     }
 

@@ -18,9 +18,9 @@ use tokio::task::JoinHandle;
 use super::charged_text::ChargedText;
 use super::origin;
 use super::outbound::Pieces;
-use super::outgoing::{self, Place, Queue, Queued};
+use super::outgoing::{self, Queue, Queued, Room};
 use super::protocol::{ErrorKind, Reply, RpcError};
-use super::session::{Afterwards, Answer, Session};
+use super::session::{Afterwards, Answered, Session};
 use crate::http::HttpState;
 use crate::http::request::body;
 use crate::http::request::context::RequestContext;
@@ -64,7 +64,7 @@ pub(crate) async fn post(State(state): State<Arc<HttpState>>, request: Request) 
     };
     if !asks_for_events(&head.headers) {
         let session = Session::of_request(rpc, &context, None);
-        let Answer {
+        let Answered {
             message,
             afterwards,
         } = session.answer_or_refuse(text).await;
@@ -186,7 +186,7 @@ struct Events {
     /// Ends with the work.
     queue: Queue,
     /// What is left of the event that is being written.
-    event: Option<(Pieces, Place)>,
+    event: Option<(Pieces, Room)>,
     silence: Silence,
     /// Keeps the connection watched and the log line open.
     _context: Arc<RequestContext>,
@@ -233,7 +233,7 @@ impl Drop for AbortOnDrop {
     }
 }
 
-fn event(message: Queued) -> (Pieces, Place) {
+fn event(message: Queued) -> (Pieces, Room) {
     let message = message.framed(|message| {
         message.begin_with("data: ");
         message.push_str("\n\n");

@@ -36,13 +36,13 @@ pub(super) type Afterwards = BoxFuture<'static, ()>;
 
 /// What a message leads to.
 #[must_use]
-pub(super) struct Answer {
+pub(super) struct Answered {
     /// Nothing when the message held only notifications.
     pub message: Option<Outbound>,
     pub afterwards: Vec<Afterwards>,
 }
 
-impl Answer {
+impl Answered {
     fn of(text: String) -> Self {
         Self {
             message: Some(text.into()),
@@ -147,13 +147,13 @@ impl Session {
 
     /// Answers a message for which `made_of_it` is charged. The calls of a batch are made one after
     /// the other, and no more of them once there is no memory for the answer.
-    pub async fn answer(&self, text: ChargedText, mut made_of_it: Charge) -> Answer {
+    pub async fn answer(&self, text: ChargedText, mut made_of_it: Charge) -> Answered {
         let read = self.entries(&text.text);
         // A call may take long, and its message may be large.
         drop(text);
         let (mut reply, entries) = match read {
             Ok(parts) => parts,
-            Err(error) => return Answer::of(Reply::error(&error)),
+            Err(error) => return Answered::of(Reply::error(&error)),
         };
         let mut charge = made_of_it.split(ANSWER_BYTES);
         let mut over = None;
@@ -196,17 +196,17 @@ impl Session {
         let message = reply.finish();
         charge.absorb(made_of_it);
         charge.shrink_to(held);
-        Answer {
+        Answered {
             message: message.map(|message| message.charged(charge)),
             afterwards,
         }
     }
 
     /// Answers the only message of a request.
-    pub async fn answer_or_refuse(&self, text: ChargedText) -> Answer {
+    pub async fn answer_or_refuse(&self, text: ChargedText) -> Answered {
         match self.charge_for(&text.text) {
             Ok(charge) => self.answer(text, charge).await,
-            Err(error) => Answer {
+            Err(error) => Answered {
                 message: self.refuse(text, &error),
                 afterwards: Vec::new(),
             },

@@ -111,7 +111,7 @@ async fn serve_connection(stream: UnixStream, rpc: &Arc<Rpc>, mut closing: watch
 async fn write(mut writer: OwnedWriteHalf, mut queue: Queue) {
     while let Some(message) = queue.recv().await {
         let stall = message.stall();
-        let (mut pieces, place) = message.framed(|message| message.push('\n')).into_pieces();
+        let (mut pieces, room) = message.framed(|message| message.push('\n')).into_pieces();
         let is_long = pieces.has_tensors();
         while let Ok(Some(piece)) = pieces.next_piece() {
             let written = writer.write_all(&piece);
@@ -130,7 +130,7 @@ async fn write(mut writer: OwnedWriteHalf, mut queue: Queue) {
         if !pieces.is_empty() {
             return;
         }
-        drop(place);
+        drop(room);
     }
     let _ = writer.shutdown().await;
 }

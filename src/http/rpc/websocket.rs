@@ -162,7 +162,7 @@ async fn write(socket: &Socket, mut queue: Queue, keep_alive: Duration) -> Resul
             message = queue.recv() => match message {
                 Some(message) => {
                     let stall = message.stall();
-                    let (pieces, _place) = message.into_pieces();
+                    let (pieces, _room) = message.into_pieces();
                     socket.write(pieces, stall).await?;
                 }
                 None => return Ok(()),

@@ -1,4 +1,4 @@
-//! Slots of handles: opened and closed by clients, each beside the installed model that it is of.
+//! Instances of handles: opened and closed by clients, each beside the installed model that it is of.
 
 use std::sync::Arc;
 
@@ -8,9 +8,9 @@ use super::{EventLoop, unavailable};
 use crate::generation::{GenerationError, ModelId};
 use crate::ipc::LibraryFacts;
 use crate::models::{InstalledModel, ModelKind};
+use crate::supervisor::instance::{HandleOrder, Instance};
 use crate::supervisor::lease::Lease;
 use crate::supervisor::lifecycle::Stage;
-use crate::supervisor::slot::{HandleOrder, Slot};
 
 impl EventLoop {
     pub(super) fn open_handle(
@@ -20,32 +20,32 @@ impl EventLoop {
         if self.shutting_down.is_some() {
             return Err(GenerationError::ShuttingDown);
         }
-        let slot = self
-            .slots
+        let instance = self
+            .instances
             .get(&order.model)
-            .filter(|slot| slot.handle.is_none());
-        let Some(slot) = slot else {
+            .filter(|instance| instance.handle.is_none());
+        let Some(instance) = instance else {
             let model = order.model.to_string();
             return Err(GenerationError::UnknownModel { model });
         };
         self.handles += 1;
         let id: ModelId = format!("{}#handle-{}", order.model, self.handles).into();
-        let mut model = InstalledModel::clone(&slot.model);
+        let mut model = InstalledModel::clone(&instance.model);
         model.id = ModelId::clone(&id);
-        let measured = slot.measured;
-        let mut slot = Slot::of_handle(Arc::new(model), self.rules.restart, order);
-        slot.measured = measured;
-        self.slots.insert(ModelId::clone(&id), slot);
+        let measured = instance.measured;
+        let mut instance = Instance::of_handle(Arc::new(model), self.rules.restart, order);
+        instance.measured = measured;
+        self.instances.insert(ModelId::clone(&id), instance);
         Ok(id)
     }
 
     pub(super) fn close_handle(&mut self, id: &ModelId, done: Option<oneshot::Sender<()>>) {
-        self.change(id, |slot| {
-            if slot.handle.is_some() {
-                slot.is_closing = true;
-                slot.closing.extend(done);
-                slot.waiters.clear();
-                slot.cancel_load();
+        self.change(id, |instance| {
+            if instance.handle.is_some() {
+                instance.is_closing = true;
+                instance.closing.extend(done);
+                instance.waiters.clear();
+                instance.cancel_load();
             }
         });
         if self.is_closing(id) {
@@ -54,27 +54,33 @@ impl EventLoop {
     }
 
     pub(super) fn is_closing(&self, id: &ModelId) -> bool {
-        self.slots.get(id).is_some_and(|slot| slot.is_closing)
+        self.instances
+            .get(id)
+            .is_some_and(|instance| instance.is_closing)
     }
 
-    /// Tells who waits for the end of a handle. One that cannot be killed keeps its slot, because
+    /// Tells who waits for the end of a handle. One that cannot be killed keeps its instance, because
     /// it blocks the NPU.
     pub(super) fn forget_closed(&mut self) {
-        for slot in self.slots.values_mut().filter(|slot| slot.is_closed()) {
-            for done in slot.closing.drain(..) {
+        for instance in self
+            .instances
+            .values_mut()
+            .filter(|instance| instance.is_closed())
+        {
+            for done in instance.closing.drain(..) {
                 let _ = done.send(());
             }
         }
-        self.slots
-            .retain(|_, slot| !slot.is_closed() || slot.is_unkillable());
+        self.instances
+            .retain(|_, instance| !instance.is_closed() || instance.is_unkillable());
     }
 
     pub(super) fn lease_if_idle(&mut self, model: &ModelId, reply: oneshot::Sender<Option<Lease>>) {
         let home = self.sender.clone();
         let mut lease = None;
-        self.change(model, |slot| {
-            if matches!(slot.life.stage(), Stage::Idle { .. }) {
-                let lent = slot.lend(false);
+        self.change(model, |instance| {
+            if matches!(instance.life.stage(), Stage::Idle { .. }) {
+                let lent = instance.lend(false);
                 lease = lent.map(|(worker, link)| Lease::new(worker, link, home));
             }
         });
@@ -88,8 +94,8 @@ impl EventLoop {
     ) {
         let kind = match &model {
             None => ModelKind::Rkllm,
-            Some(id) => match self.slots.get(id) {
-                Some(slot) => slot.model.kind,
+            Some(id) => match self.instances.get(id) {
+                Some(instance) => instance.model.kind,
                 None => {
                     let model = id.to_string();
                     let _ = reply.send(Err(GenerationError::UnknownModel { model }));
@@ -119,7 +125,7 @@ impl EventLoop {
 
     /// Metrics know installed models, not handles.
     pub(super) fn metric_name(&self, id: &ModelId) -> ModelId {
-        let slot = self.slots.get(id);
-        slot.map_or_else(|| id.clone(), |slot| slot.model_id().clone())
+        let instance = self.instances.get(id);
+        instance.map_or_else(|| id.clone(), |instance| instance.model_id().clone())
     }
 }

@@ -7,12 +7,15 @@ use super::{EventLoop, Message};
 use crate::children::EndReason;
 use crate::children::memory::ProcessMemory;
 use crate::generation::ModelId;
-use crate::supervisor::memory_limits::{self, Verdict};
+use crate::supervisor::memory_limits::{self, Pressure};
 
 impl EventLoop {
     /// When workers are to be measured next; `None`: there is none.
     pub(super) fn next_memory_check(&self) -> Option<Instant> {
-        let any = self.slots.values().any(|slot| slot.process().is_some());
+        let any = self
+            .instances
+            .values()
+            .any(|instance| instance.process().is_some());
         any.then(|| self.memory_checked + self.rules.memory.settings.check_interval)
     }
 
@@ -24,8 +27,8 @@ impl EventLoop {
             return;
         }
         self.memory_checked = now;
-        for (model, slot) in &mut self.slots {
-            let Some((pid, measured)) = slot.begin_measuring() else {
+        for (model, instance) in &mut self.instances {
+            let Some((pid, measured)) = instance.begin_measuring() else {
                 continue;
             };
             let (sender, model) = (self.sender.clone(), model.clone());
@@ -39,20 +42,20 @@ impl EventLoop {
     /// Acts on what a worker holds; `None`: it is not known.
     pub(super) fn measured(&mut self, model: &ModelId, pid: u32, memory: Option<ProcessMemory>) {
         let limits = self.rules.memory.limits(self.loader.beside.bytes());
-        let Some(slot) = self.slots.get_mut(model) else {
+        let Some(instance) = self.instances.get_mut(model) else {
             return;
         };
-        if !slot.is_measured(pid, memory) {
+        if !instance.is_measured(pid, memory) {
             return;
         }
         let Some(memory) = memory else { return };
         let bytes = memory.total_bytes();
-        match memory_limits::verdict(&memory, slot.least_bytes, limits) {
-            Verdict::Fine => {}
+        match memory_limits::pressure(&memory, instance.least_bytes, limits) {
+            Pressure::None => {}
             // What a load takes for a moment is no reason to replace what it brings up.
-            Verdict::RecycleWhenIdle if slot.is_loading() => {}
-            Verdict::RecycleWhenIdle => {
-                if slot.condemned.is_none() {
+            Pressure::Soft if instance.is_loading() => {}
+            Pressure::Soft => {
+                if instance.condemned.is_none() {
                     tracing::warn!(
                         model = &**model,
                         pid,
@@ -60,17 +63,17 @@ impl EventLoop {
                         "a worker is over its soft memory limit"
                     );
                 }
-                slot.condemned.get_or_insert(EndReason::Recycled);
+                instance.condemned.get_or_insert(EndReason::Recycled);
                 self.replace(model, EndReason::Recycled);
             }
-            Verdict::Kill => {
+            Pressure::Hard => {
                 tracing::error!(
                     model = &**model,
                     pid,
                     bytes,
                     "a worker is over its hard memory limit"
                 );
-                if let Some(process) = slot.process() {
+                if let Some(process) = instance.process() {
                     process.kill(EndReason::MemoryLimit);
                 }
             }

@@ -7,11 +7,11 @@ use super::{EventLoop, Message, unavailable};
 use crate::children::ChildProcess;
 use crate::children::{EndReason, ExitCause, ExitReport};
 use crate::generation::ModelId;
+use crate::supervisor::instance::{Instance, LoadNumber};
 use crate::supervisor::lease::WorkerAfter;
 use crate::supervisor::lifecycle::{AfterFailedLoad, LoadFault, Stage};
 use crate::supervisor::link::SlotLink;
 use crate::supervisor::loading::{LoadFailure, Wanted};
-use crate::supervisor::slot::{LoadNumber, Slot};
 use crate::supervisor::unloading;
 use crate::supervisor::worker::{LoadedWorker, Worker};
 
@@ -19,9 +19,9 @@ impl EventLoop {
     pub(super) fn load(&mut self, model: &ModelId) {
         let limits = self.slot_limits();
         let (loader, sender, id) = (Arc::clone(&self.loader), self.sender.clone(), model.clone());
-        self.change(model, |slot| {
-            let model = Arc::clone(&slot.model);
-            let order = slot.handle.clone();
+        self.change(model, |instance| {
+            let model = Arc::clone(&instance.model);
+            let order = instance.handle.clone();
             let start = |load| {
                 let task = async move {
                     let report = |phase, process: Option<&ChildProcess>| {
@@ -52,7 +52,7 @@ impl EventLoop {
                 };
                 tokio::spawn(task).abort_handle()
             };
-            slot.begin_load(start);
+            instance.begin_load(start);
         });
         self.forget_preloads_without_room();
     }
@@ -60,13 +60,17 @@ impl EventLoop {
     /// A model that is wanted now has taken the last place of one that was only to be brought back.
     pub(super) fn forget_preloads_without_room(&mut self) {
         let taken = self
-            .slots
+            .instances
             .values()
-            .filter(|slot| slot.life.pid().is_some() || slot.is_loading())
+            .filter(|instance| instance.life.pid().is_some() || instance.is_loading())
             .count();
         if taken >= self.rules.placement.max_loaded {
-            for slot in self.slots.values_mut().filter(|slot| !slot.is_loading()) {
-                slot.waiters.retain(|waiter| waiter.request.is_some());
+            for instance in self
+                .instances
+                .values_mut()
+                .filter(|instance| !instance.is_loading())
+            {
+                instance.waiters.retain(|waiter| waiter.request.is_some());
             }
         }
     }
@@ -74,9 +78,9 @@ impl EventLoop {
     /// Unloads an idle worker. Its end arrives as a `Process` message.
     pub(in crate::supervisor) fn evict(&mut self, model: &ModelId) {
         let deadline = self.rules.unload_deadline;
-        self.change(model, |slot| {
-            if let Some(worker) = slot.end_idle() {
-                slot.is_unloading = true;
+        self.change(model, |instance| {
+            if let Some(worker) = instance.end_idle() {
+                instance.is_unloading = true;
                 tokio::spawn(unloading::unload(worker, deadline));
             }
         });
@@ -84,8 +88,8 @@ impl EventLoop {
 
     /// Ends an idle worker that must not be used again.
     pub(super) fn replace(&mut self, model: &ModelId, reason: EndReason) {
-        self.change(model, |slot| {
-            let Some(LoadedWorker { worker, .. }) = slot.end_idle() else {
+        self.change(model, |instance| {
+            let Some(LoadedWorker { worker, .. }) = instance.end_idle() else {
                 return;
             };
             tracing::warn!(
@@ -106,8 +110,8 @@ impl EventLoop {
         load: LoadNumber,
         result: Result<LoadedWorker, LoadFailure>,
     ) {
-        let is_current = |slot: &Slot| slot.is_loading_as(load);
-        if !self.slots.get(model).is_some_and(is_current) {
+        let is_current = |instance: &Instance| instance.is_loading_as(load);
+        if !self.instances.get(model).is_some_and(is_current) {
             return;
         }
         match result {
@@ -119,7 +123,7 @@ impl EventLoop {
     pub(super) fn loaded(&mut self, loaded: LoadedWorker) {
         let worker = Arc::clone(&loaded.worker);
         let model = worker.model.id.clone();
-        // Its end was told while the slot was still loading and changed nothing.
+        // Its end was told while the instance was still loading and changed nothing.
         if let Some(report) = worker.process.exit_report() {
             let reason = format!("the worker {report} right after loading the model");
             return self.load_failed(&model, LoadFailure::new(reason));
@@ -142,13 +146,13 @@ impl EventLoop {
         self.loader
             .metrics
             .model_loaded(&self.metric_name(&model), worker.load_time.as_secs_f64());
-        self.change(&model, |slot| {
-            if !slot.life.loaded(pid, Instant::now()) {
+        self.change(&model, |instance| {
+            if !instance.life.loaded(pid, Instant::now()) {
                 return;
             }
-            slot.facts = Some(Arc::clone(&worker.facts));
-            slot.put_worker(loaded);
-            slot.waiters.retain(|waiter| waiter.request.is_some());
+            instance.facts = Some(Arc::clone(&worker.facts));
+            instance.put_worker(loaded);
+            instance.waiters.retain(|waiter| waiter.request.is_some());
         });
         if self.shutting_down.is_some() || self.is_closing(&model) {
             self.evict(&model);
@@ -163,23 +167,23 @@ impl EventLoop {
         } else {
             LoadFault::Perhaps
         };
-        self.change(model, |slot| {
-            let after = slot.life.load_failed(fault, Instant::now(), random());
-            slot.reason = failure.reason;
-            if let Some(order) = &slot.handle {
+        self.change(model, |instance| {
+            let after = instance.life.load_failed(fault, Instant::now(), random());
+            instance.reason = failure.reason;
+            if let Some(order) = &instance.handle {
                 let mut told = order.failure.lock().unwrap_or_else(PoisonError::into_inner);
                 *told = failure.failure;
             }
-            slot.forget_worker();
+            instance.forget_worker();
             if after == AfterFailedLoad::GiveUp {
-                let reason = slot.reason.clone();
-                let wait = match slot.life.stage() {
+                let reason = instance.reason.clone();
+                let wait = match instance.life.stage() {
                     Stage::Failed { retry_at, .. } => {
                         Some(retry_at.saturating_duration_since(Instant::now()))
                     }
                     _ => None,
                 };
-                slot.fail_waiters(|| unavailable(model, reason.clone(), wait));
+                instance.fail_waiters(|| unavailable(model, reason.clone(), wait));
             }
         });
     }
@@ -187,15 +191,18 @@ impl EventLoop {
     pub(super) fn returned(&mut self, worker: &Worker, link: SlotLink, after: WorkerAfter) {
         let (model, pid) = (worker.model.id.clone(), worker.process.pid);
         let answered = after == WorkerAfter::Answered;
-        self.change(&model, |slot| {
-            if slot.life.returned(pid, answered, Instant::now()) {
+        self.change(&model, |instance| {
+            if instance.life.returned(pid, answered, Instant::now()) {
                 if after == WorkerAfter::Tainted {
-                    slot.condemned = Some(EndReason::Tainted);
+                    instance.condemned = Some(EndReason::Tainted);
                 }
-                slot.take_back(link);
+                instance.take_back(link);
             }
         });
-        let condemned = self.slots.get(&model).and_then(|slot| slot.condemned);
+        let condemned = self
+            .instances
+            .get(&model)
+            .and_then(|instance| instance.condemned);
         // Nothing of this happens while the worker is still in use.
         match condemned {
             Some(EndReason::Tainted) => self.replace(&model, EndReason::Tainted),
@@ -220,28 +227,28 @@ impl EventLoop {
             self.loader.metrics.deadline_passed("unload");
         }
         let shutting_down = self.shutting_down.is_some();
-        self.change(model, |slot| {
+        self.change(model, |instance| {
             let was_in_use = matches!(
-                slot.life.stage(),
+                instance.life.stage(),
                 Stage::Leased { .. } | Stage::Ending { .. }
             );
-            if !slot
+            if !instance
                 .life
                 .exited(pid, cause.is_failure(), report.at, random())
             {
                 return;
             }
             if cause.is_failure() {
-                slot.reason = format!("its worker {report}");
+                instance.reason = format!("its worker {report}");
             }
-            let leaves_a_gap = cause.leaves_a_gap() && !slot.is_unloading;
-            slot.forget_worker();
-            if leaves_a_gap && !shutting_down && !slot.is_closing && !slot.removed {
+            let leaves_a_gap = cause.leaves_a_gap() && !instance.is_unloading;
+            instance.forget_worker();
+            if leaves_a_gap && !shutting_down && !instance.is_closing && !instance.removed {
                 // The model was there, so it is brought back before a request has to wait for it.
                 if was_in_use && cause.is_failure() {
-                    slot.keep_place();
+                    instance.keep_place();
                 } else {
-                    slot.want_loaded();
+                    instance.want_loaded();
                 }
             }
         });
@@ -250,14 +257,14 @@ impl EventLoop {
 
     pub(super) fn unkillable(&mut self, model: &ModelId, pid: u32) {
         let mut was_loading = false;
-        self.change(model, |slot| {
-            let is_loading = slot.is_loading();
-            if !slot.life.stuck(pid) {
+        self.change(model, |instance| {
+            let is_loading = instance.is_loading();
+            if !instance.life.stuck(pid) {
                 return;
             }
             was_loading = is_loading;
-            slot.forget_worker();
-            slot.reason = format!(
+            instance.forget_worker();
+            instance.reason = format!(
                 "worker {pid} is still there after SIGKILL; it hangs in the kernel, and only a \
                  reboot frees the NPU"
             );
@@ -271,13 +278,13 @@ impl EventLoop {
             self.loader.metrics.load_failed(&self.metric_name(model));
         }
         let blocked: Vec<(ModelId, String)> = self
-            .slots
+            .instances
             .iter()
-            .filter_map(|(id, slot)| Some((id.clone(), self.blocked(slot)?)))
+            .filter_map(|(id, instance)| Some((id.clone(), self.blocked(instance)?)))
             .collect();
         for (model, reason) in blocked {
-            self.change(&model, |slot| {
-                slot.fail_waiters(|| unavailable(&model, reason.clone(), None));
+            self.change(&model, |instance| {
+                instance.fail_waiters(|| unavailable(&model, reason.clone(), None));
             });
         }
     }

@@ -22,16 +22,16 @@ use super::{HandleReset, Replied, Request, RunEvent, Urgent};
 use crate::apart::{self, Subject};
 use crate::children::{EndReason, ExitCause, ExitReport};
 use crate::generation::{ClientKey, ModelId};
-use crate::ipc::{Answer, CallDeadline, CallSpec, SlotCommand};
+use crate::ipc::{CallDeadline, CallReply, CallSpec, SlotCommand};
 use crate::library_calls::{Call, CallFailure, LibraryError, Outcome};
 use crate::memory::Charge;
 use crate::settings::{DeadlineSettings, Settings};
 use crate::supervisor::attempts::Attempts;
 use crate::supervisor::drive::{Ended, Limits, Loss, Outer, drive, not_sent};
-use crate::supervisor::event_loop::Turn;
+use crate::supervisor::event_loop::QueueEnd;
+use crate::supervisor::instance::HandleOrder;
 use crate::supervisor::lease::{Lease, Running, WorkerAfter};
 use crate::supervisor::loading::load_deadline;
-use crate::supervisor::slot::HandleOrder;
 use crate::supervisor::worker::Worker;
 use crate::supervisor::{Supervisor, runtime_lines};
 use crate::telemetry::Metrics;
@@ -98,7 +98,7 @@ pub(super) struct Actor {
     pub services: Arc<HandleServices>,
     /// Whose turns it takes.
     pub client: ClientKey,
-    /// The slot's id.
+    /// The instance's id.
     pub id: ModelId,
     pub order: Arc<HandleOrder>,
     pub calls: mpsc::Receiver<Request>,
@@ -145,7 +145,7 @@ impl From<LibraryError> for NoLease {
 }
 
 impl Actor {
-    /// Serves until the handle is closed or dropped; then its slot goes.
+    /// Serves until the handle is closed or dropped; then its instance goes.
     pub async fn run(mut self) {
         while !self.state.closing.is_closing {
             tokio::select! {
@@ -172,7 +172,7 @@ impl Actor {
     pub async fn open(&mut self) -> Result<(), LibraryError> {
         let (_keep, mut nobody) = mpsc::channel(1);
         std::mem::swap(&mut self.urgent, &mut nobody);
-        let lease = self.obtain(Turn::Last, Wanted::Always).await;
+        let lease = self.obtain(QueueEnd::Back, Wanted::Always).await;
         std::mem::swap(&mut self.urgent, &mut nobody);
         match lease {
             Ok(lease) => {
@@ -228,9 +228,9 @@ impl Actor {
     ) -> Result<Outcome, LibraryError> {
         let call = self.resolve(call).await?;
         let mut attempts = Attempts::default();
-        let mut turn = Turn::Last;
+        let mut queue_end = QueueEnd::Back;
         loop {
-            let lease = match self.obtain(turn, Wanted::Call(reply)).await {
+            let lease = match self.obtain(queue_end, Wanted::Call(reply)).await {
                 Ok(lease) => lease,
                 Err(NoLease::Failed(error)) => return Err(error),
                 Err(NoLease::Unwanted) => return Err(LibraryError::Closed),
@@ -248,7 +248,7 @@ impl Actor {
             if !may_repeat || self.state.closing.is_closing {
                 return Err(loss.into_library_error(call.function()));
             }
-            turn = Turn::First;
+            queue_end = QueueEnd::Front;
         }
     }
 
@@ -301,7 +301,7 @@ impl Actor {
         };
         let after = over.after(over.end.is_ok());
         let result = match over.end {
-            Ok(Answer::Outcome(outcome)) => Ok(outcome),
+            Ok(CallReply::Outcome(outcome)) => Ok(outcome),
             Err(failure) => Err(explained(&over.running, failure).await),
             other => Err(LibraryError::Internal(format!(
                 "the worker answered something else: {other:?}"

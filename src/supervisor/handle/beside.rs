@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Urgent;
-use crate::ipc::{Answer, Question, SlotCommand, SlotEvent};
+use crate::ipc::{CallReply, Question, SlotCommand, SlotEvent};
 use crate::library_calls::{CallFailure, LibraryError, Running, RunningAnswer};
 use crate::supervisor::drive::{FromClient, Sink, Step, Stop, Took};
 use crate::supervisor::link::Arrived;
@@ -105,8 +105,8 @@ impl<'a> Beside<'a> {
     fn answered(
         &mut self,
         id: u64,
-        result: Result<Answer, CallFailure>,
-    ) -> Option<Result<Answer, CallFailure>> {
+        result: Result<CallReply, CallFailure>,
+    ) -> Option<Result<CallReply, CallFailure>> {
         if let Some(at) = self.asks.iter().position(|(asked, _)| *asked == id) {
             let (_, reply) = self.asks.swap_remove(at);
             let _ = reply.send(Ok(running_answer(result, self.is_run)));
@@ -116,7 +116,7 @@ impl<'a> Beside<'a> {
     }
 
     /// Takes in an answer beside a run.
-    pub fn answered_beside_run(&mut self, id: u64, result: Result<Answer, CallFailure>) {
+    pub fn answered_beside_run(&mut self, id: u64, result: Result<CallReply, CallFailure>) {
         let _ = self.answered(id, result);
     }
 
@@ -153,11 +153,11 @@ pub(super) fn next_question() -> (u64, Question) {
 
 /// What the library said, or where it failed what is known here.
 pub(super) fn running_answer(
-    result: Result<Answer, CallFailure>,
+    result: Result<CallReply, CallFailure>,
     known_running: bool,
 ) -> RunningAnswer {
     match result {
-        Ok(Answer::IsRunning(running)) => RunningAnswer {
+        Ok(CallReply::IsRunning(running)) => RunningAnswer {
             running,
             answered_by: Running::Library,
         },
@@ -178,7 +178,7 @@ pub(super) struct CallSink<'a> {
 }
 
 impl Sink for CallSink<'_> {
-    type End = Result<Answer, CallFailure>;
+    type End = Result<CallReply, CallFailure>;
 
     fn call(&self) -> &'static str {
         self.function
@@ -226,7 +226,7 @@ pub(super) struct QuestionSink {
 }
 
 impl Sink for QuestionSink {
-    type End = Option<Result<Answer, CallFailure>>;
+    type End = Option<Result<CallReply, CallFailure>>;
 
     fn call(&self) -> &'static str {
         "rkllm_is_running"

@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Supervisor;
 use super::event_loop::Message;
-use super::slot::HandleOrder;
+use super::instance::HandleOrder;
 use crate::generation::{ClientKey, GenerationError, ModelId};
 use crate::library_calls::{
     Call, CallbackResult, DefaultParam, InferMode, LibraryError, Outcome, Param, RunRequest,
@@ -240,8 +240,8 @@ pub(super) async fn open(
     let id = id.await.map_err(|_| gone)??;
     let (calls, requests) = mpsc::channel(WAITING_CALLS);
     let (urgent, urgent_requests) = mpsc::channel(WAITING_CALLS);
-    // Whoever gives up waiting closes the slot.
-    let slot = OpenSlot {
+    // A client that gives up waiting closes the instance.
+    let instance = OpenInstance {
         id: id.clone(),
         supervisor: supervisor.clone(),
     };
@@ -257,8 +257,8 @@ pub(super) async fn open(
     };
     actor.open().await?;
     tokio::spawn(async move {
-        // However the task ends, its slot goes.
-        let _slot = slot;
+        // However the task ends, its instance goes.
+        let _instance = instance;
         actor.run().await;
     });
     Ok(LibraryHandle {
@@ -268,13 +268,13 @@ pub(super) async fn open(
     })
 }
 
-/// Closes a slot when it is dropped, unless that was done.
-struct OpenSlot {
+/// Closes an instance when it is dropped, unless that was done.
+struct OpenInstance {
     id: ModelId,
     supervisor: Supervisor,
 }
 
-impl Drop for OpenSlot {
+impl Drop for OpenInstance {
     fn drop(&mut self) {
         let id = self.id.clone();
         let message = Message::CloseHandle { id, done: None };

@@ -13,7 +13,7 @@ use super::super::npu_thread::NpuTask;
 use super::super::run_progress::RunProgress;
 use super::super::timing::CallTiming;
 use super::{Common, Doing, Slot};
-use crate::ipc::{Answer, CallSpec, Question, RawRunSpec, SlotEvent};
+use crate::ipc::{CallReply, CallSpec, Question, RawRunSpec, SlotEvent};
 use crate::library_calls::{CallFailure, Outcome};
 
 impl Slot {
@@ -47,7 +47,7 @@ impl Slot {
 
     pub(super) fn call_returned(&mut self, id: u64, result: Result<Outcome, CallFailure>) {
         self.doing = Doing::Nothing;
-        self.called(id, result.map(Answer::Outcome));
+        self.called(id, result.map(CallReply::Outcome));
     }
 
     pub(super) fn ask(&mut self, id: u64, question: Question) {
@@ -63,7 +63,7 @@ impl Slot {
 
     pub(super) fn answered(&mut self, id: u64, result: Result<ControlAnswer, CallError>) {
         let answer = match result {
-            Ok(ControlAnswer::IsRunning(running)) => Ok(Answer::IsRunning(running)),
+            Ok(ControlAnswer::IsRunning(running)) => Ok(CallReply::IsRunning(running)),
             Ok(other) => Err(CallFailure::Other {
                 reason: format!("an answer to another question: {other:?}"),
             }),
@@ -72,7 +72,7 @@ impl Slot {
         self.called(id, answer);
     }
 
-    fn called(&mut self, id: u64, result: Result<Answer, CallFailure>) {
+    fn called(&mut self, id: u64, result: Result<CallReply, CallFailure>) {
         self.events.send(SlotEvent::Called { id, result });
     }
 }

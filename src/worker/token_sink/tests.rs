@@ -7,7 +7,7 @@ use rkllm_sys::RunId;
 use super::*;
 use crate::ipc::{Event, FrameReader};
 use crate::worker::event_writer::EventWriter;
-use crate::worker::session::Note;
+use crate::worker::worker_state::Note;
 
 /// A sink, what it told, and how often it asked for the run's end.
 struct Bench {

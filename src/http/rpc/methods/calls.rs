@@ -43,7 +43,7 @@ pub(crate) struct Done {
 async fn make(scope: Scope<'_>, handle: &str, call: Call) -> Result<Replied<Outcome>, RpcError> {
     let session = scope.session;
     let handle = session.handle(handle)?;
-    let _turn = handle.turn().await;
+    let _permit = handle.permit().await;
     let charge = session.account.charge(call.held_bytes());
     let charge = charge.map_err(RpcError::of_budget)?;
     let made = handle.call_charged(call, Some(charge)).await;

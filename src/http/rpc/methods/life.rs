@@ -91,7 +91,7 @@ impl Method for Init {
     async fn call(scope: Scope<'_>, params: Self::Params) -> Result<InitResult, RpcError> {
         let session = scope.session;
         let model = installed(session, &params.model_path)?;
-        let place = session.rpc.handles.reserve(&session.owner)?;
+        let reservation = session.rpc.handles.reserve(&session.owner)?;
         let param = params.param.unwrap_or_default();
         let charge = session.account.charge(param.held_bytes());
         let charge = charge.map_err(RpcError::of_budget)?;
@@ -108,7 +108,7 @@ impl Method for Init {
             .map_err(|error| failure::of(error, &session.caller))?;
         Ok(InitResult {
             return_code: 0,
-            handle: place.fill((handle, context, charge)),
+            handle: reservation.fill((handle, context, charge)),
             model_path: model.to_string(),
         })
     }

@@ -94,7 +94,7 @@ impl Method for Run {
         let handle = session.handle(&params.handle)?;
         let form = params.tensors;
         let started = handle.run(params.into_request(), session.tensors()).await;
-        let (turn, stream) = started.map_err(|error| failure::of(error, &session.caller))?;
+        let (permit, stream) = started.map_err(|error| failure::of(error, &session.caller))?;
         let run = session.rpc.run_number();
         let run_of = (handle.model(), Self::NAME);
         let mut running = Running::new(stream, &session.rpc, &session.caller, run_of);
@@ -112,7 +112,7 @@ impl Method for Run {
         let mut result = taker.collected.map(|it| it.result).unwrap_or_default();
         result.return_code = return_code;
         result.handle_reset = running.reset.take().map(Into::into);
-        scope.afterwards.push(Box::pin(async move { drop(turn) }));
+        scope.afterwards.push(Box::pin(async move { drop(permit) }));
         Ok(result)
     }
 }
@@ -190,9 +190,9 @@ impl Method for RunAsync {
                 handle_reset: None,
                 error: None,
             };
-            let (result, turn) = match started {
+            let (result, permit) = match started {
                 Err(error) => (Err(error), None),
-                Ok((turn, stream)) => {
+                Ok((permit, stream)) => {
                     let mut taker = Taker {
                         handle: handle.name(),
                         run,
@@ -205,7 +205,7 @@ impl Method for RunAsync {
                     let mut running = Running::new(stream, &rpc, &caller, run_of);
                     let result = running.hand_to(&mut taker).await;
                     ended.handle_reset = running.reset.take().map(Into::into);
-                    (result, turn)
+                    (result, permit)
                 }
             };
             match result {
@@ -214,7 +214,7 @@ impl Method for RunAsync {
             }
             drop((held, charge));
             notifications.send_last("rkllm.ended", &ended).await;
-            drop(turn);
+            drop(permit);
         }));
         Ok(RunStarted {
             return_code: 0,

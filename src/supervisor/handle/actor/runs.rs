@@ -11,7 +11,7 @@ use crate::library_calls::{InferMode, LibraryError, RunRequest, weight_bytes};
 use crate::memory::Account;
 use crate::supervisor::attempts::Attempts;
 use crate::supervisor::drive::{self, Ended, Limits, Loss, Outer, drive, not_sent};
-use crate::supervisor::event_loop::Turn;
+use crate::supervisor::event_loop::QueueEnd;
 use crate::supervisor::handle::RunEvent;
 use crate::supervisor::handle::beside::Beside;
 use crate::supervisor::handle::result_sink::{ResultSink, Results};
@@ -80,9 +80,9 @@ impl Actor {
         started: &mut Option<()>,
     ) -> Result<(), LibraryError> {
         let mut attempts = Attempts::default();
-        let mut turn = Turn::Last;
+        let mut queue_end = QueueEnd::Back;
         loop {
-            let lease = match self.obtain(turn, Wanted::Run(events)).await {
+            let lease = match self.obtain(queue_end, Wanted::Run(events)).await {
                 Ok(lease) => lease,
                 Err(NoLease::Failed(error)) => return Err(error),
                 Err(NoLease::Unwanted) if self.state.closing.is_closing => {
@@ -108,7 +108,7 @@ impl Actor {
             }
             self.services.metrics.run_repeated(&self.order.model);
             tracing::warn!(model = &*self.order.model, cause = %loss.cause, "running a handle's run again");
-            turn = Turn::First;
+            queue_end = QueueEnd::Front;
         }
     }
 

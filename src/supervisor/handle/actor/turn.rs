@@ -11,7 +11,7 @@ use crate::ipc::SlotCommand;
 use crate::library_calls::{LibraryError, Running, RunningAnswer};
 use crate::supervisor::Supervisor;
 use crate::supervisor::drive::{Ended, Limits, Outer, drive};
-use crate::supervisor::event_loop::{Message, Turn};
+use crate::supervisor::event_loop::{Message, QueueEnd};
 use crate::supervisor::handle::Urgent;
 use crate::supervisor::handle::beside::{QuestionSink, next_question, running_answer};
 use crate::supervisor::lease::Lease;
@@ -25,11 +25,11 @@ impl Actor {
     /// Waits for the handle's worker, and attends to what does not wait meanwhile.
     pub(super) async fn obtain(
         &mut self,
-        turn: Turn,
+        queue_end: QueueEnd,
         mut wanted: Wanted<'_>,
     ) -> Result<Lease, NoLease> {
         let supervisor = self.supervisor.clone();
-        let lease = supervisor.lease_for(self.client.clone(), self.id.clone(), turn);
+        let lease = supervisor.lease_for(self.client.clone(), self.id.clone(), queue_end);
         let limit = self.services.queue_deadline();
         let expired = sleep(limit);
         tokio::pin!(lease, expired);
@@ -150,7 +150,7 @@ impl Supervisor {
         lease.await.ok()?
     }
 
-    /// Closes a handle's slot. What is returned is told when its worker is gone.
+    /// Closes a handle's instance. What is returned is told when its worker is gone.
     pub(super) async fn closed(&self, id: ModelId) -> Option<oneshot::Receiver<()>> {
         let (done, gone) = oneshot::channel();
         let done = Some(done);

@@ -55,11 +55,11 @@ enum Stage {
 
 /// Whose time it is.
 enum Whose {
-    Session,
+    Worker,
     Slot(usize),
 }
 
-pub struct Session {
+pub struct WorkerState {
     inbox: Receiver<Note>,
     notes: Sender<Note>,
     events: EventWriter,
@@ -70,7 +70,7 @@ pub struct Session {
     last_heartbeat: Instant,
 }
 
-impl Session {
+impl WorkerState {
     pub fn new(notes: Sender<Note>, inbox: Receiver<Note>, events: EventWriter) -> Self {
         Self {
             inbox,
@@ -301,7 +301,7 @@ impl Session {
             let wake = slot.times(deadlines, self.last_heartbeat);
             Some((Whose::Slot(number), wake.next_wake(deadlines, now)?))
         });
-        own.map(|wake| (Whose::Session, wake))
+        own.map(|wake| (Whose::Worker, wake))
             .into_iter()
             .chain(of_slots)
             .min_by_key(|(_, wake)| wake.at)
@@ -336,8 +336,8 @@ impl Session {
                     self.slots[*slot].control_hangs(common, &passed);
                 }
             }
-            // The session makes no control call and no run of its own.
-            (Due::AbortFromOutside | Due::ControlHangs(_), Whose::Session) => {}
+            // The worker as a whole makes no control call and no run of its own.
+            (Due::AbortFromOutside | Due::ControlHangs(_), Whose::Worker) => {}
             (Due::Deadline(_), _) => {
                 // A load may have got on since it was last looked at.
                 self.look_at_load();
@@ -378,7 +378,7 @@ impl Session {
         match whose {
             Whose::Slot(slot) => self.slots[*slot].hangs(passed),
             // With a full queue the daemon learns it from the exit code and the line above.
-            Whose::Session => {
+            Whose::Worker => {
                 let event = Event::DeadlinePassed(passed_deadline(passed));
                 drop(self.events.try_send(event));
             }

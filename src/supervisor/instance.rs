@@ -1,4 +1,5 @@
-//! One model's place in the supervisor: its worker's life, what belongs to it, and who waits for it.
+//! What the supervisor keeps a worker for, a model or a handle: its worker's life, what belongs to it,
+//! and who waits for it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -69,14 +70,14 @@ impl Drop for Load {
 /// A client's own worker: opened, used and closed by one handle.
 #[derive(Debug)]
 pub(super) struct HandleOrder {
-    /// The installed model; the slot's own id names the handle.
+    /// The installed model; the instance's own id names the handle.
     pub model: ModelId,
     pub param: Param,
     /// Why it could not be loaded last, in the words of the library.
     pub failure: Mutex<Option<CallFailure>>,
 }
 
-pub(super) struct Slot {
+pub(super) struct Instance {
     pub model: Arc<InstalledModel>,
     pub life: Lifecycle,
     /// Present while the stage is `Idle` or `Leased`.
@@ -104,7 +105,7 @@ pub(super) struct Slot {
     pub is_unloading: bool,
     /// The model's files are not those of the last worker: what that one showed counts no more.
     pub replaced: bool,
-    /// The model is not installed any more; the slot goes with its worker.
+    /// The model is not installed any more; the instance goes with its worker.
     pub removed: bool,
     pub waiters: VecDeque<Waiter>,
     /// The handle that this is the worker of; `None`: that of HTTP requests.
@@ -114,7 +115,7 @@ pub(super) struct Slot {
     pub is_closing: bool,
 }
 
-impl Slot {
+impl Instance {
     pub fn new(model: Arc<InstalledModel>, policy: RestartPolicy) -> Self {
         Self {
             model,
