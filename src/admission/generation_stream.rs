@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 
 use super::fair_queue::Ticket;
-use crate::generation::{ClientKey, TokenEvent};
+use crate::generation::{ClientKey, ReplyEvent};
 
 /// Where a queued request can be taken back from.
 pub(super) trait Withdrawal: Send + Sync {
@@ -24,13 +24,13 @@ struct Queued {
 /// The events of one generation. Dropping it cancels the generation: a queued one leaves the
 /// queue, a running one sees its reader go.
 pub struct Generation {
-    events: mpsc::Receiver<TokenEvent>,
+    events: mpsc::Receiver<ReplyEvent>,
     queued: Option<Queued>,
 }
 
 impl Generation {
     /// A generation that was never queued.
-    pub fn new(events: mpsc::Receiver<TokenEvent>) -> Self {
+    pub fn new(events: mpsc::Receiver<ReplyEvent>) -> Self {
         Self {
             events,
             queued: None,
@@ -38,7 +38,7 @@ impl Generation {
     }
 
     pub(super) fn queued(
-        events: mpsc::Receiver<TokenEvent>,
+        events: mpsc::Receiver<ReplyEvent>,
         queue: Arc<dyn Withdrawal>,
         client: ClientKey,
         ticket: Ticket,
@@ -52,12 +52,12 @@ impl Generation {
     }
 
     /// The next event; `None` after the last one.
-    pub async fn next(&mut self) -> Option<TokenEvent> {
+    pub async fn next(&mut self) -> Option<ReplyEvent> {
         self.events.recv().await
     }
 
     /// `next` for hand-written streams: several ready events can be taken in one poll.
-    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<TokenEvent>> {
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<ReplyEvent>> {
         self.events.poll_recv(cx)
     }
 }

@@ -20,7 +20,7 @@ use tokio::sync::{Notify, mpsc, watch};
 pub use embedding::{EmbeddingError, EmbeddingRequest};
 pub use generation_stream::Generation;
 
-use crate::generation::{ClientKey, GenerationError, GenerationRequest, ModelId, TokenEvent};
+use crate::generation::{ClientKey, GenerationError, GenerationRequest, ModelId, ReplyEvent};
 use crate::settings::QueueSettings;
 use crate::supervisor::{self, Lease, QueueEnd, RunJob, RunServices, Served};
 use embedding::EmbeddingJob;
@@ -94,7 +94,7 @@ struct Waiting {
 enum Work {
     Generation {
         request: Box<GenerationRequest>,
-        events: mpsc::Sender<TokenEvent>,
+        events: mpsc::Sender<ReplyEvent>,
     },
     Embedding(Box<EmbeddingJob>),
 }
@@ -128,7 +128,7 @@ impl Waiting {
         match self.work {
             // Nothing was sent to it yet, so there is room, unless its reader has gone.
             Work::Generation { events, .. } => {
-                let _ = events.try_send(TokenEvent::Failed(error));
+                let _ = events.try_send(ReplyEvent::Failed(error));
             }
             Work::Embedding(job) => job.fail(error),
         }

@@ -3,51 +3,33 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use crate::admission::Generation;
-use crate::conversation::ReplyEvent;
-use crate::generation::{GenerationError, RunStart, TokenEvent};
+use crate::generation::{GenerationError, ReplyEvent, RunStart};
 
 /// The events of one reply, the last of which is `Finished` or `Failed`, whatever becomes of who makes
 /// them. Dropping it cancels the generation.
 pub struct Reply {
     /// `None` behind the last event.
     generation: Option<Generation>,
-    /// What came with the last event and was not taken yet, the next one last.
-    pieces: Vec<ReplyEvent>,
 }
 
 impl Reply {
     pub fn new(generation: Generation) -> Self {
         Self {
             generation: Some(generation),
-            pieces: Vec::new(),
         }
     }
 
     /// The next event; `None` after the last one. Several ready events can be taken in one poll.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<ReplyEvent>> {
-        if let Some(piece) = self.pieces.pop() {
-            return Poll::Ready(Some(piece));
-        }
         let Some(generation) = &mut self.generation else {
             return Poll::Ready(None);
         };
-        let event = match ready!(generation.poll_next(cx)) {
-            Some(TokenEvent::Started(start)) => ReplyEvent::Started(start),
-            Some(TokenEvent::Text(delta)) => ReplyEvent::Text(delta.text),
-            Some(TokenEvent::Piece(piece)) => piece,
-            Some(TokenEvent::Pieces(pieces)) => {
-                self.pieces = pieces;
-                self.pieces.reverse();
-                return self.poll_next(cx);
-            }
-            Some(TokenEvent::Finished(completion)) => ReplyEvent::Finished(completion),
-            Some(TokenEvent::Failed(error)) => ReplyEvent::Failed(error),
-            // Its sender promised a last event.
-            None => ReplyEvent::Failed(GenerationError::Internal(
-                "the generation ended without a result".to_owned(),
-            )),
-        };
-        if matches!(event, ReplyEvent::Finished(_) | ReplyEvent::Failed(_)) {
+        // Its sender promised a last event.
+        let event = ready!(generation.poll_next(cx)).unwrap_or_else(|| {
+            let problem = "the generation ended without a result".to_owned();
+            ReplyEvent::Failed(GenerationError::Internal(problem))
+        });
+        if event.is_last() {
             self.generation = None;
         }
         Poll::Ready(Some(event))

@@ -1,4 +1,4 @@
-use crate::conversation::ReplyEvent;
+use crate::conversation::ReplyPiece;
 
 /// What the pieces of a reply come to, for answers that are written as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,12 +22,11 @@ pub struct WholeCall {
 }
 
 impl WholeReply {
-    /// Takes in a piece; events that are none change nothing.
-    pub fn push(&mut self, event: ReplyEvent) {
-        match event {
-            ReplyEvent::Reasoning(text) => append(&mut self.reasoning, &mut self.bytes, &text),
-            ReplyEvent::Text(text) => append(&mut self.text, &mut self.bytes, &text),
-            ReplyEvent::ToolCall { id, name, .. } => {
+    pub fn push(&mut self, piece: ReplyPiece) {
+        match piece {
+            ReplyPiece::Reasoning(text) => append(&mut self.reasoning, &mut self.bytes, &text),
+            ReplyPiece::Text(text) => append(&mut self.text, &mut self.bytes, &text),
+            ReplyPiece::ToolCall { id, name, .. } => {
                 self.bytes += size_of::<WholeCall>() + name.len();
                 self.bytes += id.as_ref().map_or(0, String::len);
                 self.calls.push(WholeCall {
@@ -37,13 +36,12 @@ impl WholeReply {
                 });
             }
             // Calls do not overlap.
-            ReplyEvent::ToolArguments { delta, .. } => {
+            ReplyPiece::ToolArguments { delta, .. } => {
                 if let Some(call) = self.calls.last_mut() {
                     append(&mut call.arguments, &mut self.bytes, &delta);
                 }
             }
-            ReplyEvent::ToolCallEnd { .. } => self.whole_calls += 1,
-            ReplyEvent::Started(_) | ReplyEvent::Finished(_) | ReplyEvent::Failed(_) => {}
+            ReplyPiece::ToolCallEnd { .. } => self.whole_calls += 1,
         }
     }
 

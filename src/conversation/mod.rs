@@ -1,15 +1,15 @@
 //! The vocabulary of conversations, whatever dialect they are held in: what was said, what functions
-//! may be called, and what a model's reply is, event by event.
+//! may be called, and what a model's reply is, piece by piece.
 //!
-//! A leaf beside `generation`: everything may use it and it uses nothing else. No dialect, no HTTP and
+//! A leaf: everything may use it and it uses nothing else. No dialect, no HTTP and
 //! no template appears here. What can be serialised is so for the way to a reader, never for a client.
 
 mod message;
-mod reply;
+mod reply_piece;
 mod tool;
 mod wishes;
 
 pub use message::{Message, Role, ToolCall};
-pub use reply::ReplyEvent;
+pub use reply_piece::ReplyPiece;
 pub use tool::{Tool, ToolChoice};
 pub use wishes::{ReasoningWish, Thinking};

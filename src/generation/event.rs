@@ -1,18 +1,27 @@
 use super::{FinishReason, GenerationError};
-use crate::conversation::ReplyEvent;
+use crate::conversation::ReplyPiece;
 
 /// What a generation tells its reader, in order: `Started` when its turn has come (not if it fails
-/// before), any number of `Text` and pieces, then exactly one of `Finished` and `Failed`.
-#[derive(Debug)]
-pub enum TokenEvent {
+/// before), any number of pieces, then exactly one of `Finished` and `Failed`.
+///
+/// The text of a piece became sendable with one token: never a part of a UTF-8 character, never a part
+/// of what may become a stop string.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ReplyEvent {
     Started(RunStart),
-    Text(TextDelta),
-    /// Something else than content that one token made certain.
-    Piece(ReplyEvent),
-    /// Several things, in order.
-    Pieces(Vec<ReplyEvent>),
+    /// What one token made certain.
+    Piece(ReplyPiece),
+    /// Several things that one token made certain, in order.
+    Pieces(Vec<ReplyPiece>),
     Finished(Box<Completion>),
     Failed(GenerationError),
+}
+
+impl ReplyEvent {
+    /// Nothing follows it.
+    pub fn is_last(&self) -> bool {
+        matches!(self, Self::Finished(_) | Self::Failed(_))
+    }
 }
 
 /// The run was handed to a worker.
@@ -21,13 +30,6 @@ pub struct RunStart {
     /// Names of requested parameters that this runtime cannot vary per request; the model's own
     /// values are used instead.
     pub not_applied: Vec<&'static str>,
-}
-
-/// Text that became sendable with one token. Never a part of a UTF-8 character, never a part of
-/// what may become a stop string.
-#[derive(Debug, PartialEq, Eq)]
-pub struct TextDelta {
-    pub text: String,
 }
 
 /// The end of a generation and its figures.

@@ -1,6 +1,6 @@
 //! The vocabulary every layer shares: what is asked of a model, what comes back, and why it ends.
 //!
-//! A leaf: everything may use it and it uses nothing. No HTTP, no process, no vendor type appears
+//! Everything above may use it; it uses how replies are read and what their pieces are. No HTTP, no process, no vendor type appears
 //! here, so a dialect can be added without touching a worker and the other way round.
 
 mod error;
@@ -10,7 +10,7 @@ mod request;
 mod stop_strings;
 
 pub use error::GenerationError;
-pub use event::{Completion, RunStart, TextDelta, Timings, TokenEvent, Usage};
+pub use event::{Completion, ReplyEvent, RunStart, Timings, Usage};
 pub use finish::FinishReason;
 pub use request::{ClientKey, GenerationRequest, ModelId, RequestId, SamplingRequest};
 pub use stop_strings::StopStrings;

@@ -1,12 +1,12 @@
 //! HTTP in, HTTP out: listener, router and dialects.
 //!
 //! A request is parsed, checked and rendered here until it is a [`GenerationRequest`]; what comes
-//! back as [`TokenEvent`]s is written in the dialect it was asked in. Every answer that is an error
+//! back as [`ReplyEvent`]s is written in the dialect it was asked in. Every answer that is an error
 //! is the dialect's error object, its status decided in `status.rs` and nowhere else. A client that
 //! goes away drops its `Generation`, whatever its request was waiting for.
 //!
 //! [`GenerationRequest`]: crate::generation::GenerationRequest
-//! [`TokenEvent`]: crate::generation::TokenEvent
+//! [`ReplyEvent`]: crate::generation::ReplyEvent
 
 mod dialects;
 mod pages;

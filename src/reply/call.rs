@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::conversation::ReplyEvent;
+use crate::conversation::ReplyPiece;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Call {
@@ -60,25 +60,25 @@ impl Call {
     }
 
     /// Tells the call, if it has a name, and the arguments that are there.
-    pub fn announce(&mut self, out: &mut Vec<ReplyEvent>) {
+    pub fn announce(&mut self, out: &mut Vec<ReplyPiece>) {
         if self.announced.is_some() || self.name.is_empty() {
             return;
         }
         let index = self.next_index;
         self.next_index += 1;
         self.announced = Some(index);
-        out.push(ReplyEvent::ToolCall {
+        out.push(ReplyPiece::ToolCall {
             index,
             id: self.id.take().filter(|id| self.ids.insert(id.clone())),
             name: self.name.clone(),
         });
         let delta = std::mem::take(&mut self.early);
         if !delta.is_empty() {
-            out.push(ReplyEvent::ToolArguments { index, delta });
+            out.push(ReplyPiece::ToolArguments { index, delta });
         }
     }
 
-    pub fn arguments(&mut self, delta: &str, out: &mut Vec<ReplyEvent>) {
+    pub fn arguments(&mut self, delta: &str, out: &mut Vec<ReplyPiece>) {
         if delta.is_empty() {
             return;
         }
@@ -88,8 +88,8 @@ impl Call {
             return;
         };
         match out.last_mut() {
-            Some(ReplyEvent::ToolArguments { delta: last, .. }) => last.push_str(delta),
-            _ => out.push(ReplyEvent::ToolArguments {
+            Some(ReplyPiece::ToolArguments { delta: last, .. }) => last.push_str(delta),
+            _ => out.push(ReplyPiece::ToolArguments {
                 index,
                 delta: delta.to_owned(),
             }),
@@ -98,7 +98,7 @@ impl Call {
 
     /// Ends the call, which gets empty arguments if it has none. `false`: it has no name, and nothing
     /// was told of it.
-    pub fn end(&mut self, out: &mut Vec<ReplyEvent>) -> bool {
+    pub fn end(&mut self, out: &mut Vec<ReplyPiece>) -> bool {
         self.announce(out);
         if self.announced.is_none() {
             self.begin();
@@ -108,7 +108,7 @@ impl Call {
             self.arguments("{}", out);
         }
         if let Some(index) = self.announced {
-            out.push(ReplyEvent::ToolCallEnd { index });
+            out.push(ReplyPiece::ToolCallEnd { index });
             self.ended += 1;
         }
         self.begin();

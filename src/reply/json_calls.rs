@@ -5,7 +5,7 @@
 use super::call::Call;
 use super::format::JsonKeys;
 use super::json_value::{JsonValue, unquoted};
-use crate::conversation::ReplyEvent;
+use crate::conversation::ReplyPiece;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct JsonCalls {
@@ -103,7 +103,7 @@ impl JsonCalls {
         keys: &JsonKeys,
         proof: Proof<'_>,
         call: &mut Call,
-        out: &mut Vec<ReplyEvent>,
+        out: &mut Vec<ReplyPiece>,
     ) -> (usize, Stop) {
         let mut at = 0;
         while at < text.len() {
@@ -223,7 +223,7 @@ impl JsonCalls {
         target: Target,
         proof: Proof<'_>,
         call: &mut Call,
-        out: &mut Vec<ReplyEvent>,
+        out: &mut Vec<ReplyPiece>,
     ) {
         match target {
             Target::Id if !call.is_announced() => call.set_id(&unquoted(&self.word)),

@@ -2,7 +2,7 @@
 
 use super::call::Call;
 use super::json_writer::{JsonWriter, Spacing};
-use crate::conversation::ReplyEvent;
+use crate::conversation::ReplyPiece;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct KeyValues {
@@ -13,7 +13,7 @@ pub(super) struct KeyValues {
 
 impl KeyValues {
     /// Behind the first brace.
-    pub fn begin(&mut self, call: &mut Call, out: &mut Vec<ReplyEvent>) {
+    pub fn begin(&mut self, call: &mut Call, out: &mut Vec<ReplyPiece>) {
         *self = Self {
             json: JsonWriter::new(Spacing::Narrow),
             ..Self::default()
@@ -28,7 +28,7 @@ impl KeyValues {
         &mut self,
         text: &str,
         call: &mut Call,
-        out: &mut Vec<ReplyEvent>,
+        out: &mut Vec<ReplyPiece>,
     ) -> (usize, bool) {
         let mut json = String::new();
         let mut read = (text.len(), false);
@@ -69,7 +69,7 @@ impl KeyValues {
     }
 
     /// A quote begins or ends a text.
-    pub fn quote(&mut self, call: &mut Call, out: &mut Vec<ReplyEvent>) {
+    pub fn quote(&mut self, call: &mut Call, out: &mut Vec<ReplyPiece>) {
         let mut json = String::new();
         self.is_quoted = !self.is_quoted;
         if self.is_quoted {
@@ -81,14 +81,14 @@ impl KeyValues {
         call.arguments(&json, out);
     }
 
-    pub fn quoted(&mut self, text: &str, call: &mut Call, out: &mut Vec<ReplyEvent>) {
+    pub fn quoted(&mut self, text: &str, call: &mut Call, out: &mut Vec<ReplyPiece>) {
         let mut json = String::with_capacity(text.len());
         self.json.text(text, &mut json);
         call.arguments(&json, out);
     }
 
     /// A marker says that the arguments are whole.
-    pub fn close(&mut self, call: &mut Call, out: &mut Vec<ReplyEvent>) {
+    pub fn close(&mut self, call: &mut Call, out: &mut Vec<ReplyPiece>) {
         let mut json = String::new();
         if std::mem::take(&mut self.is_quoted) {
             self.json.end_text(&mut json);
@@ -99,7 +99,7 @@ impl KeyValues {
     }
 
     /// The answer was cut; what there is of a value is told.
-    pub fn cut(&mut self, call: &mut Call, out: &mut Vec<ReplyEvent>) {
+    pub fn cut(&mut self, call: &mut Call, out: &mut Vec<ReplyPiece>) {
         let mut json = String::new();
         let word = std::mem::take(&mut self.word);
         self.json.cut_word(&word, &mut json);

@@ -3,7 +3,7 @@
 
 use super::call::Call;
 use super::json_value::{push_escaped, quoted};
-use crate::conversation::ReplyEvent;
+use crate::conversation::ReplyPiece;
 
 /// The arguments of one call.
 #[derive(Clone, Debug, Default)]
@@ -40,7 +40,7 @@ impl ParameterObject {
         self.key.trim()
     }
 
-    pub fn begin_value(&mut self, is_text: bool, call: &mut Call, out: &mut Vec<ReplyEvent>) {
+    pub fn begin_value(&mut self, is_text: bool, call: &mut Call, out: &mut Vec<ReplyPiece>) {
         call.announce(out);
         let mut text = String::from(if self.is_open { ", " } else { "{" });
         self.is_open = true;
@@ -55,7 +55,7 @@ impl ParameterObject {
         self.value.clear();
     }
 
-    pub fn push_value(&mut self, text: &str, call: &mut Call, out: &mut Vec<ReplyEvent>) {
+    pub fn push_value(&mut self, text: &str, call: &mut Call, out: &mut Vec<ReplyPiece>) {
         let text = match std::mem::take(&mut self.is_at_start) && !text.is_empty() {
             true => text.strip_prefix('\n').unwrap_or(text),
             false => text,
@@ -69,7 +69,7 @@ impl ParameterObject {
         call.arguments(&escaped, out);
     }
 
-    pub fn end_value(&mut self, call: &mut Call, out: &mut Vec<ReplyEvent>) {
+    pub fn end_value(&mut self, call: &mut Call, out: &mut Vec<ReplyPiece>) {
         match self.is_text {
             true => call.arguments("\"", out),
             false => call.arguments(&literal(&self.value), out),
@@ -79,12 +79,12 @@ impl ParameterObject {
     }
 
     /// What was read of a value that did not end.
-    pub fn cut(&mut self, call: &mut Call, out: &mut Vec<ReplyEvent>) {
+    pub fn cut(&mut self, call: &mut Call, out: &mut Vec<ReplyPiece>) {
         call.arguments(begun_literal(&self.value), out);
         self.value.clear();
     }
 
-    pub fn end(&mut self, call: &mut Call, out: &mut Vec<ReplyEvent>) {
+    pub fn end(&mut self, call: &mut Call, out: &mut Vec<ReplyPiece>) {
         if std::mem::take(&mut self.is_open) {
             call.arguments("}", out);
         }

@@ -20,7 +20,7 @@ use super::parameters::ParameterObject;
 use super::python::Python;
 use super::tool_types::ToolTypes;
 use super::{OpenedIn, ReplyToken};
-use crate::conversation::ReplyEvent;
+use crate::conversation::ReplyPiece;
 use untold::Untold;
 
 /// An answer that is being read. A clone is a snapshot.
@@ -86,7 +86,7 @@ impl ReplyParser {
     }
 
     /// Ends the thought that is open, as its closer would; without one nothing happens.
-    pub fn close_thought(&mut self, out: &mut Vec<ReplyEvent>) {
+    pub fn close_thought(&mut self, out: &mut Vec<ReplyPiece>) {
         self.let_go(out);
         let machine = Arc::clone(&self.machine);
         let mut edges = machine.states[self.at].edges.iter();
@@ -102,7 +102,7 @@ impl ReplyParser {
 
     /// Takes one token; what it made sure is appended to `out`. Returns whether that is anything: a
     /// token that was seen must not be taken back.
-    pub fn push(&mut self, token: ReplyToken, out: &mut Vec<ReplyEvent>) -> bool {
+    pub fn push(&mut self, token: ReplyToken, out: &mut Vec<ReplyPiece>) -> bool {
         let told = out.len();
         self.has_ids |= token.id.is_some();
         if let Some(id) = token.id
@@ -115,8 +115,8 @@ impl ReplyParser {
         } else if self.is_plain(&token.text) {
             self.bytes_visited += token.text.len() as u64;
             out.push(match self.machine.states[self.at].sink {
-                Sink::Thought if self.machine.tells_thoughts => ReplyEvent::Reasoning(token.text),
-                _ => ReplyEvent::Text(token.text),
+                Sink::Thought if self.machine.tells_thoughts => ReplyPiece::Reasoning(token.text),
+                _ => ReplyPiece::Text(token.text),
             });
         } else {
             self.text(&token.text, out);
@@ -132,7 +132,7 @@ impl ReplyParser {
             && !text.bytes().any(|byte| state.starts.contains(byte))
     }
 
-    fn take_marker(&mut self, id: i32, token: &ReplyToken, out: &mut Vec<ReplyEvent>) -> bool {
+    fn take_marker(&mut self, id: i32, token: &ReplyToken, out: &mut Vec<ReplyPiece>) -> bool {
         let machine = Arc::clone(&self.machine);
         let is_silent = token.text.is_empty();
         let Some(edge) = machine.edge_of_id(self.at, id, is_silent, self.had_thought) else {
@@ -175,7 +175,7 @@ impl ReplyParser {
     }
 
     /// A token that the runtime does not print and this answer is to show.
-    fn print(&mut self, token: &ReplyToken, out: &mut Vec<ReplyEvent>) {
+    fn print(&mut self, token: &ReplyToken, out: &mut Vec<ReplyPiece>) {
         let machine = Arc::clone(&self.machine);
         let mut printed = machine.printed.iter();
         if let Some((_, text)) = printed.find(|(id, _)| Some(*id) == token.id) {
@@ -184,7 +184,7 @@ impl ReplyParser {
     }
 
     /// The answer has ended. `is_complete`: the model ended it; else something cut it.
-    pub fn finish(&mut self, is_complete: bool, out: &mut Vec<ReplyEvent>) {
+    pub fn finish(&mut self, is_complete: bool, out: &mut Vec<ReplyPiece>) {
         // The beginning of a marker between the parts of a call, or of one that was cut, says nothing.
         let is_in_gap = matches!(self.machine.states[self.at].sink, Sink::Gap { .. });
         if self.call.is_announced() && (is_in_gap || !is_complete) {
@@ -202,7 +202,7 @@ impl ReplyParser {
     }
 
     /// Something has ended the answer: a call is told as far as it came.
-    fn cut_call(&mut self, out: &mut Vec<ReplyEvent>) {
+    fn cut_call(&mut self, out: &mut Vec<ReplyPiece>) {
         match self.machine.states[self.at].sink {
             Sink::Value => self.parameters.cut(&mut self.call, out),
             Sink::KeyValues { .. } => self.key_values.cut(&mut self.call, out),
@@ -211,13 +211,13 @@ impl ReplyParser {
         }
     }
 
-    fn blank_is_content(&mut self, out: &mut Vec<ReplyEvent>) {
+    fn blank_is_content(&mut self, out: &mut Vec<ReplyPiece>) {
         let blank = std::mem::take(&mut self.blank);
         push_text(out, &blank);
     }
 
     /// What was held is no marker.
-    fn let_go(&mut self, out: &mut Vec<ReplyEvent>) {
+    fn let_go(&mut self, out: &mut Vec<ReplyPiece>) {
         let mut held = std::mem::take(&mut self.held);
         let mut at = 0;
         while at < held.len() {
@@ -228,12 +228,12 @@ impl ReplyParser {
     }
 }
 
-fn push_text(out: &mut Vec<ReplyEvent>, text: &str) {
+fn push_text(out: &mut Vec<ReplyPiece>, text: &str) {
     if text.is_empty() {
         return;
     }
     match out.last_mut() {
-        Some(ReplyEvent::Text(last)) => last.push_str(text),
-        _ => out.push(ReplyEvent::Text(text.to_owned())),
+        Some(ReplyPiece::Text(last)) => last.push_str(text),
+        _ => out.push(ReplyPiece::Text(text.to_owned())),
     }
 }

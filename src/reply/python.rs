@@ -4,7 +4,7 @@
 use super::call::Call;
 use super::json_calls::Stop;
 use super::json_writer::{JsonWriter, Spacing};
-use crate::conversation::ReplyEvent;
+use crate::conversation::ReplyPiece;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Python {
@@ -44,7 +44,7 @@ impl Python {
         &mut self,
         text: &str,
         call: &mut Call,
-        out: &mut Vec<ReplyEvent>,
+        out: &mut Vec<ReplyPiece>,
     ) -> (usize, Stop) {
         let mut json = String::new();
         for (at, c) in text.char_indices() {
@@ -246,7 +246,7 @@ impl Python {
     }
 
     /// A marker says that the calls have ended.
-    pub fn close(&mut self, call: &mut Call, out: &mut Vec<ReplyEvent>) {
+    pub fn close(&mut self, call: &mut Call, out: &mut Vec<ReplyPiece>) {
         let mut json = String::new();
         match self.at {
             At::Outside | At::Name | At::BeforeKey | At::Value => {}
@@ -270,7 +270,7 @@ impl Python {
     }
 
     /// The answer was cut; what there is of a value is told.
-    pub fn cut(&mut self, call: &mut Call, out: &mut Vec<ReplyEvent>) {
+    pub fn cut(&mut self, call: &mut Call, out: &mut Vec<ReplyPiece>) {
         if self.at == At::Value {
             let mut json = String::new();
             self.json.cut_word(&self.word, &mut json);

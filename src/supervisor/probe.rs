@@ -16,7 +16,7 @@ use super::link::TOKEN_CREDIT;
 use super::outcome::{self, Outcome};
 use super::reading::Reading;
 use super::text_sink::{Prefill, TextSink};
-use crate::generation::{GenerationError, ModelId, SamplingRequest, StopStrings, TokenEvent};
+use crate::generation::{GenerationError, ModelId, ReplyEvent, SamplingRequest, StopStrings};
 use crate::ipc::{RunEnd, RunOutcome, RunSpec, SlotCommand};
 use crate::telemetry::Metrics;
 
@@ -91,8 +91,8 @@ pub(super) struct Probe<'a> {
     pub tokens: u32,
     /// So many prove that the model serves.
     pub enough: u32,
-    pub events: &'a mpsc::Sender<TokenEvent>,
-    pub last: &'a mut Option<OwnedPermit<TokenEvent>>,
+    pub events: &'a mpsc::Sender<ReplyEvent>,
+    pub last: &'a mut Option<OwnedPermit<ReplyEvent>>,
     pub outer: Outer<'a>,
     pub metrics: &'a Metrics,
 }

@@ -6,8 +6,8 @@
 //! that a closed thought ends with is dropped.
 
 use super::answer_so_far::AnswerSoFar;
-use crate::conversation::ReplyEvent;
-use crate::generation::{FinishReason, StopStrings, TextDelta, TokenEvent};
+use crate::conversation::ReplyPiece;
+use crate::generation::{FinishReason, ReplyEvent, StopStrings};
 use crate::ipc::TokenKind;
 use crate::reply::{ReplyParser, ReplyPlan, ReplyToken};
 
@@ -24,12 +24,12 @@ struct Parsing {
     parser: ReplyParser,
     thought_tokens: u32,
     /// Between tokens, what is to be told with the next one.
-    told: Vec<ReplyEvent>,
+    told: Vec<ReplyPiece>,
 }
 
 /// What a token leads to.
 pub(super) struct Read {
-    pub event: Option<TokenEvent>,
+    pub event: Option<ReplyEvent>,
     pub next: Next,
 }
 
@@ -67,7 +67,7 @@ impl Reading {
         let Some(parsing) = &mut self.parsing else {
             answer.push(kind, id, text);
             let (text, is_over) = self.stops.push(text);
-            let event = (!text.is_empty()).then_some(TokenEvent::Text(TextDelta { text }));
+            let event = (!text.is_empty()).then_some(ReplyEvent::Piece(ReplyPiece::Text(text)));
             let next = if is_over { Next::End } else { Next::Token };
             return Read { event, next };
         };
@@ -96,7 +96,7 @@ impl Reading {
         parsing.thought_tokens += u32::from(was_thought || parsing.parser.is_in_reasoning());
         let has_its_call = parsing.plan.one_call && parsing.parser.completed_calls() > 0;
         if has_its_call {
-            let is_end = |event: &ReplyEvent| matches!(event, ReplyEvent::ToolCallEnd { .. });
+            let is_end = |piece: &ReplyPiece| matches!(piece, ReplyPiece::ToolCallEnd { .. });
             let end = parsing.told.iter().position(is_end);
             parsing.told.truncate(end.map_or(0, |end| end + 1));
         }
@@ -129,7 +129,7 @@ impl Reading {
     }
 
     /// What is still held back when the answer ends by itself or by its budget.
-    pub fn finish(&mut self, reason: FinishReason) -> Option<TokenEvent> {
+    pub fn finish(&mut self, reason: FinishReason) -> Option<ReplyEvent> {
         let mut told = Vec::new();
         if let Some(parsing) = &mut self.parsing {
             told = std::mem::take(&mut parsing.told);
@@ -164,16 +164,16 @@ impl Parsing {
 
 /// Ends the content of `told` where a stop string is reached, and holds back what may become one.
 /// Returns whether one was reached.
-fn until_stop(told: &mut Vec<ReplyEvent>, stops: &mut StopStrings) -> bool {
+fn until_stop(told: &mut Vec<ReplyPiece>, stops: &mut StopStrings) -> bool {
     if stops.is_empty() {
         return false;
     }
     let mut kept = Vec::with_capacity(told.len() + 1);
-    for event in std::mem::take(told) {
-        let ReplyEvent::Text(text) = event else {
+    for piece in std::mem::take(told) {
+        let ReplyPiece::Text(text) = piece else {
             // What was held back stands before it.
             release(&mut kept, stops.finish());
-            kept.push(event);
+            kept.push(piece);
             continue;
         };
         let (text, stopped) = stops.push(&text);
@@ -187,23 +187,20 @@ fn until_stop(told: &mut Vec<ReplyEvent>, stops: &mut StopStrings) -> bool {
     false
 }
 
-fn release(told: &mut Vec<ReplyEvent>, text: String) {
+fn release(told: &mut Vec<ReplyPiece>, text: String) {
     if !text.is_empty() {
-        told.push(ReplyEvent::Text(text));
+        told.push(ReplyPiece::Text(text));
     }
 }
 
 /// One event, which takes one place of the reader's channel.
-fn as_one(told: &mut Vec<ReplyEvent>) -> Option<TokenEvent> {
+fn as_one(told: &mut Vec<ReplyPiece>) -> Option<ReplyEvent> {
     match told.pop() {
         None => None,
-        Some(ReplyEvent::Text(text)) if told.is_empty() => {
-            Some(TokenEvent::Text(TextDelta { text }))
-        }
-        Some(event) if told.is_empty() => Some(TokenEvent::Piece(event)),
-        Some(event) => {
-            told.push(event);
-            Some(TokenEvent::Pieces(std::mem::take(told)))
+        Some(piece) if told.is_empty() => Some(ReplyEvent::Piece(piece)),
+        Some(piece) => {
+            told.push(piece);
+            Some(ReplyEvent::Pieces(std::mem::take(told)))
         }
     }
 }

@@ -28,7 +28,7 @@ use super::text_sink::{Complete, Prefill, TextSink};
 use super::worker::Worker;
 use crate::children::ChildProcess;
 use crate::generation::{
-    FinishReason, GenerationError, GenerationRequest, ModelId, RunStart, StopStrings, TokenEvent,
+    FinishReason, GenerationError, GenerationRequest, ModelId, ReplyEvent, RunStart, StopStrings,
 };
 use crate::ipc::{BegunAnswer, RunEnd, RunOutcome, RunSpec, SlotCommand};
 use crate::telemetry::Metrics;
@@ -40,7 +40,7 @@ pub struct RunJob {
     /// Unique in the daemon's life.
     pub run: u64,
     pub request: GenerationRequest,
-    pub events: mpsc::Sender<TokenEvent>,
+    pub events: mpsc::Sender<ReplyEvent>,
     pub submitted_at: Instant,
     /// Requests that were ahead of it when it was queued.
     pub queue_position: u32,
@@ -100,7 +100,7 @@ pub async fn serve(mut lease: Lease, job: RunJob, services: &RunServices) -> Ser
         Outcome::Silence => Served::CutShort,
         Outcome::Failed(error) => {
             if let Some(last) = serving.last.take() {
-                last.send(TokenEvent::Failed(error));
+                last.send(ReplyEvent::Failed(error));
             }
             Served::CutShort
         }
@@ -130,7 +130,7 @@ struct Serving<'a> {
     waited: Waited,
     total: Option<Total>,
     /// The place of the last event; `None` once the reader was told of an error.
-    last: Option<OwnedPermit<TokenEvent>>,
+    last: Option<OwnedPermit<ReplyEvent>>,
     /// How long the reader has held the run up.
     stalled: Duration,
     reading: Option<Reading>,
@@ -151,7 +151,7 @@ struct Serving<'a> {
 }
 
 impl<'a> Serving<'a> {
-    fn new(job: RunJob, services: &'a RunServices, last: OwnedPermit<TokenEvent>) -> Self {
+    fn new(job: RunJob, services: &'a RunServices, last: OwnedPermit<ReplyEvent>) -> Self {
         let waited = Waited {
             time: job.submitted_at.elapsed(),
             position: job.queue_position,
@@ -328,7 +328,7 @@ impl<'a> Serving<'a> {
                 parameters: not_applied,
             }));
         }
-        let started = TokenEvent::Started(RunStart { not_applied });
+        let started = ReplyEvent::Started(RunStart { not_applied });
         if self.job.events.try_send(started).is_err() {
             return Err(Outcome::Silence);
         }
@@ -428,7 +428,7 @@ impl<'a> Serving<'a> {
         reason: FinishReason,
         flush: bool,
         end: Option<&RunEnd>,
-        tail: OwnedPermit<TokenEvent>,
+        tail: OwnedPermit<ReplyEvent>,
     ) {
         let Some(last) = self.last.take() else {
             return;
@@ -458,6 +458,6 @@ impl<'a> Serving<'a> {
             let reading = self.reading.as_ref();
             usage.reasoning_tokens = reading.and_then(Reading::thought_tokens);
         }
-        last.send(TokenEvent::Finished(Box::new(completion)));
+        last.send(ReplyEvent::Finished(Box::new(completion)));
     }
 }

@@ -10,7 +10,7 @@ use super::drive::{FromClient, RunDeadlines, Sink, Step, Stop, Took};
 use super::link::Arrived;
 use super::reading::{Next, Reading};
 use super::worker::Worker;
-use crate::generation::{FinishReason, TokenEvent};
+use crate::generation::{FinishReason, ReplyEvent};
 use crate::ipc::{RunEnd, RunOutcome, RunSpec, SlotEvent, TokenKind};
 
 /// What one attempt works on.
@@ -25,9 +25,9 @@ pub(super) struct TextSink<'a> {
     pub ids_are_trusted: bool,
     /// The prompt's tokens, once a tokenizer has counted them.
     pub prompt_tokens: &'a mut Option<u32>,
-    pub events: &'a mpsc::Sender<TokenEvent>,
+    pub events: &'a mpsc::Sender<ReplyEvent>,
     /// The place of the reader's last event, until it is told of an error.
-    pub last: &'a mut Option<OwnedPermit<TokenEvent>>,
+    pub last: &'a mut Option<OwnedPermit<ReplyEvent>>,
     /// How long the reader has held the run up.
     pub stalled: &'a mut Duration,
     pub deadlines: RunDeadlines,
@@ -49,7 +49,7 @@ pub(super) struct Prefill {
 /// Text that the reader had no room for.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    event: TokenEvent,
+    event: ReplyEvent,
     since: Instant,
     /// Why the run ends with it.
     then: Option<Stop>,
@@ -158,7 +158,7 @@ impl Sink for TextSink<'_> {
         if let Stop::Failed(error) = why
             && let Some(last) = self.last.take()
         {
-            last.send(TokenEvent::Failed(error.clone()));
+            last.send(ReplyEvent::Failed(error.clone()));
         }
     }
 }

@@ -34,21 +34,6 @@ const EXCEPTIONS: &[Exception] = &[
         reason: "counts the deadlines that passed",
     },
     Exception {
-        from: "generation/event.rs",
-        path: "conversation",
-        reason: "what a token made certain is said in a reply's words",
-    },
-    Exception {
-        from: "generation/request.rs",
-        path: "reply",
-        reason: "a request says how its reply is read",
-    },
-    Exception {
-        from: "conversation/reply.rs",
-        path: "generation",
-        reason: "a reply begins, ends and fails in the engine's words",
-    },
-    Exception {
         from: "http",
         path: "http::HttpState",
         reason: "what all listeners and handlers share names each of them",

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::handle_support::{MODEL, TestSupervisor, in_time, prompt, run};
 use rkllmd::admission::EmbeddingRequest;
 use rkllmd::generation::{
-    ClientKey, GenerationRequest, ModelId, RequestId, SamplingRequest, TokenEvent,
+    ClientKey, GenerationRequest, ModelId, ReplyEvent, RequestId, SamplingRequest,
 };
 use rkllmd::library_calls::{Input, Param, Pooling};
 use rkllmd::supervisor::LibraryHandle;
@@ -98,8 +98,8 @@ async fn chat(test: &TestSupervisor) {
         .expect("a place in the queue");
     loop {
         match in_time(answer.next()).await.expect("an end") {
-            TokenEvent::Finished(_) => return,
-            TokenEvent::Failed(error) => panic!("{error}"),
+            ReplyEvent::Finished(_) => return,
+            ReplyEvent::Failed(error) => panic!("{error}"),
             _ => {}
         }
     }

@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use rkllmd::admission::{EmbeddingError, EmbeddingRequest, Generation, QueueFigures};
 use rkllmd::auth::CurrentKeys;
+use rkllmd::conversation::ReplyPiece;
 use rkllmd::generation::{
-    Completion, FinishReason, GenerationError, GenerationRequest, RunStart, TextDelta, Timings,
-    TokenEvent, Usage,
+    Completion, FinishReason, GenerationError, GenerationRequest, ReplyEvent, RunStart, Timings,
+    Usage,
 };
 use rkllmd::http::{HttpState, Listener};
 use rkllmd::library_calls::PooledRows;
@@ -180,7 +181,7 @@ impl Server {
     }
 
     /// Every request gets these events.
-    pub async fn replaying(settings: Settings, events: fn() -> Vec<TokenEvent>) -> Self {
+    pub async fn replaying(settings: Settings, events: fn() -> Vec<ReplyEvent>) -> Self {
         Self::start(settings, move |_| Ok(replay(events()))).await
     }
 
@@ -257,7 +258,7 @@ pub fn text_request(fields: &str) -> Vec<u8> {
     )
 }
 
-pub fn replay(events: Vec<TokenEvent>) -> Generation {
+pub fn replay(events: Vec<ReplyEvent>) -> Generation {
     let (sender, receiver) = mpsc::channel(events.len().max(1));
     for event in events {
         sender.try_send(event).expect("room for all");
@@ -268,7 +269,7 @@ pub fn replay(events: Vec<TokenEvent>) -> Generation {
 /// A server whose generations last until they are dropped; their senders come out of the channel.
 pub async fn endless(
     settings: Settings,
-) -> (Server, mpsc::UnboundedReceiver<mpsc::Sender<TokenEvent>>) {
+) -> (Server, mpsc::UnboundedReceiver<mpsc::Sender<ReplyEvent>>) {
     let (senders, generations) = mpsc::unbounded_channel();
     let server = Server::start(settings, move |_| {
         let (sender, receiver) = mpsc::channel(8);
@@ -279,20 +280,18 @@ pub async fn endless(
     (server, generations)
 }
 
-pub fn started(not_applied: &[&'static str]) -> TokenEvent {
-    TokenEvent::Started(RunStart {
+pub fn started(not_applied: &[&'static str]) -> ReplyEvent {
+    ReplyEvent::Started(RunStart {
         not_applied: not_applied.to_vec(),
     })
 }
 
-pub fn text(text: &str) -> TokenEvent {
-    TokenEvent::Text(TextDelta {
-        text: text.to_owned(),
-    })
+pub fn text(text: &str) -> ReplyEvent {
+    ReplyEvent::Piece(ReplyPiece::Text(text.to_owned()))
 }
 
-pub fn finished() -> TokenEvent {
-    TokenEvent::Finished(Box::new(Completion {
+pub fn finished() -> ReplyEvent {
+    ReplyEvent::Finished(Box::new(Completion {
         reason: FinishReason::Stop,
         usage: Some(Usage {
             prompt_tokens: 9,
@@ -315,8 +314,8 @@ pub fn finished() -> TokenEvent {
 }
 
 /// The end of a generation of which nothing is known but its reason.
-pub fn finished_unmeasured(reason: FinishReason) -> TokenEvent {
-    TokenEvent::Finished(Box::new(Completion {
+pub fn finished_unmeasured(reason: FinishReason) -> ReplyEvent {
+    ReplyEvent::Finished(Box::new(Completion {
         reason,
         usage: None,
         timings: Timings::default(),

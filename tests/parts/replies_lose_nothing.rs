@@ -6,7 +6,7 @@ use crate::reply_support::{
     Said, TokensOfMarkers, call, cut_call, events, joined, ordinary, parser, read, splits, text,
     token, with_tokens,
 };
-use rkllmd::conversation::ReplyEvent;
+use rkllmd::conversation::ReplyPiece;
 use rkllmd::reply::{
     OpenedIn, ReplyFamily, ReplyFormat, ReplyOptions, ReplyParser, ReplyReader, ReplyToken,
 };
@@ -22,7 +22,7 @@ fn a_plain_token_is_handed_on_at_once_and_not_copied() {
             let token = token(word);
             let place = token.text.as_ptr();
             assert!(parser.push(token, &mut out), "{family}: {word}");
-            let Some(ReplyEvent::Text(told)) = out.pop() else {
+            let Some(ReplyPiece::Text(told)) = out.pop() else {
                 panic!("{family}: {out:?}");
             };
             assert_eq!((told.as_str(), told.as_ptr()), (word, place), "{family}");

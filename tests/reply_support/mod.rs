@@ -5,7 +5,7 @@ pub mod rounds;
 
 use std::sync::Arc;
 
-use rkllmd::conversation::ReplyEvent;
+use rkllmd::conversation::ReplyPiece;
 use rkllmd::reply::{
     OpenedIn, ReplyFamily, ReplyFormat, ReplyOptions, ReplyParser, ReplyReader, ReplyToken,
     ToolTypes,
@@ -59,14 +59,14 @@ pub fn call_with_id(id: &str, name: &str, arguments: &str) -> Said {
     }
 }
 
-/// Joins events, and holds them to what holds of every reply.
-pub fn joined(events: Vec<ReplyEvent>) -> Vec<Said> {
+/// Joins pieces, and holds them to what holds of every reply.
+pub fn joined(pieces: Vec<ReplyPiece>) -> Vec<Said> {
     let mut said: Vec<Said> = Vec::new();
     let mut open = None;
     let mut calls = 0;
-    for event in events {
-        match event {
-            ReplyEvent::Reasoning(piece) => {
+    for piece in pieces {
+        match piece {
+            ReplyPiece::Reasoning(piece) => {
                 assert!(!piece.is_empty());
                 open = None;
                 match said.last_mut() {
@@ -74,7 +74,7 @@ pub fn joined(events: Vec<ReplyEvent>) -> Vec<Said> {
                     _ => said.push(Said::Reasoning(piece)),
                 }
             }
-            ReplyEvent::Text(piece) => {
+            ReplyPiece::Text(piece) => {
                 assert!(!piece.is_empty());
                 open = None;
                 match said.last_mut() {
@@ -82,7 +82,7 @@ pub fn joined(events: Vec<ReplyEvent>) -> Vec<Said> {
                     _ => said.push(Said::Text(piece)),
                 }
             }
-            ReplyEvent::ToolCall { index, id, name } => {
+            ReplyPiece::ToolCall { index, id, name } => {
                 assert_eq!(index, calls);
                 assert!(!name.is_empty());
                 calls += 1;
@@ -94,7 +94,7 @@ pub fn joined(events: Vec<ReplyEvent>) -> Vec<Said> {
                     is_whole: false,
                 });
             }
-            ReplyEvent::ToolArguments { index, delta } => {
+            ReplyPiece::ToolArguments { index, delta } => {
                 assert_eq!(Some(index), open);
                 assert!(!delta.is_empty());
                 let Some(Said::Call { arguments, .. }) = said.last_mut() else {
@@ -102,15 +102,12 @@ pub fn joined(events: Vec<ReplyEvent>) -> Vec<Said> {
                 };
                 arguments.push_str(&delta);
             }
-            ReplyEvent::ToolCallEnd { index } => {
+            ReplyPiece::ToolCallEnd { index } => {
                 assert_eq!(Some(index), open.take());
                 let Some(Said::Call { is_whole, .. }) = said.last_mut() else {
                     panic!("an end behind {said:?}");
                 };
                 *is_whole = true;
-            }
-            ReplyEvent::Started(_) | ReplyEvent::Finished(_) | ReplyEvent::Failed(_) => {
-                panic!("{event:?} is not the parser's to tell");
             }
         }
     }
@@ -141,7 +138,7 @@ pub fn events(
     parser: &mut ReplyParser,
     tokens: impl IntoIterator<Item = ReplyToken>,
     is_complete: bool,
-) -> Vec<ReplyEvent> {
+) -> Vec<ReplyPiece> {
     let mut out = Vec::new();
     for token in tokens {
         let told = out.len();

@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use crate::http_support::*;
-use rkllmd::generation::TokenEvent;
+use rkllmd::generation::ReplyEvent;
 use rkllmd::settings::Settings;
 use tokio::sync::mpsc;
 
-async fn gone(events: &mpsc::Sender<TokenEvent>) {
+async fn gone(events: &mpsc::Sender<ReplyEvent>) {
     within("the generation's being dropped", events.closed()).await;
 }
 

@@ -164,8 +164,8 @@ async fn errors_are_counted_by_their_code() {
     server.shut_down().await;
 }
 
-fn failure() -> rkllmd::generation::TokenEvent {
-    rkllmd::generation::TokenEvent::Failed(GenerationError::RunFailed {
+fn failure() -> rkllmd::generation::ReplyEvent {
+    rkllmd::generation::ReplyEvent::Failed(GenerationError::RunFailed {
         request: "r".to_owned(),
     })
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::http_support::*;
-use rkllmd::generation::{GenerationError, GenerationRequest, TokenEvent};
+use rkllmd::generation::{GenerationError, GenerationRequest, ReplyEvent};
 use rkllmd::settings::Settings;
 
 async fn server() -> Server {
@@ -430,7 +430,7 @@ async fn every_failure_of_a_generation_has_its_status() {
         let submitted = failure.clone();
         let refusing = Server::start(Settings::default(), move |_| Err(submitted.clone())).await;
         let failing = Server::start(Settings::default(), move |_| {
-            Ok(replay(vec![TokenEvent::Failed(failure.clone())]))
+            Ok(replay(vec![ReplyEvent::Failed(failure.clone())]))
         })
         .await;
         for server in [refusing, failing] {

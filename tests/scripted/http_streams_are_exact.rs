@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use crate::http_support::*;
 use rkllmd::admission::Generation;
-use rkllmd::conversation::ReplyEvent;
-use rkllmd::generation::{FinishReason, GenerationError, TokenEvent};
+use rkllmd::conversation::ReplyPiece;
+use rkllmd::generation::{FinishReason, GenerationError, ReplyEvent};
 use rkllmd::settings::Settings;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-fn two_tokens() -> Vec<TokenEvent> {
+fn two_tokens() -> Vec<ReplyEvent> {
     vec![
         started(&[]),
         text("Hel\"lo"),
@@ -131,7 +131,7 @@ async fn what_is_not_known_is_absent_and_usage_is_null_as_a_whole() {
 }
 
 /// An engine whose one generation the test feeds by hand.
-async fn fed_by_hand(settings: Settings) -> (Server, mpsc::Sender<TokenEvent>) {
+async fn fed_by_hand(settings: Settings) -> (Server, mpsc::Sender<ReplyEvent>) {
     let (sender, receiver) = mpsc::channel(64);
     let receiver = std::sync::Mutex::new(Some(receiver));
     let server = Server::start(settings, move |_| {
@@ -273,7 +273,7 @@ async fn an_early_error_has_its_true_status() {
     let server = Server::replaying(Settings::default(), || {
         vec![
             started(&[]),
-            TokenEvent::Failed(GenerationError::WorkerDied {
+            ReplyEvent::Failed(GenerationError::WorkerDied {
                 cause: "killed by SIGSEGV".to_owned(),
             }),
         ]
@@ -300,7 +300,7 @@ async fn after_the_header_delay_an_error_is_the_last_event() {
     let opening = String::from_utf8(client.chunk().await).unwrap();
     assert!(opening.contains(r#""delta":{"role":"assistant","content":""}"#));
     events
-        .send(TokenEvent::Failed(GenerationError::ContextLengthExceeded {
+        .send(ReplyEvent::Failed(GenerationError::ContextLengthExceeded {
             prompt_tokens: 5000,
             limit_tokens: 4096,
         }))
@@ -420,8 +420,8 @@ async fn a_whole_answer_of_which_nothing_is_known_says_so() {
 #[tokio::test]
 async fn thoughts_have_a_second_name_if_the_settings_say_so() {
     let events = || {
-        let thought = ReplyEvent::Reasoning("so \"it\" is".to_owned());
-        vec![TokenEvent::Piece(thought), text("yes"), finished()]
+        let thought = ReplyPiece::Reasoning("so \"it\" is".to_owned());
+        vec![ReplyEvent::Piece(thought), text("yes"), finished()]
     };
     for also in [false, true] {
         let mut settings = Settings::default();

@@ -13,9 +13,9 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::chat::{PromptSource, Reply, ReplyReading, WholeReply};
-use crate::conversation::ReplyEvent;
 use crate::generation::{
-    Completion, GenerationError, GenerationRequest, ModelId, RequestId, RunStart, SamplingRequest,
+    Completion, GenerationError, GenerationRequest, ModelId, ReplyEvent, RequestId, RunStart,
+    SamplingRequest,
 };
 use crate::http::HttpState;
 use crate::http::request::context::RequestContext;
@@ -256,28 +256,31 @@ impl<D: ChatDialect> Answering<'_, D> {
         let (mut whole, mut held) = (WholeReply::default(), TEXT_STEP_BYTES);
         let mut start = RunStart::default();
         let completion = loop {
+            let is_first = whole.bytes() == 0;
             match reply.next().await {
                 Some(ReplyEvent::Started(run)) => {
                     self.context.run_started();
                     start = run;
+                    continue;
+                }
+                Some(ReplyEvent::Piece(piece)) => whole.push(piece),
+                Some(ReplyEvent::Pieces(pieces)) => {
+                    pieces.into_iter().for_each(|piece| whole.push(piece));
                 }
                 Some(ReplyEvent::Finished(completion)) => break completion,
                 Some(ReplyEvent::Failed(error)) => return Err(self.failed(error)),
-                Some(piece) => {
-                    if whole.bytes() == 0 {
-                        self.context.first_text();
-                    }
-                    whole.push(piece);
-                    if whole.bytes() > held {
-                        // In steps, that no token pays for.
-                        held += TEXT_STEP_BYTES;
-                        self.context.hold(before + held)?;
-                    }
-                }
                 None => {
                     let error = "the reply was taken to its end before".to_owned();
                     return Err(self.failed(GenerationError::Internal(error)));
                 }
+            }
+            if is_first {
+                self.context.first_text();
+            }
+            // In steps, that no token pays for.
+            while whole.bytes() > held {
+                held += TEXT_STEP_BYTES;
+                self.context.hold(before + held)?;
             }
         };
         self.context.completed(&completion);

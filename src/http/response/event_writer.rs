@@ -1,6 +1,7 @@
 use bytes::BytesMut;
 
-use crate::conversation::ReplyEvent;
+use crate::conversation::ReplyPiece;
+use crate::generation::Completion;
 use crate::http::request::error::RequestError;
 
 /// Writes a reply's events as a dialect has them. Everything goes into one buffer, which is taken as
@@ -10,8 +11,11 @@ pub(crate) trait EventWriter: Send + Unpin + 'static {
     /// What a stream begins with, before any event.
     fn opening(&mut self, buffer: &mut BytesMut);
 
-    /// One event, never `Failed`. Behind `Finished` nothing follows.
-    fn event(&mut self, event: &ReplyEvent, buffer: &mut BytesMut);
+    /// One piece.
+    fn piece(&mut self, piece: &ReplyPiece, buffer: &mut BytesMut);
+
+    /// The end of a stream that does not fail.
+    fn finished(&mut self, completion: &Completion, buffer: &mut BytesMut);
 
     /// What tells a silent stream from a dead one, and means nothing to who reads events.
     fn keep_alive(&mut self, buffer: &mut BytesMut);

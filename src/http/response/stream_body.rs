@@ -14,8 +14,8 @@ use http_body::{Body, Frame};
 use super::event_writer::EventWriter;
 use super::silence::Silence;
 use crate::chat::Reply;
-use crate::conversation::ReplyEvent;
-use crate::generation::GenerationError;
+use crate::conversation::ReplyPiece;
+use crate::generation::{GenerationError, ReplyEvent};
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
 use crate::http::status::PublicError;
@@ -65,17 +65,24 @@ impl<W: EventWriter> StreamBody<W> {
 
     fn write(&mut self, event: ReplyEvent) {
         match event {
-            ReplyEvent::Failed(error) => return self.fail(error),
             // Too late for a header, and no event tells it.
             ReplyEvent::Started(_) => self.context.run_started(),
-            ReplyEvent::Finished(ref completion) => self.context.completed(completion),
-            _ if !self.has_piece => {
-                self.has_piece = true;
-                self.context.first_text();
+            ReplyEvent::Piece(piece) => self.piece(&piece),
+            ReplyEvent::Pieces(pieces) => pieces.iter().for_each(|piece| self.piece(piece)),
+            ReplyEvent::Finished(completion) => {
+                self.context.completed(&completion);
+                self.writer.finished(&completion, &mut self.buffer);
             }
-            _ => {}
+            ReplyEvent::Failed(error) => self.fail(error),
         }
-        self.writer.event(&event, &mut self.buffer);
+    }
+
+    fn piece(&mut self, piece: &ReplyPiece) {
+        if !self.has_piece {
+            self.has_piece = true;
+            self.context.first_text();
+        }
+        self.writer.piece(piece, &mut self.buffer);
     }
 
     fn fail(&mut self, error: GenerationError) {

@@ -8,7 +8,7 @@ use super::pieces::{
 use super::probes::{
     ANSWER, IDS, KEYS, NAMES, Probed, VALUES, Way, after_question, answered, calling,
 };
-use crate::conversation::ReplyEvent;
+use crate::conversation::ReplyPiece;
 use crate::reply::format::{
     Around, CallBody, Calls, IdPlace, JsonKeys, Marker, NameThenJson, Parameters, ReplyFormat,
 };
@@ -189,12 +189,12 @@ impl Written {
             let mut found: Vec<(String, String)> = Vec::new();
             for event in out {
                 match event {
-                    ReplyEvent::ToolCall { name, .. } => found.push((name, String::new())),
-                    ReplyEvent::ToolArguments { delta, .. } => match found.last_mut() {
+                    ReplyPiece::ToolCall { name, .. } => found.push((name, String::new())),
+                    ReplyPiece::ToolArguments { delta, .. } => match found.last_mut() {
                         Some((_, arguments)) => arguments.push_str(&delta),
                         None => return false,
                     },
-                    ReplyEvent::ToolCallEnd { .. } => {}
+                    ReplyPiece::ToolCallEnd { .. } => {}
                     _ => return false,
                 }
             }

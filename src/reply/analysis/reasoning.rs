@@ -4,7 +4,7 @@ use super::Render;
 use super::pieces::{common_tags_at_start, is_blank, is_whole, tags};
 use super::probes::Conversation;
 use super::probes::{ANSWER, QUESTION, THOUGHT, after_question, asked, message};
-use crate::conversation::ReplyEvent;
+use crate::conversation::ReplyPiece;
 use crate::reply::format::{Marker, Reasoning, ReplyFormat};
 use crate::reply::{ReplyOptions, ReplyReader, ReplyToken};
 
@@ -93,8 +93,8 @@ fn is_read(reasoning: &Reasoning, text: String) -> bool {
     parser.push(ReplyToken { id: None, text }, &mut out);
     parser.finish(true, &mut out);
     out == [
-        ReplyEvent::Reasoning(THOUGHT.to_owned()),
-        ReplyEvent::Text(ANSWER.to_owned()),
+        ReplyPiece::Reasoning(THOUGHT.to_owned()),
+        ReplyPiece::Text(ANSWER.to_owned()),
     ]
 }
 

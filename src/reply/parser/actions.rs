@@ -1,7 +1,7 @@
 //! What a marker does.
 
 use super::{ReplyParser, push_text};
-use crate::conversation::ReplyEvent;
+use crate::conversation::ReplyPiece;
 use crate::reply::harmony::{self, Body};
 use crate::reply::json_calls::JsonCalls;
 use crate::reply::json_value::JsonValue;
@@ -11,7 +11,7 @@ use crate::reply::parameters::ParameterObject;
 use crate::reply::python::Python;
 
 impl ReplyParser {
-    pub(super) fn follow(&mut self, edge: &Edge, matched: &str, out: &mut Vec<ReplyEvent>) {
+    pub(super) fn follow(&mut self, edge: &Edge, matched: &str, out: &mut Vec<ReplyPiece>) {
         let mut to = edge.to;
         match edge.action {
             Action::None => {}
@@ -109,7 +109,7 @@ impl ReplyParser {
 
     /// A marker, or the end of the answer, says that the call has ended. Returns where the answer goes
     /// on, if not where the marker leads.
-    pub(super) fn close_call(&mut self, out: &mut Vec<ReplyEvent>) -> Option<StateId> {
+    pub(super) fn close_call(&mut self, out: &mut Vec<ReplyPiece>) -> Option<StateId> {
         match self.machine.states[self.at].sink {
             Sink::JsonCalls { .. } => self.json_calls.close(&mut self.call),
             Sink::Name { .. } => self.take_name(),
@@ -125,13 +125,13 @@ impl ReplyParser {
         self.end_parameters(out)
     }
 
-    pub(super) fn end_parameters(&mut self, out: &mut Vec<ReplyEvent>) -> Option<StateId> {
+    pub(super) fn end_parameters(&mut self, out: &mut Vec<ReplyPiece>) -> Option<StateId> {
         self.parameters.end(&mut self.call, out);
         self.end_call(out)
     }
 
     /// Ends the call, if it has a name; else it is what it reads as.
-    pub(super) fn end_call(&mut self, out: &mut Vec<ReplyEvent>) -> Option<StateId> {
+    pub(super) fn end_call(&mut self, out: &mut Vec<ReplyPiece>) -> Option<StateId> {
         if !self.call.end(out) {
             return self.give_back_closed(out);
         }
@@ -141,7 +141,7 @@ impl ReplyParser {
     }
 
     /// Members without a place in a call, and keys without a value, are content behind it.
-    fn left_over_is_content(&mut self, out: &mut Vec<ReplyEvent>) {
+    fn left_over_is_content(&mut self, out: &mut Vec<ReplyPiece>) {
         for left_over in [
             self.json_calls.take_left_over(),
             self.parameters.take_left_over(),
@@ -152,7 +152,7 @@ impl ReplyParser {
 
     /// A message that is a call ends with its arguments, whatever they are; a header that no message
     /// follows is what it reads as.
-    fn end_message(&mut self, out: &mut Vec<ReplyEvent>) {
+    fn end_message(&mut self, out: &mut Vec<ReplyPiece>) {
         self.blank.clear();
         if self.at == THOUGHT {
             self.show(harmony::THOUGHT_ENDS, out);
@@ -164,14 +164,14 @@ impl ReplyParser {
     }
 
     /// The marker of a thought that is kept in the content.
-    fn show(&mut self, marker: &str, out: &mut Vec<ReplyEvent>) {
+    fn show(&mut self, marker: &str, out: &mut Vec<ReplyPiece>) {
         if !self.machine.tells_thoughts {
             push_text(out, marker);
         }
     }
 
     /// Where the body of a message goes, by its header.
-    fn open_message(&mut self, out: &mut Vec<ReplyEvent>) -> StateId {
+    fn open_message(&mut self, out: &mut Vec<ReplyPiece>) -> StateId {
         let header = std::mem::take(&mut self.word);
         self.untold = None;
         let Some(bodies) = self.machine.bodies else {

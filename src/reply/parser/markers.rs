@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::ReplyParser;
-use crate::conversation::ReplyEvent;
+use crate::conversation::ReplyPiece;
 use crate::reply::machine::{Edge, Guard, Sink, State};
 
 /// How far a marker is looked for before the text before it is read.
@@ -20,7 +20,7 @@ enum Found {
 }
 
 impl ReplyParser {
-    pub(super) fn text(&mut self, text: &str, out: &mut Vec<ReplyEvent>) {
+    pub(super) fn text(&mut self, text: &str, out: &mut Vec<ReplyPiece>) {
         if self.held.is_empty() {
             let rest = self.read(text, out);
             self.held.push_str(&text[rest..]);
@@ -34,7 +34,7 @@ impl ReplyParser {
     }
 
     /// Returns where what is to be held begins.
-    fn read(&mut self, text: &str, out: &mut Vec<ReplyEvent>) -> usize {
+    fn read(&mut self, text: &str, out: &mut Vec<ReplyPiece>) -> usize {
         let machine = Arc::clone(&self.machine);
         let mut at = 0;
         while at < text.len() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{ReplyParser, push_text};
-use crate::conversation::ReplyEvent;
+use crate::conversation::ReplyPiece;
 use crate::reply::format::JsonKeys;
 use crate::reply::json_calls::{Proof, Stop};
 use crate::reply::json_value::JsonValue;
@@ -29,7 +29,7 @@ enum Next {
 impl ReplyParser {
     /// Reads text that holds no marker of this state. Returns how much was read before the state
     /// changed; 0 only where it did.
-    pub(super) fn feed(&mut self, text: &str, out: &mut Vec<ReplyEvent>) -> usize {
+    pub(super) fn feed(&mut self, text: &str, out: &mut Vec<ReplyPiece>) -> usize {
         let (len, next) = self.feed_state(text, out);
         self.bytes_visited += len as u64;
         self.remember(&text[..len]);
@@ -50,7 +50,7 @@ impl ReplyParser {
         len
     }
 
-    fn feed_state(&mut self, text: &str, out: &mut Vec<ReplyEvent>) -> (usize, Next) {
+    fn feed_state(&mut self, text: &str, out: &mut Vec<ReplyPiece>) -> (usize, Next) {
         let machine = Arc::clone(&self.machine);
         match &machine.states[self.at].sink {
             Sink::Content => push_text(out, text),
@@ -134,13 +134,13 @@ impl ReplyParser {
         (text.len(), Next::Stay)
     }
 
-    pub(super) fn thought(&mut self, text: &str, out: &mut Vec<ReplyEvent>) {
+    pub(super) fn thought(&mut self, text: &str, out: &mut Vec<ReplyPiece>) {
         if !self.machine.tells_thoughts {
             return push_text(out, text);
         }
         match out.last_mut() {
-            Some(ReplyEvent::Reasoning(last)) => last.push_str(text),
-            _ => out.push(ReplyEvent::Reasoning(text.to_owned())),
+            Some(ReplyPiece::Reasoning(last)) => last.push_str(text),
+            _ => out.push(ReplyPiece::Reasoning(text.to_owned())),
         }
     }
 
@@ -149,7 +149,7 @@ impl ReplyParser {
         text: &str,
         json: Option<StateId>,
         arguments: Option<StateId>,
-        out: &mut Vec<ReplyEvent>,
+        out: &mut Vec<ReplyPiece>,
     ) -> (usize, Next) {
         let is_empty = self.word.trim().is_empty();
         if is_empty {
@@ -201,7 +201,7 @@ impl ReplyParser {
         keys: &JsonKeys,
         is_bare: bool,
         other: StateId,
-        out: &mut Vec<ReplyEvent>,
+        out: &mut Vec<ReplyPiece>,
     ) -> (usize, Next) {
         let types = Arc::clone(&self.types);
         let known = |name: &str| types.knows(name);

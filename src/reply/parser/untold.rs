@@ -2,7 +2,7 @@
 //! written, so nothing of it is lost.
 
 use super::{ReplyParser, push_text};
-use crate::conversation::ReplyEvent;
+use crate::conversation::ReplyPiece;
 use crate::reply::harmony;
 use crate::reply::machine::{AFTER_CALL, CONTENT, Sink, StateId, THOUGHT, THOUGHT_START};
 
@@ -92,7 +92,7 @@ impl ReplyParser {
     }
 
     /// What was read is no call, or is no part of the one that was told: it is what it reads as.
-    pub(super) fn abandon(&mut self, out: &mut Vec<ReplyEvent>) {
+    pub(super) fn abandon(&mut self, out: &mut Vec<ReplyPiece>) {
         self.at = CONTENT;
         if self.call.is_announced() {
             self.end_parameters(out);
@@ -112,14 +112,14 @@ impl ReplyParser {
 
     /// A closer says that a call has ended, and there is none: what is in its markers is content.
     /// Returns where the answer goes on, if not where the closer leads.
-    pub(super) fn give_back_closed(&mut self, out: &mut Vec<ReplyEvent>) -> Option<StateId> {
+    pub(super) fn give_back_closed(&mut self, out: &mut Vec<ReplyPiece>) -> Option<StateId> {
         let untold = self.untold.take()?;
         self.give_back(untold.back, untold.text().trim(), out);
         (untold.back == THOUGHT).then_some(THOUGHT)
     }
 
     /// The answer has ended before anything was told of a call.
-    pub(super) fn finish_untold(&mut self, is_complete: bool, out: &mut Vec<ReplyEvent>) {
+    pub(super) fn finish_untold(&mut self, is_complete: bool, out: &mut Vec<ReplyPiece>) {
         let Some(untold) = self.untold.take() else {
             return;
         };
@@ -135,7 +135,7 @@ impl ReplyParser {
         self.give_back(untold.back, untold.text(), out);
     }
 
-    fn give_back(&mut self, to: StateId, text: &str, out: &mut Vec<ReplyEvent>) {
+    fn give_back(&mut self, to: StateId, text: &str, out: &mut Vec<ReplyPiece>) {
         match to {
             _ if text.is_empty() => {}
             THOUGHT => self.thought(text, out),

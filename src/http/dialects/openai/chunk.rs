@@ -9,7 +9,7 @@ use super::answer::{
     CallForm, ChatForm, TextChoice, ThoughtFields, TimingsBody, UsageBody, chat_finish_reason,
     finish_reason,
 };
-use crate::conversation::ReplyEvent;
+use crate::conversation::ReplyPiece;
 use crate::generation::Completion;
 use crate::http::dialects::chat_dialect::Identity;
 use crate::http::request::error::RequestError;
@@ -386,23 +386,22 @@ impl EventWriter for ChatWriter {
         );
     }
 
-    fn event(&mut self, event: &ReplyEvent, buffer: &mut BytesMut) {
-        match event {
-            ReplyEvent::Text(text) => self.content.write(text, buffer),
-            ReplyEvent::Reasoning(text) => self.reasoning.write(text, buffer),
-            ReplyEvent::ToolCall { index, id, name } => {
+    fn piece(&mut self, piece: &ReplyPiece, buffer: &mut BytesMut) {
+        match piece {
+            ReplyPiece::Text(text) => self.content.write(text, buffer),
+            ReplyPiece::Reasoning(text) => self.reasoning.write(text, buffer),
+            ReplyPiece::ToolCall { index, id, name } => {
                 self.begin_call(*index, id.as_deref(), name, buffer);
             }
-            ReplyEvent::ToolArguments { index, delta } => self.arguments(*index, delta, buffer),
-            ReplyEvent::Finished(completion) => {
-                let reason = chat_finish_reason(completion.reason, self.has_calls, self.form);
-                let choice =
-                    format!("{{\"index\":0,\"delta\":{{}},\"finish_reason\":\"{reason}\"}}");
-                self.frame.end(&choice, completion, buffer);
-            }
-            ReplyEvent::ToolCallEnd { .. } => self.has_calls = true,
-            ReplyEvent::Started(_) | ReplyEvent::Failed(_) => {}
+            ReplyPiece::ToolArguments { index, delta } => self.arguments(*index, delta, buffer),
+            ReplyPiece::ToolCallEnd { .. } => self.has_calls = true,
         }
+    }
+
+    fn finished(&mut self, completion: &Completion, buffer: &mut BytesMut) {
+        let reason = chat_finish_reason(completion.reason, self.has_calls, self.form);
+        let choice = format!("{{\"index\":0,\"delta\":{{}},\"finish_reason\":\"{reason}\"}}");
+        self.frame.end(&choice, completion, buffer);
     }
 
     fn keep_alive(&mut self, buffer: &mut BytesMut) {
@@ -428,19 +427,19 @@ impl TextWriter {
 impl EventWriter for TextWriter {
     fn opening(&mut self, _buffer: &mut BytesMut) {}
 
-    fn event(&mut self, event: &ReplyEvent, buffer: &mut BytesMut) {
-        match event {
-            ReplyEvent::Text(text) => self.text.write(text, buffer),
-            ReplyEvent::Finished(completion) => {
-                let reason = finish_reason(completion.reason);
-                let choice = format!(
-                    "{{\"index\":0,\"text\":\"\",\"logprobs\":null,\"finish_reason\":\"{reason}\"}}"
-                );
-                self.frame.end(&choice, completion, buffer);
-            }
-            // Of a text that is no conversation there are no other pieces.
-            _ => {}
+    fn piece(&mut self, piece: &ReplyPiece, buffer: &mut BytesMut) {
+        // Of a text that is no conversation there are no other pieces.
+        if let ReplyPiece::Text(text) = piece {
+            self.text.write(text, buffer);
         }
+    }
+
+    fn finished(&mut self, completion: &Completion, buffer: &mut BytesMut) {
+        let reason = finish_reason(completion.reason);
+        let choice = format!(
+            "{{\"index\":0,\"text\":\"\",\"logprobs\":null,\"finish_reason\":\"{reason}\"}}"
+        );
+        self.frame.end(&choice, completion, buffer);
     }
 
     fn keep_alive(&mut self, buffer: &mut BytesMut) {
@@ -486,7 +485,7 @@ mod tests {
         let mut writer = writer("we\"ird\\na\nme");
         let text = "\"quoted\" \\ back\nline\u{0}\u{7f}\u{2028}😀";
         let mut buffer = BytesMut::new();
-        writer.event(&ReplyEvent::Text(text.to_owned()), &mut buffer);
+        writer.piece(&ReplyPiece::Text(text.to_owned()), &mut buffer);
         let event = String::from_utf8(buffer.to_vec()).unwrap();
         let data = event.strip_prefix("data: ").unwrap();
         let data = data.strip_suffix("\n\n").unwrap();
@@ -499,11 +498,11 @@ mod tests {
     #[test]
     fn sent_memory_is_used_again() {
         let mut writer = writer("m");
-        let event = ReplyEvent::Text("a token".to_owned());
+        let piece = ReplyPiece::Text("a token".to_owned());
         let mut buffer = BytesMut::new();
         let mut places = std::collections::HashSet::new();
         for _ in 0..10_000 {
-            writer.event(&event, &mut buffer);
+            writer.piece(&piece, &mut buffer);
             places.insert(buffer.split().freeze().as_ptr() as usize / 65536);
         }
         assert!(places.len() < 16, "{} regions", places.len());

@@ -1,14 +1,10 @@
-use crate::generation::{Completion, GenerationError, RunStart};
-
-/// What a reply tells its reader, in order: `Started` when its turn has come (not if it fails before),
-/// any number of pieces, then exactly one of `Finished` and `Failed`.
+/// What a model's words mean, piece by piece.
 ///
 /// A piece is never taken back and never empty. Calls do not overlap: the pieces between a `ToolCall`
 /// and its `ToolCallEnd` are its `ToolArguments`, and `index` counts calls from 0. A call that the
 /// budget cut has no `ToolCallEnd`.
-#[derive(Clone, Debug, PartialEq)]
-pub enum ReplyEvent {
-    Started(RunStart),
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReplyPiece {
     /// A piece of the thought.
     Reasoning(String),
     /// A piece of the content.
@@ -29,6 +25,4 @@ pub enum ReplyEvent {
     ToolCallEnd {
         index: u32,
     },
-    Finished(Box<Completion>),
-    Failed(GenerationError),
 }
