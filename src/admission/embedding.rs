@@ -396,7 +396,7 @@ async fn another(
         () = job.reply.closed() => Err(Turned::Abandoned),
         error = outer.pass() => {
             if let GenerationError::DeadlineExceeded { deadline, .. } = &error {
-                shared.services.metrics.deadline_passed(deadline);
+                shared.services.metrics.deadline_passed(*deadline);
             }
             Err(fail(error))
         }

@@ -20,7 +20,9 @@ use tokio::sync::{Notify, mpsc, watch};
 pub use embedding::{EmbeddingError, EmbeddingRequest};
 pub use generation_stream::Generation;
 
-use crate::generation::{ClientKey, GenerationError, GenerationRequest, ModelId, ReplyEvent};
+use crate::generation::{
+    ClientKey, Deadline, GenerationError, GenerationRequest, ModelId, ReplyEvent,
+};
 use crate::settings::QueueSettings;
 use crate::supervisor::{self, Lease, QueueEnd, RunJob, RunServices, Served};
 use embedding::EmbeddingJob;
@@ -443,9 +445,9 @@ fn expire(shared: &Shared, queue: &ModelQueue) {
     for waiting in expired {
         let error = match waiting.total_deadline() {
             Some(limit) if limit <= now - waiting.submitted_at => {
-                shared.services.metrics.deadline_passed("total");
+                shared.services.metrics.deadline_passed(Deadline::Total);
                 GenerationError::DeadlineExceeded {
-                    deadline: "total",
+                    deadline: Deadline::Total,
                     limit,
                 }
             }

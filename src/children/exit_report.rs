@@ -5,6 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
+use crate::generation::Deadline;
 use crate::ipc::{EXIT_DEADLINE, EXIT_LOAD_FAILED};
 
 /// Why we end a process.
@@ -13,7 +14,7 @@ pub enum EndReason {
     /// Asked to unload: its place is needed, or it is not.
     Unload,
     /// A call went past this deadline.
-    Deadline(&'static str),
+    Deadline(Deadline),
     /// It must not be used again: a call beside a run hung, or its runtime failed.
     Tainted,
     /// Above the soft memory limit and idle.
@@ -30,7 +31,7 @@ impl EndReason {
     /// Whether the request it was serving may be to blame. A worker that is not even scheduled was
     /// stopped by an operator or starved.
     pub fn is_fault(self) -> bool {
-        matches!(self, Self::Deadline(name) if name != "heartbeat")
+        matches!(self, Self::Deadline(name) if name != Deadline::Heartbeat)
     }
 }
 
@@ -182,8 +183,8 @@ fn cause(status: Option<ExitStatus>, context: &ExitContext) -> ExitCause {
         (None, Some(EXIT_DEADLINE), reason) => {
             ExitCause::Wanted(EndReason::Deadline(match reason {
                 Some(EndReason::Deadline(name)) => name,
-                Some(EndReason::Unload) => "unload",
-                _ => "worker",
+                Some(EndReason::Unload) => Deadline::Unload,
+                _ => Deadline::Worker,
             }))
         }
         (None, Some(EXIT_LOAD_FAILED), _) => ExitCause::Wanted(EndReason::LoadFailed),
@@ -279,7 +280,11 @@ mod tests {
 
     #[test]
     fn a_kill_is_told_by_who_wanted_it() {
-        let ours = report(libc::SIGKILL, Some(EndReason::Deadline("prefill")), false);
+        let ours = report(
+            libc::SIGKILL,
+            Some(EndReason::Deadline(Deadline::Prefill)),
+            false,
+        );
         assert_eq!(ours.cause.name(), "deadline");
         assert!(ours.cause.is_fault() && ours.cause.is_failure());
         let operator = report(libc::SIGKILL, None, false);
@@ -311,7 +316,7 @@ mod tests {
         let own_deadline = report(EXIT_DEADLINE << 8, None, false);
         assert_eq!(own_deadline.cause.name(), "deadline");
         let in_unload = report(EXIT_DEADLINE << 8, Some(EndReason::Unload), false);
-        let unload = EndReason::Deadline("unload");
+        let unload = EndReason::Deadline(Deadline::Unload);
         assert_eq!(in_unload.cause, ExitCause::Wanted(unload));
         // Whether its message or its end is noticed first.
         for reason in [None, Some(EndReason::LoadFailed)] {

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use super::Deadline;
+
 /// Everything that can keep a generation from ending well. The one map to HTTP statuses is in
 /// `http/status.rs`; a client never sees a line the runtime printed, only these.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -57,10 +59,7 @@ pub enum GenerationError {
     #[error("the model `{model}` does not even serve a short prompt of the daemon's own: {cause}")]
     ModelFailed { model: String, cause: String },
     #[error("the `{deadline}` deadline of {} ms passed", limit.as_millis())]
-    DeadlineExceeded {
-        deadline: &'static str,
-        limit: Duration,
-    },
+    DeadlineExceeded { deadline: Deadline, limit: Duration },
     #[error("the client did not read its answer for {} s", stalled.as_secs())]
     SlowReader { stalled: Duration },
     #[error(

@@ -3,12 +3,14 @@
 //! Everything above may use it; it uses how replies are read and what their pieces are. No HTTP, no process, no vendor type appears
 //! here, so a dialect can be added without touching a worker and the other way round.
 
+mod deadline;
 mod error;
 mod event;
 mod finish;
 mod request;
 mod stop_strings;
 
+pub use deadline::Deadline;
 pub use error::GenerationError;
 pub use event::{Completion, ReplyEvent, RunStart, Timings, Usage};
 pub use finish::FinishReason;

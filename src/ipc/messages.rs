@@ -6,13 +6,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::LoadDeadline;
-use crate::generation::{FinishReason, SamplingRequest};
+use crate::generation::{Deadline, FinishReason, SamplingRequest};
 use crate::library_calls::{
     Call, CallFailure, CallState, Input, ModelShape, Outcome, Param, PerfStat, RowSelection,
 };
 
 /// Version of everything in this file.
-pub const PROTOCOL_VERSION: u32 = 8;
+pub const PROTOCOL_VERSION: u32 = 9;
 /// Exit code of a worker that ended itself because a call passed its deadline.
 pub const EXIT_DEADLINE: i32 = 70;
 /// Exit code of a worker that ended itself because it could not load its model, which it has said.
@@ -84,27 +84,9 @@ pub struct CallSpec {
     /// Unique in a worker's life.
     pub id: u64,
     pub call: Call,
-    /// The deadline it is under: its name and time.
-    pub deadline: CallDeadline,
+    /// The deadline it is under, and its time.
+    pub deadline: Deadline,
     pub limit: Duration,
-}
-
-/// The deadlines a call may be under.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum CallDeadline {
-    /// It does nothing that takes long.
-    ControlCall,
-    /// It reads a file.
-    Load,
-}
-
-impl CallDeadline {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::ControlCall => "control-call",
-            Self::Load => "load",
-        }
-    }
 }
 
 /// A run of the vendor's API: everything a client may set, and what comes back of its tensors.
@@ -368,7 +350,7 @@ impl SlotEvent {
 /// A deadline that passed in a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PassedDeadline {
-    pub deadline: String,
+    pub deadline: Deadline,
     pub limit: Duration,
     pub call: String,
 }

@@ -13,7 +13,7 @@ mod tensor_file;
 pub use frame::{FrameError, FrameReader, MAX_FRAME_BYTES, empty, encode};
 pub use load_deadline::{LoadDeadline, LoadFigures, LoadWatch};
 pub use messages::{
-    AbortMode, BegunAnswer, CallDeadline, CallReply, CallSpec, Command, DaemonHello, EXIT_DEADLINE,
+    AbortMode, BegunAnswer, CallReply, CallSpec, Command, DaemonHello, EXIT_DEADLINE,
     EXIT_LOAD_FAILED, Event, Handles, LibraryFacts, LoadSpec, PROTOCOL_VERSION, PassedDeadline,
     PerfFigures, Question, RawRunSpec, RawSlot, RequestHandles, RunEnd, RunOutcome, RunSpec,
     SlotCommand, SlotEvent, TokenKind, WireTensor, WorkerDeadlines,

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::generation::GenerationError;
+use crate::generation::{Deadline, GenerationError};
 
 /// Every way a call fails. The message says what was attempted and what to do; a line the runtime
 /// printed is in `reason` only where it holds no user's text.
@@ -20,7 +20,7 @@ pub enum LibraryError {
     },
     #[error("the `{deadline}` deadline of {} ms passed in {function}", limit.as_millis())]
     DeadlinePassed {
-        deadline: &'static str,
+        deadline: Deadline,
         limit: Duration,
         function: String,
     },

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use crate::generation::Deadline;
 use crate::prompt::TemplateError;
 
 /// Why a reader gave no answer.
@@ -36,7 +37,7 @@ pub enum ReaderError {
     DeadlineExceeded {
         model: String,
         doing: &'static str,
-        deadline: &'static str,
+        deadline: Deadline,
         limit: Duration,
     },
     #[error("{bytes} bytes are more than a reader takes, or answers, at once")]

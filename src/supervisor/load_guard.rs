@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep_until;
 
 use super::loading::GUARD_SLACK;
+use crate::generation::Deadline;
 use crate::ipc::LoadFigures;
 use crate::ipc::{LoadDeadline, LoadWatch};
 use crate::process_figures::ask_load_figures;
@@ -19,7 +20,7 @@ enum Wait {
 }
 
 pub(super) struct LoadGuard {
-    deadline: &'static str,
+    deadline: Deadline,
     wait: Wait,
     since: Instant,
     heartbeat: Duration,
@@ -27,14 +28,14 @@ pub(super) struct LoadGuard {
 }
 
 impl LoadGuard {
-    pub fn fixed(deadline: &'static str, limit: Duration, heartbeat: Duration) -> Self {
+    pub fn fixed(deadline: Deadline, limit: Duration, heartbeat: Duration) -> Self {
         let now = Instant::now();
         Self::new(deadline, Wait::Until(now + limit), heartbeat, now)
     }
 
     /// Follows the bytes that `pid` reads and the memory it fills.
     pub fn following(
-        deadline: &'static str,
+        deadline: Deadline,
         limits: LoadDeadline,
         heartbeat: Duration,
         pid: u32,
@@ -44,7 +45,7 @@ impl LoadGuard {
         Self::new(deadline, Wait::WhileItGrows { watch, pid }, heartbeat, now)
     }
 
-    fn new(deadline: &'static str, wait: Wait, heartbeat: Duration, now: Instant) -> Self {
+    fn new(deadline: Deadline, wait: Wait, heartbeat: Duration, now: Instant) -> Self {
         Self {
             deadline,
             wait,
@@ -60,7 +61,7 @@ impl LoadGuard {
     }
 
     /// Returns the deadline that passed and how long it was.
-    pub async fn expired(&mut self) -> (&'static str, Duration) {
+    pub async fn expired(&mut self) -> (Deadline, Duration) {
         loop {
             if let Wait::WhileItGrows { watch, pid } = &mut self.wait {
                 match ask_load_figures(*pid).await {
@@ -75,7 +76,7 @@ impl LoadGuard {
                 Wait::WhileItGrows { watch, .. } => watch.expires_at(),
             } + GUARD_SLACK;
             if silent_at <= now {
-                return ("heartbeat", self.heartbeat);
+                return (Deadline::Heartbeat, self.heartbeat);
             }
             if due_at <= now {
                 return (self.deadline, now - self.since);

@@ -10,7 +10,6 @@ use tokio::time::timeout;
 
 use super::WorkerKind;
 use super::cpu_runtime;
-use super::deadline_name::deadline_name;
 use super::link;
 use super::load_guard::LoadGuard;
 use super::memory_limits::Beside;
@@ -20,6 +19,7 @@ use super::{Phase, RunDeadlines, RuntimeFacts};
 use crate::children::{
     Child, ChildProcess, ConnectionError, EndReason, Host, ProcessEvent, Watched,
 };
+use crate::generation::Deadline;
 use crate::ipc::{
     Command, Event, Handles, LibraryFacts, LoadSpec, PassedDeadline, RequestHandles,
     WorkerDeadlines,
@@ -52,7 +52,7 @@ pub struct LoadFailure {
 }
 
 impl LoadFailure {
-    fn deadline(name: &'static str, limit: Duration) -> Self {
+    fn deadline(name: Deadline, limit: Duration) -> Self {
         Self {
             end: EndReason::Deadline(name),
             ..Self::new(format!(
@@ -159,7 +159,7 @@ impl Loader {
         };
         timeout(self.deadlines.spawn, self.host.child(watched, on_event))
             .await
-            .map_err(|_| LoadFailure::deadline("spawn", self.deadlines.spawn))?
+            .map_err(|_| LoadFailure::deadline(Deadline::Spawn, self.deadlines.spawn))?
             .map_err(|error| LoadFailure::new(format!("starting a worker process: {error}")))
     }
 
@@ -217,7 +217,7 @@ impl Loader {
         match timeout(spawn, worker.connection.handshake()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(connection_failed(worker, error, "starting").await),
-            Err(_) => return Err(LoadFailure::deadline("spawn", spawn)),
+            Err(_) => return Err(LoadFailure::deadline(Deadline::Spawn, spawn)),
         }
         report(Phase::OpeningLibrary, Some(&worker.process));
         worker.process.set_activity(0, Some("dlopen"), None);
@@ -238,7 +238,7 @@ impl Loader {
             return Err(connection_failed(worker, error, "opening the library").await);
         }
         let limit = self.deadlines.library_open;
-        let guard = LoadGuard::fixed("library-open", limit, self.deadlines.heartbeat);
+        let guard = LoadGuard::fixed(Deadline::LibraryOpen, limit, self.deadlines.heartbeat);
         match self
             .next_event(worker, guard, "opening the library")
             .await?
@@ -253,7 +253,7 @@ impl Loader {
         }
         report(Phase::Loading, Some(&worker.process));
         worker.process.set_activity(0, Some("rkllm_init"), None);
-        let guard = LoadGuard::following("load", limits, self.deadlines.heartbeat, pid);
+        let guard = LoadGuard::following(Deadline::Load, limits, self.deadlines.heartbeat, pid);
         match self.next_event(worker, guard, "loading the model").await? {
             Event::Loaded { per_run_parameters } => {
                 facts.per_run_parameters = Some(per_run_parameters);
@@ -331,12 +331,12 @@ impl Loader {
         });
         let result = told.await;
         if result.is_err() {
-            self.metrics.deadline_passed("library-open");
+            self.metrics.deadline_passed(Deadline::LibraryOpen);
         }
         // The next one is not started beside it.
         let ended = process.kill_and_wait(EndReason::Unload);
         let _ = timeout(self.deadlines.kill, ended).await;
-        result.unwrap_or_else(|_| Err(LoadFailure::deadline("library-open", limit)))
+        result.unwrap_or_else(|_| Err(LoadFailure::deadline(Deadline::LibraryOpen, limit)))
     }
 
     fn library_for(&self, kind: ModelKind) -> Result<PathBuf, LoadFailure> {
@@ -445,16 +445,13 @@ async fn unexpected(worker: &Child<WorkerKind>, event: Event, is_certain: bool) 
             deadline,
             limit,
             call,
-        }) => {
-            let name = deadline_name(&deadline);
-            LoadFailure {
-                end: EndReason::Deadline(name),
-                ..LoadFailure::new(format!(
-                    "the `{name}` deadline of {} ms passed in {call}",
-                    limit.as_millis()
-                ))
-            }
-        }
+        }) => LoadFailure {
+            end: EndReason::Deadline(deadline),
+            ..LoadFailure::new(format!(
+                "the `{deadline}` deadline of {} ms passed in {call}",
+                limit.as_millis()
+            ))
+        },
         other => LoadFailure::new(format!(
             "the worker sent something unexpected while loading: {other:?}"
         )),

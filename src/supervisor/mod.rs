@@ -10,7 +10,6 @@ mod attempts;
 mod backoff;
 mod client_turns;
 mod cpu_runtime;
-mod deadline_name;
 mod drive;
 mod event_loop;
 mod handle;

@@ -16,7 +16,9 @@ use super::link::TOKEN_CREDIT;
 use super::outcome::{self, Outcome};
 use super::reading::Reading;
 use super::text_sink::{Prefill, TextSink};
-use crate::generation::{GenerationError, ModelId, ReplyEvent, SamplingRequest, StopStrings};
+use crate::generation::{
+    Deadline, GenerationError, ModelId, ReplyEvent, SamplingRequest, StopStrings,
+};
 use crate::ipc::{RunEnd, RunOutcome, RunSpec, SlotCommand};
 use crate::telemetry::Metrics;
 
@@ -118,7 +120,7 @@ impl Probe<'_> {
         };
         let prefill = Prefill::of(&spec);
         let limits = Limits {
-            first: ("prefill", prefill.limit(&deadlines, None)),
+            first: (Deadline::Prefill, prefill.limit(&deadlines, None)),
             outer: self.outer,
             request: None,
             metrics: self.metrics,

@@ -28,7 +28,8 @@ use super::text_sink::{Complete, Prefill, TextSink};
 use super::worker::Worker;
 use crate::children::ChildProcess;
 use crate::generation::{
-    FinishReason, GenerationError, GenerationRequest, ModelId, ReplyEvent, RunStart, StopStrings,
+    Deadline, FinishReason, GenerationError, GenerationRequest, ModelId, ReplyEvent, RunStart,
+    StopStrings,
 };
 use crate::ipc::{BegunAnswer, RunEnd, RunOutcome, RunSpec, SlotCommand};
 use crate::telemetry::Metrics;
@@ -219,7 +220,7 @@ impl<'a> Serving<'a> {
             unreachable!("it is there before the first run")
         };
         let limits = Limits {
-            first: ("prefill", prefill.limit(&deadlines, None)),
+            first: (Deadline::Prefill, prefill.limit(&deadlines, None)),
             outer: Outer {
                 total: self.total,
                 cut_off: Some(&mut self.job.cut_off),
@@ -395,7 +396,7 @@ impl<'a> Serving<'a> {
             () = self.job.events.closed() => Err(Outcome::Silence),
             error = outer.pass() => {
                 if let GenerationError::DeadlineExceeded { deadline, .. } = &error {
-                    self.services.metrics.deadline_passed(deadline);
+                    self.services.metrics.deadline_passed(*deadline);
                 }
                 Err(Outcome::Failed(error))
             }

@@ -7,6 +7,7 @@ use tokio::time::timeout;
 use super::loading::GUARD_SLACK;
 use super::worker::LoadedWorker;
 use crate::children::EndReason;
+use crate::generation::Deadline;
 
 /// Returns when waitpid has reported the process.
 pub async fn unload(loaded: LoadedWorker, deadline: Duration) {
@@ -28,7 +29,7 @@ pub async fn unload(loaded: LoadedWorker, deadline: Duration) {
         );
         worker
             .process
-            .kill_and_wait(EndReason::Deadline("unload"))
+            .kill_and_wait(EndReason::Deadline(Deadline::Unload))
             .await;
     }
 }

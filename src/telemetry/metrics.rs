@@ -23,6 +23,7 @@ use labels::{ByCall, ByCause, ByDeadline, ByModel, ByOutcome, ByReason, ByRun};
 
 use super::own_process::OwnProcess;
 use crate::board::NpuLoad;
+use crate::generation::Deadline;
 use crate::reader::{ReaderFigures, Readers};
 
 /// How the metrics are written.
@@ -268,7 +269,8 @@ impl Metrics {
     }
 
     /// A wait took longer than its deadline allows.
-    pub fn deadline_passed(&self, deadline: &'static str) {
+    pub fn deadline_passed(&self, deadline: Deadline) {
+        let deadline = deadline.name();
         let labels = ByDeadline { deadline };
         self.0.deadlines_passed.get_or_create(&labels).inc();
     }

@@ -241,7 +241,7 @@ impl Slot {
 
 pub fn passed_deadline(passed: &Passed) -> PassedDeadline {
     PassedDeadline {
-        deadline: passed.deadline.to_owned(),
+        deadline: passed.deadline,
         limit: passed.limit,
         call: passed.call.to_owned(),
     }

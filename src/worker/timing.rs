@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::control_thread::ControlCall;
+use crate::generation::Deadline;
 use crate::ipc::{LoadWatch, WorkerDeadlines};
 
 /// A load's figures are looked at this often.
@@ -40,7 +41,7 @@ pub enum CallTimes {
 #[derive(Clone, Copy, Debug)]
 pub struct CallTiming {
     pub since: Instant,
-    pub deadline: &'static str,
+    pub deadline: Deadline,
     pub limit: Duration,
     pub call: &'static str,
 }
@@ -102,7 +103,7 @@ pub enum Due {
 /// A deadline that passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Passed {
-    pub deadline: &'static str,
+    pub deadline: Deadline,
     /// The time the call was given.
     pub limit: Duration,
     pub call: &'static str,
@@ -127,21 +128,23 @@ impl Times {
         let (deadline, call, since, limit) = match &self.call {
             CallTimes::Idle | CallTimes::Counting { .. } => return None,
             CallTimes::Opening { since } => (
-                "library-open",
+                Deadline::LibraryOpen,
                 "opening the library",
                 *since,
                 deadlines.library_open,
             ),
             CallTimes::Loading { watch, .. } => {
                 let limit = watch.expires_at().duration_since(watch.started());
-                ("load", "rkllm_init", watch.started(), limit)
+                (Deadline::Load, "rkllm_init", watch.started(), limit)
             }
             CallTimes::Running(run) => {
                 let (deadline, since, limit) = run.deadline(deadlines, now);
                 (deadline, "rkllm_run", since, limit)
             }
             CallTimes::Calling(call) => (call.deadline, call.call, call.since, call.limit),
-            CallTimes::Unloading { since } => ("unload", "rkllm_destroy", *since, deadlines.unload),
+            CallTimes::Unloading { since } => {
+                (Deadline::Unload, "rkllm_destroy", *since, deadlines.unload)
+            }
         };
         Some(Wake {
             at: since + limit,
@@ -158,7 +161,7 @@ impl Times {
         Some(Wake {
             at: control.since + deadlines.control_call,
             due: Due::ControlHangs(Passed {
-                deadline: "control-call",
+                deadline: Deadline::ControlCall,
                 limit: deadlines.control_call,
                 call: control.call.name(),
             }),
@@ -207,22 +210,20 @@ impl Times {
 }
 
 impl RunTimes {
-    /// The deadline's name, since when it runs, and how long.
-    fn deadline(
-        &self,
-        deadlines: &WorkerDeadlines,
-        now: Instant,
-    ) -> (&'static str, Instant, Duration) {
+    /// The deadline, since when it runs, and how long.
+    fn deadline(&self, deadlines: &WorkerDeadlines, now: Instant) -> (Deadline, Instant, Duration) {
         if let Some(abort) = &self.abort {
-            return ("abort-to-finish", abort.at, deadlines.abort_to_finish);
+            return (Deadline::AbortToFinish, abort.at, deadlines.abort_to_finish);
         }
         if self.waiting_for_reader {
-            return ("inter-token", now, deadlines.inter_token);
+            return (Deadline::InterToken, now, deadlines.inter_token);
         }
         match self.last_token {
-            Some(last) if self.complete => ("abort-to-finish", last, deadlines.abort_to_finish),
-            Some(last) => ("inter-token", last, deadlines.inter_token),
-            None => ("prefill", self.started, self.prefill),
+            Some(last) if self.complete => {
+                (Deadline::AbortToFinish, last, deadlines.abort_to_finish)
+            }
+            Some(last) => (Deadline::InterToken, last, deadlines.inter_token),
+            None => (Deadline::Prefill, self.started, self.prefill),
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::daemon_support::{FAMILIES_RUN, PATIENCE};
 use crate::worker_support::{QUIET, Worker, deadlines, heartbeats, ms, text_of};
-use rkllmd::generation::FinishReason;
+use rkllmd::generation::{Deadline, FinishReason};
 use rkllmd::ipc::{
     AbortMode, Command, EXIT_DEADLINE, EXIT_LOAD_FAILED, Event, LoadDeadline, PassedDeadline,
     RunOutcome, SlotCommand, SlotEvent, WorkerDeadlines,
@@ -101,7 +101,7 @@ fn a_load_without_progress_ends_after_the_time_it_is_granted() {
     else {
         panic!("{last:?}");
     };
-    assert_eq!((&*deadline, &*call), ("load", "rkllm_init"));
+    assert_eq!((deadline, &*call), (Deadline::Load, "rkllm_init"));
     // Opening the model file and the like may count as progress at the start.
     assert!(limit >= granted && limit < granted + ms(1000), "{limit:?}");
     assert_eq!(worker.exit_code(), Some(EXIT_DEADLINE));
@@ -172,7 +172,7 @@ fn a_load_that_gets_on_for_ever_ends_at_its_cap() {
     };
     assert!(
         matches!(&passed, Event::DeadlinePassed(PassedDeadline { deadline, limit, .. })
-            if deadline == "load" && *limit == longest),
+            if *deadline == Deadline::Load && *limit == longest),
         "{passed:?}"
     );
 }
@@ -206,7 +206,7 @@ fn a_control_call_that_hangs_taints_the_worker_and_leaves_the_run_alone() {
             Event::Slot {
                 slot: 0,
                 event: SlotEvent::Tainted(PassedDeadline {
-                    deadline: "control-call".to_owned(),
+                    deadline: Deadline::ControlCall,
                     limit: ms(500),
                     call: "rkllm_get_kv_cache_size".to_owned(),
                 })
@@ -320,7 +320,7 @@ fn an_abort_that_does_nothing_ends_the_worker() {
             Event::Slot {
                 slot: 0,
                 event: SlotEvent::DeadlinePassed(PassedDeadline {
-                    deadline: "abort-to-finish".to_owned(),
+                    deadline: Deadline::AbortToFinish,
                     limit: ms(1000),
                     call: "rkllm_run".to_owned(),
                 })

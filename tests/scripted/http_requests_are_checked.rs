@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::http_support::*;
-use rkllmd::generation::{GenerationError, GenerationRequest, ReplyEvent};
+use rkllmd::generation::{Deadline, GenerationError, GenerationRequest, ReplyEvent};
 use rkllmd::settings::Settings;
 
 async fn server() -> Server {
@@ -411,7 +411,7 @@ async fn every_failure_of_a_generation_has_its_status() {
         ),
         (
             GenerationError::DeadlineExceeded {
-                deadline: "prefill",
+                deadline: Deadline::Prefill,
                 limit: Duration::from_secs(1),
             },
             503,

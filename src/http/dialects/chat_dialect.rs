@@ -14,8 +14,8 @@ use axum::response::{IntoResponse, Response};
 
 use crate::chat::{PromptSource, Reply, ReplyReading, WholeReply};
 use crate::generation::{
-    Completion, GenerationError, GenerationRequest, ModelId, ReplyEvent, RequestId, RunStart,
-    SamplingRequest,
+    Completion, Deadline, GenerationError, GenerationRequest, ModelId, ReplyEvent, RequestId,
+    RunStart, SamplingRequest,
 };
 use crate::http::HttpState;
 use crate::http::request::context::RequestContext;
@@ -319,7 +319,7 @@ impl<D: ChatDialect> Answering<'_, D> {
 
     fn failed(&self, error: GenerationError) -> RequestError {
         if let GenerationError::DeadlineExceeded { deadline, limit } = &error
-            && *deadline == "total"
+            && *deadline == Deadline::Total
             && Some(*limit) == self.own_deadline
         {
             return RequestError::OwnDeadline { limit: *limit };

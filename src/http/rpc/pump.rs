@@ -13,6 +13,7 @@ use super::outbound::Outbound;
 use super::outgoing::{NotSent, Outgoing};
 use super::protocol::{ErrorKind, Reply, RpcError};
 use super::session::{Held, Session};
+use crate::generation::Deadline;
 use crate::memory::{Charge, OverBudget};
 
 /// What is kept of the time for draining to say that it is over.
@@ -57,9 +58,6 @@ pub(super) enum End {
     OverBudget(OverBudget),
 }
 
-/// The deadline of a message that was begun.
-const MESSAGE: &str = "message";
-
 /// Answers messages until the connection ends.
 pub(super) async fn pump(
     source: &mut impl Source,
@@ -91,7 +89,7 @@ pub(super) async fn pump(
                 Incoming::Left => return End::ClientLeft,
                 Incoming::Unreadable(end) => {
                     if let End::TooSlow { .. } = end {
-                        session.rpc.engine.metrics().deadline_passed(MESSAGE);
+                        session.rpc.engine.metrics().deadline_passed(Deadline::Message);
                     }
                     break end;
                 }
@@ -189,7 +187,7 @@ impl End {
             );
             return Some(
                 error
-                    .with("deadline", MESSAGE)
+                    .with("deadline", Deadline::Message.name())
                     .with(
                         "limit_ms",
                         u64::try_from(stall.as_millis()).unwrap_or(u64::MAX),

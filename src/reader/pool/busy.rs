@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use super::fair_places::{Place, caller};
 use super::{Readers, Shared};
 use crate::children::{ChildProcess, EndReason};
+use crate::generation::Deadline;
 use crate::reader::ReaderError;
 
 /// Holds a place while a reader works, and until it is gone where it does not come back.
@@ -64,7 +65,7 @@ impl Readers {
                 kill: limits.kill,
             }),
             _ => {
-                self.shared.metrics.deadline_passed("reader-call");
+                self.shared.metrics.deadline_passed(Deadline::ReaderCall);
                 Err(ReaderError::Busy { waited: wait })
             }
         }

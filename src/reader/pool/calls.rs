@@ -8,7 +8,7 @@ use super::exchange::PlaceAnswer;
 use super::idle::Reader;
 use super::trust::Trust;
 use super::{Readers, lock};
-use crate::generation::ModelId;
+use crate::generation::{Deadline, ModelId};
 use crate::ipc::{
     ListedEntry, ModelPlace, Prompt, ReaderCommand, ReaderEvent, TemplateState, TokenPieces,
 };
@@ -72,7 +72,12 @@ impl Readers {
         let mut busy = self.busy(wait).await.map_err(other)?;
         let mut child = self.start_in_place(&name, &mut busy).await.map_err(other)?;
         let listed = self
-            .exchange(&name, &mut child, &command, ("listing", "reader-open"))
+            .exchange(
+                &name,
+                &mut child,
+                &command,
+                ("listing", Deadline::ReaderOpen),
+            )
             .await
             .map_err(other);
         match listed? {
@@ -256,7 +261,7 @@ impl Readers {
         doing: &'static str,
     ) -> Result<ReaderEvent, ReaderError> {
         let with_template = matches!(model.template, TemplateState::Usable { .. });
-        let kind = (doing, "reader-call");
+        let kind = (doing, Deadline::ReaderCall);
         let mut busy = self.busy(self.shared.limits().call).await?;
         if let Some(mut reader) = self.shared.take_idle(place, with_template) {
             busy.process = Some(reader.child.process.clone());

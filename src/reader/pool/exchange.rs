@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use super::Readers;
 use crate::children::{Child, ChildProcess, ConnectionError, EndReason};
-use crate::generation::ModelId;
+use crate::generation::{Deadline, ModelId};
 use crate::ipc::{FrameError, ModelPlace, RawPath, ReaderCommand, ReaderEvent, TemplateState};
 use crate::reader::{ModelFacts, ReaderError, ReaderKind};
 use crate::reply::FoundFormat;
@@ -46,7 +46,7 @@ impl Readers {
         place: &ModelPlace,
         with_template: bool,
     ) -> Result<PlaceAnswer, ReaderError> {
-        let kind = ("reading", "reader-open");
+        let kind = ("reading", Deadline::ReaderOpen);
         let command = ReaderCommand::Open {
             place: place.clone(),
             limits: self.shared.limits().reader,
@@ -99,7 +99,7 @@ impl Readers {
         model: &ModelId,
         child: &mut Child<ReaderKind>,
         command: &ReaderCommand,
-        kind: (&'static str, &'static str),
+        kind: (&'static str, Deadline),
     ) -> Result<ReaderEvent, ReaderError> {
         let limit = self.shared.limits().of(kind.1);
         match timeout(limit, child.connection.send(command)).await {
@@ -117,7 +117,7 @@ impl Readers {
         &self,
         model: &ModelId,
         child: &mut Child<ReaderKind>,
-        kind: (&'static str, &'static str),
+        kind: (&'static str, Deadline),
     ) -> Result<ReaderEvent, ReaderError> {
         let limit = self.shared.limits().of(kind.1);
         match timeout(limit, child.connection.next_event()).await {
@@ -134,13 +134,13 @@ impl Readers {
     pub(super) fn too_late(
         &self,
         model: &ModelId,
-        (doing, deadline): (&'static str, &'static str),
+        (doing, deadline): (&'static str, Deadline),
     ) -> ReaderError {
         self.shared.metrics.deadline_passed(deadline);
         let limit = self.shared.limits().of(deadline);
         tracing::error!(
             model = &**model,
-            deadline,
+            deadline = deadline.name(),
             limit_ms = limit.as_millis(),
             "a reader did not answer in time"
         );

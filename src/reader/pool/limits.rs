@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::generation::Deadline;
 use crate::ipc::ReaderLimits;
 use crate::settings::{ReaderSandbox, Settings};
 
@@ -19,9 +20,9 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    pub fn of(&self, deadline: &str) -> Duration {
+    pub fn of(&self, deadline: Deadline) -> Duration {
         match deadline {
-            "reader-open" => self.open,
+            Deadline::ReaderOpen => self.open,
             _ => self.call,
         }
     }

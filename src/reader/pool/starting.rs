@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::busy::Busy;
 use super::{Readers, lock};
 use crate::children::{Child, EndReason, ProcessEvent, Watched};
-use crate::generation::ModelId;
+use crate::generation::{Deadline, ModelId};
 use crate::reader::{ReaderError, ReaderKind};
 
 /// Readers that hang in the kernel, beyond which no further one is started.
@@ -62,7 +62,7 @@ impl Readers {
         let mut child = match timeout(limits.open, shared.host.child(watched, on_event)).await {
             Ok(Ok(child)) => child,
             Ok(Err(error)) => return Err(unavailable(error.to_string())),
-            Err(_) => return Err(self.too_late(model, ("starting", "reader-open"))),
+            Err(_) => return Err(self.too_late(model, ("starting", Deadline::ReaderOpen))),
         };
         busy.process = Some(child.process.clone());
         lock(&shared.running).insert(child.process.pid, Arc::clone(model));
@@ -76,7 +76,7 @@ impl Readers {
                 ReaderError::Ended { reason, .. } => Err(unavailable(reason)),
                 other => Err(other),
             },
-            Err(_) => Err(self.too_late(model, ("starting", "reader-open"))),
+            Err(_) => Err(self.too_late(model, ("starting", Deadline::ReaderOpen))),
         }
     }
 }

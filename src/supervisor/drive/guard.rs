@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{Sleep, sleep_until};
 
+use crate::generation::Deadline;
 use crate::supervisor::loading::GUARD_SLACK;
 
 /// Fires when the run has not moved for the current limit, or when the worker has not been heard of
 /// at all, whichever of its slots it would tell of. Progress only writes down a time; the timer is armed anew when it fires too early.
 pub(super) struct Guard {
-    deadline: &'static str,
+    deadline: Deadline,
     limit: Duration,
     since: Instant,
     heartbeat: Duration,
@@ -21,7 +22,7 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    pub fn new(deadline: &'static str, limit: Duration, heartbeat: Duration) -> Self {
+    pub fn new(deadline: Deadline, limit: Duration, heartbeat: Duration) -> Self {
         let now = Instant::now();
         let mut guard = Self {
             deadline,
@@ -37,7 +38,7 @@ impl Guard {
     }
 
     /// The run has moved, or waits for something else from now on.
-    pub fn progress(&mut self, deadline: &'static str, limit: Duration) {
+    pub fn progress(&mut self, deadline: Deadline, limit: Duration) {
         self.since = Instant::now();
         self.last_heard = self.since;
         if let Some(since) = &mut self.resting_since {
@@ -79,10 +80,10 @@ impl Guard {
     }
 
     /// The deadline that has passed and how long it was. `None`: none has.
-    pub fn passed(&mut self) -> Option<(&'static str, Duration)> {
+    pub fn passed(&mut self) -> Option<(Deadline, Duration)> {
         let now = Instant::now();
         if self.last_heard + self.heartbeat <= now {
-            return Some(("heartbeat", self.heartbeat));
+            return Some((Deadline::Heartbeat, self.heartbeat));
         }
         if self.due_at() <= now {
             return Some((self.deadline, self.limit));

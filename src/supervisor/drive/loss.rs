@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::children::{ConnectionError, EndReason};
+use crate::generation::Deadline;
 use crate::library_calls::LibraryError;
 use crate::supervisor::attempts::Death;
 use crate::supervisor::worker::Worker;
@@ -33,7 +34,7 @@ pub(in crate::supervisor) enum Cause {
     Connection(String),
     /// A deadline passed that only the process's end can end.
     Deadline {
-        deadline: &'static str,
+        deadline: Deadline,
         limit: Duration,
         call: String,
     },
@@ -67,7 +68,7 @@ impl fmt::Display for Cause {
 }
 
 impl Loss {
-    pub fn deadline(deadline: &'static str, limit: Duration, call: &str) -> Self {
+    pub fn deadline(deadline: Deadline, limit: Duration, call: &str) -> Self {
         let reason = EndReason::Deadline(deadline);
         Self {
             cause: Cause::Deadline {

@@ -24,12 +24,11 @@ pub(super) use loss::Loss;
 pub use outer::{Outer, Total};
 pub(super) use sink::{FromClient, Sink, Step, Stop, Took};
 
-use super::deadline_name::deadline_name;
 use super::lease::{Lease, Running, WorkerAfter};
 use super::link::{Arrived, SlotLink};
 use super::worker::Worker;
 use crate::children::{ChildProcess, ConnectionError};
-use crate::generation::GenerationError;
+use crate::generation::{Deadline, GenerationError};
 use crate::ipc::{
     FrameError, MAX_FRAME_BYTES, PassedDeadline, SlotCommand, SlotEvent, WorkerDeadlines,
 };
@@ -50,7 +49,7 @@ pub struct RunDeadlines {
 /// What ends a command from outside of worker and client.
 pub(super) struct Limits<'a> {
     /// The deadline that the command is under at first.
-    pub first: (&'static str, Duration),
+    pub first: (Deadline, Duration),
     pub outer: Outer<'a>,
     /// Told in the report of the worker's end.
     pub request: Option<String>,
@@ -230,12 +229,11 @@ impl<S: Sink> Drive<'_, S> {
                     limit,
                     call,
                 }) => {
-                    let deadline = deadline_name(&deadline);
                     self.metrics.deadline_passed(deadline);
                     let (pid, limit_ms) = (self.worker.process.pid, limit.as_millis());
                     tracing::error!(
                         pid,
-                        deadline,
+                        deadline = deadline.name(),
                         limit_ms,
                         call,
                         "deadline passed beside a call, which goes on"
@@ -250,7 +248,7 @@ impl<S: Sink> Drive<'_, S> {
                     deadline,
                     limit,
                     call,
-                }) => return Err(self.expired(deadline_name(&deadline), limit, &call)),
+                }) => return Err(self.expired(deadline, limit, &call)),
                 _ => match (self.sink)
                     .take(arrived, self.worker, self.stop.as_ref())
                     .await
@@ -287,7 +285,7 @@ impl<S: Sink> Drive<'_, S> {
     }
 
     /// Looks once more, now that a deadline may have passed. What has arrived comes first.
-    async fn passed(&mut self) -> Result<Option<Arrived>, (&'static str, Duration)> {
+    async fn passed(&mut self) -> Result<Option<Arrived>, (Deadline, Duration)> {
         self.link.look().await;
         self.guard.heard(self.link.silent_for());
         match self.link.buffered_event() {
@@ -304,13 +302,15 @@ impl<S: Sink> Drive<'_, S> {
         match step {
             Step::Same => {}
             Step::Moved if is_stopped => {}
-            Step::Moved => self.guard.progress("inter-token", deadlines.inter_token),
+            Step::Moved => self
+                .guard
+                .progress(Deadline::InterToken, deadlines.inter_token),
             Step::Prefill(_) if is_stopped => {}
             Step::Prefill(limit) => self.guard.set_limit(limit),
             Step::Complete if is_stopped => {}
             Step::Complete => {
                 self.guard
-                    .progress("abort-to-finish", deadlines.abort_to_finish);
+                    .progress(Deadline::AbortToFinish, deadlines.abort_to_finish);
             }
             Step::Full { patience } => {
                 self.guard.rest();
@@ -366,7 +366,7 @@ impl<S: Sink> Drive<'_, S> {
             // The end has to be read by then, also where an aborted run's reader has no room.
             let latest = Instant::now() + limit;
             self.full_until = self.full_until.map(|until| until.min(latest));
-            self.guard.progress("abort-to-finish", limit);
+            self.guard.progress(Deadline::AbortToFinish, limit);
             self.send_beside(SlotCommand::Abort { run, mode }).await?;
         }
         self.sink.is_stopped();
@@ -374,7 +374,7 @@ impl<S: Sink> Drive<'_, S> {
     }
 
     /// A deadline that only killing the worker can end.
-    fn expired(&self, deadline: &'static str, limit: Duration, call: &str) -> Loss {
+    fn expired(&self, deadline: Deadline, limit: Duration, call: &str) -> Loss {
         self.metrics.deadline_passed(deadline);
         Loss::deadline(deadline, limit, call)
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::sleep_until;
 
-use crate::generation::GenerationError;
+use crate::generation::{Deadline, GenerationError};
 
 /// A request's deadline as a whole.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +58,7 @@ impl Outer<'_> {
 impl Total {
     fn error(self) -> GenerationError {
         GenerationError::DeadlineExceeded {
-            deadline: "total",
+            deadline: Deadline::Total,
             limit: self.limit,
         }
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::{EventLoop, Message, unavailable};
 use crate::children::ChildProcess;
 use crate::children::{EndReason, ExitCause, ExitReport};
-use crate::generation::ModelId;
+use crate::generation::{Deadline, ModelId};
 use crate::supervisor::instance::{Instance, LoadNumber};
 use crate::supervisor::lease::WorkerAfter;
 use crate::supervisor::lifecycle::{AfterFailedLoad, LoadFault, Stage};
@@ -223,8 +223,8 @@ impl EventLoop {
         }
         let name = self.metric_name(model);
         self.loader.metrics.worker_exited(&name, cause.name());
-        if cause == ExitCause::Wanted(EndReason::Deadline("unload")) {
-            self.loader.metrics.deadline_passed("unload");
+        if cause == ExitCause::Wanted(EndReason::Deadline(Deadline::Unload)) {
+            self.loader.metrics.deadline_passed(Deadline::Unload);
         }
         let shutting_down = self.shutting_down.is_some();
         self.change(model, |instance| {

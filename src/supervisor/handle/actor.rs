@@ -21,8 +21,8 @@ use super::state_folder::StateFolder;
 use super::{HandleReset, Replied, Request, RunEvent, Urgent};
 use crate::apart::{self, Subject};
 use crate::children::{EndReason, ExitCause, ExitReport};
-use crate::generation::{ClientKey, ModelId};
-use crate::ipc::{CallDeadline, CallReply, CallSpec, SlotCommand};
+use crate::generation::{ClientKey, Deadline, ModelId};
+use crate::ipc::{CallReply, CallSpec, SlotCommand};
 use crate::library_calls::{Call, CallFailure, LibraryError, Outcome};
 use crate::memory::Charge;
 use crate::settings::{DeadlineSettings, Settings};
@@ -281,7 +281,7 @@ impl Actor {
             beside: Beside::new(&mut self.urgent, &mut self.state.closing, false),
         };
         let limits = Limits {
-            first: (deadline.name(), limit),
+            first: (deadline, limit),
             outer: Outer::default(),
             request: None,
             metrics: &self.services.metrics,
@@ -376,14 +376,14 @@ impl Actor {
     }
 
     /// That of a call whose paths are real: files are read like models.
-    async fn deadline(&self, call: &Call, control_call: Duration) -> (CallDeadline, Duration) {
+    async fn deadline(&self, call: &Call, control_call: Duration) -> (Deadline, Duration) {
         let path = match call {
             Call::LoadLora(adapter) => &adapter.lora_adapter_path,
             Call::LoadPromptCache { prompt_cache_path } => prompt_cache_path,
-            _ => return (CallDeadline::ControlCall, control_call),
+            _ => return (Deadline::ControlCall, control_call),
         };
         let bytes = self.file_bytes(path.into()).await;
-        (CallDeadline::Load, self.services.load_deadline(bytes))
+        (Deadline::Load, self.services.load_deadline(bytes))
     }
 
     /// 0 where it is not there, or the disk does not answer.

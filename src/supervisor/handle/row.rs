@@ -5,7 +5,7 @@ use std::pin::Pin;
 
 use super::actor::next_run;
 use super::result_sink::Results;
-use crate::generation::GenerationError;
+use crate::generation::{Deadline, GenerationError};
 use crate::ipc::{RawRunSpec, SlotCommand, SlotEvent};
 use crate::library_calls::{
     CallFailure, InferMode, InferParam, Input, LibraryError, Pooling, RowSelection, Tensor,
@@ -183,7 +183,7 @@ pub async fn pooled_row(
         gone,
     };
     let limits = Limits {
-        first: ("prefill", prefill),
+        first: (Deadline::Prefill, prefill),
         outer: Outer {
             total: request.total,
             cut_off: Some(request.cut_off),

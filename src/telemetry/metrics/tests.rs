@@ -77,7 +77,7 @@ const MOVES: [Move; 18] = [
         r#"rkllmd_worker_exits_total{model="a",cause="sigsegv"} 1"#,
     ),
     (
-        |m| m.deadline_passed("prefill"),
+        |m| m.deadline_passed(Deadline::Prefill),
         r#"rkllmd_deadlines_passed_total{deadline="prefill"} 1"#,
     ),
     (

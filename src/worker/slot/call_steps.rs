@@ -38,7 +38,7 @@ impl Slot {
         }
         self.doing = Doing::Calling(CallTiming {
             since: Instant::now(),
-            deadline: spec.deadline.name(),
+            deadline: spec.deadline,
             limit: spec.limit,
             call: spec.call.function(),
         });

@@ -78,7 +78,7 @@ fn until_deadline(mut times: Times, start: Instant) -> (Passed, Instant, Vec<Due
     }
 }
 
-fn every_call(start: Instant) -> Vec<(CallTimes, &'static str, Duration)> {
+fn every_call(start: Instant) -> Vec<(CallTimes, Deadline, Duration)> {
     let watch = LoadWatch::begin(deadlines().load, start, LoadFigures::default());
     let token = RunTimes {
         last_token: Some(start),
@@ -101,7 +101,7 @@ fn every_call(start: Instant) -> Vec<(CallTimes, &'static str, Duration)> {
     vec![
         (
             CallTimes::Opening { since: start },
-            "library-open",
+            Deadline::LibraryOpen,
             ms(30_000),
         ),
         (
@@ -109,18 +109,30 @@ fn every_call(start: Instant) -> Vec<(CallTimes, &'static str, Duration)> {
                 watch,
                 last_look: start,
             },
-            "load",
+            Deadline::Load,
             ms(60_000),
         ),
-        (CallTimes::Running(run(start)), "prefill", ms(20_000)),
-        (CallTimes::Running(token), "inter-token", ms(9_000)),
-        (CallTimes::Running(aborted), "abort-to-finish", ms(7_000)),
         (
-            CallTimes::Running(cannot_be_told),
-            "abort-to-finish",
+            CallTimes::Running(run(start)),
+            Deadline::Prefill,
+            ms(20_000),
+        ),
+        (CallTimes::Running(token), Deadline::InterToken, ms(9_000)),
+        (
+            CallTimes::Running(aborted),
+            Deadline::AbortToFinish,
             ms(7_000),
         ),
-        (CallTimes::Unloading { since: start }, "unload", ms(15_000)),
+        (
+            CallTimes::Running(cannot_be_told),
+            Deadline::AbortToFinish,
+            ms(7_000),
+        ),
+        (
+            CallTimes::Unloading { since: start },
+            Deadline::Unload,
+            ms(15_000),
+        ),
     ]
 }
 
@@ -154,7 +166,7 @@ fn a_control_call_that_hangs_changes_no_other_deadline() {
             .filter(|due| matches!(due, Due::ControlHangs(_)))
             .collect();
         let expected = Due::ControlHangs(Passed {
-            deadline: "control-call",
+            deadline: Deadline::ControlCall,
             limit: ms(5_000),
             call: "rkllm_abort",
         });

@@ -42,7 +42,7 @@ pub(super) fn of(error: LibraryError, caller: &Caller) -> RpcError {
             limit,
             function,
         } => failed(ErrorKind::DeadlinePassed)
-            .with("deadline", deadline)
+            .with("deadline", deadline.name())
             .with("limit_ms", whole_ms(limit))
             .with("function", function),
         E::WorkerDied { function, cause } => failed(ErrorKind::WorkerDied)
@@ -87,7 +87,7 @@ fn unavailable(error: &GenerationError) -> RpcError {
             .with("deadline", "queue")
             .with("limit_ms", whole_ms(*waited)),
         E::DeadlineExceeded { deadline, limit } => failed(ErrorKind::DeadlinePassed)
-            .with("deadline", *deadline)
+            .with("deadline", deadline.name())
             .with("limit_ms", whole_ms(*limit)),
         E::WorkerDied { .. } | E::AnswerInterrupted { .. } | E::PoisonRequest { .. } => {
             failed(ErrorKind::WorkerDied)

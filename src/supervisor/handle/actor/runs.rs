@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::{Actor, NoLease, Wanted, explained, next_run};
+use crate::generation::Deadline;
 use crate::ipc::{RawRunSpec, SlotCommand};
 use crate::library_calls::{InferMode, LibraryError, RunRequest, weight_bytes};
 use crate::memory::Account;
@@ -168,7 +169,7 @@ impl Actor {
             waiting: None,
         };
         let limits = Limits {
-            first: ("prefill", prefill),
+            first: (Deadline::Prefill, prefill),
             outer: Outer::default(),
             request: None,
             metrics: &services.metrics,

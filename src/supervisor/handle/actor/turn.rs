@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use super::{Actor, NoLease, Wanted};
-use crate::generation::{GenerationError, ModelId};
+use crate::generation::{Deadline, GenerationError, ModelId};
 use crate::ipc::SlotCommand;
 use crate::library_calls::{LibraryError, Running, RunningAnswer};
 use crate::supervisor::Supervisor;
@@ -125,7 +125,10 @@ impl Actor {
         };
         let (id, question) = next_question();
         let limits = Limits {
-            first: ("control-call", lease.worker().deadlines.worker.control_call),
+            first: (
+                Deadline::ControlCall,
+                lease.worker().deadlines.worker.control_call,
+            ),
             outer: Outer::default(),
             request: None,
             metrics: &self.services.metrics,
