@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Input;
+use crate::generation::SamplingRequest;
 
 /// `RKLLMInferParam`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -60,6 +61,21 @@ pub struct SamplingParam {
     pub mirostat: Option<i32>,
     pub mirostat_tau: Option<f32>,
     pub mirostat_eta: Option<f32>,
+}
+
+/// A request of another dialect has no mirostat, and its keys have other names; from here on both are one.
+impl From<SamplingRequest> for SamplingParam {
+    fn from(request: SamplingRequest) -> Self {
+        Self {
+            top_k: request.top_k,
+            top_p: request.top_p,
+            temperature: request.temperature,
+            repeat_penalty: request.repeat_penalty,
+            frequency_penalty: request.frequency_penalty,
+            presence_penalty: request.presence_penalty,
+            ..Self::default()
+        }
+    }
 }
 
 /// Which rows of hidden states and logits are handed over; a row is a token of the input.

@@ -1,6 +1,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::SamplingParam;
+
 /// `RKLLMParam` without `model_path` (a handle is opened for an installed model) and `is_async`
 /// (the vendor's asynchronous path is never entered). `None`: what the library's own
 /// `rkllm_createDefaultParam` says.
@@ -36,6 +38,21 @@ pub struct Param {
 }
 
 impl Param {
+    /// The part of it that a run may vary. `RKLLMParam` has these fields itself, and so has its JSON.
+    pub fn sampling(&self) -> SamplingParam {
+        SamplingParam {
+            top_k: self.top_k,
+            top_p: self.top_p,
+            temperature: self.temperature,
+            repeat_penalty: self.repeat_penalty,
+            frequency_penalty: self.frequency_penalty,
+            presence_penalty: self.presence_penalty,
+            mirostat: self.mirostat,
+            mirostat_tau: self.mirostat_tau,
+            mirostat_eta: self.mirostat_eta,
+        }
+    }
+
     /// Bytes that it takes beside its own size.
     pub fn held_bytes(&self) -> usize {
         let texts = [&self.img_start, &self.img_end, &self.img_content];

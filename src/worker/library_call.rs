@@ -7,7 +7,9 @@ use rkllm_sys::{
     CallError, CpuMask, CrossAttention, DefaultParams, Handle, ImageTags, InitParams, Sampling,
 };
 
-use crate::library_calls::{Call, CallFailure, CrossAttnParam, ExtendParam, Outcome, Param};
+use crate::library_calls::{
+    Call, CallFailure, CrossAttnParam, ExtendParam, Outcome, Param, SamplingParam,
+};
 
 /// Makes one call.
 pub fn make(handle: &Handle, call: &Call) -> Result<Outcome, CallFailure> {
@@ -102,23 +104,29 @@ pub fn failure(error: CallError) -> CallFailure {
     }
 }
 
+/// The one way to the library's own type, which the daemon and its messages do not know.
+pub fn sampling(values: impl Into<SamplingParam>) -> Sampling {
+    let values = values.into();
+    Sampling {
+        top_k: values.top_k,
+        top_p: values.top_p,
+        temperature: values.temperature,
+        repeat_penalty: values.repeat_penalty,
+        frequency_penalty: values.frequency_penalty,
+        presence_penalty: values.presence_penalty,
+        mirostat: values.mirostat,
+        mirostat_tau: values.mirostat_tau,
+        mirostat_eta: values.mirostat_eta,
+    }
+}
+
 /// A handle's parameters for `model`.
 pub fn init_params(model: &Path, param: &Param) -> InitParams {
     let extend = &param.extend_param;
     let mut params = InitParams::new(model);
     params.max_context_len = param.max_context_len;
     params.max_new_tokens = param.max_new_tokens;
-    params.sampling = Sampling {
-        top_k: param.top_k,
-        top_p: param.top_p,
-        temperature: param.temperature,
-        repeat_penalty: param.repeat_penalty,
-        frequency_penalty: param.frequency_penalty,
-        presence_penalty: param.presence_penalty,
-        mirostat: param.mirostat,
-        mirostat_tau: param.mirostat_tau,
-        mirostat_eta: param.mirostat_eta,
-    };
+    params.sampling = sampling(param.sampling());
     params.n_keep = param.n_keep;
     params.skip_special_token = param.skip_special_token;
     params.ignore_eos_token = param.ignore_eos_token;

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use rkllm_sys::{
     CallError, CpuMask, Family, Handle, InitParams, Library, OpenOptions, PerRun, RunId, RunInput,
-    RunOptions, Sampling,
+    RunOptions,
 };
 
 use super::known_shape::KnownShape;
@@ -17,7 +17,6 @@ use super::slot::{SlotNote, SlotNotes};
 use super::slot_events::SlotEvents;
 use super::token_sink::{RunRecord, SharedRecord, TokenSink};
 use super::utf8_assembly::Utf8Assembly;
-use crate::generation::SamplingRequest;
 use crate::ipc::{Handles, LibraryFacts, LoadSpec, RunSpec, SlotEvent};
 
 pub struct Model {
@@ -50,7 +49,7 @@ impl Model {
         params.max_context_len = Some(i32::try_from(spec.context_length)?);
         // The budget of a run is kept on our side; where it is fixed at init it must not be less.
         params.max_new_tokens = Some(i32::try_from(spec.context_length)?);
-        params.sampling = sampling(&spec.sampling);
+        params.sampling = library_call::sampling(spec.sampling);
         params.skip_special_token = Some(true);
         params.base_domain_id = spec.base_domain_id;
         params.enabled_cpus = spec.cpu_mask.map(CpuMask);
@@ -173,7 +172,7 @@ impl Model {
         let options = RunOptions {
             per_run: self.per_run.map(|per_run| {
                 let tokens = i32::try_from(budget_tokens).unwrap_or(i32::MAX);
-                per_run.values(sampling(&spec.sampling), Some(tokens))
+                per_run.values(library_call::sampling(spec.sampling), Some(tokens))
             }),
             ..RunOptions::default()
         };
@@ -204,17 +203,5 @@ pub fn library_facts(library: &Library) -> LibraryFacts {
         version: library.version().to_owned(),
         family: library.family().to_string(),
         defaults: Box::new(library_call::default_param(&library.default_params())),
-    }
-}
-
-fn sampling(values: &SamplingRequest) -> Sampling {
-    Sampling {
-        top_k: values.top_k,
-        top_p: values.top_p,
-        temperature: values.temperature,
-        repeat_penalty: values.repeat_penalty,
-        frequency_penalty: values.frequency_penalty,
-        presence_penalty: values.presence_penalty,
-        ..Sampling::default()
     }
 }

@@ -9,7 +9,7 @@ use rkllm_sys::{
     RunInput, RunItem, RunMode, RunOptions, Sampling, Sounds, Tags, Videos,
 };
 
-use super::library_call::failure;
+use super::library_call::{self, failure};
 use super::model::Model;
 use super::raw_sink::{RawSink, SharedRawRecord};
 use super::run_progress::RunProgress;
@@ -17,7 +17,7 @@ use super::slot_events::SlotEvents;
 use super::utf8_assembly::Utf8Assembly;
 use crate::ipc::RawRunSpec;
 use crate::library_calls::{
-    CallFailure, InferMode, InferParam, Input, InputPayload, MultimodalInput, SamplingParam,
+    CallFailure, InferMode, InferParam, Input, InputPayload, MultimodalInput,
 };
 
 /// How a raw run came back.
@@ -132,22 +132,8 @@ fn per_run(handle: &Handle, infer: &InferParam) -> Result<Option<PerRunValues>, 
     };
     let sampling = infer
         .sampling_params
-        .map_or_else(Sampling::default, sampling);
+        .map_or_else(Sampling::default, library_call::sampling);
     Ok(Some(per_run.values(sampling, infer.max_new_tokens)))
-}
-
-pub fn sampling(values: SamplingParam) -> Sampling {
-    Sampling {
-        top_k: values.top_k,
-        top_p: values.top_p,
-        temperature: values.temperature,
-        repeat_penalty: values.repeat_penalty,
-        frequency_penalty: values.frequency_penalty,
-        presence_penalty: values.presence_penalty,
-        mirostat: values.mirostat,
-        mirostat_tau: values.mirostat_tau,
-        mirostat_eta: values.mirostat_eta,
-    }
 }
 
 fn item(input: &Input) -> Result<RunItem<'_>, CallFailure> {
