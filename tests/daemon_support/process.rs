@@ -7,7 +7,8 @@ use rustix::process::{Pid, Signal};
 /// Workers of the process `pid`, zombies included.
 pub fn children(pid: u32) -> Vec<u32> {
     let all = all_children(pid).into_iter();
-    all.filter(|&child| !is_reader(child)).collect()
+    all.filter(|&child| !is_about_to_be_another(child, pid) && !is_reader(child))
+        .collect()
 }
 
 /// The processes of `pid` that read models' files.
@@ -18,10 +19,29 @@ pub fn readers(pid: u32) -> Vec<u32> {
 
 /// By its command line, and by its name once it is a zombie without one.
 fn is_reader(pid: u32) -> bool {
-    let read = |file| fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
-    let command = read("cmdline");
+    let command = command_line(pid);
     command.split(|&byte| byte == 0).nth(1) == Some(b"reader")
-        || read("comm").starts_with(b"rkllmd-reader")
+        || read(pid, "comm").starts_with(b"rkllmd-reader")
+}
+
+/// What it will be shows once it executes another program: until then it has its parent's command line,
+/// and none for a moment in between.
+fn is_about_to_be_another(child: u32, parent: u32) -> bool {
+    let command = command_line(child);
+    let is_zombie = || {
+        let stat = String::from_utf8_lossy(&read(child, "stat")).into_owned();
+        stat.rsplit_once(") ")
+            .is_none_or(|(_, rest)| rest.starts_with('Z'))
+    };
+    (command.is_empty() && !is_zombie()) || command == command_line(parent)
+}
+
+fn command_line(pid: u32) -> Vec<u8> {
+    read(pid, "cmdline")
+}
+
+fn read(pid: u32, file: &str) -> Vec<u8> {
+    fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default()
 }
 
 /// Processes whose parent is `pid`, zombies included.
