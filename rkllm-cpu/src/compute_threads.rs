@@ -18,13 +18,14 @@ use llama_cpp_sys_2 as llama;
 
 use crate::enabled_cpus::{EnabledCpus, HeldThread, THIS_THREAD, move_thread};
 use crate::log::{Verbosity, info};
+use crate::rounding::MANY;
 use crate::thread_governor::ThreadGovernor;
 
 /// How long idle compute threads spin before they sleep, in ggml's units (0 to 100). None: between
 /// two tokens the processors belong to the thread that consumes them.
 const IDLE_POLLING: u32 = 0;
 /// Tokens in a step that tries a CPU: a whole prompt would be a long trial.
-const TRIAL_BATCH: usize = 32;
+const TRIAL_BATCH: usize = MANY;
 
 pub(crate) struct ComputeThreads {
     pool: NonNull<llama::ggml_threadpool>,

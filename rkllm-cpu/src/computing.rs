@@ -18,6 +18,8 @@ use crate::compute_threads::ComputeThreads;
 use crate::log::MutedEngineLog;
 use crate::pool::{self, Holding, Need, Standing};
 use crate::prefix_reuse::{ContextMemory, KvCells};
+use crate::prompt_file::PromptCache;
+use crate::rounding::Origins;
 use crate::sampler::Sampler;
 use crate::vocabulary::Token;
 use crate::weights::Weights;
@@ -77,9 +79,10 @@ impl Computing {
         shape: Shape,
     ) -> Option<Computing> {
         let context = Context::create(&weights, &threads, shape)?;
+        let can_forget = !weights.has_recurrent_state();
         let sequence = |number| Sequence {
             // SAFETY: the cells are dropped before the context.
-            cells: KvCells::new(unsafe { ContextMemory::of(context.raw(), number) }),
+            cells: KvCells::new(unsafe { ContextMemory::of(context.raw(), number, can_forget) }),
             adapter: NO_ADAPTER,
             taken: false,
             standing: Standing::Idle { since: 0 },
@@ -107,6 +110,10 @@ impl Computing {
 
     pub(crate) fn held(&self, sequence: usize) -> usize {
         self.sequences[sequence].cells.len()
+    }
+
+    pub(crate) fn origins(&self, sequence: usize) -> Origins {
+        self.sequences[sequence].cells.origins()
     }
 
     /// A sequence that no handle has; none if all are taken.
@@ -186,7 +193,7 @@ impl Computing {
         unsafe { sampler.sample(self.raw(), index) }
     }
 
-    /// llama.cpp's state of a sequence, from which `restore_state` makes its cells again.
+    /// llama.cpp's state of a sequence, from which `restore` makes its cells again.
     pub(crate) fn state_of(&self, sequence: usize) -> Vec<u8> {
         let sequence = sequence as llama::llama_seq_id;
         // SAFETY: the context is alive and used by this thread only; the buffer has the size that
@@ -207,15 +214,10 @@ impl Computing {
     /// False, and the sequence is empty: llama.cpp did not take it.
     ///
     /// # Safety
-    /// `state` is whole and was made by `state_of`, of this version and for the same model, when
-    /// the sequence held `tokens`.
-    pub(crate) unsafe fn restore_state(
-        &mut self,
-        sequence: usize,
-        tokens: &[Token],
-        state: &[u8],
-        adapter: u64,
-    ) -> bool {
+    /// The prompt's state is whole and was made by `state_of`, of this version and for the same model,
+    /// when the sequence held the prompt's tokens.
+    pub(crate) unsafe fn restore(&mut self, sequence: usize, prompt: &PromptCache) -> bool {
+        let state = &prompt.state;
         self.cells(sequence).clear();
         // SAFETY: the context is alive and used by this thread only; the rest is the caller's.
         let read = unsafe {
@@ -230,8 +232,9 @@ impl Computing {
             self.cells(sequence).clear();
             return false;
         }
-        self.cells(sequence).decoded(tokens);
-        self.sequences[sequence].adapter = adapter;
+        self.cells(sequence)
+            .restored(&prompt.tokens, prompt.origins);
+        self.sequences[sequence].adapter = prompt.adapter;
         true
     }
 }

@@ -127,9 +127,8 @@ pub(crate) struct Generation {
     plan: Plan,
     /// All of the run so far.
     tokens: Vec<Token>,
-    /// Where the prompt ends in them, and where its evaluation began.
+    /// Where the prompt ends in them.
     prompt_end: usize,
-    began_at: usize,
     assembly: Utf8Assembly,
     clock: PerfClock,
     last_token_drawn: bool,
@@ -153,7 +152,6 @@ impl Generation {
     pub(crate) fn new(mut plan: Plan) -> Generation {
         Generation {
             prompt_end: plan.tokens.len(),
-            began_at: 0,
             tokens: std::mem::take(&mut plan.tokens),
             plan,
             assembly: Utf8Assembly::default(),
@@ -299,6 +297,7 @@ impl Generation {
     pub(crate) fn evaluate(&mut self, computing: &mut Computing, state: &RunState) -> Evaluation {
         loop {
             let most = computing.threads.batch_limit(PREFILL_BATCH);
+            let most = self.piece(computing, most);
             let Some(count) = self.next_count(computing, most) else {
                 return Evaluation::WindowFull;
             };

@@ -10,7 +10,7 @@
 //!
 //! Handles that share a context (`shared_context`) give their generations to its `scheduler`, whose
 //! thread computes for all of them; `pool` decides who has cells, `pace` how much of a prompt is
-//! evaluated at once, and what was drawn comes back through a `mailbox`.
+//! evaluated at once, `rounding` where it may be cut, and what was drawn comes back through a `mailbox`.
 //!
 //! Environment: `RKLLM_LOG_LEVEL` as the vendor's; `RKLLM_CPU_SEED` makes draws repeat;
 //! `RKLLM_CPU_THREADS` overrides the number of compute threads; `RKLLM_CPU_SLOTS` and
@@ -41,6 +41,7 @@ mod pool;
 mod prefix_reuse;
 mod prompt_file;
 mod results;
+mod rounding;
 mod run_state;
 mod sampler;
 mod scheduler;

@@ -108,6 +108,7 @@ impl Mailbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rounding::Origins;
     use std::path::PathBuf;
 
     fn letter(number: u64) -> Letter {
@@ -116,6 +117,7 @@ mod tests {
             model: number,
             adapter: 0,
             tokens: Vec::new(),
+            origins: Origins::default(),
             state: Vec::new(),
         })
     }

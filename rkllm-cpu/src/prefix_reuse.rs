@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use llama_cpp_sys_2 as llama;
 
+use crate::rounding::Origins;
 use crate::vocabulary::Token;
 
 /// The part of llama.cpp's memory interface that keeps the record of one sequence true.
@@ -17,6 +18,8 @@ pub(crate) trait Memory {
     /// Moves positions `from..` down by `by`.
     fn move_down(&mut self, from: usize, by: usize);
     fn can_shift(&self) -> bool;
+    /// It can remove a part of what it holds.
+    fn can_forget(&self) -> bool;
     fn clear(&mut self);
     /// One past the last position held.
     fn end(&self) -> usize;
@@ -25,6 +28,7 @@ pub(crate) trait Memory {
 pub(crate) struct ContextMemory {
     raw: llama::llama_memory_t,
     sequence: llama::llama_seq_id,
+    can_forget: bool,
 }
 
 // SAFETY: the memory belongs to a context that is used by one thread at a time, under its lock.
@@ -33,8 +37,13 @@ unsafe impl Send for ContextMemory {}
 impl ContextMemory {
     /// # Safety
     /// `context` is alive, has a memory, and outlives the result.
-    pub(crate) unsafe fn of(context: *mut llama::llama_context, sequence: usize) -> ContextMemory {
+    pub(crate) unsafe fn of(
+        context: *mut llama::llama_context,
+        sequence: usize,
+        can_forget: bool,
+    ) -> ContextMemory {
         ContextMemory {
+            can_forget,
             // SAFETY: the caller vouches for the context.
             raw: unsafe { llama::llama_get_memory(context) },
             sequence: sequence as llama::llama_seq_id,
@@ -61,6 +70,10 @@ impl Memory for ContextMemory {
         unsafe { llama::llama_memory_can_shift(self.raw) }
     }
 
+    fn can_forget(&self) -> bool {
+        self.can_forget
+    }
+
     fn clear(&mut self) {
         // SAFETY: the memory is alive, see `of`.
         // Removing a whole sequence never fails.
@@ -77,6 +90,7 @@ impl Memory for ContextMemory {
 pub(crate) struct KvCells<M> {
     memory: M,
     tokens: Vec<Token>,
+    origins: Origins,
     /// Their number, readable while a run goes on.
     published: Arc<AtomicUsize>,
     /// Positions were moved and the keys are not rotated yet: llama.cpp does that in its next
@@ -89,6 +103,7 @@ impl<M: Memory> KvCells<M> {
         KvCells {
             memory,
             tokens: Vec::new(),
+            origins: Origins::default(),
             published: Arc::default(),
             shift_pending: false,
         }
@@ -116,12 +131,35 @@ impl<M: Memory> KvCells<M> {
         self.shift_pending
     }
 
+    pub(crate) fn origins(&self) -> Origins {
+        self.origins
+    }
+
     /// Keeps the cells that begin `wanted`, at most `most` of them, and removes the others. Returns
     /// how many tokens of `wanted` need no evaluation.
     pub(crate) fn reuse_at_most(&mut self, wanted: &[Token], most: usize) -> usize {
-        let usable = common_prefix(&self.tokens, wanted).min(most);
+        let alike = common_prefix(&self.tokens, wanted).min(most);
+        // A memory that would have to begin again goes on where it is.
+        let goes_on = alike == self.tokens.len() && !self.memory.can_forget();
+        let usable = match goes_on {
+            true => alike,
+            false => self.origins.reusable(alike, wanted.len()),
+        };
         self.truncate(usable);
         self.tokens.len()
+    }
+
+    /// Records `tokens` as a piece of a prompt, evaluated at once.
+    pub(crate) fn read(&mut self, tokens: &[Token]) {
+        self.origins.read(self.tokens.len(), tokens.len());
+        self.decoded(tokens);
+    }
+
+    /// Records `tokens` as restored, from cells of these origins.
+    pub(crate) fn restored(&mut self, tokens: &[Token], origins: Origins) {
+        self.decoded(tokens);
+        self.origins = origins;
+        self.origins.truncate(tokens.len());
     }
 
     /// Records `tokens` as decoded.
@@ -170,6 +208,7 @@ impl<M: Memory> KvCells<M> {
             self.shift_pending = true;
         }
         self.tokens.drain(from..to);
+        self.origins.truncate(from);
         self.publish();
         true
     }
@@ -180,6 +219,7 @@ impl<M: Memory> KvCells<M> {
         } else if length < self.memory.end() {
             if self.memory.remove(length, None) {
                 self.tokens.truncate(length);
+                self.origins.truncate(length);
                 self.publish();
             } else {
                 self.clear();
@@ -190,6 +230,7 @@ impl<M: Memory> KvCells<M> {
     pub(crate) fn clear(&mut self) {
         self.memory.clear();
         self.tokens.clear();
+        self.origins = Origins::default();
         self.publish();
         self.shift_pending = false;
     }
@@ -246,6 +287,9 @@ mod tests {
         fn can_shift(&self) -> bool {
             self.shift
         }
+        fn can_forget(&self) -> bool {
+            self.partial_removal
+        }
         fn clear(&mut self) {
             self.positions.clear();
         }
@@ -298,6 +342,18 @@ mod tests {
         let mut cells = cells(FakeMemory::default(), &[1, 2, 3]);
         assert_eq!(cells.reuse_at_most(&[1, 2, 3, 4, 5], 4), 3);
         holds(&cells, &[1, 2, 3]);
+    }
+
+    #[test]
+    fn a_memory_that_cannot_forget_in_part_goes_on_where_another_begins_its_last_piece_again() {
+        let prompt: Vec<Token> = (0..200).collect();
+        for (memory, kept) in [(FakeMemory::able(), 136), (FakeMemory::default(), 200)] {
+            let mut cells = KvCells::new(memory);
+            cells.memory.positions = (0..200).collect();
+            cells.read(&prompt);
+            let longer: Vec<Token> = (0..201).collect();
+            assert_eq!(cells.reuse_at_most(&longer, 200), kept);
+        }
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! cut short or changed is, too, because llama.cpp would read from it what it takes for sizes.
 //!
 //! ```text
-//!   magic 16 · model u64 · adapter u64 · tokens u64 · state bytes u64 · tokens i32… · state …
+//!   magic 16 · model u64 · adapter u64 · tokens u64 · of these prompted u64 · in one way u64
+//!   · among many u64 · state bytes u64 · tokens i32… · state …
 //!   · FNV-1a of all before it u64                                              (little-endian)
 //! ```
 
@@ -12,15 +13,18 @@ use std::path::PathBuf;
 
 use crate::fingerprint::Fingerprint;
 use crate::log::{error, info};
+use crate::rounding::Origins;
 use crate::vocabulary::Token;
 
-const MAGIC: &[u8; 16] = b"rkllm-cpu cache1";
-const HEADER: usize = 48;
+const MAGIC: &[u8; 16] = b"rkllm-cpu cache2";
+const NUMBERS: usize = 7;
+const HEADER: usize = 16 + 8 * NUMBERS;
 
 /// A prompt that is read, with the model that computed it.
 pub(crate) struct PromptCache {
     pub(crate) adapter: u64,
     pub(crate) tokens: Vec<Token>,
+    pub(crate) origins: Origins,
     pub(crate) state: Vec<u8>,
 }
 
@@ -30,6 +34,7 @@ pub(crate) struct SavedPrompt {
     pub(crate) model: u64,
     pub(crate) adapter: u64,
     pub(crate) tokens: Vec<Token>,
+    pub(crate) origins: Origins,
     pub(crate) state: Vec<u8>,
 }
 
@@ -48,7 +53,7 @@ impl SavedPrompt {
         if self.tokens.iter().any(|&token| token < 0) {
             return Err(std::io::Error::other("it holds embedding rows, not tokens"));
         }
-        let bytes = file_of(self.model, self.adapter, &self.tokens, &self.state);
+        let bytes = self.bytes();
         // The name belongs to a whole file at every moment.
         let mut unfinished = self.path.as_os_str().to_owned();
         unfinished.push(".new");
@@ -60,22 +65,32 @@ impl SavedPrompt {
         info!("saved a prompt cache of {} tokens", self.tokens.len());
         Ok(())
     }
-}
 
-fn file_of(model: u64, adapter: u64, tokens: &[Token], state: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(HEADER + tokens.len() * 4 + state.len() + 8);
-    bytes.extend_from_slice(MAGIC);
-    for number in [model, adapter, tokens.len() as u64, state.len() as u64] {
-        bytes.extend_from_slice(&number.to_le_bytes());
+    fn bytes(&self) -> Vec<u8> {
+        let length = HEADER + self.tokens.len() * 4 + self.state.len() + 8;
+        let mut bytes = Vec::with_capacity(length);
+        bytes.extend_from_slice(MAGIC);
+        let numbers: [u64; NUMBERS] = [
+            self.model,
+            self.adapter,
+            self.tokens.len() as u64,
+            self.origins.prompted as u64,
+            self.origins.in_one_way as u64,
+            u64::from(self.origins.among_many),
+            self.state.len() as u64,
+        ];
+        for number in numbers {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        for token in &self.tokens {
+            bytes.extend_from_slice(&token.to_le_bytes());
+        }
+        bytes.extend_from_slice(&self.state);
+        let mut checksum = Fingerprint::new();
+        checksum.add(&bytes);
+        bytes.extend_from_slice(&checksum.value().to_le_bytes());
+        bytes
     }
-    for token in tokens {
-        bytes.extend_from_slice(&token.to_le_bytes());
-    }
-    bytes.extend_from_slice(state);
-    let mut checksum = Fingerprint::new();
-    checksum.add(&bytes);
-    bytes.extend_from_slice(&checksum.value().to_le_bytes());
-    bytes
 }
 
 /// The model's fingerprint and the prompt; none if the file is not whole.
@@ -87,7 +102,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Option<(u64, PromptCache)> {
         return None;
     }
     let (magic, rest) = content.split_first_chunk::<16>()?;
-    let (numbers, rest) = rest.split_first_chunk::<32>()?;
+    let (numbers, rest) = rest.split_first_chunk::<{ 8 * NUMBERS }>()?;
     let number = |at: usize| {
         numbers
             .as_chunks()
@@ -95,8 +110,14 @@ pub(crate) fn parse(bytes: &[u8]) -> Option<(u64, PromptCache)> {
             .get(at)
             .map(|n| u64::from_le_bytes(*n))
     };
-    let tokens = usize::try_from(number(2)?).ok()?;
-    let state = usize::try_from(number(3)?).ok()?;
+    let size = |at: usize| usize::try_from(number(at)?).ok();
+    let tokens = size(2)?;
+    let origins = Origins {
+        prompted: size(3)?,
+        in_one_way: size(4)?,
+        among_many: number(5)? != 0,
+    };
+    let state = size(6)?;
     let token_bytes = tokens.checked_mul(4)?;
     if magic != MAGIC || rest.len() != token_bytes.checked_add(state)? {
         return None;
@@ -106,6 +127,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Option<(u64, PromptCache)> {
     let cache = PromptCache {
         adapter: number(1)?,
         tokens: tokens.map(|four| Token::from_le_bytes(*four)).collect(),
+        origins,
         state: state.to_vec(),
     };
     Some((number(0)?, cache))
@@ -115,20 +137,39 @@ pub(crate) fn parse(bytes: &[u8]) -> Option<(u64, PromptCache)> {
 mod tests {
     use super::*;
 
+    const ORIGINS: Origins = Origins {
+        prompted: 2,
+        in_one_way: 1,
+        among_many: true,
+    };
+
+    fn file_of(tokens: &[Token], state: &[u8]) -> Vec<u8> {
+        let prompt = SavedPrompt {
+            path: PathBuf::new(),
+            model: 7,
+            adapter: 9,
+            tokens: tokens.to_vec(),
+            origins: ORIGINS,
+            state: state.to_vec(),
+        };
+        prompt.bytes()
+    }
+
     #[test]
     fn what_is_written_is_read() {
-        let file = file_of(7, 9, &[1, 2, 3], b"state");
+        let file = file_of(&[1, 2, 3], b"state");
         let Some((model, cache)) = parse(&file) else {
             panic!("a whole file is read");
         };
         assert_eq!((model, cache.adapter), (7, 9));
         assert_eq!(cache.tokens, [1, 2, 3]);
+        assert_eq!(cache.origins, ORIGINS);
         assert_eq!(cache.state, b"state");
     }
 
     #[test]
     fn a_file_that_is_cut_or_changed_anywhere_is_refused() {
-        let file = file_of(7, 9, &[1, 2, 3], b"state");
+        let file = file_of(&[1, 2, 3], b"state");
         for length in 0..file.len() {
             assert!(parse(&file[..length]).is_none(), "cut to {length}");
         }
@@ -141,7 +182,7 @@ mod tests {
 
     #[test]
     fn numbers_that_overflow_are_refused() {
-        let mut file = file_of(7, 9, &[], b"");
+        let mut file = file_of(&[], b"");
         file.truncate(HEADER);
         file[32..40].copy_from_slice(&u64::MAX.to_le_bytes());
         let mut checksum = Fingerprint::new();

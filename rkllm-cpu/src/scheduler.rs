@@ -152,7 +152,7 @@ impl Scheduler {
             self.park(&losing);
             let run = &mut self.runs[at];
             run.admitted = true;
-            run.job.generation.begin_evaluating(computing);
+            run.job.generation.begin_evaluating();
             let held = &mut computing.sequences[sequence];
             held.promised = wanted;
             held.standing = Standing::Running { age: run.age };

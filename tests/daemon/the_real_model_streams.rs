@@ -112,12 +112,10 @@ fn greedy_answers_repeat_and_the_second_prefill_is_cached() {
     let prompt = first["usage"]["prompt_tokens"].as_u64().expect("counted");
     assert_eq!(second["usage"]["prompt_tokens"].as_u64(), Some(prompt));
     let cached = second["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64();
-    assert_eq!(
-        cached,
-        Some(prompt - 1),
-        "all but the last prompt token is in the KV cache"
-    );
-    assert_eq!(second["timings"]["prompt_n"].as_u64(), Some(1));
+    // The last tokens of a prompt are evaluated again.
+    let evaluated = cached.and_then(|cached| prompt.checked_sub(cached));
+    assert!(matches!(evaluated, Some(1..8)), "{cached:?} of {prompt}");
+    assert_eq!(second["timings"]["prompt_n"].as_u64(), evaluated);
 }
 
 #[test]

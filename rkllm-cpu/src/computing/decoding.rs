@@ -35,6 +35,8 @@ pub(crate) enum OutputKind {
 pub(crate) struct Part<'a> {
     pub(crate) sequence: usize,
     pub(crate) tokens: &'a [Token],
+    /// They were not drawn.
+    pub(crate) of_prompt: bool,
 }
 
 /// What is the same for all of a decode.
@@ -81,6 +83,7 @@ impl Computing {
             let recurrent = self.weights.has_recurrent_state();
             let cells = self.cells(part.sequence);
             match code {
+                0 if part.of_prompt && parts.len() == 1 => cells.read(part.tokens),
                 0 => cells.decoded(part.tokens),
                 2 if !recurrent => {
                     cells.decoded_in_part(part.tokens);

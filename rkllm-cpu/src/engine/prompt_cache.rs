@@ -8,6 +8,7 @@ use crate::log::{Verbosity, error, info};
 use crate::pool::Need;
 use crate::prefix_reuse::common_prefix;
 use crate::prompt_file;
+use crate::rounding::Origins;
 use crate::vocabulary::Token;
 
 #[derive(Debug, Error)]
@@ -60,10 +61,15 @@ impl Engine {
         let Some(cache) = &self.prompt_cache else {
             return;
         };
-        let gained = |held: &[Token]| common_prefix(held, wanted).min(most);
+        let gained = |held: &[Token], origins: Origins| {
+            let alike = common_prefix(held, wanted).min(most);
+            origins.reusable(alike, wanted.len())
+        };
+        let cells = computing.cells(sequence);
+        let held = gained(cells.tokens(), cells.origins());
         if cache.adapter != adapter
             || cache.tokens.len() > computing.max_context
-            || gained(&cache.tokens) <= gained(computing.cells(sequence).tokens())
+            || gained(&cache.tokens, cache.origins) <= held
             || computing
                 .make_room(sequence, cache.tokens.len(), Need::Admission)
                 .is_none()
@@ -71,8 +77,7 @@ impl Engine {
             return;
         }
         // SAFETY: the file was whole, and its model is this one.
-        let restored =
-            unsafe { computing.restore_state(sequence, &cache.tokens, &cache.state, adapter) };
+        let restored = unsafe { computing.restore(sequence, cache) };
         if !restored {
             error!("llama.cpp did not take the prompt cache; the prompt is evaluated instead");
         } else if self.verbosity >= Verbosity::DETAILS {

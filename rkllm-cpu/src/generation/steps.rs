@@ -5,13 +5,13 @@ use std::collections::VecDeque;
 use super::{Drawn, Generation, HandingOver, Spelling};
 use crate::computing::{Computing, Evaluation, How, OutputKind, PREFILL_BATCH, Part};
 use crate::log::{Verbosity, info, warning};
-use crate::pace;
 use crate::prefix_reuse::discard_count;
 use crate::prompt_file::SavedPrompt;
+use crate::rounding;
 use crate::run_state::RunState;
 
 /// Drawn tokens that are evaluated at once when they are evaluated again: so few that llama.cpp rounds
-/// as it does for one (`pace`).
+/// as it does for one (`rounding`).
 const DRAWN_AGAIN: usize = 32;
 
 impl Generation {
@@ -64,8 +64,10 @@ impl Generation {
 
     /// The next `count` tokens, for a decode.
     pub(crate) fn part(&self, computing: &Computing, count: usize) -> Part<'_> {
+        let held = computing.held(self.plan.sequence);
         Part {
             sequence: self.plan.sequence,
+            of_prompt: held + count <= self.prompt_end,
             tokens: &self.rest(computing)[..count],
         }
     }
@@ -131,6 +133,7 @@ impl Generation {
             model: computing.weights.fingerprint,
             adapter: self.plan.adapter,
             tokens: self.tokens.clone(),
+            origins: computing.origins(self.plan.sequence),
             state: computing.state_of(self.plan.sequence),
         })
     }
@@ -194,21 +197,17 @@ impl Generation {
 /// One run among several that a scheduler drives.
 impl Generation {
     /// It has cells, and its time counts from now on.
-    pub(crate) fn begin_evaluating(&mut self, computing: &Computing) {
-        self.began_at = computing.held(self.plan.sequence);
+    pub(crate) fn begin_evaluating(&mut self) {
         self.clock.start();
     }
 
-    /// How many of the next tokens are evaluated now if there is time for `tokens`: of the prompt, a
-    /// piece of what a run alone would evaluate at once; of what it drew and lost, as few as then.
+    /// How many of the next tokens are evaluated now if there is time for `tokens`: a piece of the
+    /// prompt; of what was drawn and lost, few.
     pub(crate) fn piece(&self, computing: &Computing, tokens: usize) -> usize {
         let held = computing.held(self.plan.sequence);
         match self.prompt_end.saturating_sub(held) {
             0 => DRAWN_AGAIN,
-            rest => {
-                let done = held.saturating_sub(self.began_at) % PREFILL_BATCH;
-                pace::piece(rest.min(PREFILL_BATCH - done), tokens)
-            }
+            rest => rounding::piece(rest, tokens.min(PREFILL_BATCH)),
         }
     }
 

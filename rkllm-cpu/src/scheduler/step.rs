@@ -55,11 +55,10 @@ impl Scheduler {
     }
 
     fn step_alone(&mut self, at: usize, computing: &mut Computing) -> Evaluation {
-        let (time_for, most) = if self.runs.len() > 1 {
-            (self.pace.tokens(), PREFILL_BATCH)
+        let time_for = if self.runs.len() > 1 {
+            self.pace.tokens()
         } else {
-            let most = computing.threads.batch_limit(PREFILL_BATCH);
-            (PREFILL_BATCH, most)
+            computing.threads.batch_limit(PREFILL_BATCH)
         };
         // A run that is to end does not wait for others' prompts; what was read of the piece is read
         // again, unless the model would have to begin from the start.
@@ -71,7 +70,7 @@ impl Scheduler {
         let abort: Vec<&RunState> = abort.iter().map(AsRef::as_ref).collect();
         let run = &mut self.runs[at];
         let generation = &mut run.job.generation;
-        let piece = generation.piece(computing, time_for).min(most);
+        let piece = generation.piece(computing, time_for);
         let Some(count) = generation.next_count(computing, piece) else {
             run.over = Some(Outcome::Finished);
             return Evaluation::WindowFull;

@@ -28,9 +28,9 @@ static void a_common_prefix_is_not_evaluated_again(void) {
     /* Everything but the last sampled token is physically there. */
     CHECK_INT(kv_size(handle), first->perf.prefill_tokens + first->perf.generate_tokens);
     struct record *longer = finished_run(handle, other, generate());
-    CHECK(longer->perf.prefill_tokens >= 1 && longer->perf.prefill_tokens < 8);
+    CHECK(longer->perf.prefill_tokens >= 64 && longer->perf.prefill_tokens <= PIECE + 8);
     struct record *same = finished_run(handle, other, generate());
-    CHECK_INT(same->perf.prefill_tokens, 1);
+    CHECK(same->perf.prefill_tokens <= PIECE);
     CHECK_TEXT(same->text, longer->text);
     CHECK_INT(rkllm_clear_kv_cache(handle, 0, NULL, NULL), 0);
     CHECK_INT(kv_size(handle), 0);
@@ -191,7 +191,7 @@ static void tokens_are_as_good_as_text(void) {
     tokens->caller = pthread_self();
     CHECK_INT(rkllm_run(handle, &input, &infer, tokens), 0);
     CHECK_TEXT(tokens->text, text->text);
-    CHECK_INT(tokens->perf.prefill_tokens, 1);
+    CHECK(tokens->perf.prefill_tokens <= SHORT_PIECE);
     ids[2] = 1 << 30;
     CHECK_INT(rkllm_run(handle, &input, &infer, tokens), -1);
     ids[2] = -1;

@@ -242,6 +242,10 @@ static inline double now_ms(void) {
         }                                           \
     } while (0)
 
+/* A prompt that is in the cells: a last piece of it is evaluated again, so that it is evaluated as if it
+   were not. Of one that is shorter than 64 tokens that is less. */
+enum { PIECE = 67, SHORT_PIECE = 7 };
+
 /* About ten tokens a repetition. */
 static inline char *long_prompt(int repetitions) {
     static const char sentence[] = "The quick brown fox jumps over the lazy dog. ";

@@ -27,13 +27,13 @@ static void hidden_states_of_a_prompt(void) {
     struct outputs *after = new_outputs(handle), *fresh = new_outputs(handle);
     RKLLMInferParam text = mode(RKLLM_INFER_GENERATE, 16);
     CHECK_INT(rkllm_run(handle, &input, &text, after), 0);
-    CHECK_INT(after->perf.prefill_tokens, 1);
+    CHECK(after->perf.prefill_tokens <= PIECE);
     rkllm_clear_kv_cache(handle, 0, NULL, NULL);
     CHECK_INT(rkllm_run(handle, &input, &text, fresh), 0);
     memset(fresh, 0, sizeof *fresh);
     fresh->handle = handle;
     CHECK_INT(rkllm_run(handle, &input, &text, fresh), 0);
-    CHECK_INT(fresh->perf.prefill_tokens, 1);
+    CHECK(fresh->perf.prefill_tokens <= PIECE);
     CHECK_TEXT(after->text, fresh->text);
     CHECK(strchr(after->states, 'H') == NULL && strchr(after->states, 'L') == NULL);
     free(after), free(fresh);
@@ -153,7 +153,7 @@ static void embedding_rows_are_as_good_as_tokens(void) {
     struct outputs *text = new_outputs(handle), *wanted = new_outputs(handle);
     RKLLMInferParam infer = mode(RKLLM_INFER_GENERATE, 12);
     CHECK_INT(rkllm_run(handle, &input, &infer, text), 0);
-    CHECK_INT(text->perf.prefill_tokens, 1); /* equal rows are found in the cache */
+    CHECK(text->perf.prefill_tokens <= PIECE); /* equal rows are found in the cache */
     rkllm_clear_kv_cache(handle, 0, NULL, NULL);
     memset(text, 0, sizeof *text);
     text->handle = handle;

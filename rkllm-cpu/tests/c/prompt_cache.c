@@ -40,7 +40,7 @@ static void a_saved_prompt_is_not_evaluated_again(void) {
     struct record *quick = finished_run(handle, prompt, generate());
     fprintf(stderr, "prefill %.1f ms instead of %.1f ms\n", quick->perf.prefill_time_ms,
             plain->perf.prefill_time_ms);
-    CHECK(quick->perf.prefill_tokens <= whole - saved + 1);
+    CHECK(quick->perf.prefill_tokens <= whole - saved + PIECE);
     CHECK(quick->perf.prefill_time_ms < plain->perf.prefill_time_ms / 2);
     CHECK_TEXT(quick->text, plain->text);
     CHECK(strstr(quick->text, "Paris") != NULL);
@@ -51,9 +51,9 @@ static void a_saved_prompt_is_not_evaluated_again(void) {
     CHECK_TEXT(again->text, plain->text);
     struct record *other = finished_run(handle, "Something else.", generate());
     CHECK_INT(other->perf.prefill_tokens, 3);
-    /* The saved prompt itself: its last token has to be evaluated. */
+    /* The saved prompt itself. */
     struct record *itself = finished_run(handle, beginning, generate());
-    CHECK_INT(itself->perf.prefill_tokens, 1);
+    CHECK(itself->perf.prefill_tokens <= PIECE);
     CHECK_TEXT(itself->text, saving_run->text);
 
     /* Not for a model with an adapter, which would have computed something else. */
