@@ -1,7 +1,6 @@
 //! Who is in a step, and with how much. A step evaluates the next token of every run that generates
 //! text with the same adapter; or a piece of one prompt; or what one run wants rows of. Pieces of
-//! prompts are not put beside others' tokens, so that each token is computed as in a run alone, and can
-//! be aborted. The two sorts of steps alternate; within each, those that waited longest are next.
+//! prompts are not put beside others' tokens, so that each token is computed as in a run alone. The two sorts of steps alternate; within each, those that waited longest are next.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -60,13 +59,7 @@ impl Scheduler {
         } else {
             computing.threads.batch_limit(PREFILL_BATCH)
         };
-        // A run that is to end does not wait for others' prompts; what was read of the piece is read
-        // again, unless the model would have to begin from the start.
-        let any = !computing.weights.has_recurrent_state();
-        let abort: Vec<Arc<RunState>> = (self.runs.iter().enumerate())
-            .filter(|&(other, _)| any || other == at)
-            .map(|(_, run)| Arc::clone(&run.job.state))
-            .collect();
+        let abort = self.may_abort(&[at], computing);
         let abort: Vec<&RunState> = abort.iter().map(AsRef::as_ref).collect();
         let run = &mut self.runs[at];
         let generation = &mut run.job.generation;
@@ -87,6 +80,20 @@ impl Scheduler {
         evaluation
     }
 
+    /// The runs whose abort ends a step of `members` half-way. A run that is to end waits for no other's
+    /// tokens: those of the step are evaluated again, unless the model would have to begin from the
+    /// start for it.
+    fn may_abort(&self, members: &[usize], computing: &Computing) -> Vec<Arc<RunState>> {
+        let may = match (computing.weights.has_recurrent_state(), members) {
+            (false, _) => 0..self.runs.len(),
+            (true, &[only]) => only..only + 1,
+            (true, _) => 0..0,
+        };
+        (self.runs[may].iter())
+            .map(|run| Arc::clone(&run.job.state))
+            .collect()
+    }
+
     fn step_together(&mut self, members: &[usize], computing: &mut Computing) -> Evaluation {
         let mut going_on = Vec::with_capacity(members.len());
         for &at in members {
@@ -99,6 +106,8 @@ impl Scheduler {
         let Some(&first) = going_on.first() else {
             return Evaluation::WindowFull;
         };
+        let abort = self.may_abort(&going_on, computing);
+        let abort: Vec<&RunState> = abort.iter().map(AsRef::as_ref).collect();
         let parts: Vec<Part<'_>> = (going_on.iter())
             .map(|&at| self.runs[at].job.generation.part(computing, 1))
             .collect();
@@ -106,7 +115,7 @@ impl Scheduler {
         let how = How {
             kind: OutputKind::Text,
             adapter: plan.adapter,
-            abort: &[],
+            abort: &abort,
         };
         let evaluation = computing.decode(&parts, &plan.inputs, how);
         if evaluation == Evaluation::Complete {
