@@ -145,6 +145,8 @@ impl Default for ChatSettings {
             raw_completions: false,
             strict_parameters: false,
             max_stops: 64,
+            max_tools: 128,
+            tools_limit_bytes: 256 * 1024,
             also_reasoning: false,
         }
     }

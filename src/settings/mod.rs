@@ -320,6 +320,10 @@ pub struct ChatSettings {
     pub strict_parameters: bool,
     /// Largest number of stop strings in one request.
     pub max_stops: usize,
+    /// Largest number of functions in one request.
+    pub max_tools: usize,
+    /// Most bytes of their names, descriptions and schemas together.
+    pub tools_limit_bytes: usize,
     /// Whether thoughts are answered as `reasoning` as well, beside `reasoning_content`.
     pub also_reasoning: bool,
 }

@@ -89,7 +89,11 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
         );
     }
 
-    found.range("chat.max-stops", settings.chat.max_stops, 1..=65_536);
+    let chat = &settings.chat;
+    found.range("chat.max-stops", chat.max_stops, 1..=65_536);
+    found.range("chat.max-tools", chat.max_tools, 1..=65_536);
+    let limit = chat.tools_limit_bytes;
+    found.range("chat.tools-limit-bytes", limit, 1024..=64 << 20);
 
     let embeddings = &settings.embeddings;
     let max_inputs = embeddings.max_inputs;

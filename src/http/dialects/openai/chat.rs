@@ -243,7 +243,7 @@ pub(crate) fn asked(
         function_call: own.function_call,
         parallel_tool_calls: own.parallel_tool_calls,
     };
-    let functions = given.functions()?;
+    let functions = given.functions(&state.chat)?;
     let types = functions.types();
     let keeps_thoughts = reasoning::keeps_thoughts(own.reasoning_format.as_deref())?;
     let wish = reasoning::wish(own.reasoning_effort)?;

@@ -12,6 +12,7 @@ use crate::http::request::error::{RequestError, quote};
 use crate::http::request::free_form::{FreeObject, MOST_VALUES, Outline, together_fit};
 use crate::http::request::nul::{refuse_nul, refuse_nul_within};
 use crate::reply::ToolTypes;
+use crate::settings::ChatSettings;
 
 /// A tool.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -70,7 +71,7 @@ pub(super) struct Given {
 }
 
 impl Given {
-    pub fn functions(self) -> Result<Functions, RequestError> {
+    pub fn functions(self, limits: &ChatSettings) -> Result<Functions, RequestError> {
         let tools = self.tools.unwrap_or_default();
         let functions = self.functions.unwrap_or_default();
         if !tools.is_empty() && !functions.is_empty() {
@@ -80,6 +81,13 @@ impl Given {
             ));
         }
         let are_old = !functions.is_empty();
+        let param = if are_old { "functions" } else { "tools" };
+        let (count, most) = (tools.len() + functions.len(), limits.max_tools);
+        if count > most {
+            let problem =
+                format!("has {count} functions; `max-tools` in the [chat] settings allows {most}");
+            return Err(RequestError::out_of_range(param, problem));
+        }
         let is_strict = |function: &Object<FunctionParameter>| function.0.strict == Some(true);
         let of_tools = tools
             .iter()
@@ -95,9 +103,19 @@ impl Given {
         let schemas = read.iter().filter_map(|tool| tool.parameters.as_ref());
         if !together_fit(schemas) {
             return Err(RequestError::out_of_range(
-                if are_old { "functions" } else { "tools" },
+                param,
                 format!("must not hold more than {MOST_VALUES} values together"),
             ));
+        }
+        let (bytes, most) = (
+            read.iter().map(bytes).sum::<usize>(),
+            limits.tools_limit_bytes,
+        );
+        if bytes > most {
+            let problem = format!(
+                "has {bytes} bytes; `tools-limit-bytes` in the [chat] settings allows {most}"
+            );
+            return Err(RequestError::out_of_range(param, problem));
         }
         let has_tools = !read.is_empty();
         let of_tools = choice("tool_choice", &self.tool_choice, has_tools && !are_old)?;
@@ -111,6 +129,14 @@ impl Given {
             wants_strict,
         })
     }
+}
+
+/// What a function says of itself.
+fn bytes(tool: &Tool) -> usize {
+    let schema = tool.parameters.as_ref().map(serde_json::to_vec);
+    tool.name.len()
+        + tool.description.as_ref().map_or(0, String::len)
+        + schema.and_then(Result::ok).map_or(0, |json| json.len())
 }
 
 impl ToolParameter {

@@ -1,0 +1,44 @@
+//! Functions that a request gives are rendered into its prompt, so their number and size are bounded.
+
+use crate::http_support::*;
+use rkllmd::settings::Settings;
+
+#[tokio::test]
+async fn functions_are_bounded_in_number_and_in_size() {
+    let mut settings = Settings::default();
+    settings.chat.max_tools = 2;
+    settings.chat.tools_limit_bytes = 1024;
+    let server = Server::start(settings, |_| Ok(replay(vec![finished()]))).await;
+    let tool = |bytes: usize| {
+        let description = "d".repeat(bytes);
+        format!(r#"{{"name":"f","description":"{description}","parameters":{{"a": 1}}}}"#)
+    };
+    // Of each, one byte is the name and seven are the schema.
+    for (bytes, limit) in [
+        (&[500, 508][..], None),
+        (&[500, 509], Some("tools-limit-bytes")),
+        (&[1, 1, 1], Some("max-tools")),
+    ] {
+        for form in ["tools", "functions"] {
+            let functions = bytes.iter().map(|bytes| match form {
+                "tools" => format!(r#"{{"type":"function","function":{}}}"#, tool(*bytes)),
+                _ => tool(*bytes),
+            });
+            let functions: Vec<String> = functions.collect();
+            let answer = server
+                .ask(chat(&format!(r#","{form}":[{}]"#, functions.join(","))))
+                .await;
+            let Some(limit) = limit else {
+                assert_eq!(answer.status, 200, "{form}: {}", answer.text());
+                continue;
+            };
+            assert_eq!(
+                (answer.status, answer.error().1.as_deref()),
+                (400, Some(form)),
+                "{limit}"
+            );
+            assert!(answer.text().contains(limit), "{}", answer.text());
+        }
+    }
+    server.shut_down().await;
+}
