@@ -48,6 +48,9 @@ struct ListedTemplate {
 struct ListedReplies {
     thoughts: String,
     calls: String,
+    /// Why what was found is not used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -74,6 +77,7 @@ impl ListedModel {
             replies: model.reply.as_ref().map(|reply| ListedReplies {
                 thoughts: reply.found.reasoning_from.to_string(),
                 calls: reply.found.calls_from.to_string(),
+                problem: reply.unused.as_ref().map(ToString::to_string),
             }),
             notes: model.notes.clone(),
         }

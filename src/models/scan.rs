@@ -323,6 +323,16 @@ impl Scan<'_> {
                         ..problem(&folder.join(&found.file), &found.problem)
                     }),
             );
+        let reply = replies.map(|found| Arc::new(ModelReply::new(found)));
+        if let Some(reason) = reply.as_ref().and_then(|reply| reply.unused.as_ref()) {
+            found.problems.push(ModelProblem {
+                serves: true,
+                ..problem(
+                    &path,
+                    &format!("all of its replies is content, because of their form: {reason}"),
+                )
+            });
+        }
         found.models.push(InstalledModel {
             id: id.into(),
             named_by_manifest: facts.id.is_some(),
@@ -340,7 +350,7 @@ impl Scan<'_> {
             place: Some(job.place.clone()),
             template,
             template_source: facts.template_source,
-            reply: replies.map(|found| Arc::new(ModelReply::new(found))),
+            reply,
             tokenizer_json: facts.has_tokenizer.then(|| folder.join(TOKENIZER)),
             parallel: facts.parallel,
             cpu_mask: facts.cpu_mask,

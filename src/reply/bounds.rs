@@ -8,36 +8,81 @@ const MOST_LEAD_BYTES: usize = 16;
 const MOST_LABEL_BYTES: usize = 64;
 const MOST_MARKERS: usize = 64;
 
+/// Why a format cannot be one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreasonable {
+    #[error("it has {count} markers, and {MOST_MARKERS} is the most")]
+    TooManyMarkers { count: usize },
+    #[error("{what} `{start}…` has {bytes} bytes, and {most} is the most")]
+    TooLong {
+        what: &'static str,
+        /// What it begins with.
+        start: String,
+        bytes: usize,
+        most: usize,
+    },
+    #[error(
+        "{bytes} bytes of white space stand before the marker `{marker}`, and {MOST_LEAD_BYTES} is the most"
+    )]
+    LongLead { marker: String, bytes: usize },
+}
+
+/// Characters that are told of a text that is too long.
+const TOLD_CHARS: usize = 24;
+
+fn is_short(what: &'static str, text: &str, most: usize) -> Result<(), Unreasonable> {
+    if text.len() <= most {
+        return Ok(());
+    }
+    Err(Unreasonable::TooLong {
+        what,
+        start: text.chars().take(TOLD_CHARS).collect(),
+        bytes: text.len(),
+        most,
+    })
+}
+
 impl ReplyFormat {
     /// Whether its markers are as short as markers are, and as few.
     pub fn is_reasonable(&self) -> bool {
+        self.check().is_ok()
+    }
+
+    /// What of it is longer, or more, than a format has.
+    pub fn check(&self) -> Result<(), Unreasonable> {
         let mut format = self.clone();
         let markers = format.markers_mut();
-        let are_few = markers.len() + self.harmony_ids.len() <= MOST_MARKERS;
-        let are_short = markers.iter().all(|marker| {
-            marker.text.len() <= MOST_MARKER_BYTES && marker.lead.len() <= MOST_LEAD_BYTES
-        });
-        let label = self.reasoning.as_ref().map_or("", |found| &found.label);
-        let calls = self.calls.as_ref();
-        let words: Vec<&str> = match calls.map(|calls| &calls.body) {
+        let count = markers.len() + self.harmony_ids.len();
+        if count > MOST_MARKERS {
+            return Err(Unreasonable::TooManyMarkers { count });
+        }
+        for marker in markers {
+            is_short("the marker", &marker.text, MOST_MARKER_BYTES)?;
+            if marker.lead.len() > MOST_LEAD_BYTES {
+                return Err(Unreasonable::LongLead {
+                    marker: marker.text.clone(),
+                    bytes: marker.lead.len(),
+                });
+            }
+        }
+        for (text, _) in &self.harmony_ids {
+            is_short("the token", text, MOST_MARKER_BYTES)?;
+        }
+        if let Some(reasoning) = &self.reasoning {
+            is_short("the label", &reasoning.label, MOST_LABEL_BYTES)?;
+        }
+        let words: Vec<&str> = match self.calls.as_ref().map(|calls| &calls.body) {
             Some(CallBody::Json(keys)) => {
-                vec![
-                    &keys.name,
-                    &keys.arguments,
-                    keys.id.as_deref().unwrap_or_default(),
-                ]
+                let id = keys.id.as_deref().unwrap_or_default();
+                vec![&keys.name, &keys.arguments, id]
             }
             Some(CallBody::KeyValues { before_name, .. }) => vec![before_name],
             _ => Vec::new(),
         };
-        let of_messages = self.harmony_ids.iter().map(|(text, _)| text.as_str());
-        are_few
-            && are_short
-            && label.len() <= MOST_LABEL_BYTES
-            && words
-                .into_iter()
-                .chain(of_messages)
-                .all(|text| text.len() <= MOST_MARKER_BYTES)
+        for word in words {
+            is_short("the key", word, MOST_MARKER_BYTES)?;
+        }
+        Ok(())
     }
 
     /// Cuts white space before markers to what is looked for.

@@ -32,6 +32,7 @@ mod tool_types;
 
 use std::sync::Arc;
 
+pub use bounds::Unreasonable;
 pub use families::ReplyFamily;
 pub use format::{
     Around, CallBody, Calls, IdPlace, JsonKeys, Marker, NameThenJson, OpenedIn, Parameters,

@@ -1,9 +1,11 @@
-use super::{FoundFormat, Marker, ReplyOptions, ReplyParser, ReplyReader};
+use super::{FoundFormat, Marker, ReplyOptions, ReplyParser, ReplyReader, Unreasonable};
 
 /// What is known of a model's replies, ready for use.
 #[derive(Clone, Debug)]
 pub struct ModelReply {
     pub found: FoundFormat,
+    /// Why what was found is not used.
+    pub unused: Option<Unreasonable>,
     reader: ReplyReader,
 }
 
@@ -32,9 +34,10 @@ pub struct ThoughtBudget {
 }
 
 impl ModelReply {
-    /// A format that cannot be one is not used: all of a reply is content then.
+    /// A format that cannot be one is not used: all of a reply is content then, and `unused` says why.
     pub fn new(mut found: FoundFormat) -> Self {
-        if !found.format.is_reasonable() {
+        let unused = found.format.check().err();
+        if unused.is_some() {
             found = FoundFormat {
                 template: found.template,
                 ..FoundFormat::default()
@@ -43,6 +46,7 @@ impl ModelReply {
         Self {
             reader: ReplyReader::new(&found.format),
             found,
+            unused,
         }
     }
 

@@ -8,6 +8,7 @@ mod daemon_support;
 mod hung_kernel_support;
 
 mod doors;
+mod function_calls;
 mod sixty_words;
 
 mod a_client_that_goes_away_frees_its_place;
@@ -17,6 +18,8 @@ mod a_short_probe_proves_nothing;
 mod a_stream_survives_its_worker;
 mod an_unkillable_worker_gets_no_successor;
 mod an_unread_log_stops_nothing;
+mod calls_and_results_reach_the_model;
+mod calls_outlive_their_worker;
 mod crowds_are_served_or_refused;
 mod dead_workers_are_replaced;
 mod deadlines_are_told_in_time;
@@ -31,6 +34,7 @@ mod keys_let_in_only_who_may;
 mod models_are_read_on_while_others_serve;
 mod models_call_functions;
 mod models_folders_harm_nobody;
+mod models_say_how_they_reply;
 mod nobody_is_blamed_without_proof;
 mod one_daemon_has_a_state_folder;
 mod refusals_have_their_paths_shape;

@@ -138,6 +138,9 @@ pub(crate) struct Replies {
     /// Where it is known from how calls are written.
     #[schema(example = "template")]
     calls: String,
+    /// Why what was found is not used, so that all of a reply is content.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
 }
 
 /// What the daemon adds to OpenAI's description of a model.
@@ -184,6 +187,7 @@ impl ModelDetails {
             replies: model.reply.as_ref().map(|reply| Replies {
                 thoughts: reply.found.reasoning_from.to_string(),
                 calls: reply.found.calls_from.to_string(),
+                problem: reply.unused.as_ref().map(ToString::to_string),
             }),
             slots: status.and_then(|status| status.plan),
             state: ModelState::of(status, caller),

@@ -1,0 +1,55 @@
+//! A call that is being written when its worker dies comes as the model would have written it.
+
+use crate::daemon_support::{Setup, word_tokenizer};
+use crate::function_calls::{
+    TEMPLATE, both_calls, question, read, scenario, start, tokens, two_calls,
+};
+use serde_json::json;
+
+#[test]
+fn a_worker_that_dies_at_any_token_of_a_call_changes_nothing() {
+    let answer = format!("<think>\nhm\n</think>\n\n{}", two_calls());
+    let pieces = answer.chars().count().div_ceil(8);
+    for at in 0..pieces {
+        let fault = format!(
+            "[[fault]]\ncall = \"run\"\nafter-tokens = {at}\nonce = \"died\"\nkind = \"segv\"\n"
+        );
+        let daemon = start(&format!("{}{fault}", scenario(&[("two", &answer)], 8)));
+        let streamed = read(&daemon, question("two", json!({})));
+        assert_eq!(streamed.error, None, "at {at}");
+        assert_eq!(streamed.calls, both_calls(), "at {at}");
+        assert_eq!(streamed.reasoning.trim(), "hm", "at {at}");
+        assert_eq!(streamed.content.trim_end(), "Let me see.", "at {at}");
+    }
+}
+
+#[test]
+fn nor_where_the_answer_is_handed_over_by_its_tokens() {
+    let answer = format!("<think>\nhm\n</think>\n\n{}", two_calls());
+    let tokens = tokens(&answer, 8);
+    for at in 0..answer.chars().count().div_ceil(8) {
+        let scenario = format!(
+            "tokens = {tokens}\neos-token-id = 2\ncontinue-answers = true\n\
+             [[answer]]\nwhen-prompt-contains = \"<think>\"\ntokens = [\"handed over as text\"]\n\
+             [[fault]]\ncall = \"run\"\nafter-tokens = {at}\nwhen-file = \"die\"\nkind = \"segv\"\n"
+        );
+        let daemon = Setup::new()
+            .model_file("m", "model.rkllm", &scenario)
+            .model_file("m", "chat_template.jinja", TEMPLATE)
+            .model_file("m", "tokenizer.json", &word_tokenizer(&[]))
+            .start();
+        // That the runtime makes the same tokens as the tokenizer is known once it has run.
+        assert_eq!(
+            read(&daemon, question("two", json!({}))).calls,
+            both_calls()
+        );
+        let die = daemon.folder().join("models/m/die");
+        std::fs::write(&die, "").expect("a file");
+        let streamed = read(&daemon, question("two", json!({})));
+        assert!(!die.exists(), "at {at}: the worker did not die");
+        assert_eq!(streamed.error, None, "at {at}");
+        assert_eq!(streamed.calls, both_calls(), "at {at}");
+        assert_eq!(streamed.reasoning.trim(), "hm", "at {at}");
+        assert_eq!(streamed.content.trim_end(), "Let me see.", "at {at}");
+    }
+}
