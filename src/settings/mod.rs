@@ -62,6 +62,10 @@ pub struct HttpSettings {
     pub listen: Vec<SocketAddr>,
     /// Largest accepted request body, in bytes.
     pub body_limit_bytes: usize,
+    /// Largest header of a request with its first line, in bytes.
+    pub header_limit_bytes: usize,
+    /// Fields of it.
+    pub max_header_fields: usize,
     /// Connections served at the same time over TCP, and as many over the Unix socket. Where all places
     /// are taken the one that is idle longest is closed; with none idle further ones wait.
     pub max_connections: usize,
@@ -320,6 +324,8 @@ pub struct ChatSettings {
     pub strict_parameters: bool,
     /// Largest number of stop strings in one request.
     pub max_stops: usize,
+    /// Largest one of them, in bytes.
+    pub stop_limit_bytes: usize,
     /// Largest number of functions in one request.
     pub max_tools: usize,
     /// Most bytes of their names, descriptions and schemas together.
@@ -348,6 +354,10 @@ pub struct RpcSettings {
     pub message_limit_bytes: usize,
     /// Calls in one batch.
     pub batch_limit: usize,
+    /// Bytes of a batch's answers, after which its further calls are not made.
+    pub batch_answer_limit_bytes: usize,
+    /// Texts and ids of a run whose result is answered as a whole, in bytes.
+    pub result_limit_bytes: usize,
     /// Messages of one connection that are being answered at the same time.
     pub max_calls: usize,
     /// Bytes that wait for one connection's reader before its runs wait too.

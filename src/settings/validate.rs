@@ -43,6 +43,10 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
         // Prompts travel to workers in one frame of at most 64 MiB.
         1024..=32 << 20,
     );
+    let limit = http.header_limit_bytes;
+    found.range("http.header-limit-bytes", limit, 1024..=1 << 20);
+    let most = http.max_header_fields;
+    found.range("http.max-header-fields", most, 1..=8192);
     found.range("http.max-connections", http.max_connections, 1..=1 << 20);
     found.range(
         "http.max-connections-per-address",
@@ -91,6 +95,7 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
 
     let chat = &settings.chat;
     found.range("chat.max-stops", chat.max_stops, 1..=65_536);
+    found.range("chat.stop-limit-bytes", chat.stop_limit_bytes, 1..=1 << 20);
     found.range("chat.max-tools", chat.max_tools, 1..=65_536);
     let limit = chat.tools_limit_bytes;
     found.range("chat.tools-limit-bytes", limit, 1024..=64 << 20);
@@ -155,6 +160,10 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
         1024..=32 << 20,
     );
     found.range("rpc.batch-limit", rpc.batch_limit, 1..=65_536);
+    let limit = rpc.batch_answer_limit_bytes;
+    found.range("rpc.batch-answer-limit-bytes", limit, 4096..=1 << 30);
+    let limit = rpc.result_limit_bytes;
+    found.range("rpc.result-limit-bytes", limit, 4096..=1 << 30);
     found.range("rpc.max-calls", rpc.max_calls, 1..=65_536);
     found.range(
         "rpc.outgoing-limit-bytes",

@@ -131,6 +131,7 @@ fn flags_set_their_keys() {
 fn another_value(key: &KnownKey) -> &'static str {
     match key.path().as_str() {
         "http.listen" => "127.0.0.1:9, [::1]:9",
+        "models.pool-contexts" => "3",
         "http.auth" => "none",
         "http.cors-origins" => "https://ui.lan",
         "http.half-closed-generations" => "answer",

@@ -147,6 +147,43 @@ fn the_answers_of_a_batch_are_bounded() {
 }
 
 #[test]
+fn a_batch_and_a_result_are_as_large_as_the_settings_let_them() {
+    let served = served(
+        "repeat = { token = \"word \", times = 1000 }\n",
+        "rpc.batch-answer-limit-bytes = 8192\nrpc.result-limit-bytes = 6000",
+    );
+    let mut client = served.unix();
+    let handle = client.init("m", json!({"max_new_tokens": -1}));
+    let too_long = client.run(&handle, "x", json!({})).unwrap_err();
+    assert_eq!(too_long.name(), "too_large");
+    assert_eq!(too_long.data["limit_bytes"], 6000);
+    client
+        .call("rkllm.destroy", json!([handle]))
+        .expect("its run has ended");
+
+    let handle = client.init("m", json!({"max_new_tokens": 500}));
+    let batch: Vec<Value> = (0..4)
+        .map(|id| {
+            let params = run_params(&handle, "x", json!({}));
+            json!({"jsonrpc": "2.0", "id": id, "method": "rkllm.run", "params": params})
+        })
+        .collect();
+    client.send_text(&json!(batch).to_string());
+    let answers = client.wait_for(Value::is_array);
+    let answers = answers.as_array().expect("a batch's answers");
+    let names: Vec<String> = answers
+        .iter()
+        .map(|answer| {
+            outcome(answer).map_or_else(|error| error.name().to_owned(), |_| String::new())
+        })
+        .collect();
+    // Each answer has some 5,000 bytes.
+    assert_eq!(names, ["", "", "too_large", "too_large"]);
+    let last = outcome(&answers[3]).unwrap_err();
+    assert_eq!(last.data["limit_bytes"], 8192);
+}
+
+#[test]
 fn large_messages_in_progress_are_bounded() {
     let served = served(ENDLESS, "rpc.message-limit-bytes = 65536");
     let mut client = served.unix();

@@ -143,6 +143,16 @@ async fn headers_are_bounded_in_length_and_number() {
     let most: String = (0..99).map(|n| format!("x-{n}: y\r\n")).collect();
     assert_eq!(server.ask(get("/health", &most)).await.status, 200);
     server.shut_down().await;
+
+    let mut settings = Settings::default();
+    settings.http.header_limit_bytes = 65_536;
+    settings.http.max_header_fields = 50;
+    let server = answering(settings).await;
+    assert_eq!(server.ask(get("/health", &long)).await.status, 200);
+    let mut client = server.client().await;
+    client.send(get("/health", &most)).await;
+    assert_eq!(client.head().await.status, 431);
+    server.shut_down().await;
 }
 
 #[tokio::test]

@@ -256,6 +256,19 @@ async fn numbers_are_taken_as_json_means_them() {
     );
     assert!(refused.text().contains("max-stops"), "{}", refused.text());
     server.shut_down().await;
+
+    let mut settings = Settings::default();
+    settings.chat.stop_limit_bytes = 2048;
+    let server = Server::replaying(settings, || vec![started(&[]), finished()]).await;
+    for (bytes, status) in [(2048, 200), (2049, 400)] {
+        let stop = "x".repeat(bytes);
+        let body = format!(r#"{{"model":"raw","prompt":"once","stop":"{stop}"}}"#);
+        let answer = server.post(TEXT, &body).await;
+        assert_eq!(answer.status, status, "{}", answer.text());
+        let named = answer.text().contains("stop-limit-bytes");
+        assert_eq!(named, status == 400, "{}", answer.text());
+    }
+    server.shut_down().await;
 }
 
 #[tokio::test]

@@ -24,9 +24,6 @@ use crate::http::transport::connection::ClientBound;
 use crate::memory::{Account, Charge};
 use crate::models::InstalledModel;
 
-/// A batch whose answers have so many bytes gets no further results.
-const BATCH_ANSWER_BYTES: usize = 64 * 1024 * 1024;
-
 /// What is charged for the answer to a message beforehand: errors and small results want no memory when
 /// there is none.
 const ANSWER_BYTES: usize = 8 * 1024;
@@ -156,6 +153,7 @@ impl Session {
             Err(error) => return Answered::of(Reply::error(&error)),
         };
         let mut charge = made_of_it.split(ANSWER_BYTES);
+        let most = self.rpc.settings.batch_answer_limit_bytes;
         let mut over = None;
         let mut afterwards = Vec::new();
         for entry in entries {
@@ -167,8 +165,8 @@ impl Session {
                     id: Some(id),
                     method,
                     ..
-                }) if reply.len() > BATCH_ANSWER_BYTES => {
-                    let error = batch_too_large();
+                }) if reply.len() > most => {
+                    let error = batch_too_large(most);
                     methods::refused(self, &method, &error);
                     reply.add(Some(&id), Err(&error));
                 }
@@ -344,15 +342,15 @@ impl Drop for Session {
     }
 }
 
-fn batch_too_large() -> RpcError {
+fn batch_too_large(most: usize) -> RpcError {
     RpcError::new(
         ErrorKind::TooLarge,
         format!(
-            "the answers of this batch have {BATCH_ANSWER_BYTES} bytes already; make the call in a \
-             message of its own"
+            "the answers of this batch have more than {most} bytes already \
+             (rpc.batch-answer-limit-bytes); make the call in a message of its own"
         ),
     )
-    .with("limit_bytes", BATCH_ANSWER_BYTES)
+    .with("limit_bytes", most)
 }
 
 /// Reads parameters as a method's type.

@@ -44,10 +44,8 @@ pub(crate) use watched_body::WatchedBody;
 /// reads on until then learns why its answer ended.
 const SLOW_READER_GRACE: u32 = 4;
 
-/// Largest request header, in bytes; the request line counts.
-const HEADER_BYTES: usize = 32 * 1024;
-const HEADER_FIELDS: usize = 100;
-/// Answer bytes hyper holds before it waits for the socket; also bounds its read buffer.
+/// Answer bytes hyper holds before it waits for the socket; also bounds its read buffer, which must
+/// hold a header.
 const BUFFER_BYTES: usize = 64 * 1024;
 
 /// How long a client has to close its end after ours: closed with unread bytes a connection is reset,
@@ -169,9 +167,9 @@ async fn speak_http(
     let mut connection = pin!(
         http1::Builder::new()
             .header_read_timeout(None)
-            .max_headers(HEADER_FIELDS)
-            .max_header_size(HEADER_BYTES)
-            .max_buf_size(BUFFER_BYTES)
+            .max_headers(http.max_header_fields)
+            .max_header_size(http.header_limit_bytes)
+            .max_buf_size(BUFFER_BYTES.max(http.header_limit_bytes))
             // Events are small: one copy costs less than a vectored write of three pieces.
             .writev(false)
             .half_close(true)

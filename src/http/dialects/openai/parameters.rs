@@ -18,6 +18,7 @@ use crate::http::request::body::{Object, TextOrList};
 use crate::http::request::error::RequestError;
 use crate::http::request::free_form::Outline;
 use crate::http::request::together::fields_of;
+use crate::settings::ChatSettings;
 
 /// Parameters of both endpoints. Null counts as absent.
 #[derive(Debug, Default, ToSchema)]
@@ -106,7 +107,6 @@ pub(crate) struct StreamOptions {
 
 /// A temperature or nucleus below this leaves nothing but the likeliest token.
 const SMALLEST: f32 = 1e-4;
-const LONGEST_STOP_BYTES: usize = 1024;
 /// A longer deadline is none, and clocks cannot count to every number a client may send.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -139,7 +139,7 @@ impl SharedParameters {
             seed: self.seed()?,
             max_new_tokens,
             thought_budget: None,
-            stop: self.stop(state.chat.max_stops)?,
+            stop: self.stop(&state.chat)?,
             resume: self.resume,
             total_deadline,
             ignored,
@@ -216,12 +216,13 @@ impl SharedParameters {
         }
     }
 
-    pub fn stop(&self, most: usize) -> Result<Vec<String>, RequestError> {
+    pub fn stop(&self, limits: &ChatSettings) -> Result<Vec<String>, RequestError> {
         let stops = match &self.stop {
             None => &[],
             Some(TextOrList::Text(stop)) => std::slice::from_ref(stop),
             Some(TextOrList::List(stops)) => stops.as_slice(),
         };
+        let (most, longest) = (limits.max_stops, limits.stop_limit_bytes);
         if stops.len() > most {
             return Err(RequestError::out_of_range(
                 "stop",
@@ -231,10 +232,14 @@ impl SharedParameters {
                 ),
             ));
         }
-        if stops.iter().any(|stop| stop.len() > LONGEST_STOP_BYTES) {
+        if let Some(stop) = stops.iter().find(|stop| stop.len() > longest) {
             return Err(RequestError::out_of_range(
                 "stop",
-                format!("may hold strings of up to {LONGEST_STOP_BYTES} bytes"),
+                format!(
+                    "holds a string of {} bytes; `stop-limit-bytes` in the [chat] settings allows \
+                     {longest}",
+                    stop.len()
+                ),
             ));
         }
         Ok(stops
@@ -420,7 +425,7 @@ mod tests {
         );
         assert_eq!(nulls.sampling().unwrap(), SamplingRequest::default());
         assert_eq!(nulls.max_tokens().unwrap(), None);
-        assert!(nulls.stop(64).unwrap().is_empty());
+        assert!(nulls.stop(&ChatSettings::default()).unwrap().is_empty());
         assert!(nulls.refuse_unsupported().is_ok());
         assert_eq!(nulls.usage_chunk(), UsageChunk::NotWanted);
     }

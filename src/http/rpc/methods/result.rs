@@ -8,9 +8,6 @@ use super::tensor::{JsonTensor, TensorForm};
 use crate::http::rpc::protocol::{ErrorKind, RpcError};
 use crate::library_calls::{CallState, CallbackResult, PerfStat, SlotResult};
 
-/// Text and ids of a run that is collected; one that generates without end ends here.
-const COLLECTED_BYTES: usize = 16 * 1024 * 1024;
-
 /// `rkllm.result`: one call of the callback, for one sequence.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ResultNotification<'a> {
@@ -85,6 +82,9 @@ pub(crate) struct RunResult {
     pub handle_reset: Option<HandleReset>,
     #[serde(skip)]
     collected_bytes: usize,
+    /// Of text and ids: a run that generates without end ends here.
+    #[serde(skip)]
+    limit_bytes: usize,
 }
 
 /// What a run gave for one sequence.
@@ -108,9 +108,11 @@ pub(crate) struct SequenceResult {
 }
 
 impl RunResult {
-    pub fn new(run: u64) -> Self {
+    /// An empty one, which may come to hold so many bytes of texts and ids.
+    pub fn new(run: u64, limit_bytes: usize) -> Self {
         Self {
             run,
+            limit_bytes,
             ..Self::default()
         }
     }
@@ -156,15 +158,16 @@ impl RunResult {
             }
             sequence.perf = slot.perf.or(sequence.perf);
         }
-        if self.collected_bytes > COLLECTED_BYTES {
+        let limit = self.limit_bytes;
+        if self.collected_bytes > limit {
             return Err(RpcError::new(
                 ErrorKind::TooLarge,
                 format!(
-                    "the run gave more than {COLLECTED_BYTES} bytes and was aborted; use \
-                     rkllm.run_async, or set max_new_tokens"
+                    "the run gave more than {limit} bytes (rpc.result-limit-bytes) and was \
+                     aborted; use rkllm.run_async, or set max_new_tokens"
                 ),
             )
-            .with("limit_bytes", COLLECTED_BYTES));
+            .with("limit_bytes", limit));
         }
         Ok(())
     }

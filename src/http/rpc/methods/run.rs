@@ -104,7 +104,7 @@ impl Method for Run {
             form,
             notifications,
             collected: Some(Collected {
-                result: RunResult::new(run),
+                result: RunResult::new(run, session.rpc.settings.result_limit_bytes),
                 charge: scope.charge,
             }),
         };
