@@ -34,6 +34,10 @@ pub enum Subject {
     NpuDriver,
     /// The file of keys.
     Keys(PathBuf),
+    /// The configuration and its drop-ins.
+    Configuration,
+    /// The folders that hold the CPU runtime.
+    CpuRuntime,
     /// Any other.
     File(PathBuf),
 }
@@ -43,6 +47,8 @@ static CHILDREN: Pool = Pool::new(8);
 static OWN_PROCESS: Pool = Pool::new(1);
 static NPU_DRIVER: Pool = Pool::new(1);
 static KEYS: Pool = Pool::new(1);
+static CONFIGURATION: Pool = Pool::new(1);
+static CPU_RUNTIME: Pool = Pool::new(1);
 static FILES: Pool = Pool::new(4);
 
 impl Subject {
@@ -52,6 +58,8 @@ impl Subject {
             Self::OwnProcess => &OWN_PROCESS,
             Self::NpuDriver => &NPU_DRIVER,
             Self::Keys(_) => &KEYS,
+            Self::Configuration => &CONFIGURATION,
+            Self::CpuRuntime => &CPU_RUNTIME,
             Self::File(_) => &FILES,
         }
     }
@@ -63,6 +71,8 @@ impl fmt::Display for Subject {
             Self::Child(pid) => write!(f, "the process {pid}"),
             Self::OwnProcess => f.write_str("this process"),
             Self::NpuDriver => f.write_str("the NPU's driver"),
+            Self::Configuration => f.write_str("the configuration"),
+            Self::CpuRuntime => f.write_str("the CPU runtime's folder"),
             Self::Keys(path) | Self::File(path) => write!(f, "{}", path.display()),
         }
     }

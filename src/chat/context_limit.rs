@@ -30,7 +30,7 @@ impl ContextLimit {
             .and_then(|status| status.facts)
             .and_then(|facts| facts.context_length);
         Self {
-            tokens: loaded.unwrap_or_else(|| model.context_tokens()),
+            tokens: loaded.unwrap_or_else(|| model.facts.context_tokens()),
             bytes: model.longest_prompt_bytes(),
         }
     }

@@ -5,13 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-
 use super::control::{Applied, ReloadOutcome};
 use super::engine::LocalEngine;
+use crate::apart::{self, Subject};
 use crate::chat::Engine;
 use crate::http::{self, ExposedWithoutKeys};
-use crate::models::{Catalog, SCANS_BESIDE_REQUESTS, Unread};
+use crate::models::{Catalog, Unread};
 use crate::printable::printable;
 use crate::settings::{CliOverrides, Settings};
 use crate::supervisor::Supervisor;
@@ -69,7 +68,7 @@ impl Reloader {
         let settings = self.settings.reloaded(&new);
         let readers = &self.engine.readers;
         let folder = &settings.models.dir;
-        let catalog = match Catalog::scan(readers, &settings, SCANS_BESIDE_REQUESTS).await {
+        let catalog = match Catalog::scan_beside_requests(readers, &settings).await {
             Ok(catalog) => catalog,
             Err(error) => {
                 let folder = folder.display();
@@ -142,19 +141,14 @@ struct Read {
     exposure: Option<ExposedWithoutKeys>,
 }
 
-/// Reads on a thread of its own: a file on a disk or a server that hangs must not hold the daemon up.
+/// Its files may be on a disk or a server that hangs.
 async fn read_apart(source: SettingsSource) -> Result<Read, Vec<String>> {
-    let (done, result) = oneshot::channel();
-    let thread = std::thread::Builder::new().name("reload".to_owned());
-    let failed = |reason: String| vec![format!("reading the configuration: {reason}")];
-    thread
-        .spawn(move || drop(done.send(read(&source))))
-        .map_err(|error| failed(error.to_string()))?;
-    match tokio::time::timeout(READ_LIMIT, result).await {
-        Ok(Ok(read)) => read,
-        Ok(Err(_)) => Err(failed("it ended without a result".to_owned())),
-        Err(_) => Err(failed(format!("no end after {} s", READ_LIMIT.as_secs()))),
-    }
+    let read = apart::ask(Subject::Configuration, READ_LIMIT, move || read(&source));
+    read.await.unwrap_or_else(|| {
+        let limit = READ_LIMIT.as_secs();
+        let problem = format!("reading the configuration: no answer within {limit} s");
+        Err(vec![problem])
+    })
 }
 
 fn read(source: &SettingsSource) -> Result<Read, Vec<String>> {

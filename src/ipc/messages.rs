@@ -12,7 +12,7 @@ use crate::library_calls::{
 };
 
 /// Version of everything in this file.
-pub const PROTOCOL_VERSION: u32 = 9;
+pub const PROTOCOL_VERSION: u32 = 10;
 /// Exit code of a worker that ended itself because a call passed its deadline.
 pub const EXIT_DEADLINE: i32 = 70;
 /// Exit code of a worker that ended itself because it could not load its model, which it has said.
@@ -403,6 +403,8 @@ pub enum TokenKind {
     Swallowed,
     /// Bytes that are no UTF-8, with U+FFFD in the text in their place.
     Replaced,
+    /// No token: what tokens before it had begun and nothing follows, U+FFFD.
+    Rest,
 }
 
 /// What is known about a library once it is open.

@@ -121,7 +121,7 @@ pub enum ReaderEvent {
         os_error: Option<i32>,
         reason: String,
     },
-    /// What there is, without its template: [`ModelFacts`](crate::reader::ModelFacts) in JSON.
+    /// What there is, without its template: [`ModelReport`](crate::reader::ModelReport) in JSON.
     Facts {
         json: String,
     },

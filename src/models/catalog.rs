@@ -10,52 +10,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
-use crate::generation::{ModelId, SamplingRequest};
+use crate::generation::ModelId;
 use crate::ipc::{ModelPlace, TemplateState};
-use crate::library_calls::{ModelShape, Pooling};
-use crate::reader::TemplateSource;
+use crate::reader::ModelFacts;
 use crate::reply::ModelReply;
 
-/// Tokens of context where neither manifest nor file tells.
-const DEFAULT_CONTEXT_TOKENS: u32 = 4096;
-/// Every runtime wants a multiple of this (SDK documentation of 1.2.0 and later).
-const CONTEXT_STEP_TOKENS: u32 = 32;
 /// The longest tokens of vocabularies, runs of white space, have about as many bytes; no text is made of
 /// them alone.
 const MOST_TOKEN_BYTES: usize = 128;
-
-/// Which runtime a model file is for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ModelKind {
-    /// `.rkllm`: the vendor's library on the NPU.
-    Rkllm,
-    /// `.gguf`: the CPU runtime.
-    #[default]
-    Gguf,
-}
-
-/// How a model's hidden states become embeddings (`[embeddings]` in `model.toml`).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EmbeddingDefaults {
-    pub pooling: Pooling,
-    /// Whether an embedding's length is made 1.
-    pub normalize: bool,
-    /// Put behind each text, such as an end-of-text token that the model was trained with.
-    pub suffix: String,
-}
-
-impl Default for EmbeddingDefaults {
-    fn default() -> Self {
-        Self {
-            pooling: Pooling::Last,
-            normalize: true,
-            suffix: String::new(),
-        }
-    }
-}
 
 /// One installed model and everything known about it without loading it.
 #[derive(Clone, Debug, Default)]
@@ -63,61 +25,25 @@ pub struct InstalledModel {
     pub id: ModelId,
     /// The id comes from the manifest and not from the place's name.
     pub named_by_manifest: bool,
-    pub aliases: Vec<String>,
     /// The model file; of a split GGUF the first part.
     pub path: PathBuf,
-    pub kind: ModelKind,
-    /// All parts together.
-    pub size_bytes: u64,
-    /// Seconds since the epoch, the model file's modification time.
-    pub created: u64,
-    /// Context to load with, in tokens; `None`: min(the model's limit, 4096) once that is known.
-    pub context_length: Option<u32>,
-    /// The model's own limit where its file tells (GGUF).
-    pub context_limit: Option<u32>,
-    /// What its vocabulary and its embeddings measure, where its files tell.
-    pub shape: ModelShape,
-    /// Its defaults.
-    pub sampling: SamplingRequest,
-    pub embeddings: EmbeddingDefaults,
-    /// Largest answer when the request sets none.
-    pub max_new_tokens: Option<u32>,
-    /// The most tokens of thoughts when the request says nothing; `None`: no such limit.
-    pub thinking_budget_tokens: Option<u32>,
+    pub facts: ModelFacts,
     /// Where readers find it. `None`: no reader found it.
     pub place: Option<ModelPlace>,
     /// Chats need one that can be used.
     pub template: TemplateState,
-    /// Where the template came from, also if it then turned out to be broken.
-    pub template_source: Option<TemplateSource>,
     /// How it writes thoughts and calls; `None`: it has no template.
     pub reply: Option<Arc<ModelReply>>,
     /// tokenizer.json beside the model, with which readers make tokens.
     pub tokenizer_json: Option<PathBuf>,
-    /// Answers made at the same time; `None`: as the setting says.
-    pub parallel: Option<u8>,
-    pub cpu_mask: Option<u32>,
-    pub base_domain_id: Option<i32>,
-    pub extra_stop: Vec<String>,
-    pub extra_eos_ids: Vec<i32>,
     /// Remarks that do not keep the model from being used, in words for `rkllmd models`.
     pub notes: Vec<String>,
 }
 
 impl InstalledModel {
-    /// The context it is loaded with unless its runtime allows less, in tokens: `model.toml`'s, else
-    /// min(the model's limit, 4096), in steps of 32.
-    pub fn context_tokens(&self) -> u32 {
-        let wanted = self.context_length.unwrap_or_else(|| {
-            let limit = self.context_limit.unwrap_or(DEFAULT_CONTEXT_TOKENS);
-            limit.min(DEFAULT_CONTEXT_TOKENS)
-        });
-        (wanted / CONTEXT_STEP_TOKENS).max(1) * CONTEXT_STEP_TOKENS
-    }
-
     /// A longer prompt does not fit the context, however few tokens it has.
     pub fn longest_prompt_bytes(&self) -> usize {
-        longest_text_bytes(self.context_tokens())
+        longest_text_bytes(self.facts.context_tokens())
     }
 
     /// How an administrator gives it a chat template.
@@ -139,23 +65,25 @@ impl InstalledModel {
     /// Whether a worker that has loaded this model would serve `new` as well. What only the daemon
     /// uses, such as the template, does not count.
     pub fn is_loaded_like(&self, new: &Self) -> bool {
-        let file = |model: &Self| (model.path.clone(), model.size_bytes, model.created);
-        let limits = |model: &Self| (model.context_length, model.max_new_tokens);
-        let placement = |model: &Self| {
+        let (old, facts) = (&self.facts, &new.facts);
+        let file = |facts: &ModelFacts| (facts.size_bytes, facts.created);
+        let limits = |facts: &ModelFacts| (facts.context_length, facts.max_new_tokens);
+        let placement = |facts: &ModelFacts| {
             (
-                model.kind,
-                model.cpu_mask,
-                model.base_domain_id,
-                model.parallel,
+                facts.kind,
+                facts.cpu_mask,
+                facts.base_domain_id,
+                facts.parallel,
             )
         };
-        file(self) == file(new)
-            && limits(self) == limits(new)
-            && placement(self) == placement(new)
-            && self.sampling == new.sampling
+        self.path == new.path
             && self.tokenizer_json == new.tokenizer_json
-            && self.extra_stop == new.extra_stop
-            && self.extra_eos_ids == new.extra_eos_ids
+            && file(old) == file(facts)
+            && limits(old) == limits(facts)
+            && placement(old) == placement(facts)
+            && old.sampling == facts.sampling
+            && old.extra_stop == facts.extra_stop
+            && old.extra_eos_ids == facts.extra_eos_ids
     }
 }
 
@@ -246,7 +174,7 @@ impl Catalog {
     pub fn find(&self, name: &str) -> Option<&Arc<InstalledModel>> {
         self.models
             .iter()
-            .find(|m| &*m.id == name || m.aliases.iter().any(|a| a == name))
+            .find(|m| &*m.id == name || m.facts.aliases.iter().any(|a| a == name))
     }
 
     /// As `find`, with the reason.
@@ -290,7 +218,7 @@ fn with_unique_names(
     }
     for model in &mut unique {
         let path = &model.path;
-        model.aliases.retain(|alias| match owners.get(alias) {
+        model.facts.aliases.retain(|alias| match owners.get(alias) {
             Some(first) if first == path => false,
             Some(first) => {
                 problems.push(ModelProblem {

@@ -62,18 +62,22 @@ struct ListedProblem {
 impl ListedModel {
     fn of(model: &InstalledModel, limits: SlotLimits) -> Self {
         Self {
-            slots: SlotPlan::of(model, model.context_tokens(), limits),
+            slots: SlotPlan::of(model, model.facts.context_tokens(), limits),
             id: model.id.to_string(),
-            aliases: model.aliases.clone(),
-            kind: model.kind,
+            aliases: model.facts.aliases.clone(),
+            kind: model.facts.kind,
             path: model.path.display().to_string(),
-            size_bytes: model.size_bytes,
-            context_length: model.context_length,
-            context_limit: model.context_limit,
-            template: model.template_source.clone().map(|source| ListedTemplate {
-                usable: matches!(model.template, TemplateState::Usable { .. }),
-                source,
-            }),
+            size_bytes: model.facts.size_bytes,
+            context_length: model.facts.context_length,
+            context_limit: model.facts.context_limit,
+            template: model
+                .facts
+                .template_source
+                .clone()
+                .map(|source| ListedTemplate {
+                    usable: matches!(model.template, TemplateState::Usable { .. }),
+                    source,
+                }),
             replies: model.reply.as_ref().map(|reply| ListedReplies {
                 thoughts: reply.found.reasoning_from.to_string(),
                 calls: reply.found.calls_from.to_string(),

@@ -10,11 +10,8 @@ mod scan;
 mod slots;
 
 pub use crate::ipc::TemplateState;
-pub use crate::reader::TemplateSource;
-pub use catalog::{
-    Catalog, EmbeddingDefaults, InstalledModel, ModelKind, ModelProblem, NoModel,
-    longest_text_bytes,
-};
+pub use crate::reader::{EmbeddingDefaults, ModelFacts, ModelKind, TemplateSource};
+pub use catalog::{Catalog, InstalledModel, ModelProblem, NoModel, longest_text_bytes};
 pub use listing::Listing;
-pub use scan::{SCANS_AT_ONCE, SCANS_BESIDE_REQUESTS, Unread};
+pub use scan::{SCANS_AT_ONCE, Unread};
 pub use slots::{SlotLimits, SlotPlan};

@@ -27,7 +27,7 @@ use jobs::{Job, jobs};
 /// Models that are read at the same time while no client is served.
 pub const SCANS_AT_ONCE: usize = 2;
 /// The same beside requests: a reader is left to them.
-pub const SCANS_BESIDE_REQUESTS: usize = 1;
+const SCANS_BESIDE_REQUESTS: usize = 1;
 
 /// Folders of one publisher that are looked at.
 const MOST_FOLDERS: usize = 256;
@@ -70,6 +70,16 @@ impl Catalog {
     pub async fn scan(readers: &Readers, settings: &Settings, at_once: usize) -> io::Result<Self> {
         let scan = Scan::of(readers, settings, Patience::Endless);
         let read = scan.read_all(&settings.models.dir, at_once).await?;
+        Ok(read.into_catalog())
+    }
+
+    /// As `scan`, beside requests: what is being read gives way to the request of a model that has served
+    /// none yet, and is read again after it.
+    pub async fn scan_beside_requests(readers: &Readers, settings: &Settings) -> io::Result<Self> {
+        let scan = Scan::of(readers, settings, Patience::UntilWanted);
+        let folder = &settings.models.dir;
+        let mut read = scan.read_all(folder, SCANS_BESIDE_REQUESTS).await?;
+        scan.read_late(&mut read, settings.deadlines.kill).await;
         Ok(read.into_catalog())
     }
 
@@ -118,24 +128,7 @@ impl Unread {
     pub async fn read_on(&self, readers: &Readers, settings: &Settings) -> Catalog {
         let scan = Scan::of(readers, settings, Patience::UntilWanted);
         let mut read = self.clone();
-        for (_, found) in &mut read.found {
-            let mut late = std::mem::take(&mut found.late);
-            while let Some((job, reader)) = late.pop() {
-                if let Some(reader) = reader {
-                    // It was killed. One that is still there would be two that hang in the kernel.
-                    let gone = timeout(settings.deadlines.kill, reader.exited()).await;
-                    if gone.is_err() {
-                        let text = "a process that reads it hangs in the kernel";
-                        found.problems.push(problem(&job.path, text));
-                        continue;
-                    }
-                }
-                let more = scan.read(job).await;
-                found.models.extend(more.models);
-                found.problems.extend(more.problems);
-                late.extend(more.late);
-            }
-        }
+        scan.read_late(&mut read, settings.deadlines.kill).await;
         read.into_catalog()
     }
 
@@ -148,7 +141,7 @@ impl Unread {
         }
         self.problems.sort_by(|a, b| a.path.cmp(&b.path));
         for model in &models {
-            if let Some(TemplateSource::FileName(family)) = &model.template_source {
+            if let Some(TemplateSource::FileName(family)) = &model.facts.template_source {
                 tracing::info!(
                     model = %model.id,
                     %family,
@@ -191,6 +184,28 @@ impl<'a> Scan<'a> {
 }
 
 impl Scan<'_> {
+    /// Reads what was not read in time, as often as it takes.
+    async fn read_late(self, read: &mut Unread, kill: Duration) {
+        for (_, found) in &mut read.found {
+            let mut late = std::mem::take(&mut found.late);
+            while let Some((job, reader)) = late.pop() {
+                if let Some(reader) = reader {
+                    // It was killed. One that is still there would be two that hang in the kernel.
+                    let gone = timeout(kill, reader.exited()).await;
+                    if gone.is_err() {
+                        let text = "a process that reads it hangs in the kernel";
+                        found.problems.push(problem(&job.path, text));
+                        continue;
+                    }
+                }
+                let more = self.read(job).await;
+                found.models.extend(more.models);
+                found.problems.extend(more.problems);
+                late.extend(more.late);
+            }
+        }
+    }
+
     async fn read(self, job: Job) -> Found {
         let mut found = Found::default();
         let mut jobs = vec![job];
@@ -271,24 +286,25 @@ impl Scan<'_> {
 
     fn take_in(self, job: &Job, opened: OpenedPlace, found: &mut Found) {
         let OpenedPlace {
-            facts,
+            report,
             template,
             replies,
         } = opened;
         let folder = job.place.folder.to_path();
-        let path = folder.join(&facts.file);
-        let id = facts.id.as_deref().unwrap_or(&job.name);
+        let path = folder.join(&report.file);
+        let id = report.id.as_deref().unwrap_or(&job.name);
         if let Err(text) = check_name(id) {
             found.problems.push(problem(&path, &text));
             return;
         }
-        let mut notes: Vec<String> = facts
+        let mut notes: Vec<String> = report
             .notes
             .iter()
             .take(MOST_TEXTS)
             .map(|n| shortened(n))
             .collect();
-        let of_source = facts
+        let of_source = report
+            .facts
             .template_source
             .as_ref()
             .map_or_else(String::new, |source| format!(" from {source}"));
@@ -314,7 +330,7 @@ impl Scan<'_> {
         found
             .problems
             .extend(
-                facts
+                report
                     .problems
                     .into_iter()
                     .take(MOST_TEXTS)
@@ -335,28 +351,12 @@ impl Scan<'_> {
         }
         found.models.push(InstalledModel {
             id: id.into(),
-            named_by_manifest: facts.id.is_some(),
-            aliases: facts.aliases,
-            kind: facts.kind,
-            size_bytes: facts.size_bytes,
-            created: facts.created,
-            context_length: facts.context_length,
-            context_limit: facts.context_limit,
-            shape: facts.shape,
-            sampling: facts.sampling,
-            embeddings: facts.embeddings,
-            max_new_tokens: facts.max_new_tokens,
-            thinking_budget_tokens: facts.thinking_budget_tokens,
+            named_by_manifest: report.id.is_some(),
+            facts: report.facts,
             place: Some(job.place.clone()),
             template,
-            template_source: facts.template_source,
             reply,
-            tokenizer_json: facts.has_tokenizer.then(|| folder.join(TOKENIZER)),
-            parallel: facts.parallel,
-            cpu_mask: facts.cpu_mask,
-            base_domain_id: facts.base_domain_id,
-            extra_stop: facts.extra_stop,
-            extra_eos_ids: facts.extra_eos_ids,
+            tokenizer_json: report.has_tokenizer.then(|| folder.join(TOKENIZER)),
             notes,
             path,
         });

@@ -52,18 +52,18 @@ pub struct SlotPlan {
 impl SlotPlan {
     /// For a worker whose context has so many tokens.
     pub fn of(model: &InstalledModel, context_tokens: u32, limits: SlotLimits) -> Self {
-        let parallel = model.parallel.unwrap_or(limits.parallel).max(1);
-        let (weights, limit_bytes) = (model.size_bytes, limits.memory_bytes);
+        let parallel = model.facts.parallel.unwrap_or(limits.parallel).max(1);
+        let (weights, limit_bytes) = (model.facts.size_bytes, limits.memory_bytes);
         let mut plan = Self {
             parallel,
             slots: 1,
             context_tokens,
             pool_tokens: None,
-            token_bytes: model.shape.token_bytes,
+            token_bytes: model.facts.shape.token_bytes,
             bytes: None,
             limit_bytes,
         };
-        match model.kind {
+        match model.facts.kind {
             ModelKind::Rkllm => {
                 let context = plan.bytes_of(context_tokens).unwrap_or(0);
                 let each = weights.saturating_add(context).max(1);
@@ -138,13 +138,14 @@ impl fmt::Display for SlotPlan {
 mod tests {
     use super::*;
     use crate::library_calls::ModelShape;
+    use crate::models::ModelFacts;
     use proptest::prelude::*;
 
     const MIB: u64 = 1 << 20;
     const CONTEXT: u32 = 4096;
 
     fn model(kind: ModelKind, parallel: u8, token_bytes: Option<u64>) -> InstalledModel {
-        InstalledModel {
+        let facts = ModelFacts {
             kind,
             size_bytes: 100 * MIB,
             parallel: Some(parallel),
@@ -152,6 +153,10 @@ mod tests {
                 token_bytes,
                 ..ModelShape::default()
             },
+            ..ModelFacts::default()
+        };
+        InstalledModel {
+            facts,
             ..InstalledModel::default()
         }
     }

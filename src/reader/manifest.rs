@@ -7,11 +7,11 @@ use std::ops::RangeInclusive;
 
 use serde::Deserialize;
 
+use super::facts::EmbeddingDefaults;
 use super::read_text;
 use super::told_replies::Replies;
 use crate::generation::{MOST_PARALLEL, SamplingRequest};
 use crate::library_calls::Pooling;
-use crate::models::EmbeddingDefaults;
 use crate::printable::is_printable;
 use crate::prompt::TemplateFamily;
 

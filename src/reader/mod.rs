@@ -27,7 +27,7 @@ use std::fs::File;
 use std::io::{self, Read};
 
 pub use error::ReaderError;
-pub use facts::ModelFacts;
+pub use facts::{EmbeddingDefaults, ModelFacts, ModelKind, ModelReport};
 pub use functions::{find_format, written};
 pub(crate) use manifest::check_name;
 pub(crate) use model::TOKENIZER;

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use super::facts::{ModelFacts, Problem};
+use super::facts::{ModelFacts, ModelKind, ModelReport, Problem};
 use super::files::{self, Links, OpenFile};
 use super::gguf::{self, GgufFacts};
 use super::manifest::{self, Manifest};
@@ -15,7 +15,6 @@ use super::template_source::{CHAT_TEMPLATE, Candidates, Opened, TemplateFiles};
 use super::tokenizer_files::{self, TokenizerConfig};
 use super::told_replies::ToldReplies;
 use crate::ipc::{EntryKind, FlatFile, ListedEntry, ModelPlace, RawPath};
-use crate::models::ModelKind;
 use crate::prompt::{SpecialTokens, TemplateFamily, well_known_control_tokens};
 
 pub const TOKENIZER: &str = "tokenizer.json";
@@ -79,7 +78,7 @@ pub struct OpenModel {
 
 /// What the files say.
 pub struct ReadModel {
-    pub facts: ModelFacts,
+    pub report: ModelReport,
     /// The template's text, or why it cannot be had; `None`: there is none.
     pub template: Option<Result<String, String>>,
     pub special: SpecialTokens,
@@ -296,10 +295,8 @@ impl OpenModel {
             ModelKind::Gguf => Some(read_gguf(&self.file).map_err(fail)?),
             ModelKind::Rkllm => None,
         };
-        let mut facts = ModelFacts {
-            id: manifest.id.clone(),
+        let facts = ModelFacts {
             aliases: manifest.aliases.clone(),
-            file: self.file_name.clone(),
             kind: self.kind,
             size_bytes: self.size_bytes,
             created: self.file.modified,
@@ -310,36 +307,40 @@ impl OpenModel {
             embeddings: manifest.embeddings.clone().into(),
             max_new_tokens: manifest.max_new_tokens,
             thinking_budget_tokens: manifest.thinking_budget_tokens,
-            has_tokenizer: matches!(self.tokenizer, Some(Ok(_))),
             parallel: manifest.parallel,
             cpu_mask: manifest.cpu_mask,
             base_domain_id: manifest.base_domain_id,
             extra_stop: manifest.stop.clone(),
             extra_eos_ids: manifest.eos_ids.clone(),
             template_source: None,
-            notes: Vec::new(),
-            problems: Vec::new(),
+        };
+        let mut report = ModelReport {
+            id: manifest.id.clone(),
+            file: self.file_name.clone(),
+            has_tokenizer: matches!(self.tokenizer, Some(Ok(_))),
+            facts,
+            ..ModelReport::default()
         };
         if self.kind == ModelKind::Rkllm && !starts_like_rkllm(&self.file.file) {
-            facts.note("it does not start as .rkllm files usually do");
+            report.note("it does not start as .rkllm files usually do");
         }
         if self.parts > 1 {
-            facts.note(format!("split into {} files", self.parts));
+            report.note(format!("split into {} files", self.parts));
         }
         if !self.inner_folders.is_empty() {
             let names = some_of(&self.inner_folders);
-            facts.note(format!(
+            report.note(format!(
                 "folders beside its file are not looked at: {names}"
             ));
         }
-        Ok(self.read_template(&manifest, gguf.unwrap_or_default(), facts))
+        Ok(self.read_template(&manifest, gguf.unwrap_or_default(), report))
     }
 
     fn read_template(
         self,
         manifest: &Manifest,
         gguf: GgufFacts,
-        mut facts: ModelFacts,
+        mut report: ModelReport,
     ) -> ReadModel {
         let mut problems = Vec::new();
         let mut keep = |file: &str, problem: String| {
@@ -370,7 +371,7 @@ impl OpenModel {
             })
             .unwrap_or_default();
         if !checkpoint.unread.is_empty() {
-            facts.note(format!(
+            report.note(format!(
                 "{TOKENIZER_CONFIG}: what its response_template says of {} is not read, the chat \
                  template tells instead",
                 checkpoint.unread.join(" and ")
@@ -425,11 +426,11 @@ impl OpenModel {
                 .map(str::to_owned),
         );
         listed.extend([special.bos.clone(), special.eos.clone()]);
-        facts.problems = problems;
+        report.problems = problems;
         let (source, template) = chosen.unzip();
-        facts.template_source = source;
+        report.facts.template_source = source;
         ReadModel {
-            facts,
+            report,
             template,
             special,
             control_tokens: listed,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::models::ModelKind;
+use super::facts::ModelKind;
 
 /// A model file, or the parts of a split one (`X-00001-of-00003.gguf` …) as one.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -109,7 +109,7 @@ impl Reader {
         }
         // Said before the template is tried, which may be the end of this process.
         self.link.send(&ReaderEvent::Facts {
-            json: serde_json::to_string(&read.facts)?,
+            json: serde_json::to_string(&read.report)?,
         })?;
         let (mut model, state, replies) = Model::new(read, with_template);
         if let Some(found) = replies {

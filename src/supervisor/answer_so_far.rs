@@ -68,8 +68,14 @@ impl Default for AnswerSoFar {
 }
 
 impl AnswerSoFar {
-    /// Takes in one token.
+    /// Takes in one token, or what is left of the last ones.
     pub fn push(&mut self, kind: TokenKind, id: Option<i32>, text: &str) {
+        if kind == TokenKind::Rest {
+            self.text.push_str(text);
+            self.replaced = true;
+            self.tokens_with_text = self.tokens;
+            return;
+        }
         self.tokens += 1;
         self.text.push_str(text);
         match id {
@@ -268,6 +274,17 @@ mod tests {
     fn nothing_but_a_half_character_starts_from_the_beginning() {
         let answer = answer(&[(TokenKind::Partial, Some(1), "")]);
         assert_eq!(answer.begun(true), Ok(None));
+    }
+
+    #[test]
+    fn what_is_left_of_half_a_character_is_no_token() {
+        let mut answer = AnswerSoFar::default();
+        answer.push(TokenKind::Text, Some(1), "a");
+        answer.push(TokenKind::Partial, Some(2), "");
+        answer.push(TokenKind::Rest, None, "\u{fffd}");
+        answer.roll_back();
+        assert_eq!(answer.tokens(), 2);
+        assert_eq!(answer.begun(false), Err(Inexact::ReplacedBytes));
     }
 
     #[test]

@@ -3,8 +3,13 @@
 //! chosen: it would end the worker with SIGILL, in the middle of an answer.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::apart::{self, Subject};
 
 const FILE_NAME: &str = "librkllmrt.so";
+/// A disk that takes longer to tell what is on it hangs.
+const DISK_LIMIT: Duration = Duration::from_secs(10);
 
 /// A build of the CPU runtime for one instruction set.
 #[derive(Clone, Copy, Debug)]
@@ -58,11 +63,30 @@ const VARIANTS: &[Variant] = &[
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 const VARIANTS: &[Variant] = &[];
 
+/// Why no library is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotFound {
+    #[error(
+        "no CPU runtime is installed: GGUF models need librkllmrt.so of rkllmd-cpu (setting \
+         runtime.cpu-library)"
+    )]
+    NotInstalled,
+    #[error("the CPU runtime was not found: the disk that the program is on does not answer")]
+    NoAnswer,
+}
+
 /// The first one that is there and runs on this CPU.
-pub fn find(configured: Option<&Path>) -> Option<PathBuf> {
+pub async fn find(configured: Option<&Path>) -> Result<PathBuf, NotFound> {
     if let Some(path) = configured {
-        return Some(path.to_owned());
+        return Ok(path.to_owned());
     }
+    match apart::ask(Subject::CpuRuntime, DISK_LIMIT, search).await {
+        Some(found) => found.ok_or(NotFound::NotInstalled),
+        None => Err(NotFound::NoAnswer),
+    }
+}
+
+fn search() -> Option<PathBuf> {
     let program = std::env::current_exe().ok()?;
     let folder = program.parent()?;
     candidates(folder, VARIANTS)
@@ -124,10 +148,10 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_setting_is_taken_as_it_is() {
-        let configured = Path::new("/opt/librkllmrt.so");
-        assert_eq!(find(Some(configured)).as_deref(), Some(configured));
+    #[tokio::test]
+    async fn a_setting_is_taken_as_it_is() {
+        let configured = PathBuf::from("/opt/librkllmrt.so");
+        assert_eq!(find(Some(&configured)).await, Ok(configured));
     }
 
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]

@@ -171,7 +171,7 @@ impl Instance {
     }
 
     pub fn uses_npu(&self) -> bool {
-        self.model.kind == ModelKind::Rkllm
+        self.model.facts.kind == ModelKind::Rkllm
     }
 
     pub fn is_loading(&self) -> bool {
@@ -454,7 +454,7 @@ impl Instance {
             memory: self.memory,
             plan: Some(SlotPlan::of(
                 &self.model,
-                self.model.context_tokens(),
+                self.model.facts.context_tokens(),
                 limits,
             )),
             slots: self.slots(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::WorkerKind;
-use super::cpu_runtime;
+use super::cpu_runtime::{self, NotFound};
 use super::link;
 use super::load_guard::LoadGuard;
 use super::memory_limits::Beside;
@@ -124,7 +124,7 @@ impl Loader {
             {
                 Err(failure)
                     if attempt < CONTEXT_ATTEMPTS
-                        && model.context_length.is_none()
+                        && model.facts.context_length.is_none()
                         && wanted.raw.is_none() =>
                 {
                     let Some(limit) = failure
@@ -170,7 +170,7 @@ impl Loader {
         report: &impl Fn(Phase, Option<&ChildProcess>),
         on_event: impl Fn(u32, ProcessEvent) + Send + Sync + 'static,
     ) -> Result<LoadedWorker, LoadFailure> {
-        let library = self.library_for(model.kind)?;
+        let library = self.library_for(model.facts.kind).await?;
         report(Phase::Spawning, None);
         let spec = self.load_spec(model, library, wanted);
         let mut child = self
@@ -225,7 +225,7 @@ impl Loader {
         let mut facts = RuntimeFacts {
             context_length: match &spec.handles {
                 Handles::OfRequests(handles) => Some(handles.context_length),
-                Handles::OfClient(_) => None,
+                Handles::OfClient(param) => context_of(param),
             },
             slots: Some(spec.handles.count()),
             pool_tokens: match &spec.handles {
@@ -247,6 +247,8 @@ impl Loader {
                 facts.library_path = Some(library.path.display().to_string());
                 facts.library_version = Some(library.version);
                 facts.abi_family = Some(library.family);
+                // What a client's parameters leave out is the library's.
+                facts.context_length = facts.context_length.or(context_of(&library.defaults));
             }
             // What is wrong with a library stays wrong.
             event => return Err(unexpected(worker, event, true).await),
@@ -291,7 +293,7 @@ impl Loader {
 
     /// Opens the library for models of `kind` in a process that ends afterwards.
     pub async fn describe(&self, kind: ModelKind) -> Result<LibraryFacts, LoadFailure> {
-        let library = self.library_for(kind)?;
+        let library = self.library_for(kind).await?;
         // Dropping it kills the process, where nobody waits any more.
         let Child {
             process,
@@ -339,17 +341,15 @@ impl Loader {
         result.unwrap_or_else(|_| Err(LoadFailure::deadline(Deadline::LibraryOpen, limit)))
     }
 
-    fn library_for(&self, kind: ModelKind) -> Result<PathBuf, LoadFailure> {
+    async fn library_for(&self, kind: ModelKind) -> Result<PathBuf, LoadFailure> {
         match kind {
             ModelKind::Rkllm => Ok(self.runtime.npu_library.clone()),
-            ModelKind::Gguf => {
-                cpu_runtime::find(self.runtime.cpu_library.as_deref()).ok_or_else(|| {
-                    LoadFailure::certain(
-                        "no CPU runtime is installed: GGUF models need librkllmrt.so of rkllmd-cpu \
-                     (setting runtime.cpu-library)",
-                    )
-                })
-            }
+            ModelKind::Gguf => cpu_runtime::find(self.runtime.cpu_library.as_deref())
+                .await
+                .map_err(|error| match error {
+                    NotFound::NotInstalled => LoadFailure::certain(error.to_string()),
+                    NotFound::NoAnswer => LoadFailure::new(error.to_string()),
+                }),
         }
     }
 
@@ -364,28 +364,34 @@ impl Loader {
                 count: plan.slots,
                 context_length: context,
                 pool_tokens: plan.pool_tokens,
-                max_new_tokens: model.max_new_tokens,
-                sampling: model.sampling,
-                cpu_mask: model.cpu_mask,
-                base_domain_id: model.base_domain_id,
-                eos_ids: model.extra_eos_ids.clone(),
+                max_new_tokens: model.facts.max_new_tokens,
+                sampling: model.facts.sampling,
+                cpu_mask: model.facts.cpu_mask,
+                base_domain_id: model.facts.base_domain_id,
+                eos_ids: model.facts.extra_eos_ids.clone(),
             })),
             Some(param) => Handles::OfClient(Box::new(param.clone())),
         };
         let count = handles.count();
         let mut deadlines = WorkerDeadlines::from(&self.deadlines).shared_by(count);
         // Each handle reads the file.
-        let bytes = model.size_bytes.saturating_mul(count.into());
+        let bytes = model.facts.size_bytes.saturating_mul(count.into());
         deadlines.load.granted = load_deadline(&self.deadlines, bytes);
         LoadSpec {
             library,
             assume_family: self.runtime.assume_family.clone(),
             model: model.path.clone(),
-            shape: model.shape,
+            shape: model.facts.shape,
             handles,
             deadlines,
         }
     }
+}
+
+/// The tokens that a handle with these parameters takes, where they tell.
+fn context_of(param: &Param) -> Option<u32> {
+    let tokens = u32::try_from(param.max_context_len?).ok()?;
+    (tokens > 0).then_some(tokens)
 }
 
 /// What a library is told that has the handles of a process share their memory. Others take no notice.

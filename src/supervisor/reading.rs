@@ -23,6 +23,8 @@ struct Parsing {
     plan: ReplyPlan,
     parser: ReplyParser,
     thought_tokens: u32,
+    /// Tokens of which nothing was seen yet: a token that follows shows where they belong.
+    unseen_tokens: u32,
     /// Between tokens, what is to be told with the next one.
     told: Vec<ReplyPiece>,
 }
@@ -51,6 +53,7 @@ impl Reading {
                 parser: plan.parser.clone(),
                 plan: plan.clone(),
                 thought_tokens: 0,
+                unseen_tokens: 0,
                 told: Vec::new(),
             }),
         }
@@ -78,6 +81,7 @@ impl Reading {
                 answer.push(kind, id, text);
                 // Nothing of it is seen yet, and it may be made again.
                 if text.is_empty() {
+                    parsing.unseen_tokens += 1;
                     return Read {
                         event: None,
                         next: Next::Token,
@@ -93,7 +97,10 @@ impl Reading {
             text: text.to_owned(),
         };
         parsing.parser.push(token, &mut parsing.told);
-        parsing.thought_tokens += u32::from(was_thought || parsing.parser.is_in_reasoning());
+        let is_thought = was_thought || parsing.parser.is_in_reasoning();
+        let tokens =
+            std::mem::take(&mut parsing.unseen_tokens) + u32::from(kind != TokenKind::Rest);
+        parsing.thought_tokens += if is_thought { tokens } else { 0 };
         let has_its_call = parsing.plan.one_call && parsing.parser.completed_calls() > 0;
         if has_its_call {
             let is_end = |piece: &ReplyPiece| matches!(piece, ReplyPiece::ToolCallEnd { .. });
@@ -118,12 +125,20 @@ impl Reading {
             .is_some_and(Parsing::thought_is_used_up)
     }
 
+    /// What was not seen is taken back, and may be made again.
+    pub fn roll_back(&mut self) {
+        if let Some(parsing) = &mut self.parsing {
+            parsing.unseen_tokens = 0;
+        }
+    }
+
     /// Closes a thought that is used up, here and in the answer.
     pub fn close_thought(&mut self, answer: &mut AnswerSoFar) {
         if let Some(parsing) = &mut self.parsing
             && let Some(budget) = &parsing.plan.thought_budget
         {
             answer.put_in(&budget.close.text, budget.close.id);
+            parsing.unseen_tokens = 0;
             parsing.parser.close_thought(&mut parsing.told);
         }
     }

@@ -195,7 +195,7 @@ impl<'a> Serving<'a> {
         }
         if self.reading.is_none() {
             let request = &self.job.request;
-            let own = worker.model.extra_stop.iter().cloned();
+            let own = worker.model.facts.extra_stop.iter().cloned();
             let stops = StopStrings::new(request.stop.iter().cloned().chain(own));
             let reading = self
                 .reading

@@ -154,7 +154,7 @@ impl TokenSink {
     fn flush_text(&mut self) {
         let text = self.text.finish();
         if !text.is_empty() {
-            self.deliver_token(TokenKind::Replaced, None, text);
+            self.deliver_token(TokenKind::Rest, None, text);
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::daemon_support::{Daemon, Setup, chat, eventually};
+use crate::daemon_support::{Daemon, Setup, chat, cpu_ticks, eventually, readers};
 use serde_json::{Value, json};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -86,6 +86,34 @@ fn a_model_that_is_read_late_is_served_and_preloaded() {
         "{:?}",
         daemon.log.lines()
     );
+}
+
+#[test]
+fn a_reload_gives_way_to_a_model_that_has_served_nobody_yet() {
+    let daemon = Setup::new()
+        .settings("deadlines.reader-open = \"10m\"\ndeadlines.models-read = \"10m\"")
+        .scenario("good", "tokens = [\"fine\"]\n")
+        .start();
+    assert_eq!(ids(&daemon), ["good"]);
+    let folder = daemon.folder().join("models/endless");
+    std::fs::create_dir(&folder).expect("a folder");
+    std::fs::write(folder.join("model.rkllm"), "tokens = []\n").expect("a model");
+    std::fs::write(folder.join("chat_template.jinja"), ENDLESS).expect("a template");
+    daemon.signal(rustix::process::Signal::HUP);
+    let at_work = |but: Option<u32>| {
+        eventually("a reader that runs the endless template", || {
+            let mut readers = readers(daemon.pid()).into_iter();
+            readers.find(|&pid| Some(pid) != but && cpu_ticks(pid) > 50)
+        })
+    };
+    let first = at_work(None);
+    let answer = daemon.post(CHAT, &chat("good", "x", json!({})));
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    // Behind the request it is read again.
+    at_work(Some(first));
+    let lines = daemon.log.lines();
+    let is_over = lines.iter().any(|line| line.contains("reloaded:"));
+    assert!(!is_over, "{lines:?}");
 }
 
 /// A reload reads all of it itself.

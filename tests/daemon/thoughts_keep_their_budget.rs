@@ -192,3 +192,15 @@ fn what_cannot_be_kept_is_told() {
     let unlimited = json!({"model": "plain", "thinking_budget_tokens": -1});
     assert_eq!(not_applied(unlimited), None);
 }
+
+/// A token may be a part of a character, and an answer may end in one.
+#[test]
+fn each_token_of_a_thought_is_counted_once_whatever_its_text_is() {
+    let scenario = "tokens = [\"<think>\", \"a \", { bytes = [0xc3] }, { bytes = [0xa9] }, \"b\", \
+                    { bytes = [0xe2, 0x82] }]\n";
+    let daemon = setup(scenario, &[]).start();
+    let answer = ask(&daemon, json!({}));
+    assert_eq!(parts(&answer), ["a \u{e9}b\u{fffd}", "", "stop"]);
+    let [_, answer, thought] = counts(&answer);
+    assert_eq!((answer, thought), (6, 6));
+}

@@ -22,7 +22,8 @@ use std::time::{Duration, Instant};
 
 pub use client::{Answer, EventStream, begin, chat, completion, request, send};
 pub use process::{
-    all_children, children, descriptors, is_gone, kill, readers, resident_bytes, signal, threads,
+    all_children, children, cpu_ticks, descriptors, is_gone, kill, readers, resident_bytes, signal,
+    threads,
 };
 pub use python::python_package;
 use serde_json::{Value, json};

@@ -342,8 +342,8 @@ fn the_model_toml_of_the_documents_is_accepted() {
     assert!(catalog.problems().is_empty(), "{:?}", catalog.problems());
     let model = catalog.find("default").expect("its alias");
     assert_eq!(&*model.id, "qwen3");
-    assert_eq!(model.context_length, Some(4096));
-    assert_eq!(model.sampling.top_k, Some(20));
+    assert_eq!(model.facts.context_length, Some(4096));
+    assert_eq!(model.facts.sampling.top_k, Some(20));
 }
 
 #[test]

@@ -19,7 +19,7 @@ use rkllmd::generation::{
 };
 use rkllmd::http::{HttpState, Listener};
 use rkllmd::library_calls::PooledRows;
-use rkllmd::models::{Catalog, InstalledModel, TemplateState};
+use rkllmd::models::{Catalog, InstalledModel, ModelFacts, TemplateState};
 use rkllmd::prompt::{ChatTemplate, SpecialTokens, TemplateFamily};
 use rkllmd::reply::{FoundFormat, ModelReply, ReplyFamily};
 use rkllmd::settings::Settings;
@@ -114,9 +114,12 @@ impl Server {
         let usable = || TemplateState::Usable { failed_probe: None };
         let model = InstalledModel {
             id: "test/model-1.0".into(),
-            aliases: vec!["tiny".to_owned()],
-            created: 1_700_000_000,
-            size_bytes: 4096,
+            facts: ModelFacts {
+                aliases: vec!["tiny".to_owned()],
+                created: 1_700_000_000,
+                size_bytes: 4096,
+                ..ModelFacts::default()
+            },
             template: usable(),
             ..InstalledModel::default()
         };

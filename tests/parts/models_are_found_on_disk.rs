@@ -121,21 +121,21 @@ fn files_and_folders_are_models() {
     assert_eq!(ids, ["Qwen3-0.6B", "flat", "own"]);
 
     let flat = catalog.find("flat").unwrap();
-    assert_eq!(flat.kind, ModelKind::Gguf);
-    assert_eq!(flat.context_limit, Some(2048));
-    assert_eq!(flat.template_source, Some(TemplateSource::Gguf));
+    assert_eq!(flat.facts.kind, ModelKind::Gguf);
+    assert_eq!(flat.facts.context_limit, Some(2048));
+    assert_eq!(flat.facts.template_source, Some(TemplateSource::Gguf));
     assert_eq!(ask(flat), "[BOS]hi [\u{200B}TURN]");
 
     let qwen = catalog.find("qwen").unwrap();
-    assert_eq!((&*qwen.id, qwen.cpu_mask), ("Qwen3-0.6B", Some(0xF0)));
+    assert_eq!((&*qwen.id, qwen.facts.cpu_mask), ("Qwen3-0.6B", Some(0xF0)));
     assert_eq!(
-        qwen.template_source,
+        qwen.facts.template_source,
         Some(TemplateSource::FileName(TemplateFamily::Chatml))
     );
 
     let own = catalog.find("own").unwrap();
     assert_eq!(
-        (&own.template, &own.template_source),
+        (&own.template, &own.facts.template_source),
         (&TemplateState::None, &None)
     );
     assert_eq!(
@@ -211,7 +211,7 @@ fn the_first_template_source_decides() {
     let prompts: Vec<_> = catalog
         .models()
         .iter()
-        .map(|model| (model.template_source.clone().unwrap(), ask(model)))
+        .map(|model| (model.facts.template_source.clone().unwrap(), ask(model)))
         .collect();
     let family = TemplateFamily::DeepseekR1;
     let expected = [
@@ -347,7 +347,7 @@ fn the_parts_of_a_split_model_are_one() {
     let catalog = folder.scan();
     assert_eq!(folder.problems(), [""; 0]);
     let big = catalog.find("big").unwrap();
-    assert_eq!(big.size_bytes, llama("x").len() as u64 + 1000);
+    assert_eq!(big.facts.size_bytes, llama("x").len() as u64 + 1000);
     assert_eq!(big.path, folder.path().join("big-00001-of-00002.gguf"));
 }
 

@@ -160,34 +160,40 @@ fn no_array_is_handed_over_that_the_library_would_read_past() {
 fn what_is_longer_than_its_context_is_refused_before_it_waits() {
     let daemon = Setup::new().scenario("m", "tokens = [\"a\"]\n").start();
     let mut client = Client::connect(Transport::WebSocket, daemon.address, Path::new(""));
-    let handle = client.init("m", json!({"max_context_len": 64}));
-    let run = |client: &mut Client, input: Value, mode: &str| {
-        let infer = json!({"mode": mode});
-        let params = json!({"handle": handle, "rkllm_input": input, "rkllm_infer_params": infer});
-        client.call("rkllm.run", params)
-    };
-    let tokens = |count: usize| json!({"token_input": {"input_ids": vec![1; count]}});
-    let rows =
-        |count: usize| json!({"embed_input": {"embed": vec![0.5; 8 * count], "n_tokens": count}});
-    let (answer, states) = ("RKLLM_INFER_GENERATE", "RKLLM_INFER_GET_LAST_HIDDEN_LAYER");
-    for (input, mode) in [
-        (tokens(64), answer),
-        (tokens(65), states),
-        (rows(65), states),
-        (json!([tokens(1), tokens(64)]), answer),
-        (json!({"prompt_input": "a".repeat(64 * 128 + 1)}), answer),
-    ] {
-        let failure = run(&mut client, input, mode).expect_err("too long");
-        assert_eq!(
-            (failure.name(), &failure.data["param"]),
-            ("invalid_params", &json!("rkllm_input")),
-            "{}",
-            failure.message
-        );
-        let said = "This model's maximum context length is 64 tokens. However, ";
-        assert!(failure.message.starts_with(said), "{}", failure.message);
+    // Without a word of the client the library's default counts.
+    for (param, limit) in [(json!({"max_context_len": 64}), 64), (json!({}), 512)] {
+        let handle = client.init("m", param);
+        let run = |client: &mut Client, input: Value, mode: &str| {
+            let infer = json!({"mode": mode});
+            let params =
+                json!({"handle": handle, "rkllm_input": input, "rkllm_infer_params": infer});
+            client.call("rkllm.run", params)
+        };
+        let tokens = |count: usize| json!({"token_input": {"input_ids": vec![1; count]}});
+        let rows = |count: usize| json!({"embed_input": {"embed": vec![0.5; 8 * count], "n_tokens": count}});
+        let (answer, states) = ("RKLLM_INFER_GENERATE", "RKLLM_INFER_GET_LAST_HIDDEN_LAYER");
+        for (input, mode) in [
+            (tokens(limit), answer),
+            (tokens(limit + 1), states),
+            (rows(limit + 1), states),
+            (json!([tokens(1), tokens(limit)]), answer),
+            (json!({"prompt_input": "a".repeat(limit * 128 + 1)}), answer),
+        ] {
+            let failure = run(&mut client, input, mode).expect_err("too long");
+            assert_eq!(
+                (failure.name(), &failure.data["param"]),
+                ("invalid_params", &json!("rkllm_input")),
+                "{}",
+                failure.message
+            );
+            let said = format!("This model's maximum context length is {limit} tokens. However, ");
+            assert!(failure.message.starts_with(&said), "{}", failure.message);
+        }
+        run(&mut client, tokens(16), answer).expect("it fits");
+        client
+            .call("rkllm.destroy", json!([handle]))
+            .expect("its place");
     }
-    run(&mut client, tokens(16), answer).expect("it fits");
 }
 
 #[test]

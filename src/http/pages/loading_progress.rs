@@ -115,7 +115,7 @@ impl Follower {
                     .and_then(|progress| u64::try_from(progress.elapsed.as_millis()).ok()),
                 read_bytes: progress.and_then(|progress| progress.read_bytes),
                 resident_bytes: progress.and_then(|progress| progress.resident_bytes),
-                file_bytes: model.size_bytes,
+                file_bytes: model.facts.size_bytes,
             };
             events.extend(serde_json::to_string(&event).ok());
             if progress.is_some() || awaited {

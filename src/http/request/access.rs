@@ -154,7 +154,7 @@ impl Caller {
         match self {
             Self::Trusted => true,
             Self::Key(key) => {
-                let aliases = model.aliases.iter().map(String::as_str);
+                let aliases = model.facts.aliases.iter().map(String::as_str);
                 key.may_use(std::iter::once(&*model.id).chain(aliases))
             }
             Self::Stranger => false,

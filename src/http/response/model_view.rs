@@ -174,15 +174,15 @@ impl ModelDetails {
     pub fn of(model: &InstalledModel, status: Option<&ModelStatus>, caller: &Caller) -> Self {
         let facts = status.and_then(|status| status.facts.as_deref());
         Self {
-            aliases: model.aliases.clone(),
-            kind: match model.kind {
+            aliases: model.facts.aliases.clone(),
+            kind: match model.facts.kind {
                 ModelKind::Rkllm => "rkllm",
                 ModelKind::Gguf => "gguf",
             },
-            size_bytes: model.size_bytes,
+            size_bytes: model.facts.size_bytes,
             context_length: facts
                 .and_then(|facts| facts.context_length)
-                .or(model.context_length),
+                .or(model.facts.context_length),
             has_chat_template: matches!(model.template, TemplateState::Usable { .. }),
             replies: model.reply.as_ref().map(|reply| Replies {
                 thoughts: reply.found.reasoning_from.to_string(),

@@ -45,8 +45,6 @@ struct State {
 
 struct Entry {
     handle: Arc<LibraryHandle>,
-    /// Where its parameters name one.
-    context: Option<ContextLimit>,
     /// One permit: calls are made one after the other.
     permits: Arc<Semaphore>,
     owner: Owner,
@@ -107,7 +105,6 @@ impl HandleTable {
         entry.in_use += 1;
         Ok(InUse {
             handle: Arc::clone(&entry.handle),
-            context: entry.context,
             permits: Arc::clone(&entry.permits),
             name: name.to_owned(),
             table: Arc::clone(self),
@@ -138,13 +135,12 @@ impl HandleTable {
     }
 
     fn fill(self: &Arc<Self>, owner: Owner, name: String, opened: Opened) {
-        let (handle, context, charge) = opened;
+        let (handle, charge) = opened;
         // Held until the handle is there, so that its expiry does not look for it before.
         let mut state = self.lock();
         let expiry = tokio::spawn(expire(Arc::downgrade(self), name.clone())).abort_handle();
         let entry = Entry {
             handle: Arc::new(handle),
-            context,
             permits: Arc::new(Semaphore::new(1)),
             owner,
             _charge: charge,
@@ -237,13 +233,12 @@ impl Drop for Reservation {
     }
 }
 
-/// A handle, how much its context takes where its parameters say it, and their charge.
-pub(super) type Opened = (LibraryHandle, Option<ContextLimit>, Charge);
+/// A handle, and the charge for its parameters.
+pub(super) type Opened = (LibraryHandle, Charge);
 
 /// A handle during a call; it does not become idle meanwhile.
 pub(super) struct InUse {
     handle: Arc<LibraryHandle>,
-    context: Option<ContextLimit>,
     permits: Arc<Semaphore>,
     name: String,
     table: Arc<HandleTable>,
@@ -276,10 +271,8 @@ impl InUse {
         tensors: Account,
     ) -> impl Future<Output = Result<(Permit, RunStream), LibraryError>> + Send + use<> {
         let (permits, handle) = (Arc::clone(&self.permits), Arc::clone(&self.handle));
-        let fits = match &self.context {
-            Some(context) => context.check_run(&request),
-            None => Ok(()),
-        };
+        let context = self.handle.context_tokens().map(ContextLimit::of_tokens);
+        let fits = context.map_or(Ok(()), |context| context.check_run(&request));
         async move {
             fits?;
             let permit = permits.acquire_owned().await.ok();

@@ -8,11 +8,14 @@ use super::Readers;
 use crate::children::{Child, ChildProcess, ConnectionError, EndReason};
 use crate::generation::{Deadline, ModelId};
 use crate::ipc::{FrameError, ModelPlace, RawPath, ReaderCommand, ReaderEvent, TemplateState};
-use crate::reader::{ModelFacts, ReaderError, ReaderKind};
+use crate::reader::{ModelReport, ReaderError, ReaderKind};
 use crate::reply::FoundFormat;
 
 /// How long the end of a process is waited for to explain it.
 const EXPLAINED_WITHIN: Duration = Duration::from_secs(1);
+
+/// Rust's own behind what a process dies of, which tells nothing.
+const ADVICE: &str = "note: run with `RUST_BACKTRACE";
 
 /// What is at a place.
 #[derive(Debug)]
@@ -32,7 +35,7 @@ pub(crate) enum PlaceAnswer {
 
 #[derive(Debug)]
 pub(crate) struct OpenedPlace {
-    pub facts: ModelFacts,
+    pub report: ModelReport,
     pub template: TemplateState,
     /// How the model replies, as its template tells.
     pub replies: Option<FoundFormat>,
@@ -67,7 +70,7 @@ impl Readers {
                 });
             }
         };
-        let facts = serde_json::from_str(&json).map_err(|error| ReaderError::Unusable {
+        let report = serde_json::from_str(&json).map_err(|error| ReaderError::Unusable {
             model: model.to_string(),
             reason: error.to_string(),
         })?;
@@ -88,7 +91,7 @@ impl Readers {
             },
         };
         Ok(PlaceAnswer::Model(Box::new(OpenedPlace {
-            facts,
+            report,
             template,
             replies,
         })))
@@ -165,7 +168,8 @@ impl Readers {
         };
         // Before a request is in there, nothing that it printed is a client's.
         if !["rendering", "tokenizing"].contains(&doing)
-            && let Some(line) = child.lines.peek().await.last()
+            && let lines = child.lines.peek().await
+            && let Some(line) = lines.iter().rfind(|line| !line.starts_with(ADVICE))
         {
             reason = format!("{reason}: {line}");
         }

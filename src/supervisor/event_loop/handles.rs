@@ -95,7 +95,7 @@ impl EventLoop {
         let kind = match &model {
             None => ModelKind::Rkllm,
             Some(id) => match self.instances.get(id) {
-                Some(instance) => instance.model.kind,
+                Some(instance) => instance.model.facts.kind,
                 None => {
                     let model = id.to_string();
                     let _ = reply.send(Err(GenerationError::UnknownModel { model }));

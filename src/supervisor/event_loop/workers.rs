@@ -39,7 +39,7 @@ impl EventLoop {
                         let _ = sender.send(Message::Process { model, pid, event });
                     };
                     let wanted = Wanted {
-                        context_tokens: model.context_tokens(),
+                        context_tokens: model.facts.context_tokens(),
                         raw: order.as_ref().map(|order| &order.param),
                         limits,
                     };

@@ -168,8 +168,8 @@ impl Actor {
         }
     }
 
-    /// Loads the model for the first time.
-    pub async fn open(&mut self) -> Result<(), LibraryError> {
+    /// Loads the model for the first time; gives what its context takes.
+    pub async fn open(&mut self) -> Result<Option<u32>, LibraryError> {
         let (_keep, mut nobody) = mpsc::channel(1);
         std::mem::swap(&mut self.urgent, &mut nobody);
         let lease = self.obtain(QueueEnd::Back, Wanted::Always).await;
@@ -177,7 +177,7 @@ impl Actor {
         match lease {
             Ok(lease) => {
                 self.state.worker = Some(Known::of(lease.worker()));
-                Ok(())
+                Ok(lease.worker().facts.context_length)
             }
             Err(NoLease::Failed(error)) => Err(error),
             Err(NoLease::Unwanted) => Err(LibraryError::Closed),

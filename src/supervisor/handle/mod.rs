@@ -45,6 +45,7 @@ const TENSOR_BUFFER: usize = 4;
 #[derive(Debug)]
 pub struct LibraryHandle {
     model: ModelId,
+    context_tokens: Option<u32>,
     calls: mpsc::Sender<Request>,
     urgent: mpsc::Sender<Urgent>,
 }
@@ -131,6 +132,11 @@ impl LibraryHandle {
     /// The installed model it was opened for.
     pub fn model(&self) -> &ModelId {
         &self.model
+    }
+
+    /// What its context takes; `None`: the library tells it nowhere.
+    pub fn context_tokens(&self) -> Option<u32> {
+        self.context_tokens
     }
 
     /// Makes a call once those before it have ended.
@@ -255,7 +261,7 @@ pub(super) async fn open(
         urgent: urgent_requests,
         state: State::default(),
     };
-    actor.open().await?;
+    let context_tokens = actor.open().await?;
     tokio::spawn(async move {
         // However the task ends, its instance goes.
         let _instance = instance;
@@ -263,6 +269,7 @@ pub(super) async fn open(
     });
     Ok(LibraryHandle {
         model,
+        context_tokens,
         calls,
         urgent,
     })

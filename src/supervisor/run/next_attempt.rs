@@ -32,6 +32,9 @@ impl Serving<'_> {
             }
         }
         self.answer.roll_back();
+        if let Some(reading) = &mut self.reading {
+            reading.roll_back();
+        }
         if self.answer.tokens() > 0 && !self.job.request.resume {
             let reason = "resuming is switched off for it";
             return Err(self.interrupted(loss.cause.to_string(), "switched-off", reason));

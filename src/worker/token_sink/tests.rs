@@ -166,7 +166,7 @@ fn what_stays_unfinished_is_told_at_the_end_and_is_no_token() {
     bench.result(CallState::Normal, Some(&[0xc3]), Some(15));
     bench.finish();
     let (tokens, counted, record) = bench.end();
-    assert_eq!(tokens[1], seen(TokenKind::Replaced, None, "\u{fffd}"));
+    assert_eq!(tokens[1], seen(TokenKind::Rest, None, "\u{fffd}"));
     assert_eq!((tokens.len(), counted), (2, 1));
     assert!(record.finished && record.perf.is_some());
 }

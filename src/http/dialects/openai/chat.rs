@@ -234,7 +234,7 @@ pub(crate) fn asked(
     let model = installed(state, context, shared.model.as_deref())?;
     shared.refuse_unsupported()?;
     own.refuse_unsupported()?;
-    let max_new_tokens = own.max_tokens(&shared)?.or(model.max_new_tokens);
+    let max_new_tokens = own.max_tokens(&shared)?.or(model.facts.max_new_tokens);
     let messages = conversation(own.messages)?;
     let given = Given {
         tools: own.tools,
@@ -293,7 +293,7 @@ pub(crate) fn asked(
             keeps_thoughts,
             thought_tokens: match budget {
                 Budget::Tokens(_, tokens) => Some(tokens),
-                Budget::NotSaid => model.thinking_budget_tokens,
+                Budget::NotSaid => model.facts.thinking_budget_tokens,
                 Budget::None => None,
             },
             one_call: !functions.parallel,

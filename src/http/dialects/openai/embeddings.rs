@@ -164,7 +164,7 @@ async fn answer(
         model: Arc::clone(&model.id),
         client: context.client.clone(),
         inputs,
-        pooling: model.embeddings.pooling,
+        pooling: model.facts.embeddings.pooling,
         least_columns: checked.dimensions,
         total_deadline: state.total_deadline,
         account: Some(context.account()),
@@ -207,7 +207,7 @@ fn list(checked: &Checked, rows: PooledRows) -> Result<EmbeddingList, RequestErr
         .map(|(index, row)| {
             let is_cut = dimensions.is_some_and(|dimensions| dimensions < row.len());
             let has_more = is_cut && row.iter().any(|value| *value != 0.0);
-            let vector = finished(row, *dimensions, model.embeddings.normalize);
+            let vector = finished(row, *dimensions, model.facts.embeddings.normalize);
             let vector = vector.map_err(|reason| {
                 let param = input_param(*is_list, index);
                 match reason {
@@ -319,7 +319,7 @@ fn text_input(text: String, param: impl Fn() -> String) -> Result<Input, Request
 
 /// Refused before the model is loaded or waited for, where its vocabulary is known.
 fn check_tokens(model: &InstalledModel, tokens: &[i32], param: &str) -> Result<(), RequestError> {
-    let checked = model.shape.check_tokens(tokens);
+    let checked = model.facts.shape.check_tokens(tokens);
     checked.map_err(|(index, why)| {
         RequestError::out_of_range(
             format!("{param}[{index}]"),
@@ -365,7 +365,7 @@ async fn plain(
             .check_tokens(tokens, Follows::Nothing)
             .map_err(|error| too_long(index, error, is_list))?;
     }
-    let suffix = &model.embeddings.suffix;
+    let suffix = &model.facts.embeddings.suffix;
     let neutralised = prompts.iter().any(|prompt| prompt.neutralised);
     let inputs = prompts
         .into_iter()

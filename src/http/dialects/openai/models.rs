@@ -52,7 +52,7 @@ impl Model {
         Self {
             id: Arc::clone(&model.id),
             object: "model",
-            created: model.created,
+            created: model.facts.created,
             owned_by: "rkllmd",
             rkllmd: ModelDetails::of(model, statuses.get(&model.id), caller),
         }

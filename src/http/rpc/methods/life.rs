@@ -5,7 +5,6 @@ use utoipa::ToSchema;
 
 use super::calls::{Done, HandleParam};
 use super::{Method, Scope, failure};
-use crate::chat::ContextLimit;
 use crate::generation::ModelId;
 use crate::http::request::error::quote;
 use crate::http::request::installed::still_read;
@@ -97,18 +96,13 @@ impl Method for Init {
         let charge = charge.map_err(RpcError::of_budget)?;
         let client = session.account.client().clone();
         let supervisor = supervisor(session)?;
-        let context = param
-            .max_context_len
-            .and_then(|tokens| u32::try_from(tokens).ok())
-            .filter(|tokens| *tokens > 0)
-            .map(ContextLimit::of_tokens);
         let opened = supervisor.open_handle_for(client, model.clone(), param);
         let handle = opened
             .await
             .map_err(|error| failure::of(error, &session.caller))?;
         Ok(InitResult {
             return_code: 0,
-            handle: reservation.fill((handle, context, charge)),
+            handle: reservation.fill((handle, charge)),
             model_path: model.to_string(),
         })
     }
