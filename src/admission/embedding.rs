@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::{Admission, ModelQueue, Shared, Waiting, Work};
+use super::{Admission, Cost, ModelQueue, Shared, Waiting, Work};
 use crate::generation::{ClientKey, GenerationError, ModelId};
 use crate::library_calls::{Input, LibraryError, PooledRows, Pooling};
 use crate::memory::{Account, Charge, OverBudget};
@@ -155,15 +155,16 @@ enum Turned {
 /// One turn of a job.
 pub(super) async fn serve(
     shared: &Shared,
-    queue: &Arc<ModelQueue>,
+    cost: &mut Cost,
     lease: Lease,
     mut job: Box<EmbeddingJob>,
     submitted_at: Instant,
 ) {
+    let queue = Arc::clone(&cost.queue);
     let (began, slots) = (Instant::now(), lease.slots());
     let mut lease = lease;
     loop {
-        match turn(shared, queue, lease, &mut job, submitted_at).await {
+        match turn(shared, cost, lease, &mut job, submitted_at).await {
             Turned::Over(answer) => {
                 queue.lock().service_time.record(began.elapsed(), slots);
                 let _ = job.reply.send(answer);
@@ -171,7 +172,7 @@ pub(super) async fn serve(
             }
             Turned::Abandoned => return,
             Turned::Unfinished(unused) => {
-                match (queue_again(shared, queue, job, submitted_at), unused) {
+                match (queue_again(shared, &queue, job, submitted_at), unused) {
                     // The lease goes back now.
                     (None, _) => return,
                     (Some(same), Some(unused)) => (job, lease) = (same, unused),
@@ -208,7 +209,8 @@ fn queue_again(
         submitted_at,
         ..Waiting::new(Work::Embedding(job), 0)
     };
-    let again = state.waiting.push_again(client, waiting);
+    let weight = client.weight().get();
+    let again = state.waiting.push_again(client, weight, waiting);
     ticket.store(again, Ordering::SeqCst);
     drop(state);
     queue.filled.notify_one();
@@ -217,7 +219,7 @@ fn queue_again(
 
 async fn turn(
     shared: &Shared,
-    queue: &ModelQueue,
+    cost: &mut Cost,
     mut lease: Lease,
     job: &mut EmbeddingJob,
     submitted_at: Instant,
@@ -297,6 +299,7 @@ async fn turn(
             }
         }
         let tokens = u32::try_from(row.num_tokens).ok();
+        cost.add(tokens.unwrap_or(0).into());
         done.prompt_tokens = done
             .prompt_tokens
             .zip(tokens)
@@ -307,7 +310,7 @@ async fn turn(
             drop(free);
             return Turned::Over(Ok(std::mem::take(&mut job.done)));
         }
-        let others_wait = !queue.lock().waiting.is_empty();
+        let others_wait = !cost.queue.lock().waiting.is_empty();
         lease = match free {
             Some(free) if !others_wait && began.elapsed() < TURN => free,
             free => return Turned::Unfinished(free),

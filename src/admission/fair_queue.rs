@@ -1,33 +1,79 @@
 //! The order in which waiting requests are served. Pure policy: no clock, no lock, no task.
 //!
-//! Bounded in total; clients take turns, and a client's own requests keep their order. So one
+//! Bounded in total, and a client's own requests keep their order. Clients share what is served by their
+//! weights: each has a tally of what it was served, divided by its weight, and the one with the least is
+//! next. What a request costs is known when it is over; until then it counts as much as requests do on
+//! average. A client that comes, or comes back, begins where the others are: nothing is saved up. So one
 //! client with many requests delays another by at most one of its own at a time.
 
-use std::collections::VecDeque;
-use std::collections::hash_map::{Entry, HashMap};
+use std::collections::hash_map::HashMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::Hash;
 
 /// Identifies a waiting entry.
 pub type Ticket = u64;
 
+/// A unit of cost adds so much to the tally of a client of weight 1.
+const SCALE: u64 = 1 << 16;
+/// Weight of the newest cost in the average.
+const NEWEST: f64 = 0.2;
+/// Tallies of clients without a request that are kept, beside as many as others have.
+const KEPT: usize = 64;
+
+/// Where a client stands: its tally, and of equal ones whose turn was longer ago.
+type Standing = (u64, u64);
+
+#[derive(Debug)]
+struct Account<T> {
+    line: VecDeque<(Ticket, T)>,
+    weight: u32,
+    standing: Standing,
+    /// Requests that were taken out and whose cost is not known yet.
+    running: usize,
+}
+
+impl<T> Account<T> {
+    fn is_here(&self) -> bool {
+        !self.line.is_empty() || self.running > 0
+    }
+}
+
+/// What a request counts as until its cost is known.
+#[derive(Debug)]
+#[must_use = "its client has been charged, and the cost is to be put right"]
+pub struct Charge<C> {
+    client: C,
+    cost: u64,
+}
+
 #[derive(Debug)]
 pub struct FairQueue<C, T> {
     capacity: usize,
-    waiting: HashMap<C, VecDeque<(Ticket, T)>>,
-    /// Clients with waiting entries, the next one to be served in front.
-    turns: VecDeque<C>,
+    clients: HashMap<C, Account<T>>,
+    /// The clients with waiting entries.
+    order: BTreeMap<Standing, C>,
     length: usize,
+    running: usize,
     next_ticket: Ticket,
+    /// Turns so far.
+    turns: u64,
+    /// The tally of the client that was served last, before it was.
+    reached: u64,
+    average_cost: Option<f64>,
 }
 
 impl<C: Clone + Eq + Hash, T> FairQueue<C, T> {
     pub fn new(capacity: usize) -> Self {
         Self {
             capacity,
-            waiting: HashMap::new(),
-            turns: VecDeque::new(),
+            clients: HashMap::new(),
+            order: BTreeMap::new(),
             length: 0,
+            running: 0,
             next_ticket: 0,
+            turns: 0,
+            reached: 0,
+            average_cost: None,
         }
     }
 
@@ -48,92 +94,150 @@ impl<C: Clone + Eq + Hash, T> FairQueue<C, T> {
         self.capacity = capacity;
     }
 
-    /// Adds an entry at the end of its client's line; gives it back when the queue is full.
-    pub fn push(&mut self, client: C, entry: T) -> Result<Ticket, T> {
+    /// Adds an entry at the end of the line of its client, which has this weight now; gives it back when
+    /// the queue is full.
+    pub fn push(&mut self, client: C, weight: u32, entry: T) -> Result<Ticket, T> {
         if self.length >= self.capacity {
             return Err(entry);
         }
-        Ok(self.push_again(client, entry))
+        Ok(self.push_again(client, weight, entry))
     }
 
     /// Adds an entry that was accepted before and has had a turn, however full the queue is.
-    pub fn push_again(&mut self, client: C, entry: T) -> Ticket {
+    pub fn push_again(&mut self, client: C, weight: u32, entry: T) -> Ticket {
         self.next_ticket += 1;
-        let line = match self.waiting.entry(client.clone()) {
-            Entry::Occupied(line) => line.into_mut(),
-            Entry::Vacant(place) => {
-                self.turns.push_back(client);
-                place.insert(VecDeque::new())
-            }
-        };
-        line.push_back((self.next_ticket, entry));
+        let ticket = self.next_ticket;
+        let begins_at = self.begins_at();
+        let account = self.clients.entry(client.clone()).or_insert(Account {
+            line: VecDeque::new(),
+            weight,
+            standing: (0, 0),
+            running: 0,
+        });
+        account.weight = weight.max(1);
+        if account.line.is_empty() {
+            self.turns += 1;
+            account.standing = (account.standing.0.max(begins_at), self.turns);
+            self.order.insert(account.standing, client);
+        }
+        account.line.push_back((ticket, entry));
         self.length += 1;
-        self.next_ticket
+        ticket
     }
 
-    /// How many waiting entries are served before one that `client` would add now.
-    pub fn ahead_of_next(&self, client: &C) -> usize {
-        let own = self.waiting.get(client).map_or(0, VecDeque::len);
-        let mut before_it = true;
-        let mut ahead = own;
-        for other in &self.turns {
-            if other == client {
-                before_it = false;
-                continue;
-            }
-            // One for each turn of the client's own, and one more where its turn comes first.
-            let turns = own + usize::from(before_it);
-            let line = self.waiting.get(other).map_or(0, VecDeque::len);
-            ahead += line.min(turns);
-        }
-        ahead
+    /// How many waiting entries are served before one that `client` would add now, if all cost as much
+    /// as they do on average.
+    pub fn ahead_of_next(&self, client: &C, weight: u32) -> usize {
+        let account = self.clients.get(client);
+        let own = account.map_or(0, |account| account.line.len());
+        let (tally, since) = match account {
+            Some(account) if own > 0 => account.standing,
+            Some(account) => (account.standing.0.max(self.begins_at()), u64::MAX),
+            None => (self.begins_at(), u64::MAX),
+        };
+        let this = Place {
+            step: self.step(weight),
+            standing: (tally, since),
+            nth: own as u64,
+        };
+        let others = self.order.iter().filter(|(_, other)| *other != client);
+        others.fold(own, |ahead, (&standing, other)| {
+            let Some(account) = self.clients.get(other) else {
+                return ahead;
+            };
+            let step = self.step(account.weight);
+            let at = |nth| Place {
+                step,
+                standing,
+                nth,
+            };
+            // All before this one in tally, and perhaps the one that has the same.
+            let before = this.tally().saturating_sub(standing.0).div_ceil(step);
+            let ties = at(before).is_before(&this);
+            let before = usize::try_from(before + u64::from(ties)).unwrap_or(usize::MAX);
+            ahead + account.line.len().min(before)
+        })
     }
 
     /// The client whose entry is served next.
     pub fn next_client(&self) -> Option<&C> {
-        self.turns.front()
+        self.order.values().next()
     }
 
-    /// The next entry to serve; its client goes to the end of the turns.
-    pub fn pop(&mut self) -> Option<T> {
-        let client = self.turns.pop_front()?;
-        let line = self.waiting.get_mut(&client)?;
-        let (_, entry) = line.pop_front()?;
+    /// The next entry to serve, and what it counts as until `settle`.
+    pub fn pop(&mut self) -> Option<(T, Charge<C>)> {
+        let (standing, client) = self.order.pop_first()?;
+        let cost = self.expected_cost();
+        let account = self.clients.get_mut(&client)?;
+        let (_, entry) = account.line.pop_front()?;
         self.length -= 1;
-        if line.is_empty() {
-            self.waiting.remove(&client);
-        } else {
-            self.turns.push_back(client);
+        self.running += 1;
+        self.turns += 1;
+        self.reached = self.reached.max(standing.0);
+        account.running += 1;
+        account.standing = (
+            standing.0.saturating_add(tally_of(cost, account.weight)),
+            self.turns,
+        );
+        if !account.line.is_empty() {
+            self.order.insert(account.standing, client.clone());
         }
-        Some(entry)
+        Some((entry, Charge { client, cost }))
+    }
+
+    /// What was taken out is over. `cost`: what it was in truth; `None`: not known.
+    pub fn settle(&mut self, charge: Charge<C>, cost: Option<u64>) {
+        let Charge {
+            client,
+            cost: charged,
+        } = charge;
+        self.running = self.running.saturating_sub(1);
+        let cost = cost.unwrap_or(charged);
+        let newest = cost as f64;
+        self.average_cost = Some(match self.average_cost {
+            Some(average) => average + NEWEST * (newest - average),
+            None => newest,
+        });
+        if let Some(account) = self.clients.get_mut(&client) {
+            account.running = account.running.saturating_sub(1);
+            let (tally, since) = account.standing;
+            let uncharged = tally.saturating_sub(tally_of(charged, account.weight));
+            let corrected = uncharged.saturating_add(tally_of(cost, account.weight));
+            account.standing = (corrected, since);
+            if !account.line.is_empty() {
+                self.order.remove(&(tally, since));
+                self.order.insert(account.standing, client);
+            }
+        }
+        self.forget();
     }
 
     /// Takes an entry out of its line, if it is still waiting.
     pub fn remove(&mut self, client: &C, ticket: Ticket) -> Option<T> {
-        let line = self.waiting.get_mut(client)?;
+        let line = &mut self.clients.get_mut(client)?.line;
         let at = line.iter().position(|(waiting, _)| *waiting == ticket)?;
         let (_, entry) = line.remove(at)?;
         self.length -= 1;
-        self.drop_if_empty(client);
+        self.leave_if_empty(client);
         Some(entry)
     }
 
     /// Takes out every entry that `condition` holds for.
     pub fn remove_where(&mut self, condition: impl Fn(&T) -> bool) -> Vec<T> {
         let mut removed = Vec::new();
-        let clients: Vec<C> = self.turns.iter().cloned().collect();
+        let clients: Vec<C> = self.order.values().cloned().collect();
         for client in clients {
-            let Some(line) = self.waiting.get_mut(&client) else {
+            let Some(account) = self.clients.get_mut(&client) else {
                 continue;
             };
-            for (ticket, entry) in std::mem::take(line) {
+            for (ticket, entry) in std::mem::take(&mut account.line) {
                 if condition(&entry) {
                     removed.push(entry);
                 } else {
-                    line.push_back((ticket, entry));
+                    account.line.push_back((ticket, entry));
                 }
             }
-            self.drop_if_empty(&client);
+            self.leave_if_empty(&client);
         }
         self.length -= removed.len();
         removed
@@ -141,112 +245,86 @@ impl<C: Clone + Eq + Hash, T> FairQueue<C, T> {
 
     /// All waiting entries, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.waiting.values().flatten().map(|(_, entry)| entry)
+        let lines = self.clients.values().flat_map(|account| &account.line);
+        lines.map(|(_, entry)| entry)
     }
 
-    fn drop_if_empty(&mut self, client: &C) {
-        if self.waiting.get(client).is_some_and(VecDeque::is_empty) {
-            self.waiting.remove(client);
-            self.turns.retain(|waiting| waiting != client);
+    fn leave_if_empty(&mut self, client: &C) {
+        if let Some(account) = self.clients.get(client)
+            && account.line.is_empty()
+        {
+            self.order.remove(&account.standing);
+            self.forget();
+        }
+    }
+
+    /// Forgets clients that would begin in the same way if they were new.
+    fn forget(&mut self) {
+        if self.order.is_empty() && self.running == 0 {
+            self.clients.clear();
+            self.reached = 0;
+        }
+        let (reached, most) = (self.reached, 2 * (self.order.len() + self.running) + KEPT);
+        if self.clients.len() > most {
+            self.clients
+                .retain(|_, account| account.is_here() || account.standing.0 > reached);
+        }
+        // Where ever new ones come, none of them would be caught up with.
+        if self.clients.len() > most {
+            self.clients.retain(|_, account| account.is_here());
+        }
+    }
+
+    /// The tally of a client that comes: no more than that of any who waits.
+    fn begins_at(&self) -> u64 {
+        let least = self.order.first_key_value().map(|(standing, _)| standing.0);
+        least.map_or(self.reached, |least| least.min(self.reached))
+    }
+
+    fn expected_cost(&self) -> u64 {
+        self.average_cost.map_or(1, |cost| cost.ceil() as u64)
+    }
+
+    /// What a turn adds to the tally of a client of this weight.
+    fn step(&self, weight: u32) -> u64 {
+        tally_of(self.expected_cost(), weight).max(1)
+    }
+}
+
+fn tally_of(cost: u64, weight: u32) -> u64 {
+    cost.saturating_mul(SCALE) / u64::from(weight.max(1))
+}
+
+/// The nth entry of a client, counted from 0, as it will stand when those before it were served.
+struct Place {
+    step: u64,
+    standing: Standing,
+    nth: u64,
+}
+
+impl Place {
+    fn tally(&self) -> u64 {
+        let steps = self.step.saturating_mul(self.nth);
+        self.standing.0.saturating_add(steps)
+    }
+
+    /// Whether of two with the same tally this one is first: its client's turn was longer ago.
+    fn is_before(&self, other: &Self) -> bool {
+        if self.tally() != other.tally() {
+            return false;
+        }
+        match (self.nth, other.nth) {
+            (0, 0) => self.standing.1 < other.standing.1,
+            // A turn that is still to come is later than any that was.
+            (0, _) => true,
+            (_, 0) => false,
+            // The one that goes further at a turn has had its last one at a lower tally.
+            _ if self.step != other.step => self.step > other.step,
+            (nth, others) if nth == others => self.standing.1 < other.standing.1,
+            (nth, others) => nth < others,
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn clients_take_turns() {
-        let mut queue = FairQueue::new(8);
-        for n in 0..4 {
-            queue.push("greedy", n).unwrap();
-        }
-        queue.push("modest", 100).unwrap();
-        let served: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
-        assert_eq!(served, [0, 100, 1, 2, 3]);
-    }
-
-    #[derive(Clone, Debug)]
-    enum Step {
-        Push(u8),
-        Pop,
-        Remove(usize),
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        prop_oneof![
-            3 => (0u8..4).prop_map(Step::Push),
-            2 => Just(Step::Pop),
-            1 => (0usize..8).prop_map(Step::Remove),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn as_many_are_served_before_an_entry_as_was_said(before in prop::collection::vec(0u8..4, 0..20), pops in 0usize..6, client in 0u8..4) {
-            let mut queue = FairQueue::new(32);
-            for waiting in before {
-                queue.push(waiting, "other").unwrap();
-            }
-            for _ in 0..pops {
-                queue.pop();
-            }
-            let said = queue.ahead_of_next(&client);
-            queue.push(client, "this").unwrap();
-            let served = std::iter::from_fn(|| queue.pop()).position(|entry| entry == "this");
-            prop_assert_eq!(served, Some(said));
-        }
-
-        #[test]
-        fn nothing_is_lost_reordered_within_a_client_or_over_capacity(steps in prop::collection::vec(step(), 0..60)) {
-            let mut queue = FairQueue::new(5);
-            // Ticket, client, number; in the order of arrival.
-            let mut expected: Vec<(Ticket, u8, u32)> = Vec::new();
-            let mut passed_over: HashMap<u8, usize> = HashMap::new();
-            for (number, step) in (0u32..).zip(steps) {
-                match step {
-                    Step::Push(client) => match queue.push(client, number) {
-                        Ok(ticket) => expected.push((ticket, client, number)),
-                        Err(back) => {
-                            prop_assert_eq!(back, number);
-                            prop_assert_eq!(expected.len(), 5);
-                        }
-                    },
-                    Step::Pop => {
-                        let served = queue.pop();
-                        let Some(served) = served else {
-                            prop_assert!(expected.is_empty());
-                            continue;
-                        };
-                        let at = expected.iter().position(|e| e.2 == served).unwrap();
-                        let (_, client, _) = expected[at];
-                        prop_assert!(expected[..at].iter().all(|e| e.1 != client), "order within a client");
-                        expected.remove(at);
-                        passed_over.remove(&client);
-                        let mut others: Vec<u8> = expected.iter().map(|e| e.1).filter(|c| *c != client).collect();
-                        others.sort_unstable();
-                        others.dedup();
-                        for other in others {
-                            let times = passed_over.entry(other).or_default();
-                            *times += 1;
-                            prop_assert!(*times <= 4, "no client waits for more turns than there are other clients");
-                        }
-                    }
-                    Step::Remove(nth) => {
-                        if let Some(&(ticket, client, number)) = expected.get(nth) {
-                            prop_assert_eq!(queue.remove(&client, ticket), Some(number));
-                            prop_assert_eq!(queue.remove(&client, ticket), None);
-                            expected.remove(nth);
-                            if !expected.iter().any(|e| e.1 == client) {
-                                passed_over.remove(&client);
-                            }
-                        }
-                    }
-                }
-                prop_assert_eq!(queue.len(), expected.len());
-            }
-        }
-    }
-}
+mod tests;

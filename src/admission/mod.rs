@@ -24,9 +24,9 @@ use crate::generation::{
     ClientKey, Deadline, GenerationError, GenerationRequest, ModelId, ReplyEvent,
 };
 use crate::settings::QueueSettings;
-use crate::supervisor::{self, Lease, QueueEnd, RunJob, RunServices, Served};
+use crate::supervisor::{self, Extent, Lease, QueueEnd, RunJob, RunServices};
 use embedding::EmbeddingJob;
-use fair_queue::{FairQueue, Ticket};
+use fair_queue::{Charge, FairQueue, Ticket};
 use generation_stream::Withdrawal;
 use service_time::ServiceTime;
 
@@ -364,11 +364,16 @@ async fn dispatch(shared: Arc<Shared>, model: ModelId, queue: Arc<ModelQueue>) {
             let mut state = queue.lock();
             let next = state.waiting.pop();
             // Under the lock: whom `drain` does not find here it finds running.
-            next.map(|waiting| (waiting, Running::begin(&shared)))
+            next.map(|(waiting, charge)| (waiting, Running::begin(&shared), charge))
         };
         match (next, lease) {
-            (Some((waiting, running)), Ok(lease)) => start(running, &queue, waiting, lease),
-            (Some((waiting, _running)), Err(error)) => waiting.fail(error),
+            (Some((waiting, running, charge)), Ok(lease)) => {
+                start(running, Cost::of(&queue, charge), waiting, lease);
+            }
+            (Some((waiting, _running, charge)), Err(error)) => {
+                Cost::of(&queue, charge).add(0);
+                waiting.fail(error);
+            }
             (None, _) => {}
         }
     }
@@ -388,9 +393,10 @@ impl Shared {
             return Err(GenerationError::ShuttingDown);
         }
         queue.is_served(model)?;
-        let position = state.waiting.ahead_of_next(client);
+        let weight = client.weight().get();
+        let position = state.waiting.ahead_of_next(client, weight);
         let waiting = Waiting::new(work, position);
-        let Ok(ticket) = state.waiting.push(client.clone(), waiting) else {
+        let Ok(ticket) = state.waiting.push(client.clone(), weight, waiting) else {
             let waiting = state.waiting.len();
             return Err(GenerationError::QueueFull {
                 model: model.to_owned(),
@@ -401,6 +407,37 @@ impl Shared {
         drop(state);
         queue.filled.notify_one();
         Ok(ticket)
+    }
+}
+
+/// What a request costs, which its client is charged for when it is over, however it ends.
+struct Cost {
+    queue: Arc<ModelQueue>,
+    /// `None` once it is settled.
+    charge: Option<Charge<ClientKey>>,
+    /// `None`: nothing is known of it.
+    tokens: Option<u64>,
+}
+
+impl Cost {
+    fn of(queue: &Arc<ModelQueue>, charge: Charge<ClientKey>) -> Self {
+        Self {
+            queue: Arc::clone(queue),
+            charge: Some(charge),
+            tokens: None,
+        }
+    }
+
+    fn add(&mut self, tokens: u64) {
+        self.tokens = Some(self.tokens.unwrap_or(0).saturating_add(tokens));
+    }
+}
+
+impl Drop for Cost {
+    fn drop(&mut self) {
+        if let Some(charge) = self.charge.take() {
+            self.queue.lock().waiting.settle(charge, self.tokens);
+        }
     }
 }
 
@@ -460,14 +497,13 @@ fn expire(shared: &Shared, queue: &ModelQueue) {
     }
 }
 
-fn start(running: Running, queue: &Arc<ModelQueue>, waiting: Waiting, lease: Lease) {
-    let queue = Arc::clone(queue);
+fn start(running: Running, mut cost: Cost, waiting: Waiting, lease: Lease) {
     let (request, events) = match waiting.work {
         Work::Generation { request, events } => (*request, events),
         Work::Embedding(job) => {
             let submitted_at = waiting.submitted_at;
             tokio::spawn(async move {
-                embedding::serve(&running.0, &queue, lease, job, submitted_at).await;
+                embedding::serve(&running.0, &mut cost, lease, job, submitted_at).await;
             });
             return;
         }
@@ -482,8 +518,11 @@ fn start(running: Running, queue: &Arc<ModelQueue>, waiting: Waiting, lease: Lea
     };
     tokio::spawn(async move {
         let (started, slots) = (Instant::now(), lease.slots());
-        if supervisor::serve(lease, job, &running.0.services).await == Served::Whole {
-            queue.lock().service_time.record(started.elapsed(), slots);
+        let served = supervisor::serve(lease, job, &running.0.services).await;
+        cost.add(served.tokens);
+        if served.extent == Extent::Whole {
+            let time = started.elapsed();
+            cost.queue.lock().service_time.record(time, slots);
         }
     });
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use super::durable_write::Readers;
 use super::{ApiKey, Keyring, KeysFile, KeysFileError, Role, Secret};
+use crate::generation::Weight;
 use crate::regular_file;
 
 /// Enough for a key and the end of its line.
@@ -79,6 +80,7 @@ impl FirstKey {
             digest: secret.digest(),
             role: Role::Admin,
             models: None,
+            weight: Weight::default(),
             created,
         };
         keyring.add(key).map_err(KeysFileError::Refused)?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::KeyDigest;
+use crate::generation::Weight;
 
 /// What a key may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -33,6 +34,8 @@ pub struct ApiKey {
     pub role: Role,
     /// Ids or aliases of the models it may use. `None`: all of them.
     pub models: Option<Vec<String>>,
+    /// How much it gets beside other keys that wait as well.
+    pub weight: Weight,
     /// When it was made, RFC 3339 in UTC.
     pub created: String,
 }
@@ -111,6 +114,7 @@ mod tests {
             digest: KeyDigest::of(b"a"),
             role: Role::User,
             models: models.map(|models| models.iter().map(|&model| model.to_owned()).collect()),
+            weight: Weight::default(),
             created: String::new(),
         };
         let (all, one, both) = (key(None), key(Some(&["x"])), key(Some(&["y", "x"])));

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
 use super::{ApiKey, KeyDigest, KeyName, Role};
+use crate::generation::Weight;
 
 /// The file's format.
 const VERSION: u32 = 1;
@@ -55,7 +56,13 @@ struct WrittenKey {
     role: Role,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     models: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "is_usual")]
+    weight: Weight,
     created: String,
+}
+
+fn is_usual(weight: &Weight) -> bool {
+    *weight == Weight::default()
 }
 
 impl Keyring {
@@ -142,6 +149,7 @@ impl Keyring {
                     .ok_or_else(|| bad("`sha256` must be 64 hexadecimal digits".to_owned()))?,
                 role: key.role,
                 models: key.models.clone(),
+                weight: key.weight,
                 created: key.created.clone(),
             })?;
         }
@@ -161,6 +169,7 @@ impl Keyring {
                     sha256: key.digest.to_string(),
                     role: key.role,
                     models: key.models.clone(),
+                    weight: key.weight,
                     created: key.created.clone(),
                 })
                 .collect(),
@@ -182,6 +191,7 @@ mod tests {
             digest: secret.digest(),
             role: Role::User,
             models: Some(vec!["a".to_owned(), "b".to_owned()]),
+            weight: Weight::try_from(3).unwrap(),
             created: "2026-01-02T03:04:05Z".to_owned(),
         }
     }
@@ -222,7 +232,7 @@ mod tests {
         let read = Keyring::from_toml(&text).unwrap();
         assert_eq!(read.to_toml().unwrap(), text);
         let found = read.find(secret.plaintext().as_bytes()).unwrap();
-        assert_eq!(found.role, Role::User);
+        assert_eq!((found.role, found.weight.get()), (Role::User, 3));
         assert!(found.may_use(["b"]) && !found.may_use(["c"]));
     }
 
@@ -231,7 +241,8 @@ mod tests {
         let whole = |key: &str| format!("version = 1\n[[key]]\n{key}");
         let digest = "0".repeat(64);
         let right = format!("name = 'a'\nsha256 = '{digest}'\nrole = 'user'\ncreated = ''\n");
-        assert!(Keyring::from_toml(&whole(&right)).is_ok());
+        let read = Keyring::from_toml(&whole(&right)).unwrap();
+        assert_eq!(read.keys().next().unwrap().weight, Weight::default());
         for wrong in [
             String::new(),
             "version = 2".to_owned(),
@@ -241,6 +252,8 @@ mod tests {
             whole(&right.replace("'a'", "'a b'")),
             whole(&format!("{right}model = ['a']")),
             whole(&format!("{right}models = []")),
+            whole(&format!("{right}weight = 0")),
+            whole(&format!("{right}weight = 101")),
             whole(&format!("{right}[[key]]\n{right}")),
         ] {
             assert!(Keyring::from_toml(&wrong).is_err(), "{wrong}");

@@ -11,6 +11,7 @@ use super::{ConfigArgument, print};
 use crate::auth::{
     ApiKey, FirstKey, FirstKeyError, KeyName, Keyring, KeysFile, KeysFileError, Role, Secret,
 };
+use crate::generation::Weight;
 use crate::settings::{AuthPolicy, HttpSettings};
 
 pub(super) const EXAMPLES: &str = "\
@@ -19,6 +20,7 @@ A running daemon follows within a second. Keys are kept as SHA-256 in http.keys-
 Examples:
   rkllmd keys add laptop                        for any model
   rkllmd keys add kiosk --model tiny            for one model only
+  rkllmd keys add family --weight 4             four times the share of a key of weight 1
   rkllmd keys add prometheus --role admin       also for /metrics
   rkllmd keys list
   rkllmd keys revoke kiosk
@@ -36,7 +38,7 @@ pub(super) struct KeysArguments {
 pub(super) enum KeysCommand {
     /// Make a key and print it; it cannot be shown again
     Add(AddArguments),
-    /// List the keys: name, role, models and when each was made
+    /// List the keys: name, role, weight, models and when each was made
     List {
         /// Print JSON
         #[arg(long)]
@@ -66,9 +68,13 @@ pub(super) struct AddArguments {
     /// Model it may use, by id or alias; repeat for several [default: all]
     #[arg(long = "model", value_name = "MODEL")]
     models: Vec<String>,
+    /// Its share of a model's time beside other keys that wait as well, 1 to 100: a key of weight 2 gets
+    /// twice the tokens of one of weight 1
+    #[arg(long, default_value_t)]
+    weight: Weight,
     /// Make the first key of an installation, an admin's, for `rkllmd keys first` to show; does
     /// nothing when there is a file of keys
-    #[arg(long, conflicts_with_all = ["name", "role", "models"])]
+    #[arg(long, conflicts_with_all = ["name", "role", "models", "weight"])]
     first: bool,
 }
 
@@ -101,13 +107,14 @@ fn add(
         digest: secret.digest(),
         role: arguments.role,
         models: (!arguments.models.is_empty()).then_some(arguments.models),
+        weight: arguments.weight,
         created: now(),
     };
     let models = models_of(&key);
     keys.change(|keyring| keyring.add(key))?;
     eprintln!(
-        "Added `{name}`, role {}, models: {models}. The key is shown only now:",
-        arguments.role
+        "Added `{name}`, role {}, weight {}, models: {models}. The key is shown only now:",
+        arguments.role, arguments.weight
     );
     let code = print(&format!("{}\n", secret.plaintext()), ExitCode::SUCCESS);
     if policy == AuthPolicy::None {
@@ -137,6 +144,7 @@ fn list(keys: &KeysFile, as_json: bool) -> Result<ExitCode, FirstKeyError> {
                     "name": key.name.to_string(),
                     "role": key.role,
                     "models": key.models,
+                    "weight": key.weight,
                     "created": key.created,
                 })
             })
@@ -162,15 +170,18 @@ fn table(keyring: &Keyring) -> String {
     };
     let names = width(|key| key.name.to_string()).max("NAME".len());
     let created = width(|key| key.created.clone()).max("CREATED".len());
-    let mut text = format!("{:names$}  ROLE   {:created$}  MODELS\n", "NAME", "CREATED");
+    let mut text = format!(
+        "{:names$}  ROLE   WEIGHT  {:created$}  MODELS\n",
+        "NAME", "CREATED"
+    );
     for key in keyring.keys() {
         let (name, role) = (key.name.to_string(), key.role.to_string());
         let models = models_of(key);
         // Writing to a string does not fail.
         let _ = writeln!(
             text,
-            "{name:names$}  {role:5}  {:created$}  {models}",
-            key.created
+            "{name:names$}  {role:5}  {:6}  {:created$}  {models}",
+            key.weight, key.created
         );
     }
     text

@@ -1,6 +1,10 @@
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use crate::reply::ReplyPlan;
 
@@ -19,8 +23,97 @@ impl fmt::Display for RequestId {
 
 /// Who is asking, as far as fairness between clients is concerned: a key, else the peer's address or
 /// user.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ClientKey(pub Arc<str>);
+#[derive(Clone, Debug)]
+pub struct ClientKey {
+    /// Alone tells two clients apart.
+    name: Arc<str>,
+    weight: Weight,
+}
+
+impl ClientKey {
+    /// A client of weight 1.
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self::of_weight(name, Weight::default())
+    }
+
+    pub fn of_weight(name: impl Into<Arc<str>>, weight: Weight) -> Self {
+        let name = name.into();
+        Self { name, weight }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Of what clients share it gets so much for each one that a client of weight 1 gets.
+    pub fn weight(&self) -> Weight {
+        self.weight
+    }
+}
+
+impl PartialEq for ClientKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for ClientKey {}
+
+impl Hash for ClientKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
+/// How much of a model's time a client gets beside others who wait as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct Weight(u32);
+
+impl Weight {
+    pub const MOST: u32 = 100;
+
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl Default for Weight {
+    fn default() -> Self {
+        Self(1)
+    }
+}
+
+impl TryFrom<u32> for Weight {
+    type Error = String;
+
+    fn try_from(weight: u32) -> Result<Self, String> {
+        match weight {
+            1..=Self::MOST => Ok(Self(weight)),
+            _ => Err(format!("a weight is a number from 1 to {}", Self::MOST)),
+        }
+    }
+}
+
+impl From<Weight> for u32 {
+    fn from(weight: Weight) -> Self {
+        weight.0
+    }
+}
+
+impl FromStr for Weight {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::try_from(text.parse().unwrap_or(0))
+    }
+}
+
+impl fmt::Display for Weight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// One generation, after the dialect was parsed, checked and rendered.
 #[derive(Clone, Debug)]

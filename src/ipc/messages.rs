@@ -437,6 +437,17 @@ pub struct RunEnd {
     pub tainted: bool,
 }
 
+impl RunEnd {
+    /// Tokens of the prompt that were not in the cache before; `None`: not known.
+    pub fn evaluated_prompt_tokens(&self) -> Option<u32> {
+        let told = self.perf.map(|perf| perf.prefill_tokens);
+        told.or_else(|| {
+            let cached = self.cached_prompt_tokens.unwrap_or(0);
+            Some(self.prompt_tokens?.saturating_sub(cached))
+        })
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum RunOutcome {
     Finished(FinishReason),

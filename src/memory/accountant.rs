@@ -243,7 +243,7 @@ mod tests {
     use super::*;
 
     fn account(accountant: &Accountant, name: &str) -> Account {
-        accountant.account(ClientKey(name.into()), Standing::Ordinary)
+        accountant.account(ClientKey::new(name), Standing::Ordinary)
     }
 
     #[test]

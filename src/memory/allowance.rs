@@ -151,7 +151,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(1);
 
     fn allowance(accountant: &Accountant) -> Allowance {
-        let client = ClientKey("one".into());
+        let client = ClientKey::new("one");
         Allowance::new(accountant.account(client, Standing::Ordinary))
     }
 

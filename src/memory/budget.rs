@@ -143,7 +143,7 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn client(number: u8) -> ClientKey {
-        ClientKey(format!("client {number}").into())
+        ClientKey::new(format!("client {number}"))
     }
 
     #[test]

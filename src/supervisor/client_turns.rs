@@ -1,7 +1,7 @@
 //! Whose turn it is among clients that wait for workers. Pure: no clock, no lock, no task.
 //!
-//! A turn is a lease. A client that has fewer of them now comes before one that has more, so that a
-//! client with many handles gets no more of a scarce place than one with a chat; where there is room
+//! A turn is a lease. A client that has fewer of them now, for its weight, comes before one that has more,
+//! so that a client with many handles gets no more of a scarce place than one with a chat; where there is room
 //! nothing is held back. Clients that have equally many stand in a line: a client joins it when it
 //! asks, and again at its end when its turn is over. So a client that asks again only after its
 //! answer is not behind what another one has had waiting meanwhile.
@@ -10,11 +10,14 @@ use std::collections::HashMap;
 
 use crate::generation::ClientKey;
 
+/// A turn of a client of weight 1, so that it can be divided by any weight.
+const SCALE: u64 = 1 << 16;
+
 /// Where a request stands; the least one is next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Standing {
-    /// Turns that its client has or has asked for before it.
-    turns: usize,
+    /// Turns that its client has or has asked for before it, for its weight.
+    turns: u64,
     /// Since when the client stands in line.
     since: u64,
     arrival: u64,
@@ -41,7 +44,7 @@ pub(super) struct ClientTurns {
 impl ClientTurns {
     /// Where each of `waiting` stands; they are in the order in which they came.
     pub fn standings(&self, waiting: &[Waiting<'_>]) -> Vec<Standing> {
-        let mut turns: HashMap<&ClientKey, usize> = HashMap::new();
+        let mut turns: HashMap<&ClientKey, u64> = HashMap::new();
         for client in self.taken.values() {
             *turns.entry(client).or_default() += 1;
         }
@@ -50,7 +53,7 @@ impl ClientTurns {
             let turns = turns.entry(client).or_default();
             let ended = self.ended.get(client);
             standings.push(Standing {
-                turns: *turns,
+                turns: *turns * SCALE / u64::from(client.weight().get()),
                 since: ended.map_or(*arrival, |ended| *arrival.max(ended)),
                 arrival: *arrival,
             });
@@ -78,7 +81,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn client(name: usize) -> ClientKey {
-        ClientKey(name.to_string().into())
+        ClientKey::new(name.to_string())
     }
 
     /// Clients that each keep so many requests waiting or served, on so many places.
@@ -168,6 +171,37 @@ mod tests {
         for pair in pairs {
             assert_ne!(pair[0], pair[1], "{:?}", model.log);
         }
+    }
+
+    #[test]
+    fn a_client_of_weight_three_has_three_turns_where_another_has_one() {
+        let weight = crate::generation::Weight::try_from(3).unwrap();
+        let clients = [client(0), ClientKey::of_weight("heavy", weight)];
+        let mut turns = ClientTurns::default();
+        let waiting: Vec<_> = (0..16)
+            .map(|arrival| Waiting {
+                arrival,
+                client: &clients[arrival as usize % 2],
+            })
+            .collect();
+        let mut order: Vec<_> = turns
+            .standings(&waiting)
+            .into_iter()
+            .zip(&waiting)
+            .collect();
+        order.sort_by_key(|(standing, _)| *standing);
+        let heavy = |it: &(Standing, &Waiting<'_>)| *it.1.client == clients[1];
+        assert_eq!(order[..8].iter().filter(|it| heavy(it)).count(), 6);
+        // What it has counts as well.
+        for pid in 0..3 {
+            turns.begun((pid, 0), clients[1].clone());
+        }
+        let standings = turns.standings(&waiting);
+        let first = standings
+            .into_iter()
+            .zip(&waiting)
+            .min_by_key(|(standing, _)| *standing);
+        assert!(first.is_some_and(|(_, first)| *first.client == clients[0]));
     }
 
     #[test]

@@ -120,7 +120,7 @@ mod tests {
             tensors: Accountant::of_files(1000),
         };
         beside.readers.set(30);
-        let client = ClientKey("a client".into());
+        let client = ClientKey::new("a client");
         let account = beside.tensors.account(client, Standing::Ordinary);
         let held = account.charge(200).unwrap();
         assert_eq!(beside.bytes(), 230);

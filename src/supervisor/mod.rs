@@ -51,7 +51,7 @@ pub use handle::{
 pub use lease::Lease;
 pub use probe::{PROMPT as PROBE_PROMPT, Proof, Suspicion};
 pub use pulse::Pulse;
-pub use run::{RunJob, RunServices, Served, serve};
+pub use run::{Extent, RunJob, RunServices, Served, serve};
 pub use status::{LoadProgress, ModelStatus, Phase, RuntimeFacts, StatusBoard, StatusSnapshot};
 
 use crate::children::memory::HeldBytes;
@@ -194,7 +194,7 @@ impl Supervisor {
         model: ModelId,
         queue_end: QueueEnd,
     ) -> Result<Lease, GenerationError> {
-        let client = ClientKey(model.clone());
+        let client = ClientKey::new(model.clone());
         self.lease_for(client, model, queue_end).await
     }
 
@@ -253,7 +253,7 @@ impl Supervisor {
         model: ModelId,
         param: Param,
     ) -> Result<LibraryHandle, LibraryError> {
-        let client = ClientKey(model.clone());
+        let client = ClientKey::new(model.clone());
         self.open_handle_for(client, model, param).await
     }
 

@@ -56,9 +56,17 @@ pub struct RunServices {
     pub metrics: Metrics,
 }
 
+/// What a request came to, and what it cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Served {
+    pub extent: Extent,
+    /// Tokens that were evaluated and made for it, as far as the runtime told.
+    pub tokens: u64,
+}
+
 /// Whether a request was answered to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Served {
+pub enum Extent {
     Whole,
     /// Refused, lost, failed or cancelled.
     CutShort,
@@ -72,7 +80,8 @@ pub async fn serve(mut lease: Lease, job: RunJob, services: &RunServices) -> Ser
         job.events.clone().try_reserve_owned(),
         job.events.clone().try_reserve_owned(),
     ) else {
-        return Served::CutShort;
+        let extent = Extent::CutShort;
+        return Served { extent, tokens: 0 };
     };
     let mut serving = Serving::new(job, services, last);
     let (outcome, end) = loop {
@@ -97,19 +106,21 @@ pub async fn serve(mut lease: Lease, job: RunJob, services: &RunServices) -> Ser
             break (serving.put_to_the_proof(lease, suspicion).await, None);
         }
     };
-    match outcome {
-        Outcome::Silence => Served::CutShort,
+    let tokens = serving.cost();
+    let extent = match outcome {
+        Outcome::Silence => Extent::CutShort,
         Outcome::Failed(error) => {
             if let Some(last) = serving.last.take() {
                 last.send(ReplyEvent::Failed(error));
             }
-            Served::CutShort
+            Extent::CutShort
         }
         Outcome::Finished { reason, flush } => {
             serving.finish(reason, flush, end.as_deref(), tail);
-            Served::Whole
+            Extent::Whole
         }
-    }
+    };
+    Served { extent, tokens }
 }
 
 /// What came of one attempt.
@@ -137,6 +148,8 @@ struct Serving<'a> {
     reading: Option<Reading>,
     answer: AnswerSoFar,
     prompt_tokens: Option<u32>,
+    /// Tokens of prompts that were evaluated for it.
+    prefilled: u64,
     /// Handed to the next worker.
     begun: Option<BegunAnswer>,
     before: Before,
@@ -171,6 +184,7 @@ impl<'a> Serving<'a> {
             reading: None,
             answer: AnswerSoFar::default(),
             prompt_tokens: None,
+            prefilled: 0,
             begun: None,
             before: Before {
                 tokens: 0,
@@ -258,6 +272,8 @@ impl<'a> Serving<'a> {
                 let stop = over.stop.take();
                 let running = &over.running;
                 running.worker().learn(|measured| measured.run(&over.end));
+                let evaluated = over.end.evaluated_prompt_tokens();
+                self.prefilled += u64::from(evaluated.unwrap_or(0));
                 if matches!(stop, Some(Stop::ThoughtUsedUp)) {
                     let counted = over.end.prompt_tokens.zip(self.before.in_context);
                     let counted = counted.and_then(|(all, begun)| all.checked_sub(begun));
@@ -349,6 +365,10 @@ impl<'a> Serving<'a> {
             prefill_per_token: worker.prefill_per_token(),
             credit: TOKEN_CREDIT,
         }
+    }
+
+    fn cost(&self) -> u64 {
+        self.prefilled + u64::from(self.answer.tokens())
     }
 
     fn tokens_left(&self) -> Option<u32> {

@@ -31,6 +31,7 @@ mod http_timings_tell_the_queue;
 mod keys_are_followed_whatever_lies_there;
 mod keys_change_without_a_restart;
 mod keys_let_in_only_who_may;
+mod keys_share_by_weight;
 mod models_are_read_on_while_others_serve;
 mod models_call_functions;
 mod models_folders_harm_nobody;

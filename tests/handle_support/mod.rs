@@ -100,7 +100,7 @@ impl TestSupervisor {
     ) -> Result<PooledRows, EmbeddingError> {
         let request = EmbeddingRequest {
             model: ModelId::from(MODEL),
-            client: ClientKey("another".into()),
+            client: ClientKey::new("another"),
             inputs,
             pooling,
             least_columns: None,

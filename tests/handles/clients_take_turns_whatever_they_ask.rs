@@ -22,7 +22,7 @@ fn one_place() -> TestSupervisor {
 }
 
 async fn open(test: &TestSupervisor, client: &str) -> LibraryHandle {
-    let client = ClientKey(client.into());
+    let client = ClientKey::new(client);
     let model = ModelId::from(MODEL);
     let opened = test
         .supervisor
@@ -79,7 +79,7 @@ async fn chat(test: &TestSupervisor) {
     let request = GenerationRequest {
         id: RequestId("one".into()),
         model: ModelId::from(MODEL),
-        client: ClientKey("modest".into()),
+        client: ClientKey::new("modest"),
         prompt: "hello".into(),
         prompt_tokens: None,
         sampling: SamplingRequest::default(),
@@ -141,7 +141,7 @@ async fn so_do_embeddings_and_the_handle_of_another_client() {
     for _ in 0..TURNS {
         let request = EmbeddingRequest {
             model: ModelId::from(MODEL),
-            client: ClientKey("third".into()),
+            client: ClientKey::new("third"),
             inputs: vec![Input::prompt("one two")],
             pooling: Pooling::Last,
             least_columns: None,

@@ -64,7 +64,7 @@ fn a_key_is_added_listed_and_revoked() {
     assert!(list.starts_with("No key: "), "{list}");
 
     let laptop = keys.line("add laptop");
-    let kiosk = keys.line("add kiosk --role admin --model tiny --model qwen");
+    let kiosk = keys.line("add kiosk --role admin --weight 4 --model tiny --model qwen");
     let keyring = keys.keyring();
     let found = keyring.find(laptop.as_bytes()).unwrap();
     assert_eq!((found.role, found.models.as_ref()), (Role::User, None));
@@ -78,12 +78,17 @@ fn a_key_is_added_listed_and_revoked() {
         .lines()
         .map(|line| line.split_whitespace().collect())
         .collect();
-    assert_eq!(rows[0], ["NAME", "ROLE", "CREATED", "MODELS"]);
-    assert_eq!(rows[1][..2], ["laptop", "user"]);
-    assert_eq!(rows[1][3..], ["all"]);
-    assert_eq!(rows[2][3..], ["tiny,", "qwen"]);
+    assert_eq!(rows[0], ["NAME", "ROLE", "WEIGHT", "CREATED", "MODELS"]);
+    assert_eq!(rows[1][..3], ["laptop", "user", "1"]);
+    assert_eq!(rows[1][4..], ["all"]);
+    assert_eq!(rows[2][..3], ["kiosk", "admin", "4"]);
+    assert_eq!(rows[2][4..], ["tiny,", "qwen"]);
     let json: serde_json::Value = serde_json::from_slice(&keys.run("list --json").stdout).unwrap();
     assert_eq!(json[1]["models"], serde_json::json!(["tiny", "qwen"]));
+    assert_eq!(
+        (&json[0]["weight"], &json[1]["weight"]),
+        (&1.into(), &4.into())
+    );
     let created = json[0]["created"].as_str().unwrap();
     created.parse::<jiff::Timestamp>().unwrap();
     for secret in [&laptop, &kiosk] {
@@ -113,6 +118,8 @@ fn what_is_refused_changes_nothing() {
         "add a/b",
         "add x --role root",
         "add x --first",
+        "add x --weight 0",
+        "add x --weight 101",
         "frist",
     ] {
         assert_eq!(keys.run(wrong).status.code(), Some(2), "{wrong}");

@@ -87,7 +87,7 @@ async fn what_is_asked_for_reaches_the_engine() {
         .await;
     let request = server.requests.recv().await.unwrap();
     assert_eq!(&*request.model, "test/model-1.0");
-    assert_eq!(&*request.client.0, "127.0.0.1");
+    assert_eq!(request.client.name(), "127.0.0.1");
     assert!(request.id.0.starts_with("chatcmpl-"));
     assert_eq!(
         request.sampling,

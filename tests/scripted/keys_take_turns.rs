@@ -2,7 +2,7 @@
 
 use crate::http_support::*;
 use rkllmd::auth::{ApiKey, CurrentKeys, Keyring, Role, Secret};
-use rkllmd::generation::FinishReason;
+use rkllmd::generation::{FinishReason, Weight};
 use rkllmd::settings::Settings;
 
 fn key(keyring: &mut Keyring, name: &str) -> String {
@@ -12,6 +12,7 @@ fn key(keyring: &mut Keyring, name: &str) -> String {
         digest: secret.digest(),
         role: Role::User,
         models: None,
+        weight: Weight::default(),
         created: String::new(),
     };
     keyring.add(key).unwrap();
@@ -29,7 +30,7 @@ async fn client(server: &mut Server, header: &str) -> String {
     let request = request.replacen("host: ", &format!("{header}host: "), 1);
     assert_eq!(server.ask(request).await.status, 200);
     let request = within("the request", server.requests.recv()).await;
-    request.unwrap().client.0.to_string()
+    request.unwrap().client.name().to_owned()
 }
 
 #[tokio::test]

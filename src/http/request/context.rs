@@ -73,13 +73,13 @@ impl RequestContext {
         let peer = peer.client();
         let client = match caller.key() {
             // Not its name, which another key may have after it.
-            Some(key) => ClientKey(format!("key {}", key.digest).into()),
+            Some(key) => ClientKey::of_weight(format!("key {}", key.digest), key.weight),
             None => peer.clone(),
         };
         let path = request.uri().path();
         // A client that has used up its share is still told what the daemon does.
         let payer = match access::is_watching(path) {
-            true => ClientKey("the daemon's own pages".into()),
+            true => ClientKey::new("the daemon's own pages"),
             false => client.clone(),
         };
         let account = accountant.account(payer, caller.standing(path));
@@ -246,7 +246,7 @@ impl Drop for RequestContext {
                 && !outcome.ended);
         tracing::info!(
             request = %self.id,
-            client = %self.peer.0,
+            client = %self.peer.name(),
             key = self.caller.key().map(|key| key.name.to_string()),
             method = %self.method,
             path = %self.path,

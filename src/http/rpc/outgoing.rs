@@ -261,7 +261,7 @@ mod tests {
     use crate::memory::{Accountant, Standing};
 
     fn account() -> Account {
-        let client = ClientKey("one".into());
+        let client = ClientKey::new("one");
         Accountant::new(1 << 30).account(client, Standing::Ordinary)
     }
 

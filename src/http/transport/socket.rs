@@ -45,9 +45,9 @@ pub(crate) enum Peer {
 impl Peer {
     /// Whose turn in the queue a request of this peer takes, when no key says so.
     pub fn client(&self) -> ClientKey {
-        ClientKey(match self {
-            Self::Address(address) => address.ip().to_canonical().to_string().into(),
-            Self::User(uid) => format!("uid {uid}").into(),
+        ClientKey::new(match self {
+            Self::Address(address) => address.ip().to_canonical().to_string(),
+            Self::User(uid) => format!("uid {uid}"),
         })
     }
 }

@@ -27,7 +27,7 @@ pub fn on_behalf_of<F: Future>(
 pub(super) fn caller() -> ClientKey {
     CLIENT
         .try_with(Clone::clone)
-        .unwrap_or_else(|_| ClientKey("the daemon".into()))
+        .unwrap_or_else(|_| ClientKey::new("the daemon"))
 }
 
 #[derive(Debug)]
@@ -225,7 +225,7 @@ mod tests {
     type Wait<'a> = Pin<Box<dyn Future<Output = Option<Place>> + 'a>>;
 
     fn key(name: &str) -> ClientKey {
-        ClientKey(name.into())
+        ClientKey::new(name)
     }
 
     fn wait<'a>(places: &'a Arc<FairPlaces>, client: &str) -> Wait<'a> {

@@ -170,7 +170,7 @@ mod tests {
     async fn pair(room: usize) -> (Frames<DuplexStream>, DuplexStream) {
         let (ours, theirs) = tokio::io::duplex(room);
         let accountant = Accountant::new(64 << 20);
-        let account = accountant.account(ClientKey("one".into()), Standing::Ordinary);
+        let account = accountant.account(ClientKey::new("one"), Standing::Ordinary);
         (Frames::new(ours, LIMIT, &account).await, theirs)
     }
 
