@@ -188,14 +188,20 @@ pub struct WorkerDeadlines {
 }
 
 impl WorkerDeadlines {
-    /// For a worker with so many slots: what one of them does may take that many times as long while all
-    /// are in use.
-    pub fn shared_by(self, slots: u8) -> Self {
+    /// For the daemon, which does not see what the slots of a worker do together and lets it speak first:
+    /// what one of them does may take that many times as long, and where they share a pool each may have to
+    /// evaluate all that this holds.
+    pub fn shared_by(self, slots: u8, pool_tokens: Option<u32>) -> Self {
         let slots = u32::from(slots);
+        let again = pool_tokens.map_or(Duration::ZERO, |tokens| {
+            let evaluated = self.prefill_per_token.saturating_mul(tokens);
+            self.prefill_base.saturating_add(evaluated)
+        });
+        let shared = |limit: Duration| limit.saturating_add(again).saturating_mul(slots);
         Self {
-            prefill_base: self.prefill_base.saturating_mul(slots),
+            prefill_base: shared(self.prefill_base),
             prefill_per_token: self.prefill_per_token.saturating_mul(slots),
-            inter_token: self.inter_token.saturating_mul(slots),
+            inter_token: shared(self.inter_token),
             ..self
         }
     }

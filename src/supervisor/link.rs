@@ -47,6 +47,8 @@ struct Shared {
     started: Instant,
     /// When anything came from the worker last, in milliseconds from `started`.
     heard_ms: AtomicU64,
+    /// When an event of any slot came last, likewise.
+    moved_ms: AtomicU64,
     /// For each slot: events that may still come.
     room: Vec<AtomicI64>,
     /// Why nothing comes any more.
@@ -76,6 +78,7 @@ pub fn start(connection: Connection, slots: u8) -> Vec<SlotLink> {
     let shared = Arc::new(Shared {
         started: Instant::now(),
         heard_ms: AtomicU64::new(0),
+        moved_ms: AtomicU64::new(0),
         room: (0..slots)
             .map(|_| AtomicI64::new(OTHER_EVENTS.into()))
             .collect(),
@@ -134,12 +137,14 @@ fn hand_out(
     slots: &[mpsc::UnboundedSender<Arrived>],
     shared: &Shared,
 ) -> Result<(), ConnectionError> {
-    shared.heard();
+    let now = shared.now_ms();
+    shared.heard_ms.store(now, Ordering::Relaxed);
     while let Some(event) = incoming.buffered_event()? {
         let Event::Slot { slot, event } = event else {
             // A heartbeat; anything else belongs to a load, which is over.
             continue;
         };
+        shared.moved_ms.store(now, Ordering::Relaxed);
         let index = usize::from(slot);
         let (Some(sender), Some(room)) = (slots.get(index), shared.room.get(index)) else {
             return Err(FrameError::Impossible("an event of a slot that is not there").into());
@@ -156,9 +161,14 @@ fn hand_out(
 }
 
 impl Shared {
-    fn heard(&self) {
-        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.heard_ms.store(now, Ordering::Relaxed);
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// How long ago that was.
+    fn since(&self, ms: &AtomicU64) -> Duration {
+        let then = Duration::from_millis(ms.load(Ordering::Relaxed));
+        self.started.elapsed().saturating_sub(then)
     }
 
     fn add_room(&self, slot: u8, events: u32) {
@@ -228,8 +238,12 @@ impl SlotLink {
 
     /// How long nothing has come from the worker, whatever slot it would be for.
     pub fn silent_for(&self) -> Duration {
-        let heard = Duration::from_millis(self.shared.heard_ms.load(Ordering::Relaxed));
-        self.shared.started.elapsed().saturating_sub(heard)
+        self.shared.since(&self.shared.heard_ms)
+    }
+
+    /// How long no slot of the worker has told anything.
+    pub fn still_for(&self) -> Duration {
+        self.shared.since(&self.shared.moved_ms)
     }
 
     /// Makes room for as many events as were taken: at once in the channel, now and then by new credit.

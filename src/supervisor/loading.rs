@@ -373,7 +373,7 @@ impl Loader {
             Some(param) => Handles::OfClient(Box::new(param.clone())),
         };
         let count = handles.count();
-        let mut deadlines = WorkerDeadlines::from(&self.deadlines).shared_by(count);
+        let mut deadlines = WorkerDeadlines::from(&self.deadlines);
         // Each handle reads the file.
         let bytes = model.facts.size_bytes.saturating_mul(count.into());
         deadlines.load.granted = load_deadline(&self.deadlines, bytes);

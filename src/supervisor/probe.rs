@@ -118,7 +118,7 @@ impl Probe<'_> {
             prefill_per_token: worker.prefill_per_token(),
             credit: TOKEN_CREDIT,
         };
-        let prefill = Prefill::of(&spec);
+        let prefill = Prefill::of(&spec, worker.slots());
         let limits = Limits {
             first: (Deadline::Prefill, prefill.limit(&deadlines, None)),
             outer: self.outer,

@@ -222,7 +222,7 @@ impl<'a> Serving<'a> {
             }
         }
         let spec = self.spec(worker);
-        let (deadlines, prefill) = (worker.deadlines, Prefill::of(&spec));
+        let (deadlines, prefill) = (worker.deadlines, Prefill::of(&spec, worker.slots()));
         let resumed = Resumption::of(self.lost.take(), worker, granted_at);
         let (metrics, request) = (&self.services.metrics, &self.job.request);
         let on_first_token = || {

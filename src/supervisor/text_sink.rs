@@ -63,10 +63,11 @@ pub(super) struct Complete {
 }
 
 impl Prefill {
-    pub fn of(spec: &RunSpec) -> Self {
+    /// On a worker with so many slots.
+    pub fn of(spec: &RunSpec, slots: u8) -> Self {
         let begun_bytes = spec.begun.as_ref().map_or(0, |begun| begun.text.len());
         Self {
-            per_token: spec.prefill_per_token,
+            per_token: spec.prefill_per_token.saturating_mul(slots.into()),
             bytes: spec.prompt.len() + begun_bytes,
         }
     }

@@ -21,6 +21,8 @@ pub struct Worker {
     /// What its runs keep to.
     pub deadlines: RunDeadlines,
     pub company: Company,
+    /// Of a model that nothing was measured of.
+    prefill_per_token: Duration,
     slots: u8,
     tainted: AtomicBool,
     lines: PrintedLines,
@@ -39,12 +41,13 @@ impl Worker {
         Self {
             model,
             load_time: process.started_at.elapsed(),
+            prefill_per_token: deadlines.worker.prefill_per_token,
             process,
-            facts,
             deadlines: RunDeadlines {
-                worker: deadlines.worker.shared_by(slots),
+                worker: deadlines.worker.shared_by(slots, facts.pool_tokens),
                 ..deadlines
             },
+            facts,
             slots,
             company: Company::default(),
             tainted: AtomicBool::new(false),
@@ -77,13 +80,11 @@ impl Worker {
         *self.lock()
     }
 
-    /// How long a token of a prompt may take, at the most crowded.
+    /// How long a token of a prompt may take where no other run goes on; the worker grants more where
+    /// some do.
     pub fn prefill_per_token(&self) -> Duration {
-        let setting = self.deadlines.worker.prefill_per_token;
         let measured = self.measured().prefill_per_token();
-        measured.map_or(setting, |measured| {
-            measured.saturating_mul(self.slots.into())
-        })
+        measured.unwrap_or(self.prefill_per_token)
     }
 
     /// Takes in what a run has shown.

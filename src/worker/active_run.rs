@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::company::{Company, InCompany, Share};
 use super::npu_thread::RunReturned;
 use super::prepared_input::input_bytes;
 use super::prompt_count::{PromptCounter, RunCounts, tokenizer_agrees};
@@ -23,6 +24,8 @@ pub struct ActiveRun {
     pub input_tokens: Option<u32>,
     pub progress: Arc<RunProgress>,
     pub abort: Option<AbortRequest>,
+    /// Of the time that it shares with other runs.
+    pub share: Share,
     /// Set once the library has returned; from then on only the KV cache size is waited for.
     pub returned: Option<Box<RunReturned>>,
 }
@@ -45,6 +48,7 @@ impl ActiveRun {
             input_tokens: None,
             progress,
             abort: None,
+            share: Share::begin(Instant::now()),
             returned: None,
         }
     }
@@ -58,6 +62,7 @@ impl ActiveRun {
             input_tokens: None,
             progress,
             abort: None,
+            share: Share::begin(Instant::now()),
             returned: None,
         }
     }
@@ -92,8 +97,22 @@ impl ActiveRun {
             && !cut_off
     }
 
+    /// How long evaluating all that it has may take, once more if need be.
+    pub fn prefill(&self, deadlines: &WorkerDeadlines) -> Duration {
+        let made = self
+            .prefill_per_token
+            .saturating_mul(self.progress.tokens());
+        let prompt = deadlines.prefill(self.prefill_per_token, self.input_bytes, self.input_tokens);
+        prompt.saturating_add(made)
+    }
+
     /// `can_abort_outside`: the library can still be told outside the callback.
-    pub fn times(&self, deadlines: &WorkerDeadlines, can_abort_outside: bool) -> CallTimes {
+    pub fn times(
+        &self,
+        deadlines: &WorkerDeadlines,
+        company: Company,
+        can_abort_outside: bool,
+    ) -> CallTimes {
         let started = self.progress.started();
         let last_token = self.progress.last_token();
         if self.returned.is_some() {
@@ -105,7 +124,12 @@ impl ActiveRun {
             last_token,
             waiting_for_reader: self.progress.waiting_for_reader(),
             complete: self.progress.is_complete(),
-            prefill: deadlines.prefill(self.prefill_per_token, self.input_bytes, self.input_tokens),
+            prefill: self.prefill(deadlines),
+            company: InCompany {
+                company,
+                share: self.share,
+                others_made: self.progress.others_made(),
+            },
             abort: self.abort.as_ref().map(|abort| AbortTimes {
                 at: abort.at,
                 next_outside: can_abort_outside.then_some(abort.next_outside),

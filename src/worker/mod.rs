@@ -15,6 +15,7 @@
 
 mod active_run;
 mod c_stdio;
+mod company;
 mod control_calls;
 mod control_thread;
 mod credit;

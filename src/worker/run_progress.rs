@@ -1,6 +1,7 @@
 //! What the callback of a run and the main thread tell each other, without a lock: the callback
 //! must not wait.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -23,12 +24,21 @@ pub struct RunProgress {
     /// The answer is complete and the library was asked to end the run.
     complete: AtomicBool,
     pub credit: Credit,
+    made: MadeByAll,
+    /// What all had made when this run last moved.
+    made_before: AtomicU64,
 }
+
+/// Tokens that all runs of a worker have made.
+#[derive(Clone, Debug, Default)]
+pub struct MadeByAll(Arc<AtomicU64>);
 
 impl RunProgress {
     /// `credit`: events that the daemon has room for at first.
-    pub fn new(limit_tokens: u32, credit: u32) -> Self {
+    pub fn new(limit_tokens: u32, credit: u32, made: MadeByAll) -> Self {
         Self {
+            made_before: AtomicU64::new(made.0.load(Ordering::Relaxed)),
+            made,
             started: Instant::now(),
             tokens: AtomicU32::new(0),
             first_token_ms: AtomicU64::new(0),
@@ -47,6 +57,7 @@ impl RunProgress {
         if self.tokens.load(Ordering::Relaxed) == 0 {
             self.first_token_ms.store(elapsed_ms, Ordering::Relaxed);
         }
+        self.made.0.fetch_add(1, Ordering::Relaxed);
         // Releases the times above to the thread that reads the count.
         self.tokens.fetch_add(1, Ordering::Release) + 1
     }
@@ -69,6 +80,8 @@ impl RunProgress {
     fn touch(&self) -> u64 {
         let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last_token_ms.store(elapsed, Ordering::Relaxed);
+        let made = self.made.0.load(Ordering::Relaxed);
+        self.made_before.store(made, Ordering::Relaxed);
         elapsed
     }
 
@@ -106,6 +119,17 @@ impl RunProgress {
         (self.tokens() > 0).then(|| {
             self.started + Duration::from_millis(self.last_token_ms.load(Ordering::Relaxed))
         })
+    }
+
+    /// When it last moved; at first, when it started.
+    pub fn moved(&self) -> Instant {
+        self.last_token().unwrap_or(self.started)
+    }
+
+    /// Tokens that other runs have made since.
+    pub fn others_made(&self) -> u64 {
+        let made = self.made.0.load(Ordering::Relaxed);
+        made.saturating_sub(self.made_before.load(Ordering::Relaxed))
     }
 
     pub fn limit_tokens(&self) -> u32 {

@@ -19,11 +19,13 @@ use std::time::Instant;
 use rkllm_sys::{CallError, Library};
 
 use super::active_run::ActiveRun;
+use super::company::Company;
 use super::control_calls::ControlCalls;
 use super::control_thread::{self, ControlReply};
 use super::event_writer::EventWriter;
 use super::npu_thread::{self, LoadedModel, NpuTask, RunReturned};
 use super::prompt_count::PromptCounter;
+use super::run_progress::MadeByAll;
 use super::slot_events::SlotEvents;
 use super::timing::{CallTimes, CallTiming, Passed, Times};
 use super::worker_state::Note;
@@ -75,6 +77,9 @@ pub struct Common {
     pub deadlines: WorkerDeadlines,
     pub context_length: u32,
     pub default_max_new_tokens: Option<u32>,
+    /// Whether the slots share room for tokens, so that a run may wait for others to end.
+    pub has_pool: bool,
+    pub made: MadeByAll,
     /// A control call hung or a run failed, in whichever slot. Once tainted always tainted: the daemon
     /// ends a tainted worker when nothing goes on there.
     pub tainted: bool,
@@ -87,6 +92,8 @@ impl Common {
             deadlines,
             context_length: 0,
             default_max_new_tokens: None,
+            has_pool: false,
+            made: MadeByAll::default(),
             tainted: false,
         }
     }
@@ -171,13 +178,36 @@ impl Slot {
         }
     }
 
+    /// The run that the library has.
+    pub fn running(&self) -> Option<&ActiveRun> {
+        match &self.doing {
+            Doing::Running(active) if active.returned.is_none() => Some(active),
+            _ => None,
+        }
+    }
+
+    /// So many runs have gone on until now; from now on there are more or fewer.
+    pub fn count_share(&mut self, runs: u32, now: Instant) {
+        if let Doing::Running(active) = &mut self.doing {
+            active.share.count(active.progress.moved(), runs, now);
+        }
+    }
+
     /// What is timed here.
-    pub fn times(&self, deadlines: &WorkerDeadlines, last_heartbeat: Instant) -> Times {
+    pub fn times(
+        &self,
+        deadlines: &WorkerDeadlines,
+        company: Company,
+        last_heartbeat: Instant,
+    ) -> Times {
         Times {
             call: match &self.doing {
                 Doing::Nothing => CallTimes::Idle,
                 Doing::Calling(call) => CallTimes::Calling(*call),
-                Doing::Running(active) => active.times(deadlines, self.control.can_be_made()),
+                Doing::Running(active) => {
+                    let can_abort_outside = self.control.can_be_made();
+                    active.times(deadlines, company, can_abort_outside)
+                }
             },
             control: self.control.current(),
             last_heartbeat,

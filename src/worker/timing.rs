@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::company::InCompany;
 use super::control_thread::ControlCall;
 use crate::generation::Deadline;
 use crate::ipc::{LoadWatch, WorkerDeadlines};
@@ -57,6 +58,8 @@ pub struct RunTimes {
     /// How long the first token may take.
     pub prefill: Duration,
     pub abort: Option<AbortTimes>,
+    /// The runs beside it, by which it may take longer.
+    pub company: InCompany,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -222,8 +225,14 @@ impl RunTimes {
             Some(last) if self.complete => {
                 (Deadline::AbortToFinish, last, deadlines.abort_to_finish)
             }
-            Some(last) => (Deadline::InterToken, last, deadlines.inter_token),
-            None => (Deadline::Prefill, self.started, self.prefill),
+            Some(last) => {
+                let (since, limit) = self.company.deadline(last, deadlines.inter_token);
+                (Deadline::InterToken, since, limit)
+            }
+            None => {
+                let (since, limit) = self.company.deadline(self.started, self.prefill);
+                (Deadline::Prefill, since, limit)
+            }
         }
     }
 }

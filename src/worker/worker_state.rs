@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use rkllm_sys::{CallError, Library};
 
+use super::company::{Company, PoolLimits};
 use super::event_writer::EventWriter;
 use super::library_call;
 use super::model::library_facts;
@@ -67,6 +68,8 @@ pub struct WorkerState {
     /// `None` until it is known what is to be loaded.
     common: Option<Common>,
     slots: Vec<Slot>,
+    /// When a run began or ended last.
+    runs_changed: Instant,
     last_heartbeat: Instant,
 }
 
@@ -79,6 +82,7 @@ impl WorkerState {
             stage: Stage::WaitingForLoad,
             common: None,
             slots: Vec::new(),
+            runs_changed: Instant::now(),
             last_heartbeat: Instant::now(),
         }
     }
@@ -112,6 +116,48 @@ impl WorkerState {
     }
 
     fn handle(&mut self, note: Note) {
+        let before = self.runs();
+        self.take_in(note);
+        if self.runs() != before {
+            let now = Instant::now();
+            self.runs_changed = now;
+            for slot in &mut self.slots {
+                slot.count_share(before, now);
+            }
+        }
+    }
+
+    /// How many the library has.
+    fn runs(&self) -> u32 {
+        let runs = self.slots.iter().filter_map(Slot::running);
+        u32::try_from(runs.count()).unwrap_or(u32::MAX)
+    }
+
+    /// What they do together.
+    fn company(&self, common: &Common) -> Company {
+        let running = || self.slots.iter().filter_map(Slot::running);
+        let deadlines = &common.deadlines;
+        let moved = running().map(|run| run.progress.moved());
+        Company {
+            runs: self.runs(),
+            moved: moved.fold(self.runs_changed, Instant::max),
+            pool: common.has_pool.then(|| {
+                // Those that evaluate their prompts may do so one after the other; of those that go on
+                // one may have to evaluate all again, and the others make their tokens together.
+                let (begun, others): (Vec<_>, Vec<_>) =
+                    running().partition(|run| run.progress.tokens() > 0);
+                let prompts: Duration = others.iter().map(|run| run.prefill(deadlines)).sum();
+                let again = begun.iter().map(|run| run.prefill(deadlines)).max();
+                let contexts = u64::try_from(self.slots.len()).unwrap_or(u64::MAX);
+                PoolLimits {
+                    still: prompts + again.unwrap_or_default() + deadlines.inter_token,
+                    tokens: contexts.saturating_mul(common.context_length.into()),
+                }
+            }),
+        }
+    }
+
+    fn take_in(&mut self, note: Note) {
         match note {
             Note::Command(Command::Load(spec)) => {
                 let open = NpuTask::Open {
@@ -122,6 +168,7 @@ impl WorkerState {
                     Handles::OfRequests(handles) => Common {
                         context_length: handles.context_length,
                         default_max_new_tokens: handles.max_new_tokens,
+                        has_pool: handles.pool_tokens.is_some(),
                         ..Common::new(spec.deadlines)
                     },
                     Handles::OfClient(_) => Common::new(spec.deadlines),
@@ -294,11 +341,12 @@ impl WorkerState {
 
     /// What is due first, and whose it is.
     fn next_wake(&self) -> Option<(Whose, Wake)> {
-        let deadlines = &self.common.as_ref()?.deadlines;
+        let common = self.common.as_ref()?;
+        let (deadlines, company) = (&common.deadlines, self.company(common));
         let now = Instant::now();
         let own = self.own_times().next_wake(deadlines, now);
         let of_slots = self.slots.iter().enumerate().filter_map(|(number, slot)| {
-            let wake = slot.times(deadlines, self.last_heartbeat);
+            let wake = slot.times(deadlines, company, self.last_heartbeat);
             Some((Whose::Slot(number), wake.next_wake(deadlines, now)?))
         });
         own.map(|wake| (Whose::Worker, wake))

@@ -193,6 +193,55 @@ fn a_run_that_hangs_costs_the_others_a_resumption() {
     assert_eq!(texts[1], words("beta", 2000).concat());
 }
 
+/// Milliseconds that a worker gave a run between two tokens before it was found to hang.
+fn granted_ms(daemon: &Daemon) -> u64 {
+    let line = daemon.log.wait_for("the `inter-token` deadline of");
+    let words = line
+        .split("deadline of ")
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next());
+    words.and_then(|ms| ms.parse().ok()).expect("milliseconds")
+}
+
+#[test]
+fn a_run_that_is_alone_has_no_more_time_in_a_worker_of_eight_slots() {
+    let scenario = format!(
+        "continue-answers = true\n{}[[fault]]\ncall = \"run\"\nkind = \"hang\"\n\
+         after-tokens = 5\nonce = \"hung\"\n",
+        answer("alpha", 20),
+    );
+    let daemon = start(8, &scenario);
+    let text = read(&daemon, "alpha", |_| {});
+    assert_eq!(text, words("alpha", 20).concat());
+    assert_eq!(granted_ms(&daemon), 1000);
+}
+
+#[test]
+fn of_eight_runs_the_one_that_hangs_is_found_while_seven_move() {
+    let names = [
+        "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta-", "theta",
+    ];
+    let answers: Vec<String> = names[1..].iter().map(|name| answer(name, 1800)).collect();
+    let scenario = format!(
+        "continue-answers = true\ntoken-delay-us = 5000\n{}{}\
+         [[fault]]\ncall = \"run\"\nkind = \"hang\"\nafter-tokens = 20\nonce = \"hung\"\n\
+         when-prompt-contains = \"alpha\"\n",
+        answer("alpha", 40),
+        answers.concat(),
+    );
+    let daemon = start(8, &scenario);
+    let texts = read_together(&daemon, &names, || {});
+    assert_eq!(texts[0], words("alpha", 40).concat());
+    for (name, text) in names.iter().zip(&texts).skip(1) {
+        assert_eq!(*text, words(name, 1800).concat(), "{name}");
+    }
+    let granted = granted_ms(&daemon);
+    assert!(
+        (7000..=8001).contains(&granted),
+        "{granted} ms for one of eight"
+    );
+}
+
 #[test]
 fn a_tainted_worker_ends_what_it_has_begun_and_is_replaced() {
     let scenario = format!(

@@ -74,6 +74,16 @@ impl Guard {
         self.last_heard = heard.map_or(self.last_heard, |heard| heard.max(self.last_heard));
     }
 
+    /// Another run of the worker has moved so long ago, and this one may have had to wait for it. What
+    /// was asked to end waits for no other.
+    pub fn others_moved(&mut self, ago: Duration) {
+        if self.deadline != Deadline::AbortToFinish
+            && let Some(moved) = Instant::now().checked_sub(ago)
+        {
+            self.since = self.since.max(moved);
+        }
+    }
+
     /// Waits until a deadline may have passed: what has come meanwhile is to be heard first.
     pub async fn fires(&mut self) {
         self.timer.as_mut().await;

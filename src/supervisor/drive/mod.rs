@@ -288,6 +288,7 @@ impl<S: Sink> Drive<'_, S> {
     async fn passed(&mut self) -> Result<Option<Arrived>, (Deadline, Duration)> {
         self.link.look().await;
         self.guard.heard(self.link.silent_for());
+        self.guard.others_moved(self.link.still_for());
         match self.link.buffered_event() {
             Ok(None) => self.guard.passed().map_or(Ok(None), Err),
             Ok(arrived) => Ok(arrived),

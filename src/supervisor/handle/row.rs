@@ -168,6 +168,8 @@ pub async fn pooled_row(
         tensor_limit_bytes: services.tensor_limit_bytes,
         credit: TENSOR_CREDIT,
     };
+    // The worker, which knows what else goes on, speaks first.
+    let per_token = per_token.saturating_mul(worker.slots().into());
     let prefill = deadlines
         .worker
         .prefill(per_token, input.weight_bytes(), None);

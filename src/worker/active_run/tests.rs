@@ -3,6 +3,7 @@ use rkllm_sys::{CallError, PerfStat};
 use super::*;
 use crate::generation::SamplingRequest;
 use crate::ipc::BegunAnswer;
+use crate::worker::run_progress::MadeByAll;
 use crate::worker::token_sink::RunRecord;
 
 fn active(tokens: u32) -> ActiveRun {
@@ -20,11 +21,19 @@ fn active(tokens: u32) -> ActiveRun {
         prefill_per_token: Duration::from_millis(1),
         credit: 0,
     };
-    let progress = Arc::new(RunProgress::new(100, 0));
+    let progress = Arc::new(RunProgress::new(100, 0, MadeByAll::default()));
     for _ in 0..tokens {
         progress.count_token();
     }
     ActiveRun::begin(&spec, progress)
+}
+
+fn alone() -> Company {
+    Company {
+        runs: 1,
+        moved: Instant::now(),
+        pool: None,
+    }
 }
 
 fn refusal() -> CallError {
@@ -142,7 +151,7 @@ fn the_prefill_deadline_counts_the_begun_answer() {
     let mut active = active(0);
     assert_eq!(active.input_bytes, "fourand six".len());
     let deadlines = crate::worker::timing::test_deadlines();
-    let prefill = |active: &ActiveRun| match active.times(&deadlines, true) {
+    let prefill = |active: &ActiveRun| match active.times(&deadlines, alone(), true) {
         CallTimes::Running(run) => run.prefill,
         other => panic!("{other:?}"),
     };

@@ -32,6 +32,7 @@ fn run(started: Instant) -> RunTimes {
         complete: false,
         prefill: ms(20_000),
         abort: None,
+        company: InCompany::alone(started),
     }
 }
 
