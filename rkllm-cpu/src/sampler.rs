@@ -86,6 +86,9 @@ pub(crate) fn seed_from(text: Option<&str>) -> Result<u32, SamplingError> {
 
 pub(crate) struct Sampler {
     chain: *mut llama::llama_sampler,
+    /// Set where the chain takes the highest logit as it is, without a list of all tokens to sort: their
+    /// number. The thread that computes for several runs draws for all of them.
+    takes_highest_of: Option<usize>,
 }
 
 // SAFETY: a chain is owned by one `Sampler` and has no ties to the thread that made it.
@@ -157,7 +160,11 @@ impl Sampler {
                     add(llama::llama_sampler_init_dist(seed));
                 }
             }
-            Sampler { chain }
+            let takes_highest = greedy && neutral && suppressed.is_empty();
+            Sampler {
+                chain,
+                takes_highest_of: takes_highest.then_some(vocabulary_len as usize),
+            }
         }
     }
 
@@ -178,8 +185,17 @@ impl Sampler {
         context: *mut llama::llama_context,
         index: i32,
     ) -> Token {
-        // SAFETY: the caller vouches for the context.
-        unsafe { llama::llama_sampler_sample(self.chain, context, index) }
+        // SAFETY: the caller vouches for the context. A row of logits has one for each token, and is
+        // valid until the next decode; NULL is left to llama.cpp to complain of.
+        unsafe {
+            if let Some(tokens) = self.takes_highest_of {
+                let row = llama::llama_get_logits_ith(context, index);
+                if !row.is_null() {
+                    return place_of_highest(std::slice::from_raw_parts(row, tokens)) as Token;
+                }
+            }
+            llama::llama_sampler_sample(self.chain, context, index)
+        }
     }
 }
 
@@ -190,9 +206,42 @@ impl Drop for Sampler {
     }
 }
 
+/// The first one of equals.
+fn place_of_highest(values: &[f32]) -> usize {
+    // As many maxima as the compiler can keep beside each other.
+    let mut highest = [f32::NEG_INFINITY; 16];
+    let (rows, rest) = values.as_chunks::<16>();
+    for row in rows {
+        for (highest, &value) in highest.iter_mut().zip(row) {
+            *highest = if value > *highest { value } else { *highest };
+        }
+    }
+    let all = highest.iter().chain(rest);
+    let highest = all.fold(f32::NEG_INFINITY, |highest, &value| highest.max(value));
+    let place = values.iter().position(|&value| value == highest);
+    place.unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_highest_is_found_and_of_equals_the_first(
+            values in prop::collection::vec(-9..9_i8, 1..70),
+        ) {
+            let values: Vec<f32> = values.into_iter().map(f32::from).collect();
+            let mut place = 0;
+            for (at, value) in values.iter().enumerate() {
+                if *value > values[place] {
+                    place = at;
+                }
+            }
+            prop_assert_eq!(place_of_highest(&values), place);
+        }
+    }
 
     const NEUTRAL: RKLLMSamplingParam = RKLLMSamplingParam {
         top_k: 40,

@@ -17,6 +17,9 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use parking_lot::FairMutex;
 
 mod step;
+mod turns;
+
+use turns::Turns;
 
 use crate::computing::{Computing, OutputKind};
 use crate::generation::{Generation, Outcome};
@@ -52,8 +55,7 @@ pub(crate) struct Scheduler {
     runs: Vec<Run>,
     next_age: u64,
     steps: u64,
-    /// The last step evaluated a piece of one run.
-    last_was_alone: bool,
+    turns: Turns,
     pace: Pace,
 }
 
@@ -65,7 +67,7 @@ impl Scheduler {
             runs: Vec::new(),
             next_age: 0,
             steps: 0,
-            last_was_alone: false,
+            turns: Turns::default(),
             pace: Pace::default(),
         }
     }

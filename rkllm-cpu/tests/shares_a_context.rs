@@ -60,7 +60,7 @@ fn judge(promise: &str, runs: usize) -> String {
     for (run, evaluated) in said.iter().zip(evaluated) {
         let prompt = reference.tokenize(&run.prompt);
         assert_eq!(prompt.len(), evaluated, "of `{}`", run.prompt);
-        let rows = reference.logits_at_once(&[&prompt[..], &run.ids].concat());
+        let rows = reference.logits_by(32, &prompt, &run.ids);
         let drawn_from = rows.values.chunks(rows.width).skip(prompt.len() - 1);
         let missed = drawn_from.zip(&run.ids).map(|(row, &id)| {
             let best = row.iter().copied().fold(f32::MIN, f32::max);

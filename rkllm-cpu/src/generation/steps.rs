@@ -211,6 +211,11 @@ impl Generation {
         }
     }
 
+    /// After `count` more tokens all is evaluated.
+    pub(crate) fn is_rest(&self, computing: &Computing, count: usize) -> bool {
+        self.rest(computing).len() == count
+    }
+
     pub(crate) fn stop_clock(&mut self) {
         self.clock.stop();
     }

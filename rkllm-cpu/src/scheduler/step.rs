@@ -1,11 +1,13 @@
 //! Who is in a step, and with how much. A step evaluates the next token of every run that generates
 //! text with the same adapter; or a piece of one prompt; or what one run wants rows of. Pieces of
-//! prompts are not put beside others' tokens, so that each token is computed as in a run alone. The two sorts of steps alternate; within each, those that waited longest are next.
+//! prompts are not put beside others' tokens, so that each token is computed as in a run alone. `turns`
+//! decides between the two sorts; within each, those that waited longest are next.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::Scheduler;
+use super::turns::Brings;
 use crate::computing::{Computing, Evaluation, How, OutputKind, PREFILL_BATCH, Part};
 use crate::generation::Outcome;
 use crate::run_state::RunState;
@@ -15,20 +17,27 @@ impl Scheduler {
     pub(super) fn step(&mut self, computing: &mut Computing) -> bool {
         let (together, alone) = self.choose(computing);
         let members = match alone {
-            Some(alone) if together.is_empty() || !self.last_was_alone => vec![alone],
+            Some(alone)
+                if together.is_empty() || self.turns.is_alones(self.brings(alone, computing)) =>
+            {
+                vec![alone]
+            }
             _ => together,
         };
         let Some(&first) = members.first() else {
             return false;
         };
+        let begun = Instant::now();
         self.steps += 1;
         for &at in &members {
             self.runs[at].served = self.steps;
         }
-        self.last_was_alone = Some(first) == alone;
-        let evaluation = if self.last_was_alone {
-            self.step_alone(first, computing)
+        let evaluation = if Some(first) == alone {
+            let evaluation = self.step_alone(first, computing);
+            self.turns.was_alones(begun.elapsed());
+            evaluation
         } else {
+            self.turns.was_shared();
             self.step_together(&members, computing)
         };
         if evaluation == Evaluation::Failed {
@@ -53,12 +62,27 @@ impl Scheduler {
         (together, do_not.into_iter().min_by_key(turn))
     }
 
-    fn step_alone(&mut self, at: usize, computing: &mut Computing) -> Evaluation {
-        let time_for = if self.runs.len() > 1 {
+    /// Tokens that a step of one run has time for.
+    fn time_for(&self, computing: &Computing) -> usize {
+        if self.runs.len() > 1 {
             self.pace.tokens()
         } else {
             computing.threads.batch_limit(PREFILL_BATCH)
-        };
+        }
+    }
+
+    fn brings(&self, at: usize, computing: &Computing) -> Brings {
+        let generation = &self.runs[at].job.generation;
+        let piece = generation.piece(computing, self.time_for(computing));
+        if !generation.has_generated() && generation.is_rest(computing, piece) {
+            Brings::FirstToken
+        } else {
+            Brings::Less
+        }
+    }
+
+    fn step_alone(&mut self, at: usize, computing: &mut Computing) -> Evaluation {
+        let time_for = self.time_for(computing);
         let abort = self.may_abort(&[at], computing);
         let abort: Vec<&RunState> = abort.iter().map(AsRef::as_ref).collect();
         let run = &mut self.runs[at];

@@ -143,7 +143,7 @@ static void answers_do_not_depend_on_a_saved_prompt(void) {
     infer.prompt_cache_params = &cache;
     free(finished_run(saves, beginning, infer));
     CHECK_INT(rkllm_destroy(saves), 0);
-    for (int i = 0; i < QUESTIONS; i++) {
+    for (int i = 0; i < QUESTIONS; i += 2) {
         char *prompt = asked(questions[i]);
         LLMHandle handle = load_raw(long_answers());
         struct record *alone = finished_run(handle, prompt, generate());
