@@ -159,9 +159,11 @@ impl<C: Clone + Eq + Hash, T> FairQueue<C, T> {
         })
     }
 
-    /// The client whose entry is served next.
-    pub fn next_client(&self) -> Option<&C> {
-        self.order.values().next()
+    /// The entry that is served next, and its client.
+    pub fn next(&self) -> Option<(&C, &T)> {
+        let client = self.order.values().next()?;
+        let (_, entry) = self.clients.get(client)?.line.front()?;
+        Some((client, entry))
     }
 
     /// The next entry to serve, and what it counts as until `settle`.

@@ -24,7 +24,7 @@ use crate::generation::{
     ClientKey, Deadline, GenerationError, GenerationRequest, ModelId, ReplyEvent,
 };
 use crate::settings::QueueSettings;
-use crate::supervisor::{self, Extent, Lease, QueueEnd, RunJob, RunServices};
+use crate::supervisor::{self, Extent, Lease, QueueEnd, RunJob, RunServices, Wish};
 use embedding::EmbeddingJob;
 use fair_queue::{Charge, FairQueue, Ticket};
 use generation_stream::Withdrawal;
@@ -99,6 +99,22 @@ enum Work {
         events: mpsc::Sender<ReplyEvent>,
     },
     Embedding(Box<EmbeddingJob>),
+}
+
+impl QueueState {
+    /// Whose turn is next, and which slot would suit its request. One that is alone may wait for that slot.
+    fn next(&self) -> Option<(ClientKey, Wish)> {
+        let (client, waiting) = self.waiting.next()?;
+        let prompt = match &waiting.work {
+            Work::Generation { request, .. } => Some(Arc::clone(&request.prompt)),
+            Work::Embedding(_) => None,
+        };
+        let wish = Wish {
+            prompt,
+            may_wait: Arc::new(AtomicBool::new(self.waiting.len() == 1)),
+        };
+        Some((client.clone(), wish))
+    }
 }
 
 impl Waiting {
@@ -336,12 +352,14 @@ async fn dispatch(shared: Arc<Shared>, model: ModelId, queue: Arc<ModelQueue>) {
         if queue.closed.load(Ordering::SeqCst) {
             return;
         }
-        let Some(client) = queue.lock().waiting.next_client().cloned() else {
+        let Some((client, wish)) = queue.lock().next() else {
             filled.await;
             continue;
         };
         let supervisor = &shared.services.supervisor;
-        let mut lease = pin!(supervisor.lease_for(client, model.clone(), QueueEnd::Back));
+        let may_wait = Arc::clone(&wish.may_wait);
+        let lease = supervisor.lease_with(client, model.clone(), QueueEnd::Back, wish);
+        let mut lease = pin!(lease);
         let lease = loop {
             let deadline = shared.settings().deadline;
             tokio::select! {
@@ -356,7 +374,11 @@ async fn dispatch(shared: Arc<Shared>, model: ModelId, queue: Arc<ModelQueue>) {
                     }
                 }
                 // A request that came later may expire sooner, or the settings have changed.
-                () = queue.filled.notified() => {}
+                () = queue.filled.notified() => {
+                    if queue.lock().waiting.len() > 1 && may_wait.swap(false, Ordering::Relaxed) {
+                        supervisor.look_again();
+                    }
+                }
             }
         };
         let Some(lease) = lease else { continue };

@@ -110,6 +110,11 @@ impl AnswerSoFar {
         self.whole = self.here();
     }
 
+    /// Its text, from whichever workers.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Those that were made.
     pub fn tokens(&self) -> u32 {
         self.tokens

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::client_turns::{ClientTurns, LeasedSlot, Waiting};
-use super::instance::{HandleOrder, Instance, LeaseRequest, LoadNumber, Waiter};
+use super::instance::{HandleOrder, Instance, LeaseRequest, LoadNumber, Waiter, Wish};
 use super::lease::{Lease, WorkerAfter};
 use super::lifecycle::{FailedBy, RestartPolicy, Stage};
 use super::link::SlotLink;
@@ -54,6 +54,7 @@ pub(super) enum Message {
         /// Whose turn it takes.
         client: ClientKey,
         queue_end: QueueEnd,
+        wish: Wish,
         reply: LeaseReply,
     },
     Preload {
@@ -245,12 +246,14 @@ impl EventLoop {
                 model,
                 client,
                 queue_end,
+                wish,
                 reply,
             } => {
                 let alone = queue_end == QueueEnd::FrontAndAlone;
                 let request = LeaseRequest {
                     client,
                     alone,
+                    wish,
                     reply,
                 };
                 self.request(&model, queue_end, Some(request));
@@ -382,6 +385,7 @@ impl EventLoop {
         loop {
             for instance in self.instances.values_mut() {
                 instance.forget_gone_waiters();
+                instance.consider_waiting(Instant::now());
             }
             let ids: Vec<ModelId> = self.instances.keys().cloned().collect();
             let order = self.order();
@@ -394,10 +398,20 @@ impl EventLoop {
                 Decision::Grant(index) => self.grant(&ids[index]),
                 Decision::Load(index) => self.load(&ids[index]),
                 Decision::Evict(index) => self.evict(&ids[index]),
-                Decision::WaitUntil(time) => return Some(time),
-                Decision::Nothing => return None,
+                Decision::WaitUntil(time) => {
+                    return self
+                        .slots_awaited()
+                        .map_or(Some(time), |it| Some(it.min(time)));
+                }
+                Decision::Nothing => return self.slots_awaited(),
             }
         }
+    }
+
+    /// Until when the first of the slots that requests wait for is worth it.
+    fn slots_awaited(&self) -> Option<Instant> {
+        let awaited = self.instances.values();
+        awaited.filter_map(Instance::slot_awaited_until).min()
     }
 
     /// The arrivals of the requests that wait, in the order in which they are served.
@@ -442,7 +456,7 @@ impl EventLoop {
             let Some(request) = waiter.request else {
                 return;
             };
-            let Some((worker, link)) = instance.lend(request.alone) else {
+            let Some((worker, link)) = instance.lend(request.alone, &request.wish) else {
                 return;
             };
             turn = Some(((worker.process.pid, link.slot()), request.client));

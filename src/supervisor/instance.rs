@@ -2,8 +2,9 @@
 //! and who waits for it.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
@@ -14,9 +15,10 @@ use super::event_loop::LeaseReply;
 use super::lifecycle::{Lifecycle, RestartPolicy, Stage};
 use super::link::SlotLink;
 use super::measured::Measured;
-use super::placement::{Candidate, Occupancy};
+use super::placement::{self, Occupancy};
+use super::routing::{Candidate, Costs, Route, route};
 use super::status::{ModelStatus, Phase};
-use super::worker::{LoadedWorker, Worker};
+use super::worker::{Lent, LoadedWorker, Worker};
 use crate::children::ChildProcess;
 use crate::children::EndReason;
 use crate::children::memory::ProcessMemory;
@@ -37,7 +39,27 @@ pub(super) struct LeaseRequest {
     pub client: ClientKey,
     /// Nothing else may be on the worker meanwhile.
     pub alone: bool,
+    pub wish: Wish,
     pub reply: LeaseReply,
+}
+
+/// Which slot a request is best served in.
+#[derive(Clone, Debug, Default)]
+pub struct Wish {
+    /// What it will have evaluated; `None`: nothing that a slot could hold.
+    pub prompt: Option<Arc<str>>,
+    /// Whether a busy slot may be waited for while another one is free: nothing else would use that.
+    pub may_wait: Arc<AtomicBool>,
+}
+
+/// A request that waits for a slot that holds its beginning, although another one is free.
+#[derive(Clone, Copy, Debug)]
+struct Awaiting {
+    /// The request's.
+    sequence: u64,
+    /// From then on another slot costs less.
+    until: Instant,
+    is_over: bool,
 }
 
 impl Waiter {
@@ -84,6 +106,9 @@ pub(super) struct Instance {
     worker: Option<LoadedWorker>,
     /// The one lease there is must have no other beside it.
     is_alone: bool,
+    awaiting: Option<Awaiting>,
+    /// How long a run takes on average.
+    run_time: Option<Duration>,
     /// The process of the worker that is loading, idle or leased.
     process: Option<ChildProcess>,
     load: Option<Load>,
@@ -122,6 +147,8 @@ impl Instance {
             life: Lifecycle::new(policy),
             worker: None,
             is_alone: false,
+            awaiting: None,
+            run_time: None,
             process: None,
             load: None,
             loads_begun: 0,
@@ -239,6 +266,13 @@ impl Instance {
     pub fn take_back(&mut self, link: SlotLink) {
         if let Some(loaded) = &mut self.worker {
             self.measured = loaded.worker.measured();
+            if let Some(lent) = loaded.lent.remove(&link.slot()) {
+                let took = lent.since.elapsed();
+                let average = self
+                    .run_time
+                    .map_or(took, |average| (average * 4 + took) / 5);
+                self.run_time = Some(average);
+            }
             loaded.free.push(link);
             self.is_alone = false;
             self.stage_changed();
@@ -246,9 +280,21 @@ impl Instance {
     }
 
     /// Hands a slot out, where nothing else may be on the worker meanwhile `alone`. `None`: none is free.
-    pub fn lend(&mut self, alone: bool) -> Option<(Arc<Worker>, SlotLink)> {
+    pub fn lend(&mut self, alone: bool, wish: &Wish) -> Option<(Arc<Worker>, SlotLink)> {
+        let prompt = wish.prompt.as_deref().unwrap_or_default();
+        let Route::Slot(nth) = self.route(prompt, false) else {
+            return None;
+        };
         let loaded = self.worker.as_mut()?;
-        let link = loaded.free.pop()?;
+        let link = loaded.free.remove(nth);
+        if let Some(prompt) = &wish.prompt {
+            let lent = Lent {
+                prompt: Arc::clone(prompt),
+                since: Instant::now(),
+            };
+            loaded.lent.insert(link.slot(), lent);
+        }
+        self.awaiting = None;
         self.is_alone = alone;
         self.life.granted();
         self.since = Instant::now();
@@ -264,6 +310,56 @@ impl Instance {
         self.worker.take()
     }
 
+    /// Where a request with this prompt goes: the number of a free slot, or of one behind all of these.
+    fn route(&self, prompt: &str, may_wait: bool) -> Route {
+        let Some(loaded) = &self.worker else {
+            return Route::Nowhere;
+        };
+        let free = loaded.free.iter().map(|link| Candidate {
+            holds: link.holds(),
+            is_free: true,
+            used: link.used(),
+        });
+        let lent = loaded.lent.values().map(|lent| Candidate {
+            holds: &lent.prompt,
+            is_free: false,
+            used: lent.since,
+        });
+        let slots: Vec<Candidate<'_>> = free.chain(lent).collect();
+        let costs = Costs {
+            per_token: self.measured.prefill_takes_per_token(),
+            run: self.run_time,
+        };
+        route(prompt, &slots, costs, may_wait)
+    }
+
+    /// Decides whether the first waiter waits for a slot that is busy although another one is free.
+    pub fn consider_waiting(&mut self, now: Instant) {
+        let awaited = self.waiters.front().and_then(|waiter| {
+            let request = waiter.request.as_ref().filter(|request| !request.alone)?;
+            let may_wait = request.wish.may_wait.load(Ordering::Relaxed);
+            match self.route(request.wish.prompt.as_deref()?, may_wait) {
+                Route::WaitFor(_, limit) => Some((waiter.sequence, limit)),
+                Route::Slot(_) | Route::Nowhere => None,
+            }
+        });
+        self.awaiting = awaited.map(|(sequence, limit)| {
+            let begun = self.awaiting.filter(|it| it.sequence == sequence);
+            let until = begun.map_or(now + limit, |it| it.until);
+            Awaiting {
+                sequence,
+                until,
+                is_over: until <= now,
+            }
+        });
+    }
+
+    /// Until when a slot is waited for, if one is.
+    pub fn slot_awaited_until(&self) -> Option<Instant> {
+        let awaiting = self.awaiting.filter(|it| !it.is_over)?;
+        Some(awaiting.until)
+    }
+
     /// Whether the first waiter can be on the worker beside those that are.
     fn can_be_joined(&self) -> bool {
         let fits = self.waiters.front().is_some_and(|waiter| {
@@ -274,7 +370,8 @@ impl Instance {
             .worker
             .as_ref()
             .is_some_and(|loaded| !loaded.free.is_empty() && !loaded.worker.is_tainted());
-        fits && has_room && !self.is_alone && self.condemned.is_none()
+        let waits = self.slot_awaited_until().is_some();
+        fits && has_room && !waits && !self.is_alone && self.condemned.is_none()
     }
 
     /// The process of a worker that is loading, idle or leased.
@@ -380,7 +477,7 @@ impl Instance {
     }
 
     /// `order`: the arrivals of the requests that wait for leases, the next one first.
-    pub fn candidate(&self, order: &[u64]) -> Candidate {
+    pub fn candidate(&self, order: &[u64]) -> placement::Candidate {
         let (occupancy, not_before) = match self.life.stage() {
             Stage::Unloaded => (Occupancy::Empty, None),
             Stage::Failed { retry_at, .. } => (Occupancy::Empty, Some(retry_at)),
@@ -407,7 +504,7 @@ impl Instance {
                 (idle, None)
             }
         };
-        Candidate {
+        placement::Candidate {
             occupancy,
             uses_npu: self.uses_npu(),
             not_before,

@@ -88,11 +88,13 @@ impl Lease {
 
     /// `call` and `request` are told in the report of the worker's end, if it ends meanwhile.
     pub(super) fn begin(mut self, call: &'static str, request: Option<String>) -> Running {
-        let Some(held) = self.held.take() else {
+        let Some(mut held) = self.held.take() else {
             unreachable!("a lease that has no worker is gone")
         };
         let (worker, slot) = (&held.worker, held.link.slot());
         worker.process.set_activity(slot, Some(call), request);
+        // What the call leaves there its caller says.
+        held.link.hold(String::new());
         Running {
             fuse: Fuse {
                 worker: Arc::clone(worker),

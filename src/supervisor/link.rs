@@ -40,6 +40,10 @@ pub struct SlotLink {
     run: Option<(u64, u32)>,
     /// Events taken for which the worker has no new credit yet.
     taken: u32,
+    /// The text that its cells are of, as far as it is known.
+    holds: String,
+    /// When it was used last.
+    used: Instant,
 }
 
 #[derive(Debug)]
@@ -99,6 +103,8 @@ pub fn start(connection: Connection, slots: u8) -> Vec<SlotLink> {
                 shared,
                 run: None,
                 taken: 0,
+                holds: String::new(),
+                used: Instant::now(),
             };
             (sender, link)
         })
@@ -184,6 +190,20 @@ impl Shared {
 impl SlotLink {
     pub fn slot(&self) -> u8 {
         self.slot
+    }
+
+    pub fn holds(&self) -> &str {
+        &self.holds
+    }
+
+    pub fn used(&self) -> Instant {
+        self.used
+    }
+
+    /// Its cells are of this text from now on.
+    pub fn hold(&mut self, text: String) {
+        self.holds = text;
+        self.used = Instant::now();
     }
 
     /// Hands a command to the slot. It never waits for the worker: one that does not read is missed by

@@ -74,6 +74,11 @@ impl Measured {
         }
     }
 
+    /// How long a token of a prompt takes.
+    pub fn prefill_takes_per_token(&self) -> Option<Duration> {
+        Duration::try_from_secs_f64(self.prefill_seconds_per_token?).ok()
+    }
+
     /// How long a token of a prompt may take, by what was measured.
     pub fn prefill_per_token(&self) -> Option<Duration> {
         let seconds = self.prefill_seconds_per_token?;

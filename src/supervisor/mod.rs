@@ -27,6 +27,7 @@ mod probe;
 mod pulse;
 mod reading;
 mod reload;
+mod routing;
 mod run;
 mod runtime_lines;
 mod status;
@@ -67,6 +68,7 @@ use crate::telemetry::Metrics;
 use backoff::Backoff;
 use event_loop::{EventLoop, MemoryRules, Message, Rules};
 use handle::{HandleServices, LiveSettings};
+pub use instance::Wish;
 use lifecycle::RestartPolicy;
 use loading::Loader;
 use memory_limits::Beside;
@@ -205,6 +207,18 @@ impl Supervisor {
         model: ModelId,
         queue_end: QueueEnd,
     ) -> Result<Lease, GenerationError> {
+        self.lease_with(client, model, queue_end, Wish::default())
+            .await
+    }
+
+    /// As `lease_for`, by preference in a slot that a wish is for.
+    pub async fn lease_with(
+        &self,
+        client: ClientKey,
+        model: ModelId,
+        queue_end: QueueEnd,
+        wish: Wish,
+    ) -> Result<Lease, GenerationError> {
         let (reply, lease) = oneshot::channel();
         let gone = |_| GenerationError::ShuttingDown;
         self.messages
@@ -212,6 +226,7 @@ impl Supervisor {
                 model,
                 client,
                 queue_end,
+                wish,
                 reply,
             })
             .map_err(|_| GenerationError::ShuttingDown)?;
@@ -274,6 +289,12 @@ impl Supervisor {
         model: Option<ModelId>,
     ) -> Result<DefaultParam, LibraryError> {
         handle::default_param(self, model).await
+    }
+
+    /// A request's wish has changed: what it waits for is looked at again.
+    pub fn look_again(&self) {
+        let (reply, _) = oneshot::channel();
+        let _ = self.messages.send(Message::Ping { reply });
     }
 
     /// Loads a model before anybody asks for it.

@@ -270,6 +270,8 @@ impl<'a> Serving<'a> {
             }
             Ended::Over(mut over) => {
                 let stop = over.stop.take();
+                let holds = [&*self.job.request.prompt, self.answer.text()].concat();
+                over.running.link().hold(holds);
                 let running = &over.running;
                 running.worker().learn(|measured| measured.run(&over.end));
                 let evaluated = over.end.evaluated_prompt_tokens();

@@ -1,8 +1,9 @@
 //! A loaded worker: what its slots share, and what runs on it at the same time.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::link::SlotLink;
 use super::measured::Measured;
@@ -103,12 +104,25 @@ impl Worker {
 pub struct LoadedWorker {
     pub worker: Arc<Worker>,
     pub free: Vec<SlotLink>,
+    /// By slot: what runs there.
+    pub lent: BTreeMap<u8, Lent>,
+}
+
+/// A slot that a request has.
+#[derive(Debug)]
+pub struct Lent {
+    pub prompt: Arc<str>,
+    pub since: Instant,
 }
 
 impl LoadedWorker {
     pub fn new(worker: Worker, free: Vec<SlotLink>) -> Self {
         let worker = Arc::new(worker);
-        Self { worker, free }
+        Self {
+            worker,
+            free,
+            lent: BTreeMap::new(),
+        }
     }
 }
 

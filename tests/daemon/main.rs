@@ -20,6 +20,7 @@ mod an_unkillable_worker_gets_no_successor;
 mod an_unread_log_stops_nothing;
 mod calls_and_results_reach_the_model;
 mod calls_outlive_their_worker;
+mod conversations_keep_their_slot;
 mod crowds_are_served_or_refused;
 mod dead_workers_are_replaced;
 mod deadlines_are_told_in_time;

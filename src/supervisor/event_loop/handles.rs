@@ -8,7 +8,7 @@ use super::{EventLoop, unavailable};
 use crate::generation::{GenerationError, ModelId};
 use crate::ipc::LibraryFacts;
 use crate::models::{InstalledModel, ModelKind};
-use crate::supervisor::instance::{HandleOrder, Instance};
+use crate::supervisor::instance::{HandleOrder, Instance, Wish};
 use crate::supervisor::lease::Lease;
 use crate::supervisor::lifecycle::Stage;
 
@@ -80,7 +80,7 @@ impl EventLoop {
         let mut lease = None;
         self.change(model, |instance| {
             if matches!(instance.life.stage(), Stage::Idle { .. }) {
-                let lent = instance.lend(false);
+                let lent = instance.lend(false, &Wish::default());
                 lease = lent.map(|(worker, link)| Lease::new(worker, link, home));
             }
         });
