@@ -36,9 +36,13 @@ pub const FAMILIES_RUN: [&str; 3] = ["1_2_1", "1_3_0", "1_3_1"];
 
 /// A library that `make build` put beside the test programs.
 pub fn built_library(name: &str) -> PathBuf {
+    beside_the_tests(&format!("lib{name}.so"))
+}
+
+fn beside_the_tests(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("the test program has a path");
     let folder = test.ancestors().nth(2).expect("target/<profile>/deps/test");
-    let path = folder.join(format!("lib{name}.so"));
+    let path = folder.join(name);
     assert!(
         path.is_file(),
         "{} is missing: run `make build`",
@@ -49,6 +53,11 @@ pub fn built_library(name: &str) -> PathBuf {
 
 pub fn fake_runtime(family: &str) -> PathBuf {
     built_library(&format!("rkllmrt_fake_{family}"))
+}
+
+/// The daemon's program: cargo's own word for tests of its package, else that beside the test programs.
+fn program() -> PathBuf {
+    option_env!("CARGO_BIN_EXE_rkllmd").map_or_else(|| beside_the_tests("rkllmd"), PathBuf::from)
 }
 
 /// Where downloads are kept between runs.
@@ -226,7 +235,7 @@ impl Setup {
     pub fn command(&self) -> Command {
         let config = self.folder.path().join("rkllmd.toml");
         fs::write(&config, &self.settings).expect("the configuration");
-        let daemon = env!("CARGO_BIN_EXE_rkllmd");
+        let daemon = &program();
         let mut command = match self.launcher.split_first() {
             Some((launcher, arguments)) => {
                 let mut command = Command::new(launcher);
@@ -403,7 +412,7 @@ impl Drop for Daemon {
 
 /// Runs `rkllmd keys` on the file in `folder`.
 pub fn keys(folder: &Path, arguments: &str) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_rkllmd"))
+    let output = Command::new(program())
         .arg("keys")
         .args(arguments.split_whitespace())
         .args(["--config", "/dev/null"])
