@@ -29,6 +29,7 @@ mod real_model;
 #[path = "../common/report.rs"]
 mod report;
 mod scenario;
+mod slots;
 mod soak;
 mod source_address;
 #[path = "../common/statistics.rs"]
@@ -77,6 +78,8 @@ fn measure(plan: Plan) -> Report {
     findings::report(&mut report, &runs, &calm);
     eprintln!("a client with four handles and one with a chat");
     fairness::measure(&mut report);
+    eprintln!("eight answers at once on one worker");
+    slots::measure(&mut report, plan);
     if cfg!(debug_assertions) {
         report.note("the real model is left out: this is a debug build");
     } else {
