@@ -199,6 +199,14 @@ fn gap(next: StateId, drops_brackets: bool) -> Sink {
     }
 }
 
+/// A call that begins without another marker begins a line, which is not the content's.
+fn behind_a_line(opener: &Marker) -> Marker {
+    match opener.lead.is_empty() {
+        true => opener.clone().after("\n"),
+        false => opener.clone(),
+    }
+}
+
 /// What models write where another form was expected.
 fn any_json() -> Sink {
     Sink::JsonCalls {
@@ -247,6 +255,7 @@ impl Body {
         let name = machine.add(Sink::Name {
             json: body.before_name.is_none().then_some(json),
             arguments: Some(arguments),
+            is_id: body.id == Some(IdPlace::AroundName),
         });
         let mut inside = vec![json, after, arguments, name];
         let mut entry = name;
@@ -278,7 +287,7 @@ impl Body {
         Self {
             entry,
             between,
-            own_opener: before.filter(is_telling).cloned(),
+            own_opener: before.filter(is_telling).map(behind_a_line),
             behind_own_opener: name,
             inside,
         }
@@ -291,6 +300,7 @@ impl Body {
         let name = machine.add(Sink::Name {
             json: Some(json),
             arguments: None,
+            is_id: false,
         });
         let key = machine.add(Sink::Key);
         let value = machine.add(Sink::Value);
@@ -334,7 +344,9 @@ impl Body {
         Self {
             entry,
             between,
-            own_opener: before.filter(|marker| marker.id.is_none()).cloned(),
+            own_opener: before
+                .filter(|marker| marker.id.is_none())
+                .map(behind_a_line),
             behind_own_opener: name,
             inside,
         }
@@ -352,6 +364,7 @@ impl Body {
         let name = machine.add(Sink::Name {
             json: None,
             arguments: None,
+            is_id: false,
         });
         let entry = machine.add(gap(name, true));
         machine.on(entry, &Marker::text(before_name), Action::None, name);

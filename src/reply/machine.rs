@@ -39,6 +39,8 @@ pub(super) enum Sink {
         json: Option<StateId>,
         /// Where an opening brace behind the name leads.
         arguments: Option<StateId>,
+        /// It is the call's id, which has the name inside: `functions.NAME:0`.
+        is_id: bool,
     },
     Id,
     JsonCalls {

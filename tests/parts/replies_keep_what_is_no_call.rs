@@ -3,9 +3,13 @@
 
 use crate::reply_support::examples::types;
 use crate::reply_support::{
-    Said, TokensOfMarkers, call, ordinary, parser, read, splits, text, token, with_tokens,
+    Said, TokensOfMarkers, call, call_with_id, ordinary, parser, read, splits, text, token,
+    with_tokens,
 };
-use rkllmd::reply::{FoundFormat, ModelReply, OpenedIn, ReplyFamily, ReplyOptions, ReplyReader};
+use rkllmd::reply::{
+    Around, CallBody, Calls, FoundFormat, IdPlace, Marker, ModelReply, NameThenJson, OpenedIn,
+    ReplyFamily, ReplyFormat, ReplyOptions, ReplyReader,
+};
 
 #[test]
 fn an_opener_that_no_call_follows_is_what_it_reads_as() {
@@ -231,6 +235,35 @@ fn a_bracket_behind_a_call_is_content_however_it_is_cut() {
             read(parser, tokens),
             [call("f", "{}"), text("[1] and more")]
         );
+    }
+}
+
+#[test]
+fn a_name_is_an_id_only_where_the_format_has_it_so() {
+    let format = |id| ReplyFormat {
+        calls: Some(Calls::new(
+            vec![Around::new("<c>", "</c>")],
+            CallBody::NameThenJson(NameThenJson {
+                id,
+                before_arguments: Marker::text("<a>"),
+                ..NameThenJson::default()
+            }),
+        )),
+        ..ReplyFormat::default()
+    };
+    for (id, written, said) in [
+        (
+            Some(IdPlace::AroundName),
+            "functions.now:0",
+            call_with_id("functions.now:0", "now", "{}"),
+        ),
+        (Some(IdPlace::AroundName), "now", call("now", "{}")),
+        (None, "functions.now:0", call("functions.now:0", "{}")),
+    ] {
+        for tokens in splits(&format!("<c>{written}<a>{{}}</c>"), &[]) {
+            let parser = parser(&format(id.clone()), OpenedIn::Content, types());
+            assert_eq!(read(parser, tokens), [said.clone()], "{written}");
+        }
     }
 }
 

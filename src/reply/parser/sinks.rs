@@ -77,7 +77,9 @@ impl ReplyParser {
                 };
                 return (len, next);
             }
-            Sink::Name { json, arguments } => return self.name(text, *json, *arguments, out),
+            Sink::Name {
+                json, arguments, ..
+            } => return self.name(text, *json, *arguments, out),
             Sink::Id | Sink::Skipped | Sink::Header => {
                 self.word.push_str(text);
                 if self.word.len() > MOST_WORD_BYTES {
@@ -177,21 +179,24 @@ impl ReplyParser {
         (text.len(), if is_name { Next::Stay } else { Next::Abandon })
     }
 
-    /// The word is the call's name, or its id with the name inside.
+    /// The word is the call's name, or, where the format has it so, its id with the name inside.
     pub(super) fn take_name(&mut self) {
         let word = std::mem::take(&mut self.word);
         let word = word.trim();
-        match word
+        let is_id = matches!(
+            self.machine.states[self.at].sink,
+            Sink::Name { is_id: true, .. }
+        );
+        let inside = word
             .strip_prefix("functions.")
             .and_then(|rest| rest.rsplit_once(':'))
-        {
-            Some((name, index)) if index.bytes().all(|byte| byte.is_ascii_digit()) => {
+            .filter(|(_, index)| index.bytes().all(|byte| byte.is_ascii_digit()));
+        match inside.filter(|_| is_id) {
+            Some((name, _)) => {
                 self.call.set_id(word);
                 self.call.set_name(name);
             }
-            _ => self
-                .call
-                .set_name(word.strip_prefix("functions.").unwrap_or(word)),
+            None => self.call.set_name(word),
         }
     }
 
