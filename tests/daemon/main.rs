@@ -6,6 +6,8 @@ mod cgroup_support;
 mod daemon_support;
 #[path = "../hung_kernel_support/mod.rs"]
 mod hung_kernel_support;
+#[path = "../template_support/mod.rs"]
+mod template_support;
 
 mod doors;
 mod function_calls;
@@ -48,6 +50,7 @@ mod systemd_is_told_the_truth;
 mod the_demo_serves;
 mod the_official_client_works_unchanged;
 mod the_real_model_streams;
+mod the_real_model_takes_its_calls_back;
 mod the_unix_socket_serves;
 mod thoughts_keep_their_budget;
 mod worker_memory_is_bounded;

@@ -6,6 +6,8 @@ mod reader_support;
 mod reply_support;
 #[path = "../root_support/mod.rs"]
 mod root_support;
+#[path = "../template_support/mod.rs"]
+mod template_support;
 
 mod a_stopped_journal_delays_nothing;
 mod answers_are_rendered_as_they_were_written;

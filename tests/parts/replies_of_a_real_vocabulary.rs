@@ -3,45 +3,25 @@
 //! are all of it.
 
 use std::collections::BTreeMap;
-use std::io::Read;
-use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use crate::reply_support::examples::{Example, examples, types};
 use crate::reply_support::rounds::{Round, rounds};
-use crate::reply_support::{TokensOfMarkers, events, is_markup, joined, told, with_tokens};
+use crate::reply_support::{
+    TokensOfMarkers, demo_vocabulary, events, is_markup, joined, told, with_tokens,
+};
 use rkllmd::reply::{
     OpenedIn, ReplyFamily, ReplyFormat, ReplyOptions, ReplyReader, ReplyToken, ToolTypes,
 };
 
 /// The tokens of the demo model as a worker tells them one by one.
 fn vocabulary() -> Vec<ReplyToken> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/fetch-demo-model");
-    let mut command = Command::new(script);
-    let output = command.stderr(Stdio::inherit()).output().unwrap();
-    assert!(output.status.success());
-    let path = String::from_utf8(output.stdout).unwrap();
-    let mut header = Vec::new();
-    let file = std::fs::File::open(path.lines().last().unwrap()).unwrap();
-    file.take(8 << 20).read_to_end(&mut header).unwrap();
-    // An array (9) of texts (8), each behind its length.
-    let key = b"tokenizer.ggml.tokens\x09\0\0\0\x08\0\0\0";
-    let found = header.windows(key.len()).position(|window| window == key);
-    let mut at = found.unwrap() + key.len();
-    let take_number = |at: &mut usize| {
-        *at += 8;
-        u64::from_le_bytes(header[*at - 8..*at].try_into().unwrap())
-    };
-    let count = take_number(&mut at);
-    (0..count)
-        .map(|id| {
-            let len = usize::try_from(take_number(&mut at)).unwrap();
-            at += len;
-            let token = std::str::from_utf8(&header[at - len..at]).unwrap();
+    (0..)
+        .zip(demo_vocabulary::tokens())
+        .map(|(id, token)| {
             let bytes: Vec<u8> = token.chars().map(byte_of).collect();
             ReplyToken {
-                id: Some(i32::try_from(id).unwrap()),
+                id: Some(id),
                 text: String::from_utf8_lossy(&bytes).into_owned(),
             }
         })

@@ -1,44 +1,15 @@
 //! The format of a model's replies is found by what its own template writes: with the templates that
 //! models ship, and with templates whose markers no model has.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use crate::reply_support::examples::{examples, types};
 use crate::reply_support::{Said, TokensOfMarkers, call, parser, read, reasoning, splits, text};
+use crate::template_support::templates;
 use rkllmd::prompt::{ChatTemplate, SpecialTokens, well_known_control_tokens};
 use rkllmd::reader::written;
 use rkllmd::reply::analysis::analyse;
 use rkllmd::reply::{FormatSource, FoundFormat, OpenedIn, ReplyFamily};
-
-pub(crate) fn templates() -> BTreeMap<String, String> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/fetch-chat-templates");
-    let output = Command::new(script)
-        .stderr(Stdio::inherit())
-        .output()
-        .unwrap();
-    assert!(output.status.success());
-    let prompts = PathBuf::from(
-        String::from_utf8(output.stdout)
-            .unwrap()
-            .lines()
-            .last()
-            .unwrap(),
-    );
-    let prompts: serde_json::Value =
-        serde_json::from_str(&std::fs::read_to_string(prompts).unwrap()).unwrap();
-    let folder = Path::new(prompts["folder"].as_str().unwrap());
-    let files = std::fs::read_dir(folder).unwrap();
-    files
-        .map(|file| file.unwrap().path())
-        .map(|path| {
-            let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-            (name, std::fs::read_to_string(&path).unwrap())
-        })
-        .collect()
-}
 
 pub(crate) fn compile(source: &str) -> Option<ChatTemplate> {
     let special = SpecialTokens {

@@ -1,5 +1,6 @@
 //! Answers cut into tokens, and what was read of them.
 
+pub mod demo_vocabulary;
 pub mod examples;
 pub mod rounds;
 
