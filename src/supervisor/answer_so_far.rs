@@ -21,6 +21,23 @@ pub enum Inexact {
     SwallowedToken,
 }
 
+impl Inexact {
+    /// What it is counted as.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ReplacedBytes => "not-text",
+            Self::SwallowedToken => "special-token",
+        }
+    }
+
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::ReplacedBytes => "the runtime gave bytes for it that are not UTF-8",
+            Self::SwallowedToken => "the runtime did not print a special token that is part of it",
+        }
+    }
+}
+
 /// A place in the answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Mark {

@@ -5,7 +5,7 @@
 //! marker that the runtime does not print is handed over by its id, else by its text. Half a character
 //! that a closed thought ends with is dropped.
 
-use super::answer_so_far::AnswerSoFar;
+use super::answer_so_far::{AnswerSoFar, Inexact};
 use crate::conversation::ReplyPiece;
 use crate::generation::{FinishReason, ReplyEvent, StopStrings};
 use crate::ipc::TokenKind;
@@ -25,6 +25,8 @@ struct Parsing {
     thought_tokens: u32,
     /// Tokens of which nothing was seen yet: a token that follows shows where they belong.
     unseen_tokens: u32,
+    /// A thought cannot be closed; that was said.
+    keeps_no_budget: bool,
     /// Between tokens, what is to be told with the next one.
     told: Vec<ReplyPiece>,
 }
@@ -54,6 +56,7 @@ impl Reading {
                 plan: plan.clone(),
                 thought_tokens: 0,
                 unseen_tokens: 0,
+                keeps_no_budget: false,
                 told: Vec::new(),
             }),
         }
@@ -132,6 +135,16 @@ impl Reading {
         }
     }
 
+    /// A thought that is used up cannot be handed over exactly, so it goes on.
+    pub fn goes_past_its_budget(&mut self, run: u64, reason: Inexact) {
+        if let Some(parsing) = &mut self.parsing {
+            parsing.keeps_no_budget = true;
+            let tokens = parsing.thought_tokens;
+            let reason = reason.reason();
+            tracing::warn!(run, tokens, reason, "a thought goes past its budget");
+        }
+    }
+
     /// Closes a thought that is used up, here and in the answer.
     pub fn close_thought(&mut self, answer: &mut AnswerSoFar) {
         if let Some(parsing) = &mut self.parsing
@@ -173,6 +186,7 @@ impl Parsing {
     fn thought_is_used_up(&self) -> bool {
         let budget = self.plan.thought_budget.as_ref();
         budget.is_some_and(|budget| self.thought_tokens >= budget.tokens)
+            && !self.keeps_no_budget
             && self.parser.is_in_reasoning()
     }
 }

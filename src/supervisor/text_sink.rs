@@ -174,12 +174,13 @@ impl TextSink<'_> {
         let then = match read.next {
             Next::Token => None,
             Next::End => Some(Stop::Complete),
-            // One that cannot be handed over exactly goes on thinking.
-            Next::CloseThought => self
-                .answer
-                .check_exact(self.ids_are_trusted)
-                .is_ok()
-                .then_some(Stop::ThoughtUsedUp),
+            Next::CloseThought => match self.answer.check_exact(self.ids_are_trusted) {
+                Ok(()) => Some(Stop::ThoughtUsedUp),
+                Err(reason) => {
+                    self.reading.goes_past_its_budget(self.run, reason);
+                    None
+                }
+            },
         };
         if let Some(event) = read.event.filter(|_| self.wants_text) {
             match self.events.try_send(event) {

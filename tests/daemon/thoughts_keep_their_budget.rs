@@ -204,3 +204,23 @@ fn each_token_of_a_thought_is_counted_once_whatever_its_text_is() {
     let [_, answer, thought] = counts(&answer);
     assert_eq!((answer, thought), (6, 6));
 }
+
+#[test]
+fn a_thought_that_goes_past_its_budget_is_logged_once() {
+    // Of what the runtime did not print only the tokens would tell, and they are not trusted yet.
+    let scenario = r#"
+tokens = ["<think>", { text = "", id = 7 }, "a ", "b ", "c ", "</think>", "answer"]
+eos-token-id = 9
+"#;
+    let daemon = setup(scenario, &[]).start();
+    let answer = ask(&daemon, json!({"thinking_budget_tokens": 3}));
+    assert_eq!(parts(&answer), ["a b c", "answer", "stop"]);
+    daemon.log.wait_for("a thought goes past its budget");
+    let log = daemon.log.lines().join("\n");
+    assert_eq!(
+        log.matches("a thought goes past its budget").count(),
+        1,
+        "{log}"
+    );
+    assert!(log.contains("did not print a special token"), "{log}");
+}

@@ -3,7 +3,6 @@
 use super::Serving;
 use crate::children::ChildProcess;
 use crate::generation::{FinishReason, GenerationError};
-use crate::supervisor::answer_so_far::Inexact;
 use crate::supervisor::attempts::GivenUp;
 use crate::supervisor::drive::Loss;
 use crate::supervisor::outcome::Outcome;
@@ -72,17 +71,7 @@ impl Serving<'_> {
         self.begun = match self.answer.begun(self.ids_are_trusted) {
             Ok(begun) => begun,
             Err(inexact) => {
-                let (name, reason) = match inexact {
-                    Inexact::ReplacedBytes => (
-                        "not-text",
-                        "the runtime gave bytes for it that are not UTF-8",
-                    ),
-                    Inexact::SwallowedToken => (
-                        "special-token",
-                        "the runtime did not print a special token that is part of it",
-                    ),
-                };
-                return Err(self.interrupted(cause.to_owned(), name, reason));
+                return Err(self.interrupted(cause.to_owned(), inexact.name(), inexact.reason()));
             }
         };
         self.before.tokens = self.answer.tokens();
