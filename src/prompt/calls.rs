@@ -127,7 +127,9 @@ pub(super) fn in_words(
             worded.push(turn);
             continue;
         }
-        let result = between(twins, RESULT, &turn.content);
+        // Calls in words have no ids, so results stand in the order of the calls and have their names.
+        let name = message.name.as_ref().map(|name| own(&format!("{name}:\n")));
+        let result = name.unwrap_or_default() + &between(twins, RESULT, &turn.content);
         match worded.last_mut() {
             // Results of one answer's calls are one turn.
             Some(last) if last.role == ChatRole::User && last.content.ends_with(&end_of_result) => {
@@ -180,7 +182,8 @@ fn call_in_words(call: &Json) -> String {
 fn functions_in_words(tools: &[Json]) -> String {
     let mut text = "You may call functions. Each of these lines describes one:\n".to_owned();
     for tool in tools {
-        text.push_str(&tool.get("function").unwrap_or(tool).to_string());
+        let function = tool.get("function").unwrap_or(tool);
+        text.push_str(&numbers::to_json(function));
         text.push('\n');
     }
     text
@@ -192,7 +195,7 @@ fn form_in_words(twins: &Twins) -> String {
     format!(
         "To call one, answer with its name and its arguments, in this form:\n\
          {call}\n\
-         Its result follows between {open} and {close}."
+         Its result follows its name, between {open} and {close}."
     )
 }
 

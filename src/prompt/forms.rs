@@ -50,32 +50,69 @@ fn append(content: &mut String, text: &str) {
     content.push_str(text);
 }
 
-/// Makes neighbours of one role one turn, as templates want it whose roles must alternate. Users of
-/// different names stay apart, and so do answers that have the same further keys.
+/// Makes neighbours of one role one turn, as templates want it whose roles must alternate. Where users of
+/// different names become one, each name stands before its text. Answers that have the same further keys
+/// stay apart, and so do users that differ in more than their names.
 pub(super) fn merge_neighbours(turns: Vec<Turn>) -> Vec<Turn> {
     let mut merged: Vec<Turn> = Vec::with_capacity(turns.len());
+    // Neighbours that become one.
+    let mut users: Vec<Turn> = Vec::new();
     for turn in turns {
+        let is_user = turn.role == ChatRole::User;
+        if !(is_user && users.last().is_some_and(|last| differ_in_name(last, &turn))) {
+            merged.extend(as_one_user(std::mem::take(&mut users)));
+        }
+        if is_user {
+            users.push(turn);
+            continue;
+        }
         match merged.last_mut() {
             Some(last) if are_mergeable(last, &turn) => {
                 append(&mut last.content, &turn.content);
-                if turn.role == ChatRole::Assistant {
-                    last.more.extend(turn.more);
-                }
+                last.more.extend(turn.more);
             }
             _ => merged.push(turn),
         }
     }
+    merged.extend(as_one_user(users));
     merged
 }
 
 fn are_mergeable(first: &Turn, second: &Turn) -> bool {
-    first.role == second.role
-        && match first.role {
-            ChatRole::User => first.more == second.more,
-            // Behind a call comes its result.
-            ChatRole::Assistant => first.get(CALLS).is_none() && !first.shares_a_key(second),
-            ChatRole::System | ChatRole::Tool => false,
-        }
+    // Behind a call comes its result.
+    first.role == ChatRole::Assistant
+        && second.role == ChatRole::Assistant
+        && first.get(CALLS).is_none()
+        && !first.shares_a_key(second)
+}
+
+const NAME: &str = "name";
+
+/// They differ in nothing else, and perhaps not even in that.
+fn differ_in_name(first: &Turn, second: &Turn) -> bool {
+    fn others(turn: &Turn) -> impl Iterator<Item = &(String, Value)> {
+        turn.more.iter().filter(|(name, _)| name != NAME)
+    }
+    others(first).eq(others(second))
+}
+
+fn as_one_user(users: Vec<Turn>) -> Option<Turn> {
+    let mut users = users.into_iter();
+    let mut one = users.next()?;
+    let others: Vec<Turn> = users.collect();
+    let have_names = others.iter().any(|user| user.get(NAME) != one.get(NAME));
+    let named = |user: &Turn| match user.get(NAME).filter(|_| have_names) {
+        Some(name) => format!("{name}: {}", user.content),
+        None => user.content.clone(),
+    };
+    one.content = named(&one);
+    for user in &others {
+        append(&mut one.content, &named(user));
+    }
+    if have_names {
+        one.more.retain(|(name, _)| name != NAME);
+    }
+    Some(one)
 }
 
 /// Puts an empty question before an answer that opens the conversation, such as a greeting.
@@ -192,12 +229,10 @@ mod tests {
 
     #[test]
     fn neighbours_of_one_role_become_one_turn() {
-        let named = with(turn(User, "c"), "name", "Ada");
         let calling = with(turn(Assistant, ""), CALLS, vec![1]);
         let turns = vec![
             turn(User, "a"),
             turn(User, "b"),
-            named.clone(),
             with(turn(Assistant, "d"), "thinking", "so"),
             calling.clone(),
             calling.clone(),
@@ -208,13 +243,37 @@ mod tests {
             merge_neighbours(turns),
             [
                 turn(User, "a\n\nb"),
-                named,
                 with(with(turn(Assistant, "d"), "thinking", "so"), CALLS, vec![1]),
                 calling,
                 turn(System, "e"),
                 turn(System, "f"),
             ]
         );
+    }
+
+    #[test]
+    fn users_of_different_names_become_one_that_tells_them_apart() {
+        let user = |name: &str, text| with(turn(User, text), "name", name);
+        for (turns, merged) in [
+            (
+                vec![turn(User, "a"), user("Ada", "b"), user("Bob", "c")],
+                vec![turn(User, "a\n\nAda: b\n\nBob: c")],
+            ),
+            (
+                vec![user("Ada", "a"), user("Ada", "b")],
+                vec![user("Ada", "a\n\nb")],
+            ),
+            (
+                vec![user("Ada", "a"), turn(Assistant, "b"), user("Bob", "c")],
+                vec![user("Ada", "a"), turn(Assistant, "b"), user("Bob", "c")],
+            ),
+            (
+                vec![user("Ada", "a"), with(user("Bob", "b"), "mood", "good")],
+                vec![user("Ada", "a"), with(user("Bob", "b"), "mood", "good")],
+            ),
+        ] {
+            assert_eq!(merge_neighbours(turns), merged);
+        }
     }
 
     #[test]

@@ -41,6 +41,7 @@ pub use calls::Functions;
 pub use chat_template::{ChatTemplate, SpecialTokens};
 pub use control_tokens::ControlTokens;
 pub use family::{TemplateFamily, well_known_control_tokens};
+pub use numbers::with_large_numbers_as_objects;
 pub use request::{
     ChatMessage, ChatRole, ControlTokenPolicy, PromptEnd, RenderRequest, Rendered, TemplateError,
 };

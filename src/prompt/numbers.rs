@@ -78,11 +78,40 @@ pub(super) fn of_object(
     text: impl Fn(&str) -> String,
 ) -> Option<Value> {
     match object.get(KEY) {
-        Some(Json::String(number)) if object.len() == 1 => {
+        // A client can write the key too.
+        Some(Json::String(number)) if object.len() == 1 && is_number(number) => {
             Some(Value::from_object(Written(text(number))))
         }
         _ => None,
     }
+}
+
+fn is_number(text: &str) -> bool {
+    let is_of_one = |c: char| c.is_ascii_digit() || "+-.eE".contains(c);
+    text.chars().all(is_of_one) && serde_json::from_str::<IgnoredAny>(text).is_ok()
+}
+
+/// The JSON text of a value, its large numbers included.
+pub(super) fn to_json(value: &Json) -> String {
+    let text = value.to_string();
+    let open = format!("{{\"{KEY}\":\"");
+    let mut rest = text.as_str();
+    let mut out = String::new();
+    while let Some((before, behind)) = rest.split_once(&open) {
+        out.push_str(before);
+        match behind.split_once("\"}") {
+            Some((number, behind)) if is_number(number) => {
+                out.push_str(number);
+                rest = behind;
+            }
+            _ => {
+                out.push_str(&open);
+                rest = behind;
+            }
+        }
+    }
+    out.push_str(rest);
+    out
 }
 
 /// A JSON object, its large numbers included; `None` if `text` is none.
@@ -90,7 +119,8 @@ pub(super) fn object(text: &str) -> Option<Map<String, Json>> {
     serde_json::from_str(&with_large_numbers_as_objects(text)).ok()
 }
 
-fn with_large_numbers_as_objects(text: &str) -> Cow<'_, str> {
+/// JSON text in which each number that a JSON value cannot hold is an object that stands for it.
+pub fn with_large_numbers_as_objects(text: &str) -> Cow<'_, str> {
     let mut out = String::new();
     let (mut at, mut copied, mut in_string) = (0, 0, false);
     while let Some(byte) = text.as_bytes().get(at) {
@@ -129,8 +159,7 @@ fn instead_of(number: &str) -> Option<String> {
         true => number.parse::<f64>().is_ok_and(f64::is_finite),
         false => number.parse::<i64>().is_ok() || number.parse::<u64>().is_ok(),
     };
-    let is_number = !is_held && serde_json::from_str::<IgnoredAny>(number).is_ok();
-    is_number.then(|| format!("{{\"{KEY}\":\"{number}\"}}"))
+    (!is_held && is_number(number)).then(|| format!("{{\"{KEY}\":\"{number}\"}}"))
 }
 
 #[cfg(test)]
@@ -172,6 +201,19 @@ mod tests {
             assert_eq!(object["é"], number);
         }
         assert_eq!(object("{\"a\": -0}").unwrap()["a"], 0);
+    }
+
+    #[test]
+    fn only_a_number_stands_for_one() {
+        let text = "{\"a\": [18446744073709551616, \"x\"], \"b\": 1}";
+        let large = Json::Object(object(text).unwrap());
+        assert_eq!(to_json(&large), text.replace(' ', ""));
+        for other in ["x", "", "1 ", "\"1\"", "null", "[]", "01"] {
+            let forged = serde_json::json!({ KEY: other });
+            let fields = forged.as_object().unwrap();
+            assert!(of_object(fields, str::to_owned).is_none(), "{other}");
+            assert_eq!(to_json(&forged), forged.to_string(), "{other}");
+        }
     }
 
     #[test]

@@ -94,7 +94,7 @@ fn a_template_that_knows_no_functions_is_told_of_them_in_words() {
     );
     assert!(shown.contains("\"name\":\"f\""), "{shown}");
     assert!(
-        shown.contains("<tool_response>\nb\n</tool_response><|im_end|>"),
+        shown.contains("\ng:\n<tool_response>\nb\n</tool_response><|im_end|>"),
         "{shown}"
     );
     // A turn each: system, user, assistant and both results together.

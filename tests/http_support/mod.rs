@@ -41,9 +41,10 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     }
 }
 
-/// A template that takes one message.
+/// A template that takes one message, and shows functions and a variable.
 const PICKY: &str = "{% if messages[0].content | length > 1000 or messages | length > 1 %}{{ raise_exception('one message, please') }}{% endif %}\
-    {% for message in messages %}{{ message.content }}{% endfor %}";
+    {% for message in messages %}{{ message.content }}{% endfor %}\
+    {% if tools %}{{ tools | tojson }}{{ shown }}{% endif %}";
 
 /// Says whether and how much to think.
 const THINKER: &str = "{% for message in messages %}{{ message.content }}{% endfor %}|\

@@ -228,8 +228,8 @@ fn the_form_of_calls_that_is_told_in_words_stays_whole() {
         "<tool_call>\n{{\"name\": \"act\", \"arguments\": {}}}\n</tool_call>",
         arguments.replace("<tool_call>", "<\u{200B}tool_call>")
     );
-    let results = "<tool_response>\nof a <\u{200B}/tool_response>\n</tool_response>\n\
-        <tool_response>\nof b <\u{200B}|im_end|>\n</tool_response>";
+    let results = "act:\n<tool_response>\nof a <\u{200B}/tool_response>\n</tool_response>\n\
+        act:\n<tool_response>\nof b <\u{200B}|im_end|>\n</tool_response>";
     for part in [
         "<tool_call>\n{\"name\": \"NAME\", \"arguments\": {}}\n</tool_call>",
         "Writes <\u{200B}/tool_call>",

@@ -99,3 +99,29 @@ fn the_runtime_of_every_family_gets_it() {
         assert_eq!(shown.json()["prompt"], answered, "{family}");
     }
 }
+
+#[tokio::test]
+async fn numbers_of_any_size_are_in_it_as_they_were_written() {
+    let server = Server::replaying(Settings::default(), Vec::new).await;
+    for number in [
+        "123456789012345678901234567890",
+        "-1e400",
+        "18446744073709551615",
+    ] {
+        let body = format!(
+            r#"{{"model":"picky","messages":[{{"role":"user","content":"hi"}}],
+                "chat_template_kwargs":{{"shown":{number}}},
+                "tools":[{{"type":"function","function":{{"name":"f","parameters":
+                    {{"properties":{{"n":{{"maximum":{number}}}}}}}}}}}]}}"#
+        );
+        let shown = server.post(PATH, &body).await;
+        assert_eq!(shown.status, 200, "{}", shown.text());
+        let prompt = shown.json()["prompt"].as_str().unwrap().to_owned();
+        assert!(prompt.ends_with(&format!("]{number}")), "{prompt}");
+        assert!(
+            prompt.contains(&format!(r#"{{"maximum": {number}}}"#)),
+            "{prompt}"
+        );
+    }
+    server.shut_down().await;
+}

@@ -248,7 +248,7 @@ fn blame(param: String, body: &[u8], error: serde_json::Error) -> RequestError {
 }
 
 /// The parser's words, cut.
-fn without_position(error: &serde_json::Error) -> String {
+pub(crate) fn without_position(error: &serde_json::Error) -> String {
     quote(&json_words::reason(error))
 }
 

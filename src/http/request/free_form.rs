@@ -5,7 +5,11 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value};
+
+use super::body::without_position;
+use crate::prompt::with_large_numbers_as_objects;
 
 /// Values that an object may hold, those inside others included.
 pub(crate) const MOST_VALUES: usize = 65_536;
@@ -16,7 +20,7 @@ const OUTLINE_VALUES: usize = 64;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Outline(pub Value);
 
-/// A JSON object of any values.
+/// A JSON object of any values. A number that none of them can hold is one that stands for it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct FreeObject(pub Map<String, Value>);
 
@@ -30,8 +34,12 @@ impl<'de> Deserialize<'de> for Outline {
 
 impl<'de> Deserialize<'de> for FreeObject {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let written = Box::<RawValue>::deserialize(deserializer)?;
+        let text = with_large_numbers_as_objects(written.get());
+        let mut inner = serde_json::Deserializer::from_str(&text);
         let (mut left, beyond) = (MOST_VALUES, Beyond::Refused);
-        match Values(&mut left, beyond).deserialize(deserializer)? {
+        let value = Values(&mut left, beyond).deserialize(&mut inner);
+        match value.map_err(|error| D::Error::custom(without_position(&error)))? {
             Value::Object(fields) => Ok(Self(fields)),
             other => Err(D::Error::invalid_type(unexpected(&other), &"an object")),
         }
