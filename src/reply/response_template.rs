@@ -17,8 +17,8 @@ use super::format::{Around, CallBody, Calls, JsonKeys, Marker, Reasoning};
 pub struct ResponseTemplate {
     pub reasoning: Option<Reasoning>,
     pub calls: Option<Calls>,
-    /// Names of fields that are said in a way that is not read.
-    pub unread: Vec<&'static str>,
+    /// Fields that are said in a way that is not read, and which way that is.
+    pub unread: Vec<String>,
 }
 
 const VERSION: u32 = 1;
@@ -82,48 +82,75 @@ impl ResponseTemplate {
         let mut read = Self::default();
         for name in THOUGHTS {
             if let Some(field) = written.fields.get(name) {
-                read.reasoning = field.reasoning()?;
-                if read.reasoning.is_none() {
-                    read.unread.push(name);
-                }
+                read.reasoning = read.known(name, field.reasoning()?);
                 break;
             }
         }
         if let Some(field) = written.fields.get(CALLS) {
-            read.calls = field.calls()?;
-            if read.calls.is_none() {
-                read.unread.push(CALLS);
-            }
+            read.calls = read.known(CALLS, field.calls()?);
         }
         Ok(read)
     }
+
+    fn known<T>(&mut self, name: &str, read: Result<T, Unread>) -> Option<T> {
+        read.map_err(|Unread(way)| self.unread.push(format!("{name} ({way})")))
+            .ok()
+    }
 }
 
+/// The way of saying something that is not read.
+struct Unread(String);
+
+/// Characters that are told of a kind of content.
+const TOLD_CHARS: usize = 24;
+
 impl Field {
-    fn reasoning(&self) -> Result<Option<Reasoning>, String> {
+    fn reasoning(&self) -> Result<Result<Reasoning, Unread>, String> {
         let markers = (first(&self.open)?, first(&self.close)?);
-        let (Some(open), Some(close)) = markers else {
-            return Ok(None);
-        };
-        let is_text = self.content.as_deref().unwrap_or("text") == "text";
-        Ok(is_text.then(|| Reasoning::new(open.text, close)))
+        if let Some(way) = self.unread_way("text") {
+            return Ok(Err(way));
+        }
+        Ok(match markers {
+            (Some(open), Some(close)) => Ok(Reasoning::new(open.text, close)),
+            (None, _) => Err(Unread("no open".to_owned())),
+            (_, None) => Err(Unread("no close".to_owned())),
+        })
     }
 
-    fn calls(&self) -> Result<Option<Calls>, String> {
+    fn calls(&self) -> Result<Result<Calls, Unread>, String> {
         let close = first(&self.close)?;
-        // Calls need an opener, and a closer that is given must be a text.
-        let is_pattern = self.open_pattern.is_some() || self.close_pattern.is_some();
-        let is_json = self.content.as_deref() == Some("json") && self.content_args.is_empty();
         let openers = markers(&self.open)?;
-        let Some(keys) = self.keys().filter(|_| is_json && !is_pattern) else {
-            return Ok(None);
+        if let Some(way) = self.unread_way("json") {
+            return Ok(Err(way));
+        }
+        let Some(keys) = self.keys() else {
+            return Ok(Err(Unread("transform".to_owned())));
         };
         let call = openers.into_iter().map(|open| Around {
             open,
             close: close.clone(),
         });
         let call: Vec<Around> = call.collect();
-        Ok((!call.is_empty()).then(|| Calls::new(call, CallBody::Json(keys))))
+        Ok(match call.is_empty() {
+            true => Err(Unread("no open".to_owned())),
+            false => Ok(Calls::new(call, CallBody::Json(keys))),
+        })
+    }
+
+    /// How it says its markers, or what is between them, where that is neither a text nor `content`.
+    fn unread_way(&self, content: &str) -> Option<Unread> {
+        let said = self.content.as_deref().unwrap_or("text");
+        let way = match () {
+            () if self.open_pattern.is_some() => "open_pattern".to_owned(),
+            () if self.close_pattern.is_some() => "close_pattern".to_owned(),
+            () if said != content => {
+                let said: String = said.chars().take(TOLD_CHARS).collect();
+                format!("content {said:?}")
+            }
+            () if !self.content_args.is_empty() => "content_args".to_owned(),
+            () => return None,
+        };
+        Some(Unread(way))
     }
 
     /// The keys of a call, from what becomes of its JSON; `None`: something else than naming them.
@@ -239,16 +266,31 @@ mod tests {
 
     #[test]
     fn what_is_said_in_patterns_or_other_forms_is_named() {
-        for field in [
-            json!({"open_pattern": "<f=(?P<name>\\w+)>", "close": "</f>", "content": "json",
-                "transform": {"function": {"name": "{name}", "arguments": "{content}"}}}),
-            json!({"open": "<f>", "content": "kv-lines"}),
-            json!({"open": "<f>", "content": "json", "content_args": {"unquoted_keys": true}}),
+        let pattern = json!({"open_pattern": "<f=(?P<name>\\w+)>", "close": "</f>", "content": "json",
+            "transform": {"function": {"name": "{name}", "arguments": "{content}"}}});
+        for (field, way) in [
+            (pattern, "open_pattern"),
+            (
+                json!({"open": "<f>", "content": "kv-lines"}),
+                "content \"kv-lines\"",
+            ),
+            (json!({"open": "<f>", "content": "xml"}), "content \"xml\""),
+            (json!({"open": "<f>"}), "content \"text\""),
+            (
+                json!({"open": "<f>", "content": "json", "content_args": {"unquoted_keys": true}}),
+                "content_args",
+            ),
+            (
+                json!({"open": "<f>", "content": "json", "transform": {"function": {"name": "f"}}}),
+                "transform",
+            ),
+            (json!({"close": "</f>", "content": "json"}), "no open"),
         ] {
             let read = read(json!({"tool_calls": field, "thinking": {"close_pattern": "x+"}}));
             let read = read.unwrap();
             assert_eq!((read.calls, read.reasoning), (None, None));
-            assert_eq!(read.unread, ["thinking", "tool_calls"]);
+            let calls = format!("tool_calls ({way})");
+            assert_eq!(read.unread, ["thinking (close_pattern)".to_owned(), calls]);
         }
     }
 
