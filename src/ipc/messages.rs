@@ -167,6 +167,8 @@ pub struct RequestHandles {
     pub base_domain_id: Option<i32>,
     /// Token ids that end an answer even if the runtime ignores them.
     pub eos_ids: Vec<i32>,
+    /// The runtime prints special tokens.
+    pub prints_special_tokens: bool,
 }
 
 /// However slow a library says it is, and however long the prompt.

@@ -84,6 +84,7 @@ impl InstalledModel {
             && old.sampling == facts.sampling
             && old.extra_stop == facts.extra_stop
             && old.extra_eos_ids == facts.extra_eos_ids
+            && old.prints_special_tokens == facts.prints_special_tokens
     }
 }
 

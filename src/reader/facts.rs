@@ -72,6 +72,8 @@ pub struct ModelFacts {
     pub base_domain_id: Option<i32>,
     pub extra_stop: Vec<String>,
     pub extra_eos_ids: Vec<i32>,
+    /// Its runtime prints special tokens.
+    pub prints_special_tokens: bool,
 }
 
 impl ModelFacts {

@@ -42,6 +42,8 @@ pub(super) struct Manifest {
     pub stop: Vec<String>,
     /// Token ids that end an answer, in addition to the model's own.
     pub eos_ids: Vec<i32>,
+    /// `false`: the runtime prints special tokens. Those that end an answer are kept from it by their ids.
+    pub skip_special_token: Option<bool>,
     pub embeddings: Embeddings,
     pub replies: Replies,
 }

@@ -295,6 +295,15 @@ impl OpenModel {
             ModelKind::Gguf => Some(read_gguf(&self.file).map_err(fail)?),
             ModelKind::Rkllm => None,
         };
+        let has_tokenizer = matches!(self.tokenizer, Some(Ok(_)));
+        let prints_special_tokens = manifest.skip_special_token == Some(false);
+        // Else what ends an answer would be its last word, and a marker nothing but its text.
+        if prints_special_tokens && (manifest.eos_ids.is_empty() || !has_tokenizer) {
+            let name = &self.manifest_name;
+            return Err(fail(format!(
+                "{name}: skip-special-token = false needs `eos-ids` and the model's {TOKENIZER}"
+            )));
+        }
         let facts = ModelFacts {
             aliases: manifest.aliases.clone(),
             kind: self.kind,
@@ -312,12 +321,13 @@ impl OpenModel {
             base_domain_id: manifest.base_domain_id,
             extra_stop: manifest.stop.clone(),
             extra_eos_ids: manifest.eos_ids.clone(),
+            prints_special_tokens,
             template_source: None,
         };
         let mut report = ModelReport {
             id: manifest.id.clone(),
             file: self.file_name.clone(),
-            has_tokenizer: matches!(self.tokenizer, Some(Ok(_))),
+            has_tokenizer,
             facts,
             ..ModelReport::default()
         };

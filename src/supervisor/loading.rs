@@ -294,7 +294,7 @@ impl Loader {
     /// Opens the library for models of `kind` in a process that ends afterwards.
     pub async fn describe(&self, kind: ModelKind) -> Result<LibraryFacts, LoadFailure> {
         let library = self.library_for(kind).await?;
-        // Dropping it kills the process, where nobody waits any more.
+        // Dropping it kills the process, where its client does not wait any more.
         let Child {
             process,
             mut connection,
@@ -369,6 +369,7 @@ impl Loader {
                 cpu_mask: model.facts.cpu_mask,
                 base_domain_id: model.facts.base_domain_id,
                 eos_ids: model.facts.extra_eos_ids.clone(),
+                prints_special_tokens: model.facts.prints_special_tokens,
             })),
             Some(param) => Handles::OfClient(Box::new(param.clone())),
         };

@@ -50,7 +50,7 @@ impl Model {
         // The budget of a run is kept on our side; where it is fixed at init it must not be less.
         params.max_new_tokens = Some(i32::try_from(spec.context_length)?);
         params.sampling = library_call::sampling(spec.sampling);
-        params.skip_special_token = Some(true);
+        params.skip_special_token = Some(!spec.prints_special_tokens);
         params.base_domain_id = spec.base_domain_id;
         params.enabled_cpus = spec.cpu_mask.map(CpuMask);
         let handle = library.init(&params)?;

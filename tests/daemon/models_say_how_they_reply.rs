@@ -140,3 +140,23 @@ fn a_form_that_cannot_be_one_is_told_and_not_used() {
     let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
     assert!(listed.contains(said), "{listed}");
 }
+
+#[test]
+fn special_tokens_are_printed_where_the_owner_says_so() {
+    let scenario = "tokens = [\"word \", \"more\"]\neos-token-id = 9\neos-text = \"<end>\"\n";
+    let markers = ["<tool_call>", "</tool_call>", "<think>", "</think>"];
+    let answer = |manifest: &str| {
+        let daemon = Setup::new()
+            .model_file("m", "model.rkllm", scenario)
+            .model_file("m", "chat_template.jinja", TEMPLATE)
+            .model_file("m", "tokenizer.json", &word_tokenizer(&markers))
+            .model_file("m", "model.toml", manifest)
+            .start();
+        read(&daemon, question("x", json!({}))).content
+    };
+    // The id that is not that of the end shows that the runtime prints it.
+    let printed = "skip-special-token = false\neos-ids = [8]\n";
+    assert_eq!(answer(printed), "word more<end>");
+    assert_eq!(answer(&printed.replace('8', "9")), "word more");
+    assert_eq!(answer("eos-ids = [8]\n"), "word more");
+}

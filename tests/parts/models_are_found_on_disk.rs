@@ -505,6 +505,10 @@ fn what_is_wrong_with_how_a_model_is_said_to_reply_is_told() {
             "[replies]\nthoughts = 1\n",
             "model.toml line 2: unknown field `thoughts`",
         ),
+        (
+            "skip-special-token = false\neos-ids = [2]\n",
+            "model.toml: skip-special-token = false needs `eos-ids` and the model's tokenizer.json",
+        ),
     ] {
         let folder = Folder::new();
         folder
@@ -542,5 +546,8 @@ fn what_is_wrong_with_how_a_model_is_said_to_reply_is_told() {
         serde_json::json!({"chat_template": OWN_FORM, "response_template": patterns}).to_string(),
     );
     let notes = folder.scan().models()[0].notes.join("\n");
-    assert!(notes.contains("says of tool_calls is not read"), "{notes}");
+    assert!(
+        notes.contains("says of tool_calls (open_pattern) is not read"),
+        "{notes}"
+    );
 }
