@@ -5,6 +5,7 @@
 //! read as the calls that it was made of.
 
 mod calls;
+mod parts;
 mod pieces;
 mod probes;
 mod reasoning;

@@ -9,7 +9,8 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::answer::{CallForm, ChatCompletion, ChatForm, ThoughtFields};
-use super::chunk::{ChatChunk, ChatWriter, UsageChunk};
+use super::chunk::{ChatWriter, UsageChunk};
+use super::chunk_schema::ChatChunk;
 use super::ignored::Ignored;
 use super::messages::{Message, conversation};
 use super::parameters::{SharedParameters, is_false, neutral, token_budget};

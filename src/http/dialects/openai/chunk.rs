@@ -3,11 +3,9 @@
 
 use bytes::{BufMut, BytesMut};
 use serde::Serialize;
-use utoipa::ToSchema;
 
 use super::answer::{
-    CallForm, ChatForm, TextChoice, ThoughtFields, TimingsBody, UsageBody, chat_finish_reason,
-    finish_reason,
+    CallForm, ChatForm, ThoughtFields, TimingsBody, UsageBody, chat_finish_reason, finish_reason,
 };
 use crate::conversation::ReplyPiece;
 use crate::generation::Completion;
@@ -20,133 +18,6 @@ use crate::http::response::event_writer::EventWriter;
 const DONE: &[u8] = b"data: [DONE]\n\n";
 /// No blank line after it: to a reader of events it is a part of the next one.
 const KEEP_ALIVE: &[u8] = b": keep-alive\n";
-
-/// An event of a streamed chat answer.
-#[derive(ToSchema)]
-#[allow(
-    dead_code,
-    reason = "describes in the OpenAPI document what the writer writes"
-)]
-pub(crate) struct ChatChunk {
-    /// The same in every chunk of a stream.
-    id: String,
-    /// Always `chat.completion.chunk`.
-    #[schema(example = "chat.completion.chunk")]
-    object: String,
-    /// Seconds since the epoch, the same in every chunk.
-    created: u64,
-    /// Id of the model that answers.
-    model: String,
-    /// One, or none in the usage chunk.
-    choices: Vec<ChunkChoice>,
-    /// Only with `stream_options.include_usage`: null in every chunk but the last.
-    #[schema(required = false)]
-    usage: Option<UsageBody>,
-    /// In the chunk with a finish reason.
-    #[schema(required = false)]
-    timings: Option<TimingsBody>,
-}
-
-/// A piece of the answer.
-#[derive(ToSchema)]
-#[allow(
-    dead_code,
-    reason = "describes in the OpenAPI document what the writer writes"
-)]
-pub(crate) struct ChunkChoice {
-    /// Always 0.
-    index: u32,
-    delta: Delta,
-    /// Null in all chunks but the last one with a choice: `stop`, `length` or
-    /// `tool_calls`.
-    #[schema(required, example = "stop")]
-    finish_reason: Option<String>,
-}
-
-/// What is new.
-#[derive(ToSchema)]
-#[allow(
-    dead_code,
-    reason = "describes in the OpenAPI document what the writer writes"
-)]
-pub(crate) struct Delta {
-    /// In the first chunk: `assistant`.
-    #[schema(required = false)]
-    role: Option<String>,
-    /// One token's text, or empty in the first chunk.
-    #[schema(required = false)]
-    content: Option<String>,
-    /// A piece of what the model thinks.
-    #[schema(required = false)]
-    reasoning_content: Option<String>,
-    /// The same, where the setting `chat.also-reasoning` is on.
-    #[schema(required = false)]
-    reasoning: Option<String>,
-    /// A call that begins, or a piece of one.
-    #[schema(required = false)]
-    tool_calls: Option<Vec<ToolCallDelta>>,
-    /// The same, where the request gave `functions`.
-    #[schema(required = false)]
-    function_call: Option<ToolFunctionDelta>,
-}
-
-/// A piece of a call. Its first one has `id`, `type` and the name, and empty arguments.
-#[derive(ToSchema)]
-#[allow(
-    dead_code,
-    reason = "describes in the OpenAPI document what the writer writes"
-)]
-pub(crate) struct ToolCallDelta {
-    /// Which call it is, from 0.
-    index: u32,
-    /// What its result is to name.
-    #[schema(required = false)]
-    id: Option<String>,
-    /// Always `function`.
-    #[schema(required = false)]
-    r#type: Option<String>,
-    function: ToolFunctionDelta,
-}
-
-/// A piece of a called function.
-#[derive(ToSchema)]
-#[allow(
-    dead_code,
-    reason = "describes in the OpenAPI document what the writer writes"
-)]
-pub(crate) struct ToolFunctionDelta {
-    /// All of it, in a call's first piece.
-    #[schema(required = false)]
-    name: Option<String>,
-    /// What is new of the arguments, which all together are JSON text.
-    arguments: String,
-}
-
-/// An event of a streamed `/v1/completions` answer.
-#[derive(ToSchema)]
-#[allow(
-    dead_code,
-    reason = "describes in the OpenAPI document what the writer writes"
-)]
-pub(crate) struct TextChunk {
-    /// The same in every chunk of a stream.
-    id: String,
-    /// Always `text_completion`.
-    #[schema(example = "text_completion")]
-    object: String,
-    /// Seconds since the epoch, the same in every chunk.
-    created: u64,
-    /// Id of the model that answers.
-    model: String,
-    /// One, or none in the usage chunk.
-    choices: Vec<TextChoice>,
-    /// Only with `stream_options.include_usage`: null in every chunk but the last.
-    #[schema(required = false)]
-    usage: Option<UsageBody>,
-    /// In the chunk with a finish reason.
-    #[schema(required = false)]
-    timings: Option<TimingsBody>,
-}
 
 /// Whether a stream ends with a chunk of token counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

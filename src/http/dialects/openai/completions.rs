@@ -9,7 +9,8 @@ use utoipa::ToSchema;
 use utoipa::openapi::Schema;
 
 use super::answer::TextCompletion;
-use super::chunk::{TextChunk, TextWriter, UsageChunk};
+use super::chunk::{TextWriter, UsageChunk};
+use super::chunk_schema::TextChunk;
 use super::ignored::Ignored;
 use super::parameters::{SharedParameters, is_empty, is_false, neutral, string_or_strings};
 use crate::chat::{PromptSource, WholeReply};

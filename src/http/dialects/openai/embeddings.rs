@@ -6,11 +6,9 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::embedding_answer::{EmbeddingList, Encoding, list};
 use super::embedding_input::{self, EmbeddingInput};
 use super::ignored::Ignored;
 use crate::admission::{EmbeddingError, EmbeddingRequest};
@@ -29,7 +27,7 @@ use crate::http::request::together::{Together, fields_of};
 use crate::http::response::error_body::ErrorBody;
 use crate::http::response::notices::add_notices;
 use crate::http::status::PublicError;
-use crate::library_calls::{Input, LibraryError, PooledRows};
+use crate::library_calls::{Input, LibraryError};
 use crate::models::InstalledModel;
 
 /// What a token given as a number counts as, against the limit on the inputs' bytes.
@@ -58,65 +56,16 @@ fields_of!(EmbeddingParameters {
     dimensions
 });
 
-/// The embeddings, in the order of the inputs.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct EmbeddingList {
-    /// Always `list`.
-    #[schema(example = "list")]
-    object: &'static str,
-    data: Vec<Embedding>,
-    /// The model's id, also where the request named an alias.
-    #[schema(value_type = String)]
-    model: Arc<str>,
-    usage: EmbeddingUsage,
-}
-
-/// The embedding of one input.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Embedding {
-    /// Always `embedding`.
-    #[schema(example = "embedding")]
-    object: &'static str,
-    /// Of the input, from 0.
-    index: usize,
-    embedding: Vector,
-}
-
-/// Numbers, or their bytes in base64.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(untagged)]
-pub(crate) enum Vector {
-    Float(Vec<f32>),
-    Base64(String),
-}
-
-/// Tokens the model evaluated, as its runtime counts them; null where it did not tell.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct EmbeddingUsage {
-    /// Of all inputs together.
-    #[schema(required)]
-    prompt_tokens: Option<u32>,
-    /// The same.
-    #[schema(required)]
-    total_tokens: Option<u32>,
-}
-
 /// A number of four bytes as JSON, while the text of all of them grows.
 const BYTES_PER_NUMBER: usize = 6;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Encoding {
-    Float,
-    Base64,
-}
-
 /// A checked request.
-struct Checked {
-    model: Arc<InstalledModel>,
+pub(super) struct Checked {
+    pub model: Arc<InstalledModel>,
     inputs: Vec<Input>,
-    is_list: bool,
-    encoding: Encoding,
-    dimensions: Option<usize>,
+    pub is_list: bool,
+    pub encoding: Encoding,
+    pub dimensions: Option<usize>,
     ignored: Vec<&'static str>,
 }
 
@@ -190,53 +139,6 @@ async fn answer(
     let neutralised = neutralised.then_some("input");
     add_notices(&mut response, checked.ignored, neutralised);
     Ok((prompt_tokens, response))
-}
-
-fn list(checked: &Checked, rows: PooledRows) -> Result<EmbeddingList, RequestError> {
-    let Checked {
-        model,
-        is_list,
-        encoding,
-        dimensions,
-        ..
-    } = checked;
-    let data = rows
-        .rows
-        .into_iter()
-        .enumerate()
-        .map(|(index, row)| {
-            let is_cut = dimensions.is_some_and(|dimensions| dimensions < row.len());
-            let has_more = is_cut && row.iter().any(|value| *value != 0.0);
-            let vector = finished(row, *dimensions, model.facts.embeddings.normalize);
-            let vector = vector.map_err(|reason| {
-                let param = input_param(*is_list, index);
-                match reason {
-                    ZERO if has_more => RequestError::out_of_range(
-                        "dimensions",
-                        format!("leaves nothing but zeros of the embedding of `{param}`"),
-                    ),
-                    _ => RequestError::NoEmbedding { param, reason },
-                }
-            })?;
-            Ok(Embedding {
-                object: "embedding",
-                index,
-                embedding: match encoding {
-                    Encoding::Float => Vector::Float(vector),
-                    Encoding::Base64 => Vector::Base64(base64_of(&vector)),
-                },
-            })
-        })
-        .collect::<Result<Vec<_>, RequestError>>()?;
-    Ok(EmbeddingList {
-        object: "list",
-        data,
-        model: Arc::clone(&model.id),
-        usage: EmbeddingUsage {
-            prompt_tokens: rows.prompt_tokens,
-            total_tokens: rows.prompt_tokens,
-        },
-    })
 }
 
 /// From a body to what the runtime gets.
@@ -390,7 +292,7 @@ fn failed(error: EmbeddingError, is_list: bool) -> RequestError {
 }
 
 /// The field that an input came from.
-fn input_param(is_list: bool, index: usize) -> String {
+pub(super) fn input_param(is_list: bool, index: usize) -> String {
     match is_list {
         true => format!("input[{index}]"),
         false => "input".to_owned(),
@@ -429,70 +331,4 @@ fn within_bytes(state: &HttpState, inputs: &[Input]) -> Result<(), RequestError>
         ));
     }
     Ok(())
-}
-
-const ZERO: &str = "are zero in every dimension";
-
-/// A row cut to `dimensions` and, where it is to be, scaled to the length 1.
-fn finished(
-    mut row: Vec<f32>,
-    dimensions: Option<usize>,
-    normalize: bool,
-) -> Result<Vec<f32>, &'static str> {
-    row.truncate(dimensions.unwrap_or(usize::MAX));
-    if row.is_empty() {
-        return Err("are empty");
-    }
-    if !row.iter().all(|value| value.is_finite()) {
-        return Err("hold a value that is not a finite number");
-    }
-    // f64, so that no square of an f32 overflows or vanishes.
-    let square = |value: &f32| f64::from(*value) * f64::from(*value);
-    let length = row.iter().map(square).sum::<f64>().sqrt();
-    if length == 0.0 {
-        return Err(ZERO);
-    }
-    if normalize {
-        for value in &mut row {
-            *value = (f64::from(*value) / length) as f32;
-        }
-    }
-    Ok(row)
-}
-
-/// Little-endian, 4 bytes a number, as OpenAI's clients read it.
-fn base64_of(vector: &[f32]) -> String {
-    let bytes: Vec<u8> = vector
-        .iter()
-        .flat_map(|value| value.to_le_bytes())
-        .collect();
-    STANDARD.encode(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cut_embedding_has_the_length_1_again() {
-        let cut = finished(vec![3.0, 4.0, 12.0], Some(2), true);
-        assert_eq!(cut, Ok(vec![0.6, 0.8]));
-        let whole = finished(vec![3.0, 4.0, 12.0], None, false);
-        assert_eq!(whole, Ok(vec![3.0, 4.0, 12.0]));
-    }
-
-    #[test]
-    fn what_is_no_vector_is_refused() {
-        assert!(finished(vec![0.0, 0.0, 1.0], Some(2), false).is_err());
-        assert!(finished(vec![1.0, f32::NAN], None, true).is_err());
-        assert!(finished(vec![1.0, f32::INFINITY], None, false).is_err());
-        assert!(finished(Vec::new(), None, true).is_err());
-    }
-
-    #[test]
-    fn the_largest_and_the_smallest_numbers_are_scaled_exactly() {
-        for value in [f32::MAX, f32::MIN_POSITIVE] {
-            assert_eq!(finished(vec![value, 0.0], None, true), Ok(vec![1.0, 0.0]));
-        }
-    }
 }

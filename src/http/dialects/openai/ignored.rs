@@ -1,5 +1,5 @@
 //! Parameters that clients know from other servers and that do nothing here. A request with one is
-//! answered, and the answer's `x-rkllmd-not-applied` names it, so that nobody takes it for done. What
+//! answered, and the answer's `x-rkllmd-not-applied` names it, so that no client takes it for done. What
 //! would change an answer's shape is refused by name instead (`neutral`).
 
 use serde::de::{IgnoredAny, MapAccess};
@@ -118,7 +118,7 @@ const KNOWN: &[&str] = &[
     "xtc_threshold",
 ];
 
-/// The known parameters that a body gives and nobody here reads; null counts as absent.
+/// The known parameters that a body gives and the daemon does not read; null counts as absent.
 #[derive(Debug, Default)]
 pub(super) struct Ignored(pub Vec<&'static str>);
 

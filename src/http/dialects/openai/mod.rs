@@ -1,12 +1,14 @@
 //! The OpenAI dialect: its requests become a `GenerationRequest`, its answers are made of token
-//! events. What OpenAI knows and this daemon does not do is refused by name; what nobody here has
-//! heard of is ignored; null and neutral values count as absent.
+//! events. What OpenAI knows and this daemon does not do is refused by name; what it does
+//! not know either is ignored; null and neutral values count as absent.
 
 pub(crate) mod answer;
 pub(crate) mod bodies;
 pub(crate) mod chat;
 mod chunk;
+mod chunk_schema;
 pub(crate) mod completions;
+mod embedding_answer;
 mod embedding_input;
 pub(crate) mod embeddings;
 mod ignored;
