@@ -11,7 +11,7 @@ use crate::reader::{Encoded, Encoding, ReaderError, Readers};
 use crate::supervisor::{StatusBoard, Supervisor};
 use crate::telemetry::Metrics;
 
-/// An answer that is being made; dropping it means that nobody wants it any more.
+/// An answer that is being made; dropping it means that it is not wanted any more.
 pub type Answering<'a, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'a>>;
 
 /// Everything that chats and HTTP need from the layers below them. The daemon implements it over

@@ -1,5 +1,5 @@
 //! Large tensors travel as sealed memory files beside their frame: the worker writes one, passes its
-//! descriptor and forgets it; the daemon checks that nobody can change it, and reads it a part at a time
+//! descriptor and forgets it; the daemon checks that it cannot be changed, and reads it a part at a time
 //! as it goes on to a client.
 
 use std::fs::File;

@@ -87,8 +87,8 @@ fn filter(link: RawFd) -> anyhow::Result<BpfProgram> {
         rules.insert(call, allowed.into_iter().collect::<Result<_, _>>()?);
     }
     for call in [libc::SYS_sendto, libc::SYS_recvfrom] {
-        let nobody = argument(4, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0)?;
-        rules.insert(call, vec![rule(vec![descriptor(link)?, nobody])?]);
+        let no_address = argument(4, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0)?;
+        rules.insert(call, vec![rule(vec![descriptor(link)?, no_address])?]);
     }
     // Memory that can never be run.
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {

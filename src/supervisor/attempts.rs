@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn deaths_in_company_blame_nobody() {
+    fn deaths_in_company_blame_no_run() {
         let mut attempts = Attempts::default();
         assert_eq!(attempts.lost(IN_COMPANY), Ok(()));
         assert!(attempts.must_be_alone());

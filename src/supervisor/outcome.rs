@@ -66,7 +66,7 @@ pub(super) async fn of_end(
             })
         }
         RunOutcome::Aborted => Outcome::Failed(GenerationError::Internal(
-            "the run was aborted although nobody asked for it".to_owned(),
+            "the run was aborted without being asked to".to_owned(),
         )),
     }
 }

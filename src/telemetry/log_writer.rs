@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_reads_is_dropped_counted_and_told_of() {
+    fn what_is_not_read_is_dropped_counted_and_told_of() {
         let destination = Blocked::default();
         let shut = destination.gate.lock().unwrap();
         let writer = LogWriter::start(destination.clone()).unwrap();

@@ -36,7 +36,7 @@ fn a_model_that_takes_long_to_be_read_delays_no_other() {
         let answer = daemon.post(CHAT, &chat(model, "x", json!({})));
         assert_eq!(answer.status, 200, "{model}: {}", answer.body);
     }
-    // It may be any name's: nobody is told that there is no such model.
+    // It may be any name's: no client is told that there is no such model.
     for path in ["/v1/models/late", "/v1/ready?model=late"] {
         let early = daemon.get(path);
         assert_eq!(

@@ -1,5 +1,5 @@
 //! Whatever a template does to what a client sent, no control token holds a character of it; and
-//! what is no control token comes out as if nobody had looked for any.
+//! what is no control token comes out as if none had been looked for.
 
 use std::sync::Arc;
 

@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn open_metrics_goes_to_whoever_asks_for_it() {
+    fn open_metrics_goes_to_clients_that_ask_for_it() {
         for (accept, expected) in [
             ("", PROMETHEUS),
             ("*/*", PROMETHEUS),

@@ -15,7 +15,7 @@ impl Caller {
     pub fn may_read(&self, reason: String) -> String {
         match self {
             Self::Key(_) => reason,
-            Self::Trusted | Self::Stranger => for_everybody(&reason),
+            Self::Trusted | Self::Stranger => for_strangers(&reason),
         }
     }
 
@@ -89,7 +89,7 @@ impl Caller {
     }
 }
 
-fn for_everybody(reason: &str) -> String {
+fn for_strangers(reason: &str) -> String {
     let (own, cut) = match reason.split_once(RUNTIME_LINE) {
         Some((own, _)) => (own, true),
         None => (reason, false),

@@ -22,7 +22,7 @@ pub(crate) fn installed(
     Ok(Arc::clone(model))
 }
 
-/// The model of this id or alias, whoever asks.
+/// The model of this id or alias, for any client.
 pub(crate) fn look_up<'a>(
     catalog: &'a Catalog,
     name: &str,

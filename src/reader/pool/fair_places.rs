@@ -1,6 +1,6 @@
 //! Places for readers at work, given out fairly. A place that becomes free goes to the waiting client
 //! that holds the fewest, among those to the one that was served longest ago. So a client holds a
-//! second place only while nobody waits who holds none, and many calls of one client delay another
+//! second place only while no client waits that holds none, and many calls of one client delay another
 //! client by one of them at the most.
 
 use std::collections::HashMap;
@@ -177,7 +177,7 @@ impl Turns {
         }
     }
 
-    /// Who gets a place now; counted as held from here on. While no place is free, as in a crowd, nobody
+    /// Who gets a place now; counted as held from here on. While no place is free, as in a crowd, no client
     /// is looked at.
     fn next(&mut self) -> Option<Waiting> {
         if self.free == 0 {
@@ -242,11 +242,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_holds_a_second_place_only_while_nobody_else_waits() {
+    async fn a_client_holds_a_second_place_only_while_no_other_waits() {
         let places = FairPlaces::new(2);
         let mut greedy: Vec<_> = (0..6).map(|_| wait(&places, "greedy")).collect();
         let first = come(&mut greedy[0]).await.expect("a place");
-        let second = come(&mut greedy[1]).await.expect("nobody else waits");
+        let second = come(&mut greedy[1]).await.expect("no other waits");
         for other in &mut greedy[2..] {
             assert!(come(other).await.is_none());
         }
@@ -256,7 +256,7 @@ mod tests {
         let held = come(&mut modest).await.expect("before all of the greedy");
         assert!(come(&mut greedy[2]).await.is_none());
         drop(held);
-        let third = come(&mut greedy[2]).await.expect("nobody else waits");
+        let third = come(&mut greedy[2]).await.expect("no other waits");
         assert_eq!(places.taken(), 2);
         drop((second, third));
     }
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn waits_that_are_given_up_cost_nobody_a_place() {
+    async fn waits_that_are_given_up_cost_no_place() {
         let places = FairPlaces::new(1);
         let mut first = wait(&places, "a");
         let held = come(&mut first).await.expect("a place");
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_comes_into_a_crowd_looks_at_nobody() {
+    async fn who_comes_into_a_crowd_looks_at_no_other() {
         let places = FairPlaces::new(1);
         let mut first = wait(&places, "first");
         let held = come(&mut first).await.expect("a place");

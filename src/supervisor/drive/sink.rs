@@ -92,7 +92,7 @@ pub(in crate::supervisor) enum FromClient {
 /// Why a run is ended early.
 #[derive(Clone, Debug)]
 pub(in crate::supervisor) enum Stop {
-    /// Nobody waits for it any more.
+    /// Its client has stopped waiting for it.
     Cancelled,
     /// The client asked for it, and reads on until its end.
     Aborted,

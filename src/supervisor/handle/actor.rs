@@ -125,16 +125,16 @@ struct Known {
 /// As long as what is waited for?
 pub(super) enum Wanted<'a> {
     Always,
-    /// As long as somebody waits for its answer.
+    /// As long as its client waits for its answer.
     Call(&'a mut oneshot::Sender<Result<Replied<Outcome>, LibraryError>>),
-    /// As long as somebody reads its results, and nobody aborts it.
+    /// As long as its client reads its results, and does not abort it.
     Run(&'a mpsc::Sender<RunEvent>),
 }
 
 /// Why something ended without an answer of the library.
 enum NoLease {
     Failed(LibraryError),
-    /// Nobody waits for it any more, or it was aborted before its turn.
+    /// Its client has stopped waiting for it, or it was aborted before its turn.
     Unwanted,
 }
 
@@ -170,10 +170,10 @@ impl Actor {
 
     /// Loads the model for the first time; gives what its context takes.
     pub async fn open(&mut self) -> Result<Option<u32>, LibraryError> {
-        let (_keep, mut nobody) = mpsc::channel(1);
-        std::mem::swap(&mut self.urgent, &mut nobody);
+        let (_keep, mut silent) = mpsc::channel(1);
+        std::mem::swap(&mut self.urgent, &mut silent);
         let lease = self.obtain(QueueEnd::Back, Wanted::Always).await;
-        std::mem::swap(&mut self.urgent, &mut nobody);
+        std::mem::swap(&mut self.urgent, &mut silent);
         match lease {
             Ok(lease) => {
                 self.state.worker = Some(Known::of(lease.worker()));

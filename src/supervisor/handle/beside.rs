@@ -16,7 +16,7 @@ const FIRST_ASK: u64 = 1 << 63;
 /// Questions that wait for the library at once. What is asked beyond them the daemon answers: a client
 /// that reads no results gets no answers of the library either, and may ask on.
 const MOST_QUESTIONS: usize = 16;
-/// Never used twice: an answer that comes late is nobody's.
+/// Never used twice: an answer that comes late belongs to no question.
 static NEXT_ASK: AtomicU64 = AtomicU64::new(FIRST_ASK);
 
 type RunningReply = oneshot::Sender<Result<RunningAnswer, LibraryError>>;
@@ -129,7 +129,7 @@ impl<'a> Beside<'a> {
         }
     }
 
-    /// Answers what nobody else will answer. `is_over`: what went on has come to its end.
+    /// Answers what the worker will not answer. `is_over`: what went on has come to its end.
     pub fn end(mut self, is_over: bool) {
         self.is_run &= !is_over;
         self.hangs();
@@ -247,7 +247,7 @@ impl Sink for QuestionSink {
                 end: Some(result),
                 tainted: false,
             },
-            // Late answers are nobody's.
+            // Late answers belong to no question.
             SlotEvent::Called { .. } => Took::Step(Step::Same),
             other => Took::Unexpected(other),
         })

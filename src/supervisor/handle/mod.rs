@@ -165,7 +165,7 @@ impl LibraryHandle {
         self.run_charged(request, None).await
     }
 
-    /// As `run`, with the files of its tensors charged until nobody has them any more.
+    /// As `run`, with the files of its tensors charged until they are read and dropped.
     pub(crate) async fn run_charged(
         &self,
         request: RunRequest,

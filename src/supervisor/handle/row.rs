@@ -45,7 +45,7 @@ pub enum RowEnd {
     Answered(Result<Option<Row>, LibraryError>, Option<Lease>),
     /// It was not waited for any longer.
     OutOfTime(GenerationError),
-    /// Nobody waits for it any more.
+    /// Its client has stopped waiting for it.
     Abandoned,
     /// The worker is gone.
     Lost(LostRow),

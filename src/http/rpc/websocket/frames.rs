@@ -216,7 +216,7 @@ mod tests {
         client.write_all(&frame(1, b"stop")).await.unwrap();
         let got = tokio::select! {
             biased;
-            _ = frames.write(pieces("x".repeat(LIMIT)), STALL) => panic!("nobody reads it"),
+            _ = frames.write(pieces("x".repeat(LIMIT)), STALL) => panic!("it is not read"),
             got = frames.read() => got,
         };
         assert_eq!(got.unwrap().unwrap(), Message::text("stop"));

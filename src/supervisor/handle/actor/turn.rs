@@ -43,7 +43,7 @@ impl Actor {
                 }
             };
             tokio::select! {
-                // What nobody waits for is over before its turn can come, and before anything that was
+                // What its client does not wait for any more is over before its turn can come, and before anything that was
                 // asked later is answered.
                 biased;
                 () = gone => return Err(NoLease::Unwanted),
@@ -118,7 +118,7 @@ impl Actor {
         }
     }
 
-    /// Asks the library of an idle worker; where none is loaded there is nobody to ask.
+    /// Asks the library of an idle worker; where none is loaded the answer is known.
     async fn ask_idle(&mut self) -> RunningAnswer {
         let Some(lease) = self.supervisor.lease_if_idle(self.id.clone()).await else {
             return NOT_RUNNING;
