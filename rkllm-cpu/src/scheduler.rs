@@ -72,7 +72,7 @@ impl Scheduler {
         }
     }
 
-    /// Until no handle is left. Whoever changes something unparks this thread.
+    /// Until no handle is left. A handle that changes something unparks this thread.
     pub(crate) fn work(mut self) {
         let computing = Arc::clone(&self.computing);
         let _held = computing.lock().threads.hold();
