@@ -403,6 +403,6 @@ async fn another(
             }
             Err(fail(error))
         }
-        lease = shared.services.supervisor.lease_for(client, model, queue_end) => lease.map_err(fail),
+        lease = shared.services.supervisor.lease(client, model, queue_end) => lease.map_err(fail),
     }
 }

@@ -16,6 +16,8 @@ mod process;
 pub(crate) mod process_setup;
 
 pub(crate) use connection::{Connection, ConnectionError, Incoming};
+#[cfg(test)]
+pub(crate) use exit_report::ExitContext;
 pub(crate) use exit_report::{EndReason, ExitCause, ExitReport};
 pub(crate) use host::{Child, ChildEnvironment, Host, Watched};
 pub(crate) use kind::ChildKind;

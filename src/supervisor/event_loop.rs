@@ -95,6 +95,11 @@ pub(super) enum Message {
         load: LoadNumber,
         result: Box<Result<LoadedWorker, LoadFailure>>,
     },
+    /// Its task has ended, also where it was given up; all that it told comes before.
+    LoadStopped {
+        model: ModelId,
+        load: LoadNumber,
+    },
     Returned {
         worker: Arc<Worker>,
         link: SlotLink,
@@ -108,6 +113,8 @@ pub(super) enum Message {
     },
     Process {
         model: ModelId,
+        /// What metrics call it: the installed model.
+        name: ModelId,
         pid: u32,
         event: ProcessEvent,
     },
@@ -157,6 +164,8 @@ pub(super) struct EventLoop {
     status: watch::Sender<StatusSnapshot>,
     sequence: u64,
     turns: ClientTurns,
+    /// Leases that are to be handed out once the status shows what led to them.
+    granted: Vec<(LeaseReply, Lease)>,
     /// Handles opened so far.
     handles: u64,
     /// A library is described by one process at a time, however many ask.
@@ -192,6 +201,7 @@ impl EventLoop {
             status,
             sequence: 0,
             turns: ClientTurns::default(),
+            granted: Vec::new(),
             handles: 0,
             describing: Arc::new(Semaphore::new(1)),
             memory_checked: Instant::now(),
@@ -204,8 +214,6 @@ impl EventLoop {
 
     pub(super) async fn run(mut self) {
         loop {
-            // Before anything is granted: a caller that is answered must find what led to it.
-            self.publish();
             self.forget_closed();
             self.check_memory();
             let look_again = self
@@ -215,6 +223,11 @@ impl EventLoop {
                 .chain(self.beat())
                 .min();
             self.publish();
+            // Only now: a caller that is answered must find what led to it.
+            for (reply, lease) in self.granted.drain(..) {
+                // A requester that has gone returns the slot by dropping the lease.
+                let _ = reply.send(Ok(lease));
+            }
             if self.shut_down_complete() {
                 return;
             }
@@ -277,8 +290,14 @@ impl EventLoop {
             } => self.change(&model, |instance| {
                 if instance.is_loading_as(load) {
                     instance.phase_reached(phase, process);
+                } else if let Some(process) = process {
+                    instance.is_stopping_with(load, &process);
                 }
             }),
+            Message::LoadStopped { model, load } => {
+                self.change(&model, |instance| instance.load_stopped(load));
+                self.forget_removed();
+            }
             Message::LoadEnded {
                 model,
                 load,
@@ -299,8 +318,13 @@ impl EventLoop {
                     instance.stage_changed();
                 });
             }
-            Message::Process { model, pid, event } => match event {
-                ProcessEvent::Exited(report) => self.exited(&model, pid, &report),
+            Message::Process {
+                model,
+                name,
+                pid,
+                event,
+            } => match event {
+                ProcessEvent::Exited(report) => self.exited((&model, &name), pid, &report),
                 ProcessEvent::Unkillable => self.unkillable(&model, pid),
             },
             Message::Measured { model, pid, memory } => self.measured(&model, pid, memory),
@@ -448,7 +472,7 @@ impl EventLoop {
 
     fn grant(&mut self, model: &ModelId) {
         let home = self.sender.clone();
-        let mut turn = None;
+        let mut granted = None;
         self.change(model, |instance| {
             let Some(waiter) = instance.waiters.pop_front() else {
                 return;
@@ -459,12 +483,13 @@ impl EventLoop {
             let Some((worker, link)) = instance.lend(request.alone, &request.wish) else {
                 return;
             };
-            turn = Some(((worker.process.pid, link.slot()), request.client));
-            // A requester that has gone returns the slot by dropping the lease.
-            let _ = request.reply.send(Ok(Lease::new(worker, link, home)));
+            let leased = (worker.process.pid, link.slot());
+            let lease = Lease::new(worker, link, home);
+            granted = Some((leased, request.client, (request.reply, lease)));
         });
-        if let Some((lease, client)) = turn {
-            self.turns.begun(lease, client);
+        if let Some((leased, client, lease)) = granted {
+            self.turns.begun(leased, client);
+            self.granted.push(lease);
         }
     }
 

@@ -239,6 +239,24 @@ impl Instance {
         self.is_loading() && current == Some(number)
     }
 
+    /// A load that was given up turns out to have had a process: its end is waited for.
+    pub fn is_stopping_with(&mut self, number: LoadNumber, process: &ChildProcess) {
+        let is_it = self.life.stage() == Stage::Stopping && number.0 == self.loads_begun;
+        // Of one that has ended nothing more will be told.
+        if is_it && process.exit_report().is_none() {
+            process.kill(EndReason::Cancelled);
+            self.life.spawned(Some(process.pid));
+            self.stage_changed();
+        }
+    }
+
+    /// The task of a load has ended, and all that it had to tell was told.
+    pub fn load_stopped(&mut self, number: LoadNumber) {
+        if number.0 == self.loads_begun {
+            self.life.load_stopped();
+        }
+    }
+
     /// `process` is `None` until this attempt at loading has one.
     pub fn phase_reached(&mut self, phase: Phase, process: Option<ChildProcess>) {
         if let (Stage::Loading { .. }, Some(load)) = (self.life.stage(), &mut self.load) {
@@ -422,8 +440,12 @@ impl Instance {
     /// any other.
     pub fn cancel_load(&mut self) {
         if self.load.take().is_some() {
-            if let Some(process) = self.process.take() {
-                process.kill(EndReason::Cancelled);
+            match self.process.take() {
+                Some(process) if process.exit_report().is_none() => {
+                    process.kill(EndReason::Cancelled);
+                }
+                // The end of one that was there has been told, or will be of no more interest.
+                _ => self.life.spawned(None),
             }
             self.life.cancel_load();
             self.stage_changed();
@@ -490,7 +512,7 @@ impl Instance {
                 };
                 (in_use, None)
             }
-            Stage::Ending { .. } => (Occupancy::Leaving, None),
+            Stage::Stopping | Stage::Ending { .. } => (Occupancy::Leaving, None),
             Stage::Unkillable { .. } => (Occupancy::Stuck, None),
             Stage::Idle {
                 loaded_at,
@@ -534,7 +556,7 @@ impl Instance {
                 .map_or(Phase::Spawning, |load| load.phase.clone()),
             Stage::Idle { .. } => Phase::Ready,
             Stage::Leased { .. } => Phase::Running,
-            Stage::Ending { .. } => Phase::Unloading,
+            Stage::Stopping | Stage::Ending { .. } => Phase::Unloading,
             Stage::Failed { retry_at, .. } => Phase::Failed {
                 reason: self.reason.clone(),
                 retry_at,

@@ -12,6 +12,9 @@
 //!                                  └── Unkillable
 //! ```
 //!
+//! A load that is given up while no process of it is known may have one all the same: it is `Stopping`
+//! until its task has ended (`load_stopped`), or such a process turns up, which is `Ending` then.
+//!
 //! What always holds: a load begins only when no process of this model is left, so there are never
 //! two; a process that ended without being wanted is counted, and the more of them in a row the
 //! longer the wait (`backoff`), until a worker has proved itself.
@@ -34,6 +37,8 @@ pub enum Stage {
     Loading {
         pid: Option<u32>,
     },
+    /// Given up before it was known whether it has a process.
+    Stopping,
     Idle {
         pid: u32,
         loaded_at: Instant,
@@ -134,7 +139,7 @@ impl Lifecycle {
     /// The process there is or may be.
     pub fn pid(&self) -> Option<u32> {
         match self.stage {
-            Stage::Unloaded | Stage::Failed { .. } => None,
+            Stage::Unloaded | Stage::Stopping | Stage::Failed { .. } => None,
             Stage::Loading { pid } => pid,
             Stage::Idle { pid, .. }
             | Stage::Leased { pid, .. }
@@ -156,10 +161,23 @@ impl Lifecycle {
         may
     }
 
-    /// The load has this process now, or none while it makes another attempt.
+    /// The load has this process now, or none while it makes another attempt. One of a load that was
+    /// given up is being killed.
     pub fn spawned(&mut self, pid: Option<u32>) {
-        if let Stage::Loading { pid: current } = &mut self.stage {
-            *current = pid;
+        self.stage = match (self.stage, pid) {
+            (Stage::Loading { .. }, pid) => Stage::Loading { pid },
+            (Stage::Stopping, Some(pid)) => Stage::Ending {
+                pid,
+                loaded_at: None,
+            },
+            (stage, _) => stage,
+        };
+    }
+
+    /// The task of a load that was given up has ended, and has told of every process that it had.
+    pub fn load_stopped(&mut self) {
+        if self.stage == Stage::Stopping {
+            self.stage = Stage::Unloaded;
         }
     }
 
@@ -291,7 +309,7 @@ impl Lifecycle {
                     pid,
                     loaded_at: None,
                 },
-                None => Stage::Unloaded,
+                None => Stage::Stopping,
             };
         }
     }

@@ -234,10 +234,16 @@ impl Loader {
             },
             ..RuntimeFacts::default()
         };
-        if let Err(error) = worker.connection.send(&Command::Load(Box::new(spec))).await {
-            return Err(connection_failed(worker, error, "opening the library").await);
-        }
         let limit = self.deadlines.library_open;
+        let command = Command::Load(Box::new(spec));
+        // A client's parameters may be larger than what a worker takes without reading.
+        match timeout(limit, worker.connection.send(&command)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                return Err(connection_failed(worker, error, "opening the library").await);
+            }
+            Err(_) => return Err(LoadFailure::deadline(Deadline::LibraryOpen, limit)),
+        }
         let guard = LoadGuard::fixed(Deadline::LibraryOpen, limit, self.deadlines.heartbeat);
         match self
             .next_event(worker, guard, "opening the library")

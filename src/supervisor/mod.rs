@@ -189,19 +189,9 @@ impl Supervisor {
         &self.tensors
     }
 
-    /// Waits until a worker with this model is free, loading it if need be. Dropping the future
-    /// withdraws the request.
+    /// Waits until a worker with this model is free, loading it if need be, in the turn of a client: see
+    /// `client_turns`. Dropping the future withdraws the request.
     pub async fn lease(
-        &self,
-        model: ModelId,
-        queue_end: QueueEnd,
-    ) -> Result<Lease, GenerationError> {
-        let client = ClientKey::new(model.clone());
-        self.lease_for(client, model, queue_end).await
-    }
-
-    /// As `lease`, in the turn of a client: see `client_turns`.
-    pub async fn lease_for(
         &self,
         client: ClientKey,
         model: ModelId,
@@ -262,18 +252,9 @@ impl Supervisor {
     }
 
     /// Opens a handle: loads `model` into a worker of its own with `param`. Waits for a place like
-    /// every request, at most as long as the queue's deadline.
+    /// every request, at most as long as the queue's deadline. All handles and other requests of a client
+    /// share its turn.
     pub async fn open_handle(
-        &self,
-        model: ModelId,
-        param: Param,
-    ) -> Result<LibraryHandle, LibraryError> {
-        let client = ClientKey::new(model.clone());
-        self.open_handle_for(client, model, param).await
-    }
-
-    /// As `open_handle`, for a client that all its handles and other requests share a turn of.
-    pub async fn open_handle_for(
         &self,
         client: ClientKey,
         model: ModelId,

@@ -95,6 +95,7 @@ impl EventLoop {
             }
             Stage::Unloaded
             | Stage::Failed { .. }
+            | Stage::Stopping
             | Stage::Ending { .. }
             | Stage::Unkillable { .. } => {}
         }
@@ -102,7 +103,12 @@ impl EventLoop {
 
     /// A model that is not installed any more is forgotten with the end of its worker.
     pub(super) fn forget_removed(&mut self) {
-        self.instances
-            .retain(|_, instance| !instance.removed || instance.life.pid().is_some());
+        self.instances.retain(|_, instance| {
+            let is_over = matches!(
+                instance.life.stage(),
+                Stage::Unloaded | Stage::Failed { .. }
+            );
+            !instance.removed || !is_over
+        });
     }
 }

@@ -422,7 +422,7 @@ impl<'a> Serving<'a> {
                 }
                 Err(Outcome::Failed(error))
             }
-            lease = self.services.supervisor.lease_for(client, model, queue_end) => {
+            lease = self.services.supervisor.lease(client, model, queue_end) => {
                 lease.map_err(Outcome::Failed)
             }
         }

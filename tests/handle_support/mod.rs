@@ -25,6 +25,16 @@ use crate::daemon_support::{PATIENCE, fake_runtime};
 
 pub const MODEL: &str = "m";
 
+/// Who opens the handles of a test.
+pub fn client() -> ClientKey {
+    ClientKey::new("a client")
+}
+
+/// Who asks beside it.
+pub fn another_client() -> ClientKey {
+    ClientKey::new("another")
+}
+
 /// A supervisor with the models of a test.
 pub struct TestSupervisor {
     pub supervisor: Supervisor,
@@ -47,6 +57,17 @@ impl TestSupervisor {
     }
 
     pub fn with(family: &str, models: &[(&str, &str)], change: impl FnOnce(&mut Settings)) -> Self {
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_rkllmd"));
+        Self::with_workers_of(program, family, models, change)
+    }
+
+    /// As `with`, with another program's workers.
+    pub fn with_workers_of(
+        workers: PathBuf,
+        family: &str,
+        models: &[(&str, &str)],
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let models_dir = folder.path().join("models");
         let adapters = folder.path().join("state/adapters");
@@ -65,9 +86,9 @@ impl TestSupervisor {
         change(&mut settings);
         let metrics = Metrics::new();
         let program = PathBuf::from(env!("CARGO_BIN_EXE_rkllmd"));
-        let catalog = Catalog::scan_apart(&settings, Some(program.clone())).expect("a catalog");
+        let catalog = Catalog::scan_apart(&settings, Some(program)).expect("a catalog");
         let (supervisor, _status) =
-            Supervisor::start_with_workers_of(program, &settings, &catalog, metrics.clone())
+            Supervisor::start_with_workers_of(workers, &settings, &catalog, metrics.clone())
                 .expect("a supervisor");
         let services = RunServices {
             supervisor: supervisor.clone(),
@@ -88,7 +109,9 @@ impl TestSupervisor {
     }
 
     pub async fn open_with(&self, param: Param) -> Result<LibraryHandle, LibraryError> {
-        let opened = self.supervisor.open_handle(ModelId::from(MODEL), param);
+        let opened = self
+            .supervisor
+            .open_handle(client(), ModelId::from(MODEL), param);
         in_time(opened).await
     }
 
@@ -100,7 +123,7 @@ impl TestSupervisor {
     ) -> Result<PooledRows, EmbeddingError> {
         let request = EmbeddingRequest {
             model: ModelId::from(MODEL),
-            client: ClientKey::new("another"),
+            client: another_client(),
             inputs,
             pooling,
             least_columns: None,
@@ -144,7 +167,7 @@ pub async fn in_time<T>(work: impl Future<Output = T>) -> T {
 
 /// A run to its end.
 pub async fn run(handle: &LibraryHandle, request: RunRequest) -> Result<Given, LibraryError> {
-    let stream = in_time(handle.run(request)).await?;
+    let stream = in_time(handle.run(request, None)).await?;
     rest(stream).await
 }
 
@@ -168,7 +191,7 @@ pub async fn rest(mut stream: RunStream) -> Result<Given, LibraryError> {
 }
 
 pub async fn call(handle: &LibraryHandle, call: Call) -> Result<(), LibraryError> {
-    in_time(handle.call(call)).await.map(|_| ())
+    in_time(handle.call(call, None)).await.map(|_| ())
 }
 
 pub fn prompt(text: &str) -> RunRequest {

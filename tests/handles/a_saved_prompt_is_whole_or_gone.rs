@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::daemon_support::Setup;
-use crate::handle_support::{TestSupervisor, call, prompt, run, saving};
+use crate::handle_support::{MODEL, TestSupervisor, call, prompt, run, saving};
 use crate::root_support::is_root_for;
 use rkllmd::library_calls::{Call, LibraryError, PromptCacheParam};
 
@@ -198,4 +198,22 @@ fn what_a_daemon_left_when_it_was_killed_is_removed_by_the_next_one() {
     let daemon = setup.start();
     assert_eq!(names(&caches), ["p"]);
     drop(daemon);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_that_save_one_name_at_once_the_last_one_has_it() {
+    let test = TestSupervisor::with("1_3_1", &[(MODEL, &writes(&vendors(4)))], |settings| {
+        settings.models.max_loaded = 2;
+    });
+    let (first, second) = (test.open().await, test.open().await);
+    for _ in 0..5 {
+        let (one, other) = tokio::join!(
+            run(&first, saving("hello", "p")),
+            run(&second, saving("good day", "p"))
+        );
+        one.unwrap();
+        other.unwrap();
+        assert_eq!(names(&caches(&test)), ["p"]);
+        assert_eq!(fs::read(caches(&test).join("p")).unwrap(), vendors(4));
+    }
 }

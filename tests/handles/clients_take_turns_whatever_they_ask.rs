@@ -24,9 +24,7 @@ fn one_place() -> TestSupervisor {
 async fn open(test: &TestSupervisor, client: &str) -> LibraryHandle {
     let client = ClientKey::new(client);
     let model = ModelId::from(MODEL);
-    let opened = test
-        .supervisor
-        .open_handle_for(client, model, Param::default());
+    let opened = test.supervisor.open_handle(client, model, Param::default());
     in_time(opened).await.expect("a handle")
 }
 

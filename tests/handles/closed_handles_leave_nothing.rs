@@ -27,7 +27,7 @@ async fn a_handle_that_is_dropped_or_closed_destroys_its_model() {
         test.until_series(unloaded, 2.0).await;
         // In the middle of a run.
         let handle = test.open().await;
-        let mut stream = in_time(handle.run(prompt("hello"))).await.unwrap();
+        let mut stream = in_time(handle.run(prompt("hello"), None)).await.unwrap();
         while !matches!(in_time(stream.next()).await, Some(RunEvent::Result(_))) {}
         drop(handle);
         test.until_series(unloaded, 3.0).await;

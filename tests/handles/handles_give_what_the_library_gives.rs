@@ -207,7 +207,7 @@ async fn a_slow_reader_of_logits_does_not_fill_the_daemon_with_them() {
     let handle = test.open().await;
     let mut ask = matrices("one two", InferMode::GetLogits, RowSelection::Last);
     ask.generate_after_logits = true;
-    let mut stream = in_time(handle.run(ask)).await.unwrap();
+    let mut stream = in_time(handle.run(ask, None)).await.unwrap();
     let told = "rkllmd_deadlines_passed_total";
     tokio::time::sleep(Duration::from_millis(2500)).await;
     assert_eq!(test.series(told), None, "the library is not to blame");
@@ -316,7 +316,7 @@ async fn sequences_have_inputs_and_results_of_their_own() {
             matches!(error, LibraryError::BadValue { .. }),
             "{family}: {error}"
         );
-        let sizes = in_time(handle.call(rkllmd::library_calls::Call::GetKvCacheSize)).await;
+        let sizes = in_time(handle.call(rkllmd::library_calls::Call::GetKvCacheSize, None)).await;
         let rkllmd::library_calls::Outcome::KvCacheSizes(sizes) = sizes.unwrap().value else {
             panic!("{family}: no sizes")
         };
@@ -480,7 +480,7 @@ async fn an_abort_in_the_middle_ends_the_run_and_the_next_is_whole() {
     for family in FAMILIES_RUN {
         let test = TestSupervisor::new(family, scenario);
         let handle = test.open().await;
-        let mut stream = in_time(handle.run(prompt("long"))).await.unwrap();
+        let mut stream = in_time(handle.run(prompt("long"), None)).await.unwrap();
         while !matches!(in_time(stream.next()).await, Some(RunEvent::Result(_))) {}
         in_time(handle.abort()).await.unwrap();
         let given = rest(stream).await.unwrap();

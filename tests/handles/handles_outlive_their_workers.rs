@@ -113,7 +113,9 @@ async fn an_idle_handle_makes_room_and_comes_back() {
     let back = run(&first, prompt("three")).await.unwrap();
     assert_eq!(back.reset, Some(HandleReset::Evicted));
     assert!(back.text().contains("<mine>"), "{}", back.text());
-    let replied = in_time(second.call(Call::GetKvCacheSize)).await.unwrap();
+    let replied = in_time(second.call(Call::GetKvCacheSize, None))
+        .await
+        .unwrap();
     assert_eq!(replied.handle_reset, None, "it had none to lose");
 }
 

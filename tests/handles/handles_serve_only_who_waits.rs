@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use crate::handle_support::{
-    MODEL, TestSupervisor, call, in_time, keeping, matrices, prompt, raw_template, rest, run,
-    template,
+    MODEL, TestSupervisor, another_client, call, in_time, keeping, matrices, prompt, raw_template,
+    rest, run, template,
 };
 use rkllmd::generation::{GenerationError, ModelId};
 use rkllmd::library_calls::{
@@ -39,7 +39,7 @@ async fn begun(stream: &mut RunStream) {
 async fn an_abort_right_behind_its_run_ends_it() {
     let test = TestSupervisor::new("1_3_1", LONG);
     let handle = test.open().await;
-    let stream = in_time(handle.run(prompt("long"))).await.unwrap();
+    let stream = in_time(handle.run(prompt("long"), None)).await.unwrap();
     in_time(handle.abort()).await.unwrap();
     let given = rest(stream).await.unwrap();
     assert!(given.text().len() < 100, "{}", given.text().len());
@@ -57,7 +57,7 @@ async fn an_abort_during_the_replay_ends_the_run_that_waits_for_it() {
     call(&handle, raw_template()).await.unwrap();
     test.order("slow");
     test.order("crash");
-    let stream = in_time(handle.run(prompt("long"))).await.unwrap();
+    let stream = in_time(handle.run(prompt("long"), None)).await.unwrap();
     taken(&test, "slow").await;
     in_time(handle.abort()).await.unwrap();
     let given = rest(stream).await.unwrap();
@@ -74,7 +74,7 @@ async fn an_aborted_run_is_not_repeated_when_the_abort_kills_its_worker() {
     );
     let test = TestSupervisor::new("1_3_1", &scenario);
     let handle = test.open().await;
-    let stream = in_time(handle.run(prompt("long"))).await.unwrap();
+    let stream = in_time(handle.run(prompt("long"), None)).await.unwrap();
     let faults = test.folder.path().join("models/faults");
     in_time(async {
         while !faults.exists() {
@@ -117,8 +117,8 @@ async fn a_call_that_nobody_waits_for_any_more_is_not_made() {
         format!("{LONG}[[answer]]\nwhen-prompt-contains = \"what\"\ntokens = [\"{{params}}\"]\n");
     let test = TestSupervisor::new("1_3_1", &scenario);
     let handle = test.open().await;
-    let stream = in_time(handle.run(prompt("long"))).await.unwrap();
-    let given_up = handle.call(template("", "<unwanted>", ""));
+    let stream = in_time(handle.run(prompt("long"), None)).await.unwrap();
+    let given_up = handle.call(template("", "<unwanted>", ""), None);
     let waited = tokio::time::timeout(Duration::from_millis(100), given_up).await;
     assert!(waited.is_err(), "it waits for the run");
     in_time(handle.abort()).await.unwrap();
@@ -135,11 +135,11 @@ async fn a_call_that_was_given_up_holds_up_no_other() {
     let handle = test.open().await;
     let other = test
         .supervisor
-        .open_handle("other".into(), Param::default());
+        .open_handle(another_client(), "other".into(), Param::default());
     let other = in_time(other).await.unwrap();
-    let mut stream = in_time(other.run(prompt("long"))).await.unwrap();
+    let mut stream = in_time(other.run(prompt("long"), None)).await.unwrap();
     begun(&mut stream).await;
-    let given_up = handle.call(Call::GetKvCacheSize);
+    let given_up = handle.call(Call::GetKvCacheSize, None);
     let waited = tokio::time::timeout(Duration::from_millis(100), given_up).await;
     assert!(waited.is_err(), "it waits for the place");
     let closed = tokio::time::timeout(Duration::from_millis(500), handle.is_running()).await;
@@ -193,7 +193,7 @@ async fn lost_history_is_told_to_the_next_run_when_the_first_ones_reader_has_gon
         }
     })
     .await;
-    let stream = in_time(handle.run(prompt("two"))).await.unwrap();
+    let stream = in_time(handle.run(prompt("two"), None)).await.unwrap();
     in_time(async {
         while !models.join("begun").exists() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -243,7 +243,7 @@ async fn an_unknown_model_is_named_as_such() {
     let test = TestSupervisor::new("1_3_1", LONG);
     let lease = test
         .supervisor
-        .lease(ModelId::from("nobody"), QueueEnd::Back);
+        .lease(another_client(), ModelId::from("nobody"), QueueEnd::Back);
     let error = in_time(lease).await.unwrap_err();
     let model = "nobody".to_owned();
     assert_eq!(error, GenerationError::UnknownModel { model });
@@ -281,14 +281,14 @@ async fn a_reload_changes_how_long_a_handle_waits_for_its_turn() {
     let handle = test.open().await;
     let other = test
         .supervisor
-        .open_handle("other".into(), Param::default());
+        .open_handle(another_client(), "other".into(), Param::default());
     let other = in_time(other).await.unwrap();
     let mut settings = kept.unwrap();
     settings.queue.deadline = Duration::from_millis(200);
     let catalog =
         Catalog::scan_apart(&settings, Some(env!("CARGO_BIN_EXE_rkllmd").into())).unwrap();
     in_time(test.supervisor.reload(&settings, catalog.into())).await;
-    let mut stream = in_time(other.run(prompt("long"))).await.unwrap();
+    let mut stream = in_time(other.run(prompt("long"), None)).await.unwrap();
     begun(&mut stream).await;
     let error = run(&handle, prompt("short")).await.unwrap_err();
     let LibraryError::Unavailable(GenerationError::QueueDeadline { waited, .. }) = error else {

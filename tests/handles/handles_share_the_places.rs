@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::handle_support::{MODEL, TestSupervisor, in_time, prompt, run};
+use crate::handle_support::{MODEL, TestSupervisor, another_client, client, in_time, prompt, run};
 use rkllmd::generation::GenerationError;
 use rkllmd::library_calls::{Input, LibraryError, Param, Pooling};
 
@@ -60,7 +60,7 @@ async fn who_waits_too_long_for_a_place_is_told() {
         settings.queue.deadline = Duration::from_millis(300);
     });
     let handle = test.open().await;
-    let mut stream = in_time(handle.run(prompt("hello"))).await.unwrap();
+    let mut stream = in_time(handle.run(prompt("hello"), None)).await.unwrap();
     in_time(stream.next()).await;
     let error = test.open_with(Param::default()).await.unwrap_err();
     assert!(
@@ -70,10 +70,11 @@ async fn who_waits_too_long_for_a_place_is_told() {
         ),
         "{error:?}"
     );
-    let unknown = in_time(
-        test.supervisor
-            .open_handle("other".into(), Param::default()),
-    )
+    let unknown = in_time(test.supervisor.open_handle(
+        another_client(),
+        "other".into(),
+        Param::default(),
+    ))
     .await;
     assert!(
         matches!(
@@ -86,6 +87,10 @@ async fn who_waits_too_long_for_a_place_is_told() {
     );
     // A handle's own slot is no model.
     let slot = format!("{MODEL}#handle-1");
-    let hidden = in_time(test.supervisor.open_handle(slot.into(), Param::default())).await;
+    let hidden = in_time(
+        test.supervisor
+            .open_handle(client(), slot.into(), Param::default()),
+    )
+    .await;
     assert!(hidden.is_err(), "{hidden:?}");
 }

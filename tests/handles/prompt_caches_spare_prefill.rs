@@ -55,7 +55,7 @@ async fn ranges_of_the_cache_are_removed() {
     call(&handle, raw_template()).await.unwrap();
     run(&handle, prompt("one two three four")).await.unwrap();
     let size = async || {
-        in_time(handle.call(Call::GetKvCacheSize))
+        in_time(handle.call(Call::GetKvCacheSize, None))
             .await
             .unwrap()
             .value

@@ -276,7 +276,7 @@ impl InUse {
         async move {
             fits?;
             let permit = permits.acquire_owned().await.ok();
-            Ok((permit, handle.run_charged(request, Some(tensors)).await?))
+            Ok((permit, handle.run(request, Some(tensors)).await?))
         }
     }
 

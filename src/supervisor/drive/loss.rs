@@ -151,11 +151,6 @@ impl Loss {
         }
     }
 
-    /// Whether another worker may come to another end. A deadline that passed would pass again.
-    pub fn may_differ(&self) -> bool {
-        !matches!(self.cause, Cause::Deadline { .. } | Cause::Unreadable(_))
-    }
-
     /// The same for a client of the vendor's API that has called `function`.
     pub fn into_library_error(self, function: &str) -> LibraryError {
         let function = function.to_owned();

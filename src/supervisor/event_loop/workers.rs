@@ -3,6 +3,8 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
+use tokio::sync::mpsc;
+
 use super::{EventLoop, Message, unavailable};
 use crate::children::ChildProcess;
 use crate::children::{EndReason, ExitCause, ExitReport};
@@ -19,11 +21,19 @@ impl EventLoop {
     pub(super) fn load(&mut self, model: &ModelId) {
         let limits = self.slot_limits();
         let (loader, sender, id) = (Arc::clone(&self.loader), self.sender.clone(), model.clone());
+        let name = self.metric_name(model);
         self.change(model, |instance| {
             let model = Arc::clone(&instance.model);
             let order = instance.handle.clone();
             let start = |load| {
+                let stopped = TellsEnd {
+                    sender: sender.clone(),
+                    model: id.clone(),
+                    load,
+                };
                 let task = async move {
+                    // Dropped last, also when the task is aborted.
+                    let _stopped = stopped;
                     let report = |phase, process: Option<&ChildProcess>| {
                         let _ = sender.send(Message::PhaseReached {
                             model: id.clone(),
@@ -32,11 +42,15 @@ impl EventLoop {
                             process: process.cloned(),
                         });
                     };
-                    let events = (sender.clone(), id.clone());
+                    let events = (sender.clone(), id.clone(), name);
                     let on_event = move |pid, event| {
-                        let (sender, model) = &events;
-                        let model = model.clone();
-                        let _ = sender.send(Message::Process { model, pid, event });
+                        let (sender, model, name) = &events;
+                        let _ = sender.send(Message::Process {
+                            model: model.clone(),
+                            name: name.clone(),
+                            pid,
+                            event,
+                        });
                     };
                     let wanted = Wanted {
                         context_tokens: model.facts.context_tokens(),
@@ -212,7 +226,13 @@ impl EventLoop {
         }
     }
 
-    pub(super) fn exited(&mut self, model: &ModelId, pid: u32, report: &ExitReport) {
+    /// `name`: what metrics call the model, also when it is not there any more.
+    pub(super) fn exited(
+        &mut self,
+        (model, name): (&ModelId, &ModelId),
+        pid: u32,
+        report: &ExitReport,
+    ) {
         let cause = report.cause;
         let (call, request) = (report.calls(), report.requests());
         let uptime_ms = report.uptime.as_millis();
@@ -221,8 +241,7 @@ impl EventLoop {
         } else {
             tracing::info!(model = &**model, pid, cause = cause.name(), status = %report, call, request, uptime_ms, "worker ended");
         }
-        let name = self.metric_name(model);
-        self.loader.metrics.worker_exited(&name, cause.name());
+        self.loader.metrics.worker_exited(name, cause.name());
         if cause == ExitCause::Wanted(EndReason::Deadline(Deadline::Unload)) {
             self.loader.metrics.deadline_passed(Deadline::Unload);
         }
@@ -290,9 +309,76 @@ impl EventLoop {
     }
 }
 
+/// Tells that a load's task has ended, however it has.
+struct TellsEnd {
+    sender: mpsc::UnboundedSender<Message>,
+    model: ModelId,
+    load: LoadNumber,
+}
+
+impl Drop for TellsEnd {
+    fn drop(&mut self) {
+        let _ = self.sender.send(Message::LoadStopped {
+            model: self.model.clone(),
+            load: self.load,
+        });
+    }
+}
+
 /// Evenly spread over 0 to 1. Only spreads restarts, so the hasher's keys are random enough.
 fn random() -> f64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     let bits = RandomState::new().build_hasher().finish() >> 11;
     bits as f64 / (1u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::children::{ChildEnvironment, ExitContext, Host, ProcessEvent};
+    use crate::memory::Accountant;
+    use crate::models::Catalog;
+    use crate::settings::Settings;
+    use crate::supervisor::drive::RunDeadlines;
+    use crate::supervisor::event_loop::Rules;
+    use crate::supervisor::loading::Loader;
+    use crate::supervisor::memory_limits::Beside;
+    use crate::telemetry::{Metrics, PageFormat};
+
+    /// Names of handles would be labels without end.
+    #[tokio::test]
+    async fn the_worker_of_a_handle_that_is_gone_is_counted_as_its_models() {
+        let (settings, metrics) = (Settings::default(), Metrics::new());
+        let loader = Loader {
+            host: Host::start(ChildEnvironment::bare(false)).unwrap(),
+            beside: Beside {
+                readers: Default::default(),
+                tensors: Accountant::of_files(1 << 20),
+            },
+            runtime: settings.runtime.clone(),
+            deadlines: settings.deadlines.clone(),
+            run_deadlines: RunDeadlines::from(&settings),
+            parallel: 1,
+            pool_contexts: 1,
+            metrics: metrics.clone(),
+        };
+        let rules = Rules::of(&settings, None);
+        let (mut event_loop, ..) = EventLoop::new(&Catalog::default(), loader, rules, None);
+        let context = ExitContext {
+            reason: Some(EndReason::Cancelled),
+            killed_by_kernel: Some(false),
+            started_at: Instant::now(),
+            activities: Vec::new(),
+        };
+        event_loop.handle(Message::Process {
+            model: "m#handle-1".into(),
+            name: "m".into(),
+            pid: 1,
+            event: ProcessEvent::Exited(ExitReport::new(None, context)),
+        });
+        let page = metrics.render(&[], &Default::default(), PageFormat::OpenMetrics);
+        let page = page.unwrap();
+        assert!(page.contains("worker_exits_total{model=\"m\""), "{page}");
+        assert!(!page.contains("handle-1"), "{page}");
+    }
 }

@@ -2,8 +2,8 @@
 //! it, and brings a new worker to where the last one was.
 //!
 //! A worker lost in a call, or in a run before its first result, is made up for by another one, as
-//! often as `attempts` grants it. A run that has given results cannot be continued exactly, so it ends
-//! with an error. A deadline that passes in a call is not tried again: it would pass again.
+//! often as `attempts` grants it, whatever it was lost by: a call that hung on one may end on the next. A
+//! run that has given results cannot be continued exactly, so it ends with an error.
 
 mod runs;
 mod turn;
@@ -244,7 +244,7 @@ impl Actor {
                 }
                 Err(loss) => loss,
             };
-            let may_repeat = attempts.lost(loss.death()).is_ok() && loss.may_differ();
+            let may_repeat = attempts.lost(loss.death()).is_ok();
             if !may_repeat || self.state.closing.is_closing {
                 return Err(loss.into_library_error(call.function()));
             }

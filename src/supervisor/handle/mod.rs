@@ -139,13 +139,9 @@ impl LibraryHandle {
         self.context_tokens
     }
 
-    /// Makes a call once those before it have ended.
-    pub async fn call(&self, call: Call) -> Result<Replied<Outcome>, LibraryError> {
-        self.call_charged(call, None).await
-    }
-
-    /// As `call`, with a charge that is held as long as the handle keeps the call for its next worker.
-    pub(crate) async fn call_charged(
+    /// Makes a call once those before it have ended. The charge is held as long as the handle keeps the
+    /// call for its next worker.
+    pub async fn call(
         &self,
         call: Call,
         charge: Option<Charge>,
@@ -160,13 +156,9 @@ impl LibraryHandle {
         answer.await.map_err(|_| LibraryError::Closed)?
     }
 
-    /// Starts a run once the calls before it have ended.
-    pub async fn run(&self, request: RunRequest) -> Result<RunStream, LibraryError> {
-        self.run_charged(request, None).await
-    }
-
-    /// As `run`, with the files of its tensors charged until they are read and dropped.
-    pub(crate) async fn run_charged(
+    /// Starts a run once the calls before it have ended. The files of its tensors are charged until
+    /// they are read and dropped.
+    pub async fn run(
         &self,
         request: RunRequest,
         tensors: Option<Account>,

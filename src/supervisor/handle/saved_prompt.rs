@@ -5,6 +5,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::prompt_cache_file;
@@ -15,6 +16,16 @@ use crate::library_calls::LibraryError;
 const UNFINISHED: &str = ".saving-";
 /// For what is no reading or writing of gigabytes.
 const LIMIT: Duration = Duration::from_secs(10);
+
+/// Held while a name gets another file, or loses the one that was found broken: else a whole cache that has
+/// come meanwhile would go in its place.
+static NAMES: Mutex<()> = Mutex::new(());
+
+/// The right to give and to take names, in a call that may wait for the disk.
+pub(super) fn names() -> MutexGuard<'static, ()> {
+    // There is nothing in it that could be half done.
+    NAMES.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Dropping it removes what was written.
 #[derive(Debug)]
@@ -101,6 +112,11 @@ fn empty(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)
 }
 
+pub(super) fn give_name(path: &Path, target: &Path) -> io::Result<()> {
+    let _names = names();
+    fs::rename(path, target)
+}
+
 fn publish(path: &Path, target: &Path) -> Result<(), String> {
     match prompt_cache_file::check(path) {
         Ok(whole) => whole?,
@@ -115,7 +131,7 @@ fn publish(path: &Path, target: &Path) -> Result<(), String> {
     }
     File::open(path)
         .and_then(|file| file.sync_all())
-        .and_then(|()| fs::rename(path, target))
+        .and_then(|()| give_name(path, target))
         .map_err(|error| format!("it cannot be brought to the disk: {error}"))
 }
 

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::prompt_cache_file;
-use super::saved_prompt::{SavedPrompt, is_unfinished};
+use super::saved_prompt::{self, SavedPrompt, is_unfinished};
 use crate::library_calls::LibraryError;
 
 pub(super) const PROMPT_CACHES: &str = "prompt-caches";
@@ -33,6 +33,7 @@ impl StateFolder {
     /// read what is not there.
     pub fn prompt_cache(&self, name: &str) -> Result<String, LibraryError> {
         let path = self.file("prompt_cache_path", PROMPT_CACHES, name)?;
+        let _names = saved_prompt::names();
         match prompt_cache_file::check(Path::new(&path)) {
             Ok(Ok(())) => Ok(path),
             Ok(Err(reason)) => {
@@ -187,6 +188,29 @@ mod tests {
         assert_eq!(folder.prompt_cache("p1").unwrap(), saved.to_str().unwrap());
         std::os::unix::fs::symlink(&secret, dir.join("prompt-caches/l")).unwrap();
         assert!(folder.new_prompt_cache("l", 8, 1 << 20).is_err());
+    }
+
+    #[test]
+    fn a_broken_cache_that_is_removed_takes_no_whole_one_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = StateFolder::new(dir.path().to_owned());
+        let caches = dir.path().join(PROMPT_CACHES);
+        fs::create_dir(&caches).unwrap();
+        let (named, written) = (caches.join("p"), caches.join("written"));
+        for _ in 0..3000 {
+            fs::write(&named, "").unwrap();
+            fs::write(&written, "a whole cache of another format").unwrap();
+            let both = std::sync::Barrier::new(2);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    both.wait();
+                    let _ = folder.prompt_cache("p");
+                });
+                both.wait();
+                saved_prompt::give_name(&written, &named).unwrap();
+            });
+            assert!(named.exists(), "what was saved last is there");
+        }
     }
 
     #[test]

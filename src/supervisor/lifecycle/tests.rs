@@ -153,10 +153,14 @@ fn an_unkillable_process_has_no_successor_until_it_is_gone() {
 #[derive(Clone, Copy, Debug)]
 enum Step {
     BeginLoad,
+    /// The load has started a process, of which nothing is known yet.
+    Started,
+    /// It becomes known.
     Spawned,
     Loaded,
     LoadFailed(bool),
     CancelLoad,
+    LoadStopped,
     Granted,
     Returned(Which, bool),
     Lost(Which),
@@ -176,7 +180,9 @@ fn any_step() -> impl Strategy<Value = Step> {
     let which = || prop_oneof![4 => Just(Which::Current), 1 => Just(Which::Older)];
     prop_oneof![
         3 => Just(Step::BeginLoad),
+        2 => Just(Step::Started),
         2 => Just(Step::Spawned),
+        1 => Just(Step::LoadStopped),
         3 => Just(Step::Loaded),
         1 => any::<bool>().prop_map(Step::LoadFailed),
         1 => Just(Step::CancelLoad),
@@ -195,6 +201,8 @@ fn any_step() -> impl Strategy<Value = Step> {
 struct Machine {
     newest: u32,
     alive: Option<u32>,
+    /// Started, and not told of.
+    unseen: Option<u32>,
 }
 
 impl Machine {
@@ -225,14 +233,26 @@ proptest! {
                     };
                     if life.begin_load(now) {
                         prop_assert_eq!(machine.alive, None, "a load beside a living process");
+                        prop_assert_eq!(machine.unseen, None, "a load beside an unseen process");
                         prop_assert!(retry.is_none_or(|retry_at| retry_at <= now));
                     }
                 }
-                Step::Spawned => {
-                    if let Stage::Loading { pid: None } = before {
+                Step::Started => {
+                    if let (Stage::Loading { pid: None }, None) = (before, machine.unseen) {
                         machine.newest += 1;
-                        machine.alive = Some(machine.newest);
-                        life.spawned(Some(machine.newest));
+                        machine.unseen = Some(machine.newest);
+                    }
+                }
+                Step::Spawned => {
+                    if let Some(pid) = machine.unseen.take() {
+                        machine.alive = Some(pid);
+                        life.spawned(Some(pid));
+                    }
+                }
+                // Whatever the load's task had told comes before.
+                Step::LoadStopped => {
+                    if machine.unseen.is_none() {
+                        life.load_stopped();
                     }
                 }
                 Step::Loaded => {
@@ -243,6 +263,9 @@ proptest! {
                 }
                 // The loader reports a failure when its process is gone.
                 Step::LoadFailed(certain) => {
+                    if machine.unseen.is_some() {
+                        continue;
+                    }
                     if matches!(before, Stage::Loading { .. }) {
                         machine.alive = None;
                     }
@@ -294,6 +317,11 @@ proptest! {
         // Whatever has happened: when the process has gone and the longest wait is over, the model
         // can be loaded.
         life.cancel_load();
+        if let Some(pid) = machine.unseen {
+            life.spawned(Some(pid));
+            machine.alive = Some(pid);
+        }
+        life.load_stopped();
         if let Some(pid) = machine.alive {
             prop_assert!(life.exited(pid, true, now, random));
         }

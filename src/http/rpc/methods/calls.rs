@@ -46,7 +46,7 @@ async fn make(scope: Scope<'_>, handle: &str, call: Call) -> Result<Replied<Outc
     let _permit = handle.permit().await;
     let charge = session.account.charge(call.held_bytes());
     let charge = charge.map_err(RpcError::of_budget)?;
-    let made = handle.call_charged(call, Some(charge)).await;
+    let made = handle.call(call, Some(charge)).await;
     made.map_err(|error| failure::of(error, &session.caller))
 }
 

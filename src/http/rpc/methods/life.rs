@@ -96,7 +96,7 @@ impl Method for Init {
         let charge = charge.map_err(RpcError::of_budget)?;
         let client = session.account.client().clone();
         let supervisor = supervisor(session)?;
-        let opened = supervisor.open_handle_for(client, model.clone(), param);
+        let opened = supervisor.open_handle(client, model.clone(), param);
         let handle = opened
             .await
             .map_err(|error| failure::of(error, &session.caller))?;

@@ -98,8 +98,7 @@ impl Actor {
                 Ok(result) => return result,
                 Err(loss) => loss,
             };
-            let may_repeat =
-                attempts.lost(loss.death()).is_ok() && loss.may_differ() && started.is_some();
+            let may_repeat = attempts.lost(loss.death()).is_ok() && started.is_some();
             let is_unwanted = self.state.closing.is_closing || self.state.closing.is_aborted;
             if !may_repeat || is_unwanted || events.is_closed() {
                 return Err(loss.into_library_error("rkllm_run"));

@@ -29,7 +29,7 @@ impl Actor {
         mut wanted: Wanted<'_>,
     ) -> Result<Lease, NoLease> {
         let supervisor = self.supervisor.clone();
-        let lease = supervisor.lease_for(self.client.clone(), self.id.clone(), queue_end);
+        let lease = supervisor.lease(self.client.clone(), self.id.clone(), queue_end);
         let limit = self.services.queue_deadline();
         let expired = sleep(limit);
         tokio::pin!(lease, expired);
