@@ -15,6 +15,8 @@ mod chat_templates_render_as_transformers_does;
 mod keys_command_line;
 mod keys_survive_a_power_cut;
 mod models_are_found_on_disk;
+mod models_files_tell_how_to_speak_with_them;
+mod models_folder_support;
 mod models_keep_control_tokens_out;
 mod models_render_as_transformers_does;
 mod no_template_makes_tokens_of_client_text;
