@@ -10,7 +10,8 @@ use anyhow::Context;
 use super::ReaderKind;
 use super::files;
 use super::functions;
-use super::model::{self, Contents, ReadModel, Unread, Unusable};
+use super::open_model::{self, Contents, Unusable};
+use super::read_model::{ReadModel, Unread};
 use super::sandbox;
 use super::tokenizer::Tokenizer;
 use crate::children::{ChildArguments, ChildKind, ChildLink, process_setup};
@@ -82,7 +83,7 @@ impl Reader {
         limits: ReaderLimits,
         with_template: bool,
     ) -> anyhow::Result<()> {
-        let opened = model::open(place);
+        let opened = open_model::open(place);
         sandbox::enter(self.descriptor, limits)?;
         let unusable = |Unusable { file, problem }| ReaderEvent::Unusable { file, problem };
         let read = match opened {
