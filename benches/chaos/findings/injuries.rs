@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::{NONE, SHOWN};
+use super::none_found;
 use crate::family::FamilyRun;
 use crate::injector::{Injury, Settled};
 use crate::report::{Report, Target};
@@ -65,10 +65,8 @@ pub fn report(report: &mut Report, runs: &[FamilyRun]) {
             Settled::StillThere,
         ),
     ] {
-        report.promise(key, label, (with(settled).count() as f64, ""), NONE);
-        for injury in with(settled).take(SHOWN) {
-            report.note(format!("{}: {}", injury.name, injury.note));
-        }
+        let shown = with(settled).map(|injury| format!("{}: {}", injury.name, injury.note));
+        none_found(report, (key, label), shown.collect());
     }
     let noticed = |hang: bool| -> Vec<f64> {
         let of_kind = with(Settled::Counted).filter(|injury| injury.is_hang == hang);

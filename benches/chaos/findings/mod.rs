@@ -230,15 +230,8 @@ fn hangs(
         (-largest(earliest.map(|over| -over)), "ms"),
         Target::AtLeast(EARLY_MS),
     );
-    report.promise(
-        "disturbed",
-        "answers that a hang kept from being whole",
-        (disturbed.0.len() as f64, ""),
-        NONE,
-    );
-    for what in disturbed.0.iter().take(SHOWN) {
-        report.note(what.clone());
-    }
+    let kind = ("disturbed", "answers that a hang kept from being whole");
+    none_found(report, kind, disturbed.0.clone());
     let mut passed: BTreeMap<String, f64> = BTreeMap::new();
     for run in runs {
         for (name, count) in run
@@ -291,14 +284,14 @@ fn shutdown(report: &mut Report, runs: &[FamilyRun]) {
         (left as f64, ""),
         NONE,
     );
-    let cut: Vec<&String> = runs.iter().flat_map(|run| &run.drained.cut).collect();
-    report.promise(
-        "cut",
-        "streams without an end",
-        (cut.len() as f64, ""),
-        NONE,
-    );
-    for what in cut.into_iter().take(SHOWN) {
-        report.note(what.clone());
+    let cut = runs.iter().flat_map(|run| run.drained.cut.clone());
+    none_found(report, ("cut", "streams without an end"), cut.collect());
+}
+
+/// Promises that nothing of a kind was found, and shows the first of what was.
+fn none_found(report: &mut Report, (key, label): (&str, &'static str), found: Vec<String>) {
+    report.promise(key, label, (found.len() as f64, ""), NONE);
+    for what in found.into_iter().take(SHOWN) {
+        report.note(what);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::{NONE, SHOWN};
+use super::{NONE, none_found};
 use crate::family::FamilyRun;
 use crate::outcome::{Ended, Fault};
 use crate::report::{Report, Target};
@@ -49,15 +49,13 @@ pub fn report(report: &mut Report, runs: &[FamilyRun]) {
             Fault::PoisonServed,
         ),
     ] {
-        let findings = || {
-            let all = runs.iter().flat_map(|run| run.tally.findings());
-            all.filter(move |(found, _)| *found == fault)
-        };
-        report.promise(key, label, (findings().count() as f64, ""), NONE);
-        for (_, what) in findings().take(SHOWN) {
+        let all = runs.iter().flat_map(|run| run.tally.findings());
+        let findings = all.filter(|(found, _)| *found == fault);
+        let shown = findings.map(|(_, what)| {
             let what: String = what.chars().take(300).collect();
-            report.note(format!("{fault:?}: {what}"));
-        }
+            format!("{fault:?}: {what}")
+        });
+        none_found(report, (key, label), shown.collect());
     }
     let complete = total(&|ended| matches!(ended, Ended::Complete)) as f64;
     let failed = total(&|ended| matches!(ended, Ended::Failed(_)));
@@ -114,19 +112,14 @@ pub fn report(report: &mut Report, runs: &[FamilyRun]) {
         excused_as_poison as f64,
         "",
     );
-    let wrongly: Vec<&String> = runs
+    let wrongly = runs
         .iter()
-        .flat_map(|run| &run.deaths.wrongly_poisoned)
-        .collect();
-    report.promise(
+        .flat_map(|run| run.deaths.wrongly_poisoned.clone());
+    let kind = (
         "wrongly_poisoned",
         "refused as poison without two faults in the log",
-        (wrongly.len() as f64, ""),
-        NONE,
     );
-    for what in wrongly.into_iter().take(SHOWN) {
-        report.note(what.clone());
-    }
+    none_found(report, kind, wrongly.collect());
 }
 
 fn excused(of: fn(&Ended) -> bool) -> fn(&Ended) -> bool {

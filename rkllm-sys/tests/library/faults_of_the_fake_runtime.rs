@@ -1,7 +1,7 @@
 //! The fake runtime's faults are real: they end or stop the process that has them, as the vendor's
 //! library does, and only on the occasion a scenario names. Each is had by a child of the test.
 
-use crate::common::{Model, RUN_FAMILIES, collect, open, run_id};
+use crate::common::{Model, RUN_FAMILIES, collect, open, run, run_id};
 use libc::{SIGABRT, SIGILL, SIGSEGV};
 use rkllm_sys::{CallError, CallState, Handle, RunInput, RunOptions};
 use std::io::Read;
@@ -21,17 +21,9 @@ fn the_child_that_has_the_fault() {
     print_whole_lines();
     let model = Model::new(&scenario);
     let handle = model.load(&open(&library));
-    for run in [1, 2] {
-        let (sink, collected) = collect();
-        handle
-            .run(
-                &RunInput::Prompt("a prompt"),
-                &RunOptions::default(),
-                run_id(run),
-                sink,
-            )
-            .expect("a run");
-        println!("run {run}: {}", collected.text());
+    for id in [1, 2] {
+        let collected = run(&handle, &RunInput::Prompt("a prompt"), id);
+        println!("run {id}: {}", collected.text());
     }
     handle.destroy().expect("destroyed");
     println!("destroyed");
@@ -192,15 +184,7 @@ fn a_run_that_fails_at_once_calls_nothing_back_and_the_next_is_served() {
             "{error:?}"
         );
         assert_eq!(collected.all(), [], "{name}");
-        let (sink, collected) = collect();
-        handle
-            .run(
-                &RunInput::Prompt("x"),
-                &RunOptions::default(),
-                run_id(2),
-                sink,
-            )
-            .expect(name);
+        let collected = run(&handle, &RunInput::Prompt("x"), 2);
         assert_eq!(collected.text(), "a", "{name}");
     }
 }
@@ -211,15 +195,7 @@ fn a_run_can_return_without_finish() {
         "tokens = ['a', 'b']\n[[fault]]\ncall = 'run'\nafter-tokens = 1\nkind = 'never-finish'",
     );
     let handle = model.load(&open("1_3_1"));
-    let (sink, collected) = collect();
-    handle
-        .run(
-            &RunInput::Prompt("x"),
-            &RunOptions::default(),
-            run_id(1),
-            sink,
-        )
-        .expect("code 0");
+    let collected = run(&handle, &RunInput::Prompt("x"), 1);
     assert_eq!(collected.states(), [CallState::Normal]);
 }
 
@@ -320,19 +296,11 @@ fn a_control_call_that_hangs_leaves_the_run_alone() {
             ));
             // The hung call never returns, so what it holds lives as long as the process.
             let handle: &'static Handle = Box::leak(Box::new(model.load(&open(name))));
-            let (sink, collected) = collect();
             let hung = std::thread::spawn(move || match call {
                 "is_running" => handle.is_running().map(|_| ()),
                 _ => handle.kv_cache_size().map(|_| ()),
             });
-            handle
-                .run(
-                    &RunInput::Prompt("x"),
-                    &RunOptions::default(),
-                    run_id(1),
-                    sink,
-                )
-                .expect(name);
+            let collected = run(handle, &RunInput::Prompt("x"), 1);
             assert_eq!(collected.text().len(), 50, "{name} {call}");
             handle.abort().expect("other control calls are answered");
             assert!(!hung.is_finished(), "{name} {call}");

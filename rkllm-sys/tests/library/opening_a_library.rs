@@ -1,8 +1,8 @@
 //! A library is opened as what it is, or refused with an error that names the file, what was
 //! found and what to do.
 
-use crate::common::{Model, RUN_FAMILIES, collect, fake, run_id};
-use rkllm_sys::{CpuMask, Family, Library, OpenError, OpenOptions, RunInput, RunOptions};
+use crate::common::{Model, RUN_FAMILIES, fake, run};
+use rkllm_sys::{CpuMask, Family, Library, OpenError, OpenOptions, RunInput};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -145,15 +145,7 @@ fn an_unknown_version_runs_as_the_family_that_is_assumed() {
     assert_eq!(library.family(), Family::V1_3_1);
     let model = Model::new("tokens = ['yes']");
     let handle = model.load(&Arc::new(library));
-    let (sink, collected) = collect();
-    handle
-        .run(
-            &RunInput::Prompt("?"),
-            &RunOptions::default(),
-            run_id(1),
-            sink,
-        )
-        .expect("a run");
+    let collected = run(&handle, &RunInput::Prompt("?"), 1);
     assert_eq!(collected.text(), "yes");
 }
 

@@ -173,100 +173,69 @@ fn v1_2_1() -> Described {
     described
 }
 
+/// What the families of 1.3 have in common: all but the input of several media.
+macro_rules! of_1_3 {
+    ($described:ident, $family:ident) => {
+        structs!($described, $family:
+            RKLLMExtendParam { base_domain_id, embed_flash, enabled_cpus_num, enabled_cpus_mask, n_batch, use_cross_attn, reserved, }
+            RKLLMParam { model_path, max_context_len, max_new_tokens, top_k, n_keep, top_p, temperature, repeat_penalty, frequency_penalty, presence_penalty, mirostat, mirostat_tau, mirostat_eta, skip_special_token, ignore_eos_token, is_async, extend_param, }
+            RKLLMLoraAdapter { lora_adapter_path, lora_adapter_name, scale, }
+            RKLLMEmbedInput { embed, n_tokens, }
+            RKLLMTokenInput { input_ids, n_tokens, }
+            RKLLMInput { role, enable_thinking, input_type, "(anonymous union)" = payload, "prompt_input" = payload.prompt_input, "embed_input" = payload.embed_input, "token_input" = payload.token_input, "multimodal_input" = payload.multimodal_input, }
+            RKLLMLoraParam { lora_adapter_name, }
+            RKLLMPromptCacheParam { save_prompt_cache, prompt_cache_path, }
+            RKLLMCrossAttnParam { encoder_k_cache, encoder_v_cache, encoder_mask, encoder_pos, num_tokens, }
+            RKLLMSamplingParam { top_k, top_p, temperature, repeat_penalty, frequency_penalty, presence_penalty, mirostat, mirostat_tau, mirostat_eta, }
+            RKLLMInferParam { mode, lora_params, prompt_cache_params, sampling_params, keep_history, max_new_tokens, }
+            RKLLMResultLastHiddenLayer { hidden_states, embd_size, num_tokens, }
+            RKLLMResultLogits { logits, vocab_size, num_tokens, }
+            RKLLMPerfStat { prefill_time_ms, prefill_tokens, generate_time_ms, generate_tokens, memory_usage_mb, }
+            RKLLMResult { text, token_id, last_hidden_layer, logits, perf, }
+            RKLLMCallback { result_callback, result_userdata, tokenizer_callback, tokenizer_userdata, embed_callback, embed_userdata, }
+        );
+        enums!($described, $family:
+            LLMCallState { RKLLM_RUN_NORMAL RKLLM_RUN_WAITING RKLLM_RUN_FINISH RKLLM_RUN_ERROR }
+            RKLLMInputType { RKLLM_INPUT_PROMPT RKLLM_INPUT_TOKEN RKLLM_INPUT_EMBED RKLLM_INPUT_MULTIMODAL }
+            RKLLMInferMode { RKLLM_INFER_GENERATE RKLLM_INFER_GET_LAST_HIDDEN_LAYER RKLLM_INFER_GET_LOGITS }
+        );
+        signatures!($described, $family:
+            rkllm_createDefaultParam = CreateDefaultParamFn
+            rkllm_init = InitFn
+            rkllm_load_lora = LoadLoraFn
+            rkllm_load_prompt_cache = LoadPromptCacheFn
+            rkllm_release_prompt_cache = ReleasePromptCacheFn
+            rkllm_destroy = DestroyFn
+            rkllm_run = RunFn
+            rkllm_run_async = RunAsyncFn
+            rkllm_abort = AbortFn
+            rkllm_is_running = IsRunningFn
+            rkllm_clear_kv_cache = ClearKvCacheFn
+            rkllm_get_kv_cache_size = GetKvCacheSizeFn
+            rkllm_set_chat_template = SetChatTemplateFn
+            rkllm_set_function_tools = SetFunctionToolsFn
+            rkllm_set_cross_attn_params = SetCrossAttnParamsFn
+            LLMGetEmbedCallback = LLMGetEmbedCallback
+            LLMTokenizerCallback = LLMTokenizerCallback
+            LLMResultCallback = LLMResultCallback
+        );
+    };
+}
+
 fn v1_3_0() -> Described {
     let mut described = Described::default();
+    of_1_3!(described, v1_3_0);
     structs!(described, v1_3_0:
-        RKLLMExtendParam { base_domain_id, embed_flash, enabled_cpus_num, enabled_cpus_mask, n_batch, use_cross_attn, reserved, }
-        RKLLMParam { model_path, max_context_len, max_new_tokens, top_k, n_keep, top_p, temperature, repeat_penalty, frequency_penalty, presence_penalty, mirostat, mirostat_tau, mirostat_eta, skip_special_token, ignore_eos_token, is_async, extend_param, }
-        RKLLMLoraAdapter { lora_adapter_path, lora_adapter_name, scale, }
-        RKLLMEmbedInput { embed, n_tokens, }
-        RKLLMTokenInput { input_ids, n_tokens, }
         RKLLMMultiModalInput { prompt, image, "image.image_embed" = image.image_embed, "image.n_image_tokens" = image.n_image_tokens, "image.n_image" = image.n_image, "image.image_start" = image.image_start, "image.image_end" = image.image_end, "image.image_content" = image.image_content, "image.image_width" = image.image_width, "image.image_height" = image.image_height, video, "video.video_embed" = video.video_embed, "video.n_frame_tokens" = video.n_frame_tokens, "video.n_frame_per_video" = video.n_frame_per_video, "video.n_video" = video.n_video, "video.video_start" = video.video_start, "video.video_end" = video.video_end, "video.video_content" = video.video_content, "video.frame_width" = video.frame_width, "video.frame_height" = video.frame_height, }
-        RKLLMInput { role, enable_thinking, input_type, "(anonymous union)" = payload, "prompt_input" = payload.prompt_input, "embed_input" = payload.embed_input, "token_input" = payload.token_input, "multimodal_input" = payload.multimodal_input, }
-        RKLLMLoraParam { lora_adapter_name, }
-        RKLLMPromptCacheParam { save_prompt_cache, prompt_cache_path, }
-        RKLLMCrossAttnParam { encoder_k_cache, encoder_v_cache, encoder_mask, encoder_pos, num_tokens, }
-        RKLLMSamplingParam { top_k, top_p, temperature, repeat_penalty, frequency_penalty, presence_penalty, mirostat, mirostat_tau, mirostat_eta, }
-        RKLLMInferParam { mode, lora_params, prompt_cache_params, sampling_params, keep_history, max_new_tokens, }
-        RKLLMResultLastHiddenLayer { hidden_states, embd_size, num_tokens, }
-        RKLLMResultLogits { logits, vocab_size, num_tokens, }
-        RKLLMPerfStat { prefill_time_ms, prefill_tokens, generate_time_ms, generate_tokens, memory_usage_mb, }
-        RKLLMResult { text, token_id, last_hidden_layer, logits, perf, }
-        RKLLMCallback { result_callback, result_userdata, tokenizer_callback, tokenizer_userdata, embed_callback, embed_userdata, }
-    );
-    enums!(described, v1_3_0:
-        LLMCallState { RKLLM_RUN_NORMAL RKLLM_RUN_WAITING RKLLM_RUN_FINISH RKLLM_RUN_ERROR }
-        RKLLMInputType { RKLLM_INPUT_PROMPT RKLLM_INPUT_TOKEN RKLLM_INPUT_EMBED RKLLM_INPUT_MULTIMODAL }
-        RKLLMInferMode { RKLLM_INFER_GENERATE RKLLM_INFER_GET_LAST_HIDDEN_LAYER RKLLM_INFER_GET_LOGITS }
-    );
-    signatures!(described, v1_3_0:
-        rkllm_createDefaultParam = CreateDefaultParamFn
-        rkllm_init = InitFn
-        rkllm_load_lora = LoadLoraFn
-        rkllm_load_prompt_cache = LoadPromptCacheFn
-        rkllm_release_prompt_cache = ReleasePromptCacheFn
-        rkllm_destroy = DestroyFn
-        rkllm_run = RunFn
-        rkllm_run_async = RunAsyncFn
-        rkllm_abort = AbortFn
-        rkllm_is_running = IsRunningFn
-        rkllm_clear_kv_cache = ClearKvCacheFn
-        rkllm_get_kv_cache_size = GetKvCacheSizeFn
-        rkllm_set_chat_template = SetChatTemplateFn
-        rkllm_set_function_tools = SetFunctionToolsFn
-        rkllm_set_cross_attn_params = SetCrossAttnParamsFn
-        LLMGetEmbedCallback = LLMGetEmbedCallback
-        LLMTokenizerCallback = LLMTokenizerCallback
-        LLMResultCallback = LLMResultCallback
     );
     described
 }
 
 fn v1_3_1() -> Described {
     let mut described = Described::default();
+    of_1_3!(described, v1_3_1);
     structs!(described, v1_3_1:
-        RKLLMExtendParam { base_domain_id, embed_flash, enabled_cpus_num, enabled_cpus_mask, n_batch, use_cross_attn, reserved, }
-        RKLLMParam { model_path, max_context_len, max_new_tokens, top_k, n_keep, top_p, temperature, repeat_penalty, frequency_penalty, presence_penalty, mirostat, mirostat_tau, mirostat_eta, skip_special_token, ignore_eos_token, is_async, extend_param, }
-        RKLLMLoraAdapter { lora_adapter_path, lora_adapter_name, scale, }
-        RKLLMEmbedInput { embed, n_tokens, }
-        RKLLMTokenInput { input_ids, n_tokens, }
         RKLLMMultiModalInput { prompt, image, "image.image_embed" = image.image_embed, "image.n_image_tokens" = image.n_image_tokens, "image.n_image" = image.n_image, "image.image_start" = image.image_start, "image.image_end" = image.image_end, "image.image_content" = image.image_content, "image.image_width" = image.image_width, "image.image_height" = image.image_height, video, "video.video_embed" = video.video_embed, "video.n_frame_tokens" = video.n_frame_tokens, "video.n_frame_per_video" = video.n_frame_per_video, "video.n_video" = video.n_video, "video.video_start" = video.video_start, "video.video_end" = video.video_end, "video.video_content" = video.video_content, "video.frame_width" = video.frame_width, "video.frame_height" = video.frame_height, audio, "audio.audio_embed" = audio.audio_embed, "audio.n_audio_tokens" = audio.n_audio_tokens, "audio.n_audio" = audio.n_audio, "audio.audio_start" = audio.audio_start, "audio.audio_end" = audio.audio_end, "audio.audio_content" = audio.audio_content, }
-        RKLLMInput { role, enable_thinking, input_type, "(anonymous union)" = payload, "prompt_input" = payload.prompt_input, "embed_input" = payload.embed_input, "token_input" = payload.token_input, "multimodal_input" = payload.multimodal_input, }
-        RKLLMLoraParam { lora_adapter_name, }
-        RKLLMPromptCacheParam { save_prompt_cache, prompt_cache_path, }
-        RKLLMCrossAttnParam { encoder_k_cache, encoder_v_cache, encoder_mask, encoder_pos, num_tokens, }
-        RKLLMSamplingParam { top_k, top_p, temperature, repeat_penalty, frequency_penalty, presence_penalty, mirostat, mirostat_tau, mirostat_eta, }
-        RKLLMInferParam { mode, lora_params, prompt_cache_params, sampling_params, keep_history, max_new_tokens, }
-        RKLLMResultLastHiddenLayer { hidden_states, embd_size, num_tokens, }
-        RKLLMResultLogits { logits, vocab_size, num_tokens, }
-        RKLLMPerfStat { prefill_time_ms, prefill_tokens, generate_time_ms, generate_tokens, memory_usage_mb, }
-        RKLLMResult { text, token_id, last_hidden_layer, logits, perf, }
-        RKLLMCallback { result_callback, result_userdata, tokenizer_callback, tokenizer_userdata, embed_callback, embed_userdata, }
-    );
-    enums!(described, v1_3_1:
-        LLMCallState { RKLLM_RUN_NORMAL RKLLM_RUN_WAITING RKLLM_RUN_FINISH RKLLM_RUN_ERROR }
-        RKLLMInputType { RKLLM_INPUT_PROMPT RKLLM_INPUT_TOKEN RKLLM_INPUT_EMBED RKLLM_INPUT_MULTIMODAL }
-        RKLLMInferMode { RKLLM_INFER_GENERATE RKLLM_INFER_GET_LAST_HIDDEN_LAYER RKLLM_INFER_GET_LOGITS }
-    );
-    signatures!(described, v1_3_1:
-        rkllm_createDefaultParam = CreateDefaultParamFn
-        rkllm_init = InitFn
-        rkllm_load_lora = LoadLoraFn
-        rkllm_load_prompt_cache = LoadPromptCacheFn
-        rkllm_release_prompt_cache = ReleasePromptCacheFn
-        rkllm_destroy = DestroyFn
-        rkllm_run = RunFn
-        rkllm_run_async = RunAsyncFn
-        rkllm_abort = AbortFn
-        rkllm_is_running = IsRunningFn
-        rkllm_clear_kv_cache = ClearKvCacheFn
-        rkllm_get_kv_cache_size = GetKvCacheSizeFn
-        rkllm_set_chat_template = SetChatTemplateFn
-        rkllm_set_function_tools = SetFunctionToolsFn
-        rkllm_set_cross_attn_params = SetCrossAttnParamsFn
-        LLMGetEmbedCallback = LLMGetEmbedCallback
-        LLMTokenizerCallback = LLMTokenizerCallback
-        LLMResultCallback = LLMResultCallback
     );
     described
 }
