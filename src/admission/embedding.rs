@@ -70,6 +70,10 @@ pub(super) struct EmbeddingJob {
 }
 
 impl EmbeddingJob {
+    pub fn client(&self) -> &ClientKey {
+        &self.request.client
+    }
+
     pub fn model(&self) -> &ModelId {
         &self.request.model
     }

@@ -135,6 +135,13 @@ impl Waiting {
         }
     }
 
+    fn client(&self) -> &ClientKey {
+        match &self.work {
+            Work::Generation { request, .. } => &request.client,
+            Work::Embedding(job) => job.client(),
+        }
+    }
+
     fn total_deadline(&self) -> Option<Duration> {
         match &self.work {
             Work::Generation { request, .. } => request.total_deadline,
@@ -390,6 +397,8 @@ async fn dispatch(shared: Arc<Shared>, model: ModelId, queue: Arc<ModelQueue>) {
         };
         match (next, lease) {
             (Some((waiting, running, charge)), Ok(lease)) => {
+                // Another client's request may have come to the front meanwhile.
+                lease.is_used_for(waiting.client());
                 start(running, Cost::of(&queue, charge), waiting, lease);
             }
             (Some((waiting, _running, charge)), Err(error)) => {

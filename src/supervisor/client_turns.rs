@@ -66,6 +66,13 @@ impl ClientTurns {
         self.taken.insert(lease, client);
     }
 
+    /// It turned out to be another client's, if it has not ended by now.
+    pub fn used_for(&mut self, lease: LeasedSlot, client: ClientKey) {
+        if let Some(taken) = self.taken.get_mut(&lease) {
+            *taken = client;
+        }
+    }
+
     /// The lease was given back or lost. `waits`: whether this client has more requests waiting.
     pub fn ended(&mut self, lease: LeasedSlot, now: u64, waits: impl Fn(&ClientKey) -> bool) {
         if let Some(client) = self.taken.remove(&lease) {

@@ -105,6 +105,11 @@ pub(super) enum Message {
         link: SlotLink,
         after: WorkerAfter,
     },
+    /// Whose turn a lease is.
+    UsedFor {
+        lease: LeasedSlot,
+        client: ClientKey,
+    },
     /// The holder of a lease gave its worker up; the process is being killed.
     Lost {
         model: ModelId,
@@ -311,6 +316,7 @@ impl EventLoop {
                 self.turn_ended((worker.process.pid, link.slot()));
                 self.returned(&worker, link, after);
             }
+            Message::UsedFor { lease, client } => self.turns.used_for(lease, client),
             Message::Lost { model, pid, slot } => {
                 self.turn_ended((pid, slot));
                 self.change(&model, |instance| {

@@ -18,6 +18,7 @@ use super::event_loop::Message;
 use super::link::SlotLink;
 use super::worker::{Presence, Worker};
 use crate::children::{ChildProcess, EndReason};
+use crate::generation::ClientKey;
 
 /// What became of a slot that is given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +85,16 @@ impl Lease {
     /// How many slots its worker has.
     pub fn slots(&self) -> u8 {
         self.worker().slots()
+    }
+
+    /// Whose turn it is after all, where it was asked for by another client.
+    pub fn is_used_for(&self, client: &ClientKey) {
+        if let Some(held) = &self.held {
+            let _ = self.home.send(Message::UsedFor {
+                lease: (held.worker.process.pid, held.link.slot()),
+                client: client.clone(),
+            });
+        }
     }
 
     /// `call` and `request` are told in the report of the worker's end, if it ends meanwhile.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::handle_support::{MODEL, TestSupervisor, in_time, prompt, run};
-use rkllmd::admission::EmbeddingRequest;
+use rkllmd::admission::{EmbeddingRequest, Generation};
 use rkllmd::generation::{
     ClientKey, GenerationRequest, ModelId, ReplyEvent, RequestId, SamplingRequest,
 };
@@ -73,12 +73,12 @@ impl Busy {
     }
 }
 
-async fn chat(test: &TestSupervisor) {
-    let request = GenerationRequest {
+fn request(client: &str, model: &str, prompt: &str) -> GenerationRequest {
+    GenerationRequest {
         id: RequestId("one".into()),
-        model: ModelId::from(MODEL),
-        client: ClientKey::new("modest"),
-        prompt: "hello".into(),
+        model: ModelId::from(model),
+        client: ClientKey::new(client),
+        prompt: prompt.into(),
         prompt_tokens: None,
         sampling: SamplingRequest::default(),
         seed: None,
@@ -89,11 +89,19 @@ async fn chat(test: &TestSupervisor) {
         stop: Vec::new(),
         resume: true,
         total_deadline: None,
-    };
-    let mut answer = test
-        .admission
-        .submit(request)
-        .expect("a place in the queue");
+    }
+}
+
+fn submit(test: &TestSupervisor, request: GenerationRequest) -> Generation {
+    let submitted = test.admission.submit(request);
+    submitted.expect("a place in the queue")
+}
+
+async fn chat(test: &TestSupervisor) {
+    whole(submit(test, request("modest", MODEL, "hello"))).await;
+}
+
+async fn whole(mut answer: Generation) {
     loop {
         match in_time(answer.next()).await.expect("an end") {
             ReplyEvent::Finished(_) => return,
@@ -155,4 +163,50 @@ async fn so_do_embeddings_and_the_handle_of_another_client() {
         "{runs} runs beside {TURNS} embeddings"
     );
     busy.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_is_that_clients_whose_request_it_was_used_for() {
+    let waits = |prompt: &str, file: &str| {
+        format!(
+            "tokens = [\"a\"]\n[[fault]]\ncall = \"run\"\nwhen-prompt-contains = \"{prompt}\"\n\
+             kind = \"wait\"\ntext = \"{file}\"\n"
+        )
+    };
+    let (first, second) = (waits("begin", "first"), waits("use", "second"));
+    let models = [(MODEL, &*first), ("n", &*second), ("o", ANSWERS)];
+    let test = TestSupervisor::with("1_3_1", &models, |settings| {
+        settings.models.max_loaded = 1;
+    });
+    let mut begun = submit(&test, request("x", MODEL, "begin"));
+    let started = in_time(begun.next()).await;
+    assert!(
+        matches!(started, Some(ReplyEvent::Started(_))),
+        "{started:?}"
+    );
+    // A turn is asked for in the name of a client that leaves before it comes.
+    let leaves = submit(&test, request("a", "n", "leave"));
+    let used = submit(&test, request("b", "n", "use"));
+    in_time(test.supervisor.answers()).await;
+    drop(leaves);
+    let order = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let mut tasks = tokio::task::JoinSet::new();
+    for (client, model) in [("b", "o"), ("a", MODEL)] {
+        let answer = submit(&test, request(client, model, "hello"));
+        let order = Arc::clone(&order);
+        tasks.spawn(async move {
+            whole(answer).await;
+            order.lock().expect("no panic").push(client);
+        });
+        in_time(test.supervisor.answers()).await;
+    }
+    test.order("first");
+    in_time(whole(begun)).await;
+    test.order("second");
+    in_time(whole(used)).await;
+    while let Some(ended) = in_time(tasks.join_next()).await {
+        ended.expect("an answer");
+    }
+    // The one turn that was had was that of `b`.
+    assert_eq!(*order.lock().expect("no panic"), ["a", "b"]);
 }
