@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::WorkerKind;
 use super::cpu_runtime::{self, NotFound};
 use super::link;
+use super::load_failure::{LoadFailure, connection_failed, unexpected};
 use super::load_guard::LoadGuard;
 use super::memory_limits::Beside;
 use super::runtime_lines;
@@ -21,10 +22,9 @@ use crate::children::{
 };
 use crate::generation::Deadline;
 use crate::ipc::{
-    Command, Event, Handles, LibraryFacts, LoadSpec, PassedDeadline, RequestHandles,
-    WorkerDeadlines,
+    Command, Event, Handles, LibraryFacts, LoadSpec, RequestHandles, WorkerDeadlines,
 };
-use crate::library_calls::{CallFailure, Param};
+use crate::library_calls::Param;
 use crate::models::{InstalledModel, ModelKind, SlotLimits, SlotPlan};
 use crate::settings::{DeadlineSettings, RuntimeSettings};
 use crate::telemetry::Metrics;
@@ -35,50 +35,6 @@ pub const GUARD_SLACK: Duration = Duration::from_secs(3);
 /// A load is tried this often with the context limit the runtime told.
 const CONTEXT_ATTEMPTS: u32 = 2;
 const GIB: u64 = 1 << 30;
-
-/// Why a model could not be loaded.
-#[derive(Debug, thiserror::Error)]
-#[error("{reason}")]
-pub struct LoadFailure {
-    pub reason: String,
-    /// Trying again would fail in the same way.
-    pub is_certain: bool,
-    /// Why its process is ended.
-    end: EndReason,
-    /// The runtime refused the context length and told the model's limit.
-    context_limit: Option<u32>,
-    /// The same for a client of the vendor's API.
-    pub failure: Option<CallFailure>,
-}
-
-impl LoadFailure {
-    fn deadline(name: Deadline, limit: Duration) -> Self {
-        Self {
-            end: EndReason::Deadline(name),
-            ..Self::new(format!(
-                "the `{name}` deadline of {} ms passed",
-                limit.as_millis()
-            ))
-        }
-    }
-
-    fn certain(reason: impl Into<String>) -> Self {
-        Self {
-            is_certain: true,
-            ..Self::new(reason)
-        }
-    }
-
-    pub fn new(reason: impl Into<String>) -> Self {
-        Self {
-            reason: reason.into(),
-            is_certain: false,
-            end: EndReason::LoadFailed,
-            context_limit: None,
-            failure: None,
-        }
-    }
-}
 
 /// What is to be loaded, beside the model itself.
 #[derive(Clone, Copy, Debug)]
@@ -419,68 +375,4 @@ fn shared_memory(spec: &LoadSpec) -> Vec<(&'static str, String)> {
 pub fn load_deadline(deadlines: &DeadlineSettings, size_bytes: u64) -> Duration {
     let per_gib = deadlines.load_per_gib.as_secs_f64();
     deadlines.load_base + Duration::from_secs_f64(per_gib * size_bytes as f64 / GIB as f64)
-}
-
-/// Explains a connection that failed while `during` was going on.
-async fn connection_failed(
-    worker: &Child<WorkerKind>,
-    error: ConnectionError,
-    during: &str,
-) -> LoadFailure {
-    if !matches!(error, ConnectionError::Closed | ConnectionError::Io(_)) {
-        return LoadFailure::new(error.to_string());
-    }
-    let exit = match timeout(GUARD_SLACK, worker.process.exited()).await {
-        Ok(Some(report)) => report.to_string(),
-        _ => "closed its connection".to_owned(),
-    };
-    with_printed_reason(
-        worker,
-        LoadFailure::new(format!("the worker {exit} while {during}")),
-    )
-    .await
-}
-
-/// What the worker said instead of the next step. `is_certain`: this step fails in the same way
-/// again.
-async fn unexpected(worker: &Child<WorkerKind>, event: Event, is_certain: bool) -> LoadFailure {
-    let failure = match event {
-        Event::LoadFailed { reason, failure } => LoadFailure {
-            is_certain: is_certain
-                || matches!(
-                    failure,
-                    Some(CallFailure::NotInLibrary { .. } | CallFailure::BadValue { .. })
-                ),
-            failure,
-            ..LoadFailure::new(reason)
-        },
-        Event::DeadlinePassed(PassedDeadline {
-            deadline,
-            limit,
-            call,
-        }) => LoadFailure {
-            end: EndReason::Deadline(deadline),
-            ..LoadFailure::new(format!(
-                "the `{deadline}` deadline of {} ms passed in {call}",
-                limit.as_millis()
-            ))
-        },
-        other => LoadFailure::new(format!(
-            "the worker sent something unexpected while loading: {other:?}"
-        )),
-    };
-    with_printed_reason(worker, failure).await
-}
-
-/// A load prints no user's text, so its error line may be shown.
-async fn with_printed_reason(worker: &Child<WorkerKind>, failure: LoadFailure) -> LoadFailure {
-    let lines = worker.lines.take().await;
-    LoadFailure {
-        reason: match runtime_lines::first_error(&lines) {
-            Some(line) => format!("{}; the runtime said: {line}", failure.reason),
-            None => failure.reason,
-        },
-        context_limit: runtime_lines::context_limit(&lines),
-        ..failure
-    }
 }

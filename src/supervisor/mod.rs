@@ -17,6 +17,7 @@ mod instance;
 mod lease;
 mod lifecycle;
 mod link;
+mod load_failure;
 mod load_guard;
 mod loading;
 mod measured;
@@ -201,7 +202,7 @@ impl Supervisor {
             .await
     }
 
-    /// As `lease_for`, by preference in a slot that a wish is for.
+    /// As `lease`, by preference in a slot that a wish is for.
     pub async fn lease_with(
         &self,
         client: ClientKey,

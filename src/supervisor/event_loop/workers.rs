@@ -13,7 +13,8 @@ use crate::supervisor::instance::{Instance, LoadNumber};
 use crate::supervisor::lease::WorkerAfter;
 use crate::supervisor::lifecycle::{AfterFailedLoad, LoadFault, Stage};
 use crate::supervisor::link::SlotLink;
-use crate::supervisor::loading::{LoadFailure, Wanted};
+use crate::supervisor::load_failure::LoadFailure;
+use crate::supervisor::loading::Wanted;
 use crate::supervisor::unloading;
 use crate::supervisor::worker::{LoadedWorker, Worker};
 

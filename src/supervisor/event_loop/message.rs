@@ -1,0 +1,121 @@
+//! What the event loop is told: by those who ask, and by the tasks that wait for workers.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::children::memory::ProcessMemory;
+use crate::children::{ChildProcess, ProcessEvent};
+use crate::generation::{ClientKey, GenerationError, ModelId};
+use crate::ipc::LibraryFacts;
+use crate::supervisor::client_turns::LeasedSlot;
+use crate::supervisor::instance::{HandleOrder, LoadNumber, Wish};
+use crate::supervisor::lease::{Lease, WorkerAfter};
+use crate::supervisor::link::SlotLink;
+use crate::supervisor::load_failure::LoadFailure;
+use crate::supervisor::reload::Reload;
+use crate::supervisor::status::Phase;
+use crate::supervisor::worker::{LoadedWorker, Worker};
+
+pub(in crate::supervisor) type LeaseReply = oneshot::Sender<Result<Lease, GenerationError>>;
+
+/// Where a request joins those that wait for a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueEnd {
+    /// After all others.
+    Back,
+    /// Before all others: its run was interrupted.
+    Front,
+    /// Likewise, and with nothing else on its worker: it may be to blame for a worker's death, and the
+    /// next one must show that.
+    FrontAndAlone,
+}
+
+/// What the loop is told.
+pub(in crate::supervisor) enum Message {
+    Lease {
+        model: ModelId,
+        /// Whose turn it takes.
+        client: ClientKey,
+        queue_end: QueueEnd,
+        wish: Wish,
+        reply: LeaseReply,
+    },
+    Preload {
+        model: ModelId,
+    },
+    /// Answered at once.
+    Ping {
+        reply: oneshot::Sender<()>,
+    },
+    /// An instance for a handle; nothing is loaded before its first lease.
+    OpenHandle {
+        order: Arc<HandleOrder>,
+        reply: oneshot::Sender<Result<ModelId, GenerationError>>,
+    },
+    /// The handle's lease has been given back.
+    CloseHandle {
+        id: ModelId,
+        done: Option<oneshot::Sender<()>>,
+    },
+    /// The worker, if one is loaded and idle right now.
+    LeaseIfIdle {
+        model: ModelId,
+        reply: oneshot::Sender<Option<Lease>>,
+    },
+    Describe {
+        model: Option<ModelId>,
+        reply: oneshot::Sender<Result<LibraryFacts, GenerationError>>,
+    },
+    PhaseReached {
+        model: ModelId,
+        load: LoadNumber,
+        phase: Phase,
+        /// Once there is one.
+        process: Option<ChildProcess>,
+    },
+    LoadEnded {
+        model: ModelId,
+        load: LoadNumber,
+        result: Box<Result<LoadedWorker, LoadFailure>>,
+    },
+    /// Its task has ended, also where it was given up; all that it told comes before.
+    LoadStopped {
+        model: ModelId,
+        load: LoadNumber,
+    },
+    Returned {
+        worker: Arc<Worker>,
+        link: SlotLink,
+        after: WorkerAfter,
+    },
+    /// Whose turn a lease is.
+    UsedFor {
+        lease: LeasedSlot,
+        client: ClientKey,
+    },
+    /// The holder of a lease gave its worker up; the process is being killed.
+    Lost {
+        model: ModelId,
+        pid: u32,
+        slot: u8,
+    },
+    Process {
+        model: ModelId,
+        /// What metrics call it: the installed model.
+        name: ModelId,
+        pid: u32,
+        event: ProcessEvent,
+    },
+    /// What a worker's process holds.
+    Measured {
+        model: ModelId,
+        pid: u32,
+        /// `None`: not known.
+        memory: Option<ProcessMemory>,
+    },
+    Reload(Box<Reload>),
+    ShutDown {
+        done: oneshot::Sender<()>,
+    },
+}
