@@ -4,7 +4,9 @@
 #   MODELS=DIR         models to serve instead of the demo model
 #   CHAOS_SECONDS=N    how long `make chaos` kills workers, 60 unless set
 #   CHAOS_SEED=N       what it decides; printed by each run
-#   BENCH_PARTS=WORDS  what `make bench` measures, all parts unless set
+#   BENCH_PARTS=WORDS  what `make bench` and `make bench-peers` measure, all parts unless set
+#   LLAMA_SERVER=FILE  what `make bench-peers` compares with, built by it unless set
+#   BENCH_PAIRS=N     how often `make bench-peers` measures each, 7 unless set
 #   SOAK_SECONDS=N     how long `make soak` lasts, 1200 unless set
 #   CARGO_TARGET_DIR   where cargo builds, as usual
 
@@ -20,6 +22,7 @@ CPU_RUNTIME := $(RELEASE)/lib/rkllmd/librkllmrt.so
 
 LISTEN ?= 127.0.0.1:8080
 MODELS ?=
+LLAMA_SERVER ?=
 
 .PHONY: help
 help: ## Show this list
@@ -65,6 +68,13 @@ test: build ## Run every check and test, with the demo model
 bench: build ## Measure what docs/benchmarks.md says about speed
 	scripts/fetch-demo-model
 	cargo bench --bench serving -- $(BENCH_PARTS)
+
+.PHONY: bench-peers
+bench-peers: build ## Measure beside llama.cpp's own server, which it builds the first time
+	scripts/fetch-demo-model
+	server='$(LLAMA_SERVER)'; \
+	[[ -n $$server ]] || server=$$(scripts/build-llama-server | tail -n 1); \
+	LLAMA_SERVER="$$server" cargo bench --bench peers -- $(BENCH_PARTS)
 
 .PHONY: chaos
 chaos: build ## Kill, hang and crowd the daemon, and check what its clients get

@@ -8,6 +8,8 @@ mod daemon_support;
 #[path = "../common/bare_loop.rs"]
 mod bare_loop;
 mod batching;
+#[path = "../common/burned_core.rs"]
+mod burned_core;
 mod cancellation;
 mod cpu_time;
 mod event_counter;

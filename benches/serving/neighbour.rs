@@ -3,14 +3,13 @@
 //! The bare loop is measured, in turns with and without the neighbour: what the daemon adds does not
 //! depend on it.
 
-use std::hint::spin_loop;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use serde_json::json;
 
 use crate::bare_loop::{BareLoop, Generation};
+use crate::burned_core::beside_a_neighbour;
 use crate::report::{Report, Target, rounded};
 use crate::statistics::median;
 
@@ -67,27 +66,4 @@ pub fn measure(report: &mut Report) {
 
 fn decode_per_second(generation: &Generation) -> f64 {
     (generation.tokens - 1.0) * 1e3 / (generation.last_token_ms - generation.first_token_ms)
-}
-
-/// This process is the neighbour: one thread of it that never rests.
-fn beside_a_neighbour<R>(work: impl FnOnce() -> R) -> R {
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
-                spin_loop();
-            }
-        });
-        // Also if the work panics: the scope waits for the thread.
-        let _rest = Rest(&done);
-        work()
-    })
-}
-
-struct Rest<'a>(&'a AtomicBool);
-
-impl Drop for Rest<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }

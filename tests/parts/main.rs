@@ -1,16 +1,21 @@
 //! Parts of the daemon, and its command line where no daemon runs.
 
+#[path = "../../benches/common/intervals.rs"]
+mod intervals;
 #[path = "../reader_support/mod.rs"]
 mod reader_support;
 #[path = "../reply_support/mod.rs"]
 mod reply_support;
 #[path = "../root_support/mod.rs"]
 mod root_support;
+#[path = "../../benches/common/statistics.rs"]
+mod statistics;
 #[path = "../template_support/mod.rs"]
 mod template_support;
 
 mod a_stopped_journal_delays_nothing;
 mod answers_are_rendered_as_they_were_written;
+mod benchmarks_say_how_sure_they_are;
 mod chat_templates_render_as_transformers_does;
 mod keys_command_line;
 mod keys_survive_a_power_cut;
