@@ -355,7 +355,12 @@ impl Instance {
     pub fn consider_waiting(&mut self, now: Instant) {
         let awaited = self.waiters.front().and_then(|waiter| {
             let request = waiter.request.as_ref().filter(|request| !request.alone)?;
+            // Comparing prompts is not for nothing.
+            let loaded = self.worker.as_ref()?;
             let may_wait = request.wish.may_wait.load(Ordering::Relaxed);
+            if !may_wait || loaded.free.is_empty() || loaded.lent.is_empty() {
+                return None;
+            }
             match self.route(request.wish.prompt.as_deref()?, may_wait) {
                 Route::WaitFor(_, limit) => Some((waiter.sequence, limit)),
                 Route::Slot(_) | Route::Nowhere => None,
