@@ -11,7 +11,10 @@ fn daemon() -> Daemon {
     Setup::new()
         .settings("memory.requests-limit-bytes = 67108864\nmodels.max-loaded = 8")
         .scenario("m", "tokens = ['x']\n")
-        .scenario("slow", "tokens = ['x']\nprefill-delay-ms = 60000\n")
+        .scenario(
+            "slow",
+            "tokens = ['x']\nprefill-delay-ms = 60000\nmax-context-limit = 65537\n",
+        )
         .start()
 }
 
@@ -65,7 +68,9 @@ fn runs_that_were_answered_are_charged_until_they_have_ended() {
         let run = json!([handle, {"prompt_input": prompt}]);
         client.call("rkllm.run_async", run)
     };
-    let opened = client.call("rkllm.init", json!(["slow"]));
+    // Its context has room for the prompt.
+    let param = json!(["slow", {"max_context_len": 65_536}]);
+    let opened = client.call("rkllm.init", param.clone());
     let handle = opened.expect("a handle")["handle"].clone();
     start(&mut client, &handle).expect("it is started");
     let refused = (0..8).find_map(|_| start(&mut client, &handle).err());
@@ -74,7 +79,7 @@ fn runs_that_were_answered_are_charged_until_they_have_ended() {
     client
         .call("rkllm.destroy", json!([handle]))
         .expect("it is closed");
-    let opened = client.call("rkllm.init", json!(["slow"]));
+    let opened = client.call("rkllm.init", param);
     let handle = opened.expect("a handle")["handle"].clone();
     start(&mut client, &handle).expect("it is started");
 }
