@@ -39,7 +39,8 @@ pub fn types() -> ToolTypes {
         "days": {"type": "integer"},
         "options": {"type": "object"},
         "exact": {"type": "boolean"},
-    }});
+        "near": {"$ref": "#/$defs/Spot"},
+    }, "$defs": {"Spot": {"type": "object"}}});
     ToolTypes::new([("get_weather", schema.as_object()), ("now", None)])
 }
 
@@ -222,6 +223,12 @@ fn qwen3_coder() -> Vec<Example> {
             Qwen3Coder,
             "<tool_call>\n{\"name\": \"now\", \"arguments\": {}}\n</tool_call>",
             vec![call("now", "{}")],
+        ),
+        // An object whose schema stands elsewhere.
+        example(
+            Qwen3Coder,
+            "<tool_call>\n<function=get_weather>\n<parameter=near>\n{\"a\": 1}\n</parameter>\n</function>\n</tool_call>",
+            vec![call("get_weather", "{\"near\": {\"a\": 1}}")],
         ),
         // The end of a function is missing: what its parameters' closers prove is there.
         example(
