@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 
 use super::conversation::Turn;
 use super::twins::{Swaps, Twins};
@@ -39,14 +39,20 @@ impl Default for Functions {
     }
 }
 
+impl Functions {
+    /// Its template gets arguments as objects.
+    pub(super) fn takes_objects(self) -> bool {
+        // What is told in words is told as it was sent.
+        !self.arguments_as_text && self.calls_are_shown
+    }
+}
+
 /// The request with its calls' arguments and ids as the template takes them.
 pub(super) fn fitted(request: &RenderRequest, functions: Functions) -> Cow<'_, RenderRequest> {
     let is_about_calls = |message: &ChatMessage| {
         message.more.contains_key("tool_calls") || message.more.contains_key("tool_call_id")
     };
-    // What is told in words is told as it was sent.
-    let arguments_as_text = functions.arguments_as_text || !functions.calls_are_shown;
-    let is_as_it_is = arguments_as_text && !functions.nine_letter_ids;
+    let is_as_it_is = !functions.takes_objects() && !functions.nine_letter_ids;
     if is_as_it_is || !request.arguments_are_text || !request.messages.iter().any(is_about_calls) {
         return Cow::Borrowed(request);
     }
@@ -64,16 +70,29 @@ pub(super) fn fitted(request: &RenderRequest, functions: Functions) -> Cow<'_, R
         for call in calls.and_then(Json::as_array_mut).into_iter().flatten() {
             call.get_mut("id").map(fit);
             if let Some(arguments) = call.pointer_mut("/function/arguments")
-                && !arguments_as_text
+                && functions.takes_objects()
                 && let Some(text) = arguments.as_str()
-                // What is no object stays the text that it is.
-                && let Some(object) = numbers::object(text)
+                // What is no object stays the text that it is, and `completion` has what is left to try.
+                && let Some(object) = object(text)
             {
                 *arguments = Json::Object(object);
             }
         }
     }
     Cow::Owned(request)
+}
+
+/// The object that a model's arguments are. Some models write none for no arguments, or write the object
+/// into a string.
+fn object(text: &str) -> Option<Map<String, Json>> {
+    if text.trim().is_empty() {
+        return Some(Map::new());
+    }
+    numbers::object(text).or_else(|| match serde_json::from_str(text).ok()? {
+        Json::Null => Some(Map::new()),
+        Json::String(inner) => numbers::object(&inner),
+        _ => None,
+    })
 }
 
 /// An id of nine letters and digits for this one, the same at every rendering.

@@ -3,6 +3,7 @@
 //! No variable of a client replaces one of the template's own, and what the template writes becomes
 //! a prompt only after control tokens that are not its own are broken (`seal`).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use minijinja::value::Value;
@@ -15,7 +16,7 @@ use super::probe::{self, SystemTurn};
 use super::twins::{Swaps, Twins};
 use super::{
     ChatMessage, ChatRole, ControlTokens, PromptEnd, RenderRequest, Rendered, TemplateError,
-    TemplateFamily, environment, forms, seal,
+    TemplateFamily, completion, environment, forms, seal,
 };
 
 /// The texts of the tokens that templates know as `bos_token` and `eos_token`.
@@ -136,7 +137,7 @@ impl ChatTemplate {
             turns = calls::in_words(turns, request, twins, swaps, self.functions);
         }
         let written = self
-            .write_in_some_form(turns, &client)
+            .write_completed(turns, &client)
             .map_err(|error| self.whose_fault(error, request))?;
         Ok(seal::seal(
             &written,
@@ -144,6 +145,45 @@ impl ChatTemplate {
             &self.twins,
             client.swaps,
         ))
+    }
+
+    /// Tries the conversation, then with one thing after the other added that its template may miss.
+    /// What is told of a conversation that nothing helps is why the first was refused.
+    fn write_completed(
+        &self,
+        mut turns: Vec<Turn>,
+        client: &Client<'_>,
+    ) -> Result<String, TemplateError> {
+        let mut request = Cow::Borrowed(client.request);
+        let refused = match self.write_in_some_form(turns.clone(), client) {
+            Err(error @ (TemplateError::Raised(_) | TemplateError::Broken(_)))
+                if client.request.arguments_are_text =>
+            {
+                error
+            }
+            written => return written,
+        };
+        let completions: [fn(&mut Vec<Turn>, &mut Cow<'_, RenderRequest>, Functions) -> bool; 3] = [
+            |turns, _, functions| {
+                functions.takes_objects() && completion::arguments_in_an_object(turns)
+            },
+            |_, request, _| completion::empty_descriptions(request),
+            |turns, _, _| completion::contents_in_thoughts(turns),
+        ];
+        for complete in completions {
+            if !complete(&mut turns, &mut request, self.functions) {
+                continue;
+            }
+            let client = Client {
+                request: &request,
+                ..*client
+            };
+            match self.write_in_some_form(turns.clone(), &client) {
+                Err(TemplateError::Raised(_) | TemplateError::Broken(_)) => {}
+                written => return written,
+            }
+        }
+        Err(refused)
     }
 
     /// Tries the conversation as it is, then in the forms that stricter templates take. What is told

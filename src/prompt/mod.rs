@@ -16,6 +16,7 @@
 mod bar_tokens;
 mod calls;
 mod chat_template;
+mod completion;
 mod control_tokens;
 mod conversation;
 mod dialogue;

@@ -17,6 +17,7 @@ mod a_stopped_journal_delays_nothing;
 mod answers_are_rendered_as_they_were_written;
 mod benchmarks_say_how_sure_they_are;
 mod chat_templates_render_as_transformers_does;
+mod conversations_fit_every_template;
 mod keys_command_line;
 mod keys_survive_a_power_cut;
 mod models_are_found_on_disk;
