@@ -25,7 +25,9 @@ pub fn find_format(
         nine_letter_ids: traits.nine_letter_ids,
     });
     if !traits.shows_tools {
-        found.format.calls = ReplyFamily::Generic.format().calls;
+        let own = std::mem::replace(&mut found.format.calls, ReplyFamily::Generic.format().calls);
+        // It may use what it was taught all the same.
+        found.format.also_calls = own.filter(|_| found.calls_from != FormatSource::Generic);
         found.calls_from = FormatSource::Generic;
     }
     told.tell(&mut found);

@@ -71,16 +71,18 @@ impl ReplyFormat {
         if let Some(reasoning) = &self.reasoning {
             is_short("the label", &reasoning.label, MOST_LABEL_BYTES)?;
         }
-        let words: Vec<&str> = match self.calls.as_ref().map(|calls| &calls.body) {
-            Some(CallBody::Json(keys)) => {
-                let id = keys.id.as_deref().unwrap_or_default();
-                vec![&keys.name, &keys.arguments, id]
+        for calls in self.calls.iter().chain(&self.also_calls) {
+            let words: Vec<&str> = match &calls.body {
+                CallBody::Json(keys) => {
+                    let id = keys.id.as_deref().unwrap_or_default();
+                    vec![&keys.name, &keys.arguments, id]
+                }
+                CallBody::KeyValues { before_name, .. } => vec![before_name],
+                _ => Vec::new(),
+            };
+            for word in words {
+                is_short("the key", word, MOST_MARKER_BYTES)?;
             }
-            Some(CallBody::KeyValues { before_name, .. }) => vec![before_name],
-            _ => Vec::new(),
-        };
-        for word in words {
-            is_short("the key", word, MOST_MARKER_BYTES)?;
         }
         Ok(())
     }

@@ -58,7 +58,9 @@ pub(super) fn build(format: &ReplyFormat, wanted: Wanted) -> Machine {
         }
     }
     if let Some(calls) = format.calls.as_ref().filter(|_| wanted.calls) {
-        add_calls(&mut machine, calls);
+        for calls in [calls].into_iter().chain(&format.also_calls) {
+            add_calls(&mut machine, calls);
+        }
     } else if format.content.is_none() && (format.reasoning.is_none() || !wanted.thoughts) {
         // Nothing is looked for at the start, so nothing is held back there.
         machine.states[START].sink = Sink::Content;

@@ -194,10 +194,13 @@ pub struct ReplyFormat {
     pub reasoning: Option<Reasoning>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calls: Option<Calls>,
+    /// Another form of calls, which is read beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub also_calls: Option<Calls>,
     /// Around content, where it has markers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content: Option<Around>,
-    /// Messages with headers that name a channel and a recipient, as gpt-oss writes them; the three
+    /// Messages with headers that name a channel and a recipient, as gpt-oss writes them; the parts
     /// above are not read.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub harmony: bool,
@@ -260,7 +263,7 @@ impl ReplyFormat {
             markers.push(&mut content.open);
             markers.extend(&mut content.close);
         }
-        if let Some(calls) = &mut self.calls {
+        for calls in self.calls.iter_mut().chain(&mut self.also_calls) {
             markers.extend(&mut calls.skipped);
             for around in calls.section.iter_mut().chain(&mut calls.call) {
                 markers.push(&mut around.open);
@@ -301,7 +304,7 @@ impl ReplyFormat {
         {
             reasoning.label.insert_str(0, rest.trim());
         }
-        if let Some(calls) = &mut self.calls {
+        for calls in self.calls.iter_mut().chain(&mut self.also_calls) {
             let mut rests = Vec::new();
             for around in &mut calls.call {
                 let mut rest = divide(&mut around.open, id_of).map(Marker::text);

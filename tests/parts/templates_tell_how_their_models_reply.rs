@@ -7,7 +7,7 @@ use crate::reply_support::examples::{examples, types};
 use crate::reply_support::{Said, TokensOfMarkers, call, parser, read, reasoning, splits, text};
 use crate::template_support::templates;
 use rkllmd::prompt::{ChatTemplate, SpecialTokens, well_known_control_tokens};
-use rkllmd::reader::written;
+use rkllmd::reader::{find_format, written};
 use rkllmd::reply::analysis::analyse;
 use rkllmd::reply::{FormatSource, FoundFormat, OpenedIn, ReplyFamily};
 
@@ -137,6 +137,55 @@ fn official_templates_tell_how_their_models_reply() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_model_that_is_told_of_functions_in_words_may_call_them_in_its_own_form() {
+    let native = "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n```json\n{\"place\": \"a\"}\n```<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>now\n```json\n{}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>";
+    let worded = "<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"place\": \"a\"}}\n</tool_call>\n<tool_call>\n{\"name\": \"now\", \"arguments\": {}}\n</tool_call>";
+    let templates = templates();
+    let tokens = TokensOfMarkers::new(false);
+    for name in [
+        "deepseek-ai-DeepSeek-R1-Distill-Qwen-32B",
+        "deepseek-ai-DeepSeek-R1-Distill-Llama-8B",
+    ] {
+        let source = &templates[name];
+        let mut template = compile(source).unwrap();
+        let found = find_format(
+            source,
+            &mut template,
+            &Default::default(),
+            &Default::default(),
+        );
+        assert_eq!(found.calls_from, FormatSource::Generic, "{name}");
+        let sent = serde_json::to_string(&found).unwrap();
+        assert_eq!(serde_json::from_str::<FoundFormat>(&sent).unwrap(), found);
+        let by_id = found.format.clone().with_ids(&|text| tokens.id(text));
+        for form in [native, worded] {
+            let output = format!("Hm.\n</think>\n\nI look.\n{form}");
+            let mut answers = splits(&output, &[])
+                .into_iter()
+                .map(|cut| (&found.format, cut))
+                .collect::<Vec<_>>();
+            answers.push((&by_id, tokens.cut(&mut by_id.clone(), &output, &[])));
+            for (format, answer) in answers {
+                let mut said = read(parser(format, OpenedIn::Reasoning, types()), answer);
+                if let Some(Said::Text(text)) = said.get_mut(1) {
+                    text.truncate(text.trim_end().len());
+                }
+                assert_eq!(
+                    said,
+                    [
+                        reasoning("Hm."),
+                        text("I look."),
+                        call("get_weather", "{\"place\": \"a\"}"),
+                        call("now", "{}"),
+                    ],
+                    "{name}: {output:?}"
+                );
+            }
+        }
+    }
 }
 
 #[test]
