@@ -26,9 +26,29 @@ enum At {
     BeforeKey,
     Key,
     Value,
-    Text(char),
-    Escape(char),
+    /// Behind as many quotes, which begin a text or are an empty one.
+    Quotes(Quote),
+    Text(Quote),
+    Escape(Quote),
+    /// In a text between quotes in threes, behind as many of them.
+    EndQuotes(Quote),
 }
+
+/// What a text stands between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Quote {
+    char: char,
+    count: u8,
+}
+
+impl Quote {
+    fn new(char: char, count: u8) -> Self {
+        Self { char, count }
+    }
+}
+
+/// Quotes around a text that may hold quotes and lines.
+const LONG: u8 = 3;
 
 fn is_name_char(c: char) -> bool {
     c.is_alphanumeric() || matches!(c, '_' | '.' | '-' | ':')
@@ -36,7 +56,12 @@ fn is_name_char(c: char) -> bool {
 
 impl Python {
     pub fn is_in_string(&self) -> bool {
-        matches!(self.at, At::Text(_) | At::Escape(_))
+        match self.at {
+            At::Text(_) | At::Escape(_) => true,
+            At::Quotes(quote) => quote.count == 1,
+            At::EndQuotes(quote) => quote.count < LONG,
+            _ => false,
+        }
     }
 
     /// Reads until a call has ended, or what follows is none. Tells how much was read.
@@ -106,7 +131,9 @@ impl Python {
                     }
                 },
                 At::Value => self.value(c, &mut json),
+                At::Quotes(quote) => self.quotes(c, quote, &mut json),
                 At::Text(quote) => self.text(c, quote, &mut json),
+                At::EndQuotes(quote) => self.end_quotes(c, quote, &mut json),
                 At::Escape(quote) => self.escaped(c, quote, &mut json),
             }
             if self.at == At::Outside && call.is_announced() {
@@ -118,14 +145,54 @@ impl Python {
         (text.len(), Stop::Empty)
     }
 
-    fn text(&mut self, c: char, quote: char, json: &mut String) {
+    fn quotes(&mut self, c: char, quote: Quote, json: &mut String) {
+        match quote.count {
+            1 if c == quote.char => self.at = At::Quotes(Quote::new(c, 2)),
+            1 => {
+                self.at = At::Text(quote);
+                self.text(c, quote, json);
+            }
+            _ if c == quote.char => self.at = At::Text(Quote::new(c, LONG)),
+            _ => {
+                self.json.end_text(json);
+                self.at = At::Value;
+                self.value(c, json);
+            }
+        }
+    }
+
+    fn text(&mut self, c: char, quote: Quote, json: &mut String) {
         match c {
             '\\' if !self.is_raw => self.at = At::Escape(quote),
-            _ if c == quote => {
+            _ if c == quote.char && quote.count == LONG => {
+                self.at = At::EndQuotes(Quote::new(c, 1));
+            }
+            _ if c == quote.char => {
                 self.json.end_text(json);
                 self.at = At::Value;
             }
             _ => self.json.text(c.encode_utf8(&mut [0; 4]), json),
+        }
+    }
+
+    fn end_quotes(&mut self, c: char, quote: Quote, json: &mut String) {
+        match quote.count {
+            // Of more than three the first are the text's: models end a quotation so.
+            LONG if c == quote.char => self.json.text(c.encode_utf8(&mut [0; 4]), json),
+            LONG => {
+                self.json.end_text(json);
+                self.at = At::Value;
+                self.value(c, json);
+            }
+            count if c == quote.char => self.at = At::EndQuotes(Quote::new(c, count + 1)),
+            count => {
+                for _ in 0..count {
+                    self.json.text(quote.char.encode_utf8(&mut [0; 4]), json);
+                }
+                let quote = Quote::new(quote.char, LONG);
+                self.at = At::Text(quote);
+                self.text(c, quote, json);
+            }
         }
     }
 
@@ -152,7 +219,7 @@ impl Python {
                 }
                 self.is_raw = prefix.contains('r') && self.word.is_empty();
                 self.json.begin_text(json);
-                self.at = At::Text(c);
+                self.at = At::Quotes(Quote::new(c, 1));
             }
             '[' | '{' | '(' => {
                 self.end_word(json);
@@ -194,7 +261,7 @@ impl Python {
         self.at = At::Outside;
     }
 
-    fn escaped(&mut self, c: char, quote: char, json: &mut String) {
+    fn escaped(&mut self, c: char, quote: Quote, json: &mut String) {
         let Some(kind) = self.escape.bytes().next() else {
             self.at = At::Text(quote);
             let text = match c {
@@ -255,7 +322,7 @@ impl Python {
                 self.begin_positional(&mut json);
                 self.word = word;
             }
-            At::Text(_) => self.json.end_text(&mut json),
+            At::Quotes(_) | At::Text(_) | At::EndQuotes(_) => self.json.end_text(&mut json),
             At::Escape(_) => {
                 let escape = format!("\\{}", std::mem::take(&mut self.escape));
                 self.json.text(&escape, &mut json);

@@ -110,6 +110,20 @@ pub(super) fn python() -> Vec<Example> {
             "<|tool_call_start|>[f(a=\")]<|tool_call_end¦|>\")]<|tool_call_end|>",
             vec![call("f", "{\"a\": \")]<|tool_call_end|>\"}")],
         ),
+        // Quotes in threes.
+        example(
+            Lfm2,
+            "<|tool_call_start|>[f(a=\"\"\"He said \"hi\" to \"\" me.\"\"\", b=\"\", c='''it's\\n\n''', d=['', \"\"\"\"\"\", \"\"\"\"x\"\"\"\"])]<|tool_call_end|>",
+            vec![call(
+                "f",
+                "{\"a\": \"He said \\\"hi\\\" to \\\"\\\" me.\", \"b\": \"\", \"c\": \"it's\\n\\n\", \"d\": [\"\", \"\", \"\\\"x\\\"\"]}",
+            )],
+        ),
+        example(
+            Lfm2,
+            "<|tool_call_start|>[f(a=r\"\"\"\\d\"\"\")]<|tool_call_end|>",
+            vec![call("f", "{\"a\": \"\\\\d\"}")],
+        ),
         example(
             Lfm2,
             "<|tool_call_start|>[f(1, x, a=y z)]<|tool_call_end|>",
