@@ -1,12 +1,13 @@
 //! From a format to its machine.
 
-use super::format::{
-    CallBody, Calls, IdPlace, JsonKeys, Marker, NameThenJson, Parameters, Reasoning, ReplyFormat,
-};
+mod body;
+
+use super::format::{CallBody, Calls, Marker, Reasoning, ReplyFormat};
 use super::machine::{
     AFTER_CALL, AFTER_THOUGHT, Action, CONTENT, Guard, Machine, START, Sink, StateId, THOUGHT,
     THOUGHT_START,
 };
+use body::{BareValue, Body};
 
 /// The states in which a call may begin.
 const OPEN_TO_CALLS: [StateId; 6] = [
@@ -140,13 +141,14 @@ fn add_calls(machine: &mut Machine, calls: &Calls) {
     };
     let closers = calls.call.iter().filter_map(|around| around.close.as_ref());
     for state in body.inside.iter().copied().chain([body.between]) {
-        // A text may hold every marker but its own closer.
-        let guard = match machine.states[state].sink {
-            Sink::Value | Sink::QuotedText => Guard::Silent,
-            _ => Guard::Always,
-        };
+        // A text may hold every marker but its own closer; what is a token is a marker for certain.
+        let is_text = matches!(machine.states[state].sink, Sink::Value | Sink::QuotedText);
+        let guard = if is_text { Guard::Token } else { Guard::Always };
+        let value = body.value.as_ref().filter(|value| value.state == state);
         for close in closers.clone() {
-            machine.guarded(state, close, guard, Action::EndCall, behind_call);
+            let lead = value.map_or(&close.lead, |value| &value.lead);
+            let close = close.clone().after(lead);
+            machine.guarded(state, &close, guard, Action::EndCall, behind_call);
         }
         if let Some(close) = section_close {
             machine.guarded(state, close, guard, Action::EndCall, AFTER_CALL);
@@ -154,6 +156,13 @@ fn add_calls(machine: &mut Machine, calls: &Calls) {
         // A call that was not closed ends where the next one begins.
         for open in call_openers.clone() {
             machine.guarded(state, open, guard, Action::NextCall, body.entry);
+        }
+        if let Some(value) = value {
+            if let Some((close, after)) = &value.after_arguments {
+                let close = close.clone().after(&value.lead);
+                machine.guarded(state, &close, guard, Action::EndParameters, *after);
+            }
+            add_ends_in_a_row(machine, value, calls, &body, behind_call);
         }
     }
     for close in closers.chain(section_close) {
@@ -179,218 +188,39 @@ fn add_calls(machine: &mut Machine, calls: &Calls) {
     }
 }
 
-/// The states of a call.
-struct Body {
-    /// Behind a call's opener.
-    entry: StateId,
-    /// Between calls in a section.
-    between: StateId,
-    /// A text that begins a call even where its marker is left out.
-    own_opener: Option<Marker>,
-    behind_own_opener: StateId,
-    /// The states that a call's closer ends.
-    inside: Vec<StateId>,
-}
-
-fn gap(next: StateId, drops_brackets: bool) -> Sink {
-    Sink::Gap {
-        next,
-        is_dropped: true,
-        drops_brackets,
-        json: None,
-    }
-}
-
-/// A call that begins without another marker begins a line, which is not the content's.
-fn behind_a_line(opener: &Marker) -> Marker {
-    match opener.lead.is_empty() {
-        true => opener.clone().after("\n"),
-        false => opener.clone(),
-    }
-}
-
-/// What models write where another form was expected.
-fn any_json() -> Sink {
-    Sink::JsonCalls {
-        keys: JsonKeys {
-            id: Some("id".to_owned()),
-            ..JsonKeys::new("name", "arguments")
-        },
-        is_bare: false,
-        other: AFTER_CALL,
-    }
-}
-
-impl Body {
-    fn add(machine: &mut Machine, calls: &Calls) -> Self {
-        let between = machine.add(gap(CONTENT, false));
-        match &calls.body {
-            CallBody::Json(keys) => Self::json(machine, between, keys),
-            CallBody::NameThenJson(body) => Self::name_then_json(machine, between, body),
-            CallBody::Parameters(body) => Self::parameters(machine, between, body),
-            CallBody::KeyValues { before_name, quote } => {
-                Self::key_values(machine, between, before_name, quote)
-            }
-            CallBody::Python => Self::python(machine, between),
-        }
-    }
-
-    fn json(machine: &mut Machine, between: StateId, keys: &JsonKeys) -> Self {
-        let entry = machine.add(Sink::JsonCalls {
-            keys: keys.clone(),
-            is_bare: false,
-            other: AFTER_CALL,
-        });
-        Self {
-            entry,
-            between,
-            own_opener: None,
-            behind_own_opener: entry,
-            inside: vec![entry],
-        }
-    }
-
-    fn name_then_json(machine: &mut Machine, between: StateId, body: &NameThenJson) -> Self {
-        let json = machine.add(any_json());
-        let after = machine.add(gap(CONTENT, true));
-        let arguments = machine.add(Sink::JsonArguments { done: after });
-        let name = machine.add(Sink::Name {
-            json: body.before_name.is_none().then_some(json),
-            arguments: Some(arguments),
-            is_id: body.id == Some(IdPlace::AroundName),
-        });
-        let mut inside = vec![json, after, arguments, name];
-        let mut entry = name;
-        machine.on(name, &body.before_arguments, Action::EndName, arguments);
-        if let Some(before) = &body.before_name {
-            let is_id = body.id == Some(IdPlace::BeforeName);
-            entry = machine.add(if is_id { Sink::Id } else { Sink::Skipped });
-            let action = if is_id {
-                Action::EndId
-            } else {
-                Action::BeginName
+/// A value that was not closed ends where the ends of what is around it stand in a row, or such an end
+/// before another call.
+fn add_ends_in_a_row(
+    machine: &mut Machine,
+    value: &BareValue,
+    calls: &Calls,
+    body: &Body,
+    behind_call: StateId,
+) {
+    let of_arguments = value.after_arguments.iter().map(|(marker, _)| marker);
+    let closers = calls.call.iter().filter_map(|around| around.close.as_ref());
+    let openers = calls.call.iter().map(|around| (&around.open, body.entry));
+    let own_opener = body.own_opener.iter();
+    let openers = openers.chain(own_opener.map(|open| (open, body.behind_own_opener)));
+    let mut add = |first: &Marker, second: &Marker, action, to| {
+        for between in ["\n", "", "\n\n"] {
+            let text = format!("{}{between}{}", first.text, second.text);
+            // Where tokens are known these two are looked for by theirs.
+            let both = Marker {
+                id: first.id.and(second.id),
+                ..Marker::text(text).after(&value.lead)
             };
-            machine.on(entry, before, action, name);
-            inside.push(entry);
+            machine.on(value.state, &both, action, to);
         }
-        if let Some(IdPlace::Behind(marker)) = &body.id {
-            let id = machine.add(Sink::Id);
-            machine.on(name, marker, Action::TakeName, id);
-            machine.on(id, &body.before_arguments, Action::EndId, arguments);
-            inside.push(id);
-        }
-        if let Some(marker) = &body.after_arguments {
-            machine.on(after, marker, Action::EndCall, after);
-            machine.on(arguments, marker, Action::EndCall, after);
-        }
-        // A text such as `<function=` says by itself that a call begins.
-        let before = body.before_name.as_ref();
-        let is_telling = |marker: &&Marker| marker.text.starts_with('<') && marker.id.is_none();
-        Self {
-            entry,
-            between,
-            own_opener: before.filter(is_telling).map(behind_a_line),
-            behind_own_opener: name,
-            inside,
+    };
+    for first in closers.clone().chain(of_arguments.clone()) {
+        for (open, to) in openers.clone() {
+            add(first, open, Action::NextCall, to);
         }
     }
-
-    fn parameters(machine: &mut Machine, between: StateId, body: &Parameters) -> Self {
-        let json = machine.add(any_json());
-        let after = machine.add(gap(CONTENT, true));
-        let object = machine.add(gap(CONTENT, true));
-        let name = machine.add(Sink::Name {
-            json: Some(json),
-            arguments: None,
-            is_id: false,
-        });
-        let key = machine.add(Sink::Key);
-        let value = machine.add(Sink::Value);
-        let mut inside = vec![json, after, object, name, key, value];
-        let mut entry = name;
-        if let Some(before) = &body.before_name {
-            entry = machine.add(Sink::Gap {
-                next: CONTENT,
-                is_dropped: true,
-                drops_brackets: false,
-                json: Some(json),
-            });
-            machine.on(entry, before, Action::None, name);
-            inside.push(entry);
-        }
-        machine.on(name, &body.after_name, Action::EndName, object);
-        machine.on(name, &body.before_key, Action::BeginKey, key);
-        machine.on(object, &body.before_key, Action::BeginKey, key);
-        match &body.before_value {
-            None => machine.on(key, &body.after_key, Action::EndKey, value),
-            Some(before) => {
-                let behind_key = machine.add(gap(object, true));
-                machine.on(key, &body.after_key, Action::None, behind_key);
-                machine.on(key, before, Action::EndKey, value);
-                machine.on(behind_key, before, Action::EndKey, value);
-                inside.push(behind_key);
-            }
-        }
-        machine.on(value, &body.after_value, Action::EndValue, object);
-        if body.has_cdata {
-            let data = machine.add(Sink::Value);
-            machine.on(value, &Marker::text("<![CDATA["), Action::None, data);
-            machine.on(data, &Marker::text("]]>"), Action::None, value);
-            inside.push(data);
-        }
-        if let Some(marker) = &body.after_arguments {
-            machine.on(object, marker, Action::EndParameters, after);
-            machine.on(name, marker, Action::EndParameters, after);
-        }
-        let before = body.before_name.as_ref();
-        Self {
-            entry,
-            between,
-            own_opener: before
-                .filter(|marker| marker.id.is_none())
-                .map(behind_a_line),
-            behind_own_opener: name,
-            inside,
-        }
-    }
-
-    fn key_values(
-        machine: &mut Machine,
-        between: StateId,
-        before_name: &str,
-        quote: &Marker,
-    ) -> Self {
-        let after = machine.add(gap(CONTENT, true));
-        let outside = machine.add(Sink::KeyValues { done: after });
-        let text = machine.add(Sink::QuotedText);
-        let name = machine.add(Sink::Name {
-            json: None,
-            arguments: None,
-            is_id: false,
-        });
-        let entry = machine.add(gap(name, true));
-        machine.on(entry, &Marker::text(before_name), Action::None, name);
-        machine.on(name, &Marker::text("{"), Action::BeginKeyValues, outside);
-        machine.on(outside, quote, Action::Quote, text);
-        machine.on(text, quote, Action::Quote, outside);
-        Self {
-            entry,
-            between,
-            own_opener: None,
-            behind_own_opener: entry,
-            inside: vec![entry, name, outside, text, after],
-        }
-    }
-
-    fn python(machine: &mut Machine, between: StateId) -> Self {
-        let json = machine.add(any_json());
-        let entry = machine.add(Sink::Python { json });
-        Self {
-            entry,
-            between,
-            own_opener: None,
-            behind_own_opener: entry,
-            inside: vec![entry, json],
+    for first in of_arguments {
+        for close in closers.clone() {
+            add(first, close, Action::EndCall, behind_call);
         }
     }
 }

@@ -108,6 +108,8 @@ pub(super) enum Guard {
     Always,
     /// Only as a token that the runtime does not print.
     Silent,
+    /// Only as a token.
+    Token,
     /// Only if there was no thought.
     NoThoughtYet,
 }
@@ -263,7 +265,7 @@ impl Machine {
         self.states[from].edges.iter().position(|edge| {
             edge.id == Some(id)
                 && match edge.guard {
-                    Guard::Always => true,
+                    Guard::Always | Guard::Token => true,
                     Guard::Silent => is_silent,
                     Guard::NoThoughtYet => is_silent || !had_thought,
                 }

@@ -51,8 +51,13 @@ impl ParameterObject {
         }
         call.arguments(&text, out);
         self.is_text = is_text;
-        self.is_at_start = true;
+        self.is_at_start = false;
         self.value.clear();
+    }
+
+    /// The line's end that the value may begin with is its markers'.
+    pub fn drop_line(&mut self) {
+        self.is_at_start = true;
     }
 
     pub fn push_value(&mut self, text: &str, call: &mut Call, out: &mut Vec<ReplyPiece>) {

@@ -15,7 +15,7 @@ use super::call::Call;
 use super::json_calls::JsonCalls;
 use super::json_value::JsonValue;
 use super::key_values::KeyValues;
-use super::machine::{Action, Machine, START, Sink, StateId, THOUGHT, THOUGHT_START};
+use super::machine::{Action, Edge, Machine, START, Sink, StateId, THOUGHT, THOUGHT_START};
 use super::parameters::ParameterObject;
 use super::python::Python;
 use super::tool_types::ToolTypes;
@@ -157,6 +157,10 @@ impl ReplyParser {
                 self.take_marker(id, &is_marker, out);
                 return true;
             }
+        } else if let Some(whole) = self.goes_on_with(edge) {
+            self.held.clear();
+            self.follow(&machine.states[self.at].edges[whole], "", out);
+            return true;
         } else if edge.lead().ends_with(&self.held) {
             self.held.clear();
         } else {
@@ -174,6 +178,16 @@ impl ReplyParser {
         true
     }
 
+    /// The marker of which the beginning is held and this token is the end.
+    fn goes_on_with(&self, token: &Edge) -> Option<usize> {
+        if self.held.is_empty() {
+            return None;
+        }
+        let whole = format!("{}{}", self.held, token.text());
+        let mut edges = self.machine.states[self.at].edges.iter();
+        edges.position(|edge| self.matches(edge, whole.as_bytes()) == (true, whole.len()))
+    }
+
     /// A token that the runtime does not print and this answer is to show.
     fn print(&mut self, token: &ReplyToken, out: &mut Vec<ReplyPiece>) {
         let machine = Arc::clone(&self.machine);
@@ -187,7 +201,7 @@ impl ReplyParser {
     pub fn finish(&mut self, is_complete: bool, out: &mut Vec<ReplyPiece>) {
         // The beginning of a marker between the parts of a call, or of one that was cut, says nothing.
         let is_in_gap = matches!(self.machine.states[self.at].sink, Sink::Gap { .. });
-        if self.call.is_announced() && (is_in_gap || !is_complete) {
+        if self.call.is_announced() && (is_in_gap || !is_complete || self.holds_an_end()) {
             self.held.clear();
         }
         self.let_go(out);
@@ -199,6 +213,18 @@ impl ReplyParser {
             self.cut_call(out);
         }
         self.blank_is_content(out);
+    }
+
+    /// The end of a call is all that is held behind a value that was not closed.
+    fn holds_an_end(&self) -> bool {
+        let state = &self.machine.states[self.at];
+        let held = self.held.trim();
+        let mut edges = state.edges.iter();
+        matches!(state.sink, Sink::Value)
+            && edges.any(|edge| {
+                matches!(edge.action, Action::EndCall | Action::EndParameters)
+                    && edge.text() == held
+            })
     }
 
     /// Something has ended the answer: a call is told as far as it came.

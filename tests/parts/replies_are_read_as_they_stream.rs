@@ -2,10 +2,10 @@
 //! tokens.
 
 use crate::reply_support::examples::{Example, examples, types};
-use crate::reply_support::{Said, TokensOfMarkers, parser, read, splits};
+use crate::reply_support::{Said, TokensOfMarkers, call, parser, read, splits};
 #[allow(dead_code)]
 use proptest::prelude::*;
-use rkllmd::reply::ReplyFormat;
+use rkllmd::reply::{OpenedIn, ReplyFamily, ReplyFormat};
 
 fn plain(example: &Example) -> String {
     example.output.replace('¦', "")
@@ -21,18 +21,19 @@ fn said(
 
 #[test]
 fn every_family_is_read_in_one_piece_and_in_single_characters() {
+    let mut wrong = Vec::new();
     for example in examples() {
         let format = example.family.format();
         for (index, tokens) in splits(&plain(&example), &[]).into_iter().enumerate() {
-            assert_eq!(
-                said(&format, &example, tokens),
-                example.said,
-                "{} split {index}: {}",
-                example.family,
-                example.output
-            );
+            let said = said(&format, &example, tokens);
+            if said != example.said {
+                let Example { family, output, .. } = example;
+                wrong.push(format!("{family} split {index}: {output:?}: {said:?}"));
+                break;
+            }
         }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
@@ -50,6 +51,44 @@ fn markers_that_are_tokens_are_read_whether_the_runtime_prints_them_or_not() {
                 example.output
             );
         }
+    }
+}
+
+#[test]
+fn a_parameter_that_is_not_closed_ends_with_its_call() {
+    let tokens = TokensOfMarkers::new(true);
+    let only_calls = |text: &str| {
+        let is_around_calls = text.contains("tool_call");
+        is_around_calls.then(|| tokens.id(text)).flatten()
+    };
+    for output in [
+        "<tool_call>\n<function=f>\n<parameter=a>\nabc\n</function>\n</tool_call>\n<tool_call>\n<function=g>\n<parameter=b>\nx\n</function>\n</tool_call>",
+        "<tool_call>\n<function=f>\n<parameter=a>\nabc\n</tool_call><tool_call>\n<function=g>\n<parameter=b>\nx\n</tool_call>\n",
+        "<function=f>\n<parameter=a>\nabc\n</function>\n<function=g>\n<parameter=b>\nx\n</function>\n</tool_call>",
+    ] {
+        let format = ReplyFamily::Qwen3Coder.format();
+        let by_id = format.clone().with_ids(&only_calls);
+        let mut answers: Vec<_> = splits(output, &[])
+            .into_iter()
+            .map(|tokens| (&format, tokens))
+            .collect();
+        answers.push((&by_id, tokens.cut(&mut by_id.clone(), output, &[])));
+        for (format, answer) in answers {
+            assert_eq!(
+                read(parser(format, OpenedIn::Content, types()), answer),
+                [call("f", "{\"a\": \"abc\"}"), call("g", "{\"b\": \"x\"}")],
+                "{output}"
+            );
+        }
+    }
+    // What only reads like an end is the value's.
+    let output = "<tool_call>\n<function=f>\n<parameter=a>\n</tool_call>, </function>\n</parameter>\n</function>\n</tool_call>";
+    for tokens in splits(output, &[]) {
+        let format = ReplyFamily::Qwen3Coder.format();
+        assert_eq!(
+            read(parser(&format, OpenedIn::Content, types()), tokens),
+            [call("f", "{\"a\": \"</tool_call>, </function>\"}")]
+        );
     }
 }
 

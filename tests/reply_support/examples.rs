@@ -230,6 +230,28 @@ fn qwen3_coder() -> Vec<Example> {
             "<tool_call>\n<function=get_weather>\n<parameter=near>\n{\"a\": 1}\n</parameter>\n</function>\n</tool_call>",
             vec![call("get_weather", "{\"near\": {\"a\": 1}}")],
         ),
+        // The lines of a value are its own, but for those around it.
+        example(
+            Qwen3Coder,
+            "<tool_call>\n<function=f>\n<parameter=a>\n\n# Title\n\n</parameter>\n</function>\n</tool_call>",
+            vec![call("f", "{\"a\": \"\\n# Title\\n\"}")],
+        ),
+        // A parameter that is not closed ends where its call does and another begins.
+        example(
+            Qwen3Coder,
+            "<tool_call>\n<function=f>\n<parameter=a>\nabc\n</tool_call>\n<tool_call>\n<function=g>\n<parameter=b>\nx\n</parameter>\n</function>\n</tool_call>",
+            vec![call("f", "{\"a\": \"abc\"}"), call("g", "{\"b\": \"x\"}")],
+        ),
+        example(
+            Qwen3Coder,
+            "<tool_call>\n<function=f>\n<parameter=a>\nabc\n</function>\n</tool_call>\n<tool_call>\n<function=g>\n<parameter=b>\nx\n</function>\n</tool_call>",
+            vec![call("f", "{\"a\": \"abc\"}"), call("g", "{\"b\": \"x\"}")],
+        ),
+        example(
+            Qwen3Coder,
+            "<tool_call>\n<function=f>\n<parameter=a>\nabc\n</tool_call>\n",
+            vec![call("f", "{\"a\": \"abc\"}")],
+        ),
         // The end of a function is missing: what its parameters' closers prove is there.
         example(
             Qwen3Coder,

@@ -65,6 +65,11 @@ impl ReplyParser {
             Action::EndKey => {
                 let is_text = self.types.is_text(self.call.name(), self.parameters.key());
                 self.parameters.begin_value(is_text, &mut self.call, out);
+                let mut ends = self.machine.states[edge.to].edges.iter();
+                // Where a line's end stands before what ends a value, one stands behind what begins it.
+                if ends.any(|end| end.action == Action::EndValue && end.lead().starts_with('\n')) {
+                    self.parameters.drop_line();
+                }
             }
             Action::EndValue => self.parameters.end_value(&mut self.call, out),
             Action::BeginKeyValues => {

@@ -114,10 +114,10 @@ impl ReplyParser {
     }
 
     /// Whether `rest` starts with the marker, and how many of its bytes; or is its beginning.
-    fn matches(&self, edge: &Edge, rest: &[u8]) -> (bool, usize) {
+    pub(super) fn matches(&self, edge: &Edge, rest: &[u8]) -> (bool, usize) {
         let is_open = match edge.guard {
             Guard::Always => true,
-            Guard::Silent => false,
+            Guard::Silent | Guard::Token => false,
             Guard::NoThoughtYet => !self.had_thought,
         };
         if edge.id.is_some() && self.has_ids {

@@ -153,6 +153,26 @@ pub(super) fn tags() -> Vec<Example> {
             ],
         ),
         example(
+            Minicpm5,
+            "<function name=\"f\"><param name=\"a\"><![CDATA[\n# Title\n]]></param><param name=\"b\">\nx\n</param></function>",
+            vec![call("f", "{\"a\": \"\\n# Title\\n\", \"b\": \"\\nx\\n\"}")],
+        ),
+        example(
+            Minicpm5,
+            "<function name=\"f\"><param name=\"a\">abc</function>\n<function name=\"g\"><param name=\"b\">x</param></function>",
+            vec![call("f", "{\"a\": \"abc\"}"), call("g", "{\"b\": \"x\"}")],
+        ),
+        example(
+            Glm4,
+            "<tool_call>f\n<arg_key>a</arg_key>\n<arg_value>\n# Title\n</arg_value>\n</tool_call>",
+            vec![call("f", "{\"a\": \"\\n# Title\\n\"}")],
+        ),
+        example(
+            Glm4,
+            "<tool_call>f\n<arg_key>a</arg_key>\n<arg_value>abc</tool_call>\n<tool_call>g\n<arg_key>b</arg_key>\n<arg_value>x</tool_call>",
+            vec![call("f", "{\"a\": \"abc\"}"), call("g", "{\"b\": \"x\"}")],
+        ),
+        example(
             Glm4,
             "<think>Both.</think>\nI ask.\n<tool_call>get_weather\n<arg_key>place</arg_key>\n<arg_value>A</¦tool_call></arg_value>\n<arg_key>options</arg_key>\n<arg_value>{\"a\": 1}</arg_value>\n</tool_call>\n<tool_call>now\n</tool_call>",
             vec![
