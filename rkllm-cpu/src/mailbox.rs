@@ -1,6 +1,6 @@
 //! From the scheduler to a run's own thread, which calls the host back: a queue with a bound. The
 //! scheduler never waits for it; it leaves a run out of its steps while the run's mailbox is full, and is
-//! woken when there is room again.
+//! woken when there is room again, and when a mailbox that was full is empty.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,6 +30,8 @@ struct Mailbox {
 #[derive(Default)]
 struct Letters {
     queue: VecDeque<Letter>,
+    /// It was full, and has not been empty since.
+    was_full: bool,
     /// No further one comes.
     closed: bool,
 }
@@ -57,8 +59,16 @@ impl Teller {
         self.0.lock().queue.len() < CAPACITY
     }
 
+    /// The host has been told all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.lock().queue.is_empty()
+    }
+
     pub(crate) fn put(&self, letter: Letter) {
-        self.0.lock().queue.push_back(letter);
+        let mut letters = self.0.lock();
+        letters.queue.push_back(letter);
+        letters.was_full |= letters.queue.len() >= CAPACITY;
+        drop(letters);
         self.0.came.notify_one();
     }
 
@@ -82,10 +92,12 @@ impl Listener {
         let waiting = |letters: &mut Letters| letters.queue.is_empty() && !letters.closed;
         let waited = self.mailbox.came.wait_while(letters, waiting);
         let mut letters = waited.unwrap_or_else(PoisonError::into_inner);
-        let was_full = letters.queue.len() >= CAPACITY;
+        let has_room_now = letters.queue.len() == CAPACITY;
         let letter = letters.queue.pop_front();
+        let is_empty_now = letters.was_full && letters.queue.is_empty();
+        letters.was_full &= !is_empty_now;
         drop(letters);
-        if was_full {
+        if has_room_now || is_empty_now {
             self.scheduler.unpark();
         }
         letter
@@ -153,6 +165,23 @@ mod tests {
             std::thread::park();
         }
         assert_eq!(taker.join().ok(), Some(Some(0)));
+    }
+
+    #[test]
+    fn a_scheduler_that_waits_until_all_is_told_is_woken() {
+        let (teller, listener) = open(std::thread::current());
+        for at in 0..CAPACITY as u64 {
+            teller.put(letter(at));
+        }
+        let taker = std::thread::spawn(move || {
+            (0..CAPACITY)
+                .filter_map(|_| number(listener.take()))
+                .count()
+        });
+        while !teller.is_empty() {
+            std::thread::park();
+        }
+        assert_eq!(taker.join().ok(), Some(CAPACITY));
     }
 
     #[test]

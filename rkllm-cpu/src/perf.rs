@@ -41,9 +41,11 @@ impl PerfClock {
         self.tokens += 1;
     }
 
-    /// Prompt tokens that were evaluated are evaluated again.
+    /// Prompt tokens that were evaluated are evaluated again. Time and tokens are those of the last
+    /// time, so that they belong together.
     pub(crate) fn forget_prompt(&mut self) {
         self.evaluated = 0;
+        self.prefill = Duration::ZERO;
     }
 
     /// The last ones are not told to anybody.
@@ -137,6 +139,18 @@ mod tests {
         let perf = clock.finish();
         assert_eq!((perf.prefill_tokens, perf.generate_tokens), (7, 4));
         assert!(perf.memory_usage_mb > 0.0);
+    }
+
+    #[test]
+    fn a_prompt_that_is_evaluated_again_is_counted_and_timed_once() {
+        let mut clock = PerfClock::default();
+        clock.start();
+        clock.prompt_tokens_evaluated(7);
+        std::thread::sleep(Duration::from_millis(2));
+        clock.stop();
+        clock.forget_prompt();
+        let perf = clock.finish();
+        assert_eq!((perf.prefill_tokens, perf.prefill_time_ms), (0, 0.0));
     }
 
     #[test]

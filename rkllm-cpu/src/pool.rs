@@ -11,7 +11,7 @@ pub(crate) enum Standing {
     Idle { since: u64 },
     /// A higher number is a younger run.
     Running { age: u64 },
-    /// A run whose host takes no further tokens for now.
+    /// A run whose host has taken none of its tokens for a while.
     Stalled { age: u64 },
 }
 

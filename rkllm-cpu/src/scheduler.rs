@@ -13,9 +13,11 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::{Duration, Instant};
 
 use parking_lot::FairMutex;
 
+mod host_pace;
 mod step;
 mod turns;
 
@@ -28,6 +30,7 @@ use crate::mailbox::{Letter, Teller};
 use crate::pace::Pace;
 use crate::pool::{AHEAD, Need, Standing};
 use crate::run_state::RunState;
+use host_pace::HostPace;
 
 /// A generation on its way to the scheduler, which gives it back when it is over.
 pub(crate) struct Job {
@@ -42,6 +45,14 @@ struct Run {
     age: u64,
     /// It has cells, and takes part.
     admitted: bool,
+    /// It can take part in the next step. Decided once in a turn: its host may take a token at any time,
+    /// and all decisions of one turn must be about the same runs.
+    ready: bool,
+    host: HostPace,
+    /// It lost its cells while its host did not keep up, and waits until that has been told all.
+    waits_for_its_host: bool,
+    /// Another run's abort has cut a step of it, after which none was whole.
+    was_cut: bool,
     /// The last step that it was in.
     served: u64,
     /// It is over for another reason than can be seen from outside.
@@ -79,7 +90,10 @@ impl Scheduler {
         while self.take_in() {
             let stepped = self.turn(&mut computing.lock());
             if !stepped {
-                std::thread::park();
+                match self.stalls_in() {
+                    Some(time) => std::thread::park_timeout(time),
+                    None => std::thread::park(),
+                }
             }
         }
     }
@@ -93,6 +107,10 @@ impl Scheduler {
                         job,
                         age: self.next_age,
                         admitted: false,
+                        ready: false,
+                        host: HostPace::default(),
+                        waits_for_its_host: false,
+                        was_cut: false,
                         served: 0,
                         over: None,
                     });
@@ -128,21 +146,34 @@ impl Scheduler {
     }
 
     fn set_standings(&mut self, computing: &mut Computing) {
-        for run in self.runs.iter().filter(|run| run.admitted) {
-            let age = run.age;
-            computing.sequences[run.sequence()].standing = if run.job.teller.has_room() {
-                Standing::Running { age }
-            } else {
-                Standing::Stalled { age }
-            };
+        let now = Instant::now();
+        for run in &mut self.runs {
+            run.host.seen(run.job.teller.has_room(), now);
+            run.ready = run.admitted && run.host.keeps_up();
+            if run.admitted {
+                let age = run.age;
+                computing.sequences[run.sequence()].standing = match run.host.has_stalled(now) {
+                    true => Standing::Stalled { age },
+                    false => Standing::Running { age },
+                };
+            }
         }
     }
 
-    /// Gives cells to runs that wait for some, the oldest first.
+    /// How long until a run's host has stalled, which gives its cells to one that waits for some.
+    fn stalls_in(&self) -> Option<Duration> {
+        let now = Instant::now();
+        let hosts = self.runs.iter().filter(|run| run.admitted);
+        let next = hosts.filter_map(|run| run.host.stalls_in(now)).min();
+        next.filter(|_| self.runs.iter().any(Run::can_be_admitted))
+    }
+
+    /// Gives cells to runs that wait for some, the oldest first. One that could not take part with them is
+    /// passed over.
     fn admit(&mut self, computing: &mut Computing) {
         for at in 0..self.runs.len() {
             let run = &self.runs[at];
-            if run.admitted {
+            if !run.can_be_admitted() {
                 continue;
             }
             let sequence = run.sequence();
@@ -154,6 +185,8 @@ impl Scheduler {
             self.park(&losing);
             let run = &mut self.runs[at];
             run.admitted = true;
+            run.ready = true;
+            run.waits_for_its_host = false;
             run.job.generation.begin_evaluating();
             let held = &mut computing.sequences[sequence];
             held.promised = wanted;
@@ -167,7 +200,7 @@ impl Scheduler {
             let run = &self.runs[at];
             let sequence = run.sequence();
             let wanted = (computing.held(sequence) + 1).min(computing.max_context);
-            if !run.is_ready() || wanted <= computing.sequences[sequence].promised {
+            if !run.ready || wanted <= computing.sequences[sequence].promised {
                 continue;
             }
             match computing.make_room(sequence, wanted, Need::Growth) {
@@ -195,6 +228,8 @@ impl Scheduler {
                     );
                 }
                 run.admitted = false;
+                run.ready = false;
+                run.waits_for_its_host = !run.host.keeps_up();
                 run.job.generation.lost_its_cells();
             }
         }
@@ -206,9 +241,13 @@ impl Run {
         self.job.generation.plan().sequence
     }
 
-    /// It can take part in the next step.
-    fn is_ready(&self) -> bool {
-        self.admitted && self.job.teller.has_room()
+    /// It waits for cells, and could use some.
+    fn can_be_admitted(&self) -> bool {
+        let has_room = match self.waits_for_its_host {
+            true => self.job.teller.is_empty(),
+            false => self.host.keeps_up(),
+        };
+        !self.admitted && has_room
     }
 
     /// None: it is not over.

@@ -19,6 +19,22 @@ promises! { "c/shared.c":
     destroying_one_handle_leaves_the_others,
     a_prefix_is_kept_for_each_handle,
     idle_prefixes_go_first,
+    a_host_that_takes_nothing_holds_up_no_queue,
+}
+
+#[test]
+fn a_restored_prompt_takes_no_cells_of_a_run() {
+    let promise = "a_restored_prompt_takes_no_cells_of_a_run";
+    let cache = Scratch::new(&format!("{promise}.cache"));
+    hold_with("c/shared.c", promise, &model(), &[("CACHE", cache.path())]);
+}
+
+#[test]
+fn slow_hosts_take_no_cells_from_each_other() {
+    let promise = "slow_hosts_take_no_cells_from_each_other";
+    let details = [("RKLLM_LOG_LEVEL", "2")];
+    let printed = hold_with("c/shared.c", promise, &model(), &details);
+    assert_eq!(printed.matches("waits for cells").count(), 0, "{printed}");
 }
 
 /// A run as the C program wrote it down.

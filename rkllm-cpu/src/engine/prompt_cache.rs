@@ -71,7 +71,7 @@ impl Engine {
             || cache.tokens.len() > computing.max_context
             || gained(&cache.tokens, cache.origins) <= held
             || computing
-                .make_room(sequence, cache.tokens.len(), Need::Admission)
+                .make_room(sequence, cache.tokens.len(), Need::Prefix)
                 .is_none()
         {
             return;

@@ -222,10 +222,10 @@ impl Generation {
 
     /// Its cells have gone to another run: all of it is evaluated again, which is no new prompt.
     pub(crate) fn lost_its_cells(&mut self) {
+        self.clock.stop();
         if !self.has_generated() {
             self.clock.forget_prompt();
         }
-        self.clock.stop();
     }
 
     /// Nothing more is to be computed for it.

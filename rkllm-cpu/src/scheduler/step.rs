@@ -3,6 +3,7 @@
 //! prompts are not put beside others' tokens, so that each token is computed as in a run alone. `turns`
 //! decides between the two sorts; within each, those that waited longest are next.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,6 +11,7 @@ use super::Scheduler;
 use super::turns::Brings;
 use crate::computing::{Computing, Evaluation, How, OutputKind, PREFILL_BATCH, Part};
 use crate::generation::Outcome;
+use crate::pace;
 use crate::run_state::RunState;
 
 impl Scheduler {
@@ -40,9 +42,11 @@ impl Scheduler {
             self.turns.was_shared();
             self.step_together(&members, computing)
         };
-        if evaluation == Evaluation::Failed {
-            for at in members {
-                self.runs[at].over = Some(Outcome::Failed);
+        for at in members {
+            let run = &mut self.runs[at];
+            run.was_cut = evaluation == Evaluation::Aborted;
+            if evaluation == Evaluation::Failed {
+                run.over = Some(Outcome::Failed);
             }
         }
         true
@@ -50,7 +54,7 @@ impl Scheduler {
 
     /// The runs that can share the next step, and the one that is next of those that cannot.
     fn choose(&self, computing: &Computing) -> (Vec<usize>, Option<usize>) {
-        let ready = (0..self.runs.len()).filter(|&at| self.runs[at].is_ready());
+        let ready = (0..self.runs.len()).filter(|&at| self.runs[at].ready);
         let (share, do_not): (Vec<_>, Vec<_>) =
             ready.partition(|&at| self.runs[at].job.generation.can_share_a_step(computing));
         let turn = |&at: &usize| (self.runs[at].served, self.runs[at].age);
@@ -65,9 +69,10 @@ impl Scheduler {
     /// Tokens that a step of one run has time for.
     fn time_for(&self, computing: &Computing) -> usize {
         if self.runs.len() > 1 {
-            self.pace.tokens()
+            self.pace.tokens(pace::BESIDE_OTHERS)
         } else {
-            computing.threads.batch_limit(PREFILL_BATCH)
+            let most = computing.threads.batch_limit(PREFILL_BATCH);
+            self.pace.tokens(pace::ALONE).min(most)
         }
     }
 
@@ -108,11 +113,9 @@ impl Scheduler {
     /// tokens: those of the step are evaluated again, unless the model would have to begin from the
     /// start for it.
     fn may_abort(&self, members: &[usize], computing: &Computing) -> Vec<Arc<RunState>> {
-        let may = match (computing.weights.has_recurrent_state(), members) {
-            (false, _) => 0..self.runs.len(),
-            (true, &[only]) => only..only + 1,
-            (true, _) => 0..0,
-        };
+        let is_spared = computing.weights.has_recurrent_state()
+            || members.iter().any(|&at| self.runs[at].was_cut);
+        let may = who_may_abort(members, is_spared, self.runs.len());
         (self.runs[may].iter())
             .map(|run| Arc::clone(&run.job.state))
             .collect()
@@ -148,5 +151,28 @@ impl Scheduler {
             }
         }
         evaluation
+    }
+}
+
+/// `is_spared`: what the step would have to do again is too much, or was cut before. So however often
+/// others abort, every second step of a run is whole.
+fn who_may_abort(members: &[usize], is_spared: bool, runs: usize) -> Range<usize> {
+    match (is_spared, members) {
+        (false, _) => 0..runs,
+        (true, &[only]) => only..only + 1,
+        (true, _) => 0..0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_that_is_spared_is_ended_by_its_own_run_only() {
+        assert_eq!(who_may_abort(&[1], false, 3), 0..3);
+        assert_eq!(who_may_abort(&[0, 2], false, 3), 0..3);
+        assert_eq!(who_may_abort(&[1], true, 3), 1..2);
+        assert_eq!(who_may_abort(&[0, 2], true, 3), 0..0);
     }
 }

@@ -254,6 +254,126 @@ static void a_slow_host_stalls_no_other(void) {
     }
 }
 
+/* A run whose host takes nothing after its third token until `others_ended`; its mailbox is full when this
+   returns, because the other handle's run has drawn more tokens beside it than one holds. */
+static struct run *start_held(LLMHandle handle, const char *prompt, int max_new_tokens, LLMHandle other) {
+    atomic_store(&is_held, 0);
+    atomic_store(&others_ended, 0);
+    struct run *slow = calloc(1, sizeof *slow);
+    CHECK(slow != NULL);
+    slow->record = new_record(handle);
+    slow->record->at_token = hold;
+    slow->prompt = prompt;
+    slow->infer = generate();
+    slow->infer.max_new_tokens = max_new_tokens;
+    CHECK_INT(pthread_create(&slow->thread, NULL, run_on_thread, slow), 0);
+    AWAIT(atomic_load(&is_held));
+    RKLLMInferParam infer = generate();
+    infer.max_new_tokens = 24;
+    free(finished_run(other, questions[5], infer));
+    return slow;
+}
+
+static void a_restored_prompt_takes_no_cells_of_a_run(void) {
+    RKLLMParam param = greedy();
+    param.max_context_len = 512;
+    char *long_one = long_prompt(25), *saved = long_prompt(24);
+    LLMHandle own = load_raw(param);
+    RKLLMPromptCacheParam cache;
+    memset(&cache, 0, sizeof cache);
+    cache.save_prompt_cache = 1;
+    cache.prompt_cache_path = getenv("CACHE");
+    RKLLMInferParam saving = generate();
+    saving.max_new_tokens = 1;
+    saving.prompt_cache_params = &cache;
+    free(finished_run(own, saved, saving));
+    CHECK_INT(rkllm_destroy(own), 0);
+    share("2", "512");
+    LLMHandle handles[2] = {load_raw(param), load_raw(param)};
+    struct run *slow = start_held(handles[0], long_one, 30, handles[1]);
+    /* It holds more than half of the cells. */
+    CHECK_INT(rkllm_load_prompt_cache(handles[1], getenv("CACHE")), 0);
+    struct run *other = start(handles[1], saved, 80);
+    finish(other, 80);
+    CHECK_INT(tokens_of(slow), 3);
+    atomic_store(&others_ended, 1);
+    finish(slow, 30);
+    forget(slow), forget(other);
+    free(long_one), free(saved);
+    for (int i = 0; i < 2; i++) {
+        CHECK_INT(rkllm_destroy(handles[i]), 0);
+    }
+}
+
+/* A host that is slower than the model. */
+static int take_time(struct record *record, int token) {
+    (void)record, (void)token;
+    usleep(100 * 1000);
+    return 0;
+}
+
+static void slow_hosts_take_no_cells_from_each_other(void) {
+    share("2", "448");
+    RKLLMParam param = greedy();
+    param.max_context_len = 448;
+    char *prompt = long_prompt(30);
+    LLMHandle handles[2];
+    struct run runs[2];
+    memset(runs, 0, sizeof runs);
+    for (int i = 0; i < 2; i++) {
+        handles[i] = load_raw(param);
+        runs[i].record = new_record(handles[i]);
+        runs[i].record->at_token = take_time;
+        runs[i].prompt = prompt;
+        runs[i].infer = generate();
+        runs[i].infer.max_new_tokens = 24;
+        CHECK_INT(pthread_create(&runs[i].thread, NULL, run_on_thread, &runs[i]), 0);
+    }
+    for (int i = 0; i < 2; i++) {
+        finish(&runs[i], 24);
+        free(runs[i].record);
+        CHECK_INT(rkllm_destroy(handles[i]), 0);
+    }
+    free(prompt);
+}
+
+static void a_host_that_takes_nothing_holds_up_no_queue(void) {
+    share("4", "1024");
+    RKLLMParam param = greedy();
+    param.max_context_len = 512;
+    LLMHandle handles[4];
+    for (int i = 0; i < 4; i++) {
+        handles[i] = load_raw(param);
+    }
+    char *long_one = long_prompt(25);
+    struct run *held = start_held(handles[0], long_one, 250, handles[1]);
+    /* These two go on for as long as the test wants, and leave no room for the first. */
+    struct run *endless[2] = {start(handles[1], questions[0], 4000), NULL};
+    AWAIT(tokens_of(endless[0]) > 0);
+    endless[1] = start(handles[2], long_one, 4000);
+    AWAIT(tokens_of(endless[1]) > 0);
+    struct run *small = start(handles[3], questions[5], 8);
+    AWAIT(tokens_of(small) == 8);
+    CHECK_INT(tokens_of(held), 3);
+    for (int i = 0; i < 2; i++) {
+        CHECK_INT(rkllm_is_running(handles[i + 1]), 1);
+        CHECK_INT(rkllm_abort(handles[i + 1]), 0);
+        pthread_join(endless[i]->thread, NULL);
+        CHECK_INT(endless[i]->record->finish, 1);
+        forget(endless[i]);
+    }
+    finish(small, 8);
+    CHECK_INT(rkllm_abort(handles[0]), 0);
+    atomic_store(&others_ended, 1);
+    pthread_join(held->thread, NULL);
+    CHECK_INT(held->record->finish, 1);
+    forget(small), forget(held);
+    free(long_one);
+    for (int i = 0; i < 4; i++) {
+        CHECK_INT(rkllm_destroy(handles[i]), 0);
+    }
+}
+
 /* Only rkllm_run: the handle is gone when it returns. */
 static void *bare_run(void *argument) {
     struct run *run = argument;
@@ -395,6 +515,9 @@ static const struct promise promises[] = {
     {"a_lone_run_is_as_with_a_context_of_its_own", a_lone_run_is_as_with_a_context_of_its_own},
     {"aborting_one_run_leaves_the_others", aborting_one_run_leaves_the_others},
     {"a_slow_host_stalls_no_other", a_slow_host_stalls_no_other},
+    {"a_restored_prompt_takes_no_cells_of_a_run", a_restored_prompt_takes_no_cells_of_a_run},
+    {"slow_hosts_take_no_cells_from_each_other", slow_hosts_take_no_cells_from_each_other},
+    {"a_host_that_takes_nothing_holds_up_no_queue", a_host_that_takes_nothing_holds_up_no_queue},
     {"destroying_one_handle_leaves_the_others", destroying_one_handle_leaves_the_others},
     {"a_prefix_is_kept_for_each_handle", a_prefix_is_kept_for_each_handle},
     {"idle_prefixes_go_first", idle_prefixes_go_first},
