@@ -72,13 +72,16 @@ struct Context(NonNull<llama::llama_context>);
 unsafe impl Send for Context {}
 
 impl Computing {
-    /// None: there is not enough memory.
+    /// None: there is not enough memory, or the model has no use for cells.
     pub(crate) fn create(
         weights: Arc<Weights>,
         threads: ComputeThreads,
         shape: Shape,
     ) -> Option<Computing> {
         let context = Context::create(&weights, &threads, shape)?;
+        if !context.has_cells() {
+            return None;
+        }
         let can_forget = !weights.has_recurrent_state();
         let sequence = |number| Sequence {
             // SAFETY: the cells are dropped before the context.
@@ -301,6 +304,12 @@ impl Context {
 
     fn raw(&self) -> *mut llama::llama_context {
         self.0.as_ptr()
+    }
+
+    /// A model without them reads all of a text at once, also what comes later in it.
+    fn has_cells(&self) -> bool {
+        // SAFETY: the context is alive.
+        unsafe { !llama::llama_get_memory(self.raw()).is_null() }
     }
 }
 

@@ -173,8 +173,8 @@ impl Engine {
         self.paused = None;
     }
 
-    /// Goes on with a prepared or paused generation, or reports nothing and finishes if there is
-    /// none.
+    /// Goes on with a prepared or paused generation, which is there: a run that was accepted is told its
+    /// end.
     pub(crate) fn resume(
         &mut self,
         state: &Arc<RunState>,
@@ -182,7 +182,10 @@ impl Engine {
     ) -> Outcome {
         match self.paused.take() {
             Some(paused) => self.drive(paused, state, report),
-            None => Outcome::Finished,
+            None => {
+                report(Report::Error);
+                Outcome::Failed
+            }
         }
     }
 

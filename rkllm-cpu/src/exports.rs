@@ -332,11 +332,20 @@ fn with_idle_engine(
         let Some(live) = live(name, handle) else {
             return FAILED;
         };
-        if live.state.occupation() != Occupation::Idle {
-            error!("{name} is not possible while the model is running");
+        let is_running = || {
+            let running = live.state.occupation() != Occupation::Idle;
+            if running {
+                error!("{name} is not possible while the model is running");
+            }
+            running
+        };
+        if is_running() {
             return FAILED;
         }
         match live.engine.lock().as_deref_mut() {
+            // A run may have been accepted while this call waited for the lock, and its generation be
+            // prepared already.
+            Ok(Some(_)) if is_running() => FAILED,
             Ok(Some(engine)) => work(engine),
             Ok(None) => {
                 error!("{name} needs {A_LIVE_HANDLE}");

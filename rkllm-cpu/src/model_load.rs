@@ -35,7 +35,7 @@ pub(crate) enum LoadError {
     },
     #[error("load model file error! {0} is not a GGUF model that llama.cpp can load")]
     NotLoadable(String),
-    #[error("{0} has no decoder; this runtime generates text only")]
+    #[error("{0} has no decoder, or reads what comes later, too; this runtime generates text only")]
     NoDecoder(String),
     #[error("max_context[{asked}] must be less than the model's max_context_limit[{limit}]")]
     ContextTooLong { asked: i32, limit: u32 },
@@ -59,7 +59,7 @@ pub(crate) enum LoadError {
     Cpus(#[from] CpuError),
     #[error(transparent)]
     Sampling(#[from] SamplingError),
-    #[error("failed to allocate a context of {0} tokens")]
+    #[error("failed to allocate a context of {0} tokens, or the model keeps none")]
     Context(u32),
     #[error("RKLLM_CPU_SLOTS must be a number up to 256, but is `{0}`")]
     Slots(String),

@@ -21,6 +21,8 @@ pub(crate) trait Memory {
     /// It can remove a part of what it holds.
     fn can_forget(&self) -> bool;
     fn clear(&mut self);
+    /// The first position held by every layer.
+    fn begin(&self) -> usize;
     /// One past the last position held.
     fn end(&self) -> usize;
 }
@@ -78,6 +80,12 @@ impl Memory for ContextMemory {
         // SAFETY: the memory is alive, see `of`.
         // Removing a whole sequence never fails.
         unsafe { llama::llama_memory_seq_rm(self.raw, self.sequence, -1, -1) };
+    }
+
+    fn begin(&self) -> usize {
+        // SAFETY: the memory is alive, see `of`.
+        let first = unsafe { llama::llama_memory_seq_pos_min(self.raw, self.sequence) };
+        usize::try_from(first).unwrap_or(0)
     }
 
     fn end(&self) -> usize {
@@ -216,8 +224,11 @@ impl<M: Memory> KvCells<M> {
     pub(crate) fn truncate(&mut self, length: usize) {
         if length == 0 {
             self.clear();
-        } else if length < self.memory.end() {
-            if self.memory.remove(length, None) {
+        } else if length < self.memory.end().max(self.tokens.len()) {
+            // Layers with a sliding window give cells behind it to other sequences. What they lack is in
+            // the window again once the last positions are removed.
+            let is_whole = self.memory.begin() == 0 && self.memory.end() >= self.tokens.len();
+            if is_whole && self.memory.remove(length, None) {
                 self.tokens.truncate(length);
                 self.origins.truncate(length);
                 self.publish();
@@ -293,6 +304,9 @@ mod tests {
         fn clear(&mut self) {
             self.positions.clear();
         }
+        fn begin(&self) -> usize {
+            self.positions.iter().min().copied().unwrap_or(0)
+        }
         fn end(&self) -> usize {
             self.positions.iter().max().map_or(0, |last| last + 1)
         }
@@ -354,6 +368,23 @@ mod tests {
             let longer: Vec<Token> = (0..201).collect();
             assert_eq!(cells.reuse_at_most(&longer, 200), kept);
         }
+    }
+
+    #[test]
+    fn a_memory_that_lacks_the_beginning_is_continued_and_not_cut_short() {
+        let prompt: Vec<Token> = (0..1900).collect();
+        let mut other = prompt[..150].to_vec();
+        other.extend([7; 50]);
+        for kept in [200..1900, 0..0] {
+            let mut shorter = cells(FakeMemory::able(), &prompt);
+            shorter.memory.positions = kept.collect();
+            assert_eq!(shorter.reuse_at_most(&other, 148), 0);
+            holds(&shorter, &[]);
+        }
+        let mut longer = cells(FakeMemory::able(), &prompt);
+        longer.memory.positions = (200..1900).collect();
+        let more: Vec<Token> = (0..1950).collect();
+        assert_eq!(longer.reuse_at_most(&more, 1900), 1900);
     }
 
     #[test]

@@ -8,8 +8,11 @@
 //!   · FNV-1a of all before it u64                                              (little-endian)
 //! ```
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::fingerprint::Fingerprint;
 use crate::log::{error, info};
@@ -41,11 +44,12 @@ pub(crate) struct SavedPrompt {
 impl SavedPrompt {
     /// A failure is told and the run goes on.
     pub(crate) fn write(self) {
-        if let Err(reason) = self.try_write() {
-            error!(
+        match self.try_write() {
+            Ok(()) => info!("saved a prompt cache of {} tokens", self.tokens.len()),
+            Err(reason) => error!(
                 "failed to save the prompt cache {}: {reason}",
                 self.path.display()
-            );
+            ),
         }
     }
 
@@ -55,15 +59,27 @@ impl SavedPrompt {
         }
         let bytes = self.bytes();
         // The name belongs to a whole file at every moment.
-        let mut unfinished = self.path.as_os_str().to_owned();
-        unfinished.push(".new");
-        let unfinished = PathBuf::from(unfinished);
-        let mut file = std::fs::File::create(&unfinished)?;
+        let (mut file, unfinished) = self.unfinished()?;
         file.write_all(&bytes)
             .and_then(|()| std::fs::rename(&unfinished, &self.path))
-            .inspect_err(|_| drop(std::fs::remove_file(&unfinished)))?;
-        info!("saved a prompt cache of {} tokens", self.tokens.len());
-        Ok(())
+            .inspect_err(|_| drop(std::fs::remove_file(&unfinished)))
+    }
+
+    /// A new file beside the path, which no other run or process writes to. It holds what a user wrote.
+    fn unfinished(&self) -> std::io::Result<(File, PathBuf)> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        loop {
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let mut name = self.path.as_os_str().to_owned();
+            name.push(format!(".{}-{number}.new", std::process::id()));
+            let name = PathBuf::from(name);
+            let mut options = File::options();
+            match options.write(true).create_new(true).mode(0o600).open(&name) {
+                // Left by a process of the same number that was killed.
+                Err(reason) if reason.kind() == ErrorKind::AlreadyExists => {}
+                opened => return Ok((opened?, name)),
+            }
+        }
     }
 
     fn bytes(&self) -> Vec<u8> {
@@ -136,6 +152,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Option<(u64, PromptCache)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::MetadataExt;
 
     const ORIGINS: Origins = Origins {
         prompted: 2,
@@ -178,6 +195,38 @@ mod tests {
             changed[at] ^= 1;
             assert!(parse(&changed).is_none(), "changed at {at}");
         }
+    }
+
+    #[test]
+    fn two_runs_that_save_to_one_path_leave_a_whole_file_that_is_their_users_alone() {
+        let folder = std::env::temp_dir().join(format!("rkllm-cpu-saves-{}", std::process::id()));
+        std::fs::create_dir(&folder).expect("there is room for a folder");
+        let path = folder.join("prompt_cache.bin");
+        let save = |tokens: &[Token], state: &[u8]| {
+            let prompt = SavedPrompt {
+                path: path.clone(),
+                model: 7,
+                adapter: 9,
+                tokens: tokens.to_vec(),
+                origins: ORIGINS,
+                state: state.to_vec(),
+            };
+            prompt.try_write().expect("the folder is writable");
+        };
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| (0..200).for_each(|_| save(&[4; 90], &[5; 90_000])));
+            for _ in 0..200 {
+                save(&[1, 2, 3], &[6; 70_000]);
+                let file = std::fs::read(&path).expect("the name belongs to a file");
+                assert!(parse(&file).is_some(), "a mixture");
+            }
+            other.join().expect("each of its saves succeeds");
+        });
+        let mode = std::fs::metadata(&path).expect("it is there").mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let files = std::fs::read_dir(&folder).expect("it is there");
+        assert_eq!(files.count(), 1, "nothing is left beside it");
+        std::fs::remove_dir_all(&folder).expect("it was made here");
     }
 
     #[test]

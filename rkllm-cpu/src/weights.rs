@@ -68,11 +68,36 @@ impl Weights {
 
     /// It generates from nothing but the text before.
     pub(crate) fn only_decodes(&self) -> bool {
+        let looks_ahead = self.of_architecture("attention.causal").as_deref() == Some("false");
         // SAFETY: the model is alive.
-        unsafe {
+        let decodes = unsafe {
             llama::llama_model_has_decoder(self.raw())
                 && !llama::llama_model_has_encoder(self.raw())
-        }
+        };
+        decodes && !looks_ahead
+    }
+
+    /// What the model's file says under `<architecture>.<name>`.
+    fn of_architecture(&self, name: &str) -> Option<String> {
+        let architecture = self.metadata("general.architecture")?;
+        self.metadata(&format!("{architecture}.{name}"))
+    }
+
+    /// What the model's file says, as text; at most 127 bytes of it.
+    fn metadata(&self, key: &str) -> Option<String> {
+        let key = CString::new(key).ok()?;
+        let mut text = [0_u8; 128];
+        // SAFETY: the model is alive, the key is a live C string, and the buffer has the length given.
+        let length = unsafe {
+            llama::llama_model_meta_val_str(
+                self.raw(),
+                key.as_ptr(),
+                text.as_mut_ptr().cast(),
+                text.len(),
+            )
+        };
+        let ended = CStr::from_bytes_until_nul(&text).ok()?;
+        (length >= 0).then(|| ended.to_string_lossy().into_owned())
     }
 
     /// The model's state is one summary of all it has read and cannot be cut anywhere.

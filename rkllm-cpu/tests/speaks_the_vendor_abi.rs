@@ -38,6 +38,7 @@ promises! { "c/cache.c":
 }
 
 promises! { "c/async.c":
+    an_accepted_run_ends_whatever_is_cleared,
     a_background_run_is_the_same_run,
     a_background_run_excludes_others,
     destroying_ends_a_background_run,
@@ -173,6 +174,41 @@ fn what_cannot_be_loaded_is_refused() {
         );
     }
     assert!(printed.contains("E rkllm: load model file error! /nonexistent/model.gguf"));
+}
+
+/// The demo model, said to read a whole text at once: entries of 96 bytes, three times what the weights are
+/// aligned to, are put before the others.
+fn model_that_reads_what_comes_later(file: &common::Scratch) {
+    const BOOL: u32 = 7;
+    const STRING: u32 = 8;
+    let mut bytes = std::fs::read(model()).expect("the model is readable");
+    let (count, first) = (16, 24);
+    let entries = u64::from_le_bytes(bytes[count..first].try_into().expect("eight bytes"));
+    bytes[count..first].copy_from_slice(&(entries + 2).to_le_bytes());
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
+    let causal = [
+        text("llama.attention.causal"),
+        BOOL.to_le_bytes().into(),
+        vec![0],
+    ];
+    let padding = [
+        text("general.note"),
+        STRING.to_le_bytes().into(),
+        text(&" ".repeat(29)),
+    ];
+    let added = [causal.concat(), padding.concat()].concat();
+    assert_eq!(added.len(), 96);
+    bytes.splice(first..first, added);
+    std::fs::write(&file.0, bytes).expect("scratch is writable");
+}
+
+#[test]
+fn a_model_that_reads_what_comes_later_is_refused() {
+    let promise = "a_model_that_reads_what_comes_later_is_refused";
+    let file = common::Scratch::new("reads_what_comes_later.gguf");
+    model_that_reads_what_comes_later(&file);
+    let printed = common::hold_with("c/lifecycle.c", promise, file.path(), &[]);
+    assert!(printed.contains("reads what comes later"), "{printed}");
 }
 
 #[test]

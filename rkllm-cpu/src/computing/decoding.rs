@@ -78,9 +78,15 @@ impl Computing {
         let Some(mut arrays) = inputs.arrays_of(&tokens, &places) else {
             return Evaluation::Failed;
         };
+        let recurrent = self.weights.has_recurrent_state();
+        let how = match recurrent && parts.len() > 1 {
+            // llama.cpp moves the states of sequences that are in no part inside such a decode, which must
+            // not be torn in half.
+            true => How { abort: &[], ..how },
+            false => how,
+        };
         let code = self.decode_arrays(&mut arrays, how);
         for part in parts {
-            let recurrent = self.weights.has_recurrent_state();
             let cells = self.cells(part.sequence);
             match code {
                 0 if part.of_prompt && parts.len() == 1 => cells.read(part.tokens),

@@ -144,7 +144,41 @@ static void destroying_ends_a_background_run(void) {
     }
 }
 
+static atomic_int all_started;
+
+static void *clear_in_a_loop(void *handle) {
+    while (!atomic_load(&all_started)) {
+        rkllm_clear_kv_cache(handle, 0, NULL, NULL);
+    }
+    return NULL;
+}
+
+/* Clearing is refused while a run goes on, from the moment that it is accepted. */
+static void an_accepted_run_ends_whatever_is_cleared(void) {
+    LLMHandle handle = load_background(defaults());
+    pthread_t threads[3];
+    for (int i = 0; i < 3; i++) {
+        CHECK_INT(pthread_create(&threads[i], NULL, clear_in_a_loop, handle), 0);
+    }
+    struct background *run = new_background(handle);
+    for (int accepted = 0; accepted < 40; accepted++) {
+        atomic_store(&run->tokens, 0);
+        run->text[0] = 0;
+        start(run, 1);
+        AWAIT(rkllm_is_running(handle) == 0);
+        CHECK_INT(atomic_load(&run->ends), accepted + 1);
+        CHECK_INT(atomic_load(&run->tokens), 1);
+    }
+    atomic_store(&all_started, 1);
+    for (int i = 0; i < 3; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    CHECK_INT(rkllm_destroy(handle), 0);
+    free(run);
+}
+
 static const struct promise promises[] = {
+    {"an_accepted_run_ends_whatever_is_cleared", an_accepted_run_ends_whatever_is_cleared},
     {"a_background_run_is_the_same_run", a_background_run_is_the_same_run},
     {"a_background_run_excludes_others", a_background_run_excludes_others},
     {"destroying_ends_a_background_run", destroying_ends_a_background_run},

@@ -367,10 +367,13 @@ static void userdata_of_init_is_the_fallback(void) {
     free(own), free(record);
 }
 
+static void a_model_that_reads_what_comes_later_is_refused(void) { refuse(defaults()); }
+
 static const struct promise promises[] = {
     {"loading_and_destroying_leaves_nothing", loading_and_destroying_leaves_nothing},
     {"two_models_run_at_once", two_models_run_at_once},
     {"what_cannot_be_loaded_is_refused", what_cannot_be_loaded_is_refused},
+    {"a_model_that_reads_what_comes_later_is_refused", a_model_that_reads_what_comes_later_is_refused},
     {"a_null_handle_is_an_error", a_null_handle_is_an_error},
     {"a_dead_handle_is_an_error", a_dead_handle_is_an_error},
     {"a_foreign_handle_is_an_error", a_foreign_handle_is_an_error},
