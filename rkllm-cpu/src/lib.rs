@@ -41,6 +41,7 @@ mod pool;
 mod prefix_reuse;
 mod prompt_file;
 mod results;
+mod rope_factors;
 mod rounding;
 mod run_state;
 mod sampler;

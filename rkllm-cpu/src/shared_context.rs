@@ -11,6 +11,7 @@ use parking_lot::FairMutex;
 
 use crate::computing::{Computing, OutputKind};
 use crate::generation::{Drawn, Generation, Outcome, Reply, Report};
+use crate::log::info;
 use crate::mailbox::{self, Letter, Listener};
 use crate::model_load::{Likeness, LoadError, Loading};
 use crate::run_state::RunState;
@@ -228,8 +229,17 @@ impl Host {
 impl Shared {
     fn start(loading: &Loading, sharing: Sharing) -> Result<Shared, LoadError> {
         let weights = loading.weights()?;
-        let pool = Some(sharing.pool_tokens);
-        let computing = loading.context(Arc::clone(&weights), sharing.slots, pool)?;
+        let asked = sharing.pool_tokens;
+        let pool = weights
+            .short_contexts()
+            .cells(loading.context_length, asked);
+        if pool < asked {
+            info!(
+                "the slots share {pool} cells instead of {asked}: with more, this model rotates keys by \
+                 its factors for long contexts"
+            );
+        }
+        let computing = loading.context(Arc::clone(&weights), sharing.slots, Some(pool))?;
         let computing = Arc::new(FairMutex::new(computing));
         let (sender, receiver) = channel();
         let scheduler = Scheduler::new(receiver, Arc::clone(&computing));

@@ -9,6 +9,7 @@ use llama_cpp_sys_2 as llama;
 use crate::host_callbacks::ModelParts;
 use crate::host_embeddings::StandIn;
 use crate::model_dtype;
+use crate::rope_factors::ShortContexts;
 use crate::vocabulary::Vocabulary;
 
 pub(crate) struct Weights {
@@ -17,7 +18,7 @@ pub(crate) struct Weights {
     /// Of its own.
     has_embeddings: bool,
     /// Of the model's file.
-    pub(crate) fingerprint: u64,
+    fingerprint: u64,
 }
 
 struct Model(NonNull<llama::llama_model>);
@@ -75,6 +76,19 @@ impl Weights {
                 && !llama::llama_model_has_encoder(self.raw())
         };
         decodes && !looks_ahead
+    }
+
+    /// What saved cells of contexts of `length` tokens are told apart by.
+    pub(crate) fn fingerprint_of_cells(&self, length: usize) -> u64 {
+        self.short_contexts().fingerprint(self.fingerprint, length)
+    }
+
+    pub(crate) fn short_contexts(&self) -> ShortContexts {
+        let says = |name| self.of_architecture(name);
+        ShortContexts::of(
+            says("rope.scaling.type").as_deref(),
+            says("rope.scaling.original_context_length").as_deref(),
+        )
     }
 
     /// What the model's file says under `<architecture>.<name>`.

@@ -35,7 +35,7 @@ impl Engine {
         let (model, cache) =
             prompt_file::parse(&bytes).ok_or_else(|| CacheError::Damaged(path.into()))?;
         let weights = &self.seat.weights;
-        if model != weights.fingerprint {
+        if model != weights.fingerprint_of_cells(self.max_context()) {
             return Err(CacheError::OtherModel(weights.description()));
         }
         info!("loaded a prompt cache of {} tokens", cache.tokens.len());

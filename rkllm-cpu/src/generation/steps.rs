@@ -130,7 +130,9 @@ impl Generation {
         let path = self.plan.save_prompt_to.take()?;
         Some(SavedPrompt {
             path,
-            model: computing.weights.fingerprint,
+            model: computing
+                .weights
+                .fingerprint_of_cells(computing.max_context),
             adapter: self.plan.adapter,
             tokens: self.tokens.clone(),
             origins: computing.origins(self.plan.sequence),
