@@ -307,7 +307,11 @@ pub fn is_markup(family: ReplyFamily, pieces: &[&str], at: usize) -> bool {
             let last = before.find(|piece| begins.contains(piece) || ends.contains(piece));
             let is_in_header = match last {
                 Some(last) => begins.contains(last),
-                None => pieces.concat().trim_start().starts_with("to="),
+                None => {
+                    let all = pieces.concat();
+                    let header = all.trim_start().trim_start_matches("<|constrain|>");
+                    header.trim_start().starts_with("to=")
+                }
             };
             is_in_header && next_is_first_of(&ends)
         }
