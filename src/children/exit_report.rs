@@ -90,6 +90,16 @@ impl ExitCause {
         }
     }
 
+    /// Whether something that ran may be behind it, though it cannot be blamed for that: memory is short
+    /// because of all that is there.
+    pub fn is_suspicious(self) -> bool {
+        let is_about_memory = matches!(
+            self,
+            Self::Wanted(EndReason::MemoryLimit) | Self::OutOfMemory | Self::Killed
+        );
+        is_about_memory || self.is_fault()
+    }
+
     /// Whether the model would still be loaded if this had not happened.
     pub fn leaves_a_gap(self) -> bool {
         !matches!(

@@ -3,8 +3,9 @@
 //! A death alone can be blamed on the one run that was there. A death in company makes each run a
 //! suspect and blames none: suspects run again one at a time, without company, so that the next death
 //! is one alone. So what kills its worker is refused after two deaths alone, whatever ran beside it,
-//! and what does not kill its worker always finishes.
-//!
+//! and what does not kill its worker always finishes. What ends its workers by the memory they take is a
+//! suspect in the same way; alone it is not poison, but used up after some workers.
+
 use super::event_loop::QueueEnd;
 
 /// Deaths alone and by a fault after which a run counts as their cause.
@@ -20,6 +21,8 @@ pub struct Death {
     /// Whether something that ran may be to blame: not, for example, where another process has killed
     /// the worker.
     pub is_fault: bool,
+    /// Whether something that ran may be behind it: a fault, or want of memory.
+    pub is_suspicious: bool,
     /// Runs that were on the worker beside this one.
     pub co_runners: usize,
 }
@@ -47,7 +50,7 @@ impl Attempts {
     /// `must_be_alone`.
     pub fn lost(&mut self, death: Death) -> Result<(), GivenUp> {
         if death.co_runners > 0 {
-            self.is_suspect |= death.is_fault;
+            self.is_suspect |= death.is_suspicious;
             self.shared_losses += 1;
             return match self.shared_losses >= MOST_SHARED_LOSSES {
                 true => Err(GivenUp::TooManyLosses),
@@ -97,14 +100,17 @@ mod tests {
 
     const ALONE: Death = Death {
         is_fault: true,
+        is_suspicious: true,
         co_runners: 0,
     };
     const IN_COMPANY: Death = Death {
         is_fault: true,
+        is_suspicious: true,
         co_runners: 3,
     };
     const FROM_OUTSIDE: Death = Death {
         is_fault: false,
+        is_suspicious: false,
         co_runners: 0,
     };
 
@@ -163,6 +169,8 @@ mod tests {
         answer: Vec<u32>,
         /// The token that kills the worker each time that it is made.
         kills_at: Option<u32>,
+        /// It does so by the memory it takes.
+        by_memory: bool,
     }
 
     /// What became of all runs that were given to one model.
@@ -196,7 +204,8 @@ mod tests {
             if running[at].kills_at == Some(token) {
                 round.deaths += 1;
                 let death = Death {
-                    is_fault: true,
+                    is_fault: !running[at].by_memory,
+                    is_suspicious: true,
                     co_runners: running.len() - 1,
                 };
                 // Those that were interrupted come before all others.
@@ -221,6 +230,7 @@ mod tests {
             length,
             answer: Vec::new(),
             kills_at,
+            by_memory: false,
         }
     }
 
@@ -253,6 +263,25 @@ mod tests {
                 prop_assert!(round.deaths <= 3, "one in company at the most, and two alone");
             }
             prop_assert_eq!(answered, INNOCENTS * ROUNDS);
+        }
+
+        #[test]
+        fn innocents_beside_one_that_takes_all_memory_always_finish(
+            places in 2usize..=8,
+            lengths in prop::collection::vec(1u32..30, INNOCENTS),
+            comes_at in 0usize..=INNOCENTS,
+            kills_at in 0u32..29,
+            order in prop::collection::vec(any::<prop::sample::Index>(), 64),
+        ) {
+            let mut runs: Vec<Run> = lengths.iter().map(|length| run(*length, None)).collect();
+            let hungry = Run { by_memory: true, ..run(30, Some(kills_at)) };
+            runs.insert(comes_at, hungry);
+            let mut turns = order.iter().cycle();
+            let round = serve(runs, places, |runs| turns.next().unwrap().index(runs));
+            prop_assert_eq!(round.finished.len(), INNOCENTS);
+            prop_assert_eq!(round.refused.len(), 1);
+            prop_assert_eq!(round.refused[0].0.kills_at, Some(kills_at));
+            prop_assert_eq!(round.refused[0].1, GivenUp::TooManyLosses);
         }
 
         #[test]

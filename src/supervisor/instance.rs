@@ -535,7 +535,10 @@ impl Instance {
             occupancy,
             uses_npu: self.uses_npu(),
             not_before,
-            oldest_waiter: self.waiters.front().map(|waiter| place_of(waiter, order)),
+            // A preload may lie before requests that came earlier than what waits for other models.
+            oldest_waiter: (self.waiters.iter())
+                .map(|waiter| place_of(waiter, order))
+                .min(),
             may_evict: self.waiters.iter().any(|waiter| waiter.request.is_some()),
         }
     }

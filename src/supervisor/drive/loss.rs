@@ -20,6 +20,8 @@ pub(in crate::supervisor) struct Loss {
     pub cause: Cause,
     /// Whether what it did may be to blame.
     is_fault: bool,
+    /// Whether something that ran may be behind it.
+    is_suspicious: bool,
     /// Why we end the process, if it has not ended by itself.
     pub reason: EndReason,
     /// What was on the worker beside it.
@@ -77,6 +79,7 @@ impl Loss {
                 call: call.to_owned(),
             },
             is_fault: reason.is_fault(),
+            is_suspicious: reason.is_fault(),
             reason,
             co_runners: 0,
         }
@@ -86,6 +89,7 @@ impl Loss {
         Self {
             cause: Cause::Unreadable(reason),
             is_fault: true,
+            is_suspicious: true,
             reason: EndReason::Tainted,
             co_runners: 0,
         }
@@ -95,6 +99,7 @@ impl Loss {
         Self {
             cause: Cause::Overdue,
             is_fault: false,
+            is_suspicious: false,
             reason: EndReason::Cancelled,
             co_runners: 0,
         }
@@ -104,6 +109,7 @@ impl Loss {
         Self {
             cause: Cause::Tainted,
             is_fault: false,
+            is_suspicious: false,
             reason: EndReason::Tainted,
             co_runners: 0,
         }
@@ -122,12 +128,14 @@ impl Loss {
             Some(report) => Self {
                 cause: Cause::Ended(report.to_string()),
                 is_fault: report.cause.is_fault(),
+                is_suspicious: report.cause.is_suspicious(),
                 reason: EndReason::Cancelled,
                 co_runners: 0,
             },
             None => Self {
                 cause: Cause::Connection(error.to_string()),
                 is_fault: true,
+                is_suspicious: true,
                 reason: EndReason::Tainted,
                 co_runners: 0,
             },
@@ -147,6 +155,7 @@ impl Loss {
     pub fn death(&self) -> Death {
         Death {
             is_fault: self.is_fault,
+            is_suspicious: self.is_suspicious,
             co_runners: self.co_runners,
         }
     }

@@ -73,9 +73,12 @@ impl EventLoop {
                     bytes,
                     "a worker is over its hard memory limit"
                 );
+                // A large one takes a while to go: no run is put on it meanwhile.
+                instance.condemned = Some(EndReason::MemoryLimit);
                 if let Some(process) = instance.process() {
                     process.kill(EndReason::MemoryLimit);
                 }
+                self.replace(model, EndReason::MemoryLimit);
             }
         }
     }
