@@ -163,7 +163,7 @@ impl ChatTemplate {
             }
             written => return written,
         };
-        let completions: [fn(&mut Vec<Turn>, &mut Cow<'_, RenderRequest>, Functions) -> bool; 3] = [
+        let completions: [Completion; 3] = [
             |turns, _, functions| {
                 functions.takes_objects() && completion::arguments_in_an_object(turns)
             },
@@ -345,6 +345,9 @@ impl ChatTemplate {
 
 /// Makes a conversation one that a stricter template takes.
 type Form = fn(Vec<Turn>) -> Vec<Turn>;
+
+/// Adds what a conversation lacks; `false`: it lacks nothing.
+type Completion = fn(&mut Vec<Turn>, &mut Cow<'_, RenderRequest>, Functions) -> bool;
 
 /// Characters that are told of an error.
 const MOST_WORDS: usize = 1_000;
