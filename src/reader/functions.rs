@@ -16,7 +16,7 @@ pub fn find_format(
     told: &ToldReplies,
 ) -> FoundFormat {
     let mut found = analyse(source, &|conversation| written(template, conversation));
-    let traits = &found.template;
+    let traits = found.template;
     template.set_functions(Functions {
         are_shown: traits.shows_tools,
         calls_are_shown: traits.shows_tools && traits.shows_calls,
@@ -24,13 +24,14 @@ pub fn find_format(
         arguments_as_text: traits.arguments_as_text,
         nine_letter_ids: traits.nine_letter_ids,
     });
+    told.tell(&mut found);
     if !traits.shows_tools {
-        let own = std::mem::replace(&mut found.format.calls, ReplyFamily::Generic.format().calls);
-        // It may use what it was taught all the same.
-        found.format.also_calls = own.filter(|_| found.calls_from != FormatSource::Generic);
+        let worded = ReplyFamily::Generic.format().calls;
+        // It may use what it was taught all the same, also where its owner says what that is.
+        let own = std::mem::replace(&mut found.format.calls, worded);
+        found.format.also_calls = own.filter(|own| found.format.calls.as_ref() != Some(own));
         found.calls_from = FormatSource::Generic;
     }
-    told.tell(&mut found);
     found.format = found.format.with_ids(&|text| ids.get(text).copied());
     found
 }

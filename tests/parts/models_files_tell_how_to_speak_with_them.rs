@@ -3,8 +3,10 @@
 
 use rkllmd::models::{Listing, TemplateSource};
 use rkllmd::prompt::TemplateFamily;
+use rkllmd::reply::OpenedIn;
 
 use super::models_folder_support::{Folder, LIMITS, ask, llama};
+use crate::reply_support::{Said, call, parser, read, splits};
 
 #[test]
 fn every_field_that_lists_special_tokens_counts() {
@@ -165,6 +167,55 @@ fn how_a_model_replies_is_known_from_the_first_that_tells() {
             "{line}"
         );
     }
+}
+
+/// Knows no functions.
+const WITHOUT_FUNCTIONS: &str = "{% for message in messages %}[{{ message.role }}]{{ message.content }}{% endfor %}\
+    {% if add_generation_prompt %}[assistant]{% endif %}";
+
+#[test]
+fn a_form_that_the_owner_names_is_read_beside_the_one_that_the_model_is_told() {
+    let call_in = |[open, close]: [&str; 2], keys: [&str; 2]| {
+        let [name, arguments] = keys;
+        format!(r#"{open}{{"{name}": "f", "{arguments}": {{"text": "a"}}}}{close}"#)
+    };
+    let worded = call_in(["<tool_call>\n", "\n</tool_call>"], ["name", "arguments"]);
+    for (replies, own) in [
+        (
+            "call = { open = \"<call>\", close = \"</call>\", name = \"fn\", arguments = \"with\" }",
+            call_in(["<call>", "</call>"], ["fn", "with"]),
+        ),
+        (
+            "family = \"mistral-list\"",
+            call_in(["[TOOL_CALLS][", "]"], ["name", "arguments"]),
+        ),
+        // Its markers are those of the form in words, its keys are not.
+        (
+            "call = { open = \"<tool_call>\", close = \"</tool_call>\", name = \"fn\" }",
+            worded.clone(),
+        ),
+    ] {
+        let folder = Folder::new();
+        folder
+            .file("m/m.rkllm", [0; 2048])
+            .file("m/chat_template.jinja", WITHOUT_FUNCTIONS)
+            .file("m/model.toml", format!("[replies]\n{replies}\n"));
+        let catalog = folder.scan();
+        let found = &catalog.models()[0].reply.as_ref().expect("a form").found;
+        assert_eq!(found.calls_from.to_string(), "generic", "{replies}");
+        for answer in [&own, &worded] {
+            for cut in splits(answer, &[]) {
+                let types = crate::reply_support::examples::types();
+                let said = read(parser(&found.format, OpenedIn::Content, types), cut);
+                let said: Vec<_> = said.into_iter().filter(|part| !is_blank(part)).collect();
+                assert_eq!(said, [call("f", r#"{"text": "a"}"#)], "{replies}: {answer}");
+            }
+        }
+    }
+}
+
+fn is_blank(part: &Said) -> bool {
+    matches!(part, Said::Text(text) if text.trim().is_empty())
 }
 
 #[test]
