@@ -340,6 +340,10 @@ impl Scan<'_> {
                     }),
             );
         let reply = replies.map(|found| Arc::new(ModelReply::new(found)));
+        if let Some(reply) = &reply {
+            let of_format = reply.found.notes.iter().take(MOST_TEXTS);
+            notes.extend(of_format.map(ToString::to_string));
+        }
         if let Some(reason) = reply.as_ref().and_then(|reply| reply.unused.as_ref()) {
             found.problems.push(ModelProblem {
                 serves: true,

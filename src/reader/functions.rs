@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::told_replies::ToldReplies;
 use crate::prompt::{ChatMessage, ChatRole, ChatTemplate, Functions, PromptEnd, RenderRequest};
 use crate::reply::analysis::{Conversation, analyse};
-use crate::reply::{FormatSource, FoundFormat, ReplyFamily};
+use crate::reply::{FormatNote, FormatSource, FoundFormat, ReplyFamily};
 
 /// Finds how the model replies, and has the template render functions accordingly: a model that is
 /// told of functions in words is read in the form that the words say.
@@ -31,6 +31,12 @@ pub fn find_format(
         let own = std::mem::replace(&mut found.format.calls, worded);
         found.format.also_calls = own.filter(|own| found.format.calls.as_ref() != Some(own));
         found.calls_from = FormatSource::Generic;
+        if found.format.harmony {
+            found.notes.push(FormatNote::WordsUnread);
+        }
+    }
+    if ids.is_empty() && found.has_own_markers() {
+        found.notes.push(FormatNote::TokensUnknown);
     }
     found.format = found.format.with_ids(&|text| ids.get(text).copied());
     found

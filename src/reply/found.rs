@@ -55,6 +55,32 @@ pub struct TemplateTraits {
     pub nine_letter_ids: bool,
 }
 
+/// Why what was found may not be all that is to be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FormatNote {
+    /// The model's files list no tokens, and its format has markers.
+    TokensUnknown,
+    /// The model is told of functions in words, and its messages have headers.
+    WordsUnread,
+}
+
+impl fmt::Display for FormatNote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TokensUnknown => {
+                "no file lists its tokens, so a marker of its thoughts or calls is known by its text \
+                 only; one that is a special token is not printed, and what stands behind it is \
+                 content: put its tokenizer.json into its folder"
+            }
+            Self::WordsUnread => {
+                "its template shows no functions, and in messages with headers the form in which it \
+                 is told of them is not read: a call in that form is content"
+            }
+        })
+    }
+}
+
 /// How a model replies.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -63,4 +89,19 @@ pub struct FoundFormat {
     pub reasoning_from: FormatSource,
     pub calls_from: FormatSource,
     pub template: TemplateTraits,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<FormatNote>,
+}
+
+impl FoundFormat {
+    /// Whether it looks for more than the form that a model is told in words, which is no token.
+    pub fn has_own_markers(&self) -> bool {
+        let format = &self.format;
+        let has_calls = !matches!(self.calls_from, FormatSource::Generic | FormatSource::None);
+        has_calls
+            || format.harmony
+            || format.reasoning.is_some()
+            || format.also_calls.is_some()
+            || format.content.is_some()
+    }
 }

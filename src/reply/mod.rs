@@ -38,7 +38,7 @@ pub use format::{
     Around, CallBody, Calls, IdPlace, JsonKeys, Marker, NameThenJson, OpenedIn, Parameters,
     Reasoning, ReplyFormat,
 };
-pub use found::{FormatSource, FoundFormat, TemplateTraits};
+pub use found::{FormatNote, FormatSource, FoundFormat, TemplateTraits};
 pub use model_reply::{ModelReply, ReplyPlan, ThoughtBudget};
 pub use parser::ReplyParser;
 pub use response_template::ResponseTemplate;

@@ -30,9 +30,12 @@ fn a_models_owner_can_say_how_it_writes_calls_and_thoughts() {
     );
     let replies = &daemon.get("/v1/models/m").json()["rkllmd"]["replies"];
     assert_eq!(
-        *replies,
-        json!({"thoughts": "model.toml", "calls": "model.toml"})
+        (&replies["thoughts"], &replies["calls"]),
+        (&json!("model.toml"), &json!("model.toml"))
     );
+    // No file names the tokens that these markers may be.
+    let note = replies["notes"][0].as_str().unwrap_or_default();
+    assert!(note.contains("tokenizer.json"), "{replies}");
 }
 
 /// Knows no functions, and writes calls in a form of its own all the same.
@@ -99,6 +102,8 @@ fn a_marker_that_is_a_token_is_known_by_it_and_its_characters_are_text() {
     assert_eq!(streamed.content, "See <think>: ");
     let arguments = r#"{"text": "<tool_call></think>"}"#.to_owned();
     assert_eq!(streamed.calls, [("f".to_owned(), arguments)]);
+    let replies = &daemon.get("/v1/models/m").json()["rkllmd"]["replies"];
+    assert_eq!(replies["notes"], json!(null), "its tokens are known");
     // Left in the content, a thought keeps its markers.
     let body = question("x", json!({"tools": null, "reasoning_format": "none"}));
     let kept = read(&daemon, body).content;

@@ -219,6 +219,35 @@ fn is_blank(part: &Said) -> bool {
 }
 
 #[test]
+fn markers_whose_tokens_are_not_known_are_told_of() {
+    let said = |files: &[(&str, &str)]| {
+        let folder = Folder::new();
+        folder.file("m/m.rkllm", [0; 2048]);
+        for (name, content) in files {
+            folder.file(&format!("m/{name}"), content);
+        }
+        folder.scan().models()[0].notes.join("\n")
+    };
+    let template = ("chat_template.jinja", OWN_FORM);
+    let notes = said(&[template]);
+    assert!(
+        notes.contains("no file lists its tokens") && notes.contains("tokenizer.json"),
+        "{notes}"
+    );
+    // One whose tokens are known, also if no marker is one of them.
+    let tokens = r#"{"added_tokens": [{"id": 9, "content": "<eos>", "special": true}]}"#;
+    assert!(!said(&[template, ("tokenizer.json", tokens)]).contains("no file lists"));
+    // One without markers: the form in words is made of text.
+    let plain = ("chat_template.jinja", WITHOUT_FUNCTIONS);
+    assert!(!said(&[plain]).contains("no file lists"));
+
+    let headers = ("model.toml", "[replies]\nfamily = \"gpt-oss\"\n");
+    let notes = said(&[plain, headers]);
+    assert!(notes.contains("its template shows no functions"), "{notes}");
+    assert!(!said(&[template, headers]).contains("shows no functions"));
+}
+
+#[test]
 fn what_is_wrong_with_how_a_model_is_said_to_reply_is_told() {
     for (manifest, text) in [
         (

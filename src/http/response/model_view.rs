@@ -141,6 +141,9 @@ pub(crate) struct Replies {
     /// Why what was found is not used, so that all of a reply is content.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
+    /// Why thoughts or calls may be content all the same; absent where nothing is known to be amiss.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
 }
 
 /// What the daemon adds to OpenAI's description of a model.
@@ -188,6 +191,7 @@ impl ModelDetails {
                 thoughts: reply.found.reasoning_from.to_string(),
                 calls: reply.found.calls_from.to_string(),
                 problem: reply.unused.as_ref().map(ToString::to_string),
+                notes: reply.found.notes.iter().map(ToString::to_string).collect(),
             }),
             slots: status.and_then(|status| status.plan),
             state: ModelState::of(status, caller),

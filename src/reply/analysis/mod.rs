@@ -90,6 +90,7 @@ pub fn analyse(source: &str, render: Render<'_>) -> FoundFormat {
         reasoning_from,
         calls_from,
         template,
+        notes: Vec::new(),
     }
 }
 
@@ -105,5 +106,6 @@ fn of_family(family: ReplyFamily, template: TemplateTraits) -> FoundFormat {
         reasoning_from: FormatSource::Family(family),
         calls_from: FormatSource::Family(family),
         template,
+        notes: Vec::new(),
     }
 }
