@@ -165,11 +165,18 @@ fn add_calls(machine: &mut Machine, calls: &Calls) {
             add_ends_in_a_row(machine, value, calls, &body, behind_call);
         }
     }
-    for close in closers.chain(section_close) {
-        machine.on(AFTER_CALL, close, Action::None, AFTER_CALL);
-        // Left over from what was no call.
+    let has_section = section_close.is_some();
+    let closers = closers.map(|close| (close, !has_section));
+    for (close, is_last) in closers.chain(section_close.map(|close| (close, true))) {
+        let action = if is_last {
+            Action::LateCloser
+        } else {
+            Action::None
+        };
+        machine.on(AFTER_CALL, close, action, AFTER_CALL);
+        // Left over from a call; what content mentions is content.
         if close.text.len() >= SHORTEST_STRAY {
-            machine.on(CONTENT, close, Action::None, CONTENT);
+            machine.guarded(CONTENT, close, Guard::CallUnclosed, action, CONTENT);
         }
     }
     if calls.bare_json

@@ -78,6 +78,8 @@ pub(super) enum Action {
     BeginContent,
     BeginCall,
     EndCall,
+    /// The last closer of a call that has ended before it.
+    LateCloser,
     /// Ends the call before it, if there is one.
     NextCall,
     /// What was read is no part of the name that follows.
@@ -112,6 +114,8 @@ pub(super) enum Guard {
     Token,
     /// Only if there was no thought.
     NoThoughtYet,
+    /// As a token, or if a call ended without its closer.
+    CallUnclosed,
 }
 
 #[derive(Clone, Debug)]
@@ -265,7 +269,7 @@ impl Machine {
         self.states[from].edges.iter().position(|edge| {
             edge.id == Some(id)
                 && match edge.guard {
-                    Guard::Always | Guard::Token => true,
+                    Guard::Always | Guard::Token | Guard::CallUnclosed => true,
                     Guard::Silent => is_silent,
                     Guard::NoThoughtYet => is_silent || !had_thought,
                 }

@@ -36,6 +36,8 @@ pub struct ReplyParser {
     /// The runtime tells ids, so tokens that are markers are known for certain.
     has_ids: bool,
     had_thought: bool,
+    /// A call has ended, and what closes it is yet to come.
+    owes_closer: bool,
     call: Call,
     untold: Option<Untold>,
     word: String,
@@ -58,6 +60,7 @@ impl ReplyParser {
         Self {
             at,
             had_thought: opened != OpenedIn::Content,
+            owes_closer: false,
             machine,
             types,
             held: String::new(),

@@ -44,6 +44,49 @@ fn an_opener_that_no_call_follows_is_what_it_reads_as() {
 }
 
 #[test]
+fn a_closer_that_content_mentions_is_content() {
+    use ReplyFamily::{Glm4, Hermes, Qwen3Coder};
+    for family in [Hermes, Qwen3Coder, Glm4] {
+        for output in [
+            "The closing tag is </tool_call>. It ends a call.",
+            "Neither <tool_call> nor </tool_call> is one.",
+            "<tool_call>\"hm\"</tool_call> is none.",
+        ] {
+            // Between its markers a name alone is a call.
+            if family == Glm4 && output.contains("<tool_call>") {
+                continue;
+            }
+            for tokens in splits(output, &[]) {
+                let parser = parser(&family.format(), OpenedIn::Content, types());
+                assert_eq!(read(parser, tokens), [text(output)], "{family}");
+            }
+        }
+        // Behind a call too.
+        let called = family.format().calls.map(|calls| calls.body);
+        if let Some(CallBody::Json(_)) = called {
+            let output =
+                "<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>See </tool_call>.";
+            for tokens in splits(output, &[]) {
+                let said = read(parser(&family.format(), OpenedIn::Content, types()), tokens);
+                assert_eq!(said, [call("f", "{}"), text("See </tool_call>.")]);
+            }
+        }
+        // Where its token is known, the same characters are text, and the token says nothing.
+        let format = with_tokens(family);
+        let output = "It ends </tool_call> here.";
+        let said = read(
+            parser(&format, OpenedIn::Content, types()),
+            ordinary(output),
+        );
+        assert_eq!(said, [text(output)], "{family}");
+        let tokens = TokensOfMarkers::new(false);
+        let answer = tokens.cut(&mut format.clone(), output, &[]);
+        let said = read(parser(&format, OpenedIn::Content, types()), answer);
+        assert_eq!(said, [text("It ends  here.")], "{family}");
+    }
+}
+
+#[test]
 fn what_should_have_been_a_call_is_not_lost() {
     use ReplyFamily::{DeepseekR1, Qwen3Coder};
     let body = "get_weather\n```json\n{\"city\":\"X\"}\n```";

@@ -6,7 +6,7 @@ use crate::reply::harmony::{self, Body};
 use crate::reply::json_calls::JsonCalls;
 use crate::reply::json_value::JsonValue;
 use crate::reply::key_values::KeyValues;
-use crate::reply::machine::{Action, CONTENT, Edge, Sink, StateId, THOUGHT};
+use crate::reply::machine::{AFTER_CALL, Action, CONTENT, Edge, Sink, StateId, THOUGHT};
 use crate::reply::parameters::ParameterObject;
 use crate::reply::python::Python;
 
@@ -34,8 +34,10 @@ impl ReplyParser {
                 }
                 self.begin_call(matched);
             }
+            Action::LateCloser => self.owes_closer = false,
             Action::EndCall | Action::EndParameters => {
                 to = self.close_call(out).unwrap_or(to);
+                self.owes_closer &= edge.to != AFTER_CALL;
                 self.blank.clear();
                 self.word.clear();
                 self.reset_scanners();
@@ -141,6 +143,7 @@ impl ReplyParser {
             return self.give_back_closed(out);
         }
         self.untold = None;
+        self.owes_closer = true;
         self.left_over_is_content(out);
         None
     }
