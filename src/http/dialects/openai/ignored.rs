@@ -1,6 +1,7 @@
 //! Parameters that clients know from other servers and that do nothing here. A request with one is
 //! answered, and the answer's `x-rkllmd-not-applied` names it, so that no client takes it for done. What
-//! would change an answer's shape is refused by name instead (`neutral`).
+//! OpenAI's own parameters would change of an answer's shape is refused by name instead (`neutral`); what
+//! other servers' would is named only.
 
 use serde::de::{IgnoredAny, MapAccess};
 
@@ -101,6 +102,7 @@ const KNOWN: &[&str] = &[
     "task",
     "tfs_z",
     "think",
+    "thinking",
     "thinking_budget",
     "thinking_forced_open",
     "timings_per_token",
@@ -158,6 +160,12 @@ mod tests {
         let Together(read, Ignored(names)): Together<Read, _> = fields(body)?;
         assert!(read.top_p.is_none_or(|top_p| top_p == 1.0));
         Ok(names)
+    }
+
+    #[test]
+    fn a_wish_for_no_thoughts_in_a_form_that_is_not_read_is_named() {
+        let body = br#"{"thinking": {"type": "disabled"}}"#;
+        assert_eq!(ignored(body).expect("a body"), ["thinking"]);
     }
 
     #[test]
