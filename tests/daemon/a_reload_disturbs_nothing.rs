@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -241,7 +241,7 @@ fn the_log_filter_changes() {
     fs::write(&config, text.replace("rkllmd=info", "rkllmd=debug")).expect("the configuration");
     assert_eq!(running.applied(), "in force now: log.filter\n");
     // A client of the control socket that goes at once is worth a debug line only.
-    drop(std::os::unix::net::UnixStream::connect(running.socket()).expect("a connection"));
+    drop(UnixStream::connect(running.socket()).expect("a connection"));
     running.daemon.log.wait_for("DEBUG");
 }
 
@@ -306,6 +306,10 @@ fn without_a_daemon_the_command_fails() {
 #[test]
 fn the_control_socket_is_its_owners_and_goes_with_the_daemon() {
     let running = Running::start(Setup::new());
+    // From then on a client can connect, and not before its permissions are right.
+    eventually("a socket that is listened on", || {
+        UnixStream::connect(running.socket()).ok()
+    });
     let mode = fs::metadata(running.socket())
         .expect("the socket")
         .permissions();
