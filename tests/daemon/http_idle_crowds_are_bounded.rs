@@ -39,7 +39,9 @@ fn idle_connections_up_to_the_limit_and_over_it() {
         .settings(&format!("http.max-connections-per-address = {MOST}"))
         .settings("http.header-read-timeout = '10s'")
         .start();
-    // Before any connection, the last of which may not be closed yet when its answer is read.
+    // Before any connection, the last of which may not be closed yet when its answer is read; and after
+    // the start, which has sockets for a moment.
+    daemon.log.wait_for("no model is installed");
     let sockets_before = sockets(&daemon);
     assert_eq!(daemon.get("/health").status, 200);
     let memory_before = resident_bytes(daemon.pid());

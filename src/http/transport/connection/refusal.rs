@@ -16,6 +16,9 @@ pub(super) struct Beginning {
     bytes: Vec<u8>,
     /// The end of its first line has come.
     has_line: bool,
+    /// Bytes that have come of its first line, and of all of it.
+    line_bytes: usize,
+    all_bytes: usize,
     /// Requests that had begun before it.
     begun: u64,
 }
@@ -29,7 +32,12 @@ impl Beginning {
                 ..Self::default()
             };
         }
-        self.has_line |= bytes.contains(&b'\n');
+        self.all_bytes += bytes.len();
+        if !self.has_line {
+            let end = bytes.iter().position(|&byte| byte == b'\n');
+            self.line_bytes += end.unwrap_or(bytes.len());
+            self.has_line = end.is_some();
+        }
         let room = REMEMBERED_BYTES - self.bytes.len();
         self.bytes
             .extend_from_slice(&bytes[..bytes.len().min(room)]);
@@ -61,7 +69,8 @@ impl Beginning {
     }
 
     /// hyper says 400 to a version that is not HTTP/1, and that a header is too large to a body whose
-    /// length is, or to a target.
+    /// length is, or to a target. Of a header that is too large the target is to blame where its line is
+    /// most of what has come, however much came at once.
     fn status(&self, status: StatusCode) -> StatusCode {
         let first = self.lines().next().unwrap_or_default();
         let version = first
@@ -82,7 +91,7 @@ impl Beginning {
         });
         match status {
             _ if has_huge_length => StatusCode::PAYLOAD_TOO_LARGE,
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE if !self.has_line => {
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE if self.line_bytes > self.all_bytes / 2 => {
                 StatusCode::URI_TOO_LONG
             }
             status => status,
@@ -142,7 +151,13 @@ mod tests {
                 "\"jsonrpc\"",
             ),
             (
-                "GET / HTTP/1.1\r\nA: b",
+                "GET /rpc?whole HTTP/1.1\r\nhost: a\r\n\r\n",
+                "431 Request Header Fields Too Large",
+                "414",
+                "\"jsonrpc\"",
+            ),
+            (
+                "GET / HTTP/1.1\r\nA: a field that is longer",
                 "431 Request Header Fields Too Large",
                 "431",
                 "\"error\"",
