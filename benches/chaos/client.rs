@@ -171,6 +171,9 @@ impl Ask<'_> {
     fn failed(&self, code: &str, body: &str) -> Ended {
         match self.wanted {
             Wanted::Poison if code == "poison_request" => Ended::Poison,
+            // An injury may hit the daemon's own prompt, which then speaks for the model's fault. As few
+            // of these are allowed as of answers that fail.
+            Wanted::Poison if code == "model_failed" => Ended::of_error(code, body),
             Wanted::Poison => Ended::Finding(Fault::PoisonServed, body.to_owned()),
             Wanted::Answer(..) => Ended::of_error(code, body),
         }
