@@ -140,9 +140,10 @@ the_watchdog_ends_a_stopped_daemon() { # CHECK
 }
 
 an_oom_kill_of_a_worker_leaves_the_unit_alone() { # CHECK
-    local daemon hierarchy=/sys/fs/cgroup/memory
-    daemon=$(daemon_pid)
-    oom_kills() { says '^rkllmd_worker_exits_total.*oom' request /metrics; }
+    local daemon try hierarchy=/sys/fs/cgroup/memory
+    killed_for_memory() {
+        says '^rkllmd_worker_exits_total.*oom' request /metrics || other_daemon_than "$1"
+    }
     if [[ ! -e $hierarchy/memory.limit_in_bytes ]]; then
         hierarchy=/sys/fs/cgroup
     fi
@@ -154,16 +155,24 @@ an_oom_kill_of_a_worker_leaves_the_unit_alone() { # CHECK
     if [[ -e $memory_group/memory.limit_in_bytes ]]; then
         limit=$memory_group/memory.limit_in_bytes unlimited=-1
     fi
-    host_daemon_pid >"$memory_group/cgroup.procs"
-    echo $((48 << 20)) >"$limit"
-    container kill -KILL "$(worker_pid)"
-    request /v1/chat/completions --max-time 60 --data "$(body 16 false)" >"$work/output" &
-    wait_for 90 'a worker was killed for memory' oom_kills
-    echo "$unlimited" >"$limit"
-    wait "$!" || true
+    # Before it has the memory of the worker back the kernel may choose the daemon too, whose service
+    # manager starts it again outside the group: then once more.
+    for try in 1 2; do
+        daemon=$(daemon_pid)
+        host_daemon_pid >"$memory_group/cgroup.procs"
+        echo $((48 << 20)) >"$limit"
+        container kill -KILL "$(worker_pid)"
+        request /v1/chat/completions --max-time 60 --data "$(body 16 false)" >"$work/output" &
+        wait_for 90 'a worker was killed for memory' killed_for_memory "$daemon"
+        echo "$unlimited" >"$limit"
+        wait "$!" || true
+        [[ $(daemon_pid) != "$daemon" && $try == 1 ]] || break
+        wait_for 120 'a chat is answered' answered
+        note='the second try, '
+    done
     wait_for 180 'a chat is answered' answered
     active && [[ $(daemon_pid) == "$daemon" ]] || fail 'the unit did not survive'
-    note='by a memory group of the host around the daemon'
+    note+='by a memory group of the host around the daemon'
     for task in $(cat "$memory_group/cgroup.procs"); do
         echo "$task" >"$hierarchy/cgroup.procs"
     done
