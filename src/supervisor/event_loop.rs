@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::client_turns::{ClientTurns, LeasedSlot, Waiting};
-use super::instance::{Instance, LeaseRequest, Waiter};
+use super::instance::Instance;
 use super::lease::Lease;
 use super::lifecycle::{FailedBy, RestartPolicy, Stage};
 use super::loading::Loader;
@@ -24,6 +24,7 @@ use super::memory_limits::{self, MemoryLimits};
 use super::placement::{self, Candidate, Decision, PlacementLimits};
 use super::pulse::Pulse;
 use super::status::{StatusBoard, StatusSnapshot};
+use super::waiter::{LeaseRequest, Waiter};
 use crate::children::ProcessEvent;
 use crate::generation::{GenerationError, ModelId};
 use crate::models::{Catalog, SlotLimits};

@@ -2,7 +2,7 @@
 //! and who waits for it.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -10,47 +10,21 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use super::RuntimeFacts;
-use super::client_turns::Waiting;
-use super::event_loop::LeaseReply;
 use super::lifecycle::{Lifecycle, RestartPolicy, Stage};
 use super::link::SlotLink;
 use super::measured::Measured;
 use super::placement::{self, Occupancy};
 use super::routing::{Candidate, Costs, Route, route};
 use super::status::{ModelStatus, Phase};
+use super::waiter::{self, Waiter, Wish};
 use super::worker::{Lent, LoadedWorker, Worker};
 use crate::children::ChildProcess;
 use crate::children::EndReason;
 use crate::children::memory::ProcessMemory;
-use crate::generation::{ClientKey, GenerationError, ModelId};
+use crate::generation::{GenerationError, ModelId};
 use crate::library_calls::{CallFailure, Param};
 use crate::models::{InstalledModel, ModelKind, SlotLimits, SlotPlan};
 use crate::telemetry::Slots;
-
-pub(super) struct Waiter {
-    pub sequence: u64,
-    /// `None`: a preload, content with the model being loaded where there is room.
-    pub request: Option<LeaseRequest>,
-}
-
-/// A request for a lease.
-pub(super) struct LeaseRequest {
-    /// Whose turn it takes.
-    pub client: ClientKey,
-    /// Nothing else may be on the worker meanwhile.
-    pub alone: bool,
-    pub wish: Wish,
-    pub reply: LeaseReply,
-}
-
-/// Which slot a request is best served in.
-#[derive(Clone, Debug, Default)]
-pub struct Wish {
-    /// What it will have evaluated; `None`: nothing that a slot could hold.
-    pub prompt: Option<Arc<str>>,
-    /// Whether a busy slot may be waited for while another one is free: nothing else would use that.
-    pub may_wait: Arc<AtomicBool>,
-}
 
 /// A request that waits for a slot that holds its beginning, although another one is free.
 #[derive(Clone, Copy, Debug)]
@@ -60,16 +34,6 @@ struct Awaiting {
     /// From then on another slot costs less.
     until: Instant,
     is_over: bool,
-}
-
-impl Waiter {
-    /// Its place among those that clients take turns in; others come before or after all of them.
-    pub fn in_line(&self) -> Option<Waiting<'_>> {
-        let is_first = self.sequence == 0;
-        let client = &self.request.as_ref().filter(|_| !is_first)?.client;
-        let arrival = self.sequence;
-        Some(Waiting { arrival, client })
-    }
 }
 
 /// Tells one load of a model from its other ones.
@@ -535,10 +499,7 @@ impl Instance {
             occupancy,
             uses_npu: self.uses_npu(),
             not_before,
-            // A preload may lie before requests that came earlier than what waits for other models.
-            oldest_waiter: (self.waiters.iter())
-                .map(|waiter| place_of(waiter, order))
-                .min(),
+            oldest_waiter: waiter::first_place(&self.waiters, order),
             may_evict: self.waiters.iter().any(|waiter| waiter.request.is_some()),
         }
     }
@@ -588,16 +549,5 @@ impl Instance {
             decode_tokens_per_second: self.measured.decode_tokens_per_second,
             blocked,
         }
-    }
-}
-
-/// Its place among all that wait.
-fn place_of(waiter: &Waiter, order: &[u64]) -> u64 {
-    let in_line = order.iter().position(|arrival| *arrival == waiter.sequence);
-    match (in_line, waiter.sequence) {
-        (Some(place), _) => 1 + place as u64,
-        // Before all of them.
-        (None, 0) => 0,
-        (None, sequence) => (1 + order.len() as u64).saturating_add(sequence),
     }
 }

@@ -34,6 +34,7 @@ mod runtime_lines;
 mod status;
 mod text_sink;
 mod unloading;
+mod waiter;
 mod worker;
 
 use std::path::PathBuf;
@@ -69,12 +70,12 @@ use crate::telemetry::Metrics;
 use backoff::Backoff;
 use event_loop::{EventLoop, MemoryRules, Message, Rules};
 use handle::{HandleServices, LiveSettings};
-pub use instance::Wish;
 use lifecycle::RestartPolicy;
 use loading::Loader;
 use memory_limits::Beside;
 use placement::PlacementLimits;
 use reload::Reload;
+pub use waiter::Wish;
 
 /// A worker says so often within the time after which it would be missed.
 const HEARTBEATS_IN_TOLERANCE: u32 = 5;

@@ -8,9 +8,10 @@ use super::{EventLoop, unavailable};
 use crate::generation::{GenerationError, ModelId};
 use crate::ipc::LibraryFacts;
 use crate::models::{InstalledModel, ModelKind};
-use crate::supervisor::instance::{HandleOrder, Instance, Wish};
+use crate::supervisor::instance::{HandleOrder, Instance};
 use crate::supervisor::lease::Lease;
 use crate::supervisor::lifecycle::Stage;
+use crate::supervisor::waiter::Wish;
 
 impl EventLoop {
     pub(super) fn open_handle(

@@ -9,12 +9,13 @@ use crate::children::{ChildProcess, ProcessEvent};
 use crate::generation::{ClientKey, GenerationError, ModelId};
 use crate::ipc::LibraryFacts;
 use crate::supervisor::client_turns::LeasedSlot;
-use crate::supervisor::instance::{HandleOrder, LoadNumber, Wish};
+use crate::supervisor::instance::{HandleOrder, LoadNumber};
 use crate::supervisor::lease::{Lease, WorkerAfter};
 use crate::supervisor::link::SlotLink;
 use crate::supervisor::load_failure::LoadFailure;
 use crate::supervisor::reload::Reload;
 use crate::supervisor::status::Phase;
+use crate::supervisor::waiter::Wish;
 use crate::supervisor::worker::{LoadedWorker, Worker};
 
 pub(in crate::supervisor) type LeaseReply = oneshot::Sender<Result<Lease, GenerationError>>;
