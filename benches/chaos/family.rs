@@ -73,6 +73,9 @@ pub struct FamilyRun {
 
 pub fn run(plan: Plan, family: &'static str, load: Duration) -> FamilyRun {
     let answers = scenario::answers();
+    let asked: Vec<(&str, &str)> = (MODELS.iter().zip(&answers))
+        .map(|(model, answers)| (model.id, answers[0].prompt.as_str()))
+        .collect();
     let daemon = start(family, &answers, &FAULTS);
     let log = LogWatch::new(daemon.log.clone());
     let models = daemon.folder().join("models");
@@ -94,7 +97,7 @@ pub fn run(plan: Plan, family: &'static str, load: Duration) -> FamilyRun {
         going.store(false, Ordering::Relaxed);
         crowd.join().expect("the crowd does not panic")
     });
-    let quiet_before = steadiness::quiet(&daemon, MAX_LOADED);
+    let quiet_before = steadiness::quiet(&daemon, MAX_LOADED, &asked);
 
     going.store(true, Ordering::Relaxed);
     crowd.poison = true;
@@ -113,7 +116,7 @@ pub fn run(plan: Plan, family: &'static str, load: Duration) -> FamilyRun {
         )
     });
     tally.merge(warm_up);
-    let quiet_after = steadiness::quiet_again(&daemon, MAX_LOADED, &quiet_before);
+    let quiet_after = steadiness::quiet_again(&daemon, MAX_LOADED, &asked, &quiet_before);
 
     // After the injuries: what strangers make the daemon hold for a moment would hide what injuries
     // make it keep.
@@ -143,7 +146,7 @@ pub fn run(plan: Plan, family: &'static str, load: Duration) -> FamilyRun {
         )
     });
     tally.merge(beside_strangers);
-    let after_strangers = steadiness::quiet_again(&daemon, MAX_LOADED, &quiet_before);
+    let after_strangers = steadiness::quiet_again(&daemon, MAX_LOADED, &asked, &quiet_before);
     FamilyRun {
         family,
         deaths: Deaths::of(&tally, &log),

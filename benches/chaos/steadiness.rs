@@ -6,16 +6,22 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::daemon_support::{Daemon, children, descriptors, eventually, resident_bytes, threads};
+use serde_json::json;
+
+use crate::daemon_support::{
+    Daemon, all_children, chat, children, descriptors, eventually, resident_bytes, threads,
+};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(50);
 /// An idle thread for blocking work ends after ten seconds.
 const IDLE_THREADS_END: Duration = Duration::from_secs(11);
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Sample {
     pub resident_mb: f64,
+    /// What each descriptor stands for, without numbers.
+    pub targets: Vec<String>,
     /// Without the connections of clients.
     pub descriptors: f64,
     pub threads: f64,
@@ -24,9 +30,13 @@ pub struct Sample {
 
 impl Sample {
     pub fn of(daemon: u32, connections: usize) -> Self {
+        let targets: Vec<String> = (descriptors(daemon).into_iter())
+            .map(|(_, target)| target.replace(|digit: char| digit.is_ascii_digit(), ""))
+            .collect();
         Self {
             resident_mb: resident_bytes(daemon) as f64 / 1e6,
-            descriptors: descriptors(daemon).len() as f64 - connections as f64,
+            descriptors: targets.len() as f64 - connections as f64,
+            targets,
             threads: threads(daemon) as f64,
             children: children(daemon).len() as f64,
         }
@@ -65,27 +75,44 @@ pub fn growth(samples: &[Sample], of: impl Fn(&Sample) -> f64) -> f64 {
     mean(&samples[samples.len() - third..]) - mean(&samples[..third])
 }
 
-/// Waits until no worker is starting, serving or ending, and takes a sample. No client may be
-/// connected.
-pub fn quiet(daemon: &Daemon, max_loaded: usize) -> Sample {
-    let idle = |phase: &str| matches!(phase, "ready" | "unloaded" | "failed");
+/// Waits until as many workers as may be are loaded and nothing else runs, so that two samples differ
+/// in what the daemon keeps and not in the number of its children; models that are asked for get there.
+/// No client may be connected.
+pub fn quiet(daemon: &Daemon, max_loaded: usize, models: &[(&str, &str)]) -> Sample {
     eventually("a quiet daemon", || {
         let ready = daemon.get("/v1/ready").json();
-        let models = ready["models"].as_array()?;
-        let all_idle = models
-            .iter()
-            .all(|model| model["phase"].as_str().is_some_and(idle));
-        (all_idle && children(daemon.pid()).len() <= max_loaded).then_some(())
+        let phases: Vec<&str> = (ready["models"].as_array()?.iter())
+            .filter_map(|model| model["phase"].as_str())
+            .collect();
+        let loaded = phases.iter().filter(|phase| **phase == "ready").count();
+        let changes = |phase: &&str| !matches!(*phase, "ready" | "unloaded" | "failed");
+        if phases.iter().any(changes) {
+            return None;
+        }
+        if loaded < max_loaded {
+            for (model, prompt) in models {
+                if daemon.phase(model) != "ready" {
+                    daemon.post("/v1/chat/completions", &chat(model, prompt, json!({})));
+                }
+            }
+            return None;
+        }
+        (all_children(daemon.pid()).len() == max_loaded).then_some(())
     });
     Sample::of(daemon.pid(), 0)
 }
 
 /// Likewise, and gives what comes and goes with the requests of the last seconds the time to go, if
 /// there is more of it than `before`.
-pub fn quiet_again(daemon: &Daemon, max_loaded: usize, before: &Sample) -> Sample {
+pub fn quiet_again(
+    daemon: &Daemon,
+    max_loaded: usize,
+    models: &[(&str, &str)],
+    before: &Sample,
+) -> Sample {
     let until = Instant::now() + IDLE_THREADS_END;
     loop {
-        let now = quiet(daemon, max_loaded);
+        let now = quiet(daemon, max_loaded, models);
         if (now.threads <= before.threads && now.descriptors <= before.descriptors)
             || Instant::now() >= until
         {

@@ -197,7 +197,16 @@ fn steadiness(report: &mut Report, runs: &[FamilyRun]) {
     );
     for run in runs {
         let memory: Vec<f64> = run.samples.iter().map(|s| rounded(s.resident_mb)).collect();
-        report.detail(run.family, json!({"resident_mb": memory}));
+        let mut more = run.quiet_after.targets.clone();
+        for held in &run.quiet_before.targets {
+            if let Some(at) = more.iter().position(|target| target == held) {
+                more.swap_remove(at);
+            }
+        }
+        report.detail(
+            run.family,
+            json!({"resident_mb": memory, "more_descriptors": more}),
+        );
     }
 }
 
