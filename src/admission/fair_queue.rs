@@ -6,9 +6,13 @@
 //! average. A client that comes, or comes back, begins where the others are: nothing is saved up. So one
 //! client with many requests delays another by at most one of its own at a time.
 
+mod tally;
+
 use std::collections::hash_map::HashMap;
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::Hash;
+
+use tally::{Charged, Tally};
 
 /// Identifies a waiting entry.
 pub type Ticket = u64;
@@ -27,7 +31,9 @@ type Standing = (u64, u64);
 struct Account<T> {
     line: VecDeque<(Ticket, T)>,
     weight: u32,
-    standing: Standing,
+    tally: Tally,
+    /// When it had its last turn.
+    since: u64,
     /// Requests that were taken out and whose cost is not known yet.
     running: usize,
 }
@@ -35,6 +41,10 @@ struct Account<T> {
 impl<T> Account<T> {
     fn is_here(&self) -> bool {
         !self.line.is_empty() || self.running > 0
+    }
+
+    fn standing(&self) -> Standing {
+        (self.tally.now(), self.since)
     }
 }
 
@@ -44,6 +54,7 @@ impl<T> Account<T> {
 pub struct Charge<C> {
     client: C,
     cost: u64,
+    charged: Charged,
 }
 
 #[derive(Debug)]
@@ -111,14 +122,16 @@ impl<C: Clone + Eq + Hash, T> FairQueue<C, T> {
         let account = self.clients.entry(client.clone()).or_insert(Account {
             line: VecDeque::new(),
             weight,
-            standing: (0, 0),
+            tally: Tally::from(begins_at),
+            since: 0,
             running: 0,
         });
         account.weight = weight.max(1);
         if account.line.is_empty() {
             self.turns += 1;
-            account.standing = (account.standing.0.max(begins_at), self.turns);
-            self.order.insert(account.standing, client);
+            account.tally.comes_back(begins_at);
+            account.since = self.turns;
+            self.order.insert(account.standing(), client);
         }
         account.line.push_back((ticket, entry));
         self.length += 1;
@@ -131,8 +144,8 @@ impl<C: Clone + Eq + Hash, T> FairQueue<C, T> {
         let account = self.clients.get(client);
         let own = account.map_or(0, |account| account.line.len());
         let (tally, since) = match account {
-            Some(account) if own > 0 => account.standing,
-            Some(account) => (account.standing.0.max(self.begins_at()), u64::MAX),
+            Some(account) if own > 0 => account.standing(),
+            Some(account) => (account.tally.now().max(self.begins_at()), u64::MAX),
             None => (self.begins_at(), u64::MAX),
         };
         let this = Place {
@@ -177,24 +190,28 @@ impl<C: Clone + Eq + Hash, T> FairQueue<C, T> {
         self.turns += 1;
         self.reached = self.reached.max(standing.0);
         account.running += 1;
-        account.standing = (
-            standing.0.saturating_add(tally_of(cost, account.weight)),
-            self.turns,
-        );
+        account.since = self.turns;
+        let charged = account.tally.charge(tally_of(cost, account.weight));
         if !account.line.is_empty() {
-            self.order.insert(account.standing, client.clone());
+            self.order.insert(account.standing(), client.clone());
         }
-        Some((entry, Charge { client, cost }))
+        let charge = Charge {
+            client,
+            cost,
+            charged,
+        };
+        Some((entry, charge))
     }
 
     /// What was taken out is over. `cost`: what it was in truth; `None`: not known.
     pub fn settle(&mut self, charge: Charge<C>, cost: Option<u64>) {
         let Charge {
             client,
-            cost: charged,
+            cost: expected,
+            charged,
         } = charge;
         self.running = self.running.saturating_sub(1);
-        let cost = cost.unwrap_or(charged);
+        let cost = cost.unwrap_or(expected);
         let newest = cost as f64;
         self.average_cost = Some(match self.average_cost {
             Some(average) => average + NEWEST * (newest - average),
@@ -202,13 +219,13 @@ impl<C: Clone + Eq + Hash, T> FairQueue<C, T> {
         });
         if let Some(account) = self.clients.get_mut(&client) {
             account.running = account.running.saturating_sub(1);
-            let (tally, since) = account.standing;
-            let uncharged = tally.saturating_sub(tally_of(charged, account.weight));
-            let corrected = uncharged.saturating_add(tally_of(cost, account.weight));
-            account.standing = (corrected, since);
+            let before = account.standing();
+            account
+                .tally
+                .settle(charged, tally_of(cost, account.weight));
             if !account.line.is_empty() {
-                self.order.remove(&(tally, since));
-                self.order.insert(account.standing, client);
+                self.order.remove(&before);
+                self.order.insert(account.standing(), client);
             }
         }
         self.forget();
@@ -255,7 +272,7 @@ impl<C: Clone + Eq + Hash, T> FairQueue<C, T> {
         if let Some(account) = self.clients.get(client)
             && account.line.is_empty()
         {
-            self.order.remove(&account.standing);
+            self.order.remove(&account.standing());
             self.forget();
         }
     }
@@ -269,7 +286,7 @@ impl<C: Clone + Eq + Hash, T> FairQueue<C, T> {
         let (reached, most) = (self.reached, 2 * (self.order.len() + self.running) + KEPT);
         if self.clients.len() > most {
             self.clients
-                .retain(|_, account| account.is_here() || account.standing.0 > reached);
+                .retain(|_, account| account.is_here() || account.tally.now() > reached);
         }
         // Where ever new ones come, none of them would be caught up with.
         if self.clients.len() > most {

@@ -184,6 +184,126 @@ proptest! {
     }
 }
 
+/// What a client does, and what becomes of its requests.
+#[derive(Clone, Copy, Debug)]
+enum Deed {
+    Push(u8),
+    Pop,
+    /// The one of those that run, and what it has cost.
+    Settle(usize, u64),
+}
+
+fn deed() -> impl Strategy<Value = Deed> {
+    prop_oneof![
+        (0u8..3).prop_map(Deed::Push),
+        Just(Deed::Pop),
+        (0usize..8, 1u64..2000).prop_map(|(nth, cost)| Deed::Settle(nth, cost)),
+    ]
+}
+
+/// A queue and what runs of it.
+struct Half {
+    queue: FairQueue<u8, usize>,
+    running: Vec<Charge<u8>>,
+}
+
+impl Half {
+    fn new() -> Self {
+        Self {
+            queue: FairQueue::new(usize::MAX),
+            running: Vec::new(),
+        }
+    }
+
+    fn act(&mut self, number: usize, deed: Deed) {
+        match deed {
+            Deed::Push(client) => {
+                self.queue.push_again(client, 1, number);
+            }
+            Deed::Pop => self
+                .running
+                .extend(self.queue.pop().map(|(_, charge)| charge)),
+            Deed::Settle(nth, cost) if nth < self.running.len() => {
+                let charge = self.running.remove(nth);
+                self.queue.settle(charge, Some(cost));
+            }
+            Deed::Settle(..) => {}
+        }
+    }
+
+    fn rest(mut self) -> Vec<usize> {
+        std::iter::from_fn(|| self.queue.pop().map(|(entry, _)| entry)).collect()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// A client that has had a turn comes back a moment before or after it is known what the turn cost.
+    #[test]
+    fn it_makes_no_difference_when_a_cost_becomes_known(
+        before in prop::collection::vec(deed(), 0..30),
+        cost in 1u64..3000,
+        after in prop::collection::vec(deed(), 0..10),
+    ) {
+        let (mut known_first, mut known_later) = (Half::new(), Half::new());
+        // The others stay, so that no queue begins anew.
+        for half in [&mut known_first, &mut known_later] {
+            for (number, deed) in before.iter().enumerate() {
+                half.act(number, *deed);
+            }
+            half.act(1000, Deed::Push(7));
+            half.act(1001, Deed::Push(7));
+        }
+        let Some(client) = known_first.running.last().map(|charge| charge.client) else {
+            return Ok(());
+        };
+        let last = known_first.running.len() - 1;
+        known_first.act(1002, Deed::Settle(last, cost));
+        known_first.act(1003, Deed::Push(client));
+        known_later.act(1003, Deed::Push(client));
+        known_later.act(1002, Deed::Settle(last, cost));
+        for (number, deed) in after.iter().enumerate() {
+            known_first.act(2000 + number, *deed);
+            known_later.act(2000 + number, *deed);
+        }
+        prop_assert_eq!(known_first.rest(), known_later.rest());
+    }
+
+    /// Whatever comes and goes, no more is kept of a client than runs of it.
+    #[test]
+    fn what_is_kept_of_a_client_is_bounded_by_what_runs(deeds in prop::collection::vec(deed(), 0..200)) {
+        let mut half = Half::new();
+        for (number, deed) in deeds.into_iter().enumerate() {
+            half.act(number, deed);
+            for account in half.queue.clients.values() {
+                prop_assert!(account.tally.places() <= account.running + 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_client_that_comes_back_early_is_not_charged_for_its_absence_as_well() {
+    let mut queue = FairQueue::new(16);
+    // Costs are about ten so far.
+    queue.push("embeds", 1, 0).unwrap();
+    let (_, charge) = queue.pop().unwrap();
+    queue.settle(charge, Some(10));
+    queue.push("embeds", 1, 0).unwrap();
+    queue.push("chats", 1, 100).unwrap();
+    let (_, dear) = queue.pop().unwrap();
+    for n in 1..60 {
+        queue.push("chats", 1, 100 + n).unwrap();
+        let (_, charge) = queue.pop().unwrap();
+        queue.settle(charge, Some(10));
+    }
+    // It was served 500 meanwhile, and the others 590: it is next.
+    queue.push_again("embeds", 1, 1);
+    queue.settle(dear, Some(500));
+    assert_eq!(queue.pop().unwrap().0, 1);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Push(u8),
