@@ -11,6 +11,7 @@ mod kind;
 mod link;
 pub(crate) mod memory;
 mod oom_kills;
+mod oom_score;
 mod printed_lines;
 mod process;
 pub(crate) mod process_setup;

@@ -11,6 +11,8 @@ use std::os::unix::net::UnixStream;
 use anyhow::Context;
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 
+use super::oom_score;
+
 const FIRST_DESCRIPTOR_AFTER_STDIO: RawFd = 3;
 
 /// What the daemon tells a child on its command line.
@@ -51,6 +53,7 @@ pub fn prepare(arguments: ChildArguments, name: &CStr) -> anyhow::Result<UnixStr
         };
         rustix::process::setrlimit(Resource::Core, none).context("switching core dumps off")?;
     }
+    oom_score::raise();
     crate::descriptor_limit::raise();
     restore_default_crash_handlers();
     // Tools show this instead of `exe`, the last part of the path the child was started by.

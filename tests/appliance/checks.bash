@@ -147,6 +147,9 @@ an_oom_kill_of_a_worker_leaves_the_unit_alone() { # CHECK
     if [[ ! -e $hierarchy/memory.limit_in_bytes ]]; then
         hierarchy=/sys/fs/cgroup
     fi
+    score_of() { container cat "/proc/$1/oom_score_adj"; }
+    [[ $(score_of "$(daemon_pid)") == -500 ]] || fail "the daemon's OOM score is $(score_of "$(daemon_pid)")"
+    [[ $(score_of "$(worker_pid)") == 500 ]] || fail "the worker's OOM score is $(score_of "$(worker_pid)")"
     # The container's own units have no memory controller where it was not delegated to them, so a
     # group of the host's is put around the daemon, from which new workers inherit it.
     memory_group=$hierarchy/rkllmd-appliance-$$

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::daemon_support::{
-    Daemon, Setup, chat, children, descriptors, eventually, resident_bytes, threads,
+    Daemon, Setup, chat, children, descriptors, eventually, readers, resident_bytes, threads,
 };
 use rustix::process::Signal;
 use serde_json::json;
@@ -73,6 +73,25 @@ fn a_worker_holds_its_pipe_its_socket_and_nothing_else() {
     );
     let group = status_field(worker, "NSpgid:");
     assert_eq!(group, worker.to_string(), "its own process group");
+}
+
+#[test]
+fn for_want_of_memory_the_kernel_kills_children_before_their_daemon() {
+    let daemon = Setup::new().scenario("m", SCENARIO).start();
+    let score = |pid: u32| {
+        let score = fs::read_to_string(format!("/proc/{pid}/oom_score_adj"));
+        score.map(|score| score.trim().parse::<i32>().expect("a number"))
+    };
+    let own = score(std::process::id()).expect("this process");
+    assert_eq!(score(daemon.pid()).ok(), Some(own), "as it was started");
+    // Readers come and go.
+    let of_reader = eventually("a reader", || {
+        ask(&daemon, "m");
+        let mut readers = readers(daemon.pid()).into_iter();
+        readers.find_map(|reader| score(reader).ok().filter(|score| *score != own))
+    });
+    assert_eq!(of_reader, own.max(500));
+    assert_eq!(score(daemon.worker_pid()).ok(), Some(own.max(500)));
 }
 
 fn kind(target: &str) -> &str {

@@ -105,6 +105,19 @@ fn the_service_may_lock_up_who_reads_models() {
     }
 }
 
+/// Workers and readers raise theirs (`src/children/oom_score.rs`).
+#[test]
+fn the_kernel_is_told_to_spare_the_daemon_and_may_kill_it() {
+    let unit = fs::read_to_string(repository("systemd/rkllmd.service")).expect("the unit");
+    let mut lines = unit.lines();
+    let score = lines.find_map(|line| line.strip_prefix("OOMScoreAdjust="));
+    let score = score.map(|score| score.parse::<i32>().expect("a number"));
+    assert!(
+        score.is_some_and(|score| (-999..0).contains(&score)),
+        "{score:?}"
+    );
+}
+
 /// systemd ignores what it does not know, so a setting that is too new would be none.
 #[test]
 fn the_units_need_nothing_newer_than_systemd_249() {
