@@ -172,7 +172,7 @@ pub struct RequestHandles {
 }
 
 /// However slow a library says it is, and however long the prompt.
-const LONGEST_PREFILL: Duration = Duration::from_secs(7 * 24 * 3600);
+pub const LONGEST_PREFILL: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The waits that the worker's main thread times.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -199,7 +199,11 @@ impl WorkerDeadlines {
             let evaluated = self.prefill_per_token.saturating_mul(tokens);
             self.prefill_base.saturating_add(evaluated)
         });
-        let shared = |limit: Duration| limit.saturating_add(again).saturating_mul(slots);
+        let shared = |limit: Duration| {
+            let shared = limit.saturating_add(again).saturating_mul(slots);
+            // A clock cannot be asked for what lies further away, unless the limit itself does.
+            shared.min(LONGEST_PREFILL.max(limit))
+        };
         Self {
             prefill_base: shared(self.prefill_base),
             prefill_per_token: self.prefill_per_token.saturating_mul(slots),
@@ -474,6 +478,16 @@ pub enum RunOutcome {
     Failed {
         reason: String,
     },
+}
+
+impl RunOutcome {
+    /// Whether the runtime has evaluated its prompt, or begun to.
+    pub fn has_run(&self) -> bool {
+        !matches!(
+            self,
+            Self::ContextLengthExceeded { .. } | Self::Refused { .. }
+        )
+    }
 }
 
 /// The runtime's perf statistics of one run, as it reports them at FINISH.

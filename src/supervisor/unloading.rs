@@ -9,9 +9,10 @@ use super::worker::LoadedWorker;
 use crate::children::EndReason;
 use crate::generation::Deadline;
 
-/// Returns when waitpid has reported the process.
+/// Returns when waitpid has reported the process. `deadline`: of each of its slots.
 pub async fn unload(loaded: LoadedWorker, deadline: Duration) {
     let worker = &loaded.worker;
+    let deadline = deadline.saturating_mul(worker.slots().into());
     worker.process.expect_end(EndReason::Unload);
     worker.process.set_activity(0, Some("rkllm_destroy"), None);
     let leaving = async {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::company::{Company, InCompany, Share};
+use super::company::{Company, InCompany, Share, Wait};
 use super::npu_thread::RunReturned;
 use super::prepared_input::input_bytes;
 use super::prompt_count::{PromptCounter, RunCounts, tokenizer_agrees};
@@ -12,7 +12,8 @@ use super::timing::{AbortTimes, CallTimes, RunTimes};
 use super::token_sink::EndedBy;
 use crate::generation::FinishReason;
 use crate::ipc::{
-    AbortMode, PerfFigures, RawRunSpec, RunEnd, RunOutcome, RunSpec, WorkerDeadlines,
+    AbortMode, LONGEST_PREFILL, PerfFigures, RawRunSpec, RunEnd, RunOutcome, RunSpec,
+    WorkerDeadlines,
 };
 use crate::library_calls::weight_bytes;
 
@@ -26,12 +27,16 @@ pub struct ActiveRun {
     pub abort: Option<AbortRequest>,
     /// Of the time that it shares with other runs.
     pub share: Share,
+    /// Until when it may have waited for another one.
+    pub was_behind: Option<Instant>,
     /// Set once the library has returned; from then on only the KV cache size is waited for.
     pub returned: Option<Box<RunReturned>>,
 }
 
 pub struct AbortRequest {
     pub at: Instant,
+    /// How long the run had been held up by its reader by then.
+    held_up_before: Duration,
     /// The library was told outside the callback, so it may have stopped between two counts.
     pub from_outside: bool,
     /// When the library is told outside the callback next. Before that the callback has the
@@ -49,6 +54,7 @@ impl ActiveRun {
             progress,
             abort: None,
             share: Share::begin(Instant::now()),
+            was_behind: None,
             returned: None,
         }
     }
@@ -63,6 +69,7 @@ impl ActiveRun {
             progress,
             abort: None,
             share: Share::begin(Instant::now()),
+            was_behind: None,
             returned: None,
         }
     }
@@ -77,6 +84,7 @@ impl ActiveRun {
         };
         let abort = self.abort.get_or_insert(AbortRequest {
             at: now,
+            held_up_before: self.progress.held_up(),
             from_outside: false,
             next_outside: now + patience,
         });
@@ -103,7 +111,29 @@ impl ActiveRun {
             .prefill_per_token
             .saturating_mul(self.progress.tokens());
         let prompt = deadlines.prefill(self.prefill_per_token, self.input_bytes, self.input_tokens);
-        prompt.saturating_add(made)
+        prompt.saturating_add(made).min(LONGEST_PREFILL)
+    }
+
+    /// Its company is about to be another one: so many runs have gone on until now.
+    pub fn company_changes(&mut self, deadlines: &WorkerDeadlines, company: Company, now: Instant) {
+        let moved = self.progress.moved();
+        let wait = match self.progress.last_token() {
+            Some(last) => Wait::for_next(last, deadlines.inter_token),
+            None => Wait::for_first(self.progress.started(), self.prefill(deadlines)),
+        };
+        if self.in_company(deadlines, company).is_behind(wait) {
+            self.was_behind = Some(now);
+        }
+        self.share.count(moved, company.runs, now);
+    }
+
+    fn in_company(&self, deadlines: &WorkerDeadlines, company: Company) -> InCompany {
+        InCompany {
+            company,
+            share: self.share,
+            again: self.prefill(deadlines),
+            was_behind: self.was_behind,
+        }
     }
 
     /// `can_abort_outside`: the library can still be told outside the callback.
@@ -125,13 +155,10 @@ impl ActiveRun {
             waiting_for_reader: self.progress.waiting_for_reader(),
             complete: self.progress.is_complete(),
             prefill: self.prefill(deadlines),
-            company: InCompany {
-                company,
-                share: self.share,
-                others_made: self.progress.others_made(),
-            },
+            company: self.in_company(deadlines, company),
             abort: self.abort.as_ref().map(|abort| AbortTimes {
-                at: abort.at,
+                // What its reader does not read is not the library's to end.
+                since: abort.at + self.progress.held_up().saturating_sub(abort.held_up_before),
                 next_outside: can_abort_outside.then_some(abort.next_outside),
             }),
         })

@@ -5,27 +5,26 @@
 //! that is alone has no more time than on a worker of one slot.
 //!
 //! Slots that share a pool differ in one thing: the library may let a run wait until others have ended, and
-//! then evaluate again what it had. So a run is not missed there while another moves, until the others have
-//! made more than they can before they end.
+//! then evaluate again what it had. It lets none wait for a run that came later. So a run is not missed there
+//! while one of those that may be ahead of it moves; from the last one's end on it has the time to evaluate
+//! all again, however many come behind it.
 
 use std::time::{Duration, Instant};
 
-/// What the runs of a worker do together.
+/// A clock of milliseconds may say that a run moved so much too early.
+const CLOCK: Duration = Duration::from_millis(1);
+
+/// What the runs of a worker do together, for one of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Company {
     /// Runs that go on.
     pub runs: u32,
     /// When one of them moved last, or one began or ended.
     pub moved: Instant,
-    /// Where they share a pool: how long none of them may move, and what the others of a run can make
-    /// before they end, in tokens.
-    pub pool: Option<PoolLimits>,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub struct PoolLimits {
-    pub still: Duration,
-    pub tokens: u64,
+    /// When the first of the others began; `None`: there is no other.
+    pub others_began: Option<Instant>,
+    /// Where they share a pool: how long none of them may move.
+    pub still: Option<Duration>,
 }
 
 /// A run's own time.
@@ -70,13 +69,51 @@ impl Share {
     }
 }
 
+/// What a run waits for.
+#[derive(Clone, Copy, Debug)]
+pub struct Wait {
+    /// When it last moved, or began.
+    pub moved: Instant,
+    /// How long it may take alone.
+    pub limit: Duration,
+    /// The library has it since then at the latest: what begins later is behind it.
+    pub taken_in: Instant,
+}
+
+impl Wait {
+    /// Of a run that has moved.
+    pub fn for_next(moved: Instant, limit: Duration) -> Self {
+        Self {
+            moved,
+            limit,
+            taken_in: moved,
+        }
+    }
+
+    /// Of a run that has not: making tokens of its prompt takes a part of its time.
+    pub fn for_first(began: Instant, limit: Duration) -> Self {
+        Self {
+            moved: began,
+            limit,
+            taken_in: began + limit,
+        }
+    }
+
+    /// Whether one that began then may be ahead of it.
+    fn is_behind(&self, began: Instant) -> bool {
+        began <= self.taken_in + CLOCK
+    }
+}
+
 /// A run in its company.
 #[derive(Clone, Copy, Debug)]
 pub struct InCompany {
     pub company: Company,
     pub share: Share,
-    /// Tokens that others have made since it last moved.
-    pub others_made: u64,
+    /// How long evaluating again all that it has may take alone.
+    pub again: Duration,
+    /// When the company was last another one in which a run may have been ahead of it.
+    pub was_behind: Option<Instant>,
 }
 
 impl InCompany {
@@ -87,25 +124,36 @@ impl InCompany {
             company: Company {
                 runs: 1,
                 moved: started,
-                pool: None,
+                others_began: None,
+                still: None,
             },
             share: Share::begin(started),
-            others_made: 0,
+            again: Duration::ZERO,
+            was_behind: None,
         }
     }
 
-    /// Since when, and how long, a run waits that last moved at `moved` and may take `limit` alone.
-    pub fn deadline(&self, moved: Instant, limit: Duration) -> (Instant, Duration) {
-        let Company { runs, pool, .. } = self.company;
+    /// Whether it may wait for another one in the library.
+    pub fn is_behind(&self, wait: Wait) -> bool {
+        let other = self.company.others_began;
+        self.company.still.is_some() && other.is_some_and(|began| wait.is_behind(began))
+    }
+
+    /// Since when, and how long, a run waits.
+    pub fn deadline(&self, wait: Wait) -> (Instant, Duration) {
+        let Wait { moved, limit, .. } = wait;
+        let Company { runs, still, .. } = self.company;
         let own = self.share.has_had(moved, limit, runs);
-        let lasts = own.saturating_duration_since(moved);
-        // Alone ever since, it waits for no other.
-        let was_alone = runs <= 1 && moved >= self.share.counted;
-        match pool.filter(|pool| !was_alone && self.others_made <= pool.tokens) {
-            None => (moved, lasts),
-            Some(pool) => {
-                let since = self.company.moved.max(moved);
-                (since, pool.still.max(limit))
+        let own = (moved, own.saturating_duration_since(moved));
+        let Some(still) = still else { return own };
+        if self.is_behind(wait) {
+            return (self.company.moved.max(moved), still.max(limit));
+        }
+        match self.was_behind.filter(|until| *until >= moved) {
+            None => own,
+            Some(until) => {
+                let again = self.again.saturating_add(limit);
+                (until, again.saturating_mul(runs.max(1)).max(still))
             }
         }
     }
@@ -122,20 +170,22 @@ mod tests {
         Company {
             runs,
             moved,
-            pool: None,
+            others_began: None,
+            still: None,
         }
     }
 
     fn due(run: &InCompany, moved: Instant) -> Instant {
-        let (since, limit) = run.deadline(moved, LIMIT);
+        let (since, limit) = run.deadline(Wait::for_next(moved, LIMIT));
         since + limit
     }
 
-    fn of(company: Company, share: Share, others_made: u64) -> InCompany {
+    fn of(company: Company, share: Share) -> InCompany {
         InCompany {
             company,
             share,
-            others_made,
+            again: LIMIT,
+            was_behind: None,
         }
     }
 
@@ -143,7 +193,7 @@ mod tests {
     fn a_run_that_hangs_alone_is_found_however_much_others_move() {
         let start = Instant::now();
         let seven_move = company(8, start + LIMIT * 100);
-        let hung = of(seven_move, Share::begin(start), 10_000);
+        let hung = of(seven_move, Share::begin(start));
         assert_eq!(due(&hung, start), start + LIMIT * 8);
     }
 
@@ -153,30 +203,67 @@ mod tests {
         let mut share = Share::begin(start);
         // Four went on for half of its time.
         share.count(start, 4, start + LIMIT * 2);
-        let alone = of(company(1, start), share, 0);
+        let alone = of(company(1, start), share);
         assert_eq!(due(&alone, start), start + LIMIT * 2 + LIMIT / 2);
         let moved = start + LIMIT * 2 + Duration::from_secs(1);
         assert_eq!(due(&alone, moved), moved + LIMIT, "it has moved since");
     }
 
-    #[test]
-    fn a_run_that_waits_for_room_in_a_pool_is_missed_only_when_none_moves() {
-        let start = Instant::now();
-        let still = LIMIT * 3;
-        let pool = Some(PoolLimits { still, tokens: 500 });
-        let moved = start + LIMIT * 50;
-        let company = Company {
-            pool,
+    const STILL: Duration = Duration::from_secs(30);
+
+    /// With another one beside it that began then and has just moved.
+    fn in_pool(began: Instant, moved: Instant) -> Company {
+        Company {
+            others_began: Some(began),
+            still: Some(STILL),
             ..company(2, moved)
+        }
+    }
+
+    #[test]
+    fn a_run_that_may_wait_for_room_in_a_pool_is_missed_only_when_none_moves() {
+        let start = Instant::now();
+        let moved = start + LIMIT * 50;
+        let parked = of(in_pool(start, moved), Share::begin(start));
+        assert_eq!(due(&parked, start), moved + STILL);
+    }
+
+    #[test]
+    fn no_run_waits_in_a_pool_for_one_that_came_later() {
+        let start = Instant::now();
+        let (came, moved) = (start + LIMIT / 2, start + LIMIT * 50);
+        let hung = of(in_pool(came, moved), Share::begin(start));
+        assert_eq!(due(&hung, start), start + LIMIT * 2, "its own time");
+        // One whose prompt is still being read may be overtaken.
+        let wait = Wait::for_first(start, LIMIT);
+        assert_eq!(hung.deadline(wait), (moved, STILL));
+        let late = of(in_pool(start + LIMIT * 2, moved), Share::begin(start));
+        assert_eq!(late.deadline(wait), (start, LIMIT * 2));
+    }
+
+    #[test]
+    fn when_those_ahead_have_ended_a_run_has_the_time_to_evaluate_all_again() {
+        let start = Instant::now();
+        let ended = start + LIMIT * 20;
+        let behind = in_pool(ended, start + LIMIT * 50);
+        let parked = InCompany {
+            was_behind: Some(ended),
+            ..of(behind, Share::begin(start))
         };
-        let parked = of(company, Share::begin(start), 500);
-        assert_eq!(due(&parked, start), moved + still);
-        // The other one has made more than fits, so it was not this one that waited for it.
-        let hung = of(company, Share::begin(start), 501);
-        assert_eq!(due(&hung, start), start + LIMIT * 2);
-        let alone = Company { runs: 1, ..company };
-        let alone = of(alone, Share::begin(start), 0);
-        assert_eq!(due(&alone, moved), moved + LIMIT, "no other was there");
+        assert_eq!(due(&parked, start), ended + (LIMIT + LIMIT) * 2);
+        let alone = InCompany {
+            company: Company {
+                still: Some(STILL),
+                ..company(1, ended)
+            },
+            ..parked
+        };
+        assert_eq!(due(&alone, start), ended + STILL);
+        assert_eq!(
+            due(&alone, ended + LIMIT),
+            ended + LIMIT * 2,
+            "it has moved"
+        );
     }
 
     proptest! {
@@ -197,7 +284,7 @@ mod tests {
                     // It moves when it has had `moves_after_ms` of its own.
                     let until_move = (Duration::from_millis(moves_after_ms) - had) * runs;
                     let passes = left.min(until_move);
-                    let wait = of(company(runs, moved), share, 0);
+                    let wait = of(company(runs, moved), share);
                     // One of the parts may be rounded down by a nanosecond.
                     prop_assert!(due(&wait, moved) + Duration::from_micros(1) >= now + passes);
                     now += passes;

@@ -1,7 +1,6 @@
 //! What the callback of a run and the main thread tell each other, without a lock: the callback
 //! must not wait.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -21,24 +20,18 @@ pub struct RunProgress {
     limit_tokens: AtomicU32,
     abort_requested: AtomicBool,
     waiting_for_reader: AtomicBool,
+    /// Milliseconds for which it was held up before, and from `started` to when it was held up last.
+    held_up_ms: AtomicU64,
+    held_up_since_ms: AtomicU64,
     /// The answer is complete and the library was asked to end the run.
     complete: AtomicBool,
     pub credit: Credit,
-    made: MadeByAll,
-    /// What all had made when this run last moved.
-    made_before: AtomicU64,
 }
-
-/// Tokens that all runs of a worker have made.
-#[derive(Clone, Debug, Default)]
-pub struct MadeByAll(Arc<AtomicU64>);
 
 impl RunProgress {
     /// `credit`: events that the daemon has room for at first.
-    pub fn new(limit_tokens: u32, credit: u32, made: MadeByAll) -> Self {
+    pub fn new(limit_tokens: u32, credit: u32) -> Self {
         Self {
-            made_before: AtomicU64::new(made.0.load(Ordering::Relaxed)),
-            made,
             started: Instant::now(),
             tokens: AtomicU32::new(0),
             first_token_ms: AtomicU64::new(0),
@@ -46,6 +39,8 @@ impl RunProgress {
             limit_tokens: AtomicU32::new(limit_tokens),
             abort_requested: AtomicBool::new(false),
             waiting_for_reader: AtomicBool::new(false),
+            held_up_ms: AtomicU64::new(0),
+            held_up_since_ms: AtomicU64::new(0),
             complete: AtomicBool::new(false),
             credit: Credit::new(credit),
         }
@@ -57,7 +52,6 @@ impl RunProgress {
         if self.tokens.load(Ordering::Relaxed) == 0 {
             self.first_token_ms.store(elapsed_ms, Ordering::Relaxed);
         }
-        self.made.0.fetch_add(1, Ordering::Relaxed);
         // Releases the times above to the thread that reads the count.
         self.tokens.fetch_add(1, Ordering::Release) + 1
     }
@@ -77,19 +71,40 @@ impl RunProgress {
         }
     }
 
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     fn touch(&self) -> u64 {
-        let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let elapsed = self.elapsed_ms();
         self.last_token_ms.store(elapsed, Ordering::Relaxed);
-        let made = self.made.0.load(Ordering::Relaxed);
-        self.made_before.store(made, Ordering::Relaxed);
         elapsed
     }
 
     /// Whether the callback is held up by the daemon or its client, so that time does not count as
     /// the library's.
     pub fn set_waiting_for_reader(&self, waiting: bool) {
-        self.touch();
+        let now = self.touch();
+        match waiting {
+            true => self.held_up_since_ms.store(now, Ordering::Relaxed),
+            false => {
+                let since = self.held_up_since_ms.load(Ordering::Relaxed);
+                let lasted = now.saturating_sub(since);
+                self.held_up_ms.fetch_add(lasted, Ordering::Relaxed);
+            }
+        }
         self.waiting_for_reader.store(waiting, Ordering::Release);
+    }
+
+    /// How long the callback was held up by the daemon or its client in all.
+    pub fn held_up(&self) -> Duration {
+        let is_held_up = self.waiting_for_reader();
+        let mut ms = self.held_up_ms.load(Ordering::Relaxed);
+        if is_held_up {
+            let since = self.held_up_since_ms.load(Ordering::Relaxed);
+            ms = ms.saturating_add(self.elapsed_ms().saturating_sub(since));
+        }
+        Duration::from_millis(ms)
     }
 
     pub fn waiting_for_reader(&self) -> bool {
@@ -124,12 +139,6 @@ impl RunProgress {
     /// When it last moved; at first, when it started.
     pub fn moved(&self) -> Instant {
         self.last_token().unwrap_or(self.started)
-    }
-
-    /// Tokens that other runs have made since.
-    pub fn others_made(&self) -> u64 {
-        let made = self.made.0.load(Ordering::Relaxed);
-        made.saturating_sub(self.made_before.load(Ordering::Relaxed))
     }
 
     pub fn limit_tokens(&self) -> u32 {

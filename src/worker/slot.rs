@@ -25,7 +25,6 @@ use super::control_thread::{self, ControlReply};
 use super::event_writer::EventWriter;
 use super::npu_thread::{self, LoadedModel, NpuTask, RunReturned};
 use super::prompt_count::PromptCounter;
-use super::run_progress::MadeByAll;
 use super::slot_events::SlotEvents;
 use super::timing::{CallTimes, CallTiming, Passed, Times};
 use super::worker_state::Note;
@@ -79,7 +78,6 @@ pub struct Common {
     pub default_max_new_tokens: Option<u32>,
     /// Whether the slots share room for tokens, so that a run may wait for others to end.
     pub has_pool: bool,
-    pub made: MadeByAll,
     /// A control call hung or a run failed, in whichever slot. Once tainted always tainted: the daemon
     /// ends a tainted worker when nothing goes on there.
     pub tainted: bool,
@@ -93,7 +91,6 @@ impl Common {
             context_length: 0,
             default_max_new_tokens: None,
             has_pool: false,
-            made: MadeByAll::default(),
             tainted: false,
         }
     }
@@ -186,10 +183,10 @@ impl Slot {
         }
     }
 
-    /// So many runs have gone on until now; from now on there are more or fewer.
-    pub fn count_share(&mut self, runs: u32, now: Instant) {
+    /// The company of its run is about to be another one.
+    pub fn company_changes(&mut self, deadlines: &WorkerDeadlines, company: Company, now: Instant) {
         if let Doing::Running(active) = &mut self.doing {
-            active.share.count(active.progress.moved(), runs, now);
+            active.company_changes(deadlines, company, now);
         }
     }
 

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::company::InCompany;
+use super::company::{InCompany, Wait};
 use super::control_thread::ControlCall;
 use crate::generation::Deadline;
 use crate::ipc::{LoadWatch, WorkerDeadlines};
@@ -64,7 +64,8 @@ pub struct RunTimes {
 
 #[derive(Clone, Copy, Debug)]
 pub struct AbortTimes {
-    pub at: Instant,
+    /// When it was asked for, and later by the time for which its reader has held it up since.
+    pub since: Instant,
     /// When the library is told outside the callback next; `None`: it no longer can be.
     pub next_outside: Option<Instant>,
 }
@@ -216,7 +217,11 @@ impl RunTimes {
     /// The deadline, since when it runs, and how long.
     fn deadline(&self, deadlines: &WorkerDeadlines, now: Instant) -> (Deadline, Instant, Duration) {
         if let Some(abort) = &self.abort {
-            return (Deadline::AbortToFinish, abort.at, deadlines.abort_to_finish);
+            return (
+                Deadline::AbortToFinish,
+                abort.since,
+                deadlines.abort_to_finish,
+            );
         }
         if self.waiting_for_reader {
             return (Deadline::InterToken, now, deadlines.inter_token);
@@ -226,11 +231,13 @@ impl RunTimes {
                 (Deadline::AbortToFinish, last, deadlines.abort_to_finish)
             }
             Some(last) => {
-                let (since, limit) = self.company.deadline(last, deadlines.inter_token);
+                let wait = Wait::for_next(last, deadlines.inter_token);
+                let (since, limit) = self.company.deadline(wait);
                 (Deadline::InterToken, since, limit)
             }
             None => {
-                let (since, limit) = self.company.deadline(self.started, self.prefill);
+                let wait = Wait::for_first(self.started, self.prefill);
+                let (since, limit) = self.company.deadline(wait);
                 (Deadline::Prefill, since, limit)
             }
         }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use rkllm_sys::{CallError, Library};
 
-use super::company::{Company, PoolLimits};
+use super::company::Company;
 use super::event_writer::EventWriter;
 use super::library_call;
 use super::model::library_facts;
@@ -116,13 +116,21 @@ impl WorkerState {
     }
 
     fn handle(&mut self, note: Note) {
-        let before = self.runs();
+        let before: Vec<(usize, Company)> = match &self.common {
+            Some(common) => (0..self.slots.len())
+                .filter(|&slot| self.slots[slot].running().is_some())
+                .map(|slot| (slot, self.company_of(slot, common)))
+                .collect(),
+            None => Vec::new(),
+        };
         self.take_in(note);
-        if self.runs() != before {
+        if let Some(common) = &self.common
+            && self.runs() as usize != before.len()
+        {
             let now = Instant::now();
             self.runs_changed = now;
-            for slot in &mut self.slots {
-                slot.count_share(before, now);
+            for (slot, company) in before {
+                self.slots[slot].company_changes(&common.deadlines, company, now);
             }
         }
     }
@@ -133,26 +141,26 @@ impl WorkerState {
         u32::try_from(runs.count()).unwrap_or(u32::MAX)
     }
 
-    /// What they do together.
-    fn company(&self, common: &Common) -> Company {
+    /// What the run of a slot has beside it.
+    fn company_of(&self, slot: usize, common: &Common) -> Company {
         let running = || self.slots.iter().filter_map(Slot::running);
         let deadlines = &common.deadlines;
         let moved = running().map(|run| run.progress.moved());
+        let others = self.slots.iter().enumerate();
+        let others = others.filter(|(other, _)| *other != slot);
+        let others = others.filter_map(|(_, slot)| slot.running());
         Company {
             runs: self.runs(),
             moved: moved.fold(self.runs_changed, Instant::max),
-            pool: common.has_pool.then(|| {
+            others_began: others.map(|run| run.progress.started()).min(),
+            still: common.has_pool.then(|| {
                 // Those that evaluate their prompts may do so one after the other; of those that go on
                 // one may have to evaluate all again, and the others make their tokens together.
                 let (begun, others): (Vec<_>, Vec<_>) =
                     running().partition(|run| run.progress.tokens() > 0);
                 let prompts: Duration = others.iter().map(|run| run.prefill(deadlines)).sum();
                 let again = begun.iter().map(|run| run.prefill(deadlines)).max();
-                let contexts = u64::try_from(self.slots.len()).unwrap_or(u64::MAX);
-                PoolLimits {
-                    still: prompts + again.unwrap_or_default() + deadlines.inter_token,
-                    tokens: contexts.saturating_mul(common.context_length.into()),
-                }
+                prompts + again.unwrap_or_default() + deadlines.inter_token
             }),
         }
     }
@@ -333,6 +341,10 @@ impl WorkerState {
             eprintln!("W rkllmd-worker: unloading: {error}");
         }
         if let Some(next) = self.slots.get(slot + 1) {
+            // Each handle has the time for itself.
+            self.stage = Stage::Unloading {
+                since: Instant::now(),
+            };
             return next.npu_task(NpuTask::Destroy);
         }
         self.events.flush();
@@ -342,10 +354,11 @@ impl WorkerState {
     /// What is due first, and whose it is.
     fn next_wake(&self) -> Option<(Whose, Wake)> {
         let common = self.common.as_ref()?;
-        let (deadlines, company) = (&common.deadlines, self.company(common));
+        let deadlines = &common.deadlines;
         let now = Instant::now();
         let own = self.own_times().next_wake(deadlines, now);
         let of_slots = self.slots.iter().enumerate().filter_map(|(number, slot)| {
+            let company = self.company_of(number, common);
             let wake = slot.times(deadlines, company, self.last_heartbeat);
             Some((Whose::Slot(number), wake.next_wake(deadlines, now)?))
         });

@@ -91,6 +91,29 @@ async fn an_aborted_run_is_not_repeated_when_the_abort_kills_its_worker() {
     assert_eq!(run(&handle, prompt("short")).await.unwrap().text(), "y");
 }
 
+/// How long that takes is the client's doing, and no fault of the library.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_results_of_an_aborted_run_can_be_read_later() {
+    let scenario = "repeat = { token = \"x\", times = 1000000 }\ntoken-delay-us = 1000\nvocab-size = 16\n\
+        [[answer]]\nwhen-prompt-contains = \"short\"\ntokens = [\"y\"]\n";
+    let test = TestSupervisor::with("1_3_1", &[(MODEL, scenario)], |settings| {
+        settings.deadlines.abort_to_finish = Duration::from_millis(300);
+    });
+    let handle = test.open().await;
+    let mut ask = matrices("long", InferMode::GetLogits, RowSelection::Last);
+    ask.generate_after_logits = true;
+    let mut stream = in_time(handle.run(ask, None)).await.unwrap();
+    begun(&mut stream).await;
+    // Long enough to fill all that waits for a reader, and later for the deadlines of both sides.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    in_time(handle.abort()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(4000)).await;
+    rest(stream).await.unwrap();
+    assert_eq!(run(&handle, prompt("short")).await.unwrap().text(), "y");
+    assert_eq!(test.series("rkllmd_deadlines_passed_total"), None);
+    assert_eq!(test.series("rkllmd_worker_exits_total"), None);
+}
+
 /// An abort of ours that the library does not heed is under the same deadline as a client's.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_does_not_end_with_its_logits_passes_a_deadline() {

@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::worker_support::{Worker, deadlines, ms};
-use rkllmd::generation::FinishReason;
+use rkllmd::generation::{Deadline, FinishReason};
 use rkllmd::ipc::{
-    AbortMode, EXIT_LOAD_FAILED, Event, RunEnd, RunOutcome, RunSpec, SlotCommand, SlotEvent,
-    WorkerDeadlines,
+    AbortMode, EXIT_LOAD_FAILED, Event, RawRunSpec, RunEnd, RunOutcome, RunSpec, SlotCommand,
+    SlotEvent, WorkerDeadlines,
 };
+use rkllmd::library_calls::{InferParam, Input, RowSelection};
 
 fn loaded(slots: u8, scenario: &str, deadlines: WorkerDeadlines) -> Worker {
     let mut worker = Worker::start("1_3_1", scenario);
@@ -114,6 +115,61 @@ fn waiting_for_credit_is_not_the_librarys_time() {
 }
 
 #[test]
+fn what_a_client_does_not_read_is_not_the_librarys_to_end() {
+    let scenario = "repeat = { token = \"w \", times = 20 }\n";
+    let short = WorkerDeadlines {
+        abort_to_finish: ms(500),
+        ..deadlines()
+    };
+    let mut worker = loaded(1, scenario, short);
+    worker.ask_slot(
+        0,
+        SlotCommand::RawRun(Box::new(RawRunSpec {
+            run: 1,
+            inputs: vec![Input::prompt("x")],
+            infer: InferParam::default(),
+            rows: RowSelection::All,
+            generate_after_logits: false,
+            clear_kv_cache: true,
+            prefill_per_token: ms(1),
+            tensor_limit_bytes: 1 << 20,
+            credit: 5,
+        })),
+    );
+    let mut results = 0;
+    while results < 5 {
+        let Event::Slot { event, .. } = worker.next() else {
+            continue;
+        };
+        assert!(matches!(event, SlotEvent::RawResult { .. }), "{event:?}");
+        results += 1;
+    }
+    let mode = AbortMode::AtOnce;
+    worker.ask_slot(0, SlotCommand::Abort { run: 1, mode });
+    // Only heartbeats come, for longer than an abort may take.
+    for _ in 0..10 {
+        assert_eq!(worker.next(), Event::Heartbeat);
+    }
+    let events = 100;
+    worker.ask_slot(0, SlotCommand::Credit { run: 1, events });
+    let end = loop {
+        match worker.next() {
+            Event::Slot {
+                event: SlotEvent::RawEnded { result, .. },
+                ..
+            } => break result,
+            Event::Heartbeat
+            | Event::Slot {
+                event: SlotEvent::RawResult { .. },
+                ..
+            } => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(end, Ok(()));
+}
+
+#[test]
 fn an_abort_ends_the_run_of_its_slot_and_no_other() {
     let scenario = "repeat = { token = \"w \", times = 50 }\ntoken-delay-us = 10000\n";
     let mut worker = loaded(3, scenario, deadlines());
@@ -157,6 +213,53 @@ fn a_control_call_that_hangs_in_one_slot_leaves_the_others_theirs() {
     assert!(ends[0].tainted && ends[1].tainted, "the worker is");
     let counted = [ends[0].prompt_tokens, ends[1].prompt_tokens];
     assert_eq!(counted, [None, Some(1)]);
+}
+
+/// The library lets none wait for one that came later, so those do not hide it.
+#[test]
+fn a_run_that_hangs_in_a_pool_is_found_while_new_ones_come_and_go() {
+    let scenario = "repeat = { token = \"w \", times = 20 }\ntoken-delay-us = 20000\n\
+        [[fault]]\ncall = \"run\"\nkind = \"hang\"\nafter-tokens = 2\n\
+        when-prompt-contains = \"hangs\"\n";
+    let short = WorkerDeadlines {
+        prefill_base: ms(100),
+        inter_token: ms(500),
+        ..deadlines()
+    };
+    let mut worker = Worker::start("1_3_1", scenario);
+    worker.load_sharing(4, Some(128), short);
+    while !matches!(worker.next(), Event::Loaded { .. }) {}
+    let spec = worker.spec(1, "hangs", None);
+    run(&mut worker, 0, spec);
+    let mut told = Told::new(1);
+    told.until(&mut worker, |told| told.texts[0] == "w w ");
+    let (mut runs, mut tokens) = (2, 0);
+    let spec = worker.spec(runs, "x", None);
+    run(&mut worker, 1, spec);
+    let passed = loop {
+        match worker.next() {
+            Event::Slot {
+                slot: 1,
+                event: SlotEvent::Token { .. },
+            } => tokens += 1,
+            Event::Slot {
+                slot: 1,
+                event: SlotEvent::RunEnded(_),
+            } => {
+                runs += 1;
+                let spec = worker.spec(runs, "x", None);
+                run(&mut worker, 1, spec);
+            }
+            Event::Slot {
+                slot: 0,
+                event: SlotEvent::DeadlinePassed(passed),
+            } => break passed,
+            _ => {}
+        }
+    };
+    assert_eq!(passed.deadline, Deadline::InterToken);
+    // Four contexts would be 256.
+    assert!(tokens < 150, "after {tokens} tokens of others");
 }
 
 /// The fake library of this family, which says that it is the last release of it, as the first.

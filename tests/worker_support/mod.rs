@@ -98,6 +98,11 @@ impl Worker {
     }
 
     pub fn load_slots(&mut self, slots: u8, deadlines: WorkerDeadlines) {
+        self.load_sharing(slots, None, deadlines);
+    }
+
+    /// Slots that share room for so many tokens.
+    pub fn load_sharing(&mut self, slots: u8, pool: Option<u32>, deadlines: WorkerDeadlines) {
         self.send(Command::Load(Box::new(LoadSpec {
             library: self.library.clone(),
             assume_family: None,
@@ -106,6 +111,7 @@ impl Worker {
             handles: Handles::OfRequests(Box::new(RequestHandles {
                 count: slots,
                 context_length: 64,
+                pool_tokens: pool,
                 eos_ids: vec![2],
                 ..RequestHandles::default()
             })),

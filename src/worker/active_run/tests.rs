@@ -3,7 +3,6 @@ use rkllm_sys::{CallError, PerfStat};
 use super::*;
 use crate::generation::SamplingRequest;
 use crate::ipc::BegunAnswer;
-use crate::worker::run_progress::MadeByAll;
 use crate::worker::token_sink::RunRecord;
 
 fn active(tokens: u32) -> ActiveRun {
@@ -21,7 +20,7 @@ fn active(tokens: u32) -> ActiveRun {
         prefill_per_token: Duration::from_millis(1),
         credit: 0,
     };
-    let progress = Arc::new(RunProgress::new(100, 0, MadeByAll::default()));
+    let progress = Arc::new(RunProgress::new(100, 0));
     for _ in 0..tokens {
         progress.count_token();
     }
@@ -32,7 +31,8 @@ fn alone() -> Company {
     Company {
         runs: 1,
         moved: Instant::now(),
-        pool: None,
+        others_began: None,
+        still: None,
     }
 }
 
@@ -180,4 +180,19 @@ fn a_run_is_counted_by_the_cache_only_where_its_figures_can_add_up() {
     assert!(!countable(|returned| returned.record.after_finish = 1));
     assert!(!countable(|returned| returned.record.perf = None));
     assert!(!countable(|returned| returned.result = Err(refusal())));
+}
+
+#[test]
+fn a_clock_can_be_asked_for_the_end_of_any_prefill() {
+    let mut slow = active(3);
+    slow.prefill_per_token = Duration::MAX;
+    let deadlines = crate::worker::timing::test_deadlines();
+    assert_eq!(slow.prefill(&deadlines), LONGEST_PREFILL);
+    let shared = WorkerDeadlines {
+        prefill_per_token: Duration::MAX,
+        ..deadlines
+    };
+    let shared = shared.shared_by(16, Some(1 << 20));
+    let until = Instant::now() + shared.inter_token;
+    assert!(until > Instant::now());
 }

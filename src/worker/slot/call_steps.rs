@@ -26,7 +26,7 @@ impl Slot {
             });
         }
         // The client's own limit is the library's to keep.
-        let progress = Arc::new(RunProgress::new(u32::MAX, spec.credit, common.made.clone()));
+        let progress = Arc::new(RunProgress::new(u32::MAX, spec.credit));
         let active = ActiveRun::begin_raw(&spec, Arc::clone(&progress));
         self.doing = Doing::Running(Box::new(active));
         self.npu_task(NpuTask::RawRun { spec, progress });

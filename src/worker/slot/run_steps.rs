@@ -25,11 +25,7 @@ impl Slot {
             .max_new_tokens
             .or(common.default_max_new_tokens)
             .unwrap_or(most);
-        let progress = Arc::new(RunProgress::new(
-            wanted.clamp(1, most),
-            spec.credit,
-            common.made.clone(),
-        ));
+        let progress = Arc::new(RunProgress::new(wanted.clamp(1, most), spec.credit));
         self.doing = Doing::Running(Box::new(ActiveRun::begin(&spec, Arc::clone(&progress))));
         let empty_cache = self.prompt_counter.wants_empty_cache();
         self.npu_task(NpuTask::Run {

@@ -87,14 +87,14 @@ fn every_call(start: Instant) -> Vec<(CallTimes, Deadline, Duration)> {
     };
     let aborted = RunTimes {
         abort: Some(AbortTimes {
-            at: start,
+            since: start,
             next_outside: Some(start),
         }),
         ..token
     };
     let cannot_be_told = RunTimes {
         abort: Some(AbortTimes {
-            at: start,
+            since: start,
             next_outside: None,
         }),
         ..run(start)
@@ -242,7 +242,7 @@ proptest! {
             last_token: last_token.map(|at| start + ms(at)),
             waiting_for_reader,
             abort: aborted.map(|(at, outside)| AbortTimes {
-                at: start + ms(at),
+                since: start + ms(at),
                 next_outside: outside.map(|outside| start + ms(outside)),
             }),
             ..run(start)

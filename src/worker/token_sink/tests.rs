@@ -7,7 +7,6 @@ use rkllm_sys::RunId;
 use super::*;
 use crate::ipc::{Event, FrameReader};
 use crate::worker::event_writer::EventWriter;
-use crate::worker::run_progress::MadeByAll;
 use crate::worker::worker_state::Note;
 
 /// A sink, what it told, and how often it asked for the run's end.
@@ -35,11 +34,7 @@ impl Bench {
         let counted = Arc::clone(&aborts);
         let sink = TokenSink {
             run: 1,
-            progress: Arc::new(RunProgress::new(
-                limit_tokens,
-                u32::MAX,
-                MadeByAll::default(),
-            )),
+            progress: Arc::new(RunProgress::new(limit_tokens, u32::MAX)),
             record: RunRecord::default(),
             record_for_caller: Arc::clone(&record),
             events: SlotEvents::new(0, EventWriter::start(worker).expect("a writer")),
