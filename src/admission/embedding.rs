@@ -267,7 +267,15 @@ async fn turn(
                 let model = request.model.to_string();
                 return Turned::Over(Err(EmbeddingError::NoHiddenStates { model }));
             }
-            RowEnd::Answered(Err(error), unused) => {
+            RowEnd::RefusedInCompany(_, unused) if job.attempts.refused_in_company() => {
+                drop(unused);
+                lease = match another(shared, job, total).await {
+                    Ok(lease) => lease,
+                    Err(over) => return over,
+                };
+                continue;
+            }
+            RowEnd::Answered(Err(error), unused) | RowEnd::RefusedInCompany(error, unused) => {
                 let lease = unused.filter(|_| matches!(error, LibraryError::Failed { .. }));
                 let proof = match lease {
                     Some(lease) => match probe(shared, job, lease, total).await {
@@ -370,7 +378,7 @@ async fn probe(
         match pooled_row(supervisor, lease, row, job.reply.closed()).await {
             RowEnd::Answered(Ok(Some(_)), _) => Proof::Serves,
             RowEnd::Answered(Ok(None), _) => Proof::Unknown,
-            RowEnd::Answered(Err(error), _) => Proof::Fails {
+            RowEnd::Answered(Err(error), _) | RowEnd::RefusedInCompany(error, _) => Proof::Fails {
                 cause: error.to_string(),
             },
             RowEnd::Lost(lost) if lost.is_own_fault() => Proof::Fails {

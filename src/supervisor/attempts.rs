@@ -71,6 +71,12 @@ impl Attempts {
         Ok(())
     }
 
+    /// The runtime has refused it beside others, and what it printed may be theirs. `true`: it is to be run
+    /// again, alone.
+    pub fn refused_in_company(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_suspect, true)
+    }
+
     /// A part of what is run is done, and what comes next has killed nothing yet.
     pub fn part_done(&mut self) {
         self.faults_alone = 0;
@@ -157,6 +163,14 @@ mod tests {
         assert!(!attempts.must_be_alone());
         assert_eq!(attempts.lost(ALONE), Ok(()));
         assert_eq!(attempts.lost(ALONE), Err(GivenUp::Poison));
+    }
+
+    #[test]
+    fn what_is_refused_in_company_is_run_once_more_alone() {
+        let mut attempts = Attempts::default();
+        assert!(attempts.refused_in_company());
+        assert!(attempts.must_be_alone());
+        assert!(!attempts.refused_in_company());
     }
 
     /// A run of a model whose worker takes several at a time.

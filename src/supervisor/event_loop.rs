@@ -216,8 +216,9 @@ impl EventLoop {
             Message::Lost { model, pid, slot } => {
                 self.turn_ended((pid, slot));
                 self.change(&model, |instance| {
-                    instance.life.lost(pid);
-                    instance.stage_changed();
+                    if instance.life.lost(pid) {
+                        instance.stage_changed();
+                    }
                 });
             }
             Message::Process {

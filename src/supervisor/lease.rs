@@ -105,7 +105,7 @@ impl Lease {
         let (worker, slot) = (&held.worker, held.link.slot());
         worker.process.set_activity(slot, Some(call), request);
         // What the call leaves there its caller says.
-        held.link.hold(String::new());
+        held.link.hold_nothing();
         Running {
             fuse: Fuse {
                 worker: Arc::clone(worker),
@@ -142,12 +142,23 @@ impl Running {
         &mut self.held.link
     }
 
+    /// What the slot's cells are of once the run is over.
+    pub fn hold(&mut self, texts: &[&str]) {
+        let cells = self.worker().facts.context_length;
+        self.held.link.hold(texts, cells.unwrap_or(0));
+    }
+
+    /// Whether nothing else has been on the worker meanwhile.
+    pub fn was_alone(&self) -> bool {
+        let company = &self.worker().company;
+        company.was_alone(self.fuse.presence)
+    }
+
     /// What the library has printed meanwhile. Nothing where others have been on the worker: no line
     /// says whose it is.
     pub async fn own_lines(&self) -> Vec<String> {
-        let worker = self.worker();
-        let lines = worker.take_lines().await;
-        match worker.company.was_alone(self.fuse.presence) {
+        let lines = self.worker().take_lines().await;
+        match self.was_alone() {
             true => lines,
             false => Vec::new(),
         }

@@ -277,18 +277,23 @@ impl Lifecycle {
         true
     }
 
-    /// The holder of a lease has killed the worker, for all.
-    pub fn lost(&mut self, pid: u32) {
-        if let Stage::Leased {
+    /// The holder of a lease has killed the worker, for all. `false` if that is known, or it was an
+    /// earlier one.
+    pub fn lost(&mut self, pid: u32) -> bool {
+        let Stage::Leased {
             pid: current,
             loaded_at,
             ..
         } = self.stage
-            && current == pid
-        {
-            let loaded_at = Some(loaded_at);
-            self.stage = Stage::Ending { pid, loaded_at };
+        else {
+            return false;
+        };
+        if current != pid {
+            return false;
         }
+        let loaded_at = Some(loaded_at);
+        self.stage = Stage::Ending { pid, loaded_at };
+        true
     }
 
     /// The idle worker is being unloaded or killed. `false` if there is none.

@@ -23,6 +23,10 @@ pub const TENSOR_CREDIT: u32 = 8;
 /// Events of a slot that take no credit: of these a worker sends few, and none of them twice.
 const OTHER_EVENTS: u32 = 64;
 
+/// A text is kept for as long as its slot is not used again, and is no request's any more: of one with longer
+/// tokens than models make of texts the beginning is enough to find it by.
+const MOST_BYTES_PER_CELL: usize = 16;
+
 /// An event, and the files that came with it, in the order in which it refers to them.
 #[derive(Debug)]
 pub struct Arrived {
@@ -200,9 +204,14 @@ impl SlotLink {
         self.used
     }
 
-    /// Its cells are of this text from now on.
-    pub fn hold(&mut self, text: String) {
-        self.holds = text;
+    /// What its cells hold is not known from now on.
+    pub fn hold_nothing(&mut self) {
+        self.hold(&[], 0);
+    }
+
+    /// Its cells, so many at the most, are of these texts from now on.
+    pub fn hold(&mut self, texts: &[&str], cells: u32) {
+        self.holds = beginning(texts, cells as usize * MOST_BYTES_PER_CELL);
         self.used = Instant::now();
     }
 
@@ -301,6 +310,21 @@ impl Shared {
         }
         Ok(())
     }
+}
+
+/// So many bytes of the texts together.
+fn beginning(texts: &[&str], most_bytes: usize) -> String {
+    let mut left = most_bytes;
+    let mut parts = Vec::with_capacity(texts.len());
+    for text in texts {
+        let part = &text[..text.floor_char_boundary(left)];
+        left -= part.len();
+        parts.push(part);
+        if part.len() < text.len() {
+            break;
+        }
+    }
+    parts.concat()
 }
 
 impl Commands {

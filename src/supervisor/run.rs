@@ -131,7 +131,7 @@ enum Attempt {
         loss: Loss,
         process: ChildProcess,
     },
-    /// A thought was closed; the worker goes on with the answer, where it can.
+    /// There is another run of it: behind a closed thought, or alone. On this worker where there is one.
     GoesOn(Option<Lease>),
 }
 
@@ -270,8 +270,11 @@ impl<'a> Serving<'a> {
             }
             Ended::Over(mut over) => {
                 let stop = over.stop.take();
-                let holds = [&*self.job.request.prompt, self.answer.text()].concat();
-                over.running.link().hold(holds);
+                // A prompt that was not taken may be longer than anything a slot holds.
+                if over.end.outcome.has_run() {
+                    let texts = [&*self.job.request.prompt, self.answer.text()];
+                    over.running.hold(&texts);
+                }
                 let running = &over.running;
                 running.worker().learn(|measured| measured.run(&over.end));
                 let evaluated = over.end.evaluated_prompt_tokens();
@@ -288,6 +291,15 @@ impl<'a> Serving<'a> {
                     };
                 }
                 let outcome = outcome::of_end(&over.end, stop, running, &self.job.request).await;
+                if matches!(outcome, Outcome::Failed(GenerationError::RunRefused { .. }))
+                    && !over.running.was_alone()
+                    && self.attempts.refused_in_company()
+                {
+                    tracing::info!(request = %self.job.request.id, "asking once more, alone");
+                    let after = over.after(false);
+                    over.running.ended(after);
+                    return Attempt::GoesOn(None);
+                }
                 let outcome = self.at_a_refused_continuation(outcome);
                 if let Outcome::Failed(GenerationError::RunRefused { request }) = &outcome
                     && !over.tainted

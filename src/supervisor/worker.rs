@@ -1,8 +1,8 @@
 //! A loaded worker: what its slots share, and what runs on it at the same time.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::link::SlotLink;
@@ -26,6 +26,8 @@ pub struct Worker {
     prefill_per_token: Duration,
     slots: u8,
     tainted: AtomicBool,
+    /// It was missed by its heartbeat.
+    is_silent: AtomicBool,
     lines: PrintedLines,
     measured: Mutex<Measured>,
 }
@@ -52,6 +54,7 @@ impl Worker {
             slots,
             company: Company::default(),
             tainted: AtomicBool::new(false),
+            is_silent: AtomicBool::new(false),
             lines,
             measured: Mutex::default(),
         }
@@ -69,6 +72,11 @@ impl Worker {
 
     pub fn is_tainted(&self) -> bool {
         self.tainted.load(Ordering::Relaxed)
+    }
+
+    /// It is missed by its heartbeat. Returns whether that is noticed for the first time.
+    pub fn falls_silent(&self) -> bool {
+        !self.is_silent.swap(true, Ordering::Relaxed)
     }
 
     /// What the library has printed since it was last asked.
@@ -128,11 +136,15 @@ impl LoadedWorker {
 
 /// The runs and calls that are on a worker at the same time.
 #[derive(Debug, Default)]
-pub struct Company {
-    here: AtomicUsize,
-    came: AtomicU64,
+pub struct Company(Mutex<Counts>);
+
+/// Read and changed together: who comes to an empty worker is the only one that does.
+#[derive(Debug, Default)]
+struct Counts {
+    here: usize,
+    came: u64,
     /// How many were there when it was first noticed that the worker is lost.
-    at_loss: OnceLock<usize>,
+    at_loss: Option<usize>,
 }
 
 /// A run's or call's part in it.
@@ -146,35 +158,45 @@ pub struct Presence {
 
 impl Company {
     pub fn enter(&self) -> Presence {
-        let before = self.here.fetch_add(1, Ordering::SeqCst);
-        let came = 1 + self.came.fetch_add(1, Ordering::SeqCst);
+        let mut counts = self.lock();
+        counts.here += 1;
+        counts.came += 1;
         Presence {
-            alone_since: (before == 0).then_some(came),
-            is_late: self.at_loss.get().is_some(),
+            alone_since: (counts.here == 1).then_some(counts.came),
+            is_late: counts.at_loss.is_some(),
         }
     }
 
     pub fn leave(&self) {
-        self.here.fetch_sub(1, Ordering::SeqCst);
+        let mut counts = self.lock();
+        counts.here = counts.here.saturating_sub(1);
     }
 
     /// The worker is lost. Returns how many others were there when that was first noticed: a run
     /// that notices it later has been there with them. To be asked before leaving.
     pub fn others_at_loss(&self, presence: Presence) -> usize {
-        let here = || self.here.load(Ordering::SeqCst);
+        let mut counts = self.lock();
+        let here = counts.here;
         let itself = usize::from(!presence.is_late);
-        self.at_loss.get_or_init(here).saturating_sub(itself)
+        counts.at_loss.get_or_insert(here).saturating_sub(itself)
     }
 
     /// Whether no other has been there in all its time.
     pub fn was_alone(&self, presence: Presence) -> bool {
-        presence.alone_since == Some(self.came.load(Ordering::SeqCst))
+        presence.alone_since == Some(self.lock().came)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        // Whole after every statement.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Barrier;
+    use std::thread;
 
     #[test]
     fn all_that_are_lost_together_know_of_each_other() {
@@ -201,5 +223,21 @@ mod tests {
         assert!(!company.was_alone(second), "one was there");
         company.leave();
         assert!(company.was_alone(company.enter()));
+    }
+
+    #[test]
+    fn of_two_that_come_at_the_same_time_neither_is_alone() {
+        for _ in 0..20_000 {
+            let (company, barrier) = (Company::default(), Barrier::new(2));
+            let enter = || {
+                barrier.wait();
+                company.enter()
+            };
+            let presences = thread::scope(|scope| {
+                let other = scope.spawn(enter);
+                [enter(), other.join().unwrap()]
+            });
+            assert!(!presences.iter().any(|it| company.was_alone(*it)));
+        }
     }
 }

@@ -58,6 +58,27 @@ fn a_total_deadline_is_not_held_up_by_who_came_earlier_and_may_wait() {
     drop(waiting);
 }
 
+/// What is missing then is the library's end of the run, and others may be on the same worker.
+#[test]
+fn a_total_deadline_behind_an_answers_last_token_costs_no_worker() {
+    let scenario = "repeat = { token = \"w \", times = 40 }\n[[fault]]\ncall = \"run\"\n\
+        kind = \"delay\"\nms = 750\nafter-tokens = 3\nwhen-prompt-contains = \"slow to end\"\n";
+    let daemon = start("1_3_1", scenario);
+    let warm = daemon.post(CHAT, &chat("m", "x", json!({"max_tokens": 1})));
+    assert_eq!(warm.content(), "w ");
+    let worker = daemon.worker_pid();
+    let few = json!({"max_tokens": 3, "total_deadline_ms": 400});
+    let answer = daemon.post(CHAT, &chat("m", "slow to end", few));
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(answer.content(), "w w w ");
+    assert_eq!(answer.json()["choices"][0]["finish_reason"], "length");
+    let after = daemon.post(CHAT, &chat("m", "x", json!({"max_tokens": 1})));
+    assert_eq!(after.content(), "w ");
+    assert_eq!(daemon.worker_pid(), worker);
+    let page = daemon.get("/metrics").body;
+    assert!(!page.contains("rkllmd_deadlines_passed_total{"), "{page}");
+}
+
 /// Ten minutes of prefill, which no abort interrupts.
 const LONG_PREFILL: &str = "tokens = [\"x\"]\nprefill-delay-ms = 600000\n";
 const PATIENT: &str = "deadlines.prefill-base = \"1h\"\ndeadlines.abort-to-finish = \"1h\"";

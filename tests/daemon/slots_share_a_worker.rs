@@ -353,3 +353,146 @@ fn no_more_slots_are_opened_than_memory_allows() {
         .log
         .wait_for("memory allows fewer slots than are asked for");
 }
+
+#[test]
+fn a_worker_that_is_stopped_is_missed_once_however_many_slots_it_has() {
+    let scenario = "tokens = [\"fine\"]\n[[fault]]\ncall = \"run\"\nkind = \"wait\"\n\
+        text = \"go\"\nin-prefill = true\n";
+    let settings = "deadlines.heartbeat = \"1s\"\ndeadlines.prefill-base = \"1m\"";
+    let daemon = Setup::new()
+        .settings(settings)
+        .scenario("m", scenario)
+        .model_file("m", "model.toml", "template = \"chatml\"\nparallel = 4\n")
+        .start();
+    thread::scope(|scope| {
+        let answers = [(); 4].map(|()| {
+            let daemon = &daemon;
+            scope.spawn(move || daemon.post(CHAT, &chat("m", "x", json!({}))))
+        });
+        eventually("all slots in use", || {
+            (gauge(&daemon, "rkllmd_slots_in_use")? == "4").then_some(())
+        });
+        signal(daemon.worker_pid(), Signal::STOP);
+        daemon.log.wait_for("run lost");
+        fs::write(daemon.folder().join("models/m/go"), "").expect("a file");
+        for answer in answers {
+            assert_eq!(answer.join().expect("an answer").content(), "fine");
+        }
+    });
+    let page = daemon.get("/metrics").body;
+    let missed = "rkllmd_deadlines_passed_total{deadline=\"heartbeat\"} 1\n";
+    assert!(page.contains(missed), "{page}");
+}
+
+#[test]
+fn each_slot_has_the_whole_time_for_being_unloaded() {
+    let slow = "tokens = [\"fine\"]\n[[fault]]\ncall = \"destroy\"\nkind = \"delay\"\nms = 800\n";
+    let daemon = Setup::new()
+        .settings(
+            "models.max-loaded = 1\nmodels.minimum-residency = \"0s\"\ndeadlines.unload = \"1s\"",
+        )
+        .scenario("m", slow)
+        .model_file("m", "model.toml", "template = \"chatml\"\nparallel = 6\n")
+        .scenario("other", "tokens = [\"other\"]\n")
+        .start();
+    for (model, text) in [("m", "fine"), ("other", "other")] {
+        let answer = daemon.post(CHAT, &chat(model, "x", json!({})));
+        assert_eq!(answer.content(), text, "{}", answer.body);
+    }
+    let page = daemon.get("/metrics").body;
+    let passed = "rkllmd_deadlines_passed_total{deadline=\"unload\"} ";
+    let passed = page.lines().find_map(|line| line.strip_prefix(passed));
+    assert!(passed.is_none_or(|count| count == "0"), "{passed:?}");
+    let unloaded = "rkllmd_worker_exits_total{model=\"m\",cause=\"unloaded\"} 1\n";
+    assert!(page.contains(unloaded), "{page}");
+}
+
+const TOO_LONG: &str = "E rkllm: the length of prompt is greater than max context \
+    (prompt: 77 tokens, max context: 64)";
+
+/// A fault of prompts with this text: they are refused with these words once there is a file `beside`.
+fn refused(text: &str) -> String {
+    let fault = format!("[[fault]]\ncall = \"run\"\nwhen-prompt-contains = {text:?}\n");
+    format!(
+        "{fault}kind = \"wait\"\ntext = \"beside\"\n\
+         {fault}kind = \"print\"\ntext = {TOO_LONG:?}\n{fault}kind = \"fail\"\n"
+    )
+}
+
+fn file(daemon: &Daemon, name: &str) {
+    fs::write(daemon.folder().join("models/m").join(name), "").expect("a file");
+}
+
+#[test]
+fn a_prompt_that_is_refused_beside_others_is_told_what_it_is_told_alone() {
+    let scenario = format!(
+        "{}{}[[fault]]\ncall = \"run\"\nkind = \"wait\"\ntext = \"go\"\nafter-tokens = 2\n\
+         when-prompt-contains = \"alpha\"\n",
+        answer("alpha", 10),
+        refused("a long one")
+    );
+    let daemon = start(2, &scenario);
+    let mut beside = daemon.stream(CHAT, &streamed("alpha"));
+    let begun = beside.next_content().expect("a token");
+    file(&daemon, "beside");
+    thread::scope(|scope| {
+        let refused = scope.spawn(|| daemon.post(CHAT, &chat("m", "a long one", json!({}))));
+        daemon.log.wait_for("asking once more, alone");
+        file(&daemon, "go");
+        let refused = refused.join().expect("an answer");
+        assert_eq!(
+            refused.error_code(),
+            "context_length_exceeded",
+            "{}",
+            refused.body
+        );
+    });
+    let rest: String = std::iter::from_fn(|| beside.next_content()).collect();
+    assert_eq!(begun + &rest, words("alpha", 10).concat(), "undisturbed");
+}
+
+#[test]
+fn an_answer_that_is_resumed_at_its_limit_ends_there_also_beside_others() {
+    let wait = |text: &str, file: &str, tokens: u32| {
+        format!(
+            "[[fault]]\ncall = \"run\"\nkind = \"wait\"\ntext = {file:?}\nafter-tokens = {tokens}\n\
+             when-prompt-contains = {text:?}\n"
+        )
+    };
+    // Only its second worker gets a prompt with its words in it.
+    let scenario = format!(
+        "continue-answers = true\n{}{}{}{}{}",
+        answer("alpha", 40),
+        answer("beta", 40),
+        wait("alpha", "never", 20),
+        wait("beta", "go", 20),
+        refused("alpha19"),
+    );
+    let daemon = start(2, &scenario);
+    let mut streams = ["alpha", "beta"].map(|name| daemon.stream(CHAT, &streamed(name)));
+    let mut texts = [String::new(), String::new()];
+    for ((stream, text), name) in streams.iter_mut().zip(&mut texts).zip(["alpha", "beta"]) {
+        while *text != words(name, 20).concat() {
+            text.push_str(&stream.next_content().expect("a token"));
+        }
+    }
+    let first = daemon.worker_pid();
+    signal(first, Signal::KILL);
+    eventually("both on the next worker", || {
+        (gauge(&daemon, "rkllmd_slots_in_use")? == "2" && daemon.worker_pid() != first)
+            .then_some(())
+    });
+    file(&daemon, "beside");
+    daemon.log.wait_for("asking once more, alone");
+    file(&daemon, "go");
+    let [alpha, mut beta] = streams;
+    let events = alpha.collect();
+    assert!(
+        events
+            .iter()
+            .any(|(_, data)| data.contains("\"finish_reason\":\"length\"")),
+        "{events:?}"
+    );
+    texts[1].extend(std::iter::from_fn(|| beta.next_content()));
+    assert_eq!(texts[1], words("beta", 40).concat());
+}

@@ -3,8 +3,9 @@
 
 use std::fs;
 
-use crate::cgroup_support::NarrowMemory;
+use crate::cgroup_support::{Freezer, NarrowMemory};
 use crate::daemon_support::{Answer, Daemon, Setup, chat, children, completion, eventually};
+use rustix::process::Signal;
 use serde_json::json;
 
 /// Frequent, so that growth is seen while it happens.
@@ -226,4 +227,60 @@ fn a_model_that_is_over_the_soft_limit_by_itself_is_loaded_once() {
     }
     assert_eq!(children(daemon.pid()), [worker]);
     assert_eq!(exits(&daemon, "recycled"), 0);
+}
+
+/// One that takes a while to go: a large one, or one that the kernel does not let go of at once.
+#[test]
+fn a_worker_that_is_killed_for_its_memory_gets_nothing_new_to_do() {
+    let scenario = "continue-answers = true\nmemory-mib = 150\n\
+        tokens = [\"one \", \"two \", \"three\"]\n\
+        [[fault]]\ncall = \"run\"\nkind = \"wait\"\ntext = \"go\"\nafter-tokens = 1\n\
+        when-prompt-contains = \"begins first\"\n";
+    let daemon = Setup::new()
+        .settings(CHECK_OFTEN)
+        .settings("memory.worker-soft-limit-bytes = 0")
+        .settings("models.parallel = 2\ndeadlines.heartbeat = \"50s\"\ndeadlines.kill = \"50s\"")
+        .scenario("m", scenario)
+        .start();
+    daemon.wait_for_phase("m", "ready");
+    let worker = daemon.worker_pid();
+    let stream = json!({"stream": true});
+    let mut first = daemon.stream(
+        "/v1/chat/completions",
+        &chat("m", "begins first", stream.clone()),
+    );
+    let begun = first.next_content().expect("a token");
+    // Dropped before the daemon, whose end waits for its worker.
+    let freezer = Freezer::new();
+    freezer.freeze(worker);
+    let settings = daemon.folder().join("rkllmd.toml");
+    let before = fs::read_to_string(&settings).expect("the settings");
+    fs::write(&settings, format!("{before}\n{}\n", limit("hard"))).expect("the settings");
+    daemon.signal(Signal::HUP);
+    daemon.log.wait_for("over its hard memory limit");
+    let mut second = daemon.stream("/v1/chat/completions", &chat("m", "x", stream));
+    eventually("a request that waits", || {
+        let page = daemon.get("/metrics").body;
+        page.contains("rkllmd_queue_length{model=\"m\"} 1")
+            .then_some(())
+    });
+    fs::write(daemon.folder().join("models/m/go"), "").expect("a file");
+    fs::write(
+        daemon.folder().join("models/m/model.rkllm"),
+        scenario.replace("150", "1"),
+    )
+    .expect("a model");
+    freezer.thaw();
+    let rest: String = std::iter::from_fn(|| first.next_content()).collect();
+    assert_eq!(begun + &rest, "one two three");
+    let other: String = std::iter::from_fn(|| second.next_content()).collect();
+    assert_eq!(other, "one two three");
+    let page = daemon.get("/metrics").body;
+    let repeated = "rkllmd_runs_repeated_total{model=\"m\"}";
+    let repeated = page.lines().find(|line| line.starts_with(repeated));
+    assert!(
+        repeated.is_none_or(|line| line.ends_with(" 0")),
+        "{repeated:?}"
+    );
+    wait_for_exits(&daemon, "memory-limit", 1);
 }

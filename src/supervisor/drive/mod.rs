@@ -179,6 +179,10 @@ impl<S: Sink> Drive<'_, S> {
     /// Returns the end that the sink has made of it, and whether the worker is tainted.
     async fn until_end(&mut self, mut outer: Outer<'_>) -> Result<(S::End, bool), Loss> {
         loop {
+            if self.sink.is_complete() {
+                // Its end has a deadline of its own; the request's as a whole must not cost a worker.
+                outer.total = None;
+            }
             // Events that are already here must not keep these waiting.
             if self.stop.is_none()
                 && let Some(error) = outer.passed()
@@ -364,9 +368,7 @@ impl<S: Sink> Drive<'_, S> {
         self.stop = Some(why);
         if is_first {
             let limit = self.deadlines.worker.abort_to_finish;
-            // The end has to be read by then, also where an aborted run's reader has no room.
-            let latest = Instant::now() + limit;
-            self.full_until = self.full_until.map(|until| until.min(latest));
+            // It rests on where an aborted run's reader has no room.
             self.guard.progress(Deadline::AbortToFinish, limit);
             self.send_beside(SlotCommand::Abort { run, mode }).await?;
         }
@@ -376,7 +378,10 @@ impl<S: Sink> Drive<'_, S> {
 
     /// A deadline that only killing the worker can end.
     fn expired(&self, deadline: Deadline, limit: Duration, call: &str) -> Loss {
-        self.metrics.deadline_passed(deadline);
+        // It is one silence that all slots of a worker notice.
+        if deadline != Deadline::Heartbeat || self.worker.falls_silent() {
+            self.metrics.deadline_passed(deadline);
+        }
         Loss::deadline(deadline, limit, call)
     }
 

@@ -43,6 +43,8 @@ pub enum RowEnd {
     /// The library's answer; `None`: it gave no hidden states. The lease, if there is one, may be
     /// used for another input.
     Answered(Result<Option<Row>, LibraryError>, Option<Lease>),
+    /// The library refused it beside others, so that its reason is not known.
+    RefusedInCompany(LibraryError, Option<Lease>),
     /// It was not waited for any longer.
     OutOfTime(GenerationError),
     /// Its client has stopped waiting for it.
@@ -212,10 +214,12 @@ pub async fn pooled_row(
         Err(failure) => Err(explained(&over.running, failure).await),
     };
     let after = over.after(result.is_ok());
+    let was_alone = over.running.was_alone();
     let lease = over.running.ended(after);
-    match over.stop {
-        Some(stop) => stopped(stop),
-        None => RowEnd::Answered(result, lease),
+    match (over.stop, result) {
+        (Some(stop), _) => stopped(stop),
+        (None, Err(error)) if !was_alone => RowEnd::RefusedInCompany(error, lease),
+        (None, result) => RowEnd::Answered(result, lease),
     }
 }
 

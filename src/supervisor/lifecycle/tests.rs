@@ -282,7 +282,11 @@ proptest! {
                     let is_ours = matches!(before, Stage::Leased { pid: leased, .. } if leased == pid);
                     prop_assert_eq!(life.returned(pid, answered, now), is_ours);
                 }
-                Step::Lost(which) => life.lost(machine.pid(which)),
+                Step::Lost(which) => {
+                    let pid = machine.pid(which);
+                    let is_news = matches!(before, Stage::Leased { pid: leased, .. } if leased == pid);
+                    prop_assert_eq!(life.lost(pid), is_news);
+                }
                 Step::End => {
                     life.end();
                 }

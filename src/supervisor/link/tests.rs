@@ -141,3 +141,15 @@ async fn the_end_of_the_worker_comes_after_all_it_has_said() {
         Err(ConnectionError::Closed | ConnectionError::Io(_))
     ));
 }
+
+#[test]
+fn what_a_slot_is_found_by_is_no_larger_than_its_cells() {
+    assert_eq!(beginning(&["ab", "cd"], 100), "abcd");
+    assert_eq!(beginning(&["ab", "cd"], 3), "abc");
+    assert_eq!(
+        beginning(&["aé", "cd"], 2),
+        "a",
+        "whole characters, and nothing behind a gap"
+    );
+    assert_eq!(beginning(&[], 0), "");
+}
