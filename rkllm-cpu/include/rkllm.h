@@ -260,6 +260,44 @@ int rkllm_set_chat_template(LLMHandle handle, const char *system_prompt, const c
 /* Refused: no model of the CPU runtime has cross attention. */
 int rkllm_set_cross_attn_params(LLMHandle handle, RKLLMCrossAttnParam *params);
 
+/* Beyond the vendor's library, which lacks the following: look it up with dlsym where either may be
+ * loaded. */
+
+/* Called before each token of a run is drawn, on a thread of the library and while that computes for no
+ * other handle: with the tokens that the run has drawn so far, of which the host may not have been told
+ * all yet, and a copy of the row of logits that the next one is drawn from. Values may be changed. What
+ * is -INFINITY afterwards is not drawn; it keeps its place in the row until then: penalties, top-k,
+ * top-p and min-p see all tokens, of those that they leave the allowed ones are drawn from by their
+ * probabilities, and if they leave none, all allowed ones, penalised; temperature comes last. A greedy
+ * run (temperature 0 or top-k 1) takes the likeliest that is allowed. Returns 0 to go on; anything else
+ * ends the run here as if the model had ended it, without another token, and so does a row of which
+ * nothing is allowed. No other function of the library may be called in it but rkllm_abort,
+ * rkllm_is_running and rkllm_get_kv_cache_size. */
+typedef int (*LLMLogitsHook)(void *userdata, const int32_t *ids, size_t n_ids, float *logits,
+                             size_t n_vocab);
+
+typedef struct {
+    int32_t token;
+    float bias; /* added to its logit before penalties; -INFINITY: it is never drawn */
+} RKLLMLogitBias;
+
+typedef struct {
+    size_t size; /* sizeof(RKLLMRunExtension); a later version may be longer */
+    LLMLogitsHook logits_hook; /* NULL: none; not with mirostat */
+    void *hook_userdata;
+    const RKLLMLogitBias *logit_bias;
+    size_t n_logit_bias;
+    int64_t seed; /* 0 to 4294967294; -1: as without an extension */
+    float min_p;  /* 0 to 1, 0: none; tokens less likely than this part of the likeliest are left out
+                   * after top-p; not with mirostat */
+} RKLLMRunExtension;
+
+/* What the next run of the handle has beside its parameters. That run takes it, also if it is refused;
+ * one that resumes a paused run does not. The struct is copied; the hook is called until the run has
+ * ended, and may be as long as it is paused. NULL takes it back. -1 while the handle runs and for values
+ * out of their ranges; a run with n_batch above 1 is refused with it. */
+int rkllm_set_run_extension(LLMHandle handle, const RKLLMRunExtension *extension);
+
 #ifdef __cplusplus
 #define RKLLM_LAYOUT(what) static_assert(what, #what)
 #else
@@ -281,6 +319,8 @@ RKLLM_LAYOUT(offsetof(RKLLMResult, perf) == 48);
 RKLLM_LAYOUT(sizeof(RKLLMCallback) == 48);
 RKLLM_LAYOUT(sizeof(RKLLMCrossAttnParam) == 40);
 RKLLM_LAYOUT(sizeof(RKLLMLoraAdapter) == 24);
+RKLLM_LAYOUT(sizeof(RKLLMRunExtension) == 56);
+RKLLM_LAYOUT(offsetof(RKLLMRunExtension, min_p) == 48);
 #undef RKLLM_LAYOUT
 
 #ifdef __cplusplus

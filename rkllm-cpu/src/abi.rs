@@ -209,6 +209,35 @@ pub struct RKLLMCallback {
     pub embed_userdata: *mut c_void,
 }
 
+/// Sees each row before a token is drawn from it; see the header.
+pub type LLMLogitsHook = unsafe extern "C" fn(
+    userdata: *mut c_void,
+    ids: *const i32,
+    n_ids: usize,
+    logits: *mut f32,
+    n_vocab: usize,
+) -> c_int;
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct RKLLMLogitBias {
+    pub token: i32,
+    pub bias: f32,
+}
+
+/// Beyond the vendor's ABI: what the next run has beside its parameters.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct RKLLMRunExtension {
+    pub size: usize,
+    pub logits_hook: Option<LLMLogitsHook>,
+    pub hook_userdata: *mut c_void,
+    pub logit_bias: *const RKLLMLogitBias,
+    pub n_logit_bias: usize,
+    pub seed: i64,
+    pub min_p: f32,
+}
+
 macro_rules! layout {
     ($($name:ident: $size:literal { $($field:ident @ $offset:literal),* $(,)? })*) => {
         $(const _: () = {
@@ -254,5 +283,10 @@ layout! {
     RKLLMCallback: 48 {
         result_callback @ 0, result_userdata @ 8, tokenizer_callback @ 16, tokenizer_userdata @ 24,
         embed_callback @ 32, embed_userdata @ 40,
+    }
+    RKLLMLogitBias: 8 { token @ 0, bias @ 4 }
+    RKLLMRunExtension: 56 {
+        size @ 0, logits_hook @ 8, hook_userdata @ 16, logit_bias @ 24, n_logit_bias @ 32, seed @ 40,
+        min_p @ 48,
     }
 }

@@ -3,7 +3,7 @@
 //! still generates in one decode, and each step is one callback with a result for each.
 
 use crate::computing::{Computing, Evaluation, How, OutputKind};
-use crate::generation::{Generation, Outcome, Reply, Report};
+use crate::generation::{Drawn, Generation, Outcome, Reply, Report};
 use crate::perf::PerfClock;
 use crate::run_state::RunState;
 use crate::vocabulary::Token;
@@ -88,10 +88,10 @@ impl BatchGeneration {
                 SlotStep::Ended
             } else if in_step {
                 index += 1;
-                member.draw(computing, index - 1).into_slot_step()
+                slot_step(member.draw(computing, index - 1))
             } else {
                 match member.evaluate(computing, state) {
-                    Evaluation::Complete => member.draw(computing, -1).into_slot_step(),
+                    Evaluation::Complete => slot_step(member.draw(computing, -1)),
                     other => {
                         // The host is not told of what the others drew.
                         for drawn in &mut self.members[..at] {
@@ -138,4 +138,8 @@ impl BatchGeneration {
             other => Err(other),
         }
     }
+}
+
+fn slot_step(drawn: Option<Drawn>) -> SlotStep {
+    drawn.map_or(SlotStep::Ended, Drawn::into_slot_step)
 }

@@ -190,8 +190,9 @@ impl Computing {
         reused
     }
 
-    /// `index`: the token of the last decode whose logits are drawn from; -1 is its last.
-    pub(crate) fn sample(&self, sampler: &mut Sampler, index: i32) -> Token {
+    /// `index`: the token of the last decode whose logits are drawn from; -1 is its last. None: the
+    /// host's hook has ended the run.
+    pub(crate) fn sample(&self, sampler: &mut Sampler, index: i32) -> Option<Token> {
         // SAFETY: called after a decode has completed, in which that token asked for logits.
         unsafe { sampler.sample(self.raw(), index) }
     }

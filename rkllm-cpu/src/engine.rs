@@ -15,7 +15,7 @@ use adapters::Adapters;
 
 pub(crate) use prompt::{Prompt, Refusal, RunRequest};
 
-use crate::abi::{RKLLMParam, RKLLMSamplingParam};
+use crate::abi::{RKLLMParam, RKLLMRunExtension, RKLLMSamplingParam};
 use crate::batch_generation::BatchGeneration;
 use crate::chat_template::ChatTemplate;
 use crate::embedding_rows::EmbeddingRows;
@@ -26,6 +26,7 @@ use crate::model_load::{LoadError, Loading};
 use crate::perf;
 use crate::prefix_reuse::common_prefix;
 use crate::prompt_file::PromptCache;
+use crate::run_extension::{ExtensionError, RunExtension};
 use crate::run_state::RunState;
 use crate::sampler;
 use crate::seat::Seat;
@@ -80,6 +81,8 @@ pub(crate) struct Engine {
     adapters: Adapters,
     prompt_cache: Option<PromptCache>,
     paused: Option<Run>,
+    /// For the next run that begins.
+    extension: Option<RunExtension>,
     host: HostCallbacks,
     template: ChatTemplate,
     sampling: RKLLMSamplingParam,
@@ -115,6 +118,7 @@ impl Engine {
             adapters: Adapters::default(),
             prompt_cache: None,
             paused: None,
+            extension: None,
             host,
             template,
             sampling: sampler::at_init(param),
@@ -157,6 +161,22 @@ impl Engine {
         }
         drop(computing);
         Arc::make_mut(&mut self.embeddings).retain(&used);
+    }
+
+    /// What the next run that begins has beside its parameters; none takes it back.
+    ///
+    /// # Safety
+    /// It is as its header says.
+    pub(crate) unsafe fn extend_next_run(
+        &mut self,
+        extension: Option<&RKLLMRunExtension>,
+    ) -> Result<(), ExtensionError> {
+        let vocabulary_len = self.seat.weights.vocabulary.len();
+        self.extension = extension
+            // SAFETY: by this function's contract.
+            .map(|raw| unsafe { RunExtension::of(raw, vocabulary_len) })
+            .transpose()?;
+        Ok(())
     }
 
     /// Sequences that run at once.

@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 mod adapters;
 mod live_handles;
 mod prompt_cache;
+mod run_extension;
 mod runs;
 
 use crate::abi::*;

@@ -234,7 +234,9 @@ impl Generation {
                 Evaluation::Aborted | Evaluation::WindowFull => break,
                 Evaluation::Failed => return Outcome::Failed,
             }
-            if self.draw(computing, LAST).tell(report) == Reply::Pause {
+            if let Some(drawn) = self.draw(computing, LAST)
+                && drawn.tell(report) == Reply::Pause
+            {
                 return Outcome::Paused;
             }
         }

@@ -43,6 +43,7 @@ mod prompt_file;
 mod results;
 mod rope_factors;
 mod rounding;
+mod run_extension;
 mod run_state;
 mod sampler;
 mod scheduler;

@@ -1,11 +1,18 @@
-//! One run's sampling: llama.cpp's chain in its usual order (penalties, top-k, top-p, temperature,
-//! draw). Values that would make llama.cpp abort the process are refused before they reach it.
+//! One run's sampling: llama.cpp's chain in its usual order (biases, penalties, top-k, top-p, min-p,
+//! temperature, draw). Values that would make llama.cpp abort the process are refused before they reach
+//! it. Where the host has a say in each draw, `hooked` draws.
 
 use llama_cpp_sys_2 as llama;
 use thiserror::Error;
 
+mod chain;
+mod hooked;
+
 use crate::abi::{RKLLMParam, RKLLMSamplingParam};
+use crate::run_extension::RunExtension;
 use crate::vocabulary::{Token, Vocabulary};
+use chain::Chain;
+use hooked::Hooked;
 
 /// The variable with which every run draws the same way.
 pub(crate) const SEED: &str = "RKLLM_CPU_SEED";
@@ -26,6 +33,10 @@ pub(crate) enum SamplingError {
     },
     #[error("the sampling parameter mirostat must be 0, 1 or 2, but is {0}")]
     Mirostat(i32),
+    #[error("min_p must be between 0 and 1, but is {0}")]
+    MinP(f32),
+    #[error("a run with a logits hook or min_p cannot have mirostat")]
+    HookedMirostat,
     #[error("RKLLM_CPU_SEED must be a number below 4294967295, but is `{0}`")]
     Seed(String),
 }
@@ -84,107 +95,197 @@ pub(crate) fn seed_from(text: Option<&str>) -> Result<u32, SamplingError> {
         .ok_or_else(|| SamplingError::Seed(text.to_owned()))
 }
 
-pub(crate) struct Sampler {
-    chain: *mut llama::llama_sampler,
-    /// Set where the chain takes the highest logit as it is, without a list of all tokens to sort: their
-    /// number. The thread that computes for several runs draws for all of them.
-    takes_highest_of: Option<usize>,
+pub(crate) enum Sampler {
+    Plain(Plain),
+    Hooked(Box<Hooked>),
 }
 
-// SAFETY: a chain is owned by one `Sampler` and has no ties to the thread that made it.
-unsafe impl Send for Sampler {}
-
 impl Sampler {
-    /// `param` has passed `check`.
-    pub(crate) fn new(param: &RKLLMSamplingParam, seed: u32, vocabulary: Vocabulary) -> Sampler {
-        let vocabulary_len = vocabulary.len();
-        // SAFETY: every constructor returns a sampler that the chain takes over; the values have
-        // been checked against the ranges llama.cpp asserts.
-        unsafe {
-            let chain = llama::llama_sampler_chain_init(llama::llama_sampler_chain_params {
-                no_perf: true,
-            });
-            let add = |sampler| llama::llama_sampler_chain_add(chain, sampler);
-            let suppressed: Vec<llama::llama_logit_bias> = vocabulary
-                .suppressed()
-                .iter()
-                .map(|&token| llama::llama_logit_bias {
-                    token,
-                    bias: f32::NEG_INFINITY,
-                })
-                .collect();
-            if !suppressed.is_empty() {
-                add(llama::llama_sampler_init_logit_bias(
-                    vocabulary_len,
-                    suppressed.len() as i32,
-                    suppressed.as_ptr(),
-                ));
-            }
-            let neutral = param.repeat_penalty == 1.0
-                && param.frequency_penalty == 0.0
-                && param.presence_penalty == 0.0;
-            if !neutral {
-                add(llama::llama_sampler_init_penalties(
-                    vocabulary_len,
-                    PENALTY_WINDOW as i32,
-                    param.repeat_penalty,
-                    param.frequency_penalty,
-                    param.presence_penalty,
-                ));
-            }
-            let greedy = param.temperature == 0.0 || param.top_k == 1;
-            match param.mirostat {
-                _ if greedy => add(llama::llama_sampler_init_greedy()),
-                1 => {
-                    add(llama::llama_sampler_init_temp(param.temperature));
-                    add(llama::llama_sampler_init_mirostat(
-                        vocabulary_len,
-                        seed,
-                        param.mirostat_tau,
-                        param.mirostat_eta,
-                        MIROSTAT_TOKENS,
-                    ));
-                }
-                2 => {
-                    add(llama::llama_sampler_init_temp(param.temperature));
-                    add(llama::llama_sampler_init_mirostat_v2(
-                        seed,
-                        param.mirostat_tau,
-                        param.mirostat_eta,
-                    ));
-                }
-                _ => {
-                    add(llama::llama_sampler_init_top_k(param.top_k));
-                    add(llama::llama_sampler_init_top_p(param.top_p, 1));
-                    add(llama::llama_sampler_init_temp(param.temperature));
-                    add(llama::llama_sampler_init_dist(seed));
-                }
-            }
-            let takes_highest = greedy && neutral && suppressed.is_empty();
-            Sampler {
-                chain,
-                takes_highest_of: takes_highest.then_some(vocabulary_len as usize),
-            }
+    /// `param` has passed `check`, together with `extension`.
+    pub(crate) fn new(
+        param: &RKLLMSamplingParam,
+        extension: RunExtension,
+        seed: u32,
+        vocabulary: Vocabulary,
+    ) -> Sampler {
+        let parts = Parts {
+            param,
+            seed: extension.seed.unwrap_or(seed),
+            min_p: extension.min_p,
+            biases: extension.biases_beside(vocabulary.suppressed()),
+            vocabulary_len: vocabulary.len(),
+        };
+        match extension.hook {
+            None => Sampler::Plain(Plain::new(&parts)),
+            Some(hook) => Sampler::Hooked(Box::new(Hooked::new(hook, &parts))),
         }
     }
 
     /// Lets the penalties see the prompt, as llama.cpp's own programs do.
     pub(crate) fn accept_prompt(&mut self, tokens: &[Token]) {
         let seen = &tokens[tokens.len().saturating_sub(PENALTY_WINDOW)..];
+        let penalties = match self {
+            Sampler::Plain(plain) => &mut plain.chain,
+            Sampler::Hooked(hooked) => hooked.penalties(),
+        };
         // Embedding rows are no tokens of the vocabulary.
         for &token in seen.iter().filter(|&&token| token >= 0) {
-            // SAFETY: the chain is alive and the token is of the vocabulary it was made for.
-            unsafe { llama::llama_sampler_accept(self.chain, token) };
+            penalties.accept(token);
         }
     }
 
+    /// None: the host's hook has ended the run.
+    ///
     /// # Safety
     /// `context` has just decoded a batch whose token `index` (-1: the last) asked for logits.
     pub(crate) unsafe fn sample(
         &mut self,
         context: *mut llama::llama_context,
         index: i32,
-    ) -> Token {
+    ) -> Option<Token> {
+        // SAFETY: the caller vouches for the context.
+        unsafe {
+            match self {
+                Sampler::Plain(plain) => Some(plain.sample(context, index)),
+                Sampler::Hooked(hooked) => hooked.sample(context, index),
+            }
+        }
+    }
+}
+
+/// What a run's draws are made with.
+struct Parts<'a> {
+    param: &'a RKLLMSamplingParam,
+    seed: u32,
+    /// 0: none.
+    min_p: f32,
+    biases: Vec<llama::llama_logit_bias>,
+    vocabulary_len: i32,
+}
+
+impl Parts<'_> {
+    fn has_penalties(&self) -> bool {
+        let RKLLMSamplingParam {
+            repeat_penalty,
+            frequency_penalty,
+            presence_penalty,
+            ..
+        } = *self.param;
+        repeat_penalty != 1.0 || frequency_penalty != 0.0 || presence_penalty != 0.0
+    }
+
+    fn is_greedy(&self) -> bool {
+        self.param.temperature == 0.0 || self.param.top_k == 1
+    }
+
+    fn add_biases(&self, chain: &mut Chain) {
+        if !self.biases.is_empty() {
+            chain.add(|| {
+                // SAFETY: the biases are copied.
+                unsafe {
+                    llama::llama_sampler_init_logit_bias(
+                        self.vocabulary_len,
+                        self.biases.len() as i32,
+                        self.biases.as_ptr(),
+                    )
+                }
+            });
+        }
+    }
+
+    fn add_penalties(&self, chain: &mut Chain) {
+        if self.has_penalties() {
+            chain.add(|| {
+                // SAFETY: the values have been checked.
+                unsafe {
+                    llama::llama_sampler_init_penalties(
+                        self.vocabulary_len,
+                        PENALTY_WINDOW as i32,
+                        self.param.repeat_penalty,
+                        self.param.frequency_penalty,
+                        self.param.presence_penalty,
+                    )
+                }
+            });
+        }
+    }
+
+    fn add_truncation(&self, chain: &mut Chain) {
+        // SAFETY: the values have been checked.
+        unsafe {
+            chain.add(|| llama::llama_sampler_init_top_k(self.param.top_k));
+            chain.add(|| llama::llama_sampler_init_top_p(self.param.top_p, 1));
+            if self.min_p > 0.0 {
+                chain.add(|| llama::llama_sampler_init_min_p(self.min_p, 1));
+            }
+        }
+    }
+
+    fn add_draw(&self, chain: &mut Chain) {
+        // SAFETY: the values have been checked.
+        unsafe {
+            chain.add(|| llama::llama_sampler_init_temp(self.param.temperature));
+            chain.add(|| llama::llama_sampler_init_dist(self.seed));
+        }
+    }
+}
+
+/// All is llama.cpp's.
+pub(crate) struct Plain {
+    chain: Chain,
+    /// Set where the chain takes the highest logit as it is, without a list of all tokens to sort: their
+    /// number. The thread that computes for several runs draws for all of them.
+    takes_highest_of: Option<usize>,
+}
+
+impl Plain {
+    fn new(parts: &Parts<'_>) -> Plain {
+        let mut chain = Chain::new();
+        parts.add_biases(&mut chain);
+        parts.add_penalties(&mut chain);
+        let param = parts.param;
+        // SAFETY: the values have been checked against the ranges llama.cpp asserts.
+        unsafe {
+            match param.mirostat {
+                _ if parts.is_greedy() => chain.add(|| llama::llama_sampler_init_greedy()),
+                1 => {
+                    chain.add(|| llama::llama_sampler_init_temp(param.temperature));
+                    chain.add(|| {
+                        llama::llama_sampler_init_mirostat(
+                            parts.vocabulary_len,
+                            parts.seed,
+                            param.mirostat_tau,
+                            param.mirostat_eta,
+                            MIROSTAT_TOKENS,
+                        )
+                    });
+                }
+                2 => {
+                    chain.add(|| llama::llama_sampler_init_temp(param.temperature));
+                    chain.add(|| {
+                        llama::llama_sampler_init_mirostat_v2(
+                            parts.seed,
+                            param.mirostat_tau,
+                            param.mirostat_eta,
+                        )
+                    });
+                }
+                _ => {
+                    parts.add_truncation(&mut chain);
+                    parts.add_draw(&mut chain);
+                }
+            }
+        }
+        let takes_highest = parts.is_greedy() && !parts.has_penalties() && parts.biases.is_empty();
+        Plain {
+            chain,
+            takes_highest_of: takes_highest.then_some(parts.vocabulary_len as usize),
+        }
+    }
+
+    /// # Safety
+    /// As `Sampler::sample`.
+    unsafe fn sample(&mut self, context: *mut llama::llama_context, index: i32) -> Token {
         // SAFETY: the caller vouches for the context. A row of logits has one for each token, and is
         // valid until the next decode; NULL is left to llama.cpp to complain of.
         unsafe {
@@ -194,15 +295,8 @@ impl Sampler {
                     return place_of_highest(std::slice::from_raw_parts(row, tokens)) as Token;
                 }
             }
-            llama::llama_sampler_sample(self.chain, context, index)
+            llama::llama_sampler_sample(self.chain.raw(), context, index)
         }
-    }
-}
-
-impl Drop for Sampler {
-    fn drop(&mut self) {
-        // SAFETY: the chain is owned by this value and frees the samplers in it.
-        unsafe { llama::llama_sampler_free(self.chain) };
     }
 }
 

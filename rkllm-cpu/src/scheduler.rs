@@ -285,8 +285,7 @@ impl Run {
         if generation.plan().output == OutputKind::HiddenStates {
             generation.is_evaluated();
             self.over = Some(Outcome::Finished);
-        } else {
-            let drawn = generation.draw(computing, index as i32);
+        } else if let Some(drawn) = generation.draw(computing, index as i32) {
             teller.put(Letter::Drawn(drawn));
         }
     }

@@ -11,6 +11,7 @@ use crate::input::{OwnedInput, RunInput, RunItem};
 use crate::library::Library;
 use crate::result::{ReleaseBuffer, ResultSink};
 use crate::run::{OwnedExtras, PerRun, RunExtras, RunId, RunOptions};
+use crate::run_extension::{OwnedExtension, RunExtension};
 use crate::runs_in_progress;
 use crate::symbols::{self, FamilyCalls};
 use std::ffi::{CString, c_int, c_void};
@@ -120,6 +121,24 @@ impl Handle {
         self.run_batch(&items, options, &RunExtras::default(), run, sink)
     }
 
+    /// As [`run`](Self::run), with what only some libraries take of a run.
+    ///
+    /// # Errors
+    /// Those of [`run`](Self::run), and [`CallError::SymbolMissing`] for a library that takes no
+    /// extensions.
+    pub fn run_extended(
+        &self,
+        input: &RunInput<'_>,
+        options: &RunOptions,
+        extension: RunExtension,
+        run: RunId,
+        sink: Box<dyn ResultSink>,
+    ) -> Result<(), CallError> {
+        let items = [RunItem::user(*input)];
+        let beside = (&RunExtras::default(), Some(extension));
+        self.run_items(&items, options, beside, run, sink)
+    }
+
     /// Runs the model on one item a sequence, as many as init was told (`n_batch`); the sink gets
     /// the results of all sequences with each callback.
     ///
@@ -130,6 +149,17 @@ impl Handle {
         items: &[RunItem<'_>],
         options: &RunOptions,
         extras: &RunExtras<'_>,
+        run: RunId,
+        sink: Box<dyn ResultSink>,
+    ) -> Result<(), CallError> {
+        self.run_items(items, options, (extras, None), run, sink)
+    }
+
+    fn run_items(
+        &self,
+        items: &[RunItem<'_>],
+        options: &RunOptions,
+        (extras, extension): (&RunExtras<'_>, Option<RunExtension>),
         run: RunId,
         sink: Box<dyn ResultSink>,
     ) -> Result<(), CallError> {
@@ -158,6 +188,11 @@ impl Handle {
         let userdata = ptr::without_provenance_mut::<c_void>(run.get() as usize);
         let mut inputs = Inputs::of(&mut owned, self.library().family(), version)?;
         let entry = runs_in_progress::enter(run, options.mode, self.control(), sink)?;
+        // The number is this run's now.
+        let extension = extension.map(|extension| OwnedExtension::enter(run, extension));
+        if let Some(extension) = &extension {
+            self.extend_next_run(raw, extension)?;
+        }
         let code = match self.library().symbols().family_calls {
             FamilyCalls::V1_2_1 { run, .. } => {
                 let mut infer = options.v1_2_1(&mut extras);
@@ -175,8 +210,23 @@ impl Handle {
                 unsafe { run(raw.as_ptr(), inputs.first(), &mut infer, userdata) }
             }
         };
+        drop(extension);
         entry.leave()?;
         self.library().succeeded("rkllm_run", code)
+    }
+
+    fn extend_next_run(
+        &self,
+        raw: NonNull<c_void>,
+        extension: &OwnedExtension,
+    ) -> Result<(), CallError> {
+        const NAME: &str = "rkllm_set_run_extension";
+        let library = self.library();
+        let set = symbols::require(library.symbols().set_run_extension, NAME, library.version())?;
+        // SAFETY: the handle is alive because `self` is; the extension lives through the call, which
+        // copies it.
+        let code = unsafe { set(raw.as_ptr(), &extension.raw()) };
+        library.succeeded(NAME, code)
     }
 
     /// See [`ControlHandle::abort`].

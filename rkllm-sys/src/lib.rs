@@ -41,6 +41,7 @@ mod library_file;
 mod probe;
 mod result;
 mod run;
+mod run_extension;
 mod runs_in_progress;
 mod symbols;
 
@@ -54,4 +55,5 @@ pub use input::{Images, Multimodal, RunInput, RunItem, Sounds, Tags, Videos};
 pub use library::{Library, OpenOptions};
 pub use result::{CallState, Flow, Matrix, PerfStat, ReleaseBuffer, ResultSink, ResultView};
 pub use run::{History, PerRun, PerRunValues, PromptCache, RunExtras, RunId, RunMode, RunOptions};
+pub use run_extension::{Draw, LogitsHook, RunExtension};
 pub use runs_in_progress::late_callbacks;

@@ -94,6 +94,12 @@ impl Library {
         !self.version.starts_with("1.2.1")
     }
 
+    /// Whether runs may have a [`RunExtension`](crate::RunExtension): this project's CPU runtime takes
+    /// one, no library of the vendor does.
+    pub fn takes_run_extensions(&self) -> bool {
+        self.symbols.set_run_extension.is_some()
+    }
+
     /// The library's own defaults.
     pub fn default_params(&self) -> DefaultParams {
         DefaultParams::of(&self.defaults, self.family)

@@ -3,7 +3,7 @@
 //! whether it is used or refused: the function pointers stay valid for the life of the process, and
 //! none of the library's own code runs only to be rid of it.
 
-use crate::abi::{v1_2_1, v1_3_1};
+use crate::abi::{extension, v1_2_1, v1_3_1};
 use crate::error::{CallError, OpenError};
 use crate::family::Family;
 use libloading::os::unix::{Library as Dynamic, RTLD_LOCAL, RTLD_NOW};
@@ -28,6 +28,8 @@ pub(crate) struct Symbols {
     pub release_prompt_cache: Option<v1_3_1::ReleasePromptCacheFn>,
     pub set_function_tools: Option<v1_3_1::SetFunctionToolsFn>,
     pub set_cross_attn_params: Option<v1_3_1::SetCrossAttnParamsFn>,
+    /// rkllm-cpu's own.
+    pub set_run_extension: Option<extension::SetRunExtensionFn>,
 }
 
 /// The functions whose types differ between the families that are run.
@@ -131,6 +133,7 @@ impl Loaded<'_> {
                 release_prompt_cache: self.optional("rkllm_release_prompt_cache"),
                 set_function_tools: self.optional("rkllm_set_function_tools"),
                 set_cross_attn_params: self.optional("rkllm_set_cross_attn_params"),
+                set_run_extension: self.optional("rkllm_set_run_extension"),
             })
         }
     }

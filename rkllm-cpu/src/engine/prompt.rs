@@ -76,6 +76,12 @@ impl Engine {
         slot: usize,
         request: &RunRequest<'_>,
     ) -> Result<Generation, Refusal> {
+        let extension = self.extension.take();
+        if self.slots.len() > 1 && extension.is_some() {
+            return Err(Refusal::Batched {
+                what: "an extension of a run",
+            });
+        }
         if self.slots.len() > 1 && request.output != OutputKind::Text {
             return Err(Refusal::Batched {
                 what: "getting logits or hidden states",
@@ -88,6 +94,8 @@ impl Engine {
         }
         let sampling = request.sampling.unwrap_or(self.sampling);
         sampler::check(&sampling)?;
+        let extension = extension.unwrap_or_default();
+        extension.check_beside(&sampling)?;
         let adapter = match &request.adapter {
             Some(name) => self.adapters.find(name)?,
             None => NO_ADAPTER,
@@ -121,7 +129,7 @@ impl Engine {
             info!("prompt tokens: {prompt:?}");
         }
         let vocabulary = self.seat.weights.vocabulary;
-        let mut sampler = Sampler::new(&sampling, self.seed, vocabulary);
+        let mut sampler = Sampler::new(&sampling, extension, self.seed, vocabulary);
         sampler.accept_prompt(&tokens);
         let max_new_tokens = match request.max_new_tokens {
             limit if limit > 0 => Some(limit as usize),

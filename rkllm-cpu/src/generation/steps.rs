@@ -141,15 +141,19 @@ impl Generation {
     }
 
     /// Draws the next token, which is then the last one if it ends the generation. `index`: the token
-    /// of the last decode that it is drawn after.
-    pub(crate) fn draw(&mut self, computing: &Computing, index: i32) -> Drawn {
+    /// of the last decode that it is drawn after. None: the host's hook has ended the generation, before
+    /// this token.
+    pub(crate) fn draw(&mut self, computing: &Computing, index: i32) -> Option<Drawn> {
         let Spelling {
             vocabulary,
             skip_special_token,
             ignore_eos_token,
             ..
         } = self.plan.spelling;
-        let token = computing.sample(&mut self.plan.sampler, index);
+        let Some(token) = computing.sample(&mut self.plan.sampler, index) else {
+            self.last_token_drawn = true;
+            return None;
+        };
         self.clock.token();
         self.tokens.push(token);
         let last_of_model = vocabulary.is_end_of_generation(token);
@@ -161,14 +165,14 @@ impl Generation {
         } else {
             vocabulary.piece(token, !skip_special_token)
         };
-        Drawn {
+        Some(Drawn {
             token,
             text: self.assembly.push(&visible),
             logits: (self.plan.output == OutputKind::Logits)
                 .then(|| std::mem::take(&mut self.rows)),
             columns: vocabulary.len() as usize,
             held: computing.held(self.plan.sequence),
-        }
+        })
     }
 
     /// Takes back the last `draws`, which are not told.

@@ -47,7 +47,7 @@ impl Program {
             .arg(&library)
             .arg("-lrkllmrt")
             .arg(format!("-Wl,-rpath,{}", library.display()))
-            .arg("-lpthread")
+            .args(["-lpthread", "-lm"])
             .output()
             .expect("`cc` runs; install a C compiler (apt-get install gcc)");
         assert!(

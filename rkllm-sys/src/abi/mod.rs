@@ -9,6 +9,7 @@
 
 #![allow(non_camel_case_types)]
 
+pub mod extension;
 pub mod v1_1;
 pub mod v1_2_0;
 pub mod v1_2_1;

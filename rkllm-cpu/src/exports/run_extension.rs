@@ -1,0 +1,31 @@
+//! `rkllm_set_run_extension`, which the vendor's library does not have.
+
+use std::ffi::c_int;
+
+use super::{FAILED, OK, with_idle_engine};
+use crate::abi::*;
+use crate::log::error;
+
+/// Gives the next run that the handle begins more than its parameters say; that run takes it, also if it
+/// is refused. NULL takes back what was given. A paused run that goes on keeps its own.
+///
+/// # Safety
+/// The extension is NULL or points to what the header says; what it points to is copied, but for the
+/// hook's userdata.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rkllm_set_run_extension(
+    handle: LLMHandle,
+    extension: *const RKLLMRunExtension,
+) -> c_int {
+    with_idle_engine(handle, "rkllm_set_run_extension", |engine| {
+        // SAFETY: by this function's contract.
+        let set = unsafe { engine.extend_next_run(extension.as_ref()) };
+        match set {
+            Ok(()) => OK,
+            Err(reason) => {
+                error!("{reason}");
+                FAILED
+            }
+        }
+    })
+}

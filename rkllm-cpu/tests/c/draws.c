@@ -1,0 +1,155 @@
+/* What is drawn where a hook forbids tokens: the sampler's own distribution, restricted. */
+#define _GNU_SOURCE
+#include "extension.h"
+
+/* A token and its logit, to be sorted from the likeliest on. */
+struct place {
+    float logit;
+    int32_t token;
+};
+
+static int by_logit(const void *a, const void *b) {
+    float left = ((const struct place *)a)->logit, right = ((const struct place *)b)->logit;
+    return left < right ? 1 : left > right ? -1 : 0;
+}
+
+static struct place *sorted(const float *row, size_t count) {
+    struct place *places = malloc(count * sizeof *places);
+    CHECK(places != NULL);
+    for (size_t i = 0; i < count; i++) {
+        places[i].logit = row[i];
+        places[i].token = (int32_t)i;
+    }
+    qsort(places, count, sizeof *places, by_logit);
+    return places;
+}
+
+enum { CHOICES = 3 };
+
+/* One token, so that a draw costs no more than one evaluation. */
+static const char SHORT_PROMPT[] = "The";
+
+/* What of `only` is left of the sorted row by top-k and top-p, or all of it if nothing is: how likely each
+   is, tempered and renormalised. */
+static void expected_of(const struct place *places, RKLLMParam param, const int32_t *only, double *shares,
+                        double *allowed_mass) {
+    double sum = 0, mass = 0, total = 0;
+    int left = 0;
+    for (int i = 0; i < param.top_k; i++) {
+        sum += exp((double)places[i].logit - places[0].logit);
+    }
+    while (left < param.top_k && mass < param.top_p) {
+        mass += exp((double)places[left++].logit - places[0].logit) / sum;
+    }
+    double kept = 0, all = 0;
+    for (int fallback = 0; fallback < 2 && total == 0; fallback++) {
+        for (int j = 0; j < CHOICES; j++) {
+            shares[j] = 0;
+            for (int i = 0; i < (fallback ? 1 << 15 : left); i++) {
+                if (places[i].token == only[j]) {
+                    shares[j] = exp((double)(places[i].logit - places[0].logit) / param.temperature);
+                    kept += fallback ? 0 : shares[j];
+                }
+            }
+            total += shares[j];
+        }
+    }
+    for (int i = 0; i < left; i++) {
+        all += exp((double)(places[i].logit - places[0].logit) / param.temperature);
+    }
+    *allowed_mass = kept / all;
+    for (int j = 0; j < CHOICES; j++) {
+        shares[j] /= total;
+    }
+}
+
+/* How far the draws are from what is expected, with two degrees of freedom. */
+static double chi_squared(LLMHandle handle, const int32_t *only, const double *shares, RKLLMInferParam infer,
+                          int draws) {
+    int counts[CHOICES] = {0};
+    infer.max_new_tokens = 1;
+    for (int seed = 0; seed < draws; seed++) {
+        RKLLMRunExtension hooking = extension();
+        struct hooked *hooked = hook_into(&hooking);
+        hooking.seed = seed;
+        hooked->only = only;
+        hooked->n_only = CHOICES;
+        CHECK_INT(rkllm_set_run_extension(handle, &hooking), 0);
+        struct record *record = finished_run(handle, SHORT_PROMPT, infer);
+        int found = 0;
+        for (int j = 0; j < CHOICES; j++) {
+            counts[j] += record->ids[0] == only[j];
+            found |= record->ids[0] == only[j];
+        }
+        CHECK(found);
+        free(record), free(hooked);
+    }
+    double distance = 0;
+    for (int j = 0; j < CHOICES; j++) {
+        double expected = shares[j] * draws;
+        CHECK(expected >= 5);
+        distance += (counts[j] - expected) * (counts[j] - expected) / expected;
+        printf("token %d: %d of %d, expected %.1f\n", only[j], counts[j], draws, expected);
+    }
+    return distance;
+}
+
+/* p = 1e-4 with two degrees of freedom. */
+static const double LIMIT = 18.42;
+
+static void draws_keep_the_definition(void) {
+    RKLLMParam param = sampled();
+    param.temperature = 1.3f;
+    param.repeat_penalty = 1;
+    LLMHandle handle = load_raw(param);
+    RKLLMRunExtension hooking = extension();
+    struct hooked *hooked = hook_into(&hooking);
+    hooked->row = malloc(sizeof(float) << 18);
+    CHECK(hooked->row != NULL);
+    CHECK_INT(rkllm_set_run_extension(handle, &hooking), 0);
+    struct record *looked = finished_run(handle, SHORT_PROMPT, generate());
+    struct place *places = sorted(hooked->row, hooked->vocabulary);
+    /* Those beyond the likeliest ones that have at least a fifth of the probability, and at most four. */
+    double shares[CHOICES], mass = 0;
+    int32_t only[CHOICES];
+    for (int first = 0; first < 8; first++) {
+        for (int j = 0; j < CHOICES; j++) {
+            only[j] = places[first + j].token;
+        }
+        expected_of(places, param, only, shares, &mass);
+        if (mass >= 0.2 && mass <= 0.8) {
+            break;
+        }
+    }
+    printf("allowed: %.3f\n", mass);
+    CHECK(mass >= 0.2 && mass <= 0.8);
+    double distance = chi_squared(handle, only, shares, generate(), 2000);
+    printf("chi-squared: %.2f\n", distance);
+    CHECK(distance < LIMIT);
+
+    /* A chooser that takes the likeliest of them fails the same test. */
+    RKLLMSamplingParam greedy = {1, 1, 1, 1, 0, 0, 0, 5, 0.1f};
+    RKLLMInferParam infer = generate();
+    infer.sampling_params = &greedy;
+    CHECK(chi_squared(handle, only, shares, infer, 200) > LIMIT);
+
+    /* Behind the likeliest forty, none is left: all that are allowed are drawn from. */
+    for (int j = 0; j < CHOICES; j++) {
+        only[j] = places[60 + 10 * j].token;
+    }
+    expected_of(places, param, only, shares, &mass);
+    CHECK(mass == 0);
+    distance = chi_squared(handle, only, shares, generate(), 800);
+    printf("chi-squared: %.2f\n", distance);
+    CHECK(distance < LIMIT);
+    rkllm_destroy(handle);
+    free(places), free(hooked->row), free(hooked), free(looked);
+}
+
+static const struct promise promises[] = {
+    {"draws_keep_the_definition", draws_keep_the_definition},
+};
+
+int main(int argc, char **argv) {
+    return hold_promise(promises, sizeof promises / sizeof *promises, argc, argv);
+}

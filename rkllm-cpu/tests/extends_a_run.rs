@@ -1,0 +1,22 @@
+//! What a run may have beyond the vendor's parameters, held by a C program.
+
+mod common;
+
+use common::promises;
+
+promises! { "c/extension.c":
+    a_hook_sees_what_was_drawn_and_forbids,
+    a_hook_that_allows_all_changes_nothing,
+    a_hook_ends_its_run,
+    a_paused_run_keeps_its_hook,
+    a_run_has_its_own_seed,
+    a_bias_forbids_and_forces,
+    min_p_leaves_the_likely_ones,
+    what_an_extension_cannot_be_is_refused,
+    a_batch_takes_no_extension,
+    handles_that_share_a_context_have_a_hook_each,
+}
+
+promises! { "c/draws.c":
+    draws_keep_the_definition,
+}
