@@ -115,6 +115,7 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
     let admission = Admission::start(
         RunServices {
             supervisor: supervisor.clone(),
+            readers: readers.clone(),
             metrics: metrics.clone(),
         },
         catalog.models().iter().map(|model| model.id.clone()),

@@ -12,6 +12,7 @@ pub mod board;
 pub mod chat;
 mod children;
 pub mod cli;
+pub mod constraint;
 pub mod conversation;
 pub mod daemon;
 mod descriptor_limit;

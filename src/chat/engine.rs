@@ -2,6 +2,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::admission::{EmbeddingError, EmbeddingRequest, Generation, QueueFigures};
+use crate::constraint::{Compiled, Limits, Wanted};
 use crate::generation::{GenerationError, GenerationRequest};
 use crate::ipc::Prompt;
 use crate::library_calls::PooledRows;
@@ -54,6 +55,14 @@ pub trait Engine: Send + Sync + 'static {
         model: &'a InstalledModel,
         tokens: Vec<u32>,
     ) -> Answering<'a, String, ReaderError>;
+
+    /// The grammar of what an answer is to be. Waits for no run.
+    fn constrain<'a>(
+        &'a self,
+        model: &'a InstalledModel,
+        wanted: Wanted,
+        limits: Limits,
+    ) -> Answering<'a, Compiled, ReaderError>;
 
     /// How full the queue of a model is.
     fn queue(&self, model: &str) -> QueueFigures;

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use super::{ContextLimit, Engine, Reply};
+use crate::constraint::{Compiled, Limits, Wanted};
 use crate::generation::{GenerationError, GenerationRequest, RunStart};
 use crate::ipc::Prompt;
 use crate::models::InstalledModel;
@@ -77,11 +78,24 @@ impl ChatService {
         }
     }
 
+    /// The grammar of what an answer is to be.
+    pub async fn constrain(
+        &self,
+        model: &InstalledModel,
+        wanted: Wanted,
+        limits: Limits,
+    ) -> Result<Compiled, ReaderError> {
+        self.engine.constrain(model, wanted, limits).await
+    }
+
     /// Submits a request, if its prompt fits the model's context. Dropping its reply cancels it.
     pub fn chat(&self, request: GenerationRequest) -> Result<Reply, GenerationError> {
         if let Some(model) = self.engine.catalog().find(&request.model) {
             ContextLimit::of(&*self.engine, model).check(&request)?;
         }
+        let status = self.engine.status().model(&request.model);
+        let facts = status.and_then(|status| status.facts);
+        request.check_constraint(facts.and_then(|facts| facts.run_extensions))?;
         self.engine.submit(request).map(Reply::new)
     }
 

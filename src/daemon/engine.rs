@@ -2,6 +2,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::admission::{Admission, EmbeddingError, EmbeddingRequest, Generation, QueueFigures};
 use crate::chat::{Answering, Engine};
+use crate::constraint::{Compiled, Limits, Wanted};
 use crate::generation::{GenerationError, GenerationRequest};
 use crate::ipc::Prompt;
 use crate::library_calls::PooledRows;
@@ -88,6 +89,15 @@ impl Engine for LocalEngine {
         tokens: Vec<u32>,
     ) -> Answering<'a, String, ReaderError> {
         Box::pin(self.readers.decode(model, tokens))
+    }
+
+    fn constrain<'a>(
+        &'a self,
+        model: &'a InstalledModel,
+        wanted: Wanted,
+        limits: Limits,
+    ) -> Answering<'a, Compiled, ReaderError> {
+        Box::pin(self.readers.constrain(model, wanted, limits))
     }
 
     fn queue(&self, model: &str) -> QueueFigures {

@@ -42,6 +42,14 @@ pub enum GenerationError {
     },
     #[error("this runtime cannot vary per request: {}", parameters.join(", "))]
     ParametersNotApplied { parameters: Vec<&'static str> },
+    #[error(
+        "the runtime of this model cannot be kept to a format: only the CPU runtime can so far, with \
+         models in GGUF files"
+    )]
+    CannotConstrain,
+    /// In its middle.
+    #[error("the answer could not be kept to its format any longer: {reason}")]
+    NotKept { reason: String },
     #[error("the runtime refused the prompt (request {request}); its reason is in the log")]
     RunRefused { request: String },
     /// By a model that answers other prompts.

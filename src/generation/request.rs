@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::GenerationError;
+use crate::constraint::Constraint;
 use crate::reply::ReplyPlan;
 
 /// The id of an installed model, as `/v1/models` lists it.
@@ -133,6 +135,8 @@ pub struct GenerationRequest {
     /// `None`: as many tokens as the context leaves. 0: the prompt is evaluated, and the answer has
     /// no text.
     pub max_new_tokens: Option<u32>,
+    /// What the answer is kept to; `None`: it is free.
+    pub constraint: Option<Arc<Constraint>>,
     /// How the reply is read; `None`: all of it is content.
     pub reply: Option<ReplyPlan>,
     /// The name by which the client gave a budget of thoughts. It is kept where `reply` has it.
@@ -159,6 +163,15 @@ pub struct SamplingRequest {
 }
 
 impl GenerationRequest {
+    /// Refuses what a runtime cannot keep an answer to. `run_extensions`: whether it keeps to grammars;
+    /// while that is not known (`None`) it may.
+    pub fn check_constraint(&self, run_extensions: Option<bool>) -> Result<(), GenerationError> {
+        match self.constraint.is_some() && run_extensions == Some(false) {
+            true => Err(GenerationError::CannotConstrain),
+            false => Ok(()),
+        }
+    }
+
     /// Names of requested values that cannot be applied. `per_run`: whether the runtime varies
     /// sampling from run to run; while that is not known (`None`) only what no runtime can do is
     /// named. The token budget is never among them: our side keeps it.

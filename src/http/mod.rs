@@ -30,7 +30,9 @@ pub use transport::unix_socket::{UnixSocketFile, bind as bind_unix};
 use crate::auth::CurrentKeys;
 use crate::chat::{ChatService, Engine};
 use crate::memory::{Accountant, machine, requests_limit};
-use crate::settings::{ChatSettings, EmbeddingSettings, HttpSettings, Settings, TokenizerSettings};
+use crate::settings::{
+    ChatSettings, ConstraintSettings, EmbeddingSettings, HttpSettings, Settings, TokenizerSettings,
+};
 use request::pace::SlowestPace;
 use transport::seats::Seats;
 
@@ -43,6 +45,7 @@ pub struct HttpState {
     /// Of what clients send.
     slowest_pace: SlowestPace,
     chat: ChatSettings,
+    constraints: ConstraintSettings,
     embeddings: EmbeddingSettings,
     tokenizer: TokenizerSettings,
     /// The longest time open requests get to end once a listener shuts down.
@@ -80,6 +83,7 @@ impl HttpState {
             http: settings.http.clone(),
             slowest_pace: SlowestPace::of(&settings.http, &settings.memory),
             chat: settings.chat.clone(),
+            constraints: settings.constraints.clone(),
             embeddings: settings.embeddings.clone(),
             tokenizer: settings.tokenizer.clone(),
             drain: settings.deadlines.drain,

@@ -45,6 +45,10 @@ kinds! {
     CHAT_TEMPLATE_REFUSED = BAD_REQUEST "chat_template_refused";
     NO_HIDDEN_STATES = BAD_REQUEST "no_hidden_states";
     TOKENIZER_UNKNOWN = BAD_REQUEST "tokenizer_unknown";
+    MODEL_HAS_NO_TOKENIZER = BAD_REQUEST "model_has_no_tokenizer";
+    UNSUPPORTED_SCHEMA = BAD_REQUEST "unsupported_schema";
+    SCHEMA_TOO_COMPLEX = BAD_REQUEST "schema_too_complex";
+    CANNOT_CONSTRAIN = BAD_REQUEST "cannot_constrain";
     PROMPT_REFUSED = BAD_REQUEST "run_refused";
     OWN_DEADLINE_EXCEEDED = BAD_REQUEST "deadline_exceeded";
     MODEL_NOT_FOUND = NOT_FOUND "model_not_found";
@@ -56,6 +60,7 @@ kinds! {
     TARGET_TOO_LARGE = URI_TOO_LONG "header_too_large";
     HEADER_TOO_LARGE = REQUEST_HEADER_FIELDS_TOO_LARGE "header_too_large";
     UNSUPPORTED_CONTENT_ENCODING = UNSUPPORTED_MEDIA_TYPE "unsupported_content_encoding";
+    FORMAT_NOT_KEPT = UNPROCESSABLE_ENTITY "format_not_kept";
     POISON_REQUEST = UNPROCESSABLE_ENTITY "poison_request";
     HTTP_VERSION_NOT_SUPPORTED = HTTP_VERSION_NOT_SUPPORTED "http_version_not_supported";
     MISSING_API_KEY = UNAUTHORIZED "missing_api_key";
@@ -179,6 +184,9 @@ impl PublicError {
             }
             E::Embedding { error, param } => of_embedding(error, param),
             E::NoEmbedding { param, .. } => PublicError::new(EMBEDDING_NOT_FINITE).about(param),
+            E::NoTokenizer { .. } => PublicError::new(MODEL_HAS_NO_TOKENIZER).about("model"),
+            E::Unenforceable { param, .. } => PublicError::new(UNSUPPORTED_SCHEMA).about(*param),
+            E::FormatTooComplex { param } => PublicError::new(SCHEMA_TOO_COMPLEX).about(*param),
             E::Reader(error) => of_reader(error),
             E::Generation {
                 error,
@@ -232,6 +240,7 @@ fn of_reader(error: &ReaderError) -> PublicError {
     match error {
         E::Template(_) => PublicError::new(CHAT_TEMPLATE_BROKEN),
         E::NoTokenizer { .. } => PublicError::new(TOKENIZER_UNKNOWN).about("model"),
+        E::Unenforceable(_) => PublicError::new(UNSUPPORTED_SCHEMA),
         E::NoSuchToken { index } => {
             PublicError::new(INVALID_VALUE).about(format!("tokens[{index}]"))
         }
@@ -270,6 +279,8 @@ fn of_generation(error: &GenerationError, prompt_param: &str) -> PublicError {
                 None => public,
             }
         }
+        E::CannotConstrain => PublicError::new(CANNOT_CONSTRAIN).about("response_format"),
+        E::NotKept { .. } => PublicError::new(FORMAT_NOT_KEPT),
         E::PromptRefused { .. } => PublicError::new(PROMPT_REFUSED).about(prompt_param),
         E::RunRefused { .. } => PublicError::new(RUN_REFUSED),
         E::RunFailed { .. } => PublicError::new(RUN_FAILED),

@@ -6,13 +6,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::LoadDeadline;
+use crate::constraint::{Limits, Thought, Vocabulary};
 use crate::generation::{Deadline, FinishReason, SamplingRequest};
 use crate::library_calls::{
     Call, CallFailure, CallState, Input, ModelShape, Outcome, Param, PerfStat, RowSelection,
 };
 
 /// Version of everything in this file.
-pub const PROTOCOL_VERSION: u32 = 10;
+pub const PROTOCOL_VERSION: u32 = 11;
 /// Exit code of a worker that ended itself because a call passed its deadline.
 pub const EXIT_DEADLINE: i32 = 70;
 /// Exit code of a worker that ended itself because it could not load its model, which it has said.
@@ -241,6 +242,8 @@ pub struct RunSpec {
     /// An answer that another worker has begun; it is continued right behind its end.
     pub begun: Option<BegunAnswer>,
     pub sampling: SamplingRequest,
+    /// What it is kept to, from the beginning of the answer on; only where the library can.
+    pub constraint: Option<Box<RunConstraint>>,
     /// Tokens still to be made; `None`: as many as the context leaves.
     pub max_new_tokens: Option<u32>,
     /// The time a token of this prompt may take in prefill: measured where the model's rate is
@@ -248,6 +251,16 @@ pub struct RunSpec {
     pub prefill_per_token: Duration,
     /// Events that the daemon has room for at first.
     pub credit: u32,
+}
+
+/// A grammar that a run is kept to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunConstraint {
+    pub grammar: String,
+    pub limits: Limits,
+    pub thought: Option<Thought>,
+    /// The model's tokens; `None`: the worker was told them before.
+    pub vocabulary: Option<Vocabulary>,
 }
 
 /// What has been generated of an answer so far.
@@ -273,6 +286,8 @@ pub enum Event {
     Loaded {
         /// Whether sampling and budget can differ from run to run.
         per_run_parameters: bool,
+        /// Whether runs can be kept to a grammar.
+        run_extensions: bool,
     },
     /// Opening or loading failed; the worker ends.
     LoadFailed {
@@ -469,6 +484,10 @@ pub enum RunOutcome {
     ContextLengthExceeded {
         prompt_tokens: u32,
         limit_tokens: u32,
+    },
+    /// The answer could not be kept to its grammar any longer, within its limits.
+    NotKept {
+        reason: String,
     },
     /// The runtime returned an error without a callback; the reason is in its printed lines.
     Refused {

@@ -15,8 +15,8 @@ pub use load_deadline::{LoadDeadline, LoadFigures, LoadWatch};
 pub use messages::{
     AbortMode, BegunAnswer, CallReply, CallSpec, Command, DaemonHello, EXIT_DEADLINE,
     EXIT_LOAD_FAILED, Event, Handles, LONGEST_PREFILL, LibraryFacts, LoadSpec, PROTOCOL_VERSION,
-    PassedDeadline, PerfFigures, Question, RawRunSpec, RawSlot, RequestHandles, RunEnd, RunOutcome,
-    RunSpec, SlotCommand, SlotEvent, TokenKind, WireTensor, WorkerDeadlines,
+    PassedDeadline, PerfFigures, Question, RawRunSpec, RawSlot, RequestHandles, RunConstraint,
+    RunEnd, RunOutcome, RunSpec, SlotCommand, SlotEvent, TokenKind, WireTensor, WorkerDeadlines,
 };
 pub use reader_messages::{
     EntryKind, FlatFile, ListedEntry, ModelPlace, Prompt, RawPath, ReaderCommand, ReaderEvent,

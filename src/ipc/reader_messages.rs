@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::constraint::{Compiled, Limits, Vocabulary, Wanted};
 use crate::prompt::{ControlTokenPolicy, TemplateError};
 
 /// A path or a name as the kernel knows it.
@@ -103,6 +104,13 @@ pub enum ReaderCommand {
     Decode {
         tokens: Vec<u32>,
     },
+    /// Makes a grammar of what a client wants its answer to be.
+    Constrain {
+        wanted: Wanted,
+        limits: Limits,
+    },
+    /// Tells the bytes of all tokens.
+    Vocabulary,
 }
 
 /// The answers.
@@ -155,6 +163,13 @@ pub enum ReaderEvent {
     Decoded {
         text: String,
     },
+    Constrained(Compiled),
+    /// What is wanted cannot be kept; a JSON pointer into its schema, and why.
+    NotConstrained {
+        pointer: String,
+        reason: String,
+    },
+    Vocabulary(Vocabulary),
     /// The model has no `tokenizer.json`.
     NoTokenizer,
     /// `tokens[index]` is no token of the model.

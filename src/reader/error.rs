@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use crate::constraint::Unenforceable;
 use crate::generation::Deadline;
 use crate::prompt::TemplateError;
 
@@ -13,6 +14,8 @@ pub enum ReaderError {
          in a folder of the model's own"
     )]
     NoTokenizer { model: String },
+    #[error("{0}")]
+    Unenforceable(Unenforceable),
     #[error("`tokens[{index}]` is not a token of this model")]
     NoSuchToken { index: usize },
     /// The text of this index holds a control token and the policy is to refuse.

@@ -10,6 +10,10 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
 use crate::library_calls::ModelShape;
 
+mod vocabulary;
+
+pub(super) use vocabulary::vocabulary;
+
 const MAGIC: [u8; 4] = *b"GGUF";
 /// Headers are vocabulary and merges, 20 MB at most so far; a longer one is not read to its end.
 const MAX_HEADER_BYTES: u64 = 256 * 1024 * 1024;
@@ -201,6 +205,14 @@ struct Header<R> {
 
 impl<R: Read + Seek> Header<R> {
     fn read_pairs(&mut self, draft: &mut Draft) -> Result<(), GgufError> {
+        self.each_pair(|header, key, kind| header.read_pair(key, kind, draft))
+    }
+
+    /// `read` goes past the value of each pair.
+    fn each_pair(
+        &mut self,
+        mut read: impl FnMut(&mut Self, &str, ValueType) -> Result<(), GgufError>,
+    ) -> Result<(), GgufError> {
         if self.len < 4 || self.read_array()? != MAGIC {
             return Err(GgufError::NotGguf);
         }
@@ -218,7 +230,7 @@ impl<R: Read + Seek> Header<R> {
             };
             let kind = ValueType::of(u32::from_le_bytes(self.read_array()?))
                 .ok_or_else(|| self.damaged("an unknown value type"))?;
-            self.read_pair(&key, kind, draft)?;
+            read(self, &key, kind)?;
         }
         Ok(())
     }

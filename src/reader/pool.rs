@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
-pub(crate) use calls::Patience;
+pub(crate) use calls::{CONSTRAINING, Patience};
 pub use calls::{Encoded, Encoding};
 pub(crate) use exchange::{OpenedPlace, PlaceAnswer};
 use fair_places::FairPlaces;

@@ -8,13 +8,15 @@ use std::sync::Arc;
 use anyhow::Context;
 
 use super::ReaderKind;
-use super::files;
+use super::files::{self, OpenFile};
 use super::functions;
+use super::gguf;
 use super::open_model::{self, Contents, Unusable};
 use super::read_model::{ReadModel, Unread};
 use super::sandbox;
 use super::tokenizer::Tokenizer;
 use crate::children::{ChildArguments, ChildKind, ChildLink, process_setup};
+use crate::constraint::{self, Limits, Unenforceable, Vocabulary, Wanted};
 use crate::ipc::{
     ModelPlace, PROTOCOL_VERSION, Prompt, RawPath, ReaderCommand, ReaderEvent, ReaderLimits,
     TemplateState, TokenPieces,
@@ -158,11 +160,21 @@ fn begun_bytes(request: &RenderRequest, prompt: &str) -> usize {
     written.map_or(0, str::len)
 }
 
+fn constrain(wanted: &Wanted, limits: &Limits) -> ReaderEvent {
+    match constraint::compile(wanted, limits) {
+        Ok(compiled) => ReaderEvent::Constrained(compiled),
+        Err(Unenforceable { pointer, reason }) => ReaderEvent::NotConstrained { pointer, reason },
+    }
+}
+
 /// A model whose files are read.
 struct Model {
     template: Option<ChatTemplate>,
     control_tokens: Arc<ControlTokens>,
     tokenizer: LazyTokenizer,
+    gguf: Option<OpenFile>,
+    /// What ends its answers: a token by its text, others by their ids.
+    ends: (String, Vec<i32>),
     /// That prompts cannot be counted was said.
     told: bool,
 }
@@ -177,6 +189,10 @@ enum LazyTokenizer {
 
 impl Model {
     fn new(read: ReadModel, with_template: bool) -> (Self, TemplateState, Option<FoundFormat>) {
+        let ends = (
+            read.special.eos.clone(),
+            read.report.facts.extra_eos_ids.clone(),
+        );
         let control_tokens =
             ControlTokens::with_normalized(read.control_tokens, read.normalized_tokens);
         let control_tokens = Arc::new(control_tokens);
@@ -214,6 +230,8 @@ impl Model {
                 None => LazyTokenizer::None,
                 Some(file) => LazyTokenizer::Unread(file.file),
             },
+            gguf: read.gguf,
+            ends,
             told: false,
         };
         (model, state, replies)
@@ -228,6 +246,8 @@ impl Model {
                 request,
                 counted_bytes,
             } => self.render(&request, counted_bytes)?,
+            ReaderCommand::Constrain { wanted, limits } => constrain(&wanted, &limits),
+            ReaderCommand::Vocabulary => self.vocabulary()?,
             ReaderCommand::Plain {
                 texts,
                 policy,
@@ -310,6 +330,32 @@ impl Model {
             });
         }
         Ok(ReaderEvent::Prompts(prompts))
+    }
+
+    fn vocabulary(&mut self) -> anyhow::Result<ReaderEvent> {
+        let (end, ends) = self.ends.clone();
+        if let Some(file) = &self.gguf {
+            // The file that is loaded has the last word.
+            return Ok(match gguf::vocabulary(&file.file, file.len)? {
+                None => ReaderEvent::NoTokenizer,
+                Some(mut vocabulary) => {
+                    vocabulary.ends.extend(ends);
+                    ReaderEvent::Vocabulary(vocabulary)
+                }
+            });
+        }
+        let Some(tokenizer) = self.tokenizer()? else {
+            return Ok(ReaderEvent::NoTokenizer);
+        };
+        let mut vocabulary = Vocabulary::default();
+        for id in 0..tokenizer.ids_end() {
+            let piece = tokenizer.piece(id);
+            vocabulary.push(piece.as_deref(), tokenizer.is_added(id));
+        }
+        vocabulary.ends = ends;
+        let end = tokenizer.id_of(&end).and_then(|id| i32::try_from(id).ok());
+        vocabulary.ends.extend(end);
+        Ok(ReaderEvent::Vocabulary(vocabulary))
     }
 
     /// The tokens of a prompt, where they can be had: without them the runtime counts.

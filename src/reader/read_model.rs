@@ -27,6 +27,8 @@ pub struct ReadModel {
     /// Ids of tokens that are not made of text, and of those that were added.
     pub token_ids: HashMap<String, i32>,
     pub tokenizer: Option<OpenFile>,
+    /// The model's file, where it tells of its tokens.
+    pub gguf: Option<OpenFile>,
     pub told: ToldReplies,
 }
 
@@ -219,6 +221,7 @@ impl OpenModel {
             normalized_tokens: normalized,
             token_ids,
             tokenizer: self.tokenizer.and_then(Result::ok),
+            gguf: (self.kind == ModelKind::Gguf).then_some(self.file),
             told: ToldReplies {
                 manifest: manifest.replies.clone(),
                 checkpoint,

@@ -63,6 +63,22 @@ impl Tokenizer {
         self.inner.id_to_token(id).is_some()
     }
 
+    /// Behind the last id.
+    pub fn ids_end(&self) -> u32 {
+        let vocabulary = self.inner.get_vocab(true);
+        vocabulary.into_values().max().map_or(0, |last| last + 1)
+    }
+
+    /// Whether the token stands beside the vocabulary that texts are made of, as control tokens do.
+    pub fn is_added(&self, id: u32) -> bool {
+        let added = self.inner.get_added_vocabulary().get_added_tokens_decoder();
+        added.contains_key(&id)
+    }
+
+    pub fn id_of(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
     /// The bytes that a token alone stands for, which may be part of a character. `None`: there is
     /// no such token.
     pub fn piece(&self, id: u32) -> Option<Vec<u8>> {
@@ -88,7 +104,7 @@ impl Tokenizer {
 
 /// How a vocabulary writes the bytes of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum PieceCoding {
+pub(super) enum PieceCoding {
     /// A character for each byte, as GPT-2 does.
     ByteLevel,
     /// `▁` for a space, `<0x0A>` for a byte, as SentencePiece does.
@@ -111,7 +127,7 @@ impl PieceCoding {
         }
     }
 
-    fn bytes(self, token: &str) -> Vec<u8> {
+    pub fn bytes(self, token: &str) -> Vec<u8> {
         match self {
             Self::ByteLevel => {
                 let bytes: Option<Vec<u8>> = token.chars().map(byte_level_byte).collect();

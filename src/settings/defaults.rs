@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    AuthPolicy, ChatSettings, ControlTokenPolicy, DeadlineSettings, EmbeddingSettings, FileMode,
-    HalfClosedGenerations, HttpSettings, LibrarySettings, LogSettings, MemorySettings,
-    ModelSettings, QueueSettings, ReaderSandbox, ReaderSettings, RecoverySettings, RpcSettings,
-    RuntimeSettings, TokenizerSettings, UnixSocketAuth,
+    AuthPolicy, ChatSettings, ConstraintSettings, ControlTokenPolicy, DeadlineSettings,
+    EmbeddingSettings, FileMode, HalfClosedGenerations, HttpSettings, LibrarySettings, LogSettings,
+    MemorySettings, ModelSettings, QueueSettings, ReaderSandbox, ReaderSettings, RecoverySettings,
+    RpcSettings, RuntimeSettings, TokenizerSettings, UnixSocketAuth, WhiteSpace,
 };
 
 const fn seconds(n: u64) -> Duration {
@@ -151,6 +151,20 @@ impl Default for ChatSettings {
             max_tools: 128,
             tools_limit_bytes: 256 * 1024,
             also_reasoning: false,
+        }
+    }
+}
+
+impl Default for ConstraintSettings {
+    fn default() -> Self {
+        Self {
+            white_space: WhiteSpace::One,
+            show_format: true,
+            schema_limit_bytes: 256 * 1024,
+            max_schema_depth: 32,
+            max_grammar_symbols: 100_000,
+            max_lexer_states: 8_000,
+            max_lexer_steps: 200_000,
         }
     }
 }

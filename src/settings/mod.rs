@@ -30,6 +30,7 @@ pub use known_keys::{KnownKey, known_keys};
 pub use load::{DEFAULT_CONFIG, VARIABLE_PREFIX};
 pub use reload::{Applies, ChangedKeys};
 
+pub use crate::constraint::WhiteSpace;
 pub use crate::prompt::ControlTokenPolicy;
 use listen::addresses;
 use optional::{bytes_or_empty, duration_or_empty, empty_as_none};
@@ -47,6 +48,7 @@ pub struct Settings {
     pub memory: MemorySettings,
     pub library: LibrarySettings,
     pub chat: ChatSettings,
+    pub constraints: ConstraintSettings,
     pub rpc: RpcSettings,
     pub embeddings: EmbeddingSettings,
     pub tokenizer: TokenizerSettings,
@@ -332,6 +334,40 @@ pub struct ChatSettings {
     pub tools_limit_bytes: usize,
     /// Whether thoughts are answered as `reasoning` as well, beside `reasoning_content`.
     pub also_reasoning: bool,
+}
+
+/// Answers that are kept to a format.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ConstraintSettings {
+    /// White space between the tokens of JSON.
+    pub white_space: WhiteSpace,
+    /// Whether the model is told of the format.
+    pub show_format: bool,
+    /// Largest schema, in bytes.
+    pub schema_limit_bytes: usize,
+    /// Deepest one, in schemas inside each other.
+    pub max_schema_depth: usize,
+    /// Symbols of its grammar.
+    pub max_grammar_symbols: usize,
+    /// States of its lexer.
+    pub max_lexer_states: usize,
+    /// Steps of its lexer for one token.
+    pub max_lexer_steps: u64,
+}
+
+impl ConstraintSettings {
+    /// What one format may cost.
+    pub fn limits(&self) -> crate::constraint::Limits {
+        crate::constraint::Limits {
+            white_space: self.white_space,
+            schema_bytes: self.schema_limit_bytes,
+            schema_depth: self.max_schema_depth,
+            grammar_symbols: self.max_grammar_symbols,
+            lexer_states: self.max_lexer_states,
+            lexer_steps: self.max_lexer_steps,
+        }
+    }
 }
 
 /// The vendor's functions over JSON-RPC.

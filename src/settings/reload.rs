@@ -73,6 +73,7 @@ impl Settings {
             runtime: self.runtime.clone(),
             library: self.library.clone(),
             chat: self.chat.clone(),
+            constraints: self.constraints.clone(),
             rpc: self.rpc.clone(),
             embeddings: self.embeddings.clone(),
             tokenizer: self.tokenizer.clone(),
@@ -117,6 +118,9 @@ mod tests {
             ("http.unix-socket-mode" | "rpc.unix-socket-mode", _) => "0600".to_owned(),
             ("http.unix-socket-auth", _) => "keys".to_owned(),
             ("chat.control-tokens", _) => "reject".to_owned(),
+            ("constraints.white-space", _) => "none".to_owned(),
+            ("constraints.max-schema-depth", _) => "7".to_owned(),
+            ("constraints.max-lexer-steps", _) => "10001".to_owned(),
             ("log.filter", _) => "debug".to_owned(),
             ("runtime.log-level", _) => "1".to_owned(),
             (

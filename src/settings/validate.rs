@@ -100,6 +100,18 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
     let limit = chat.tools_limit_bytes;
     found.range("chat.tools-limit-bytes", limit, 1024..=64 << 20);
 
+    let constraints = &settings.constraints;
+    let limit = constraints.schema_limit_bytes;
+    found.range("constraints.schema-limit-bytes", limit, 1024..=8 << 20);
+    let depth = constraints.max_schema_depth;
+    found.range("constraints.max-schema-depth", depth, 1..=64);
+    let symbols = constraints.max_grammar_symbols;
+    found.range("constraints.max-grammar-symbols", symbols, 1000..=2_000_000);
+    let states = constraints.max_lexer_states;
+    found.range("constraints.max-lexer-states", states, 1000..=250_000);
+    let steps = constraints.max_lexer_steps;
+    found.range("constraints.max-lexer-steps", steps, 10_000..=10_000_000);
+
     let embeddings = &settings.embeddings;
     let max_inputs = embeddings.max_inputs;
     found.range("embeddings.max-inputs", max_inputs, 1..=65_536);

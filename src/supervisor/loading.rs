@@ -219,8 +219,12 @@ impl Loader {
         worker.process.set_activity(0, Some("rkllm_init"), None);
         let guard = LoadGuard::following(Deadline::Load, limits, self.deadlines.heartbeat, pid);
         match self.next_event(worker, guard, "loading the model").await? {
-            Event::Loaded { per_run_parameters } => {
+            Event::Loaded {
+                per_run_parameters,
+                run_extensions,
+            } => {
                 facts.per_run_parameters = Some(per_run_parameters);
+                facts.run_extensions = Some(run_extensions);
             }
             event => return Err(unexpected(worker, event, false).await),
         }

@@ -45,6 +45,12 @@ pub(super) async fn of_end(
             prompt_tokens: *prompt_tokens,
             limit_tokens: *limit_tokens,
         }),
+        RunOutcome::NotKept { reason } => {
+            tracing::warn!(request = %request.id, reason, "an answer could not be kept to its format");
+            Outcome::Failed(GenerationError::NotKept {
+                reason: reason.clone(),
+            })
+        }
         RunOutcome::Refused { reason } => {
             let lines = running.own_lines().await;
             tracing::warn!(request = %request.id, reason, "the runtime refused a run");

@@ -113,6 +113,7 @@ impl Probe<'_> {
             prompt: PROMPT.to_owned(),
             prompt_tokens: None,
             begun: None,
+            constraint: None,
             sampling: SamplingRequest::default(),
             max_new_tokens: Some(self.tokens),
             prefill_per_token: worker.prefill_per_token(),
@@ -173,7 +174,8 @@ fn proof(ended: Ended<Box<RunEnd>>, complete: Option<u32>, enough: u32) -> Resul
                     let cause = format!("its context has room for {limit_tokens} tokens only");
                     Ok(Proof::Fails { cause })
                 }
-                (None, RunOutcome::Aborted) => Ok(Proof::Unknown),
+                // It was asked for no format.
+                (None, RunOutcome::Aborted | RunOutcome::NotKept { .. }) => Ok(Proof::Unknown),
             }
         }
         Ended::Lost(lost) => match (lost.stop, complete) {

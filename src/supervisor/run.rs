@@ -7,6 +7,7 @@
 //! blame (`probe`). A thought that has used its budget is closed in the same way: its run is ended, and
 //! another goes on behind what closes it.
 
+mod constrained;
 mod next_attempt;
 mod resumption;
 
@@ -31,7 +32,8 @@ use crate::generation::{
     Deadline, FinishReason, GenerationError, GenerationRequest, ModelId, ReplyEvent, RunStart,
     StopStrings,
 };
-use crate::ipc::{BegunAnswer, RunEnd, RunOutcome, RunSpec, SlotCommand};
+use crate::ipc::{BegunAnswer, RunConstraint, RunEnd, RunOutcome, RunSpec, SlotCommand};
+use crate::reader::Readers;
 use crate::telemetry::Metrics;
 use resumption::Resumption;
 
@@ -53,6 +55,8 @@ pub struct RunJob {
 #[derive(Clone, Debug)]
 pub struct RunServices {
     pub supervisor: Supervisor,
+    /// They know the tokens of models.
+    pub readers: Readers,
     pub metrics: Metrics,
 }
 
@@ -221,7 +225,11 @@ impl<'a> Serving<'a> {
                 return Attempt::Over(outcome, None);
             }
         }
-        let spec = self.spec(worker);
+        let constraint = match self.constraint(worker).await {
+            Ok(constraint) => constraint,
+            Err(outcome) => return Attempt::Over(outcome, None),
+        };
+        let spec = self.spec(worker, constraint);
         let (deadlines, prefill) = (worker.deadlines, Prefill::of(&spec, worker.slots()));
         let resumed = Resumption::of(self.lost.take(), worker, granted_at);
         let (metrics, request) = (&self.services.metrics, &self.job.request);
@@ -264,6 +272,7 @@ impl<'a> Serving<'a> {
         let complete = sink.complete.take();
         match ended {
             Ended::NotSent(running, error) => {
+                running.worker().is_told_tokens(false);
                 running.ended(WorkerAfter::Unproven);
                 let error = GenerationError::Internal(error.to_string());
                 Attempt::Over(Outcome::Failed(error), None)
@@ -359,6 +368,10 @@ impl<'a> Serving<'a> {
                 parameters: not_applied,
             }));
         }
+        let can_constrain = worker.facts.run_extensions;
+        if let Err(error) = request.check_constraint(can_constrain) {
+            return Err(Outcome::Failed(error));
+        }
         let started = ReplyEvent::Started(RunStart { not_applied });
         if self.job.events.try_send(started).is_err() {
             return Err(Outcome::Silence);
@@ -367,7 +380,7 @@ impl<'a> Serving<'a> {
         Ok(())
     }
 
-    fn spec(&self, worker: &Worker) -> RunSpec {
+    fn spec(&self, worker: &Worker, constraint: Option<Box<RunConstraint>>) -> RunSpec {
         let request = &self.job.request;
         RunSpec {
             run: self.job.run,
@@ -375,6 +388,7 @@ impl<'a> Serving<'a> {
             prompt_tokens: request.prompt_tokens.clone(),
             begun: self.begun.clone(),
             sampling: request.sampling,
+            constraint,
             max_new_tokens: self.tokens_left(),
             prefill_per_token: worker.prefill_per_token(),
             credit: TOKEN_CREDIT,

@@ -92,6 +92,8 @@ pub struct RuntimeFacts {
     pub pool_tokens: Option<u32>,
     /// Whether sampling values and the token budget can differ from run to run (1.3.0 and later).
     pub per_run_parameters: Option<bool>,
+    /// Whether answers can be kept to a format.
+    pub run_extensions: Option<bool>,
 }
 
 /// One model as seen from outside.

@@ -28,6 +28,8 @@ pub struct Worker {
     tainted: AtomicBool,
     /// It was missed by its heartbeat.
     is_silent: AtomicBool,
+    /// It was told its model's tokens.
+    knows_tokens: AtomicBool,
     lines: PrintedLines,
     measured: Mutex<Measured>,
 }
@@ -55,6 +57,7 @@ impl Worker {
             company: Company::default(),
             tainted: AtomicBool::new(false),
             is_silent: AtomicBool::new(false),
+            knows_tokens: AtomicBool::new(false),
             lines,
             measured: Mutex::default(),
         }
@@ -77,6 +80,15 @@ impl Worker {
     /// It is missed by its heartbeat. Returns whether that is noticed for the first time.
     pub fn falls_silent(&self) -> bool {
         !self.is_silent.swap(true, Ordering::Relaxed)
+    }
+
+    pub fn knows_tokens(&self) -> bool {
+        self.knows_tokens.load(Ordering::Relaxed)
+    }
+
+    /// Whether a run that tells it the model's tokens was sent.
+    pub fn is_told_tokens(&self, sent: bool) {
+        self.knows_tokens.store(sent, Ordering::Relaxed);
     }
 
     /// What the library has printed since it was last asked.

@@ -239,6 +239,10 @@ fn outcome(returned: &RunReturned, abort_requested: bool, generated: u32) -> Run
         };
     }
     let record = &returned.record;
+    if let (None, Some(reason), false) = (record.ended_by, &returned.not_kept, abort_requested) {
+        let reason = reason.clone();
+        return RunOutcome::NotKept { reason };
+    }
     match (record.ended_by, &returned.result) {
         (Some(EndedBy::Reason(reason)), _) => RunOutcome::Finished(reason),
         (Some(EndedBy::Abort), _) => RunOutcome::Aborted,

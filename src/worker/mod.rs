@@ -16,6 +16,7 @@
 mod active_run;
 mod c_stdio;
 mod company;
+mod constrained;
 mod control_calls;
 mod control_thread;
 mod credit;

@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 use rkllm_sys::{
-    CallError, CpuMask, Family, Handle, InitParams, Library, OpenOptions, PerRun, RunId, RunInput,
-    RunOptions,
+    CallError, CpuMask, Family, Handle, InitParams, Library, OpenOptions, PerRun, RunExtension,
+    RunId, RunInput, RunOptions,
 };
 
+use super::constrained::{self, SharedTokens};
 use super::known_shape::KnownShape;
 use super::library_call;
 use super::npu_thread::{LoadedModel, RunReturned};
@@ -18,6 +19,14 @@ use super::slot_events::SlotEvents;
 use super::token_sink::{RunRecord, SharedRecord, TokenSink};
 use super::utf8_assembly::Utf8Assembly;
 use crate::ipc::{Handles, LibraryFacts, LoadSpec, RunSpec, SlotEvent};
+
+/// What a run goes on with, beside what was asked.
+#[derive(Clone, Copy)]
+pub struct RunHow<'a> {
+    pub progress: &'a Arc<RunProgress>,
+    pub tokens: Option<&'a SharedTokens>,
+    pub empty_cache: bool,
+}
 
 pub struct Model {
     handle: Handle,
@@ -69,6 +78,7 @@ impl Model {
         LoadedModel {
             control: self.handle.control(),
             per_run_parameters: self.per_run.is_some(),
+            run_extensions: self.handle.library().takes_run_extensions(),
         }
     }
 
@@ -90,11 +100,11 @@ impl Model {
     pub fn run(
         &self,
         spec: &RunSpec,
-        progress: &Arc<RunProgress>,
-        empty_cache: bool,
+        how: RunHow<'_>,
         notes: &SlotNotes,
         events: &SlotEvents,
     ) -> RunReturned {
+        let progress = how.progress;
         let prepared = PreparedInput::prepare(spec);
         let mut returned = RunReturned {
             run: spec.run,
@@ -105,6 +115,7 @@ impl Model {
             cache_emptied: false,
             asked_runtime: false,
             over_limit_tokens: None,
+            not_kept: None,
             raw: None,
         };
         let run = spec.run;
@@ -119,7 +130,18 @@ impl Model {
             progress.lower_limit(budget_left(self.context_length, tokens));
             notes.send(SlotNote::InputCounted { run, tokens });
         }
-        if empty_cache {
+        let constraint = spec
+            .constraint
+            .as_deref()
+            .map(|constraint| constrained::extension(constraint, how.tokens, spec.begun.as_ref()));
+        let (extension, failure) = match constraint.transpose() {
+            Ok(kept) => kept.unzip(),
+            Err(error) => {
+                returned.not_kept = Some(format!("{error:#}"));
+                return returned;
+            }
+        };
+        if how.empty_cache {
             returned.cache_emptied = self.handle.clear_kv_cache(false).is_ok();
         }
         // An abort that came before this point finds no run in the library.
@@ -127,7 +149,14 @@ impl Model {
             returned.asked_runtime = true;
             let record = SharedRecord::default();
             let sink = self.sink(run, progress, &record, notes, events);
-            returned.result = self.call(spec, &prepared.form, progress.limit_tokens(), sink);
+            let budget_tokens = progress.limit_tokens();
+            let call = Call {
+                form: &prepared.form,
+                budget_tokens,
+                extension,
+            };
+            returned.result = self.call(spec, call, sink);
+            returned.not_kept = failure.and_then(|failure| failure.take());
             returned.record =
                 std::mem::take(&mut *record.lock().unwrap_or_else(PoisonError::into_inner));
         }
@@ -157,13 +186,7 @@ impl Model {
         }
     }
 
-    fn call(
-        &self,
-        spec: &RunSpec,
-        form: &InputForm,
-        budget_tokens: u32,
-        sink: TokenSink,
-    ) -> Result<(), CallError> {
+    fn call(&self, spec: &RunSpec, call: Call<'_>, sink: TokenSink) -> Result<(), CallError> {
         let id = RunId::new(spec.run).ok_or_else(|| CallError::OutOfRange {
             what: "the run id",
             value: spec.run.to_string(),
@@ -171,17 +194,30 @@ impl Model {
         })?;
         let options = RunOptions {
             per_run: self.per_run.map(|per_run| {
-                let tokens = i32::try_from(budget_tokens).unwrap_or(i32::MAX);
+                let tokens = i32::try_from(call.budget_tokens).unwrap_or(i32::MAX);
                 per_run.values(library_call::sampling(spec.sampling), Some(tokens))
             }),
             ..RunOptions::default()
         };
-        let input = match form {
+        let input = match call.form {
             InputForm::Text(text) => RunInput::Prompt(text),
             InputForm::Tokens(ids) => RunInput::Tokens(ids),
         };
-        self.handle.run(&input, &options, id, Box::new(sink))
+        let sink = Box::new(sink);
+        match call.extension {
+            None => self.handle.run(&input, &options, id, sink),
+            Some(extension) => self
+                .handle
+                .run_extended(&input, &options, extension, id, sink),
+        }
     }
+}
+
+/// What the library is asked.
+struct Call<'a> {
+    form: &'a InputForm,
+    budget_tokens: u32,
+    extension: Option<RunExtension>,
 }
 
 pub fn open(library: &Path, assume_family: Option<&str>) -> anyhow::Result<Arc<Library>> {

@@ -10,8 +10,9 @@ use std::thread;
 use rkllm_sys::{CallError, ControlHandle, Library};
 
 use super::c_stdio;
+use super::constrained::SharedTokens;
 use super::library_call;
-use super::model::{self, Model};
+use super::model::{self, Model, RunHow};
 use super::raw_run::{self, RawReturned};
 use super::run_progress::RunProgress;
 use super::slot::{SlotNote, SlotNotes};
@@ -34,6 +35,8 @@ pub enum NpuTask {
     Run {
         spec: Box<RunSpec>,
         progress: Arc<RunProgress>,
+        /// The model's, where a run has told them.
+        tokens: Option<Arc<SharedTokens>>,
         /// Empty the KV cache first, so that the run's prefill is its whole prompt.
         empty_cache: bool,
     },
@@ -50,6 +53,7 @@ pub enum NpuTask {
 pub struct LoadedModel {
     pub control: ControlHandle,
     pub per_run_parameters: bool,
+    pub run_extensions: bool,
 }
 
 /// How a run came back.
@@ -68,6 +72,8 @@ pub struct RunReturned {
     pub asked_runtime: bool,
     /// The input was found too long before the library was asked.
     pub over_limit_tokens: Option<u32>,
+    /// Why it could not be kept to its grammar, where it could not.
+    pub not_kept: Option<String>,
     /// All there is to say of a raw run.
     pub raw: Option<RawReturned>,
 }
@@ -84,6 +90,7 @@ impl RunReturned {
             cache_emptied: false,
             asked_runtime: true,
             over_limit_tokens: None,
+            not_kept: None,
             raw: Some(raw),
         }
     }
@@ -121,10 +128,16 @@ fn work(queue: &Receiver<NpuTask>, notes: &SlotNotes, events: &SlotEvents) {
             NpuTask::Run {
                 spec,
                 progress,
+                tokens,
                 empty_cache,
             } => {
                 let Some(model) = &model else { continue };
-                let returned = model.run(&spec, &progress, empty_cache, notes, events);
+                let how = RunHow {
+                    progress: &progress,
+                    tokens: tokens.as_deref(),
+                    empty_cache,
+                };
+                let returned = model.run(&spec, how, notes, events);
                 c_stdio::flush();
                 if returned.record.after_finish > 0 {
                     eprintln!(

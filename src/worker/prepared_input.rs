@@ -98,6 +98,7 @@ mod tests {
                 token_ids: ids.map(<[i32]>::to_vec),
                 tokens: Some(2),
             }),
+            constraint: None,
             sampling: SamplingRequest::default(),
             max_new_tokens: None,
             prefill_per_token: Duration::from_millis(1),

@@ -20,6 +20,7 @@ use rkllm_sys::{CallError, Library};
 
 use super::active_run::ActiveRun;
 use super::company::Company;
+use super::constrained::SharedTokens;
 use super::control_calls::ControlCalls;
 use super::control_thread::{self, ControlReply};
 use super::event_writer::EventWriter;
@@ -78,6 +79,8 @@ pub struct Common {
     pub default_max_new_tokens: Option<u32>,
     /// Whether the slots share room for tokens, so that a run may wait for others to end.
     pub has_pool: bool,
+    /// The model's, once a run has told them.
+    pub tokens: Option<Arc<SharedTokens>>,
     /// A control call hung or a run failed, in whichever slot. Once tainted always tainted: the daemon
     /// ends a tainted worker when nothing goes on there.
     pub tainted: bool,
@@ -91,6 +94,7 @@ impl Common {
             context_length: 0,
             default_max_new_tokens: None,
             has_pool: false,
+            tokens: None,
             tainted: false,
         }
     }

@@ -281,19 +281,22 @@ impl WorkerState {
 
     fn slot_loaded(&mut self, slot: usize, result: anyhow::Result<LoadedModel>) {
         let started = result.and_then(|model| {
-            let per_run_parameters = model.per_run_parameters;
+            let loaded = Event::Loaded {
+                per_run_parameters: model.per_run_parameters,
+                run_extensions: model.run_extensions,
+            };
             self.slots[slot].loaded(model)?;
-            Ok(per_run_parameters)
+            Ok(loaded)
         });
-        let per_run_parameters = match started {
-            Ok(per_run_parameters) => per_run_parameters,
+        let loaded = match started {
+            Ok(loaded) => loaded,
             Err(error) => self.load_failed(error),
         };
         if slot + 1 < self.slots.len() {
             return self.init(slot + 1);
         }
         self.stage = Stage::Loaded;
-        self.events.send(Event::Loaded { per_run_parameters });
+        self.events.send(loaded);
     }
 
     fn load_failed(&self, error: anyhow::Error) -> ! {

@@ -20,6 +20,7 @@ mod a_short_probe_proves_nothing;
 mod a_stream_survives_its_worker;
 mod an_unkillable_worker_gets_no_successor;
 mod an_unread_log_stops_nothing;
+mod answers_keep_their_format;
 mod calls_and_results_reach_the_model;
 mod calls_outlive_their_worker;
 mod conversations_keep_their_slot;

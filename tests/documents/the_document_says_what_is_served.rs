@@ -82,6 +82,9 @@ fn of_this_installation(document: &mut Value) {
     let dimensions = &mut schemas["EmbeddingParameters"]["properties"]["dimensions"];
     (dimensions["minimum"], dimensions["maximum"]) = (2.into(), 8.into());
     schemas["DetokenizeRequest"]["properties"]["tokens"]["items"]["maximum"] = 3.into();
+    // No answer of the fake library can be kept to a format.
+    let format = &mut schemas["ChatParameters"]["properties"]["response_format"];
+    format["properties"]["type"]["enum"] = json!(["text"]);
 }
 
 #[test]

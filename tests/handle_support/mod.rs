@@ -15,6 +15,7 @@ use rkllmd::library_calls::{
     RunRequest, Tensor,
 };
 use rkllmd::models::Catalog;
+use rkllmd::reader::Readers;
 use rkllmd::settings::Settings;
 use rkllmd::supervisor::{
     HandleReset, LibraryHandle, RunEvent, RunServices, RunStream, Supervisor,
@@ -86,12 +87,14 @@ impl TestSupervisor {
         change(&mut settings);
         let metrics = Metrics::new();
         let program = PathBuf::from(env!("CARGO_BIN_EXE_rkllmd"));
-        let catalog = Catalog::scan_apart(&settings, Some(program)).expect("a catalog");
+        let catalog = Catalog::scan_apart(&settings, Some(program.clone())).expect("a catalog");
+        let readers = Readers::start_with_readers_of(program, &settings, metrics.clone());
         let (supervisor, _status) =
             Supervisor::start_with_workers_of(workers, &settings, &catalog, metrics.clone())
                 .expect("a supervisor");
         let services = RunServices {
             supervisor: supervisor.clone(),
+            readers: readers.expect("readers"),
             metrics: metrics.clone(),
         };
         let installed = catalog.models().iter().map(|model| model.id.clone());

@@ -84,6 +84,7 @@ fn request(client: &str, model: &str, prompt: &str) -> GenerationRequest {
         seed: None,
         strict_parameters: false,
         max_new_tokens: None,
+        constraint: None,
         reply: None,
         thought_budget: None,
         stop: Vec::new(),

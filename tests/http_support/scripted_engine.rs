@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use rkllmd::admission::{EmbeddingError, EmbeddingRequest, Generation, QueueFigures};
 use rkllmd::chat::{Answering, Engine};
+use rkllmd::constraint::{self, Compiled, Limits, Wanted};
 use rkllmd::generation::{GenerationError, GenerationRequest};
 use rkllmd::ipc::Prompt;
 use rkllmd::library_calls::PooledRows;
@@ -121,6 +122,20 @@ impl Engine for ScriptedEngine {
                 tokens,
                 pieces: how.with_pieces.then_some(pieces),
             })
+        })
+    }
+
+    fn constrain<'a>(
+        &'a self,
+        model: &'a InstalledModel,
+        wanted: Wanted,
+        limits: Limits,
+    ) -> Answering<'a, Compiled, ReaderError> {
+        Box::pin(async move {
+            match &*model.id {
+                "raw" => Err(unknown_tokenizer(&model.id)),
+                _ => constraint::compile(&wanted, &limits).map_err(ReaderError::Unenforceable),
+            }
         })
     }
 

@@ -325,7 +325,10 @@ async fn what_is_not_supported_is_refused_by_name() {
         chat fields: "logprobs":true => logprobs unsupported_parameter
         chat fields: "top_logprobs":3 => top_logprobs unsupported_parameter
         chat fields: "logit_bias":{"50":1} => logit_bias unsupported_parameter
-        chat fields: "response_format":{"type":"json_object"} => response_format unsupported_parameter
+        chat fields: "response_format":{"type":"grammar"} => response_format.type unsupported_parameter
+        chat fields: "response_format":{"type":"json_schema"} => response_format.json_schema missing_required_parameter
+        chat fields: "response_format":"json_object" => response_format invalid_type
+        chat fields: "response_format":{"type":"json_schema","json_schema":{"strict":true,"schema":{"not":{}}}} => response_format.json_schema.schema unsupported_schema
         chat fields: "modalities":["text","audio"] => modalities unsupported_parameter
         chat fields: "audio":{} => audio unsupported_parameter
         chat fields: "web_search_options":{} => web_search_options unsupported_parameter

@@ -154,6 +154,7 @@ impl Worker {
                 (10..).zip(words).map(|(id, _)| id).collect()
             }),
             begun,
+            constraint: None,
             sampling: SamplingRequest::default(),
             max_new_tokens: None,
             prefill_per_token: ms(1),

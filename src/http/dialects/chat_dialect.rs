@@ -4,6 +4,7 @@
 //! A stream's status line waits for its first event, so that an early error has its true status,
 //! but no longer than `header-delay`.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -18,6 +19,7 @@ use crate::generation::{
     RunStart, SamplingRequest,
 };
 use crate::http::HttpState;
+use crate::http::dialects::format::{self, AskedFormat};
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::{RequestError, quote};
 use crate::http::request::nul::refuse_nul;
@@ -78,6 +80,8 @@ pub(crate) struct Options {
     pub max_new_tokens: Option<u32>,
     /// The name by which the client gave a budget of thoughts.
     pub thought_budget: Option<&'static str>,
+    /// What the answer is kept to; `None`: it is free.
+    pub format: Option<AskedFormat>,
     pub stop: Vec<String>,
     /// `None`: the daemon's own setting.
     pub resume: Option<bool>,
@@ -188,13 +192,21 @@ async fn parse_and_answer<D: ChatDialect>(
         reading,
         dialect,
     } = asked;
+    let kept = match options.format {
+        None => None,
+        Some(format) => Some(format::compiled(state, &model, format).await?),
+    };
     let prompt = render::<D>(state, &model, source).await?;
     // While it waits and runs, only this is there.
     let tokens = prompt.tokens.as_ref().map_or(0, Vec::len);
-    let waiting = prompt.text.len() + tokens * size_of::<i32>();
+    let grammar = kept.as_ref().map_or(0, |kept| kept.grammar.len());
+    let waiting = prompt.text.len() + tokens * size_of::<i32>() + grammar;
     context.hold(waiting)?;
     context.keep(waiting);
     let reply = reading.and_then(|reading| reading.plan(&model, &prompt));
+    let (constraint, not_kept) = kept
+        .map(|kept| format::constraint(state, &model, &prompt, kept))
+        .unzip();
     let neutralised = prompt.neutralised.then_some(D::PROMPT_PARAM);
     let request = GenerationRequest {
         id: context.id.clone(),
@@ -206,6 +218,7 @@ async fn parse_and_answer<D: ChatDialect>(
         seed: options.seed,
         strict_parameters: state.chat.strict_parameters,
         max_new_tokens: options.max_new_tokens,
+        constraint: constraint.map(Arc::new),
         reply,
         thought_budget: options.thought_budget,
         stop: options.stop,
@@ -235,8 +248,10 @@ async fn parse_and_answer<D: ChatDialect>(
     };
     let not_applied = start.not_applied.into_iter();
     let not_applied = not_applied.filter(|name| !options.implied.contains(name));
-    let names = not_applied.chain(options.ignored).collect();
-    add_notices(&mut response, names, neutralised);
+    let not_kept = not_kept.unwrap_or_default().into_iter().map(Cow::from);
+    let names = not_applied.chain(options.ignored).map(Cow::from);
+    let names: Vec<Cow<'_, str>> = names.chain(not_kept).collect();
+    add_notices(&mut response, &names, neutralised);
     Ok(response)
 }
 

@@ -3,5 +3,6 @@
 //! no other part of the daemon knows one, but for the router and the API's description.
 
 pub(crate) mod chat_dialect;
+pub(crate) mod format;
 pub(crate) mod llama_server;
 pub(crate) mod openai;

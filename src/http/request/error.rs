@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 
 use crate::admission::EmbeddingError;
+use crate::constraint::Unenforceable;
 use crate::generation::GenerationError;
 use crate::http::request::content_coding;
 use crate::memory::OverBudget;
@@ -113,6 +114,18 @@ pub(crate) enum RequestError {
     },
     #[error("the model's hidden states of `{param}` {reason}, so there is no embedding of it")]
     NoEmbedding { param: String, reason: &'static str },
+    #[error(
+        "the tokens of `{model}` are not known, so its answers cannot be kept to a format: put its \
+         `tokenizer.json` beside the model's file, in a folder of the model's own"
+    )]
+    NoTokenizer { model: String },
+    #[error("`{param}`: {error}")]
+    Unenforceable {
+        error: Unenforceable,
+        param: &'static str,
+    },
+    #[error("`{param}` takes more time or memory than a grammar may")]
+    FormatTooComplex { param: &'static str },
     #[error("{0}")]
     Reader(#[from] ReaderError),
     /// A failure of the generation itself; `prompt_param` is the field its prompt came from.

@@ -1,5 +1,7 @@
 //! What a client is told of its request beside the answer, in headers.
 
+use std::borrow::Borrow;
+
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
 
@@ -10,7 +12,7 @@ static X_NEUTRALISED: HeaderName = HeaderName::from_static("x-rkllmd-neutralised
 /// tokens were made plain text.
 pub(crate) fn add_notices(
     response: &mut Response,
-    not_applied: Vec<&'static str>,
+    not_applied: &[impl Borrow<str>],
     neutralised: Option<&'static str>,
 ) {
     let headers = response.headers_mut();

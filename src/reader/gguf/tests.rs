@@ -5,6 +5,7 @@ use std::io::Cursor;
 use proptest::prelude::*;
 
 use super::*;
+use crate::constraint::Vocabulary;
 
 /// Writes a GGUF header pair by pair.
 #[derive(Default)]
@@ -227,4 +228,37 @@ proptest! {
             prop_assert!(kept <= 2 * file.len());
         }
     }
+}
+
+#[test]
+fn the_bytes_of_its_tokens_are_told_when_they_are_asked_for() {
+    let file = |model: &str, tokens: &[&str], types: &[i32]| {
+        Writer::default()
+            .string("tokenizer.ggml.model", model)
+            .strings("tokenizer.ggml.tokens", tokens)
+            .i32s("tokenizer.ggml.token_type", types)
+            .u32("tokenizer.ggml.eos_token_id", 1)
+            .u32("tokenizer.ggml.eot_token_id", 77)
+            .finish()
+    };
+    let told = |file: Vec<u8>| {
+        let len = file.len() as u64;
+        vocabulary::vocabulary_from(Cursor::new(file), len).expect("it is whole")
+    };
+    let mut expected = Vocabulary::default();
+    for (piece, is_special) in [(" a\n", false), ("<end>", true), ("b", true)] {
+        expected.push(Some(piece.as_bytes()), is_special);
+    }
+    expected.ends = vec![1];
+    let byte_level = file("gpt2", &["\u{120}a\u{10A}", "<end>", "b"], &[1, 3, 5]);
+    assert_eq!(told(byte_level), Some(expected));
+    let mut expected = Vocabulary::default();
+    for (piece, is_special) in [(&b" a"[..], false), (b"</s>", true), (b"\xE2", false)] {
+        expected.push(Some(piece), is_special);
+    }
+    expected.ends = vec![1];
+    let pieces = file("llama", &["\u{2581}a", "</s>", "<0xE2>"], &[1, 3, 6]);
+    assert_eq!(told(pieces), Some(expected));
+    assert_eq!(told(file("bert", &["a", "b"], &[1, 1])), None);
+    assert_eq!(told(Writer::default().finish()), None);
 }

@@ -8,13 +8,17 @@ use super::exchange::PlaceAnswer;
 use super::idle::Reader;
 use super::trust::Trust;
 use super::{Readers, lock};
+use crate::constraint::{Compiled, Limits, Unenforceable, Vocabulary, Wanted};
 use crate::generation::{Deadline, ModelId};
 use crate::ipc::{
     ListedEntry, ModelPlace, Prompt, ReaderCommand, ReaderEvent, TemplateState, TokenPieces,
 };
 use crate::models::InstalledModel;
 use crate::prompt::{ControlTokenPolicy, RenderRequest};
-use crate::reader::ReaderError;
+use crate::reader::{ModelKind, ReaderError};
+
+/// Making a grammar, as errors say it. A client's schema is in there.
+pub(crate) const CONSTRAINING: &str = "making a grammar";
 
 /// Where the caller's limit counts.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -207,6 +211,43 @@ impl Readers {
         }
     }
 
+    /// The grammar of what a client wants an answer of the model to be.
+    pub async fn constrain(
+        &self,
+        model: &InstalledModel,
+        wanted: Wanted,
+        limits: Limits,
+    ) -> Result<Compiled, ReaderError> {
+        if !tells_its_tokens(model) {
+            return Err(ReaderError::NoTokenizer {
+                model: model.id.to_string(),
+            });
+        }
+        let command = ReaderCommand::Constrain { wanted, limits };
+        match self.ask(model, &command, CONSTRAINING).await? {
+            ReaderEvent::Constrained(compiled) => Ok(compiled),
+            ReaderEvent::NotConstrained { pointer, reason } => {
+                let at = Unenforceable { pointer, reason };
+                Err(ReaderError::Unenforceable(at))
+            }
+            other => Err(unexpected(model, other, CONSTRAINING)),
+        }
+    }
+
+    /// The bytes of the model's tokens.
+    pub(crate) async fn vocabulary(
+        &self,
+        model: &InstalledModel,
+    ) -> Result<Vocabulary, ReaderError> {
+        match self
+            .ask(model, &ReaderCommand::Vocabulary, "tokenizing")
+            .await?
+        {
+            ReaderEvent::Vocabulary(vocabulary) if vocabulary.is_whole() => Ok(vocabulary),
+            other => Err(unexpected(model, other, "tokenizing")),
+        }
+    }
+
     async fn ask_tokenizer(
         &self,
         model: &InstalledModel,
@@ -314,6 +355,11 @@ impl Readers {
     }
 }
 
+/// Whether the bytes of its tokens can be known: a GGUF file has them itself.
+fn tells_its_tokens(model: &InstalledModel) -> bool {
+    model.tokenizer_json.is_some() || model.facts.kind == ModelKind::Gguf
+}
+
 /// The client's bytes in it.
 fn size(command: &ReaderCommand) -> usize {
     match command {
@@ -321,7 +367,8 @@ fn size(command: &ReaderCommand) -> usize {
         ReaderCommand::Plain { texts, .. } => texts.iter().map(String::len).sum(),
         ReaderCommand::Encode { text, .. } => text.len(),
         ReaderCommand::Decode { tokens } => size_of_val(&**tokens),
-        ReaderCommand::List { .. } | ReaderCommand::Open { .. } => 0,
+        ReaderCommand::Constrain { wanted, .. } => wanted.bytes(),
+        ReaderCommand::List { .. } | ReaderCommand::Open { .. } | ReaderCommand::Vocabulary => 0,
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::Readers;
+use super::calls::CONSTRAINING;
 use crate::children::{Child, ChildProcess, ConnectionError, EndReason};
 use crate::generation::{Deadline, ModelId};
 use crate::ipc::{FrameError, ModelPlace, RawPath, ReaderCommand, ReaderEvent, TemplateState};
@@ -167,7 +168,7 @@ impl Readers {
             _ => error.to_string(),
         };
         // Before a request is in there, nothing that it printed is a client's.
-        if !["rendering", "tokenizing"].contains(&doing)
+        if !["rendering", "tokenizing", CONSTRAINING].contains(&doing)
             && let lines = child.lines.peek().await
             && let Some(line) = lines.iter().rfind(|line| !line.starts_with(ADVICE))
         {

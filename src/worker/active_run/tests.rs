@@ -15,6 +15,7 @@ fn active(tokens: u32) -> ActiveRun {
             token_ids: None,
             tokens: Some(2),
         }),
+        constraint: None,
         sampling: SamplingRequest::default(),
         max_new_tokens: None,
         prefill_per_token: Duration::from_millis(1),
@@ -65,6 +66,7 @@ fn returned() -> RunReturned {
         cache_emptied: false,
         asked_runtime: true,
         over_limit_tokens: None,
+        not_kept: None,
         raw: None,
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::active_run::ActiveRun;
+use super::super::constrained::SharedTokens;
 use super::super::control_thread::{ControlAnswer, ControlCall, ControlReply, KvPurpose};
 use super::super::npu_thread::{NpuTask, RunReturned};
 use super::super::prepared_input::budget_left;
@@ -15,7 +16,13 @@ use crate::ipc::{RunSpec, SlotEvent};
 const ABORT_REPEAT: Duration = Duration::from_millis(250);
 
 impl Slot {
-    pub(super) fn start_run(&mut self, common: &Common, spec: Box<RunSpec>) {
+    pub(super) fn start_run(&mut self, common: &mut Common, mut spec: Box<RunSpec>) {
+        // In the order of the commands: another slot's run may count on it.
+        let constraint = spec.constraint.as_mut();
+        let told = constraint.and_then(|constraint| constraint.vocabulary.take());
+        if let Some(vocabulary) = told {
+            common.tokens = Some(Arc::new(SharedTokens::new(vocabulary)));
+        }
         if !self.is_free() {
             eprintln!("W rkllmd-worker: a run was asked for while none can start");
             return;
@@ -31,6 +38,7 @@ impl Slot {
         self.npu_task(NpuTask::Run {
             spec,
             progress,
+            tokens: common.tokens.clone(),
             empty_cache,
         });
     }

@@ -53,6 +53,6 @@ pub(crate) async fn apply_template(
         prompt: prompt.text,
     })
     .into_response();
-    add_notices(&mut response, ignored, neutralised);
+    add_notices(&mut response, &ignored, neutralised);
     Ok(response)
 }

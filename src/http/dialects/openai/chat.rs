@@ -15,11 +15,13 @@ use super::ignored::Ignored;
 use super::messages::{Message, conversation};
 use super::parameters::{SharedParameters, is_false, neutral, token_budget};
 use super::reasoning::{self, Budget};
+use super::response_format;
 use super::tools::{FunctionParameter, Given, ToolParameter};
 use crate::chat::{PromptSource, ReplyReading, WholeReply};
 use crate::generation::Completion;
 use crate::http::HttpState;
 use crate::http::dialects::chat_dialect::{self, Asked, ChatDialect, Identity, Options};
+use crate::http::dialects::format;
 use crate::http::request::body::{Object, fields};
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
@@ -82,9 +84,10 @@ pub(crate) struct ChatParameters {
     /// Not supported; null or 0.
     #[schema(value_type = Option<i64>)]
     top_logprobs: Option<Outline>,
-    /// Null or `{"type":"text"}`.
+    /// What the answer is: `{"type":"text"}`, `{"type":"json_object"}` or, kept to a JSON schema,
+    /// `{"type":"json_schema","json_schema":{"name","schema","strict"}}`.
     #[schema(value_type = Option<Object>)]
-    response_format: Option<Outline>,
+    response_format: Option<FreeObject>,
     /// Null or `["text"]`.
     #[schema(value_type = Option<Vec<String>>)]
     modalities: Option<Outline>,
@@ -148,7 +151,6 @@ impl ChatDialect for ChatAnswer {
 
 impl ChatParameters {
     fn refuse_unsupported(&self) -> Result<(), RequestError> {
-        let is_text_format = |value: &Value| value.get("type").is_some_and(|kind| kind == "text");
         let is_only_text = |value: &Value| matches!(value.as_array().map(Vec::as_slice), Some([one]) if one == "text");
         neutral("logprobs", &self.logprobs, is_false, "only false")?;
         neutral(
@@ -156,12 +158,6 @@ impl ChatParameters {
             &self.top_logprobs,
             |n| n.as_u64() == Some(0),
             "only 0",
-        )?;
-        neutral(
-            "response_format",
-            &self.response_format,
-            is_text_format,
-            "only {\"type\":\"text\"}",
         )?;
         neutral(
             "modalities",
@@ -236,7 +232,11 @@ pub(crate) fn asked(
     shared.refuse_unsupported()?;
     own.refuse_unsupported()?;
     let max_new_tokens = own.max_tokens(&shared)?.or(model.facts.max_new_tokens);
-    let messages = conversation(own.messages)?;
+    let mut messages = conversation(own.messages)?;
+    let asked = response_format::read(own.response_format)?;
+    if let Some(asked) = asked.as_ref().filter(|_| state.constraints.show_format) {
+        format::show(&asked.wanted, &mut messages);
+    }
     let given = Given {
         tools: own.tools,
         tool_choice: own.tool_choice,
@@ -260,6 +260,7 @@ pub(crate) fn asked(
             Budget::Tokens(name, _) => Some(name),
             Budget::NotSaid | Budget::None => None,
         },
+        format: asked,
         ..shared.options(state, max_new_tokens, ignored)?
     };
     if functions.wants_strict {

@@ -137,7 +137,7 @@ async fn answer(
         list(&checked, rows).map(|list| Json(list).into_response())
     })?;
     let neutralised = neutralised.then_some("input");
-    add_notices(&mut response, checked.ignored, neutralised);
+    add_notices(&mut response, &checked.ignored, neutralised);
     Ok((prompt_tokens, response))
 }
 

@@ -16,6 +16,7 @@ pub(crate) mod messages;
 pub(crate) mod models;
 pub(crate) mod parameters;
 mod reasoning;
+mod response_format;
 pub(crate) mod tools;
 
 use std::sync::Arc;

@@ -139,6 +139,7 @@ impl SharedParameters {
             seed: self.seed()?,
             max_new_tokens,
             thought_budget: None,
+            format: None,
             stop: self.stop(&state.chat)?,
             resume: self.resume,
             total_deadline,

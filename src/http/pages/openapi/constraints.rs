@@ -164,7 +164,18 @@ fn parameters() -> Value {
                 "top_logprobs": {"enum": [0, null]},
                 "response_format": {
                     "required": ["type"],
-                    "properties": {"type": {"enum": ["text"]}},
+                    "properties": {
+                        "type": {"enum": ["text", "json_object", "json_schema"]},
+                        "json_schema": {
+                            "type": "object",
+                            "required": ["schema"],
+                            "properties": {
+                                "name": {"type": "string", "pattern": "^[a-zA-Z0-9_-]{1,64}$"},
+                                "schema": {"type": ["object", "boolean"]},
+                                "strict": {"type": ["boolean", "null"]},
+                            },
+                        },
+                    },
                 },
                 "modalities": {"enum": [["text"], null]},
                 "audio": {"type": "null"},

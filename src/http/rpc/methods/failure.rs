@@ -102,6 +102,8 @@ fn unavailable(error: &GenerationError) -> RpcError {
             failed(ErrorKind::InvalidParams).with("param", "rkllm_input")
         }
         E::ParametersNotApplied { .. }
+        | E::CannotConstrain
+        | E::NotKept { .. }
         | E::RunRefused { .. }
         | E::PromptRefused { .. }
         | E::RunFailed { .. } => failed(ErrorKind::CallFailed),

@@ -1,0 +1,224 @@
+//! A client's schema on its way to the engine: bounded, without what means nothing to it, and with a
+//! list of what it cannot keep. The engine's own options (`x-guidance`) are not a client's to set.
+
+use serde_json::{Map, Value};
+
+use super::keywords::{FORMATS, Holds, NOT_KEPT, kept};
+
+/// What is wrong with a place in a schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// A JSON pointer.
+    pub pointer: String,
+    pub reason: String,
+}
+
+impl Fault {
+    pub fn new(pointer: &str, reason: impl Into<String>) -> Self {
+        Self {
+            pointer: pointer.to_owned(),
+            reason: reason.into(),
+        }
+    }
+}
+
+/// A schema with what the engine reads of it.
+#[derive(Debug)]
+pub struct Prepared {
+    pub schema: Value,
+    /// What the engine would not keep, each once.
+    pub not_kept: Vec<Fault>,
+}
+
+/// Reads `schema`. `Err`: it is none, whatever is kept.
+pub fn prepare(schema: &Value, most_depth: usize) -> Result<Prepared, Fault> {
+    let mut walk = Walk {
+        most_depth,
+        not_kept: Vec::new(),
+    };
+    let schema = walk.schema(schema, "", 0)?;
+    Ok(Prepared {
+        schema,
+        not_kept: walk.not_kept,
+    })
+}
+
+struct Walk {
+    most_depth: usize,
+    not_kept: Vec<Fault>,
+}
+
+impl Walk {
+    fn schema(&mut self, schema: &Value, at: &str, depth: usize) -> Result<Value, Fault> {
+        if depth > self.most_depth {
+            let most = self.most_depth;
+            return Err(Fault::new(at, format!("is more than {most} schemas deep")));
+        }
+        let keywords = match schema {
+            Value::Bool(_) => return Ok(schema.clone()),
+            Value::Object(keywords) => keywords,
+            _ => {
+                return Err(Fault::new(
+                    at,
+                    "is no schema: it must be an object or a boolean",
+                ));
+            }
+        };
+        let mut read = Map::new();
+        for (keyword, value) in keywords {
+            let at = pointer(at, keyword);
+            if keyword == "x-guidance" {
+                return Err(Fault::new(&at, "is not a keyword that a client may use"));
+            }
+            if let Some(holds) = kept(keyword) {
+                let value = self.value(holds, value, &at, depth)?;
+                if keyword == "$ref" && !value.as_str().is_some_and(|to| to.starts_with('#')) {
+                    self.not_kept
+                        .push(Fault::new(&at, "must refer to a place in the same schema"));
+                    continue;
+                }
+                read.insert(keyword.clone(), value);
+            } else if keyword == "format" {
+                if value.as_str().is_some_and(|name| FORMATS.contains(&name)) {
+                    read.insert(keyword.clone(), value.clone());
+                }
+            } else if NOT_KEPT.contains(&keyword.as_str()) && !says_nothing(keyword, value) {
+                let reason = format!("`{keyword}` cannot be kept");
+                self.not_kept.push(Fault::new(&at, reason));
+            }
+        }
+        Ok(Value::Object(read))
+    }
+
+    fn value(
+        &mut self,
+        holds: Holds,
+        value: &Value,
+        at: &str,
+        depth: usize,
+    ) -> Result<Value, Fault> {
+        match (holds, value) {
+            (Holds::Value, _) => Ok(value.clone()),
+            (Holds::Schema | Holds::SchemaOrList, Value::Object(_) | Value::Bool(_)) => {
+                self.schema(value, at, depth + 1)
+            }
+            (Holds::SchemaOrList | Holds::List, Value::Array(schemas)) => {
+                let schemas = schemas.iter().enumerate().map(|(index, schema)| {
+                    self.schema(schema, &pointer(at, &index.to_string()), depth + 1)
+                });
+                schemas.collect::<Result<_, _>>().map(Value::Array)
+            }
+            (Holds::Named, Value::Object(schemas)) => {
+                let schemas = schemas.iter().map(|(name, schema)| {
+                    let schema = self.schema(schema, &pointer(at, name), depth + 1)?;
+                    Ok((name.clone(), schema))
+                });
+                schemas.collect::<Result<_, _>>().map(Value::Object)
+            }
+            _ => Err(Fault::new(at, "is of the wrong type")),
+        }
+    }
+}
+
+/// It allows everything.
+fn says_nothing(keyword: &str, value: &Value) -> bool {
+    match keyword {
+        "uniqueItems" => *value == Value::Bool(false),
+        "minContains" => value.as_u64() == Some(0),
+        "unevaluatedItems" | "unevaluatedProperties" | "propertyNames" => {
+            *value == Value::Bool(true)
+        }
+        _ => false,
+    }
+}
+
+pub fn pointer(at: &str, name: &str) -> String {
+    format!("{at}/{}", name.replace('~', "~0").replace('/', "~1"))
+}
+
+/// The places of the schemas that the schema `value` at `at` holds itself, those in it left out.
+pub fn children(value: &Value, at: &str) -> Vec<String> {
+    let Value::Object(keywords) = value else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for (keyword, value) in keywords {
+        let at = pointer(at, keyword);
+        match (kept(keyword), value) {
+            (Some(Holds::Value) | None, _) => {}
+            (Some(Holds::Named), Value::Object(schemas)) => {
+                found.extend(schemas.keys().map(|name| pointer(&at, name)));
+            }
+            (Some(_), Value::Array(schemas)) => {
+                found.extend((0..schemas.len()).map(|index| pointer(&at, &index.to_string())));
+            }
+            (Some(_), _) => found.push(at),
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn faults(schema: Value) -> Vec<String> {
+        let prepared = prepare(&schema, 8).expect("it is a schema");
+        let faults = prepared.not_kept.into_iter();
+        faults.map(|fault| fault.pointer).collect()
+    }
+
+    #[test]
+    fn annotations_go_and_names_stay() {
+        let schema = json!({
+            "title": "T", "default": 1, "discriminator": {"propertyName": "x"}, "x-own": true,
+            "type": "object",
+            "properties": {"title": {"type": "string", "format": "of-our-own", "examples": []}},
+            "definitions": {"not": {"const": {"not": 1}}},
+        });
+        let prepared = prepare(&schema, 8).expect("it is a schema");
+        assert_eq!(
+            prepared.schema,
+            json!({
+                "type": "object",
+                "properties": {"title": {"type": "string"}},
+                "definitions": {"not": {"const": {"not": 1}}},
+            })
+        );
+        assert!(prepared.not_kept.is_empty());
+    }
+
+    #[test]
+    fn what_is_not_kept_is_named_by_its_place() {
+        let schema = json!({
+            "properties": {
+                "a/b~c": {"type": "array", "uniqueItems": true},
+                "d": {"anyOf": [{"not": {}}, {"uniqueItems": false}]},
+                "e": {"$ref": "https://example.org/schema"},
+            },
+        });
+        assert_eq!(
+            faults(schema),
+            [
+                "/properties/a~1b~0c/uniqueItems",
+                "/properties/d/anyOf/0/not",
+                "/properties/e/$ref"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_no_schema_is_refused() {
+        let refused = |schema: Value| prepare(&schema, 3).expect_err("it is none").pointer;
+        assert_eq!(refused(json!("string")), "");
+        assert_eq!(refused(json!({"properties": {"a": 1}})), "/properties/a");
+        assert_eq!(refused(json!({"anyOf": {}})), "/anyOf");
+        assert_eq!(
+            refused(json!({"items": {"x-guidance": {"lenient": true}}})),
+            "/items/x-guidance"
+        );
+        let deep = json!({"items": {"items": {"items": {"items": {}}}}});
+        assert_eq!(refused(deep), "/items/items/items/items");
+    }
+}
