@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::sync::mpsc::channel;
 use std::thread;
 
+use crate::cgroup_support::Freezer;
 use crate::daemon_support::{Daemon, Setup, chat, eventually, send, signal};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -358,7 +359,8 @@ fn no_more_slots_are_opened_than_memory_allows() {
 fn a_worker_that_is_stopped_is_missed_once_however_many_slots_it_has() {
     let scenario = "tokens = [\"fine\"]\n[[fault]]\ncall = \"run\"\nkind = \"wait\"\n\
         text = \"go\"\nin-prefill = true\n";
-    let settings = "deadlines.heartbeat = \"1s\"\ndeadlines.prefill-base = \"1m\"";
+    let settings =
+        "deadlines.heartbeat = \"1s\"\ndeadlines.prefill-base = \"1m\"\ndeadlines.kill = \"1m\"";
     let daemon = Setup::new()
         .settings(settings)
         .scenario("m", scenario)
@@ -372,8 +374,15 @@ fn a_worker_that_is_stopped_is_missed_once_however_many_slots_it_has() {
         eventually("all slots in use", || {
             (gauge(&daemon, "rkllmd_slots_in_use")? == "4").then_some(())
         });
-        signal(daemon.worker_pid(), Signal::STOP);
-        daemon.log.wait_for("run lost");
+        // Not SIGSTOP: it does not die either before all slots have noticed.
+        let freezer = Freezer::new();
+        freezer.freeze(daemon.worker_pid());
+        eventually("all runs lost", || {
+            let lines = daemon.log.lines();
+            let lost = lines.iter().filter(|line| line.contains("run lost"));
+            (lost.count() == 4).then_some(())
+        });
+        freezer.thaw();
         fs::write(daemon.folder().join("models/m/go"), "").expect("a file");
         for answer in answers {
             assert_eq!(answer.join().expect("an answer").content(), "fine");
