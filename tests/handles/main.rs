@@ -17,6 +17,7 @@ mod handles_outlive_their_workers;
 mod handles_serve_only_who_waits;
 mod handles_share_the_places;
 mod hung_calls_pass_their_deadlines;
+mod inputs_are_refused_alike_in_company;
 mod prompt_caches_spare_prefill;
 mod raw_runs_leave_counts_right;
 mod slots_run_side_by_side;
