@@ -332,6 +332,17 @@ async fn what_is_not_supported_is_refused_by_name() {
         chat fields: "modalities":["text","audio"] => modalities unsupported_parameter
         chat fields: "audio":{} => audio unsupported_parameter
         chat fields: "web_search_options":{} => web_search_options unsupported_parameter
+        chat fields: "grammar":"root ::= [a-z]" => grammar unsupported_parameter
+        chat fields: "json_schema":{} => json_schema unsupported_parameter
+        chat fields: "structured_outputs":{"choice":["a","b"]} => structured_outputs unsupported_parameter
+        chat fields: "guided_json":{"type":"object"} => guided_json unsupported_parameter
+        chat fields: "guided_regex":"a+" => guided_regex unsupported_parameter
+        chat fields: "guided_choice":["a","b"] => guided_choice unsupported_parameter
+        chat fields: "n_cmpl":2 => n_cmpl unsupported_parameter
+        text fields: "guided_grammar":"root ::= [a-z]" => guided_grammar unsupported_parameter
+        text fields: "n_probs":5 => n_probs unsupported_parameter
+        text fields: "prompt_logprobs":1 => prompt_logprobs unsupported_parameter
+        text fields: "return_token_ids":true => return_token_ids unsupported_parameter
         text fields: "echo":true => echo unsupported_parameter
         text fields: "suffix":"end" => suffix unsupported_parameter
         text fields: "best_of":2 => best_of unsupported_parameter

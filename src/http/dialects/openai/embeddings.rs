@@ -147,7 +147,8 @@ fn check(
     context: &RequestContext,
     body: &[u8],
 ) -> Result<Checked, RequestError> {
-    let Together(request, Ignored(ignored)): Together<EmbeddingParameters, _> = fields(body)?;
+    let Together(request, ignored): Together<EmbeddingParameters, Ignored> = fields(body)?;
+    let ignored = ignored.names();
     let model = installed(state, context, request.model.as_deref())?;
     let encoding = match request.encoding_format.as_deref() {
         None | Some("float") => Encoding::Float,

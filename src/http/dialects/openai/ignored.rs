@@ -1,10 +1,13 @@
 //! Parameters that clients know from other servers and that do nothing here. A request with one is
 //! answered, and the answer's `x-rkllmd-not-applied` names it, so that no client takes it for done. What
-//! OpenAI's own parameters would change of an answer's shape is refused by name instead (`neutral`); what
-//! other servers' would is named only.
+//! would change what an answer may say, or what it holds, is refused by name instead.
 
 use serde::de::{IgnoredAny, MapAccess};
+use serde_json::Value;
 
+use super::parameters::{is_empty, is_false, neutral};
+use crate::http::request::error::RequestError;
+use crate::http::request::free_form::Outline;
 use crate::http::request::together::Fields;
 
 /// In the order of their names. OpenAI's, llama.cpp's server's, vLLM's and Ollama's.
@@ -120,23 +123,90 @@ const KNOWN: &[&str] = &[
     "xtc_threshold",
 ];
 
-/// The known parameters that a body gives and the daemon does not read; null counts as absent.
+/// A value that asks for nothing, and how it is called.
+type Neutral = (fn(&Value) -> bool, &'static str);
+
+const EMPTY_TEXT: Neutral = (|value| value == "", "only \"\"");
+const EMPTY_LIST: Neutral = (is_empty, "only []");
+const FALSE: Neutral = (is_false, "only false");
+const ABSENT: Neutral = (|_| false, "only its absence");
+const ZERO: Neutral = (
+    |value| is_false(value) || value.as_f64() == Some(0.0),
+    "only 0",
+);
+const ONE: Neutral = (|value| value.as_f64() == Some(1.0), "only 1");
+/// vLLM's clients write each way of constraining an answer, null where it is not meant.
+const NO_MEMBER: Neutral = (
+    |value| {
+        let members = value.as_object();
+        members.is_some_and(|members| members.values().all(Value::is_null))
+    },
+    "only {}",
+);
+
+/// Those of the known ones that constrain an answer or add to it, and what is accepted of them.
+const REFUSED: &[(&str, Neutral)] = &[
+    ("grammar", EMPTY_TEXT),
+    ("guided_choice", EMPTY_LIST),
+    ("guided_grammar", EMPTY_TEXT),
+    ("guided_json", EMPTY_TEXT),
+    ("guided_regex", EMPTY_TEXT),
+    ("json_schema", ABSENT),
+    ("n_cmpl", ONE),
+    ("n_probs", ZERO),
+    ("prompt_logprobs", FALSE),
+    ("return_token_ids", FALSE),
+    ("structured_outputs", NO_MEMBER),
+];
+
+/// The known parameters that a body gives and the daemon does not read; null counts as absent, and so does
+/// a value that asks for nothing of those that are refused.
 #[derive(Debug, Default)]
-pub(super) struct Ignored(pub Vec<&'static str>);
+pub(super) struct Ignored {
+    names: Vec<&'static str>,
+    /// Those of them that constrain an answer or add to it.
+    refused: Vec<(&'static str, Outline)>,
+}
+
+impl Ignored {
+    /// Their names, where no answer is made of which they could ask anything.
+    pub fn names(self) -> Vec<&'static str> {
+        let refused = self.refused.into_iter().map(|(name, _)| name);
+        self.names.into_iter().chain(refused).collect()
+    }
+
+    /// Their names, or why the request is refused.
+    pub fn of_an_answer(self) -> Result<Vec<&'static str>, RequestError> {
+        for (param, value) in self.refused {
+            let row = REFUSED.iter().find(|(name, _)| *name == param);
+            if let Some((_, (is_neutral, allowed))) = row {
+                neutral(param, &Some(value), is_neutral, allowed)?;
+            }
+        }
+        Ok(self.names)
+    }
+}
 
 impl<'de> Fields<'de> for Ignored {
     fn place(name: &str) -> Option<usize> {
         KNOWN.binary_search(&name).ok()
     }
 
-    fn once(_place: usize) -> Option<&'static str> {
-        None
+    fn once(place: usize) -> Option<&'static str> {
+        let is_refused = REFUSED.iter().any(|(name, _)| *name == KNOWN[place]);
+        is_refused.then_some(KNOWN[place])
     }
 
     fn take<A: MapAccess<'de>>(&mut self, place: usize, map: &mut A) -> Result<(), A::Error> {
+        let name = KNOWN[place];
+        if Self::once(place).is_some() {
+            let value = map.next_value::<Option<Outline>>()?;
+            self.refused.extend(value.map(|value| (name, value)));
+            return Ok(());
+        }
         let is_there = map.next_value::<Option<IgnoredAny>>()?.is_some();
-        if is_there && !self.0.contains(&KNOWN[place]) {
-            self.0.push(KNOWN[place]);
+        if is_there && !self.names.contains(&name) {
+            self.names.push(name);
         }
         Ok(())
     }
@@ -157,9 +227,34 @@ mod tests {
     fields_of!(Read { top_p });
 
     fn ignored(body: &[u8]) -> Result<Vec<&'static str>, RequestError> {
-        let Together(read, Ignored(names)): Together<Read, _> = fields(body)?;
+        let Together(read, ignored): Together<Read, Ignored> = fields(body)?;
         assert!(read.top_p.is_none_or(|top_p| top_p == 1.0));
-        Ok(names)
+        Ok(ignored.names())
+    }
+
+    fn of_an_answer(body: &str) -> Result<Vec<&'static str>, RequestError> {
+        let Together(_, ignored): Together<Read, Ignored> = fields(body.as_bytes())?;
+        ignored.of_an_answer()
+    }
+
+    #[test]
+    fn what_would_change_an_answer_is_refused_by_name() {
+        for (name, _) in REFUSED {
+            for value in ["\"x\"", "[1]", "{\"a\":1}", "7", "true"] {
+                let error = of_an_answer(&format!(r#"{{"user":"u","{name}":{value}}}"#));
+                let is_named = matches!(
+                    &error,
+                    Err(RequestError::Unsupported { param, .. }) if param == name
+                );
+                assert!(is_named, "{name}: {value}: {error:?}");
+            }
+            let absent = of_an_answer(&format!(r#"{{"user":"u","{name}":null}}"#));
+            assert_eq!(absent.unwrap(), ["user"], "{name}");
+        }
+        let neutral = r#"{"grammar":"","guided_choice":[],"guided_json":"","n_cmpl":1.0,"n_probs":0,
+            "prompt_logprobs":false,"return_token_ids":false,
+            "structured_outputs":{"json":null,"regex":null}}"#;
+        assert_eq!(of_an_answer(neutral).unwrap(), [""; 0]);
     }
 
     #[test]
@@ -171,6 +266,8 @@ mod tests {
     #[test]
     fn names_are_in_order_and_there_once() {
         assert!(KNOWN.is_sorted_by(|a, b| a < b));
+        assert!(REFUSED.is_sorted_by(|(a, _), (b, _)| a < b));
+        assert!(REFUSED.iter().all(|(name, _)| KNOWN.contains(name)));
     }
 
     #[test]

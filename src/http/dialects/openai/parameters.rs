@@ -126,7 +126,7 @@ impl SharedParameters {
         &self,
         state: &HttpState,
         max_new_tokens: Option<u32>,
-        Ignored(ignored): Ignored,
+        ignored: Ignored,
     ) -> Result<Options, RequestError> {
         let total_deadline = self.total_deadline(state.total_deadline)?;
         Ok(Options {
@@ -143,7 +143,7 @@ impl SharedParameters {
             stop: self.stop(&state.chat)?,
             resume: self.resume,
             total_deadline,
-            ignored,
+            ignored: ignored.of_an_answer()?,
         })
     }
 
