@@ -162,7 +162,7 @@ fn rows_come_beside_generations() {
 }
 
 /// As far apart as rounding makes them. Cells that lie behind another handle's are summed up in other
-/// groups, and the model's activations have eight bits: measured with nobody beside it, the first rows
+/// groups, and the model's activations have eight bits: measured with no other beside it, the first rows
 /// are equal, and those that reach into a second group differ by one to four parts in a hundred. With
 /// another's cells among its own nothing would be alike.
 fn assert_alike(got: &[f32], wanted: &[f32], what: &str) {

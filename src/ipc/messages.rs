@@ -55,7 +55,7 @@ pub enum SlotCommand {
     /// A run of the vendor's API.
     RawRun(Box<RawRunSpec>),
     /// A call that must not overlap a run.
-    Call(Box<CallSpec>),
+    LibraryCall(Box<CallSpec>),
     /// Ends a run early. A run that has already ended is left alone.
     Abort {
         run: u64,

@@ -221,7 +221,7 @@ impl SlotLink {
         let run = match &command {
             SlotCommand::Run(spec) => Some((spec.run, spec.credit)),
             SlotCommand::RawRun(spec) => Some((spec.run, spec.credit)),
-            SlotCommand::Call(_)
+            SlotCommand::LibraryCall(_)
             | SlotCommand::Ask { .. }
             | SlotCommand::Abort { .. }
             | SlotCommand::Credit { .. } => None,

@@ -147,7 +147,7 @@ impl Slot {
         match command {
             SlotCommand::Run(spec) => self.start_run(common, spec),
             SlotCommand::RawRun(spec) => self.start_raw_run(common, spec),
-            SlotCommand::Call(spec) => self.start_call(spec),
+            SlotCommand::LibraryCall(spec) => self.start_call(spec),
             SlotCommand::Abort { run, mode } => {
                 if let Some(active) = self.active(run) {
                     active.request_abort(mode);

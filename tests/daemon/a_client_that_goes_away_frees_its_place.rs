@@ -162,7 +162,7 @@ fn the_real_model_stops_when_its_client_leaves() {
 }
 
 #[test]
-fn a_reader_that_stops_reading_loses_its_run_and_nobody_else_waits_for_it() {
+fn a_client_that_stops_reading_loses_its_run_and_no_other_waits_for_it() {
     let long = "x".repeat(2000);
     let scenario = format!(
         "repeat = {{ token = \"{long}\", times = 100000000 }}\nmax-context-limit = 2000000000\n"

@@ -162,7 +162,7 @@ fn a_load_that_cannot_be_looked_at_is_not_given_up_and_its_figures_are_absent() 
 }
 
 #[test]
-fn a_kill_that_nobody_can_explain_is_told_as_such() {
+fn a_kill_without_an_explanation_is_told_as_such() {
     let daemon = setup().start();
     daemon.wait_for_phase("m", "ready");
     let worker = daemon.worker_pid();

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 #[test]
-fn a_request_that_kills_two_workers_is_refused_and_nobody_else_is() {
+fn a_request_that_kills_two_workers_is_refused_and_no_other_is() {
     let mut text = scenario(&fault(
         "call = \"run\"\nwhen-prompt-contains = \"poison\"\nafter-tokens = 2\nkind = \"segv\"",
     ));
@@ -34,7 +34,7 @@ fn a_request_that_kills_two_workers_is_refused_and_nobody_else_is() {
 }
 
 #[test]
-fn kills_from_outside_are_nobody_s_poison() {
+fn kills_from_outside_make_no_request_poison() {
     let daemon = start("1_3_1", &scenario(""));
     let mut killed = 0;
     let streamed = read_with(&daemon, json!({}), |text| {

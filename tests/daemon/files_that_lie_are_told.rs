@@ -149,7 +149,7 @@ fn rewritten(daemon: &Daemon) {
 }
 
 #[test]
-fn a_tokenizer_cuts_nothing_short_and_harms_nobody() {
+fn a_tokenizer_cuts_nothing_short_and_harms_no_other_model() {
     let daemon = setup()
         .scenario("words", "tokens = [\"x\"]\n")
         .model_file("words", "tokenizer.json", &tokenizer("a"))

@@ -213,7 +213,7 @@ fn check_open(name: &str, door: &Door, callers: &Callers) {
 }
 
 #[test]
-fn a_unix_socket_lets_in_whoever_may_connect() {
+fn a_unix_socket_lets_in_every_user_who_may_connect() {
     let setup = setup();
     let socket = setup.folder().join("http.sock");
     let setup = setup.settings(&format!("http.unix-socket = '{}'", socket.display()));

@@ -89,7 +89,7 @@ fn a_model_that_is_read_late_is_served_and_preloaded() {
 }
 
 #[test]
-fn a_reload_gives_way_to_a_model_that_has_served_nobody_yet() {
+fn a_reload_gives_way_to_a_model_that_has_served_no_request_yet() {
     let daemon = Setup::new()
         .settings("deadlines.reader-open = \"10m\"\ndeadlines.models-read = \"10m\"")
         .scenario("good", "tokens = [\"fine\"]\n")

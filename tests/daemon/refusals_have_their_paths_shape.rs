@@ -136,7 +136,7 @@ fn a_model_that_cannot_be_named_does_not_exist() {
 }
 
 #[test]
-fn without_a_key_nobody_reads_paths_or_the_runtimes_lines() {
+fn without_a_key_no_client_reads_paths_or_the_runtimes_lines() {
     let setup = Setup::new().scenario("m", "no-such-key = 1\n");
     let models = setup.models().display().to_string();
     let daemon = setup.start();

@@ -4,7 +4,8 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::daemon_support::{
-    Daemon, Setup, chat, children, descriptors, eventually, readers, resident_bytes, threads,
+    Daemon, EventStream, Setup, chat, children, descriptors, eventually, readers, resident_bytes,
+    threads,
 };
 use rustix::process::Signal;
 use serde_json::json;
@@ -14,6 +15,14 @@ const SCENARIO: &str = "tokens = [\"fine\"]\n";
 fn ask(daemon: &Daemon, model: &str) {
     let answer = daemon.post("/v1/chat/completions", &chat(model, "x", json!({})));
     assert_eq!(answer.status, 200, "{}", answer.body);
+}
+
+/// An answer whose first token has come.
+fn begun(daemon: &Daemon, model: &str) -> EventStream {
+    let body = chat(model, "x", json!({"stream": true}));
+    let mut stream = daemon.stream("/v1/chat/completions", &body);
+    assert!(stream.next_content().is_some());
+    stream
 }
 
 #[test]
@@ -262,11 +271,7 @@ fn a_busy_model_is_not_evicted() {
         .scenario("a", endless)
         .scenario("b", SCENARIO)
         .start();
-    let mut stream = daemon.stream(
-        "/v1/chat/completions",
-        &chat("a", "x", json!({"stream": true})),
-    );
-    assert!(stream.next_content().is_some());
+    let mut stream = begun(&daemon, "a");
     std::thread::scope(|scope| {
         let other = scope.spawn(|| ask(&daemon, "b"));
         assert!(
@@ -283,11 +288,7 @@ fn a_busy_model_is_not_evicted() {
 fn sigterm_lets_a_running_answer_finish_and_ends_with_zero() {
     let scenario = "repeat = { token = \"w \", times = 50 }\ntoken-delay-us = 5000\n";
     let daemon = Setup::new().scenario("m", scenario).start();
-    let mut stream = daemon.stream(
-        "/v1/chat/completions",
-        &chat("m", "x", json!({"stream": true})),
-    );
-    assert!(stream.next_content().is_some());
+    let mut stream = begun(&daemon, "m");
     let worker = daemon.worker_pid();
     daemon.signal(Signal::TERM);
     daemon.log.wait_for("shutting down");
@@ -308,11 +309,7 @@ fn answers_that_outlast_the_drain_deadline_end_with_a_typed_error() {
         .settings("deadlines.drain = \"300ms\"")
         .scenario("m", scenario)
         .start();
-    let mut stream = daemon.stream(
-        "/v1/chat/completions",
-        &chat("m", "x", json!({"stream": true})),
-    );
-    assert!(stream.next_content().is_some());
+    let stream = begun(&daemon, "m");
     daemon.signal(Signal::TERM);
     let events = stream.collect();
     let (_, last) = events.last().expect("events");

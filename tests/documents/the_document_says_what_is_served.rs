@@ -88,7 +88,7 @@ fn of_this_installation(document: &mut Value) {
 }
 
 #[test]
-fn whoever_reads_the_document_gets_what_it_says() {
+fn readers_of_the_document_get_what_it_says() {
     let (daemon, mut document, key) = start();
     of_this_installation(&mut document);
     check(&daemon, &document, &key);

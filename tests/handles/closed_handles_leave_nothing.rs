@@ -36,7 +36,7 @@ async fn a_handle_that_is_dropped_or_closed_destroys_its_model() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handle_that_nobody_waits_for_is_not_opened() {
+async fn a_handle_without_a_waiting_client_is_not_opened() {
     let test = TestSupervisor::new("1_3_1", "load-delay-ms = 60000\n");
     let opening = test.open_with(Param::default());
     let given_up = tokio::time::timeout(Duration::from_millis(500), opening).await;

@@ -135,7 +135,7 @@ async fn a_run_that_does_not_end_with_its_logits_passes_a_deadline() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_nobody_waits_for_any_more_is_not_made() {
+async fn a_call_whose_client_has_left_is_not_made() {
     let scenario =
         format!("{LONG}[[answer]]\nwhen-prompt-contains = \"what\"\ntokens = [\"{{params}}\"]\n");
     let test = TestSupervisor::new("1_3_1", &scenario);

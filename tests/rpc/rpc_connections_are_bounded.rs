@@ -108,7 +108,7 @@ fn a_line_that_does_not_go_on_arriving_is_told_so() {
 }
 
 #[test]
-fn results_that_nobody_reads_are_not_made_in_advance() {
+fn results_that_are_not_read_are_not_made_in_advance() {
     let served = served(WIDE, "");
     let mut client = served.unix();
     let handle = client.init("m", json!({}));

@@ -183,7 +183,7 @@ fn a_client_that_never_reads_loses_its_connection() {
 
 /// Likewise over plain HTTP, where the request ends and the handle stays.
 #[test]
-fn a_request_whose_events_nobody_reads_is_ended() {
+fn a_request_whose_events_are_not_read_is_ended() {
     use std::io::{Read, Write};
 
     let setup = Setup::new()

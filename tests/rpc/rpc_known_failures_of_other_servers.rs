@@ -229,7 +229,7 @@ fn a_thousand_cycles_of_init_and_destroy_leave_nothing_behind() {
 }
 
 #[test]
-fn a_crash_ends_nobody_elses_work_and_its_handle_recovers() {
+fn a_crash_ends_no_other_work_and_its_handle_recovers() {
     on_every_family(COUNTING, "models.max-loaded = 2", |family, served| {
         let (mut one, mut other) = (served.unix(), served.client(Transport::WebSocket));
         let first = one.init("m", json!({}));

@@ -7,6 +7,7 @@ use crate::rpc_support::served::{Served, run_params};
 use crate::rpc_support::{TRANSPORTS, Transport};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use rustix::fs::{CWD, FileType, Mode};
 use serde_json::{Value, json};
 
 fn hidden(rows: &str) -> Value {
@@ -193,11 +194,17 @@ fn names_of_files_lead_nowhere_else() {
     std::fs::write(&outside, "secret").unwrap();
     symlink(&outside, served.state.join("adapters/link")).unwrap();
     symlink(&outside, served.state.join("prompt-caches/link")).unwrap();
+    for folder in ["adapters", "prompt-caches"] {
+        let pipe = served.state.join(folder).join("pipe");
+        let mode = Mode::RUSR | Mode::WUSR;
+        rustix::fs::mknodat(CWD, &pipe, FileType::Fifo, mode, 0).unwrap();
+    }
     let mut client = served.unix();
     let handle = client.init("m", json!({}));
     let absolute = outside.display().to_string();
     for name in [
         "link",
+        "pipe",
         "../outside",
         "..",
         ".",

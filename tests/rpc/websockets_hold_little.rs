@@ -110,7 +110,7 @@ fn pings_of_a_client_that_reads_are_all_answered() {
 }
 
 #[test]
-fn calls_whose_answers_nobody_reads_are_not_taken() {
+fn calls_whose_answers_are_not_read_are_not_taken() {
     let daemon = daemon();
     // What describes the methods is made once.
     let mut other = Client::connect(Transport::WebSocket, daemon.address, daemon.folder());

@@ -150,7 +150,7 @@ async fn a_page_reads_answers_and_errors_alike() {
 }
 
 #[tokio::test]
-async fn nobody_is_admitted_who_is_not_named() {
+async fn no_page_is_admitted_that_is_not_named() {
     for (origins, keys) in [
         (&[][..], CurrentKeys::default()),
         (&[PAGE], CurrentKeys::default()),

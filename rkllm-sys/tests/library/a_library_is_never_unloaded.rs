@@ -149,7 +149,7 @@ fn with_parameters_in_other_places() {
 }
 
 #[test]
-fn when_nobody_uses_it_any_more() {
+fn when_nothing_uses_it_any_more() {
     let library = Noting::with(all(), Defaults::Zeros);
     drop(library.open().expect("a library that opens"));
     assert!(library.was_initialised() && !library.was_unloaded());

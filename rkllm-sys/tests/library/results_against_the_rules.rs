@@ -2,7 +2,9 @@
 //! during the run reaches its sink as it came, what comes later is dropped and counted, and
 //! the next run is clean.
 
-use crate::common::{DEFAULT, Model, RUN_FAMILIES, collect, open, run, run_id, wait_until};
+use crate::common::{
+    Collected, DEFAULT, Model, RUN_FAMILIES, collect, open, run, run_id, wait_until,
+};
 use rkllm_sys::{CallState, Handle, RunInput, late_callbacks};
 use std::time::{Duration, Instant};
 
@@ -27,6 +29,18 @@ fn with_fault(fault: &str, test: impl Fn(&str, &Handle)) {
             handle.destroy().expect(name);
         }
     }
+}
+
+/// What a run of `handle` gave during which `then` was done, once it had given something.
+fn during_a_run(name: &str, handle: &Handle, then: impl FnOnce()) -> Collected {
+    let (sink, collected) = collect();
+    std::thread::scope(|scope| {
+        let run = scope.spawn(|| handle.run(&PROMPT, &DEFAULT, run_id(1), sink));
+        collected.wait_for_one();
+        then();
+        run.join().expect("no panic").expect(name);
+    });
+    collected
 }
 
 #[test]
@@ -97,13 +111,7 @@ fn an_aborted_run_can_end_against_the_rules_too() {
              [[fault]]\ncall = 'run'\nkind = 'finish-twice'",
         );
         let handle = model.load(&open(name));
-        let (sink, collected) = collect();
-        std::thread::scope(|scope| {
-            let run = scope.spawn(|| handle.run(&PROMPT, &DEFAULT, run_id(1), sink));
-            collected.wait_for_one();
-            handle.abort().expect(name);
-            run.join().expect("no panic").expect(name);
-        });
+        let collected = during_a_run(name, &handle, || handle.abort().expect(name));
         assert!(collected.states().ends_with(&[Finish, Finish]), "{name}");
     }
 }
@@ -118,14 +126,10 @@ fn a_callback_after_destroy_is_dropped_and_counted() {
         let (first, second) = (faulty.load(&library), other.load(&library));
         let before = late_callbacks();
         let ended = run(&first, &PROMPT, 1);
-        let (sink, collected) = collect();
-        std::thread::scope(|scope| {
-            let run = scope.spawn(|| second.run(&PROMPT, &DEFAULT, run_id(2), sink));
-            collected.wait_for_one();
+        let collected = during_a_run(name, &second, || {
             first.destroy().expect(name);
             wait_until("the late callback", || late_callbacks() == before + 1);
             second.abort().expect(name);
-            run.join().expect("no panic").expect(name);
         });
         assert_eq!(ended.states(), [Normal, Finish], "{name}");
         // What came late has no text; the run that went on meanwhile had one with each token.
@@ -146,12 +150,8 @@ fn an_abort_that_is_ignored_changes_nothing() {
              [[fault]]\ncall = 'abort'\nkind = 'ignore'",
         );
         let handle = model.load(&open(name));
-        let (sink, collected) = collect();
-        std::thread::scope(|scope| {
-            let run = scope.spawn(|| handle.run(&PROMPT, &DEFAULT, run_id(1), sink));
-            collected.wait_for_one();
-            handle.abort().expect("the library says 0");
-            run.join().expect("no panic").expect(name);
+        let collected = during_a_run(name, &handle, || {
+            handle.abort().expect("the library says 0")
         });
         assert_eq!(collected.text().len(), 20, "{name}");
         assert_eq!(collected.states().last(), Some(&Finish), "{name}");

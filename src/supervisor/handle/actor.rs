@@ -286,7 +286,7 @@ impl Actor {
             request: None,
             metrics: &self.services.metrics,
         };
-        let command = SlotCommand::Call(Box::new(spec));
+        let command = SlotCommand::LibraryCall(Box::new(spec));
         let ended = drive(lease, command, &mut sink, limits).await;
         sink.beside.end(matches!(ended, Ended::Over(_)));
         let over = match ended {

@@ -7,7 +7,6 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use super::RunEvent;
 use super::beside::Beside;
 use super::results::callback_result;
-use crate::generation::GenerationError;
 use crate::ipc::{RawSlot, SlotEvent};
 use crate::library_calls::{CallFailure, CallState, CallbackResult};
 use crate::memory::Account;
@@ -26,8 +25,8 @@ pub(super) struct ResultSink<'a> {
     /// Whether something was sent, and so that before all else.
     pub is_told: bool,
     pub slow_reader: Duration,
-    /// What the reader had no room for, and whether the run has got on with it.
-    pub waiting: Option<(RunEvent, bool)>,
+    /// What the reader had no room for, and how the run has got on with it.
+    pub waiting: Option<(RunEvent, Progress)>,
 }
 
 /// How the callbacks of a run are read.
@@ -42,18 +41,18 @@ pub(super) struct Results {
 }
 
 impl Results {
-    /// Reads a callback, and whether the library is past the input with it. The inner error is why the
-    /// run cannot go on.
+    /// Reads a callback, and how the run has got on with it. The inner error is the step where it cannot
+    /// go on.
     pub fn read(
         &mut self,
         worker: &Worker,
         state: CallState,
         (slots, files): (Vec<RawSlot>, Vec<OwnedFd>),
-    ) -> Result<Result<(CallbackResult, bool), GenerationError>, String> {
+    ) -> Result<Result<(CallbackResult, Progress), Step>, String> {
         let limits = (self.tensor_limit_bytes, self.tensors.as_ref());
         let result = match callback_result(state, slots, files, limits)? {
             Ok(result) => result,
-            Err(error) => return Ok(Err(error)),
+            Err(error) => return Ok(Err(Step::Stop(Stop::Failed(error)))),
         };
         if let Some(perf) = result.results.first().and_then(|slot| slot.perf.as_ref()) {
             worker.learn(|measured| measured.perf(perf));
@@ -63,7 +62,28 @@ impl Results {
         let is_empty = result.state == CallState::Normal
             && slots.all(|slot| slot.last_hidden_layer.is_none() && slot.logits.is_none());
         self.awaits_tensor &= is_empty;
-        Ok(Ok((result, !self.awaits_tensor)))
+        let progress = match self.awaits_tensor {
+            true => Progress::InInput,
+            false => Progress::PastInput,
+        };
+        Ok(Ok((result, progress)))
+    }
+}
+
+/// Where the library is in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    InInput,
+    PastInput,
+}
+
+impl Progress {
+    /// What a callback that is read or handed over means for the run's deadline.
+    pub fn step(self) -> Step {
+        match self {
+            Self::PastInput => Step::Moved,
+            Self::InInput => Step::Same,
+        }
     }
 }
 
@@ -90,14 +110,14 @@ impl Sink for ResultSink<'_> {
                 state,
                 results,
             } => {
-                let (result, has_moved) =
-                    match self.results.read(worker, state, (results, arrived.files))? {
-                        Ok(read) => read,
-                        Err(error) => return Ok(Took::Step(Step::Stop(Stop::Failed(error)))),
-                    };
+                let read = self.results.read(worker, state, (results, arrived.files))?;
+                let (result, progress) = match read {
+                    Ok(read) => read,
+                    Err(step) => return Ok(Took::Step(step)),
+                };
                 let is_read = matches!(stop, None | Some(Stop::Aborted));
                 match is_read && run == self.run {
-                    true => self.deliver(result, has_moved),
+                    true => self.deliver(result, progress),
                     false => Step::Same,
                 }
             }
@@ -118,12 +138,12 @@ impl Sink for ResultSink<'_> {
         if self.waiting.is_some() {
             tokio::select! {
                 permit = self.events.reserve() => {
-                    let (Ok(permit), Some((event, has_moved))) = (permit, self.waiting.take()) else {
+                    let (Ok(permit), Some((event, progress))) = (permit, self.waiting.take()) else {
                         return FromClient::Stop(Stop::Cancelled);
                     };
                     permit.send(event);
                     self.is_told = true;
-                    return FromClient::HasRoom(moved(has_moved));
+                    return FromClient::HasRoom(progress.step());
                 }
                 said = self.beside.next() => return said,
             }
@@ -152,7 +172,7 @@ impl Sink for ResultSink<'_> {
 }
 
 impl ResultSink<'_> {
-    fn deliver(&mut self, result: CallbackResult, has_moved: bool) -> Step {
+    fn deliver(&mut self, result: CallbackResult, progress: Progress) -> Step {
         // The first of its events, so there is room.
         if let Some(started) = self.started.take() {
             self.is_told |= self.events.try_send(started).is_ok();
@@ -160,21 +180,14 @@ impl ResultSink<'_> {
         match self.events.try_send(RunEvent::Result(result)) {
             Ok(()) => {
                 self.is_told = true;
-                moved(has_moved)
+                progress.step()
             }
             Err(TrySendError::Closed(_)) => Step::Stop(Stop::Cancelled),
             Err(TrySendError::Full(event)) => {
-                self.waiting = Some((event, has_moved));
+                self.waiting = Some((event, progress));
                 let patience = self.slow_reader;
                 Step::Full { patience }
             }
         }
-    }
-}
-
-fn moved(has_moved: bool) -> Step {
-    match has_moved {
-        true => Step::Moved,
-        false => Step::Same,
     }
 }

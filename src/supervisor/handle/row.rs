@@ -104,11 +104,11 @@ impl<F: Future<Output = ()> + Send> Sink for RowSink<'_, F> {
                 state,
                 results,
             } => {
-                let (result, has_moved) =
-                    match self.results.read(worker, state, (results, arrived.files))? {
-                        Ok(read) => read,
-                        Err(error) => return Ok(Took::Step(Step::Stop(Stop::Failed(error)))),
-                    };
+                let read = self.results.read(worker, state, (results, arrived.files))?;
+                let (result, progress) = match read {
+                    Ok(read) => read,
+                    Err(step) => return Ok(Took::Step(step)),
+                };
                 if run != self.run {
                     return Ok(Took::Step(Step::Same));
                 }
@@ -116,10 +116,7 @@ impl<F: Future<Output = ()> + Send> Sink for RowSink<'_, F> {
                 if let Some(tensor) = first.and_then(|slot| slot.last_hidden_layer) {
                     self.found = Some(tensor);
                 }
-                match has_moved {
-                    true => Step::Moved,
-                    false => Step::Same,
-                }
+                progress.step()
             }
             SlotEvent::RawEnded {
                 run,

@@ -16,18 +16,34 @@ use super::models_folder_support::{
     CHAT, TEXT, ends_at_once, listed, models, reload, serves, setup,
 };
 
-/// The names that are looked at.
-const NAMES: [&str; 6] = [
+/// The names that are looked at in a model's folder, and others that checkpoints have.
+const NAMES: [&str; 13] = [
     "model.toml",
     "tokenizer.json",
     "tokenizer_config.json",
+    "special_tokens_map.json",
     "chat_template.jinja",
+    "mine.jinja",
+    "generation_config.json",
+    "config.json",
+    "adapter_config.json",
+    "adapter.lora",
     "x.gguf",
     "x.rkllm",
+    "x-00002-of-00002.gguf",
+];
+
+/// Those beside `flat.rkllm`, whose model is in the models folder itself.
+const FLAT_NAMES: [&str; 5] = [
+    "flat.toml",
+    "flat.jinja",
+    "chat_template.jinja",
+    "flat.gguf",
+    "flat2.rkllm",
 ];
 
 /// Puts something at `path` that is no regular file. What is returned keeps it there.
-fn place(kind: &str, path: &Path) -> Option<UnixListener> {
+fn put(kind: &str, path: &Path) -> Option<UnixListener> {
     match kind {
         "FIFO" => {
             rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
@@ -49,18 +65,35 @@ fn what_is_no_file_hangs_nothing() {
         for name in NAMES {
             let own = folder.join(format!("own-{}", name.replace('.', "-")));
             fs::create_dir(&own).unwrap();
-            if !name.starts_with("x.") {
-                fs::write(own.join("m.rkllm"), "tokens = [\"x\"]\n").unwrap();
+            match name {
+                "x.gguf" | "x.rkllm" => {}
+                "x-00002-of-00002.gguf" => {
+                    fs::write(own.join("x-00001-of-00002.gguf"), "GGUF").unwrap();
+                }
+                _ => fs::write(own.join("m.rkllm"), "tokens = [\"x\"]\n").unwrap(),
             }
-            kept.push(place(kind, &own.join(name)));
+            if name == "mine.jinja" {
+                let manifest = "template-file = \"mine.jinja\"\n";
+                fs::write(own.join("model.toml"), manifest).unwrap();
+            }
+            kept.push(put(kind, &own.join(name)));
         }
-        kept.push(place(kind, &folder.join("flat.gguf")));
-        kept.push(place(kind, &folder.join("flat2.rkllm")));
+        fs::write(folder.join("flat.rkllm"), "tokens = [\"x\"]\n").unwrap();
+        for name in FLAT_NAMES {
+            kept.push(put(kind, &folder.join(name)));
+        }
+        let state = setup.folder().join("state");
+        fs::create_dir_all(&state).unwrap();
+        for name in ["adapters", "prompt-caches"] {
+            kept.push(put(kind, &state.join(name)));
+        }
         let text = listed(&folder);
         for name in [
             "own-tokenizer-json",
             "own-tokenizer_config-json",
+            "own-special_tokens_map-json",
             "own-chat_template-jinja",
+            "own-mine-jinja",
         ] {
             assert!(text.contains(name), "{kind}: {text}");
         }
@@ -70,6 +103,7 @@ fn what_is_no_file_hangs_nothing() {
                 "flat2.rkllm",
                 "own-x-gguf/x.gguf",
                 "own-x-rkllm/x.rkllm",
+                "own-x-00002-of-00002-gguf/x-00002-of-00002.gguf",
             ] {
                 assert!(
                     text.lines().any(|line| line.starts_with("problem: ")
