@@ -33,6 +33,7 @@ kinds! {
     INVALID_JSON = BAD_REQUEST "invalid_json";
     INVALID_TYPE = BAD_REQUEST "invalid_type";
     INVALID_VALUE = BAD_REQUEST "invalid_value";
+    TOO_MANY_VALUES = BAD_REQUEST "too_many_values";
     MISSING_REQUIRED_PARAMETER = BAD_REQUEST "missing_required_parameter";
     UNSUPPORTED_PARAMETER = BAD_REQUEST "unsupported_parameter";
     PARAMETER_NOT_APPLICABLE = BAD_REQUEST "parameter_not_applicable";
@@ -146,6 +147,7 @@ impl PublicError {
             E::WrongType { param, .. } => PublicError::new(INVALID_TYPE).about(param),
             E::Missing { param } => PublicError::new(MISSING_REQUIRED_PARAMETER).about(param),
             E::OutOfRange { param, .. } => PublicError::new(INVALID_VALUE).about(param),
+            E::TooManyValues { param, .. } => PublicError::new(TOO_MANY_VALUES).about(param),
             E::Unsupported { param, .. } => PublicError::new(UNSUPPORTED_PARAMETER).about(param),
             E::BodyTooLarge { .. } => PublicError::new(REQUEST_TOO_LARGE),
             E::UnknownCoding { .. } => PublicError::new(UNSUPPORTED_CONTENT_ENCODING),

@@ -13,7 +13,7 @@ use crate::library_calls::{
 };
 
 /// Version of everything in this file.
-pub const PROTOCOL_VERSION: u32 = 11;
+pub const PROTOCOL_VERSION: u32 = 12;
 /// Exit code of a worker that ended itself because a call passed its deadline.
 pub const EXIT_DEADLINE: i32 = 70;
 /// Exit code of a worker that ended itself because it could not load its model, which it has said.

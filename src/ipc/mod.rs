@@ -19,7 +19,7 @@ pub use messages::{
     RunEnd, RunOutcome, RunSpec, SlotCommand, SlotEvent, TokenKind, WireTensor, WorkerDeadlines,
 };
 pub use reader_messages::{
-    EntryKind, FlatFile, ListedEntry, ModelPlace, Prompt, RawPath, ReaderCommand, ReaderEvent,
+    EntryKind, FlatFile, ListedEntry, ModelLocation, Prompt, RawPath, ReaderCommand, ReaderEvent,
     ReaderLimits, TemplateState, TokenPieces,
 };
 pub use tensor_file::{TensorFileError, open_tensor, write_tensor};

@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::constraint::{Compiled, Limits, Vocabulary, Wanted};
-use crate::prompt::{ControlTokenPolicy, TemplateError};
+use crate::prompt::{ClientField, ControlTokenPolicy, RenderLimits, TemplateError};
 
 /// A path or a name as the kernel knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -43,13 +43,15 @@ pub struct ReaderLimits {
     pub cpu: Duration,
     /// Of the texts of control tokens; a model with more is not read on.
     pub control_token_bytes: usize,
+    /// Of one rendering.
+    pub render: RenderLimits,
     /// Whether it gives up what it could harm with, as it must wherever a kernel can take it.
     pub confined: bool,
 }
 
 /// The files of one model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ModelPlace {
+pub struct ModelLocation {
     /// The folder that is opened; nothing but the model's file is read outside it.
     pub folder: RawPath,
     /// `None`: the folder is the model's own, and holds one model.
@@ -76,7 +78,7 @@ pub enum ReaderCommand {
     },
     /// Opens a model's files and tells what they say. Once, and before all that follows.
     Open {
-        place: ModelPlace,
+        location: ModelLocation,
         limits: ReaderLimits,
         /// Compile the template and let it render a plain question.
         with_template: bool,
@@ -277,8 +279,8 @@ pub struct Prompt {
     /// Its tokens as the model's tokenizer makes them, special ones parsed and none added; `None`:
     /// there is no tokenizer, or they were not asked for.
     pub tokens: Option<Vec<i32>>,
-    /// Control tokens of the client's were made plain text.
-    pub neutralised: bool,
+    /// Where control tokens of the client's were made plain text.
+    pub neutralised: Vec<ClientField>,
     /// Bytes at its end that are the beginning of the answer, which the client sent.
     pub begun_bytes: usize,
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::generation::ModelId;
-use crate::ipc::{ModelPlace, TemplateState};
+use crate::ipc::{ModelLocation, TemplateState};
 use crate::reader::ModelFacts;
 use crate::reply::ModelReply;
 
@@ -23,13 +23,13 @@ const MOST_TOKEN_BYTES: usize = 128;
 #[derive(Clone, Debug, Default)]
 pub struct InstalledModel {
     pub id: ModelId,
-    /// The id comes from the manifest and not from the place's name.
+    /// The id comes from the manifest and not from the location's name.
     pub named_by_manifest: bool,
     /// The model file; of a split GGUF the first part.
     pub path: PathBuf,
     pub facts: ModelFacts,
     /// Where readers find it. `None`: no reader found it.
-    pub place: Option<ModelPlace>,
+    pub location: Option<ModelLocation>,
     /// Chats need one that can be used.
     pub template: TemplateState,
     /// How it writes thoughts and calls; `None`: it has no template.
@@ -48,7 +48,11 @@ impl InstalledModel {
 
     /// How an administrator gives it a chat template.
     pub fn template_advice(&self) -> String {
-        match self.place.as_ref().and_then(|place| place.file.as_ref()) {
+        match self
+            .location
+            .as_ref()
+            .and_then(|location| location.file.as_ref())
+        {
             Some(file) => format!(
                 "put one beside its file as `{0}.jinja`, or name a template family in `{0}.toml` \
                  (`template = \"chatml\"`), then reload",
@@ -195,7 +199,7 @@ fn with_unique_names(
 ) -> Vec<InstalledModel> {
     let mut owners: BTreeMap<String, PathBuf> = BTreeMap::new();
     let mut unique: Vec<InstalledModel> = Vec::new();
-    // No manifest takes the name that another model has by its place.
+    // No manifest takes the name that another model has by its location.
     for model in models.iter().filter(|model| !model.named_by_manifest) {
         let owner = owners.entry(model.id.to_string());
         owner.or_insert_with(|| model.path.clone());

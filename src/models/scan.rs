@@ -14,10 +14,10 @@ use tokio::time::{timeout, timeout_at};
 use super::{Catalog, InstalledModel, ModelProblem};
 use crate::children::ChildProcess;
 use crate::generation::ModelId;
-use crate::ipc::{ModelPlace, TemplateState};
+use crate::ipc::{ModelLocation, TemplateState};
 use crate::printable::printable;
 use crate::reader::{
-    OpenedPlace, Patience, PlaceAnswer, Readers, TOKENIZER, TemplateSource, check_name, some_of,
+    LocationAnswer, OpenedModel, Patience, Readers, TOKENIZER, TemplateSource, check_name, some_of,
 };
 use crate::reply::ModelReply;
 use crate::settings::Settings;
@@ -53,14 +53,14 @@ struct Scan<'a> {
     /// Places that are not read by then are left out.
     until: Instant,
     limit: Duration,
-    /// For one place.
+    /// For one location.
     patience: Patience,
 }
 
 /// A models folder of which a part is still to be read.
 #[derive(Clone)]
 pub struct Unread {
-    /// By the places that were looked at.
+    /// By the locations that were looked at.
     found: Vec<(PathBuf, Found)>,
     problems: Vec<ModelProblem>,
 }
@@ -217,14 +217,20 @@ impl Scan<'_> {
         found
     }
 
-    /// Reads one place; returns the folders in it that are to be read too.
+    /// Reads one location; returns the folders in it that are to be read too.
     async fn read_one(self, mut job: Job, found: &mut Found) -> Vec<Job> {
         let id = ModelId::from(&*printable(&job.name));
         let reading = async {
-            let mut answer = self.readers.place(&id, &job.place, self.patience).await;
-            if let Ok(PlaceAnswer::NeedsFile(name)) = answer {
-                job.place.template_file = Some(name);
-                answer = self.readers.place(&id, &job.place, self.patience).await;
+            let mut answer = self
+                .readers
+                .location(&id, &job.location, self.patience)
+                .await;
+            if let Ok(LocationAnswer::NeedsFile(name)) = answer {
+                job.location.template_file = Some(name);
+                answer = self
+                    .readers
+                    .location(&id, &job.location, self.patience)
+                    .await;
             }
             answer
         };
@@ -238,10 +244,10 @@ impl Scan<'_> {
             return Vec::new();
         };
         match answer {
-            Ok(PlaceAnswer::Model(opened)) => self.take_in(&job, *opened, found),
-            Ok(PlaceAnswer::Nothing) => {}
-            Ok(PlaceAnswer::Late(process)) => found.late.push((job, process)),
-            Ok(PlaceAnswer::Folders(folders)) if job.depth < 2 => {
+            Ok(LocationAnswer::Model(opened)) => self.take_in(&job, *opened, found),
+            Ok(LocationAnswer::Nothing) => {}
+            Ok(LocationAnswer::Late(process)) => found.late.push((job, process)),
+            Ok(LocationAnswer::Folders(folders)) if job.depth < 2 => {
                 let prefix = format!("{}/", job.name);
                 let room = MOST_FOLDERS.saturating_sub(found.folders);
                 found.folders += folders.len().min(room);
@@ -254,7 +260,7 @@ impl Scan<'_> {
                 });
                 return inner.collect();
             }
-            Ok(PlaceAnswer::Folders(folders)) => {
+            Ok(LocationAnswer::Folders(folders)) => {
                 let names: Vec<_> = folders
                     .iter()
                     .map(|name| name.to_path().display().to_string())
@@ -265,17 +271,17 @@ impl Scan<'_> {
                 );
                 found.problems.push(problem(&job.path, &text));
             }
-            Ok(PlaceAnswer::Unusable {
+            Ok(LocationAnswer::Unusable {
                 file,
                 problem: text,
             }) => {
                 let path = match file {
-                    Some(name) => job.place.folder.to_path().join(name.to_path()),
+                    Some(name) => job.location.folder.to_path().join(name.to_path()),
                     None => job.path,
                 };
                 found.problems.push(problem(&path, &text));
             }
-            Ok(PlaceAnswer::NeedsFile(_)) => {
+            Ok(LocationAnswer::NeedsFile(_)) => {
                 let text = "its model.toml changed while it was read";
                 found.problems.push(problem(&job.path, text));
             }
@@ -284,13 +290,13 @@ impl Scan<'_> {
         Vec::new()
     }
 
-    fn take_in(self, job: &Job, opened: OpenedPlace, found: &mut Found) {
-        let OpenedPlace {
+    fn take_in(self, job: &Job, opened: OpenedModel, found: &mut Found) {
+        let OpenedModel {
             report,
             template,
             replies,
         } = opened;
-        let folder = job.place.folder.to_path();
+        let folder = job.location.folder.to_path();
         let path = folder.join(&report.file);
         let id = report.id.as_deref().unwrap_or(&job.name);
         if let Err(text) = check_name(id) {
@@ -311,7 +317,7 @@ impl Scan<'_> {
         match &template {
             TemplateState::None => notes.push(format!(
                 "no chat template was found; name one in {} to serve chat requests",
-                manifest_name(&job.place)
+                manifest_name(&job.location)
             )),
             TemplateState::Usable { failed_probe: None } => {}
             TemplateState::Usable {
@@ -357,7 +363,7 @@ impl Scan<'_> {
             id: id.into(),
             named_by_manifest: report.id.is_some(),
             facts: report.facts,
-            place: Some(job.place.clone()),
+            location: Some(job.location.clone()),
             template,
             reply,
             tokenizer_json: report.has_tokenizer.then(|| folder.join(TOKENIZER)),
@@ -367,9 +373,9 @@ impl Scan<'_> {
     }
 }
 
-/// The file in which an administrator says something about the model at this place.
-fn manifest_name(place: &ModelPlace) -> String {
-    match &place.file {
+/// The file in which an administrator says something about the model at this location.
+fn manifest_name(location: &ModelLocation) -> String {
+    match &location.file {
         Some(file) => format!("{}.toml", file.name),
         None => "model.toml".to_owned(),
     }

@@ -8,16 +8,16 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value as Json};
 
-use super::conversation::Turn;
+use super::conversation::TemplateMessage;
 use super::twins::{Swaps, Twins};
-use super::{ChatMessage, ChatRole, RenderRequest, numbers};
+use super::{ChatMessage, ChatRole, RenderRequest, TemplateError, forms, numbers};
 
 /// What a template does with functions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Functions {
     /// It tells the model of functions.
     pub are_shown: bool,
-    /// It writes the calls of earlier turns.
+    /// It writes the calls of earlier messages.
     pub calls_are_shown: bool,
     /// It writes what functions returned.
     pub results_are_shown: bool,
@@ -25,6 +25,19 @@ pub struct Functions {
     pub arguments_as_text: bool,
     /// It takes ids of nine letters and digits only.
     pub nine_letter_ids: bool,
+    /// What it does with an answer of several calls.
+    pub several_calls: SeveralCalls,
+}
+
+/// What a template does with an answer that made more than one call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SeveralCalls {
+    #[default]
+    Shown,
+    /// It shows each only in an answer of its own.
+    ShownApart,
+    /// It shows one of them, however they are told.
+    Lost,
 }
 
 impl Default for Functions {
@@ -35,6 +48,7 @@ impl Default for Functions {
             results_are_shown: true,
             arguments_as_text: false,
             nine_letter_ids: false,
+            several_calls: SeveralCalls::Shown,
         }
     }
 }
@@ -45,7 +59,26 @@ impl Functions {
         // What is told in words is told as it was sent.
         !self.arguments_as_text && self.calls_are_shown
     }
+
+    /// The messages as the template shows all of their calls.
+    pub(super) fn with_all_calls(
+        self,
+        messages: Vec<TemplateMessage>,
+    ) -> Result<Vec<TemplateMessage>, TemplateError> {
+        // In words every call is told.
+        match self.several_calls {
+            _ if !self.calls_are_shown => Ok(messages),
+            SeveralCalls::Shown => Ok(messages),
+            SeveralCalls::ShownApart => Ok(forms::one_call_an_answer(messages)),
+            SeveralCalls::Lost if messages.iter().any(forms::has_several_calls) => {
+                Err(TemplateError::Unfit(SEVERAL_CALLS.to_owned()))
+            }
+            SeveralCalls::Lost => Ok(messages),
+        }
+    }
 }
+
+const SEVERAL_CALLS: &str = "it shows one call of an answer, and an answer in it has several";
 
 /// The request with its calls' arguments and ids as the template takes them.
 pub(super) fn fitted(request: &RenderRequest, functions: Functions) -> Cow<'_, RenderRequest> {
@@ -116,46 +149,47 @@ fn nine_letters(id: &str) -> String {
 /// In words what the template does not show of functions, calls and results. The form is the one that
 /// `reply` reads where it knows no other.
 pub(super) fn in_words(
-    turns: Vec<Turn>,
+    messages: Vec<TemplateMessage>,
     request: &RenderRequest,
     twins: &Twins,
     swaps: &Swaps,
     shown: Functions,
-) -> Vec<Turn> {
+) -> Vec<TemplateMessage> {
     if shown.are_shown && shown.calls_are_shown && shown.results_are_shown {
-        return turns;
+        return messages;
     }
     let own = |text: &str| swaps.apply(text).into_owned();
     // No client can write it.
     let end_of_result = twins.write(RESULT[1]);
-    let mut worded: Vec<Turn> = Vec::with_capacity(turns.len() + 1);
-    for (mut turn, message) in turns.into_iter().zip(&request.messages) {
-        let calls = message.more.get("tool_calls").and_then(Json::as_array);
+    let mut worded: Vec<TemplateMessage> = Vec::with_capacity(messages.len() + 1);
+    for (mut message, sent) in messages.into_iter().zip(&request.messages) {
+        let calls = sent.more.get("tool_calls").and_then(Json::as_array);
         let calls = calls.filter(|_| !shown.calls_are_shown);
         if calls.is_some() {
-            turn.more.retain(|(name, _)| name != "tool_calls");
+            message.more.retain(|(name, _)| name != "tool_calls");
         }
         for call in calls.into_iter().flatten() {
-            if !turn.content.is_empty() {
-                turn.content.push('\n');
+            if !message.content.is_empty() {
+                message.content.push('\n');
             }
-            turn.content
+            message
+                .content
                 .push_str(&between(twins, CALL, &own(&call_in_words(call))));
         }
-        if turn.role != ChatRole::Tool || shown.results_are_shown {
-            worded.push(turn);
+        if message.role != ChatRole::Tool || shown.results_are_shown {
+            worded.push(message);
             continue;
         }
         // Calls in words have no ids, so results stand in the order of the calls and have their names.
-        let name = message.name.as_ref().map(|name| own(&format!("{name}:\n")));
-        let result = name.unwrap_or_default() + &between(twins, RESULT, &turn.content);
+        let name = sent.name.as_ref().map(|name| own(&format!("{name}:\n")));
+        let result = name.unwrap_or_default() + &between(twins, RESULT, &message.content);
         match worded.last_mut() {
-            // Results of one answer's calls are one turn.
+            // Results of one answer's calls are one message.
             Some(last) if last.role == ChatRole::User && last.content.ends_with(&end_of_result) => {
                 last.content.push('\n');
                 last.content.push_str(&result);
             }
-            _ => worded.push(Turn::new(ChatRole::User, result)),
+            _ => worded.push(TemplateMessage::new(ChatRole::User, result)),
         }
     }
     if shown.are_shown {
@@ -169,7 +203,7 @@ pub(super) fn in_words(
                 first.content.push_str("\n\n");
                 first.content.push_str(&text);
             }
-            _ => worded.insert(0, Turn::new(ChatRole::System, text)),
+            _ => worded.insert(0, TemplateMessage::new(ChatRole::System, text)),
         }
     }
     worded
@@ -179,6 +213,11 @@ pub(super) fn in_words(
 const CALL: [&str; 2] = ["<tool_call>", "</tool_call>"];
 /// The same of a result.
 const RESULT: [&str; 2] = ["<tool_response>", "</tool_response>"];
+
+/// The markers of `in_words`.
+pub fn markers_in_words() -> impl Iterator<Item = &'static str> {
+    CALL.into_iter().chain(RESULT)
+}
 
 /// What the markers of `in_words` are made of beside letters. They may be control tokens of the model
 /// and are the daemon's own, so they are written in twins.

@@ -3,20 +3,22 @@
 //! No variable of a client replaces one of the template's own, and what the template writes becomes
 //! a prompt only after control tokens that are not its own are broken (`seal`).
 
-use std::borrow::Cow;
+mod fitting;
+
 use std::sync::Arc;
 
 use minijinja::value::Value;
 use minijinja::{Environment, Error, ErrorKind};
 
 use super::calls::{self, Functions};
-use super::conversation::{self, Turn};
+use super::conversation::{self, Refused, TemplateMessage};
+use super::environment::RenderLimits;
 use super::own_words::{self, Assembly};
-use super::probe::{self, SystemTurn};
+use super::probe::{self, SystemMessage};
 use super::twins::{Swaps, Twins};
 use super::{
     ChatMessage, ChatRole, ControlTokens, PromptEnd, RenderRequest, Rendered, TemplateError,
-    TemplateFamily, completion, environment, forms, seal,
+    TemplateFamily, environment, seal,
 };
 
 /// The texts of the tokens that templates know as `bos_token` and `eos_token`.
@@ -50,8 +52,13 @@ pub struct ChatTemplate {
     assembly: Assembly,
     special: SpecialTokens,
     control_tokens: Arc<ControlTokens>,
-    system_turn: SystemTurn,
+    /// Those that the model's files call so.
+    vocabulary: Arc<ControlTokens>,
+    /// Opener and closer of a thought, where they are none of them.
+    thought: Option<[String; 2]>,
+    system_message: SystemMessage,
     functions: Functions,
+    limits: RenderLimits,
     failed_probe: Option<TemplateError>,
 }
 
@@ -79,21 +86,74 @@ impl ChatTemplate {
             twins,
             assembly: Assembly::Whole,
             special,
+            vocabulary: Arc::clone(&control_tokens),
             control_tokens,
-            system_turn: SystemTurn::Shown,
+            thought: None,
+            system_message: SystemMessage::Shown,
             functions: Functions::default(),
+            limits: RenderLimits::default(),
             failed_probe: None,
         };
-        if probe::leaves_tokens_in_doubt(&template) {
+        let mut doubt = probe::tokens_in_doubt(&template);
+        // If nothing helps, words are at least looked for.
+        for assembly in [Assembly::WithWords, Assembly::AllWords, Assembly::WithWords] {
+            if doubt.as_ref().is_some_and(Vec::is_empty) {
+                break;
+            }
             let (tokens, twins) = (&template.control_tokens, &template.twins);
-            template.env = environment(&source, tokens, twins, Assembly::WithWords)?;
-            template.assembly = Assembly::WithWords;
+            template.env = environment(&source, tokens, twins, assembly)?;
+            template.assembly = assembly;
+            doubt = probe::tokens_in_doubt(&template);
         }
-        match probe::system_turn(&template) {
-            Ok(system_turn) => template.system_turn = system_turn,
+        match probe::system_message(&template) {
+            Ok(system_message) => template.system_message = system_message,
             Err(error) => template.failed_probe = Some(error),
         }
         Ok(template)
+    }
+
+    /// The same template where the model reads `markup`, too: of that, only what the template itself writes
+    /// stays what it is, and the `thought` that an answer begins with. `source` is its text.
+    pub fn with_markup(
+        &self,
+        source: &str,
+        mut markup: Vec<String>,
+        thought: Option<[String; 2]>,
+    ) -> Result<Self, TemplateError> {
+        markup.retain(|text| self.vocabulary.find(text).is_none());
+        let mut template = self.compiled_with(source, &markup)?;
+        // What it puts together in ways that are not seen would be broken as if it were a client's.
+        let doubt = probe::tokens_in_doubt(&template).unwrap_or_default();
+        let known = markup.len();
+        markup.retain(|text| !doubt.contains(text));
+        if markup.len() < known {
+            template = self.compiled_with(source, &markup)?;
+        }
+        let is_markup = |pair: &[String; 2]| pair.iter().all(|text| markup.contains(text));
+        template.thought = thought.filter(is_markup);
+        Ok(template)
+    }
+
+    fn compiled_with(&self, source: &str, markup: &[String]) -> Result<Self, TemplateError> {
+        let tokens = Arc::new(self.vocabulary.and(markup.iter().cloned()));
+        let mut template = Self {
+            functions: self.functions,
+            vocabulary: Arc::clone(&self.vocabulary),
+            ..Self::compile(source, self.special.clone(), tokens)?
+        };
+        template.set_limits(self.limits);
+        Ok(template)
+    }
+
+    /// What no client's text becomes in its prompts.
+    pub fn control_tokens(&self) -> &Arc<ControlTokens> {
+        &self.control_tokens
+    }
+
+    /// Bounds what one rendering may take, in place of the default.
+    pub fn set_limits(&mut self, limits: RenderLimits) {
+        self.env.set_fuel(Some(limits.steps));
+        self.limits = limits;
     }
 
     /// Has functions, calls and results rendered as the template takes them. Until then it is taken to
@@ -131,92 +191,24 @@ impl ChatTemplate {
             swaps: &Swaps::new(&self.twins, texts.iter().copied())?,
             bytes: texts.iter().map(|text| text.len()).sum(),
         };
-        let mut turns = conversation::turns(request, &self.control_tokens, client.swaps)?;
+        let mut messages = conversation::template_messages(request, &self.refused(), client.swaps)?;
+        if let Some(thought) = &self.thought {
+            conversation::keep_thoughts(&mut messages, thought, &self.twins, request.end);
+        }
         if request.arguments_are_text {
             let (twins, swaps) = (&self.twins, client.swaps);
-            turns = calls::in_words(turns, request, twins, swaps, self.functions);
+            messages = calls::in_words(messages, request, twins, swaps, self.functions);
+            messages = self.functions.with_all_calls(messages)?;
         }
         let written = self
-            .write_completed(turns, &client)
+            .write_completed(messages, &client)
             .map_err(|error| self.whose_fault(error, request))?;
-        Ok(seal::seal(
-            &written,
-            &self.control_tokens,
-            &self.twins,
-            client.swaps,
-        ))
-    }
-
-    /// Tries the conversation, then with one thing after the other added that its template may miss.
-    /// What is told of a conversation that nothing helps is why the first was refused.
-    fn write_completed(
-        &self,
-        mut turns: Vec<Turn>,
-        client: &Client<'_>,
-    ) -> Result<String, TemplateError> {
-        let mut request = Cow::Borrowed(client.request);
-        let refused = match self.write_in_some_form(turns.clone(), client) {
-            Err(error @ (TemplateError::Raised(_) | TemplateError::Broken(_)))
-                if client.request.arguments_are_text =>
-            {
-                error
-            }
-            written => return written,
-        };
-        let completions: [Completion; 3] = [
-            |turns, _, functions| {
-                functions.takes_objects() && completion::arguments_in_an_object(turns)
-            },
-            |_, request, _| completion::empty_descriptions(request),
-            |turns, _, _| completion::contents_in_thoughts(turns),
-        ];
-        for complete in completions {
-            if !complete(&mut turns, &mut request, self.functions) {
-                continue;
-            }
-            let client = Client {
-                request: &request,
-                ..*client
-            };
-            match self.write_in_some_form(turns.clone(), &client) {
-                Err(TemplateError::Raised(_) | TemplateError::Broken(_)) => {}
-                written => return written,
-            }
+        let mut rendered = seal::seal(&written, &self.control_tokens, &self.twins, client.swaps);
+        if rendered.neutralised > 0 {
+            rendered.neutralised_in =
+                conversation::fields_with_tokens(request, &self.control_tokens);
         }
-        Err(refused)
-    }
-
-    /// Tries the conversation as it is, then in the forms that stricter templates take. What is told
-    /// of a conversation that no form helps is why the first was refused.
-    fn write_in_some_form(
-        &self,
-        turns: Vec<Turn>,
-        client: &Client<'_>,
-    ) -> Result<String, TemplateError> {
-        let has_system = turns.iter().any(|turn| turn.role == ChatRole::System);
-        let must_fold = has_system && self.system_turn == SystemTurn::Missing;
-        // A system message that is shown at the start is perhaps not where this one is.
-        let fold: &[Form] = match has_system {
-            true => &[forms::fold_system],
-            false => &[],
-        };
-        let strict: [Form; 3] = [
-            forms::merge_neighbours,
-            forms::begin_with_the_user,
-            forms::one_call_an_answer,
-        ];
-        let as_it_is: Option<Form> = (!must_fold).then_some(|turns| turns);
-        let forms = as_it_is.into_iter().chain(fold.iter().copied());
-        let mut turns = turns;
-        let mut refused = None;
-        for form in forms.chain(strict) {
-            turns = form(turns);
-            match self.write(turns.clone(), client) {
-                Err(error @ TemplateError::Raised(_)) => drop(refused.get_or_insert(error)),
-                written => return written,
-            }
-        }
-        Err(refused.unwrap_or(TemplateError::NotContinuable))
+        Ok(rendered)
     }
 
     /// What the template writes of a conversation that the daemon made, in no other form than it has.
@@ -232,24 +224,35 @@ impl ChatTemplate {
             swaps: &Swaps::default(),
             bytes: 0,
         };
-        let turns = conversation::turns(request, &self.control_tokens, client.swaps)?;
-        self.write(turns, &client)
+        let messages = conversation::template_messages(request, &self.refused(), client.swaps)?;
+        self.write(messages, &client)
     }
 
-    /// Whether `written` holds a control token that the template may not have written.
-    pub(super) fn is_in_doubt(&self, written: &str) -> bool {
-        seal::leaves_tokens_in_doubt(written, &self.control_tokens, &self.twins)
+    fn refused(&self) -> Refused<'_> {
+        Refused {
+            tokens: &self.control_tokens,
+            in_answers: &self.vocabulary,
+        }
+    }
+
+    /// The control tokens in `written` that the template may not have written.
+    pub(super) fn tokens_in_doubt(&self, written: &str) -> Vec<String> {
+        seal::tokens_in_doubt(written, &self.control_tokens, &self.twins)
     }
 
     /// What the template writes, twins included.
-    fn write(&self, mut turns: Vec<Turn>, client: &Client<'_>) -> Result<String, TemplateError> {
+    fn write(
+        &self,
+        mut messages: Vec<TemplateMessage>,
+        client: &Client<'_>,
+    ) -> Result<String, TemplateError> {
         let mark = self.twins.end_mark();
         let is_open = client.request.end == PromptEnd::Continuation;
         if is_open {
-            conversation::mark_open_end(&mut turns, mark);
+            conversation::mark_open_end(&mut messages, mark);
         }
-        let variables = self.variables(&turns, client);
-        let mut written = environment::render(&self.env, variables, client.bytes)
+        let variables = self.variables(&messages, client);
+        let mut written = environment::render(&self.env, variables, client.bytes, self.limits)
             .map_err(|error| self.readable(environment::explain(&error), client))?;
         if is_open {
             conversation::cut_at_mark(&mut written, mark).ok_or(TemplateError::NotContinuable)?;
@@ -273,13 +276,16 @@ impl ChatTemplate {
         }
     }
 
-    fn variables(&self, turns: &[Turn], client: &Client<'_>) -> Value {
+    fn variables(&self, messages: &[TemplateMessage], client: &Client<'_>) -> Value {
         let request = client.request;
         let role = |name: &str| match self.assembly {
             Assembly::Whole => Value::from(name),
-            Assembly::WithWords => Value::from(self.twins.write(name)),
+            Assembly::WithWords | Assembly::AllWords => Value::from(self.twins.write(name)),
         };
-        let messages: Value = turns.iter().map(|turn| turn.to_value(role)).collect();
+        let messages: Value = messages
+            .iter()
+            .map(|message| message.to_value(role))
+            .collect();
         let now = request.now;
         let client_value =
             |value: &serde_json::Value| conversation::client_value(value, client.swaps);
@@ -342,12 +348,6 @@ impl ChatTemplate {
         }
     }
 }
-
-/// Makes a conversation one that a stricter template takes.
-type Form = fn(Vec<Turn>) -> Vec<Turn>;
-
-/// Adds what a conversation lacks; `false`: it lacks nothing.
-type Completion = fn(&mut Vec<Turn>, &mut Cow<'_, RenderRequest>, Functions) -> bool;
 
 /// Characters that are told of an error.
 const MOST_WORDS: usize = 1_000;

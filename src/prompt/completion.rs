@@ -6,17 +6,17 @@ use std::borrow::Cow;
 use minijinja::value::{Value, ValueKind};
 use serde_json::{Map, Value as Json};
 
-use super::conversation::Turn;
+use super::conversation::TemplateMessage;
 use super::{RenderRequest, forms};
 
 const CALLS: &str = "tool_calls";
 
 /// Makes arguments that are no object the one member of one: a call that its budget cut is no JSON, and
 /// some models write lists. Returns whether there are any.
-pub(super) fn arguments_in_an_object(turns: &mut [Turn]) -> bool {
+pub(super) fn arguments_in_an_object(messages: &mut [TemplateMessage]) -> bool {
     let mut has_any = false;
-    for turn in turns {
-        let Some(calls) = turn.get(CALLS).and_then(|calls| calls.try_iter().ok()) else {
+    for message in messages {
+        let Some(calls) = message.get(CALLS).and_then(|calls| calls.try_iter().ok()) else {
             continue;
         };
         let calls: Vec<Value> = calls
@@ -28,7 +28,7 @@ pub(super) fn arguments_in_an_object(turns: &mut [Turn]) -> bool {
                 with(&call, "function", function)
             })
             .collect();
-        turn.set(CALLS, Value::from(calls));
+        message.set(CALLS, Value::from(calls));
     }
     has_any
 }
@@ -87,30 +87,30 @@ pub(super) fn empty_descriptions(request: &mut Cow<'_, RenderRequest>) -> bool {
     true
 }
 
-/// Names of a turn's reasoning.
+/// Names of a message's reasoning.
 const THOUGHTS: [&str; 2] = ["thinking", "reasoning_content"];
 
 /// Puts what an answer with calls says behind what it thought, for templates that show one of both.
 /// Returns whether there is such an answer.
-pub(super) fn contents_in_thoughts(turns: &mut Vec<Turn>) -> bool {
+pub(super) fn contents_in_thoughts(messages: &mut Vec<TemplateMessage>) -> bool {
     let mut has_any = false;
-    for turn in turns.iter_mut() {
-        let thought = turn.get(THOUGHTS[0]).and_then(Value::as_str);
+    for message in messages.iter_mut() {
+        let thought = message.get(THOUGHTS[0]).and_then(Value::as_str);
         let thought = thought.filter(|thought| !thought.is_empty());
-        let has_call = turn.get(CALLS).is_some() && !turn.content.is_empty();
+        let has_call = message.get(CALLS).is_some() && !message.content.is_empty();
         let Some(thought) = thought.filter(|_| has_call) else {
             continue;
         };
-        let both = Value::from(format!("{thought}\n\n{}", turn.content));
+        let both = Value::from(format!("{thought}\n\n{}", message.content));
         has_any = true;
-        turn.content.clear();
+        message.content.clear();
         for name in THOUGHTS {
-            turn.set(name, both.clone());
+            message.set(name, both.clone());
         }
     }
     // Such a template may also show one of several calls.
     if has_any {
-        *turns = forms::one_call_an_answer(std::mem::take(turns));
+        *messages = forms::one_call_an_answer(std::mem::take(messages));
     }
     has_any
 }
@@ -125,23 +125,23 @@ mod tests {
     #[test]
     fn only_what_lacks_something_is_completed() {
         let call = |arguments: Json| json!([{"id": "a", "function": {"name": "f", "arguments": arguments}}]);
-        let turn = |arguments: Json| {
-            let mut turn = Turn::new(crate::prompt::ChatRole::Assistant, "");
-            turn.set(CALLS, client_value(&call(arguments), &Swaps::default()));
-            turn
+        let message = |arguments: Json| {
+            let mut message = TemplateMessage::new(crate::prompt::ChatRole::Assistant, "");
+            message.set(CALLS, client_value(&call(arguments), &Swaps::default()));
+            message
         };
-        let mut turns = vec![turn(json!({"a": 1})), turn(json!("cut"))];
-        assert!(arguments_in_an_object(&mut turns));
-        assert_eq!(turns[0], turn(json!({"a": 1})));
-        assert_eq!(turns[1], turn(json!({"arguments": "cut"})));
-        assert!(!arguments_in_an_object(&mut turns));
-        assert!(!contents_in_thoughts(&mut turns));
-        turns[0].set("thinking", Value::from("A thought."));
-        assert!(!contents_in_thoughts(&mut turns));
-        turns[0].content = "A text.".to_owned();
-        assert!(contents_in_thoughts(&mut turns));
+        let mut messages = vec![message(json!({"a": 1})), message(json!("cut"))];
+        assert!(arguments_in_an_object(&mut messages));
+        assert_eq!(messages[0], message(json!({"a": 1})));
+        assert_eq!(messages[1], message(json!({"arguments": "cut"})));
+        assert!(!arguments_in_an_object(&mut messages));
+        assert!(!contents_in_thoughts(&mut messages));
+        messages[0].set("thinking", Value::from("A thought."));
+        assert!(!contents_in_thoughts(&mut messages));
+        messages[0].content = "A text.".to_owned();
+        assert!(contents_in_thoughts(&mut messages));
         assert_eq!(
-            turns[0].get("thinking").and_then(Value::as_str),
+            messages[0].get("thinking").and_then(Value::as_str),
             Some("A thought.\n\nA text.")
         );
 

@@ -38,6 +38,8 @@ const MAX_TOKEN_BYTES: usize = 256;
 pub struct ControlTokens {
     /// Sorted, without duplicates.
     tokens: Vec<String>,
+    /// Those of them that are looked for in normalised text, as they were given.
+    normalized: Vec<String>,
     /// The same, each from its last character to its first, sorted.
     reversed: Vec<String>,
     automaton: Option<AhoCorasick>,
@@ -81,7 +83,7 @@ impl ControlTokens {
         let mut tokens: Vec<String> = tokens.into_iter().map(Into::into).collect();
         let normalized: Vec<String> = normalized.into_iter().map(Into::into).collect();
         let mut folded: Vec<String> = normalized.iter().map(|token| fold(token)).collect();
-        tokens.extend(normalized);
+        tokens.extend(normalized.iter().cloned());
         for list in [&mut tokens, &mut folded] {
             list.retain(|token| is_distinctive(token));
             list.sort_unstable();
@@ -110,9 +112,17 @@ impl ControlTokens {
             folded: automaton(&folded),
             reversed,
             tokens,
+            normalized,
             separator,
             replacement,
         }
+    }
+
+    /// These and `more`.
+    #[must_use]
+    pub fn and(&self, more: impl IntoIterator<Item = String>) -> Self {
+        let tokens = self.tokens.iter().cloned().chain(more);
+        Self::with_normalized(tokens, self.normalized.iter().cloned())
     }
 
     /// The listed tokens, sorted; the `<|name|>` rule comes on top.

@@ -4,21 +4,22 @@
 use minijinja::value::Value;
 use serde_json::Value as Json;
 
-use super::twins::Swaps;
+use super::twins::{Swaps, Twins};
 use super::{
-    ChatMessage, ChatRole, ControlTokenPolicy, ControlTokens, RenderRequest, TemplateError, numbers,
+    ChatMessage, ChatRole, ClientField, ControlTokenPolicy, ControlTokens, PromptEnd,
+    RenderRequest, TemplateError, numbers,
 };
 
 /// One message whose texts hold no twin.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Turn {
+pub(super) struct TemplateMessage {
     pub role: ChatRole,
     pub content: String,
     /// Every other key.
     pub more: Vec<(String, Value)>,
 }
 
-impl Turn {
+impl TemplateMessage {
     pub fn new(role: ChatRole, content: impl Into<String>) -> Self {
         Self {
             role,
@@ -60,15 +61,41 @@ impl Turn {
 
 /// Every text that the client sent.
 pub(super) fn client_texts(request: &RenderRequest) -> Vec<&str> {
+    let mut texts = message_texts(request);
+    collect_fields(&request.variables, &mut texts);
+    for value in [&request.tools, &request.documents].into_iter().flatten() {
+        collect(value, &mut texts);
+    }
+    texts
+}
+
+/// Where the client's texts hold control tokens; what a template puts together of them counts as the
+/// messages'.
+pub(super) fn fields_with_tokens(
+    request: &RenderRequest,
+    tokens: &ControlTokens,
+) -> Vec<ClientField> {
+    let holds_one = |texts: Vec<&str>| texts.into_iter().any(|text| tokens.find(text).is_some());
+    let (mut tools, mut variables) = (Vec::new(), Vec::new());
+    if let Some(value) = &request.tools {
+        collect(value, &mut tools);
+    }
+    collect_fields(&request.variables, &mut variables);
+    let mut fields = Vec::new();
+    fields.extend(holds_one(tools).then_some(ClientField::Tools));
+    fields.extend(holds_one(variables).then_some(ClientField::Variables));
+    if fields.is_empty() || holds_one(message_texts(request)) {
+        fields.insert(0, ClientField::Texts);
+    }
+    fields
+}
+
+fn message_texts(request: &RenderRequest) -> Vec<&str> {
     let mut texts = Vec::new();
     for message in &request.messages {
         texts.push(message.content.as_str());
         texts.extend(message.name.as_deref());
         collect_fields(&message.more, &mut texts);
-    }
-    collect_fields(&request.variables, &mut texts);
-    for value in [&request.tools, &request.documents].into_iter().flatten() {
-        collect(value, &mut texts);
     }
     texts
 }
@@ -89,21 +116,32 @@ fn collect_fields<'v>(fields: &'v serde_json::Map<String, Json>, texts: &mut Vec
     }
 }
 
+/// What messages are refused for, if that is the policy.
+pub(super) struct Refused<'t> {
+    pub tokens: &'t ControlTokens,
+    /// In what a model itself has said.
+    pub in_answers: &'t ControlTokens,
+}
+
 /// The messages as templates may see them, or why they are refused if that is the policy.
-pub(super) fn turns(
+pub(super) fn template_messages(
     request: &RenderRequest,
-    tokens: &ControlTokens,
+    refused: &Refused<'_>,
     swaps: &Swaps,
-) -> Result<Vec<Turn>, TemplateError> {
-    let turn = |(index, message): (usize, &ChatMessage)| {
+) -> Result<Vec<TemplateMessage>, TemplateError> {
+    let template_message = |(index, message): (usize, &ChatMessage)| {
         if request.control_tokens == ControlTokenPolicy::Reject {
+            let tokens = match message.role {
+                ChatRole::Assistant => refused.in_answers,
+                _ => refused.tokens,
+            };
             let mut others: Vec<&str> = message.name.as_deref().into_iter().collect();
             collect_fields(&message.more, &mut others);
             let content = tokens.find(&message.content);
             let found = content.or_else(|| others.into_iter().find_map(|text| tokens.find(text)));
             if let Some(token) = found {
                 return Err(TemplateError::ControlToken {
-                    index: request.places.get(index).copied().unwrap_or(index),
+                    index: request.sent_at.get(index).copied().unwrap_or(index),
                     is_in_content: content.is_some(),
                     token: token.to_owned(),
                 });
@@ -117,13 +155,18 @@ pub(super) fn turns(
         let reasoning = reasoning(message).map(|text| client_value(text, swaps));
         let name = message.name.as_deref();
         let name = name.map(|name| ("name".to_owned(), Value::from(swaps.apply(name))));
-        Ok(Turn {
+        Ok(TemplateMessage {
             role: message.role,
             content: swaps.apply(&message.content).into_owned(),
             more: with_reasoning(name.into_iter().chain(more).collect(), reasoning),
         })
     };
-    request.messages.iter().enumerate().map(turn).collect()
+    request
+        .messages
+        .iter()
+        .enumerate()
+        .map(template_message)
+        .collect()
 }
 
 /// Names that an answer's reasoning has; templates know one of the first two.
@@ -170,12 +213,40 @@ pub(super) fn client_value(value: &Json, swaps: &Swaps) -> Value {
     }
 }
 
-/// Marks the end of the last turn, which the model is to continue.
+/// Keeps the thought that an answer begins with, or in which its client has it continued, in the markers
+/// that its model reads. Whatever else looks like one stays text.
+pub(super) fn keep_thoughts(
+    messages: &mut [TemplateMessage],
+    [open, close]: &[String; 2],
+    twins: &Twins,
+    end: PromptEnd,
+) {
+    let continued = (end == PromptEnd::Continuation).then_some(messages.len());
+    for (message, count) in messages.iter_mut().zip(1..) {
+        if message.role != ChatRole::Assistant {
+            continue;
+        }
+        let content = &message.content;
+        let start = content.len() - content.trim_start().len();
+        let opener = (content[start..].starts_with(open)).then(|| start..start + open.len());
+        let from = opener.as_ref().map_or(0, |opener| opener.end);
+        let may_close = opener.is_some() || continued == Some(count);
+        let closer = content[from..].find(close).filter(|_| may_close);
+        let closer = closer.map(|at| from + at..from + at + close.len());
+        // From behind, because twins take more bytes.
+        for marker in closer.into_iter().chain(opener) {
+            let own = twins.write(&message.content[marker.clone()]);
+            message.content.replace_range(marker, &own);
+        }
+    }
+}
+
+/// Marks the end of the last message, which the model is to continue.
 ///
 /// The mark goes in before rendering, so the end is found also where a template changes the text or
 /// drops its beginning. It is one character that no client and no template can write.
-pub(super) fn mark_open_end(turns: &mut [Turn], mark: char) {
-    if let Some(last) = turns.last_mut() {
+pub(super) fn mark_open_end(messages: &mut [TemplateMessage], mark: char) {
+    if let Some(last) = messages.last_mut() {
         last.content.push(mark);
         // Tells whether the template keeps white space at the end of a message.
         last.content.push(' ');

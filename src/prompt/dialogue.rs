@@ -14,9 +14,9 @@ impl RenderRequest {
         let last_has_calls = messages
             .last()
             .is_some_and(|last| !last.tool_calls.is_empty());
-        let (places, messages): (_, Vec<_>) = results_in_order(messages).into_iter().unzip();
+        let (sent_at, messages): (_, Vec<_>) = results_in_order(messages).into_iter().unzip();
         let mut request = Self::new(messages.into_iter().map(chat_message).collect(), now);
-        request.places = places;
+        request.sent_at = sent_at;
         if last_has_calls {
             request.end = PromptEnd::Answer;
         }

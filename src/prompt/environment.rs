@@ -14,16 +14,32 @@ use std::sync::Arc;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Value};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
+use serde::{Deserialize, Serialize};
 
 use super::twins::Twins;
 use super::{TemplateError, jinja2, json, python, values};
 
-/// Instructions one rendering may take; a turn of the longest known templates takes about 200.
-const FUEL: u64 = 5_000_000;
 const RECURSION_LIMIT: usize = 200;
-/// How much larger than the conversation a prompt may get.
+/// How much larger than the conversation a prompt may get, beside what it has anyway.
 const OUTPUT_FACTOR: usize = 4;
-const OUTPUT_BASE_BYTES: usize = 1024 * 1024;
+
+/// What one rendering may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenderLimits {
+    /// Instructions; a message of the longest known templates takes about 200.
+    pub steps: u64,
+    /// What may be written beside four times the conversation.
+    pub output_bytes: usize,
+}
+
+impl Default for RenderLimits {
+    fn default() -> Self {
+        Self {
+            steps: 5_000_000,
+            output_bytes: 1 << 20,
+        }
+    }
+}
 
 /// The filter that `own_words` puts behind what is compared.
 pub(super) const PLAIN_FILTER: &str = "rkllmd_without_twins";
@@ -67,7 +83,7 @@ pub(super) fn environment(source: &str, twins: &Arc<Twins>) -> Result<Environmen
     env.set_syntax(syntax()?);
     env.set_auto_escape_callback(|_| AutoEscape::None);
     env.set_undefined_behavior(UndefinedBehavior::Lenient);
-    env.set_fuel(Some(FUEL));
+    env.set_fuel(Some(RenderLimits::default().steps));
     env.set_recursion_limit(RECURSION_LIMIT);
     env.set_debug(false);
     jinja2::install(&mut env);
@@ -127,17 +143,19 @@ fn is_output_limit(error: &Error) -> bool {
     source.is_some_and(|source| source.downcast_ref::<io::Error>().is_some())
 }
 
-/// Renders the environment's template; `input_bytes` is the size of the conversation.
+/// Renders the environment's template; `input_bytes` is the size of the conversation. The steps that it may
+/// take are the environment's.
 pub(super) fn render(
     env: &Environment<'static>,
     variables: Value,
     input_bytes: usize,
+    limits: RenderLimits,
 ) -> Result<String, Error> {
     let mut out = BoundedOutput {
         bytes: Vec::new(),
         limit: input_bytes
             .saturating_mul(OUTPUT_FACTOR)
-            .saturating_add(OUTPUT_BASE_BYTES),
+            .saturating_add(limits.output_bytes),
     };
     let template = env.get_template(TEMPLATE_NAME)?;
     // minijinja panics at some expressions, `''[-1:-2:-1]` among them; nothing that is shared is left
@@ -215,7 +233,8 @@ mod tests {
 
     fn rendered(source: &str) -> Result<String, Error> {
         let source = without_generation_marks(source);
-        render(&environment(&source, &Arc::default())?, Value::from(()), 0)
+        let env = environment(&source, &Arc::default())?;
+        render(&env, Value::from(()), 0, RenderLimits::default())
     }
 
     #[test]

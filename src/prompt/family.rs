@@ -99,7 +99,7 @@ impl TemplateFamily {
         }
     }
 
-    /// The control tokens that this family's turns are made of.
+    /// The control tokens that this family's messages begin and end with.
     pub fn control_tokens(self) -> &'static [&'static str] {
         match self {
             Self::Chatml => &["<|im_start|>", "<|im_end|>", "<|endoftext|>"],
@@ -133,7 +133,7 @@ impl TemplateFamily {
     }
 }
 
-/// Turn markers outside the families, of templates that models bring themselves.
+/// Markers of messages outside the families, of templates that models bring themselves.
 const OTHER_MARKERS: &[&str] = &[
     "[INST]",
     "[/INST]",

@@ -93,7 +93,7 @@ fn makes_characters() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::prompt::environment;
+    use crate::prompt::environment::{self, RenderLimits};
 
     #[test]
     fn no_number_becomes_a_twin() {
@@ -110,7 +110,7 @@ mod tests {
             "{{ '{{}}{:c}'.format(1048576) }}",
         ] {
             let env = environment::environment(source, &twins).unwrap();
-            let rendered = environment::render(&env, Value::from(()), 0);
+            let rendered = environment::render(&env, Value::from(()), 0, RenderLimits::default());
             assert!(rendered.is_err(), "{source}: {rendered:?}");
         }
     }
@@ -127,7 +127,7 @@ mod tests {
             ("{{ '{a}c'.format(a=1) }}", "1c"),
         ] {
             let env = environment::environment(source, &twins).unwrap();
-            let rendered = environment::render(&env, Value::from(()), 0);
+            let rendered = environment::render(&env, Value::from(()), 0, RenderLimits::default());
             assert_eq!(rendered.unwrap_or_default(), expected, "{source}");
         }
     }

@@ -38,11 +38,13 @@ mod seal;
 mod twins;
 mod values;
 
-pub use calls::Functions;
+pub use calls::{Functions, SeveralCalls, markers_in_words};
 pub use chat_template::{ChatTemplate, SpecialTokens};
 pub use control_tokens::ControlTokens;
+pub use environment::RenderLimits;
 pub use family::{TemplateFamily, well_known_control_tokens};
 pub use numbers::with_large_numbers_as_objects;
 pub use request::{
-    ChatMessage, ChatRole, ControlTokenPolicy, PromptEnd, RenderRequest, Rendered, TemplateError,
+    ChatMessage, ChatRole, ClientField, ControlTokenPolicy, PromptEnd, RenderRequest, Rendered,
+    TemplateError,
 };

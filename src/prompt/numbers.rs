@@ -69,8 +69,11 @@ pub(super) fn python_float(float: f64) -> String {
     format!("{mantissa}e{sign}{exponent:0>2}")
 }
 
-/// The key of an object that stands for a number which JSON values cannot hold.
+/// The key of an object that stands for a number which JSON values cannot hold. No JSON text of a client's
+/// that is read here gives it: `without_mark`.
 const KEY: &str = "\u{10FFFE}number";
+/// What it begins with, a character that is no text.
+const MARK: char = '\u{10FFFE}';
 
 /// The number that a JSON object stands for.
 pub(super) fn of_object(
@@ -78,7 +81,7 @@ pub(super) fn of_object(
     text: impl Fn(&str) -> String,
 ) -> Option<Value> {
     match object.get(KEY) {
-        // A client can write the key too.
+        // Another key of this form is a client's that was not read here.
         Some(Json::String(number)) if object.len() == 1 && is_number(number) => {
             Some(Value::from_object(Written(text(number))))
         }
@@ -119,8 +122,52 @@ pub(super) fn object(text: &str) -> Option<Map<String, Json>> {
     serde_json::from_str(&with_large_numbers_as_objects(text)).ok()
 }
 
-/// JSON text in which each number that a JSON value cannot hold is an object that stands for it.
+/// JSON text in which each number that a JSON value cannot hold is an object that stands for it, and no
+/// other object does.
 pub fn with_large_numbers_as_objects(text: &str) -> Cow<'_, str> {
+    match without_mark(text) {
+        Cow::Borrowed(text) => with_objects(text),
+        Cow::Owned(text) => Cow::Owned(with_objects(&text).into_owned()),
+    }
+}
+
+/// JSON text with U+FFFD for each mark, also where an escape writes it.
+fn without_mark(text: &str) -> Cow<'_, str> {
+    let mut out = String::new();
+    let (mut at, mut copied) = (0, 0);
+    while let Some(found) = text[at..].find(['\\', MARK]) {
+        at += found;
+        let rest = &text[at..];
+        let len = if rest.starts_with(MARK) {
+            MARK.len_utf8()
+        } else if is_escaped_mark(rest) {
+            ESCAPED_MARK.len()
+        } else {
+            // What follows a backslash belongs to it.
+            let next = rest[1..].chars().next();
+            at += 1 + next.map_or(0, char::len_utf8);
+            continue;
+        };
+        out.push_str(&text[copied..at]);
+        out.push(char::REPLACEMENT_CHARACTER);
+        at += len;
+        copied = at;
+    }
+    if copied == 0 {
+        return Cow::Borrowed(text);
+    }
+    out.push_str(&text[copied..]);
+    Cow::Owned(out)
+}
+
+const ESCAPED_MARK: &str = "\\udbff\\udffe";
+
+fn is_escaped_mark(text: &str) -> bool {
+    let start = text.get(..ESCAPED_MARK.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(ESCAPED_MARK) && !start.contains('U'))
+}
+
+fn with_objects(text: &str) -> Cow<'_, str> {
     let mut out = String::new();
     let (mut at, mut copied, mut in_string) = (0, 0, false);
     while let Some(byte) = text.as_bytes().get(at) {
@@ -214,6 +261,22 @@ mod tests {
             assert!(of_object(fields, str::to_owned).is_none(), "{other}");
             assert_eq!(to_json(&forged), forged.to_string(), "{other}");
         }
+    }
+
+    #[test]
+    fn an_object_of_a_clients_stands_for_no_number() {
+        for key in [KEY, "\\udbff\\udffenumber", "\\uDBFF\\uDFFE\\u006eumber"] {
+            let text = format!("{{\"a\": {{\"{key}\": \"12\"}}, \"\\\\{key}\": 1e400}}");
+            let read = object(&text).unwrap();
+            let forged = read["a"].as_object().unwrap();
+            assert!(of_object(forged, str::to_owned).is_none(), "{key}");
+            assert_eq!(forged["\u{FFFD}number"], "12", "{key}");
+            let written = to_json(&Json::Object(read));
+            assert!(written.contains("{\"\u{FFFD}number\":\"12\"}"), "{written}");
+            assert!(written.ends_with(":1e400}"), "{written}");
+        }
+        let other = "{\"\\\\udbff\\\\udffenumber\":\"1\"}";
+        assert_eq!(without_mark(other), other, "a backslash is no escape");
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub(super) enum Assembly {
     Whole,
     /// Words between, roles above all: `'<|' + message.role + '|>'`.
     WithWords,
+    /// Whatever it writes or joins: `'<{}>'.format(word)`.
+    AllWords,
 }
 
 /// The names that roles have in templates.
@@ -140,7 +142,7 @@ impl Rewriter<'_, '_> {
             Some(Token::Ident(_) | Token::BracketClose | Token::ParenClose)
         );
         is_value
-            && self.assembly == Assembly::WithWords
+            && self.assembly != Assembly::Whole
             && self
                 .open_bracket(close)
                 .is_some_and(|open| self.is_lookup(open))
@@ -222,10 +224,14 @@ impl Rewriter<'_, '_> {
         if let Some(end) = self.tokens.rest_at_start(text) {
             marked[..place(end)].fill(true);
         }
-        if self.assembly == Assembly::WithWords
-            && !self.is_key(at)
-            && (is_role(text) || (self.is_joined(at) && self.tokens.is_inside_one(text)))
-        {
+        let is_own = match self.assembly {
+            Assembly::Whole => false,
+            Assembly::WithWords => {
+                is_role(text) || (self.is_joined(at) && self.tokens.is_inside_one(text))
+            }
+            Assembly::AllWords => is_role(text) || self.is_joined(at) || self.is_formatted(at),
+        };
+        if is_own && !self.is_key(at) {
             marked.fill(true);
         }
         marked
@@ -269,6 +275,12 @@ impl Rewriter<'_, '_> {
             || joins(self.token(at + 1))
     }
 
+    /// `'text'.format(…)`.
+    fn is_formatted(&self, at: usize) -> bool {
+        let method = [self.token(at + 1), self.token(at + 2)];
+        matches!(method, [Some(Token::Dot), Some(Token::Ident("format"))])
+    }
+
     fn open_bracket(&self, close: usize) -> Option<usize> {
         let mut depth = 0usize;
         for at in (0..=close).rev() {
@@ -298,7 +310,7 @@ impl Rewriter<'_, '_> {
         let matters = |at: usize| match self.text(at) {
             // With words between, any may have come to be written in twins elsewhere.
             Some(text) => {
-                self.assembly == Assembly::WithWords || self.in_twins(at, text).contains(&true)
+                self.assembly != Assembly::Whole || self.in_twins(at, text).contains(&true)
             }
             None => !matches!(
                 self.token(at),

@@ -7,27 +7,27 @@ use super::{ChatMessage, ChatRole, RenderRequest, TemplateError};
 
 /// What a template does with a system message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SystemTurn {
+pub(super) enum SystemMessage {
     Shown,
     /// Refused, or left out of the prompt.
     Missing,
 }
 
-pub(super) fn system_turn(template: &ChatTemplate) -> Result<SystemTurn, TemplateError> {
+pub(super) fn system_message(template: &ChatTemplate) -> Result<SystemMessage, TemplateError> {
     const NEEDLE: &str = "system0probe";
     match template.write_as_is(&request(&[(ChatRole::System, NEEDLE), QUESTION])) {
-        Ok(written) if written.to_lowercase().contains(NEEDLE) => Ok(SystemTurn::Shown),
-        Ok(_) => Ok(SystemTurn::Missing),
+        Ok(written) if written.to_lowercase().contains(NEEDLE) => Ok(SystemMessage::Shown),
+        Ok(_) => Ok(SystemMessage::Missing),
         Err(_) => match template.write_as_is(&request(&[QUESTION])) {
             Err(error @ TemplateError::Broken(_)) => Err(error),
-            _ => Ok(SystemTurn::Missing),
+            _ => Ok(SystemMessage::Missing),
         },
     }
 }
 
-/// Whether the template puts control tokens together from words that are not written in twins; also
-/// where it renders nothing that could tell.
-pub(super) fn leaves_tokens_in_doubt(template: &ChatTemplate) -> bool {
+/// Control tokens that the template puts together from words that are not written in twins. `None`: it
+/// renders nothing that could tell.
+pub(super) fn tokens_in_doubt(template: &ChatTemplate) -> Option<Vec<String>> {
     const SYSTEM: (ChatRole, &str) = (ChatRole::System, "rule");
     const ANSWER: (ChatRole, &str) = (ChatRole::Assistant, "answer");
     const RESULT: (ChatRole, &str) = (ChatRole::Tool, "result");
@@ -46,11 +46,36 @@ pub(super) fn leaves_tokens_in_doubt(template: &ChatTemplate) -> bool {
         documents: Some(json!([{"title": "one", "text": "two"}])),
         ..request
     });
-    let mut written = requests
-        .chain(with_tools)
-        .filter_map(|request| template.write_as_is(&request).ok())
-        .peekable();
-    written.peek().is_none() || written.any(|written| template.is_in_doubt(&written))
+    // What only answers that think and call have.
+    let with_calls = with_tools.clone().flat_map(|request| {
+        [json!({"word": "text"}), json!("{\"word\": \"text\"}")].map(|arguments| {
+            let mut request = request.clone();
+            let mut messages = request.messages.iter_mut();
+            if let Some(answer) = messages.find(|message| message.role == ChatRole::Assistant) {
+                let calls = json!([{"id": "call00001", "type": "function", "function": {
+                    "name": "act", "arguments": arguments,
+                }}]);
+                answer.more.insert("tool_calls".to_owned(), calls);
+                let thought = json!("thought");
+                answer.more.insert("reasoning_content".to_owned(), thought);
+            }
+            request
+        })
+    });
+    let thinking = [true, false].map(|thinks| {
+        let mut asked = request(&[QUESTION]);
+        let variable = "enable_thinking".to_owned();
+        asked.variables.insert(variable, thinks.into());
+        asked
+    });
+    let all = requests.chain(with_tools).chain(with_calls).chain(thinking);
+    let written = all.filter_map(|request| template.write_as_is(&request).ok());
+    written
+        .map(|written| template.tokens_in_doubt(&written))
+        .reduce(|mut all, more| {
+            all.extend(more);
+            all
+        })
 }
 
 const QUESTION: (ChatRole, &str) = (ChatRole::User, "question");

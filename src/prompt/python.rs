@@ -316,7 +316,7 @@ fn split(twins: &Twins, text: &str, method: &str, args: &[Value]) -> Result<Valu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::prompt::environment;
+    use crate::prompt::environment::{self, RenderLimits};
 
     fn evaluated(expression: &str) -> String {
         let twins = Arc::new(Twins::new(["<end>"]).unwrap());
@@ -324,7 +324,8 @@ mod tests {
             .replace("OWN", &twins.write("<end>"))
             .replace("HALF", &twins.write("<en"));
         let env = environment::environment(&format!("{{{{ {source} }}}}"), &twins).unwrap();
-        let written = environment::render(&env, Value::from(()), 0).unwrap();
+        let written =
+            environment::render(&env, Value::from(()), 0, RenderLimits::default()).unwrap();
         twins.plain(&written).into_owned()
     }
 

@@ -79,7 +79,7 @@ pub struct RenderRequest {
     pub messages: Vec<ChatMessage>,
     /// Where each message stood in what the client sent; empty: where it stands here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub places: Vec<usize>,
+    pub sent_at: Vec<usize>,
     /// `chat_template_kwargs`: the client's own variables of the template. `tools` and `documents`
     /// are not among them.
     #[serde(default)]
@@ -108,7 +108,7 @@ impl RenderRequest {
         };
         Self {
             messages,
-            places: Vec::new(),
+            sent_at: Vec::new(),
             variables: serde_json::Map::new(),
             tools: None,
             arguments_are_text: false,
@@ -131,6 +131,30 @@ pub struct Rendered {
     /// Control tokens that were broken because not all of them is the template's.
     #[serde(default)]
     pub neutralised: usize,
+    /// Where they stood, if any were.
+    #[serde(default)]
+    pub neutralised_in: Vec<ClientField>,
+}
+
+/// What of a request a client's text came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClientField {
+    /// The messages of a chat, or the text that a request is about.
+    Texts,
+    Tools,
+    Variables,
+}
+
+impl ClientField {
+    /// The request's parameter of this kind; `texts` is its name where texts are.
+    pub fn name(self, texts: &'static str) -> &'static str {
+        match self {
+            Self::Texts => texts,
+            Self::Tools => "tools",
+            Self::Variables => "chat_template_kwargs",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
@@ -164,7 +188,10 @@ pub enum TemplateError {
     #[error("the chat template cannot render this conversation: {0}")]
     Unfit(String),
     /// Rendering took more steps, or wrote more, than it may.
-    #[error("the conversation is too much for the chat template")]
+    #[error(
+        "the conversation is too much for the chat template; `template-steps` and \
+         `template-output-bytes` in the [reader] settings bound what it may take"
+    )]
     TooMuch,
     /// The template does what its environment cannot do, also for a plain question.
     #[error("the chat template failed: {0}")]

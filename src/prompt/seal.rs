@@ -43,13 +43,14 @@ pub(super) fn seal(
     assemble(&text, &remedies, &own_tokens)
 }
 
-/// Whether the template wrote a control token that is not wholly in twins.
-pub(super) fn leaves_tokens_in_doubt(written: &str, tokens: &ControlTokens, twins: &Twins) -> bool {
+/// The control tokens that the template wrote and that are not wholly in twins.
+pub(super) fn tokens_in_doubt(written: &str, tokens: &ControlTokens, twins: &Twins) -> Vec<String> {
     let Plain { text, own } = plain(written, twins, &Swaps::default());
-    tokens.occurrences(&text).any(|found| {
+    let found = tokens.occurrences(&text).filter(|found| {
         !own.iter()
             .any(|range| range.start <= found.start && found.end <= range.end)
-    })
+    });
+    found.map(|found| text[found].to_owned()).collect()
 }
 
 fn plain(written: &str, twins: &Twins, swaps: &Swaps) -> Plain {
@@ -99,6 +100,7 @@ fn assemble(text: &str, remedies: &[Remedy], own_tokens: &[Range<usize>]) -> Ren
         prompt,
         client_spans,
         neutralised,
+        neutralised_in: Vec::new(),
     }
 }
 

@@ -88,10 +88,10 @@ impl ModelFacts {
     }
 }
 
-/// What a reader tells of a place with a model, but for its template.
+/// What a reader tells of a location with a model, but for its template.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ModelReport {
-    /// The manifest's; `None`: its place names it.
+    /// The manifest's; `None`: its location names it.
     pub id: Option<String>,
     /// The name of the model's file; of a split GGUF the first part.
     pub file: String,

@@ -3,9 +3,12 @@
 use std::collections::HashMap;
 
 use super::told_replies::ToldReplies;
-use crate::prompt::{ChatMessage, ChatRole, ChatTemplate, Functions, PromptEnd, RenderRequest};
+use crate::prompt::{
+    ChatMessage, ChatRole, ChatTemplate, Functions, PromptEnd, RenderRequest, SeveralCalls,
+    TemplateError, markers_in_words,
+};
 use crate::reply::analysis::{Conversation, analyse};
-use crate::reply::{FormatNote, FormatSource, FoundFormat, ReplyFamily};
+use crate::reply::{FormatNote, FormatSource, FoundFormat, ReplyFamily, is_markup};
 
 /// Finds how the model replies, and has the template render functions accordingly: a model that is
 /// told of functions in words is read in the form that the words say.
@@ -14,7 +17,7 @@ pub fn find_format(
     template: &mut ChatTemplate,
     ids: &HashMap<String, i32>,
     told: &ToldReplies,
-) -> FoundFormat {
+) -> Result<FoundFormat, TemplateError> {
     let mut found = analyse(source, &|conversation| written(template, conversation));
     let traits = found.template;
     template.set_functions(Functions {
@@ -23,6 +26,11 @@ pub fn find_format(
         results_are_shown: traits.shows_tools && traits.shows_results,
         arguments_as_text: traits.arguments_as_text,
         nine_letter_ids: traits.nine_letter_ids,
+        several_calls: match (traits.hides_calls, traits.shows_calls_apart) {
+            (false, _) => SeveralCalls::Shown,
+            (true, true) => SeveralCalls::ShownApart,
+            (true, false) => SeveralCalls::Lost,
+        },
     });
     told.tell(&mut found);
     if !traits.shows_tools {
@@ -38,8 +46,31 @@ pub fn find_format(
     if ids.is_empty() && found.has_own_markers() {
         found.notes.push(FormatNote::TokensUnknown);
     }
+    let render = |conversation: &Conversation| written(template, conversation);
+    let reasoning = found.format.reasoning.take();
+    found.format.reasoning = reasoning.map(|reasoning| reasoning.with_openings(&render));
     found.format = found.format.with_ids(&|text| ids.get(text).copied());
-    found
+    let thought = found.format.reasoning.as_ref();
+    let thought = thought.map(|thought| [thought.open.text.clone(), thought.close.text.clone()]);
+    *template = template.with_markup(source, markup(source, &found, ids), thought)?;
+    Ok(found)
+}
+
+/// What the model reads as markup though no file calls it special: the markers of its replies, its tokens of
+/// that kind that its template speaks of, and what it is told of in words.
+fn markup(source: &str, found: &FoundFormat, ids: &HashMap<String, i32>) -> Vec<String> {
+    let mut markup = found.format.markup();
+    let tokens = ids.keys().filter(|text| is_markup(text));
+    markup.extend(
+        tokens
+            .filter(|text| source.contains(text.as_str()))
+            .cloned(),
+    );
+    let traits = found.template;
+    if !(traits.shows_tools && traits.shows_calls && traits.shows_results) {
+        markup.extend(markers_in_words().map(str::to_owned));
+    }
+    markup
 }
 
 /// What a template writes of a conversation that shows how it writes.

@@ -189,7 +189,7 @@ fn token_bytes(length: impl Fn(&str) -> Option<u32>) -> Option<u64> {
     rows.checked_mul(both)?.checked_mul(NUMBER_BYTES)
 }
 
-/// User-defined tokens are mostly words and white space; those with bars at an end mark turns.
+/// User-defined tokens are mostly words and white space; those with bars at an end are markers of messages.
 fn is_marker(token: &str) -> bool {
     ["<|", "<｜"].iter().any(|open| token.starts_with(open))
         || ["|>", "｜>"].iter().any(|close| token.ends_with(close))

@@ -1,7 +1,7 @@
 //! What a model's folder says is untrusted, so it is read in a process of its own: metadata, chat
 //! templates and tokenizers, and the work that they do for a request.
 //!
-//! A reader opens the files of one place, gives up opening, connecting, starting and writing
+//! A reader opens the files of one location, gives up opening, connecting, starting and writing
 //! (`sandbox`), and only then looks into them. Whatever they do to it costs what was asked of it and
 //! nothing else. `pool` is the daemon's side: it keeps readers, bounds them and ends those that do not
 //! answer in time. The daemon gets facts, texts and tokens from them, and runs nothing of theirs.
@@ -33,7 +33,7 @@ pub use functions::{find_format, written};
 pub(crate) use manifest::check_name;
 pub(crate) use model_files::{ModelFile, kind_of};
 pub(crate) use open_model::TOKENIZER;
-pub(crate) use pool::{CONSTRAINING, OpenedPlace, Patience, PlaceAnswer};
+pub(crate) use pool::{CONSTRAINING, LocationAnswer, OpenedModel, Patience};
 pub use pool::{Encoded, Encoding, ReaderFigures, Readers, on_behalf_of};
 pub use process::run;
 pub use self_test::run as self_test;

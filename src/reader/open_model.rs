@@ -10,7 +10,7 @@ use super::files::{self, Links, OpenFile};
 use super::manifest;
 use super::model_files::ModelFile;
 use super::template_source::{CHAT_TEMPLATE, Opened, TemplateFiles};
-use crate::ipc::{EntryKind, FlatFile, ListedEntry, ModelPlace, RawPath};
+use crate::ipc::{EntryKind, FlatFile, ListedEntry, ModelLocation, RawPath};
 
 pub const TOKENIZER: &str = "tokenizer.json";
 pub const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
@@ -18,7 +18,7 @@ pub const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 pub const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
 pub const MANIFEST: &str = "model.toml";
 
-/// What was found in a place.
+/// What was found in a location.
 pub enum Contents {
     Model(Box<OpenModel>),
     /// There is no model, but there are these folders.
@@ -71,9 +71,9 @@ pub struct OpenModel {
     pub inner_folders: Vec<String>,
 }
 
-/// Opens everything that belongs to the model at `place`.
-pub fn open(place: &ModelPlace) -> Contents {
-    let folder = match files::open_folder(&place.folder.to_path()) {
+/// Opens everything that belongs to the model at `location`.
+pub fn open(location: &ModelLocation) -> Contents {
+    let folder = match files::open_folder(&location.folder.to_path()) {
         Ok(folder) => folder,
         Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
             return Contents::Nothing;
@@ -82,9 +82,9 @@ pub fn open(place: &ModelPlace) -> Contents {
             return Contents::Unusable(Unusable::folder(format!("not readable: {error}")));
         }
     };
-    let opened = match &place.file {
-        Some(file) => open_flat(&folder, file, place.template_file.as_deref()),
-        None => match open_own(&folder, place) {
+    let opened = match &location.file {
+        Some(file) => open_flat(&folder, file, location.template_file.as_deref()),
+        None => match open_own(&folder, location) {
             Ok(contents) => return contents,
             Err(unusable) => Err(unusable),
         },
@@ -113,7 +113,7 @@ fn open_flat(
     Ok(model)
 }
 
-fn open_own(folder: &OwnedFd, place: &ModelPlace) -> Result<Contents, Unusable> {
+fn open_own(folder: &OwnedFd, location: &ModelLocation) -> Result<Contents, Unusable> {
     let (entries, more) =
         files::list(folder).map_err(|error| Unusable::folder(format!("not readable: {error}")))?;
     if more {
@@ -122,7 +122,7 @@ fn open_own(folder: &OwnedFd, place: &ModelPlace) -> Result<Contents, Unusable> 
             "it holds more than {most} entries"
         )));
     }
-    let path = place.folder.to_path();
+    let path = location.folder.to_path();
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
         return Err(Unusable::folder("its name is not UTF-8"));
     };
@@ -165,11 +165,11 @@ fn open_own(folder: &OwnedFd, place: &ModelPlace) -> Result<Contents, Unusable> 
     model.manifest_name = MANIFEST.to_owned();
     model.manifest = beside(MANIFEST);
     model.templates = TemplateFiles {
-        of_manifest: place.template_file.as_deref().and_then(beside),
+        of_manifest: location.template_file.as_deref().and_then(beside),
         own: beside(CHAT_TEMPLATE),
         ..TemplateFiles::default()
     };
-    model.template_file = place.template_file.clone();
+    model.template_file = location.template_file.clone();
     model.tokenizer_config = beside(TOKENIZER_CONFIG);
     model.special_tokens_map = beside(SPECIAL_TOKENS_MAP);
     model.tokenizer = beside(TOKENIZER);

@@ -25,7 +25,7 @@ use tokio::sync::{Notify, watch};
 
 pub(crate) use calls::{CONSTRAINING, Patience};
 pub use calls::{Encoded, Encoding};
-pub(crate) use exchange::{OpenedPlace, PlaceAnswer};
+pub(crate) use exchange::{LocationAnswer, OpenedModel};
 use fair_places::FairPlaces;
 pub use fair_places::on_behalf_of;
 use idle::Idle;

@@ -18,10 +18,13 @@ use super::tokenizer::Tokenizer;
 use crate::children::{ChildArguments, ChildKind, ChildLink, process_setup};
 use crate::constraint::{self, Limits, Unenforceable, Vocabulary, Wanted};
 use crate::ipc::{
-    ModelPlace, PROTOCOL_VERSION, Prompt, RawPath, ReaderCommand, ReaderEvent, ReaderLimits,
+    ModelLocation, PROTOCOL_VERSION, Prompt, RawPath, ReaderCommand, ReaderEvent, ReaderLimits,
     TemplateState, TokenPieces,
 };
-use crate::prompt::{ChatTemplate, ControlTokenPolicy, ControlTokens, PromptEnd, RenderRequest};
+use crate::prompt::{
+    ChatTemplate, ClientField, ControlTokenPolicy, ControlTokens, PromptEnd, RenderLimits,
+    RenderRequest,
+};
 use crate::reply::FoundFormat;
 
 /// Answers until the daemon closes the connection.
@@ -53,10 +56,10 @@ fn serve(arguments: ChildArguments) -> anyhow::Result<()> {
             link.send(&listed)
         }
         Some(ReaderCommand::Open {
-            place,
+            location,
             limits,
             with_template,
-        }) => Reader { link, descriptor }.open(&place, limits, with_template),
+        }) => Reader { link, descriptor }.open(&location, limits, with_template),
         Some(_) => anyhow::bail!("a question before anything was opened"),
         None => Ok(()),
     }
@@ -81,11 +84,11 @@ struct Reader {
 impl Reader {
     fn open(
         mut self,
-        place: &ModelPlace,
+        location: &ModelLocation,
         limits: ReaderLimits,
         with_template: bool,
     ) -> anyhow::Result<()> {
-        let opened = open_model::open(place);
+        let opened = open_model::open(location);
         sandbox::enter(self.descriptor, limits)?;
         let unusable = |Unusable { file, problem }| ReaderEvent::Unusable { file, problem };
         let read = match opened {
@@ -114,7 +117,7 @@ impl Reader {
         self.link.send(&ReaderEvent::Facts {
             json: serde_json::to_string(&read.report)?,
         })?;
-        let (mut model, state, replies) = Model::new(read, with_template);
+        let (mut model, state, replies) = Model::new(read, with_template, limits.render);
         if let Some(found) = replies {
             self.link.send(&ReaderEvent::Replies {
                 json: serde_json::to_string(&found)?,
@@ -188,14 +191,18 @@ enum LazyTokenizer {
 }
 
 impl Model {
-    fn new(read: ReadModel, with_template: bool) -> (Self, TemplateState, Option<FoundFormat>) {
+    fn new(
+        read: ReadModel,
+        with_template: bool,
+        limits: RenderLimits,
+    ) -> (Self, TemplateState, Option<FoundFormat>) {
         let ends = (
             read.special.eos.clone(),
             read.report.facts.extra_eos_ids.clone(),
         );
         let control_tokens =
             ControlTokens::with_normalized(read.control_tokens, read.normalized_tokens);
-        let control_tokens = Arc::new(control_tokens);
+        let mut control_tokens = Arc::new(control_tokens);
         let broken = |reason| (None, TemplateState::Broken { reason });
         let mut replies = None;
         let (template, state) = match read.template {
@@ -204,16 +211,18 @@ impl Model {
             Some(Ok(_)) if !with_template => (None, TemplateState::None),
             Some(Ok(text)) => {
                 let tokens = Arc::clone(&control_tokens);
-                match ChatTemplate::compile(&text, read.special, tokens) {
+                let compiled = ChatTemplate::compile(&text, read.special, tokens);
+                let ready = compiled.and_then(|mut template| {
+                    template.set_limits(limits);
+                    let (ids, told) = (&read.token_ids, &read.told);
+                    let found = functions::find_format(&text, &mut template, ids, told)?;
+                    Ok((template, found))
+                });
+                match ready {
                     Err(error) => broken(error.to_string()),
-                    Ok(mut template) => {
-                        let found = functions::find_format(
-                            &text,
-                            &mut template,
-                            &read.token_ids,
-                            &read.told,
-                        );
+                    Ok((template, found)) => {
                         replies = Some(found);
+                        control_tokens = Arc::clone(template.control_tokens());
                         let failed_probe = template.failed_probe();
                         let state = TemplateState::Usable {
                             failed_probe: failed_probe.map(ToString::to_string),
@@ -240,7 +249,7 @@ impl Model {
     fn answer(&mut self, command: ReaderCommand) -> anyhow::Result<ReaderEvent> {
         Ok(match command {
             ReaderCommand::List { .. } | ReaderCommand::Open { .. } => {
-                anyhow::bail!("a second place to open")
+                anyhow::bail!("a second location to open")
             }
             ReaderCommand::Render {
                 request,
@@ -297,7 +306,7 @@ impl Model {
             begun_bytes: begun_bytes(&request, &rendered.prompt),
             text: rendered.prompt,
             tokens,
-            neutralised: rendered.neutralised > 0,
+            neutralised: rendered.neutralised_in,
         }]))
     }
 
@@ -312,9 +321,10 @@ impl Model {
             // Where they are wanted, nothing looks for them.
             let found = policy.and_then(|policy| Some((policy, self.control_tokens.find(&text)?)));
             let (text, neutralised) = match found {
-                None => (text, false),
+                None => (text, Vec::new()),
                 Some((ControlTokenPolicy::Neutralise, _)) => {
-                    (self.control_tokens.neutralise(&text).into_owned(), true)
+                    let text = self.control_tokens.neutralise(&text).into_owned();
+                    (text, vec![ClientField::Texts])
                 }
                 Some((ControlTokenPolicy::Reject, token)) => {
                     let token = token.to_owned();

@@ -183,10 +183,11 @@ impl OpenModel {
             Some((_, Ok(text))) => text.as_str(),
             _ => "",
         };
+        let told = config.iter().flat_map(TokenizerConfig::added_tokens);
+        let mut token_ids: HashMap<String, i32> =
+            told.map(|(text, id)| (text.to_owned(), id)).collect();
         let beside = tokenizer_tokens.iter();
-        let mut token_ids: HashMap<String, i32> = beside
-            .filter_map(|token| Some((token.text.clone(), token.id?)))
-            .collect();
+        token_ids.extend(beside.filter_map(|token| Some((token.text.clone(), token.id?))));
         // The file that is loaded has the last word.
         token_ids.extend(gguf.listed_tokens);
         let mut listed = gguf.control_tokens;

@@ -13,11 +13,16 @@ use anyhow::Context;
 
 use super::sandbox;
 use crate::ipc::ReaderLimits;
+use crate::prompt::RenderLimits;
 
 const LIMITS: ReaderLimits = ReaderLimits {
     memory_bytes: 1 << 30,
     cpu: Duration::from_secs(10),
     control_token_bytes: 0,
+    render: RenderLimits {
+        steps: 0,
+        output_bytes: 0,
+    },
     confined: true,
 };
 

@@ -124,6 +124,14 @@ impl TokenizerConfig {
         self.eos_token.as_ref().map(TokenField::text)
     }
 
+    /// The added tokens that the file tells the ids of, which are its keys.
+    pub fn added_tokens(&self) -> impl Iterator<Item = (&str, i32)> {
+        self.added_tokens_decoder.iter().filter_map(|(id, token)| {
+            let id = id.parse().ok().filter(|id| *id >= 0)?;
+            Some((token.content.as_str(), id))
+        })
+    }
+
     /// Every token that any of the fields calls special.
     pub fn special_tokens(&self) -> impl Iterator<Item = &str> {
         let added = self

@@ -70,11 +70,21 @@ pub(super) fn build(format: &ReplyFormat, wanted: Wanted) -> Machine {
 }
 
 fn add_reasoning(machine: &mut Machine, reasoning: &Reasoning) {
-    let Reasoning { open, label, close } = reasoning;
+    let Reasoning {
+        open,
+        label,
+        close,
+        opened_by_prompts,
+    } = reasoning;
     let label = Marker::text(label.clone());
+    // Where the model itself writes every opener, a closer that is printed without one is content.
+    let (at_start, in_content) = match opened_by_prompts {
+        true => (Guard::Always, Guard::NoThoughtYet),
+        false => (Guard::BehindThought, Guard::Silent),
+    };
     for from in [START, AFTER_THOUGHT, AFTER_CALL] {
         machine.on(from, open, Action::OpenThought, THOUGHT_START);
-        machine.on(from, close, Action::StrayCloser, AFTER_THOUGHT);
+        machine.guarded(from, close, at_start, Action::StrayCloser, AFTER_THOUGHT);
     }
     // A marker that content mentions is content; one that the runtime hides cannot be.
     machine.guarded(
@@ -87,7 +97,7 @@ fn add_reasoning(machine: &mut Machine, reasoning: &Reasoning) {
     machine.guarded(
         CONTENT,
         close,
-        Guard::NoThoughtYet,
+        in_content,
         Action::StrayCloser,
         AFTER_THOUGHT,
     );

@@ -41,8 +41,13 @@ fn thought(open: &str, close: &str) -> Option<Reasoning> {
     Some(Reasoning::new(open, Marker::text(close).after("\n")))
 }
 
+/// Prompts of these families open a thought, or hold an empty one.
 fn think() -> Option<Reasoning> {
-    thought("<think>", "</think>")
+    let thought = thought("<think>", "</think>")?;
+    Some(Reasoning {
+        opened_by_prompts: true,
+        ..thought
+    })
 }
 
 fn around(open: &str, close: &str) -> Around {
@@ -197,6 +202,7 @@ impl ReplyFamily {
                     open: Marker::text("<|channel>"),
                     label: "thought".to_owned(),
                     close: Marker::text("<channel|>").after("\n"),
+                    opened_by_prompts: true,
                 }),
                 calls(
                     vec![Around::new("<|tool_call>", "<tool_call|>")],

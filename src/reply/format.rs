@@ -59,15 +59,31 @@ pub struct Reasoning {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub label: String,
     pub close: Marker,
+    /// A prompt may end with the opener, or with an empty thought: a closer without an opener in the answer
+    /// is then one all the same.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub opened_by_prompts: bool,
 }
 
 impl Reasoning {
     pub fn new(open: impl Into<String>, close: Marker) -> Self {
         Self {
             open: Marker::text(open),
-            label: String::new(),
             close,
+            ..Self::default()
         }
+    }
+
+    /// Whether a prompt that ends like this has opened a thought, and perhaps closed it.
+    pub fn is_opened_at_the_end_of(&self, prompt: &str) -> bool {
+        let end = prompt.trim_end();
+        let close = (!self.close.text.is_empty()).then_some(self.close.text.as_str());
+        let end = close
+            .and_then(|close| end.strip_suffix(close))
+            .unwrap_or(end);
+        let end = end.trim_end();
+        let end = end.strip_suffix(self.label.trim()).unwrap_or(end);
+        !self.open.text.is_empty() && end.trim_end().ends_with(&self.open.text)
     }
 }
 
@@ -296,6 +312,15 @@ impl ReplyFormat {
         markers
     }
 
+    /// The texts that a model reads as its markup, of all markers. A marker that is a word or a mark of
+    /// other languages is none: every text may hold it.
+    pub fn markup(&self) -> Vec<String> {
+        let mut format = self.clone();
+        let markers = format.markers_mut().into_iter();
+        let texts = markers.map(|marker| marker.text.trim().to_owned());
+        texts.filter(|text| is_markup(text)).collect()
+    }
+
     /// Takes the tokens that the markers are from the model's tokenizer; `id_of` knows the texts of
     /// whole tokens. A marker that goes on behind its token is divided.
     pub fn with_ids(mut self, id_of: &dyn Fn(&str) -> Option<i32>) -> Self {
@@ -327,6 +352,14 @@ impl ReplyFormat {
         }
         self
     }
+}
+
+/// Whether a text begins as a word between angles or square brackets.
+pub fn is_markup(text: &str) -> bool {
+    text.starts_with(['<', '['])
+        && !text.contains(['{', '}'])
+        && text.contains(char::is_alphanumeric)
+        && text.chars().nth(2).is_some()
 }
 
 /// Leaves of a marker the token that it begins with, if there is one and it is not all of it, and

@@ -45,7 +45,7 @@ impl fmt::Display for FormatSource {
 pub struct TemplateTraits {
     /// It tells the model what functions there are.
     pub shows_tools: bool,
-    /// It writes calls of earlier turns.
+    /// It writes calls of earlier answers.
     pub shows_calls: bool,
     /// It writes what functions returned.
     pub shows_results: bool,
@@ -53,6 +53,10 @@ pub struct TemplateTraits {
     pub arguments_as_text: bool,
     /// It takes ids of nine letters and digits only.
     pub nine_letter_ids: bool,
+    /// Of several calls of one answer it does not write all.
+    pub hides_calls: bool,
+    /// It writes each where every call has an answer of its own.
+    pub shows_calls_apart: bool,
 }
 
 /// Why what was found may not be all that is to be known.
@@ -71,7 +75,7 @@ impl fmt::Display for FormatNote {
             Self::TokensUnknown => {
                 "no file lists its tokens, so a marker of its thoughts or calls is known by its text \
                  only; one that is a special token is not printed, and what stands behind it is \
-                 content: put its tokenizer.json into its folder"
+                 content: put its tokenizer.json or its tokenizer_config.json into its folder"
             }
             Self::WordsUnread => {
                 "its template shows no functions, and in messages with headers the form in which it \

@@ -114,6 +114,8 @@ pub(super) enum Guard {
     Token,
     /// Only if there was no thought.
     NoThoughtYet,
+    /// Only if there was a thought, or as a token that the runtime does not print.
+    BehindThought,
     /// As a token, or if a call ended without its closer.
     CallUnclosed,
 }
@@ -272,6 +274,7 @@ impl Machine {
                     Guard::Always | Guard::Token | Guard::CallUnclosed => true,
                     Guard::Silent => is_silent,
                     Guard::NoThoughtYet => is_silent || !had_thought,
+                    Guard::BehindThought => is_silent || had_thought,
                 }
         })
     }

@@ -36,7 +36,7 @@ pub use bounds::Unreasonable;
 pub use families::ReplyFamily;
 pub use format::{
     Around, CallBody, Calls, IdPlace, JsonKeys, Marker, NameThenJson, OpenedIn, Parameters,
-    Reasoning, ReplyFormat,
+    Reasoning, ReplyFormat, is_markup,
 };
 pub use found::{FormatNote, FormatSource, FoundFormat, TemplateTraits};
 pub use model_reply::{ModelReply, ReplyPlan, ThoughtBudget};

@@ -150,6 +150,7 @@ impl Default for ChatSettings {
             stop_limit_bytes: 1024,
             max_tools: 128,
             tools_limit_bytes: 256 * 1024,
+            max_values: 65_536,
             also_reasoning: false,
         }
     }
@@ -215,6 +216,8 @@ impl Default for ReaderSettings {
             memory_limit_bytes: 1 << 30,
             cpu_limit: seconds(120),
             control_tokens_limit_bytes: 4 << 20,
+            template_steps: 5_000_000,
+            template_output_bytes: 1 << 20,
             sandbox: ReaderSandbox::Required,
         }
     }

@@ -332,6 +332,8 @@ pub struct ChatSettings {
     pub max_tools: usize,
     /// Most bytes of their names, descriptions and schemas together.
     pub tools_limit_bytes: usize,
+    /// Most values of their schemas together, and of `chat_template_kwargs`, those inside others included.
+    pub max_values: usize,
     /// Whether thoughts are answered as `reasoning` as well, beside `reasoning_content`.
     pub also_reasoning: bool,
 }
@@ -443,6 +445,10 @@ pub struct ReaderSettings {
     pub cpu_limit: Duration,
     /// Texts of a model's control tokens, all together; a model with more is not used.
     pub control_tokens_limit_bytes: usize,
+    /// Instructions that a template may take for one prompt.
+    pub template_steps: u64,
+    /// Bytes that a template may write for one prompt, beside four times the conversation.
+    pub template_output_bytes: usize,
     pub sandbox: ReaderSandbox,
 }
 

@@ -100,6 +100,8 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
     let limit = chat.tools_limit_bytes;
     found.range("chat.tools-limit-bytes", limit, 1024..=64 << 20);
 
+    found.range("chat.max-values", chat.max_values, 64..=1 << 20);
+
     let constraints = &settings.constraints;
     let limit = constraints.schema_limit_bytes;
     found.range("constraints.schema-limit-bytes", limit, 1024..=8 << 20);
@@ -129,6 +131,10 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
     found.range("reader.memory-limit-bytes", limit, 256 << 20..=64 << 30);
     let limit = reader.control_tokens_limit_bytes;
     found.range("reader.control-tokens-limit-bytes", limit, 1024..=64 << 20);
+    let limit = reader.template_steps;
+    found.range("reader.template-steps", limit, 4096..=1_000_000_000);
+    let limit = reader.template_output_bytes;
+    found.range("reader.template-output-bytes", limit, 4096..=16 << 20);
 
     found.range("queue.capacity", settings.queue.capacity, 1..=65_536);
 

@@ -75,9 +75,24 @@ fn a_model_is_read_in_the_form_that_it_was_told() {
     );
 }
 
+const MARKERS: [&str; 4] = ["<tool_call>", "</tool_call>", "<think>", "</think>"];
+
+/// The files that can say which tokens markers are.
+fn files_of_tokens() -> [(&'static str, String); 2] {
+    let decoder = MARKERS.iter().zip(1..).map(|(content, id)| {
+        let token = json!({"content": content, "special": true, "normalized": false});
+        (format!("{id}"), token)
+    });
+    let decoder: serde_json::Map<String, serde_json::Value> = decoder.collect();
+    let config = json!({"added_tokens_decoder": decoder}).to_string();
+    [
+        ("tokenizer.json", word_tokenizer(&MARKERS)),
+        ("tokenizer_config.json", config),
+    ]
+}
+
 /// `<tool_call>` and its like are tokens of this model, which the runtime does not print.
-fn with_special_markers(answer: &str) -> Daemon {
-    let markers = ["<tool_call>", "</tool_call>", "<think>", "</think>"];
+fn with_special_markers(answer: &str, (name, content): &(&str, String)) -> Daemon {
     Setup::new()
         .model_file(
             "m",
@@ -85,7 +100,7 @@ fn with_special_markers(answer: &str) -> Daemon {
             &format!("tokens = [{answer}]\neos-token-id = 9\n"),
         )
         .model_file("m", "chat_template.jinja", TEMPLATE)
-        .model_file("m", "tokenizer.json", &word_tokenizer(&markers))
+        .model_file("m", name, content)
         .start()
 }
 
@@ -96,21 +111,23 @@ fn a_marker_that_is_a_token_is_known_by_it_and_its_characters_are_text() {
         r#"{{ text = "", id = 3 }}, "hm <tool_call>", {{ text = "", id = 4 }}, "See <think>: ",
         {{ text = "", id = 1 }}, {quoted}, {{ text = "", id = 2 }}"#
     );
-    let daemon = with_special_markers(&answer);
-    let streamed = read(&daemon, question("x", json!({})));
-    assert_eq!(streamed.reasoning, "hm <tool_call>");
-    assert_eq!(streamed.content, "See <think>: ");
-    let arguments = r#"{"text": "<tool_call></think>"}"#.to_owned();
-    assert_eq!(streamed.calls, [("f".to_owned(), arguments)]);
-    let replies = &daemon.get("/v1/models/m").json()["rkllmd"]["replies"];
-    assert_eq!(replies["notes"], json!(null), "its tokens are known");
-    // Left in the content, a thought keeps its markers.
-    let body = question("x", json!({"tools": null, "reasoning_format": "none"}));
-    let kept = read(&daemon, body).content;
-    assert!(
-        kept.starts_with("<think>hm <tool_call></think>See <think>: "),
-        "{kept}"
-    );
+    for file in files_of_tokens() {
+        let daemon = with_special_markers(&answer, &file);
+        let streamed = read(&daemon, question("x", json!({})));
+        assert_eq!(streamed.reasoning, "hm <tool_call>");
+        assert_eq!(streamed.content, "See <think>: ");
+        let arguments = r#"{"text": "<tool_call></think>"}"#.to_owned();
+        assert_eq!(streamed.calls, [("f".to_owned(), arguments)]);
+        let replies = &daemon.get("/v1/models/m").json()["rkllmd"]["replies"];
+        assert_eq!(replies["notes"], json!(null), "its tokens are known");
+        // Left in the content, a thought keeps its markers.
+        let body = question("x", json!({"tools": null, "reasoning_format": "none"}));
+        let kept = read(&daemon, body).content;
+        assert!(
+            kept.starts_with("<think>hm <tool_call></think>See <think>: "),
+            "{kept}"
+        );
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use rkllmd::generation::{GenerationError, GenerationRequest};
 use rkllmd::ipc::Prompt;
 use rkllmd::library_calls::PooledRows;
 use rkllmd::models::{Catalog, InstalledModel};
-use rkllmd::prompt::{ChatTemplate, ControlTokenPolicy, ControlTokens, RenderRequest};
+use rkllmd::prompt::{ChatTemplate, ClientField, ControlTokenPolicy, ControlTokens, RenderRequest};
 use rkllmd::reader::{Encoded, Encoding, ReaderError};
 use rkllmd::supervisor::{StatusBoard, StatusSnapshot};
 use rkllmd::telemetry::Metrics;
@@ -53,14 +53,11 @@ impl Engine for ScriptedEngine {
         request: &'a RenderRequest,
     ) -> Answering<'a, Prompt, ReaderError> {
         let rendered = self.templates[&*model.id].render(request);
-        let tokens = control_tokens();
-        let mut messages = request.messages.iter();
-        let neutralised = messages.any(|message| tokens.find(&message.content).is_some());
         Box::pin(async move {
             let rendered = rendered.map_err(ReaderError::Template)?;
             Ok(Prompt {
                 text: rendered.prompt,
-                neutralised,
+                neutralised: rendered.neutralised_in,
                 ..Prompt::default()
             })
         })
@@ -80,9 +77,10 @@ impl Engine for ScriptedEngine {
         Box::pin(async move {
             let prompts = texts.into_iter().enumerate().map(|(index, text)| {
                 let (text, neutralised) = match (policy, tokens.find(&text)) {
-                    (None, _) | (_, None) => (text, false),
+                    (None, _) | (_, None) => (text, Vec::new()),
                     (Some(ControlTokenPolicy::Neutralise), Some(_)) => {
-                        (tokens.neutralise(&text).into_owned(), true)
+                        let text = tokens.neutralise(&text).into_owned();
+                        (text, vec![ClientField::Texts])
                     }
                     (Some(ControlTokenPolicy::Reject), Some(token)) => {
                         let token = token.to_owned();

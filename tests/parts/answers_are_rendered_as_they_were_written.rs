@@ -7,7 +7,7 @@ use crate::reply_support::{Said, TokensOfMarkers, demo_vocabulary, parser, read,
 use crate::template_support::templates;
 use crate::templates_tell_how_their_models_reply::{compile, find};
 use rkllmd::conversation::{Message, Role, Tool, ToolCall};
-use rkllmd::prompt::{ChatTemplate, Functions, RenderRequest};
+use rkllmd::prompt::{ChatTemplate, Functions, RenderRequest, SeveralCalls};
 use rkllmd::reply::{ReplyFormat, TemplateTraits};
 use serde_json::json;
 use tokenizers::{AddedToken, Tokenizer};
@@ -154,6 +154,7 @@ fn functions(traits: &TemplateTraits) -> Functions {
         results_are_shown: traits.shows_tools && traits.shows_results,
         arguments_as_text: traits.arguments_as_text,
         nine_letter_ids: traits.nine_letter_ids,
+        several_calls: SeveralCalls::Shown,
     }
 }
 

@@ -121,7 +121,7 @@ fn what_should_have_been_a_call_is_not_lost() {
 }
 
 #[test]
-fn calls_of_messages_with_headers_are_content_where_nobody_asked_for_calls() {
+fn calls_of_messages_with_headers_are_content_where_no_calls_were_asked_for() {
     let output = "<|channel|>commentary to=functions.f<|message|>{\"a\": 1}<|call|>";
     let reader = ReplyReader::new(&ReplyFamily::GptOss.format());
     let parser = reader.parser(&ReplyOptions::default());
@@ -159,6 +159,41 @@ fn a_closer_that_a_model_without_thoughts_writes_is_content() {
                 let parser = parser(&format, OpenedIn::Content, types());
                 assert_eq!(read(parser, answer), [text(output)], "{family}");
             }
+        }
+    }
+}
+
+#[test]
+fn a_closer_without_an_opener_is_content_where_no_prompt_opens_a_thought() {
+    for output in [
+        "Close it with </think>, then go on.",
+        "</think>\n\nHi.",
+        " </think> ends it.",
+    ] {
+        for family in ReplyFamily::ALL {
+            let mut plain = family.format();
+            let Some(reasoning) = &mut plain.reasoning else {
+                continue;
+            };
+            reasoning.opened_by_prompts = false;
+            let (open, close) = (reasoning.open.text.clone(), reasoning.close.text.clone());
+            let output = output.replace("</think>", &close);
+            let tokens = TokensOfMarkers::new(true);
+            let by_ids = plain.clone().with_ids(&|text| tokens.id(text));
+            let answers = splits(&output, &[3, 9]).into_iter();
+            let answers = answers.map(|answer| (&plain, answer));
+            let cut = tokens.cut(&mut by_ids.clone(), &output, &[]);
+            for (format, answer) in answers.chain([(&by_ids, cut)]) {
+                let parser = parser(format, OpenedIn::Content, types());
+                assert_eq!(read(parser, answer), [text(&output)], "{family}");
+            }
+            // Behind a thought it says nothing, and neither does one that the runtime does not print.
+            let label = &plain.reasoning.as_ref().expect("a thought").label;
+            let thought = format!("{open}{label}\nSo.{close}\n{close}\nHi.");
+            let parser = parser(&plain, OpenedIn::Content, types());
+            let said = read(parser, [token(&thought)]);
+            let expected = [crate::reply_support::reasoning("So."), text("Hi.")];
+            assert_eq!(said, expected, "{family}");
         }
     }
 }

@@ -289,7 +289,7 @@ fn thoughts_that_are_kept_are_content_with_their_markers() {
 }
 
 #[test]
-fn calls_that_nobody_asked_for_are_content() {
+fn calls_without_functions_are_content() {
     let output = "<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>";
     let parser = ReplyReader::new(&ReplyFamily::Hermes.format()).parser(&ReplyOptions::default());
     assert_eq!(read(parser, [token(output)]), [text(output)]);

@@ -156,7 +156,8 @@ fn a_model_that_is_told_of_functions_in_words_may_call_them_in_its_own_form() {
             &mut template,
             &Default::default(),
             &Default::default(),
-        );
+        )
+        .unwrap();
         assert_eq!(found.calls_from, FormatSource::Generic, "{name}");
         let sent = serde_json::to_string(&found).unwrap();
         assert_eq!(serde_json::from_str::<FoundFormat>(&sent).unwrap(), found);
@@ -304,7 +305,7 @@ fn made_up(random: &mut fastrand::Rng) -> (String, String) {
 }
 
 #[test]
-fn markers_that_nobody_has_seen_are_found_and_read() {
+fn markers_of_no_known_model_are_found_and_read() {
     let seed = fastrand::u64(..);
     let mut random = fastrand::Rng::with_seed(seed);
     for round in 0..40 {

@@ -179,6 +179,12 @@ fn mistral() -> Vec<Example> {
             "[TOOL_CALLS]f{\"a\": 1}",
             vec![call("f", "{\"a\": 1}")],
         ),
+        // Its prompts open no thought.
+        example(
+            Mistral,
+            "It ends with [/¦THINK], see.",
+            vec![text("It ends with [/THINK], see.")],
+        ),
         example(
             Mistral,
             "See [1] and [TOOL].",

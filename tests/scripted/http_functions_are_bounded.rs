@@ -42,3 +42,44 @@ async fn functions_are_bounded_in_number_and_in_size() {
     }
     server.shut_down().await;
 }
+
+#[tokio::test]
+async fn values_of_any_form_are_bounded_in_number() {
+    let mut settings = Settings::default();
+    settings.chat.max_values = 64;
+    let server = Server::start(settings, |_| Ok(replay(vec![finished()]))).await;
+    let object = |values: usize| {
+        let list = vec!["0"; values - 2].join(",");
+        format!(r#"{{"a":[{list}]}}"#)
+    };
+    let tools = |values: &[usize]| {
+        let tools = values.iter().map(|values| {
+            let schema = object(*values);
+            format!(r#"{{"type":"function","function":{{"name":"f","parameters":{schema}}}}}"#)
+        });
+        format!(r#","tools":[{}]"#, tools.collect::<Vec<_>>().join(","))
+    };
+    let kwargs = |values: usize| format!(r#","chat_template_kwargs":{}"#, object(values));
+    for (fields, blamed) in [
+        (tools(&[64]), None),
+        (tools(&[65]), Some("tools[0].function.parameters")),
+        (tools(&[32, 32]), None),
+        (tools(&[32, 33]), Some("tools[1].function.parameters")),
+        (kwargs(64), None),
+        (kwargs(65), Some("chat_template_kwargs")),
+        (format!("{}{}", tools(&[64]), kwargs(64)), None),
+    ] {
+        let answer = server.ask(chat(&fields)).await;
+        let Some(blamed) = blamed else {
+            assert_eq!(answer.status, 200, "{fields}: {}", answer.text());
+            continue;
+        };
+        let (_, param, code) = answer.error();
+        assert_eq!(
+            (answer.status, param.as_deref(), &*code),
+            (400, Some(blamed), "too_many_values")
+        );
+        assert!(answer.text().contains("max-values"), "{}", answer.text());
+    }
+    server.shut_down().await;
+}

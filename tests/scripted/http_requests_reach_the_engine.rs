@@ -275,7 +275,7 @@ async fn neighbours_of_one_role_are_one_turn_where_the_template_wants_it() {
 }
 
 #[tokio::test]
-async fn what_nobody_reads_and_what_was_changed_is_told() {
+async fn what_is_not_read_and_what_was_changed_is_told() {
     let mut server = Server::replaying(Settings::default(), || {
         vec![started(&["top_p", "seed"]), text("x"), finished()]
     })

@@ -132,6 +132,12 @@ pub(crate) async fn render<D: ChatDialect>(
     Ok(prompt)
 }
 
+/// The fields whose control tokens were made plain text.
+pub(crate) fn neutralised<D: ChatDialect>(prompt: &Prompt) -> Vec<&'static str> {
+    let fields = prompt.neutralised.iter();
+    fields.map(|field| field.name(D::PROMPT_PARAM)).collect()
+}
+
 /// `param` names the field that a text came from.
 pub(crate) fn plain_error(error: ReaderError, param: impl Fn(usize) -> String) -> RequestError {
     match error {
@@ -207,7 +213,7 @@ async fn parse_and_answer<D: ChatDialect>(
     let (constraint, not_kept) = kept
         .map(|kept| format::constraint(state, &model, &prompt, kept))
         .unzip();
-    let neutralised = prompt.neutralised.then_some(D::PROMPT_PARAM);
+    let neutralised = neutralised::<D>(&prompt);
     let request = GenerationRequest {
         id: context.id.clone(),
         model: Arc::clone(&model.id),
@@ -251,7 +257,7 @@ async fn parse_and_answer<D: ChatDialect>(
     let not_kept = not_kept.unwrap_or_default().into_iter().map(Cow::from);
     let names = not_applied.chain(options.ignored).map(Cow::from);
     let names: Vec<Cow<'_, str>> = names.chain(not_kept).collect();
-    add_notices(&mut response, &names, neutralised);
+    add_notices(&mut response, &names, &neutralised);
     Ok(response)
 }
 

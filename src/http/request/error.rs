@@ -34,6 +34,9 @@ pub(crate) enum RequestError {
         param: String,
         requirement: Cow<'static, str>,
     },
+    /// Of its objects of any values together, `param` is the one that had no room.
+    #[error("`{param}` is too much: `max-values` in the [chat] settings allows {most} values")]
+    TooManyValues { param: String, most: usize },
     #[error("`{param}` is not supported: {reason}")]
     Unsupported {
         param: String,

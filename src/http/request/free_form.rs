@@ -9,10 +9,10 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value};
 
 use super::body::without_position;
+use super::error::RequestError;
 use crate::prompt::with_large_numbers_as_objects;
+use crate::settings::ChatSettings;
 
-/// Values that an object may hold, those inside others included.
-pub(crate) const MOST_VALUES: usize = 65_536;
 /// Values by which it is known what a field asks for.
 const OUTLINE_VALUES: usize = 64;
 
@@ -20,14 +20,63 @@ const OUTLINE_VALUES: usize = 64;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Outline(pub Value);
 
-/// A JSON object of any values. A number that none of them can hold is one that stands for it.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct FreeObject(pub Map<String, Value>);
+/// A JSON object of any values, as the client wrote it.
+#[derive(Clone, Debug)]
+pub(crate) struct FreeObject(Box<RawValue>);
+
+/// How many values a request's objects of any values may still hold, those inside others included.
+#[derive(Debug)]
+pub(crate) struct ValuesLeft {
+    left: usize,
+    most: usize,
+}
+
+impl ValuesLeft {
+    /// As many as the settings allow.
+    pub fn of(limits: &ChatSettings) -> Self {
+        Self {
+            left: limits.max_values,
+            most: limits.max_values,
+        }
+    }
+}
+
+impl FreeObject {
+    /// Its values, which are taken from those that are left. A number that none of them can hold is an
+    /// object that stands for it.
+    pub fn read(
+        &self,
+        param: &str,
+        values: &mut ValuesLeft,
+    ) -> Result<Map<String, Value>, RequestError> {
+        let text = with_large_numbers_as_objects(self.0.get());
+        let mut inner = serde_json::Deserializer::from_str(&text);
+        let mut beyond = Beyond::Refused { met: false };
+        let value = Values(&mut values.left, &mut beyond).deserialize(&mut inner);
+        match value {
+            Ok(Value::Object(fields)) => Ok(fields),
+            Err(_) if matches!(beyond, Beyond::Refused { met: true }) => {
+                Err(RequestError::TooManyValues {
+                    param: param.to_owned(),
+                    most: values.most,
+                })
+            }
+            Ok(_) => Err(RequestError::WrongType {
+                param: param.to_owned(),
+                reason: "it must be an object".to_owned(),
+            }),
+            Err(error) => Err(RequestError::WrongType {
+                param: param.to_owned(),
+                reason: without_position(&error),
+            }),
+        }
+    }
+}
 
 impl<'de> Deserialize<'de> for Outline {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (mut left, beyond) = (OUTLINE_VALUES, Beyond::Ignored);
-        let values = Values(&mut left, beyond);
+        let (mut left, mut beyond) = (OUTLINE_VALUES, Beyond::Ignored);
+        let values = Values(&mut left, &mut beyond);
         values.deserialize(deserializer).map(Self)
     }
 }
@@ -35,13 +84,13 @@ impl<'de> Deserialize<'de> for Outline {
 impl<'de> Deserialize<'de> for FreeObject {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let written = Box::<RawValue>::deserialize(deserializer)?;
-        let text = with_large_numbers_as_objects(written.get());
-        let mut inner = serde_json::Deserializer::from_str(&text);
-        let (mut left, beyond) = (MOST_VALUES, Beyond::Refused);
-        let value = Values(&mut left, beyond).deserialize(&mut inner);
-        match value.map_err(|error| D::Error::custom(without_position(&error)))? {
-            Value::Object(fields) => Ok(Self(fields)),
-            other => Err(D::Error::invalid_type(unexpected(&other), &"an object")),
+        match written.get().as_bytes().first() {
+            Some(b'{') => Ok(Self(written)),
+            _ => {
+                let other: Outline =
+                    serde_json::from_str(written.get()).map_err(D::Error::custom)?;
+                Err(D::Error::invalid_type(unexpected(&other.0), &"an object"))
+            }
         }
     }
 }
@@ -57,33 +106,22 @@ fn unexpected(value: &Value) -> Unexpected<'_> {
     }
 }
 
-/// Whether all of them hold no more values than one of them may.
-pub(crate) fn together_fit<'v>(objects: impl IntoIterator<Item = &'v Map<String, Value>>) -> bool {
-    fn values(value: &Value) -> usize {
-        let within: usize = match value {
-            Value::Array(items) => items.iter().map(values).sum(),
-            Value::Object(members) => members.values().map(values).sum(),
-            _ => 0,
-        };
-        1 + within
-    }
-    let values = objects.into_iter().flat_map(Map::values).map(values);
-    values.sum::<usize>() <= MOST_VALUES
-}
-
 /// What becomes of values beyond the limit.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Beyond {
-    Refused,
+    /// `met`: there are some.
+    Refused {
+        met: bool,
+    },
     Ignored,
 }
 
 /// Builds a value out of at most so many.
-struct Values<'a>(&'a mut usize, Beyond);
+struct Values<'a>(&'a mut usize, &'a mut Beyond);
 
 impl Values<'_> {
     fn is_full(&self) -> bool {
-        *self.0 == 0 && self.1 == Beyond::Ignored
+        *self.0 == 0 && *self.1 == Beyond::Ignored
     }
 
     fn inner(&mut self) -> Values<'_> {
@@ -95,9 +133,11 @@ impl<'de> DeserializeSeed<'de> for Values<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        *self.0 = self.0.checked_sub(1).ok_or_else(|| {
-            D::Error::custom(format_args!("it has more than {MOST_VALUES} values"))
-        })?;
+        let Some(left) = self.0.checked_sub(1) else {
+            *self.1 = Beyond::Refused { met: true };
+            return Err(D::Error::custom("too many values"));
+        };
+        *self.0 = left;
         deserializer.deserialize_any(self)
     }
 }
@@ -192,22 +232,39 @@ mod tests {
         ] {
             let whole: Value = serde_json::from_str(json).unwrap();
             assert_eq!(outline(json), whole);
-            let object = format!(r#"{{"a":{json}}}"#);
-            let read: FreeObject = serde_json::from_str(&object).unwrap();
-            assert_eq!(read.0["a"], whole);
+            assert_eq!(
+                object(&format!(r#"{{"a":{json}}}"#), 100).unwrap()["a"],
+                whole
+            );
         }
         assert!(serde_json::from_str::<FreeObject>("[]").is_err());
         assert!(serde_json::from_str::<Outline>("[1,").is_err());
     }
 
+    fn object(json: &str, most: usize) -> Result<Map<String, Value>, RequestError> {
+        let object: FreeObject = serde_json::from_str(json).unwrap();
+        let limits = ChatSettings {
+            max_values: most,
+            ..ChatSettings::default()
+        };
+        object.read("a", &mut ValuesLeft::of(&limits))
+    }
+
     #[test]
     fn an_object_of_too_many_values_is_refused_wherever_they_are() {
-        let object = |count| {
-            serde_json::from_str::<FreeObject>(&format!(r#"{{"a":{}}}"#, list("[]", count)))
+        let json = format!(r#"{{"a":{}}}"#, list("[]", 100));
+        assert!(object(&json, 102).is_ok());
+        let refused = RequestError::TooManyValues {
+            param: "a".to_owned(),
+            most: 101,
         };
-        assert!(object(MOST_VALUES - 2).is_ok());
-        let refused = object(MOST_VALUES - 1).unwrap_err().to_string();
-        assert!(refused.contains("more than 65536 values"), "{refused}");
+        assert_eq!(object(&json, 101), Err(refused));
+        let deep = format!(r#"{{"a":{}{}}}"#, "[".repeat(500), "]".repeat(500));
+        let refused = object(&deep, 1000).unwrap_err();
+        assert!(
+            matches!(refused, RequestError::WrongType { .. }),
+            "{refused}"
+        );
     }
 
     #[test]

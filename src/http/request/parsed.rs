@@ -69,11 +69,11 @@ async fn parse_large<T: Send + 'static>(
     body: Bytes,
     parse: Parse<T>,
 ) -> Result<T, RequestError> {
-    let turn = Arc::clone(&state.large_requests).acquire_owned().await.ok();
+    let place = Arc::clone(&state.large_requests).acquire_owned().await.ok();
     let (state, context) = (Arc::clone(state), Arc::clone(context));
     let work = move || {
         // Held by the work and not by the client that may leave while it goes on.
-        let _turn = turn;
+        let _place = place;
         parse_charged(&state, &context, &body, parse)
     };
     tokio::task::spawn_blocking(work)

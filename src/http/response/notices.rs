@@ -8,20 +8,22 @@ use axum::response::Response;
 static X_NOT_APPLIED: HeaderName = HeaderName::from_static("x-rkllmd-not-applied");
 static X_NEUTRALISED: HeaderName = HeaderName::from_static("x-rkllmd-neutralised");
 
-/// `not_applied` are parameters that were asked for in vain; `neutralised` is the field whose control
-/// tokens were made plain text.
+/// `not_applied` are parameters that were asked for in vain; `neutralised` are the fields whose
+/// control tokens were made plain text.
 pub(crate) fn add_notices(
     response: &mut Response,
     not_applied: &[impl Borrow<str>],
-    neutralised: Option<&'static str>,
+    neutralised: &[&'static str],
 ) {
     let headers = response.headers_mut();
-    if !not_applied.is_empty()
-        && let Ok(value) = HeaderValue::from_str(&not_applied.join(", "))
-    {
-        headers.insert(X_NOT_APPLIED.clone(), value);
-    }
-    if let Some(field) = neutralised {
-        headers.insert(X_NEUTRALISED.clone(), HeaderValue::from_static(field));
+    for (name, listed) in [
+        (&X_NOT_APPLIED, not_applied.join(", ")),
+        (&X_NEUTRALISED, neutralised.join(", ")),
+    ] {
+        if !listed.is_empty()
+            && let Ok(value) = HeaderValue::from_str(&listed)
+        {
+            headers.insert(name.clone(), value);
+        }
     }
 }

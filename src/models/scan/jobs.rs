@@ -5,18 +5,18 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::problem;
-use crate::ipc::{EntryKind, FlatFile, ListedEntry, ModelPlace, RawPath};
+use crate::ipc::{EntryKind, FlatFile, ListedEntry, ModelLocation, RawPath};
 use crate::models::ModelProblem;
 use crate::reader::{ModelFile, kind_of};
 
-/// A place to be read.
+/// A location to be read.
 #[derive(Clone)]
 pub(super) struct Job {
     /// The file or folder, for problems.
     pub path: PathBuf,
     /// The id it gives.
     pub name: String,
-    pub place: ModelPlace,
+    pub location: ModelLocation,
     /// Folders between the models folder and this one.
     pub depth: usize,
 }
@@ -41,7 +41,7 @@ pub(super) fn jobs(folder: &Path, entries: &[ListedEntry]) -> (Vec<Job>, Vec<Mod
             Ok(file) => jobs.push(Job {
                 path: folder.join(&file.files[0]),
                 name: file.name.clone(),
-                place: ModelPlace {
+                location: ModelLocation {
                     folder: folder.into(),
                     file: Some(FlatFile {
                         name: file.name,
@@ -84,7 +84,7 @@ impl Job {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         Self {
             name: prefix + &name,
-            place: ModelPlace {
+            location: ModelLocation {
                 folder: RawPath::from(&path),
                 file: None,
                 template_file: None,

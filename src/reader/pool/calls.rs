@@ -1,17 +1,17 @@
-//! What readers are asked: what is in a folder, what is at a place, and a model's work for a request.
+//! What readers are asked: what is in a folder, what is at a location, and a model's work for a request.
 
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::exchange::PlaceAnswer;
+use super::exchange::LocationAnswer;
 use super::idle::Reader;
 use super::trust::Trust;
 use super::{Readers, lock};
 use crate::constraint::{Compiled, Limits, Unenforceable, Vocabulary, Wanted};
 use crate::generation::{Deadline, ModelId};
 use crate::ipc::{
-    ListedEntry, ModelPlace, Prompt, ReaderCommand, ReaderEvent, TemplateState, TokenPieces,
+    ListedEntry, ModelLocation, Prompt, ReaderCommand, ReaderEvent, TemplateState, TokenPieces,
 };
 use crate::models::InstalledModel;
 use crate::prompt::{ControlTokenPolicy, RenderRequest};
@@ -39,7 +39,7 @@ impl Encoded {
     }
 }
 
-/// How long a place may take to be read, beside its deadlines.
+/// How long a location may take to be read, beside its deadlines.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Patience {
     Endless,
@@ -95,24 +95,24 @@ impl Readers {
         }
     }
 
-    /// What is at `place`, read by a process of its own, which ends afterwards, and when the patience is
+    /// What is at `location`, read by a process of its own, which ends afterwards, and when the patience is
     /// over.
-    pub(crate) async fn place(
+    pub(crate) async fn location(
         &self,
         model: &ModelId,
-        place: &ModelPlace,
+        location: &ModelLocation,
         patience: Patience,
-    ) -> Result<PlaceAnswer, ReaderError> {
+    ) -> Result<LocationAnswer, ReaderError> {
         // A scan has a limit for the whole.
         let _turn = self.untrusted_turn(LONGEST_WAIT).await?;
         let mut busy = self.busy(LONGEST_WAIT).await?;
         let reading = async {
             let mut child = self.start_in_place(model, &mut busy).await?;
-            self.open(model, &mut child, place, true).await
+            self.open(model, &mut child, location, true).await
         };
         tokio::select! {
             answer = reading => answer,
-            () = self.is_over(patience) => Ok(PlaceAnswer::Late(busy.process.clone())),
+            () = self.is_over(patience) => Ok(LocationAnswer::Late(busy.process.clone())),
         }
     }
 
@@ -268,7 +268,7 @@ impl Readers {
         command: &ReaderCommand,
         doing: &'static str,
     ) -> Result<ReaderEvent, ReaderError> {
-        let Some(place) = &model.place else {
+        let Some(location) = &model.location else {
             return Err(ReaderError::Unusable {
                 model: model.id.to_string(),
                 reason: "it was not found in the models folder".to_owned(),
@@ -283,7 +283,7 @@ impl Readers {
                 Some(self.untrusted_turn(self.shared.limits().call).await?)
             }
         };
-        let event = self.ask_at(model, place, command, doing).await;
+        let event = self.ask_at(model, location, command, doing).await;
         match &event {
             Ok(_) => lock(&self.shared.standings).proven(&model.id),
             Err(ReaderError::Ended { .. } | ReaderError::DeadlineExceeded { .. }) => {
@@ -297,14 +297,14 @@ impl Readers {
     async fn ask_at(
         &self,
         model: &InstalledModel,
-        place: &ModelPlace,
+        location: &ModelLocation,
         command: &ReaderCommand,
         doing: &'static str,
     ) -> Result<ReaderEvent, ReaderError> {
         let with_template = matches!(model.template, TemplateState::Usable { .. });
         let kind = (doing, Deadline::ReaderCall);
         let mut busy = self.busy(self.shared.limits().call).await?;
-        if let Some(mut reader) = self.shared.take_idle(place, with_template) {
+        if let Some(mut reader) = self.shared.take_idle(location, with_template) {
             busy.process = Some(reader.child.process.clone());
             match self
                 .exchange(&model.id, &mut reader.child, command, kind)
@@ -322,20 +322,20 @@ impl Readers {
         let generation = self.shared.idle().generation;
         let mut child = self.start_in_place(&model.id, &mut busy).await?;
         match self
-            .open(&model.id, &mut child, place, with_template)
+            .open(&model.id, &mut child, location, with_template)
             .await?
         {
-            PlaceAnswer::Model(_) => {}
-            PlaceAnswer::Unusable { problem, .. } => {
+            LocationAnswer::Model(_) => {}
+            LocationAnswer::Unusable { problem, .. } => {
                 return Err(ReaderError::Unusable {
                     model: model.id.to_string(),
                     reason: problem,
                 });
             }
-            PlaceAnswer::Folders(_)
-            | PlaceAnswer::Nothing
-            | PlaceAnswer::NeedsFile(_)
-            | PlaceAnswer::Late(_) => {
+            LocationAnswer::Folders(_)
+            | LocationAnswer::Nothing
+            | LocationAnswer::NeedsFile(_)
+            | LocationAnswer::Late(_) => {
                 return Err(ReaderError::Unusable {
                     model: model.id.to_string(),
                     reason: "they have changed; a reload reads them again".to_owned(),
@@ -345,7 +345,7 @@ impl Readers {
         let event = self.exchange(&model.id, &mut child, command, kind).await?;
         let reader = Reader {
             child,
-            place: place.clone(),
+            location: location.clone(),
             with_template,
             generation,
             idle_since: Instant::now(),

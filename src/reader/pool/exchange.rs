@@ -8,7 +8,7 @@ use super::Readers;
 use super::calls::CONSTRAINING;
 use crate::children::{Child, ChildProcess, ConnectionError, EndReason};
 use crate::generation::{Deadline, ModelId};
-use crate::ipc::{FrameError, ModelPlace, RawPath, ReaderCommand, ReaderEvent, TemplateState};
+use crate::ipc::{FrameError, ModelLocation, RawPath, ReaderCommand, ReaderEvent, TemplateState};
 use crate::reader::{ModelReport, ReaderError, ReaderKind};
 use crate::reply::FoundFormat;
 
@@ -18,10 +18,10 @@ const EXPLAINED_WITHIN: Duration = Duration::from_secs(1);
 /// Rust's own behind what a process dies of, which tells nothing.
 const ADVICE: &str = "note: run with `RUST_BACKTRACE";
 
-/// What is at a place.
+/// What is at a location.
 #[derive(Debug)]
-pub(crate) enum PlaceAnswer {
-    Model(Box<OpenedPlace>),
+pub(crate) enum LocationAnswer {
+    Model(Box<OpenedModel>),
     Folders(Vec<RawPath>),
     Nothing,
     /// To be asked again with this template file.
@@ -35,7 +35,7 @@ pub(crate) enum PlaceAnswer {
 }
 
 #[derive(Debug)]
-pub(crate) struct OpenedPlace {
+pub(crate) struct OpenedModel {
     pub report: ModelReport,
     pub template: TemplateState,
     /// How the model replies, as its template tells.
@@ -47,22 +47,22 @@ impl Readers {
         &self,
         model: &ModelId,
         child: &mut Child<ReaderKind>,
-        place: &ModelPlace,
+        location: &ModelLocation,
         with_template: bool,
-    ) -> Result<PlaceAnswer, ReaderError> {
+    ) -> Result<LocationAnswer, ReaderError> {
         let kind = ("reading", Deadline::ReaderOpen);
         let command = ReaderCommand::Open {
-            place: place.clone(),
+            location: location.clone(),
             limits: self.shared.limits().reader,
             with_template,
         };
         let json = match self.exchange(model, child, &command, kind).await? {
             ReaderEvent::Facts { json } => json,
-            ReaderEvent::Folders(folders) => return Ok(PlaceAnswer::Folders(folders)),
-            ReaderEvent::Nothing => return Ok(PlaceAnswer::Nothing),
-            ReaderEvent::NeedsFile { name } => return Ok(PlaceAnswer::NeedsFile(name)),
+            ReaderEvent::Folders(folders) => return Ok(LocationAnswer::Folders(folders)),
+            ReaderEvent::Nothing => return Ok(LocationAnswer::Nothing),
+            ReaderEvent::NeedsFile { name } => return Ok(LocationAnswer::NeedsFile(name)),
             ReaderEvent::Unusable { file, problem } => {
-                return Ok(PlaceAnswer::Unusable { file, problem });
+                return Ok(LocationAnswer::Unusable { file, problem });
             }
             _ => {
                 return Err(ReaderError::Unusable {
@@ -91,7 +91,7 @@ impl Readers {
                 reason: error.to_string(),
             },
         };
-        Ok(PlaceAnswer::Model(Box::new(OpenedPlace {
+        Ok(LocationAnswer::Model(Box::new(OpenedModel {
             report,
             template,
             replies,

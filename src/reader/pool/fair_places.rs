@@ -32,7 +32,7 @@ pub(super) fn caller() -> ClientKey {
 
 #[derive(Debug)]
 pub(super) struct FairPlaces {
-    turns: Mutex<Turns>,
+    claims: Mutex<Claims>,
 }
 
 /// Held while a reader works.
@@ -43,7 +43,7 @@ pub(super) struct Place {
 }
 
 #[derive(Debug)]
-struct Turns {
+struct Claims {
     free: usize,
     taken: usize,
     /// Clients that hold a place or wait for one.
@@ -76,7 +76,7 @@ struct Waiting {
 impl FairPlaces {
     pub fn new(places: usize) -> Arc<Self> {
         Arc::new(Self {
-            turns: Mutex::new(Turns {
+            claims: Mutex::new(Claims {
                 free: places,
                 taken: 0,
                 clients: HashMap::new(),
@@ -91,13 +91,13 @@ impl FairPlaces {
 
     /// Places that are held now.
     pub fn taken(&self) -> usize {
-        lock(&self.turns).taken
+        lock(&self.claims).taken
     }
 
     /// Waits for a place. Dropping the future gives up.
     pub async fn acquire(self: &Arc<Self>, client: ClientKey) -> Option<Place> {
         let (reply, granted) = oneshot::channel();
-        let number = lock(&self.turns).arrived(client, reply);
+        let number = lock(&self.claims).arrived(client, reply);
         let _gives_up = GivesUp {
             places: self,
             number,
@@ -109,7 +109,7 @@ impl FairPlaces {
     fn give_out(self: &Arc<Self>) {
         loop {
             // Not in the condition: a place that is dropped takes the lock.
-            let next = lock(&self.turns).next();
+            let next = lock(&self.claims).next();
             let Some(Waiting { client, reply, .. }) = next else {
                 return;
             };
@@ -131,18 +131,18 @@ struct GivesUp<'a> {
 impl Drop for GivesUp<'_> {
     fn drop(&mut self) {
         // Not dropped under the lock.
-        let _gone = lock(&self.places.turns).take_out(self.number);
+        let _gone = lock(&self.places.claims).take_out(self.number);
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        lock(&self.places.turns).put_back(&self.client);
+        lock(&self.places.claims).put_back(&self.client);
         self.places.give_out();
     }
 }
 
-impl Turns {
+impl Claims {
     /// Gives the call's number.
     fn arrived(&mut self, client: ClientKey, reply: oneshot::Sender<Place>) -> u64 {
         self.arrivals += 1;
@@ -304,7 +304,7 @@ mod tests {
         let mut last = wait(&places, "d");
         assert!(come(&mut last).await.is_some());
         assert_eq!(places.taken(), 0);
-        assert!(lock(&places.turns).clients.is_empty());
+        assert!(lock(&places.claims).clients.is_empty());
     }
 
     #[tokio::test]
@@ -313,24 +313,24 @@ mod tests {
         let mut first = wait(&places, "first");
         let held = come(&mut first).await.expect("a place");
         let mut crowd: Vec<_> = (0..1000).map(|n| wait(&places, &n.to_string())).collect();
-        let looks = lock(&places.turns).looks;
+        let looks = lock(&places.claims).looks;
         for one in &mut crowd {
             assert!(come(one).await.is_none());
         }
-        assert_eq!(lock(&places.turns).looks, looks, "while they came");
+        assert_eq!(lock(&places.claims).looks, looks, "while they came");
         // Half of them leave, in no order.
         let mut at = 0;
         crowd.retain(|_| {
             at += 1;
             at % 2 == 0
         });
-        assert_eq!(lock(&places.turns).looks, looks, "while they left");
-        assert_eq!(lock(&places.turns).waiting.len(), 500);
-        assert_eq!(lock(&places.turns).clients.len(), 501);
+        assert_eq!(lock(&places.claims).looks, looks, "while they left");
+        assert_eq!(lock(&places.claims).waiting.len(), 500);
+        assert_eq!(lock(&places.claims).clients.len(), 501);
         drop(held);
-        assert_eq!(lock(&places.turns).looks, looks + 500, "once for a place");
+        assert_eq!(lock(&places.claims).looks, looks + 500, "once for a place");
         drop((first, crowd));
-        assert!(lock(&places.turns).clients.is_empty());
+        assert!(lock(&places.claims).clients.is_empty());
         assert_eq!(places.taken(), 0);
     }
 

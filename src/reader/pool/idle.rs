@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::busy::Busy;
 use super::{Shared, lock};
 use crate::children::Child;
-use crate::ipc::ModelPlace;
+use crate::ipc::ModelLocation;
 use crate::reader::ReaderKind;
 
 #[derive(Debug, Default)]
@@ -21,7 +21,7 @@ pub(super) struct Idle {
 #[derive(Debug)]
 pub(super) struct Reader {
     pub child: Child<ReaderKind>,
-    pub place: ModelPlace,
+    pub location: ModelLocation,
     pub with_template: bool,
     pub generation: u64,
     pub idle_since: Instant,
@@ -52,12 +52,15 @@ impl Shared {
         self.idle().readers.retain(is_kept);
     }
 
-    pub(super) fn take_idle(&self, place: &ModelPlace, with_template: bool) -> Option<Reader> {
+    pub(super) fn take_idle(
+        &self,
+        location: &ModelLocation,
+        with_template: bool,
+    ) -> Option<Reader> {
         let mut idle = self.idle();
-        let position = idle
-            .readers
-            .iter()
-            .rposition(|reader| reader.place == *place && reader.with_template == with_template)?;
+        let position = idle.readers.iter().rposition(|reader| {
+            reader.location == *location && reader.with_template == with_template
+        })?;
         Some(idle.readers.remove(position))
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::generation::Deadline;
 use crate::ipc::ReaderLimits;
+use crate::prompt::RenderLimits;
 use crate::settings::{ReaderSandbox, Settings};
 
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +42,10 @@ impl From<&Settings> for Limits {
                 // One answer must not use up what is left to its reader.
                 cpu: (settings.reader.cpu_limit).max(2 * settings.deadlines.reader_call),
                 control_token_bytes: settings.reader.control_tokens_limit_bytes,
+                render: RenderLimits {
+                    steps: settings.reader.template_steps,
+                    output_bytes: settings.reader.template_output_bytes,
+                },
                 confined: settings.reader.sandbox == ReaderSandbox::Required,
             },
         }

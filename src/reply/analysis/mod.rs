@@ -80,6 +80,7 @@ pub fn analyse(source: &str, render: Render<'_>) -> FoundFormat {
             (generic.calls, FormatSource::Generic)
         }
     };
+    let reasoning = reasoning.map(|found| found.with_openings(render));
     FoundFormat {
         format: ReplyFormat {
             reasoning,

@@ -154,11 +154,18 @@ impl<'r> Probed<'r> {
         };
         let takes_long_ids = || render(&calling(long, "", &[1])).is_some();
         let mut with_result = calling(way, "", &[1]);
-        let mut result = message("tool", RESULT);
-        result.insert("tool_call_id".to_owned(), Value::from(IDS[0]));
-        result.insert("name".to_owned(), Value::from(NAMES[0]));
-        with_result.messages.push(result);
+        with_result.messages.push(result(0));
         with_result.asks_for_answer = true;
+        let shows_both = |conversation: &Conversation| {
+            let written = render(conversation);
+            written.map(|text| {
+                let calls = after_question(&text).unwrap_or_default();
+                NAMES.iter().all(|name| calls.contains(name))
+            })
+        };
+        // One that refuses them loses none.
+        let hides_calls =
+            self.way.is_some() && shows_both(&calling(way, "", &[1, 1])) == Some(false);
         TemplateTraits {
             shows_tools: render(&asked(&[], Some(tools())))
                 .is_some_and(|text| text.contains(NAMES[1])),
@@ -166,8 +173,32 @@ impl<'r> Probed<'r> {
             shows_results: render(&with_result).is_some_and(|text| text.contains(RESULT)),
             arguments_as_text: way.arguments_as_text,
             nine_letter_ids: self.way.is_some() && !takes_long_ids(),
+            hides_calls,
+            shows_calls_apart: hides_calls && shows_both(&calling_apart(way)) == Some(true),
         }
     }
+}
+
+/// What the call of this index returned.
+fn result(index: usize) -> Map<String, Value> {
+    let mut result = message("tool", RESULT);
+    result.insert("tool_call_id".to_owned(), Value::from(IDS[index]));
+    result.insert("name".to_owned(), Value::from(NAMES[index]));
+    result
+}
+
+/// A question and two calls, each in an answer of its own and with its result.
+fn calling_apart(way: Way) -> Conversation {
+    let mut apart = calling(way, "", &[1, 1]);
+    let both = apart.messages.pop().unwrap_or_default();
+    let calls = both.get("tool_calls").and_then(Value::as_array);
+    for (index, call) in calls.into_iter().flatten().enumerate() {
+        let mut answer = message("assistant", "");
+        answer.insert("tool_calls".to_owned(), json!([call]));
+        apart.messages.extend([answer, result(index)]);
+    }
+    apart.asks_for_answer = true;
+    apart
 }
 
 pub(super) fn after_question(written: &str) -> Option<&str> {

@@ -1,5 +1,7 @@
 //! The markers around a thought.
 
+use serde_json::Value;
+
 use super::Render;
 use super::pieces::{common_tags_at_start, is_blank, is_whole, tags};
 use super::probes::Conversation;
@@ -12,6 +14,22 @@ pub(super) fn find(source: &str, render: Render<'_>) -> Option<Reasoning> {
     let openings = openings(render);
     let written = written(&openings, render);
     written.or_else(|| of_opening(source, &openings, render))
+}
+
+impl Reasoning {
+    /// With whether prompts may end with a thought that is open, or with an empty one, where the template
+    /// renders any that tells.
+    #[must_use]
+    pub fn with_openings(mut self, render: Render<'_>) -> Self {
+        let thinking = |thinks: bool| [("enable_thinking", Value::from(thinks))];
+        let opened = [&[][..], &thinking(true), &thinking(false)]
+            .into_iter()
+            .filter_map(|variables| render(&asked(variables, None)))
+            .map(|prompt| self.is_opened_at_the_end_of(&prompt))
+            .reduce(|some, more| some || more);
+        self.opened_by_prompts = opened.unwrap_or(self.opened_by_prompts);
+        self
+    }
 }
 
 /// What stands between a question and its answer, in templates that write no thought there.
@@ -76,6 +94,7 @@ fn written(openings: &[String], render: Render<'_>) -> Option<Reasoning> {
         open: Marker::text(open),
         label,
         close: Marker::text(closer).after(lead),
+        opened_by_prompts: false,
     };
     let start = before.rfind(&reasoning.open.text)?;
     let written = format!("{}{THOUGHT}{close}{ANSWER}", &before[start..]);
@@ -127,11 +146,7 @@ fn of_opening(source: &str, openings: &[String], render: Render<'_>) -> Option<R
         .chain([well_known])
         .find_map(|(open, close)| {
             let close = close.filter(|close| source.contains(close.as_str()))?;
-            Some(Reasoning {
-                open: Marker::text(open),
-                label: String::new(),
-                close: Marker::text(close).after("\n"),
-            })
+            Some(Reasoning::new(open, Marker::text(close).after("\n")))
         })
 }
 

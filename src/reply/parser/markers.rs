@@ -119,6 +119,7 @@ impl ReplyParser {
             Guard::Always => true,
             Guard::Silent | Guard::Token => false,
             Guard::NoThoughtYet => !self.had_thought,
+            Guard::BehindThought => self.had_thought,
             Guard::CallUnclosed => self.owes_closer,
         };
         if edge.id.is_some() && self.has_ids {

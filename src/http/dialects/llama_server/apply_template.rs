@@ -9,7 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::http::HttpState;
-use crate::http::dialects::chat_dialect::{ChatDialect, render};
+use crate::http::dialects::chat_dialect::{neutralised, render};
 use crate::http::dialects::openai::chat::{self, ChatAnswer};
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
@@ -48,11 +48,11 @@ pub(crate) async fn apply_template(
         Ok((prompt, asked.options.ignored))
     };
     let (prompt, ignored) = super::ended(&context, rendered.await)?;
-    let neutralised = prompt.neutralised.then_some(ChatAnswer::PROMPT_PARAM);
+    let neutralised = neutralised::<ChatAnswer>(&prompt);
     let mut response = Json(RenderedPrompt {
         prompt: prompt.text,
     })
     .into_response();
-    add_notices(&mut response, &ignored, neutralised);
+    add_notices(&mut response, &ignored, &neutralised);
     Ok(response)
 }

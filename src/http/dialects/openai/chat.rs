@@ -25,7 +25,7 @@ use crate::http::dialects::format;
 use crate::http::request::body::{Object, fields};
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
-use crate::http::request::free_form::{FreeObject, Outline};
+use crate::http::request::free_form::{FreeObject, Outline, ValuesLeft};
 use crate::http::request::installed::installed;
 use crate::http::request::together::{Together, fields_of};
 use crate::http::response::error_body::ErrorBody;
@@ -233,7 +233,10 @@ pub(crate) fn asked(
     own.refuse_unsupported()?;
     let max_new_tokens = own.max_tokens(&shared)?.or(model.facts.max_new_tokens);
     let mut messages = conversation(own.messages)?;
-    let asked = response_format::read(own.response_format)?;
+    let mut values = ValuesLeft::of(&state.chat);
+    let format = own.response_format;
+    let format = format.map(|format| format.read("response_format", &mut values));
+    let asked = response_format::read(format.transpose()?)?;
     if let Some(asked) = asked.as_ref().filter(|_| state.constraints.show_format) {
         format::show(&asked.wanted, &mut messages);
     }
@@ -253,7 +256,10 @@ pub(crate) fn asked(
         ("reasoning_budget_tokens", own.reasoning_budget_tokens),
         ("thinking_token_budget", own.thinking_token_budget),
     ])?;
-    let mut variables = own.chat_template_kwargs.map(|it| it.0).unwrap_or_default();
+    let variables = own.chat_template_kwargs;
+    let mut values = ValuesLeft::of(&state.chat);
+    let variables = variables.map(|all| all.read("chat_template_kwargs", &mut values));
+    let mut variables = variables.transpose()?.unwrap_or_default();
     reasoning::tell(&wish, &mut variables);
     let mut options = Options {
         thought_budget: match budget {

@@ -136,8 +136,8 @@ async fn answer(
     let mut response = aside(bytes, || {
         list(&checked, rows).map(|list| Json(list).into_response())
     })?;
-    let neutralised = neutralised.then_some("input");
-    add_notices(&mut response, &checked.ignored, neutralised);
+    let neutralised = Vec::from_iter(neutralised.then_some("input"));
+    add_notices(&mut response, &checked.ignored, &neutralised);
     Ok((prompt_tokens, response))
 }
 
@@ -269,7 +269,7 @@ async fn plain(
             .map_err(|error| too_long(index, error, is_list))?;
     }
     let suffix = &model.facts.embeddings.suffix;
-    let neutralised = prompts.iter().any(|prompt| prompt.neutralised);
+    let neutralised = prompts.iter().any(|prompt| !prompt.neutralised.is_empty());
     let inputs = prompts
         .into_iter()
         .map(|prompt| Input::prompt(prompt.text + suffix))

@@ -6,14 +6,13 @@ use serde_json::{Map, Value};
 use crate::constraint::Wanted;
 use crate::http::dialects::format::AskedFormat;
 use crate::http::request::error::{RequestError, quote};
-use crate::http::request::free_form::FreeObject;
 
 /// The most characters of a format's name.
 const LONGEST_NAME: usize = 64;
 
 /// `None`: text, free as ever.
-pub(super) fn read(given: Option<FreeObject>) -> Result<Option<AskedFormat>, RequestError> {
-    let Some(FreeObject(mut format)) = given else {
+pub(super) fn read(given: Option<Map<String, Value>>) -> Result<Option<AskedFormat>, RequestError> {
+    let Some(mut format) = given else {
         return Ok(None);
     };
     let kind = match format.get("type") {
@@ -112,7 +111,7 @@ mod tests {
 
     fn read_json(format: Value) -> Result<Option<AskedFormat>, RequestError> {
         match format {
-            Value::Object(format) => read(Some(FreeObject(format))),
+            Value::Object(format) => read(Some(format)),
             _ => read(None),
         }
     }

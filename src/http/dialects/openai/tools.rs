@@ -9,7 +9,7 @@ use super::parameters::{is_empty, neutral};
 use crate::conversation::{Tool, ToolChoice};
 use crate::http::request::body::Object;
 use crate::http::request::error::{RequestError, quote};
-use crate::http::request::free_form::{FreeObject, MOST_VALUES, Outline, together_fit};
+use crate::http::request::free_form::{FreeObject, Outline, ValuesLeft};
 use crate::http::request::nul::{refuse_nul, refuse_nul_within};
 use crate::reply::ToolTypes;
 use crate::settings::ChatSettings;
@@ -94,18 +94,12 @@ impl Given {
             .filter_map(|Object(tool)| tool.function.as_ref());
         let wants_strict = of_tools.chain(&functions).any(is_strict);
         let mut read = Vec::with_capacity(tools.len() + functions.len());
+        let mut values = ValuesLeft::of(limits);
         for (index, Object(tool)) in tools.into_iter().enumerate() {
-            read.push(tool.read(&format!("tools[{index}]"))?);
+            read.push(tool.read(&format!("tools[{index}]"), &mut values)?);
         }
         for (index, Object(function)) in functions.into_iter().enumerate() {
-            read.push(function.read(&format!("functions[{index}]"))?);
-        }
-        let schemas = read.iter().filter_map(|tool| tool.parameters.as_ref());
-        if !together_fit(schemas) {
-            return Err(RequestError::out_of_range(
-                param,
-                format!("must not hold more than {MOST_VALUES} values together"),
-            ));
+            read.push(function.read(&format!("functions[{index}]"), &mut values)?);
         }
         let (bytes, most) = (
             read.iter().map(bytes).sum::<usize>(),
@@ -140,7 +134,7 @@ fn bytes(tool: &Tool) -> usize {
 }
 
 impl ToolParameter {
-    fn read(self, param: &str) -> Result<Tool, RequestError> {
+    fn read(self, param: &str, values: &mut ValuesLeft) -> Result<Tool, RequestError> {
         match self.r#type.as_deref() {
             None | Some("function") => {}
             Some(other) => {
@@ -154,12 +148,12 @@ impl ToolParameter {
         let Object(function) = self
             .function
             .ok_or_else(|| RequestError::missing(field.as_str()))?;
-        function.read(&field)
+        function.read(&field, values)
     }
 }
 
 impl FunctionParameter {
-    fn read(self, param: &str) -> Result<Tool, RequestError> {
+    fn read(self, param: &str, values: &mut ValuesLeft) -> Result<Tool, RequestError> {
         let field = |name: &str| format!("{param}.{name}");
         let name = self.name.filter(|name| !name.is_empty());
         let name = name.ok_or_else(|| RequestError::missing(field("name")))?;
@@ -168,7 +162,9 @@ impl FunctionParameter {
         refuse_nul(description.as_deref().unwrap_or_default(), || {
             field("description")
         })?;
-        let parameters = self.parameters.map(|FreeObject(schema)| schema);
+        let schema = self.parameters;
+        let parameters = schema.map(|schema| schema.read(&field("parameters"), values));
+        let parameters = parameters.transpose()?;
         for (name, schema) in parameters.iter().flatten() {
             let field = || field("parameters");
             refuse_nul(name, field)?;
