@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::{Admission, Cost, ModelQueue, Shared, Waiting, Work};
+use super::model_queue::{Cost, ModelQueue, Waiting, Work};
+use super::{Admission, Shared};
 use crate::generation::{ClientKey, GenerationError, ModelId};
 use crate::library_calls::{Input, LibraryError, PooledRows, Pooling};
 use crate::memory::{Account, Charge, OverBudget};

@@ -1,18 +1,19 @@
 //! Accepts, orders or refuses requests. Between `submit` and the first event a request waits in a
 //! bounded queue; dropping its `Generation` frees its place at once, wherever it is.
 //!
-//! The order is `fair_queue`'s, which is pure; here are its lock, which is never held across an
-//! await, and one dispatcher task per model, which leases the worker for the request that is next.
+//! The order is `fair_queue`'s, which is pure, behind the lock of a `model_queue`; here is one dispatcher task
+//! per model, which leases the worker for the request that is next.
 
 mod embedding;
 mod fair_queue;
 mod generation_stream;
+mod model_queue;
 mod service_time;
 
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, watch};
@@ -20,15 +21,12 @@ use tokio::sync::{Notify, mpsc, watch};
 pub use embedding::{EmbeddingError, EmbeddingRequest};
 pub use generation_stream::Generation;
 
-use crate::generation::{
-    ClientKey, Deadline, GenerationError, GenerationRequest, ModelId, ReplyEvent,
-};
+use crate::generation::{ClientKey, GenerationError, GenerationRequest, ModelId};
 use crate::settings::QueueSettings;
-use crate::supervisor::{self, Extent, Lease, QueueEnd, RunJob, RunServices, Wish};
-use embedding::EmbeddingJob;
-use fair_queue::{Charge, FairQueue, Ticket};
+use crate::supervisor::{self, Extent, Lease, QueueEnd, RunJob, RunServices};
+use fair_queue::Ticket;
 use generation_stream::Withdrawal;
-use service_time::ServiceTime;
+use model_queue::{Cost, ModelQueue, Waiting, Work, expire, expiry};
 
 /// Events buffered between a run and its reader: a whole answer of ordinary length, so that a slow
 /// reader does not keep the worker from the next request. About 300 KiB at the most for short
@@ -64,109 +62,6 @@ struct Shared {
     run_ended: Notify,
 }
 
-#[derive(Debug)]
-struct ModelQueue {
-    state: Mutex<QueueState>,
-    /// Told when something was queued or the settings have changed.
-    filled: Notify,
-    /// Told when the last waiting request was withdrawn.
-    emptied: Notify,
-    /// The model is not installed any more.
-    closed: AtomicBool,
-}
-
-#[derive(Debug)]
-struct QueueState {
-    waiting: FairQueue<ClientKey, Waiting>,
-    service_time: ServiceTime,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    work: Work,
-    submitted_at: Instant,
-    /// When it came to where it waits now.
-    queued_at: Instant,
-    /// Requests to be served before this one when it came.
-    position: usize,
-}
-
-/// What is to be done in a turn.
-#[derive(Debug)]
-enum Work {
-    Generation {
-        request: Box<GenerationRequest>,
-        events: mpsc::Sender<ReplyEvent>,
-    },
-    Embedding(Box<EmbeddingJob>),
-}
-
-impl QueueState {
-    /// Whose turn is next, and which slot would suit its request. One that is alone may wait for that slot.
-    fn next(&self) -> Option<(ClientKey, Wish)> {
-        let (client, waiting) = self.waiting.next()?;
-        let prompt = match &waiting.work {
-            Work::Generation { request, .. } => Some(Arc::clone(&request.prompt)),
-            Work::Embedding(_) => None,
-        };
-        let wish = Wish {
-            prompt,
-            may_wait: Arc::new(AtomicBool::new(self.waiting.len() == 1)),
-        };
-        Some((client.clone(), wish))
-    }
-}
-
-impl Waiting {
-    fn new(work: Work, position: usize) -> Self {
-        let now = Instant::now();
-        Self {
-            work,
-            submitted_at: now,
-            queued_at: now,
-            position,
-        }
-    }
-
-    fn model(&self) -> &ModelId {
-        match &self.work {
-            Work::Generation { request, .. } => &request.model,
-            Work::Embedding(job) => job.model(),
-        }
-    }
-
-    fn client(&self) -> &ClientKey {
-        match &self.work {
-            Work::Generation { request, .. } => &request.client,
-            Work::Embedding(job) => job.client(),
-        }
-    }
-
-    fn total_deadline(&self) -> Option<Duration> {
-        match &self.work {
-            Work::Generation { request, .. } => request.total_deadline,
-            Work::Embedding(job) => job.total_deadline(),
-        }
-    }
-
-    fn fail(self, error: GenerationError) {
-        match self.work {
-            // Nothing was sent to it yet, so there is room, unless its reader has gone.
-            Work::Generation { events, .. } => {
-                let _ = events.try_send(ReplyEvent::Failed(error));
-            }
-            Work::Embedding(job) => job.fail(error),
-        }
-    }
-
-    /// When it has waited too long: for its turn, or for its answer as a whole.
-    fn expires_at(&self, deadline: Duration) -> Instant {
-        let waited = self.queued_at + deadline;
-        let total = self.total_deadline().map(|total| self.submitted_at + total);
-        total.map_or(waited, |total| waited.min(total))
-    }
-}
-
 impl Shared {
     fn queues(&self) -> RwLockReadGuard<'_, HashMap<ModelId, Arc<ModelQueue>>> {
         // Nothing panics while it is held for writing.
@@ -176,56 +71,6 @@ impl Shared {
     fn settings(&self) -> QueueSettings {
         let settings = self.settings.read();
         settings.unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl ModelQueue {
-    fn new(capacity: usize) -> Self {
-        Self {
-            state: Mutex::new(QueueState {
-                waiting: FairQueue::new(capacity),
-                service_time: ServiceTime::default(),
-            }),
-            filled: Notify::new(),
-            emptied: Notify::new(),
-            closed: AtomicBool::new(false),
-        }
-    }
-
-    /// Its model has gone: fails what waits, and ends the dispatcher.
-    fn close(&self, model: &ModelId) {
-        self.closed.store(true, Ordering::SeqCst);
-        for waiting in self.lock().waiting.remove_where(|_| true) {
-            let model = model.to_string();
-            waiting.fail(GenerationError::UnknownModel { model });
-        }
-        self.filled.notify_one();
-        self.emptied.notify_waiters();
-    }
-
-    /// To be asked under the lock: `close` says so first and empties the queue afterwards.
-    fn is_served(&self, model: &str) -> Result<(), GenerationError> {
-        match self.closed.load(Ordering::SeqCst) {
-            true => Err(GenerationError::UnknownModel {
-                model: model.to_owned(),
-            }),
-            false => Ok(()),
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, QueueState> {
-        // Nothing panics while it is held, and a queue is consistent after each operation.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Withdrawal for ModelQueue {
-    fn withdraw(&self, client: &ClientKey, ticket: Ticket) {
-        let mut state = self.lock();
-        let removed = state.waiting.remove(client, ticket);
-        if removed.is_some() && state.waiting.is_empty() {
-            self.emptied.notify_waiters();
-        }
     }
 }
 
@@ -441,37 +286,6 @@ impl Shared {
     }
 }
 
-/// What a request costs, which its client is charged for when it is over, however it ends.
-struct Cost {
-    queue: Arc<ModelQueue>,
-    /// `None` once it is settled.
-    charge: Option<Charge<ClientKey>>,
-    /// `None`: nothing is known of it.
-    tokens: Option<u64>,
-}
-
-impl Cost {
-    fn of(queue: &Arc<ModelQueue>, charge: Charge<ClientKey>) -> Self {
-        Self {
-            queue: Arc::clone(queue),
-            charge: Some(charge),
-            tokens: None,
-        }
-    }
-
-    fn add(&mut self, tokens: u64) {
-        self.tokens = Some(self.tokens.unwrap_or(0).saturating_add(tokens));
-    }
-}
-
-impl Drop for Cost {
-    fn drop(&mut self) {
-        if let Some(charge) = self.charge.take() {
-            self.queue.lock().waiting.settle(charge, self.tokens);
-        }
-    }
-}
-
 /// Counts a run until it is over, however its task ends.
 struct Running(Arc<Shared>);
 
@@ -486,45 +300,6 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.0.running.fetch_sub(1, Ordering::SeqCst);
         self.0.run_ended.notify_waiters();
-    }
-}
-
-/// Waits until the first entry has waited too long.
-async fn expiry(queue: &ModelQueue, deadline: Duration) {
-    let first = queue
-        .lock()
-        .waiting
-        .iter()
-        .map(|waiting| waiting.expires_at(deadline))
-        .min();
-    match first {
-        Some(first) => tokio::time::sleep_until(first.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
-fn expire(shared: &Shared, queue: &ModelQueue) {
-    let deadline = shared.settings().deadline;
-    let now = Instant::now();
-    let expired = queue
-        .lock()
-        .waiting
-        .remove_where(|waiting| waiting.expires_at(deadline) <= now);
-    for waiting in expired {
-        let error = match waiting.total_deadline() {
-            Some(limit) if limit <= now - waiting.submitted_at => {
-                shared.services.metrics.deadline_passed(Deadline::Total);
-                GenerationError::DeadlineExceeded {
-                    deadline: Deadline::Total,
-                    limit,
-                }
-            }
-            _ => GenerationError::QueueDeadline {
-                model: waiting.model().to_string(),
-                waited: now - waiting.queued_at,
-            },
-        };
-        waiting.fail(error);
     }
 }
 
