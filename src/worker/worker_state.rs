@@ -7,23 +7,22 @@
 //!  that of a control call ─► tainted: no control call of that slot any more, the runs go on
 //! ```
 
+mod handles;
+
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use rkllm_sys::{CallError, Library};
+use rkllm_sys::Library;
 
 use super::company::Company;
 use super::event_writer::EventWriter;
-use super::library_call;
-use super::model::library_facts;
-use super::npu_thread::{LoadedModel, NpuTask};
+use super::npu_thread::NpuTask;
 use super::slot::{Common, Slot, SlotNote, passed_deadline};
 use super::timing::{CallTimes, Due, Passed, Times, Wake};
 use crate::children::process_setup;
-use crate::ipc::{Command, EXIT_DEADLINE, EXIT_LOAD_FAILED, Event, Handles, LoadSpec, LoadWatch};
-use crate::process_figures;
+use crate::ipc::{Command, EXIT_DEADLINE, Event, Handles, LoadSpec, LoadWatch};
 
 /// Longest sleep when nothing is timed.
 const IDLE_WAIT: Duration = Duration::from_secs(3600);
@@ -219,139 +218,6 @@ impl WorkerState {
                 }
             }
         }
-    }
-
-    fn open(&mut self, open: NpuTask, common: Common, spec: Option<Arc<LoadSpec>>) {
-        if !matches!(self.stage, Stage::WaitingForLoad) {
-            eprintln!("W rkllmd-worker: a second load was asked for");
-            return;
-        }
-        let count = spec.as_ref().map_or(1, |spec| spec.handles.count());
-        let slots = (0..count).map(|number| Slot::start(number, &self.notes, &self.events));
-        match slots.collect() {
-            Ok(slots) => self.slots = slots,
-            Err(error) => self.load_failed(error),
-        }
-        self.common = Some(common);
-        self.stage = Stage::Opening {
-            since: Instant::now(),
-            spec,
-        };
-        self.slots[0].npu_task(open);
-    }
-
-    fn library_opened(&mut self, result: anyhow::Result<Arc<Library>>) {
-        let (Stage::Opening { spec, .. }, Some(common)) = (&self.stage, &self.common) else {
-            return;
-        };
-        let library = match result {
-            Ok(library) => library,
-            Err(error) => self.load_failed(error),
-        };
-        self.events
-            .send(Event::LibraryOpened(library_facts(&library)));
-        let Some(spec) = spec.clone() else {
-            // The process has told all it was started for.
-            self.events.flush();
-            process_setup::exit_now(0)
-        };
-        if spec.handles.count() > 1 && !library.holds_several_handles() {
-            let version = library.version().to_owned();
-            let what = "several handles in a process (`parallel` above 1)";
-            self.load_failed(CallError::NotInLibrary { what, version }.into());
-        }
-        let now = Instant::now();
-        let figures = process_figures::load_figures(std::process::id());
-        self.stage = Stage::Loading {
-            library,
-            spec,
-            watch: LoadWatch::begin(common.deadlines.load, now, figures),
-            last_look: now,
-        };
-        self.init(0);
-    }
-
-    /// Has a slot open its handle.
-    fn init(&self, slot: usize) {
-        if let Stage::Loading { library, spec, .. } = &self.stage {
-            let (library, spec) = (Arc::clone(library), Arc::clone(spec));
-            self.slots[slot].npu_task(NpuTask::Init { library, spec });
-        }
-    }
-
-    fn slot_loaded(&mut self, slot: usize, result: anyhow::Result<LoadedModel>) {
-        let started = result.and_then(|model| {
-            let loaded = Event::Loaded {
-                per_run_parameters: model.per_run_parameters,
-                run_extensions: model.run_extensions,
-            };
-            self.slots[slot].loaded(model)?;
-            Ok(loaded)
-        });
-        let loaded = match started {
-            Ok(loaded) => loaded,
-            Err(error) => self.load_failed(error),
-        };
-        if slot + 1 < self.slots.len() {
-            return self.init(slot + 1);
-        }
-        self.stage = Stage::Loaded;
-        self.events.send(loaded);
-    }
-
-    fn load_failed(&self, error: anyhow::Error) -> ! {
-        let reason = format!("{error:#}");
-        let failure = error.downcast::<CallError>().ok();
-        self.events.send(Event::LoadFailed {
-            reason,
-            failure: failure.map(library_call::failure),
-        });
-        self.events.flush();
-        process_setup::exit_now(EXIT_LOAD_FAILED)
-    }
-
-    /// Looks whether the load has got on.
-    fn look_at_load(&mut self) {
-        if let Stage::Loading {
-            watch, last_look, ..
-        } = &mut self.stage
-        {
-            *last_look = Instant::now();
-            watch.observe(
-                *last_look,
-                process_figures::load_figures(std::process::id()),
-            );
-        }
-    }
-
-    fn unload(&mut self) {
-        let is_tainted = self.common.as_ref().is_some_and(|common| common.tainted);
-        if is_tainted && !self.slots.iter().all(Slot::control_can_be_made) {
-            // Destroying waits for the call that hangs; the process's end frees the model too.
-            self.events.flush();
-            process_setup::exit_now(0);
-        }
-        self.stage = Stage::Unloading {
-            since: Instant::now(),
-        };
-        if let Some(first) = self.slots.first() {
-            first.npu_task(NpuTask::Destroy);
-        }
-    }
-
-    fn slot_destroyed(&mut self, slot: usize, result: Result<(), CallError>) {
-        if let Err(error) = result {
-            eprintln!("W rkllmd-worker: unloading: {error}");
-        }
-        if let Some(next) = self.slots.get(slot + 1) {
-            // Each handle has the time for itself.
-            self.stage = Stage::Unloading {
-                since: Instant::now(),
-            };
-            return next.npu_task(NpuTask::Destroy);
-        }
-        self.events.flush();
-        process_setup::exit_now(0)
     }
 
     /// What is due first, and whose it is.
