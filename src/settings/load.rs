@@ -41,10 +41,19 @@ impl Settings {
 
         let settings = merge(&assignments, &mut problems);
         for violation in validate::violations(&settings) {
+            let mut origin = origin_of(&assignments, violation.key);
+            let (mut key, mut reason) = (violation.key, violation.reason);
+            if matches!(origin, Origin::Default)
+                && let Some(other) = violation.depends_on
+            {
+                reason = format!("with it, `{key}` cannot be as it is: {reason}");
+                origin = origin_of(&assignments, other);
+                key = other;
+            }
             problems.push(Problem::Invalid {
-                origin: origin_of(&assignments, violation.key),
-                key: violation.key.to_owned(),
-                reason: violation.reason,
+                origin,
+                key: key.to_owned(),
+                reason,
             });
         }
         if problems.is_empty() {

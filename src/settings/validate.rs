@@ -25,6 +25,8 @@ const RATES: RangeInclusive<u32> = 1..=1 << 30;
 pub(super) struct Violation {
     pub key: &'static str,
     pub reason: String,
+    /// The key that the allowed values depend on, which is to blame where this one was not set.
+    pub depends_on: Option<&'static str>,
 }
 
 pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
@@ -146,11 +148,13 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
         1 << 20..=16 << 30,
     );
     // One client may have half of it.
+    let before = found.0.len();
     found.range(
         "library.tensors-held-limit-bytes",
         library.tensors_held_limit_bytes,
         library.tensor_limit_bytes.saturating_mul(2)..=1 << 40,
     );
+    found.depending_on("library.tensor-limit-bytes", before);
 
     let memory = &settings.memory;
     if let Some(limit) = memory.requests_limit_bytes {
@@ -306,7 +310,15 @@ impl Found {
         self.0.push(Violation {
             key,
             reason: reason.into(),
+            depends_on: None,
         });
+    }
+
+    /// What was pushed since there were `before` goes by `other`, too.
+    fn depending_on(&mut self, other: &'static str, before: usize) {
+        for violation in &mut self.0[before..] {
+            violation.depends_on = Some(other);
+        }
     }
 
     fn range<T: PartialOrd + Display>(

@@ -309,6 +309,15 @@ fn every_wrong_value_is_told_with_the_source_that_set_it() {
 }
 
 #[test]
+fn a_value_that_the_default_of_another_does_not_go_with_is_told_with_its_source() {
+    let problems = Configuration::new("library.tensor-limit-bytes = 536870913").problems();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    let told =
+        "1: `library.tensor-limit-bytes`: with it, `library.tensors-held-limit-bytes` cannot";
+    assert!(problems[0].contains(told), "{problems:?}");
+}
+
+#[test]
 fn a_file_that_is_not_toml_is_refused_with_its_line() {
     let problems = Configuration::new("[http]\nlisten = [\n[models]\n").problems();
     assert_eq!(problems.len(), 1);
