@@ -8,6 +8,7 @@
 mod answer_so_far;
 mod attempts;
 mod backoff;
+mod by_request;
 mod client_turns;
 mod cpu_runtime;
 mod drive;
@@ -44,6 +45,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 pub use attempts::{Attempts, Death, GivenUp};
+pub use by_request::Unloaded;
 pub use drive::{Outer, RunDeadlines, Total};
 pub use event_loop::QueueEnd;
 pub(crate) use handle::remove_unfinished_prompt_caches;

@@ -8,6 +8,7 @@ use crate::children::memory::ProcessMemory;
 use crate::children::{ChildProcess, ProcessEvent};
 use crate::generation::{ClientKey, GenerationError, ModelId};
 use crate::ipc::LibraryFacts;
+use crate::supervisor::by_request::Unloaded;
 use crate::supervisor::client_turns::LeasedSlot;
 use crate::supervisor::instance::{HandleOrder, LoadNumber};
 use crate::supervisor::lease::{Lease, WorkerAfter};
@@ -44,6 +45,11 @@ pub(in crate::supervisor) enum Message {
     },
     Preload {
         model: ModelId,
+    },
+    /// Answered once its worker has ended.
+    Unload {
+        model: ModelId,
+        reply: oneshot::Sender<Unloaded>,
     },
     /// Answered at once.
     Ping {
