@@ -95,17 +95,18 @@ impl ChatService {
         }
         let status = self.engine.status().model(&request.model);
         let facts = status.and_then(|status| status.facts);
-        request.check_constraint(facts.map(|facts| facts.abilities()).unwrap_or_default())?;
+        request.check_constraint(facts.and_then(|facts| facts.run_extensions))?;
         self.engine.submit(request).map(Reply::new)
     }
 
     /// What can be told of a run before it has started.
     pub fn expected_start(&self, request: &GenerationRequest) -> RunStart {
         let status = self.engine.status().model(&request.model);
-        let facts = status.and_then(|status| status.facts);
-        let runtime = facts.map(|facts| facts.abilities()).unwrap_or_default();
+        let per_run = status
+            .and_then(|status| status.facts)
+            .and_then(|facts| facts.per_run_parameters);
         RunStart {
-            not_applied: request.not_applied(runtime),
+            not_applied: request.not_applied(per_run),
         }
     }
 }

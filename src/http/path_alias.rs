@@ -11,7 +11,7 @@ use axum::http::Uri;
 use axum::http::uri::PathAndQuery;
 
 /// Every path of the router; a test holds it to the API's description.
-pub(super) const PATHS: [&str; 13] = [
+pub(super) const PATHS: [&str; 27] = [
     "/v1/chat/completions",
     "/v1/completions",
     "/v1/embeddings",
@@ -25,6 +25,20 @@ pub(super) const PATHS: [&str; 13] = [
     "/metrics",
     "/openapi.json",
     "/rpc",
+    "/",
+    "/api/version",
+    "/api/tags",
+    "/api/ps",
+    "/api/show",
+    "/api/chat",
+    "/api/generate",
+    "/api/embed",
+    "/api/embeddings",
+    "/api/pull",
+    "/api/push",
+    "/api/create",
+    "/api/copy",
+    "/api/delete",
 ];
 /// Besides those.
 const WEBSOCKET: &str = "/rpc/ws";
@@ -131,6 +145,8 @@ mod tests {
             ("/rpc/", "/rpc"),
             ("/rpc//ws", "/rpc/ws"),
             ("/openapi.json/", "/openapi.json"),
+            ("//api/chat", "/api/chat"),
+            ("/api//tags/", "/api/tags"),
         ] {
             assert_eq!(resolve(spelling), path, "{spelling}");
         }
@@ -165,6 +181,9 @@ mod tests {
             "/metrics;/",
             "/v1/metrics",
             "/v1/rpc",
+            "/v1/api/chat",
+            "/chat",
+            "/tags",
         ] {
             assert_eq!(resolve(path), path);
         }

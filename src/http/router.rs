@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tower::ServiceExt;
 
-use super::dialects::{llama_server, openai};
+use super::dialects::{llama_server, ollama, openai};
 use super::pages::{health, loading_progress, metrics, openapi, readiness};
 use super::response::charged_body;
 use super::transport::host_guard;
@@ -41,6 +41,7 @@ impl Routes {
         let mut router = Router::new()
             .merge(openai::routes())
             .merge(llama_server::routes())
+            .merge(ollama::routes())
             .route("/health", get(health::health))
             .route("/v1/ready", get(readiness::ready))
             .route(

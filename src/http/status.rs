@@ -36,6 +36,7 @@ kinds! {
     TOO_MANY_VALUES = BAD_REQUEST "too_many_values";
     MISSING_REQUIRED_PARAMETER = BAD_REQUEST "missing_required_parameter";
     UNSUPPORTED_PARAMETER = BAD_REQUEST "unsupported_parameter";
+    NOT_OFFERED = BAD_REQUEST "not_offered";
     PARAMETER_NOT_APPLICABLE = BAD_REQUEST "parameter_not_applicable";
     INVALID_BODY = BAD_REQUEST "invalid_body";
     INVALID_HTTP = BAD_REQUEST "invalid_http";
@@ -161,6 +162,7 @@ impl PublicError {
             E::ControlToken { param, .. } => {
                 PublicError::new(CONTROL_TOKEN_IN_MESSAGE).about(param)
             }
+            E::NotOffered { .. } => PublicError::new(NOT_OFFERED),
             E::UnknownPath { .. } => PublicError::new(UNKNOWN_URL),
             E::MethodNotAllowed { .. } => PublicError::new(METHOD_NOT_ALLOWED),
             E::Http2 => PublicError::new(HTTP_VERSION_NOT_SUPPORTED),

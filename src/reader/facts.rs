@@ -55,6 +55,8 @@ pub struct ModelFacts {
     pub context_length: Option<u32>,
     /// The model's own limit where its file tells (GGUF).
     pub context_limit: Option<u32>,
+    /// What its file calls the kind of network it is (GGUF).
+    pub architecture: Option<String>,
     /// What its vocabulary and its embeddings measure, where its files tell.
     pub shape: ModelShape,
     /// Its defaults.

@@ -85,6 +85,7 @@ impl OpenModel {
             created: self.file.modified,
             context_length: manifest.context_length,
             context_limit: gguf.as_ref().and_then(|facts| facts.context_length),
+            architecture: gguf.as_ref().and_then(|facts| facts.architecture.clone()),
             shape: gguf.as_ref().map(|facts| facts.shape).unwrap_or_default(),
             sampling: manifest.sampling,
             embeddings: manifest.embeddings.clone().into(),

@@ -26,10 +26,10 @@ impl Answer {
     }
 
     pub fn code(&self) -> String {
-        self.json()["error"]["code"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned()
+        let body = self.json();
+        // Ollama's errors have it beside their text.
+        let code = body["error"]["code"].as_str().or(body["code"].as_str());
+        code.unwrap_or_default().to_owned()
     }
 
     /// Of a path whose errors have the shape of JSON-RPC, which has numbers for the protocol's own.

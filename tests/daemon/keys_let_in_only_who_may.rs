@@ -41,6 +41,33 @@ const TABLE: &str = "
     POST /tokenize#other                      401 401 401 400 403 400
     POST /detokenize#own                      401 401 401 400 400 400
     POST /detokenize#other                    401 401 401 400 403 400
+    GET  /                                    200 200 200 200 200 200
+    GET  /api/version                         401 401 401 200 200 200
+    GET  /api/tags                            401 401 401 200 200 200
+    GET  /api/ps                              401 401 401 200 200 200
+    POST /api/show#own                        401 401 401 200 200 200
+    POST /api/show#other                      401 401 401 200 403 200
+    POST /api/chat#OWN:latest                 401 401 401 200 200 200
+    POST /api/chat#other                      401 401 401 200 403 200
+    POST /api/chat#absent                     401 401 401 404 404 404
+    POST /api/generate#own                    401 401 401 200 200 200
+    POST /api/generate#other                  401 401 401 200 403 200
+    POST /api/embed#own                       401 401 401 200 200 200
+    POST /api/embed#other                     401 401 401 200 403 200
+    POST /api/embeddings#own                  401 401 401 200 200 200
+    POST /api/embeddings#other                401 401 401 200 403 200
+    POST /api/pull#own                        401 401 401 403 403 400
+    POST /api/push#own                        401 401 401 403 403 400
+    POST /api/create#own                      401 401 401 403 403 400
+    POST /api/copy#own                        401 401 401 403 403 400
+    POST /api/copy#absent                     401 401 401 403 403 404
+    DELETE /api/delete#own                    401 401 401 403 403 400
+    DELETE /api/delete#absent                 401 401 401 403 403 404
+    POST /api/blobs/{digest}sha256:0          401 401 401 403 403 400
+    GET  /api/nowhere                         401 401 401 404 404 404
+    DELETE //api/delete/#own                  401 401 401 403 403 400
+    GET  //api//tags                          401 401 401 200 200 200
+    GET  /api/chat                            401 401 401 405 405 405
     POST /rpc                                 401 401 401 200 200 200
     GET  /rpc/ws                              401 401 401 426 426 426
     GET  /nowhere                             401 401 401 404 404 404
@@ -68,6 +95,11 @@ const TABLE: &str = "
     DELETE /v1/models                         401 401 401 405 405 405
     POST /health                              405 405 405 405 405 405
 ";
+
+/// What paths for admins hold.
+const ADMINS: [&str; 7] = [
+    "metrics", "/pull", "/push", "/create", "/copy", "/delete", "/blobs",
+];
 
 /// The keys of each caller, in the order of the table.
 struct Callers([Option<String>; 6]);
@@ -103,7 +135,12 @@ fn rows() -> Vec<(&'static str, String, String, Vec<u16>)> {
         let body = match (path, model) {
             (_, "") => String::new(),
             ("/v1/completions", model) => format!(r#"{{"model":"{model}","prompt":"hi"}}"#),
-            ("/v1/embeddings", model) => format!(r#"{{"model":"{model}","input":"hi"}}"#),
+            ("/v1/embeddings" | "/api/embed", model) => {
+                format!(r#"{{"model":"{model}","input":"hi"}}"#)
+            }
+            ("/api/generate" | "/api/embeddings", model) => {
+                format!(r#"{{"model":"{model}","prompt":"hi"}}"#)
+            }
             ("/tokenize", model) => format!(r#"{{"model":"{model}","content":"hi"}}"#),
             ("/detokenize", model) => format!(r#"{{"model":"{model}","tokens":[1]}}"#),
             (_, model) => {
@@ -111,7 +148,8 @@ fn rows() -> Vec<(&'static str, String, String, Vec<u16>)> {
             }
         };
         let statuses = words.map(|word| word.parse().unwrap()).collect();
-        (method, path.replace("{id}", ""), body, statuses)
+        let path = path.replace("{id}", "").replace("{digest}", "");
+        (method, path, body, statuses)
     })
     .collect()
 }
@@ -129,7 +167,7 @@ fn check(name: &str, door: &Door, callers: &Callers, expected: impl Fn(usize, &[
             let code = match wanted {
                 401 if key.is_none() => "missing_api_key",
                 401 => "invalid_api_key",
-                403 if path.contains("metrics") => "role_not_allowed",
+                403 if ADMINS.iter().any(|admins| path.contains(admins)) => "role_not_allowed",
                 403 => "model_not_allowed",
                 _ => continue,
             };
@@ -175,7 +213,7 @@ fn the_table_has_every_path_there_is() {
             let open = operation["security"] == serde_json::json!([{}]);
             assert_eq!(
                 open,
-                ["/health", "/v1/ready"].contains(&path.as_str()),
+                ["/", "/health", "/v1/ready"].contains(&path.as_str()),
                 "{method} {path}"
             );
         }

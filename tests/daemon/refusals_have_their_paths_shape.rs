@@ -1,5 +1,5 @@
-//! Whatever is refused before a handler sees it has a body: JSON-RPC's on JSON-RPC's paths, OpenAI's
-//! elsewhere. A client without a key reads no path of the machine and no line of the runtime.
+//! Whatever is refused before a handler sees it has a body: JSON-RPC's on JSON-RPC's paths, Ollama's on
+//! Ollama's, OpenAI's elsewhere. A client without a key reads no path of the machine and no line of the runtime.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -37,6 +37,10 @@ fn check_shape(path: &str, body: &Value) {
             assert!(body["error"]["code"].is_i64(), "{body}");
             &body["error"]["message"]
         }
+        false if path.starts_with("/api/") => {
+            assert!(body["code"].is_string(), "{body}");
+            &body["error"]
+        }
         false => {
             assert!(body["error"]["code"].is_string(), "{body}");
             &body["error"]["message"]
@@ -48,11 +52,13 @@ fn check_shape(path: &str, body: &Value) {
     );
 }
 
-const PATHS: [&str; 6] = [
+const PATHS: [&str; 8] = [
     "/rpc",
     "/rpc/ws",
     "/v1/models",
     "/v1/chat/completions",
+    "/api/chat",
+    "/api/nothing",
     "/metrics",
     "/nothing",
 ];
@@ -65,7 +71,7 @@ fn what_is_refused_before_its_handler_has_a_body() {
             let request = format!("{line}\r\nhost: localhost\r\nconnection: close\r\n{fields}\r\n");
             raw(daemon.address, &request)
         };
-        if path != "/nothing" {
+        if !path.ends_with("/nothing") {
             let (status, head, body) = ask(&format!("DELETE {path} HTTP/1.1"), "");
             assert_eq!(status, 405, "{path}: {body}");
             assert!(head.contains("\r\nallow: "), "{head}");

@@ -64,6 +64,16 @@ const EXCEPTIONS: &[Exception] = &[
         reason: "errors on /rpc are JSON-RPC's",
     },
     Exception {
+        from: "http/response/error_shape.rs",
+        path: "http::dialects::ollama::error",
+        reason: "errors below /api are Ollama's",
+    },
+    Exception {
+        from: "http/dialects/ollama",
+        path: "http::dialects::openai",
+        reason: "its functions, sampling values and embeddings are OpenAI's by other names",
+    },
+    Exception {
         from: "http/pages/openapi.rs",
         path: "http::dialects",
         reason: "describes every route",

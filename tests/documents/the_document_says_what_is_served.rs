@@ -20,6 +20,15 @@ const TOKENIZER: &str = r#"{"version":"1.0","truncation":null,"padding":null,"ad
 
 /// Its requests ask for no upgrade, which is refused; all else of it is looked at.
 const WEBSOCKET: &str = "/rpc/ws";
+/// Nothing that is asked of them is offered.
+const NOT_OFFERED: [&str; 6] = [
+    "/api/pull",
+    "/api/push",
+    "/api/create",
+    "/api/copy",
+    "/api/delete",
+    "/api/blobs/{digest}",
+];
 
 /// A daemon with a healthy model that asks for keys, what it says it serves, and an administrator's key.
 fn start() -> (Daemon, Value, String) {
@@ -36,10 +45,13 @@ fn start() -> (Daemon, Value, String) {
 }
 
 fn check(daemon: &Daemon, document: &Value, key: &str) {
-    run(daemon, document, key, &["--exclude-path", WEBSOCKET]);
-    let but = "positive_data_acceptance";
-    let only = ["--include-path", WEBSOCKET, "--exclude-checks", but];
-    run(daemon, document, key, &only);
+    let refusing = NOT_OFFERED.into_iter().chain([WEBSOCKET]);
+    let with = |option| refusing.clone().flat_map(move |path| [option, path]);
+    let others: Vec<&str> = with("--exclude-path").collect();
+    run(daemon, document, key, &others);
+    let but = ["--exclude-checks", "positive_data_acceptance"];
+    let these: Vec<&str> = with("--include-path").chain(but).collect();
+    run(daemon, document, key, &these);
 }
 
 fn run(daemon: &Daemon, document: &Value, key: &str, arguments: &[&str]) {
@@ -85,6 +97,11 @@ fn of_this_installation(document: &mut Value) {
     // No answer of the fake library can be kept to a format.
     let format = &mut schemas["ChatParameters"]["properties"]["response_format"];
     format["properties"]["type"]["enum"] = json!(["text"]);
+    schemas["OllamaParameters"]["properties"]["format"] = json!({"enum": ["", null]});
+    // Nor is it known how the model thinks.
+    schemas["OllamaParameters"]["properties"]["think"] = json!({"enum": [false, null]});
+    let dimensions = &mut schemas["EmbedInput"]["properties"]["dimensions"];
+    (dimensions["minimum"], dimensions["maximum"]) = (2.into(), 8.into());
 }
 
 #[test]
@@ -99,7 +116,15 @@ fn what_reaches_the_model_is_answered_as_the_document_says() {
     let (daemon, mut document, key) = start();
     of_this_installation(&mut document);
     let schemas = &mut document["components"]["schemas"];
-    for name in ["SharedParameters", "EmbeddingParameters"] {
+    // It is to be there at the end.
+    let keep_alive = json!({"type": "integer", "minimum": 1});
+    schemas["OllamaParameters"]["properties"]["keep_alive"] = keep_alive;
+    for name in [
+        "SharedParameters",
+        "EmbeddingParameters",
+        "OllamaParameters",
+        "EmbedParameters",
+    ] {
         schemas[name]["properties"]["model"] = json!({"type": "string", "enum": ["m"]});
     }
     for name in ["TokenizeRequest", "DetokenizeRequest"] {

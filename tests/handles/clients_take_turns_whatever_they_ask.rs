@@ -81,7 +81,7 @@ fn request(client: &str, model: &str, prompt: &str) -> GenerationRequest {
         prompt: prompt.into(),
         prompt_tokens: None,
         sampling: SamplingRequest::default(),
-        draws: Default::default(),
+        seed: None,
         strict_parameters: false,
         max_new_tokens: None,
         constraint: None,

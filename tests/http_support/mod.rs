@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program uses a part of this")]
 
 mod client;
+mod lines;
 mod scripted_engine;
 
 use std::collections::{BTreeMap, HashMap};
@@ -29,6 +30,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use client::{Answer, Client, error_object};
+pub use lines::said;
 pub use scripted_engine::ScriptedEngine;
 
 /// Far longer than anything here takes; a test that reaches it has failed.

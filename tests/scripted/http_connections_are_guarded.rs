@@ -217,7 +217,7 @@ async fn every_path_tells_its_methods() {
         );
         assert!(answer.header("x-request-id").is_some());
     }
-    for path in ["/", "/v1", "/v1/chat", "/favicon.ico"] {
+    for path in ["//", "/v1", "/v1/chat", "/favicon.ico"] {
         let answer = server.get(path).await;
         assert_eq!(
             (answer.status, answer.error().2.as_str()),

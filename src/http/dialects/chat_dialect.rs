@@ -15,8 +15,8 @@ use axum::response::{IntoResponse, Response};
 
 use crate::chat::{PromptSource, Reply, ReplyReading, WholeReply};
 use crate::generation::{
-    Completion, Deadline, DrawRequest, GenerationError, GenerationRequest, ModelId, ReplyEvent,
-    RequestId, RunStart, SamplingRequest,
+    Completion, Deadline, GenerationError, GenerationRequest, ModelId, ReplyEvent, RequestId,
+    RunStart, SamplingRequest,
 };
 use crate::http::HttpState;
 use crate::http::dialects::format::{self, AskedFormat};
@@ -75,7 +75,7 @@ pub(crate) struct Options {
     pub sampling: SamplingRequest,
     /// Values of `sampling` that the client did not ask for.
     pub implied: Vec<&'static str>,
-    pub draws: DrawRequest,
+    pub seed: Option<i64>,
     /// `None`: as many as the context leaves.
     pub max_new_tokens: Option<u32>,
     /// The name by which the client gave a budget of thoughts.
@@ -191,6 +191,15 @@ async fn parse_and_answer<D: ChatDialect>(
     parse: Parse<Asked<D>>,
 ) -> Result<Response, RequestError> {
     let asked = parsed(state, context, request, parse).await?;
+    answer_asked(state, context, asked).await
+}
+
+/// Answers what a request was found to ask for.
+pub(crate) async fn answer_asked<D: ChatDialect>(
+    state: &Arc<HttpState>,
+    context: &Arc<RequestContext>,
+    asked: Asked<D>,
+) -> Result<Response, RequestError> {
     let Asked {
         model,
         source,
@@ -221,7 +230,7 @@ async fn parse_and_answer<D: ChatDialect>(
         prompt: prompt.text.into(),
         prompt_tokens: prompt.tokens.map(Into::into),
         sampling: options.sampling,
-        draws: options.draws,
+        seed: options.seed,
         strict_parameters: state.chat.strict_parameters,
         max_new_tokens: options.max_new_tokens,
         constraint: constraint.map(Arc::new),

@@ -17,6 +17,7 @@ use utoipa::{Modify, OpenApi, ToSchema};
 use super::{health, loading_progress, metrics, readiness};
 use crate::auth::Role;
 use crate::http::dialects::llama_server;
+use crate::http::dialects::ollama;
 use crate::http::dialects::openai::{
     chat, completions, embeddings, messages, models, parameters, tools,
 };
@@ -28,11 +29,12 @@ use crate::http::response::error_body::ErrorBody;
     modifiers(&Keys),
     info(
         title = "rkllmd",
-        description = "Language models on Rockchip NPUs, in the OpenAI dialect.",
+        description = "Language models on Rockchip NPUs, in the dialects of OpenAI and Ollama.",
         license(name = "MIT OR Apache-2.0")
     ),
     tags(
         (name = "openai", description = "OpenAI's API"),
+        (name = "ollama", description = "Ollama's API"),
         (name = "llama-server", description = "What llama.cpp's server has beside OpenAI's API"),
         (name = "daemon", description = "The state of the daemon"),
         (name = "json-rpc", description = "The vendor's functions, one to one")
@@ -43,6 +45,21 @@ use crate::http::response::error_body::ErrorBody;
         embeddings::embeddings,
         models::list_models,
         models::retrieve_model,
+        ollama::version::root,
+        ollama::version::version,
+        ollama::models::tags,
+        ollama::models::ps,
+        ollama::models::show,
+        ollama::chat::chat,
+        ollama::generate::generate,
+        ollama::embed::embed,
+        ollama::embed::embeddings,
+        ollama::refused::pull,
+        ollama::refused::push,
+        ollama::refused::create,
+        ollama::refused::copy,
+        ollama::refused::delete,
+        ollama::refused::blob,
         llama_server::apply_template::apply_template,
         llama_server::tokens::tokenize,
         llama_server::tokens::detokenize,
@@ -64,7 +81,17 @@ use crate::http::response::error_body::ErrorBody;
         messages::MessageCall,
         messages::CalledFunction,
         tools::ToolParameter,
-        tools::FunctionParameter
+        tools::FunctionParameter,
+        ollama::chat::OllamaChatParameters,
+        ollama::generate::OllamaTextParameters,
+        ollama::parameters::OllamaParameters,
+        ollama::options::ModelOptions,
+        ollama::messages::OllamaMessage,
+        ollama::messages::OllamaCall,
+        ollama::messages::OllamaFunction,
+        ollama::embed::EmbedParameters,
+        ollama::embed::EmbedInput,
+        ollama::embed::EmbeddingPrompt
     ))
 )]
 struct Document;
@@ -91,7 +118,8 @@ impl Modify for Keys {
                 .build()
         };
         for (path, item) in &mut document.paths.paths {
-            for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
+            let operations = [&mut item.get, &mut item.post, &mut item.delete];
+            for operation in operations.into_iter().flatten() {
                 let responses = &mut operation.responses.responses;
                 match access::need(path) {
                     Need::Nothing => {

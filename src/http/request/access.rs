@@ -29,8 +29,15 @@ pub(crate) enum Need {
 pub(crate) fn need(path: &str) -> Need {
     match path {
         "/health" | "/v1/ready" => Need::Nothing,
+        // It says no more than that there is a server, which the connection has said.
+        "/" => Need::Nothing,
         // It shows what every client does, with all models.
         "/metrics" => Need::Key(Role::Admin),
+        // What changes the models that others use.
+        "/api/pull" | "/api/push" | "/api/create" | "/api/copy" | "/api/delete" => {
+            Need::Key(Role::Admin)
+        }
+        path if path.starts_with("/api/blobs/") => Need::Key(Role::Admin),
         _ => Need::Key(Role::User),
     }
 }

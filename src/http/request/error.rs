@@ -70,6 +70,8 @@ pub(crate) enum RequestError {
     ControlToken { param: String, token: String },
     #[error("there is no {path} here; GET /openapi.json describes what there is")]
     UnknownPath { path: String },
+    #[error("{path} is not offered: {instead}")]
+    NotOffered { path: String, instead: &'static str },
     #[error("{path} does not answer {method}; the `allow` header says what it answers")]
     MethodNotAllowed { method: String, path: String },
     #[error(

@@ -1,11 +1,12 @@
-//! The body that an error has, by the path that was asked for: a client of JSON-RPC reads JSON-RPC,
-//! also where its request never reached that. A handler's error has no body of its own; the router
-//! gives it its path's.
+//! The body that an error has, by the path that was asked for: a client of JSON-RPC reads JSON-RPC and
+//! one of Ollama's API that API's, also where its request never reached them. A handler's error has no
+//! body of its own; the router gives it its path's.
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
 use super::error_body::{self, ErrorBody};
+use crate::http::dialects::ollama::error as ollama_error;
 use crate::http::request::error::RequestError;
 use crate::http::rpc;
 use crate::http::status::PublicError;
@@ -13,6 +14,7 @@ use crate::http::status::PublicError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::http) enum ErrorShape {
     OpenAi,
+    Ollama,
     JsonRpc,
 }
 
@@ -21,6 +23,7 @@ impl ErrorShape {
     pub fn of(path: &str) -> Self {
         match path.trim_end_matches('/') {
             "/rpc" | "/rpc/ws" => Self::JsonRpc,
+            path if path == "/api" || path.starts_with("/api/") => Self::Ollama,
             _ => Self::OpenAi,
         }
     }
@@ -28,6 +31,7 @@ impl ErrorShape {
     pub fn response(self, error: RequestError) -> Response {
         match self {
             Self::OpenAi => error_body::response(&error),
+            Self::Ollama => ollama_error::response(&error),
             Self::JsonRpc => rpc::refused(&error),
         }
     }
@@ -45,6 +49,7 @@ impl ErrorShape {
         let status = PublicError::of(error).status;
         let body = match self {
             Self::OpenAi => serde_json::to_string(&ErrorBody::of(error)).unwrap_or_default(),
+            Self::Ollama => ollama_error::text(error),
             Self::JsonRpc => rpc::refusal_text(&error.to_string()),
         };
         raw(status, &body)

@@ -55,28 +55,49 @@ pub(crate) struct EmbeddingUsage {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Encoding {
+pub(crate) enum Encoding {
     Float,
     Base64,
 }
 
 pub(super) fn list(checked: &Checked, rows: PooledRows) -> Result<EmbeddingList, RequestError> {
+    let prompt_tokens = rows.prompt_tokens;
+    let vectors = vectors(checked, rows)?.into_iter().enumerate();
+    let data = vectors.map(|(index, vector)| Embedding {
+        object: "embedding",
+        index,
+        embedding: match checked.encoding {
+            Encoding::Float => Vector::Float(vector),
+            Encoding::Base64 => Vector::Base64(base64_of(&vector)),
+        },
+    });
+    Ok(EmbeddingList {
+        object: "list",
+        data: data.collect(),
+        model: Arc::clone(&checked.model.id),
+        usage: EmbeddingUsage {
+            prompt_tokens,
+            total_tokens: prompt_tokens,
+        },
+    })
+}
+
+/// The embeddings, in the order of the inputs.
+pub(crate) fn vectors(checked: &Checked, rows: PooledRows) -> Result<Vec<Vec<f32>>, RequestError> {
     let Checked {
         model,
         is_list,
-        encoding,
         dimensions,
         ..
     } = checked;
-    let data = rows
-        .rows
+    rows.rows
         .into_iter()
         .enumerate()
         .map(|(index, row)| {
             let is_cut = dimensions.is_some_and(|dimensions| dimensions < row.len());
             let has_more = is_cut && row.iter().any(|value| *value != 0.0);
             let vector = finished(row, *dimensions, model.facts.embeddings.normalize);
-            let vector = vector.map_err(|reason| {
+            vector.map_err(|reason| {
                 let param = input_param(*is_list, index);
                 match reason {
                     ZERO if has_more => RequestError::out_of_range(
@@ -85,26 +106,9 @@ pub(super) fn list(checked: &Checked, rows: PooledRows) -> Result<EmbeddingList,
                     ),
                     _ => RequestError::NoEmbedding { param, reason },
                 }
-            })?;
-            Ok(Embedding {
-                object: "embedding",
-                index,
-                embedding: match encoding {
-                    Encoding::Float => Vector::Float(vector),
-                    Encoding::Base64 => Vector::Base64(base64_of(&vector)),
-                },
             })
         })
-        .collect::<Result<Vec<_>, RequestError>>()?;
-    Ok(EmbeddingList {
-        object: "list",
-        data,
-        model: Arc::clone(&model.id),
-        usage: EmbeddingUsage {
-            prompt_tokens: rows.prompt_tokens,
-            total_tokens: rows.prompt_tokens,
-        },
-    })
+        .collect()
 }
 
 const ZERO: &str = "are zero in every dimension";

@@ -11,7 +11,7 @@ use crate::http::request::numbers::whole;
 
 /// What is to be embedded.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum EmbeddingInput {
+pub(crate) enum EmbeddingInput {
     Text(String),
     Texts(Vec<String>),
     Tokens(Vec<i32>),

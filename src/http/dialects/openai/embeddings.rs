@@ -27,7 +27,7 @@ use crate::http::request::together::{Together, fields_of};
 use crate::http::response::error_body::ErrorBody;
 use crate::http::response::notices::add_notices;
 use crate::http::status::PublicError;
-use crate::library_calls::{Input, LibraryError};
+use crate::library_calls::{Input, LibraryError, PooledRows};
 use crate::models::InstalledModel;
 
 /// What a token given as a number counts as, against the limit on the inputs' bytes.
@@ -59,14 +59,24 @@ fields_of!(EmbeddingParameters {
 /// A number of four bytes as JSON, while the text of all of them grows.
 const BYTES_PER_NUMBER: usize = 6;
 
+/// What a request asks for, in whichever dialect.
+pub(crate) struct Asked {
+    pub model: Arc<InstalledModel>,
+    pub input: Option<EmbeddingInput>,
+    pub dimensions: Option<i64>,
+    pub encoding: Encoding,
+    /// What the request gives and the daemon does not read.
+    pub ignored: Vec<&'static str>,
+}
+
 /// A checked request.
-pub(super) struct Checked {
+pub(crate) struct Checked {
     pub model: Arc<InstalledModel>,
     inputs: Vec<Input>,
     pub is_list: bool,
     pub encoding: Encoding,
     pub dimensions: Option<usize>,
-    ignored: Vec<&'static str>,
+    pub ignored: Vec<&'static str>,
 }
 
 /// Embed texts
@@ -106,6 +116,29 @@ async fn answer(
     request: Request,
 ) -> Result<(Option<u32>, Response), RequestError> {
     let mut checked = parsed(state, context, request, check).await?;
+    let (rows, neutralised) = rows(state, context, &mut checked).await?;
+    let prompt_tokens = rows.prompt_tokens;
+    let bytes = bytes_of(&rows);
+    let mut response = aside(bytes, || {
+        list(&checked, rows).map(|list| Json(list).into_response())
+    })?;
+    let neutralised = Vec::from_iter(neutralised.then_some("input"));
+    add_notices(&mut response, &checked.ignored, &neutralised);
+    Ok((prompt_tokens, response))
+}
+
+/// What rows take.
+pub(crate) fn bytes_of(rows: &PooledRows) -> usize {
+    rows.rows.iter().map(|row| size_of_val(&**row)).sum()
+}
+
+/// The rows of the inputs, which are taken out of the request, and whether an input was changed. What they
+/// become is charged.
+pub(crate) async fn rows(
+    state: &HttpState,
+    context: &RequestContext,
+    checked: &mut Checked,
+) -> Result<(PooledRows, bool), RequestError> {
     let model = &checked.model;
     let inputs = std::mem::take(&mut checked.inputs);
     let (inputs, neutralised) = plain(state, model, inputs, checked.is_list).await?;
@@ -125,20 +158,14 @@ async fn answer(
             checked.is_list,
         )
     })?;
-    let prompt_tokens = rows.prompt_tokens;
-    let bytes = rows.rows.iter().map(|row| size_of_val(&**row)).sum();
+    let bytes = bytes_of(&rows);
     // The rows are there, and go; what they become is at most so many times as large.
     let times = match checked.encoding {
         Encoding::Float => BYTES_PER_NUMBER,
         Encoding::Base64 => 2,
     };
     context.hold(bytes * times)?;
-    let mut response = aside(bytes, || {
-        list(&checked, rows).map(|list| Json(list).into_response())
-    })?;
-    let neutralised = Vec::from_iter(neutralised.then_some("input"));
-    add_notices(&mut response, &checked.ignored, &neutralised);
-    Ok((prompt_tokens, response))
+    Ok((rows, neutralised))
 }
 
 /// From a body to what the runtime gets.
@@ -160,7 +187,28 @@ fn check(
             ));
         }
     };
-    let dimensions = match request.dimensions {
+    checked(
+        state,
+        Asked {
+            model,
+            input: request.input,
+            dimensions: request.dimensions,
+            encoding,
+            ignored,
+        },
+    )
+}
+
+/// Checks what is asked for.
+pub(crate) fn checked(state: &HttpState, asked: Asked) -> Result<Checked, RequestError> {
+    let Asked {
+        model,
+        input,
+        dimensions,
+        encoding,
+        ignored,
+    } = asked;
+    let dimensions = match dimensions {
         None => None,
         Some(asked) => Some(
             usize::try_from(asked)
@@ -169,9 +217,7 @@ fn check(
                 .ok_or_else(|| RequestError::out_of_range("dimensions", "must be at least 1"))?,
         ),
     };
-    let input = request
-        .input
-        .ok_or_else(|| RequestError::missing("input"))?;
+    let input = input.ok_or_else(|| RequestError::missing("input"))?;
     let is_list = matches!(
         input,
         EmbeddingInput::Texts(_) | EmbeddingInput::TokenLists(_)

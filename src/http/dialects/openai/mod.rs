@@ -8,15 +8,14 @@ pub(crate) mod chat;
 mod chunk;
 mod chunk_schema;
 pub(crate) mod completions;
-mod embedding_answer;
-mod embedding_input;
+pub(crate) mod embedding_answer;
+pub(crate) mod embedding_input;
 pub(crate) mod embeddings;
 mod ignored;
-mod logit_bias;
 pub(crate) mod messages;
 pub(crate) mod models;
 pub(crate) mod parameters;
-mod reasoning;
+pub(crate) mod reasoning;
 mod response_format;
 pub(crate) mod tools;
 

@@ -81,7 +81,7 @@ pub(super) fn budget(given: [(&'static str, Option<i64>); 3]) -> Result<Budget, 
 }
 
 /// Tells the wish to the template, by the names that templates know. What the client set itself stays.
-pub(super) fn tell(wish: &ReasoningWish, variables: &mut Map<String, Value>) {
+pub(crate) fn tell(wish: &ReasoningWish, variables: &mut Map<String, Value>) {
     let is_on = match wish.thinking {
         Thinking::Default => return,
         Thinking::Off => false,

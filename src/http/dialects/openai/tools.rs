@@ -41,7 +41,7 @@ pub(crate) struct FunctionParameter {
 
 /// What a request says of functions.
 #[derive(Debug, Default)]
-pub(super) struct Functions {
+pub(crate) struct Functions {
     /// Those that the model is told of.
     pub tools: Vec<Tool>,
     /// Whether an answer may hold more than one call.
@@ -62,7 +62,7 @@ impl Functions {
 }
 
 /// The fields of a request that are about functions.
-pub(super) struct Given {
+pub(crate) struct Given {
     pub tools: Option<Vec<Object<ToolParameter>>>,
     pub tool_choice: Option<Outline>,
     pub functions: Option<Vec<Object<FunctionParameter>>>,

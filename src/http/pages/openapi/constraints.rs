@@ -39,7 +39,7 @@ fn refusals(method: &str) -> Vec<(&'static str, &'static str)> {
         ("431", "The request's header is too large"),
         ("505", "Another version of HTTP is spoken"),
     ];
-    if method == "post" {
+    if matches!(method, "post" | "delete") {
         refusals.extend([
             ("408", "The body did not arrive in time"),
             ("413", "The body is too large"),
@@ -58,6 +58,7 @@ fn refusals(method: &str) -> Vec<(&'static str, &'static str)> {
 fn add_shapes(path: &str, responses: &mut Value) {
     let shape = match path {
         "/rpc" | "/rpc/ws" => "#/components/schemas/JsonRpcRefusal",
+        path if path.starts_with("/api/") => "#/components/schemas/OllamaError",
         _ => "#/components/schemas/ErrorBody",
     };
     for (status, response) in responses.as_object_mut().into_iter().flatten() {
@@ -144,10 +145,7 @@ fn parameters() -> Value {
                     "anyOf": [stop, {"type": "array", "maxItems": 64, "items": stop}, {"type": "null"}],
                 },
                 "seed": {"format": null, "maximum": u64::MAX},
-                "logit_bias": {
-                    "propertyNames": {"pattern": "^(0|[1-9][0-9]{0,8})$"},
-                    "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100},
-                },
+                "logit_bias": {"maxProperties": 0},
                 "total_deadline_ms": {"maximum": i64::MAX},
                 "max_tokens": {"maximum": i64::MAX},
             },
@@ -266,6 +264,58 @@ fn parameters() -> Value {
                 "dimensions": {"maximum": i64::MAX},
             },
         },
+        "OllamaParameters": {
+            "properties": {
+                "model": {"minLength": 1},
+                "logprobs": {"enum": [false, null]},
+                "top_logprobs": {"enum": [0, null]},
+            },
+        },
+        "ModelOptions": {
+            "properties": {
+                "stop": {
+                    "oneOf": null,
+                    "anyOf": [stop, {"type": "array", "maxItems": 64, "items": stop}, {"type": "null"}],
+                },
+                "seed": {"format": null, "maximum": u64::MAX},
+            },
+        },
+        "OllamaTextParameters": {
+            "properties": {
+                "prompt": text,
+                "system": text,
+                // A prompt alone.
+                "raw": {"enum": [false, null]},
+                "suffix": {"enum": ["", null]},
+                "template": {"enum": ["", null]},
+                "context": none,
+                "images": none,
+            },
+        },
+        "OllamaMessage": {
+            "properties": {
+                "role": {"enum": ["system", "developer", "user", "assistant", "tool"]},
+                "content": text,
+                "thinking": text,
+                "tool_name": text,
+                "tool_call_id": text,
+                "images": none,
+            },
+            "anyOf": [
+                {"properties": {"role": {"enum": ["assistant"]}}},
+                {"properties": {"tool_calls": none}},
+            ],
+        },
+        "OllamaCall": {"properties": {"id": text}},
+        "OllamaFunction": {"properties": {"name": {"pattern": SOME_TEXT}}},
+        "EmbedParameters": {"properties": {"model": {"minLength": 1}}},
+        "EmbedInput": {
+            "properties": {
+                "input": {"oneOf": null, "anyOf": [some_text, texts]},
+                "dimensions": {"maximum": i64::MAX},
+            },
+        },
+        "EmbeddingPrompt": {"properties": {"prompt": {"pattern": SOME_TEXT}}},
         "TokenizeRequest": {"properties": {"parse_special": {"enum": [true, null]}}},
         "DetokenizeRequest": {"properties": {"tokens": {"items": {"maximum": u32::MAX}}}},
     }}})

@@ -1,0 +1,167 @@
+//! `POST /api/chat`: a conversation, rendered with the model's chat template; without a message, the model
+//! is loaded or unloaded.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use utoipa::ToSchema;
+
+use super::answer::{Begun, ChatAnswer, Figures};
+use super::error::OllamaError;
+use super::line_writer::{ChatLines, LineWriter};
+use super::loading::{self, Loading, Wanted};
+use super::messages::{OllamaMessage, conversation};
+use super::names::installed;
+use super::parameters::{OllamaParameters, Run, reading, show_format, variables};
+use crate::chat::{PromptSource, ReplyReading, WholeReply};
+use crate::generation::Completion;
+use crate::http::HttpState;
+use crate::http::dialects::chat_dialect::{Asked, ChatDialect, Identity};
+use crate::http::dialects::openai::tools::{Given, ToolParameter};
+use crate::http::request::body::{Object, fields};
+use crate::http::request::context::RequestContext;
+use crate::http::request::error::RequestError;
+use crate::http::request::together::{Together, fields_of};
+use crate::http::response::ndjson;
+use crate::models::{InstalledModel, TemplateState};
+use crate::prompt::RenderRequest;
+
+/// What only `/api/chat` takes.
+#[derive(Debug, Default, ToSchema)]
+pub(crate) struct OllamaChatParameters {
+    /// The conversation, oldest first. A last message of the assistant is continued; none at all loads
+    /// the model, or unloads it where `keep_alive` is 0.
+    #[schema(value_type = Option<Vec<OllamaMessage>>)]
+    messages: Option<Vec<Object<OllamaMessage>>>,
+    /// Functions that the model may call.
+    #[schema(value_type = Option<Vec<ToolParameter>>)]
+    tools: Option<Vec<Object<ToolParameter>>>,
+}
+
+fields_of!(OllamaChatParameters { messages, tools });
+
+/// How a chat is answered.
+pub(super) struct ChatForm(Begun);
+
+impl ChatDialect for ChatForm {
+    const PROMPT_PARAM: &'static str = "messages";
+    type Writer = LineWriter<ChatLines>;
+
+    fn whole(
+        &self,
+        _identity: &Identity,
+        reply: WholeReply,
+        completion: &Completion,
+    ) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(&ChatAnswer::of(&self.0, reply, completion))
+    }
+
+    fn writer(&self, _identity: &Identity) -> Self::Writer {
+        LineWriter::new(self.0.clone())
+    }
+
+    fn stream(body: Body) -> Response {
+        ndjson::response(body)
+    }
+}
+
+/// Answer a conversation
+///
+/// Unless `stream` is false the answer is a stream of lines, each a ChatAnswer, whose
+/// `message` has what is new; an error after the stream has begun is a line with an error object and
+/// ends it.
+#[utoipa::path(post, path = "/api/chat", tag = "ollama",
+    request_body(content = super::bodies::OllamaChatRequest),
+    responses(
+        (status = 200, description = "The answer", content(
+            (ChatAnswer = "application/json"),
+            (ChatAnswer = "application/x-ndjson"))),
+        (status = 400, description = "The request is wrong; `param` says where", body = OllamaError),
+        (status = 403, description = "The key may not use this model, or not load it without a question; or a foreign Host or Origin on a loopback listener", body = OllamaError),
+        (status = 404, description = "There is no such model", body = OllamaError),
+        (status = 413, description = "The body is too large", body = OllamaError),
+        (status = 429, description = "The model's queue is full; see Retry-After", body = OllamaError),
+        (status = 503, description = "The model cannot be loaded, or its worker failed", body = OllamaError)))]
+pub(crate) async fn chat(
+    State(state): State<Arc<HttpState>>,
+    request: Request,
+) -> Result<Response, RequestError> {
+    loading::answer(state, request, wanted, |begun, reason, load| {
+        ChatAnswer::ended(begun, reason, Figures::of_loading(begun, load))
+    })
+    .await
+}
+
+fn wanted(
+    state: &HttpState,
+    context: &RequestContext,
+    body: &[u8],
+) -> Result<Wanted<ChatForm>, RequestError> {
+    let Together(mut shared, own): Together<OllamaParameters, OllamaChatParameters> = fields(body)?;
+    let model = installed(state, context, shared.model.as_deref())?;
+    let begun = Begun {
+        model: shared.model.take().unwrap_or_default().into(),
+        at: Instant::now(),
+    };
+    let keep_alive = shared.keep_alive()?;
+    let messages = own.messages.unwrap_or_default();
+    let is_empty = messages.is_empty();
+    let mut messages = conversation(messages, &model)?;
+    let given = Given {
+        tools: own.tools,
+        tool_choice: None,
+        functions: None,
+        function_call: None,
+        parallel_tool_calls: None,
+    };
+    let functions = given.functions(&state.chat)?;
+    let types = functions.types();
+    let Run { mut options, wish } = shared.run(state, &model, keep_alive)?;
+    if is_empty {
+        return Ok(Wanted::Loading(Loading {
+            model,
+            begun,
+            keep_alive,
+            not_applied: options.ignored,
+        }));
+    }
+    if functions.wants_strict {
+        options.ignored.push("tools[].function.strict");
+    }
+    has_template(&model)?;
+    show_format(state, &options, &mut messages);
+    let now = jiff::Zoned::now().datetime();
+    let request = RenderRequest {
+        variables: variables(&wish),
+        control_tokens: state.chat.control_tokens,
+        ..RenderRequest::of(messages, functions.tools, now)
+    };
+    Ok(Wanted::Answer(Box::new(Asked {
+        source: PromptSource::Conversation(Box::new(request)),
+        options,
+        reading: Some(ReplyReading {
+            tools: types,
+            ..reading(&model)
+        }),
+        dialect: ChatForm(begun),
+        model,
+    })))
+}
+
+/// Refuses what has to be rendered where the model has no template for it.
+pub(super) fn has_template(model: &InstalledModel) -> Result<(), RequestError> {
+    match &model.template {
+        TemplateState::Usable { .. } => Ok(()),
+        TemplateState::None => Err(RequestError::NoChatTemplate {
+            model: model.id.to_string(),
+            advice: model.template_advice(),
+        }),
+        TemplateState::Broken { reason } => Err(RequestError::TemplateBroken {
+            model: model.id.to_string(),
+            reason: reason.clone(),
+        }),
+    }
+}

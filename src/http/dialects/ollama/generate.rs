@@ -1,0 +1,207 @@
+//! `POST /api/generate`: a question, or a text that the model continues; without a prompt, the model is
+//! loaded or unloaded.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use utoipa::ToSchema;
+
+use super::answer::{Begun, Figures, TextAnswer};
+use super::chat::has_template;
+use super::error::OllamaError;
+use super::line_writer::{LineWriter, TextLines};
+use super::loading::{self, Loading, Wanted};
+use super::names::installed;
+use super::parameters::{OllamaParameters, Run, reading, refuse_images, show_format, variables};
+use crate::chat::{PromptSource, WholeReply};
+use crate::conversation::{Message, Role};
+use crate::generation::Completion;
+use crate::http::HttpState;
+use crate::http::dialects::chat_dialect::{Asked, ChatDialect, Identity};
+use crate::http::dialects::openai::parameters::{is_empty, neutral};
+use crate::http::request::body::fields;
+use crate::http::request::context::RequestContext;
+use crate::http::request::error::RequestError;
+use crate::http::request::free_form::Outline;
+use crate::http::request::nul::refuse_nul;
+use crate::http::request::together::{Together, fields_of};
+use crate::http::response::ndjson;
+use crate::models::{InstalledModel, TemplateState};
+use crate::prompt::RenderRequest;
+
+/// What only `/api/generate` takes.
+#[derive(Debug, Default, ToSchema)]
+pub(crate) struct OllamaTextParameters {
+    /// A question to the model, or with `raw` the text that it continues; an empty one loads the model,
+    /// or unloads it where `keep_alive` is 0.
+    prompt: Option<String>,
+    /// What the model is told before.
+    system: Option<String>,
+    /// The prompt is all that the model gets, with no template around it. Default false; true where the
+    /// model has no template.
+    raw: Option<bool>,
+    /// Not supported; null or empty.
+    suffix: Option<String>,
+    /// Not supported; null or empty.
+    template: Option<String>,
+    /// Not supported; null or empty. A conversation is `/api/chat`'s.
+    #[schema(value_type = Option<Vec<i64>>)]
+    context: Option<Outline>,
+    /// Not supported; null or empty.
+    #[schema(value_type = Option<Vec<String>>)]
+    images: Option<Outline>,
+}
+
+fields_of!(OllamaTextParameters {
+    prompt,
+    system,
+    raw,
+    suffix,
+    template,
+    context,
+    images,
+});
+
+/// How a text is answered.
+pub(super) struct TextForm(Begun);
+
+impl ChatDialect for TextForm {
+    const PROMPT_PARAM: &'static str = "prompt";
+    type Writer = LineWriter<TextLines>;
+
+    fn whole(
+        &self,
+        _identity: &Identity,
+        reply: WholeReply,
+        completion: &Completion,
+    ) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(&TextAnswer::of(&self.0, reply, completion))
+    }
+
+    fn writer(&self, _identity: &Identity) -> Self::Writer {
+        LineWriter::new(self.0.clone())
+    }
+
+    fn stream(body: Body) -> Response {
+        ndjson::response(body)
+    }
+}
+
+impl OllamaTextParameters {
+    fn refuse_unsupported(&self, model: &InstalledModel) -> Result<(), RequestError> {
+        let given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+        if self.raw == Some(true) && given(&self.system) {
+            return Err(RequestError::out_of_range(
+                "system",
+                "cannot be given with `raw`, which leaves nothing to the template",
+            ));
+        }
+        if given(&self.suffix) {
+            return Err(RequestError::unsupported(
+                "suffix",
+                format!("\"{}\" does not support insert", model.id),
+            ));
+        }
+        if given(&self.template) {
+            return Err(RequestError::unsupported(
+                "template",
+                "the model's own is used; with `raw` none is",
+            ));
+        }
+        let (param, advice) = ("context", "a conversation is had by /api/chat; only []");
+        neutral(param, &self.context, is_empty, advice)?;
+        refuse_images(self.images.as_ref(), model, || "images".to_owned())
+    }
+}
+
+/// Answer a question, or continue a text
+///
+/// Unless `stream` is false the answer is a stream of lines, each a TextAnswer, whose
+/// `response` is what is new; an error after the stream has begun is a line with an error object and
+/// ends it.
+#[utoipa::path(post, path = "/api/generate", tag = "ollama",
+    request_body(content = super::bodies::OllamaTextRequest),
+    responses(
+        (status = 200, description = "The answer", content(
+            (TextAnswer = "application/json"),
+            (TextAnswer = "application/x-ndjson"))),
+        (status = 400, description = "The request is wrong; `param` says where", body = OllamaError),
+        (status = 403, description = "The key may not use this model, or not load it without a question; or a foreign Host or Origin on a loopback listener", body = OllamaError),
+        (status = 404, description = "There is no such model", body = OllamaError),
+        (status = 413, description = "The body is too large", body = OllamaError),
+        (status = 429, description = "The model's queue is full; see Retry-After", body = OllamaError),
+        (status = 503, description = "The model cannot be loaded, or its worker failed", body = OllamaError)))]
+pub(crate) async fn generate(
+    State(state): State<Arc<HttpState>>,
+    request: Request,
+) -> Result<Response, RequestError> {
+    loading::answer(state, request, wanted, |begun, reason, load| {
+        TextAnswer::ended(begun, reason, Figures::of_loading(begun, load))
+    })
+    .await
+}
+
+fn wanted(
+    state: &HttpState,
+    context: &RequestContext,
+    body: &[u8],
+) -> Result<Wanted<TextForm>, RequestError> {
+    let Together(mut shared, own): Together<OllamaParameters, OllamaTextParameters> = fields(body)?;
+    let model = installed(state, context, shared.model.as_deref())?;
+    let begun = Begun {
+        model: shared.model.take().unwrap_or_default().into(),
+        at: Instant::now(),
+    };
+    let keep_alive = shared.keep_alive()?;
+    own.refuse_unsupported(&model)?;
+    let Run { options, wish } = shared.run(state, &model, keep_alive)?;
+    let prompt = own.prompt.unwrap_or_default();
+    if prompt.is_empty() {
+        return Ok(Wanted::Loading(Loading {
+            model,
+            begun,
+            keep_alive,
+            not_applied: options.ignored,
+        }));
+    }
+    refuse_nul(&prompt, || "prompt".to_owned())?;
+    let system = own.system.filter(|system| !system.is_empty());
+    refuse_nul(system.as_deref().unwrap_or_default(), || {
+        "system".to_owned()
+    })?;
+    let has_none = matches!(model.template, TemplateState::None) && system.is_none();
+    if own.raw == Some(true) || has_none {
+        let policy = (!state.chat.raw_completions).then_some(state.chat.control_tokens);
+        return Ok(Wanted::Answer(Box::new(Asked {
+            source: PromptSource::Text {
+                text: prompt,
+                policy,
+            },
+            options,
+            reading: None,
+            dialect: TextForm(begun),
+            model,
+        })));
+    }
+    has_template(&model)?;
+    let system = system.map(|system| Message::text(Role::System, system));
+    let question = Message::text(Role::User, prompt);
+    let mut messages: Vec<Message> = system.into_iter().chain([question]).collect();
+    show_format(state, &options, &mut messages);
+    let now = jiff::Zoned::now().datetime();
+    let request = RenderRequest {
+        variables: variables(&wish),
+        control_tokens: state.chat.control_tokens,
+        ..RenderRequest::of(messages, Vec::new(), now)
+    };
+    Ok(Wanted::Answer(Box::new(Asked {
+        source: PromptSource::Conversation(Box::new(request)),
+        options,
+        reading: Some(reading(&model)),
+        dialect: TextForm(begun),
+        model,
+    })))
+}

@@ -1,0 +1,219 @@
+//! `GET /api/tags`, `GET /api/ps` and `POST /api/show`: what is installed, what is loaded, and one of them.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::{Extension, Json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use super::clock;
+use super::details::{Details, capabilities, info, parameters};
+use super::error::OllamaError;
+use super::names::{installed, listed};
+use crate::http::HttpState;
+use crate::http::request::body::fields;
+use crate::http::request::context::RequestContext;
+use crate::http::request::error::RequestError;
+use crate::http::request::parsed::parsed;
+use crate::http::status::PublicError;
+use crate::models::InstalledModel;
+use crate::supervisor::ModelStatus;
+
+/// No model is unloaded because some time has passed; clients need a time that lies ahead.
+const NEVER: &str = "2300-01-01T00:00:00Z";
+/// The daemon measures none: a model may be many gigabytes.
+const NO_DIGEST: &str = "";
+
+/// The installed models that the caller's key may use.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Tags {
+    /// In the order of their file names.
+    models: Vec<Tag>,
+}
+
+/// One installed model.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Tag {
+    /// Its id with a tag.
+    #[schema(example = "qwen3:latest")]
+    name: String,
+    /// The same.
+    #[schema(example = "qwen3:latest")]
+    model: String,
+    /// The model file's time.
+    #[schema(example = "2026-11-29T15:04:05Z")]
+    modified_at: String,
+    /// Bytes of the model file.
+    size: u64,
+    /// Always empty: none is measured.
+    digest: &'static str,
+    details: Details,
+    /// `completion`, `tools` and `thinking`, as far as they are known.
+    capabilities: Vec<&'static str>,
+}
+
+/// The loaded models that the caller's key may use.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Running {
+    /// In the order of their file names.
+    models: Vec<RunningModel>,
+}
+
+/// One loaded model.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct RunningModel {
+    /// Its id with a tag.
+    #[schema(example = "qwen3:latest")]
+    name: String,
+    /// The same.
+    #[schema(example = "qwen3:latest")]
+    model: String,
+    /// Bytes that its worker holds; absent until they were measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+    /// Always empty: none is measured.
+    digest: &'static str,
+    details: Details,
+    /// Far ahead: no model is unloaded because some time has passed.
+    expires_at: &'static str,
+    /// Of `size`, buffers of the NPU; absent where the kernel does not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size_vram: Option<u64>,
+    /// Context in tokens, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context_length: Option<u32>,
+}
+
+/// One model.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Shown {
+    /// How the model would be named in a file for Ollama.
+    modelfile: String,
+    /// The model's own defaults, a name and a value a line.
+    parameters: String,
+    details: Details,
+    /// `general.architecture` and, behind that name and a dot, what its files tell.
+    #[schema(value_type = Object)]
+    model_info: Map<String, Value>,
+    /// `completion`, `tools` and `thinking`, as far as they are known.
+    capabilities: Vec<&'static str>,
+    /// The model file's time.
+    #[schema(example = "2026-11-29T15:04:05Z")]
+    modified_at: String,
+}
+
+/// Which model is to be shown.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(crate) struct ShowRequest {
+    /// Id or alias of an installed model, with `:latest` or without, in any case.
+    #[schema(required, nullable = false)]
+    model: Option<String>,
+    /// The older name of `model`.
+    name: Option<String>,
+    /// Shows no more.
+    #[serde(rename = "verbose")]
+    _verbose: Option<bool>,
+}
+
+/// What of each model there is to tell where the caller may use it.
+fn of_each<T>(
+    state: &HttpState,
+    context: &RequestContext,
+    tell: impl Fn(&InstalledModel, Option<&ModelStatus>) -> Option<T>,
+) -> Vec<T> {
+    let statuses = state.engine.status().snapshot();
+    let catalog = state.engine.catalog();
+    let models = catalog.models().iter();
+    models
+        .filter(|model| context.caller.may_use(model))
+        .filter_map(|model| tell(model, statuses.get(&model.id)))
+        .collect()
+}
+
+/// List the installed models
+#[utoipa::path(get, path = "/api/tags", tag = "ollama",
+    responses((status = 200, description = "Those that the key may use", body = Tags)))]
+pub(crate) async fn tags(
+    State(state): State<Arc<HttpState>>,
+    Extension(context): Extension<Arc<RequestContext>>,
+) -> Json<Tags> {
+    let models = of_each(&state, &context, |model, status| {
+        Some(Tag {
+            name: listed(&model.id),
+            model: listed(&model.id),
+            modified_at: clock::at(model.facts.created),
+            size: model.facts.size_bytes,
+            digest: NO_DIGEST,
+            details: Details::of(model, status),
+            capabilities: capabilities(model),
+        })
+    });
+    Json(Tags { models })
+}
+
+/// List the loaded models
+#[utoipa::path(get, path = "/api/ps", tag = "ollama",
+    responses((status = 200, description = "Those that the key may use", body = Running)))]
+pub(crate) async fn ps(
+    State(state): State<Arc<HttpState>>,
+    Extension(context): Extension<Arc<RequestContext>>,
+) -> Json<Running> {
+    let models = of_each(&state, &context, |model, status| {
+        let status = status.filter(|status| status.phase.is_loaded())?;
+        let facts = status.facts.as_deref();
+        Some(RunningModel {
+            name: listed(&model.id),
+            model: listed(&model.id),
+            size: status.memory.map(|memory| memory.total_bytes()),
+            digest: NO_DIGEST,
+            details: Details::of(model, Some(status)),
+            expires_at: NEVER,
+            size_vram: status.memory.and_then(|memory| memory.npu_bytes),
+            context_length: facts.and_then(|facts| facts.context_length),
+        })
+    });
+    Json(Running { models })
+}
+
+/// Show one model
+#[utoipa::path(post, path = "/api/show", tag = "ollama", request_body(content = ShowRequest),
+    responses(
+        (status = 200, description = "The model", body = Shown),
+        (status = 400, description = "The request is wrong; `param` says where", body = OllamaError),
+        (status = 403, description = "The key may not use this model", body = OllamaError),
+        (status = 404, description = "There is no such model", body = OllamaError)))]
+pub(crate) async fn show(
+    State(state): State<Arc<HttpState>>,
+    request: Request,
+) -> Result<Json<Shown>, RequestError> {
+    let context = RequestContext::of(request.extensions());
+    let model = parsed(&state, &context, request, named).await;
+    match &model {
+        Ok(_) => context.ended(),
+        Err(RequestError::ClientLeft) => {}
+        Err(error) => context.failed(PublicError::of(error).code),
+    }
+    let model = model?;
+    let status = state.engine.status().model(&model.id);
+    let parameters = parameters(&model, status.as_ref());
+    Ok(Json(Shown {
+        modelfile: format!("FROM {}\n", listed(&model.id)),
+        parameters,
+        details: Details::of(&model, status.as_ref()),
+        model_info: info(&model, status.as_ref()),
+        capabilities: capabilities(&model),
+        modified_at: clock::at(model.facts.created),
+    }))
+}
+
+fn named(
+    state: &HttpState,
+    context: &RequestContext,
+    body: &[u8],
+) -> Result<Arc<InstalledModel>, RequestError> {
+    let asked: ShowRequest = fields(body)?;
+    let name = asked.model.filter(|name| !name.is_empty()).or(asked.name);
+    installed(state, context, name.as_deref())
+}

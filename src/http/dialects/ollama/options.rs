@@ -1,0 +1,209 @@
+//! `options`: what a run is to be like. Sampling values have OpenAI's ranges; what no run here can differ
+//! in, or a model is loaded with, is read and told as not applied.
+
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::parameters::stop_schema;
+use crate::generation::SamplingRequest;
+use crate::http::HttpState;
+use crate::http::dialects::openai::parameters::SharedParameters;
+use crate::http::request::body::TextOrList;
+use crate::http::request::error::RequestError;
+use crate::models::InstalledModel;
+
+/// Has the options that are not applied listed by their names.
+macro_rules! model_options {
+    (
+        $(#[$struct:meta])*
+        $name:ident {
+            applied { $($(#[$applied_meta:meta])* $applied:ident: $applied_type:ty,)* }
+            unread { $($(#[$unread_meta:meta])* $unread:ident: $unread_type:ty,)* }
+        }
+    ) => {
+        $(#[$struct])*
+        pub(crate) struct $name {
+            $($(#[$applied_meta])* $applied: Option<$applied_type>,)*
+            $($(#[$unread_meta])* $unread: Option<$unread_type>,)*
+        }
+
+        impl $name {
+            /// Those that are given and not applied.
+            fn unread(&self) -> Vec<&'static str> {
+                let given = [$((stringify!($unread), self.$unread.is_some())),*];
+                let given = given.into_iter().filter(|(_, is_given)| *is_given);
+                given.map(|(name, _)| name).collect()
+            }
+        }
+    };
+}
+
+model_options! {
+    /// Options of a run. Null counts as absent; without one the model's own value is taken.
+    #[derive(Debug, Default, Deserialize, ToSchema)]
+    ModelOptions {
+        applied {
+            /// Largest number of tokens to generate; 0 or less: as many as the context leaves.
+            num_predict: i64,
+            /// Randomness, 0 to 2; 0 always takes the likeliest token.
+            #[schema(minimum = 0, maximum = 2)]
+            temperature: f64,
+            /// Nucleus sampling, 0 to 1; 0 always takes the likeliest token.
+            #[schema(minimum = 0, maximum = 1)]
+            top_p: f64,
+            /// Sample among this many likeliest tokens; 0 or -1: among all.
+            #[schema(minimum = -1, maximum = 2147483647)]
+            top_k: i64,
+            /// Penalty on tokens seen before; 1 is none. 0.01 to 10.
+            #[schema(minimum = 0.01, maximum = 10)]
+            repeat_penalty: f64,
+            /// Penalty on tokens that occurred at all, -2 to 2.
+            #[schema(minimum = -2, maximum = 2)]
+            presence_penalty: f64,
+            /// Penalty on tokens by how often they occurred, -2 to 2.
+            #[schema(minimum = -2, maximum = 2)]
+            frequency_penalty: f64,
+            /// Asks for repeatable sampling; -1 asks for nothing. No runtime can so far.
+            #[schema(value_type = Option<i64>, minimum = -9223372036854775808_i64)]
+            seed: i128,
+            /// Text that ends the answer and is not part of it.
+            #[schema(schema_with = stop_schema)]
+            stop: TextOrList<String>,
+            /// The context in tokens. A model is loaded with its own; another one is not applied.
+            num_ctx: i64,
+            /// Not applied, unless it asks for nothing: 0.
+            min_p: f64,
+            /// Not applied, unless it asks for nothing: 1.
+            typical_p: f64,
+            /// Not applied, unless it asks for nothing: 1.
+            tfs_z: f64,
+            /// Not applied, unless it asks for nothing: 0.
+            mirostat: i64,
+        }
+        unread {
+            /// Not applied.
+            repeat_last_n: i64,
+            /// Not applied.
+            num_keep: i64,
+            /// Not applied.
+            mirostat_tau: f64,
+            /// Not applied.
+            mirostat_eta: f64,
+            /// Not applied.
+            penalize_newline: bool,
+            /// Not applied.
+            num_batch: i64,
+            /// Not applied.
+            num_gpu: i64,
+            /// Not applied.
+            main_gpu: i64,
+            /// Not applied.
+            num_thread: i64,
+            /// Not applied.
+            draft_num_predict: i64,
+            /// Not applied.
+            numa: bool,
+            /// Not applied.
+            low_vram: bool,
+            /// Not applied.
+            f16_kv: bool,
+            /// Not applied.
+            logits_all: bool,
+            /// Not applied.
+            vocab_only: bool,
+            /// Not applied.
+            use_mmap: bool,
+            /// Not applied.
+            use_mlock: bool,
+            /// Not applied.
+            embedding_only: bool,
+        }
+    }
+}
+
+/// What the options come to.
+pub(super) struct Asked {
+    pub sampling: SamplingRequest,
+    /// Values of it that the client did not ask for.
+    pub implied: Vec<&'static str>,
+    pub seed: Option<i64>,
+    pub max_new_tokens: Option<u32>,
+    pub stop: Vec<String>,
+    pub not_applied: Vec<&'static str>,
+}
+
+impl ModelOptions {
+    pub(super) fn read(
+        self,
+        state: &HttpState,
+        model: &InstalledModel,
+    ) -> Result<Asked, RequestError> {
+        let not_applied = self.not_applied(state, model);
+        let shared = SharedParameters {
+            temperature: self.temperature,
+            top_p: self.top_p,
+            top_k: self.top_k,
+            repeat_penalty: self.repeat_penalty,
+            presence_penalty: self.presence_penalty,
+            frequency_penalty: self.frequency_penalty,
+            seed: self.seed.filter(|seed| *seed != -1),
+            stop: self.stop,
+            ..SharedParameters::default()
+        };
+        Ok(Asked {
+            sampling: shared.sampling().map_err(among_options)?,
+            implied: match shared.top_k {
+                None => vec!["top_k"],
+                Some(_) => Vec::new(),
+            },
+            seed: shared.seed().map_err(among_options)?,
+            max_new_tokens: match self.num_predict {
+                None => model.facts.max_new_tokens,
+                Some(..=0) => Some(u32::MAX),
+                // More than any context holds: as many as it leaves.
+                Some(tokens) => Some(u32::try_from(tokens).unwrap_or(u32::MAX)),
+            },
+            stop: shared.stop(&state.chat).map_err(among_options)?,
+            not_applied,
+        })
+    }
+
+    /// Where no run differs in anything, as for embeddings.
+    pub fn not_applied(&self, state: &HttpState, model: &InstalledModel) -> Vec<&'static str> {
+        let asks = |value: Option<f64>, neutral: f64| value.is_some_and(|value| value != neutral);
+        let context = i64::from(context_tokens(state, model));
+        let given = [
+            (
+                "num_ctx",
+                self.num_ctx.is_some_and(|asked| asked != context),
+            ),
+            ("min_p", asks(self.min_p, 0.0)),
+            ("typical_p", asks(self.typical_p, 1.0)),
+            ("tfs_z", asks(self.tfs_z, 1.0)),
+            ("mirostat", self.mirostat.is_some_and(|kind| kind != 0)),
+        ];
+        let given = given.into_iter().filter(|(_, is_given)| *is_given);
+        let mut names: Vec<&'static str> = given.map(|(name, _)| name).collect();
+        names.extend(self.unread());
+        names
+    }
+}
+
+/// What the model is loaded with, else what it would be.
+pub(super) fn context_tokens(state: &HttpState, model: &InstalledModel) -> u32 {
+    let status = state.engine.status().model(&model.id);
+    let facts = status.and_then(|status| status.facts);
+    let loaded = facts.and_then(|facts| facts.context_length);
+    loaded.unwrap_or_else(|| model.facts.context_tokens())
+}
+
+/// The same error, of a field in `options`.
+fn among_options(error: RequestError) -> RequestError {
+    match error {
+        RequestError::OutOfRange { param, requirement } => RequestError::OutOfRange {
+            param: format!("options.{param}"),
+            requirement,
+        },
+        other => other,
+    }
+}
