@@ -19,7 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::admission::Admission;
-use crate::auth::{KeysFile, KeysWatch};
+use crate::auth::{ApiKey, CurrentKeys, Keyring, KeysFile, KeysWatch};
 use crate::descriptor_limit;
 use crate::http::{self, HttpState, Listener, UnixSocketFile};
 use crate::models::{Catalog, NoModel, Unread};
@@ -112,6 +112,10 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
     let services = (metrics.clone(), &readers);
     let (supervisor, status) = Supervisor::start(&settings, &catalog, services, pulse)
         .context("starting the supervisor")?;
+    if unread.is_none() {
+        supervisor.prefixes().keep_models(&catalog);
+    }
+    tokio::spawn(forget_revoked(keys.current(), supervisor.clone()));
     let admission = Admission::start(
         RunServices {
             supervisor: supervisor.clone(),
@@ -172,6 +176,15 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
     drop((socket_file, control, state_folder));
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What is kept of a key's conversations goes with it.
+async fn forget_revoked(keys: CurrentKeys, supervisor: Supervisor) {
+    let forget = |keyring: &Keyring| {
+        let names = keyring.keys().map(ApiKey::client_name).collect();
+        supervisor.prefixes().keep_keys(&names);
+    };
+    keys.follow(forget).await;
 }
 
 /// Reloads whenever SIGHUP or a control client asks for it, until the daemon is to end, also in the

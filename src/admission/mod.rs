@@ -241,7 +241,7 @@ async fn dispatch(shared: Arc<Shared>, model: ModelId, queue: Arc<ModelQueue>) {
             next.map(|(waiting, charge)| (waiting, Running::begin(&shared), charge))
         };
         match (next, lease) {
-            (Some((waiting, running, charge)), Ok(lease)) => {
+            (Some((waiting, running, charge)), Ok(mut lease)) => {
                 // Another client's request may have come to the front meanwhile.
                 lease.is_used_for(waiting.client());
                 start(running, Cost::of(&queue, charge), waiting, lease);

@@ -81,6 +81,7 @@ impl FirstKey {
             role: Role::Admin,
             models: None,
             weight: Weight::default(),
+            tenant: None,
             created,
         };
         keyring.add(key).map_err(KeysFileError::Refused)?;

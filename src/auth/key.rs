@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::KeyDigest;
-use crate::generation::Weight;
+use crate::generation::{ClientKey, Weight};
 
 /// What a key may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -36,11 +36,25 @@ pub struct ApiKey {
     pub models: Option<Vec<String>>,
     /// How much it gets beside other keys that wait as well.
     pub weight: Weight,
+    /// Keys of one tenant may find out by what is cached what the others have asked; `None`: that of all
+    /// keys that name none.
+    pub tenant: Option<KeyName>,
     /// When it was made, RFC 3339 in UTC.
     pub created: String,
 }
 
 impl ApiKey {
+    /// As whom its requests are told from others: not its name, which another key may have after it.
+    pub fn client(&self) -> ClientKey {
+        let tenant = self.tenant.as_ref().map(ToString::to_string);
+        ClientKey::of_weight(self.client_name(), self.weight).of_tenant(tenant.unwrap_or_default())
+    }
+
+    /// The name of that.
+    pub fn client_name(&self) -> String {
+        format!("key {}", self.digest)
+    }
+
     /// Whether it may use a model that has these names.
     pub fn may_use<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> bool {
         match &self.models {
@@ -115,6 +129,7 @@ mod tests {
             role: Role::User,
             models: models.map(|models| models.iter().map(|&model| model.to_owned()).collect()),
             weight: Weight::default(),
+            tenant: None,
             created: String::new(),
         };
         let (all, one, both) = (key(None), key(Some(&["x"])), key(Some(&["y", "x"])));

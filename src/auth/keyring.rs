@@ -58,6 +58,8 @@ struct WrittenKey {
     models: Option<Vec<String>>,
     #[serde(default, skip_serializing_if = "is_usual")]
     weight: Weight,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tenant: Option<String>,
     created: String,
 }
 
@@ -150,6 +152,12 @@ impl Keyring {
                 role: key.role,
                 models: key.models.clone(),
                 weight: key.weight,
+                tenant: key
+                    .tenant
+                    .as_deref()
+                    .map(str::parse)
+                    .transpose()
+                    .map_err(bad)?,
                 created: key.created.clone(),
             })?;
         }
@@ -170,6 +178,7 @@ impl Keyring {
                     role: key.role,
                     models: key.models.clone(),
                     weight: key.weight,
+                    tenant: key.tenant.as_ref().map(ToString::to_string),
                     created: key.created.clone(),
                 })
                 .collect(),
@@ -192,6 +201,7 @@ mod tests {
             role: Role::User,
             models: Some(vec!["a".to_owned(), "b".to_owned()]),
             weight: Weight::try_from(3).unwrap(),
+            tenant: Some("upstairs".parse().unwrap()),
             created: "2026-01-02T03:04:05Z".to_owned(),
         }
     }
@@ -233,6 +243,7 @@ mod tests {
         assert_eq!(read.to_toml().unwrap(), text);
         let found = read.find(secret.plaintext().as_bytes()).unwrap();
         assert_eq!((found.role, found.weight.get()), (Role::User, 3));
+        assert_eq!(found.tenant, Some("upstairs".parse().unwrap()));
         assert!(found.may_use(["b"]) && !found.may_use(["c"]));
     }
 
@@ -253,6 +264,7 @@ mod tests {
             whole(&format!("{right}model = ['a']")),
             whole(&format!("{right}models = []")),
             whole(&format!("{right}weight = 0")),
+            whole(&format!("{right}tenant = 'two words'")),
             whole(&format!("{right}weight = 101")),
             whole(&format!("{right}[[key]]\n{right}")),
         ] {

@@ -58,6 +58,20 @@ impl CurrentKeys {
         let _ = keys.wait_for(|keys| condition(keys.as_deref())).await;
     }
 
+    /// Tells the keys now and whenever they have changed, as long as there are any.
+    pub async fn follow(&self, mut told: impl FnMut(&Keyring)) {
+        let mut keys = self.keys.subscribe();
+        loop {
+            if let Some(keyring) = &*keys.borrow_and_update() {
+                told(keyring);
+            }
+            // No error: the sender is here.
+            if keys.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     fn set(&self, keyring: Keyring) {
         self.keys.send_replace(Some(Arc::new(keyring)));
     }

@@ -21,6 +21,7 @@ Examples:
   rkllmd keys add laptop                        for any model
   rkllmd keys add kiosk --model tiny            for one model only
   rkllmd keys add family --weight 4             four times the share of a key of weight 1
+  rkllmd keys add guest --tenant guests         what it asks stays hidden from other tenants' keys
   rkllmd keys add prometheus --role admin       also for /metrics
   rkllmd keys list
   rkllmd keys revoke kiosk
@@ -38,7 +39,7 @@ pub(super) struct KeysArguments {
 pub(super) enum KeysCommand {
     /// Make a key and print it; it cannot be shown again
     Add(AddArguments),
-    /// List the keys: name, role, weight, models and when each was made
+    /// List the keys: name, role, weight, tenant, models and when each was made
     List {
         /// Print JSON
         #[arg(long)]
@@ -72,9 +73,13 @@ pub(super) struct AddArguments {
     /// twice the tokens of one of weight 1
     #[arg(long, default_value_t)]
     weight: Weight,
+    /// Keys of one tenant share what is cached of their prompts, and may find out by it what others of them have
+    /// asked; all keys without one are one tenant
+    #[arg(long)]
+    tenant: Option<KeyName>,
     /// Make the first key of an installation, an admin's, for `rkllmd keys first` to show; does
     /// nothing when there is a file of keys
-    #[arg(long, conflicts_with_all = ["name", "role", "models", "weight"])]
+    #[arg(long, conflicts_with_all = ["name", "role", "models", "weight", "tenant"])]
     first: bool,
 }
 
@@ -108,6 +113,7 @@ fn add(
         role: arguments.role,
         models: (!arguments.models.is_empty()).then_some(arguments.models),
         weight: arguments.weight,
+        tenant: arguments.tenant,
         created: now(),
     };
     let models = models_of(&key);
@@ -145,6 +151,7 @@ fn list(keys: &KeysFile, as_json: bool) -> Result<ExitCode, FirstKeyError> {
                     "role": key.role,
                     "models": key.models,
                     "weight": key.weight,
+                    "tenant": key.tenant.as_ref().map(ToString::to_string),
                     "created": key.created,
                 })
             })
@@ -169,18 +176,19 @@ fn table(keyring: &Keyring) -> String {
         lengths.max().unwrap_or(0)
     };
     let names = width(|key| key.name.to_string()).max("NAME".len());
+    let tenants = width(tenant_of).max("TENANT".len());
     let created = width(|key| key.created.clone()).max("CREATED".len());
     let mut text = format!(
-        "{:names$}  ROLE   WEIGHT  {:created$}  MODELS\n",
-        "NAME", "CREATED"
+        "{:names$}  ROLE   WEIGHT  {:tenants$}  {:created$}  MODELS\n",
+        "NAME", "TENANT", "CREATED"
     );
     for key in keyring.keys() {
         let (name, role) = (key.name.to_string(), key.role.to_string());
-        let models = models_of(key);
+        let (models, tenant) = (models_of(key), tenant_of(key));
         // Writing to a string does not fail.
         let _ = writeln!(
             text,
-            "{name:names$}  {role:5}  {:6}  {:created$}  {models}",
+            "{name:names$}  {role:5}  {:6}  {tenant:tenants$}  {:created$}  {models}",
             key.weight, key.created
         );
     }
@@ -214,6 +222,12 @@ fn models_of(key: &ApiKey) -> String {
         None => "all".to_owned(),
         Some(models) => models.join(", "),
     }
+}
+
+fn tenant_of(key: &ApiKey) -> String {
+    key.tenant
+        .as_ref()
+        .map_or("-".to_owned(), KeyName::to_string)
 }
 
 /// In whole seconds.

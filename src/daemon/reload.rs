@@ -123,6 +123,7 @@ impl Reloader {
             .admission
             .reload(settings.queue.clone(), &models);
         self.engine.set_catalog(Arc::clone(&catalog));
+        self.supervisor.prefixes().keep_models(&catalog);
         let mut missing = Vec::new();
         for name in &settings.models.preload {
             match catalog.find(name) {

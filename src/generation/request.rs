@@ -30,6 +30,9 @@ pub struct ClientKey {
     /// Alone tells two clients apart.
     name: Arc<str>,
     weight: Weight,
+    /// Clients of one tenant may find out what the others have asked. The empty one is the default's.
+    tenant: Arc<str>,
+    is_a_key: bool,
 }
 
 impl ClientKey {
@@ -39,12 +42,35 @@ impl ClientKey {
     }
 
     pub fn of_weight(name: impl Into<Arc<str>>, weight: Weight) -> Self {
-        let name = name.into();
-        Self { name, weight }
+        Self {
+            name: name.into(),
+            weight,
+            tenant: Arc::default(),
+            is_a_key: false,
+        }
+    }
+
+    /// As a key of a tenant.
+    #[must_use]
+    pub fn of_tenant(self, tenant: impl Into<Arc<str>>) -> Self {
+        Self {
+            tenant: tenant.into(),
+            is_a_key: true,
+            ..self
+        }
     }
 
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whose prompts it may find out to have been evaluated.
+    pub fn tenant(&self) -> &Arc<str> {
+        &self.tenant
+    }
+
+    pub fn is_a_key(&self) -> bool {
+        self.is_a_key
     }
 
     /// Of what clients share it gets so much for each one that a client of weight 1 gets.

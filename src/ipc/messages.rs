@@ -13,7 +13,7 @@ use crate::library_calls::{
 };
 
 /// Version of everything in this file.
-pub const PROTOCOL_VERSION: u32 = 12;
+pub const PROTOCOL_VERSION: u32 = 13;
 /// Exit code of a worker that ended itself because a call passed its deadline.
 pub const EXIT_DEADLINE: i32 = 70;
 /// Exit code of a worker that ended itself because it could not load its model, which it has said.
@@ -251,6 +251,16 @@ pub struct RunSpec {
     pub prefill_per_token: Duration,
     /// Events that the daemon has room for at first.
     pub credit: u32,
+    /// The run is made for this.
+    pub save: Option<SavePrefix>,
+}
+
+/// A prompt's cells are to be written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SavePrefix {
+    pub path: PathBuf,
+    /// How much longer the run may take for it, at whatever point of it the library writes.
+    pub limit: Duration,
 }
 
 /// A grammar that a run is kept to.

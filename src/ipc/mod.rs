@@ -16,7 +16,8 @@ pub use messages::{
     AbortMode, BegunAnswer, CallReply, CallSpec, Command, DaemonHello, EXIT_DEADLINE,
     EXIT_LOAD_FAILED, Event, Handles, LONGEST_PREFILL, LibraryFacts, LoadSpec, PROTOCOL_VERSION,
     PassedDeadline, PerfFigures, Question, RawRunSpec, RawSlot, RequestHandles, RunConstraint,
-    RunEnd, RunOutcome, RunSpec, SlotCommand, SlotEvent, TokenKind, WireTensor, WorkerDeadlines,
+    RunEnd, RunOutcome, RunSpec, SavePrefix, SlotCommand, SlotEvent, TokenKind, WireTensor,
+    WorkerDeadlines,
 };
 pub use reader_messages::{
     EntryKind, FlatFile, ListedEntry, ModelLocation, Prompt, RawPath, ReaderCommand, ReaderEvent,

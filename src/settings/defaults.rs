@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::{
     AuthPolicy, ChatSettings, ConstraintSettings, ControlTokenPolicy, DeadlineSettings,
     EmbeddingSettings, FileMode, HalfClosedGenerations, HttpSettings, LibrarySettings, LogSettings,
-    MemorySettings, ModelSettings, QueueSettings, ReaderSandbox, ReaderSettings, RecoverySettings,
-    RpcSettings, RuntimeSettings, TokenizerSettings, UnixSocketAuth, WhiteSpace,
+    MemorySettings, ModelSettings, PrefixSettings, QueueSettings, ReaderSandbox, ReaderSettings,
+    RecoverySettings, RpcSettings, RuntimeSettings, TokenizerSettings, UnixSocketAuth, WhiteSpace,
 };
 
 const fn seconds(n: u64) -> Duration {
@@ -136,6 +136,17 @@ impl Default for LibrarySettings {
             tensor_limit_bytes: 512 << 20,
             tensors_held_limit_bytes: 1 << 30,
             prompt_caches_limit_bytes: 8 << 30,
+        }
+    }
+}
+
+impl Default for PrefixSettings {
+    fn default() -> Self {
+        Self {
+            folder: None,
+            limit_bytes: None,
+            written_per_day_bytes: 16 << 30,
+            least_tokens: 256,
         }
     }
 }

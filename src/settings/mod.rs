@@ -47,6 +47,7 @@ pub struct Settings {
     pub recovery: RecoverySettings,
     pub memory: MemorySettings,
     pub library: LibrarySettings,
+    pub prefixes: PrefixSettings,
     pub chat: ChatSettings,
     pub constraints: ConstraintSettings,
     pub rpc: RpcSettings,
@@ -312,6 +313,23 @@ pub struct LibrarySettings {
     pub tensors_held_limit_bytes: u64,
     /// Once `prompt-caches/` holds so many bytes, runs save no other prompt.
     pub prompt_caches_limit_bytes: u64,
+}
+
+/// What is kept on disk of conversations that their slots have lost.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct PrefixSettings {
+    /// `None`: `prefixes` in `library.state_dir`, unless that lies in memory.
+    #[serde(deserialize_with = "empty_as_none")]
+    pub folder: Option<PathBuf>,
+    /// Most bytes of all of them. `None`: 2 GiB, or 10 % of what is free there at start where that is
+    /// less; 0: none is kept.
+    #[serde(deserialize_with = "bytes_or_empty")]
+    pub limit_bytes: Option<u64>,
+    /// Most bytes that are written in 24 hours.
+    pub written_per_day_bytes: u64,
+    /// Shorter ones are not kept.
+    pub least_tokens: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -72,6 +72,7 @@ impl Settings {
             http: self.http.clone(),
             runtime: self.runtime.clone(),
             library: self.library.clone(),
+            prefixes: self.prefixes.clone(),
             chat: self.chat.clone(),
             constraints: self.constraints.clone(),
             rpc: self.rpc.clone(),
@@ -135,6 +136,8 @@ mod tests {
             ("deadlines.total", _) => "17s".to_owned(),
             ("library.tensor-limit-bytes", _) => "1048576".to_owned(),
             ("library.tensors-held-limit-bytes", _) => "4294967296".to_owned(),
+            ("prefixes.folder", _) => "/other".to_owned(),
+            ("prefixes.limit-bytes", _) => "4097".to_owned(),
             ("memory.requests-limit-bytes", _) => "33554432".to_owned(),
             ("memory.worker-soft-limit-bytes" | "memory.worker-hard-limit-bytes", _)
             | (_, Value::Number(_)) => "4097".to_owned(),

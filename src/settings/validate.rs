@@ -156,6 +156,9 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
     );
     found.depending_on("library.tensor-limit-bytes", before);
 
+    let least = settings.prefixes.least_tokens;
+    found.range("prefixes.least-tokens", least, 1..=1 << 20);
+
     let memory = &settings.memory;
     if let Some(limit) = memory.requests_limit_bytes {
         found.range("memory.requests-limit-bytes", limit, 1 << 20..=1 << 40);

@@ -388,11 +388,12 @@ impl EventLoop {
             let Some(request) = waiter.request else {
                 return;
             };
-            let Some((worker, link)) = instance.lend(request.alone, &request.wish) else {
+            let Some((worker, link)) = instance.lend(request.alone, &request.wish, &request.client)
+            else {
                 return;
             };
             let leased = (worker.process.pid, link.slot());
-            let lease = Lease::new(worker, link, home);
+            let lease = Lease::new((worker, link), request.client.clone(), home);
             granted = Some((leased, request.client, (request.reply, lease)));
         });
         if let Some((leased, client, lease)) = granted {

@@ -21,7 +21,7 @@ use super::worker::{Lent, LoadedWorker, Worker};
 use crate::children::ChildProcess;
 use crate::children::EndReason;
 use crate::children::memory::ProcessMemory;
-use crate::generation::{GenerationError, ModelId};
+use crate::generation::{ClientKey, GenerationError, ModelId};
 use crate::library_calls::{CallFailure, Param};
 use crate::models::{InstalledModel, ModelKind, SlotLimits, SlotPlan};
 use crate::telemetry::Slots;
@@ -262,9 +262,14 @@ impl Instance {
     }
 
     /// Hands a slot out, where nothing else may be on the worker meanwhile `alone`. `None`: none is free.
-    pub fn lend(&mut self, alone: bool, wish: &Wish) -> Option<(Arc<Worker>, SlotLink)> {
+    pub fn lend(
+        &mut self,
+        alone: bool,
+        wish: &Wish,
+        client: &ClientKey,
+    ) -> Option<(Arc<Worker>, SlotLink)> {
         let prompt = wish.prompt.as_deref().unwrap_or_default();
-        let Route::Slot(nth) = self.route(prompt, false) else {
+        let Route::Slot(nth) = self.route((prompt, client), false) else {
             return None;
         };
         let loaded = self.worker.as_mut()?;
@@ -272,6 +277,7 @@ impl Instance {
         if let Some(prompt) = &wish.prompt {
             let lent = Lent {
                 prompt: Arc::clone(prompt),
+                client: client.clone(),
                 since: Instant::now(),
             };
             loaded.lent.insert(link.slot(), lent);
@@ -293,17 +299,20 @@ impl Instance {
     }
 
     /// Where a request with this prompt goes: the number of a free slot, or of one behind all of these.
-    fn route(&self, prompt: &str, may_wait: bool) -> Route {
+    fn route(&self, (prompt, client): (&str, &ClientKey), may_wait: bool) -> Route {
         let Some(loaded) = &self.worker else {
             return Route::Nowhere;
         };
+        let is_shared = |holder: &ClientKey| holder.tenant() == client.tenant();
         let free = loaded.free.iter().map(|link| Candidate {
             holds: link.holds(),
+            is_shared: link.holder().is_none_or(is_shared),
             is_free: true,
             used: link.used(),
         });
         let lent = loaded.lent.values().map(|lent| Candidate {
             holds: &lent.prompt,
+            is_shared: is_shared(&lent.client),
             is_free: false,
             used: lent.since,
         });
@@ -325,7 +334,8 @@ impl Instance {
             if !may_wait || loaded.free.is_empty() || loaded.lent.is_empty() {
                 return None;
             }
-            match self.route(request.wish.prompt.as_deref()?, may_wait) {
+            let prompt = request.wish.prompt.as_deref()?;
+            match self.route((prompt, &request.client), may_wait) {
                 Route::WaitFor(_, limit) => Some((waiter.sequence, limit)),
                 Route::Slot(_) | Route::Nowhere => None,
             }

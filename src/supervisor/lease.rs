@@ -40,6 +40,8 @@ pub struct Lease {
     held: Option<Held>,
     after: WorkerAfter,
     home: Home,
+    /// Whose what it leaves in the slot is.
+    user: ClientKey,
 }
 
 #[derive(Debug)]
@@ -53,6 +55,7 @@ struct Held {
 pub(super) struct Running {
     held: Held,
     fuse: Fuse,
+    user: ClientKey,
 }
 
 /// Kills the worker unless it is disarmed.
@@ -67,11 +70,59 @@ struct Fuse {
 }
 
 impl Lease {
-    pub(super) fn new(worker: Arc<Worker>, link: SlotLink, home: Home) -> Self {
+    pub(super) fn new(
+        (worker, link): (Arc<Worker>, SlotLink),
+        user: ClientKey,
+        home: Home,
+    ) -> Self {
         Self {
             held: Some(Held { worker, link }),
             after: WorkerAfter::Unproven,
             home,
+            user,
+        }
+    }
+
+    fn link(&self) -> &SlotLink {
+        match &self.held {
+            Some(held) => &held.link,
+            None => unreachable!("a lease that has no worker is gone"),
+        }
+    }
+
+    /// The text that the slot's cells are of.
+    pub(super) fn holds(&self) -> &str {
+        self.link().holds()
+    }
+
+    pub(super) fn holder(&self) -> Option<&ClientKey> {
+        self.link().holder()
+    }
+
+    /// Whether its user may not find out what the cells are of.
+    pub(super) fn holds_anothers(&self) -> bool {
+        let tenant = self.user.tenant();
+        self.holder()
+            .is_some_and(|holder| holder.tenant() != tenant)
+    }
+
+    pub(super) fn restore(&mut self, text: String, holder: Option<ClientKey>) {
+        if let Some(held) = &mut self.held {
+            held.link.restore(text, holder);
+        }
+    }
+
+    pub(super) fn was_used(&self) -> bool {
+        self.link().was_used()
+    }
+
+    pub(super) fn has_loaded(&self) -> bool {
+        self.link().has_loaded()
+    }
+
+    pub(super) fn is_loaded(&mut self, has_loaded: bool) {
+        if let Some(held) = &mut self.held {
+            held.link.set_loaded(has_loaded);
         }
     }
 
@@ -88,7 +139,8 @@ impl Lease {
     }
 
     /// Whose turn it is after all, where it was asked for by another client.
-    pub fn is_used_for(&self, client: &ClientKey) {
+    pub fn is_used_for(&mut self, client: &ClientKey) {
+        self.user = client.clone();
         if let Some(held) = &self.held {
             let _ = self.home.send(Message::UsedFor {
                 lease: (held.worker.process.pid, held.link.slot()),
@@ -106,7 +158,9 @@ impl Lease {
         worker.process.set_activity(slot, Some(call), request);
         // What the call leaves there its caller says.
         held.link.hold_nothing();
+        held.link.set_holder(Some(self.user.clone()));
         Running {
+            user: self.user.clone(),
             fuse: Fuse {
                 worker: Arc::clone(worker),
                 presence: worker.company.enter(),
@@ -167,7 +221,11 @@ impl Running {
     /// What it was in the middle of has ended. `None`: the worker must get nothing new to do, and the
     /// slot was given back for good.
     pub fn ended(self, after: WorkerAfter) -> Option<Lease> {
-        let Self { held, mut fuse } = self;
+        let Self {
+            held,
+            mut fuse,
+            user,
+        } = self;
         fuse.is_armed = false;
         held.worker.company.leave();
         let home = fuse.home.clone();
@@ -179,6 +237,7 @@ impl Running {
             held: Some(held),
             after,
             home,
+            user,
         })
     }
 

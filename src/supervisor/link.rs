@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::{Connection, WorkerKind};
 use crate::children::{ConnectionError, Incoming};
+use crate::generation::ClientKey;
 use crate::ipc::{self, Command, Event, FrameError, SlotCommand, SlotEvent};
 
 /// Events that a run may be ahead of its client, beside what the client's own channel holds.
@@ -46,6 +47,11 @@ pub struct SlotLink {
     taken: u32,
     /// The text that its cells are of, as far as it is known.
     holds: String,
+    /// Whose that is; `None`: no client's.
+    holder: Option<ClientKey>,
+    /// A prompt cache is loaded beside the cells.
+    has_loaded: bool,
+    was_used: bool,
     /// When it was used last.
     used: Instant,
 }
@@ -108,6 +114,9 @@ pub fn start(connection: Connection, slots: u8) -> Vec<SlotLink> {
                 run: None,
                 taken: 0,
                 holds: String::new(),
+                holder: None,
+                has_loaded: false,
+                was_used: false,
                 used: Instant::now(),
             };
             (sender, link)
@@ -209,10 +218,40 @@ impl SlotLink {
         self.hold(&[], 0);
     }
 
+    /// As it was before a call that has left the cells as they were.
+    pub fn restore(&mut self, text: String, holder: Option<ClientKey>) {
+        self.holds = text;
+        self.holder = holder;
+        self.used = Instant::now();
+    }
+
     /// Its cells, so many at the most, are of these texts from now on.
     pub fn hold(&mut self, texts: &[&str], cells: u32) {
+        self.was_used |= cells > 0;
         self.holds = beginning(texts, cells as usize * MOST_BYTES_PER_CELL);
         self.used = Instant::now();
+    }
+
+    pub fn holder(&self) -> Option<&ClientKey> {
+        self.holder.as_ref()
+    }
+
+    /// Whatever its cells are of is this client's.
+    pub fn set_holder(&mut self, holder: Option<ClientKey>) {
+        self.holder = holder;
+    }
+
+    /// Whether a run has left a text that is known.
+    pub fn was_used(&self) -> bool {
+        self.was_used
+    }
+
+    pub fn has_loaded(&self) -> bool {
+        self.has_loaded
+    }
+
+    pub fn set_loaded(&mut self, has_loaded: bool) {
+        self.has_loaded = has_loaded;
     }
 
     /// Hands a command to the slot. It never waits for the worker: one that does not read is missed by

@@ -30,12 +30,15 @@ pub struct Beside {
     pub readers: HeldBytes,
     /// In files that wait for their readers.
     pub tensors: Accountant,
+    /// Where they lie in a folder in memory.
+    pub prefixes: HeldBytes,
 }
 
 impl Beside {
     pub fn bytes(&self) -> u64 {
         let tensors = self.tensors.used_bytes();
-        self.readers.get().saturating_add(tensors)
+        let beside = self.readers.get().saturating_add(tensors);
+        beside.saturating_add(self.prefixes.get())
     }
 }
 
@@ -118,14 +121,16 @@ mod tests {
         let beside = Beside {
             readers: HeldBytes::default(),
             tensors: Accountant::of_files(1000),
+            prefixes: HeldBytes::default(),
         };
+        beside.prefixes.set(4);
         beside.readers.set(30);
         let client = ClientKey::new("a client");
         let account = beside.tensors.account(client, Standing::Ordinary);
         let held = account.charge(200).unwrap();
-        assert_eq!(beside.bytes(), 230);
+        assert_eq!(beside.bytes(), 234);
         drop(held);
-        assert_eq!(beside.bytes(), 30);
+        assert_eq!(beside.bytes(), 34);
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod measured;
 mod memory_limits;
 mod outcome;
 mod placement;
+mod prefixes;
 mod probe;
 mod pulse;
 mod reading;
@@ -54,6 +55,7 @@ pub use handle::{
     pooled_row,
 };
 pub use lease::Lease;
+pub use prefixes::Prefixes;
 pub use probe::{PROMPT as PROBE_PROMPT, Proof, Suspicion};
 pub use pulse::Pulse;
 pub use run::{Extent, RunJob, RunServices, Served, serve};
@@ -111,6 +113,7 @@ pub struct Supervisor {
     /// As the kernel told at start.
     machine_bytes: Option<u64>,
     tensors: Accountant,
+    prefixes: Prefixes,
 }
 
 impl Supervisor {
@@ -123,14 +126,16 @@ impl Supervisor {
         pulse: Option<Pulse>,
     ) -> std::io::Result<(Self, StatusBoard)> {
         let (metrics, readers) = services;
-        let services = (metrics, readers.held());
-        Self::start_in(
-            own_environment(settings),
-            settings,
-            catalog,
-            services,
-            pulse,
-        )
+        let memory = HeldBytes::default();
+        // Before anything is served, so that nothing is held up.
+        let prefixes = Prefixes::open(settings, metrics.clone(), memory.clone());
+        let services = Services {
+            metrics,
+            readers: readers.held(),
+            prefixes: (prefixes, memory),
+        };
+        let environment = own_environment(settings);
+        Self::start_in(environment, settings, catalog, services, pulse)
     }
 
     /// As `start`, with the workers of another `rkllmd`: for a program that is none itself.
@@ -141,7 +146,11 @@ impl Supervisor {
         metrics: Metrics,
     ) -> std::io::Result<(Self, StatusBoard)> {
         let environment = own_environment(settings).with_program(program);
-        let services = (metrics, HeldBytes::default());
+        let services = Services {
+            metrics,
+            readers: HeldBytes::default(),
+            prefixes: Default::default(),
+        };
         Self::start_in(environment, settings, catalog, services, None)
     }
 
@@ -149,9 +158,14 @@ impl Supervisor {
         environment: ChildEnvironment,
         settings: &Settings,
         catalog: &Catalog,
-        (metrics, readers): (Metrics, HeldBytes),
+        services: Services,
         pulse: Option<Pulse>,
     ) -> std::io::Result<(Self, StatusBoard)> {
+        let Services {
+            metrics,
+            readers,
+            prefixes: (prefixes, in_prefixes),
+        } = services;
         let runtime = &settings.runtime;
         let tensors = Accountant::of_files(settings.library.tensors_held_limit_bytes);
         let loader = Loader {
@@ -159,6 +173,7 @@ impl Supervisor {
             beside: Beside {
                 readers,
                 tensors: tensors.clone(),
+                prefixes: in_prefixes,
             },
             runtime: runtime.clone(),
             deadlines: settings.deadlines.clone(),
@@ -184,8 +199,19 @@ impl Supervisor {
             handles,
             machine_bytes,
             tensors,
+            prefixes,
         };
         Ok((this, status))
+    }
+
+    /// What is kept of conversations on disk.
+    pub fn prefixes(&self) -> &Prefixes {
+        &self.prefixes
+    }
+
+    /// How long reading a file of this size may take.
+    fn load_deadline(&self, size_bytes: u64) -> Duration {
+        self.handles.load_deadline(size_bytes)
     }
 
     /// Where files of tensors are charged that wait for their readers.
@@ -296,6 +322,14 @@ impl Supervisor {
         }
         tokio::time::timeout(limit, ended).await.is_ok()
     }
+}
+
+/// What the loop is given besides settings and models.
+struct Services {
+    metrics: Metrics,
+    readers: HeldBytes,
+    /// And what they take of the machine's memory.
+    prefixes: (Prefixes, HeldBytes),
 }
 
 /// What a model's slots may have on this machine while nothing else holds its memory.

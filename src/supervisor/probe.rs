@@ -118,6 +118,7 @@ impl Probe<'_> {
             max_new_tokens: Some(self.tokens),
             prefill_per_token: worker.prefill_per_token(),
             credit: TOKEN_CREDIT,
+            save: None,
         };
         let prefill = Prefill::of(&spec, worker.slots());
         let limits = Limits {

@@ -17,6 +17,8 @@ const BYTES_PER_TOKEN: f64 = 3.0;
 pub struct Candidate<'a> {
     /// The text that its cells are of; what a run is making is not in it yet.
     pub holds: &'a str,
+    /// Whether the request's client may have use of them.
+    pub is_shared: bool,
     pub is_free: bool,
     /// When it was used last.
     pub used: Instant,
@@ -46,7 +48,10 @@ pub enum Route {
 /// `may_wait`: no other request has a use for the slot that would stay free meanwhile.
 pub fn route(prompt: &str, slots: &[Candidate<'_>], costs: Costs, may_wait: bool) -> Route {
     let cost = |slot: &Candidate<'_>| {
-        let shared = shared_bytes(prompt, slot.holds);
+        let shared = match slot.is_shared {
+            true => shared_bytes(prompt, slot.holds),
+            false => 0,
+        };
         let evaluated = (prompt.len() - shared) as f64;
         let lost = (slot.holds.len() - shared) as f64 * LOSS_COUNTS;
         let per_token = costs.per_token.unwrap_or(Duration::from_millis(1));
@@ -95,6 +100,7 @@ mod tests {
     fn slot(holds: &str, is_free: bool, age: u64) -> Candidate<'_> {
         Candidate {
             holds,
+            is_shared: true,
             is_free,
             used: Instant::now() - Duration::from_secs(age),
         }
@@ -124,6 +130,17 @@ mod tests {
         assert_eq!(route("xyz", &slots, UNMEASURED, false), Route::Slot(1));
         let slots = [slot("abc", true, 1), slot("abd", true, 9)];
         assert_eq!(route("xyz", &slots, UNMEASURED, false), Route::Slot(1));
+    }
+
+    #[test]
+    fn what_another_tenant_has_left_draws_no_request() {
+        let text = "You help. ".repeat(50);
+        let anothers = Candidate {
+            is_shared: false,
+            ..slot(&text, true, 1)
+        };
+        let slots = [anothers, slot("You help.", true, 0)];
+        assert_eq!(route(&text, &slots, MEASURED, false), Route::Slot(1));
     }
 
     #[test]

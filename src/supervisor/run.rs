@@ -9,6 +9,7 @@
 
 mod constrained;
 mod next_attempt;
+mod ready;
 mod resumption;
 
 use std::time::{Duration, Instant};
@@ -23,6 +24,7 @@ use super::drive::{Ended, Limits, Loss, Lost, Outer, Stop, Total, drive};
 use super::lease::{Lease, WorkerAfter};
 use super::link::TOKEN_CREDIT;
 use super::outcome::{self, Before, Outcome, Waited};
+use super::prefixes::swap::{Loaded, Owed, Swap};
 use super::probe::{Probe, Suspicion};
 use super::reading::Reading;
 use super::text_sink::{Complete, Prefill, TextSink};
@@ -89,6 +91,10 @@ pub async fn serve(mut lease: Lease, job: RunJob, services: &RunServices) -> Ser
     };
     let mut serving = Serving::new(job, services, last);
     let (outcome, end) = loop {
+        lease = match serving.make_ready(lease).await {
+            Ok(lease) => lease,
+            Err(outcome) => break (outcome, None),
+        };
         let kept = match serving.attempt(lease).await {
             Attempt::Over(outcome, end) => break (outcome, end),
             Attempt::Lost { loss, process } => {
@@ -124,6 +130,12 @@ pub async fn serve(mut lease: Lease, job: RunJob, services: &RunServices) -> Ser
             Extent::Whole
         }
     };
+    if let Some((lease, owed)) = serving.owed.take() {
+        let (services, cut_off) = (services.clone(), serving.job.cut_off.clone());
+        tokio::spawn(async move {
+            Swap::new(&services, cut_off).settle(lease, owed).await;
+        });
+    }
     Served { extent, tokens }
 }
 
@@ -166,6 +178,12 @@ struct Serving<'a> {
     suspicion: Option<Suspicion>,
     /// The last worker, whose end has not been made up for yet.
     lost: Option<ChildProcess>,
+    /// Nothing was saved or loaded for it yet.
+    may_swap: bool,
+    /// What was loaded for the run that comes.
+    loaded: Option<Loaded>,
+    /// What is done behind the last event, and the slot that it is done in.
+    owed: Option<(Lease, Owed)>,
 }
 
 impl<'a> Serving<'a> {
@@ -201,6 +219,9 @@ impl<'a> Serving<'a> {
             furthest: 0,
             suspicion: None,
             lost: None,
+            may_swap: true,
+            loaded: None,
+            owed: None,
         }
     }
 
@@ -286,6 +307,9 @@ impl<'a> Serving<'a> {
                 }
                 let running = &over.running;
                 running.worker().learn(|measured| measured.run(&over.end));
+                if let Some(loaded) = self.loaded.take() {
+                    loaded.learn(self.services.supervisor.prefixes(), &over.end);
+                }
                 let evaluated = over.end.evaluated_prompt_tokens();
                 self.prefilled += u64::from(evaluated.unwrap_or(0));
                 if matches!(stop, Some(Stop::ThoughtUsedUp)) {
@@ -324,8 +348,12 @@ impl<'a> Serving<'a> {
                 let answered = matches!(outcome, Outcome::Finished { .. });
                 let after = over.after(answered);
                 // Given back before its reader learns of the end, so that the reader's next
-                // request finds it.
-                over.running.ended(after);
+                // request finds it, unless something is left to be done there.
+                let lease = over.running.ended(after);
+                self.owed = lease.filter(|_| answered).and_then(|lease| {
+                    let owed = self.swap().owed(&lease)?;
+                    Some((lease, owed))
+                });
                 Attempt::Over(outcome, Some(over.end))
             }
             Ended::Lost(Lost {
@@ -392,6 +420,7 @@ impl<'a> Serving<'a> {
             max_new_tokens: self.tokens_left(),
             prefill_per_token: worker.prefill_per_token(),
             credit: TOKEN_CREDIT,
+            save: None,
         }
     }
 

@@ -64,6 +64,12 @@ struct Inner {
     resume_overhead: Histograms,
     model_load: Histograms,
     model_load_failures: Counters<ByModel>,
+    prefix_hits: Counters<ByModel>,
+    prefix_loads: Counters<ByModel>,
+    prefix_loaded_bytes: Counters<ByModel>,
+    prefix_saves: Counters<ByModel>,
+    prefix_written_bytes: Counters<ByModel>,
+    prefix_failures: Counters<ByReason>,
 }
 
 /// A run of the vendor's functions that ended.
@@ -116,6 +122,15 @@ pub struct OwnFigures {
     pub tensors_memory_refusals: u64,
     /// Log entries that were dropped because they were not read.
     pub log_entries_dropped: u64,
+    /// `None`: none are kept.
+    pub prefixes: Option<PrefixFigures>,
+}
+
+/// Prefixes of conversations on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PrefixFigures {
+    pub files: usize,
+    pub bytes: u64,
 }
 
 impl Default for Metrics {
@@ -199,6 +214,18 @@ impl Metrics {
                 model_load_buckets,
             ),
             model_load_failures: add.counters("model_load_failures", "Loads that failed"),
+            prefix_hits: add.counters(
+                "prefix_hits",
+                "Runs that were spared evaluation by a prefix of their prompt that was loaded",
+            ),
+            prefix_loads: add.counters("prefix_loads", "Prefixes of conversations that were loaded"),
+            prefix_loaded_bytes: add.counters("prefix_loaded_bytes", "Bytes of those"),
+            prefix_saves: add.counters("prefix_saves", "Prefixes of conversations that were written"),
+            prefix_written_bytes: add.counters("prefix_written_bytes", "Bytes of those"),
+            prefix_failures: add.counters(
+                "prefix_failures",
+                "Prefixes of conversations that the library did not save or load, by what it was to do",
+            ),
             registry,
         };
         Self(Arc::new(inner))
@@ -318,6 +345,38 @@ impl Metrics {
     pub fn load_failed(&self, model: &str) {
         let family = &self.0.model_load_failures;
         family.get_or_create(&ByModel::new(model)).inc();
+    }
+
+    /// A prefix was loaded.
+    pub fn prefix_loaded(&self, model: &str, bytes: u64) {
+        let labels = ByModel::new(model);
+        self.0.prefix_loads.get_or_create(&labels).inc();
+        let family = &self.0.prefix_loaded_bytes;
+        family.get_or_create(&labels).inc_by(bytes);
+    }
+
+    /// One that was loaded has spared evaluation.
+    pub fn prefix_hit(&self, model: &str) {
+        let labels = ByModel::new(model);
+        self.0.prefix_hits.get_or_create(&labels).inc();
+    }
+
+    /// A prefix was written.
+    pub fn prefix_written(&self, model: &str, bytes: u64) {
+        let labels = ByModel::new(model);
+        self.0.prefix_saves.get_or_create(&labels).inc();
+        let family = &self.0.prefix_written_bytes;
+        family.get_or_create(&labels).inc_by(bytes);
+    }
+
+    /// The library did not do it. `what`: `save` or `load`.
+    pub fn prefix_failed(&self, model: &str, what: &'static str) {
+        let model = model.to_owned();
+        let labels = ByReason {
+            model,
+            reason: what,
+        };
+        self.0.prefix_failures.get_or_create(&labels).inc();
     }
 
     /// Everything in the OpenMetrics text format, with what was read only now.

@@ -14,5 +14,7 @@ mod stderr;
 
 pub use log_writer::{LogWriter, log_entries_dropped};
 pub use logging::{LogFlush, LoggingError, init_logging, set_log_filter};
-pub use metrics::{Metrics, ModelFigures, OwnFigures, PageFormat, Readings, RpcRun, Slots};
+pub use metrics::{
+    Metrics, ModelFigures, OwnFigures, PageFormat, PrefixFigures, Readings, RpcRun, Slots,
+};
 pub use own_process::OwnProcess;

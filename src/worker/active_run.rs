@@ -21,6 +21,8 @@ pub struct ActiveRun {
     pub run: u64,
     pub input_bytes: usize,
     pub prefill_per_token: Duration,
+    /// How much longer it may take than others: it writes a file.
+    pub writing: Duration,
     /// What the tokenizer counted.
     pub input_tokens: Option<u32>,
     pub progress: Arc<RunProgress>,
@@ -50,6 +52,7 @@ impl ActiveRun {
             run: spec.run,
             input_bytes: input_bytes(spec),
             prefill_per_token: spec.prefill_per_token,
+            writing: spec.save.as_ref().map_or(Duration::ZERO, |save| save.limit),
             input_tokens: None,
             progress,
             abort: None,
@@ -65,6 +68,7 @@ impl ActiveRun {
             run: spec.run,
             input_bytes: weight_bytes(&spec.inputs),
             prefill_per_token: spec.prefill_per_token,
+            writing: Duration::ZERO,
             input_tokens: None,
             progress,
             abort: None,
@@ -155,6 +159,7 @@ impl ActiveRun {
             waiting_for_reader: self.progress.waiting_for_reader(),
             complete: self.progress.is_complete(),
             prefill: self.prefill(deadlines),
+            writing: self.writing,
             company: self.in_company(deadlines, company),
             abort: self.abort.as_ref().map(|abort| AbortTimes {
                 // What its reader does not read is not the library's to end.

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 use rkllm_sys::{
-    CallError, CpuMask, Family, Handle, InitParams, Library, OpenOptions, PerRun, RunExtension,
-    RunId, RunInput, RunOptions,
+    CallError, CpuMask, Family, Handle, InitParams, Library, OpenOptions, PerRun, PromptCache,
+    RunExtension, RunExtras, RunId, RunInput, RunItem, RunOptions,
 };
 
 use super::constrained::{self, SharedTokens};
@@ -204,11 +204,20 @@ impl Model {
             InputForm::Tokens(ids) => RunInput::Tokens(ids),
         };
         let sink = Box::new(sink);
-        match call.extension {
-            None => self.handle.run(&input, &options, id, sink),
-            Some(extension) => self
+        match (call.extension, &spec.save) {
+            (Some(extension), _) => self
                 .handle
                 .run_extended(&input, &options, extension, id, sink),
+            (None, None) => self.handle.run(&input, &options, id, sink),
+            (None, Some(save)) => {
+                let (path, save) = (&*save.path, true);
+                let extras = RunExtras {
+                    lora: None,
+                    prompt_cache: Some(PromptCache { path, save }),
+                };
+                let items = [RunItem::user(input)];
+                self.handle.run_batch(&items, &options, &extras, id, sink)
+            }
         }
     }
 }

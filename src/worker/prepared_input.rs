@@ -103,6 +103,7 @@ mod tests {
             max_new_tokens: None,
             prefill_per_token: Duration::from_millis(1),
             credit: 0,
+            save: None,
         }
     }
 

@@ -114,6 +114,8 @@ pub struct Slot {
     control: ControlCalls,
     doing: Doing,
     is_loaded: bool,
+    /// The call that goes on loads a prompt cache.
+    restores: bool,
     prompt_counter: PromptCounter,
     /// What the daemon must be told of it and could not, because the queue was full.
     untold: Option<SlotEvent>,
@@ -130,6 +132,7 @@ impl Slot {
             control: ControlCalls::default(),
             doing: Doing::Nothing,
             is_loaded: false,
+            restores: false,
             prompt_counter: PromptCounter::default(),
             untold: None,
         })

@@ -57,6 +57,8 @@ pub struct RunTimes {
     pub complete: bool,
     /// How long the first token may take.
     pub prefill: Duration,
+    /// How much longer each wait may take: it writes a file at a point that the library chooses.
+    pub writing: Duration,
     pub abort: Option<AbortTimes>,
     /// The runs beside it, by which it may take longer.
     pub company: InCompany,
@@ -143,6 +145,7 @@ impl Times {
             }
             CallTimes::Running(run) => {
                 let (deadline, since, limit) = run.deadline(deadlines, now);
+                let limit = limit.saturating_add(run.writing);
                 (deadline, "rkllm_run", since, limit)
             }
             CallTimes::Calling(call) => (call.deadline, call.call, call.since, call.limit),

@@ -51,7 +51,7 @@ fn writes(bytes: &[u8]) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cache_that_was_not_written_whole_is_an_error_and_is_removed() {
     let whole = vendors(4);
-    let cpu = [&b"rkllm-cpu cache1"[..], &[1; 60]].concat();
+    let cpu = [&b"rkllm-cpu cache2"[..], &[1; 80]].concat();
     for scenario in [
         writes(&whole[..9]),
         writes(&whole[..20]),

@@ -13,6 +13,7 @@ fn key(keyring: &mut Keyring, name: &str) -> String {
         role: Role::User,
         models: None,
         weight: Weight::default(),
+        tenant: None,
         created: String::new(),
     };
     keyring.add(key).unwrap();

@@ -159,6 +159,7 @@ impl Worker {
             max_new_tokens: None,
             prefill_per_token: ms(1),
             credit: u32::MAX,
+            save: None,
         }
     }
 

@@ -59,6 +59,9 @@ pub(crate) async fn metrics(
         tensors_memory_bytes: state.rpc.tensors.used_bytes(),
         tensors_memory_refusals: state.rpc.tensors.refused(),
         log_entries_dropped: telemetry::log_entries_dropped(),
+        prefixes: engine
+            .supervisor()
+            .and_then(|supervisor| supervisor.prefixes().figures()),
     };
     let page = engine
         .metrics()

@@ -72,8 +72,7 @@ impl RequestContext {
     ) -> Arc<Self> {
         let peer = peer.client();
         let client = match caller.key() {
-            // Not its name, which another key may have after it.
-            Some(key) => ClientKey::of_weight(format!("key {}", key.digest), key.weight),
+            Some(key) => key.client(),
             None => peer.clone(),
         };
         let path = request.uri().path();

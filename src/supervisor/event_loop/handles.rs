@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::{EventLoop, unavailable};
-use crate::generation::{GenerationError, ModelId};
+use crate::generation::{ClientKey, GenerationError, ModelId};
 use crate::ipc::LibraryFacts;
 use crate::models::{InstalledModel, ModelKind};
 use crate::supervisor::instance::{HandleOrder, Instance};
@@ -81,8 +81,10 @@ impl EventLoop {
         let mut lease = None;
         self.change(model, |instance| {
             if matches!(instance.life.stage(), Stage::Idle { .. }) {
-                let lent = instance.lend(false, &Wish::default());
-                lease = lent.map(|(worker, link)| Lease::new(worker, link, home));
+                // A handle's own worker.
+                let user = ClientKey::new("a handle's client");
+                let lent = instance.lend(false, &Wish::default(), &user);
+                lease = lent.map(|lent| Lease::new(lent, user, home));
             }
         });
         let _ = reply.send(lease);

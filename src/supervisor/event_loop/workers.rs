@@ -355,6 +355,7 @@ mod tests {
             beside: Beside {
                 readers: Default::default(),
                 tensors: Accountant::of_files(1 << 20),
+                prefixes: Default::default(),
             },
             runtime: settings.runtime.clone(),
             deadlines: settings.deadlines.clone(),

@@ -79,7 +79,7 @@ impl HandleServices {
         self.live().queue_deadline
     }
 
-    fn load_deadline(&self, size_bytes: u64) -> Duration {
+    pub(in crate::supervisor) fn load_deadline(&self, size_bytes: u64) -> Duration {
         load_deadline(&self.live().loading, size_bytes)
     }
 

@@ -31,8 +31,10 @@ use crate::library_calls::{
 use crate::memory::{Account, Charge};
 use actor::{Actor, State};
 pub(super) use actor::{HandleServices, LiveSettings};
+pub(super) use prompt_cache_file::check as check_prompt_cache;
 pub use row::{LostRow, RowEnd, RowRequest, pooled_row};
 pub(crate) use saved_prompt::remove_unfinished as remove_unfinished_prompt_caches;
+pub(super) use saved_prompt::{SavedPrompt, Unsaved, is_unfinished as is_unfinished_prompt_cache};
 
 /// Calls that may wait for their turn on one handle.
 const WAITING_CALLS: usize = 64;

@@ -3,23 +3,24 @@
 //!
 //! ```text
 //!   vendor's 1.3.1   u32 0 · u32 8 · u32 tokens · token ids i32 … · keys and values f16 …
-//!   rkllm-cpu        "rkllm-cpu cache1" · model u64 · adapter u64 · tokens u64 · state bytes u64
-//!                    · token ids i32 … · state … · checksum u64              (all little-endian)
+//!   rkllm-cpu        "rkllm-cpu cache2" · model u64 · adapter u64 · tokens u64 · prompted u64
+//!                    · in one way u64 · among many u64 · state bytes u64 · token ids i32 … · state …
+//!                    · checksum u64                                          (all little-endian)
 //! ```
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-const CPU_MAGIC: &[u8; 16] = b"rkllm-cpu cache1";
-const CPU_HEADER_BYTES: usize = 48;
+const CPU_MAGIC: &[u8; 16] = b"rkllm-cpu cache2";
+const CPU_HEADER_BYTES: usize = 72;
 const CPU_CHECKSUM_BYTES: u64 = 8;
 const VENDOR_START: [u8; 8] = [0, 0, 0, 0, 8, 0, 0, 0];
 const VENDOR_HEADER_BYTES: usize = 12;
 const TOKEN_BYTES: u64 = 4;
 
 /// `Err`: the file is there and is not whole, in words. The outer error: it cannot be read.
-pub(super) fn check(path: &Path) -> io::Result<Result<(), String>> {
+pub(in crate::supervisor) fn check(path: &Path) -> io::Result<Result<(), String>> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
     let mut start = Vec::new();
@@ -44,7 +45,7 @@ fn check_start(start: &[u8], length: u64) -> Result<(), String> {
         let tokens = u64_at(numbers, 0);
         let expected = tokens
             .checked_mul(TOKEN_BYTES)
-            .and_then(|bytes| bytes.checked_add(u64_at(numbers, 8)))
+            .and_then(|bytes| bytes.checked_add(u64_at(numbers, 32)))
             .and_then(|bytes| bytes.checked_add(CPU_HEADER_BYTES as u64 + CPU_CHECKSUM_BYTES));
         return match expected {
             Some(expected) if expected == length => Ok(()),
@@ -93,7 +94,7 @@ mod tests {
 
     fn of_the_cpu() -> Vec<u8> {
         let mut bytes = CPU_MAGIC.to_vec();
-        for number in [1_u64, 2, 3, 100] {
+        for number in [1_u64, 2, 3, 3, 3, 0, 100] {
             bytes.extend(number.to_le_bytes());
         }
         bytes.extend(vec![7; 3 * 4 + 100 + 8]);

@@ -17,6 +17,14 @@ const UNFINISHED: &str = ".saving-";
 /// For what is no reading or writing of gigabytes.
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// Why there is no cache.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::supervisor) enum Unsaved {
+    /// The library has written none, or none that is whole.
+    Library(String),
+    Disk(String),
+}
+
 /// Held while a name gets another file, or loses the one that was found broken: else a whole cache that has
 /// come meanwhile would go in its place.
 static NAMES: Mutex<()> = Mutex::new(());
@@ -29,7 +37,7 @@ pub(super) fn names() -> MutexGuard<'static, ()> {
 
 /// Dropping it removes what was written.
 #[derive(Debug)]
-pub(super) struct SavedPrompt {
+pub(in crate::supervisor) struct SavedPrompt {
     name: String,
     folder: PathBuf,
     caches: PathBuf,
@@ -67,19 +75,28 @@ impl SavedPrompt {
     /// Gives what was written its name, if it is whole; else it is removed. `limit` is that of
     /// bringing it to the disk.
     pub async fn finish(self, limit: Duration) -> Result<(), LibraryError> {
+        let name = self.name.clone();
+        let published = self.publish(limit).await;
+        published.map_err(|(Unsaved::Library(reason) | Unsaved::Disk(reason))| {
+            LibraryError::PromptCacheBroken { name, reason }
+        })
+    }
+
+    /// Likewise.
+    pub async fn publish(self, limit: Duration) -> Result<(), Unsaved> {
         let (path, folder) = (self.path(), self.folder.clone());
         let target = self.caches.join(&self.name);
         let finish = move || {
             let finished = publish(&path, &target);
             // Before the client is told, so that nothing of it is found any more.
             let removed = fs::remove_dir_all(folder);
-            finished.and(removed.map_err(|error| error.to_string()))
+            finished.and(removed.map_err(|error| Unsaved::Disk(error.to_string())))
         };
-        match apart::ask(self.subject(), limit, finish).await {
-            Some(Ok(())) => Ok(()),
-            Some(Err(reason)) => Err(self.failed(reason)),
-            None => Err(self.failed("it could not be brought to the disk in time")),
-        }
+        let finished = apart::ask(self.subject(), limit, finish).await;
+        finished.unwrap_or_else(|| {
+            let reason = "it could not be brought to the disk in time";
+            Err(Unsaved::Disk(reason.to_owned()))
+        })
     }
 
     fn subject(&self) -> Subject {
@@ -117,22 +134,22 @@ pub(super) fn give_name(path: &Path, target: &Path) -> io::Result<()> {
     fs::rename(path, target)
 }
 
-fn publish(path: &Path, target: &Path) -> Result<(), String> {
-    match prompt_cache_file::check(path) {
-        Ok(whole) => whole?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err("the library wrote none".to_owned());
-        }
-        Err(error) => return Err(format!("it cannot be read: {error}")),
-    }
+fn publish(path: &Path, target: &Path) -> Result<(), Unsaved> {
     // Of a format that does not tell its length this is all there is to see.
-    if is_disk_full(path) {
-        return Err("no room is left on its disk".to_owned());
+    if is_disk_full(path.parent().unwrap_or(path)) {
+        return Err(Unsaved::Disk("no room is left on its disk".to_owned()));
+    }
+    match prompt_cache_file::check(path) {
+        Ok(whole) => whole.map_err(Unsaved::Library)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(Unsaved::Library("the library wrote none".to_owned()));
+        }
+        Err(error) => return Err(Unsaved::Disk(format!("it cannot be read: {error}"))),
     }
     File::open(path)
         .and_then(|file| file.sync_all())
         .and_then(|()| give_name(path, target))
-        .map_err(|error| format!("it cannot be brought to the disk: {error}"))
+        .map_err(|error| Unsaved::Disk(format!("it cannot be brought to the disk: {error}")))
 }
 
 fn is_disk_full(path: &Path) -> bool {
@@ -155,6 +172,6 @@ pub(crate) fn remove_unfinished(state_dir: &Path) {
     }
 }
 
-pub(super) fn is_unfinished(name: &std::ffi::OsStr) -> bool {
+pub(in crate::supervisor) fn is_unfinished(name: &std::ffi::OsStr) -> bool {
     name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes())
 }

@@ -25,6 +25,7 @@ fn spec(run: u64, prompt: String) -> SlotCommand {
         max_new_tokens: None,
         prefill_per_token: Duration::ZERO,
         credit: CREDIT,
+        save: None,
     }))
 }
 

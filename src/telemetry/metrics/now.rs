@@ -149,6 +149,21 @@ pub(super) fn own(own: &OwnFigures) -> Registry {
         "Log entries that were dropped because they were not read",
         ConstCounter::new(own.log_entries_dropped),
     );
+    if let Some(prefixes) = own.prefixes {
+        let files = Gauge::<i64>::default();
+        files.set(gauge(prefixes.files));
+        registry.register(
+            "prefix_files",
+            "Prefixes of conversations that are kept on disk",
+            files,
+        );
+        registry.register_with_unit(
+            "prefix",
+            "What they take",
+            Unit::Bytes,
+            ConstGauge::new(prefixes.bytes),
+        );
+    }
     registry
 }
 

@@ -20,6 +20,7 @@ fn active(tokens: u32) -> ActiveRun {
         max_new_tokens: None,
         prefill_per_token: Duration::from_millis(1),
         credit: 0,
+        save: None,
     };
     let progress = Arc::new(RunProgress::new(100, 0));
     for _ in 0..tokens {

@@ -14,7 +14,7 @@ use super::super::run_progress::RunProgress;
 use super::super::timing::CallTiming;
 use super::{Common, Doing, Slot};
 use crate::ipc::{CallReply, CallSpec, Question, RawRunSpec, SlotEvent};
-use crate::library_calls::{CallFailure, Outcome};
+use crate::library_calls::{Call, CallFailure, Outcome};
 
 impl Slot {
     pub(super) fn start_raw_run(&mut self, common: &Common, spec: Box<RawRunSpec>) {
@@ -36,6 +36,7 @@ impl Slot {
         if !self.is_free() {
             return self.called(spec.id, Err(busy()));
         }
+        self.restores = matches!(spec.call, Call::LoadPromptCache { .. });
         self.doing = Doing::Calling(CallTiming {
             since: Instant::now(),
             deadline: spec.deadline,
@@ -47,6 +48,10 @@ impl Slot {
 
     pub(super) fn call_returned(&mut self, id: u64, result: Result<Outcome, CallFailure>) {
         self.doing = Doing::Nothing;
+        if std::mem::take(&mut self.restores) && result.is_ok() {
+            // The next run finds what it did not evaluate.
+            self.prompt_counter.cache_used();
+        }
         self.called(id, result.map(CallReply::Outcome));
     }
 

@@ -31,6 +31,7 @@ fn run(started: Instant) -> RunTimes {
         waiting_for_reader: false,
         complete: false,
         prefill: ms(20_000),
+        writing: Duration::ZERO,
         abort: None,
         company: InCompany::alone(started),
     }

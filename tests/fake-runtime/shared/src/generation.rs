@@ -98,7 +98,7 @@ impl Generation<'_> {
             };
             let bytes = model.scenario.saved_cache.clone().unwrap_or_else(own);
             // As with the vendor's, the run goes on whatever becomes of it.
-            let _ = std::fs::write(&cache.path, bytes);
+            let _ = write_slowly(&cache.path, &bytes, model.scenario.save_us_per_byte);
         }
         if !others.is_empty() {
             let inputs: Vec<Input> = std::iter::once(input).chain(others).collect();
@@ -233,17 +233,17 @@ impl Generation<'_> {
 
     /// Tokens at the start of the prompt that need no evaluation. The last one always does.
     fn kept_tokens(&self, prompt: &[u8], prompt_tokens: i32) -> i32 {
+        let same = |held: &[u8]| {
+            let pairs = held.iter().zip(prompt);
+            pairs.take_while(|(a, b)| a == b).count()
+        };
         let loaded = lock(&self.model.set_up).prompt_cache.clone();
-        if let Some(loaded) = loaded.filter(|loaded| prompt.starts_with(loaded.as_bytes())) {
-            let kept = self.model.scenario.count.of(loaded.as_bytes());
-            return kept.min(prompt_tokens - 1).max(0);
-        }
-        if !self.model.scenario.prefix_reuse {
-            return 0;
-        }
-        let cache = lock(&self.model.cache);
-        let same = cache.text.iter().zip(prompt).take_while(|(a, b)| a == b);
-        let kept = self.model.scenario.count.of(&prompt[..same.count()]);
+        let loaded = loaded.map_or(0, |loaded| same(loaded.as_bytes()));
+        let cached = match self.model.scenario.prefix_reuse {
+            true => same(&lock(&self.model.cache).text),
+            false => 0,
+        };
+        let kept = self.model.scenario.count.of(&prompt[..loaded.max(cached)]);
         kept.min(prompt_tokens - 1).max(0)
     }
 
@@ -292,4 +292,15 @@ impl Generation<'_> {
 fn raw_json(value: &impl serde::Serialize) -> serde_json::Value {
     let text = serde_json::to_string(value).expect("plain data");
     serde_json::from_str(&text).expect("just written")
+}
+
+fn write_slowly(path: &str, bytes: &[u8], us_per_byte: u64) -> std::io::Result<()> {
+    use std::io::Write;
+    let mut file = std::fs::File::create(path)?;
+    for half in bytes.chunks(bytes.len().div_ceil(2).max(1)) {
+        file.write_all(half)?;
+        let length = u64::try_from(half.len()).unwrap_or(u64::MAX);
+        std::thread::sleep(Duration::from_micros(us_per_byte.saturating_mul(length)));
+    }
+    Ok(())
 }

@@ -47,6 +47,8 @@ pub struct Scenario {
 
     /// Written for a prompt cache instead of the fake's own format.
     pub saved_cache: Option<Vec<u8>>,
+    /// How long a prompt cache takes to be written, half of it after its first half.
+    pub save_us_per_byte: u64,
     /// A run that is to save its prompt does not.
     pub saves_no_cache: bool,
 
@@ -90,6 +92,7 @@ impl Default for Scenario {
             npu_core_num: 3,
             model_dtype: "W8A8".to_owned(),
             saved_cache: None,
+            save_us_per_byte: 0,
             saves_no_cache: false,
             template: Template::default(),
             perf: Perf::default(),

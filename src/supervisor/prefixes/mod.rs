@@ -1,0 +1,238 @@
+//! Prefixes of conversations on disk: where more of them take turns than there are slots, what a slot is
+//! about to lose is written with the library's own prompt cache, and read when its conversation goes on.
+//!
+//! ```text
+//!  marks   what a text begins with        policy  what pays            daily  what a day has written
+//!  index   what there is, what goes first state   what is done for a turn           (all pure)
+//!  folder  files: a prefix is there when its record is   swap   the calls on a worker's slot
+//! ```
+//!
+//! Nothing of it lies on a token's way: a load and a save come before a run, and whatever follows an
+//! answer comes behind its last event. It is never needed: with whatever goes wrong the prompt is
+//! evaluated, as it is without.
+
+mod daily;
+mod folder;
+mod index;
+mod marks;
+mod policy;
+mod record;
+mod state;
+pub(super) mod swap;
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::worker::Worker;
+use crate::apart::{self, Subject};
+use crate::children::memory::HeldBytes;
+use crate::models::{Catalog, InstalledModel};
+use crate::settings::Settings;
+use crate::telemetry::{Metrics, PrefixFigures};
+use folder::Folder;
+use index::PrefixId;
+use record::Identity;
+use state::{Bounds, State};
+
+/// Beneath the state folder, where no other is set.
+const FOLDER: &str = "prefixes";
+const DEFAULT_LIMIT_BYTES: u64 = 2 << 30;
+/// Of what is free.
+const DEFAULT_LIMIT_PERCENT: u64 = 10;
+/// How long a disk that had no room or failed is left alone.
+const REST: Duration = Duration::from_secs(600);
+/// Numbers of runs that save, apart from those of requests, of handles and of probes.
+const FIRST_RUN: u64 = 1 << 62;
+
+/// All prefixes of the daemon; clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Prefixes(Option<Arc<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    folder: Folder,
+    state: Mutex<State>,
+    metrics: Metrics,
+    /// What the folder takes of the machine's memory.
+    memory: Option<HeldBytes>,
+    runs: AtomicU64,
+}
+
+impl Prefixes {
+    /// Opens the folder. Where that is not wanted or cannot be, prefixes are not swapped, which is
+    /// said. Waits for the disk.
+    pub fn open(settings: &Settings, metrics: Metrics, memory: HeldBytes) -> Self {
+        let wanted = &settings.prefixes;
+        if wanted.limit_bytes == Some(0) {
+            return Self(None);
+        }
+        let default = settings.library.state_dir.join(FOLDER);
+        let path = wanted.folder.as_deref().unwrap_or(&default);
+        let (folder, contents) = match Folder::open(path) {
+            Ok(opened) => opened,
+            Err(error) => {
+                let what = "prefixes of conversations are not kept: their folder cannot be used";
+                // A daemon that somebody tries out may have no state folder.
+                match wanted.folder {
+                    Some(_) => tracing::warn!(path = %path.display(), %error, "{what}"),
+                    None => tracing::info!(path = %path.display(), %error, "{what}"),
+                }
+                return Self(None);
+            }
+        };
+        let in_memory = folder.is_in_memory();
+        if in_memory && wanted.folder.is_none() {
+            tracing::info!(path = %path.display(),
+                "prefixes of conversations are not kept: the folder lies in memory (prefixes.folder)");
+            return Self(None);
+        }
+        let bounds = Bounds {
+            files_bytes: wanted.limit_bytes.unwrap_or_else(|| default_limit(&folder)),
+            daily_bytes: wanted.written_per_day_bytes,
+            least_tokens: wanted.least_tokens,
+        };
+        let mut state = State::new(bounds, contents.records, contents.daily);
+        folder.remove(&state.trim());
+        tracing::info!(path = %folder.path().display(), limit_bytes = bounds.files_bytes,
+            files = state.files(), bytes = state.bytes(), "prefixes of conversations are kept");
+        let this = Inner {
+            folder,
+            state: Mutex::new(state),
+            metrics,
+            memory: in_memory.then_some(memory),
+            runs: AtomicU64::new(first_run()),
+        };
+        this.tell_memory();
+        Self(Some(Arc::new(this)))
+    }
+
+    /// Files of models that are not installed as they were go.
+    pub fn keep_models(&self, catalog: &Catalog) {
+        let Some(this) = &self.0 else { return };
+        let models = catalog.models();
+        // It may be a folder that hangs.
+        if models.is_empty() {
+            return;
+        }
+        let installed = models
+            .iter()
+            .map(|model| (model.id.clone(), file_of(model)));
+        let going = this.lock().set_installed(installed.collect());
+        this.remove(going);
+    }
+
+    /// What came from a key goes with it. `keys`: clients that have one, in the words of their names.
+    pub fn keep_keys(&self, keys: &HashSet<String>) {
+        let Some(this) = &self.0 else { return };
+        let clients = keys.iter().map(|name| marks::hash(name)).collect();
+        let going = this.lock().set_keys(clients);
+        this.remove(going);
+    }
+
+    /// What there is now; `None`: nothing is kept.
+    pub fn figures(&self) -> Option<PrefixFigures> {
+        let state = self.0.as_ref()?.lock();
+        Some(PrefixFigures {
+            files: state.files(),
+            bytes: state.bytes(),
+        })
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Whole after every statement.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next_run(&self) -> u64 {
+        self.runs.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn subject(&self) -> Subject {
+        Subject::File(self.folder.path().to_owned())
+    }
+
+    fn remove(&self, ids: Vec<PrefixId>) {
+        self.tell_memory();
+        if ids.is_empty() {
+            return;
+        }
+        let folder = self.folder.clone();
+        apart::begin(self.subject(), move || folder.remove(&ids));
+    }
+
+    fn tell_memory(&self) {
+        if let Some(memory) = &self.memory {
+            memory.set(self.lock().bytes());
+        }
+    }
+
+    /// The library could not do it. `for_good`: and never will.
+    fn failed(&self, of: &Identity, what: &'static str, reason: &str, for_good: bool) {
+        self.metrics.prefix_failed(&of.model, what);
+        let is_off = self.lock().failed(of, for_good);
+        if is_off {
+            tracing::warn!(
+                model = &*of.model,
+                runtime = of.runtime,
+                what,
+                reason,
+                "prefixes of this model are not kept any more: its library does not do it"
+            );
+        } else {
+            tracing::debug!(model = &*of.model, what, reason, "a prefix was not kept");
+        }
+    }
+
+    /// The disk has no room, or failed.
+    fn rest(&self, reason: &str) {
+        if self.lock().rest(Instant::now(), REST) {
+            tracing::warn!(path = %self.folder.path().display(), reason, rest_s = REST.as_secs(),
+                "prefixes of conversations are not written for a while");
+        }
+    }
+}
+
+/// What cells of a model depend on, without what its worker adds.
+fn file_of(model: &InstalledModel) -> String {
+    let facts = &model.facts;
+    let path = model.path.display();
+    format!("{} {} {path}|", facts.size_bytes, facts.created)
+}
+
+/// Which cells a worker makes.
+fn identity(worker: &Worker) -> Identity {
+    let (model, facts) = (&worker.model, &worker.facts);
+    let words = |word: &Option<String>| word.clone().unwrap_or_default();
+    let of_worker = (facts.context_length, worker.slots(), facts.pool_tokens);
+    Identity {
+        model: model.id.clone(),
+        file: format!("{}{of_worker:?}", file_of(model)),
+        runtime: format!(
+            "{} {}",
+            words(&facts.library_version),
+            words(&facts.library_path)
+        ),
+    }
+}
+
+fn hour_now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.unwrap_or_default().as_secs() / 3600
+}
+
+/// No place that a worker of an earlier daemon writes to, which may end a little later than that, is used
+/// again.
+fn first_run() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let ms = u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(0);
+    FIRST_RUN | (ms << 16 & (FIRST_RUN - 1))
+}
+
+fn default_limit(folder: &Folder) -> u64 {
+    let free = folder.free_bytes().unwrap_or(0);
+    DEFAULT_LIMIT_BYTES.min(free / 100 * DEFAULT_LIMIT_PERCENT)
+}

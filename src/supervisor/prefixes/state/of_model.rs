@@ -1,0 +1,96 @@
+//! What is known of one model's prefixes, as long as its file and library are the same.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::orders::Held;
+use crate::supervisor::prefixes::marks::{Marked, Marks};
+use crate::supervisor::prefixes::policy::{FileSize, ReturnRate};
+use crate::supervisor::prefixes::record::Identity;
+
+/// So long after a slot has lost a prefix that was worth keeping, answers are followed by a save.
+pub(super) const CROWDED_FOR: Duration = Duration::from_secs(600);
+/// Prefixes that were lost, of a model, that are remembered to see whether they come back.
+const MOST_REMEMBERED: usize = 256;
+/// Failures in a row after which a model's prefixes are not swapped any more.
+const MOST_STRIKES: u8 = 2;
+
+#[derive(Debug)]
+pub struct OfModel {
+    pub of: Identity,
+    pub size: FileSize,
+    pub returns: ReturnRate,
+    lost: VecDeque<Lost>,
+    crowded_at: Option<Instant>,
+    strikes: u8,
+}
+
+/// A prefix that a slot had.
+#[derive(Debug)]
+struct Lost {
+    tenant: String,
+    marks: Marks,
+}
+
+impl OfModel {
+    pub fn new(of: Identity) -> Self {
+        Self {
+            of,
+            size: FileSize::default(),
+            returns: ReturnRate::default(),
+            lost: VecDeque::new(),
+            crowded_at: None,
+            strikes: 0,
+        }
+    }
+
+    /// Whether any is remembered that was lost.
+    pub fn has_lost(&self) -> bool {
+        !self.lost.is_empty()
+    }
+
+    /// Whether slots have lately lost what is worth keeping.
+    pub fn is_crowded(&self, now: Instant) -> bool {
+        let lost = self.crowded_at;
+        lost.is_some_and(|at| now.saturating_duration_since(at) < CROWDED_FOR)
+    }
+
+    /// It did not do it. `for_good`: and never will.
+    pub fn failed(&mut self, for_good: bool) {
+        self.strikes = match for_good {
+            true => MOST_STRIKES,
+            false => self.strikes + 1,
+        };
+    }
+
+    pub fn succeeded(&mut self) {
+        self.strikes = 0;
+    }
+
+    pub fn is_off(&self) -> bool {
+        self.strikes >= MOST_STRIKES
+    }
+
+    pub fn is_lost(&mut self, held: &Held<'_>, now: Instant) {
+        self.returns.one_is_lost();
+        self.crowded_at = Some(now);
+        if self.lost.len() == MOST_REMEMBERED {
+            self.lost.pop_front();
+        }
+        self.lost.push_back(Lost {
+            tenant: held.owner.tenant.clone(),
+            marks: Marked::new(held.text).marks().clone(),
+        });
+    }
+
+    /// A prompt that begins with half of a lost prefix is its next turn.
+    pub fn look_for_returned(&mut self, prompt: &Marked<'_>, tenant: &str) {
+        let before = self.lost.len();
+        self.lost.retain(|lost| {
+            lost.tenant != tenant || prompt.shared_with(&lost.marks) * 2 < lost.marks.length
+        });
+        if self.lost.len() < before {
+            self.returns.one_is_back();
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The calls on a worker's slot: clearing another tenant's cells, saving what the slot is about to lose,
+//! loading what a prompt begins with, and what follows an answer. A worker that is lost in one of them
+//! is no request's loss: the caller gets no lease back and takes another worker.
+
+mod calls;
+mod keeping;
+mod sinks;
+
+use std::time::Instant;
+
+use tokio::sync::watch;
+
+use super::record::{Identity, Owner};
+use super::state::{Held, LoadOrder, Now, Plan, SaveOrder};
+use super::{Inner, Prefixes, hour_now, identity};
+use crate::generation::{ClientKey, Deadline, GenerationRequest};
+use crate::ipc::RunEnd;
+use crate::library_calls::Call;
+use crate::supervisor::lease::Lease;
+use crate::supervisor::worker::Worker;
+use crate::supervisor::{RunServices, Supervisor};
+use crate::telemetry::Metrics;
+use keeping::give_up;
+
+/// A load that has spared less than this part of what it should has spared nothing.
+const LEAST_SPARED: u32 = 4;
+
+/// What is done for the requests of a model beside their runs.
+pub struct Swap<'a> {
+    supervisor: &'a Supervisor,
+    metrics: &'a Metrics,
+    cut_off: watch::Receiver<bool>,
+}
+
+/// What a load is expected to spare.
+pub struct Loaded {
+    order: LoadOrder,
+}
+
+impl<'a> Swap<'a> {
+    pub fn new(services: &'a RunServices, cut_off: watch::Receiver<bool>) -> Self {
+        Self {
+            supervisor: &services.supervisor,
+            metrics: &services.metrics,
+            cut_off,
+        }
+    }
+
+    /// Empties a slot that holds what its new user may not find out. `None`: the worker is of no more use.
+    pub async fn clear(&mut self, lease: Lease) -> Option<Lease> {
+        if !lease.holds_anothers() {
+            return Some(lease);
+        }
+        let call = Call::ClearKvCache {
+            keep_system_prompt: 0,
+            start_pos: None,
+            end_pos: None,
+        };
+        let limit = lease.worker().deadlines.worker.control_call;
+        let (lease, result) = self
+            .call(lease, call, (Deadline::ControlCall, limit))
+            .await?;
+        match result {
+            Ok(()) => Some(lease),
+            Err(failure) => {
+                let pid = lease.worker().process.pid;
+                tracing::error!(
+                    pid,
+                    ?failure,
+                    "a slot cannot be cleared; its worker is replaced"
+                );
+                lease.spoil();
+                None
+            }
+        }
+    }
+
+    /// Makes a slot ready for a request: what it loses is saved, what is stored of the prompt is loaded.
+    pub async fn prepare(
+        &mut self,
+        lease: Lease,
+        request: &GenerationRequest,
+    ) -> Option<(Lease, Option<Loaded>)> {
+        let Prefixes(Some(prefixes)) = self.supervisor.prefixes().clone() else {
+            return Some((lease, None));
+        };
+        let plan = plan(&prefixes, &lease, request);
+        prefixes.remove(plan.stale);
+        let mut lease = lease;
+        if let Some(order) = plan.save {
+            lease = match self.save(&prefixes, lease, order).await {
+                Some(lease) => lease,
+                None => {
+                    if let Some(order) = &plan.load {
+                        prefixes.lock().load_ended(order, None);
+                    }
+                    return None;
+                }
+            };
+        }
+        lease = match self.clear(lease).await {
+            Some(lease) => lease,
+            None => {
+                if let Some(order) = &plan.load {
+                    prefixes.lock().load_ended(order, None);
+                }
+                return None;
+            }
+        };
+        match plan.load {
+            None => Some((lease, None)),
+            Some(order) => self.load(&prefixes, lease, order).await,
+        }
+    }
+
+    /// What is owed behind an answer, if anything: then its slot is given back only after it.
+    pub fn owed(&self, lease: &Lease) -> Option<Owed> {
+        let Prefixes(Some(prefixes)) = self.supervisor.prefixes() else {
+            return None;
+        };
+        let save = held(lease).and_then(|held| {
+            let of = identity(lease.worker());
+            let now = now(&of, lease.worker());
+            prefixes.lock().after_answer(now, &held)
+        });
+        (save.is_some() || lease.has_loaded()).then_some(Owed { save })
+    }
+
+    /// Does it, and gives the slot back.
+    pub async fn settle(&mut self, lease: Lease, owed: Owed) {
+        let Prefixes(Some(prefixes)) = self.supervisor.prefixes().clone() else {
+            return;
+        };
+        let lease = match owed.save {
+            Some(order) => self.save(&prefixes, lease, order).await,
+            None => Some(lease),
+        };
+        if let Some(lease) = lease {
+            self.release(lease).await;
+        }
+    }
+}
+
+/// What is done behind an answer.
+#[derive(Debug)]
+pub struct Owed {
+    save: Option<SaveOrder>,
+}
+
+impl Loaded {
+    /// Whether it was of use, by what its run has evaluated.
+    pub fn learn(self, prefixes: &Prefixes, end: &RunEnd) {
+        let Prefixes(Some(prefixes)) = prefixes else {
+            return;
+        };
+        let evaluated = end.perf.map(|perf| perf.prefill_tokens);
+        let Some((all, evaluated)) = end.prompt_tokens.zip(evaluated) else {
+            return;
+        };
+        let of = &self.order.of;
+        match all.saturating_sub(evaluated) >= self.order.gained / LEAST_SPARED {
+            true => {
+                prefixes.metrics.prefix_hit(&of.model);
+                prefixes.lock().succeeded(of);
+            }
+            false => give_up(prefixes, &self.order, "it spared no evaluation", false),
+        }
+    }
+}
+
+fn plan(prefixes: &Inner, lease: &Lease, request: &GenerationRequest) -> Plan {
+    let worker = lease.worker();
+    let of = identity(worker);
+    let owner = Owner::of(&request.client);
+    // Without a tokenizer prompts are counted by the cache, which has to begin empty.
+    let can_load = request.prompt_tokens.is_some() || lease.was_used();
+    let turn = (&*request.prompt, &owner);
+    let mut state = prefixes.lock();
+    state.plan(now(&of, worker), held(lease), turn, can_load)
+}
+
+fn now<'a>(of: &'a Identity, worker: &Worker) -> Now<'a> {
+    Now {
+        of,
+        prefill_per_token: worker.measured().prefill_takes_per_token(),
+        at: Instant::now(),
+        hour: hour_now(),
+    }
+}
+
+/// What a slot holds of a client, as far as it is known.
+fn held(lease: &Lease) -> Option<Held<'_>> {
+    let (text, holder): (&str, &ClientKey) = (lease.holds(), lease.holder()?);
+    (!text.is_empty()).then(|| Held {
+        text,
+        owner: Owner::of(holder),
+    })
+}

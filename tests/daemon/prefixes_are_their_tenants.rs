@@ -1,0 +1,97 @@
+//! What a key has asked no other tenant's key finds out, and goes with the key.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::daemon_support::{Daemon, eventually, keys};
+use crate::doors::{Door, bearer};
+use crate::prefixes_support::{
+    COMPLETIONS, NEW_WORDS, WORDS, ask, beginning, folder, names, setup, told,
+};
+use serde_json::Value;
+
+fn post(daemon: &Daemon, key: &str, prompt: &str) -> Value {
+    let door = Door::Tcp(daemon.address);
+    let answer = door.ask(
+        "POST",
+        COMPLETIONS,
+        &bearer(Some(key)),
+        &ask(prompt).to_string(),
+    );
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    answer.json()
+}
+
+/// Tokens that were evaluated, and what usage says was cached.
+fn seen(answer: &Value) -> (u64, u64) {
+    let cached = &answer["usage"]["prompt_tokens_details"]["cached_tokens"];
+    (told(answer).1, cached.as_u64().unwrap_or(0))
+}
+
+#[test]
+fn another_tenants_prompt_is_cleared_and_its_file_is_not_read() {
+    let setup = setup(1, "");
+    let add = |arguments: &str| keys(setup.folder(), &format!("add {arguments}"));
+    let [one, too, other, house, hold] = [
+        "one --tenant upstairs",
+        "too --tenant upstairs",
+        "other --tenant downstairs",
+        "house",
+        "hold",
+    ]
+    .map(add);
+    let daemon = setup.start();
+    let prompt = beginning("a");
+    let whole = WORDS as u64;
+    assert_eq!(seen(&post(&daemon, &one, &prompt)), (whole, 0));
+    assert_eq!(
+        seen(&post(&daemon, &other, &prompt)),
+        (whole, 0),
+        "another tenant's"
+    );
+    // What the slot has lost lies on disk for its tenant.
+    for (key, whose) in [
+        (&too, "upstairs"),
+        (&other, "downstairs"),
+        (&one, "upstairs"),
+    ] {
+        let (evaluated, cached) = seen(&post(&daemon, key, &prompt));
+        assert!(evaluated <= NEW_WORDS && cached > 0, "{whose}: {evaluated}");
+    }
+    assert_eq!(
+        seen(&post(&daemon, &house, &prompt)),
+        (whole, 0),
+        "the household's"
+    );
+    assert!(
+        seen(&post(&daemon, &hold, &prompt)).0 <= NEW_WORDS,
+        "keys share by default"
+    );
+}
+
+#[test]
+fn what_came_from_a_key_goes_with_it() {
+    let setup = setup(1, "");
+    let add = |arguments: &str| keys(setup.folder(), &format!("add {arguments}"));
+    let [gone, stays] = ["gone", "stays"].map(add);
+    let daemon = setup.start();
+    post(&daemon, &gone, &beginning("a"));
+    post(&daemon, &stays, &beginning("b"));
+    post(&daemon, &stays, &beginning("c"));
+    let files = || names(&folder(&daemon), ".cache");
+    eventually("files of both keys", || (files().len() >= 2).then_some(()));
+    let before = files();
+    let mode = |name: &str| {
+        let file = fs::metadata(folder(&daemon).join(name)).expect("the file");
+        file.permissions().mode() & 0o777
+    };
+    assert!(before.iter().all(|name| mode(name) == 0o600));
+    keys(daemon.folder(), "revoke gone");
+    eventually("the end of the key's files", || {
+        (!files().contains(&before[0])).then_some(())
+    });
+    assert!(
+        before[1..].iter().all(|name| files().contains(name)),
+        "the other's stay"
+    );
+}
