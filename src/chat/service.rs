@@ -95,18 +95,17 @@ impl ChatService {
         }
         let status = self.engine.status().model(&request.model);
         let facts = status.and_then(|status| status.facts);
-        request.check_constraint(facts.and_then(|facts| facts.run_extensions))?;
+        request.check_constraint(facts.map(|facts| facts.abilities()).unwrap_or_default())?;
         self.engine.submit(request).map(Reply::new)
     }
 
     /// What can be told of a run before it has started.
     pub fn expected_start(&self, request: &GenerationRequest) -> RunStart {
         let status = self.engine.status().model(&request.model);
-        let per_run = status
-            .and_then(|status| status.facts)
-            .and_then(|facts| facts.per_run_parameters);
+        let facts = status.and_then(|status| status.facts);
+        let runtime = facts.map(|facts| facts.abilities()).unwrap_or_default();
         RunStart {
-            not_applied: request.not_applied(per_run),
+            not_applied: request.not_applied(runtime),
         }
     }
 }

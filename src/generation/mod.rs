@@ -14,7 +14,10 @@ pub use deadline::Deadline;
 pub use error::GenerationError;
 pub use event::{Completion, ReplyEvent, RunStart, Timings, Usage};
 pub use finish::FinishReason;
-pub use request::{ClientKey, GenerationRequest, ModelId, RequestId, SamplingRequest, Weight};
+pub use request::{
+    Abilities, ClientKey, DrawRequest, GenerationRequest, ModelId, RequestId, SamplingRequest,
+    Weight,
+};
 pub use stop_strings::StopStrings;
 
 /// The most answers that a model can be told to make at the same time.

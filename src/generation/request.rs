@@ -154,8 +154,7 @@ pub struct GenerationRequest {
     /// Its tokens; `None`: the model has no tokenizer of its own.
     pub prompt_tokens: Option<Arc<[i32]>>,
     pub sampling: SamplingRequest,
-    /// Asked for by the client. No runtime can vary it per request so far; it is reported as such.
-    pub seed: Option<i64>,
+    pub draws: DrawRequest,
     /// Refuse the request when a value cannot be applied, instead of reporting it.
     pub strict_parameters: bool,
     /// `None`: as many tokens as the context leaves. 0: the prompt is evaluated, and the answer has
@@ -188,22 +187,39 @@ pub struct SamplingRequest {
     pub frequency_penalty: Option<f32>,
 }
 
+/// How the tokens of a run are drawn, beside its sampling values; only some runtimes can be told.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DrawRequest {
+    pub seed: Option<i64>,
+    pub min_p: Option<f32>,
+    /// Tokens, and what is added to their logits; -inf forbids one.
+    pub logit_bias: Vec<(i32, f32)>,
+}
+
+/// What a runtime can do for one run; `None`: not known yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Abilities {
+    /// It varies sampling.
+    pub per_run_parameters: Option<bool>,
+    /// It keeps to grammars, and draws as it is told.
+    pub run_extensions: Option<bool>,
+}
+
 impl GenerationRequest {
-    /// Refuses what a runtime cannot keep an answer to. `run_extensions`: whether it keeps to grammars;
-    /// while that is not known (`None`) it may.
-    pub fn check_constraint(&self, run_extensions: Option<bool>) -> Result<(), GenerationError> {
-        match self.constraint.is_some() && run_extensions == Some(false) {
+    /// Refuses what a runtime cannot keep an answer to; while that is not known, it may.
+    pub fn check_constraint(&self, runtime: Abilities) -> Result<(), GenerationError> {
+        match self.constraint.is_some() && runtime.run_extensions == Some(false) {
             true => Err(GenerationError::CannotConstrain),
             false => Ok(()),
         }
     }
 
-    /// Names of requested values that cannot be applied. `per_run`: whether the runtime varies
-    /// sampling from run to run; while that is not known (`None`) only what no runtime can do is
-    /// named. The token budget is never among them: our side keeps it.
-    pub fn not_applied(&self, per_run: Option<bool>) -> Vec<&'static str> {
-        let sampling = &self.sampling;
-        let fixed = per_run == Some(false);
+    /// Names of requested values that cannot be applied, as far as the runtime is known. The token
+    /// budget is never among them: our side keeps it.
+    pub fn not_applied(&self, runtime: Abilities) -> Vec<&'static str> {
+        let (sampling, draws) = (&self.sampling, &self.draws);
+        let fixed = runtime.per_run_parameters == Some(false);
+        let draws_alone = runtime.run_extensions == Some(false);
         let asked = [
             ("temperature", fixed && sampling.temperature.is_some()),
             ("top_p", fixed && sampling.top_p.is_some()),
@@ -217,7 +233,9 @@ impl GenerationRequest {
                 "frequency_penalty",
                 fixed && sampling.frequency_penalty.is_some(),
             ),
-            ("seed", self.seed.is_some()),
+            ("seed", draws_alone && draws.seed.is_some()),
+            ("min_p", draws_alone && draws.min_p.is_some()),
+            ("logit_bias", draws_alone && !draws.logit_bias.is_empty()),
         ];
         let keeps_budget = |plan: &ReplyPlan| plan.thought_budget.is_some();
         let is_kept = self.reply.as_ref().is_some_and(keeps_budget);

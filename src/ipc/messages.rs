@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::LoadDeadline;
 use crate::constraint::{Limits, Thought, Vocabulary};
-use crate::generation::{Deadline, FinishReason, SamplingRequest};
+use crate::generation::{Deadline, DrawRequest, FinishReason, SamplingRequest};
 use crate::library_calls::{
     Call, CallFailure, CallState, Input, ModelShape, Outcome, Param, PerfStat, RowSelection,
 };
@@ -242,6 +242,8 @@ pub struct RunSpec {
     /// An answer that another worker has begun; it is continued right behind its end.
     pub begun: Option<BegunAnswer>,
     pub sampling: SamplingRequest,
+    /// Not read where the library takes none of it.
+    pub draws: DrawRequest,
     /// What it is kept to, from the beginning of the answer on; only where the library can.
     pub constraint: Option<Box<RunConstraint>>,
     /// Tokens still to be made; `None`: as many as the context leaves.

@@ -162,6 +162,7 @@ impl Default for ChatSettings {
             max_tools: 128,
             tools_limit_bytes: 256 * 1024,
             max_values: 65_536,
+            max_logit_biases: 1024,
             also_reasoning: false,
         }
     }

@@ -352,6 +352,8 @@ pub struct ChatSettings {
     pub tools_limit_bytes: usize,
     /// Most values of their schemas together, and of `chat_template_kwargs`, those inside others included.
     pub max_values: usize,
+    /// Largest number of tokens in `logit_bias`.
+    pub max_logit_biases: usize,
     /// Whether thoughts are answered as `reasoning` as well, beside `reasoning_content`.
     pub also_reasoning: bool,
 }

@@ -103,6 +103,8 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
     found.range("chat.tools-limit-bytes", limit, 1024..=64 << 20);
 
     found.range("chat.max-values", chat.max_values, 64..=1 << 20);
+    let most = chat.max_logit_biases;
+    found.range("chat.max-logit-biases", most, 1..=65_536);
 
     let constraints = &settings.constraints;
     let limit = constraints.schema_limit_bytes;

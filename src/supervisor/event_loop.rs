@@ -7,6 +7,7 @@
 mod handles;
 mod memory_checks;
 mod message;
+mod requests;
 mod unloads;
 mod workers;
 
@@ -19,7 +20,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use super::client_turns::{ClientTurns, LeasedSlot, Waiting};
 use super::instance::Instance;
 use super::lease::Lease;
-use super::lifecycle::{FailedBy, RestartPolicy, Stage};
+use super::lifecycle::{RestartPolicy, Stage};
 use super::loading::Loader;
 use super::memory_limits::{self, MemoryLimits};
 use super::placement::{self, Candidate, Decision, PlacementLimits};
@@ -250,66 +251,6 @@ impl EventLoop {
                 }
             }
         }
-    }
-
-    fn request(&mut self, model: &ModelId, queue_end: QueueEnd, request: Option<LeaseRequest>) {
-        if let Some(error) = self.refusal(model) {
-            if let Some(request) = request {
-                let _ = request.reply.send(Err(error));
-            }
-            return;
-        }
-        let Some(instance) = self.instances.get_mut(model) else {
-            return;
-        };
-        match queue_end {
-            QueueEnd::Front | QueueEnd::FrontAndAlone => instance.waiters.push_front(Waiter {
-                sequence: 0,
-                request,
-            }),
-            QueueEnd::Back => {
-                self.sequence += 1;
-                let sequence = self.sequence;
-                instance.waiters.push_back(Waiter { sequence, request });
-            }
-        }
-    }
-
-    /// Why a request for this model cannot wait for a worker.
-    fn refusal(&self, model: &ModelId) -> Option<GenerationError> {
-        let Some(instance) = self.instances.get(model) else {
-            let model = model.to_string();
-            return Some(GenerationError::UnknownModel { model });
-        };
-        if self.shutting_down.is_some() || instance.is_closing {
-            return Some(GenerationError::ShuttingDown);
-        }
-        if let Some(reason) = self.blocked(instance) {
-            return Some(unavailable(model, reason, None));
-        }
-        match instance.life.stage() {
-            Stage::Failed {
-                by: FailedBy::Load,
-                retry_at,
-            } => {
-                let wait = retry_at.saturating_duration_since(Instant::now());
-                (!wait.is_zero()).then(|| unavailable(model, instance.reason.clone(), Some(wait)))
-            }
-            _ => None,
-        }
-    }
-
-    /// Why no worker of this model can be started until the machine was rebooted.
-    fn blocked(&self, instance: &Instance) -> Option<String> {
-        if instance.is_unkillable() {
-            return Some(instance.reason.clone());
-        }
-        let blocker = self
-            .instances
-            .values()
-            .find(|other| instance.uses_npu() && other.uses_npu() && other.is_unkillable())?;
-        // A worker that is up may go on; it is starting another one that hangs.
-        (!has_worker(instance)).then(|| format!("the NPU is blocked: {}", blocker.reason))
     }
 
     /// Carries out decisions until none is left. Returns when to look again without a message.

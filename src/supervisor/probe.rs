@@ -113,6 +113,7 @@ impl Probe<'_> {
             prompt: PROMPT.to_owned(),
             prompt_tokens: None,
             begun: None,
+            draws: Default::default(),
             constraint: None,
             sampling: SamplingRequest::default(),
             max_new_tokens: Some(self.tokens),

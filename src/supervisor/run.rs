@@ -390,15 +390,13 @@ impl<'a> Serving<'a> {
             return Ok(());
         }
         let request = &self.job.request;
-        let not_applied = request.not_applied(worker.facts.per_run_parameters);
+        let runtime = worker.facts.abilities();
+        request.check_constraint(runtime).map_err(Outcome::Failed)?;
+        let not_applied = request.not_applied(runtime);
         if request.strict_parameters && !not_applied.is_empty() {
             return Err(Outcome::Failed(GenerationError::ParametersNotApplied {
                 parameters: not_applied,
             }));
-        }
-        let can_constrain = worker.facts.run_extensions;
-        if let Err(error) = request.check_constraint(can_constrain) {
-            return Err(Outcome::Failed(error));
         }
         let started = ReplyEvent::Started(RunStart { not_applied });
         if self.job.events.try_send(started).is_err() {
@@ -416,6 +414,7 @@ impl<'a> Serving<'a> {
             prompt_tokens: request.prompt_tokens.clone(),
             begun: self.begun.clone(),
             sampling: request.sampling,
+            draws: request.draws.clone(),
             constraint,
             max_new_tokens: self.tokens_left(),
             prefill_per_token: worker.prefill_per_token(),

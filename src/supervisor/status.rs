@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::children::memory::ProcessMemory;
-use crate::generation::ModelId;
+use crate::generation::{Abilities, ModelId};
 use crate::ipc::LoadFigures;
 use crate::models::SlotPlan;
 use crate::process_figures::ask_load_figures;
@@ -94,6 +94,16 @@ pub struct RuntimeFacts {
     pub per_run_parameters: Option<bool>,
     /// Whether answers can be kept to a format.
     pub run_extensions: Option<bool>,
+}
+
+impl RuntimeFacts {
+    /// What is known of what it can do for one run.
+    pub fn abilities(&self) -> Abilities {
+        Abilities {
+            per_run_parameters: self.per_run_parameters,
+            run_extensions: self.run_extensions,
+        }
+    }
 }
 
 /// One model as seen from outside.

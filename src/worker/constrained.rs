@@ -7,7 +7,8 @@ use anyhow::{Context, anyhow};
 use rkllm_sys::{Draw, LogitsHook, RunExtension};
 
 use crate::constraint::{Follower, ModelTokens, Next, Vocabulary};
-use crate::ipc::{BegunAnswer, RunConstraint};
+use crate::generation::DrawRequest;
+use crate::ipc::{BegunAnswer, RunConstraint, RunSpec};
 
 /// The tokens of the worker's model, made ready by the first slot that needs them.
 pub struct SharedTokens {
@@ -48,12 +49,48 @@ impl Failure {
     }
 }
 
-/// Compiles the grammar, and takes in what was said before.
+/// What the library is told of a run beyond its parameters; `None`: nothing. Compiles the grammar, and
+/// takes in what was said before.
 pub fn extension(
+    spec: &RunSpec,
+    tokens: Option<&SharedTokens>,
+) -> anyhow::Result<Option<(RunExtension, Failure)>> {
+    let draws = &spec.draws;
+    if *draws == DrawRequest::default() && spec.constraint.is_none() {
+        return Ok(None);
+    }
+    let begun = spec.begun.as_ref();
+    let failure = Failure::default();
+    let hook = match &spec.constraint {
+        None => None,
+        Some(constraint) => Some(Box::new(Kept {
+            follower: follower(constraint, tokens, begun)?,
+            failure: failure.clone(),
+        }) as _),
+    };
+    let extension = RunExtension {
+        hook,
+        seed: draws.seed.map(|seed| run_seed(seed, begun)),
+        min_p: draws.min_p,
+        logit_bias: draws.logit_bias.clone(),
+    };
+    Ok(Some((extension, failure)))
+}
+
+/// The library's seeds have 32 bits, of which one value is none. An answer that is gone on with does not
+/// draw as its beginning did.
+fn run_seed(seed: i64, begun: Option<&BegunAnswer>) -> u32 {
+    let bits = seed.cast_unsigned();
+    let folded = (bits >> 32) as u32 ^ bits as u32;
+    let before = begun.map_or(0, |begun| begun.text.len() as u32);
+    folded.wrapping_add(before.wrapping_mul(0x9E37_79B9)) % u32::MAX
+}
+
+fn follower(
     constraint: &RunConstraint,
     tokens: Option<&SharedTokens>,
     begun: Option<&BegunAnswer>,
-) -> anyhow::Result<(RunExtension, Failure)> {
+) -> anyhow::Result<Follower> {
     let tokens = tokens.context("the model's tokens are not known")?.get()?;
     let begun = match begun {
         None => Vec::new(),
@@ -67,23 +104,13 @@ pub fn extension(
             .collect(),
         Some(BegunAnswer { text, .. }) => text.clone().into_bytes(),
     };
-    let follower = Follower::new(
+    Follower::new(
         &constraint.grammar,
         &constraint.limits,
         constraint.thought.clone(),
         tokens,
         &begun,
-    )?;
-    let failure = Failure::default();
-    let hook = Kept {
-        follower,
-        failure: failure.clone(),
-    };
-    let extension = RunExtension {
-        hook: Some(Box::new(hook)),
-        ..RunExtension::default()
-    };
-    Ok((extension, failure))
+    )
 }
 
 struct Kept {
@@ -101,5 +128,32 @@ impl LogitsHook for Kept {
                 Draw::EndsHere
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_seed_is_one_that_the_library_takes() {
+        for seed in [
+            0,
+            1,
+            -1,
+            i64::MIN,
+            i64::MAX,
+            0xFFFF_FFFF,
+            0x7FFF_FFFF_8000_0000,
+        ] {
+            assert_ne!(run_seed(seed, None), u32::MAX, "{seed}");
+        }
+        assert_eq!(run_seed(42, None), 42);
+        let begun = BegunAnswer {
+            text: "so".to_owned(),
+            token_ids: None,
+            tokens: None,
+        };
+        assert_ne!(run_seed(42, Some(&begun)), 42);
     }
 }

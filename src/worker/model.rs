@@ -130,12 +130,13 @@ impl Model {
             progress.lower_limit(budget_left(self.context_length, tokens));
             notes.send(SlotNote::InputCounted { run, tokens });
         }
-        let constraint = spec
-            .constraint
-            .as_deref()
-            .map(|constraint| constrained::extension(constraint, how.tokens, spec.begun.as_ref()));
-        let (extension, failure) = match constraint.transpose() {
-            Ok(kept) => kept.unzip(),
+        let takes_extensions = self.handle.library().takes_run_extensions();
+        let extension = match takes_extensions {
+            true => constrained::extension(spec, how.tokens),
+            false => Ok(None),
+        };
+        let (extension, failure) = match extension {
+            Ok(extension) => extension.unzip(),
             Err(error) => {
                 returned.not_kept = Some(format!("{error:#}"));
                 return returned;

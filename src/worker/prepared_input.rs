@@ -98,6 +98,7 @@ mod tests {
                 token_ids: ids.map(<[i32]>::to_vec),
                 tokens: Some(2),
             }),
+            draws: Default::default(),
             constraint: None,
             sampling: SamplingRequest::default(),
             max_new_tokens: None,

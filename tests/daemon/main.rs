@@ -27,6 +27,7 @@ mod conversations_keep_their_slot;
 mod crowds_are_served_or_refused;
 mod dead_workers_are_replaced;
 mod deadlines_are_told_in_time;
+mod draws_are_as_asked;
 mod embeddings_order_as_llama_cpp_does;
 mod every_family_serves;
 mod faults_of_the_runtime_become_typed_errors;

@@ -81,7 +81,7 @@ fn request(client: &str, model: &str, prompt: &str) -> GenerationRequest {
         prompt: prompt.into(),
         prompt_tokens: None,
         sampling: SamplingRequest::default(),
-        seed: None,
+        draws: Default::default(),
         strict_parameters: false,
         max_new_tokens: None,
         constraint: None,

@@ -119,8 +119,9 @@ impl Reading {
         let markers = self.markers.iter().map(|marker| marker.text.as_str());
         let mut markup: Vec<&str> = markers.chain(MARKUP).collect();
         markup.retain(|markup| markup.len() > 2);
-        markup.sort_by_key(|markup| std::cmp::Reverse(markup.len()));
-        // One may stand in the middle of another, where it is a token that is not printed.
+        // One may stand in the middle of another, where it is a token that is not printed: a word may be
+        // a part of what is a marker once that token is taken out.
+        markup.sort_by_key(|markup| (MARKUP.contains(markup), std::cmp::Reverse(markup.len())));
         while let Some(markup) = markup.iter().find(|markup| text.contains(**markup)) {
             text = text.replace(markup, "");
         }

@@ -63,7 +63,7 @@ async fn what_is_not_json_or_not_a_request_is_refused() {
         chat fields: "temperature":1e999 => temperature invalid_value
         chat fields: "temperature":NaN => temperature invalid_value
         chat fields: "temperature":-Infinity => temperature invalid_value
-        text fields: "logit_bias":{"1":NaN} => logit_bias.1 invalid_value
+        text fields: "logit_bias":{"1":NaN} => logit_bias invalid_value
         chat body: {"model":"tiny","model":"tiny"} => model invalid_value
         chat messages: [{"role":"user","role":"user","content":"hi"}] => messages[0].role invalid_value
         chat body: {} => model missing_required_parameter
@@ -207,19 +207,19 @@ async fn numbers_are_taken_as_json_means_them() {
         (
             CHAT,
             r#""seed":42.0,"n":1.0"#.into(),
-            |r| format!("{:?}", r.seed),
+            |r| format!("{:?}", r.draws.seed),
             "Some(42)",
         ),
         (
             CHAT,
             r#""seed":18446744073709551615"#.into(),
-            |r| format!("{:?}", r.seed),
+            |r| format!("{:?}", r.draws.seed),
             "Some(-1)",
         ),
         (
             TEXT,
             r#""seed":-3,"best_of":1.0"#.into(),
-            |r| format!("{:?}", r.seed),
+            |r| format!("{:?}", r.draws.seed),
             "Some(-3)",
         ),
         (
@@ -324,7 +324,12 @@ async fn what_is_not_supported_is_refused_by_name() {
         chat fields: "function_call":{"name":"f"} => function_call unsupported_parameter
         chat fields: "logprobs":true => logprobs unsupported_parameter
         chat fields: "top_logprobs":3 => top_logprobs unsupported_parameter
-        chat fields: "logit_bias":{"50":1} => logit_bias unsupported_parameter
+        chat fields: "logit_bias":{"x":1} => logit_bias.x invalid_value
+        chat fields: "logit_bias":{"-1":1} => logit_bias.-1 invalid_value
+        chat fields: "logit_bias":{"50":101} => logit_bias.50 invalid_value
+        chat fields: "logit_bias":{"50":"1"} => logit_bias.50 invalid_value
+        chat fields: "logit_bias":[] => logit_bias invalid_type
+        chat fields: "min_p":1.5 => min_p invalid_value
         chat fields: "response_format":{"type":"grammar"} => response_format.type unsupported_parameter
         chat fields: "response_format":{"type":"json_schema"} => response_format.json_schema missing_required_parameter
         chat fields: "response_format":"json_object" => response_format invalid_type

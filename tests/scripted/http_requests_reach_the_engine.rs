@@ -32,7 +32,7 @@ async fn neutral_values_and_unknown_fields_ask_for_nothing() {
         let request = server.requests.recv().await.unwrap();
         assert_eq!(request.sampling, SamplingRequest::default());
         assert_eq!(request.max_new_tokens, None);
-        assert_eq!(request.seed, None);
+        assert_eq!(request.draws, Default::default());
         assert!(request.stop.is_empty());
     }
     let neutral = r#","echo":false,"suffix":"","best_of":1,"logprobs":null"#;
@@ -100,7 +100,7 @@ async fn what_is_asked_for_reaches_the_engine() {
             frequency_penalty: Some(2.0),
         }
     );
-    assert_eq!(request.seed, Some(42));
+    assert_eq!(request.draws.seed, Some(42));
     assert_eq!(request.stop, ["END"]);
     assert_eq!(request.max_new_tokens, Some(99));
     assert!(!request.strict_parameters);
@@ -294,12 +294,12 @@ async fn what_is_not_read_and_what_was_changed_is_told() {
         (chat(""), "top_p, seed"),
         (completion(""), "top_p, seed"),
         (
-            chat(r#","min_p":0.1,"user":"me","store":false,"grammar":null,"own":1"#),
-            "top_p, seed, min_p, user, store",
+            chat(r#","top_a":0.1,"user":"me","store":false,"grammar":null,"own":1"#),
+            "top_p, seed, top_a, user, store",
         ),
         (
-            completion(r#","min_p":0.1,"cache_prompt":true,"n_predict":5,"stream":true"#),
-            "top_p, seed, min_p, cache_prompt, n_predict",
+            completion(r#","top_a":0.1,"cache_prompt":true,"n_predict":5,"stream":true"#),
+            "top_p, seed, top_a, cache_prompt, n_predict",
         ),
     ] {
         let answer = server.post(path, &body).await;

@@ -185,7 +185,10 @@ async fn options_reach_the_engine_and_what_is_not_applied_is_told() {
         ),
         (Some(1.1), Some(0.25), Some(-0.25))
     );
-    assert_eq!((request.max_new_tokens, request.seed), (Some(16), None));
+    assert_eq!(
+        (request.max_new_tokens, request.draws.seed),
+        (Some(16), None)
+    );
     assert_eq!(request.stop, ["END"]);
     assert_eq!(answer.header("x-rkllmd-not-applied"), None);
     let options = json!({"num_ctx": 8192, "min_p": 0.1, "num_gpu": 99, "use_mmap": true, "num_predict": -1,
@@ -194,9 +197,10 @@ async fn options_reach_the_engine_and_what_is_not_applied_is_told() {
         question(json!({"options": options, "keep_alive": "5m", "truncate": true, "shift": true}));
     let (request, answer) = submitted(&mut server, "/api/chat", &body).await;
     assert_eq!(request.max_new_tokens, Some(u32::MAX));
+    assert_eq!(request.draws.min_p, Some(0.1));
     assert_eq!(
         answer.header("x-rkllmd-not-applied"),
-        Some("num_ctx, min_p, num_gpu, use_mmap, keep_alive, truncate, shift")
+        Some("num_ctx, num_gpu, use_mmap, keep_alive, truncate, shift")
     );
     server.shut_down().await;
 }

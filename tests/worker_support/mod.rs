@@ -154,6 +154,7 @@ impl Worker {
                 (10..).zip(words).map(|(id, _)| id).collect()
             }),
             begun,
+            draws: Default::default(),
             constraint: None,
             sampling: SamplingRequest::default(),
             max_new_tokens: None,

@@ -15,8 +15,8 @@ use axum::response::{IntoResponse, Response};
 
 use crate::chat::{PromptSource, Reply, ReplyReading, WholeReply};
 use crate::generation::{
-    Completion, Deadline, GenerationError, GenerationRequest, ModelId, ReplyEvent, RequestId,
-    RunStart, SamplingRequest,
+    Completion, Deadline, DrawRequest, GenerationError, GenerationRequest, ModelId, ReplyEvent,
+    RequestId, RunStart, SamplingRequest,
 };
 use crate::http::HttpState;
 use crate::http::dialects::format::{self, AskedFormat};
@@ -75,7 +75,7 @@ pub(crate) struct Options {
     pub sampling: SamplingRequest,
     /// Values of `sampling` that the client did not ask for.
     pub implied: Vec<&'static str>,
-    pub seed: Option<i64>,
+    pub draws: DrawRequest,
     /// `None`: as many as the context leaves.
     pub max_new_tokens: Option<u32>,
     /// The name by which the client gave a budget of thoughts.
@@ -230,7 +230,7 @@ pub(crate) async fn answer_asked<D: ChatDialect>(
         prompt: prompt.text.into(),
         prompt_tokens: prompt.tokens.map(Into::into),
         sampling: options.sampling,
-        seed: options.seed,
+        draws: options.draws,
         strict_parameters: state.chat.strict_parameters,
         max_new_tokens: options.max_new_tokens,
         constraint: constraint.map(Arc::new),

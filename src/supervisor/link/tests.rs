@@ -20,6 +20,7 @@ fn spec(run: u64, prompt: String) -> SlotCommand {
         prompt,
         prompt_tokens: None,
         begun: None,
+        draws: Default::default(),
         constraint: None,
         sampling: SamplingRequest::default(),
         max_new_tokens: None,

@@ -15,6 +15,7 @@ fn active(tokens: u32) -> ActiveRun {
             token_ids: None,
             tokens: Some(2),
         }),
+        draws: Default::default(),
         constraint: None,
         sampling: SamplingRequest::default(),
         max_new_tokens: None,

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::parameters::stop_schema;
-use crate::generation::SamplingRequest;
+use crate::generation::{DrawRequest, SamplingRequest};
 use crate::http::HttpState;
 use crate::http::dialects::openai::parameters::SharedParameters;
 use crate::http::request::body::TextOrList;
@@ -63,7 +63,7 @@ model_options! {
             /// Penalty on tokens by how often they occurred, -2 to 2.
             #[schema(minimum = -2, maximum = 2)]
             frequency_penalty: f64,
-            /// Asks for repeatable sampling; -1 asks for nothing. No runtime can so far.
+            /// Makes draws repeat where the runtime can; -1 asks for nothing.
             #[schema(value_type = Option<i64>, minimum = -9223372036854775808_i64)]
             seed: i128,
             /// Text that ends the answer and is not part of it.
@@ -71,7 +71,9 @@ model_options! {
             stop: TextOrList<String>,
             /// The context in tokens. A model is loaded with its own; another one is not applied.
             num_ctx: i64,
-            /// Not applied, unless it asks for nothing: 0.
+            /// Leaves out tokens that are less likely than this part of the likeliest, 0 to 1, where the
+            /// runtime can.
+            #[schema(minimum = 0, maximum = 1)]
             min_p: f64,
             /// Not applied, unless it asks for nothing: 1.
             typical_p: f64,
@@ -126,7 +128,7 @@ pub(super) struct Asked {
     pub sampling: SamplingRequest,
     /// Values of it that the client did not ask for.
     pub implied: Vec<&'static str>,
-    pub seed: Option<i64>,
+    pub draws: DrawRequest,
     pub max_new_tokens: Option<u32>,
     pub stop: Vec<String>,
     pub not_applied: Vec<&'static str>,
@@ -147,6 +149,7 @@ impl ModelOptions {
             presence_penalty: self.presence_penalty,
             frequency_penalty: self.frequency_penalty,
             seed: self.seed.filter(|seed| *seed != -1),
+            min_p: self.min_p.filter(|min_p| *min_p != 0.0),
             stop: self.stop,
             ..SharedParameters::default()
         };
@@ -156,7 +159,7 @@ impl ModelOptions {
                 None => vec!["top_k"],
                 Some(_) => Vec::new(),
             },
-            seed: shared.seed().map_err(among_options)?,
+            draws: shared.draws(state, model).map_err(among_options)?,
             max_new_tokens: match self.num_predict {
                 None => model.facts.max_new_tokens,
                 Some(..=0) => Some(u32::MAX),
@@ -177,7 +180,6 @@ impl ModelOptions {
                 "num_ctx",
                 self.num_ctx.is_some_and(|asked| asked != context),
             ),
-            ("min_p", asks(self.min_p, 0.0)),
             ("typical_p", asks(self.typical_p, 1.0)),
             ("tfs_z", asks(self.tfs_z, 1.0)),
             ("mirostat", self.mirostat.is_some_and(|kind| kind != 0)),

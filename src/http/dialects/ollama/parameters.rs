@@ -114,7 +114,7 @@ impl OllamaParameters {
                 stream: self.stream != Some(false),
                 sampling: asked.sampling,
                 implied: asked.implied,
-                seed: asked.seed,
+                draws: asked.draws,
                 max_new_tokens: asked.max_new_tokens,
                 thought_budget: None,
                 format,

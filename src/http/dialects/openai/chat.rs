@@ -267,7 +267,7 @@ pub(crate) fn asked(
             Budget::NotSaid | Budget::None => None,
         },
         format: asked,
-        ..shared.options(state, max_new_tokens, ignored)?
+        ..shared.options(state, &model, max_new_tokens, ignored)?
     };
     if functions.wants_strict {
         options.ignored.push("tools[].function.strict");

@@ -168,13 +168,14 @@ fn asked(
     refuse_nul(&prompt, || "prompt".to_owned())?;
     let policy = (!state.chat.raw_completions).then_some(state.chat.control_tokens);
     let max_new_tokens = shared.max_tokens()?.unwrap_or(DEFAULT_MAX_TOKENS);
+    let options = shared.options(state, &model, Some(max_new_tokens), ignored)?;
     Ok(Asked {
         model,
         source: PromptSource::Text {
             text: prompt,
             policy,
         },
-        options: shared.options(state, Some(max_new_tokens), ignored)?,
+        options,
         reading: None,
         dialect: TextAnswer {
             usage: shared.usage_chunk(),

@@ -60,7 +60,6 @@ const KNOWN: &[&str] = &[
     "lora",
     "metadata",
     "min_keep",
-    "min_p",
     "min_tokens",
     "mirostat",
     "mirostat_eta",
@@ -278,7 +277,7 @@ mod tests {
             let body = format!(r#"{{"{name}":null}}"#);
             assert!(ignored(body.as_bytes()).unwrap().is_empty(), "{name}");
         }
-        let body = br#"{"user":"u","min_p":0.1,"seed":1,"user":"v"}"#;
-        assert_eq!(ignored(body).unwrap(), ["user", "min_p"]);
+        let body = br#"{"user":"u","typical_p":0.1,"seed":1,"user":"v"}"#;
+        assert_eq!(ignored(body).unwrap(), ["user", "typical_p"]);
     }
 }

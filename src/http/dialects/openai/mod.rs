@@ -12,6 +12,7 @@ pub(crate) mod embedding_answer;
 pub(crate) mod embedding_input;
 pub(crate) mod embeddings;
 mod ignored;
+mod logit_bias;
 pub(crate) mod messages;
 pub(crate) mod models;
 pub(crate) mod parameters;

@@ -11,13 +11,15 @@ use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Schema,
 
 use super::chunk::UsageChunk;
 use super::ignored::Ignored;
-use crate::generation::SamplingRequest;
+use super::logit_bias;
+use crate::generation::{DrawRequest, SamplingRequest};
 use crate::http::HttpState;
 use crate::http::dialects::chat_dialect::Options;
 use crate::http::request::body::{Object, TextOrList};
 use crate::http::request::error::RequestError;
-use crate::http::request::free_form::Outline;
+use crate::http::request::free_form::{FreeObject, Outline};
 use crate::http::request::together::fields_of;
+use crate::models::InstalledModel;
 use crate::settings::ChatSettings;
 
 /// Parameters of both endpoints. Null counts as absent.
@@ -59,8 +61,12 @@ pub(crate) struct SharedParameters {
     /// otherwise, up to 64 of them.
     #[schema(schema_with = stop_schema)]
     pub stop: Option<TextOrList<String>>,
-    /// Asks for repeatable sampling. Reported in `x-rkllmd-not-applied` where the runtime cannot.
-    /// Any 64-bit integer, signed or not.
+    /// Leaves out tokens that are less likely than this part of the likeliest, 0 to 1. Reported in
+    /// `x-rkllmd-not-applied` where the runtime cannot.
+    #[schema(minimum = 0, maximum = 1)]
+    pub min_p: Option<f64>,
+    /// Makes draws repeat, as far as answers that are made beside this one let them. Reported in
+    /// `x-rkllmd-not-applied` where the runtime cannot. Any 64-bit integer, signed or not.
     #[schema(value_type = Option<i64>, minimum = -9223372036854775808_i64)]
     pub seed: Option<i128>,
     /// Whether to go on with another worker when one dies in the middle of the answer. Default: the
@@ -73,9 +79,10 @@ pub(crate) struct SharedParameters {
     /// Number of answers; only 1.
     #[schema(value_type = Option<i64>, minimum = 1, maximum = 1)]
     pub n: Option<Outline>,
-    /// Not supported; null or an empty object.
+    /// What is added to the logits of tokens, by their ids: from -100, which forbids one, to 100.
+    /// Reported in `x-rkllmd-not-applied` where the runtime cannot.
     #[schema(value_type = Option<Object>)]
-    pub logit_bias: Option<Outline>,
+    pub logit_bias: Option<FreeObject>,
 }
 
 fields_of!(SharedParameters {
@@ -91,6 +98,7 @@ fields_of!(SharedParameters {
     presence_penalty,
     frequency_penalty,
     stop,
+    min_p,
     seed,
     resume,
     total_deadline_ms,
@@ -125,6 +133,7 @@ impl SharedParameters {
     pub(super) fn options(
         &self,
         state: &HttpState,
+        model: &InstalledModel,
         max_new_tokens: Option<u32>,
         ignored: Ignored,
     ) -> Result<Options, RequestError> {
@@ -136,7 +145,7 @@ impl SharedParameters {
                 None => vec!["top_k"],
                 Some(_) => Vec::new(),
             },
-            seed: self.seed()?,
+            draws: self.draws(state, model)?,
             max_new_tokens,
             thought_budget: None,
             format: None,
@@ -149,8 +158,7 @@ impl SharedParameters {
 
     /// Refuses what the daemon does not do, so that no client takes it for done.
     pub fn refuse_unsupported(&self) -> Result<(), RequestError> {
-        neutral("n", &self.n, |n| n.as_f64() == Some(1.0), "only 1 answer")?;
-        neutral("logit_bias", &self.logit_bias, is_empty, "only {}")
+        neutral("n", &self.n, |n| n.as_f64() == Some(1.0), "only 1 answer")
     }
 
     pub fn sampling(&self) -> Result<SamplingRequest, RequestError> {
@@ -200,6 +208,19 @@ impl SharedParameters {
                 )),
             },
         }
+    }
+
+    pub fn draws(
+        &self,
+        state: &HttpState,
+        model: &InstalledModel,
+    ) -> Result<DrawRequest, RequestError> {
+        let limits = &state.chat;
+        Ok(DrawRequest {
+            seed: self.seed()?,
+            min_p: within("min_p", self.min_p, (0.0, 1.0))?,
+            logit_bias: logit_bias::read(self.logit_bias.as_ref(), limits, model)?,
+        })
     }
 
     /// The bits of the seed as they are, whether it was written as a signed number or not.

@@ -145,7 +145,10 @@ fn parameters() -> Value {
                     "anyOf": [stop, {"type": "array", "maxItems": 64, "items": stop}, {"type": "null"}],
                 },
                 "seed": {"format": null, "maximum": u64::MAX},
-                "logit_bias": {"maxProperties": 0},
+                "logit_bias": {
+                    "propertyNames": {"pattern": "^(0|[1-9][0-9]{0,8})$"},
+                    "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100},
+                },
                 "total_deadline_ms": {"maximum": i64::MAX},
                 "max_tokens": {"maximum": i64::MAX},
             },
