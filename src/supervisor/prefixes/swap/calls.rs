@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::keeping::{begin, give_up, keep};
 use super::sinks::{CallSink, SaveSink};
 use super::{Loaded, Swap};
-use crate::generation::{Deadline, SamplingRequest};
+use crate::generation::{Deadline, DrawRequest, SamplingRequest};
 use crate::ipc::{CallSpec, RunEnd, RunOutcome, RunSpec, SavePrefix, SlotCommand};
 use crate::library_calls::{Call, CallFailure};
 use crate::supervisor::drive::{Ended, Limits, Outer, Over, drive};
@@ -92,6 +92,7 @@ impl Swap<'_> {
             prompt_tokens: None,
             begun: None,
             sampling: SamplingRequest::default(),
+            draws: DrawRequest::default(),
             constraint: None,
             max_new_tokens: Some(1),
             prefill_per_token: worker.prefill_per_token(),
