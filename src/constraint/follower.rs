@@ -94,13 +94,18 @@ impl Follower {
         match &self.place {
             Place::Thought(said) => {
                 self.forbid_what_closes_and_goes_on(said, row);
-                self.forbid_ends(row);
+                self.forbid_special(row);
                 Ok(Next::Token)
             }
             Place::Before(said) => {
-                let opener = self.thought.as_ref().map_or("", |thought| &thought.open);
+                let thought = self.thought.as_ref();
+                let opener = thought.map_or("", |thought| &thought.open);
+                let open_id = thought.and_then(|thought| thought.open_id);
                 let rest = &opener.as_bytes()[said.len()..];
                 let opens = |id: usize| {
+                    if let Some(open_id) = open_id {
+                        return usize::try_from(open_id) == Ok(id);
+                    }
                     let piece = self.tokens.piece(id as i32);
                     !piece.is_empty() && (rest.starts_with(piece) || piece.starts_with(rest))
                 };
@@ -126,7 +131,16 @@ impl Follower {
         match &mut self.place {
             Place::Answer => self.answers(bytes, id),
             Place::Before(said) => {
-                let opener = self.thought.as_ref().map_or("", |thought| &thought.open);
+                let thought = self.thought.as_ref();
+                if let (Some(opens), Some(id)) = (thought.and_then(|it| it.open_id), id) {
+                    if id == opens {
+                        self.place = Place::Thought(Vec::new());
+                        return Ok(());
+                    }
+                    self.place = Place::Answer;
+                    return self.answers(bytes, Some(id));
+                }
+                let opener = thought.map_or("", |thought| &thought.open);
                 let opener = opener.as_bytes();
                 said.extend_from_slice(bytes);
                 if said.starts_with(opener) && !opener.is_empty() {
@@ -143,7 +157,14 @@ impl Follower {
                 self.answers(&said, id.filter(|_| is_one_token))
             }
             Place::Thought(said) => {
-                let closer = self.thought.as_ref().map_or("", |thought| &thought.close);
+                let thought = self.thought.as_ref();
+                if let (Some(closes), Some(id)) = (thought.and_then(|it| it.close_id), id) {
+                    if id == closes {
+                        self.place = Place::Answer;
+                    }
+                    return Ok(());
+                }
+                let closer = thought.map_or("", |thought| &thought.close);
                 let closer = closer.as_bytes();
                 said.extend_from_slice(bytes);
                 let found = said.windows(closer.len()).position(|at| at == closer);
@@ -184,10 +205,14 @@ impl Follower {
         let allowed = self.matcher.compute_mask()?;
         let is_white = &self.tokens.is_white;
         let mut goes_on = false;
+        let mut any = false;
         for (id, logit) in row.iter_mut().enumerate() {
             let is_known = id < is_white.len();
             match is_known && allowed.is_allowed(id as TokenId) {
-                true => goes_on |= !is_white[id],
+                true => {
+                    goes_on |= !is_white[id];
+                    any = true;
+                }
                 false => {
                     let is_end = may_end && self.tokens.ends.contains(&(id as i32));
                     if !is_end {
@@ -198,13 +223,20 @@ impl Follower {
         }
         match (goes_on, may_end) {
             (false, true) => Ok(Next::End),
+            _ if !any => bail!("no token of the model goes on with it"),
             _ => Ok(Next::Token),
         }
     }
 
-    fn forbid_ends(&self, row: &mut [f32]) {
-        for &end in &self.tokens.ends {
-            if let Some(logit) = usize::try_from(end).ok().and_then(|id| row.get_mut(id)) {
+    /// All but what closes the thought: of the others some end the answer, and none is a thought's.
+    fn forbid_special(&self, row: &mut [f32]) {
+        let closer = self.thought.as_ref().map_or("", |thought| &thought.close);
+        let ends = self.tokens.ends.iter().copied();
+        let special = self.tokens.special.iter().map(|&id| id as i32);
+        for id in ends.chain(special) {
+            if self.tokens.piece(id) != closer.as_bytes()
+                && let Some(logit) = usize::try_from(id).ok().and_then(|id| row.get_mut(id))
+            {
                 *logit = f32::NEG_INFINITY;
             }
         }
@@ -213,7 +245,11 @@ impl Follower {
     /// A token may end the thought in its middle, and only white space may stand behind that: what the
     /// answer begins with is to be chosen by the grammar.
     fn forbid_what_closes_and_goes_on(&self, said: &[u8], row: &mut [f32]) {
-        let closer = self.thought.as_ref().map_or("", |thought| &thought.close);
+        let thought = self.thought.as_ref();
+        if thought.is_some_and(|thought| thought.close_id.is_some()) {
+            return;
+        }
+        let closer = thought.map_or("", |thought| &thought.close);
         let closer = closer.as_bytes();
         for begun in 0..closer.len() {
             if !said.ends_with(&closer[..begun]) {

@@ -95,7 +95,11 @@ pub struct Constraint {
 pub struct Thought {
     /// Empty: the model does not open it.
     pub open: String,
+    /// The token that alone opens it, where that is known.
+    pub open_id: Option<i32>,
     pub close: String,
+    /// The token that alone closes it, likewise.
+    pub close_id: Option<i32>,
     /// The prompt has opened it.
     pub is_open: bool,
 }

@@ -71,6 +71,11 @@ impl Walk {
                 return Err(Fault::new(&at, "is not a keyword that a client may use"));
             }
             if let Some(holds) = kept(keyword) {
+                if holds == Holds::Value && has_inexact_number(value) {
+                    let reason = "has an integer beyond 2^53, which cannot be kept exactly";
+                    self.not_kept.push(Fault::new(&at, reason));
+                    continue;
+                }
                 let value = self.value(holds, value, &at, depth)?;
                 if keyword == "$ref" && !value.as_str().is_some_and(|to| to.starts_with('#')) {
                     self.not_kept
@@ -117,6 +122,20 @@ impl Walk {
             }
             _ => Err(Fault::new(at, "is of the wrong type")),
         }
+    }
+}
+
+/// The engine reads numbers as floats of 64 bits.
+fn has_inexact_number(value: &Value) -> bool {
+    const EXACT: u64 = 1 << 53;
+    match value {
+        Value::Number(number) => {
+            let size = number.as_i64().map(i64::unsigned_abs).or(number.as_u64());
+            size.is_some_and(|size| size > EXACT)
+        }
+        Value::Array(values) => values.iter().any(has_inexact_number),
+        Value::Object(members) => members.values().any(has_inexact_number),
+        _ => false,
     }
 }
 
@@ -196,6 +215,7 @@ mod tests {
                 "a/b~c": {"type": "array", "uniqueItems": true},
                 "d": {"anyOf": [{"not": {}}, {"uniqueItems": false}]},
                 "e": {"$ref": "https://example.org/schema"},
+                "f": {"enum": [1, [9007199254740993_u64]]},
             },
         });
         assert_eq!(
@@ -203,7 +223,8 @@ mod tests {
             [
                 "/properties/a~1b~0c/uniqueItems",
                 "/properties/d/anyOf/0/not",
-                "/properties/e/$ref"
+                "/properties/e/$ref",
+                "/properties/f/enum"
             ]
         );
     }

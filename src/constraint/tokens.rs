@@ -55,6 +55,8 @@ pub struct ModelTokens {
     pub(super) ends: Vec<i32>,
     /// By id, those that are white space and nothing else.
     pub(super) is_white: Vec<bool>,
+    /// Those that no grammar spells.
+    pub(super) special: Vec<u32>,
     vocabulary: Vocabulary,
     /// Where each one's bytes begin.
     offsets: Vec<usize>,
@@ -87,6 +89,7 @@ impl ModelTokens {
             factory: ParserFactory::new_simple(&environment)?,
             environment,
             is_white: vocabulary.pieces().map(is_white).collect(),
+            special: vocabulary.special.clone(),
             ends: vocabulary.ends.clone(),
             offsets,
             vocabulary,

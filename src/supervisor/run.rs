@@ -293,12 +293,14 @@ impl<'a> Serving<'a> {
         let complete = sink.complete.take();
         match ended {
             Ended::NotSent(running, error) => {
-                running.worker().is_told_tokens(false);
                 running.ended(WorkerAfter::Unproven);
                 let error = GenerationError::Internal(error.to_string());
                 Attempt::Over(Outcome::Failed(error), None)
             }
             Ended::Over(mut over) => {
+                if self.job.request.constraint.is_some() {
+                    over.running.worker().is_told_tokens();
+                }
                 let stop = over.stop.take();
                 // A prompt that was not taken may be longer than anything a slot holds.
                 if over.end.outcome.has_run() {

@@ -87,9 +87,9 @@ impl Worker {
         self.knows_tokens.load(Ordering::Relaxed)
     }
 
-    /// Whether a run that tells it the model's tokens was sent.
-    pub fn is_told_tokens(&self, sent: bool) {
-        self.knows_tokens.store(sent, Ordering::Relaxed);
+    /// A run that tells it the model's tokens has ended; until then each one tells them.
+    pub fn is_told_tokens(&self) {
+        self.knows_tokens.store(true, Ordering::Relaxed);
     }
 
     /// What the library has printed since it was last asked.

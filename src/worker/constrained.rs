@@ -44,8 +44,10 @@ impl Failure {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    fn set(&self, error: &anyhow::Error) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(format!("{error:#}"));
+    /// What stands behind the first line is the engine's own state.
+    fn set(&self, reason: &str) {
+        let reason = reason.lines().next().unwrap_or_default().to_owned();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
     }
 }
 
@@ -120,11 +122,15 @@ struct Kept {
 
 impl LogitsHook for Kept {
     fn on_row(&mut self, drawn: &[i32], logits: &mut [f32]) -> Draw {
-        match self.follower.row(drawn, logits) {
+        // Who panics leaves it as it is, and the run ends.
+        self.failure.set("following it failed");
+        let next = self.follower.row(drawn, logits);
+        self.failure.take();
+        match next {
             Ok(Next::Token) => Draw::GoesOn,
             Ok(Next::End) => Draw::EndsHere,
             Err(error) => {
-                self.failure.set(&error);
+                self.failure.set(&format!("{error:#}"));
                 Draw::EndsHere
             }
         }

@@ -96,10 +96,14 @@ impl RunReturned {
     }
 }
 
+/// Making a grammar recurses. What a reader could do in its 8 MiB can be done here.
+const STACK_BYTES: usize = 32 << 20;
+
 pub fn start(notes: SlotNotes, events: SlotEvents) -> std::io::Result<Sender<NpuTask>> {
     let (tasks, queue) = channel();
     thread::Builder::new()
         .name("npu".to_owned())
+        .stack_size(STACK_BYTES)
         .spawn(move || work(&queue, &notes, &events))?;
     Ok(tasks)
 }

@@ -348,7 +348,22 @@ fn hostile_schemas_cost_their_request_alone() {
     let words: Vec<String> = (0..60_000).map(|n| format!("word number {n}")).collect();
     let cycle = json!({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}});
     let catastrophe = json!({"type": "string", "pattern": "^((a{1,500}){1,500}){1,500}$"});
+    let links = |count: usize| -> Value {
+        let mut chain: serde_json::Map<String, Value> = (0..count)
+            .map(|n| {
+                (
+                    format!("a{n}"),
+                    json!({"$ref": format!("#/$defs/a{}", n + 1)}),
+                )
+            })
+            .collect();
+        chain.insert(format!("a{count}"), json!({"type": "null"}));
+        json!({"$ref": "#/$defs/a0", "$defs": chain})
+    };
     for schema in [
+        links(100),
+        links(400),
+        links(3000),
         deep,
         json!({"type": "object", "properties": many}),
         json!({"enum": words}),

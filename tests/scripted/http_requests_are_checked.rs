@@ -330,6 +330,8 @@ async fn what_is_not_supported_is_refused_by_name() {
         chat fields: "logit_bias":{"50":"1"} => logit_bias.50 invalid_value
         chat fields: "logit_bias":[] => logit_bias invalid_type
         chat fields: "min_p":1.5 => min_p invalid_value
+        chat fields: "response_format":{"type":"json_object"},"tools":[{"type":"function","function":{"name":"f"}}] => response_format unsupported_parameter
+        chat body: {"model":"tiny","response_format":{"type":"json_object"},"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"{"}]} => response_format unsupported_parameter
         chat fields: "response_format":{"type":"grammar"} => response_format.type unsupported_parameter
         chat fields: "response_format":{"type":"json_schema"} => response_format.json_schema missing_required_parameter
         chat fields: "response_format":"json_object" => response_format invalid_type

@@ -117,7 +117,9 @@ fn an_answer_goes_on_where_another_worker_has_left_it() {
 fn thought(is_open: bool) -> Option<Thought> {
     Some(Thought {
         open: "<think>".to_owned(),
+        open_id: None,
         close: "</think>".to_owned(),
+        close_id: None,
         is_open,
     })
 }
@@ -176,6 +178,32 @@ fn a_thought_may_be_opened_or_left_out() {
     );
     let mut left_out = follower(&wanted, thought(false), b"");
     assert_eq!(allowed(&mut left_out, &[257]), None);
+}
+
+#[test]
+fn a_marker_that_is_a_token_is_nothing_else() {
+    let wanted = schema(json!({"type": "boolean"}));
+    let by_ids = |is_open| {
+        thought(is_open).map(|thought| Thought {
+            open_id: Some(OPENS),
+            close_id: Some(CLOSES),
+            ..thought
+        })
+    };
+    let mut begins = follower(&wanted, by_ids(false), b"");
+    let may = allowed(&mut begins, &[]).expect("goes on");
+    assert_eq!(may, [i32::from(b'f'), i32::from(b't'), 257, OPENS]);
+    let mut open = follower(&wanted, by_ids(true), b"");
+    let mut drawn = Vec::new();
+    assert!(says(&mut open, &mut drawn, "so </think>"));
+    let free = allowed(&mut open, &drawn).expect("goes on");
+    assert!(
+        free.contains(&i32::from(b'{')),
+        "its text alone closes no thought"
+    );
+    assert!(free.contains(&CLOSES) && !free.contains(&OPENS) && !free.contains(&END));
+    drawn.push(CLOSES);
+    assert!(allowed(&mut open, &drawn).expect("goes on").contains(&257));
 }
 
 #[test]

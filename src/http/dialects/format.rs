@@ -11,6 +11,8 @@ use crate::reply::OpenedIn;
 
 /// Places of a schema that a header names.
 const MOST_NAMED: usize = 32;
+/// The most bytes of one of them.
+const LONGEST_NAMED: usize = 100;
 
 /// What is wanted, and the field that says it.
 #[derive(Debug, PartialEq)]
@@ -76,7 +78,9 @@ fn thought(model: &InstalledModel, prompt: &Prompt) -> Option<Thought> {
     let (before, begun) = prompt.around_begun_answer();
     (!reasoning.close.text.is_empty()).then(|| Thought {
         open: reasoning.open.text.clone(),
+        open_id: reasoning.open.id,
         close: reasoning.close.text.clone(),
+        close_id: reasoning.close.id,
         is_open: format.opened_by(before, begun) != OpenedIn::Content,
     })
 }
@@ -86,6 +90,7 @@ fn in_a_header(pointer: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b',' | b'%');
     pointer
         .bytes()
+        .take(LONGEST_NAMED)
         .map(|byte| match is_plain(byte) {
             true => char::from(byte).to_string(),
             false => format!("%{byte:02X}"),

@@ -286,6 +286,8 @@ impl Readers {
         let event = self.ask_at(model, location, command, doing).await;
         match &event {
             Ok(_) => lock(&self.shared.standings).proven(&model.id),
+            // A client's schema is no fault of the model's.
+            Err(_) if matches!(command, ReaderCommand::Constrain { .. }) => {}
             Err(ReaderError::Ended { .. } | ReaderError::DeadlineExceeded { .. }) => {
                 lock(&self.shared.standings).failed(&model.id, size(command));
             }

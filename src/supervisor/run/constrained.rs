@@ -3,6 +3,7 @@
 use super::Serving;
 use crate::generation::GenerationError;
 use crate::ipc::RunConstraint;
+use crate::reader::ReaderError;
 use crate::supervisor::outcome::Outcome;
 use crate::supervisor::worker::Worker;
 
@@ -24,12 +25,13 @@ impl Serving<'_> {
                     () = self.job.events.closed() => return Err(Outcome::Silence),
                     vocabulary = asked => vocabulary,
                 };
-                let failed = |error: crate::reader::ReaderError| {
-                    Outcome::Failed(GenerationError::Internal(error.to_string()))
+                let failed = |error: ReaderError| {
+                    Outcome::Failed(match error {
+                        ReaderError::NoTokenizer { .. } => GenerationError::CannotConstrain,
+                        error => GenerationError::Internal(error.to_string()),
+                    })
                 };
-                let vocabulary = vocabulary.map_err(failed)?;
-                worker.is_told_tokens(true);
-                Some(vocabulary)
+                Some(vocabulary.map_err(failed)?)
             }
         };
         Ok(Some(Box::new(RunConstraint {

@@ -21,7 +21,9 @@ impl Slot {
         let constraint = spec.constraint.as_mut();
         let told = constraint.and_then(|constraint| constraint.vocabulary.take());
         if let Some(vocabulary) = told {
-            common.tokens = Some(Arc::new(SharedTokens::new(vocabulary)));
+            // Several may tell them before one has ended.
+            let tokens = &mut common.tokens;
+            tokens.get_or_insert_with(|| Arc::new(SharedTokens::new(vocabulary)));
         }
         if !self.is_free() {
             eprintln!("W rkllmd-worker: a run was asked for while none can start");

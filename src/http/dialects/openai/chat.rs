@@ -18,6 +18,7 @@ use super::reasoning::{self, Budget};
 use super::response_format;
 use super::tools::{FunctionParameter, Given, ToolParameter};
 use crate::chat::{PromptSource, ReplyReading, WholeReply};
+use crate::conversation::Role;
 use crate::generation::Completion;
 use crate::http::HttpState;
 use crate::http::dialects::chat_dialect::{self, Asked, ChatDialect, Identity, Options};
@@ -237,6 +238,16 @@ pub(crate) fn asked(
     let format = own.response_format;
     let format = format.map(|format| format.read("response_format", &mut values));
     let asked = response_format::read(format.transpose()?)?;
+    if asked.is_some()
+        && messages
+            .last()
+            .is_some_and(|last| last.role == Role::Assistant)
+    {
+        return Err(RequestError::unsupported(
+            "response_format",
+            "an answer that the request has begun cannot be kept to a format",
+        ));
+    }
     if let Some(asked) = asked.as_ref().filter(|_| state.constraints.show_format) {
         format::show(&asked.wanted, &mut messages);
     }
@@ -248,6 +259,13 @@ pub(crate) fn asked(
         parallel_tool_calls: own.parallel_tool_calls,
     };
     let functions = given.functions(&state.chat)?;
+    if asked.is_some() && !functions.tools.is_empty() {
+        return Err(RequestError::unsupported(
+            "response_format",
+            "an answer that is kept to a format cannot call functions: leave out `tools`, or let \
+             `tool_choice` be `none`",
+        ));
+    }
     let types = functions.types();
     let keeps_thoughts = reasoning::keeps_thoughts(own.reasoning_format.as_deref())?;
     let wish = reasoning::wish(own.reasoning_effort)?;
