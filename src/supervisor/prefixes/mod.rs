@@ -236,3 +236,28 @@ fn default_limit(folder: &Folder) -> u64 {
     let free = folder.free_bytes().unwrap_or(0);
     DEFAULT_LIMIT_BYTES.min(free / 100 * DEFAULT_LIMIT_PERCENT)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In memory what is kept takes what workers could have.
+    #[test]
+    fn a_folder_in_memory_is_used_only_where_it_is_named_and_counts() {
+        let place = tempfile::tempdir_in("/dev/shm").unwrap();
+        let mut settings = Settings::default();
+        settings.library.state_dir = place.path().to_owned();
+        let memory = HeldBytes::default();
+        let open = |settings: &Settings| Prefixes::open(settings, Metrics::new(), memory.clone());
+        assert_eq!(open(&settings).figures(), None);
+        let folder = place.path().join("prefixes");
+        settings.prefixes.folder = Some(folder.clone());
+        std::fs::write(folder.join("0000000000000001.cache"), "cells").unwrap();
+        let record = r#"{"version":1,"of":{"model":"m","file":"f","runtime":"r"},"owner":{"tenant":"",
+            "client":1,"has_key":false},"marks":{"length":0,"steps":[],"end":0},"tokens":1,"bytes":5}"#;
+        std::fs::write(folder.join("0000000000000001.json"), record).unwrap();
+        let kept = PrefixFigures { files: 1, bytes: 5 };
+        assert_eq!(open(&settings).figures(), Some(kept));
+        assert_eq!(memory.get(), 5);
+    }
+}
