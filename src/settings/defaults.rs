@@ -145,7 +145,7 @@ impl Default for PrefixSettings {
         Self {
             folder: None,
             limit_bytes: None,
-            written_per_day_bytes: 16 << 30,
+            written_per_day_bytes: 2 << 30,
             least_tokens: 256,
         }
     }

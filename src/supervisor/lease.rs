@@ -116,6 +116,11 @@ impl Lease {
         self.link().was_used()
     }
 
+    /// Whether all of what it holds was evaluated.
+    pub(super) fn is_evaluated(&self) -> bool {
+        self.link().is_evaluated()
+    }
+
     pub(super) fn has_loaded(&self) -> bool {
         self.link().has_loaded()
     }

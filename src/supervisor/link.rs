@@ -52,6 +52,8 @@ pub struct SlotLink {
     /// A prompt cache is loaded beside the cells.
     has_loaded: bool,
     was_used: bool,
+    /// A run has made a token behind that: all of it was evaluated.
+    is_evaluated: bool,
     /// When it was used last.
     used: Instant,
 }
@@ -117,6 +119,7 @@ pub fn start(connection: Connection, slots: u8) -> Vec<SlotLink> {
                 holder: None,
                 has_loaded: false,
                 was_used: false,
+                is_evaluated: false,
                 used: Instant::now(),
             };
             (sender, link)
@@ -244,6 +247,14 @@ impl SlotLink {
     /// Whether a run has left a text that is known.
     pub fn was_used(&self) -> bool {
         self.was_used
+    }
+
+    pub fn is_evaluated(&self) -> bool {
+        self.is_evaluated
+    }
+
+    pub fn set_evaluated(&mut self, is_evaluated: bool) {
+        self.is_evaluated = is_evaluated;
     }
 
     pub fn has_loaded(&self) -> bool {

@@ -306,6 +306,8 @@ impl<'a> Serving<'a> {
                 if over.end.outcome.has_run() {
                     let texts = [&*self.job.request.prompt, self.answer.text()];
                     over.running.hold(&texts);
+                    let is_evaluated = over.end.generated_tokens > 0;
+                    over.running.link().set_evaluated(is_evaluated);
                 }
                 let running = &over.running;
                 running.worker().learn(|measured| measured.run(&over.end));

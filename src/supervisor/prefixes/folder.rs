@@ -46,11 +46,14 @@ impl Folder {
     /// Makes it if it is not there, and removes what is not whole.
     pub fn open(path: &Path) -> io::Result<(Self, Contents)> {
         let path = std::path::absolute(path)?;
+        let is_new = !path.exists();
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&path)?;
-        fs::set_permissions(&path, Permissions::from_mode(0o700))?;
+        if is_new {
+            fs::set_permissions(&path, Permissions::from_mode(0o700))?;
+        }
         let lock = File::open(&path)?;
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
         let this = Self {

@@ -207,10 +207,10 @@ fn file_of(model: &InstalledModel) -> String {
 fn identity(worker: &Worker) -> Identity {
     let (model, facts) = (&worker.model, &worker.facts);
     let words = |word: &Option<String>| word.clone().unwrap_or_default();
-    let of_worker = (facts.context_length, worker.slots(), facts.pool_tokens);
+    let context = facts.context_length;
     Identity {
         model: model.id.clone(),
-        file: format!("{}{of_worker:?}", file_of(model)),
+        file: format!("{}{context:?}", file_of(model)),
         runtime: format!(
             "{} {}",
             words(&facts.library_version),

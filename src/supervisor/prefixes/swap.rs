@@ -48,9 +48,15 @@ impl<'a> Swap<'a> {
 
     /// Empties a slot that holds what its new user may not find out. `None`: the worker is of no more use.
     pub async fn clear(&mut self, lease: Lease) -> Option<Lease> {
-        if !lease.holds_anothers() {
-            return Some(lease);
+        // What was loaded is taken into cells by whatever run begins alike, also where they are cleared.
+        let lease = self.release(lease).await?;
+        match lease.holds_anothers() {
+            true => self.empty(lease).await,
+            false => Some(lease),
         }
+    }
+
+    async fn empty(&mut self, lease: Lease) -> Option<Lease> {
         let call = Call::ClearKvCache {
             keep_system_prompt: 0,
             start_pos: None,
@@ -191,7 +197,7 @@ fn now<'a>(of: &'a Identity, worker: &Worker) -> Now<'a> {
 /// What a slot holds of a client, as far as it is known.
 fn held(lease: &Lease) -> Option<Held<'_>> {
     let (text, holder): (&str, &ClientKey) = (lease.holds(), lease.holder()?);
-    (!text.is_empty()).then(|| Held {
+    (!text.is_empty() && lease.is_evaluated()).then(|| Held {
         text,
         owner: Owner::of(holder),
     })

@@ -26,6 +26,7 @@ impl Serving<'_> {
                 false => Some(lease),
             };
             let ready = match ready {
+                Some(lease) if self.loaded.is_some() => Some(lease),
                 Some(lease) => self.swap().clear(lease).await,
                 None => None,
             };

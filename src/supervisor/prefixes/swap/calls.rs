@@ -155,6 +155,8 @@ impl Swap<'_> {
         lease.is_loaded(false);
         let for_good = matches!(failure, CallFailure::NotInLibrary { .. });
         give_up(prefixes, &order, &format!("{failure:?}"), for_good);
+        // Whatever it has left of the cells.
+        let lease = self.empty(lease).await?;
         Some((lease, None))
     }
 
