@@ -31,11 +31,12 @@ fn with_fault(fault: &str, test: impl Fn(&str, &Handle)) {
     }
 }
 
-/// What a run of `handle` gave during which `then` was done, once it had given something.
+/// What a run of `handle` gave during which `then` was done, once it had given something. Its id is no
+/// other run's here.
 fn during_a_run(name: &str, handle: &Handle, then: impl FnOnce()) -> Collected {
     let (sink, collected) = collect();
     std::thread::scope(|scope| {
-        let run = scope.spawn(|| handle.run(&PROMPT, &DEFAULT, run_id(1), sink));
+        let run = scope.spawn(|| handle.run(&PROMPT, &DEFAULT, run_id(2), sink));
         collected.wait_for_one();
         then();
         run.join().expect("no panic").expect(name);
