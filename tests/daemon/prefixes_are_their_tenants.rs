@@ -1,6 +1,8 @@
 //! What a key has asked no other tenant's key finds out, and goes with the key.
 
 use std::fs;
+use std::io::Write;
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 
 use crate::daemon_support::{Daemon, eventually, keys};
@@ -94,4 +96,41 @@ fn what_came_from_a_key_goes_with_it() {
         before[1..].iter().all(|name| files().contains(name)),
         "the other's stay"
     );
+}
+
+/// The library takes what was loaded into the cells of any run that begins like it.
+#[test]
+fn what_was_loaded_for_a_run_that_was_given_up_is_no_other_tenants() {
+    let hangs = "[[fault]]\ncall = \"run\"\nkind = \"wait\"\ntext = \"go\"\n\
+        when-prompt-contains = \"give up\"\n";
+    let setup = setup(1, hangs);
+    let add = |arguments: &str| keys(setup.folder(), &format!("add {arguments}"));
+    let [one, other, admin] = [
+        "one --tenant upstairs",
+        "other --tenant downstairs",
+        "boss --role admin",
+    ]
+    .map(add);
+    let daemon = setup.start();
+    let prompt = beginning("a");
+    post(&daemon, &one, &prompt);
+    post(&daemon, &one, &beginning("b"));
+    let door = Door::Tcp(daemon.address);
+    let loads = || {
+        let page = door.ask("GET", "/metrics", &bearer(Some(&admin)), "").body;
+        page.contains("rkllmd_prefix_loads_total{model=\"m\"} 1")
+    };
+    let mut stream = TcpStream::connect(daemon.address).expect("a connection");
+    let body = ask(&format!("{prompt}one two three give up")).to_string();
+    let head = format!(
+        "POST {COMPLETIONS} HTTP/1.1\r\nhost: localhost\r\n{}content-type: application/json\r\n\
+         content-length: {}\r\n\r\n{body}",
+        bearer(Some(&one)),
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).expect("a request");
+    eventually("a load", || loads().then_some(()));
+    drop(stream);
+    fs::write(daemon.folder().join("models/m/go"), "").expect("a file");
+    assert_eq!(seen(&post(&daemon, &other, &prompt)), (WORDS as u64, 0));
 }

@@ -187,6 +187,7 @@ impl State {
             of: now.of.clone(),
             file_bytes: found.file_bytes,
             gained,
+            kept_bytes: kept,
         })
     }
 

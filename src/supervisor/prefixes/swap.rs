@@ -24,6 +24,8 @@ use keeping::give_up;
 
 /// A load that has spared less than this part of what it should has spared nothing.
 const LEAST_SPARED: u32 = 4;
+/// A token of ordinary text has no more.
+const MOST_BYTES_PER_TOKEN: usize = 5;
 
 /// What is done for the requests of a model beside their runs.
 pub struct Swap<'a> {
@@ -164,7 +166,10 @@ impl Loaded {
             return;
         };
         let of = &self.order.of;
-        match all.saturating_sub(evaluated) >= self.order.gained / LEAST_SPARED {
+        // What the slot held needed no load: as many tokens at the least as so many bytes have.
+        let kept = u32::try_from(self.order.kept_bytes / MOST_BYTES_PER_TOKEN).unwrap_or(u32::MAX);
+        let spared = all.saturating_sub(evaluated).saturating_sub(kept);
+        match spared >= self.order.gained / LEAST_SPARED {
             true => {
                 prefixes.metrics.prefix_hit(&of.model);
                 prefixes.lock().succeeded(of);

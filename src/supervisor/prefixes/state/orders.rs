@@ -53,6 +53,8 @@ pub struct LoadOrder {
     pub file_bytes: u64,
     /// Tokens that need no evaluation then.
     pub gained: u32,
+    /// Those that needed none without, of bytes of the slot's text.
+    pub kept_bytes: usize,
 }
 
 /// What is written beside the file of so many bytes.
