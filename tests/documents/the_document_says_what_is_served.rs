@@ -97,7 +97,8 @@ fn of_this_installation(document: &mut Value) {
     // No answer of the fake library can be kept to a format.
     let format = &mut schemas["ChatParameters"]["properties"]["response_format"];
     format["properties"]["type"]["enum"] = json!(["text"]);
-    schemas["OllamaParameters"]["properties"]["format"] = json!({"enum": ["", null]});
+    let ollama = schemas["OllamaParameters"]["properties"].as_object_mut();
+    ollama.and_then(|properties| properties.remove("format"));
     // Nor is it known how the model thinks.
     schemas["OllamaParameters"]["properties"]["think"] = json!({"enum": [false, null]});
     let dimensions = &mut schemas["EmbedInput"]["properties"]["dimensions"];
@@ -116,9 +117,9 @@ fn what_reaches_the_model_is_answered_as_the_document_says() {
     let (daemon, mut document, key) = start();
     of_this_installation(&mut document);
     let schemas = &mut document["components"]["schemas"];
-    // It is to be there at the end.
-    let keep_alive = json!({"type": "integer", "minimum": 1});
-    schemas["OllamaParameters"]["properties"]["keep_alive"] = keep_alive;
+    // It is to be there at the end, and nobody is to unload it.
+    let ollama = schemas["OllamaParameters"]["properties"].as_object_mut();
+    ollama.and_then(|properties| properties.remove("keep_alive"));
     for name in [
         "SharedParameters",
         "EmbeddingParameters",

@@ -108,7 +108,7 @@ pub(crate) struct Shown {
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct ShowRequest {
     /// Id or alias of an installed model, with `:latest` or without, in any case.
-    #[schema(required, nullable = false)]
+    #[schema(required, nullable = false, min_length = 1)]
     model: Option<String>,
     /// The older name of `model`.
     name: Option<String>,

@@ -44,7 +44,7 @@ model_options! {
     ModelOptions {
         applied {
             /// Largest number of tokens to generate; 0 or less: as many as the context leaves.
-            num_predict: i64,
+            num_predict: i32,
             /// Randomness, 0 to 2; 0 always takes the likeliest token.
             #[schema(minimum = 0, maximum = 2)]
             temperature: f64,
@@ -70,7 +70,7 @@ model_options! {
             #[schema(schema_with = stop_schema)]
             stop: TextOrList<String>,
             /// The context in tokens. A model is loaded with its own; another one is not applied.
-            num_ctx: i64,
+            num_ctx: i32,
             /// Leaves out tokens that are less likely than this part of the likeliest, 0 to 1, where the
             /// runtime can.
             #[schema(minimum = 0, maximum = 1)]
@@ -80,13 +80,13 @@ model_options! {
             /// Not applied, unless it asks for nothing: 1.
             tfs_z: f64,
             /// Not applied, unless it asks for nothing: 0.
-            mirostat: i64,
+            mirostat: i32,
         }
         unread {
             /// Not applied.
-            repeat_last_n: i64,
+            repeat_last_n: i32,
             /// Not applied.
-            num_keep: i64,
+            num_keep: i32,
             /// Not applied.
             mirostat_tau: f64,
             /// Not applied.
@@ -94,15 +94,15 @@ model_options! {
             /// Not applied.
             penalize_newline: bool,
             /// Not applied.
-            num_batch: i64,
+            num_batch: i32,
             /// Not applied.
-            num_gpu: i64,
+            num_gpu: i32,
             /// Not applied.
-            main_gpu: i64,
+            main_gpu: i32,
             /// Not applied.
-            num_thread: i64,
+            num_thread: i32,
             /// Not applied.
-            draft_num_predict: i64,
+            draft_num_predict: i32,
             /// Not applied.
             numa: bool,
             /// Not applied.
@@ -178,7 +178,8 @@ impl ModelOptions {
         let given = [
             (
                 "num_ctx",
-                self.num_ctx.is_some_and(|asked| asked != context),
+                self.num_ctx
+                    .is_some_and(|asked| i64::from(asked) != context),
             ),
             ("typical_p", asks(self.typical_p, 1.0)),
             ("tfs_z", asks(self.tfs_z, 1.0)),

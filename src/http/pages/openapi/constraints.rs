@@ -12,6 +12,7 @@ const SOME_TEXT: &str = r"^[^\u0000]+$";
 pub(super) fn complete(document: &mut Value) {
     merge(document, parameters());
     merge(document, json_rpc());
+    merge(document, schemas_of_functions());
     // An empty array is one of ids and one of pieces.
     any_of(document);
     let Some(paths) = document.get_mut("paths").and_then(Value::as_object_mut) else {
@@ -185,8 +186,13 @@ fn parameters() -> Value {
                 "audio": {"type": "null"},
                 "web_search_options": {"type": "null"},
             },
-            // The older form and the newer one.
-            "not": {"required": ["tools", "functions"]},
+            // The older form and the newer one, and names of one value.
+            "allOf": [
+                {"not": {"required": ["tools", "functions"]}},
+                {"not": {"required": ["thinking_budget_tokens", "reasoning_budget_tokens"]}},
+                {"not": {"required": ["thinking_budget_tokens", "thinking_token_budget"]}},
+                {"not": {"required": ["reasoning_budget_tokens", "thinking_token_budget"]}},
+            ],
         },
         "ToolParameter": {"properties": {"type": {"enum": ["function", null]}}},
         "FunctionParameter": {"properties": {
@@ -321,6 +327,30 @@ fn parameters() -> Value {
         "EmbeddingPrompt": {"properties": {"prompt": {"pattern": SOME_TEXT}}},
         "TokenizeRequest": {"properties": {"parse_special": {"enum": [true, null]}}},
         "DetokenizeRequest": {"properties": {"tokens": {"items": {"maximum": u32::MAX}}}},
+    }}})
+}
+
+/// The schema of a function is any object without a NUL, however deep.
+fn schemas_of_functions() -> Value {
+    let value = json!({"$ref": "#/components/schemas/ValueWithoutNul"});
+    json!({"components": {"schemas": {
+        "ValueWithoutNul": {
+            "description": "Any value whose texts hold no NUL.",
+            "anyOf": [
+                {"type": ["null", "boolean", "number"]},
+                {"type": "string", "pattern": TEXT},
+                {"type": "array", "items": value},
+                {
+                    "type": "object",
+                    "propertyNames": {"pattern": TEXT},
+                    "additionalProperties": value,
+                },
+            ],
+        },
+        "FunctionParameter": {"properties": {"parameters": {
+            "propertyNames": {"pattern": TEXT},
+            "additionalProperties": value,
+        }}},
     }}})
 }
 
