@@ -12,6 +12,7 @@ mod http_bodies_are_answered_whatever_they_are;
 mod http_coded_bodies_are_read;
 mod http_connections_are_guarded;
 mod http_counts_every_request;
+mod http_failures_have_their_status;
 mod http_functions_are_bounded;
 mod http_requests_are_checked;
 mod http_requests_reach_the_engine;
