@@ -49,6 +49,7 @@ async fn each_refusal_names_its_field() {
         chat fields: "options":{"top_p":-0.1} => options.top_p invalid_value
         chat fields: "options":{"top_k":-2} => options.top_k invalid_value
         chat fields: "options":{"repeat_penalty":0} => options.repeat_penalty invalid_value
+        chat fields: "options":{"seed":9007199254740993} => options.seed invalid_value
         chat fields: "options":{"num_ctx":"many"} => options.num_ctx invalid_type
         chat fields: "options":{"num_gpu":"all"} => options.num_gpu invalid_type
         chat fields: "options":{"stop":7} => options.stop invalid_type

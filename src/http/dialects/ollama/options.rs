@@ -64,7 +64,7 @@ model_options! {
             #[schema(minimum = -2, maximum = 2)]
             frequency_penalty: f64,
             /// Makes draws repeat where the runtime can; -1 asks for nothing.
-            #[schema(value_type = Option<i64>, minimum = -9223372036854775808_i64)]
+            #[schema(value_type = Option<i64>, minimum = -9007199254740992_i64, maximum = 9007199254740992_i64)]
             seed: i128,
             /// Text that ends the answer and is not part of it.
             #[schema(schema_with = stop_schema)]
@@ -123,6 +123,9 @@ model_options! {
     }
 }
 
+/// Up to it a double is every integer, and a seed what its client meant.
+const LARGEST_SEED: u128 = 1 << 53;
+
 /// What the options come to.
 pub(super) struct Asked {
     pub sampling: SamplingRequest,
@@ -141,6 +144,12 @@ impl ModelOptions {
         model: &InstalledModel,
     ) -> Result<Asked, RequestError> {
         let not_applied = self.not_applied(state, model);
+        if (self.seed).is_some_and(|seed| seed.unsigned_abs() > LARGEST_SEED) {
+            return Err(RequestError::out_of_range(
+                "options.seed",
+                format!("must be an integer from -{LARGEST_SEED} to {LARGEST_SEED}"),
+            ));
+        }
         let shared = SharedParameters {
             temperature: self.temperature,
             top_p: self.top_p,

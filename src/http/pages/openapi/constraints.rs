@@ -282,11 +282,15 @@ fn parameters() -> Value {
         },
         "ModelOptions": {
             "properties": {
+                // Their limit is one of bytes.
                 "stop": {
                     "oneOf": null,
-                    "anyOf": [stop, {"type": "array", "maxItems": 64, "items": stop}, {"type": "null"}],
+                    "anyOf": [
+                        {"type": ["string", "null"]},
+                        {"type": "array", "maxItems": 64, "items": {"type": "string"}},
+                    ],
                 },
-                "seed": {"format": null, "maximum": u64::MAX},
+                "seed": {"format": null},
             },
         },
         "OllamaTextParameters": {
