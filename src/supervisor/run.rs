@@ -467,21 +467,28 @@ impl<'a> Serving<'a> {
         let model = ModelId::clone(&self.job.request.model);
         let client = self.job.request.client.clone();
         let queue_end = self.attempts.queue_end();
+        let supervisor = self.services.supervisor.clone();
+        tokio::select! {
+            biased;
+            over = self.is_over() => Err(over),
+            lease = supervisor.lease(client, model, queue_end) => lease.map_err(Outcome::Failed),
+        }
+    }
+
+    /// Until its client has left, or its time has passed, or the daemon's.
+    async fn is_over(&mut self) -> Outcome {
         let mut outer = Outer {
             total: self.total,
             cut_off: Some(&mut self.job.cut_off),
         };
         tokio::select! {
             biased;
-            () = self.job.events.closed() => Err(Outcome::Silence),
+            () = self.job.events.closed() => Outcome::Silence,
             error = outer.pass() => {
                 if let GenerationError::DeadlineExceeded { deadline, .. } = &error {
                     self.services.metrics.deadline_passed(*deadline);
                 }
-                Err(Outcome::Failed(error))
-            }
-            lease = self.services.supervisor.lease(client, model, queue_end) => {
-                lease.map_err(Outcome::Failed)
+                Outcome::Failed(error)
             }
         }
     }

@@ -134,6 +134,35 @@ fn a_worker_that_dies_in_it_is_no_requests_loss() {
     }
 }
 
+/// A file on a disk that stands still.
+#[test]
+fn a_request_that_has_no_time_left_waits_for_no_file() {
+    let fault = "[[fault]]\ncall = \"load_prompt_cache\"\nkind = \"hang\"\nonce = \"hung\"\n";
+    let daemon = setup(1, fault)
+        .settings("deadlines.load-base = \"5s\"\ndeadlines.load-longest = \"5s\"\n")
+        .start();
+    let mut conversations = ["a", "b"].map(beginning);
+    let hung = || daemon.folder().join("models/m/hung").exists();
+    let impatient = |prompt: &str| {
+        let extra = json!({"max_tokens": 3, "total_deadline_ms": 1000});
+        daemon.post(COMPLETIONS, &completion("m", prompt, extra))
+    };
+    let late = loop {
+        let conversation = &mut conversations[0];
+        let answer = impatient(conversation);
+        if answer.status != 200 {
+            break answer;
+        }
+        *conversation += &told(&answer.json()).0;
+        conversations.swap(0, 1);
+    };
+    assert_eq!(late.error_code(), "deadline_exceeded");
+    assert!(hung());
+    // The slot is another's once the library has let go of it.
+    assert_eq!(metric(&daemon, "rkllmd_worker_exits_total"), 0);
+    turn(&daemon, &mut conversations[1]);
+}
+
 #[test]
 fn a_library_that_does_not_do_it_is_let_be_and_that_is_said_once() {
     for fault in [

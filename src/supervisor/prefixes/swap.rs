@@ -11,7 +11,8 @@ use std::time::Instant;
 use tokio::sync::watch;
 
 use super::record::{Identity, Owner};
-use super::state::{Held, LoadOrder, Now, Plan, SaveOrder};
+pub use super::state::Plan;
+use super::state::{Held, LoadOrder, Now, SaveOrder};
 use super::{Inner, Prefixes, hour_now, identity};
 use crate::generation::{ClientKey, Deadline, GenerationRequest};
 use crate::ipc::RunEnd;
@@ -83,41 +84,37 @@ impl<'a> Swap<'a> {
         }
     }
 
-    /// Makes a slot ready for a request: what it loses is saved, what is stored of the prompt is loaded.
-    pub async fn prepare(
-        &mut self,
-        lease: Lease,
-        request: &GenerationRequest,
-    ) -> Option<(Lease, Option<Loaded>)> {
+    /// What a slot needs for a request besides being cleared of another tenant's cells; `None`: nothing.
+    pub fn plan(&self, lease: &Lease, request: &GenerationRequest) -> Option<Plan> {
+        let Prefixes(Some(prefixes)) = self.supervisor.prefixes() else {
+            return None;
+        };
+        let mut plan = plan(prefixes, lease, request);
+        prefixes.remove(std::mem::take(&mut plan.stale));
+        (plan.save.is_some() || plan.load.is_some()).then_some(plan)
+    }
+
+    /// Makes a slot ready: what it loses is saved, what is stored of the prompt is loaded.
+    pub async fn prepare(&mut self, lease: Lease, plan: Plan) -> Option<(Lease, Option<Loaded>)> {
         let Prefixes(Some(prefixes)) = self.supervisor.prefixes().clone() else {
             return Some((lease, None));
         };
-        let plan = plan(&prefixes, &lease, request);
-        prefixes.remove(plan.stale);
-        let mut lease = lease;
-        if let Some(order) = plan.save {
-            lease = match self.save(&prefixes, lease, order).await {
-                Some(lease) => lease,
-                None => {
-                    if let Some(order) = &plan.load {
-                        prefixes.lock().load_ended(order, None);
-                    }
-                    return None;
-                }
-            };
-        }
-        lease = match self.clear(lease).await {
-            Some(lease) => lease,
-            None => {
-                if let Some(order) = &plan.load {
-                    prefixes.lock().load_ended(order, None);
-                }
-                return None;
-            }
+        let saved = match plan.save {
+            Some(order) => self.save(&prefixes, lease, order).await,
+            None => Some(lease),
         };
-        match plan.load {
-            None => Some((lease, None)),
-            Some(order) => self.load(&prefixes, lease, order).await,
+        let cleared = match saved {
+            Some(lease) => self.clear(lease).await,
+            None => None,
+        };
+        match (cleared, plan.load) {
+            (Some(lease), Some(order)) => self.load(&prefixes, lease, order).await,
+            (Some(lease), None) => Some((lease, None)),
+            (None, Some(order)) => {
+                prefixes.lock().load_ended(&order, None);
+                None
+            }
+            (None, None) => None,
         }
     }
 

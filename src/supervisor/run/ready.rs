@@ -3,7 +3,7 @@
 use super::Serving;
 use crate::supervisor::lease::Lease;
 use crate::supervisor::outcome::Outcome;
-use crate::supervisor::prefixes::swap::Swap;
+use crate::supervisor::prefixes::swap::{Plan, Swap};
 
 impl Serving<'_> {
     pub(super) fn swap(&self) -> Swap<'_> {
@@ -15,15 +15,13 @@ impl Serving<'_> {
         // For a run that was lost.
         self.loaded = None;
         loop {
-            let ready = match std::mem::take(&mut self.may_swap) {
-                true => {
-                    let prepared = self.swap().prepare(lease, &self.job.request).await;
-                    prepared.map(|(lease, loaded)| {
-                        self.loaded = loaded;
-                        lease
-                    })
-                }
-                false => Some(lease),
+            let plan = match std::mem::take(&mut self.may_swap) {
+                true => self.swap().plan(&lease, &self.job.request),
+                false => None,
+            };
+            let ready = match plan {
+                Some(plan) => self.prepared(lease, plan).await?,
+                None => Some(lease),
             };
             let ready = match ready {
                 Some(lease) if self.loaded.is_some() => Some(lease),
@@ -35,5 +33,26 @@ impl Serving<'_> {
                 None => self.next_worker().await?,
             };
         }
+    }
+
+    /// A client that leaves, or has no time left, waits for none of it. The library is not interrupted in
+    /// the middle of a file, and its slot is given back behind it.
+    async fn prepared(&mut self, lease: Lease, plan: Plan) -> Result<Option<Lease>, Outcome> {
+        let (services, cut_off) = (self.services.clone(), self.job.cut_off.clone());
+        let preparing = tokio::spawn(async move {
+            let mut swap = Swap::new(&services, cut_off);
+            swap.prepare(lease, plan).await
+        });
+        let prepared = tokio::select! {
+            biased;
+            over = self.is_over() => return Err(over),
+            prepared = preparing => prepared,
+        };
+        // One that panics has taken its worker with it.
+        let Some((lease, loaded)) = prepared.ok().flatten() else {
+            return Ok(None);
+        };
+        self.loaded = loaded;
+        Ok(Some(lease))
     }
 }

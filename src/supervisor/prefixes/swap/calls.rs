@@ -19,6 +19,9 @@ use crate::supervisor::prefixes::Inner;
 use crate::supervisor::prefixes::state::{LoadOrder, SaveOrder};
 use crate::supervisor::text_sink::Prefill;
 
+/// A save whose run evaluates more than this part of its tokens delays the request that waits for its slot by
+/// about what it may spare another.
+const MOST_EVALUATED_PART: u32 = 2;
 /// Calls here have numbers of their own.
 static NEXT_CALL: AtomicU64 = AtomicU64::new(1 << 62);
 
@@ -60,9 +63,14 @@ impl Swap<'_> {
             false => WorkerAfter::Unproven,
         };
         let lease = running.ended(after);
+        let evaluated = end.perf.map_or(0, |perf| perf.prefill_tokens);
         match (&end.outcome, stop) {
             // The daemon ends; nothing else stops it, and it is kept to nothing.
             (_, Some(_)) | (RunOutcome::Aborted | RunOutcome::NotKept { .. }, _) => {}
+            (RunOutcome::Finished(_), None) if evaluated > order.tokens / MOST_EVALUATED_PART => {
+                let reason = "it evaluates what its slot holds again";
+                prefixes.failed(&order.of, "save", reason, false);
+            }
             (RunOutcome::Finished(_), None) => {
                 keep(prefixes, place, order, (started, limit)).await;
             }
