@@ -315,7 +315,7 @@ fn the_environment_is_checked() {
 }
 
 #[test]
-fn the_file_says_its_version_and_name_and_exports_the_abi_alone() {
+fn the_file_says_its_version_and_name_and_exports_the_abi_and_its_extension_alone() {
     let bytes = std::fs::read(library()).expect("the library is readable");
     let version = b"RKLLM SDK (version: 1.3.1 | target: CPU | build: ";
     assert!(bytes.windows(version.len()).any(|window| window == version));
@@ -357,6 +357,7 @@ fn the_file_says_its_version_and_name_and_exports_the_abi_alone() {
             "rkllm_set_chat_template",
             "rkllm_set_cross_attn_params",
             "rkllm_set_function_tools",
+            "rkllm_set_run_extension",
         ]
     );
 }
