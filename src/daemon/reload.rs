@@ -126,9 +126,9 @@ impl Reloader {
         self.supervisor.prefixes().keep_models(&catalog);
         let mut missing = Vec::new();
         for name in &settings.models.preload {
-            match catalog.find(name) {
-                Some(model) => self.supervisor.preload(model.id.clone()),
-                None => missing.push(name.clone()),
+            match catalog.look_up(name) {
+                Ok(model) => self.supervisor.preload(model.id.clone()),
+                Err(_) => missing.push(name.clone()),
             }
         }
         missing

@@ -19,6 +19,9 @@ use crate::reply::ModelReply;
 /// them alone.
 const MOST_TOKEN_BYTES: usize = 128;
 
+/// The tag of a name that has no other.
+pub const LATEST: &str = ":latest";
+
 /// One installed model and everything known about it without loading it.
 #[derive(Clone, Debug, Default)]
 pub struct InstalledModel {
@@ -182,12 +185,34 @@ impl Catalog {
             .find(|m| &*m.id == name || m.facts.aliases.iter().any(|a| a == name))
     }
 
-    /// As `find`, with the reason.
+    /// Finds the model that a client means: its id or alias as it is spelled, else without the tag that
+    /// Ollama's clients add, else in any case.
     pub fn look_up(&self, name: &str) -> Result<&Arc<InstalledModel>, NoModel> {
-        self.find(name).ok_or(match self.is_in_part {
-            true => NoModel::Unread,
-            false => NoModel::Unknown,
+        let found = self.find(name);
+        match found.or_else(|| self.find(name.strip_suffix(LATEST)?)) {
+            Some(model) => Ok(model),
+            // One that is still being read may be spelled so.
+            None if self.is_in_part => Err(NoModel::Unread),
+            None => self.find_in_any_case(name).ok_or(NoModel::Unknown),
+        }
+    }
+
+    fn find_in_any_case(&self, name: &str) -> Option<&Arc<InstalledModel>> {
+        let wanted = plain(name);
+        self.models.iter().find(|model| {
+            let aliases = model.facts.aliases.iter().map(String::as_str);
+            let mut names = std::iter::once(&*model.id).chain(aliases);
+            names.any(|name| plain(name) == wanted)
         })
+    }
+}
+
+/// What the spellings of a name have in common.
+fn plain(name: &str) -> String {
+    let lower = name.to_lowercase();
+    match lower.strip_suffix(LATEST) {
+        Some(plain) => plain.to_owned(),
+        None => lower,
     }
 }
 
@@ -240,4 +265,57 @@ fn with_unique_names(
         });
     }
     unique
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn catalog() -> Catalog {
+        let model = |id: &str, aliases: &[&str]| InstalledModel {
+            id: id.into(),
+            path: id.into(),
+            facts: ModelFacts {
+                aliases: aliases.iter().map(|&alias| alias.to_owned()).collect(),
+                ..ModelFacts::default()
+            },
+            ..InstalledModel::default()
+        };
+        Catalog::of_models([
+            model("Qwen/Qwen3-0.6B", &["small"]),
+            model("small2:4b", &[]),
+            model("SMALL", &[]),
+        ])
+    }
+
+    fn found(catalog: &Catalog, name: &str) -> Result<String, NoModel> {
+        catalog.look_up(name).map(|model| model.id.to_string())
+    }
+
+    #[test]
+    fn a_name_is_known_with_its_tag_or_without_in_any_case() {
+        let catalog = catalog();
+        for (name, id) in [
+            ("Qwen/Qwen3-0.6B", "Qwen/Qwen3-0.6B"),
+            ("qwen/qwen3-0.6b:latest", "Qwen/Qwen3-0.6B"),
+            ("QWEN/QWEN3-0.6B:LATEST", "Qwen/Qwen3-0.6B"),
+            ("small:latest", "Qwen/Qwen3-0.6B"),
+            ("SMALL", "SMALL"),
+            ("SMALL:latest", "SMALL"),
+            ("Small2:4B", "small2:4b"),
+        ] {
+            assert_eq!(found(&catalog, name).as_deref(), Ok(id), "{name}");
+        }
+        for name in ["small2", "small2:latest", "small:4b", "", ":latest", "qwen"] {
+            assert_eq!(found(&catalog, name), Err(NoModel::Unknown), "{name}");
+        }
+    }
+
+    #[test]
+    fn another_case_waits_for_what_may_be_spelled_so() {
+        let catalog = catalog().in_part();
+        let small = Ok("Qwen/Qwen3-0.6B".to_owned());
+        assert_eq!(found(&catalog, "small:latest"), small);
+        assert_eq!(found(&catalog, "Small"), Err(NoModel::Unread));
+    }
 }

@@ -11,7 +11,7 @@ mod slots;
 
 pub use crate::ipc::TemplateState;
 pub use crate::reader::{EmbeddingDefaults, ModelFacts, ModelKind, TemplateSource};
-pub use catalog::{Catalog, InstalledModel, ModelProblem, NoModel, longest_text_bytes};
+pub use catalog::{Catalog, InstalledModel, LATEST, ModelProblem, NoModel, longest_text_bytes};
 pub use listing::Listing;
 pub use scan::{SCANS_AT_ONCE, Unread};
 pub use slots::{SlotLimits, SlotPlan};

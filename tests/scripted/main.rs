@@ -22,6 +22,7 @@ mod keys_take_turns;
 mod ollama_answers_are_lines;
 mod ollama_fields_may_hold_anything;
 mod ollama_models_are_told_as_they_are;
+mod ollama_refusals_are_in_its_words;
 mod ollama_requests_are_checked;
 mod ollama_streams_have_one_end;
 mod pages_of_other_sites_are_admitted_by_name;

@@ -279,3 +279,25 @@ async fn a_silent_stream_shows_that_it_lives_and_stays_one_of_lines() {
     assert_eq!(lines[0]["message"]["content"], "x");
     server.shut_down().await;
 }
+
+#[tokio::test]
+async fn a_request_takes_from_its_arrival_on() {
+    let server = Server::replaying(Settings::default(), all_there_is).await;
+    let body = r#"{"model":"tiny","messages":[{"role":"user","content":"hi"}],"stream":false}"#;
+    let mut client = server.client().await;
+    let length = body.len();
+    let head = format!(
+        "POST /api/chat HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\n\
+         content-length: {length}\r\n\r\n"
+    );
+    client.send(head).await;
+    // The body is asked for, so the rest has arrived.
+    assert_eq!(client.head().await.status, 100);
+    let waited = Duration::from_millis(50);
+    tokio::time::sleep(waited).await;
+    client.send(body).await;
+    let answer = client.answer().await.json();
+    let took = answer["total_duration"].as_u64().expect("nanoseconds");
+    assert!(u128::from(took) >= waited.as_nanos(), "{answer}");
+    server.shut_down().await;
+}

@@ -58,7 +58,7 @@ async fn installed_models_are_listed_with_what_is_known() {
             "name": "test/model-1.0:latest", "model": "test/model-1.0:latest",
             "modified_at": "2023-11-14T22:13:20Z", "size": 4096, "digest": "",
             "details": {"parent_model": "", "format": "gguf", "family": "", "families": [],
-                "parameter_size": "", "quantization_level": ""},
+                "parameter_size": "", "quantization_level": "", "context_length": 4096},
             "capabilities": ["completion"],
         })
     );
@@ -131,5 +131,45 @@ async fn one_model_is_shown_by_any_of_its_names() {
             "not known"
         );
     }
+    server.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_model_is_asked_by_the_name_that_is_listed() {
+    let server = Server::replaying(Settings::default(), || vec![text("x"), finished()]).await;
+    let tags = server.get("/api/tags").await.json();
+    let listed = tags["models"].as_array().expect("a list");
+    for model in listed {
+        let name = model["name"].as_str().expect("a name");
+        for name in [name.to_owned(), name.to_uppercase()] {
+            let answer = server.get(&format!("/v1/models/{name}")).await;
+            assert_eq!(answer.status, 200, "{name}: {}", answer.text());
+            let body = json!({"model": name, "prompt": "a"}).to_string();
+            let answer = server.post(TEXT, body).await;
+            assert_eq!(answer.status, 200, "{name}: {}", answer.text());
+        }
+    }
+    for name in ["test/model-1.0:latest", "TINY:latest", "Thinker"] {
+        let body = json!({"model": name, "messages": [{"role": "user", "content": "hi"}]});
+        let answer = server.post(CHAT, body.to_string()).await;
+        assert_eq!(answer.status, 200, "{name}: {}", answer.text());
+    }
+    server.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_context_is_told_before_the_model_is_loaded_as_after() {
+    let server = server().await;
+    server.status.send_replace(snapshot([]));
+    let shown = server.post("/api/show", r#"{"model":"tiny"}"#).await.json();
+    assert_eq!(shown["details"]["context_length"], 4096, "{shown}");
+    assert_eq!(shown["model_info"]["gguf.context_length"], 4096, "{shown}");
+    let parameters = shown["parameters"].as_str().expect("a text");
+    assert!(
+        parameters
+            .lines()
+            .any(|line| line.split_whitespace().eq(["num_ctx", "4096"])),
+        "{parameters}"
+    );
     server.shut_down().await;
 }

@@ -55,6 +55,11 @@ pub(crate) trait ChatDialect: Send + 'static {
     /// Writes the answer as a stream of events that `stream_headers` announces.
     fn writer(&self, identity: &Identity) -> Self::Writer;
 
+    /// The same error, of a field that the request names otherwise.
+    fn blamed(&self, error: RequestError) -> RequestError {
+        error
+    }
+
     /// An answer with `body`, a stream of events.
     fn stream(body: Body) -> Response;
 }
@@ -211,7 +216,8 @@ pub(crate) async fn answer_asked<D: ChatDialect>(
         None => None,
         Some(format) => Some(format::compiled(state, &model, format).await?),
     };
-    let prompt = render::<D>(state, &model, source).await?;
+    let prompt = render::<D>(state, &model, source).await;
+    let prompt = prompt.map_err(|error| dialect.blamed(error))?;
     // While it waits and runs, only this is there.
     let tokens = prompt.tokens.as_ref().map_or(0, Vec::len);
     let grammar = kept.as_ref().map_or(0, |kept| kept.grammar.len());

@@ -1,7 +1,7 @@
 //! What an answer is kept to, from what a request asks for to what its run is given.
 
 use crate::constraint::{Compiled, Constraint, Thought, Wanted};
-use crate::conversation::{Message, Role};
+use crate::conversation::{Message, Role, Tool};
 use crate::http::HttpState;
 use crate::http::request::error::RequestError;
 use crate::ipc::Prompt;
@@ -19,6 +19,33 @@ const LONGEST_NAMED: usize = 100;
 pub(crate) struct AskedFormat {
     pub wanted: Wanted,
     pub param: &'static str,
+}
+
+/// Refuses a format beside what none can be kept to: an answer that the request has begun, and calls.
+pub(crate) fn refuse_beside(
+    asked: Option<&AskedFormat>,
+    messages: &[Message],
+    tools: &[Tool],
+) -> Result<(), RequestError> {
+    let Some(AskedFormat { param, .. }) = asked else {
+        return Ok(());
+    };
+    // Of a place in it the field is meant.
+    let field = param.split('.').next().unwrap_or(param);
+    let is_begun = |last: &Message| last.role == Role::Assistant;
+    if messages.last().is_some_and(is_begun) {
+        return Err(RequestError::unsupported(
+            field,
+            "an answer that the request has begun cannot be kept to a format",
+        ));
+    }
+    if !tools.is_empty() {
+        return Err(RequestError::unsupported(
+            field,
+            "an answer that is kept to a format cannot call functions: leave out the one or the other",
+        ));
+    }
+    Ok(())
 }
 
 /// Has a reader make a grammar of what is wanted.

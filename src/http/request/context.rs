@@ -138,6 +138,11 @@ impl RequestContext {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// When its header had arrived.
+    pub fn arrived(&self) -> Instant {
+        self.started
+    }
+
     pub fn answered(&self, status: StatusCode) {
         self.update(|outcome| outcome.status = Some(status));
     }

@@ -2,7 +2,6 @@
 //! is loaded or unloaded.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -10,20 +9,22 @@ use axum::response::Response;
 use utoipa::ToSchema;
 
 use super::answer::{Begun, ChatAnswer, Figures};
+use super::details::calls;
 use super::error::OllamaError;
 use super::line_writer::{ChatLines, LineWriter};
 use super::loading::{self, Loading, Wanted};
 use super::messages::{OllamaMessage, conversation};
-use super::names::installed;
 use super::parameters::{OllamaParameters, Run, reading, show_format, variables};
 use crate::chat::{PromptSource, ReplyReading, WholeReply};
 use crate::generation::Completion;
 use crate::http::HttpState;
 use crate::http::dialects::chat_dialect::{Asked, ChatDialect, Identity};
+use crate::http::dialects::format;
 use crate::http::dialects::openai::tools::{Given, ToolParameter};
 use crate::http::request::body::{Object, fields};
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
+use crate::http::request::installed::installed;
 use crate::http::request::together::{Together, fields_of};
 use crate::http::response::ndjson;
 use crate::models::{InstalledModel, TemplateState};
@@ -36,7 +37,7 @@ pub(crate) struct OllamaChatParameters {
     /// the model, or unloads it where `keep_alive` is 0.
     #[schema(value_type = Option<Vec<OllamaMessage>>)]
     messages: Option<Vec<Object<OllamaMessage>>>,
-    /// Functions that the model may call.
+    /// Functions that the model may call; refused where it is not known how it writes calls.
     #[schema(value_type = Option<Vec<ToolParameter>>)]
     tools: Option<Vec<Object<ToolParameter>>>,
 }
@@ -104,7 +105,7 @@ fn wanted(
     let model = installed(state, context, shared.model.as_deref())?;
     let begun = Begun {
         model: shared.model.take().unwrap_or_default().into(),
-        at: Instant::now(),
+        at: context.arrived(),
     };
     let keep_alive = shared.keep_alive()?;
     let messages = own.messages.unwrap_or_default();
@@ -118,6 +119,13 @@ fn wanted(
         parallel_tool_calls: None,
     };
     let functions = given.functions(&state.chat)?;
+    if !functions.tools.is_empty() && !calls(&model) {
+        // Clients know it by these words and ask again without.
+        return Err(RequestError::unsupported(
+            "tools",
+            format!("\"{}\" does not support tools", model.id),
+        ));
+    }
     let types = functions.types();
     let Run { mut options, wish } = shared.run(state, &model, keep_alive)?;
     if is_empty {
@@ -132,6 +140,7 @@ fn wanted(
         options.ignored.push("tools[].function.strict");
     }
     has_template(&model)?;
+    format::refuse_beside(options.format.as_ref(), &messages, &functions.tools)?;
     show_format(state, &options, &mut messages);
     let now = jiff::Zoned::now().datetime();
     let request = RenderRequest {

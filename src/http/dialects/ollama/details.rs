@@ -26,9 +26,9 @@ pub(crate) struct Details {
     parameter_size: &'static str,
     /// Such as `W8A8`; empty until the model was loaded, and where its runtime does not tell.
     quantization_level: String,
-    /// Context in tokens, where it is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    context_length: Option<u32>,
+    /// Tokens of the context it is loaded with, else would be.
+    #[schema(example = 4096)]
+    context_length: u32,
     /// Numbers of an embedding, where the files tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     embedding_length: Option<u32>,
@@ -39,10 +39,10 @@ fn facts(status: Option<&ModelStatus>) -> Option<&RuntimeFacts> {
     status.and_then(|status| status.facts.as_deref())
 }
 
-/// What it is loaded with, else set to be loaded with.
-fn context_length(model: &InstalledModel, status: Option<&ModelStatus>) -> Option<u32> {
+/// Tokens of the context it is loaded with, else would be.
+pub(super) fn context_length(model: &InstalledModel, status: Option<&ModelStatus>) -> u32 {
     let loaded = facts(status).and_then(|facts| facts.context_length);
-    loaded.or(model.facts.context_length)
+    loaded.unwrap_or_else(|| model.facts.context_tokens())
 }
 
 fn kind(model: &InstalledModel) -> &'static str {
@@ -72,17 +72,20 @@ impl Details {
 
 /// What the model can do.
 pub(super) fn capabilities(model: &InstalledModel) -> Vec<&'static str> {
-    let format = model.reply.as_ref().map(|reply| &reply.found.format);
-    let calls =
-        format.is_some_and(|it| it.calls.is_some() || it.also_calls.is_some() || it.harmony);
     let can_chat = matches!(model.template, TemplateState::Usable { .. });
     let capabilities = [
         ("completion", true),
-        ("tools", can_chat && calls),
+        ("tools", can_chat && calls(model)),
         ("thinking", can_chat && thinks(model)),
     ];
     let known = capabilities.into_iter().filter(|(_, is_known)| *is_known);
     known.map(|(name, _)| name).collect()
+}
+
+/// Whether it is known how the model writes calls.
+pub(super) fn calls(model: &InstalledModel) -> bool {
+    let format = model.reply.as_ref().map(|reply| &reply.found.format);
+    format.is_some_and(|it| it.calls.is_some() || it.also_calls.is_some() || it.harmony)
 }
 
 /// `model_info`: keys of GGUF files, in whose names the model's kind stands for an architecture that is not
@@ -93,10 +96,7 @@ pub(super) fn info(model: &InstalledModel, status: Option<&ModelStatus>) -> Map<
     let mut info = Map::new();
     info.insert("general.architecture".to_owned(), architecture.into());
     let lengths = [
-        (
-            "context_length",
-            context_length(model, status).or(model.facts.context_limit),
-        ),
+        ("context_length", Some(context_length(model, status))),
         ("embedding_length", model.facts.shape.embedding_columns),
         ("vocab_size", model.facts.shape.vocabulary_tokens),
     ];
@@ -117,10 +117,7 @@ pub(super) fn parameters(model: &InstalledModel, status: Option<&ModelStatus>) -
     };
     // As short as they were written.
     let number = |value: Option<f32>| value.map(|value| value.to_string());
-    line(
-        "num_ctx",
-        context_length(model, status).map(|it| it.to_string()),
-    );
+    line("num_ctx", Some(context_length(model, status).to_string()));
     line(
         "num_predict",
         model.facts.max_new_tokens.map(|it| it.to_string()),

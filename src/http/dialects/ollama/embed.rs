@@ -2,7 +2,6 @@
 //! endpoint gives them.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::Json;
 use axum::extract::{Request, State};
@@ -13,7 +12,6 @@ use utoipa::ToSchema;
 use super::answer::{Begun, Figures};
 use super::error::OllamaError;
 use super::keep_alive::{self, KeepAlive};
-use super::names::installed;
 use super::options::ModelOptions;
 use super::parameters::keep_alive_schema;
 use crate::http::HttpState;
@@ -25,6 +23,7 @@ use crate::http::request::body::{Object, TextOrList, fields};
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
 use crate::http::request::free_form::Outline;
+use crate::http::request::installed::installed;
 use crate::http::request::parsed::{Parse, parsed};
 use crate::http::request::together::{Together, fields_of};
 use crate::http::response::notices::add_notices;
@@ -237,7 +236,7 @@ impl EmbedParameters {
         Ok(Embedding {
             begun: Begun {
                 model: self.model.unwrap_or_default().into(),
-                at: Instant::now(),
+                at: context.arrived(),
             },
             checked: embeddings::checked(state, asked)?,
         })

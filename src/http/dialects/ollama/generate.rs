@@ -2,7 +2,6 @@
 //! loaded or unloaded.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -14,7 +13,6 @@ use super::chat::has_template;
 use super::error::OllamaError;
 use super::line_writer::{LineWriter, TextLines};
 use super::loading::{self, Loading, Wanted};
-use super::names::installed;
 use super::parameters::{OllamaParameters, Run, reading, refuse_images, show_format, variables};
 use crate::chat::{PromptSource, WholeReply};
 use crate::conversation::{Message, Role};
@@ -26,6 +24,7 @@ use crate::http::request::body::fields;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
 use crate::http::request::free_form::Outline;
+use crate::http::request::installed::installed;
 use crate::http::request::nul::refuse_nul;
 use crate::http::request::together::{Together, fields_of};
 use crate::http::response::ndjson;
@@ -66,7 +65,11 @@ fields_of!(OllamaTextParameters {
 });
 
 /// How a text is answered.
-pub(super) struct TextForm(Begun);
+pub(super) struct TextForm {
+    begun: Begun,
+    /// Before the question the model is told something.
+    has_system: bool,
+}
 
 impl ChatDialect for TextForm {
     const PROMPT_PARAM: &'static str = "prompt";
@@ -78,11 +81,25 @@ impl ChatDialect for TextForm {
         reply: WholeReply,
         completion: &Completion,
     ) -> serde_json::Result<Vec<u8>> {
-        serde_json::to_vec(&TextAnswer::of(&self.0, reply, completion))
+        serde_json::to_vec(&TextAnswer::of(&self.begun, reply, completion))
     }
 
     fn writer(&self, _identity: &Identity) -> Self::Writer {
-        LineWriter::new(self.0.clone())
+        LineWriter::new(self.begun.clone())
+    }
+
+    /// The conversation that is rendered is not the client's.
+    fn blamed(&self, error: RequestError) -> RequestError {
+        match error {
+            RequestError::ControlToken { param, token } => RequestError::ControlToken {
+                param: match param.starts_with("messages[0]") && self.has_system {
+                    true => "system".to_owned(),
+                    false => Self::PROMPT_PARAM.to_owned(),
+                },
+                token,
+            },
+            other => other,
+        }
     }
 
     fn stream(body: Body) -> Response {
@@ -153,7 +170,7 @@ fn wanted(
     let model = installed(state, context, shared.model.as_deref())?;
     let begun = Begun {
         model: shared.model.take().unwrap_or_default().into(),
-        at: Instant::now(),
+        at: context.arrived(),
     };
     let keep_alive = shared.keep_alive()?;
     own.refuse_unsupported(&model)?;
@@ -182,11 +199,15 @@ fn wanted(
             },
             options,
             reading: None,
-            dialect: TextForm(begun),
+            dialect: TextForm {
+                begun,
+                has_system: false,
+            },
             model,
         })));
     }
     has_template(&model)?;
+    let has_system = system.is_some();
     let system = system.map(|system| Message::text(Role::System, system));
     let question = Message::text(Role::User, prompt);
     let mut messages: Vec<Message> = system.into_iter().chain([question]).collect();
@@ -201,7 +222,7 @@ fn wanted(
         source: PromptSource::Conversation(Box::new(request)),
         options,
         reading: Some(reading(&model)),
-        dialect: TextForm(begun),
+        dialect: TextForm { begun, has_system },
         model,
     })))
 }

@@ -9,13 +9,14 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::clock;
-use super::details::{Details, capabilities, info, parameters};
+use super::details::{Details, capabilities, context_length, info, parameters};
 use super::error::OllamaError;
-use super::names::{installed, listed};
+use super::names::listed;
 use crate::http::HttpState;
 use crate::http::request::body::fields;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
+use crate::http::request::installed::installed;
 use crate::http::request::parsed::parsed;
 use crate::http::status::PublicError;
 use crate::models::InstalledModel;
@@ -81,9 +82,9 @@ pub(crate) struct RunningModel {
     /// Of `size`, buffers of the NPU; absent where the kernel does not tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     size_vram: Option<u64>,
-    /// Context in tokens, where it is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    context_length: Option<u32>,
+    /// Context in tokens.
+    #[schema(example = 4096)]
+    context_length: u32,
 }
 
 /// One model.
@@ -162,7 +163,6 @@ pub(crate) async fn ps(
 ) -> Json<Running> {
     let models = of_each(&state, &context, |model, status| {
         let status = status.filter(|status| status.phase.is_loaded())?;
-        let facts = status.facts.as_deref();
         Some(RunningModel {
             name: listed(&model.id),
             model: listed(&model.id),
@@ -171,7 +171,7 @@ pub(crate) async fn ps(
             details: Details::of(model, Some(status)),
             expires_at: NEVER,
             size_vram: status.memory.and_then(|memory| memory.npu_bytes),
-            context_length: facts.and_then(|facts| facts.context_length),
+            context_length: context_length(model, Some(status)),
         })
     });
     Json(Running { models })

@@ -1,15 +1,17 @@
 //! `options`: what a run is to be like. Sampling values have OpenAI's ranges; what no run here can differ
 //! in, or a model is loaded with, is read and told as not applied.
 
-use serde::Deserialize;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess};
 use utoipa::ToSchema;
 
+use super::details::context_length;
 use super::parameters::stop_schema;
 use crate::generation::{DrawRequest, SamplingRequest};
 use crate::http::HttpState;
 use crate::http::dialects::openai::parameters::SharedParameters;
 use crate::http::request::body::TextOrList;
 use crate::http::request::error::RequestError;
+use crate::http::request::together::{Fields, Together, fields_of};
 use crate::models::InstalledModel;
 
 /// Has the options that are not applied listed by their names.
@@ -25,7 +27,12 @@ macro_rules! model_options {
         pub(crate) struct $name {
             $($(#[$applied_meta])* $applied: Option<$applied_type>,)*
             $($(#[$unread_meta])* $unread: Option<$unread_type>,)*
+            /// One of a name that is not known.
+            #[schema(ignore)]
+            has_unknown: bool,
         }
+
+        fields_of!($name { $($applied,)* $($unread,)* });
 
         impl $name {
             /// Those that are given and not applied.
@@ -40,7 +47,7 @@ macro_rules! model_options {
 
 model_options! {
     /// Options of a run. Null counts as absent; without one the model's own value is taken.
-    #[derive(Debug, Default, Deserialize, ToSchema)]
+    #[derive(Debug, Default, ToSchema)]
     ModelOptions {
         applied {
             /// Largest number of tokens to generate; 0 or less: as many as the context leaves.
@@ -123,6 +130,37 @@ model_options! {
     }
 }
 
+impl<'de> Deserialize<'de> for ModelOptions {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Together(known, Unknown { is_given }) = Together::deserialize(deserializer)?;
+        Ok(Self {
+            has_unknown: is_given,
+            ..known
+        })
+    }
+}
+
+/// Whatever has a name that is not known. Null counts as absent.
+#[derive(Default)]
+struct Unknown {
+    is_given: bool,
+}
+
+impl<'de> Fields<'de> for Unknown {
+    fn place(_name: &str) -> Option<usize> {
+        Some(0)
+    }
+
+    fn once(_place: usize) -> Option<&'static str> {
+        None
+    }
+
+    fn take<A: MapAccess<'de>>(&mut self, _place: usize, map: &mut A) -> Result<(), A::Error> {
+        self.is_given |= map.next_value::<Option<IgnoredAny>>()?.is_some();
+        Ok(())
+    }
+}
+
 /// Up to it a double is every integer, and a seed what its client meant.
 const LARGEST_SEED: u128 = 1 << 53;
 
@@ -197,6 +235,7 @@ impl ModelOptions {
         let given = given.into_iter().filter(|(_, is_given)| *is_given);
         let mut names: Vec<&'static str> = given.map(|(name, _)| name).collect();
         names.extend(self.unread());
+        names.extend(self.has_unknown.then_some("options"));
         names
     }
 }
@@ -204,9 +243,7 @@ impl ModelOptions {
 /// What the model is loaded with, else what it would be.
 pub(super) fn context_tokens(state: &HttpState, model: &InstalledModel) -> u32 {
     let status = state.engine.status().model(&model.id);
-    let facts = status.and_then(|status| status.facts);
-    let loaded = facts.and_then(|facts| facts.context_length);
-    loaded.unwrap_or_else(|| model.facts.context_tokens())
+    context_length(model, status.as_ref())
 }
 
 /// The same error, of a field in `options`.

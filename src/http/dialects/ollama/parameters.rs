@@ -43,7 +43,8 @@ pub(crate) struct OllamaParameters {
     /// one is applied, and 0 in a request for nothing else.
     #[schema(schema_with = keep_alive_schema)]
     pub keep_alive: Option<Outline>,
-    /// What the answer is: `json` is any JSON object, and a JSON schema what is of that schema.
+    /// What the answer is: `json` is any JSON object, and a JSON schema what is of that schema. Not beside
+    /// functions, nor where the request has begun the answer.
     #[schema(schema_with = format_schema)]
     pub format: Option<Box<RawValue>>,
     /// Whether to leave out the oldest messages of what is too long; only false is applied.

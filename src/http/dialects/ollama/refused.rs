@@ -9,11 +9,11 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::error::OllamaError;
-use super::names::installed;
 use crate::http::HttpState;
 use crate::http::request::body::fields;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
+use crate::http::request::installed::installed;
 use crate::http::request::parsed::parsed;
 use crate::http::status::PublicError;
 

@@ -18,7 +18,6 @@ use super::reasoning::{self, Budget};
 use super::response_format;
 use super::tools::{FunctionParameter, Given, ToolParameter};
 use crate::chat::{PromptSource, ReplyReading, WholeReply};
-use crate::conversation::Role;
 use crate::generation::Completion;
 use crate::http::HttpState;
 use crate::http::dialects::chat_dialect::{self, Asked, ChatDialect, Identity, Options};
@@ -238,19 +237,6 @@ pub(crate) fn asked(
     let format = own.response_format;
     let format = format.map(|format| format.read("response_format", &mut values));
     let asked = response_format::read(format.transpose()?)?;
-    if asked.is_some()
-        && messages
-            .last()
-            .is_some_and(|last| last.role == Role::Assistant)
-    {
-        return Err(RequestError::unsupported(
-            "response_format",
-            "an answer that the request has begun cannot be kept to a format",
-        ));
-    }
-    if let Some(asked) = asked.as_ref().filter(|_| state.constraints.show_format) {
-        format::show(&asked.wanted, &mut messages);
-    }
     let given = Given {
         tools: own.tools,
         tool_choice: own.tool_choice,
@@ -259,12 +245,9 @@ pub(crate) fn asked(
         parallel_tool_calls: own.parallel_tool_calls,
     };
     let functions = given.functions(&state.chat)?;
-    if asked.is_some() && !functions.tools.is_empty() {
-        return Err(RequestError::unsupported(
-            "response_format",
-            "an answer that is kept to a format cannot call functions: leave out `tools`, or let \
-             `tool_choice` be `none`",
-        ));
+    format::refuse_beside(asked.as_ref(), &messages, &functions.tools)?;
+    if let Some(asked) = asked.as_ref().filter(|_| state.constraints.show_format) {
+        format::show(&asked.wanted, &mut messages);
     }
     let types = functions.types();
     let keeps_thoughts = reasoning::keeps_thoughts(own.reasoning_format.as_deref())?;

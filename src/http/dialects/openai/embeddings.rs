@@ -36,7 +36,7 @@ const BYTES_PER_TOKEN: usize = 4;
 /// What is to be embedded, and how.
 #[derive(Debug, Default, ToSchema)]
 pub(crate) struct EmbeddingParameters {
-    /// Id or alias of an installed model.
+    /// Id or alias of an installed model, with `:latest` or without, in any case.
     #[schema(required, nullable = false)]
     model: Option<String>,
     #[schema(schema_with = embedding_input::schema, required)]

@@ -25,7 +25,7 @@ use crate::settings::ChatSettings;
 /// Parameters of both endpoints. Null counts as absent.
 #[derive(Debug, Default, ToSchema)]
 pub(crate) struct SharedParameters {
-    /// Id or alias of an installed model.
+    /// Id or alias of an installed model, with `:latest` or without, in any case.
     #[schema(required, nullable = false)]
     pub model: Option<String>,
     /// Whether to answer with a stream of events. Default false.
