@@ -168,6 +168,10 @@ mod tests {
             writer.flush(Duration::from_secs(60));
         }
         writer.flush(Duration::from_secs(60));
+        // Whatever was dropped meanwhile is told of behind the next one that is written.
+        writer.submit(b"last".to_vec());
+        submitted += 1;
+        writer.flush(Duration::from_secs(60));
         let written = destination.written.lock().unwrap();
         let kept = written.iter().filter(|it| **it == entry).count();
         assert!(kept <= WAITING_BYTES / entry.len() && kept > 0, "{kept}");

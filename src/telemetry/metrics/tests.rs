@@ -13,6 +13,10 @@ fn lines(metrics: &Metrics, models: &[ModelFigures]) -> Vec<String> {
                 .collect(),
             abandoned: (!models.is_empty()).then_some(0),
         },
+        own: OwnFigures {
+            prefixes: (!models.is_empty()).then_some(PrefixFigures { files: 1, bytes: 1 }),
+            ..OwnFigures::default()
+        },
         ..Readings::default()
     };
     let page = metrics
@@ -35,10 +39,26 @@ fn run(prompt_tokens: u64, completion_tokens: u64) -> RpcRun {
 type Move = (fn(&Metrics), &'static str);
 
 /// Each method, and the sample it makes.
-const MOVES: [Move; 18] = [
+const MOVES: [Move; 22] = [
     (
         |m| m.request_ended("a", "complete"),
         r#"rkllmd_requests_total{model="a",outcome="complete"} 1"#,
+    ),
+    (
+        |m| m.prefix_written("a", 2),
+        r#"rkllmd_prefix_written_bytes_total{model="a"} 2"#,
+    ),
+    (
+        |m| m.prefix_loaded("a", 2),
+        r#"rkllmd_prefix_loaded_bytes_total{model="a"} 2"#,
+    ),
+    (
+        |m| m.prefix_hit("a"),
+        r#"rkllmd_prefix_hits_total{model="a"} 1"#,
+    ),
+    (
+        |m| m.prefix_failed("a", "save"),
+        r#"rkllmd_prefix_failures_total{model="a",reason="save"} 1"#,
     ),
     (
         |m| m.queue_wait("a", 0.5),
@@ -138,10 +158,14 @@ fn every_method_moves_its_own_series_and_no_other() {
         let base = name.trim_end_matches("_sum");
         let moved = samples(&metrics);
         assert!(moved.iter().any(|line| line == expected), "{moved:#?}");
-        // A run's tokens come with the run.
+        // A run's tokens come with the run, and bytes with their files.
         let is_own = |line: &String| {
             line.starts_with(base)
                 || (base.starts_with("rkllmd_rpc_") && line.starts_with("rkllmd_rpc_runs_total"))
+                || (base.starts_with("rkllmd_prefix_written")
+                    && line.starts_with("rkllmd_prefix_saves_total"))
+                || (base.starts_with("rkllmd_prefix_loaded")
+                    && line.starts_with("rkllmd_prefix_loads_total"))
         };
         assert!(moved.iter().all(is_own), "{moved:#?}");
     }
