@@ -174,10 +174,10 @@ impl PublicError {
                 _ => INVALID_HTTP,
             }),
             E::BadHost { .. } => PublicError::new(INVALID_HOST),
-            E::ForeignHost { .. } => PublicError::new(HOST_NOT_ALLOWED),
+            E::ForeignHost { .. } | E::ForeignPage => PublicError::new(HOST_NOT_ALLOWED),
             E::MissingKey => PublicError::new(MISSING_API_KEY),
             E::InvalidKey => PublicError::new(INVALID_API_KEY),
-            E::RoleNotAllowed { .. } => PublicError::new(ROLE_NOT_ALLOWED),
+            E::RoleNotAllowed { .. } | E::AdminNotOpen => PublicError::new(ROLE_NOT_ALLOWED),
             E::ModelNotAllowed { .. } => PublicError::new(MODEL_NOT_ALLOWED).about("model"),
             E::NotReady { retry_after_s, .. } => {
                 PublicError::new(NOT_READY).retry_after(*retry_after_s)

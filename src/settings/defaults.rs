@@ -35,6 +35,7 @@ impl Default for HttpSettings {
             slow_reader_timeout: seconds(30),
             slowest_bytes_per_second: 1024,
             auth: AuthPolicy::Keys,
+            open_admin: false,
             keys_file: PathBuf::from("/var/lib/rkllmd/keys.toml"),
             unix_socket: None,
             unix_socket_mode: FileMode::new(0o660),

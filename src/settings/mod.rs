@@ -99,6 +99,9 @@ pub struct HttpSettings {
     pub slowest_bytes_per_second: u32,
     /// Whether requests that come over TCP need a key.
     pub auth: AuthPolicy,
+    /// Whether that is also enough to load and unload models for nothing else beyond loopback, where no
+    /// key is asked for.
+    pub open_admin: bool,
     /// Where `rkllmd keys` keeps the keys.
     pub keys_file: PathBuf,
     /// Path of a Unix-domain socket to listen on. `None`: no such listener.
@@ -119,7 +122,7 @@ pub struct HttpSettings {
 pub enum AuthPolicy {
     /// Beyond loopback always; on loopback as soon as there is a file of keys.
     Keys,
-    /// Never: a client that reaches a listener may do everything.
+    /// Never: a client that reaches a listener may use every model.
     None,
 }
 

@@ -3,8 +3,8 @@
 
 use std::process::Command;
 
-use crate::daemon_support::{Setup, children, eventually, keys, python_package, request};
-use crate::doors::{bearer, doors};
+use crate::daemon_support::{Daemon, Setup, children, eventually, keys, python_package, request};
+use crate::doors::{Door, bearer, doors};
 use crate::function_calls::{HARD, TEMPLATE, scenario, two_calls};
 use serde_json::{Value, json};
 
@@ -141,6 +141,76 @@ fn only_administrators_load_and_unload_for_nothing_else() {
     );
     // What others may use stays.
     daemon.wait_for_phase("m", "ready");
+}
+
+/// A door beyond loopback that asks for no key, with these settings of `[http]` besides.
+fn open_to_all(settings: &str) -> (Daemon, Door) {
+    let daemon = Setup::new()
+        .scenario("m", "tokens = ['x']\n")
+        .listen(&["0.0.0.0:0"])
+        .settings("http.auth = 'none'")
+        .settings(settings)
+        .start();
+    let door = doors(&daemon, 1).remove(0);
+    (daemon, door)
+}
+
+#[test]
+fn not_every_client_of_the_network_loads_and_unloads() {
+    let requests = [
+        ("/api/generate", r#"{"model":"m"}"#),
+        ("/api/generate", r#"{"model":"m","keep_alive":0}"#),
+        ("/api/chat", r#"{"model":"m","messages":[],"keep_alive":0}"#),
+    ];
+    let (daemon, door) = open_to_all("");
+    for (path, body) in requests {
+        let refused = door.ask("POST", path, "", body);
+        assert_eq!(
+            (refused.status, refused.code().as_str()),
+            (403, "role_not_allowed"),
+            "{body}"
+        );
+    }
+    assert_eq!(daemon.phase("m"), "unloaded");
+    // A question loads it, which is no one's to decide but the queue's.
+    let body = r#"{"model":"m","prompt":"hi","stream":false}"#;
+    assert_eq!(door.ask("POST", "/api/generate", "", body).status, 200);
+    drop(daemon);
+    let (_daemon, door) = open_to_all("http.open-admin = true");
+    for (path, body) in requests {
+        let done = door.ask("POST", path, "", body);
+        assert_eq!(done.status, 200, "{body}: {}", done.body);
+    }
+}
+
+/// On every listener, also one that a page reaches by any name.
+#[test]
+fn no_page_of_another_site_loads_and_unloads() {
+    let folder = Setup::new().scenario("m", "tokens = ['x']\n");
+    let socket = folder.folder().join("http.sock");
+    let daemon = folder
+        .settings(&format!("http.unix-socket = '{}'", socket.display()))
+        .settings("http.cors-origins = ['https://ui.lan']")
+        .start();
+    let door = &doors(&daemon, 2)[1];
+    let body = r#"{"model":"m","keep_alive":0}"#;
+    for origin in ["http://evil.example", "null"] {
+        let headers = format!("origin: {origin}\r\n");
+        let refused = door.ask("POST", "/api/generate", &headers, body);
+        assert_eq!(
+            (refused.status, refused.code().as_str()),
+            (403, "host_not_allowed"),
+            "{origin}"
+        );
+    }
+    for headers in [
+        "",
+        "origin: https://ui.lan\r\n",
+        "origin: http://localhost\r\n",
+    ] {
+        let done = door.ask("POST", "/api/generate", headers, body);
+        assert_eq!(done.status, 200, "{headers}: {}", done.body);
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::auth::{ApiKey, CurrentKeys, Keyring, KeysFile, Role};
 use crate::http::HttpState;
 use crate::http::request::error::{RequestError, quote};
 use crate::http::transport::listener::ListenerAddress;
+use crate::http::transport::origin;
 use crate::memory::Standing;
 use crate::models::InstalledModel;
 use crate::settings::{AuthPolicy, HttpSettings, UnixSocketAuth};
@@ -45,7 +46,10 @@ pub(crate) fn need(path: &str) -> Need {
 /// Whether a listener asks for keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rule {
+    /// It does not, and is this machine's alone.
     Open,
+    /// It does not, whoever reaches it.
+    OpenToAll,
     /// As soon as there is a file of keys.
     KeysOncePresent,
     Keys,
@@ -58,8 +62,12 @@ impl Rule {
             (ListenerAddress::Unix(Some(_)), _, UnixSocketAuth::Permissions) => Self::Open,
             // Without a path it has no permissions: every user of this machine may connect.
             (ListenerAddress::Unix(None), AuthPolicy::Keys, _) => Self::KeysOncePresent,
-            (ListenerAddress::Unix(None) | ListenerAddress::Tcp(_), AuthPolicy::None, _) => {
-                Self::Open
+            (ListenerAddress::Unix(None), AuthPolicy::None, _) => Self::Open,
+            (ListenerAddress::Tcp(address), AuthPolicy::None, _) => {
+                match address.ip().to_canonical().is_loopback() {
+                    true => Self::Open,
+                    false => Self::OpenToAll,
+                }
             }
             (ListenerAddress::Tcp(address), AuthPolicy::Keys, _) => {
                 if address.ip().to_canonical().is_loopback() {
@@ -97,9 +105,9 @@ pub fn check_exposure(
 ) -> Result<(), ExposedWithoutKeys> {
     let has_keys = keys.get().is_some_and(|keyring| !keyring.is_empty());
     for address in addresses {
-        let ListenerAddress::Tcp(tcp) = address else {
+        if !matches!(address, ListenerAddress::Tcp(_)) {
             continue;
-        };
+        }
         match Rule::of(address, settings) {
             Rule::Keys if !has_keys => {
                 return Err(ExposedWithoutKeys {
@@ -107,8 +115,8 @@ pub fn check_exposure(
                     keys_file: settings.keys_file.display().to_string(),
                 });
             }
-            Rule::Open if !tcp.ip().to_canonical().is_loopback() => {
-                tracing::warn!(%address, "every client that reaches this address may do everything: http.auth is \"none\"");
+            Rule::OpenToAll => {
+                tracing::warn!(%address, "every client that reaches this address may use every model: http.auth is \"none\"");
             }
             _ => {}
         }
@@ -191,7 +199,9 @@ pub(crate) fn admit(
     (path, headers): (&str, &HeaderMap),
 ) -> (Caller, Result<(), RequestError>) {
     let keyring = match (rule, state.keys.get()) {
-        (Rule::Open, _) | (Rule::KeysOncePresent, None) => return (Caller::Trusted, Ok(())),
+        (Rule::Open | Rule::OpenToAll, _) | (Rule::KeysOncePresent, None) => {
+            return (Caller::Trusted, Ok(()));
+        }
         (_, keyring) => keyring.unwrap_or_default(),
     };
     let identified =
@@ -211,6 +221,29 @@ pub(crate) fn admit(
     }
 }
 
+/// Whether a request may decide which models are loaded, if it asks for nothing else: an administrator
+/// may, and where no key is asked for who is on this machine, but no page of another site.
+pub(crate) fn may_load(
+    (rule, caller): (Rule, &Caller),
+    headers: &HeaderMap,
+    settings: &HttpSettings,
+) -> Result<(), RequestError> {
+    if !origin::is_own(headers, settings) {
+        return Err(RequestError::ForeignPage);
+    }
+    match caller {
+        Caller::Key(key) if key.role != Role::Admin => Err(RequestError::RoleNotAllowed {
+            key: key.name.to_string(),
+            path: "a request that loads or unloads a model, and asks for no answer,".to_owned(),
+        }),
+        Caller::Trusted if rule == Rule::OpenToAll && !settings.open_admin => {
+            Err(RequestError::AdminNotOpen)
+        }
+        Caller::Key(_) | Caller::Trusted => Ok(()),
+        Caller::Stranger => Err(RequestError::MissingKey),
+    }
+}
+
 /// Resolves when a connection that outlives its first request may not go on: the caller's key was
 /// revoked or lost models, or keys are asked for now where none were.
 pub(crate) async fn shut_out(keys: &CurrentKeys, rule: Rule, caller: &Caller) {
@@ -220,7 +253,7 @@ pub(crate) async fn shut_out(keys: &CurrentKeys, rule: Rule, caller: &Caller) {
 
 fn is_still_in(keyring: Option<&Keyring>, rule: Rule, caller: &Caller) -> bool {
     match (rule, caller) {
-        (Rule::Open, _) => true,
+        (Rule::Open | Rule::OpenToAll, _) => true,
         (_, Caller::Key(key)) => keyring
             .and_then(|keyring| keyring.find_again(key))
             .is_some_and(|now| now.may_use_all_of(key)),
@@ -327,7 +360,7 @@ mod tests {
         }
         for beyond in ["0.0.0.0:1", "[::]:1", "192.168.1.2:1", "[fe80::1]:1"] {
             assert_eq!(rule(beyond, AuthPolicy::Keys), Rule::Keys);
-            assert_eq!(rule(beyond, AuthPolicy::None), Rule::Open);
+            assert_eq!(rule(beyond, AuthPolicy::None), Rule::OpenToAll);
         }
         let path = || Some("/run/socket".into());
         for (path, auth, unix_socket_auth, expected) in [

@@ -92,6 +92,16 @@ pub(crate) enum RequestError {
         value: String,
         address: IpAddr,
     },
+    #[error(
+        "a page of another site may load and unload no model; `cors-origins` in the [http] settings \
+         admits pages"
+    )]
+    ForeignPage,
+    #[error(
+        "a request that loads or unloads a model, and asks for no answer, is for admins, and this \
+         listener asks no client for a key; `open-admin` in the [http] settings lets all of them"
+    )]
+    AdminNotOpen,
     #[error("a key is needed: send it as `Authorization: Bearer KEY` or as `X-API-Key: KEY`")]
     MissingKey,
     #[error("the key is not valid: it is not known, was revoked, or two different ones were sent")]

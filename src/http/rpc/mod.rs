@@ -9,7 +9,6 @@ mod charged_text;
 mod handles;
 mod methods;
 mod open_rpc;
-mod origin;
 mod outbound;
 mod outgoing;
 pub(crate) mod post;

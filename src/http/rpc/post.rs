@@ -16,7 +16,6 @@ use http_body::Frame;
 use tokio::task::JoinHandle;
 
 use super::charged_text::ChargedText;
-use super::origin;
 use super::outbound::Pieces;
 use super::outgoing::{self, Queue, Queued, Room};
 use super::protocol::{ErrorKind, Reply, RpcError};
@@ -31,6 +30,7 @@ use crate::http::response::silence::Silence;
 use crate::http::response::sse;
 use crate::http::status::PublicError;
 use crate::http::transport::accept;
+use crate::http::transport::origin;
 use crate::memory::Charge;
 
 /// A JSON-RPC 2.0 message

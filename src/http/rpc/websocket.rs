@@ -24,16 +24,17 @@ use tungstenite::error::{CapacityError, Error as WsError};
 use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode;
 
+use super::Rpc;
 use super::charged_text::ChargedText;
 use super::outgoing::Queue;
 use super::post::refusal;
 use super::pump::{End, Incoming, Source, pump};
 use super::session::Session;
-use super::{Rpc, origin};
 use crate::http::HttpState;
 use crate::http::request::access::{self, Caller, Rule};
 use crate::http::request::context::RequestContext;
 use crate::http::transport::connection::Upgrades;
+use crate::http::transport::origin;
 use crate::memory::{Account, OverBudget};
 use frames::Frames;
 use metered::over_budget;

@@ -6,6 +6,7 @@ pub(crate) mod connection;
 pub(crate) mod cors;
 pub(crate) mod host_guard;
 pub(crate) mod listener;
+pub(crate) mod origin;
 mod places;
 pub(crate) mod seats;
 pub(crate) mod socket;

@@ -81,7 +81,7 @@ impl ChatDialect for ChatForm {
             (ChatAnswer = "application/json"),
             (ChatAnswer = "application/x-ndjson"))),
         (status = 400, description = "The request is wrong; `param` says where", body = OllamaError),
-        (status = 403, description = "The key may not use this model, or not load it without a question; or a foreign Host or Origin on a loopback listener", body = OllamaError),
+        (status = 403, description = "The key may not use this model, or not load it without a question, nor may a page of another site; or a foreign Host or Origin on a loopback listener", body = OllamaError),
         (status = 404, description = "There is no such model", body = OllamaError),
         (status = 413, description = "The body is too large", body = OllamaError),
         (status = 429, description = "The model's queue is full; see Retry-After", body = OllamaError),

@@ -1,5 +1,5 @@
 //! Requests that ask for an answer, or for a model to be loaded or unloaded and nothing else. The latter
-//! are administrators', since they decide which models have the places.
+//! are administrators', since they decide which models have the places ([`access::may_load`]).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,10 +11,10 @@ use serde::Serialize;
 
 use super::answer::Begun;
 use super::keep_alive::KeepAlive;
-use crate::auth::Role;
 use crate::generation::GenerationError;
 use crate::http::HttpState;
 use crate::http::dialects::chat_dialect::{Asked, ChatDialect, answer_asked};
+use crate::http::request::access::{self, Rule};
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
 use crate::http::request::parsed::{Parse, parsed};
@@ -55,10 +55,14 @@ pub(super) async fn answer<D: ChatDialect, A: Serialize>(
 ) -> Result<Response, RequestError> {
     let context = RequestContext::of(request.extensions());
     context.is_generation(state.engine.metrics());
+    // The router says it for every request.
+    let rule = request.extensions().get().copied().unwrap_or(Rule::Keys);
+    let may_load = access::may_load((rule, &context.caller), request.headers(), &state.http);
     let answered = async {
         match parsed(&state, &context, request, parse).await? {
             Wanted::Answer(asked) => answer_asked(&state, &context, *asked).await,
             Wanted::Loading(loading) => {
+                may_load?;
                 let loaded = loading.done(&state, &context).await?;
                 // Nothing was evaluated for it.
                 context.embedded(None);
@@ -86,12 +90,6 @@ impl Loading {
         state: &HttpState,
         context: &RequestContext,
     ) -> Result<Loaded, RequestError> {
-        if let Some(key) = context.caller.key().filter(|key| key.role != Role::Admin) {
-            return Err(RequestError::RoleNotAllowed {
-                key: key.name.to_string(),
-                path: "a request that loads or unloads a model, and asks for no answer,".to_owned(),
-            });
-        }
         let done = match self.keep_alive {
             Some(KeepAlive::AtOnceNoMore) => self.unload(state).await,
             _ => self.load(state, context).await,

@@ -10,7 +10,7 @@ use crate::settings::HttpSettings;
 
 /// Whether the request is no browser's, or of a page of this very host or of an allowed one: by its
 /// host, or as an origin whose pages may read answers.
-pub(super) fn is_own(headers: &HeaderMap, settings: &HttpSettings) -> bool {
+pub(crate) fn is_own(headers: &HeaderMap, settings: &HttpSettings) -> bool {
     let allowed = &settings.allowed_hosts;
     let host = headers
         .get(header::HOST)
