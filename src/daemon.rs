@@ -145,6 +145,7 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
     let (requests, asked) = mpsc::channel(1);
     let control = control::listen(&control::socket_path(), requests);
     notifier.ready();
+    crate::memory::allocator::release_code();
     let queues = admission.clone();
     let followed = keys.current();
     let told = service_manager::report_status(

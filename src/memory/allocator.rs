@@ -1,6 +1,7 @@
 //! What glibc's allocator is told. Its defaults keep the memory of a burst for good: an arena a core,
 //! a threshold for mappings that grows with each large block, and a heap that shrinks only at its top.
 //! No other allocator is used, since those that keep less break on kernels with pages of 16 or 64 KiB.
+//! And how the kernel gets back what the program's start has mapped of its code.
 
 #![allow(unsafe_code)]
 
@@ -30,4 +31,31 @@ pub(crate) fn prepare() {
 pub(super) fn trim() {
     // SAFETY: malloc_trim locks each arena itself and has no other precondition.
     unsafe { libc::malloc_trim(0) };
+}
+
+unsafe extern "C" {
+    /// The program's first byte, as its linker tells it, …
+    static __executable_start: u8;
+    /// … and the first one behind its code.
+    static etext: u8;
+}
+
+/// Lets go of the program's code: the kernel maps 64 KiB around each page that runs, and most of what
+/// was mapped so is of the start alone. What runs again comes back from the page cache.
+pub(crate) fn release_code() {
+    let first = &raw const __executable_start;
+    let page = rustix::param::page_size();
+    let bytes = (&raw const etext).addr().saturating_sub(first.addr()) / page * page;
+    // SAFETY: what lies between the two is mapped from the program's file for reading and running, so
+    // its pages are read again as they were; what relocations change comes behind it.
+    let result = unsafe {
+        rustix::mm::madvise(
+            first.cast_mut().cast(),
+            bytes,
+            rustix::mm::Advice::LinuxDontNeed,
+        )
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "the code of the start stays mapped");
+    }
 }

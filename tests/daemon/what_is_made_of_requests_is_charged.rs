@@ -221,7 +221,7 @@ fn functions_take_no_more_than_what_is_charged_for_them() {
     let (status, _, said) = post(daemon.address, "/apply-template", body(2).as_bytes());
     assert_eq!(status, 400, "{said}");
     assert!(
-        said.contains("\"tools\"") && said.contains("65536"),
+        said.contains("\"tools[1].function.parameters\"") && said.contains("65536"),
         "{said}"
     );
 }

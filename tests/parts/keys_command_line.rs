@@ -78,11 +78,14 @@ fn a_key_is_added_listed_and_revoked() {
         .lines()
         .map(|line| line.split_whitespace().collect())
         .collect();
-    assert_eq!(rows[0], ["NAME", "ROLE", "WEIGHT", "CREATED", "MODELS"]);
+    assert_eq!(
+        rows[0],
+        ["NAME", "ROLE", "WEIGHT", "TENANT", "CREATED", "MODELS"]
+    );
     assert_eq!(rows[1][..3], ["laptop", "user", "1"]);
-    assert_eq!(rows[1][4..], ["all"]);
+    assert_eq!(rows[1][5..], ["all"]);
     assert_eq!(rows[2][..3], ["kiosk", "admin", "4"]);
-    assert_eq!(rows[2][4..], ["tiny,", "qwen"]);
+    assert_eq!(rows[2][5..], ["tiny,", "qwen"]);
     let json: serde_json::Value = serde_json::from_slice(&keys.run("list --json").stdout).unwrap();
     assert_eq!(json[1]["models"], serde_json::json!(["tiny", "qwen"]));
     assert_eq!(

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::daemon_support::{
-    Setup, built_library, children, demo_model, descriptors, eventually, resident_bytes,
+    Setup, all_children, built_library, demo_model, descriptors, eventually, resident_bytes,
 };
 use crate::rpc_support::Transport;
 use crate::rpc_support::served::Served;
@@ -158,7 +158,7 @@ fn a_whole_session_of_the_python_client_with_the_real_model() {
 
 #[test]
 fn fifty_cycles_of_init_and_destroy_of_a_real_model_leave_nothing() {
-    let served = Served::start(setup());
+    let served = Served::start(setup().environment("RKLLMD_READER__IDLE_TIMEOUT", "1s"));
     let daemon = served.daemon.pid();
     let mut client = served.unix();
     let mut cycle = |_| {
@@ -167,7 +167,7 @@ fn fifty_cycles_of_init_and_destroy_of_a_real_model_leave_nothing() {
     };
     // Caches and pools fill first.
     (0..10).for_each(&mut cycle);
-    let steady = || eventually("no child", || children(daemon).is_empty().then_some(()));
+    let steady = || eventually("no child", || all_children(daemon).is_empty().then_some(()));
     steady();
     let before = (descriptors(daemon), resident_bytes(daemon));
     (0..50).for_each(&mut cycle);
