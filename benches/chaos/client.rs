@@ -101,7 +101,11 @@ impl Ask<'_> {
             });
         }
         if self.streamed {
-            Ok(self.read_stream(begun.into_events()))
+            // One that fails before its first token has no chunk that tells it.
+            let mut ids = begun.headers.iter();
+            let id = ids.find(|(name, _)| name == "x-request-id");
+            let id = id.map(|(_, id)| id.clone());
+            Ok(self.read_stream(id, begun.into_events()))
         } else {
             Ok(self.read_whole(&begun.into_answer()?))
         }
@@ -220,7 +224,7 @@ impl Ask<'_> {
         }
     }
 
-    fn read_stream(&self, events: EventStream) -> Served {
+    fn read_stream(&self, id: Option<String>, events: EventStream) -> Served {
         let mut reading = Reading {
             ask: self,
             events,
@@ -228,7 +232,10 @@ impl Ask<'_> {
             chunks: 0,
             // What the last chunks tell, put together.
             end: json!({}),
-            served: Served::unseen(true, Ended::Disconnected),
+            served: Served {
+                id,
+                ..Served::unseen(true, Ended::Disconnected)
+            },
         };
         reading.served.ended = match reading.read_rest() {
             Ok(ended) => ended,
