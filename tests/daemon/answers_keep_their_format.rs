@@ -340,7 +340,11 @@ fn what_cannot_be_kept_is_refused_or_named() {
 
 #[test]
 fn hostile_schemas_cost_their_request_alone() {
-    let daemon = Setup::new().demo_model(MODEL).start();
+    // Shown to the model, some would be too long for its context before they are compiled.
+    let daemon = Setup::new()
+        .demo_model(MODEL)
+        .settings("constraints.show-format = false\n")
+        .start();
     let deep = (0..100).fold(json!({"type": "null"}), |inner, _| json!({"items": inner}));
     let many: serde_json::Map<String, Value> = (0..10_000)
         .map(|n| (format!("property{n}"), json!({"type": "integer"})))
@@ -381,8 +385,6 @@ fn hostile_schemas_cost_their_request_alone() {
             "schema_too_complex",
             "format_not_kept",
             "request_too_large",
-            // The model is shown the schema.
-            "context_length_exceeded",
         ];
         let is_refused = fails.iter().any(|fail| code == *fail);
         assert!(answer.status == 200 || is_refused, "{}", answer.body);
