@@ -52,7 +52,8 @@ check: ## Check formatting, lints, unit tests and HTTP with a scripted engine; n
 	@scripts/check
 
 # Formatting and lints come after the build: they use what it compiled, and a tree that does not
-# build needs no other message. Nextest comes last so that its summary ends the output.
+# build needs no other message. Nextest comes last so that its summary ends the output; most tests wait
+# for processes, deadlines and events, so there are more of them at once than processors.
 .PHONY: test
 test: build ## Run every check and test, with the demo model
 	scripts/install-test-tools
@@ -61,29 +62,30 @@ test: build ## Run every check and test, with the demo model
 	scripts/timed dependencies cargo deny --all-features check --hide-inclusion-graph bans licenses sources
 	scripts/fetch-demo-model
 	scripts/fetch-chat-templates
+	scripts/fetch-grammars
 	scripts/timed 'examples in comments' cargo test --release --workspace --doc
-	scripts/timed tests cargo nextest run --release --workspace
+	scripts/timed tests cargo nextest run --release --workspace --test-threads $$((2 * $$(nproc)))
 
 .PHONY: bench
 bench: build ## Measure what docs/benchmarks.md says about speed
 	scripts/fetch-demo-model
-	cargo bench --bench serving -- $(BENCH_PARTS)
+	cargo bench --workspace --bench serving -- $(BENCH_PARTS)
 
 .PHONY: bench-peers
 bench-peers: build ## Measure beside llama.cpp's own server, which it builds the first time
 	scripts/fetch-demo-model
 	server='$(LLAMA_SERVER)'; \
 	[[ -n $$server ]] || server=$$(scripts/build-llama-server | tail -n 1); \
-	LLAMA_SERVER="$$server" cargo bench --bench peers -- $(BENCH_PARTS)
+	LLAMA_SERVER="$$server" cargo bench --workspace --bench peers -- $(BENCH_PARTS)
 
 .PHONY: chaos
 chaos: build ## Kill, hang and crowd the daemon, and check what its clients get
 	scripts/fetch-demo-model
-	cargo bench --bench chaos
+	cargo bench --workspace --bench chaos
 
 .PHONY: soak
 soak: build ## Serve a crowd among strangers for 20 minutes, and see whether memory grows
-	SOAK_SECONDS='$(or $(SOAK_SECONDS),1200)' cargo bench --bench chaos
+	SOAK_SECONDS='$(or $(SOAK_SECONDS),1200)' cargo bench --workspace --bench chaos
 
 .PHONY: deb
 deb: deps ## Build the packages for this machine's architecture, into $(TARGET)/debian

@@ -3,6 +3,7 @@
 //! It decides before any thread or async runtime starts. Commands that need no daemon are complete
 //! here. Nothing here exits the process, so that `main` alone returns the exit code.
 
+mod doctor;
 mod keys;
 mod reload;
 
@@ -69,6 +70,9 @@ enum CommandLine {
     /// List the installed models and what is wrong with any of them
     #[command(after_help = MODELS_EXAMPLES)]
     Models(ModelsArguments),
+    /// Look at what the daemon needs of this machine, and say what to type where something is wrong
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor(doctor::DoctorArguments),
     /// Add, list and revoke the keys that clients need
     #[command(after_help = keys::EXAMPLES)]
     Keys(keys::KeysArguments),
@@ -117,6 +121,7 @@ const EXAMPLES: &str = "\
 Examples:
   rkllmd serve --models ~/models          serve a folder of .rkllm and .gguf files
   rkllmd models --models ~/models         what is in it, and what is wrong with it
+  rkllmd doctor                           what is wrong with this machine, and what to type
   rkllmd check-config                     is /etc/rkllmd/rkllmd.toml right?
   rkllmd keys add laptop                  a key for a client in the network
 
@@ -200,6 +205,9 @@ fn dispatch(command: CommandLine) -> Program {
                 Err(error) => bad_config(&error),
             },
         ),
+        CommandLine::Doctor(arguments) => {
+            Program::Finished(doctor::run(arguments).unwrap_or_else(|error| bad_config(&error)))
+        }
         CommandLine::Reload => Program::Finished(reload::run()),
         CommandLine::Models(arguments) => {
             let overrides = CliOverrides {

@@ -5,6 +5,7 @@ mod engine;
 mod reload;
 mod servers;
 mod state_lock;
+mod variants;
 
 use std::io;
 use std::net::SocketAddr;
@@ -37,6 +38,7 @@ pub use reload::SettingsSource;
 use servers::Servers;
 pub use state_lock::StateFolderError;
 use state_lock::StateLock;
+use variants::Served;
 
 /// Threads that serve sockets. Generation happens in the workers; this side waits.
 const ASYNC_THREADS: usize = 2;
@@ -129,7 +131,7 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
     let engine = Arc::new(LocalEngine::new(
         admission.clone(),
         readers,
-        catalog,
+        Served::open(&settings, catalog),
         status.clone(),
         metrics,
         supervisor.clone(),

@@ -16,6 +16,8 @@ pub mod constraint;
 pub mod conversation;
 pub mod daemon;
 mod descriptor_limit;
+pub mod doctor;
+mod durable_write;
 pub mod generation;
 pub mod http;
 pub mod ipc;

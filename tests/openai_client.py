@@ -39,6 +39,19 @@ assert stopped.choices[0].message.content == "one two ", stopped
 raw = client.completions.create(model=model, prompt="hello", max_tokens=2)
 assert (raw.choices[0].text, raw.choices[0].finish_reason) == ("one two ", "length"), raw
 
+several = client.chat.completions.create(model=model, messages=hello, n=3, seed=1)
+assert [choice.index for choice in several.choices] == [0, 1, 2], several
+assert {choice.message.content for choice in several.choices} == {answer}, several
+assert several.usage.prompt_tokens == whole.usage.prompt_tokens, several.usage
+assert several.usage.completion_tokens == 3 * whole.usage.completion_tokens, several.usage
+pieces = ["", ""]
+for chunk in client.chat.completions.create(model=model, messages=hello, n=2, stream=True):
+    for choice in chunk.choices:
+        pieces[choice.index] += choice.delta.content or ""
+assert pieces == [answer, answer], pieces
+prompts = client.completions.create(model=model, prompt=["hello", "you"], max_tokens=1, echo=True)
+assert [choice.text for choice in prompts.choices] == ["helloone ", "youone "], prompts
+
 with client.chat.completions.create(model=model, messages=hello, stream=True) as stream:
     for chunk in stream:
         if chunk.choices[0].delta.content:
@@ -67,7 +80,8 @@ else:
 
 refusals = [
     (dict(model="no-such-model"), openai.NotFoundError, "model_not_found"),
-    (dict(n=2), openai.BadRequestError, "unsupported_parameter"),
+    (dict(n=99), openai.BadRequestError, "invalid_value"),
+    (dict(logprobs=True), openai.BadRequestError, "cannot_tell_logprobs"),
     (dict(temperature=9), openai.BadRequestError, "invalid_value"),
 ]
 for change, kind, code in refusals:

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::comings::{Came, Comings};
 use crate::crowd::Crowd;
 use crate::daemon_support::{Daemon, Setup};
 use crate::deaths::Deaths;
@@ -57,6 +58,7 @@ pub struct FamilyRun {
     pub family: &'static str,
     pub tally: Tally,
     pub visits: Visits,
+    pub came: Came,
     pub injuries: Vec<Injury>,
     /// Faults that no call came by for.
     pub unused_faults: usize,
@@ -103,7 +105,13 @@ pub fn run(plan: Plan, family: &'static str, load: Duration) -> FamilyRun {
     crowd.poison = true;
     let decisions = plan.decisions((family, "injuries"));
     let injector = Injector::new(daemon.pid(), &models, &log, decisions);
-    let (mut tally, samples, (injuries, unused_faults)) = thread::scope(|scope| {
+    let comings = Comings {
+        address: daemon.address,
+        answers: &answers,
+        going: &going,
+    };
+    let (mut tally, samples, came, (injuries, unused_faults)) = thread::scope(|scope| {
+        let came = scope.spawn(|| comings.run(plan.decisions((family, "comings"))));
         let crowd = scope.spawn(|| crowd.run());
         let samples = scope.spawn(|| steadiness::watch(daemon.pid(), &open, &going));
         // The crowd stays until every injury is settled: without requests some are never noticed.
@@ -112,6 +120,7 @@ pub fn run(plan: Plan, family: &'static str, load: Duration) -> FamilyRun {
         (
             crowd.join().expect("the crowd does not panic"),
             samples.join().expect("sampling does not panic"),
+            came.join().expect("its client does not panic"),
             injuries,
         )
     });
@@ -152,6 +161,7 @@ pub fn run(plan: Plan, family: &'static str, load: Duration) -> FamilyRun {
         deaths: Deaths::of(&tally, &log),
         tally,
         visits,
+        came,
         injuries,
         unused_faults,
         samples,

@@ -10,6 +10,7 @@ mod daemon_support;
 mod bare_loop;
 mod calm_hangs;
 mod client;
+mod comings;
 mod crowd;
 mod deaths;
 mod drain;

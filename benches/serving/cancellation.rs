@@ -1,18 +1,22 @@
 //! The time from a client's going away in mid-generation to the worker's being free for the next,
 //! which is then served.
 
+use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::daemon_support::{Daemon, Setup, completion, find_model};
+use crate::daemon_support::{Daemon, Setup, completion, find_model, send};
 use crate::kept_connection::KeptConnection;
 use crate::report::{Report, Target};
 use crate::statistics::{largest, median};
 
 const CANCELLATIONS: usize = 10;
 const CHUNKS_BEFORE: usize = 8;
+const CROWDS: usize = 5;
+const STREAMS: usize = 7;
+const PREFILL_WORDS: usize = 3000;
 const POLL: Duration = Duration::from_millis(1);
 const MODEL: &str = "m";
 /// 50 tokens a second for longer than the benchmark waits.
@@ -53,6 +57,74 @@ pub fn measure(report: &mut Report) {
             max: "demo model, the slowest",
         },
     );
+    drop(real);
+    let crowd = Setup::new()
+        .demo_model(MODEL)
+        .model_file(MODEL, "model.toml", "parallel = 8\n")
+        .start();
+    summarise(
+        report,
+        &(0..CROWDS)
+            .map(|nth| cancel_in_a_crowd(&crowd, nth))
+            .collect::<Vec<_>>(),
+        &Labels {
+            key: "crowd_ms",
+            median: "demo model, one of 8 slots beside a prefill of 3,000 tokens, median",
+            max_key: "crowd_max_ms",
+            max: "the same, the slowest",
+        },
+    );
+}
+
+/// Seven streams run and a prompt of 3,000 tokens is being evaluated; one stream is closed. Returns the time
+/// until its slot is free.
+fn cancel_in_a_crowd(daemon: &Daemon, nth: usize) -> f64 {
+    let in_use = || {
+        let page = daemon.get("/metrics").body;
+        let start = format!("rkllmd_slots_in_use{{model=\"{MODEL}\"}} ");
+        let count = page
+            .lines()
+            .find_map(|line| line.strip_prefix(&start)?.parse().ok());
+        count.unwrap_or(0_usize)
+    };
+    let until = |wanted: usize| {
+        let began = Instant::now();
+        while in_use() != wanted {
+            assert!(began.elapsed() < Duration::from_secs(60), "{wanted} slots");
+            thread::sleep(POLL);
+        }
+    };
+    let mut streams: Vec<_> = (0..STREAMS)
+        .map(|stream| {
+            let prompt = format!("{nth}.{stream}: Once upon a time there was a small village");
+            let body = completion(MODEL, &prompt, json!({"stream": true, "max_tokens": 900}));
+            let mut stream = daemon.stream("/v1/completions", &body);
+            stream.next_content().expect("text");
+            stream
+        })
+        .collect();
+    let prompt = format!("{nth}{}", " the".repeat(PREFILL_WORDS));
+    let body = completion(MODEL, &prompt, json!({"stream": true, "max_tokens": 4}));
+    let mut prefill = TcpStream::connect(daemon.address).expect("the daemon accepts connections");
+    send(&mut prefill, "POST", "/v1/completions", Some(&body)).expect("the request is taken");
+    until(STREAMS + 1);
+    // It has begun to be evaluated.
+    for stream in &mut streams {
+        stream.next_content().expect("text");
+    }
+    let closed_at = Instant::now();
+    drop(streams.pop());
+    until(STREAMS);
+    let latency = closed_at.elapsed().as_secs_f64() * 1e3;
+    prefill.set_nonblocking(true).expect("a socket");
+    let has_come = prefill.peek(&mut [0; 1]);
+    assert!(
+        has_come.is_err(),
+        "the prompt was evaluated before the stream was closed"
+    );
+    drop((prefill, streams));
+    until(0);
+    latency
 }
 
 fn summarise(report: &mut Report, latencies_ms: &[f64], labels: &Labels) {

@@ -12,9 +12,14 @@ mod batching;
 mod burned_core;
 mod cancellation;
 mod cpu_time;
+mod dialects;
 mod event_counter;
+mod formats;
+mod growth;
 #[path = "../common/interruption.rs"]
 mod interruption;
+#[path = "../../tests/json_judge/mod.rs"]
+mod json_judge;
 mod kept_connection;
 mod neighbour;
 mod overhead;
@@ -24,6 +29,8 @@ mod rendering;
 mod report;
 #[path = "../../tests/rpc_support/mod.rs"]
 mod rpc_support;
+#[path = "../../tests/schema_support/mod.rs"]
+mod schema_support;
 mod startup;
 #[path = "../common/statistics.rs"]
 mod statistics;
@@ -37,12 +44,12 @@ use std::time::Duration;
 use report::Report;
 
 /// Several times what the benchmark takes.
-const LIMIT: Duration = Duration::from_secs(10 * 60);
+const LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// A part of the benchmark: what the command line calls it, and what measures it.
 type Part = (&'static str, fn(&mut Report));
 
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 12] = [
     ("startup", startup::measure),
     ("overhead", overhead::measure),
     ("rendering", rendering::measure),
@@ -50,8 +57,11 @@ const PARTS: [Part; 9] = [
     ("cancellation", cancellation::measure),
     ("neighbour", neighbour::measure),
     ("token-rate", token_rate::measure),
+    ("dialects", dialects::measure),
     ("batching", batching::measure),
+    ("formats", formats::measure),
     ("tensors", tensors::measure),
+    ("growth", growth::measure),
 ];
 
 fn main() -> ExitCode {

@@ -10,9 +10,10 @@ use serde_json::json;
 use crate::cpu_time::{Usage, Watch};
 use crate::daemon_support::{Daemon, Setup, completion};
 use crate::event_counter::count_stream;
-use crate::report::Report;
+use crate::report::{Report, Target};
 
 const STREAMS: usize = 32;
+const SLOTS: usize = 8;
 /// Long enough for ticks of 10 ms to be a small error.
 const SPAN: Duration = Duration::from_secs(6);
 const PROBE_TOKENS: u32 = 50_000;
@@ -37,27 +38,69 @@ pub fn measure(report: &mut Report) {
     drop(at_once);
 
     report.section("paced_32", "32 streams of 32 models, 50 tokens/s each");
-    let paced = start(&format!("token-delay-us = {}\n", PACE.as_micros()));
+    let pace = format!("token-delay-us = {}\n", PACE.as_micros());
+    let paced = start(&pace);
     // Tokens that come in step are cheap, because one wake-up serves several. Streams that begin together
     // stay in step as long as chance has it; these never are.
     flood(report, &paced, STREAMS, PACED_TOKENS, PACE / STREAMS as u32);
+    drop(paced);
+
+    report.section(
+        "paced_4_by_8",
+        "32 streams of 4 models with 8 slots each, 50 tokens/s each",
+    );
+    let slots = start_with(&pace, STREAMS / SLOTS, SLOTS);
+    let watch = Watch::start(&slots);
+    thread::scope(|scope| {
+        for number in 0..STREAMS {
+            thread::sleep(PACE / STREAMS as u32);
+            let model = name(number % (STREAMS / SLOTS));
+            let address = slots.address;
+            scope.spawn(move || count_stream(address, &model, PACED_TOKENS));
+        }
+    });
+    let usage = watch.stop();
+    let tokens = STREAMS as f64 * f64::from(PACED_TOKENS);
+    for (key, label, seconds, most_us) in [
+        (
+            "daemon_target",
+            "CPU of the daemon per token",
+            usage.daemon_s,
+            15.0,
+        ),
+        (
+            "workers_target",
+            "CPU of the workers per token",
+            usage.workers_s,
+            20.0,
+        ),
+    ] {
+        let us = seconds * 1e6 / tokens;
+        report.promise(key, label, (us, "us"), Target::AtMost(most_us));
+    }
+    summarise(report, &usage, tokens);
 }
 
 /// A daemon with 32 loaded models.
 fn start(pace: &str) -> Daemon {
+    start_with(pace, STREAMS, 1)
+}
+
+/// One with so many loaded models, of so many slots each.
+fn start_with(pace: &str, models: usize, slots: usize) -> Daemon {
     let scenario = format!(
         "repeat = {{ token = \"tok \", times = 2000000000 }}\nmax-context-limit = 2000000000\n{pace}"
     );
-    let mut setup = Setup::new().settings(&format!("models.max-loaded = {STREAMS}"));
-    for number in 0..STREAMS {
+    let mut setup = Setup::new().settings(&format!("models.max-loaded = {models}"));
+    for number in 0..models {
         setup = setup.scenario(&name(number), &scenario).model_file(
             &name(number),
             "model.toml",
-            "template = \"chatml\"\ncontext-length = 1999999968\n",
+            &format!("template = \"chatml\"\ncontext-length = 1999999968\nparallel = {slots}\n"),
         );
     }
     let daemon = setup.start();
-    for number in 0..STREAMS {
+    for number in 0..models {
         let body = completion(&name(number), "load", json!({"max_tokens": 1}));
         let answer = daemon.post("/v1/completions", &body);
         assert_eq!(answer.status, 200, "{}", answer.body);

@@ -276,10 +276,33 @@ int rkllm_set_cross_attn_params(LLMHandle handle, RKLLMCrossAttnParam *params);
 typedef int (*LLMLogitsHook)(void *userdata, const int32_t *ids, size_t n_ids, float *logits,
                              size_t n_vocab);
 
+/* Asked before the hook, where there is one, with the same tokens and on the same thread. Returns 0: the
+ * next token is drawn as without a hook, which is not called and spared a copy of the row; 1: the hook is
+ * called; anything else ends the run here. */
+typedef int (*LLMRowQuestion)(void *userdata, const int32_t *ids, size_t n_ids);
+
 typedef struct {
     int32_t token;
     float bias; /* added to its logit before penalties; -INFINITY: it is never drawn */
 } RKLLMLogitBias;
+
+/* A token and how likely it was. */
+typedef struct {
+    int32_t token;
+    float logprob;     /* natural logarithm of its softmax over the row as the model gave it: before biases,
+                        * hook, penalties and temperature; NAN where nothing came before it */
+    const char *piece; /* its bytes, of which there may be a part of a character only; those of a special
+                        * token are its text. No NUL is behind them. */
+    size_t piece_len;
+} RKLLMTokenLogprob;
+
+/* Called right before the result of a token that was drawn, on the same thread: with that token, and with
+ * the likeliest tokens of its row from the likeliest on, whether it is among them or not. With
+ * prompt_logprobs it is called for each token of the prompt as well, in order and before the first result;
+ * of_prompt is 1 then. What it is given is valid until it returns. The functions that a result's callback
+ * may call can be called in it. */
+typedef void (*LLMLogprobsCallback)(void *userdata, int32_t of_prompt, const RKLLMTokenLogprob *token,
+                                    const RKLLMTokenLogprob *top, size_t n_top);
 
 typedef struct {
     size_t size; /* sizeof(RKLLMRunExtension); a later version may be longer */
@@ -290,13 +313,33 @@ typedef struct {
     int64_t seed; /* 0 to 4294967294; -1: as without an extension */
     float min_p;  /* 0 to 1, 0: none; tokens less likely than this part of the likeliest are left out
                    * after top-p; not with mirostat */
+    /* From here on of the second version; a struct that ends before it has none of it. */
+    LLMLogprobsCallback logprobs_callback; /* NULL: no log probabilities are computed */
+    void *logprobs_userdata;
+    int32_t n_logprobs;      /* tokens of each row that are told as the likeliest, 0 or more */
+    int32_t prompt_logprobs; /* 1: those of the prompt's tokens, too, all of which is evaluated then, in
+                              * pieces whose rows take 32 MiB at most; only in RKLLM_INFER_GENERATE, and not
+                              * of embeddings */
+    const int32_t *end_tokens; /* tokens that are not drawn before min_tokens either, beside those by which
+                                * the model ends a run */
+    size_t n_end_tokens;
+    int32_t min_tokens;        /* so many tokens are drawn before one that ends the run can be; -1: none ever
+                                * is, 0: as without an extension; not with mirostat */
+    /* From here on of the third version. */
+    int32_t deterministic; /* 1: a token is computed with no other run's, and of what is held only what was
+                            * evaluated of a prompt is taken, as far as this one would cut it likewise: with
+                            * the same seed the same is said, whatever else runs or ran */
+    LLMRowQuestion row_question; /* NULL: the hook sees every row; called with hook_userdata */
 } RKLLMRunExtension;
 
 /* What the next run of the handle has beside its parameters. That run takes it, also if it is refused;
- * one that resumes a paused run does not. The struct is copied; the hook is called until the run has
- * ended, and may be as long as it is paused. NULL takes it back. -1 while the handle runs and for values
+ * one that resumes a paused run does not. The struct is copied; the hook and the callback are
+ * called until the run has ended, and may be as long as it is paused. NULL takes it back. -1 while the handle runs and for values
  * out of their ranges; a run with n_batch above 1 is refused with it. */
 int rkllm_set_run_extension(LLMHandle handle, const RKLLMRunExtension *extension);
+/* The size of the struct that this library knows. What is behind it in a longer one is not read: a host
+ * that needs it asks first. A library without this function knows the first version, 56 bytes, at least. */
+size_t rkllm_run_extension_size(void);
 
 #ifdef __cplusplus
 #define RKLLM_LAYOUT(what) static_assert(what, #what)
@@ -319,8 +362,13 @@ RKLLM_LAYOUT(offsetof(RKLLMResult, perf) == 48);
 RKLLM_LAYOUT(sizeof(RKLLMCallback) == 48);
 RKLLM_LAYOUT(sizeof(RKLLMCrossAttnParam) == 40);
 RKLLM_LAYOUT(sizeof(RKLLMLoraAdapter) == 24);
-RKLLM_LAYOUT(sizeof(RKLLMRunExtension) == 56);
+RKLLM_LAYOUT(sizeof(RKLLMTokenLogprob) == 24);
+RKLLM_LAYOUT(sizeof(RKLLMRunExtension) == 112);
 RKLLM_LAYOUT(offsetof(RKLLMRunExtension, min_p) == 48);
+RKLLM_LAYOUT(offsetof(RKLLMRunExtension, logprobs_callback) == 56);
+RKLLM_LAYOUT(offsetof(RKLLMRunExtension, min_tokens) == 96);
+RKLLM_LAYOUT(offsetof(RKLLMRunExtension, deterministic) == 100);
+RKLLM_LAYOUT(offsetof(RKLLMRunExtension, row_question) == 104);
 #undef RKLLM_LAYOUT
 
 #ifdef __cplusplus

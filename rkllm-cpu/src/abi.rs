@@ -218,6 +218,19 @@ pub type LLMLogitsHook = unsafe extern "C" fn(
     n_vocab: usize,
 ) -> c_int;
 
+/// Says whether the hook would look at the next row; see the header.
+pub type LLMRowQuestion =
+    unsafe extern "C" fn(userdata: *mut c_void, ids: *const i32, n_ids: usize) -> c_int;
+
+/// Is told how likely the tokens of a run were; see the header.
+pub type LLMLogprobsCallback = unsafe extern "C" fn(
+    userdata: *mut c_void,
+    of_prompt: i32,
+    token: *const RKLLMTokenLogprob,
+    top: *const RKLLMTokenLogprob,
+    n_top: usize,
+);
+
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct RKLLMLogitBias {
@@ -236,6 +249,34 @@ pub struct RKLLMRunExtension {
     pub n_logit_bias: usize,
     pub seed: i64,
     pub min_p: f32,
+    pub logprobs_callback: Option<LLMLogprobsCallback>,
+    pub logprobs_userdata: *mut c_void,
+    pub n_logprobs: i32,
+    pub prompt_logprobs: i32,
+    pub end_tokens: *const i32,
+    pub n_end_tokens: usize,
+    pub min_tokens: i32,
+    pub deterministic: i32,
+    pub row_question: Option<LLMRowQuestion>,
+}
+
+impl RKLLMRunExtension {
+    /// The size of the first version of it.
+    pub const FIRST_SIZE: usize = 56;
+    /// The size of the second version, and where its last field ends: a host need not have set what is
+    /// behind that.
+    pub const SECOND_SIZE: usize = 104;
+    pub const SECOND_END: usize = 100;
+}
+
+/// A token and how likely it was; see the header.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct RKLLMTokenLogprob {
+    pub token: i32,
+    pub logprob: f32,
+    pub piece: *const c_char,
+    pub piece_len: usize,
 }
 
 macro_rules! layout {
@@ -285,8 +326,11 @@ layout! {
         embed_callback @ 32, embed_userdata @ 40,
     }
     RKLLMLogitBias: 8 { token @ 0, bias @ 4 }
-    RKLLMRunExtension: 56 {
+    RKLLMRunExtension: 112 {
         size @ 0, logits_hook @ 8, hook_userdata @ 16, logit_bias @ 24, n_logit_bias @ 32, seed @ 40,
-        min_p @ 48,
+        min_p @ 48, logprobs_callback @ 56, logprobs_userdata @ 64, n_logprobs @ 72,
+        prompt_logprobs @ 76, end_tokens @ 80, n_end_tokens @ 88, min_tokens @ 96,
+        deterministic @ 100, row_question @ 104,
     }
+    RKLLMTokenLogprob: 24 { token @ 0, logprob @ 4, piece @ 8, piece_len @ 16 }
 }

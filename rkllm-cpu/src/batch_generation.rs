@@ -131,6 +131,7 @@ impl BatchGeneration {
         let how = How {
             kind: OutputKind::Text,
             adapter: first.plan().adapter,
+            by_all_threads: false,
             abort: &[state],
         };
         match computing.decode(&parts, &first.plan().inputs, how) {

@@ -6,7 +6,7 @@
 //! The waiting is the kernel's own count (`run_delay` in a thread's schedstat). A kernel that does not
 //! keep it (without CONFIG_SCHED_INFO), or one chosen number of threads (`RKLLM_CPU_THREADS`), or draws
 //! that shall repeat (`RKLLM_CPU_SEED`; rounding depends on the number of threads), leave every thread
-//! in every step.
+//! in every step; so does a step of a run that is deterministic.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -106,6 +106,34 @@ impl ComputeThreads {
             Some(governed) if governed.is_about_to_look() => most.min(TRIAL_BATCH),
             _ => most,
         }
+    }
+
+    pub(crate) fn all_take_part(&self) -> bool {
+        let governed = self.governed.as_ref();
+        governed.is_none_or(|governed| governed.governor.used().len() > governed.workers.len())
+    }
+
+    /// Runs `compute` on all threads. For the thread that is held.
+    ///
+    /// # Safety
+    /// As for `step`.
+    pub(crate) unsafe fn step_with_all<R>(
+        &mut self,
+        context: *mut llama::llama_context,
+        compute: impl FnOnce() -> R,
+    ) -> R {
+        let Some(governed) = &mut self.governed else {
+            return compute();
+        };
+        governed.compute_on_this_thread(&self.cpus.cpus);
+        let used = governed.governor.used().len() as i32;
+        let all = self.cpus.threads;
+        // SAFETY: by this function's contract.
+        unsafe { llama::llama_set_n_threads(context, all, all) };
+        let result = compute();
+        // SAFETY: likewise.
+        unsafe { llama::llama_set_n_threads(context, used, used) };
+        result
     }
 
     /// Runs `compute` on the threads that take part, and looks at how they fared. For the thread

@@ -2,28 +2,32 @@
 //! its cache holds, always equal to llama.cpp's memory. Who has it decides alone what is evaluated
 //! next: the thread of a run that has a context to itself, or the scheduler of one that is shared.
 
-use std::ptr::NonNull;
 use std::sync::Arc;
 
 use llama_cpp_sys_2 as llama;
 
 mod adapters;
+mod context;
 mod decode_batch;
 mod decoding;
+mod gathering;
+mod streams;
 
 pub(crate) use adapters::{AdapterError, NO_ADAPTER};
 pub(crate) use decoding::{Evaluation, How, Inputs, OutputKind, Part};
 
 use crate::compute_threads::ComputeThreads;
-use crate::log::MutedEngineLog;
+use crate::log::info;
 use crate::pool::{self, Holding, Need, Standing};
-use crate::prefix_reuse::{ContextMemory, KvCells};
+use crate::prefix_reuse::{ContextMemory, KvCells, Reused};
 use crate::prompt_file::PromptCache;
 use crate::rounding::Origins;
 use crate::sampler::Sampler;
 use crate::vocabulary::Token;
 use crate::weights::Weights;
 use adapters::Adapters;
+use context::Context;
+use streams::Streams;
 
 /// Tokens evaluated at once in prefill.
 pub(crate) const PREFILL_BATCH: usize = 512;
@@ -55,6 +59,8 @@ pub(crate) struct Shape {
 pub(crate) struct Computing {
     pub(crate) sequences: Vec<Sequence>,
     adapters: Adapters,
+    /// Of a shared cache. None: its cells lie among each other, or nobody shares it.
+    streams: Option<Streams>,
     context: Context,
     pub(crate) threads: ComputeThreads,
     pub(crate) weights: Arc<Weights>,
@@ -65,12 +71,6 @@ pub(crate) struct Computing {
     uses: u64,
 }
 
-struct Context(NonNull<llama::llama_context>);
-
-// SAFETY: it is not tied to the thread that made it; `Computing` is used by one thread at a time,
-// under its lock.
-unsafe impl Send for Context {}
-
 impl Computing {
     /// None: there is not enough memory, or the model has no use for cells.
     pub(crate) fn create(
@@ -78,7 +78,25 @@ impl Computing {
         threads: ComputeThreads,
         shape: Shape,
     ) -> Option<Computing> {
-        let context = Context::create(&weights, &threads, shape)?;
+        let mut capacity = match shape.pool_tokens {
+            Some(tokens) => tokens,
+            None => shape.context_length.checked_mul(shape.sequences)?,
+        } as usize;
+        let (context, streams) = match shape.pool_tokens {
+            None => (Context::create(&weights, &threads, shape.whole())?, None),
+            Some(asked) => Context::with_streams(&weights, &threads, shape).or_else(|| {
+                // A sequence among others' cells has as many as all.
+                let cells = weights.short_contexts().cells(shape.context_length, asked);
+                info!(
+                    "the slots' {cells} cells lie among each other: each step looks at all of them"
+                );
+                capacity = cells as usize;
+                Some((
+                    Context::create(&weights, &threads, shape.mixed(cells))?,
+                    None,
+                ))
+            })?,
+        };
         if !context.has_cells() {
             return None;
         }
@@ -94,11 +112,12 @@ impl Computing {
         Some(Computing {
             sequences: (0..shape.sequences as usize).map(sequence).collect(),
             adapters: Adapters::default(),
+            streams,
             context,
             threads,
             weights,
             max_context: shape.context_length as usize,
-            capacity: shape.cells()? as usize,
+            capacity,
             uses: 0,
         })
     }
@@ -129,6 +148,7 @@ impl Computing {
     /// The handle is gone.
     pub(crate) fn give_up(&mut self, sequence: usize) {
         self.empty(sequence);
+        self.give_back_all(sequence);
         self.sequences[sequence].cells.publish_in(Arc::default());
         self.sequences[sequence].taken = false;
     }
@@ -154,29 +174,41 @@ impl Computing {
         cells: usize,
         need: Need,
     ) -> Option<Vec<usize>> {
-        let holdings: Vec<Holding> = self
-            .sequences
-            .iter()
-            .map(|sequence| Holding {
-                cells: sequence.cells.len(),
-                promised: sequence.promised,
-                standing: sequence.standing,
-            })
-            .collect();
+        let mut holdings = self.holdings();
+        // What lies out of order stays.
+        let cells = match self.kept(sequence) {
+            kept if kept > self.held(sequence) => cells.max(kept),
+            _ => cells,
+        };
         let losing = pool::make_room(&holdings, self.capacity, sequence, cells, need)?;
-        for &loser in &losing {
-            self.empty(loser);
+        if !losing.is_empty() {
+            for &loser in &losing {
+                self.empty(loser);
+            }
+            holdings = self.holdings();
         }
+        holdings[sequence].promised = cells;
+        self.give_back_surplus(&holdings);
         Some(losing)
     }
 
-    /// Readies a sequence's cells for `wanted`, computed with `adapter`: those that begin it stay, at
-    /// most `most` of them. Returns how many.
+    fn holdings(&self) -> Vec<Holding> {
+        let each = self.sequences.iter().enumerate();
+        each.map(|(at, sequence)| Holding {
+            cells: self.kept(at),
+            promised: sequence.promised,
+            standing: sequence.standing,
+        })
+        .collect()
+    }
+
+    /// Readies a sequence's cells for `wanted`, computed with `adapter`: those of a kind that begin it stay,
+    /// at most `most` of them. Returns how many.
     pub(crate) fn reuse(
         &mut self,
         sequence: usize,
         wanted: &[Token],
-        most: usize,
+        (most, kind): (usize, Reused),
         adapter: u64,
     ) -> usize {
         let held = &mut self.sequences[sequence];
@@ -185,7 +217,7 @@ impl Computing {
             held.cells.clear();
             held.adapter = adapter;
         }
-        let reused = held.cells.reuse_at_most(wanted, most);
+        let reused = held.cells.reuse_at_most(wanted, most, kind);
         self.leave(sequence);
         reused
     }
@@ -197,9 +229,20 @@ impl Computing {
         unsafe { sampler.sample(self.raw(), index) }
     }
 
+    /// The logits of a token of the last decode, in which it asked for them; -1 is its last.
+    pub(crate) fn row(&self, index: i32) -> Option<&[f32]> {
+        // SAFETY: called after a decode has completed. A row of logits has one for each token, and is
+        // valid until the next decode, which `self` has to be borrowed mutably for.
+        unsafe {
+            let row = llama::llama_get_logits_ith(self.raw(), index);
+            let width = self.weights.vocabulary.len() as usize;
+            (!row.is_null()).then(|| std::slice::from_raw_parts(row, width))
+        }
+    }
+
     /// llama.cpp's state of a sequence, from which `restore` makes its cells again.
     pub(crate) fn state_of(&self, sequence: usize) -> Vec<u8> {
-        let sequence = sequence as llama::llama_seq_id;
+        let sequence = self.number(sequence) as llama::llama_seq_id;
         // SAFETY: the context is alive and used by this thread only; the buffer has the size that
         // llama.cpp asked for.
         unsafe {
@@ -221,18 +264,10 @@ impl Computing {
     /// The prompt's state is whole and was made by `state_of`, of this version and for the same model,
     /// when the sequence held the prompt's tokens.
     pub(crate) unsafe fn restore(&mut self, sequence: usize, prompt: &PromptCache) -> bool {
-        let state = &prompt.state;
         self.cells(sequence).clear();
-        // SAFETY: the context is alive and used by this thread only; the rest is the caller's.
-        let read = unsafe {
-            llama::llama_state_seq_set_data(
-                self.raw(),
-                state.as_ptr(),
-                state.len(),
-                sequence as llama::llama_seq_id,
-            )
-        };
-        if read == 0 {
+        self.will_write(sequence, prompt.tokens.len());
+        // SAFETY: the caller vouches for the state.
+        if !unsafe { self.read_state(sequence, &prompt.state) } {
             self.cells(sequence).clear();
             return false;
         }
@@ -240,83 +275,5 @@ impl Computing {
             .restored(&prompt.tokens, prompt.origins);
         self.sequences[sequence].adapter = prompt.adapter;
         true
-    }
-}
-
-impl Shape {
-    /// None: there are more than llama.cpp can count.
-    fn cells(&self) -> Option<u32> {
-        match self.pool_tokens {
-            Some(tokens) => Some(tokens),
-            None => self.context_length.checked_mul(self.sequences),
-        }
-    }
-}
-
-impl Context {
-    fn create(weights: &Weights, threads: &ComputeThreads, shape: Shape) -> Option<Context> {
-        let count = threads.cpus.threads;
-        let own =
-            Context::with_pooling(weights, shape, count, llama::LLAMA_POOLING_TYPE_UNSPECIFIED)?;
-        // SAFETY: the context is alive.
-        let pooling = unsafe { llama::llama_pooling_type(own.raw()) };
-        let context = if pooling == llama::LLAMA_POOLING_TYPE_NONE {
-            own
-        } else {
-            // A hidden state for each token, whatever the model's file asks an embedder to pool.
-            drop(own);
-            Context::with_pooling(weights, shape, count, llama::LLAMA_POOLING_TYPE_NONE)?
-        };
-        // SAFETY: the context is alive, and `Computing` frees the threads after it.
-        unsafe { threads.attach_to(context.raw()) };
-        Some(context)
-    }
-
-    fn with_pooling(
-        weights: &Weights,
-        shape: Shape,
-        threads: i32,
-        pooling: llama::llama_pooling_type,
-    ) -> Option<Context> {
-        let cells = shape.cells()?;
-        // A pool may be longer than any sequence in it, of which llama.cpp would warn.
-        let scope = MutedEngineLog::scope();
-        if shape.pool_tokens.is_some() && cells > weights.trained_context() {
-            MutedEngineLog::mute();
-        }
-        // SAFETY: the parameters are llama.cpp's defaults with a few changed; the model is alive,
-        // and `Computing` frees it after the context.
-        let raw = unsafe {
-            let mut params = llama::llama_context_default_params();
-            params.n_ctx = cells;
-            params.n_batch = PREFILL_BATCH as u32;
-            params.n_ubatch = PREFILL_BATCH as u32;
-            params.n_seq_max = shape.sequences;
-            params.kv_unified = shape.pool_tokens.is_some();
-            params.n_threads = threads;
-            params.n_threads_batch = threads;
-            params.no_perf = true;
-            params.pooling_type = pooling;
-            llama::llama_init_from_model(weights.raw(), params)
-        };
-        drop(scope);
-        NonNull::new(raw).map(Context)
-    }
-
-    fn raw(&self) -> *mut llama::llama_context {
-        self.0.as_ptr()
-    }
-
-    /// A model without them reads all of a text at once, also what comes later in it.
-    fn has_cells(&self) -> bool {
-        // SAFETY: the context is alive.
-        unsafe { !llama::llama_get_memory(self.raw()).is_null() }
-    }
-}
-
-impl Drop for Context {
-    fn drop(&mut self) {
-        // SAFETY: owned by this value.
-        unsafe { llama::llama_free(self.0.as_ptr()) };
     }
 }

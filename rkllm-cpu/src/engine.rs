@@ -166,16 +166,21 @@ impl Engine {
     /// What the next run that begins has beside its parameters; none takes it back.
     ///
     /// # Safety
-    /// It is as its header says.
+    /// It is NULL or as its header says.
     pub(crate) unsafe fn extend_next_run(
         &mut self,
-        extension: Option<&RKLLMRunExtension>,
+        extension: *const RKLLMRunExtension,
     ) -> Result<(), ExtensionError> {
-        let vocabulary_len = self.seat.weights.vocabulary.len();
-        self.extension = extension
+        self.extension = None;
+        if !extension.is_null() {
+            let vocabulary_len = self.seat.weights.vocabulary.len();
             // SAFETY: by this function's contract.
-            .map(|raw| unsafe { RunExtension::of(raw, vocabulary_len) })
-            .transpose()?;
+            let extension = unsafe {
+                let raw = RunExtension::copied(extension)?;
+                RunExtension::of(&raw, vocabulary_len)?
+            };
+            self.extension = Some(extension);
+        }
         Ok(())
     }
 

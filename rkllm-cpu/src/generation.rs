@@ -22,6 +22,7 @@ use crate::abi::RKLLMPerfStat;
 use crate::batch_generation::SlotStep;
 use crate::computing::{Computing, Evaluation, Inputs, OutputKind, PREFILL_BATCH};
 use crate::log::Verbosity;
+use crate::logprobs::{Logprobs, TokenLogprobs};
 use crate::perf::PerfClock;
 use crate::run_state::RunState;
 use crate::sampler::Sampler;
@@ -90,11 +91,15 @@ pub(crate) struct Plan {
     pub(crate) wanted_from: usize,
     pub(crate) adapter: u64,
     pub(crate) sampler: Sampler,
+    /// None: nobody asks how likely tokens were.
+    pub(crate) logprobs: Option<Logprobs>,
     /// None: until the model ends or the caller aborts.
     pub(crate) max_new_tokens: Option<usize>,
     /// Tokens at the window's beginning that a shift leaves in place.
     pub(crate) n_keep: usize,
     pub(crate) keeps_history: bool,
+    /// Each of its tokens is computed as in a run alone.
+    pub(crate) is_deterministic: bool,
     pub(crate) save_prompt_to: Option<PathBuf>,
     pub(crate) inputs: Inputs,
     pub(crate) spelling: Spelling,
@@ -116,6 +121,8 @@ pub(crate) struct Drawn {
     logits: Option<Vec<f32>>,
     /// Floats in a row of logits.
     columns: usize,
+    /// Told before it.
+    logprobs: Option<(Logprobs, Vocabulary, Box<TokenLogprobs>)>,
     /// What its sequence held when it was drawn. A shared context is ahead of its hosts.
     pub(crate) held: usize,
 }
@@ -135,6 +142,10 @@ pub(crate) struct Generation {
     /// Output rows of the tokens evaluated since they were last handed over.
     rows: Vec<f32>,
     handing_over: HandingOver,
+    /// The next token of the prompt of which it is to be told how likely it was.
+    next_unscored: usize,
+    /// What was computed of the prompt's tokens, and not told yet.
+    prompt_logprobs: Vec<TokenLogprobs>,
     /// Drawn before the caller paused the run, and not told yet.
     untold: VecDeque<Drawn>,
 }
@@ -152,6 +163,7 @@ impl Generation {
     pub(crate) fn new(mut plan: Plan) -> Generation {
         Generation {
             prompt_end: plan.tokens.len(),
+            next_unscored: plan.wanted_from,
             tokens: std::mem::take(&mut plan.tokens),
             plan,
             assembly: Utf8Assembly::default(),
@@ -159,6 +171,7 @@ impl Generation {
             last_token_drawn: false,
             rows: Vec::new(),
             handing_over: HandingOver::Unevaluated,
+            prompt_logprobs: Vec::new(),
             untold: VecDeque::new(),
         }
     }
@@ -307,7 +320,7 @@ impl Generation {
                 break;
             }
             match self.step(computing, count, &[state]) {
-                Evaluation::Complete => {}
+                Evaluation::Complete => self.tell_prompt_logprobs(),
                 other => return other,
             }
         }
@@ -321,6 +334,9 @@ impl Generation {
 impl Drawn {
     pub(crate) fn tell(self, report: &mut dyn FnMut(Report<'_>) -> Reply) -> Reply {
         let token = self.token;
+        if let Some((logprobs, vocabulary, told)) = &self.logprobs {
+            logprobs.tell(told, *vocabulary);
+        }
         let logits = self.logits.as_deref().map(|values| Matrix {
             values,
             columns: self.columns,

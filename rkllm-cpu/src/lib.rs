@@ -10,7 +10,8 @@
 //!
 //! Handles that share a context (`shared_context`) give their generations to its `scheduler`, whose
 //! thread computes for all of them; `pool` decides who has cells, `pace` how much of a prompt is
-//! evaluated at once, `rounding` where it may be cut, and what was drawn comes back through a `mailbox`.
+//! evaluated at once, `rounding` where it may be cut, and what was drawn comes back through a `mailbox`. Each
+//! has a stream of the cache to itself, of which `cache_memory` has only what is written be real.
 //!
 //! Environment: `RKLLM_LOG_LEVEL` as the vendor's; `RKLLM_CPU_SEED` makes draws repeat;
 //! `RKLLM_CPU_THREADS` overrides the number of compute threads; `RKLLM_CPU_SLOTS` and
@@ -19,6 +20,7 @@
 
 mod abi;
 mod batch_generation;
+mod cache_memory;
 mod chat_template;
 mod compute_threads;
 mod computing;
@@ -31,6 +33,7 @@ mod generation;
 mod host_callbacks;
 mod host_embeddings;
 mod log;
+mod logprobs;
 mod mailbox;
 mod marshalling;
 mod model_dtype;

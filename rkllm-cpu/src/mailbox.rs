@@ -8,12 +8,15 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 
 use crate::generation::{Drawn, Generation, Outcome};
+use crate::logprobs::TokenLogprobs;
 use crate::prompt_file::SavedPrompt;
 
 /// Tokens that a run may be ahead of its host.
 pub(crate) const CAPACITY: usize = 8;
 
 pub(crate) enum Letter {
+    /// How likely tokens of the prompt were.
+    OfPrompt(Vec<TokenLogprobs>),
     Drawn(Drawn),
     Save(SavedPrompt),
     /// The last one: the run is over for the scheduler.

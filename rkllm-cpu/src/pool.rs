@@ -66,6 +66,31 @@ pub(crate) fn make_room(
     (lacking == 0).then_some(losing)
 }
 
+/// Which sequences give back the memory beyond their claims, so that all of it is no more than `capacity`
+/// cells: `written` are those that have some, at present or after a claim has grown into them. Those that
+/// have most to give are first.
+pub(crate) fn give_back(claims: &[usize], written: &[usize], capacity: usize) -> Vec<usize> {
+    let pairs = || claims.iter().zip(written);
+    let all: usize = pairs().map(|(claim, written)| claim.max(written)).sum();
+    let mut over = all.saturating_sub(capacity);
+    let mut surplus: Vec<(usize, usize)> = pairs()
+        .map(|(claim, written)| written.saturating_sub(*claim))
+        .enumerate()
+        .map(|(at, surplus)| (surplus, at))
+        .filter(|&(surplus, _)| surplus > 0)
+        .collect();
+    surplus.sort_unstable_by(|a, b| b.cmp(a));
+    let mut giving = Vec::new();
+    for (surplus, at) in surplus {
+        if over == 0 {
+            break;
+        }
+        over = over.saturating_sub(surplus);
+        giving.push(at);
+    }
+    giving
+}
+
 /// Lower ones lose first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
@@ -75,7 +100,7 @@ enum Rank {
 }
 
 impl Holding {
-    fn claim(&self) -> usize {
+    pub(crate) fn claim(&self) -> usize {
         self.cells.max(self.promised)
     }
 

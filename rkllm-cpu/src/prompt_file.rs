@@ -129,6 +129,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Option<(u64, PromptCache)> {
     let size = |at: usize| usize::try_from(number(at)?).ok();
     let tokens = size(2)?;
     let origins = Origins {
+        by_all: 0,
         prompted: size(3)?,
         in_one_way: size(4)?,
         among_many: number(5)? != 0,
@@ -155,6 +156,7 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     const ORIGINS: Origins = Origins {
+        by_all: 0,
         prompted: 2,
         in_one_way: 1,
         among_many: true,

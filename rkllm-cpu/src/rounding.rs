@@ -30,11 +30,17 @@ pub(crate) struct Origins {
     /// How many of these were evaluated in one way: that for many, or that for few.
     pub(crate) in_one_way: usize,
     pub(crate) among_many: bool,
+    /// How many of the first all threads have computed. llama.cpp divides the attention of a lone token by how many
+    /// there are.
+    pub(crate) by_all: usize,
 }
 
 impl Origins {
     /// Behind `held` cells, `count` of a prompt were evaluated at once.
-    pub(crate) fn read(&mut self, held: usize, count: usize) {
+    pub(crate) fn read(&mut self, held: usize, count: usize, by_all: bool) {
+        if by_all && self.by_all == held {
+            self.by_all += count;
+        }
         let among_many = count >= MANY;
         if held == 0 {
             self.among_many = among_many;
@@ -50,6 +56,7 @@ impl Origins {
     pub(crate) fn truncate(&mut self, length: usize) {
         self.prompted = self.prompted.min(length);
         self.in_one_way = self.in_one_way.min(length);
+        self.by_all = self.by_all.min(length);
     }
 
     /// Of the cells that begin a prompt of `whole` tokens, `alike` in number, how many it takes.
@@ -78,7 +85,7 @@ mod tests {
         let mut ways = Vec::new();
         while at < whole {
             let count = piece(whole - at, tokens);
-            origins.read(at, count);
+            origins.read(at, count, true);
             // Of many tokens or few; with others, or by itself.
             ways.extend((0..count).map(|row| (count >= MANY, row < count / ROWS * ROWS)));
             at += count;
@@ -122,9 +129,9 @@ mod tests {
     #[test]
     fn an_answer_is_taken_as_it_is() {
         let mut origins = Origins::default();
-        origins.read(0, 100);
+        origins.read(0, 100, true);
         // Thirty were drawn, and twenty asked then.
-        origins.read(130, 20);
+        origins.read(130, 20, true);
         assert_eq!((origins.prompted, origins.in_one_way), (100, 100));
         assert_eq!(origins.reusable(150, 151), 150);
         assert_eq!(origins.reusable(100, 101), 36);
@@ -136,7 +143,7 @@ mod tests {
     #[test]
     fn a_short_prompt_is_as_short_as_it_was() {
         let mut origins = Origins::default();
-        origins.read(0, 40);
+        origins.read(0, 40, true);
         assert_eq!(origins.reusable(30, 35), 28);
         assert_eq!(origins.reusable(39, 40), 36);
         assert_eq!(origins.reusable(40, 64), 0, "all of it is among many now");

@@ -1,6 +1,6 @@
 //! One run's sampling: llama.cpp's chain in its usual order (biases, penalties, top-k, top-p, min-p,
 //! temperature, draw). Values that would make llama.cpp abort the process are refused before they reach
-//! it. Where the host has a say in each draw, `hooked` draws.
+//! it. Where the host has a say in draws, `hooked` draws.
 
 use llama_cpp_sys_2 as llama;
 use thiserror::Error;
@@ -12,7 +12,7 @@ use crate::abi::{RKLLMParam, RKLLMSamplingParam};
 use crate::run_extension::RunExtension;
 use crate::vocabulary::{Token, Vocabulary};
 use chain::Chain;
-use hooked::Hooked;
+use hooked::{Hooked, Say};
 
 /// The variable with which every run draws the same way.
 pub(crate) const SEED: &str = "RKLLM_CPU_SEED";
@@ -35,7 +35,7 @@ pub(crate) enum SamplingError {
     Mirostat(i32),
     #[error("min_p must be between 0 and 1, but is {0}")]
     MinP(f32),
-    #[error("a run with a logits hook or min_p cannot have mirostat")]
+    #[error("a run with a logits hook, min_p or min_tokens cannot have mirostat")]
     HookedMirostat,
     #[error("RKLLM_CPU_SEED must be a number below 4294967295, but is `{0}`")]
     Seed(String),
@@ -115,9 +115,21 @@ impl Sampler {
             biases: extension.biases_beside(vocabulary.suppressed()),
             vocabulary_len: vocabulary.len(),
         };
-        match extension.hook {
-            None => Sampler::Plain(Plain::new(&parts)),
-            Some(hook) => Sampler::Hooked(Box::new(Hooked::new(hook, &parts))),
+        match (extension.hook, extension.min_tokens) {
+            (None, 0) => Sampler::Plain(Plain::new(&parts)),
+            (hook, min_tokens) => {
+                let mut ends = extension.ends;
+                if min_tokens > 0 {
+                    let all = 0..vocabulary.len();
+                    ends.extend(all.filter(|&token| vocabulary.is_end_of_generation(token)));
+                }
+                let say = Say {
+                    hook,
+                    min_tokens,
+                    ends,
+                };
+                Sampler::Hooked(Box::new(Hooked::new(say, &parts)))
+            }
         }
     }
 
@@ -178,6 +190,13 @@ impl Parts<'_> {
         self.param.temperature == 0.0 || self.param.top_k == 1
     }
 
+    /// The highest logit is drawn as it is, without a list of all tokens to sort: of so many. The thread
+    /// that computes for several runs draws for all of them.
+    fn takes_highest_of(&self) -> Option<usize> {
+        let is_so = self.is_greedy() && !self.has_penalties() && self.biases.is_empty();
+        is_so.then_some(self.vocabulary_len as usize)
+    }
+
     fn add_biases(&self, chain: &mut Chain) {
         if !self.biases.is_empty() {
             chain.add(|| {
@@ -233,8 +252,6 @@ impl Parts<'_> {
 /// All is llama.cpp's.
 pub(crate) struct Plain {
     chain: Chain,
-    /// Set where the chain takes the highest logit as it is, without a list of all tokens to sort: their
-    /// number. The thread that computes for several runs draws for all of them.
     takes_highest_of: Option<usize>,
 }
 
@@ -276,10 +293,9 @@ impl Plain {
                 }
             }
         }
-        let takes_highest = parts.is_greedy() && !parts.has_penalties() && parts.biases.is_empty();
         Plain {
             chain,
-            takes_highest_of: takes_highest.then_some(parts.vocabulary_len as usize),
+            takes_highest_of: parts.takes_highest_of(),
         }
     }
 

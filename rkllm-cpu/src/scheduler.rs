@@ -68,7 +68,15 @@ pub(crate) struct Scheduler {
     steps: u64,
     turns: Turns,
     pace: Pace,
+    /// Shared steps in a row whose sequences did not lie side by side.
+    apart: u32,
 }
+
+/// Steps that are computed in parts, because of how streams lie, until as much has been lost as copying costs.
+const STEPS_APART: u32 = 8;
+/// What part of the pool's cells is copied at most then, and when a run begins, which holds little.
+const COPIED_LATER: usize = 16;
+const COPIED_AT_ONCE: usize = 128;
 
 impl Scheduler {
     pub(crate) fn new(jobs: Receiver<Job>, computing: Arc<FairMutex<Computing>>) -> Scheduler {
@@ -80,6 +88,7 @@ impl Scheduler {
             steps: 0,
             turns: Turns::default(),
             pace: Pace::default(),
+            apart: 0,
         }
     }
 
@@ -128,7 +137,25 @@ impl Scheduler {
         self.set_standings(computing);
         self.admit(computing);
         self.let_grow(computing);
+        if self.apart >= STEPS_APART {
+            self.apart = 0;
+            self.gather(computing, COPIED_LATER);
+        }
         self.step(computing)
+    }
+
+    /// The sequences of all runs that have cells.
+    fn gather(&self, computing: &mut Computing, share: usize) {
+        let admitted = self.runs.iter().filter(|run| run.admitted);
+        let members: Vec<usize> = admitted.clone().map(Run::sequence).collect();
+        let copied = computing.gather(&members, share);
+        if copied > 0
+            && admitted
+                .map(Run::verbosity)
+                .any(|it| it >= Verbosity::DETAILS)
+        {
+            info!("{copied} cells are copied so that runs lie side by side");
+        }
     }
 
     fn end_runs(&mut self, computing: &mut Computing) {
@@ -191,6 +218,7 @@ impl Scheduler {
             let held = &mut computing.sequences[sequence];
             held.promised = wanted;
             held.standing = Standing::Running { age: run.age };
+            self.gather(computing, COPIED_AT_ONCE);
         }
     }
 
@@ -221,7 +249,7 @@ impl Scheduler {
     fn park(&mut self, sequences: &[usize]) {
         for run in &mut self.runs {
             if run.admitted && sequences.contains(&run.sequence()) {
-                if run.job.generation.plan().spelling.verbosity >= Verbosity::DETAILS {
+                if run.verbosity() >= Verbosity::DETAILS {
                     info!(
                         "run {} waits for cells, and will be evaluated again",
                         run.age
@@ -239,6 +267,10 @@ impl Scheduler {
 impl Run {
     fn sequence(&self) -> usize {
         self.job.generation.plan().sequence
+    }
+
+    fn verbosity(&self) -> Verbosity {
+        self.job.generation.plan().spelling.verbosity
     }
 
     /// It waits for cells, and could use some.
@@ -271,6 +303,13 @@ impl Run {
         } = self.job;
         generation.stop_clock();
         teller.put(Letter::Back(generation, outcome));
+    }
+
+    fn tell_prompt_logprobs(&mut self) {
+        let told = self.job.generation.take_prompt_logprobs();
+        if !told.is_empty() {
+            self.job.teller.put(Letter::OfPrompt(told));
+        }
     }
 
     /// The next token can be drawn, or the rows be handed over. `index`: the last token of its part of

@@ -11,7 +11,6 @@ use parking_lot::FairMutex;
 
 use crate::computing::{Computing, OutputKind};
 use crate::generation::{Drawn, Generation, Outcome, Reply, Report};
-use crate::log::info;
 use crate::mailbox::{self, Letter, Listener};
 use crate::model_load::{Likeness, LoadError, Loading};
 use crate::run_state::RunState;
@@ -171,9 +170,18 @@ impl Membership {
         host: &mut Host,
         report: &mut dyn FnMut(Report<'_>) -> Reply,
     ) -> Option<(Box<Generation>, Outcome)> {
+        let logprobs = generation.plan().logprobs;
         let listener = self.submit(generation, state)?;
         loop {
             match listener.take()? {
+                Letter::OfPrompt(told) => {
+                    let is_wanted = !host.pauses && !state.abort_requested();
+                    for told in told.iter().filter(|_| is_wanted) {
+                        if let Some(logprobs) = &logprobs {
+                            logprobs.tell(told, self.0.weights.vocabulary);
+                        }
+                    }
+                }
                 Letter::Drawn(drawn) => {
                     if host.tell(drawn, state, report) {
                         listener.ask_for_pause();
@@ -229,17 +237,8 @@ impl Host {
 impl Shared {
     fn start(loading: &Loading, sharing: Sharing) -> Result<Shared, LoadError> {
         let weights = loading.weights()?;
-        let asked = sharing.pool_tokens;
-        let pool = weights
-            .short_contexts()
-            .cells(loading.context_length, asked);
-        if pool < asked {
-            info!(
-                "the slots share {pool} cells instead of {asked}: with more, this model rotates keys by \
-                 its factors for long contexts"
-            );
-        }
-        let computing = loading.context(Arc::clone(&weights), sharing.slots, Some(pool))?;
+        let pool = Some(sharing.pool_tokens);
+        let computing = loading.context(Arc::clone(&weights), sharing.slots, pool)?;
         let computing = Arc::new(FairMutex::new(computing));
         let (sender, receiver) = channel();
         let scheduler = Scheduler::new(receiver, Arc::clone(&computing));

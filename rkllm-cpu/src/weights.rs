@@ -122,6 +122,14 @@ impl Weights {
         }
     }
 
+    /// Each sequence's cells can lie in a stream of their own, a row for each. A model that only has a state
+    /// has none, and for this architecture llama.cpp lays values in columns.
+    pub(crate) fn has_rows_of_cells(&self) -> bool {
+        // SAFETY: the model is alive.
+        let has_cells = unsafe { !llama::llama_model_is_recurrent(self.raw()) };
+        has_cells && self.metadata("general.architecture").as_deref() != Some("grok")
+    }
+
     /// Floats in a row of an embedding input.
     pub(crate) fn embedding_width(&self) -> usize {
         // SAFETY: the model is alive.

@@ -116,6 +116,88 @@ fn logits_are_llama_cpps() {
     }
 }
 
+/// What a run of the C program was told of one token.
+struct Told {
+    of_prompt: bool,
+    token: i32,
+    logprob: f32,
+    top: Vec<(i32, f32)>,
+}
+
+impl Told {
+    const TOP: usize = 5;
+    const WORDS: usize = 4 + 2 * Self::TOP;
+
+    fn of(words: &[[u8; 4]]) -> Told {
+        let whole = |at: usize| i32::from_ne_bytes(words[at]);
+        let float = |at: usize| f32::from_ne_bytes(words[at]);
+        let count = whole(3) as usize;
+        Told {
+            of_prompt: whole(0) == 1,
+            token: whole(1),
+            logprob: float(2),
+            top: (4..4 + count)
+                .map(|at| (whole(at), float(at + Self::TOP)))
+                .collect(),
+        }
+    }
+}
+
+fn log_softmax(row: &[f32]) -> Vec<f64> {
+    let sum: f64 = row.iter().map(|&logit| f64::from(logit).exp()).sum();
+    row.iter()
+        .map(|&logit| f64::from(logit) - sum.ln())
+        .collect()
+}
+
+#[test]
+fn log_probabilities_are_llama_cpps() {
+    const CLOSE: f64 = 1e-2;
+    let reference = Reference::open(&model());
+    let prompt = tokens(&reference, 210);
+    let promise = "logprobs_of_a_prompt_and_what_follows";
+    let written = rows_and_log(&model(), "c/logprobs.c", promise, &prompt).0;
+    let mut words = written.as_chunks::<4>().0;
+    let mut runs = 0;
+    while let Some((count, rest)) = words.split_first() {
+        let count = i32::from_ne_bytes(*count) as usize;
+        let (run, rest) = rest.split_at(count * Told::WORDS);
+        words = rest;
+        runs += 1;
+        let told: Vec<Told> = run.chunks(Told::WORDS).map(Told::of).collect();
+        let (of_prompt, drawn) = told.split_at(prompt.len());
+        assert!(of_prompt.iter().all(|told| told.of_prompt));
+        assert!(drawn.len() > 10 && drawn.iter().all(|told| !told.of_prompt));
+        let following: Vec<i32> = drawn.iter().map(|told| told.token).collect();
+        let wanted = reference.logits_by(32, &prompt, &following);
+        let all: Vec<i32> = prompt.iter().chain(&following).copied().collect();
+        // The hook of the run forbids the likeliest token of each row.
+        assert!(drawn.iter().all(|told| told.token != told.top[0].0));
+        for (at, told) in told.iter().enumerate().skip(1) {
+            assert_eq!(told.token, all[at]);
+            let row = &wanted.values[(at - 1) * wanted.width..at * wanted.width];
+            let row = log_softmax(row);
+            let is_close = |token: i32, logprob: f32| {
+                let wanted = row[token as usize];
+                let got = f64::from(logprob);
+                assert!(
+                    (wanted - got).abs() <= CLOSE,
+                    "run {runs}, place {at}, token {token}: {got}, but llama.cpp has {wanted}"
+                );
+            };
+            is_close(told.token, told.logprob);
+            assert_eq!(told.top.len(), Told::TOP);
+            let last = f64::from(told.top[Told::TOP - 1].1);
+            let above = row.iter().filter(|&&logprob| logprob > last + CLOSE);
+            assert!(above.count() < Told::TOP, "run {runs}, place {at}");
+            for &(token, logprob) in &told.top {
+                is_close(token, logprob);
+            }
+        }
+    }
+    assert_eq!(runs, 4);
+}
+
 #[test]
 fn embedding_rows_are_as_good_as_tokens() {
     let reference = Reference::open(&model());

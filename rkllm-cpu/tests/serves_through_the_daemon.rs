@@ -190,3 +190,49 @@ fn a_client_that_leaves_frees_its_slot_while_seven_go_on() {
         assert!(stream.next_content().is_some(), "it was not ended");
     }
 }
+
+/// A text of the project's own.
+const TEXT: &str = include_str!("../../LICENSE-APACHE");
+
+/// The mean of what each token costs behind those before it.
+fn cost_by_llama_cpp(reference: &Reference, text: &str) -> (f64, usize) {
+    let tokens = reference.tokenize(text);
+    let rows = reference.logits(&tokens, &[]);
+    let costs = rows.values.chunks(rows.width).zip(&tokens[1..]);
+    let costs = costs.map(|(row, &id)| {
+        let sum: f64 = row.iter().map(|&logit| f64::from(logit).exp()).sum();
+        sum.ln() - f64::from(row[id as usize])
+    });
+    let count = tokens.len() - 1;
+    (costs.sum::<f64>() / count as f64, count)
+}
+
+#[test]
+fn the_perplexity_of_an_echoed_text_is_llama_cpps() {
+    let daemon = start();
+    let reference = Reference::open(&weights());
+    let text = TEXT.trim_start();
+    for length in [90, 1200, 3400] {
+        let text = &text[..text.floor_char_boundary(length)];
+        // Others are served meanwhile, and wait for no more than a piece.
+        let echo = thread::scope(|scope| {
+            let other = scope.spawn(|| read(&daemon, PROMPTS[0], || {}));
+            let body = json!({"max_tokens": 0, "echo": true, "logprobs": 0});
+            let echo = daemon.post(COMPLETIONS, &completion(MODEL, text, body));
+            assert!(other.join().expect("an answer").tokens >= LEAST_TOKENS);
+            echo
+        });
+        assert_eq!(echo.status, 200, "{}", echo.body);
+        let echo = echo.json();
+        let choice = &echo["choices"][0];
+        assert_eq!(choice["text"], text);
+        let logprobs: Vec<Option<f64>> =
+            serde_json::from_value(choice["logprobs"]["token_logprobs"].clone()).expect("numbers");
+        let (wanted, count) = cost_by_llama_cpp(&reference, text);
+        assert_eq!((logprobs[0], logprobs.len()), (None, count + 1));
+        let got = -logprobs.iter().flatten().sum::<f64>() / count as f64;
+        let (got, wanted) = (got.exp(), wanted.exp());
+        println!("{count} tokens: perplexity {got}, llama.cpp's {wanted}");
+        assert!((got / wanted - 1.0).abs() < 0.01, "{got} {wanted}");
+    }
+}

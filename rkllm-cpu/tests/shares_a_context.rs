@@ -22,6 +22,11 @@ promises! { "c/shared.c":
     a_host_that_takes_nothing_holds_up_no_queue,
 }
 
+promises! { "c/streams.c":
+    memory_is_that_of_the_pool,
+    a_shifted_window_takes_no_memory_of_others,
+}
+
 #[test]
 fn a_restored_prompt_takes_no_cells_of_a_run() {
     let promise = "a_restored_prompt_takes_no_cells_of_a_run";
@@ -61,12 +66,12 @@ fn runs_of(mut written: &[u8]) -> Vec<Run> {
     runs
 }
 
-/// Has the C program hold `promise`, and judges what its runs said. Returns what it printed.
-fn judge(promise: &str, runs: usize) -> String {
+/// Has the C program of `source` hold `promise`, and judges what its runs said. Returns what it printed.
+fn judge(source: &str, promise: &str, runs: usize) -> String {
     let model = unquantised(&model());
     let written = Scratch::new(&format!("{promise}.runs"));
     let environment = [("ROWS", written.path()), ("RKLLM_LOG_LEVEL", "2")];
-    let printed = hold_with("c/shared.c", promise, &model, &environment);
+    let printed = hold_with(source, promise, &model, &environment);
     let evaluated: Vec<usize> = (printed.lines())
         .filter_map(|line| line.strip_prefix("prefill tokens: ")?.parse().ok())
         .collect();
@@ -92,17 +97,24 @@ fn judge(promise: &str, runs: usize) -> String {
 
 #[test]
 fn two_runs_share_their_steps() {
-    judge("two_runs_share_their_steps", 2);
+    judge("c/shared.c", "two_runs_share_their_steps", 2);
 }
 
 #[test]
 fn eight_runs_share_their_steps() {
-    judge("eight_runs_share_their_steps", 8);
+    judge("c/shared.c", "eight_runs_share_their_steps", 8);
+}
+
+#[test]
+fn runs_are_brought_together() {
+    let printed = judge("c/streams.c", "runs_are_brought_together", 2);
+    let copied = "cells are copied so that runs lie side by side";
+    assert!(printed.contains(copied), "{printed}");
 }
 
 #[test]
 fn a_full_pool_fails_no_run() {
-    let printed = judge("a_full_pool_fails_no_run", 8);
+    let printed = judge("c/shared.c", "a_full_pool_fails_no_run", 8);
     let parked = "waits for cells, and will be evaluated again";
     assert!(printed.contains(parked), "{printed}");
 }

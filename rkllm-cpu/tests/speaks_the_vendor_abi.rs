@@ -354,6 +354,7 @@ fn the_file_says_its_version_and_name_and_exports_the_abi_and_its_extension_alon
             "rkllm_release_prompt_cache",
             "rkllm_run",
             "rkllm_run_async",
+            "rkllm_run_extension_size",
             "rkllm_set_chat_template",
             "rkllm_set_cross_attn_params",
             "rkllm_set_function_tools",

@@ -53,7 +53,11 @@ pub use handle_calls::CrossAttention;
 pub use init::{CpuMask, ImageTags, InitParams, Sampling};
 pub use input::{Images, Multimodal, RunInput, RunItem, Sounds, Tags, Videos};
 pub use library::{Library, OpenOptions};
-pub use result::{CallState, Flow, Matrix, PerfStat, ReleaseBuffer, ResultSink, ResultView};
+pub use library_file::{Architecture, library_version};
+pub use result::{
+    CallState, Flow, LogprobView, LogprobsView, Matrix, PerfStat, ReleaseBuffer, ResultSink,
+    ResultView,
+};
 pub use run::{History, PerRun, PerRunValues, PromptCache, RunExtras, RunId, RunMode, RunOptions};
-pub use run_extension::{Draw, LogitsHook, RunExtension};
+pub use run_extension::{Draw, Ends, ExtensionVersion, LogitsHook, Logprobs, RunExtension};
 pub use runs_in_progress::late_callbacks;

@@ -2,6 +2,7 @@
 //! family chosen and its defaults probed, and it is never unloaded; the holder of one may call it
 //! without knowing which family it is.
 
+use crate::abi::extension::RunExtensionSizeFn;
 use crate::default_params::DefaultParams;
 use crate::error::{CallError, OpenError};
 use crate::family::{self, Family};
@@ -9,6 +10,7 @@ use crate::handle::Handle;
 use crate::init::{self, EffectiveSampling, InitParams};
 use crate::library_file;
 use crate::probe::{self, DefaultBytes, Disagreement};
+use crate::run_extension::ExtensionVersion;
 use crate::symbols::{self, Symbols};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -42,7 +44,7 @@ impl Library {
     /// See [`OpenError`]; every one names the file, what was found and what to do.
     pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Library, OpenError> {
         let path = path.as_ref();
-        let version = library_file::read_version(path)?;
+        let version = library_file::library_version(path, library_file::Architecture::OWN)?;
         let family = choose_family(path, &version, options)?;
         let symbols = symbols::load(path, &version, family)?;
         // SAFETY: the function is the library's rkllm_createDefaultParam, resolved by that name.
@@ -94,10 +96,15 @@ impl Library {
         !self.version.starts_with("1.2.1")
     }
 
-    /// Whether runs may have a [`RunExtension`](crate::RunExtension): this project's CPU runtime takes
+    /// How much of a [`RunExtension`](crate::RunExtension) runs may have: this project's CPU runtime takes
     /// one, no library of the vendor does.
-    pub fn takes_run_extensions(&self) -> bool {
-        self.symbols.set_run_extension.is_some()
+    pub fn extension_version(&self) -> ExtensionVersion {
+        // SAFETY: it takes nothing, and returns a number.
+        let size = |function: RunExtensionSizeFn| unsafe { function() };
+        match self.symbols.set_run_extension {
+            None => ExtensionVersion::None,
+            Some(_) => ExtensionVersion::of_size(self.symbols.run_extension_size.map(size)),
+        }
     }
 
     /// The library's own defaults.

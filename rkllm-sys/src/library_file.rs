@@ -15,20 +15,49 @@ const PT_LOAD: u32 = 1;
 const SHT_NOBITS: u32 = 8;
 const ET_DYN: u16 = 3;
 
-/// ELF machine number and name of the architecture this program was built for.
-#[cfg(target_arch = "x86_64")]
-const OWN_MACHINE: (u16, &str) = (62, "x86_64");
-#[cfg(target_arch = "aarch64")]
-const OWN_MACHINE: (u16, &str) = (183, "aarch64");
+/// What a library's code is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Architecture {
+    X86_64,
+    Aarch64,
+}
+
+impl Architecture {
+    /// Of this program.
+    #[cfg(target_arch = "x86_64")]
+    pub const OWN: Self = Self::X86_64;
+    /// Of this program.
+    #[cfg(target_arch = "aarch64")]
+    pub const OWN: Self = Self::Aarch64;
+
+    /// As in Debian's names of folders: `aarch64`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64",
+            Self::Aarch64 => "aarch64",
+        }
+    }
+
+    fn elf_machine(self) -> u16 {
+        match self {
+            Self::X86_64 => 62,
+            Self::Aarch64 => 183,
+        }
+    }
+}
 
 const VERSION_PREFIX: &[u8] = b"RKLLM SDK (version: ";
 /// Longest version text that is looked at, for instance `1.2.1b1`.
 const VERSION_MAX_BYTES: usize = 32;
 const CHUNK_BYTES: usize = 256 * 1024;
 
-/// Checks that `path` is a whole shared library for this machine and returns the version text in
-/// it, for instance `1.2.1b1`.
-pub(crate) fn read_version(path: &Path) -> Result<String, OpenError> {
+/// Checks that `path` is a whole shared library for `architecture` and returns the version text in
+/// it, for instance `1.2.1b1`. Nothing of the file is run.
+///
+/// # Errors
+///
+/// The file cannot be read, is no such library, is cut off, or tells no version.
+pub fn library_version(path: &Path, architecture: Architecture) -> Result<String, OpenError> {
     let read_error = |source| OpenError::Read {
         path: path.to_owned(),
         source,
@@ -43,6 +72,7 @@ pub(crate) fn read_version(path: &Path) -> Result<String, OpenError> {
     }
     let mut elf = ElfFile {
         path,
+        architecture,
         length: metadata.len(),
         file: &mut file,
     };
@@ -59,6 +89,7 @@ pub(crate) fn read_version(path: &Path) -> Result<String, OpenError> {
 
 struct ElfFile<'a> {
     path: &'a Path,
+    architecture: Architecture,
     length: u64,
     file: &'a mut File,
 }
@@ -69,11 +100,11 @@ impl ElfFile<'_> {
     fn check(&mut self) -> Result<Vec<(u64, u64)>, OpenError> {
         let header = self.header()?;
         let machine = u16_at(&header, 18);
-        if machine != OWN_MACHINE.0 {
+        if machine != self.architecture.elf_machine() {
             return Err(OpenError::WrongArchitecture {
                 path: self.path.to_owned(),
                 found: machine_name(machine),
-                expected: OWN_MACHINE.1,
+                expected: self.architecture.name(),
             });
         }
         if u16_at(&header, 16) != ET_DYN {
@@ -134,7 +165,7 @@ impl ElfFile<'_> {
             (1, _) => Err(OpenError::WrongArchitecture {
                 path: self.path.to_owned(),
                 found: format!("a 32-bit machine ({})", machine_name(u16_at(&header, 18))),
-                expected: OWN_MACHINE.1,
+                expected: self.architecture.name(),
             }),
             _ => Err(self.not_a_library("an ELF file of an unknown class or byte order")),
         }
@@ -314,7 +345,7 @@ mod tests {
         let mut put = |at: usize, bytes: &[u8]| elf[at..at + bytes.len()].copy_from_slice(bytes);
         put(0, b"\x7fELF\x02\x01\x01");
         put(16, &ET_DYN.to_le_bytes());
-        put(18, &OWN_MACHINE.0.to_le_bytes());
+        put(18, &Architecture::OWN.elf_machine().to_le_bytes());
         put(32, &(ELF_HEADER_BYTES as u64).to_le_bytes());
         put(40, &parts.to_le_bytes());
         put(54, &(PROGRAM_HEADER_BYTES as u16).to_le_bytes());
@@ -330,7 +361,7 @@ mod tests {
     fn version_of(bytes: &[u8]) -> Result<String, OpenError> {
         let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
         file.write_all(bytes).expect("written");
-        read_version(file.path())
+        library_version(file.path(), Architecture::OWN)
     }
 
     #[test]

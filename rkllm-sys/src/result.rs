@@ -2,12 +2,14 @@
 //! A field that the library does not fill in some state is `None` in that state and its memory is
 //! not read; a state that no header names is passed on by number.
 
+use crate::abi::extension::RKLLMTokenLogprob;
 use crate::abi::v1_3_1::{
     LLMCallState, RKLLM_RUN_ERROR, RKLLM_RUN_FINISH, RKLLM_RUN_NORMAL, RKLLM_RUN_WAITING,
     RKLLMPerfStat, RKLLMResult,
 };
 use crate::run::{RunId, RunMode};
 use std::ffi::{CStr, c_int};
+use std::slice;
 
 /// Receives the results of one run.
 ///
@@ -24,6 +26,74 @@ pub trait ResultSink: Send {
         match results {
             [first, ..] => self.on_result(*first),
             [] => Flow::Continue,
+        }
+    }
+
+    /// How likely the token was whose result comes next, or the next one of the prompt, before any
+    /// result; only of a run that asked for it ([`RunExtension`](crate::RunExtension)).
+    fn on_logprobs(&mut self, _logprobs: LogprobsView<'_>) {}
+}
+
+/// What one row of logits says, valid inside the callback only.
+#[derive(Debug, Clone, Copy)]
+pub struct LogprobsView<'a> {
+    pub of_prompt: bool,
+    pub token: LogprobView<'a>,
+    top: &'a [RKLLMTokenLogprob],
+}
+
+/// A token and how likely it was.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LogprobView<'a> {
+    pub token: i32,
+    /// A natural logarithm; `None` where nothing came before the token.
+    pub logprob: Option<f32>,
+    /// The token's own, which need not be whole characters.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> LogprobsView<'a> {
+    /// # Safety
+    /// `token` is NULL or points to a token, and `top` is NULL or to `n_top` of them; they and their bytes
+    /// stay valid for `'a`.
+    pub(crate) unsafe fn of(
+        of_prompt: bool,
+        token: *const RKLLMTokenLogprob,
+        top: *const RKLLMTokenLogprob,
+        n_top: usize,
+    ) -> Option<Self> {
+        // SAFETY: by this function's contract.
+        unsafe {
+            Some(Self {
+                of_prompt,
+                token: LogprobView::of(token.as_ref()?),
+                top: match top.is_null() {
+                    true => &[],
+                    false => slice::from_raw_parts(top, n_top),
+                },
+            })
+        }
+    }
+
+    /// The likeliest tokens of the row, from the likeliest on.
+    pub fn top(&self) -> impl Iterator<Item = LogprobView<'a>> {
+        // SAFETY: what the view was made of is valid for its life.
+        self.top.iter().map(|raw| unsafe { LogprobView::of(raw) })
+    }
+}
+
+impl<'a> LogprobView<'a> {
+    /// # Safety
+    /// The piece is NULL or has as many bytes as it says, for `'a`.
+    unsafe fn of(raw: &RKLLMTokenLogprob) -> Self {
+        Self {
+            token: raw.token,
+            logprob: Some(raw.logprob).filter(|logprob| !logprob.is_nan()),
+            bytes: match raw.piece.is_null() {
+                true => &[],
+                // SAFETY: by this function's contract.
+                false => unsafe { slice::from_raw_parts(raw.piece.cast(), raw.piece_len) },
+            },
         }
     }
 }

@@ -2,10 +2,11 @@
 //! number and nothing else of ours, so a result that comes after its run has ended, or for a run
 //! that never was, finds no entry here, is dropped and counted; no Rust panic passes through it.
 
+use crate::abi::extension::RKLLMTokenLogprob;
 use crate::abi::v1_3_1::{LLMCallState, RKLLMResult};
 use crate::error::CallError;
 use crate::handle::ControlHandle;
-use crate::result::{Flow, ResultSink, ResultView};
+use crate::result::{Flow, LogprobsView, ResultSink, ResultView};
 use crate::run::{RunId, RunMode};
 use std::any::Any;
 use std::cell::Cell;
@@ -124,20 +125,39 @@ pub(crate) unsafe extern "C" fn on_result(
     })
 }
 
+/// The callback that a library is given which tells how likely tokens were.
+///
+/// # Safety
+/// `token` and `top` are NULL or what the library passes to its callback. `userdata` may be anything.
+pub(crate) unsafe extern "C" fn on_logprobs(
+    userdata: *mut c_void,
+    of_prompt: i32,
+    token: *const RKLLMTokenLogprob,
+    top: *const RKLLMTokenLogprob,
+    n_top: usize,
+) {
+    let run = RunId::new(userdata.addr() as u64).and_then(|id| lock(&RUNS).get(&id).cloned());
+    let delivered = run.filter(|_| !IN_SINK.get()).and_then(|run| {
+        run.with_sink(|sink| {
+            // SAFETY: passed on from the caller. The view ends with this closure, inside the callback.
+            if let Some(view) = unsafe { LogprobsView::of(of_prompt != 0, token, top, n_top) } {
+                sink.on_logprobs(view);
+            }
+            Flow::Continue
+        })
+    });
+    if delivered.is_none() {
+        LATE_CALLBACKS.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 impl Run {
     /// The callback's answer, `None` when the run has ended meanwhile.
     ///
     /// # Safety
     /// As [`on_result`].
     unsafe fn deliver(&self, result: *const RKLLMResult, state: LLMCallState) -> Option<c_int> {
-        let mut receiver = lock(&self.receiver);
-        let sink = match &mut *receiver {
-            Receiver::Open(sink) => sink,
-            Receiver::Panicked(_) => return Some(Flow::Continue.code(false)),
-            Receiver::Closed => return None,
-        };
-        let inside = InsideSink::enter();
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
+        self.with_sink(|sink| {
             let sequences = self.control.sequences();
             // SAFETY: passed on from the caller: a library that was told to work on so many
             // sequences passes an array of so many results. The views end with this closure,
@@ -156,7 +176,19 @@ impl Run {
                 let views: Vec<_> = (0..sequences).map(view).collect();
                 sink.on_results(&views)
             }
-        }));
+        })
+    }
+
+    /// Has the sink receive something. `None` when the run has ended meanwhile.
+    fn with_sink(&self, receive: impl FnOnce(&mut dyn ResultSink) -> Flow) -> Option<c_int> {
+        let mut receiver = lock(&self.receiver);
+        let sink = match &mut *receiver {
+            Receiver::Open(sink) => sink,
+            Receiver::Panicked(_) => return Some(Flow::Continue.code(false)),
+            Receiver::Closed => return None,
+        };
+        let inside = InsideSink::enter();
+        let outcome = catch_unwind(AssertUnwindSafe(|| receive(&mut **sink)));
         drop(inside);
         match outcome {
             Ok(flow) => Some(flow.code(self.control.understands_release())),

@@ -30,6 +30,7 @@ pub(crate) struct Symbols {
     pub set_cross_attn_params: Option<v1_3_1::SetCrossAttnParamsFn>,
     /// rkllm-cpu's own.
     pub set_run_extension: Option<extension::SetRunExtensionFn>,
+    pub run_extension_size: Option<extension::RunExtensionSizeFn>,
 }
 
 /// The functions whose types differ between the families that are run.
@@ -134,6 +135,7 @@ impl Loaded<'_> {
                 set_function_tools: self.optional("rkllm_set_function_tools"),
                 set_cross_attn_params: self.optional("rkllm_set_cross_attn_params"),
                 set_run_extension: self.optional("rkllm_set_run_extension"),
+                run_extension_size: self.optional("rkllm_run_extension_size"),
             })
         }
     }

@@ -1,4 +1,4 @@
-//! A request for hidden states, served between generations: it waits in the same queue, and after
+//! A request for hidden states or logits, served between generations: it waits in the same queue, and after
 //! each of its turns, which is as long as one input or as the inputs of a second, it goes to the end
 //! of its client's line. Dropping the future of `embed` withdraws it or aborts its run.
 
@@ -10,28 +10,30 @@ use tokio::sync::oneshot;
 
 use super::model_queue::{Cost, ModelQueue, Waiting, Work};
 use super::{Admission, Shared};
-use crate::generation::{ClientKey, GenerationError, ModelId};
-use crate::library_calls::{Input, LibraryError, PooledRows, Pooling};
+use crate::generation::{ClientKey, GenerationError, KeepAlive, ModelId};
+use crate::library_calls::{Input, LibraryError, PooledRows, WantedRow};
 use crate::memory::{Account, Charge, OverBudget};
 use crate::supervisor::{
     Attempts, GivenUp, Lease, LostRow, Outer, PROBE_PROMPT, Proof, RowEnd, RowRequest, Suspicion,
-    Total, pooled_row,
+    Total, Wish, pooled_row,
 };
 
 /// A turn ends after the input that passes this, so that another model gets the NPU too.
 const TURN: Duration = Duration::from_secs(1);
 
-/// Inputs whose hidden states are wanted, each pooled to one row.
+/// Inputs of each of which a row is wanted.
 #[derive(Clone, Debug)]
 pub struct EmbeddingRequest {
     pub model: ModelId,
     pub client: ClientKey,
     pub inputs: Vec<Input>,
-    pub pooling: Pooling,
+    pub wanted: WantedRow,
     /// Columns that a row must have at the least.
     pub least_columns: Option<usize>,
     /// Longest time from entering the queue to the last row. `None`: no such limit.
     pub total_deadline: Option<Duration>,
+    /// For how long its model is to stay loaded after it. `None`: as the model's setting says.
+    pub keep_alive: Option<KeepAlive>,
     /// Where its rows are charged while more are made. `None`: nowhere.
     pub account: Option<Account>,
 }
@@ -48,6 +50,8 @@ pub enum EmbeddingError {
     Refused { index: usize, error: LibraryError },
     #[error("the model `{model}` gives no hidden states")]
     NoHiddenStates { model: String },
+    #[error("the model `{model}` gives no logits of its yes and its no")]
+    NoLogits { model: String },
     #[error("the model's embeddings have {columns} dimensions")]
     TooFewColumns { columns: usize },
     #[error(transparent)]
@@ -77,6 +81,10 @@ impl EmbeddingJob {
 
     pub fn model(&self) -> &ModelId {
         &self.request.model
+    }
+
+    pub fn keep_alive(&self) -> Option<KeepAlive> {
+        self.request.keep_alive
     }
 
     pub fn total_deadline(&self) -> Option<Duration> {
@@ -254,7 +262,7 @@ async fn turn(
         });
         let row = RowRequest {
             input,
-            pooling: request.pooling,
+            wanted: request.wanted,
             total,
             cut_off: &mut cut_off,
         };
@@ -266,7 +274,10 @@ async fn turn(
             }
             RowEnd::Answered(Ok(None), _) => {
                 let model = request.model.to_string();
-                return Turned::Over(Err(EmbeddingError::NoHiddenStates { model }));
+                return Turned::Over(Err(match request.wanted {
+                    WantedRow::HiddenState(_) => EmbeddingError::NoHiddenStates { model },
+                    WantedRow::Logits(_) => EmbeddingError::NoLogits { model },
+                }));
             }
             RowEnd::RefusedInCompany(_, unused) if job.attempts.refused_in_company() => {
                 drop(unused);
@@ -370,7 +381,7 @@ async fn probe(
     let input = Input::prompt(PROBE_PROMPT);
     let row = RowRequest {
         input: &input,
-        pooling: job.request.pooling,
+        wanted: job.request.wanted,
         total,
         cut_off: &mut cut_off,
     };
@@ -401,6 +412,10 @@ async fn another(
     let model = ModelId::clone(&job.request.model);
     let client = job.request.client.clone();
     let queue_end = job.attempts.queue_end();
+    let wish = Wish {
+        keep_alive: job.keep_alive(),
+        ..Wish::default()
+    };
     let fail = |error: GenerationError| Turned::Over(Err(error.into()));
     let mut cut_off = shared.cut_off.subscribe();
     let mut outer = Outer {
@@ -416,6 +431,6 @@ async fn another(
             }
             Err(fail(error))
         }
-        lease = shared.services.supervisor.lease(client, model, queue_end) => lease.map_err(fail),
+        lease = shared.services.supervisor.lease_with(client, model, queue_end, wish) => lease.map_err(fail),
     }
 }

@@ -243,7 +243,7 @@ async fn dispatch(shared: Arc<Shared>, model: ModelId, queue: Arc<ModelQueue>) {
         match (next, lease) {
             (Some((waiting, running, charge)), Ok(mut lease)) => {
                 // Another client's request may have come to the front meanwhile.
-                lease.is_used_for(waiting.client());
+                lease.is_used_for(waiting.client(), waiting.keep_alive());
                 start(running, Cost::of(&queue, charge), waiting, lease);
             }
             (Some((waiting, _running, charge)), Err(error)) => {

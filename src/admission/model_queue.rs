@@ -13,7 +13,7 @@ use super::fair_queue::{Charge, FairQueue, Ticket};
 use super::generation_stream::Withdrawal;
 use super::service_time::ServiceTime;
 use crate::generation::{
-    ClientKey, Deadline, GenerationError, GenerationRequest, ModelId, ReplyEvent,
+    ClientKey, Deadline, GenerationError, GenerationRequest, KeepAlive, ModelId, ReplyEvent,
 };
 use crate::supervisor::Wish;
 
@@ -65,6 +65,7 @@ impl QueueState {
         let wish = Wish {
             prompt,
             may_wait: Arc::new(AtomicBool::new(self.waiting.len() == 1)),
+            keep_alive: waiting.keep_alive(),
         };
         Some((client.clone(), wish))
     }
@@ -92,6 +93,13 @@ impl Waiting {
         match &self.work {
             Work::Generation { request, .. } => &request.client,
             Work::Embedding(job) => job.client(),
+        }
+    }
+
+    pub(super) fn keep_alive(&self) -> Option<KeepAlive> {
+        match &self.work {
+            Work::Generation { request, .. } => request.keep_alive,
+            Work::Embedding(job) => job.keep_alive(),
         }
     }
 

@@ -5,8 +5,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::durable_write::Readers;
 use super::{ApiKey, Keyring, KeysFile, KeysFileError, Role, Secret};
+use crate::durable_write::Readers;
 use crate::generation::Weight;
 use crate::regular_file;
 

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::Gid;
 
-use super::durable_write::{LockedFolder, Readers};
 use super::{Keyring, KeyringError};
+use crate::durable_write::{LockedFolder, Readers};
 use crate::regular_file;
 
 /// A larger file is no file of keys. This has room for some ten thousand.

@@ -4,7 +4,7 @@
 //! file of keys is replaced as a whole or not at all, at whatever moment the power goes. A file that
 //! cannot be read locks. Nothing that happens to the file opens a door while the daemon runs.
 
-mod durable_write;
+mod current_keys;
 mod first_key;
 mod key;
 mod keyring;
@@ -12,9 +12,10 @@ mod keys_file;
 mod keys_watch;
 mod secret;
 
+pub use current_keys::CurrentKeys;
 pub use first_key::{FirstKey, FirstKeyError};
 pub use key::{ApiKey, KeyName, Role};
 pub use keyring::{Keyring, KeyringError};
 pub use keys_file::{KeysFile, KeysFileError};
-pub use keys_watch::{CurrentKeys, KeysWatch};
+pub use keys_watch::KeysWatch;
 pub use secret::{KeyDigest, Secret};

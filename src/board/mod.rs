@@ -2,5 +2,9 @@
 //! holds nothing else up.
 
 mod npu_load;
+mod soc;
+mod sysroot;
 
 pub use npu_load::NpuLoad;
+pub use soc::Soc;
+pub use sysroot::Sysroot;

@@ -3,7 +3,9 @@
 //! so many tokens. What is not known here the worker finds.
 
 use super::Engine;
+use super::history::Size;
 use crate::generation::{GenerationError, GenerationRequest};
+use crate::ipc::Prompt;
 use crate::library_calls::{InferMode, InputPayload, LibraryError, RunRequest};
 use crate::models::{InstalledModel, longest_text_bytes};
 
@@ -43,9 +45,41 @@ impl ContextLimit {
         }
     }
 
+    /// Of its context.
+    pub fn tokens(&self) -> usize {
+        self.tokens as usize
+    }
+
+    /// Bytes of which no text that fits has more.
+    pub fn longest_text_bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Whether a text of so many bytes is worth being counted: a token has a byte at the least.
     pub fn may_be_passed_by(&self, bytes: usize) -> bool {
         (self.tokens as usize..=self.bytes).contains(&bytes)
+    }
+
+    /// What a prompt takes; `None`: its tokens are not known.
+    pub(super) fn size(&self, prompt: &Prompt) -> Option<Size> {
+        match &prompt.tokens {
+            _ if prompt.text.len() > self.bytes => Some(Size::Endless),
+            tokens => tokens.as_ref().map(|tokens| Size::Tokens(tokens.len())),
+        }
+    }
+
+    /// Whether there is room for an answer beside it, be it a short one.
+    pub(super) fn holds(&self, size: Size) -> bool {
+        match size {
+            Size::Tokens(tokens) => self.check_tokens(tokens, Follows::Answer).is_ok(),
+            Size::Endless => false,
+        }
+    }
+
+    /// Tokens that a prompt may have beside an answer of so many, which may have no more than a quarter.
+    pub(super) fn tokens_beside(&self, answer_tokens: u32) -> usize {
+        let answer = answer_tokens.clamp(1, (self.tokens / 4).max(1));
+        self.tokens.saturating_sub(answer) as usize
     }
 
     pub fn check(&self, request: &GenerationRequest) -> Result<(), GenerationError> {

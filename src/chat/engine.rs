@@ -3,10 +3,10 @@ use std::sync::Arc;
 
 use crate::admission::{EmbeddingError, EmbeddingRequest, Generation, QueueFigures};
 use crate::constraint::{Compiled, Limits, Wanted};
-use crate::generation::{GenerationError, GenerationRequest};
+use crate::generation::{GenerationError, GenerationRequest, ModelId};
 use crate::ipc::Prompt;
 use crate::library_calls::PooledRows;
-use crate::models::{Catalog, InstalledModel};
+use crate::models::{Catalog, InstalledModel, Variant, VariantError};
 use crate::prompt::{ControlTokenPolicy, RenderRequest};
 use crate::reader::{Encoded, Encoding, ReaderError, Readers};
 use crate::supervisor::{StatusBoard, Supervisor};
@@ -63,6 +63,19 @@ pub trait Engine: Send + Sync + 'static {
         wanted: Wanted,
         limits: Limits,
     ) -> Answering<'a, Compiled, ReaderError>;
+
+    /// Makes a model of an installed one, or replaces one that was made so, for good. The client's leaving
+    /// takes nothing back.
+    fn save_variant(&self, variant: Variant) -> Answering<'_, (), VariantError> {
+        let name = variant.name.to_string();
+        Box::pin(async move { Err(VariantError::nowhere(name)) })
+    }
+
+    /// Removes one for good.
+    fn remove_variant(&self, name: ModelId) -> Answering<'_, (), VariantError> {
+        let name = name.to_string();
+        Box::pin(async move { Err(VariantError::nowhere(name)) })
+    }
 
     /// How full the queue of a model is.
     fn queue(&self, model: &str) -> QueueFigures;

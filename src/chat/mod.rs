@@ -4,12 +4,17 @@
 
 mod context_limit;
 mod engine;
+mod fitting;
+mod history;
+mod replies;
 mod reply;
 mod service;
 mod whole_reply;
 
 pub(crate) use context_limit::{ContextLimit, Follows};
 pub use engine::{Answering, Engine};
+pub use fitting::Fitted;
+pub use replies::{OfReply, Replies};
 pub use reply::Reply;
-pub use service::{ChatService, PromptSource, ReplyReading};
-pub use whole_reply::{WholeCall, WholeReply};
+pub use service::{ChatService, PromptPart, PromptSource, ReplyReading};
+pub use whole_reply::{WholeCall, WholePart, WholeReply};

@@ -1,4 +1,4 @@
-use crate::conversation::ReplyPiece;
+use crate::conversation::{ReplyPiece, TokenLogprob, TokenLogprobs};
 
 /// What the pieces of a reply come to, for answers that are written as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -8,7 +8,24 @@ pub struct WholeReply {
     pub calls: Vec<WholeCall>,
     /// Of `calls`, those that came to their end.
     pub whole_calls: u32,
+    /// What came one behind the other.
+    pub order: Vec<WholePart>,
+    /// How likely the tokens of `text` were, where it is asked.
+    pub logprobs: Vec<TokenLogprobs>,
+    /// How likely the prompt's tokens were, where it is asked.
+    pub prompt_logprobs: Vec<TokenLogprobs>,
     bytes: usize,
+}
+
+/// What stands in one place of a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WholePart {
+    /// So many bytes of `reasoning`.
+    Reasoning(usize),
+    /// So many bytes of `text`.
+    Text(usize),
+    /// The next one of `calls`.
+    Call,
 }
 
 /// A call, as far as the model came with it.
@@ -24,11 +41,28 @@ pub struct WholeCall {
 impl WholeReply {
     pub fn push(&mut self, piece: ReplyPiece) {
         match piece {
-            ReplyPiece::Reasoning(text) => append(&mut self.reasoning, &mut self.bytes, &text),
-            ReplyPiece::Text(text) => append(&mut self.text, &mut self.bytes, &text),
+            ReplyPiece::Reasoning(text) => {
+                self.in_order(WholePart::Reasoning(text.len()));
+                append(&mut self.reasoning, &mut self.bytes, &text);
+            }
+            ReplyPiece::Text(text) => {
+                self.in_order(WholePart::Text(text.len()));
+                append(&mut self.text, &mut self.bytes, &text);
+            }
+            ReplyPiece::ScoredText(scored) => {
+                self.in_order(WholePart::Text(scored.text.len()));
+                append(&mut self.text, &mut self.bytes, &scored.text);
+                self.bytes += scored.tokens.iter().map(bytes_of).sum::<usize>();
+                self.logprobs.extend(scored.tokens);
+            }
+            ReplyPiece::PromptLogprobs(tokens) => {
+                self.bytes += tokens.iter().map(bytes_of).sum::<usize>();
+                self.prompt_logprobs.extend(tokens);
+            }
             ReplyPiece::ToolCall { id, name, .. } => {
                 self.bytes += size_of::<WholeCall>() + name.len();
                 self.bytes += id.as_ref().map_or(0, String::len);
+                self.in_order(WholePart::Call);
                 self.calls.push(WholeCall {
                     id,
                     name,
@@ -45,10 +79,29 @@ impl WholeReply {
         }
     }
 
+    fn in_order(&mut self, part: WholePart) {
+        match (self.order.last_mut(), part) {
+            (Some(WholePart::Reasoning(bytes)), WholePart::Reasoning(more))
+            | (Some(WholePart::Text(bytes)), WholePart::Text(more)) => *bytes += more,
+            _ => {
+                self.bytes += size_of::<WholePart>();
+                self.order.push(part);
+            }
+        }
+    }
+
     /// About so many bytes are held.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
+}
+
+/// What a token's log probabilities take, and what is written of them.
+fn bytes_of(logprobs: &TokenLogprobs) -> usize {
+    const WRITTEN: usize = 5;
+    let all = std::iter::once(&logprobs.token).chain(&logprobs.top);
+    all.map(|token| size_of::<TokenLogprob>() + WRITTEN * (token.bytes.len() + 8))
+        .sum()
 }
 
 fn append(to: &mut String, bytes: &mut usize, piece: &str) {

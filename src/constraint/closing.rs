@@ -44,7 +44,9 @@ fn schemas(keywords: &Map<String, Value>) -> impl Iterator<Item = &Value> {
     keywords.iter().flat_map(|(keyword, value)| {
         let inner: Vec<&Value> = match (kept(keyword), value) {
             (Some(Holds::Value) | None, _) => Vec::new(),
-            (Some(Holds::Named), Value::Object(schemas)) => schemas.values().collect(),
+            (Some(Holds::Named | Holds::NamedOrNames), Value::Object(schemas)) => {
+                schemas.values().collect()
+            }
             (Some(_), Value::Array(schemas)) => schemas.iter().collect(),
             (Some(_), schema) => vec![schema],
         };
@@ -73,7 +75,7 @@ fn close_within(schema: &mut Value, is_whole: bool) {
         };
         match (kept(keyword), value) {
             (Some(Holds::Value) | None, _) => {}
-            (Some(Holds::Named), Value::Object(schemas)) => {
+            (Some(Holds::Named | Holds::NamedOrNames), Value::Object(schemas)) => {
                 for schema in schemas.values_mut() {
                     close_within(schema, is_whole);
                 }

@@ -3,10 +3,14 @@
 //! ```text
 //!   Before: a thought may begin ──opener──► Thought: free until its end ──► Answer: kept to the grammar
 //!      └───────────────────── anything else, which is the answer's ──────────────▲
+//!
+//!   Free, where only calls are kept ──what a call begins with──► Answer ──it is whole──► Free
 //! ```
 //!
 //! Ends of the model are not allowed before the answer can end, and not in a thought. An answer that can
 //! only be followed by white space is complete.
+
+mod places;
 
 use std::sync::Arc;
 
@@ -14,9 +18,11 @@ use anyhow::{Context, bail};
 use llguidance::Matcher;
 use llguidance::toktrie::TokenId;
 
-use super::grammar;
+use super::compiled::Parsers;
+use super::opening::{Said, Watch};
 use super::tokens::ModelTokens;
-use super::{Limits, Thought};
+use super::unique_keys::UniqueKeys;
+use super::{Constraint, Thought};
 
 /// What becomes of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,52 +32,130 @@ pub enum Next {
     End,
 }
 
+/// What of an answer was made before.
+#[derive(Clone, Copy, Debug)]
+pub enum Begun<'b> {
+    Nothing,
+    Tokens(&'b [i32]),
+    /// Its tokens are not known.
+    Text(&'b str),
+}
+
 enum Place {
-    /// What was said of a thought's opener.
-    Before(Vec<u8>),
+    /// What was said of a thought's opener; it may be the beginning of the answer instead.
+    Before {
+        said: Vec<u8>,
+        may_be_answer: bool,
+    },
     /// What was said of the thought, as far as its end may be in it.
     Thought(Vec<u8>),
     Answer,
+    /// Nothing is kept here; calls are.
+    Free(Box<Watch>),
 }
 
 pub struct Follower {
     tokens: Arc<ModelTokens>,
+    /// At the beginning of the grammar.
+    start: Matcher,
     matcher: Matcher,
     thought: Option<Thought>,
     place: Place,
+    /// What is free around calls, while one is followed.
+    free: Option<Box<Watch>>,
+    keys: Option<UniqueKeys>,
     /// Of what the run has drawn, so many tokens were followed.
     followed: usize,
     has_ended: bool,
+    /// What the last row said of it.
+    may_end: bool,
 }
 
 impl Follower {
-    /// `begun`: the bytes of an answer that is gone on with.
+    /// With a grammar that is made for it.
     pub fn new(
-        grammar: &str,
-        limits: &Limits,
-        thought: Option<Thought>,
+        constraint: &Constraint,
         tokens: Arc<ModelTokens>,
-        begun: &[u8],
+        begun: Begun<'_>,
     ) -> anyhow::Result<Self> {
-        let parser = grammar::parser(grammar, &tokens, limits).context("compiling a grammar")?;
-        let place = match &thought {
-            None => Place::Answer,
-            Some(thought) if !thought.is_open && thought.open.is_empty() => Place::Answer,
-            Some(thought) if thought.is_open => Place::Thought(Vec::new()),
-            Some(_) => Place::Before(Vec::new()),
-        };
-        let mut follower = Self {
-            matcher: Matcher::new(Ok(parser)),
-            tokens,
+        Self::with(constraint, &Parsers::new(tokens), begun)
+    }
+
+    /// With one that is kept, if it was made before.
+    pub fn with(
+        constraint: &Constraint,
+        parsers: &Parsers,
+        begun: Begun<'_>,
+    ) -> anyhow::Result<Self> {
+        let Constraint {
+            grammar,
+            limits,
+            how,
             thought,
+            ..
+        } = constraint;
+        let parser = parsers.parser(grammar, limits);
+        let parser = parser.context("compiling a grammar")?;
+        let place = match thought {
+            _ if !how.opens.is_empty() => {
+                Place::Free(Box::new(Watch::new(how.opens.clone(), thought.as_ref())))
+            }
+            None => Place::Answer,
+            Some(thought) if thought.is_open => Place::Thought(Vec::new()),
+            Some(thought) if thought.open.is_empty() => Place::Answer,
+            Some(_) => Place::Before {
+                said: Vec::new(),
+                may_be_answer: true,
+            },
+        };
+        let start = Matcher::new(Ok(parser));
+        let mut follower = Self {
+            matcher: start.clone(),
+            start,
+            tokens: Arc::clone(parsers.tokens()),
+            thought: thought.clone(),
             place,
+            free: None,
+            keys: how.unique_keys.then(UniqueKeys::default),
             followed: 0,
             has_ended: false,
+            may_end: false,
         };
-        if !begun.is_empty() {
-            follower.says(begun, None)?;
+        match begun {
+            Begun::Nothing => {}
+            // Calls may begin and end in it.
+            Begun::Text(text) if !how.opens.is_empty() => (text.char_indices())
+                .map(|(at, c)| &text.as_bytes()[at..at + c.len_utf8()])
+                .try_for_each(|c| follower.says(c, None))?,
+            Begun::Text("") => {}
+            Begun::Text(text) => follower.says(text.as_bytes(), None)?,
+            Begun::Tokens(ids) => ids.iter().try_for_each(|&id| follower.token(id))?,
         }
         Ok(follower)
+    }
+
+    fn follow(&mut self, drawn: &[i32]) -> anyhow::Result<()> {
+        while let Some(&id) = drawn.get(self.followed) {
+            self.followed += 1;
+            self.token(id)?;
+        }
+        Ok(())
+    }
+
+    /// What `row` would say, where it would leave the row as it is; `None`: it has to see it.
+    ///
+    /// # Errors
+    /// As those of `row`.
+    pub fn before_row(&mut self, drawn: &[i32]) -> anyhow::Result<Option<Next>> {
+        self.follow(drawn)?;
+        if self.has_ended {
+            return Ok(Some(Next::End));
+        }
+        let is_free = matches!(&self.place, Place::Free(watch) if !watch.has_begun());
+        if is_free {
+            self.may_end = true;
+        }
+        Ok(is_free.then_some(Next::Token))
     }
 
     /// Forbids what may not come next in `row`, by -inf. `drawn` is all that the run has drawn so far.
@@ -79,82 +163,73 @@ impl Follower {
     /// # Errors
     /// The answer cannot be followed further, within its limits.
     pub fn row(&mut self, drawn: &[i32], row: &mut [f32]) -> anyhow::Result<Next> {
-        while let Some(&id) = drawn.get(self.followed) {
-            self.followed += 1;
-            if self.tokens.ends.contains(&id) {
-                self.has_ended = true;
-            } else {
-                let tokens = Arc::clone(&self.tokens);
-                self.says(tokens.piece(id), Some(id))?;
-            }
-        }
+        self.follow(drawn)?;
         if self.has_ended {
             return Ok(Next::End);
         }
+        self.may_end = matches!(self.place, Place::Free(_));
         match &self.place {
             Place::Thought(said) => {
                 self.forbid_what_closes_and_goes_on(said, row);
                 self.forbid_special(row);
                 Ok(Next::Token)
             }
-            Place::Before(said) => {
-                let thought = self.thought.as_ref();
-                let opener = thought.map_or("", |thought| &thought.open);
-                let open_id = thought.and_then(|thought| thought.open_id);
-                let rest = &opener.as_bytes()[said.len()..];
-                let opens = |id: usize| {
-                    if let Some(open_id) = open_id {
-                        return usize::try_from(open_id) == Ok(id);
-                    }
-                    let piece = self.tokens.piece(id as i32);
-                    !piece.is_empty() && (rest.starts_with(piece) || piece.starts_with(rest))
-                };
-                let kept: Vec<(usize, f32)> = (row.iter().copied().enumerate())
-                    .filter(|&(id, _)| opens(id))
-                    .collect();
-                if said.is_empty() {
-                    self.restrict(row)?;
-                } else {
-                    row.fill(f32::NEG_INFINITY);
-                }
-                for (id, logit) in kept {
-                    row[id] = logit;
+            Place::Before { .. } => self.restrict_before(row),
+            Place::Answer => self.restrict(row),
+            Place::Free(watch) => {
+                if watch.has_begun() {
+                    self.forbid_what_opens_wrong(watch, row);
                 }
                 Ok(Next::Token)
             }
-            Place::Answer => self.restrict(row),
         }
+    }
+
+    /// Whether the token that the last row was for could be an end.
+    pub fn may_end(&self) -> bool {
+        self.may_end
+    }
+
+    /// Whether nothing can follow once `last` was drawn.
+    ///
+    /// # Errors
+    /// As those of `row`.
+    pub fn is_complete_behind(&mut self, last: i32) -> anyhow::Result<bool> {
+        let drawn: Vec<i32> = std::iter::repeat_n(last, self.followed + 1).collect();
+        let mut row = vec![0.0; self.tokens.is_white.len()];
+        Ok(self.row(&drawn, &mut row)? == Next::End)
+    }
+
+    fn token(&mut self, id: i32) -> anyhow::Result<()> {
+        if self.tokens.ends.contains(&id) && !self.is_followed_by(id) {
+            self.has_ended = true;
+            return Ok(());
+        }
+        let tokens = Arc::clone(&self.tokens);
+        self.says(tokens.piece(id), Some(id))
+    }
+
+    /// Some markers of calls end a model's turn, too.
+    fn is_followed_by(&mut self, id: i32) -> bool {
+        let id = TokenId::try_from(id).unwrap_or(TokenId::MAX);
+        matches!(self.place, Place::Answer)
+            && !self.matcher.is_stopped()
+            && self
+                .matcher
+                .validate_tokens(&[id])
+                .is_ok_and(|count| count == 1)
     }
 
     /// Takes in what was said; `id`: all of it is this token.
     fn says(&mut self, bytes: &[u8], id: Option<i32>) -> anyhow::Result<()> {
         match &mut self.place {
             Place::Answer => self.answers(bytes, id),
-            Place::Before(said) => {
-                let thought = self.thought.as_ref();
-                if let (Some(opens), Some(id)) = (thought.and_then(|it| it.open_id), id) {
-                    if id == opens {
-                        self.place = Place::Thought(Vec::new());
-                        return Ok(());
-                    }
-                    self.place = Place::Answer;
-                    return self.answers(bytes, Some(id));
+            Place::Before { .. } => self.says_before(bytes, id),
+            Place::Free(watch) => {
+                if let Some(said) = watch.says(bytes, id) {
+                    self.begin_call(&said)?;
                 }
-                let opener = thought.map_or("", |thought| &thought.open);
-                let opener = opener.as_bytes();
-                said.extend_from_slice(bytes);
-                if said.starts_with(opener) && !opener.is_empty() {
-                    let rest = said[opener.len()..].to_vec();
-                    self.place = Place::Thought(Vec::new());
-                    return self.says(&rest, None);
-                }
-                if opener.starts_with(said) {
-                    return Ok(());
-                }
-                let is_one_token = said.len() == bytes.len();
-                let said = std::mem::take(said);
-                self.place = Place::Answer;
-                self.answers(&said, id.filter(|_| is_one_token))
+                Ok(())
             }
             Place::Thought(said) => {
                 let thought = self.thought.as_ref();
@@ -182,14 +257,21 @@ impl Follower {
     }
 
     fn answers(&mut self, bytes: &[u8], id: Option<i32>) -> anyhow::Result<()> {
-        match id.and_then(|id| TokenId::try_from(id).ok()) {
+        let id = id.and_then(|id| TokenId::try_from(id).ok());
+        if let Some(keys) = &mut self.keys {
+            match id.is_some_and(|id| self.tokens.special.binary_search(&id).is_ok()) {
+                true => *keys = UniqueKeys::default(),
+                false => keys.says(bytes),
+            }
+        }
+        match id {
             Some(id) => self.matcher.consume_token(id)?,
             None => {
                 let tokens = self.tokens.spell(bytes);
                 self.matcher.consume_tokens(&tokens)?;
             }
         }
-        Ok(())
+        self.end_call()
     }
 
     fn restrict(&mut self, row: &mut [f32]) -> anyhow::Result<Next> {
@@ -202,7 +284,9 @@ impl Follower {
             return Ok(Next::End);
         }
         let may_end = self.matcher.is_accepting()?;
+        self.may_end = may_end;
         let allowed = self.matcher.compute_mask()?;
+        let keys = self.keys.as_ref().filter(|keys| keys.has_keys());
         let is_white = &self.tokens.is_white;
         let mut goes_on = false;
         let mut any = false;
@@ -221,47 +305,19 @@ impl Follower {
                 }
             }
         }
+        if let Some(keys) = keys {
+            for &id in &self.tokens.quotes {
+                let is_there = allowed.is_allowed(id) && (id as usize) < row.len();
+                if is_there && keys.is_repeated_by(self.tokens.piece(id as i32)) {
+                    row[id as usize] = f32::NEG_INFINITY;
+                }
+            }
+            any = row.iter().any(|logit| *logit != f32::NEG_INFINITY);
+        }
         match (goes_on, may_end) {
             (false, true) => Ok(Next::End),
             _ if !any => bail!("no token of the model goes on with it"),
             _ => Ok(Next::Token),
-        }
-    }
-
-    /// All but what closes the thought: of the others some end the answer, and none is a thought's.
-    fn forbid_special(&self, row: &mut [f32]) {
-        let closer = self.thought.as_ref().map_or("", |thought| &thought.close);
-        let ends = self.tokens.ends.iter().copied();
-        let special = self.tokens.special.iter().map(|&id| id as i32);
-        for id in ends.chain(special) {
-            if self.tokens.piece(id) != closer.as_bytes()
-                && let Some(logit) = usize::try_from(id).ok().and_then(|id| row.get_mut(id))
-            {
-                *logit = f32::NEG_INFINITY;
-            }
-        }
-    }
-
-    /// A token may end the thought in its middle, and only white space may stand behind that: what the
-    /// answer begins with is to be chosen by the grammar.
-    fn forbid_what_closes_and_goes_on(&self, said: &[u8], row: &mut [f32]) {
-        let thought = self.thought.as_ref();
-        if thought.is_some_and(|thought| thought.close_id.is_some()) {
-            return;
-        }
-        let closer = thought.map_or("", |thought| &thought.close);
-        let closer = closer.as_bytes();
-        for begun in 0..closer.len() {
-            if !said.ends_with(&closer[..begun]) {
-                continue;
-            }
-            let rest = &closer[begun..];
-            for (id, logit) in row.iter_mut().enumerate() {
-                let behind = self.tokens.piece(id as i32).strip_prefix(rest);
-                if behind.is_some_and(|behind| !behind.trim_ascii().is_empty()) {
-                    *logit = f32::NEG_INFINITY;
-                }
-            }
         }
     }
 }

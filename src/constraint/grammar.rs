@@ -5,67 +5,94 @@ use anyhow::Context;
 use llguidance::api::{GrammarInit, GrammarWithLexer, ParserLimits, TopLevelGrammar};
 use llguidance::toktrie::InferenceCapabilities;
 use llguidance::{Logger, TokenParser};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::closing;
 use super::schema::{self, Fault, children};
 use super::tokens::ModelTokens;
-use super::{Compiled, Limits, Wanted, WhiteSpace};
+use super::{Compiled, How, Limits, Wanted, WhiteSpace, calls, gbnf, rewrite, texts};
 
 /// Parts of a schema that are compiled to find those that the engine does not take.
-const MOST_TRIALS: usize = 256;
+pub(super) const MOST_TRIALS: usize = 256;
 
 /// Why there is no grammar.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}: {reason}", place(pointer))]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{}{reason}", place(pointer))]
 pub struct Unenforceable {
     /// Where in the schema, as a JSON pointer; empty is the whole.
     pub pointer: String,
     pub reason: String,
+    /// Of functions, the one that it is of, by its place among them.
+    pub tool: Option<usize>,
 }
 
 fn place(pointer: &str) -> String {
     match pointer.is_empty() {
-        true => "the schema".to_owned(),
-        false => format!("`{pointer}` of the schema"),
+        true => String::new(),
+        false => format!("`{pointer}` of the schema: "),
     }
 }
 
 impl From<Fault> for Unenforceable {
     fn from(Fault { pointer, reason }: Fault) -> Self {
-        Self { pointer, reason }
+        Self {
+            pointer,
+            reason,
+            tool: None,
+        }
     }
 }
 
 /// Makes a grammar of what is wanted. `Err`: there is none, or it is to be strict and is not.
 pub fn compile(wanted: &Wanted, limits: &Limits) -> Result<Compiled, Unenforceable> {
-    let (schema, strict) = match wanted {
-        Wanted::JsonObject => (json!({"type": "object"}), true),
+    let (bytes, limit) = (wanted.bytes(), limits.schema_bytes);
+    if bytes > limit && !matches!(wanted, Wanted::Calls { .. }) {
+        return Err(whole(format!(
+            "it has {bytes} bytes; `schema-limit-bytes` in the [constraints] settings allows {limit}"
+        )));
+    }
+    let depth = limits.schema_depth;
+    let lark = match wanted {
+        Wanted::Calls { json } => return calls::compile(json, limits),
+        Wanted::JsonObject => return of_schema(&json!({"type": "object"}), true, limits),
         Wanted::JsonSchema { schema, strict } => {
-            let (bytes, limit) = (schema.len(), limits.schema_bytes);
-            if bytes > limit {
-                return Err(whole(format!(
-                    "it has {bytes} bytes; `schema-limit-bytes` in the [constraints] settings allows {limit}"
-                )));
-            }
             let schema = serde_json::from_str(schema);
             let schema = schema.map_err(|error| whole(error.to_string()))?;
-            (schema, *strict)
+            return of_schema(&schema, *strict, limits);
         }
+        Wanted::Regex(pattern) => texts::regex(pattern),
+        Wanted::Choice(options) => texts::choice(options),
+        Wanted::Gbnf(text) => gbnf::to_lark(text, depth),
+        Wanted::Lark(text) => texts::checked_lark(text, depth).map(|()| text.clone()),
     };
-    let prepared = schema::prepare(&schema, limits.schema_depth)?;
+    let grammar = TopLevelGrammar::from_lark(lark.map_err(whole)?);
+    Trial::new(limits, 0)?.parses(&grammar).map_err(whole)?;
+    Ok(Compiled {
+        grammar: serialised(&grammar)?,
+        how: How::default(),
+        not_kept: Vec::new(),
+    })
+}
+
+fn of_schema(schema: &Value, strict: bool, limits: &Limits) -> Result<Compiled, Unenforceable> {
+    let prepared = schema::prepare(schema, limits.schema_depth)?;
     let mut not_kept = prepared.not_kept;
     if strict && !not_kept.is_empty() {
         return Err(not_kept.swap_remove(0).into());
     }
-    let trial = Trial {
-        tokens: ModelTokens::of_bytes().map_err(|error| whole(first_line(&error)))?,
-        limits,
-    };
+    let trial = Trial::new(limits, 0)?;
     let mut schema = prepared.schema;
+    if trial.takes(&schema).is_err()
+        && let Some(exclusive) = rewrite::exclusive(&schema)
+        && trial.takes(&exclusive).is_ok()
+    {
+        schema = exclusive;
+    }
     let mut trials = MOST_TRIALS;
     while let Err(reason) = trial.takes(&schema) {
-        let fault = trial.smallest_fault(&schema, reason, &mut trials);
+        let takes = |schema: &Value| trial.takes(schema);
+        let fault = smallest_fault(&schema, reason, &mut trials, &takes);
         if strict || fault.pointer.is_empty() || trials == 0 {
             return Err(fault.into());
         }
@@ -81,9 +108,12 @@ pub fn compile(wanted: &Wanted, limits: &Limits) -> Result<Compiled, Unenforceab
         schema = closed;
     }
     let grammar = grammar_of(&schema, limits.white_space);
-    let grammar = serde_json::to_string(&grammar);
     Ok(Compiled {
-        grammar: grammar.map_err(|error| whole(error.to_string()))?,
+        grammar: serialised(&grammar)?,
+        how: How {
+            opens: Vec::new(),
+            unique_keys: true,
+        },
         not_kept: not_kept.into_iter().map(|fault| fault.pointer).collect(),
     })
 }
@@ -112,14 +142,26 @@ pub(super) fn parser(
     )
 }
 
+fn serialised(grammar: &TopLevelGrammar) -> Result<String, Unenforceable> {
+    let text = serde_json::to_string(grammar);
+    text.map_err(|error| whole(error.to_string()))
+}
+
 fn whole(reason: String) -> Unenforceable {
     Unenforceable {
         pointer: String::new(),
         reason,
+        tool: None,
     }
 }
 
 fn grammar_of(schema: &Value, white_space: WhiteSpace) -> TopLevelGrammar {
+    let schema = with_white_space(schema, white_space);
+    TopLevelGrammar::from_grammar(GrammarWithLexer::from_json_schema(schema))
+}
+
+/// As the engine is told of white space.
+pub(super) fn with_white_space(schema: &Value, white_space: WhiteSpace) -> Value {
     let pattern = match white_space {
         WhiteSpace::None => None,
         WhiteSpace::One => Some("[ \\n]"),
@@ -134,45 +176,61 @@ fn grammar_of(schema: &Value, white_space: WhiteSpace) -> TopLevelGrammar {
         "x-guidance".to_owned(),
         json!({"whitespace_flexible": false, "whitespace_pattern": pattern}),
     );
-    TopLevelGrammar::from_grammar(GrammarWithLexer::from_json_schema(Value::Object(schema)))
+    Value::Object(schema)
 }
 
-struct Trial<'a> {
+/// What is compiled to see whether the engine takes it.
+pub(super) struct Trial<'a> {
     tokens: ModelTokens,
     limits: &'a Limits,
 }
 
-impl Trial<'_> {
+impl<'a> Trial<'a> {
+    /// `special`: so many tokens that no text spells stand behind those of bytes.
+    pub(super) fn new(limits: &'a Limits, special: usize) -> Result<Self, Unenforceable> {
+        let tokens = ModelTokens::of_bytes(special);
+        let tokens = tokens.map_err(|error| whole(first_line(&error)))?;
+        Ok(Self { tokens, limits })
+    }
+
     /// `Err`: why the engine does not.
     fn takes(&self, schema: &Value) -> Result<(), String> {
-        let grammar = grammar_of(schema, self.limits.white_space);
-        let taken = serde_json::to_string(&grammar)
+        self.parses(&grammar_of(schema, self.limits.white_space))
+    }
+
+    pub(super) fn parses(&self, grammar: &TopLevelGrammar) -> Result<(), String> {
+        let taken = serde_json::to_string(grammar)
             .map_err(anyhow::Error::from)
             .and_then(|grammar| parser(&grammar, &self.tokens, self.limits));
         taken.map(drop).map_err(|error| first_line(&error))
     }
+}
 
-    /// The innermost part that the engine does not take by itself.
-    fn smallest_fault(&self, schema: &Value, reason: String, trials: &mut usize) -> Fault {
-        let mut fault = Fault::new("", reason);
-        'deeper: loop {
-            let at = fault.pointer.clone();
-            let inner = schema.pointer(&at).map(|part| children(part, &at));
-            for pointer in inner.unwrap_or_default() {
-                let Some(part) = schema.pointer(&pointer) else {
-                    continue;
-                };
-                if *trials == 0 {
-                    return fault;
-                }
-                *trials -= 1;
-                if let Err(reason) = self.takes(&alone(part, schema)) {
-                    fault = Fault { pointer, reason };
-                    continue 'deeper;
-                }
+/// The innermost part that `takes` does not take by itself.
+pub(super) fn smallest_fault(
+    schema: &Value,
+    reason: String,
+    trials: &mut usize,
+    takes: &dyn Fn(&Value) -> Result<(), String>,
+) -> Fault {
+    let mut fault = Fault::new("", reason);
+    'deeper: loop {
+        let at = fault.pointer.clone();
+        let inner = schema.pointer(&at).map(|part| children(part, &at));
+        for pointer in inner.unwrap_or_default() {
+            let Some(part) = schema.pointer(&pointer) else {
+                continue;
+            };
+            if *trials == 0 {
+                return fault;
             }
-            return fault;
+            *trials -= 1;
+            if let Err(reason) = takes(&alone(part, schema)) {
+                fault = Fault { pointer, reason };
+                continue 'deeper;
+            }
         }
+        return fault;
     }
 }
 
@@ -190,8 +248,31 @@ fn alone(part: &Value, whole: &Value) -> Value {
     Value::Object(keywords)
 }
 
-/// What the engine says behind it shows its own state.
+/// What the engine says behind it shows its own state, but for what is wrong with an expression; and what it
+/// could be told is for programs.
 fn first_line(error: &anyhow::Error) -> String {
     let text = format!("{error:#}");
-    text.lines().next().unwrap_or_default().to_owned()
+    let of_expression = text.lines().find_map(|line| line.strip_prefix("error: "));
+    let first = text.lines().next().unwrap_or_default();
+    let said = of_expression.unwrap_or(first);
+    let said = said.split_once(". Enable '").map_or(said, |(said, _)| said);
+    said.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_told_no_option_of_the_engine() {
+        for (said, told) in [
+            (
+                "oneOf constraints are not supported. Enable 'coerce_one_of' option to approximate it",
+                "oneOf constraints are not supported",
+            ),
+            ("Unsatisfiable schema\n<state>", "Unsatisfiable schema"),
+        ] {
+            assert_eq!(first_line(&anyhow::anyhow!(said)), told);
+        }
+    }
 }

@@ -9,44 +9,55 @@ pub enum Holds {
     List,
     /// By names that are no keywords.
     Named,
+    /// The same, or names.
+    NamedOrNames,
     /// No schema.
     Value,
 }
 
-/// Keywords that the engine keeps, or needs to find others.
+/// Keywords that are kept, or needed to find others: by the engine, or said otherwise for it (`rewrite`).
 pub fn kept(keyword: &str) -> Option<Holds> {
     Some(match keyword {
-        "additionalProperties" | "additionalItems" => Holds::Schema,
+        "additionalProperties"
+        | "additionalItems"
+        | "contains"
+        | "else"
+        | "if"
+        | "not"
+        | "propertyNames"
+        | "then"
+        | "unevaluatedItems"
+        | "unevaluatedProperties" => Holds::Schema,
         "items" => Holds::SchemaOrList,
         "anyOf" | "oneOf" | "allOf" | "prefixItems" => Holds::List,
-        "properties" | "patternProperties" | "$defs" | "definitions" => Holds::Named,
+        "properties" | "patternProperties" | "$defs" | "definitions" | "dependentSchemas" => {
+            Holds::Named
+        }
+        "dependencies" => Holds::NamedOrNames,
         "$ref" | "const" | "enum" | "type" | "minItems" | "maxItems" | "required"
         | "minProperties" | "maxProperties" | "minLength" | "maxLength" | "pattern" | "minimum"
         | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" | "multipleOf" | "$id"
-        | "$anchor" | "$schema" => Holds::Value,
+        | "$anchor" | "$schema" | "dependentRequired" | "maxContains" | "minContains" => {
+            Holds::Value
+        }
         _ => return None,
     })
 }
 
-/// Keywords that say something of an instance and that the engine does not keep. All others are
+/// Keywords that say something of an instance and that are not kept. All others are
 /// annotations, which say nothing of it.
-pub const NOT_KEPT: &[&str] = &[
-    "$dynamicRef",
-    "$recursiveRef",
-    "contains",
-    "dependencies",
-    "dependentRequired",
-    "dependentSchemas",
-    "else",
-    "if",
+pub const NOT_KEPT: &[&str] = &["$dynamicRef", "$recursiveRef", "uniqueItems"];
+
+/// Keywords that count.
+pub const COUNTS: &[&str] = &[
     "maxContains",
+    "maxItems",
+    "maxLength",
+    "maxProperties",
     "minContains",
-    "not",
-    "propertyNames",
-    "then",
-    "unevaluatedItems",
-    "unevaluatedProperties",
-    "uniqueItems",
+    "minItems",
+    "minLength",
+    "minProperties",
 ];
 
 /// Formats that the engine keeps; all others are annotations.

@@ -1,23 +1,35 @@
 //! What an answer has to be, and which tokens may come next so that it is. A schema is read and checked
-//! (`schema`), compiled to a grammar of bytes (`grammar`), and followed over the model's tokens while the
-//! answer is made (`follower`). None of this runs in the daemon: what a client sends may use up whoever
-//! reads it, so a reader compiles it first, within its limits, and a worker after that.
+//! (`schema`), and so are other grammars (`texts`, `gbnf`); it is compiled to a grammar of bytes
+//! (`grammar`), and followed over the model's tokens while the answer is made (`follower`). None of this
+//! runs in the daemon: what a client sends may use up whoever reads it, so a reader compiles it first,
+//! within its limits, and a worker after that.
 //!
 //! What is defined here for every runtime is the draw: penalties, top-k, top-p, min-p see the whole row; of
 //! what they leave, what is allowed shares all of the probability; if they leave nothing that is allowed, all
 //! that is does. See `docs/constrained-answers.md`.
 
+mod beyond_engine;
+mod calls;
 mod closing;
+mod compiled;
 mod follower;
+mod gbnf;
 mod grammar;
 mod keywords;
+mod opening;
+mod rewrite;
 mod schema;
+mod texts;
 mod tokens;
+mod unique_keys;
 
 use serde::{Deserialize, Serialize};
 
-pub use follower::{Follower, Next};
+pub use calls::{CallableTool, CallsWanted, HowMany};
+pub use compiled::{CompiledGrammars, Parsers};
+pub use follower::{Begun, Follower, Next};
 pub use grammar::{Unenforceable, compile};
+pub use opening::Opener;
 pub use tokens::{ModelTokens, Vocabulary};
 
 /// What a client wants an answer to be.
@@ -31,17 +43,35 @@ pub enum Wanted {
         /// Refused, unless all of it is kept.
         strict: bool,
     },
+    /// Calls of functions: [`CallsWanted`], as JSON.
+    Calls { json: String },
+    /// A text that all of this regular expression matches.
+    Regex(String),
+    /// One of these texts.
+    Choice(Vec<String>),
+    /// A text of this grammar of llama.cpp's.
+    Gbnf(String),
+    /// A text of this grammar in Lark.
+    Lark(String),
 }
 
 impl Wanted {
-    /// What it takes in memory.
-    pub fn bytes(&self) -> usize {
+    /// Those of a client's text.
+    fn bytes(&self) -> usize {
         match self {
             Self::JsonObject => 0,
-            Self::JsonSchema { schema, .. } => schema.len(),
+            Self::JsonSchema { schema: text, .. }
+            | Self::Calls { json: text }
+            | Self::Regex(text)
+            | Self::Gbnf(text)
+            | Self::Lark(text) => text.len(),
+            Self::Choice(texts) => texts.iter().map(String::len).sum(),
         }
     }
 }
+
+/// By so much a process or thread that makes a grammar gives way to those that make tokens.
+pub const NICE: i32 = 10;
 
 /// White space between the tokens of JSON.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,9 +90,9 @@ pub enum WhiteSpace {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     pub white_space: WhiteSpace,
-    /// Of a schema's text.
+    /// Of a schema's text, or another grammar's.
     pub schema_bytes: usize,
-    /// Schemas inside each other.
+    /// Schemas inside each other, and parentheses of a grammar.
     pub schema_depth: usize,
     /// Symbols of its grammar, of about 16 bytes each.
     pub grammar_symbols: usize,
@@ -70,6 +100,8 @@ pub struct Limits {
     pub lexer_states: usize,
     /// Steps of the lexer for one token.
     pub lexer_steps: u64,
+    /// Grammars that a process keeps for requests that want the same.
+    pub kept_grammars: usize,
 }
 
 /// A grammar for whoever makes the answer.
@@ -77,8 +109,19 @@ pub struct Limits {
 pub struct Compiled {
     /// In the engine's own JSON.
     pub grammar: String,
-    /// JSON pointers to what of the schema is not kept.
+    pub how: How,
+    /// JSON pointers to what of the schema is not kept; of functions, into the request.
     pub not_kept: Vec<String>,
+}
+
+/// How an answer is followed through its grammar.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct How {
+    /// What the grammar begins with, wherever the answer comes to it; what stands before it and between is
+    /// free. None: all of the answer is kept to it.
+    pub opens: Vec<Opener>,
+    /// No object of it has a key twice, which the grammar alone does not see to.
+    pub unique_keys: bool,
 }
 
 /// What a run keeps to.
@@ -86,8 +129,19 @@ pub struct Compiled {
 pub struct Constraint {
     pub grammar: std::sync::Arc<str>,
     pub limits: Limits,
+    pub how: How,
     /// A thought may stand before the answer, and is free.
     pub thought: Option<Thought>,
+    pub need: Need,
+}
+
+/// What becomes of a request whose answer cannot be kept to its grammar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// It is refused.
+    Needed,
+    /// It is answered all the same, and this is named as not applied, if anything.
+    Wish(Option<&'static str>),
 }
 
 /// How a thought ends, before what is kept to a grammar.

@@ -3,7 +3,9 @@
 
 use serde_json::{Map, Value};
 
-use super::keywords::{FORMATS, Holds, NOT_KEPT, kept};
+use super::beyond_engine::{is_circular, misread_bound};
+use super::keywords::{COUNTS, FORMATS, Holds, NOT_KEPT, kept};
+use super::rewrite::{Care, Root, Unsaid, rewrite};
 
 /// What is wrong with a place in a schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +35,14 @@ pub struct Prepared {
 /// Reads `schema`. `Err`: it is none, whatever is kept.
 pub fn prepare(schema: &Value, most_depth: usize) -> Result<Prepared, Fault> {
     let mut walk = Walk {
+        root: Root(schema),
         most_depth,
         not_kept: Vec::new(),
+        care: match compares_references(schema, false) {
+            // What they point to would be narrower as well.
+            true => Care::Exactly,
+            false => Care::MayBeNarrower,
+        },
     };
     let schema = walk.schema(schema, "", 0)?;
     Ok(Prepared {
@@ -43,12 +51,31 @@ pub fn prepare(schema: &Value, most_depth: usize) -> Result<Prepared, Fault> {
     })
 }
 
-struct Walk {
+struct Walk<'v> {
+    root: Root<'v>,
     most_depth: usize,
     not_kept: Vec<Fault>,
+    care: Care,
 }
 
-impl Walk {
+/// Keywords whose schemas are negated or compared with each other.
+const COMPARED: [&str; 3] = ["if", "not", "oneOf"];
+
+/// Whether what is compared refers to other places.
+fn compares_references(value: &Value, is_compared: bool) -> bool {
+    match value {
+        Value::Object(members) => members.iter().any(|(name, value)| {
+            let is_compared = is_compared || COMPARED.contains(&name.as_str());
+            (is_compared && name == "$ref") || compares_references(value, is_compared)
+        }),
+        Value::Array(values) => {
+            (values.iter()).any(|value| compares_references(value, is_compared))
+        }
+        _ => false,
+    }
+}
+
+impl Walk<'_> {
     fn schema(&mut self, schema: &Value, at: &str, depth: usize) -> Result<Value, Fault> {
         if depth > self.most_depth {
             let most = self.most_depth;
@@ -76,10 +103,29 @@ impl Walk {
                     self.not_kept.push(Fault::new(&at, reason));
                     continue;
                 }
-                let value = self.value(holds, value, &at, depth)?;
+                let care = self.care;
+                if COMPARED.contains(&keyword.as_str()) {
+                    self.care = Care::Exactly;
+                }
+                let mut value = self.value(holds, value, &at, depth)?;
+                self.care = care;
+                if COUNTS.contains(&keyword.as_str())
+                    && let Some(count) = value.as_f64().filter(|count| count.fract() == 0.0)
+                    && (0.0..1e9).contains(&count)
+                {
+                    value = (count as u64).into();
+                }
                 if keyword == "$ref" && !value.as_str().is_some_and(|to| to.starts_with('#')) {
                     self.not_kept
                         .push(Fault::new(&at, "must refer to a place in the same schema"));
+                    continue;
+                }
+                if keyword == "$ref"
+                    && let Some(to) = value.as_str()
+                    && is_circular(self.root.0, to)
+                {
+                    let reason = "leads back to itself without a value in between";
+                    self.not_kept.push(Fault::new(&at, reason));
                     continue;
                 }
                 read.insert(keyword.clone(), value);
@@ -91,6 +137,18 @@ impl Walk {
                 let reason = format!("`{keyword}` cannot be kept");
                 self.not_kept.push(Fault::new(&at, reason));
             }
+        }
+        if let Some(keyword) = misread_bound(&read) {
+            read.remove(keyword);
+            let reason =
+                "is an integer, and the other bound less than 1 from it: it would be allowed";
+            let at = pointer(at, keyword);
+            self.not_kept.push(Fault::new(&at, reason));
+        }
+        for Unsaid { keyword, reason } in rewrite(&mut read, keywords, &self.root, self.care) {
+            let at = pointer(at, keyword);
+            self.not_kept
+                .push(Fault::new(&at, format!("`{keyword}`: {reason}")));
         }
         Ok(Value::Object(read))
     }
@@ -113,8 +171,11 @@ impl Walk {
                 });
                 schemas.collect::<Result<_, _>>().map(Value::Array)
             }
-            (Holds::Named, Value::Object(schemas)) => {
+            (Holds::Named | Holds::NamedOrNames, Value::Object(schemas)) => {
                 let schemas = schemas.iter().map(|(name, schema)| {
+                    if holds == Holds::NamedOrNames && schema.is_array() {
+                        return Ok((name.clone(), schema.clone()));
+                    }
                     let schema = self.schema(schema, &pointer(at, name), depth + 1)?;
                     Ok((name.clone(), schema))
                 });
@@ -143,10 +204,6 @@ fn has_inexact_number(value: &Value) -> bool {
 fn says_nothing(keyword: &str, value: &Value) -> bool {
     match keyword {
         "uniqueItems" => *value == Value::Bool(false),
-        "minContains" => value.as_u64() == Some(0),
-        "unevaluatedItems" | "unevaluatedProperties" | "propertyNames" => {
-            *value == Value::Bool(true)
-        }
         _ => false,
     }
 }
@@ -165,7 +222,7 @@ pub fn children(value: &Value, at: &str) -> Vec<String> {
         let at = pointer(at, keyword);
         match (kept(keyword), value) {
             (Some(Holds::Value) | None, _) => {}
-            (Some(Holds::Named), Value::Object(schemas)) => {
+            (Some(Holds::Named | Holds::NamedOrNames), Value::Object(schemas)) => {
                 found.extend(schemas.keys().map(|name| pointer(&at, name)));
             }
             (Some(_), Value::Array(schemas)) => {
@@ -213,11 +270,15 @@ mod tests {
         let schema = json!({
             "properties": {
                 "a/b~c": {"type": "array", "uniqueItems": true},
-                "d": {"anyOf": [{"not": {}}, {"uniqueItems": false}]},
+                "d": {"anyOf": [{"not": {"pattern": "a"}}, {"uniqueItems": false}]},
                 "e": {"$ref": "https://example.org/schema"},
                 "f": {"enum": [1, [9007199254740993_u64]]},
             },
         });
+        let circle = json!({"properties": {"a": {"$ref": "#/properties/a"}, "b": {"$ref": "#"}}});
+        assert_eq!(faults(circle), ["/properties/a/$ref"]);
+        let bounds = json!({"exclusiveMinimum": 0, "maximum": 0.5});
+        assert_eq!(faults(bounds), ["/exclusiveMinimum"]);
         assert_eq!(
             faults(schema),
             [

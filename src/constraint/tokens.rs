@@ -29,6 +29,11 @@ impl Vocabulary {
         self.lengths.push(piece.len() as u32);
     }
 
+    /// Whether a token is spelled so.
+    pub fn has(&self, piece: &[u8]) -> bool {
+        self.pieces().any(|other| other == piece)
+    }
+
     /// A reader may have sent anything.
     pub fn is_whole(&self) -> bool {
         let all: u64 = self.lengths.iter().map(|&length| u64::from(length)).sum();
@@ -57,6 +62,8 @@ pub struct ModelTokens {
     pub(super) is_white: Vec<bool>,
     /// Those that no grammar spells.
     pub(super) special: Vec<u32>,
+    /// Of the others, those with a quote of JSON in them.
+    pub(super) quotes: Vec<TokenId>,
     vocabulary: Vocabulary,
     /// Where each one's bytes begin.
     offsets: Vec<usize>,
@@ -77,6 +84,10 @@ impl ModelTokens {
         let end = words.len();
         words.push(marked(end, b"<end>"));
         let info = TokRxInfo::new(words.len() as u32, end as TokenId);
+        let quotes = (0..).zip(vocabulary.pieces());
+        let quotes = quotes.filter(|(id, piece)| {
+            piece.contains(&b'"') && vocabulary.special.binary_search(id).is_err()
+        });
         let is_white = |piece: &[u8]| piece.iter().all(u8::is_ascii_whitespace);
         let offsets = vocabulary.lengths.iter().scan(0, |next, &length| {
             let offset = *next;
@@ -90,19 +101,24 @@ impl ModelTokens {
             environment,
             is_white: vocabulary.pieces().map(is_white).collect(),
             special: vocabulary.special.clone(),
+            quotes: quotes.map(|(id, _)| id).collect(),
             ends: vocabulary.ends.clone(),
             offsets,
             vocabulary,
         })
     }
 
-    /// One for each byte, for who only wants to know whether a grammar can be compiled.
-    pub fn of_bytes() -> anyhow::Result<Self> {
+    /// One for each byte and so many that no text spells, for who only wants to know whether a grammar
+    /// can be compiled.
+    pub fn of_bytes(special: usize) -> anyhow::Result<Self> {
         let mut vocabulary = Vocabulary::default();
         for byte in 0..=u8::MAX {
             // What begins with this byte is the engine's own.
             let is_special = byte == TokTrie::SPECIAL_TOKEN_MARKER;
             vocabulary.push(Some(&[byte]), is_special);
+        }
+        for _ in 0..special {
+            vocabulary.push(Some(b"<special>"), true);
         }
         Self::new(vocabulary)
     }

@@ -1,3 +1,5 @@
+use super::logprobs::{ScoredText, TokenLogprobs};
+
 /// What a model's words mean, piece by piece.
 ///
 /// A piece is never taken back and never empty. Calls do not overlap: the pieces between a `ToolCall`
@@ -9,6 +11,10 @@ pub enum ReplyPiece {
     Reasoning(String),
     /// A piece of the content.
     Text(String),
+    /// The same of a reply whose log probabilities are asked for.
+    ScoredText(ScoredText),
+    /// How likely the next tokens of the prompt were. Before everything else.
+    PromptLogprobs(Vec<TokenLogprobs>),
     /// A call begins; its name is whole.
     ToolCall {
         index: u32,

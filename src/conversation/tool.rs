@@ -21,4 +21,13 @@ pub enum ToolChoice {
     Auto,
     /// None is: the model is not told of them.
     None,
+    /// At least one is.
+    Required,
+    /// This one is, once.
+    Named(String),
+    /// Only these may be, and the model is told of no others.
+    Allowed {
+        names: Vec<String>,
+        is_required: bool,
+    },
 }

@@ -1,12 +1,13 @@
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
+use super::variants::Served;
 use crate::admission::{Admission, EmbeddingError, EmbeddingRequest, Generation, QueueFigures};
 use crate::chat::{Answering, Engine};
 use crate::constraint::{Compiled, Limits, Wanted};
-use crate::generation::{GenerationError, GenerationRequest};
+use crate::generation::{GenerationError, GenerationRequest, ModelId};
 use crate::ipc::Prompt;
 use crate::library_calls::PooledRows;
-use crate::models::{Catalog, InstalledModel};
+use crate::models::{Catalog, InstalledModel, Variant, VariantError};
 use crate::prompt::{ControlTokenPolicy, RenderRequest};
 use crate::reader::{Encoded, Encoding, ReaderError, Readers};
 use crate::supervisor::{StatusBoard, Supervisor};
@@ -17,8 +18,7 @@ pub(super) struct LocalEngine {
     pub admission: Admission,
     pub metrics: Metrics,
     pub readers: Readers,
-    /// Replaced as a whole by a reload.
-    catalog: RwLock<Arc<Catalog>>,
+    pub models: Arc<Served>,
     status: StatusBoard,
     supervisor: Supervisor,
 }
@@ -27,7 +27,7 @@ impl LocalEngine {
     pub fn new(
         admission: Admission,
         readers: Readers,
-        catalog: Arc<Catalog>,
+        models: Served,
         status: StatusBoard,
         metrics: Metrics,
         supervisor: Supervisor,
@@ -36,14 +36,10 @@ impl LocalEngine {
             admission,
             metrics,
             readers,
-            catalog: RwLock::new(catalog),
+            models: Arc::new(models),
             status,
             supervisor,
         }
-    }
-
-    pub fn set_catalog(&self, catalog: Arc<Catalog>) {
-        *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = catalog;
     }
 }
 
@@ -100,13 +96,20 @@ impl Engine for LocalEngine {
         Box::pin(self.readers.constrain(model, wanted, limits))
     }
 
+    fn save_variant(&self, variant: Variant) -> Answering<'_, (), VariantError> {
+        Box::pin(self.models.save(variant))
+    }
+
+    fn remove_variant(&self, name: ModelId) -> Answering<'_, (), VariantError> {
+        Box::pin(self.models.remove(name.to_string()))
+    }
+
     fn queue(&self, model: &str) -> QueueFigures {
         self.admission.queue(model)
     }
 
     fn catalog(&self) -> Arc<Catalog> {
-        let catalog = self.catalog.read();
-        Arc::clone(&catalog.unwrap_or_else(PoisonError::into_inner))
+        self.models.catalog()
     }
 
     fn status(&self) -> StatusBoard {

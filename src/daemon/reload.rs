@@ -69,7 +69,7 @@ impl Reloader {
         let readers = &self.engine.readers;
         let folder = &settings.models.dir;
         let catalog = match Catalog::scan_beside_requests(readers, &settings).await {
-            Ok(catalog) => catalog,
+            Ok(catalog) => catalog.with_what_was_known(&self.engine.catalog()),
             Err(error) => {
                 let folder = folder.display();
                 let problems = vec![format!("reading the models folder {folder}: {error}")];
@@ -122,7 +122,7 @@ impl Reloader {
         self.engine
             .admission
             .reload(settings.queue.clone(), &models);
-        self.engine.set_catalog(Arc::clone(&catalog));
+        self.engine.models.installed(Arc::clone(&catalog), settings);
         self.supervisor.prefixes().keep_models(&catalog);
         let mut missing = Vec::new();
         for name in &settings.models.preload {

@@ -14,6 +14,8 @@ pub enum Deadline {
     ControlCall,
     AbortToFinish,
     Unload,
+    /// A save or load of a conversation's prefix.
+    PrefixFile,
     /// How long a worker may not be heard of.
     Heartbeat,
     /// A worker's that ended itself, where it did not come to say by which.
@@ -37,6 +39,7 @@ impl Deadline {
             Self::ControlCall => "control-call",
             Self::AbortToFinish => "abort-to-finish",
             Self::Unload => "unload",
+            Self::PrefixFile => "prefix-file",
             Self::Heartbeat => "heartbeat",
             Self::Worker => "worker",
             Self::Total => "total",

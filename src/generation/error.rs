@@ -47,6 +47,11 @@ pub enum GenerationError {
          models in GGUF files"
     )]
     CannotConstrain,
+    #[error(
+        "the runtime of this model cannot tell how likely tokens are: only the CPU runtime can so far, \
+         with models in GGUF files"
+    )]
+    CannotTellLogprobs,
     /// In its middle.
     #[error("the answer could not be kept to its format any longer: {reason}")]
     NotKept { reason: String },

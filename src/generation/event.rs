@@ -1,4 +1,4 @@
-use super::{FinishReason, GenerationError};
+use super::{Fingerprint, FinishReason, GenerationError};
 use crate::conversation::ReplyPiece;
 
 /// What a generation tells its reader, in order: `Started` when its turn has come (not if it fails
@@ -30,15 +30,79 @@ pub struct RunStart {
     /// Names of requested parameters that this runtime cannot vary per request; the model's own
     /// values are used instead.
     pub not_applied: Vec<&'static str>,
+    /// What makes it; `None`: that is not known.
+    pub fingerprint: Option<Fingerprint>,
 }
 
 /// The end of a generation and its figures.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Completion {
     pub reason: FinishReason,
+    /// The stop string of the request's that ended it.
+    pub stop_text: Option<String>,
     /// `None` when one of its counts is not known: usage is whole or absent.
     pub usage: Option<Usage>,
     pub timings: Timings,
+}
+
+impl Completion {
+    /// What several come to, `of_prompt` of each prompt: counts and times are sums, in which a prompt's
+    /// tokens are there once.
+    pub fn of_all(all: &[Self], of_prompt: usize) -> Option<Self> {
+        let first = all.first()?;
+        if all.len() == 1 {
+            return Some(first.clone());
+        }
+        Some(Self {
+            reason: first.reason,
+            stop_text: first.stop_text.clone(),
+            usage: Usage::of_all(all, of_prompt),
+            timings: Timings::of_all(all),
+        })
+    }
+}
+
+impl Usage {
+    fn of_all(all: &[Completion], of_prompt: usize) -> Option<Self> {
+        let usages: Option<Vec<Self>> = all.iter().map(|completion| completion.usage).collect();
+        let usages = usages?;
+        let prompts = || usages.iter().step_by(of_prompt.max(1));
+        Some(Self {
+            prompt_tokens: prompts().map(|usage| usage.prompt_tokens).sum(),
+            completion_tokens: usages.iter().map(|usage| usage.completion_tokens).sum(),
+            cached_prompt_tokens: prompts().map(|usage| usage.cached_prompt_tokens).sum(),
+            reasoning_tokens: usages.iter().map(|usage| usage.reasoning_tokens).sum(),
+        })
+    }
+}
+
+impl Timings {
+    fn of_all(all: &[Completion]) -> Self {
+        let timings = || all.iter().map(|completion| &completion.timings);
+        let predicted_ms: Option<f32> = timings().map(|timings| timings.predicted_ms).sum();
+        // Tokens after the first of each.
+        let followed: Option<f32> = timings()
+            .map(|timings| Some(timings.predicted_per_second? * timings.predicted_ms?))
+            .sum();
+        let first = all.first().map(|completion| completion.timings);
+        let first = first.unwrap_or_default();
+        Self {
+            prompt_n: timings().map(|timings| timings.prompt_n).sum(),
+            prompt_ms: timings().map(|timings| timings.prompt_ms).sum(),
+            predicted_n: timings().map(|timings| timings.predicted_n).sum(),
+            predicted_ms,
+            predicted_per_second: followed
+                .zip(predicted_ms)
+                .map(|(followed, ms)| followed / ms)
+                .filter(|rate| rate.is_finite()),
+            runtime_memory_mb: timings()
+                .filter_map(|timings| timings.runtime_memory_mb)
+                .reduce(f32::max),
+            resumptions: timings().map(|timings| timings.resumptions).sum(),
+            queue_ms: first.queue_ms,
+            queue_position: first.queue_position,
+        }
+    }
 }
 
 /// Token counts of one generation.

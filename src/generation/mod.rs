@@ -6,17 +6,21 @@
 mod deadline;
 mod error;
 mod event;
+mod fingerprint;
 mod finish;
+mod keep_alive;
 mod request;
 mod stop_strings;
 
 pub use deadline::Deadline;
 pub use error::GenerationError;
 pub use event::{Completion, ReplyEvent, RunStart, Timings, Usage};
+pub use fingerprint::{Fingerprint, Repeats};
 pub use finish::FinishReason;
+pub use keep_alive::{KeepAlive, KeptUntil};
 pub use request::{
-    Abilities, ClientKey, DrawRequest, GenerationRequest, ModelId, RequestId, SamplingRequest,
-    Weight,
+    Abilities, ClientKey, DrawRequest, GenerationRequest, LogprobsRequest, ModelId, RequestId,
+    RunExtensions, SamplingRequest, Weight,
 };
 pub use stop_strings::StopStrings;
 

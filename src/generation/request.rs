@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::GenerationError;
-use crate::constraint::Constraint;
+use super::{GenerationError, KeepAlive};
+use crate::constraint::{Constraint, Need};
 use crate::reply::ReplyPlan;
 
 /// The id of an installed model, as `/v1/models` lists it.
@@ -153,6 +153,8 @@ pub struct GenerationRequest {
     pub prompt: Arc<str>,
     /// Its tokens; `None`: the model has no tokenizer of its own.
     pub prompt_tokens: Option<Arc<[i32]>>,
+    /// The runtime gets the tokens as they are, which the text need not be made into.
+    pub goes_by_tokens: bool,
     pub sampling: SamplingRequest,
     pub draws: DrawRequest,
     /// Refuse the request when a value cannot be applied, instead of reporting it.
@@ -172,6 +174,8 @@ pub struct GenerationRequest {
     pub resume: bool,
     /// Longest time from entering the queue to the end of the answer. `None`: no such limit.
     pub total_deadline: Option<Duration>,
+    /// For how long its model is to stay loaded after it. `None`: as the model's setting says.
+    pub keep_alive: Option<KeepAlive>,
 }
 
 /// Sampling values that a client asked for, or that a model is to have by default (`[sampling]` in
@@ -187,13 +191,45 @@ pub struct SamplingRequest {
     pub frequency_penalty: Option<f32>,
 }
 
-/// How the tokens of a run are drawn, beside its sampling values; only some runtimes can be told.
+/// How the tokens of a run are drawn, beside its sampling values, and what is told of them; only some
+/// runtimes can be told.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DrawRequest {
     pub seed: Option<i64>,
     pub min_p: Option<f32>,
     /// Tokens, and what is added to their logits; -inf forbids one.
     pub logit_bias: Vec<(i32, f32)>,
+    /// `None`: nobody asks how likely tokens were.
+    pub logprobs: Option<LogprobsRequest>,
+    /// Tokens that end the answer, beside those of the model. Any runtime keeps them.
+    pub stop_token_ids: Vec<i32>,
+    /// So many tokens come before one that ends the answer.
+    pub min_tokens: u32,
+    /// No token ends the answer.
+    pub ignores_eos: bool,
+    /// With the same seed the same is drawn, whatever else runs, ran or died.
+    pub deterministic: bool,
+}
+
+/// Which log probabilities are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogprobsRequest {
+    /// How many of the likeliest tokens are told beside each token.
+    pub top: u8,
+    /// Those of the prompt's tokens, too.
+    pub of_prompt: bool,
+}
+
+/// What a runtime can be told of a run beside its parameters; each has what stands before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum RunExtensions {
+    None,
+    /// Grammars, seeds, min-p and biases.
+    Draws,
+    /// To tell how likely tokens are, and when they may end the run.
+    Logprobs,
+    /// To compute a run by itself.
+    Deterministic,
 }
 
 /// What a runtime can do for one run; `None`: not known yet.
@@ -201,15 +237,32 @@ pub struct DrawRequest {
 pub struct Abilities {
     /// It varies sampling.
     pub per_run_parameters: Option<bool>,
-    /// It keeps to grammars, and draws as it is told.
-    pub run_extensions: Option<bool>,
+    pub run_extensions: Option<RunExtensions>,
+}
+
+impl Abilities {
+    fn lacks(self, extensions: RunExtensions) -> bool {
+        self.run_extensions.is_some_and(|known| known < extensions)
+    }
 }
 
 impl GenerationRequest {
-    /// Refuses what a runtime cannot keep an answer to; while that is not known, it may.
-    pub fn check_constraint(&self, runtime: Abilities) -> Result<(), GenerationError> {
-        match self.constraint.is_some() && runtime.run_extensions == Some(false) {
-            true => Err(GenerationError::CannotConstrain),
+    /// The same for another answer to its prompt, which draws otherwise.
+    pub fn of_choice(&self, choice: usize) -> Self {
+        let mut request = self.clone();
+        let seed = &mut request.draws.seed;
+        *seed = seed.map(|seed| seed.wrapping_add(choice as i64));
+        request
+    }
+
+    /// Refuses what a runtime cannot keep an answer to, or tell of it; while that is not known, it may.
+    pub fn check_runtime(&self, runtime: Abilities) -> Result<(), GenerationError> {
+        let need = self.constraint.as_ref().map(|constraint| constraint.need);
+        if need == Some(Need::Needed) && runtime.lacks(RunExtensions::Draws) {
+            return Err(GenerationError::CannotConstrain);
+        }
+        match self.draws.logprobs.is_some() && runtime.lacks(RunExtensions::Logprobs) {
+            true => Err(GenerationError::CannotTellLogprobs),
             false => Ok(()),
         }
     }
@@ -219,7 +272,9 @@ impl GenerationRequest {
     pub fn not_applied(&self, runtime: Abilities) -> Vec<&'static str> {
         let (sampling, draws) = (&self.sampling, &self.draws);
         let fixed = runtime.per_run_parameters == Some(false);
-        let draws_alone = runtime.run_extensions == Some(false);
+        let draws_alone = runtime.lacks(RunExtensions::Draws);
+        let ends_alone = runtime.lacks(RunExtensions::Logprobs);
+        let not_alone = runtime.lacks(RunExtensions::Deterministic);
         let asked = [
             ("temperature", fixed && sampling.temperature.is_some()),
             ("top_p", fixed && sampling.top_p.is_some()),
@@ -234,16 +289,40 @@ impl GenerationRequest {
                 fixed && sampling.frequency_penalty.is_some(),
             ),
             ("seed", draws_alone && draws.seed.is_some()),
-            ("min_p", draws_alone && draws.min_p.is_some()),
+            (
+                "min_p",
+                draws_alone && draws.min_p.is_some_and(|min_p| min_p > 0.0),
+            ),
             ("logit_bias", draws_alone && !draws.logit_bias.is_empty()),
+            ("min_tokens", ends_alone && draws.min_tokens > 0),
+            ("ignore_eos", ends_alone && draws.ignores_eos),
+            (
+                "deterministic",
+                draws.deterministic && (not_alone || self.has_thought_budget()),
+            ),
         ];
-        let keeps_budget = |plan: &ReplyPlan| plan.thought_budget.is_some();
-        let is_kept = self.reply.as_ref().is_some_and(keeps_budget);
+        let is_kept = self.has_thought_budget();
         let budget = self.thought_budget.map(|name| (name, !is_kept));
+        let format = match self.constraint.as_ref().map(|constraint| constraint.need) {
+            Some(Need::Wish(Some(name))) => Some((name, draws_alone)),
+            _ => None,
+        };
         asked
             .into_iter()
             .chain(budget)
+            .chain(format)
             .filter_map(|(name, not_applied)| not_applied.then_some(name))
             .collect()
+    }
+
+    /// Where a thought is closed depends on what is known of the worker, and so does what comes behind it.
+    fn has_thought_budget(&self) -> bool {
+        let plan = self.reply.as_ref();
+        plan.is_some_and(|plan| plan.thought_budget.is_some())
+    }
+
+    /// Whether the same is said again. `not_applied`: what of it the runtime cannot do.
+    pub fn repeats(&self, not_applied: &[&str]) -> bool {
+        self.draws.deterministic && !not_applied.contains(&"deterministic")
     }
 }

@@ -6,6 +6,8 @@
 pub struct StopStrings {
     stops: Vec<String>,
     held: String,
+    /// Which of them was reached.
+    reached: Option<usize>,
 }
 
 impl StopStrings {
@@ -14,12 +16,23 @@ impl StopStrings {
         Self {
             stops: stops.into_iter().filter(|stop| !stop.is_empty()).collect(),
             held: String::new(),
+            reached: None,
         }
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.stops.is_empty()
+    }
+
+    /// The one that was reached.
+    pub fn reached(&self) -> Option<&str> {
+        self.reached.map(|place| self.stops[place].as_str())
+    }
+
+    /// Whether the beginning of what may be one is held back.
+    pub fn holds_text(&self) -> bool {
+        !self.held.is_empty()
     }
 
     /// Takes the next piece. Returns what may be sent now and whether a stop string was reached;
@@ -30,11 +43,12 @@ impl StopStrings {
         }
         self.held.push_str(piece);
         // The match that ends first wins, so that the cut does not depend on how text was pieced.
-        let matches = self.stops.iter().filter_map(|stop| {
+        let matches = self.stops.iter().enumerate().filter_map(|(place, stop)| {
             let start = self.held.find(stop.as_str())?;
-            Some((start + stop.len(), start))
+            Some((start + stop.len(), start, place))
         });
-        if let Some((_, start)) = matches.min() {
+        if let Some((_, start, place)) = matches.min() {
+            self.reached = Some(place);
             self.held.truncate(start);
             return (std::mem::take(&mut self.held), true);
         }
@@ -95,6 +109,15 @@ mod tests {
     fn held_text_is_released_when_it_turns_out_harmless() {
         assert_eq!(stream(&["END"], &["E", "N", "x"]), ("ENx".into(), false));
         assert_eq!(stream(&["END"], &["E", "N"]), ("EN".into(), false));
+    }
+
+    #[test]
+    fn it_is_known_which_one_was_reached() {
+        let mut matcher = StopStrings::new(["bb", "", "cd", "c"].map(str::to_owned));
+        assert_eq!(matcher.push("ab"), ("a".to_owned(), false));
+        assert_eq!(matcher.reached(), None);
+        assert!(matcher.push("cd").1);
+        assert_eq!(matcher.reached(), Some("c"));
     }
 
     #[test]

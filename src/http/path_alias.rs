@@ -7,47 +7,27 @@
 
 use std::borrow::Cow;
 
-use axum::http::Uri;
 use axum::http::uri::PathAndQuery;
+use axum::http::{Method, Uri};
 
-/// Every path of the router; a test holds it to the API's description.
-pub(super) const PATHS: [&str; 27] = [
-    "/v1/chat/completions",
-    "/v1/completions",
-    "/v1/embeddings",
-    "/v1/models",
-    "/v1/ready",
-    "/v1/loading/progress",
-    "/apply-template",
-    "/tokenize",
-    "/detokenize",
-    "/health",
-    "/metrics",
-    "/openapi.json",
-    "/rpc",
-    "/",
-    "/api/version",
-    "/api/tags",
-    "/api/ps",
-    "/api/show",
-    "/api/chat",
-    "/api/generate",
-    "/api/embed",
-    "/api/embeddings",
-    "/api/pull",
-    "/api/push",
-    "/api/create",
-    "/api/copy",
-    "/api/delete",
+use crate::http::request::paths::is_named;
+
+/// What other servers call paths of this one.
+const OTHER_NAMES: [(&str, &str); 4] = [
+    ("/v1/health", "/health"),
+    ("/reranking", "/v1/rerank"),
+    ("/v1/reranking", "/v1/rerank"),
+    ("/v2/rerank", "/v1/rerank"),
 ];
-/// Besides those.
-const WEBSOCKET: &str = "/rpc/ws";
-/// What follows is a model's id, which may have slashes.
-const MODEL: &str = "/v1/models/";
+/// Likewise, beneath OpenAI's base address: to who reads they are names of models.
+const POSTED: [(&str, &str); 2] = [
+    ("/v1/models/load", "/models/load"),
+    ("/v1/models/unload", "/models/unload"),
+];
 
 /// The path that is meant; what has no other spelling is given back as it is.
 pub(super) fn resolve(path: &str) -> Cow<'_, str> {
-    if is_known(path) || !path.starts_with('/') || path.split('/').any(is_dots) {
+    if is_named(path) || !path.starts_with('/') || path.split('/').any(is_dots) {
         return Cow::Borrowed(path);
     }
     let mut plain = String::with_capacity(path.len());
@@ -55,32 +35,39 @@ pub(super) fn resolve(path: &str) -> Cow<'_, str> {
         plain.push('/');
         plain.push_str(segment);
     }
-    if is_known(&plain) {
+    if is_named(&plain) {
         return Cow::Owned(plain);
+    }
+    if let Some(&(_, path)) = OTHER_NAMES.iter().find(|(name, _)| *name == plain) {
+        return Cow::Borrowed(path);
     }
     let once = plain
         .strip_prefix("/v1")
         .filter(|rest| rest.starts_with("/v1/"));
     if let Some(once) = once
-        && is_known(once)
+        && is_named(once)
     {
         return Cow::Owned(once.to_owned());
     }
     let with_version = format!("/v1{plain}");
-    if is_known(&with_version) {
+    if is_named(&with_version) {
         return Cow::Owned(with_version);
     }
     Cow::Borrowed(path)
 }
 
 /// The same for the target of a request.
-pub(super) fn resolve_uri(uri: &mut Uri) {
-    let Cow::Owned(path) = resolve(uri.path()) else {
+pub(super) fn resolve_uri(method: &Method, uri: &mut Uri) {
+    let resolved = resolve(uri.path());
+    let mut posted = POSTED.iter().filter(|_| *method == Method::POST);
+    let path = posted.find(|(name, _)| *name == resolved);
+    let path = path.map_or(&*resolved, |&(_, path)| path);
+    if path == uri.path() {
         return;
-    };
+    }
     let target = match uri.query() {
         Some(query) => format!("{path}?{query}"),
-        None => path,
+        None => path.to_owned(),
     };
     let mut parts = std::mem::take(uri).into_parts();
     // It is made of pieces of one that was valid.
@@ -88,15 +75,6 @@ pub(super) fn resolve_uri(uri: &mut Uri) {
         parts.path_and_query = Some(target);
     }
     *uri = Uri::from_parts(parts).unwrap_or_default();
-}
-
-fn is_known(path: &str) -> bool {
-    let is_model = || {
-        path.strip_prefix(MODEL).is_some_and(|id| {
-            !id.is_empty() && !id.starts_with('/') && !id.ends_with('/') && !id.contains("//")
-        })
-    };
-    path == WEBSOCKET || PATHS.contains(&path) || is_model()
 }
 
 /// `.` or `..`, in whichever spelling.
@@ -120,7 +98,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::http::request::access;
+    use crate::http::request::paths::{Need, need};
 
     #[test]
     fn every_spelling_means_its_path() {
@@ -145,6 +123,12 @@ mod tests {
             ("/rpc/", "/rpc"),
             ("/rpc//ws", "/rpc/ws"),
             ("/openapi.json/", "/openapi.json"),
+            ("/v1/health", "/health"),
+            ("/v1//health/", "/health"),
+            ("/rerank", "/v1/rerank"),
+            ("/reranking", "/v1/rerank"),
+            ("/v2/rerank/", "/v1/rerank"),
+            ("//models/load/", "/models/load"),
             ("//api/chat", "/api/chat"),
             ("/api//tags/", "/api/tags"),
         ] {
@@ -200,7 +184,21 @@ mod tests {
             ("/v1/models?x=/", "/v1/models?x=/"),
         ] {
             let mut uri: Uri = from.parse().unwrap();
-            resolve_uri(&mut uri);
+            resolve_uri(&Method::GET, &mut uri);
+            assert_eq!(uri.to_string(), to);
+        }
+    }
+
+    #[test]
+    fn a_model_is_loaded_beneath_either_base_address() {
+        for (method, from, to) in [
+            (Method::POST, "/v1/models/load", "/models/load"),
+            (Method::POST, "/v1//models/unload/?x", "/models/unload?x"),
+            (Method::GET, "/v1/models/load", "/v1/models/load"),
+            (Method::POST, "/v1/models/load/x", "/v1/models/load/x"),
+        ] {
+            let mut uri: Uri = from.parse().unwrap();
+            resolve_uri(&method, &mut uri);
             assert_eq!(uri.to_string(), to);
         }
     }
@@ -212,11 +210,12 @@ mod tests {
             let resolved = resolve(&path).into_owned();
             prop_assert_eq!(resolve(&resolved).into_owned(), resolved.clone());
             if resolved != path {
-                prop_assert!(is_known(&resolved));
+                prop_assert!(is_named(&resolved));
                 prop_assert!(!path.contains("/../") && !path.contains("/./"));
             }
             if resolved == "/metrics" {
-                prop_assert_eq!(access::need(&resolved), access::Need::Key(crate::auth::Role::Admin));
+                let need = need(&axum::http::Method::GET, &resolved);
+                prop_assert_eq!(need, Some(Need::Key(crate::auth::Role::Admin)));
             }
         }
     }

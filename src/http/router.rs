@@ -12,19 +12,22 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tower::ServiceExt;
 
-use super::dialects::{llama_server, ollama, openai};
+use super::dialects::{anthropic, llama_server, ollama, openai};
 use super::pages::{health, loading_progress, metrics, openapi, readiness};
 use super::response::charged_body;
 use super::transport::host_guard;
 use super::{HttpState, path_alias, rpc};
-use crate::http::request::access::{self, Need, Rule};
+use crate::http::request::access::{self, Rule};
 use crate::http::request::context::RequestContext;
+use crate::http::request::endpoints::Endpoints;
 use crate::http::request::error::{RequestError, quote};
 use crate::http::request::id::X_REQUEST_ID;
+use crate::http::request::paths::{self, Need};
 use crate::http::response::error_shape::ErrorShape;
 use crate::http::transport::connection::{InFlight, WatchedBody};
 use crate::http::transport::cors::Cors;
-use crate::http::transport::socket::Endpoints;
+use crate::http::transport::origin;
+use crate::http::transport::socket;
 use crate::reader::on_behalf_of;
 
 /// The router with its state; cheap to clone.
@@ -38,24 +41,8 @@ pub(crate) struct Routes {
 
 impl Routes {
     pub fn new(state: Arc<HttpState>, rule: Rule) -> Self {
-        let mut router = Router::new()
-            .merge(openai::routes())
-            .merge(llama_server::routes())
-            .merge(ollama::routes())
-            .route("/health", get(health::health))
-            .route("/v1/ready", get(readiness::ready))
-            .route(
-                "/v1/loading/progress",
-                get(loading_progress::loading_progress),
-            )
-            .route("/metrics", get(metrics::metrics))
-            .route("/openapi.json", get(openapi::document));
-        if state.rpc.over_http() {
-            router = router
-                .route("/rpc", post(rpc::post))
-                .route("/rpc/ws", get(rpc::websocket));
-        }
-        let router = router
+        let router = endpoints(state.rpc.over_http())
+            .into_router()
             // For the routes that are there by now.
             .method_not_allowed_fallback(other_method)
             .fallback(unknown_path)
@@ -70,16 +57,17 @@ impl Routes {
     pub async fn answer(
         self,
         mut request: hyper::Request<WatchedBody>,
-        endpoints: Endpoints,
+        endpoints: socket::Endpoints,
         in_flight: InFlight,
     ) -> Result<Response, Infallible> {
         let asked_for = quote(request.uri().path());
-        path_alias::resolve_uri(request.uri_mut());
+        let method = request.method().clone();
+        path_alias::resolve_uri(&method, request.uri_mut());
         let http = &self.state.http;
         let cors = Cors::of(request.method(), request.headers(), &http.cors_origins);
         let need = match cors.is_preflight() {
-            true => Need::Nothing,
-            false => access::need(request.uri().path()),
+            true => Some(Need::Nothing),
+            false => paths::need(request.method(), request.uri().path()),
         };
         let shown = (request.uri().path(), request.headers());
         let (caller, admitted) = access::admit(&self.state, self.rule, need, shown);
@@ -87,9 +75,14 @@ impl Routes {
         let accountant = &self.state.accountant;
         let context = RequestContext::begin(&request, asked_for, caller, accountant, in_flight);
         let head = (request.version(), request.uri(), request.headers());
-        let shape = ErrorShape::of(request.uri().path());
-        let response = match host_guard::check(endpoints.local, head, http).and(admitted) {
-            Err(error) => shape.response(error),
+        let shape = ErrorShape::of_request(request.uri().path(), request.headers());
+        let own_page = match paths::changes(request.method()) {
+            true => origin::check(request.headers(), http),
+            false => Ok(()),
+        };
+        let host = host_guard::check(endpoints.local, head, http);
+        let response = match host.and(own_page).and(admitted) {
+            Err(error) => shape.response(error, &context.id),
             Ok(()) => 'answer: {
                 if let Some(answer) = cors.preflight_answer() {
                     break 'answer answer;
@@ -99,13 +92,16 @@ impl Routes {
                 request.extensions_mut().insert(self.rule);
                 let answer = self.router.oneshot(request);
                 match on_behalf_of(context.client.clone(), answer).await {
-                    Ok(response) => shape.shaped(response),
+                    Ok(response) => shape.shaped(response, &context.id),
                     Err(never) => match never {},
                 }
             }
         };
         let mut response = charged_body::charged(response, &context, shape);
         if let Ok(id) = HeaderValue::from_str(&context.id.0) {
+            if let Some(name) = shape.id_header() {
+                response.headers_mut().insert(name, id.clone());
+            }
             response.headers_mut().insert(X_REQUEST_ID, id);
         }
         // What is told here is true now; nothing between the daemon and its client may repeat it later.
@@ -118,19 +114,66 @@ impl Routes {
     }
 }
 
+/// Everything there is to ask.
+fn endpoints(with_rpc: bool) -> Endpoints<Arc<HttpState>> {
+    let own = Endpoints::new()
+        .route("/health", get(health::health))
+        .route("/v1/ready", get(readiness::ready))
+        .route(
+            "/v1/loading/progress",
+            get(loading_progress::loading_progress),
+        )
+        .route("/metrics", get(metrics::metrics))
+        .route("/openapi.json", get(openapi::document));
+    let all = own
+        .merge(openai::routes())
+        .merge(llama_server::routes())
+        .merge(ollama::routes())
+        .merge(anthropic::routes());
+    match with_rpc {
+        true => all
+            .route("/rpc", post(rpc::post))
+            .route("/rpc/ws", get(rpc::websocket)),
+        false => all,
+    }
+}
+
 /// A known path and another method; the router adds `allow`.
 async fn other_method(request: Request) -> Response {
     if request.method() == Method::OPTIONS {
         return StatusCode::NO_CONTENT.into_response();
     }
-    let path = request.uri().path();
-    ErrorShape::of(path).response(RequestError::MethodNotAllowed {
+    let error = RequestError::MethodNotAllowed {
         method: quote(request.method().as_str()),
-        path: quote(path),
-    })
+        path: quote(request.uri().path()),
+    };
+    // The header `allow` is added to this very answer.
+    let shape = ErrorShape::of_request(request.uri().path(), request.headers());
+    shape.response(error, &RequestContext::of(request.extensions()).id)
 }
 
-async fn unknown_path(request: Request) -> Response {
-    let path = request.uri().path();
-    ErrorShape::of(path).response(RequestError::UnknownPath { path: quote(path) })
+async fn unknown_path(request: Request) -> RequestError {
+    RequestError::UnknownPath {
+        path: quote(request.uri().path()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_route_stands_in_the_table_of_paths_and_no_other_path() {
+        let of = |with_rpc| {
+            let paths = endpoints(with_rpc);
+            let paths = paths.paths().map(|path| path.replace("{*", "{"));
+            paths.collect::<BTreeSet<String>>()
+        };
+        let named: BTreeSet<String> = paths::all().map(str::to_owned).collect();
+        assert_eq!(of(true), named);
+        let rpc = named.difference(&of(false)).cloned().collect::<Vec<_>>();
+        assert_eq!(rpc, ["/rpc", "/rpc/ws"]);
+    }
 }

@@ -46,11 +46,14 @@ kinds! {
     NO_CHAT_TEMPLATE = BAD_REQUEST "no_chat_template";
     CHAT_TEMPLATE_REFUSED = BAD_REQUEST "chat_template_refused";
     NO_HIDDEN_STATES = BAD_REQUEST "no_hidden_states";
+    NOT_A_RERANKER = BAD_REQUEST "not_a_reranker";
+    NO_LOGITS = BAD_REQUEST "no_logits";
     TOKENIZER_UNKNOWN = BAD_REQUEST "tokenizer_unknown";
     MODEL_HAS_NO_TOKENIZER = BAD_REQUEST "model_has_no_tokenizer";
     UNSUPPORTED_SCHEMA = BAD_REQUEST "unsupported_schema";
     SCHEMA_TOO_COMPLEX = BAD_REQUEST "schema_too_complex";
     CANNOT_CONSTRAIN = BAD_REQUEST "cannot_constrain";
+    CANNOT_TELL_LOGPROBS = BAD_REQUEST "cannot_tell_logprobs";
     PROMPT_REFUSED = BAD_REQUEST "run_refused";
     OWN_DEADLINE_EXCEEDED = BAD_REQUEST "deadline_exceeded";
     MODEL_NOT_FOUND = NOT_FOUND "model_not_found";
@@ -58,6 +61,7 @@ kinds! {
     METHOD_NOT_ALLOWED = METHOD_NOT_ALLOWED "method_not_allowed";
     REQUEST_TIMEOUT = REQUEST_TIMEOUT "request_timeout";
     SLOW_READER = REQUEST_TIMEOUT "slow_reader";
+    MODEL_IN_USE = CONFLICT "model_in_use";
     REQUEST_TOO_LARGE = PAYLOAD_TOO_LARGE "request_too_large";
     TARGET_TOO_LARGE = URI_TOO_LONG "header_too_large";
     HEADER_TOO_LARGE = REQUEST_HEADER_FIELDS_TOO_LARGE "header_too_large";
@@ -83,6 +87,7 @@ kinds! {
     TOKENIZER_FAILED = INTERNAL_SERVER_ERROR "tokenizer_failed";
     MODEL_FILES_UNUSABLE = INTERNAL_SERVER_ERROR "model_files_unusable";
     EMBEDDING_NOT_FINITE = INTERNAL_SERVER_ERROR "embedding_not_finite";
+    SCORE_NOT_FINITE = INTERNAL_SERVER_ERROR "score_not_finite";
     INTERNAL_ERROR = INTERNAL_SERVER_ERROR "internal_error";
     MODEL_UNAVAILABLE = SERVICE_UNAVAILABLE "model_unavailable";
     RUN_REFUSED = SERVICE_UNAVAILABLE "run_refused";
@@ -156,6 +161,7 @@ impl PublicError {
             E::BodyStalled { .. } | E::BodyTooSlow { .. } => PublicError::new(REQUEST_TIMEOUT),
             E::BodyBroken { .. } | E::ClientLeft => PublicError::new(INVALID_BODY),
             E::UnknownModel { .. } => unknown_model(),
+            E::ModelInUse { .. } => PublicError::new(MODEL_IN_USE).about("model"),
             E::NoChatTemplate { .. } => PublicError::new(NO_CHAT_TEMPLATE).about("model"),
             E::TemplateRefused { .. } => PublicError::new(CHAT_TEMPLATE_REFUSED).about("messages"),
             E::TemplateBroken { .. } => PublicError::new(CHAT_TEMPLATE_BROKEN),
@@ -174,10 +180,10 @@ impl PublicError {
                 _ => INVALID_HTTP,
             }),
             E::BadHost { .. } => PublicError::new(INVALID_HOST),
-            E::ForeignHost { .. } | E::ForeignPage => PublicError::new(HOST_NOT_ALLOWED),
+            E::ForeignHost { .. } | E::ForeignPage { .. } => PublicError::new(HOST_NOT_ALLOWED),
             E::MissingKey => PublicError::new(MISSING_API_KEY),
             E::InvalidKey => PublicError::new(INVALID_API_KEY),
-            E::RoleNotAllowed { .. } | E::AdminNotOpen => PublicError::new(ROLE_NOT_ALLOWED),
+            E::RoleNotAllowed { .. } | E::AdminNotOpen { .. } => PublicError::new(ROLE_NOT_ALLOWED),
             E::ModelNotAllowed { .. } => PublicError::new(MODEL_NOT_ALLOWED).about("model"),
             E::NotReady { retry_after_s, .. } => {
                 PublicError::new(NOT_READY).retry_after(*retry_after_s)
@@ -188,8 +194,13 @@ impl PublicError {
             }
             E::Embedding { error, param } => of_embedding(error, param),
             E::NoEmbedding { param, .. } => PublicError::new(EMBEDDING_NOT_FINITE).about(param),
+            E::NotAReranker { .. } => PublicError::new(NOT_A_RERANKER).about("model"),
+            E::NoScore { param } => PublicError::new(SCORE_NOT_FINITE).about(param),
             E::NoTokenizer { .. } => PublicError::new(MODEL_HAS_NO_TOKENIZER).about("model"),
-            E::Unenforceable { param, .. } => PublicError::new(UNSUPPORTED_SCHEMA).about(*param),
+            E::Unenforceable { param, .. } => {
+                PublicError::new(UNSUPPORTED_SCHEMA).about(param.clone())
+            }
+            E::CannotConstrain { param } => PublicError::new(CANNOT_CONSTRAIN).about(*param),
             E::FormatTooComplex { param } => PublicError::new(SCHEMA_TOO_COMPLEX).about(*param),
             E::Reader(error) => of_reader(error),
             E::Generation {
@@ -219,6 +230,7 @@ fn of_embedding(error: &EmbeddingError, param: &str) -> PublicError {
         E::Generation(error) => of_generation(error, param),
         E::OverBudget(over) => of_over_budget(*over),
         E::NoHiddenStates { .. } => PublicError::new(NO_HIDDEN_STATES).about("model"),
+        E::NoLogits { .. } => PublicError::new(NO_LOGITS).about("model"),
         E::TooFewColumns { .. } => PublicError::new(INVALID_VALUE).about("dimensions"),
         E::Refused { .. } => PublicError::new(PROMPT_REFUSED).about(param),
         E::Input { error, .. } => match error {
@@ -244,6 +256,7 @@ fn of_reader(error: &ReaderError) -> PublicError {
     match error {
         E::Template(_) => PublicError::new(CHAT_TEMPLATE_BROKEN),
         E::NoTokenizer { .. } => PublicError::new(TOKENIZER_UNKNOWN).about("model"),
+        E::NoFillIn { .. } => PublicError::new(UNSUPPORTED_PARAMETER).about("suffix"),
         E::Unenforceable(_) => PublicError::new(UNSUPPORTED_SCHEMA),
         E::NoSuchToken { index } => {
             PublicError::new(INVALID_VALUE).about(format!("tokens[{index}]"))
@@ -284,6 +297,7 @@ fn of_generation(error: &GenerationError, prompt_param: &str) -> PublicError {
             }
         }
         E::CannotConstrain => PublicError::new(CANNOT_CONSTRAIN).about("response_format"),
+        E::CannotTellLogprobs => PublicError::new(CANNOT_TELL_LOGPROBS).about("logprobs"),
         E::NotKept { .. } => PublicError::new(FORMAT_NOT_KEPT),
         E::PromptRefused { .. } => PublicError::new(PROMPT_REFUSED).about(prompt_param),
         E::RunRefused { .. } => PublicError::new(RUN_REFUSED),

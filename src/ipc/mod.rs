@@ -12,15 +12,18 @@ mod tensor_file;
 
 pub use frame::{FrameError, FrameReader, MAX_FRAME_BYTES, empty, encode};
 pub use load_deadline::{LoadDeadline, LoadFigures, LoadWatch};
+pub use messages::deadlines::{LONGEST_PREFILL, PassedDeadline, WorkerDeadlines};
+pub use messages::load::{Handles, LibraryFacts, LoadSpec, RequestHandles};
+pub use messages::raw::{CallReply, CallSpec, Question, RawRunSpec, RawSlot, WireTensor};
+pub use messages::run::{
+    BegunAnswer, PerfFigures, RunConstraint, RunEnd, RunOutcome, RunSpec, SavePrefix, TokenKind,
+};
 pub use messages::{
-    AbortMode, BegunAnswer, CallReply, CallSpec, Command, DaemonHello, EXIT_DEADLINE,
-    EXIT_LOAD_FAILED, Event, Handles, LONGEST_PREFILL, LibraryFacts, LoadSpec, PROTOCOL_VERSION,
-    PassedDeadline, PerfFigures, Question, RawRunSpec, RawSlot, RequestHandles, RunConstraint,
-    RunEnd, RunOutcome, RunSpec, SavePrefix, SlotCommand, SlotEvent, TokenKind, WireTensor,
-    WorkerDeadlines,
+    AbortMode, Command, DaemonHello, EXIT_DEADLINE, EXIT_LOAD_FAILED, Event, PROTOCOL_VERSION,
+    SlotCommand, SlotEvent,
 };
 pub use reader_messages::{
     EntryKind, FlatFile, ListedEntry, ModelLocation, Prompt, RawPath, ReaderCommand, ReaderEvent,
-    ReaderLimits, TemplateState, TokenPieces,
+    ReaderLimits, ReaderWork, SharedPrefixes, TemplateState, TokenPieces,
 };
 pub use tensor_file::{TensorFileError, open_tensor, write_tensor};

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::constraint::{Compiled, Limits, Vocabulary, Wanted};
+use crate::constraint::{Compiled, Limits, Unenforceable, Vocabulary, Wanted};
 use crate::prompt::{ClientField, ControlTokenPolicy, RenderLimits, TemplateError};
 
 /// A path or a name as the kernel knows it.
@@ -68,6 +68,17 @@ pub struct FlatFile {
     pub files: Vec<String>,
 }
 
+/// What a reader is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReaderWork {
+    /// Also to render: it compiles the template, and lets it render a plain question.
+    Prompts,
+    /// Of a model without a template that can be used.
+    Texts,
+    /// To make grammars of what clients want, at a low priority.
+    Grammars,
+}
+
 /// What is asked of a reader.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ReaderCommand {
@@ -80,8 +91,7 @@ pub enum ReaderCommand {
     Open {
         location: ModelLocation,
         limits: ReaderLimits,
-        /// Compile the template and let it render a plain question.
-        with_template: bool,
+        work: ReaderWork,
     },
     /// Makes a prompt of a conversation, a [`RenderRequest`](crate::prompt::RenderRequest) in JSON.
     Render {
@@ -166,11 +176,8 @@ pub enum ReaderEvent {
         text: String,
     },
     Constrained(Compiled),
-    /// What is wanted cannot be kept; a JSON pointer into its schema, and why.
-    NotConstrained {
-        pointer: String,
-        reason: String,
-    },
+    /// What is wanted cannot be kept.
+    NotConstrained(Unenforceable),
     Vocabulary(Vocabulary),
     /// The model has no `tokenizer.json`.
     NoTokenizer,
@@ -257,6 +264,15 @@ pub enum EntryKind {
     Other,
 }
 
+/// What `model.toml` names of what prompts may begin with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedPrefixes {
+    /// As the template writes them.
+    pub texts: Vec<String>,
+    /// What is named and cannot be shared, in words.
+    pub problems: Vec<String>,
+}
+
 /// Whether a model's template can be used.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TemplateState {
@@ -267,6 +283,7 @@ pub enum TemplateState {
         /// Why it could not render one plain question; it may still serve requests that set the
         /// variables it needs.
         failed_probe: Option<String>,
+        shared: SharedPrefixes,
     },
     /// It does not compile, or kills who tries.
     Broken { reason: String },
@@ -286,6 +303,14 @@ pub struct Prompt {
 }
 
 impl Prompt {
+    /// A text as it is.
+    pub fn of_text(text: String) -> Self {
+        Self {
+            text,
+            ..Self::default()
+        }
+    }
+
     /// The prompt before the answer, and what of the answer itself it ends with.
     pub fn around_begun_answer(&self) -> (&str, &str) {
         let before = self.text.len().checked_sub(self.begun_bytes);

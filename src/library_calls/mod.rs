@@ -26,7 +26,7 @@ pub use input::{
 pub use param::{DefaultParam, ExtendParam, Param};
 pub use result::{
     CallState, CallbackResult, PerfStat, PooledRows, Pooling, Running, RunningAnswer, SlotResult,
-    Tensor,
+    Tensor, WantedRow,
 };
 pub use shape::ModelShape;
 pub use tensor_values::{Counted, MemoryFile, TensorValues};

@@ -91,6 +91,15 @@ pub enum Pooling {
     Mean,
 }
 
+/// What is wanted of an input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WantedRow {
+    /// Its hidden states, as one row.
+    HiddenState(Pooling),
+    /// How likely each of these tokens follows it, as logits.
+    Logits([i32; 2]),
+}
+
 /// One row an input, not normalised.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PooledRows {

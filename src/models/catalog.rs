@@ -6,100 +6,15 @@
 //! `model.toml`, `chat_template.jinja`, `tokenizer_config.json` and `tokenizer.json`; beside a file in
 //! the models folder itself, `X.toml` and `X.jinja`. Ids and aliases are unique among the models.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::generation::ModelId;
-use crate::ipc::{ModelLocation, TemplateState};
-use crate::reader::ModelFacts;
-use crate::reply::ModelReply;
-
-/// The longest tokens of vocabularies, runs of white space, have about as many bytes; no text is made of
-/// them alone.
-const MOST_TOKEN_BYTES: usize = 128;
+use super::{InstalledModel, Variant};
+use crate::settings::ModelAlias;
 
 /// The tag of a name that has no other.
 pub const LATEST: &str = ":latest";
-
-/// One installed model and everything known about it without loading it.
-#[derive(Clone, Debug, Default)]
-pub struct InstalledModel {
-    pub id: ModelId,
-    /// The id comes from the manifest and not from the location's name.
-    pub named_by_manifest: bool,
-    /// The model file; of a split GGUF the first part.
-    pub path: PathBuf,
-    pub facts: ModelFacts,
-    /// Where readers find it. `None`: no reader found it.
-    pub location: Option<ModelLocation>,
-    /// Chats need one that can be used.
-    pub template: TemplateState,
-    /// How it writes thoughts and calls; `None`: it has no template.
-    pub reply: Option<Arc<ModelReply>>,
-    /// tokenizer.json beside the model, with which readers make tokens.
-    pub tokenizer_json: Option<PathBuf>,
-    /// Remarks that do not keep the model from being used, in words for `rkllmd models`.
-    pub notes: Vec<String>,
-}
-
-impl InstalledModel {
-    /// A longer prompt does not fit the context, however few tokens it has.
-    pub fn longest_prompt_bytes(&self) -> usize {
-        longest_text_bytes(self.facts.context_tokens())
-    }
-
-    /// How an administrator gives it a chat template.
-    pub fn template_advice(&self) -> String {
-        match self
-            .location
-            .as_ref()
-            .and_then(|location| location.file.as_ref())
-        {
-            Some(file) => format!(
-                "put one beside its file as `{0}.jinja`, or name a template family in `{0}.toml` \
-                 (`template = \"chatml\"`), then reload",
-                file.name
-            ),
-            None => {
-                "put `chat_template.jinja` or `tokenizer_config.json` beside its file, or name \
-                     a template family in its `model.toml`, then reload"
-                    .to_owned()
-            }
-        }
-    }
-
-    /// Whether a worker that has loaded this model would serve `new` as well. What only the daemon
-    /// uses, such as the template, does not count.
-    pub fn is_loaded_like(&self, new: &Self) -> bool {
-        let (old, facts) = (&self.facts, &new.facts);
-        let file = |facts: &ModelFacts| (facts.size_bytes, facts.created);
-        let limits = |facts: &ModelFacts| (facts.context_length, facts.max_new_tokens);
-        let placement = |facts: &ModelFacts| {
-            (
-                facts.kind,
-                facts.cpu_mask,
-                facts.base_domain_id,
-                facts.parallel,
-            )
-        };
-        self.path == new.path
-            && self.tokenizer_json == new.tokenizer_json
-            && file(old) == file(facts)
-            && limits(old) == limits(facts)
-            && placement(old) == placement(facts)
-            && old.sampling == facts.sampling
-            && old.extra_stop == facts.extra_stop
-            && old.extra_eos_ids == facts.extra_eos_ids
-            && old.prints_special_tokens == facts.prints_special_tokens
-    }
-}
-
-/// A longer text has more than so many tokens, whatever they are.
-pub fn longest_text_bytes(tokens: u32) -> usize {
-    let tokens = usize::try_from(tokens).unwrap_or(usize::MAX);
-    tokens.saturating_mul(MOST_TOKEN_BYTES)
-}
 
 /// Something wrong with an entry of the models folder, in words for `rkllmd models`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,9 +29,17 @@ pub struct ModelProblem {
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
     models: Vec<Arc<InstalledModel>>,
+    /// Made of these by requests.
+    variants: Vec<Arc<InstalledModel>>,
     problems: Vec<ModelProblem>,
+    /// What other names mean.
+    aliases: Vec<ModelAlias>,
     /// Models are still being read that are not in it.
     is_in_part: bool,
+    /// The folder could not be read: it may hold any model.
+    is_unread: bool,
+    /// Places in the folder that there was no time to read.
+    unread_places: Vec<PathBuf>,
 }
 
 /// Why a name is no model's.
@@ -140,7 +63,15 @@ impl Catalog {
             problem,
             serves: false,
         };
-        Self::new([], vec![problem])
+        Self {
+            is_unread: true,
+            ..Self::new([], vec![problem])
+        }
+    }
+
+    /// Whether what is installed is not known.
+    pub fn is_unread(&self) -> bool {
+        self.is_unread
     }
 
     /// As `of_models`, with what was wrong besides.
@@ -151,8 +82,20 @@ impl Catalog {
         let models = with_unique_names(models.into_iter().collect(), &mut problems);
         Self {
             models: models.into_iter().map(Arc::new).collect(),
+            variants: Vec::new(),
             problems,
+            aliases: Vec::new(),
             is_in_part: false,
+            is_unread: false,
+            unread_places: Vec::new(),
+        }
+    }
+
+    /// The same, in which further names mean its models.
+    pub fn with_aliases(self, aliases: &[ModelAlias]) -> Self {
+        Self {
+            aliases: aliases.to_vec(),
+            ..self
         }
     }
 
@@ -164,14 +107,64 @@ impl Catalog {
         }
     }
 
+    /// The same, without what there was no time to read.
+    pub(super) fn without(self, unread_places: Vec<PathBuf>) -> Self {
+        Self {
+            unread_places,
+            ..self
+        }
+    }
+
+    /// The same with what was known of the places that there was no time to read: a model that was not
+    /// looked at is not gone.
+    #[must_use]
+    pub fn with_what_was_known(mut self, before: &Self) -> Self {
+        let is_unread = |model: &InstalledModel| {
+            let mut places = self.unread_places.iter();
+            places.any(|place| model.path.starts_with(place))
+        };
+        let known = before.models.iter().filter(|model| is_unread(model));
+        let names: BTreeSet<_> = self.models.iter().map(|model| &model.id).collect();
+        let kept: Vec<_> = known
+            .filter(|model| !names.contains(&model.id))
+            .cloned()
+            .collect();
+        self.models.extend(kept);
+        self.models.sort_by(|a, b| a.path.cmp(&b.path));
+        self
+    }
+
     /// Whether more models are being read.
     pub fn is_in_part(&self) -> bool {
         self.is_in_part
     }
 
+    /// The same with the variants of its models that have a name of their own.
+    #[must_use]
+    pub fn with_variants(&self, variants: impl IntoIterator<Item = Variant>) -> Self {
+        let installed = Self {
+            variants: Vec::new(),
+            ..self.clone()
+        };
+        let of = |variant: Variant| {
+            let model = installed.models.iter().find(|it| it.id == variant.from)?;
+            let is_free = installed.find_in_any_case(&variant.name).is_none();
+            is_free.then(|| Arc::new(variant.of(model)))
+        };
+        Self {
+            variants: variants.into_iter().filter_map(of).collect(),
+            ..installed.clone()
+        }
+    }
+
     /// In the order of their file names.
     pub fn models(&self) -> &[Arc<InstalledModel>] {
         &self.models
+    }
+
+    /// Installed models, then those that were made of them.
+    pub fn listed(&self) -> impl Iterator<Item = &Arc<InstalledModel>> {
+        self.models.iter().chain(&self.variants)
     }
 
     pub fn problems(&self) -> &[ModelProblem] {
@@ -180,30 +173,38 @@ impl Catalog {
 
     /// Finds a model by id or alias.
     pub fn find(&self, name: &str) -> Option<&Arc<InstalledModel>> {
-        self.models
-            .iter()
-            .find(|m| &*m.id == name || m.facts.aliases.iter().any(|a| a == name))
+        self.listed()
+            .find(|model| model.names().any(|own| own == name))
     }
 
     /// Finds the model that a client means: its id or alias as it is spelled, else without the tag that
-    /// Ollama's clients add, else in any case.
+    /// Ollama's clients add, else in any case, else what the settings say.
     pub fn look_up(&self, name: &str) -> Result<&Arc<InstalledModel>, NoModel> {
         let found = self.find(name);
         match found.or_else(|| self.find(name.strip_suffix(LATEST)?)) {
             Some(model) => Ok(model),
             // One that is still being read may be spelled so.
             None if self.is_in_part => Err(NoModel::Unread),
-            None => self.find_in_any_case(name).ok_or(NoModel::Unknown),
+            None => {
+                let found = self.find_in_any_case(name);
+                found
+                    .or_else(|| self.find_by_alias(name))
+                    .ok_or(NoModel::Unknown)
+            }
         }
+    }
+
+    fn find_by_alias(&self, name: &str) -> Option<&Arc<InstalledModel>> {
+        let name = plain(name);
+        let alias = self.aliases.iter().find(|alias| alias.means(&name))?;
+        let found = self.find(&alias.model);
+        found.or_else(|| self.find_in_any_case(&alias.model))
     }
 
     fn find_in_any_case(&self, name: &str) -> Option<&Arc<InstalledModel>> {
         let wanted = plain(name);
-        self.models.iter().find(|model| {
-            let aliases = model.facts.aliases.iter().map(String::as_str);
-            let mut names = std::iter::once(&*model.id).chain(aliases);
-            names.any(|name| plain(name) == wanted)
-        })
+        self.listed()
+            .find(|model| model.names().any(|name| plain(name) == wanted))
     }
 }
 
@@ -270,6 +271,7 @@ fn with_unique_names(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reader::ModelFacts;
 
     fn catalog() -> Catalog {
         let model = |id: &str, aliases: &[&str]| InstalledModel {
@@ -309,6 +311,53 @@ mod tests {
         for name in ["small2", "small2:latest", "small:4b", "", ":latest", "qwen"] {
             assert_eq!(found(&catalog, name), Err(NoModel::Unknown), "{name}");
         }
+    }
+
+    #[test]
+    fn other_names_mean_what_the_settings_say() {
+        let aliases = ["gpt-*mini = SMALL2:4b", "gpt-* = small", "small* = SMALL"];
+        let aliases = aliases.map(|alias| alias.parse().expect("an alias"));
+        let catalog = catalog().with_aliases(&aliases);
+        for (name, id) in [
+            ("gpt-4o-mini", "small2:4b"),
+            ("GPT-4o:latest", "Qwen/Qwen3-0.6B"),
+            // A model's own name comes first.
+            ("small", "Qwen/Qwen3-0.6B"),
+            ("smallest", "SMALL"),
+        ] {
+            assert_eq!(found(&catalog, name).as_deref(), Ok(id), "{name}");
+        }
+        assert_eq!(found(&catalog, "claude"), Err(NoModel::Unknown));
+        let gone = ["claude-* = gone".parse().expect("an alias")];
+        let catalog = catalog.with_aliases(&gone);
+        assert_eq!(found(&catalog, "claude-x"), Err(NoModel::Unknown));
+    }
+
+    #[test]
+    fn a_variant_is_found_by_its_name_and_hides_no_model() {
+        let variant = |name: &str, from: &str| Variant {
+            name: name.into(),
+            from: from.into(),
+            created: 0,
+            system: None,
+            messages: Vec::new(),
+            values: crate::models::VariantValues::default(),
+            license: Vec::new(),
+        };
+        let catalog = catalog().with_variants([
+            variant("Mine", "small2:4b"),
+            variant("Small2:4B", "SMALL"),
+            variant("orphan", "gone"),
+        ]);
+        let listed: Vec<&str> = catalog.listed().map(|it| &**it.name()).collect();
+        assert_eq!(listed, ["Qwen/Qwen3-0.6B", "small2:4b", "SMALL", "Mine"]);
+        assert_eq!(catalog.models().len(), 3);
+        let found = catalog.look_up("mine:latest").expect("it is there");
+        assert_eq!((&**found.name(), &*found.id), ("Mine", "small2:4b"));
+        assert!(catalog.look_up("small2:4B").expect("one").variant.is_none());
+        assert_eq!(catalog.look_up("orphan").err(), Some(NoModel::Unknown));
+        // Made again for other models.
+        assert_eq!(catalog.with_variants([]).listed().count(), 3);
     }
 
     #[test]

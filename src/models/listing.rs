@@ -31,6 +31,9 @@ struct ListedModel {
     slots: SlotPlan,
     /// `null`: none was found.
     template: Option<ListedTemplate>,
+    /// Bytes of what `model.toml` names of what prompts begin with, which all keys share.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    shared_prefixes: Vec<usize>,
     /// `null`: without a template that can be used it answers no chat.
     replies: Option<ListedReplies>,
     notes: Vec<String>,
@@ -83,6 +86,7 @@ impl ListedModel {
                 calls: reply.found.calls_from.to_string(),
                 problem: reply.unused.as_ref().map(ToString::to_string),
             }),
+            shared_prefixes: model.shared_prefixes().iter().map(String::len).collect(),
             notes: model.notes.clone(),
         }
     }
@@ -177,6 +181,10 @@ impl fmt::Display for Listing {
             writeln!(f, "slots: {}: {}", printable(&model.id), model.slots)?;
         }
         for model in &self.models {
+            for bytes in &model.shared_prefixes {
+                let id = printable(&model.id);
+                writeln!(f, "prefix: {id}: {bytes} bytes that all keys share")?;
+            }
             for note in &model.notes {
                 writeln!(f, "note: {}: {}", printable(&model.id), printable(note))?;
             }

@@ -5,13 +5,17 @@
 //! no daemon runs. A broken entry is a problem in words.
 
 mod catalog;
+mod installed_model;
 mod listing;
 mod scan;
 mod slots;
+mod variant;
 
-pub use crate::ipc::TemplateState;
+pub use crate::ipc::{SharedPrefixes, TemplateState};
 pub use crate::reader::{EmbeddingDefaults, ModelFacts, ModelKind, TemplateSource};
-pub use catalog::{Catalog, InstalledModel, LATEST, ModelProblem, NoModel, longest_text_bytes};
+pub use catalog::{Catalog, LATEST, ModelProblem, NoModel};
+pub use installed_model::{InstalledModel, longest_text_bytes};
 pub use listing::Listing;
 pub use scan::{SCANS_AT_ONCE, Unread};
 pub use slots::{SlotLimits, SlotPlan};
+pub use variant::{Variant, VariantError, VariantValues};

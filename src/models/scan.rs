@@ -20,7 +20,7 @@ use crate::reader::{
     LocationAnswer, OpenedModel, Patience, Readers, TOKENIZER, TemplateSource, check_name, some_of,
 };
 use crate::reply::ModelReply;
-use crate::settings::Settings;
+use crate::settings::{ModelSettings, Settings};
 use crate::telemetry::Metrics;
 use jobs::{Job, jobs};
 
@@ -42,6 +42,8 @@ struct Found {
     problems: Vec<ModelProblem>,
     /// What is to be read again, and by which process it was not read in time.
     late: Vec<(Job, Option<ChildProcess>)>,
+    /// Places that there was no time to read.
+    unread: Vec<PathBuf>,
     /// Folders in this one that were looked at.
     folders: usize,
 }
@@ -70,7 +72,7 @@ impl Catalog {
     pub async fn scan(readers: &Readers, settings: &Settings, at_once: usize) -> io::Result<Self> {
         let scan = Scan::of(readers, settings, Patience::Endless);
         let read = scan.read_all(&settings.models.dir, at_once).await?;
-        Ok(read.into_catalog())
+        Ok(read.into_catalog(&settings.models))
     }
 
     /// As `scan`, beside requests: what is being read gives way to the request of a model that has served
@@ -80,7 +82,7 @@ impl Catalog {
         let folder = &settings.models.dir;
         let mut read = scan.read_all(folder, SCANS_BESIDE_REQUESTS).await?;
         scan.read_late(&mut read, settings.deadlines.kill).await;
-        Ok(read.into_catalog())
+        Ok(read.into_catalog(&settings.models))
     }
 
     /// As `scan`, but leaves out what takes longer than `deadlines.reader-at-start`; it is to be read on
@@ -94,7 +96,7 @@ impl Catalog {
         let read = scan.read_all(&settings.models.dir, SCANS_AT_ONCE).await?;
         let is_late = read.found.iter().any(|(_, found)| !found.late.is_empty());
         let unread = is_late.then(|| read.clone());
-        let catalog = read.into_catalog();
+        let catalog = read.into_catalog(&settings.models);
         Ok(match unread {
             None => (catalog, None),
             Some(unread) => (catalog.in_part(), Some(unread)),
@@ -129,14 +131,15 @@ impl Unread {
         let scan = Scan::of(readers, settings, Patience::UntilWanted);
         let mut read = self.clone();
         scan.read_late(&mut read, settings.deadlines.kill).await;
-        read.into_catalog()
+        read.into_catalog(&settings.models)
     }
 
-    fn into_catalog(mut self) -> Catalog {
+    fn into_catalog(mut self, settings: &ModelSettings) -> Catalog {
         self.found.sort_by(|(a, _), (b, _)| a.cmp(b));
-        let mut models = Vec::new();
+        let (mut models, mut unread) = (Vec::new(), Vec::new());
         for (_, found) in self.found {
             models.extend(found.models);
+            unread.extend(found.unread);
             self.problems.extend(found.problems);
         }
         self.problems.sort_by(|a, b| a.path.cmp(&b.path));
@@ -149,7 +152,8 @@ impl Unread {
                 );
             }
         }
-        Catalog::new(models, self.problems)
+        let catalog = Catalog::new(models, self.problems).without(unread);
+        catalog.with_aliases(&settings.aliases)
     }
 }
 
@@ -200,6 +204,7 @@ impl Scan<'_> {
                 }
                 let more = self.read(job).await;
                 found.models.extend(more.models);
+                found.unread.extend(more.unread);
                 found.problems.extend(more.problems);
                 late.extend(more.late);
             }
@@ -241,6 +246,7 @@ impl Scan<'_> {
                 self.limit.as_secs()
             );
             found.problems.push(problem(&job.path, &text));
+            found.unread.extend(job.paths());
             return Vec::new();
         };
         match answer {
@@ -319,9 +325,12 @@ impl Scan<'_> {
                 "no chat template was found; name one in {} to serve chat requests",
                 manifest_name(&job.location)
             )),
-            TemplateState::Usable { failed_probe: None } => {}
+            TemplateState::Usable {
+                failed_probe: None, ..
+            } => {}
             TemplateState::Usable {
                 failed_probe: Some(error),
+                ..
             } => notes.push(shortened(&format!(
                 "its chat template{of_source} failed on a plain question: {error}"
             ))),
@@ -345,6 +354,10 @@ impl Scan<'_> {
                         ..problem(&folder.join(&found.file), &found.problem)
                     }),
             );
+        if let TemplateState::Usable { shared, .. } = &template {
+            let told = shared.problems.iter().map(|text| shortened(text));
+            notes.extend(told.take(MOST_TEXTS));
+        }
         let reply = replies.map(|found| Arc::new(ModelReply::new(found)));
         if let Some(reply) = &reply {
             let of_format = reply.found.notes.iter().take(MOST_TEXTS);
@@ -363,6 +376,7 @@ impl Scan<'_> {
             id: id.into(),
             named_by_manifest: report.id.is_some(),
             facts: report.facts,
+            variant: None,
             location: Some(job.location.clone()),
             template,
             reply,

@@ -3,6 +3,7 @@
 //! No variable of a client replaces one of the template's own, and what the template writes becomes
 //! a prompt only after control tokens that are not its own are broken (`seal`).
 
+mod compiling;
 mod fitting;
 
 use std::sync::Arc;
@@ -13,12 +14,12 @@ use minijinja::{Environment, Error, ErrorKind};
 use super::calls::{self, Functions};
 use super::conversation::{self, Refused, TemplateMessage};
 use super::environment::RenderLimits;
-use super::own_words::{self, Assembly};
-use super::probe::{self, SystemMessage};
+use super::own_words::Assembly;
+use super::probe::SystemMessage;
 use super::twins::{Swaps, Twins};
 use super::{
     ChatMessage, ChatRole, ControlTokens, PromptEnd, RenderRequest, Rendered, TemplateError,
-    TemplateFamily, environment, seal,
+    environment, seal,
 };
 
 /// The texts of the tokens that templates know as `bos_token` and `eos_token`.
@@ -63,88 +64,6 @@ pub struct ChatTemplate {
 }
 
 impl ChatTemplate {
-    /// Compiles a template and lets it render a short conversation.
-    pub fn compile(
-        source: &str,
-        special: SpecialTokens,
-        control_tokens: Arc<ControlTokens>,
-    ) -> Result<Self, TemplateError> {
-        let source = environment::without_generation_marks(source);
-        environment::check(&source).map_err(|error| environment::explain(&error))?;
-        let texts = [
-            source.as_ref(),
-            &special.bos,
-            &special.eos,
-            own_words::LETTERS,
-            calls::MARKS,
-        ]
-        .into_iter()
-        .chain(control_tokens.tokens().iter().map(String::as_str));
-        let twins = Arc::new(Twins::new(texts)?);
-        let mut template = Self {
-            env: environment(&source, &control_tokens, &twins, Assembly::Whole)?,
-            twins,
-            assembly: Assembly::Whole,
-            special,
-            vocabulary: Arc::clone(&control_tokens),
-            control_tokens,
-            thought: None,
-            system_message: SystemMessage::Shown,
-            functions: Functions::default(),
-            limits: RenderLimits::default(),
-            failed_probe: None,
-        };
-        let mut doubt = probe::tokens_in_doubt(&template);
-        // If nothing helps, words are at least looked for.
-        for assembly in [Assembly::WithWords, Assembly::AllWords, Assembly::WithWords] {
-            if doubt.as_ref().is_some_and(Vec::is_empty) {
-                break;
-            }
-            let (tokens, twins) = (&template.control_tokens, &template.twins);
-            template.env = environment(&source, tokens, twins, assembly)?;
-            template.assembly = assembly;
-            doubt = probe::tokens_in_doubt(&template);
-        }
-        match probe::system_message(&template) {
-            Ok(system_message) => template.system_message = system_message,
-            Err(error) => template.failed_probe = Some(error),
-        }
-        Ok(template)
-    }
-
-    /// The same template where the model reads `markup`, too: of that, only what the template itself writes
-    /// stays what it is, and the `thought` that an answer begins with. `source` is its text.
-    pub fn with_markup(
-        &self,
-        source: &str,
-        mut markup: Vec<String>,
-        thought: Option<[String; 2]>,
-    ) -> Result<Self, TemplateError> {
-        markup.retain(|text| self.vocabulary.find(text).is_none());
-        let mut template = self.compiled_with(source, &markup)?;
-        // What it puts together in ways that are not seen would be broken as if it were a client's.
-        let doubt = probe::tokens_in_doubt(&template).unwrap_or_default();
-        let known = markup.len();
-        markup.retain(|text| !doubt.contains(text));
-        if markup.len() < known {
-            template = self.compiled_with(source, &markup)?;
-        }
-        let is_markup = |pair: &[String; 2]| pair.iter().all(|text| markup.contains(text));
-        template.thought = thought.filter(is_markup);
-        Ok(template)
-    }
-
-    fn compiled_with(&self, source: &str, markup: &[String]) -> Result<Self, TemplateError> {
-        let tokens = Arc::new(self.vocabulary.and(markup.iter().cloned()));
-        let mut template = Self {
-            functions: self.functions,
-            vocabulary: Arc::clone(&self.vocabulary),
-            ..Self::compile(source, self.special.clone(), tokens)?
-        };
-        template.set_limits(self.limits);
-        Ok(template)
-    }
-
     /// What no client's text becomes in its prompts.
     pub fn control_tokens(&self) -> &Arc<ControlTokens> {
         &self.control_tokens
@@ -166,12 +85,6 @@ impl ChatTemplate {
     /// the variables it needs.
     pub fn failed_probe(&self) -> Option<&TemplateError> {
         self.failed_probe.as_ref()
-    }
-
-    /// A built-in family with the tokens usual for it.
-    pub fn of_family(family: TemplateFamily) -> Result<Self, TemplateError> {
-        let tokens = super::well_known_control_tokens().collect();
-        Self::compile(family.template(), family.special_tokens(), Arc::new(tokens))
     }
 
     /// Renders a conversation to the prompt text the runtime gets.
@@ -231,7 +144,7 @@ impl ChatTemplate {
     fn refused(&self) -> Refused<'_> {
         Refused {
             tokens: &self.control_tokens,
-            in_answers: &self.vocabulary,
+            thought: self.thought.as_ref(),
         }
     }
 
@@ -360,17 +273,6 @@ struct Client<'r> {
     request: &'r RenderRequest,
     swaps: &'r Swaps,
     bytes: usize,
-}
-
-fn environment(
-    source: &str,
-    tokens: &ControlTokens,
-    twins: &Arc<Twins>,
-    assembly: Assembly,
-) -> Result<Environment<'static>, TemplateError> {
-    own_words::rewrite(source, tokens, twins, assembly)
-        .and_then(|source| environment::environment(&source, twins))
-        .map_err(|error| environment::explain(&error))
 }
 
 fn strftime(now: jiff::civil::DateTime, format: &str) -> Result<String, Error> {

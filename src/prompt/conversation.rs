@@ -1,6 +1,8 @@
 //! A conversation on its way into a template: texts of the client in characters that are no twins, and
 //! the end of an answer to be continued marked.
 
+use std::ops::Range;
+
 use minijinja::value::Value;
 use serde_json::Value as Json;
 
@@ -91,13 +93,21 @@ pub(super) fn fields_with_tokens(
 }
 
 fn message_texts(request: &RenderRequest) -> Vec<&str> {
-    let mut texts = Vec::new();
-    for message in &request.messages {
-        texts.push(message.content.as_str());
-        texts.extend(message.name.as_deref());
-        collect_fields(&message.more, &mut texts);
-    }
+    request.messages.iter().flat_map(texts_of).collect()
+}
+
+fn texts_of(message: &ChatMessage) -> Vec<&str> {
+    let mut texts = vec![message.content.as_str()];
+    texts.extend(message.name.as_deref());
+    collect_fields(&message.more, &mut texts);
     texts
+}
+
+impl ChatMessage {
+    /// Bytes of all texts in it.
+    pub fn bytes(&self) -> usize {
+        texts_of(self).into_iter().map(str::len).sum()
+    }
 }
 
 fn collect<'v>(value: &'v Json, texts: &mut Vec<&'v str>) {
@@ -119,8 +129,28 @@ fn collect_fields<'v>(fields: &'v serde_json::Map<String, Json>, texts: &mut Vec
 /// What messages are refused for, if that is the policy.
 pub(super) struct Refused<'t> {
     pub tokens: &'t ControlTokens,
-    /// In what a model itself has said.
-    pub in_answers: &'t ControlTokens,
+    /// Opener and closer of the thought that an answer may begin with.
+    pub thought: Option<&'t [String; 2]>,
+}
+
+impl Refused<'_> {
+    /// The first control token in what a message says. `is_continued`: its client has it gone on with.
+    fn find<'m>(&self, message: &'m ChatMessage, is_continued: bool) -> Option<&'m str> {
+        let content = &message.content;
+        let thought = self.thought.filter(|_| message.role == ChatRole::Assistant);
+        let Some(thought) = thought else {
+            return self.tokens.find(content);
+        };
+        let mut rest = 0;
+        for marker in markers_of_thought(content, thought, is_continued) {
+            let found = self.tokens.find(&content[rest..marker.start]);
+            if found.is_some() {
+                return found;
+            }
+            rest = marker.end;
+        }
+        self.tokens.find(&content[rest..])
+    }
 }
 
 /// The messages as templates may see them, or why they are refused if that is the policy.
@@ -131,14 +161,12 @@ pub(super) fn template_messages(
 ) -> Result<Vec<TemplateMessage>, TemplateError> {
     let template_message = |(index, message): (usize, &ChatMessage)| {
         if request.control_tokens == ControlTokenPolicy::Reject {
-            let tokens = match message.role {
-                ChatRole::Assistant => refused.in_answers,
-                _ => refused.tokens,
-            };
             let mut others: Vec<&str> = message.name.as_deref().into_iter().collect();
             collect_fields(&message.more, &mut others);
-            let content = tokens.find(&message.content);
-            let found = content.or_else(|| others.into_iter().find_map(|text| tokens.find(text)));
+            let is_continued = Some(index) == continued(request.end, request.messages.len());
+            let content = refused.find(message, is_continued);
+            let mut others = others.into_iter();
+            let found = content.or_else(|| others.find_map(|text| refused.tokens.find(text)));
             if let Some(token) = found {
                 return Err(TemplateError::ControlToken {
                     index: request.sent_at.get(index).copied().unwrap_or(index),
@@ -217,28 +245,47 @@ pub(super) fn client_value(value: &Json, swaps: &Swaps) -> Value {
 /// that its model reads. Whatever else looks like one stays text.
 pub(super) fn keep_thoughts(
     messages: &mut [TemplateMessage],
-    [open, close]: &[String; 2],
+    thought: &[String; 2],
     twins: &Twins,
     end: PromptEnd,
 ) {
-    let continued = (end == PromptEnd::Continuation).then_some(messages.len());
-    for (message, count) in messages.iter_mut().zip(1..) {
+    let continued = continued(end, messages.len());
+    for (index, message) in messages.iter_mut().enumerate() {
         if message.role != ChatRole::Assistant {
             continue;
         }
-        let content = &message.content;
-        let start = content.len() - content.trim_start().len();
-        let opener = (content[start..].starts_with(open)).then(|| start..start + open.len());
-        let from = opener.as_ref().map_or(0, |opener| opener.end);
-        let may_close = opener.is_some() || continued == Some(count);
-        let closer = content[from..].find(close).filter(|_| may_close);
-        let closer = closer.map(|at| from + at..from + at + close.len());
+        let is_continued = Some(index) == continued;
+        let markers: Vec<_> = markers_of_thought(&message.content, thought, is_continued).collect();
         // From behind, because twins take more bytes.
-        for marker in closer.into_iter().chain(opener) {
+        for marker in markers.into_iter().rev() {
             let own = twins.write(&message.content[marker.clone()]);
             message.content.replace_range(marker, &own);
         }
     }
+}
+
+/// Which of so many messages is gone on with.
+fn continued(end: PromptEnd, messages: usize) -> Option<usize> {
+    match end {
+        PromptEnd::Continuation => messages.checked_sub(1),
+        PromptEnd::Answer | PromptEnd::Messages => None,
+    }
+}
+
+/// Where in an answer the markers of the thought are that it begins with, in order. `is_continued`: it may be
+/// in the middle of one.
+fn markers_of_thought(
+    content: &str,
+    [open, close]: &[String; 2],
+    is_continued: bool,
+) -> impl Iterator<Item = Range<usize>> {
+    let start = content.len() - content.trim_start().len();
+    let opener = (content[start..].starts_with(open)).then(|| start..start + open.len());
+    let from = opener.as_ref().map_or(0, |opener| opener.end);
+    let may_close = opener.is_some() || is_continued;
+    let closer = content[from..].find(close).filter(|_| may_close);
+    let closer = closer.map(|at| from + at..from + at + close.len());
+    opener.into_iter().chain(closer)
 }
 
 /// Marks the end of the last message, which the model is to continue.

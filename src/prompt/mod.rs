@@ -22,6 +22,7 @@ mod conversation;
 mod dialogue;
 mod environment;
 mod family;
+mod fill_in;
 mod folding;
 mod format;
 mod forms;
@@ -35,6 +36,7 @@ mod python_text;
 mod repr;
 mod request;
 mod seal;
+mod shared_prefix;
 mod twins;
 mod values;
 
@@ -43,8 +45,10 @@ pub use chat_template::{ChatTemplate, SpecialTokens};
 pub use control_tokens::ControlTokens;
 pub use environment::RenderLimits;
 pub use family::{TemplateFamily, well_known_control_tokens};
+pub use fill_in::{FillIn, Gap, Snippet};
 pub use numbers::with_large_numbers_as_objects;
 pub use request::{
     ChatMessage, ChatRole, ClientField, ControlTokenPolicy, PromptEnd, RenderRequest, Rendered,
     TemplateError,
 };
+pub use shared_prefix::shared_prefix;

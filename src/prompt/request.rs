@@ -5,10 +5,11 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 /// Who says a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ChatRole {
     System,
+    #[default]
     User,
     Assistant,
     Tool,
@@ -27,7 +28,7 @@ impl ChatRole {
 }
 
 /// One message of a conversation, as the client sent it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ChatMessage {
     pub role: ChatRole,
     pub content: String,
@@ -117,6 +118,23 @@ impl RenderRequest {
             control_tokens: ControlTokenPolicy::default(),
             now,
         }
+    }
+}
+
+impl RenderRequest {
+    /// Puts messages before that at `place` which the client did not send; its own stay where it sent them.
+    pub fn insert(&mut self, place: usize, messages: Vec<ChatMessage>) {
+        if messages.is_empty() {
+            return;
+        }
+        if self.sent_at.is_empty() {
+            self.sent_at = (0..self.messages.len()).collect();
+        }
+        let at = self.sent_at.get(place).or(self.sent_at.last());
+        let at = at.copied().unwrap_or(0);
+        self.sent_at
+            .splice(place..place, messages.iter().map(|_| at));
+        self.messages.splice(place..place, messages);
     }
 }
 

@@ -14,6 +14,8 @@ pub enum ReaderError {
          in a folder of the model's own"
     )]
     NoTokenizer { model: String },
+    #[error("`{model}` cannot fill in a text: its vocabulary has no tokens that mark one")]
+    NoFillIn { model: String },
     #[error("{0}")]
     Unenforceable(Unenforceable),
     #[error("`tokens[{index}]` is not a token of this model")]

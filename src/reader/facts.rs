@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::TemplateSource;
-use crate::generation::SamplingRequest;
+use super::{Judge, TemplateSource};
+use crate::generation::{KeepAlive, SamplingRequest};
 use crate::library_calls::{ModelShape, Pooling};
 
 /// Tokens of context where neither manifest nor file tells.
@@ -57,25 +57,35 @@ pub struct ModelFacts {
     pub context_limit: Option<u32>,
     /// What its file calls the kind of network it is (GGUF).
     pub architecture: Option<String>,
+    /// The model file tells what its tokens are spelled like.
+    pub spells_tokens: bool,
     /// What its vocabulary and its embeddings measure, where its files tell.
     pub shape: ModelShape,
     /// Its defaults.
     pub sampling: SamplingRequest,
     pub embeddings: EmbeddingDefaults,
+    /// How it judges documents; `None`: it is no reranker.
+    pub judge: Option<Judge>,
     /// Largest answer when the request sets none.
     pub max_new_tokens: Option<u32>,
     /// The most tokens of thoughts when the request says nothing; `None`: no such limit.
     pub thinking_budget_tokens: Option<u32>,
+    /// Whether the oldest turns of what is too long are left out; `None`: as the dialect has it.
+    pub truncate: Option<bool>,
     /// Where the template came from, also if its text cannot be had or turned out to be broken.
     pub template_source: Option<TemplateSource>,
     /// Answers made at the same time; `None`: as the setting says.
     pub parallel: Option<u8>,
+    /// For how long it stays loaded that nothing uses; `None`: as the setting says.
+    pub keep_alive: Option<KeepAlive>,
     pub cpu_mask: Option<u32>,
     pub base_domain_id: Option<i32>,
     pub extra_stop: Vec<String>,
     pub extra_eos_ids: Vec<i32>,
     /// Its runtime prints special tokens.
     pub prints_special_tokens: bool,
+    /// Its vocabulary has tokens that mark a gap to be filled.
+    pub fills_in: bool,
 }
 
 impl ModelFacts {

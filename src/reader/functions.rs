@@ -11,7 +11,7 @@ use crate::reply::analysis::{Conversation, analyse};
 use crate::reply::{FormatNote, FormatSource, FoundFormat, ReplyFamily, is_markup};
 
 /// Finds how the model replies, and has the template render functions accordingly: a model that is
-/// told of functions in words is read in the form that the words say.
+/// told of functions in words is read in the form that the words say. A draft becomes a template for clients.
 pub fn find_format(
     source: &str,
     template: &mut ChatTemplate,

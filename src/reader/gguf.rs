@@ -76,6 +76,8 @@ pub(super) struct GgufFacts {
     pub control_tokens: Vec<String>,
     /// Tokens that are not made of text, and tokens that were added, with their ids.
     pub listed_tokens: Vec<(String, i32)>,
+    /// Its vocabulary is of a kind whose bytes are known.
+    pub spells_tokens: bool,
 }
 
 /// Reads the header of a file that is `len` bytes long. With `read`, not mapped: a file that is cut
@@ -254,6 +256,10 @@ impl<R: Read + Seek> Header<R> {
             }
             ("tokenizer.chat_template", ValueType::String) => {
                 facts.chat_template = self.read_string("the template", MAX_TEMPLATE_BYTES)?;
+            }
+            ("tokenizer.ggml.model", ValueType::String) => {
+                let model = self.read_string("a name", MAX_NAME_BYTES)?;
+                facts.spells_tokens = model.as_deref().is_some_and(vocabulary::is_known);
             }
             ("tokenizer.ggml.bos_token_id", ValueType::Scalar(bytes)) => {
                 draft.bos_id = Some(self.read_integer(bytes)?);

@@ -8,9 +8,10 @@ use std::ops::RangeInclusive;
 use serde::Deserialize;
 
 use super::facts::EmbeddingDefaults;
+use super::judge::Rerank;
 use super::read_text;
 use super::told_replies::Replies;
-use crate::generation::{MOST_PARALLEL, SamplingRequest};
+use crate::generation::{KeepAlive, MOST_PARALLEL, SamplingRequest};
 use crate::library_calls::Pooling;
 use crate::printable::is_printable;
 use crate::prompt::TemplateFamily;
@@ -27,8 +28,12 @@ pub(super) struct Manifest {
     pub context_length: Option<u32>,
     /// Answers made at the same time.
     pub parallel: Option<u8>,
+    /// For how long it stays loaded that nothing uses.
+    pub keep_alive: Option<KeepAlive>,
     pub max_new_tokens: Option<u32>,
     pub thinking_budget_tokens: Option<u32>,
+    /// Whether the oldest turns of a conversation that is too long are left out.
+    pub truncate: Option<bool>,
     pub sampling: SamplingRequest,
     /// A built-in chat format.
     pub template: Option<TemplateFamily>,
@@ -45,8 +50,23 @@ pub(super) struct Manifest {
     /// `false`: the runtime prints special tokens. Those that end an answer are kept from it by their ids.
     pub skip_special_token: Option<bool>,
     pub embeddings: Embeddings,
+    /// There for a model that judges documents.
+    pub rerank: Option<Rerank>,
     pub replies: Replies,
+    pub prefixes: Prefixes,
 }
+
+/// What all keys may find in the model's cells.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub(super) struct Prefixes {
+    /// System messages.
+    pub shared: Vec<String>,
+}
+
+/// Each is written to disk once.
+const MOST_SHARED_PREFIXES: usize = 16;
+const MOST_SHARED_BYTES: usize = 256 << 10;
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
@@ -137,9 +157,25 @@ impl Manifest {
         if self.stop.iter().any(String::is_empty) {
             return Err("stop holds an empty string".into());
         }
+        self.rerank.as_ref().map_or(Ok(()), Rerank::check)?;
         if self.embeddings.suffix.contains('\0') {
             return Err("embeddings.suffix holds a NUL character".into());
         }
+        let shared = &self.prefixes.shared;
+        if shared.iter().any(|text| text.trim().is_empty()) {
+            return Err("prefixes.shared holds an empty text".into());
+        }
+        in_range(
+            "the number of prefixes.shared",
+            Some(shared.len()),
+            0..=MOST_SHARED_PREFIXES,
+        )?;
+        let bytes = shared.iter().map(String::len).sum();
+        in_range(
+            "the bytes of prefixes.shared",
+            Some(bytes),
+            0..=MOST_SHARED_BYTES,
+        )?;
         self.replies.check()
     }
 }

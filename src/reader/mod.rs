@@ -6,11 +6,13 @@
 //! nothing else. `pool` is the daemon's side: it keeps readers, bounds them and ends those that do not
 //! answer in time. The daemon gets facts, texts and tokens from them, and runs nothing of theirs.
 
+mod answers;
 mod error;
 mod facts;
 mod files;
 mod functions;
 mod gguf;
+mod judge;
 mod manifest;
 mod model_files;
 mod open_model;
@@ -30,6 +32,7 @@ use std::io::{self, Read};
 pub use error::ReaderError;
 pub use facts::{EmbeddingDefaults, ModelFacts, ModelKind, ModelReport};
 pub use functions::{find_format, written};
+pub use judge::Judge;
 pub(crate) use manifest::check_name;
 pub(crate) use model_files::{ModelFile, kind_of};
 pub(crate) use open_model::TOKENIZER;

@@ -13,7 +13,7 @@ use super::some_of;
 use super::template_source::{Candidates, Opened};
 use super::tokenizer_files::{self, TokenizerConfig};
 use super::told_replies::ToldReplies;
-use crate::prompt::{SpecialTokens, TemplateFamily, well_known_control_tokens};
+use crate::prompt::{FillIn, SpecialTokens, TemplateFamily, well_known_control_tokens};
 
 /// What the files say.
 pub struct ReadModel {
@@ -30,6 +30,8 @@ pub struct ReadModel {
     /// The model's file, where it tells of its tokens.
     pub gguf: Option<OpenFile>,
     pub told: ToldReplies,
+    /// System messages that all keys may find in its cells.
+    pub shared: Vec<String>,
 }
 
 impl ReadModel {
@@ -86,17 +88,23 @@ impl OpenModel {
             context_length: manifest.context_length,
             context_limit: gguf.as_ref().and_then(|facts| facts.context_length),
             architecture: gguf.as_ref().and_then(|facts| facts.architecture.clone()),
+            spells_tokens: gguf.as_ref().is_some_and(|facts| facts.spells_tokens),
             shape: gguf.as_ref().map(|facts| facts.shape).unwrap_or_default(),
             sampling: manifest.sampling,
             embeddings: manifest.embeddings.clone().into(),
+            judge: manifest.rerank.clone().map(Into::into),
             max_new_tokens: manifest.max_new_tokens,
             thinking_budget_tokens: manifest.thinking_budget_tokens,
+            truncate: manifest.truncate,
             parallel: manifest.parallel,
+            keep_alive: manifest.keep_alive,
             cpu_mask: manifest.cpu_mask,
             base_domain_id: manifest.base_domain_id,
             extra_stop: manifest.stop.clone(),
             extra_eos_ids: manifest.eos_ids.clone(),
             prints_special_tokens,
+            // Known with its tokens.
+            fills_in: false,
             template_source: None,
         };
         let mut report = ModelReport {
@@ -191,6 +199,8 @@ impl OpenModel {
         token_ids.extend(beside.filter_map(|token| Some((token.text.clone(), token.id?))));
         // The file that is loaded has the last word.
         token_ids.extend(gguf.listed_tokens);
+        let fill_in = FillIn::find(|text| token_ids.contains_key(text));
+        report.facts.fills_in = fill_in.is_some();
         let mut listed = gguf.control_tokens;
         let mut normalized = Vec::new();
         for token in tokenizer_tokens.into_iter().filter(|token| token.special) {
@@ -216,6 +226,7 @@ impl OpenModel {
         let (source, template) = chosen.unzip();
         report.facts.template_source = source;
         ReadModel {
+            shared: manifest.prefixes.shared.clone(),
             report,
             template,
             special,

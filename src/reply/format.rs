@@ -312,15 +312,6 @@ impl ReplyFormat {
         markers
     }
 
-    /// The texts that a model reads as its markup, of all markers. A marker that is a word or a mark of
-    /// other languages is none: every text may hold it.
-    pub fn markup(&self) -> Vec<String> {
-        let mut format = self.clone();
-        let markers = format.markers_mut().into_iter();
-        let texts = markers.map(|marker| marker.text.trim().to_owned());
-        texts.filter(|text| is_markup(text)).collect()
-    }
-
     /// Takes the tokens that the markers are from the model's tokenizer; `id_of` knows the texts of
     /// whole tokens. A marker that goes on behind its token is divided.
     pub fn with_ids(mut self, id_of: &dyn Fn(&str) -> Option<i32>) -> Self {
@@ -352,14 +343,6 @@ impl ReplyFormat {
         }
         self
     }
-}
-
-/// Whether a text begins as a word between angles or square brackets.
-pub fn is_markup(text: &str) -> bool {
-    text.starts_with(['<', '['])
-        && !text.contains(['{', '}'])
-        && text.contains(char::is_alphanumeric)
-        && text.chars().nth(2).is_some()
 }
 
 /// Leaves of a marker the token that it begins with, if there is one and it is not all of it, and

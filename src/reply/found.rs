@@ -98,6 +98,17 @@ pub struct FoundFormat {
 }
 
 impl FoundFormat {
+    /// Whether calls are told from content.
+    pub fn knows_calls(&self) -> bool {
+        let format = &self.format;
+        format.calls.is_some() || format.also_calls.is_some() || format.harmony
+    }
+
+    /// Whether thoughts are told from content.
+    pub fn knows_thoughts(&self) -> bool {
+        self.format.reasoning.is_some() || self.format.harmony
+    }
+
     /// Whether it looks for more than the form that a model is told in words, which is no token.
     pub fn has_own_markers(&self) -> bool {
         let format = &self.format;

@@ -317,7 +317,8 @@ impl JsonCalls {
             At::InKey | At::AfterKey | At::BeforeValue(Target::Kind | Target::Other) => {
                 self.left_over.push_str(&self.key);
             }
-            At::InValue(Target::Kind | Target::Other | Target::Skipped) => {
+            At::InValue(Target::Id | Target::Skipped) if is_id(&self.word) => {}
+            At::InValue(Target::Id | Target::Kind | Target::Other | Target::Skipped) => {
                 self.left_over.extend([&self.key, ": ", &self.word]);
             }
             _ => {}

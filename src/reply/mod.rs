@@ -22,6 +22,7 @@ mod json_value;
 mod json_writer;
 mod key_values;
 mod machine;
+mod markup;
 mod model_reply;
 mod parameters;
 mod parser;
@@ -36,9 +37,10 @@ pub use bounds::Unreasonable;
 pub use families::ReplyFamily;
 pub use format::{
     Around, CallBody, Calls, IdPlace, JsonKeys, Marker, NameThenJson, OpenedIn, Parameters,
-    Reasoning, ReplyFormat, is_markup,
+    Reasoning, ReplyFormat,
 };
 pub use found::{FormatNote, FormatSource, FoundFormat, TemplateTraits};
+pub use markup::is_markup;
 pub use model_reply::{ModelReply, ReplyPlan, ThoughtBudget};
 pub use parser::ReplyParser;
 pub use response_template::ResponseTemplate;

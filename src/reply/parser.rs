@@ -98,6 +98,15 @@ impl ReplyParser {
         }
     }
 
+    /// Whether all that came so far has been told, or is no content.
+    pub fn holds_no_text(&self) -> bool {
+        let sink = &self.machine.states[self.at].sink;
+        matches!(sink, Sink::Content | Sink::Thought)
+            && self.held.is_empty()
+            && self.blank.is_empty()
+            && self.untold.is_none()
+    }
+
     /// Bytes that were looked at so far, each as often as it was.
     pub fn bytes_visited(&self) -> u64 {
         self.bytes_visited

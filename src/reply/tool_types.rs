@@ -35,7 +35,7 @@ impl ToolTypes {
     }
 
     /// A parameter of which nothing is known is a text.
-    pub(super) fn is_text(&self, function: &str, parameter: &str) -> bool {
+    pub(crate) fn is_text(&self, function: &str, parameter: &str) -> bool {
         let parameters = self.0.get(function);
         parameters
             .and_then(|parameters| parameters.get(parameter))

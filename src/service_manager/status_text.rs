@@ -105,6 +105,7 @@ mod tests {
             plan: None,
             slots: None,
             decode_tokens_per_second: None,
+            kept: Default::default(),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use super::as_text::as_text;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum CorsOrigin {
@@ -81,18 +81,7 @@ impl FromStr for CorsOrigin {
     }
 }
 
-impl Serialize for CorsOrigin {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for CorsOrigin {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(de::Error::custom)
-    }
-}
+as_text!(CorsOrigin);
 
 #[cfg(test)]
 mod tests {

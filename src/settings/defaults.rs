@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use super::{
     AuthPolicy, ChatSettings, ConstraintSettings, ControlTokenPolicy, DeadlineSettings,
-    EmbeddingSettings, FileMode, HalfClosedGenerations, HttpSettings, LibrarySettings, LogSettings,
-    MemorySettings, ModelSettings, PrefixSettings, QueueSettings, ReaderSandbox, ReaderSettings,
-    RecoverySettings, RpcSettings, RuntimeSettings, TokenizerSettings, UnixSocketAuth, WhiteSpace,
+    EmbeddingSettings, FileMode, HalfClosedGenerations, HttpSettings, KeepAlive, LibrarySettings,
+    LogSettings, MemorySettings, ModelSettings, PrefixSettings, QueueSettings, ReaderSandbox,
+    ReaderSettings, RecoverySettings, RpcSettings, RuntimeSettings, TokenizerSettings,
+    UnixSocketAuth, WhiteSpace,
 };
 
 const fn seconds(n: u64) -> Duration {
@@ -50,10 +51,13 @@ impl Default for ModelSettings {
         Self {
             dir: PathBuf::from("/var/lib/rkllmd/models"),
             preload: Vec::new(),
+            aliases: Vec::new(),
             max_loaded: 1,
             parallel: 1,
             pool_contexts: 2,
             minimum_residency: seconds(10),
+            keep_alive: KeepAlive::ForEver,
+            max_variants: 64,
         }
     }
 }
@@ -93,6 +97,8 @@ impl Default for DeadlineSettings {
             load_per_gib: seconds(45),
             load_stall: seconds(10),
             load_longest: seconds(30 * 60),
+            prefix_file_base: seconds(15),
+            prefix_file_per_gib: seconds(120),
             prefill_base: seconds(30),
             prefill_per_token: Duration::from_millis(100),
             inter_token: seconds(30),
@@ -164,6 +170,9 @@ impl Default for ChatSettings {
             tools_limit_bytes: 256 * 1024,
             max_values: 65_536,
             max_logit_biases: 1024,
+            answer_room_tokens: 512,
+            max_choices: 8,
+            max_prompts: 64,
             also_reasoning: false,
         }
     }
@@ -174,11 +183,13 @@ impl Default for ConstraintSettings {
         Self {
             white_space: WhiteSpace::One,
             show_format: true,
+            keep_calls: true,
             schema_limit_bytes: 256 * 1024,
             max_schema_depth: 32,
             max_grammar_symbols: 100_000,
             max_lexer_states: 8_000,
             max_lexer_steps: 200_000,
+            kept_grammars: 8,
         }
     }
 }

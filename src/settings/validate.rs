@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
-use super::Settings;
+use super::{KeepAlive, Settings};
 use crate::generation::MOST_PARALLEL;
 
 /// Any wait longer than this is a typing error, and far larger ones overflow clock arithmetic.
@@ -70,6 +70,7 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
     let contexts = models.pool_contexts;
     found.range("models.pool-contexts", contexts, 1..=MOST_PARALLEL);
     found.repeated("models.preload", &models.preload);
+    found.repeated("models.aliases", &models.aliases);
     if models.preload.len() > models.max_loaded {
         found.push(
             "models.preload",
@@ -105,6 +106,10 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
     found.range("chat.max-values", chat.max_values, 64..=1 << 20);
     let most = chat.max_logit_biases;
     found.range("chat.max-logit-biases", most, 1..=65_536);
+    let room = chat.answer_room_tokens;
+    found.range("chat.answer-room-tokens", room, 1..=u32::MAX);
+    found.range("chat.max-choices", chat.max_choices, 1..=65_536);
+    found.range("chat.max-prompts", chat.max_prompts, 1..=65_536);
 
     let constraints = &settings.constraints;
     let limit = constraints.schema_limit_bytes;
@@ -117,6 +122,11 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
     found.range("constraints.max-lexer-states", states, 1000..=250_000);
     let steps = constraints.max_lexer_steps;
     found.range("constraints.max-lexer-steps", steps, 10_000..=10_000_000);
+    found.range(
+        "constraints.kept-grammars",
+        constraints.kept_grammars,
+        0..=64,
+    );
 
     let embeddings = &settings.embeddings;
     let max_inputs = embeddings.max_inputs;
@@ -231,6 +241,14 @@ fn durations(settings: &Settings, found: &mut Found) {
             settings.models.minimum_residency,
             ZERO,
         ),
+        (
+            "models.keep-alive",
+            match settings.models.keep_alive {
+                KeepAlive::ForEver => ZERO,
+                KeepAlive::For(time) => time,
+            },
+            ZERO,
+        ),
         ("queue.deadline", settings.queue.deadline, SHORTEST),
         ("deadlines.spawn", deadlines.spawn, SHORTEST),
         ("deadlines.library-open", deadlines.library_open, SHORTEST),
@@ -238,6 +256,16 @@ fn durations(settings: &Settings, found: &mut Found) {
         ("deadlines.load-per-gib", deadlines.load_per_gib, ZERO),
         ("deadlines.load-stall", deadlines.load_stall, SHORTEST),
         ("deadlines.load-longest", deadlines.load_longest, SHORTEST),
+        (
+            "deadlines.prefix-file-base",
+            deadlines.prefix_file_base,
+            SHORTEST,
+        ),
+        (
+            "deadlines.prefix-file-per-gib",
+            deadlines.prefix_file_per_gib,
+            ZERO,
+        ),
         ("deadlines.prefill-base", deadlines.prefill_base, SHORTEST),
         (
             "deadlines.prefill-per-token",

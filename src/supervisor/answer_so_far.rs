@@ -61,6 +61,8 @@ pub struct AnswerSoFar {
     swallowed_at_end: bool,
     /// U+FFFD stands in the text for other bytes.
     replaced: bool,
+    /// What was left of the last tokens has been told.
+    has_rest: bool,
     /// Behind the last text that left nothing held back.
     whole: Mark,
     /// Tokens up to the last one that had text.
@@ -78,6 +80,7 @@ impl Default for AnswerSoFar {
             swallowed: false,
             swallowed_at_end: false,
             replaced: false,
+            has_rest: false,
             whole: Mark::default(),
             tokens_with_text: 0,
         }
@@ -90,6 +93,7 @@ impl AnswerSoFar {
         if kind == TokenKind::Rest {
             self.text.push_str(text);
             self.replaced = true;
+            self.has_rest = true;
             self.tokens_with_text = self.tokens;
             return;
         }
@@ -135,6 +139,30 @@ impl AnswerSoFar {
     /// Those that were made.
     pub fn tokens(&self) -> u32 {
         self.tokens
+    }
+
+    /// Those of which a reader may have seen something.
+    pub fn tokens_seen(&self) -> u32 {
+        self.tokens_with_text
+    }
+
+    /// Whether it can be made once more, from its beginning, by a run that makes the same tokens.
+    pub fn check_repeatable(&self) -> Result<(), Inexact> {
+        match self.has_rest {
+            true => Err(Inexact::ReplacedBytes),
+            false => Ok(()),
+        }
+    }
+
+    /// The ids of those that were made behind the first `tokens`, as far as they are known.
+    pub fn made_behind(&self, tokens: u32) -> impl Iterator<Item = Option<i32>> + '_ {
+        let count = self.tokens.saturating_sub(tokens) as usize;
+        // Nothing is put in behind one that is made, without another run.
+        let first = self.token_ids.len().checked_sub(count);
+        let ids = first.filter(|_| !self.ids_unknown);
+        let ids = ids.map_or(&[][..], |first| &self.token_ids[first..]);
+        let known = ids.iter().copied().map(Some);
+        known.chain(std::iter::repeat(None)).take(count)
     }
 
     /// Those that were made and those that were put in; `None`: it is not known how many those are.
@@ -224,6 +252,20 @@ mod tests {
         );
         let by_text = answer.begun(false).unwrap().unwrap();
         assert_eq!(by_text.token_ids, None);
+    }
+
+    #[test]
+    fn what_was_made_is_told_as_far_as_it_is_known() {
+        let ids = |answer: &AnswerSoFar, behind| answer.made_behind(behind).collect::<Vec<_>>();
+        let mut known = AnswerSoFar::default();
+        known.push(TokenKind::Text, Some(1), "a");
+        known.put_in("</think>", Some(9));
+        known.push(TokenKind::Text, Some(2), "b");
+        known.push(TokenKind::Partial, Some(3), "");
+        assert_eq!(ids(&known, 1), [Some(2), Some(3)]);
+        assert_eq!(ids(&known, 3), []);
+        known.push(TokenKind::Text, None, "c");
+        assert_eq!(ids(&known, 1), [None, None, None]);
     }
 
     #[test]

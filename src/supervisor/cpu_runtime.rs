@@ -86,7 +86,8 @@ pub async fn find(configured: Option<&Path>) -> Result<PathBuf, NotFound> {
     }
 }
 
-fn search() -> Option<PathBuf> {
+/// As [`find`] without a setting, for a thread that may wait for the disk.
+pub fn search() -> Option<PathBuf> {
     let program = std::env::current_exe().ok()?;
     let folder = program.parent()?;
     candidates(folder, VARIANTS)

@@ -5,8 +5,10 @@
 //! they learn comes back here as a message, and only this loop changes an instance.
 
 mod handles;
+mod loads;
 mod memory_checks;
 mod message;
+mod placing;
 mod requests;
 mod unloads;
 mod workers;
@@ -17,18 +19,18 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use super::client_turns::{ClientTurns, LeasedSlot, Waiting};
+use super::client_turns::ClientTurns;
 use super::instance::Instance;
 use super::lease::Lease;
 use super::lifecycle::{RestartPolicy, Stage};
 use super::loading::Loader;
 use super::memory_limits::{self, MemoryLimits};
-use super::placement::{self, Candidate, Decision, PlacementLimits};
+use super::placement::PlacementLimits;
 use super::pulse::Pulse;
 use super::status::{StatusBoard, StatusSnapshot};
-use super::waiter::{LeaseRequest, Waiter};
+use super::waiter::LeaseRequest;
 use crate::children::ProcessEvent;
-use crate::generation::{GenerationError, ModelId};
+use crate::generation::{GenerationError, KeepAlive, ModelId};
 use crate::models::{Catalog, SlotLimits};
 use crate::settings::MemorySettings;
 pub use message::QueueEnd;
@@ -40,6 +42,10 @@ pub(super) struct Rules {
     pub placement: PlacementLimits,
     pub restart: RestartPolicy,
     pub unload_deadline: Duration,
+    /// For how long models stay loaded that nothing uses.
+    pub keep_alive: KeepAlive,
+    /// Models that no time unloads, by any of their names.
+    pub pinned: Vec<String>,
     pub memory: MemoryRules,
 }
 
@@ -96,7 +102,7 @@ impl EventLoop {
             })
             .collect();
         let (status, snapshot) = watch::channel(StatusSnapshot::default());
-        let this = Self {
+        let mut this = Self {
             instances,
             loader: Arc::new(loader),
             rules,
@@ -113,6 +119,7 @@ impl EventLoop {
             pulse,
             shutting_down: None,
         };
+        this.pin(catalog);
         this.publish();
         (this, sender, StatusBoard::new(snapshot))
     }
@@ -153,6 +160,18 @@ impl EventLoop {
         }
     }
 
+    /// Finds out which of the models no time unloads.
+    pub(super) fn pin(&mut self, catalog: &Catalog) {
+        let pinned = self.rules.pinned.iter();
+        let pinned: Vec<&ModelId> = pinned
+            .filter_map(|name| catalog.look_up(name).ok())
+            .map(|model| &model.id)
+            .collect();
+        for (id, instance) in &mut self.instances {
+            instance.is_pinned = pinned.contains(&id);
+        }
+    }
+
     /// Gives the sign of life that is due. Returns when the next one is.
     fn beat(&mut self) -> Option<Instant> {
         let pulse = self.pulse.as_mut()?;
@@ -178,7 +197,15 @@ impl EventLoop {
                 self.request(&model, queue_end, Some(request));
             }
             Message::Preload { model } => self.request(&model, QueueEnd::Back, None),
-            Message::Unload { model, reply } => self.unload(&model, reply),
+            Message::Keep {
+                model,
+                client,
+                keep_alive,
+                reply,
+            } => {
+                let _ = reply.send(self.keep(&model, client, keep_alive));
+            }
+            Message::Unload { model, when, reply } => self.unload(&model, when, reply),
             Message::OpenHandle { order, reply } => {
                 // Nothing else would close an instance that its client does not learn of.
                 if let Err(Ok(id)) = reply.send(self.open_handle(order)) {
@@ -218,7 +245,21 @@ impl EventLoop {
                 self.turn_ended((worker.process.pid, link.slot()));
                 self.returned(&worker, link, after);
             }
-            Message::UsedFor { lease, client } => self.turns.used_for(lease, client),
+            Message::UsedFor {
+                model,
+                lease,
+                client,
+                keep_alive,
+            } => {
+                let ((pid, slot), setting) = (lease, self.rules.keep_alive);
+                self.turns.used_for(lease, client.clone());
+                self.change(&model, |instance| {
+                    if instance.life.pid() == Some(pid) {
+                        let keep_alive = keep_alive.unwrap_or(instance.keep_alive(setting));
+                        instance.keepers.used_for(slot, client, keep_alive);
+                    }
+                });
+            }
             Message::Lost { model, pid, slot } => {
                 self.turn_ended((pid, slot));
                 self.change(&model, |instance| {
@@ -253,96 +294,6 @@ impl EventLoop {
         }
     }
 
-    /// Carries out decisions until none is left. Returns when to look again without a message.
-    fn place(&mut self) -> Option<Instant> {
-        loop {
-            for instance in self.instances.values_mut() {
-                instance.forget_gone_waiters();
-                instance.consider_waiting(Instant::now());
-            }
-            let ids: Vec<ModelId> = self.instances.keys().cloned().collect();
-            let order = self.order();
-            let candidates: Vec<Candidate> = self
-                .instances
-                .values()
-                .map(|instance| instance.candidate(&order))
-                .collect();
-            match placement::decide(&candidates, self.rules.placement, Instant::now()) {
-                Decision::Grant(index) => self.grant(&ids[index]),
-                Decision::Load(index) => self.load(&ids[index]),
-                Decision::Evict(index) => self.evict(&ids[index]),
-                Decision::WaitUntil(time) => {
-                    return self
-                        .slots_awaited()
-                        .map_or(Some(time), |it| Some(it.min(time)));
-                }
-                Decision::Nothing => return self.slots_awaited(),
-            }
-        }
-    }
-
-    /// Until when the first of the slots that requests wait for is worth it.
-    fn slots_awaited(&self) -> Option<Instant> {
-        let awaited = self.instances.values();
-        awaited.filter_map(Instance::slot_awaited_until).min()
-    }
-
-    /// The arrivals of the requests that wait, in the order in which they are served.
-    fn order(&self) -> Vec<u64> {
-        let mut waiting: Vec<Waiting<'_>> = self
-            .instances
-            .values()
-            .flat_map(|instance| &instance.waiters)
-            .filter_map(Waiter::in_line)
-            .collect();
-        waiting.sort_unstable_by_key(|waiting| waiting.arrival);
-        let standings = self.turns.standings(&waiting);
-        let mut order: Vec<_> = standings
-            .into_iter()
-            .zip(waiting.iter().map(|waiting| waiting.arrival))
-            .collect();
-        order.sort_unstable();
-        order.into_iter().map(|(_, arrival)| arrival).collect()
-    }
-
-    fn turn_ended(&mut self, lease: LeasedSlot) {
-        self.sequence += 1;
-        let instances = &self.instances;
-        self.turns.ended(lease, self.sequence, |client| {
-            let mut waiters = instances.values().flat_map(|instance| &instance.waiters);
-            waiters.any(|waiter| {
-                waiter
-                    .request
-                    .as_ref()
-                    .is_some_and(|it| it.client == *client)
-            })
-        });
-    }
-
-    fn grant(&mut self, model: &ModelId) {
-        let home = self.sender.clone();
-        let mut granted = None;
-        self.change(model, |instance| {
-            let Some(waiter) = instance.waiters.pop_front() else {
-                return;
-            };
-            let Some(request) = waiter.request else {
-                return;
-            };
-            let Some((worker, link)) = instance.lend(request.alone, &request.wish, &request.client)
-            else {
-                return;
-            };
-            let leased = (worker.process.pid, link.slot());
-            let lease = Lease::new((worker, link), request.client.clone(), home);
-            granted = Some((leased, request.client, (request.reply, lease)));
-        });
-        if let Some((leased, client, lease)) = granted {
-            self.turns.begun(leased, client);
-            self.granted.push(lease);
-        }
-    }
-
     fn change(&mut self, model: &ModelId, change: impl FnOnce(&mut Instance)) {
         if let Some(instance) = self.instances.get_mut(model) {
             change(instance);
@@ -355,7 +306,11 @@ impl EventLoop {
             .instances
             .iter()
             .filter(|(_, instance)| instance.handle.is_none())
-            .map(|(id, instance)| (id.clone(), instance.status(self.blocked(instance), limits)))
+            .map(|(id, instance)| {
+                let blocked = self.blocked(instance);
+                let status = instance.status(blocked, limits, self.rules.keep_alive);
+                (id.clone(), status)
+            })
             .collect();
         self.status.send_replace(Arc::new(snapshot));
     }

@@ -18,7 +18,7 @@ use super::event_loop::Message;
 use super::link::SlotLink;
 use super::worker::{Presence, Worker};
 use crate::children::{ChildProcess, EndReason};
-use crate::generation::ClientKey;
+use crate::generation::{ClientKey, KeepAlive};
 
 /// What became of a slot that is given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +95,11 @@ impl Lease {
         self.link().holds()
     }
 
+    /// Whose what it leaves in the slot is.
+    pub(super) fn user(&self) -> &ClientKey {
+        &self.user
+    }
+
     pub(super) fn holder(&self) -> Option<&ClientKey> {
         self.link().holder()
     }
@@ -143,13 +148,15 @@ impl Lease {
         self.worker().slots()
     }
 
-    /// Whose turn it is after all, where it was asked for by another client.
-    pub fn is_used_for(&mut self, client: &ClientKey) {
+    /// Whose turn it is after all, where it was asked for by another client or for another request.
+    pub fn is_used_for(&mut self, client: &ClientKey, keep_alive: Option<KeepAlive>) {
         self.user = client.clone();
         if let Some(held) = &self.held {
             let _ = self.home.send(Message::UsedFor {
+                model: held.worker.model.id.clone(),
                 lease: (held.worker.process.pid, held.link.slot()),
                 client: client.clone(),
+                keep_alive,
             });
         }
     }

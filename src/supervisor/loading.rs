@@ -20,7 +20,7 @@ use super::{Phase, RunDeadlines, RuntimeFacts};
 use crate::children::{
     Child, ChildProcess, ConnectionError, EndReason, Host, ProcessEvent, Watched,
 };
-use crate::generation::Deadline;
+use crate::generation::{Deadline, RunExtensions};
 use crate::ipc::{
     Command, Event, Handles, LibraryFacts, LoadSpec, RequestHandles, WorkerDeadlines,
 };
@@ -222,9 +222,12 @@ impl Loader {
             Event::Loaded {
                 per_run_parameters,
                 run_extensions,
+                model_file,
             } => {
                 facts.per_run_parameters = Some(per_run_parameters);
                 facts.run_extensions = Some(run_extensions);
+                tell_of_an_older_runtime(run_extensions, &facts);
+                facts.model_file = model_file;
             }
             event => return Err(unexpected(worker, event, false).await),
         }
@@ -353,6 +356,21 @@ impl Loader {
             deadlines,
         }
     }
+}
+
+/// What is asked of it and cannot be done is refused or named; who runs it learns here why.
+fn tell_of_an_older_runtime(known: RunExtensions, facts: &RuntimeFacts) {
+    let lacks = match known {
+        // No library of the vendor takes any of it.
+        RunExtensions::None | RunExtensions::Deterministic => return,
+        RunExtensions::Draws => "log probabilities, `min_tokens`, `ignore_eos` and `deterministic`",
+        RunExtensions::Logprobs => "`deterministic`",
+    };
+    tracing::warn!(
+        library = facts.library_path,
+        lacks,
+        "the CPU runtime is older than this daemon, and does less than it could ask for"
+    );
 }
 
 /// The tokens that a handle with these parameters takes, where they tell.

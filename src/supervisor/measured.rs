@@ -14,10 +14,15 @@ const TOWARDS_FASTER: f64 = 0.1;
 /// slows a run down by a multiple.
 const PATIENCE: f64 = 8.0;
 
+/// So many prefills tell how long one takes.
+const TYPICAL_OF: usize = 8;
+
 /// Measurements of one model on this machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Measured {
+    /// For deadlines: on the slow side.
     prefill_seconds_per_token: Option<f64>,
+    typical: Typical,
     /// Whether the runtime makes the same tokens of a prompt as the model's tokenizer.
     pub tokenizer_agrees: Option<bool>,
     /// Of the last run.
@@ -31,6 +36,7 @@ impl Measured {
             return;
         }
         let measured = took.as_secs_f64() / f64::from(tokens);
+        self.typical.add(tokens, measured);
         self.prefill_seconds_per_token = Some(match self.prefill_seconds_per_token {
             Some(known) if measured < known => known + TOWARDS_FASTER * (measured - known),
             _ => measured,
@@ -74,9 +80,10 @@ impl Measured {
         }
     }
 
-    /// How long a token of a prompt takes.
+    /// How long a token of a prompt takes, by no more and no less than was measured: what costs are
+    /// compared by.
     pub fn prefill_takes_per_token(&self) -> Option<Duration> {
-        Duration::try_from_secs_f64(self.prefill_seconds_per_token?).ok()
+        Duration::try_from_secs_f64(self.typical.get()?).ok()
     }
 
     /// How long a token of a prompt may take, by what was measured.
@@ -86,9 +93,40 @@ impl Measured {
     }
 }
 
+/// The last prefills. One that something else has slowed down, or a short one that shows the overhead of
+/// a run, is outweighed by the tokens of the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Typical {
+    /// Tokens, and seconds for each; without tokens there is none.
+    prefills: [(u32, f64); TYPICAL_OF],
+    next: u8,
+}
+
+impl Typical {
+    fn add(&mut self, tokens: u32, seconds_per_token: f64) {
+        let at = usize::from(self.next) % TYPICAL_OF;
+        self.prefills[at] = (tokens, seconds_per_token);
+        self.next = ((at + 1) % TYPICAL_OF) as u8;
+    }
+
+    /// So that half of the tokens took no longer each.
+    fn get(&self) -> Option<f64> {
+        let mut known = self.prefills;
+        known.sort_unstable_by(|one, other| one.1.total_cmp(&other.1));
+        let all: u64 = known.iter().map(|(tokens, _)| u64::from(*tokens)).sum();
+        let mut so_far = 0;
+        let of_half = known.iter().find(|(tokens, _)| {
+            so_far += u64::from(*tokens);
+            *tokens > 0 && so_far * 2 >= all
+        });
+        of_half.map(|(_, seconds)| *seconds)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn nothing_is_known_until_a_prompt_of_some_length_was_measured() {
@@ -143,6 +181,54 @@ mod tests {
             per_token > Duration::from_millis(700) && per_token < Duration::from_millis(800),
             "{per_token:?}"
         );
+    }
+
+    fn takes(measured: &Measured) -> Duration {
+        measured.prefill_takes_per_token().expect("it was measured")
+    }
+
+    #[test]
+    fn what_a_prefill_takes_follows_measurements_up_and_down() {
+        let mut measured = Measured::default();
+        assert_eq!(measured.prefill_takes_per_token(), None);
+        // In a company of eight, or on a machine that does something else.
+        measured.prefill(1000, Duration::from_secs(80));
+        assert_eq!(takes(&measured), Duration::from_millis(80));
+        measured.prefill(1000, Duration::from_secs(10));
+        measured.prefill(1000, Duration::from_secs(10));
+        assert_eq!(takes(&measured), Duration::from_millis(10));
+        let deadline = measured.prefill_per_token().unwrap();
+        assert!(deadline > Duration::from_millis(500), "{deadline:?}");
+        for _ in 0..3 {
+            measured.prefill(1000, Duration::from_secs(20));
+        }
+        assert_eq!(takes(&measured), Duration::from_millis(20));
+    }
+
+    #[test]
+    fn short_prompts_say_less_of_what_a_long_one_takes() {
+        let mut measured = Measured::default();
+        measured.prefill(2000, Duration::from_secs(4));
+        for _ in 0..6 {
+            measured.prefill(20, Duration::from_secs(1));
+        }
+        assert_eq!(takes(&measured), Duration::from_millis(2));
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_prefill_takes_was_measured(
+            prefills in prop::collection::vec((LEAST_TOKENS..5000, 1u64..100_000), 1..40),
+        ) {
+            let mut measured = Measured::default();
+            for &(tokens, ms) in &prefills {
+                measured.prefill(tokens, Duration::from_millis(ms));
+            }
+            let last = prefills.iter().rev().take(TYPICAL_OF);
+            let each = last.map(|&(tokens, ms)| Duration::from_secs_f64(ms as f64 / 1000.0 / f64::from(tokens)));
+            let each: Vec<_> = each.collect();
+            prop_assert!(each.contains(&takes(&measured)));
+        }
     }
 
     #[test]

@@ -10,11 +10,13 @@ mod attempts;
 mod backoff;
 mod by_request;
 mod client_turns;
+mod content_tokens;
 mod cpu_runtime;
 mod drive;
 mod event_loop;
 mod handle;
 mod instance;
+mod keepers;
 mod lease;
 mod lifecycle;
 mod link;
@@ -30,6 +32,7 @@ mod probe;
 mod pulse;
 mod reading;
 mod reload;
+mod repeated;
 mod routing;
 mod run;
 mod runtime_lines;
@@ -47,6 +50,8 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use attempts::{Attempts, Death, GivenUp};
 pub use by_request::Unloaded;
+pub use cpu_runtime::search as installed_cpu_runtime;
+use drive::FileDeadline;
 pub use drive::{Outer, RunDeadlines, Total};
 pub use event_loop::QueueEnd;
 pub(crate) use handle::remove_unfinished_prompt_caches;
@@ -54,6 +59,7 @@ pub use handle::{
     HandleReset, LibraryHandle, LostRow, Replied, RowEnd, RowRequest, RunEvent, RunStream,
     pooled_row,
 };
+pub use keepers::Kept;
 pub use lease::Lease;
 pub use prefixes::Prefixes;
 pub use probe::{PROMPT as PROBE_PROMPT, Proof, Suspicion};
@@ -113,6 +119,8 @@ pub struct Supervisor {
     /// As the kernel told at start.
     machine_bytes: Option<u64>,
     tensors: Accountant,
+    /// What is not left for workers.
+    beside: Beside,
     prefixes: Prefixes,
 }
 
@@ -168,13 +176,14 @@ impl Supervisor {
         } = services;
         let runtime = &settings.runtime;
         let tensors = Accountant::of_files(settings.library.tensors_held_limit_bytes);
+        let beside = Beside {
+            readers,
+            tensors: tensors.clone(),
+            prefixes: in_prefixes,
+        };
         let loader = Loader {
             host: Host::start(environment)?,
-            beside: Beside {
-                readers,
-                tensors: tensors.clone(),
-                prefixes: in_prefixes,
-            },
+            beside: beside.clone(),
             runtime: runtime.clone(),
             deadlines: settings.deadlines.clone(),
             run_deadlines: RunDeadlines::from(settings),
@@ -199,6 +208,7 @@ impl Supervisor {
             handles,
             machine_bytes,
             tensors,
+            beside,
             prefixes,
         };
         Ok((this, status))
@@ -209,9 +219,13 @@ impl Supervisor {
         &self.prefixes
     }
 
-    /// How long reading a file of this size may take.
-    fn load_deadline(&self, size_bytes: u64) -> Duration {
-        self.handles.load_deadline(size_bytes)
+    /// What a worker may have before it is replaced; `None`: no limit.
+    fn worker_memory_limit(&self) -> Option<u64> {
+        let left = self
+            .machine_bytes
+            .map(|all| all.saturating_sub(self.beside.bytes()));
+        let limits = memory_limits::effective(&self.handles.memory(), left);
+        limits.soft_bytes.or(limits.hard_bytes)
     }
 
     /// Where files of tensors are charged that wait for their readers.
@@ -366,6 +380,8 @@ impl Rules {
                 healthy_after: settings.recovery.healthy_after,
             },
             unload_deadline: settings.deadlines.unload,
+            keep_alive: settings.models.keep_alive,
+            pinned: settings.models.preload.clone(),
             memory: MemoryRules {
                 settings: settings.memory.clone(),
                 machine_bytes,
@@ -380,6 +396,10 @@ impl From<&Settings> for RunDeadlines {
             worker: WorkerDeadlines::from(&settings.deadlines),
             heartbeat: settings.deadlines.heartbeat,
             slow_reader: settings.http.slow_reader_timeout,
+            prefix_file: FileDeadline {
+                base: settings.deadlines.prefix_file_base,
+                per_gib: settings.deadlines.prefix_file_per_gib,
+            },
         }
     }
 }

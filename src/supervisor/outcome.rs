@@ -133,6 +133,7 @@ pub(super) fn completion(
     let prompt_tokens = counted_prompt.or(from_runtime);
     Completion {
         reason,
+        stop_text: None,
         usage: prompt_tokens.map(|prompt_tokens| Usage {
             prompt_tokens,
             completion_tokens: tokens,

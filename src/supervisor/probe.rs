@@ -15,7 +15,8 @@ use super::lease::{Lease, WorkerAfter};
 use super::link::TOKEN_CREDIT;
 use super::outcome::{self, Outcome};
 use super::reading::Reading;
-use super::text_sink::{Prefill, TextSink};
+use super::repeated::Repeated;
+use super::text_sink::{Prefill, PromptLogprobs, TextSink};
 use crate::generation::{
     Deadline, GenerationError, ModelId, ReplyEvent, SamplingRequest, StopStrings,
 };
@@ -132,7 +133,7 @@ impl Probe<'_> {
             run,
             wants_text: false,
             prefill,
-            reading: &mut Reading::new(StopStrings::new(std::iter::empty()), None),
+            reading: &mut Reading::new(StopStrings::new(std::iter::empty()), None, false),
             answer: &mut AnswerSoFar::default(),
             ids_are_trusted: false,
             prompt_tokens: &mut None,
@@ -143,7 +144,14 @@ impl Probe<'_> {
             complete: None,
             on_first_token: &|| {},
             has_token: false,
+            has_new: false,
+            repeated: &mut Repeated::default(),
             waiting: None,
+            prompt_logprobs: PromptLogprobs {
+                told: &mut 0,
+                in_attempt: 0,
+            },
+            logprobs: None,
         };
         let command = SlotCommand::Run(Box::new(spec));
         let ended = drive(lease, command, &mut sink, limits).await;

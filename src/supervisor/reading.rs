@@ -6,7 +6,8 @@
 //! that a closed thought ends with is dropped.
 
 use super::answer_so_far::{AnswerSoFar, Inexact};
-use crate::conversation::ReplyPiece;
+use super::content_tokens::ContentTokens;
+use crate::conversation::{ReplyPiece, TokenLogprobs};
 use crate::generation::{FinishReason, ReplyEvent, StopStrings};
 use crate::ipc::TokenKind;
 use crate::reply::{ReplyParser, ReplyPlan, ReplyToken};
@@ -16,6 +17,17 @@ pub(super) struct Reading {
     stops: StopStrings,
     /// `None`: all of the answer is content.
     parsing: Option<Parsing>,
+    /// `None`: nobody asks how likely the tokens of the content were.
+    content: Option<ContentTokens>,
+}
+
+/// A token, as the worker told it.
+#[derive(Debug)]
+pub(super) struct ReadToken<'a> {
+    pub kind: TokenKind,
+    pub id: Option<i32>,
+    pub text: &'a str,
+    pub logprobs: Option<TokenLogprobs>,
 }
 
 #[derive(Debug)]
@@ -48,8 +60,9 @@ pub(super) enum Next {
 }
 
 impl Reading {
-    pub fn new(stops: StopStrings, plan: Option<&ReplyPlan>) -> Self {
+    pub fn new(stops: StopStrings, plan: Option<&ReplyPlan>, tells_logprobs: bool) -> Self {
         Self {
+            content: tells_logprobs.then(ContentTokens::default),
             stops,
             parsing: plan.map(|plan| Parsing {
                 parser: plan.parser.clone(),
@@ -63,17 +76,28 @@ impl Reading {
     }
 
     /// Takes in a token, here and in the answer.
-    pub fn push(
-        &mut self,
-        answer: &mut AnswerSoFar,
-        kind: TokenKind,
-        id: Option<i32>,
-        text: &str,
-    ) -> Read {
+    pub fn push(&mut self, answer: &mut AnswerSoFar, token: ReadToken<'_>) -> Read {
+        let ReadToken {
+            kind,
+            id,
+            text,
+            logprobs,
+        } = token;
+        if let Some(content) = &mut self.content {
+            content.push(kind, text, logprobs);
+        }
         let Some(parsing) = &mut self.parsing else {
             answer.push(kind, id, text);
             let (text, is_over) = self.stops.push(text);
-            let event = (!text.is_empty()).then_some(ReplyEvent::Piece(ReplyPiece::Text(text)));
+            let piece = (!text.is_empty()).then_some(ReplyPiece::Text(text));
+            let event = match &mut self.content {
+                None => piece.map(ReplyEvent::Piece),
+                Some(content) => {
+                    let mut pieces = Vec::from_iter(piece);
+                    content.score(&mut pieces, !self.stops.holds_text());
+                    as_one(&mut pieces)
+                }
+            };
             let next = if is_over { Next::End } else { Next::Token };
             return Read { event, next };
         };
@@ -111,6 +135,10 @@ impl Reading {
             parsing.told.truncate(end.map_or(0, |end| end + 1));
         }
         let stopped = until_stop(&mut parsing.told, &mut self.stops);
+        if let Some(content) = &mut self.content {
+            let is_settled = parsing.parser.holds_no_text() && !self.stops.holds_text();
+            content.score(&mut parsing.told, is_settled);
+        }
         Read {
             event: as_one(&mut parsing.told),
             next: match () {
@@ -133,6 +161,9 @@ impl Reading {
         if let Some(parsing) = &mut self.parsing {
             parsing.unseen_tokens = 0;
         }
+        if let Some(content) = &mut self.content {
+            content.roll_back();
+        }
     }
 
     /// A thought that is used up cannot be handed over exactly, so it goes on.
@@ -154,22 +185,41 @@ impl Reading {
             parsing.unseen_tokens = 0;
             parsing.parser.close_thought(&mut parsing.told);
         }
+        if let Some(content) = &mut self.content {
+            content.roll_back();
+        }
     }
 
     /// What is still held back when the answer ends by itself or by its budget.
     pub fn finish(&mut self, reason: FinishReason) -> Option<ReplyEvent> {
         let mut told = Vec::new();
+        let mut stopped = false;
         if let Some(parsing) = &mut self.parsing {
             told = std::mem::take(&mut parsing.told);
             parsing
                 .parser
                 .finish(reason == FinishReason::Stop, &mut told);
-            if until_stop(&mut told, &mut self.stops) {
-                return as_one(&mut told);
-            }
+            stopped = until_stop(&mut told, &mut self.stops);
         }
-        release(&mut told, self.stops.finish());
+        if !stopped {
+            release(&mut told, self.stops.finish());
+        }
+        if let Some(content) = &mut self.content {
+            content.finish(&mut told);
+        }
         as_one(&mut told)
+    }
+
+    /// What waits for the rest of a token that does not follow, where a stop string has ended the answer.
+    pub fn finish_content(&mut self) -> Option<ReplyEvent> {
+        let mut told = Vec::new();
+        self.content.as_mut()?.finish(&mut told);
+        as_one(&mut told)
+    }
+
+    /// The stop string that has ended the content.
+    pub fn stop_text(&self) -> Option<&str> {
+        self.stops.reached()
     }
 
     /// Tokens of thoughts; `None`: thoughts are not told apart.

@@ -71,6 +71,7 @@ impl EventLoop {
             }
             self.end_when_free(&model);
         }
+        self.pin(&reload.catalog);
         self.forget_removed();
         let _ = reload.done.send(());
     }

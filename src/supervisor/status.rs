@@ -5,14 +5,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use crate::children::memory::ProcessMemory;
-use crate::generation::{Abilities, ModelId};
+use crate::generation::{Abilities, Fingerprint, ModelId, Repeats, RunExtensions};
 use crate::ipc::LoadFigures;
 use crate::models::SlotPlan;
 use crate::process_figures::ask_load_figures;
 use crate::telemetry::Slots;
+
+use super::keepers::Kept;
 
 /// Where a model's worker is in its life.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,8 +95,10 @@ pub struct RuntimeFacts {
     pub pool_tokens: Option<u32>,
     /// Whether sampling values and the token budget can differ from run to run (1.3.0 and later).
     pub per_run_parameters: Option<bool>,
-    /// Whether answers can be kept to a format.
-    pub run_extensions: Option<bool>,
+    /// What its runs can be told beside their parameters.
+    pub run_extensions: Option<RunExtensions>,
+    /// Tells the model's file, as the worker has opened it, from every other.
+    pub model_file: Option<String>,
 }
 
 impl RuntimeFacts {
@@ -103,6 +108,25 @@ impl RuntimeFacts {
             per_run_parameters: self.per_run_parameters,
             run_extensions: self.run_extensions,
         }
+    }
+
+    /// What an answer is made with, which repeats or need not; `None`: the runtime has not told of itself.
+    pub fn fingerprint(&self, repeats: bool) -> Option<Fingerprint> {
+        let (file, library) = (self.model_file.as_ref()?, self.library_version.as_ref()?);
+        let made_with = [env!("CARGO_PKG_VERSION"), library.as_str(), file.as_str()].join("\n");
+        let digest = Sha256::digest(made_with);
+        let of: String = digest[..8]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let repeats = match repeats {
+            true => Repeats::Always,
+            false => Repeats::NotSurely,
+        };
+        Some(Fingerprint {
+            of: of.into(),
+            repeats,
+        })
     }
 }
 
@@ -125,6 +149,8 @@ pub struct ModelStatus {
     pub slots: Option<Slots>,
     /// Of the last answer, as the runtime measured it; without the first token.
     pub decode_tokens_per_second: Option<f64>,
+    /// What keeps it loaded.
+    pub kept: Kept,
 }
 
 /// Measured figures of a worker that is loading.

@@ -8,9 +8,11 @@ use tokio::sync::mpsc::{self, OwnedPermit, error::TrySendError};
 use super::answer_so_far::AnswerSoFar;
 use super::drive::{FromClient, RunDeadlines, Sink, Step, Stop, Took};
 use super::link::Arrived;
-use super::reading::{Next, Reading};
+use super::reading::{Next, ReadToken, Reading};
+use super::repeated::{Made, Repeated};
 use super::worker::Worker;
-use crate::generation::{FinishReason, ReplyEvent};
+use crate::conversation::{ReplyPiece, TokenLogprobs};
+use crate::generation::{FinishReason, GenerationError, ReplyEvent};
 use crate::ipc::{RunEnd, RunOutcome, RunSpec, SlotEvent, TokenKind};
 
 /// What one attempt works on.
@@ -33,10 +35,24 @@ pub(super) struct TextSink<'a> {
     pub deadlines: RunDeadlines,
     /// What is known of an answer that had all its tokens before its run ended.
     pub complete: Option<Complete>,
-    /// Called at the first token.
+    /// Called at the first token that its reader does not have.
     pub on_first_token: &'a (dyn Fn() + Sync),
     pub has_token: bool,
+    /// There was such a token.
+    pub has_new: bool,
+    /// The tokens that come first and were made before, by a worker that was lost.
+    pub repeated: &'a mut Repeated,
     pub waiting: Option<Waiting>,
+    pub prompt_logprobs: PromptLogprobs<'a>,
+    /// Of the token that comes next.
+    pub logprobs: Option<TokenLogprobs>,
+}
+
+/// How many of the prompt's tokens it was told of how likely they were: what an attempt tells again its
+/// reader knows.
+pub(super) struct PromptLogprobs<'a> {
+    pub told: &'a mut usize,
+    pub in_attempt: usize,
 }
 
 /// What the first token's deadline follows from.
@@ -51,8 +67,7 @@ pub(super) struct Prefill {
 pub(super) struct Waiting {
     event: ReplyEvent,
     since: Instant,
-    /// Why the run ends with it.
-    then: Option<Stop>,
+    then: Step,
 }
 
 /// An answer that had all its tokens before its run ended.
@@ -105,6 +120,18 @@ impl Sink for TextSink<'_> {
                 Some(_) => Step::Same,
                 None => self.deliver(kind, id, &text),
             },
+            SlotEvent::Logprobs {
+                run,
+                of_prompt,
+                mut tokens,
+            } if run == self.run => match (stop, of_prompt) {
+                (Some(_), _) => Step::Same,
+                (None, true) => self.of_prompt(tokens),
+                (None, false) => {
+                    self.logprobs = tokens.pop();
+                    Step::Same
+                }
+            },
             SlotEvent::AnswerComplete {
                 run,
                 reason,
@@ -146,7 +173,7 @@ impl Sink for TextSink<'_> {
         };
         permit.send(waiting.event);
         *self.stalled += waiting.since.elapsed();
-        FromClient::HasRoom(waiting.then.map_or(Step::Moved, Step::Stop))
+        FromClient::HasRoom(waiting.then)
     }
 
     fn is_complete(&self) -> bool {
@@ -166,38 +193,82 @@ impl Sink for TextSink<'_> {
 
 impl TextSink<'_> {
     fn deliver(&mut self, kind: TokenKind, id: Option<i32>, text: &str) -> Step {
-        if !self.has_token {
-            self.has_token = true;
-            (self.on_first_token)();
-        }
-        let read = self.reading.push(self.answer, kind, id, text);
-        let then = match read.next {
-            Next::Token => None,
-            Next::End => Some(Stop::Complete),
-            Next::CloseThought => match self.answer.check_exact(self.ids_are_trusted) {
-                Ok(()) => Some(Stop::ThoughtUsedUp),
-                Err(reason) => {
-                    self.reading.goes_past_its_budget(self.run, reason);
-                    None
+        self.has_token = true;
+        if kind != TokenKind::Rest {
+            match self.repeated.take(id) {
+                Made::New => {}
+                Made::Again => {
+                    self.logprobs = None;
+                    return Step::Moved;
                 }
-            },
-        };
-        if let Some(event) = read.event.filter(|_| self.wants_text) {
-            match self.events.try_send(event) {
-                Ok(()) => {}
-                Err(TrySendError::Closed(_)) => return Step::Stop(Stop::Cancelled),
-                Err(TrySendError::Full(event)) => {
-                    self.waiting = Some(Waiting {
-                        event,
-                        since: Instant::now(),
-                        then,
-                    });
-                    let patience = self.deadlines.slow_reader.saturating_sub(*self.stalled);
-                    return Step::Full { patience };
+                Made::Otherwise => {
+                    return Step::Stop(Stop::Failed(GenerationError::AnswerInterrupted {
+                        cause: "its worker was lost".to_owned(),
+                        reason: "another worker does not make the same of it",
+                    }));
                 }
             }
         }
-        then.map_or(Step::Moved, Step::Stop)
+        if !std::mem::replace(&mut self.has_new, true) {
+            (self.on_first_token)();
+        }
+        let logprobs = match kind {
+            // It is no token.
+            TokenKind::Rest => None,
+            _ => self.logprobs.take(),
+        };
+        let token = ReadToken {
+            kind,
+            id,
+            text,
+            logprobs,
+        };
+        let read = self.reading.push(self.answer, token);
+        let then = match read.next {
+            Next::Token => Step::Moved,
+            Next::End => Step::Stop(Stop::Complete),
+            Next::CloseThought => match self.answer.check_exact(self.ids_are_trusted) {
+                Ok(()) => Step::Stop(Stop::ThoughtUsedUp),
+                Err(reason) => {
+                    self.reading.goes_past_its_budget(self.run, reason);
+                    Step::Moved
+                }
+            },
+        };
+        match read.event.filter(|_| self.wants_text) {
+            Some(event) => self.tell(event, then),
+            None => then,
+        }
+    }
+
+    fn of_prompt(&mut self, mut tokens: Vec<TokenLogprobs>) -> Step {
+        let logprobs = &mut self.prompt_logprobs;
+        let known = logprobs.told.saturating_sub(logprobs.in_attempt);
+        logprobs.in_attempt += tokens.len();
+        tokens.drain(..known.min(tokens.len()));
+        if tokens.is_empty() {
+            return Step::Same;
+        }
+        *logprobs.told += tokens.len();
+        // The first token is waited for as long as before.
+        let event = ReplyEvent::Piece(ReplyPiece::PromptLogprobs(tokens));
+        self.tell(event, Step::Same)
+    }
+
+    fn tell(&mut self, event: ReplyEvent, then: Step) -> Step {
+        match self.events.try_send(event) {
+            Ok(()) => then,
+            Err(TrySendError::Closed(_)) => Step::Stop(Stop::Cancelled),
+            Err(TrySendError::Full(event)) => {
+                self.waiting = Some(Waiting {
+                    event,
+                    since: Instant::now(),
+                    then,
+                });
+                let patience = self.deadlines.slow_reader.saturating_sub(*self.stalled);
+                Step::Full { patience }
+            }
+        }
     }
 }
 

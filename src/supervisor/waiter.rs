@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::client_turns::Waiting;
 use super::event_loop::LeaseReply;
-use crate::generation::ClientKey;
+use crate::generation::{ClientKey, KeepAlive};
 
 /// A request or a preload that waits for a worker.
 pub(super) struct Waiter {
@@ -24,13 +24,15 @@ pub(super) struct LeaseRequest {
     pub reply: LeaseReply,
 }
 
-/// Which slot a request is best served in.
+/// Which slot a request is best served in, and what becomes of the model after it.
 #[derive(Clone, Debug, Default)]
 pub struct Wish {
     /// What it will have evaluated; `None`: nothing that a slot could hold.
     pub prompt: Option<Arc<str>>,
     /// Whether a busy slot may be waited for while another one is free: nothing else would use that.
     pub may_wait: Arc<AtomicBool>,
+    /// For how long the model is to stay loaded after it; `None`: as its setting says.
+    pub keep_alive: Option<KeepAlive>,
 }
 
 impl Waiter {

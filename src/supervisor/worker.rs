@@ -181,6 +181,11 @@ impl Company {
         }
     }
 
+    /// Whether nothing runs there.
+    pub fn is_empty(&self) -> bool {
+        self.lock().here == 0
+    }
+
     pub fn leave(&self) {
         let mut counts = self.lock();
         counts.here = counts.here.saturating_sub(1);
@@ -229,8 +234,9 @@ mod tests {
     #[test]
     fn alone_is_who_had_no_other_beside_it_at_any_time() {
         let company = Company::default();
+        assert!(company.is_empty());
         let first = company.enter();
-        assert!(company.was_alone(first));
+        assert!(company.was_alone(first) && !company.is_empty());
         let second = company.enter();
         company.leave();
         assert!(!company.was_alone(first), "one had come");

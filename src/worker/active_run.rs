@@ -17,6 +17,9 @@ use crate::ipc::{
 };
 use crate::library_calls::weight_bytes;
 
+/// The CPU runtime keeps no more cells for a run's next tokens.
+const MOST_KEPT_CELLS: u32 = 256;
+
 pub struct ActiveRun {
     pub run: u64,
     pub input_bytes: usize,
@@ -116,6 +119,14 @@ impl ActiveRun {
             .saturating_mul(self.progress.tokens());
         let prompt = deadlines.prefill(self.prefill_per_token, self.input_bytes, self.input_tokens);
         prompt.saturating_add(made).min(LONGEST_PREFILL)
+    }
+
+    /// Cells that it may take in a pool by now: those of its tokens, and those that are kept for the next ones.
+    pub fn most_cells(&self) -> u64 {
+        // No token is of less than a byte.
+        let prompt = self.input_tokens.map_or(self.input_bytes as u64, u64::from);
+        let kept = self.progress.limit_tokens().min(MOST_KEPT_CELLS);
+        prompt + u64::from(self.progress.tokens()) + u64::from(kept)
     }
 
     /// Its company is about to be another one: so many runs have gone on until now.
@@ -244,7 +255,8 @@ fn outcome(returned: &RunReturned, abort_requested: bool, generated: u32) -> Run
         };
     }
     let record = &returned.record;
-    if let (None, Some(reason), false) = (record.ended_by, &returned.not_kept, abort_requested) {
+    let has_ended_itself = record.ended_by.is_none() && returned.result.is_ok() && !abort_requested;
+    if let Some(reason) = returned.not_kept.as_ref().filter(|_| has_ended_itself) {
         let reason = reason.clone();
         return RunOutcome::NotKept { reason };
     }

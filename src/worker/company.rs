@@ -25,6 +25,9 @@ pub struct Company {
     pub others_began: Option<Instant>,
     /// Where they share a pool: how long none of them may move.
     pub still: Option<Duration>,
+    /// The pool may have no room for what they have, so that one may have to wait until others have ended. It
+    /// is filled as long as none of them ends.
+    pub may_be_full: bool,
 }
 
 /// A run's own time.
@@ -99,6 +102,11 @@ impl Wait {
         }
     }
 
+    /// It has made tokens: in a pool with room it makes the next ones in every step.
+    fn is_for_next(&self) -> bool {
+        self.taken_in == self.moved
+    }
+
     /// Whether one that began then may be ahead of it.
     fn is_behind(&self, began: Instant) -> bool {
         began <= self.taken_in + CLOCK
@@ -126,6 +134,7 @@ impl InCompany {
                 moved: started,
                 others_began: None,
                 still: None,
+                may_be_full: false,
             },
             share: Share::begin(started),
             again: Duration::ZERO,
@@ -135,8 +144,14 @@ impl InCompany {
 
     /// Whether it may wait for another one in the library.
     pub fn is_behind(&self, wait: Wait) -> bool {
-        let other = self.company.others_began;
-        self.company.still.is_some() && other.is_some_and(|began| wait.is_behind(began))
+        let Company {
+            still,
+            others_began,
+            may_be_full,
+            ..
+        } = self.company;
+        let may_wait = may_be_full || !wait.is_for_next();
+        still.is_some() && may_wait && others_began.is_some_and(|began| wait.is_behind(began))
     }
 
     /// Since when, and how long, a run waits.
@@ -172,6 +187,7 @@ mod tests {
             moved,
             others_began: None,
             still: None,
+            may_be_full: true,
         }
     }
 
@@ -226,6 +242,20 @@ mod tests {
         let moved = start + LIMIT * 50;
         let parked = of(in_pool(start, moved), Share::begin(start));
         assert_eq!(due(&parked, start), moved + STILL);
+    }
+
+    #[test]
+    fn a_run_that_hangs_in_a_pool_with_room_is_found_beside_older_ones() {
+        let start = Instant::now();
+        let company = Company {
+            may_be_full: false,
+            ..in_pool(start, start + LIMIT * 50)
+        };
+        let hung = of(company, Share::begin(start));
+        assert_eq!(due(&hung, start), start + LIMIT * 2, "its own time");
+        // Prompts are evaluated one after the other, whatever room there is.
+        let wait = Wait::for_first(start, LIMIT);
+        assert_eq!(hung.deadline(wait), (start + LIMIT * 50, STILL));
     }
 
     #[test]

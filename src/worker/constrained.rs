@@ -1,19 +1,22 @@
 //! Keeps a run to its grammar, in the library's hook: between two tokens, on a thread that computes for
 //! other slots as well.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use anyhow::{Context, anyhow};
-use rkllm_sys::{Draw, LogitsHook, RunExtension};
+use rkllm_sys::{Draw, Ends, LogitsHook, Logprobs, RunExtension};
 
-use crate::constraint::{Follower, ModelTokens, Next, Vocabulary};
+use crate::constraint::{
+    Begun, Constraint, Follower, ModelTokens, Need, Next, Parsers, Vocabulary,
+};
 use crate::generation::DrawRequest;
 use crate::ipc::{BegunAnswer, RunConstraint, RunSpec};
 
-/// The tokens of the worker's model, made ready by the first slot that needs them.
+/// The tokens of the worker's model and grammars over them, made ready by the first slot that needs them.
 pub struct SharedTokens {
     told: Mutex<Option<Vocabulary>>,
-    ready: OnceLock<Result<Arc<ModelTokens>, String>>,
+    ready: OnceLock<Result<Arc<Parsers>, String>>,
 }
 
 impl SharedTokens {
@@ -24,59 +27,57 @@ impl SharedTokens {
         }
     }
 
-    fn get(&self) -> anyhow::Result<Arc<ModelTokens>> {
+    fn get(&self) -> anyhow::Result<Arc<Parsers>> {
         let ready = self.ready.get_or_init(|| {
             let told = self.told.lock();
             let told = told.unwrap_or_else(PoisonError::into_inner).take();
             let tokens = ModelTokens::new(told.unwrap_or_default());
-            tokens.map(Arc::new).map_err(|error| format!("{error:#}"))
+            let parsers = tokens.map(|tokens| Arc::new(Parsers::new(Arc::new(tokens))));
+            parsers.map_err(|error| format!("{error:#}"))
         });
         ready.clone().map_err(|error| anyhow!(error))
     }
 }
 
-/// Why the run could not be kept to its grammar, where it could not.
-#[derive(Clone, Debug, Default)]
-pub struct Failure(Arc<Mutex<Option<String>>>);
-
-impl Failure {
-    pub fn take(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    /// What stands behind the first line is the engine's own state.
-    fn set(&self, reason: &str) {
-        let reason = reason.lines().next().unwrap_or_default().to_owned();
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
-    }
-}
-
-/// What the library is told of a run beyond its parameters; `None`: nothing. Compiles the grammar, and
-/// takes in what was said before.
+/// What the library is told of a run beyond its parameters; `None`: nothing. `ends` are tokens that end it
+/// on our side. Compiles the grammar, and takes in what was said before.
 pub fn extension(
     spec: &RunSpec,
     tokens: Option<&SharedTokens>,
-) -> anyhow::Result<Option<(RunExtension, Failure)>> {
+    ends: &[i32],
+) -> anyhow::Result<Option<(RunExtension, Option<Kept>)>> {
     let draws = &spec.draws;
     if *draws == DrawRequest::default() && spec.constraint.is_none() {
         return Ok(None);
     }
     let begun = spec.begun.as_ref();
-    let failure = Failure::default();
-    let hook = match &spec.constraint {
+    let kept = match &spec.constraint {
         None => None,
-        Some(constraint) => Some(Box::new(Kept {
-            follower: follower(constraint, tokens, begun)?,
-            failure: failure.clone(),
-        }) as _),
+        Some(constraint) => Some(Kept::new(follower(constraint, tokens, begun)?)),
     };
+    let made = begun.and_then(|begun| begun.tokens).unwrap_or(0);
     let extension = RunExtension {
-        hook,
+        ends: match draws.min_tokens.saturating_sub(made) {
+            _ if draws.ignores_eos => Ends::Never {
+                tokens: ends.to_vec(),
+            },
+            0 => Ends::AtAnyTime,
+            count => Ends::NotBefore {
+                count,
+                tokens: ends.to_vec(),
+            },
+        },
+        hook: kept.clone().map(|kept| Box::new(kept) as _),
+        is_deterministic: draws.deterministic,
         seed: draws.seed.map(|seed| run_seed(seed, begun)),
         min_p: draws.min_p,
         logit_bias: draws.logit_bias.clone(),
+        logprobs: draws.logprobs.map(|logprobs| Logprobs {
+            top: logprobs.top.into(),
+            of_prompt: logprobs.of_prompt,
+        }),
     };
-    Ok(Some((extension, failure)))
+    Ok(Some((extension, kept)))
 }
 
 /// The library's seeds have 32 bits, of which one value is none. An answer that is gone on with does not
@@ -93,47 +94,94 @@ fn follower(
     tokens: Option<&SharedTokens>,
     begun: Option<&BegunAnswer>,
 ) -> anyhow::Result<Follower> {
-    let tokens = tokens.context("the model's tokens are not known")?.get()?;
+    let parsers = tokens.context("the model's tokens are not known")?.get()?;
     let begun = match begun {
-        None => Vec::new(),
+        None => Begun::Nothing,
         Some(BegunAnswer {
             token_ids: Some(ids),
             ..
-        }) => ids
-            .iter()
-            .flat_map(|&id| tokens.piece(id))
-            .copied()
-            .collect(),
-        Some(BegunAnswer { text, .. }) => text.clone().into_bytes(),
+        }) => Begun::Tokens(ids),
+        Some(BegunAnswer { text, .. }) => Begun::Text(text),
     };
-    Follower::new(
-        &constraint.grammar,
-        &constraint.limits,
-        constraint.thought.clone(),
-        tokens,
-        &begun,
-    )
+    let constraint = Constraint {
+        grammar: constraint.grammar.as_str().into(),
+        limits: constraint.limits,
+        how: constraint.how.clone(),
+        thought: constraint.thought.clone(),
+        need: Need::Needed,
+    };
+    Follower::with(&constraint, &parsers, begun)
 }
 
-struct Kept {
+/// A run's grammar: followed by the library's hook, and asked when the run's budget is used up.
+#[derive(Clone)]
+pub struct Kept(Arc<Mutex<Following>>);
+
+struct Following {
     follower: Follower,
-    failure: Failure,
+    /// Why the run could not be kept to it, should it end by itself now.
+    failure: Option<Cow<'static, str>>,
+}
+
+impl Kept {
+    fn new(follower: Follower) -> Self {
+        Self(Arc::new(Mutex::new(Following {
+            follower,
+            failure: None,
+        })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Following> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the run's last token has completed the answer.
+    pub fn is_complete_behind(&self, last: i32) -> bool {
+        let mut following = self.lock();
+        following.follower.is_complete_behind(last).unwrap_or(false)
+    }
+
+    /// Why the run could not be kept to it, where it could not and has ended by itself.
+    pub fn failure(&self) -> Option<String> {
+        self.lock().failure.take().map(Cow::into_owned)
+    }
+}
+
+impl Following {
+    fn follow(
+        &mut self,
+        step: impl FnOnce(&mut Follower) -> anyhow::Result<Option<Next>>,
+    ) -> Option<Draw> {
+        // Who panics leaves it as it is, and the run ends.
+        self.failure = Some("following it failed".into());
+        let next = step(&mut self.follower);
+        // A run that goes on and may not end is ended by nothing that it could draw.
+        let nothing = (!self.follower.may_end())
+            .then_some("none of the tokens that it allows can be drawn".into());
+        let (failure, draw) = match next {
+            Ok(None) => (None, None),
+            Ok(Some(Next::Token)) => (nothing, Some(Draw::GoesOn)),
+            Ok(Some(Next::End)) => (None, Some(Draw::EndsHere)),
+            // What stands behind the first line is the engine's own state.
+            Err(error) => {
+                let reason = format!("{error:#}");
+                let reason = reason.lines().next().unwrap_or_default().to_owned();
+                (Some(reason.into()), Some(Draw::EndsHere))
+            }
+        };
+        self.failure = failure;
+        draw
+    }
 }
 
 impl LogitsHook for Kept {
     fn on_row(&mut self, drawn: &[i32], logits: &mut [f32]) -> Draw {
-        // Who panics leaves it as it is, and the run ends.
-        self.failure.set("following it failed");
-        let next = self.follower.row(drawn, logits);
-        self.failure.take();
-        match next {
-            Ok(Next::Token) => Draw::GoesOn,
-            Ok(Next::End) => Draw::EndsHere,
-            Err(error) => {
-                self.failure.set(&format!("{error:#}"));
-                Draw::EndsHere
-            }
-        }
+        let draw = (self.lock()).follow(|follower| follower.row(drawn, logits).map(Some));
+        draw.unwrap_or(Draw::GoesOn)
+    }
+
+    fn before_row(&mut self, drawn: &[i32]) -> Option<Draw> {
+        self.lock().follow(|follower| follower.before_row(drawn))
     }
 }
 

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 use rkllm_sys::{
-    CallError, CpuMask, Family, Handle, InitParams, Library, OpenOptions, PerRun, PromptCache,
-    RunExtension, RunExtras, RunId, RunInput, RunItem, RunOptions,
+    CallError, CpuMask, ExtensionVersion, Family, Handle, InitParams, Library, OpenOptions, PerRun,
+    PromptCache, RunExtension, RunExtras, RunId, RunInput, RunItem, RunOptions,
 };
 
 use super::constrained::{self, SharedTokens};
@@ -18,6 +18,7 @@ use super::slot::{SlotNote, SlotNotes};
 use super::slot_events::SlotEvents;
 use super::token_sink::{RunRecord, SharedRecord, TokenSink};
 use super::utf8_assembly::Utf8Assembly;
+use crate::generation::RunExtensions;
 use crate::ipc::{Handles, LibraryFacts, LoadSpec, RunSpec, SlotEvent};
 
 /// What a run goes on with, beside what was asked.
@@ -34,6 +35,15 @@ pub struct Model {
     eos_ids: Arc<[i32]>,
     context_length: u32,
     shape: KnownShape,
+}
+
+fn run_extensions(library: &Library) -> RunExtensions {
+    match library.extension_version() {
+        ExtensionVersion::None => RunExtensions::None,
+        ExtensionVersion::First => RunExtensions::Draws,
+        ExtensionVersion::Second => RunExtensions::Logprobs,
+        ExtensionVersion::Third => RunExtensions::Deterministic,
+    }
 }
 
 impl Model {
@@ -74,11 +84,13 @@ impl Model {
         })
     }
 
-    pub fn facts(&self) -> LoadedModel {
+    /// `file` tells the one that it was opened from.
+    pub fn facts(&self, file: Option<String>) -> LoadedModel {
         LoadedModel {
             control: self.handle.control(),
             per_run_parameters: self.per_run.is_some(),
-            run_extensions: self.handle.library().takes_run_extensions(),
+            run_extensions: run_extensions(self.handle.library()),
+            file,
         }
     }
 
@@ -130,18 +142,22 @@ impl Model {
             progress.lower_limit(budget_left(self.context_length, tokens));
             notes.send(SlotNote::InputCounted { run, tokens });
         }
-        let takes_extensions = self.handle.library().takes_run_extensions();
-        let extension = match takes_extensions {
-            true => constrained::extension(spec, how.tokens),
-            false => Ok(None),
+        let ends: Arc<[i32]> = match &*spec.draws.stop_token_ids {
+            [] => Arc::clone(&self.eos_ids),
+            more => self.eos_ids.iter().chain(more).copied().collect(),
         };
-        let (extension, failure) = match extension {
+        let extension = match self.handle.library().extension_version() {
+            ExtensionVersion::None => Ok(None),
+            _ => constrained::extension(spec, how.tokens, &ends),
+        };
+        let (extension, kept) = match extension {
             Ok(extension) => extension.unzip(),
             Err(error) => {
                 returned.not_kept = Some(format!("{error:#}"));
                 return returned;
             }
         };
+        let kept = kept.flatten();
         if how.empty_cache {
             returned.cache_emptied = self.handle.clear_kv_cache(false).is_ok();
         }
@@ -149,7 +165,9 @@ impl Model {
         if !progress.abort_requested() {
             returned.asked_runtime = true;
             let record = SharedRecord::default();
-            let sink = self.sink(run, progress, &record, notes, events);
+            let mut sink = self.sink(run, progress, &record, notes, events);
+            sink.eos_ids = ends;
+            sink.kept = kept.clone();
             let budget_tokens = progress.limit_tokens();
             let call = Call {
                 form: &prepared.form,
@@ -157,7 +175,7 @@ impl Model {
                 extension,
             };
             returned.result = self.call(spec, call, sink);
-            returned.not_kept = failure.and_then(|failure| failure.take());
+            returned.not_kept = kept.and_then(|kept| kept.failure());
             returned.record =
                 std::mem::take(&mut *record.lock().unwrap_or_else(PoisonError::into_inner));
         }
@@ -183,7 +201,10 @@ impl Model {
             abort: Box::new(move || control.abort()),
             eos_ids: Arc::clone(&self.eos_ids),
             budget_of_runtime: self.per_run.is_some().then_some(progress.limit_tokens()),
+            kept: None,
             text: Utf8Assembly::default(),
+            prompt_logprobs: Vec::new(),
+            logprobs: None,
         }
     }
 

@@ -1,7 +1,8 @@
 //! The one thread of a slot that opens its handle, runs it and destroys it, in that order and never two
 //! calls at a time. That of the first slot opens the library, too.
 
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -18,6 +19,7 @@ use super::run_progress::RunProgress;
 use super::slot::{SlotNote, SlotNotes};
 use super::slot_events::SlotEvents;
 use super::token_sink::RunRecord;
+use crate::generation::RunExtensions;
 use crate::ipc::{CallSpec, LoadSpec, RawRunSpec, RunSpec};
 
 /// What the thread is asked to do.
@@ -53,7 +55,9 @@ pub enum NpuTask {
 pub struct LoadedModel {
     pub control: ControlHandle,
     pub per_run_parameters: bool,
-    pub run_extensions: bool,
+    pub run_extensions: RunExtensions,
+    /// Tells the file that was opened; `None`: it cannot be told.
+    pub file: Option<String>,
 }
 
 /// How a run came back.
@@ -96,7 +100,7 @@ impl RunReturned {
     }
 }
 
-/// Making a grammar recurses. What a reader could do in its 8 MiB can be done here.
+/// Following a grammar recurses.
 const STACK_BYTES: usize = 32 << 20;
 
 pub fn start(notes: SlotNotes, events: SlotEvents) -> std::io::Result<Sender<NpuTask>> {
@@ -121,10 +125,14 @@ fn work(queue: &Receiver<NpuTask>, notes: &SlotNotes, events: &SlotEvents) {
                 SlotNote::LibraryOpened(opened)
             }
             NpuTask::Init { library, spec } => {
+                let before = file_stamp(&spec.model);
                 let result = Model::init(&library, &spec);
                 c_stdio::flush();
                 SlotNote::Loaded(result.map(|loaded| {
-                    let facts = loaded.facts();
+                    // The library has read what had this name all the time, or it is not known what.
+                    let file =
+                        before.filter(|before| file_stamp(&spec.model).as_ref() == Some(before));
+                    let facts = loaded.facts(file);
                     model = Some(loaded);
                     facts
                 }))
@@ -176,6 +184,20 @@ fn work(queue: &Receiver<NpuTask>, notes: &SlotNotes, events: &SlotEvents) {
         };
         notes.send(note);
     }
+}
+
+/// What a file has in common with no other that had or gets its name.
+fn file_stamp(path: &Path) -> Option<String> {
+    let file = std::fs::metadata(path).ok()?;
+    Some(format!(
+        "{} {} {}.{} {}.{}",
+        file.ino(),
+        file.size(),
+        file.mtime(),
+        file.mtime_nsec(),
+        file.ctime(),
+        file.ctime_nsec()
+    ))
 }
 
 /// Says when the library called back for a run that had ended.

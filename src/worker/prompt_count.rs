@@ -60,22 +60,36 @@ pub struct PromptCounter {
     /// A prefill shorter than its prompt was seen, so the runtime leaves cache hits out of it.
     /// Before that, a prefill as long as the prompt may mean that it counts them.
     hits_left_out: bool,
+    /// A prompt cache was loaded for the next run: emptying the cache would undo that, and what that run
+    /// evaluates is not its whole prompt.
+    is_restored: bool,
 }
 
 impl PromptCounter {
     /// Whether emptying the cache before the next run would let it be measured.
     pub fn wants_empty_cache(self) -> bool {
-        self.cache == CacheMeasure::Stale
+        self.cache == CacheMeasure::Stale && !self.is_restored
+    }
+
+    /// A prompt cache was loaded.
+    pub fn cache_restored(&mut self) {
+        self.cache_is_filled = true;
+        self.is_restored = true;
+        if self.cache == CacheMeasure::Fresh {
+            self.cache = CacheMeasure::Stale;
+        }
     }
 
     /// The cache was emptied.
     pub fn cache_emptied(&mut self) {
         self.cache = CacheMeasure::Fresh;
         self.cache_is_filled = false;
+        self.is_restored = false;
     }
 
     /// A run was given to the runtime. Returns whether it found the cache empty.
     pub fn cache_used(&mut self) -> bool {
+        self.is_restored = false;
         !std::mem::replace(&mut self.cache_is_filled, true)
     }
 
@@ -149,6 +163,38 @@ mod tests {
         assert_eq!([counter.cache_used(), counter.cache_used()], [true, false]);
         counter.cache_emptied();
         assert_eq!([counter.cache_used(), counter.cache_used()], [true, false]);
+    }
+
+    #[test]
+    fn nothing_is_emptied_or_measured_around_a_prompt_cache_that_was_loaded() {
+        // Of a slot in which nothing was measured.
+        let mut counter = PromptCounter::default();
+        counter.cache_restored();
+        assert!(
+            !counter.wants_empty_cache(),
+            "it would be loaded for nothing"
+        );
+        assert!(!counter.cache_used());
+        assert_eq!(counter.count(counts(29, 10, 2)), None);
+        assert!(counter.wants_empty_cache(), "it is behind a run");
+        counter.cache_emptied();
+        assert_eq!(
+            counter.count(counts(29, 10, 20)),
+            Some(PromptTokens {
+                total: 20,
+                cached: Some(0)
+            }),
+            "it is no runtime whose figures do not add up"
+        );
+        // Of one in which it was.
+        counter.cache_restored();
+        assert_eq!(
+            counter.count(counts(34, 10, 5)),
+            Some(PromptTokens {
+                total: 25,
+                cached: Some(20)
+            })
+        );
     }
 
     #[test]

@@ -77,8 +77,9 @@ pub struct Common {
     pub deadlines: WorkerDeadlines,
     pub context_length: u32,
     pub default_max_new_tokens: Option<u32>,
-    /// Whether the slots share room for tokens, so that a run may wait for others to end.
-    pub has_pool: bool,
+    /// Tokens that the slots have room for together, so that a run may wait for others to end; `None`: each has
+    /// its own.
+    pub pool_tokens: Option<u32>,
     /// The model's, once a run has told them.
     pub tokens: Option<Arc<SharedTokens>>,
     /// A control call hung or a run failed, in whichever slot. Once tainted always tainted: the daemon
@@ -93,7 +94,7 @@ impl Common {
             deadlines,
             context_length: 0,
             default_max_new_tokens: None,
-            has_pool: false,
+            pool_tokens: None,
             tokens: None,
             tainted: false,
         }

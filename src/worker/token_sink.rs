@@ -6,14 +6,21 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rkllm_sys::{CallError, CallState, Flow, PerfStat, ResultSink, ResultView};
+use rkllm_sys::{
+    CallError, CallState, Flow, LogprobView, LogprobsView, PerfStat, ResultSink, ResultView,
+};
 
+use super::constrained::Kept;
 use super::run_progress::RunProgress;
 use super::slot::{SlotNote, SlotNotes};
 use super::slot_events::SlotEvents;
 use super::utf8_assembly::Utf8Assembly;
+use crate::conversation::{TokenLogprob, TokenLogprobs};
 use crate::generation::FinishReason;
 use crate::ipc::{SlotEvent, TokenKind};
+
+/// Tokens of a prompt whose log probabilities share an event.
+const PROMPT_LOGPROBS: usize = 64;
 
 /// Why our side ended a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +60,13 @@ pub struct TokenSink {
     pub eos_ids: Arc<[i32]>,
     /// The runtime keeps this token budget itself; it is aborted only if it goes past it.
     pub budget_of_runtime: Option<u32>,
+    /// What the answer is kept to.
+    pub kept: Option<Kept>,
     pub text: Utf8Assembly,
+    /// How likely tokens of the prompt were, not told yet.
+    pub prompt_logprobs: Vec<TokenLogprobs>,
+    /// How likely the token was whose result comes next.
+    pub logprobs: Option<TokenLogprobs>,
 }
 
 impl Drop for TokenSink {
@@ -74,6 +87,7 @@ impl ResultSink for TokenSink {
         match result.state {
             CallState::Normal | CallState::Waiting => self.token(&result),
             CallState::Finish => {
+                self.tell_of_prompt();
                 self.flush_text();
                 self.record.finished = true;
                 self.record.perf = result.perf;
@@ -85,9 +99,46 @@ impl ResultSink for TokenSink {
         }
         Flow::Continue
     }
+
+    fn on_logprobs(&mut self, logprobs: LogprobsView<'_>) {
+        if self.record.finished || self.record.ended_by.is_some() {
+            return;
+        }
+        let told = TokenLogprobs {
+            token: owned(logprobs.token),
+            top: logprobs.top().map(owned).collect(),
+        };
+        if !logprobs.of_prompt {
+            self.logprobs = Some(told);
+            return;
+        }
+        self.prompt_logprobs.push(told);
+        if self.prompt_logprobs.len() >= PROMPT_LOGPROBS {
+            self.tell_of_prompt();
+        }
+    }
+}
+
+fn owned(logprob: LogprobView<'_>) -> TokenLogprob {
+    TokenLogprob {
+        id: logprob.token,
+        bytes: logprob.bytes.to_vec(),
+        logprob: logprob.logprob,
+    }
 }
 
 impl TokenSink {
+    fn tell_of_prompt(&mut self) {
+        let tokens = std::mem::take(&mut self.prompt_logprobs);
+        if !tokens.is_empty() {
+            self.deliver(SlotEvent::Logprobs {
+                run: self.run,
+                of_prompt: true,
+                tokens,
+            });
+        }
+    }
+
     fn token(&mut self, result: &ResultView<'_>) {
         let text = result.text.unwrap_or_default();
         let id = result.token_id.filter(|&id| id >= 0);
@@ -96,6 +147,8 @@ impl TokenSink {
             // A sequence that has ended reports a negative id and nothing else.
             return;
         }
+        self.tell_of_prompt();
+        let logprobs = self.logprobs.take();
         if self.record.ended_by.is_some() {
             // The abort has not taken effect yet, or the budget was not kept.
             self.record.dropped_tokens += 1;
@@ -113,10 +166,22 @@ impl TokenSink {
             self.complete(FinishReason::Stop, count);
             return self.abort();
         }
+        if let Some(logprobs) = logprobs {
+            self.deliver(SlotEvent::Logprobs {
+                run: self.run,
+                of_prompt: false,
+                tokens: vec![logprobs],
+            });
+        }
         self.push(id, text, is_waiting);
         let limit = self.progress.limit_tokens();
         if count >= limit {
-            self.complete(FinishReason::Length, count);
+            let kept = self.kept.as_ref().zip(id);
+            let reason = match kept.is_some_and(|(kept, id)| kept.is_complete_behind(id)) {
+                true => FinishReason::Stop,
+                false => FinishReason::Length,
+            };
+            self.complete(reason, count);
             if self.budget_of_runtime != Some(limit) {
                 self.abort();
             }

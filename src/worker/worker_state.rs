@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use rkllm_sys::Library;
 
+use super::active_run::ActiveRun;
 use super::company::Company;
 use super::event_writer::EventWriter;
 use super::npu_thread::NpuTask;
@@ -67,6 +68,8 @@ pub struct WorkerState {
     /// `None` until it is known what is to be loaded.
     common: Option<Common>,
     slots: Vec<Slot>,
+    /// Tells the file that the handles were opened from, once they are.
+    model_file: Option<String>,
     /// When a run began or ended last.
     runs_changed: Instant,
     last_heartbeat: Instant,
@@ -81,6 +84,7 @@ impl WorkerState {
             stage: Stage::WaitingForLoad,
             common: None,
             slots: Vec::new(),
+            model_file: None,
             runs_changed: Instant::now(),
             last_heartbeat: Instant::now(),
         }
@@ -152,7 +156,7 @@ impl WorkerState {
             runs: self.runs(),
             moved: moved.fold(self.runs_changed, Instant::max),
             others_began: others.map(|run| run.progress.started()).min(),
-            still: common.has_pool.then(|| {
+            still: common.pool_tokens.is_some().then(|| {
                 // Those that evaluate their prompts may do so one after the other; of those that go on
                 // one may have to evaluate all again, and the others make their tokens together.
                 let (begun, others): (Vec<_>, Vec<_>) =
@@ -160,6 +164,10 @@ impl WorkerState {
                 let prompts: Duration = others.iter().map(|run| run.prefill(deadlines)).sum();
                 let again = begun.iter().map(|run| run.prefill(deadlines)).max();
                 prompts + again.unwrap_or_default() + deadlines.inter_token
+            }),
+            may_be_full: common.pool_tokens.is_some_and(|pool| {
+                let cells = running().map(ActiveRun::most_cells);
+                cells.fold(0, u64::saturating_add) > u64::from(pool)
             }),
         }
     }
@@ -175,7 +183,7 @@ impl WorkerState {
                     Handles::OfRequests(handles) => Common {
                         context_length: handles.context_length,
                         default_max_new_tokens: handles.max_new_tokens,
-                        has_pool: handles.pool_tokens.is_some(),
+                        pool_tokens: handles.pool_tokens,
                         ..Common::new(spec.deadlines)
                     },
                     Handles::OfClient(_) => Common::new(spec.deadlines),

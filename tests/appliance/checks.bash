@@ -93,6 +93,21 @@ models_are_read_by_a_process_that_can_do_nothing() { # CHECK
     note="in a reader, $(grep -c 'Operation not permitted' "$work/output") tries were refused"
 }
 
+the_doctor_tells_root_and_the_service_the_same() { # CHECK
+    local code=0 differing
+    container rkllmd doctor --json >"$work/doctor-root" || code=$?
+    [[ $code -le 1 ]] || fail "for root: $(jq -c '.checks[] | select(.status == "fail")' "$work/doctor-root")"
+    code=0
+    container nsenter --target "$(daemon_pid)" --mount -- \
+        setpriv --reuid=rkllmd --regid=rkllmd --clear-groups \
+        rkllmd doctor --json >"$work/doctor-service" || code=$?
+    [[ $code -le 1 ]] || fail "for the service: $(jq -c '.checks[] | select(.status == "fail")' "$work/doctor-service")"
+    differing=$(diff <(jq -c '.checks[] | [.id, .status]' "$work/doctor-root") \
+        <(jq -c '.checks[] | [.id, .status]' "$work/doctor-service") || true)
+    [[ -z $differing ]] || fail "it tells the service's user something else: $differing"
+    note="$(jq -r '[.checks[].status] | group_by(.) | map("\(length) \(.[0])") | join(", ")' "$work/doctor-root")"
+}
+
 a_request_is_one_journal_entry_with_fields() { # CHECK
     local entries
     answered || fail 'no answer'

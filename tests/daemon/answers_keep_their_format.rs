@@ -1,80 +1,12 @@
 //! Answers of the real model that are to be JSON of a schema are, whatever the model would say, judged by
 //! a validator that is not the engine that keeps them.
 
-use std::collections::HashSet;
-use std::fmt;
-
 use crate::daemon_support::{Answer, Setup, chat, kill, word_tokenizer};
-use boon::{Compiler, Schemas};
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use crate::json_judge::fault;
+use crate::schema_support::schemas_of_tools;
 use serde_json::{Value, json};
 
 const MODEL: &str = "smollm2";
-
-/// JSON in which no object has a key twice.
-struct Unique;
-
-impl<'de> Deserialize<'de> for Unique {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Self)
-    }
-}
-
-macro_rules! scalars {
-    ($($visit:ident: $type:ty),*) => {
-        $(fn $visit<E>(self, _: $type) -> Result<Self, E> { Ok(self) })*
-    };
-}
-
-impl<'de> Visitor<'de> for Unique {
-    type Value = Self;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    scalars!(visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_f64: f64, visit_str: &str);
-
-    fn visit_unit<E>(self) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self, A::Error> {
-        while seq.next_element::<Unique>()?.is_some() {}
-        Ok(self)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
-        let mut keys = HashSet::new();
-        while let Some((key, _)) = map.next_entry::<String, Unique>()? {
-            if !keys.insert(key.clone()) {
-                return Err(A::Error::custom(format!("`{key}` is there twice")));
-            }
-        }
-        Ok(self)
-    }
-}
-
-/// Why `answer` is no JSON of `schema`.
-fn fault(schema: &Value, answer: &str) -> Option<String> {
-    let value: Value = match serde_json::from_str(answer) {
-        Ok(value) => value,
-        Err(error) => return Some(error.to_string()),
-    };
-    if let Err(error) = serde_json::from_str::<Unique>(answer) {
-        return Some(error.to_string());
-    }
-    let (mut schemas, mut compiler) = (Schemas::new(), Compiler::new());
-    compiler.enable_format_assertions();
-    compiler
-        .add_resource("schema.json", schema.clone())
-        .expect("a schema");
-    let index = compiler
-        .compile("schema.json", &mut schemas)
-        .expect("a schema");
-    let judged = schemas.validate(&value, index);
-    judged.err().map(|error| format!("{error:#}"))
-}
 
 fn object(properties: Value) -> Value {
     let names: Vec<_> = properties
@@ -150,14 +82,14 @@ fn content(answer: &Answer) -> (String, String) {
     (text.to_owned(), finish.to_owned())
 }
 
-#[test]
-fn the_real_model_keeps_to_schemas_that_it_would_not_keep_to() {
+/// How many of the answers at a high temperature are whole, all of which have to be right; of every
+/// fourth, the same without the format.
+fn keep(schemas: &[Value]) -> usize {
     let daemon = Setup::new().demo_model(MODEL).start();
     let (mut whole, mut free) = (0, 0);
-    let schemas = schemas();
     for (index, schema) in schemas.iter().enumerate() {
         let prompt = format!("Invent an example, number {index}.");
-        let more = |format: Option<Value>| json!({"temperature": 1.5, "max_tokens": 160, "response_format": format});
+        let more = |format: Option<Value>| json!({"temperature": 1.5, "seed": index, "max_tokens": 160, "response_format": format});
         let asked = request(&prompt, more(Some(format_of(schema, true))));
         let (text, finish) = content(&daemon.post("/v1/chat/completions", &asked));
         println!("{finish}: {text}");
@@ -172,20 +104,74 @@ fn the_real_model_keeps_to_schemas_that_it_would_not_keep_to() {
             assert_eq!(finish, "length");
         }
         if index % 4 == 0 {
-            let (text, _) =
-                content(&daemon.post("/v1/chat/completions", &request(&prompt, more(None))));
+            let asked = request(&prompt, more(None));
+            let (text, _) = content(&daemon.post("/v1/chat/completions", &asked));
             free += usize::from(fault(schema, &text).is_none());
         }
     }
-    println!(
-        "{whole} of {} are whole; free, {free} of {}",
-        schemas.len(),
-        schemas.len() / 4
-    );
+    let (all, tried) = (schemas.len(), schemas.len().div_ceil(4));
+    println!("{whole} of {all} are whole; without the format {free} of {tried} are right");
+    whole
+}
+
+#[test]
+fn the_real_model_keeps_to_schemas_that_it_would_not_keep_to() {
+    let schemas = schemas();
+    let whole = keep(&schemas);
     assert!(
         whole * 10 >= schemas.len() * 9,
         "{whole} of {}",
         schemas.len()
+    );
+}
+
+#[test]
+fn the_real_model_keeps_to_schemas_of_real_functions() {
+    let schemas = schemas_of_tools(24);
+    let whole = keep(&schemas);
+    assert!(
+        whole * 10 >= schemas.len() * 9,
+        "{whole} of {}",
+        schemas.len()
+    );
+}
+
+#[test]
+fn an_answer_that_its_last_token_completes_has_stopped() {
+    let daemon = Setup::new().demo_model(MODEL).start();
+    let more = |tokens: u32| json!({"temperature": 0, "max_tokens": tokens, "guided_choice": ["{}{}{}{}", "[][][]"]});
+    let ask = |tokens: u32| {
+        let asked = request("Say something.", more(tokens));
+        let answer = daemon.post("/v1/chat/completions", &asked);
+        let used = answer.json()["usage"]["completion_tokens"]
+            .as_u64()
+            .expect("tokens");
+        let (text, finish) = content(&answer);
+        (text, finish, used as u32)
+    };
+    let (whole, finish, used) = ask(50);
+    assert_eq!(finish, "stop", "{whole}");
+    assert_eq!(ask(used), (whole, "stop".to_owned(), used));
+    assert_eq!(ask(used - 1).1, "length");
+}
+
+#[test]
+fn an_answer_of_which_nothing_can_be_drawn_fails() {
+    let daemon = Setup::new().demo_model(MODEL).start();
+    // The one token that may come, by the id that it is told with.
+    let told = json!({"model": MODEL, "prompt": "Go.", "n_predict": 4, "n_probs": 1,
+        "guided_choice": ["{"]});
+    let told = daemon.post("/completion", &told).json();
+    let id = &told["completion_probabilities"][0]["id"];
+    let id = id.as_u64().unwrap_or_else(|| panic!("a token: {told}"));
+    let more = json!({"temperature": 0, "max_tokens": 20, "guided_choice": ["{"],
+        "logit_bias": {id.to_string(): -100}});
+    let failed = daemon.post("/v1/chat/completions", &request("Go.", more));
+    let error = failed.json()["error"].clone();
+    assert_eq!(
+        (failed.status, error["code"].as_str()),
+        (422, Some("format_not_kept")),
+        "{error}"
     );
 }
 
@@ -336,61 +322,6 @@ fn what_cannot_be_kept_is_refused_or_named() {
             "{error}"
         );
     }
-}
-
-#[test]
-fn hostile_schemas_cost_their_request_alone() {
-    // Shown to the model, some would be too long for its context before they are compiled.
-    let daemon = Setup::new()
-        .demo_model(MODEL)
-        .settings("constraints.show-format = false\n")
-        .start();
-    let deep = (0..100).fold(json!({"type": "null"}), |inner, _| json!({"items": inner}));
-    let many: serde_json::Map<String, Value> = (0..10_000)
-        .map(|n| (format!("property{n}"), json!({"type": "integer"})))
-        .collect();
-    let words: Vec<String> = (0..60_000).map(|n| format!("word number {n}")).collect();
-    let cycle = json!({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}});
-    let catastrophe = json!({"type": "string", "pattern": "^((a{1,500}){1,500}){1,500}$"});
-    let links = |count: usize| -> Value {
-        let mut chain: serde_json::Map<String, Value> = (0..count)
-            .map(|n| {
-                (
-                    format!("a{n}"),
-                    json!({"$ref": format!("#/$defs/a{}", n + 1)}),
-                )
-            })
-            .collect();
-        chain.insert(format!("a{count}"), json!({"type": "null"}));
-        json!({"$ref": "#/$defs/a0", "$defs": chain})
-    };
-    for schema in [
-        links(100),
-        links(400),
-        links(3000),
-        deep,
-        json!({"type": "object", "properties": many}),
-        json!({"enum": words}),
-        cycle,
-        catastrophe,
-        json!({"type": "array", "minItems": 100_000_000, "items": {"type": "string"}}),
-    ] {
-        let more =
-            json!({"temperature": 1, "max_tokens": 4, "response_format": format_of(&schema, true)});
-        let answer = daemon.post("/v1/chat/completions", &request("Go.", more));
-        let code = answer.json()["error"]["code"].clone();
-        println!("{} {code}", answer.status);
-        let fails = [
-            "unsupported_schema",
-            "schema_too_complex",
-            "format_not_kept",
-            "request_too_large",
-        ];
-        let is_refused = fails.iter().any(|fail| code == *fail);
-        assert!(answer.status == 200 || is_refused, "{}", answer.body);
-    }
-    let more = json!({"temperature": 0, "max_tokens": 4});
-    content(&daemon.post("/v1/chat/completions", &request("Go.", more)));
 }
 
 #[test]

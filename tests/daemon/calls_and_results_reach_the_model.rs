@@ -97,6 +97,12 @@ fn what_a_model_reads_as_its_markup_is_its_templates_alone() {
         (TEMPLATE, "", hermes),
         (TEMPLATE, own_form, ["<mull>", "</mull>", "<<do", "<</do>>"]),
         (in_words, "", worded),
+        // An opener that is no token, and begins with a letter.
+        (
+            in_words,
+            "[replies]\nfamily = \"phi4-mini\"\n",
+            ["functools[", "<|tool_call|>", "<tool_call>", "</tool_call>"],
+        ),
     ] {
         let daemon = Setup::new()
             .model_file("m", "model.rkllm", &scenario(&[], 1))

@@ -40,9 +40,13 @@ impl Answer {
 
 impl Door {
     pub fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+        let json = match headers.contains("content-type:") {
+            true => "",
+            false => "content-type: application/json\r\n",
+        };
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}\
-             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}{json}\
+             content-length: {}\r\n\r\n{body}",
             body.len()
         );
         let mut answer = Vec::new();
@@ -69,7 +73,7 @@ impl Door {
 fn exchange(mut stream: impl Read + Write, request: &str, answer: &mut Vec<u8>) {
     stream.write_all(request.as_bytes()).unwrap();
     // A stream that waits for a model to be loaded does not end by itself.
-    let waits = request.contains("/loading/progress?model=");
+    let waits = request.contains("/loading/progress?model=") || request.contains("/models/sse");
     loop {
         let mut piece = [0; 4096];
         let read = stream.read(&mut piece).unwrap();

@@ -89,6 +89,42 @@ fn no_template_harms_more_than_its_model() {
     }
 }
 
+/// A model that there was no time to look at is not gone.
+#[test]
+fn a_reload_without_time_removes_no_model() {
+    let setup = setup()
+        .scenario("zz", "tokens = [\"fine\"]\n")
+        .settings("deadlines.models-read = \"2s\"");
+    let models_folder = setup.models();
+    let daemon = setup.start();
+    serves(&daemon, "zz");
+    let slow =
+        "{% for i in range(4000) %}{{ ('ab' * 50000)|replace('a', 'b')|length }}{% endfor %}";
+    for name in ["a1", "a2"] {
+        let folder = models_folder.join(name);
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("model.rkllm"), "tokens = [\"still\"]\n").unwrap();
+        fs::write(folder.join("chat_template.jinja"), slow).unwrap();
+    }
+    reload(&daemon);
+    let lines = daemon.log.lines().join("\n");
+    assert!(
+        lines.contains("deadlines.models-read"),
+        "time ran out: {lines}"
+    );
+    assert!(!lines.contains("models removed"), "{lines}");
+    serves(&daemon, "zz");
+    serves(&daemon, "good");
+    // One that is really gone is.
+    for name in ["a1", "a2", "good"] {
+        fs::remove_dir_all(models_folder.join(name)).unwrap();
+    }
+    reload(&daemon);
+    assert_eq!(daemon.post(CHAT, &chat("good", "x", json!({}))).status, 404);
+    serves(&daemon, "zz");
+    ends_at_once(daemon);
+}
+
 #[test]
 fn what_a_template_does_in_a_request_costs_that_request() {
     for (name, source) in HOSTILE.into_iter().filter(|(name, _)| {
@@ -151,6 +187,52 @@ fn a_reader_that_hangs_is_ended_and_its_request_told() {
         .find_map(|line| line.strip_prefix("rkllmd_reader_memory_bytes{model=\"good\"} "))
         .expect("the reader's memory");
     assert!(held.parse::<u64>().unwrap() > 100_000, "{held}");
+}
+
+/// The kernel ends a reader in the middle of a request once its CPU time is used up, so it ends by itself
+/// between two requests before that.
+#[test]
+fn a_reader_that_has_worked_for_long_is_replaced_and_no_request_lost() {
+    let busy =
+        "{% for i in range(200) %}{% set x = ('ab' * 50000)|replace('a', 'b') %}{% endfor %}ok";
+    let daemon = Setup::new()
+        .scenario("busy", "tokens = [\"x\"]\n")
+        .model_file("busy", "model.toml", "")
+        .model_file("busy", "chat_template.jinja", busy)
+        .settings("reader.cpu-limit = \"10s\"")
+        .settings("deadlines.reader-call = \"5s\"")
+        .start();
+    let body = json!({"model": "busy", "messages": [{"role": "user", "content": "x"}]});
+    let mut worked: Option<(u32, f64)> = None;
+    for round in 0..2000 {
+        let prompt = daemon.post("/apply-template", &body);
+        assert_eq!(prompt.status, 200, "{round}: {}", prompt.body);
+        let now = readers(daemon.pid());
+        match worked {
+            Some((first, seconds)) if !now.contains(&first) => {
+                assert!((3.0..10.0).contains(&seconds), "{round}: {seconds} s");
+                return;
+            }
+            _ => {
+                let used = now.first().map(|&reader| (reader, cpu_seconds(reader)));
+                // One that is gone since has no time.
+                worked = used.filter(|(_, seconds)| *seconds > 0.0).or(worked);
+            }
+        }
+    }
+    panic!("still the same reader: {worked:?}");
+}
+
+/// What a process has used, 0 once it is gone.
+fn cpu_seconds(pid: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let ticks: u64 = stat
+        .rsplit_once(") ")
+        .into_iter()
+        .flat_map(|(_, rest)| rest.split(' ').skip(11).take(2))
+        .filter_map(|ticks| ticks.parse::<u64>().ok())
+        .sum();
+    ticks as f64 / rustix::param::clock_ticks_per_second() as f64
 }
 
 #[test]

@@ -41,6 +41,30 @@ const TABLE: &str = "
     POST /tokenize#other                      401 401 401 400 403 400
     POST /detokenize#own                      401 401 401 400 400 400
     POST /detokenize#other                    401 401 401 400 403 400
+    POST /completion#own                      401 401 401 200 200 200
+    POST /completion#other                    401 401 401 200 403 200
+    POST /infill#own                          401 401 401 400 400 400
+    POST /infill#other                        401 401 401 400 403 400
+    POST /v1/messages#own                     401 401 401 200 200 200
+    POST /v1/messages#other                   401 401 401 200 403 200
+    POST /v1/messages/count_tokens#own        401 401 401 400 400 400
+    POST /v1/messages/count_tokens#other      401 401 401 400 403 400
+    POST /v1/rerank#own                       401 401 401 400 400 400
+    POST /v1/rerank#other                     401 401 401 400 403 400
+    GET  /props                               401 401 401 200 200 200
+    GET  /props?model=own                     401 401 401 200 200 200
+    GET  /props?model=other                   401 401 401 200 403 200
+    GET  /slots                               401 401 401 403 403 200
+    GET  /slots?model=own                     401 401 401 403 403 200
+    POST /models/load#own                     401 401 401 403 403 200
+    POST /v1/models/load#own                  401 401 401 403 403 200
+    POST /models/load#absent                  401 401 401 403 403 404
+    POST /models/unload#absent                401 401 401 403 403 404
+    POST /v1/models/unload#absent             401 401 401 403 403 404
+    GET  /models/sse                          401 401 401 200 200 200
+    GET  /models/load                         401 401 401 403 403 405
+    GET  /v1/models/load                      401 401 401 404 404 404
+    GET  /v1/health                           200 200 200 200 200 200
     GET  /                                    200 200 200 200 200 200
     GET  /api/version                         401 401 401 200 200 200
     GET  /api/tags                            401 401 401 200 200 200
@@ -92,14 +116,29 @@ const TABLE: &str = "
     GET  /rpc//ws/                            401 401 401 426 426 426
     OPTIONS /metrics/                         401 401 401 403 403 204
     GET  /%68ealth                            401 401 401 404 404 404
-    DELETE /v1/models                         401 401 401 405 405 405
+    DELETE /v1/models                         401 401 401 403 403 405
+    POST /v1/models/{id}own                   401 401 401 403 403 405
     POST /health                              405 405 405 405 405 405
 ";
 
 /// What paths for admins hold.
-const ADMINS: [&str; 7] = [
-    "metrics", "/pull", "/push", "/create", "/copy", "/delete", "/blobs",
+const ADMINS: [&str; 10] = [
+    "metrics",
+    "/pull",
+    "/push",
+    "/create",
+    "/copy",
+    "/delete",
+    "/blobs",
+    "/slots",
+    "/models/load",
+    "/models/unload",
 ];
+
+fn is_for_admins(method: &str, path: &str) -> bool {
+    let changes = !["GET", "HEAD", "OPTIONS"].contains(&method);
+    changes && path.starts_with("/v1/models") || ADMINS.iter().any(|name| path.contains(name))
+}
 
 /// The keys of each caller, in the order of the table.
 struct Callers([Option<String>; 6]);
@@ -134,13 +173,19 @@ fn rows() -> Vec<(&'static str, String, String, Vec<u16>)> {
         let (path, model) = target.split_once('#').unwrap_or((target, ""));
         let body = match (path, model) {
             (_, "") => String::new(),
-            ("/v1/completions", model) => format!(r#"{{"model":"{model}","prompt":"hi"}}"#),
+            ("/v1/completions" | "/completion", model) => {
+                format!(r#"{{"model":"{model}","prompt":"hi"}}"#)
+            }
             ("/v1/embeddings" | "/api/embed", model) => {
                 format!(r#"{{"model":"{model}","input":"hi"}}"#)
             }
             ("/api/generate" | "/api/embeddings", model) => {
                 format!(r#"{{"model":"{model}","prompt":"hi"}}"#)
             }
+            ("/v1/messages", model) => format!(
+                r#"{{"model":"{model}","max_tokens":9,"messages":[{{"role":"user","content":"hi"}}]}}"#
+            ),
+            ("/api/copy", model) => format!(r#"{{"source":"{model}","destination":"own"}}"#),
             ("/tokenize", model) => format!(r#"{{"model":"{model}","content":"hi"}}"#),
             ("/detokenize", model) => format!(r#"{{"model":"{model}","tokens":[1]}}"#),
             (_, model) => {
@@ -167,7 +212,7 @@ fn check(name: &str, door: &Door, callers: &Callers, expected: impl Fn(usize, &[
             let code = match wanted {
                 401 if key.is_none() => "missing_api_key",
                 401 => "invalid_api_key",
-                403 if ADMINS.iter().any(|admins| path.contains(admins)) => "role_not_allowed",
+                403 if is_for_admins(method, &path) => "role_not_allowed",
                 403 => "model_not_allowed",
                 _ => continue,
             };
@@ -250,6 +295,35 @@ fn check_open(name: &str, door: &Door, callers: &Callers) {
     check(name, door, callers, |_, statuses| statuses[admin]);
 }
 
+/// What may not be deleted may not be replaced either.
+#[test]
+fn an_admin_of_one_model_replaces_no_other() {
+    let setup = setup();
+    let admin = keys(setup.folder(), "add admin --role admin");
+    let bound = keys(setup.folder(), "add bound --role admin --model own");
+    let daemon = setup.start();
+    let door = &doors(&daemon, 1)[0];
+    let ask = |path: &str, key: &str, body: &str| door.ask("POST", path, &bearer(Some(key)), body);
+    let of_other = r#"{"model":"made","from":"other","system":"hers"}"#;
+    assert_eq!(ask("/api/create", &admin, of_other).status, 200);
+    for (path, body) in [
+        ("/api/create", r#"{"model":"made","from":"own"}"#),
+        ("/api/create", r#"{"model":"MADE:latest","from":"own"}"#),
+        ("/api/copy", r#"{"source":"own","destination":"made"}"#),
+    ] {
+        let answer = ask(path, &bound, body);
+        assert_eq!(
+            (answer.status, &*answer.code()),
+            (403, "model_not_allowed"),
+            "{body}"
+        );
+    }
+    let shown = ask("/api/show", &admin, r#"{"model":"made"}"#).json();
+    assert_eq!(shown["system"], "hers");
+    let new = r#"{"model":"new","from":"own"}"#;
+    assert_eq!(ask("/api/create", &bound, new).status, 200);
+}
+
 #[test]
 fn a_unix_socket_lets_in_every_user_who_may_connect() {
     let setup = setup();
@@ -274,15 +348,58 @@ fn loopback_is_open_while_there_is_no_file_of_keys() {
     check_open("loopback", &doors(&daemon, 1)[0], &callers);
 }
 
+/// Everyone is let in, but for what is for admins: that is for `open-admin` to say.
 #[test]
-fn auth_none_lets_everyone_in() {
-    let setup = setup()
-        .listen(&["0.0.0.0:0"])
-        .settings("http.auth = 'none'");
-    let callers = Callers::add_to(setup.folder());
-    let daemon = setup.start();
-    daemon
-        .log
-        .wait_for("every client that reaches this address");
-    check_open("beyond loopback", &doors(&daemon, 1)[0], &callers);
+fn auth_none_lets_everyone_in_but_to_what_is_for_admins() {
+    for is_open in [false, true] {
+        let setup = setup()
+            .listen(&["127.0.0.1:0", "0.0.0.0:0"])
+            .settings("http.auth = 'none'")
+            .settings(&format!("http.open-admin = {is_open}"));
+        let callers = Callers::add_to(setup.folder());
+        let daemon = setup.start();
+        daemon
+            .log
+            .wait_for("every client that reaches this address");
+        let doors = doors(&daemon, 2);
+        check_open("loopback", &doors[0], &callers);
+        if is_open {
+            check_open("beyond loopback", &doors[1], &callers);
+            continue;
+        }
+        let user = CALLERS.iter().position(|name| *name == "user").unwrap();
+        check("beyond loopback", &doors[1], &callers, |_, statuses| {
+            statuses[user]
+        });
+    }
+}
+
+/// On every listener, whatever the body is said to be: a browser sends a form's without asking first.
+#[test]
+fn no_page_of_another_site_changes_anything() {
+    let setup = setup();
+    let socket = setup.folder().join("http.sock");
+    let daemon = setup
+        .settings(&format!("http.unix-socket = '{}'", socket.display()))
+        .settings("http.cors-origins = ['https://ui.lan']")
+        .start();
+    let door = &doors(&daemon, 2)[1];
+    let mut refused = 0;
+    for (method, path, body, _) in rows() {
+        let ask = |origin: &str| {
+            let headers = format!("origin: {origin}\r\ncontent-type: text/plain\r\n");
+            door.ask(method, &path, &headers, &body).status
+        };
+        let own = door.ask(method, &path, "", &body).status;
+        for origin in ["https://ui.lan", "http://localhost"] {
+            assert_eq!(ask(origin), own, "{method} {path} of {origin}");
+        }
+        let changes = ["POST", "DELETE"].contains(&method);
+        for origin in ["http://evil.example", "http://localhost:1", "null"] {
+            let expected = if changes { 403 } else { own };
+            assert_eq!(ask(origin), expected, "{method} {path} of {origin}");
+            refused += u32::from(changes);
+        }
+    }
+    assert!(refused > 60, "{refused}");
 }

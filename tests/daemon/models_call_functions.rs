@@ -1,9 +1,7 @@
 //! A model that calls functions is understood: its calls reach OpenAI's clients as calls, whole or
 //! piece by piece, and its thoughts as thoughts.
 
-use std::process::Command;
-
-use crate::daemon_support::python_package;
+use crate::daemon_support::python_session;
 use crate::function_calls::{
     CHAT, HARD, both_calls, call, message, prompt, question, read, scenario, start, tool, two_calls,
 };
@@ -169,22 +167,7 @@ fn the_official_client_puts_calls_together() {
         ("both", &two_calls()),
     ];
     let daemon = start(&scenario(&answers, 3));
-    let session = Command::new("python3")
-        .arg("tests/openai_tools_client.py")
-        .args([
-            format!("http://{}/v1", daemon.address),
-            "m".to_owned(),
-            HARD.to_owned(),
-        ])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .env("PYTHONPATH", python_package(OPENAI))
-        .output()
-        .expect("python3");
-    let said = String::from_utf8_lossy(&session.stderr);
-    assert!(session.status.success(), "{said}");
-    assert_eq!(
-        String::from_utf8_lossy(&session.stdout).trim(),
-        "agent loop ok",
-        "{said}"
-    );
+    let url = format!("http://{}/v1", daemon.address);
+    let script = "openai_tools_client.py";
+    python_session(script, OPENAI, &[&url, "m", HARD], "agent loop ok");
 }

@@ -145,7 +145,15 @@ fn a_form_that_cannot_be_one_is_told_and_not_used() {
         .model_file("m", "chat_template.jinja", TEMPLATE)
         .model_file("m", "model.toml", &manifest)
         .start();
-    let streamed = read(&daemon, question("one", json!({})));
+    // An agent would take a call for the answer.
+    let refused = daemon.post("/v1/chat/completions", &question("one", json!({})));
+    assert_eq!(
+        (refused.status, &*refused.error_code()),
+        (400, "unsupported_parameter"),
+        "{}",
+        refused.body
+    );
+    let streamed = read(&daemon, question("one", json!({"tools": []})));
     assert_eq!(streamed.calls, []);
     assert_eq!(streamed.content, call("f", "{}"));
     let said = "the marker `<xxxxxxxxxxxxxxxxxxxxxxx…` has 402 bytes, and 256 is the most";

@@ -139,7 +139,7 @@ fn a_worker_that_dies_in_it_is_no_requests_loss() {
 fn a_request_that_has_no_time_left_waits_for_no_file() {
     let fault = "[[fault]]\ncall = \"load_prompt_cache\"\nkind = \"hang\"\nonce = \"hung\"\n";
     let daemon = setup(1, fault)
-        .settings("deadlines.load-base = \"5s\"\ndeadlines.load-longest = \"5s\"\n")
+        .settings("deadlines.prefix-file-base = \"5s\"")
         .start();
     let mut conversations = ["a", "b"].map(beginning);
     let hung = || daemon.folder().join("models/m/hung").exists();

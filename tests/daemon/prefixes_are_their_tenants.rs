@@ -5,12 +5,12 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::daemon_support::{Daemon, eventually, keys};
+use crate::daemon_support::{Daemon, Setup, eventually, keys};
 use crate::doors::{Door, bearer};
 use crate::prefixes_support::{
-    COMPLETIONS, NEW_WORDS, WORDS, ask, beginning, folder, names, setup, told,
+    COMPLETIONS, NEW_WORDS, SCENARIO, WORDS, ask, beginning, folder, names, setup, told,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn post(daemon: &Daemon, key: &str, prompt: &str) -> Value {
     let door = Door::Tcp(daemon.address);
@@ -95,6 +95,50 @@ fn what_came_from_a_key_goes_with_it() {
     assert!(
         before[1..].iter().all(|name| files().contains(name)),
         "the other's stay"
+    );
+}
+
+/// And nothing that follows it is.
+#[test]
+fn a_system_message_that_the_model_names_is_every_tenants() {
+    let rules: String = (0..WORDS).map(|n| format!("rule{n} ")).collect();
+    let rules = rules.trim().to_owned();
+    let setup = Setup::new().scenario("m", SCENARIO).model_file(
+        "m",
+        "model.toml",
+        &format!("template = \"chatml\"\n[prefixes]\nshared = [\"{rules}\"]\n"),
+    );
+    let add = |arguments: &str| keys(setup.folder(), &format!("add {arguments}"));
+    let [one, other] = ["one --tenant upstairs", "other --tenant downstairs"].map(add);
+    let daemon = setup.start();
+    let door = Door::Tcp(daemon.address);
+    let chat = |key: &str, system: &str, asked: &str| {
+        let body = json!({"model": "m", "max_tokens": 3, "messages": [
+            {"role": "system", "content": system}, {"role": "user", "content": asked},
+        ]});
+        let path = "/v1/chat/completions";
+        let answer = door.ask("POST", path, &bearer(Some(key)), &body.to_string());
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let timings = answer.json()["timings"]["prompt_n"].as_u64();
+        timings.expect("the runtime told it")
+    };
+    // Tells how long a prefill takes.
+    assert!(chat(&one, "other", &beginning("a")) >= WORDS as u64);
+    let evaluated = chat(&one, &rules, "first");
+    assert!(evaluated <= NEW_WORDS, "the rest: {evaluated}");
+    let files = || names(&folder(&daemon), ".cache");
+    assert!(!files().is_empty());
+    let long = beginning("secret");
+    for (key, asked) in [(&other, "second"), (&one, &*long)] {
+        let words = asked.split_whitespace().count() as u64;
+        let evaluated = chat(key, &rules, asked);
+        assert!(evaluated <= NEW_WORDS + words, "{evaluated} of {words}");
+    }
+    // It is asked for again by the other tenant, whose it is not.
+    let evaluated = chat(&other, &rules, &long);
+    assert!(
+        (WORDS as u64..=WORDS as u64 + NEW_WORDS).contains(&evaluated),
+        "{evaluated}"
     );
 }
 

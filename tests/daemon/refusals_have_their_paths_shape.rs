@@ -1,5 +1,5 @@
 //! Whatever is refused before a handler sees it has a body: JSON-RPC's on JSON-RPC's paths, Ollama's on
-//! Ollama's, OpenAI's elsewhere. A client without a key reads no path of the machine and no line of the runtime.
+//! Ollama's, Anthropic's on Anthropic's, OpenAI's elsewhere. A client without a key reads no path of the machine and no line of the runtime.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -43,6 +43,8 @@ fn check_shape(path: &str, body: &Value) {
         }
         false => {
             assert!(body["error"]["code"].is_string(), "{body}");
+            let is_anthropics = path.starts_with("/v1/messages");
+            assert_eq!(body["type"] == "error", is_anthropics, "{body}");
             &body["error"]["message"]
         }
     };
@@ -52,11 +54,12 @@ fn check_shape(path: &str, body: &Value) {
     );
 }
 
-const PATHS: [&str; 8] = [
+const PATHS: [&str; 9] = [
     "/rpc",
     "/rpc/ws",
     "/v1/models",
     "/v1/chat/completions",
+    "/v1/messages",
     "/api/chat",
     "/api/nothing",
     "/metrics",

@@ -233,6 +233,13 @@ impl EventStream {
             .into_events()
     }
 
+    /// The answer to a request without a body.
+    pub fn of_get(address: SocketAddr, path: &str) -> Self {
+        begin(connect(address), "GET", path, None)
+            .expect("an answer")
+            .into_events()
+    }
+
     /// The next event's data; `None` at the end of the stream.
     pub fn next_data(&mut self) -> Option<String> {
         self.try_next_data().expect("an event")

@@ -8,8 +8,8 @@
 )]
 
 mod client;
+mod packages;
 mod process;
-mod python;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -21,11 +21,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use client::{Answer, EventStream, begin, chat, completion, request, send};
+pub use packages::{
+    is_whole, node, npm_packages, python_package, python_session, write_tiny_models,
+};
 pub use process::{
     all_children, children, cpu_ticks, descriptors, is_gone, kill, readers, resident_bytes, signal,
     threads,
 };
-pub use python::python_package;
 use serde_json::{Value, json};
 
 /// Far longer than anything here takes; a test that reaches it has failed.

@@ -69,9 +69,19 @@ const EXCEPTIONS: &[Exception] = &[
         reason: "errors below /api are Ollama's",
     },
     Exception {
+        from: "http/response/error_shape.rs",
+        path: "http::dialects::anthropic::error",
+        reason: "errors below /v1/messages are Anthropic's",
+    },
+    Exception {
+        from: "http/dialects/anthropic",
+        path: "http::dialects::openai",
+        reason: "its sampling values and wishes to think are OpenAI's by other names",
+    },
+    Exception {
         from: "http/dialects/ollama",
         path: "http::dialects::openai",
-        reason: "its functions, sampling values and embeddings are OpenAI's by other names",
+        reason: "its functions and sampling values are OpenAI's by other names",
     },
     Exception {
         from: "http/pages/openapi.rs",
@@ -79,9 +89,9 @@ const EXCEPTIONS: &[Exception] = &[
         reason: "describes every route",
     },
     Exception {
-        from: "http/dialects/llama_server/apply_template.rs",
+        from: "http/dialects/llama_server",
         path: "http::dialects::openai",
-        reason: "its body is that of an OpenAI chat",
+        reason: "its chats and the values of its texts are OpenAI's by other names",
     },
 ];
 

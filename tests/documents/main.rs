@@ -8,12 +8,15 @@ mod root_support;
 mod rpc_support;
 
 mod a_fresh_machine_gets_its_rust;
+mod board_support;
 mod command_line;
 mod imports_follow_the_layers;
 mod named_paths;
+mod one_build_serves_all;
 mod readme;
 mod rpc_is_documented;
 mod settings_default_config;
+mod the_doctor_tells_what_is_wrong;
 mod the_document_says_what_is_served;
 mod the_packages_name_their_licences;
 mod the_units_fit_systemd;

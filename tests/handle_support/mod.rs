@@ -12,7 +12,7 @@ use rkllmd::generation::{ClientKey, ModelId};
 use rkllmd::library_calls::{
     Call, CallState, CallbackResult, CrossAttnParam, ExtendParam, InferMode, InferParam, Input,
     LibraryError, LoraAdapter, Param, PooledRows, Pooling, PromptCacheParam, RowSelection,
-    RunRequest, Tensor,
+    RunRequest, Tensor, WantedRow,
 };
 use rkllmd::models::Catalog;
 use rkllmd::reader::Readers;
@@ -128,9 +128,10 @@ impl TestSupervisor {
             model: ModelId::from(MODEL),
             client: another_client(),
             inputs,
-            pooling,
+            wanted: WantedRow::HiddenState(pooling),
             least_columns: None,
             total_deadline: None,
+            keep_alive: None,
             account: None,
         };
         in_time(self.admission.embed(request)).await

@@ -8,7 +8,7 @@ use rkllmd::admission::{EmbeddingRequest, Generation};
 use rkllmd::generation::{
     ClientKey, GenerationRequest, ModelId, ReplyEvent, RequestId, SamplingRequest,
 };
-use rkllmd::library_calls::{Input, Param, Pooling};
+use rkllmd::library_calls::{Input, Param, Pooling, WantedRow};
 use rkllmd::supervisor::LibraryHandle;
 
 const ANSWERS: &str = "tokens = [\"a\", \"b\"]\ntoken-delay-us = 3000\nembedding-size = 4\n";
@@ -79,6 +79,7 @@ fn request(client: &str, model: &str, prompt: &str) -> GenerationRequest {
         model: ModelId::from(model),
         client: ClientKey::new(client),
         prompt: prompt.into(),
+        goes_by_tokens: false,
         prompt_tokens: None,
         sampling: SamplingRequest::default(),
         draws: Default::default(),
@@ -90,6 +91,7 @@ fn request(client: &str, model: &str, prompt: &str) -> GenerationRequest {
         stop: Vec::new(),
         resume: true,
         total_deadline: None,
+        keep_alive: None,
     }
 }
 
@@ -150,9 +152,10 @@ async fn so_do_embeddings_and_the_handle_of_another_client() {
             model: ModelId::from(MODEL),
             client: ClientKey::new("third"),
             inputs: vec![Input::prompt("one two")],
-            pooling: Pooling::Last,
+            wanted: WantedRow::HiddenState(Pooling::Last),
             least_columns: None,
             total_deadline: None,
+            keep_alive: None,
             account: None,
         };
         let rows = in_time(test.admission.embed(request)).await.expect("rows");

@@ -21,5 +21,6 @@ mod inputs_are_refused_alike_in_company;
 mod prompt_caches_spare_prefill;
 mod raw_runs_leave_counts_right;
 mod slots_run_side_by_side;
+mod tensors_of_handles_are_exact;
 mod the_worker_keeps_answers_exact;
 mod the_worker_times_its_calls;

@@ -262,6 +262,41 @@ fn a_run_that_hangs_in_a_pool_is_found_while_new_ones_come_and_go() {
     assert!(tokens < 150, "after {tokens} tokens of others");
 }
 
+/// It cannot be waiting for room, so an older run that goes on does not hide it either.
+#[test]
+fn a_run_that_hangs_in_a_nearly_empty_pool_is_found_beside_an_older_one() {
+    let scenario = "repeat = { token = \"w \", times = 60 }\ntoken-delay-us = 50000\n\
+        [[fault]]\ncall = \"run\"\nkind = \"hang\"\nafter-tokens = 2\n\
+        when-prompt-contains = \"hangs\"\n";
+    let short = WorkerDeadlines {
+        inter_token: ms(500),
+        ..deadlines()
+    };
+    let mut worker = Worker::start("1_3_1", scenario);
+    worker.load_sharing(4, Some(100_000), short);
+    while !matches!(worker.next(), Event::Loaded { .. }) {}
+    let spec = worker.spec(1, "x", None);
+    run(&mut worker, 0, spec);
+    let mut told = Told::new(2);
+    told.until(&mut worker, |told| !told.texts[0].is_empty());
+    let spec = worker.spec(2, "hangs", None);
+    run(&mut worker, 1, spec);
+    let passed = loop {
+        match worker.next() {
+            Event::Slot {
+                slot: 0,
+                event: SlotEvent::RunEnded(_),
+            } => panic!("the older one has ended before"),
+            Event::Slot {
+                slot: 1,
+                event: SlotEvent::DeadlinePassed(passed),
+            } => break passed,
+            _ => {}
+        }
+    };
+    assert_eq!(passed.deadline, Deadline::InterToken);
+}
+
 /// The fake library of this family, which says that it is the last release of it, as the first.
 fn of_release_1_2_1(library: &Path, folder: &Path) -> PathBuf {
     let mut bytes = fs::read(library).expect("the library");

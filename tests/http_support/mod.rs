@@ -4,7 +4,9 @@
 
 mod client;
 mod lines;
+mod message_events;
 mod scripted_engine;
+mod sweep;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -20,7 +22,7 @@ use rkllmd::generation::{
 };
 use rkllmd::http::{HttpState, Listener};
 use rkllmd::library_calls::PooledRows;
-use rkllmd::models::{Catalog, InstalledModel, ModelFacts, TemplateState};
+use rkllmd::models::{Catalog, InstalledModel, ModelFacts, SharedPrefixes, TemplateState};
 use rkllmd::prompt::{ChatTemplate, SpecialTokens, TemplateFamily};
 use rkllmd::reply::{FoundFormat, ModelReply, ReplyFamily};
 use rkllmd::settings::Settings;
@@ -31,7 +33,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use client::{Answer, Client, error_object};
 pub use lines::said;
+pub use message_events::{heard, heard_in};
 pub use scripted_engine::ScriptedEngine;
+pub use sweep::{odd_values, places, with};
 
 /// Far longer than anything here takes; a test that reaches it has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -76,6 +80,7 @@ pub fn status_of(phase: Phase) -> ModelStatus {
         plan: None,
         slots: None,
         decode_tokens_per_second: None,
+        kept: Default::default(),
         blocked: None,
     }
 }
@@ -114,7 +119,10 @@ impl Server {
         let (status, statuses) =
             watch::channel(snapshot([("test/model-1.0", status_of(Phase::Ready))]));
         let template = ChatTemplate::of_family(TemplateFamily::Chatml).expect("built in");
-        let usable = || TemplateState::Usable { failed_probe: None };
+        let usable = || TemplateState::Usable {
+            failed_probe: None,
+            shared: SharedPrefixes::default(),
+        };
         let model = InstalledModel {
             id: "test/model-1.0".into(),
             facts: ModelFacts {
@@ -130,18 +138,22 @@ impl Server {
             id: "raw".into(),
             ..InstalledModel::default()
         };
+        let hermes = || {
+            Some(Arc::new(ModelReply::new(FoundFormat {
+                format: ReplyFamily::Hermes.format(),
+                ..FoundFormat::default()
+            })))
+        };
         let picky = InstalledModel {
             id: "picky".into(),
             template: usable(),
+            reply: hermes(),
             ..InstalledModel::default()
         };
         let thinker = InstalledModel {
             id: "thinker".into(),
             template: usable(),
-            reply: Some(Arc::new(ModelReply::new(FoundFormat {
-                format: ReplyFamily::Hermes.format(),
-                ..FoundFormat::default()
-            }))),
+            reply: hermes(),
             ..InstalledModel::default()
         };
         let compiled = |source| {
@@ -157,7 +169,7 @@ impl Server {
             script: Box::new(script),
             submitted,
             templates,
-            catalog: Arc::new(Catalog::of_models([model, raw, picky, thinker])),
+            catalog: Mutex::new(Arc::new(Catalog::of_models([model, raw, picky, thinker]))),
             status: statuses,
             queue: Mutex::new(QueueFigures {
                 waiting: 0,
@@ -289,6 +301,7 @@ pub async fn endless(
 pub fn started(not_applied: &[&'static str]) -> ReplyEvent {
     ReplyEvent::Started(RunStart {
         not_applied: not_applied.to_vec(),
+        fingerprint: None,
     })
 }
 
@@ -299,6 +312,7 @@ pub fn text(text: &str) -> ReplyEvent {
 pub fn finished() -> ReplyEvent {
     ReplyEvent::Finished(Box::new(Completion {
         reason: FinishReason::Stop,
+        stop_text: None,
         usage: Some(Usage {
             prompt_tokens: 9,
             completion_tokens: 2,
@@ -323,6 +337,7 @@ pub fn finished() -> ReplyEvent {
 pub fn finished_unmeasured(reason: FinishReason) -> ReplyEvent {
     ReplyEvent::Finished(Box::new(Completion {
         reason,
+        stop_text: None,
         usage: None,
         timings: Timings::default(),
     }))

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use rkllmd::admission::{EmbeddingError, EmbeddingRequest, Generation, QueueFigures};
 use rkllmd::chat::{Answering, Engine};
 use rkllmd::constraint::{self, Compiled, Limits, Wanted};
-use rkllmd::generation::{GenerationError, GenerationRequest};
+use rkllmd::generation::{GenerationError, GenerationRequest, ModelId};
 use rkllmd::ipc::Prompt;
 use rkllmd::library_calls::PooledRows;
-use rkllmd::models::{Catalog, InstalledModel};
+use rkllmd::models::{Catalog, InstalledModel, Variant, VariantError};
 use rkllmd::prompt::{ChatTemplate, ClientField, ControlTokenPolicy, ControlTokens, RenderRequest};
 use rkllmd::reader::{Encoded, Encoding, ReaderError};
 use rkllmd::supervisor::{StatusBoard, StatusSnapshot};
@@ -25,7 +25,7 @@ pub struct ScriptedEngine {
     pub(super) script: Script,
     pub(super) submitted: mpsc::UnboundedSender<GenerationRequest>,
     pub(super) templates: HashMap<&'static str, ChatTemplate>,
-    pub(super) catalog: Arc<Catalog>,
+    pub(super) catalog: Mutex<Arc<Catalog>>,
     pub(super) status: watch::Receiver<StatusSnapshot>,
     pub(super) queue: Mutex<QueueFigures>,
     pub(super) metrics: Metrics,
@@ -158,12 +158,25 @@ impl Engine for ScriptedEngine {
         })
     }
 
+    fn save_variant(&self, variant: Variant) -> Answering<'_, (), VariantError> {
+        self.change_variants(|variants| {
+            variants.retain(|it| it.name != variant.name);
+            variants.push(variant);
+        });
+        Box::pin(async { Ok(()) })
+    }
+
+    fn remove_variant(&self, name: ModelId) -> Answering<'_, (), VariantError> {
+        self.change_variants(|variants| variants.retain(|it| it.name != name));
+        Box::pin(async { Ok(()) })
+    }
+
     fn queue(&self, _model: &str) -> QueueFigures {
         *self.queue.lock().unwrap()
     }
 
     fn catalog(&self) -> Arc<Catalog> {
-        Arc::clone(&self.catalog)
+        Arc::clone(&self.catalog.lock().unwrap())
     }
 
     fn status(&self) -> StatusBoard {
@@ -172,6 +185,18 @@ impl Engine for ScriptedEngine {
 
     fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+}
+
+impl ScriptedEngine {
+    fn change_variants(&self, change: impl FnOnce(&mut Vec<Variant>)) {
+        let mut catalog = self.catalog.lock().unwrap();
+        let variants = catalog
+            .listed()
+            .filter_map(|model| model.variant.as_deref());
+        let mut variants: Vec<Variant> = variants.cloned().collect();
+        change(&mut variants);
+        *catalog = Arc::new(catalog.with_variants(variants));
     }
 }
 

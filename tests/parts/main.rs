@@ -1,7 +1,11 @@
 //! Parts of the daemon, and its command line where no daemon runs.
 
+#[path = "../constraint_support/mod.rs"]
+mod constraint_support;
 #[path = "../../benches/common/intervals.rs"]
 mod intervals;
+#[path = "../json_judge/mod.rs"]
+mod json_judge;
 #[path = "../reader_support/mod.rs"]
 mod reader_support;
 #[path = "../reply_support/mod.rs"]
@@ -16,8 +20,12 @@ mod template_support;
 mod a_stopped_journal_delays_nothing;
 mod answers_are_rendered_as_they_were_written;
 mod benchmarks_say_how_sure_they_are;
+mod calls_are_kept_in_every_form;
+mod calls_support;
 mod chat_templates_render_as_transformers_does;
+mod clients_chats_render_as_transformers_does;
 mod conversations_fit_every_template;
+mod grammars_are_kept_as_llama_cpp_reads_them;
 mod keys_command_line;
 mod keys_survive_a_power_cut;
 mod models_are_found_on_disk;
@@ -27,6 +35,7 @@ mod models_keep_control_tokens_out;
 mod models_render_as_transformers_does;
 mod no_template_makes_tokens_of_client_text;
 mod random_replies_are_read_whole;
+mod random_templates_keep_client_text_apart;
 mod replies_are_read_as_they_stream;
 mod replies_keep_what_is_no_call;
 mod replies_lose_nothing;
@@ -36,3 +45,5 @@ mod settings_sources;
 mod settings_survive_any_source;
 mod templates_say_whose_fault_it_is;
 mod templates_tell_how_their_models_reply;
+mod tokens_apart_support;
+mod transformers_support;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::civil::DateTime;
 use rkllmd::conversation::{Message, Role, Tool, ToolCall};
 use rkllmd::prompt::{
-    ChatMessage, ChatRole, ChatTemplate, ControlTokenPolicy, ControlTokens, Functions,
+    ChatMessage, ChatRole, ChatTemplate, ControlTokenPolicy, ControlTokens, Functions, PromptEnd,
     RenderRequest, SpecialTokens, TemplateError, TemplateFamily,
 };
 
@@ -153,6 +153,74 @@ fn by_setting_a_control_token_is_refused_and_named() {
     );
     request.messages.pop();
     assert!(template.render(&request).is_ok());
+}
+
+/// What the model reads as markup is refused in whatever text it is, but for the thought that an answer begins
+/// with, as it is otherwise broken.
+#[test]
+fn by_setting_markup_is_refused_in_answers_too() {
+    let source = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}";
+    let thought = ["<think>", "</think>"].map(str::to_owned);
+    let markup = ["<think>", "</think>", "<tool_call>"].map(str::to_owned);
+    let template = template(source, &["<|im_end|>"])
+        .with_markup(source, markup.to_vec(), Some(thought))
+        .unwrap();
+    let refused = |content: &str, end: PromptEnd| {
+        let messages = vec![
+            message(ChatRole::User, "why"),
+            message(ChatRole::Assistant, content),
+        ];
+        let rendered = template.render(&RenderRequest {
+            control_tokens: ControlTokenPolicy::Reject,
+            end,
+            ..RenderRequest::new(messages, DateTime::ZERO)
+        });
+        match rendered {
+            Ok(rendered) => {
+                let shown = rendered.prompt.contains(content);
+                assert!(shown, "{content} became {}", rendered.prompt);
+                None
+            }
+            Err(TemplateError::ControlToken {
+                index: 1,
+                is_in_content: true,
+                token,
+            }) => Some(token),
+            Err(error) => panic!("{content}: {error}"),
+        }
+    };
+    for (content, begun, whole) in [
+        ("so", None, None),
+        ("<think>so</think>It is.", None, None),
+        ("\n<think>so", None, None),
+        ("so</think>It is.", None, Some("</think>")),
+        ("It <think> is.", Some("<think>"), Some("<think>")),
+        (
+            "<think>a</think>b</think>",
+            Some("</think>"),
+            Some("</think>"),
+        ),
+        (
+            "<think>a<tool_call></think>",
+            Some("<tool_call>"),
+            Some("<tool_call>"),
+        ),
+        (
+            "<think>a</think><tool_call>",
+            Some("<tool_call>"),
+            Some("<tool_call>"),
+        ),
+        (
+            "a<tool_call>b</think>",
+            Some("<tool_call>"),
+            Some("<tool_call>"),
+        ),
+        ("<think><|im_end|>", Some("<|im_end|>"), Some("<|im_end|>")),
+    ] {
+        let of = |end| refused(content, end);
+        assert_eq!(of(PromptEnd::Continuation).as_deref(), begun, "{content}");
+        assert_eq!(of(PromptEnd::Answer).as_deref(), whole, "{content}");
+    }
 }
 
 fn asked_and_called(arguments: &str) -> Vec<Message> {

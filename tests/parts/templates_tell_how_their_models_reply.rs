@@ -1,13 +1,14 @@
 //! The format of a model's replies is found by what its own template writes: with the templates that
 //! models ship, and with templates whose markers no model has.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::reply_support::examples::{examples, types};
 use crate::reply_support::{Said, TokensOfMarkers, call, parser, read, reasoning, splits, text};
 use crate::template_support::templates;
 use rkllmd::prompt::{ChatTemplate, SpecialTokens, well_known_control_tokens};
-use rkllmd::reader::{find_format, written};
+use rkllmd::reader::{ToldReplies, find_format, written};
 use rkllmd::reply::analysis::analyse;
 use rkllmd::reply::{FormatSource, FoundFormat, OpenedIn, ReplyFamily};
 
@@ -187,6 +188,33 @@ fn a_model_that_is_told_of_functions_in_words_may_call_them_in_its_own_form() {
             }
         }
     }
+}
+
+/// Calls and thoughts are read by what begins them, so that is no client's to write, but for marks and words that
+/// every text may hold.
+#[test]
+fn what_begins_a_thought_or_a_call_is_kept_out_of_clients_texts() {
+    let mut any_clients = Vec::new();
+    let mut openers = 0;
+    for (name, source) in templates() {
+        let Some(mut template) = compile(&source) else {
+            continue;
+        };
+        let (ids, told) = (HashMap::new(), ToldReplies::default());
+        let format = find_format(&source, &mut template, &ids, &told).unwrap();
+        let format = format.format;
+        let calls = format.calls.iter().chain(&format.also_calls);
+        let around = calls.flat_map(|calls| calls.section.iter().chain(&calls.call));
+        let thought = format.reasoning.iter().map(|thought| &thought.open);
+        for opener in around.map(|around| &around.open).chain(thought) {
+            openers += 1;
+            if template.control_tokens().find(&opener.text).is_none() {
+                any_clients.push((name.clone(), opener.text.clone()));
+            }
+        }
+    }
+    assert!(openers > 100, "{openers}");
+    assert_eq!(any_clients, []);
 }
 
 #[test]

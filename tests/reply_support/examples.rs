@@ -160,6 +160,12 @@ fn mistral() -> Vec<Example> {
             "[TOOL_CALLS] [{\"id\": \"abcdefghi\", \"name\": \"f\", \"arguments\": {}}]",
             vec![call_with_id("abcdefghi", "f", "{}")],
         ),
+        // An id behind a call says nothing; what nothing ends is none.
+        example(
+            MistralList,
+            "[TOOL_CALLS][{\"name\": \"f\", \"arguments\": {}, \"id\": \"abcdefghi}] It rains",
+            vec![call("f", "{}"), text("\"id\": \"abcdefghi}] It rains")],
+        ),
         example(
             Mistral,
             "I see.[TOOL_CALLS]get_weather[ARGS]{\"place\": \"[¦ARGS]\"}[TOOL_CALLS]now[CALL_ID]abcdefghi[ARGS]{}",

@@ -83,6 +83,9 @@ pub fn joined(pieces: Vec<ReplyPiece>) -> Vec<Said> {
                     _ => said.push(Said::Text(piece)),
                 }
             }
+            ReplyPiece::ScoredText(_) | ReplyPiece::PromptLogprobs(_) => {
+                panic!("log probabilities that nobody asked for")
+            }
             ReplyPiece::ToolCall { index, id, name } => {
                 assert_eq!(index, calls);
                 assert!(!name.is_empty());

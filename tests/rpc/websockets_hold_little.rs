@@ -224,6 +224,12 @@ fn a_handshake_without_a_proper_key_is_refused_as_an_error_of_json_rpc() {
     }
     let answer = daemon.get("/rpc/ws");
     assert_eq!(answer.status, 426);
+    let told = ["upgrade", "sec-websocket-version"].map(|name| answer.header(name));
+    assert_eq!(
+        told,
+        [Some("websocket"), Some("13")],
+        "RFC 9110, section 15.5.22"
+    );
     assert_eq!(answer.json()["error"]["code"], -32600);
 }
 

@@ -282,8 +282,8 @@ fn known_hard_bodies() {
         (r#"{"model":"","messages":[],"prompt":""}"#.to_owned(), bad),
         (r#"{"model":"tiny","messages":[],"prompt":[]}"#.to_owned(), bad),
         (r#"{"model":"tiny","messages":[null],"prompt":[null]}"#.to_owned(), bad),
-        (r#"{"model":"picky","messages":[{"role":"user","content":"a"},{"role":"user","content":"b"}],"prompt":[1]}"#.to_owned(), [200, 400]),
-        (format!(r#"{{"model":"picky","messages":[{{"role":"user","content":"{}"}}],"prompt":[1]}}"#, "b".repeat(2000)), bad),
+        (r#"{"model":"picky","messages":[{"role":"user","content":"a"},{"role":"user","content":"b"}],"prompt":["a",1]}"#.to_owned(), [200, 400]),
+        (format!(r#"{{"model":"picky","messages":[{{"role":"user","content":"{}"}}],"prompt":["a",1]}}"#, "b".repeat(2000)), bad),
         (r#"{"model":"../../etc/passwd","messages":[{"role":"user","content":"a"}],"prompt":"a"}"#.to_owned(), [404, 404]),
     ] {
         let shown: String = body.chars().rev().take(200).collect();

@@ -3,6 +3,13 @@
 use crate::http_support::*;
 use rkllmd::settings::Settings;
 
+/// A chat with a model whose calls are told from content.
+async fn ask(server: &Server, fields: &str) -> Answer {
+    let messages = r#"[{"role":"user","content":"hi"}]"#;
+    let body = format!(r#"{{"model":"thinker","messages":{messages}{fields}}}"#);
+    server.post(CHAT, &body).await
+}
+
 #[tokio::test]
 async fn functions_are_bounded_in_number_and_in_size() {
     let mut settings = Settings::default();
@@ -25,9 +32,7 @@ async fn functions_are_bounded_in_number_and_in_size() {
                 _ => tool(*bytes),
             });
             let functions: Vec<String> = functions.collect();
-            let answer = server
-                .ask(chat(&format!(r#","{form}":[{}]"#, functions.join(","))))
-                .await;
+            let answer = ask(&server, &format!(r#","{form}":[{}]"#, functions.join(","))).await;
             let Some(limit) = limit else {
                 assert_eq!(answer.status, 200, "{form}: {}", answer.text());
                 continue;
@@ -69,7 +74,7 @@ async fn values_of_any_form_are_bounded_in_number() {
         (kwargs(65), Some("chat_template_kwargs")),
         (format!("{}{}", tools(&[64]), kwargs(64)), None),
     ] {
-        let answer = server.ask(chat(&fields)).await;
+        let answer = ask(&server, &fields).await;
         let Some(blamed) = blamed else {
             assert_eq!(answer.status, 200, "{fields}: {}", answer.text());
             continue;
@@ -80,6 +85,42 @@ async fn values_of_any_form_are_bounded_in_number() {
             (400, Some(blamed), "too_many_values")
         );
         assert!(answer.text().contains("max-values"), "{}", answer.text());
+    }
+    server.shut_down().await;
+}
+
+/// Whatever such a model wrote of a call would be content, and an agent would take it for its answer.
+#[tokio::test]
+async fn a_model_whose_calls_cannot_be_told_from_content_is_given_no_functions() {
+    let server = Server::start(Settings::default(), |_| Ok(replay(vec![finished()]))).await;
+    let function = r#"{"name":"f"}"#;
+    let tools = format!(r#","tools":[{{"type":"function","function":{function}}}]"#);
+    let functions = format!(r#","functions":[{function}]"#);
+    for path in [CHAT, "/apply-template"] {
+        for (model, fields, refused) in [
+            ("tiny", &*tools, Some("tools")),
+            ("tiny", &*functions, Some("functions")),
+            ("tiny", &format!(r#"{tools},"tool_choice":"none""#), None),
+            ("tiny", r#","tools":[]"#, None),
+            ("thinker", &*tools, None),
+            ("thinker", &*functions, None),
+        ] {
+            let messages = r#"[{"role":"user","content":"hi"}]"#;
+            let body = format!(r#"{{"model":"{model}","messages":{messages}{fields}}}"#);
+            let answer = server.post(path, &body).await;
+            let Some(param) = refused else {
+                assert_eq!(answer.status, 200, "{path} {body}: {}", answer.text());
+                continue;
+            };
+            let (_, blamed, code) = answer.error();
+            assert_eq!(
+                (answer.status, blamed.as_deref(), &*code),
+                (400, Some(param), "unsupported_parameter"),
+                "{path} {body}"
+            );
+            let text = answer.json()["error"]["message"].to_string();
+            assert!(text.contains("does not support tools"), "{text}");
+        }
     }
     server.shut_down().await;
 }

@@ -282,13 +282,22 @@ async fn a_byte_order_mark_is_skipped() {
 async fn what_is_not_supported_is_refused_by_name() {
     check_refusals(
         r#"
-        chat fields: "n":2 => n unsupported_parameter
-        chat fields: "n":"1" => n unsupported_parameter
+        chat fields: "n":9 => n invalid_value
+        chat fields: "n":0 => n invalid_value
+        chat fields: "n":"1" => n invalid_type
+        chat fields: "stop_token_ids":[5,-1] => stop_token_ids[1] invalid_value
+        chat fields: "stop_token_ids":5 => stop_token_ids invalid_type
+        chat fields: "min_tokens":-1 => min_tokens invalid_value
+        chat fields: "deterministic":true => deterministic invalid_value
+        text fields: "deterministic":true,"temperature":0.5 => deterministic invalid_value
+        chat fields: "min_tokens":5,"max_tokens":4 => min_tokens invalid_value
+        chat fields: "ignore_eos":1 => ignore_eos invalid_type
         chat fields: "tools":[{"type":"function"}] => tools[0].function missing_required_parameter
         chat fields: "tools":[{"type":"web_search"}] => tools[0].type unsupported_parameter
         chat fields: "tools":[{"type":"function","function":{"name":""}}] => tools[0].function.name missing_required_parameter
-        chat fields: "tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":"required" => tool_choice unsupported_parameter
-        chat fields: "tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":{"type":"function","function":{"name":"f"}} => tool_choice unsupported_parameter
+        chat fields: "tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":{"type":"function"} => tool_choice.function.name missing_required_parameter
+        chat fields: "tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":{"type":"function","function":{"name":"g"}} => tool_choice invalid_value
+        chat fields: "functions":[{"name":"f"}],"function_call":{"name":"g"} => function_call invalid_value
         chat fields: "tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":"perhaps" => tool_choice invalid_value
         chat fields: "tools":[{"type":"function","function":{"name":"f"}}],"functions":[{"name":"f"}] => functions invalid_value
         chat fields: "reasoning_effort":"much" => reasoning_effort invalid_value
@@ -299,13 +308,17 @@ async fn what_is_not_supported_is_refused_by_name() {
         chat fields: "tool_choice":"required" => tool_choice unsupported_parameter
         chat fields: "functions":[{}] => functions[0].name missing_required_parameter
         chat fields: "function_call":{"name":"f"} => function_call unsupported_parameter
-        chat fields: "logprobs":true => logprobs unsupported_parameter
-        chat fields: "top_logprobs":3 => top_logprobs unsupported_parameter
+        chat fields: "logprobs":1 => logprobs invalid_type
+        chat fields: "top_logprobs":3 => top_logprobs invalid_value
+        chat fields: "logprobs":true,"top_logprobs":21 => top_logprobs invalid_value
         chat fields: "logit_bias":{"x":1} => logit_bias.x invalid_value
         chat fields: "logit_bias":{"-1":1} => logit_bias.-1 invalid_value
         chat fields: "logit_bias":{"50":101} => logit_bias.50 invalid_value
         chat fields: "logit_bias":{"50":"1"} => logit_bias.50 invalid_value
         chat fields: "logit_bias":[] => logit_bias invalid_type
+        chat fields: "best_of":2 => best_of unsupported_parameter
+        chat fields: "echo":true => echo unsupported_parameter
+        text fields: "tools":[{"type":"function","function":{"name":"f"}}] => tools unsupported_parameter
         chat fields: "min_p":1.5 => min_p invalid_value
         chat fields: "response_format":{"type":"json_object"},"tools":[{"type":"function","function":{"name":"f"}}] => response_format unsupported_parameter
         chat body: {"model":"tiny","response_format":{"type":"json_object"},"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"{"}]} => response_format unsupported_parameter
@@ -316,25 +329,35 @@ async fn what_is_not_supported_is_refused_by_name() {
         chat fields: "modalities":["text","audio"] => modalities unsupported_parameter
         chat fields: "audio":{} => audio unsupported_parameter
         chat fields: "web_search_options":{} => web_search_options unsupported_parameter
-        chat fields: "grammar":"root ::= [a-z]" => grammar unsupported_parameter
-        chat fields: "json_schema":{} => json_schema unsupported_parameter
-        chat fields: "structured_outputs":{"choice":["a","b"]} => structured_outputs unsupported_parameter
-        chat fields: "guided_json":{"type":"object"} => guided_json unsupported_parameter
-        chat fields: "guided_regex":"a+" => guided_regex unsupported_parameter
-        chat fields: "guided_choice":["a","b"] => guided_choice unsupported_parameter
+        chat fields: "grammar":"root ::= <[7]>" => grammar unsupported_schema
+        chat fields: "grammar":"start: \"a\"" => grammar unsupported_schema
+        chat fields: "grammar":["a"] => grammar invalid_type
+        chat fields: "grammar":"root ::= \"a\"","json_schema":{} => grammar invalid_value
+        chat fields: "json_schema":{"x-guidance":{}} => json_schema unsupported_schema
+        chat fields: "structured_outputs":{"choice":["a","b"],"regex":"a"} => structured_outputs.choice invalid_value
+        chat fields: "structured_outputs":{"structural_tag":{"type":"x"}} => structured_outputs.structural_tag unsupported_parameter
+        chat fields: "structured_outputs":{"regex":"("} => structured_outputs.regex unsupported_schema
+        chat fields: "guided_json":"{" => guided_json unsupported_schema
+        chat fields: "guided_regex":"(?=a)b" => guided_regex unsupported_schema
+        chat fields: "guided_choice":["a","b"],"response_format":{"type":"json_object"} => guided_choice invalid_value
         chat fields: "n_cmpl":2 => n_cmpl unsupported_parameter
-        text fields: "guided_grammar":"root ::= [a-z]" => guided_grammar unsupported_parameter
+        chat fields: "guided_grammar":"start: <|im_end|>" => guided_grammar unsupported_schema
+        chat fields: "guided_grammar":"%llguidance {}\nstart: \"a\"" => guided_grammar unsupported_schema
+        text fields: "response_format":{"type":"json_object"},"guided_regex":"a" => guided_regex invalid_value
         text fields: "n_probs":5 => n_probs unsupported_parameter
         text fields: "prompt_logprobs":1 => prompt_logprobs unsupported_parameter
         text fields: "return_token_ids":true => return_token_ids unsupported_parameter
-        text fields: "echo":true => echo unsupported_parameter
+        text fields: "echo":"yes" => echo invalid_type
+        text fields: "suffix":"end","echo":true => echo unsupported_parameter
         text fields: "suffix":"end" => suffix unsupported_parameter
         text fields: "best_of":2 => best_of unsupported_parameter
-        text fields: "logprobs":0 => logprobs unsupported_parameter
-        text body: {"model":"raw","prompt":["a","b"]} => prompt unsupported_parameter
+        text fields: "logprobs":6 => logprobs invalid_value
+        text fields: "logprobs":true => logprobs invalid_value
         text body: {"model":"raw","prompt":[]} => prompt invalid_value
-        text body: {"model":"raw","prompt":[1,2]} => prompt[0] invalid_type
-        text body: {"model":"raw","prompt":[[1,2]]} => prompt[0] invalid_type
+        text body: {"model":"raw","prompt":[1,"a"]} => prompt invalid_type
+        text body: {"model":"raw","prompt":[-1]} => prompt[0] invalid_type
+        text body: {"model":"raw","prompt":[[1],[]]} => prompt[1] invalid_value
+        text body: {"model":"raw","prompt":[1],"suffix":"a"} => suffix unsupported_parameter
         text body: {"model":"raw","prompt":"a\u0000"} => prompt invalid_value
         text body: {"model":"raw","prompt":""} => prompt invalid_value
         text body: {"model":"raw","prompt":[""]} => prompt[0] invalid_value

@@ -5,7 +5,7 @@ use crate::http_support::*;
 use rkllmd::library_calls::PooledRows;
 use rkllmd::settings::Settings;
 use rkllmd::supervisor::Phase;
-use serde_json::{Value, json};
+use serde_json::json;
 
 async fn server() -> Server {
     let server = Server::replaying(Settings::default(), || {
@@ -69,28 +69,18 @@ async fn no_value_of_a_field_is_the_daemons_fault() {
             json!({"model": "x", "name": "x", "insecure": true, "stream": false}),
         ),
         ("/api/copy", json!({"source": "tiny", "destination": "y"})),
+        (
+            "/api/create",
+            json!({"model": "z", "name": "z", "from": "tiny", "system": "be kind", "stream": false,
+            "messages": [{"role": "user", "content": "a"}], "parameters": {"seed": 1, "stop": ["a"]},
+            "license": ["none"], "template": "", "files": {}, "quantize": ""}),
+        ),
     ];
-    let values = [
-        Value::Null,
-        json!(true),
-        json!(false),
-        json!(0),
-        json!(-1),
-        json!(1.5),
-        json!(1e300),
-        json!(""),
-        json!("x"),
-        json!("\u{0}"),
-        json!([]),
-        json!([null]),
-        json!([[]]),
-        json!({}),
-        json!({"x": null}),
-    ];
+    let values = odd_values();
     let mut asked = 0;
     for (path, good) in &good {
         let answer = server.post(path, good.to_string()).await;
-        let is_offered = !["/api/pull", "/api/copy"].contains(path);
+        let is_offered = *path != "/api/pull";
         assert_eq!(
             answer.status,
             if is_offered { 200 } else { 400 },
@@ -116,47 +106,4 @@ async fn no_value_of_a_field_is_the_daemons_fault() {
     }
     assert!(asked > 800, "{asked}");
     server.shut_down().await;
-}
-
-/// Pointers of all values inside a value.
-fn places(value: &Value) -> Vec<String> {
-    fn walk(value: &Value, at: &str, places: &mut Vec<String>) {
-        let members: Vec<(String, &Value)> = match value {
-            Value::Object(fields) => fields
-                .iter()
-                .map(|(name, value)| (name.clone(), value))
-                .collect(),
-            Value::Array(items) => items
-                .iter()
-                .enumerate()
-                .map(|(i, value)| (i.to_string(), value))
-                .collect(),
-            _ => Vec::new(),
-        };
-        for (name, value) in members {
-            let at = format!("{at}/{name}");
-            walk(value, &at, places);
-            places.push(at);
-        }
-    }
-    let mut places = Vec::new();
-    walk(value, "", &mut places);
-    places
-}
-
-/// The same with another value at a place, or none.
-fn with(whole: &Value, place: &str, value: Option<&Value>) -> Value {
-    let mut whole = whole.clone();
-    match value {
-        Some(value) => *whole.pointer_mut(place).expect("a place") = value.clone(),
-        None => {
-            let (parent, name) = place.rsplit_once('/').expect("a pointer");
-            match whole.pointer_mut(parent).expect("a place") {
-                Value::Object(fields) => drop(fields.remove(name)),
-                Value::Array(items) => drop(items.remove(name.parse().expect("an index"))),
-                _ => unreachable!("it has members"),
-            }
-        }
-    }
-    whole
 }

@@ -52,11 +52,18 @@ async fn installed_models_are_listed_with_what_is_known() {
             "thinker:latest"
         ]
     );
+    let digest = models[0]["digest"].as_str().expect("a text").to_owned();
+    // Ollama's command line shows the first twelve.
+    assert!(
+        digest.len() == 64 && digest.bytes().all(|digit| digit.is_ascii_hexdigit()),
+        "{digest}"
+    );
+    assert_ne!(models[1]["digest"], models[0]["digest"]);
     assert_eq!(
         models[0],
         json!({
             "name": "test/model-1.0:latest", "model": "test/model-1.0:latest",
-            "modified_at": "2023-11-14T22:13:20Z", "size": 4096, "digest": "",
+            "modified_at": "2023-11-14T22:13:20Z", "size": 4096, "digest": digest,
             "details": {"parent_model": "", "format": "gguf", "family": "", "families": [],
                 "parameter_size": "", "quantization_level": "", "context_length": 4096},
             "capabilities": ["completion"],

@@ -1,7 +1,7 @@
 //! What Ollama's clients may send, what becomes of it, and what is refused by its field's name.
 
 use crate::http_support::*;
-use rkllmd::generation::GenerationRequest;
+use rkllmd::generation::{GenerationRequest, KeepAlive};
 use rkllmd::library_calls::PooledRows;
 use rkllmd::settings::Settings;
 use serde_json::{Value, json};
@@ -66,8 +66,8 @@ async fn each_refusal_names_its_field() {
         chat body: {"model":"thinker","messages":[{"role":"user","content":"hi"}],"format":"json","tools":[{"function":{"name":"f"}}]} => format unsupported_parameter
         chat body: {"model":"tiny","messages":[{"role":"user","content":"hi"},{"role":"assistant","content":"{\"a\":"}],"format":{"type":"object"}} => format unsupported_parameter
         chat fields: "tools":[{"function":{"name":"f"}}] => tools unsupported_parameter
-        chat fields: "logprobs":true => logprobs unsupported_parameter
-        chat fields: "top_logprobs":3 => top_logprobs unsupported_parameter
+        chat fields: "logprobs":1 => logprobs invalid_type
+        chat fields: "top_logprobs":3 => top_logprobs invalid_value
         chat fields: "tools":[{"type":"function"}] => tools[0].function missing_required_parameter
         chat fields: "tools":[{"function":{"name":""}}] => tools[0].function.name missing_required_parameter
         text fields: "prompt":7 => prompt invalid_type
@@ -79,8 +79,6 @@ async fn each_refusal_names_its_field() {
         text fields: "prompt":"a","images":["aGk="] => images unsupported_parameter
         text fields: "prompt":"a","raw":true,"system":"b" => system invalid_value
         embed fields: "input":null => input missing_required_parameter
-        embed fields: "input":"" => input invalid_value
-        embed fields: "input":[] => input invalid_value
         embed fields: "input":["a",""] => input[1] invalid_value
         embed fields: "input":["a",7] => input[1] invalid_type
         embed fields: "input":"a","dimensions":0 => dimensions invalid_value
@@ -91,8 +89,24 @@ async fn each_refusal_names_its_field() {
         show body: {"model":"no/such"} => model model_not_found
         pull body: {"model":"llama3"} => - not_offered
         push body: {"name":"llama3"} => - not_offered
-        create body: {"model":"x","from":"tiny"} => - not_offered
-        copy body: {"source":"tiny","destination":"y"} => - not_offered
+        create body: {"from":"tiny"} => model missing_required_parameter
+        create body: {"model":"x"} => from missing_required_parameter
+        create body: {"model":"x","from":"no/such"} => model model_not_found
+        create body: {"model":"Tiny:latest","from":"raw"} => model invalid_value
+        create body: {"model":"x\u202e","from":"tiny"} => model invalid_value
+        create body: {"model":"x","from":"tiny","parameters":{"temperature":9}} => parameters.temperature invalid_value
+        create body: {"model":"x","from":"tiny","parameters":{"num_ctx":"many"}} => parameters.num_ctx invalid_type
+        create body: {"model":"x","from":"tiny","system":"\u0000"} => system invalid_value
+        create body: {"model":"x","from":"tiny","messages":[{"role":"robot"}]} => messages[0].role invalid_value
+        create body: {"model":"x","from":"tiny","messages":[{"role":"tool","content":"a"}]} => messages[0] unsupported_parameter
+        create body: {"model":"x","from":"tiny","template":"{{ .Prompt }}"} => template unsupported_parameter
+        create body: {"model":"x","files":{"a":"sha256:1"}} => files unsupported_parameter
+        create body: {"model":"x","from":"tiny","adapters":{"a":"sha256:1"}} => adapters unsupported_parameter
+        create body: {"model":"x","from":"tiny","quantize":"q4_0"} => quantize unsupported_parameter
+        create body: {"model":"x","modelfile":"FROM tiny"} => modelfile unsupported_parameter
+        copy body: {"source":"tiny"} => destination missing_required_parameter
+        copy body: {"destination":"y"} => source missing_required_parameter
+        copy body: {"source":"tiny","destination":"raw"} => destination invalid_value
         copy body: {"source":"no/such","destination":"y"} => model model_not_found
         pull body: {} => model missing_required_parameter
     "#;
@@ -181,14 +195,18 @@ async fn options_reach_the_engine_and_what_is_not_applied_is_told() {
     assert_eq!(answer.header("x-rkllmd-not-applied"), None);
     let options = json!({"num_ctx": 8192, "min_p": 0.1, "num_gpu": 99, "use_mmap": true, "num_predict": -1,
         "unheard_of": 1});
-    let body =
-        question(json!({"options": options, "keep_alive": "5m", "truncate": true, "shift": true}));
+    let body = question(
+        json!({"options": options, "keep_alive": "5m", "truncate": true, "shift": true,
+            "tempreature": 1, "a b": 2, "nothing": null}),
+    );
     let (request, answer) = submitted(&mut server, "/api/chat", &body).await;
     assert_eq!(request.max_new_tokens, Some(u32::MAX));
+    let five_minutes = std::time::Duration::from_secs(300);
+    assert_eq!(request.keep_alive, Some(KeepAlive::For(five_minutes)));
     assert_eq!(request.draws.min_p, Some(0.1));
     assert_eq!(
         answer.header("x-rkllmd-not-applied"),
-        Some("num_ctx, num_gpu, use_mmap, options, keep_alive, truncate, shift")
+        Some("num_ctx, num_gpu, use_mmap, options, shift, truncate, tempreature, a%20b")
     );
     server.shut_down().await;
 }
@@ -256,19 +274,11 @@ async fn an_answer_is_kept_to_the_format_that_is_asked_for() {
     server.shut_down().await;
 }
 
-fn tools() -> Value {
-    let tool = |name: &str| {
-        json!({"type": "function", "function": {"name": name, "description": "Does it",
-            "parameters": {"type": "object", "properties": {"text": {"type": "string"}}}}})
-    };
-    json!([tool("f"), tool("g")])
-}
-
 #[tokio::test]
 async fn one_conversation_has_one_prompt_in_both_dialects() {
     let mut server = server().await;
     let call = |id: &str, name: &str, arguments: Value| json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}});
-    let openai = json!({"model": "tiny", "tools": tools(), "messages": [
+    let openai = json!({"model": "tiny", "messages": [
         {"role": "system", "content": "be kind"},
         {"role": "user", "content": "both"},
         {"role": "assistant", "content": null, "reasoning_content": "so", "tool_calls": [
@@ -301,7 +311,6 @@ async fn one_conversation_has_one_prompt_in_both_dialects() {
             2 => (result(first, "first"), result(second, "second")),
             _ => (result(second, "second"), result(first, "first")),
         };
-        // Its template tells of no functions, so there they are refused.
         let body = json!({"model": "tiny", "messages": [
             {"role": "system", "content": "be kind"},
             {"role": "user", "content": "both"},
@@ -329,7 +338,11 @@ async fn embeddings_are_vectors_of_the_length_1() {
         (&"Tiny".into(), &7.into())
     );
     assert!(embedded["total_duration"].as_u64().is_some());
-    assert_eq!(answer.header("x-rkllmd-not-applied"), Some("truncate"));
+    assert_eq!(
+        answer.header("x-rkllmd-not-applied"),
+        None,
+        "nothing is too long"
+    );
     assert_eq!(
         server
             .embedded
@@ -339,10 +352,26 @@ async fn embeddings_are_vectors_of_the_length_1() {
             .len(),
         2
     );
+    // No text has no embedding.
+    for input in [json!(""), json!([])] {
+        let body = json!({"model": "tiny", "input": input});
+        let answer = server.post("/api/embed", body.to_string()).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let embedded = answer.json();
+        assert_eq!(embedded["embeddings"], json!([]));
+        assert_eq!(embedded["prompt_eval_count"], 0);
+        assert!(
+            server.embedded.try_recv().is_err(),
+            "the runtime is not asked"
+        );
+    }
     let body = json!({"model": "tiny", "prompt": "a", "keep_alive": "1h"});
     let answer = server.post("/api/embeddings", body.to_string()).await;
     assert_eq!(answer.json(), json!({"embedding": [0.6, 0.8]}));
-    assert_eq!(answer.header("x-rkllmd-not-applied"), Some("keep_alive"));
+    assert_eq!(answer.header("x-rkllmd-not-applied"), None);
+    let kept = server.embedded.try_recv().expect("it was asked").keep_alive;
+    let an_hour = std::time::Duration::from_secs(3600);
+    assert_eq!(kept, Some(KeepAlive::For(an_hour)));
     server.shut_down().await;
 }
 

@@ -69,7 +69,7 @@ async fn it_refuses_what_a_chat_refuses() {
         r#"{"model":"none","messages":[{"role":"user","content":"hi"}]}"#,
         r#"{"model":"raw","messages":[{"role":"user","content":"hi"}]}"#,
         r#"{"model":"tiny","messages":[{"role":"tool","content":"hi"}]}"#,
-        r#"{"model":"tiny","messages":[{"role":"user","content":"hi"}],"n":2}"#,
+        r#"{"model":"tiny","messages":[{"role":"user","content":"hi"}],"temperature":"hot"}"#,
         &long,
     ];
     for body in bodies {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::calm_hangs::{Detection, Disturbed};
+use crate::comings::Came;
 use crate::family::{DRAIN, FamilyRun, MAX_LOADED};
 use crate::metrics::Metrics;
 use crate::report::{Report, Target, rounded};
@@ -27,9 +28,46 @@ pub fn report(report: &mut Report, runs: &[FamilyRun], calm: &(Vec<Detection>, D
     injuries::report(report, runs);
     deaths(report, runs);
     steadiness(report, runs);
+    comings(report, runs);
     strangers(report, runs);
     hangs(report, runs, calm);
     shutdown(report, runs);
+}
+
+fn comings(report: &mut Report, runs: &[FamilyRun]) {
+    report.section(
+        "comings",
+        "a client of Ollama's API that loads, keeps and unloads what the crowd uses",
+    );
+    let mut all = Came::default();
+    for run in runs {
+        all.merge(&run.came);
+    }
+    let count = |count: usize| count as f64;
+    report.figure("answered", "questions answered", count(all.answered), "");
+    report.figure(
+        "refused",
+        "requests that an injury hit",
+        count(all.refused),
+        "",
+    );
+    report.figure(
+        "left",
+        "unloads that were left to the daemon",
+        count(all.left),
+        "",
+    );
+    report.promise(
+        "unloaded",
+        "models unloaded, whose worker's end was waited for",
+        (count(all.unloaded), ""),
+        Target::AtLeast(1.0),
+    );
+    none_found(
+        report,
+        ("findings", "wrong answers, untyped errors"),
+        all.findings,
+    );
 }
 
 fn strangers(report: &mut Report, runs: &[FamilyRun]) {

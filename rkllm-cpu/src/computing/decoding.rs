@@ -43,6 +43,8 @@ pub(crate) struct Part<'a> {
 pub(crate) struct How<'a> {
     pub(crate) kind: OutputKind,
     pub(crate) adapter: u64,
+    /// By all threads, also where fewer would be faster: rounding depends on their number.
+    pub(crate) by_all_threads: bool,
     /// The runs that may end the decode half-way.
     pub(crate) abort: &'a [&'a RunState],
 }
@@ -70,7 +72,7 @@ impl Computing {
             let held = self.held(part.sequence);
             tokens.extend_from_slice(part.tokens);
             places.extend((0..part.tokens.len()).map(|at| Place {
-                sequence: part.sequence,
+                sequence: self.number(part.sequence),
                 position: held + at,
                 output: how.kind != OutputKind::Text || at + 1 == part.tokens.len(),
             }));
@@ -78,6 +80,10 @@ impl Computing {
         let Some(mut arrays) = inputs.arrays_of(&tokens, &places) else {
             return Evaluation::Failed;
         };
+        for part in parts {
+            self.will_write(part.sequence, part.tokens.len());
+        }
+        let rotates = self.shift_pending();
         let recurrent = self.weights.has_recurrent_state();
         let how = match recurrent && parts.len() > 1 {
             // llama.cpp moves the states of sequences that are in no part inside such a decode, which must
@@ -85,11 +91,15 @@ impl Computing {
             true => How { abort: &[], ..how },
             false => how,
         };
+        let by_all = how.by_all_threads || self.threads.all_take_part();
         let code = self.decode_arrays(&mut arrays, how);
+        if rotates {
+            self.give_back_rotated();
+        }
         for part in parts {
             let cells = self.cells(part.sequence);
             match code {
-                0 if part.of_prompt && parts.len() == 1 => cells.read(part.tokens),
+                0 if part.of_prompt && parts.len() == 1 => cells.read(part.tokens, by_all),
                 0 => cells.decoded(part.tokens),
                 2 if !recurrent => {
                     cells.decoded_in_part(part.tokens);
@@ -134,7 +144,10 @@ impl Computing {
             llama::llama_set_abort_callback(context, Some(should_abort), runs);
             llama::llama_set_embeddings(context, hidden);
             let decode = || llama::llama_decode(context, batch);
-            let code = self.threads.step(context, decode);
+            let code = match how.by_all_threads {
+                true => self.threads.step_with_all(context, decode),
+                false => self.threads.step(context, decode),
+            };
             llama::llama_set_embeddings(context, false);
             llama::llama_set_abort_callback(context, None, ptr::null_mut());
             code

@@ -14,7 +14,7 @@ use crate::computing::{AdapterError, Computing, Inputs, NO_ADAPTER, OutputKind};
 use crate::generation::{Generation, Plan, Spelling};
 use crate::host_callbacks::HostError;
 use crate::log::{Verbosity, info};
-use crate::prefix_reuse::common_prefix;
+use crate::prefix_reuse::{Reused, common_prefix};
 use crate::sampler::{self, Sampler, SamplingError};
 use crate::vocabulary::Token;
 
@@ -57,6 +57,10 @@ pub(crate) enum Refusal {
     EmptyPrompt,
     #[error("token id {0} is outside the model's vocabulary")]
     UnknownToken(Token),
+    #[error(
+        "the log probabilities of a prompt need RKLLM_INFER_GENERATE, and tokens instead of embeddings"
+    )]
+    PromptLogprobs,
     #[error("{what} needs n_batch 1")]
     Batched { what: &'static str },
     #[error(transparent)]
@@ -96,6 +100,16 @@ impl Engine {
         sampler::check(&sampling)?;
         let extension = extension.unwrap_or_default();
         extension.check_beside(&sampling)?;
+        let logprobs = extension.logprobs;
+        let (is_deterministic, reused) = match extension.is_deterministic {
+            true => (true, Reused::OfPrompts),
+            false => (false, Reused::All),
+        };
+        let scores_prompt = logprobs.is_some_and(|logprobs| logprobs.of_prompt);
+        let has_tokens = !matches!(request.prompt, Prompt::Embeddings(_));
+        if scores_prompt && (request.output != OutputKind::Text || !has_tokens) {
+            return Err(Refusal::PromptLogprobs);
+        }
         let adapter = match &request.adapter {
             Some(name) => self.adapters.find(name)?,
             None => NO_ADAPTER,
@@ -118,11 +132,13 @@ impl Engine {
         let mut tokens = history;
         tokens.extend_from_slice(&prompt);
         let most = match request.output {
+            // What comes before the first one is evaluated as well.
+            OutputKind::Text if scores_prompt => wanted_from.saturating_sub(1),
             OutputKind::Text => tokens.len() - 1,
             OutputKind::HiddenStates | OutputKind::Logits => wanted_from,
         };
         self.restore_prompt_cache(&mut computing, sequence, &tokens, most, adapter);
-        let reused = computing.reuse(sequence, &tokens, most, adapter);
+        let reused = computing.reuse(sequence, &tokens, (most, reused), adapter);
         drop(computing);
         if self.verbosity >= Verbosity::DETAILS {
             info!("kv cache matches {reused} / {} tokens", tokens.len());
@@ -143,8 +159,10 @@ impl Engine {
             wanted_from,
             adapter,
             sampler,
+            logprobs,
             max_new_tokens,
             keeps_history: request.keep_history,
+            is_deterministic,
             save_prompt_to: request.save_prompt_to.clone(),
             inputs: Inputs {
                 rows: Arc::clone(&self.embeddings),

@@ -11,7 +11,7 @@ use crate::log::error;
 ///
 /// # Safety
 /// The extension is NULL or points to what the header says; what it points to is copied, but for the
-/// hook's userdata.
+/// userdata.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rkllm_set_run_extension(
     handle: LLMHandle,
@@ -19,7 +19,7 @@ pub unsafe extern "C" fn rkllm_set_run_extension(
 ) -> c_int {
     with_idle_engine(handle, "rkllm_set_run_extension", |engine| {
         // SAFETY: by this function's contract.
-        let set = unsafe { engine.extend_next_run(extension.as_ref()) };
+        let set = unsafe { engine.extend_next_run(extension) };
         match set {
             Ok(()) => OK,
             Err(reason) => {
@@ -28,4 +28,10 @@ pub unsafe extern "C" fn rkllm_set_run_extension(
             }
         }
     })
+}
+
+/// The size of the struct that this library knows, for hosts to ask first.
+#[unsafe(no_mangle)]
+pub extern "C" fn rkllm_run_extension_size() -> usize {
+    size_of::<RKLLMRunExtension>()
 }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::{Drawn, Generation, HandingOver, Spelling};
 use crate::computing::{Computing, Evaluation, How, OutputKind, PREFILL_BATCH, Part};
 use crate::log::{Verbosity, info, warning};
+use crate::logprobs::{Logprobs, TokenLogprobs};
 use crate::prefix_reuse::discard_count;
 use crate::prompt_file::SavedPrompt;
 use crate::rounding;
@@ -32,7 +33,12 @@ impl Generation {
         let room = computing.max_context - computing.held(sequence);
         // A shifted cache is rotated inside the next decode, which is kept short because it must
         // not be aborted.
-        let most = if computing.shift_pending() { 1 } else { most };
+        let is_rotated = match self.plan.is_deterministic {
+            // Another's shift must not cut its prompt.
+            true => computing.cells(sequence).shift_pending(),
+            false => computing.shift_pending(),
+        };
+        let most = if is_rotated { 1 } else { most };
         // Embedding rows and tokens do not share a batch.
         let rest = self.rest(computing);
         let alike = rest.iter().take_while(|&&t| (t < 0) == (rest[0] < 0));
@@ -81,8 +87,12 @@ impl Generation {
     ) -> Evaluation {
         let before = computing.held(self.plan.sequence);
         let how = How {
-            kind: self.plan.output,
+            kind: match self.scores_prompt() {
+                true => OutputKind::Logits,
+                false => self.plan.output,
+            },
             adapter: self.plan.adapter,
+            by_all_threads: self.plan.is_deterministic,
             abort,
         };
         let part = self.part(computing, count);
@@ -90,6 +100,11 @@ impl Generation {
         match evaluation {
             Evaluation::Complete if !self.after_decode(computing, 0, count) => Evaluation::Failed,
             Evaluation::Aborted => {
+                if self.scores_prompt() {
+                    // The rows of what was evaluated are not there.
+                    let scored = self.next_unscored.saturating_sub(1);
+                    computing.cells(self.plan.sequence).truncate(scored);
+                }
                 let kept = computing.held(self.plan.sequence).saturating_sub(before);
                 self.count_prompt(kept);
                 evaluation
@@ -103,7 +118,7 @@ impl Generation {
     pub(crate) fn after_decode(&mut self, computing: &Computing, at: usize, count: usize) -> bool {
         self.count_prompt(count);
         if self.plan.output == OutputKind::Text {
-            return true;
+            return self.score_prompt(computing, at, count);
         }
         let held = computing.held(self.plan.sequence);
         let skipped = (self.plan.wanted_from + count)
@@ -112,6 +127,53 @@ impl Generation {
         self.plan.wanted_from = self.plan.wanted_from.max(held);
         let wanted = [at + skipped, at + count];
         computing.append_rows(self.plan.output, wanted, &mut self.rows)
+    }
+
+    /// Whether rows of all the next tokens are wanted.
+    fn scores_prompt(&self) -> bool {
+        let is_wanted = self.plan.logprobs.is_some_and(|wanted| wanted.of_prompt);
+        is_wanted && self.next_unscored < self.prompt_end
+    }
+
+    /// Computes how likely the prompt's tokens were that follow those of the last decode. False: its rows
+    /// cannot be had.
+    fn score_prompt(&mut self, computing: &Computing, at: usize, count: usize) -> bool {
+        let Some(wanted) = self.plan.logprobs.filter(|_| self.scores_prompt()) else {
+            return true;
+        };
+        let held = computing.held(self.plan.sequence);
+        if self.next_unscored == 0 {
+            let first = wanted.of_prompt(None, self.tokens[0]);
+            self.prompt_logprobs.push(first);
+            self.next_unscored = 1;
+        }
+        // Of what is evaluated again it was told before.
+        while self.next_unscored < self.prompt_end && self.next_unscored <= held {
+            let Some(back) = (self.next_unscored + count).checked_sub(held + 1) else {
+                return false;
+            };
+            let Some(row) = computing.row((at + back) as i32) else {
+                return false;
+            };
+            let told = wanted.of_prompt(Some(row), self.tokens[self.next_unscored]);
+            self.prompt_logprobs.push(told);
+            self.next_unscored += 1;
+        }
+        true
+    }
+
+    /// What is to be told of the prompt's tokens before anything else.
+    pub(crate) fn take_prompt_logprobs(&mut self) -> Vec<TokenLogprobs> {
+        std::mem::take(&mut self.prompt_logprobs)
+    }
+
+    /// On the thread of the run.
+    pub(super) fn tell_prompt_logprobs(&mut self) {
+        for told in self.take_prompt_logprobs() {
+            if let Some(logprobs) = &self.plan.logprobs {
+                logprobs.tell(&told, self.plan.spelling.vocabulary);
+            }
+        }
     }
 
     fn count_prompt(&mut self, evaluated: usize) {
@@ -154,6 +216,11 @@ impl Generation {
             self.last_token_drawn = true;
             return None;
         };
+        // The row is as the model gave it: samplers change a copy.
+        let row = self.plan.logprobs.and_then(|_| computing.row(index));
+        let logprobs = self.plan.logprobs.zip(row);
+        let logprobs =
+            logprobs.map(|(logprobs, row)| (logprobs, vocabulary, logprobs.of_drawn(row, token)));
         self.clock.token();
         self.tokens.push(token);
         let last_of_model = vocabulary.is_end_of_generation(token);
@@ -171,6 +238,7 @@ impl Generation {
             logits: (self.plan.output == OutputKind::Logits)
                 .then(|| std::mem::take(&mut self.rows)),
             columns: vocabulary.len() as usize,
+            logprobs,
             held: computing.held(self.plan.sequence),
         })
     }
@@ -212,7 +280,16 @@ impl Generation {
     pub(crate) fn piece(&self, computing: &Computing, tokens: usize) -> usize {
         let held = computing.held(self.plan.sequence);
         match self.prompt_end.saturating_sub(held) {
+            0 if self.plan.is_deterministic => 1,
             0 => DRAWN_AGAIN,
+            rest if self.scores_prompt() => {
+                let vocabulary = self.plan.spelling.vocabulary;
+                let rows = Logprobs::rows_at_once(vocabulary.len() as usize);
+                match rows < 2 * rounding::MANY {
+                    true => rest.min(rows),
+                    false => rounding::piece(rest, tokens.min(PREFILL_BATCH).min(rows)),
+                }
+            }
             rest => rounding::piece(rest, tokens.min(PREFILL_BATCH)),
         }
     }
@@ -241,7 +318,8 @@ impl Generation {
 
     /// Its next token can share a decode with other runs'.
     pub(crate) fn can_share_a_step(&self, computing: &Computing) -> bool {
-        self.plan.output == OutputKind::Text && self.is_in_step(computing)
+        let is_alike = self.plan.output == OutputKind::Text && !self.plan.is_deterministic;
+        is_alike && self.is_in_step(computing)
     }
 
     /// Cells that it will hold soon: what it has read and the next `ahead` tokens, as far as it may go.

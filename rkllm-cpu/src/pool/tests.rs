@@ -116,3 +116,28 @@ proptest! {
         prop_assert!(make_room(&holdings, 100, 0, wanted, Need::Growth).is_some());
     }
 }
+
+#[test]
+fn memory_is_given_back_when_others_claim_it() {
+    let (claims, written) = ([300, 0, 100], [200, 150, 400]);
+    assert!(give_back(&claims, &written, 850).is_empty());
+    assert_eq!(give_back(&claims, &written, 849), [2]);
+    assert_eq!(give_back(&claims, &written, 549), [2, 1]);
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_stays_within_the_capacity(
+        sequences in prop::collection::vec((0..500_usize, 0..500_usize), 1..9),
+        room in 0..500_usize,
+    ) {
+        let (claims, mut written): (Vec<_>, Vec<_>) = sequences.into_iter().unzip();
+        let capacity = claims.iter().sum::<usize>() + room;
+        for at in give_back(&claims, &written, capacity) {
+            prop_assert!(written[at] > claims[at]);
+            written[at] = claims[at];
+        }
+        let all: usize = claims.iter().zip(&written).map(|(a, b)| *a.max(b)).sum();
+        prop_assert!(all <= capacity);
+    }
+}

@@ -1,4 +1,6 @@
-//! Draws in which the host has a say: its hook sees each row and marks what may not be drawn.
+//! Draws in which the host has a say: its hook sees each row that it wants to see and marks what may not be
+//! drawn, and what ends the run may not be at first. Where it has none, nothing is copied and all is drawn
+//! as without it.
 //!
 //! What is drawn is what the sampler would draw of the whole row, restricted to what is allowed: biases,
 //! penalties, top-k, top-p and min-p see all tokens; of those that they leave, the allowed ones share all
@@ -9,25 +11,35 @@ use std::slice;
 
 use llama_cpp_sys_2 as llama;
 
-use super::Parts;
 use super::chain::Chain;
-use crate::run_extension::{Hook, Verdict};
+use super::{Parts, place_of_highest};
+use crate::run_extension::{Hook, Look, Verdict};
 use crate::vocabulary::Token;
 
+/// The host's say.
+pub(super) struct Say {
+    pub(super) hook: Option<Hook>,
+    /// Before so many tokens none of `ends` is drawn.
+    pub(super) min_tokens: usize,
+    pub(super) ends: Vec<Token>,
+}
+
 pub(crate) struct Hooked {
-    hook: Hook,
+    say: Say,
     /// What this run has drawn.
     drawn: Vec<Token>,
     penalties: Chain,
     truncation: Chain,
     draw: Chain,
     vocabulary_len: usize,
+    /// Of a row that the host has no say in, the highest logit is drawn as it is.
+    takes_highest: bool,
     row: Vec<f32>,
     candidates: Vec<llama::llama_token_data>,
 }
 
 impl Hooked {
-    pub(super) fn new(hook: Hook, parts: &Parts<'_>) -> Hooked {
+    pub(super) fn new(say: Say, parts: &Parts<'_>) -> Hooked {
         let mut chains = [Chain::new(), Chain::new(), Chain::new()];
         let [penalties, truncation, draw] = &mut chains;
         parts.add_biases(penalties);
@@ -41,12 +53,13 @@ impl Hooked {
         }
         let [penalties, truncation, draw] = chains;
         Hooked {
-            hook,
+            say,
             drawn: Vec::new(),
             penalties,
             truncation,
             draw,
             vocabulary_len: parts.vocabulary_len as usize,
+            takes_highest: parts.takes_highest_of().is_some(),
             row: Vec::new(),
             candidates: Vec::new(),
         }
@@ -71,43 +84,85 @@ impl Hooked {
             let row = llama::llama_get_logits_ith(context, index);
             (!row.is_null()).then(|| slice::from_raw_parts(row, self.vocabulary_len))
         }?;
-        self.row.clear();
-        self.row.extend_from_slice(row);
-        if self.hook.ask(&self.drawn, &mut self.row) == Verdict::EndsHere {
-            return None;
-        }
-        let candidates = row.iter().zip(&self.row).enumerate();
-        self.candidates.clear();
-        self.candidates
-            .extend(candidates.map(|(id, (&before, &after))| {
-                // What is forbidden takes part until the draw.
-                let logit = if is_allowed(after) { after } else { before };
-                llama::llama_token_data {
-                    id: id as Token,
-                    logit,
-                    p: 0.0,
-                }
-            }));
-        self.penalties.apply(&mut self.candidates);
-        let hooked = &self.row;
-        let may_be_drawn = |candidate: &llama::llama_token_data| {
-            is_allowed(hooked[candidate.id as usize]) && is_allowed(candidate.logit)
+        let is_early = self.drawn.len() < self.say.min_tokens;
+        let look = match &self.say.hook {
+            None => Look::No,
+            Some(hook) => hook.looks(&self.drawn),
         };
-        let all_allowed: Vec<_> = (self.candidates.iter().copied())
-            .filter(may_be_drawn)
-            .collect();
-        self.truncation.apply(&mut self.candidates);
-        self.candidates.retain(may_be_drawn);
-        if self.candidates.is_empty() {
-            self.candidates = all_allowed;
-        }
-        if self.candidates.is_empty() {
-            return None;
-        }
-        let token = self.draw.apply(&mut self.candidates)?;
+        let token = match look {
+            Look::EndsHere => None,
+            Look::No if !is_early => self.free(row),
+            Look::No | Look::Yes => self.restricted(row, look == Look::Yes, is_early),
+        }?;
         self.penalties.accept(token);
         self.drawn.push(token);
         Some(token)
+    }
+
+    /// As a run without a say draws it, but for a row of which biases leave nothing.
+    fn free(&mut self, row: &[f32]) -> Option<Token> {
+        if self.takes_highest {
+            return Some(place_of_highest(row) as Token);
+        }
+        self.candidates.clear();
+        self.candidates
+            .extend(row.iter().enumerate().map(candidate));
+        self.penalties.apply(&mut self.candidates);
+        self.truncation.apply(&mut self.candidates);
+        self.candidates.retain(|left| is_allowed(left.logit));
+        match self.candidates.is_empty() {
+            true => None,
+            false => self.draw.apply(&mut self.candidates),
+        }
+    }
+
+    fn restricted(&mut self, row: &[f32], asks: bool, is_early: bool) -> Option<Token> {
+        self.row.clear();
+        self.row.extend_from_slice(row);
+        if is_early {
+            for &end in &self.say.ends {
+                self.row[end as usize] = f32::NEG_INFINITY;
+            }
+        }
+        if let Some(hook) = self.say.hook.as_ref().filter(|_| asks)
+            && hook.ask(&self.drawn, &mut self.row) == Verdict::EndsHere
+        {
+            return None;
+        }
+        // What is forbidden takes part until the draw.
+        let logits = row.iter().zip(&self.row);
+        let logits = logits.map(|(before, after)| if is_allowed(*after) { after } else { before });
+        self.candidates.clear();
+        self.candidates.extend(logits.enumerate().map(candidate));
+        self.penalties.apply(&mut self.candidates);
+        // From here on the row has what is allowed, penalised.
+        for penalised in &self.candidates {
+            let logit = &mut self.row[penalised.id as usize];
+            if is_allowed(*logit) {
+                *logit = penalised.logit;
+            }
+        }
+        self.truncation.apply(&mut self.candidates);
+        let allowed = &self.row;
+        self.candidates
+            .retain(|left| is_allowed(allowed[left.id as usize]));
+        if self.candidates.is_empty() {
+            let all = self.row.iter().enumerate();
+            let all = all.filter(|(_, logit)| is_allowed(**logit));
+            self.candidates.extend(all.map(candidate));
+        }
+        match self.candidates.is_empty() {
+            true => None,
+            false => self.draw.apply(&mut self.candidates),
+        }
+    }
+}
+
+fn candidate((id, logit): (usize, &f32)) -> llama::llama_token_data {
+    llama::llama_token_data {
+        id: id as Token,
+        logit: *logit,
+        p: 0.0,
     }
 }
 

@@ -101,6 +101,7 @@ impl Scheduler {
         let evaluation = generation.step(computing, count, &abort);
         if evaluation == Evaluation::Complete {
             self.pace.measured(count, begun.elapsed());
+            run.tell_prompt_logprobs();
             if run.job.generation.is_ready_to_draw(computing) {
                 run.is_evaluated(computing, count - 1);
             }
@@ -111,10 +112,11 @@ impl Scheduler {
 
     /// The runs whose abort ends a step of `members` half-way. A run that is to end waits for no other's
     /// tokens: those of the step are evaluated again, unless the model would have to begin from the
-    /// start for it.
+    /// start for it, or a run is to be computed in the same pieces each time.
     fn may_abort(&self, members: &[usize], computing: &Computing) -> Vec<Arc<RunState>> {
         let is_spared = computing.weights.has_recurrent_state()
-            || members.iter().any(|&at| self.runs[at].was_cut);
+            || (members.iter().map(|&at| &self.runs[at]))
+                .any(|run| run.was_cut || run.job.generation.plan().is_deterministic);
         let may = who_may_abort(members, is_spared, self.runs.len());
         (self.runs[may].iter())
             .map(|run| Arc::clone(&run.job.state))
@@ -130,9 +132,18 @@ impl Scheduler {
                 None => run.over = Some(Outcome::Finished),
             }
         }
+        going_on.sort_unstable_by_key(|&at| computing.number(self.runs[at].sequence()));
         let Some(&first) = going_on.first() else {
             return Evaluation::WindowFull;
         };
+        let sequences: Vec<usize> = (going_on.iter())
+            .map(|&at| self.runs[at].sequence())
+            .collect();
+        if !computing.lie_side_by_side(&sequences) {
+            self.apart += 1;
+        } else if sequences.len() > 1 {
+            self.apart = 0;
+        }
         let abort = self.may_abort(&going_on, computing);
         let abort: Vec<&RunState> = abort.iter().map(AsRef::as_ref).collect();
         let parts: Vec<Part<'_>> = (going_on.iter())
@@ -142,6 +153,7 @@ impl Scheduler {
         let how = How {
             kind: OutputKind::Text,
             adapter: plan.adapter,
+            by_all_threads: false,
             abort: &abort,
         };
         let evaluation = computing.decode(&parts, &plan.inputs, how);

@@ -46,6 +46,71 @@ static void a_hook_that_allows_all_changes_nothing(void) {
     rkllm_destroy(handle);
 }
 
+static void a_row_that_the_hook_does_not_see_is_drawn_as_without_it(void) {
+    RKLLMParam greedy = defaults(), penalised = sampled();
+    penalised.repeat_penalty = 1.2f;
+    RKLLMParam params[] = {greedy, sampled(), penalised};
+    for (size_t i = 0; i < sizeof params / sizeof *params; i++) {
+        LLMHandle handle = load_raw(params[i]);
+        RKLLMRunExtension seeded = extension(), hooking = extension(), late = extension();
+        seeded.seed = hooking.seed = late.seed = 5;
+        struct hooked *unseen = hook_into(&hooking), *seen = hook_into(&late);
+        hooking.row_question = late.row_question = before_row;
+        unseen->looks_from = 1 << 20;
+        struct record *free_run = extended_run(handle, &seeded);
+        struct record *unseen_run = extended_run(handle, &hooking);
+        CHECK_TEXT(unseen_run->text, free_run->text);
+        CHECK_INT(unseen->asked, 0);
+        CHECK_INT(unseen->questions, unseen_run->normal + unseen_run->waiting);
+        /* From the sixth token on it has its say. */
+        seen->looks_from = 6;
+        seen->forbid_highest = 1;
+        struct record *seen_run = extended_run(handle, &late);
+        CHECK(memcmp(seen_run->ids, free_run->ids, 6 * sizeof(int32_t)) == 0);
+        for (int at = 6; at < seen->questions; at++) {
+            CHECK(seen_run->ids[at] != seen->forbidden[at]);
+        }
+        memset(unseen, 0, sizeof *unseen);
+        unseen->looks_from = 1 << 20;
+        unseen->question_ends_at = 4;
+        struct record *ended = extended_run(handle, &hooking);
+        CHECK_INT(ended->normal + ended->waiting, 4);
+        rkllm_destroy(handle);
+        free(free_run), free(unseen_run), free(seen_run), free(ended), free(unseen), free(seen);
+    }
+}
+
+/* What a run says that is deterministic does not hang on what its handle held before. */
+static void a_deterministic_run_takes_nothing_that_was_drawn(void) {
+    LLMHandle handle = load_raw(sampled()), fresh = load_raw(sampled());
+    RKLLMRunExtension same = extension();
+    same.seed = 11;
+    same.deterministic = 1;
+    CHECK_INT(rkllm_set_run_extension(handle, &same), 0);
+    struct record *first = finished_run(handle, PROMPT, generate());
+    char longer[sizeof first->text + 1024];
+    snprintf(longer, sizeof longer, "%s%s<|im_end|>\n<|im_start|>user\nGo on.<|im_end|>\n"
+             "<|im_start|>assistant\n", PROMPT, first->text);
+    CHECK_INT(rkllm_set_run_extension(handle, &same), 0);
+    struct record *behind = finished_run(handle, longer, generate());
+    CHECK_INT(rkllm_set_run_extension(fresh, &same), 0);
+    struct record *alone = finished_run(fresh, longer, generate());
+    CHECK_TEXT(behind->text, alone->text);
+    /* What was drawn is read again, and without the flag it is not. */
+    struct record *with_drawn = finished_run(handle, longer, generate());
+    int drawn = first->normal + first->waiting;
+    CHECK(behind->perf.prefill_tokens >= drawn);
+    CHECK(with_drawn->perf.prefill_tokens < drawn);
+    free(with_drawn);
+    CHECK_INT(memcmp(behind->ids, alone->ids, (size_t)(alone->normal + alone->waiting) * sizeof(int32_t)), 0);
+    rkllm_destroy(handle), rkllm_destroy(fresh);
+    free(first), free(behind), free(alone);
+}
+
+static void a_library_tells_how_much_of_it_it_knows(void) {
+    CHECK_INT((int)rkllm_run_extension_size(), (int)sizeof(RKLLMRunExtension));
+}
+
 static void a_hook_ends_its_run(void) {
     LLMHandle handle = load_raw(defaults());
     RKLLMRunExtension hooking = extension();
@@ -145,6 +210,46 @@ static void min_p_leaves_the_likely_ones(void) {
     free(one), free(two), free(kept), free(hooked);
 }
 
+/* With a hook and without one, a run goes on where the model would have ended it. */
+static void a_run_ends_no_sooner_than_it_may(void) {
+    RKLLMParam param = defaults();
+    param.max_new_tokens = 200;
+    LLMHandle handle = load_raw(param);
+    static const char question[] = "<|im_start|>user\nSay yes.<|im_end|>\n<|im_start|>assistant\n";
+    struct record *free_run = finished_run(handle, question, generate());
+    int free_tokens = free_run->normal + free_run->waiting;
+    CHECK(free_tokens < 150);
+    int32_t end = free_run->ids[free_tokens - 1];
+    for (int with_hook = 0; with_hook < 2; with_hook++) {
+        RKLLMRunExtension late = extension();
+        struct hooked *hooked = with_hook ? hook_into(&late) : NULL;
+        late.min_tokens = free_tokens + 20;
+        CHECK_INT(rkllm_set_run_extension(handle, &late), 0);
+        struct record *asked = finished_run(handle, question, generate());
+        int tokens = asked->normal + asked->waiting;
+        CHECK(tokens > free_tokens + 20);
+        CHECK(memcmp(asked->ids, free_run->ids, (size_t)(free_tokens - 1) * sizeof end) == 0);
+        for (int i = 0; i < free_tokens + 20; i++) {
+            CHECK(asked->ids[i] != end);
+        }
+        if (hooked) {
+            memset(hooked, 0, sizeof *hooked);
+        }
+        late.min_tokens = -1;
+        late.end_tokens = &asked->ids[0];
+        late.n_end_tokens = 1;
+        CHECK_INT(rkllm_set_run_extension(handle, &late), 0);
+        struct record *never = finished_run(handle, question, generate());
+        CHECK_INT(never->normal + never->waiting, 200);
+        for (int i = 0; i < 200; i++) {
+            CHECK(never->ids[i] != end && never->ids[i] != asked->ids[0]);
+        }
+        free(asked), free(never), free(hooked);
+    }
+    rkllm_destroy(handle);
+    free(free_run);
+}
+
 static void what_an_extension_cannot_be_is_refused(void) {
     LLMHandle handle = load_raw(defaults());
     RKLLMRunExtension bad = extension();
@@ -152,6 +257,9 @@ static void what_an_extension_cannot_be_is_refused(void) {
     CHECK_INT(rkllm_set_run_extension(handle, &bad), -1);
     bad = extension();
     bad.seed = 4294967295;
+    CHECK_INT(rkllm_set_run_extension(handle, &bad), -1);
+    bad = extension();
+    bad.min_tokens = -2;
     CHECK_INT(rkllm_set_run_extension(handle, &bad), -1);
     bad = extension();
     bad.min_p = 2;
@@ -244,10 +352,15 @@ static const struct promise promises[] = {
     {"a_hook_sees_what_was_drawn_and_forbids", a_hook_sees_what_was_drawn_and_forbids},
     {"a_hook_that_allows_all_changes_nothing", a_hook_that_allows_all_changes_nothing},
     {"a_hook_ends_its_run", a_hook_ends_its_run},
+    {"a_row_that_the_hook_does_not_see_is_drawn_as_without_it",
+     a_row_that_the_hook_does_not_see_is_drawn_as_without_it},
+    {"a_deterministic_run_takes_nothing_that_was_drawn", a_deterministic_run_takes_nothing_that_was_drawn},
+    {"a_library_tells_how_much_of_it_it_knows", a_library_tells_how_much_of_it_it_knows},
     {"a_paused_run_keeps_its_hook", a_paused_run_keeps_its_hook},
     {"a_run_has_its_own_seed", a_run_has_its_own_seed},
     {"a_bias_forbids_and_forces", a_bias_forbids_and_forces},
     {"min_p_leaves_the_likely_ones", min_p_leaves_the_likely_ones},
+    {"a_run_ends_no_sooner_than_it_may", a_run_ends_no_sooner_than_it_may},
     {"what_an_extension_cannot_be_is_refused", what_an_extension_cannot_be_is_refused},
     {"a_batch_takes_no_extension", a_batch_takes_no_extension},
     {"handles_that_share_a_context_have_a_hook_each", handles_that_share_a_context_have_a_hook_each},

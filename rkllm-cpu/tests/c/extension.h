@@ -20,6 +20,9 @@ struct hooked {
     size_t n_only;
     float *row;               /* a copy of the first row, if there is room */
     int32_t forbidden[4096];  /* at each draw, where one is */
+    int questions;            /* asked before rows */
+    int looks_from;           /* at rows from the one of this number on; those before it are free */
+    int question_ends_at;     /* ends the run when it is asked with so many tokens; 0: never */
 };
 
 static inline size_t highest_of(const float *row, size_t count) {
@@ -58,6 +61,22 @@ static inline int on_row(void *userdata, const int32_t *ids, size_t n_ids, float
         }
     }
     return hooked->end_at && (int)n_ids == hooked->end_at;
+}
+
+static inline int before_row(void *userdata, const int32_t *ids, size_t n_ids) {
+    struct hooked *hooked = userdata;
+    CHECK_INT(n_ids, hooked->questions);
+    hooked->questions++;
+    memcpy(hooked->drawn, ids, n_ids * sizeof *ids);
+    if (hooked->question_ends_at && (int)n_ids == hooked->question_ends_at) {
+        return 2;
+    }
+    if ((int)n_ids >= hooked->looks_from) {
+        /* As `on_row` counts them. */
+        hooked->asked = (int)n_ids;
+        return 1;
+    }
+    return 0;
 }
 
 static inline RKLLMRunExtension extension(void) {

@@ -1,5 +1,8 @@
 use super::*;
-use crate::constraint::{Limits, Vocabulary, Wanted, WhiteSpace, compile};
+use crate::constraint::{
+    CallableTool, CallsWanted, HowMany, Limits, Need, Vocabulary, Wanted, WhiteSpace, compile,
+};
+use crate::reply::{ReplyFamily, ReplyFormat};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -10,6 +13,7 @@ const LIMITS: Limits = Limits {
     grammar_symbols: 200_000,
     lexer_states: 10_000,
     lexer_steps: 200_000,
+    kept_grammars: 0,
 };
 
 /// One token a byte, then a few words, one that opens and one that closes a thought, and the end.
@@ -18,7 +22,9 @@ fn tokens() -> Arc<ModelTokens> {
     for byte in 0..=255_u8 {
         vocabulary.push(Some(&[byte]), byte == 0xff);
     }
-    for word in ["\"name\"", "true", "{\"", "\": ", "  ", ">{\"", "n>{"] {
+    for word in [
+        "\"name\"", "true", "{\"", "\": ", "  ", ">{\"", "n>{", ">no",
+    ] {
         vocabulary.push(Some(word.as_bytes()), false);
     }
     vocabulary.push(Some(b"<think>"), true);
@@ -29,9 +35,9 @@ fn tokens() -> Arc<ModelTokens> {
     Arc::new(ModelTokens::new(vocabulary).expect("they can be used"))
 }
 
-const OPENS: i32 = 263;
-const CLOSES: i32 = 264;
-const END: i32 = 265;
+const OPENS: i32 = 264;
+const CLOSES: i32 = 265;
+const END: i32 = 266;
 
 fn schema(schema: Value) -> Wanted {
     Wanted::JsonSchema {
@@ -41,8 +47,19 @@ fn schema(schema: Value) -> Wanted {
 }
 
 fn follower(wanted: &Wanted, thought: Option<Thought>, begun: &[u8]) -> Follower {
+    let begun = std::str::from_utf8(begun).expect("it is text");
+    Follower::new(&constraint(wanted, thought), tokens(), Begun::Text(begun)).expect("it compiles")
+}
+
+fn constraint(wanted: &Wanted, thought: Option<Thought>) -> Constraint {
     let compiled = compile(wanted, &LIMITS).expect("it can be kept");
-    Follower::new(&compiled.grammar, &LIMITS, thought, tokens(), begun).expect("it compiles")
+    Constraint {
+        grammar: compiled.grammar.into(),
+        limits: LIMITS,
+        how: compiled.how,
+        thought,
+        need: Need::Needed,
+    }
 }
 
 /// What may come behind `drawn`; none: the answer is complete.
@@ -207,6 +224,131 @@ fn a_marker_that_is_a_token_is_nothing_else() {
 }
 
 #[test]
+fn an_answer_may_begin_like_the_opener_of_a_thought() {
+    let wanted = Wanted::Calls {
+        json: calls(&ReplyFamily::Hermes.format(), HowMany::One),
+    };
+    let mut before = follower(&wanted, thought(false), b"");
+    let mut drawn = Vec::new();
+    assert!(says(&mut before, &mut drawn, "<t"));
+    let both = allowed(&mut before, &drawn).expect("goes on");
+    assert_eq!(both, [i32::from(b'h'), i32::from(b'o')]);
+    assert!(says(&mut before, &mut drawn, "ool_call>\n{\"name\": \"f\""));
+    let mut before = follower(&wanted, thought(false), b"");
+    let mut drawn = Vec::new();
+    assert!(says(
+        &mut before,
+        &mut drawn,
+        "<think>So <tool_call> it is.</think>\n<tool_call>"
+    ));
+    let begins = allowed(&mut before, &drawn).expect("goes on");
+    assert!(begins.contains(&i32::from(b'{')) && !begins.contains(&i32::from(b'<')));
+}
+
+/// Calls of `f`, with a number, and of `g`, with nothing.
+fn calls(format: &ReplyFormat, how_many: HowMany) -> String {
+    let tool = |name: &str, parameters: Value| CallableTool {
+        name: name.to_owned(),
+        parameters: parameters.as_object().cloned(),
+        strict: true,
+        place: String::new(),
+    };
+    let one = json!({"properties": {"n": {"type": "integer"}}, "required": ["n"]});
+    let wanted = CallsWanted {
+        format: format.clone(),
+        tools: vec![tool("f", one), tool("g", Value::Null)],
+        how_many,
+    };
+    serde_json::to_string(&wanted).expect("JSON")
+}
+
+#[test]
+fn only_what_stands_in_a_call_is_kept_where_the_model_calls_as_it_likes() {
+    let wanted = Wanted::Calls {
+        json: calls(
+            &ReplyFamily::Hermes.format(),
+            HowMany::AsLiked { several: true },
+        ),
+    };
+    let mut free = follower(&wanted, None, b"");
+    let mut drawn = Vec::new();
+    for _ in 0..2 {
+        let all = allowed(&mut free, &drawn).expect("goes on");
+        assert_eq!(all.len(), 300, "nothing is forbidden");
+        assert!(says(
+            &mut free,
+            &mut drawn,
+            "See <tool, and <tool_call>\n{\"name\": \""
+        ));
+        let names = allowed(&mut free, &drawn).expect("goes on");
+        assert_eq!(names, [i32::from(b'f'), i32::from(b'g')]);
+        assert!(says(
+            &mut free,
+            &mut drawn,
+            "f\", \"arguments\": {\"n\": 7}}\n</tool_call>"
+        ));
+    }
+    drawn.push(END);
+    assert_eq!(allowed(&mut free, &drawn), None);
+    let mut resumed = follower(
+        &wanted,
+        None,
+        b"<tool_call>{\"name\": \"g\", \"arguments\": {}}</tool_call> so <tool_call>{\"name\": \"",
+    );
+    let names = allowed(&mut resumed, &[]).expect("goes on");
+    assert_eq!(names, [i32::from(b'f'), i32::from(b'g')]);
+    let mut ends = follower(&wanted, None, b"<tool_call");
+    let next = allowed(&mut ends, &[]).expect("goes on");
+    assert!(next.contains(&i32::from(b'>')) && next.contains(&END));
+    assert!(
+        next.contains(&261) && !next.contains(&263),
+        "`>no` goes on as no call does"
+    );
+}
+
+#[test]
+fn json_that_reads_like_a_call_is_kept_from_its_arguments_on() {
+    let wanted = Wanted::Calls {
+        json: calls(
+            &ReplyFamily::Llama3.format(),
+            HowMany::AsLiked { several: true },
+        ),
+    };
+    let mut free = follower(&wanted, None, b"");
+    let mut drawn = Vec::new();
+    assert!(says(
+        &mut free,
+        &mut drawn,
+        "{\"name\": \"f\", \"parameters\":"
+    ));
+    assert!(says(&mut free, &mut drawn, " {\"n\": "));
+    let number = allowed(&mut free, &drawn).expect("goes on");
+    assert!(number.contains(&i32::from(b'1')) && !number.contains(&i32::from(b'"')));
+    let mut json = follower(&wanted, None, b"{\"name\": \"f\", \"age\": ");
+    assert_eq!(allowed(&mut json, &[]).expect("goes on").len(), 300);
+}
+
+#[test]
+fn no_object_has_a_key_twice() {
+    let mut follower = follower(&Wanted::JsonObject, None, b"");
+    let mut drawn = Vec::new();
+    assert!(says(
+        &mut follower,
+        &mut drawn,
+        "{\"name\": {\"name\": 1}, \"nam"
+    ));
+    assert!(says(&mut follower, &mut drawn, "e"));
+    let next = allowed(&mut follower, &drawn).expect("goes on");
+    assert!(!next.contains(&i32::from(b'"')) && next.contains(&i32::from(b's')));
+    assert!(says(&mut follower, &mut drawn, "s\": 2, "));
+    let next = allowed(&mut follower, &drawn).expect("goes on");
+    assert!(
+        next.contains(&i32::from(b'"')) && !next.contains(&256),
+        "`\"name\"` is there"
+    );
+}
+
+#[test]
 fn white_space_does_not_run_away() {
     let mut follower = follower(&Wanted::JsonObject, None, b"");
     let mut drawn = Vec::new();
@@ -220,13 +362,9 @@ fn white_space_does_not_run_away() {
 #[test]
 fn a_limit_in_the_middle_of_an_answer_is_an_error_of_it_alone() {
     let wanted = schema(json!({"type": "string", "pattern": "^(a|b)*a(a|b){12}$"}));
-    let compiled = compile(&wanted, &LIMITS).expect("it can be kept");
-    let small = Limits {
-        lexer_states: 60,
-        ..LIMITS
-    };
-    let mut follower =
-        Follower::new(&compiled.grammar, &small, None, tokens(), b"").expect("it compiles");
+    let mut small = constraint(&wanted, None);
+    small.limits.lexer_states = 60;
+    let mut follower = Follower::new(&small, tokens(), Begun::Nothing).expect("it compiles");
     let mut drawn = vec![i32::from(b'"')];
     let mut row = vec![0.0; 300];
     let mut random: u32 = 1;
@@ -276,4 +414,25 @@ proptest! {
             prop_assert!(!text.contains(&b'.') && !text.contains(&b'e'));
         }
     }
+}
+
+#[test]
+fn the_last_token_of_a_budget_may_complete_the_answer() {
+    let wanted = schema(json!({"enum": ["a", "ab"]}));
+    let quoted = |text: &str| -> Vec<i32> { text.bytes().map(i32::from).collect() };
+    let mut shorter = follower(&wanted, None, b"");
+    let drawn = quoted("\"a");
+    for at in 0..=drawn.len() {
+        assert!(allowed(&mut shorter, &drawn[..at]).is_some());
+        assert!(!shorter.may_end());
+    }
+    let quote = i32::from(b'"');
+    assert!(shorter.is_complete_behind(quote).expect("it is followed"));
+    let mut number = follower(&schema(json!({"type": "integer"})), None, b"");
+    assert!(allowed(&mut number, &[]).is_some() && !number.may_end());
+    let seven = i32::from(b'7');
+    assert!(!number.is_complete_behind(seven).expect("it is followed"));
+    assert!(number.may_end(), "more digits may come");
+    let next = allowed(&mut number, &quoted("7"));
+    assert_eq!(next.map(|ids| ids.contains(&END)), Some(true));
 }

@@ -4,45 +4,50 @@
 //! A stream's status line waits for its first event, so that an early error has its true status,
 //! but no longer than `header-delay`.
 
+mod answering;
+mod identity;
+
+use answering::Answering;
+pub(crate) use identity::Identity;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderValue, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 
-use crate::chat::{PromptSource, Reply, ReplyReading, WholeReply};
-use crate::generation::{
-    Completion, Deadline, DrawRequest, GenerationError, GenerationRequest, ModelId, ReplyEvent,
-    RequestId, RunStart, SamplingRequest,
-};
+use crate::chat::{Fitted, PromptSource, Replies, ReplyReading, WholeReply};
+use crate::constraint::Need;
+use crate::generation::{Completion, DrawRequest, GenerationRequest, KeepAlive, SamplingRequest};
 use crate::http::HttpState;
-use crate::http::dialects::format::{self, AskedFormat};
+use crate::http::dialects::calls::{self, AskedCalls};
+use crate::http::dialects::failed;
+use crate::http::dialects::format::{self, AnswerOf, AskedFormat};
+use crate::http::dialects::templates::template_error;
+use crate::http::dialects::variants;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::{RequestError, quote};
 use crate::http::request::nul::refuse_nul;
 use crate::http::request::parsed::{Parse, parsed};
 use crate::http::response::event_writer::EventWriter;
-use crate::http::response::notices::add_notices;
-use crate::http::response::stream_body::StreamBody;
-use crate::http::status::PublicError;
+use crate::http::response::notices::{add_notices, tell_dropped};
 use crate::ipc::Prompt;
 use crate::models::InstalledModel;
-use crate::prompt::TemplateError;
 use crate::reader::ReaderError;
-
-/// An answer that is collected is charged in steps of this size.
-const TEXT_STEP_BYTES: usize = 64 * 1024;
-/// What waits for the reader of a stream, in the connection and before it.
-const STREAM_BYTES: usize = 64 * 1024;
 
 /// How a dialect writes the answer to one request; it holds what the request says about that.
 pub(crate) trait ChatDialect: Send + 'static {
     /// The field that prompts come from, blamed where one is wrong.
     const PROMPT_PARAM: &'static str;
+    /// The field that files beside a gap come from.
+    const FILES_PARAM: &'static str = Self::PROMPT_PARAM;
     type Writer: EventWriter;
+
+    /// The field that one of a prompt's texts came from.
+    fn prompt_param(_text: usize) -> String {
+        Self::PROMPT_PARAM.to_owned()
+    }
 
     /// The answer as a whole.
     fn whole(
@@ -51,6 +56,21 @@ pub(crate) trait ChatDialect: Send + 'static {
         reply: WholeReply,
         completion: &Completion,
     ) -> serde_json::Result<Vec<u8>>;
+
+    /// The answers as a whole, where there are several; `all` is what they come to.
+    fn whole_of_all(
+        &self,
+        identity: &Identity,
+        replies: Vec<(WholeReply, Completion)>,
+        all: &Completion,
+    ) -> serde_json::Result<Vec<u8>> {
+        let mut replies = replies.into_iter();
+        let only = replies.next().map(|(reply, _)| reply);
+        self.whole(identity, only.unwrap_or_default(), all)
+    }
+
+    /// Is told each prompt as it was rendered.
+    fn rendered(&mut self, _prompt: &Prompt) {}
 
     /// Writes the answer as a stream of events that `stream_headers` announces.
     fn writer(&self, identity: &Identity) -> Self::Writer;
@@ -81,27 +101,77 @@ pub(crate) struct Options {
     /// Values of `sampling` that the client did not ask for.
     pub implied: Vec<&'static str>,
     pub draws: DrawRequest,
+    /// How many answers to each prompt.
+    pub choices: usize,
+    /// Further prompts, each of which is answered.
+    pub more_prompts: Vec<PromptSource>,
     /// `None`: as many as the context leaves.
     pub max_new_tokens: Option<u32>,
     /// The name by which the client gave a budget of thoughts.
     pub thought_budget: Option<&'static str>,
     /// What the answer is kept to; `None`: it is free.
     pub format: Option<AskedFormat>,
+    /// The functions that may be called, and how; `None`: none may be.
+    pub calls: Option<AskedCalls>,
     pub stop: Vec<String>,
+    pub without: Without,
     /// `None`: the daemon's own setting.
     pub resume: Option<bool>,
     pub total_deadline: Option<Duration>,
+    /// What becomes of a history that is too long.
+    pub long_history: LongHistory,
+    /// For how long the model is to stay loaded after it. `None`: as the model's setting says.
+    pub keep_alive: Option<KeepAlive>,
     /// What the request gives and the daemon does not read.
     pub ignored: Vec<&'static str>,
+    /// Likewise, by names that only the client knows.
+    pub unread: Vec<String>,
 }
 
-/// What the events of one stream, or one whole answer, have in common.
-#[derive(Clone, Debug)]
-pub(crate) struct Identity {
-    pub id: RequestId,
-    /// Seconds since the epoch; a clock before the epoch reads as the epoch.
-    pub created: u64,
-    pub model: ModelId,
+/// What a request asks to be without, also where its model is made with one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Without {
+    pub seed: bool,
+    pub stop: bool,
+}
+
+impl Options {
+    /// Draws at random repeat by a seed only.
+    fn check_deterministic(&self, model: &InstalledModel) -> Result<(), RequestError> {
+        let usual = model.usual_sampling();
+        let is_greedy = self.sampling.top_k.or(usual.top_k) == Some(1)
+            || self.sampling.temperature.or(usual.temperature) == Some(0.0);
+        match self.draws.deterministic && self.draws.seed.is_none() && !is_greedy {
+            true => Err(RequestError::out_of_range(
+                "deterministic",
+                "needs a `seed`, or a temperature of 0",
+            )),
+            false => Ok(()),
+        }
+    }
+}
+
+/// What becomes of a conversation that does not fit the model's context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LongHistory {
+    IsRefused,
+    /// Its oldest turns go; the request itself asked for it, or said nothing.
+    IsCut {
+        as_asked: bool,
+    },
+}
+
+impl LongHistory {
+    /// As the request says, else the model, else the dialect's `default`.
+    pub fn of(asked: Option<bool>, model: &InstalledModel, is_cut_by_default: bool) -> Self {
+        let is_cut = asked.or(model.facts.truncate).unwrap_or(is_cut_by_default);
+        match is_cut {
+            true => Self::IsCut {
+                as_asked: asked.is_some(),
+            },
+            false => Self::IsRefused,
+        }
+    }
 }
 
 /// Answers a request for a reply.
@@ -113,28 +183,70 @@ pub(crate) async fn answer<D: ChatDialect>(
     let context = RequestContext::of(request.extensions());
     context.is_generation(state.engine.metrics());
     let answered = parse_and_answer(&state, &context, request, parse).await;
-    match &answered {
-        // Counted as such when its connection lets go of it.
-        Ok(_) | Err(RequestError::ClientLeft) => {}
-        Err(error) => context.failed(PublicError::of(error).code),
-    }
-    answered
+    answered.map_err(|error| failed(&context, error))
 }
 
-/// The text that the runtime gets.
+/// The text that the runtime gets. What is not done of the request's wishes is added to its notices.
 pub(crate) async fn render<D: ChatDialect>(
     state: &HttpState,
     model: &InstalledModel,
     source: PromptSource,
+    options: &mut Options,
+) -> Result<Fitted, RequestError> {
+    let source = variants::begun(model, source);
+    let room = state.chat.answer_room_tokens;
+    let room = options.max_new_tokens.map_or(room, |most| most.min(room));
+    let fitted = match (source, options.long_history) {
+        (source @ PromptSource::FillIn { .. }, _) => {
+            let fitted = state.chats.render_fitting(model, source, room).await;
+            fitted.map(|fitted| {
+                options
+                    .ignored
+                    .extend((fitted.dropped > 0).then_some(D::FILES_PARAM));
+                Fitted {
+                    dropped: 0,
+                    ..fitted
+                }
+            })
+        }
+        (source @ PromptSource::Conversation(_), LongHistory::IsCut { as_asked }) => {
+            let fitted = state.chats.render_fitting(model, source, room).await;
+            let is_counted = fitted.as_ref().map_or(true, |fitted| fitted.is_counted);
+            options
+                .ignored
+                .extend((as_asked && !is_counted).then_some("truncate"));
+            fitted
+        }
+        (source, _) => state.chats.render(model, source).await.map(Fitted::whole),
+    };
+    let fitted = fitted.map_err(|error| not_rendered::<D>(error, model))?;
+    is_whole_text(&fitted.prompt)?;
+    Ok(fitted)
+}
+
+/// The same of all of a conversation, whether or not it fits.
+pub(crate) async fn render_whole<D: ChatDialect>(
+    state: &HttpState,
+    model: &InstalledModel,
+    source: PromptSource,
 ) -> Result<Prompt, RequestError> {
+    let source = variants::begun(model, source);
     let prompt = state.chats.render(model, source).await;
-    let prompt = prompt.map_err(|error| match error {
-        ReaderError::Template(error) => template_error(error, model),
-        error => plain_error(error, |_| D::PROMPT_PARAM.to_owned()),
-    })?;
-    // Variables of the template can hold one as well.
-    refuse_nul(&prompt.text, || "chat_template_kwargs".to_owned())?;
+    let prompt = prompt.map_err(|error| not_rendered::<D>(error, model))?;
+    is_whole_text(&prompt)?;
     Ok(prompt)
+}
+
+fn not_rendered<D: ChatDialect>(error: ReaderError, model: &InstalledModel) -> RequestError {
+    match error {
+        ReaderError::Template(error) => template_error(error, model),
+        error => plain_error(error, D::prompt_param),
+    }
+}
+
+/// Variables of the template can hold a NUL as well.
+fn is_whole_text(prompt: &Prompt) -> Result<(), RequestError> {
+    refuse_nul(&prompt.text, || "chat_template_kwargs".to_owned())
 }
 
 /// The fields whose control tokens were made plain text.
@@ -151,41 +263,6 @@ pub(crate) fn plain_error(error: ReaderError, param: impl Fn(usize) -> String) -
             token: quote(&token),
         },
         error => error.into(),
-    }
-}
-
-fn template_error(error: TemplateError, model: &InstalledModel) -> RequestError {
-    match error {
-        TemplateError::ControlToken {
-            index,
-            is_in_content,
-            token,
-        } => RequestError::ControlToken {
-            param: match is_in_content {
-                true => format!("messages[{index}].content"),
-                false => format!("messages[{index}]"),
-            },
-            token,
-        },
-        TemplateError::ReservedVariable(name) => RequestError::out_of_range(
-            format!("chat_template_kwargs.{name}"),
-            "is a variable of the template's own and cannot be set",
-        ),
-        TemplateError::Variable { name, reason } => RequestError::out_of_range(
-            format!("chat_template_kwargs.{name}"),
-            format!("is of a kind that the chat template cannot use: {reason}"),
-        ),
-        TemplateError::Raised(_)
-        | TemplateError::NotContinuable
-        | TemplateError::Unfit(_)
-        | TemplateError::TooMuch
-        | TemplateError::TooManyCharacters => RequestError::TemplateRefused {
-            reason: error.to_string(),
-        },
-        TemplateError::Broken(reason) => RequestError::TemplateBroken {
-            model: model.id.to_string(),
-            reason,
-        },
     }
 }
 
@@ -208,163 +285,131 @@ pub(crate) async fn answer_asked<D: ChatDialect>(
     let Asked {
         model,
         source,
-        options,
+        mut options,
         reading,
-        dialect,
+        mut dialect,
     } = asked;
-    let kept = match options.format {
-        None => None,
-        Some(format) => Some(format::compiled(state, &model, format).await?),
+    if let Some(variant) = &model.variant {
+        variants::fill_in(&mut options, &variant.values);
+    }
+    options.check_deterministic(&model)?;
+    let answer = match &reading {
+        Some(_) => AnswerOf::Chat,
+        None => AnswerOf::Text,
     };
-    let prompt = render::<D>(state, &model, source).await;
-    let prompt = prompt.map_err(|error| dialect.blamed(error))?;
+    let format = options.format.as_ref().map(|format| format.param);
+    let kept = match (options.format.take(), options.calls.take()) {
+        (None, None) => None,
+        (Some(format), _) => {
+            let compiled = format::compiled(state, &model, format, answer).await?;
+            Some((compiled, Need::Needed))
+        }
+        (None, Some(calls)) => {
+            let if_not_kept = calls.told_if_not_kept();
+            let compiled = calls::compiled(state, &model, calls).await;
+            let compiled = compiled.map_err(|error| dialect.blamed(error))?;
+            options
+                .ignored
+                .extend(if_not_kept.filter(|_| compiled.is_none()));
+            compiled
+        }
+    };
+    let mut prompts = Vec::with_capacity(1 + options.more_prompts.len());
     // While it waits and runs, only this is there.
-    let tokens = prompt.tokens.as_ref().map_or(0, Vec::len);
-    let grammar = kept.as_ref().map_or(0, |kept| kept.grammar.len());
-    let waiting = prompt.text.len() + tokens * size_of::<i32>() + grammar;
-    context.hold(waiting)?;
+    let mut waiting = kept.as_ref().map_or(0, |(kept, _)| kept.grammar.len());
+    let mut dropped = 0;
+    let more_prompts = std::mem::take(&mut options.more_prompts);
+    for source in std::iter::once(source).chain(more_prompts) {
+        let goes_by_tokens = source.goes_by_tokens();
+        let fitted = render::<D>(state, &model, source, &mut options).await;
+        let fitted = fitted.map_err(|error| dialect.blamed(error))?;
+        let prompt = fitted.prompt;
+        dropped += fitted.dropped;
+        dialect.rendered(&prompt);
+        let tokens = prompt.tokens.as_ref().map_or(0, Vec::len);
+        waiting += prompt.text.len() + tokens * size_of::<i32>();
+        context.hold(waiting)?;
+        prompts.push((prompt, goes_by_tokens));
+    }
     context.keep(waiting);
-    let reply = reading.and_then(|reading| reading.plan(&model, &prompt));
-    let (constraint, not_kept) = kept
-        .map(|kept| format::constraint(state, &model, &prompt, kept))
-        .unzip();
-    let neutralised = neutralised::<D>(&prompt);
-    let request = GenerationRequest {
-        id: context.id.clone(),
-        model: Arc::clone(&model.id),
-        client: context.client.clone(),
-        prompt: prompt.text.into(),
-        prompt_tokens: prompt.tokens.map(Into::into),
-        sampling: options.sampling,
-        draws: options.draws,
-        strict_parameters: state.chat.strict_parameters,
-        max_new_tokens: options.max_new_tokens,
-        constraint: constraint.map(Arc::new),
-        reply,
-        thought_budget: options.thought_budget,
-        stop: options.stop,
-        resume: options.resume.unwrap_or(state.resume),
-        total_deadline: options.total_deadline,
-    };
+    let mut neutralised: Vec<&'static str> = prompts
+        .iter()
+        .flat_map(|(prompt, _)| neutralised::<D>(prompt))
+        .collect();
+    neutralised.dedup();
+    let mut not_kept = Vec::new();
+    let mut requests = Vec::with_capacity(prompts.len() * options.choices);
+    for (prompt, goes_by_tokens) in prompts {
+        let reply = reading
+            .as_ref()
+            .and_then(|reading| reading.plan(&model, &prompt));
+        let (constraint, places) = kept
+            .clone()
+            .map(|kept| format::constraint(state, &model, &prompt, answer, kept))
+            .unzip();
+        not_kept = places.unwrap_or_default();
+        let request = GenerationRequest {
+            id: context.id.clone(),
+            model: Arc::clone(&model.id),
+            client: context.client.clone(),
+            prompt: prompt.text.into(),
+            prompt_tokens: prompt.tokens.map(Into::into),
+            goes_by_tokens,
+            sampling: options.sampling,
+            draws: options.draws.clone(),
+            strict_parameters: state.chat.strict_parameters,
+            max_new_tokens: options.max_new_tokens,
+            constraint: constraint.map(Arc::new),
+            reply,
+            thought_budget: options.thought_budget,
+            stop: options.stop.clone(),
+            resume: options.resume.unwrap_or(state.resume),
+            total_deadline: options.total_deadline,
+            keep_alive: options.keep_alive,
+        };
+        requests.extend((0..options.choices).map(|choice| request.of_choice(choice)));
+    }
     // For a header that cannot wait for the run.
-    let expected = state.chats.expected_start(&request);
-    let is_own_deadline = request.total_deadline != state.total_deadline;
+    let expected = requests
+        .first()
+        .map(|first| state.chats.expected_start(first));
+    let is_own_deadline = options.total_deadline != state.total_deadline;
     let answering = Answering {
         state,
         context,
-        own_deadline: request.total_deadline.filter(|_| is_own_deadline),
+        own_deadline: options.total_deadline.filter(|_| is_own_deadline),
+        format,
         identity: Identity {
-            id: request.id.clone(),
+            id: context.id.clone(),
             created: unix_seconds(),
-            model: Arc::clone(&model.id),
+            model: Arc::clone(model.name()),
+            fingerprint: None,
+            choice: 0,
         },
         dialect,
+        count: requests.len(),
+        of_prompt: options.choices,
     };
-    let reply = state.chats.chat(request);
-    let reply = reply.map_err(|error| answering.failed(error))?;
+    let at_once = state.chat.max_choices;
+    let replies = Replies::begin(state.chats.clone(), requests, at_once);
+    let replies = replies.map_err(|error| answering.failed(error))?;
     context.submitted();
     let (start, mut response) = match options.stream {
-        true => answering.stream(reply, expected).await?,
-        false => answering.whole(reply).await?,
+        true => {
+            let expected = expected.unwrap_or_default();
+            answering.stream(replies, expected).await?
+        }
+        false => answering.whole(replies).await?,
     };
     let not_applied = start.not_applied.into_iter();
     let not_applied = not_applied.filter(|name| !options.implied.contains(name));
-    let not_kept = not_kept.unwrap_or_default().into_iter().map(Cow::from);
+    let not_kept = not_kept.into_iter().map(Cow::from);
     let names = not_applied.chain(options.ignored).map(Cow::from);
-    let names: Vec<Cow<'_, str>> = names.chain(not_kept).collect();
+    let unread = options.unread.into_iter().map(Cow::from);
+    let names: Vec<Cow<'_, str>> = names.chain(unread).chain(not_kept).collect();
     add_notices(&mut response, &names, &neutralised);
+    tell_dropped(&mut response, dropped);
     Ok(response)
-}
-
-/// A request whose reply is on its way.
-struct Answering<'r, D> {
-    state: &'r HttpState,
-    context: &'r Arc<RequestContext>,
-    /// The client's own deadline, where it is the shorter one.
-    own_deadline: Option<Duration>,
-    identity: Identity,
-    dialect: D,
-}
-
-impl<D: ChatDialect> Answering<'_, D> {
-    async fn whole(&self, mut reply: Reply) -> Result<(RunStart, Response), RequestError> {
-        let before = self.context.held();
-        let (mut whole, mut held) = (WholeReply::default(), TEXT_STEP_BYTES);
-        let mut start = RunStart::default();
-        let completion = loop {
-            let is_first = whole.bytes() == 0;
-            match reply.next().await {
-                Some(ReplyEvent::Started(run)) => {
-                    self.context.run_started();
-                    start = run;
-                    continue;
-                }
-                Some(ReplyEvent::Piece(piece)) => whole.push(piece),
-                Some(ReplyEvent::Pieces(pieces)) => {
-                    pieces.into_iter().for_each(|piece| whole.push(piece));
-                }
-                Some(ReplyEvent::Finished(completion)) => break completion,
-                Some(ReplyEvent::Failed(error)) => return Err(self.failed(error)),
-                None => {
-                    let error = "the reply was taken to its end before".to_owned();
-                    return Err(self.failed(GenerationError::Internal(error)));
-                }
-            }
-            if is_first {
-                self.context.first_text();
-            }
-            // In steps, that no token pays for.
-            while whole.bytes() > held {
-                held += TEXT_STEP_BYTES;
-                self.context.hold(before + held)?;
-            }
-        };
-        self.context.completed(&completion);
-        let json = self
-            .dialect
-            .whole(&self.identity, whole, &completion)
-            .map_err(|error| self.failed(GenerationError::Internal(error.to_string())))?;
-        let headers = [(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/json"),
-        )];
-        Ok((start, (headers, json).into_response()))
-    }
-
-    async fn stream(
-        &self,
-        mut reply: Reply,
-        expected: RunStart,
-    ) -> Result<(RunStart, Response), RequestError> {
-        self.context.hold(self.context.held() + STREAM_BYTES)?;
-        let delay = self.state.http.header_delay;
-        let (start, first) = reply
-            .begun(delay, expected, || self.context.run_started())
-            .await
-            .map_err(|error| self.failed(error))?;
-        let body = StreamBody::new(
-            reply,
-            self.dialect.writer(&self.identity),
-            first,
-            self.state.http.keep_alive,
-            D::PROMPT_PARAM,
-            Arc::clone(self.context),
-        );
-        Ok((start, D::stream(Body::new(body))))
-    }
-
-    fn failed(&self, error: GenerationError) -> RequestError {
-        if let GenerationError::DeadlineExceeded { deadline, limit } = &error
-            && *deadline == Deadline::Total
-            && Some(*limit) == self.own_deadline
-        {
-            return RequestError::OwnDeadline { limit: *limit };
-        }
-        RequestError::Generation {
-            error: self.context.caller.may_read_error(error),
-            prompt_param: D::PROMPT_PARAM,
-        }
-    }
 }
 
 fn unix_seconds() -> u64 {

@@ -1,9 +1,10 @@
 //! What an answer is kept to, from what a request asks for to what its run is given.
 
-use crate::constraint::{Compiled, Constraint, Thought, Wanted};
+use crate::constraint::{Compiled, Constraint, Need, Thought, Wanted};
 use crate::conversation::{Message, Role, Tool};
 use crate::http::HttpState;
 use crate::http::request::error::RequestError;
+use crate::http::response::notices;
 use crate::ipc::Prompt;
 use crate::models::InstalledModel;
 use crate::reader::{CONSTRAINING, ReaderError};
@@ -11,14 +12,33 @@ use crate::reply::OpenedIn;
 
 /// Places of a schema that a header names.
 const MOST_NAMED: usize = 32;
-/// The most bytes of one of them.
-const LONGEST_NAMED: usize = 100;
+
+/// What the model answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AnswerOf {
+    /// A conversation, with markers of its own.
+    Chat,
+    /// A text, which it continues.
+    Text,
+}
 
 /// What is wanted, and the field that says it.
 #[derive(Debug, PartialEq)]
 pub(crate) struct AskedFormat {
     pub wanted: Wanted,
     pub param: &'static str,
+}
+
+/// Refuses what all of an answer is kept to behind a last message of the assistant's.
+pub(crate) fn refuse_begun(messages: &[Message], field: &'static str) -> Result<(), RequestError> {
+    let is_begun = |last: &Message| last.role == Role::Assistant;
+    match messages.last().is_some_and(is_begun) {
+        true => Err(RequestError::unsupported(
+            field,
+            "an answer that the request has begun cannot be kept to a format",
+        )),
+        false => Ok(()),
+    }
 }
 
 /// Refuses a format beside what none can be kept to: an answer that the request has begun, and calls.
@@ -32,13 +52,7 @@ pub(crate) fn refuse_beside(
     };
     // Of a place in it the field is meant.
     let field = param.split('.').next().unwrap_or(param);
-    let is_begun = |last: &Message| last.role == Role::Assistant;
-    if messages.last().is_some_and(is_begun) {
-        return Err(RequestError::unsupported(
-            field,
-            "an answer that the request has begun cannot be kept to a format",
-        ));
-    }
+    refuse_begun(messages, field)?;
     if !tools.is_empty() {
         return Err(RequestError::unsupported(
             field,
@@ -53,8 +67,10 @@ pub(crate) async fn compiled(
     state: &HttpState,
     model: &InstalledModel,
     AskedFormat { wanted, param }: AskedFormat,
+    answer: AnswerOf,
 ) -> Result<Compiled, RequestError> {
     let format = model.reply.as_ref().map(|reply| &reply.found.format);
+    let format = format.filter(|_| answer == AnswerOf::Chat);
     if format.is_some_and(|format| format.harmony || format.content.is_some()) {
         return Err(RequestError::unsupported(
             param,
@@ -63,16 +79,24 @@ pub(crate) async fn compiled(
     }
     let limits = state.constraints.limits();
     let compiled = state.chats.constrain(model, wanted, limits).await;
-    compiled.map_err(|error| match error {
+    compiled.map_err(|error| refused(error, param))
+}
+
+/// Why there is no grammar of what a field asks for.
+pub(super) fn refused(error: ReaderError, param: &'static str) -> RequestError {
+    match error {
         ReaderError::NoTokenizer { model } => RequestError::NoTokenizer { model },
-        ReaderError::Unenforceable(error) => RequestError::Unenforceable { error, param },
+        ReaderError::Unenforceable(error) => RequestError::Unenforceable {
+            error,
+            param: param.to_owned(),
+        },
         ReaderError::Ended { doing, .. } | ReaderError::DeadlineExceeded { doing, .. }
             if doing == CONSTRAINING =>
         {
             RequestError::FormatTooComplex { param }
         }
         error => error.into(),
-    })
+    }
 }
 
 /// What the run is given. `not_kept` names what of the schema it is not kept to.
@@ -80,18 +104,29 @@ pub(crate) fn constraint(
     state: &HttpState,
     model: &InstalledModel,
     prompt: &Prompt,
-    Compiled { grammar, not_kept }: Compiled,
+    answer: AnswerOf,
+    (compiled, need): (Compiled, Need),
 ) -> (Constraint, Vec<String>) {
+    let Compiled {
+        grammar,
+        how,
+        not_kept,
+    } = compiled;
     let constraint = Constraint {
         grammar: grammar.into(),
         limits: state.constraints.limits(),
-        thought: thought(model, prompt),
+        how,
+        thought: match answer {
+            AnswerOf::Chat => thought(model, prompt),
+            AnswerOf::Text => None,
+        },
+        need,
     };
     let more = not_kept.len().saturating_sub(MOST_NAMED);
     let mut named: Vec<String> = not_kept
         .iter()
         .take(MOST_NAMED)
-        .map(|pointer| in_a_header(pointer))
+        .map(|pointer| notices::in_a_header(pointer))
         .collect();
     if more > 0 {
         named.push(format!("{more} more"));
@@ -103,36 +138,29 @@ fn thought(model: &InstalledModel, prompt: &Prompt) -> Option<Thought> {
     let format = &model.reply.as_ref()?.found.format;
     let reasoning = format.reasoning.as_ref()?;
     let (before, begun) = prompt.around_begun_answer();
-    (!reasoning.close.text.is_empty()).then(|| Thought {
+    let opened = format.opened_by(before, begun);
+    // The template has closed the only thought that there is to be.
+    let is_over = opened == OpenedIn::Content && before.trim_end().ends_with(&reasoning.close.text);
+    (!reasoning.close.text.is_empty() && !is_over).then(|| Thought {
         open: reasoning.open.text.clone(),
         open_id: reasoning.open.id,
         close: reasoning.close.text.clone(),
         close_id: reasoning.close.id,
-        is_open: format.opened_by(before, begun) != OpenedIn::Content,
+        is_open: opened != OpenedIn::Content,
     })
 }
 
-/// A JSON pointer, of which a header can hold every character and a comma ends none.
-fn in_a_header(pointer: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b',' | b'%');
-    pointer
-        .bytes()
-        .take(LONGEST_NAMED)
-        .map(|byte| match is_plain(byte) {
-            true => char::from(byte).to_string(),
-            false => format!("%{byte:02X}"),
-        })
-        .collect()
-}
-
-/// Tells the model of the format: in the system's message or, where there is none, in the last of the
-/// user's, since not every template knows a system.
+/// Tells the model of the format, where that is JSON: in the system's message or, where there is none, in
+/// the last of the user's, since not every template knows a system.
 pub(crate) fn show(wanted: &Wanted, messages: &mut [Message]) {
     let told = match wanted {
         Wanted::JsonObject => "Answer with a JSON object and nothing else.".to_owned(),
         Wanted::JsonSchema { schema, .. } => {
             format!("Answer with JSON of this schema and nothing else:\n{schema}")
         }
+        // Told by the template.
+        Wanted::Calls { .. } => return,
+        Wanted::Regex(_) | Wanted::Choice(_) | Wanted::Gbnf(_) | Wanted::Lark(_) => return,
     };
     let is_system = |message: &&mut Message| matches!(message.role, Role::System | Role::Developer);
     let place = match messages.iter_mut().find(is_system) {
@@ -150,11 +178,6 @@ pub(crate) fn show(wanted: &Wanted, messages: &mut [Message]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_pointer_is_one_entry_of_a_header() {
-        assert_eq!(in_a_header("/a,b/ü%"), "/a%2Cb/%C3%BC%25");
-    }
 
     #[test]
     fn the_format_is_shown_where_every_template_has_a_place() {

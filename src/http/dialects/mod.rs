@@ -1,10 +1,37 @@
 //! The dialects that clients speak, a folder each, and what all of them do with a request for a reply
-//! (`chat_dialect`). No dialect knows another, but for `llama_server`, which takes OpenAI's bodies, and
-//! `ollama`, whose functions, sampling values and embeddings are OpenAI's; and no other part of the daemon
+//! (`chat_dialect`) or for embeddings (`embedding`). No dialect knows another, but for `llama_server`, which takes OpenAI's bodies, and
+//! `ollama`, whose functions and sampling values are OpenAI's; and no other part of the daemon
 //! knows one, but for the router, the shape of errors and the API's description.
 
+pub(crate) mod anthropic;
+pub(crate) mod calls;
 pub(crate) mod chat_dialect;
+pub(crate) mod embedding;
 pub(crate) mod format;
+pub(crate) mod functions;
 pub(crate) mod llama_server;
 pub(crate) mod ollama;
 pub(crate) mod openai;
+mod permission;
+mod templates;
+mod variants;
+mod whole_calls;
+
+use crate::http::request::context::RequestContext;
+use crate::http::request::error::RequestError;
+use crate::http::status::PublicError;
+
+/// Writes down how a request ended that asked for no generation.
+fn ended<T>(context: &RequestContext, result: Result<T, RequestError>) -> Result<T, RequestError> {
+    let result = result.map_err(|error| failed(context, error))?;
+    context.ended();
+    Ok(result)
+}
+
+/// Writes down that a request has failed. One whose client has left is counted when its connection lets go of it.
+fn failed(context: &RequestContext, error: RequestError) -> RequestError {
+    if !matches!(error, RequestError::ClientLeft) {
+        context.failed(PublicError::of(&error).code);
+    }
+    error
+}

@@ -4,7 +4,7 @@ mod constraints;
 
 use std::sync::LazyLock;
 
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderValue, Method, header};
 use axum::response::IntoResponse;
 use bytes::Bytes;
 use utoipa::openapi::schema::Ref;
@@ -16,12 +16,13 @@ use utoipa::{Modify, OpenApi, ToSchema};
 
 use super::{health, loading_progress, metrics, readiness};
 use crate::auth::Role;
+use crate::http::dialects::anthropic;
 use crate::http::dialects::llama_server;
 use crate::http::dialects::ollama;
 use crate::http::dialects::openai::{
-    chat, completions, embeddings, messages, models, parameters, tools,
+    chat, completions, embeddings, format_fields, messages, models, parameters, tools,
 };
-use crate::http::request::access::{self, Need};
+use crate::http::request::paths::{self, Need};
 use crate::http::response::error_body::ErrorBody;
 
 #[derive(OpenApi)]
@@ -29,11 +30,12 @@ use crate::http::response::error_body::ErrorBody;
     modifiers(&Keys),
     info(
         title = "rkllmd",
-        description = "Language models on Rockchip NPUs, in the dialects of OpenAI and Ollama.",
+        description = "Language models on Rockchip NPUs, in the dialects of OpenAI, Anthropic and Ollama.",
         license(name = "MIT OR Apache-2.0")
     ),
     tags(
         (name = "openai", description = "OpenAI's API"),
+        (name = "anthropic", description = "Anthropic's API"),
         (name = "ollama", description = "Ollama's API"),
         (name = "llama-server", description = "What llama.cpp's server has beside OpenAI's API"),
         (name = "daemon", description = "The state of the daemon"),
@@ -45,6 +47,8 @@ use crate::http::response::error_body::ErrorBody;
         embeddings::embeddings,
         models::list_models,
         models::retrieve_model,
+        anthropic::messages::messages,
+        anthropic::count_tokens::count_tokens,
         ollama::version::root,
         ollama::version::version,
         ollama::models::tags,
@@ -56,13 +60,21 @@ use crate::http::response::error_body::ErrorBody;
         ollama::embed::embeddings,
         ollama::refused::pull,
         ollama::refused::push,
-        ollama::refused::create,
-        ollama::refused::copy,
-        ollama::refused::delete,
+        ollama::making::create,
+        ollama::making::copy,
+        ollama::making::delete,
         ollama::refused::blob,
         llama_server::apply_template::apply_template,
         llama_server::tokens::tokenize,
         llama_server::tokens::detokenize,
+        llama_server::completion::completion,
+        llama_server::infill::infill,
+        llama_server::rerank::rerank,
+        llama_server::loading::load,
+        llama_server::loading::unload,
+        llama_server::model_events::follow,
+        llama_server::props::props,
+        llama_server::slots::slots,
         health::health,
         readiness::ready,
         loading_progress::loading_progress,
@@ -75,6 +87,8 @@ use crate::http::response::error_body::ErrorBody;
         chat::ChatParameters,
         completions::TextParameters,
         parameters::SharedParameters,
+        format_fields::FormatParameters,
+        format_fields::StructuredOutputs,
         parameters::StreamOptions,
         messages::Message,
         messages::ContentPart,
@@ -82,6 +96,23 @@ use crate::http::response::error_body::ErrorBody;
         messages::CalledFunction,
         tools::ToolParameter,
         tools::FunctionParameter,
+        llama_server::completion::CompletionParameters,
+        anthropic::error::AnthropicError,
+        anthropic::error::AnthropicErrorObject,
+        anthropic::messages::MessagesParameters,
+        anthropic::parameters::ConversationParameters,
+        anthropic::conversation::MessageParam,
+        anthropic::blocks::TextBlock,
+        anthropic::blocks::ToolUseBlock,
+        anthropic::blocks::ToolResultBlock,
+        anthropic::blocks::ThinkingBlock,
+        anthropic::tools::AnthropicTool,
+        anthropic::tools::AnthropicToolChoice,
+        anthropic::thinking::ThinkingParameter,
+        anthropic::output::OutputConfig,
+        llama_server::completion::RunParameters,
+        llama_server::infill::ExtraFile,
+        llama_server::infill::InfillParameters,
         ollama::chat::OllamaChatParameters,
         ollama::generate::OllamaTextParameters,
         ollama::parameters::OllamaParameters,
@@ -118,14 +149,20 @@ impl Modify for Keys {
                 .build()
         };
         for (path, item) in &mut document.paths.paths {
-            let operations = [&mut item.get, &mut item.post, &mut item.delete];
-            for operation in operations.into_iter().flatten() {
+            let operations = [
+                (Method::GET, &mut item.get),
+                (Method::POST, &mut item.post),
+                (Method::DELETE, &mut item.delete),
+            ];
+            for (method, operation) in operations {
+                let Some(operation) = operation else { continue };
                 let responses = &mut operation.responses.responses;
-                match access::need(path) {
-                    Need::Nothing => {
+                match paths::need(&method, path) {
+                    None => {}
+                    Some(Need::Nothing) => {
                         operation.security = Some(vec![SecurityRequirement::default()])
                     }
-                    Need::Key(role) => {
+                    Some(Need::Key(role)) => {
                         let missing = refused("The listener asks for a key, and this is none");
                         responses.insert("401".to_owned(), missing.into());
                         if role == Role::Admin {

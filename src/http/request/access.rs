@@ -1,7 +1,7 @@
 //! Who a request is from and what it may do, decided before any handler sees it.
 //!
-//! Every path needs a key unless it is listed here as open, so a new route is protected without a
-//! word. Where no key is asked for none is looked at. Keys are compared as SHA-256, in constant time.
+//! What each path needs is in the table of [`paths`](super::paths). Where no key is asked for none is
+//! looked at. Keys are compared as SHA-256, in constant time.
 
 use std::sync::Arc;
 
@@ -10,38 +10,13 @@ use axum::http::{HeaderMap, HeaderName, header};
 use crate::auth::{ApiKey, CurrentKeys, Keyring, KeysFile, Role};
 use crate::http::HttpState;
 use crate::http::request::error::{RequestError, quote};
+use crate::http::request::paths::Need;
 use crate::http::transport::listener::ListenerAddress;
-use crate::http::transport::origin;
 use crate::memory::Standing;
 use crate::models::InstalledModel;
 use crate::settings::{AuthPolicy, HttpSettings, UnixSocketAuth};
 
 static X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-
-/// What a path needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Need {
-    /// Nothing: probes have no key.
-    Nothing,
-    Key(Role),
-}
-
-/// What a path of the router needs; whatever is not named, also what does not exist, any key.
-pub(crate) fn need(path: &str) -> Need {
-    match path {
-        "/health" | "/v1/ready" => Need::Nothing,
-        // It says no more than that there is a server, which the connection has said.
-        "/" => Need::Nothing,
-        // It shows what every client does, with all models.
-        "/metrics" => Need::Key(Role::Admin),
-        // What changes the models that others use.
-        "/api/pull" | "/api/push" | "/api/create" | "/api/copy" | "/api/delete" => {
-            Need::Key(Role::Admin)
-        }
-        path if path.starts_with("/api/blobs/") => Need::Key(Role::Admin),
-        _ => Need::Key(Role::User),
-    }
-}
 
 /// Whether a listener asks for keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,10 +143,7 @@ impl Caller {
     pub fn may_use(&self, model: &InstalledModel) -> bool {
         match self {
             Self::Trusted => true,
-            Self::Key(key) => {
-                let aliases = model.facts.aliases.iter().map(String::as_str);
-                key.may_use(std::iter::once(&*model.id).chain(aliases))
-            }
+            Self::Key(key) => key.may_use(model.names()),
             Self::Stranger => false,
         }
     }
@@ -186,62 +158,69 @@ impl Caller {
                 .key()
                 .map(|key| key.name.to_string())
                 .unwrap_or_default(),
-            model: quote(&model.id),
+            model: quote(model.name()),
         })
     }
 }
 
-/// Finds out who is calling, and why they may not if so; they are a stranger then.
+/// Finds out who is calling, and why they may not if so; they are a stranger then. `need` is the path's;
+/// `None`: there is no such path, which who needs a key and has none is not told.
 pub(crate) fn admit(
     state: &HttpState,
     rule: Rule,
-    need: Need,
+    need: Option<Need>,
     (path, headers): (&str, &HeaderMap),
 ) -> (Caller, Result<(), RequestError>) {
     let keyring = match (rule, state.keys.get()) {
-        (Rule::Open | Rule::OpenToAll, _) | (Rule::KeysOncePresent, None) => {
-            return (Caller::Trusted, Ok(()));
-        }
-        (_, keyring) => keyring.unwrap_or_default(),
+        (Rule::Open | Rule::OpenToAll, _) | (Rule::KeysOncePresent, None) => None,
+        (_, keyring) => Some(keyring.unwrap_or_default()),
     };
-    let identified =
-        shown_key(headers).and_then(|shown| keyring.find(shown).ok_or(RequestError::InvalidKey));
-    match (need, identified) {
-        (Need::Nothing, Ok(key)) => (Caller::Key(key), Ok(())),
-        (Need::Nothing, Err(_)) => (Caller::Stranger, Ok(())),
-        (Need::Key(_), Err(error)) => (Caller::Stranger, Err(error)),
-        (Need::Key(Role::Admin), Ok(key)) if key.role != Role::Admin => {
-            let error = RequestError::RoleNotAllowed {
-                key: key.name.to_string(),
-                path: quote(path),
-            };
-            (Caller::Key(key), Err(error))
-        }
-        (Need::Key(_), Ok(key)) => (Caller::Key(key), Ok(())),
-    }
+    let caller = match keyring.map(|keyring| identified(&keyring, headers)) {
+        None => Caller::Trusted,
+        Some(Ok(key)) => Caller::Key(key),
+        Some(Err(_)) if need == Some(Need::Nothing) => Caller::Stranger,
+        Some(Err(error)) => return (Caller::Stranger, Err(error)),
+    };
+    let admitted = match need {
+        Some(Need::Nothing | Need::Key(Role::User)) => Ok(()),
+        Some(Need::Key(Role::Admin)) => administers((rule, &caller), quote(path), &state.http),
+        None => Err(RequestError::UnknownPath { path: quote(path) }),
+    };
+    (caller, admitted)
 }
 
-/// Whether a request may decide which models are loaded, if it asks for nothing else: an administrator
-/// may, and where no key is asked for who is on this machine, but no page of another site.
-pub(crate) fn may_load(
+fn identified(keyring: &Keyring, headers: &HeaderMap) -> Result<Arc<ApiKey>, RequestError> {
+    let shown = shown_key(headers)?;
+    keyring.find(shown).ok_or(RequestError::InvalidKey)
+}
+
+/// Whether a caller may do what is for administrators: one with such a key, and where no key is asked for
+/// who is on this machine.
+fn administers(
     (rule, caller): (Rule, &Caller),
-    headers: &HeaderMap,
+    what: String,
     settings: &HttpSettings,
 ) -> Result<(), RequestError> {
-    if !origin::is_own(headers, settings) {
-        return Err(RequestError::ForeignPage);
-    }
     match caller {
         Caller::Key(key) if key.role != Role::Admin => Err(RequestError::RoleNotAllowed {
             key: key.name.to_string(),
-            path: "a request that loads or unloads a model, and asks for no answer,".to_owned(),
+            path: what,
         }),
         Caller::Trusted if rule == Rule::OpenToAll && !settings.open_admin => {
-            Err(RequestError::AdminNotOpen)
+            Err(RequestError::AdminNotOpen { path: what })
         }
         Caller::Key(_) | Caller::Trusted => Ok(()),
         Caller::Stranger => Err(RequestError::MissingKey),
     }
+}
+
+/// Whether a request to a path of users may decide which models are loaded, if it asks for nothing else.
+pub(crate) fn may_load(
+    asking: (Rule, &Caller),
+    settings: &HttpSettings,
+) -> Result<(), RequestError> {
+    let what = "a request that loads or unloads a model, and asks for no answer,";
+    administers(asking, what.to_owned(), settings)
 }
 
 /// Resolves when a connection that outlives its first request may not go on: the caller's key was

@@ -60,6 +60,8 @@ pub(crate) enum RequestError {
     ClientLeft,
     #[error("the model `{model}` does not exist; GET /v1/models lists what is installed")]
     UnknownModel { model: String },
+    #[error("the model `{model}` is loading, in use or waited for, so it stays")]
+    ModelInUse { model: String },
     #[error("the model `{model}` has no chat template: {advice}")]
     NoChatTemplate { model: String, advice: String },
     #[error("{reason}")]
@@ -93,15 +95,15 @@ pub(crate) enum RequestError {
         address: IpAddr,
     },
     #[error(
-        "a page of another site may load and unload no model; `cors-origins` in the [http] settings \
-         admits pages"
+        "a page of `{origin}` may change nothing here, be it only what is loaded; `cors-origins` in the \
+         [http] settings admits pages"
     )]
-    ForeignPage,
+    ForeignPage { origin: String },
     #[error(
-        "a request that loads or unloads a model, and asks for no answer, is for admins, and this \
-         listener asks no client for a key; `open-admin` in the [http] settings lets all of them"
+        "{path} is for admins, and this listener asks no client for a key; `open-admin` in the [http] \
+         settings lets all of them"
     )]
-    AdminNotOpen,
+    AdminNotOpen { path: String },
     #[error("a key is needed: send it as `Authorization: Bearer KEY` or as `X-API-Key: KEY`")]
     MissingKey,
     #[error("the key is not valid: it is not known, was revoked, or two different ones were sent")]
@@ -130,15 +132,21 @@ pub(crate) enum RequestError {
     #[error("the model's hidden states of `{param}` {reason}, so there is no embedding of it")]
     NoEmbedding { param: String, reason: &'static str },
     #[error(
+        "the model `{model}` is no reranker: one that was made to judge documents has `[rerank]` in its \
+         model.toml"
+    )]
+    NotAReranker { model: String },
+    #[error("what the model answers to `{param}` is no number, so there is no score of it")]
+    NoScore { param: String },
+    #[error(
         "the tokens of `{model}` are not known, so its answers cannot be kept to a format: put its \
          `tokenizer.json` beside the model's file, in a folder of the model's own"
     )]
     NoTokenizer { model: String },
     #[error("`{param}`: {error}")]
-    Unenforceable {
-        error: Unenforceable,
-        param: &'static str,
-    },
+    Unenforceable { error: Unenforceable, param: String },
+    #[error("{}", GenerationError::CannotConstrain)]
+    CannotConstrain { param: &'static str },
     #[error("`{param}` takes more time or memory than a grammar may")]
     FormatTooComplex { param: &'static str },
     #[error("{0}")]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value};
 
-use super::body::without_position;
+use super::body::{fields, without_position};
 use super::error::RequestError;
 use crate::prompt::with_large_numbers_as_objects;
 use crate::settings::ChatSettings;
@@ -71,6 +71,33 @@ impl FreeObject {
             }),
         }
     }
+}
+
+/// Reads the fields of an object inside a body, whose path in it is `at`.
+pub(crate) fn fields_within<'a, T: Deserialize<'a>>(
+    part: &'a RawValue,
+    at: &str,
+) -> Result<T, RequestError> {
+    let within = |param: String| format!("{at}.{param}");
+    fields(part.get().as_bytes()).map_err(|error| match error {
+        RequestError::WrongType { param, reason } => RequestError::WrongType {
+            param: within(param),
+            reason,
+        },
+        RequestError::Missing { param } => RequestError::missing(within(param)),
+        RequestError::OutOfRange { param, requirement } => {
+            RequestError::out_of_range(within(param), requirement)
+        }
+        RequestError::MalformedJson { reason, .. } => RequestError::WrongType {
+            param: at.to_owned(),
+            reason,
+        },
+        RequestError::NotAnObject => RequestError::WrongType {
+            param: at.to_owned(),
+            reason: "it must be an object".to_owned(),
+        },
+        other => other,
+    })
 }
 
 impl<'de> Deserialize<'de> for Outline {

@@ -14,20 +14,35 @@ static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 /// The header that gives a request's id to its client.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// The same header in Anthropic's API.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
 pub(crate) fn for_request(uri: &Uri) -> RequestId {
-    let prefix = match uri.path() {
-        "/v1/chat/completions" => "chatcmpl",
-        "/v1/completions" => "cmpl",
-        _ => "req",
+    let (prefix, between) = match uri.path() {
+        "/v1/chat/completions" => ("chatcmpl", '-'),
+        "/v1/completions" => ("cmpl", '-'),
+        "/v1/messages" | "/v1/messages/count_tokens" => ("req", '_'),
+        _ => ("req", '-'),
     };
-    RequestId(random(prefix, '-').into())
+    RequestId(random(prefix, between).into())
+}
+
+/// Of an answer with an id of its own, which has its request's digits.
+pub(crate) fn for_message(request: &RequestId) -> String {
+    let digits = request.0.rsplit(['_', '-']).next().unwrap_or_default();
+    format!("msg_{digits}")
 }
 
 /// The id of a call in whose format there is none.
 pub(crate) fn for_call() -> String {
     random("call", '_')
+}
+
+/// Likewise in the words of Anthropic's API.
+pub(crate) fn for_tool_use() -> String {
+    random("toolu", '_')
 }
 
 fn random(prefix: &str, between: char) -> String {

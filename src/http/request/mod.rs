@@ -2,11 +2,13 @@
 //! limits, and everything that can be wrong with it. No dialect is known here.
 
 pub(crate) mod access;
+pub(crate) mod anthropic_version;
 pub(crate) mod aside;
 pub(crate) mod body;
 pub(crate) mod content_coding;
 pub(crate) mod context;
 mod disclosure;
+pub(crate) mod endpoints;
 pub(crate) mod error;
 pub(crate) mod free_form;
 pub(crate) mod id;
@@ -17,4 +19,6 @@ pub(crate) mod nul;
 pub(crate) mod numbers;
 pub(crate) mod pace;
 pub(crate) mod parsed;
+pub(crate) mod paths;
 pub(crate) mod together;
+pub(crate) mod unread;

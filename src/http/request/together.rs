@@ -8,8 +8,13 @@ use serde::de::{
     Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor,
 };
 
+use super::unread;
+
 /// Fields that are all optional; null counts as absent.
 pub(crate) trait Fields<'de>: Default {
+    /// Whether it is told of what no field is for.
+    const NAMES_UNREAD: bool = false;
+
     /// Which of its fields has this name.
     fn place(name: &str) -> Option<usize>;
 
@@ -18,6 +23,9 @@ pub(crate) trait Fields<'de>: Default {
 
     /// Reads the value of the field at `place`.
     fn take<A: MapAccess<'de>>(&mut self, place: usize, map: &mut A) -> Result<(), A::Error>;
+
+    /// There is a value for which there is no field.
+    fn unread(&mut self, _name: String) {}
 }
 
 /// Has a struct's fields, each an `Option`, read as [`Fields`].
@@ -54,6 +62,8 @@ pub(crate) use fields_of;
 pub(crate) struct Together<X, Y>(pub X, pub Y);
 
 impl<'de, X: Fields<'de>, Y: Fields<'de>> Fields<'de> for Together<X, Y> {
+    const NAMES_UNREAD: bool = X::NAMES_UNREAD || Y::NAMES_UNREAD;
+
     fn place(name: &str) -> Option<usize> {
         let left = X::place(name).map(|place| 2 * place);
         left.or_else(|| Y::place(name).map(|place| 2 * place + 1))
@@ -70,6 +80,13 @@ impl<'de, X: Fields<'de>, Y: Fields<'de>> Fields<'de> for Together<X, Y> {
         match place % 2 {
             0 => self.0.take(place / 2, map),
             _ => self.1.take(place / 2, map),
+        }
+    }
+
+    fn unread(&mut self, name: String) {
+        match Y::NAMES_UNREAD {
+            true => self.1.unread(name),
+            false => self.0.unread(name),
         }
     }
 }
@@ -93,10 +110,16 @@ impl<'de, T: Fields<'de>> Visitor<'de> for Object<T> {
         let mut read = T::default();
         // No more than there are fields.
         let mut seen: Vec<usize> = Vec::new();
-        while let Some(place) = map.next_key_seed(Key::<T>(PhantomData))? {
-            let Some(place) = place else {
-                map.next_value::<IgnoredAny>()?;
-                continue;
+        while let Some(key) = map.next_key_seed(Key::<T>(PhantomData))? {
+            let place = match key {
+                Ok(place) => place,
+                Err(name) => {
+                    let value = map.next_value::<Option<IgnoredAny>>()?;
+                    if let (Some(_), Some(name)) = (value, name) {
+                        read.unread(name);
+                    }
+                    continue;
+                }
             };
             if let Some(name) = T::once(place) {
                 if seen.contains(&place) {
@@ -110,11 +133,13 @@ impl<'de, T: Fields<'de>> Visitor<'de> for Object<T> {
     }
 }
 
-/// The field that a key names; keys that name none take no memory.
+/// The field that a key names; else, where that is to be told, the key.
 struct Key<T>(PhantomData<T>);
 
+type Named = Result<usize, Option<String>>;
+
 impl<'de, T: Fields<'de>> DeserializeSeed<'de> for Key<T> {
-    type Value = Option<usize>;
+    type Value = Named;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_str(self)
@@ -122,14 +147,14 @@ impl<'de, T: Fields<'de>> DeserializeSeed<'de> for Key<T> {
 }
 
 impl<'de, T: Fields<'de>> Visitor<'de> for Key<T> {
-    type Value = Option<usize>;
+    type Value = Named;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a name")
     }
 
     fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-        Ok(T::place(name))
+        Ok(T::place(name).ok_or_else(|| T::NAMES_UNREAD.then(|| unread::told(name))))
     }
 }
 

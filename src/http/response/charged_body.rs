@@ -45,7 +45,7 @@ pub(in crate::http) fn charged(
                 _charge: charge,
             })
         }),
-        Err(over) => shape.response(RequestError::from(over)),
+        Err(over) => shape.response(RequestError::from(over), &context.id),
     }
 }
 

@@ -3,7 +3,7 @@
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{IntoResponses, ToSchema};
 
 use crate::http::request::content_coding;
 use crate::http::request::error::RequestError;
@@ -29,6 +29,30 @@ pub(crate) struct ErrorObject {
     /// Stable and machine-readable.
     #[schema(example = "invalid_value")]
     pub code: &'static str,
+}
+
+/// Errors of what a model answers.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "the API's description is made of it")]
+pub(crate) enum AnswerRefusals {
+    /// The request is wrong, or asks for what the model cannot do; `param` says where
+    #[response(status = 400)]
+    Wrong(ErrorBody),
+    /// The key may not use this model; or a foreign Host or Origin
+    #[response(status = 403)]
+    Forbidden(ErrorBody),
+    /// There is no such model
+    #[response(status = 404)]
+    NoModel(ErrorBody),
+    /// The body is too large
+    #[response(status = 413)]
+    TooLarge(ErrorBody),
+    /// The model's queue is full; see Retry-After
+    #[response(status = 429)]
+    QueueFull(ErrorBody),
+    /// The model cannot be loaded, or its worker failed
+    #[response(status = 503)]
+    Unavailable(ErrorBody),
 }
 
 impl ErrorBody {

@@ -1,13 +1,17 @@
 //! The body that an error has, by the path that was asked for: a client of JSON-RPC reads JSON-RPC and
-//! one of Ollama's API that API's, also where its request never reached them. A handler's error has no
+//! one of Ollama's or Anthropic's API that API's, also where its request never reached them. A handler's error has no
 //! body of its own; the router gives it its path's.
 
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use super::error_body::{self, ErrorBody};
+use crate::generation::RequestId;
+use crate::http::dialects::anthropic::error as anthropic_error;
 use crate::http::dialects::ollama::error as ollama_error;
+use crate::http::request::anthropic_version;
 use crate::http::request::error::RequestError;
+use crate::http::request::id::REQUEST_ID;
 use crate::http::rpc;
 use crate::http::status::PublicError;
 
@@ -15,6 +19,7 @@ use crate::http::status::PublicError;
 pub(in crate::http) enum ErrorShape {
     OpenAi,
     Ollama,
+    Anthropic,
     JsonRpc,
 }
 
@@ -24,24 +29,40 @@ impl ErrorShape {
         match path.trim_end_matches('/') {
             "/rpc" | "/rpc/ws" => Self::JsonRpc,
             path if path == "/api" || path.starts_with("/api/") => Self::Ollama,
+            path if path == "/v1/messages" || path.starts_with("/v1/messages/") => Self::Anthropic,
             _ => Self::OpenAi,
         }
     }
 
-    pub fn response(self, error: RequestError) -> Response {
+    /// Of a request, whose header may say which API's client has sent it to a path that several have.
+    pub fn of_request(path: &str, headers: &HeaderMap) -> Self {
+        let is_shared = path == "/v1/models" || path.starts_with("/v1/models/");
+        match is_shared && anthropic_version::is_named(headers) {
+            true => Self::Anthropic,
+            false => Self::of(path),
+        }
+    }
+
+    pub fn response(self, error: RequestError, id: &RequestId) -> Response {
         match self {
             Self::OpenAi => error_body::response(&error),
             Self::Ollama => ollama_error::response(&error),
+            Self::Anthropic => anthropic_error::response(&error, id),
             Self::JsonRpc => rpc::refused(&error),
         }
     }
 
     /// The answer of a handler, in this shape where it is an error.
-    pub fn shaped(self, mut answer: Response) -> Response {
+    pub fn shaped(self, mut answer: Response, id: &RequestId) -> Response {
         match answer.extensions_mut().remove::<RequestError>() {
-            Some(error) => self.response(error),
+            Some(error) => self.response(error, id),
             None => answer,
         }
+    }
+
+    /// The header that tells a request's id to clients that do not look for `x-request-id`.
+    pub fn id_header(self) -> Option<HeaderName> {
+        (self == Self::Anthropic).then_some(REQUEST_ID)
     }
 
     /// An answer's bytes, for a connection that no request could be read from.
@@ -50,6 +71,7 @@ impl ErrorShape {
         let body = match self {
             Self::OpenAi => serde_json::to_string(&ErrorBody::of(error)).unwrap_or_default(),
             Self::Ollama => ollama_error::text(error),
+            Self::Anthropic => anthropic_error::text(error),
             Self::JsonRpc => rpc::refusal_text(&error.to_string()),
         };
         raw(status, &body)

@@ -14,8 +14,17 @@ pub(crate) trait EventWriter: Send + Unpin + 'static {
     /// One piece.
     fn piece(&mut self, piece: &ReplyPiece, buffer: &mut BytesMut);
 
-    /// The end of a stream that does not fail.
+    /// What of it is held back until more has come, in bytes.
+    fn held_bytes(&self) -> usize {
+        0
+    }
+
+    /// The end of a reply that does not fail.
     fn finished(&mut self, completion: &Completion, buffer: &mut BytesMut);
+
+    /// The end of a stream that does not fail, once all of its replies have ended; `all` is what they come
+    /// to.
+    fn end(&mut self, _all: &Completion, _buffer: &mut BytesMut) {}
 
     /// What tells a silent stream from a dead one, and means nothing to who reads events.
     fn keep_alive(&mut self, buffer: &mut BytesMut);

@@ -5,6 +5,7 @@ use std::time::Instant;
 use utoipa::ToSchema;
 
 use crate::http::request::access::Caller;
+use crate::http::response::clock;
 use crate::http::status::whole_seconds;
 use crate::models::{InstalledModel, ModelKind, SlotPlan, TemplateState};
 use crate::supervisor::{ModelStatus, Phase, RuntimeFacts};
@@ -25,6 +26,20 @@ pub(crate) struct ModelState {
     /// Seconds until loading is tried again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u64>,
+    /// When a loaded model is unloaded unless it is used again, or where it is used now: if that ended
+    /// now. Absent where no time unloads it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "2026-11-29T15:04:05.123456789Z")]
+    pub expires_at: Option<String>,
+}
+
+/// When a loaded model is unloaded, as things are now; `None`: no time unloads it.
+pub(crate) fn expires_at(status: &ModelStatus) -> Option<String> {
+    let now = Instant::now();
+    let until = status.phase.is_loaded().then(|| status.kept.until(now))?;
+    Some(clock::in_future(
+        until.time()?.saturating_duration_since(now),
+    ))
 }
 
 impl ModelState {
@@ -36,6 +51,7 @@ impl ModelState {
                 since_ms: None,
                 reason: None,
                 retry_after: None,
+                expires_at: None,
             };
         };
         let (reason, retry_after) = match &status.phase {
@@ -54,6 +70,34 @@ impl ModelState {
             since_ms: u64::try_from(status.since.elapsed().as_millis()).ok(),
             reason,
             retry_after,
+            expires_at: expires_at(status),
+        }
+    }
+}
+
+/// Whether a model is loaded, in the words of llama.cpp's server.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LoadStatus {
+    /// `unloaded`, `loading` or `loaded`; one whose worker is ending is `unloaded` already.
+    #[schema(example = "loaded")]
+    pub value: &'static str,
+    /// There where it could not be loaded, or cannot be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = true)]
+    pub failed: Option<bool>,
+}
+
+impl LoadStatus {
+    pub fn of(status: Option<&ModelStatus>) -> Self {
+        let phase = status.map_or(&Phase::Unloaded, |status| &status.phase);
+        Self {
+            value: match phase {
+                phase if phase.is_loaded() => "loaded",
+                phase if phase.is_loading() => "loading",
+                _ => "unloaded",
+            },
+            failed: matches!(phase, Phase::Failed { .. } | Phase::Unkillable { .. })
+                .then_some(true),
         }
     }
 }

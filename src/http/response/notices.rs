@@ -6,7 +6,28 @@ use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
 
 static X_NOT_APPLIED: HeaderName = HeaderName::from_static("x-rkllmd-not-applied");
+static X_DROPPED: HeaderName = HeaderName::from_static("x-rkllmd-dropped-messages");
+static X_TRUNCATED: HeaderName = HeaderName::from_static("x-rkllmd-truncated-inputs");
 static X_NEUTRALISED: HeaderName = HeaderName::from_static("x-rkllmd-neutralised");
+
+/// The most bytes of one of them.
+const LONGEST_NAMED: usize = 100;
+
+/// So many messages were left out of a history that was too long.
+pub(crate) fn tell_dropped(response: &mut Response, messages: usize) {
+    if messages > 0 {
+        let headers = response.headers_mut();
+        headers.insert(X_DROPPED.clone(), HeaderValue::from(messages));
+    }
+}
+
+/// Of so many inputs only the beginnings were embedded.
+pub(crate) fn tell_truncated(response: &mut Response, inputs: usize) {
+    if inputs > 0 {
+        let headers = response.headers_mut();
+        headers.insert(X_TRUNCATED.clone(), HeaderValue::from(inputs));
+    }
+}
 
 /// `not_applied` are parameters that were asked for in vain; `neutralised` are the fields whose
 /// control tokens were made plain text.
@@ -25,5 +46,28 @@ pub(crate) fn add_notices(
         {
             headers.insert(name.clone(), value);
         }
+    }
+}
+
+/// A name or a JSON pointer, of which a header can hold every character and a comma ends none.
+pub(crate) fn in_a_header(pointer: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b',' | b'%');
+    pointer
+        .bytes()
+        .take(LONGEST_NAMED)
+        .map(|byte| match is_plain(byte) {
+            true => char::from(byte).to_string(),
+            false => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pointer_is_one_entry_of_a_header() {
+        assert_eq!(in_a_header("/a,b/ü%"), "/a%2Cb/%C3%BC%25");
     }
 }

@@ -30,7 +30,6 @@ use crate::http::response::silence::Silence;
 use crate::http::response::sse;
 use crate::http::status::PublicError;
 use crate::http::transport::accept;
-use crate::http::transport::origin;
 use crate::memory::Charge;
 
 /// A JSON-RPC 2.0 message
@@ -49,9 +48,6 @@ pub(crate) async fn post(State(state): State<Arc<HttpState>>, request: Request) 
     let context = RequestContext::of(request.extensions());
     let (head, body) = request.into_parts();
     let rpc = &state.rpc;
-    if !origin::is_own(&head.headers, &state.http) {
-        return refusal(StatusCode::FORBIDDEN, "the page of another host asks");
-    }
     let limit = rpc.settings.message_limit_bytes;
     let text = match body::read(&context, &head.headers, body, limit, rpc.slowest_pace).await {
         Ok(text) => text,

@@ -60,10 +60,7 @@ pub(crate) async fn websocket(State(state): State<Arc<HttpState>>, request: Requ
         head.extensions.remove::<Upgrades>(),
         head.extensions.remove::<OnUpgrade>(),
     ) else {
-        return refusal(
-            StatusCode::UPGRADE_REQUIRED,
-            "this connection cannot become a WebSocket",
-        );
+        return handshake::NoHandshake::NotAsked.into_response();
     };
     if !origin::is_own(&head.headers, &state.http) {
         return refusal(StatusCode::FORBIDDEN, "the page of another host asks");

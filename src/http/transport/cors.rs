@@ -8,7 +8,7 @@
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use crate::http::request::id::X_REQUEST_ID;
+use crate::http::request::id::{REQUEST_ID, X_REQUEST_ID};
 use crate::settings::CorsOrigin;
 
 static PRIVATE_NETWORK_ASKED: HeaderName =
@@ -112,7 +112,7 @@ impl Cors {
 
 /// Names of an answer's headers that a page cannot read without being told so.
 fn exposed(headers: &HeaderMap) -> Option<HeaderValue> {
-    let named = [X_REQUEST_ID, header::RETRY_AFTER, header::ALLOW];
+    let named = [X_REQUEST_ID, REQUEST_ID, header::RETRY_AFTER, header::ALLOW];
     let names: Vec<&str> = headers
         .keys()
         .filter(|name| named.contains(name) || name.as_str().starts_with(OWN_PREFIX))

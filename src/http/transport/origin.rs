@@ -1,12 +1,24 @@
 //! Pages of foreign sites. A browser lets any page open a WebSocket to any address, and sends a simple
-//! POST anywhere, but it says who asks: an `Origin` that is not the host that was called is refused,
-//! on every listener. Other clients send none.
+//! POST anywhere, but it says who asks: of an `Origin` that is not the host that was called, whatever may
+//! change something is refused, on every listener. Other clients send none.
 
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 
+use crate::http::request::error::{RequestError, quote};
 use crate::http::transport::cors;
 use crate::settings::HttpSettings;
+
+/// Refuses what comes from a page of another site.
+pub(crate) fn check(headers: &HeaderMap, settings: &HttpSettings) -> Result<(), RequestError> {
+    if is_own(headers, settings) {
+        return Ok(());
+    }
+    let origin = headers.get(header::ORIGIN).map(HeaderValue::as_bytes);
+    Err(RequestError::ForeignPage {
+        origin: quote(&String::from_utf8_lossy(origin.unwrap_or_default())),
+    })
+}
 
 /// Whether the request is no browser's, or of a page of this very host or of an allowed one: by its
 /// host, or as an origin whose pages may read answers.

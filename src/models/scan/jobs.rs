@@ -21,6 +21,19 @@ pub(super) struct Job {
     pub depth: usize,
 }
 
+impl Job {
+    /// Under which the files lie that it is about.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        match &self.location.file {
+            Some(flat) => {
+                let folder = self.location.folder.to_path();
+                flat.files.iter().map(|name| folder.join(name)).collect()
+            }
+            None => vec![self.path.clone()],
+        }
+    }
+}
+
 /// What is to be read of these entries, and what stands there without belonging to a model.
 pub(super) fn jobs(folder: &Path, entries: &[ListedEntry]) -> (Vec<Job>, Vec<ModelProblem>) {
     let mut jobs = Vec::new();

@@ -82,6 +82,7 @@ fn model() -> Vec<u8> {
         .u32("llama.attention.head_count_kv", 3)
         .string("general.architecture", "llama")
         .string("general.name", "Tiny")
+        .string("tokenizer.ggml.model", "gpt2")
         .u32("tokenizer.ggml.bos_token_id", 1)
         .u32("tokenizer.ggml.eos_token_id", 4)
         .i32s("tokenizer.ggml.token_type", &[2, 3, 1, 4, 3, 4, 4])
@@ -132,6 +133,7 @@ fn a_header_tells_its_facts_in_any_order() {
             control_tokens: ["<s>", "</s>", "<|turn>", "<end_of_turn>"]
                 .map(str::to_owned)
                 .to_vec(),
+            spells_tokens: true,
             listed_tokens: [
                 ("<s>", 1),
                 ("<think>", 3),

@@ -130,6 +130,11 @@ impl Found {
     }
 }
 
+/// Whether the bytes of a vocabulary of this kind are known.
+pub(super) fn is_known(model: &str) -> bool {
+    coding(model).is_some()
+}
+
 /// How llama.cpp's kinds of vocabularies write bytes.
 fn coding(model: &str) -> Option<PieceCoding> {
     match model {

@@ -8,10 +8,11 @@ use super::exchange::LocationAnswer;
 use super::idle::Reader;
 use super::trust::Trust;
 use super::{Readers, lock};
-use crate::constraint::{Compiled, Limits, Unenforceable, Vocabulary, Wanted};
+use crate::constraint::{Compiled, Limits, Vocabulary, Wanted};
 use crate::generation::{Deadline, ModelId};
 use crate::ipc::{
-    ListedEntry, ModelLocation, Prompt, ReaderCommand, ReaderEvent, TemplateState, TokenPieces,
+    ListedEntry, ModelLocation, Prompt, ReaderCommand, ReaderEvent, ReaderWork, TemplateState,
+    TokenPieces,
 };
 use crate::models::InstalledModel;
 use crate::prompt::{ControlTokenPolicy, RenderRequest};
@@ -108,7 +109,8 @@ impl Readers {
         let mut busy = self.busy(LONGEST_WAIT).await?;
         let reading = async {
             let mut child = self.start_in_place(model, &mut busy).await?;
-            self.open(model, &mut child, location, true).await
+            self.open(model, &mut child, location, ReaderWork::Prompts)
+                .await
         };
         tokio::select! {
             answer = reading => answer,
@@ -226,10 +228,7 @@ impl Readers {
         let command = ReaderCommand::Constrain { wanted, limits };
         match self.ask(model, &command, CONSTRAINING).await? {
             ReaderEvent::Constrained(compiled) => Ok(compiled),
-            ReaderEvent::NotConstrained { pointer, reason } => {
-                let at = Unenforceable { pointer, reason };
-                Err(ReaderError::Unenforceable(at))
-            }
+            ReaderEvent::NotConstrained(error) => Err(ReaderError::Unenforceable(error)),
             other => Err(unexpected(model, other, CONSTRAINING)),
         }
     }
@@ -286,10 +285,8 @@ impl Readers {
         let event = self.ask_at(model, location, command, doing).await;
         match &event {
             Ok(_) => lock(&self.shared.standings).proven(&model.id),
-            // A client's schema is no fault of the model's.
-            Err(_) if matches!(command, ReaderCommand::Constrain { .. }) => {}
             Err(ReaderError::Ended { .. } | ReaderError::DeadlineExceeded { .. }) => {
-                lock(&self.shared.standings).failed(&model.id, size(command));
+                lock(&self.shared.standings).failed(&model.id, command);
             }
             Err(_) => {}
         }
@@ -303,10 +300,14 @@ impl Readers {
         command: &ReaderCommand,
         doing: &'static str,
     ) -> Result<ReaderEvent, ReaderError> {
-        let with_template = matches!(model.template, TemplateState::Usable { .. });
+        let work = match (command, &model.template) {
+            (ReaderCommand::Constrain { .. }, _) => ReaderWork::Grammars,
+            (_, TemplateState::Usable { .. }) => ReaderWork::Prompts,
+            _ => ReaderWork::Texts,
+        };
         let kind = (doing, Deadline::ReaderCall);
         let mut busy = self.busy(self.shared.limits().call).await?;
-        if let Some(mut reader) = self.shared.take_idle(location, with_template) {
+        if let Some(mut reader) = self.shared.take_idle(location, work) {
             busy.process = Some(reader.child.process.clone());
             match self
                 .exchange(&model.id, &mut reader.child, command, kind)
@@ -323,10 +324,7 @@ impl Readers {
         }
         let generation = self.shared.idle().generation;
         let mut child = self.start_in_place(&model.id, &mut busy).await?;
-        match self
-            .open(&model.id, &mut child, location, with_template)
-            .await?
-        {
+        match self.open(&model.id, &mut child, location, work).await? {
             LocationAnswer::Model(_) => {}
             LocationAnswer::Unusable { problem, .. } => {
                 return Err(ReaderError::Unusable {
@@ -348,7 +346,7 @@ impl Readers {
         let reader = Reader {
             child,
             location: location.clone(),
-            with_template,
+            work,
             generation,
             idle_since: Instant::now(),
         };
@@ -357,20 +355,11 @@ impl Readers {
     }
 }
 
-/// Whether the bytes of its tokens can be known: a GGUF file has them itself.
+/// Whether the bytes of its tokens can be known: a GGUF file's own have the last word.
 fn tells_its_tokens(model: &InstalledModel) -> bool {
-    model.tokenizer_json.is_some() || model.facts.kind == ModelKind::Gguf
-}
-
-/// The client's bytes in it.
-fn size(command: &ReaderCommand) -> usize {
-    match command {
-        ReaderCommand::Render { request, .. } => request.len(),
-        ReaderCommand::Plain { texts, .. } => texts.iter().map(String::len).sum(),
-        ReaderCommand::Encode { text, .. } => text.len(),
-        ReaderCommand::Decode { tokens } => size_of_val(&**tokens),
-        ReaderCommand::Constrain { wanted, .. } => wanted.bytes(),
-        ReaderCommand::List { .. } | ReaderCommand::Open { .. } | ReaderCommand::Vocabulary => 0,
+    match model.facts.kind {
+        ModelKind::Gguf => model.facts.spells_tokens,
+        ModelKind::Rkllm => model.tokenizer_json.is_some(),
     }
 }
 

@@ -8,7 +8,9 @@ use super::Readers;
 use super::calls::CONSTRAINING;
 use crate::children::{Child, ChildProcess, ConnectionError, EndReason};
 use crate::generation::{Deadline, ModelId};
-use crate::ipc::{FrameError, ModelLocation, RawPath, ReaderCommand, ReaderEvent, TemplateState};
+use crate::ipc::{
+    FrameError, ModelLocation, RawPath, ReaderCommand, ReaderEvent, ReaderWork, TemplateState,
+};
 use crate::reader::{ModelReport, ReaderError, ReaderKind};
 use crate::reply::FoundFormat;
 
@@ -48,13 +50,13 @@ impl Readers {
         model: &ModelId,
         child: &mut Child<ReaderKind>,
         location: &ModelLocation,
-        with_template: bool,
+        work: ReaderWork,
     ) -> Result<LocationAnswer, ReaderError> {
         let kind = ("reading", Deadline::ReaderOpen);
         let command = ReaderCommand::Open {
             location: location.clone(),
             limits: self.shared.limits().reader,
-            with_template,
+            work,
         };
         let json = match self.exchange(model, child, &command, kind).await? {
             ReaderEvent::Facts { json } => json,

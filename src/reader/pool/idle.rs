@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::busy::Busy;
 use super::{Shared, lock};
 use crate::children::Child;
-use crate::ipc::ModelLocation;
+use crate::ipc::{ModelLocation, ReaderWork};
 use crate::reader::ReaderKind;
 
 #[derive(Debug, Default)]
@@ -22,7 +22,7 @@ pub(super) struct Idle {
 pub(super) struct Reader {
     pub child: Child<ReaderKind>,
     pub location: ModelLocation,
-    pub with_template: bool,
+    pub work: ReaderWork,
     pub generation: u64,
     pub idle_since: Instant,
 }
@@ -52,15 +52,12 @@ impl Shared {
         self.idle().readers.retain(is_kept);
     }
 
-    pub(super) fn take_idle(
-        &self,
-        location: &ModelLocation,
-        with_template: bool,
-    ) -> Option<Reader> {
+    pub(super) fn take_idle(&self, location: &ModelLocation, work: ReaderWork) -> Option<Reader> {
         let mut idle = self.idle();
-        let position = idle.readers.iter().rposition(|reader| {
-            reader.location == *location && reader.with_template == with_template
-        })?;
+        let position = idle
+            .readers
+            .iter()
+            .rposition(|reader| reader.location == *location && reader.work == work)?;
         Some(idle.readers.remove(position))
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::generation::ModelId;
+use crate::ipc::ReaderCommand;
 
 /// A request of fewer bytes weighs nothing: what ends a reader then is the model's.
 const SMALL_BYTES: usize = 64 * 1024;
@@ -43,8 +44,11 @@ impl Standings {
         }
     }
 
-    /// A request of so many bytes has ended a reader of the model, or was not answered in time.
-    pub fn failed(&mut self, model: &ModelId, bytes: usize) {
+    /// A request has ended a reader of the model, or was not answered in time.
+    pub fn failed(&mut self, model: &ModelId, command: &ReaderCommand) {
+        let Some(bytes) = bytes_beside_files(command) else {
+            return;
+        };
         let standing = self.0.entry(Arc::clone(model)).or_default();
         standing.failures += 1;
         if bytes < SMALL_BYTES || standing.failures > 1 {
@@ -58,9 +62,33 @@ impl Standings {
     }
 }
 
+/// The client's bytes that a reader works on together with the model's files. `None`: it works on
+/// nothing of the model's.
+fn bytes_beside_files(command: &ReaderCommand) -> Option<usize> {
+    match command {
+        ReaderCommand::Render { request, .. } => Some(request.len()),
+        ReaderCommand::Plain { texts, .. } => Some(texts.iter().map(String::len).sum()),
+        ReaderCommand::Encode { text, .. } => Some(text.len()),
+        ReaderCommand::Decode { tokens } => Some(size_of_val(&**tokens)),
+        ReaderCommand::Constrain { .. } => None,
+        ReaderCommand::List { .. } | ReaderCommand::Open { .. } | ReaderCommand::Vocabulary => {
+            Some(0)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::constraint::Wanted;
+    use crate::settings::ConstraintSettings;
+
+    fn render(bytes: usize) -> ReaderCommand {
+        ReaderCommand::Render {
+            request: " ".repeat(bytes),
+            counted_bytes: 0,
+        }
+    }
 
     #[test]
     fn a_model_that_has_broken_something_stays_so_until_files_are_read_anew() {
@@ -68,13 +96,26 @@ mod tests {
         assert_eq!(standings.of(&model), Trust::Unknown);
         standings.proven(&model);
         // It may have been the request's weight.
-        standings.failed(&model, SMALL_BYTES);
+        standings.failed(&model, &render(SMALL_BYTES));
         assert_eq!(standings.of(&model), Trust::Proven);
-        standings.failed(&model, SMALL_BYTES);
+        standings.failed(&model, &render(SMALL_BYTES));
         standings.proven(&model);
         assert_eq!(standings.of(&model), Trust::Broken);
         standings.clear();
-        standings.failed(&model, SMALL_BYTES - 1);
+        standings.failed(&model, &render(SMALL_BYTES - 1));
         assert_eq!(standings.of(&model), Trust::Broken);
+    }
+
+    #[test]
+    fn a_clients_schema_is_no_fault_of_the_models() {
+        let (mut standings, model) = (Standings::default(), ModelId::from("m"));
+        let schema = ReaderCommand::Constrain {
+            wanted: Wanted::JsonObject,
+            limits: ConstraintSettings::default().limits(),
+        };
+        for _ in 0..3 {
+            standings.failed(&model, &schema);
+        }
+        assert_eq!(standings.of(&model), Trust::Unknown);
     }
 }

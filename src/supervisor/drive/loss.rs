@@ -152,6 +152,11 @@ impl Loss {
         self.is_fault && self.co_runners == 0
     }
 
+    /// Whether what ran on the worker may be to blame.
+    pub fn is_fault(&self) -> bool {
+        self.is_fault
+    }
+
     pub fn death(&self) -> Death {
         Death {
             is_fault: self.is_fault,

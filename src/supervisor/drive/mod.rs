@@ -11,6 +11,7 @@
 mod guard;
 mod loss;
 mod outer;
+mod own_call;
 mod sink;
 
 use std::future::pending;
@@ -22,6 +23,7 @@ use tokio::time::sleep_until;
 
 pub(super) use loss::Loss;
 pub use outer::{Outer, Total};
+pub(super) use own_call::OwnCall;
 pub(super) use sink::{FromClient, Sink, Step, Stop, Took};
 
 use super::lease::{Lease, Running, WorkerAfter};
@@ -36,6 +38,8 @@ use crate::library_calls::{CallFailure, LibraryError};
 use crate::telemetry::Metrics;
 use guard::Guard;
 
+const GIB: f64 = (1_u64 << 30) as f64;
+
 /// The waits of the daemon's side of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct RunDeadlines {
@@ -44,6 +48,22 @@ pub struct RunDeadlines {
     pub heartbeat: Duration,
     /// How long a reader may hold its run up in all.
     pub slow_reader: Duration,
+    pub prefix_file: FileDeadline,
+}
+
+/// How long a file of a conversation's prefix may take to be written or read.
+#[derive(Clone, Copy, Debug)]
+pub struct FileDeadline {
+    pub base: Duration,
+    pub per_gib: Duration,
+}
+
+impl FileDeadline {
+    pub fn of(self, bytes: u64) -> Duration {
+        let per_gib = self.per_gib.as_secs_f64();
+        let for_bytes = Duration::try_from_secs_f64(per_gib * bytes as f64 / GIB);
+        self.base.saturating_add(for_bytes.unwrap_or(Duration::MAX))
+    }
 }
 
 /// What ends a command from outside of worker and client.

@@ -16,7 +16,9 @@ pub(in crate::supervisor) trait Sink {
     fn call(&self) -> &'static str;
 
     /// The run, which can be ended early; `None`: a call, which cannot.
-    fn run(&self) -> Option<u64>;
+    fn run(&self) -> Option<u64> {
+        None
+    }
 
     /// Takes in what the worker told. `Err`: it is impossible, so the worker is lost.
     fn take(
@@ -29,7 +31,9 @@ pub(in crate::supervisor) trait Sink {
     /// The next thing that the client does; for ever where there is none. It can be dropped at any
     /// time without losing anything. `is_stopped`: that the client has gone is known or does not
     /// matter any more.
-    fn client(&mut self, is_stopped: bool) -> impl Future<Output = FromClient> + Send;
+    fn client(&mut self, _is_stopped: bool) -> impl Future<Output = FromClient> + Send {
+        std::future::pending()
+    }
 
     /// All that was wanted is there, and only the end is missing.
     fn is_complete(&self) -> bool {

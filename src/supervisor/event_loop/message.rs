@@ -6,9 +6,9 @@ use tokio::sync::oneshot;
 
 use crate::children::memory::ProcessMemory;
 use crate::children::{ChildProcess, ProcessEvent};
-use crate::generation::{ClientKey, GenerationError, ModelId};
+use crate::generation::{ClientKey, GenerationError, KeepAlive, ModelId};
 use crate::ipc::LibraryFacts;
-use crate::supervisor::by_request::Unloaded;
+use crate::supervisor::by_request::{UnloadWhen, Unloaded};
 use crate::supervisor::client_turns::LeasedSlot;
 use crate::supervisor::instance::{HandleOrder, LoadNumber};
 use crate::supervisor::lease::{Lease, WorkerAfter};
@@ -46,9 +46,17 @@ pub(in crate::supervisor) enum Message {
     Preload {
         model: ModelId,
     },
+    /// A use for nothing but to keep it. Answered by whether it is loaded.
+    Keep {
+        model: ModelId,
+        client: ClientKey,
+        keep_alive: Option<KeepAlive>,
+        reply: oneshot::Sender<bool>,
+    },
     /// Answered once its worker has ended.
     Unload {
         model: ModelId,
+        when: UnloadWhen,
         reply: oneshot::Sender<Unloaded>,
     },
     /// Answered at once.
@@ -98,8 +106,10 @@ pub(in crate::supervisor) enum Message {
     },
     /// Whose turn a lease is.
     UsedFor {
+        model: ModelId,
         lease: LeasedSlot,
         client: ClientKey,
+        keep_alive: Option<KeepAlive>,
     },
     /// The holder of a lease gave its worker up; the process is being killed.
     Lost {

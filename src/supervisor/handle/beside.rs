@@ -1,4 +1,4 @@
-//! What a handle's client may ask beside a call or a run, and the sinks of calls and questions.
+//! What a handle's client may ask beside a call or a run, and the sink of a call.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,6 +16,8 @@ const FIRST_ASK: u64 = 1 << 63;
 /// Questions that wait for the library at once. What is asked beyond them the daemon answers: a client
 /// that reads no results gets no answers of the library either, and may ask on.
 const MOST_QUESTIONS: usize = 16;
+/// What the library is asked by a question.
+pub(super) const IS_RUNNING: &str = "rkllm_is_running";
 /// Never used twice: an answer that comes late belongs to no question.
 static NEXT_ASK: AtomicU64 = AtomicU64::new(FIRST_ASK);
 
@@ -162,7 +164,7 @@ pub(super) fn running_answer(
             answered_by: Running::Library,
         },
         other => {
-            tracing::warn!(?other, "rkllm_is_running was not answered by the library");
+            tracing::warn!(?other, "{IS_RUNNING} was not answered by the library");
             RunningAnswer {
                 running: known_running,
                 answered_by: Running::Daemon,
@@ -182,10 +184,6 @@ impl Sink for CallSink<'_> {
 
     fn call(&self) -> &'static str {
         self.function
-    }
-
-    fn run(&self) -> Option<u64> {
-        None
     }
 
     async fn take(
@@ -217,47 +215,5 @@ impl Sink for CallSink<'_> {
     fn call_beside_hangs(&mut self) -> Option<Self::End> {
         self.beside.hangs();
         None
-    }
-}
-
-/// A question to a library that does nothing else.
-pub(super) struct QuestionSink {
-    pub id: u64,
-}
-
-impl Sink for QuestionSink {
-    type End = Option<Result<CallReply, CallFailure>>;
-
-    fn call(&self) -> &'static str {
-        "rkllm_is_running"
-    }
-
-    fn run(&self) -> Option<u64> {
-        None
-    }
-
-    async fn take(
-        &mut self,
-        arrived: Arrived,
-        _worker: &Worker,
-        _stop: Option<&Stop>,
-    ) -> Result<Took<Self::End>, String> {
-        Ok(match arrived.event {
-            SlotEvent::Called { id, result } if id == self.id => Took::Over {
-                end: Some(result),
-                tainted: false,
-            },
-            // Late answers belong to no question.
-            SlotEvent::Called { .. } => Took::Step(Step::Same),
-            other => Took::Unexpected(other),
-        })
-    }
-
-    async fn client(&mut self, _is_stopped: bool) -> FromClient {
-        std::future::pending().await
-    }
-
-    fn call_beside_hangs(&mut self) -> Option<Self::End> {
-        Some(None)
     }
 }

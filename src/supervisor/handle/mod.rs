@@ -14,6 +14,7 @@ mod result_sink;
 mod results;
 mod row;
 mod saved_prompt;
+mod services;
 mod state_folder;
 
 use std::sync::{Arc, Mutex};
@@ -30,11 +31,13 @@ use crate::library_calls::{
 };
 use crate::memory::{Account, Charge};
 use actor::{Actor, State};
-pub(super) use actor::{HandleServices, LiveSettings};
 pub(super) use prompt_cache_file::check as check_prompt_cache;
 pub use row::{LostRow, RowEnd, RowRequest, pooled_row};
 pub(crate) use saved_prompt::remove_unfinished as remove_unfinished_prompt_caches;
-pub(super) use saved_prompt::{SavedPrompt, Unsaved, is_unfinished as is_unfinished_prompt_cache};
+pub(super) use saved_prompt::{
+    SavedPrompt, Unsaved, WholeCache, is_unfinished as is_unfinished_prompt_cache,
+};
+pub(super) use services::{HandleServices, LiveSettings};
 
 /// Calls that may wait for their turn on one handle.
 const WAITING_CALLS: usize = 64;

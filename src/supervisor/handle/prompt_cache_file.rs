@@ -30,6 +30,36 @@ pub(in crate::supervisor) fn check(path: &Path) -> io::Result<Result<(), String>
     Ok(check_start(&start, length))
 }
 
+/// Bytes of the keys and values that each token has in a file, where its format tells. `Err`: they are not
+/// as many for each token, so that it was cut short.
+pub(in crate::supervisor) fn cell_bytes(path: &Path) -> io::Result<Result<Option<u64>, String>> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let mut start = Vec::new();
+    file.take(VENDOR_HEADER_BYTES as u64)
+        .read_to_end(&mut start)?;
+    Ok(cell_bytes_of(&start, length))
+}
+
+fn cell_bytes_of(start: &[u8], length: u64) -> Result<Option<u64>, String> {
+    let (Some(count), true) = (
+        start.get(VENDOR_START.len()..VENDOR_HEADER_BYTES),
+        start.starts_with(&VENDOR_START),
+    ) else {
+        return Ok(None);
+    };
+    let tokens = u64::from(u32::from_le_bytes([count[0], count[1], count[2], count[3]]));
+    let cells = length.checked_sub(VENDOR_HEADER_BYTES as u64 + tokens * TOKEN_BYTES);
+    match cells {
+        Some(cells) if tokens > 0 && cells > 0 && cells.is_multiple_of(tokens) => {
+            Ok(Some(cells / tokens))
+        }
+        _ => Err(format!(
+            "it has {length} bytes, which are not as many for each of its {tokens} tokens"
+        )),
+    }
+}
+
 fn check_start(start: &[u8], length: u64) -> Result<(), String> {
     if length == 0 {
         return Err("it is empty".to_owned());
@@ -132,6 +162,23 @@ mod tests {
             assert!(verdict(&vendors[..length]).is_err(), "cut to {length}");
         }
         assert!(verdict(&vendors[..vendors.len() - 1]).is_err());
+    }
+
+    #[test]
+    fn a_file_cut_off_anywhere_has_less_for_each_token() {
+        let whole = vendors(10);
+        let cell = |bytes: &[u8]| cell_bytes_of(&bytes[..bytes.len().min(12)], bytes.len() as u64);
+        assert_eq!(cell(&whole), Ok(Some(64)));
+        for length in VENDOR_HEADER_BYTES..whole.len() {
+            let cut = cell(&whole[..length]);
+            assert!(
+                cut.is_err() || cut.is_ok_and(|it| it < Some(64)),
+                "{length}"
+            );
+        }
+        for other in [of_the_cpu(), b"another format".to_vec(), Vec::new()] {
+            assert_eq!(cell(&other), Ok(None));
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Hidden states for embeddings: runs on the model's ordinary worker, between those of HTTP requests
-//! and under the same placement. Only one row an input leaves the worker.
+//! Hidden states for embeddings, and logits for judgements: runs on the model's ordinary worker, between
+//! those of HTTP requests and under the same placement. Only one row an input leaves the worker.
 
 use std::pin::Pin;
 
@@ -9,6 +9,7 @@ use crate::generation::{Deadline, GenerationError};
 use crate::ipc::{RawRunSpec, SlotCommand, SlotEvent};
 use crate::library_calls::{
     CallFailure, InferMode, InferParam, Input, LibraryError, Pooling, RowSelection, Tensor,
+    WantedRow,
 };
 use crate::supervisor::drive::{
     Ended, FromClient, Limits, Loss, Outer, Sink, Step, Stop, Took, drive, not_sent,
@@ -23,7 +24,7 @@ use tokio::sync::watch;
 #[derive(Debug)]
 pub struct RowRequest<'a> {
     pub input: &'a Input,
-    pub pooling: Pooling,
+    pub wanted: WantedRow,
     pub total: Option<Total>,
     /// Becomes true when the daemon stops waiting for running answers.
     pub cut_off: &'a mut watch::Receiver<bool>,
@@ -40,7 +41,7 @@ pub struct Row {
 /// What came of one input on one worker.
 #[derive(Debug)]
 pub enum RowEnd {
-    /// The library's answer; `None`: it gave no hidden states. The lease, if there is one, may be
+    /// The library's answer; `None`: it gave none of what is wanted. The lease, if there is one, may be
     /// used for another input.
     Answered(Result<Option<Row>, LibraryError>, Option<Lease>),
     /// The library refused it beside others, so that its reason is not known.
@@ -77,6 +78,7 @@ const CALL: &str = "rkllm_run";
 struct RowSink<'a, F> {
     run: u64,
     results: Results,
+    wanted: WantedRow,
     found: Option<Tensor>,
     gone: Pin<&'a mut F>,
 }
@@ -113,8 +115,13 @@ impl<F: Future<Output = ()> + Send> Sink for RowSink<'_, F> {
                     return Ok(Took::Step(Step::Same));
                 }
                 let first = result.results.into_iter().next();
-                if let Some(tensor) = first.and_then(|slot| slot.last_hidden_layer) {
-                    self.found = Some(tensor);
+                let tensor = first.and_then(|slot| match self.wanted {
+                    WantedRow::HiddenState(_) => slot.last_hidden_layer,
+                    WantedRow::Logits(_) => slot.logits,
+                });
+                // Logits of what it generates before it is ended are not those of the input.
+                if self.found.is_none() || matches!(self.wanted, WantedRow::HiddenState(_)) {
+                    self.found = tensor.or(self.found.take());
                 }
                 progress.step()
             }
@@ -153,12 +160,15 @@ pub async fn pooled_row(
         run: next_run(),
         inputs: vec![input.clone()],
         infer: InferParam {
-            mode: InferMode::GetLastHiddenLayer,
+            mode: match request.wanted {
+                WantedRow::HiddenState(_) => InferMode::GetLastHiddenLayer,
+                WantedRow::Logits(_) => InferMode::GetLogits,
+            },
             ..InferParam::default()
         },
-        rows: match request.pooling {
-            Pooling::Last => RowSelection::Last,
-            Pooling::Mean => RowSelection::Mean,
+        rows: match request.wanted {
+            WantedRow::HiddenState(Pooling::Mean) => RowSelection::Mean,
+            WantedRow::HiddenState(Pooling::Last) | WantedRow::Logits(_) => RowSelection::Last,
         },
         generate_after_logits: false,
         // Only rows that are not in the cache would be computed.
@@ -180,6 +190,7 @@ pub async fn pooled_row(
             tensors: None,
             awaits_tensor: true,
         },
+        wanted: request.wanted,
         found: None,
         gone,
     };
@@ -207,7 +218,10 @@ pub async fn pooled_row(
         }
     };
     let result = match std::mem::replace(&mut over.end, Ok(())) {
-        Ok(()) => sink.found.map(row).transpose(),
+        Ok(()) => match sink.found {
+            Some(tensor) => row(&tensor, request.wanted),
+            None => Ok(None),
+        },
         Err(failure) => Err(explained(&over.running, failure).await),
     };
     let after = over.after(result.is_ok());
@@ -220,12 +234,31 @@ pub async fn pooled_row(
     }
 }
 
-fn row(tensor: Tensor) -> Result<Row, LibraryError> {
-    let values = tensor.values.to_vec();
-    Ok(Row {
+/// `None`: a token is not in the library's vocabulary.
+fn row(tensor: &Tensor, wanted: WantedRow) -> Result<Option<Row>, LibraryError> {
+    let read = |first: usize, count: usize| {
+        let mut values = vec![0.0; count];
+        let read = tensor.values.read(first, &mut values).map(|()| values);
+        read.map_err(|error| LibraryError::Internal(error.to_string()))
+    };
+    let values = match wanted {
+        WantedRow::HiddenState(_) => read(0, tensor.values.len())?,
+        WantedRow::Logits(tokens) => {
+            let mut values = Vec::with_capacity(tokens.len());
+            for token in tokens {
+                let column = usize::try_from(token).ok();
+                let Some(column) = column.filter(|column| *column < tensor.shape[1]) else {
+                    return Ok(None);
+                };
+                values.extend(read(column, 1)?);
+            }
+            values
+        }
+    };
+    Ok(Some(Row {
         num_tokens: tensor.num_tokens,
-        values: values.map_err(|error| LibraryError::Internal(error.to_string()))?,
-    })
+        values,
+    }))
 }
 
 fn stopped(stop: Stop) -> RowEnd {

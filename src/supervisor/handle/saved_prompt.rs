@@ -25,6 +25,14 @@ pub(in crate::supervisor) enum Unsaved {
     Disk(String),
 }
 
+/// A cache that is whole and on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::supervisor) struct WholeCache {
+    pub bytes: u64,
+    /// Of the keys and values of each token, where its format tells.
+    pub cell_bytes: Option<u64>,
+}
+
 /// Held while a name gets another file, or loses the one that was found broken: else a whole cache that has
 /// come meanwhile would go in its place.
 static NAMES: Mutex<()> = Mutex::new(());
@@ -82,7 +90,34 @@ impl SavedPrompt {
         })
     }
 
-    /// Likewise.
+    /// What was written, once it is whole and on the disk. It has no name yet.
+    pub async fn written(&self, limit: Duration) -> Result<WholeCache, Unsaved> {
+        let path = self.path();
+        let written = apart::ask(self.subject(), limit, move || -> Result<_, Unsaved> {
+            check(&path)?;
+            let look = || -> io::Result<_> {
+                let file = File::open(&path)?;
+                file.sync_all()?;
+                Ok((
+                    file.metadata()?.len(),
+                    prompt_cache_file::cell_bytes(&path)?,
+                ))
+            };
+            let (bytes, cell_bytes) = look().map_err(to_disk)?;
+            let cell_bytes = cell_bytes.map_err(Unsaved::Library)?;
+            Ok(WholeCache { bytes, cell_bytes })
+        });
+        written.await.unwrap_or_else(|| Err(too_slow()))
+    }
+
+    /// How many bytes were written, whole or not; `None`: the disk does not answer.
+    pub async fn size(&self) -> Option<u64> {
+        let path = self.path();
+        let length = move || fs::metadata(path).map_or(0, |file| file.len());
+        apart::ask(self.subject(), LIMIT, length).await
+    }
+
+    /// As `finish`.
     pub async fn publish(self, limit: Duration) -> Result<(), Unsaved> {
         let (path, folder) = (self.path(), self.folder.clone());
         let target = self.caches.join(&self.name);
@@ -93,10 +128,7 @@ impl SavedPrompt {
             finished.and(removed.map_err(|error| Unsaved::Disk(error.to_string())))
         };
         let finished = apart::ask(self.subject(), limit, finish).await;
-        finished.unwrap_or_else(|| {
-            let reason = "it could not be brought to the disk in time";
-            Err(Unsaved::Disk(reason.to_owned()))
-        })
+        finished.unwrap_or_else(|| Err(too_slow()))
     }
 
     fn subject(&self) -> Subject {
@@ -135,21 +167,33 @@ pub(super) fn give_name(path: &Path, target: &Path) -> io::Result<()> {
 }
 
 fn publish(path: &Path, target: &Path) -> Result<(), Unsaved> {
+    check(path)?;
+    File::open(path)
+        .and_then(|file| file.sync_all())
+        .and_then(|()| give_name(path, target))
+        .map_err(to_disk)
+}
+
+fn to_disk(error: io::Error) -> Unsaved {
+    Unsaved::Disk(format!("it cannot be brought to the disk: {error}"))
+}
+
+fn too_slow() -> Unsaved {
+    Unsaved::Disk("it could not be brought to the disk in time".to_owned())
+}
+
+fn check(path: &Path) -> Result<(), Unsaved> {
     // Of a format that does not tell its length this is all there is to see.
     if is_disk_full(path.parent().unwrap_or(path)) {
         return Err(Unsaved::Disk("no room is left on its disk".to_owned()));
     }
     match prompt_cache_file::check(path) {
-        Ok(whole) => whole.map_err(Unsaved::Library)?,
+        Ok(whole) => whole.map_err(Unsaved::Library),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(Unsaved::Library("the library wrote none".to_owned()));
+            Err(Unsaved::Library("the library wrote none".to_owned()))
         }
-        Err(error) => return Err(Unsaved::Disk(format!("it cannot be read: {error}"))),
+        Err(error) => Err(Unsaved::Disk(format!("it cannot be read: {error}"))),
     }
-    File::open(path)
-        .and_then(|file| file.sync_all())
-        .and_then(|()| give_name(path, target))
-        .map_err(|error| Unsaved::Disk(format!("it cannot be brought to the disk: {error}")))
 }
 
 fn is_disk_full(path: &Path) -> bool {

@@ -23,6 +23,7 @@ use super::record::{Record, VERSION};
 use crate::supervisor::handle::{SavedPrompt, check_prompt_cache, is_unfinished_prompt_cache};
 
 const WRITTEN: &str = "written.json";
+const PROBE: &str = ".writable.new";
 /// A record of the longest prompt there can be is smaller.
 const MOST_RECORD_BYTES: u64 = 64 << 20;
 const TMPFS_MAGIC: u64 = 0x0102_1994;
@@ -61,9 +62,7 @@ impl Folder {
             _lock: Arc::new(lock),
         };
         // Whether it can be written is seen now and not at the first save.
-        let probe = this.path.join(".writable.new");
-        new_file(&probe)?;
-        fs::remove_file(&probe)?;
+        this.prove_writable()?;
         let contents = this.take_stock()?;
         Ok((this, contents))
     }
@@ -102,6 +101,28 @@ impl Folder {
         let cache = self.cache(id);
         fs::set_permissions(&cache, Permissions::from_mode(0o600))?;
         Ok(fs::metadata(&cache)?.len())
+    }
+
+    /// Reads all of a prefix that has so many bytes: then the library finds it in memory, and a disk that does
+    /// not answer holds up nobody but the caller. Returns whether it is whole.
+    pub fn read_through(&self, id: PrefixId, bytes: u64) -> io::Result<bool> {
+        let path = self.cache(id);
+        let no_links = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+        let mut file = File::options()
+            .read(true)
+            .custom_flags(no_links)
+            .open(&path)?;
+        let is_whole = file.metadata()?.is_file()
+            && io::copy(&mut file, &mut io::sink())? == bytes
+            && matches!(check_prompt_cache(&path), Ok(Ok(())));
+        Ok(is_whole)
+    }
+
+    /// Whether its disk writes now: so much that a worker is not left waiting for it in the kernel.
+    pub fn prove_writable(&self) -> io::Result<()> {
+        let probe = self.path.join(PROBE);
+        new_file(&probe)?.sync_all()?;
+        fs::remove_file(&probe)
     }
 
     /// From now on it is there.
@@ -160,7 +181,7 @@ impl Folder {
                 },
                 Some((id, ".cache")) => caches.push(id),
                 Some((_, ".json.new")) => remove_file(&path),
-                _ if name == format!("{WRITTEN}.new") || name == ".writable.new" => {
+                _ if name == format!("{WRITTEN}.new") || name == PROBE => {
                     remove_file(&path);
                 }
                 _ => {}
@@ -251,10 +272,12 @@ mod tests {
                 tenant: String::new(),
                 client: 1,
                 has_key: true,
+                is_shared: false,
             },
             marks: Marked::new("text").marks().clone(),
             tokens: 3,
             bytes,
+            cell_bytes: None,
         }
     }
 
@@ -336,6 +359,23 @@ mod tests {
             "written.json",
         ];
         assert_eq!(left, expected);
+    }
+
+    /// By whoever, after it was kept.
+    #[test]
+    fn what_is_not_as_long_as_it_was_is_not_whole() {
+        let place = tempfile::tempdir().unwrap();
+        let (folder, _) = Folder::open(place.path()).unwrap();
+        store(&folder, 1, b"whole");
+        assert!(folder.read_through(1, 5).unwrap());
+        assert!(!folder.read_through(1, 6).unwrap());
+        fs::write(folder.cache(1), "who").unwrap();
+        assert!(!folder.read_through(1, 5).unwrap());
+        fs::remove_file(folder.cache(1)).unwrap();
+        assert!(folder.read_through(1, 5).is_err());
+        fs::write(place.path().join("elsewhere"), "whole").unwrap();
+        std::os::unix::fs::symlink(place.path().join("elsewhere"), folder.cache(1)).unwrap();
+        assert!(folder.read_through(1, 5).is_err(), "no link is followed");
     }
 
     #[test]

@@ -43,7 +43,7 @@ impl Index {
     ) -> Vec<PrefixId> {
         let is_superseded = |other: &Record| {
             other.of == record.of
-                && other.owner.tenant == record.owner.tenant
+                && other.owner.is_like(&record.owner)
                 && text.is_some_and(|text| text.shared_with(&other.marks) == other.marks.length)
         };
         let superseded = self.ids_where(is_superseded);
@@ -78,6 +78,13 @@ impl Index {
             .collect()
     }
 
+    /// The most that a file of these cells has for each token, where their format tells.
+    pub fn cell_bytes(&self, of: &Identity) -> Option<u64> {
+        let records = self.entries.values().map(|entry| &entry.record);
+        let same = records.filter(|record| record.of == *of);
+        same.filter_map(|record| record.cell_bytes).max()
+    }
+
     pub fn files(&self) -> usize {
         self.entries.len()
     }
@@ -91,7 +98,7 @@ impl Index {
     pub fn find(&self, of: &Identity, tenant: &str, prompt: &Marked<'_>) -> Option<Found> {
         let entries = self.entries.iter().filter(|(_, entry)| {
             let record = &entry.record;
-            record.of == *of && record.owner.tenant == tenant
+            record.of == *of && record.owner.lets(tenant)
         });
         entries
             .map(|(&id, entry)| Found {
@@ -102,6 +109,12 @@ impl Index {
             .filter(|found| found.shared > 0)
             // Of equals the one that is read faster.
             .max_by_key(|found| (found.shared, u64::MAX - found.file_bytes))
+    }
+
+    /// Whether all of a text that every key may use is there.
+    pub fn has_shared(&self, of: &Identity, text: &Marked<'_>) -> bool {
+        let mut records = self.entries.values().map(|entry| &entry.record);
+        records.any(|it| it.owner.is_shared && it.of == *of && it.marks == *text.marks())
     }
 
     /// It is being loaded: it stays until that is over.
@@ -158,10 +171,12 @@ mod tests {
                 tenant: tenant.to_owned(),
                 client: 1,
                 has_key: true,
+                is_shared: false,
             },
             marks: Marked::new(text).marks().clone(),
             tokens: 1,
             bytes,
+            cell_bytes: None,
         }
     }
 

@@ -34,7 +34,7 @@ use crate::telemetry::{Metrics, PrefixFigures};
 use folder::Folder;
 use index::PrefixId;
 use record::Identity;
-use state::{Bounds, State};
+use state::{Bounds, Fault, Installed, State};
 
 /// Beneath the state folder, where no other is set.
 const FOLDER: &str = "prefixes";
@@ -58,6 +58,8 @@ struct Inner {
     /// What the folder takes of the machine's memory.
     memory: Option<HeldBytes>,
     runs: AtomicU64,
+    /// Memory that workers take for saves and loads that are under way.
+    in_use: AtomicU64,
 }
 
 impl Prefixes {
@@ -103,6 +105,7 @@ impl Prefixes {
             metrics,
             memory: in_memory.then_some(memory),
             runs: AtomicU64::new(first_run()),
+            in_use: AtomicU64::new(0),
         };
         this.tell_memory();
         Self(Some(Arc::new(this)))
@@ -111,14 +114,19 @@ impl Prefixes {
     /// Files of models that are not installed as they were go.
     pub fn keep_models(&self, catalog: &Catalog) {
         let Some(this) = &self.0 else { return };
-        let models = catalog.models();
-        // It may be a folder that hangs.
-        if models.is_empty() {
+        // A folder that hangs has lost none.
+        if catalog.is_unread() {
             return;
         }
-        let installed = models
-            .iter()
-            .map(|model| (model.id.clone(), file_of(model)));
+        let installed = catalog.models().iter().map(|model| Installed {
+            id: model.id.clone(),
+            file: file_of(model),
+            shared: model
+                .shared_prefixes()
+                .iter()
+                .map(|text| text.as_str().into())
+                .collect(),
+        });
         let going = this.lock().set_installed(installed.collect());
         this.remove(going);
     }
@@ -170,10 +178,10 @@ impl Inner {
         }
     }
 
-    /// The library could not do it. `for_good`: and never will.
-    fn failed(&self, of: &Identity, what: &'static str, reason: &str, for_good: bool) {
+    /// It was not done.
+    fn failed(&self, of: &Identity, what: &'static str, reason: &str, fault: Fault) {
         self.metrics.prefix_failed(&of.model, what);
-        let is_off = self.lock().failed(of, for_good);
+        let is_off = self.lock().failed(of, fault);
         if is_off {
             tracing::warn!(
                 model = &*of.model,
@@ -185,6 +193,12 @@ impl Inner {
         } else {
             tracing::debug!(model = &*of.model, what, reason, "a prefix was not kept");
         }
+    }
+
+    /// The disk does not answer: no worker is to wait for it.
+    fn disk_hangs(&self) {
+        self.lock().leave_unread(Instant::now(), REST);
+        self.rest("the disk does not answer");
     }
 
     /// The disk has no room, or failed.
@@ -203,20 +217,22 @@ fn file_of(model: &InstalledModel) -> String {
     format!("{} {} {path}|", facts.size_bytes, facts.created)
 }
 
-/// Which cells a worker makes.
-fn identity(worker: &Worker) -> Identity {
+/// Which cells a worker makes: by the file that it has opened, not by that which was found for its model.
+/// `None`: it is not known which that was.
+fn identity(worker: &Worker) -> Option<Identity> {
     let (model, facts) = (&worker.model, &worker.facts);
+    let opened = facts.model_file.as_deref()?;
     let words = |word: &Option<String>| word.clone().unwrap_or_default();
     let context = facts.context_length;
-    Identity {
+    Some(Identity {
         model: model.id.clone(),
-        file: format!("{}{context:?}", file_of(model)),
+        file: format!("{}{opened}|{context:?}", file_of(model)),
         runtime: format!(
             "{} {}",
             words(&facts.library_version),
             words(&facts.library_path)
         ),
-    }
+    })
 }
 
 fn hour_now() -> u64 {

@@ -16,6 +16,8 @@ const TELLING_BYTES: u64 = 1 << 20;
 const TOWARDS_NEW: f64 = 0.3;
 /// Assumed until the first file tells: what is tried once is known from then on.
 const ASSUMED_BYTES_PER_TOKEN: f64 = 16.0 * 1024.0;
+/// A first file may be so many times larger.
+const UNTOLD_FACTOR: u64 = 8;
 const ASSUMED_WRITTEN_PER_SECOND: f64 = 100e6;
 const ASSUMED_READ_PER_SECOND: f64 = 200e6;
 /// A token of ordinary text, in bytes.
@@ -77,6 +79,15 @@ impl FileSize {
     /// `None`: no file has told yet.
     pub fn expected(&self, tokens: u32) -> Option<u64> {
         Some((self.per_token? * f64::from(tokens)).ceil() as u64)
+    }
+
+    /// It will hardly have more.
+    pub fn most(&self, tokens: u32) -> u64 {
+        let expected = self.expected(tokens);
+        expected.map_or_else(
+            || self.assumed(tokens).saturating_mul(UNTOLD_FACTOR),
+            |bytes| bytes.saturating_mul(2),
+        )
     }
 
     /// Likewise, and a guess until then.

@@ -26,6 +26,9 @@ pub struct Owner {
     pub client: u64,
     /// Whether that is a key: what came from it goes with it.
     pub has_key: bool,
+    /// `model.toml` names it: every key may use it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_shared: bool,
 }
 
 impl Owner {
@@ -34,7 +37,28 @@ impl Owner {
             tenant: client.tenant().to_string(),
             client: hash(client.name()),
             has_key: client.is_a_key(),
+            is_shared: false,
         }
+    }
+
+    /// Of what `model.toml` names.
+    pub fn all() -> Self {
+        Self {
+            tenant: String::new(),
+            client: 0,
+            has_key: false,
+            is_shared: true,
+        }
+    }
+
+    /// Whether those of a tenant may use it.
+    pub fn lets(&self, tenant: &str) -> bool {
+        self.is_shared || self.tenant == tenant
+    }
+
+    /// Whether the same may use both.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.is_shared == other.is_shared && self.tenant == other.tenant
     }
 }
 
@@ -47,4 +71,7 @@ pub struct Record {
     pub tokens: u32,
     /// Of the file that the library wrote.
     pub bytes: u64,
+    /// Of the keys and values of each token, where its format tells.
+    #[serde(default)]
+    pub cell_bytes: Option<u64>,
 }

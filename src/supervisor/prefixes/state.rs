@@ -4,7 +4,8 @@
 mod of_model;
 mod orders;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::daily::Daily;
@@ -13,8 +14,9 @@ use super::marks::Marked;
 use super::policy::{self, DiskRates, Known, Saving, tokens_of};
 use super::record::{Identity, Owner, Record};
 use crate::generation::ModelId;
+use crate::supervisor::handle::WholeCache;
 use of_model::OfModel;
-pub use orders::{Held, LoadOrder, Now, Plan, SaveOrder, record_of};
+pub use orders::{Fault, Held, LoadOrder, NotKept, Now, Plan, SaveOrder, Turn, record_of};
 
 /// Files are about as large as those before: by no more than this part larger.
 const HEADROOM: u64 = 16;
@@ -27,20 +29,62 @@ pub struct Bounds {
     pub least_tokens: u32,
 }
 
+/// An installed model.
+#[derive(Clone, Debug)]
+pub struct Installed {
+    pub id: ModelId,
+    /// The beginning of what its file is told by.
+    pub file: String,
+    /// What it names for all keys, of what prompts begin with.
+    pub shared: Vec<Arc<str>>,
+}
+
+impl Installed {
+    /// The longest that a prompt begins with.
+    fn shared_by(&self, prompt: &str) -> Option<Arc<str>> {
+        let shared = self.shared.iter();
+        let shared = shared.filter(|shared| prompt.starts_with(&***shared));
+        shared.max_by_key(|shared| shared.len()).cloned()
+    }
+
+    /// Whether a record is of its file, and of what it still names.
+    fn has(&self, record: &Record) -> bool {
+        let is_named = |text: &Arc<str>| *Marked::new(text).marks() == record.marks;
+        self.id == record.of.model
+            && record.of.file.starts_with(&self.file)
+            && (!record.owner.is_shared || self.shared.iter().any(is_named))
+    }
+}
+
+/// A save that was ordered and has not ended.
+#[derive(Debug)]
+struct UnderWay {
+    model: ModelId,
+    /// Bytes of the day that are kept for it, until it has told.
+    reserved: u64,
+    /// Bytes of the folder that it takes, once it is whole.
+    whole: u64,
+    /// It is every key's.
+    is_shared: bool,
+}
+
 #[derive(Debug)]
 pub struct State {
     bounds: Bounds,
     index: Index,
     next_id: PrefixId,
     models: HashMap<ModelId, OfModel>,
+    under_way: BTreeMap<PrefixId, UnderWay>,
     disk: DiskRates,
     daily: Daily,
-    /// The models that are installed, with the beginning of what their files are told by; `None`: not told.
-    installed: Option<Vec<(ModelId, String)>>,
+    /// The models that are installed; `None`: not told.
+    installed: Option<Vec<Installed>>,
     /// The clients that have keys, likewise.
     keys: Option<HashSet<u64>>,
     /// Until when nothing is written, because the disk had no room or failed.
     resting_until: Option<Instant>,
+    /// Until when nothing is read, because it did not answer.
+    unread_until: Option<Instant>,
 }
 
 impl State {
@@ -54,11 +98,13 @@ impl State {
             next_id: index.next_id(),
             index,
             models: HashMap::new(),
+            under_way: BTreeMap::new(),
             disk: DiskRates::default(),
             daily,
             installed: None,
             keys: None,
             resting_until: None,
+            unread_until: None,
         }
     }
 
@@ -74,15 +120,17 @@ impl State {
         &self.daily
     }
 
-    /// What a turn needs whose prompt a slot is given that holds something else. `can_load`: the worker
-    /// counts prompts also after a load.
-    pub fn plan(
-        &mut self,
-        now: Now<'_>,
-        held: Option<Held<'_>>,
-        (prompt, owner): (&str, &Owner),
-        can_load: bool,
-    ) -> Plan {
+    /// What a turn needs whose prompt a slot is given that holds something else.
+    pub fn plan(&mut self, now: Now<'_>, held: Option<Held<'_>>, turn: Turn<'_>) -> Plan {
+        let Turn {
+            prompt,
+            owner,
+            can_load,
+        } = turn;
+        let mut installed = self.installed.iter().flatten();
+        let shared = installed
+            .find(|model| model.id == now.of.model)
+            .and_then(|model| model.shared_by(prompt));
         let mut plan = Plan {
             stale: self.meet(now.of),
             ..Plan::default()
@@ -90,7 +138,7 @@ impl State {
         let Some(model) = self.models.get_mut(&now.of.model) else {
             return plan;
         };
-        if model.is_off() {
+        if !model.may_swap(now.is_alone) || model.of != *now.of {
             return plan;
         }
         let mut kept = 0;
@@ -101,10 +149,19 @@ impl State {
         }
         // Whose slot has all of it, or who is the only one, asks for nothing else.
         let is_held = held.as_ref().is_some_and(|held| held.text.len() == kept);
-        let marked =
-            (!is_held && (model.has_lost() || self.index.files() > 0)).then(|| Marked::new(prompt));
+        let marked = (!is_held && (model.has_lost() || self.index.files() > 0 || shared.is_some()))
+            .then(|| Marked::new(prompt));
         if let Some(prompt) = &marked {
             model.look_for_returned(prompt, &owner.tenant);
+        }
+        if can_load && let Some(prompt) = &marked {
+            plan.load = self.order_load(now, prompt, owner, kept);
+        }
+        // Where a slot holds more of the prompt it would be lost for it.
+        if plan.load.is_none()
+            && let Some(shared) = shared.filter(|shared| kept <= shared.len())
+        {
+            plan.share = self.order_sharing(now, &shared);
         }
         if let Some(held) = held
             && tokens_of(held.text.len() - kept) >= self.bounds.least_tokens
@@ -114,24 +171,20 @@ impl State {
                 model.is_lost(&held, now.at);
             }
         }
-        if can_load && let Some(prompt) = &marked {
-            plan.load = self.order_load(now, prompt, owner, kept);
-        }
         plan
     }
 
     /// A save behind an answer, where slots lose what is worth keeping.
     pub fn after_answer(&mut self, now: Now<'_>, held: &Held<'_>) -> Option<SaveOrder> {
         let model = self.models.get(&now.of.model)?;
-        (model.is_crowded(now.at) && model.of == *now.of && !model.is_off())
+        (model.is_crowded(now.at) && model.of == *now.of && model.may_swap(now.is_alone))
             .then(|| self.order_save(now, held))
             .flatten()
     }
 
     fn order_save(&mut self, now: Now<'_>, held: &Held<'_>) -> Option<SaveOrder> {
         let tokens = tokens_of(held.text.len());
-        let rests = self.resting_until.is_some_and(|until| now.at < until);
-        if tokens < self.bounds.least_tokens || rests {
+        if tokens < self.bounds.least_tokens || self.rests(now.at) {
             return None;
         }
         let text = Marked::new(held.text);
@@ -145,26 +198,69 @@ impl State {
         if !policy::is_worth_saving(saving, &known) {
             return None;
         }
-        let expected = known.size.expected(tokens).unwrap_or(1);
-        let wanted = expected + expected / HEADROOM;
-        let today = self.daily.bytes(now.hour);
-        if today.saturating_add(wanted) > self.bounds.daily_bytes {
+        self.order(now, held.text, held.owner.clone(), &known)
+    }
+
+    /// A save of what `model.toml` names, once. It is evaluated for that, as the prompt needs it in any case.
+    fn order_sharing(&mut self, now: Now<'_>, text: &str) -> Option<SaveOrder> {
+        let tokens = tokens_of(text.len());
+        let known = self.known(now)?;
+        let is_enough = tokens >= self.bounds.least_tokens && !self.rests(now.at);
+        let assumed = known.size.assumed(tokens);
+        if !is_enough
+            || !policy::is_worth_loading(tokens, assumed, &known)
+            || self.index.has_shared(now.of, &Marked::new(text))
+            || self.under_way.values().any(|other| other.is_shared)
+        {
             return None;
         }
-        let remove = self.index.to_make_room(wanted, self.bounds.files_bytes)?;
-        for &id in &remove {
-            self.index.remove(id);
+        self.order(now, text, Owner::all(), &known)
+    }
+
+    /// Keeps what a save will need of the bounds. `None`: there is not so much.
+    fn order(
+        &mut self,
+        now: Now<'_>,
+        text: &str,
+        owner: Owner,
+        known: &Known,
+    ) -> Option<SaveOrder> {
+        let tokens = tokens_of(text.len());
+        let expected = known.size.expected(tokens);
+        let mut others = self.under_way.values();
+        // The first file of a model tells how large the others are.
+        if expected.is_none() && others.any(|other| other.model == now.of.model) {
+            return None;
         }
+        let expected = expected.unwrap_or(1);
+        let wanted = expected + expected / HEADROOM;
+        let reserved = |other: &UnderWay| other.reserved.max(other.whole);
+        let others = self.under_way.values().map(reserved);
+        let with_others = others.fold(wanted, u64::saturating_add);
+        let today = self.daily.bytes(now.hour);
+        if today.saturating_add(with_others) > self.bounds.daily_bytes {
+            return None;
+        }
+        // What goes for it goes once it is whole.
+        self.index
+            .to_make_room(with_others, self.bounds.files_bytes)?;
         let id = self.next_id;
         self.next_id += 1;
+        let under_way = UnderWay {
+            model: now.of.model.clone(),
+            reserved: wanted,
+            whole: 0,
+            is_shared: owner.is_shared,
+        };
+        self.under_way.insert(id, under_way);
         Some(SaveOrder {
             id,
             of: now.of.clone(),
-            owner: held.owner.clone(),
-            text: held.text.to_owned(),
+            owner,
+            text: text.to_owned(),
             tokens,
             assumed_bytes: known.size.assumed(tokens),
-            remove,
+            most_bytes: known.size.most(tokens),
         })
     }
 
@@ -175,6 +271,9 @@ impl State {
         owner: &Owner,
         kept: usize,
     ) -> Option<LoadOrder> {
+        if self.unread_until.is_some_and(|until| now.at < until) {
+            return None;
+        }
         let found = self.index.find(now.of, &owner.tenant, prompt)?;
         let gained = tokens_of(found.shared.saturating_sub(kept));
         let known = self.known(now)?;
@@ -191,14 +290,64 @@ impl State {
         })
     }
 
-    /// It is there. Returns what goes for it.
-    pub fn saved(&mut self, order: &SaveOrder, bytes: u64, took: Duration) -> Vec<PrefixId> {
-        self.disk.wrote(bytes, took);
-        let text = Marked::new(&order.text);
+    /// The library has written all of it. Returns what goes for it, before it gets its name.
+    pub fn whole(
+        &mut self,
+        order: &SaveOrder,
+        written: WholeCache,
+    ) -> Result<Vec<PrefixId>, NotKept> {
         if let Some(model) = self.models.get_mut(&order.of.model) {
-            model.size.told(bytes, order.tokens);
+            model.is_cleared();
         }
-        let record = record_of(order, bytes);
+        let most = self.index.cell_bytes(&order.of);
+        if let (Some(cell_bytes), Some(most)) = (written.cell_bytes, most)
+            && cell_bytes < most
+        {
+            return Err(NotKept::CutShort { cell_bytes: most });
+        }
+        if let Some(model) = self.models.get_mut(&order.of.model) {
+            model.size.told(written.bytes, order.tokens);
+        }
+        if !self.is_wanted(&record_of(order, written)) {
+            return Err(NotKept::Unwanted);
+        }
+        let others = self.under_way.iter().filter(|(id, _)| **id != order.id);
+        let others = others.map(|(_, other)| other.whole);
+        let wanted = others.fold(written.bytes, u64::saturating_add);
+        let limit = self.bounds.files_bytes;
+        if self.index.to_make_room(wanted, limit).is_none() {
+            return Err(NotKept::Unwanted);
+        }
+        // What has less for each token than this one was cut short itself.
+        let mut going = self.remove_where(|other| {
+            other.of == order.of
+                && other.cell_bytes.is_some()
+                && other.cell_bytes < written.cell_bytes
+        });
+        let for_room = self.index.to_make_room(wanted, limit).unwrap_or_default();
+        for &id in &for_room {
+            self.index.remove(id);
+        }
+        going.extend(for_room);
+        if let Some(this) = self.under_way.get_mut(&order.id) {
+            this.whole = written.bytes;
+        }
+        Ok(going)
+    }
+
+    /// It is there. Returns what goes for it.
+    pub fn saved(
+        &mut self,
+        order: &SaveOrder,
+        written: WholeCache,
+        took: Duration,
+    ) -> Vec<PrefixId> {
+        self.disk.wrote(written.bytes, took);
+        let text = Marked::new(&order.text);
+        let record = record_of(order, written);
+        if let Some(this) = self.under_way.get_mut(&order.id) {
+            this.whole = 0;
+        }
         if !self.is_wanted(&record) {
             return vec![order.id];
         }
@@ -210,9 +359,17 @@ impl State {
         going
     }
 
-    /// So many bytes were written, to whatever end.
-    pub fn wrote(&mut self, bytes: u64, hour: u64) {
+    /// So many bytes were written for a save, to whatever end.
+    pub fn wrote(&mut self, id: PrefixId, bytes: u64, hour: u64) {
         self.daily.add(bytes, hour);
+        if let Some(this) = self.under_way.get_mut(&id) {
+            this.reserved = 0;
+        }
+    }
+
+    /// It has ended.
+    pub fn save_ended(&mut self, id: PrefixId) {
+        self.under_way.remove(&id);
     }
 
     /// A load is over; `took`: it was made.
@@ -220,6 +377,9 @@ impl State {
         self.index.unpin(order.id);
         if let Some(took) = took {
             self.disk.read(order.file_bytes, took);
+            if let Some(model) = self.models.get_mut(&order.of.model) {
+                model.is_cleared();
+            }
         }
     }
 
@@ -239,7 +399,7 @@ impl State {
     }
 
     /// From now on these are installed. Returns what goes for it.
-    pub fn set_installed(&mut self, models: Vec<(ModelId, String)>) -> Vec<PrefixId> {
+    pub fn set_installed(&mut self, models: Vec<Installed>) -> Vec<PrefixId> {
         self.installed = Some(models);
         self.remove_unwanted()
     }
@@ -263,14 +423,11 @@ impl State {
         unwanted
     }
 
-    /// Its model is installed as it was, and its key is none that was revoked.
+    /// Its model is installed as it was and still names what all may use, and its key is none that was revoked.
     fn is_wanted(&self, record: &Record) -> bool {
-        let is_it = |(id, file): &(ModelId, String)| {
-            *id == record.of.model && record.of.file.starts_with(file)
-        };
         let installed = self.installed.as_ref();
         let keys = self.keys.as_ref().filter(|_| record.owner.has_key);
-        installed.is_none_or(|models| models.iter().any(is_it))
+        installed.is_none_or(|models| models.iter().any(|model| model.has(record)))
             && keys.is_none_or(|keys| keys.contains(&record.owner.client))
     }
 
@@ -285,19 +442,27 @@ impl State {
 
     /// Nothing is written for a while. Returns whether that is new.
     pub fn rest(&mut self, now: Instant, length: Duration) -> bool {
-        let was_resting = self.resting_until.is_some_and(|until| now < until);
+        let was_resting = self.rests(now);
         self.resting_until = Some(now + length);
         !was_resting
     }
 
-    /// The library has failed at it. `for_good`: it cannot do it at all. Returns whether the model's
-    /// prefixes are not swapped any more from now on.
-    pub fn failed(&mut self, of: &Identity, for_good: bool) -> bool {
+    /// And nothing is read.
+    pub fn leave_unread(&mut self, now: Instant, length: Duration) {
+        self.unread_until = Some(now + length);
+    }
+
+    fn rests(&self, now: Instant) -> bool {
+        self.resting_until.is_some_and(|until| now < until)
+    }
+
+    /// It has failed. Returns whether the model's prefixes are not swapped any more from now on.
+    pub fn failed(&mut self, of: &Identity, fault: Fault) -> bool {
         let model = self.models.get_mut(&of.model);
         let Some(model) = model.filter(|model| model.of == *of && !model.is_off()) else {
             return false;
         };
-        model.failed(for_good);
+        model.failed(fault);
         model.is_off()
     }
 

@@ -4,6 +4,7 @@
 
 mod calls;
 mod keeping;
+mod memory;
 mod sinks;
 
 use std::time::Instant;
@@ -11,9 +12,8 @@ use std::time::Instant;
 use tokio::sync::watch;
 
 use super::record::{Identity, Owner};
-pub use super::state::Plan;
-use super::state::{Held, LoadOrder, Now, SaveOrder};
-use super::{Inner, Prefixes, hour_now, identity};
+use super::state::{Fault, Held, LoadOrder, Now, Turn};
+use super::{Inner, Prefixes, hour_now, identity, state};
 use crate::generation::{ClientKey, Deadline, GenerationRequest};
 use crate::ipc::RunEnd;
 use crate::library_calls::Call;
@@ -21,7 +21,7 @@ use crate::supervisor::lease::Lease;
 use crate::supervisor::worker::Worker;
 use crate::supervisor::{RunServices, Supervisor};
 use crate::telemetry::Metrics;
-use keeping::give_up;
+use keeping::{Saving, give_up};
 
 /// A load that has spared less than this part of what it should has spared nothing.
 const LEAST_SPARED: u32 = 4;
@@ -33,6 +33,14 @@ pub struct Swap<'a> {
     supervisor: &'a Supervisor,
     metrics: &'a Metrics,
     cut_off: watch::Receiver<bool>,
+}
+
+/// What is done before a run.
+#[derive(Debug)]
+pub struct Plan {
+    save: Option<Saving>,
+    load: Option<LoadOrder>,
+    share: Option<Saving>,
 }
 
 /// What a load is expected to spare.
@@ -66,9 +74,8 @@ impl<'a> Swap<'a> {
             end_pos: None,
         };
         let limit = lease.worker().deadlines.worker.control_call;
-        let (lease, result) = self
-            .call(lease, call, (Deadline::ControlCall, limit))
-            .await?;
+        let called = self.call(lease, call, (Deadline::ControlCall, limit)).await;
+        let (lease, result) = called.ok()?;
         match result {
             Ok(()) => Some(lease),
             Err(failure) => {
@@ -89,9 +96,13 @@ impl<'a> Swap<'a> {
         let Prefixes(Some(prefixes)) = self.supervisor.prefixes() else {
             return None;
         };
-        let mut plan = plan(prefixes, lease, request);
-        prefixes.remove(std::mem::take(&mut plan.stale));
-        (plan.save.is_some() || plan.load.is_some()).then_some(plan)
+        let plan = plan(prefixes, lease, request)?;
+        prefixes.remove(plan.stale);
+        let saving = |order| Saving::new(prefixes, order);
+        let (save, share) = (plan.save.map(saving), plan.share.map(saving));
+        let load = plan.load;
+        let is_any = save.is_some() || load.is_some() || share.is_some();
+        is_any.then_some(Plan { save, load, share })
     }
 
     /// Makes a slot ready: what it loses is saved, what is stored of the prompt is loaded.
@@ -107,14 +118,16 @@ impl<'a> Swap<'a> {
             Some(lease) => self.clear(lease).await,
             None => None,
         };
-        match (cleared, plan.load) {
-            (Some(lease), Some(order)) => self.load(&prefixes, lease, order).await,
-            (Some(lease), None) => Some((lease, None)),
-            (None, Some(order)) => {
+        let Some(lease) = cleared else {
+            if let Some(order) = plan.load {
                 prefixes.lock().load_ended(&order, None);
-                None
             }
-            (None, None) => None,
+            return None;
+        };
+        match (plan.load, plan.share) {
+            (Some(order), _) => self.load(&prefixes, lease, order).await,
+            (None, Some(order)) => Some((self.save(&prefixes, lease, order).await?, None)),
+            (None, None) => Some((lease, None)),
         }
     }
 
@@ -124,9 +137,10 @@ impl<'a> Swap<'a> {
             return None;
         };
         let save = held(lease).and_then(|held| {
-            let of = identity(lease.worker());
+            let of = identity(lease.worker())?;
             let now = now(&of, lease.worker());
-            prefixes.lock().after_answer(now, &held)
+            let order = prefixes.lock().after_answer(now, &held)?;
+            Some(Saving::new(prefixes, order))
         });
         (save.is_some() || lease.has_loaded()).then_some(Owed { save })
     }
@@ -149,7 +163,7 @@ impl<'a> Swap<'a> {
 /// What is done behind an answer.
 #[derive(Debug)]
 pub struct Owed {
-    save: Option<SaveOrder>,
+    save: Option<Saving>,
 }
 
 impl Loaded {
@@ -171,20 +185,24 @@ impl Loaded {
                 prefixes.metrics.prefix_hit(&of.model);
                 prefixes.lock().succeeded(of);
             }
-            false => give_up(prefixes, &self.order, "it spared no evaluation", false),
+            false => give_up(prefixes, &self.order, "it spared no evaluation", Fault::Own),
         }
     }
 }
 
-fn plan(prefixes: &Inner, lease: &Lease, request: &GenerationRequest) -> Plan {
+fn plan(prefixes: &Inner, lease: &Lease, request: &GenerationRequest) -> Option<state::Plan> {
     let worker = lease.worker();
-    let of = identity(worker);
+    let of = identity(worker)?;
     let owner = Owner::of(&request.client);
     // Without a tokenizer prompts are counted by the cache, which has to begin empty.
     let can_load = request.prompt_tokens.is_some() || lease.was_used();
-    let turn = (&*request.prompt, &owner);
+    let turn = Turn {
+        prompt: &request.prompt,
+        owner: &owner,
+        can_load,
+    };
     let mut state = prefixes.lock();
-    state.plan(now(&of, worker), held(lease), turn, can_load)
+    Some(state.plan(now(&of, worker), held(lease), turn))
 }
 
 fn now<'a>(of: &'a Identity, worker: &Worker) -> Now<'a> {
@@ -193,6 +211,7 @@ fn now<'a>(of: &'a Identity, worker: &Worker) -> Now<'a> {
         prefill_per_token: worker.measured().prefill_takes_per_token(),
         at: Instant::now(),
         hour: hour_now(),
+        is_alone: worker.company.is_empty(),
     }
 }
 

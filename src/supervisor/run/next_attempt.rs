@@ -7,6 +7,7 @@ use crate::supervisor::attempts::GivenUp;
 use crate::supervisor::drive::Loss;
 use crate::supervisor::outcome::Outcome;
 use crate::supervisor::probe::Suspicion;
+use crate::supervisor::repeated::Repeated;
 
 const THOUGHT_USED_UP: &str = "its thought has used its budget";
 
@@ -30,18 +31,38 @@ impl Serving<'_> {
                 return Ok(());
             }
         }
-        self.answer.roll_back();
-        if let Some(reading) = &mut self.reading {
-            reading.roll_back();
+        // What is made again is as it was.
+        if !self.repeats {
+            self.answer.roll_back();
+            if let Some(reading) = &mut self.reading {
+                reading.roll_back();
+            }
         }
-        if self.answer.tokens() > 0 && !self.job.request.resume {
+        let seen = match self.repeats {
+            true => self.answer.tokens_seen(),
+            false => self.answer.tokens(),
+        };
+        if seen > 0 && !self.job.request.resume {
             let reason = "resuming is switched off for it";
             return Err(self.interrupted(loss.cause.to_string(), "switched-off", reason));
         }
-        self.hand_over(&loss.cause.to_string())?;
+        let cause = loss.cause.to_string();
+        if self.repeats {
+            let repeatable = self.answer.check_repeatable();
+            repeatable.map_err(|why| self.interrupted(cause, why.name(), why.reason()))?;
+            self.repeated = Repeated::new(self.answer.made_behind(self.before.tokens));
+        } else {
+            self.hand_over(&cause)?;
+        }
         let request = &self.job.request;
         let (model, metrics) = (&request.model, &self.services.metrics);
         match &self.begun {
+            _ if self.repeats && self.answer.tokens() > 0 => {
+                self.before.resumptions += 1;
+                metrics.run_resumed(model);
+                tracing::warn!(request = %request.id, model = &**model, tokens = self.answer.tokens(),
+                    "making an answer again, as far as it was made");
+            }
             Some(begun) if self.before.tokens > 0 => {
                 self.before.resumptions += 1;
                 metrics.run_resumed(model);
@@ -92,11 +113,21 @@ impl Serving<'_> {
         Outcome::Failed(GenerationError::AnswerInterrupted { cause, reason })
     }
 
+    /// An answer that is to be made once more has not been, as far as its reader has it.
+    pub(super) fn not_repeated(&self) -> Outcome {
+        tracing::warn!(request = %self.job.request.id, model = &*self.job.request.model,
+            "another worker makes another answer of it");
+        let reason = "another worker does not make the same of it";
+        self.interrupted("its worker was lost".to_owned(), "differs", reason)
+    }
+
     /// A prompt that tokens were made of is not one that the runtime does not take: what it refused is
     /// the prompt with the answer's beginning.
     pub(super) fn at_a_refused_continuation(&self, outcome: Outcome) -> Outcome {
         match outcome {
-            Outcome::Failed(GenerationError::RunRefused { .. }) if self.before.tokens > 0 => {
+            Outcome::Failed(GenerationError::RunRefused { .. })
+                if self.before.tokens > 0 || (self.repeats && self.answer.tokens() > 0) =>
+            {
                 let cause = match self.before.resumptions {
                     0 => THOUGHT_USED_UP,
                     _ => "its worker was lost",

@@ -39,7 +39,7 @@ pub(super) fn models(models: &[ModelFigures]) -> Registry {
             slots.get_or_create(&labels).set(of_worker.all.into());
             slots_in_use
                 .get_or_create(&labels)
-                .set(of_worker.in_use.into());
+                .set(of_worker.in_use().into());
         }
         for &(kind, bytes) in &figures.memory_bytes {
             let labels = ByKind {

@@ -1,4 +1,6 @@
 use super::*;
+use crate::board::NpuLoad;
+use crate::generation::Deadline;
 use crate::reader::ReaderFigures;
 
 fn lines(metrics: &Metrics, models: &[ModelFigures]) -> Vec<String> {
@@ -177,7 +179,10 @@ fn figures_of_now_are_what_they_are_now() {
     let mut figures = ModelFigures {
         model: "a\"b".into(),
         phase: "loading",
-        slots: Some(Slots { all: 8, in_use: 3 }),
+        slots: Some(Slots {
+            all: 8,
+            busy: 0b1101,
+        }),
         queue_length: 3,
         queue_capacity: 64,
         memory_bytes: vec![("anonymous", 4096), ("npu", 1 << 30)],
@@ -218,7 +223,7 @@ fn the_documents_name_each_of_them_and_none_is_there_twice() {
     let model = ModelFigures {
         model: "a".into(),
         phase: "ready",
-        slots: Some(Slots { all: 1, in_use: 0 }),
+        slots: Some(Slots { all: 1, busy: 0 }),
         queue_length: 0,
         queue_capacity: 0,
         memory_bytes: vec![("anonymous", 1)],

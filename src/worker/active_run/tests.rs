@@ -36,6 +36,7 @@ fn alone() -> Company {
         moved: Instant::now(),
         others_began: None,
         still: None,
+        may_be_full: false,
     }
 }
 

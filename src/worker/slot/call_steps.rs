@@ -50,7 +50,7 @@ impl Slot {
         self.doing = Doing::Nothing;
         if std::mem::take(&mut self.restores) && result.is_ok() {
             // The next run finds what it did not evaluate.
-            self.prompt_counter.cache_used();
+            self.prompt_counter.cache_restored();
         }
         self.called(id, result.map(CallReply::Outcome));
     }

@@ -36,7 +36,8 @@ impl Slot {
             .unwrap_or(most);
         let progress = Arc::new(RunProgress::new(wanted.clamp(1, most), spec.credit));
         self.doing = Doing::Running(Box::new(ActiveRun::begin(&spec, Arc::clone(&progress))));
-        let empty_cache = self.prompt_counter.wants_empty_cache();
+        // A run that saves is of what the cache holds.
+        let empty_cache = spec.save.is_none() && self.prompt_counter.wants_empty_cache();
         self.npu_task(NpuTask::Run {
             spec,
             progress,

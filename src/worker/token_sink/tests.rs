@@ -45,7 +45,10 @@ impl Bench {
             }),
             eos_ids: Arc::from([2]),
             budget_of_runtime: None,
+            kept: None,
             text: Utf8Assembly::default(),
+            prompt_logprobs: Vec::new(),
+            logprobs: None,
         };
         Self {
             sink: Some(sink),

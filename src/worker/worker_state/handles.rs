@@ -76,9 +76,17 @@ impl WorkerState {
 
     pub(super) fn slot_loaded(&mut self, slot: usize, result: anyhow::Result<LoadedModel>) {
         let started = result.and_then(|model| {
+            let file = model.file.clone();
+            // All handles are of one file.
+            if slot == 0 {
+                self.model_file = file;
+            } else if self.model_file != file {
+                self.model_file = None;
+            }
             let loaded = Event::Loaded {
                 per_run_parameters: model.per_run_parameters,
                 run_extensions: model.run_extensions,
+                model_file: self.model_file.clone(),
             };
             self.slots[slot].loaded(model)?;
             Ok(loaded)

@@ -8,14 +8,16 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::chat::Fitted;
 use crate::http::HttpState;
 use crate::http::dialects::chat_dialect::{neutralised, render};
+use crate::http::dialects::ended;
 use crate::http::dialects::openai::chat::{self, ChatAnswer};
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
 use crate::http::request::parsed::parsed;
 use crate::http::response::error_body::ErrorBody;
-use crate::http::response::notices::add_notices;
+use crate::http::response::notices::{add_notices, tell_dropped};
 
 /// A conversation as the runtime would get it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -44,15 +46,22 @@ pub(crate) async fn apply_template(
     let context = RequestContext::of(request.extensions());
     let rendered = async {
         let asked = parsed(&state, &context, request, chat::asked).await?;
-        let prompt = render::<ChatAnswer>(&state, &asked.model, asked.source).await?;
-        Ok((prompt, asked.options.ignored))
+        let mut options = asked.options;
+        let fitted = render::<ChatAnswer>(&state, &asked.model, asked.source, &mut options).await?;
+        Ok((fitted, options.ignored))
     };
-    let (prompt, ignored) = super::ended(&context, rendered.await)?;
+    let (
+        Fitted {
+            prompt, dropped, ..
+        },
+        ignored,
+    ) = ended(&context, rendered.await)?;
     let neutralised = neutralised::<ChatAnswer>(&prompt);
     let mut response = Json(RenderedPrompt {
         prompt: prompt.text,
     })
     .into_response();
     add_notices(&mut response, &ignored, &neutralised);
+    tell_dropped(&mut response, dropped);
     Ok(response)
 }

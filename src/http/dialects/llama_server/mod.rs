@@ -1,33 +1,40 @@
 //! Endpoints that OpenAI does not have and llama.cpp's server does, in that server's shapes: what a
-//! chat becomes before it is run, and texts as tokens. `model` is added, because several are served.
-//! Nothing here uses the NPU or waits for it.
+//! chat becomes before it is run, texts as tokens, texts that go on, and which models are loaded. `model` is
+//! what its router has, because several are served. What is not known is absent.
 
 pub(crate) mod apply_template;
+pub(crate) mod bodies;
+pub(crate) mod completion;
+pub(crate) mod infill;
+pub(crate) mod loading;
+pub(crate) mod model_events;
+mod named;
+mod probabilities;
+mod prompt_input;
+pub(crate) mod props;
+pub(crate) mod rerank;
+mod rerank_input;
+pub(crate) mod slots;
 pub(crate) mod tokens;
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::routing::post;
+use axum::routing::{get, post};
 
 use crate::http::HttpState;
-use crate::http::request::context::RequestContext;
-use crate::http::request::error::RequestError;
-use crate::http::status::PublicError;
+use crate::http::request::endpoints::Endpoints;
 
-pub(crate) fn routes() -> Router<Arc<HttpState>> {
-    Router::new()
+pub(crate) fn routes() -> Endpoints<Arc<HttpState>> {
+    Endpoints::new()
         .route("/apply-template", post(apply_template::apply_template))
         .route("/tokenize", post(tokens::tokenize))
         .route("/detokenize", post(tokens::detokenize))
-}
-
-/// Writes down how a request ended that asked for no generation.
-fn ended<T>(context: &RequestContext, result: Result<T, RequestError>) -> Result<T, RequestError> {
-    match &result {
-        Ok(_) => context.ended(),
-        Err(RequestError::ClientLeft) => {}
-        Err(error) => context.failed(PublicError::of(error).code),
-    }
-    result
+        .route("/completion", post(completion::completion))
+        .route("/infill", post(infill::infill))
+        .route("/v1/rerank", post(rerank::rerank))
+        .route("/models/load", post(loading::load))
+        .route("/models/unload", post(loading::unload))
+        .route("/models/sse", get(model_events::follow))
+        .route("/props", get(props::props))
+        .route("/slots", get(slots::slots))
 }

@@ -9,13 +9,14 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
 
+use super::named::this_or_the_only;
 use crate::generation::GenerationError;
 use crate::http::HttpState;
+use crate::http::dialects::ended;
 use crate::http::request::aside::aside;
 use crate::http::request::body::fields;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
-use crate::http::request::installed::installed;
 use crate::http::request::parsed::parsed;
 use crate::http::response::error_body::ErrorBody;
 use crate::models::InstalledModel;
@@ -205,7 +206,7 @@ pub(crate) async fn tokenize(
         };
         written(&context, &answer, encoded.bytes())
     };
-    super::ended(&context, tokenized.await)
+    ended(&context, tokenized.await)
 }
 
 /// Make a text of tokens
@@ -236,7 +237,7 @@ pub(crate) async fn detokenize(
         let bytes = content.len();
         written(&context, &Detokenized { content }, bytes)
     };
-    super::ended(&context, detokenized.await)
+    ended(&context, detokenized.await)
 }
 
 fn text(
@@ -245,7 +246,7 @@ fn text(
     body: &[u8],
 ) -> Result<(Arc<InstalledModel>, String, Encoding), RequestError> {
     let request: TokenizeRequest = fields(body)?;
-    let model = model(state, context, request.model.as_deref())?;
+    let model = this_or_the_only(state, context, request.model.as_deref())?;
     let content = request
         .content
         .ok_or_else(|| RequestError::missing("content"))?;
@@ -266,7 +267,7 @@ fn tokens(
     body: &[u8],
 ) -> Result<(Arc<InstalledModel>, Vec<u32>), RequestError> {
     let request: DetokenizeRequest = fields(body)?;
-    let model = model(state, context, request.model.as_deref())?;
+    let model = this_or_the_only(state, context, request.model.as_deref())?;
     let tokens = request
         .tokens
         .ok_or_else(|| RequestError::missing("tokens"))?;
@@ -283,19 +284,4 @@ fn within_limit(state: &HttpState, param: &'static str, bytes: usize) -> Result<
         ));
     }
     Ok(())
-}
-
-/// The model of this id or alias; without one, the only model there is.
-fn model(
-    state: &HttpState,
-    context: &RequestContext,
-    name: Option<&str>,
-) -> Result<Arc<InstalledModel>, RequestError> {
-    let catalog = state.engine.catalog();
-    let only = match catalog.models() {
-        [only] => Some(&*only.id),
-        _ => None,
-    };
-    let name = name.filter(|name| !name.is_empty()).or(only);
-    installed(state, context, name)
 }

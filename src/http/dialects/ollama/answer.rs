@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::clock;
-use super::told_calls::{ToldCall, as_content};
+use super::told_calls::ToldCall;
 use crate::chat::WholeReply;
 use crate::generation::{Completion, FinishReason};
+use crate::http::dialects::openai::logprobs::ContentLogprob;
+use crate::http::dialects::whole_calls::as_content;
+use crate::http::response::clock;
 
 /// Who answers, and since when the request is here.
 #[derive(Clone, Debug)]
@@ -111,6 +113,10 @@ pub(crate) struct ChatAnswer {
     /// used up; `load`, `unload`: the request asked for nothing else.
     #[schema(example = "stop")]
     done_reason: &'static str,
+    /// How likely the tokens of the content were, where the request asks for it; in a stream, of what is
+    /// new.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    logprobs: Vec<ContentLogprob>,
     #[serde(flatten)]
     figures: Figures,
 }
@@ -143,6 +149,7 @@ impl ChatAnswer {
             },
             done: true,
             done_reason,
+            logprobs: Vec::new(),
             figures,
         }
     }
@@ -162,6 +169,7 @@ impl ChatAnswer {
         }
         let reason = done_reason(completion.reason);
         Self {
+            logprobs: reply.logprobs.iter().map(ContentLogprob::of).collect(),
             message: AnswerMessage {
                 role: "assistant",
                 content,
@@ -193,6 +201,10 @@ pub(crate) struct TextAnswer {
     /// used up; `load`, `unload`: the request asked for nothing else.
     #[schema(example = "stop")]
     done_reason: &'static str,
+    /// How likely the tokens of the content were, where the request asks for it; in a stream, of what is
+    /// new.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    logprobs: Vec<ContentLogprob>,
     #[serde(flatten)]
     figures: Figures,
 }
@@ -207,6 +219,7 @@ impl TextAnswer {
             thinking: None,
             done: true,
             done_reason,
+            logprobs: Vec::new(),
             figures,
         }
     }
@@ -214,6 +227,7 @@ impl TextAnswer {
     pub fn of(begun: &Begun, reply: WholeReply, completion: &Completion) -> Self {
         let reason = done_reason(completion.reason);
         Self {
+            logprobs: reply.logprobs.iter().map(ContentLogprob::of).collect(),
             response: reply.text,
             thinking: Some(reply.reasoning).filter(|text| !text.is_empty()),
             ..Self::ended(begun, reason, Figures::of(begun, completion))
@@ -234,6 +248,7 @@ mod tests {
         };
         let mut completion = Completion {
             reason: FinishReason::Stop,
+            stop_text: None,
             usage: None,
             timings: Timings {
                 prompt_ms: Some(10.0),

@@ -9,26 +9,23 @@ use axum::response::Response;
 use utoipa::ToSchema;
 
 use super::answer::{Begun, ChatAnswer, Figures};
-use super::details::calls;
-use super::error::OllamaError;
+use super::error::AnswerRefusals;
 use super::line_writer::{ChatLines, LineWriter};
 use super::loading::{self, Loading, Wanted};
 use super::messages::{OllamaMessage, conversation};
-use super::parameters::{OllamaParameters, Run, reading, show_format, variables};
-use crate::chat::{PromptSource, ReplyReading, WholeReply};
+use super::parameters::{Read, Run, reading, show_format, source};
+use crate::chat::{ReplyReading, WholeReply};
 use crate::generation::Completion;
 use crate::http::HttpState;
 use crate::http::dialects::chat_dialect::{Asked, ChatDialect, Identity};
 use crate::http::dialects::format;
 use crate::http::dialects::openai::tools::{Given, ToolParameter};
+use crate::http::dialects::templates::has_template;
 use crate::http::request::body::{Object, fields};
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
-use crate::http::request::installed::installed;
 use crate::http::request::together::{Together, fields_of};
 use crate::http::response::ndjson;
-use crate::models::{InstalledModel, TemplateState};
-use crate::prompt::RenderRequest;
 
 /// What only `/api/chat` takes.
 #[derive(Debug, Default, ToSchema)]
@@ -80,12 +77,7 @@ impl ChatDialect for ChatForm {
         (status = 200, description = "The answer", content(
             (ChatAnswer = "application/json"),
             (ChatAnswer = "application/x-ndjson"))),
-        (status = 400, description = "The request is wrong; `param` says where", body = OllamaError),
-        (status = 403, description = "The key may not use this model, or not load it without a question, nor may a page of another site; or a foreign Host or Origin on a loopback listener", body = OllamaError),
-        (status = 404, description = "There is no such model", body = OllamaError),
-        (status = 413, description = "The body is too large", body = OllamaError),
-        (status = 429, description = "The model's queue is full; see Retry-After", body = OllamaError),
-        (status = 503, description = "The model cannot be loaded, or its worker failed", body = OllamaError)))]
+        AnswerRefusals))]
 pub(crate) async fn chat(
     State(state): State<Arc<HttpState>>,
     request: Request,
@@ -101,13 +93,8 @@ fn wanted(
     context: &RequestContext,
     body: &[u8],
 ) -> Result<Wanted<ChatForm>, RequestError> {
-    let Together(mut shared, own): Together<OllamaParameters, OllamaChatParameters> = fields(body)?;
-    let model = installed(state, context, shared.model.as_deref())?;
-    let begun = Begun {
-        model: shared.model.take().unwrap_or_default().into(),
-        at: context.arrived(),
-    };
-    let keep_alive = shared.keep_alive()?;
+    let Together(Together(mut shared, own), unread): Read<OllamaChatParameters> = fields(body)?;
+    let (model, begun, keep_alive) = shared.begun(state, context)?;
     let messages = own.messages.unwrap_or_default();
     let is_empty = messages.is_empty();
     let mut messages = conversation(messages, &model)?;
@@ -119,37 +106,24 @@ fn wanted(
         parallel_tool_calls: None,
     };
     let functions = given.functions(&state.chat)?;
-    if !functions.tools.is_empty() && !calls(&model) {
-        // Clients know it by these words and ask again without.
-        return Err(RequestError::unsupported(
-            "tools",
-            format!("\"{}\" does not support tools", model.id),
-        ));
-    }
+    functions.check_for(&model, "tools")?;
     let types = functions.types();
-    let Run { mut options, wish } = shared.run(state, &model, keep_alive)?;
+    let Run { mut options, wish } = shared.run(state, &model, keep_alive, unread)?;
     if is_empty {
         return Ok(Wanted::Loading(Loading {
             model,
             begun,
             keep_alive,
             not_applied: options.ignored,
+            unread: options.unread,
         }));
     }
-    if functions.wants_strict {
-        options.ignored.push("tools[].function.strict");
-    }
+    options.calls = functions.calls;
     has_template(&model)?;
     format::refuse_beside(options.format.as_ref(), &messages, &functions.tools)?;
     show_format(state, &options, &mut messages);
-    let now = jiff::Zoned::now().datetime();
-    let request = RenderRequest {
-        variables: variables(&wish),
-        control_tokens: state.chat.control_tokens,
-        ..RenderRequest::of(messages, functions.tools, now)
-    };
     Ok(Wanted::Answer(Box::new(Asked {
-        source: PromptSource::Conversation(Box::new(request)),
+        source: source(state, &wish, (messages, functions.tools)),
         options,
         reading: Some(ReplyReading {
             tools: types,
@@ -158,19 +132,4 @@ fn wanted(
         dialect: ChatForm(begun),
         model,
     })))
-}
-
-/// Refuses what has to be rendered where the model has no template for it.
-pub(super) fn has_template(model: &InstalledModel) -> Result<(), RequestError> {
-    match &model.template {
-        TemplateState::Usable { .. } => Ok(()),
-        TemplateState::None => Err(RequestError::NoChatTemplate {
-            model: model.id.to_string(),
-            advice: model.template_advice(),
-        }),
-        TemplateState::Broken { reason } => Err(RequestError::TemplateBroken {
-            model: model.id.to_string(),
-            reason: reason.clone(),
-        }),
-    }
 }

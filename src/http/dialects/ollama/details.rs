@@ -1,10 +1,15 @@
 //! What is told of a model in Ollama's words. What is not known is an empty text where clients need one,
 //! and absent elsewhere.
 
+use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
+use super::names::listed;
 use super::parameters::thinks;
 use crate::models::{InstalledModel, ModelKind, TemplateState};
 use crate::supervisor::{ModelStatus, RuntimeFacts};
@@ -12,8 +17,8 @@ use crate::supervisor::{ModelStatus, RuntimeFacts};
 /// What kind of model it is.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Details {
-    /// Always empty: no model is made of another.
-    parent_model: &'static str,
+    /// What a request has made it of; else empty.
+    parent_model: String,
     /// The model file's kind: `rkllm` (NPU) or `gguf` (CPU).
     #[schema(example = "rkllm")]
     format: &'static str,
@@ -56,7 +61,8 @@ impl Details {
     pub fn of(model: &InstalledModel, status: Option<&ModelStatus>) -> Self {
         let family = model.facts.architecture.clone();
         Self {
-            parent_model: "",
+            parent_model: (model.variant.as_ref())
+                .map_or_else(String::new, |variant| listed(&variant.from)),
             format: kind(model),
             families: family.iter().cloned().collect(),
             family: family.unwrap_or_default(),
@@ -70,12 +76,48 @@ impl Details {
     }
 }
 
+/// 64 digits that tell a model from any other, and change when its file does: the SHA-256 of where the file
+/// lies, of its size and of its time. Its content is not read, which may be many gigabytes.
+pub(super) fn digest(model: &InstalledModel) -> String {
+    let mut hash = Sha256::new_with_prefix(model.path.as_os_str().as_bytes());
+    // No path holds one, so nothing else gives the same bytes.
+    hash.update([0]);
+    hash.update(model.facts.size_bytes.to_le_bytes());
+    hash.update(model.facts.created.to_le_bytes());
+    if let Some(variant) = &model.variant {
+        hash.update(serde_json::to_vec(&**variant).unwrap_or_default());
+    }
+    let mut digits = String::with_capacity(64);
+    for byte in hash.finalize() {
+        let _ = write!(digits, "{byte:02x}");
+    }
+    digits
+}
+
+/// How it would be made by a file of Ollama's.
+pub(super) fn modelfile(model: &InstalledModel) -> String {
+    let Some(variant) = &model.variant else {
+        return format!("FROM {}\n", listed(&model.id));
+    };
+    let quoted = |text: &str| format!("\"\"\"{}\"\"\"", text.replace("\"\"\"", "\"\""));
+    let mut file = format!("FROM {}\n", listed(&variant.from));
+    if let Some(system) = &variant.system {
+        file += &format!("SYSTEM {}\n", quoted(system));
+    }
+    for message in &variant.messages {
+        let (role, text) = (message.role.name(), quoted(&message.content));
+        file += &format!("MESSAGE {role} {text}\n");
+    }
+    file
+}
+
 /// What the model can do.
 pub(super) fn capabilities(model: &InstalledModel) -> Vec<&'static str> {
     let can_chat = matches!(model.template, TemplateState::Usable { .. });
     let capabilities = [
         ("completion", true),
         ("tools", can_chat && calls(model)),
+        ("insert", model.facts.fills_in),
         ("thinking", can_chat && thinks(model)),
     ];
     let known = capabilities.into_iter().filter(|(_, is_known)| *is_known);
@@ -84,8 +126,8 @@ pub(super) fn capabilities(model: &InstalledModel) -> Vec<&'static str> {
 
 /// Whether it is known how the model writes calls.
 pub(super) fn calls(model: &InstalledModel) -> bool {
-    let format = model.reply.as_ref().map(|reply| &reply.found.format);
-    format.is_some_and(|it| it.calls.is_some() || it.also_calls.is_some() || it.harmony)
+    let reply = model.reply.as_ref();
+    reply.is_some_and(|reply| reply.found.knows_calls())
 }
 
 /// `model_info`: keys of GGUF files, in whose names the model's kind stands for an architecture that is not
@@ -95,6 +137,9 @@ pub(super) fn info(model: &InstalledModel, status: Option<&ModelStatus>) -> Map<
     let architecture = architecture.unwrap_or_else(|| kind(model));
     let mut info = Map::new();
     info.insert("general.architecture".to_owned(), architecture.into());
+    // Some clients show a model by it.
+    let name: &str = model.name();
+    info.insert("general.basename".to_owned(), name.into());
     let lengths = [
         ("context_length", Some(context_length(model, status))),
         ("embedding_length", model.facts.shape.embedding_columns),
@@ -110,7 +155,8 @@ pub(super) fn info(model: &InstalledModel, status: Option<&ModelStatus>) -> Map<
 
 /// Lines with the model's own defaults, each a name and a value.
 pub(super) fn parameters(model: &InstalledModel, status: Option<&ModelStatus>) -> String {
-    let sampling = &model.facts.sampling;
+    let variant = model.variant.as_ref().map(|variant| &variant.values);
+    let sampling = model.usual_sampling();
     let mut lines = Vec::new();
     let mut line = |name: &str, value: Option<String>| {
         lines.extend(value.map(|value| format!("{name:<30} {value}")));
@@ -118,18 +164,51 @@ pub(super) fn parameters(model: &InstalledModel, status: Option<&ModelStatus>) -
     // As short as they were written.
     let number = |value: Option<f32>| value.map(|value| value.to_string());
     line("num_ctx", Some(context_length(model, status).to_string()));
-    line(
-        "num_predict",
-        model.facts.max_new_tokens.map(|it| it.to_string()),
-    );
+    line("num_predict", model.usual_budget().map(|it| it.to_string()));
     line("temperature", number(sampling.temperature));
     line("top_k", sampling.top_k.map(|it| it.to_string()));
     line("top_p", number(sampling.top_p));
     line("repeat_penalty", number(sampling.repeat_penalty));
     line("presence_penalty", number(sampling.presence_penalty));
     line("frequency_penalty", number(sampling.frequency_penalty));
-    for stop in &model.facts.extra_stop {
+    line(
+        "seed",
+        variant.and_then(|it| it.seed).map(|it| it.to_string()),
+    );
+    line("min_p", number(variant.and_then(|it| it.min_p)));
+    for stop in model.usual_stops() {
         line("stop", Some(Value::from(stop.as_str()).to_string()));
     }
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::ModelFacts;
+
+    #[test]
+    fn a_digest_is_of_one_file_as_it_is() {
+        let model = |path: &str, size_bytes, created| {
+            digest(&InstalledModel {
+                path: path.into(),
+                facts: ModelFacts {
+                    size_bytes,
+                    created,
+                    ..ModelFacts::default()
+                },
+                ..InstalledModel::default()
+            })
+        };
+        let one = model("/models/a.gguf", 5, 7);
+        assert_eq!(one, model("/models/a.gguf", 5, 7));
+        assert!(one.len() == 64 && one.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        for other in [
+            model("/models/b.gguf", 5, 7),
+            model("/models/a.gguf", 6, 7),
+            model("/models/a.gguf", 5, 8),
+        ] {
+            assert_ne!(one, other);
+        }
+    }
 }

@@ -1,33 +1,27 @@
-//! `POST /api/embed` and its older form `POST /api/embeddings`: hidden states of texts, as OpenAI's
-//! endpoint gives them.
+//! `POST /api/embed` and its older form `POST /api/embeddings`: hidden states of texts.
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{Request, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::answer::{Begun, Figures};
-use super::error::OllamaError;
-use super::keep_alive::{self, KeepAlive};
+use super::error::EmbeddingRefusals;
+use super::keep_alive;
 use super::options::ModelOptions;
-use super::parameters::keep_alive_schema;
+use super::parameters::{in_headers, keep_alive_schema};
 use crate::http::HttpState;
-use crate::http::dialects::openai::embedding_answer::{Encoding, vectors};
-use crate::http::dialects::openai::embedding_input::EmbeddingInput;
-use crate::http::dialects::openai::embeddings::{self, Asked, Checked, bytes_of};
-use crate::http::request::aside::aside;
+use crate::http::dialects::embedding::input::EmbeddingInput;
+use crate::http::dialects::embedding::{self, Asked, Checked, Encoding, LongInputs, checked};
 use crate::http::request::body::{Object, TextOrList, fields};
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
 use crate::http::request::free_form::Outline;
 use crate::http::request::installed::installed;
-use crate::http::request::parsed::{Parse, parsed};
 use crate::http::request::together::{Together, fields_of};
-use crate::http::response::notices::add_notices;
-use crate::http::status::PublicError;
+use crate::http::request::unread::Unread;
 
 /// What both endpoints take.
 #[derive(Debug, Default, ToSchema)]
@@ -54,7 +48,7 @@ fields_of!(EmbedParameters {
 pub(crate) struct EmbedInput {
     #[schema(schema_with = input_schema, required)]
     input: Option<TextOrList<String>>,
-    /// Whether to cut what is too long; only false is applied.
+    /// Whether of a text that is too long for the model's context its beginning is embedded. Default true.
     truncate: Option<bool>,
     /// Dimensions to cut each embedding to; at most the model's. Default: the model's.
     #[schema(minimum = 1)]
@@ -96,34 +90,29 @@ pub(crate) struct OneEmbedding {
     embedding: Vec<f32>,
 }
 
-/// A checked request.
-struct Embedding {
-    begun: Begun,
-    checked: Checked,
-}
+/// What an endpoint takes, and the names of what it does not.
+type Read<X> = Together<Together<EmbedParameters, X>, Unread>;
 
 /// Embed texts
 #[utoipa::path(post, path = "/api/embed", tag = "ollama",
     request_body(content = super::bodies::EmbedRequest),
     responses(
         (status = 200, description = "The embeddings", body = Embeddings),
-        (status = 400, description = "The request is wrong, or the model gives no hidden states", body = OllamaError),
-        (status = 404, description = "There is no such model", body = OllamaError),
-        (status = 413, description = "The body is too large", body = OllamaError),
-        (status = 429, description = "The model's queue is full; see Retry-After", body = OllamaError),
-        (status = 500, description = "The model's hidden states hold what is no number", body = OllamaError),
-        (status = 503, description = "The model cannot be loaded, or its worker failed", body = OllamaError)))]
+        EmbeddingRefusals))]
 pub(crate) async fn embed(
     State(state): State<Arc<HttpState>>,
     request: Request,
 ) -> Result<Response, RequestError> {
-    answer(state, request, of_input, |begun, embeddings, tokens| {
-        Embeddings {
+    embedding::answer(
+        state,
+        request,
+        of_input,
+        |begun: Begun, _, embeddings, tokens| Embeddings {
             model: Arc::clone(&begun.model),
             embeddings,
-            figures: Figures::of_embedding(begun, tokens),
-        }
-    })
+            figures: Figures::of_embedding(&begun, tokens),
+        },
+    )
     .await
 }
 
@@ -132,17 +121,12 @@ pub(crate) async fn embed(
     request_body(content = super::bodies::EmbeddingRequest),
     responses(
         (status = 200, description = "The embedding", body = OneEmbedding),
-        (status = 400, description = "The request is wrong, or the model gives no hidden states", body = OllamaError),
-        (status = 404, description = "There is no such model", body = OllamaError),
-        (status = 413, description = "The body is too large", body = OllamaError),
-        (status = 429, description = "The model's queue is full; see Retry-After", body = OllamaError),
-        (status = 500, description = "The model's hidden states hold what is no number", body = OllamaError),
-        (status = 503, description = "The model cannot be loaded, or its worker failed", body = OllamaError)))]
+        EmbeddingRefusals))]
 pub(crate) async fn embeddings(
     State(state): State<Arc<HttpState>>,
     request: Request,
 ) -> Result<Response, RequestError> {
-    let answered = answer(state, request, of_prompt, |_, mut embeddings, _| {
+    let answered = embedding::answer(state, request, of_prompt, |_, _, mut embeddings, _| {
         OneEmbedding {
             embedding: embeddings.pop().unwrap_or_default(),
         }
@@ -150,96 +134,71 @@ pub(crate) async fn embeddings(
     answered.await.map_err(of_the_prompt)
 }
 
-async fn answer<A: Serialize>(
-    state: Arc<HttpState>,
-    request: Request,
-    parse: Parse<Embedding>,
-    told: impl FnOnce(&Begun, Vec<Vec<f32>>, Option<u32>) -> A,
-) -> Result<Response, RequestError> {
-    let context = RequestContext::of(request.extensions());
-    context.is_generation(state.engine.metrics());
-    let answered = async {
-        let Embedding { begun, mut checked } = parsed(&state, &context, request, parse).await?;
-        let (rows, neutralised) = embeddings::rows(&state, &context, &mut checked).await?;
-        let tokens = rows.prompt_tokens;
-        let bytes = bytes_of(&rows);
-        let vectors = aside(bytes, || vectors(&checked, rows))?;
-        let answer = told(&begun, vectors, tokens);
-        let mut response = aside(bytes, || Json(answer).into_response());
-        let neutralised = Vec::from_iter(neutralised.then_some("input"));
-        add_notices(&mut response, &checked.ignored, &neutralised);
-        Ok((tokens, response))
-    };
-    let answered = answered.await;
-    match &answered {
-        Ok((tokens, _)) => context.embedded(*tokens),
-        Err(RequestError::ClientLeft) => {}
-        Err(error) => context.failed(PublicError::of(error).code),
-    }
-    answered.map(|(_, response)| response)
-}
-
 fn of_input(
     state: &HttpState,
     context: &RequestContext,
     body: &[u8],
-) -> Result<Embedding, RequestError> {
-    let Together(shared, own): Together<EmbedParameters, EmbedInput> = fields(body)?;
+) -> Result<(Begun, Checked), RequestError> {
+    let Together(Together(shared, own), unread): Read<EmbedInput> = fields(body)?;
     let input = own.input.map(|input| match input {
+        TextOrList::Text(text) if text.is_empty() => EmbeddingInput::NoTexts,
         TextOrList::Text(text) => EmbeddingInput::Text(text),
-        TextOrList::List(texts) if texts.is_empty() => EmbeddingInput::Nothing,
+        TextOrList::List(texts) if texts.is_empty() => EmbeddingInput::NoTexts,
         TextOrList::List(texts) => EmbeddingInput::Texts(texts),
     });
-    let truncates = (own.truncate == Some(true)).then_some("truncate");
-    shared.checked(state, context, input, own.dimensions, truncates)
+    let long_inputs = match own.truncate {
+        Some(false) => LongInputs::AreRefused,
+        asked => LongInputs::AreCut {
+            as_asked: asked.is_some(),
+        },
+    };
+    shared.checked((state, context), input, own.dimensions, long_inputs, unread)
 }
 
 fn of_prompt(
     state: &HttpState,
     context: &RequestContext,
     body: &[u8],
-) -> Result<Embedding, RequestError> {
-    let Together(shared, own): Together<EmbedParameters, EmbeddingPrompt> = fields(body)?;
+) -> Result<(Begun, Checked), RequestError> {
+    let Together(Together(shared, own), unread): Read<EmbeddingPrompt> = fields(body)?;
+    let prompt = own.prompt.map(EmbeddingInput::Text);
     shared.checked(
-        state,
-        context,
-        own.prompt.map(EmbeddingInput::Text),
+        (state, context),
+        prompt,
         None,
-        None,
+        LongInputs::AreRefused,
+        unread,
     )
 }
 
 impl EmbedParameters {
     fn checked(
         self,
-        state: &HttpState,
-        context: &RequestContext,
+        (state, context): (&HttpState, &RequestContext),
         input: Option<EmbeddingInput>,
         dimensions: Option<i64>,
-        not_applied: Option<&'static str>,
-    ) -> Result<Embedding, RequestError> {
+        long_inputs: LongInputs,
+        unread: Unread,
+    ) -> Result<(Begun, Checked), RequestError> {
         let model = installed(state, context, self.model.as_deref())?;
         let keep_alive = keep_alive::read(self.keep_alive)?;
         let Object(options) = self.options.unwrap_or(Object(ModelOptions::default()));
-        let mut ignored = options.not_applied(state, &model);
-        ignored.extend(not_applied);
-        if keep_alive.is_some_and(|it| it != KeepAlive::ForEver) {
-            ignored.push("keep_alive");
-        }
+        let ignored = options.not_applied(state, &model);
         let asked = Asked {
             model,
             input,
             dimensions,
             encoding: Encoding::Float,
+            long_inputs,
+            keep_alive,
             ignored,
+            unread: in_headers(unread),
         };
-        Ok(Embedding {
-            begun: Begun {
-                model: self.model.unwrap_or_default().into(),
-                at: context.arrived(),
-            },
-            checked: embeddings::checked(state, asked)?,
-        })
+        let begun = Begun {
+            model: self.model.unwrap_or_default().into(),
+            at: context.arrived(),
+        };
+        Ok((begun, checked(state, asked)?))
     }
 }
 
@@ -271,14 +230,12 @@ fn of_the_prompt(error: RequestError) -> RequestError {
 
 fn input_schema() -> utoipa::openapi::schema::Schema {
     use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Type};
-    let text = || {
-        ObjectBuilder::new()
-            .schema_type(Type::String)
-            .min_length(Some(1))
-    };
+    let text = || ObjectBuilder::new().schema_type(Type::String);
     OneOfBuilder::new()
         .item(text())
-        .item(ArrayBuilder::new().items(text()).min_items(Some(1)))
-        .description(Some("A text or texts; none of them empty."))
+        .item(ArrayBuilder::new().items(text().min_length(Some(1))))
+        .description(Some(
+            "A text, or texts of which none is empty. An empty text, or no texts, have no embeddings.",
+        ))
         .into()
 }

@@ -3,7 +3,7 @@
 
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{IntoResponses, ToSchema};
 
 use super::parameters::FORMAT;
 use crate::http::request::error::RequestError;
@@ -22,6 +22,55 @@ pub(crate) struct OllamaError {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "messages[0].content")]
     param: Option<String>,
+}
+
+/// Errors of chats and texts.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "the API's description is made of it")]
+pub(crate) enum AnswerRefusals {
+    /// The request is wrong; `param` says where
+    #[response(status = 400)]
+    Wrong(OllamaError),
+    /// The key may not use this model, or not load it without a question, nor may a page of another site; or a
+    /// foreign Host or Origin on a loopback listener
+    #[response(status = 403)]
+    Forbidden(OllamaError),
+    /// There is no such model
+    #[response(status = 404)]
+    NoModel(OllamaError),
+    /// The body is too large
+    #[response(status = 413)]
+    TooLarge(OllamaError),
+    /// The model's queue is full; see Retry-After
+    #[response(status = 429)]
+    QueueFull(OllamaError),
+    /// The model cannot be loaded, or its worker failed
+    #[response(status = 503)]
+    Unavailable(OllamaError),
+}
+
+/// Errors of embeddings.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "the API's description is made of it")]
+pub(crate) enum EmbeddingRefusals {
+    /// The request is wrong, or the model gives no hidden states
+    #[response(status = 400)]
+    Wrong(OllamaError),
+    /// There is no such model
+    #[response(status = 404)]
+    NoModel(OllamaError),
+    /// The body is too large
+    #[response(status = 413)]
+    TooLarge(OllamaError),
+    /// The model's queue is full; see Retry-After
+    #[response(status = 429)]
+    QueueFull(OllamaError),
+    /// The model's hidden states hold what is no number
+    #[response(status = 500)]
+    NotFinite(OllamaError),
+    /// The model cannot be loaded, or its worker failed
+    #[response(status = 503)]
+    Unavailable(OllamaError),
 }
 
 impl OllamaError {

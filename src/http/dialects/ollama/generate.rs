@@ -9,27 +9,27 @@ use axum::response::Response;
 use utoipa::ToSchema;
 
 use super::answer::{Begun, Figures, TextAnswer};
-use super::chat::has_template;
-use super::error::OllamaError;
+use super::error::AnswerRefusals;
 use super::line_writer::{LineWriter, TextLines};
 use super::loading::{self, Loading, Wanted};
-use super::parameters::{OllamaParameters, Run, reading, refuse_images, show_format, variables};
+use super::making::TEMPLATE;
+use super::parameters::{Read, Run, reading, refuse_images, show_format, source};
 use crate::chat::{PromptSource, WholeReply};
 use crate::conversation::{Message, Role};
 use crate::generation::Completion;
 use crate::http::HttpState;
 use crate::http::dialects::chat_dialect::{Asked, ChatDialect, Identity};
 use crate::http::dialects::openai::parameters::{is_empty, neutral};
+use crate::http::dialects::templates::has_template;
 use crate::http::request::body::fields;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
 use crate::http::request::free_form::Outline;
-use crate::http::request::installed::installed;
 use crate::http::request::nul::refuse_nul;
 use crate::http::request::together::{Together, fields_of};
 use crate::http::response::ndjson;
 use crate::models::{InstalledModel, TemplateState};
-use crate::prompt::RenderRequest;
+use crate::prompt::Gap;
 
 /// What only `/api/generate` takes.
 #[derive(Debug, Default, ToSchema)]
@@ -42,9 +42,10 @@ pub(crate) struct OllamaTextParameters {
     /// The prompt is all that the model gets, with no template around it. Default false; true where the
     /// model has no template.
     raw: Option<bool>,
-    /// Not supported; null or empty.
+    /// What follows the gap that the answer fills, for a model that can `insert`; `prompt` is before it. Not with
+    /// `raw`, and `system` is not applied.
     suffix: Option<String>,
-    /// Not supported; null or empty.
+    /// Not supported; null or empty: Ollama's templates are Go's, which are not run here.
     template: Option<String>,
     /// Not supported; null or empty. A conversation is `/api/chat`'s.
     #[schema(value_type = Option<Vec<i64>>)]
@@ -74,6 +75,12 @@ pub(super) struct TextForm {
 impl ChatDialect for TextForm {
     const PROMPT_PARAM: &'static str = "prompt";
     type Writer = LineWriter<TextLines>;
+
+    fn prompt_param(text: usize) -> String {
+        // Of what is around a gap.
+        let fields = [Self::PROMPT_PARAM, "suffix"];
+        fields.get(text).unwrap_or(&Self::PROMPT_PARAM).to_string()
+    }
 
     fn whole(
         &self,
@@ -116,17 +123,20 @@ impl OllamaTextParameters {
                 "cannot be given with `raw`, which leaves nothing to the template",
             ));
         }
-        if given(&self.suffix) {
+        if given(&self.suffix) && !model.facts.fills_in {
             return Err(RequestError::unsupported(
                 "suffix",
                 format!("\"{}\" does not support insert", model.id),
             ));
         }
-        if given(&self.template) {
-            return Err(RequestError::unsupported(
-                "template",
-                "the model's own is used; with `raw` none is",
+        if given(&self.suffix) && self.raw == Some(true) {
+            return Err(RequestError::out_of_range(
+                "suffix",
+                "cannot be given with `raw`, which leaves nothing to be put around the prompt",
             ));
+        }
+        if given(&self.template) {
+            return Err(RequestError::unsupported("template", TEMPLATE));
         }
         let (param, advice) = ("context", "a conversation is had by /api/chat; only []");
         neutral(param, &self.context, is_empty, advice)?;
@@ -145,12 +155,7 @@ impl OllamaTextParameters {
         (status = 200, description = "The answer", content(
             (TextAnswer = "application/json"),
             (TextAnswer = "application/x-ndjson"))),
-        (status = 400, description = "The request is wrong; `param` says where", body = OllamaError),
-        (status = 403, description = "The key may not use this model, or not load it without a question, nor may a page of another site; or a foreign Host or Origin on a loopback listener", body = OllamaError),
-        (status = 404, description = "There is no such model", body = OllamaError),
-        (status = 413, description = "The body is too large", body = OllamaError),
-        (status = 429, description = "The model's queue is full; see Retry-After", body = OllamaError),
-        (status = 503, description = "The model cannot be loaded, or its worker failed", body = OllamaError)))]
+        AnswerRefusals))]
 pub(crate) async fn generate(
     State(state): State<Arc<HttpState>>,
     request: Request,
@@ -166,15 +171,10 @@ fn wanted(
     context: &RequestContext,
     body: &[u8],
 ) -> Result<Wanted<TextForm>, RequestError> {
-    let Together(mut shared, own): Together<OllamaParameters, OllamaTextParameters> = fields(body)?;
-    let model = installed(state, context, shared.model.as_deref())?;
-    let begun = Begun {
-        model: shared.model.take().unwrap_or_default().into(),
-        at: context.arrived(),
-    };
-    let keep_alive = shared.keep_alive()?;
+    let Together(Together(mut shared, own), unread): Read<OllamaTextParameters> = fields(body)?;
+    let (model, begun, keep_alive) = shared.begun(state, context)?;
     own.refuse_unsupported(&model)?;
-    let Run { options, wish } = shared.run(state, &model, keep_alive)?;
+    let Run { mut options, wish } = shared.run(state, &model, keep_alive, unread)?;
     let prompt = own.prompt.unwrap_or_default();
     if prompt.is_empty() {
         return Ok(Wanted::Loading(Loading {
@@ -182,6 +182,7 @@ fn wanted(
             begun,
             keep_alive,
             not_applied: options.ignored,
+            unread: options.unread,
         }));
     }
     refuse_nul(&prompt, || "prompt".to_owned())?;
@@ -189,9 +190,31 @@ fn wanted(
     refuse_nul(system.as_deref().unwrap_or_default(), || {
         "system".to_owned()
     })?;
+    let policy = (!state.chat.raw_completions).then_some(state.chat.control_tokens);
+    if let Some(suffix) = own.suffix.filter(|suffix| !suffix.is_empty()) {
+        refuse_nul(&suffix, || "suffix".to_owned())?;
+        options.ignored.extend(system.is_some().then_some("system"));
+        let gap = Gap {
+            before: prompt,
+            behind: suffix,
+            ..Gap::default()
+        };
+        return Ok(Wanted::Answer(Box::new(Asked {
+            source: PromptSource::FillIn {
+                gap: Box::new(gap),
+                policy,
+            },
+            options,
+            reading: None,
+            dialect: TextForm {
+                begun,
+                has_system: false,
+            },
+            model,
+        })));
+    }
     let has_none = matches!(model.template, TemplateState::None) && system.is_none();
     if own.raw == Some(true) || has_none {
-        let policy = (!state.chat.raw_completions).then_some(state.chat.control_tokens);
         return Ok(Wanted::Answer(Box::new(Asked {
             source: PromptSource::Text {
                 text: prompt,
@@ -212,14 +235,8 @@ fn wanted(
     let question = Message::text(Role::User, prompt);
     let mut messages: Vec<Message> = system.into_iter().chain([question]).collect();
     show_format(state, &options, &mut messages);
-    let now = jiff::Zoned::now().datetime();
-    let request = RenderRequest {
-        variables: variables(&wish),
-        control_tokens: state.chat.control_tokens,
-        ..RenderRequest::of(messages, Vec::new(), now)
-    };
     Ok(Wanted::Answer(Box::new(Asked {
-        source: PromptSource::Conversation(Box::new(request)),
+        source: source(state, &wish, (messages, Vec::new())),
         options,
         reading: Some(reading(&model)),
         dialect: TextForm { begun, has_system },

@@ -1,21 +1,18 @@
-//! For how long a model is to stay loaded after a request: seconds, or a duration as Go writes it. The
-//! daemon unloads no model by time, so a model that is to stay for ever does, and any other time is one
-//! that is not applied; but for 0 in a request for nothing else, which unloads the model at once.
+//! For how long a model is to stay loaded after a request: seconds, or a duration as Go writes it; for
+//! ever where it is negative, and not at all where it is 0.
+
+use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::generation::KeepAlive;
 use crate::http::request::error::{RequestError, quote};
 use crate::http::request::free_form::Outline;
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum KeepAlive {
-    /// Until something else needs its place.
-    ForEver,
-    AtOnceNoMore,
-    Seconds(f64),
-}
+pub(super) const PARAM: &str = "keep_alive";
 
-const PARAM: &str = "keep_alive";
+/// Not at all.
+pub(super) const AT_ONCE_NO_MORE: KeepAlive = KeepAlive::For(Duration::ZERO);
 const UNITS: [(&str, f64); 8] = [
     ("ns", 1e-9),
     ("us", 1e-6),
@@ -44,8 +41,10 @@ pub(super) fn read(given: Option<Outline>) -> Result<Option<KeepAlive>, RequestE
     };
     match seconds.filter(|seconds| seconds.is_finite()) {
         Some(seconds) if seconds < 0.0 => Ok(Some(KeepAlive::ForEver)),
-        Some(0.0) => Ok(Some(KeepAlive::AtOnceNoMore)),
-        Some(seconds) => Ok(Some(KeepAlive::Seconds(seconds))),
+        // What no clock can tell is as long as one can.
+        Some(seconds) => Ok(Some(KeepAlive::For(
+            Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX),
+        ))),
         None => Err(RequestError::out_of_range(
             PARAM,
             format!(
@@ -95,21 +94,26 @@ mod tests {
         read(Some(Outline(value)))
     }
 
+    fn seconds(seconds: f64) -> KeepAlive {
+        KeepAlive::For(Duration::from_secs_f64(seconds))
+    }
+
     #[test]
     fn seconds_and_durations_are_told() {
         for (value, expected) in [
             (json!(-1), KeepAlive::ForEver),
             (json!("-1m"), KeepAlive::ForEver),
             (json!(-0.5), KeepAlive::ForEver),
-            (json!(0), KeepAlive::AtOnceNoMore),
-            (json!("0"), KeepAlive::AtOnceNoMore),
-            (json!("0s"), KeepAlive::AtOnceNoMore),
-            (json!(1800), KeepAlive::Seconds(1800.0)),
-            (json!("5m"), KeepAlive::Seconds(300.0)),
-            (json!("1h30m"), KeepAlive::Seconds(5400.0)),
-            (json!("1.5s"), KeepAlive::Seconds(1.5)),
-            (json!("+1m0.5s"), KeepAlive::Seconds(60.5)),
-            (json!("250ms"), KeepAlive::Seconds(0.25)),
+            (json!(0), AT_ONCE_NO_MORE),
+            (json!("0"), AT_ONCE_NO_MORE),
+            (json!("0s"), AT_ONCE_NO_MORE),
+            (json!(1800), seconds(1800.0)),
+            (json!("5m"), seconds(300.0)),
+            (json!("1h30m"), seconds(5400.0)),
+            (json!("1.5s"), seconds(1.5)),
+            (json!("+1m0.5s"), seconds(60.5)),
+            (json!("250ms"), seconds(0.25)),
+            (json!(1e300), KeepAlive::For(Duration::MAX)),
         ] {
             assert_eq!(read_json(value.clone()), Ok(Some(expected)), "{value}");
         }

@@ -8,13 +8,16 @@ use bytes::{BufMut, BytesMut};
 use serde::Serialize;
 
 use super::answer::{Begun, ChatAnswer, Figures, TextAnswer, done_reason};
-use super::clock::Clock;
 use super::error::OllamaError;
-use super::told_calls::{ToldCall, as_content};
+use super::told_calls::ToldCall;
 use crate::chat::WholeCall;
-use crate::conversation::ReplyPiece;
+use crate::conversation::{ReplyPiece, ScoredText};
 use crate::generation::Completion;
+use crate::http::dialects::openai::logprobs::ContentLogprob;
+use crate::http::dialects::whole_calls::as_content;
 use crate::http::request::error::RequestError;
+use crate::http::response::append_json::append_json;
+use crate::http::response::clock::Clock;
 use crate::http::response::event_writer::EventWriter;
 
 /// White space before a line means nothing to who reads JSON, and an empty line is none.
@@ -107,6 +110,19 @@ impl<S: LineShape> LineWriter<S> {
         buffer.put_slice(END);
     }
 
+    /// A line with a text and how likely its tokens were.
+    fn scored(&mut self, ScoredText { text, tokens }: &ScoredText, buffer: &mut BytesMut) {
+        let logprobs: Vec<ContentLogprob> = tokens.iter().map(ContentLogprob::of).collect();
+        buffer.put_slice(&self.head);
+        self.clock.write_now(buffer);
+        buffer.put_slice(S::CONTENT);
+        append_json(buffer, text);
+        buffer.put_slice(S::CLOSE);
+        buffer.put_slice(b",\"logprobs\":");
+        append_json(buffer, &logprobs);
+        buffer.put_slice(END);
+    }
+
     fn tell(&mut self, call: &ToldCall, buffer: &mut BytesMut) {
         self.told += 1;
         buffer.put_slice(&self.head);
@@ -126,6 +142,8 @@ impl<S: LineShape> EventWriter for LineWriter<S> {
     fn piece(&mut self, piece: &ReplyPiece, buffer: &mut BytesMut) {
         match piece {
             ReplyPiece::Text(text) => self.text(S::CONTENT, text, buffer),
+            ReplyPiece::ScoredText(scored) => self.scored(scored, buffer),
+            ReplyPiece::PromptLogprobs(_) => {}
             ReplyPiece::Reasoning(text) => self.text(S::THINKING, text, buffer),
             ReplyPiece::ToolCall { id, name, .. } => {
                 self.call = Some(WholeCall {
@@ -151,6 +169,12 @@ impl<S: LineShape> EventWriter for LineWriter<S> {
         }
     }
 
+    fn held_bytes(&self) -> usize {
+        self.call
+            .as_ref()
+            .map_or(0, |call| call.arguments.capacity())
+    }
+
     fn finished(&mut self, completion: &Completion, buffer: &mut BytesMut) {
         if let Some(call) = self.call.take() {
             self.text(S::CONTENT, &as_content(&call), buffer);
@@ -167,11 +191,6 @@ impl<S: LineShape> EventWriter for LineWriter<S> {
         append_json(buffer, &OllamaError::of(error));
         buffer.put_u8(b'\n');
     }
-}
-
-fn append_json<T: Serialize + ?Sized>(buffer: &mut BytesMut, value: &T) {
-    serde_json::to_writer(buffer.writer(), value)
-        .expect("a buffer in memory takes everything, and these types have JSON forms");
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! Requests that ask for an answer, or for a model to be loaded or unloaded and nothing else. The latter
-//! are administrators', since they decide which models have the places ([`access::may_load`]).
+//! are administrators', since they decide which models have the places ([`may_load`]).
 
+use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::Request;
@@ -10,11 +11,11 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::answer::Begun;
-use super::keep_alive::KeepAlive;
-use crate::generation::GenerationError;
+use super::keep_alive::{AT_ONCE_NO_MORE, PARAM};
+use crate::generation::{GenerationError, KeepAlive};
 use crate::http::HttpState;
 use crate::http::dialects::chat_dialect::{Asked, ChatDialect, answer_asked};
-use crate::http::request::access::{self, Rule};
+use crate::http::dialects::permission::{may_load, permit};
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
 use crate::http::request::parsed::{Parse, parsed};
@@ -35,12 +36,13 @@ pub(super) struct Loading {
     pub begun: Begun,
     pub keep_alive: Option<KeepAlive>,
     pub not_applied: Vec<&'static str>,
+    pub unread: Vec<String>,
 }
 
 /// What came of it.
 struct Loaded {
     done_reason: &'static str,
-    /// How long it took; `None`: it was loaded.
+    /// How long it took; `None`: it was loaded before.
     took: Option<Duration>,
     /// `keep_alive` was.
     is_applied: bool,
@@ -55,21 +57,27 @@ pub(super) async fn answer<D: ChatDialect, A: Serialize>(
 ) -> Result<Response, RequestError> {
     let context = RequestContext::of(request.extensions());
     context.is_generation(state.engine.metrics());
-    // The router says it for every request.
-    let rule = request.extensions().get().copied().unwrap_or(Rule::Keys);
-    let may_load = access::may_load((rule, &context.caller), request.headers(), &state.http);
+    let may_load = may_load(&state, &context, &request);
     let answered = async {
         match parsed(&state, &context, request, parse).await? {
-            Wanted::Answer(asked) => answer_asked(&state, &context, *asked).await,
+            Wanted::Answer(mut asked) => {
+                let options = &mut asked.options;
+                permit(&may_load, &mut options.keep_alive, &mut options.ignored);
+                answer_asked(&state, &context, *asked).await
+            }
             Wanted::Loading(loading) => {
                 may_load?;
+                // It has said all that it has to.
+                context.keep(0);
                 let loaded = loading.done(&state, &context).await?;
                 // Nothing was evaluated for it.
                 context.embedded(None);
                 let answer = told(&loading.begun, loaded.done_reason, loaded.took);
                 let mut response = Json(answer).into_response();
-                let mut names = loading.not_applied;
-                names.retain(|name| !(loaded.is_applied && *name == "keep_alive"));
+                let names = loading.not_applied.into_iter();
+                let names = names.chain((!loaded.is_applied).then_some(PARAM));
+                let unread = loading.unread.into_iter().map(Cow::from);
+                let names: Vec<Cow<'_, str>> = names.map(Cow::from).chain(unread).collect();
                 add_notices(&mut response, &names, &[]);
                 Ok(response)
             }
@@ -91,7 +99,7 @@ impl Loading {
         context: &RequestContext,
     ) -> Result<Loaded, RequestError> {
         let done = match self.keep_alive {
-            Some(KeepAlive::AtOnceNoMore) => self.unload(state).await,
+            Some(AT_ONCE_NO_MORE) => self.unload(state).await,
             _ => self.load(state, context).await,
         };
         done.map_err(|error| RequestError::Generation {
@@ -105,26 +113,29 @@ impl Loading {
         state: &HttpState,
         context: &RequestContext,
     ) -> Result<Loaded, GenerationError> {
-        let status = state.engine.status().model(&self.model.id);
+        let id = Arc::clone(&self.model.id);
+        let status = state.engine.status().model(&id);
         let is_loaded = status.is_some_and(|status| status.phase.is_loaded());
-        let mut took = None;
-        if !is_loaded {
-            let since = Instant::now();
-            let supervisor = state.engine.supervisor().ok_or_else(no_workers)?;
-            let id = Arc::clone(&self.model.id);
-            supervisor.load(context.client.clone(), id).await?;
-            took = Some(since.elapsed());
-        }
+        let took = match state.engine.supervisor() {
+            Some(supervisor) => {
+                let client = context.client.clone();
+                supervisor.load(client, id, self.keep_alive).await?
+            }
+            None if is_loaded => None,
+            None => return Err(no_workers()),
+        };
         Ok(Loaded {
             done_reason: "load",
             took,
-            is_applied: false,
+            is_applied: true,
         })
     }
 
     async fn unload(&self, state: &HttpState) -> Result<Loaded, GenerationError> {
         let supervisor = state.engine.supervisor().ok_or_else(no_workers)?;
-        let unloaded = supervisor.unload(Arc::clone(&self.model.id)).await?;
+        let unloaded = supervisor
+            .unload_once_idle(Arc::clone(&self.model.id))
+            .await?;
         let done_reason = match unloaded {
             Unloaded::Yes => "unload",
             // It stays.

@@ -8,7 +8,6 @@
 mod answer;
 pub(crate) mod bodies;
 pub(crate) mod chat;
-mod clock;
 mod details;
 pub(crate) mod embed;
 pub(crate) mod error;
@@ -16,6 +15,7 @@ pub(crate) mod generate;
 mod keep_alive;
 mod line_writer;
 mod loading;
+pub(crate) mod making;
 pub(crate) mod messages;
 pub(crate) mod models;
 mod names;
@@ -27,13 +27,13 @@ pub(crate) mod version;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::routing::{delete, get, post};
 
 use crate::http::HttpState;
+use crate::http::request::endpoints::Endpoints;
 
-pub(crate) fn routes() -> Router<Arc<HttpState>> {
-    Router::new()
+pub(crate) fn routes() -> Endpoints<Arc<HttpState>> {
+    Endpoints::new()
         .route("/", get(version::root))
         .route("/api/version", get(version::version))
         .route("/api/tags", get(models::tags))
@@ -45,9 +45,9 @@ pub(crate) fn routes() -> Router<Arc<HttpState>> {
         .route("/api/embeddings", post(embed::embeddings))
         .route("/api/pull", post(refused::pull))
         .route("/api/push", post(refused::push))
-        .route("/api/create", post(refused::create))
-        .route("/api/copy", post(refused::copy))
-        .route("/api/delete", delete(refused::delete))
+        .route("/api/create", post(making::create))
+        .route("/api/copy", post(making::copy))
+        .route("/api/delete", delete(making::delete))
         .route(
             "/api/blobs/{digest}",
             post(refused::blob).head(refused::no_blob),

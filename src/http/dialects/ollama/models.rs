@@ -8,24 +8,23 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::clock;
-use super::details::{Details, capabilities, context_length, info, parameters};
+use super::details::{Details, capabilities, context_length, digest, info, modelfile, parameters};
 use super::error::OllamaError;
 use super::names::listed;
 use crate::http::HttpState;
+use crate::http::dialects::ended;
 use crate::http::request::body::fields;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
 use crate::http::request::installed::installed;
 use crate::http::request::parsed::parsed;
-use crate::http::status::PublicError;
+use crate::http::response::clock;
+use crate::http::response::model_view::expires_at;
 use crate::models::InstalledModel;
 use crate::supervisor::ModelStatus;
 
-/// No model is unloaded because some time has passed; clients need a time that lies ahead.
+/// Of a model that no time unloads; clients need a time that lies ahead.
 const NEVER: &str = "2300-01-01T00:00:00Z";
-/// The daemon measures none: a model may be many gigabytes.
-const NO_DIGEST: &str = "";
 
 /// The installed models that the caller's key may use.
 #[derive(Serialize, ToSchema)]
@@ -43,15 +42,16 @@ pub(crate) struct Tag {
     /// The same.
     #[schema(example = "qwen3:latest")]
     model: String,
-    /// The model file's time.
+    /// The model file's time, or when a request has made the model.
     #[schema(example = "2026-11-29T15:04:05Z")]
     modified_at: String,
     /// Bytes of the model file.
     size: u64,
-    /// Always empty: none is measured.
-    digest: &'static str,
+    /// A fingerprint of the model's file, of where it lies, its size and its time; its content is not read.
+    #[schema(min_length = 64, max_length = 64)]
+    digest: String,
     details: Details,
-    /// `completion`, `tools` and `thinking`, as far as they are known.
+    /// `completion`, `tools`, `insert` (it fills gaps) and `thinking`, as far as they are known.
     capabilities: Vec<&'static str>,
 }
 
@@ -74,11 +74,14 @@ pub(crate) struct RunningModel {
     /// Bytes that its worker holds; absent until they were measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     size: Option<u64>,
-    /// Always empty: none is measured.
-    digest: &'static str,
+    /// A fingerprint of the model's file, of where it lies, its size and its time; its content is not read.
+    #[schema(min_length = 64, max_length = 64)]
+    digest: String,
     details: Details,
-    /// Far ahead: no model is unloaded because some time has passed.
-    expires_at: &'static str,
+    /// When it is unloaded unless it is used again, or where it is used now: if that ended now. Far ahead
+    /// where no time unloads it.
+    #[schema(example = "2026-11-29T15:04:05.123456789Z")]
+    expires_at: String,
     /// Of `size`, buffers of the NPU; absent where the kernel does not tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     size_vram: Option<u64>,
@@ -94,15 +97,35 @@ pub(crate) struct Shown {
     modelfile: String,
     /// The model's own defaults, a name and a value a line.
     parameters: String,
+    /// What the model is told before a conversation without a system's message; of a model that a request has
+    /// made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system: Option<String>,
+    /// What is before each conversation, likewise.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    messages: Vec<ShownMessage>,
+    /// Under which licence it may be used, as far as a request that has made it said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    license: Option<String>,
     details: Details,
-    /// `general.architecture` and, behind that name and a dot, what its files tell.
+    /// `general.architecture`, `general.basename` (the model's id) and, behind the architecture's name and a dot,
+    /// what its files tell.
     #[schema(value_type = Object)]
     model_info: Map<String, Value>,
-    /// `completion`, `tools` and `thinking`, as far as they are known.
+    /// `completion`, `tools`, `insert` (it fills gaps) and `thinking`, as far as they are known.
     capabilities: Vec<&'static str>,
-    /// The model file's time.
+    /// The model file's time, or when a request has made the model.
     #[schema(example = "2026-11-29T15:04:05Z")]
     modified_at: String,
+}
+
+/// A message before each conversation.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ShownMessage {
+    /// `system`, `user` or `assistant`.
+    role: &'static str,
+    /// What is said.
+    content: String,
 }
 
 /// Which model is to be shown.
@@ -126,7 +149,7 @@ fn of_each<T>(
 ) -> Vec<T> {
     let statuses = state.engine.status().snapshot();
     let catalog = state.engine.catalog();
-    let models = catalog.models().iter();
+    let models = catalog.listed();
     models
         .filter(|model| context.caller.may_use(model))
         .filter_map(|model| tell(model, statuses.get(&model.id)))
@@ -142,11 +165,11 @@ pub(crate) async fn tags(
 ) -> Json<Tags> {
     let models = of_each(&state, &context, |model, status| {
         Some(Tag {
-            name: listed(&model.id),
-            model: listed(&model.id),
-            modified_at: clock::at(model.facts.created),
+            name: listed(model.name()),
+            model: listed(model.name()),
+            modified_at: clock::at(model.created()),
             size: model.facts.size_bytes,
-            digest: NO_DIGEST,
+            digest: digest(model),
             details: Details::of(model, status),
             capabilities: capabilities(model),
         })
@@ -164,12 +187,12 @@ pub(crate) async fn ps(
     let models = of_each(&state, &context, |model, status| {
         let status = status.filter(|status| status.phase.is_loaded())?;
         Some(RunningModel {
-            name: listed(&model.id),
-            model: listed(&model.id),
+            name: listed(model.name()),
+            model: listed(model.name()),
             size: status.memory.map(|memory| memory.total_bytes()),
-            digest: NO_DIGEST,
+            digest: digest(model),
             details: Details::of(model, Some(status)),
-            expires_at: NEVER,
+            expires_at: expires_at(status).unwrap_or_else(|| NEVER.to_owned()),
             size_vram: status.memory.and_then(|memory| memory.npu_bytes),
             context_length: context_length(model, Some(status)),
         })
@@ -190,21 +213,28 @@ pub(crate) async fn show(
 ) -> Result<Json<Shown>, RequestError> {
     let context = RequestContext::of(request.extensions());
     let model = parsed(&state, &context, request, named).await;
-    match &model {
-        Ok(_) => context.ended(),
-        Err(RequestError::ClientLeft) => {}
-        Err(error) => context.failed(PublicError::of(error).code),
-    }
-    let model = model?;
+    let model = ended(&context, model)?;
     let status = state.engine.status().model(&model.id);
     let parameters = parameters(&model, status.as_ref());
+    let variant = model.variant.as_ref();
+    let license = variant.map(|variant| variant.license.join("\n"));
     Ok(Json(Shown {
-        modelfile: format!("FROM {}\n", listed(&model.id)),
+        modelfile: modelfile(&model),
         parameters,
+        system: variant.and_then(|variant| variant.system.clone()),
+        messages: variant.map_or_else(Vec::new, |variant| {
+            let messages = variant.messages.iter();
+            let shown = messages.map(|message| ShownMessage {
+                role: message.role.name(),
+                content: message.content.clone(),
+            });
+            shown.collect()
+        }),
+        license: license.filter(|text| !text.is_empty()),
         details: Details::of(&model, status.as_ref()),
         model_info: info(&model, status.as_ref()),
         capabilities: capabilities(&model),
-        modified_at: clock::at(model.facts.created),
+        modified_at: clock::at(model.created()),
     }))
 }
 

@@ -8,6 +8,7 @@ use super::details::context_length;
 use super::parameters::stop_schema;
 use crate::generation::{DrawRequest, SamplingRequest};
 use crate::http::HttpState;
+use crate::http::dialects::chat_dialect::Without;
 use crate::http::dialects::openai::parameters::SharedParameters;
 use crate::http::request::body::TextOrList;
 use crate::http::request::error::RequestError;
@@ -170,8 +171,10 @@ pub(super) struct Asked {
     /// Values of it that the client did not ask for.
     pub implied: Vec<&'static str>,
     pub draws: DrawRequest,
+    /// `None`: it does not say.
     pub max_new_tokens: Option<u32>,
     pub stop: Vec<String>,
+    pub without: Without,
     pub not_applied: Vec<&'static str>,
 }
 
@@ -188,6 +191,7 @@ impl ModelOptions {
                 format!("must be an integer from -{LARGEST_SEED} to {LARGEST_SEED}"),
             ));
         }
+        let is_seedless = self.seed == Some(-1);
         let shared = SharedParameters {
             temperature: self.temperature,
             top_p: self.top_p,
@@ -196,9 +200,13 @@ impl ModelOptions {
             presence_penalty: self.presence_penalty,
             frequency_penalty: self.frequency_penalty,
             seed: self.seed.filter(|seed| *seed != -1),
-            min_p: self.min_p.filter(|min_p| *min_p != 0.0),
+            min_p: self.min_p,
             stop: self.stop,
             ..SharedParameters::default()
+        };
+        let without = Without {
+            seed: is_seedless,
+            ..shared.without()
         };
         Ok(Asked {
             sampling: shared.sampling().map_err(among_options)?,
@@ -208,12 +216,13 @@ impl ModelOptions {
             },
             draws: shared.draws(state, model).map_err(among_options)?,
             max_new_tokens: match self.num_predict {
-                None => model.facts.max_new_tokens,
+                None => None,
                 Some(..=0) => Some(u32::MAX),
                 // More than any context holds: as many as it leaves.
                 Some(tokens) => Some(u32::try_from(tokens).unwrap_or(u32::MAX)),
             },
             stop: shared.stop(&state.chat).map_err(among_options)?,
+            without,
             not_applied,
         })
     }

@@ -1,26 +1,35 @@
 //! What chats and texts have in common: read, checked, and made into what every dialect's request is
 //! made of.
 
+use std::sync::Arc;
+
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Schema, Type};
 
-use super::keep_alive::{self, KeepAlive};
+use super::answer::Begun;
+use super::keep_alive;
 use super::options::ModelOptions;
-use crate::chat::ReplyReading;
+use crate::chat::{PromptSource, ReplyReading};
 use crate::constraint::Wanted;
-use crate::conversation::{Message, ReasoningWish, Thinking};
+use crate::conversation::{Message, ReasoningWish, Thinking, Tool};
+use crate::generation::{DrawRequest, KeepAlive};
 use crate::http::HttpState;
-use crate::http::dialects::chat_dialect::Options;
+use crate::http::dialects::chat_dialect::{LongHistory, Options};
 use crate::http::dialects::format::{self, AskedFormat};
-use crate::http::dialects::openai::parameters::{is_empty, is_false, neutral};
-use crate::http::dialects::openai::reasoning;
+use crate::http::dialects::openai::parameters::is_empty;
+use crate::http::dialects::openai::{logprobs, reasoning};
 use crate::http::request::body::Object;
+use crate::http::request::context::RequestContext;
 use crate::http::request::error::{RequestError, quote};
 use crate::http::request::free_form::Outline;
-use crate::http::request::together::fields_of;
+use crate::http::request::installed::installed;
+use crate::http::request::together::{Together, fields_of};
+use crate::http::request::unread::Unread;
+use crate::http::response::notices;
 use crate::models::InstalledModel;
+use crate::prompt::RenderRequest;
 
 /// The field that says what an answer is to be.
 pub(super) const FORMAT: &str = "format";
@@ -39,24 +48,24 @@ pub(crate) struct OllamaParameters {
     /// Whether to think, or how much: `low`, `medium`, `high` or `max`. Default: as the model does.
     #[schema(schema_with = think_schema)]
     pub think: Option<Outline>,
-    /// For how long the model is to stay loaded: seconds, or a duration such as `5m`. Only a negative
-    /// one is applied, and 0 in a request for nothing else.
+    /// For how long the model is to stay loaded after its last use: seconds, or a duration such as `5m`; 0
+    /// is not at all and a negative one, which is admins', for ever. Default: as the model's setting says.
     #[schema(schema_with = keep_alive_schema)]
     pub keep_alive: Option<Outline>,
     /// What the answer is: `json` is any JSON object, and a JSON schema what is of that schema. Not beside
     /// functions, nor where the request has begun the answer.
     #[schema(schema_with = format_schema)]
     pub format: Option<Box<RawValue>>,
-    /// Whether to leave out the oldest messages of what is too long; only false is applied.
+    /// Whether the oldest turns of a conversation that is too long are left out, which the header
+    /// `x-rkllmd-dropped-messages` tells; otherwise it is refused. Default: the model's own, else true.
     pub truncate: Option<bool>,
     /// Whether to go on where the context ends; only false is applied.
     pub shift: Option<bool>,
-    /// Not supported; null or false.
-    #[schema(value_type = Option<bool>)]
-    pub logprobs: Option<Outline>,
-    /// Not supported; null or 0.
-    #[schema(value_type = Option<i64>)]
-    pub top_logprobs: Option<Outline>,
+    /// Whether to tell how likely each token of the content was. Refused where the runtime cannot.
+    pub logprobs: Option<bool>,
+    /// With `logprobs`: how many of the likeliest tokens to tell in each place.
+    #[schema(minimum = 0, maximum = 20)]
+    pub top_logprobs: Option<i64>,
 }
 
 fields_of!(OllamaParameters {
@@ -72,6 +81,9 @@ fields_of!(OllamaParameters {
     top_logprobs,
 });
 
+/// They, what an endpoint takes beside them, and the names of what neither has.
+pub(super) type Read<X> = Together<Together<OllamaParameters, X>, Unread>;
+
 /// What they say of the run, checked.
 pub(super) struct Run {
     pub options: Options,
@@ -79,9 +91,19 @@ pub(super) struct Run {
 }
 
 impl OllamaParameters {
-    /// How long the model is to stay.
-    pub(super) fn keep_alive(&mut self) -> Result<Option<KeepAlive>, RequestError> {
-        keep_alive::read(self.keep_alive.take())
+    /// Which model is asked, by what name and since when, and for how long it is to stay.
+    pub(super) fn begun(
+        &mut self,
+        state: &HttpState,
+        context: &RequestContext,
+    ) -> Result<(Arc<InstalledModel>, Begun, Option<KeepAlive>), RequestError> {
+        let model = installed(state, context, self.model.as_deref())?;
+        let begun = Begun {
+            model: self.model.take().unwrap_or_default().into(),
+            at: context.arrived(),
+        };
+        let keep_alive = keep_alive::read(self.keep_alive.take())?;
+        Ok((model, begun, keep_alive))
     }
 
     pub(super) fn run(
@@ -89,21 +111,15 @@ impl OllamaParameters {
         state: &HttpState,
         model: &InstalledModel,
         keep_alive: Option<KeepAlive>,
+        unread: Unread,
     ) -> Result<Run, RequestError> {
-        self.refuse_unsupported()?;
+        let logprobs = logprobs::of_chat(self.logprobs, self.top_logprobs)?;
         let format = format(self.format.as_deref())?;
         let wish = self.wish(model)?;
         let Object(options) = self.options.unwrap_or(Object(ModelOptions::default()));
         let asked = options.read(state, model)?;
         let mut ignored = asked.not_applied;
-        let is_given = [
-            (
-                "keep_alive",
-                keep_alive.is_some_and(|it| it != KeepAlive::ForEver),
-            ),
-            ("truncate", self.truncate == Some(true)),
-            ("shift", self.shift == Some(true)),
-        ];
+        let is_given = [("shift", self.shift == Some(true))];
         ignored.extend(
             is_given
                 .iter()
@@ -115,24 +131,27 @@ impl OllamaParameters {
                 stream: self.stream != Some(false),
                 sampling: asked.sampling,
                 implied: asked.implied,
-                draws: asked.draws,
-                max_new_tokens: asked.max_new_tokens,
+                draws: DrawRequest {
+                    logprobs,
+                    ..asked.draws
+                },
+                choices: 1,
+                more_prompts: Vec::new(),
+                max_new_tokens: asked.max_new_tokens.or(model.facts.max_new_tokens),
                 thought_budget: None,
                 format,
+                calls: None,
                 stop: asked.stop,
+                without: asked.without,
                 resume: None,
                 total_deadline: state.total_deadline,
+                long_history: LongHistory::of(self.truncate, model, true),
+                keep_alive,
                 ignored,
+                unread: in_headers(unread),
             },
             wish,
         })
-    }
-
-    /// Refuses what would make another answer, so that no client takes it for done.
-    fn refuse_unsupported(&self) -> Result<(), RequestError> {
-        neutral("logprobs", &self.logprobs, is_false, "only false")?;
-        let is_zero = |value: &Value| value.as_f64() == Some(0.0);
-        neutral("top_logprobs", &self.top_logprobs, is_zero, "only 0")
     }
 
     fn wish(&self, model: &InstalledModel) -> Result<ReasoningWish, RequestError> {
@@ -167,6 +186,12 @@ impl OllamaParameters {
         }
         Ok(ReasoningWish { thinking, effort })
     }
+}
+
+/// The names of what nothing reads, as headers tell them.
+pub(super) fn in_headers(unread: Unread) -> Vec<String> {
+    let names = unread.names.iter();
+    names.map(|name| notices::in_a_header(name)).collect()
 }
 
 /// What an answer is kept to.
@@ -210,15 +235,24 @@ pub(super) fn show_format(state: &HttpState, options: &Options, messages: &mut [
 
 /// Whether it is known how the model marks its thoughts.
 pub(super) fn thinks(model: &InstalledModel) -> bool {
-    let format = model.reply.as_ref().map(|reply| &reply.found.format);
-    format.is_some_and(|format| format.reasoning.is_some() || format.harmony)
+    let reply = model.reply.as_ref();
+    reply.is_some_and(|reply| reply.found.knows_thoughts())
 }
 
-/// Variables that tell the model's template what is wished.
-pub(super) fn variables(wish: &ReasoningWish) -> Map<String, Value> {
+/// A conversation to be rendered, with variables that tell the model's template what is wished.
+pub(super) fn source(
+    state: &HttpState,
+    wish: &ReasoningWish,
+    (messages, tools): (Vec<Message>, Vec<Tool>),
+) -> PromptSource {
     let mut variables = Map::new();
     reasoning::tell(wish, &mut variables);
-    variables
+    let now = jiff::Zoned::now().datetime();
+    PromptSource::Conversation(Box::new(RenderRequest {
+        variables,
+        control_tokens: state.chat.control_tokens,
+        ..RenderRequest::of(messages, tools, now)
+    }))
 }
 
 /// How the reply is read, but for calls.
@@ -283,7 +317,7 @@ pub(super) fn keep_alive_schema() -> Schema {
         )
         .item(ObjectBuilder::new().schema_type(Type::Null))
         .description(Some(
-            "For how long the model is to stay loaded: seconds, or a duration such as `5m`.",
+            "For how long the model is to stay loaded: seconds, or a duration such as `5m`; 0 is not at all.",
         ))
         .into()
 }

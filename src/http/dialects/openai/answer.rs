@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::logprobs::{ChatLogprobs, Echo, Offset, TextLogprobs};
 use crate::chat::{WholeCall, WholeReply};
 use crate::generation::{Completion, FinishReason, Timings, Usage};
 use crate::http::dialects::chat_dialect::Identity;
@@ -31,7 +32,18 @@ pub(crate) enum ThoughtFields {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ChatForm {
     pub calls: CallForm,
+    /// The function was the client's choice: an answer that calls it has simply ended, as OpenAI has it.
+    pub is_named: bool,
     pub thoughts: ThoughtFields,
+    pub tells_logprobs: bool,
+}
+
+/// The form of a continued text.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TextForm {
+    /// The prompt, where it stands before the answer.
+    pub echo: Option<Echo>,
+    pub tells_logprobs: bool,
 }
 
 pub(super) fn finish_reason(reason: FinishReason) -> &'static str {
@@ -45,9 +57,10 @@ pub(super) fn finish_reason(reason: FinishReason) -> &'static str {
 pub(super) fn chat_finish_reason(
     reason: FinishReason,
     has_calls: bool,
-    form: CallForm,
+    form: ChatForm,
 ) -> &'static str {
-    match (reason, form) {
+    let has_calls = has_calls && !form.is_named;
+    match (reason, form.calls) {
         (FinishReason::Stop, CallForm::Tools) if has_calls => "tool_calls",
         (FinishReason::Stop, CallForm::Old) if has_calls => "function_call",
         _ => finish_reason(reason),
@@ -174,9 +187,12 @@ pub(crate) struct ChatCompletion {
     /// Id of the model that answered.
     #[schema(value_type = String)]
     model: Arc<str>,
-    /// Always one.
-    #[schema(value_type = Vec<ChatChoice>)]
-    choices: [ChatChoice; 1],
+    /// What made the answer; `-varies` and `-resumed` at its end say that the same seed need not repeat it.
+    /// Absent where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system_fingerprint: Option<String>,
+    /// As many as `n` asks for.
+    choices: Vec<ChatChoice>,
     /// Null when a count is not known.
     #[schema(required)]
     usage: Option<UsageBody>,
@@ -187,47 +203,59 @@ pub(crate) struct ChatCompletion {
 impl ChatCompletion {
     pub fn of(
         identity: &Identity,
-        reply: WholeReply,
-        completion: &Completion,
+        replies: Vec<(WholeReply, Completion)>,
+        all: &Completion,
         form: ChatForm,
     ) -> Self {
-        let reasoning_content = Some(reply.reasoning).filter(|text| !text.is_empty());
-        let reasoning = match form.thoughts {
-            ThoughtFields::ReasoningContent => None,
-            ThoughtFields::Both => reasoning_content.clone(),
-        };
-        let form = form.calls;
-        let has_calls = !reply.calls.is_empty();
-        let mut calls = reply.calls.into_iter();
-        let function_call = match form {
-            CallForm::Tools => None,
-            CallForm::Old => calls.next().map(AnsweredFunction::of),
-        };
-        let tool_calls = match form {
-            CallForm::Tools => calls.map(AnsweredCall::of).collect(),
-            CallForm::Old => Vec::new(),
-        };
+        let choices = replies.into_iter().zip(0..);
         Self {
             id: Arc::clone(&identity.id.0),
             object: "chat.completion",
             created: identity.created,
             model: Arc::clone(&identity.model),
-            choices: [ChatChoice {
-                index: 0,
-                message: AssistantMessage {
-                    role: "assistant",
-                    content: Some(reply.text).filter(|text| !has_calls || !text.is_empty()),
-                    reasoning_content,
-                    reasoning,
-                    tool_calls,
-                    function_call,
-                    refusal: None,
-                },
-                logprobs: None,
-                finish_reason: chat_finish_reason(completion.reason, reply.whole_calls > 0, form),
-            }],
-            usage: completion.usage.map(UsageBody::of),
-            timings: TimingsBody::of(&completion.timings),
+            system_fingerprint: identity.fingerprint(all.timings.resumptions),
+            choices: choices
+                .map(|((reply, completion), index)| ChatChoice::of(index, reply, &completion, form))
+                .collect(),
+            usage: all.usage.map(UsageBody::of),
+            timings: TimingsBody::of(&all.timings),
+        }
+    }
+}
+
+impl ChatChoice {
+    fn of(index: u32, reply: WholeReply, completion: &Completion, form: ChatForm) -> Self {
+        let reasoning_content = Some(reply.reasoning).filter(|text| !text.is_empty());
+        let reasoning = match form.thoughts {
+            ThoughtFields::ReasoningContent => None,
+            ThoughtFields::Both => reasoning_content.clone(),
+        };
+        let logprobs = form
+            .tells_logprobs
+            .then(|| ChatLogprobs::of(&reply.logprobs));
+        let has_calls = !reply.calls.is_empty();
+        let mut calls = reply.calls.into_iter();
+        let function_call = match form.calls {
+            CallForm::Tools => None,
+            CallForm::Old => calls.next().map(AnsweredFunction::of),
+        };
+        let tool_calls = match form.calls {
+            CallForm::Tools => calls.map(AnsweredCall::of).collect(),
+            CallForm::Old => Vec::new(),
+        };
+        Self {
+            index,
+            message: AssistantMessage {
+                role: "assistant",
+                content: Some(reply.text).filter(|text| !has_calls || !text.is_empty()),
+                reasoning_content,
+                reasoning,
+                tool_calls,
+                function_call,
+                refusal: None,
+            },
+            logprobs,
+            finish_reason: chat_finish_reason(completion.reason, reply.whole_calls > 0, form),
         }
     }
 }
@@ -254,12 +282,12 @@ impl AnsweredFunction {
 /// The answer itself.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ChatChoice {
-    /// Always 0.
+    /// Which of the answers it is.
     index: u32,
     message: AssistantMessage,
-    /// Always null.
-    #[schema(required, value_type = Option<Object>)]
-    logprobs: Option<()>,
+    /// Null unless the request asks for them.
+    #[schema(required)]
+    logprobs: Option<ChatLogprobs>,
     /// `stop`: the model ended or a stop string was reached; `length`: the token budget or the
     /// context is used up; `tool_calls`: the model ended and made calls.
     #[schema(example = "stop")]
@@ -329,9 +357,12 @@ pub(crate) struct TextCompletion {
     /// Id of the model that answered.
     #[schema(value_type = String)]
     model: Arc<str>,
-    /// Always one.
-    #[schema(value_type = Vec<TextChoice>)]
-    choices: [TextChoice; 1],
+    /// What made the answer; `-varies` and `-resumed` at its end say that the same seed need not repeat it.
+    /// Absent where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system_fingerprint: Option<String>,
+    /// As many for each prompt as `n` asks for, prompt after prompt.
+    choices: Vec<TextChoice>,
     /// Null when a count is not known.
     #[schema(required)]
     usage: Option<UsageBody>,
@@ -340,20 +371,52 @@ pub(crate) struct TextCompletion {
 }
 
 impl TextCompletion {
-    pub fn of(identity: &Identity, reply: WholeReply, completion: &Completion) -> Self {
+    /// `form` says of each choice how it is written.
+    pub fn of(
+        identity: &Identity,
+        replies: Vec<(WholeReply, Completion)>,
+        all: &Completion,
+        form: impl Fn(usize) -> TextForm,
+    ) -> Self {
+        let choices = replies.into_iter().enumerate();
         Self {
             id: Arc::clone(&identity.id.0),
             object: "text_completion",
             created: identity.created,
             model: Arc::clone(&identity.model),
-            choices: [TextChoice {
-                index: 0,
-                text: reply.text,
-                logprobs: None,
-                finish_reason: Some(finish_reason(completion.reason)),
-            }],
-            usage: completion.usage.map(UsageBody::of),
-            timings: TimingsBody::of(&completion.timings),
+            system_fingerprint: identity.fingerprint(all.timings.resumptions),
+            choices: choices
+                .map(|(index, (reply, completion))| {
+                    TextChoice::of(index, reply, &completion, form(index))
+                })
+                .collect(),
+            usage: all.usage.map(UsageBody::of),
+            timings: TimingsBody::of(&all.timings),
+        }
+    }
+}
+
+impl TextChoice {
+    fn of(index: usize, mut reply: WholeReply, completion: &Completion, form: TextForm) -> Self {
+        let (mut text, mut offset) = (String::new(), Offset::default());
+        let mut logprobs = form.tells_logprobs.then(TextLogprobs::default);
+        if let Some(mut echo) = form.echo {
+            text.push_str(echo.next(&mut reply.prompt_logprobs));
+            text.push_str(echo.rest());
+            if let Some(logprobs) = &mut logprobs {
+                logprobs.push(&reply.prompt_logprobs, &mut offset);
+            }
+            offset = Offset::behind(&text);
+        }
+        text.push_str(&reply.text);
+        if let Some(logprobs) = &mut logprobs {
+            logprobs.push(&reply.logprobs, &mut offset);
+        }
+        Self {
+            index,
+            text,
+            logprobs,
+            finish_reason: Some(finish_reason(completion.reason)),
         }
     }
 }
@@ -361,13 +424,13 @@ impl TextCompletion {
 /// The continuation, or a piece of it.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct TextChoice {
-    /// Always 0.
-    index: u32,
+    /// Which of the answers it is, prompt after prompt.
+    index: usize,
     /// The text; in a chunk one token's.
     text: String,
-    /// Always null.
-    #[schema(required, value_type = Option<Object>)]
-    logprobs: Option<()>,
+    /// Null unless the request asks for them.
+    #[schema(required)]
+    logprobs: Option<TextLogprobs>,
     /// Null in all chunks but the last.
     #[schema(required, example = "stop")]
     finish_reason: Option<&'static str>,

@@ -8,18 +8,20 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::chat::ChatParameters;
 use super::completions::TextParameters;
+use super::format_fields::FormatParameters;
 use super::parameters::SharedParameters;
 
 /// A request's own parameters beside the shared ones, as they are read.
 macro_rules! with_shared_parameters {
-    ($name:ident, $own:ty) => {
+    ($name:ident, $($own:ty),+) => {
         pub(crate) struct $name;
 
         impl PartialSchema for $name {
             fn schema() -> RefOr<Schema> {
                 AllOfBuilder::new()
-                    .item(Ref::from_schema_name(<$own as ToSchema>::name()))
+                    $(.item(Ref::from_schema_name(<$own as ToSchema>::name())))+
                     .item(Ref::from_schema_name(<SharedParameters as ToSchema>::name()))
+                    .item(Ref::from_schema_name(<FormatParameters as ToSchema>::name()))
                     .into()
             }
         }
@@ -31,6 +33,8 @@ macro_rules! with_shared_parameters {
         }
     };
 }
+
+pub(crate) use with_shared_parameters;
 
 with_shared_parameters!(ChatCompletionRequest, ChatParameters);
 with_shared_parameters!(CompletionRequest, TextParameters);

@@ -11,26 +11,30 @@ use utoipa::ToSchema;
 use super::answer::{CallForm, ChatCompletion, ChatForm, ThoughtFields};
 use super::chunk::{ChatWriter, UsageChunk};
 use super::chunk_schema::ChatChunk;
+use super::format_fields::FormatParameters;
 use super::ignored::Ignored;
+use super::logprobs;
 use super::messages::{Message, conversation};
-use super::parameters::{SharedParameters, is_false, neutral, token_budget};
+use super::parameters::{SharedParameters, neutral, token_budget};
 use super::reasoning::{self, Budget};
-use super::response_format;
+use super::tool_choice::Chosen;
 use super::tools::{FunctionParameter, Given, ToolParameter};
 use crate::chat::{PromptSource, ReplyReading, WholeReply};
 use crate::generation::Completion;
 use crate::http::HttpState;
-use crate::http::dialects::chat_dialect::{self, Asked, ChatDialect, Identity, Options};
+use crate::http::dialects::chat_dialect::{
+    self, Asked, ChatDialect, Identity, LongHistory, Options,
+};
 use crate::http::dialects::format;
+use crate::http::dialects::templates::has_template;
 use crate::http::request::body::{Object, fields};
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
 use crate::http::request::free_form::{FreeObject, Outline, ValuesLeft};
 use crate::http::request::installed::installed;
 use crate::http::request::together::{Together, fields_of};
-use crate::http::response::error_body::ErrorBody;
+use crate::http::response::error_body::AnswerRefusals;
 use crate::http::response::sse;
-use crate::models::TemplateState;
 use crate::prompt::RenderRequest;
 
 /// What only `/v1/chat/completions` takes.
@@ -48,18 +52,22 @@ pub(crate) struct ChatParameters {
     /// Functions that the model may call.
     #[schema(value_type = Option<Vec<ToolParameter>>)]
     tools: Option<Vec<Object<ToolParameter>>>,
-    /// `none`: the model is not told of the functions; `auto`: it calls them as it likes. Default
-    /// `auto`.
-    #[schema(value_type = Option<String>)]
-    tool_choice: Option<Outline>,
+    /// `none`: the model is not told of the functions; `auto`: it calls them as it likes; `required`: it
+    /// calls at least one; `{"type":"function","function":{"name"}}`: it calls this one, once;
+    /// `{"type":"allowed_tools","allowed_tools":{"mode","tools"}}`: as `auto` or `required`, with some of
+    /// them. Default `auto`.
+    #[schema(schema_with = super::tool_choice::tool_choice_schema)]
+    tool_choice: Option<Chosen>,
     /// Whether an answer may hold more than one call. Default true.
     parallel_tool_calls: Option<bool>,
     /// The older form of `tools`; calls are then answered as `function_call`.
     #[schema(value_type = Option<Vec<FunctionParameter>>)]
     functions: Option<Vec<Object<FunctionParameter>>>,
-    /// The older form of `tool_choice`: `none` or `auto`.
-    #[schema(value_type = Option<String>)]
-    function_call: Option<Outline>,
+    /// The older form of `tool_choice`: `none`, `auto` or `{"name"}`.
+    #[schema(schema_with = super::tool_choice::function_call_schema)]
+    function_call: Option<Chosen>,
+    /// Whether to think, as the vendor's server takes it, for templates that can be told.
+    enable_thinking: Option<bool>,
     /// How much to think, for templates that can be told: `none` is not at all.
     #[schema(example = "low")]
     reasoning_effort: Option<String>,
@@ -74,20 +82,18 @@ pub(crate) struct ChatParameters {
     /// Another name of `thinking_budget_tokens`.
     #[schema(minimum = -1)]
     thinking_token_budget: Option<i64>,
+    /// Whether the oldest turns of a conversation that is too long are left out, which the header
+    /// `x-rkllmd-dropped-messages` tells; otherwise it is refused. Default: the model's own, else false.
+    truncate: Option<bool>,
     /// Where thoughts go: `none` leaves them in the content, `deepseek` and `auto` give them as
     /// `reasoning_content`. Default `auto`.
     #[schema(example = "auto")]
     reasoning_format: Option<String>,
-    /// Not supported; null or false.
-    #[schema(value_type = Option<bool>)]
-    logprobs: Option<Outline>,
-    /// Not supported; null or 0.
-    #[schema(value_type = Option<i64>)]
-    top_logprobs: Option<Outline>,
-    /// What the answer is: `{"type":"text"}`, `{"type":"json_object"}` or, kept to a JSON schema,
-    /// `{"type":"json_schema","json_schema":{"name","schema","strict"}}`.
-    #[schema(value_type = Option<Object>)]
-    response_format: Option<FreeObject>,
+    /// Whether to tell how likely each token of the content was. Refused where the runtime cannot.
+    logprobs: Option<bool>,
+    /// With `logprobs`: how many of the likeliest tokens to tell in each place.
+    #[schema(minimum = 0, maximum = 20)]
+    top_logprobs: Option<i64>,
     /// Null or `["text"]`.
     #[schema(value_type = Option<Vec<String>>)]
     modalities: Option<Outline>,
@@ -108,14 +114,15 @@ fields_of!(ChatParameters {
     parallel_tool_calls,
     functions,
     function_call,
+    enable_thinking,
     reasoning_effort,
     thinking_budget_tokens,
     reasoning_budget_tokens,
     thinking_token_budget,
+    truncate,
     reasoning_format,
     logprobs,
     top_logprobs,
-    response_format,
     modalities,
     audio,
     web_search_options,
@@ -137,7 +144,17 @@ impl ChatDialect for ChatAnswer {
         reply: WholeReply,
         completion: &Completion,
     ) -> serde_json::Result<Vec<u8>> {
-        serde_json::to_vec(&ChatCompletion::of(identity, reply, completion, self.form))
+        let replies = vec![(reply, completion.clone())];
+        self.whole_of_all(identity, replies, completion)
+    }
+
+    fn whole_of_all(
+        &self,
+        identity: &Identity,
+        replies: Vec<(WholeReply, Completion)>,
+        all: &Completion,
+    ) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(&ChatCompletion::of(identity, replies, all, self.form))
     }
 
     fn writer(&self, identity: &Identity) -> ChatWriter {
@@ -152,13 +169,6 @@ impl ChatDialect for ChatAnswer {
 impl ChatParameters {
     fn refuse_unsupported(&self) -> Result<(), RequestError> {
         let is_only_text = |value: &Value| matches!(value.as_array().map(Vec::as_slice), Some([one]) if one == "text");
-        neutral("logprobs", &self.logprobs, is_false, "only false")?;
-        neutral(
-            "top_logprobs",
-            &self.top_logprobs,
-            |n| n.as_u64() == Some(0),
-            "only 0",
-        )?;
         neutral(
             "modalities",
             &self.modalities,
@@ -205,12 +215,7 @@ impl ChatParameters {
         (status = 200, description = "The answer", content(
             (ChatCompletion = "application/json"),
             (ChatChunk = "text/event-stream"))),
-        (status = 400, description = "The request is wrong; `param` says where", body = ErrorBody),
-        (status = 403, description = "The key may not use this model; or a foreign Host or Origin on a loopback listener", body = ErrorBody),
-        (status = 404, description = "There is no such model", body = ErrorBody),
-        (status = 413, description = "The body is too large", body = ErrorBody),
-        (status = 429, description = "The model's queue is full; see Retry-After", body = ErrorBody),
-        (status = 503, description = "The model cannot be loaded, or its worker failed", body = ErrorBody)))]
+        AnswerRefusals))]
 pub(crate) async fn chat_completions(
     State(state): State<Arc<HttpState>>,
     request: Request,
@@ -224,19 +229,16 @@ pub(crate) fn asked(
     context: &RequestContext,
     body: &[u8],
 ) -> Result<Asked<ChatAnswer>, RequestError> {
-    let Together(shared, Together(own, ignored)): Together<
+    let Together(shared, Together(own, Together(format, ignored))): Together<
         SharedParameters,
-        Together<ChatParameters, Ignored>,
+        Together<ChatParameters, Together<FormatParameters, Ignored>>,
     > = fields(body)?;
     let model = installed(state, context, shared.model.as_deref())?;
-    shared.refuse_unsupported()?;
     own.refuse_unsupported()?;
     let max_new_tokens = own.max_tokens(&shared)?.or(model.facts.max_new_tokens);
     let mut messages = conversation(own.messages)?;
     let mut values = ValuesLeft::of(&state.chat);
-    let format = own.response_format;
-    let format = format.map(|format| format.read("response_format", &mut values));
-    let asked = response_format::read(format.transpose()?)?;
+    let asked = format.read(&mut values)?;
     let given = Given {
         tools: own.tools,
         tool_choice: own.tool_choice,
@@ -244,14 +246,17 @@ pub(crate) fn asked(
         function_call: own.function_call,
         parallel_tool_calls: own.parallel_tool_calls,
     };
+    let are_old = given.are_old();
     let functions = given.functions(&state.chat)?;
     format::refuse_beside(asked.as_ref(), &messages, &functions.tools)?;
+    let param = if are_old { "functions" } else { "tools" };
+    functions.check_for(&model, param)?;
     if let Some(asked) = asked.as_ref().filter(|_| state.constraints.show_format) {
         format::show(&asked.wanted, &mut messages);
     }
     let types = functions.types();
     let keeps_thoughts = reasoning::keeps_thoughts(own.reasoning_format.as_deref())?;
-    let wish = reasoning::wish(own.reasoning_effort)?;
+    let wish = reasoning::wish(own.reasoning_effort, own.enable_thinking)?;
     let budget = reasoning::budget([
         ("thinking_budget_tokens", own.thinking_budget_tokens),
         ("reasoning_budget_tokens", own.reasoning_budget_tokens),
@@ -268,10 +273,14 @@ pub(crate) fn asked(
             Budget::NotSaid | Budget::None => None,
         },
         format: asked,
+        long_history: LongHistory::of(own.truncate, &model, false),
+        calls: functions.calls.clone(),
         ..shared.options(state, &model, max_new_tokens, ignored)?
     };
-    if functions.wants_strict {
-        options.ignored.push("tools[].function.strict");
+    let logprobs = logprobs::of_chat(own.logprobs, own.top_logprobs)?;
+    options.draws.logprobs = logprobs;
+    if let Some(calls) = functions.calls.as_ref().filter(|calls| calls.is_forced()) {
+        format::refuse_begun(&messages, calls.param)?;
     }
     let now = jiff::Zoned::now().datetime();
     let request = RenderRequest {
@@ -279,21 +288,7 @@ pub(crate) fn asked(
         control_tokens: state.chat.control_tokens,
         ..RenderRequest::of(messages, functions.tools, now)
     };
-    match &model.template {
-        TemplateState::Usable { .. } => {}
-        TemplateState::None => {
-            return Err(RequestError::NoChatTemplate {
-                model: model.id.to_string(),
-                advice: model.template_advice(),
-            });
-        }
-        TemplateState::Broken { reason } => {
-            return Err(RequestError::TemplateBroken {
-                model: model.id.to_string(),
-                reason: reason.clone(),
-            });
-        }
-    }
+    has_template(&model)?;
     Ok(Asked {
         source: PromptSource::Conversation(Box::new(request)),
         options,
@@ -310,14 +305,16 @@ pub(crate) fn asked(
         dialect: ChatAnswer {
             usage: shared.usage_chunk(),
             form: ChatForm {
-                calls: match functions.are_old {
+                calls: match are_old {
                     true => CallForm::Old,
                     false => CallForm::Tools,
                 },
+                is_named: functions.is_named,
                 thoughts: match state.chat.also_reasoning {
                     true => ThoughtFields::Both,
                     false => ThoughtFields::ReasoningContent,
                 },
+                tells_logprobs: logprobs.is_some(),
             },
         },
         model,

@@ -1,23 +1,29 @@
 //! Writes the events of one stream. Whatever is the same in each event is rendered once, at the
 //! stream's start; a token costs two copies and the escaping of its own text.
 
+mod text;
+
+pub(crate) use text::TextWriter;
+
 use bytes::{BufMut, BytesMut};
 use serde::Serialize;
 
 use super::answer::{
-    CallForm, ChatForm, ThoughtFields, TimingsBody, UsageBody, chat_finish_reason, finish_reason,
+    CallForm, ChatForm, ThoughtFields, TimingsBody, UsageBody, chat_finish_reason,
 };
-use crate::conversation::ReplyPiece;
+use super::logprobs::ChatLogprobs;
+use crate::conversation::{ReplyPiece, ScoredText};
 use crate::generation::Completion;
 use crate::http::dialects::chat_dialect::Identity;
 use crate::http::request::error::RequestError;
 use crate::http::request::id;
+use crate::http::response::append_json::append_json;
 use crate::http::response::error_body::ErrorBody;
 use crate::http::response::event_writer::EventWriter;
 
 const DONE: &[u8] = b"data: [DONE]\n\n";
 /// No blank line after it: to a reader of events it is a part of the next one.
-const KEEP_ALIVE: &[u8] = b": keep-alive\n";
+pub(crate) const KEEP_ALIVE: &[u8] = b": keep-alive\n";
 
 /// Whether a stream ends with a chunk of token counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +35,12 @@ pub(crate) enum UsageChunk {
 /// What the chunks of a stream have in common.
 struct Frame {
     usage: UsageChunk,
+    object: &'static str,
+    identity: Identity,
     /// `data: {"id":…,"model":…,"choices":[`
     head: Box<[u8]>,
+    /// `data: {…,"choices":[{"index":…,`
+    choice: Box<[u8]>,
 }
 
 /// What stands around the text of a token's chunk.
@@ -48,25 +58,31 @@ pub(crate) struct ChatWriter {
     frame: Frame,
     content: AroundText,
     reasoning: AroundText,
-    form: CallForm,
+    form: ChatForm,
     /// One is whole.
     has_calls: bool,
 }
 
-/// Writes the chunks of a continued text.
-pub(crate) struct TextWriter {
-    frame: Frame,
-    text: AroundText,
-}
-
 impl Frame {
     fn new(identity: &Identity, object: &'static str, usage: UsageChunk) -> Self {
+        Self::of_resumed(identity, object, usage, 0)
+    }
+
+    /// For an answer that has gone on with another worker so often.
+    fn of_resumed(
+        identity: &Identity,
+        object: &'static str,
+        usage: UsageChunk,
+        resumptions: u32,
+    ) -> Self {
         #[derive(Serialize)]
         struct Head<'a> {
             id: &'a str,
             object: &'static str,
             created: u64,
             model: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            system_fingerprint: Option<String>,
         }
         let mut head = b"data: ".to_vec();
         append_json(
@@ -76,13 +92,18 @@ impl Frame {
                 object,
                 created: identity.created,
                 model: &identity.model,
+                system_fingerprint: identity.fingerprint(resumptions),
             },
         );
         // The object goes on.
         head.pop();
         head.extend_from_slice(b",\"choices\":[");
+        let index = format!("{{\"index\":{},", identity.choice);
         Self {
             usage,
+            object,
+            identity: identity.clone(),
+            choice: [&head, index.as_bytes()].concat().into(),
             head: head.into(),
         }
     }
@@ -90,7 +111,7 @@ impl Frame {
     /// Chunks whose one choice is a text between `before` and `after`.
     fn around(&self, before: &[u8], after: &[u8]) -> AroundText {
         AroundText {
-            before: [&self.head, before].concat().into(),
+            before: [&self.choice, before].concat().into(),
             again: None,
             after: [after, b"]", self.usage.null_field(), b"}\n\n"]
                 .concat()
@@ -98,8 +119,9 @@ impl Frame {
         }
     }
 
+    /// `choice` goes on behind its index.
     fn chunk(&self, choice: &[u8], timings: Option<&TimingsBody>, buffer: &mut BytesMut) {
-        buffer.put_slice(&self.head);
+        buffer.put_slice(&self.choice);
         buffer.put_slice(choice);
         buffer.put_slice(b"]");
         buffer.put_slice(self.usage.null_field());
@@ -110,17 +132,58 @@ impl Frame {
         buffer.put_slice(b"}\n\n");
     }
 
-    /// The chunk of the last choice, the usage chunk if it is wanted, and the end mark.
-    fn end(&self, choice: &str, completion: &Completion, buffer: &mut BytesMut) {
+    /// The chunk of the choice's end.
+    fn finished(&self, choice: &str, completion: &Completion, buffer: &mut BytesMut) {
         let timings = TimingsBody::of(&completion.timings);
-        self.chunk(choice.as_bytes(), timings.as_ref(), buffer);
+        match completion.timings.resumptions {
+            0 => self.chunk(choice.as_bytes(), timings.as_ref(), buffer),
+            resumptions => {
+                Self::of_resumed(&self.identity, self.object, self.usage, resumptions).chunk(
+                    choice.as_bytes(),
+                    timings.as_ref(),
+                    buffer,
+                );
+            }
+        }
+    }
+
+    /// The usage chunk if it is wanted, and the end mark.
+    fn end(&self, all: &Completion, buffer: &mut BytesMut) {
         if self.usage == UsageChunk::Wanted {
-            buffer.put_slice(&self.head);
+            match all.timings.resumptions {
+                0 => buffer.put_slice(&self.head),
+                resumptions => {
+                    let usage = self.usage;
+                    let resumed = Self::of_resumed(&self.identity, self.object, usage, resumptions);
+                    buffer.put_slice(&resumed.head);
+                }
+            }
             buffer.put_slice(b"],\"usage\":");
-            append_json(buffer, &completion.usage.map(UsageBody::of));
+            append_json(buffer, &all.usage.map(UsageBody::of));
             buffer.put_slice(b"}\n\n");
         }
         buffer.put_slice(DONE);
+    }
+}
+
+impl Frame {
+    /// A chunk whose one choice is a text between `before` and `after`, and log probabilities.
+    fn scored(
+        &self,
+        (before, after): (&[u8], &[u8]),
+        text: &str,
+        logprobs: &impl Serialize,
+        buffer: &mut BytesMut,
+    ) {
+        buffer.put_slice(&self.choice);
+        buffer.put_slice(before);
+        append_json(buffer, text);
+        buffer.put_slice(after);
+        buffer.put_slice(b"\"logprobs\":");
+        append_json(buffer, logprobs);
+        buffer.put_slice(b",\"finish_reason\":null}]");
+        buffer.put_slice(self.usage.null_field());
+        buffer.put_slice(b"}\n\n");
     }
 }
 
@@ -167,17 +230,14 @@ struct FunctionDelta<'a> {
 impl ChatWriter {
     pub fn new(identity: &Identity, usage: UsageChunk, form: ChatForm) -> Self {
         let frame = Frame::new(identity, "chat.completion.chunk", usage);
-        let content = frame.around(
-            b"{\"index\":0,\"delta\":{\"content\":",
-            b"},\"finish_reason\":null}",
-        );
+        let content = frame.around(b"\"delta\":{\"content\":", b"},\"finish_reason\":null}");
         let reasoning = AroundText {
             again: match form.thoughts {
                 ThoughtFields::ReasoningContent => None,
                 ThoughtFields::Both => Some(b",\"reasoning\":"),
             },
             ..frame.around(
-                b"{\"index\":0,\"delta\":{\"reasoning_content\":",
+                b"\"delta\":{\"reasoning_content\":",
                 b"},\"finish_reason\":null}",
             )
         };
@@ -185,19 +245,19 @@ impl ChatWriter {
             frame,
             content,
             reasoning,
-            form: form.calls,
+            form,
             has_calls: false,
         }
     }
 
     /// A chunk of a call, between the brackets of `tool_calls` or as `function_call`.
     fn call(&mut self, call: &impl Serialize, buffer: &mut BytesMut) {
-        let (open, close): (&[u8], &[u8]) = match self.form {
+        let (open, close): (&[u8], &[u8]) = match self.form.calls {
             CallForm::Tools => (b"\"tool_calls\":[", b"]"),
             CallForm::Old => (b"\"function_call\":", b""),
         };
-        buffer.put_slice(&self.frame.head);
-        buffer.put_slice(b"{\"index\":0,\"delta\":{");
+        buffer.put_slice(&self.frame.choice);
+        buffer.put_slice(b"\"delta\":{");
         buffer.put_slice(open);
         append_json(buffer, call);
         buffer.put_slice(close);
@@ -211,7 +271,7 @@ impl ChatWriter {
             name: Some(name),
             arguments: "",
         };
-        match self.form {
+        match self.form.calls {
             CallForm::Tools => {
                 let call = CallDelta {
                     index,
@@ -232,7 +292,7 @@ impl ChatWriter {
             name: None,
             arguments: delta,
         };
-        match self.form {
+        match self.form.calls {
             CallForm::Tools => {
                 let call = CallDelta {
                     index,
@@ -251,7 +311,7 @@ impl ChatWriter {
 impl EventWriter for ChatWriter {
     fn opening(&mut self, buffer: &mut BytesMut) {
         self.frame.chunk(
-            b"{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}",
+            b"\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}",
             None,
             buffer,
         );
@@ -260,6 +320,14 @@ impl EventWriter for ChatWriter {
     fn piece(&mut self, piece: &ReplyPiece, buffer: &mut BytesMut) {
         match piece {
             ReplyPiece::Text(text) => self.content.write(text, buffer),
+            ReplyPiece::ScoredText(ScoredText { text, tokens }) => self.frame.scored(
+                (b"\"delta\":{\"content\":", b"},"),
+                text,
+                &ChatLogprobs::of(tokens),
+                buffer,
+            ),
+            // A conversation is not answered with what was said.
+            ReplyPiece::PromptLogprobs(_) => {}
             ReplyPiece::Reasoning(text) => self.reasoning.write(text, buffer),
             ReplyPiece::ToolCall { index, id, name } => {
                 self.begin_call(*index, id.as_deref(), name, buffer);
@@ -271,8 +339,12 @@ impl EventWriter for ChatWriter {
 
     fn finished(&mut self, completion: &Completion, buffer: &mut BytesMut) {
         let reason = chat_finish_reason(completion.reason, self.has_calls, self.form);
-        let choice = format!("{{\"index\":0,\"delta\":{{}},\"finish_reason\":\"{reason}\"}}");
-        self.frame.end(&choice, completion, buffer);
+        let choice = format!("\"delta\":{{}},\"finish_reason\":\"{reason}\"}}");
+        self.frame.finished(&choice, completion, buffer);
+    }
+
+    fn end(&mut self, all: &Completion, buffer: &mut BytesMut) {
+        self.frame.end(all, buffer);
     }
 
     fn keep_alive(&mut self, buffer: &mut BytesMut) {
@@ -284,53 +356,10 @@ impl EventWriter for ChatWriter {
     }
 }
 
-impl TextWriter {
-    pub fn new(identity: &Identity, usage: UsageChunk) -> Self {
-        let frame = Frame::new(identity, "text_completion", usage);
-        let text = frame.around(
-            b"{\"index\":0,\"text\":",
-            b",\"logprobs\":null,\"finish_reason\":null}",
-        );
-        Self { frame, text }
-    }
-}
-
-impl EventWriter for TextWriter {
-    fn opening(&mut self, _buffer: &mut BytesMut) {}
-
-    fn piece(&mut self, piece: &ReplyPiece, buffer: &mut BytesMut) {
-        // Of a text that is no conversation there are no other pieces.
-        if let ReplyPiece::Text(text) = piece {
-            self.text.write(text, buffer);
-        }
-    }
-
-    fn finished(&mut self, completion: &Completion, buffer: &mut BytesMut) {
-        let reason = finish_reason(completion.reason);
-        let choice = format!(
-            "{{\"index\":0,\"text\":\"\",\"logprobs\":null,\"finish_reason\":\"{reason}\"}}"
-        );
-        self.frame.end(&choice, completion, buffer);
-    }
-
-    fn keep_alive(&mut self, buffer: &mut BytesMut) {
-        buffer.put_slice(KEEP_ALIVE);
-    }
-
-    fn failed(&mut self, error: &RequestError, buffer: &mut BytesMut) {
-        write_error(error, buffer);
-    }
-}
-
-fn write_error(error: &RequestError, buffer: &mut BytesMut) {
+pub(crate) fn write_error(error: &RequestError, buffer: &mut BytesMut) {
     buffer.put_slice(b"data: ");
     append_json(buffer, &ErrorBody::of(error));
     buffer.put_slice(b"\n\n");
-}
-
-fn append_json<T: Serialize + ?Sized>(buffer: &mut (impl BufMut + ?Sized), value: &T) {
-    serde_json::to_writer(buffer.writer(), value)
-        .expect("a buffer in memory takes everything, and these types have JSON forms");
 }
 
 #[cfg(test)]
@@ -343,10 +372,14 @@ mod tests {
             id: RequestId("chatcmpl-1".into()),
             created: 7,
             model: model.into(),
+            fingerprint: None,
+            choice: 0,
         };
         let form = ChatForm {
+            is_named: false,
             calls: CallForm::Tools,
             thoughts: ThoughtFields::ReasoningContent,
+            tells_logprobs: false,
         };
         ChatWriter::new(&identity, UsageChunk::NotWanted, form)
     }

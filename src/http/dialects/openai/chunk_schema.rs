@@ -5,6 +5,7 @@
 use utoipa::ToSchema;
 
 use super::answer::{TextChoice, TimingsBody, UsageBody};
+use super::logprobs::ChatLogprobs;
 
 /// An event of a streamed chat answer.
 #[derive(ToSchema)]
@@ -18,6 +19,10 @@ pub(crate) struct ChatChunk {
     created: u64,
     /// Id of the model that answers.
     model: String,
+    /// What makes the answer; `-varies`, and in the last chunk `-resumed`, at its end say that the same seed
+    /// need not repeat it. Absent where that is not known.
+    #[schema(required = false)]
+    system_fingerprint: Option<String>,
     /// One, or none in the usage chunk.
     choices: Vec<ChunkChoice>,
     /// Only with `stream_options.include_usage`: null in every chunk but the last.
@@ -31,9 +36,12 @@ pub(crate) struct ChatChunk {
 /// A piece of the answer.
 #[derive(ToSchema)]
 pub(crate) struct ChunkChoice {
-    /// Always 0.
+    /// Which of the answers it is of.
     index: u32,
     delta: Delta,
+    /// Only where the request asks for them, in chunks of content.
+    #[schema(required = false)]
+    logprobs: Option<ChatLogprobs>,
     /// Null in all chunks but the last one with a choice: `stop`, `length` or
     /// `tool_calls`.
     #[schema(required, example = "stop")]
@@ -99,6 +107,10 @@ pub(crate) struct TextChunk {
     created: u64,
     /// Id of the model that answers.
     model: String,
+    /// What makes the answer; `-varies`, and in the last chunk `-resumed`, at its end say that the same seed
+    /// need not repeat it. Absent where that is not known.
+    #[schema(required = false)]
+    system_fingerprint: Option<String>,
     /// One, or none in the usage chunk.
     choices: Vec<TextChoice>,
     /// Only with `stream_options.include_usage`: null in every chunk but the last.

@@ -10,7 +10,8 @@ use crate::http::request::error::RequestError;
 use crate::http::request::free_form::Outline;
 use crate::http::request::together::Fields;
 
-/// In the order of their names. OpenAI's, llama.cpp's server's, vLLM's and Ollama's.
+/// In the order of their names. OpenAI's, llama.cpp's server's, vLLM's and Ollama's; those too that
+/// another path reads, which on this one do nothing.
 const KNOWN: &[&str] = &[
     "adaptive_decay",
     "adaptive_target",
@@ -18,10 +19,12 @@ const KNOWN: &[&str] = &[
     "add_special_tokens",
     "allowed_token_ids",
     "bad_words",
+    "best_of",
     "cache_prompt",
     "cache_reuse",
     "cache_salt",
     "chat_template",
+    "chat_template_kwargs",
     "context",
     "continue_final_message",
     "documents",
@@ -33,34 +36,32 @@ const KNOWN: &[&str] = &[
     "dynatemp_exponent",
     "dynatemp_range",
     "early_stopping",
+    "echo",
     "embd_normalize",
     "enable_thinking",
     "format",
-    "grammar",
+    "function_call",
+    "functions",
     "grammar_lazy",
     "grammar_triggers",
-    "guided_choice",
     "guided_decoding_backend",
-    "guided_grammar",
-    "guided_json",
-    "guided_regex",
     "id_slot",
-    "ignore_eos",
     "image_data",
     "include_stop_str_in_output",
+    "input",
     "input_extra",
     "input_prefix",
     "input_suffix",
     "input_type",
-    "json_schema",
     "keep_alive",
     "kv_transfer_params",
     "length_penalty",
     "logits_processors",
     "lora",
+    "max_completion_tokens",
+    "messages",
     "metadata",
     "min_keep",
-    "min_tokens",
     "mirostat",
     "mirostat_eta",
     "mirostat_tau",
@@ -74,19 +75,24 @@ const KNOWN: &[&str] = &[
     "n_probs",
     "normalize",
     "options",
+    "parallel_tool_calls",
     "parse_tool_calls",
     "post_sampling_probs",
     "prediction",
     "preserved_tokens",
     "priority",
+    "prompt",
     "prompt_cache_key",
     "prompt_cache_retention",
     "prompt_logprobs",
     "reasoning",
     "reasoning_budget",
+    "reasoning_effort",
+    "reasoning_format",
     "repeat_last_n",
     "request_id",
     "response_fields",
+    "response_format",
     "return_progress",
     "return_token_ids",
     "return_tokens",
@@ -96,9 +102,10 @@ const KNOWN: &[&str] = &[
     "service_tier",
     "skip_special_tokens",
     "spaces_between_special_tokens",
-    "stop_token_ids",
+    "special",
     "store",
-    "structured_outputs",
+    "stream_options",
+    "suffix",
     "t_max_predict_ms",
     "t_max_prompt_ms",
     "task",
@@ -108,7 +115,10 @@ const KNOWN: &[&str] = &[
     "thinking_budget",
     "thinking_forced_open",
     "timings_per_token",
+    "tool_choice",
+    "tools",
     "top_a",
+    "top_logprobs",
     "top_n_sigma",
     "truncate",
     "truncate_prompt_tokens",
@@ -128,42 +138,31 @@ type Neutral = (fn(&Value) -> bool, &'static str);
 const EMPTY_TEXT: Neutral = (|value| value == "", "only \"\"");
 const EMPTY_LIST: Neutral = (is_empty, "only []");
 const FALSE: Neutral = (is_false, "only false");
-const ABSENT: Neutral = (|_| false, "only its absence");
 const ZERO: Neutral = (
     |value| is_false(value) || value.as_f64() == Some(0.0),
     "only 0",
 );
 const ONE: Neutral = (|value| value.as_f64() == Some(1.0), "only 1");
-/// vLLM's clients write each way of constraining an answer, null where it is not meant.
-const NO_MEMBER: Neutral = (
-    |value| {
-        let members = value.as_object();
-        members.is_some_and(|members| members.values().all(Value::is_null))
-    },
-    "only {}",
-);
 
-/// Those of the known ones that constrain an answer or add to it, and what is accepted of them.
+/// Those of the known ones that add to an answer, and what is accepted of them.
 const REFUSED: &[(&str, Neutral)] = &[
-    ("grammar", EMPTY_TEXT),
-    ("guided_choice", EMPTY_LIST),
-    ("guided_grammar", EMPTY_TEXT),
-    ("guided_json", EMPTY_TEXT),
-    ("guided_regex", EMPTY_TEXT),
-    ("json_schema", ABSENT),
+    ("best_of", ONE),
+    ("echo", FALSE),
+    ("functions", EMPTY_LIST),
     ("n_cmpl", ONE),
     ("n_probs", ZERO),
     ("prompt_logprobs", FALSE),
     ("return_token_ids", FALSE),
-    ("structured_outputs", NO_MEMBER),
+    ("suffix", EMPTY_TEXT),
+    ("tools", EMPTY_LIST),
 ];
 
 /// The known parameters that a body gives and the daemon does not read; null counts as absent, and so does
 /// a value that asks for nothing of those that are refused.
 #[derive(Debug, Default)]
-pub(super) struct Ignored {
+pub(crate) struct Ignored {
     names: Vec<&'static str>,
-    /// Those of them that constrain an answer or add to it.
+    /// Those of them that add to an answer.
     refused: Vec<(&'static str, Outline)>,
 }
 
@@ -250,9 +249,8 @@ mod tests {
             let absent = of_an_answer(&format!(r#"{{"user":"u","{name}":null}}"#));
             assert_eq!(absent.unwrap(), ["user"], "{name}");
         }
-        let neutral = r#"{"grammar":"","guided_choice":[],"guided_json":"","n_cmpl":1.0,"n_probs":0,
-            "prompt_logprobs":false,"return_token_ids":false,
-            "structured_outputs":{"json":null,"regex":null}}"#;
+        let neutral = r#"{"best_of":1,"echo":false,"functions":[],"suffix":"",
+            "tools":[],"n_cmpl":1.0,"n_probs":0,"prompt_logprobs":false,"return_token_ids":false}"#;
         assert_eq!(of_an_answer(neutral).unwrap(), [""; 0]);
     }
 

@@ -1,5 +1,7 @@
 //! What is added to the logits of tokens, by their ids.
 
+use std::ops::Range;
+
 use crate::http::request::error::{RequestError, quote};
 use crate::http::request::free_form::{FreeObject, ValuesLeft};
 use crate::models::InstalledModel;
@@ -19,7 +21,7 @@ pub(super) fn read(
     };
     let biases = given.read("logit_bias", &mut ValuesLeft::of(limits))?;
     let most = limits.max_logit_biases;
-    let vocabulary = model.facts.shape.vocabulary_tokens;
+    let known = known_ids(model);
     if biases.len() > most {
         let count = biases.len();
         return Err(RequestError::out_of_range(
@@ -29,8 +31,7 @@ pub(super) fn read(
     }
     let biases = biases.iter().map(|(id, bias)| {
         let param = || format!("logit_bias.{}", quote(id));
-        let known = vocabulary.map_or(i32::MAX, |count| i32::try_from(count).unwrap_or(i32::MAX));
-        let token = id.parse().ok().filter(|token| (0..known).contains(token));
+        let token = id.parse().ok().filter(|token| known.contains(token));
         let token = token.ok_or_else(|| {
             RequestError::out_of_range(param(), "is not the id of a token of this model")
         })?;
@@ -44,4 +45,10 @@ pub(super) fn read(
         }
     });
     biases.collect()
+}
+
+/// The ids of the model's tokens, as far as it is known which ones it has.
+pub(super) fn known_ids(model: &InstalledModel) -> Range<i32> {
+    let count = model.facts.shape.vocabulary_tokens;
+    0..count.map_or(i32::MAX, |count| i32::try_from(count).unwrap_or(i32::MAX))
 }

@@ -3,32 +3,35 @@
 //! not know either is ignored; null and neutral values count as absent.
 
 pub(crate) mod answer;
+mod anthropic_models;
 pub(crate) mod bodies;
 pub(crate) mod chat;
-mod chunk;
+pub(crate) mod chunk;
 mod chunk_schema;
 pub(crate) mod completions;
 pub(crate) mod embedding_answer;
-pub(crate) mod embedding_input;
 pub(crate) mod embeddings;
-mod ignored;
+pub(crate) mod format_fields;
+pub(crate) mod ignored;
 mod logit_bias;
+pub(crate) mod logprobs;
 pub(crate) mod messages;
 pub(crate) mod models;
 pub(crate) mod parameters;
 pub(crate) mod reasoning;
 mod response_format;
+mod tool_choice;
 pub(crate) mod tools;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::routing::{get, post};
 
 use crate::http::HttpState;
+use crate::http::request::endpoints::Endpoints;
 
-pub(crate) fn routes() -> Router<Arc<HttpState>> {
-    Router::new()
+pub(crate) fn routes() -> Endpoints<Arc<HttpState>> {
+    Endpoints::new()
         .route("/v1/chat/completions", post(chat::chat_completions))
         .route("/v1/completions", post(completions::completions))
         .route("/v1/embeddings", post(embeddings::embeddings))

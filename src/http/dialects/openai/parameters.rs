@@ -1,23 +1,25 @@
 //! The parameters both endpoints share: read, checked against their ranges, and either turned into
 //! a `SamplingRequest` or refused by name.
 
-use std::borrow::Cow;
+mod draws;
+mod values;
+
+pub(crate) use values::{is_empty, is_false, neutral, stop_texts, token_budget};
+use values::{stop_schema, within};
+
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::Value;
 use utoipa::ToSchema;
-use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Schema, Type};
 
 use super::chunk::UsageChunk;
 use super::ignored::Ignored;
-use super::logit_bias;
-use crate::generation::{DrawRequest, SamplingRequest};
+use crate::generation::SamplingRequest;
 use crate::http::HttpState;
-use crate::http::dialects::chat_dialect::Options;
+use crate::http::dialects::chat_dialect::{LongHistory, Options, Without};
 use crate::http::request::body::{Object, TextOrList};
 use crate::http::request::error::RequestError;
-use crate::http::request::free_form::{FreeObject, Outline};
+use crate::http::request::free_form::FreeObject;
 use crate::http::request::together::fields_of;
 use crate::models::InstalledModel;
 use crate::settings::ChatSettings;
@@ -69,6 +71,19 @@ pub(crate) struct SharedParameters {
     /// `x-rkllmd-not-applied` where the runtime cannot. Any 64-bit integer, signed or not.
     #[schema(value_type = Option<i64>, minimum = -9223372036854775808_i64)]
     pub seed: Option<i128>,
+    /// Whether the same seed draws the same whatever else runs, ran or died: the answer's tokens are computed by
+    /// themselves, and after a worker's death they are made again. Needs a `seed`, or a temperature of 0.
+    /// Reported in `x-rkllmd-not-applied` where the runtime cannot.
+    pub deterministic: Option<bool>,
+    /// Ids of tokens that end the answer and are not part of it, as many as there may be stop strings.
+    pub stop_token_ids: Option<Vec<i64>>,
+    /// So many tokens come before one that ends the answer. Reported in `x-rkllmd-not-applied` where the
+    /// runtime cannot.
+    #[schema(minimum = 0)]
+    pub min_tokens: Option<i64>,
+    /// Whether the answer goes on where the model would end it. Reported in `x-rkllmd-not-applied` where the
+    /// runtime cannot.
+    pub ignore_eos: Option<bool>,
     /// Whether to go on with another worker when one dies in the middle of the answer. Default: the
     /// daemon's `recovery.resume`.
     pub resume: Option<bool>,
@@ -76,9 +91,10 @@ pub(crate) struct SharedParameters {
     /// The daemon's `deadlines.total`, where set, is not exceeded.
     #[schema(minimum = 1)]
     pub total_deadline_ms: Option<i64>,
-    /// Number of answers; only 1.
-    #[schema(value_type = Option<i64>, minimum = 1, maximum = 1)]
-    pub n: Option<Outline>,
+    /// Number of answers to each prompt, each a run of its own: up to 8, unless `chat.max-choices` says
+    /// otherwise. Default 1.
+    #[schema(minimum = 1)]
+    pub n: Option<i64>,
     /// What is added to the logits of tokens, by their ids: from -100, which forbids one, to 100.
     /// Reported in `x-rkllmd-not-applied` where the runtime cannot.
     #[schema(value_type = Option<Object>)]
@@ -100,6 +116,10 @@ fields_of!(SharedParameters {
     stop,
     min_p,
     seed,
+    deterministic,
+    stop_token_ids,
+    min_tokens,
+    ignore_eos,
     resume,
     total_deadline_ms,
     n,
@@ -130,7 +150,7 @@ impl SharedParameters {
 
     /// What they say of the run and the answer. `max_new_tokens` is the endpoint's own to say, and
     /// `ignored` are parameters that are not read.
-    pub(super) fn options(
+    pub fn options(
         &self,
         state: &HttpState,
         model: &InstalledModel,
@@ -146,19 +166,46 @@ impl SharedParameters {
                 Some(_) => Vec::new(),
             },
             draws: self.draws(state, model)?,
+            choices: self.choices(&state.chat)?,
+            more_prompts: Vec::new(),
             max_new_tokens,
             thought_budget: None,
             format: None,
+            calls: None,
             stop: self.stop(&state.chat)?,
+            without: self.without(),
             resume: self.resume,
             total_deadline,
+            long_history: LongHistory::IsRefused,
+            keep_alive: None,
             ignored: ignored.of_an_answer()?,
+            unread: Vec::new(),
         })
     }
 
-    /// Refuses what the daemon does not do, so that no client takes it for done.
-    pub fn refuse_unsupported(&self) -> Result<(), RequestError> {
-        neutral("n", &self.n, |n| n.as_f64() == Some(1.0), "only 1 answer")
+    /// For a path that gives one answer.
+    pub fn refuse_several(&self) -> Result<(), RequestError> {
+        match self.n {
+            None | Some(1) => Ok(()),
+            Some(_) => Err(RequestError::unsupported(
+                "n",
+                "only 1 answer or null is accepted",
+            )),
+        }
+    }
+
+    fn choices(&self, limits: &ChatSettings) -> Result<usize, RequestError> {
+        let most = limits.max_choices;
+        let count = usize::try_from(self.n.unwrap_or(1)).ok();
+        let count = count.filter(|count| (1..=most).contains(count));
+        count.ok_or_else(|| {
+            RequestError::out_of_range(
+                "n",
+                format!(
+                    "must be from 1 to {most}, which `max-choices` in the [chat] settings allows"
+                ),
+            )
+        })
     }
 
     pub fn sampling(&self) -> Result<SamplingRequest, RequestError> {
@@ -210,31 +257,11 @@ impl SharedParameters {
         }
     }
 
-    pub fn draws(
-        &self,
-        state: &HttpState,
-        model: &InstalledModel,
-    ) -> Result<DrawRequest, RequestError> {
-        let limits = &state.chat;
-        Ok(DrawRequest {
-            seed: self.seed()?,
-            min_p: within("min_p", self.min_p, (0.0, 1.0))?,
-            logit_bias: logit_bias::read(self.logit_bias.as_ref(), limits, model)?,
-        })
-    }
-
-    /// The bits of the seed as they are, whether it was written as a signed number or not.
-    pub fn seed(&self) -> Result<Option<i64>, RequestError> {
-        let Some(seed) = self.seed else {
-            return Ok(None);
-        };
-        let unsigned = || u64::try_from(seed).ok().map(u64::cast_signed);
-        match i64::try_from(seed).ok().or_else(unsigned) {
-            Some(seed) => Ok(Some(seed)),
-            None => Err(RequestError::out_of_range(
-                "seed",
-                "must be an integer of 64 bits",
-            )),
+    /// What the request asks to be without.
+    pub fn without(&self) -> Without {
+        Without {
+            seed: false,
+            stop: matches!(&self.stop, Some(TextOrList::List(stops)) if stops.is_empty()),
         }
     }
 
@@ -244,31 +271,7 @@ impl SharedParameters {
             Some(TextOrList::Text(stop)) => std::slice::from_ref(stop),
             Some(TextOrList::List(stops)) => stops.as_slice(),
         };
-        let (most, longest) = (limits.max_stops, limits.stop_limit_bytes);
-        if stops.len() > most {
-            return Err(RequestError::out_of_range(
-                "stop",
-                format!(
-                    "has {} strings; `max-stops` in the [chat] settings allows {most}",
-                    stops.len()
-                ),
-            ));
-        }
-        if let Some(stop) = stops.iter().find(|stop| stop.len() > longest) {
-            return Err(RequestError::out_of_range(
-                "stop",
-                format!(
-                    "holds a string of {} bytes; `stop-limit-bytes` in the [chat] settings allows \
-                     {longest}",
-                    stop.len()
-                ),
-            ));
-        }
-        Ok(stops
-            .iter()
-            .filter(|stop| !stop.is_empty())
-            .cloned()
-            .collect())
+        stop_texts("stop", stops, limits)
     }
 
     /// The shorter one of the daemon's limit and the client's.
@@ -294,81 +297,6 @@ impl SharedParameters {
     pub fn max_tokens(&self) -> Result<Option<u32>, RequestError> {
         token_budget("max_tokens", self.max_tokens)
     }
-}
-
-pub(crate) fn token_budget(
-    param: &'static str,
-    value: Option<i64>,
-) -> Result<Option<u32>, RequestError> {
-    match value {
-        None => Ok(None),
-        Some(value) if value < -1 => Err(RequestError::out_of_range(
-            param,
-            "must be a number of tokens, or -1 for as many as the context leaves",
-        )),
-        // -1, or more than any context holds: as many as the context leaves.
-        Some(value) => Ok(Some(u32::try_from(value).unwrap_or(u32::MAX))),
-    }
-}
-
-/// `value` where it lies between the two, which belong to the range.
-fn within(
-    param: &'static str,
-    value: Option<f64>,
-    (low, high): (f64, f64),
-) -> Result<Option<f32>, RequestError> {
-    match value {
-        None => Ok(None),
-        Some(value) if low <= value && value <= high => Ok(Some(value as f32)),
-        Some(_) => Err(RequestError::out_of_range(
-            param,
-            format!("must be from {low} to {high}"),
-        )),
-    }
-}
-
-/// Refuses a parameter unless it is null or has a value that asks for nothing.
-pub(crate) fn neutral(
-    param: &'static str,
-    value: &Option<Outline>,
-    is_neutral: impl FnOnce(&Value) -> bool,
-    allowed: &'static str,
-) -> Result<(), RequestError> {
-    match value {
-        None => Ok(()),
-        Some(value) if is_neutral(&value.0) => Ok(()),
-        Some(_) => Err(RequestError::unsupported(
-            param,
-            Cow::from(format!("{allowed} or null is accepted")),
-        )),
-    }
-}
-
-/// `[]`, `{}` or `""`.
-pub(crate) fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Array(items) => items.is_empty(),
-        Value::Object(fields) => fields.is_empty(),
-        Value::String(text) => text.is_empty(),
-        _ => false,
-    }
-}
-
-pub(crate) fn is_false(value: &Value) -> bool {
-    *value == Value::Bool(false)
-}
-
-fn stop_schema() -> Schema {
-    string_or_strings("Text that ends the answer and is not part of it: one or several.")
-}
-
-pub(crate) fn string_or_strings(description: &str) -> Schema {
-    let string = || ObjectBuilder::new().schema_type(Type::String);
-    OneOfBuilder::new()
-        .item(string())
-        .item(ArrayBuilder::new().items(string()))
-        .description(Some(description))
-        .into()
 }
 
 #[cfg(test)]

@@ -20,25 +20,41 @@ pub(super) fn keeps_thoughts(format: Option<&str>) -> Result<bool, RequestError>
     }
 }
 
-pub(super) fn wish(effort: Option<String>) -> Result<ReasoningWish, RequestError> {
-    match effort.as_deref() {
-        None => Ok(ReasoningWish::default()),
-        Some("none") => Ok(ReasoningWish {
-            thinking: Thinking::Off,
-            ..ReasoningWish::default()
-        }),
-        Some("minimal" | "low" | "medium" | "high" | "xhigh" | "max") => Ok(ReasoningWish {
-            thinking: Thinking::On,
-            effort,
-        }),
-        Some(other) => Err(RequestError::out_of_range(
-            "reasoning_effort",
-            format!(
-                "must be `none`, `minimal`, `low`, `medium`, `high`, `xhigh` or `max`, not `{}`",
-                quote(other)
-            ),
-        )),
+/// What is wished by either name.
+pub(super) fn wish(
+    effort: Option<String>,
+    enable_thinking: Option<bool>,
+) -> Result<ReasoningWish, RequestError> {
+    let thinking = match effort.as_deref() {
+        None => None,
+        Some("none") => Some(false),
+        Some("minimal" | "low" | "medium" | "high" | "xhigh" | "max") => Some(true),
+        Some(other) => {
+            return Err(RequestError::out_of_range(
+                "reasoning_effort",
+                format!(
+                    "must be `none`, `minimal`, `low`, `medium`, `high`, `xhigh` or `max`, not `{}`",
+                    quote(other)
+                ),
+            ));
+        }
+    };
+    if let (Some(one), Some(other)) = (thinking, enable_thinking)
+        && one != other
+    {
+        return Err(RequestError::out_of_range(
+            "enable_thinking",
+            "says the contrary of `reasoning_effort`",
+        ));
     }
+    Ok(ReasoningWish {
+        thinking: match thinking.or(enable_thinking) {
+            None => Thinking::Default,
+            Some(false) => Thinking::Off,
+            Some(true) => Thinking::On,
+        },
+        effort: effort.filter(|_| thinking == Some(true)),
+    })
 }
 
 /// How much may be thought.
@@ -83,12 +99,14 @@ pub(super) fn budget(given: [(&'static str, Option<i64>); 3]) -> Result<Budget, 
 /// Tells the wish to the template, by the names that templates know. What the client set itself stays.
 pub(crate) fn tell(wish: &ReasoningWish, variables: &mut Map<String, Value>) {
     let is_on = match wish.thinking {
-        Thinking::Default => return,
-        Thinking::Off => false,
-        Thinking::On => true,
+        Thinking::Default => None,
+        Thinking::Off => Some(false),
+        Thinking::On => Some(true),
     };
-    for name in ["enable_thinking", "thinking"] {
-        variables.entry(name).or_insert(is_on.into());
+    if let Some(is_on) = is_on {
+        for name in ["enable_thinking", "thinking"] {
+            variables.entry(name).or_insert(is_on.into());
+        }
     }
     if let Some(effort) = &wish.effort {
         let effort = effort.as_str();

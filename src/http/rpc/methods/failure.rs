@@ -103,6 +103,7 @@ fn unavailable(error: &GenerationError) -> RpcError {
         }
         E::ParametersNotApplied { .. }
         | E::CannotConstrain
+        | E::CannotTellLogprobs
         | E::NotKept { .. }
         | E::RunRefused { .. }
         | E::PromptRefused { .. }

@@ -10,10 +10,10 @@ use crate::generation::{Deadline, GenerationError, ModelId};
 use crate::ipc::SlotCommand;
 use crate::library_calls::{LibraryError, Running, RunningAnswer};
 use crate::supervisor::Supervisor;
-use crate::supervisor::drive::{Ended, Limits, Outer, drive};
+use crate::supervisor::drive::{Ended, Limits, Outer, OwnCall, drive};
 use crate::supervisor::event_loop::{Message, QueueEnd};
 use crate::supervisor::handle::Urgent;
-use crate::supervisor::handle::beside::{QuestionSink, next_question, running_answer};
+use crate::supervisor::handle::beside::{IS_RUNNING, next_question, running_answer};
 use crate::supervisor::lease::Lease;
 
 const NOT_RUNNING: RunningAnswer = RunningAnswer {
@@ -133,7 +133,10 @@ impl Actor {
             request: None,
             metrics: &self.services.metrics,
         };
-        let mut sink = QuestionSink { id };
+        let mut sink = OwnCall {
+            id,
+            function: IS_RUNNING,
+        };
         let command = SlotCommand::Ask { id, question };
         let Ended::Over(over) = drive(lease, command, &mut sink, limits).await else {
             return NOT_RUNNING;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::orders::Held;
+use super::orders::{Fault, Held};
 use crate::supervisor::prefixes::marks::{Marked, Marks};
 use crate::supervisor::prefixes::policy::{FileSize, ReturnRate};
 use crate::supervisor::prefixes::record::Identity;
@@ -23,6 +23,8 @@ pub struct OfModel {
     lost: VecDeque<Lost>,
     crowded_at: Option<Instant>,
     strikes: u8,
+    /// A save or load was on a worker with others when that ended: the next ones are made alone.
+    is_suspect: bool,
 }
 
 /// A prefix that a slot had.
@@ -41,6 +43,7 @@ impl OfModel {
             lost: VecDeque::new(),
             crowded_at: None,
             strikes: 0,
+            is_suspect: false,
         }
     }
 
@@ -55,16 +58,28 @@ impl OfModel {
         lost.is_some_and(|at| now.saturating_duration_since(at) < CROWDED_FOR)
     }
 
-    /// It did not do it. `for_good`: and never will.
-    pub fn failed(&mut self, for_good: bool) {
-        self.strikes = match for_good {
-            true => MOST_STRIKES,
-            false => self.strikes + 1,
-        };
+    pub fn failed(&mut self, fault: Fault) {
+        match fault {
+            Fault::ForGood => self.strikes = MOST_STRIKES,
+            Fault::Own => self.strikes += 1,
+            Fault::OfOneInCompany => self.is_suspect = true,
+            Fault::None => {}
+        }
     }
 
     pub fn succeeded(&mut self) {
         self.strikes = 0;
+        self.is_suspect = false;
+    }
+
+    /// It has ended no worker, whatever it is good for.
+    pub fn is_cleared(&mut self) {
+        self.is_suspect = false;
+    }
+
+    /// Whether something may be saved or loaded where nothing else runs, or where something does.
+    pub fn may_swap(&self, is_alone: bool) -> bool {
+        !self.is_off() && (is_alone || !self.is_suspect)
     }
 
     pub fn is_off(&self) -> bool {

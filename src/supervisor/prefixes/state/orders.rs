@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::supervisor::handle::WholeCache;
 use crate::supervisor::prefixes::index::PrefixId;
 use crate::supervisor::prefixes::marks::Marked;
 use crate::supervisor::prefixes::record::{Identity, Owner, Record, VERSION};
@@ -21,6 +22,17 @@ pub struct Now<'a> {
     pub at: Instant,
     /// Since the epoch.
     pub hour: u64,
+    /// Nothing else runs on the worker.
+    pub is_alone: bool,
+}
+
+/// A request that is given a slot.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn<'a> {
+    pub prompt: &'a str,
+    pub owner: &'a Owner,
+    /// The worker counts prompts also after a load.
+    pub can_load: bool,
 }
 
 /// What is to be done before a turn's run.
@@ -31,6 +43,8 @@ pub struct Plan {
     /// What the slot is about to lose.
     pub save: Option<SaveOrder>,
     pub load: Option<LoadOrder>,
+    /// What is evaluated of the prompt and saved for all keys, where nothing is loaded.
+    pub share: Option<SaveOrder>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,8 +56,30 @@ pub struct SaveOrder {
     pub tokens: u32,
     /// A guess until a file has told.
     pub assumed_bytes: u64,
-    /// What goes for it.
-    pub remove: Vec<PrefixId>,
+    /// It will hardly have more.
+    pub most_bytes: u64,
+}
+
+/// Why what was written is not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotKept {
+    /// It does not fit, or its model or key has gone.
+    Unwanted,
+    /// Another file of the model has more for each token.
+    CutShort { cell_bytes: u64 },
+}
+
+/// Whose fault it is that a save or load has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The library's.
+    Own,
+    /// The library's, which will never do it.
+    ForGood,
+    /// It or something that ran beside it has ended the worker.
+    OfOneInCompany,
+    /// Neither's.
+    None,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,14 +93,15 @@ pub struct LoadOrder {
     pub kept_bytes: usize,
 }
 
-/// What is written beside the file of so many bytes.
-pub fn record_of(order: &SaveOrder, bytes: u64) -> Record {
+/// What is written beside the file.
+pub fn record_of(order: &SaveOrder, written: WholeCache) -> Record {
     Record {
         version: VERSION,
         of: order.of.clone(),
         owner: order.owner.clone(),
         marks: Marked::new(&order.text).marks().clone(),
         tokens: order.tokens,
-        bytes,
+        bytes: written.bytes,
+        cell_bytes: written.cell_bytes,
     }
 }

@@ -22,6 +22,7 @@ fn owner(tenant: &str) -> Owner {
         tenant: tenant.to_owned(),
         client: 1,
         has_key: true,
+        is_shared: false,
     }
 }
 
@@ -31,6 +32,7 @@ fn now(of: &Identity, at: Instant) -> Now<'_> {
         prefill_per_token: Some(Duration::from_millis(10)),
         at,
         hour: 7,
+        is_alone: true,
     }
 }
 
@@ -43,6 +45,35 @@ fn text(name: &str) -> String {
     (0..300).map(|n| format!("{name}{n} ")).collect()
 }
 
+fn file(bytes: u64) -> WholeCache {
+    WholeCache {
+        bytes,
+        cell_bytes: None,
+    }
+}
+
+fn turn_of<'a>(prompt: &'a str, owner: &'a Owner) -> Turn<'a> {
+    Turn {
+        prompt,
+        owner,
+        can_load: true,
+    }
+}
+
+/// Carries a save out. Returns what goes for it.
+fn save(state: &mut State, order: &SaveOrder, bytes: u64) -> Vec<PrefixId> {
+    state.wrote(order.id, bytes, 7);
+    let mut going = match state.whole(order, file(bytes)) {
+        Ok(going) => going,
+        Err(_) => vec![order.id],
+    };
+    if !going.contains(&order.id) {
+        going.extend(state.saved(order, file(bytes), Duration::from_millis(1)));
+    }
+    state.save_ended(order.id);
+    going
+}
+
 /// `prompt` is given a slot that holds `held`, both of one tenant; what is ordered is done.
 fn turn(state: &mut State, of: &Identity, held: &str, prompt: &str) -> (bool, bool) {
     let at = Instant::now();
@@ -50,11 +81,10 @@ fn turn(state: &mut State, of: &Identity, held: &str, prompt: &str) -> (bool, bo
         text: held,
         owner: owner(""),
     });
-    let plan = state.plan(now(of, at), held, (prompt, &owner("")), true);
+    let plan = state.plan(now(of, at), held, turn_of(prompt, &owner("")));
     let done = (plan.save.is_some(), plan.load.is_some());
     if let Some(order) = plan.save {
-        state.saved(&order, 100, Duration::from_millis(1));
-        state.wrote(100, 7);
+        save(state, &order, 100);
     }
     if let Some(order) = plan.load {
         state.load_ended(&order, Some(Duration::from_millis(1)));
@@ -117,14 +147,11 @@ fn what_is_larger_than_the_folder_may_be_is_not_kept_and_not_tried_again() {
         text: &a,
         owner: owner(""),
     };
-    let plan = state.plan(now(&of, at), Some(held()), (&b, &owner("")), true);
+    let plan = state.plan(now(&of, at), Some(held()), turn_of(&b, &owner("")));
     let order = plan.save.expect("its size is not known");
-    assert_eq!(
-        state.saved(&order, 1001, Duration::from_millis(1)),
-        [order.id]
-    );
+    assert_eq!(save(&mut state, &order, 1001), [order.id]);
     assert_eq!((state.files(), state.bytes()), (0, 0));
-    let plan = state.plan(now(&of, at), Some(held()), (&b, &owner("")), true);
+    let plan = state.plan(now(&of, at), Some(held()), turn_of(&b, &owner("")));
     assert_eq!(plan.save, None);
 }
 
@@ -137,13 +164,13 @@ fn no_tenant_gets_what_is_anothers() {
         owner: owner("one"),
     };
     // Although it asks for the same text, all of it is lost to the slot.
-    let plan = state.plan(now(&of, at), Some(held), (&a, &owner("two")), true);
+    let plan = state.plan(now(&of, at), Some(held), turn_of(&a, &owner("two")));
     let order = plan.save.expect("the other one loses it");
     assert_eq!(order.owner, owner("one"));
-    state.saved(&order, 100, Duration::from_millis(1));
-    let plan = state.plan(now(&of, at), None, (&a, &owner("two")), true);
+    save(&mut state, &order, 100);
+    let plan = state.plan(now(&of, at), None, turn_of(&a, &owner("two")));
     assert_eq!(plan.load, None);
-    let plan = state.plan(now(&of, at), None, (&a, &owner("one")), true);
+    let plan = state.plan(now(&of, at), None, turn_of(&a, &owner("one")));
     assert!(plan.load.is_some());
 }
 
@@ -153,7 +180,7 @@ fn another_file_of_the_model_or_another_library_takes_none_of_them() {
     let (a, b) = (text("a"), text("b"));
     turn(&mut state, &of, &a, &b);
     let other = identity("g");
-    let plan = state.plan(now(&other, Instant::now()), None, (&a, &owner("")), true);
+    let plan = state.plan(now(&other, Instant::now()), None, turn_of(&a, &owner("")));
     assert_eq!(plan.load, None);
     assert_eq!((plan.stale.len(), state.files()), (1, 0));
 }
@@ -168,22 +195,27 @@ fn what_is_not_wanted_any_more_goes_and_does_not_come_late() {
             text: &a,
             owner: owner(""),
         };
-        let plan = state.plan(now(&of, at), Some(held), (&b, &owner("")), true);
+        let plan = state.plan(now(&of, at), Some(held), turn_of(&b, &owner("")));
         plan.save.expect("it is worth it")
     };
-    let took = Duration::from_millis(1);
     let first = order(&mut state);
-    assert_eq!(state.saved(&first, 100, took), NONE);
-    let installed = |file: &str| vec![("m".into(), file.to_owned())];
+    assert_eq!(save(&mut state, &first, 100), NONE);
+    let installed = |file: &str| {
+        vec![Installed {
+            id: "m".into(),
+            file: file.to_owned(),
+            shared: Vec::new(),
+        }]
+    };
     assert_eq!(state.set_installed(installed("f")), NONE);
     assert_eq!(state.set_keys([1, 2].into()), NONE);
     assert_eq!(state.set_keys([2].into()), [first.id]);
     let second = order(&mut state);
-    assert_eq!(state.saved(&second, 100, took), [second.id]);
+    assert_eq!(save(&mut state, &second, 100), [second.id]);
     state.set_keys([1].into());
     assert_eq!(state.set_installed(installed("g")), NONE);
     let third = order(&mut state);
-    assert_eq!(state.saved(&third, 100, took), [third.id]);
+    assert_eq!(save(&mut state, &third, 100), [third.id]);
     assert_eq!((state.files(), state.bytes()), (0, 0));
 }
 
@@ -196,7 +228,7 @@ fn an_answer_is_followed_by_a_save_while_slots_lose_prefixes() {
         owner: owner(""),
     };
     assert_eq!(state.after_answer(now(&of, at), &held), None, "never met");
-    state.plan(now(&of, at), None, (&b, &owner("")), true);
+    state.plan(now(&of, at), None, turn_of(&b, &owner("")));
     assert_eq!(
         state.after_answer(now(&of, at), &held),
         None,
@@ -213,16 +245,16 @@ fn two_failures_in_a_row_end_it_for_the_model_as_it_is() {
     let (mut state, of) = (state(BOUNDS), identity("f"));
     let (a, b) = (text("a"), text("b"));
     turn(&mut state, &of, "", &a);
-    assert!(!state.failed(&of, false));
+    assert!(!state.failed(&of, Fault::Own));
     state.succeeded(&of);
-    assert!(!state.failed(&of, false));
-    assert!(state.failed(&of, false));
-    assert!(!state.failed(&of, false), "told once");
+    assert!(!state.failed(&of, Fault::Own));
+    assert!(state.failed(&of, Fault::Own));
+    assert!(!state.failed(&of, Fault::Own), "told once");
     assert_eq!(turn(&mut state, &of, &a, &b), (false, false));
     let new = identity("g");
     assert_eq!(turn(&mut state, &new, &a, &b), (true, false));
     assert!(
-        state.failed(&new, true),
+        state.failed(&new, Fault::ForGood),
         "at once where there is no such function"
     );
 }
@@ -250,6 +282,183 @@ fn short_prefixes_and_unmeasured_models_are_left_alone() {
         text: &a,
         owner: owner(""),
     };
-    let plan = state.plan(unmeasured, Some(held), (&b, &owner("")), true);
+    let plan = state.plan(unmeasured, Some(held), turn_of(&b, &owner("")));
     assert_eq!((plan.save, plan.load), (None, None));
+}
+
+fn order(state: &mut State, of: &Identity, held: &str) -> Option<SaveOrder> {
+    let at = Instant::now();
+    let held = Held {
+        text: held,
+        owner: owner(""),
+    };
+    let next = text("next");
+    state
+        .plan(now(of, at), Some(held), turn_of(&next, &owner("")))
+        .save
+}
+
+#[test]
+fn saves_that_are_under_way_together_keep_to_the_bounds() {
+    let bounds = Bounds {
+        files_bytes: 350,
+        daily_bytes: 450,
+        ..BOUNDS
+    };
+    let (mut state, of) = (state(bounds), identity("f"));
+    let texts = ["a", "b", "c", "d", "e", "g"].map(text);
+    let first = order(&mut state, &of, &texts[0]).expect("it is worth it");
+    let too_early = order(&mut state, &of, &texts[1]);
+    assert_eq!(too_early, None, "how large they are is not known");
+    save(&mut state, &first, 100);
+    let orders: Vec<_> = texts[1..]
+        .iter()
+        .filter_map(|text| order(&mut state, &of, text))
+        .collect();
+    assert_eq!(orders.len(), 3, "a day has room for these");
+    for each in &orders {
+        save(&mut state, each, 100);
+        assert!(state.bytes() <= 350, "{}", state.bytes());
+    }
+    assert_eq!(order(&mut state, &of, &texts[5]), None, "the day is over");
+}
+
+#[test]
+fn what_a_failed_save_has_written_counts_and_no_other_goes_for_it() {
+    let bounds = Bounds {
+        files_bytes: 250,
+        daily_bytes: 600,
+        ..BOUNDS
+    };
+    let (mut state, of) = (state(bounds), identity("f"));
+    for name in ["a", "b"] {
+        turn(&mut state, &of, &text(name), &text("x"));
+    }
+    assert_eq!(state.files(), 2);
+    // There is no room for a third one.
+    for _ in 0..3 {
+        let failing = order(&mut state, &of, &text("c")).expect("a day has room");
+        assert_eq!(state.files(), 2, "nothing goes before it is known to work");
+        state.wrote(failing.id, 105, 7);
+        state.save_ended(failing.id);
+    }
+    assert_eq!(state.files(), 2);
+    assert_eq!(state.daily().bytes(7), 200 + 3 * 105);
+    assert_eq!(order(&mut state, &of, &text("c")), None);
+}
+
+#[test]
+fn a_file_with_less_for_each_token_than_others_was_cut_short() {
+    let (mut state, of) = (state(BOUNDS), identity("f"));
+    let written = |cell_bytes| WholeCache {
+        bytes: 100,
+        cell_bytes: Some(cell_bytes),
+    };
+    let took = Duration::from_millis(1);
+    let mut kept = |name: &str, cell_bytes| {
+        let order = order(&mut state, &of, &text(name)).expect("it is worth it");
+        state.wrote(order.id, 100, 7);
+        let going = state.whole(&order, written(cell_bytes));
+        if going.is_ok() {
+            state.saved(&order, written(cell_bytes), took);
+        }
+        state.save_ended(order.id);
+        (order.id, going)
+    };
+    let (first, going) = kept("a", 64);
+    assert_eq!(going, Ok(NONE));
+    let cut = NotKept::CutShort { cell_bytes: 64 };
+    assert_eq!(kept("b", 32).1, Err(cut));
+    // Then it was the first one.
+    assert_eq!(kept("c", 96).1, Ok(vec![first]));
+    assert_eq!(state.files(), 1);
+}
+
+#[test]
+fn what_has_died_in_company_is_tried_alone_and_is_no_strike() {
+    let (mut state, of) = (state(BOUNDS), identity("f"));
+    let (a, b, at) = (text("a"), text("b"), Instant::now());
+    turn(&mut state, &of, "", &a);
+    let ordered = |state: &mut State, is_alone| {
+        let now = Now {
+            is_alone,
+            ..now(&of, at)
+        };
+        let held = Held {
+            text: &a,
+            owner: owner(""),
+        };
+        let plan = state.plan(now, Some(held), turn_of(&b, &owner("")));
+        if let Some(order) = &plan.save {
+            state.save_ended(order.id);
+        }
+        plan.save
+    };
+    assert!(ordered(&mut state, false).is_some());
+    for _ in 0..5 {
+        assert!(!state.failed(&of, Fault::OfOneInCompany));
+    }
+    assert_eq!(ordered(&mut state, false), None);
+    let alone = ordered(&mut state, true).expect("nothing else is there");
+    assert_eq!(state.whole(&alone, file(100)), Ok(NONE));
+    assert!(ordered(&mut state, false).is_some(), "it was not the save");
+    assert!(!state.failed(&of, Fault::None));
+    assert!(!state.failed(&of, Fault::Own));
+    assert!(state.failed(&of, Fault::Own));
+}
+
+#[test]
+fn nothing_is_read_from_a_disk_that_does_not_answer() {
+    let (mut state, of) = (state(BOUNDS), identity("f"));
+    let (a, b) = (text("a"), text("b"));
+    turn(&mut state, &of, &a, &b);
+    let more = a.clone() + "more";
+    state.rest(Instant::now(), Duration::from_secs(60));
+    assert_eq!(turn(&mut state, &of, "", &more), (false, true));
+    state.leave_unread(Instant::now(), Duration::from_secs(60));
+    assert_eq!(turn(&mut state, &of, "", &more), (false, false));
+}
+
+#[test]
+fn what_is_named_for_all_is_saved_once_and_read_by_every_tenant() {
+    let (mut state, of, at) = (state(BOUNDS), identity("f"), Instant::now());
+    let rules = text("rules");
+    let model = |shared: &[&str]| Installed {
+        id: "m".into(),
+        file: "f".to_owned(),
+        shared: shared.iter().map(|text| Arc::from(*text)).collect(),
+    };
+    state.set_installed(vec![model(&["rules0", &rules, "other rules"])]);
+    let prompt = |asked: &str| rules.clone() + asked;
+    let plan = |state: &mut State, asked: &str, tenant: &str| {
+        let (prompt, owner) = (prompt(asked), owner(tenant));
+        let plan = state.plan(now(&of, at), None, turn_of(&prompt, &owner));
+        (plan.share, plan.load)
+    };
+    let (share, load) = plan(&mut state, "one", "upstairs");
+    let order = share.expect("it is the first");
+    assert_eq!((load, &order.text), (None, &rules));
+    let (again, _) = plan(&mut state, "two", "upstairs");
+    assert_eq!(again, None, "it is under way");
+    assert_eq!(save(&mut state, &order, 100), NONE);
+    for tenant in ["upstairs", "downstairs"] {
+        let (share, load) = plan(&mut state, "three", tenant);
+        assert_eq!(share, None);
+        let load = load.expect("it is every key's");
+        assert_eq!(load.id, order.id);
+        state.load_ended(&load, None);
+    }
+    // A conversation that begins so takes no place of it, and is its tenant's alone.
+    let (a, b) = (prompt(&text("a")), text("b"));
+    let held = Held {
+        text: &a,
+        owner: owner("upstairs"),
+    };
+    let own = owner("upstairs");
+    let plan = state.plan(now(&of, at), Some(held), turn_of(&b, &own));
+    let going = save(&mut state, &plan.save.expect("it is worth it"), 100);
+    assert_eq!((going, state.files()), (NONE, 2));
+    assert_eq!(state.set_keys([1].into()), NONE);
+    assert_eq!(state.set_installed(vec![model(&[&*rules])]), NONE);
+    assert_eq!(state.set_installed(vec![model(&["other"])]), [order.id]);
 }

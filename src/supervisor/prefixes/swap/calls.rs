@@ -5,18 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::keeping::{begin, give_up, keep};
-use super::sinks::{CallSink, SaveSink};
+use super::keeping::{Saving, give_up, ready};
+use super::sinks::SaveSink;
 use super::{Loaded, Swap};
 use crate::generation::{Deadline, DrawRequest, SamplingRequest};
 use crate::ipc::{CallSpec, RunEnd, RunOutcome, RunSpec, SavePrefix, SlotCommand};
 use crate::library_calls::{Call, CallFailure};
-use crate::supervisor::drive::{Ended, Limits, Outer, Over, drive};
+use crate::supervisor::drive::{Ended, Limits, Loss, Outer, Over, OwnCall, drive};
 use crate::supervisor::lease::{Lease, WorkerAfter};
 use crate::supervisor::link::TOKEN_CREDIT;
 use crate::supervisor::loading::GUARD_SLACK;
 use crate::supervisor::prefixes::Inner;
-use crate::supervisor::prefixes::state::{LoadOrder, SaveOrder};
+use crate::supervisor::prefixes::state::{Fault, LoadOrder, SaveOrder};
 use crate::supervisor::text_sink::Prefill;
 
 /// A save whose run evaluates more than this part of its tokens delays the request that waits for its slot by
@@ -25,28 +25,61 @@ const MOST_EVALUATED_PART: u32 = 2;
 /// Calls here have numbers of their own.
 static NEXT_CALL: AtomicU64 = AtomicU64::new(1 << 62);
 
+/// A call or run whose worker is gone: whose fault that is, and how it went.
+pub(super) struct Gone {
+    fault: Fault,
+    cause: String,
+}
+
+impl Gone {
+    fn unsent(cause: String) -> Self {
+        let fault = Fault::None;
+        Self { fault, cause }
+    }
+
+    fn lost(loss: &Loss) -> Self {
+        Self {
+            fault: match (loss.is_own_fault(), loss.is_fault()) {
+                (true, _) => Fault::Own,
+                (false, true) => Fault::OfOneInCompany,
+                (false, false) => Fault::None,
+            },
+            cause: loss.cause.to_string(),
+        }
+    }
+}
+
 impl Swap<'_> {
     pub(super) async fn save(
         &mut self,
         prefixes: &Arc<Inner>,
         lease: Lease,
-        order: SaveOrder,
+        mut saving: Saving,
     ) -> Option<Lease> {
+        let bytes = saving.order.assumed_bytes;
+        let memory = self.memory_for(prefixes, lease.worker(), bytes).await;
+        let Some(_memory) = memory else {
+            return Some(lease);
+        };
         let run = prefixes.next_run();
-        let place = match begin(prefixes, &order, run).await {
-            Ok(place) => place,
-            Err(reason) => {
-                prefixes.rest(&reason);
-                return Some(lease);
-            }
+        let Some(place) = saving.begin(run).await else {
+            return Some(lease);
         };
         let started = Instant::now();
-        let holder = lease.holder().cloned();
-        let limit = self.file_limit(order.assumed_bytes) * 2;
-        let over = match self.run(lease, run, &order, (place.path(), limit)).await {
+        // What is saved for all is evaluated for who is to use the slot.
+        let is_shared = saving.order.owner.is_shared;
+        let holder = match is_shared {
+            true => Some(lease.user().clone()),
+            false => lease.holder().cloned(),
+        };
+        let file = lease.worker().deadlines.prefix_file;
+        let limit = file.of(saving.order.most_bytes);
+        let run = self.run(lease, run, &saving.order, (place.path(), limit));
+        let over = match run.await {
             Ok(over) => over,
-            Err(cause) => {
-                prefixes.failed(&order.of, "save", &cause, false);
+            Err(gone) => {
+                prefixes.failed(&saving.order.of, "save", &gone.cause, gone.fault);
+                saving.give_up(place).await;
                 return None;
             }
         };
@@ -56,7 +89,13 @@ impl Swap<'_> {
             tainted,
             stop,
         } = over;
-        running.link().restore(order.text.clone(), holder);
+        let order = &saving.order;
+        if !is_shared {
+            running.link().restore(order.text.clone(), holder);
+        } else if matches!(end.outcome, RunOutcome::Finished(_)) {
+            running.link().restore(order.text.clone(), holder);
+            running.link().set_evaluated(true);
+        }
         let context = running.worker().facts.context_length;
         let after = match tainted {
             true => WorkerAfter::Tainted,
@@ -64,35 +103,40 @@ impl Swap<'_> {
         };
         let lease = running.ended(after);
         let evaluated = end.perf.map_or(0, |perf| perf.prefill_tokens);
-        match (&end.outcome, stop) {
+        let failure = match (&end.outcome, stop) {
             // The daemon ends; nothing else stops it, and it is kept to nothing.
-            (_, Some(_)) | (RunOutcome::Aborted | RunOutcome::NotKept { .. }, _) => {}
-            (RunOutcome::Finished(_), None) if evaluated > order.tokens / MOST_EVALUATED_PART => {
-                let reason = "it evaluates what its slot holds again";
-                prefixes.failed(&order.of, "save", reason, false);
+            (_, Some(_)) | (RunOutcome::Aborted | RunOutcome::NotKept { .. }, _) => None,
+            (RunOutcome::Finished(_), None)
+                if !is_shared && evaluated > order.tokens / MOST_EVALUATED_PART =>
+            {
+                Some("it evaluates what its slot holds again")
             }
             (RunOutcome::Finished(_), None) => {
-                keep(prefixes, place, order, (started, limit)).await;
+                saving.keep(place, (started, limit)).await;
+                return lease;
             }
             // What has filled its context fits no more: that is not the library's failure.
-            (RunOutcome::ContextLengthExceeded { .. }, _) => {}
-            (RunOutcome::Refused { .. }, _) if may_fill(order.tokens, context) => {}
+            (RunOutcome::ContextLengthExceeded { .. }, _) => None,
+            (RunOutcome::Refused { .. }, _) if may_fill(order.tokens, context) => None,
             (RunOutcome::Refused { reason } | RunOutcome::Failed { reason }, _) => {
-                prefixes.failed(&order.of, "save", reason, false);
+                Some(reason.as_str())
             }
+        };
+        if let Some(reason) = failure {
+            prefixes.failed(&order.of, "save", reason, Fault::Own);
         }
+        saving.give_up(place).await;
         lease
     }
 
-    /// A run of what the slot holds, which makes one token and writes the rest. `Err`: why the worker is gone.
-    /// Whatever that was, it is not tried for ever: others may have been on it.
+    /// A run of what the slot holds, which makes one token and writes the rest.
     async fn run(
         &mut self,
         lease: Lease,
         run: u64,
         order: &SaveOrder,
         (path, limit): (PathBuf, Duration),
-    ) -> Result<Over<Box<RunEnd>>, String> {
+    ) -> Result<Over<Box<RunEnd>>, Gone> {
         let worker = lease.worker();
         let spec = RunSpec {
             run,
@@ -109,7 +153,7 @@ impl Swap<'_> {
         };
         let prefill = Prefill::of(&spec, worker.slots()).limit(&worker.deadlines, None);
         let limits = Limits {
-            first: (Deadline::Prefill, prefill.saturating_add(limit)),
+            first: (Deadline::PrefixFile, prefill.saturating_add(limit)),
             outer: Outer {
                 total: None,
                 cut_off: Some(&mut self.cut_off),
@@ -122,9 +166,9 @@ impl Swap<'_> {
             Ended::Over(over) => Ok(over),
             Ended::NotSent(running, error) => {
                 running.ended(WorkerAfter::Unproven);
-                Err(error.to_string())
+                Err(Gone::unsent(error.to_string()))
             }
-            Ended::Lost(lost) => Err(lost.loss.cause.to_string()),
+            Ended::Lost(lost) => Err(Gone::lost(&lost.loss)),
         }
     }
 
@@ -138,21 +182,33 @@ impl Swap<'_> {
             prefixes.lock().load_ended(&order, None);
             return None;
         };
-        let path = prefixes.folder.cache(order.id).display().to_string();
-        let call = Call::LoadPromptCache {
-            prompt_cache_path: path,
+        let memory = self.memory_for(prefixes, lease.worker(), order.file_bytes);
+        let Some(_memory) = memory.await else {
+            prefixes.lock().load_ended(&order, None);
+            return Some((lease, None));
         };
-        let limit = self.file_limit(order.file_bytes);
-        lease.is_loaded(true);
+        let limit = lease.worker().deadlines.prefix_file.of(order.file_bytes);
         let started = Instant::now();
-        let called = self.call(lease, call, (Deadline::Load, limit)).await;
+        let Some(path) = ready(prefixes, &order, limit).await else {
+            prefixes.lock().load_ended(&order, None);
+            return Some((lease, None));
+        };
+        let call = Call::LoadPromptCache {
+            prompt_cache_path: path.display().to_string(),
+        };
+        lease.is_loaded(true);
+        let called = self.call(lease, call, (Deadline::PrefixFile, limit)).await;
         let took = called
             .as_ref()
+            .ok()
             .and_then(|(_, result)| result.is_ok().then(|| started.elapsed()));
         prefixes.lock().load_ended(&order, took);
-        let Some((mut lease, result)) = called else {
-            give_up(prefixes, &order, "its worker was lost", false);
-            return None;
+        let (mut lease, result) = match called {
+            Ok(called) => called,
+            Err(gone) => {
+                give_up(prefixes, &order, &gone.cause, gone.fault);
+                return None;
+            }
         };
         let Err(failure) = result else {
             prefixes
@@ -161,8 +217,11 @@ impl Swap<'_> {
             return Some((lease, Some(Loaded { order })));
         };
         lease.is_loaded(false);
-        let for_good = matches!(failure, CallFailure::NotInLibrary { .. });
-        give_up(prefixes, &order, &format!("{failure:?}"), for_good);
+        let fault = match failure {
+            CallFailure::NotInLibrary { .. } => Fault::ForGood,
+            _ => Fault::Own,
+        };
+        give_up(prefixes, &order, &format!("{failure:?}"), fault);
         // Whatever it has left of the cells.
         let lease = self.empty(lease).await?;
         Some((lease, None))
@@ -176,7 +235,8 @@ impl Swap<'_> {
         let (held, holder) = (lease.holds().to_owned(), lease.holder().cloned());
         let limit = lease.worker().deadlines.worker.control_call;
         let deadline = (Deadline::ControlCall, limit);
-        let (mut lease, _) = self.call(lease, Call::ReleasePromptCache, deadline).await?;
+        let called = self.call(lease, Call::ReleasePromptCache, deadline).await;
+        let (mut lease, _) = called.ok()?;
         // Where it failed nothing was there to be released.
         lease.is_loaded(false);
         lease.restore(held, holder);
@@ -188,9 +248,9 @@ impl Swap<'_> {
         lease: Lease,
         call: Call,
         (deadline, limit): (Deadline, Duration),
-    ) -> Option<(Lease, Result<(), CallFailure>)> {
+    ) -> Result<(Lease, Result<(), CallFailure>), Gone> {
         let id = NEXT_CALL.fetch_add(1, Ordering::Relaxed);
-        let mut sink = CallSink {
+        let mut sink = OwnCall {
             id,
             function: call.function(),
         };
@@ -209,20 +269,16 @@ impl Swap<'_> {
         match drive(lease, command, &mut sink, limits).await {
             Ended::Over(over) => {
                 let after = over.after(false);
-                let result = over.end.map(drop);
-                Some((over.running.ended(after)?, result))
+                let hung = || Gone::unsent("a call beside it hung".to_owned());
+                let lease = over.running.ended(after).ok_or_else(hung)?;
+                Ok((lease, over.end.ok_or_else(hung)?.map(drop)))
             }
-            Ended::NotSent(running, _) => {
+            Ended::NotSent(running, error) => {
                 running.ended(WorkerAfter::Unproven);
-                None
+                Err(Gone::unsent(error.to_string()))
             }
-            Ended::Lost(_) => None,
+            Ended::Lost(lost) => Err(Gone::lost(&lost.loss)),
         }
-    }
-
-    /// How long reading or writing so many bytes may take.
-    fn file_limit(&self, bytes: u64) -> Duration {
-        self.supervisor.load_deadline(bytes)
     }
 }
 

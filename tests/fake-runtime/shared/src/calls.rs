@@ -4,13 +4,11 @@ use crate::console;
 use crate::fault::Call;
 use crate::model::{Cache, lock};
 use crate::params;
+use crate::prompt_cache;
 use crate::runtime::{FAILED, Runtime};
 use crate::set_up::{CrossAttn, Lora, Tools};
 use std::ffi::{c_char, c_int, c_void};
 use std::path::Path;
-
-/// The first bytes of a prompt cache that this library saved.
-pub const CACHE_MARK: &str = "fake prompt cache\n";
 
 impl Runtime {
     /// # Safety
@@ -53,12 +51,12 @@ impl Runtime {
         // SAFETY: NULL or a C string by the caller's promise.
         let path = unsafe { params::text(path) };
         self.simple(Call::LoadPromptCache, handle, |model| {
-            let saved = std::fs::read_to_string(&path).unwrap_or_default();
-            let Some(prompt) = saved.strip_prefix(CACHE_MARK) else {
+            let saved = std::fs::read(&path).unwrap_or_default();
+            let Some(prompt) = prompt_cache::prompt_of(&saved) else {
                 console::error("load prompt cache failed");
                 return FAILED;
             };
-            lock(&model.set_up).prompt_cache = Some(prompt.to_owned());
+            lock(&model.set_up).prompt_cache = Some(prompt);
             0
         })
     }

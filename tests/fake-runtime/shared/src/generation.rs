@@ -3,7 +3,6 @@
 
 use crate::answer::{ERROR, Sequence};
 use crate::batch::Batch;
-use crate::calls::CACHE_MARK;
 use crate::console;
 use crate::continuation::Start;
 use crate::fault::{After, Fault};
@@ -13,6 +12,7 @@ use crate::layout::Layout;
 use crate::model::{Cache, Model, lock};
 use crate::output::Output;
 use crate::params::{Input, RunParams};
+use crate::prompt_cache;
 use crate::scenario::CallbackThread;
 use crate::token_loop::TokenLoop;
 use std::ffi::{c_int, c_void};
@@ -92,13 +92,17 @@ impl Generation<'_> {
             .as_ref()
             .filter(|cache| cache.save != 0 && !model.scenario.saves_no_cache)
         {
-            let own = || {
-                let prompt = String::from_utf8_lossy(&prompt);
-                format!("{CACHE_MARK}{prompt}").into_bytes()
-            };
-            let bytes = model.scenario.saved_cache.clone().unwrap_or_else(own);
+            let scenario = &model.scenario;
+            let own = || prompt_cache::of(&prompt, prompt_tokens, scenario.vendors_cache);
+            let mut bytes = scenario.saved_cache.clone().unwrap_or_else(own);
+            let text = String::from_utf8_lossy(&prompt);
+            let cut = scenario.cut_cache.as_ref();
+            if let Some(cut) = cut.filter(|cut| text.contains(&cut.when_prompt_contains)) {
+                bytes.truncate(cut.bytes);
+            }
             // As with the vendor's, the run goes on whatever becomes of it.
-            let _ = write_slowly(&cache.path, &bytes, model.scenario.save_us_per_byte);
+            let _ =
+                prompt_cache::write_slowly(&cache.path, &bytes, model.scenario.save_us_per_byte);
         }
         if !others.is_empty() {
             let inputs: Vec<Input> = std::iter::once(input).chain(others).collect();
@@ -292,15 +296,4 @@ impl Generation<'_> {
 fn raw_json(value: &impl serde::Serialize) -> serde_json::Value {
     let text = serde_json::to_string(value).expect("plain data");
     serde_json::from_str(&text).expect("just written")
-}
-
-fn write_slowly(path: &str, bytes: &[u8], us_per_byte: u64) -> std::io::Result<()> {
-    use std::io::Write;
-    let mut file = std::fs::File::create(path)?;
-    for half in bytes.chunks(bytes.len().div_ceil(2).max(1)) {
-        file.write_all(half)?;
-        let length = u64::try_from(half.len()).unwrap_or(u64::MAX);
-        std::thread::sleep(Duration::from_micros(us_per_byte.saturating_mul(length)));
-    }
-    Ok(())
 }

@@ -23,6 +23,7 @@ mod memory;
 mod model;
 mod output;
 mod params;
+mod prompt_cache;
 mod runtime;
 mod scenario;
 mod set_up;

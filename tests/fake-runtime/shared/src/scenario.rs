@@ -47,6 +47,10 @@ pub struct Scenario {
 
     /// Written for a prompt cache instead of the fake's own format.
     pub saved_cache: Option<Vec<u8>>,
+    /// Prompt caches have the layout of the vendor's 1.3.1.
+    pub vendors_cache: bool,
+    /// Prompt caches of some prompts are cut short, and nothing says so.
+    pub cut_cache: Option<CutCache>,
     /// How long a prompt cache takes to be written, half of it after its first half.
     pub save_us_per_byte: u64,
     /// A run that is to save its prompt does not.
@@ -92,6 +96,8 @@ impl Default for Scenario {
             npu_core_num: 3,
             model_dtype: "W8A8".to_owned(),
             saved_cache: None,
+            vendors_cache: false,
+            cut_cache: None,
             save_us_per_byte: 0,
             saves_no_cache: false,
             template: Template::default(),
@@ -127,6 +133,14 @@ pub struct DetailedToken {
 pub struct Repeat {
     pub token: Token,
     pub times: u64,
+}
+
+/// What is left of the caches of some prompts.
+#[derive(Deserialize, Clone)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct CutCache {
+    pub when_prompt_contains: String,
+    pub bytes: usize,
 }
 
 /// An answer for some prompts.

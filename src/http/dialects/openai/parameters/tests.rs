@@ -72,7 +72,7 @@ fn absent_and_null_are_the_models_own() {
     assert_eq!(nulls.sampling().unwrap(), SamplingRequest::default());
     assert_eq!(nulls.max_tokens().unwrap(), None);
     assert!(nulls.stop(&ChatSettings::default()).unwrap().is_empty());
-    assert!(nulls.refuse_unsupported().is_ok());
+    assert_eq!(nulls.choices(&ChatSettings::default()).unwrap(), 1);
     assert_eq!(nulls.usage_chunk(), UsageChunk::NotWanted);
 }
 

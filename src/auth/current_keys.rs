@@ -1,0 +1,59 @@
+//! The keys that count now, as everybody reads them who does not follow the file.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::Keyring;
+
+/// The keys that count now. Cheap to clone; reading them does not wait for the disk.
+#[derive(Clone, Default)]
+pub struct CurrentKeys {
+    keys: watch::Sender<Option<Arc<Keyring>>>,
+    pub(super) trouble: watch::Sender<Option<Arc<str>>>,
+}
+
+impl CurrentKeys {
+    /// Keys that never change.
+    pub fn fixed(keyring: Option<Keyring>) -> Self {
+        Self {
+            keys: watch::Sender::new(keyring.map(Arc::new)),
+            trouble: watch::Sender::default(),
+        }
+    }
+
+    /// `None`: there never was a file of keys.
+    pub fn get(&self) -> Option<Arc<Keyring>> {
+        self.keys.borrow().clone()
+    }
+
+    /// Why the file of keys cannot be followed now, and what that means.
+    pub fn trouble(&self) -> Option<Arc<str>> {
+        self.trouble.borrow().clone()
+    }
+
+    /// Resolves when `condition` holds for the keys, at once if it does now.
+    pub async fn wait_for(&self, mut condition: impl FnMut(Option<&Keyring>) -> bool) {
+        let mut keys = self.keys.subscribe();
+        // No error: the sender is here.
+        let _ = keys.wait_for(|keys| condition(keys.as_deref())).await;
+    }
+
+    /// Tells the keys now and whenever they have changed, as long as there are any.
+    pub async fn follow(&self, mut told: impl FnMut(&Keyring)) {
+        let mut keys = self.keys.subscribe();
+        loop {
+            if let Some(keyring) = &*keys.borrow_and_update() {
+                told(keyring);
+            }
+            // No error: the sender is here.
+            if keys.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn set(&self, keyring: Keyring) {
+        self.keys.send_replace(Some(Arc::new(keyring)));
+    }
+}

@@ -1,0 +1,213 @@
+//! `rkllmd doctor`: looks at what the daemon needs of its machine, and says what to type where
+//! something is wrong. It needs no daemon, writes nothing, and waits for no file that hangs.
+
+mod access;
+mod board;
+mod check;
+mod memory;
+mod models;
+mod runtime;
+mod service;
+mod speed;
+
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub use check::{Check, Report, Status};
+
+use crate::board::{Soc, Sysroot};
+use crate::settings::Settings;
+
+/// What is not told by then is not waited for.
+const LIMIT: Duration = Duration::from_millis(2500);
+
+/// What is looked at.
+pub struct Patient {
+    pub sysroot: Sysroot,
+    pub settings: Settings,
+    pub soc: Option<Soc>,
+}
+
+impl Patient {
+    pub fn new(sysroot: Sysroot, settings: Settings) -> Self {
+        let soc = Soc::of(&sysroot);
+        Self {
+            sysroot,
+            settings,
+            soc,
+        }
+    }
+
+    /// The NPU's chip, where the vendor's library serves it.
+    fn npu(&self) -> Option<Soc> {
+        self.soc.filter(|soc| soc.runs_rkllm())
+    }
+}
+
+/// Makes one check. A probe that does not come back leaves its own check unknown and no other.
+struct Probe {
+    id: &'static str,
+    run: fn(&Patient) -> Check,
+}
+
+/// In the order of the report: what others stand on comes first.
+const PROBES: &[Probe] = &[
+    Probe {
+        id: "soc",
+        run: board::soc,
+    },
+    Probe {
+        id: "driver.loaded",
+        run: board::driver_loaded,
+    },
+    Probe {
+        id: "driver.version",
+        run: board::driver_version,
+    },
+    Probe {
+        id: "node.present",
+        run: access::node_present,
+    },
+    Probe {
+        id: "node.access",
+        run: access::node_access,
+    },
+    Probe {
+        id: "npu.users",
+        run: access::npu_users,
+    },
+    Probe {
+        id: "runtime.found",
+        run: runtime::found,
+    },
+    Probe {
+        id: "runtime.version",
+        run: runtime::version,
+    },
+    Probe {
+        id: "runtime.deps",
+        run: runtime::dependencies,
+    },
+    Probe {
+        id: "runtime.cpu",
+        run: runtime::cpu,
+    },
+    Probe {
+        id: "models.read",
+        run: models::read,
+    },
+    Probe {
+        id: "models.toolkit",
+        run: models::toolkit,
+    },
+    Probe {
+        id: "models.memory",
+        run: models::memory,
+    },
+    Probe {
+        id: "memory.available",
+        run: memory::available,
+    },
+    Probe {
+        id: "memory.swap",
+        run: memory::swap,
+    },
+    Probe {
+        id: "memory.cma",
+        run: memory::cma,
+    },
+    Probe {
+        id: "memory.cgroup",
+        run: memory::cgroup,
+    },
+    Probe {
+        id: "cpu.governor",
+        run: speed::cpu_governor,
+    },
+    Probe {
+        id: "cpu.frequency",
+        run: speed::cpu_frequency,
+    },
+    Probe {
+        id: "npu.governor",
+        run: speed::npu_governor,
+    },
+    Probe {
+        id: "npu.frequency",
+        run: speed::npu_frequency,
+    },
+    Probe {
+        id: "ddr.governor",
+        run: speed::ddr_governor,
+    },
+    Probe {
+        id: "thermal.headroom",
+        run: speed::thermal_headroom,
+    },
+    Probe {
+        id: "thermal.throttling",
+        run: speed::thermal_throttling,
+    },
+    Probe {
+        id: "service.exposure",
+        run: service::exposure,
+    },
+    Probe {
+        id: "service.keys",
+        run: service::keys,
+    },
+    Probe {
+        id: "service.disk",
+        run: service::disk,
+    },
+    Probe {
+        id: "service.clock",
+        run: service::clock,
+    },
+];
+
+/// The checks there are.
+pub fn ids() -> impl Iterator<Item = &'static str> {
+    PROBES.iter().map(|probe| probe.id)
+}
+
+/// Looks at everything at once, for at most [`LIMIT`].
+pub fn examine(patient: Patient) -> Report {
+    let deadline = Instant::now() + LIMIT;
+    let patient = Arc::new(patient);
+    let (told, answers) = mpsc::channel();
+    for (nth, probe) in PROBES.iter().enumerate() {
+        let (told, patient) = (told.clone(), Arc::clone(&patient));
+        let run = probe.run;
+        // One that hangs is left behind; the program ends without it.
+        let begun = thread::Builder::new()
+            .name(probe.id.to_owned())
+            .spawn(move || drop(told.send((nth, run(&patient)))));
+        if begun.is_err() {
+            break;
+        }
+    }
+    drop(told);
+    let mut checks: Vec<Option<Check>> = PROBES.iter().map(|_| None).collect();
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match answers.recv_timeout(left) {
+            Ok((nth, check)) => checks[nth] = Some(check),
+            Err(_) => break,
+        }
+    }
+    let overdue = || {
+        Check::warn(format!("no answer within {} ms", LIMIT.as_millis()))
+            .expected("an answer at once")
+            .remedy("a file of the kernel's or a mounted share hangs: dmesg | tail -n 50")
+    };
+    Report {
+        checks: PROBES
+            .iter()
+            .zip(checks)
+            .map(|(probe, check)| check.unwrap_or_else(overdue).named(probe.id))
+            .collect(),
+    }
+}

@@ -1,0 +1,163 @@
+//! The installed models, against the library and the memory they need.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use rkllm_sys::{Architecture, library_version};
+
+use super::board::{NO_NPU, numbers};
+use super::memory::mib;
+use super::{Check, Patient};
+use crate::models::Catalog;
+
+/// In which the footer of a `.rkllm` file tells its toolkit (docs/vendor-library.md §7).
+const FOOTER_BYTES: u64 = 4096;
+const TOOLKIT: &[u8] = b"rkllm-toolkit version: ";
+/// Models looked for, and folders under another.
+const MOST_FILES: usize = 1000;
+const DEEPEST: usize = 4;
+
+const LIST: &str = "rkllmd models";
+
+/// Paths of `.rkllm` files in the models' folder, as this machine names them.
+fn npu_models(patient: &Patient) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![(patient.sysroot.path(&patient.settings.models.dir), 0)];
+    while let Some((folder, depth)) = folders.pop() {
+        let Ok(entries) = std::fs::read_dir(folder) else {
+            continue;
+        };
+        for entry in entries.flatten().take(MOST_FILES) {
+            let path = entry.path();
+            let Ok(kind) = entry.file_type() else {
+                continue;
+            };
+            if kind.is_dir() && depth < DEEPEST {
+                folders.push((path, depth + 1));
+            } else if kind.is_file() && path.extension().is_some_and(|end| end == "rkllm") {
+                found.push(path);
+            }
+            if found.len() >= MOST_FILES {
+                return found;
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn name(path: &Path) -> String {
+    path.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
+}
+
+pub(super) fn read(patient: &Patient) -> Check {
+    if !patient.sysroot.is_own() {
+        return Check::skip("a copy does not tell");
+    }
+    let folder = patient.settings.models.dir.display().to_string();
+    let catalog = match Catalog::scan_apart(&patient.settings, None) {
+        Ok(catalog) => catalog,
+        Err(error) => {
+            return Check::fail(format!("{folder}: {error}"))
+                .expected("a folder of models")
+                .remedy(format!("mkdir -p {folder}"));
+        }
+    };
+    let (models, problems) = (catalog.models().len(), catalog.problems());
+    if let Some(first) = problems.first() {
+        let (path, problem) = (first.path.display(), &first.problem);
+        return Check::warn(format!(
+            "{models} models, {} problems, the first: {path}: {problem}",
+            problems.len()
+        ))
+        .expected("models without problems")
+        .remedy(LIST);
+    }
+    if models == 0 {
+        return Check::warn(format!("no model in {folder}"))
+            .expected("a .rkllm or .gguf file")
+            .remedy(format!("cp MODEL.rkllm {folder}/ && rkllmd reload"));
+    }
+    Check::ok(format!("{models} in {folder}"))
+}
+
+/// The version of the toolkit that made a model, where its file tells.
+fn toolkit_of(path: &Path) -> Option<String> {
+    let mut file = File::open(path).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(FOOTER_BYTES)))
+        .ok()?;
+    let mut footer = Vec::new();
+    file.take(FOOTER_BYTES).read_to_end(&mut footer).ok()?;
+    let at = footer
+        .windows(TOOLKIT.len())
+        .rposition(|text| text == TOOLKIT)?
+        + TOOLKIT.len();
+    let version = footer[at..].iter().take(32);
+    let version = version.take_while(|b| b.is_ascii_alphanumeric() || **b == b'.');
+    String::from_utf8(version.copied().collect()).ok()
+}
+
+pub(super) fn toolkit(patient: &Patient) -> Check {
+    if patient.npu().is_none() {
+        return Check::skip(NO_NPU);
+    }
+    let library = patient.sysroot.path(&patient.settings.runtime.npu_library);
+    let architecture = if patient.sysroot.is_own() {
+        Architecture::OWN
+    } else {
+        Architecture::Aarch64
+    };
+    let Ok(runtime) = library_version(&library, architecture) else {
+        return Check::skip("there is no library to compare with");
+    };
+    let told: Vec<_> = npu_models(patient)
+        .into_iter()
+        .filter_map(|path| Some((name(&path), toolkit_of(&path)?)))
+        .collect();
+    if told.is_empty() {
+        return Check::skip("no model's file tells which toolkit made it");
+    }
+    let newer = |(_, toolkit): &&(String, String)| numbers(toolkit) > numbers(&runtime);
+    if let Some((model, toolkit)) = told.iter().find(newer) {
+        return Check::fail(format!(
+            "{model} was made by toolkit {toolkit}, the library is {runtime}"
+        ))
+        .expected("a library at least as new as a model's toolkit")
+        .remedy(format!("install librkllmrt.so {toolkit} or newer"));
+    }
+    Check::ok(format!(
+        "{} models, none newer than the library {runtime}",
+        told.len()
+    ))
+}
+
+pub(super) fn memory(patient: &Patient) -> Check {
+    let Some(total) = patient.sysroot.memory_bytes("MemTotal") else {
+        return Check::skip("the kernel does not tell");
+    };
+    let sized = npu_models(patient).into_iter().filter_map(|path| {
+        let bytes = std::fs::metadata(&path).ok()?.len();
+        Some((bytes, name(&path)))
+    });
+    let Some((bytes, model)) = sized.max() else {
+        return Check::skip("no .rkllm model");
+    };
+    // A model needs about its file's size in the NPU's memory, which is the machine's.
+    let observed = format!("{model} has {}, the machine {}", mib(bytes), mib(total));
+    if bytes > total {
+        return Check::fail(observed)
+            .expected("a model that is smaller than the memory")
+            .remedy("install a smaller model, or one of fewer bits");
+    }
+    if bytes > total / 10 * 8 {
+        return Check::warn(observed)
+            .expected("a model of at most four fifths of the memory")
+            .remedy("install a smaller model, or one of fewer bits");
+    }
+    Check::ok(observed)
+}

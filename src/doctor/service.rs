@@ -1,0 +1,101 @@
+//! What the service itself stands on: keys, listeners, disk and clock.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::memory::mib;
+use super::{Check, Patient};
+use crate::auth::KeysFile;
+use crate::http;
+
+/// The time of this program's first release, before which no clock is right.
+const FIRST_RELEASE: u64 = 1_767_225_600; // 2026-01-01
+/// Below it nothing can be kept.
+const FULL_BYTES: u64 = 64 << 20;
+const SCARCE_BYTES: u64 = 1 << 30;
+
+const COPY: &str = "a copy does not tell";
+
+pub(super) fn exposure(patient: &Patient) -> Check {
+    if !patient.sysroot.is_own() {
+        return Check::skip(COPY);
+    }
+    let settings = &patient.settings.http;
+    if let Some(exposed) = http::exposure(settings) {
+        return Check::fail(exposed.to_string())
+            .expected("a key, where the network can reach the daemon")
+            .remedy("rkllmd keys add NAME");
+    }
+    let listen: Vec<_> = settings.listen.iter().map(ToString::to_string).collect();
+    Check::ok(format!("listens on {}", listen.join(", ")))
+}
+
+pub(super) fn keys(patient: &Patient) -> Check {
+    if !patient.sysroot.is_own() {
+        return Check::skip(COPY);
+    }
+    let path = &patient.settings.http.keys_file;
+    let shown = path.display();
+    let Ok(metadata) = fs::metadata(path) else {
+        return Check::skip(format!("there is no {shown} that can be looked at"));
+    };
+    if metadata.mode() & 0o007 != 0 {
+        return Check::fail(format!("{shown} is open to every user of this machine"))
+            .expected("closed to others")
+            .remedy(format!("chmod o= {shown}"));
+    }
+    match KeysFile::new(path).read() {
+        Ok(keyring) => {
+            let keys = keyring.as_ref().map_or(0, |keyring| keyring.keys().count());
+            Check::ok(format!("{keys} keys in {shown}"))
+        }
+        Err(error) if rustix::process::geteuid().is_root() => Check::fail(error.to_string())
+            .expected("a file that `rkllmd keys` wrote")
+            .remedy(format!("mv {shown} {shown}.broken && rkllmd keys add NAME")),
+        Err(error) => Check::skip(error.to_string()),
+    }
+}
+
+pub(super) fn disk(patient: &Patient) -> Check {
+    if !patient.sysroot.is_own() {
+        return Check::skip(COPY);
+    }
+    let folder = &patient.settings.library.state_dir;
+    let shown = folder.display();
+    let Ok(disk) = rustix::fs::statvfs(folder.as_path()) else {
+        return Check::skip(format!("{shown} is not there yet"));
+    };
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let observed = format!("{} free for {shown}", mib(free));
+    if disk.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
+        return Check::fail(format!("{shown} is mounted for reading only"))
+            .expected("a file system that can be written")
+            .remedy("mount -o remount,rw / after fsck; a card that wears out ends like this");
+    }
+    if free < FULL_BYTES {
+        return Check::fail(observed)
+            .expected(format!("at least {}", mib(SCARCE_BYTES)))
+            .remedy("du -xh / | sort -h | tail -n 20");
+    }
+    if free < SCARCE_BYTES {
+        return Check::warn(observed)
+            .expected(format!("at least {}", mib(SCARCE_BYTES)))
+            .remedy("du -xh / | sort -h | tail -n 20");
+    }
+    Check::ok(observed)
+}
+
+pub(super) fn clock(patient: &Patient) -> Check {
+    if !patient.sysroot.is_own() {
+        return Check::skip(COPY);
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let seconds = now.map_or(0, |now| now.as_secs());
+    if seconds < FIRST_RELEASE {
+        return Check::fail("before the first release of this program")
+            .expected("the time of day; without it no TLS certificate holds")
+            .remedy("timedatectl set-ntp true");
+    }
+    Check::ok("later than the first release of this program")
+}

@@ -1,0 +1,72 @@
+//! What a worker loads, and what it tells of the library that it has opened.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::deadlines::WorkerDeadlines;
+use crate::generation::SamplingRequest;
+use crate::library_calls::{ModelShape, Param};
+
+/// The library to open and the model to load with it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LoadSpec {
+    pub library: PathBuf,
+    pub assume_family: Option<String>,
+    pub model: PathBuf,
+    /// As far as the model's files tell.
+    pub shape: ModelShape,
+    pub handles: Handles,
+    pub deadlines: WorkerDeadlines,
+}
+
+/// What is opened, and for whom.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Handles {
+    /// Those of requests, whose prompts are rendered.
+    OfRequests(Box<RequestHandles>),
+    /// One of a client of the vendor's API: these parameters and no other, the model's own template,
+    /// and only raw runs.
+    OfClient(Box<Param>),
+}
+
+impl Handles {
+    /// How many there are.
+    pub fn count(&self) -> u8 {
+        match self {
+            Self::OfRequests(handles) => handles.count.max(1),
+            Self::OfClient(_) => 1,
+        }
+    }
+}
+
+/// Handles that are alike.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RequestHandles {
+    /// At least 1.
+    pub count: u8,
+    /// Tokens.
+    pub context_length: u32,
+    /// Tokens that all of them hold together at most, where the library lets them share; `None`: each has
+    /// its own context.
+    pub pool_tokens: Option<u32>,
+    /// Tokens per answer where the family fixes it at init.
+    pub max_new_tokens: Option<u32>,
+    pub sampling: SamplingRequest,
+    pub cpu_mask: Option<u32>,
+    pub base_domain_id: Option<i32>,
+    /// Token ids that end an answer even if the runtime ignores them.
+    pub eos_ids: Vec<i32>,
+    /// The runtime prints special tokens.
+    pub prints_special_tokens: bool,
+}
+
+/// What is known about a library once it is open.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LibraryFacts {
+    pub path: PathBuf,
+    pub version: String,
+    pub family: String,
+    /// What its `rkllm_createDefaultParam` returned.
+    pub defaults: Box<Param>,
+}

@@ -1,0 +1,157 @@
+//! A run that makes one answer: what it is given, the kinds of its tokens, and how it ended.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::constraint::{How, Limits, Thought, Vocabulary};
+use crate::generation::{DrawRequest, FinishReason, SamplingRequest};
+
+/// One generation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunSpec {
+    /// Unique in the daemon's life.
+    pub run: u64,
+    pub prompt: String,
+    /// The prompt's tokens as the model's tokenizer makes them; `None`: it has none.
+    pub prompt_tokens: Option<Arc<[i32]>>,
+    /// An answer that another worker has begun; it is continued right behind its end.
+    pub begun: Option<BegunAnswer>,
+    pub sampling: SamplingRequest,
+    /// Not read where the library takes none of it.
+    pub draws: DrawRequest,
+    /// What it is kept to, from the beginning of the answer on; only where the library can.
+    pub constraint: Option<Box<RunConstraint>>,
+    /// Tokens still to be made; `None`: as many as the context leaves.
+    pub max_new_tokens: Option<u32>,
+    /// The time a token of this prompt may take in prefill: measured where the model's rate is
+    /// known, else the setting.
+    pub prefill_per_token: Duration,
+    /// Events that the daemon has room for at first.
+    pub credit: u32,
+    /// The run is made for this.
+    pub save: Option<SavePrefix>,
+}
+
+/// A prompt's cells are to be written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SavePrefix {
+    pub path: PathBuf,
+    /// How much longer the run may take for it, at whatever point of it the library writes.
+    pub limit: Duration,
+}
+
+/// A grammar that a run is kept to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunConstraint {
+    pub grammar: String,
+    pub limits: Limits,
+    pub how: How,
+    pub thought: Option<Thought>,
+    /// The model's tokens; `None`: the worker was told them before.
+    pub vocabulary: Option<Vocabulary>,
+}
+
+/// What has been generated of an answer so far.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BegunAnswer {
+    pub text: String,
+    /// The tokens that made exactly this text; `None` where one of them is not known, or where the
+    /// runtime may not tokenise a prompt as the model's tokenizer does.
+    pub token_ids: Option<Vec<i32>>,
+    /// How many there are; `None`: a text is part of it that no model made, whose tokens are not known.
+    pub tokens: Option<u32>,
+}
+
+/// What kind of callback a token came with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TokenKind {
+    /// Text, and nothing is held back behind it.
+    Text,
+    /// Part of a character is held back behind the text.
+    Partial,
+    /// A token without text: one that the runtime does not print.
+    Swallowed,
+    /// Bytes that are no UTF-8, with U+FFFD in the text in their place.
+    Replaced,
+    /// No token: what tokens before it had begun and nothing follows, U+FFFD.
+    Rest,
+}
+
+/// The end of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunEnd {
+    pub run: u64,
+    pub outcome: RunOutcome,
+    /// Callbacks that stood for a token.
+    pub generated_tokens: u32,
+    /// The whole prompt and the begun answer, cached tokens included; `None`: neither tokenizer nor
+    /// runtime told.
+    pub prompt_tokens: Option<u32>,
+    /// Prompt tokens that were not evaluated again.
+    pub cached_prompt_tokens: Option<u32>,
+    pub perf: Option<PerfFigures>,
+    /// Whether the runtime evaluated exactly the tokens that the model's tokenizer makes of the
+    /// prompt; `None`: no tokenizer, or part of the prompt was found in the cache.
+    pub tokenizer_agrees: Option<bool>,
+    /// A call hung or the runtime failed: the worker must not be used again.
+    pub tainted: bool,
+}
+
+impl RunEnd {
+    /// Tokens of the prompt that were not in the cache before; `None`: not known.
+    pub fn evaluated_prompt_tokens(&self) -> Option<u32> {
+        let told = self.perf.map(|perf| perf.prefill_tokens);
+        told.or_else(|| {
+            let cached = self.cached_prompt_tokens.unwrap_or(0);
+            Some(self.prompt_tokens?.saturating_sub(cached))
+        })
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum RunOutcome {
+    Finished(FinishReason),
+    /// Ended by `Command::Abort`.
+    Aborted,
+    /// The prompt does not fit, found before the runtime was asked.
+    ContextLengthExceeded {
+        prompt_tokens: u32,
+        limit_tokens: u32,
+    },
+    /// The answer could not be kept to its grammar any longer, within its limits.
+    NotKept {
+        reason: String,
+    },
+    /// The runtime returned an error without a callback; the reason is in its printed lines.
+    Refused {
+        reason: String,
+    },
+    /// The runtime reported an error while generating.
+    Failed {
+        reason: String,
+    },
+}
+
+impl RunOutcome {
+    /// Whether the runtime has evaluated its prompt, or begun to.
+    pub fn has_run(&self) -> bool {
+        !matches!(
+            self,
+            Self::ContextLengthExceeded { .. } | Self::Refused { .. }
+        )
+    }
+}
+
+/// The runtime's perf statistics of one run, as it reports them at FINISH.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PerfFigures {
+    pub prefill_ms: f32,
+    pub prefill_tokens: u32,
+    pub generate_ms: f32,
+    /// Tokens after the first one.
+    pub generate_tokens: u32,
+    pub memory_mb: f32,
+}

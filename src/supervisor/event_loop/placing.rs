@@ -1,0 +1,112 @@
+//! Carries out what `placement` decides, in the order of the clients' turns.
+
+use std::time::Instant;
+
+use super::EventLoop;
+use crate::generation::ModelId;
+use crate::supervisor::client_turns::{LeasedSlot, Waiting};
+use crate::supervisor::instance::Instance;
+use crate::supervisor::lease::Lease;
+use crate::supervisor::placement::{self, Candidate, Decision};
+use crate::supervisor::waiter::Waiter;
+
+impl EventLoop {
+    /// Carries out decisions until none is left. Returns when to look again without a message.
+    pub(super) fn place(&mut self) -> Option<Instant> {
+        loop {
+            for instance in self.instances.values_mut() {
+                instance.forget_gone_waiters();
+                instance.consider_waiting(Instant::now());
+            }
+            let ids: Vec<ModelId> = self.instances.keys().cloned().collect();
+            let order = self.order();
+            let candidates: Vec<Candidate> = self
+                .instances
+                .values()
+                .map(|instance| instance.candidate(&order, self.rules.keep_alive))
+                .collect();
+            match placement::decide(&candidates, self.rules.placement, Instant::now()) {
+                Decision::Grant(index) => self.grant(&ids[index]),
+                Decision::Load(index) => self.load(&ids[index]),
+                Decision::Evict(index) => self.evict(&ids[index]),
+                Decision::Unload(index) => {
+                    tracing::info!(model = &*ids[index], "nobody keeps this model any more");
+                    self.evict(&ids[index]);
+                }
+                Decision::WaitUntil(time) => {
+                    return self
+                        .slots_awaited()
+                        .map_or(Some(time), |it| Some(it.min(time)));
+                }
+                Decision::Nothing => return self.slots_awaited(),
+            }
+        }
+    }
+
+    /// Until when the first of the slots that requests wait for is worth it.
+    fn slots_awaited(&self) -> Option<Instant> {
+        let awaited = self.instances.values();
+        awaited.filter_map(Instance::slot_awaited_until).min()
+    }
+
+    /// The arrivals of the requests that wait, in the order in which they are served.
+    fn order(&self) -> Vec<u64> {
+        let mut waiting: Vec<Waiting<'_>> = self
+            .instances
+            .values()
+            .flat_map(|instance| &instance.waiters)
+            .filter_map(Waiter::in_line)
+            .collect();
+        waiting.sort_unstable_by_key(|waiting| waiting.arrival);
+        let standings = self.turns.standings(&waiting);
+        let mut order: Vec<_> = standings
+            .into_iter()
+            .zip(waiting.iter().map(|waiting| waiting.arrival))
+            .collect();
+        order.sort_unstable();
+        order.into_iter().map(|(_, arrival)| arrival).collect()
+    }
+
+    pub(super) fn turn_ended(&mut self, lease: LeasedSlot) {
+        self.sequence += 1;
+        let instances = &self.instances;
+        self.turns.ended(lease, self.sequence, |client| {
+            let mut waiters = instances.values().flat_map(|instance| &instance.waiters);
+            waiters.any(|waiter| {
+                waiter
+                    .request
+                    .as_ref()
+                    .is_some_and(|it| it.client == *client)
+            })
+        });
+    }
+
+    fn grant(&mut self, model: &ModelId) {
+        let home = self.sender.clone();
+        let setting = self.rules.keep_alive;
+        let mut granted = None;
+        self.change(model, |instance| {
+            let Some(waiter) = instance.waiters.pop_front() else {
+                return;
+            };
+            let Some(request) = waiter.request else {
+                return;
+            };
+            let Some((worker, link)) = instance.lend(request.alone, &request.wish, &request.client)
+            else {
+                return;
+            };
+            let keep_alive = request.wish.keep_alive;
+            let keep_alive = keep_alive.unwrap_or(instance.keep_alive(setting));
+            let (client, now) = (request.client.clone(), Instant::now());
+            instance.keepers.begun(link.slot(), client, keep_alive, now);
+            let leased = (worker.process.pid, link.slot());
+            let lease = Lease::new((worker, link), request.client.clone(), home);
+            granted = Some((leased, request.client, (request.reply, lease)));
+        });
+        if let Some((leased, client, lease)) = granted {
+            self.turns.begun(leased, client);
+            self.granted.push(lease);
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The slots of an instance's worker: lent, given back, and waited for where another one that is free
+//! would cost more.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::Instance;
+use crate::generation::{ClientKey, MOST_PARALLEL};
+use crate::supervisor::lifecycle::Stage;
+use crate::supervisor::link::SlotLink;
+use crate::supervisor::routing::{Candidate, Costs, Route, route};
+use crate::supervisor::waiter::Wish;
+use crate::supervisor::worker::{Lent, Worker};
+use crate::telemetry::Slots;
+
+/// A request that waits for a slot that holds its beginning, although another one is free.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Awaiting {
+    /// The request's.
+    sequence: u64,
+    /// From then on another slot costs less.
+    until: Instant,
+    is_over: bool,
+}
+
+impl Instance {
+    /// Takes in a slot that came back.
+    pub fn take_back(&mut self, link: SlotLink) {
+        if let Some(loaded) = &mut self.worker {
+            self.measured = loaded.worker.measured();
+            if let Some(lent) = loaded.lent.remove(&link.slot()) {
+                let took = lent.since.elapsed();
+                let average = self
+                    .run_time
+                    .map_or(took, |average| (average * 4 + took) / 5);
+                self.run_time = Some(average);
+            }
+            self.keepers.ended(link.slot(), Instant::now());
+            loaded.free.push(link);
+            self.is_alone = false;
+            self.stage_changed();
+        }
+    }
+
+    /// Hands a slot out, where nothing else may be on the worker meanwhile `alone`. `None`: none is free.
+    pub fn lend(
+        &mut self,
+        alone: bool,
+        wish: &Wish,
+        client: &ClientKey,
+    ) -> Option<(Arc<Worker>, SlotLink)> {
+        let prompt = wish.prompt.as_deref().unwrap_or_default();
+        let Route::Slot(nth) = self.route((prompt, client), false) else {
+            return None;
+        };
+        let loaded = self.worker.as_mut()?;
+        let link = loaded.free.remove(nth);
+        if let Some(prompt) = &wish.prompt {
+            let lent = Lent {
+                prompt: Arc::clone(prompt),
+                client: client.clone(),
+                since: Instant::now(),
+            };
+            loaded.lent.insert(link.slot(), lent);
+        }
+        self.awaiting = None;
+        self.is_alone = alone;
+        self.life.granted();
+        self.since = Instant::now();
+        Some((Arc::clone(&loaded.worker), link))
+    }
+
+    /// Where a request with this prompt goes: the number of a free slot, or of one behind all of these.
+    fn route(&self, (prompt, client): (&str, &ClientKey), may_wait: bool) -> Route {
+        let Some(loaded) = &self.worker else {
+            return Route::Nowhere;
+        };
+        let is_shared = |holder: &ClientKey| holder.tenant() == client.tenant();
+        let free = loaded.free.iter().map(|link| Candidate {
+            holds: link.holds(),
+            is_shared: link.holder().is_none_or(is_shared),
+            is_free: true,
+            used: link.used(),
+        });
+        let lent = loaded.lent.values().map(|lent| Candidate {
+            holds: &lent.prompt,
+            is_shared: is_shared(&lent.client),
+            is_free: false,
+            used: lent.since,
+        });
+        let slots: Vec<Candidate<'_>> = free.chain(lent).collect();
+        let costs = Costs {
+            per_token: self.measured.prefill_takes_per_token(),
+            run: self.run_time,
+        };
+        route(prompt, &slots, costs, may_wait)
+    }
+
+    /// Decides whether the first waiter waits for a slot that is busy although another one is free.
+    pub fn consider_waiting(&mut self, now: Instant) {
+        let awaited = self.waiters.front().and_then(|waiter| {
+            let request = waiter.request.as_ref().filter(|request| !request.alone)?;
+            // Comparing prompts is not for nothing.
+            let loaded = self.worker.as_ref()?;
+            let may_wait = request.wish.may_wait.load(Ordering::Relaxed);
+            if !may_wait || loaded.free.is_empty() || loaded.lent.is_empty() {
+                return None;
+            }
+            let prompt = request.wish.prompt.as_deref()?;
+            match self.route((prompt, &request.client), may_wait) {
+                Route::WaitFor(_, limit) => Some((waiter.sequence, limit)),
+                Route::Slot(_) | Route::Nowhere => None,
+            }
+        });
+        self.awaiting = awaited.map(|(sequence, limit)| {
+            let begun = self.awaiting.filter(|it| it.sequence == sequence);
+            let until = begun.map_or(now + limit, |it| it.until);
+            Awaiting {
+                sequence,
+                until,
+                is_over: until <= now,
+            }
+        });
+    }
+
+    /// Until when a slot is waited for, if one is.
+    pub fn slot_awaited_until(&self) -> Option<Instant> {
+        let awaiting = self.awaiting.filter(|it| !it.is_over)?;
+        Some(awaiting.until)
+    }
+
+    /// Whether the first waiter can be on the worker beside those that are.
+    pub(super) fn can_be_joined(&self) -> bool {
+        let fits = self.waiters.front().is_some_and(|waiter| {
+            let request = waiter.request.as_ref();
+            request.is_none_or(|request| !request.alone)
+        });
+        let has_room = self
+            .worker
+            .as_ref()
+            .is_some_and(|loaded| !loaded.free.is_empty() && !loaded.worker.is_tainted());
+        let waits = self.slot_awaited_until().is_some();
+        fits && has_room && !waits && !self.is_alone && self.condemned.is_none()
+    }
+
+    /// Of the worker that is loaded.
+    pub(super) fn slots(&self) -> Option<Slots> {
+        let loaded = self.worker.as_ref()?;
+        let all = loaded.worker.slots();
+        let is_free = |slot| loaded.free.iter().any(|link| link.slot() == slot);
+        let busy = match self.life.stage() {
+            Stage::Idle { .. } => 0,
+            Stage::Leased { .. } => (0..all.min(MOST_PARALLEL))
+                .filter(|slot| !is_free(*slot))
+                .fold(0, |busy, slot| busy | 1 << slot),
+            _ => return None,
+        };
+        Some(Slots { all, busy })
+    }
+}

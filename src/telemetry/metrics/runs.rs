@@ -1,0 +1,66 @@
+//! What is counted of answers that lose their worker, and of workers that end.
+
+use super::labels::{ByCause, ByDeadline, ByModel, ByReason};
+use super::{Metrics, observe};
+use crate::generation::Deadline;
+
+impl Metrics {
+    /// A worker process ended.
+    pub fn worker_exited(&self, model: &str, cause: &'static str) {
+        let model = model.to_owned();
+        let labels = ByCause { model, cause };
+        self.0.worker_exits.get_or_create(&labels).inc();
+    }
+
+    /// A wait took longer than its deadline allows.
+    pub fn deadline_passed(&self, deadline: Deadline) {
+        let deadline = deadline.name();
+        let labels = ByDeadline { deadline };
+        self.0.deadlines_passed.get_or_create(&labels).inc();
+    }
+
+    /// An answer goes on with another worker.
+    pub fn run_resumed(&self, model: &str) {
+        self.0
+            .runs_resumed
+            .get_or_create(&ByModel::new(model))
+            .inc();
+    }
+
+    /// A request is run again; nothing of its answer had been made.
+    pub fn run_repeated(&self, model: &str) {
+        self.0
+            .runs_repeated
+            .get_or_create(&ByModel::new(model))
+            .inc();
+    }
+
+    /// An answer ended because it could not go on with another worker.
+    pub fn resume_refused(&self, model: &str, reason: &'static str) {
+        let model = model.to_owned();
+        let labels = ByReason { model, reason };
+        self.0.resumes_refused.get_or_create(&labels).inc();
+    }
+
+    /// From a worker's exit to the next token of the answer it was serving.
+    pub fn resume_gap(&self, model: &str, seconds: f64) {
+        observe(&self.0.resume_gap, model, seconds);
+    }
+
+    /// What of a resume gap is neither the next worker's start and load nor its prefill: the
+    /// daemon's own share, and waits for the model's turn.
+    pub fn resume_overhead(&self, model: &str, seconds: f64) {
+        observe(&self.0.resume_overhead, model, seconds);
+    }
+
+    /// A model was loaded.
+    pub fn model_loaded(&self, model: &str, seconds: f64) {
+        observe(&self.0.model_load, model, seconds);
+    }
+
+    /// A model could not be loaded.
+    pub fn load_failed(&self, model: &str) {
+        let family = &self.0.model_load_failures;
+        family.get_or_create(&ByModel::new(model)).inc();
+    }
+}
