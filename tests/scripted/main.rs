@@ -11,6 +11,7 @@ mod anthropic_fields_may_hold_anything;
 mod anthropic_prompts_are_counted;
 mod anthropic_requests_are_checked;
 mod anthropic_streams_have_one_end;
+mod calls_that_are_cut_invent_nothing;
 mod connections_are_kept_and_closed_in_order;
 mod embeddings_are_the_models_hidden_states;
 mod http_abuse_is_bounded;
