@@ -128,7 +128,7 @@ async fn what_is_wrong_is_refused_by_name() {
             r#"{"model":"tiny","tokens":[7,-1]}"#,
             400,
             "tokens[1]",
-            "invalid_type",
+            "invalid_value",
         ),
         (
             "/detokenize",
