@@ -357,6 +357,8 @@ async fn what_is_not_supported_is_refused_by_name() {
         chat fields: "guided_json":"{" => guided_json unsupported_schema
         chat fields: "guided_regex":"(?=a)b" => guided_regex unsupported_schema
         chat fields: "guided_choice":["a","b"],"response_format":{"type":"json_object"} => guided_choice invalid_value
+        chat fields: "response_format":{"type":"json_schema","json_schema":{"strict":true,"schema":{"properties":{"a":{"const":{"type":"string"}},"b":{"$ref":"#/properties/a/const"}}}}} => response_format.json_schema.schema unsupported_schema
+        chat fields: "response_format":{"type":"json_schema","json_schema":{"strict":true,"schema":{"own":{"a":{"type":"string"}},"properties":{"b":{"$ref":"#/own/a"}}}}} => response_format.json_schema.schema unsupported_schema
         chat fields: "n_cmpl":2 => n_cmpl unsupported_parameter
         chat fields: "guided_grammar":"start: <|im_end|>" => guided_grammar unsupported_schema
         chat fields: "guided_grammar":"%llguidance {}\nstart: \"a\"" => guided_grammar unsupported_schema
