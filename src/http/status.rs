@@ -179,6 +179,7 @@ impl PublicError {
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => HEADER_TOO_LARGE,
                 _ => INVALID_HTTP,
             }),
+            E::UnknownTransferCoding { .. } => PublicError::new(INVALID_HTTP),
             E::BadHost { .. } => PublicError::new(INVALID_HOST),
             E::ForeignHost { .. } | E::ForeignPage { .. } => PublicError::new(HOST_NOT_ALLOWED),
             E::MissingKey => PublicError::new(MISSING_API_KEY),

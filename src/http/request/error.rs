@@ -53,6 +53,8 @@ pub(crate) enum RequestError {
         content_coding::ACCEPTED
     )]
     UnknownCoding { coding: String },
+    #[error("of transfer codings only `chunked` is read, and this body comes in `{codings}`")]
+    UnknownTransferCoding { codings: String },
     #[error("the body could not be read: {reason}")]
     BodyBroken { reason: String },
     /// No client will read this.
