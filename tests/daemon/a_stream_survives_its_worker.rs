@@ -234,7 +234,9 @@ fn an_answer_with_a_token_that_is_not_printed_is_not_continued_by_its_text() {
 fn an_answer_that_another_worker_makes_otherwise_ends_and_is_not_told_twice() {
     let fault = format!(
         "{}{}",
-        fault("call = \"run\"\nafter-tokens = 3\nwhen-file = \"differs\"\nkind = \"special-token\"\nid = 7"),
+        fault(
+            "call = \"run\"\nafter-tokens = 3\nwhen-file = \"differs\"\nkind = \"special-token\"\nid = 7"
+        ),
         dies_once_read(6),
     );
     let six: String = (0..6).map(word).collect();

@@ -55,7 +55,8 @@ async fn openais_clients_get_no_arguments() {
 async fn anthropics_clients_get_text_or_an_input_without_deltas() {
     let server = server().await;
     let ask = |fields: &str| {
-        let body = r#"{"model":"tiny","max_tokens":100,"messages":[{"role":"user","content":"hi"}]"#;
+        let body =
+            r#"{"model":"tiny","max_tokens":100,"messages":[{"role":"user","content":"hi"}]"#;
         post("/v1/messages", format!("{body}{fields}}}"))
     };
     let whole = server.ask(ask("")).await.json();

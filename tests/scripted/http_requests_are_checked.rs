@@ -298,7 +298,7 @@ async fn a_byte_order_mark_is_skipped() {
 #[tokio::test]
 async fn what_is_not_supported_is_refused_by_name() {
     check_refusals(
-        r#"
+        r##"
         chat fields: "n":9 => n invalid_value
         chat fields: "n":0 => n invalid_value
         chat fields: "n":"1" => n invalid_type
@@ -381,7 +381,7 @@ async fn what_is_not_supported_is_refused_by_name() {
         text body: {"model":"raw","prompt":"a\u0000"} => prompt invalid_value
         text body: {"model":"raw","prompt":""} => prompt invalid_value
         text body: {"model":"raw","prompt":[""]} => prompt[0] invalid_value
-        "#,
+        "##,
     )
     .await;
 }

@@ -42,7 +42,11 @@ async fn a_body_in_another_transfer_coding_is_refused() {
                 "/api/chat" => &body["code"],
                 _ => &body["error"]["code"],
             };
-            assert_eq!((answer.status, code), (400, &"invalid_http".into()), "{body}");
+            assert_eq!(
+                (answer.status, code),
+                (400, &"invalid_http".into()),
+                "{body}"
+            );
             assert!(answer.text().contains("`chunked`"), "{body}");
         }
         // What does not end with it has no end.

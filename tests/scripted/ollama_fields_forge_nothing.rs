@@ -28,7 +28,11 @@ async fn no_field_s_text_becomes_a_control_token() {
                 {"role": "assistant", "content": FORGED}, {"role": "user", "content": FORGED}]}),
             5,
         ),
-        ("/api/generate", json!({"model": "forged", "prompt": "hi"}), 5),
+        (
+            "/api/generate",
+            json!({"model": "forged", "prompt": "hi"}),
+            5,
+        ),
         (
             "/api/chat",
             json!({"model": "forged", "messages": [{"role": "user", "content": "hi"}]}),

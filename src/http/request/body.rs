@@ -20,9 +20,9 @@ use serde_json::error::Category;
 use crate::http::request::content_coding::{Decoded, Refused, SLICE_BYTES};
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::{RequestError, quote};
-use crate::http::request::{half_pairs, json_words};
 use crate::http::request::numbers::Numbers;
 use crate::http::request::pace::{Pace, SlowestPace};
+use crate::http::request::{half_pairs, json_words};
 
 /// How much of a refused body is read and thrown away, and for how long: a connection that is
 /// closed with unread bytes is reset, and then the client may never see why.

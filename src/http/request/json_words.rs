@@ -195,9 +195,6 @@ mod tests {
             assert_eq!(said(error).as_deref(), expected, "{text}");
         }
         let error = serde_json::from_str::<std::num::NonZeroU8>("0").unwrap_err();
-        assert_eq!(
-            said(error).as_deref(),
-            Some("must be from 1 to 255, not 0")
-        );
+        assert_eq!(said(error).as_deref(), Some("must be from 1 to 255, not 0"));
     }
 }

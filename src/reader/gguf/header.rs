@@ -88,7 +88,11 @@ impl<R: Read + Seek> Header<R> {
     }
 
     /// A string of at most `limit` bytes; `None` if it is longer or not UTF-8.
-    pub fn read_string(&mut self, what: &'static str, limit: u64) -> Result<Option<String>, GgufError> {
+    pub fn read_string(
+        &mut self,
+        what: &'static str,
+        limit: u64,
+    ) -> Result<Option<String>, GgufError> {
         let len = self.read_u64()?;
         if len > limit {
             self.skip(what, len)?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{NotKept, SaveOrder, LoadOrder, State, record_of};
+use super::{LoadOrder, NotKept, SaveOrder, State, record_of};
 use crate::supervisor::handle::WholeCache;
 use crate::supervisor::prefixes::index::PrefixId;
 use crate::supervisor::prefixes::marks::Marked;
