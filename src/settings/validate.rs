@@ -315,11 +315,7 @@ fn durations(settings: &Settings, found: &mut Found) {
         ("deadlines.reader-call", deadlines.reader_call, SHORTEST),
         ("deadlines.models-read", deadlines.models_read, SHORTEST),
         ("recovery.healthy-after", recovery.healthy_after, ZERO),
-        (
-            "responses.kept-for",
-            settings.responses.kept_for,
-            SHORTEST,
-        ),
+        ("responses.kept-for", settings.responses.kept_for, SHORTEST),
         (
             "rpc.handle-idle-timeout",
             settings.rpc.handle_idle_timeout,

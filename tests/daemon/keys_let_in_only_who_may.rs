@@ -259,10 +259,12 @@ fn the_table_has_every_path_there_is() {
         .filter(|word| word.starts_with('/'))
         .map(|word| word.split(['?', '#']).next().unwrap())
         // A parameter is followed by a value, or by more of the path.
-        .map(|path| match (path.find('}'), described.contains_key(path)) {
-            (Some(end), false) => &path[..=end],
-            _ => path,
-        })
+        .map(
+            |path| match (path.find('}'), described.contains_key(path)) {
+                (Some(end), false) => &path[..=end],
+                _ => path,
+            },
+        )
         .collect();
     for path in described.keys() {
         assert!(

@@ -211,7 +211,11 @@ impl HeardResponse {
         for name in ["id", "created_at", "model", "tools", "metadata"] {
             assert_eq!(self.response[name], response[name], "{data}");
         }
-        let ended = (&response["completed_at"], &response["incomplete_details"], &response["error"]);
+        let ended = (
+            &response["completed_at"],
+            &response["incomplete_details"],
+            &response["error"],
+        );
         assert_eq!(ended.0.is_u64(), status == "completed", "{data}");
         assert_eq!(ended.1.is_object(), status == "incomplete", "{data}");
         assert_eq!(ended.2.is_object(), status == "failed", "{data}");

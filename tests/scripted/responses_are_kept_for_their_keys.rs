@@ -56,7 +56,10 @@ async fn twenty_turns_have_the_prompt_of_the_full_history() {
         let mut new = vec![json!({"role": "user", "content": format!("turn {turn}")})];
         if turn > 0 {
             let output = format!("result {turn}");
-            new.insert(0, json!({"type": "function_call_output", "call_id": call, "output": output}));
+            new.insert(
+                0,
+                json!({"type": "function_call_output", "call_id": call, "output": output}),
+            );
         }
         history.extend(new.clone());
         let mut chained = ask(&new.into());
@@ -80,7 +83,10 @@ async fn twenty_turns_have_the_prompt_of_the_full_history() {
         previous = response["id"].clone();
     }
     let listed = server
-        .get(&format!("{PATH}/{}/input_items?limit=3", previous.as_str().expect("an id")))
+        .get(&format!(
+            "{PATH}/{}/input_items?limit=3",
+            previous.as_str().expect("an id")
+        ))
         .await
         .json();
     assert_eq!(listed["has_more"], true);
@@ -88,7 +94,10 @@ async fn twenty_turns_have_the_prompt_of_the_full_history() {
     assert_eq!(items[0]["content"][0]["text"], "turn 19");
     assert_eq!(items[1]["output"], "result 19");
     assert_eq!(items[2]["type"], "function_call");
-    assert_eq!((&listed["first_id"], &listed["last_id"]), (&items[0]["id"], &items[2]["id"]));
+    assert_eq!(
+        (&listed["first_id"], &listed["last_id"]),
+        (&items[0]["id"], &items[2]["id"])
+    );
     server.shut_down().await;
 }
 
@@ -135,9 +144,19 @@ async fn thoughts_come_back_sealed_and_forged_ones_do_not() {
     assert_eq!(told(&server, &blob).await, None);
     while server.requests.try_recv().is_ok() {}
     let other = blob.replace("rkllmd.1.", "rkllmd.1.A");
-    for forged in ["x", "rkllmd.1.", "rkllmd.2.aG0=", &other, &blob[..blob.len() - 8]] {
+    for forged in [
+        "x",
+        "rkllmd.1.",
+        "rkllmd.2.aG0=",
+        &other,
+        &blob[..blob.len() - 8],
+    ] {
         let told = told(&server, forged).await;
-        assert_eq!(told.as_deref(), Some("input[].encrypted_content"), "{forged}");
+        assert_eq!(
+            told.as_deref(),
+            Some("input[].encrypted_content"),
+            "{forged}"
+        );
         let request = server.requests.try_recv().expect("it was submitted");
         assert_eq!(&*request.prompt, without, "{forged}");
     }
@@ -159,18 +178,29 @@ async fn what_has_made_place_for_others_is_told_as_gone() {
     let (unkept, _) = prompt(&mut server, &unkept).await;
     assert_eq!(unkept["store"], false);
     for gone in [ids[0].as_str(), id(&unkept), "resp_0", "%ff"] {
-        for path in [format!("{PATH}/{gone}"), format!("{PATH}/{gone}/input_items")] {
+        for path in [
+            format!("{PATH}/{gone}"),
+            format!("{PATH}/{gone}/input_items"),
+        ] {
             let answer = server.get(&path).await;
             let (class, param, code) = answer.error();
             assert_eq!(
                 (answer.status, &*class, param, &*code),
-                (404, "invalid_request_error", None, "previous_response_not_found")
+                (
+                    404,
+                    "invalid_request_error",
+                    None,
+                    "previous_response_not_found"
+                )
             );
         }
         let body = json!({"model": "tiny", "input": "x", "previous_response_id": gone});
         let answer = server.post(PATH, body.to_string()).await;
         let (_, param, code) = answer.error();
-        assert_eq!((answer.status, &*code), (400, "previous_response_not_found"));
+        assert_eq!(
+            (answer.status, &*code),
+            (400, "previous_response_not_found")
+        );
         assert_eq!(param.as_deref(), Some("previous_response_id"));
     }
     // What has gone on from one that is deleted stays whole.
@@ -178,7 +208,10 @@ async fn what_has_made_place_for_others_is_told_as_gone() {
     let (next, before) = prompt(&mut server, &body).await;
     let delete = |id: &str| format!("DELETE {PATH}/{id} HTTP/1.1\r\nhost: localhost\r\n\r\n");
     let deleted = server.ask(delete(&ids[2])).await;
-    assert_eq!(deleted.json(), json!({"id": ids[2], "object": "response", "deleted": true}));
+    assert_eq!(
+        deleted.json(),
+        json!({"id": ids[2], "object": "response", "deleted": true})
+    );
     assert_eq!(server.ask(delete(&ids[2])).await.status, 404);
     let body = json!({"model": "tiny", "input": "last", "previous_response_id": id(&next)});
     let (_, after) = prompt(&mut server, &body).await;
@@ -193,7 +226,13 @@ async fn what_is_old_is_gone() {
     let mut server = server(settings).await;
     let body = json!({"model": "tiny", "input": "a"});
     let (response, _) = prompt(&mut server, &body).await;
-    assert_eq!(server.get(&format!("{PATH}/{}", id(&response))).await.status, 404);
+    assert_eq!(
+        server
+            .get(&format!("{PATH}/{}", id(&response)))
+            .await
+            .status,
+        404
+    );
     server.shut_down().await;
 }
 
@@ -207,12 +246,18 @@ async fn pages_of_items_follow_each_other() {
     let path = format!("{PATH}/{}/input_items", id(&response));
     let page = async |query: &str| {
         let answer = server.get(&format!("{path}?{query}")).await;
-        let items = answer.json()["data"].as_array().cloned().unwrap_or_default();
+        let items = answer.json()["data"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
         let ids: Vec<String> = items.iter().map(|item| id(item).to_owned()).collect();
         (ids.join(" "), answer.json()["has_more"] == true)
     };
     assert_eq!(page("").await.0, "msg_4 msg_3 msg_2 msg_1 msg_0");
-    assert_eq!(page("order=asc&limit=2").await, ("msg_0 msg_1".to_owned(), true));
+    assert_eq!(
+        page("order=asc&limit=2").await,
+        ("msg_0 msg_1".to_owned(), true)
+    );
     assert_eq!(
         page("order=asc&limit=3&after=msg_1&include[]=x").await,
         ("msg_2 msg_3 msg_4".to_owned(), false)
@@ -226,7 +271,11 @@ async fn pages_of_items_follow_each_other() {
         ("after=msg_9", "after"),
     ] {
         let answer = server.get(&format!("{path}?{query}")).await;
-        assert_eq!((answer.status, answer.error().1.as_deref()), (400, Some(param)), "{query}");
+        assert_eq!(
+            (answer.status, answer.error().1.as_deref()),
+            (400, Some(param)),
+            "{query}"
+        );
     }
     server.shut_down().await;
 }
@@ -250,8 +299,7 @@ async fn a_response_is_its_keys_alone() {
     };
     let (one, other) = (key("one"), key("other"));
     let keys = CurrentKeys::fixed(Some(keyring));
-    let server =
-        Server::start_with_keys(Settings::default(), keys, |_| Ok(replay(answer()))).await;
+    let server = Server::start_with_keys(Settings::default(), keys, |_| Ok(replay(answer()))).await;
     let ask = async |key: &str, method: &str, path: &str, body: &Value| {
         let body = match body.is_null() {
             true => String::new(),
@@ -273,7 +321,10 @@ async fn a_response_is_its_keys_alone() {
         ("DELETE", path.clone()),
     ] {
         let answer = ask(&other, method, &path, &Value::Null).await;
-        assert_eq!((answer.status, answer.error().2.as_str()), (404, "previous_response_not_found"));
+        assert_eq!(
+            (answer.status, answer.error().2.as_str()),
+            (404, "previous_response_not_found")
+        );
     }
     assert_eq!(ask(&other, "POST", PATH, &then).await.status, 400);
     assert_eq!(ask(&one, "GET", &path, &Value::Null).await.json(), first);

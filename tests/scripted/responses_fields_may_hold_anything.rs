@@ -62,7 +62,8 @@ async fn no_value_of_a_field_is_the_daemons_fault() {
                     }
                     400 => {
                         let error = &answer.json()["error"];
-                        let is_named = error["param"].is_string() || error["code"] == "invalid_json";
+                        let is_named =
+                            error["param"].is_string() || error["code"] == "invalid_json";
                         assert!(is_named, "{path} {body}: {error}");
                         assert_eq!(error["type"], "invalid_request_error");
                     }

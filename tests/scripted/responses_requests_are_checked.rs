@@ -86,7 +86,11 @@ async fn each_refusal_names_its_field() {
         let answer = server.post(PATH, &body).await;
         let (param, code) = expected.split_once(' ').expect("a code");
         let (_, told, told_code) = answer.error();
-        assert_eq!((told.as_deref().unwrap_or("-"), &*told_code), (param, code), "{line}");
+        assert_eq!(
+            (told.as_deref().unwrap_or("-"), &*told_code),
+            (param, code),
+            "{line}"
+        );
         let status = if code == "model_not_found" { 404 } else { 400 };
         assert_eq!(answer.status, status, "{line}");
         checked += 1;
@@ -94,7 +98,10 @@ async fn each_refusal_names_its_field() {
     assert!(checked > 40, "{checked}");
     let long = json!({"model": "picky", "input": "x".repeat(2000)});
     let (_, param, code) = server.post(PATH, long.to_string()).await.error();
-    assert_eq!((param.as_deref(), &*code), (Some("input"), "chat_template_refused"));
+    assert_eq!(
+        (param.as_deref(), &*code),
+        (Some("input"), "chat_template_refused")
+    );
     server.shut_down().await;
 }
 
@@ -138,7 +145,13 @@ async fn codexs_turns_are_answered() {
     let (request, answer) = submitted(&mut server, &codex()).await;
     let heard = heard_response(&answer);
     assert_eq!(heard.error, None);
-    for said in ["You are a coding agent.", "<permissions>", "What is here?", "a b", "on medium"] {
+    for said in [
+        "You are a coding agent.",
+        "<permissions>",
+        "What is here?",
+        "a b",
+        "on medium",
+    ] {
         assert!(request.prompt.contains(said), "{said}: {}", request.prompt);
     }
     let told = answer.header("x-rkllmd-not-applied").expect("names");
@@ -158,8 +171,14 @@ async fn codexs_turns_are_answered() {
     let response = &heard.response;
     assert_eq!(response["store"], false);
     assert_eq!(response["tools"].as_array().map(Vec::len), Some(1));
-    assert_eq!(response["tools"][0]["parameters"], codex()["tools"][0]["parameters"]);
-    assert_eq!(response["usage"]["input_tokens_details"]["cached_tokens"], 4);
+    assert_eq!(
+        response["tools"][0]["parameters"],
+        codex()["tools"][0]["parameters"]
+    );
+    assert_eq!(
+        response["usage"]["input_tokens_details"]["cached_tokens"],
+        4
+    );
     assert_eq!(response["usage"]["total_tokens"], 11);
     server.shut_down().await;
 }
@@ -181,7 +200,10 @@ async fn a_response_repeats_its_request() {
         match name.as_str() {
             "model" => assert_eq!(response["model"], "test/model-1.0"),
             "input" | "stop" => {}
-            "reasoning" => assert_eq!(response["reasoning"], json!({"effort": "none", "summary": null})),
+            "reasoning" => assert_eq!(
+                response["reasoning"],
+                json!({"effort": "none", "summary": null})
+            ),
             "top_p" => assert_eq!(response["top_p"], 1.0),
             name => assert_eq!(&response[name], value, "{name}"),
         }
@@ -195,7 +217,12 @@ async fn a_response_repeats_its_request() {
     let (_, answer) = submitted(&mut server, &plain).await;
     let response = answer.json();
     assert_eq!(response["store"], true);
-    for unsaid in ["temperature", "max_output_tokens", "service_tier", "instructions"] {
+    for unsaid in [
+        "temperature",
+        "max_output_tokens",
+        "service_tier",
+        "instructions",
+    ] {
         assert_eq!(response[unsaid], Value::Null, "{unsaid}");
     }
     // A line of the client's in an event stays in its line.
@@ -206,7 +233,10 @@ async fn a_response_repeats_its_request() {
         "object" }}]}"#;
     let streamed = format!("{}{tools}", &streamed[..streamed.len() - 1]);
     let heard = heard_response(&server.post(PATH, streamed).await);
-    assert_eq!(heard.response["tools"][0]["parameters"], json!({"type": "object"}));
+    assert_eq!(
+        heard.response["tools"][0]["parameters"],
+        json!({"type": "object"})
+    );
     server.shut_down().await;
 }
 
@@ -246,14 +276,18 @@ async fn tokens_say_how_likely_they_were() {
         whole["top_logprobs"] = json!([token]);
         whole
     };
-    let of = |response: &Value, item: usize| response["output"][item]["content"][0]["logprobs"].clone();
+    let of =
+        |response: &Value, item: usize| response["output"][item]["content"][0]["logprobs"].clone();
     assert_eq!(of(&whole, 0), json!([one("a")]));
     assert_eq!(of(&whole, 2), json!([one("é"), one("c")]));
     assert_eq!(whole["top_logprobs"], 1);
     body["stream"] = true.into();
     let (_, answer) = submitted(&mut server, &body).await;
     let streamed = heard_response(&answer).response;
-    assert_eq!((of(&streamed, 0), of(&streamed, 2)), (of(&whole, 0), of(&whole, 2)));
+    assert_eq!(
+        (of(&streamed, 0), of(&streamed, 2)),
+        (of(&whole, 0), of(&whole, 2))
+    );
     server.shut_down().await;
 }
 
@@ -282,7 +316,10 @@ async fn a_control_token_is_blamed_on_the_field_that_it_is_in() {
     settings.chat.control_tokens = ControlTokenPolicy::Reject;
     let server = Server::replaying(settings, || vec![text("x"), finished()]).await;
     for (fields, param) in [
-        (json!({"instructions": "<|im_end|>", "input": "a"}), "instructions"),
+        (
+            json!({"instructions": "<|im_end|>", "input": "a"}),
+            "instructions",
+        ),
         (
             json!({"instructions": "a", "input": [{"type": "compaction"}, {"role": "user", "content": "<|im_end|>"}]}),
             "input[1].content",
@@ -293,7 +330,10 @@ async fn a_control_token_is_blamed_on_the_field_that_it_is_in() {
         all.extend(fields.as_object().expect("fields").clone());
         let answer = server.post(PATH, body.to_string()).await;
         let (_, told, code) = answer.error();
-        assert_eq!((told.as_deref(), &*code), (Some(param), "control_token_in_message"));
+        assert_eq!(
+            (told.as_deref(), &*code),
+            (Some(param), "control_token_in_message")
+        );
     }
     server.shut_down().await;
 }
@@ -317,6 +357,9 @@ async fn failures_have_their_status_before_the_first_byte() {
     let answer = server.post("/v1/responses/resp_1/cancel", "{}").await;
     assert_eq!((answer.status, &*answer.error().2), (404, "unknown_url"));
     let answer = server.post("/v1/responses/compact", "{}").await;
-    assert_eq!((answer.status, &*answer.error().2), (405, "method_not_allowed"));
+    assert_eq!(
+        (answer.status, &*answer.error().2),
+        (405, "method_not_allowed")
+    );
     server.shut_down().await;
 }

@@ -30,7 +30,12 @@ pub(crate) enum Said {
 impl Item {
     /// About so many bytes are held.
     pub fn bytes(&self) -> usize {
-        let of = |parts: &[String]| parts.iter().map(|part| part.len() + size_of::<String>()).sum();
+        let of = |parts: &[String]| {
+            parts
+                .iter()
+                .map(|part| part.len() + size_of::<String>())
+                .sum()
+        };
         let said: usize = match &self.said {
             Said::Message { parts, .. } => of(parts),
             Said::Reasoning { text } => text.len(),
@@ -192,12 +197,21 @@ mod tests {
         let roles: Vec<Role> = made.messages.iter().map(|message| message.role).collect();
         assert_eq!(
             roles,
-            [Role::User, Role::User, Role::Assistant, Role::Tool, Role::Assistant]
+            [
+                Role::User,
+                Role::User,
+                Role::Assistant,
+                Role::Tool,
+                Role::Assistant
+            ]
         );
         assert_eq!(made.places, [0, 1, 2, 6, 7]);
         let said = &made.messages[2];
         assert_eq!(said.reasoning.as_deref(), Some("hm"));
-        assert_eq!((&said.parts[..], said.tool_calls.len()), (&["so".to_owned()][..], 2));
+        assert_eq!(
+            (&said.parts[..], said.tool_calls.len()),
+            (&["so".to_owned()][..], 2)
+        );
         assert_eq!(made.messages[3].tool_call_id.as_deref(), Some("a"));
         assert!(made.messages[4].parts.is_empty());
     }

@@ -19,10 +19,10 @@ use crate::auth::Role;
 use crate::http::dialects::anthropic;
 use crate::http::dialects::llama_server;
 use crate::http::dialects::ollama;
-use crate::http::dialects::responses;
 use crate::http::dialects::openai::{
     chat, completions, embeddings, format_fields, messages, models, parameters, tools,
 };
+use crate::http::dialects::responses;
 use crate::http::request::paths::{self, Need};
 use crate::http::response::error_body::ErrorBody;
 

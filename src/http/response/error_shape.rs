@@ -76,7 +76,9 @@ impl ErrorShape {
     pub fn raw(self, error: &RequestError) -> Vec<u8> {
         let status = PublicError::of(error).status;
         let body = match self {
-            Self::OpenAi | Self::Responses => serde_json::to_string(&ErrorBody::of(error)).unwrap_or_default(),
+            Self::OpenAi | Self::Responses => {
+                serde_json::to_string(&ErrorBody::of(error)).unwrap_or_default()
+            }
             Self::Ollama => ollama_error::text(error),
             Self::Anthropic => anthropic_error::text(error),
             Self::JsonRpc => rpc::refusal_text(&error.to_string()),

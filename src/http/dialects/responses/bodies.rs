@@ -15,9 +15,7 @@ pub(crate) struct ResponseRequest;
 impl PartialSchema for ResponseRequest {
     fn schema() -> RefOr<Schema> {
         AllOfBuilder::new()
-            .item(Ref::from_schema_name(
-                <CreateParameters as ToSchema>::name(),
-            ))
+            .item(Ref::from_schema_name(<CreateParameters as ToSchema>::name()))
             .item(Ref::from_schema_name(
                 <ContextParameters as ToSchema>::name(),
             ))

@@ -11,9 +11,9 @@ use serde_json::json;
 use super::answer::Answered;
 use super::error::body;
 use super::event_bodies::{CallDone, Event, OfItem, OfPart, OfResponse, OfText};
+use super::open_item::{Kind, Open};
 use super::output::{
-    COMPLETED, IN_PROGRESS, INCOMPLETE, NOTHING, OutputItem, OutputText, ReasoningText,
-    takes_nothing,
+    COMPLETED, INCOMPLETE, NOTHING, OutputItem, OutputText, ReasoningText, takes_nothing,
 };
 use crate::conversation::{ReplyPiece, ScoredText, TokenLogprobs};
 use crate::generation::{Completion, FinishReason};
@@ -42,28 +42,6 @@ pub(crate) struct ResponseWriter {
     items: Vec<OutputItem>,
     /// Bytes of what is repeated at the end.
     held: usize,
-}
-
-/// An item on its way.
-struct Open {
-    kind: Kind,
-    id: String,
-    /// As far as it came.
-    text: String,
-    /// From `event:` to the value of a delta.
-    before: Box<[u8]>,
-}
-
-enum Kind {
-    Message {
-        logprobs: Vec<ContentLogprob>,
-    },
-    Reasoning,
-    Call {
-        index: u32,
-        call_id: String,
-        name: String,
-    },
 }
 
 impl ResponseWriter {
@@ -110,12 +88,22 @@ impl ResponseWriter {
         match &kind {
             Kind::Message { .. } => {
                 let part = &OutputText::of(String::new(), Vec::new());
-                self.part("response.content_part.added", (&*id, output_index), part, buffer);
+                self.part(
+                    "response.content_part.added",
+                    (&*id, output_index),
+                    part,
+                    buffer,
+                );
                 place.push_str(",\"content_index\":0");
             }
             Kind::Reasoning => {
                 let part = &ReasoningText::of(String::new());
-                self.part("response.content_part.added", (&*id, output_index), part, buffer);
+                self.part(
+                    "response.content_part.added",
+                    (&*id, output_index),
+                    part,
+                    buffer,
+                );
                 place.push_str(",\"content_index\":0");
             }
             Kind::Call { .. } => {}
@@ -199,7 +187,13 @@ impl ResponseWriter {
         let at = (&*id, output_index);
         let item = match kind {
             Kind::Message { logprobs } => {
-                self.text_done("response.output_text.done", at, &text, Some(&logprobs[..]), buffer);
+                self.text_done(
+                    "response.output_text.done",
+                    at,
+                    &text,
+                    Some(&logprobs[..]),
+                    buffer,
+                );
                 let part = OutputText::of(text, logprobs);
                 self.part("response.content_part.done", at, &part, buffer);
                 OutputItem::message(id, item_status, vec![part])
@@ -255,40 +249,6 @@ impl ResponseWriter {
     }
 }
 
-impl Kind {
-    /// What its id begins with.
-    fn prefix(&self) -> &'static str {
-        match self {
-            Self::Message { .. } => "msg",
-            Self::Reasoning => "rs",
-            Self::Call { .. } => "fc",
-        }
-    }
-
-    fn delta(&self) -> &'static str {
-        match self {
-            Self::Message { .. } => "response.output_text.delta",
-            Self::Reasoning => "response.reasoning_text.delta",
-            Self::Call { .. } => "response.function_call_arguments.delta",
-        }
-    }
-
-    /// The item at its beginning.
-    fn item(&self, id: String) -> OutputItem {
-        match self {
-            Self::Message { .. } => OutputItem::message(id, IN_PROGRESS, Vec::new()),
-            Self::Reasoning => OutputItem::reasoning(id, IN_PROGRESS, None, None),
-            Self::Call { call_id, name, .. } => OutputItem::FunctionCall {
-                id,
-                status: IN_PROGRESS,
-                call_id: call_id.clone(),
-                name: name.clone(),
-                arguments: String::new(),
-            },
-        }
-    }
-}
-
 impl EventWriter for ResponseWriter {
     fn opening(&mut self, buffer: &mut BytesMut) {
         self.of_response("response.created", buffer);
@@ -311,7 +271,8 @@ impl EventWriter for ResponseWriter {
                 self.begin(kind, buffer);
             }
             ReplyPiece::ToolArguments { index, delta } => {
-                if self.is_open(|kind| matches!(kind, Kind::Call { index: open, .. } if open == index))
+                if self
+                    .is_open(|kind| matches!(kind, Kind::Call { index: open, .. } if open == index))
                 {
                     self.delta(delta, &[], buffer);
                 }

@@ -16,6 +16,7 @@ pub(crate) mod events;
 pub(crate) mod input;
 pub(crate) mod input_tokens;
 pub(crate) mod kept;
+mod open_item;
 mod output;
 pub(crate) mod parameters;
 pub(crate) mod reasoning;

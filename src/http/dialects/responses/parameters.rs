@@ -210,7 +210,11 @@ impl ContextParameters {
         if let Some(calls) = functions.calls.as_ref().filter(|calls| calls.is_forced()) {
             formats::refuse_begun(&made.messages, calls.param)?;
         }
-        if let Some(asked) = text.asked.as_ref().filter(|_| state.constraints.show_format) {
+        if let Some(asked) = text
+            .asked
+            .as_ref()
+            .filter(|_| state.constraints.show_format)
+        {
             formats::show(&asked.wanted, &mut made.messages);
         }
         has_template(model)?;
@@ -243,9 +247,7 @@ impl ContextParameters {
                 parallel_tool_calls: parallel,
                 reasoning: EchoedReasoning { effort, summary },
                 text: EchoedText {
-                    format: text
-                        .format
-                        .unwrap_or_else(|| compact(r#"{"type":"text"}"#)),
+                    format: text.format.unwrap_or_else(|| compact(r#"{"type":"text"}"#)),
                 },
                 tool_choice: compact(choice.map_or(r#""auto""#, RawValue::get)),
                 tools: tools.echoed,
@@ -317,7 +319,10 @@ mod tests {
     #[test]
     fn a_text_is_blamed_where_it_came_from() {
         for (param, expected) in [
-            (format!("messages[{OF_INSTRUCTIONS}].content"), "instructions"),
+            (
+                format!("messages[{OF_INSTRUCTIONS}].content"),
+                "instructions",
+            ),
             (format!("messages[{OF_HISTORY}].content"), PREVIOUS),
             ("messages[3].content".to_owned(), "input[3].content"),
             ("tools[0].name".to_owned(), "tools[0].name"),

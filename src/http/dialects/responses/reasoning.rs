@@ -116,7 +116,13 @@ mod tests {
         assert_eq!(opened(&blob, &key).as_deref(), Some("so\nö"));
         assert_eq!(opened(&blob, &SealingKey::of_this_process()), None);
         let plain = STANDARD.encode("so");
-        for forged in ["", VERSION, "rkllmd.1.?", &format!("{VERSION}{plain}"), &plain] {
+        for forged in [
+            "",
+            VERSION,
+            "rkllmd.1.?",
+            &format!("{VERSION}{plain}"),
+            &plain,
+        ] {
             assert_eq!(opened(forged, &key), None, "{forged}");
         }
         assert_eq!(opened(&blob.replace("rkllmd.1", "rkllmd.2"), &key), None);

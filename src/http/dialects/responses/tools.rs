@@ -178,10 +178,7 @@ fn named(choice: ChosenObject) -> Result<ToolChoice, RequestError> {
         }
         other => Err(RequestError::unsupported(
             TYPE,
-            format!(
-                "`function` and `allowed_tools` are, not `{}`",
-                quote(other)
-            ),
+            format!("`function` and `allowed_tools` are, not `{}`", quote(other)),
         )),
     }
 }
