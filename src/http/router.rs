@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tower::ServiceExt;
 
-use super::dialects::{anthropic, llama_server, ollama, openai};
+use super::dialects::{anthropic, llama_server, ollama, openai, responses};
 use super::pages::{health, loading_progress, metrics, openapi, readiness};
 use super::response::charged_body;
 use super::transport::{host_guard, transfer_coding};
@@ -135,7 +135,8 @@ fn endpoints(with_rpc: bool) -> Endpoints<Arc<HttpState>> {
         .merge(openai::routes())
         .merge(llama_server::routes())
         .merge(ollama::routes())
-        .merge(anthropic::routes());
+        .merge(anthropic::routes())
+        .merge(responses::routes());
     match with_rpc {
         true => all
             .route("/rpc", post(rpc::post))
