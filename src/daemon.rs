@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 
 use crate::admission::Admission;
 use crate::auth::{ApiKey, CurrentKeys, Keyring, KeysFile, KeysWatch};
+use crate::board::{BoardWatch, Sysroot};
 use crate::descriptor_limit;
 use crate::http::{self, HttpState, Listener, UnixSocketFile};
 use crate::models::{Catalog, NoModel, Unread};
@@ -128,14 +129,16 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
         settings.queue.clone(),
     );
     preload(&settings, &catalog, &supervisor);
-    let engine = Arc::new(LocalEngine::new(
+    let board = BoardWatch::start(Sysroot::new(&settings.board.root), settings.board.interval);
+    let engine = LocalEngine::new(
         admission.clone(),
         readers,
         Served::open(&settings, catalog),
         status.clone(),
         metrics,
         supervisor.clone(),
-    ));
+    );
+    let engine = Arc::new(engine.watching(board.clone()));
     let state = Arc::new(HttpState::new(
         Arc::clone(&engine) as _,
         keys.current(),
@@ -154,7 +157,7 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
         notifier.clone(),
         status,
         move |model| queues.queue(model),
-        move || followed.trouble(),
+        move || (followed.trouble(), board.latest()),
     );
     tokio::spawn(told);
     let mut reloader = Reloader {

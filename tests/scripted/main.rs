@@ -37,4 +37,5 @@ mod pages_of_other_sites_are_admitted_by_name;
 mod random_replies;
 mod rpc_websockets_end_as_the_protocol_says;
 mod the_prompt_of_a_chat_can_be_seen;
+mod the_status_agrees_with_the_other_pages;
 mod tokens_are_made_without_a_run;
