@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 
 use crate::admission::Admission;
 use crate::auth::{ApiKey, CurrentKeys, Keyring, KeysFile, KeysWatch, SealingKey};
+use crate::board::{BoardWatch, Sysroot};
 use crate::descriptor_limit;
 use crate::http::{self, HttpState, Listener, UnixSocketFile};
 use crate::models::{Catalog, NoModel, Unread};
@@ -128,14 +129,16 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
         settings.queue.clone(),
     );
     preload(&settings, &catalog, &supervisor);
-    let engine = Arc::new(LocalEngine::new(
+    let board = BoardWatch::start(Sysroot::new(&settings.board.root), settings.board.interval);
+    let engine = LocalEngine::new(
         admission.clone(),
         readers,
         Served::open(&settings, catalog),
         status.clone(),
         metrics,
         supervisor.clone(),
-    ));
+    );
+    let engine = Arc::new(engine.watching(board.clone()));
     let kept_in = state_folder.as_ref().map(|_| &*settings.library.state_dir);
     let state = HttpState::new(Arc::clone(&engine) as _, keys.current(), &settings);
     let state = Arc::new(state.sealing_with(SealingKey::kept_in(kept_in)));
@@ -152,7 +155,7 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
         notifier.clone(),
         status,
         move |model| queues.queue(model),
-        move || followed.trouble(),
+        move || (followed.trouble(), board.latest()),
     );
     tokio::spawn(told);
     let mut reloader = Reloader {

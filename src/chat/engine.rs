@@ -2,6 +2,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::admission::{EmbeddingError, EmbeddingRequest, Generation, QueueFigures};
+use crate::board::BoardSample;
 use crate::constraint::{Compiled, Limits, Wanted};
 use crate::generation::{GenerationError, GenerationRequest, ModelId};
 use crate::ipc::Prompt;
@@ -88,6 +89,11 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Where the daemon counts; all layers share it.
     fn metrics(&self) -> &Metrics;
+
+    /// What the board's sensors told last. `None`: nobody has looked.
+    fn board(&self) -> Option<Arc<BoardSample>> {
+        None
+    }
 
     /// The processes that read models' files. `None`: there are none below.
     fn readers(&self) -> Option<Readers> {

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use super::variants::Served;
 use crate::admission::{Admission, EmbeddingError, EmbeddingRequest, Generation, QueueFigures};
+use crate::board::{BoardSample, BoardWatch};
 use crate::chat::{Answering, Engine};
 use crate::constraint::{Compiled, Limits, Wanted};
 use crate::generation::{GenerationError, GenerationRequest, ModelId};
@@ -21,6 +22,7 @@ pub(super) struct LocalEngine {
     pub models: Arc<Served>,
     status: StatusBoard,
     supervisor: Supervisor,
+    board: Option<BoardWatch>,
 }
 
 impl LocalEngine {
@@ -39,6 +41,16 @@ impl LocalEngine {
             models: Arc::new(models),
             status,
             supervisor,
+            board: None,
+        }
+    }
+
+    /// With what is known of the board.
+    #[must_use]
+    pub fn watching(self, board: BoardWatch) -> Self {
+        Self {
+            board: Some(board),
+            ..self
         }
     }
 }
@@ -118,6 +130,10 @@ impl Engine for LocalEngine {
 
     fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    fn board(&self) -> Option<Arc<BoardSample>> {
+        self.board.as_ref()?.latest()
     }
 
     fn readers(&self) -> Option<Readers> {

@@ -13,7 +13,7 @@ use axum::routing::{get, post};
 use tower::ServiceExt;
 
 use super::dialects::{anthropic, llama_server, ollama, openai, responses};
-use super::pages::{health, loading_progress, metrics, openapi, readiness};
+use super::pages::{health, loading_progress, metrics, openapi, readiness, status};
 use super::response::charged_body;
 use super::transport::{host_guard, transfer_coding};
 use super::{HttpState, path_alias, rpc};
@@ -125,6 +125,7 @@ fn endpoints(with_rpc: bool) -> Endpoints<Arc<HttpState>> {
     let own = Endpoints::new()
         .route("/health", get(health::health))
         .route("/v1/ready", get(readiness::ready))
+        .route("/v1/status", get(status::status))
         .route(
             "/v1/loading/progress",
             get(loading_progress::loading_progress),

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    AuthPolicy, ChatSettings, ConstraintSettings, ControlTokenPolicy, DeadlineSettings,
-    EmbeddingSettings, FileMode, HalfClosedGenerations, HttpSettings, KeepAlive, LibrarySettings,
-    LogSettings, MemorySettings, ModelSettings, PrefixSettings, QueueSettings, ReaderSandbox,
-    ReaderSettings, RecoverySettings, ResponseSettings, RpcSettings, RuntimeSettings,
+    AuthPolicy, BoardSettings, ChatSettings, ConstraintSettings, ControlTokenPolicy,
+    DeadlineSettings, EmbeddingSettings, FileMode, HalfClosedGenerations, HttpSettings, KeepAlive,
+    LibrarySettings, LogSettings, MemorySettings, ModelSettings, PrefixSettings, QueueSettings,
+    ReaderSandbox, ReaderSettings, RecoverySettings, ResponseSettings, RpcSettings, RuntimeSettings,
     TokenizerSettings, UnixSocketAuth, WhiteSpace,
 };
 
@@ -253,6 +253,15 @@ impl Default for ReaderSettings {
             template_steps: 5_000_000,
             template_output_bytes: 1 << 20,
             sandbox: ReaderSandbox::Required,
+        }
+    }
+}
+
+impl Default for BoardSettings {
+    fn default() -> Self {
+        Self {
+            interval: seconds(5),
+            root: PathBuf::from("/"),
         }
     }
 }

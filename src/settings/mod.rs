@@ -69,6 +69,7 @@ pub struct Settings {
     pub embeddings: EmbeddingSettings,
     pub tokenizer: TokenizerSettings,
     pub reader: ReaderSettings,
+    pub board: BoardSettings,
     pub log: LogSettings,
 }
 
@@ -110,6 +111,17 @@ pub struct PrefixSettings {
     pub written_per_day_bytes: u64,
     /// Shorter ones are not kept.
     pub least_tokens: u32,
+}
+
+/// The board's sensors.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct BoardSettings {
+    /// Time between two looks at them; 0: nobody looks.
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+    /// The folder with the board's /proc and /sys.
+    pub root: PathBuf,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -79,6 +79,7 @@ impl Settings {
             rpc: self.rpc.clone(),
             embeddings: self.embeddings.clone(),
             tokenizer: self.tokenizer.clone(),
+            board: self.board.clone(),
             reader: ReaderSettings {
                 max_processes: self.reader.max_processes,
                 ..new.reader

@@ -17,6 +17,8 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 const ZERO: Duration = Duration::ZERO;
 const SHORTEST: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
+/// Looks at the board's sensors that come faster cost more than they tell.
+const SHORTEST_LOOKS: Duration = Duration::from_millis(50);
 /// Bytes a second.
 const RATES: RangeInclusive<u32> = 1..=1 << 30;
 
@@ -194,6 +196,8 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
         );
     }
 
+    found.path("board.root", &settings.board.root);
+
     let rpc = &settings.rpc;
     found.range("rpc.max-connections", rpc.max_connections, 1..=65_536);
     found.range(
@@ -322,6 +326,16 @@ fn durations(settings: &Settings, found: &mut Found) {
             SHORTEST,
         ),
         (
+            "board.interval",
+            settings.board.interval,
+            // Zero is none at all.
+            if settings.board.interval == ZERO {
+                ZERO
+            } else {
+                SHORTEST_LOOKS
+            },
+        ),
+        (
             "memory.check-interval",
             settings.memory.check_interval,
             SHORTEST,
@@ -394,6 +408,17 @@ mod tests {
     #[test]
     fn the_defaults_are_valid() {
         assert_eq!(violations(&Settings::default()), []);
+    }
+
+    #[test]
+    fn looks_at_the_board_are_off_or_not_too_many() {
+        let valid = |interval| {
+            let mut settings = Settings::default();
+            settings.board.interval = interval;
+            violations(&settings).is_empty()
+        };
+        assert!(valid(ZERO) && valid(SHORTEST_LOOKS));
+        assert!(!valid(SHORTEST) && !valid(LONGEST + SECOND));
     }
 
     #[test]

@@ -1,9 +1,10 @@
-//! Every metric's name is in the parts `families` and `now`. Nothing here invents a value: a counter counts
+//! Every metric's name is in the parts `families`, `now` and `board`. Nothing here invents a value: a counter counts
 //! what happened, a gauge is read when a client asks, and what cannot be read is absent.
 //!
 //! Labels are bounded: models are those of the catalog (empty where a request named none), the rest
 //! are names from the source. A token updates nothing here.
 
+mod board;
 mod families;
 mod figures;
 mod labels;
@@ -119,7 +120,9 @@ impl Metrics {
         text::encode_registry(&mut page, &self.0.registry)?;
         text::encode_registry(&mut page, &now::models(models))?;
         text::encode_registry(&mut page, &now::readers(&readings.readers))?;
-        text::encode_registry(&mut page, &now::npu(&readings.npu))?;
+        if let Some(sample) = &readings.board {
+            text::encode_registry(&mut page, &board::of(sample))?;
+        }
         text::encode_registry(&mut page, &now::own(&readings.own))?;
         text::encode_registry(&mut page, &now::process(&readings.process))?;
         text::encode_eof(&mut page)?;

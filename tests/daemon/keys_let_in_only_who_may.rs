@@ -32,6 +32,8 @@ const TABLE: &str = "
     GET  /v1/loading/progress?model=own       401 401 401 200 200 200
     GET  /v1/loading/progress?model=other     401 401 401 200 403 200
     GET  /metrics                             401 401 401 403 403 200
+    GET  /v1/status                           401 401 401 403 403 200
+    GET  /status                              401 401 401 403 403 200
     GET  /openapi.json                        401 401 401 200 200 200
     POST /v1/embeddings#own                   401 401 401 200 200 200
     POST /v1/embeddings#other                 401 401 401 200 403 200
@@ -130,8 +132,9 @@ const TABLE: &str = "
 ";
 
 /// What paths for admins hold.
-const ADMINS: [&str; 10] = [
+const ADMINS: [&str; 11] = [
     "metrics",
+    "/status",
     "/pull",
     "/push",
     "/create",

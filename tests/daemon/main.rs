@@ -1,5 +1,7 @@
 //! A real daemon over real sockets.
 
+#[path = "../documents/board_support.rs"]
+mod board_support;
 #[path = "../cgroup_support/mod.rs"]
 mod cgroup_support;
 #[path = "../daemon_support/mod.rs"]
@@ -87,6 +89,7 @@ mod slots_share_a_worker;
 mod slots_support;
 mod sockets_outlive_the_daemon;
 mod systemd_is_told_the_truth;
+mod the_board_is_told_as_it_is;
 mod the_demo_serves;
 mod the_official_client_works_unchanged;
 mod the_real_model_streams;

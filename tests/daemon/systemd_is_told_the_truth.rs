@@ -92,7 +92,11 @@ fn ready_comes_once_requests_are_served_although_a_model_cannot_load() {
 #[test]
 fn the_status_tells_model_phase_queue_and_speed() {
     let manager = Manager::new();
-    let daemon = manager.attach(Setup::new().scenario("m", SLOW)).start();
+    // How hot this machine is would be told, too.
+    let setup = Setup::new()
+        .settings("board.interval = \"0s\"")
+        .scenario("m", SLOW);
+    let daemon = manager.attach(setup).start();
     let first = manager.wait_for("STATUS=");
     assert_eq!(
         first,

@@ -340,6 +340,7 @@ async fn the_openapi_document_is_whole() {
         "/v1/ready",
         "/v1/loading/progress",
         "/metrics",
+        "/v1/status",
         "/openapi.json",
     ] {
         assert!(paths.contains(&path), "{path} is missing");

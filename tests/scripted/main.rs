@@ -47,4 +47,5 @@ mod responses_requests_are_checked;
 mod responses_streams_have_one_end;
 mod rpc_websockets_end_as_the_protocol_says;
 mod the_prompt_of_a_chat_can_be_seen;
+mod the_status_agrees_with_the_other_pages;
 mod tokens_are_made_without_a_run;

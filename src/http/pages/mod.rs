@@ -5,3 +5,4 @@ pub(crate) mod loading_progress;
 pub(crate) mod metrics;
 pub(crate) mod openapi;
 pub(crate) mod readiness;
+pub(crate) mod status;

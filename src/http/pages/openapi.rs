@@ -14,7 +14,7 @@ use utoipa::openapi::security::{
 use utoipa::openapi::{Content, ResponseBuilder};
 use utoipa::{Modify, OpenApi, ToSchema};
 
-use super::{health, loading_progress, metrics, readiness};
+use super::{health, loading_progress, metrics, readiness, status};
 use crate::auth::Role;
 use crate::http::dialects::anthropic;
 use crate::http::dialects::llama_server;
@@ -83,6 +83,7 @@ use crate::http::response::error_body::ErrorBody;
         llama_server::slots::slots,
         health::health,
         readiness::ready,
+        status::status,
         loading_progress::loading_progress,
         metrics::metrics,
         crate::http::rpc::post::post,

@@ -93,7 +93,7 @@ pub(crate) struct Queue {
 }
 
 impl ModelReadiness {
-    fn of(
+    pub(super) fn of(
         state: &HttpState,
         model: &InstalledModel,
         status: Option<&ModelStatus>,

@@ -45,6 +45,7 @@ const TABLE: &[(&str, For)] = &[
     ("/v1/loading/progress", For::Users),
     // It shows what every client does, with all models.
     ("/metrics", For::Admins),
+    ("/v1/status", For::Admins),
     ("/openapi.json", For::Users),
     // OpenAI's API.
     ("/v1/chat/completions", For::Users),
