@@ -118,7 +118,6 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
     if unread.is_none() {
         supervisor.prefixes().keep_models(&catalog);
     }
-    tokio::spawn(forget_revoked(keys.current(), supervisor.clone()));
     let admission = Admission::start(
         RunServices {
             supervisor: supervisor.clone(),
@@ -142,6 +141,11 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
     let kept_in = state_folder.as_ref().map(|_| &*settings.library.state_dir);
     let state = HttpState::new(Arc::clone(&engine) as _, keys.current(), &settings);
     let state = Arc::new(state.sealing_with(SealingKey::kept_in(kept_in)));
+    tokio::spawn(forget_revoked(
+        keys.current(),
+        supervisor.clone(),
+        Arc::clone(&state),
+    ));
     let mut servers = Servers::start(listeners, inherited, rpc_socket, &state);
     supervisor.answers().await;
     // Before the service manager may ask for a reload.
@@ -183,10 +187,11 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
 }
 
 /// What is kept of a key's conversations goes with it.
-async fn forget_revoked(keys: CurrentKeys, supervisor: Supervisor) {
+async fn forget_revoked(keys: CurrentKeys, supervisor: Supervisor, state: Arc<HttpState>) {
     let forget = |keyring: &Keyring| {
         let names = keyring.keys().map(ApiKey::client_name).collect();
         supervisor.prefixes().keep_keys(&names);
+        state.keep_keys(&names);
     };
     keys.follow(forget).await;
 }

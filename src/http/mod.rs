@@ -18,6 +18,7 @@ pub mod rpc;
 mod status;
 mod transport;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -109,6 +110,11 @@ impl HttpState {
     #[must_use]
     pub fn sealing_with(self, sealing: SealingKey) -> Self {
         Self { sealing, ..self }
+    }
+
+    /// What is kept of a key goes with it. `keys`: clients that have one, in the words of their names.
+    pub fn keep_keys(&self, keys: &HashSet<String>) {
+        self.kept_responses.keep_keys(keys);
     }
 
     /// Ends the runs of the vendor's functions, and lets each client know why.

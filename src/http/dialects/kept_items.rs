@@ -111,10 +111,10 @@ pub(crate) struct Conversed {
 pub(crate) fn conversed<'i>(items: impl Iterator<Item = &'i Arc<Item>>) -> Conversed {
     let mut made = Conversed::default();
     for (at, item) in items.enumerate() {
-        let (role, is_result) = match &item.said {
-            Said::Message { role, .. } => (*role, false),
-            Said::Reasoning { .. } | Said::Call(_) => (Role::Assistant, false),
-            Said::Result { .. } => (Role::Tool, true),
+        let role = match &item.said {
+            Said::Message { role, .. } => *role,
+            Said::Reasoning { .. } | Said::Call(_) => Role::Assistant,
+            Said::Result { .. } => Role::Tool,
         };
         let goes_on = role == Role::Assistant
             && (made.messages.last()).is_some_and(|last| last.role == Role::Assistant);
@@ -141,7 +141,7 @@ pub(crate) fn conversed<'i>(items: impl Iterator<Item = &'i Arc<Item>>) -> Conve
             },
             Said::Call(call) => message.tool_calls.push(call.clone()),
         }
-        if let (Said::Result { call_id, .. }, true) = (&item.said, is_result) {
+        if let Said::Result { call_id, .. } = &item.said {
             message.tool_call_id = Some(call_id.clone());
         }
     }

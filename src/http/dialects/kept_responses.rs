@@ -4,13 +4,14 @@
 //!
 //! [`Shelf`] decides, without a clock; [`KeptResponses`] has the lock, which is held for no wait.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::kept_items::Item;
+use crate::generation::ClientKey;
 use crate::settings::ResponseSettings;
 
 /// What a response takes beside its texts and those of its conversation.
@@ -44,6 +45,7 @@ struct Shelf {
 
 #[derive(Debug, Default)]
 struct OfClient {
+    is_a_key: bool,
     responses: VecDeque<Entry>,
     bytes: usize,
 }
@@ -58,11 +60,12 @@ struct Entry {
 impl Shelf {
     fn keep(
         &mut self,
-        client: &str,
+        client: &ClientKey,
         response: KeptResponse,
         limits: &ResponseSettings,
         now: Instant,
     ) {
+        let (client, is_a_key) = (client.name(), client.is_a_key());
         self.forget_older(limits.kept_for, now);
         let bytes = response.bytes();
         if limits.max_kept_per_key == 0 || bytes > limits.kept_limit_bytes {
@@ -81,6 +84,7 @@ impl Shelf {
         }
         self.bytes += bytes;
         let of = self.clients.entry(client.into()).or_default();
+        of.is_a_key = is_a_key;
         of.bytes += bytes;
         of.responses.push_back(Entry {
             response: Arc::new(response),
@@ -109,6 +113,15 @@ impl Shelf {
         let place = of.responses.iter().position(|it| it.response.id == id);
         let gone = place.and_then(|place| of.responses.remove(place));
         self.is_gone(client, gone);
+    }
+
+    fn keep_keys(&mut self, keys: &HashSet<String>) {
+        let bytes = &mut self.bytes;
+        self.clients.retain(|name, of| {
+            let stays = !of.is_a_key || keys.contains(&**name);
+            *bytes -= if stays { 0 } else { of.bytes };
+            stays
+        });
     }
 
     fn count(&self, client: &str) -> usize {
@@ -168,7 +181,7 @@ impl KeptResponses {
     }
 
     /// Keeps a response, which others may have to go for.
-    pub fn keep(&self, client: &str, response: KeptResponse) {
+    pub fn keep(&self, client: &ClientKey, response: KeptResponse) {
         let now = Instant::now();
         self.shelf().keep(client, response, &self.limits, now);
     }
@@ -181,6 +194,11 @@ impl KeptResponses {
 
     pub fn forget(&self, client: &str, id: &str) {
         self.shelf().forget(client, id);
+    }
+
+    /// What came from a key goes with it. `keys`: the names of those that there are.
+    pub fn keep_keys(&self, keys: &HashSet<String>) {
+        self.shelf().keep_keys(keys);
     }
 
     /// Held for a few instructions.
@@ -218,7 +236,7 @@ mod tests {
     fn a_response_is_its_clients_alone_and_grows_old() {
         let (mut shelf, start) = (Shelf::default(), Instant::now());
         let limits = limits(2, 1 << 20);
-        shelf.keep("a", response(1, 10), &limits, start);
+        shelf.keep(&ClientKey::new("a"), response(1, 10), &limits, start);
         let at = |shelf: &Shelf, client: &str, seconds| {
             let now = start + Duration::from_secs(seconds);
             shelf.find(client, "resp_1", FOR, now).is_some()
@@ -232,12 +250,30 @@ mod tests {
     }
 
     #[test]
+    fn what_came_from_a_key_goes_with_it() {
+        let (mut shelf, now) = (Shelf::default(), Instant::now());
+        let limits = limits(2, 1 << 20);
+        let key = |name: &str| ClientKey::new(name).of_tenant("");
+        for (id, client) in [key("one"), key("other"), ClientKey::new("address")]
+            .iter()
+            .enumerate()
+        {
+            shelf.keep(client, response(id, 10), &limits, now);
+        }
+        shelf.keep_keys(&HashSet::from(["other".to_owned()]));
+        let has = |client: &str, id: &str| shelf.find(client, id, FOR, now).is_some();
+        assert!(!has("one", "resp_0") && has("other", "resp_1") && has("address", "resp_2"));
+        let bytes: usize = shelf.clients.values().map(|of| of.bytes).sum();
+        assert_eq!(shelf.bytes, bytes);
+    }
+
+    #[test]
     fn who_has_the_most_makes_place() {
         let (mut shelf, now) = (Shelf::default(), Instant::now());
         let limits = limits(100, 4096);
-        shelf.keep("small", response(1, 10), &limits, now);
+        shelf.keep(&ClientKey::new("small"), response(1, 10), &limits, now);
         for id in 2..20 {
-            shelf.keep("large", response(id, 1000), &limits, now);
+            shelf.keep(&ClientKey::new("large"), response(id, 1000), &limits, now);
         }
         let has = |client: &str, id: &str| shelf.find(client, id, FOR, now).is_some();
         assert!(has("small", "resp_1"));
@@ -255,7 +291,7 @@ mod tests {
             for (id, (client, bytes, seconds)) in kept.into_iter().enumerate() {
                 now += Duration::from_secs(seconds);
                 let client = ["a", "b", "c"][client];
-                shelf.keep(client, response(id, bytes), &limits, now);
+                shelf.keep(&ClientKey::new(client), response(id, bytes), &limits, now);
                 let found = shelf.find(client, &format!("resp_{id}"), FOR, now);
                 prop_assert_eq!(found.is_some(), count > 0);
                 prop_assert!(shelf.bytes <= limits.kept_limit_bytes);

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::echo::Echo;
 use super::output::{COMPLETED, IN_PROGRESS, INCOMPLETE, OutputItem};
 use crate::auth::SealingKey;
-use crate::generation::{Completion, FinishReason, Usage};
+use crate::generation::{ClientKey, Completion, FinishReason, Usage};
 use crate::http::dialects::chat_dialect::{Identity, unix_seconds};
 use crate::http::dialects::kept_items::Item;
 use crate::http::dialects::kept_responses::{KeptResponse, KeptResponses};
@@ -126,7 +126,7 @@ pub(super) struct Answered {
     /// The conversation that is answered.
     pub items: Vec<Arc<Item>>,
     /// Whose response it is.
-    pub client: Box<str>,
+    pub client: ClientKey,
     /// Where it is kept, if it is.
     pub kept: Option<Arc<KeptResponses>>,
     /// With it thoughts are sealed.
@@ -209,7 +209,6 @@ impl Answered {
 impl Answered {
     /// Of a request that asks for nothing.
     pub fn example() -> Self {
-        use crate::generation::ClientKey;
         use crate::memory::{Accountant, Standing};
         let accountant = Accountant::new(1 << 20);
         let client = ClientKey::new("c");
@@ -241,7 +240,7 @@ impl Answered {
                 user: None,
             },
             items: Vec::new(),
-            client: "c".into(),
+            client: client.clone(),
             kept: None,
             sealing: None,
             _held: accountant.account(client, Standing::Ordinary).open(),

@@ -248,7 +248,7 @@ fn asked(
         _held: context.account().charge(bytes)?,
         echo,
         items,
-        client: context.client.name().into(),
+        client: context.client.clone(),
         kept: keeps.then(|| Arc::clone(&state.kept_responses)),
         sealing: include.seals.then(|| state.sealing.clone()),
     };

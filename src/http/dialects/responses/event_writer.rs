@@ -45,7 +45,7 @@ pub(crate) struct ResponseWriter {
 }
 
 impl ResponseWriter {
-    pub fn new(identity: &Identity, answered: Arc<Answered>) -> Self {
+    pub(super) fn new(identity: &Identity, answered: Arc<Answered>) -> Self {
         Self {
             answered,
             identity: identity.clone(),
