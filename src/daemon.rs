@@ -20,7 +20,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::admission::Admission;
-use crate::auth::{ApiKey, CurrentKeys, Keyring, KeysFile, KeysWatch};
+use crate::auth::{ApiKey, CurrentKeys, Keyring, KeysFile, KeysWatch, SealingKey};
 use crate::board::{BoardWatch, Sysroot};
 use crate::descriptor_limit;
 use crate::http::{self, HttpState, Listener, UnixSocketFile};
@@ -139,11 +139,9 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
         supervisor.clone(),
     );
     let engine = Arc::new(engine.watching(board.clone()));
-    let state = Arc::new(HttpState::new(
-        Arc::clone(&engine) as _,
-        keys.current(),
-        &settings,
-    ));
+    let kept_in = state_folder.as_ref().map(|_| &*settings.library.state_dir);
+    let state = HttpState::new(Arc::clone(&engine) as _, keys.current(), &settings);
+    let state = Arc::new(state.sealing_with(SealingKey::kept_in(kept_in)));
     let mut servers = Servers::start(listeners, inherited, rpc_socket, &state);
     supervisor.answers().await;
     // Before the service manager may ask for a reload.

@@ -10,6 +10,7 @@ mod key;
 mod keyring;
 mod keys_file;
 mod keys_watch;
+mod sealing_key;
 mod secret;
 
 pub use current_keys::CurrentKeys;
@@ -18,4 +19,5 @@ pub use key::{ApiKey, KeyName, Role};
 pub use keyring::{Keyring, KeyringError};
 pub use keys_file::{KeysFile, KeysFileError};
 pub use keys_watch::KeysWatch;
+pub use sealing_key::{SEAL_BYTES, SealingKey, SealingKeyError};
 pub use secret::{KeyDigest, Secret};

@@ -27,12 +27,13 @@ pub use request::access::{ExposedWithoutKeys, check_exposure, exposure};
 pub use transport::listener::{Listener, ListenerAddress, serve};
 pub use transport::unix_socket::{UnixSocketFile, bind as bind_unix};
 
-use crate::auth::CurrentKeys;
+use crate::auth::{CurrentKeys, SealingKey};
 use crate::chat::{ChatService, Engine};
 use crate::memory::{Accountant, machine, requests_limit};
 use crate::settings::{
     ChatSettings, ConstraintSettings, EmbeddingSettings, HttpSettings, Settings, TokenizerSettings,
 };
+use dialects::kept_responses::KeptResponses;
 use request::pace::SlowestPace;
 use transport::seats::Seats;
 
@@ -64,6 +65,10 @@ pub struct HttpState {
     accountant: Accountant,
     /// The vendor's functions.
     rpc: Arc<rpc::Rpc>,
+    /// Responses that requests can go on from.
+    kept_responses: Arc<KeptResponses>,
+    /// Of what clients keep for the daemon.
+    sealing: SealingKey,
 }
 
 impl HttpState {
@@ -94,8 +99,16 @@ impl HttpState {
                 settings.http.max_connections_per_address,
             ),
             unix_seats: Seats::new(settings.http.max_connections, usize::MAX),
+            kept_responses: Arc::new(KeptResponses::new(&settings.responses)),
+            sealing: SealingKey::of_this_process(),
             large_requests: Arc::new(Semaphore::new((cores / 2).max(1))),
         }
+    }
+
+    /// The same with a key that outlives the process.
+    #[must_use]
+    pub fn sealing_with(self, sealing: SealingKey) -> Self {
+        Self { sealing, ..self }
     }
 
     /// Ends the runs of the vendor's functions, and lets each client know why.

@@ -12,10 +12,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tower::ServiceExt;
 
-use super::dialects::{anthropic, llama_server, ollama, openai};
+use super::dialects::{anthropic, llama_server, ollama, openai, responses};
 use super::pages::{health, loading_progress, metrics, openapi, readiness, status};
 use super::response::charged_body;
-use super::transport::host_guard;
+use super::transport::{host_guard, transfer_coding};
 use super::{HttpState, path_alias, rpc};
 use crate::http::request::access::{self, Rule};
 use crate::http::request::context::RequestContext;
@@ -25,7 +25,7 @@ use crate::http::request::id::X_REQUEST_ID;
 use crate::http::request::paths::{self, Need};
 use crate::http::response::error_shape::ErrorShape;
 use crate::http::transport::connection::{InFlight, WatchedBody};
-use crate::http::transport::cors::Cors;
+use crate::http::transport::cors::{self, Cors};
 use crate::http::transport::origin;
 use crate::http::transport::socket;
 use crate::reader::on_behalf_of;
@@ -65,7 +65,8 @@ impl Routes {
         path_alias::resolve_uri(&method, request.uri_mut());
         let http = &self.state.http;
         let cors = Cors::of(request.method(), request.headers(), &http.cors_origins);
-        let need = match cors.is_preflight() {
+        let asks_what_all_paths_allow = method == Method::OPTIONS && request.uri().path() == "*";
+        let need = match cors.is_preflight() || asks_what_all_paths_allow {
             true => Some(Need::Nothing),
             false => paths::need(request.method(), request.uri().path()),
         };
@@ -81,11 +82,16 @@ impl Routes {
             false => Ok(()),
         };
         let host = host_guard::check(endpoints.local, head, http);
-        let response = match host.and(own_page).and(admitted) {
+        let coding = transfer_coding::check(request.headers());
+        let response = match host.and(own_page).and(admitted).and(coding) {
             Err(error) => shape.response(error, &context.id),
             Ok(()) => 'answer: {
                 if let Some(answer) = cors.preflight_answer() {
                     break 'answer answer;
+                }
+                if asks_what_all_paths_allow {
+                    let allow = [(header::ALLOW, cors::METHODS)];
+                    break 'answer (StatusCode::NO_CONTENT, allow).into_response();
                 }
                 let mut request = request.map(Body::new);
                 request.extensions_mut().insert(Arc::clone(&context));
@@ -130,7 +136,8 @@ fn endpoints(with_rpc: bool) -> Endpoints<Arc<HttpState>> {
         .merge(openai::routes())
         .merge(llama_server::routes())
         .merge(ollama::routes())
-        .merge(anthropic::routes());
+        .merge(anthropic::routes())
+        .merge(responses::routes());
     match with_rpc {
         true => all
             .route("/rpc", post(rpc::post))

@@ -56,7 +56,9 @@ kinds! {
     CANNOT_TELL_LOGPROBS = BAD_REQUEST "cannot_tell_logprobs";
     PROMPT_REFUSED = BAD_REQUEST "run_refused";
     OWN_DEADLINE_EXCEEDED = BAD_REQUEST "deadline_exceeded";
+    PREVIOUS_RESPONSE_NOT_FOUND = BAD_REQUEST "previous_response_not_found";
     MODEL_NOT_FOUND = NOT_FOUND "model_not_found";
+    RESPONSE_NOT_FOUND = NOT_FOUND "previous_response_not_found";
     UNKNOWN_URL = NOT_FOUND "unknown_url";
     METHOD_NOT_ALLOWED = METHOD_NOT_ALLOWED "method_not_allowed";
     REQUEST_TIMEOUT = REQUEST_TIMEOUT "request_timeout";
@@ -161,6 +163,10 @@ impl PublicError {
             E::BodyStalled { .. } | E::BodyTooSlow { .. } => PublicError::new(REQUEST_TIMEOUT),
             E::BodyBroken { .. } | E::ClientLeft => PublicError::new(INVALID_BODY),
             E::UnknownModel { .. } => unknown_model(),
+            E::UnknownResponse { param, .. } => match param {
+                Some(param) => PublicError::new(PREVIOUS_RESPONSE_NOT_FOUND).about(*param),
+                None => PublicError::new(RESPONSE_NOT_FOUND),
+            },
             E::ModelInUse { .. } => PublicError::new(MODEL_IN_USE).about("model"),
             E::NoChatTemplate { .. } => PublicError::new(NO_CHAT_TEMPLATE).about("model"),
             E::TemplateRefused { .. } => PublicError::new(CHAT_TEMPLATE_REFUSED).about("messages"),
@@ -179,6 +185,7 @@ impl PublicError {
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => HEADER_TOO_LARGE,
                 _ => INVALID_HTTP,
             }),
+            E::UnknownTransferCoding { .. } => PublicError::new(INVALID_HTTP),
             E::BadHost { .. } => PublicError::new(INVALID_HOST),
             E::ForeignHost { .. } | E::ForeignPage { .. } => PublicError::new(HOST_NOT_ALLOWED),
             E::MissingKey => PublicError::new(MISSING_API_KEY),

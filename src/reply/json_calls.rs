@@ -96,6 +96,11 @@ impl JsonCalls {
         }
     }
 
+    /// An object has begun and not ended.
+    pub fn is_in_object(&self) -> bool {
+        self.at != At::Outside
+    }
+
     /// Reads what it can of `text`, and tells how much that was.
     pub fn read(
         &mut self,

@@ -9,7 +9,7 @@ use super::{
     AuthPolicy, BoardSettings, ChatSettings, ConstraintSettings, ControlTokenPolicy,
     DeadlineSettings, EmbeddingSettings, FileMode, HalfClosedGenerations, HttpSettings, KeepAlive,
     LibrarySettings, LogSettings, MemorySettings, ModelSettings, PrefixSettings, QueueSettings,
-    ReaderSandbox, ReaderSettings, RecoverySettings, RpcSettings, RuntimeSettings,
+    ReaderSandbox, ReaderSettings, RecoverySettings, ResponseSettings, RpcSettings, RuntimeSettings,
     TokenizerSettings, UnixSocketAuth, WhiteSpace,
 };
 
@@ -190,6 +190,16 @@ impl Default for ConstraintSettings {
             max_lexer_states: 8_000,
             max_lexer_steps: 200_000,
             kept_grammars: 8,
+        }
+    }
+}
+
+impl Default for ResponseSettings {
+    fn default() -> Self {
+        Self {
+            max_kept_per_key: 256,
+            kept_limit_bytes: 16 << 20,
+            kept_for: seconds(24 * 3600),
         }
     }
 }

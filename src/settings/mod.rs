@@ -28,7 +28,9 @@ mod validate;
 mod vendor_api;
 mod waits;
 
-pub use answers::{ChatSettings, ConstraintSettings, EmbeddingSettings, TokenizerSettings};
+pub use answers::{
+    ChatSettings, ConstraintSettings, EmbeddingSettings, ResponseSettings, TokenizerSettings,
+};
 pub use cors_origin::CorsOrigin;
 pub use error::{Problem, SettingsError};
 pub use file_mode::FileMode;
@@ -62,6 +64,7 @@ pub struct Settings {
     pub prefixes: PrefixSettings,
     pub chat: ChatSettings,
     pub constraints: ConstraintSettings,
+    pub responses: ResponseSettings,
     pub rpc: RpcSettings,
     pub embeddings: EmbeddingSettings,
     pub tokenizer: TokenizerSettings,

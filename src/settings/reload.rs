@@ -75,6 +75,7 @@ impl Settings {
             prefixes: self.prefixes.clone(),
             chat: self.chat.clone(),
             constraints: self.constraints.clone(),
+            responses: self.responses.clone(),
             rpc: self.rpc.clone(),
             embeddings: self.embeddings.clone(),
             tokenizer: self.tokenizer.clone(),

@@ -130,6 +130,12 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
         0..=64,
     );
 
+    let responses = &settings.responses;
+    let most = responses.max_kept_per_key;
+    found.range("responses.max-kept-per-key", most, 0..=65_536);
+    let limit = responses.kept_limit_bytes;
+    found.range("responses.kept-limit-bytes", limit, 4096..=1 << 30);
+
     let embeddings = &settings.embeddings;
     let max_inputs = embeddings.max_inputs;
     found.range("embeddings.max-inputs", max_inputs, 1..=65_536);
@@ -313,6 +319,7 @@ fn durations(settings: &Settings, found: &mut Found) {
         ("deadlines.reader-call", deadlines.reader_call, SHORTEST),
         ("deadlines.models-read", deadlines.models_read, SHORTEST),
         ("recovery.healthy-after", recovery.healthy_after, ZERO),
+        ("responses.kept-for", settings.responses.kept_for, SHORTEST),
         (
             "rpc.handle-idle-timeout",
             settings.rpc.handle_idle_timeout,

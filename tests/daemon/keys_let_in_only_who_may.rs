@@ -51,6 +51,14 @@ const TABLE: &str = "
     POST /v1/messages#other                   401 401 401 200 403 200
     POST /v1/messages/count_tokens#own        401 401 401 400 400 400
     POST /v1/messages/count_tokens#other      401 401 401 400 403 400
+    POST /v1/responses#own                    401 401 401 200 200 200
+    POST /v1/responses#other                  401 401 401 200 403 200
+    POST /responses#absent                    401 401 401 404 404 404
+    POST /v1/responses/input_tokens#own       401 401 401 400 400 400
+    POST /v1/responses/input_tokens#other     401 401 401 400 403 400
+    GET  /v1/responses/{id}absent             401 401 401 404 404 404
+    DELETE /v1/responses/{id}absent           401 401 401 404 404 404
+    GET  /v1/responses/{id}/input_items       401 401 401 404 404 404
     POST /v1/rerank#own                       401 401 401 400 400 400
     POST /v1/rerank#other                     401 401 401 400 403 400
     GET  /props                               401 401 401 200 200 200
@@ -185,6 +193,9 @@ fn rows() -> Vec<(&'static str, String, String, Vec<u16>)> {
             ("/api/generate" | "/api/embeddings", model) => {
                 format!(r#"{{"model":"{model}","prompt":"hi"}}"#)
             }
+            ("/v1/responses" | "/responses" | "/v1/responses/input_tokens", model) => {
+                format!(r#"{{"model":"{model}","input":"hi"}}"#)
+            }
             ("/v1/messages", model) => format!(
                 r#"{{"model":"{model}","max_tokens":9,"messages":[{{"role":"user","content":"hi"}}]}}"#
             ),
@@ -250,7 +261,13 @@ fn the_table_has_every_path_there_is() {
         .split_whitespace()
         .filter(|word| word.starts_with('/'))
         .map(|word| word.split(['?', '#']).next().unwrap())
-        .map(|path| path.find('}').map_or(path, |end| &path[..=end]))
+        // A parameter is followed by a value, or by more of the path.
+        .map(
+            |path| match (path.find('}'), described.contains_key(path)) {
+                (Some(end), false) => &path[..=end],
+                _ => path,
+            },
+        )
         .collect();
     for path in described.keys() {
         assert!(

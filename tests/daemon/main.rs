@@ -72,6 +72,7 @@ mod models_stay_as_long_as_they_are_kept;
 mod no_request_is_blamed_without_proof;
 mod ollamas_clients_work_unchanged;
 mod one_daemon_has_a_state_folder;
+mod openais_responses_work_unchanged;
 mod prefixes_are_swapped;
 mod prefixes_are_their_tenants;
 mod prefixes_are_whole_or_gone;

@@ -141,7 +141,7 @@ fn pings_tell_of_the_daemon_and_not_of_its_workers() {
     assert_eq!(stream.next_content().as_deref(), Some("w "));
     let worker = daemon.worker_pid();
 
-    crate::daemon_support::signal(worker, Signal::STOP);
+    let _stopped = crate::daemon_support::stop(worker);
     manager.drain(Duration::from_millis(1));
     for _ in 0..8 {
         let before = Instant::now();

@@ -22,7 +22,13 @@ const TOKENIZER: &str = r#"{"version":"1.0","truncation":null,"padding":null,"ad
 const WEBSOCKET: &str = "/rpc/ws";
 /// They take more than the document can say: lists of texts and tokens in one, and blocks of kinds that are
 /// not known, which are told and left out.
-const TOLERANT: [&str; 3] = ["/completion", "/v1/messages", "/v1/messages/count_tokens"];
+const TOLERANT: [&str; 5] = [
+    "/completion",
+    "/v1/messages",
+    "/v1/messages/count_tokens",
+    "/v1/responses",
+    "/v1/responses/input_tokens",
+];
 /// Its stream does not end.
 const ENDLESS: &str = "/models/sse";
 /// Nothing that is asked of them is offered, or the model does not do it.
@@ -146,6 +152,14 @@ fn of_this_installation(document: &mut Value) {
         let properties = schemas[name]["properties"].as_object_mut();
         properties.and_then(|properties| properties.remove(format));
     }
+    // Nor can it tell how likely tokens were, and no response is there to go on from.
+    let context = &mut schemas["ContextParameters"]["properties"];
+    context["previous_response_id"] = json!({"type": "null"});
+    let format = &mut schemas["TextParameter"]["properties"]["format"];
+    *format = json!({"type": ["object", "null"], "properties": {"type": {"enum": ["text"]}}, "required": ["type"]});
+    let create = &mut schemas["CreateParameters"]["properties"];
+    create["top_logprobs"]["enum"] = json!([0, null]);
+    create["include"]["items"] = json!({"enum": ["reasoning.encrypted_content"]});
     // Nor is it known how the model thinks.
     schemas["OllamaParameters"]["properties"]["think"] = json!({"enum": [false, null]});
     let dimensions = &mut schemas["EmbedInput"]["properties"]["dimensions"];
@@ -172,6 +186,7 @@ fn what_reaches_the_model_is_answered_as_the_document_says() {
     for name in [
         "SharedParameters",
         "ConversationParameters",
+        "ContextParameters",
         "EmbeddingParameters",
         "OllamaParameters",
         "EmbedParameters",

@@ -5,6 +5,7 @@
 mod client;
 mod lines;
 mod message_events;
+mod response_events;
 mod scripted_engine;
 mod sweep;
 
@@ -34,6 +35,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use client::{Answer, Client, error_object};
 pub use lines::said;
 pub use message_events::{heard, heard_in};
+pub use response_events::{HeardResponse, heard_response, is_whole_resource};
 pub use scripted_engine::ScriptedEngine;
 pub use sweep::{odd_values, places, with};
 

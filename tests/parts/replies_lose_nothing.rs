@@ -248,6 +248,50 @@ fn a_cut_call_is_told_from_its_name_on() {
 }
 
 #[test]
+fn no_arguments_are_invented_for_a_call_that_ends_before_them() {
+    use ReplyFamily::{Hermes, Mistral, Qwen3Coder};
+    let begun = "<tool_call>\n{\"name\": \"f\"";
+    // However it ends, the call has no end, and what has no place in it is content.
+    for (output, behind) in [
+        (begun.to_owned(), None),
+        (format!("{begun}, "), None),
+        (format!("{begun}, \"arguments\": "), None),
+        (format!("{begun}, \"input\": 1"), Some("\"input\": 1")),
+    ] {
+        let mut expected = vec![cut_call("f", "")];
+        expected.extend(behind.map(text));
+        for tokens in splits(&output, &[]) {
+            let said = read(parser(&Hermes.format(), OpenedIn::Content, types()), tokens);
+            assert_eq!(said, expected, "{output}");
+        }
+        let mut parser = parser(&Hermes.format(), OpenedIn::Content, types());
+        let said = joined(events(&mut parser, [token(&output)], false));
+        assert_eq!(said[0], expected[0], "{output}");
+    }
+    // A call whose form is whole takes nothing, and so does one whose closer says so.
+    for (family, output) in [
+        (Hermes, format!("{begun}}}")),
+        (Hermes, format!("{begun}</tool_call>")),
+        (Mistral, "[TOOL_CALLS]f[ARGS]".to_owned()),
+        (Qwen3Coder, "<tool_call><function=f></function>".to_owned()),
+    ] {
+        for tokens in splits(&output, &[]) {
+            let said = read(parser(&family.format(), OpenedIn::Content, types()), tokens);
+            assert_eq!(said, [call("f", "{}")], "{output}");
+        }
+    }
+    // What the budget cuts gets none either way.
+    for (family, output) in [
+        (Mistral, "[TOOL_CALLS]f[ARGS]"),
+        (Qwen3Coder, "<tool_call><function=f>"),
+    ] {
+        let mut parser = parser(&family.format(), OpenedIn::Content, types());
+        let said = joined(events(&mut parser, [token(output)], false));
+        assert_eq!(said, [cut_call("f", "")], "{output}");
+    }
+}
+
+#[test]
 fn an_answer_goes_on_from_a_snapshot_as_if_nothing_had_been() {
     for example in examples() {
         let tokens = TokensOfMarkers::new(false);

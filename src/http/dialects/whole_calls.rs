@@ -33,7 +33,7 @@ pub(super) fn object(text: &str) -> Option<Box<RawValue>> {
 }
 
 /// JSON without the white space between its tokens, and so without an end of a line.
-fn without_white_space(json: &str) -> String {
+pub(super) fn without_white_space(json: &str) -> String {
     let (mut in_text, mut is_escaped) = (false, false);
     let keep = |c: &char| {
         match (in_text, is_escaped, c) {

@@ -22,6 +22,7 @@ use crate::http::dialects::ollama;
 use crate::http::dialects::openai::{
     chat, completions, embeddings, format_fields, messages, models, parameters, tools,
 };
+use crate::http::dialects::responses;
 use crate::http::request::paths::{self, Need};
 use crate::http::response::error_body::ErrorBody;
 
@@ -49,6 +50,11 @@ use crate::http::response::error_body::ErrorBody;
         models::retrieve_model,
         anthropic::messages::messages,
         anthropic::count_tokens::count_tokens,
+        responses::create::create,
+        responses::input_tokens::input_tokens,
+        responses::kept::retrieve,
+        responses::kept::delete,
+        responses::kept::input_items,
         ollama::version::root,
         ollama::version::version,
         ollama::models::tags,
@@ -111,6 +117,16 @@ use crate::http::response::error_body::ErrorBody;
         anthropic::tools::AnthropicToolChoice,
         anthropic::thinking::ThinkingParameter,
         anthropic::output::OutputConfig,
+        responses::create::CreateParameters,
+        responses::parameters::ContextParameters,
+        responses::input::InputMessage,
+        responses::input::InputCall,
+        responses::input::InputResult,
+        responses::input::InputReasoning,
+        responses::input::InputPart,
+        responses::tools::ResponseTool,
+        responses::text_format::TextParameter,
+        responses::reasoning::ReasoningParameter,
         llama_server::completion::RunParameters,
         llama_server::infill::ExtraFile,
         llama_server::infill::InfillParameters,

@@ -53,6 +53,8 @@ pub(crate) enum RequestError {
         content_coding::ACCEPTED
     )]
     UnknownCoding { coding: String },
+    #[error("of transfer codings only `chunked` is read, and this body comes in `{codings}`")]
+    UnknownTransferCoding { codings: String },
     #[error("the body could not be read: {reason}")]
     BodyBroken { reason: String },
     /// No client will read this.
@@ -60,6 +62,15 @@ pub(crate) enum RequestError {
     ClientLeft,
     #[error("the model `{model}` does not exist; GET /v1/models lists what is installed")]
     UnknownModel { model: String },
+    /// `param` is the request's field that names it; `None`: its path does.
+    #[error(
+        "the response `{id}` is not kept: there never was one, it has been deleted, or it has made place for newer \
+         ones; the [responses] settings say how many are kept, and for how long"
+    )]
+    UnknownResponse {
+        id: String,
+        param: Option<&'static str>,
+    },
     #[error("the model `{model}` is loading, in use or waited for, so it stays")]
     ModelInUse { model: String },
     #[error("the model `{model}` has no chat template: {advice}")]

@@ -45,6 +45,17 @@ pub(crate) fn for_tool_use() -> String {
     random("toolu", '_')
 }
 
+/// Of a response, which has its request's digits.
+pub(crate) fn for_response(request: &RequestId) -> String {
+    let digits = request.0.rsplit(['_', '-']).next().unwrap_or_default();
+    format!("resp_{digits}")
+}
+
+/// Of an item of a response, whose `kind` it begins with.
+pub(crate) fn for_item(kind: &str) -> String {
+    random(kind, '_')
+}
+
 fn random(prefix: &str, between: char) -> String {
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let high = KEY.hash_one((count, 0u8));

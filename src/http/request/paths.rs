@@ -85,6 +85,11 @@ const TABLE: &[(&str, For)] = &[
     // Anthropic's API.
     ("/v1/messages", For::Users),
     ("/v1/messages/count_tokens", For::Users),
+    // OpenAI's responses.
+    ("/v1/responses", For::Users),
+    ("/v1/responses/input_tokens", For::Users),
+    ("/v1/responses/{id}", For::Users),
+    ("/v1/responses/{id}/input_items", For::Users),
     // The vendor's functions.
     ("/rpc", For::Users),
     ("/rpc/ws", For::Users),

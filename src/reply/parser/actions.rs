@@ -148,6 +148,13 @@ impl ReplyParser {
         None
     }
 
+    /// The model has left a call unfinished: it gets no end, and no arguments that the model never wrote,
+    /// so nobody carries it out.
+    pub(super) fn leave_call(&mut self, out: &mut Vec<ReplyPiece>) {
+        self.json_calls.close(&mut self.call);
+        self.left_over_is_content(out);
+    }
+
     /// Members without a place in a call, and keys without a value, are content behind it.
     fn left_over_is_content(&mut self, out: &mut Vec<ReplyPiece>) {
         for left_over in [

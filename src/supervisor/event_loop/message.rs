@@ -59,9 +59,9 @@ pub(in crate::supervisor) enum Message {
         when: UnloadWhen,
         reply: oneshot::Sender<Unloaded>,
     },
-    /// Answered at once.
+    /// Answered at once, with how many requests wait for a worker.
     Ping {
-        reply: oneshot::Sender<()>,
+        reply: oneshot::Sender<usize>,
     },
     /// An instance for a handle; nothing is loaded before its first lease.
     OpenHandle {
