@@ -2,6 +2,7 @@
 
 mod control;
 mod engine;
+mod observers;
 mod reload;
 mod servers;
 mod state_lock;
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::admission::Admission;
 use crate::auth::{ApiKey, CurrentKeys, Keyring, KeysFile, KeysWatch};
@@ -128,6 +129,12 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
         settings.queue.clone(),
     );
     preload(&settings, &catalog, &supervisor);
+    tokio::spawn(observers::tell_keys(
+        keys.current(),
+        metrics.changes().clone(),
+    ));
+    tokio::spawn(observers::tell_log_loss(metrics.changes().clone()));
+    let running = watch::Sender::new(Arc::new(settings.clone()));
     let engine = Arc::new(LocalEngine::new(
         admission.clone(),
         readers,
@@ -136,11 +143,8 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
         metrics,
         supervisor.clone(),
     ));
-    let state = Arc::new(HttpState::new(
-        Arc::clone(&engine) as _,
-        keys.current(),
-        &settings,
-    ));
+    let state = HttpState::new(Arc::clone(&engine) as _, keys.current(), &settings);
+    let state = Arc::new(state.with_doctor(observers::examination(&running)));
     let mut servers = Servers::start(listeners, inherited, rpc_socket, &state);
     supervisor.answers().await;
     // Before the service manager may ask for a reload.
@@ -160,6 +164,7 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
     let mut reloader = Reloader {
         source,
         settings,
+        running,
         binds_listen: !inherited,
         engine,
         supervisor: supervisor.clone(),

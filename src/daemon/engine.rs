@@ -4,7 +4,7 @@ use super::variants::Served;
 use crate::admission::{Admission, EmbeddingError, EmbeddingRequest, Generation, QueueFigures};
 use crate::chat::{Answering, Engine};
 use crate::constraint::{Compiled, Limits, Wanted};
-use crate::generation::{GenerationError, GenerationRequest, ModelId};
+use crate::generation::{GenerationError, GenerationRequest, ModelId, RequestId};
 use crate::ipc::Prompt;
 use crate::library_calls::PooledRows;
 use crate::models::{Catalog, InstalledModel, Variant, VariantError};
@@ -106,6 +106,10 @@ impl Engine for LocalEngine {
 
     fn queue(&self, model: &str) -> QueueFigures {
         self.admission.queue(model)
+    }
+
+    fn waiting(&self, model: &str) -> Vec<Option<RequestId>> {
+        self.admission.waiting(model)
     }
 
     fn catalog(&self) -> Arc<Catalog> {

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+pub use pages::admin::doctor::Examine;
 pub use request::access::{ExposedWithoutKeys, check_exposure, exposure};
 pub use transport::listener::{Listener, ListenerAddress, serve};
 pub use transport::unix_socket::{UnixSocketFile, bind as bind_unix};
@@ -31,8 +32,10 @@ use crate::auth::CurrentKeys;
 use crate::chat::{ChatService, Engine};
 use crate::memory::{Accountant, machine, requests_limit};
 use crate::settings::{
-    ChatSettings, ConstraintSettings, EmbeddingSettings, HttpSettings, Settings, TokenizerSettings,
+    AdminSettings, ChatSettings, ConstraintSettings, EmbeddingSettings, HttpSettings, Settings, TokenizerSettings,
 };
+use pages::admin::doctor::Doctor;
+use request::live::LiveRequests;
 use request::pace::SlowestPace;
 use transport::seats::Seats;
 
@@ -62,6 +65,13 @@ pub struct HttpState {
     large_requests: Arc<Semaphore>,
     /// Of the memory for requests.
     accountant: Accountant,
+    /// What models serve now.
+    live: Arc<LiveRequests>,
+    admin: AdminSettings,
+    /// One permit for each client that follows the daemon's events.
+    event_streams: Arc<Semaphore>,
+    /// `None`: nothing examines the machine.
+    doctor: Option<Arc<Doctor>>,
     /// The vendor's functions.
     rpc: Arc<rpc::Rpc>,
 }
@@ -94,7 +104,20 @@ impl HttpState {
                 settings.http.max_connections_per_address,
             ),
             unix_seats: Seats::new(settings.http.max_connections, usize::MAX),
+            live: Arc::default(),
+            event_streams: Arc::new(Semaphore::new(settings.admin.max_event_streams)),
+            admin: settings.admin.clone(),
+            doctor: None,
             large_requests: Arc::new(Semaphore::new((cores / 2).max(1))),
+        }
+    }
+
+    /// `examine` is asked by administrators, on a thread of its own.
+    #[must_use]
+    pub fn with_doctor(self, examine: Arc<Examine>) -> Self {
+        Self {
+            doctor: Some(Arc::new(Doctor::new(examine))),
+            ..self
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+mod admin;
 mod answers;
 mod as_text;
 mod assignment;
@@ -28,6 +29,7 @@ mod validate;
 mod vendor_api;
 mod waits;
 
+pub use admin::AdminSettings;
 pub use answers::{ChatSettings, ConstraintSettings, EmbeddingSettings, TokenizerSettings};
 pub use cors_origin::CorsOrigin;
 pub use error::{Problem, SettingsError};
@@ -66,6 +68,7 @@ pub struct Settings {
     pub embeddings: EmbeddingSettings,
     pub tokenizer: TokenizerSettings,
     pub reader: ReaderSettings,
+    pub admin: AdminSettings,
     pub log: LogSettings,
 }
 

@@ -78,6 +78,7 @@ impl Settings {
             rpc: self.rpc.clone(),
             embeddings: self.embeddings.clone(),
             tokenizer: self.tokenizer.clone(),
+            admin: self.admin.clone(),
             reader: ReaderSettings {
                 max_processes: self.reader.max_processes,
                 ..new.reader

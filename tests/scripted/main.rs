@@ -5,6 +5,7 @@ mod daemon_support;
 #[path = "../http_support/mod.rs"]
 mod http_support;
 
+mod administrators_follow_what_changes;
 mod anthropic_answers_are_blocks;
 mod anthropic_errors_are_in_its_words;
 mod anthropic_fields_may_hold_anything;
@@ -35,6 +36,7 @@ mod ollama_requests_are_checked;
 mod ollama_streams_have_one_end;
 mod pages_of_other_sites_are_admitted_by_name;
 mod random_replies;
+mod requests_are_aborted;
 mod rpc_websockets_end_as_the_protocol_says;
 mod the_prompt_of_a_chat_can_be_seen;
 mod tokens_are_made_without_a_run;

@@ -46,6 +46,13 @@ const TABLE: &[(&str, For)] = &[
     // It shows what every client does, with all models.
     ("/metrics", For::Admins),
     ("/openapi.json", For::Users),
+    ("/v1/doctor", For::Admins),
+    ("/v1/admin/keys", For::Admins),
+    ("/v1/admin/keys/{name}", For::Admins),
+    ("/v1/admin/requests", For::Admins),
+    ("/v1/admin/requests/{id}", For::Admins),
+    ("/v1/admin/logs", For::Admins),
+    ("/v1/admin/events", For::Admins),
     // OpenAI's API.
     ("/v1/chat/completions", For::Users),
     ("/v1/completions", For::Users),
