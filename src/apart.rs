@@ -82,7 +82,9 @@ impl fmt::Display for Subject {
             Self::Configuration => f.write_str("the configuration"),
             Self::CpuRuntime => f.write_str("the CPU runtime's folder"),
             Self::Doctor => f.write_str("what the doctor looks at"),
-            Self::KeysChange(path) | Self::Keys(path) | Self::File(path) => write!(f, "{}", path.display()),
+            Self::KeysChange(path) | Self::Keys(path) | Self::File(path) => {
+                write!(f, "{}", path.display())
+            }
         }
     }
 }

@@ -14,7 +14,8 @@ use super::fair_queue::{Charge, FairQueue, Ticket};
 use super::generation_stream::Withdrawal;
 use super::service_time::ServiceTime;
 use crate::generation::{
-    ClientKey, Deadline, GenerationError, GenerationRequest, KeepAlive, ModelId, ReplyEvent, RequestId,
+    ClientKey, Deadline, GenerationError, GenerationRequest, KeepAlive, ModelId, ReplyEvent,
+    RequestId,
 };
 use crate::supervisor::Wish;
 use crate::telemetry::{Change, Changes};
@@ -67,9 +68,7 @@ impl Drop for Locked<'_> {
         if std::mem::replace(&mut self.state.told, waiting) != waiting {
             let model = Arc::clone(&self.queue.model);
             // Under the lock: lengths are told in their order.
-            self.queue
-                .changes
-                .tell(|| Change::Queue { model, waiting });
+            self.queue.changes.tell(|| Change::Queue { model, waiting });
         }
     }
 }

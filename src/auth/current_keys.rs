@@ -17,7 +17,7 @@ pub(super) enum Order {
 #[derive(Clone, Default)]
 pub struct CurrentKeys {
     /// Has the file looked at without delay. `None`: no file is followed.
-    pub(super) looks: Option<mpsc::Sender<Order>>,
+    looks: Option<mpsc::Sender<Order>>,
     keys: watch::Sender<Option<Arc<Keyring>>>,
     pub(super) trouble: watch::Sender<Option<Arc<str>>>,
 }
@@ -29,6 +29,14 @@ impl CurrentKeys {
             looks: None,
             keys: watch::Sender::new(keyring.map(Arc::new)),
             trouble: watch::Sender::default(),
+        }
+    }
+
+    /// Keys that who takes these orders sets.
+    pub(super) fn followed(orders: mpsc::Sender<Order>) -> Self {
+        Self {
+            looks: Some(orders),
+            ..Self::default()
         }
     }
 

@@ -44,10 +44,7 @@ impl KeysWatch {
     /// The file is there and cannot be used, or no thread can be started.
     pub fn start(file: KeysFile) -> Result<Self, KeysFileError> {
         let (orders, ordered) = mpsc::channel();
-        let current = CurrentKeys {
-            looks: Some(orders.clone()),
-            ..CurrentKeys::default()
-        };
+        let current = CurrentKeys::followed(orders.clone());
         let mut follower = Follower::new(file.clone(), current);
         match follower.seen_now()? {
             Seen::Unchanged => {}

@@ -32,7 +32,8 @@ use crate::auth::CurrentKeys;
 use crate::chat::{ChatService, Engine};
 use crate::memory::{Accountant, machine, requests_limit};
 use crate::settings::{
-    AdminSettings, ChatSettings, ConstraintSettings, EmbeddingSettings, HttpSettings, Settings, TokenizerSettings,
+    AdminSettings, ChatSettings, ConstraintSettings, EmbeddingSettings, HttpSettings, Settings,
+    TokenizerSettings,
 };
 use pages::admin::doctor::Doctor;
 use request::live::LiveRequests;

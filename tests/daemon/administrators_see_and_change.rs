@@ -41,7 +41,10 @@ fn a_key_that_is_made_works_at_once_and_a_revoked_one_is_refused_at_once() {
         assert!(head.contains("cache-control: no-store"), "{head}");
         let made = made.json();
         let secret = made["secret"].as_str().expect("a key").to_owned();
-        assert_eq!((&made["in_force"], &made["auth"]), (&json!(true), &json!("keys")));
+        assert_eq!(
+            (&made["in_force"], &made["auth"]),
+            (&json!(true), &json!("keys"))
+        );
         // No look of the follower's own is waited for.
         assert_eq!(door.get("/v1/models", Some(&secret)).status, 200);
         assert_eq!(door.get("/v1/models/other", Some(&secret)).status, 403);
@@ -52,25 +55,42 @@ fn a_key_that_is_made_works_at_once_and_a_revoked_one_is_refused_at_once() {
         let found: Vec<&Value> = found.filter(|key| key["name"] == *name).collect();
         assert_eq!(found, [&made["key"]]);
         assert_eq!(found[0]["role"], "user");
-        assert_eq!((&found[0]["weight"], &found[0]["tenant"]), (&json!(3), &json!("guests")));
+        assert_eq!(
+            (&found[0]["weight"], &found[0]["tenant"]),
+            (&json!(3), &json!("guests"))
+        );
         let digits = secret.trim_start_matches("rkllmd-");
         let file = std::fs::read_to_string(daemon.folder().join("keys.toml")).unwrap();
-        let digest = file.lines().filter_map(|line| line.strip_prefix("sha256 = \""));
+        let digest = file
+            .lines()
+            .filter_map(|line| line.strip_prefix("sha256 = \""));
         for hidden in digest.map(|it| it.trim_end_matches('"')).chain([digits]) {
             assert!(!listed.body.contains(hidden), "{}", listed.body);
         }
 
         let again = ask(door, ("POST", KEYS), admin, &wanted);
-        assert_eq!((&again["status"], &again["error"]["code"]), (&json!(409), &json!("key_name_taken")));
+        assert_eq!(
+            (&again["status"], &again["error"]["code"]),
+            (&json!(409), &json!("key_name_taken"))
+        );
         let path = format!("{KEYS}/{name}");
         let revoked = ask(door, ("DELETE", &path), admin, &Value::Null);
-        assert_eq!((&revoked["status"], &revoked["in_force"]), (&json!(200), &json!(true)));
+        assert_eq!(
+            (&revoked["status"], &revoked["in_force"]),
+            (&json!(200), &json!(true))
+        );
         assert_eq!(door.get("/v1/models", Some(&secret)).status, 401);
         let gone = ask(door, ("DELETE", &path), admin, &Value::Null);
-        assert_eq!((&gone["status"], &gone["error"]["code"]), (&json!(404), &json!("key_not_found")));
+        assert_eq!(
+            (&gone["status"], &gone["error"]["code"]),
+            (&json!(404), &json!("key_not_found"))
+        );
         for did in ["administrator added a key", "administrator revoked a key"] {
             let line = daemon.log.wait_for(&format!("{did} "));
-            assert!(line.contains("key=\"admin\"") && line.contains("client=127.0.0.1"), "{line}");
+            assert!(
+                line.contains("key=\"admin\"") && line.contains("client=127.0.0.1"),
+                "{line}"
+            );
         }
         let log = daemon.log.lines().join("\n");
         assert!(!log.contains(digits), "a key in the log");
@@ -88,8 +108,16 @@ fn the_last_key_of_an_admin_stays() {
     let door = &doors(&daemon, 1)[0];
     let admin = Some(admin.as_str());
     let revoke = |key: Option<&str>, name: &str| {
-        let answer = ask(door, ("DELETE", &format!("{KEYS}/{name}")), key, &Value::Null);
-        let code = answer["error"]["code"].as_str().unwrap_or_default().to_owned();
+        let answer = ask(
+            door,
+            ("DELETE", &format!("{KEYS}/{name}")),
+            key,
+            &Value::Null,
+        );
+        let code = answer["error"]["code"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         (answer["status"].as_u64().unwrap(), code)
     };
     let is_last = || (409, "last_admin_key".to_owned());
@@ -120,7 +148,11 @@ fn what_is_wrong_with_a_key_is_told_and_nothing_is_made() {
         (json!({"name": "a", "weight": 101}), 400, "invalid_value"),
         (json!({"name": "a", "models": []}), 400, "invalid_value"),
         (json!({"name": "a", "tenant": "-"}), 400, "invalid_value"),
-        (json!({"name": "a", "wieght": 2}), 400, "unsupported_parameter"),
+        (
+            json!({"name": "a", "wieght": 2}),
+            400,
+            "unsupported_parameter",
+        ),
         (json!({"name": "admin"}), 409, "key_name_taken"),
     ] {
         let answer = ask(door, ("POST", KEYS), Some(&admin), &body);
@@ -128,7 +160,10 @@ fn what_is_wrong_with_a_key_is_told_and_nothing_is_made() {
         assert_eq!(answer["error"]["code"], code, "{body}: {answer}");
     }
     // An admin of one model makes no key for others.
-    for body in [json!({"name": "a"}), json!({"name": "a", "models": ["own", "other"]})] {
+    for body in [
+        json!({"name": "a"}),
+        json!({"name": "a", "models": ["own", "other"]}),
+    ] {
         let answer = ask(door, ("POST", KEYS), Some(&bound), &body);
         assert_eq!(answer["status"], 403, "{body}: {answer}");
         assert_eq!(answer["error"]["code"], "model_not_allowed", "{body}");
@@ -136,7 +171,10 @@ fn what_is_wrong_with_a_key_is_told_and_nothing_is_made() {
     let listed = ask(door, ("GET", KEYS), Some(&admin), &Value::Null);
     assert_eq!(listed["keys"].as_array().map(Vec::len), Some(2));
     let body = json!({"name": "a", "models": ["own"]});
-    assert_eq!(ask(door, ("POST", KEYS), Some(&bound), &body)["status"], 201);
+    assert_eq!(
+        ask(door, ("POST", KEYS), Some(&bound), &body)["status"],
+        201
+    );
 }
 
 fn endless() -> Daemon {
@@ -175,18 +213,28 @@ fn aborting_a_running_and_a_waiting_request_frees_their_places() {
             let queued = std::thread::spawn(move || {
                 request(address, "POST", path, Some(&chat("m", "x", json!({}))))
             });
-            eventually("one more waiting", || (waiting(&daemon) == count).then_some(()));
+            eventually("one more waiting", || {
+                (waiting(&daemon) == count).then_some(())
+            });
             queued
         })
         .collect();
     let requests = eventually("all are listed", || {
-        Some(listed(&daemon)).filter(|it| it.iter().filter(|it| it["state"] == "waiting").count() == 2)
+        Some(listed(&daemon))
+            .filter(|it| it.iter().filter(|it| it["state"] == "waiting").count() == 2)
     });
     let states: Vec<_> = requests
         .iter()
         .map(|it| (it["state"].as_str().unwrap(), it["position"].as_u64()))
         .collect();
-    assert_eq!(states, [("running", None), ("waiting", Some(0)), ("waiting", Some(1))]);
+    assert_eq!(
+        states,
+        [
+            ("running", None),
+            ("waiting", Some(0)),
+            ("waiting", Some(1))
+        ]
+    );
     for (queued, listed) in queued.into_iter().zip(&requests[1..]).rev() {
         let answer = abort(&daemon, listed["id"].as_str().unwrap());
         assert_eq!(answer.status, 200, "{}", answer.body);
@@ -220,7 +268,10 @@ fn ollamas_lines_end_with_the_error() {
     let requests = eventually("it runs", || {
         Some(listed(&daemon)).filter(|it| it.iter().any(|it| it["state"] == "running"))
     });
-    assert_eq!(abort(&daemon, requests[0]["id"].as_str().unwrap()).status, 200);
+    assert_eq!(
+        abort(&daemon, requests[0]["id"].as_str().unwrap()).status,
+        200
+    );
     let answer = begun.into_answer().expect("an end");
     let last: Value = serde_json::from_str(answer.body.lines().last().unwrap()).expect("JSON");
     assert_eq!(last["code"], "aborted_by_administrator", "{last}");

@@ -209,11 +209,6 @@ impl RequestContext {
         self.caller.key().map(|key| key.name.to_string())
     }
 
-    /// Where they ask from.
-    pub fn peer(&self) -> &str {
-        self.peer.name()
-    }
-
     pub fn view(&self) -> LiveView {
         let outcome = self.outcome();
         let age = self.started.elapsed();

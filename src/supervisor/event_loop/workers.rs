@@ -90,7 +90,11 @@ impl EventLoop {
         }
         self.loader.metrics.worker_exited(name, cause.name());
         // Handles are no models.
-        if self.instances.get(model).is_some_and(|it| it.handle.is_none()) {
+        if self
+            .instances
+            .get(model)
+            .is_some_and(|it| it.handle.is_none())
+        {
             self.loader.metrics.changes().tell(|| Change::WorkerEnded {
                 model: model.clone(),
                 pid,

@@ -17,7 +17,10 @@ use crate::http::request::endpoints::Endpoints;
 pub(in crate::http) fn routes() -> Endpoints<Arc<HttpState>> {
     Endpoints::new()
         .route("/v1/doctor", get(doctor::examine))
-        .route("/v1/admin/keys", get(keys::list_keys).post(keys::create_key))
+        .route(
+            "/v1/admin/keys",
+            get(keys::list_keys).post(keys::create_key),
+        )
         .route("/v1/admin/keys/{name}", delete(keys::revoke_key))
         .route("/v1/admin/requests", get(requests::list_requests))
         .route("/v1/admin/requests/{id}", delete(requests::abort_request))
