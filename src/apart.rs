@@ -36,6 +36,10 @@ pub enum Subject {
     Sensor(PathBuf),
     /// The file of keys.
     Keys(PathBuf),
+    /// A change of it, which waits for who else changes it.
+    KeysChange(PathBuf),
+    /// All that the doctor looks at.
+    Doctor,
     /// The configuration and its drop-ins.
     Configuration,
     /// The folders that hold the CPU runtime.
@@ -50,6 +54,8 @@ static OWN_PROCESS: Pool = Pool::new(1);
 static NPU_DRIVER: Pool = Pool::new(1);
 static SENSORS: Pool = Pool::new(8);
 static KEYS: Pool = Pool::new(1);
+static KEYS_CHANGE: Pool = Pool::new(1);
+static DOCTOR: Pool = Pool::new(1);
 static CONFIGURATION: Pool = Pool::new(1);
 static CPU_RUNTIME: Pool = Pool::new(1);
 static FILES: Pool = Pool::new(4);
@@ -62,6 +68,8 @@ impl Subject {
             Self::NpuDriver => &NPU_DRIVER,
             Self::Sensor(_) => &SENSORS,
             Self::Keys(_) => &KEYS,
+            Self::KeysChange(_) => &KEYS_CHANGE,
+            Self::Doctor => &DOCTOR,
             Self::Configuration => &CONFIGURATION,
             Self::CpuRuntime => &CPU_RUNTIME,
             Self::File(_) => &FILES,
@@ -77,7 +85,8 @@ impl fmt::Display for Subject {
             Self::NpuDriver => f.write_str("the NPU's driver"),
             Self::Configuration => f.write_str("the configuration"),
             Self::CpuRuntime => f.write_str("the CPU runtime's folder"),
-            Self::Sensor(path) | Self::Keys(path) | Self::File(path) => {
+            Self::Doctor => f.write_str("what the doctor looks at"),
+            Self::Sensor(path) | Self::KeysChange(path) | Self::Keys(path) | Self::File(path) => {
                 write!(f, "{}", path.display())
             }
         }

@@ -2,6 +2,7 @@
 
 mod control;
 mod engine;
+mod observers;
 mod reload;
 mod servers;
 mod state_lock;
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::admission::Admission;
 use crate::auth::{ApiKey, CurrentKeys, Keyring, KeysFile, KeysWatch, SealingKey};
@@ -129,6 +130,12 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
     );
     preload(&settings, &catalog, &supervisor);
     let board = BoardWatch::start(Sysroot::new(&settings.board.root), settings.board.interval);
+    tokio::spawn(observers::tell_keys(
+        keys.current(),
+        metrics.changes().clone(),
+    ));
+    tokio::spawn(observers::tell_log_loss(metrics.changes().clone()));
+    let running = watch::Sender::new(Arc::new(settings.clone()));
     let engine = LocalEngine::new(
         admission.clone(),
         readers,
@@ -140,7 +147,8 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
     let engine = Arc::new(engine.watching(board.clone()));
     let kept_in = state_folder.as_ref().map(|_| &*settings.library.state_dir);
     let state = HttpState::new(Arc::clone(&engine) as _, keys.current(), &settings);
-    let state = Arc::new(state.sealing_with(SealingKey::kept_in(kept_in)));
+    let state = state.sealing_with(SealingKey::kept_in(kept_in));
+    let state = Arc::new(state.with_doctor(observers::examination(&running)));
     tokio::spawn(forget_revoked(
         keys.current(),
         supervisor.clone(),
@@ -165,6 +173,7 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
     let mut reloader = Reloader {
         source,
         settings,
+        running,
         binds_listen: !inherited,
         engine,
         supervisor: supervisor.clone(),

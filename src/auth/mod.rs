@@ -15,7 +15,7 @@ mod secret;
 
 pub use current_keys::CurrentKeys;
 pub use first_key::{FirstKey, FirstKeyError};
-pub use key::{ApiKey, KeyName, Role};
+pub use key::{ApiKey, KeyName, Role, creation_time};
 pub use keyring::{Keyring, KeyringError};
 pub use keys_file::{KeysFile, KeysFileError};
 pub use keys_watch::KeysWatch;

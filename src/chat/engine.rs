@@ -4,7 +4,7 @@ use std::sync::Arc;
 use crate::admission::{EmbeddingError, EmbeddingRequest, Generation, QueueFigures};
 use crate::board::BoardSample;
 use crate::constraint::{Compiled, Limits, Wanted};
-use crate::generation::{GenerationError, GenerationRequest, ModelId};
+use crate::generation::{GenerationError, GenerationRequest, ModelId, RequestId};
 use crate::ipc::Prompt;
 use crate::library_calls::PooledRows;
 use crate::models::{Catalog, InstalledModel, Variant, VariantError};
@@ -80,6 +80,11 @@ pub trait Engine: Send + Sync + 'static {
 
     /// How full the queue of a model is.
     fn queue(&self, model: &str) -> QueueFigures;
+
+    /// The requests that wait for a model, in the order of their turns; `None` for one that is not known by its id.
+    fn waiting(&self, _model: &str) -> Vec<Option<RequestId>> {
+        Vec::new()
+    }
 
     /// The models installed now.
     fn catalog(&self) -> Arc<Catalog>;

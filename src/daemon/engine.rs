@@ -5,7 +5,7 @@ use crate::admission::{Admission, EmbeddingError, EmbeddingRequest, Generation, 
 use crate::board::{BoardSample, BoardWatch};
 use crate::chat::{Answering, Engine};
 use crate::constraint::{Compiled, Limits, Wanted};
-use crate::generation::{GenerationError, GenerationRequest, ModelId};
+use crate::generation::{GenerationError, GenerationRequest, ModelId, RequestId};
 use crate::ipc::Prompt;
 use crate::library_calls::PooledRows;
 use crate::models::{Catalog, InstalledModel, Variant, VariantError};
@@ -118,6 +118,10 @@ impl Engine for LocalEngine {
 
     fn queue(&self, model: &str) -> QueueFigures {
         self.admission.queue(model)
+    }
+
+    fn waiting(&self, model: &str) -> Vec<Option<RequestId>> {
+        self.admission.waiting(model)
     }
 
     fn catalog(&self) -> Arc<Catalog> {

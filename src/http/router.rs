@@ -13,7 +13,7 @@ use axum::routing::{get, post};
 use tower::ServiceExt;
 
 use super::dialects::{anthropic, llama_server, ollama, openai, responses};
-use super::pages::{health, loading_progress, metrics, openapi, readiness, status};
+use super::pages::{admin, health, loading_progress, metrics, openapi, readiness, status};
 use super::response::charged_body;
 use super::transport::{host_guard, transfer_coding};
 use super::{HttpState, path_alias, rpc};
@@ -24,6 +24,7 @@ use crate::http::request::error::{RequestError, quote};
 use crate::http::request::id::X_REQUEST_ID;
 use crate::http::request::paths::{self, Need};
 use crate::http::response::error_shape::ErrorShape;
+use crate::http::status::PublicError;
 use crate::http::transport::connection::{InFlight, WatchedBody};
 use crate::http::transport::cors::{self, Cors};
 use crate::http::transport::origin;
@@ -73,8 +74,8 @@ impl Routes {
         let shown = (request.uri().path(), request.headers());
         let (caller, admitted) = access::admit(&self.state, self.rule, need, shown);
         let caller = (endpoints.peer, caller);
-        let accountant = &self.state.accountant;
-        let context = RequestContext::begin(&request, asked_for, caller, accountant, in_flight);
+        let shared = (&self.state.accountant, &self.state.live);
+        let context = RequestContext::begin(&request, asked_for, caller, shared, in_flight);
         let head = (request.version(), request.uri(), request.headers());
         let shape = ErrorShape::of_request(request.uri().path(), request.headers());
         let own_page = match paths::changes(request.method()) {
@@ -97,9 +98,20 @@ impl Routes {
                 request.extensions_mut().insert(Arc::clone(&context));
                 request.extensions_mut().insert(self.rule);
                 let answer = self.router.oneshot(request);
-                match on_behalf_of(context.client.clone(), answer).await {
-                    Ok(response) => shape.shaped(response, &context.id),
-                    Err(never) => match never {},
+                let answered = tokio::select! {
+                    biased;
+                    answered = on_behalf_of(context.client.clone(), answer) => Some(answered),
+                    // What it has is dropped, which frees it. Its stream, once it has one, looks itself.
+                    () = context.abort.wanted() => None,
+                };
+                match answered {
+                    Some(Ok(response)) => shape.shaped(response, &context.id),
+                    Some(Err(never)) => match never {},
+                    None => {
+                        let error = RequestError::Aborted;
+                        context.failed(PublicError::of(&error).code);
+                        shape.response(error, &context.id)
+                    }
                 }
             }
         };
@@ -133,6 +145,7 @@ fn endpoints(with_rpc: bool) -> Endpoints<Arc<HttpState>> {
         .route("/metrics", get(metrics::metrics))
         .route("/openapi.json", get(openapi::document));
     let all = own
+        .merge(admin::routes())
         .merge(openai::routes())
         .merge(llama_server::routes())
         .merge(ollama::routes())

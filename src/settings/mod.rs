@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+mod admin;
 mod answers;
 mod as_text;
 mod assignment;
@@ -28,6 +29,7 @@ mod validate;
 mod vendor_api;
 mod waits;
 
+pub use admin::AdminSettings;
 pub use answers::{
     ChatSettings, ConstraintSettings, EmbeddingSettings, ResponseSettings, TokenizerSettings,
 };
@@ -70,6 +72,7 @@ pub struct Settings {
     pub tokenizer: TokenizerSettings,
     pub reader: ReaderSettings,
     pub board: BoardSettings,
+    pub admin: AdminSettings,
     pub log: LogSettings,
 }
 

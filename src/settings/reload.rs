@@ -80,6 +80,7 @@ impl Settings {
             embeddings: self.embeddings.clone(),
             tokenizer: self.tokenizer.clone(),
             board: self.board.clone(),
+            admin: self.admin.clone(),
             reader: ReaderSettings {
                 max_processes: self.reader.max_processes,
                 ..new.reader

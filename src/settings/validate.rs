@@ -221,6 +221,13 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
     found.range("rpc.slowest-bytes-per-second", rate, RATES);
     found.range("rpc.max-handles", rpc.max_handles, 1..=65_536);
 
+    let admin = &settings.admin;
+    let limit = admin.recent_log_bytes;
+    found.range("admin.recent-log-bytes", limit, 0..=64 << 20);
+    let most = admin.max_event_streams;
+    found.range("admin.max-event-streams", most, 0..=65_536);
+    found.range("admin.event-buffer", admin.event_buffer, 1..=65_536);
+
     if let Err(error) = EnvFilter::builder().parse(&settings.log.filter) {
         found.push("log.filter", error.to_string());
     }

@@ -10,6 +10,7 @@ mod memory_checks;
 mod message;
 mod placing;
 mod requests;
+mod told;
 mod unloads;
 mod workers;
 
@@ -312,7 +313,9 @@ impl EventLoop {
                 (id.clone(), status)
             })
             .collect();
-        self.status.send_replace(Arc::new(snapshot));
+        let snapshot: StatusSnapshot = Arc::new(snapshot);
+        let before = self.status.send_replace(Arc::clone(&snapshot));
+        told::differences(self.loader.metrics.changes(), &before, &snapshot);
     }
 
     /// What the slots of a worker may have that is loaded now.

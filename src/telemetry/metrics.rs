@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use prometheus_client::encoding::text;
 
+use super::changes::Changes;
 use families::{Families, Histograms};
 pub use figures::{ModelFigures, OwnFigures, PrefixFigures, Readings, RpcRun, Slots};
 use labels::{ByCall, ByModel, ByOutcome, ByRun};
@@ -35,7 +36,7 @@ const PREFIX: &str = "rkllmd";
 
 /// The daemon's counters and histograms; clones share them.
 #[derive(Clone, Debug)]
-pub struct Metrics(Arc<Families>);
+pub struct Metrics(Arc<Families>, Changes);
 
 impl Default for Metrics {
     fn default() -> Self {
@@ -45,7 +46,12 @@ impl Default for Metrics {
 
 impl Metrics {
     pub fn new() -> Self {
-        Self(Arc::new(Families::new()))
+        Self(Arc::new(Families::new()), Changes::default())
+    }
+
+    /// What is told of changes, by all layers as well.
+    pub fn changes(&self) -> &Changes {
+        &self.1
     }
 
     /// A generation request ended. `outcome`: `complete`, `cancelled` or the error's stable code.

@@ -34,6 +34,18 @@ const TABLE: &str = "
     GET  /metrics                             401 401 401 403 403 200
     GET  /v1/status                           401 401 401 403 403 200
     GET  /status                              401 401 401 403 403 200
+    GET  /v1/doctor                           401 401 401 403 403 200
+    GET  /v1/admin/keys                       401 401 401 403 403 200
+    POST /v1/admin/keys                       401 401 401 403 403 400
+    DELETE /v1/admin/keys/{name}absent        401 401 401 403 403 404
+    GET  /v1/admin/keys/{name}absent          401 401 401 403 403 405
+    GET  /v1/admin/requests                   401 401 401 403 403 200
+    DELETE /v1/admin/requests/{id}absent      401 401 401 403 403 404
+    GET  /v1/admin/logs                       401 401 401 403 403 200
+    GET  /v1/admin/logs?limit=0               401 401 401 403 403 400
+    GET  /v1/admin/events                     401 401 401 403 403 200
+    POST /v1/admin/events                     401 401 401 403 403 405
+    GET  /v1/admin                            401 401 401 404 404 404
     GET  /openapi.json                        401 401 401 200 200 200
     POST /v1/embeddings#own                   401 401 401 200 200 200
     POST /v1/embeddings#other                 401 401 401 200 403 200
@@ -132,9 +144,11 @@ const TABLE: &str = "
 ";
 
 /// What paths for admins hold.
-const ADMINS: [&str; 11] = [
+const ADMINS: [&str; 13] = [
     "metrics",
     "/status",
+    "/doctor",
+    "/v1/admin/",
     "/pull",
     "/push",
     "/create",
@@ -207,7 +221,9 @@ fn rows() -> Vec<(&'static str, String, String, Vec<u16>)> {
             }
         };
         let statuses = words.map(|word| word.parse().unwrap()).collect();
-        let path = path.replace("{id}", "").replace("{digest}", "");
+        let path = ["{id}", "{digest}", "{name}"]
+            .iter()
+            .fold(path.to_owned(), |path, name| path.replace(name, ""));
         (method, path, body, statuses)
     })
     .collect()

@@ -29,8 +29,8 @@ const TOLERANT: [&str; 5] = [
     "/v1/responses",
     "/v1/responses/input_tokens",
 ];
-/// Its stream does not end.
-const ENDLESS: &str = "/models/sse";
+/// Their streams do not end.
+const ENDLESS: [&str; 2] = ["/models/sse", "/v1/admin/events"];
 /// Nothing that is asked of them is offered, or the model does not do it.
 const NOT_OFFERED: [&str; 7] = [
     "/v1/rerank",
@@ -65,7 +65,10 @@ fn check(daemon: &Daemon, document: &Value, key: &str) {
     let refusing = NOT_OFFERED.into_iter().chain([WEBSOCKET]);
     let with = |option| refusing.clone().flat_map(move |path| [option, path]);
     let tolerant = |option| TOLERANT.into_iter().flat_map(move |path| [option, path]);
-    let others = with("--exclude-path").chain(["--exclude-path", ENDLESS]);
+    let endless = ENDLESS
+        .into_iter()
+        .flat_map(|path| ["--exclude-path", path]);
+    let others = with("--exclude-path").chain(endless);
     let others = others.chain(tolerant("--exclude-path"));
     let others: Vec<&str> = others.collect();
     run(daemon, document, key, &others);

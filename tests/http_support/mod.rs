@@ -213,6 +213,11 @@ impl Server {
         *self.engine.rows.lock().unwrap() = Box::new(rows);
     }
 
+    /// Where its changes are told.
+    pub fn metrics(&self) -> &Metrics {
+        &self.engine.metrics
+    }
+
     pub fn set_queue(&self, waiting: usize, capacity: usize) {
         *self.engine.queue.lock().unwrap() = QueueFigures { waiting, capacity };
     }

@@ -5,6 +5,7 @@ mod daemon_support;
 #[path = "../http_support/mod.rs"]
 mod http_support;
 
+mod administrators_follow_what_changes;
 mod anthropic_answers_are_blocks;
 mod anthropic_errors_are_in_its_words;
 mod anthropic_fields_may_hold_anything;
@@ -41,6 +42,7 @@ mod ollama_requests_are_checked;
 mod ollama_streams_have_one_end;
 mod pages_of_other_sites_are_admitted_by_name;
 mod random_replies;
+mod requests_are_aborted;
 mod responses_are_kept_for_their_keys;
 mod responses_fields_may_hold_anything;
 mod responses_requests_are_checked;

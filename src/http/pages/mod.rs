@@ -1,5 +1,6 @@
 //! Pages that show the daemon and its models, and describe what it answers.
 
+pub(crate) mod admin;
 pub(crate) mod health;
 pub(crate) mod loading_progress;
 pub(crate) mod metrics;

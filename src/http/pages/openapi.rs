@@ -14,6 +14,7 @@ use utoipa::openapi::security::{
 use utoipa::openapi::{Content, ResponseBuilder};
 use utoipa::{Modify, OpenApi, ToSchema};
 
+use super::admin::{doctor, events, keys, logs, requests};
 use super::{health, loading_progress, metrics, readiness, status};
 use crate::auth::Role;
 use crate::http::dialects::anthropic;
@@ -40,6 +41,7 @@ use crate::http::response::error_body::ErrorBody;
         (name = "ollama", description = "Ollama's API"),
         (name = "llama-server", description = "What llama.cpp's server has beside OpenAI's API"),
         (name = "daemon", description = "The state of the daemon"),
+        (name = "admin", description = "What administrators see and change"),
         (name = "json-rpc", description = "The vendor's functions, one to one")
     ),
     paths(
@@ -86,6 +88,14 @@ use crate::http::response::error_body::ErrorBody;
         status::status,
         loading_progress::loading_progress,
         metrics::metrics,
+        doctor::examine,
+        keys::list_keys,
+        keys::create_key,
+        keys::revoke_key,
+        requests::list_requests,
+        requests::abort_request,
+        logs::recent_logs,
+        events::follow_events,
         crate::http::rpc::post::post,
         crate::http::rpc::websocket::websocket,
         document

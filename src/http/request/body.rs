@@ -242,6 +242,11 @@ fn blame(param: String, body: &[u8], error: serde_json::Error) -> RequestError {
     if let Some(field) = field("duplicate field `") {
         return RequestError::out_of_range(field, "must not be there twice");
     }
+    if let Some(rest) = reason.strip_prefix("unknown field `")
+        && let Some((name, _)) = rest.split_once('`')
+    {
+        return RequestError::unsupported(name, "there is no such field");
+    }
     if param == "." {
         return RequestError::NotAnObject;
     }

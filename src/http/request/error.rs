@@ -125,6 +125,27 @@ pub(crate) enum RequestError {
         "the key `{key}` may not use the model `{model}`; GET /v1/models lists what it may use"
     )]
     ModelNotAllowed { key: String, model: String },
+    #[error("an administrator has ended this request")]
+    Aborted,
+    #[error("no request `{id}` is served now; GET /v1/admin/requests lists those that are")]
+    UnknownRequest { id: String },
+    #[error("there is no key named `{name}`; GET /v1/admin/keys lists what there is")]
+    UnknownKey { name: String },
+    #[error("there is a key named `{name}` already; revoke it first, or choose another name")]
+    KeyNameTaken { name: String },
+    #[error(
+        "`{name}` is the last key of an admin, without which nobody could manage keys here; \
+         `rkllmd keys revoke {name}` revokes it all the same"
+    )]
+    LastAdminKey { name: String },
+    #[error("the keys cannot be changed from here: {reason}; `rkllmd keys` may be able to")]
+    KeysNotWritable { reason: String },
+    #[error("the keys cannot be read now: {reason}")]
+    KeysUnavailable { reason: String },
+    #[error(
+        "{most} clients follow the daemon's events already: `max-event-streams` in the [admin] settings"
+    )]
+    TooManyEventStreams { most: usize },
     #[error("{reason}")]
     NotReady {
         reason: String,

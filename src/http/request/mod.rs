@@ -16,6 +16,7 @@ pub(crate) mod id;
 pub(crate) mod installed;
 pub(crate) mod json_weight;
 pub(crate) mod json_words;
+pub(crate) mod live;
 pub(crate) mod nul;
 pub(crate) mod numbers;
 pub(crate) mod pace;

@@ -47,6 +47,13 @@ const TABLE: &[(&str, For)] = &[
     ("/metrics", For::Admins),
     ("/v1/status", For::Admins),
     ("/openapi.json", For::Users),
+    ("/v1/doctor", For::Admins),
+    ("/v1/admin/keys", For::Admins),
+    ("/v1/admin/keys/{name}", For::Admins),
+    ("/v1/admin/requests", For::Admins),
+    ("/v1/admin/requests/{id}", For::Admins),
+    ("/v1/admin/logs", For::Admins),
+    ("/v1/admin/events", For::Admins),
     // OpenAI's API.
     ("/v1/chat/completions", For::Users),
     ("/v1/completions", For::Users),
