@@ -54,8 +54,12 @@ const PICKY: &str = "{% if messages[0].content | length > 1000 or messages | len
     {% for message in messages %}{{ message.content }}{% endfor %}\
     {% if tools %}{{ tools | tojson }}{{ shown }}{% endif %}";
 
-/// Says whether and how much to think.
-const THINKER: &str = "{% for message in messages %}{{ message.content }}{% endfor %}|\
+/// Shows all of a message, and says whether and how much to think.
+const THINKER: &str = "{% for message in messages %}\
+    {% if message.role != 'user' %}[{{ message.role }}]{% endif %}{{ message.content }}\
+    {% if message.reasoning_content %}[thought {{ message.reasoning_content }}]{% endif %}\
+    {% if message.tool_calls %}[calls {{ message.tool_calls | tojson }}]{% endif %}\
+    {% if message.tool_call_id %}[result of {{ message.tool_call_id }}]{% endif %}{% endfor %}|\
     {% if enable_thinking is not defined %}unset{% elif enable_thinking %}on{% else %}off{% endif %} \
     {{ reasoning_effort | default('unset') }}";
 

@@ -343,6 +343,20 @@ async fn tools_reach_the_model_as_they_are_chosen() {
 }
 
 #[tokio::test]
+async fn what_is_not_read_is_told_within_bounds() {
+    let mut server = server().await;
+    let tools: Vec<Value> = (0..100)
+        .map(|n| json!({"type": format!("kind{n}"), "name": "n"}))
+        .collect();
+    let body = question(json!({"tools": tools}));
+    let (_, answer) = submitted(&mut server, PATH, &body).await;
+    let told = answer.header("x-rkllmd-not-applied").expect("names");
+    let told: Vec<&str> = told.split(", ").collect();
+    assert_eq!((told.len(), told[0]), (16, "tools[].kind0"));
+    server.shut_down().await;
+}
+
+#[tokio::test]
 async fn an_answer_is_kept_to_the_format_that_is_asked_for() {
     let mut server = server().await;
     let schema = json!({"type": "object", "properties": {"a": {"type": "integer"}}});

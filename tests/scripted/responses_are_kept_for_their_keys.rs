@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::http_support::*;
 use rkllmd::auth::{ApiKey, CurrentKeys, Keyring, Role, Secret};
 use rkllmd::conversation::ReplyPiece;
-use rkllmd::generation::{ReplyEvent, Weight};
+use rkllmd::generation::{FinishReason, ReplyEvent, Weight};
 use rkllmd::settings::Settings;
 use serde_json::{Value, json};
 
@@ -70,7 +70,19 @@ async fn twenty_turns_have_the_prompt_of_the_full_history() {
         let (_, of_history) = prompt(&mut server, &full).await;
         assert_eq!(of_chain, of_history, "turn {turn}");
         assert!(of_chain.contains("Be brief.") && of_chain.contains(&format!("turn {turn}")));
-        assert_eq!(of_chain.matches("so \"é\"").count(), turn, "{of_chain}");
+        for said in [
+            "so \"é\"",
+            "[assistant]",
+            "[thought hm\n]",
+            "[calls ",
+            "[result of ",
+        ] {
+            assert_eq!(of_chain.matches(said).count(), turn, "{said}: {of_chain}");
+        }
+        if let Some(call) = call.as_str() {
+            // In the call and in its result.
+            assert_eq!(of_chain.matches(call).count(), 2, "{of_chain}");
+        }
         for item in response["output"].as_array().expect("items") {
             let mut item = item.clone();
             if item["type"] == "reasoning" && turn % 2 == 0 {
@@ -118,31 +130,39 @@ async fn instructions_are_not_inherited() {
 #[tokio::test]
 async fn thoughts_come_back_sealed_and_forged_ones_do_not() {
     let mut server = server(Settings::default()).await;
-    let ask = |include: Value| json!({"model": "tiny", "input": "a", "include": include});
+    let ask = |include: Value| json!({"model": "thinker", "input": "a", "include": include});
     let (plain, _) = prompt(&mut server, &ask(Value::Null)).await;
     assert_eq!(plain["output"][0]["encrypted_content"], Value::Null);
     let (sealed, _) = prompt(&mut server, &ask(json!(["reasoning.encrypted_content"]))).await;
     let blob = sealed["output"][0]["encrypted_content"].as_str();
     let blob = blob.expect("a blob").to_owned();
     let send = |blob: &str| {
-        json!({"model": "tiny", "input": [
+        json!({"model": "thinker", "input": [
             {"role": "user", "content": "a"},
             {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": blob},
             {"role": "assistant", "content": "b"},
             {"role": "user", "content": "c"}]})
     };
-    let without = json!({"model": "tiny", "input": [
+    let without = json!({"model": "thinker", "input": [
         {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]});
     let (_, without) = prompt(&mut server, &without).await;
+    assert!(!without.contains("[thought"), "{without}");
+    while server.requests.try_recv().is_ok() {}
     let told = async |server: &Server, blob: &str| {
         let answer = server.post(PATH, send(blob).to_string()).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         answer.header("x-rkllmd-not-applied").map(str::to_owned)
     };
-    assert_eq!(told(&server, &blob).await, None);
     // Once more, it is the same text.
-    assert_eq!(told(&server, &blob).await, None);
-    while server.requests.try_recv().is_ok() {}
+    for _ in 0..2 {
+        assert_eq!(told(&server, &blob).await, None);
+        let request = server.requests.try_recv().expect("it was submitted");
+        assert!(
+            request.prompt.contains("[thought hm\n]"),
+            "{}",
+            request.prompt
+        );
+    }
     let other = blob.replace("rkllmd.1.", "rkllmd.1.A");
     for forged in [
         "x",
@@ -267,6 +287,8 @@ async fn pages_of_items_follow_each_other() {
         ("limit=0", "limit"),
         ("limit=101", "limit"),
         ("limit=x", "limit"),
+        ("limit=1&limit=1", "limit"),
+        ("order=asc&order=asc", "order"),
         ("order=up", "order"),
         ("after=msg_9", "after"),
     ] {
@@ -277,6 +299,91 @@ async fn pages_of_items_follow_each_other() {
             "{query}"
         );
     }
+    server.shut_down().await;
+}
+
+#[tokio::test]
+async fn pages_of_items_with_one_id_have_an_end() {
+    let mut server = server(Settings::default()).await;
+    let input: Vec<Value> = (0..3)
+        .map(|n| json!({"role": "user", "id": "msg_0", "content": format!("{n}")}))
+        .collect();
+    let (response, _) = prompt(&mut server, &json!({"model": "tiny", "input": input})).await;
+    let path = format!("{PATH}/{}/input_items", id(&response));
+    let first = server.get(&format!("{path}?limit=1")).await.json();
+    assert_eq!(
+        (&first["has_more"], &first["last_id"]),
+        (&json!(true), &json!("msg_0"))
+    );
+    let next = server
+        .get(&format!("{path}?limit=1&after=msg_0"))
+        .await
+        .json();
+    assert_eq!(
+        (&next["data"], &next["has_more"]),
+        (&json!([]), &json!(false))
+    );
+    server.shut_down().await;
+}
+
+#[tokio::test]
+async fn what_is_too_large_to_be_kept_says_so() {
+    let mut settings = Settings::default();
+    settings.responses.kept_limit_bytes = 16_384;
+    let mut server = server(settings).await;
+    let large = "x".repeat(16_384);
+    for (input, is_kept) in [("x", true), (large.as_str(), false)] {
+        let mut body = json!({"model": "tiny", "input": input});
+        let (whole, _) = prompt(&mut server, &body).await;
+        body["stream"] = true.into();
+        let heard = heard_response(&server.post(PATH, body.to_string()).await);
+        while server.requests.try_recv().is_ok() {}
+        for response in [whole, heard.response] {
+            is_whole_resource(&response);
+            assert_eq!(response["store"], is_kept);
+            let path = format!("{PATH}/{}", id(&response));
+            let status = if is_kept { 200 } else { 404 };
+            assert_eq!(server.get(&path).await.status, status);
+        }
+    }
+    server.shut_down().await;
+}
+
+/// A call that is cut before its arguments.
+fn cut_answer() -> Vec<ReplyEvent> {
+    let call = ReplyPiece::ToolCall {
+        index: 0,
+        id: None,
+        name: "f".to_owned(),
+    };
+    let ReplyEvent::Finished(mut end) = finished() else {
+        unreachable!("an end");
+    };
+    end.reason = FinishReason::Length;
+    vec![
+        started(&[]),
+        ReplyEvent::Piece(call),
+        ReplyEvent::Finished(end),
+    ]
+}
+
+#[tokio::test]
+async fn a_call_that_was_cut_has_one_prompt_too() {
+    let mut server = Server::replaying(Settings::default(), cut_answer).await;
+    let tools = json!([{"type": "function", "name": "f"}]);
+    let ask = |input: Value| json!({"model": "thinker", "tools": tools, "input": input});
+    let user = json!({"role": "user", "content": "a"});
+    let (first, _) = prompt(&mut server, &ask(json!([user]))).await;
+    assert_eq!(first["status"], "incomplete");
+    assert_eq!(first["output"][0]["arguments"], "");
+    let call = &first["output"][0];
+    let output = json!({"type": "function_call_output", "call_id": call["call_id"], "output": "r"});
+    let (_, of_history) = prompt(&mut server, &ask(json!([user, call, output]))).await;
+    let mut chained = ask(json!([output]));
+    chained["previous_response_id"] = first["id"].clone();
+    let (_, of_chain) = prompt(&mut server, &chained).await;
+    assert!(of_chain.contains("[calls "), "{of_chain}");
+    assert_eq!(of_chain, of_history);
     server.shut_down().await;
 }
 

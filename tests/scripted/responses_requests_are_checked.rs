@@ -67,6 +67,8 @@ async fn each_refusal_names_its_field() {
         tiny: "text":{"format":{"type":"yaml"}} => text.format.type unsupported_parameter
         tiny: "text":{"format":{"type":"json_schema","name":"n"}} => text.format.schema missing_required_parameter
         tiny: "previous_response_id":"resp_1" => previous_response_id previous_response_not_found
+        tiny: "tools":[7] => tools[0] invalid_type
+        tiny: "tools":[{"type":"custom"},{"type":"function","name":7}] => tools[1].name invalid_type
         tiny: "tools":[{}] => tools[0].type missing_required_parameter
         tiny: "tools":[{"type":"function"}] => tools[0].name missing_required_parameter
         tiny: "tools":[{"type":"function","name":"f"}] => tools unsupported_parameter
@@ -241,11 +243,71 @@ async fn a_response_repeats_its_request() {
 }
 
 #[tokio::test]
+async fn what_is_repeated_is_short() {
+    let server = server().await;
+    let many = |count: usize| {
+        let entries = (0..count).map(|n| (format!("k{n}"), json!("v")));
+        Value::Object(entries.collect())
+    };
+    let text = |most: usize| json!("ä".repeat(most));
+    let entry = |name: usize, value: usize| json!({"k".repeat(name): text(value)});
+    for (field, longest, longer) in [
+        ("metadata", many(16), many(17)),
+        ("metadata", entry(64, 512), entry(65, 1)),
+        ("metadata", entry(1, 512), entry(1, 513)),
+        ("user", text(512), text(513)),
+        ("safety_identifier", text(64), text(65)),
+        ("prompt_cache_key", text(64), text(65)),
+        ("service_tier", text(64), text(65)),
+    ] {
+        let body = json!({"model": "tiny", "input": "a", field: longest});
+        let answer = server.post(PATH, body.to_string()).await;
+        assert_eq!((answer.status, &answer.json()[field]), (200, &longest));
+        let body = json!({"model": "tiny", "input": "a", field: longer});
+        let answer = server.post(PATH, body.to_string()).await;
+        let (_, param, code) = answer.error();
+        assert_eq!(
+            (answer.status, param.as_deref(), &*code),
+            (400, Some(field), "invalid_value")
+        );
+    }
+    let body = json!({"model": "tiny", "input": "a", "reasoning": {"effort": "none", "summary": text(65)}});
+    let answer = server.post(PATH, body.to_string()).await;
+    assert_eq!(answer.error().1.as_deref(), Some("reasoning.summary"));
+    server.shut_down().await;
+}
+
+#[tokio::test]
+async fn what_is_not_read_is_told_within_bounds() {
+    let mut server = server().await;
+    // Other kinds of tools have fields of other types.
+    let tools: Vec<Value> = (0..100)
+        .map(|n| json!({"type": format!("kind{n}"), "name": n, "strict": "x", "parameters": []}))
+        .collect();
+    let body = json!({"model": "tiny", "input": "a", "tools": tools});
+    let (_, answer) = submitted(&mut server, &body).await;
+    let told = answer.header("x-rkllmd-not-applied").expect("names");
+    let told: Vec<&str> = told.split(", ").collect();
+    assert_eq!((told.len(), told[0]), (16, "tools[].kind0"));
+    let summary = json!([{"type": "summary_text", "text": "s"}]);
+    let thought = json!([{"type": "reasoning_text", "text": "t"}]);
+    for (content, told) in [(Value::Null, Some("input[].summary")), (thought, None)] {
+        let body = json!({"model": "tiny", "input": [
+            {"role": "user", "content": "a"},
+            {"type": "reasoning", "summary": summary, "content": content},
+            {"role": "user", "content": "b"}]});
+        let (_, answer) = submitted(&mut server, &body).await;
+        assert_eq!(answer.header("x-rkllmd-not-applied"), told);
+    }
+    server.shut_down().await;
+}
+
+#[tokio::test]
 async fn tokens_say_how_likely_they_were() {
-    let scored = |text: &str| {
+    let scored_as = |text: &str, bytes: &[u8]| {
         let token = TokenLogprob {
             id: 1,
-            bytes: text.as_bytes().to_vec(),
+            bytes: bytes.to_vec(),
             logprob: Some(-0.5),
         };
         let top = vec![token.clone()];
@@ -253,11 +315,14 @@ async fn tokens_say_how_likely_they_were() {
         let text = text.to_owned();
         ReplyEvent::Piece(ReplyPiece::ScoredText(ScoredText { text, tokens }))
     };
+    let scored = move |text: &str| scored_as(text, text.as_bytes());
     let mut server = Server::start(Settings::default(), move |_| {
         let thought = ReplyPiece::Reasoning("t".to_owned());
         Ok(replay(vec![
             started(&[]),
             scored("a"),
+            // In the place of what is no UTF-8 the text has more bytes than the token.
+            scored_as("\u{fffd}", &[0xff]),
             ReplyEvent::Piece(thought),
             scored("é"),
             scored("c"),
@@ -278,7 +343,10 @@ async fn tokens_say_how_likely_they_were() {
     };
     let of =
         |response: &Value, item: usize| response["output"][item]["content"][0]["logprobs"].clone();
-    assert_eq!(of(&whole, 0), json!([one("a")]));
+    let mut replaced = one("\u{fffd}");
+    replaced["bytes"] = json!([0xff]);
+    replaced["top_logprobs"][0]["bytes"] = json!([0xff]);
+    assert_eq!(of(&whole, 0), json!([one("a"), replaced]));
     assert_eq!(of(&whole, 2), json!([one("é"), one("c")]));
     assert_eq!(whole["top_logprobs"], 1);
     body["stream"] = true.into();

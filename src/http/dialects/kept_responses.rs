@@ -5,7 +5,7 @@
 //! [`Shelf`] decides, without a clock; [`KeptResponses`] has the lock, which is held for no wait.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -41,6 +41,8 @@ impl KeptResponse {
 struct Shelf {
     clients: HashMap<Arc<str>, OfClient>,
     bytes: usize,
+    /// What is kept no more, until its memory is given back.
+    gone: Vec<Entry>,
 }
 
 #[derive(Debug, Default)]
@@ -58,18 +60,19 @@ struct Entry {
 }
 
 impl Shelf {
+    /// Whether it is kept: one that is larger than all that may be is not.
     fn keep(
         &mut self,
         client: &ClientKey,
         response: KeptResponse,
         limits: &ResponseSettings,
         now: Instant,
-    ) {
+    ) -> bool {
         let (client, is_a_key) = (client.name(), client.is_a_key());
         self.forget_older(limits.kept_for, now);
         let bytes = response.bytes();
         if limits.max_kept_per_key == 0 || bytes > limits.kept_limit_bytes {
-            return;
+            return false;
         }
         while self.count(client) >= limits.max_kept_per_key {
             self.forget_oldest_of(client);
@@ -91,22 +94,24 @@ impl Shelf {
             bytes,
             kept_at: now,
         });
+        true
     }
 
     fn find(
-        &self,
+        &mut self,
         client: &str,
         id: &str,
         kept_for: Duration,
         now: Instant,
     ) -> Option<Arc<KeptResponse>> {
+        self.forget_older(kept_for, now);
         let mut responses = self.clients.get(client)?.responses.iter();
         let found = responses.find(|entry| entry.response.id == id)?;
-        let is_there = now.saturating_duration_since(found.kept_at) < kept_for;
-        is_there.then(|| Arc::clone(&found.response))
+        Some(Arc::clone(&found.response))
     }
 
-    fn forget(&mut self, client: &str, id: &str) {
+    fn forget(&mut self, client: &str, id: &str, kept_for: Duration, now: Instant) {
+        self.forget_older(kept_for, now);
         let Some(of) = self.clients.get_mut(client) else {
             return;
         };
@@ -116,10 +121,13 @@ impl Shelf {
     }
 
     fn keep_keys(&mut self, keys: &HashSet<String>) {
-        let bytes = &mut self.bytes;
+        let (bytes, gone) = (&mut self.bytes, &mut self.gone);
         self.clients.retain(|name, of| {
             let stays = !of.is_a_key || keys.contains(&**name);
-            *bytes -= if stays { 0 } else { of.bytes };
+            if !stays {
+                *bytes -= of.bytes;
+                gone.extend(of.responses.drain(..));
+            }
             stays
         });
     }
@@ -135,7 +143,8 @@ impl Shelf {
     }
 
     fn is_gone(&mut self, client: &str, gone: Option<Entry>) {
-        let bytes = gone.map_or(0, |gone| gone.bytes);
+        let bytes = gone.as_ref().map_or(0, |gone| gone.bytes);
+        self.gone.extend(gone);
         self.bytes -= bytes;
         if let Some(of) = self.clients.get_mut(client) {
             of.bytes -= bytes;
@@ -146,14 +155,13 @@ impl Shelf {
     }
 
     fn forget_older(&mut self, kept_for: Duration, now: Instant) {
-        let bytes = &mut self.bytes;
+        let (bytes, gone) = (&mut self.bytes, &mut self.gone);
+        let is_old = |entry: &mut Entry| now.saturating_duration_since(entry.kept_at) >= kept_for;
         self.clients.retain(|_, of| {
-            while let Some(oldest) = of.responses.front()
-                && now.saturating_duration_since(oldest.kept_at) >= kept_for
-            {
+            while let Some(oldest) = of.responses.pop_front_if(is_old) {
                 of.bytes -= oldest.bytes;
                 *bytes -= oldest.bytes;
-                of.responses.pop_front();
+                gone.push(oldest);
             }
             !of.responses.is_empty()
         });
@@ -180,30 +188,36 @@ impl KeptResponses {
         self.limits.max_kept_per_key > 0
     }
 
-    /// Keeps a response, which others may have to go for.
-    pub fn keep(&self, client: &ClientKey, response: KeptResponse) {
+    /// Keeps a response, which others may have to go for. False: it is too large.
+    pub fn keep(&self, client: &ClientKey, response: KeptResponse) -> bool {
         let now = Instant::now();
-        self.shelf().keep(client, response, &self.limits, now);
+        self.with_shelf(|shelf| shelf.keep(client, response, &self.limits, now))
     }
 
     /// The client's response of this id.
     pub fn find(&self, client: &str, id: &str) -> Option<Arc<KeptResponse>> {
         let now = Instant::now();
-        self.shelf().find(client, id, self.limits.kept_for, now)
+        self.with_shelf(|shelf| shelf.find(client, id, self.limits.kept_for, now))
     }
 
     pub fn forget(&self, client: &str, id: &str) {
-        self.shelf().forget(client, id);
+        let now = Instant::now();
+        self.with_shelf(|shelf| shelf.forget(client, id, self.limits.kept_for, now));
     }
 
     /// What came from a key goes with it. `keys`: the names of those that there are.
     pub fn keep_keys(&self, keys: &HashSet<String>) {
-        self.shelf().keep_keys(keys);
+        self.with_shelf(|shelf| shelf.keep_keys(keys));
     }
 
-    /// Held for a few instructions.
-    fn shelf(&self) -> MutexGuard<'_, Shelf> {
-        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The lock is held for a few instructions: what is kept no more gives its memory back without it.
+    fn with_shelf<T>(&self, work: impl FnOnce(&mut Shelf) -> T) -> T {
+        let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = work(&mut shelf);
+        let gone = std::mem::take(&mut shelf.gone);
+        drop(shelf);
+        drop(gone);
+        made
     }
 }
 
@@ -237,16 +251,22 @@ mod tests {
         let (mut shelf, start) = (Shelf::default(), Instant::now());
         let limits = limits(2, 1 << 20);
         shelf.keep(&ClientKey::new("a"), response(1, 10), &limits, start);
-        let at = |shelf: &Shelf, client: &str, seconds| {
+        let at = |shelf: &mut Shelf, client: &str, seconds| {
             let now = start + Duration::from_secs(seconds);
             shelf.find(client, "resp_1", FOR, now).is_some()
         };
-        assert!(at(&shelf, "a", 99) && !at(&shelf, "a", 100) && !at(&shelf, "b", 0));
-        shelf.forget("b", "resp_1");
-        assert!(at(&shelf, "a", 0));
-        shelf.forget("a", "resp_1");
-        assert!(!at(&shelf, "a", 0));
-        assert_eq!((shelf.bytes, shelf.clients.len()), (0, 0));
+        let is_empty = |shelf: &Shelf| shelf.bytes == 0 && shelf.clients.is_empty();
+        assert!(at(&mut shelf, "a", 99) && !at(&mut shelf, "b", 0));
+        shelf.forget("b", "resp_1", FOR, start);
+        assert!(at(&mut shelf, "a", 0));
+        shelf.forget("a", "resp_1", FOR, start);
+        assert!(!at(&mut shelf, "a", 0) && is_empty(&shelf));
+        // Whoever comes next, what is old goes.
+        shelf.keep(&ClientKey::new("a"), response(1, 10), &limits, start);
+        assert!(!at(&mut shelf, "b", 100) && is_empty(&shelf));
+        shelf.keep(&ClientKey::new("a"), response(1, 10), &limits, start);
+        shelf.forget("b", "resp_1", FOR, start + FOR);
+        assert!(is_empty(&shelf));
     }
 
     #[test]
@@ -261,7 +281,7 @@ mod tests {
             shelf.keep(client, response(id, 10), &limits, now);
         }
         shelf.keep_keys(&HashSet::from(["other".to_owned()]));
-        let has = |client: &str, id: &str| shelf.find(client, id, FOR, now).is_some();
+        let mut has = |client: &str, id: &str| shelf.find(client, id, FOR, now).is_some();
         assert!(!has("one", "resp_0") && has("other", "resp_1") && has("address", "resp_2"));
         let bytes: usize = shelf.clients.values().map(|of| of.bytes).sum();
         assert_eq!(shelf.bytes, bytes);
@@ -275,7 +295,7 @@ mod tests {
         for id in 2..20 {
             shelf.keep(&ClientKey::new("large"), response(id, 1000), &limits, now);
         }
-        let has = |client: &str, id: &str| shelf.find(client, id, FOR, now).is_some();
+        let mut has = |client: &str, id: &str| shelf.find(client, id, FOR, now).is_some();
         assert!(has("small", "resp_1"));
         assert!(has("large", "resp_19") && !has("large", "resp_2"));
     }

@@ -76,8 +76,9 @@ impl ErrorShape {
     pub fn raw(self, error: &RequestError) -> Vec<u8> {
         let status = PublicError::of(error).status;
         let body = match self {
-            Self::OpenAi | Self::Responses => {
-                serde_json::to_string(&ErrorBody::of(error)).unwrap_or_default()
+            Self::OpenAi => serde_json::to_string(&ErrorBody::of(error)).unwrap_or_default(),
+            Self::Responses => {
+                serde_json::to_string(&responses_error::body(error)).unwrap_or_default()
             }
             Self::Ollama => ollama_error::text(error),
             Self::Anthropic => anthropic_error::text(error),

@@ -213,7 +213,7 @@ fn content(reply: WholeReply, display: Display) -> Vec<AnsweredBlock> {
                     },
                 });
             }
-            WholePart::Text(bytes) => {
+            WholePart::Text { bytes, .. } => {
                 let (text, rest) = texts.split_at_checked(*bytes).unwrap_or((texts, ""));
                 texts = rest;
                 say(text, &mut blocks);

@@ -161,7 +161,7 @@ impl Answered {
         completion: &Completion,
     ) -> serde_json::Result<Vec<u8>> {
         let (status, incomplete) = status(completion);
-        let resource = ResponseResource {
+        let mut resource = ResponseResource {
             completed_at: (status == COMPLETED).then(unix_seconds),
             status,
             incomplete_details: incomplete.map(|reason| IncompleteDetails { reason }),
@@ -170,20 +170,22 @@ impl Answered {
             ..self.begun(identity)
         };
         let json = serde_json::to_vec(&resource)?;
-        if let Some(kept) = &self.kept {
-            let mut items = self.items.clone();
-            items.extend(resource.output.iter().map(OutputItem::kept));
-            kept.keep(
-                &self.client,
-                KeptResponse {
-                    id: resource.id,
-                    json: json.clone().into(),
-                    items,
-                    asked: self.items.len(),
-                },
-            );
+        let Some(kept) = &self.kept else {
+            return Ok(json);
+        };
+        let mut items = self.items.clone();
+        items.extend(resource.output.iter().map(OutputItem::kept));
+        let response = KeptResponse {
+            id: resource.id.clone(),
+            json: json.clone().into(),
+            items,
+            asked: self.items.len(),
+        };
+        if kept.keep(&self.client, response) {
+            return Ok(json);
         }
-        Ok(json)
+        resource.echo.store = false;
+        serde_json::to_vec(&resource)
     }
 
     /// The response as it fails, with what there is of its answer.

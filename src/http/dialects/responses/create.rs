@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::answer::{Answered, ResponseResource};
-use super::echo::Echo;
+use super::echo::{Echo, MOST_OF_A_NAME, MOST_OF_A_TEXT, refuse_longer};
 use super::event_writer::ResponseWriter;
 use super::events::ResponseEvent;
 use super::output::items;
@@ -33,8 +33,10 @@ use crate::models::InstalledModel;
 
 const LOGPROBS: &str = "message.output_text.logprobs";
 const SEALED: &str = "reasoning.encrypted_content";
-/// Names of what is not included that are told; of more the rest is not.
-const MOST_TOLD: usize = 16;
+/// What is repeated of a request is written so often in a stream: in its first two events and its last.
+const WRITTEN_IN_A_STREAM: usize = 3;
+/// The most entries of `metadata`, as OpenAI has it.
+const MOST_METADATA: usize = 16;
 
 /// What only `/v1/responses` takes.
 #[derive(Debug, Default, ToSchema)]
@@ -175,6 +177,7 @@ fn asked(
         ..SharedParameters::default()
     };
     let sampling = sampling.sampling()?;
+    own.refuse_long()?;
     let metadata = own.metadata(state)?;
     let made = shared.read(state, context, &model, &unread)?;
     let reading = made.reading(&model);
@@ -243,7 +246,8 @@ fn asked(
         },
         user: own.user,
     };
-    let bytes = echo.bytes() + items.iter().map(|item| item.bytes()).sum::<usize>();
+    let written = if stream { WRITTEN_IN_A_STREAM } else { 1 };
+    let bytes = (1 + written) * echo.bytes() + items.iter().map(|item| item.bytes()).sum::<usize>();
     let answered = Answered {
         _held: context.account().charge(bytes)?,
         echo,
@@ -305,11 +309,9 @@ impl CreateParameters {
             match name.as_str() {
                 LOGPROBS => tells_logprobs = true,
                 SEALED => include.seals = true,
-                other if include.unread.len() < MOST_TOLD => {
-                    let name = notices::in_a_header(&format!("include[].{other}"));
-                    include.unread.push(name);
+                other => {
+                    notices::tell_unread(&mut include.unread, &format!("include[].{other}"));
                 }
-                _ => {}
             }
         }
         include.logprobs = logprobs::of_chat(Some(tells_logprobs), self.top_logprobs)?;
@@ -322,13 +324,31 @@ impl CreateParameters {
             return Ok(Map::new());
         };
         let metadata = given.read(FIELD, &mut ValuesLeft::of(&state.chat))?;
-        match metadata.values().all(Value::is_string) {
-            true => Ok(metadata),
-            false => Err(RequestError::WrongType {
+        if metadata.len() > MOST_METADATA {
+            let requirement = format!("must not have more than {MOST_METADATA} entries");
+            return Err(RequestError::out_of_range(FIELD, requirement));
+        }
+        for (name, value) in &metadata {
+            let value = value.as_str().ok_or_else(|| RequestError::WrongType {
                 param: FIELD.to_owned(),
                 reason: "its values must be strings".to_owned(),
-            }),
+            })?;
+            refuse_longer(FIELD, Some(name), MOST_OF_A_NAME)?;
+            refuse_longer(FIELD, Some(value), MOST_OF_A_TEXT)?;
         }
+        Ok(metadata)
+    }
+
+    fn refuse_long(&self) -> Result<(), RequestError> {
+        for (field, text, most) in [
+            ("user", &self.user, MOST_OF_A_TEXT),
+            ("safety_identifier", &self.safety_identifier, MOST_OF_A_NAME),
+            ("prompt_cache_key", &self.prompt_cache_key, MOST_OF_A_NAME),
+            ("service_tier", &self.service_tier, MOST_OF_A_NAME),
+        ] {
+            refuse_longer(field, text.as_deref(), most)?;
+        }
+        Ok(())
     }
 
     fn values(&self, model: &InstalledModel) -> InForce {

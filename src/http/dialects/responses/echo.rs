@@ -7,6 +7,11 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::http::dialects::whole_calls::without_white_space;
+use crate::http::request::error::RequestError;
+
+/// The most characters of a text that is repeated for nothing but its client, as OpenAI has them.
+pub(super) const MOST_OF_A_NAME: usize = 64;
+pub(super) const MOST_OF_A_TEXT: usize = 512;
 
 /// What a response repeats of its request.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -90,6 +95,21 @@ pub(crate) struct EchoedTool {
 pub(super) fn compact(json: &str) -> Box<RawValue> {
     RawValue::from_string(without_white_space(json))
         .expect("JSON without the white space between its tokens is JSON")
+}
+
+/// What is repeated is in memory several times, so it is short where it says nothing to the model.
+pub(super) fn refuse_longer(
+    field: &'static str,
+    text: Option<&str>,
+    most: usize,
+) -> Result<(), RequestError> {
+    match text.and_then(|text| text.chars().nth(most)) {
+        Some(_) => Err(RequestError::out_of_range(
+            field,
+            format!("must not have a text of more than {most} characters"),
+        )),
+        None => Ok(()),
+    }
 }
 
 impl Echo {

@@ -7,7 +7,7 @@ use crate::http::response::error_body::{ErrorBody, add_headers};
 use crate::http::status::PublicError;
 
 /// The error object of an error, whose field may have another name in other dialects.
-pub(super) fn body(error: &RequestError) -> ErrorBody {
+pub(in crate::http) fn body(error: &RequestError) -> ErrorBody {
     let mut body = ErrorBody::of(error);
     body.error.param = body.error.param.map(|param| match param.as_str() {
         "messages" => "input".to_owned(),

@@ -15,6 +15,7 @@ use super::open_item::{Kind, Open};
 use super::output::{
     COMPLETED, INCOMPLETE, NOTHING, OutputItem, OutputText, ReasoningText, takes_nothing,
 };
+use crate::chat::logprobs_bytes;
 use crate::conversation::{ReplyPiece, ScoredText, TokenLogprobs};
 use crate::generation::{Completion, FinishReason};
 use crate::http::dialects::chat_dialect::Identity;
@@ -30,6 +31,9 @@ const DONE: &[u8] = b"data: [DONE]\n\n";
 const END: &[u8] = b"}\n\n";
 /// What a delta has beside what is rendered before it and its text.
 const ROOM: usize = 64;
+/// What was written is there so many times at the end: as it is held, in the last three events of its item, and in the
+/// response, as JSON and in its event.
+const COPIES: usize = 6;
 
 pub(crate) struct ResponseWriter {
     answered: Arc<Answered>,
@@ -40,7 +44,7 @@ pub(crate) struct ResponseWriter {
     open: Option<Open>,
     /// Those that have ended.
     items: Vec<OutputItem>,
-    /// Bytes of what is repeated at the end.
+    /// Bytes of what is repeated at the end, with all of its copies.
     held: usize,
 }
 
@@ -160,7 +164,7 @@ impl ResponseWriter {
             return;
         };
         text.push_str(delta);
-        self.held += delta.len();
+        self.held += COPIES * delta.len();
         buffer.reserve(before.len() + delta.len() + ROOM);
         buffer.put_slice(before);
         append_json(buffer, delta);
@@ -170,7 +174,7 @@ impl ResponseWriter {
             logprobs.extend(tokens.iter().map(ContentLogprob::of));
             let new = logprobs.get(from..).unwrap_or_default();
             append_json(buffer, new);
-            self.held += new.len() * size_of::<ContentLogprob>();
+            self.held += COPIES * tokens.iter().map(logprobs_bytes).sum::<usize>();
         }
         buffer.put_slice(b",\"sequence_number\":");
         append_json(buffer, &self.number);
@@ -267,7 +271,7 @@ impl EventWriter for ResponseWriter {
                     call_id: id.clone().unwrap_or_else(id::for_call),
                     name: name.clone(),
                 };
-                self.held += name.len();
+                self.held += COPIES * name.len();
                 self.begin(kind, buffer);
             }
             ReplyPiece::ToolArguments { index, delta } => {
@@ -336,17 +340,22 @@ impl EventWriter for ResponseWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conversation::TokenLogprob;
+    use crate::generation::Timings;
 
-    #[test]
-    fn sent_memory_is_used_again() {
-        let identity = Identity {
+    fn identity() -> Identity {
+        Identity {
             id: crate::generation::RequestId("req-1".into()),
             created: 7,
             model: "m".into(),
             fingerprint: None,
             choice: 0,
-        };
-        let mut writer = ResponseWriter::new(&identity, Arc::new(Answered::example()));
+        }
+    }
+
+    #[test]
+    fn sent_memory_is_used_again() {
+        let mut writer = ResponseWriter::new(&identity(), Arc::new(Answered::example()));
         let piece = ReplyPiece::Text("a token".to_owned());
         let mut buffer = BytesMut::new();
         let mut places = std::collections::HashSet::new();
@@ -355,6 +364,37 @@ mod tests {
             places.insert(buffer.split().freeze().as_ptr() as usize / 65536);
         }
         assert!(places.len() < 16, "{} regions", places.len());
-        assert_eq!(writer.held_bytes(), 70_000);
+        assert_eq!(writer.held_bytes(), COPIES * 70_000);
+    }
+
+    #[test]
+    fn what_is_written_at_the_end_is_charged_before() {
+        let mut writer = ResponseWriter::new(&identity(), Arc::new(Answered::example()));
+        let token = TokenLogprob {
+            id: 1,
+            bytes: b" token".to_vec(),
+            logprob: Some(-1.234_567),
+        };
+        let top = vec![token.clone(); 20];
+        let piece = ReplyPiece::ScoredText(ScoredText {
+            text: " token".to_owned(),
+            tokens: vec![TokenLogprobs { token, top }],
+        });
+        let mut buffer = BytesMut::new();
+        for _ in 0..1000 {
+            writer.piece(&piece, &mut buffer);
+            buffer.clear();
+        }
+        let charged = writer.held_bytes();
+        let completion = Completion {
+            reason: FinishReason::Stop,
+            stop_text: None,
+            usage: None,
+            timings: Timings::default(),
+        };
+        writer.finished(&completion, &mut buffer);
+        let written = buffer.len();
+        assert!(written > 1_000_000, "{written}");
+        assert!(charged > written, "{charged} for {written}");
     }
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Ref, Schema, Type};
@@ -14,16 +15,16 @@ use crate::conversation::{Role, ToolCall};
 use crate::http::dialects::kept_items::{Item, Said};
 use crate::http::request::body::{Object, TextOrList};
 use crate::http::request::error::{RequestError, quote};
-use crate::http::request::free_form::fields_within;
+use crate::http::request::free_form::{Outline, fields_within};
 use crate::http::request::id;
 use crate::http::request::nul::refuse_nul;
 use crate::http::response::notices;
 use crate::models::InstalledModel;
 
-/// Names of kinds that are told; of more the rest is not.
-const MOST_TOLD: usize = 16;
 /// How a thought that is not the daemon's own is told.
 const NOT_OPENED: &str = "input[].encrypted_content";
+/// How it is told that of a thought there is no more than a summary.
+const SUMMARY: &str = "input[].summary";
 
 /// A text, or parts or items.
 pub(super) type Texts = TextOrList<Box<RawValue>>;
@@ -100,6 +101,9 @@ pub(crate) struct InputReasoning {
     /// Its text.
     #[schema(value_type = Option<Vec<InputPart>>)]
     content: Option<Vec<Object<InputPart>>>,
+    /// Is no thought. Alone, it is left out, and named in `x-rkllmd-not-applied`.
+    #[schema(value_type = Option<Vec<Object>>)]
+    summary: Option<Outline>,
     /// As the answer had it. What the daemon has not made is left out, and named in `x-rkllmd-not-applied`.
     encrypted_content: Option<String>,
 }
@@ -174,10 +178,7 @@ impl Reading<'_> {
     }
 
     fn is_unread(&mut self, name: &str) {
-        let (name, unread) = (notices::in_a_header(name), &mut self.input.unread);
-        if unread.len() < MOST_TOLD && !unread.contains(&name) {
-            unread.push(name);
-        }
+        notices::tell_unread(&mut self.input.unread, name);
     }
 
     fn item(&mut self, at: usize, item: &RawValue) -> Result<(), RequestError> {
@@ -292,8 +293,11 @@ impl Reading<'_> {
                 None => self.is_unread(NOT_OPENED),
             }
         }
+        let summary = item.summary.map(|Outline(summary)| summary);
         if !text.is_empty() {
             self.add(at, (item.id, "rs"), Said::Reasoning { text });
+        } else if summary.is_some_and(|summary| summary != Value::Array(Vec::new())) {
+            self.is_unread(SUMMARY);
         }
         Ok(())
     }

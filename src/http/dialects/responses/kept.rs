@@ -7,7 +7,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
@@ -53,7 +53,7 @@ pub(crate) struct ItemList {
 }
 
 /// Which items are listed.
-#[derive(Deserialize, IntoParams)]
+#[derive(Default, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Page {
     /// How many at the most. Default 20.
@@ -65,6 +65,7 @@ pub(crate) struct Page {
     after: Option<String>,
 }
 
+type Pairs = Vec<(String, String)>;
 type Named = Result<Path<String>, PathRejection>;
 
 /// The client's response that a path names.
@@ -79,9 +80,15 @@ fn found(
         id: quote(id),
         param: None,
     };
-    let Path(id) = id.map_err(|_| unknown(uri.path().trim_start_matches("/v1/responses/")))?;
+    let Path(id) = id.map_err(|_| unknown(written(uri.path())))?;
     let response = state.kept_responses.find(context.client.name(), &id);
     response.ok_or_else(|| unknown(&id))
+}
+
+/// The id as a path has it.
+fn written(path: &str) -> &str {
+    let behind = path.trim_start_matches("/v1/responses/");
+    behind.split('/').next().unwrap_or_default()
 }
 
 /// Show a response that is kept
@@ -146,29 +153,41 @@ pub(crate) async fn input_items(
     Extension(context): Extension<Arc<RequestContext>>,
     uri: Uri,
     id: Named,
-    page: Result<Query<Page>, QueryRejection>,
+    query: Result<Query<Pairs>, QueryRejection>,
 ) -> Result<Json<ItemList>, RequestError> {
     let listed = found(&state, &context, id, &uri).and_then(|response| {
-        let Query(page) = page.map_err(|rejection| RequestError::WrongType {
-            param: "limit".to_owned(),
-            reason: rejection.body_text(),
-        })?;
-        page.of(response.items.get(..response.asked).unwrap_or_default())
+        // Every query is pairs.
+        let Query(pairs) = query.unwrap_or_default();
+        Page::read(pairs)?.of(response.items.get(..response.asked).unwrap_or_default())
     });
     ended(&context, listed).map(Json)
 }
 
 impl Page {
+    fn read(pairs: Pairs) -> Result<Self, RequestError> {
+        let mut page = Self::default();
+        for (name, value) in pairs {
+            let is_twice = match name.as_str() {
+                "limit" => {
+                    let limit = value.parse::<i64>().map_err(|_| no_such_limit())?;
+                    page.limit.replace(limit).is_some()
+                }
+                "order" => page.order.replace(value).is_some(),
+                "after" => page.after.replace(value).is_some(),
+                _ => false,
+            };
+            if is_twice {
+                return Err(RequestError::out_of_range(name, "must not be there twice"));
+            }
+        }
+        Ok(page)
+    }
+
     fn of(&self, items: &[Arc<Item>]) -> Result<ItemList, RequestError> {
         let limit = match self.limit {
             None => USUAL,
             Some(limit @ 1..=MOST) => usize::try_from(limit).unwrap_or(USUAL),
-            Some(_) => {
-                return Err(RequestError::out_of_range(
-                    "limit",
-                    format!("must be from 1 to {MOST}"),
-                ));
-            }
+            Some(_) => return Err(no_such_limit()),
         };
         let mut items: Vec<&Arc<Item>> = items.iter().collect();
         match self.order.as_deref() {
@@ -182,7 +201,8 @@ impl Page {
             }
         }
         if let Some(after) = &self.after {
-            let place = items.iter().position(|item| item.id == *after);
+            // Ids are the client's own, and several items may have one: pages have an end all the same.
+            let place = items.iter().rposition(|item| item.id == *after);
             let place = place.ok_or_else(|| {
                 RequestError::out_of_range("after", "must be the id of an item of this response")
             })?;
@@ -199,4 +219,8 @@ impl Page {
             has_more,
         })
     }
+}
+
+fn no_such_limit() -> RequestError {
+    RequestError::out_of_range("limit", format!("must be from 1 to {MOST}"))
 }

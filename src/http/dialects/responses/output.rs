@@ -146,10 +146,15 @@ impl OutputItem {
                 arguments,
                 ..
             } => {
+                // As it is read where a client sends it back.
+                let arguments = match takes_nothing(arguments) {
+                    true => NOTHING,
+                    false => arguments.as_str(),
+                };
                 let call = ToolCall {
                     id: call_id.clone(),
                     name: name.clone(),
-                    arguments: arguments.clone(),
+                    arguments: arguments.to_owned(),
                 };
                 (id, Said::Call(call))
             }
@@ -180,19 +185,14 @@ pub(super) fn items(
                 let thought = Some(thought.to_owned());
                 OutputItem::reasoning(id::for_item("rs"), status, thought, sealing)
             }
-            WholePart::Text(bytes) => {
+            WholePart::Text {
+                bytes,
+                tokens: scored,
+            } => {
                 let (text, rest) = texts.split_at_checked(*bytes).unwrap_or((texts, ""));
                 texts = rest;
-                // Of all tokens together the bytes are those of all texts.
-                let mut left = text.len();
-                let mut logprobs = Vec::new();
-                while left > 0
-                    && let Some(token) = tokens.next()
-                {
-                    left = left.saturating_sub(token.token.bytes.len());
-                    logprobs.push(ContentLogprob::of(token));
-                }
-                let text = OutputText::of(text.to_owned(), logprobs);
+                let logprobs = tokens.by_ref().take(*scored).map(ContentLogprob::of);
+                let text = OutputText::of(text.to_owned(), logprobs.collect());
                 OutputItem::message(id::for_item("msg"), status, vec![text])
             }
             WholePart::Call => {

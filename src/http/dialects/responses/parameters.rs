@@ -21,6 +21,7 @@ use crate::http::dialects::functions::Functions;
 use crate::http::dialects::kept_items::{Item, conversed};
 use crate::http::dialects::openai::reasoning as wishes;
 use crate::http::dialects::templates::has_template;
+use crate::http::request::aside::aside;
 use crate::http::request::body::Object;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::{RequestError, quote};
@@ -57,7 +58,7 @@ pub(crate) struct ContextParameters {
     previous_response_id: Option<String>,
     /// Functions that the model may call.
     #[schema(value_type = Option<Vec<ResponseTool>>)]
-    tools: Option<Vec<Object<ResponseTool>>>,
+    tools: Option<Vec<Box<RawValue>>>,
     /// Which of them it calls.
     #[schema(schema_with = super::tools::choice_schema)]
     tool_choice: Option<Box<RawValue>>,
@@ -178,7 +179,8 @@ impl ContextParameters {
         not_applied.extend(text.not_applied);
         let input = self.input.ok_or_else(|| RequestError::missing("input"))?;
         let input = input::read(input, model, &state.sealing)?;
-        let mut items = history(self.previous_response_id.as_deref(), state, context)?;
+        let (mut items, kept_bytes) =
+            history(self.previous_response_id.as_deref(), state, context)?;
         let kept = items.len();
         items.extend(input.items);
         let instructions = self.instructions;
@@ -191,7 +193,8 @@ impl ContextParameters {
                 "must hold at least one item that is known",
             ));
         }
-        let mut made = conversed(items.iter());
+        // However small the body is, this may be a long conversation.
+        let mut made = aside(kept_bytes, || conversed(items.iter()));
         for place in &mut made.places {
             let new = place.checked_sub(kept);
             let sent = new.map(|new| input.places.get(new).copied().unwrap_or(new));
@@ -256,14 +259,14 @@ impl ContextParameters {
     }
 }
 
-/// The conversation of the response that is gone on from, charged to the request.
+/// The conversation of the response that is gone on from, and its bytes, which are charged to the request.
 fn history(
     previous: Option<&str>,
     state: &HttpState,
     context: &RequestContext,
-) -> Result<Vec<Arc<Item>>, RequestError> {
+) -> Result<(Vec<Arc<Item>>, usize), RequestError> {
     let Some(previous) = previous else {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), 0));
     };
     let found = state.kept_responses.find(context.client.name(), previous);
     let found = found.ok_or_else(|| RequestError::UnknownResponse {
@@ -272,7 +275,7 @@ fn history(
     })?;
     let bytes: usize = found.items.iter().map(|item| item.bytes()).sum();
     context.hold(context.held() + COPIES * bytes)?;
-    Ok(found.items.clone())
+    Ok((found.items.clone(), bytes))
 }
 
 impl Context {
@@ -294,6 +297,10 @@ pub(super) fn blamed(error: RequestError) -> RequestError {
             param: renamed(param),
             token,
         },
+        // A prompt with a NUL: no variable of a template can have brought it here.
+        RequestError::OutOfRange { param, requirement } if param == "chat_template_kwargs" => {
+            RequestError::out_of_range("input", requirement)
+        }
         other => other,
     }
 }
@@ -315,6 +322,15 @@ fn renamed(param: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_nul_in_a_prompt_is_the_inputs() {
+        let error = RequestError::out_of_range("chat_template_kwargs", "must not");
+        let expected = RequestError::out_of_range("input", "must not");
+        assert_eq!(blamed(error), expected);
+        let error = RequestError::out_of_range("top_p", "must not");
+        assert_eq!(blamed(error.clone()), error);
+    }
 
     #[test]
     fn a_text_is_blamed_where_it_came_from() {

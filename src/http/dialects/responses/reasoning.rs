@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use super::echo::{MOST_OF_A_NAME, refuse_longer};
 use crate::auth::{SEAL_BYTES, SealingKey};
 use crate::conversation::{ReasoningWish, Thinking};
 use crate::http::request::body::Object;
@@ -16,6 +17,7 @@ use crate::models::InstalledModel;
 /// What a sealed text begins with: the version of what follows.
 const VERSION: &str = "rkllmd.1.";
 const EFFORT: &str = "reasoning.effort";
+const SUMMARY: &str = "reasoning.summary";
 
 /// Whether and how much to think.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -45,6 +47,7 @@ pub(super) fn read(
     let Some(Object(ReasoningParameter { effort, summary })) = given else {
         return Ok(Thoughts::default());
     };
+    refuse_longer(SUMMARY, summary.as_deref(), MOST_OF_A_NAME)?;
     let thinking = match effort.as_deref() {
         None => Thinking::Default,
         Some("none") => Thinking::Off,
@@ -74,7 +77,7 @@ pub(super) fn read(
         },
     };
     if summary.is_some() {
-        not_applied.push("reasoning.summary");
+        not_applied.push(SUMMARY);
     }
     Ok(Thoughts {
         wish,

@@ -23,6 +23,7 @@ const TOOL_CHOICE: &str = "tool_choice";
 pub(crate) struct ResponseTool {
     /// `function`. Others are not known, and named in `x-rkllmd-not-applied`.
     #[schema(required, nullable = false, example = "function")]
+    #[expect(dead_code, reason = "it was read before the others")]
     r#type: Option<String>,
     /// What a call names; required of a function.
     name: Option<String>,
@@ -34,6 +35,12 @@ pub(crate) struct ResponseTool {
     /// Refuses a schema that calls cannot be kept to. Where the runtime keeps none, true is named in
     /// `x-rkllmd-not-applied`. Default false.
     strict: Option<bool>,
+}
+
+/// Fields of other kinds of tools may have these names and other types.
+#[derive(Deserialize)]
+struct Kind {
+    r#type: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -59,18 +66,20 @@ pub(super) struct Read {
 }
 
 pub(super) fn read(
-    tools: Option<Vec<Object<ResponseTool>>>,
+    tools: Option<Vec<Box<RawValue>>>,
     choice: Option<&RawValue>,
     parallel: bool,
     limits: &ChatSettings,
     values: &mut ValuesLeft,
 ) -> Result<Read, RequestError> {
     let (mut described, mut echoed, mut unread) = (Vec::new(), Vec::new(), Vec::new());
-    for (index, Object(tool)) in tools.into_iter().flatten().enumerate() {
+    for (index, tool) in tools.into_iter().flatten().enumerate() {
         let at = format!("{TOOLS}[{index}]");
-        match tool.r#type.as_deref() {
+        let Kind { r#type } = fields_within(&tool, &at)?;
+        match r#type.as_deref() {
             None => return Err(RequestError::missing(format!("{at}.type"))),
             Some("function") => {
+                let tool: ResponseTool = fields_within(&tool, &at)?;
                 echoed.push(EchoedTool {
                     r#type: "function",
                     name: tool.name.clone().unwrap_or_default(),
@@ -89,10 +98,7 @@ pub(super) fn read(
                 });
             }
             Some(other) => {
-                let name = notices::in_a_header(&format!("{TOOLS}[].{other}"));
-                if !unread.contains(&name) {
-                    unread.push(name);
-                }
+                notices::tell_unread(&mut unread, &format!("{TOOLS}[].{other}"));
             }
         }
     }
