@@ -9,8 +9,8 @@ use super::{
     AuthPolicy, BoardSettings, ChatSettings, ConstraintSettings, ControlTokenPolicy,
     DeadlineSettings, EmbeddingSettings, FileMode, HalfClosedGenerations, HttpSettings, KeepAlive,
     LibrarySettings, LogSettings, MemorySettings, ModelSettings, PrefixSettings, QueueSettings,
-    ReaderSandbox, ReaderSettings, RecoverySettings, ResponseSettings, RpcSettings, RuntimeSettings,
-    TokenizerSettings, UnixSocketAuth, WhiteSpace,
+    ReaderSandbox, ReaderSettings, RecoverySettings, ResponseSettings, RpcSettings,
+    RuntimeSettings, TokenizerSettings, UnixSocketAuth, WhiteSpace,
 };
 
 const fn seconds(n: u64) -> Duration {
