@@ -98,12 +98,12 @@ async fn ollamas_clients_get_content() {
 
 /// The model leaves a call, and makes another.
 async fn leaving() -> Server {
-    let call = |index, name: &str| ReplyPiece::ToolCall {
-        index,
-        id: Some(format!("c{index}")),
-        name: name.to_owned(),
-    };
-    Server::replaying(Settings::default(), move || {
+    Server::replaying(Settings::default(), || {
+        let call = |index, name: &str| ReplyPiece::ToolCall {
+            index,
+            id: Some(format!("c{index}")),
+            name: name.to_owned(),
+        };
         vec![
             started(&[]),
             ReplyEvent::Pieces(vec![

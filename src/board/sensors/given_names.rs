@@ -25,7 +25,7 @@ impl GivenNames {
         let mut names = iter::once(wanted.clone()).chain(numbered);
         let is_free = |name: &String| !self.0.values().any(|given| given == name);
         if let Some(free) = names.find(is_free) {
-            free.clone_into(name);
+            *name = free;
         }
         self.0.insert(of, name.clone());
     }

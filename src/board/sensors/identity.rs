@@ -33,7 +33,7 @@ impl Identity {
     }
 }
 
-/// What a driver that hangs is told by.
+/// Where its version is, but for kernels that have it in debugfs; what does not answer is named by this.
 pub(super) const DRIVER: &str = "/sys/module/rknpu";
 
 /// The version of the NPU's driver, where it tells.

@@ -1,8 +1,8 @@
 //! Looks at the sensors again and again, for whoever wants to know.
 //!
 //! Each sensor is read apart, one after the other and no longer than a limit; one that hangs is left
-//! behind, is not asked again until it answers, and costs no other. Who wants to know gets what the last
-//! look found and waits for nothing.
+//! behind, is not asked again until it answers, and costs no other until too many hang. Who wants to know
+//! gets what the last look found and waits for nothing.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
