@@ -37,6 +37,8 @@ pub struct WholeCall {
     pub name: String,
     /// JSON text, as the model wrote it or made of what it wrote.
     pub arguments: String,
+    /// Whether it came to its end.
+    pub is_whole: bool,
 }
 
 impl WholeReply {
@@ -74,6 +76,7 @@ impl WholeReply {
                     id,
                     name,
                     arguments: String::new(),
+                    is_whole: false,
                 });
             }
             // Calls do not overlap.
@@ -82,7 +85,12 @@ impl WholeReply {
                     append(&mut call.arguments, &mut self.bytes, &delta);
                 }
             }
-            ReplyPiece::ToolCallEnd { .. } => self.whole_calls += 1,
+            ReplyPiece::ToolCallEnd { .. } => {
+                self.whole_calls += 1;
+                if let Some(call) = self.calls.last_mut() {
+                    call.is_whole = true;
+                }
+            }
         }
     }
 

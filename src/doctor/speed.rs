@@ -157,15 +157,18 @@ pub(super) fn thermal_headroom(patient: &Patient) -> Check {
 pub(super) fn thermal_throttling(patient: &Patient) -> Check {
     let kind = (thermal::FOLDER, thermal::COOLING_DEVICES);
     let mut devices = each(&patient.sysroot, kind, CoolingDevice::read);
-    devices.retain(|device| !device.is_fan());
+    devices.retain(CoolingDevice::slows_models);
     if devices.is_empty() {
         return Check::skip("the kernel tells of no cooling device");
     }
     let slowed: Vec<_> = devices
         .iter()
-        .filter(|device| device.state > 0)
-        .map(|device| format!("{} at {}", device.kind, device.state))
+        .filter_map(|device| Some((&device.kind, device.state.filter(|state| *state > 0)?)))
+        .map(|(kind, state)| format!("{kind} at {state}"))
         .collect();
+    if slowed.is_empty() && devices.iter().any(|device| device.state.is_none()) {
+        return Check::skip("a cooling device does not tell its state");
+    }
     if slowed.is_empty() {
         return Check::ok("nothing is slowed down for heat");
     }

@@ -96,9 +96,12 @@ impl JsonCalls {
         }
     }
 
-    /// An object has begun and not ended.
-    pub fn is_in_object(&self) -> bool {
-        self.at != At::Outside
+    /// A key has begun that is, or may be, that of the arguments, and no value of it.
+    pub fn awaits_arguments(&self) -> bool {
+        matches!(
+            self.at,
+            At::InKey | At::AfterKey | At::BeforeValue(Target::Arguments)
+        )
     }
 
     /// Reads what it can of `text`, and tells how much that was.

@@ -221,19 +221,10 @@ impl ReplyParser {
             self.finish_untold(is_complete, out);
         } else if !is_complete {
             self.cut_call(out);
-        } else if self.ends_before_arguments() {
-            self.leave_call(out);
         } else {
             self.close_call(out);
         }
         self.blank_is_content(out);
-    }
-
-    /// The model has ended inside a call's object before it wrote any arguments.
-    fn ends_before_arguments(&self) -> bool {
-        let is_in_object = matches!(self.machine.states[self.at].sink, Sink::JsonCalls { .. })
-            && self.json_calls.is_in_object();
-        is_in_object && !self.call.has_arguments()
     }
 
     /// The end of a call is all that is held behind a value that was not closed.

@@ -216,7 +216,8 @@ impl EventLoop {
             Message::CloseHandle { id, done } => self.close_handle(&id, done),
             Message::LeaseIfIdle { model, reply } => self.lease_if_idle(&model, reply),
             Message::Describe { model, reply } => self.describe(model, reply),
-            Message::Ping { reply } => drop(reply.send(self.requests_waiting())),
+            Message::Ping { reply } => drop(reply.send(())),
+            Message::CountWaiting { reply } => drop(reply.send(self.requests_waiting())),
             Message::PhaseReached {
                 model,
                 load,

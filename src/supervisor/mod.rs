@@ -298,7 +298,7 @@ impl Supervisor {
     /// How many requests wait for a worker by now.
     pub async fn waiting(&self) -> usize {
         let (reply, answered) = oneshot::channel();
-        match self.messages.send(Message::Ping { reply }) {
+        match self.messages.send(Message::CountWaiting { reply }) {
             Ok(()) => answered.await.unwrap_or(0),
             Err(_) => 0,
         }

@@ -17,6 +17,7 @@ const TABLE: &str = "
     GET  /v1/ready                            200 200 200 200 200 200
     GET  /v1/ready?model=other                200 200 200 200 200 200
     GET  /v1/models                           401 401 401 200 200 200
+    OPTIONS *                                 204 204 204 204 204 204
     OPTIONS /v1/models                        401 401 401 204 204 204
     GET  /v1/models/{id}own                   401 401 401 200 200 200
     GET  /v1/models/{id}other                 401 401 401 200 403 200

@@ -20,6 +20,7 @@ mod template_support;
 mod client_sessions;
 mod doors;
 mod function_calls;
+mod manager;
 mod sixty_words;
 
 mod a_client_that_goes_away_frees_its_place;

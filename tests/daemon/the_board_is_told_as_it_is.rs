@@ -2,14 +2,14 @@
 //! changes with the kernel's files. What is not there is null, and what hangs costs nothing but itself.
 //! Boards are copies that are made of documented facts (`invented-*`), of no real board.
 
-use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::board_support::{Board, check};
-use crate::daemon_support::{Daemon, PATIENCE, Setup, chat, eventually};
+use crate::daemon_support::{Daemon, Setup, chat, eventually};
+use crate::manager::Manager;
 
 const GOOD: &str = "invented-rk3588-vendor-6.1";
 /// Far more than a look takes, far less than a run or a watchdog would wait for a sensor that hangs.
@@ -224,41 +224,17 @@ fn status_metrics_and_doctor_agree_while_the_files_change() {
     assert!(!daemon.get("/metrics").body.contains("npu-thermal"));
 }
 
-/// The service manager's end.
-struct Manager(UnixDatagram);
-
-impl Manager {
-    fn wait_for(&self, what: impl Fn(&str) -> bool) -> String {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let mut message = [0; 4096];
-            let length = self.0.recv(&mut message).expect("a message in time");
-            let text = String::from_utf8_lossy(&message[..length]).into_owned();
-            if what(&text) {
-                return text;
-            }
-            assert!(Instant::now() < until, "last was {text}");
-        }
-    }
-}
-
-fn attached(setup: Setup) -> (Setup, Manager) {
-    let path = setup.folder().join("notify");
-    let socket = UnixDatagram::bind(&path).expect("a socket");
-    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    let setup = setup.environment("NOTIFY_SOCKET", path.to_str().expect("UTF-8"));
-    (setup, Manager(socket))
-}
-
 #[test]
 fn throttling_is_told_when_it_begins_and_when_it_ends() {
     let board = Board::of(GOOD);
-    let (setup, manager) = attached(setup(&board));
-    let daemon = setup.start();
+    let manager = Manager::new();
+    let daemon = manager.attach(setup(&board)).start();
     board_when(&daemon, "a board at its best", |board| {
         board["throttled"] == json!([])
     });
-    manager.wait_for(|text| text.ends_with("; hottest 43 °C (npu-thermal)"));
+    manager.wait_until("heat", |text| {
+        text.ends_with("; hottest 43 °C (npu-thermal)")
+    });
     let cooling = "/sys/class/thermal/cooling_device4/cur_state";
     let npu = "/sys/class/devfreq/fdab0000.npu/max_freq";
     let cpu = "/sys/devices/system/cpu/cpufreq/policy6/scaling_max_freq";
@@ -278,14 +254,17 @@ fn throttling_is_told_when_it_begins_and_when_it_ends() {
             &daemon,
             &format!("rkllmd_board_throttled{{reason=\"{reason}\"}} 1"),
         );
-        manager.wait_for(|text| text.contains(&format!("; throttled: {device} (")));
+        let throttled = format!("; throttled: {device} (");
+        manager.wait_until(reason, |text| text.contains(&throttled));
         board.write(&format!("{file} = {cool}\\n"));
         metric_is_there(
             &daemon,
             &format!("rkllmd_board_throttled{{reason=\"{reason}\"}} 0"),
         );
-        manager.wait_for(|text| text.starts_with("STATUS=") && !text.contains("throttled"));
-        // The log has one line for each.
+        manager.wait_until("an end", |text| {
+            text.starts_with("STATUS=") && !text.contains("throttled")
+        });
+        // The log has one line for each; the end is told when it has lasted.
         let lines = eventually("both lines", || {
             let lines = daemon.log.after(logged);
             let of = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
@@ -320,8 +299,9 @@ fn a_sensor_that_hangs_costs_itself_alone() {
     pipe("/sys/class/thermal/thermal_zone6/temp");
     pipe("/sys/class/devfreq/dmc/governor");
     let watchdog = Duration::from_secs(2);
-    let (setup, manager) = attached(setup(&board));
-    let daemon = setup
+    let manager = Manager::new();
+    let daemon = manager
+        .attach(setup(&board))
         .scenario("m", "tokens = [\"fine\"]\n")
         .environment("WATCHDOG_USEC", &watchdog.as_micros().to_string())
         .start();
@@ -339,8 +319,10 @@ fn a_sensor_that_hangs_costs_itself_alone() {
         let answer = daemon.post("/v1/chat/completions", &chat("m", "x", json!({})));
         assert_eq!(answer.content(), "fine");
         assert!(before.elapsed() < PROMPTLY, "{:?}", before.elapsed());
+        // What was queued before says nothing of now.
+        manager.drain(Duration::from_millis(1));
         let before = Instant::now();
-        manager.wait_for(|text| text.starts_with("WATCHDOG=1"));
+        manager.wait_for("WATCHDOG=1");
         assert!(before.elapsed() < watchdog, "{:?}", before.elapsed());
     }
     // It is left behind once, not at each look.

@@ -251,15 +251,32 @@ fn a_cut_call_is_told_from_its_name_on() {
 fn no_arguments_are_invented_for_a_call_that_ends_before_them() {
     use ReplyFamily::{Hermes, Mistral, Qwen3Coder};
     let begun = "<tool_call>\n{\"name\": \"f\"";
-    // However it ends, the call has no end, and what has no place in it is content.
+    // A call whose arguments have begun has no end, whatever says that it has ended; a key without a value has no
+    // place in it, and is content.
+    let other = "<tool_call>{\"name\": \"g\", \"arguments\": {\"a\": 1}}</tool_call>";
+    let another = call("g", "{\"a\": 1}");
     for (output, behind) in [
-        (begun.to_owned(), None),
-        (format!("{begun}, "), None),
-        (format!("{begun}, \"arguments\": "), None),
-        (format!("{begun}, \"input\": 1"), Some("\"input\": 1")),
+        (format!("{begun}, \"arguments\": "), vec![]),
+        (format!("{begun}, \"arguments\": </tool_call>"), vec![]),
+        (
+            format!("{begun}, \"arguments\"</tool_call>"),
+            vec![text("\"arguments\"")],
+        ),
+        (
+            format!("{begun}, \"arguments\": </tool_call>{other}"),
+            vec![another.clone()],
+        ),
+        (
+            format!("{begun}, \"arguments\": {other}"),
+            vec![another.clone()],
+        ),
+        (
+            format!("{begun}, \"arguments\": </tool_call>{begun}, \"arguments\": </tool_call>"),
+            vec![cut_call("f", "")],
+        ),
     ] {
         let mut expected = vec![cut_call("f", "")];
-        expected.extend(behind.map(text));
+        expected.extend(behind);
         for tokens in splits(&output, &[]) {
             let said = read(parser(&Hermes.format(), OpenedIn::Content, types()), tokens);
             assert_eq!(said, expected, "{output}");
@@ -268,8 +285,10 @@ fn no_arguments_are_invented_for_a_call_that_ends_before_them() {
         let said = joined(events(&mut parser, [token(&output)], false));
         assert_eq!(said[0], expected[0], "{output}");
     }
-    // A call whose form is whole takes nothing, and so does one whose closer says so.
+    // A call whose form is whole takes nothing, and so does one of which only the end is missing.
     for (family, output) in [
+        (Hermes, begun.to_owned()),
+        (Hermes, format!("{begun}, ")),
         (Hermes, format!("{begun}}}")),
         (Hermes, format!("{begun}</tool_call>")),
         (Mistral, "[TOOL_CALLS]f[ARGS]".to_owned()),

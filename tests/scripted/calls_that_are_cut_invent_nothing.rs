@@ -1,4 +1,5 @@
-//! A call that the budget cuts before its arguments is told with none, in each dialect as far as its shape can.
+//! A call that the budget cuts before its arguments, or that the model leaves there, is told with none, in each
+//! dialect as far as its shape can.
 
 use crate::http_support::*;
 use rkllmd::conversation::ReplyPiece;
@@ -92,5 +93,57 @@ async fn ollamas_clients_get_content() {
     );
     let last = streamed.last.expect("an end");
     assert_eq!(last["done_reason"], "length");
+    server.shut_down().await;
+}
+
+/// The model leaves a call, and makes another.
+async fn leaving() -> Server {
+    Server::replaying(Settings::default(), || {
+        let call = |index, name: &str| ReplyPiece::ToolCall {
+            index,
+            id: Some(format!("c{index}")),
+            name: name.to_owned(),
+        };
+        vec![
+            started(&[]),
+            ReplyEvent::Pieces(vec![
+                call(1, "f"),
+                call(2, "g"),
+                ReplyPiece::ToolCallEnd { index: 2 },
+            ]),
+            finished_unmeasured(FinishReason::Stop),
+        ]
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_call_that_was_left_is_not_taken_for_the_one_behind_it() {
+    let server = leaving().await;
+    let anthropic = |fields: &str| {
+        let body =
+            r#"{"model":"tiny","max_tokens":100,"messages":[{"role":"user","content":"hi"}]"#;
+        post("/v1/messages", format!("{body}{fields}}}"))
+    };
+    let whole = server.ask(anthropic("")).await.json();
+    let told = json!({"type": "tool_use", "id": "c2", "name": "g", "input": {}});
+    assert_eq!(
+        whole["content"],
+        json!([{"type": "text", "text": AS_CONTENT}, told])
+    );
+    assert_eq!(whole["stop_reason"], "tool_use");
+    let ollama = |fields: &str| {
+        let body = r#"{"model":"tiny","messages":[{"role":"user","content":"hi"}]"#;
+        post("/api/chat", format!("{body}{fields}}}"))
+    };
+    let whole = server.ask(ollama(r#","stream":false"#)).await.json();
+    let message = &whole["message"];
+    assert_eq!(message["content"], AS_CONTENT);
+    let calls = message["tool_calls"].as_array().expect("calls");
+    assert_eq!(calls.len(), 1, "{message}");
+    assert_eq!(calls[0]["function"]["name"], "g");
+    let streamed = said(&server.ask(ollama("")).await);
+    assert_eq!(streamed.content, AS_CONTENT);
+    assert_eq!(streamed.calls, [("g".to_owned(), json!({}))]);
     server.shut_down().await;
 }

@@ -12,6 +12,13 @@ async fn what_all_paths_allow_is_told() {
     assert_eq!(answer.status, 204);
     assert_eq!(answer.header("allow"), Some("GET, HEAD, POST, DELETE"));
     let answer = server
+        .ask("OPTIONS * HTTP/1.1\r\nhost: evil.example\r\n\r\n")
+        .await;
+    assert_eq!(
+        (answer.status, answer.error().2.as_str()),
+        (403, "host_not_allowed")
+    );
+    let answer = server
         .ask("GET * HTTP/1.1\r\nhost: localhost\r\n\r\n")
         .await;
     assert_eq!(

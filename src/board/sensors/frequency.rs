@@ -23,7 +23,7 @@ pub enum ClockOf {
 
 impl ClockOf {
     /// By the device's name in the kernel, such as `fdab0000.npu`; `None`: another device.
-    fn device(name: &str) -> Option<Self> {
+    pub(super) fn device(name: &str) -> Option<Self> {
         if name.ends_with(".npu") {
             Some(Self::Npu)
         } else if name.ends_with(".gpu") {

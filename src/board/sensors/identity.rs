@@ -21,20 +21,24 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// Without the driver's version, which a driver that hangs may keep to itself.
     pub fn read(sysroot: &Sysroot) -> Self {
         let soc = Soc::of(sysroot).filter(|soc| *soc != Soc::Unknown);
         Self {
             soc: soc.map(|soc| soc.name().to_owned()),
             board: sysroot.text("/proc/device-tree/model"),
             kernel: sysroot.text("/proc/sys/kernel/osrelease"),
-            npu_driver: driver_version(sysroot),
+            npu_driver: None,
         }
     }
 }
 
+/// Where its version is, but for kernels that have it in debugfs; what does not answer is named by this.
+pub(super) const DRIVER: &str = "/sys/module/rknpu";
+
 /// The version of the NPU's driver, where it tells.
 pub fn driver_version(sysroot: &Sysroot) -> Option<String> {
-    sysroot.text("/sys/module/rknpu/version").or_else(|| {
+    sysroot.text(&format!("{DRIVER}/version")).or_else(|| {
         let text = sysroot.text("/sys/kernel/debug/rknpu/version")?;
         Some(text.rsplit_once('v')?.1.to_owned())
     })

@@ -62,7 +62,8 @@ pub struct Pressure {
     pub resource: &'static str,
     /// In which some task waited, 0 to 1. Null where the kernel does not tell.
     pub some_ratio: Option<f64>,
-    /// In which all did, 0 to 1. Null where the kernel does not tell.
+    /// In which all did, 0 to 1. Null where the kernel does not tell, and of the CPU, of which it has no meaning
+    /// for a whole machine.
     pub full_ratio: Option<f64>,
 }
 
@@ -80,7 +81,8 @@ impl Pressure {
             Some(Self {
                 resource,
                 some_ratio: ratio("some "),
-                full_ratio: ratio("full "),
+                // The kernel writes a zero for the CPU, only to keep the file's form.
+                full_ratio: ratio("full ").filter(|_| resource != "cpu"),
             })
         };
         RESOURCES.into_iter().filter_map(of).collect()

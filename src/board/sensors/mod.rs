@@ -4,15 +4,19 @@
 //! A reader may hang with its driver; the sampler is who calls it apart and waits no longer than it must.
 
 pub mod frequency;
+mod given_names;
 mod hwmon;
 mod identity;
 mod kernel_memory;
 mod sampler;
 pub mod thermal;
 mod throttling;
+mod throttling_log;
 
 use serde::Serialize;
 use utoipa::ToSchema;
+
+use throttling::Brakes;
 
 pub use frequency::{Clock, ClockOf};
 pub use hwmon::{Fan, Power};
@@ -46,8 +50,12 @@ pub struct BoardReadings {
     pub fans: Vec<Fan>,
     /// What is measured of the power.
     pub power: Vec<Power>,
-    /// What is slowed down now; empty where nothing is, null where the kernel does not tell.
+    /// What is slowed down now; empty where nothing is, null where the kernel does not tell of everything that
+    /// could be.
     pub throttled: Option<Vec<SlowedDown>>,
+    /// Reasons of which not everything answered that could slow the board down.
+    #[serde(skip)]
+    pub unread: Vec<ThrottleReason>,
     /// Files and folders whose reading hangs, so that nothing is known of them.
     pub not_answering: Vec<String>,
 }
@@ -61,9 +69,18 @@ impl BoardReadings {
             .max_by(|(_, a), (_, b)| a.total_cmp(b))
     }
 
-    /// Each reason that can be known on this board, and whether it slows something down.
+    /// Each reason of which it is known, and whether it slows something down.
     pub fn throttle_reasons(&self) -> Vec<(ThrottleReason, bool)> {
-        throttling::reasons(&self.cooling_devices, &self.cpu_clusters, &self.devices)
+        self.brakes().reasons()
+    }
+
+    fn brakes(&self) -> Brakes<'_> {
+        Brakes {
+            cooling: &self.cooling_devices,
+            clusters: &self.cpu_clusters,
+            devices: &self.devices,
+            unread: &self.unread,
+        }
     }
 }
 

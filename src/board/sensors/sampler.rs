@@ -1,19 +1,20 @@
 //! Looks at the sensors again and again, for whoever wants to know.
 //!
 //! Each sensor is read apart, one after the other and no longer than a limit; one that hangs is left
-//! behind, is not asked again until it answers, and costs no other. Who wants to know gets what the last
-//! look found and waits for nothing.
+//! behind, is not asked again until it answers, and costs no other until too many hang. Who wants to know
+//! gets what the last look found and waits for nothing.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::given_names::GivenNames;
 use super::hwmon::{self, Monitor};
+use super::throttling_log::ThrottlingLog;
 use super::{
-    BoardReadings, Clock, CoolingDevice, Identity, KernelMemory, Pressure, SlowedDown, ThermalZone,
-    frequency, thermal, throttling,
+    BoardReadings, Clock, ClockOf, CoolingDevice, Identity, KernelMemory, Pressure, ThermalZone,
+    ThrottleReason, frequency, identity, thermal,
 };
 use crate::apart::{self, Subject};
 use crate::board::{NpuLoad, Sysroot};
@@ -62,30 +63,62 @@ async fn keep_looking(
     let mut looks = tokio::time::interval(interval);
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut log = ThrottlingLog::default();
-    let mut read_timeouts = 0;
+    let mut look = Look::at(&sysroot);
     loop {
         tokio::select! {
             _ = looks.tick() => {}
             () = told.closed() => return,
         }
-        let mut look = Look::at(&sysroot);
         let readings = look.all().await;
-        read_timeouts += look.timeouts;
-        log.write(readings.throttled.as_deref());
+        log.write(readings.throttled.as_deref(), Instant::now());
         told.send_replace(Some(Arc::new(BoardSample {
             taken: Instant::now(),
             readings,
-            read_timeouts,
+            read_timeouts: look.timeouts,
         })));
     }
 }
 
-/// One look at all sensors.
+/// Looks at all sensors, and knows of its earlier looks what must stay the same.
 struct Look<'a> {
     sysroot: &'a Sysroot,
     limit: Duration,
     timeouts: u64,
+    /// In this look.
     not_answering: Vec<String>,
+    /// What cannot change while the machine runs.
+    identity: Identity,
+    zone_names: GivenNames,
+    fan_names: GivenNames,
+    power_names: GivenNames,
+}
+
+/// What sensors of a kind told, with the names of their folders.
+struct Found<T> {
+    told: Vec<(String, T)>,
+    /// Those that did not tell.
+    unread: Vec<String>,
+    /// Whether it is known which there are.
+    is_listed: bool,
+}
+
+impl<T> Found<T> {
+    fn is_incomplete(&self) -> bool {
+        !self.is_listed || !self.unread.is_empty()
+    }
+
+    /// Forgets names of what is gone; nothing is where that is not known.
+    fn forget(&self, names: &mut GivenNames) {
+        if self.is_listed {
+            let told = self.told.iter().map(|(name, _)| name);
+            let there: Vec<_> = told.chain(&self.unread).cloned().collect();
+            names.keep(&there);
+        }
+    }
+
+    fn readings(self) -> Vec<T> {
+        self.told.into_iter().map(|(_, reading)| reading).collect()
+    }
 }
 
 impl<'a> Look<'a> {
@@ -95,39 +128,43 @@ impl<'a> Look<'a> {
             limit: LIMIT,
             timeouts: 0,
             not_answering: Vec::new(),
+            identity: Identity::default(),
+            zone_names: GivenNames::default(),
+            fan_names: GivenNames::default(),
+            power_names: GivenNames::default(),
         }
     }
 
     async fn all(&mut self) -> BoardReadings {
-        let identity = self.one("/proc/device-tree", Identity::read).await;
-        let mut thermal_zones = self
-            .each(thermal::FOLDER, thermal::ZONES, ThermalZone::read)
+        let identity = self.identity().await;
+        let thermal_zones = self.zones().await;
+        let mut unread = Vec::new();
+        let is_cooling = |name: &str| name.starts_with(thermal::COOLING_DEVICES);
+        let cooling = self
+            .each(thermal::FOLDER, is_cooling, CoolingDevice::read)
             .await;
-        tell_apart(thermal_zones.iter_mut().map(|zone| &mut zone.kind));
-        let cooling_devices = self
-            .each(
-                thermal::FOLDER,
-                thermal::COOLING_DEVICES,
-                CoolingDevice::read,
-            )
+        unread.extend(cooling.is_incomplete().then_some(ThrottleReason::Cooling));
+        let is_cluster = |name: &str| name.starts_with(frequency::CLUSTER);
+        let clusters = self
+            .each(frequency::CLUSTERS, is_cluster, Clock::cluster)
             .await;
-        let cpu_clusters = self
-            .each(frequency::CLUSTERS, frequency::CLUSTER, Clock::cluster)
-            .await;
-        let mut devices = self.each(frequency::DEVICES, "", Clock::device).await;
+        unread.extend(
+            clusters
+                .is_incomplete()
+                .then_some(ThrottleReason::CpuCapped),
+        );
+        let is_clock = |name: &str| ClockOf::device(name).is_some();
+        let clocks = self.each(frequency::DEVICES, is_clock, Clock::device).await;
+        if !clocks.is_listed {
+            unread.extend([ThrottleReason::NpuCapped, ThrottleReason::DdrCapped]);
+        }
+        let of_device = |name: &String| ThrottleReason::capped(ClockOf::device(name)?);
+        unread.extend(clocks.unread.iter().filter_map(of_device));
+        let mut devices = clocks.readings();
         devices.sort_by_key(|clock| clock.device);
         // One name each; a board has one of a kind.
         devices.dedup_by_key(|clock| clock.device);
-        let monitors = self
-            .each(hwmon::FOLDER, hwmon::DEVICES, Monitor::read)
-            .await;
-        let (mut fans, mut power) = (Vec::new(), Vec::new());
-        for monitor in monitors {
-            fans.extend(monitor.fans);
-            power.extend(monitor.power);
-        }
-        tell_apart(fans.iter_mut().map(|fan| &mut fan.name));
-        tell_apart(power.iter_mut().map(|sensor| &mut sensor.name));
+        let monitors = self.monitors().await;
         let memory = self.one("/proc/meminfo", KernelMemory::read).await;
         let pressure = self.one("/proc/pressure", Pressure::read).await;
         let npu_load = self
@@ -135,40 +172,93 @@ impl<'a> Look<'a> {
             .await
             .flatten()
             .map(|load| load.cores);
-        BoardReadings {
-            identity: identity.unwrap_or_default(),
-            throttled: throttling::slowed_down(&cooling_devices, &cpu_clusters, &devices),
+        let mut readings = BoardReadings {
+            identity,
             thermal_zones,
-            cooling_devices,
+            cooling_devices: cooling.readings(),
             npu_load,
             devices,
-            cpu_clusters,
+            cpu_clusters: clusters.readings(),
             memory: memory.unwrap_or_default(),
             pressure: pressure.unwrap_or_default(),
-            fans,
-            power,
+            fans: monitors.fans,
+            power: monitors.power,
+            throttled: None,
+            unread,
             not_answering: std::mem::take(&mut self.not_answering),
+        };
+        readings.throttled = readings.brakes().slowed_down();
+        readings
+    }
+
+    async fn identity(&mut self) -> Identity {
+        if self.identity.kernel.is_none() {
+            let told = self.one("/proc/device-tree", Identity::read).await;
+            self.identity = told.unwrap_or_default();
+        }
+        let driver = self.one(identity::DRIVER, identity::driver_version).await;
+        Identity {
+            npu_driver: driver.flatten(),
+            ..self.identity.clone()
         }
     }
 
-    /// Every sensor of a kind; those that cannot be read are left out.
+    async fn zones(&mut self) -> Vec<ThermalZone> {
+        let is_zone = |name: &str| name.starts_with(thermal::ZONES);
+        let mut zones = self.each(thermal::FOLDER, is_zone, ThermalZone::read).await;
+        zones.forget(&mut self.zone_names);
+        for (device, zone) in &mut zones.told {
+            self.zone_names.give(device, &mut zone.kind);
+        }
+        zones.readings()
+    }
+
+    /// All of them as one.
+    async fn monitors(&mut self) -> Monitor {
+        let is_monitor = |name: &str| name.starts_with(hwmon::DEVICES);
+        let monitors = self.each(hwmon::FOLDER, is_monitor, Monitor::read).await;
+        monitors.forget(&mut self.fan_names);
+        monitors.forget(&mut self.power_names);
+        let mut all = Monitor::default();
+        for (device, mut monitor) in monitors.told {
+            for fan in &mut monitor.fans {
+                self.fan_names.give(&device, &mut fan.name);
+            }
+            for sensor in &mut monitor.power {
+                self.power_names.give(&device, &mut sensor.name);
+            }
+            all.fans.extend(monitor.fans);
+            all.power.extend(monitor.power);
+        }
+        all
+    }
+
+    /// Every sensor of a kind.
     async fn each<T: Send + 'static>(
         &mut self,
         folder: &'static str,
-        prefix: &'static str,
+        is_of_kind: fn(&str) -> bool,
         read: fn(&Sysroot, &str) -> Option<T>,
-    ) -> Vec<T> {
+    ) -> Found<T> {
         let names = move |sysroot: &Sysroot| {
             let names = sysroot.names(folder).into_iter();
-            let of_kind = names.filter(|name| name.starts_with(prefix));
+            let of_kind = names.filter(|name| is_of_kind(name));
             of_kind.take(MOST_OF_A_KIND).collect::<Vec<_>>()
         };
-        let names = self.one(folder, names).await.unwrap_or_default();
-        let mut found = Vec::new();
-        for name in names {
+        let names = self.one(folder, names).await;
+        let mut found = Found {
+            told: Vec::new(),
+            unread: Vec::new(),
+            is_listed: names.is_some(),
+        };
+        for name in names.unwrap_or_default() {
             let path = format!("{folder}/{name}");
-            let one = self.one(&path, move |sysroot| read(sysroot, &name)).await;
-            found.extend(one.flatten());
+            let asked = name.clone();
+            let one = self.one(&path, move |sysroot| read(sysroot, &asked)).await;
+            match one.flatten() {
+                Some(reading) => found.told.push((name, reading)),
+                None => found.unread.push(name),
+            }
         }
         found
     }
@@ -203,158 +293,5 @@ impl<'a> Look<'a> {
     }
 }
 
-/// Puts a number behind names that are there already.
-fn tell_apart<'a>(names: impl Iterator<Item = &'a mut String>) {
-    let mut seen = BTreeMap::<String, u32>::new();
-    for name in names {
-        let times = seen.entry(name.clone()).or_default();
-        *times += 1;
-        if *times > 1 {
-            *name = format!("{name} {times}");
-        }
-    }
-}
-
-/// Says when the board begins to be slowed down, and when that ends.
-#[derive(Debug, Default)]
-struct ThrottlingLog {
-    is_throttled: bool,
-}
-
-impl ThrottlingLog {
-    /// `None`, what is not known, neither begins nor ends anything.
-    fn write(&mut self, throttled: Option<&[SlowedDown]>) {
-        match throttled {
-            Some(slowed @ [_, ..]) if !self.is_throttled => {
-                let slowed: Vec<_> = slowed.iter().map(ToString::to_string).collect();
-                tracing::warn!(
-                    slowed_down = %slowed.join(", "),
-                    "the board is throttled: answers take longer"
-                );
-                self.is_throttled = true;
-            }
-            Some([]) if self.is_throttled => {
-                tracing::info!("the board is not throttled any more");
-                self.is_throttled = false;
-            }
-            _ => {}
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::sync::mpsc;
-
-    use super::*;
-
-    const LONG: Duration = Duration::from_secs(60);
-
-    /// A sensor that hangs until the sender is dropped.
-    fn hanging(until: mpsc::Receiver<()>) -> impl FnOnce(&Sysroot) -> u32 + Send + 'static {
-        move |_| {
-            let _ = until.recv();
-            7
-        }
-    }
-
-    #[tokio::test]
-    async fn a_sensor_that_hangs_costs_itself_and_its_time_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let sysroot = Sysroot::new(folder.path());
-        let mut look = Look::at(&sysroot);
-        look.limit = Duration::from_millis(200);
-        let (release, until) = mpsc::channel();
-        assert_eq!(look.one("/sys/hangs", hanging(until)).await, None);
-        assert_eq!(look.timeouts, 1);
-        // It is not asked again, and not waited for, while it hangs; others are.
-        look.limit = LONG;
-        let before = Instant::now();
-        assert_eq!(look.one("/sys/hangs", |_| 1).await, None);
-        assert_eq!(look.one("/sys/other", |_| 2).await, Some(2));
-        assert!(before.elapsed() < LONG);
-        assert_eq!(look.timeouts, 1);
-        let path = sysroot.path("/sys/hangs").display().to_string();
-        assert_eq!(look.not_answering, [path.clone(), path]);
-        drop(release);
-        let until = Instant::now() + LONG;
-        while look.one("/sys/hangs", |_| 3).await != Some(3) {
-            assert!(Instant::now() < until, "it never answers again");
-            tokio::task::yield_now().await;
-        }
-    }
-
-    #[tokio::test]
-    async fn the_npu_s_driver_may_hang_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let write = |path: &str, text: &str| {
-            let path = folder.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        };
-        write("proc/meminfo", "MemTotal: 4 kB\n");
-        write("sys/class/thermal/thermal_zone0/type", "soc-thermal\n");
-        write("sys/class/thermal/thermal_zone0/temp", "41000\n");
-        write("sys/class/thermal/thermal_zone1/type", "soc-thermal\n");
-        let pipe = folder.path().join("run/rknpu/load");
-        fs::create_dir_all(pipe.parent().unwrap()).unwrap();
-        let (fifo, mode) = (
-            rustix::fs::FileType::Fifo,
-            rustix::fs::Mode::from_raw_mode(0o600),
-        );
-        rustix::fs::mknodat(rustix::fs::CWD, &pipe, fifo, mode, 0).unwrap();
-        let sysroot = Sysroot::new(folder.path());
-        for _ in 0..2 {
-            let mut look = Look::at(&sysroot);
-            // It is waited for once; the others have time on a busy machine.
-            look.limit = Duration::from_secs(3);
-            let readings = look.all().await;
-            assert_eq!(readings.npu_load, None);
-            assert_eq!(readings.not_answering, ["the NPU's driver"]);
-            assert_eq!(readings.memory.total_bytes, Some(4096));
-            assert_eq!(readings.hottest(), Some(("soc-thermal", 41.0)));
-            assert_eq!(readings.thermal_zones[1].kind, "soc-thermal 2");
-        }
-        // The driver answers again, and is asked again.
-        drop(fs::OpenOptions::new().write(true).open(&pipe).unwrap());
-        fs::remove_file(&pipe).unwrap();
-        fs::write(&pipe, "NPU load:  5%\n").unwrap();
-        let until = Instant::now() + LONG;
-        loop {
-            let readings = Look::at(&sysroot).all().await;
-            if readings.npu_load == Some(vec![0.05]) {
-                break;
-            }
-            assert!(Instant::now() < until, "{readings:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn nobody_looks_where_the_interval_is_zero() {
-        let watch = BoardWatch::start(Sysroot::new("/nonexistent"), Duration::ZERO);
-        tokio::task::yield_now().await;
-        assert!(watch.latest().is_none());
-    }
-
-    #[test]
-    fn throttling_begins_and_ends_once_each() {
-        let slowed = [SlowedDown {
-            reason: super::super::ThrottleReason::Cooling,
-            device: "thermal-cpufreq-0".to_owned(),
-            detail: "state 2".to_owned(),
-        }];
-        let mut log = ThrottlingLog::default();
-        for (told, is_throttled) in [
-            (None, false),
-            (Some(&slowed[..]), true),
-            (None, true),
-            (Some(&slowed[..]), true),
-            (Some(&slowed[..0]), false),
-            (Some(&slowed[..0]), false),
-        ] {
-            log.write(told);
-            assert_eq!(log.is_throttled, is_throttled);
-        }
-    }
-}
+mod tests;

@@ -96,15 +96,19 @@ fn clocks_are_told_in_hertz_whatever_the_kernel_counts_in() {
     assert_eq!(Clock::device(&sysroot, "dmc"), None, "there is none");
 
     let (clusters, devices) = ([cluster], [npu]);
-    let reasons = throttling::reasons(&[], &clusters, &devices);
+    let brakes = Brakes {
+        clusters: &clusters,
+        devices: &devices,
+        ..Brakes::default()
+    };
     assert_eq!(
-        reasons,
+        brakes.reasons(),
         [
             (ThrottleReason::CpuCapped, true),
             (ThrottleReason::NpuCapped, false)
         ]
     );
-    let slowed = throttling::slowed_down(&[], &clusters, &devices).unwrap();
+    let slowed = brakes.slowed_down().unwrap();
     let slowed: Vec<_> = slowed.iter().map(ToString::to_string).collect();
     assert_eq!(slowed, ["policy4 (1608 of 2304 MHz)"]);
 }
@@ -113,23 +117,69 @@ fn clocks_are_told_in_hertz_whatever_the_kernel_counts_in() {
 fn a_fan_that_turns_is_no_throttling_and_nothing_known_is_none() {
     let device = |kind: &str, state| CoolingDevice {
         kind: kind.to_owned(),
-        state,
+        state: Some(state),
         most: None,
     };
-    assert_eq!(throttling::slowed_down(&[], &[], &[]), None);
-    let fan = [device("pwm-fan", 3)];
-    assert_eq!(throttling::slowed_down(&fan, &[], &[]), None);
+    fn brakes(cooling: &[CoolingDevice]) -> Brakes<'_> {
+        Brakes {
+            cooling,
+            ..Brakes::default()
+        }
+    }
+    assert_eq!(brakes(&[]).slowed_down(), None);
+    for kind in ["pwm-fan", "devfreq-fb000000.gpu", "dell-charger"] {
+        let harmless = [device(kind, 3)];
+        assert_eq!(brakes(&harmless).slowed_down(), None, "{kind}");
+    }
     let idle = [device("pwm-fan", 3), device("thermal-cpufreq-0", 0)];
-    assert_eq!(throttling::slowed_down(&idle, &[], &[]), Some(Vec::new()));
+    assert_eq!(brakes(&idle).slowed_down(), Some(Vec::new()));
     let hot = [
         device("thermal-cpufreq-0", 0),
         device("thermal-devfreq-1", 2),
     ];
-    let slowed = throttling::slowed_down(&hot, &[], &[]).unwrap();
+    let slowed = brakes(&hot).slowed_down().unwrap();
     assert_eq!(slowed[0].to_string(), "thermal-devfreq-1 (state 2)");
     assert_eq!(slowed.len(), 1);
-    let reasons = throttling::reasons(&hot, &[], &[]);
+    let reasons = brakes(&hot).reasons();
     assert_eq!(reasons, [(ThrottleReason::Cooling, true)]);
+}
+
+#[test]
+fn what_did_not_answer_may_be_slowed_down() {
+    let device = |state| CoolingDevice {
+        kind: "thermal-cpufreq-0".to_owned(),
+        state,
+        most: None,
+    };
+    let clock = |device, max_hertz, highest_hertz| Clock {
+        device,
+        name: "clock".to_owned(),
+        max_hertz,
+        highest_hertz,
+        ..Clock::default()
+    };
+    let cooling = [device(Some(0)), device(None)];
+    let clusters = [clock(ClockOf::Cpu, None, Some(2))];
+    let devices = [
+        clock(ClockOf::Npu, Some(1), Some(1)),
+        // The kernel sets no limits to it, and to nothing on this board.
+        clock(ClockOf::Ddr, None, None),
+    ];
+    let mut brakes = Brakes {
+        cooling: &cooling,
+        clusters: &clusters,
+        devices: &devices,
+        unread: &[],
+    };
+    assert_eq!(brakes.slowed_down(), None);
+    assert_eq!(brakes.reasons(), [(ThrottleReason::NpuCapped, false)]);
+    brakes.unread = &[ThrottleReason::NpuCapped];
+    assert_eq!(brakes.reasons(), []);
+    // What is known is told, whatever else is not.
+    let hot = [device(None), device(Some(1))];
+    brakes.cooling = &hot;
+    assert_eq!(brakes.slowed_down().map(|slowed| slowed.len()), Some(1));
+    assert_eq!(brakes.reasons(), [(ThrottleReason::Cooling, true)]);
 }
 
 #[test]
@@ -175,7 +225,7 @@ fn memory_and_pressure_are_what_the_kernel_writes() {
         ),
         (
             "/proc/pressure/cpu",
-            "some avg10=101.0 avg60=1.00 avg300=0.00 total=7\n",
+            "some avg10=101.0 avg60=1.00 avg300=0.00 total=7\nfull avg10=0.00 avg60=0.00\n",
         ),
     ]);
     let memory = KernelMemory::read(&board.sysroot());

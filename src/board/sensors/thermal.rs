@@ -13,6 +13,9 @@ pub const COOLING_DEVICES: &str = "cooling_device";
 /// At or below it the kernel means that it does not know.
 const NO_TEMPERATURE: i64 = -273_150;
 
+/// In the types of cooling devices that hold back what models run on.
+const SLOWS_MODELS: [&str; 5] = ["cpu", "devfreq", "npu", "idle", "processor"];
+
 /// A thermal zone.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
 pub struct ThermalZone {
@@ -76,8 +79,8 @@ pub struct CoolingDevice {
     /// Its type, such as `thermal-cpufreq-0` or `pwm-fan`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// How far it is at work; 0 is not at all.
-    pub state: u32,
+    /// How far it is at work; 0 is not at all. Null where it cannot be read.
+    pub state: Option<u32>,
     /// How far it can be. Null where the kernel does not tell.
     pub most: Option<u32>,
 }
@@ -87,13 +90,16 @@ impl CoolingDevice {
         let of = |file: &str| format!("{FOLDER}/{name}/{file}");
         Some(Self {
             kind: sysroot.text(&of("type"))?,
-            state: sysroot.number(&of("cur_state"))?,
+            state: sysroot.number(&of("cur_state")),
             most: sysroot.number(&of("max_state")),
         })
     }
 
-    /// A fan that turns slows nothing down.
-    pub fn is_fan(&self) -> bool {
-        self.kind.contains("fan")
+    /// Whether models are slower while it is at work. A fan, a charger or a display slows nothing down, and
+    /// models do not run on the GPU; older kernels name it as they do the others, `thermal-devfreq-` and a number.
+    pub fn slows_models(&self) -> bool {
+        let kind = self.kind.to_ascii_lowercase();
+        let is = |part: &&str| kind.contains(part);
+        SLOWS_MODELS.iter().any(is) && !kind.contains("gpu")
     }
 }

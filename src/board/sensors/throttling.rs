@@ -1,6 +1,7 @@
 //! Whether the board is slowed down, and why. Heat is one reason and a setting another: the kernel shows
 //! a frequency that was capped in the same place for both.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Serialize;
@@ -33,7 +34,7 @@ impl ThrottleReason {
     }
 
     /// Of a frequency that is capped. That the GPU is does not slow models down.
-    fn capped(device: ClockOf) -> Option<Self> {
+    pub(super) fn capped(device: ClockOf) -> Option<Self> {
         match device {
             ClockOf::Cpu => Some(Self::CpuCapped),
             ClockOf::Npu => Some(Self::NpuCapped),
@@ -60,59 +61,87 @@ impl fmt::Display for SlowedDown {
     }
 }
 
-/// What is slowed down; `None`: there is nothing to tell it by.
-pub(super) fn slowed_down(
-    cooling: &[CoolingDevice],
-    clusters: &[Clock],
-    devices: &[Clock],
-) -> Option<Vec<SlowedDown>> {
-    let looked_at = looked_at(cooling, clusters, devices);
-    let is_known = !looked_at.is_empty();
-    let slowed = looked_at.into_iter().filter_map(|(_, slowed)| slowed);
-    is_known.then(|| slowed.collect())
+/// What can slow the board down.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Brakes<'a> {
+    pub cooling: &'a [CoolingDevice],
+    pub clusters: &'a [Clock],
+    pub devices: &'a [Clock],
+    /// Reasons for which there are others, which did not answer.
+    pub unread: &'a [ThrottleReason],
 }
 
-/// Each reason that there is something to tell by, and whether it slows anything down.
-pub(super) fn reasons(
-    cooling: &[CoolingDevice],
-    clusters: &[Clock],
-    devices: &[Clock],
-) -> Vec<(ThrottleReason, bool)> {
-    let mut reasons: Vec<(ThrottleReason, bool)> = Vec::new();
-    for (reason, slowed) in looked_at(cooling, clusters, devices) {
-        match reasons.iter_mut().find(|(known, _)| *known == reason) {
-            Some((_, is_slowing)) => *is_slowing |= slowed.is_some(),
-            None => reasons.push((reason, slowed.is_some())),
-        }
+/// What one of them told.
+enum Told {
+    Slows(SlowedDown),
+    DoesNot,
+    /// It may slow the board down, or not.
+    Nothing,
+}
+
+impl Brakes<'_> {
+    /// What is slowed down; `None`: it is not known, as there is nothing to tell it by, or as what did not
+    /// answer may be slowed down.
+    pub fn slowed_down(&self) -> Option<Vec<SlowedDown>> {
+        let told = self.told();
+        let is_all_known = !told.iter().any(|(_, told)| matches!(told, Told::Nothing));
+        let can_tell = !told.is_empty() && is_all_known;
+        let slowed = told.into_iter().filter_map(|(_, told)| match told {
+            Told::Slows(slowed) => Some(slowed),
+            Told::DoesNot | Told::Nothing => None,
+        });
+        let slowed: Vec<_> = slowed.collect();
+        (can_tell || !slowed.is_empty()).then_some(slowed)
     }
-    reasons
-}
 
-/// What can slow the board down, and does.
-fn looked_at(
-    cooling: &[CoolingDevice],
-    clusters: &[Clock],
-    devices: &[Clock],
-) -> Vec<(ThrottleReason, Option<SlowedDown>)> {
-    let cooling = cooling.iter().filter(|device| !device.is_fan());
-    let cooling = cooling.map(|device| {
-        let reason = ThrottleReason::Cooling;
-        let slowed = (device.state > 0).then(|| SlowedDown {
-            reason,
-            device: device.kind.clone(),
-            detail: format!("state {}", device.state),
+    /// Each reason of which it is known, and whether it slows anything down.
+    pub fn reasons(&self) -> Vec<(ThrottleReason, bool)> {
+        let told = self.told();
+        let reasons: BTreeSet<_> = told.iter().map(|(reason, _)| *reason).collect();
+        let is_slowing = |reason: ThrottleReason| {
+            let mut of_reason = told.iter().filter(|(of, _)| *of == reason);
+            let is_slowing = of_reason
+                .clone()
+                .any(|(_, told)| matches!(told, Told::Slows(_)));
+            let is_all_known = !of_reason.any(|(_, told)| matches!(told, Told::Nothing));
+            (is_slowing || is_all_known).then_some((reason, is_slowing))
+        };
+        reasons.into_iter().filter_map(is_slowing).collect()
+    }
+
+    fn told(&self) -> Vec<(ThrottleReason, Told)> {
+        let cooling = self.cooling.iter().filter(|device| device.slows_models());
+        let cooling = cooling.map(|device| {
+            let reason = ThrottleReason::Cooling;
+            let told = match device.state {
+                None => Told::Nothing,
+                Some(0) => Told::DoesNot,
+                Some(state) => Told::Slows(SlowedDown {
+                    reason,
+                    device: device.kind.clone(),
+                    detail: format!("state {state}"),
+                }),
+            };
+            (reason, told)
         });
-        (reason, slowed)
-    });
-    let capped = clusters.iter().chain(devices).filter_map(|clock| {
-        let reason = ThrottleReason::capped(clock.device)?;
-        let (allowed, possible) = clock.limits()?;
-        let slowed = (allowed < possible).then(|| SlowedDown {
-            reason,
-            device: clock.name.clone(),
-            detail: format!("{} of {} MHz", allowed / 1_000_000, possible / 1_000_000),
+        let clocks = self.clusters.iter().chain(self.devices);
+        let capped =
+            clocks.filter_map(|clock| Some((ThrottleReason::capped(clock.device)?, clock)));
+        let capped = capped.filter_map(|(reason, clock)| {
+            let told = match (clock.max_hertz, clock.highest_hertz) {
+                // This kernel has no limits for it.
+                (None, None) => return None,
+                (Some(allowed), Some(possible)) if allowed < possible => Told::Slows(SlowedDown {
+                    reason,
+                    device: clock.name.clone(),
+                    detail: format!("{} of {} MHz", allowed / 1_000_000, possible / 1_000_000),
+                }),
+                (Some(_), Some(_)) => Told::DoesNot,
+                _ => Told::Nothing,
+            };
+            Some((reason, told))
         });
-        Some((reason, slowed))
-    });
-    cooling.chain(capped).collect()
+        let unread = self.unread.iter().map(|reason| (*reason, Told::Nothing));
+        cooling.chain(capped).chain(unread).collect()
+    }
 }

@@ -1,6 +1,7 @@
 //! Escapes such as `\ud800` that are one half of a pair: JSON's grammar allows them, and no text can hold
-//! them. A field that is read as text is refused by its parser; one that is kept as it was written, or not
-//! read at all, would carry them to a template or a grammar. So a body with any is refused, wherever it is.
+//! them. A field that is read as text is refused by its parser; one that is kept as it was written would carry
+//! them to a template or a grammar. A body with any is refused wherever it is, so that whether it is does not
+//! hang on which fields are read.
 
 use super::error::RequestError;
 use super::json_words::HALF_A_PAIR;
@@ -17,6 +18,11 @@ pub(super) fn refuse(json: &[u8]) -> Result<(), RequestError> {
         column: 1 + at - line_start.map_or(0, |newline| newline + 1),
         reason: HALF_A_PAIR.to_owned(),
     })
+}
+
+/// Whether there is one in JSON text.
+pub(crate) fn are_in(json: &[u8]) -> bool {
+    first(json).is_some()
 }
 
 /// Where the first one begins. Outside its texts JSON has no backslash.

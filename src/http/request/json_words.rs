@@ -61,13 +61,23 @@ fn requirement_in(bare: &str) -> Option<String> {
     ];
     let told = kinds.iter().find_map(|kind| bare.strip_prefix(kind))?;
     let (number, expected) = told.split_once("`, expected ")?;
+    // A field takes less than so many bits hold, and says itself how much.
+    if is_wide(expected) && number.parse::<i64>().is_err() {
+        return Some("must be a number that 64 bits can hold".to_owned());
+    }
     Some(match range(expected) {
         Some((low, high)) => format!("must be from {low} to {high}, not {number}"),
         None => format!("must be {expected}, not {number}"),
     })
 }
 
-/// What an integer of this type may be. What asks for 128 bits is read from 64, whatever their sign.
+/// Whether it is a type of 64 bits, or one of 128, which is read from 64.
+fn is_wide(expected: &str) -> bool {
+    let name = expected.strip_prefix("a nonzero ").unwrap_or(expected);
+    ["i64", "u64", "i128", "u128", "isize", "usize"].contains(&name)
+}
+
+/// What an integer of this type may be.
 fn range(expected: &str) -> Option<(i128, i128)> {
     let (name, is_nonzero) = match expected.strip_prefix("a nonzero ") {
         Some(name) => (name, true),
@@ -82,8 +92,6 @@ fn range(expected: &str) -> Option<(i128, i128)> {
         "i8" if !is_nonzero => (i8::MIN.into(), i8::MAX.into()),
         "i16" if !is_nonzero => (i16::MIN.into(), i16::MAX.into()),
         "i32" if !is_nonzero => (i32::MIN.into(), i32::MAX.into()),
-        "i64" if !is_nonzero => (i64::MIN.into(), i64::MAX.into()),
-        "i128" if !is_nonzero => (i64::MIN.into(), u64::MAX.into()),
         _ => return None,
     })
 }
@@ -193,6 +201,22 @@ mod tests {
         ] {
             let error = serde_json::from_str::<u8>(text).unwrap_err();
             assert_eq!(said(error).as_deref(), expected, "{text}");
+        }
+        let wide = Some("must be a number that 64 bits can hold");
+        for (text, expected) in [
+            ("1e300", None),
+            ("-5", Some("must be from 0 to 18446744073709551615, not -5")),
+        ] {
+            let error = serde_json::from_str::<u64>(text).unwrap_err();
+            assert_eq!(said(error).as_deref(), expected, "{text}");
+        }
+        for bare in [
+            "invalid value: floating point `1e300`, expected i128",
+            "invalid value: floating point `1e300`, expected i64",
+            "invalid value: integer `18446744073709551615`, expected i64",
+            "invalid value: floating point `1e300`, expected a nonzero u64",
+        ] {
+            assert_eq!(requirement_in(bare).as_deref(), wide, "{bare}");
         }
         let error = serde_json::from_str::<std::num::NonZeroU8>("0").unwrap_err();
         assert_eq!(said(error).as_deref(), Some("must be from 1 to 255, not 0"));

@@ -11,7 +11,7 @@ mod disclosure;
 pub(crate) mod endpoints;
 pub(crate) mod error;
 pub(crate) mod free_form;
-mod half_pairs;
+pub(crate) mod half_pairs;
 pub(crate) mod id;
 pub(crate) mod installed;
 pub(crate) mod json_weight;

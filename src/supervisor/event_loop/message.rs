@@ -59,8 +59,12 @@ pub(in crate::supervisor) enum Message {
         when: UnloadWhen,
         reply: oneshot::Sender<Unloaded>,
     },
-    /// Answered at once, with how many requests wait for a worker.
+    /// Answered at once.
     Ping {
+        reply: oneshot::Sender<()>,
+    },
+    /// How many requests wait for a worker.
+    CountWaiting {
         reply: oneshot::Sender<usize>,
     },
     /// An instance for a handle; nothing is loaded before its first lease.

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::Serving;
-use super::next_attempt::made_otherwise;
+use super::next_attempt::count_made_otherwise;
 use super::resumption::Resumption;
 use crate::children::ChildProcess;
 use crate::generation::{
@@ -69,7 +69,7 @@ impl Serving<'_> {
                 resumed.report(request, metrics);
             }
         };
-        let on_difference = || made_otherwise(request, metrics);
+        let on_difference = || count_made_otherwise(request, metrics);
         let Some(reading) = &mut self.reading else {
             unreachable!("it is there before the first run")
         };

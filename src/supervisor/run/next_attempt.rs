@@ -13,7 +13,7 @@ use crate::telemetry::Metrics;
 const THOUGHT_USED_UP: &str = "its thought has used its budget";
 
 /// Counts an answer that ends because another worker makes another one of it.
-pub(super) fn made_otherwise(request: &GenerationRequest, metrics: &Metrics) {
+pub(super) fn count_made_otherwise(request: &GenerationRequest, metrics: &Metrics) {
     metrics.resume_refused(&request.model, "differs");
     tracing::warn!(request = %request.id, model = &*request.model,
         "another worker makes another answer of it");
@@ -123,7 +123,7 @@ impl Serving<'_> {
 
     /// An answer that is to be made once more has not been, as far as its reader has it.
     pub(super) fn not_repeated(&self) -> Outcome {
-        made_otherwise(&self.job.request, &self.services.metrics);
+        count_made_otherwise(&self.job.request, &self.services.metrics);
         Outcome::Failed(repeated::made_otherwise())
     }
 

@@ -48,7 +48,7 @@ fn sample() -> BoardSample {
             ],
             cooling_devices: vec![CoolingDevice {
                 kind: "thermal-cpufreq-0".to_owned(),
-                state: 2,
+                state: Some(2),
                 most: None,
             }],
             devices: vec![Clock {
