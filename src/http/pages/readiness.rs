@@ -27,7 +27,7 @@ use crate::supervisor::{ModelStatus, Phase};
 #[into_params(parameter_in = Query)]
 pub(crate) struct OneModel {
     /// Look at this model only (id or alias).
-    #[param(required = false)]
+    #[param(required = false, min_length = 1)]
     model: Option<String>,
 }
 
@@ -142,6 +142,7 @@ impl ModelReadiness {
 #[utoipa::path(get, path = "/v1/ready", tag = "daemon", params(OneModel),
     responses(
         (status = 200, description = "Some model would serve a request", body = Readiness),
+        (status = 400, description = "The query is wrong; `param` says where", body = ErrorBody),
         (status = 404, description = "There is no such model", body = ErrorBody),
         (status = 503, description = "No model would; `error` says why", body = Readiness)))]
 pub(crate) async fn ready(

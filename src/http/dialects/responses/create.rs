@@ -72,10 +72,17 @@ pub(crate) struct CreateParameters {
     /// Texts of the client's, which the response repeats.
     #[schema(value_type = Option<std::collections::HashMap<String, String>>)]
     metadata: Option<FreeObject>,
-    /// The response repeats it, and so the next three.
+    /// The response repeats it.
+    #[schema(max_length = 512)]
     user: Option<String>,
+    /// The response repeats it.
+    #[schema(max_length = 64)]
     safety_identifier: Option<String>,
+    /// The response repeats it.
+    #[schema(max_length = 64)]
     prompt_cache_key: Option<String>,
+    /// The response repeats it.
+    #[schema(max_length = 64)]
     service_tier: Option<String>,
     /// Nothing is done with it: whatever of a prompt a slot still holds is used again in any case.
     prompt_cache_retention: Option<String>,

@@ -15,6 +15,7 @@ use crate::telemetry::{LogQuery, LoggedEvent, log_entries_dropped, recent_log};
 
 /// So many are told unless others are asked for.
 const USUAL: usize = 100;
+const MOST: usize = 10_000;
 
 /// Which of them are asked for.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -26,8 +27,8 @@ pub(crate) struct LogsQuery {
     /// Only events behind the one of this number, the first of them; without it the newest.
     #[param(required = false, value_type = u64, minimum = 0)]
     after: Option<String>,
-    /// How many at most. Default 100.
-    #[param(required = false, value_type = u32, minimum = 1)]
+    /// How many at most, up to 10000. Default 100.
+    #[param(required = false, value_type = u32, minimum = 1, maximum = 10_000)]
     limit: Option<String>,
 }
 
@@ -92,15 +93,16 @@ impl LogsQuery {
             number(&after).ok_or_else(|| RequestError::out_of_range("after", must))
         });
         let most = self.limit.map(|limit| {
-            let limit = number(&limit).filter(|&limit| limit > 0);
-            limit.ok_or_else(|| RequestError::out_of_range("limit", "must be at least 1"))
+            let limit = limit
+                .parse()
+                .ok()
+                .filter(|limit| (1..=MOST).contains(limit));
+            limit.ok_or_else(|| RequestError::out_of_range("limit", "must be from 1 to 10000"))
         });
         Ok(LogQuery {
             level,
             after: after.transpose()?,
-            most: most
-                .transpose()?
-                .map_or(USUAL, |most| usize::try_from(most).unwrap_or(usize::MAX)),
+            most: most.transpose()?.unwrap_or(USUAL),
         })
     }
 }
