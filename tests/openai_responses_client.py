@@ -112,7 +112,7 @@ parsed = client.responses.parse(model=real, input="Is the sky blue?", text_forma
 assert isinstance(parsed.output_parsed, Answer), parsed
 # Its file is all that there is of it, without a tokenizer.
 uncounted = lambda: client.responses.input_tokens.count(model=real, input="Is the sky blue?")
-refused(400, "model_has_no_tokenizer", uncounted)
+refused(400, "tokenizer_unknown", uncounted)
 
 # What is refused.
 unknown = refused(404, "model_not_found", lambda: client.responses.create(model="absent", input="x"))
