@@ -2,6 +2,7 @@
 
 mod control;
 mod engine;
+mod first_look;
 mod observers;
 mod reload;
 mod servers;
@@ -25,8 +26,6 @@ use crate::auth::{ApiKey, CurrentKeys, Keyring, KeysFile, KeysWatch, SealingKey}
 use crate::board::{BoardWatch, Sysroot};
 use crate::descriptor_limit;
 use crate::http::{self, HttpState, Listener, UnixSocketFile};
-use crate::models::{Catalog, NoModel, Unread};
-use crate::printable::printable;
 use crate::reader::Readers;
 use crate::service_manager::{self, Notifier};
 use crate::settings::{HttpSettings, RpcSettings, Settings};
@@ -35,6 +34,7 @@ use crate::telemetry::Metrics;
 use control::ReloadRequest;
 pub use control::{Applied, RELOAD, ReloadOutcome, socket_path as control_socket_path};
 use engine::LocalEngine;
+use first_look::{first_look, preload};
 use reload::Reloader;
 pub use reload::SettingsSource;
 use servers::Servers;
@@ -353,59 +353,4 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
-}
-
-async fn first_look(
-    settings: &Settings,
-    readers: &Readers,
-) -> anyhow::Result<(Catalog, Option<Unread>)> {
-    let folder = &settings.models.dir;
-    let (catalog, unread) = match Catalog::first_look(readers, settings).await {
-        // It hangs: a reload finds what is there once it does not.
-        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-            (Catalog::unread(folder, error.to_string()), None)
-        }
-        looked => {
-            looked.with_context(|| format!("reading the models folder {}", folder.display()))?
-        }
-    };
-    log_catalog(&catalog);
-    if unread.is_some() {
-        tracing::warn!("models that take long to be read are read on while others are served");
-    } else if catalog.models().is_empty() {
-        tracing::warn!(folder = %folder.display(), "no model is installed");
-    }
-    Ok((catalog, unread))
-}
-
-fn log_catalog(catalog: &Catalog) {
-    for problem in catalog.problems() {
-        let path = problem.path.display().to_string();
-        let (path, problem, serves) = (
-            printable(&path),
-            printable(&problem.problem),
-            problem.serves,
-        );
-        match serves {
-            true => tracing::warn!(%path, %problem, "a model serves without a part of it"),
-            false => tracing::warn!(%path, %problem, "model skipped"),
-        }
-    }
-    for model in catalog.models() {
-        let path = model.path.display().to_string();
-        tracing::info!(model = &*model.id, path = %printable(&path), "model installed");
-    }
-}
-
-fn preload(settings: &Settings, catalog: &Catalog, supervisor: &Supervisor) {
-    for name in &settings.models.preload {
-        match catalog.look_up(name) {
-            Ok(model) => supervisor.preload(model.id.clone()),
-            // Once it is read.
-            Err(NoModel::Unread) => {}
-            Err(NoModel::Unknown) => {
-                tracing::error!(model = name, "the model to preload is not installed")
-            }
-        }
-    }
 }

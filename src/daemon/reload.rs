@@ -115,7 +115,7 @@ impl Reloader {
 
     /// Serves what the start has left, too.
     pub async fn take_in(&mut self, catalog: Catalog) {
-        super::log_catalog(&catalog);
+        super::first_look::log_catalog(&catalog);
         for name in self.serve(catalog).await {
             tracing::error!(model = name, "the model to preload is not installed");
         }
