@@ -18,8 +18,8 @@ pub(super) struct Traffic {
     open: AtomicUsize,
     /// Those of them that end when their client leaves.
     bound: AtomicIsize,
-    /// What is served is to be dropped, whether or not its client reads.
-    given_up: AtomicBool,
+    /// Number of the last request that is to be dropped, whether or not its client reads; 0: none is.
+    given_up: AtomicU64,
     other_protocol: OnceLock<Protocol>,
     /// Whether the last request was read to its end.
     body_whole: AtomicBool,
@@ -62,8 +62,10 @@ impl Traffic {
         let _ = self.other_protocol.set(other);
     }
 
+    /// Whether the request that began last is to be dropped.
     pub fn is_given_up(&self) -> bool {
-        self.given_up.load(Ordering::Acquire)
+        let given_up = self.given_up.load(Ordering::Acquire);
+        given_up != 0 && given_up == self.begun.load(Ordering::Relaxed)
     }
 
     pub fn other_protocol(&self) -> Option<Protocol> {
@@ -87,6 +89,8 @@ pub(crate) struct InFlight(ClientBound);
 #[derive(Clone)]
 pub(crate) struct ClientBound {
     traffic: Arc<Traffic>,
+    /// Among the connection's requests, from 1.
+    number: u64,
     state: Arc<AtomicU8>,
 }
 
@@ -108,19 +112,22 @@ impl ClientBound {
         self.traffic.task.wake();
     }
 
-    /// The request is dropped now, and its connection with it. To be called while it is in flight.
+    /// The request is dropped now, and its connection with it, unless it has ended.
     pub fn give_up(&self) {
-        self.traffic.given_up.store(true, Ordering::Release);
+        self.traffic
+            .given_up
+            .fetch_max(self.number, Ordering::AcqRel);
         self.traffic.task.wake();
     }
 }
 
 impl InFlight {
     pub(super) fn new(traffic: &Arc<Traffic>) -> Self {
-        traffic.begun.fetch_add(1, Ordering::Relaxed);
+        let before = traffic.begun.fetch_add(1, Ordering::Relaxed);
         traffic.open.fetch_add(1, Ordering::AcqRel);
         Self(ClientBound {
             traffic: Arc::clone(traffic),
+            number: before + 1,
             state: Arc::default(),
         })
     }
@@ -133,7 +140,6 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         let traffic = &self.0.traffic;
-        traffic.given_up.store(false, Ordering::Release);
         if self.0.state.swap(OVER, Ordering::AcqRel) == BOUND {
             traffic.bound.fetch_sub(1, Ordering::AcqRel);
         }
@@ -163,5 +169,24 @@ mod tests {
         drop(second);
         let seen = traffic.seen();
         assert_eq!((seen.serving, seen.begun), (false, 2));
+    }
+
+    #[test]
+    fn a_request_that_is_given_up_late_drops_no_later_one() {
+        let traffic = Arc::new(Traffic::default());
+        assert!(!traffic.is_given_up());
+        let first = InFlight::new(&traffic);
+        let late = first.client_bound().clone();
+        let second = InFlight::new(&traffic);
+        drop(first);
+        late.give_up();
+        assert!(!traffic.is_given_up());
+        second.client_bound().give_up();
+        // Nor does the end of an earlier one save it.
+        late.give_up();
+        assert!(traffic.is_given_up());
+        drop(second);
+        let _third = InFlight::new(&traffic);
+        assert!(!traffic.is_given_up());
     }
 }
