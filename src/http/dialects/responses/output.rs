@@ -172,7 +172,7 @@ pub(super) fn items(
 ) -> Vec<OutputItem> {
     let (mut thoughts, mut texts) = (reply.reasoning.as_str(), reply.text.as_str());
     let mut tokens = reply.logprobs.iter();
-    let mut calls = (0..).zip(reply.calls);
+    let mut calls = reply.calls.into_iter();
     let last = reply.order.len().saturating_sub(1);
     let mut items = Vec::with_capacity(reply.order.len());
     for (place, part) in reply.order.iter().enumerate() {
@@ -196,20 +196,20 @@ pub(super) fn items(
                 OutputItem::message(id::for_item("msg"), status, vec![text])
             }
             WholePart::Call => {
-                let Some((place, call)) = calls.next() else {
+                let Some(call) = calls.next() else {
                     continue;
                 };
-                let is_whole = place < reply.whole_calls;
-                function_call(call, is_whole, if is_whole { COMPLETED } else { status })
+                let status = if call.is_whole { COMPLETED } else { status };
+                function_call(call, status)
             }
         });
     }
     items
 }
 
-fn function_call(call: WholeCall, is_whole: bool, status: &'static str) -> OutputItem {
+fn function_call(call: WholeCall, status: &'static str) -> OutputItem {
     let mut arguments = call.arguments;
-    if is_whole && takes_nothing(&arguments) {
+    if call.is_whole && takes_nothing(&arguments) {
         arguments.push_str(NOTHING);
     }
     OutputItem::FunctionCall {
