@@ -59,6 +59,16 @@ fn a_model_in_use_is_unloaded_after_it() {
     daemon.wait_for_phase("m", "ready");
 }
 
+/// Waits until the model is to be unloaded once it is idle.
+fn is_to_go(daemon: &Daemon) {
+    eventually("its wish", || {
+        let running = daemon.get("/api/ps").json();
+        let expires = running["models"][0]["expires_at"].as_str()?;
+        let expires: jiff::Timestamp = expires.parse().expect("a time");
+        (expires <= jiff::Timestamp::now()).then_some(())
+    });
+}
+
 #[test]
 fn what_is_waited_for_is_unloaded_after_it_whoever_asked() {
     let scenario = "tokens = [\"one \", \"two \"]\ntoken-delay-us = 300000\neos-token-id = 2\n";
@@ -70,12 +80,7 @@ fn what_is_waited_for_is_unloaded_after_it_whoever_asked() {
     let body = empty(json!({"keep_alive": 0}));
     let mut client = TcpStream::connect(daemon.address).expect("a connection");
     send(&mut client, "POST", "/api/generate", Some(&body)).expect("a request");
-    eventually("its wish", || {
-        let running = daemon.get("/api/ps").json();
-        let expires = running["models"][0]["expires_at"].as_str()?;
-        let expires: jiff::Timestamp = expires.parse().expect("a time");
-        (expires <= jiff::Timestamp::now()).then_some(())
-    });
+    is_to_go(&daemon);
     drop(client);
     // Who came later is answered all the same, by the same worker.
     let second = daemon.stream("/v1/chat/completions", &asked);
@@ -85,6 +90,44 @@ fn what_is_waited_for_is_unloaded_after_it_whoever_asked() {
         (!children(daemon.pid()).contains(&worker)).then_some(())
     });
     daemon.wait_for_phase("m", "unloaded");
+}
+
+#[test]
+fn a_model_that_stays_is_written_down_as_nothing_that_was_changed() {
+    let scenario = "repeat = { token = \"w \", times = 2000000000 }\ntoken-delay-us = 20000\n\
+        max-context-limit = 2000000000\n";
+    let model = "template = \"chatml\"\ncontext-length = 1999999968\n";
+    let daemon = Setup::new()
+        .scenario("m", scenario)
+        .model_file("m", "model.toml", model)
+        .start();
+    let asked = crate::daemon_support::chat("m", "hi", json!({"stream": true}));
+    let mut running = daemon.stream("/v1/chat/completions", &asked);
+    assert_eq!(running.next_content().as_deref(), Some("w "));
+    let unload = empty(json!({"keep_alive": 0}));
+    let stays = std::thread::scope(|scope| {
+        let stays = scope.spawn(|| daemon.post("/api/generate", &unload));
+        is_to_go(&daemon);
+        // Which overtakes that.
+        let kept = daemon.post("/api/generate", &empty(json!({"keep_alive": "5m"})));
+        assert_eq!(kept.json()["done_reason"], "load", "{}", kept.body);
+        stays.join().expect("an answer")
+    });
+    assert_eq!(stays.json()["done_reason"], "load", "{}", stays.body);
+    assert_eq!(stays.header("x-rkllmd-not-applied"), Some("keep_alive"));
+    let lines = eventually("both ends", || {
+        let lines = daemon.log.lines();
+        let ended = lines
+            .iter()
+            .filter(|line| line.contains("path=/api/generate"));
+        (ended.count() == 2).then_some(lines)
+    });
+    let changes = lines.iter().filter(|line| line.contains("administrator "));
+    let changes: Vec<&String> = changes.collect();
+    assert!(
+        changes.len() == 1 && changes[0].contains("administrator kept a model loaded"),
+        "{changes:?}"
+    );
 }
 
 #[test]

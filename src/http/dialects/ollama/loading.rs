@@ -74,7 +74,10 @@ pub(super) async fn answer<D: ChatDialect, A: Serialize>(
                     "unload" => "unloaded a model",
                     _ => "kept a model loaded",
                 };
-                context.audit(did, &loading.model.id);
+                // A model that is still wanted stays as it was.
+                if loaded.is_applied {
+                    context.audit(did, &loading.model.id);
+                }
                 // Nothing was evaluated for it.
                 context.embedded(None);
                 let answer = told(&loading.begun, loaded.done_reason, loaded.took);
