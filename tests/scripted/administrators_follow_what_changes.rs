@@ -162,3 +162,35 @@ async fn a_request_is_told_from_its_beginning_to_its_end() {
     }
     server.shut_down().await;
 }
+
+#[tokio::test]
+async fn the_stream_ends_with_the_daemon() {
+    let server = Server::replaying(with(64, 8), Vec::new).await;
+    let (mut client, _) = follow(&server, None).await;
+    server.shut_down().await;
+    assert!(client.chunk().await.is_empty(), "the end of the stream");
+}
+
+#[tokio::test]
+async fn the_log_names_the_start_that_events_name_and_what_is_wrong_in_a_query() {
+    let server = Server::replaying(with(64, 8), Vec::new).await;
+    let (_client, (id, ..)) = follow(&server, None).await;
+    let id = id.expect("an id");
+    let page = server.get("/v1/admin/logs").await.json();
+    let start = id.rsplit_once('-').map(|(start, _)| start);
+    assert_eq!(page["start"].as_str(), start);
+    for (query, param) in [
+        ("limit=1&limit=2", "limit"),
+        ("after=1&after=2", "after"),
+        ("level=info&level=warn", "level"),
+        ("limit=0", "limit"),
+        ("after=x", "after"),
+        ("level=loud", "level"),
+    ] {
+        let refused = server.get(&format!("/v1/admin/logs?{query}")).await;
+        assert_eq!(refused.status, 400, "{query}");
+        let (_, blamed, _) = refused.error();
+        assert_eq!(blamed.as_deref(), Some(param), "{query}");
+    }
+    server.shut_down().await;
+}

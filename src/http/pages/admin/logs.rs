@@ -10,6 +10,7 @@ use tracing::Level;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::http::request::error::{RequestError, quote};
+use crate::http::request::id;
 use crate::http::response::error_body::ErrorBody;
 use crate::telemetry::{LogQuery, LoggedEvent, log_entries_dropped, recent_log};
 
@@ -35,6 +36,8 @@ pub(crate) struct LogsQuery {
 /// What there is of the log.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct LogPage {
+    /// Names this start of the daemon, as the ids of `/v1/admin/events` begin: numbers begin anew with the next one.
+    start: &'static str,
     /// In their order.
     events: Vec<LogEvent>,
     /// Number of the last event there was; 0: there was none.
@@ -107,10 +110,22 @@ impl LogsQuery {
     }
 }
 
+/// What is wrong with a query that cannot be read.
+fn refused(reason: &str) -> RequestError {
+    let is_twice = |name: &&str| reason.contains(&format!("duplicate field `{name}`"));
+    match ["level", "after", "limit"].into_iter().find(is_twice) {
+        Some(name) => RequestError::out_of_range(name, "must not be there twice"),
+        None => RequestError::WrongType {
+            param: "query".to_owned(),
+            reason: quote(reason),
+        },
+    }
+}
+
 /// Read the newest of the log
 ///
 /// What `log.filter` lets through, within `admin.recent-log-bytes`. Whoever asks again with `after` set to the
-/// number of the last event has read misses nothing, or is told how much.
+/// number of the last event has read misses nothing, or is told how much, as long as `start` stays the same.
 #[utoipa::path(get, path = "/v1/admin/logs", tag = "admin", params(LogsQuery),
     responses(
         (status = 200, description = "The events", body = LogPage),
@@ -118,12 +133,10 @@ impl LogsQuery {
 pub(crate) async fn recent_logs(
     query: Result<Query<LogsQuery>, QueryRejection>,
 ) -> Result<Json<LogPage>, RequestError> {
-    let Query(query) = query.map_err(|rejection| RequestError::WrongType {
-        param: "level".to_owned(),
-        reason: quote(&rejection.body_text()),
-    })?;
+    let Query(query) = query.map_err(|rejection| refused(&rejection.body_text()))?;
     let extract = recent_log().extract(query.read()?);
     Ok(Json(LogPage {
+        start: id::of_this_start(),
         events: extract
             .events
             .iter()
