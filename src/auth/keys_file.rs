@@ -1,4 +1,4 @@
-//! The file of keys. The daemon reads it, and only `rkllmd keys` changes it.
+//! The file of keys. The daemon reads it; `rkllmd keys` changes it, and an administrator's request.
 
 use std::fs;
 use std::io;
@@ -83,14 +83,14 @@ impl KeysFile {
     /// # Errors
     ///
     /// The file is wrong or cannot be written, or `change` refuses; then it stays as it was.
-    pub fn change(
+    pub fn change<E: From<KeysFileError>>(
         &self,
-        change: impl FnOnce(&mut Keyring) -> Result<(), KeyringError>,
-    ) -> Result<(), KeysFileError> {
+        change: impl FnOnce(&mut Keyring) -> Result<(), E>,
+    ) -> Result<(), E> {
         let folder = self.lock()?;
         let mut keyring = self.read()?.unwrap_or_default();
-        change(&mut keyring).map_err(KeysFileError::Refused)?;
-        self.write(&folder, &keyring)
+        change(&mut keyring)?;
+        Ok(self.write(&folder, &keyring)?)
     }
 
     pub(super) fn lock(&self) -> Result<LockedFolder, KeysFileError> {

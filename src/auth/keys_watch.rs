@@ -60,7 +60,7 @@ impl KeysWatch {
         let current = follower.current.clone();
         thread::Builder::new()
             .name("keys".to_owned())
-            .spawn(move || follower.run(&ordered))
+            .spawn(move || follower.run(&ordered, INTERVAL))
             .map_err(|source| file.unreadable(source))?;
         Ok(Self { current, orders })
     }
@@ -92,8 +92,8 @@ impl Follower {
         }
     }
 
-    fn run(mut self, orders: &mpsc::Receiver<Order>) {
-        while let Ok(Order::Look) | Err(RecvTimeoutError::Timeout) = orders.recv_timeout(INTERVAL) {
+    fn run(mut self, orders: &mpsc::Receiver<Order>, interval: Duration) {
+        while let Ok(Order::Look) | Err(RecvTimeoutError::Timeout) = orders.recv_timeout(interval) {
             self.look();
         }
     }

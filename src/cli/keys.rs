@@ -117,7 +117,7 @@ fn add(
         created: creation_time(),
     };
     let models = models_of(&key);
-    keys.change(|keyring| keyring.add(key))?;
+    keys.change(|keyring| keyring.add(key).map_err(KeysFileError::Refused))?;
     eprintln!(
         "Added `{name}`, role {}, weight {}, models: {models}. The key is shown only now:",
         arguments.role, arguments.weight
@@ -196,7 +196,7 @@ fn table(keyring: &Keyring) -> String {
 }
 
 fn revoke(keys: &KeysFile, name: &KeyName) -> Result<ExitCode, FirstKeyError> {
-    keys.change(|keyring| keyring.revoke(name))?;
+    keys.change(|keyring| keyring.revoke(name).map_err(KeysFileError::Refused))?;
     eprintln!(
         "Revoked `{name}`. A running daemon refuses it within a second; answers under way go on."
     );

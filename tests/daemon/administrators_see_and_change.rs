@@ -45,7 +45,6 @@ fn a_key_that_is_made_works_at_once_and_a_revoked_one_is_refused_at_once() {
             (&made["in_force"], &made["auth"]),
             (&json!(true), &json!("keys"))
         );
-        // No look of the follower's own is waited for.
         assert_eq!(door.get("/v1/models", Some(&secret)).status, 200);
         assert_eq!(door.get("/v1/models/other", Some(&secret)).status, 403);
 

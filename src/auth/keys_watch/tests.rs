@@ -147,3 +147,22 @@ fn a_change_that_leaves_the_stamp_as_it_was_is_seen_all_the_same() {
         assert_eq!(names, [name]);
     }
 }
+
+#[tokio::test]
+async fn who_has_changed_the_file_waits_for_no_look_of_the_followers_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = KeysFile::new(folder.path().join("keys.toml"));
+    let (orders, ordered) = mpsc::channel();
+    let current = CurrentKeys::followed(orders.clone());
+    let follower = follower(&file, &current);
+    let never = Duration::from_secs(24 * 60 * 60);
+    let following = thread::spawn(move || follower.run(&ordered, never));
+    fs::write(file.path(), with_keys(&["a"])).unwrap();
+    current.look_now();
+    let has_one = current.wait_for(|keys| keys.is_some_and(|keys| keys.keys().count() == 1));
+    tokio::time::timeout(Duration::from_secs(20), has_one)
+        .await
+        .expect("the key");
+    orders.send(Order::End).unwrap();
+    following.join().unwrap();
+}

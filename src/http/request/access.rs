@@ -224,7 +224,7 @@ pub(crate) fn may_load(
 }
 
 /// Resolves when a connection that outlives its first request may not go on: the caller's key was
-/// revoked or lost models, or keys are asked for now where none were.
+/// revoked, lost models or is no admin's any more, or keys are asked for now where none were.
 pub(crate) async fn shut_out(keys: &CurrentKeys, rule: Rule, caller: &Caller) {
     keys.wait_for(|keyring| !is_still_in(keyring, rule, caller))
         .await;
@@ -235,7 +235,10 @@ fn is_still_in(keyring: Option<&Keyring>, rule: Rule, caller: &Caller) -> bool {
         (Rule::Open | Rule::OpenToAll, _) => true,
         (_, Caller::Key(key)) => keyring
             .and_then(|keyring| keyring.find_again(key))
-            .is_some_and(|now| now.may_use_all_of(key)),
+            .is_some_and(|now| {
+                let is_demoted = key.role == Role::Admin && now.role != Role::Admin;
+                now.may_use_all_of(key) && !is_demoted
+            }),
         (Rule::KeysOncePresent, Caller::Trusted) => keyring.is_none(),
         (Rule::Keys, Caller::Trusted) | (_, Caller::Stranger) => false,
     }
@@ -316,6 +319,31 @@ mod tests {
                 Err(RequestError::InvalidKey),
                 "{fields:?}"
             );
+        }
+    }
+
+    #[test]
+    fn who_was_an_admin_and_is_a_user_now_is_shut_out() {
+        let key = |role| ApiKey {
+            name: "a".parse().unwrap(),
+            digest: crate::auth::KeyDigest::of(b"a"),
+            role,
+            models: None,
+            weight: crate::generation::Weight::default(),
+            tenant: None,
+            created: String::new(),
+        };
+        for (was, is, stays) in [
+            (Role::Admin, Role::Admin, true),
+            (Role::Admin, Role::User, false),
+            (Role::User, Role::Admin, true),
+            (Role::User, Role::User, true),
+        ] {
+            let mut keyring = Keyring::default();
+            keyring.add(key(is)).unwrap();
+            let caller = Caller::Key(Arc::new(key(was)));
+            let still = is_still_in(Some(&keyring), Rule::Keys, &caller);
+            assert_eq!(still, stays, "{was} {is}");
         }
     }
 

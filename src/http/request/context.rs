@@ -11,7 +11,7 @@ use axum::http::{Extensions, Method, Request, StatusCode};
 
 use crate::generation::{ClientKey, Completion, ModelId, RequestId};
 use crate::http::request::access::{self, Caller};
-use crate::http::request::error::quote;
+use crate::http::request::audit::Auditor;
 use crate::http::request::id;
 use crate::http::request::live::{Abort, LiveRequests};
 use crate::http::transport::connection::{ClientBound, InFlight};
@@ -226,13 +226,16 @@ impl RequestContext {
 
     /// Writes down what an administrator has changed.
     pub fn audit(&self, did: &'static str, what: &str) {
-        tracing::info!(
-            request = %self.id,
-            client = %self.peer.name(),
-            key = self.key_name(),
-            what = %quote(what),
-            "administrator {did}"
-        );
+        self.auditor().tell(did, what);
+    }
+
+    /// For a change that may take longer than the request.
+    pub fn auditor(&self) -> Auditor {
+        Auditor {
+            request: self.id.clone(),
+            peer: self.peer.clone(),
+            key: self.key_name(),
+        }
     }
 
     /// For a request that may turn out to be a generation.

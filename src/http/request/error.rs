@@ -140,7 +140,7 @@ pub(crate) enum RequestError {
     LastAdminKey { name: String },
     #[error("the keys cannot be changed from here: {reason}; `rkllmd keys` may be able to")]
     KeysNotWritable { reason: String },
-    #[error("the keys cannot be read now: {reason}")]
+    #[error("the keys cannot be read or changed now: {reason}")]
     KeysUnavailable { reason: String },
     #[error(
         "{most} clients follow the daemon's events already: `max-event-streams` in the [admin] settings"

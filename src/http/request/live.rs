@@ -1,5 +1,5 @@
-//! The requests that models serve now, for administrators, who may abort each. A token touches nothing of this:
-//! a stream looks at one flag when it is polled.
+//! The requests that models serve now, for administrators, who may abort each. A stream looks at one flag when it is
+//! polled, and where it has nothing to send it leaves its waker, which is copied only where it is another one.
 
 use std::collections::HashMap;
 use std::future::poll_fn;

@@ -12,13 +12,15 @@ use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::authority::Authority;
 use crate::apart::{self, Subject};
 use crate::auth::{
     self, ApiKey, KeyName, Keyring, KeyringError, KeysFile, KeysFileError, Role, Secret,
 };
 use crate::generation::{GenerationError, Weight};
 use crate::http::HttpState;
-use crate::http::request::access::Caller;
+use crate::http::request::access::Rule;
+use crate::http::request::audit::Auditor;
 use crate::http::request::body::fields;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::{RequestError, quote};
@@ -150,19 +152,22 @@ pub(crate) async fn list_keys(State(state): State<Arc<HttpState>>) -> Json<KeyLi
 /// Make a key
 ///
 /// It is written down as `rkllmd keys add` does, and works when this is answered. The key itself is in this answer
-/// and nowhere else. The first key there is makes listeners ask for keys, where `http.auth` has it so.
+/// and nowhere else. The first key there is makes listeners ask for keys, where `http.auth` has it so; made without a
+/// key on such a listener it must be an admin's.
 #[utoipa::path(post, path = "/v1/admin/keys", tag = "admin", request_body(content = NewKey),
     responses(
         (status = 201, description = "It is made", body = MadeKey),
         (status = 400, description = "The request is wrong; `param` says where", body = ErrorBody),
         (status = 403, description = "It would be for models that the own key is not for", body = ErrorBody),
         (status = 409, description = "There is one of this name, or the file of keys cannot be written", body = ErrorBody),
-        (status = 503, description = "The file of keys cannot be read", body = ErrorBody)))]
+        (status = 503, description = "The file of keys cannot be read, or does not answer: then it is not known \
+            whether the key was made", body = ErrorBody)))]
 pub(crate) async fn create_key(
     State(state): State<Arc<HttpState>>,
     request: Request,
 ) -> Result<Response, RequestError> {
     let context = RequestContext::of(request.extensions());
+    let rule = request.extensions().get().copied().unwrap_or(Rule::Keys);
     let wanted = parsed(&state, &context, request, wanted).await?;
     let secret = Secret::generate().map_err(|error| {
         let error = GenerationError::Internal(format!("making a key: {error}"));
@@ -177,8 +182,16 @@ pub(crate) async fn create_key(
         ..wanted
     };
     let added = key.clone();
-    let (did, name) = ("added a key", key.name.to_string());
-    change(&state, context, (did, name), |keyring| keyring.add(added)).await?;
+    let done = Done::by(&context, "added a key", &key.name);
+    let authority = Authority {
+        rule,
+        caller: context.caller.clone(),
+    };
+    change(&state, done, move |keyring| {
+        authority.may_add(keyring, &added)?;
+        Ok(keyring.add(added).map_err(KeysFileError::Refused)?)
+    })
+    .await?;
     let is_there =
         |keyring: Option<&Keyring>| keyring.is_some_and(|now| now.find_again(&key).is_some());
     let made = MadeKey {
@@ -198,12 +211,15 @@ pub(crate) async fn create_key(
     params(("name" = String, Path, description = "Name of the key")),
     responses(
         (status = 200, description = "It is revoked", body = RevokedKey),
+        (status = 403, description = "It is for models that the own key is not for", body = ErrorBody),
         (status = 404, description = "There is no such key", body = ErrorBody),
         (status = 409, description = "It is the last of an admin, or the file of keys cannot be written", body = ErrorBody),
-        (status = 503, description = "The file of keys cannot be read", body = ErrorBody)))]
+        (status = 503, description = "The file of keys cannot be read, or does not answer: then it is not known \
+            whether the key was revoked", body = ErrorBody)))]
 pub(crate) async fn revoke_key(
     State(state): State<Arc<HttpState>>,
     Extension(context): Extension<Arc<RequestContext>>,
+    Extension(rule): Extension<Rule>,
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Json<RevokedKey>, RequestError> {
     // What is no UTF-8 is the name of no key.
@@ -212,9 +228,16 @@ pub(crate) async fn revoke_key(
         name: quote(&given),
     })?;
     let revoked = name.clone();
-    let did = ("revoked a key", name.to_string());
-    change(&state, context, did, move |keyring| {
-        keyring.revoke_but_the_last_admin(&revoked)
+    let done = Done::by(&context, "revoked a key", &name);
+    let authority = Authority {
+        rule,
+        caller: context.caller.clone(),
+    };
+    change(&state, done, move |keyring| {
+        let key = keyring.keys().find(|key| key.name == revoked);
+        authority.may_revoke(keyring, key)?;
+        let done = keyring.revoke_but_the_last_admin(&revoked);
+        Ok(done.map_err(KeysFileError::Refused)?)
     })
     .await?;
     let is_gone = |keyring: Option<&Keyring>| {
@@ -230,7 +253,7 @@ pub(crate) async fn revoke_key(
 /// The key that a body asks for, which still has no plaintext and no time.
 fn wanted(
     _state: &HttpState,
-    context: &RequestContext,
+    _context: &RequestContext,
     body: &[u8],
 ) -> Result<ApiKey, RequestError> {
     let asked: NewKey = fields(body)?;
@@ -260,7 +283,7 @@ fn wanted(
         }
     };
     let tenant = asked.tenant.map(|tenant| is_name("tenant", tenant));
-    let key = ApiKey {
+    Ok(ApiKey {
         name: is_name("name", name)?,
         digest: auth::KeyDigest::of(b""),
         role,
@@ -268,30 +291,32 @@ fn wanted(
         weight,
         tenant: tenant.transpose()?,
         created: String::new(),
-    };
-    is_within(&context.caller, &key)?;
-    Ok(key)
+    })
 }
 
-/// An admin of some models makes no key for others.
-fn is_within(caller: &Caller, wanted: &ApiKey) -> Result<(), RequestError> {
-    let Some(own) = caller.key().filter(|own| !own.may_use_all_of(wanted)) else {
-        return Ok(());
-    };
-    let models = wanted.models.as_ref().map(|models| models.join(", "));
-    Err(RequestError::ModelNotAllowed {
-        key: own.name.to_string(),
-        model: quote(&models.unwrap_or_else(|| "every model".to_owned())),
-    })
+/// A change as the log tells it.
+struct Done {
+    auditor: Auditor,
+    did: &'static str,
+    name: String,
+}
+
+impl Done {
+    fn by(context: &RequestContext, did: &'static str, name: &KeyName) -> Self {
+        Self {
+            auditor: context.auditor(),
+            did,
+            name: name.to_string(),
+        }
+    }
 }
 
 /// Changes the file of keys beside the threads that serve, and has it read anew. What was done is written down
 /// also where its client has left meanwhile.
 async fn change(
     state: &HttpState,
-    context: Arc<RequestContext>,
-    (did, what): (&'static str, String),
-    change: impl FnOnce(&mut Keyring) -> Result<(), KeyringError> + Send + 'static,
+    done: Done,
+    change: impl FnOnce(&mut Keyring) -> Result<(), RequestError> + Send + 'static,
 ) -> Result<(), RequestError> {
     let file = KeysFile::new(&state.http.keys_file);
     let subject = Subject::KeysChange(state.http.keys_file.clone());
@@ -299,13 +324,13 @@ async fn change(
     let changed = apart::ask(subject, LIMIT, move || {
         let changed = file.change(change);
         if changed.is_ok() {
-            context.audit(did, &what);
+            done.auditor.tell(done.did, &done.name);
             keys.look_now();
         }
         changed
     });
     match changed.await {
-        Some(changed) => changed.map_err(refused),
+        Some(changed) => changed,
         None => Err(RequestError::KeysUnavailable {
             reason: format!(
                 "their file does not answer within {} s, and whether they were changed is not known",
@@ -315,20 +340,22 @@ async fn change(
     }
 }
 
-fn refused(error: KeysFileError) -> RequestError {
-    use KeyringError as R;
-    match error {
-        KeysFileError::Refused(R::NameTaken(name)) => RequestError::KeyNameTaken { name },
-        KeysFileError::Refused(R::NoSuchKey(name)) => RequestError::UnknownKey { name },
-        KeysFileError::Refused(R::LastAdmin(name)) => RequestError::LastAdminKey { name },
-        error @ (KeysFileError::Unwritable { .. }
-        | KeysFileError::Refused(_)
-        | KeysFileError::NoRandomness(_)) => RequestError::KeysNotWritable {
-            reason: error.to_string(),
-        },
-        error @ (KeysFileError::Unreadable { .. } | KeysFileError::Wrong { .. }) => {
-            RequestError::KeysUnavailable {
+impl From<KeysFileError> for RequestError {
+    fn from(error: KeysFileError) -> Self {
+        use KeyringError as R;
+        match error {
+            KeysFileError::Refused(R::NameTaken(name)) => Self::KeyNameTaken { name },
+            KeysFileError::Refused(R::NoSuchKey(name)) => Self::UnknownKey { name },
+            KeysFileError::Refused(R::LastAdmin(name)) => Self::LastAdminKey { name },
+            error @ (KeysFileError::Unwritable { .. }
+            | KeysFileError::Refused(_)
+            | KeysFileError::NoRandomness(_)) => Self::KeysNotWritable {
                 reason: error.to_string(),
+            },
+            error @ (KeysFileError::Unreadable { .. } | KeysFileError::Wrong { .. }) => {
+                Self::KeysUnavailable {
+                    reason: error.to_string(),
+                }
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What administrators see and change over HTTP. Each change leaves a line in the log that says who made it, of
 //! what, and from where.
 
+mod authority;
 pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod keys;
