@@ -17,6 +17,7 @@ mod error;
 mod file_mode;
 mod flags;
 mod http;
+mod hub;
 mod known_keys;
 mod listen;
 mod load;
@@ -34,6 +35,7 @@ pub use error::{Problem, SettingsError};
 pub use file_mode::FileMode;
 pub use flags::CliOverrides;
 pub use http::{AuthPolicy, HalfClosedGenerations, HttpSettings, UnixSocketAuth};
+pub use hub::{HubProxy, HubSettings};
 pub use known_keys::{KnownKey, known_keys};
 pub use load::{DEFAULT_CONFIG, VARIABLE_PREFIX};
 pub use model_alias::ModelAlias;
@@ -53,6 +55,7 @@ use optional::{bytes_or_empty, empty_as_none};
 pub struct Settings {
     pub http: HttpSettings,
     pub models: ModelSettings,
+    pub hub: HubSettings,
     pub runtime: RuntimeSettings,
     pub queue: QueueSettings,
     pub deadlines: DeadlineSettings,
