@@ -17,12 +17,13 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::admission::Admission;
 use crate::auth::{ApiKey, CurrentKeys, Keyring, KeysFile, KeysWatch};
 use crate::descriptor_limit;
 use crate::http::{self, HttpState, Listener, UnixSocketFile};
+use crate::hub::{Problems, Pulls};
 use crate::models::{Catalog, NoModel, Unread};
 use crate::printable::printable;
 use crate::reader::Readers;
@@ -128,14 +129,16 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
         settings.queue.clone(),
     );
     preload(&settings, &catalog, &supervisor);
-    let engine = Arc::new(LocalEngine::new(
+    let (installed, to_be_served) = mpsc::channel(1);
+    let engine = LocalEngine::new(
         admission.clone(),
         readers,
         Served::open(&settings, catalog),
         status.clone(),
         metrics,
         supervisor.clone(),
-    ));
+    );
+    let engine = Arc::new(engine.with_pulls(Pulls::new(&settings, installed)));
     let state = Arc::new(HttpState::new(
         Arc::clone(&engine) as _,
         keys.current(),
@@ -165,7 +168,12 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
         supervisor: supervisor.clone(),
         unread,
     };
-    reload_until(signals.received(), &mut reloader, &notifier, hangup, asked).await;
+    let asked = Asked {
+        hangup,
+        requests: asked,
+        to_be_served,
+    };
+    reload_until(signals.received(), &mut reloader, &notifier, asked).await;
     let settings = reloader.settings;
     notifier.stopping(time_to_stop(&settings));
     drain(
@@ -190,21 +198,37 @@ async fn forget_revoked(keys: CurrentKeys, supervisor: Supervisor) {
     keys.follow(forget).await;
 }
 
-/// Reloads whenever SIGHUP or a control client asks for it, until the daemon is to end, also in the
-/// middle of a reload.
+/// By whom a reload may be asked for.
+struct Asked {
+    hangup: Signal,
+    requests: mpsc::Receiver<ReloadRequest>,
+    /// Pulls that have put something into the models folder.
+    to_be_served: mpsc::Receiver<oneshot::Sender<Result<Problems, String>>>,
+}
+
+/// Reloads whenever SIGHUP or a control client asks for it, and serves what was pulled, until the daemon is to
+/// end, also in the middle of a reload.
 async fn reload_until(
     end: impl Future<Output = ()>,
     reloader: &mut Reloader,
     notifier: &Notifier,
-    mut hangup: Signal,
-    mut asked: mpsc::Receiver<ReloadRequest>,
+    mut asked: Asked,
 ) {
     let mut end = pin!(end);
     loop {
         let reply = tokio::select! {
             () = &mut end => return,
-            _ = hangup.recv() => None,
-            Some(reply) = asked.recv() => Some(reply),
+            _ = asked.hangup.recv() => None,
+            Some(reply) = asked.requests.recv() => Some(reply),
+            Some(reply) = asked.to_be_served.recv() => {
+                let served = tokio::select! {
+                    () = &mut end => return,
+                    served = reloader.rescan() => served,
+                };
+                // Whoever has pulled it may have left.
+                let _ = reply.send(served);
+                continue;
+            }
             catalog = reloader.read_on() => {
                 reloader.take_in(catalog).await;
                 continue;

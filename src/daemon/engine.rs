@@ -5,6 +5,7 @@ use crate::admission::{Admission, EmbeddingError, EmbeddingRequest, Generation, 
 use crate::chat::{Answering, Engine};
 use crate::constraint::{Compiled, Limits, Wanted};
 use crate::generation::{GenerationError, GenerationRequest, ModelId};
+use crate::hub::Pulls;
 use crate::ipc::Prompt;
 use crate::library_calls::PooledRows;
 use crate::models::{Catalog, InstalledModel, Variant, VariantError};
@@ -19,6 +20,7 @@ pub(super) struct LocalEngine {
     pub metrics: Metrics,
     pub readers: Readers,
     pub models: Arc<Served>,
+    pub pulls: Option<Pulls>,
     status: StatusBoard,
     supervisor: Supervisor,
 }
@@ -37,8 +39,17 @@ impl LocalEngine {
             metrics,
             readers,
             models: Arc::new(models),
+            pulls: None,
             status,
             supervisor,
+        }
+    }
+
+    /// The same, which installs models too.
+    pub fn with_pulls(self, pulls: Pulls) -> Self {
+        Self {
+            pulls: Some(pulls),
+            ..self
         }
     }
 }
@@ -122,6 +133,10 @@ impl Engine for LocalEngine {
 
     fn readers(&self) -> Option<Readers> {
         Some(self.readers.clone())
+    }
+
+    fn pulls(&self) -> Option<Pulls> {
+        self.pulls.clone()
     }
 
     fn supervisor(&self) -> Option<Supervisor> {

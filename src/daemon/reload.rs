@@ -10,6 +10,7 @@ use super::engine::LocalEngine;
 use crate::apart::{self, Subject};
 use crate::chat::Engine;
 use crate::http::{self, ExposedWithoutKeys};
+use crate::hub::Problems;
 use crate::models::{Catalog, Unread};
 use crate::printable::printable;
 use crate::settings::{CliOverrides, Settings};
@@ -91,9 +92,28 @@ impl Reloader {
         self.settings = settings;
         let missing = self.serve(catalog).await;
         self.engine.readers.reload(&self.settings);
+        if let Some(pulls) = &self.engine.pulls {
+            pulls.reload(&self.settings);
+        }
         let text = |name| format!("models.preload: {name} is not installed");
         applied.problems.extend(missing.into_iter().map(text));
         ReloadOutcome::Applied(applied)
+    }
+
+    /// Reads the models folder again, in which a pull has put something, and serves what is in it.
+    pub async fn rescan(&mut self) -> Result<Problems, String> {
+        let readers = &self.engine.readers;
+        let scanned = Catalog::scan_beside_requests(readers, &self.settings).await;
+        let catalog = scanned.map_err(|error| format!("it could not be read: {error}"))?;
+        let catalog = catalog.with_what_was_known(&self.engine.catalog());
+        let problems = catalog.problems().iter();
+        let problems = problems
+            .map(|it| (it.path.clone(), it.problem.clone()))
+            .collect();
+        for name in self.serve(catalog).await {
+            tracing::warn!(model = name, "the model to preload is not installed");
+        }
+        Ok(problems)
     }
 
     /// Goes on reading what the start has left; for ever where there is nothing.
