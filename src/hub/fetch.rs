@@ -93,7 +93,8 @@ impl Fetch<'_> {
 
     fn complete(&mut self, file: &Known<'_>, part: &mut Part) -> Result<(), PullError> {
         let mut tries = Tries::new(&self.client.hub, format!("bringing {}", file.wanted.name));
-        let mut mark = part.len();
+        // The most that there ever was: what is begun anew again and again is no progress.
+        let mut most = part.len();
         loop {
             self.tell(file, part.len());
             if part.left() == 0 && file.size > 0 {
@@ -106,11 +107,11 @@ impl Fetch<'_> {
                 }
                 Err(trouble) => trouble,
             };
-            if part.len() >= mark + PROGRESS_BYTES {
+            if part.len() >= most + PROGRESS_BYTES {
                 tries.succeed();
             }
             tries.wait(trouble)?;
-            mark = part.len();
+            most = most.max(part.len());
             part.join();
         }
     }

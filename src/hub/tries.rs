@@ -91,3 +91,54 @@ impl<'a> Tries<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::Job;
+    use crate::settings::Settings;
+
+    fn hub(max_tries: u32) -> HubAccess {
+        let mut settings = Settings::default();
+        settings.hub.max_tries = max_tries;
+        settings.hub.retry_wait = Duration::ZERO;
+        Job::new("a/b", &settings).hub
+    }
+
+    fn busy(seconds: u64) -> Trouble {
+        Trouble::Again {
+            reason: "busy".to_owned(),
+            wait: Some(Duration::from_secs(seconds)),
+            is_busy: true,
+        }
+    }
+
+    #[test]
+    fn they_end_unless_one_brings_something() {
+        let hub = hub(3);
+        let mut tries = Tries::new(&hub, "asking".to_owned());
+        for _ in 0..3 {
+            assert_eq!(tries.wait(Trouble::again("cut")), Ok(()));
+            assert_eq!(tries.wait(Trouble::again("cut")), Ok(()));
+            tries.succeed();
+        }
+        assert_eq!(tries.wait(busy(0)), Ok(()));
+        assert_eq!(tries.wait(busy(0)), Ok(()));
+        let ended = PullError::Network {
+            doing: "asking".to_owned(),
+            tries: 3,
+            reason: "cut".to_owned(),
+        };
+        assert_eq!(tries.wait(Trouble::again("cut")), Err(ended));
+    }
+
+    #[test]
+    fn what_is_final_or_would_take_too_long_is_told_at_once() {
+        let hub = hub(100);
+        let mut tries = Tries::new(&hub, "asking".to_owned());
+        let offline = Trouble::Final(PullError::Offline);
+        assert_eq!(tries.wait(offline), Err(PullError::Offline));
+        let retry_after = Some(Duration::from_secs(3600));
+        assert_eq!(tries.wait(busy(3600)), Err(PullError::Busy { retry_after }));
+    }
+}
