@@ -2,6 +2,7 @@
 
 mod control;
 mod engine;
+mod observers;
 mod reload;
 mod servers;
 mod state_lock;
@@ -10,20 +11,20 @@ mod variants;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, watch};
 
 use crate::admission::Admission;
-use crate::auth::{ApiKey, CurrentKeys, Keyring, KeysFile, KeysWatch};
+use crate::auth::{ApiKey, CurrentKeys, Keyring, KeysFile, KeysWatch, SealingKey};
+use crate::board::{BoardWatch, Sysroot};
 use crate::descriptor_limit;
 use crate::http::{self, HttpState, Listener, UnixSocketFile};
-use crate::hub::{Problems, Pulls};
+use crate::hub::Pulls;
 use crate::models::{Catalog, NoModel, Unread};
 use crate::printable::printable;
 use crate::reader::Readers;
@@ -31,11 +32,10 @@ use crate::service_manager::{self, Notifier};
 use crate::settings::{HttpSettings, RpcSettings, Settings};
 use crate::supervisor::{self, RunServices, Supervisor};
 use crate::telemetry::Metrics;
-use control::ReloadRequest;
 pub use control::{Applied, RELOAD, ReloadOutcome, socket_path as control_socket_path};
 use engine::LocalEngine;
-use reload::Reloader;
 pub use reload::SettingsSource;
+use reload::{Asked, Reloader, reload_until};
 use servers::Servers;
 pub use state_lock::StateFolderError;
 use state_lock::StateLock;
@@ -118,7 +118,6 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
     if unread.is_none() {
         supervisor.prefixes().keep_models(&catalog);
     }
-    tokio::spawn(forget_revoked(keys.current(), supervisor.clone()));
     let admission = Admission::start(
         RunServices {
             supervisor: supervisor.clone(),
@@ -130,6 +129,13 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
     );
     preload(&settings, &catalog, &supervisor);
     let (installed, to_be_served) = mpsc::channel(1);
+    let board = BoardWatch::start(Sysroot::new(&settings.board.root), settings.board.interval);
+    tokio::spawn(observers::tell_keys(
+        keys.current(),
+        metrics.changes().clone(),
+    ));
+    tokio::spawn(observers::tell_log_loss(metrics.changes().clone()));
+    let running = watch::Sender::new(Arc::new(settings.clone()));
     let engine = LocalEngine::new(
         admission.clone(),
         readers,
@@ -138,11 +144,16 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
         metrics,
         supervisor.clone(),
     );
+    let engine = engine.watching(board.clone());
     let engine = Arc::new(engine.with_pulls(Pulls::new(&settings, installed)));
-    let state = Arc::new(HttpState::new(
-        Arc::clone(&engine) as _,
+    let kept_in = state_folder.as_ref().map(|_| &*settings.library.state_dir);
+    let state = HttpState::new(Arc::clone(&engine) as _, keys.current(), &settings);
+    let state = state.sealing_with(SealingKey::kept_in(kept_in));
+    let state = Arc::new(state.with_doctor(observers::examination(&running)));
+    tokio::spawn(forget_revoked(
         keys.current(),
-        &settings,
+        supervisor.clone(),
+        Arc::clone(&state),
     ));
     let mut servers = Servers::start(listeners, inherited, rpc_socket, &state);
     supervisor.answers().await;
@@ -157,12 +168,13 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
         notifier.clone(),
         status,
         move |model| queues.queue(model),
-        move || followed.trouble(),
+        move || (followed.trouble(), board.latest()),
     );
     tokio::spawn(told);
     let mut reloader = Reloader {
         source,
         settings,
+        running,
         binds_listen: !inherited,
         engine,
         supervisor: supervisor.clone(),
@@ -190,61 +202,13 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
 }
 
 /// What is kept of a key's conversations goes with it.
-async fn forget_revoked(keys: CurrentKeys, supervisor: Supervisor) {
+async fn forget_revoked(keys: CurrentKeys, supervisor: Supervisor, state: Arc<HttpState>) {
     let forget = |keyring: &Keyring| {
         let names = keyring.keys().map(ApiKey::client_name).collect();
         supervisor.prefixes().keep_keys(&names);
+        state.keep_keys(&names);
     };
     keys.follow(forget).await;
-}
-
-/// By whom a reload may be asked for.
-struct Asked {
-    hangup: Signal,
-    requests: mpsc::Receiver<ReloadRequest>,
-    /// Pulls that have put something into the models folder.
-    to_be_served: mpsc::Receiver<oneshot::Sender<Result<Problems, String>>>,
-}
-
-/// Reloads whenever SIGHUP or a control client asks for it, and serves what was pulled, until the daemon is to
-/// end, also in the middle of a reload.
-async fn reload_until(
-    end: impl Future<Output = ()>,
-    reloader: &mut Reloader,
-    notifier: &Notifier,
-    mut asked: Asked,
-) {
-    let mut end = pin!(end);
-    loop {
-        let reply = tokio::select! {
-            () = &mut end => return,
-            _ = asked.hangup.recv() => None,
-            Some(reply) = asked.requests.recv() => Some(reply),
-            Some(reply) = asked.to_be_served.recv() => {
-                let served = tokio::select! {
-                    () = &mut end => return,
-                    served = reloader.rescan() => served,
-                };
-                // Whoever has pulled it may have left.
-                let _ = reply.send(served);
-                continue;
-            }
-            catalog = reloader.read_on() => {
-                reloader.take_in(catalog).await;
-                continue;
-            }
-        };
-        notifier.reloading();
-        let outcome = tokio::select! {
-            () = &mut end => return,
-            outcome = reloader.reload() => outcome,
-        };
-        notifier.ready();
-        if let Some(reply) = reply {
-            // The client may have gone; the log has the outcome too.
-            let _ = reply.send(outcome);
-        }
-    }
 }
 
 /// The longest time from the first signal to the end of the process.

@@ -2,9 +2,10 @@ use std::sync::Arc;
 
 use super::variants::Served;
 use crate::admission::{Admission, EmbeddingError, EmbeddingRequest, Generation, QueueFigures};
+use crate::board::{BoardSample, BoardWatch};
 use crate::chat::{Answering, Engine};
 use crate::constraint::{Compiled, Limits, Wanted};
-use crate::generation::{GenerationError, GenerationRequest, ModelId};
+use crate::generation::{GenerationError, GenerationRequest, ModelId, RequestId};
 use crate::hub::Pulls;
 use crate::ipc::Prompt;
 use crate::library_calls::PooledRows;
@@ -23,6 +24,7 @@ pub(super) struct LocalEngine {
     pub pulls: Option<Pulls>,
     status: StatusBoard,
     supervisor: Supervisor,
+    board: Option<BoardWatch>,
 }
 
 impl LocalEngine {
@@ -42,10 +44,21 @@ impl LocalEngine {
             pulls: None,
             status,
             supervisor,
+            board: None,
+        }
+    }
+
+    /// With what is known of the board.
+    #[must_use]
+    pub fn watching(self, board: BoardWatch) -> Self {
+        Self {
+            board: Some(board),
+            ..self
         }
     }
 
     /// The same, which installs models too.
+    #[must_use]
     pub fn with_pulls(self, pulls: Pulls) -> Self {
         Self {
             pulls: Some(pulls),
@@ -119,6 +132,10 @@ impl Engine for LocalEngine {
         self.admission.queue(model)
     }
 
+    fn waiting(&self, model: &str) -> Vec<Option<RequestId>> {
+        self.admission.waiting(model)
+    }
+
     fn catalog(&self) -> Arc<Catalog> {
         self.models.catalog()
     }
@@ -129,6 +146,10 @@ impl Engine for LocalEngine {
 
     fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    fn board(&self) -> Option<Arc<BoardSample>> {
+        self.board.as_ref()?.latest()
     }
 
     fn readers(&self) -> Option<Readers> {

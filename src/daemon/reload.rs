@@ -2,10 +2,14 @@
 //! anything is wrong with it, nothing. Nothing that is running is disturbed.
 
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::control::{Applied, ReloadOutcome};
+use tokio::signal::unix::Signal;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::control::{Applied, ReloadOutcome, ReloadRequest};
 use super::engine::LocalEngine;
 use crate::apart::{self, Subject};
 use crate::chat::Engine;
@@ -13,9 +17,10 @@ use crate::http::{self, ExposedWithoutKeys};
 use crate::hub::Problems;
 use crate::models::{Catalog, Unread};
 use crate::printable::printable;
+use crate::service_manager::Notifier;
 use crate::settings::{CliOverrides, Settings};
 use crate::supervisor::Supervisor;
-use crate::telemetry;
+use crate::telemetry::{self, Change};
 
 /// Longest time to read the configuration; with that of the models, less than a client waits.
 const READ_LIMIT: Duration = Duration::from_secs(10);
@@ -32,6 +37,8 @@ pub(super) struct Reloader {
     pub source: SettingsSource,
     /// What the daemon runs with.
     pub settings: Settings,
+    /// The same, for others.
+    pub running: watch::Sender<Arc<Settings>>,
     /// Whether the listeners are those of `http.listen`.
     pub binds_listen: bool,
     pub engine: Arc<LocalEngine>,
@@ -40,9 +47,62 @@ pub(super) struct Reloader {
     pub unread: Option<Unread>,
 }
 
+/// By whom a reload may be asked for.
+pub(super) struct Asked {
+    pub hangup: Signal,
+    pub requests: mpsc::Receiver<ReloadRequest>,
+    /// Pulls that have put something into the models folder.
+    pub to_be_served: mpsc::Receiver<oneshot::Sender<Result<Problems, String>>>,
+}
+
+/// Reloads whenever SIGHUP or a control client asks for it, and serves what was pulled, until the daemon is to
+/// end, also in the middle of a reload.
+pub(super) async fn reload_until(
+    end: impl Future<Output = ()>,
+    reloader: &mut Reloader,
+    notifier: &Notifier,
+    mut asked: Asked,
+) {
+    let mut end = pin!(end);
+    loop {
+        let reply = tokio::select! {
+            () = &mut end => return,
+            _ = asked.hangup.recv() => None,
+            Some(reply) = asked.requests.recv() => Some(reply),
+            Some(reply) = asked.to_be_served.recv() => {
+                let served = tokio::select! {
+                    () = &mut end => return,
+                    served = reloader.rescan() => served,
+                };
+                // Whoever has pulled it may have left.
+                let _ = reply.send(served);
+                continue;
+            }
+            catalog = reloader.read_on() => {
+                reloader.take_in(catalog).await;
+                continue;
+            }
+        };
+        notifier.reloading();
+        let outcome = tokio::select! {
+            () = &mut end => return,
+            outcome = reloader.reload() => outcome,
+        };
+        notifier.ready();
+        if let Some(reply) = reply {
+            // The client may have gone; the log has the outcome too.
+            let _ = reply.send(outcome);
+        }
+    }
+}
+
 impl Reloader {
     pub async fn reload(&mut self) -> ReloadOutcome {
         let outcome = self.take_over().await;
+        self.engine
+            .metrics
+            .changes()
+            .tell(|| Change::from(&outcome));
         match &outcome {
             ReloadOutcome::Applied(applied) => {
                 for line in applied.lines() {
@@ -90,6 +150,7 @@ impl Reloader {
                 .push(format!("the next start would fail: {exposure}"));
         }
         self.settings = settings;
+        self.running.send_replace(Arc::new(self.settings.clone()));
         let missing = self.serve(catalog).await;
         self.engine.readers.reload(&self.settings);
         if let Some(pulls) = &self.engine.pulls {
@@ -152,6 +213,19 @@ impl Reloader {
             }
         }
         missing
+    }
+}
+
+impl From<&ReloadOutcome> for Change {
+    fn from(outcome: &ReloadOutcome) -> Self {
+        let (is_applied, problems) = match outcome {
+            ReloadOutcome::Applied(applied) => (true, &applied.problems),
+            ReloadOutcome::Refused { problems } => (false, problems),
+        };
+        Self::Reloaded {
+            is_applied,
+            problems: problems.clone(),
+        }
     }
 }
 
