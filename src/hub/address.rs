@@ -36,16 +36,18 @@ pub(super) fn reason(what: impl fmt::Display) -> String {
 /// Who says where a download may be led.
 #[derive(Clone, Debug)]
 pub(super) struct Judge {
-    /// The endpoint and the proxy: whoever wrote the settings chose them.
-    pub chosen: Vec<Url>,
+    /// The endpoint, or the proxy: whoever wrote the settings chose it.
+    pub chosen: Url,
     pub redirect_hosts: Vec<String>,
 }
 
 impl Judge {
     /// Refuses an address, or the name that it was found by.
     pub fn judge(&self, url: &Url, address: IpAddr) -> Result<(), Forbidden> {
-        let is_chosen = self.chosen.iter().any(|chosen| chosen.is_same_origin(url));
-        if is_chosen || is_public(address) || url.is_among(&self.redirect_hosts) {
+        if self.chosen.is_same_origin(url)
+            || is_public(address)
+            || url.is_among(&self.redirect_hosts)
+        {
             return Ok(());
         }
         Err(Forbidden {
@@ -195,12 +197,33 @@ mod tests {
     }
 
     #[test]
+    fn a_name_is_judged_by_where_it_leads() {
+        let judge = |redirect_hosts| Judge {
+            chosen: Url::parse("http://hub.lan/").unwrap(),
+            redirect_hosts,
+        };
+        let resolved = |judge| {
+            let uri: Uri = "http://localhost:81/".parse().unwrap();
+            let config = ureq::Agent::config_builder().build();
+            JudgingResolver::new(judge).resolve(&uri, &config, NextTimeout::default())
+        };
+        let refused = resolved(judge(Vec::new()));
+        let Err(ureq::Error::Other(error)) = refused else {
+            panic!("{refused:?}");
+        };
+        let forbidden = error.downcast::<Forbidden>().expect("why it is refused");
+        assert_eq!(forbidden.host, "localhost");
+        assert!(resolved(judge(vec!["localhost:81".to_owned()])).is_ok());
+        assert!(resolved(judge(vec!["localhost:82".to_owned()])).is_err());
+    }
+
+    #[test]
     fn who_wrote_the_settings_chose_the_first_host_and_those_named() {
         let url = |text| Url::parse(text).unwrap();
         let own: IpAddr = "192.168.1.2".parse().unwrap();
         let hub = url("http://hub.lan:8000/");
         let judging = Judge {
-            chosen: vec![hub.clone()],
+            chosen: hub.clone(),
             redirect_hosts: vec!["cdn.lan".to_owned()],
         };
         assert!(judging.judge(&hub, own).is_ok());

@@ -1,11 +1,11 @@
 //! Requests to a hub: to its endpoint first, whatever is asked for, and from there only where a redirect may
 //! lead. The token is shown to the endpoint's own origin and to no other.
 
-use std::io;
+use std::io::{self, Read};
 use std::time::Duration;
 
 use ureq::config::Config;
-use ureq::http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER};
+use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, LOCATION, RETRY_AFTER};
 use ureq::http::{HeaderMap, StatusCode};
 use ureq::tls::TlsConfig;
 use ureq::unversioned::transport::DefaultConnector;
@@ -14,6 +14,7 @@ use ureq::{Agent, Body, Proxy};
 use super::address::{Forbidden, Judge, JudgingResolver};
 use super::listing::{self, Listing};
 use super::names::encoded;
+use super::pace::Pace;
 use super::tries::{Tries, Trouble};
 use super::trust::{settings, tls, token};
 use super::url::{self, Url};
@@ -22,6 +23,7 @@ use crate::printable::printable;
 
 const MOST_REDIRECTS: usize = 5;
 const MOST_HEADER_BYTES: usize = 64 * 1024;
+const TEXT_BUFFER_BYTES: usize = 16 * 1024;
 
 /// An answer whose header has come.
 pub(super) struct Answer {
@@ -35,6 +37,11 @@ pub(super) struct Answer {
 impl Answer {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
+    }
+
+    /// How many bytes its body is said to have.
+    pub fn length(&self) -> Option<u64> {
+        self.header(CONTENT_LENGTH.as_str())?.trim().parse().ok()
     }
 }
 
@@ -61,7 +68,6 @@ impl Client {
             return Err(PullError::Offline);
         }
         let endpoint = url::endpoint(&hub.endpoint)?;
-        let mut chosen = vec![endpoint.clone()];
         let proxy = hub.proxy.as_deref().map(|text| {
             let wrong = || settings("hub.proxy", "it is no address of a proxy that speaks HTTP");
             let is_other = text.contains("://") && !text.starts_with("http");
@@ -78,23 +84,23 @@ impl Client {
             Ok::<_, PullError>((proxy, plain.ok_or_else(wrong)?))
         });
         let proxy = proxy.transpose()?;
-        chosen.extend(proxy.iter().map(|(_, url)| url.clone()));
-        let judge = Judge {
-            chosen,
+        let judge = |chosen: &Url| Judge {
+            chosen: chosen.clone(),
             redirect_hosts: hub.redirect_hosts.clone(),
         };
         let tls = tls(hub, &endpoint)?;
-        let agent = |proxy: Option<Proxy>| {
-            let resolver = JudgingResolver::new(judge.clone());
+        let agent = |proxy: Option<Proxy>, judge: Judge| {
+            let resolver = JudgingResolver::new(judge);
             let config = config(hub, tls.clone(), proxy);
             Agent::with_parts(config, DefaultConnector::default(), resolver)
         };
         Ok(Self {
-            direct: agent(None),
-            proxied: proxy.map(|(proxy, _)| agent(Some(proxy))),
+            direct: agent(None, judge(&endpoint)),
+            // It looks up the proxy alone, to which no redirect may lead.
+            proxied: proxy.map(|(proxy, url)| agent(Some(proxy), judge(&url))),
             without_proxy: hub.without_proxy.clone(),
             authorization: token(hub)?.map(|token| format!("Bearer {token}")),
-            judge,
+            judge: judge(&endpoint),
             endpoint,
             hub: hub.clone(),
         })
@@ -117,17 +123,31 @@ impl Client {
     }
 
     fn listed(&self, url: &Url, what: &str, repository: &str) -> Result<Listing, Trouble> {
-        let mut answer = self.ask(Method::Get, url, None)?;
+        let answer = self.ask(Method::Get, url, None)?;
         if answer.status != StatusCode::OK {
             return Err(refusal(&answer, what, repository));
         }
-        let body = answer.body.with_config().limit(listing::MOST_BYTES);
-        match body.read_to_vec() {
-            Ok(json) => Ok(Listing::parse(&json)?),
-            Err(ureq::Error::BodyExceedsLimit(_)) => {
-                Err(PullError::bad_answer("the list of files is too long").into())
+        Ok(Listing::parse(&self.text(answer.body)?)?)
+    }
+
+    /// A body that is no longer than a list of files, and does not drip.
+    fn text(&self, body: Body) -> Result<Vec<u8>, Trouble> {
+        let mut body = body.into_reader();
+        let (mut text, mut buffer) = (Vec::new(), vec![0; TEXT_BUFFER_BYTES]);
+        let mut pace = Pace::of(&self.hub);
+        loop {
+            let read = body.read(&mut buffer);
+            let read = read.map_err(|error| Trouble::again(error.to_string()))?;
+            if read == 0 {
+                return Ok(text);
             }
-            Err(error) => Err(Trouble::again(error.to_string())),
+            if text.len() + read > listing::MOST_BYTES {
+                return Err(PullError::bad_answer("the list of files is too long").into());
+            }
+            text.extend_from_slice(&buffer[..read]);
+            if pace.is_too_slow(read) {
+                return Err(Trouble::again("it came too slowly"));
+            }
         }
     }
 
@@ -320,9 +340,11 @@ fn trouble(url: &Url, error: ureq::Error) -> Trouble {
         ureq::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
             PullError::bad_answer(format!("{host}: {error}")).into()
         }
-        error @ (ureq::Error::Http(_)
-        | ureq::Error::BadUri(_)
-        | ureq::Error::Tls(_)
+        // Their words may be the address.
+        ureq::Error::Http(_) | ureq::Error::BadUri(_) => {
+            PullError::bad_answer(format!("{host}: its address cannot be asked for")).into()
+        }
+        error @ (ureq::Error::Tls(_)
         | ureq::Error::Rustls(_)
         | ureq::Error::LargeResponseHeader(..)) => {
             PullError::bad_answer(format!("{host}: {error}")).into()
@@ -354,5 +376,24 @@ fn scheme(proxy: &str) -> &'static str {
     match proxy.starts_with("https://") {
         true => "https",
         false => "http",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::Job;
+    use crate::settings::Settings;
+
+    #[test]
+    fn a_proxy_is_passed_through_and_never_led_to() {
+        let mut hub = Job::new("a/b", &Settings::default()).hub;
+        hub.endpoint = "http://hub.lan".to_owned();
+        hub.proxy = Some("http://10.0.0.1:3128".to_owned());
+        let client = Client::new(&hub).unwrap_or_else(|error| panic!("{error}"));
+        let led = |to| client.may_lead(&client.endpoint, &Url::parse(to).unwrap());
+        assert_eq!(led("http://hub.lan/x"), Ok(()));
+        let refused = led("http://10.0.0.1:3128/");
+        assert!(matches!(refused, Err(PullError::Led { .. })), "{refused:?}");
     }
 }

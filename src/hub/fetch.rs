@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use ureq::http::StatusCode;
 
 use super::client::{Answer, Client, FileAddress, refusal};
+use super::pace::Pace;
 use super::part::{BUFFER_BYTES, NotWhole, Part, verified};
 use super::plan::Wanted;
 use super::staging::Staging;
@@ -20,6 +21,8 @@ use super::{FileProgress, Hash, PullError, Told};
 const PROGRESS_BYTES: u64 = 1 << 20;
 /// How often progress is told at most.
 const TELL_EVERY: Duration = Duration::from_millis(200);
+/// After so many bytes it is looked whether there is room still: others, such as another pull, write too.
+const ROOM_EVERY_BYTES: u64 = 16 << 20;
 
 /// A file whose size and checksum are known.
 pub(super) struct Known<'a> {
@@ -64,6 +67,7 @@ impl Fetch<'_> {
             return Ok(sha256);
         }
         let mut part = Part::open(folder, file.hash, file.size);
+        let mut is_anew = false;
         loop {
             let mut open = part.map_err(|error| self.staging.failed(error, file.size))?;
             self.complete(file, &mut open)?;
@@ -77,15 +81,13 @@ impl Fetch<'_> {
                     if let Ok(Err(error)) = restarted {
                         return Err(self.staging.failed(error, file.size));
                     }
-                    if !is_joined {
-                        return Err(PullError::Corrupt {
-                            file: file.address().what(),
-                            reason: format!(
-                                "its checksum is {found}, and {} was said",
-                                file.hash.hex()
-                            ),
-                        });
+                    if !is_joined || is_anew {
+                        let said = file.hash.hex();
+                        let reason = format!("its checksum is {found}, and {said} was said");
+                        return Err(corrupt(file, reason));
                     }
+                    // Once: a hub that cuts and spoils each time would have it brought for ever.
+                    is_anew = true;
                 }
             }
         }
@@ -125,6 +127,14 @@ impl Fetch<'_> {
             restarted.map_err(|error| self.staging.failed(error, file.size))
         };
         match answer.status {
+            // Another file or a page of words, for which nothing that has come is thrown away.
+            StatusCode::OK if answer.length().is_some_and(|it| it != file.size) => {
+                let length = answer.length().unwrap_or_default();
+                return Err(Trouble::Final(corrupt(
+                    file,
+                    format!("it has {length} bytes, and {} were said", file.size),
+                )));
+            }
             // The whole file, whatever was asked for.
             StatusCode::OK => restart(part)?,
             StatusCode::PARTIAL_CONTENT if continues(&answer, part.len(), file.size) => {}
@@ -141,7 +151,8 @@ impl Fetch<'_> {
         let hub = &self.client.hub;
         let mut body = answer.body.into_reader();
         let mut buffer = vec![0; BUFFER_BYTES];
-        let mut pace = Pace::new(hub.stall_timeout, hub.slowest_bytes_per_second);
+        let mut pace = Pace::of(hub);
+        let mut unchecked = 0;
         let mut told_at = Instant::now();
         loop {
             let read = match body.read(&mut buffer) {
@@ -155,10 +166,8 @@ impl Fetch<'_> {
                 };
             }
             if read as u64 > part.left() {
-                return Err(Trouble::Final(PullError::Corrupt {
-                    file: file.address().what(),
-                    reason: format!("it is longer than the {} bytes that were said", file.size),
-                }));
+                let reason = format!("it is longer than the {} bytes that were said", file.size);
+                return Err(Trouble::Final(corrupt(file, reason)));
             }
             let left = part.left();
             let written = part.write(&buffer[..read]);
@@ -166,6 +175,11 @@ impl Fetch<'_> {
             if part.left() == 0 {
                 // What may come behind it is nobody's.
                 return Ok(());
+            }
+            unchecked += read as u64;
+            if unchecked >= ROOM_EVERY_BYTES {
+                unchecked = 0;
+                self.staging.check_room(part.left(), hub)?;
             }
             if told_at.elapsed() >= TELL_EVERY {
                 told_at = Instant::now();
@@ -187,6 +201,13 @@ impl Fetch<'_> {
     }
 }
 
+fn corrupt(file: &Known<'_>, reason: String) -> PullError {
+    PullError::Corrupt {
+        file: file.address().what(),
+        reason,
+    }
+}
+
 /// Whether an answer gives what is missing.
 fn continues(answer: &Answer, offset: u64, size: u64) -> bool {
     let range = answer.header("content-range").unwrap_or_default();
@@ -198,36 +219,6 @@ fn begins_at(range: &str) -> Option<(u64, u64)> {
     let (span, size) = range.strip_prefix("bytes ")?.split_once('/')?;
     let (from, _) = span.split_once('-')?;
     Some((from.trim().parse().ok()?, size.trim().parse().ok()?))
-}
-
-/// Whether a connection brings enough, looked at once in each time of patience.
-struct Pace {
-    since: Instant,
-    bytes: u64,
-    patience: Duration,
-    least: u64,
-}
-
-impl Pace {
-    fn new(patience: Duration, bytes_per_second: u32) -> Self {
-        let least = patience.as_millis() as u64 * u64::from(bytes_per_second) / 1000;
-        Self {
-            since: Instant::now(),
-            bytes: 0,
-            patience,
-            least,
-        }
-    }
-
-    fn is_too_slow(&mut self, read: usize) -> bool {
-        self.bytes += read as u64;
-        if self.since.elapsed() < self.patience {
-            return false;
-        }
-        let is_slow = self.bytes < self.least;
-        (self.since, self.bytes) = (Instant::now(), 0);
-        is_slow
-    }
 }
 
 #[cfg(test)]

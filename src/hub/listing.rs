@@ -1,18 +1,21 @@
-//! What a repository offers, as its hub tells it at one commit. Pure.
+//! What a repository offers, as its hub tells it at one commit. Pure. Of an answer no more is kept than is used,
+//! so that none of them takes much more memory than its text.
 
-use serde::Deserialize;
-use serde_json::Value;
+use std::fmt;
+
+use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::names::leads_beneath;
 use super::{Hash, PullError};
 use crate::printable::printable;
 
 /// Larger answers are not read.
-pub(super) const MOST_BYTES: u64 = 8 << 20;
+pub(super) const MOST_BYTES: usize = 8 << 20;
 /// More files than a repository of models has.
 const MOST_FILES: usize = 10_000;
 /// The largest size that is believed.
-const MOST_SIZE: u64 = 1 << 42;
+pub(super) const MOST_SIZE: u64 = 1 << 42;
 
 /// A repository at one commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,11 +40,22 @@ pub struct RemoteFile {
 #[derive(Deserialize)]
 struct Answer {
     sha: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "not_too_many")]
     siblings: Vec<Sibling>,
     #[serde(rename = "cardData")]
-    card: Option<Value>,
+    card: Option<Card>,
 }
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Card {
+    license: FirstText,
+    base_model: FirstText,
+}
+
+/// A text, or the first of several; `None`: it is neither.
+#[derive(Default)]
+struct FirstText(Option<String>);
 
 #[derive(Deserialize)]
 struct Sibling {
@@ -69,27 +83,13 @@ impl Listing {
             .map_err(|error| PullError::bad_answer(format!("the list of files: {error}")))?;
         let commit = answer.sha.filter(|sha| is_commit(sha));
         let commit = commit.ok_or_else(|| PullError::bad_answer("it names no commit"))?;
-        if answer.siblings.len() > MOST_FILES {
-            let reason = format!(
-                "the repository has {} files, and no model has more than {MOST_FILES}",
-                answer.siblings.len()
-            );
-            return Err(PullError::bad_answer(reason));
-        }
         let files = answer.siblings.into_iter().map(Sibling::checked);
-        let text = |name: &str| {
-            let found = answer.card.as_ref()?.get(name)?;
-            let found = match found {
-                Value::Array(all) => all.first()?,
-                one => one,
-            };
-            found.as_str().map(|text| text.chars().take(200).collect())
-        };
+        let card = answer.card.unwrap_or_default();
         Ok(Self {
             commit,
             files: files.collect::<Result<_, _>>()?,
-            licence: text("license"),
-            base_model: text("base_model"),
+            licence: card.license.0,
+            base_model: card.base_model.0,
         })
     }
 
@@ -121,6 +121,84 @@ impl Sibling {
     }
 }
 
+/// Ends at the first file that is too many.
+fn not_too_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Sibling>, D::Error> {
+    struct Files;
+    impl<'de> Visitor<'de> for Files {
+        type Value = Vec<Sibling>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of at most {MOST_FILES} files")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut all: A) -> Result<Self::Value, A::Error> {
+            let mut files = Vec::new();
+            while let Some(file) = all.next_element()? {
+                if files.len() == MOST_FILES {
+                    return Err(A::Error::custom(format!(
+                        "it has more than {MOST_FILES} files, as no model has"
+                    )));
+                }
+                files.push(file);
+            }
+            Ok(files)
+        }
+    }
+    deserializer.deserialize_seq(Files)
+}
+
+impl<'de> Deserialize<'de> for FirstText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TextVisitor)
+    }
+}
+
+struct TextVisitor;
+
+/// What people write by hand is of any kind.
+impl<'de> Visitor<'de> for TextVisitor {
+    type Value = FirstText;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<FirstText, E> {
+        Ok(FirstText(Some(text.chars().take(200).collect())))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut all: A) -> Result<FirstText, A::Error> {
+        let first: Option<FirstText> = all.next_element()?;
+        while all.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(first.unwrap_or_default())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut all: A) -> Result<FirstText, A::Error> {
+        while all.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(FirstText::default())
+    }
+
+    fn visit_unit<E>(self) -> Result<FirstText, E> {
+        Ok(FirstText::default())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<FirstText, E> {
+        Ok(FirstText::default())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<FirstText, E> {
+        Ok(FirstText::default())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<FirstText, E> {
+        Ok(FirstText::default())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<FirstText, E> {
+        Ok(FirstText::default())
+    }
+}
+
 /// Of a hub's version control: hexadecimal digits, as many as either of its checksums has.
 fn is_commit(sha: &str) -> bool {
     Hash::parse(sha).is_some() && !sha.contains(['"', '/'])
@@ -130,7 +208,7 @@ fn is_commit(sha: &str) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
@@ -204,6 +282,35 @@ mod tests {
         ] {
             assert!(Listing::parse(answer.as_bytes()).is_err(), "{answer}");
         }
+    }
+
+    #[test]
+    fn a_card_may_say_anything() {
+        let base_model = |value: &Value| {
+            let card = json!({"license": 7, "base_model": value, "tags": [{"a": [1]}]});
+            let answer = json!({"sha": COMMIT, "siblings": [], "cardData": card});
+            let found = Listing::parse(answer.to_string().as_bytes()).expect("a listing");
+            assert_eq!(found.licence, None);
+            found.base_model
+        };
+        for none in [
+            json!(null),
+            json!(true),
+            json!(1),
+            json!(-1),
+            json!(0.5),
+            json!({"a": "b"}),
+            json!([]),
+        ] {
+            assert_eq!(base_model(&none), None, "{none}");
+        }
+        for some in [json!("a/b"), json!(["a/b", 7]), json!([["a/b"], {}])] {
+            assert_eq!(base_model(&some).as_deref(), Some("a/b"), "{some}");
+        }
+        let long = "x".repeat(1000);
+        assert_eq!(base_model(&json!(long)).map(|it| it.len()), Some(200));
+        let without = json!({"sha": COMMIT, "cardData": null}).to_string();
+        assert!(Listing::parse(without.as_bytes()).is_ok());
     }
 
     proptest! {

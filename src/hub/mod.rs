@@ -17,6 +17,7 @@ mod listing;
 mod manifest;
 mod messages;
 mod names;
+mod pace;
 mod part;
 mod plan;
 mod process;

@@ -1,5 +1,6 @@
 //! What is brought of a repository, and where it is put. Pure.
 
+use super::listing::MOST_SIZE;
 use super::names::is_plain;
 use super::variant::Variant;
 use super::{Hash, Listing, PullError, Reference, RemoteFile};
@@ -56,6 +57,14 @@ impl Wanted {
             size: file.size,
             hash: file.hash,
         })
+    }
+
+    /// The largest size that is believed of it.
+    pub fn most_bytes(&self) -> u64 {
+        match COMPANIONS.contains(&&*self.name) {
+            true => MOST_COMPANION_BYTES,
+            false => MOST_SIZE,
+        }
     }
 }
 

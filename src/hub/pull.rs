@@ -165,10 +165,16 @@ fn known_file<'a>(client: &Client, wanted: &'a Wanted) -> Result<Known<'a>, Pull
         file: address.what(),
     };
     let no_size = || PullError::bad_answer(format!("it tells no size of {}", address.what()));
+    let size = size.ok_or_else(no_size)?;
+    // The file's own address may tell any number.
+    if size > wanted.most_bytes() {
+        let reason = format!("it says that {} has {size} bytes", address.what());
+        return Err(PullError::bad_answer(reason));
+    }
     Ok(Known {
         wanted,
         hash: hash.ok_or_else(no_hash)?,
-        size: size.ok_or_else(no_size)?,
+        size,
     })
 }
 

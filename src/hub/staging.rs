@@ -7,6 +7,8 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
@@ -18,6 +20,9 @@ const FOLDER: &str = ".pulls";
 const FOLDER_MODE: u32 = 0o755;
 /// Folders inside each other that are measured: publisher, model, and one more.
 const DEEPEST: usize = 4;
+/// A pull that was ended just now holds its lock until the kernel is done with its process.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+const LOCK_EVERY: Duration = Duration::from_millis(20);
 
 pub(super) struct Staging {
     models: PathBuf,
@@ -46,21 +51,13 @@ impl Staging {
             make(path).map_err(|error| PullError::folder(path, error))?;
         }
         let lock = File::open(&folder).map_err(|error| PullError::folder(&folder, error))?;
-        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => {
-                return Err(PullError::InUse {
-                    name: format!("{publisher}/{name}"),
-                });
-            }
-            Err(error) => return Err(PullError::folder(&folder, error)),
-        }
-        // Between the two lines above another one may have put the folder into its place.
+        let is_held = hold(&lock).map_err(|error| PullError::folder(&folder, error))?;
+        // Meanwhile another one may have put the folder into its place.
         let is_there = fs::symlink_metadata(&folder).is_ok_and(|now| {
             let held = lock.metadata();
             held.is_ok_and(|held| (held.dev(), held.ino()) == (now.dev(), now.ino()))
         });
-        if !is_there {
+        if !is_held || !is_there {
             return Err(PullError::InUse {
                 name: format!("{publisher}/{name}"),
             });
@@ -191,6 +188,20 @@ impl Staging {
     }
 }
 
+/// Takes the lock of a folder; `false`: another process keeps it.
+fn hold(folder: &File) -> Result<bool, Errno> {
+    let until = Instant::now() + LOCK_WAIT;
+    loop {
+        match rustix::fs::flock(folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(true),
+            Err(Errno::WOULDBLOCK) if Instant::now() < until => thread::sleep(LOCK_EVERY),
+            Err(Errno::WOULDBLOCK) => return Ok(false),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 fn is_taken(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -236,10 +247,21 @@ fn held_bytes(folder: &Path, depth: usize) -> io::Result<u64> {
         if metadata.is_file() {
             held = held.saturating_add(metadata.len());
         } else if metadata.is_dir() && depth > 0 {
-            held = held.saturating_add(held_bytes(&entry.path(), depth - 1)?);
+            held = held.saturating_add(match held_bytes(&entry.path(), depth - 1) {
+                // Another's, such as `lost+found`; or gone by now.
+                Err(error) if is_not_ours(&error) => 0,
+                held => held?,
+            });
         }
     }
     Ok(held)
+}
+
+fn is_not_ours(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound
+    )
 }
 
 #[cfg(test)]

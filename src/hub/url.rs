@@ -53,15 +53,18 @@ impl Url {
             path,
         };
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-        let is_host =
-            !url.host.is_empty() && (url.ip().is_some() || url.host.chars().all(is_plain));
+        let is_name = url.host.chars().all(is_plain) && !ends_in_number(&url.host);
+        let is_host = !url.host.is_empty() && (url.ip().is_some() || is_name);
         let is_path = url.path.bytes().all(|byte| byte.is_ascii_graphic());
         (is_host && is_path).then_some(url)
     }
 
     /// Where a `location` leads from here.
     pub fn join(&self, location: &str) -> Option<Self> {
-        if location.contains("://") {
+        // A query may have an address in it.
+        let is_word = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+        let scheme = location.split_once("://").map(|(scheme, _)| scheme);
+        if scheme.is_some_and(|scheme| scheme.chars().all(is_word)) {
             return Self::parse(location);
         }
         let scheme = self.scheme();
@@ -128,6 +131,13 @@ impl fmt::Display for Url {
     }
 }
 
+/// Whether it is an address of version 4 in another spelling, such as `0x7f.1` or `2130706433`, which no name is.
+fn ends_in_number(host: &str) -> bool {
+    let last = host.trim_end_matches('.').rsplit('.').next();
+    let last = last.unwrap_or_default();
+    last.bytes().all(|byte| byte.is_ascii_digit()) || last.starts_with("0x")
+}
+
 /// The endpoint, and what its paths begin with.
 pub(super) fn endpoint(text: &str) -> Result<Url, PullError> {
     Url::parse(text.trim_end_matches('/')).ok_or_else(|| PullError::Settings {
@@ -141,7 +151,8 @@ pub(super) fn why_not(from: &Url, to: &Url, redirect_hosts: &[String]) -> Option
     if from.is_https && !to.is_https {
         return Some("without encryption: only https is followed from https".to_owned());
     }
-    let is_own = to.host == "localhost" || to.host.ends_with(".localhost");
+    let host = to.host.trim_end_matches('.');
+    let is_own = host == "localhost" || host.ends_with(".localhost");
     if is_own && !to.is_among(redirect_hosts) {
         return Some(super::address::reason("a name of this very machine"));
     }
@@ -175,7 +186,12 @@ mod tests {
             "https://a/ b",
             "https://a/\u{e4}",
             "https://a\\@b/",
-            "https://0x7f.1:+80/",
+            "https://a:+80/",
+            "https://0x7f.1/",
+            "https://2130706433/",
+            "https://127.1/",
+            "https://127.0.0.1./",
+            "https://./",
         ] {
             assert_eq!(Url::parse(wrong), None, "{wrong}");
         }
@@ -188,6 +204,7 @@ mod tests {
             ("https://cdn.lan/x?y", "https://cdn.lan/x?y"),
             ("//cdn.lan/x", "https://cdn.lan/x"),
             ("/c/d?e", "https://hub.lan:444/c/d?e"),
+            ("/c?next=http://d/", "https://hub.lan:444/c?next=http://d/"),
         ] {
             let found = from.join(location).map(|it| it.to_string());
             assert_eq!(found.as_deref(), Some(to), "{location}");
@@ -207,6 +224,13 @@ mod tests {
         assert!(why_not(&safe, &own, &[]).is_some());
         assert_eq!(why_not(&safe, &own, &["localhost:443".to_owned()]), None);
         assert!(why_not(&safe, &own, &["localhost:444".to_owned()]).is_some());
+        for own in [
+            "https://localhost./",
+            "https://a.localhost/",
+            "https://LOCALHOST/",
+        ] {
+            assert!(why_not(&safe, &url(own), &[]).is_some(), "{own}");
+        }
     }
 
     #[test]

@@ -59,6 +59,8 @@ pub struct Reply {
     pub cut_at: Option<usize>,
     /// After which nothing more is sent until the client is gone.
     pub hold_at: Option<usize>,
+    /// The end of the body is the connection's alone.
+    pub has_no_length: bool,
     /// So many bytes at a time, with a pause before each.
     pub drip: Option<(usize, Duration)>,
 }
@@ -309,7 +311,10 @@ impl Shared {
         for (name, value) in &reply.headers {
             let _ = write!(head, "{name}: {value}\r\n");
         }
-        let _ = write!(head, "content-length: {}\r\n\r\n", reply.body.len());
+        if !reply.has_no_length {
+            let _ = write!(head, "content-length: {}\r\n", reply.body.len());
+        }
+        head.push_str("\r\n");
         stream.write_all(head.as_bytes())?;
         if request.method == "HEAD" {
             return Ok(());

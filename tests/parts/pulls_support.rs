@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::hub_support::{Hub, Repo, random_bytes};
+use crate::hub_support::{Hub, Reply, Repo, random_bytes};
 use rkllmd::hub::{FileProgress, Job, PullError, Pulled, Told, pull};
 use rkllmd::settings::Settings;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// What models are of.
@@ -69,4 +70,17 @@ pub fn files_told(job: &Job) -> (Result<Pulled, PullError>, Vec<FileProgress>) {
 /// A model of so many bytes, alone.
 pub fn repo(bytes: usize) -> Repo {
     Repo::new(&[(MODEL, &random_bytes(bytes as u64, bytes))])
+}
+
+/// Answers files with `file`, which gets a well hub's reply and how many times it was asked, and all else as a
+/// well hub does.
+pub fn hub_of(repo: Repo, file: impl Fn(Reply, usize) -> Reply + Send + Sync + 'static) -> Hub {
+    let asked = AtomicUsize::new(0);
+    Hub::start(move |request, _| {
+        let reply = repo.answer(request);
+        match request.is_for_file() {
+            true => file(reply, asked.fetch_add(1, Ordering::Relaxed)),
+            false => reply,
+        }
+    })
 }
