@@ -168,12 +168,17 @@ impl Reloader {
         let catalog = scanned.map_err(|error| format!("it could not be read: {error}"))?;
         let catalog = catalog.with_what_was_known(&self.engine.catalog());
         let problems = catalog.problems().iter();
-        let problems = problems
+        let problems: Problems = problems
             .map(|it| (it.path.clone(), it.problem.clone()))
             .collect();
         for name in self.serve(catalog).await {
             tracing::warn!(model = name, "the model to preload is not installed");
         }
+        let text = |(path, problem): &(PathBuf, String)| format!("{}: {problem}", path.display());
+        self.engine.metrics.changes().tell(|| Change::Reloaded {
+            is_applied: true,
+            problems: problems.iter().map(text).collect(),
+        });
         Ok(problems)
     }
 

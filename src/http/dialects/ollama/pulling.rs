@@ -24,11 +24,12 @@ use crate::http::dialects::ended;
 use crate::http::dialects::permission::may_load;
 use crate::http::request::body::fields;
 use crate::http::request::context::RequestContext;
-use crate::http::request::error::RequestError;
+use crate::http::request::error::{RequestError, quote};
 use crate::http::request::parsed::parsed;
 use crate::http::response::ndjson;
 use crate::http::transport::connection::Upgrades;
 use crate::hub::{FileProgress, PullError, PullState, Pulled, Reference, Step};
+use crate::models::LATEST;
 use crate::printable::printable;
 
 const NO_FOLDER: &str = "there is no models folder here";
@@ -133,9 +134,20 @@ async fn pulling(
     if pulls.is_offline() {
         return Err(not_offered(OFFLINE));
     }
+    // The model would have this name, and the key might not use it.
+    let model = name.strip_suffix(LATEST).unwrap_or(&name);
+    if let Some(key) = context.caller.key()
+        && !key.may_use([model])
+    {
+        return Err(RequestError::ModelNotAllowed {
+            key: key.name.to_string(),
+            model: quote(model),
+        });
+    }
     // Who leaves does not wait for it.
     context.client_bound().bind();
     let mut follower = pulls.pull(&name)?;
+    context.audit("pulls a model", &name);
     if !stream {
         let mut closing = upgrades.closing();
         tokio::select! {
@@ -195,10 +207,11 @@ async fn begun(follower: &mut watch::Receiver<PullState>) -> Option<PullError> {
     let is_begun = |state: &PullState| {
         state.outcome.is_some() || matches!(state.step, Step::Bringing | Step::Installing)
     };
-    let state = follower.wait_for(is_begun).await;
-    match &state.ok()?.outcome {
-        Some(Err(error)) => Some(error.clone()),
-        Some(Ok(_)) | None => None,
+    let state = follower.wait_for(is_begun).await.ok()?;
+    match &state.outcome {
+        // Else it is the stream's to tell, however late this looks.
+        Some(Err(error)) if state.file.is_none() => Some(error.clone()),
+        Some(_) | None => None,
     }
 }
 
