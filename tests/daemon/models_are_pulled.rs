@@ -9,6 +9,7 @@ use crate::daemon_support::{
     Answer, Daemon, Setup, all_children, built_library, chat, demo_model, eventually, is_gone,
     keys, python_session, request, send,
 };
+use crate::doors::{Door, bearer};
 use crate::hub_support::{Hub, Reply, Repo, random_bytes};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -26,6 +27,8 @@ fn setup(hub: &Hub) -> Setup {
         .environment("RKLLM_CPU_SEED", "7")
         .settings(&format!("hub.endpoint = {:?}", hub.endpoint()))
         .settings("hub.retry-wait = \"0s\"\nhub.keep-free-bytes = 0")
+        // However long a process takes to begin here.
+        .settings("http.header-delay = \"30s\"")
 }
 
 /// A model that no library can load, and which is pulled all the same.
@@ -125,7 +128,9 @@ fn a_pulled_model_answers_without_a_reload() {
         (again.status, again.json()),
         (200, json!({"status": "success"}))
     );
-    assert!(transfers(&daemon).is_empty(), "each ends with its pull");
+    eventually("the end of each transfer with its pull", || {
+        transfers(&daemon).is_empty().then_some(())
+    });
 }
 
 #[test]
@@ -291,12 +296,26 @@ fn the_token_is_the_hubs_alone() {
         .settings(&format!("hub.token-file = {path:?}"))
         .start();
     let key = keys(daemon.folder(), "add admin --role admin");
+    let bound = keys(daemon.folder(), "add bound --role admin --model own");
     eventually("keys being asked for", || {
         (daemon.get("/api/tags").status == 401).then_some(())
     });
     let body = json!({"model": "owner/name"});
     let refused = daemon.post("/api/pull", &body);
     assert_eq!(refused.status, 401, "{}", refused.body);
+    // Of one model, who may install no other.
+    let door = Door::Tcp(daemon.address);
+    let answer = eventually("the key being known", || {
+        let answer = door.ask(
+            "POST",
+            "/api/pull",
+            &bearer(Some(&bound)),
+            &body.to_string(),
+        );
+        (answer.status != 401).then_some(answer)
+    });
+    assert_eq!(answer.status, 403, "{}", answer.body);
+    assert_eq!(answer.json()["code"], "model_not_allowed");
     assert!(hub.seen().is_empty());
     let mut client = TcpStream::connect(daemon.address).expect("a connection");
     let text = body.to_string();
