@@ -1,5 +1,5 @@
-//! The process that transfers a model for the daemon: hello, one job, its end. It has no key, no listener and
-//! no device, little memory, and gives way to whoever computes.
+//! The process that transfers a model for the daemon: hello, one job, its end. It is given no key and no
+//! listener, opens no device, has little memory, and gives way to whoever computes.
 
 use std::process::ExitCode;
 

@@ -105,7 +105,7 @@ fn a_size_that_only_an_address_tells_is_not_believed_blindly() {
 }
 
 #[test]
-fn room_that_others_take_meanwhile_is_missed() {
+fn room_that_others_take_meanwhile_is_noticed() {
     const LARGE: usize = 20 << 20;
     let folder = Folder::new();
     let other = folder.path().join("other");
