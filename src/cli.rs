@@ -5,6 +5,8 @@
 
 mod doctor;
 mod keys;
+mod progress;
+mod pull;
 mod reload;
 
 use std::env;
@@ -44,6 +46,8 @@ pub enum Program {
     Worker(ChildArguments),
     /// Read models' files; the daemon started it.
     Reader(ChildArguments),
+    /// Transfer a model; the daemon started it.
+    Transfer(ChildArguments),
     /// The command is done.
     Finished(ExitCode),
 }
@@ -70,6 +74,9 @@ enum CommandLine {
     /// List the installed models and what is wrong with any of them
     #[command(after_help = MODELS_EXAMPLES)]
     Models(ModelsArguments),
+    /// Bring a model from a hub into the models folder
+    #[command(after_help = pull::EXAMPLES)]
+    Pull(pull::PullArguments),
     /// Look at what the daemon needs of this machine, and say what to type where something is wrong
     #[command(after_help = doctor::EXAMPLES)]
     Doctor(doctor::DoctorArguments),
@@ -80,6 +87,8 @@ enum CommandLine {
     Worker(ChildArguments),
     #[command(hide = true)]
     Reader(ChildArguments),
+    #[command(hide = true)]
+    Transfer(ChildArguments),
     /// Try what a process that reads models' files must not be able to do
     #[command(hide = true)]
     ReaderSelfTest {
@@ -121,6 +130,7 @@ const EXAMPLES: &str = "\
 Examples:
   rkllmd serve --models ~/models          serve a folder of .rkllm and .gguf files
   rkllmd models --models ~/models         what is in it, and what is wrong with it
+  rkllmd pull OWNER/NAME                  bring a model that suits this machine
   rkllmd doctor                           what is wrong with this machine, and what to type
   rkllmd check-config                     is /etc/rkllmd/rkllmd.toml right?
   rkllmd keys add laptop                  a key for a client in the network
@@ -177,6 +187,7 @@ fn dispatch(command: CommandLine) -> Program {
     match command {
         CommandLine::Worker(arguments) => Program::Worker(arguments),
         CommandLine::Reader(arguments) => Program::Reader(arguments),
+        CommandLine::Transfer(arguments) => Program::Transfer(arguments),
         CommandLine::ReaderSelfTest { inside } => Program::Finished(reader::self_test(inside)),
         CommandLine::Serve(ServeArguments { config, overrides }) => {
             match load(config.config.as_deref(), &overrides) {
@@ -209,6 +220,9 @@ fn dispatch(command: CommandLine) -> Program {
             Program::Finished(doctor::run(arguments).unwrap_or_else(|error| bad_config(&error)))
         }
         CommandLine::Reload => Program::Finished(reload::run()),
+        CommandLine::Pull(arguments) => {
+            Program::Finished(pull::run(&arguments).unwrap_or_else(|error| bad_config(&error)))
+        }
         CommandLine::Models(arguments) => {
             let overrides = CliOverrides {
                 models: arguments.models,

@@ -12,7 +12,6 @@ mod variants;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,17 +25,17 @@ use crate::auth::{ApiKey, CurrentKeys, Keyring, KeysFile, KeysWatch, SealingKey}
 use crate::board::{BoardWatch, Sysroot};
 use crate::descriptor_limit;
 use crate::http::{self, HttpState, Listener, UnixSocketFile};
+use crate::hub::Pulls;
 use crate::reader::Readers;
 use crate::service_manager::{self, Notifier};
 use crate::settings::{HttpSettings, RpcSettings, Settings};
 use crate::supervisor::{self, RunServices, Supervisor};
 use crate::telemetry::Metrics;
-use control::ReloadRequest;
 pub use control::{Applied, RELOAD, ReloadOutcome, socket_path as control_socket_path};
 use engine::LocalEngine;
 use first_look::{first_look, preload};
-use reload::Reloader;
 pub use reload::SettingsSource;
+use reload::{Asked, Reloader, reload_until};
 use servers::Servers;
 pub use state_lock::StateFolderError;
 use state_lock::StateLock;
@@ -129,6 +128,7 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
         settings.queue.clone(),
     );
     preload(&settings, &catalog, &supervisor);
+    let (installed, to_be_served) = mpsc::channel(1);
     let board = BoardWatch::start(Sysroot::new(&settings.board.root), settings.board.interval);
     tokio::spawn(observers::tell_keys(
         keys.current(),
@@ -144,7 +144,8 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
         metrics,
         supervisor.clone(),
     );
-    let engine = Arc::new(engine.watching(board.clone()));
+    let engine = engine.watching(board.clone());
+    let engine = Arc::new(engine.with_pulls(Pulls::new(&settings, installed)));
     let kept_in = state_folder.as_ref().map(|_| &*settings.library.state_dir);
     let state = HttpState::new(Arc::clone(&engine) as _, keys.current(), &settings);
     let state = state.sealing_with(SealingKey::kept_in(kept_in));
@@ -179,7 +180,12 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
         supervisor: supervisor.clone(),
         unread,
     };
-    reload_until(signals.received(), &mut reloader, &notifier, hangup, asked).await;
+    let asked = Asked {
+        hangup,
+        requests: asked,
+        to_be_served,
+    };
+    reload_until(signals.received(), &mut reloader, &notifier, asked).await;
     let settings = reloader.settings;
     notifier.stopping(time_to_stop(&settings));
     drain(
@@ -203,39 +209,6 @@ async fn forget_revoked(keys: CurrentKeys, supervisor: Supervisor, state: Arc<Ht
         state.keep_keys(&names);
     };
     keys.follow(forget).await;
-}
-
-/// Reloads whenever SIGHUP or a control client asks for it, until the daemon is to end, also in the
-/// middle of a reload.
-async fn reload_until(
-    end: impl Future<Output = ()>,
-    reloader: &mut Reloader,
-    notifier: &Notifier,
-    mut hangup: Signal,
-    mut asked: mpsc::Receiver<ReloadRequest>,
-) {
-    let mut end = pin!(end);
-    loop {
-        let reply = tokio::select! {
-            () = &mut end => return,
-            _ = hangup.recv() => None,
-            Some(reply) = asked.recv() => Some(reply),
-            catalog = reloader.read_on() => {
-                reloader.take_in(catalog).await;
-                continue;
-            }
-        };
-        notifier.reloading();
-        let outcome = tokio::select! {
-            () = &mut end => return,
-            outcome = reloader.reload() => outcome,
-        };
-        notifier.ready();
-        if let Some(reply) = reply {
-            // The client may have gone; the log has the outcome too.
-            let _ = reply.send(outcome);
-        }
-    }
 }
 
 /// The longest time from the first signal to the end of the process.

@@ -1,6 +1,7 @@
 //! rkllmd, in the order a request passes through it: `http` parses a dialect, `admission` accepts or
 //! refuses, `supervisor` owns the worker processes, `children` hosts them, `ipc` carries frames,
-//! `worker` is the child that loads the runtime; `prompt` makes a conversation into the text it gets,
+//! `worker` is the child that loads the runtime; `hub` brings models;
+//! `prompt` makes a conversation into the text it gets,
 //! `reply` tells thoughts, content and calls apart in what it answers.
 //! `generation`, `conversation` and `library_calls` are the vocabulary they share. Nothing runs back
 //! up.
@@ -20,6 +21,7 @@ pub mod doctor;
 mod durable_write;
 pub mod generation;
 pub mod http;
+pub mod hub;
 pub mod ipc;
 pub mod library_calls;
 mod memory;

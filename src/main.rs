@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use rkllmd::cli::{self, Program};
 use rkllmd::daemon::StateFolderError;
 use rkllmd::http::ExposedWithoutKeys;
-use rkllmd::{daemon, reader, telemetry, worker};
+use rkllmd::{daemon, hub, reader, telemetry, worker};
 
 fn main() -> ExitCode {
     match cli::parse() {
@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         }
         Program::Worker(arguments) => worker::run(arguments),
         Program::Reader(arguments) => reader::run(arguments),
+        Program::Transfer(arguments) => hub::run(arguments),
         Program::Finished(code) => code,
     }
 }

@@ -5,6 +5,7 @@ use crate::admission::{EmbeddingError, EmbeddingRequest, Generation, QueueFigure
 use crate::board::BoardSample;
 use crate::constraint::{Compiled, Limits, Wanted};
 use crate::generation::{GenerationError, GenerationRequest, ModelId, RequestId};
+use crate::hub::Pulls;
 use crate::ipc::Prompt;
 use crate::library_calls::PooledRows;
 use crate::models::{Catalog, InstalledModel, Variant, VariantError};
@@ -102,6 +103,11 @@ pub trait Engine: Send + Sync + 'static {
 
     /// The processes that read models' files. `None`: there are none below.
     fn readers(&self) -> Option<Readers> {
+        None
+    }
+
+    /// Brings models from a hub. `None`: none are installed below.
+    fn pulls(&self) -> Option<Pulls> {
         None
     }
 

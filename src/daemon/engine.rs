@@ -6,6 +6,7 @@ use crate::board::{BoardSample, BoardWatch};
 use crate::chat::{Answering, Engine};
 use crate::constraint::{Compiled, Limits, Wanted};
 use crate::generation::{GenerationError, GenerationRequest, ModelId, RequestId};
+use crate::hub::Pulls;
 use crate::ipc::Prompt;
 use crate::library_calls::PooledRows;
 use crate::models::{Catalog, InstalledModel, Variant, VariantError};
@@ -20,6 +21,7 @@ pub(super) struct LocalEngine {
     pub metrics: Metrics,
     pub readers: Readers,
     pub models: Arc<Served>,
+    pub pulls: Option<Pulls>,
     status: StatusBoard,
     supervisor: Supervisor,
     board: Option<BoardWatch>,
@@ -39,6 +41,7 @@ impl LocalEngine {
             metrics,
             readers,
             models: Arc::new(models),
+            pulls: None,
             status,
             supervisor,
             board: None,
@@ -50,6 +53,15 @@ impl LocalEngine {
     pub fn watching(self, board: BoardWatch) -> Self {
         Self {
             board: Some(board),
+            ..self
+        }
+    }
+
+    /// The same, which installs models too.
+    #[must_use]
+    pub fn with_pulls(self, pulls: Pulls) -> Self {
+        Self {
+            pulls: Some(pulls),
             ..self
         }
     }
@@ -142,6 +154,10 @@ impl Engine for LocalEngine {
 
     fn readers(&self) -> Option<Readers> {
         Some(self.readers.clone())
+    }
+
+    fn pulls(&self) -> Option<Pulls> {
+        self.pulls.clone()
     }
 
     fn supervisor(&self) -> Option<Supervisor> {

@@ -2,18 +2,22 @@
 //! anything is wrong with it, nothing. Nothing that is running is disturbed.
 
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::signal::unix::Signal;
+use tokio::sync::{mpsc, oneshot, watch};
 
-use super::control::{Applied, ReloadOutcome};
+use super::control::{Applied, ReloadOutcome, ReloadRequest};
 use super::engine::LocalEngine;
 use crate::apart::{self, Subject};
 use crate::chat::Engine;
 use crate::http::{self, ExposedWithoutKeys};
+use crate::hub::Problems;
 use crate::models::{Catalog, Unread};
 use crate::printable::printable;
+use crate::service_manager::Notifier;
 use crate::settings::{CliOverrides, Settings};
 use crate::supervisor::Supervisor;
 use crate::telemetry::{self, Change};
@@ -41,6 +45,55 @@ pub(super) struct Reloader {
     pub supervisor: Supervisor,
     /// What the start has left to be read.
     pub unread: Option<Unread>,
+}
+
+/// By whom a reload may be asked for.
+pub(super) struct Asked {
+    pub hangup: Signal,
+    pub requests: mpsc::Receiver<ReloadRequest>,
+    /// Pulls that have put something into the models folder.
+    pub to_be_served: mpsc::Receiver<oneshot::Sender<Result<Problems, String>>>,
+}
+
+/// Reloads whenever SIGHUP or a control client asks for it, and serves what was pulled, until the daemon is to
+/// end, also in the middle of a reload.
+pub(super) async fn reload_until(
+    end: impl Future<Output = ()>,
+    reloader: &mut Reloader,
+    notifier: &Notifier,
+    mut asked: Asked,
+) {
+    let mut end = pin!(end);
+    loop {
+        let reply = tokio::select! {
+            () = &mut end => return,
+            _ = asked.hangup.recv() => None,
+            Some(reply) = asked.requests.recv() => Some(reply),
+            Some(reply) = asked.to_be_served.recv() => {
+                let served = tokio::select! {
+                    () = &mut end => return,
+                    served = reloader.rescan() => served,
+                };
+                // Whoever has pulled it may have left.
+                let _ = reply.send(served);
+                continue;
+            }
+            catalog = reloader.read_on() => {
+                reloader.take_in(catalog).await;
+                continue;
+            }
+        };
+        notifier.reloading();
+        let outcome = tokio::select! {
+            () = &mut end => return,
+            outcome = reloader.reload() => outcome,
+        };
+        notifier.ready();
+        if let Some(reply) = reply {
+            // The client may have gone; the log has the outcome too.
+            let _ = reply.send(outcome);
+        }
+    }
 }
 
 impl Reloader {
@@ -100,9 +153,33 @@ impl Reloader {
         self.running.send_replace(Arc::new(self.settings.clone()));
         let missing = self.serve(catalog).await;
         self.engine.readers.reload(&self.settings);
+        if let Some(pulls) = &self.engine.pulls {
+            pulls.reload(&self.settings);
+        }
         let text = |name| format!("models.preload: {name} is not installed");
         applied.problems.extend(missing.into_iter().map(text));
         ReloadOutcome::Applied(applied)
+    }
+
+    /// Reads the models folder again, in which a pull has put something, and serves what is in it.
+    pub async fn rescan(&mut self) -> Result<Problems, String> {
+        let readers = &self.engine.readers;
+        let scanned = Catalog::scan_beside_requests(readers, &self.settings).await;
+        let catalog = scanned.map_err(|error| format!("it could not be read: {error}"))?;
+        let catalog = catalog.with_what_was_known(&self.engine.catalog());
+        let problems = catalog.problems().iter();
+        let problems: Problems = problems
+            .map(|it| (it.path.clone(), it.problem.clone()))
+            .collect();
+        for name in self.serve(catalog).await {
+            tracing::warn!(model = name, "the model to preload is not installed");
+        }
+        let text = |(path, problem): &(PathBuf, String)| format!("{}: {problem}", path.display());
+        self.engine.metrics.changes().tell(|| Change::Reloaded {
+            is_applied: true,
+            problems: problems.iter().map(text).collect(),
+        });
+        Ok(problems)
     }
 
     /// Goes on reading what the start has left; for ever where there is nothing.

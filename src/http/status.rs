@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use crate::admission::EmbeddingError;
 use crate::generation::GenerationError;
 use crate::http::request::error::RequestError;
+use crate::hub::PullError;
 use crate::library_calls::LibraryError;
 use crate::memory::OverBudget;
 use crate::reader::ReaderError;
@@ -56,8 +57,10 @@ kinds! {
     CANNOT_TELL_LOGPROBS = BAD_REQUEST "cannot_tell_logprobs";
     PROMPT_REFUSED = BAD_REQUEST "run_refused";
     OWN_DEADLINE_EXCEEDED = BAD_REQUEST "deadline_exceeded";
+    NO_SUITABLE_FILE = BAD_REQUEST "no_suitable_file";
     PREVIOUS_RESPONSE_NOT_FOUND = BAD_REQUEST "previous_response_not_found";
     MODEL_NOT_FOUND = NOT_FOUND "model_not_found";
+    NOT_ON_HUB = NOT_FOUND "not_on_hub";
     RESPONSE_NOT_FOUND = NOT_FOUND "previous_response_not_found";
     UNKNOWN_URL = NOT_FOUND "unknown_url";
     REQUEST_NOT_FOUND = NOT_FOUND "request_not_found";
@@ -66,6 +69,7 @@ kinds! {
     REQUEST_TIMEOUT = REQUEST_TIMEOUT "request_timeout";
     SLOW_READER = REQUEST_TIMEOUT "slow_reader";
     MODEL_IN_USE = CONFLICT "model_in_use";
+    PULL_CONFLICT = CONFLICT "pull_conflict";
     KEY_NAME_TAKEN = CONFLICT "key_name_taken";
     LAST_ADMIN_KEY = CONFLICT "last_admin_key";
     KEYS_NOT_WRITABLE = CONFLICT "keys_not_writable";
@@ -106,6 +110,11 @@ kinds! {
     ANSWER_INTERRUPTED = SERVICE_UNAVAILABLE "answer_interrupted";
     DEADLINE_EXCEEDED = SERVICE_UNAVAILABLE "deadline_exceeded";
     READER_UNAVAILABLE = SERVICE_UNAVAILABLE "reader_unavailable";
+    HUB_REFUSED = BAD_GATEWAY "hub_refused";
+    HUB_FAILED = BAD_GATEWAY "hub_failed";
+    HUB_BUSY = SERVICE_UNAVAILABLE "hub_busy";
+    PULL_ENDED = SERVICE_UNAVAILABLE "pull_ended";
+    NO_ROOM = INSUFFICIENT_STORAGE "no_room";
 }
 
 /// How an error looks from outside, apart from its message.
@@ -229,6 +238,7 @@ impl PublicError {
             E::CannotConstrain { param } => PublicError::new(CANNOT_CONSTRAIN).about(*param),
             E::FormatTooComplex { param } => PublicError::new(SCHEMA_TOO_COMPLEX).about(*param),
             E::Reader(error) => of_reader(error),
+            E::Pull(error) => of_pull(error),
             E::Generation {
                 error,
                 prompt_param,
@@ -298,6 +308,31 @@ fn of_reader(error: &ReaderError) -> PublicError {
         E::TooLarge { .. } => PublicError::new(REQUEST_TOO_LARGE),
         E::Busy { .. } => PublicError::new(READERS_BUSY).retry_after(Some(1)),
         E::Unavailable { .. } => PublicError::new(READER_UNAVAILABLE),
+    }
+}
+
+/// What a hub says is told as a gateway's.
+fn of_pull(error: &PullError) -> PublicError {
+    use PullError as E;
+    match error {
+        E::BadName { .. } => PublicError::new(INVALID_VALUE).about("model"),
+        E::NoChoice { .. } => PublicError::new(NO_SUITABLE_FILE).about("model"),
+        E::Offline => PublicError::new(NOT_OFFERED),
+        E::NotFound { .. } => PublicError::new(NOT_ON_HUB).about("model"),
+        E::Exists { .. } | E::InUse { .. } => PublicError::new(PULL_CONFLICT).about("model"),
+        E::Refused { .. } => PublicError::new(HUB_REFUSED),
+        E::Busy { retry_after } => {
+            PublicError::new(HUB_BUSY).retry_after(retry_after.map(whole_seconds))
+        }
+        E::Led { .. }
+        | E::Corrupt { .. }
+        | E::NoHash { .. }
+        | E::BadAnswer { .. }
+        | E::Network { .. } => PublicError::new(HUB_FAILED),
+        E::NoSpace { .. } | E::Quota { .. } => PublicError::new(NO_ROOM),
+        E::Ended { .. } => PublicError::new(PULL_ENDED),
+        E::ShuttingDown => PublicError::new(SHUTTING_DOWN),
+        E::Settings { .. } | E::Folder { .. } => PublicError::new(INTERNAL_ERROR),
     }
 }
 

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use super::{
     AuthPolicy, BoardSettings, ChatSettings, ConstraintSettings, ControlTokenPolicy,
-    DeadlineSettings, EmbeddingSettings, FileMode, HalfClosedGenerations, HttpSettings, KeepAlive,
-    LibrarySettings, LogSettings, MemorySettings, ModelSettings, PrefixSettings, QueueSettings,
-    ReaderSandbox, ReaderSettings, RecoverySettings, ResponseSettings, RpcSettings,
-    RuntimeSettings, TokenizerSettings, UnixSocketAuth, WhiteSpace,
+    DeadlineSettings, EmbeddingSettings, FileMode, HalfClosedGenerations, HttpSettings,
+    HubSettings, KeepAlive, LibrarySettings, LogSettings, MemorySettings, ModelSettings,
+    PrefixSettings, QueueSettings, ReaderSandbox, ReaderSettings, RecoverySettings,
+    ResponseSettings, RpcSettings, RuntimeSettings, TokenizerSettings, UnixSocketAuth, WhiteSpace,
 };
 
 const fn seconds(n: u64) -> Duration {
@@ -58,6 +58,27 @@ impl Default for ModelSettings {
             minimum_residency: seconds(10),
             keep_alive: KeepAlive::ForEver,
             max_variants: 64,
+        }
+    }
+}
+
+impl Default for HubSettings {
+    fn default() -> Self {
+        Self {
+            endpoint: "https://huggingface.co".to_owned(),
+            token_file: None,
+            redirect_hosts: Vec::new(),
+            ca_file: None,
+            proxy: None,
+            offline: false,
+            quota_bytes: None,
+            keep_free_bytes: 256 << 20,
+            max_pulls: 2,
+            max_tries: 6,
+            retry_wait: seconds(1),
+            connect_timeout: seconds(30),
+            stall_timeout: seconds(30),
+            slowest_bytes_per_second: 1024,
         }
     }
 }

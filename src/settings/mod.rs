@@ -18,6 +18,7 @@ mod error;
 mod file_mode;
 mod flags;
 mod http;
+mod hub;
 mod known_keys;
 mod listen;
 mod load;
@@ -38,6 +39,7 @@ pub use error::{Problem, SettingsError};
 pub use file_mode::FileMode;
 pub use flags::CliOverrides;
 pub use http::{AuthPolicy, HalfClosedGenerations, HttpSettings, UnixSocketAuth};
+pub use hub::{HubProxy, HubSettings};
 pub use known_keys::{KnownKey, known_keys};
 pub use load::{DEFAULT_CONFIG, VARIABLE_PREFIX};
 pub use model_alias::ModelAlias;
@@ -57,6 +59,7 @@ use optional::{bytes_or_empty, empty_as_none};
 pub struct Settings {
     pub http: HttpSettings,
     pub models: ModelSettings,
+    pub hub: HubSettings,
     pub runtime: RuntimeSettings,
     pub queue: QueueSettings,
     pub deadlines: DeadlineSettings,

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    DeadlineSettings, MemorySettings, ReaderSettings, RecoverySettings, Settings, known_keys,
+    DeadlineSettings, HubSettings, MemorySettings, ReaderSettings, RecoverySettings, Settings,
+    known_keys,
 };
 
 /// From when on a changed key counts.
@@ -32,7 +33,8 @@ impl Applies {
         match (section, name) {
             ("memory", "requests-limit-bytes" | "slowest-bytes-per-second") => Self::AtRestart,
             ("models", "parallel" | "pool-contexts") => Self::AtNextLoad,
-            ("models" | "queue" | "memory" | "log", _)
+            ("hub", "max-pulls") => Self::AtRestart,
+            ("models" | "hub" | "queue" | "memory" | "log", _)
             | ("deadlines", "unload" | "reader-open" | "reader-call" | "models-read") => Self::Now,
             ("reader", "max-processes") => Self::AtRestart,
             ("reader", _) => Self::Now,
@@ -52,6 +54,10 @@ impl Settings {
         let new = new.clone();
         Self {
             models: new.models,
+            hub: HubSettings {
+                max_pulls: self.hub.max_pulls,
+                ..new.hub
+            },
             queue: new.queue,
             memory: MemorySettings {
                 requests_limit_bytes: self.memory.requests_limit_bytes,
@@ -117,6 +123,9 @@ mod tests {
         match (path, default) {
             ("http.listen", _) => "127.0.0.1:9".to_owned(),
             ("http.cors-origins", _) => "https://ui.lan".to_owned(),
+            ("hub.endpoint", _) => "https://hub.lan".to_owned(),
+            ("hub.proxy", _) => "http://proxy.lan:3128".to_owned(),
+            ("hub.quota-bytes", _) => "4097".to_owned(),
             ("models.aliases", _) => "gpt-* = qwen3".to_owned(),
             ("http.auth", _) => "none".to_owned(),
             ("http.half-closed-generations", _) => "answer".to_owned(),
@@ -132,6 +141,8 @@ mod tests {
                 "models.max-loaded"
                 | "models.parallel"
                 | "models.pool-contexts"
+                | "hub.max-pulls"
+                | "hub.max-tries"
                 | "reader.max-processes",
                 _,
             ) => "7".to_owned(),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
+use super::hub::{check_endpoint, check_host, check_proxy};
 use super::{KeepAlive, Settings};
 use crate::generation::MOST_PARALLEL;
 
@@ -83,6 +84,24 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
             ),
         );
     }
+
+    let hub = &settings.hub;
+    if let Err(reason) = check_endpoint(&hub.endpoint) {
+        found.push("hub.endpoint", reason);
+    }
+    if let Some(Err(reason)) = hub.proxy.as_deref().map(check_proxy) {
+        found.push("hub.proxy", reason);
+    }
+    for host in &hub.redirect_hosts {
+        if let Err(reason) = check_host(host) {
+            found.push("hub.redirect-hosts", reason);
+        }
+    }
+    found.repeated("hub.redirect-hosts", &hub.redirect_hosts);
+    found.range("hub.max-pulls", hub.max_pulls, 1..=16);
+    found.range("hub.max-tries", hub.max_tries, 1..=1000);
+    let rate = hub.slowest_bytes_per_second;
+    found.range("hub.slowest-bytes-per-second", rate, RATES);
 
     let runtime = &settings.runtime;
     found.path("runtime.npu-library", &runtime.npu_library);
@@ -266,6 +285,13 @@ fn durations(settings: &Settings, found: &mut Found) {
             },
             ZERO,
         ),
+        ("hub.retry-wait", settings.hub.retry_wait, ZERO),
+        (
+            "hub.connect-timeout",
+            settings.hub.connect_timeout,
+            SHORTEST,
+        ),
+        ("hub.stall-timeout", settings.hub.stall_timeout, SHORTEST),
         ("queue.deadline", settings.queue.deadline, SHORTEST),
         ("deadlines.spawn", deadlines.spawn, SHORTEST),
         ("deadlines.library-open", deadlines.library_open, SHORTEST),

@@ -6,6 +6,8 @@ mod board_support;
 mod cgroup_support;
 #[path = "../daemon_support/mod.rs"]
 mod daemon_support;
+#[path = "../hub_support/mod.rs"]
+mod hub_support;
 #[path = "../hung_kernel_support/mod.rs"]
 mod hung_kernel_support;
 #[path = "../json_judge/mod.rs"]
@@ -65,6 +67,7 @@ mod limits_of_templates_are_settings;
 mod long_histories_lose_their_oldest_turns;
 mod long_inputs_are_cut;
 mod messages_survive_their_worker;
+mod models_are_pulled;
 mod models_are_read_on_while_others_serve;
 mod models_call_functions;
 mod models_come_and_go_by_request;

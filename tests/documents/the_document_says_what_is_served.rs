@@ -47,6 +47,8 @@ fn start() -> (Daemon, Value, String) {
     let daemon = Setup::new()
         .scenario("m", "tokens = [\"one \", \"two\"]\neos-token-id = 2\n")
         .model_file("m", "tokenizer.json", TOKENIZER)
+        // No request of a test leaves this machine.
+        .settings("hub.offline = true")
         .start();
     let mut document = daemon.get("/openapi.json").json();
     // The generator gives up on what no chat is where chats have one more field. This is a switch like `ignore_eos`.

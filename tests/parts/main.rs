@@ -2,6 +2,8 @@
 
 #[path = "../constraint_support/mod.rs"]
 mod constraint_support;
+#[path = "../hub_support/mod.rs"]
+mod hub_support;
 #[path = "../../benches/common/intervals.rs"]
 mod intervals;
 #[path = "../json_judge/mod.rs"]
@@ -34,6 +36,10 @@ mod models_folder_support;
 mod models_keep_control_tokens_out;
 mod models_render_as_transformers_does;
 mod no_template_makes_tokens_of_client_text;
+mod pulls_are_whole_or_not_at_all;
+mod pulls_lead_nowhere_else;
+mod pulls_support;
+mod pulls_take_what_was_said;
 mod random_replies_are_read_whole;
 mod random_templates_keep_client_text_apart;
 mod replies_are_read_as_they_stream;

@@ -91,7 +91,11 @@ async fn each_refusal_names_its_field() {
         embeddings fields: "prompt":null => prompt missing_required_parameter
         show body: {} => model missing_required_parameter
         show body: {"model":"no/such"} => model model_not_found
-        pull body: {"model":"llama3"} => - not_offered
+        pull body: {"model":"a/b"} => - not_offered
+        pull body: {"model":"llama3"} => model invalid_value
+        pull body: {"model":"https://evil.example/a/b"} => model invalid_value
+        pull body: {"model":"a/b:../../x.gguf"} => model invalid_value
+        pull body: {"model":"a/b","insecure":true} => insecure unsupported_parameter
         push body: {"name":"llama3"} => - not_offered
         create body: {"from":"tiny"} => model missing_required_parameter
         create body: {"model":"x"} => from missing_required_parameter

@@ -66,7 +66,7 @@ use crate::http::response::error_body::ErrorBody;
         ollama::generate::generate,
         ollama::embed::embed,
         ollama::embed::embeddings,
-        ollama::refused::pull,
+        ollama::pulling::pull,
         ollama::refused::push,
         ollama::making::create,
         ollama::making::copy,

@@ -10,6 +10,7 @@ use crate::admission::EmbeddingError;
 use crate::constraint::Unenforceable;
 use crate::generation::GenerationError;
 use crate::http::request::content_coding;
+use crate::hub::PullError;
 use crate::memory::OverBudget;
 use crate::reader::ReaderError;
 
@@ -183,6 +184,8 @@ pub(crate) enum RequestError {
     FormatTooComplex { param: &'static str },
     #[error("{0}")]
     Reader(#[from] ReaderError),
+    #[error("{0}")]
+    Pull(#[from] PullError),
     /// A failure of the generation itself; `prompt_param` is the field its prompt came from.
     #[error("{error}")]
     Generation {

@@ -21,6 +21,7 @@ pub(crate) mod models;
 mod names;
 pub(crate) mod options;
 pub(crate) mod parameters;
+pub(crate) mod pulling;
 pub(crate) mod refused;
 mod told_calls;
 pub(crate) mod version;
@@ -43,7 +44,7 @@ pub(crate) fn routes() -> Endpoints<Arc<HttpState>> {
         .route("/api/generate", post(generate::generate))
         .route("/api/embed", post(embed::embed))
         .route("/api/embeddings", post(embed::embeddings))
-        .route("/api/pull", post(refused::pull))
+        .route("/api/pull", post(pulling::pull))
         .route("/api/push", post(refused::push))
         .route("/api/create", post(making::create))
         .route("/api/copy", post(making::copy))

@@ -1,5 +1,5 @@
-//! What installs and publishes models. The daemon serves what lies in its models folder and changes nothing
-//! there, so each of these says how it is done instead.
+//! What publishes models, and installs them by their parts. Neither is done here, so each of these says how it
+//! is done instead.
 
 use std::sync::Arc;
 
@@ -16,7 +16,8 @@ use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
 use crate::http::request::parsed::parsed;
 
-const ADD: &str = "an administrator puts models into the models folder, then reloads";
+const ADD: &str =
+    "an administrator puts models into the models folder, then reloads, or pulls them by /api/pull";
 
 /// Which model it is about.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -37,16 +38,6 @@ impl NamedModel {
         let name = self.model.filter(|name| !name.is_empty()).or(self.name);
         name.filter(|name| !name.is_empty())
     }
-}
-
-/// Install a model; not offered
-#[utoipa::path(post, path = "/api/pull", tag = "ollama", request_body(content = NamedModel),
-    responses((status = 400, description = "This is not offered", body = OllamaError)))]
-pub(crate) async fn pull(
-    State(state): State<Arc<HttpState>>,
-    request: Request,
-) -> Result<StatusCode, RequestError> {
-    refuse(state, request, ADD).await
 }
 
 /// Publish a model; not offered

@@ -1,0 +1,244 @@
+//! The daemon's pulls: a child process each, so many at a time, and one for all who want the same. A pull goes
+//! on while anyone follows it; when the last one has left it ends, and what has come is kept. It has succeeded
+//! once the model is served.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::time::timeout;
+
+use super::messages::{TransferCommand, TransferEvent};
+use super::{FileProgress, Job, PullError, Pulled, Reference, Told, TransferKind};
+use crate::children::{ChildEnvironment, Host, ProcessEvent, Watched};
+use crate::settings::Settings;
+
+/// How long the report of a child's end is waited for.
+const EXPLAINED_WITHIN: Duration = Duration::from_secs(5);
+
+/// Asks for the models folder to be read again, and for what is in it to be served.
+pub type CatalogReload = mpsc::Sender<oneshot::Sender<Result<Problems, String>>>;
+/// What is wrong with what lies where.
+pub type Problems = Vec<(PathBuf, String)>;
+
+/// How a pull goes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PullState {
+    pub step: Step,
+    /// The file that comes.
+    pub file: Option<FileProgress>,
+    pub outcome: Option<Result<Pulled, PullError>>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Step {
+    /// Other pulls have all places.
+    #[default]
+    Waiting,
+    Asking,
+    Chosen,
+    Bringing,
+    Installing,
+}
+
+type Following = Arc<watch::Sender<PullState>>;
+
+#[derive(Clone)]
+pub struct Pulls(Arc<Shared>);
+
+struct Shared {
+    /// Begun by the first pull: most daemons never see one.
+    host: Mutex<Option<Host<TransferKind>>>,
+    settings: RwLock<Settings>,
+    places: Semaphore,
+    running: Mutex<BTreeMap<String, Following>>,
+    reload: CatalogReload,
+}
+
+impl Pulls {
+    /// `reload` has what was pulled served.
+    pub fn new(settings: &Settings, reload: CatalogReload) -> Self {
+        Self(Arc::new(Shared {
+            host: Mutex::default(),
+            places: Semaphore::new(settings.hub.max_pulls),
+            settings: RwLock::new(settings.clone()),
+            running: Mutex::default(),
+            reload,
+        }))
+    }
+
+    /// Takes over settings for the pulls that begin from now on.
+    pub fn reload(&self, settings: &Settings) {
+        let own = self.0.settings.write();
+        *own.unwrap_or_else(PoisonError::into_inner) = settings.clone();
+    }
+
+    /// Whether nothing is pulled.
+    pub fn is_offline(&self) -> bool {
+        self.0.settings().hub.offline
+    }
+
+    /// Begins a pull, or joins the one that brings the same.
+    ///
+    /// # Errors
+    ///
+    /// The name is no model's of a hub.
+    pub fn pull(&self, asked: &str) -> Result<watch::Receiver<PullState>, PullError> {
+        let reference = Reference::parse(asked)?;
+        let settings = self.0.settings();
+        if settings.hub.offline {
+            return Err(PullError::Offline);
+        }
+        // Who asks by another name is to find it by that.
+        let key = format!("{reference:?} {asked}");
+        let mut running = self.0.running();
+        if let Some(following) = running.get(&key) {
+            return Ok(following.subscribe());
+        }
+        let (sender, follower) = watch::channel(PullState::default());
+        let following = Arc::new(sender);
+        running.insert(key.clone(), Arc::clone(&following));
+        drop(running);
+        let job = Job::new(asked, &settings);
+        tokio::spawn(Arc::clone(&self.0).run(key, job, following));
+        Ok(follower)
+    }
+}
+
+impl Shared {
+    fn settings(&self) -> Settings {
+        // Whole after every statement.
+        let settings = self.settings.read();
+        settings.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// To be called inside the runtime that will watch the children.
+    fn host(&self) -> io::Result<Host<TransferKind>> {
+        let mut host = self.host.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(host) = &*host {
+            return Ok(host.clone());
+        }
+        let environment = ChildEnvironment::bare(self.settings().runtime.core_dumps);
+        let started = Host::start(environment)?;
+        Ok(host.insert(started).clone())
+    }
+
+    fn running(&self) -> MutexGuard<'_, BTreeMap<String, Following>> {
+        // Whole after every statement.
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn run(self: Arc<Self>, key: String, job: Job, following: Following) {
+        let name = job.asked.clone();
+        let outcome = tokio::select! {
+            outcome = self.transfer(job, &following) => outcome,
+            () = self.nobody_follows(&key, &following) => {
+                tracing::info!(model = name, "a pull has ended because nobody follows it any more");
+                return;
+            }
+        };
+        match &outcome {
+            Ok(pulled) => tracing::info!(model = pulled.id, folder = pulled.folder, "pulled"),
+            Err(error) => tracing::warn!(model = name, "not pulled: {error}"),
+        }
+        self.running().remove(&key);
+        following.send_modify(|state| state.outcome = Some(outcome));
+    }
+
+    /// Takes it from those that others may join.
+    async fn nobody_follows(&self, key: &str, following: &Following) {
+        loop {
+            following.closed().await;
+            let mut running = self.running();
+            // One may have joined in between.
+            if following.receiver_count() == 0 {
+                running.remove(key);
+                return;
+            }
+        }
+    }
+
+    async fn transfer(&self, job: Job, following: &Following) -> Result<Pulled, PullError> {
+        let ended = |reason: String| PullError::Ended { reason };
+        let place = self.places.acquire().await;
+        let _place = place.map_err(|_| PullError::ShuttingDown)?;
+        following.send_modify(|state| state.step = Step::Asking);
+        let settings = self.settings();
+        let watched = Watched {
+            model: job.asked.as_str().into(),
+            variables: Vec::new(),
+            kill_wait: settings.deadlines.kill,
+        };
+        let on_event = |pid: u32, event: ProcessEvent| match event {
+            ProcessEvent::Unkillable => {
+                tracing::error!(pid, "a transfer hangs in the kernel and is abandoned");
+            }
+            ProcessEvent::Exited(report) => tracing::debug!(pid, "a transfer ended: {report}"),
+        };
+        let limit = settings.deadlines.spawn;
+        let host = self.host().map_err(|error| ended(error.to_string()))?;
+        let begun = async {
+            let child = host.child(watched, on_event).await;
+            let mut child = child.map_err(|error| ended(error.to_string()))?;
+            let met = child.connection.handshake().await;
+            met.map_err(|error| ended(error.to_string()))?;
+            Ok::<_, PullError>(child)
+        };
+        let begun = timeout(limit, begun).await;
+        let mut child = begun.map_err(|_| ended("it did not start in time".to_owned()))??;
+        let command = TransferCommand::Pull(Box::new(job));
+        let sent = child.connection.send(&command).await;
+        sent.map_err(|error| ended(error.to_string()))?;
+        loop {
+            match child.connection.next_event().await {
+                Ok(TransferEvent::Told(told)) => {
+                    following.send_modify(|state| state.take_in(told));
+                }
+                Ok(TransferEvent::Ended(outcome)) => {
+                    let mut pulled = outcome?;
+                    let problems = self.serve().await?;
+                    let own = problems
+                        .into_iter()
+                        .filter(|it| it.0.starts_with(&pulled.folder));
+                    let own = own.map(|(_, problem)| format!("it cannot be used: {problem}"));
+                    pulled.notes.extend(own);
+                    return Ok(pulled);
+                }
+                Ok(TransferEvent::Hello { .. }) => {}
+                Err(error) => {
+                    let report = timeout(EXPLAINED_WITHIN, child.process.exited()).await;
+                    let report = report.ok().flatten().map(|report| report.to_string());
+                    return Err(ended(report.unwrap_or_else(|| error.to_string())));
+                }
+            }
+        }
+    }
+
+    /// Has what was installed served.
+    async fn serve(&self) -> Result<Problems, PullError> {
+        let (reply, served) = oneshot::channel();
+        let asked = self.reload.send(reply).await;
+        asked.map_err(|_| PullError::ShuttingDown)?;
+        let served = served.await.map_err(|_| PullError::ShuttingDown)?;
+        served.map_err(|reason| PullError::Folder {
+            path: "the models folder, in which it is".to_owned(),
+            reason,
+        })
+    }
+}
+
+impl PullState {
+    fn take_in(&mut self, told: Told) {
+        match told {
+            Told::Chosen { .. } => self.step = Step::Chosen,
+            Told::File(file) => {
+                self.step = Step::Bringing;
+                self.file = Some(file);
+            }
+            Told::Installing => self.step = Step::Installing,
+        }
+    }
+}
