@@ -2,6 +2,7 @@
 #
 #   LISTEN=ADDR:PORT   where `make run` listens
 #   MODELS=DIR         models to serve instead of the demo model
+#   TEST_THREADS=N     tests that `make test` runs at once, 4 unless set
 #   CHAOS_SECONDS=N    how long `make chaos` kills workers, 60 unless set
 #   CHAOS_SEED=N       what it decides; printed by each run
 #   BENCH_PARTS=WORDS  what `make bench` and `make bench-peers` measure, all parts unless set
@@ -20,6 +21,7 @@ RELEASE := $(TARGET)/release
 # The daemon looks for the CPU runtime here, beside itself, and an install has the same layout.
 CPU_RUNTIME := $(RELEASE)/lib/rkllmd/librkllmrt.so
 
+TEST_THREADS ?= 4
 LISTEN ?= 127.0.0.1:8080
 MODELS ?=
 LLAMA_SERVER ?=
@@ -53,7 +55,8 @@ check: ## Check formatting, lints, unit tests and HTTP with a scripted engine; n
 
 # Formatting and lints come after the build: they use what it compiled, and a tree that does not
 # build needs no other message. Nextest comes last so that its summary ends the output; most tests wait
-# for processes, deadlines and events, so there are more of them at once than processors.
+# for processes, deadlines and events, so there are more of them at once than two processors; no more than
+# that, as `nproc` counts processors that a container may not use.
 .PHONY: test
 test: build ## Run every check and test, with the demo model
 	scripts/install-test-tools
@@ -64,7 +67,7 @@ test: build ## Run every check and test, with the demo model
 	scripts/fetch-chat-templates
 	scripts/fetch-grammars
 	scripts/timed 'examples in comments' cargo test --release --workspace --doc
-	scripts/timed tests cargo nextest run --release --workspace --test-threads $$((2 * $$(nproc)))
+	scripts/timed tests cargo nextest run --release --workspace --test-threads $(TEST_THREADS)
 
 .PHONY: bench
 bench: build ## Measure what docs/benchmarks.md says about speed

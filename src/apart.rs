@@ -32,8 +32,14 @@ pub enum Subject {
     Child(u32),
     OwnProcess,
     NpuDriver,
+    /// Another of the board's sensors.
+    Sensor(PathBuf),
     /// The file of keys.
     Keys(PathBuf),
+    /// A change of it, which waits for who else changes it.
+    KeysChange(PathBuf),
+    /// All that the doctor looks at.
+    Doctor,
     /// The configuration and its drop-ins.
     Configuration,
     /// The folders that hold the CPU runtime.
@@ -46,7 +52,10 @@ pub enum Subject {
 static CHILDREN: Pool = Pool::new(8);
 static OWN_PROCESS: Pool = Pool::new(1);
 static NPU_DRIVER: Pool = Pool::new(1);
+static SENSORS: Pool = Pool::new(8);
 static KEYS: Pool = Pool::new(1);
+static KEYS_CHANGE: Pool = Pool::new(1);
+static DOCTOR: Pool = Pool::new(1);
 static CONFIGURATION: Pool = Pool::new(1);
 static CPU_RUNTIME: Pool = Pool::new(1);
 static FILES: Pool = Pool::new(4);
@@ -57,7 +66,10 @@ impl Subject {
             Self::Child(_) => &CHILDREN,
             Self::OwnProcess => &OWN_PROCESS,
             Self::NpuDriver => &NPU_DRIVER,
+            Self::Sensor(_) => &SENSORS,
             Self::Keys(_) => &KEYS,
+            Self::KeysChange(_) => &KEYS_CHANGE,
+            Self::Doctor => &DOCTOR,
             Self::Configuration => &CONFIGURATION,
             Self::CpuRuntime => &CPU_RUNTIME,
             Self::File(_) => &FILES,
@@ -73,7 +85,10 @@ impl fmt::Display for Subject {
             Self::NpuDriver => f.write_str("the NPU's driver"),
             Self::Configuration => f.write_str("the configuration"),
             Self::CpuRuntime => f.write_str("the CPU runtime's folder"),
-            Self::Keys(path) | Self::File(path) => write!(f, "{}", path.display()),
+            Self::Doctor => f.write_str("what the doctor looks at"),
+            Self::Sensor(path) | Self::KeysChange(path) | Self::Keys(path) | Self::File(path) => {
+                write!(f, "{}", path.display())
+            }
         }
     }
 }
@@ -94,6 +109,12 @@ pub fn ask_and_wait<T: Send + 'static>(
     call: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
     subject.pool().ask_and_wait(subject, limit, call)
+}
+
+/// Whether a call about it would wait behind one that hangs: about the same, or about others on every thread
+/// there may be.
+pub fn is_stuck(subject: &Subject) -> bool {
+    subject.pool().is_stuck(subject)
 }
 
 /// Begins a call that leaves its result behind itself. Where too much is waiting it is not made.
@@ -243,6 +264,13 @@ impl Pool {
         }
     }
 
+    fn is_stuck(&self, subject: &Subject) -> bool {
+        let calls = &self.lock().under_way;
+        let is_late = |call: &UnderWay| call.since.elapsed() > USUAL;
+        calls.get(subject).is_some_and(is_late)
+            || calls.len() >= self.most_threads && calls.values().all(is_late)
+    }
+
     fn serve(&self) {
         let mut state = self.lock();
         loop {
@@ -304,134 +332,4 @@ impl Pool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MOST_THREADS: usize = 4;
-    const LIMIT: Duration = Duration::from_millis(200);
-    const PATIENCE: Duration = Duration::from_secs(60);
-
-    fn pool() -> &'static Pool {
-        Box::leak(Box::new(Pool::new(MOST_THREADS)))
-    }
-
-    /// Calls that hang until it is dropped.
-    struct Wedge(Arc<(Mutex<bool>, Condvar)>);
-
-    impl Wedge {
-        fn new() -> Self {
-            Self(Arc::default())
-        }
-
-        fn call(&self) -> impl FnOnce() -> u32 + Send + 'static {
-            let wedge = Arc::clone(&self.0);
-            move || {
-                let (lock, changed) = &*wedge;
-                let mut free = lock.lock().unwrap();
-                while !*free {
-                    free = changed.wait(free).unwrap();
-                }
-                7
-            }
-        }
-    }
-
-    impl Drop for Wedge {
-        fn drop(&mut self) {
-            *self.0.0.lock().unwrap() = true;
-            self.0.1.notify_all();
-        }
-    }
-
-    #[tokio::test]
-    async fn one_that_hangs_leaves_its_subject_unknown_and_no_other() {
-        let pool = pool();
-        let wedge = Wedge::new();
-        let before = Instant::now();
-        assert_eq!(pool.ask(Subject::Child(1), LIMIT, wedge.call()).await, None);
-        // Another call about the same is not even begun.
-        assert_eq!(pool.ask(Subject::Child(1), LIMIT, || 1).await, None);
-        assert!(before.elapsed() < PATIENCE);
-        for _ in 0..100 {
-            assert_eq!(pool.ask(Subject::Child(2), PATIENCE, || 2).await, Some(2));
-        }
-        assert!(pool.lock().threads <= 2, "calls that return share a thread");
-        drop(wedge);
-        assert_eq!(pool.ask(Subject::Child(1), PATIENCE, || 3).await, Some(3));
-    }
-
-    #[tokio::test]
-    async fn threads_that_hang_are_bounded_and_come_back() {
-        let pool = pool();
-        let wedge = Wedge::new();
-        for pid in 0..10 {
-            assert_eq!(
-                pool.ask(Subject::Child(pid), LIMIT, wedge.call()).await,
-                None
-            );
-        }
-        assert_eq!(pool.lock().threads, MOST_THREADS);
-        assert_eq!(pool.ask(Subject::OwnProcess, LIMIT, || 1).await, None);
-        for pid in 0..2000 {
-            pool.begin(Job::new(Subject::Child(pid), || {}));
-        }
-        assert!(pool.lock().waiting.len() <= MOST_WAITING);
-        drop(wedge);
-        // There is room again once some of those have been made.
-        let until = Instant::now() + PATIENCE;
-        while pool
-            .ask(Subject::OwnProcess, PATIENCE, || 1)
-            .await
-            .is_none()
-        {
-            assert!(Instant::now() < until, "no room again");
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(pool.lock().threads, MOST_THREADS);
-    }
-
-    #[tokio::test]
-    async fn children_that_hang_keep_nothing_else_from_being_asked() {
-        let wedge = Wedge::new();
-        for pid in 0..20 {
-            begin(Subject::Child(pid), {
-                let call = wedge.call();
-                move || {
-                    call();
-                }
-            });
-        }
-        let unknown = ask(Subject::Child(100), LIMIT, || 1).await;
-        assert_eq!(unknown, None, "all threads for children hang, or wait");
-        for subject in [
-            Subject::OwnProcess,
-            Subject::NpuDriver,
-            Subject::Keys("keys.toml".into()),
-            Subject::File("state".into()),
-        ] {
-            assert_eq!(ask(subject, PATIENCE, || 1).await, Some(1));
-        }
-        drop(wedge);
-        assert_eq!(ask(Subject::Child(100), PATIENCE, || 1).await, Some(1));
-    }
-
-    #[test]
-    fn a_thread_may_wait_and_a_panic_is_no_answer() {
-        let pool = pool();
-        let wedge = Wedge::new();
-        assert_eq!(
-            pool.ask_and_wait(Subject::NpuDriver, LIMIT, wedge.call()),
-            None
-        );
-        drop(wedge);
-        let panics = || -> u32 { panic!("of a caller") };
-        assert_eq!(
-            pool.ask_and_wait(Subject::OwnProcess, PATIENCE, panics),
-            None
-        );
-        assert_eq!(
-            pool.ask_and_wait(Subject::OwnProcess, PATIENCE, || 1),
-            Some(1)
-        );
-    }
-}
+mod tests;

@@ -2,6 +2,7 @@
 
 mod control;
 mod engine;
+mod observers;
 mod reload;
 mod servers;
 mod state_lock;
@@ -17,10 +18,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::admission::Admission;
-use crate::auth::{ApiKey, CurrentKeys, Keyring, KeysFile, KeysWatch};
+use crate::auth::{ApiKey, CurrentKeys, Keyring, KeysFile, KeysWatch, SealingKey};
+use crate::board::{BoardWatch, Sysroot};
 use crate::descriptor_limit;
 use crate::http::{self, HttpState, Listener, UnixSocketFile};
 use crate::models::{Catalog, NoModel, Unread};
@@ -117,7 +119,6 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
     if unread.is_none() {
         supervisor.prefixes().keep_models(&catalog);
     }
-    tokio::spawn(forget_revoked(keys.current(), supervisor.clone()));
     let admission = Admission::start(
         RunServices {
             supervisor: supervisor.clone(),
@@ -128,18 +129,30 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
         settings.queue.clone(),
     );
     preload(&settings, &catalog, &supervisor);
-    let engine = Arc::new(LocalEngine::new(
+    let board = BoardWatch::start(Sysroot::new(&settings.board.root), settings.board.interval);
+    tokio::spawn(observers::tell_keys(
+        keys.current(),
+        metrics.changes().clone(),
+    ));
+    tokio::spawn(observers::tell_log_loss(metrics.changes().clone()));
+    let running = watch::Sender::new(Arc::new(settings.clone()));
+    let engine = LocalEngine::new(
         admission.clone(),
         readers,
         Served::open(&settings, catalog),
         status.clone(),
         metrics,
         supervisor.clone(),
-    ));
-    let state = Arc::new(HttpState::new(
-        Arc::clone(&engine) as _,
+    );
+    let engine = Arc::new(engine.watching(board.clone()));
+    let kept_in = state_folder.as_ref().map(|_| &*settings.library.state_dir);
+    let state = HttpState::new(Arc::clone(&engine) as _, keys.current(), &settings);
+    let state = state.sealing_with(SealingKey::kept_in(kept_in));
+    let state = Arc::new(state.with_doctor(observers::examination(&running)));
+    tokio::spawn(forget_revoked(
         keys.current(),
-        &settings,
+        supervisor.clone(),
+        Arc::clone(&state),
     ));
     let mut servers = Servers::start(listeners, inherited, rpc_socket, &state);
     supervisor.answers().await;
@@ -154,12 +167,13 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
         notifier.clone(),
         status,
         move |model| queues.queue(model),
-        move || followed.trouble(),
+        move || (followed.trouble(), board.latest()),
     );
     tokio::spawn(told);
     let mut reloader = Reloader {
         source,
         settings,
+        running,
         binds_listen: !inherited,
         engine,
         supervisor: supervisor.clone(),
@@ -182,10 +196,11 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
 }
 
 /// What is kept of a key's conversations goes with it.
-async fn forget_revoked(keys: CurrentKeys, supervisor: Supervisor) {
+async fn forget_revoked(keys: CurrentKeys, supervisor: Supervisor, state: Arc<HttpState>) {
     let forget = |keyring: &Keyring| {
         let names = keyring.keys().map(ApiKey::client_name).collect();
         supervisor.prefixes().keep_keys(&names);
+        state.keep_keys(&names);
     };
     keys.follow(forget).await;
 }

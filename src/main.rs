@@ -11,6 +11,7 @@ fn main() -> ExitCode {
     match cli::parse() {
         Program::Serve { settings, source } => {
             rkllmd::prepare_allocator();
+            telemetry::recent_log().keep(settings.admin.recent_log_bytes);
             let _log = match telemetry::init_logging(&settings.log) {
                 Ok(flushed_at_the_end) => flushed_at_the_end,
                 Err(error) => {

@@ -268,6 +268,24 @@ impl<C: Clone + Eq + Hash, T> FairQueue<C, T> {
         lines.map(|(_, entry)| entry)
     }
 
+    /// All waiting entries as they are served if all cost as much as they do on average and none comes.
+    pub fn in_order(&self) -> Vec<&T> {
+        let mut entries = Vec::with_capacity(self.length);
+        for account in self.clients.values() {
+            let (step, standing) = (self.step(account.weight), account.standing());
+            for ((_, entry), nth) in account.line.iter().zip(0..) {
+                let place = Place {
+                    step,
+                    standing,
+                    nth,
+                };
+                entries.push(((place.tally(), nth, standing.1), entry));
+            }
+        }
+        entries.sort_by_key(|(place, _)| *place);
+        entries.into_iter().map(|(_, entry)| entry).collect()
+    }
+
     fn leave_if_empty(&mut self, client: &C) {
         if let Some(account) = self.clients.get(client)
             && account.line.is_empty()

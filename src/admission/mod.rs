@@ -21,7 +21,7 @@ use tokio::sync::{Notify, mpsc, watch};
 pub use embedding::{EmbeddingError, EmbeddingRequest};
 pub use generation_stream::Generation;
 
-use crate::generation::{ClientKey, GenerationError, GenerationRequest, ModelId};
+use crate::generation::{ClientKey, GenerationError, GenerationRequest, ModelId, RequestId};
 use crate::settings::QueueSettings;
 use crate::supervisor::{self, Extent, Lease, QueueEnd, RunJob, RunServices};
 use fair_queue::Ticket;
@@ -129,7 +129,8 @@ impl Admission {
         });
         for model in models {
             queues.entry(model.clone()).or_insert_with(|| {
-                let queue = Arc::new(ModelQueue::new(capacity));
+                let changes = self.shared.services.metrics.changes().clone();
+                let queue = Arc::new(ModelQueue::new(model.clone(), capacity, changes));
                 let dispatcher =
                     dispatch(Arc::clone(&self.shared), model.clone(), Arc::clone(&queue));
                 tokio::spawn(dispatcher);
@@ -164,6 +165,18 @@ impl Admission {
             waiting: state.as_ref().map_or(0, |state| state.waiting.len()),
             capacity: state.map_or(0, |state| state.waiting.capacity()),
         }
+    }
+
+    /// The requests that wait for a model, in the order of their turns as it would be now; `None` for one that
+    /// makes no text.
+    pub fn waiting(&self, model: &str) -> Vec<Option<RequestId>> {
+        let queues = self.shared.queues();
+        let Some(queue) = queues.get(model) else {
+            return Vec::new();
+        };
+        let state = queue.lock();
+        let order = state.waiting.in_order().into_iter();
+        order.map(|waiting| waiting.request().cloned()).collect()
     }
 
     /// Accepts nothing more and fails what waits. Returns when the last run has ended; `false` when

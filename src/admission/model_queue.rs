@@ -1,6 +1,7 @@
 //! What waits for one model, and what its clients are charged for what was served. Behind one lock, which is
 //! never held across an await.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,12 +15,17 @@ use super::generation_stream::Withdrawal;
 use super::service_time::ServiceTime;
 use crate::generation::{
     ClientKey, Deadline, GenerationError, GenerationRequest, KeepAlive, ModelId, ReplyEvent,
+    RequestId,
 };
 use crate::supervisor::Wish;
+use crate::telemetry::{Change, Changes};
 
 #[derive(Debug)]
 pub(super) struct ModelQueue {
-    pub(super) state: Mutex<QueueState>,
+    model: ModelId,
+    /// Who follows it is told how many wait.
+    changes: Changes,
+    state: Mutex<QueueState>,
     /// Told when something was queued or the settings have changed.
     pub(super) filled: Notify,
     /// Told when the last waiting request was withdrawn.
@@ -32,6 +38,39 @@ pub(super) struct ModelQueue {
 pub(super) struct QueueState {
     pub(super) waiting: FairQueue<ClientKey, Waiting>,
     pub(super) service_time: ServiceTime,
+    /// How many were told to wait.
+    told: usize,
+}
+
+/// A queue that is looked at or changed. What has become of its length is told at the end.
+pub(super) struct Locked<'a> {
+    state: MutexGuard<'a, QueueState>,
+    queue: &'a ModelQueue,
+}
+
+impl Deref for Locked<'_> {
+    type Target = QueueState;
+
+    fn deref(&self) -> &QueueState {
+        &self.state
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut QueueState {
+        &mut self.state
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        let waiting = self.state.waiting.len();
+        if std::mem::replace(&mut self.state.told, waiting) != waiting {
+            let model = Arc::clone(&self.queue.model);
+            // Under the lock: lengths are told in their order.
+            self.queue.changes.tell(|| Change::Queue { model, waiting });
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -89,6 +128,14 @@ impl Waiting {
         }
     }
 
+    /// `None`: it makes no text, and its request is not known here.
+    pub(super) fn request(&self) -> Option<&RequestId> {
+        match &self.work {
+            Work::Generation { request, .. } => Some(&request.id),
+            Work::Embedding(_) => None,
+        }
+    }
+
     pub(super) fn client(&self) -> &ClientKey {
         match &self.work {
             Work::Generation { request, .. } => &request.client,
@@ -129,11 +176,14 @@ impl Waiting {
 }
 
 impl ModelQueue {
-    pub(super) fn new(capacity: usize) -> Self {
+    pub(super) fn new(model: ModelId, capacity: usize, changes: Changes) -> Self {
         Self {
+            model,
+            changes,
             state: Mutex::new(QueueState {
                 waiting: FairQueue::new(capacity),
                 service_time: ServiceTime::default(),
+                told: 0,
             }),
             filled: Notify::new(),
             emptied: Notify::new(),
@@ -162,9 +212,10 @@ impl ModelQueue {
         }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, QueueState> {
+    pub(super) fn lock(&self) -> Locked<'_> {
         // Nothing panics while it is held, and a queue is consistent after each operation.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        Locked { state, queue: self }
     }
 }
 

@@ -1,14 +1,23 @@
 //! The keys that count now, as everybody reads them who does not follow the file.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use tokio::sync::watch;
 
 use super::Keyring;
 
+/// What the thread that follows the file is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    Look,
+    End,
+}
+
 /// The keys that count now. Cheap to clone; reading them does not wait for the disk.
 #[derive(Clone, Default)]
 pub struct CurrentKeys {
+    /// Has the file looked at without delay. `None`: no file is followed.
+    looks: Option<mpsc::Sender<Order>>,
     keys: watch::Sender<Option<Arc<Keyring>>>,
     pub(super) trouble: watch::Sender<Option<Arc<str>>>,
 }
@@ -17,8 +26,17 @@ impl CurrentKeys {
     /// Keys that never change.
     pub fn fixed(keyring: Option<Keyring>) -> Self {
         Self {
+            looks: None,
             keys: watch::Sender::new(keyring.map(Arc::new)),
             trouble: watch::Sender::default(),
+        }
+    }
+
+    /// Keys that who takes these orders sets.
+    pub(super) fn followed(orders: mpsc::Sender<Order>) -> Self {
+        Self {
+            looks: Some(orders),
+            ..Self::default()
         }
     }
 
@@ -30,6 +48,14 @@ impl CurrentKeys {
     /// Why the file of keys cannot be followed now, and what that means.
     pub fn trouble(&self) -> Option<Arc<str>> {
         self.trouble.borrow().clone()
+    }
+
+    /// The file was changed: whoever follows it looks at it now. Waits for nothing.
+    pub fn look_now(&self) {
+        if let Some(looks) = &self.looks {
+            // Who followed it may have ended with the daemon.
+            let _ = looks.send(Order::Look);
+        }
     }
 
     /// Resolves when `condition` holds for the keys, at once if it does now.

@@ -2,6 +2,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use jiff::{Timestamp, Unit};
 use serde::{Deserialize, Serialize};
 
 use super::KeyDigest;
@@ -24,6 +25,12 @@ impl fmt::Display for Role {
             Self::Admin => "admin",
         })
     }
+}
+
+/// When a key is made that is made now, in whole seconds.
+pub fn creation_time() -> String {
+    let now = Timestamp::now();
+    now.round(Unit::Second).unwrap_or(now).to_string()
 }
 
 /// One key, without its plaintext.

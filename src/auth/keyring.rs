@@ -38,6 +38,8 @@ pub enum KeyringError {
     NameTaken(String),
     #[error("there is no key named `{0}`; `rkllmd keys list` shows what there is")]
     NoSuchKey(String),
+    #[error("`{0}` is the last key of an admin")]
+    LastAdmin(String),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -124,6 +126,20 @@ impl Keyring {
         Ok(())
     }
 
+    /// As `revoke`, if there is a key of an admin without it, or it is none.
+    ///
+    /// # Errors
+    ///
+    /// There is no key of that name, or it is the last of an admin.
+    pub fn revoke_but_the_last_admin(&mut self, name: &KeyName) -> Result<(), KeyringError> {
+        let admins = self.keys().filter(|key| key.role == Role::Admin);
+        let admins: Vec<&KeyName> = admins.map(|key| &key.name).collect();
+        match &admins[..] {
+            [only] if *only == name => Err(KeyringError::LastAdmin(name.to_string())),
+            _ => self.revoke(name),
+        }
+    }
+
     /// Reads what [`Keyring::to_toml`] or a person wrote.
     ///
     /// # Errors
@@ -204,6 +220,24 @@ mod tests {
             tenant: Some("upstairs".parse().unwrap()),
             created: "2026-01-02T03:04:05Z".to_owned(),
         }
+    }
+
+    #[test]
+    fn the_last_key_of_an_admin_is_not_revoked_with_care() {
+        let mut keyring = Keyring::default();
+        for (name, role) in [("a", Role::Admin), ("b", Role::Admin), ("c", Role::User)] {
+            let key = ApiKey {
+                role,
+                ..key(name, &Secret::generate().unwrap())
+            };
+            keyring.add(key).unwrap();
+        }
+        let mut revoke = |name: &str| keyring.revoke_but_the_last_admin(&name.parse().unwrap());
+        assert_eq!(revoke("a"), Ok(()));
+        assert_eq!(revoke("b"), Err(KeyringError::LastAdmin("b".to_owned())));
+        assert_eq!(revoke("a"), Err(KeyringError::NoSuchKey("a".to_owned())));
+        assert_eq!(revoke("c"), Ok(()));
+        assert_eq!(revoke("b"), Err(KeyringError::LastAdmin("b".to_owned())));
     }
 
     #[test]

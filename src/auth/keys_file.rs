@@ -103,6 +103,10 @@ impl KeysFile {
         keyring: &Keyring,
     ) -> Result<(), KeysFileError> {
         let text = keyring.to_toml().map_err(KeysFileError::Refused)?;
+        if text.len() as u64 > LIMIT_BYTES {
+            let limit = format!("with this key it would have more than {LIMIT_BYTES} bytes");
+            return Err(self.unwritable(io::Error::other(limit)));
+        }
         let readers = self.readers().map_err(|source| self.unwritable(source))?;
         let name = self.name().map_err(|source| self.unwritable(source))?;
         folder

@@ -13,6 +13,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
+use super::current_keys::Order;
 use super::{CurrentKeys, Keyring, KeysFile, KeysFileError};
 use crate::apart::{self, Subject};
 use look::{Seen, Stamp};
@@ -25,8 +26,14 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// Watches a file until it is dropped.
 pub struct KeysWatch {
     current: CurrentKeys,
-    /// Dropping it ends the thread.
-    _stop: mpsc::Sender<()>,
+    orders: mpsc::Sender<Order>,
+}
+
+impl Drop for KeysWatch {
+    fn drop(&mut self) {
+        // Without a thread there is none to end.
+        let _ = self.orders.send(Order::End);
+    }
 }
 
 impl KeysWatch {
@@ -36,7 +43,9 @@ impl KeysWatch {
     ///
     /// The file is there and cannot be used, or no thread can be started.
     pub fn start(file: KeysFile) -> Result<Self, KeysFileError> {
-        let mut follower = Follower::new(file.clone(), CurrentKeys::default());
+        let (orders, ordered) = mpsc::channel();
+        let current = CurrentKeys::followed(orders.clone());
+        let mut follower = Follower::new(file.clone(), current);
         match follower.seen_now()? {
             Seen::Unchanged => {}
             Seen::Changed { stamp, text } => {
@@ -49,15 +58,11 @@ impl KeysWatch {
             }
         }
         let current = follower.current.clone();
-        let (stop, stopped) = mpsc::channel();
         thread::Builder::new()
             .name("keys".to_owned())
-            .spawn(move || follower.run(&stopped))
+            .spawn(move || follower.run(&ordered))
             .map_err(|source| file.unreadable(source))?;
-        Ok(Self {
-            current,
-            _stop: stop,
-        })
+        Ok(Self { current, orders })
     }
 
     pub fn current(&self) -> CurrentKeys {
@@ -87,8 +92,8 @@ impl Follower {
         }
     }
 
-    fn run(mut self, stopped: &mpsc::Receiver<()>) {
-        while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
+    fn run(mut self, orders: &mpsc::Receiver<Order>) {
+        while let Ok(Order::Look) | Err(RecvTimeoutError::Timeout) = orders.recv_timeout(INTERVAL) {
             self.look();
         }
     }

@@ -10,12 +10,14 @@ mod key;
 mod keyring;
 mod keys_file;
 mod keys_watch;
+mod sealing_key;
 mod secret;
 
 pub use current_keys::CurrentKeys;
 pub use first_key::{FirstKey, FirstKeyError};
-pub use key::{ApiKey, KeyName, Role};
+pub use key::{ApiKey, KeyName, Role, creation_time};
 pub use keyring::{Keyring, KeyringError};
 pub use keys_file::{KeysFile, KeysFileError};
 pub use keys_watch::KeysWatch;
+pub use sealing_key::{SEAL_BYTES, SealingKey, SealingKeyError};
 pub use secret::{KeyDigest, Secret};

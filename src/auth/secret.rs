@@ -45,6 +45,10 @@ impl KeyDigest {
         Self(Sha256::digest(plaintext).into())
     }
 
+    pub(super) fn bytes(&self) -> [u8; 32] {
+        self.0
+    }
+
     /// Reads 64 hexadecimal digits.
     pub fn from_hexadecimal(text: &str) -> Option<Self> {
         let digits = text.as_bytes();

@@ -2,9 +2,11 @@
 //! holds nothing else up.
 
 mod npu_load;
+pub mod sensors;
 mod soc;
 mod sysroot;
 
 pub use npu_load::NpuLoad;
+pub use sensors::{BoardReadings, BoardSample, BoardWatch};
 pub use soc::Soc;
 pub use sysroot::Sysroot;

@@ -2,9 +2,8 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
-use crate::apart::{self, Subject};
+use super::Sysroot;
 
 /// Where the driver tells it: debugfs as the unit shows it to the daemon, debugfs itself, which is
 /// root's, and procfs where the driver is built for that.
@@ -14,25 +13,18 @@ const FILES: [&str; 3] = [
     "/proc/rknpu/load",
 ];
 
-/// A driver that takes longer hangs.
-const LIMIT: Duration = Duration::from_millis(500);
-
-/// Busy share of each core in the driver's last second, 0 to 1; no core where it is not known.
+/// Busy share of each core in the driver's last second, 0 to 1.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NpuLoad {
     pub cores: Vec<f64>,
 }
 
 impl NpuLoad {
-    /// Asks the driver, apart from the threads that serve.
-    pub async fn read() -> Self {
-        Self::read_first_of(&FILES).await
-    }
-
-    async fn read_first_of(files: &'static [&'static str]) -> Self {
-        let read = || files.iter().find_map(|file| Self::of_file(Path::new(file)));
-        let told = apart::ask(Subject::NpuDriver, LIMIT, read).await;
-        told.flatten().unwrap_or_default()
+    /// Asks the driver, which may hang. `None`: it does not tell.
+    pub fn read(sysroot: &Sysroot) -> Option<Self> {
+        FILES
+            .iter()
+            .find_map(|file| Self::of_file(&sysroot.path(file)))
     }
 
     fn of_file(path: &Path) -> Option<Self> {
@@ -89,35 +81,14 @@ mod tests {
         assert_eq!(NpuLoad::of_file(Path::new("/nonexistent/load")), None);
     }
 
-    /// A named pipe without a writer stands for a driver that hangs.
-    #[tokio::test]
-    async fn a_driver_that_hangs_is_not_waited_for() {
-        use std::io::Write;
-
+    #[test]
+    fn the_first_file_that_tells_counts() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("load");
-        let (fifo, mode) = (
-            rustix::fs::FileType::Fifo,
-            rustix::fs::Mode::from_raw_mode(0o600),
-        );
-        rustix::fs::mknodat(rustix::fs::CWD, &path, fifo, mode, 0).unwrap();
-        let leaked: &'static str = Box::leak(path.to_str().unwrap().to_owned().into_boxed_str());
-        let files: &'static [&'static str] = Box::leak(Box::new([leaked]));
-        let before = std::time::Instant::now();
-        for _ in 0..2 {
-            assert_eq!(
-                NpuLoad::read_first_of(files).await,
-                NpuLoad::default(),
-                "absent"
-            );
-        }
-        assert!(before.elapsed() < 10 * LIMIT);
-        // The driver answers again, and is asked again.
-        let mut pipe = fs::OpenOptions::new().write(true).open(&path).unwrap();
-        pipe.write_all(b"NPU load:  5%\n").unwrap();
-        drop(pipe);
-        fs::remove_file(path).unwrap();
-        let read = apart::ask(Subject::NpuDriver, Duration::from_secs(60), || 1).await;
-        assert_eq!(read, Some(1));
+        let sysroot = Sysroot::new(folder.path());
+        assert_eq!(NpuLoad::read(&sysroot), None);
+        let path = sysroot.path(FILES[2]);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "NPU load:  7%\n").unwrap();
+        assert_eq!(NpuLoad::read(&sysroot).unwrap().cores, [0.07]);
     }
 }

@@ -73,12 +73,16 @@ impl Sysroot {
 
     /// A line of /proc/meminfo, in bytes.
     pub fn memory_bytes(&self, name: &str) -> Option<u64> {
-        let text = self.text("/proc/meminfo")?;
-        let value = text.lines().find_map(|line| {
-            let (found, value) = line.split_once(':')?;
-            (found == name).then_some(value)
-        })?;
-        let kib: u64 = value.trim().strip_suffix("kB")?.trim().parse().ok()?;
-        kib.checked_mul(1024)
+        of_meminfo(&self.text("/proc/meminfo")?, name)
     }
+}
+
+/// A line of /proc/meminfo's text, in bytes.
+pub(super) fn of_meminfo(text: &str, name: &str) -> Option<u64> {
+    let value = text.lines().find_map(|line| {
+        let (found, value) = line.split_once(':')?;
+        (found == name).then_some(value)
+    })?;
+    let kib: u64 = value.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
 }

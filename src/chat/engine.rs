@@ -2,8 +2,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::admission::{EmbeddingError, EmbeddingRequest, Generation, QueueFigures};
+use crate::board::BoardSample;
 use crate::constraint::{Compiled, Limits, Wanted};
-use crate::generation::{GenerationError, GenerationRequest, ModelId};
+use crate::generation::{GenerationError, GenerationRequest, ModelId, RequestId};
 use crate::ipc::Prompt;
 use crate::library_calls::PooledRows;
 use crate::models::{Catalog, InstalledModel, Variant, VariantError};
@@ -80,6 +81,11 @@ pub trait Engine: Send + Sync + 'static {
     /// How full the queue of a model is.
     fn queue(&self, model: &str) -> QueueFigures;
 
+    /// The requests that wait for a model, in the order of their turns; `None` for one that is not known by its id.
+    fn waiting(&self, _model: &str) -> Vec<Option<RequestId>> {
+        Vec::new()
+    }
+
     /// The models installed now.
     fn catalog(&self) -> Arc<Catalog>;
 
@@ -88,6 +94,11 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Where the daemon counts; all layers share it.
     fn metrics(&self) -> &Metrics;
+
+    /// What the board's sensors told last. `None`: nobody has looked.
+    fn board(&self) -> Option<Arc<BoardSample>> {
+        None
+    }
 
     /// The processes that read models' files. `None`: there are none below.
     fn readers(&self) -> Option<Readers> {

@@ -17,4 +17,5 @@ pub use fitting::Fitted;
 pub use replies::{OfReply, Replies};
 pub use reply::Reply;
 pub use service::{ChatService, PromptPart, PromptSource, ReplyReading};
+pub(crate) use whole_reply::logprobs_bytes;
 pub use whole_reply::{WholeCall, WholePart, WholeReply};

@@ -84,8 +84,8 @@ impl Replies {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    /// One that fails takes the others with it.
-    fn cancel(&mut self) {
+    /// Gives all of them up. One that fails takes the others with it.
+    pub fn cancel(&mut self) {
         self.begun.clear();
         self.waiting.clear();
     }

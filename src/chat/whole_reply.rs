@@ -22,8 +22,9 @@ pub struct WholeReply {
 pub enum WholePart {
     /// So many bytes of `reasoning`.
     Reasoning(usize),
-    /// So many bytes of `text`.
-    Text(usize),
+    /// So many bytes of `text`, and so many tokens of `logprobs`. The bytes of tokens do not tell: where one is no
+    /// UTF-8 the text has another.
+    Text { bytes: usize, tokens: usize },
     /// The next one of `calls`.
     Call,
 }
@@ -36,6 +37,8 @@ pub struct WholeCall {
     pub name: String,
     /// JSON text, as the model wrote it or made of what it wrote.
     pub arguments: String,
+    /// Whether it came to its end.
+    pub is_whole: bool,
 }
 
 impl WholeReply {
@@ -46,17 +49,23 @@ impl WholeReply {
                 append(&mut self.reasoning, &mut self.bytes, &text);
             }
             ReplyPiece::Text(text) => {
-                self.in_order(WholePart::Text(text.len()));
+                self.in_order(WholePart::Text {
+                    bytes: text.len(),
+                    tokens: 0,
+                });
                 append(&mut self.text, &mut self.bytes, &text);
             }
             ReplyPiece::ScoredText(scored) => {
-                self.in_order(WholePart::Text(scored.text.len()));
+                self.in_order(WholePart::Text {
+                    bytes: scored.text.len(),
+                    tokens: scored.tokens.len(),
+                });
                 append(&mut self.text, &mut self.bytes, &scored.text);
-                self.bytes += scored.tokens.iter().map(bytes_of).sum::<usize>();
+                self.bytes += scored.tokens.iter().map(logprobs_bytes).sum::<usize>();
                 self.logprobs.extend(scored.tokens);
             }
             ReplyPiece::PromptLogprobs(tokens) => {
-                self.bytes += tokens.iter().map(bytes_of).sum::<usize>();
+                self.bytes += tokens.iter().map(logprobs_bytes).sum::<usize>();
                 self.prompt_logprobs.extend(tokens);
             }
             ReplyPiece::ToolCall { id, name, .. } => {
@@ -67,6 +76,7 @@ impl WholeReply {
                     id,
                     name,
                     arguments: String::new(),
+                    is_whole: false,
                 });
             }
             // Calls do not overlap.
@@ -75,14 +85,28 @@ impl WholeReply {
                     append(&mut call.arguments, &mut self.bytes, &delta);
                 }
             }
-            ReplyPiece::ToolCallEnd { .. } => self.whole_calls += 1,
+            ReplyPiece::ToolCallEnd { .. } => {
+                self.whole_calls += 1;
+                if let Some(call) = self.calls.last_mut() {
+                    call.is_whole = true;
+                }
+            }
         }
     }
 
     fn in_order(&mut self, part: WholePart) {
         match (self.order.last_mut(), part) {
-            (Some(WholePart::Reasoning(bytes)), WholePart::Reasoning(more))
-            | (Some(WholePart::Text(bytes)), WholePart::Text(more)) => *bytes += more,
+            (Some(WholePart::Reasoning(bytes)), WholePart::Reasoning(more)) => *bytes += more,
+            (
+                Some(WholePart::Text { bytes, tokens }),
+                WholePart::Text {
+                    bytes: more_bytes,
+                    tokens: more_tokens,
+                },
+            ) => {
+                *bytes += more_bytes;
+                *tokens += more_tokens;
+            }
             _ => {
                 self.bytes += size_of::<WholePart>();
                 self.order.push(part);
@@ -97,7 +121,7 @@ impl WholeReply {
 }
 
 /// What a token's log probabilities take, and what is written of them.
-fn bytes_of(logprobs: &TokenLogprobs) -> usize {
+pub(crate) fn logprobs_bytes(logprobs: &TokenLogprobs) -> usize {
     const WRITTEN: usize = 5;
     let all = std::iter::once(&logprobs.token).chain(&logprobs.top);
     all.map(|token| size_of::<TokenLogprob>() + WRITTEN * (token.bytes.len() + 8))

@@ -7,7 +7,6 @@ use clap::Args;
 
 use crate::board::Sysroot;
 use crate::doctor::{self, Patient, Status};
-use crate::printable::printable_json;
 use crate::settings::{CliOverrides, Settings, SettingsError};
 
 /// The configuration in a copy of a board.
@@ -61,8 +60,7 @@ pub(super) fn run(arguments: DoctorArguments) -> Result<ExitCode, SettingsError>
     };
     let report = doctor::examine(Patient::new(sysroot, settings));
     let text = if arguments.json {
-        let json = serde_json::to_string_pretty(&report).unwrap_or_default();
-        printable_json(&json).into_owned() + "\n"
+        report.to_json()
     } else {
         report.to_string()
     };

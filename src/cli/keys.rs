@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use jiff::{Timestamp, Unit};
 use serde_json::json;
 
 use super::{ConfigArgument, print};
 use crate::auth::{
     ApiKey, FirstKey, FirstKeyError, KeyName, Keyring, KeysFile, KeysFileError, Role, Secret,
+    creation_time,
 };
 use crate::generation::Weight;
 use crate::settings::{AuthPolicy, HttpSettings};
@@ -114,7 +114,7 @@ fn add(
         models: (!arguments.models.is_empty()).then_some(arguments.models),
         weight: arguments.weight,
         tenant: arguments.tenant,
-        created: now(),
+        created: creation_time(),
     };
     let models = models_of(&key);
     keys.change(|keyring| keyring.add(key))?;
@@ -131,7 +131,7 @@ fn add(
 
 fn add_first(keys: KeysFile) -> Result<ExitCode, FirstKeyError> {
     let path = keys.path().display().to_string();
-    if FirstKey::new(keys).generate(now())? {
+    if FirstKey::new(keys).generate(creation_time())? {
         eprintln!("The first key was made; `rkllmd keys first` shows it.");
     } else {
         eprintln!("{path} exists, so no first key was made.");
@@ -228,10 +228,4 @@ fn tenant_of(key: &ApiKey) -> String {
     key.tenant
         .as_ref()
         .map_or("-".to_owned(), KeyName::to_string)
-}
-
-/// In whole seconds.
-fn now() -> String {
-    let now = Timestamp::now();
-    now.round(Unit::Second).unwrap_or(now).to_string()
 }

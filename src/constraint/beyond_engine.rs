@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use super::references::fragment;
+
 /// Whether the place that `reference` names in `root` leads back to itself without a value in between, so
 /// that it says nothing and never ends.
 pub fn is_circular(root: &Value, reference: &str) -> bool {
@@ -27,10 +29,8 @@ const OF_SEVERAL: [&str; 3] = ["allOf", "anyOf", "oneOf"];
 
 impl<'v> Search<'v> {
     fn follows(&mut self, reference: &str) -> bool {
-        let Some(target) = reference
-            .strip_prefix('#')
-            .and_then(|pointer| self.root.pointer(pointer))
-        else {
+        let pointer = fragment(reference);
+        let Some(target) = pointer.and_then(|pointer| self.root.pointer(&pointer)) else {
             // The engine says what it does not find.
             return false;
         };

@@ -18,6 +18,7 @@ mod gbnf;
 mod grammar;
 mod keywords;
 mod opening;
+mod references;
 mod rewrite;
 mod schema;
 mod texts;

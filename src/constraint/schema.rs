@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::beyond_engine::{is_circular, misread_bound};
 use super::keywords::{COUNTS, FORMATS, Holds, NOT_KEPT, kept};
+use super::references::leads_to_a_schema;
 use super::rewrite::{Care, Root, Unsaid, rewrite};
 
 /// What is wrong with a place in a schema.
@@ -118,6 +119,11 @@ impl Walk<'_> {
                 if keyword == "$ref" && !value.as_str().is_some_and(|to| to.starts_with('#')) {
                     self.not_kept
                         .push(Fault::new(&at, "must refer to a place in the same schema"));
+                    continue;
+                }
+                if keyword == "$ref" && !value.as_str().is_some_and(leads_to_a_schema) {
+                    let reason = "must lead to a schema, by keywords that hold schemas";
+                    self.not_kept.push(Fault::new(&at, reason));
                     continue;
                 }
                 if keyword == "$ref"
@@ -288,6 +294,39 @@ mod tests {
                 "/properties/f/enum"
             ]
         );
+    }
+
+    #[test]
+    fn a_reference_to_a_value_is_not_followed() {
+        let value = json!({"type": "integer", "x-guidance": {"lenient": true}});
+        let schema = json!({
+            "properties": {
+                "a": {"const": value, "default": value, "enum": [value]},
+                "b": {"$ref": "#/properties/a/const", "minimum": 1},
+                "c": {"$ref": "#/properties/a/default"},
+                "d": {"$ref": "#/properties/a/%65num/0"},
+                "e": {"$ref": "#/own/x"},
+                "f": {"$ref": "#/properties"},
+                "g": {"$ref": "#/properties/a"},
+            },
+            "own": {"x": value},
+        });
+        let prepared = prepare(&schema, 8).expect("it is a schema");
+        let pointers = prepared.not_kept.iter().map(|fault| &*fault.pointer);
+        assert_eq!(
+            pointers.collect::<Vec<_>>(),
+            ["b", "c", "d", "e", "f"].map(|name| format!("/properties/{name}/$ref"))
+        );
+        let properties = &prepared.schema["properties"];
+        assert_eq!(properties["b"], json!({"minimum": 1}));
+        assert_eq!(properties["e"], json!({}));
+        assert_eq!(properties["g"], json!({"$ref": "#/properties/a"}));
+    }
+
+    #[test]
+    fn a_circle_is_one_however_it_is_written() {
+        let schema = json!({"$ref": "#/%24defs/a", "$defs": {"a": {"$ref": "#/$defs/%61"}}});
+        assert_eq!(faults(schema), ["/$ref", "/$defs/a/$ref"]);
     }
 
     #[test]

@@ -4,7 +4,8 @@ use super::logprobs::{ScoredText, TokenLogprobs};
 ///
 /// A piece is never taken back and never empty. Calls do not overlap: the pieces between a `ToolCall`
 /// and its `ToolCallEnd` are its `ToolArguments`, and `index` counts calls from 0. A call that the
-/// budget cut has no `ToolCallEnd`.
+/// budget cut has no `ToolCallEnd`, and neither has one that the model left behind the key of its arguments;
+/// behind that anything may follow, also further calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReplyPiece {
     /// A piece of the thought.

@@ -2,9 +2,10 @@ use std::sync::Arc;
 
 use super::variants::Served;
 use crate::admission::{Admission, EmbeddingError, EmbeddingRequest, Generation, QueueFigures};
+use crate::board::{BoardSample, BoardWatch};
 use crate::chat::{Answering, Engine};
 use crate::constraint::{Compiled, Limits, Wanted};
-use crate::generation::{GenerationError, GenerationRequest, ModelId};
+use crate::generation::{GenerationError, GenerationRequest, ModelId, RequestId};
 use crate::ipc::Prompt;
 use crate::library_calls::PooledRows;
 use crate::models::{Catalog, InstalledModel, Variant, VariantError};
@@ -21,6 +22,7 @@ pub(super) struct LocalEngine {
     pub models: Arc<Served>,
     status: StatusBoard,
     supervisor: Supervisor,
+    board: Option<BoardWatch>,
 }
 
 impl LocalEngine {
@@ -39,6 +41,16 @@ impl LocalEngine {
             models: Arc::new(models),
             status,
             supervisor,
+            board: None,
+        }
+    }
+
+    /// With what is known of the board.
+    #[must_use]
+    pub fn watching(self, board: BoardWatch) -> Self {
+        Self {
+            board: Some(board),
+            ..self
         }
     }
 }
@@ -108,6 +120,10 @@ impl Engine for LocalEngine {
         self.admission.queue(model)
     }
 
+    fn waiting(&self, model: &str) -> Vec<Option<RequestId>> {
+        self.admission.waiting(model)
+    }
+
     fn catalog(&self) -> Arc<Catalog> {
         self.models.catalog()
     }
@@ -118,6 +134,10 @@ impl Engine for LocalEngine {
 
     fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    fn board(&self) -> Option<Arc<BoardSample>> {
+        self.board.as_ref()?.latest()
     }
 
     fn readers(&self) -> Option<Readers> {

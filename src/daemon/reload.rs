@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use super::control::{Applied, ReloadOutcome};
 use super::engine::LocalEngine;
 use crate::apart::{self, Subject};
@@ -14,7 +16,7 @@ use crate::models::{Catalog, Unread};
 use crate::printable::printable;
 use crate::settings::{CliOverrides, Settings};
 use crate::supervisor::Supervisor;
-use crate::telemetry;
+use crate::telemetry::{self, Change};
 
 /// Longest time to read the configuration; with that of the models, less than a client waits.
 const READ_LIMIT: Duration = Duration::from_secs(10);
@@ -31,6 +33,8 @@ pub(super) struct Reloader {
     pub source: SettingsSource,
     /// What the daemon runs with.
     pub settings: Settings,
+    /// The same, for others.
+    pub running: watch::Sender<Arc<Settings>>,
     /// Whether the listeners are those of `http.listen`.
     pub binds_listen: bool,
     pub engine: Arc<LocalEngine>,
@@ -42,6 +46,10 @@ pub(super) struct Reloader {
 impl Reloader {
     pub async fn reload(&mut self) -> ReloadOutcome {
         let outcome = self.take_over().await;
+        self.engine
+            .metrics
+            .changes()
+            .tell(|| Change::from(&outcome));
         match &outcome {
             ReloadOutcome::Applied(applied) => {
                 for line in applied.lines() {
@@ -89,6 +97,7 @@ impl Reloader {
                 .push(format!("the next start would fail: {exposure}"));
         }
         self.settings = settings;
+        self.running.send_replace(Arc::new(self.settings.clone()));
         let missing = self.serve(catalog).await;
         self.engine.readers.reload(&self.settings);
         let text = |name| format!("models.preload: {name} is not installed");
@@ -132,6 +141,19 @@ impl Reloader {
             }
         }
         missing
+    }
+}
+
+impl From<&ReloadOutcome> for Change {
+    fn from(outcome: &ReloadOutcome) -> Self {
+        let (is_applied, problems) = match outcome {
+            ReloadOutcome::Applied(applied) => (true, &applied.problems),
+            ReloadOutcome::Refused { problems } => (false, problems),
+        };
+        Self::Reloaded {
+            is_applied,
+            problems: problems.clone(),
+        }
     }
 }
 

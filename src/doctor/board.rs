@@ -2,6 +2,7 @@
 
 use super::{Check, Patient};
 use crate::board::Soc;
+use crate::board::sensors::{self, Identity};
 
 /// The driver that the vendor's documents ask for (docs/vendor-library.md §5).
 const WANTED_DRIVER: (u32, u32, u32) = (0, 9, 8);
@@ -15,11 +16,12 @@ pub(super) fn soc(patient: &Patient) -> Check {
     let Some(soc) = patient.soc else {
         return Check::skip("no device tree: this is no board, and the CPU runtime serves");
     };
+    let Identity { board, kernel, .. } = Identity::read(sysroot);
     let mut observed = soc.name().to_owned();
-    if let Some(board) = sysroot.text("/proc/device-tree/model") {
+    if let Some(board) = board {
         observed = format!("{observed}, {board}");
     }
-    if let Some(kernel) = sysroot.text("/proc/sys/kernel/osrelease") {
+    if let Some(kernel) = kernel {
         observed = format!("{observed}, Linux {kernel}");
     }
     match soc {
@@ -55,11 +57,7 @@ pub(super) fn driver_version(patient: &Patient) -> Check {
     if patient.npu().is_none() {
         return Check::skip(NO_NPU);
     }
-    let told = sysroot.text("/sys/module/rknpu/version").or_else(|| {
-        let text = sysroot.text("/sys/kernel/debug/rknpu/version")?;
-        Some(text.rsplit_once('v')?.1.to_owned())
-    });
-    let Some(told) = told else {
+    let Some(told) = sensors::driver_version(sysroot) else {
         return Check::skip("the driver does not tell its version");
     };
     let Some(version) = numbers(&told) else {

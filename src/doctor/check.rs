@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::printable::printable;
+use crate::printable::{printable, printable_json};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -87,6 +87,12 @@ impl Report {
     pub fn worst(&self) -> Status {
         let all = self.checks.iter().map(|check| check.status);
         all.max().unwrap_or(Status::Ok)
+    }
+
+    /// As `rkllmd doctor --json` prints it.
+    pub fn to_json(&self) -> String {
+        let json = serde_json::to_string_pretty(self).unwrap_or_default();
+        printable_json(&json).into_owned() + "\n"
     }
 
     fn count(&self, status: Status) -> usize {

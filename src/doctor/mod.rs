@@ -10,8 +10,9 @@ mod runtime;
 mod service;
 mod speed;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -175,21 +176,73 @@ pub fn ids() -> impl Iterator<Item = &'static str> {
 
 /// Looks at everything at once, for at most [`LIMIT`].
 pub fn examine(patient: Patient) -> Report {
-    let deadline = Instant::now() + LIMIT;
-    let patient = Arc::new(patient);
-    let (told, answers) = mpsc::channel();
-    for (nth, probe) in PROBES.iter().enumerate() {
-        let (told, patient) = (told.clone(), Arc::clone(&patient));
-        let run = probe.run;
-        // One that hangs is left behind; the program ends without it.
-        let begun = thread::Builder::new()
-            .name(probe.id.to_owned())
-            .spawn(move || drop(told.send((nth, run(&patient)))));
-        if begun.is_err() {
-            break;
-        }
+    Examiner::default().examine(patient)
+}
+
+/// Examines again and again, and remembers which probes hang: of each there is one at the most.
+#[derive(Clone, Default)]
+pub struct Examiner {
+    begun: Arc<Mutex<Ids>>,
+}
+
+/// A probe that has begun and not come back.
+struct Begun {
+    id: &'static str,
+    among: Arc<Mutex<Ids>>,
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        lock(&self.among).remove(self.id);
     }
-    drop(told);
+}
+
+type Ids = BTreeSet<&'static str>;
+
+fn lock(begun: &Mutex<Ids>) -> MutexGuard<'_, Ids> {
+    // Whole after every statement.
+    begun.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Examiner {
+    /// `None`: it has not come back from the time before.
+    fn begin(&self, id: &'static str) -> Option<Begun> {
+        let is_back = lock(&self.begun).insert(id);
+        is_back.then(|| Begun {
+            id,
+            among: Arc::clone(&self.begun),
+        })
+    }
+
+    /// As [`examine`].
+    pub fn examine(&self, patient: Patient) -> Report {
+        let deadline = Instant::now() + LIMIT;
+        let patient = Arc::new(patient);
+        let (told, answers) = mpsc::channel();
+        for (nth, probe) in PROBES.iter().enumerate() {
+            let Some(begun) = self.begin(probe.id) else {
+                continue;
+            };
+            let (told, patient) = (told.clone(), Arc::clone(&patient));
+            let run = probe.run;
+            // One that hangs is left behind; the program ends without it.
+            let thread = thread::Builder::new().name(probe.id.to_owned());
+            let spawned = thread.spawn(move || {
+                let check = run(&patient);
+                // Before it is told, so that who has all answers may ask again.
+                drop(begun);
+                drop(told.send((nth, check)));
+            });
+            if spawned.is_err() {
+                break;
+            }
+        }
+        drop(told);
+        report(deadline, &answers)
+    }
+}
+
+fn report(deadline: Instant, answers: &mpsc::Receiver<(usize, Check)>) -> Report {
     let mut checks: Vec<Option<Check>> = PROBES.iter().map(|_| None).collect();
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -209,5 +262,21 @@ pub fn examine(patient: Patient) -> Report {
             .zip(checks)
             .map(|(probe, check)| check.unwrap_or_else(overdue).named(probe.id))
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probe_that_hangs_is_not_begun_again() {
+        let examiner = Examiner::default();
+        let hangs = examiner.begin("soc").expect("the first");
+        assert!(examiner.begin("soc").is_none());
+        assert!(examiner.clone().begin("soc").is_none(), "clones share it");
+        assert!(examiner.begin("driver.loaded").is_some());
+        drop(hangs);
+        assert!(examiner.begin("soc").is_some());
     }
 }

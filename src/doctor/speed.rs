@@ -3,40 +3,27 @@
 use super::board::NO_NPU;
 use super::{Check, Patient};
 use crate::board::Sysroot;
-
-const POLICIES: &str = "/sys/devices/system/cpu/cpufreq";
-const DEVFREQ: &str = "/sys/class/devfreq";
-const THERMAL: &str = "/sys/class/thermal";
+use crate::board::sensors::{Clock, CoolingDevice, ThermalZone, frequency, thermal};
 
 /// Governors that do not wait for load before they raise the frequency.
 fn is_steady(governor: &str) -> bool {
     matches!(governor, "performance" | "userspace")
 }
 
-/// A CPU cluster or a device whose frequency the kernel sets.
-struct Clock {
-    name: String,
-    governor_file: String,
-    governor: Option<String>,
-}
-
-impl Clock {
-    fn at(sysroot: &Sysroot, folder: &str, name: &str, file: &str) -> Self {
-        let governor_file = format!("{folder}/{name}/{file}");
-        Self {
-            name: name.to_owned(),
-            governor: sysroot.text(&governor_file),
-            governor_file,
-        }
-    }
+/// Every one of a kind that can be read.
+fn each<T>(
+    sysroot: &Sysroot,
+    (folder, prefix): (&str, &str),
+    read: fn(&Sysroot, &str) -> Option<T>,
+) -> Vec<T> {
+    let names = sysroot.names(folder).into_iter();
+    let of_kind = names.filter(|name| name.starts_with(prefix));
+    of_kind.filter_map(|name| read(sysroot, &name)).collect()
 }
 
 fn clusters(sysroot: &Sysroot) -> Vec<Clock> {
-    let names = sysroot.names(POLICIES).into_iter();
-    let policies = names.filter(|name| name.starts_with("policy"));
-    policies
-        .map(|name| Clock::at(sysroot, POLICIES, &name, "scaling_governor"))
-        .collect()
+    let kind = (frequency::CLUSTERS, frequency::CLUSTER);
+    each(sysroot, kind, Clock::cluster)
 }
 
 fn governors(clocks: &[Clock], why: &str) -> Check {
@@ -54,7 +41,7 @@ fn governors(clocks: &[Clock], why: &str) -> Check {
     let slow: Vec<_> = known
         .iter()
         .filter(|(_, governor)| !is_steady(governor))
-        .map(|(clock, _)| clock.governor_file.as_str())
+        .map(|(clock, _)| clock.governor_file())
         .collect();
     if slow.is_empty() {
         return Check::ok(told.join(", "));
@@ -74,29 +61,27 @@ pub(super) fn cpu_governor(patient: &Patient) -> Check {
 }
 
 pub(super) fn cpu_frequency(patient: &Patient) -> Check {
-    let sysroot = &patient.sysroot;
-    let (mut told, mut capped) = (Vec::new(), Vec::new());
-    for Clock { name, .. } in clusters(sysroot) {
-        let of = |file| sysroot.number::<u64>(&format!("{POLICIES}/{name}/{file}"));
-        let (Some(allowed), Some(possible)) = (of("scaling_max_freq"), of("cpuinfo_max_freq"))
-        else {
-            continue;
-        };
-        told.push(format!(
-            "{name} {} of {} MHz",
-            allowed / 1000,
-            possible / 1000
-        ));
-        if allowed < possible {
-            capped.push(format!(
-                "echo {possible} > {POLICIES}/{name}/scaling_max_freq"
-            ));
-        }
-    }
-    frequencies(told, &capped)
+    frequencies(&clusters(&patient.sysroot))
 }
 
-fn frequencies(told: Vec<String>, capped: &[String]) -> Check {
+fn frequencies(clocks: &[Clock]) -> Check {
+    let (mut told, mut capped) = (Vec::new(), Vec::new());
+    for clock in clocks {
+        let Some((allowed, possible)) = clock.limits() else {
+            continue;
+        };
+        let mhz = |hertz: u64| hertz / 1_000_000;
+        told.push(format!(
+            "{} {} of {} MHz",
+            clock.name,
+            mhz(allowed),
+            mhz(possible)
+        ));
+        if allowed < possible {
+            let (file, unit) = clock.limit_file();
+            capped.push(format!("echo {} > {file}", possible / unit));
+        }
+    }
     if told.is_empty() {
         return Check::skip("the kernel does not tell");
     }
@@ -111,11 +96,7 @@ fn frequencies(told: Vec<String>, capped: &[String]) -> Check {
 }
 
 fn npu_clock(patient: &Patient) -> Option<Clock> {
-    let device = patient.npu()?.npu_device()?;
-    let sysroot = &patient.sysroot;
-    sysroot
-        .has(&format!("{DEVFREQ}/{device}"))
-        .then(|| Clock::at(sysroot, DEVFREQ, device, "governor"))
+    Clock::device(&patient.sysroot, patient.npu()?.npu_device()?)
 }
 
 pub(super) fn npu_governor(patient: &Patient) -> Check {
@@ -129,117 +110,64 @@ pub(super) fn npu_frequency(patient: &Patient) -> Check {
     if patient.npu().is_none() {
         return Check::skip(NO_NPU);
     }
-    let sysroot = &patient.sysroot;
-    let Some(Clock { name, .. }) = npu_clock(patient) else {
-        return Check::skip("the kernel does not tell");
-    };
-    let allowed: Option<u64> = sysroot.number(&format!("{DEVFREQ}/{name}/max_freq"));
-    let possible = sysroot
-        .text(&format!("{DEVFREQ}/{name}/available_frequencies"))
-        .and_then(|all| all.split_whitespace().filter_map(|f| f.parse().ok()).max());
-    let (Some(allowed), Some(possible)) = (allowed, possible) else {
-        return Check::skip("the kernel does not tell");
-    };
-    let told = format!(
-        "{name} {} of {} MHz",
-        allowed / 1_000_000,
-        possible / 1_000_000
-    );
-    let raise = format!("echo {possible} > {DEVFREQ}/{name}/max_freq");
-    let capped = if allowed < possible {
-        vec![raise]
-    } else {
-        Vec::new()
-    };
-    frequencies(vec![told], &capped)
+    frequencies(npu_clock(patient).as_slice())
 }
 
 pub(super) fn ddr_governor(patient: &Patient) -> Check {
     if patient.npu().is_none() {
         return Check::skip(NO_NPU);
     }
-    let sysroot = &patient.sysroot;
-    if !sysroot.has(&format!("{DEVFREQ}/dmc")) {
+    let Some(clock) = Clock::device(&patient.sysroot, "dmc") else {
         return Check::skip("the kernel does not set the memory's frequency");
-    }
-    let clock = Clock::at(sysroot, DEVFREQ, "dmc", "governor");
+    };
     governors(&[clock], ": at a quarter of it a model writes half as fast")
 }
 
-/// A zone, in thousandths of a degree.
-struct Zone {
-    name: String,
-    now: i64,
-    /// Where the kernel begins to slow the board down.
-    passive: Option<i64>,
-}
-
-fn zones(sysroot: &Sysroot) -> Vec<Zone> {
-    let names = sysroot.names(THERMAL).into_iter();
-    let folders = names.filter(|name| name.starts_with("thermal_zone"));
-    let zone = |folder: String| {
-        let of = |file: &str| sysroot.text(&format!("{THERMAL}/{folder}/{file}"));
-        let trips = sysroot.names(&format!("{THERMAL}/{folder}")).into_iter();
-        let passive = trips
-            .filter_map(|file| Some(file.strip_suffix("_type")?.to_owned()))
-            .filter(|trip| trip.starts_with("trip_point_"))
-            .filter(|trip| of(&format!("{trip}_type")).as_deref() == Some("passive"))
-            .filter_map(|trip| of(&format!("{trip}_temp"))?.parse().ok())
-            .max();
-        Some(Zone {
-            name: of("type")?,
-            now: of("temp")?.parse().ok()?,
-            passive,
-        })
-    };
-    folders.filter_map(zone).collect()
-}
-
-/// As near to where the kernel slows the board down as this, in thousandths of a degree.
-const NEAR: i64 = 5_000;
+/// As near to where the kernel slows the board down as this, in degrees.
+const NEAR: f64 = 5.0;
 
 pub(super) fn thermal_headroom(patient: &Patient) -> Check {
-    let zones = zones(&patient.sysroot);
-    let Some(hottest) = zones.iter().max_by_key(|zone| zone.now) else {
+    let kind = (thermal::FOLDER, thermal::ZONES);
+    let zones = each(&patient.sysroot, kind, ThermalZone::read);
+    let zones: Vec<_> = zones
+        .iter()
+        .filter_map(|zone| Some((zone, zone.celsius?)))
+        .collect();
+    let hottest = zones.iter().max_by(|(_, a), (_, b)| a.total_cmp(b));
+    let Some((hottest, celsius)) = hottest else {
         return Check::skip("the kernel tells no temperature");
     };
-    let degrees = |thousandths: i64| format!("{} °C", thousandths / 1000);
-    let observed = format!("{} {}", hottest.name, degrees(hottest.now));
-    let near = |zone: &&Zone| zone.passive.is_some_and(|limit| zone.now + NEAR >= limit);
-    let Some(zone) = zones.iter().find(near) else {
+    let degrees = |celsius: f64| format!("{} °C", celsius.trunc());
+    let observed = format!("{} {}", hottest.kind, degrees(*celsius));
+    let near = zones.iter().find_map(|(zone, celsius)| {
+        let limit = zone.passive_celsius()?;
+        (celsius + NEAR >= limit).then_some((zone, *celsius, limit))
+    });
+    let Some((zone, celsius, limit)) = near else {
         return Check::ok(observed);
     };
-    let limit = zone.passive.map_or_else(String::new, degrees);
-    Check::warn(format!("{} {}", zone.name, degrees(zone.now)))
+    Check::warn(format!("{} {}", zone.kind, degrees(celsius)))
         .expected(format!(
-            "well below {limit}, where the kernel slows it down"
+            "well below {}, where the kernel slows it down",
+            degrees(limit)
         ))
         .remedy("add a heat sink or a fan")
 }
 
 pub(super) fn thermal_throttling(patient: &Patient) -> Check {
-    let sysroot = &patient.sysroot;
-    let names = sysroot.names(THERMAL).into_iter();
-    let devices: Vec<_> = names
-        .filter(|name| name.starts_with("cooling_device"))
-        .collect();
-    let (mut known, mut slowed) = (0, Vec::new());
-    for device in devices {
-        let of = |file: &str| sysroot.text(&format!("{THERMAL}/{device}/{file}"));
-        let (Some(kind), Some(state)) = (of("type"), of("cur_state")) else {
-            continue;
-        };
-        // A fan that turns slows nothing down.
-        if kind.contains("fan") {
-            continue;
-        }
-        known += 1;
-        if state.parse().is_ok_and(|state: u32| state > 0) {
-            slowed.push(format!("{kind} at {state}"));
-        }
-    }
-    if known == 0 {
+    let kind = (thermal::FOLDER, thermal::COOLING_DEVICES);
+    let mut devices = each(&patient.sysroot, kind, CoolingDevice::read);
+    devices.retain(CoolingDevice::slows_models);
+    if devices.is_empty() {
         return Check::skip("the kernel tells of no cooling device");
+    }
+    let slowed: Vec<_> = devices
+        .iter()
+        .filter_map(|device| Some((&device.kind, device.state.filter(|state| *state > 0)?)))
+        .map(|(kind, state)| format!("{kind} at {state}"))
+        .collect();
+    if slowed.is_empty() && devices.iter().any(|device| device.state.is_none()) {
+        return Check::skip("a cooling device does not tell its state");
     }
     if slowed.is_empty() {
         return Check::ok("nothing is slowed down for heat");

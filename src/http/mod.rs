@@ -18,21 +18,27 @@ pub mod rpc;
 mod status;
 mod transport;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+pub use pages::admin::doctor::Examine;
 pub use request::access::{ExposedWithoutKeys, check_exposure, exposure};
 pub use transport::listener::{Listener, ListenerAddress, serve};
 pub use transport::unix_socket::{UnixSocketFile, bind as bind_unix};
 
-use crate::auth::CurrentKeys;
+use crate::auth::{CurrentKeys, SealingKey};
 use crate::chat::{ChatService, Engine};
 use crate::memory::{Accountant, machine, requests_limit};
 use crate::settings::{
-    ChatSettings, ConstraintSettings, EmbeddingSettings, HttpSettings, Settings, TokenizerSettings,
+    AdminSettings, ChatSettings, ConstraintSettings, EmbeddingSettings, HttpSettings, Settings,
+    TokenizerSettings,
 };
+use dialects::kept_responses::KeptResponses;
+use pages::admin::doctor::Doctor;
+use request::live::LiveRequests;
 use request::pace::SlowestPace;
 use transport::seats::Seats;
 
@@ -62,8 +68,19 @@ pub struct HttpState {
     large_requests: Arc<Semaphore>,
     /// Of the memory for requests.
     accountant: Accountant,
+    /// What models serve now.
+    live: Arc<LiveRequests>,
+    admin: AdminSettings,
+    /// One permit for each client that follows the daemon's events.
+    event_streams: Arc<Semaphore>,
+    /// `None`: nothing examines the machine.
+    doctor: Option<Arc<Doctor>>,
     /// The vendor's functions.
     rpc: Arc<rpc::Rpc>,
+    /// Responses that requests can go on from.
+    kept_responses: Arc<KeptResponses>,
+    /// Of what clients keep for the daemon.
+    sealing: SealingKey,
 }
 
 impl HttpState {
@@ -94,7 +111,33 @@ impl HttpState {
                 settings.http.max_connections_per_address,
             ),
             unix_seats: Seats::new(settings.http.max_connections, usize::MAX),
+            kept_responses: Arc::new(KeptResponses::new(&settings.responses)),
+            sealing: SealingKey::of_this_process(),
+            live: Arc::default(),
+            event_streams: Arc::new(Semaphore::new(settings.admin.max_event_streams)),
+            admin: settings.admin.clone(),
+            doctor: None,
             large_requests: Arc::new(Semaphore::new((cores / 2).max(1))),
+        }
+    }
+
+    /// The same with a key that outlives the process.
+    #[must_use]
+    pub fn sealing_with(self, sealing: SealingKey) -> Self {
+        Self { sealing, ..self }
+    }
+
+    /// What is kept of a key goes with it. `keys`: clients that have one, in the words of their names.
+    pub fn keep_keys(&self, keys: &HashSet<String>) {
+        self.kept_responses.keep_keys(keys);
+    }
+
+    /// `examine` is asked by administrators, on a thread of its own.
+    #[must_use]
+    pub fn with_doctor(self, examine: Arc<Examine>) -> Self {
+        Self {
+            doctor: Some(Arc::new(Doctor::new(examine))),
+            ..self
         }
     }
 

@@ -12,10 +12,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tower::ServiceExt;
 
-use super::dialects::{anthropic, llama_server, ollama, openai};
-use super::pages::{health, loading_progress, metrics, openapi, readiness};
+use super::dialects::{anthropic, llama_server, ollama, openai, responses};
+use super::pages::{admin, health, loading_progress, metrics, openapi, readiness, status};
 use super::response::charged_body;
-use super::transport::host_guard;
+use super::transport::{host_guard, transfer_coding};
 use super::{HttpState, path_alias, rpc};
 use crate::http::request::access::{self, Rule};
 use crate::http::request::context::RequestContext;
@@ -24,8 +24,9 @@ use crate::http::request::error::{RequestError, quote};
 use crate::http::request::id::X_REQUEST_ID;
 use crate::http::request::paths::{self, Need};
 use crate::http::response::error_shape::ErrorShape;
+use crate::http::status::PublicError;
 use crate::http::transport::connection::{InFlight, WatchedBody};
-use crate::http::transport::cors::Cors;
+use crate::http::transport::cors::{self, Cors};
 use crate::http::transport::origin;
 use crate::http::transport::socket;
 use crate::reader::on_behalf_of;
@@ -65,15 +66,16 @@ impl Routes {
         path_alias::resolve_uri(&method, request.uri_mut());
         let http = &self.state.http;
         let cors = Cors::of(request.method(), request.headers(), &http.cors_origins);
-        let need = match cors.is_preflight() {
+        let asks_what_all_paths_allow = method == Method::OPTIONS && request.uri().path() == "*";
+        let need = match cors.is_preflight() || asks_what_all_paths_allow {
             true => Some(Need::Nothing),
             false => paths::need(request.method(), request.uri().path()),
         };
         let shown = (request.uri().path(), request.headers());
         let (caller, admitted) = access::admit(&self.state, self.rule, need, shown);
         let caller = (endpoints.peer, caller);
-        let accountant = &self.state.accountant;
-        let context = RequestContext::begin(&request, asked_for, caller, accountant, in_flight);
+        let shared = (&self.state.accountant, &self.state.live);
+        let context = RequestContext::begin(&request, asked_for, caller, shared, in_flight);
         let head = (request.version(), request.uri(), request.headers());
         let shape = ErrorShape::of_request(request.uri().path(), request.headers());
         let own_page = match paths::changes(request.method()) {
@@ -81,19 +83,35 @@ impl Routes {
             false => Ok(()),
         };
         let host = host_guard::check(endpoints.local, head, http);
-        let response = match host.and(own_page).and(admitted) {
+        let coding = transfer_coding::check(request.headers());
+        let response = match host.and(own_page).and(admitted).and(coding) {
             Err(error) => shape.response(error, &context.id),
             Ok(()) => 'answer: {
                 if let Some(answer) = cors.preflight_answer() {
                     break 'answer answer;
                 }
+                if asks_what_all_paths_allow {
+                    let allow = [(header::ALLOW, cors::METHODS)];
+                    break 'answer (StatusCode::NO_CONTENT, allow).into_response();
+                }
                 let mut request = request.map(Body::new);
                 request.extensions_mut().insert(Arc::clone(&context));
                 request.extensions_mut().insert(self.rule);
                 let answer = self.router.oneshot(request);
-                match on_behalf_of(context.client.clone(), answer).await {
-                    Ok(response) => shape.shaped(response, &context.id),
-                    Err(never) => match never {},
+                let answered = tokio::select! {
+                    biased;
+                    answered = on_behalf_of(context.client.clone(), answer) => Some(answered),
+                    // What it has is dropped, which frees it. Its stream, once it has one, looks itself.
+                    () = context.abort.wanted() => None,
+                };
+                match answered {
+                    Some(Ok(response)) => shape.shaped(response, &context.id),
+                    Some(Err(never)) => match never {},
+                    None => {
+                        let error = RequestError::Aborted;
+                        context.failed(PublicError::of(&error).code);
+                        shape.response(error, &context.id)
+                    }
                 }
             }
         };
@@ -119,6 +137,7 @@ fn endpoints(with_rpc: bool) -> Endpoints<Arc<HttpState>> {
     let own = Endpoints::new()
         .route("/health", get(health::health))
         .route("/v1/ready", get(readiness::ready))
+        .route("/v1/status", get(status::status))
         .route(
             "/v1/loading/progress",
             get(loading_progress::loading_progress),
@@ -126,10 +145,12 @@ fn endpoints(with_rpc: bool) -> Endpoints<Arc<HttpState>> {
         .route("/metrics", get(metrics::metrics))
         .route("/openapi.json", get(openapi::document));
     let all = own
+        .merge(admin::routes())
         .merge(openai::routes())
         .merge(llama_server::routes())
         .merge(ollama::routes())
-        .merge(anthropic::routes());
+        .merge(anthropic::routes())
+        .merge(responses::routes());
     match with_rpc {
         true => all
             .route("/rpc", post(rpc::post))

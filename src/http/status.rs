@@ -56,18 +56,26 @@ kinds! {
     CANNOT_TELL_LOGPROBS = BAD_REQUEST "cannot_tell_logprobs";
     PROMPT_REFUSED = BAD_REQUEST "run_refused";
     OWN_DEADLINE_EXCEEDED = BAD_REQUEST "deadline_exceeded";
+    PREVIOUS_RESPONSE_NOT_FOUND = BAD_REQUEST "previous_response_not_found";
     MODEL_NOT_FOUND = NOT_FOUND "model_not_found";
+    RESPONSE_NOT_FOUND = NOT_FOUND "previous_response_not_found";
     UNKNOWN_URL = NOT_FOUND "unknown_url";
+    REQUEST_NOT_FOUND = NOT_FOUND "request_not_found";
+    KEY_NOT_FOUND = NOT_FOUND "key_not_found";
     METHOD_NOT_ALLOWED = METHOD_NOT_ALLOWED "method_not_allowed";
     REQUEST_TIMEOUT = REQUEST_TIMEOUT "request_timeout";
     SLOW_READER = REQUEST_TIMEOUT "slow_reader";
     MODEL_IN_USE = CONFLICT "model_in_use";
+    KEY_NAME_TAKEN = CONFLICT "key_name_taken";
+    LAST_ADMIN_KEY = CONFLICT "last_admin_key";
+    KEYS_NOT_WRITABLE = CONFLICT "keys_not_writable";
     REQUEST_TOO_LARGE = PAYLOAD_TOO_LARGE "request_too_large";
     TARGET_TOO_LARGE = URI_TOO_LONG "header_too_large";
     HEADER_TOO_LARGE = REQUEST_HEADER_FIELDS_TOO_LARGE "header_too_large";
     UNSUPPORTED_CONTENT_ENCODING = UNSUPPORTED_MEDIA_TYPE "unsupported_content_encoding";
     FORMAT_NOT_KEPT = UNPROCESSABLE_ENTITY "format_not_kept";
     POISON_REQUEST = UNPROCESSABLE_ENTITY "poison_request";
+    ABORTED_BY_ADMINISTRATOR = UNPROCESSABLE_ENTITY "aborted_by_administrator";
     HTTP_VERSION_NOT_SUPPORTED = HTTP_VERSION_NOT_SUPPORTED "http_version_not_supported";
     MISSING_API_KEY = UNAUTHORIZED "missing_api_key";
     INVALID_API_KEY = UNAUTHORIZED "invalid_api_key";
@@ -76,10 +84,12 @@ kinds! {
     HOST_NOT_ALLOWED = FORBIDDEN "host_not_allowed";
     QUEUE_FULL = TOO_MANY_REQUESTS "queue_full";
     MEMORY_SHARE_USED = TOO_MANY_REQUESTS "memory_share_used";
+    TOO_MANY_EVENT_STREAMS = TOO_MANY_REQUESTS "too_many_event_streams";
     MEMORY_USED = SERVICE_UNAVAILABLE "memory_used";
     QUEUE_DEADLINE = SERVICE_UNAVAILABLE "queue_deadline";
     READERS_BUSY = SERVICE_UNAVAILABLE "readers_busy";
     NOT_READY = SERVICE_UNAVAILABLE "not_ready";
+    KEYS_UNAVAILABLE = SERVICE_UNAVAILABLE "keys_unavailable";
     SHUTTING_DOWN = SERVICE_UNAVAILABLE "shutting_down";
     MODEL_FAILED = SERVICE_UNAVAILABLE "model_failed";
     CHAT_TEMPLATE_BROKEN = INTERNAL_SERVER_ERROR "chat_template_broken";
@@ -161,6 +171,10 @@ impl PublicError {
             E::BodyStalled { .. } | E::BodyTooSlow { .. } => PublicError::new(REQUEST_TIMEOUT),
             E::BodyBroken { .. } | E::ClientLeft => PublicError::new(INVALID_BODY),
             E::UnknownModel { .. } => unknown_model(),
+            E::UnknownResponse { param, .. } => match param {
+                Some(param) => PublicError::new(PREVIOUS_RESPONSE_NOT_FOUND).about(*param),
+                None => PublicError::new(RESPONSE_NOT_FOUND),
+            },
             E::ModelInUse { .. } => PublicError::new(MODEL_IN_USE).about("model"),
             E::NoChatTemplate { .. } => PublicError::new(NO_CHAT_TEMPLATE).about("model"),
             E::TemplateRefused { .. } => PublicError::new(CHAT_TEMPLATE_REFUSED).about("messages"),
@@ -179,12 +193,24 @@ impl PublicError {
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => HEADER_TOO_LARGE,
                 _ => INVALID_HTTP,
             }),
+            E::UnknownTransferCoding { .. } => PublicError::new(INVALID_HTTP),
             E::BadHost { .. } => PublicError::new(INVALID_HOST),
             E::ForeignHost { .. } | E::ForeignPage { .. } => PublicError::new(HOST_NOT_ALLOWED),
             E::MissingKey => PublicError::new(MISSING_API_KEY),
             E::InvalidKey => PublicError::new(INVALID_API_KEY),
             E::RoleNotAllowed { .. } | E::AdminNotOpen { .. } => PublicError::new(ROLE_NOT_ALLOWED),
             E::ModelNotAllowed { .. } => PublicError::new(MODEL_NOT_ALLOWED).about("model"),
+            // Neither a 5xx nor 409: clients repeat those by themselves, and it was ended for good.
+            E::Aborted => PublicError::new(ABORTED_BY_ADMINISTRATOR),
+            E::UnknownRequest { .. } => PublicError::new(REQUEST_NOT_FOUND),
+            E::UnknownKey { .. } => PublicError::new(KEY_NOT_FOUND),
+            E::KeyNameTaken { .. } => PublicError::new(KEY_NAME_TAKEN).about("name"),
+            E::LastAdminKey { .. } => PublicError::new(LAST_ADMIN_KEY),
+            E::KeysNotWritable { .. } => PublicError::new(KEYS_NOT_WRITABLE),
+            E::KeysUnavailable { .. } => PublicError::new(KEYS_UNAVAILABLE),
+            E::TooManyEventStreams { .. } => {
+                PublicError::new(TOO_MANY_EVENT_STREAMS).retry_after(Some(1))
+            }
             E::NotReady { retry_after_s, .. } => {
                 PublicError::new(NOT_READY).retry_after(*retry_after_s)
             }

@@ -2,6 +2,7 @@
 //! One that hangs, dies or takes too long is a problem of that model.
 
 mod jobs;
+mod texts;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use tokio::time::{timeout, timeout_at};
 use super::{Catalog, InstalledModel, ModelProblem};
 use crate::children::ChildProcess;
 use crate::generation::ModelId;
-use crate::ipc::{ModelLocation, TemplateState};
+use crate::ipc::TemplateState;
 use crate::printable::printable;
 use crate::reader::{
     LocationAnswer, OpenedModel, Patience, Readers, TOKENIZER, TemplateSource, check_name, some_of,
@@ -23,6 +24,7 @@ use crate::reply::ModelReply;
 use crate::settings::{ModelSettings, Settings};
 use crate::telemetry::Metrics;
 use jobs::{Job, jobs};
+use texts::{manifest_name, problem, shortened};
 
 /// Models that are read at the same time while no client is served.
 pub const SCANS_AT_ONCE: usize = 2;
@@ -31,8 +33,6 @@ const SCANS_BESIDE_REQUESTS: usize = 1;
 
 /// Folders of one publisher that are looked at.
 const MOST_FOLDERS: usize = 256;
-/// Bytes of a sentence that tells what is wrong, whatever a folder brings into it.
-const MOST_TEXT_BYTES: usize = 1024;
 /// Notes and problems of one model.
 const MOST_TEXTS: usize = 32;
 
@@ -385,30 +385,4 @@ impl Scan<'_> {
             path,
         });
     }
-}
-
-/// The file in which an administrator says something about the model at this location.
-fn manifest_name(location: &ModelLocation) -> String {
-    match &location.file {
-        Some(file) => format!("{}.toml", file.name),
-        None => "model.toml".to_owned(),
-    }
-}
-
-fn problem(path: &Path, text: &str) -> ModelProblem {
-    ModelProblem {
-        path: path.to_owned(),
-        problem: shortened(text),
-        serves: false,
-    }
-}
-
-fn shortened(text: &str) -> String {
-    if text.len() <= MOST_TEXT_BYTES {
-        return text.to_owned();
-    }
-    let end = (0..=MOST_TEXT_BYTES)
-        .rev()
-        .find(|&end| text.is_char_boundary(end));
-    format!("{}…", &text[..end.unwrap_or(0)])
 }

@@ -96,6 +96,14 @@ impl Call {
         }
     }
 
+    /// Lets the call be without an end, and without arguments that the model never wrote. `false`: nothing was
+    /// told of it.
+    pub fn leave(&mut self) -> bool {
+        let is_told = self.announced.is_some();
+        self.begin();
+        is_told
+    }
+
     /// Ends the call, which gets empty arguments if it has none. `false`: it has no name, and nothing
     /// was told of it.
     pub fn end(&mut self, out: &mut Vec<ReplyPiece>) -> bool {

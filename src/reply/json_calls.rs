@@ -96,6 +96,14 @@ impl JsonCalls {
         }
     }
 
+    /// A key has begun that is, or may be, that of the arguments, and no value of it.
+    pub fn awaits_arguments(&self) -> bool {
+        matches!(
+            self.at,
+            At::InKey | At::AfterKey | At::BeforeValue(Target::Arguments)
+        )
+    }
+
     /// Reads what it can of `text`, and tells how much that was.
     pub fn read(
         &mut self,

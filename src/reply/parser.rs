@@ -219,10 +219,10 @@ impl ReplyParser {
         self.let_go(out);
         if !self.call.is_announced() {
             self.finish_untold(is_complete, out);
-        } else if is_complete {
-            self.close_call(out);
-        } else {
+        } else if !is_complete {
             self.cut_call(out);
+        } else {
+            self.close_call(out);
         }
         self.blank_is_content(out);
     }

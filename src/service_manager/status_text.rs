@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Notifier;
 use crate::admission::QueueFigures;
+use crate::board::{BoardReadings, BoardSample};
 use crate::supervisor::{ModelStatus, Phase, StatusBoard, StatusSnapshot};
 
 /// The status is for people. It is made this often, and sent when it has changed.
@@ -13,12 +14,15 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Characters of a reason that are told. The log has the whole reason.
 const REASON_CHARACTERS: usize = 160;
 
+/// What is told beside the models: what is wrong with the daemon itself, and how the board is.
+type Surroundings = (Option<Arc<str>>, Option<Arc<BoardSample>>);
+
 /// Keeps the service manager told, for the daemon's life.
 pub async fn report_status(
     notifier: Notifier,
-    board: StatusBoard,
+    models: StatusBoard,
     queue: impl Fn(&str) -> QueueFigures,
-    trouble: impl Fn() -> Option<Arc<str>>,
+    surroundings: impl Fn() -> Surroundings,
 ) {
     if !notifier.is_connected() {
         return;
@@ -28,8 +32,10 @@ pub async fn report_status(
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
-        let models = describe(&board.snapshot(), |model| queue(model).waiting);
-        let text = with_trouble(trouble().as_deref(), models);
+        let text = describe(&models.snapshot(), |model| queue(model).waiting);
+        let (trouble, board) = surroundings();
+        let text = with_trouble(trouble.as_deref(), text);
+        let text = with_board(text, board.as_deref().map(|sample| &sample.readings));
         if text != told {
             notifier.status(&text);
             told = text;
@@ -43,6 +49,20 @@ fn with_trouble(trouble: Option<&str>, models: String) -> String {
         Some(trouble) => format!("{}; {models}", shortened(trouble)),
         None => models,
     }
+}
+
+/// How the board is comes last.
+fn with_board(mut text: String, board: Option<&BoardReadings>) -> String {
+    let Some(board) = board else { return text };
+    if let Some(slowed @ [_, ..]) = board.throttled.as_deref() {
+        let slowed: Vec<_> = slowed.iter().map(ToString::to_string).collect();
+        let _ = write!(text, "; throttled: {}", shortened(&slowed.join(", ")));
+    }
+    if let Some((zone, celsius)) = board.hottest() {
+        // Whole degrees, so that it is not told anew with each look.
+        let _ = write!(text, "; hottest {celsius:.0} °C ({zone})");
+    }
+    text
 }
 
 fn shortened(reason: &str) -> String {
@@ -93,6 +113,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::board::sensors::{SlowedDown, ThermalZone, ThrottleReason};
 
     fn status(phase: Phase) -> ModelStatus {
         ModelStatus {
@@ -137,6 +158,37 @@ mod tests {
             text,
             "broken: failed (its file is broken); \
              qwen: running, 3 waiting, last answer 11.2 tokens/s"
+        );
+    }
+
+    #[test]
+    fn the_board_is_told_as_far_as_it_is_known() {
+        let told = |board: Option<&BoardReadings>| with_board("m: ready".to_owned(), board);
+        assert_eq!(told(None), "m: ready");
+        assert_eq!(told(Some(&BoardReadings::default())), "m: ready");
+        let zone = |kind: &str, celsius| ThermalZone {
+            kind: kind.to_owned(),
+            celsius,
+            ..ThermalZone::default()
+        };
+        let mut board = BoardReadings {
+            thermal_zones: vec![
+                zone("soc-thermal", Some(41.2)),
+                zone("npu-thermal", Some(84.6)),
+                zone("gpu-thermal", None),
+            ],
+            throttled: Some(Vec::new()),
+            ..BoardReadings::default()
+        };
+        assert_eq!(told(Some(&board)), "m: ready; hottest 85 °C (npu-thermal)");
+        board.throttled = Some(vec![SlowedDown {
+            reason: ThrottleReason::Cooling,
+            device: "thermal-cpufreq-0".to_owned(),
+            detail: "state 2".to_owned(),
+        }]);
+        assert_eq!(
+            told(Some(&board)),
+            "m: ready; throttled: thermal-cpufreq-0 (state 2); hottest 85 °C (npu-thermal)"
         );
     }
 

@@ -1,5 +1,7 @@
 //! What requests for answers, embeddings and tokens may ask for.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{ControlTokenPolicy, WhiteSpace};
@@ -80,6 +82,19 @@ impl ConstraintSettings {
             redraws_without_reuse: self.max_redraws_without_reuse,
         }
     }
+}
+
+/// Responses that are kept so that a request can go on from one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ResponseSettings {
+    /// Of one key. 0: none is kept.
+    pub max_kept_per_key: usize,
+    /// All that are kept together, in bytes.
+    pub kept_limit_bytes: usize,
+    /// Older ones are gone.
+    #[serde(with = "humantime_serde")]
+    pub kept_for: Duration,
 }
 
 /// What one request to `/v1/embeddings` may ask for.

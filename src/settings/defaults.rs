@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    AuthPolicy, ChatSettings, ConstraintSettings, ControlTokenPolicy, DeadlineSettings,
-    EmbeddingSettings, FileMode, HalfClosedGenerations, HttpSettings, KeepAlive, LibrarySettings,
-    LogSettings, MemorySettings, ModelSettings, PrefixSettings, QueueSettings, ReaderSandbox,
-    ReaderSettings, RecoverySettings, RpcSettings, RuntimeSettings, TokenizerSettings,
-    UnixSocketAuth, WhiteSpace,
+    AuthPolicy, BoardSettings, ChatSettings, ConstraintSettings, ControlTokenPolicy,
+    DeadlineSettings, EmbeddingSettings, FileMode, HalfClosedGenerations, HttpSettings, KeepAlive,
+    LibrarySettings, LogSettings, MemorySettings, ModelSettings, PrefixSettings, QueueSettings,
+    ReaderSandbox, ReaderSettings, RecoverySettings, ResponseSettings, RpcSettings,
+    RuntimeSettings, TokenizerSettings, UnixSocketAuth, WhiteSpace,
 };
 
 const fn seconds(n: u64) -> Duration {
@@ -196,6 +196,16 @@ impl Default for ConstraintSettings {
     }
 }
 
+impl Default for ResponseSettings {
+    fn default() -> Self {
+        Self {
+            max_kept_per_key: 256,
+            kept_limit_bytes: 16 << 20,
+            kept_for: seconds(24 * 3600),
+        }
+    }
+}
+
 impl Default for RpcSettings {
     fn default() -> Self {
         Self {
@@ -245,6 +255,15 @@ impl Default for ReaderSettings {
             template_steps: 5_000_000,
             template_output_bytes: 1 << 20,
             sandbox: ReaderSandbox::Required,
+        }
+    }
+}
+
+impl Default for BoardSettings {
+    fn default() -> Self {
+        Self {
+            interval: seconds(5),
+            root: PathBuf::from("/"),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+mod admin;
 mod answers;
 mod as_text;
 mod assignment;
@@ -28,7 +29,10 @@ mod validate;
 mod vendor_api;
 mod waits;
 
-pub use answers::{ChatSettings, ConstraintSettings, EmbeddingSettings, TokenizerSettings};
+pub use admin::AdminSettings;
+pub use answers::{
+    ChatSettings, ConstraintSettings, EmbeddingSettings, ResponseSettings, TokenizerSettings,
+};
 pub use cors_origin::CorsOrigin;
 pub use error::{Problem, SettingsError};
 pub use file_mode::FileMode;
@@ -62,10 +66,13 @@ pub struct Settings {
     pub prefixes: PrefixSettings,
     pub chat: ChatSettings,
     pub constraints: ConstraintSettings,
+    pub responses: ResponseSettings,
     pub rpc: RpcSettings,
     pub embeddings: EmbeddingSettings,
     pub tokenizer: TokenizerSettings,
     pub reader: ReaderSettings,
+    pub board: BoardSettings,
+    pub admin: AdminSettings,
     pub log: LogSettings,
 }
 
@@ -107,6 +114,17 @@ pub struct PrefixSettings {
     pub written_per_day_bytes: u64,
     /// Shorter ones are not kept.
     pub least_tokens: u32,
+}
+
+/// The board's sensors.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct BoardSettings {
+    /// Time between two looks at them; 0: nobody looks.
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+    /// The folder with the board's /proc and /sys.
+    pub root: PathBuf,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

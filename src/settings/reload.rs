@@ -75,9 +75,12 @@ impl Settings {
             prefixes: self.prefixes.clone(),
             chat: self.chat.clone(),
             constraints: self.constraints.clone(),
+            responses: self.responses.clone(),
             rpc: self.rpc.clone(),
             embeddings: self.embeddings.clone(),
             tokenizer: self.tokenizer.clone(),
+            board: self.board.clone(),
+            admin: self.admin.clone(),
             reader: ReaderSettings {
                 max_processes: self.reader.max_processes,
                 ..new.reader

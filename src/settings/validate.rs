@@ -17,6 +17,8 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 const ZERO: Duration = Duration::ZERO;
 const SHORTEST: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
+/// Looks at the board's sensors that come faster cost more than they tell.
+const SHORTEST_LOOKS: Duration = Duration::from_millis(50);
 /// Bytes a second.
 const RATES: RangeInclusive<u32> = 1..=1 << 30;
 
@@ -132,6 +134,12 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
     let most = constraints.max_redraws_without_reuse;
     found.range("constraints.max-redraws-without-reuse", most, 0..=1_000_000);
 
+    let responses = &settings.responses;
+    let most = responses.max_kept_per_key;
+    found.range("responses.max-kept-per-key", most, 0..=65_536);
+    let limit = responses.kept_limit_bytes;
+    found.range("responses.kept-limit-bytes", limit, 4096..=1 << 30);
+
     let embeddings = &settings.embeddings;
     let max_inputs = embeddings.max_inputs;
     found.range("embeddings.max-inputs", max_inputs, 1..=65_536);
@@ -192,6 +200,8 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
         );
     }
 
+    found.path("board.root", &settings.board.root);
+
     let rpc = &settings.rpc;
     found.range("rpc.max-connections", rpc.max_connections, 1..=65_536);
     found.range(
@@ -214,6 +224,13 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
     let rate = rpc.slowest_bytes_per_second;
     found.range("rpc.slowest-bytes-per-second", rate, RATES);
     found.range("rpc.max-handles", rpc.max_handles, 1..=65_536);
+
+    let admin = &settings.admin;
+    let limit = admin.recent_log_bytes;
+    found.range("admin.recent-log-bytes", limit, 0..=64 << 20);
+    let most = admin.max_event_streams;
+    found.range("admin.max-event-streams", most, 0..=65_536);
+    found.range("admin.event-buffer", admin.event_buffer, 1..=65_536);
 
     if let Err(error) = EnvFilter::builder().parse(&settings.log.filter) {
         found.push("log.filter", error.to_string());
@@ -313,10 +330,21 @@ fn durations(settings: &Settings, found: &mut Found) {
         ("deadlines.reader-call", deadlines.reader_call, SHORTEST),
         ("deadlines.models-read", deadlines.models_read, SHORTEST),
         ("recovery.healthy-after", recovery.healthy_after, ZERO),
+        ("responses.kept-for", settings.responses.kept_for, SHORTEST),
         (
             "rpc.handle-idle-timeout",
             settings.rpc.handle_idle_timeout,
             SHORTEST,
+        ),
+        (
+            "board.interval",
+            settings.board.interval,
+            // Zero is none at all.
+            if settings.board.interval == ZERO {
+                ZERO
+            } else {
+                SHORTEST_LOOKS
+            },
         ),
         (
             "memory.check-interval",
@@ -391,6 +419,17 @@ mod tests {
     #[test]
     fn the_defaults_are_valid() {
         assert_eq!(violations(&Settings::default()), []);
+    }
+
+    #[test]
+    fn looks_at_the_board_are_off_or_not_too_many() {
+        let valid = |interval| {
+            let mut settings = Settings::default();
+            settings.board.interval = interval;
+            violations(&settings).is_empty()
+        };
+        assert!(valid(ZERO) && valid(SHORTEST_LOOKS));
+        assert!(!valid(SHORTEST) && !valid(LONGEST + SECOND));
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod memory_checks;
 mod message;
 mod placing;
 mod requests;
+mod told;
 mod unloads;
 mod workers;
 
@@ -216,6 +217,7 @@ impl EventLoop {
             Message::LeaseIfIdle { model, reply } => self.lease_if_idle(&model, reply),
             Message::Describe { model, reply } => self.describe(model, reply),
             Message::Ping { reply } => drop(reply.send(())),
+            Message::CountWaiting { reply } => drop(reply.send(self.requests_waiting())),
             Message::PhaseReached {
                 model,
                 load,
@@ -312,7 +314,9 @@ impl EventLoop {
                 (id.clone(), status)
             })
             .collect();
-        self.status.send_replace(Arc::new(snapshot));
+        let snapshot: StatusSnapshot = Arc::new(snapshot);
+        let before = self.status.send_replace(Arc::clone(&snapshot));
+        told::differences(self.loader.metrics.changes(), &before, &snapshot);
     }
 
     /// What the slots of a worker may have that is loaded now.

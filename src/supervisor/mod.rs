@@ -295,6 +295,15 @@ impl Supervisor {
         }
     }
 
+    /// How many requests wait for a worker by now.
+    pub async fn waiting(&self) -> usize {
+        let (reply, answered) = oneshot::channel();
+        match self.messages.send(Message::CountWaiting { reply }) {
+            Ok(()) => answered.await.unwrap_or(0),
+            Err(_) => 0,
+        }
+    }
+
     /// Opens a handle: loads `model` into a worker of its own with `param`. Waits for a place like
     /// every request, at most as long as the queue's deadline. All handles and other requests of a client
     /// share its turn.

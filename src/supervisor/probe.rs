@@ -143,6 +143,7 @@ impl Probe<'_> {
             deadlines,
             complete: None,
             on_first_token: &|| {},
+            on_difference: &|| {},
             has_token: false,
             has_new: false,
             repeated: &mut Repeated::default(),

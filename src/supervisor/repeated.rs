@@ -3,6 +3,8 @@
 
 use std::collections::VecDeque;
 
+use crate::generation::GenerationError;
+
 #[derive(Debug, Default)]
 pub struct Repeated {
     /// What comes next and was there before, the ids as far as they are known.
@@ -18,6 +20,14 @@ pub enum Made {
     Again,
     /// Another stood in its place.
     Otherwise,
+}
+
+/// What the reader of an answer is told of which another worker does not make the same.
+pub fn made_otherwise() -> GenerationError {
+    GenerationError::AnswerInterrupted {
+        cause: "its worker was lost".to_owned(),
+        reason: "another worker does not make the same of it",
+    }
 }
 
 impl Repeated {

@@ -9,10 +9,10 @@ use super::answer_so_far::AnswerSoFar;
 use super::drive::{FromClient, RunDeadlines, Sink, Step, Stop, Took};
 use super::link::Arrived;
 use super::reading::{Next, ReadToken, Reading};
-use super::repeated::{Made, Repeated};
+use super::repeated::{self, Made, Repeated};
 use super::worker::Worker;
 use crate::conversation::{ReplyPiece, TokenLogprobs};
-use crate::generation::{Deadline, FinishReason, GenerationError, ReplyEvent};
+use crate::generation::{Deadline, FinishReason, ReplyEvent};
 use crate::ipc::{RunEnd, RunOutcome, RunSpec, SlotEvent, TokenKind, WaitsFor};
 
 /// What one attempt works on.
@@ -37,6 +37,8 @@ pub(super) struct TextSink<'a> {
     pub complete: Option<Complete>,
     /// Called at the first token that its reader does not have.
     pub on_first_token: &'a (dyn Fn() + Sync),
+    /// Called before the reader is told that another token was made than it has.
+    pub on_difference: &'a (dyn Fn() + Sync),
     pub has_token: bool,
     /// There was such a token.
     pub has_new: bool,
@@ -203,10 +205,8 @@ impl TextSink<'_> {
                     return Step::Moved;
                 }
                 Made::Otherwise => {
-                    return Step::Stop(Stop::Failed(GenerationError::AnswerInterrupted {
-                        cause: "its worker was lost".to_owned(),
-                        reason: "another worker does not make the same of it",
-                    }));
+                    (self.on_difference)();
+                    return Step::Stop(Stop::Failed(repeated::made_otherwise()));
                 }
             }
         }

@@ -8,6 +8,8 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 /// Entries that may wait, for about a second of a very loud daemon.
 const WAITING: usize = 1024;
 /// Bytes that may wait.
@@ -19,6 +21,14 @@ static DROPPED: AtomicU64 = AtomicU64::new(0);
 /// How many entries of this process were lost because they were not read.
 pub fn log_entries_dropped() -> u64 {
     DROPPED.load(Ordering::Relaxed)
+}
+
+/// Told when one more was.
+static LOST: Notify = Notify::const_new();
+
+/// Waits until an entry is lost that was not waited for before.
+pub async fn log_entry_lost() {
+    LOST.notified().await;
 }
 
 /// Where entries go.
@@ -92,6 +102,7 @@ impl Lost {
     fn one(&self) {
         self.entries.fetch_add(1, Ordering::Relaxed);
         DROPPED.fetch_add(1, Ordering::Relaxed);
+        LOST.notify_one();
     }
 }
 

@@ -18,6 +18,7 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 use super::journal::{self, JOURNAL_SOCKET, JournalLayer, stderr_is_the_journal};
 use super::log_line::LogLine;
 use super::log_writer::LogWriter;
+use super::recent_log::{RecentLayer, recent_log};
 use super::stderr::{Entries, Stderr};
 use crate::settings::LogSettings;
 
@@ -71,6 +72,7 @@ pub fn init_logging(settings: &LogSettings) -> Result<LogFlush, LoggingError> {
     };
     tracing_subscriber::registry()
         .with(filter)
+        .with(RecentLayer(recent_log()))
         .with(is_journal.then(|| JournalLayer::new(writer.clone())))
         .with((!is_journal).then(|| text(writer.clone())))
         .try_init()?;

@@ -1,9 +1,10 @@
-//! Every metric's name is in the parts `families` and `now`. Nothing here invents a value: a counter counts
+//! Every metric's name is in the parts `families`, `now` and `board`. Nothing here invents a value: a counter counts
 //! what happened, a gauge is read when a client asks, and what cannot be read is absent.
 //!
 //! Labels are bounded: models are those of the catalog (empty where a request named none), the rest
 //! are names from the source. A token updates nothing here.
 
+mod board;
 mod families;
 mod figures;
 mod labels;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 
 use prometheus_client::encoding::text;
 
+use super::changes::Changes;
 use families::{Families, Histograms};
 pub use figures::{ModelFigures, OwnFigures, PrefixFigures, Readings, RpcRun, Slots};
 use labels::{ByCall, ByModel, ByOutcome, ByRun};
@@ -34,7 +36,7 @@ const PREFIX: &str = "rkllmd";
 
 /// The daemon's counters and histograms; clones share them.
 #[derive(Clone, Debug)]
-pub struct Metrics(Arc<Families>);
+pub struct Metrics(Arc<Families>, Changes);
 
 impl Default for Metrics {
     fn default() -> Self {
@@ -44,7 +46,12 @@ impl Default for Metrics {
 
 impl Metrics {
     pub fn new() -> Self {
-        Self(Arc::new(Families::new()))
+        Self(Arc::new(Families::new()), Changes::default())
+    }
+
+    /// What is told of changes, by all layers as well.
+    pub fn changes(&self) -> &Changes {
+        &self.1
     }
 
     /// A generation request ended. `outcome`: `complete`, `cancelled` or the error's stable code.
@@ -119,7 +126,9 @@ impl Metrics {
         text::encode_registry(&mut page, &self.0.registry)?;
         text::encode_registry(&mut page, &now::models(models))?;
         text::encode_registry(&mut page, &now::readers(&readings.readers))?;
-        text::encode_registry(&mut page, &now::npu(&readings.npu))?;
+        if let Some(sample) = &readings.board {
+            text::encode_registry(&mut page, &board::of(sample))?;
+        }
         text::encode_registry(&mut page, &now::own(&readings.own))?;
         text::encode_registry(&mut page, &now::process(&readings.process))?;
         text::encode_eof(&mut page)?;

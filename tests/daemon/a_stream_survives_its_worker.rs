@@ -231,6 +231,51 @@ fn an_answer_with_a_token_that_is_not_printed_is_not_continued_by_its_text() {
 }
 
 #[test]
+fn an_answer_that_another_worker_makes_otherwise_ends_and_is_not_told_twice() {
+    let fault = format!(
+        "{}{}",
+        fault(
+            "call = \"run\"\nafter-tokens = 3\nwhen-file = \"differs\"\nkind = \"special-token\"\nid = 7"
+        ),
+        dies_once_read(6),
+    );
+    let six: String = (0..6).map(word).collect();
+    for differs in [false, true] {
+        let daemon = start("run_extension", &scenario(&fault));
+        let beside_the_model = daemon.folder().join("models/m");
+        let repeats = json!({"seed": 1, "deterministic": true});
+        let streamed = read_with(&daemon, repeats, |text| {
+            if text != six {
+                return;
+            }
+            if differs {
+                let other = beside_the_model.join("differs");
+                std::fs::write(other, "").expect("the file of another token");
+            }
+            let read = beside_the_model.join("read");
+            std::fs::write(read, "").expect("the file that lets it die");
+        });
+        let page = daemon.get("/metrics").body;
+        let refused = "rkllmd_resumes_refused_total{model=\"m\",reason=\"differs\"} 1";
+        assert_eq!(page.contains(refused), differs, "{page}");
+        if !differs {
+            assert_eq!(streamed.text, answer_text(), "{streamed:?}");
+            assert_eq!(streamed.timings["resumptions"], 1, "{streamed:?}");
+            continue;
+        }
+        assert_eq!(streamed.text, six, "{streamed:?}");
+        let error = streamed.error.expect("an error");
+        assert_eq!(error["code"], "answer_interrupted", "{error}");
+        assert!(
+            error["message"]
+                .as_str()
+                .is_some_and(|message| message.contains("does not make the same of it")),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn a_death_behind_the_token_that_ends_the_answer_costs_nothing() {
     let all = WORDS + 1;
     let fault = format!(

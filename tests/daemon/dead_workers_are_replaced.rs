@@ -1,7 +1,9 @@
 //! A worker that died is replaced, a request that ends workers is refused alone, and a model that ends each of
 //! its workers is tried again only after a wait.
 
-use crate::daemon_support::{FAMILIES_RUN, Setup, chat, children, eventually, find_model, signal};
+use crate::daemon_support::{
+    FAMILIES_RUN, Setup, chat, children, eventually, find_model, signal, stop,
+};
 use crate::sixty_words::{CHAT, answer_text, fault, metric, read, read_with, scenario, start};
 use rustix::process::Signal;
 use serde_json::json;
@@ -55,14 +57,13 @@ fn a_stopped_worker_is_replaced() {
         let streamed = read_with(&daemon, json!({}), |text| {
             if stopped.is_none() && text.len() > 60 {
                 let pid = daemon.worker_pid();
-                signal(pid, Signal::STOP);
-                stopped = Some(pid);
+                stopped = Some((pid, stop(pid)));
             }
         });
         assert_eq!(streamed.text, answer_text(), "{family}: {streamed:?}");
         let heartbeat = "rkllmd_deadlines_passed_total{deadline=\"heartbeat\"}";
         assert_eq!(metric(&daemon, heartbeat), 1.0, "{family}");
-        let pid = stopped.expect("stopped");
+        let (pid, _stopped) = stopped.expect("stopped");
         eventually("the end of the stopped worker", || {
             (!std::path::Path::new(&format!("/proc/{pid}")).exists()).then_some(())
         });

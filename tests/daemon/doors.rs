@@ -73,7 +73,12 @@ impl Door {
 fn exchange(mut stream: impl Read + Write, request: &str, answer: &mut Vec<u8>) {
     stream.write_all(request.as_bytes()).unwrap();
     // A stream that waits for a model to be loaded does not end by itself.
-    let waits = request.contains("/loading/progress?model=") || request.contains("/models/sse");
+    let streams = [
+        "/loading/progress?model=",
+        "/models/sse",
+        "GET /v1/admin/events",
+    ];
+    let waits = streams.iter().any(|path| request.contains(path));
     loop {
         let mut piece = [0; 4096];
         let read = stream.read(&mut piece).unwrap();

@@ -22,7 +22,7 @@ struct Dialect {
     body: fn() -> Value,
 }
 
-const DIALECTS: [Dialect; 3] = [
+const DIALECTS: [Dialect; 4] = [
     Dialect {
         program: "openai_chat.py",
         package: "openai==3.54.0",
@@ -56,6 +56,25 @@ const DIALECTS: [Dialect; 3] = [
                 "messages": [{"role": "user", "content": "Call both of them."}],
                 "tools": [f, g],
                 "thinking": {"type": "enabled", "budget_tokens": 2000},
+                "stream": true,
+            })
+        },
+    },
+    Dialect {
+        program: "openai_responses.py",
+        package: "openai==3.54.0",
+        path: "/v1/responses",
+        body: || {
+            let tools = ["f", "g"].map(|name| {
+                let mut function = tool(name)["function"].clone();
+                function["type"] = "function".into();
+                function
+            });
+            json!({
+                "model": "m",
+                "instructions": "Be brief.",
+                "input": "Call both of them.",
+                "tools": tools,
                 "stream": true,
             })
         },

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use crate::cgroup_support::Freezer;
 use crate::daemon_support::{Setup, chat, completion, eventually, readers};
-use rustix::process::Signal;
 use serde_json::json;
 
 use super::models_folder_support::{CHAT, TEXT, ends_at_once, listed, reload, serves, setup};
@@ -166,7 +165,7 @@ fn a_reader_that_hangs_is_ended_and_its_request_told() {
     let [reader] = readers(daemon.pid())[..] else {
         panic!("{:?}", readers(daemon.pid()))
     };
-    crate::daemon_support::signal(reader, Signal::STOP);
+    let _stopped = crate::daemon_support::stop(reader);
     let late = daemon.post(CHAT, &chat("good", "x", json!({})));
     assert_eq!(
         (late.status, &*late.error_code()),

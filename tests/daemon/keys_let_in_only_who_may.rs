@@ -17,6 +17,7 @@ const TABLE: &str = "
     GET  /v1/ready                            200 200 200 200 200 200
     GET  /v1/ready?model=other                200 200 200 200 200 200
     GET  /v1/models                           401 401 401 200 200 200
+    OPTIONS *                                 204 204 204 204 204 204
     OPTIONS /v1/models                        401 401 401 204 204 204
     GET  /v1/models/{id}own                   401 401 401 200 200 200
     GET  /v1/models/{id}other                 401 401 401 200 403 200
@@ -32,6 +33,20 @@ const TABLE: &str = "
     GET  /v1/loading/progress?model=own       401 401 401 200 200 200
     GET  /v1/loading/progress?model=other     401 401 401 200 403 200
     GET  /metrics                             401 401 401 403 403 200
+    GET  /v1/status                           401 401 401 403 403 200
+    GET  /status                              401 401 401 403 403 200
+    GET  /v1/doctor                           401 401 401 403 403 200
+    GET  /v1/admin/keys                       401 401 401 403 403 200
+    POST /v1/admin/keys                       401 401 401 403 403 400
+    DELETE /v1/admin/keys/{name}absent        401 401 401 403 403 404
+    GET  /v1/admin/keys/{name}absent          401 401 401 403 403 405
+    GET  /v1/admin/requests                   401 401 401 403 403 200
+    DELETE /v1/admin/requests/{id}absent      401 401 401 403 403 404
+    GET  /v1/admin/logs                       401 401 401 403 403 200
+    GET  /v1/admin/logs?limit=0               401 401 401 403 403 400
+    GET  /v1/admin/events                     401 401 401 403 403 200
+    POST /v1/admin/events                     401 401 401 403 403 405
+    GET  /v1/admin                            401 401 401 404 404 404
     GET  /openapi.json                        401 401 401 200 200 200
     POST /v1/embeddings#own                   401 401 401 200 200 200
     POST /v1/embeddings#other                 401 401 401 200 403 200
@@ -49,6 +64,14 @@ const TABLE: &str = "
     POST /v1/messages#other                   401 401 401 200 403 200
     POST /v1/messages/count_tokens#own        401 401 401 400 400 400
     POST /v1/messages/count_tokens#other      401 401 401 400 403 400
+    POST /v1/responses#own                    401 401 401 200 200 200
+    POST /v1/responses#other                  401 401 401 200 403 200
+    POST /responses#absent                    401 401 401 404 404 404
+    POST /v1/responses/input_tokens#own       401 401 401 400 400 400
+    POST /v1/responses/input_tokens#other     401 401 401 400 403 400
+    GET  /v1/responses/{id}absent             401 401 401 404 404 404
+    DELETE /v1/responses/{id}absent           401 401 401 404 404 404
+    GET  /v1/responses/{id}/input_items       401 401 401 404 404 404
     POST /v1/rerank#own                       401 401 401 400 400 400
     POST /v1/rerank#other                     401 401 401 400 403 400
     GET  /props                               401 401 401 200 200 200
@@ -122,8 +145,11 @@ const TABLE: &str = "
 ";
 
 /// What paths for admins hold.
-const ADMINS: [&str; 10] = [
+const ADMINS: [&str; 13] = [
     "metrics",
+    "/status",
+    "/doctor",
+    "/v1/admin/",
     "/pull",
     "/push",
     "/create",
@@ -182,6 +208,9 @@ fn rows() -> Vec<(&'static str, String, String, Vec<u16>)> {
             ("/api/generate" | "/api/embeddings", model) => {
                 format!(r#"{{"model":"{model}","prompt":"hi"}}"#)
             }
+            ("/v1/responses" | "/responses" | "/v1/responses/input_tokens", model) => {
+                format!(r#"{{"model":"{model}","input":"hi"}}"#)
+            }
             ("/v1/messages", model) => format!(
                 r#"{{"model":"{model}","max_tokens":9,"messages":[{{"role":"user","content":"hi"}}]}}"#
             ),
@@ -193,7 +222,9 @@ fn rows() -> Vec<(&'static str, String, String, Vec<u16>)> {
             }
         };
         let statuses = words.map(|word| word.parse().unwrap()).collect();
-        let path = path.replace("{id}", "").replace("{digest}", "");
+        let path = ["{id}", "{digest}", "{name}"]
+            .iter()
+            .fold(path.to_owned(), |path, name| path.replace(name, ""));
         (method, path, body, statuses)
     })
     .collect()
@@ -247,7 +278,13 @@ fn the_table_has_every_path_there_is() {
         .split_whitespace()
         .filter(|word| word.starts_with('/'))
         .map(|word| word.split(['?', '#']).next().unwrap())
-        .map(|path| path.find('}').map_or(path, |end| &path[..=end]))
+        // A parameter is followed by a value, or by more of the path.
+        .map(
+            |path| match (path.find('}'), described.contains_key(path)) {
+                (Some(end), false) => &path[..=end],
+                _ => path,
+            },
+        )
         .collect();
     for path in described.keys() {
         assert!(

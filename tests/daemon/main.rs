@@ -1,5 +1,7 @@
 //! A real daemon over real sockets.
 
+#[path = "../documents/board_support.rs"]
+mod board_support;
 #[path = "../cgroup_support/mod.rs"]
 mod cgroup_support;
 #[path = "../daemon_support/mod.rs"]
@@ -18,6 +20,7 @@ mod template_support;
 mod client_sessions;
 mod doors;
 mod function_calls;
+mod manager;
 mod sixty_words;
 
 mod a_client_that_goes_away_frees_its_place;
@@ -25,6 +28,7 @@ mod a_kernel_that_does_not_answer_holds_nothing_up;
 mod a_reload_disturbs_nothing;
 mod a_short_probe_proves_nothing;
 mod a_stream_survives_its_worker;
+mod administrators_see_and_change;
 mod an_older_cpu_runtime_is_known;
 mod an_unkillable_worker_gets_no_successor;
 mod an_unread_log_stops_nothing;
@@ -71,6 +75,7 @@ mod models_stay_as_long_as_they_are_kept;
 mod no_request_is_blamed_without_proof;
 mod ollamas_clients_work_unchanged;
 mod one_daemon_has_a_state_folder;
+mod openais_responses_work_unchanged;
 mod prefixes_are_swapped;
 mod prefixes_are_their_tenants;
 mod prefixes_are_whole_or_gone;
@@ -87,6 +92,7 @@ mod slots_share_a_worker;
 mod slots_support;
 mod sockets_outlive_the_daemon;
 mod systemd_is_told_the_truth;
+mod the_board_is_told_as_it_is;
 mod the_demo_serves;
 mod the_official_client_works_unchanged;
 mod the_real_model_streams;

@@ -5,7 +5,7 @@
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Output, Stdio};
 
-use crate::daemon_support::{Setup, chat, children, eventually, keys, kill, signal};
+use crate::daemon_support::{Setup, chat, children, eventually, keys, kill, stop};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -80,7 +80,7 @@ fn a_worker_that_outlives_its_daemon_does_not_keep_the_next_one_out() {
         "{descriptors:?}"
     );
     // It takes no note of its daemon's end by itself.
-    signal(worker, Signal::STOP);
+    let _stopped = stop(worker);
     kill(first.id());
     first.wait().expect("it ended");
     let next = with_state(&folder).start();

@@ -54,12 +54,13 @@ fn check_shape(path: &str, body: &Value) {
     );
 }
 
-const PATHS: [&str; 9] = [
+const PATHS: [&str; 10] = [
     "/rpc",
     "/rpc/ws",
     "/v1/models",
     "/v1/chat/completions",
     "/v1/messages",
+    "/v1/responses",
     "/api/chat",
     "/api/nothing",
     "/metrics",

@@ -65,7 +65,7 @@ fn the_daemon_is_watched_while_its_clients_memory_is_used_up() {
         }
         is_used_up.then_some(())
     });
-    for path in ["/health", "/v1/ready", "/metrics"] {
+    for path in ["/health", "/v1/ready", "/metrics", "/v1/status"] {
         assert_eq!(daemon.get(path).status, 200, "{path}");
     }
     drop(clients);

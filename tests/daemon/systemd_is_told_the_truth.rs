@@ -1,11 +1,11 @@
 //! The service manager hears when requests are served, what the daemon is doing, that its own loop
 //! lives, and that it ends. A datagram socket of the test is the service manager.
 
-use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::daemon_support::{Daemon, PATIENCE, Setup, chat, eventually};
+use crate::daemon_support::{Daemon, Setup, chat, eventually};
+use crate::manager::Manager;
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -13,60 +13,6 @@ const SLOW: &str = "token-delay-us = 20000\nrepeat = { token = \"w \", times = 2
 const QUICK: &str = "tokens = [\"fine\"]\n";
 /// A model file that is no scenario: `rkllm_init` fails.
 const BROKEN: &str = "no such key = 1\n";
-
-/// The service manager's end of the conversation.
-struct Manager {
-    socket: UnixDatagram,
-    folder: tempfile::TempDir,
-}
-
-impl Manager {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let socket = UnixDatagram::bind(folder.path().join("notify")).expect("a socket");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        Self { socket, folder }
-    }
-
-    fn attach(&self, setup: Setup) -> Setup {
-        let path = self.folder.path().join("notify");
-        setup.environment("NOTIFY_SOCKET", path.to_str().expect("UTF-8"))
-    }
-
-    fn next(&self) -> String {
-        let mut message = [0; 4096];
-        let length = self.socket.recv(&mut message).expect("a message in time");
-        String::from_utf8(message[..length].to_vec()).expect("UTF-8")
-    }
-
-    /// The first message with this line.
-    fn wait_for(&self, line: &str) -> String {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let message = self.next();
-            if message.lines().any(|own| own.starts_with(line)) {
-                return message;
-            }
-            assert!(Instant::now() < until, "no {line}");
-        }
-    }
-
-    /// Reads what has arrived until nothing does for `silence`.
-    fn drain(&self, silence: Duration) -> Vec<String> {
-        self.socket
-            .set_read_timeout(Some(silence))
-            .expect("a timeout");
-        let mut buffer = [0; 4096];
-        let mut messages = Vec::new();
-        while let Ok(length) = self.socket.recv(&mut buffer) {
-            messages.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
-        }
-        self.socket
-            .set_read_timeout(Some(PATIENCE))
-            .expect("a timeout");
-        messages
-    }
-}
 
 fn stream_of(daemon: &Daemon, model: &str) -> crate::daemon_support::EventStream {
     let body = chat(model, "x", json!({"stream": true}));
@@ -92,7 +38,11 @@ fn ready_comes_once_requests_are_served_although_a_model_cannot_load() {
 #[test]
 fn the_status_tells_model_phase_queue_and_speed() {
     let manager = Manager::new();
-    let daemon = manager.attach(Setup::new().scenario("m", SLOW)).start();
+    // How hot this machine is would be told, too.
+    let setup = Setup::new()
+        .settings("board.interval = \"0s\"")
+        .scenario("m", SLOW);
+    let daemon = manager.attach(setup).start();
     let first = manager.wait_for("STATUS=");
     assert_eq!(
         first,
@@ -137,7 +87,7 @@ fn pings_tell_of_the_daemon_and_not_of_its_workers() {
     assert_eq!(stream.next_content().as_deref(), Some("w "));
     let worker = daemon.worker_pid();
 
-    crate::daemon_support::signal(worker, Signal::STOP);
+    let _stopped = crate::daemon_support::stop(worker);
     manager.drain(Duration::from_millis(1));
     for _ in 0..8 {
         let before = Instant::now();

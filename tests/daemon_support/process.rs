@@ -1,8 +1,9 @@
 //! What the kernel tells about a process.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// Workers of the process `pid`, zombies included.
 pub fn children(pid: u32) -> Vec<u32> {
@@ -121,8 +122,31 @@ pub fn is_gone(pid: u32) -> bool {
 }
 
 pub fn signal(pid: u32, signal: Signal) {
-    let pid = Pid::from_raw(i32::try_from(pid).expect("a process id")).expect("not zero");
-    rustix::process::kill_process(pid, signal).expect("the signal is sent");
+    rustix::process::kill_process(process_id(pid), signal).expect("the signal is sent");
+}
+
+fn process_id(pid: u32) -> Pid {
+    Pid::from_raw(i32::try_from(pid).expect("a process id")).expect("not zero")
+}
+
+/// A process that a test has stopped, killed when this goes: one that was stopped before it asked the kernel
+/// to die with its parent would stay behind.
+#[must_use = "without it the process runs again, or stays for ever"]
+pub struct Stopped(OwnedFd);
+
+/// Stops a process of the test.
+pub fn stop(pid: u32) -> Stopped {
+    // Not by its number in the end, which may be another's by then.
+    let process = pidfd_open(process_id(pid), PidfdFlags::empty()).expect("a living process");
+    signal(pid, Signal::STOP);
+    Stopped(process)
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        // It may have been ended by its parent.
+        let _ = pidfd_send_signal(&self.0, Signal::KILL);
+    }
 }
 
 /// Ends a process of the test at once.

@@ -22,9 +22,15 @@ const TOKENIZER: &str = r#"{"version":"1.0","truncation":null,"padding":null,"ad
 const WEBSOCKET: &str = "/rpc/ws";
 /// They take more than the document can say: lists of texts and tokens in one, and blocks of kinds that are
 /// not known, which are told and left out.
-const TOLERANT: [&str; 3] = ["/completion", "/v1/messages", "/v1/messages/count_tokens"];
-/// Its stream does not end.
-const ENDLESS: &str = "/models/sse";
+const TOLERANT: [&str; 5] = [
+    "/completion",
+    "/v1/messages",
+    "/v1/messages/count_tokens",
+    "/v1/responses",
+    "/v1/responses/input_tokens",
+];
+/// Their streams do not end.
+const ENDLESS: [&str; 2] = ["/models/sse", "/v1/admin/events"];
 /// Nothing that is asked of them is offered, or the model does not do it.
 const NOT_OFFERED: [&str; 7] = [
     "/v1/rerank",
@@ -59,7 +65,10 @@ fn check(daemon: &Daemon, document: &Value, key: &str) {
     let refusing = NOT_OFFERED.into_iter().chain([WEBSOCKET]);
     let with = |option| refusing.clone().flat_map(move |path| [option, path]);
     let tolerant = |option| TOLERANT.into_iter().flat_map(move |path| [option, path]);
-    let others = with("--exclude-path").chain(["--exclude-path", ENDLESS]);
+    let endless = ENDLESS
+        .into_iter()
+        .flat_map(|path| ["--exclude-path", path]);
+    let others = with("--exclude-path").chain(endless);
     let others = others.chain(tolerant("--exclude-path"));
     let others: Vec<&str> = others.collect();
     run(daemon, document, key, &others);
@@ -87,6 +96,8 @@ fn run(daemon: &Daemon, document: &Value, key: &str, arguments: &[&str]) {
         .arg(format!("http://{}", daemon.address))
         .args(["--checks", "all", "--phases", "examples,coverage,fuzzing"])
         .args(["--seed", SEED, "--max-examples", &examples])
+        // They judge how fast the generator is on this machine, and nothing of the daemon.
+        .args(["--suppress-health-check", "all"])
         .args([
             "--request-timeout",
             "30",
@@ -146,6 +157,14 @@ fn of_this_installation(document: &mut Value) {
         let properties = schemas[name]["properties"].as_object_mut();
         properties.and_then(|properties| properties.remove(format));
     }
+    // Nor can it tell how likely tokens were, and no response is there to go on from.
+    let context = &mut schemas["ContextParameters"]["properties"];
+    context["previous_response_id"] = json!({"type": "null"});
+    let format = &mut schemas["TextParameter"]["properties"]["format"];
+    *format = json!({"type": ["object", "null"], "properties": {"type": {"enum": ["text"]}}, "required": ["type"]});
+    let create = &mut schemas["CreateParameters"]["properties"];
+    create["top_logprobs"]["enum"] = json!([0, null]);
+    create["include"]["items"] = json!({"enum": ["reasoning.encrypted_content"]});
     // Nor is it known how the model thinks.
     schemas["OllamaParameters"]["properties"]["think"] = json!({"enum": [false, null]});
     let dimensions = &mut schemas["EmbedInput"]["properties"]["dimensions"];
@@ -172,6 +191,7 @@ fn what_reaches_the_model_is_answered_as_the_document_says() {
     for name in [
         "SharedParameters",
         "ConversationParameters",
+        "ContextParameters",
         "EmbeddingParameters",
         "OllamaParameters",
         "EmbedParameters",

@@ -142,6 +142,16 @@ impl TestSupervisor {
         fs::write(self.folder.path().join("models").join(file), "").expect("a file");
     }
 
+    /// Waits until so many requests wait for a worker.
+    pub async fn until_waiting(&self, count: usize) {
+        in_time(async {
+            while self.supervisor.waiting().await != count {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
     /// The value of a series, by the beginning of its line.
     pub fn series(&self, beginning: &str) -> Option<f64> {
         let text = self

@@ -191,18 +191,19 @@ async fn a_turn_is_that_clients_whose_request_it_was_used_for() {
     // A turn is asked for in the name of a client that leaves before it comes.
     let leaves = submit(&test, request("a", "n", "leave"));
     let used = submit(&test, request("b", "n", "use"));
-    in_time(test.supervisor.answers()).await;
+    test.until_waiting(1).await;
     drop(leaves);
     let order = Arc::new(std::sync::Mutex::new(Vec::new()));
     let mut tasks = tokio::task::JoinSet::new();
-    for (client, model) in [("b", "o"), ("a", MODEL)] {
+    for (client, model, waiting) in [("b", "o", 2), ("a", MODEL, 3)] {
         let answer = submit(&test, request(client, model, "hello"));
         let order = Arc::clone(&order);
         tasks.spawn(async move {
             whole(answer).await;
             order.lock().expect("no panic").push(client);
         });
-        in_time(test.supervisor.answers()).await;
+        // The next one comes behind it.
+        test.until_waiting(waiting).await;
     }
     test.order("first");
     in_time(whole(begun)).await;

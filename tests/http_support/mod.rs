@@ -5,6 +5,7 @@
 mod client;
 mod lines;
 mod message_events;
+mod response_events;
 mod scripted_engine;
 mod sweep;
 
@@ -34,6 +35,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use client::{Answer, Client, error_object};
 pub use lines::said;
 pub use message_events::{heard, heard_in};
+pub use response_events::{heard_response, is_whole_resource};
 pub use scripted_engine::ScriptedEngine;
 pub use sweep::{odd_values, places, with};
 
@@ -52,8 +54,12 @@ const PICKY: &str = "{% if messages[0].content | length > 1000 or messages | len
     {% for message in messages %}{{ message.content }}{% endfor %}\
     {% if tools %}{{ tools | tojson }}{{ shown }}{% endif %}";
 
-/// Says whether and how much to think.
-const THINKER: &str = "{% for message in messages %}{{ message.content }}{% endfor %}|\
+/// Shows all of a message, and says whether and how much to think.
+const THINKER: &str = "{% for message in messages %}\
+    {% if message.role != 'user' %}[{{ message.role }}]{% endif %}{{ message.content }}\
+    {% if message.reasoning_content %}[thought {{ message.reasoning_content }}]{% endif %}\
+    {% if message.tool_calls %}[calls {{ message.tool_calls | tojson }}]{% endif %}\
+    {% if message.tool_call_id %}[result of {{ message.tool_call_id }}]{% endif %}{% endfor %}|\
     {% if enable_thinking is not defined %}unset{% elif enable_thinking %}on{% else %}off{% endif %} \
     {{ reasoning_effort | default('unset') }}";
 
@@ -209,6 +215,11 @@ impl Server {
         rows: impl Fn(&EmbeddingRequest) -> Result<PooledRows, EmbeddingError> + Send + Sync + 'static,
     ) {
         *self.engine.rows.lock().unwrap() = Box::new(rows);
+    }
+
+    /// Where its changes are told.
+    pub fn metrics(&self) -> &Metrics {
+        &self.engine.metrics
     }
 
     pub fn set_queue(&self, waiting: usize, capacity: usize) {

@@ -248,6 +248,69 @@ fn a_cut_call_is_told_from_its_name_on() {
 }
 
 #[test]
+fn no_arguments_are_invented_for_a_call_that_ends_before_them() {
+    use ReplyFamily::{Hermes, Mistral, Qwen3Coder};
+    let begun = "<tool_call>\n{\"name\": \"f\"";
+    // A call whose arguments have begun has no end, whatever says that it has ended; a key without a value has no
+    // place in it, and is content.
+    let other = "<tool_call>{\"name\": \"g\", \"arguments\": {\"a\": 1}}</tool_call>";
+    let another = call("g", "{\"a\": 1}");
+    for (output, behind) in [
+        (format!("{begun}, \"arguments\": "), vec![]),
+        (format!("{begun}, \"arguments\": </tool_call>"), vec![]),
+        (
+            format!("{begun}, \"arguments\"</tool_call>"),
+            vec![text("\"arguments\"")],
+        ),
+        (
+            format!("{begun}, \"arguments\": </tool_call>{other}"),
+            vec![another.clone()],
+        ),
+        (
+            format!("{begun}, \"arguments\": {other}"),
+            vec![another.clone()],
+        ),
+        (
+            format!("{begun}, \"arguments\": </tool_call>{begun}, \"arguments\": </tool_call>"),
+            vec![cut_call("f", "")],
+        ),
+    ] {
+        let mut expected = vec![cut_call("f", "")];
+        expected.extend(behind);
+        for tokens in splits(&output, &[]) {
+            let said = read(parser(&Hermes.format(), OpenedIn::Content, types()), tokens);
+            assert_eq!(said, expected, "{output}");
+        }
+        let mut parser = parser(&Hermes.format(), OpenedIn::Content, types());
+        let said = joined(events(&mut parser, [token(&output)], false));
+        assert_eq!(said[0], expected[0], "{output}");
+    }
+    // A call whose form is whole takes nothing, and so does one of which only the end is missing.
+    for (family, output) in [
+        (Hermes, begun.to_owned()),
+        (Hermes, format!("{begun}, ")),
+        (Hermes, format!("{begun}}}")),
+        (Hermes, format!("{begun}</tool_call>")),
+        (Mistral, "[TOOL_CALLS]f[ARGS]".to_owned()),
+        (Qwen3Coder, "<tool_call><function=f></function>".to_owned()),
+    ] {
+        for tokens in splits(&output, &[]) {
+            let said = read(parser(&family.format(), OpenedIn::Content, types()), tokens);
+            assert_eq!(said, [call("f", "{}")], "{output}");
+        }
+    }
+    // What the budget cuts gets none either way.
+    for (family, output) in [
+        (Mistral, "[TOOL_CALLS]f[ARGS]"),
+        (Qwen3Coder, "<tool_call><function=f>"),
+    ] {
+        let mut parser = parser(&family.format(), OpenedIn::Content, types());
+        let said = joined(events(&mut parser, [token(output)], false));
+        assert_eq!(said, [cut_call("f", "")], "{output}");
+    }
+}
+
+#[test]
 fn an_answer_goes_on_from_a_snapshot_as_if_nothing_had_been() {
     for example in examples() {
         let tokens = TokensOfMarkers::new(false);

@@ -158,7 +158,11 @@ fn a_whole_session_of_the_python_client_with_the_real_model() {
 
 #[test]
 fn fifty_cycles_of_init_and_destroy_of_a_real_model_leave_nothing() {
-    let served = Served::start(setup().environment("RKLLMD_READER__IDLE_TIMEOUT", "1s"));
+    // A look at the board's sensors has a file open for a moment.
+    let setup = setup()
+        .environment("RKLLMD_READER__IDLE_TIMEOUT", "1s")
+        .environment("RKLLMD_BOARD__INTERVAL", "0s");
+    let served = Served::start(setup);
     let daemon = served.daemon.pid();
     let mut client = served.unix();
     let mut cycle = |_| {

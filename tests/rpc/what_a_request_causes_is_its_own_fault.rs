@@ -106,7 +106,7 @@ fn a_token_outside_the_vocabulary_is_refused_before_the_library_sees_it() {
         let body = json!({"model": "m", "input": input});
         assert_eq!(
             blamed(&daemon.post("/v1/embeddings", &body)).1,
-            "invalid_type"
+            "invalid_value"
         );
     }
     assert_eq!(

@@ -294,3 +294,24 @@ async fn a_silent_stream_pings() {
     assert_eq!(heard.message["content"][0]["text"], "x");
     server.shut_down().await;
 }
+
+#[tokio::test]
+async fn an_input_that_no_request_may_hold_is_text() {
+    let server = Server::replaying(Settings::default(), || {
+        let mut all = call(0, Some("c1"), "f", &[r#"{"a":"\ud83d"}"#]);
+        all.push(ReplyPiece::ToolCallEnd { index: 0 });
+        vec![started(&[]), ReplyEvent::Pieces(all), finished()]
+    })
+    .await;
+    let message = ask(&server, json!({})).await.json();
+    let said = r#"{"name": "f", "arguments": {"a":"\ud83d"}}"#;
+    assert_eq!(message["content"], json!([{"type": "text", "text": said}]));
+    let history = json!([
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": message["content"]},
+        {"role": "user", "content": "and?"},
+    ]);
+    let next = ask(&server, json!({"messages": history})).await;
+    assert_eq!(next.status, 200, "{}", next.text());
+    server.shut_down().await;
+}

@@ -26,7 +26,14 @@ async fn each_refusal_names_its_field() {
         body: {"model":"tiny","messages":[{"role":"user","content":"hi"}]} => max_tokens missing_required_parameter
         body: {"model":"tiny","max_tokens":1} => messages missing_required_parameter
         body: {"model":"raw","max_tokens":1,"messages":[{"role":"user","content":"hi"}]} => model no_chat_template
+        body: {"model":"tiny","max_tokens":1,"messages":[{"role":"user","content":"\ud800"}]} => - invalid_json
+        body: {"model":"tiny","max_tokens":1,"system":"\ud800","messages":[]} => - invalid_json
+        body: {"model":"tiny","max_tokens":1,"messages":[{"role":"assistant","content":[{"type":"tool_use","id":"a","name":"f","input":{"a":"\ud800"}}]}]} => - invalid_json
+        body: {"model":"tiny","max_tokens":1,"messages":[],"tools":[{"name":"f","input_schema":{"\ud800":1}}]} => - invalid_json
+        body: {"model":"tiny","max_tokens":1e400,"messages":[]} => max_tokens invalid_value
         tiny: "max_tokens":0 => max_tokens invalid_value
+        tiny: "max_tokens":-5 => max_tokens invalid_value
+        tiny: "max_tokens":1e300 => max_tokens invalid_value
         tiny: "max_tokens":"many" => max_tokens invalid_type
         tiny: "messages":[] => messages invalid_value
         tiny: "messages":7 => messages invalid_type
@@ -332,6 +339,20 @@ async fn tools_reach_the_model_as_they_are_chosen() {
         let one_call = request.reply.is_some_and(|plan| plan.one_call);
         assert_eq!(one_call, is_single, "{choice}");
     }
+    server.shut_down().await;
+}
+
+#[tokio::test]
+async fn what_is_not_read_is_told_within_bounds() {
+    let mut server = server().await;
+    let tools: Vec<Value> = (0..100)
+        .map(|n| json!({"type": format!("kind{n}"), "name": "n"}))
+        .collect();
+    let body = question(json!({"tools": tools}));
+    let (_, answer) = submitted(&mut server, PATH, &body).await;
+    let told = answer.header("x-rkllmd-not-applied").expect("names");
+    let told: Vec<&str> = told.split(", ").collect();
+    assert_eq!((told.len(), told[0]), (16, "tools[].kind0"));
     server.shut_down().await;
 }
 

@@ -188,6 +188,7 @@ async fn every_path_tells_its_methods() {
         ("/v1/ready", "GET", "POST"),
         ("/v1/loading/progress", "GET", "POST"),
         ("/metrics", "GET", "POST"),
+        ("/v1/status", "GET", "POST"),
         ("/openapi.json", "GET", "POST"),
     ] {
         let answer = server

@@ -58,6 +58,19 @@ async fn what_is_not_json_or_not_a_request_is_refused() {
         chat body: null => - invalid_json
         chat body: "tiny" => - invalid_json
         chat body: {"model":"\ud800"} => - invalid_json
+        chat messages: [{"role":"user","content":"a\udc00"}] => - invalid_json
+        chat messages: [{"role":"user","content":"a","name":"\ud800 b"}] => - invalid_json
+        chat messages: [{"role":"user","content":[{"type":"text","text":"\ud83d\n"}]}] => - invalid_json
+        chat fields: "tools":[{"function":{"name":"f","description":"\ud800"}}] => - invalid_json
+        chat fields: "tools":[{"function":{"name":"f","parameters":{"a":"\ud800"}}}] => - invalid_json
+        chat fields: "tools":[{"function":{"name":"f","parameters":{"\ud800":1}}}] => - invalid_json
+        chat fields: "stop":["a","\udfff"] => - invalid_json
+        chat fields: "response_format":{"type":"json_schema","json_schema":{"schema":{"const":"\ud800"}}} => - invalid_json
+        chat fields: "guided_json":{"const":"\ud800"} => - invalid_json
+        chat fields: "guided_regex":"\ud800" => - invalid_json
+        chat fields: "metadata":{"a":"\ud800"} => - invalid_json
+        chat fields: "nobody_reads_this":"\ud800" => - invalid_json
+        text body: {"model":"raw","prompt":"\ud800"} => - invalid_json
         chat fields: "temperature":1e999 => temperature invalid_value
         chat fields: "temperature":NaN => temperature invalid_value
         chat fields: "temperature":-Infinity => temperature invalid_value
@@ -145,7 +158,10 @@ async fn parameters_out_of_range_or_of_a_wrong_type_are_named() {
         chat fields: "max_tokens":0 => max_tokens invalid_value
         chat fields: "max_tokens":-2 => max_tokens invalid_value
         chat fields: "max_tokens":16.5 => max_tokens invalid_type
-        chat fields: "max_tokens":1e300 => max_tokens invalid_type
+        chat fields: "max_tokens":1e300 => max_tokens invalid_value
+        chat fields: "max_tokens":1e400 => max_tokens invalid_value
+        chat fields: "max_tokens":99999999999999999999 => max_tokens invalid_value
+        chat fields: "top_logprobs":-99999999999999999999 => top_logprobs invalid_value
         chat fields: "max_tokens":"many" => max_tokens invalid_type
         chat fields: "max_completion_tokens":0 => max_completion_tokens invalid_value
         chat fields: "max_completion_tokens":5,"max_tokens":6 => max_tokens invalid_value
@@ -153,7 +169,8 @@ async fn parameters_out_of_range_or_of_a_wrong_type_are_named() {
         chat fields: "stream_options":[] => stream_options invalid_type
         chat fields: "stream_options":{"include_usage":1} => stream_options.include_usage invalid_type
         chat fields: "seed":1.5 => seed invalid_type
-        chat fields: "seed":18446744073709551616 => seed invalid_type
+        chat fields: "seed":18446744073709551616 => seed invalid_value
+        chat fields: "seed":-99999999999999999999 => seed invalid_value
         chat fields: "stop":7 => stop invalid_type
         chat fields: "stop":["a",7] => stop[1] invalid_type
         text fields: "max_tokens":-2 => max_tokens invalid_value
@@ -281,7 +298,7 @@ async fn a_byte_order_mark_is_skipped() {
 #[tokio::test]
 async fn what_is_not_supported_is_refused_by_name() {
     check_refusals(
-        r#"
+        r##"
         chat fields: "n":9 => n invalid_value
         chat fields: "n":0 => n invalid_value
         chat fields: "n":"1" => n invalid_type
@@ -340,6 +357,8 @@ async fn what_is_not_supported_is_refused_by_name() {
         chat fields: "guided_json":"{" => guided_json unsupported_schema
         chat fields: "guided_regex":"(?=a)b" => guided_regex unsupported_schema
         chat fields: "guided_choice":["a","b"],"response_format":{"type":"json_object"} => guided_choice invalid_value
+        chat fields: "response_format":{"type":"json_schema","json_schema":{"strict":true,"schema":{"properties":{"a":{"const":{"type":"string"}},"b":{"$ref":"#/properties/a/const"}}}}} => response_format.json_schema.schema unsupported_schema
+        chat fields: "response_format":{"type":"json_schema","json_schema":{"strict":true,"schema":{"own":{"a":{"type":"string"}},"properties":{"b":{"$ref":"#/own/a"}}}}} => response_format.json_schema.schema unsupported_schema
         chat fields: "n_cmpl":2 => n_cmpl unsupported_parameter
         chat fields: "guided_grammar":"start: <|im_end|>" => guided_grammar unsupported_schema
         chat fields: "guided_grammar":"%llguidance {}\nstart: \"a\"" => guided_grammar unsupported_schema
@@ -355,13 +374,14 @@ async fn what_is_not_supported_is_refused_by_name() {
         text fields: "logprobs":true => logprobs invalid_value
         text body: {"model":"raw","prompt":[]} => prompt invalid_value
         text body: {"model":"raw","prompt":[1,"a"]} => prompt invalid_type
-        text body: {"model":"raw","prompt":[-1]} => prompt[0] invalid_type
+        text body: {"model":"raw","prompt":[-1]} => prompt[0] invalid_value
+        text body: {"model":"raw","prompt":[1.5]} => prompt[0] invalid_type
         text body: {"model":"raw","prompt":[[1],[]]} => prompt[1] invalid_value
         text body: {"model":"raw","prompt":[1],"suffix":"a"} => suffix unsupported_parameter
         text body: {"model":"raw","prompt":"a\u0000"} => prompt invalid_value
         text body: {"model":"raw","prompt":""} => prompt invalid_value
         text body: {"model":"raw","prompt":[""]} => prompt[0] invalid_value
-        "#,
+        "##,
     )
     .await;
 }

@@ -42,6 +42,10 @@ async fn each_refusal_names_its_field() {
         chat body: {"model":"tiny","messages":[{"role":"assistant","tool_calls":[{}]}]} => messages[0].tool_calls[0].function missing_required_parameter
         chat body: {"model":"tiny","messages":[{"role":"assistant","tool_calls":[{"function":{}}]}]} => messages[0].tool_calls[0].function.name missing_required_parameter
         chat body: {"model":"tiny","messages":[{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":"{}"}}]}]} => messages[0].tool_calls[0].function.arguments invalid_type
+        chat body: {"model":"tiny","messages":[{"role":"user","content":"\ud800"}]} => - invalid_json
+        chat body: {"model":"tiny","messages":[{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":{"a":"\ud800"}}}]}]} => - invalid_json
+        chat fields: "format":{"const":"\ud800"} => - invalid_json
+        chat fields: "options":{"stop":"\ud800"} => - invalid_json
         chat fields: "stream":"no" => stream invalid_type
         chat fields: "options":[] => options invalid_type
         chat fields: "options":{"temperature":"hot"} => options.temperature invalid_type

@@ -10,7 +10,6 @@ use crate::daemon_support::{
 };
 use crate::http_support::*;
 use rkllmd::settings::Settings;
-use rustix::process::Signal;
 use serde_json::{Value, json};
 
 async fn server() -> Server {
@@ -128,7 +127,7 @@ async fn what_is_wrong_is_refused_by_name() {
             r#"{"model":"tiny","tokens":[7,-1]}"#,
             400,
             "tokens[1]",
-            "invalid_type",
+            "invalid_value",
         ),
         (
             "/detokenize",
@@ -364,7 +363,7 @@ fn a_process_that_hangs_or_dies_is_replaced() {
     let first = process(&daemon);
     tokens(&daemon, "hi");
     assert_eq!(process(&daemon), first, "it is kept");
-    crate::daemon_support::signal(first, Signal::STOP);
+    let _stopped = crate::daemon_support::stop(first);
     let late = daemon.post("/tokenize", &json!({"content": "hi"}));
     assert_eq!(
         (late.status, &*late.error_code()),

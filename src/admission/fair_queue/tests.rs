@@ -12,6 +12,7 @@ fn clients_take_turns() {
         queue.push("greedy", 1, n).unwrap();
     }
     queue.push("modest", 1, 100).unwrap();
+    assert_eq!(queue.in_order(), [&0, &100, &1, &2, &3]);
     assert_eq!(served(&mut queue), [0, 100, 1, 2, 3]);
 }
 
@@ -22,7 +23,9 @@ fn a_client_of_weight_two_has_two_turns_where_others_have_one() {
         queue.push("heavy", 2, n).unwrap();
         queue.push("light", 1, 100 + n).unwrap();
     }
+    let expected: Vec<i32> = queue.in_order().into_iter().copied().collect();
     let order = served(&mut queue);
+    assert_eq!(expected, order);
     assert_eq!(order[..6], [0, 100, 1, 101, 2, 3]);
 }
 

@@ -42,6 +42,8 @@ pub(crate) trait ChatDialect: Send + 'static {
     const PROMPT_PARAM: &'static str;
     /// The field that files beside a gap come from.
     const FILES_PARAM: &'static str = Self::PROMPT_PARAM;
+    /// The field that asks for a history that is too long to be cut.
+    const TRUNCATE_PARAM: &'static str = "truncate";
     type Writer: EventWriter;
 
     /// The field that one of a prompt's texts came from.
@@ -214,7 +216,7 @@ pub(crate) async fn render<D: ChatDialect>(
             let is_counted = fitted.as_ref().map_or(true, |fitted| fitted.is_counted);
             options
                 .ignored
-                .extend((as_asked && !is_counted).then_some("truncate"));
+                .extend((as_asked && !is_counted).then_some(D::TRUNCATE_PARAM));
             fitted
         }
         (source, _) => state.chats.render(model, source).await.map(Fitted::whole),
@@ -412,7 +414,7 @@ pub(crate) async fn answer_asked<D: ChatDialect>(
     Ok(response)
 }
 
-fn unix_seconds() -> u64 {
+pub(super) fn unix_seconds() -> u64 {
     SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())

@@ -1,6 +1,6 @@
 //! The dialects that clients speak, a folder each, and what all of them do with a request for a reply
 //! (`chat_dialect`) or for embeddings (`embedding`). No dialect knows another, but for `llama_server`, which takes OpenAI's bodies, and
-//! `ollama`, whose functions and sampling values are OpenAI's; and no other part of the daemon
+//! `ollama`, `anthropic` and `responses`, whose functions and sampling values are OpenAI's; and no other part of the daemon
 //! knows one, but for the router, the shape of errors and the API's description.
 
 pub(crate) mod anthropic;
@@ -9,10 +9,14 @@ pub(crate) mod chat_dialect;
 pub(crate) mod embedding;
 pub(crate) mod format;
 pub(crate) mod functions;
+pub(crate) mod kept_items;
+pub(crate) mod kept_responses;
 pub(crate) mod llama_server;
 pub(crate) mod ollama;
 pub(crate) mod openai;
 mod permission;
+mod prompt_tokens;
+pub(crate) mod responses;
 mod templates;
 mod variants;
 mod whole_calls;

@@ -170,6 +170,7 @@ impl Follower {
         (status = 200, description = "`data:` lines, each a LoadingEvent",
             content_type = "text/event-stream", body = LoadingEvent),
         (status = 204, description = "`Last-Event-ID` is that of the last event: there is no more"),
+        (status = 400, description = "The query is wrong; `param` says where", body = ErrorBody),
         (status = 403, description = "The key may not use this model", body = ErrorBody),
         (status = 404, description = "There is no such model", body = ErrorBody)))]
 pub(crate) async fn loading_progress(

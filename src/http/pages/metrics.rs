@@ -63,6 +63,7 @@ pub(crate) async fn metrics(
             .supervisor()
             .and_then(|supervisor| supervisor.prefixes().figures()),
     };
+    readings.board = engine.board();
     let page = engine
         .metrics()
         .render(&models, &readings, format)

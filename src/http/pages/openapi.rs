@@ -14,7 +14,8 @@ use utoipa::openapi::security::{
 use utoipa::openapi::{Content, ResponseBuilder};
 use utoipa::{Modify, OpenApi, ToSchema};
 
-use super::{health, loading_progress, metrics, readiness};
+use super::admin::{doctor, events, keys, logs, requests};
+use super::{health, loading_progress, metrics, readiness, status};
 use crate::auth::Role;
 use crate::http::dialects::anthropic;
 use crate::http::dialects::llama_server;
@@ -22,6 +23,7 @@ use crate::http::dialects::ollama;
 use crate::http::dialects::openai::{
     chat, completions, embeddings, format_fields, messages, models, parameters, tools,
 };
+use crate::http::dialects::responses;
 use crate::http::request::paths::{self, Need};
 use crate::http::response::error_body::ErrorBody;
 
@@ -39,6 +41,7 @@ use crate::http::response::error_body::ErrorBody;
         (name = "ollama", description = "Ollama's API"),
         (name = "llama-server", description = "What llama.cpp's server has beside OpenAI's API"),
         (name = "daemon", description = "The state of the daemon"),
+        (name = "admin", description = "What administrators see and change"),
         (name = "json-rpc", description = "The vendor's functions, one to one")
     ),
     paths(
@@ -49,6 +52,11 @@ use crate::http::response::error_body::ErrorBody;
         models::retrieve_model,
         anthropic::messages::messages,
         anthropic::count_tokens::count_tokens,
+        responses::create::create,
+        responses::input_tokens::input_tokens,
+        responses::kept::retrieve,
+        responses::kept::delete,
+        responses::kept::input_items,
         ollama::version::root,
         ollama::version::version,
         ollama::models::tags,
@@ -77,8 +85,17 @@ use crate::http::response::error_body::ErrorBody;
         llama_server::slots::slots,
         health::health,
         readiness::ready,
+        status::status,
         loading_progress::loading_progress,
         metrics::metrics,
+        doctor::examine,
+        keys::list_keys,
+        keys::create_key,
+        keys::revoke_key,
+        requests::list_requests,
+        requests::abort_request,
+        logs::recent_logs,
+        events::follow_events,
         crate::http::rpc::post::post,
         crate::http::rpc::websocket::websocket,
         document
@@ -110,6 +127,16 @@ use crate::http::response::error_body::ErrorBody;
         anthropic::tools::AnthropicToolChoice,
         anthropic::thinking::ThinkingParameter,
         anthropic::output::OutputConfig,
+        responses::create::CreateParameters,
+        responses::parameters::ContextParameters,
+        responses::input::InputMessage,
+        responses::input::InputCall,
+        responses::input::InputResult,
+        responses::input::InputReasoning,
+        responses::input::InputPart,
+        responses::tools::ResponseTool,
+        responses::text_format::TextParameter,
+        responses::reasoning::ReasoningParameter,
         llama_server::completion::RunParameters,
         llama_server::infill::ExtraFile,
         llama_server::infill::InfillParameters,

@@ -15,8 +15,8 @@ use utoipa::{IntoParams, ToSchema};
 use crate::http::HttpState;
 use crate::http::request::access::Caller;
 use crate::http::request::context::RequestContext;
-use crate::http::request::error::{RequestError, quote};
-use crate::http::request::installed::look_up;
+use crate::http::request::error::RequestError;
+use crate::http::request::installed::{look_up, refused_query};
 use crate::http::response::error_body::{ErrorBody, ErrorObject};
 use crate::http::response::model_view::{ModelState, Runtime};
 use crate::http::status::PublicError;
@@ -27,7 +27,7 @@ use crate::supervisor::{ModelStatus, Phase};
 #[into_params(parameter_in = Query)]
 pub(crate) struct OneModel {
     /// Look at this model only (id or alias).
-    #[param(required = false)]
+    #[param(required = false, min_length = 1)]
     model: Option<String>,
 }
 
@@ -42,12 +42,13 @@ impl OneModel {
         query: Result<Query<Self>, QueryRejection>,
         catalog: &Catalog,
     ) -> Result<Vec<Arc<InstalledModel>>, RequestError> {
-        let Query(Self { model }) = query.map_err(|rejection| RequestError::WrongType {
-            param: "model".to_owned(),
-            reason: quote(&rejection.body_text()),
-        })?;
+        let Query(Self { model }) = query.map_err(|rejection| refused_query(&rejection))?;
         match model {
             None => Ok(catalog.models().to_vec()),
+            Some(name) if name.is_empty() => Err(RequestError::out_of_range(
+                "model",
+                "must not be empty; without it all models are looked at",
+            )),
             Some(name) => Ok(vec![Arc::clone(look_up(catalog, &name)?)]),
         }
     }
@@ -92,7 +93,7 @@ pub(crate) struct Queue {
 }
 
 impl ModelReadiness {
-    fn of(
+    pub(super) fn of(
         state: &HttpState,
         model: &InstalledModel,
         status: Option<&ModelStatus>,
@@ -141,6 +142,7 @@ impl ModelReadiness {
 #[utoipa::path(get, path = "/v1/ready", tag = "daemon", params(OneModel),
     responses(
         (status = 200, description = "Some model would serve a request", body = Readiness),
+        (status = 400, description = "The query is wrong; `param` says where", body = ErrorBody),
         (status = 404, description = "There is no such model", body = ErrorBody),
         (status = 503, description = "No model would; `error` says why", body = Readiness)))]
 pub(crate) async fn ready(

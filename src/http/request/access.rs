@@ -109,7 +109,7 @@ pub fn exposure(settings: &HttpSettings) -> Option<ExposedWithoutKeys> {
 
 /// Whether a path shows the daemon's state, which must be seen most of all when memory is short.
 pub(crate) fn is_watching(path: &str) -> bool {
-    matches!(path, "/health" | "/v1/ready" | "/metrics")
+    matches!(path, "/health" | "/v1/ready" | "/metrics" | "/v1/status")
 }
 
 /// Who a request is from.

@@ -20,9 +20,9 @@ use serde_json::error::Category;
 use crate::http::request::content_coding::{Decoded, Refused, SLICE_BYTES};
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::{RequestError, quote};
-use crate::http::request::json_words;
 use crate::http::request::numbers::Numbers;
 use crate::http::request::pace::{Pace, SlowestPace};
+use crate::http::request::{half_pairs, json_words};
 
 /// How much of a refused body is read and thrown away, and for how long: a connection that is
 /// closed with unread bytes is reset, and then the client may never see why.
@@ -182,6 +182,7 @@ pub(crate) fn fields<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Reques
             .map(Some),
     }?;
     json.end().map_err(malformed)?;
+    half_pairs::refuse(body)?;
     parsed.ok_or(RequestError::NotAnObject)
 }
 
@@ -241,9 +242,17 @@ fn blame(param: String, body: &[u8], error: serde_json::Error) -> RequestError {
     if let Some(field) = field("duplicate field `") {
         return RequestError::out_of_range(field, "must not be there twice");
     }
-    match &*param {
-        "." => RequestError::NotAnObject,
-        _ => RequestError::WrongType { param, reason },
+    if let Some(rest) = reason.strip_prefix("unknown field `")
+        && let Some((name, _)) = rest.split_once('`')
+    {
+        return RequestError::unsupported(name, "there is no such field");
+    }
+    if param == "." {
+        return RequestError::NotAnObject;
+    }
+    match json_words::requirement(&error) {
+        Some(requirement) => RequestError::out_of_range(param, quote(&requirement)),
+        None => RequestError::WrongType { param, reason },
     }
 }
 

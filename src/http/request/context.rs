@@ -5,17 +5,19 @@
 //! it failed, or everything that belongs to it was dropped because its client went away.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::http::{Extensions, Method, Request, StatusCode};
 
 use crate::generation::{ClientKey, Completion, ModelId, RequestId};
 use crate::http::request::access::{self, Caller};
+use crate::http::request::error::quote;
 use crate::http::request::id;
+use crate::http::request::live::{Abort, LiveRequests};
 use crate::http::transport::connection::{ClientBound, InFlight};
 use crate::http::transport::socket::Peer;
 use crate::memory::{Account, Accountant, Charge, OverBudget};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Change, Changes, Metrics};
 
 pub(crate) struct RequestContext {
     pub id: RequestId,
@@ -28,6 +30,9 @@ pub(crate) struct RequestContext {
     path: String,
     started: Instant,
     outcome: Mutex<Outcome>,
+    /// Where it is listed while it is served, and aborted by an administrator.
+    live: Arc<LiveRequests>,
+    pub abort: Abort,
     /// What the request holds of the memory for requests.
     memory: Mutex<Charge>,
     /// While this is held the connection watches for a client that goes away.
@@ -47,9 +52,43 @@ struct Outcome {
     completion_tokens: Option<u32>,
     error: Option<&'static str>,
     ended: bool,
+    stage: Stage,
+    stage_since: Option<Instant>,
+    /// Who follows is told of it, as it is listed.
+    changes: Option<Changes>,
+}
+
+/// How far a request is that a model serves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// It is read, or its prompt is made.
+    #[default]
+    Preparing,
+    Waiting,
+    Running,
+    /// It waits and is served in turns.
+    InTurns,
+}
+
+/// A request as administrators see it. Never what it asks.
+pub(crate) struct LiveView {
+    pub id: RequestId,
+    pub key: Option<String>,
+    pub client: String,
+    pub path: String,
+    pub model: Option<ModelId>,
+    pub stage: Stage,
+    pub age: Duration,
+    /// How long it has been in its stage.
+    pub stage_age: Duration,
 }
 
 impl Outcome {
+    fn enter(&mut self, stage: Stage) {
+        self.stage = stage;
+        self.stage_since = Some(Instant::now());
+    }
+
     fn model_label(&self) -> &str {
         self.model.as_deref().unwrap_or_default()
     }
@@ -67,7 +106,7 @@ impl RequestContext {
         request: &Request<B>,
         asked_for: String,
         (peer, caller): (Peer, Caller),
-        accountant: &Accountant,
+        (accountant, live): (&Accountant, &Arc<LiveRequests>),
         in_flight: InFlight,
     ) -> Arc<Self> {
         let peer = peer.client();
@@ -92,6 +131,8 @@ impl RequestContext {
             path: asked_for,
             started: Instant::now(),
             outcome: Mutex::default(),
+            live: Arc::clone(live),
+            abort: Abort::default(),
             in_flight,
         })
     }
@@ -147,10 +188,51 @@ impl RequestContext {
         self.update(|outcome| outcome.status = Some(status));
     }
 
-    /// The request asks for a generation, so it is counted when it ends, and ends with its client.
-    pub fn is_generation(&self, metrics: &Metrics) {
+    /// The request asks for a generation, so it is counted when it ends, and ends with its client. Until then
+    /// administrators see it.
+    pub fn is_generation(self: &Arc<Self>, metrics: &Metrics) {
         self.in_flight.client_bound().bind();
-        self.update(|outcome| outcome.uncounted = Some(metrics.clone()));
+        self.update(|outcome| {
+            outcome.uncounted = Some(metrics.clone());
+            outcome.changes = Some(metrics.changes().clone());
+        });
+        self.live.add(self);
+        metrics.changes().tell(|| Change::RequestBegan {
+            request: Arc::clone(&self.id.0),
+            path: self.path.clone(),
+            key: self.key_name(),
+        });
+    }
+
+    /// Who asks, as administrators name them.
+    pub fn key_name(&self) -> Option<String> {
+        self.caller.key().map(|key| key.name.to_string())
+    }
+
+    pub fn view(&self) -> LiveView {
+        let outcome = self.outcome();
+        let age = self.started.elapsed();
+        LiveView {
+            id: self.id.clone(),
+            key: self.key_name(),
+            client: self.peer.name().to_owned(),
+            path: self.path.clone(),
+            model: outcome.model.clone(),
+            stage: outcome.stage,
+            age,
+            stage_age: outcome.stage_since.map_or(age, |since| since.elapsed()),
+        }
+    }
+
+    /// Writes down what an administrator has changed.
+    pub fn audit(&self, did: &'static str, what: &str) {
+        tracing::info!(
+            request = %self.id,
+            client = %self.peer.name(),
+            key = self.key_name(),
+            what = %quote(what),
+            "administrator {did}"
+        );
     }
 
     /// For a request that may turn out to be a generation.
@@ -164,18 +246,44 @@ impl RequestContext {
 
     /// The request entered the queue.
     pub fn submitted(&self) {
-        self.update(|outcome| outcome.queued_since = Some(Instant::now()));
+        self.update(|outcome| {
+            outcome.queued_since = Some(Instant::now());
+            outcome.enter(Stage::Waiting);
+        });
+        self.tell(|request, model| Change::RequestWaits { request, model });
+    }
+
+    /// The request waits from now on, and is served in turns.
+    pub fn takes_turns(&self) {
+        self.update(|outcome| outcome.enter(Stage::InTurns));
+        self.tell(|request, model| Change::RequestWaits { request, model });
     }
 
     /// The request was handed to a worker.
     pub fn run_started(&self) {
+        let mut is_first = false;
         self.update(|outcome| {
             if let Some(since) = outcome.queued_since.take()
                 && let Some(metrics) = &outcome.uncounted
             {
                 metrics.queue_wait(outcome.model_label(), since.elapsed().as_secs_f64());
             }
+            is_first = outcome.stage != Stage::Running;
+            if is_first {
+                outcome.enter(Stage::Running);
+            }
         });
+        if is_first {
+            self.tell(|request, model| Change::RequestRuns { request, model });
+        }
+    }
+
+    /// Tells those who follow where it is now, if it is listed.
+    fn tell(&self, change: impl FnOnce(Arc<str>, Option<ModelId>) -> Change) {
+        let outcome = self.outcome();
+        if let Some(changes) = &outcome.changes {
+            changes.tell(|| change(Arc::clone(&self.id.0), outcome.model.clone()));
+        }
     }
 
     /// The answer's first text is there.
@@ -231,7 +339,11 @@ impl RequestContext {
     }
 
     fn update(&self, change: impl FnOnce(&mut Outcome)) {
-        change(&mut self.outcome.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.outcome());
+    }
+
+    fn outcome(&self) -> MutexGuard<'_, Outcome> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -242,6 +354,15 @@ impl Drop for RequestContext {
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner);
         outcome.count("cancelled");
+        if let Some(changes) = &outcome.changes {
+            self.live.remove(&self.id);
+            changes.tell(|| Change::RequestEnded {
+                request: Arc::clone(&self.id.0),
+                model: outcome.model.clone(),
+                status: outcome.status.map(|status| status.as_u16()),
+                error: outcome.error,
+            });
+        }
         // No status: the connection went before there was an answer. A model but no end: the answer
         // was under way.
         let cut_short = outcome.status.is_none()

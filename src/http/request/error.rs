@@ -53,6 +53,8 @@ pub(crate) enum RequestError {
         content_coding::ACCEPTED
     )]
     UnknownCoding { coding: String },
+    #[error("of transfer codings only `chunked` is read, and this body comes in `{codings}`")]
+    UnknownTransferCoding { codings: String },
     #[error("the body could not be read: {reason}")]
     BodyBroken { reason: String },
     /// No client will read this.
@@ -60,6 +62,15 @@ pub(crate) enum RequestError {
     ClientLeft,
     #[error("the model `{model}` does not exist; GET /v1/models lists what is installed")]
     UnknownModel { model: String },
+    /// `param` is the request's field that names it; `None`: its path does.
+    #[error(
+        "the response `{id}` is not kept: there never was one, it has been deleted, or it has made place for newer \
+         ones; the [responses] settings say how many are kept, and for how long"
+    )]
+    UnknownResponse {
+        id: String,
+        param: Option<&'static str>,
+    },
     #[error("the model `{model}` is loading, in use or waited for, so it stays")]
     ModelInUse { model: String },
     #[error("the model `{model}` has no chat template: {advice}")]
@@ -114,6 +125,27 @@ pub(crate) enum RequestError {
         "the key `{key}` may not use the model `{model}`; GET /v1/models lists what it may use"
     )]
     ModelNotAllowed { key: String, model: String },
+    #[error("an administrator has ended this request")]
+    Aborted,
+    #[error("no request `{id}` is served now; GET /v1/admin/requests lists those that are")]
+    UnknownRequest { id: String },
+    #[error("there is no key named `{name}`; GET /v1/admin/keys lists what there is")]
+    UnknownKey { name: String },
+    #[error("there is a key named `{name}` already; revoke it first, or choose another name")]
+    KeyNameTaken { name: String },
+    #[error(
+        "`{name}` is the last key of an admin, without which nobody could manage keys here; \
+         `rkllmd keys revoke {name}` revokes it all the same"
+    )]
+    LastAdminKey { name: String },
+    #[error("the keys cannot be changed from here: {reason}; `rkllmd keys` may be able to")]
+    KeysNotWritable { reason: String },
+    #[error("the keys cannot be read now: {reason}")]
+    KeysUnavailable { reason: String },
+    #[error(
+        "{most} clients follow the daemon's events already: `max-event-streams` in the [admin] settings"
+    )]
+    TooManyEventStreams { most: usize },
     #[error("{reason}")]
     NotReady {
         reason: String,

@@ -42,6 +42,11 @@ impl ValuesLeft {
 }
 
 impl FreeObject {
+    /// As the client wrote it.
+    pub fn text(&self) -> &str {
+        self.0.get()
+    }
+
     /// Its values, which are taken from those that are left. A number that none of them can hold is an
     /// object that stands for it.
     pub fn read(

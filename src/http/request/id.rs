@@ -45,6 +45,24 @@ pub(crate) fn for_tool_use() -> String {
     random("toolu", '_')
 }
 
+/// Of a response, which has its request's digits.
+pub(crate) fn for_response(request: &RequestId) -> String {
+    let digits = request.0.rsplit(['_', '-']).next().unwrap_or_default();
+    format!("resp_{digits}")
+}
+
+/// Of an item of a response, whose `kind` it begins with.
+pub(crate) fn for_item(kind: &str) -> String {
+    random(kind, '_')
+}
+
+/// Tells this start of the daemon from every other, without a hyphen.
+pub(crate) fn of_this_start() -> &'static str {
+    static START: LazyLock<String> =
+        LazyLock::new(|| format!("{:012x}", KEY.hash_one("start") >> 16));
+    &START
+}
+
 fn random(prefix: &str, between: char) -> String {
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let high = KEY.hash_one((count, 0u8));

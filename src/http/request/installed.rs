@@ -1,6 +1,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::rejection::QueryRejection;
+
 use super::context::RequestContext;
 use super::error::{RequestError, quote};
 use crate::generation::GenerationError;
@@ -20,6 +22,18 @@ pub(crate) fn installed(
     context.caller.check_model(model)?;
     context.for_model(&model.id);
     Ok(Arc::clone(model))
+}
+
+/// What is wrong with a query that cannot be read for a model's name.
+pub(crate) fn refused_query(rejection: &QueryRejection) -> RequestError {
+    let reason = rejection.body_text();
+    match reason.contains("duplicate field") {
+        true => RequestError::out_of_range("model", "must not be there twice"),
+        false => RequestError::WrongType {
+            param: "model".to_owned(),
+            reason: quote(&reason),
+        },
+    }
 }
 
 /// The model of this id or alias, for any client.

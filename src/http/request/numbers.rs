@@ -6,7 +6,8 @@
 use std::fmt;
 
 use serde::de::{
-    DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor,
+    DeserializeSeed, Deserializer, EnumAccess, Error, Expected, MapAccess, SeqAccess, Unexpected,
+    VariantAccess, Visitor,
 };
 
 /// What is read through it has numbers as JSON means them. It stands for the deserializer, and for
@@ -34,8 +35,26 @@ pub(crate) fn whole(number: f64) -> Option<i128> {
     (number.fract() == 0.0 && number.abs() <= LARGEST).then_some(number as i128)
 }
 
-fn no_integer<E: Error>(number: impl fmt::Display) -> E {
-    E::custom(format_args!("{number} is out of range"))
+/// Said of an integer that its field cannot hold, in the words that serde has for it.
+fn beyond<E: Error>(number: impl fmt::Display, expected: &dyn Expected) -> E {
+    let integer = format!("integer `{number}`");
+    E::invalid_value(Unexpected::Other(&integer), expected)
+}
+
+/// The id of a token that this integer is.
+pub(crate) fn token_id<E: Error>(number: impl Into<i128>) -> Result<i32, E> {
+    let number = number.into();
+    let id = i32::try_from(number).ok().filter(|id| *id >= 0);
+    id.ok_or_else(|| beyond(number, &"a token id"))
+}
+
+/// The id of a token that this number is.
+pub(crate) fn token_id_of<E: Error>(number: f64) -> Result<i32, E> {
+    match whole(number) {
+        Some(integer) => token_id(integer),
+        None if number.fract() == 0.0 => Err(beyond(format_args!("{number:e}"), &"a token id")),
+        None => Err(E::custom(format_args!("{number} cannot be a token id"))),
+    }
 }
 
 macro_rules! forward {
@@ -118,12 +137,14 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Asked<V> {
     fn visit_f64<E: Error>(self, number: f64) -> Result<V::Value, E> {
         match self.kind {
             Kind::Integer => match whole(number) {
-                None if number.fract() == 0.0 => Err(no_integer(number)),
+                None if number.fract() == 0.0 => {
+                    Err(beyond(format_args!("{number:e}"), &self.visitor))
+                }
                 None => self.visitor.visit_f64(number),
                 Some(integer) => match (u64::try_from(integer), i64::try_from(integer)) {
                     (Ok(integer), _) => self.visitor.visit_u64(integer),
                     (_, Ok(integer)) => self.visitor.visit_i64(integer),
-                    _ => Err(no_integer(integer)),
+                    _ => Err(beyond(integer, &self.visitor)),
                 },
             },
             Kind::Float32 if (number as f32).is_infinite() => Err(E::custom(format_args!(
@@ -357,7 +378,7 @@ mod tests {
         assert!(read::<u8>("256.0").is_err());
         for bad in ["1e20", "-1e40", "18446744073709551616"] {
             let error = read::<i64>(bad).unwrap_err();
-            assert!(error.contains("out of range"), "{bad}: {error}");
+            assert!(error.contains("invalid value: integer"), "{bad}: {error}");
         }
     }
 

@@ -45,7 +45,15 @@ const TABLE: &[(&str, For)] = &[
     ("/v1/loading/progress", For::Users),
     // It shows what every client does, with all models.
     ("/metrics", For::Admins),
+    ("/v1/status", For::Admins),
     ("/openapi.json", For::Users),
+    ("/v1/doctor", For::Admins),
+    ("/v1/admin/keys", For::Admins),
+    ("/v1/admin/keys/{name}", For::Admins),
+    ("/v1/admin/requests", For::Admins),
+    ("/v1/admin/requests/{id}", For::Admins),
+    ("/v1/admin/logs", For::Admins),
+    ("/v1/admin/events", For::Admins),
     // OpenAI's API.
     ("/v1/chat/completions", For::Users),
     ("/v1/completions", For::Users),
@@ -84,6 +92,11 @@ const TABLE: &[(&str, For)] = &[
     // Anthropic's API.
     ("/v1/messages", For::Users),
     ("/v1/messages/count_tokens", For::Users),
+    // OpenAI's responses.
+    ("/v1/responses", For::Users),
+    ("/v1/responses/input_tokens", For::Users),
+    ("/v1/responses/{id}", For::Users),
+    ("/v1/responses/{id}/input_items", For::Users),
     // The vendor's functions.
     ("/rpc", For::Users),
     ("/rpc/ws", For::Users),

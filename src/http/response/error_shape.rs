@@ -9,6 +9,7 @@ use super::error_body::{self, ErrorBody};
 use crate::generation::RequestId;
 use crate::http::dialects::anthropic::error as anthropic_error;
 use crate::http::dialects::ollama::error as ollama_error;
+use crate::http::dialects::responses::error as responses_error;
 use crate::http::request::anthropic_version;
 use crate::http::request::error::RequestError;
 use crate::http::request::id::REQUEST_ID;
@@ -18,6 +19,8 @@ use crate::http::status::PublicError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::http) enum ErrorShape {
     OpenAi,
+    /// OpenAI's with the names of another path's fields.
+    Responses,
     Ollama,
     Anthropic,
     JsonRpc,
@@ -30,6 +33,9 @@ impl ErrorShape {
             "/rpc" | "/rpc/ws" => Self::JsonRpc,
             path if path == "/api" || path.starts_with("/api/") => Self::Ollama,
             path if path == "/v1/messages" || path.starts_with("/v1/messages/") => Self::Anthropic,
+            path if path == "/v1/responses" || path.starts_with("/v1/responses/") => {
+                Self::Responses
+            }
             _ => Self::OpenAi,
         }
     }
@@ -46,6 +52,7 @@ impl ErrorShape {
     pub fn response(self, error: RequestError, id: &RequestId) -> Response {
         match self {
             Self::OpenAi => error_body::response(&error),
+            Self::Responses => responses_error::response(&error),
             Self::Ollama => ollama_error::response(&error),
             Self::Anthropic => anthropic_error::response(&error, id),
             Self::JsonRpc => rpc::refused(&error),
@@ -70,6 +77,9 @@ impl ErrorShape {
         let status = PublicError::of(error).status;
         let body = match self {
             Self::OpenAi => serde_json::to_string(&ErrorBody::of(error)).unwrap_or_default(),
+            Self::Responses => {
+                serde_json::to_string(&responses_error::body(error)).unwrap_or_default()
+            }
             Self::Ollama => ollama_error::text(error),
             Self::Anthropic => anthropic_error::text(error),
             Self::JsonRpc => rpc::refusal_text(&error.to_string()),

@@ -1,9 +1,11 @@
 //! What the API shows of an installed model and its worker. What is not known is absent.
 
 use serde::Serialize;
+use std::sync::Arc;
 use std::time::Instant;
 use utoipa::ToSchema;
 
+use crate::generation::ModelId;
 use crate::http::request::access::Caller;
 use crate::http::response::clock;
 use crate::http::status::whole_seconds;
@@ -72,6 +74,36 @@ impl ModelState {
             retry_after,
             expires_at: expires_at(status),
         }
+    }
+}
+
+/// One slot of a loaded model.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct SlotState {
+    /// Its number among the model's, from 0.
+    id: u8,
+    /// Id of the model.
+    #[schema(value_type = String)]
+    model: ModelId,
+    /// Context in tokens, where the runtime told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    n_ctx: Option<u32>,
+    /// Whether a request has it.
+    is_processing: bool,
+}
+
+impl SlotState {
+    pub fn all_of(model: &ModelId, status: &ModelStatus) -> impl Iterator<Item = Self> {
+        let facts = status.facts.as_deref();
+        let n_ctx = facts.and_then(|facts| facts.context_length);
+        let slots = status.slots.into_iter();
+        let slots = slots.flat_map(|slots| (0..slots.all).map(move |id| (id, slots.is_busy(id))));
+        slots.map(move |(id, is_processing)| Self {
+            id,
+            model: Arc::clone(model),
+            n_ctx,
+            is_processing,
+        })
     }
 }
 

@@ -12,6 +12,8 @@ static X_NEUTRALISED: HeaderName = HeaderName::from_static("x-rkllmd-neutralised
 
 /// The most bytes of one of them.
 const LONGEST_NAMED: usize = 100;
+/// Names of a client's that are told of one kind; of more the rest is not.
+const MOST_TOLD: usize = 16;
 
 /// So many messages were left out of a history that was too long.
 pub(crate) fn tell_dropped(response: &mut Response, messages: usize) {
@@ -62,9 +64,29 @@ pub(crate) fn in_a_header(pointer: &str) -> String {
         .collect()
 }
 
+/// Adds what is not read of a request to its names, each once.
+pub(crate) fn tell_unread(names: &mut Vec<String>, name: &str) {
+    if names.len() < MOST_TOLD {
+        let name = in_a_header(name);
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_told_once_and_not_without_end() {
+        let mut names = Vec::new();
+        for place in 0..100 {
+            tell_unread(&mut names, &format!("tools[].{}", place / 2));
+        }
+        assert_eq!(names.len(), MOST_TOLD);
+        assert_eq!(names[..2], ["tools[].0", "tools[].1"]);
+    }
 
     #[test]
     fn a_pointer_is_one_entry_of_a_header() {

@@ -144,6 +144,17 @@ impl<W: EventWriter> StreamBody<W> {
         }
     }
 
+    /// Ends the stream where an administrator says so.
+    fn abort(&mut self) {
+        if self.is_cut || self.replies.is_over() {
+            return;
+        }
+        self.is_cut = true;
+        self.replies.cancel();
+        let index = self.ended.iter().position(Option::is_none).unwrap_or(0);
+        self.fail_by(index, &RequestError::Aborted);
+    }
+
     fn fail(&mut self, index: usize, error: GenerationError) {
         let error = RequestError::Generation {
             error: self.context.caller.may_read_error(error),
@@ -169,6 +180,9 @@ impl<W: EventWriter> Body for StreamBody<W> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let this = &mut *self;
+        if this.context.abort.is_wanted() {
+            this.abort();
+        }
         while this.buffer.len() < FRAME_BYTES && !this.is_cut {
             match this.replies.poll_next(cx) {
                 Poll::Ready(Some(event)) => this.write(event),
@@ -179,10 +193,11 @@ impl<W: EventWriter> Body for StreamBody<W> {
             if this.is_cut || this.replies.is_over() {
                 return Poll::Ready(None);
             }
-            if this.silence.poll(cx).is_pending() {
+            if this.context.abort.poll(cx).is_ready() {
+                this.abort();
+            } else if this.silence.poll(cx).is_pending() {
                 return Poll::Pending;
-            }
-            if let Some(writer) = this.writers.first_mut() {
+            } else if let Some(writer) = this.writers.first_mut() {
                 writer.keep_alive(&mut this.buffer);
             }
         }

@@ -217,7 +217,8 @@ async fn speak_http(
             }
             left = left || peer_left.as_mut().poll(cx).is_ready();
             gone = gone || reset.as_mut().poll(cx).is_ready() || left && socket.hung_up();
-            if seen.serving && (gone || left && seen.bound && half_closed_has_left) {
+            let is_dropped = gone || traffic.is_given_up();
+            if seen.serving && (is_dropped || left && seen.bound && half_closed_has_left) {
                 return Poll::Ready(End::Abandoned);
             }
             asked = asked || asked_to_close.as_mut().poll(cx).is_ready();

@@ -17,7 +17,8 @@ static PRIVATE_NETWORK: HeaderName =
     HeaderName::from_static("access-control-allow-private-network");
 
 /// What the router's paths answer.
-const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, DELETE");
+pub(in crate::http) const METHODS: HeaderValue =
+    HeaderValue::from_static("GET, HEAD, POST, DELETE");
 /// How long a browser may keep what a preflight said, in seconds.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 /// Of the daemon's own headers; those of this prefix beside the ones named in `expose`.

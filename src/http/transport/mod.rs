@@ -10,4 +10,5 @@ pub(crate) mod origin;
 mod places;
 pub(crate) mod seats;
 pub(crate) mod socket;
+pub(in crate::http) mod transfer_coding;
 pub(crate) mod unix_socket;

@@ -137,14 +137,23 @@ impl ReplyParser {
         self.end_call(out)
     }
 
-    /// Ends the call, if it has a name; else it is what it reads as.
+    /// Ends the call, if it has a name; else it is what it reads as. One that the model left behind the key of
+    /// its arguments was told, if at all, and gets no end.
     pub(super) fn end_call(&mut self, out: &mut Vec<ReplyPiece>) -> Option<StateId> {
-        if !self.call.end(out) {
+        let is_left = !self.call.has_arguments() && self.json_calls.awaits_arguments();
+        let is_told = match is_left {
+            true => self.call.leave(),
+            false => self.call.end(out),
+        };
+        if !is_told {
             return self.give_back_closed(out);
         }
         self.untold = None;
         self.owes_closer = true;
         self.left_over_is_content(out);
+        if is_left {
+            self.json_calls = JsonCalls::default();
+        }
         None
     }
 

@@ -63,6 +63,10 @@ pub(in crate::supervisor) enum Message {
     Ping {
         reply: oneshot::Sender<()>,
     },
+    /// How many requests wait for a worker.
+    CountWaiting {
+        reply: oneshot::Sender<usize>,
+    },
     /// An instance for a handle; nothing is loaded before its first lease.
     OpenHandle {
         order: Arc<HandleOrder>,

@@ -49,6 +49,11 @@ impl EventLoop {
         awaited.filter_map(Instance::slot_awaited_until).min()
     }
 
+    pub(super) fn requests_waiting(&self) -> usize {
+        let waiters = self.instances.values().flat_map(|it| &it.waiters);
+        waiters.filter(|waiter| waiter.request.is_some()).count()
+    }
+
     /// The arrivals of the requests that wait, in the order in which they are served.
     fn order(&self) -> Vec<u64> {
         let mut waiting: Vec<Waiting<'_>> = self

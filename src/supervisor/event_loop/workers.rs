@@ -13,6 +13,7 @@ use crate::supervisor::lifecycle::Stage;
 use crate::supervisor::link::SlotLink;
 use crate::supervisor::unloading;
 use crate::supervisor::worker::{LoadedWorker, Worker};
+use crate::telemetry::Change;
 
 impl EventLoop {
     /// Unloads an idle worker. Its end arrives as a `Process` message.
@@ -88,6 +89,19 @@ impl EventLoop {
             tracing::info!(model = &**model, pid, cause = cause.name(), status = %report, call, request, uptime_ms, "worker ended");
         }
         self.loader.metrics.worker_exited(name, cause.name());
+        // Handles are no models.
+        if self
+            .instances
+            .get(model)
+            .is_some_and(|it| it.handle.is_none())
+        {
+            self.loader.metrics.changes().tell(|| Change::WorkerEnded {
+                model: model.clone(),
+                pid,
+                cause: cause.name(),
+                is_failure: cause.is_failure(),
+            });
+        }
         if cause == ExitCause::Wanted(EndReason::Deadline(Deadline::Unload)) {
             self.loader.metrics.deadline_passed(Deadline::Unload);
         }

@@ -1,11 +1,12 @@
 //! Decides for a turn what is written and what is read: the one owner of what is known of prefixes. It
 //! looks at no disk and no clock; what it orders is carried out by `swap`.
 
+mod ended;
 mod of_model;
 mod orders;
+mod wanted;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::daily::Daily;
@@ -14,9 +15,9 @@ use super::marks::Marked;
 use super::policy::{self, DiskRates, Known, Saving, tokens_of};
 use super::record::{Identity, Owner, Record};
 use crate::generation::ModelId;
-use crate::supervisor::handle::WholeCache;
 use of_model::OfModel;
 pub use orders::{Fault, Held, LoadOrder, NotKept, Now, Plan, SaveOrder, Turn, record_of};
+pub use wanted::Installed;
 
 /// Files are about as large as those before: by no more than this part larger.
 const HEADROOM: u64 = 16;
@@ -27,33 +28,6 @@ pub struct Bounds {
     pub files_bytes: u64,
     pub daily_bytes: u64,
     pub least_tokens: u32,
-}
-
-/// An installed model.
-#[derive(Clone, Debug)]
-pub struct Installed {
-    pub id: ModelId,
-    /// The beginning of what its file is told by.
-    pub file: String,
-    /// What it names for all keys, of what prompts begin with.
-    pub shared: Vec<Arc<str>>,
-}
-
-impl Installed {
-    /// The longest that a prompt begins with.
-    fn shared_by(&self, prompt: &str) -> Option<Arc<str>> {
-        let shared = self.shared.iter();
-        let shared = shared.filter(|shared| prompt.starts_with(&***shared));
-        shared.max_by_key(|shared| shared.len()).cloned()
-    }
-
-    /// Whether a record is of its file, and of what it still names.
-    fn has(&self, record: &Record) -> bool {
-        let is_named = |text: &Arc<str>| *Marked::new(text).marks() == record.marks;
-        self.id == record.of.model
-            && record.of.file.starts_with(&self.file)
-            && (!record.owner.is_shared || self.shared.iter().any(is_named))
-    }
 }
 
 /// A save that was ordered and has not ended.
@@ -288,156 +262,6 @@ impl State {
             gained,
             kept_bytes: kept,
         })
-    }
-
-    /// The library has written all of it. Returns what goes for it, before it gets its name.
-    pub fn whole(
-        &mut self,
-        order: &SaveOrder,
-        written: WholeCache,
-    ) -> Result<Vec<PrefixId>, NotKept> {
-        if let Some(model) = self.models.get_mut(&order.of.model) {
-            model.is_cleared();
-        }
-        let most = self.index.cell_bytes(&order.of);
-        if let (Some(cell_bytes), Some(most)) = (written.cell_bytes, most)
-            && cell_bytes < most
-        {
-            return Err(NotKept::CutShort { cell_bytes: most });
-        }
-        if let Some(model) = self.models.get_mut(&order.of.model) {
-            model.size.told(written.bytes, order.tokens);
-        }
-        if !self.is_wanted(&record_of(order, written)) {
-            return Err(NotKept::Unwanted);
-        }
-        let others = self.under_way.iter().filter(|(id, _)| **id != order.id);
-        let others = others.map(|(_, other)| other.whole);
-        let wanted = others.fold(written.bytes, u64::saturating_add);
-        let limit = self.bounds.files_bytes;
-        if self.index.to_make_room(wanted, limit).is_none() {
-            return Err(NotKept::Unwanted);
-        }
-        // What has less for each token than this one was cut short itself.
-        let mut going = self.remove_where(|other| {
-            other.of == order.of
-                && other.cell_bytes.is_some()
-                && other.cell_bytes < written.cell_bytes
-        });
-        let for_room = self.index.to_make_room(wanted, limit).unwrap_or_default();
-        for &id in &for_room {
-            self.index.remove(id);
-        }
-        going.extend(for_room);
-        if let Some(this) = self.under_way.get_mut(&order.id) {
-            this.whole = written.bytes;
-        }
-        Ok(going)
-    }
-
-    /// It is there. Returns what goes for it.
-    pub fn saved(
-        &mut self,
-        order: &SaveOrder,
-        written: WholeCache,
-        took: Duration,
-    ) -> Vec<PrefixId> {
-        self.disk.wrote(written.bytes, took);
-        let text = Marked::new(&order.text);
-        let record = record_of(order, written);
-        if let Some(this) = self.under_way.get_mut(&order.id) {
-            this.whole = 0;
-        }
-        if !self.is_wanted(&record) {
-            return vec![order.id];
-        }
-        let mut going = self.index.insert(order.id, record, Some(&text));
-        for &id in &going {
-            self.index.remove(id);
-        }
-        going.extend(self.trim());
-        going
-    }
-
-    /// So many bytes were written for a save, to whatever end.
-    pub fn wrote(&mut self, id: PrefixId, bytes: u64, hour: u64) {
-        self.daily.add(bytes, hour);
-        if let Some(this) = self.under_way.get_mut(&id) {
-            this.reserved = 0;
-        }
-    }
-
-    /// It has ended.
-    pub fn save_ended(&mut self, id: PrefixId) {
-        self.under_way.remove(&id);
-    }
-
-    /// A load is over; `took`: it was made.
-    pub fn load_ended(&mut self, order: &LoadOrder, took: Option<Duration>) {
-        self.index.unpin(order.id);
-        if let Some(took) = took {
-            self.disk.read(order.file_bytes, took);
-            if let Some(model) = self.models.get_mut(&order.of.model) {
-                model.is_cleared();
-            }
-        }
-    }
-
-    /// What does not fit is taken out. Returns it.
-    pub fn trim(&mut self) -> Vec<PrefixId> {
-        let going = self.index.to_make_room(0, self.bounds.files_bytes);
-        let going = going.unwrap_or_default();
-        for &id in &going {
-            self.index.remove(id);
-        }
-        going
-    }
-
-    /// Takes one out. Returns whether it was there.
-    pub fn remove(&mut self, id: PrefixId) -> bool {
-        self.index.remove(id)
-    }
-
-    /// From now on these are installed. Returns what goes for it.
-    pub fn set_installed(&mut self, models: Vec<Installed>) -> Vec<PrefixId> {
-        self.installed = Some(models);
-        self.remove_unwanted()
-    }
-
-    /// From now on these clients have keys. Returns what goes for it.
-    pub fn set_keys(&mut self, keys: HashSet<u64>) -> Vec<PrefixId> {
-        self.keys = Some(keys);
-        self.remove_unwanted()
-    }
-
-    fn remove_unwanted(&mut self) -> Vec<PrefixId> {
-        let ids = self.index.ids_where(|_| true);
-        let unwanted = ids.into_iter().filter(|&id| {
-            let record = self.index.record(id);
-            record.is_some_and(|record| !self.is_wanted(record))
-        });
-        let unwanted: Vec<_> = unwanted.collect();
-        for &id in &unwanted {
-            self.index.remove(id);
-        }
-        unwanted
-    }
-
-    /// Its model is installed as it was and still names what all may use, and its key is none that was revoked.
-    fn is_wanted(&self, record: &Record) -> bool {
-        let installed = self.installed.as_ref();
-        let keys = self.keys.as_ref().filter(|_| record.owner.has_key);
-        installed.is_none_or(|models| models.iter().any(|model| model.has(record)))
-            && keys.is_none_or(|keys| keys.contains(&record.owner.client))
-    }
-
-    /// Takes out what is so. Returns it.
-    fn remove_where(&mut self, is_it: impl FnMut(&Record) -> bool) -> Vec<PrefixId> {
-        let ids = self.index.ids_where(is_it);
-        for &id in &ids {
-            self.index.remove(id);
-        }
-        ids
     }
 
     /// Nothing is written for a while. Returns whether that is new.

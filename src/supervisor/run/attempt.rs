@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::Serving;
+use super::next_attempt::count_made_otherwise;
 use super::resumption::Resumption;
 use crate::children::ChildProcess;
 use crate::generation::{
@@ -68,6 +69,7 @@ impl Serving<'_> {
                 resumed.report(request, metrics);
             }
         };
+        let on_difference = || count_made_otherwise(request, metrics);
         let Some(reading) = &mut self.reading else {
             unreachable!("it is there before the first run")
         };
@@ -94,6 +96,7 @@ impl Serving<'_> {
             deadlines,
             complete: None,
             on_first_token: &on_first_token,
+            on_difference: &on_difference,
             has_token: false,
             has_new: false,
             repeated: &mut self.repeated,

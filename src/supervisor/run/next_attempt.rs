@@ -2,14 +2,22 @@
 
 use super::Serving;
 use crate::children::ChildProcess;
-use crate::generation::{FinishReason, GenerationError};
+use crate::generation::{FinishReason, GenerationError, GenerationRequest};
 use crate::supervisor::attempts::GivenUp;
 use crate::supervisor::drive::Loss;
 use crate::supervisor::outcome::Outcome;
 use crate::supervisor::probe::Suspicion;
-use crate::supervisor::repeated::Repeated;
+use crate::supervisor::repeated::{self, Repeated};
+use crate::telemetry::Metrics;
 
 const THOUGHT_USED_UP: &str = "its thought has used its budget";
+
+/// Counts an answer that ends because another worker makes another one of it.
+pub(super) fn count_made_otherwise(request: &GenerationRequest, metrics: &Metrics) {
+    metrics.resume_refused(&request.model, "differs");
+    tracing::warn!(request = %request.id, model = &*request.model,
+        "another worker makes another answer of it");
+}
 
 impl Serving<'_> {
     /// Decides what a lost worker means for the request, and what the next one is given.
@@ -115,10 +123,8 @@ impl Serving<'_> {
 
     /// An answer that is to be made once more has not been, as far as its reader has it.
     pub(super) fn not_repeated(&self) -> Outcome {
-        tracing::warn!(request = %self.job.request.id, model = &*self.job.request.model,
-            "another worker makes another answer of it");
-        let reason = "another worker does not make the same of it";
-        self.interrupted("its worker was lost".to_owned(), "differs", reason)
+        count_made_otherwise(&self.job.request, &self.services.metrics);
+        Outcome::Failed(repeated::made_otherwise())
     }
 
     /// A prompt that tokens were made of is not one that the runtime does not take: what it refused is

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::board::NpuLoad;
+use crate::board::BoardSample;
 use crate::reader::{ReaderFigures, Readers};
 use crate::telemetry::own_process::OwnProcess;
 
@@ -83,10 +83,11 @@ pub struct PrefixFigures {
 /// What the kernel, and the daemon itself, tell when the metrics are asked for.
 #[derive(Clone, Debug, Default)]
 pub struct Readings {
-    pub npu: NpuLoad,
     pub process: OwnProcess,
     pub readers: ReaderFigures,
     pub own: OwnFigures,
+    /// `None`: nobody has looked at the board.
+    pub board: Option<Arc<BoardSample>>,
 }
 
 impl Readings {
@@ -98,12 +99,11 @@ impl Readings {
                 None => ReaderFigures::default(),
             }
         };
-        let (npu, process, readers) = tokio::join!(NpuLoad::read(), OwnProcess::now(), held);
+        let (process, readers) = tokio::join!(OwnProcess::now(), held);
         Self {
-            npu,
             process,
             readers,
-            own: OwnFigures::default(),
+            ..Self::default()
         }
     }
 }

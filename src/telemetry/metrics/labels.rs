@@ -62,8 +62,3 @@ pub(super) struct ByKind {
     pub model: String,
     pub kind: &'static str,
 }
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct ByCore {
-    pub core: usize,
-}

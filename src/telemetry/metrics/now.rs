@@ -1,15 +1,12 @@
 //! Gauges, which are read when the metrics are asked for.
 
-use std::sync::atomic::AtomicU64;
-
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::{Registry, Unit};
 
-use super::labels::{ByCore, ByKind, ByModel, ByPhase};
+use super::labels::{ByKind, ByModel, ByPhase};
 use super::{ModelFigures, OwnFigures, PREFIX};
-use crate::board::NpuLoad;
 use crate::reader::ReaderFigures;
 use crate::telemetry::own_process::OwnProcess;
 
@@ -102,20 +99,6 @@ pub(super) fn readers(figures: &ReaderFigures) -> Registry {
             hanging,
         );
     }
-    registry
-}
-
-pub(super) fn npu(npu: &NpuLoad) -> Registry {
-    let mut registry = Registry::with_prefix(PREFIX);
-    let load = Family::<ByCore, Gauge<f64, AtomicU64>>::default();
-    for (core, &share) in npu.cores.iter().enumerate() {
-        load.get_or_create(&ByCore { core }).set(share);
-    }
-    registry.register(
-        "npu_load_ratio",
-        "Busy share of the NPU core in the driver's last second, 0 to 1",
-        load,
-    );
     registry
 }
 

@@ -1,14 +1,15 @@
 use super::*;
-use crate::board::NpuLoad;
+use crate::board::sensors::{
+    Clock, ClockOf, CoolingDevice, Fan, KernelMemory, Power, Pressure, ThermalZone,
+};
+use crate::board::{BoardReadings, BoardSample};
 use crate::generation::Deadline;
 use crate::ipc::Redraws;
 use crate::reader::ReaderFigures;
 
 fn lines(metrics: &Metrics, models: &[ModelFigures]) -> Vec<String> {
     let readings = Readings {
-        npu: NpuLoad {
-            cores: vec![0.25, 1.0],
-        },
+        board: Some(Arc::new(sample())),
         readers: ReaderFigures {
             memory_bytes: models
                 .iter()
@@ -27,6 +28,61 @@ fn lines(metrics: &Metrics, models: &[ModelFigures]) -> Vec<String> {
         .unwrap();
     assert!(page.ends_with("# EOF\n"));
     page.lines().map(str::to_owned).collect()
+}
+
+/// A board with a sensor of each kind.
+fn sample() -> BoardSample {
+    BoardSample {
+        taken: std::time::Instant::now(),
+        readings: BoardReadings {
+            npu_load: Some(vec![0.25, 1.0]),
+            thermal_zones: vec![
+                ThermalZone {
+                    kind: "npu-thermal".to_owned(),
+                    celsius: Some(43.5),
+                    ..ThermalZone::default()
+                },
+                ThermalZone {
+                    kind: "gpu-thermal".to_owned(),
+                    ..ThermalZone::default()
+                },
+            ],
+            cooling_devices: vec![CoolingDevice {
+                kind: "thermal-cpufreq-0".to_owned(),
+                state: Some(2),
+                most: None,
+            }],
+            devices: vec![Clock {
+                device: ClockOf::Npu,
+                name: "fdab0000.npu".to_owned(),
+                governor: Some("performance".to_owned()),
+                current_hertz: Some(900_000_000),
+                max_hertz: Some(1_000_000_000),
+                highest_hertz: Some(1_000_000_000),
+                ..Clock::default()
+            }],
+            memory: KernelMemory {
+                available_bytes: Some(4096),
+                ..KernelMemory::default()
+            },
+            pressure: vec![Pressure {
+                resource: "memory",
+                some_ratio: Some(0.125),
+                full_ratio: None,
+            }],
+            fans: vec![Fan {
+                name: "pwmfan 1".to_owned(),
+                rpm: Some(1200),
+                drive_ratio: None,
+            }],
+            power: vec![Power {
+                name: "ina226 1".to_owned(),
+                watts: 7.5,
+            }],
+            ..BoardReadings::default()
+        },
+        read_timeouts: 3,
+    }
 }
 
 fn run(prompt_tokens: u64, completion_tokens: u64) -> RpcRun {
@@ -157,6 +213,7 @@ fn samples(metrics: &Metrics) -> Vec<String> {
     let given = [
         "rkllmd_build",
         "rkllmd_npu",
+        "rkllmd_board",
         "rkllmd_requests_memory",
         "rkllmd_tensors_memory",
         "rkllmd_log",
@@ -219,12 +276,28 @@ fn figures_of_now_are_what_they_are_now() {
         r#"rkllmd_worker_memory_bytes{model="a\"b",kind="npu"} 1073741824"#,
         r#"rkllmd_npu_load_ratio{core="0"} 0.25"#,
         r#"rkllmd_npu_load_ratio{core="1"} 1.0"#,
+        r#"rkllmd_board_temperature_celsius{zone="npu-thermal"} 43.5"#,
+        r#"rkllmd_board_throttled{reason="cooling"} 1"#,
+        r#"rkllmd_board_throttled{reason="npu-capped"} 0"#,
+        r#"rkllmd_board_frequency_hertz{device="npu"} 900000000"#,
+        r#"rkllmd_board_frequency_limit_hertz{device="npu"} 1000000000"#,
+        r#"rkllmd_board_frequency_highest_hertz{device="npu"} 1000000000"#,
+        r#"rkllmd_board_governor{device="npu",governor="performance"} 1"#,
+        r#"rkllmd_board_memory_bytes{kind="available"} 4096"#,
+        r#"rkllmd_board_pressure_ratio{resource="memory",who="some"} 0.125"#,
+        r#"rkllmd_board_fan_rpm{fan="pwmfan 1"} 1200"#,
+        r#"rkllmd_board_power_watts{sensor="ina226 1"} 7.5"#,
+        "rkllmd_board_read_timeouts_total 3",
     ] {
         assert!(
             before.iter().any(|l| l == line),
             "{line} is not in {before:#?}"
         );
     }
+    let told = before
+        .iter()
+        .filter(|line| line.starts_with("rkllmd_board_"));
+    assert_eq!(told.count(), 12, "what is not known is absent: {before:#?}");
     figures.phase = "ready";
     let after = lines(&metrics, &[figures]).join("\n");
     assert!(

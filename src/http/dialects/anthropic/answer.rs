@@ -196,7 +196,7 @@ pub(super) fn stopped_by(reason: &str, completion: &Completion) -> Option<String
 fn content(reply: WholeReply, display: Display) -> Vec<AnsweredBlock> {
     let mut blocks = Vec::new();
     let (mut thoughts, mut texts) = (reply.reasoning.as_str(), reply.text.as_str());
-    let mut calls = (0..).zip(reply.calls);
+    let mut calls = reply.calls.into_iter();
     for part in &reply.order {
         match part {
             WholePart::Reasoning(bytes) => {
@@ -213,17 +213,16 @@ fn content(reply: WholeReply, display: Display) -> Vec<AnsweredBlock> {
                     },
                 });
             }
-            WholePart::Text(bytes) => {
+            WholePart::Text { bytes, .. } => {
                 let (text, rest) = texts.split_at_checked(*bytes).unwrap_or((texts, ""));
                 texts = rest;
                 say(text, &mut blocks);
             }
             WholePart::Call => {
-                let Some((place, call)) = calls.next() else {
+                let Some(call) = calls.next() else {
                     continue;
                 };
-                // One that has no end is the last.
-                let input = object(&call.arguments).filter(|_| place < reply.whole_calls);
+                let input = object(&call.arguments).filter(|_| call.is_whole);
                 match input {
                     Some(input) => blocks.push(AnsweredBlock::ToolUse {
                         id: call.id.unwrap_or_else(id::for_tool_use),

@@ -21,8 +21,6 @@ pub(super) const OF_SYSTEM: usize = usize::MAX;
 /// What begins a text of the system's that Claude Code writes for those who bill it: no model is to read it,
 /// and it differs from one conversation to the next, before everything that they have in common.
 const BILLING: &str = "x-anthropic-billing-header:";
-/// Names of kinds that are told; of more the rest is not.
-const MOST_TOLD: usize = 16;
 
 /// One message of a conversation.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -273,10 +271,7 @@ impl Reading<'_> {
                 Err(RequestError::unsupported(format!("{field}.type"), problem))
             }
             _ => {
-                let name = notices::in_a_header(&format!("content[].{kind}"));
-                if self.made.unread.len() < MOST_TOLD && !self.made.unread.contains(&name) {
-                    self.made.unread.push(name);
-                }
+                notices::tell_unread(&mut self.made.unread, &format!("content[].{kind}"));
                 Ok(())
             }
         }

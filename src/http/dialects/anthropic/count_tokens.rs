@@ -15,18 +15,14 @@ use super::parameters::{Conversed, Read};
 use crate::http::HttpState;
 use crate::http::dialects::chat_dialect::{neutralised, render_whole};
 use crate::http::dialects::ended;
+use crate::http::dialects::prompt_tokens::count;
 use crate::http::request::body::fields;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
 use crate::http::request::parsed::parsed;
 use crate::http::request::together::Together;
 use crate::http::response::notices::add_notices;
-use crate::ipc::Prompt;
 use crate::models::InstalledModel;
-use crate::reader::Encoding;
-
-/// What the ids of tokens take for each byte of a text, where a byte is a token.
-const ID_BYTES: usize = 6;
 
 /// What a prompt comes to.
 #[derive(Debug, Serialize, ToSchema)]
@@ -54,7 +50,8 @@ pub(crate) async fn count_tokens(
         let prompt = render_whole::<MessagesAnswer>(&state, &model, made.source).await;
         let prompt = prompt.map_err(blamed)?;
         let neutralised = neutralised::<MessagesAnswer>(&prompt);
-        let input_tokens = count(&state, &context, &model, prompt).await?;
+        let asking = (&*state, &*context, &*model);
+        let input_tokens = count(asking, prompt, "messages").await?;
         let mut response = Json(TokensCount { input_tokens }).into_response();
         let not_applied = made.thoughts.not_applied.iter();
         let not_applied = not_applied.map(|name| (*name).to_owned());
@@ -74,32 +71,4 @@ fn asked(
     let model = shared.model(state, context)?;
     let made = shared.read(state, &model, &unread)?;
     Ok((model, made))
-}
-
-async fn count(
-    state: &HttpState,
-    context: &RequestContext,
-    model: &InstalledModel,
-    prompt: Prompt,
-) -> Result<usize, RequestError> {
-    if let Some(tokens) = &prompt.tokens {
-        return Ok(tokens.len());
-    }
-    // Longer than any prompt that would be run, or of a model whose tokens nobody knows.
-    let (bytes, limit) = (prompt.text.len(), state.tokenizer.limit_bytes);
-    if bytes > limit {
-        return Err(RequestError::out_of_range(
-            "messages",
-            format!(
-                "come to {bytes} bytes; `limit-bytes` in the [tokenizer] settings allows {limit}"
-            ),
-        ));
-    }
-    context.hold(context.held() + bytes * ID_BYTES)?;
-    let how = Encoding {
-        add_special: false,
-        with_pieces: false,
-    };
-    let encoded = state.engine.encode(model, prompt.text, how).await?;
-    Ok(encoded.tokens.len())
 }

@@ -70,7 +70,7 @@ pub(super) fn read(
                 schema: tool.input_schema,
                 strict: tool.strict,
             }),
-            Some(other) => unread.push(notices::in_a_header(&format!("{TOOLS}[].{other}"))),
+            Some(other) => notices::tell_unread(&mut unread, &format!("{TOOLS}[].{other}")),
         }
     }
     let known = Known::read(described, TOOLS, limits, values)?;

@@ -7,7 +7,7 @@ use serde::de::{self, Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Schema, Type};
 
-use crate::http::request::numbers::whole;
+use crate::http::request::numbers::{token_id, token_id_of};
 
 /// What is to be embedded.
 #[derive(Debug, PartialEq, Eq)]
@@ -91,20 +91,15 @@ impl<'de> Deserialize<'de> for Element {
             }
 
             fn visit_u64<E: de::Error>(self, token: u64) -> Result<Element, E> {
-                let range = |_| E::custom(format_args!("{token} cannot be a token id"));
-                i32::try_from(token).map(Element::Token).map_err(range)
+                token_id(token).map(Element::Token)
             }
 
             fn visit_i64<E: de::Error>(self, token: i64) -> Result<Element, E> {
-                Err(E::custom(format_args!("{token} cannot be a token id")))
+                token_id(token).map(Element::Token)
             }
 
             fn visit_f64<E: de::Error>(self, token: f64) -> Result<Element, E> {
-                let id = whole(token).and_then(|id| i32::try_from(id).ok());
-                match id.filter(|id| *id >= 0) {
-                    Some(id) => Ok(Element::Token(id)),
-                    None => Err(E::custom(format_args!("{token} cannot be a token id"))),
-                }
+                token_id_of(token).map(Element::Token)
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Element, A::Error> {
@@ -124,13 +119,7 @@ struct TokenId(i32);
 
 impl<'de> Deserialize<'de> for TokenId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let token = i64::deserialize(deserializer)?;
-        match i32::try_from(token) {
-            Ok(id @ 0..) => Ok(Self(id)),
-            _ => Err(D::Error::custom(format_args!(
-                "{token} cannot be a token id"
-            ))),
-        }
+        token_id(i64::deserialize(deserializer)?).map(Self)
     }
 }
 

@@ -53,6 +53,7 @@ pub(super) async fn rows(
         keep_alive: checked.keep_alive,
         account: Some(context.account()),
     };
+    context.takes_turns();
     let rows = state.engine.embed(request).await;
     let rows = rows.map_err(|error| {
         failed(

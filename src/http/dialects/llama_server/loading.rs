@@ -61,6 +61,7 @@ pub(crate) async fn load(
         let loading = supervisor.load(context.client.clone(), Arc::clone(&model.id), None);
         let loaded = loading.await;
         loaded.map_err(|error| failed(context.caller.may_read_error(error)))?;
+        context.audit("loaded a model", &model.id);
         Ok(DONE)
     };
     ended(&context, loaded.await)
@@ -86,7 +87,10 @@ pub(crate) async fn unload(
         let model = parsed(&state, &context, request, named).await?;
         let unloaded = supervisor(&state)?.unload(Arc::clone(&model.id)).await;
         match unloaded.map_err(failed)? {
-            Unloaded::Yes => Ok(DONE),
+            Unloaded::Yes => {
+                context.audit("unloaded a model", &model.id);
+                Ok(DONE)
+            }
             Unloaded::StillWanted => Err(RequestError::ModelInUse {
                 model: model.id.to_string(),
             }),

@@ -9,8 +9,8 @@ use utoipa::IntoParams;
 
 use crate::http::HttpState;
 use crate::http::request::context::RequestContext;
-use crate::http::request::error::{RequestError, quote};
-use crate::http::request::installed::installed;
+use crate::http::request::error::RequestError;
+use crate::http::request::installed::{installed, refused_query};
 use crate::models::InstalledModel;
 
 /// What a query names.
@@ -27,10 +27,7 @@ impl NamedByQuery {
     pub fn name(
         query: Result<Query<Self>, QueryRejection>,
     ) -> Result<Option<String>, RequestError> {
-        let Query(Self { model }) = query.map_err(|rejection| RequestError::WrongType {
-            param: "model".to_owned(),
-            reason: quote(&rejection.body_text()),
-        })?;
+        let Query(Self { model }) = query.map_err(|rejection| refused_query(&rejection))?;
         Ok(model.filter(|name| !name.is_empty()))
     }
 }

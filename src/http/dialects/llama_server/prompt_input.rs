@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Schema, Type};
 
 use crate::chat::PromptPart;
-use crate::http::request::numbers::whole;
+use crate::http::request::numbers::{token_id, token_id_of};
 
 /// What is to be continued.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,15 +50,15 @@ impl<'de> Visitor<'de> for MayNest {
     }
 
     fn visit_u64<E: de::Error>(self, token: u64) -> Result<Element, E> {
-        token_id(i32::try_from(token).ok(), token)
+        token_id(token).map(Element::Token)
     }
 
     fn visit_i64<E: de::Error>(self, token: i64) -> Result<Element, E> {
-        token_id(i32::try_from(token).ok(), token)
+        token_id(token).map(Element::Token)
     }
 
     fn visit_f64<E: de::Error>(self, token: f64) -> Result<Element, E> {
-        token_id(whole(token).and_then(|id| i32::try_from(id).ok()), token)
+        token_id_of(token).map(Element::Token)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Element, A::Error> {
@@ -71,12 +71,6 @@ impl<'de> Visitor<'de> for MayNest {
         }
         Ok(Element::List(parts))
     }
-}
-
-fn token_id<E: de::Error>(id: Option<i32>, written: impl fmt::Display) -> Result<Element, E> {
-    let id = id.filter(|id| *id >= 0);
-    let id = id.ok_or_else(|| E::custom(format_args!("{written} cannot be a token id")))?;
-    Ok(Element::Token(id))
 }
 
 /// Adds what is in the list itself.

@@ -174,6 +174,7 @@ async fn answer(
         total_deadline: state.total_deadline,
         account: Some(context.account()),
     };
+    context.takes_turns();
     let rows = state.engine.embed(request).await;
     let rows = rows.map_err(|error| failed(context.caller.may_read_of_embeddings(error)))?;
     let mut results = Vec::with_capacity(rows.rows.len());

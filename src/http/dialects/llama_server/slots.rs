@@ -5,47 +5,14 @@ use std::sync::Arc;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::{Extension, Json};
-use serde::Serialize;
-use utoipa::ToSchema;
 
 use super::named::NamedByQuery;
-use crate::generation::ModelId;
 use crate::http::HttpState;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
 use crate::http::request::installed::installed;
 use crate::http::response::error_body::ErrorBody;
-use crate::supervisor::ModelStatus;
-
-/// One slot of a loaded model.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct SlotState {
-    /// Its number among the model's, from 0.
-    id: u8,
-    /// Id of the model.
-    #[schema(value_type = String)]
-    model: ModelId,
-    /// Context in tokens, where the runtime told.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    n_ctx: Option<u32>,
-    /// Whether a request has it.
-    is_processing: bool,
-}
-
-impl SlotState {
-    fn all_of(model: &ModelId, status: &ModelStatus) -> impl Iterator<Item = Self> {
-        let facts = status.facts.as_deref();
-        let n_ctx = facts.and_then(|facts| facts.context_length);
-        let slots = status.slots.into_iter();
-        let slots = slots.flat_map(|slots| (0..slots.all).map(move |id| (id, slots.is_busy(id))));
-        slots.map(move |(id, is_processing)| Self {
-            id,
-            model: Arc::clone(model),
-            n_ctx,
-            is_processing,
-        })
-    }
-}
+use crate::http::response::model_view::SlotState;
 
 /// What the slots of loaded models do
 ///

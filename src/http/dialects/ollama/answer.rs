@@ -156,9 +156,8 @@ impl ChatAnswer {
 
     pub fn of(begun: &Begun, reply: WholeReply, completion: &Completion) -> Self {
         let (mut content, mut tool_calls) = (reply.text, Vec::new());
-        for (place, call) in (0..).zip(reply.calls) {
-            // One that has no end is the last.
-            let told = match place < reply.whole_calls {
+        for call in reply.calls {
+            let told = match call.is_whole {
                 true => ToldCall::of(tool_calls.len(), call),
                 false => Err(as_content(&call)),
             };

@@ -123,6 +123,13 @@ impl<S: LineShape> LineWriter<S> {
         buffer.put_slice(END);
     }
 
+    /// A call that did not come to its end is content.
+    fn leave_call(&mut self, buffer: &mut BytesMut) {
+        if let Some(call) = self.call.take() {
+            self.text(S::CONTENT, &as_content(&call), buffer);
+        }
+    }
+
     fn tell(&mut self, call: &ToldCall, buffer: &mut BytesMut) {
         self.told += 1;
         buffer.put_slice(&self.head);
@@ -146,10 +153,12 @@ impl<S: LineShape> EventWriter for LineWriter<S> {
             ReplyPiece::PromptLogprobs(_) => {}
             ReplyPiece::Reasoning(text) => self.text(S::THINKING, text, buffer),
             ReplyPiece::ToolCall { id, name, .. } => {
+                self.leave_call(buffer);
                 self.call = Some(WholeCall {
                     id: id.clone(),
                     name: name.clone(),
                     arguments: String::new(),
+                    is_whole: false,
                 });
             }
             ReplyPiece::ToolArguments { delta, .. } => {
@@ -176,9 +185,7 @@ impl<S: LineShape> EventWriter for LineWriter<S> {
     }
 
     fn finished(&mut self, completion: &Completion, buffer: &mut BytesMut) {
-        if let Some(call) = self.call.take() {
-            self.text(S::CONTENT, &as_content(&call), buffer);
-        }
+        self.leave_call(buffer);
         append_json(buffer, &S::last(&self.begun, completion));
         buffer.put_u8(b'\n');
     }

@@ -70,6 +70,11 @@ pub(super) async fn answer<D: ChatDialect, A: Serialize>(
                 // It has said all that it has to.
                 context.keep(0);
                 let loaded = loading.done(&state, &context).await?;
+                let did = match loaded.done_reason {
+                    "unload" => "unloaded a model",
+                    _ => "kept a model loaded",
+                };
+                context.audit(did, &loading.model.id);
                 // Nothing was evaluated for it.
                 context.embedded(None);
                 let answer = told(&loading.begun, loaded.done_reason, loaded.took);

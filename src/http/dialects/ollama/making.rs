@@ -182,7 +182,9 @@ pub(crate) async fn delete(
             return Err(RequestError::NotOffered { path, instead });
         };
         let removed = state.engine.remove_variant(ModelId::clone(&variant.name));
-        removed.await.map_err(failed)
+        removed.await.map_err(failed)?;
+        context.audit("removed a model", &variant.name);
+        Ok(())
     };
     let deleted = deleted.await;
     ended(&context, deleted).map(|()| StatusCode::OK)
@@ -213,6 +215,7 @@ async fn making(
     }
     let saved = state.engine.save_variant(made.variant.clone());
     saved.await.map_err(failed)?;
+    context.audit("made a model", &made.variant.name);
     Ok(made)
 }
 

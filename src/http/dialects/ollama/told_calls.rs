@@ -55,6 +55,7 @@ mod tests {
             id: Some("c".to_owned()),
             name: "f\"".to_owned(),
             arguments: arguments.to_owned(),
+            is_whole: true,
         };
         ToldCall::of(3, call).map(|told| serde_json::to_string(&told).expect("JSON"))
     }
@@ -85,6 +86,11 @@ mod tests {
         for (written, expected) in [
             ("[1]", r#"{"name": "f\"", "arguments": [1]}"#),
             (r#"{"a": "b"#, r#"{"name": "f\"", "arguments": {"a": "b"#),
+            // JSON that no text can hold, and so no history.
+            (
+                r#"{"a":"\ud83d"}"#,
+                r#"{"name": "f\"", "arguments": {"a":"\ud83d"}}"#,
+            ),
         ] {
             assert_eq!(told(written), Err(expected.to_owned()), "{written}");
         }

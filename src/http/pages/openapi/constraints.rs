@@ -4,6 +4,7 @@
 
 mod anthropic;
 mod parameters;
+mod responses;
 
 use serde_json::{Value, json};
 
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 pub(super) fn complete(document: &mut Value) {
     merge(document, parameters::values());
     merge(document, anthropic::parameters());
+    merge(document, responses::parameters());
     merge(document, answers_of_several_prompts());
     merge(document, json_rpc());
     merge(document, parameters::schemas_of_functions());
@@ -186,7 +188,11 @@ mod tests {
     #[test]
     fn every_patched_parameter_is_in_the_document() {
         let document = super::super::of_the_types();
-        let patches = [parameters::values(), anthropic::parameters()];
+        let patches = [
+            parameters::values(),
+            anthropic::parameters(),
+            responses::parameters(),
+        ];
         let schemas = patches.iter().flat_map(|patch| {
             let schemas = patch["components"]["schemas"].as_object();
             schemas.expect("schemas")

@@ -149,6 +149,10 @@ mod tests {
             read(r#"{"handle":"a","keep":16.0}"#).unwrap().keep,
             Some(16)
         );
+        let error = format!("{:?}", read(r#"{"handle":"\ud800"}"#).unwrap_err());
+        assert!(error.contains("surrogate pair"), "{error}");
+        let error = format!("{:?}", read(r#"["a",3000000000]"#).unwrap_err());
+        assert!(error.contains("from -2147483648 to 2147483647"), "{error}");
         assert!(read(r#"{"handle":"a","other":1}"#).is_err());
         assert!(read(r#"["a",1,[],4]"#).is_err());
     }

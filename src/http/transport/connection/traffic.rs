@@ -18,6 +18,8 @@ pub(super) struct Traffic {
     open: AtomicUsize,
     /// Those of them that end when their client leaves.
     bound: AtomicIsize,
+    /// What is served is to be dropped, whether or not its client reads.
+    given_up: AtomicBool,
     other_protocol: OnceLock<Protocol>,
     /// Whether the last request was read to its end.
     body_whole: AtomicBool,
@@ -58,6 +60,10 @@ impl Traffic {
 
     pub fn speaks(&self, other: Protocol) {
         let _ = self.other_protocol.set(other);
+    }
+
+    pub fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Acquire)
     }
 
     pub fn other_protocol(&self) -> Option<Protocol> {
@@ -101,6 +107,12 @@ impl ClientBound {
         }
         self.traffic.task.wake();
     }
+
+    /// The request is dropped now, and its connection with it. To be called while it is in flight.
+    pub fn give_up(&self) {
+        self.traffic.given_up.store(true, Ordering::Release);
+        self.traffic.task.wake();
+    }
 }
 
 impl InFlight {
@@ -121,6 +133,7 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         let traffic = &self.0.traffic;
+        traffic.given_up.store(false, Ordering::Release);
         if self.0.state.swap(OVER, Ordering::AcqRel) == BOUND {
             traffic.bound.fetch_sub(1, Ordering::AcqRel);
         }

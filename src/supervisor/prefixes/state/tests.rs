@@ -1,5 +1,8 @@
+use std::sync::Arc;
+
 use super::of_model::CROWDED_FOR;
 use super::*;
+use crate::supervisor::handle::WholeCache;
 
 const BOUNDS: Bounds = Bounds {
     files_bytes: 1000,

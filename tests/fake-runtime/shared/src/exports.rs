@@ -145,6 +145,26 @@ macro_rules! set_chat_template {
     };
 }
 
+/// What this project's CPU runtime has beyond the vendor's ABI. It takes what a run is told in this way, in the
+/// size of the struct of today, and leaves it at that: what is answered is scripted.
+#[macro_export]
+macro_rules! run_extension {
+    () => {
+        #[unsafe(no_mangle)]
+        pub extern "C" fn rkllm_run_extension_size() -> usize {
+            112
+        }
+
+        #[unsafe(no_mangle)]
+        pub extern "C" fn rkllm_set_run_extension(handle: *mut c_void, _: *const c_void) -> c_int {
+            match handle.is_null() {
+                true => -1,
+                false => 0,
+            }
+        }
+    };
+}
+
 /// What 1.2.0 brought, as 1.2.1 changed it, and what 1.2.1 brought.
 #[macro_export]
 macro_rules! since_1_2_1 {

@@ -1,0 +1,400 @@
+//! Writes the events of one stream. Items follow each other and none lies in another: whatever is of another kind than
+//! what came before ends its item and begins one. Each event has the next number. What is the same in each delta of an item
+//! is rendered once, at the item's start; a token costs two copies, the escaping of its own text and a number.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, BytesMut};
+use serde::Serialize;
+use serde_json::json;
+
+use super::answer::Answered;
+use super::error::body;
+use super::event_bodies::{CallDone, Event, OfItem, OfPart, OfResponse, OfText};
+use super::open_item::{Kind, Open};
+use super::output::{
+    COMPLETED, INCOMPLETE, NOTHING, OutputItem, OutputText, ReasoningText, takes_nothing,
+};
+use crate::chat::logprobs_bytes;
+use crate::conversation::{ReplyPiece, ScoredText, TokenLogprobs};
+use crate::generation::{Completion, FinishReason};
+use crate::http::dialects::chat_dialect::Identity;
+use crate::http::dialects::openai::chunk::KEEP_ALIVE;
+use crate::http::dialects::openai::logprobs::ContentLogprob;
+use crate::http::request::error::RequestError;
+use crate::http::request::id;
+use crate::http::response::append_json::append_json;
+use crate::http::response::event_writer::EventWriter;
+
+const DONE: &[u8] = b"data: [DONE]\n\n";
+/// Behind the number of a delta.
+const END: &[u8] = b"}\n\n";
+/// What a delta has beside what is rendered before it and its text.
+const ROOM: usize = 64;
+/// What was written is there so many times at the end: as it is held, in the last three events of its item, and in the
+/// response, as JSON and in its event.
+const COPIES: usize = 6;
+
+pub(crate) struct ResponseWriter {
+    answered: Arc<Answered>,
+    identity: Identity,
+    /// Of the next event.
+    number: u64,
+    /// The item that is being written.
+    open: Option<Open>,
+    /// Those that have ended.
+    items: Vec<OutputItem>,
+    /// Bytes of what is repeated at the end, with all of its copies.
+    held: usize,
+}
+
+impl ResponseWriter {
+    pub(super) fn new(identity: &Identity, answered: Arc<Answered>) -> Self {
+        Self {
+            answered,
+            identity: identity.clone(),
+            number: 0,
+            open: None,
+            items: Vec::new(),
+            held: 0,
+        }
+    }
+
+    fn event(&mut self, name: &'static str, body: &impl Serialize, buffer: &mut BytesMut) {
+        buffer.put_slice(b"event: ");
+        buffer.put_slice(name.as_bytes());
+        buffer.put_slice(b"\ndata: ");
+        let event = Event {
+            r#type: name,
+            body,
+            sequence_number: self.number,
+        };
+        append_json(buffer, &event);
+        buffer.put_slice(b"\n\n");
+        self.number += 1;
+    }
+
+    fn of_response(&mut self, name: &'static str, buffer: &mut BytesMut) {
+        let response = self.answered.begun(&self.identity);
+        self.event(name, &OfResponse { response }, buffer);
+    }
+
+    /// Begins an item, of which there is nothing yet.
+    fn begin(&mut self, kind: Kind, buffer: &mut BytesMut) {
+        self.end_item(COMPLETED, buffer);
+        let output_index = self.items.len();
+        let id = id::for_item(kind.prefix());
+        let item = &kind.item(id.clone());
+        let added = OfItem { output_index, item };
+        self.event("response.output_item.added", &added, buffer);
+        let delta = kind.delta();
+        let mut place = format!("\"item_id\":\"{id}\",\"output_index\":{output_index}");
+        match &kind {
+            Kind::Message { .. } => {
+                let part = &OutputText::of(String::new(), Vec::new());
+                self.part(
+                    "response.content_part.added",
+                    (&*id, output_index),
+                    part,
+                    buffer,
+                );
+                place.push_str(",\"content_index\":0");
+            }
+            Kind::Reasoning => {
+                let part = &ReasoningText::of(String::new());
+                self.part(
+                    "response.content_part.added",
+                    (&*id, output_index),
+                    part,
+                    buffer,
+                );
+                place.push_str(",\"content_index\":0");
+            }
+            Kind::Call { .. } => {}
+        }
+        let before = format!("event: {delta}\ndata: {{\"type\":\"{delta}\",{place},\"delta\":");
+        self.open = Some(Open {
+            kind,
+            id,
+            text: String::new(),
+            before: before.into_bytes().into(),
+        });
+    }
+
+    fn part(
+        &mut self,
+        name: &'static str,
+        (item_id, output_index): (&str, usize),
+        part: &impl Serialize,
+        buffer: &mut BytesMut,
+    ) {
+        let part = OfPart {
+            item_id,
+            output_index,
+            content_index: 0,
+            part,
+        };
+        self.event(name, &part, buffer);
+    }
+
+    fn text(&mut self, text: &str, tokens: &[TokenLogprobs], buffer: &mut BytesMut) {
+        if !self.is_open(|kind| matches!(kind, Kind::Message { .. })) {
+            let logprobs = Vec::new();
+            self.begin(Kind::Message { logprobs }, buffer);
+        }
+        self.delta(text, tokens, buffer);
+    }
+
+    fn thought(&mut self, text: &str, buffer: &mut BytesMut) {
+        if !self.is_open(|kind| matches!(kind, Kind::Reasoning)) {
+            self.begin(Kind::Reasoning, buffer);
+        }
+        self.delta(text, &[], buffer);
+    }
+
+    fn is_open(&self, is: impl FnOnce(&Kind) -> bool) -> bool {
+        self.open.as_ref().is_some_and(|open| is(&open.kind))
+    }
+
+    fn delta(&mut self, delta: &str, tokens: &[TokenLogprobs], buffer: &mut BytesMut) {
+        let Some(Open {
+            kind, text, before, ..
+        }) = &mut self.open
+        else {
+            return;
+        };
+        text.push_str(delta);
+        self.held += COPIES * delta.len();
+        buffer.reserve(before.len() + delta.len() + ROOM);
+        buffer.put_slice(before);
+        append_json(buffer, delta);
+        if let Kind::Message { logprobs } = kind {
+            buffer.put_slice(b",\"logprobs\":");
+            let from = logprobs.len();
+            logprobs.extend(tokens.iter().map(ContentLogprob::of));
+            let new = logprobs.get(from..).unwrap_or_default();
+            append_json(buffer, new);
+            self.held += COPIES * tokens.iter().map(logprobs_bytes).sum::<usize>();
+        }
+        buffer.put_slice(b",\"sequence_number\":");
+        append_json(buffer, &self.number);
+        buffer.put_slice(END);
+        self.number += 1;
+    }
+
+    /// Ends the item that is open, if one is.
+    fn end_item(&mut self, item_status: &'static str, buffer: &mut BytesMut) {
+        let Some(Open { kind, id, text, .. }) = self.open.take() else {
+            return;
+        };
+        let output_index = self.items.len();
+        let at = (&*id, output_index);
+        let item = match kind {
+            Kind::Message { logprobs } => {
+                self.text_done(
+                    "response.output_text.done",
+                    at,
+                    &text,
+                    Some(&logprobs[..]),
+                    buffer,
+                );
+                let part = OutputText::of(text, logprobs);
+                self.part("response.content_part.done", at, &part, buffer);
+                OutputItem::message(id, item_status, vec![part])
+            }
+            Kind::Reasoning => {
+                self.text_done("response.reasoning_text.done", at, &text, None, buffer);
+                let part = ReasoningText::of(text);
+                self.part("response.content_part.done", at, &part, buffer);
+                let sealing = self.answered.sealing.as_ref();
+                OutputItem::reasoning(id, item_status, Some(part.text), sealing)
+            }
+            Kind::Call { call_id, name, .. } => {
+                let done = CallDone {
+                    item_id: &id,
+                    output_index,
+                    name: &name,
+                    arguments: &text,
+                };
+                self.event("response.function_call_arguments.done", &done, buffer);
+                OutputItem::FunctionCall {
+                    id,
+                    status: item_status,
+                    call_id,
+                    name,
+                    arguments: text,
+                }
+            }
+        };
+        let done = OfItem {
+            output_index,
+            item: &item,
+        };
+        self.event("response.output_item.done", &done, buffer);
+        self.items.push(item);
+    }
+
+    fn text_done(
+        &mut self,
+        name: &'static str,
+        (item_id, output_index): (&str, usize),
+        text: &str,
+        logprobs: Option<&[ContentLogprob]>,
+        buffer: &mut BytesMut,
+    ) {
+        let done = OfText {
+            item_id,
+            output_index,
+            content_index: 0,
+            text,
+            logprobs,
+        };
+        self.event(name, &done, buffer);
+    }
+}
+
+impl EventWriter for ResponseWriter {
+    fn opening(&mut self, buffer: &mut BytesMut) {
+        self.of_response("response.created", buffer);
+        self.of_response("response.in_progress", buffer);
+    }
+
+    fn piece(&mut self, piece: &ReplyPiece, buffer: &mut BytesMut) {
+        match piece {
+            ReplyPiece::Text(text) => self.text(text, &[], buffer),
+            ReplyPiece::ScoredText(ScoredText { text, tokens }) => self.text(text, tokens, buffer),
+            ReplyPiece::PromptLogprobs(_) => {}
+            ReplyPiece::Reasoning(text) => self.thought(text, buffer),
+            ReplyPiece::ToolCall { index, id, name } => {
+                let kind = Kind::Call {
+                    index: *index,
+                    call_id: id.clone().unwrap_or_else(id::for_call),
+                    name: name.clone(),
+                };
+                self.held += COPIES * name.len();
+                self.begin(kind, buffer);
+            }
+            ReplyPiece::ToolArguments { index, delta } => {
+                if self
+                    .is_open(|kind| matches!(kind, Kind::Call { index: open, .. } if open == index))
+                {
+                    self.delta(delta, &[], buffer);
+                }
+            }
+            ReplyPiece::ToolCallEnd { .. } => {
+                let open = self.open.as_ref();
+                if open.is_some_and(|open| takes_nothing(&open.text)) {
+                    self.delta(NOTHING, &[], buffer);
+                }
+                self.end_item(COMPLETED, buffer);
+            }
+        }
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.held
+    }
+
+    fn finished(&mut self, completion: &Completion, buffer: &mut BytesMut) {
+        let (item_status, name) = match completion.reason {
+            FinishReason::Stop => (COMPLETED, "response.completed"),
+            FinishReason::Length => (INCOMPLETE, "response.incomplete"),
+        };
+        self.end_item(item_status, buffer);
+        let output = std::mem::take(&mut self.items);
+        let ended = self.answered.ended(&self.identity, output, completion);
+        let response = ended.expect("these types have JSON forms");
+        let head = format!(
+            "event: {name}\ndata: {{\"type\":\"{name}\",\"sequence_number\":{},\"response\":",
+            self.number
+        );
+        self.number += 1;
+        buffer.put_slice(head.as_bytes());
+        buffer.put_slice(&response);
+        buffer.put_slice(END);
+        buffer.put_slice(DONE);
+    }
+
+    fn keep_alive(&mut self, buffer: &mut BytesMut) {
+        buffer.put_slice(KEEP_ALIVE);
+    }
+
+    fn failed(&mut self, error: &RequestError, buffer: &mut BytesMut) {
+        let body = body(error);
+        self.end_item(INCOMPLETE, buffer);
+        // Flat as OpenAI has it, and as an object, by which its own clients know it.
+        let flat = json!({
+            "code": body.error.code,
+            "message": body.error.message,
+            "param": body.error.param,
+            "error": body.error,
+        });
+        self.event("error", &flat, buffer);
+        let output = std::mem::take(&mut self.items);
+        let response = self.answered.failed(&self.identity, output, &body);
+        self.event("response.failed", &OfResponse { response }, buffer);
+        buffer.put_slice(DONE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conversation::TokenLogprob;
+    use crate::generation::Timings;
+
+    fn identity() -> Identity {
+        Identity {
+            id: crate::generation::RequestId("req-1".into()),
+            created: 7,
+            model: "m".into(),
+            fingerprint: None,
+            choice: 0,
+        }
+    }
+
+    #[test]
+    fn sent_memory_is_used_again() {
+        let mut writer = ResponseWriter::new(&identity(), Arc::new(Answered::example()));
+        let piece = ReplyPiece::Text("a token".to_owned());
+        let mut buffer = BytesMut::new();
+        let mut places = std::collections::HashSet::new();
+        for _ in 0..10_000 {
+            writer.piece(&piece, &mut buffer);
+            places.insert(buffer.split().freeze().as_ptr() as usize / 65536);
+        }
+        assert!(places.len() < 16, "{} regions", places.len());
+        assert_eq!(writer.held_bytes(), COPIES * 70_000);
+    }
+
+    #[test]
+    fn what_is_written_at_the_end_is_charged_before() {
+        let mut writer = ResponseWriter::new(&identity(), Arc::new(Answered::example()));
+        let token = TokenLogprob {
+            id: 1,
+            bytes: b" token".to_vec(),
+            logprob: Some(-1.234_567),
+        };
+        let top = vec![token.clone(); 20];
+        let piece = ReplyPiece::ScoredText(ScoredText {
+            text: " token".to_owned(),
+            tokens: vec![TokenLogprobs { token, top }],
+        });
+        let mut buffer = BytesMut::new();
+        for _ in 0..1000 {
+            writer.piece(&piece, &mut buffer);
+            buffer.clear();
+        }
+        let charged = writer.held_bytes();
+        let completion = Completion {
+            reason: FinishReason::Stop,
+            stop_text: None,
+            usage: None,
+            timings: Timings::default(),
+        };
+        writer.finished(&completion, &mut buffer);
+        let written = buffer.len();
+        assert!(written > 1_000_000, "{written}");
+        assert!(charged > written, "{charged} for {written}");
+    }
+}

@@ -1,0 +1,385 @@
+//! The items that a request brings, each read by its kind and made into what is kept. Items of kinds that are not
+//! known are left out and told.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Ref, Schema, Type};
+
+use super::reasoning::opened;
+use crate::auth::SealingKey;
+use crate::conversation::{Role, ToolCall};
+use crate::http::dialects::kept_items::{Item, Said};
+use crate::http::request::body::{Object, TextOrList};
+use crate::http::request::error::{RequestError, quote};
+use crate::http::request::free_form::{Outline, fields_within};
+use crate::http::request::id;
+use crate::http::request::nul::refuse_nul;
+use crate::http::response::notices;
+use crate::models::InstalledModel;
+
+/// How a thought that is not the daemon's own is told.
+const NOT_OPENED: &str = "input[].encrypted_content";
+/// How it is told that of a thought there is no more than a summary.
+const SUMMARY: &str = "input[].summary";
+
+/// A text, or parts or items.
+pub(super) type Texts = TextOrList<Box<RawValue>>;
+
+#[derive(Deserialize)]
+struct Kind {
+    r#type: Option<String>,
+    role: Option<String>,
+}
+
+/// What somebody says.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(crate) struct InputMessage {
+    /// `message`, or absent.
+    #[schema(example = "message")]
+    #[expect(dead_code, reason = "it was read before the others")]
+    r#type: Option<String>,
+    /// As an answer had it.
+    id: Option<String>,
+    /// `user`, `assistant`, `system` or `developer`.
+    #[schema(required, nullable = false, example = "user")]
+    role: Option<String>,
+    /// A string or parts.
+    #[schema(schema_with = message_content)]
+    content: Option<Texts>,
+}
+
+/// A call that the assistant made.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(crate) struct InputCall {
+    /// Always `function_call`.
+    #[schema(required, nullable = false, example = "function_call")]
+    #[expect(dead_code, reason = "it was read before the others")]
+    r#type: Option<String>,
+    /// As the answer had it.
+    id: Option<String>,
+    /// What its result names.
+    #[schema(required, nullable = false)]
+    call_id: Option<String>,
+    /// The function.
+    #[schema(required, nullable = false)]
+    name: Option<String>,
+    /// JSON text; absent or empty where it takes none.
+    #[schema(example = "{}")]
+    arguments: Option<String>,
+}
+
+/// The result of a call.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(crate) struct InputResult {
+    /// Always `function_call_output`.
+    #[schema(required, nullable = false, example = "function_call_output")]
+    #[expect(dead_code, reason = "it was read before the others")]
+    r#type: Option<String>,
+    /// The client's own.
+    id: Option<String>,
+    /// As the call had it.
+    #[schema(required, nullable = false)]
+    call_id: Option<String>,
+    /// A string or texts.
+    #[schema(schema_with = message_content)]
+    output: Option<Texts>,
+}
+
+/// What the assistant thought.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(crate) struct InputReasoning {
+    /// Always `reasoning`.
+    #[schema(required, nullable = false, example = "reasoning")]
+    #[expect(dead_code, reason = "it was read before the others")]
+    r#type: Option<String>,
+    /// As the answer had it.
+    id: Option<String>,
+    /// Its text.
+    #[schema(value_type = Option<Vec<InputPart>>)]
+    content: Option<Vec<Object<InputPart>>>,
+    /// Is no thought. Alone, it is left out, and named in `x-rkllmd-not-applied`.
+    #[schema(value_type = Option<Vec<Object>>)]
+    summary: Option<Outline>,
+    /// As the answer had it. What the daemon has not made is left out, and named in `x-rkllmd-not-applied`.
+    encrypted_content: Option<String>,
+}
+
+/// A piece of a text.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(crate) struct InputPart {
+    /// `input_text`, `output_text` or, of a thought, `reasoning_text`; or `refusal`.
+    #[schema(required, nullable = false, example = "input_text")]
+    #[expect(dead_code, reason = "it was read before the others")]
+    r#type: Option<String>,
+    /// The text.
+    text: Option<String>,
+    /// Of a `refusal`: likewise.
+    refusal: Option<String>,
+}
+
+/// Checked items.
+#[derive(Debug, Default)]
+pub(super) struct Input {
+    pub items: Vec<Arc<Item>>,
+    /// Where each of them stood in what the client sent.
+    pub places: Vec<usize>,
+    /// What is not known of it.
+    pub unread: Vec<String>,
+}
+
+/// Checks what a request brings. `Err` names the item, the part and the field.
+pub(super) fn read(
+    input: Texts,
+    model: &InstalledModel,
+    sealing: &SealingKey,
+) -> Result<Input, RequestError> {
+    let mut reading = Reading {
+        model,
+        sealing,
+        input: Input::default(),
+    };
+    match input {
+        TextOrList::Text(text) => {
+            refuse_nul(&text, || "input".to_owned())?;
+            reading.add(
+                0,
+                (None, "msg"),
+                Said::Message {
+                    role: Role::User,
+                    parts: vec![text],
+                },
+            );
+        }
+        TextOrList::List(items) => {
+            for (at, item) in items.iter().enumerate() {
+                reading.item(at, item)?;
+            }
+        }
+    }
+    Ok(reading.input)
+}
+
+struct Reading<'m> {
+    model: &'m InstalledModel,
+    sealing: &'m SealingKey,
+    input: Input,
+}
+
+impl Reading<'_> {
+    fn add(&mut self, at: usize, (id, kind): (Option<String>, &str), said: Said) {
+        let id = id.filter(|id| !id.is_empty());
+        let id = id.unwrap_or_else(|| id::for_item(kind));
+        self.input.items.push(Arc::new(Item { id, said }));
+        self.input.places.push(at);
+    }
+
+    fn is_unread(&mut self, name: &str) {
+        notices::tell_unread(&mut self.input.unread, name);
+    }
+
+    fn item(&mut self, at: usize, item: &RawValue) -> Result<(), RequestError> {
+        let field = format!("input[{at}]");
+        let Kind { r#type, role } = fields_within(item, &field)?;
+        let kind = match (r#type, role) {
+            (Some(kind), _) => kind,
+            (None, Some(_)) => "message".to_owned(),
+            (None, None) => return Err(RequestError::missing(format!("{field}.type"))),
+        };
+        match kind.as_str() {
+            "message" => self.message(at, fields_within(item, &field)?, &field),
+            "function_call" => {
+                let InputCall {
+                    id,
+                    call_id,
+                    name,
+                    arguments,
+                    ..
+                } = fields_within(item, &field)?;
+                let arguments = arguments.unwrap_or_default();
+                refuse_nul(&arguments, || format!("{field}.arguments"))?;
+                let call = ToolCall {
+                    id: some(call_id, &field, "call_id")?,
+                    name: some(name, &field, "name")?,
+                    arguments: match arguments.trim().is_empty() {
+                        true => "{}".to_owned(),
+                        false => arguments,
+                    },
+                };
+                self.add(at, (id, "fc"), Said::Call(call));
+                Ok(())
+            }
+            "function_call_output" => {
+                let InputResult {
+                    id,
+                    call_id,
+                    output,
+                    ..
+                } = fields_within(item, &field)?;
+                let call_id = some(call_id, &field, "call_id")?;
+                let field = format!("{field}.output");
+                let output = output.ok_or_else(|| RequestError::missing(&*field))?;
+                let parts = self.texts(output, &field)?;
+                self.add(at, (id, "fco"), Said::Result { call_id, parts });
+                Ok(())
+            }
+            "reasoning" => self.reasoning(at, fields_within(item, &field)?, &field),
+            "item_reference" => Err(RequestError::unsupported(
+                format!("{field}.type"),
+                "items are not looked up: send the item itself, or go on from a response with \
+                 `previous_response_id`",
+            )),
+            other => {
+                self.is_unread(&format!("input[].{other}"));
+                Ok(())
+            }
+        }
+    }
+
+    fn message(
+        &mut self,
+        at: usize,
+        message: InputMessage,
+        field: &str,
+    ) -> Result<(), RequestError> {
+        let at_role = || format!("{field}.role");
+        let role = match message.role.as_deref() {
+            None => return Err(RequestError::missing(at_role())),
+            Some("user") => Role::User,
+            Some("assistant") => Role::Assistant,
+            Some("system") => Role::System,
+            Some("developer") => Role::Developer,
+            Some(role) => {
+                return Err(RequestError::out_of_range(
+                    at_role(),
+                    format!(
+                        "must be `user`, `assistant`, `system` or `developer`, not `{}`",
+                        quote(role)
+                    ),
+                ));
+            }
+        };
+        let field = format!("{field}.content");
+        let content = message.content;
+        let content = content.ok_or_else(|| RequestError::missing(&*field))?;
+        let parts = self.texts(content, &field)?;
+        self.add(at, (message.id, "msg"), Said::Message { role, parts });
+        Ok(())
+    }
+
+    fn reasoning(
+        &mut self,
+        at: usize,
+        item: InputReasoning,
+        field: &str,
+    ) -> Result<(), RequestError> {
+        let mut text = String::new();
+        for (place, Object(part)) in item.content.into_iter().flatten().enumerate() {
+            let part = part.text.unwrap_or_default();
+            refuse_nul(&part, || format!("{field}.content[{place}].text"))?;
+            text.push_str(&part);
+        }
+        if let Some(blob) = item.encrypted_content.filter(|blob| !blob.is_empty()) {
+            match opened(&blob, self.sealing) {
+                // What the client shows goes first: it is the same, or the client wants it otherwise.
+                Some(kept) if text.is_empty() => {
+                    refuse_nul(&kept, || format!("{field}.encrypted_content"))?;
+                    text = kept;
+                }
+                Some(_) => {}
+                None => self.is_unread(NOT_OPENED),
+            }
+        }
+        let summary = item.summary.map(|Outline(summary)| summary);
+        if !text.is_empty() {
+            self.add(at, (item.id, "rs"), Said::Reasoning { text });
+        } else if summary.is_some_and(|summary| summary != Value::Array(Vec::new())) {
+            self.is_unread(SUMMARY);
+        }
+        Ok(())
+    }
+
+    /// Texts that say something.
+    fn texts(&mut self, content: Texts, field: &str) -> Result<Vec<String>, RequestError> {
+        let parts = match content {
+            TextOrList::Text(text) => {
+                refuse_nul(&text, || field.to_owned())?;
+                return Ok(vec![text]);
+            }
+            TextOrList::List(parts) => parts,
+        };
+        let mut texts = Vec::with_capacity(parts.len());
+        for (place, part) in parts.iter().enumerate() {
+            let field = format!("{field}[{place}]");
+            let Kind { r#type, .. } = fields_within(part, &field)?;
+            let kind = r#type.ok_or_else(|| RequestError::missing(format!("{field}.type")))?;
+            let name = match kind.as_str() {
+                "input_text" | "output_text" | "text" => "text",
+                "refusal" => "refusal",
+                "input_image" | "input_file" | "input_audio" => {
+                    let what = kind.trim_start_matches("input_");
+                    let problem = format!("\"{}\" does not support {what}s", self.model.id);
+                    return Err(RequestError::unsupported(format!("{field}.type"), problem));
+                }
+                other => {
+                    self.is_unread(&format!("content[].{other}"));
+                    continue;
+                }
+            };
+            let part: InputPart = fields_within(part, &field)?;
+            let text = match name {
+                "refusal" => part.refusal,
+                _ => part.text,
+            };
+            let field = format!("{field}.{name}");
+            let text = text.ok_or_else(|| RequestError::missing(&*field))?;
+            refuse_nul(&text, || field.clone())?;
+            if !text.is_empty() {
+                texts.push(text);
+            }
+        }
+        // A result has a text, be it an empty one.
+        if texts.is_empty() {
+            texts.push(String::new());
+        }
+        Ok(texts)
+    }
+}
+
+fn some(text: Option<String>, field: &str, name: &str) -> Result<String, RequestError> {
+    let field = || format!("{field}.{name}");
+    let text = text.filter(|text| !text.is_empty());
+    let text = text.ok_or_else(|| RequestError::missing(field()))?;
+    refuse_nul(&text, field)?;
+    Ok(text)
+}
+
+pub(super) fn message_content() -> Schema {
+    OneOfBuilder::new()
+        .item(ObjectBuilder::new().schema_type(Type::String))
+        .item(ArrayBuilder::new().items(Ref::from_schema_name("InputPart")))
+        .description(Some(
+            "A string or parts. Parts of kinds that are not known are left out and named in \
+             `x-rkllmd-not-applied`; images, files and sounds are refused.",
+        ))
+        .into()
+}
+
+pub(super) fn input_schema() -> Schema {
+    let names = ["InputMessage", "InputCall", "InputResult", "InputReasoning"];
+    let kinds = names.iter().fold(OneOfBuilder::new(), |kinds, name| {
+        kinds.item(Ref::from_schema_name(*name))
+    });
+    OneOfBuilder::new()
+        .item(ObjectBuilder::new().schema_type(Type::String))
+        .item(ArrayBuilder::new().items(kinds))
+        .description(Some(
+            "A user's message, or items: `message`, `function_call`, `function_call_output` and `reasoning`. Items of \
+             kinds that are not known are left out and named in `x-rkllmd-not-applied`; `item_reference` is \
+             refused. A last message of the assistant is continued.",
+        ))
+        .into()
+}

@@ -1,0 +1,60 @@
+//! The item of a stream that is being written.
+
+use super::output::{IN_PROGRESS, OutputItem};
+use crate::http::dialects::openai::logprobs::ContentLogprob;
+
+/// An item on its way.
+pub(super) struct Open {
+    pub kind: Kind,
+    pub id: String,
+    /// As far as it came.
+    pub text: String,
+    /// From `event:` to the value of a delta.
+    pub before: Box<[u8]>,
+}
+
+pub(super) enum Kind {
+    Message {
+        logprobs: Vec<ContentLogprob>,
+    },
+    Reasoning,
+    Call {
+        index: u32,
+        call_id: String,
+        name: String,
+    },
+}
+
+impl Kind {
+    /// What its id begins with.
+    pub fn prefix(&self) -> &'static str {
+        match self {
+            Self::Message { .. } => "msg",
+            Self::Reasoning => "rs",
+            Self::Call { .. } => "fc",
+        }
+    }
+
+    pub fn delta(&self) -> &'static str {
+        match self {
+            Self::Message { .. } => "response.output_text.delta",
+            Self::Reasoning => "response.reasoning_text.delta",
+            Self::Call { .. } => "response.function_call_arguments.delta",
+        }
+    }
+
+    /// The item at its beginning.
+    pub fn item(&self, id: String) -> OutputItem {
+        match self {
+            Self::Message { .. } => OutputItem::message(id, IN_PROGRESS, Vec::new()),
+            Self::Reasoning => OutputItem::reasoning(id, IN_PROGRESS, None, None),
+            Self::Call { call_id, name, .. } => OutputItem::FunctionCall {
+                id,
+                status: IN_PROGRESS,
+                call_id: call_id.clone(),
+                name: name.clone(),
+                arguments: String::new(),
+            },
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The requests that models serve now, for administrators, who may abort each. A token touches nothing of this:
+//! a stream looks at one flag when it is polled.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll};
+
+use futures_util::task::AtomicWaker;
+
+use crate::generation::RequestId;
+use crate::http::request::context::RequestContext;
+
+/// Whether an administrator has aborted a request. One task at a time waits for it: the router's until there is an
+/// answer, and then the connection's.
+#[derive(Debug, Default)]
+pub(crate) struct Abort {
+    is_wanted: AtomicBool,
+    waiting: AtomicWaker,
+}
+
+impl Abort {
+    fn set(&self) {
+        self.is_wanted.store(true, Ordering::Release);
+        self.waiting.wake();
+    }
+
+    pub fn is_wanted(&self) -> bool {
+        self.is_wanted.load(Ordering::Acquire)
+    }
+
+    pub fn poll(&self, cx: &Context<'_>) -> Poll<()> {
+        self.waiting.register(cx.waker());
+        // After that, so that none falls between the two.
+        match self.is_wanted() {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    }
+
+    pub async fn wanted(&self) {
+        poll_fn(|cx| self.poll(cx)).await;
+    }
+}
+
+/// Those of all listeners.
+#[derive(Default)]
+pub(crate) struct LiveRequests {
+    requests: Mutex<HashMap<RequestId, Weak<RequestContext>>>,
+}
+
+impl LiveRequests {
+    pub fn add(&self, context: &Arc<RequestContext>) {
+        let weak = Arc::downgrade(context);
+        self.lock().insert(context.id.clone(), weak);
+    }
+
+    pub fn remove(&self, id: &RequestId) {
+        self.lock().remove(id);
+    }
+
+    /// The oldest one first.
+    pub fn all(&self) -> Vec<Arc<RequestContext>> {
+        // The last to hold one removes it from the list, which is not to be locked then.
+        let all = self.lock().values().cloned().collect::<Vec<_>>();
+        let all = all.iter().filter_map(Weak::upgrade);
+        let mut all: Vec<_> = all.collect();
+        all.sort_by_key(|context| context.arrived());
+        all
+    }
+
+    /// Aborts a request. `None`: none of this id is served now.
+    pub fn abort(&self, id: &str) -> Option<Arc<RequestContext>> {
+        let known = self.lock().get(&RequestId(id.into())).cloned();
+        let context = known?.upgrade()?;
+        context.abort.set();
+        Some(context)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<RequestId, Weak<RequestContext>>> {
+        // Whole after every statement.
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_abort_is_seen_before_and_while_it_is_waited_for() {
+        let abort = Arc::new(Abort::default());
+        assert!(!abort.is_wanted());
+        let waiting = Arc::clone(&abort);
+        let (ready, begun) = tokio::sync::oneshot::channel();
+        let waits = tokio::spawn(async move {
+            let mut ready = Some(ready);
+            poll_fn(|cx| {
+                let polled = waiting.poll(cx);
+                if let Some(ready) = ready.take() {
+                    ready.send(()).expect("the test waits");
+                }
+                polled
+            })
+            .await;
+        });
+        begun.await.expect("it waits");
+        abort.set();
+        waits.await.expect("it was woken");
+        abort.wanted().await;
+    }
+}

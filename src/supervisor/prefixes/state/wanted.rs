@@ -1,0 +1,81 @@
+//! Which prefixes are wanted at all: those of installed models, of clients that have keys.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::State;
+use crate::generation::ModelId;
+use crate::supervisor::prefixes::index::PrefixId;
+use crate::supervisor::prefixes::marks::Marked;
+use crate::supervisor::prefixes::record::Record;
+
+/// An installed model.
+#[derive(Clone, Debug)]
+pub struct Installed {
+    pub id: ModelId,
+    /// The beginning of what its file is told by.
+    pub file: String,
+    /// What it names for all keys, of what prompts begin with.
+    pub shared: Vec<Arc<str>>,
+}
+
+impl Installed {
+    /// The longest that a prompt begins with.
+    pub(super) fn shared_by(&self, prompt: &str) -> Option<Arc<str>> {
+        let shared = self.shared.iter();
+        let shared = shared.filter(|shared| prompt.starts_with(&***shared));
+        shared.max_by_key(|shared| shared.len()).cloned()
+    }
+
+    /// Whether a record is of its file, and of what it still names.
+    fn has(&self, record: &Record) -> bool {
+        let is_named = |text: &Arc<str>| *Marked::new(text).marks() == record.marks;
+        self.id == record.of.model
+            && record.of.file.starts_with(&self.file)
+            && (!record.owner.is_shared || self.shared.iter().any(is_named))
+    }
+}
+
+impl State {
+    /// From now on these are installed. Returns what goes for it.
+    pub fn set_installed(&mut self, models: Vec<Installed>) -> Vec<PrefixId> {
+        self.installed = Some(models);
+        self.remove_unwanted()
+    }
+
+    /// From now on these clients have keys. Returns what goes for it.
+    pub fn set_keys(&mut self, keys: HashSet<u64>) -> Vec<PrefixId> {
+        self.keys = Some(keys);
+        self.remove_unwanted()
+    }
+
+    fn remove_unwanted(&mut self) -> Vec<PrefixId> {
+        let ids = self.index.ids_where(|_| true);
+        let unwanted = ids.into_iter().filter(|&id| {
+            let record = self.index.record(id);
+            record.is_some_and(|record| !self.is_wanted(record))
+        });
+        let unwanted: Vec<_> = unwanted.collect();
+        for &id in &unwanted {
+            self.index.remove(id);
+        }
+        unwanted
+    }
+
+    /// Its model is installed as it was and still names what all may use, and its key is none that was revoked.
+    pub(super) fn is_wanted(&self, record: &Record) -> bool {
+        let installed = self.installed.as_ref();
+        let keys = self.keys.as_ref().filter(|_| record.owner.has_key);
+        installed.is_none_or(|models| models.iter().any(|model| model.has(record)))
+            && keys.is_none_or(|keys| keys.contains(&record.owner.client))
+    }
+
+    /// Takes out what is so. Returns it.
+    pub(super) fn remove_where(&mut self, is_it: impl FnMut(&Record) -> bool) -> Vec<PrefixId> {
+        let ids = self.index.ids_where(is_it);
+        for &id in &ids {
+            self.index.remove(id);
+        }
+        ids
+    }
+}
