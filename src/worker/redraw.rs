@@ -174,7 +174,10 @@ impl<L: Library> Redraw<L> {
 
     /// Blocks until the answer has ended.
     pub fn run(mut self) -> Came {
-        self.answer.lock().takes_what_is_forced();
+        let mut answer = self.answer.lock();
+        answer.ends_where_it_begins();
+        answer.takes_what_is_forced();
+        drop(answer);
         while let Then::Redraw = self.makes_tokens() {
             if !self.may_redraw() || !self.redraws() {
                 break;
@@ -189,6 +192,10 @@ impl<L: Library> Redraw<L> {
             perf.generate_tokens = i32::try_from(made).unwrap_or(i32::MAX);
         }
         drop(answer);
+        let record = &mut self.came.record;
+        // No refusal: it has taken the prompt before.
+        let has_taken = self.runs > 1 && record.ended_by.is_none();
+        record.reported_error |= has_taken && self.came.result.is_err();
         let evaluated = &mut self.came.redraws.evaluated_tokens;
         *evaluated = evaluated.filter(|_| self.is_measured);
         self.came
@@ -302,6 +309,8 @@ impl<L: Library> Redraw<L> {
     /// Counts what a run has left.
     fn takes_in(&mut self, left: &SharedLeft) -> Left {
         let mut left = left.take();
+        // Those of the answer that stood behind the prompt from the first run on.
+        let forced = self.asked_tokens.saturating_sub(self.input.len());
         let record = &mut self.came.record;
         record.finished |= left.finished;
         record.after_finish += left.after_finish;
@@ -310,7 +319,7 @@ impl<L: Library> Redraw<L> {
         self.came.redraws.wasted_tokens += left.wasted_tokens;
         let perf = left.perf.take();
         if self.runs == 1 {
-            record.perf = perf;
+            record.perf = perf.map(|perf| of_prompt(perf, forced));
             return left;
         }
         let evaluated = perf.and_then(|perf| u32::try_from(perf.prefill_tokens).ok());
@@ -336,6 +345,20 @@ impl<L: Library> Redraw<L> {
         }
         is_aborted
     }
+}
+
+/// The first run evaluates forced tokens with the prompt, which are the answer's: so is their part of the time.
+fn of_prompt(mut perf: PerfStat, forced: usize) -> PerfStat {
+    let forced = i32::try_from(forced).unwrap_or(i32::MAX);
+    if forced > 0 && perf.prefill_tokens > 0 {
+        let all = perf.prefill_tokens;
+        // No library evaluates none.
+        perf.prefill_tokens = all.saturating_sub(forced).max(1);
+        let of_prompt = perf.prefill_time_ms * perf.prefill_tokens as f32 / all as f32;
+        perf.generate_time_ms += perf.prefill_time_ms - of_prompt;
+        perf.prefill_time_ms = of_prompt;
+    }
+    perf
 }
 
 /// The prompt is evaluated by the first run; all that comes later is a part of making the answer's tokens.

@@ -102,6 +102,8 @@ impl RunProgress {
                 let since = self.held_up_since_ms.load(Ordering::Relaxed);
                 let lasted = now.saturating_sub(since);
                 self.held_up_ms.fetch_add(lasted, Ordering::Relaxed);
+                // Nor is it the time of what it waits for on its way back.
+                self.going_back_since_ms.store(now, Ordering::Relaxed);
             }
         }
         self.waiting_for_reader.store(waiting, Ordering::Release);
@@ -198,5 +200,29 @@ impl RunProgress {
 
     pub fn abort_requested(&self) -> bool {
         self.abort_requested.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_its_reader_holds_up_is_no_part_of_a_wait_on_the_way_back() {
+        for waits_for in [WaitsFor::Finish, WaitsFor::Evaluation] {
+            let progress = RunProgress::new(9, 0);
+            progress.goes_back(waits_for);
+            progress.set_waiting_for_reader(true);
+            let held_up_from = Instant::now();
+            while held_up_from.elapsed() < Duration::from_millis(3) {
+                std::thread::yield_now();
+            }
+            progress.set_waiting_for_reader(false);
+            let (told, since) = progress.going_back().expect("it goes back");
+            assert_eq!(told, waits_for);
+            assert!(since > held_up_from, "as if it had begun before");
+            progress.goes_on();
+            assert_eq!(progress.going_back(), None);
+        }
     }
 }

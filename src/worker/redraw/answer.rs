@@ -151,7 +151,9 @@ impl Answer {
 
     /// Draws from a row of logits in the place of what may not come, and takes that in.
     pub fn draws_from(&mut self, row: &[f32], draws: Draws, chance: f64) {
-        match draws.draw(row, &self.allowed, chance) {
+        // Where nothing may come, nothing is marked.
+        let goes_on = self.next == Next::Token && !self.is_over();
+        match draws.draw(row, &self.allowed, chance).filter(|_| goes_on) {
             Some(id) => self.takes(id),
             None => self.fails(NONE_CAN_BE_DRAWN),
         }
@@ -180,6 +182,13 @@ impl Answer {
             if count >= self.progress().limit_tokens() {
                 return self.completes(FinishReason::Length, count);
             }
+        }
+    }
+
+    /// Ends it where all of it was said before: its worker may have died behind its last token.
+    pub fn ends_where_it_begins(&mut self) {
+        if self.drawn.is_empty() && self.next == Next::End && !self.is_over() {
+            self.completes(FinishReason::Stop, self.progress().tokens());
         }
     }
 

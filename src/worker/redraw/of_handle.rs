@@ -13,6 +13,9 @@ use crate::constraint::Draws;
 /// must not reach the next. The daemon's own numbers count its runs.
 const NUMBER_BITS: u32 = 40;
 
+/// Any that is not 1: who takes the likeliest takes the same one each time.
+const ROWS_TOP_K: i32 = 40;
+
 pub struct OfHandle<'h> {
     handle: &'h Handle,
     per_run: Option<PerRun>,
@@ -35,6 +38,17 @@ impl<'h> OfHandle<'h> {
             },
             run,
             runs: 0,
+        }
+    }
+
+    /// The token of a run for logits is thrown away. Where it is half a character, so that they are not told,
+    /// another run is to draw another one.
+    fn sampling_of_rows(&self) -> Sampling {
+        Sampling {
+            temperature: Some(1.0),
+            top_k: Some(ROWS_TOP_K),
+            top_p: Some(1.0),
+            ..self.sampling
         }
     }
 
@@ -68,7 +82,11 @@ impl Library for OfHandle<'_> {
             mode,
             per_run: self.per_run.map(|per_run| {
                 let tokens = i32::try_from(most_tokens).unwrap_or(i32::MAX);
-                per_run.values(self.sampling, Some(tokens))
+                let sampling = match mode {
+                    RunMode::Logits => self.sampling_of_rows(),
+                    _ => self.sampling,
+                };
+                per_run.values(sampling, Some(tokens))
             }),
             ..RunOptions::default()
         };

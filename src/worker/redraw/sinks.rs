@@ -173,10 +173,17 @@ impl ResultSink for RowSink {
         self.left.wasted_tokens += 1;
         if is_first {
             self.left.row = result.logits.as_ref().and_then(last_row);
-            let answer = self.answer.lock();
+        }
+        let answer = self.answer.lock();
+        if is_first {
             answer.goes_back(WaitsFor::Finish);
         }
-        asks_to_end(&self.abort);
+        // It ends by itself there. One that does not is asked to at its next token.
+        let is_end = (result.token_id).is_some_and(|id| answer.is_end_of_model(id));
+        drop(answer);
+        if !(is_first && is_end) {
+            asks_to_end(&self.abort);
+        }
         match self.release {
             Some(release) if result.logits.is_some() => Flow::ReleaseBuffer(release),
             _ => Flow::Continue,

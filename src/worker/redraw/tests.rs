@@ -197,7 +197,69 @@ fn what_is_forced_takes_no_draw_and_comes_behind_the_first_evaluation() {
     assert_eq!(made.complete, Some(FinishReason::Stop));
     assert_eq!(made.came.redraws.redraws, 0);
     let perf = made.came.record.perf.expect("the prompt was evaluated");
-    assert_eq!(perf.prefill_tokens, PROMPT.len() as i32 + 5);
+    // What is forced is of the answer.
+    assert_eq!(perf.prefill_tokens, PROMPT.len() as i32);
+    assert!(perf.prefill_time_ms < 1.0 && perf.generate_time_ms > 1.0);
+}
+
+#[test]
+fn an_answer_that_was_whole_before_says_nothing_more() {
+    let parsers = parsers();
+    for (pattern, begun) in [("ab", [3]), ("!", [7])] {
+        let constraint = regex(pattern);
+        let asked = Asked {
+            begun: &begun,
+            free: SAMPLED,
+            again: SAMPLED,
+            ..Asked::new(&parsers, &constraint)
+        };
+        let made = asked.make();
+        assert_eq!((&*made.text, made.ids.len()), ("", 0));
+        assert_eq!(made.complete, Some(FinishReason::Stop));
+        assert_eq!(made.came.not_kept, None);
+        assert!(!made.came.asked_runtime, "there is nothing to make");
+    }
+}
+
+#[test]
+fn an_answer_goes_on_where_another_worker_left_it() {
+    let parsers = parsers();
+    let constraint = regex("(ab|ac)*b!");
+    let whole = Asked::new(&parsers, &constraint);
+    let ids = whole.make().ids;
+    for at in 0..ids.len() {
+        let rest = Asked {
+            begun: &ids[..at],
+            most_tokens: whole.most_tokens - at as u32,
+            ..Asked::new(&parsers, &constraint)
+        };
+        assert_eq!(rest.make().ids, ids[at..], "{ids:?} behind {at}");
+    }
+}
+
+#[test]
+fn no_abort_comes_to_a_run_that_ends_with_its_token() {
+    let parsers = parsers();
+    // The model wants to end from the beginning on.
+    let constraint = regex("(ab|bc){6,9}");
+    let mut met = 0;
+    for seed in 0..60 {
+        let asked = Asked {
+            seed,
+            ..Asked::new(&parsers, &constraint)
+        };
+        let made = asked.make();
+        assert_eq!(made.came.not_kept, None);
+        let wants_to_end = |at: usize| {
+            let before = [&PROMPT[..], &made.ids[..at]].concat();
+            let row = row_behind(seed, &before);
+            GREEDY.draw(&row, &vec![0.0; row.len()], 0.0) == Some(END)
+        };
+        // Behind the last one the answer is complete, and what comes of it is dropped.
+        met += (0..made.ids.len()).filter(|&at| wants_to_end(at)).count();
+        assert_eq!(made.aborts_at_ends, 0, "{seed}");
+    }
+    assert!(met > 0);
 }
 
 #[test]
@@ -294,6 +356,10 @@ fn whatever_happens_nothing_is_told_that_may_not_come() {
             (_, Some(EndedBy::Reason(_))) => "complete",
             other => panic!("{other:?}"),
         };
+        if how == "failed" {
+            let is_first = odd.fails_at == Some(1);
+            assert_eq!(made.came.record.reported_error, !is_first, "{odd:?}");
+        }
         assert_eq!(how == "complete", made.complete.is_some());
         *ends.entry(how).or_default() += 1;
     }

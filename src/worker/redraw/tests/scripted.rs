@@ -1,7 +1,7 @@
 //! A library that draws from rows which follow from what stands before them, with what libraries may do.
 
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::channel;
 
 use rkllm_sys::{CallState, Flow, Matrix, ResultView, RunId};
@@ -12,7 +12,7 @@ use crate::constraint::{
     compile,
 };
 use crate::generation::FinishReason;
-use crate::ipc::{Event, FrameReader, SlotEvent, TokenKind};
+use crate::ipc::{BegunAnswer, Event, FrameReader, SlotEvent, TokenKind};
 use crate::worker::event_writer::EventWriter;
 use crate::worker::run_progress::RunProgress;
 use crate::worker::slot::SlotNotes;
@@ -115,6 +115,8 @@ struct Scripted {
     cache: Vec<i32>,
     runs: u32,
     callbacks: u32,
+    /// How often it was asked to abort at an end of the model's in the middle of an answer.
+    aborts_at_ends: Arc<AtomicU32>,
 }
 
 impl Scripted {
@@ -198,9 +200,14 @@ impl Library for Scripted {
                 logits: Some(logits).filter(|_| mode == RunMode::Logits && !half),
                 ..view(state)
             };
+            let was_asked = self.aborted.load(Ordering::Relaxed);
             self.call(sink, told);
             before.push(id);
             if id == END {
+                let is_asked = !was_asked && self.aborted.load(Ordering::Relaxed);
+                let is_in_the_middle = is_asked && !self.progress.is_complete();
+                self.aborts_at_ends
+                    .fetch_add(u32::from(is_in_the_middle), Ordering::Relaxed);
                 break;
             }
             if self.aborted.load(Ordering::Relaxed) {
@@ -249,6 +256,8 @@ pub struct Asked<'a> {
     pub odd: Odd,
     pub limits: Limits,
     pub most_tokens: u32,
+    /// What another worker has made of it.
+    pub begun: &'a [i32],
 }
 
 /// What came of it.
@@ -257,6 +266,7 @@ pub struct Made {
     pub ids: Vec<i32>,
     pub complete: Option<FinishReason>,
     pub came: Came,
+    pub aborts_at_ends: u32,
 }
 
 const ANY: Limits = Limits {
@@ -275,11 +285,19 @@ impl<'a> Asked<'a> {
             odd: Odd::default(),
             limits: ANY,
             most_tokens: 60,
+            begun: &[],
         }
     }
 
     pub fn follower(&self) -> Follower {
-        constrained::follower_of(self.constraint, self.parsers, None).expect("it compiles")
+        let pieces = self.begun.iter().flat_map(|&id| WORDS[id as usize]);
+        let begun = BegunAnswer {
+            text: String::from_utf8(pieces.copied().collect()).expect("whole characters"),
+            token_ids: Some(self.begun.to_vec()),
+            tokens: u32::try_from(self.begun.len()).ok(),
+        };
+        let begun = Some(&begun).filter(|_| !self.begun.is_empty());
+        constrained::follower_of(self.constraint, self.parsers, begun).expect("it compiles")
     }
 
     pub fn make(&self) -> Made {
@@ -298,6 +316,7 @@ impl<'a> Asked<'a> {
         };
         let tokens = Arc::clone(self.parsers.tokens());
         let answer = Answer::new(told, spells, tokens, self.follower());
+        let aborts_at_ends = Arc::<AtomicU32>::default();
         let library = Scripted {
             seed: self.seed,
             draws: self.free,
@@ -308,9 +327,11 @@ impl<'a> Asked<'a> {
             cache: Vec::new(),
             runs: 0,
             callbacks: 0,
+            aborts_at_ends: Arc::clone(&aborts_at_ends),
         };
         let ways = (self.again, self.limits);
-        let came = Redraw::new(library, answer, PROMPT.to_vec(), ways, random_chance).run();
+        let input = [&PROMPT[..], self.begun].concat();
+        let came = Redraw::new(library, answer, input, ways, random_chance).run();
         let mut frames = FrameReader::default();
         std::io::Read::read_to_end(&mut daemon, frames.buffer()).expect("all events");
         let mut made = Made {
@@ -318,6 +339,7 @@ impl<'a> Asked<'a> {
             ids: Vec::new(),
             complete: None,
             came,
+            aborts_at_ends: aborts_at_ends.load(Ordering::Relaxed),
         };
         while let Some(event) = frames.next_message().expect("an event") {
             let Event::Slot { event, .. } = event else {
