@@ -62,10 +62,12 @@ fn metric(daemon: &Daemon, line: &str) -> bool {
     daemon.get("/metrics").body.contains(line)
 }
 
-const ODDITIES: [&str; 12] = [
+const ODDITIES: [&str; 14] = [
     "",
     "abort-late-tokens = 3",
     "eos-silent = true",
+    "eos-ignored = true",
+    "eos-ignored = true\nabort-late-tokens = 2\nlogits-come = \"with-ids\"",
     "logits-come = \"with-ids\"",
     "logits-come = \"alone\"",
     "logits-come = \"alone\"\nabort-late-tokens = 2",
@@ -148,6 +150,21 @@ fn a_library_that_hangs_on_its_way_back_passes_a_deadline() {
         assert_eq!(answer.status, 200, "{}", answer.body);
         assert!(is_kept(&answer.content(), 4), "{}", answer.body);
         assert!(metric(&daemon, "rkllmd_deadlines_passed_total{deadline="));
+    }
+}
+
+#[test]
+fn an_abort_that_the_library_ignores_passes_a_deadline() {
+    for family in ["1_2_1", "1_3_1"] {
+        let more = "eos-ignored = true\ntoken-delay-us = 20000\n[[fault]]\ncall = \"abort\"\nkind = \"ignore\"";
+        let daemon = setup(family, more)
+            .settings("deadlines.abort-to-finish = \"1s\"")
+            .start();
+        let answer = daemon.post(CHAT, &asked(30));
+        assert!(answer.status >= 400, "{family}: {}", answer.body);
+        assert!(!answer.error_code().is_empty(), "{family}: {}", answer.body);
+        let passed = "rkllmd_deadlines_passed_total{deadline=\"abort-to-finish\"}";
+        assert!(metric(&daemon, passed), "{family}");
     }
 }
 
