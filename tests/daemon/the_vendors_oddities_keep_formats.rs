@@ -111,7 +111,7 @@ fn a_result_that_comes_late_is_no_part_of_the_next_run() {
 #[test]
 fn a_library_that_fails_on_its_way_back_is_told() {
     for family in FAMILIES_RUN {
-        for kind in ["fail", "error-state"] {
+        for kind in ["fail", "error-state", "never-finish"] {
             for occasion in [2, 3] {
                 let more =
                     format!("[[fault]]\ncall = \"run\"\noccasion = {occasion}\nkind = {kind:?}");
