@@ -338,7 +338,8 @@ typedef struct {
  * out of their ranges; a run with n_batch above 1 is refused with it. */
 int rkllm_set_run_extension(LLMHandle handle, const RKLLMRunExtension *extension);
 /* The size of the struct that this library knows. What is behind it in a longer one is not read: a host
- * that needs it asks first. A library without this function knows the first version, 56 bytes, at least. */
+ * that needs it asks first. A library without this function knows the first version, 56 bytes, at least;
+ * one that answers 0 takes no extension. */
 size_t rkllm_run_extension_size(void);
 
 #ifdef __cplusplus

@@ -30,6 +30,7 @@ use crate::run_extension::{ExtensionError, RunExtension};
 use crate::run_state::RunState;
 use crate::sampler;
 use crate::seat::Seat;
+use crate::vendor_only;
 use crate::vocabulary::Token;
 
 /// Why a range of the cache was not cleared.
@@ -92,6 +93,8 @@ pub(crate) struct Engine {
     skip_special_token: bool,
     ignore_eos_token: bool,
     verbosity: Verbosity,
+    /// It has nothing beyond the vendor's.
+    vendor_only: bool,
     /// Last, so that what looks into the model is gone before it is freed.
     seat: Seat,
 }
@@ -128,6 +131,7 @@ impl Engine {
             skip_special_token: param.skip_special_token,
             ignore_eos_token: param.ignore_eos_token,
             verbosity: Verbosity::from_environment(),
+            vendor_only: vendor_only::is_asked_for(),
             seat,
         };
         engine.print_details(param);
@@ -172,6 +176,9 @@ impl Engine {
         extension: *const RKLLMRunExtension,
     ) -> Result<(), ExtensionError> {
         self.extension = None;
+        if self.vendor_only {
+            return Err(ExtensionError::VendorOnly);
+        }
         if !extension.is_null() {
             let vocabulary_len = self.seat.weights.vocabulary.len();
             // SAFETY: by this function's contract.

@@ -15,7 +15,8 @@
 //!
 //! Environment: `RKLLM_LOG_LEVEL` as the vendor's; `RKLLM_CPU_SEED` makes draws repeat;
 //! `RKLLM_CPU_THREADS` overrides the number of compute threads; `RKLLM_CPU_SLOTS` and
-//! `RKLLM_CPU_POOL_TOKENS` have handles share a context. All are read by `rkllm_init`. Without a seed or a
+//! `RKLLM_CPU_POOL_TOKENS` have handles share a context; `RKLLM_CPU_VENDOR_ONLY` leaves out what the
+//! vendor's library does not have. All are read by `rkllm_init`. Without a seed or a
 //! number of threads, fewer compute while other processes have the CPUs (`compute_threads`).
 
 mod abi;
@@ -54,6 +55,7 @@ mod seat;
 mod shared_context;
 mod thread_governor;
 mod utf8_assembly;
+mod vendor_only;
 mod vocabulary;
 mod weights;
 

@@ -15,6 +15,8 @@ use crate::vocabulary::Token;
 
 #[derive(Debug, Error, PartialEq)]
 pub(crate) enum ExtensionError {
+    #[error("no run is extended where RKLLM_CPU_VENDOR_ONLY is set")]
+    VendorOnly,
     #[error("the struct of the extension has {0} bytes, as no version of it")]
     Size(usize),
     #[error("end_tokens is NULL for {0} tokens")]

@@ -11,6 +11,7 @@ promises! { "c/extension.c":
     a_row_that_the_hook_does_not_see_is_drawn_as_without_it,
     a_deterministic_run_takes_nothing_that_was_drawn,
     a_library_tells_how_much_of_it_it_knows,
+    a_library_can_be_no_more_than_the_vendors,
     a_paused_run_keeps_its_hook,
     a_run_has_its_own_seed,
     a_bias_forbids_and_forces,

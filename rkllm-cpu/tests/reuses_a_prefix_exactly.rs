@@ -10,9 +10,12 @@ use common::{Scratch, hold_with, model};
 use reference::Reference;
 
 fn same_logits(slots: &str) {
+    hold_of_tokens("logits_do_not_depend_on_what_was_in_the_cells", slots);
+}
+
+fn hold_of_tokens(promise: &str, slots: &str) {
     let mut tokens = Reference::open(&model()).tokenize(include_str!("../../LICENSE-APACHE"));
     tokens.truncate(600);
-    let promise = "logits_do_not_depend_on_what_was_in_the_cells";
     let ids = Scratch::new(&format!("{promise}.{slots}.tokens"));
     let bytes: Vec<u8> = tokens.iter().flat_map(|id| id.to_ne_bytes()).collect();
     std::fs::write(&ids.0, bytes).expect("scratch is writable");
@@ -34,6 +37,11 @@ fn logits_do_not_depend_on_what_was_in_the_cells() {
 #[test]
 fn logits_do_not_depend_on_what_was_in_a_slots_cells() {
     same_logits("2");
+}
+
+#[test]
+fn rows_can_be_of_what_was_not_in_the_cells() {
+    hold_of_tokens("rows_can_be_of_what_was_not_in_the_cells", "0");
 }
 
 #[test]

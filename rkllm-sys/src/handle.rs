@@ -8,7 +8,7 @@ use crate::abi::{v1_2_1, v1_3_0, v1_3_1};
 use crate::error::CallError;
 use crate::family::Family;
 use crate::handle_calls::OwnedCrossAttention;
-use crate::init::EffectiveSampling;
+use crate::init::{EffectiveSampling, Sampling};
 use crate::input::{OwnedInput, RunInput, RunItem};
 use crate::library::Library;
 use crate::result::{ReleaseBuffer, ResultSink};
@@ -92,6 +92,15 @@ impl Handle {
     pub fn per_run(&self) -> Option<PerRun> {
         let family = self.library().family();
         family.has_per_run_sampling().then_some(PerRun(()))
+    }
+
+    /// What a run draws with that is given `sampling`, with a value for every setting.
+    pub fn sampling(&self, of_run: &Sampling) -> Sampling {
+        let at_init = self.sampling;
+        match self.per_run() {
+            Some(_) => at_init.with(of_run).all(),
+            None => at_init.all(),
+        }
     }
 
     /// The answer [`Flow::ReleaseBuffer`](crate::Flow::ReleaseBuffer), if the family has it.

@@ -77,6 +77,22 @@ impl EffectiveSampling {
             mirostat_eta: sampling.mirostat_eta.unwrap_or(base.mirostat_eta),
         })
     }
+
+    /// With a value for every setting.
+    pub(crate) fn all(self) -> Sampling {
+        let Self(values) = self;
+        Sampling {
+            top_k: Some(values.top_k),
+            top_p: Some(values.top_p),
+            temperature: Some(values.temperature),
+            repeat_penalty: Some(values.repeat_penalty),
+            frequency_penalty: Some(values.frequency_penalty),
+            presence_penalty: Some(values.presence_penalty),
+            mirostat: Some(values.mirostat),
+            mirostat_tau: Some(values.mirostat_tau),
+            mirostat_eta: Some(values.mirostat_eta),
+        }
+    }
 }
 
 /// How to load a model.

@@ -55,9 +55,10 @@ pub enum ExtensionVersion {
 }
 
 impl ExtensionVersion {
-    /// Of a library that takes extensions, by the size of the struct that it says it knows.
+    /// Of a library that has the function, by the size of the struct that it says it knows.
     pub(crate) fn of_size(size: Option<usize>) -> Self {
         match size {
+            Some(0) => Self::None,
             Some(size) if size >= size_of::<RKLLMRunExtension>() => Self::Third,
             Some(size) if size >= SECOND_SIZE => Self::Second,
             _ => Self::First,
@@ -309,6 +310,7 @@ mod tests {
         let whole = size_of::<RKLLMRunExtension>();
         for (size, version) in [
             (None, ExtensionVersion::First),
+            (Some(0), ExtensionVersion::None),
             (Some(56), ExtensionVersion::First),
             (Some(SECOND_SIZE), ExtensionVersion::Second),
             (Some(whole), ExtensionVersion::Third),

@@ -242,7 +242,7 @@ impl ChatService {
         self.engine.constrain(model, wanted, limits).await
     }
 
-    /// Whether its runtime may keep to a grammar: what has not been loaded yet may.
+    /// Whether its runtime may keep to a grammar what nobody asks it to: what has not been loaded yet may.
     pub fn may_constrain(&self, model: &InstalledModel) -> bool {
         let status = self.engine.status().model(&model.id);
         let facts = status.and_then(|status| status.facts);

@@ -190,6 +190,11 @@ impl Follower {
         self.may_end
     }
 
+    /// Whether the last token was an end of the model's, and no part of the answer.
+    pub fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
     /// Whether nothing can follow once `last` was drawn.
     ///
     /// # Errors

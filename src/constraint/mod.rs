@@ -12,6 +12,7 @@ mod beyond_engine;
 mod calls;
 mod closing;
 mod compiled;
+mod draw;
 mod follower;
 mod gbnf;
 mod grammar;
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 pub use calls::{CallableTool, CallsWanted, HowMany};
 pub use compiled::{CompiledGrammars, Parsers};
+pub use draw::Draws;
 pub use follower::{Begun, Follower, Next};
 pub use grammar::{Unenforceable, compile};
 pub use opening::Opener;
@@ -103,6 +105,10 @@ pub struct Limits {
     pub lexer_steps: u64,
     /// Grammars that a process keeps for requests that want the same.
     pub kept_grammars: usize,
+    /// Tokens of an answer that are drawn again, where the library draws what may not come.
+    pub redraws: u32,
+    /// Likewise where it is not seen to find in its cache what it has evaluated.
+    pub redraws_without_reuse: u32,
 }
 
 /// A grammar for whoever makes the answer.

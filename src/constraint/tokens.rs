@@ -14,6 +14,8 @@ pub struct Vocabulary {
     lengths: Vec<u32>,
     /// Those that structure a prompt, which no grammar spells, and ids without a token; in their order.
     special: Vec<u32>,
+    /// Of those, in their order, which a runtime does not print unless it is told to.
+    unprinted: Vec<u32>,
     /// Those that end an answer.
     pub ends: Vec<i32>,
 }
@@ -29,6 +31,12 @@ impl Vocabulary {
         self.lengths.push(piece.len() as u32);
     }
 
+    /// A runtime does not print the last one, unless it is told to.
+    pub fn last_is_unprinted(&mut self) {
+        let last = self.lengths.len().checked_sub(1);
+        self.unprinted.extend(last.map(|last| last as u32));
+    }
+
     /// Whether a token is spelled so.
     pub fn has(&self, piece: &[u8]) -> bool {
         self.pieces().any(|other| other == piece)
@@ -41,6 +49,7 @@ impl Vocabulary {
         all == self.bytes.len() as u64
             && self.special.is_sorted()
             && self.special.iter().all(is_there)
+            && self.unprinted.is_sorted()
     }
 
     fn pieces(&self) -> impl Iterator<Item = &[u8]> {
@@ -136,8 +145,24 @@ impl ModelTokens {
         place.and_then(of).unwrap_or_default()
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.is_white.len()
+    }
+
+    /// Whether it ends an answer, where it is no part of one.
+    pub fn is_end(&self, id: i32) -> bool {
+        self.ends.contains(&id)
+    }
+
+    /// Whether a runtime prints nothing of it, unless it is told to.
+    pub fn is_unprinted(&self, id: i32) -> bool {
+        let id = u32::try_from(id);
+        id.is_ok_and(|id| self.vocabulary.unprinted.binary_search(&id).is_ok())
+    }
+
     /// Tokens that spell `text`, though the model's tokenizer may choose others.
-    pub(super) fn spell(&self, text: &[u8]) -> Vec<TokenId> {
+    pub fn spell(&self, text: &[u8]) -> Vec<TokenId> {
         self.environment.tok_trie().greedy_tokenize(text)
     }
 }

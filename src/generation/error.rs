@@ -43,8 +43,8 @@ pub enum GenerationError {
     #[error("this runtime cannot vary per request: {}", parameters.join(", "))]
     ParametersNotApplied { parameters: Vec<&'static str> },
     #[error(
-        "the runtime of this model cannot be kept to a format: only the CPU runtime can so far, with \
-         models in GGUF files"
+        "the runtime of this model can be kept to a format only where the prompt's tokens are known: put the \
+         model's `tokenizer.json` beside its file, in a folder of the model's own"
     )]
     CannotConstrain,
     #[error(

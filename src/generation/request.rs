@@ -241,6 +241,11 @@ pub struct Abilities {
 }
 
 impl Abilities {
+    /// It has nothing to keep an answer to a grammar with: tokens that may not come are drawn again.
+    fn redraws(self) -> bool {
+        self.run_extensions == Some(RunExtensions::None)
+    }
+
     fn lacks(self, extensions: RunExtensions) -> bool {
         self.run_extensions.is_some_and(|known| known < extensions)
     }
@@ -255,10 +260,15 @@ impl GenerationRequest {
         request
     }
 
+    /// Whether it is kept to its grammar by drawing tokens again. The runtime gets its prompt by tokens then.
+    pub fn is_redrawn(&self, runtime: Abilities) -> bool {
+        let need = self.constraint.as_ref().map(|constraint| constraint.need);
+        need == Some(Need::Needed) && runtime.redraws()
+    }
+
     /// Refuses what a runtime cannot keep an answer to, or tell of it; while that is not known, it may.
     pub fn check_runtime(&self, runtime: Abilities) -> Result<(), GenerationError> {
-        let need = self.constraint.as_ref().map(|constraint| constraint.need);
-        if need == Some(Need::Needed) && runtime.lacks(RunExtensions::Draws) {
+        if self.is_redrawn(runtime) && self.prompt_tokens.is_none() {
             return Err(GenerationError::CannotConstrain);
         }
         match self.draws.logprobs.is_some() && runtime.lacks(RunExtensions::Logprobs) {
@@ -272,6 +282,11 @@ impl GenerationRequest {
     pub fn not_applied(&self, runtime: Abilities) -> Vec<&'static str> {
         let (sampling, draws) = (&self.sampling, &self.draws);
         let fixed = runtime.per_run_parameters == Some(false);
+        let redrawn = self.is_redrawn(runtime);
+        // They are neutral where tokens are drawn again.
+        let penalty = |asked: Option<f32>, neutral: f32| {
+            (fixed && asked.is_some()) || (redrawn && asked.is_some_and(|asked| asked != neutral))
+        };
         let draws_alone = runtime.lacks(RunExtensions::Draws);
         let ends_alone = runtime.lacks(RunExtensions::Logprobs);
         let not_alone = runtime.lacks(RunExtensions::Deterministic);
@@ -279,14 +294,11 @@ impl GenerationRequest {
             ("temperature", fixed && sampling.temperature.is_some()),
             ("top_p", fixed && sampling.top_p.is_some()),
             ("top_k", fixed && sampling.top_k.is_some()),
-            ("repeat_penalty", fixed && sampling.repeat_penalty.is_some()),
-            (
-                "presence_penalty",
-                fixed && sampling.presence_penalty.is_some(),
-            ),
+            ("repeat_penalty", penalty(sampling.repeat_penalty, 1.0)),
+            ("presence_penalty", penalty(sampling.presence_penalty, 0.0)),
             (
                 "frequency_penalty",
-                fixed && sampling.frequency_penalty.is_some(),
+                penalty(sampling.frequency_penalty, 0.0),
             ),
             ("seed", draws_alone && draws.seed.is_some()),
             (

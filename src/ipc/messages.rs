@@ -16,10 +16,10 @@ use crate::library_calls::{CallFailure, CallState};
 use deadlines::{PassedDeadline, WorkerDeadlines};
 use load::{LibraryFacts, LoadSpec};
 use raw::{CallReply, CallSpec, Question, RawRunSpec, RawSlot};
-use run::{RunEnd, RunSpec, TokenKind};
+use run::{RunEnd, RunSpec, TokenKind, WaitsFor};
 
 /// Version of everything in this file and its parts.
-pub const PROTOCOL_VERSION: u32 = 16;
+pub const PROTOCOL_VERSION: u32 = 17;
 /// Exit code of a worker that ended itself because a call passed its deadline.
 pub const EXIT_DEADLINE: i32 = 70;
 /// Exit code of a worker that ended itself because it could not load its model, which it has said.
@@ -143,6 +143,12 @@ pub enum SlotEvent {
         id: Option<i32>,
         text: String,
     },
+    /// The library goes back in the middle of an answer, to draw a token again: what is waited for now is no
+    /// next token.
+    GoesBack {
+        run: u64,
+        waits_for: WaitsFor,
+    },
     /// The answer has all its tokens, and nothing that follows belongs to it. `RunEnded` comes when
     /// the library has ended the run.
     AnswerComplete {
@@ -184,6 +190,7 @@ impl SlotEvent {
             self,
             Self::Logprobs { .. }
                 | Self::Token { .. }
+                | Self::GoesBack { .. }
                 | Self::AnswerComplete { .. }
                 | Self::RawResult { .. }
         )

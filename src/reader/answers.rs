@@ -244,6 +244,9 @@ impl Model {
         for id in 0..tokenizer.ids_end() {
             let piece = tokenizer.piece(id);
             vocabulary.push(piece.as_deref(), tokenizer.is_added(id));
+            if tokenizer.is_special(id) {
+                vocabulary.last_is_unprinted();
+            }
         }
         vocabulary.ends = ends;
         let end = tokenizer.id_of(&end).and_then(|id| i32::try_from(id).ok());

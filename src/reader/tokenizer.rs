@@ -75,6 +75,12 @@ impl Tokenizer {
         added.contains_key(&id)
     }
 
+    /// Whether what skips special tokens skips this one.
+    pub fn is_special(&self, id: u32) -> bool {
+        let added = self.inner.get_added_vocabulary().get_added_tokens_decoder();
+        added.get(&id).is_some_and(|token| token.special)
+    }
+
     pub fn id_of(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
     }

@@ -61,6 +61,10 @@ pub struct ConstraintSettings {
     pub max_lexer_steps: u64,
     /// Grammars that a process keeps.
     pub kept_grammars: usize,
+    /// Tokens of an answer that are drawn again where the library has no hook.
+    pub max_redraws: u32,
+    /// Likewise where it evaluates all again for each.
+    pub max_redraws_without_reuse: u32,
 }
 
 impl ConstraintSettings {
@@ -74,6 +78,8 @@ impl ConstraintSettings {
             lexer_states: self.max_lexer_states,
             lexer_steps: self.max_lexer_steps,
             kept_grammars: self.kept_grammars,
+            redraws: self.max_redraws,
+            redraws_without_reuse: self.max_redraws_without_reuse,
         }
     }
 }

@@ -211,6 +211,8 @@ impl Default for ConstraintSettings {
             max_lexer_states: 8_000,
             max_lexer_steps: 200_000,
             kept_grammars: 8,
+            max_redraws: 256,
+            max_redraws_without_reuse: 16,
         }
     }
 }

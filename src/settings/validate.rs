@@ -148,6 +148,10 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
         constraints.kept_grammars,
         0..=64,
     );
+    let most = constraints.max_redraws;
+    found.range("constraints.max-redraws", most, 0..=1_000_000);
+    let most = constraints.max_redraws_without_reuse;
+    found.range("constraints.max-redraws-without-reuse", most, 0..=1_000_000);
 
     let responses = &settings.responses;
     let most = responses.max_kept_per_key;

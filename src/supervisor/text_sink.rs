@@ -12,8 +12,8 @@ use super::reading::{Next, ReadToken, Reading};
 use super::repeated::{self, Made, Repeated};
 use super::worker::Worker;
 use crate::conversation::{ReplyPiece, TokenLogprobs};
-use crate::generation::{FinishReason, ReplyEvent};
-use crate::ipc::{RunEnd, RunOutcome, RunSpec, SlotEvent, TokenKind};
+use crate::generation::{Deadline, FinishReason, ReplyEvent};
+use crate::ipc::{RunEnd, RunOutcome, RunSpec, SlotEvent, TokenKind, WaitsFor};
 
 /// What one attempt works on.
 pub(super) struct TextSink<'a> {
@@ -134,6 +134,7 @@ impl Sink for TextSink<'_> {
                     Step::Same
                 }
             },
+            SlotEvent::GoesBack { run, waits_for } if run == self.run => self.goes_back(waits_for),
             SlotEvent::AnswerComplete {
                 run,
                 reason,
@@ -241,6 +242,27 @@ impl TextSink<'_> {
         }
     }
 
+    /// The next token comes behind an end of the library's run, or another evaluation.
+    fn goes_back(&self, waits_for: WaitsFor) -> Step {
+        let (deadline, limit) = match waits_for {
+            WaitsFor::Finish => {
+                let limit = self.deadlines.worker.abort_to_finish;
+                (Deadline::AbortToFinish, limit)
+            }
+            WaitsFor::Evaluation => {
+                let tokens = self.prompt_tokens.map(|tokens| {
+                    let answer = self.answer.tokens_in_context();
+                    tokens.saturating_add(answer.unwrap_or(self.answer.tokens()))
+                });
+                (
+                    Deadline::Prefill,
+                    self.prefill.limit(&self.deadlines, tokens),
+                )
+            }
+        };
+        Step::GoesBack { deadline, limit }
+    }
+
     fn of_prompt(&mut self, mut tokens: Vec<TokenLogprobs>) -> Step {
         let logprobs = &mut self.prompt_logprobs;
         let known = logprobs.told.saturating_sub(logprobs.in_attempt);
@@ -280,6 +302,7 @@ fn end_of_complete(run: u64, reason: FinishReason, generated_tokens: u32) -> Run
         prompt_tokens: None,
         cached_prompt_tokens: None,
         perf: None,
+        redraws: None,
         tokenizer_agrees: None,
         tainted: true,
     }

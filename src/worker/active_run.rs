@@ -132,9 +132,14 @@ impl ActiveRun {
     /// Its company is about to be another one: so many runs have gone on until now.
     pub fn company_changes(&mut self, deadlines: &WorkerDeadlines, company: Company, now: Instant) {
         let moved = self.progress.moved();
-        let wait = match self.progress.last_token() {
-            Some(last) => Wait::for_next(last, deadlines.inter_token),
-            None => Wait::for_first(self.progress.started(), self.prefill(deadlines)),
+        let evaluates_since = match (self.progress.going_back(), self.progress.last_token()) {
+            (Some((_, since)), _) => Some(since),
+            (None, None) => Some(self.progress.started()),
+            (None, Some(_)) => None,
+        };
+        let wait = match evaluates_since {
+            Some(since) => Wait::for_first(since, self.prefill(deadlines)),
+            None => Wait::for_next(moved, deadlines.inter_token),
         };
         if self.in_company(deadlines, company).is_behind(wait) {
             self.was_behind = Some(now);
@@ -169,6 +174,7 @@ impl ActiveRun {
             last_token,
             waiting_for_reader: self.progress.waiting_for_reader(),
             complete: self.progress.is_complete(),
+            going_back: self.progress.going_back(),
             prefill: self.prefill(deadlines),
             writing: self.writing,
             company: self.in_company(deadlines, company),
@@ -221,6 +227,7 @@ impl ActiveRun {
             prompt_tokens,
             cached_prompt_tokens,
             perf,
+            redraws: returned.redraws,
             // A run that made no token may have been ended in the middle of its prefill.
             tokenizer_agrees: returned
                 .input_tokens

@@ -13,6 +13,9 @@ use crate::constraint::{
 use crate::generation::DrawRequest;
 use crate::ipc::{BegunAnswer, RunConstraint, RunSpec};
 
+/// Why nothing can be kept to a grammar whose worker was told none.
+pub const TOKENS_UNKNOWN: &str = "the model's tokens are not known";
+
 /// The tokens of the worker's model and grammars over them, made ready by the first slot that needs them.
 pub struct SharedTokens {
     told: Mutex<Option<Vocabulary>>,
@@ -27,7 +30,7 @@ impl SharedTokens {
         }
     }
 
-    fn get(&self) -> anyhow::Result<Arc<Parsers>> {
+    pub fn get(&self) -> anyhow::Result<Arc<Parsers>> {
         let ready = self.ready.get_or_init(|| {
             let told = self.told.lock();
             let told = told.unwrap_or_else(PoisonError::into_inner).take();
@@ -94,7 +97,16 @@ fn follower(
     tokens: Option<&SharedTokens>,
     begun: Option<&BegunAnswer>,
 ) -> anyhow::Result<Follower> {
-    let parsers = tokens.context("the model's tokens are not known")?.get()?;
+    let parsers = tokens.context(TOKENS_UNKNOWN)?.get()?;
+    follower_of(constraint, &parsers, begun)
+}
+
+/// Compiles the grammar, and takes in what was said before.
+pub fn follower_of(
+    constraint: &RunConstraint,
+    parsers: &Parsers,
+    begun: Option<&BegunAnswer>,
+) -> anyhow::Result<Follower> {
     let begun = match begun {
         None => Begun::Nothing,
         Some(BegunAnswer {
@@ -110,7 +122,16 @@ fn follower(
         thought: constraint.thought.clone(),
         need: Need::Needed,
     };
-    Follower::with(&constraint, &parsers, begun)
+    Follower::with(&constraint, parsers, begun)
+}
+
+pub const FOLLOWING_FAILED: &str = "following it failed";
+pub const NONE_CAN_BE_DRAWN: &str = "none of the tokens that it allows can be drawn";
+
+/// Why an answer cannot be followed: what stands behind the first line is the engine's own state.
+pub fn reason(error: &anyhow::Error) -> String {
+    let reason = format!("{error:#}");
+    reason.lines().next().unwrap_or_default().to_owned()
 }
 
 /// A run's grammar: followed by the library's hook, and asked when the run's budget is used up.
@@ -153,21 +174,15 @@ impl Following {
         step: impl FnOnce(&mut Follower) -> anyhow::Result<Option<Next>>,
     ) -> Option<Draw> {
         // Who panics leaves it as it is, and the run ends.
-        self.failure = Some("following it failed".into());
+        self.failure = Some(FOLLOWING_FAILED.into());
         let next = step(&mut self.follower);
         // A run that goes on and may not end is ended by nothing that it could draw.
-        let nothing = (!self.follower.may_end())
-            .then_some("none of the tokens that it allows can be drawn".into());
+        let nothing = (!self.follower.may_end()).then_some(NONE_CAN_BE_DRAWN.into());
         let (failure, draw) = match next {
             Ok(None) => (None, None),
             Ok(Some(Next::Token)) => (nothing, Some(Draw::GoesOn)),
             Ok(Some(Next::End)) => (None, Some(Draw::EndsHere)),
-            // What stands behind the first line is the engine's own state.
-            Err(error) => {
-                let reason = format!("{error:#}");
-                let reason = reason.lines().next().unwrap_or_default().to_owned();
-                (Some(reason.into()), Some(Draw::EndsHere))
-            }
+            Err(error) => (Some(reason(&error).into()), Some(Draw::EndsHere)),
         };
         self.failure = failure;
         draw

@@ -29,6 +29,7 @@ mod prepared_input;
 mod prompt_count;
 mod raw_run;
 mod raw_sink;
+mod redraw;
 mod run_progress;
 mod slot;
 mod slot_events;

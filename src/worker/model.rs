@@ -13,13 +13,14 @@ use super::known_shape::KnownShape;
 use super::library_call;
 use super::npu_thread::{LoadedModel, RunReturned};
 use super::prepared_input::{InputForm, PreparedInput, budget_left};
+use super::redraw::{self, OfHandle, Redraw, Spells, Told};
 use super::run_progress::RunProgress;
 use super::slot::{SlotNote, SlotNotes};
 use super::slot_events::SlotEvents;
 use super::token_sink::{RunRecord, SharedRecord, TokenSink};
 use super::utf8_assembly::Utf8Assembly;
 use crate::generation::RunExtensions;
-use crate::ipc::{Handles, LibraryFacts, LoadSpec, RunSpec, SlotEvent};
+use crate::ipc::{Handles, LibraryFacts, LoadSpec, RunConstraint, RunSpec, SlotEvent};
 
 /// What a run goes on with, beside what was asked.
 #[derive(Clone, Copy)]
@@ -33,6 +34,7 @@ pub struct Model {
     handle: Handle,
     per_run: Option<PerRun>,
     eos_ids: Arc<[i32]>,
+    prints_special_tokens: bool,
     context_length: u32,
     shape: KnownShape,
 }
@@ -58,6 +60,7 @@ impl Model {
                     per_run: handle.per_run(),
                     handle,
                     eos_ids: Arc::default(),
+                    prints_special_tokens: false,
                     // The client's own.
                     context_length: 0,
                     shape,
@@ -79,6 +82,7 @@ impl Model {
             per_run: handle.per_run(),
             handle,
             eos_ids: spec.eos_ids.as_slice().into(),
+            prints_special_tokens: spec.prints_special_tokens,
             context_length: spec.context_length,
             shape,
         })
@@ -128,26 +132,30 @@ impl Model {
             asked_runtime: false,
             over_limit_tokens: None,
             not_kept: None,
+            redraws: None,
             raw: None,
         };
         let run = spec.run;
         if let Some(tokens) = prepared.prompt_tokens {
             events.send(SlotEvent::PromptCounted { run, tokens });
         }
-        if let Some(tokens) = prepared.input_tokens {
-            if tokens >= self.context_length {
-                returned.over_limit_tokens = Some(self.context_length);
-                return returned;
-            }
-            progress.lower_limit(budget_left(self.context_length, tokens));
-            notes.send(SlotNote::InputCounted { run, tokens });
+        if let Some(tokens) = prepared.input_tokens
+            && !self.has_room(tokens, progress, notes, &mut returned)
+        {
+            return returned;
         }
         let ends: Arc<[i32]> = match &*spec.draws.stop_token_ids {
             [] => Arc::clone(&self.eos_ids),
             more => self.eos_ids.iter().chain(more).copied().collect(),
         };
-        let extension = match self.handle.library().extension_version() {
-            ExtensionVersion::None => Ok(None),
+        let extension = match (self.handle.library().extension_version(), &spec.constraint) {
+            (ExtensionVersion::None, Some(constraint)) => {
+                returned.input_was_text = false;
+                let told = (notes.clone(), events.clone());
+                self.redraw(spec, constraint, (how, ends), told, &mut returned);
+                return returned;
+            }
+            (ExtensionVersion::None, None) => Ok(None),
             _ => constrained::extension(spec, how.tokens, &ends),
         };
         let (extension, kept) = match extension {
@@ -180,6 +188,75 @@ impl Model {
                 std::mem::take(&mut *record.lock().unwrap_or_else(PoisonError::into_inner));
         }
         returned
+    }
+
+    /// Whether so many tokens leave room for one more; they are what the run is given.
+    fn has_room(
+        &self,
+        tokens: u32,
+        progress: &RunProgress,
+        notes: &SlotNotes,
+        returned: &mut RunReturned,
+    ) -> bool {
+        returned.input_tokens = Some(tokens);
+        if tokens >= self.context_length {
+            returned.over_limit_tokens = Some(self.context_length);
+            return false;
+        }
+        progress.lower_limit(budget_left(self.context_length, tokens));
+        let run = returned.run;
+        notes.send(SlotNote::InputCounted { run, tokens });
+        true
+    }
+
+    /// Keeps a run to its grammar where the library has no hook.
+    fn redraw(
+        &self,
+        spec: &RunSpec,
+        constraint: &RunConstraint,
+        (how, ends): (RunHow<'_>, Arc<[i32]>),
+        (notes, events): (SlotNotes, SlotEvents),
+        returned: &mut RunReturned,
+    ) {
+        let told = Told {
+            run: spec.run,
+            progress: Arc::clone(how.progress),
+            events,
+            notes: notes.clone(),
+        };
+        let spells = Spells {
+            ends,
+            prints_special_tokens: self.prints_special_tokens,
+        };
+        let made = redraw::prepare(spec, constraint, how.tokens, (told, spells));
+        let (answer, input) = match made {
+            Ok(made) => made,
+            Err(error) => {
+                returned.not_kept = Some(constrained::reason(&error));
+                return;
+            }
+        };
+        let tokens = u32::try_from(input.len()).unwrap_or(u32::MAX);
+        if !self.has_room(tokens, how.progress, &notes, returned) {
+            return;
+        }
+        if how.empty_cache {
+            returned.cache_emptied = self.handle.clear_kv_cache(false).is_ok();
+        }
+        let sampling = library_call::sampling(spec.sampling);
+        let library = OfHandle::new(&self.handle, spec.run, sampling);
+        let draws = library.draws();
+        let limits = redraw::Limits {
+            redraws: constraint.limits.redraws,
+            without_reuse: constraint.limits.redraws_without_reuse,
+        };
+        let chance = redraw::random_chance;
+        let came = Redraw::new(library, answer, input, (draws, limits), chance).run();
+        returned.asked_runtime = came.asked_runtime;
+        returned.result = came.result;
+        returned.record = came.record;
+        returned.not_kept = came.not_kept;
+        returned.redraws = (came.redraws.redraws > 0).then_some(came.redraws);
     }
 
     fn sink(

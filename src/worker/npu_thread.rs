@@ -20,7 +20,7 @@ use super::slot::{SlotNote, SlotNotes};
 use super::slot_events::SlotEvents;
 use super::token_sink::RunRecord;
 use crate::generation::RunExtensions;
-use crate::ipc::{CallSpec, LoadSpec, RawRunSpec, RunSpec};
+use crate::ipc::{CallSpec, LoadSpec, RawRunSpec, Redraws, RunSpec};
 
 /// What the thread is asked to do.
 pub enum NpuTask {
@@ -78,6 +78,8 @@ pub struct RunReturned {
     pub over_limit_tokens: Option<u32>,
     /// Why it could not be kept to its grammar, where it could not.
     pub not_kept: Option<String>,
+    /// What it took to keep it, without a hook.
+    pub redraws: Option<Redraws>,
     /// All there is to say of a raw run.
     pub raw: Option<RawReturned>,
 }
@@ -95,6 +97,7 @@ impl RunReturned {
             asked_runtime: true,
             over_limit_tokens: None,
             not_kept: None,
+            redraws: None,
             raw: Some(raw),
         }
     }

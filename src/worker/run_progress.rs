@@ -1,13 +1,19 @@
 //! What the callback of a run and the main thread tell each other, without a lock: the callback
 //! must not wait.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::credit::Credit;
+use crate::ipc::WaitsFor;
 
 const SHORTEST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// Values of `going_back`.
+const GOES_ON: u8 = 0;
+const UNTIL_FINISH: u8 = 1;
+const UNTIL_EVALUATED: u8 = 2;
 
 #[derive(Debug)]
 pub struct RunProgress {
@@ -25,6 +31,9 @@ pub struct RunProgress {
     held_up_since_ms: AtomicU64,
     /// The answer is complete and the library was asked to end the run.
     complete: AtomicBool,
+    /// What a run that goes back waits for: nothing, or one of the two below, and since when.
+    going_back: AtomicU8,
+    going_back_since_ms: AtomicU64,
     pub credit: Credit,
 }
 
@@ -42,6 +51,8 @@ impl RunProgress {
             held_up_ms: AtomicU64::new(0),
             held_up_since_ms: AtomicU64::new(0),
             complete: AtomicBool::new(false),
+            going_back: AtomicU8::new(GOES_ON),
+            going_back_since_ms: AtomicU64::new(0),
             credit: Credit::new(credit),
         }
     }
@@ -91,6 +102,8 @@ impl RunProgress {
                 let since = self.held_up_since_ms.load(Ordering::Relaxed);
                 let lasted = now.saturating_sub(since);
                 self.held_up_ms.fetch_add(lasted, Ordering::Relaxed);
+                // Nor is it the time of what it waits for on its way back.
+                self.going_back_since_ms.store(now, Ordering::Relaxed);
             }
         }
         self.waiting_for_reader.store(waiting, Ordering::Release);
@@ -119,6 +132,37 @@ impl RunProgress {
 
     pub fn is_complete(&self) -> bool {
         self.complete.load(Ordering::Acquire)
+    }
+
+    /// The library is asked to end, or to evaluate, in the middle of the answer.
+    pub fn goes_back(&self, waits_for: WaitsFor) {
+        let now = self.touch();
+        self.going_back_since_ms.store(now, Ordering::Relaxed);
+        let code = match waits_for {
+            WaitsFor::Finish => UNTIL_FINISH,
+            WaitsFor::Evaluation => UNTIL_EVALUATED,
+        };
+        // Releases the time above to the thread that reads this.
+        self.going_back.store(code, Ordering::Release);
+    }
+
+    /// Tokens come again.
+    pub fn goes_on(&self) {
+        if self.going_back.load(Ordering::Relaxed) != GOES_ON {
+            self.touch();
+            self.going_back.store(GOES_ON, Ordering::Release);
+        }
+    }
+
+    /// What it waits for instead of the next token, and since when.
+    pub fn going_back(&self) -> Option<(WaitsFor, Instant)> {
+        let waits_for = match self.going_back.load(Ordering::Acquire) {
+            UNTIL_FINISH => WaitsFor::Finish,
+            UNTIL_EVALUATED => WaitsFor::Evaluation,
+            _ => return None,
+        };
+        let since = self.going_back_since_ms.load(Ordering::Relaxed);
+        Some((waits_for, self.started + Duration::from_millis(since)))
     }
 
     pub fn tokens(&self) -> u32 {
@@ -156,5 +200,29 @@ impl RunProgress {
 
     pub fn abort_requested(&self) -> bool {
         self.abort_requested.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_its_reader_holds_up_is_no_part_of_a_wait_on_the_way_back() {
+        for waits_for in [WaitsFor::Finish, WaitsFor::Evaluation] {
+            let progress = RunProgress::new(9, 0);
+            progress.goes_back(waits_for);
+            progress.set_waiting_for_reader(true);
+            let held_up_from = Instant::now();
+            while held_up_from.elapsed() < Duration::from_millis(3) {
+                std::thread::yield_now();
+            }
+            progress.set_waiting_for_reader(false);
+            let (told, since) = progress.going_back().expect("it goes back");
+            assert_eq!(told, waits_for);
+            assert!(since > held_up_from, "as if it had begun before");
+            progress.goes_on();
+            assert_eq!(progress.going_back(), None);
+        }
     }
 }

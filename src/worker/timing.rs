@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::company::{InCompany, Wait};
 use super::control_thread::ControlCall;
 use crate::generation::Deadline;
-use crate::ipc::{LoadWatch, WorkerDeadlines};
+use crate::ipc::{LoadWatch, WaitsFor, WorkerDeadlines};
 
 /// A load's figures are looked at this often.
 const LONGEST_LOOK: Duration = Duration::from_secs(1);
@@ -55,6 +55,8 @@ pub struct RunTimes {
     pub waiting_for_reader: bool,
     /// The answer was complete at `last_token`; only FINISH is missing.
     pub complete: bool,
+    /// What it waits for instead of the next token, and since when.
+    pub going_back: Option<(WaitsFor, Instant)>,
     /// How long the first token may take.
     pub prefill: Duration,
     /// How much longer each wait may take: it writes a file at a point that the library chooses.
@@ -228,6 +230,17 @@ impl RunTimes {
         }
         if self.waiting_for_reader {
             return (Deadline::InterToken, now, deadlines.inter_token);
+        }
+        match self.going_back {
+            Some((WaitsFor::Finish, since)) => {
+                return (Deadline::AbortToFinish, since, deadlines.abort_to_finish);
+            }
+            Some((WaitsFor::Evaluation, since)) => {
+                let wait = Wait::for_first(since, self.prefill);
+                let (since, limit) = self.company.deadline(wait);
+                return (Deadline::Prefill, since, limit);
+            }
+            None => {}
         }
         match self.last_token {
             Some(last) if self.complete => {

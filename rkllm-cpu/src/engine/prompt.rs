@@ -135,6 +135,7 @@ impl Engine {
             // What comes before the first one is evaluated as well.
             OutputKind::Text if scores_prompt => wanted_from.saturating_sub(1),
             OutputKind::Text => tokens.len() - 1,
+            OutputKind::Logits if self.vendor_only => tokens.len() - 1,
             OutputKind::HiddenStates | OutputKind::Logits => wanted_from,
         };
         self.restore_prompt_cache(&mut computing, sequence, &tokens, most, adapter);

@@ -5,6 +5,7 @@ use std::ffi::c_int;
 use super::{FAILED, OK, with_idle_engine};
 use crate::abi::*;
 use crate::log::error;
+use crate::vendor_only;
 
 /// Gives the next run that the handle begins more than its parameters say; that run takes it, also if it
 /// is refused. NULL takes back what was given. A paused run that goes on keeps its own.
@@ -30,8 +31,11 @@ pub unsafe extern "C" fn rkllm_set_run_extension(
     })
 }
 
-/// The size of the struct that this library knows, for hosts to ask first.
+/// The size of the struct that this library knows, for hosts to ask first; 0: it takes none.
 #[unsafe(no_mangle)]
 pub extern "C" fn rkllm_run_extension_size() -> usize {
-    size_of::<RKLLMRunExtension>()
+    match vendor_only::is_asked_for() {
+        true => 0,
+        false => size_of::<RKLLMRunExtension>(),
+    }
 }

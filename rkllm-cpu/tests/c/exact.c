@@ -88,6 +88,30 @@ static void logits_do_not_depend_on_what_was_in_the_cells(void) {
     }
 }
 
+/* As the vendor's library has them: of what is evaluated, and the last one is always. */
+static void rows_can_be_of_what_was_not_in_the_cells(void) {
+    enum { BEFORE = 290, ALL = 300 };
+    int32_t *ids = token_file().token_input.input_ids;
+    LLMHandle handle = load_rows();
+    struct rows all = run_of(handle, ids, ALL, mode(RKLLM_INFER_GET_LOGITS, 1));
+    CHECK_INT(all.count, ALL);
+    CHECK_INT(rkllm_destroy(handle), 0);
+
+    setenv("RKLLM_CPU_VENDOR_ONLY", "1", 1);
+    handle = load_rows();
+    run_of(handle, ids, BEFORE, generate());
+    struct rows some = run_of(handle, ids, ALL, mode(RKLLM_INFER_GET_LOGITS, 1));
+    CHECK_INT(some.count, some.evaluated);
+    CHECK(some.count >= ALL - BEFORE && some.count <= ALL - BEFORE + 1 + PIECE);
+    size_t width = (size_t)all.width;
+    CHECK(memcmp(some.values + (size_t)(some.count - 1) * width, all.values + (ALL - 1) * width,
+                 width * sizeof(float)) == 0);
+    struct rows again = run_of(handle, ids, ALL, mode(RKLLM_INFER_GET_LOGITS, 1));
+    CHECK(again.count >= 1 && again.count <= 1 + PIECE);
+    free(all.values), free(some.values), free(again.values);
+    CHECK_INT(rkllm_destroy(handle), 0);
+}
+
 #define QUESTIONS 6
 
 static const char *const questions[QUESTIONS] = {
@@ -160,6 +184,7 @@ static void answers_do_not_depend_on_a_saved_prompt(void) {
 
 static const struct promise promises[] = {
     {"logits_do_not_depend_on_what_was_in_the_cells", logits_do_not_depend_on_what_was_in_the_cells},
+    {"rows_can_be_of_what_was_not_in_the_cells", rows_can_be_of_what_was_not_in_the_cells},
     {"answers_do_not_depend_on_what_was_in_the_cells",
      answers_do_not_depend_on_what_was_in_the_cells},
     {"answers_do_not_depend_on_a_saved_prompt", answers_do_not_depend_on_a_saved_prompt},

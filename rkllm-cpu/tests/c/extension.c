@@ -111,6 +111,15 @@ static void a_library_tells_how_much_of_it_it_knows(void) {
     CHECK_INT((int)rkllm_run_extension_size(), (int)sizeof(RKLLMRunExtension));
 }
 
+static void a_library_can_be_no_more_than_the_vendors(void) {
+    setenv("RKLLM_CPU_VENDOR_ONLY", "1", 1);
+    CHECK_INT((int)rkllm_run_extension_size(), 0);
+    LLMHandle handle = load_raw(defaults());
+    RKLLMRunExtension hooking = extension();
+    CHECK_INT(rkllm_set_run_extension(handle, &hooking), -1);
+    rkllm_destroy(handle);
+}
+
 static void a_hook_ends_its_run(void) {
     LLMHandle handle = load_raw(defaults());
     RKLLMRunExtension hooking = extension();
@@ -356,6 +365,7 @@ static const struct promise promises[] = {
      a_row_that_the_hook_does_not_see_is_drawn_as_without_it},
     {"a_deterministic_run_takes_nothing_that_was_drawn", a_deterministic_run_takes_nothing_that_was_drawn},
     {"a_library_tells_how_much_of_it_it_knows", a_library_tells_how_much_of_it_it_knows},
+    {"a_library_can_be_no_more_than_the_vendors", a_library_can_be_no_more_than_the_vendors},
     {"a_paused_run_keeps_its_hook", a_paused_run_keeps_its_hook},
     {"a_run_has_its_own_seed", a_run_has_its_own_seed},
     {"a_bias_forbids_and_forces", a_bias_forbids_and_forces},

@@ -22,7 +22,8 @@ pub struct RunSpec {
     pub sampling: SamplingRequest,
     /// Not read where the library takes none of it.
     pub draws: DrawRequest,
-    /// What it is kept to, from the beginning of the answer on; only where the library can.
+    /// What it is kept to, from the beginning of the answer on. Without a hook of the library's this takes the
+    /// prompt's tokens.
     pub constraint: Option<Box<RunConstraint>>,
     /// Tokens still to be made; `None`: as many as the context leaves.
     pub max_new_tokens: Option<u32>,
@@ -80,6 +81,26 @@ pub enum TokenKind {
     Rest,
 }
 
+/// What a run waits for that goes back in its middle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WaitsFor {
+    /// The library was asked to end, and has not yet.
+    Finish,
+    /// It evaluates what is not in its cache of prompt and answer.
+    Evaluation,
+}
+
+/// What keeping an answer to its grammar took, where the library is aborted at tokens that may not come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redraws {
+    /// Tokens that were drawn again.
+    pub redraws: u32,
+    /// Tokens that the library made and that are not part of the answer.
+    pub wasted_tokens: u32,
+    /// Tokens of prompt and answer that were evaluated to go on; `None`: the library did not always tell.
+    pub evaluated_tokens: Option<u32>,
+}
+
 /// The end of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunEnd {
@@ -93,6 +114,8 @@ pub struct RunEnd {
     /// Prompt tokens that were not evaluated again.
     pub cached_prompt_tokens: Option<u32>,
     pub perf: Option<PerfFigures>,
+    /// `None`: its tokens come from one run of the library.
+    pub redraws: Option<Redraws>,
     /// Whether the runtime evaluated exactly the tokens that the model's tokenizer makes of the
     /// prompt; `None`: no tokenizer, or part of the prompt was found in the cache.
     pub tokenizer_agrees: Option<bool>,

@@ -15,6 +15,8 @@ const MAX_NAME_BYTES: u64 = 4096;
 /// Tokens of these types are made of text.
 const NORMAL: u64 = 1;
 const BYTE: u64 = 6;
+/// Of the others llama.cpp prints these.
+const USER_DEFINED: u64 = 4;
 
 /// The ids of these end an answer.
 const ENDS: [&str; 3] = [
@@ -79,6 +81,9 @@ pub(super) fn vocabulary_from<R: Read + Seek>(
             (Some(token), true) => vocabulary.push(Some(&coding.bytes(&token)), false),
             (Some(token), false) => vocabulary.push(Some(token.as_bytes()), true),
             (None, _) => vocabulary.push(None, true),
+        }
+        if !is_text && kind != Some(&USER_DEFINED) {
+            vocabulary.last_is_unprinted();
         }
     }
     let is_there = |id: &i32| u64::try_from(*id).is_ok_and(|id| id < tokens.count);

@@ -332,6 +332,8 @@ impl<S: Sink> Drive<'_, S> {
                 .progress(Deadline::InterToken, deadlines.inter_token),
             Step::Prefill(_) if is_stopped => {}
             Step::Prefill(limit) => self.guard.set_limit(limit),
+            Step::GoesBack { .. } if is_stopped => {}
+            Step::GoesBack { deadline, limit } => self.guard.progress(deadline, limit),
             Step::Complete if is_stopped => {}
             Step::Complete => {
                 self.guard

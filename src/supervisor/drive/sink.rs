@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::generation::GenerationError;
+use crate::generation::{Deadline, GenerationError};
 use crate::ipc::{AbortMode, SlotCommand, SlotEvent};
 use crate::supervisor::link::Arrived;
 use crate::supervisor::worker::Worker;
@@ -72,6 +72,11 @@ pub(in crate::supervisor) enum Step {
     Moved,
     /// The first token may take so long in all.
     Prefill(Duration),
+    /// Something else than the next token is waited for, for so long.
+    GoesBack {
+        deadline: Deadline,
+        limit: Duration,
+    },
     /// There is nothing more to come but the end.
     Complete,
     /// The client has no room, and is waited for so long.

@@ -135,6 +135,11 @@ impl Serving<'_> {
                 }
                 let evaluated = over.end.evaluated_prompt_tokens();
                 self.prefilled += u64::from(evaluated.unwrap_or(0));
+                if let Some(redraws) = &over.end.redraws {
+                    let (metrics, model) = (&self.services.metrics, &self.job.request.model);
+                    metrics.redrawn(model, redraws);
+                    self.prefilled += u64::from(redraws.evaluated_tokens.unwrap_or(0));
+                }
                 if matches!(stop, Some(Stop::ThoughtUsedUp)) {
                     let counted = over.end.prompt_tokens.zip(self.before.in_context);
                     let counted = counted.and_then(|(all, begun)| all.checked_sub(begun));
@@ -210,8 +215,9 @@ impl Serving<'_> {
     /// Tells the reader that its turn has come, the first time.
     fn start(&mut self, worker: &Worker) -> Result<(), Outcome> {
         let request = &self.job.request;
+        let goes_by_tokens = request.goes_by_tokens || request.is_redrawn(worker.facts.abilities());
         self.ids_are_trusted = request.prompt_tokens.is_some()
-            && (request.goes_by_tokens || worker.measured().tokenizer_agrees == Some(true));
+            && (goes_by_tokens || worker.measured().tokenizer_agrees == Some(true));
         if self.started {
             return self.check_repeats_with(worker);
         }

@@ -31,6 +31,9 @@ pub(super) struct Families {
     pub(super) runs_resumed: Counters<ByModel>,
     pub(super) runs_repeated: Counters<ByModel>,
     pub(super) resumes_refused: Counters<ByReason>,
+    pub(super) redraws: Counters<ByModel>,
+    pub(super) redraw_wasted_tokens: Counters<ByModel>,
+    pub(super) redraw_prompt_tokens: Counters<ByModel>,
     pub(super) resume_gap: Histograms,
     pub(super) resume_overhead: Histograms,
     pub(super) model_load: Histograms,
@@ -101,6 +104,18 @@ impl Families {
             resumes_refused: add.counters(
                 "resumes_refused",
                 "Answers that ended with their worker because they could not be resumed, by reason",
+            ),
+            redraws: add.counters(
+                "redraws",
+                "Tokens that were drawn again because their answer's format does not allow them, with a library that has no hook",
+            ),
+            redraw_wasted_tokens: add.counters(
+                "redraw_wasted_tokens",
+                "Tokens that the library made for those answers and that are not part of them",
+            ),
+            redraw_prompt_tokens: add.counters(
+                "redraw_prompt_tokens",
+                "Tokens of prompts and answers that were evaluated to draw again and to go on, where the library told their number",
             ),
             resume_gap: add.histograms(
                 "resume_gap",

@@ -3,6 +3,7 @@
 use super::labels::{ByCause, ByDeadline, ByModel, ByReason};
 use super::{Metrics, observe};
 use crate::generation::Deadline;
+use crate::ipc::Redraws;
 
 impl Metrics {
     /// A worker process ended.
@@ -51,6 +52,22 @@ impl Metrics {
     /// daemon's own share, and waits for the model's turn.
     pub fn resume_overhead(&self, model: &str, seconds: f64) {
         observe(&self.0.resume_overhead, model, seconds);
+    }
+
+    /// An answer was kept to its format by drawing tokens again.
+    pub fn redrawn(&self, model: &str, took: &Redraws) {
+        let families = &self.0;
+        let counts = [
+            (&families.redraws, Some(took.redraws)),
+            (&families.redraw_wasted_tokens, Some(took.wasted_tokens)),
+            (&families.redraw_prompt_tokens, took.evaluated_tokens),
+        ];
+        for (family, count) in counts {
+            if let Some(count) = count.filter(|count| *count > 0) {
+                let labels = ByModel::new(model);
+                family.get_or_create(&labels).inc_by(count.into());
+            }
+        }
     }
 
     /// A model was loaded.

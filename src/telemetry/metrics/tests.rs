@@ -4,6 +4,7 @@ use crate::board::sensors::{
 };
 use crate::board::{BoardReadings, BoardSample};
 use crate::generation::Deadline;
+use crate::ipc::Redraws;
 use crate::reader::ReaderFigures;
 
 fn lines(metrics: &Metrics, models: &[ModelFigures]) -> Vec<String> {
@@ -94,10 +95,18 @@ fn run(prompt_tokens: u64, completion_tokens: u64) -> RpcRun {
     }
 }
 
+fn redraws(redraws: u32, wasted_tokens: u32, evaluated_tokens: Option<u32>) -> Redraws {
+    Redraws {
+        redraws,
+        wasted_tokens,
+        evaluated_tokens,
+    }
+}
+
 type Move = (fn(&Metrics), &'static str);
 
 /// Each method, and the sample it makes.
-const MOVES: [Move; 22] = [
+const MOVES: [Move; 25] = [
     (
         |m| m.request_ended("a", "complete"),
         r#"rkllmd_requests_total{model="a",outcome="complete"} 1"#,
@@ -169,6 +178,18 @@ const MOVES: [Move; 22] = [
     (
         |m| m.resume_refused("a", "poison"),
         r#"rkllmd_resumes_refused_total{model="a",reason="poison"} 1"#,
+    ),
+    (
+        |m| m.redrawn("a", &redraws(3, 0, None)),
+        r#"rkllmd_redraws_total{model="a"} 3"#,
+    ),
+    (
+        |m| m.redrawn("a", &redraws(0, 4, None)),
+        r#"rkllmd_redraw_wasted_tokens_total{model="a"} 4"#,
+    ),
+    (
+        |m| m.redrawn("a", &redraws(0, 0, Some(5))),
+        r#"rkllmd_redraw_prompt_tokens_total{model="a"} 5"#,
     ),
     (
         |m| m.resume_gap("a", 0.5),

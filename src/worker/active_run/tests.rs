@@ -70,6 +70,7 @@ fn returned() -> RunReturned {
         asked_runtime: true,
         over_limit_tokens: None,
         not_kept: None,
+        redraws: None,
         raw: None,
     }
 }

@@ -30,6 +30,7 @@ fn run(started: Instant) -> RunTimes {
         last_token: None,
         waiting_for_reader: false,
         complete: false,
+        going_back: None,
         prefill: ms(20_000),
         writing: Duration::ZERO,
         abort: None,
@@ -93,6 +94,10 @@ fn every_call(start: Instant) -> Vec<(CallTimes, Deadline, Duration)> {
         }),
         ..token
     };
+    let waits_for = |what| RunTimes {
+        going_back: Some((what, start)),
+        ..token
+    };
     let cannot_be_told = RunTimes {
         abort: Some(AbortTimes {
             since: start,
@@ -120,6 +125,16 @@ fn every_call(start: Instant) -> Vec<(CallTimes, Deadline, Duration)> {
             ms(20_000),
         ),
         (CallTimes::Running(token), Deadline::InterToken, ms(9_000)),
+        (
+            CallTimes::Running(waits_for(WaitsFor::Finish)),
+            Deadline::AbortToFinish,
+            ms(7_000),
+        ),
+        (
+            CallTimes::Running(waits_for(WaitsFor::Evaluation)),
+            Deadline::Prefill,
+            ms(20_000),
+        ),
         (
             CallTimes::Running(aborted),
             Deadline::AbortToFinish,

@@ -109,6 +109,7 @@ impl Batch<'_> {
             tokens: counts.iter().sum(),
             text: Vec::new(),
             history: false,
+            ids: Vec::new(),
         });
         self.call(&mut results, FINISH);
         0

@@ -15,11 +15,13 @@ use crate::params::{Input, RunParams};
 use crate::prompt_cache;
 use crate::scenario::CallbackThread;
 use crate::token_loop::TokenLoop;
+use crate::words;
 use std::ffi::{c_int, c_void};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub const MODE_HIDDEN: u32 = 1;
+pub const MODE_LOGITS: u32 = 2;
 /// A window of 1024 takes prompts of 1020 tokens.
 const RESERVED_TOKENS: i32 = 4;
 
@@ -37,6 +39,15 @@ pub struct Generation<'a> {
     pub params: RunParams,
     /// Faults of this run, in the order of `faults_of_run`.
     pub faults: Vec<Fault>,
+}
+
+/// What a run is given.
+struct Given<'a> {
+    input: &'a Input,
+    prompt: &'a [u8],
+    /// Those of the prompt and, of them, those still in the cache.
+    tokens: i32,
+    kept: i32,
 }
 
 #[derive(Clone, Copy)]
@@ -120,41 +131,57 @@ impl Generation<'_> {
             Some(Paused { sequence, skip }) => (sequence, Start { head: None, skip }),
             None => model.answers.to(&input, &prompt, &report),
         };
-        let kept = self.kept_tokens(&prompt, prompt_tokens);
-        match model.scenario.callback_thread {
-            CallbackThread::Caller => {
-                self.perform(&sequence, &start, &prompt, (prompt_tokens, kept))
+        let kept = match self.words_behind(&input) {
+            Some(ids) => {
+                let cached = lock(&model.cache).ids.clone();
+                i32::try_from(words::kept(&model.scenario, &cached, ids)).unwrap_or(0)
             }
+            None => self.kept_tokens(&prompt, prompt_tokens),
+        };
+        let given = Given {
+            input: &input,
+            prompt: &prompt,
+            tokens: prompt_tokens,
+            kept,
+        };
+        match model.scenario.callback_thread {
+            CallbackThread::Caller => self.perform(&sequence, &start, &given),
             CallbackThread::Other => std::thread::scope(|scope| {
                 scope
-                    .spawn(|| self.perform(&sequence, &start, &prompt, (prompt_tokens, kept)))
+                    .spawn(|| self.perform(&sequence, &start, &given))
                     .join()
                     .expect("the run's thread does not panic")
             }),
         }
     }
 
-    /// `tokens` are those of the prompt and, of them, those still in the cache.
-    fn perform(
-        &self,
-        sequence: &Arc<Sequence>,
-        start: &Start,
-        prompt: &[u8],
-        tokens: (i32, i32),
-    ) -> c_int {
+    /// The input of a model of words.
+    fn words_behind<'i>(&self, input: &'i Input) -> Option<&'i [i32]> {
+        let has_words = !self.model.scenario.words.is_empty();
+        let is_of_words = has_words && self.params.mode != MODE_HIDDEN;
+        is_of_words.then(|| input.ids.as_deref().unwrap_or_default())
+    }
+
+    fn perform(&self, sequence: &Arc<Sequence>, start: &Start, given: &Given<'_>) -> c_int {
+        let Given { prompt, .. } = *given;
         let began = Instant::now();
         let mut faults = FaultsOfARun::new(&self.faults, self.model);
         let broken_off = self.prefill(prompt, &mut faults);
         let mut output = Output::new(self);
         let mut tally = Tally {
             produced: 0,
-            prompt_tokens: tokens.0,
-            evaluated_tokens: tokens.0 - tokens.1,
+            prompt_tokens: given.tokens,
+            evaluated_tokens: given.tokens - given.kept,
             prefill: began.elapsed(),
             started: Instant::now(),
         };
         let end = broken_off.unwrap_or_else(|| {
-            output.hand_over_matrices(tokens.0);
+            if let Some(ids) = self.words_behind(given.input) {
+                let kept = usize::try_from(given.kept).unwrap_or(0);
+                let tokens = TokenLoop::new(self, &mut output, &mut tally, &mut faults);
+                return tokens.run_words(ids, kept);
+            }
+            output.hand_over_matrices(given.tokens);
             if self.model.is_aborted() {
                 End::Aborted
             } else if self.params.mode == MODE_HIDDEN {
@@ -288,6 +315,7 @@ impl Generation<'_> {
             tokens: tokens.min(self.model.params.max_context_len),
             text: prompt.to_vec(),
             history: self.params.keep_history == Some(1),
+            ids: std::mem::take(&mut cache.ids),
         };
     }
 }

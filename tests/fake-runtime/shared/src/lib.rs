@@ -28,5 +28,6 @@ mod runtime;
 mod scenario;
 mod set_up;
 mod token_loop;
+mod words;
 
 pub use runtime::{DefaultParam, Runtime};

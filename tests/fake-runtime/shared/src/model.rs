@@ -49,6 +49,8 @@ pub struct Cache {
     pub text: Vec<u8>,
     /// Whether the next run continues it.
     pub history: bool,
+    /// Of a model of words: all that it has evaluated last.
+    pub ids: Vec<i32>,
 }
 
 impl Model {

@@ -2,13 +2,11 @@
 //! a whole run: a token writes its text pointer and its id into it and nothing else.
 
 use crate::answer::{Event, FINISH, NORMAL};
-use crate::generation::{Generation, MODE_HIDDEN, Tally};
+use crate::generation::{Generation, MODE_HIDDEN, MODE_LOGITS, Tally};
 use crate::layout::Struct;
 use crate::scenario::HiddenStates;
 use std::ffi::{CStr, c_int};
 use std::time::Duration;
-
-const MODE_LOGITS: u32 = 2;
 
 /// The result, and whom it goes to.
 pub struct Output<'a> {
@@ -134,6 +132,29 @@ impl<'a> Output<'a> {
         self.put(at + fields.at("num_tokens"), rows);
         self.call(NORMAL);
         self.put(at + fields.at(pointer), std::ptr::null::<f32>());
+    }
+
+    /// The next tokens have these logits.
+    pub fn has_logits(&mut self, values: Vec<f32>, columns: usize) {
+        let rows = values.len() / columns.max(1);
+        self.matrix = values;
+        let values = self.matrix.as_ptr();
+        self.put_logits(values, columns, rows);
+    }
+
+    pub fn has_no_logits(&mut self) {
+        self.put_logits(std::ptr::null(), 0, 0);
+    }
+
+    fn put_logits(&mut self, values: *const f32, columns: usize, rows: usize) {
+        let layout = self.generation.layout;
+        if let (Some(at), Some(fields)) =
+            (self.fields.find("logits"), layout.find("RKLLMResultLogits"))
+        {
+            self.put(at + fields.at("logits"), values);
+            self.put(at + fields.at("vocab_size"), columns as c_int);
+            self.put(at + fields.at("num_tokens"), rows as c_int);
+        }
     }
 
     fn put<T: Copy>(&mut self, at: usize, value: T) {

@@ -16,6 +16,17 @@ pub struct Scenario {
     pub eos_token_id: Option<i32>,
     pub eos_text: String,
     pub eos_ignored: bool,
+    /// The end comes as FINISH alone, where there are `words`.
+    pub eos_silent: bool,
+    /// Of a model that makes its tokens by rows of logits, the texts by their ids.
+    pub words: Vec<String>,
+    pub row: Vec<Row>,
+    /// Other rows follow from it.
+    pub row_seed: Option<u64>,
+    pub logits_come: LogitsCome,
+    pub rows_of: RowsOf,
+    /// So many tokens still come behind an abort.
+    pub abort_late_tokens: u64,
     /// An answer whose beginning is at the end of the prompt goes on after it.
     pub continue_answers: bool,
 
@@ -74,6 +85,13 @@ impl Default for Scenario {
             eos_token_id: None,
             eos_text: "</s>".to_owned(),
             eos_ignored: false,
+            eos_silent: false,
+            words: Vec::new(),
+            row: Vec::new(),
+            row_seed: None,
+            logits_come: LogitsCome::WithTexts,
+            rows_of: RowsOf::Evaluated,
+            abort_late_tokens: 0,
             continue_answers: false,
             load_delay_ms: 0,
             load_progress: LoadProgress::None,
@@ -133,6 +151,35 @@ pub struct DetailedToken {
 pub struct Repeat {
     pub token: Token,
     pub times: u64,
+}
+
+/// Logits, by id, wherever these are the last tokens.
+#[derive(Deserialize, Clone)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Row {
+    pub behind: Vec<i32>,
+    pub logits: Vec<f32>,
+}
+
+/// What logits come with.
+#[derive(Deserialize, Clone, Copy, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogitsCome {
+    /// The token that was drawn from them, with its text.
+    WithTexts,
+    /// Its id, and no text.
+    WithIds,
+    /// Nothing, before the first token, and not again.
+    Alone,
+}
+
+/// Of which tokens of an input logits come.
+#[derive(Deserialize, Clone, Copy, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub enum RowsOf {
+    Input,
+    /// Those that were not in the cache.
+    Evaluated,
 }
 
 /// What is left of the caches of some prompts.
@@ -242,6 +289,9 @@ impl Scenario {
             one_source(&answer.tokens, &answer.repeat, answer.echo_prompt)?;
         }
         one_source(&scenario.tokens, &scenario.repeat, scenario.echo_prompt)?;
+        if scenario.words.iter().any(|word| word.contains('\0')) {
+            return Err("a word with a NUL in it".to_owned());
+        }
         let echoes = scenario.echo_prompt || scenario.answer.iter().any(|a| a.echo_prompt);
         if scenario.continue_answers && echoes {
             return Err("an answer with echo-prompt cannot be continued".to_owned());

@@ -16,6 +16,8 @@ pub struct TokenLoop<'r, 'o> {
     pub faults: &'r mut FaultsOfARun<'o>,
     limit: u64,
     delay: Duration,
+    /// Tokens that an abort comes too late for.
+    late: u64,
 }
 
 impl<'r, 'o> TokenLoop<'r, 'o> {
@@ -35,6 +37,7 @@ impl<'r, 'o> TokenLoop<'r, 'o> {
             faults,
             limit: u64::try_from(limit).unwrap_or(u64::MAX),
             delay: Duration::from_micros(model.scenario.token_delay_us),
+            late: model.scenario.abort_late_tokens,
         }
     }
 
@@ -72,7 +75,30 @@ impl<'r, 'o> TokenLoop<'r, 'o> {
 
     /// An end of the run, if it comes before the token or is the host's answer to it.
     #[inline(always)]
-    fn hand_over(&mut self, event: &Event) -> Option<End> {
+    pub fn hand_over(&mut self, event: &Event) -> Option<End> {
+        if let Some(end) = self.before_token() {
+            return Some(end);
+        }
+        let paused = self.output.token(event) == 1 && self.generation.layout.callback_returns_int;
+        paused.then_some(End::Paused)
+    }
+
+    /// As `hand_over`; the text is NULL.
+    pub fn hand_over_without_text(&mut self, event: &Event) -> Option<End> {
+        if let Some(end) = self.before_token() {
+            return Some(end);
+        }
+        let paused = self.output.is_paused_by_normal(None, event.id);
+        paused.then_some(End::Paused)
+    }
+
+    /// A fault is due before the next token, or the run has ended.
+    pub fn has_faults_now(&self) -> bool {
+        self.tally.produced >= self.faults.next_at || self.generation.model.is_aborted()
+    }
+
+    #[inline(always)]
+    fn before_token(&mut self) -> Option<End> {
         if self.tally.produced >= self.faults.next_at
             && let Some(end) = self.faults.happen(self.output, self.tally)
         {
@@ -87,10 +113,12 @@ impl<'r, 'o> TokenLoop<'r, 'o> {
             model.sleep_until(self.tally.started + self.delay * n);
         }
         if model.is_aborted() {
-            return Some(End::Aborted);
+            if self.late == 0 {
+                return Some(End::Aborted);
+            }
+            self.late -= 1;
         }
         self.tally.produced += 1;
-        let paused = self.output.token(event) == 1 && self.generation.layout.callback_returns_int;
-        paused.then_some(End::Paused)
+        None
     }
 }

@@ -1,0 +1,242 @@
+//! Answers that are kept to a format on each family of the vendor's library, whatever that does on the way:
+//! right or a typed error, never a byte that the format does not allow, never a hang.
+
+use crate::daemon_support::{Daemon, FAMILIES_RUN, Setup, chat, eventually, kill};
+use serde_json::{Value, json};
+
+const CHAT: &str = "/v1/chat/completions";
+const WORDS: [&str; 9] = ["[UNK]", "yes", "no", "Sure", "{", "}", "1", ",", "[end]"];
+const END: usize = 8;
+
+fn tokenizer() -> String {
+    let ids = WORDS.iter().zip(0_u32..);
+    let vocabulary: serde_json::Map<String, Value> = ids
+        .map(|(word, id)| ((*word).to_owned(), id.into()))
+        .collect();
+    json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+        "normalizer": null, "pre_tokenizer": {"type": "WhitespaceSplit"},
+        "post_processor": null, "decoder": null,
+        "model": {"type": "WordLevel", "unk_token": "[UNK]", "vocab": vocabulary},
+    })
+    .to_string()
+}
+
+/// A model of a few words, which follow from what stands before them.
+fn setup(family: &str, more: &str) -> Setup {
+    let scenario = format!("words = {WORDS:?}\neos-token-id = {END}\nrow-seed = 5\n{more}\n");
+    let settings =
+        format!("template = \"chatml\"\neos-ids = [{END}]\n[sampling]\ntemperature = 0.0\n");
+    Setup::with_family(family)
+        .model_file("m", "model.rkllm", &scenario)
+        .model_file("m", "model.toml", &settings)
+        .model_file("m", "tokenizer.json", &tokenizer())
+        .settings("constraints.max-redraws-without-reuse = 256")
+}
+
+/// Words with a comma between, which is forced; of the words a third may come.
+fn pattern(least: usize) -> String {
+    let most = least + 20;
+    format!("[{{](yes|no|1)(,(yes|no|1)){{{least},{most}}}[}}]")
+}
+
+fn is_kept(text: &str, least: usize) -> bool {
+    let inside = text.strip_prefix('{');
+    let inside = inside.and_then(|text| text.strip_suffix('}'));
+    inside.is_some_and(|inside| {
+        let words: Vec<&str> = inside.split(',').collect();
+        let may = |word: &&str| ["yes", "no", "1"].contains(word);
+        words.iter().all(may) && (least + 1..=least + 21).contains(&words.len())
+    })
+}
+
+fn asked(least: usize) -> Value {
+    chat(
+        "m",
+        "Say it",
+        json!({"max_tokens": 200, "guided_regex": pattern(least)}),
+    )
+}
+
+fn metric(daemon: &Daemon, line: &str) -> bool {
+    daemon.get("/metrics").body.contains(line)
+}
+
+const ODDITIES: [&str; 14] = [
+    "",
+    "abort-late-tokens = 3",
+    "eos-silent = true",
+    "eos-ignored = true",
+    "eos-ignored = true\nabort-late-tokens = 2\nlogits-come = \"with-ids\"",
+    "logits-come = \"with-ids\"",
+    "logits-come = \"alone\"",
+    "logits-come = \"alone\"\nabort-late-tokens = 2",
+    "rows-of = \"input\"",
+    "prefix-reuse = true",
+    "prefix-reuse = true\nrows-of = \"input\"\nabort-late-tokens = 1",
+    "callback-thread = \"other\"",
+    "[[fault]]\ncall = \"run\"\nkind = \"finish-twice\"",
+    "[[fault]]\ncall = \"run\"\nkind = \"text-after-finish\"",
+];
+
+#[test]
+fn an_answer_is_the_same_in_each_family_whatever_the_library_does() {
+    let mut first = None;
+    for family in FAMILIES_RUN {
+        for more in ODDITIES {
+            let daemon = setup(family, more).start();
+            let answer = daemon.post(CHAT, &asked(4));
+            assert_eq!(answer.status, 200, "{family} {more}: {}", answer.body);
+            assert_eq!(answer.json()["choices"][0]["finish_reason"], "stop");
+            let text = answer.content();
+            assert!(is_kept(&text, 4), "{family} {more}: {text}");
+            let first = first.get_or_insert_with(|| text.clone());
+            assert_eq!(*first, text, "{family} {more}");
+            assert!(metric(&daemon, "rkllmd_redraws_total{model=\"m\"}"));
+        }
+    }
+}
+
+#[test]
+fn a_result_that_comes_late_is_no_part_of_the_next_run() {
+    for family in FAMILIES_RUN {
+        let more = "token-delay-us = 20000\n[[fault]]\ncall = \"run\"\nkind = \"late-callback\"";
+        let daemon = setup(family, more).start();
+        let answer = daemon.post(CHAT, &asked(4));
+        assert_eq!(answer.status, 200, "{family}: {}", answer.body);
+        assert!(is_kept(&answer.content(), 4), "{family}: {}", answer.body);
+    }
+}
+
+#[test]
+fn a_library_that_fails_on_its_way_back_is_told() {
+    for family in FAMILIES_RUN {
+        for kind in ["fail", "error-state", "never-finish"] {
+            for occasion in [2, 3] {
+                let more =
+                    format!("[[fault]]\ncall = \"run\"\noccasion = {occasion}\nkind = {kind:?}");
+                let daemon = setup(family, &more).start();
+                let answer = daemon.post(CHAT, &asked(4));
+                let told = (family, kind, occasion, &answer.body);
+                match answer.status {
+                    200 => assert!(is_kept(&answer.content(), 4), "{told:?}"),
+                    status => {
+                        assert!((400..600).contains(&status), "{told:?}");
+                        let code = answer.error_code();
+                        // It has taken the prompt before.
+                        assert!(!["", "run_refused"].contains(&&*code), "{told:?}");
+                    }
+                }
+                // The next one is served.
+                let answer = daemon.post(CHAT, &chat("m", "Go", json!({"max_tokens": 2})));
+                assert_eq!(answer.status, 200, "{family} {kind}: {}", answer.body);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_library_that_hangs_on_its_way_back_passes_a_deadline() {
+    for (occasion, after) in [(2, ""), (3, "after-tokens = 1\n")] {
+        let more = format!(
+            "[[fault]]\ncall = \"run\"\noccasion = {occasion}\n{after}kind = \"hang\"\nonce = \"hung\""
+        );
+        let daemon = setup("1_3_1", &more)
+            .settings("deadlines.prefill-base = \"1s\"")
+            .settings("deadlines.inter-token = \"1s\"")
+            .settings("deadlines.abort-to-finish = \"1s\"")
+            .start();
+        let answer = daemon.post(CHAT, &asked(4));
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        assert!(is_kept(&answer.content(), 4), "{}", answer.body);
+        assert!(metric(&daemon, "rkllmd_deadlines_passed_total{deadline="));
+    }
+}
+
+#[test]
+fn an_abort_that_the_library_ignores_passes_a_deadline() {
+    for family in ["1_2_1", "1_3_1"] {
+        let more = "eos-ignored = true\ntoken-delay-us = 20000\n[[fault]]\ncall = \"abort\"\nkind = \"ignore\"";
+        let daemon = setup(family, more)
+            .settings("deadlines.abort-to-finish = \"1s\"")
+            .start();
+        let answer = daemon.post(CHAT, &asked(30));
+        assert!(answer.status >= 400, "{family}: {}", answer.body);
+        assert!(!answer.error_code().is_empty(), "{family}: {}", answer.body);
+        let passed = "rkllmd_deadlines_passed_total{deadline=\"abort-to-finish\"}";
+        assert!(metric(&daemon, passed), "{family}");
+    }
+}
+
+#[test]
+fn more_redraws_than_there_may_be_end_an_answer_with_what_was_told() {
+    let daemon = setup("1_3_1", "prefix-reuse = true")
+        .settings("constraints.max-redraws = 3")
+        .start();
+    let answer = daemon.post(CHAT, &asked(30));
+    let error = answer.json()["error"].clone();
+    assert_eq!(
+        (answer.status, error["code"].as_str()),
+        (422, Some("format_not_kept"))
+    );
+    let message = error["message"].as_str().expect("a message");
+    assert!(message.contains("constraints.max-redraws"), "{message}");
+    let mut streamed = asked(30);
+    streamed["stream"] = json!(true);
+    let mut stream = daemon.stream(CHAT, &streamed);
+    let (mut text, mut failed) = (String::new(), false);
+    while let Some(data) = stream.next_data().filter(|data| data != "[DONE]") {
+        let chunk: Value = serde_json::from_str(&data).expect("a chunk is JSON");
+        failed |= chunk["error"]["code"] == "format_not_kept";
+        let piece = chunk["choices"][0]["delta"]["content"].as_str();
+        text.push_str(piece.unwrap_or_default());
+    }
+    assert!(failed && text.starts_with('{'), "{text}");
+}
+
+#[test]
+fn a_client_that_leaves_on_the_way_back_frees_its_place() {
+    let more = "prefill-delay-ms = 300\nabort-interrupts-prefill = true";
+    let daemon = setup("1_3_1", more).start();
+    let mut streamed = asked(30);
+    streamed["stream"] = json!(true);
+    for pieces in 1..4 {
+        let mut stream = daemon.stream(CHAT, &streamed);
+        for _ in 0..pieces {
+            assert!(stream.next_content().is_some());
+        }
+        let worker = daemon.worker_pid();
+        drop(stream);
+        eventually("a free place", || {
+            metric(&daemon, "rkllmd_slots_in_use{model=\"m\"} 0").then_some(())
+        });
+        assert_eq!(daemon.worker_pid(), worker, "the same worker goes on");
+    }
+}
+
+#[test]
+fn a_worker_that_dies_anywhere_changes_no_answer() {
+    for family in FAMILIES_RUN {
+        let daemon = setup(family, "token-delay-us = 2000\nprefill-delay-ms = 2").start();
+        let whole = daemon.post(CHAT, &asked(30)).content();
+        assert!(is_kept(&whole, 30), "{whole}");
+        let seed = fastrand::u64(..);
+        println!("seed {seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut streamed = asked(30);
+        streamed["stream"] = json!(true);
+        for _ in 0..4 {
+            let mut stream = daemon.stream(CHAT, &streamed);
+            let dies_at = random.usize(1..30);
+            let (mut text, mut pieces) = (String::new(), 0);
+            while let Some(piece) = stream.next_content() {
+                text.push_str(&piece);
+                pieces += 1;
+                if pieces == dies_at {
+                    kill(daemon.worker_pid());
+                }
+            }
+            assert_eq!(text, whole, "{family}: died at {dies_at}");
+        }
+    }
+}
