@@ -90,10 +90,14 @@ impl LogsQuery {
                 return Err(RequestError::out_of_range("level", must));
             }
         };
-        let number = |text: &str| text.parse::<u64>().ok();
         let after = self.after.map(|after| {
             let must = "must be the number of an event";
-            number(&after).ok_or_else(|| RequestError::out_of_range("after", must))
+            // As the document has it, which knows no larger ones.
+            let number = after
+                .parse()
+                .ok()
+                .filter(|&number| i64::try_from(number).is_ok());
+            number.ok_or_else(|| RequestError::out_of_range("after", must))
         });
         let most = self.limit.map(|limit| {
             let limit = limit
