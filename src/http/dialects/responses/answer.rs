@@ -54,6 +54,7 @@ pub(crate) struct ResponseResource {
 pub(crate) struct ResponseError {
     /// Stable and machine-readable.
     code: &'static str,
+    /// For a person.
     message: String,
 }
 

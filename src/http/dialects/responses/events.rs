@@ -28,19 +28,25 @@ pub(crate) struct ResponseEvent {
     output_index: Option<u32>,
     #[schema(required = false)]
     item: Option<OutputItem>,
+    /// Of an item's events: its id.
     #[schema(required = false)]
     item_id: Option<String>,
     /// Of a part's events: always 0.
     #[schema(required = false)]
     content_index: Option<u32>,
+    /// Of a part's beginning and end: the part.
     #[schema(required = false, value_type = Option<Object>)]
     part: Option<()>,
+    /// The next piece of a text or of arguments.
     #[schema(required = false)]
     delta: Option<String>,
+    /// The whole text, at its end.
     #[schema(required = false)]
     text: Option<String>,
+    /// The whole arguments, at their end.
     #[schema(required = false)]
     arguments: Option<String>,
+    /// Of the end of arguments: the function.
     #[schema(required = false)]
     name: Option<String>,
     /// How likely the tokens of a text were, where it is asked for.

@@ -27,6 +27,7 @@ const MOST: i64 = 100;
 /// What became of it.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct DeletedResponse {
+    /// The response's.
     id: String,
     /// Always `response`.
     #[schema(example = "response")]
@@ -41,11 +42,13 @@ pub(crate) struct ItemList {
     /// Always `list`.
     #[schema(example = "list")]
     object: &'static str,
+    /// The items, in the order that was asked for.
     #[schema(value_type = Vec<Object>)]
     data: Vec<Value>,
     /// Null of an empty page.
     #[schema(required)]
     first_id: Option<String>,
+    /// Null of an empty page.
     #[schema(required)]
     last_id: Option<String>,
     /// Whether there are more behind it.

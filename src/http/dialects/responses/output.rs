@@ -59,6 +59,7 @@ pub(crate) struct OutputText {
     /// Always `output_text`.
     #[schema(example = "output_text")]
     pub r#type: &'static str,
+    /// The text.
     pub text: String,
     /// Always empty.
     #[schema(value_type = Vec<Object>)]
@@ -73,6 +74,7 @@ pub(crate) struct ReasoningText {
     /// Always `reasoning_text`.
     #[schema(example = "reasoning_text")]
     pub r#type: &'static str,
+    /// The text.
     pub text: String,
 }
 

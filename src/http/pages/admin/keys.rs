@@ -49,6 +49,7 @@ pub(crate) struct KeyList {
 /// A key, without what opens anything.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct KeyView {
+    /// Which it is known by.
     name: String,
     /// `user` or `admin`.
     #[schema(example = "user")]
@@ -107,6 +108,7 @@ pub(crate) struct MadeKey {
 /// It is revoked.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct RevokedKey {
+    /// The key's.
     name: String,
     /// Always true.
     #[schema(example = true)]

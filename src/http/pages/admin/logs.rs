@@ -53,12 +53,15 @@ pub(crate) struct LogPage {
 pub(crate) struct LogEvent {
     /// One more than that of the event before it.
     number: u64,
+    /// In UTC.
     #[schema(example = "2026-01-01T00:00:00Z")]
     time: String,
+    /// `error`, `warn`, `info`, `debug` or `trace`.
     #[schema(example = "info")]
     level: String,
     /// The part of the program that says it.
     target: &'static str,
+    /// What it says.
     message: String,
     /// What it says it of.
     fields: BTreeMap<&'static str, String>,
