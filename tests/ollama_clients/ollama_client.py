@@ -127,7 +127,7 @@ refusals = [
     (lambda: client.generate(model=model, prompt="a", suffix="b"), 400, "does not support insert"),
     (lambda: client.chat(model=model, messages=slow, format="json"), 400, "tokenizer"),
     (lambda: list(client.chat(model="no-such-model", messages=slow, stream=True)), 404, "not found"),
-    (lambda: client.pull("llama3"), 400, "models folder"),
+    (lambda: client.pull("llama3"), 400, "OWNER/NAME"),
     (lambda: client.push("llama3"), 400, "not offered"),
     (lambda: client.create("mine", from_=model, template="{{ .Prompt }}"), 400, "template"),
     (lambda: client.create("mine", from_="no-such-model"), 404, "not found"),

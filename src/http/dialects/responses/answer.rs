@@ -85,6 +85,7 @@ pub(crate) struct ResponseUsage {
 
 /// Where tokens of the prompt came from.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ResponseInputTokensDetails)]
 pub(crate) struct InputTokensDetails {
     /// Those that were found in the KV cache and not evaluated again.
     cached_tokens: u32,
@@ -94,6 +95,7 @@ pub(crate) struct InputTokensDetails {
 
 /// What generated tokens were for.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ResponseOutputTokensDetails)]
 pub(crate) struct OutputTokensDetails {
     /// Tokens of thoughts, their markers included.
     reasoning_tokens: u32,

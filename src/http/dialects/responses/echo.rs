@@ -61,7 +61,7 @@ pub(crate) struct Echo {
     pub store: bool,
     pub text: EchoedText,
     /// As the request has it, else `auto`.
-    #[schema(value_type = Object)]
+    #[schema(value_type = serde_json::Value)]
     pub tool_choice: Box<RawValue>,
     /// Functions; others are not known.
     pub tools: Vec<EchoedTool>,
