@@ -9,7 +9,7 @@ use crate::client_sessions::thinking_template;
 use crate::daemon_support::{Setup, python_package};
 
 /// Of each dialect, unless `SCHEMA_BODIES` says otherwise.
-const BODIES: usize = 1000;
+const BODIES: usize = 5000;
 
 const OPENAI: &str = "openai==3.54.0";
 const ANTHROPIC: &str = "anthropic==2.14.0";
