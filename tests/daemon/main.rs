@@ -43,6 +43,7 @@ mod calls_and_results_reach_the_model;
 mod calls_obey;
 mod calls_outlive_their_worker;
 mod calls_that_cannot_be_kept;
+mod clients_of_responses_work_unchanged;
 mod clients_requests_are_answered;
 mod conversations_keep_their_slot;
 mod crowds_are_served_or_refused;
