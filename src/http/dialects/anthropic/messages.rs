@@ -1,7 +1,5 @@
 //! `POST /v1/messages`: a conversation, rendered with the model's chat template.
 
-use std::sync::Arc;
-
 use axum::body::Body;
 use axum::response::Response;
 use utoipa::ToSchema;

@@ -1,7 +1,5 @@
 //! `POST /infill`: a gap in a text that the model fills, in the shape of llama.cpp's server.
 
-use std::sync::Arc;
-
 use axum::body::Body;
 use axum::response::Response;
 use serde::Deserialize;

@@ -1,7 +1,5 @@
 //! `POST /v1/completions`: a text that the model continues, without a chat template.
 
-use std::sync::Arc;
-
 use axum::body::Body;
 use axum::response::Response;
 use utoipa::ToSchema;
