@@ -32,6 +32,7 @@ mod a_short_probe_proves_nothing;
 mod a_stream_survives_its_worker;
 mod administrators_are_looked_at_again;
 mod administrators_see_and_change;
+mod agents_command_lines_work_unchanged;
 mod an_older_cpu_runtime_is_known;
 mod an_unkillable_worker_gets_no_successor;
 mod an_unread_log_stops_nothing;
