@@ -9,7 +9,7 @@ use crate::daemon_support::{Daemon, is_whole, node, npm_packages};
 
 // Pinned, so that a new release changes nothing by itself.
 const CODEX: &str = "@openai/codex@0.171.0";
-const CLAUDE: &str = "@anthropic-ai/claude-code@2.1.332";
+const CLAUDE: &str = "@anthropic-ai/claude-code@2.1.197";
 
 const SAID: &str = "one two three four five";
 
