@@ -11,7 +11,7 @@ mod options;
 mod rendering;
 
 use answering::Answering;
-pub(crate) use asking::{Asking, Check};
+pub(crate) use asking::{Asking, Check, of_fields};
 pub(crate) use identity::Identity;
 pub(crate) use options::{LongHistory, Options, Without};
 pub(crate) use rendering::{neutralised, plain_error, render, render_whole};
@@ -101,7 +101,7 @@ pub(crate) struct Asked<D> {
 }
 
 /// Answers a request for a reply.
-pub(crate) async fn answer<D: ChatDialect>(
+async fn answer<D: ChatDialect>(
     state: Arc<HttpState>,
     request: Request,
     parse: impl Parse<Asked<D>>,

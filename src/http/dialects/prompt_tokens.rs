@@ -7,11 +7,10 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::chat_dialect::{Asking, ChatDialect, Check, neutralised, render_whole};
+use super::chat_dialect::{Asking, ChatDialect, Check, neutralised, of_fields, render_whole};
 use super::ended;
 use crate::chat::PromptSource;
 use crate::http::HttpState;
-use crate::http::request::body::fields;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
 use crate::http::request::parsed::parsed;
@@ -41,10 +40,7 @@ pub(super) async fn answer<D: ChatDialect, F: DeserializeOwned + 'static, B: Ser
 ) -> Result<Response, RequestError> {
     let context = RequestContext::of(request.extensions());
     let counted = async {
-        let parse = move |state: &HttpState, context: &RequestContext, body: &[u8]| {
-            check(state, context, fields(body)?)
-        };
-        let asked = parsed(&state, &context, request, parse).await?;
+        let asked = parsed(&state, &context, request, of_fields(check)).await?;
         let prompt = render_whole::<D>(&state, &asked.model, asked.source).await;
         let prompt = prompt.map_err(blamed)?;
         let neutralised = neutralised::<D>(&prompt);

@@ -12,6 +12,7 @@ use crate::http::HttpState;
 use crate::http::request::body::fields;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
+use crate::http::request::parsed::Parse;
 
 /// A request whose body has not been read, and what it is answered with.
 pub(crate) struct Asking {
@@ -21,6 +22,17 @@ pub(crate) struct Asking {
 
 /// Checks a body's fields and finds what they ask for.
 pub(crate) type Check<F, T> = fn(&HttpState, &RequestContext, F) -> Result<T, RequestError>;
+
+/// Has a body's fields read, and checked.
+pub(crate) fn of_fields<F, T>(check: Check<F, T>) -> impl Parse<T>
+where
+    F: DeserializeOwned + 'static,
+    T: 'static,
+{
+    move |state: &HttpState, context: &RequestContext, body: &[u8]| {
+        check(state, context, fields(body)?)
+    }
+}
 
 impl FromRequest<Arc<HttpState>> for Asking {
     type Rejection = Infallible;
@@ -38,10 +50,6 @@ impl Asking {
         F: DeserializeOwned + 'static,
         D: ChatDialect,
     {
-        let Self { state, request } = self;
-        let parse = move |state: &HttpState, context: &RequestContext, body: &[u8]| {
-            check(state, context, fields(body)?)
-        };
-        answer(state, request, parse).await
+        answer(self.state, self.request, of_fields(check)).await
     }
 }
