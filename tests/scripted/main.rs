@@ -15,6 +15,7 @@ mod anthropic_streams_have_one_end;
 mod calls_that_are_cut_invent_nothing;
 mod connections_are_kept_and_closed_in_order;
 mod embeddings_are_the_models_hidden_states;
+mod failures_end_every_dialects_stream;
 mod http_abuse_is_bounded;
 mod http_bodies_are_answered_whatever_they_are;
 mod http_coded_bodies_are_read;

@@ -114,6 +114,65 @@ async fn twenty_turns_have_the_prompt_of_the_full_history() {
 }
 
 #[tokio::test]
+async fn items_that_are_named_have_the_prompt_of_those_that_are_sent() {
+    let mut server = server(Settings::default()).await;
+    let tools = json!([{"type": "function", "name": "f"}]);
+    let ask = |input: &[Value]| json!({"model": "thinker", "tools": tools, "input": input});
+    let user = |text: &str| json!({"role": "user", "content": text});
+    let (mut sent, mut named) = (Vec::new(), Vec::new());
+    for turn in 0..3 {
+        let new = user(&format!("turn {turn}"));
+        sent.push(new.clone());
+        named.push(new);
+        let (_, of_sent) = prompt(&mut server, &ask(&sent)).await;
+        let (response, of_named) = prompt(&mut server, &ask(&named)).await;
+        assert_eq!(of_named, of_sent, "turn {turn}");
+        assert_eq!(of_named.matches("so \"é\"").count(), turn, "{of_named}");
+        for item in response["output"].as_array().expect("items") {
+            named.push(json!({"type": "item_reference", "id": item["id"]}));
+            sent.push(item.clone());
+        }
+    }
+    // What is named twice is said twice, and what is kept no more is not found.
+    let twice = [named[1].clone(), named[1].clone(), user("so")];
+    let (_, of_twice) = prompt(&mut server, &ask(&twice)).await;
+    assert_eq!(of_twice.matches("hm\n").count(), 2, "{of_twice}");
+    let gone = json!({"type": "item_reference", "id": "msg_1"});
+    let body = ask(&[user("a"), gone]);
+    let answer = server.post(PATH, body.to_string()).await;
+    let (_, param, code) = answer.error();
+    assert_eq!(
+        (answer.status, param.as_deref(), &*code),
+        (400, Some("input[1].id"), "invalid_value")
+    );
+    server.shut_down().await;
+}
+
+/// A small body that names much is charged for what it names.
+#[tokio::test]
+async fn items_that_are_named_are_charged_as_often_as_they_are() {
+    let mut settings = Settings::default();
+    settings.memory.requests_limit_bytes = Some(8 << 20);
+    let mut server = server(settings).await;
+    let body = json!({"model": "tiny", "input": "much ".repeat(20_000)});
+    let (response, _) = prompt(&mut server, &body).await;
+    let path = format!("{PATH}/{}/input_items", id(&response));
+    let items = server.get(&path).await.json();
+    let reference = json!({"type": "item_reference", "id": items["data"][0]["id"]});
+    let ask = |count: usize| {
+        let body = json!({"model": "tiny", "input": vec![reference.clone(); count]});
+        body.to_string()
+    };
+    assert_eq!(server.post(PATH, ask(1)).await.status, 200);
+    let answer = server.post(PATH, ask(1000)).await;
+    assert_eq!(
+        (answer.status, &*answer.error().2),
+        (413, "request_too_large")
+    );
+    server.shut_down().await;
+}
+
+#[tokio::test]
 async fn instructions_are_not_inherited() {
     let mut server = server(Settings::default()).await;
     let first = json!({"model": "tiny", "instructions": "Be rude.", "input": "one"});
@@ -364,6 +423,14 @@ async fn a_response_is_its_keys_alone() {
         );
     }
     assert_eq!(ask(&other, "POST", PATH, &then).await.status, 400);
+    let reference = json!({"type": "item_reference", "id": first["output"][1]["id"]});
+    let naming = json!({"model": "tiny", "input": [reference, {"role": "user", "content": "b"}]});
+    let answer = ask(&other, "POST", PATH, &naming).await;
+    assert_eq!(
+        (answer.status, answer.error().1.as_deref()),
+        (400, Some("input[0].id"))
+    );
+    assert_eq!(ask(&one, "POST", PATH, &naming).await.status, 200);
     assert_eq!(ask(&one, "GET", &path, &Value::Null).await.json(), first);
     assert_eq!(ask(&one, "POST", PATH, &then).await.status, 200);
     server.shut_down().await;
