@@ -9,6 +9,7 @@ mod rpc_support;
 
 mod a_fresh_machine_gets_its_rust;
 mod board_support;
+mod boards_are_collected;
 mod command_line;
 mod imports_follow_the_layers;
 mod named_paths;
