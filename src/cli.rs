@@ -8,6 +8,7 @@ mod keys;
 mod progress;
 mod pull;
 mod reload;
+mod tune;
 
 use std::env;
 use std::ffi::OsString;
@@ -80,6 +81,9 @@ enum CommandLine {
     /// Look at what the daemon needs of this machine, and say what to type where something is wrong
     #[command(after_help = doctor::EXAMPLES)]
     Doctor(doctor::DoctorArguments),
+    /// Keep CPU, NPU and memory at full speed, or put back what they were set to
+    #[command(after_help = tune::EXAMPLES)]
+    Tune(tune::TuneArguments),
     /// Add, list and revoke the keys that clients need
     #[command(after_help = keys::EXAMPLES)]
     Keys(keys::KeysArguments),
@@ -219,6 +223,7 @@ fn dispatch(command: CommandLine) -> Program {
         CommandLine::Doctor(arguments) => {
             Program::Finished(doctor::run(arguments).unwrap_or_else(|error| bad_config(&error)))
         }
+        CommandLine::Tune(arguments) => Program::Finished(tune::run(arguments)),
         CommandLine::Reload => Program::Finished(reload::run()),
         CommandLine::Pull(arguments) => {
             Program::Finished(pull::run(&arguments).unwrap_or_else(|error| bad_config(&error)))

@@ -15,6 +15,7 @@ the_service_is_active_and_ready() { # CHECK
     wait_for 60 'the unit is active' active
     [[ $(container systemctl is-enabled rkllmd.service) == enabled ]] || fail 'the service is not enabled'
     [[ $(container systemctl is-enabled rkllmd.socket) == disabled ]] || fail 'the socket ships enabled'
+    [[ $(container systemctl is-enabled rkllmd-tune.service) == disabled ]] || fail 'tuning ships enabled'
     note=$(property StatusText)
     [[ -n $note ]] || fail 'the unit tells no status'
     wait_for 30 'it answers' healthy
