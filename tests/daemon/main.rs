@@ -38,6 +38,7 @@ mod an_unread_log_stops_nothing;
 mod answers_keep_their_format;
 mod answers_repeat_whatever_runs;
 mod anthropics_clients_work_unchanged;
+mod boards_are_measured;
 mod calls_and_results_reach_the_model;
 mod calls_obey;
 mod calls_outlive_their_worker;
