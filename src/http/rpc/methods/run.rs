@@ -18,8 +18,10 @@ use super::tensor::TensorForm;
 use super::{Method, Scope, failure};
 use crate::generation::ModelId;
 use crate::http::request::access::Caller;
+use crate::http::request::id;
+use crate::http::request::live_run::{LiveRun, RunOf};
 use crate::http::rpc::protocol::{ErrorKind, RpcError};
-use crate::http::rpc::session::Notifications;
+use crate::http::rpc::session::{Notifications, Session};
 use crate::http::rpc::{CutOff, Rpc};
 use crate::library_calls::{CallbackResult, InferParam, Input, RowSelection, RunRequest};
 use crate::memory::Charge;
@@ -45,6 +47,7 @@ const RUN_ERRORS: &[ErrorKind] = &[
     ErrorKind::NeedsNotifications,
     ErrorKind::HandleClosed,
     ErrorKind::PromptCacheBroken,
+    ErrorKind::AbortedByAdministrator,
 ];
 
 pub(crate) struct Run;
@@ -96,7 +99,7 @@ impl Method for Run {
         let started = handle.run(params.into_request(), session.tensors()).await;
         let (permit, stream) = started.map_err(|error| failure::of(error, &session.caller))?;
         let run = session.rpc.run_number();
-        let run_of = (handle.model(), Self::NAME);
+        let run_of = run_of(session, handle.model(), Self::NAME);
         let mut running = Running::new(stream, &session.rpc, &session.caller, run_of);
         let mut taker = Taker {
             handle: handle.name(),
@@ -178,6 +181,7 @@ impl Method for RunAsync {
         };
         let run = session.rpc.run_number();
         let rpc = Arc::clone(&session.rpc);
+        let run_of = run_of(session, handle.model(), Self::NAME);
         scope.afterwards.push(Box::pin(async move {
             let started = match started {
                 Some(started) => Ok(started),
@@ -201,7 +205,6 @@ impl Method for RunAsync {
                         collected: None,
                     };
                     // A run that failed here is aborted now, not when its reader has read why.
-                    let run_of = (handle.model(), Self::NAME);
                     let mut running = Running::new(stream, &rpc, &caller, run_of);
                     let result = running.hand_to(&mut taker).await;
                     ended.handle_reset = running.reset.take().map(Into::into);
@@ -248,6 +251,17 @@ fn request(
     }
 }
 
+/// How administrators see a run.
+fn run_of(session: &Session, model: &ModelId, method: &'static str) -> RunOf {
+    RunOf {
+        id: id::for_run(),
+        key: session.caller.key().map(|key| key.name.to_string()),
+        client: session.account.client().name().to_owned(),
+        method,
+        model: ModelId::clone(model),
+    }
+}
+
 /// A run in progress. Dropping it aborts the run.
 struct Running {
     stream: RunStream,
@@ -256,6 +270,7 @@ struct Running {
     reset: Option<HandleReset>,
     cut_off: CutOff,
     counted: CountedRun,
+    live: Arc<LiveRun>,
 }
 
 enum Step {
@@ -264,18 +279,15 @@ enum Step {
 }
 
 impl Running {
-    fn new(
-        stream: RunStream,
-        rpc: &Rpc,
-        caller: &Caller,
-        (model, method): (&ModelId, &'static str),
-    ) -> Self {
+    fn new(stream: RunStream, rpc: &Rpc, caller: &Caller, run_of: RunOf) -> Self {
+        let metrics = rpc.engine.metrics();
         Self {
             stream,
             caller: caller.clone(),
             reset: None,
             cut_off: rpc.cut_off(),
-            counted: CountedRun::new(rpc.engine.metrics(), model, method),
+            counted: CountedRun::new(metrics, &run_of.model, run_of.method),
+            live: LiveRun::begin(run_of, &rpc.live, metrics.changes()),
         }
     }
 
@@ -294,7 +306,10 @@ impl Running {
                 ));
             };
             match event {
-                RunEvent::Started { handle_reset } => self.reset = handle_reset,
+                RunEvent::Started { handle_reset } => {
+                    self.live.runs();
+                    self.reset = handle_reset;
+                }
                 RunEvent::Result(callback) => return Ok(Step::Callback(callback)),
                 RunEvent::Ended { code } => return Ok(Step::Ended { code }),
                 RunEvent::Failed(error) => return Err(failure::of(error, &self.caller)),
@@ -306,22 +321,33 @@ impl Running {
         ))
     }
 
-    /// Hands over each callback until the run ends; gives what `rkllm_run` returned.
+    /// Hands over each callback until the run ends or is aborted; gives what `rkllm_run` returned.
     async fn hand_to(&mut self, taker: &mut Taker<'_>) -> Result<i32, RpcError> {
-        let ended = loop {
-            match self.next().await {
-                Ok(Step::Callback(callback)) => {
-                    self.counted.add(&callback);
-                    if let Err(error) = taker.take(callback).await {
-                        break Err(error);
-                    }
-                }
-                Ok(Step::Ended { code }) => break Ok(code),
-                Err(error) => break Err(error),
-            }
+        let live = Arc::clone(&self.live);
+        let ended = tokio::select! {
+            // Also while its client does not read.
+            biased;
+            () = live.abort.wanted() => Err(RpcError::new(
+                ErrorKind::AbortedByAdministrator,
+                "an administrator has ended the run",
+            )),
+            ended = self.hand_all_to(taker) => ended,
         };
         self.counted.ended(&ended);
+        self.live.ended(ended.as_ref().err().map(RpcError::name));
         ended
+    }
+
+    async fn hand_all_to(&mut self, taker: &mut Taker<'_>) -> Result<i32, RpcError> {
+        loop {
+            match self.next().await? {
+                Step::Callback(callback) => {
+                    self.counted.add(&callback);
+                    taker.take(callback).await?;
+                }
+                Step::Ended { code } => return Ok(code),
+            }
+        }
     }
 }
 
