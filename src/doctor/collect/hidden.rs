@@ -3,7 +3,7 @@
 
 use aho_corasick::{AhoCorasick, BuildError, MatchKind};
 
-use super::places::{Place, Want};
+use super::places::{Parts, Place, Want};
 
 /// Shorter ones are no serial number, and would hide figures.
 const SHORTEST_SERIAL: usize = 6;
@@ -26,37 +26,37 @@ pub(super) enum Kind {
     Host,
 }
 
+const NO_PARTS: Parts = &[];
+const ADDRESSES: Parts = &[|_| true, |name| name == "address"];
+const CARDS: Parts = &[
+    |_| true,
+    |name| name == "device",
+    |name| matches!(name, "serial" | "cid"),
+];
+const SERIALS: [&str; 6] = [
+    "/proc/device-tree/serial-number",
+    "/etc/machine-id",
+    "/sys/class/dmi/id/product_serial",
+    "/sys/class/dmi/id/product_uuid",
+    "/sys/class/dmi/id/board_serial",
+    "/sys/class/dmi/id/chassis_serial",
+];
+
 /// Where a board tells them.
 pub(super) fn sources() -> Vec<(Kind, Place)> {
-    let of = |kind, folder: &str, parts| (kind, Place::below(folder, parts, Want::Words));
+    let of = |kind: Kind, folder: &str, parts: Parts| {
+        let place = Place::below(folder, parts, Want::Words);
+        (kind, place)
+    };
     let mut sources = vec![
-        of(Kind::CpuInfo, "/proc/cpuinfo", &[]),
-        of(Kind::Host, "/etc/hostname", &[]),
-        of(Kind::Host, "/proc/sys/kernel/hostname", &[]),
-        of(
-            Kind::Address,
-            "/sys/class/net",
-            &[|_| true, |name| name == "address"],
-        ),
-        of(
-            Kind::Serial,
-            "/sys/class/block",
-            &[
-                |_| true,
-                |name| name == "device",
-                |name| matches!(name, "serial" | "cid"),
-            ],
-        ),
+        of(Kind::CpuInfo, "/proc/cpuinfo", NO_PARTS),
+        of(Kind::Host, "/etc/hostname", NO_PARTS),
+        of(Kind::Host, "/proc/sys/kernel/hostname", NO_PARTS),
+        of(Kind::Address, "/sys/class/net", ADDRESSES),
+        of(Kind::Serial, "/sys/class/block", CARDS),
     ];
-    let serials = [
-        "/proc/device-tree/serial-number",
-        "/etc/machine-id",
-        "/sys/class/dmi/id/product_serial",
-        "/sys/class/dmi/id/product_uuid",
-        "/sys/class/dmi/id/board_serial",
-        "/sys/class/dmi/id/chassis_serial",
-    ];
-    sources.extend(serials.map(|path| of(Kind::Serial, path, &[])));
+    let serials = SERIALS.into_iter();
+    sources.extend(serials.map(|path| of(Kind::Serial, path, NO_PARTS)));
     sources
 }
 
@@ -116,17 +116,11 @@ pub(super) struct Hidden {
 
 impl Hidden {
     pub fn new(words: &Words) -> Result<Self, BuildError> {
-        let finder = |patterns: &mut dyn Iterator<Item = &str>| {
-            AhoCorasick::builder()
-                .ascii_case_insensitive(true)
-                .match_kind(MatchKind::LeftmostLongest)
-                .build(patterns)
-        };
         let anywhere = &words.anywhere;
         Ok(Self {
-            anywhere: finder(&mut anywhere.iter().map(|(word, _)| word.as_str()))?,
+            anywhere: finder(anywhere.iter().map(|(word, _)| word.as_str()))?,
             instead: anywhere.iter().map(|(_, instead)| *instead).collect(),
-            hosts: finder(&mut words.hosts.iter().map(String::as_str))?,
+            hosts: finder(words.hosts.iter().map(String::as_str))?,
         })
     }
 
@@ -157,6 +151,13 @@ impl Hidden {
             });
         shown
     }
+}
+
+fn finder<'a>(words: impl Iterator<Item = &'a str>) -> Result<AhoCorasick, BuildError> {
+    AhoCorasick::builder()
+        .ascii_case_insensitive(true)
+        .match_kind(MatchKind::LeftmostLongest)
+        .build(words)
 }
 
 /// Six pairs of hexadecimal digits with a colon or a dash between them.

@@ -129,7 +129,7 @@ const BELOW: &[(&str, Parts)] = &[
 ];
 
 pub(super) fn all() -> Vec<Place> {
-    let files = |paths: &'static [&str], want| {
+    let files = |paths: &'static [&'static str], want: Want| {
         let paths = paths.iter();
         paths.map(move |path| Place::file(*path, want))
     };
@@ -138,7 +138,7 @@ pub(super) fn all() -> Vec<Place> {
         .chain(files(FILES, Want::Text))
         .chain(files(&NpuLoad::FILES, Want::Text))
         .chain(files(WORDS, Want::Words))
-        .chain(below.map(|(folder, parts)| Place::below(*folder, parts, Want::Text)))
+        .chain(below.map(|&(folder, parts)| Place::below(folder, parts, Want::Text)))
         .collect();
     for folder in LIBRARY_FOLDERS {
         let names = NEEDED.iter().map(|(name, _)| format!("{folder}/{name}"));

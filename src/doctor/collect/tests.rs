@@ -70,6 +70,6 @@ fn a_model_is_its_size_and_its_toolkit() {
     assert_eq!(offset + end.len() as u64, large.bytes());
     assert!(end.ends_with(b"rkllm-toolkit version: 1.3.1\0"));
     assert_eq!(parts.len(), 1);
-    assert_eq!(model(3, None).parts(), []);
+    assert!(model(3, None).parts().is_empty());
     assert_eq!(model(3, Some("1.3.1")).bytes(), 3);
 }
