@@ -10,7 +10,6 @@ mod report;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -57,7 +56,6 @@ pub fn board_facts(
         folder: folder.clone(),
         source,
     })?;
-    let catalog = Arc::new(catalog);
     let Ok(installed) = catalog.look_up(model) else {
         let name = model.to_owned();
         return Err(BenchError::NoModel { name, folder });
