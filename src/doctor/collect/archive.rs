@@ -8,6 +8,9 @@ use tar::{Builder, EntryType, Header};
 
 use super::large_files::Sparse;
 
+/// 2026-01-01: programs that unpack doubt the beginning of time.
+const TIME: u64 = 1_767_225_600;
+
 pub(super) struct Archive(Builder<GzEncoder<Vec<u8>>>);
 
 impl Archive {
@@ -68,6 +71,9 @@ fn header(kind: EntryType, mode: u32, bytes: usize) -> Header {
     header.set_entry_type(kind);
     header.set_mode(mode);
     header.set_size(bytes as u64);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(TIME);
     header
 }
 
