@@ -47,7 +47,8 @@ pub(crate) struct LiveRequest {
     /// judgements wait and are made in turns.
     #[schema(example = "running")]
     state: &'static str,
-    /// How many requests are served before it, if none comes and all cost as much; null where it does not wait.
+    /// How many requests are served before it, if none comes and all cost as much; null where it does not wait,
+    /// and of a run.
     #[schema(required)]
     position: Option<usize>,
     /// When its header had arrived.
