@@ -14,9 +14,9 @@ const TIME: u64 = 1_767_225_600;
 pub(super) struct Archive(Builder<GzEncoder<Vec<u8>>>);
 
 impl Archive {
-    pub fn new() -> io::Result<Self> {
+    pub fn new() -> Self {
         let packed = GzEncoder::new(Vec::new(), Compression::default());
-        Ok(Self(Builder::new(packed)))
+        Self(Builder::new(packed))
     }
 
     pub fn file(&mut self, path: &str, mode: u32, content: &[u8]) -> io::Result<()> {

@@ -8,6 +8,8 @@ use super::places::{Parts, Place, Want};
 /// Shorter ones are no serial number, and would hide figures.
 const SHORTEST_SERIAL: usize = 6;
 const ADDRESS_PAIRS: usize = 6;
+/// How names of network devices begin that go on with their address.
+const NAMED_BY_ADDRESS: [&str; 2] = ["enx", "wlx"];
 /// As `rkllmd keys` makes them (`src/auth/secret.rs`).
 const KEY: &str = "rkllmd-";
 const KEY_DIGITS: usize = 64;
@@ -160,7 +162,8 @@ fn finder<'a>(words: impl Iterator<Item = &'a str>) -> Result<AhoCorasick, Build
         .build(words)
 }
 
-/// Six pairs of hexadecimal digits with a colon or a dash between them.
+/// Six pairs of hexadecimal digits with a colon or a dash between them, and names of network devices that are
+/// made of such.
 fn without_addresses(text: &str) -> String {
     const BYTES: usize = 3 * ADDRESS_PAIRS - 1;
     let bytes = text.as_bytes();
@@ -175,7 +178,18 @@ fn without_addresses(text: &str) -> String {
                 _ => byte.is_ascii_hexdigit(),
             })
     };
-    replaced(text, HIDDEN_ADDRESS, |at| is_address(at).then_some(BYTES))
+    let named = |at: usize| {
+        let rest = &bytes[at..];
+        let prefix = NAMED_BY_ADDRESS
+            .iter()
+            .find(|it| rest.starts_with(it.as_bytes()))?;
+        let digits = rest[prefix.len()..].get(..2 * ADDRESS_PAIRS)?;
+        let is_named = digits.iter().all(u8::is_ascii_hexdigit);
+        is_named.then_some(prefix.len() + 2 * ADDRESS_PAIRS)
+    };
+    replaced(text, HIDDEN_ADDRESS, |at| {
+        is_address(at).then_some(BYTES).or_else(|| named(at))
+    })
 }
 
 fn without_keys(text: &str) -> String {

@@ -25,6 +25,8 @@ use crate::regular_file;
 
 /// What one file is waited for.
 const LIMIT: Duration = Duration::from_millis(400);
+/// What library and models are waited for, which may lie on a slow card.
+const LIMIT_OF_LARGE: Duration = Duration::from_secs(5);
 /// What all of them are waited for.
 const LIMIT_OF_ALL: Duration = Duration::from_secs(20);
 /// The kernel's files are shorter.
@@ -75,7 +77,7 @@ impl Collection {
         let mut collection = Self {
             patient: Arc::new(patient),
             hidden: Hidden::new(&Words::default()).map_err(io::Error::other)?,
-            archive: Archive::new()?,
+            archive: Archive::new(),
             deadline: Instant::now() + LIMIT_OF_ALL,
             files: 0,
             left_out: Vec::new(),
@@ -89,12 +91,25 @@ impl Collection {
             }
         }
         collection.hidden = Hidden::new(&words).map_err(io::Error::other)?;
+        // It was told before anything was known.
+        for told in &mut collection.left_out {
+            *told = collection.hidden.in_words(told);
+        }
         Ok(collection)
     }
 
     /// Asks the board apart. `None`: it does not answer, which is told.
     fn ask<T: Send + 'static>(
         &mut self,
+        path: &str,
+        call: impl FnOnce(&Patient) -> T + Send + 'static,
+    ) -> Option<T> {
+        self.ask_within(LIMIT, path, call)
+    }
+
+    fn ask_within<T: Send + 'static>(
+        &mut self,
+        limit: Duration,
         path: &str,
         call: impl FnOnce(&Patient) -> T + Send + 'static,
     ) -> Option<T> {
@@ -105,9 +120,9 @@ impl Collection {
             return None;
         }
         let patient = Arc::clone(&self.patient);
-        let answer = apart::ask_and_wait(subject, LIMIT.min(left), move || call(&patient));
+        let answer = apart::ask_and_wait(subject, limit.min(left), move || call(&patient));
         if answer.is_none() {
-            let why = format!("no answer within {} ms", LIMIT.as_millis());
+            let why = format!("no answer within {} ms", limit.as_millis());
             self.leave_out(path, &why);
         }
         answer
@@ -219,7 +234,7 @@ impl Collection {
     fn add_library(&mut self) -> io::Result<()> {
         let path = self.patient.settings.runtime.npu_library.clone();
         let path = path.to_string_lossy().into_owned();
-        let asked = self.ask(&path, |patient| {
+        let asked = self.ask_within(LIMIT_OF_LARGE, &path, |patient| {
             let here = patient.sysroot.path(&patient.settings.runtime.npu_library);
             large_files::library(&here, runtime::version_text(patient).ok().as_deref())
         });
@@ -238,9 +253,8 @@ impl Collection {
 
     fn add_models(&mut self) -> io::Result<()> {
         let folder = self.patient.settings.models.dir.clone();
-        let asked = self.ask(&folder.to_string_lossy(), |patient| {
-            models::told_models(patient)
-        });
+        let folder = folder.to_string_lossy();
+        let asked = self.ask_within(LIMIT_OF_LARGE, &folder, models::told_models);
         for model in asked.unwrap_or_default() {
             let path = self.hidden.in_words(&model.path);
             self.files += 1;

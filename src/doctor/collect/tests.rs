@@ -27,6 +27,10 @@ fn what_a_board_tells_of_itself_is_hidden_in_every_form() {
             "enx(address) (address)",
         ),
         ("AA-BB-CC-DD-EE-FF", "(address)"),
+        (
+            "/sys/class/net/wlx0a1b2c3d4e5f/address",
+            "/sys/class/net/(address)/address",
+        ),
         ("Kitchen: kitchen.example.org", "(host): (host)"),
         ("kitchens", "kitchens"),
         ("6.1.43-kitchen", "6.1.43-(host)"),
