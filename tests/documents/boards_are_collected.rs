@@ -321,6 +321,21 @@ fn files_that_hang_are_left_out_and_told() {
     assert_eq!(told, "performance\n");
 }
 
+/// An archive has no way back up in its paths.
+#[test]
+fn a_path_that_cannot_be_packed_costs_its_file_alone() {
+    let board = Board::of(GOOD);
+    board.write("/srv/here/file = 1");
+    board.write("/srv/models/new.rkllm := model 1.3.1 1000000");
+    board.write("/etc/rkllmd/rkllmd.toml = [models]\\ndir = \"/srv/here/../models\"\\n");
+    let packed = Packed::of(&board);
+    let line = "left out: /srv/here/../models/new.rkllm: ";
+    assert!(packed.told.contains(line), "{}", packed.told);
+    let copy = packed.unpack();
+    assert!(copy.path().join("proc/meminfo").is_file());
+    assert!(copy.path().join("usr/lib/librkllmrt.so").is_file());
+}
+
 #[test]
 fn a_file_that_exists_is_kept_unless_told_otherwise() {
     let board = Board::of(GOOD);

@@ -1,5 +1,7 @@
-//! What must not leave a board: serial numbers, addresses of network devices, keys, names of hosts. What the board
+//! What must not leave a board: serial numbers, addresses of the network, keys, names of hosts. What the board
 //! tells of them is looked for in every text; addresses and keys are known by their form, too.
+
+use std::net::IpAddr;
 
 use aho_corasick::{AhoCorasick, BuildError, MatchKind};
 
@@ -96,6 +98,13 @@ impl Words {
                     }
                 }
             }
+        }
+    }
+
+    /// Where the daemon listens, as the report tells it; what every machine has tells nothing.
+    pub fn learn_listener(&mut self, address: IpAddr) {
+        if !address.is_loopback() && !address.is_unspecified() {
+            self.anywhere.push((address.to_string(), HIDDEN_ADDRESS));
         }
     }
 

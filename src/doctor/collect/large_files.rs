@@ -62,8 +62,9 @@ impl Sparse {
     }
 }
 
-/// The headers of a library and the `version` that it tells, at their places in a file of its length.
-pub(super) fn library(path: &Path, version: Option<&str>) -> io::Result<Sparse> {
+/// The headers of a library and the `version` that it tells, at their places in a file of its length. What is no
+/// file is not asked for its version.
+pub(super) fn library(path: &Path, version: impl FnOnce() -> Option<String>) -> io::Result<Sparse> {
     let metadata = fs::metadata(path)?;
     if !metadata.is_file() {
         return Err(io::Error::other("it is no regular file"));
@@ -71,7 +72,8 @@ pub(super) fn library(path: &Path, version: Option<&str>) -> io::Result<Sparse> 
     if metadata.len() > MOST_BYTES {
         return Err(io::Error::other("it is too long for a library"));
     }
-    Ok(library_of(&fs::read(path)?, version))
+    let version = version();
+    Ok(library_of(&fs::read(path)?, version.as_deref()))
 }
 
 fn library_of(content: &[u8], version: Option<&str>) -> Sparse {

@@ -2,7 +2,7 @@
 //! elsewhere as it is there.
 //!
 //! What is packed is listed, and nothing else is: no key, no configuration but where library and models lie, no
-//! code of the vendor's, no model. Serial numbers, addresses of network devices and names of hosts are hidden in
+//! code of the vendor's, no model. Serial numbers, addresses of the network and names of hosts are hidden in
 //! what is packed. A file that does not answer is left out and named; the others are packed all the same.
 
 mod archive;
@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use archive::Archive;
 use hidden::{Hidden, Words};
+use large_files::Sparse;
 use places::{Place, Want};
 
 use super::{COPYS_CONFIG, Patient, Report, access, models, runtime};
@@ -35,6 +36,8 @@ const MOST_BYTES: u64 = 256 * 1024;
 /// Where the report lies in the archive, and what the archive says of itself.
 const REPORT: &str = "doctor.json";
 const ABOUT: &str = "collected.txt";
+
+/// A copy of a board.
 pub struct Collected {
     /// A tar archive, packed by gzip.
     pub archive: Vec<u8>,
@@ -56,8 +59,8 @@ pub fn collect(patient: Patient, report: &Report) -> io::Result<Collected> {
     }
     collection.add_users()?;
     collection.add_devices()?;
-    collection.add_library()?;
-    collection.add_models()?;
+    collection.add_library();
+    collection.add_models();
     collection.add_config()?;
     collection.add_report(report)?;
     collection.finish()
@@ -83,6 +86,9 @@ impl Collection {
             left_out: Vec::new(),
         };
         let mut words = Words::default();
+        for listener in &collection.patient.settings.http.listen {
+            words.learn_listener(listener.ip());
+        }
         for (kind, place) in hidden::sources() {
             for path in collection.paths(&place) {
                 if let Some(text) = collection.text(&path) {
@@ -231,37 +237,38 @@ impl Collection {
         Ok(())
     }
 
-    fn add_library(&mut self) -> io::Result<()> {
+    fn add_library(&mut self) {
         let path = self.patient.settings.runtime.npu_library.clone();
         let path = path.to_string_lossy().into_owned();
         let asked = self.ask_within(LIMIT_OF_LARGE, &path, |patient| {
             let here = patient.sysroot.path(&patient.settings.runtime.npu_library);
-            large_files::library(&here, runtime::version_text(patient).ok().as_deref())
+            large_files::library(&here, || runtime::version_text(patient).ok())
         });
         match asked {
-            Some(Ok(library)) => {
-                self.files += 1;
-                self.archive.sparse(&self.hidden.in_words(&path), &library)
-            }
+            Some(Ok(library)) => self.add_sparse(&path, &library),
             Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => {
                 self.leave_out(&path, &error.to_string());
-                Ok(())
             }
-            Some(Err(_)) | None => Ok(()),
+            Some(Err(_)) | None => {}
         }
     }
 
-    fn add_models(&mut self) -> io::Result<()> {
+    /// A path or a shape that an archive cannot have costs the one file.
+    fn add_sparse(&mut self, path: &str, file: &Sparse) {
+        match self.archive.sparse(&self.hidden.in_words(path), file) {
+            Ok(()) => self.files += 1,
+            Err(error) => self.leave_out(path, &error.to_string()),
+        }
+    }
+
+    fn add_models(&mut self) {
         let folder = self.patient.settings.models.dir.clone();
         let folder = folder.to_string_lossy();
         let asked = self.ask_within(LIMIT_OF_LARGE, &folder, models::told_models);
         for model in asked.unwrap_or_default() {
-            let path = self.hidden.in_words(&model.path);
-            self.files += 1;
             let content = large_files::model(model.bytes, model.toolkit.as_deref());
-            self.archive.sparse(&path, &content)?;
+            self.add_sparse(&model.path, &content);
         }
-        Ok(())
     }
 
     fn add_config(&mut self) -> io::Result<()> {
@@ -293,7 +300,7 @@ impl Collection {
     fn finish(mut self) -> io::Result<Collected> {
         let mut about = format!(
             "Collected by rkllmd {}. Look at it: rkllmd doctor --sysroot THIS_FOLDER\n\
-             Serial numbers, addresses of network devices, keys and names of hosts are hidden. Of the library \
+             Serial numbers, addresses of the network, keys and names of hosts are hidden. Of the library \
              there are its headers and its version, of models their sizes and the toolkit's version.\n",
             env!("CARGO_PKG_VERSION"),
         );

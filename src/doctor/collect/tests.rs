@@ -42,6 +42,21 @@ fn what_a_board_tells_of_itself_is_hidden_in_every_form() {
 }
 
 #[test]
+fn where_the_daemon_listens_is_hidden_unless_every_machine_has_it() {
+    let mut known = Words::default();
+    for address in ["192.0.2.7", "2001:db8::7", "127.0.0.1", "0.0.0.0", "::"] {
+        known.learn_listener(address.parse().unwrap());
+    }
+    let hidden = Hidden::new(&known).unwrap();
+    assert_eq!(
+        hidden.in_words(
+            "listens on 192.0.2.7:8080, [2001:DB8::7]:80, 127.0.0.1:80, 0.0.0.0:1, [::]:1"
+        ),
+        "listens on (address):8080, [(address)]:80, 127.0.0.1:80, 0.0.0.0:1, [::]:1"
+    );
+}
+
+#[test]
 fn the_kernels_own_words_stay() {
     let hidden = hidden(&[
         (Kind::Host, "performance"),
