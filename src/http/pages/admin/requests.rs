@@ -143,9 +143,10 @@ pub(crate) async fn list_requests(State(state): State<Arc<HttpState>>) -> Json<R
 /// Abort a request
 ///
 /// Its client is told `aborted_by_administrator`, as an error's answer or, once its stream has begun, as the last
-/// event; of a run the answer of its call, or `rkllm.ended`. What it had, be it in the queue or of a worker, is free at once.
+/// event; of a run the answer of its call, or `rkllm.ended`. What it had, be it in the queue or of a worker, is
+/// free at once.
 #[utoipa::path(delete, path = "/v1/admin/requests/{id}", tag = "admin",
-    params(("id" = String, Path, description = "Its `x-request-id`")),
+    params(("id" = String, Path, description = "Its `x-request-id`, or of a run the id that is listed")),
     responses(
         (status = 200, description = "It is aborted", body = Aborted),
         (status = 404, description = "No such request is served now", body = ErrorBody)))]

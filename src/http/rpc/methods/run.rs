@@ -1,18 +1,14 @@
 //! Runs. Both methods run `rkllm_run` on the handle's own worker; the vendor's asynchronous path is
 //! never entered. A run ends with what waits for it: its request, its connection or its handle.
 
-use std::fmt;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
-use serde::de::{MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
-use utoipa::openapi::schema::{Array, OneOfBuilder};
-use utoipa::openapi::{Ref, RefOr, Schema};
-use utoipa::{PartialSchema, ToSchema};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::counts::CountedRun;
+use super::inputs::Inputs;
 use super::result::{EndedNotification, ResultNotification, RunResult};
 use super::tensor::TensorForm;
 use super::{Method, Scope, failure};
@@ -23,7 +19,7 @@ use crate::http::request::live_run::{LiveRun, RunOf};
 use crate::http::rpc::protocol::{ErrorKind, RpcError};
 use crate::http::rpc::session::{Notifications, Session};
 use crate::http::rpc::{CutOff, Rpc};
-use crate::library_calls::{CallbackResult, InferParam, Input, RowSelection, RunRequest};
+use crate::library_calls::{CallbackResult, InferParam, RowSelection, RunRequest};
 use crate::memory::Charge;
 use crate::supervisor::{HandleReset, RunEvent, RunStream};
 
@@ -311,7 +307,7 @@ impl Running {
                     self.reset = handle_reset;
                 }
                 RunEvent::Result(callback) => return Ok(Step::Callback(callback)),
-                RunEvent::Ended { code } => return Ok(Step::Ended { code }),
+                RunEvent::Ended { code, .. } => return Ok(Step::Ended { code }),
                 RunEvent::Failed(error) => return Err(failure::of(error, &self.caller)),
             }
         }
@@ -401,50 +397,5 @@ impl Taker<'_> {
             notifications.send("rkllm.result", &result).await?;
         }
         Ok(())
-    }
-}
-
-/// One input, or `n_batch` of them.
-pub(crate) struct Inputs(Vec<Input>);
-
-impl<'de> Deserialize<'de> for Inputs {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct OneOrMany;
-
-        impl<'de> Visitor<'de> for OneOrMany {
-            type Value = Inputs;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an input or an array of inputs")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Inputs, A::Error> {
-                Input::deserialize(MapAccessDeserializer::new(map)).map(|input| Inputs(vec![input]))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Inputs, A::Error> {
-                Vec::deserialize(SeqAccessDeserializer::new(seq)).map(Inputs)
-            }
-        }
-
-        deserializer.deserialize_any(OneOrMany)
-    }
-}
-
-impl PartialSchema for Inputs {
-    fn schema() -> RefOr<Schema> {
-        let input = || Ref::from_schema_name(<Input as ToSchema>::name());
-        OneOfBuilder::new()
-            .item(input())
-            .item(Array::new(input()))
-            .description(Some("One `RKLLMInput`, or `n_batch` of them."))
-            .into()
-    }
-}
-
-impl ToSchema for Inputs {
-    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
-        schemas.push((<Input as ToSchema>::name().into_owned(), Input::schema()));
-        <Input as ToSchema>::schemas(schemas);
     }
 }
