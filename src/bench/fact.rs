@@ -43,6 +43,24 @@ pub(super) fn rate(count: u32, time: Duration) -> Option<f64> {
     is_measured.then(|| (f64::from(count) / time.as_secs_f64() * 1e3).round() / 1e3)
 }
 
+/// A text with `(model)` for each `name` that is no part of a longer word.
+pub(super) fn without(text: &str, name: &str) -> String {
+    let is_part = |beside: Option<char>| beside.is_some_and(char::is_alphanumeric);
+    let (mut shown, mut at) = (String::with_capacity(text.len()), 0);
+    for (found, _) in text.match_indices(name) {
+        let end = found + name.len();
+        let is_longer =
+            is_part(text[..found].chars().next_back()) || is_part(text[end..].chars().next());
+        if !name.is_empty() && !is_longer {
+            shown.push_str(&text[at..found]);
+            shown.push_str("(model)");
+            at = end;
+        }
+    }
+    shown.push_str(&text[at..]);
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,6 +73,17 @@ mod tests {
         let told: Fact<u32> = Fact::of(Ok::<_, String>(7));
         let json = serde_json::to_string(&told).unwrap();
         assert_eq!(json, r#"{"value":7,"reason":null}"#);
+    }
+
+    #[test]
+    fn a_reason_does_not_name_the_model() {
+        let told = "the model `qwen` cannot be loaded: /m/qwen/a.rkllm, no qwen3";
+        let shown = without(&without(told, "/m/qwen/a.rkllm"), "qwen");
+        assert_eq!(
+            shown,
+            "the model `(model)` cannot be loaded: (model), no qwen3"
+        );
+        assert_eq!(without("äöü", ""), "äöü");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::library_calls::{
-    CallState, CallbackResult, LibraryError, PerfStat, RunRequest, SlotResult,
+    CallState, CallbackResult, CallbackThread, LibraryError, PerfStat, RunRequest, SlotResult,
 };
 use crate::supervisor::{LibraryHandle, RunEvent};
 
@@ -35,6 +35,9 @@ pub(super) struct Made {
     /// From the abort to the end.
     pub aborted_for: Option<Duration>,
     pub tokens_before_abort: u32,
+    /// The library has called back with the end.
+    pub is_told_over: bool,
+    pub called_back: Option<CallbackThread>,
     pub perf: Option<PerfStat>,
 }
 
@@ -51,6 +54,7 @@ impl Made {
         let of_perf = callback.results.iter().find_map(|slot| slot.perf);
         self.perf = of_perf.or(self.perf);
         if !matches!(callback.state, CallState::Normal | CallState::Waiting) {
+            self.is_told_over |= callback.state == CallState::Finish;
             return;
         }
         self.callbacks += 1;
@@ -120,7 +124,8 @@ pub(super) async fn run(
                     handle.abort().await?;
                 }
             }
-            Some(RunEvent::Ended { .. }) => {
+            Some(RunEvent::Ended { called_back, .. }) => {
+                made.called_back = called_back;
                 made.aborted_for = aborted.map(|since| since.elapsed());
                 return Ok(made);
             }
@@ -153,7 +158,9 @@ mod tests {
         made.add(at(7), &callback(CallState::Waiting, None, None));
         made.add(at(9), &callback(CallState::Normal, None, Some("b")));
         made.add(at(10), &callback(CallState::Normal, Some(-1), None));
+        assert!(!made.is_told_over);
         made.add(at(11), &callback(CallState::Finish, None, None));
+        assert!(made.is_told_over);
         assert_eq!((made.callbacks, made.tokens), (4, 3));
         assert_eq!((made.with_ids, made.with_texts), (1, 2));
         assert_eq!(made.ids, [7]);

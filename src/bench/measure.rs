@@ -2,16 +2,21 @@
 
 use std::fmt::Display;
 use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
-
-use super::fact::{Fact, milliseconds, rate};
+use super::fact::{Fact, milliseconds, rate, without};
+use super::figures::{
+    AbortLatency, Batch, Decoding, HandleMemory, LogitsMode, Prefill, PrefillAbort, PrefixReuse,
+    SeveralHandles, Told,
+};
 use super::made::{AbortAt, Made, run};
 use crate::board::Sysroot;
 use crate::generation::{ClientKey, ModelId};
 use crate::library_calls::{
-    Call, ExtendParam, InferMode, InferParam, Input, LibraryError, Param, RunRequest,
+    Call, CallbackThread, ExtendParam, InferMode, InferParam, Input, LibraryError, Param,
+    RunRequest,
 };
 use crate::supervisor::{LibraryHandle, Supervisor};
 
@@ -36,110 +41,37 @@ const PROMPT: &str =
 pub(super) struct Bench {
     supervisor: Supervisor,
     model: ModelId,
-}
-
-/// What a run that makes tokens told.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Decoding {
-    pub tokens: u32,
-    /// After the first; null where there was one at the most.
-    pub tokens_per_second: Option<f64>,
-    pub first_token_ms: Option<f64>,
-    pub library_told: Option<Told>,
-}
-
-/// The library's own figures of a run.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Told {
-    pub prefill_tokens: i32,
-    pub prefill_time_ms: f32,
-    pub generate_tokens: i32,
-    pub generate_time_ms: f32,
-    pub memory_usage_mb: f32,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct LogitsMode {
-    pub callbacks: u32,
-    pub callbacks_with_logits: u32,
-    pub callbacks_with_ids: u32,
-    pub callbacks_with_texts: u32,
-    pub vocabulary_tokens: Option<usize>,
-    /// After the first; null where there was one at the most.
-    pub callbacks_per_second: Option<f64>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Prefill {
-    pub given_tokens: usize,
-    pub first_token_ms: Option<f64>,
-    pub library_told: Option<Told>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct PrefixReuse {
-    /// Into an empty cache.
-    pub first: Prefill,
-    /// The same tokens and some more.
-    pub longer: Prefill,
-    /// The same tokens as those.
-    pub again: Prefill,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct AbortLatency {
-    /// From an abort between two tokens to the end of the run.
-    pub decoding_ms: Vec<f64>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct PrefillAbort {
-    /// From an abort during the prefill to the end of the run.
-    pub prefill_ms: f64,
-    pub aborted_after_ms: f64,
-    pub prompt_bytes: usize,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Batch {
-    pub n_batch: u8,
-    pub tokens: u32,
-    pub tokens_per_second: Option<f64>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct HandleMemory {
-    /// Of the machine, before the handle was opened.
-    pub available_before_bytes: Option<u64>,
-    /// When it was open.
-    pub available_open_bytes: Option<u64>,
-    /// After a run.
-    pub available_after_run_bytes: Option<u64>,
-    /// Peak of the worker's resident memory, as the library tells it.
-    pub library_told_mb: Option<f32>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct SeveralHandles {
-    pub handles: usize,
-    pub tokens: u32,
-    /// Of all of them, from the first token of any to the last of any.
-    pub tokens_per_second: Option<f64>,
+    /// By which a failure may name the model.
+    names: [String; 3],
 }
 
 type Measured<T> = Result<T, LibraryError>;
 
 impl Bench {
-    pub fn new(supervisor: Supervisor, model: ModelId) -> Self {
-        Self { supervisor, model }
+    pub fn new(supervisor: Supervisor, model: ModelId, path: &Path) -> Self {
+        let file = path.file_name().unwrap_or_default();
+        let names = [
+            path.to_string_lossy().into_owned(),
+            file.to_string_lossy().into_owned(),
+            model.to_string(),
+        ];
+        Self {
+            supervisor,
+            model,
+            names,
+        }
     }
 
-    /// Within [`LIMIT`].
+    /// Within [`LIMIT`]. A reason does not name the model.
     async fn fact<T>(&self, measure: impl Future<Output = Measured<T>>) -> Fact<T> {
-        match tokio::time::timeout(LIMIT, measure).await {
+        let mut fact = match tokio::time::timeout(LIMIT, measure).await {
             Ok(measured) => Fact::of(measured),
             Err(_) => Fact::absent(format!("no end within {} s", LIMIT.as_secs())),
+        };
+        for name in &self.names {
+            fact.reason = fact.reason.map(|reason| without(&reason, name));
         }
+        fact
     }
 
     async fn open(&self, nth: usize, n_batch: Option<u8>) -> Measured<LibraryHandle> {
@@ -162,10 +94,10 @@ impl Bench {
     async fn with_handle<T, F: Future<Output = Measured<T>>>(
         &self,
         n_batch: Option<u8>,
-        measure: impl FnOnce(std::sync::Arc<LibraryHandle>) -> F,
+        measure: impl FnOnce(Arc<LibraryHandle>) -> F,
     ) -> Measured<T> {
-        let handle = std::sync::Arc::new(self.open(0, n_batch).await?);
-        let measured = measure(std::sync::Arc::clone(&handle)).await;
+        let handle = Arc::new(self.open(0, n_batch).await?);
+        let measured = measure(Arc::clone(&handle)).await;
         let closed = handle.close().await;
         let measured = measured?;
         closed.map(|()| measured)
@@ -276,6 +208,10 @@ impl Bench {
             let Some(time) = made.aborted_for.filter(|_| made.tokens_before_abort == 0) else {
                 return Err(not_measured("the prefill ended before it was aborted"));
             };
+            // It may have been on no worker: one that has died is made up for by another.
+            if !made.is_told_over {
+                return Err(not_measured("the run ended without a word of the library"));
+            }
             Ok(PrefillAbort {
                 prefill_ms: milliseconds(time),
                 aborted_after_ms: milliseconds(ABORT_PREFILL_AFTER),
@@ -301,6 +237,16 @@ impl Bench {
             batches.push(self.fact(measured).await);
         }
         batches
+    }
+
+    pub async fn callback_threads(&self) -> Fact<CallbackThread> {
+        let measured = self.with_handle(None, |handle| async move {
+            let request = generate(vec![Input::prompt(PROMPT)]);
+            let made = run(&handle, request, AbortAt::Never).await?;
+            let called_back = made.called_back;
+            called_back.ok_or_else(|| not_measured("the library did not call back"))
+        });
+        self.fact(measured).await
     }
 
     pub async fn handles(&self) -> (Vec<Fact<HandleMemory>>, Fact<SeveralHandles>) {

@@ -4,6 +4,7 @@
 //! could not be measured is null, beside the reason, and the others are measured all the same.
 
 mod fact;
+mod figures;
 mod made;
 mod measure;
 mod report;
@@ -71,7 +72,7 @@ pub fn board_facts(
         let metrics = Metrics::new();
         let (supervisor, _status) =
             Supervisor::start_with_workers_of(program, &settings, &catalog, metrics)?;
-        let bench = Bench::new(supervisor.clone(), id);
+        let bench = Bench::new(supervisor.clone(), id, &path);
         let facts = report::measure(&bench, &path, &progress).await;
         supervisor.shut_down(LAST_WAIT).await;
         Ok::<_, io::Error>(facts)

@@ -5,13 +5,15 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::fact::Fact;
-use super::measure::{
-    AbortLatency, Batch, Bench, Decoding, HandleMemory, LogitsMode, Prefill, PrefillAbort,
-    PrefixReuse, SeveralHandles,
+use super::figures::{
+    AbortLatency, Batch, Decoding, HandleMemory, LogitsMode, Prefill, PrefillAbort, PrefixReuse,
+    SeveralHandles,
 };
+use super::measure::Bench;
 use crate::apart::{self, Subject};
 use crate::board::Sysroot;
 use crate::board::sensors::{self, Clock, Identity, frequency};
+use crate::library_calls::CallbackThread;
 
 /// Changes with the meaning of a field.
 const SCHEMA: &str = "rkllmd-board-facts-1";
@@ -34,7 +36,7 @@ pub struct BoardFacts {
     pub abort_latency: Fact<AbortLatency>,
     pub prefill_abort: Fact<PrefillAbort>,
     pub batches: Vec<Fact<Batch>>,
-    pub callback_threads: Fact<u32>,
+    pub callback_threads: Fact<CallbackThread>,
     pub memory_per_handle: Vec<Fact<HandleMemory>>,
     pub several_handles: Fact<SeveralHandles>,
 }
@@ -86,6 +88,8 @@ pub(super) async fn measure(bench: &Bench, model: &Path, progress: &impl Fn(&str
     let prefill_abort = bench.prefill_abort().await;
     progress("batches");
     let batches = bench.batches().await;
+    progress("threads of callbacks");
+    let callback_threads = bench.callback_threads().await;
     progress("several handles");
     let (memory_per_handle, several_handles) = bench.handles().await;
     BoardFacts {
@@ -102,7 +106,7 @@ pub(super) async fn measure(bench: &Bench, model: &Path, progress: &impl Fn(&str
         abort_latency,
         prefill_abort,
         batches,
-        callback_threads: Fact::absent("workers do not tell on which thread they are called back"),
+        callback_threads,
         memory_per_handle,
         several_handles,
     }
