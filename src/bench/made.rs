@@ -94,6 +94,8 @@ pub(super) async fn run(
     let mut stream = handle.run(request, None).await?;
     let mut made = Made::default();
     let mut aborted: Option<Instant> = None;
+    // Told behind what the run itself says of its end.
+    let mut not_aborted = None;
     loop {
         let event = match abort_at {
             AbortAt::Time(after) if aborted.is_none() => {
@@ -103,7 +105,7 @@ pub(super) async fn run(
                     () = tokio::time::sleep(left) => {
                         made.tokens_before_abort = made.tokens;
                         aborted = Some(Instant::now());
-                        handle.abort().await?;
+                        not_aborted = handle.abort().await.err();
                         continue;
                     }
                 }
@@ -121,12 +123,15 @@ pub(super) async fn run(
                 {
                     made.tokens_before_abort = made.tokens;
                     aborted = Some(Instant::now());
-                    handle.abort().await?;
+                    not_aborted = handle.abort().await.err();
                 }
             }
             Some(RunEvent::Ended { called_back, .. }) => {
                 made.called_back = called_back;
                 made.aborted_for = aborted.map(|since| since.elapsed());
+                if let Some(error) = not_aborted {
+                    return Err(error);
+                }
                 return Ok(made);
             }
             Some(RunEvent::Failed(error)) => return Err(error),

@@ -68,7 +68,7 @@ pub(super) fn run(arguments: TuneArguments) -> ExitCode {
             super::print(&text, code)
         }
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", printable(&error.to_string()));
             ExitCode::FAILURE
         }
     }

@@ -109,6 +109,8 @@ impl Words {
     }
 
     fn learn_serial(&mut self, serial: &str) {
+        // As the kernel tells those of cards.
+        let serial = serial.strip_prefix("0x").unwrap_or(serial);
         let is_a_number = serial
             .bytes()
             .any(|byte| byte.is_ascii_digit() && byte != b'0');

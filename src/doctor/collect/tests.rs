@@ -13,6 +13,7 @@ fn hidden(words: &[(Kind, &str)]) -> Hidden {
 fn what_a_board_tells_of_itself_is_hidden_in_every_form() {
     let hidden = hidden(&[
         (Kind::Serial, "a1b2c3d4e5f6\0"),
+        (Kind::Serial, "0x00c1ffee\n"),
         (Kind::CpuInfo, "processor : 0\nSerial\t\t: 00ff33aa\n"),
         (Kind::Address, "de:ad:be:ef:00:01\n"),
         (Kind::Host, "kitchen.example.org\n"),
@@ -26,6 +27,7 @@ fn what_a_board_tells_of_itself_is_hidden_in_every_form() {
             "enxDEADBEEF0001 de:ad:be:ef:00:01",
             "enx(address) (address)",
         ),
+        ("card 00c1ffee", "card (serial)"),
         ("AA-BB-CC-DD-EE-FF", "(address)"),
         (
             "/sys/class/net/wlx0a1b2c3d4e5f/address",
