@@ -3,11 +3,13 @@
 //! It decides before any thread or async runtime starts. Commands that need no daemon are complete
 //! here. Nothing here exits the process, so that `main` alone returns the exit code.
 
+mod bench;
 mod doctor;
 mod keys;
 mod progress;
 mod pull;
 mod reload;
+mod tune;
 
 use std::env;
 use std::ffi::OsString;
@@ -80,6 +82,12 @@ enum CommandLine {
     /// Look at what the daemon needs of this machine, and say what to type where something is wrong
     #[command(after_help = doctor::EXAMPLES)]
     Doctor(doctor::DoctorArguments),
+    /// Measure what only this board can tell
+    #[command(after_help = bench::EXAMPLES)]
+    Bench(bench::BenchArguments),
+    /// Keep CPU, NPU and memory at full speed, or put back what they were set to
+    #[command(after_help = tune::EXAMPLES)]
+    Tune(tune::TuneArguments),
     /// Add, list and revoke the keys that clients need
     #[command(after_help = keys::EXAMPLES)]
     Keys(keys::KeysArguments),
@@ -219,6 +227,10 @@ fn dispatch(command: CommandLine) -> Program {
         CommandLine::Doctor(arguments) => {
             Program::Finished(doctor::run(arguments).unwrap_or_else(|error| bad_config(&error)))
         }
+        CommandLine::Bench(arguments) => {
+            Program::Finished(bench::run(arguments).unwrap_or_else(|error| bad_config(&error)))
+        }
+        CommandLine::Tune(arguments) => Program::Finished(tune::run(arguments)),
         CommandLine::Reload => Program::Finished(reload::run()),
         CommandLine::Pull(arguments) => {
             Program::Finished(pull::run(&arguments).unwrap_or_else(|error| bad_config(&error)))

@@ -9,6 +9,7 @@
 pub mod admission;
 mod apart;
 pub mod auth;
+pub mod bench;
 pub mod board;
 pub mod chat;
 mod children;

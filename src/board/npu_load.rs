@@ -5,14 +5,6 @@ use std::path::Path;
 
 use super::Sysroot;
 
-/// Where the driver tells it: debugfs as the unit shows it to the daemon, debugfs itself, which is
-/// root's, and procfs where the driver is built for that.
-const FILES: [&str; 3] = [
-    "/run/rknpu/load",
-    "/sys/kernel/debug/rknpu/load",
-    "/proc/rknpu/load",
-];
-
 /// Busy share of each core in the driver's last second, 0 to 1.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NpuLoad {
@@ -20,9 +12,17 @@ pub struct NpuLoad {
 }
 
 impl NpuLoad {
+    /// Where the driver tells it: debugfs as the unit shows it to the daemon, debugfs itself, which is
+    /// root's, and procfs where the driver is built for that.
+    pub const FILES: [&str; 3] = [
+        "/run/rknpu/load",
+        "/sys/kernel/debug/rknpu/load",
+        "/proc/rknpu/load",
+    ];
+
     /// Asks the driver, which may hang. `None`: it does not tell.
     pub fn read(sysroot: &Sysroot) -> Option<Self> {
-        FILES
+        Self::FILES
             .iter()
             .find_map(|file| Self::of_file(&sysroot.path(file)))
     }
@@ -86,7 +86,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let sysroot = Sysroot::new(folder.path());
         assert_eq!(NpuLoad::read(&sysroot), None);
-        let path = sysroot.path(FILES[2]);
+        let path = sysroot.path(NpuLoad::FILES[2]);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, "NPU load:  7%\n").unwrap();
         assert_eq!(NpuLoad::read(&sysroot).unwrap().cores, [0.07]);

@@ -54,7 +54,7 @@ pub(super) fn node_access(patient: &Patient) -> Check {
     if nodes.is_empty() {
         return Check::skip("there is no device");
     }
-    let Some(user) = User::named(sysroot, SERVICE_USER) else {
+    let Some(user) = service_user(sysroot) else {
         return Check::skip("there is no user rkllmd, as which the installed service runs");
     };
     let closed: Vec<_> = nodes
@@ -73,13 +73,47 @@ pub(super) fn node_access(patient: &Patient) -> Check {
     .remedy("usermod -aG video,render rkllmd && systemctl restart rkllmd")
 }
 
+/// The user of the unit, where there is one.
+pub(super) fn service_user(sysroot: &Sysroot) -> Option<User> {
+    User::named(sysroot, SERVICE_USER)
+}
+
+/// The devices, and whether the user of the unit may open each.
+pub(super) fn told_nodes(sysroot: &Sysroot) -> Vec<(String, bool)> {
+    let user = service_user(sysroot);
+    let is_open = |node: &String| {
+        let user = user.as_ref();
+        user.is_some_and(|user| user.may_read_and_write(&sysroot.path(node)))
+    };
+    let nodes = nodes(sysroot).into_iter();
+    nodes.map(|node| (node.clone(), is_open(&node))).collect()
+}
+
 /// A user as the board's own files describe it.
-struct User {
+pub(super) struct User {
     id: u32,
+    /// The first is its own.
     groups: Vec<u32>,
 }
 
 impl User {
+    /// As a line of /etc/passwd.
+    pub fn passwd_line(&self) -> String {
+        let group = self.groups.first().copied().unwrap_or(self.id);
+        format!(
+            "{SERVICE_USER}:x:{}:{group}::/:/usr/sbin/nologin\n",
+            self.id
+        )
+    }
+
+    /// Its further groups as lines of /etc/group, which are named by their numbers.
+    pub fn group_lines(&self) -> String {
+        let further = self.groups.iter().skip(1);
+        further
+            .map(|group| format!("group{group}:x:{group}:{SERVICE_USER}\n"))
+            .collect()
+    }
+
     fn named(sysroot: &Sysroot, name: &str) -> Option<Self> {
         let users = sysroot.text("/etc/passwd")?;
         let mut fields = users

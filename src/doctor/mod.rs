@@ -4,6 +4,7 @@
 mod access;
 mod board;
 mod check;
+mod collect;
 mod memory;
 mod models;
 mod runtime;
@@ -17,6 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use check::{Check, Report, Status};
+pub use collect::{Collected, collect};
 
 use crate::board::{Soc, Sysroot};
 use crate::settings::Settings;
@@ -24,7 +26,11 @@ use crate::settings::Settings;
 /// What is not told by then is not waited for.
 const LIMIT: Duration = Duration::from_millis(2500);
 
+/// The configuration in a copy of a board.
+pub const COPYS_CONFIG: &str = "/etc/rkllmd/rkllmd.toml";
+
 /// What is looked at.
+#[derive(Clone)]
 pub struct Patient {
     pub sysroot: Sysroot,
     pub settings: Settings,

@@ -47,6 +47,27 @@ fn npu_models(patient: &Patient) -> Vec<PathBuf> {
     found
 }
 
+/// A model as a copy of the board has it.
+pub(super) struct ToldModel {
+    /// As the board names it.
+    pub path: String,
+    pub bytes: u64,
+    pub toolkit: Option<String>,
+}
+
+pub(super) fn told_models(patient: &Patient) -> Vec<ToldModel> {
+    let root = patient.sysroot.path("/");
+    let told = |path: PathBuf| {
+        let of_board = Path::new("/").join(path.strip_prefix(&root).ok()?);
+        Some(ToldModel {
+            path: of_board.to_string_lossy().into_owned(),
+            bytes: std::fs::metadata(&path).ok()?.len(),
+            toolkit: toolkit_of(&path),
+        })
+    };
+    npu_models(patient).into_iter().filter_map(told).collect()
+}
+
 fn name(path: &Path) -> String {
     path.file_name()
         .unwrap_or_default()

@@ -7,7 +7,7 @@ use super::{Check, Patient};
 use crate::supervisor;
 
 /// Where a Debian, a Fedora or a vendor's image keeps shared libraries.
-const LIBRARY_FOLDERS: [&str; 7] = [
+pub(super) const LIBRARY_FOLDERS: [&str; 7] = [
     "/lib/aarch64-linux-gnu",
     "/usr/lib/aarch64-linux-gnu",
     "/lib64",
@@ -17,14 +17,14 @@ const LIBRARY_FOLDERS: [&str; 7] = [
     "/usr/local/lib",
 ];
 /// What the vendor's library needs (docs/vendor-library.md §1), with its Debian packages.
-const NEEDED: [(&str, &str); 2] = [
+pub(super) const NEEDED: [(&str, &str); 2] = [
     ("libgomp.so.1", "libgomp1"),
     ("libstdc++.so.6", "libstdc++6"),
 ];
 
 const GET_LIBRARY: &str = "copy librkllmrt.so of RKLLM's SDK, 1.2.1 to 1.3.1 for aarch64, there (docs/install-on-a-board.md)";
 
-fn version_text(patient: &Patient) -> Result<String, OpenError> {
+pub(super) fn version_text(patient: &Patient) -> Result<String, OpenError> {
     let path = patient.sysroot.path(&patient.settings.runtime.npu_library);
     // A copy may be of another machine than this one.
     let architecture = match patient.npu() {

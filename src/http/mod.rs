@@ -91,8 +91,9 @@ impl HttpState {
             settings.memory.requests_limit_bytes,
             machine::machine_bytes(),
         ));
+        let live: Arc<LiveRequests> = Arc::default();
         Self {
-            rpc: rpc::Rpc::new(Arc::clone(&engine), settings, &accountant),
+            rpc: rpc::Rpc::new(Arc::clone(&engine), settings, &accountant, &live),
             accountant,
             chats: ChatService::new(Arc::clone(&engine)),
             engine,
@@ -113,7 +114,7 @@ impl HttpState {
             unix_seats: Seats::new(settings.http.max_connections, usize::MAX),
             kept_responses: Arc::new(KeptResponses::new(&settings.responses)),
             sealing: SealingKey::of_this_process(),
-            live: Arc::default(),
+            live,
             event_streams: Arc::new(Semaphore::new(settings.admin.max_event_streams)),
             admin: settings.admin.clone(),
             doctor: None,

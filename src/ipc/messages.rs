@@ -12,14 +12,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::conversation::TokenLogprobs;
 use crate::generation::{FinishReason, RunExtensions};
-use crate::library_calls::{CallFailure, CallState};
+use crate::library_calls::{CallFailure, CallState, CallbackThread};
 use deadlines::{PassedDeadline, WorkerDeadlines};
 use load::{LibraryFacts, LoadSpec};
 use raw::{CallReply, CallSpec, Question, RawRunSpec, RawSlot};
 use run::{RunEnd, RunSpec, TokenKind, WaitsFor};
 
 /// Version of everything in this file and its parts.
-pub const PROTOCOL_VERSION: u32 = 17;
+pub const PROTOCOL_VERSION: u32 = 18;
 /// Exit code of a worker that ended itself because a call passed its deadline.
 pub const EXIT_DEADLINE: i32 = 70;
 /// Exit code of a worker that ended itself because it could not load its model, which it has said.
@@ -172,6 +172,8 @@ pub enum SlotEvent {
     RawEnded {
         run: u64,
         result: Result<(), CallFailure>,
+        /// `None`: the library did not call back.
+        called_back: Option<CallbackThread>,
         /// The worker must not be used again.
         tainted: bool,
     },

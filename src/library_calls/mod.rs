@@ -25,8 +25,8 @@ pub use input::{
 };
 pub use param::{DefaultParam, ExtendParam, Param};
 pub use result::{
-    CallState, CallbackResult, PerfStat, PooledRows, Pooling, Running, RunningAnswer, SlotResult,
-    Tensor, WantedRow,
+    CallState, CallbackResult, CallbackThread, PerfStat, PooledRows, Pooling, Running,
+    RunningAnswer, SlotResult, Tensor, WantedRow,
 };
 pub use shape::ModelShape;
 pub use tensor_values::{Counted, MemoryFile, TensorValues};

@@ -27,6 +27,31 @@ pub enum CallState {
     Unknown(u32),
 }
 
+/// Where a library calls back in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CallbackThread {
+    /// The thread that called `rkllm_run`.
+    Caller,
+    /// One or several of the library's own.
+    Other,
+    Both,
+}
+
+impl CallbackThread {
+    /// With one more callback.
+    pub fn and(before: Option<Self>, is_caller: bool) -> Self {
+        let now = match is_caller {
+            true => Self::Caller,
+            false => Self::Other,
+        };
+        match before {
+            Some(before) if before != now => Self::Both,
+            _ => now,
+        }
+    }
+}
+
 /// `RKLLMResult` of one sequence. A field that the library does not fill in a state is `None`.
 #[derive(Clone, Debug, Default)]
 pub struct SlotResult {

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
+use std::thread;
 
 use rkllm_sys::{
     CallError, Handle, History, Images, Multimodal, PerRunValues, PromptCache, RunExtras, RunId,
@@ -17,7 +18,7 @@ use super::slot_events::SlotEvents;
 use super::utf8_assembly::Utf8Assembly;
 use crate::ipc::RawRunSpec;
 use crate::library_calls::{
-    CallFailure, InferMode, InferParam, Input, InputPayload, MultimodalInput,
+    CallFailure, CallbackThread, InferMode, InferParam, Input, InputPayload, MultimodalInput,
 };
 
 /// How a raw run came back.
@@ -25,6 +26,7 @@ use crate::library_calls::{
 pub struct RawReturned {
     pub result: Result<(), CallFailure>,
     pub reported_error: bool,
+    pub called_back: Option<CallbackThread>,
 }
 
 /// Blocks until the run has ended.
@@ -44,6 +46,7 @@ pub fn run(
     RawReturned {
         result,
         reported_error: record.reported_error,
+        called_back: record.called_back,
     }
 }
 
@@ -100,6 +103,7 @@ fn start(
     let control = handle.control();
     let sink = RawSink {
         run: spec.run,
+        caller: thread::current().id(),
         progress: Arc::clone(progress),
         record: Arc::clone(record),
         events: events.clone(),

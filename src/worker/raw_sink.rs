@@ -4,6 +4,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, ThreadId};
 
 use rkllm_sys::{CallError, CallState, Flow, Matrix, ReleaseBuffer, ResultSink, ResultView};
 
@@ -12,7 +13,7 @@ use super::run_progress::RunProgress;
 use super::slot_events::SlotEvents;
 use super::utf8_assembly::Utf8Assembly;
 use crate::ipc::{RawSlot, SlotEvent, WireTensor, write_tensor};
-use crate::library_calls::{self, CallFailure, PerfStat, RowSelection};
+use crate::library_calls::{self, CallFailure, CallbackThread, PerfStat, RowSelection};
 
 /// Tensors up to this size travel in the frame, larger ones as memory files.
 const INLINE_BYTES: usize = 64 * 1024;
@@ -23,6 +24,8 @@ pub struct RawRecord {
     /// Why our side broke the run off.
     pub failure: Option<CallFailure>,
     pub reported_error: bool,
+    /// `None`: the library has not called back.
+    pub called_back: Option<CallbackThread>,
     finished: bool,
 }
 
@@ -30,6 +33,8 @@ pub type SharedRawRecord = Arc<Mutex<RawRecord>>;
 
 pub struct RawSink {
     pub run: u64,
+    /// The thread that calls `rkllm_run`.
+    pub caller: ThreadId,
     pub progress: Arc<RunProgress>,
     pub record: SharedRawRecord,
     pub events: SlotEvents,
@@ -71,6 +76,8 @@ impl ResultSink for RawSink {
         }
         let record = Arc::clone(&self.record);
         let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_caller = thread::current().id() == self.caller;
+        record.called_back = Some(CallbackThread::and(record.called_back, is_caller));
         // What comes after FINISH is no part of the run; what comes after our end is of no use.
         if record.finished || record.failure.is_some() {
             if !record.finished && state != library_calls::CallState::Finish {

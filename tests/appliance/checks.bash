@@ -15,6 +15,7 @@ the_service_is_active_and_ready() { # CHECK
     wait_for 60 'the unit is active' active
     [[ $(container systemctl is-enabled rkllmd.service) == enabled ]] || fail 'the service is not enabled'
     [[ $(container systemctl is-enabled rkllmd.socket) == disabled ]] || fail 'the socket ships enabled'
+    [[ $(container systemctl is-enabled rkllmd-tune.service) == disabled ]] || fail 'tuning ships enabled'
     note=$(property StatusText)
     [[ -n $note ]] || fail 'the unit tells no status'
     wait_for 30 'it answers' healthy
@@ -106,6 +107,28 @@ the_doctor_tells_root_and_the_service_the_same() { # CHECK
         <(jq -c '.checks[] | [.id, .status]' "$work/doctor-service") || true)
     [[ -z $differing ]] || fail "it tells the service's user something else: $differing"
     note="$(jq -r '[.checks[].status] | group_by(.) | map("\(length) \(.[0])") | join(", ")' "$work/doctor-root")"
+}
+
+tuning_works_in_its_unit_and_is_undone() { # CHECK
+    # On a copy, where the unit may write: the governors of this machine are not the test's.
+    local copy=/run/rkllmd-tune/board governor
+    governor=$copy/sys/devices/system/cpu/cpufreq/policy0/scaling_governor
+    container mkdir -p "$(dirname "$governor")" /etc/systemd/system/rkllmd-tune.service.d
+    write_in_container "$governor" <<<schedutil
+    write_in_container /etc/systemd/system/rkllmd-tune.service.d/copy.conf <<END
+[Service]
+ExecStart=
+ExecStart=/usr/bin/rkllmd tune --sysroot $copy
+ExecStopPost=
+ExecStopPost=/usr/bin/rkllmd tune --restore --sysroot $copy
+END
+    container systemctl daemon-reload
+    container systemctl start rkllmd-tune.service || fail 'the unit did not start'
+    [[ $(container cat "$governor") == performance ]] || fail "tuned: $(container cat "$governor")"
+    container systemctl stop rkllmd-tune.service || fail 'the unit did not stop'
+    [[ $(container cat "$governor") == schedutil ]] || fail "restored: $(container cat "$governor")"
+    container rm -r /etc/systemd/system/rkllmd-tune.service.d "$copy"
+    container systemctl daemon-reload
 }
 
 a_request_is_one_journal_entry_with_fields() { # CHECK

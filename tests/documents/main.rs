@@ -9,7 +9,9 @@ mod rpc_support;
 
 mod a_fresh_machine_gets_its_rust;
 mod board_support;
+mod boards_are_collected;
 mod command_line;
+mod governors_are_tuned;
 mod imports_follow_the_layers;
 mod named_paths;
 mod one_build_serves_all;

@@ -226,7 +226,10 @@ fn remedies_that_can_be_typed_mend_the_check() {
         assert_eq!(told["status"], "warn", "{id}");
         let remedy = told["remedy"].as_str().unwrap();
         let root = board.root().to_str().unwrap();
-        let on_the_copy = remedy.replace("/sys/", &format!("{root}/sys/"));
+        let program = env!("CARGO_BIN_EXE_rkllmd");
+        let on_the_copy = remedy
+            .replace("/sys/", &format!("{root}/sys/"))
+            .replace("rkllmd tune", &format!("{program} tune --sysroot {root}"));
         let shell = Command::new("sh")
             .args(["-c", &on_the_copy])
             .output()

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use crate::root_support::is_root_for;
 
-const UNITS: [&str; 2] = ["rkllmd.service", "rkllmd.socket"];
+const UNITS: [&str; 3] = ["rkllmd.service", "rkllmd.socket", "rkllmd-tune.service"];
 /// In tenths, as `systemd-analyze security --threshold` takes it: 2.0.
 const MOST_EXPOSURE: u32 = 20;
 
@@ -74,13 +74,35 @@ fn systemd_has_no_word_to_say_about_the_units() {
 }
 
 #[test]
-fn the_service_is_exposed_little() {
+fn the_services_are_exposed_little() {
     let root = tree();
     let threshold = format!("--threshold={MOST_EXPOSURE}");
-    let arguments = ["security", "--offline=true", &threshold, UNITS[0]];
-    let security = run("systemd-analyze", root.path(), &arguments);
-    assert!(security.status.success(), "{}", said(&security));
-    assert!(said(&security).contains("exposure level"));
+    for unit in ["rkllmd.service", "rkllmd-tune.service"] {
+        let arguments = ["security", "--offline=true", &threshold, unit];
+        let security = run("systemd-analyze", root.path(), &arguments);
+        assert!(security.status.success(), "{unit}: {}", said(&security));
+        assert!(said(&security).contains("exposure level"), "{unit}");
+    }
+}
+
+/// The daemon may not set governors, and who may does nothing else.
+#[test]
+fn only_the_unit_that_tunes_may_write_the_kernels_files() {
+    let unit = |name: &str| fs::read_to_string(repository(&format!("systemd/{name}"))).expect(name);
+    let has = |text: &str, wanted: &str| text.lines().any(|line| line == wanted);
+    assert!(has(&unit("rkllmd.service"), "ProtectKernelTunables=yes"));
+    let tune = unit("rkllmd-tune.service");
+    assert!(has(&tune, "ProtectKernelTunables=no"));
+    assert!(has(&tune, "CapabilityBoundingSet="));
+    let commands: Vec<_> = tune
+        .lines()
+        .filter(|line| line.starts_with("Exec"))
+        .collect();
+    let expected = [
+        "ExecStart=/usr/bin/rkllmd tune",
+        "ExecStopPost=/usr/bin/rkllmd tune --restore",
+    ];
+    assert_eq!(commands, expected);
 }
 
 /// The calls that systemd's own sets leave out or include from some release on.

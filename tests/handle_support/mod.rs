@@ -191,7 +191,7 @@ pub async fn rest(mut stream: RunStream) -> Result<Given, LibraryError> {
         match in_time(stream.next()).await.expect("an end") {
             RunEvent::Started { handle_reset } => given.reset = handle_reset,
             RunEvent::Result(result) => given.results.push(result),
-            RunEvent::Ended { code } => {
+            RunEvent::Ended { code, .. } => {
                 assert_eq!(code, 0);
                 assert!(
                     in_time(stream.next()).await.is_none(),

@@ -182,7 +182,7 @@ async fn a_slow_reader_of_logits_does_not_fill_the_daemon_with_them() {
         match in_time(stream.next()).await.expect("an end") {
             RunEvent::Started { .. } => {}
             RunEvent::Result(_) => results += 1,
-            RunEvent::Ended { code } => panic!("{results} results, then {code}"),
+            RunEvent::Ended { code, .. } => panic!("{results} results, then {code}"),
             RunEvent::Failed(error) => break error,
         }
     };

@@ -5,6 +5,7 @@ mod daemon_support;
 #[path = "../rpc_support/mod.rs"]
 mod rpc_support;
 
+mod administrators_abort_runs;
 mod handles_are_charged_for_what_they_keep;
 mod rpc_asks_for_keys;
 mod rpc_conforms_on_every_family;

@@ -1,6 +1,6 @@
 //! Frequencies that the kernel sets, of the CPU's clusters (cpufreq), and of NPU, GPU and memory (devfreq).
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::board::Sysroot;
@@ -10,7 +10,9 @@ pub const CLUSTER: &str = "policy";
 pub const DEVICES: &str = "/sys/class/devfreq";
 
 /// What a frequency is of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum ClockOf {
     #[default]
@@ -23,7 +25,7 @@ pub enum ClockOf {
 
 impl ClockOf {
     /// By the device's name in the kernel, such as `fdab0000.npu`; `None`: another device.
-    pub(super) fn device(name: &str) -> Option<Self> {
+    pub(in crate::board) fn device(name: &str) -> Option<Self> {
         if name.ends_with(".npu") {
             Some(Self::Npu)
         } else if name.ends_with(".gpu") {
@@ -108,14 +110,6 @@ impl Clock {
         }
     }
 
-    /// The file that its governor is written to.
-    pub fn governor_file(&self) -> String {
-        match self.device {
-            ClockOf::Cpu => format!("{CLUSTERS}/{}/scaling_governor", self.name),
-            _ => format!("{DEVICES}/{}/governor", self.name),
-        }
-    }
-
     /// The file that the highest frequency that is allowed is written to, and how many hertz its unit has.
     pub fn limit_file(&self) -> (String, u64) {
         match self.device {
@@ -127,6 +121,14 @@ impl Clock {
     /// What is allowed of what the hardware has; `None`: not known.
     pub fn limits(&self) -> Option<(u64, u64)> {
         Some((self.max_hertz?, self.highest_hertz?))
+    }
+}
+
+/// The file that the governor of a cluster or device is written to.
+pub(in crate::board) fn governor_file(device: ClockOf, name: &str) -> String {
+    match device {
+        ClockOf::Cpu => format!("{CLUSTERS}/{name}/scaling_governor"),
+        _ => format!("{DEVICES}/{name}/governor"),
     }
 }
 

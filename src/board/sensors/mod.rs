@@ -5,7 +5,7 @@
 
 pub mod frequency;
 mod given_names;
-mod hwmon;
+pub mod hwmon;
 mod identity;
 mod kernel_memory;
 mod sampler;

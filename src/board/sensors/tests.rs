@@ -91,7 +91,8 @@ fn clocks_are_told_in_hertz_whatever_the_kernel_counts_in() {
     assert_eq!(npu.limits(), Some((950_000_000, 950_000_000)));
     assert_eq!(npu.governor.as_deref(), Some("userspace"));
     assert_eq!(npu.label(), "npu");
-    assert_eq!(npu.governor_file(), format!("{NPU}/governor"));
+    let file = frequency::governor_file(npu.device, &npu.name);
+    assert_eq!(file, format!("{NPU}/governor"));
     assert_eq!(Clock::device(&sysroot, "2a2d0000.ufs"), None, "another");
     assert_eq!(Clock::device(&sysroot, "dmc"), None, "there is none");
 

@@ -29,6 +29,11 @@ pub(crate) fn for_request(uri: &Uri) -> RequestId {
     RequestId(random(prefix, between).into())
 }
 
+/// Of a run of a JSON-RPC handle.
+pub(crate) fn for_run() -> RequestId {
+    RequestId(random("run", '-').into())
+}
+
 /// Of an answer with an id of its own, which has its request's digits.
 pub(crate) fn for_message(request: &RequestId) -> String {
     let digits = request.0.rsplit(['_', '-']).next().unwrap_or_default();

@@ -11,6 +11,7 @@ use futures_util::task::AtomicWaker;
 
 use crate::generation::RequestId;
 use crate::http::request::context::RequestContext;
+use crate::http::request::live_run::LiveRun;
 
 /// Whether an administrator has aborted a request. One task at a time waits for it: the router's until there is an
 /// answer, and then the connection's.
@@ -21,7 +22,7 @@ pub(crate) struct Abort {
 }
 
 impl Abort {
-    fn set(&self) {
+    pub fn set(&self) {
         self.is_wanted.store(true, Ordering::Release);
         self.waiting.wake();
     }
@@ -44,10 +45,17 @@ impl Abort {
     }
 }
 
-/// Those of all listeners.
+/// Those of all listeners, and the runs of JSON-RPC's handles.
 #[derive(Default)]
 pub(crate) struct LiveRequests {
     requests: Mutex<HashMap<RequestId, Weak<RequestContext>>>,
+    runs: Mutex<HashMap<RequestId, Weak<LiveRun>>>,
+}
+
+/// What was aborted.
+pub(crate) enum AbortedOne {
+    Request(Arc<RequestContext>),
+    Run(Arc<LiveRun>),
 }
 
 impl LiveRequests {
@@ -70,12 +78,37 @@ impl LiveRequests {
         all
     }
 
-    /// Aborts a request. `None`: none of this id is served now.
-    pub fn abort(&self, id: &str) -> Option<Arc<RequestContext>> {
-        let known = self.lock().get(&RequestId(id.into())).cloned();
+    pub fn add_run(&self, run: &Arc<LiveRun>) {
+        let weak = Arc::downgrade(run);
+        self.lock_runs().insert(run.id.clone(), weak);
+    }
+
+    pub fn remove_run(&self, id: &RequestId) {
+        self.lock_runs().remove(id);
+    }
+
+    pub fn all_runs(&self) -> Vec<Arc<LiveRun>> {
+        // As with requests.
+        let all = self.lock_runs().values().cloned().collect::<Vec<_>>();
+        all.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Aborts a request or a run. `None`: none of this id is served now.
+    pub fn abort(&self, id: &str) -> Option<AbortedOne> {
+        let id = RequestId(id.into());
+        let run = self.lock_runs().get(&id).cloned();
+        if let Some(run) = run.and_then(|run| run.upgrade()) {
+            run.abort.set();
+            return Some(AbortedOne::Run(run));
+        }
+        let known = self.lock().get(&id).cloned();
         let context = known?.upgrade()?;
         context.abort.set();
-        Some(context)
+        Some(AbortedOne::Request(context))
+    }
+
+    fn lock_runs(&self) -> MutexGuard<'_, HashMap<RequestId, Weak<LiveRun>>> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<RequestId, Weak<RequestContext>>> {

@@ -18,6 +18,7 @@ pub(crate) mod installed;
 pub(crate) mod json_weight;
 pub(crate) mod json_words;
 pub(crate) mod live;
+pub(crate) mod live_run;
 pub(crate) mod nul;
 pub(crate) mod numbers;
 pub(crate) mod pace;

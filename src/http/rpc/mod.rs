@@ -32,6 +32,7 @@ pub(crate) use websocket::websocket;
 
 use crate::chat::Engine;
 use crate::generation::ClientKey;
+use crate::http::request::live::LiveRequests;
 use crate::http::request::pace::SlowestPace;
 use crate::memory::{Account, Accountant};
 use crate::settings::{RpcSettings, Settings};
@@ -55,6 +56,8 @@ pub(crate) struct Rpc {
     drain: Duration,
     handles: Arc<HandleTable>,
     accountant: Accountant,
+    /// Where runs are listed, and aborted by administrators.
+    live: Arc<LiveRequests>,
     /// Of the files of tensors.
     pub(super) tensors: Accountant,
     /// Becomes true when the daemon waits no longer for runs.
@@ -64,7 +67,12 @@ pub(crate) struct Rpc {
 }
 
 impl Rpc {
-    pub fn new(engine: Arc<dyn Engine>, settings: &Settings, accountant: &Accountant) -> Arc<Self> {
+    pub fn new(
+        engine: Arc<dyn Engine>,
+        settings: &Settings,
+        accountant: &Accountant,
+        live: &Arc<LiveRequests>,
+    ) -> Arc<Self> {
         let (http, rpc) = (&settings.http, &settings.rpc);
         let tensors = match engine.supervisor() {
             Some(supervisor) => supervisor.tensors().clone(),
@@ -80,6 +88,7 @@ impl Rpc {
             drain: settings.deadlines.drain,
             handles: HandleTable::new(rpc.max_handles, rpc.handle_idle_timeout),
             accountant: accountant.clone(),
+            live: Arc::clone(live),
             tensors,
             cut_off: watch::Sender::new(false),
             next_connection: AtomicU64::new(1),

@@ -20,7 +20,7 @@ use super::journal::Journal;
 use super::services::HandleServices;
 use super::{HandleReset, Replied, Request, RunEvent, Urgent};
 use crate::generation::{ClientKey, ModelId};
-use crate::library_calls::{CallFailure, LibraryError, Outcome};
+use crate::library_calls::{CallFailure, CallbackThread, LibraryError, Outcome};
 use crate::supervisor::event_loop::QueueEnd;
 use crate::supervisor::instance::HandleOrder;
 use crate::supervisor::lease::Running;
@@ -55,6 +55,8 @@ pub(super) struct State {
     worker: Option<Known>,
     reset: Option<HandleReset>,
     closing: Closing,
+    /// Of the run that has ended last.
+    called_back: Option<CallbackThread>,
     next_id: u64,
 }
 
@@ -141,6 +143,7 @@ impl Actor {
                 end,
             } => {
                 let mut started = Some(());
+                self.state.called_back = None;
                 let result = self
                     .serve_run((*request, tensors), &events, &mut started)
                     .await;
@@ -150,7 +153,10 @@ impl Actor {
                     let _ = events.try_send(RunEvent::Started { handle_reset });
                 }
                 end.send(match result {
-                    Ok(()) => RunEvent::Ended { code: 0 },
+                    Ok(()) => RunEvent::Ended {
+                        code: 0,
+                        called_back: self.state.called_back,
+                    },
                     Err(error) => RunEvent::Failed(error),
                 });
             }

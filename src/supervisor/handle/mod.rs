@@ -26,8 +26,8 @@ use super::event_loop::Message;
 use super::instance::HandleOrder;
 use crate::generation::{ClientKey, GenerationError, ModelId};
 use crate::library_calls::{
-    Call, CallbackResult, DefaultParam, InferMode, LibraryError, Outcome, Param, RunRequest,
-    RunningAnswer,
+    Call, CallbackResult, CallbackThread, DefaultParam, InferMode, LibraryError, Outcome, Param,
+    RunRequest, RunningAnswer,
 };
 use crate::memory::{Account, Charge};
 use actor::{Actor, State};
@@ -84,6 +84,8 @@ pub enum RunEvent {
     /// `rkllm_run` returned this code; only 0 ends a run here, every other is `Failed`.
     Ended {
         code: i32,
+        /// `None`: the library did not call back.
+        called_back: Option<CallbackThread>,
     },
     Failed(LibraryError),
 }

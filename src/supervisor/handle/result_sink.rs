@@ -8,7 +8,7 @@ use super::RunEvent;
 use super::beside::Beside;
 use super::results::callback_result;
 use crate::ipc::{RawSlot, SlotEvent};
-use crate::library_calls::{CallFailure, CallState, CallbackResult};
+use crate::library_calls::{CallFailure, CallState, CallbackResult, CallbackThread};
 use crate::memory::Account;
 use crate::supervisor::drive::{FromClient, Sink, Step, Stop, Took};
 use crate::supervisor::link::Arrived;
@@ -27,6 +27,8 @@ pub(super) struct ResultSink<'a> {
     pub slow_reader: Duration,
     /// What the reader had no room for, and how the run has got on with it.
     pub waiting: Option<(RunEvent, Progress)>,
+    /// Known at the run's end.
+    pub called_back: Option<CallbackThread>,
 }
 
 /// How the callbacks of a run are read.
@@ -124,8 +126,12 @@ impl Sink for ResultSink<'_> {
             SlotEvent::RawEnded {
                 run,
                 result: end,
+                called_back,
                 tainted,
-            } if run == self.run => return Ok(Took::Over { end, tainted }),
+            } if run == self.run => {
+                self.called_back = called_back;
+                return Ok(Took::Over { end, tainted });
+            }
             SlotEvent::Called { id, result } => {
                 self.beside.answered_beside_run(id, result);
                 Step::Same

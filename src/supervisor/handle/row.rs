@@ -129,6 +129,7 @@ impl<F: Future<Output = ()> + Send> Sink for RowSink<'_, F> {
                 run,
                 result: end,
                 tainted,
+                ..
             } if run == self.run => return Ok(Took::Over { end, tainted }),
             SlotEvent::Called { .. } => Step::Same,
             other => return Ok(Took::Unexpected(other)),

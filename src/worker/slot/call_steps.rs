@@ -22,6 +22,7 @@ impl Slot {
             return self.events.send(SlotEvent::RawEnded {
                 run: spec.run,
                 result: Err(busy()),
+                called_back: None,
                 tainted: common.tainted,
             });
         }

@@ -158,6 +158,7 @@ impl Slot {
             return self.events.send(SlotEvent::RawEnded {
                 run: active.run,
                 result: raw.result.clone(),
+                called_back: raw.called_back,
                 tainted: common.tainted,
             });
         }

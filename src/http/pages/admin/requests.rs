@@ -15,6 +15,7 @@ use crate::generation::{ModelId, RequestId};
 use crate::http::HttpState;
 use crate::http::request::context::{LiveView, RequestContext, Stage};
 use crate::http::request::error::{RequestError, quote};
+use crate::http::request::live::AbortedOne;
 use crate::http::response::error_body::ErrorBody;
 
 /// A client that reads has been told by then that its request was aborted.
@@ -26,17 +27,17 @@ pub(crate) struct RequestList {
     requests: Vec<LiveRequest>,
 }
 
-/// A request for an answer, embeddings or judgements.
+/// A request for an answer, embeddings or judgements, or a run of a JSON-RPC handle.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct LiveRequest {
-    /// As `x-request-id` tells its client.
+    /// As `x-request-id` tells its client; of a run `run-` and digits.
     id: String,
     /// Name of its key; null where none was asked for.
     #[schema(required)]
     key: Option<String>,
-    /// Where it comes from: an address, or a user of this machine.
+    /// Where it comes from: an address, or a user of this machine; of a run with a key the key.
     client: String,
-    /// What it asks, by which the dialect is known.
+    /// What it asks, by which the dialect is known; of a run its method.
     #[schema(example = "/v1/chat/completions")]
     path: String,
     /// Id of the model; null until the request was read.
@@ -46,7 +47,8 @@ pub(crate) struct LiveRequest {
     /// judgements wait and are made in turns.
     #[schema(example = "running")]
     state: &'static str,
-    /// How many requests are served before it, if none comes and all cost as much; null where it does not wait.
+    /// How many requests are served before it, if none comes and all cost as much; null where it does not wait,
+    /// and of a run.
     #[schema(required)]
     position: Option<usize>,
     /// When its header had arrived.
@@ -72,7 +74,12 @@ pub(crate) struct Aborted {
 pub(super) fn all(state: &HttpState) -> Vec<LiveRequest> {
     let mut queues: HashMap<ModelId, Vec<Option<RequestId>>> = HashMap::new();
     let contexts = state.live.all();
-    let views = contexts.iter().map(|context| context.view());
+    let runs = state.live.all_runs();
+    let requests = contexts.iter().map(|it| (it.arrived(), it.view()));
+    let runs = runs.iter().map(|run| (run.arrived(), run.view()));
+    let mut views: Vec<_> = requests.chain(runs).collect();
+    views.sort_by_key(|(arrived, _)| *arrived);
+    let views = views.into_iter().map(|(_, view)| view);
     views
         .map(|view| {
             let position = match (&view.model, view.stage) {
@@ -123,8 +130,8 @@ async fn give_up(aborted: Weak<RequestContext>) {
 
 /// List what models are asked now
 ///
-/// Requests for answers, embeddings and judgements, from all listeners. Calls of JSON-RPC are not among them, and
-/// how many tokens an answer has so far is not counted where others could see it.
+/// Requests for answers, embeddings and judgements, from all listeners, and runs of JSON-RPC's handles. How many
+/// tokens an answer has so far is not counted where others could see it.
 #[utoipa::path(get, path = "/v1/admin/requests", tag = "admin",
     responses((status = 200, description = "The requests", body = RequestList)))]
 pub(crate) async fn list_requests(State(state): State<Arc<HttpState>>) -> Json<RequestList> {
@@ -136,9 +143,10 @@ pub(crate) async fn list_requests(State(state): State<Arc<HttpState>>) -> Json<R
 /// Abort a request
 ///
 /// Its client is told `aborted_by_administrator`, as an error's answer or, once its stream has begun, as the last
-/// event. What it had, be it in the queue or of a worker, is free at once.
+/// event; of a run the answer of its call, or `rkllm.ended`. What it had, be it in the queue or of a worker, is
+/// free at once.
 #[utoipa::path(delete, path = "/v1/admin/requests/{id}", tag = "admin",
-    params(("id" = String, Path, description = "Its `x-request-id`")),
+    params(("id" = String, Path, description = "Its `x-request-id`, or of a run the id that is listed")),
     responses(
         (status = 200, description = "It is aborted", body = Aborted),
         (status = 404, description = "No such request is served now", body = ErrorBody)))]
@@ -152,7 +160,13 @@ pub(crate) async fn abort_request(
     let Some(aborted) = state.live.abort(&id) else {
         return Err(RequestError::UnknownRequest { id: quote(&id) });
     };
-    context.audit("aborted a request", &aborted.id.0);
-    tokio::spawn(give_up(Arc::downgrade(&aborted)));
+    match aborted {
+        AbortedOne::Request(aborted) => {
+            context.audit("aborted a request", &aborted.id.0);
+            tokio::spawn(give_up(Arc::downgrade(&aborted)));
+        }
+        // One that does not read is no hindrance: its run has ended before it is told.
+        AbortedOne::Run(aborted) => context.audit("aborted a run", &aborted.id.0),
+    }
     Ok(Json(Aborted { id, aborted: true }))
 }

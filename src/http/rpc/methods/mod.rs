@@ -7,6 +7,7 @@ mod counts;
 mod definition;
 mod failure;
 mod handle_reset;
+mod inputs;
 mod life;
 mod result;
 mod run;

@@ -1,27 +1,25 @@
 //! Runs. Both methods run `rkllm_run` on the handle's own worker; the vendor's asynchronous path is
 //! never entered. A run ends with what waits for it: its request, its connection or its handle.
 
-use std::fmt;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
-use serde::de::{MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
-use utoipa::openapi::schema::{Array, OneOfBuilder};
-use utoipa::openapi::{Ref, RefOr, Schema};
-use utoipa::{PartialSchema, ToSchema};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::counts::CountedRun;
+use super::inputs::Inputs;
 use super::result::{EndedNotification, ResultNotification, RunResult};
 use super::tensor::TensorForm;
 use super::{Method, Scope, failure};
 use crate::generation::ModelId;
 use crate::http::request::access::Caller;
+use crate::http::request::id;
+use crate::http::request::live_run::{LiveRun, RunOf};
 use crate::http::rpc::protocol::{ErrorKind, RpcError};
-use crate::http::rpc::session::Notifications;
+use crate::http::rpc::session::{Notifications, Session};
 use crate::http::rpc::{CutOff, Rpc};
-use crate::library_calls::{CallbackResult, InferParam, Input, RowSelection, RunRequest};
+use crate::library_calls::{CallbackResult, InferParam, RowSelection, RunRequest};
 use crate::memory::Charge;
 use crate::supervisor::{HandleReset, RunEvent, RunStream};
 
@@ -45,6 +43,7 @@ const RUN_ERRORS: &[ErrorKind] = &[
     ErrorKind::NeedsNotifications,
     ErrorKind::HandleClosed,
     ErrorKind::PromptCacheBroken,
+    ErrorKind::AbortedByAdministrator,
 ];
 
 pub(crate) struct Run;
@@ -96,7 +95,7 @@ impl Method for Run {
         let started = handle.run(params.into_request(), session.tensors()).await;
         let (permit, stream) = started.map_err(|error| failure::of(error, &session.caller))?;
         let run = session.rpc.run_number();
-        let run_of = (handle.model(), Self::NAME);
+        let run_of = run_of(session, handle.model(), Self::NAME);
         let mut running = Running::new(stream, &session.rpc, &session.caller, run_of);
         let mut taker = Taker {
             handle: handle.name(),
@@ -178,6 +177,7 @@ impl Method for RunAsync {
         };
         let run = session.rpc.run_number();
         let rpc = Arc::clone(&session.rpc);
+        let run_of = run_of(session, handle.model(), Self::NAME);
         scope.afterwards.push(Box::pin(async move {
             let started = match started {
                 Some(started) => Ok(started),
@@ -201,7 +201,6 @@ impl Method for RunAsync {
                         collected: None,
                     };
                     // A run that failed here is aborted now, not when its reader has read why.
-                    let run_of = (handle.model(), Self::NAME);
                     let mut running = Running::new(stream, &rpc, &caller, run_of);
                     let result = running.hand_to(&mut taker).await;
                     ended.handle_reset = running.reset.take().map(Into::into);
@@ -248,6 +247,17 @@ fn request(
     }
 }
 
+/// How administrators see a run.
+fn run_of(session: &Session, model: &ModelId, method: &'static str) -> RunOf {
+    RunOf {
+        id: id::for_run(),
+        key: session.caller.key().map(|key| key.name.to_string()),
+        client: session.account.client().name().to_owned(),
+        method,
+        model: ModelId::clone(model),
+    }
+}
+
 /// A run in progress. Dropping it aborts the run.
 struct Running {
     stream: RunStream,
@@ -256,6 +266,7 @@ struct Running {
     reset: Option<HandleReset>,
     cut_off: CutOff,
     counted: CountedRun,
+    live: Arc<LiveRun>,
 }
 
 enum Step {
@@ -264,18 +275,15 @@ enum Step {
 }
 
 impl Running {
-    fn new(
-        stream: RunStream,
-        rpc: &Rpc,
-        caller: &Caller,
-        (model, method): (&ModelId, &'static str),
-    ) -> Self {
+    fn new(stream: RunStream, rpc: &Rpc, caller: &Caller, run_of: RunOf) -> Self {
+        let metrics = rpc.engine.metrics();
         Self {
             stream,
             caller: caller.clone(),
             reset: None,
             cut_off: rpc.cut_off(),
-            counted: CountedRun::new(rpc.engine.metrics(), model, method),
+            counted: CountedRun::new(metrics, &run_of.model, run_of.method),
+            live: LiveRun::begin(run_of, &rpc.live, metrics.changes()),
         }
     }
 
@@ -294,9 +302,12 @@ impl Running {
                 ));
             };
             match event {
-                RunEvent::Started { handle_reset } => self.reset = handle_reset,
+                RunEvent::Started { handle_reset } => {
+                    self.live.runs();
+                    self.reset = handle_reset;
+                }
                 RunEvent::Result(callback) => return Ok(Step::Callback(callback)),
-                RunEvent::Ended { code } => return Ok(Step::Ended { code }),
+                RunEvent::Ended { code, .. } => return Ok(Step::Ended { code }),
                 RunEvent::Failed(error) => return Err(failure::of(error, &self.caller)),
             }
         }
@@ -306,22 +317,33 @@ impl Running {
         ))
     }
 
-    /// Hands over each callback until the run ends; gives what `rkllm_run` returned.
+    /// Hands over each callback until the run ends or is aborted; gives what `rkllm_run` returned.
     async fn hand_to(&mut self, taker: &mut Taker<'_>) -> Result<i32, RpcError> {
-        let ended = loop {
-            match self.next().await {
-                Ok(Step::Callback(callback)) => {
-                    self.counted.add(&callback);
-                    if let Err(error) = taker.take(callback).await {
-                        break Err(error);
-                    }
-                }
-                Ok(Step::Ended { code }) => break Ok(code),
-                Err(error) => break Err(error),
-            }
+        let live = Arc::clone(&self.live);
+        let ended = tokio::select! {
+            // Also while its client does not read.
+            biased;
+            () = live.abort.wanted() => Err(RpcError::new(
+                ErrorKind::AbortedByAdministrator,
+                "an administrator has ended the run",
+            )),
+            ended = self.hand_all_to(taker) => ended,
         };
         self.counted.ended(&ended);
+        self.live.ended(ended.as_ref().err().map(RpcError::name));
         ended
+    }
+
+    async fn hand_all_to(&mut self, taker: &mut Taker<'_>) -> Result<i32, RpcError> {
+        loop {
+            match self.next().await? {
+                Step::Callback(callback) => {
+                    self.counted.add(&callback);
+                    taker.take(callback).await?;
+                }
+                Step::Ended { code } => return Ok(code),
+            }
+        }
     }
 }
 
@@ -375,50 +397,5 @@ impl Taker<'_> {
             notifications.send("rkllm.result", &result).await?;
         }
         Ok(())
-    }
-}
-
-/// One input, or `n_batch` of them.
-pub(crate) struct Inputs(Vec<Input>);
-
-impl<'de> Deserialize<'de> for Inputs {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct OneOrMany;
-
-        impl<'de> Visitor<'de> for OneOrMany {
-            type Value = Inputs;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an input or an array of inputs")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Inputs, A::Error> {
-                Input::deserialize(MapAccessDeserializer::new(map)).map(|input| Inputs(vec![input]))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Inputs, A::Error> {
-                Vec::deserialize(SeqAccessDeserializer::new(seq)).map(Inputs)
-            }
-        }
-
-        deserializer.deserialize_any(OneOrMany)
-    }
-}
-
-impl PartialSchema for Inputs {
-    fn schema() -> RefOr<Schema> {
-        let input = || Ref::from_schema_name(<Input as ToSchema>::name());
-        OneOfBuilder::new()
-            .item(input())
-            .item(Array::new(input()))
-            .description(Some("One `RKLLMInput`, or `n_batch` of them."))
-            .into()
-    }
-}
-
-impl ToSchema for Inputs {
-    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
-        schemas.push((<Input as ToSchema>::name().into_owned(), Input::schema()));
-        <Input as ToSchema>::schemas(schemas);
     }
 }

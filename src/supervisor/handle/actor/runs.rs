@@ -166,6 +166,7 @@ impl Actor {
             is_told: false,
             slow_reader: deadlines.slow_reader,
             waiting: None,
+            called_back: None,
         };
         let limits = Limits {
             first: (Deadline::Prefill, prefill),
@@ -176,7 +177,9 @@ impl Actor {
         let command = SlotCommand::RawRun(Box::new(spec));
         let ended = drive(lease, command, &mut sink, limits).await;
         let (is_told, has_started) = (sink.is_told, sink.started.is_none());
+        let called_back = sink.called_back;
         sink.beside.end(matches!(ended, Ended::Over(_)));
+        self.state.called_back = called_back;
         if is_told {
             self.state.reset = None;
         }
