@@ -6,6 +6,7 @@ pub(super) mod load;
 pub(super) mod raw;
 pub(super) mod run;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,7 @@ use raw::{CallReply, CallSpec, Question, RawRunSpec, RawSlot};
 use run::{RunEnd, RunSpec, TokenKind, WaitsFor};
 
 /// Version of everything in this file and its parts.
-pub const PROTOCOL_VERSION: u32 = 17;
+pub const PROTOCOL_VERSION: u32 = 18;
 /// Exit code of a worker that ended itself because a call passed its deadline.
 pub const EXIT_DEADLINE: i32 = 70;
 /// Exit code of a worker that ended itself because it could not load its model, which it has said.
@@ -93,6 +94,11 @@ pub enum Event {
         protocol: u32,
     },
     LibraryOpened(LibraryFacts),
+    /// A handle begins to load an adapter of this name: what ends the worker before the next event is to blame
+    /// on it.
+    LoadsAdapter {
+        name: String,
+    },
     /// The model is loaded; runs may follow.
     Loaded {
         /// Whether sampling and budget can differ from run to run.
@@ -102,6 +108,8 @@ pub enum Event {
         /// Tells the model's file, as it was opened, from every other; `None`: it was replaced meanwhile, or
         /// cannot be told.
         model_file: Option<String>,
+        /// By their names, why adapters were not loaded.
+        unusable_adapters: BTreeMap<String, String>,
     },
     /// Opening or loading failed; the worker ends.
     LoadFailed {

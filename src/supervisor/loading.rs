@@ -2,6 +2,7 @@
 //! model. Each step has its deadline; a step that fails ends the process before it is reported, so
 //! a failed load leaves nothing behind.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::WorkerKind;
+use super::adapters;
 use super::cpu_runtime::{self, NotFound};
 use super::link;
 use super::load_failure::{LoadFailure, connection_failed, unexpected};
@@ -73,13 +75,27 @@ impl Loader {
         report: impl Fn(Phase, Option<&ChildProcess>),
         on_event: impl Fn(u32, ProcessEvent) + Send + Sync + Clone + 'static,
     ) -> Result<LoadedWorker, LoadFailure> {
-        for attempt in 1.. {
-            match self
-                .attempt(&model, wanted, &report, on_event.clone())
-                .await
-            {
+        let mut contexts = 1;
+        let mut unusable = BTreeMap::new();
+        loop {
+            let how = (wanted, &unusable);
+            match self.attempt(&model, how, &report, on_event.clone()).await {
+                // It is none of the model's failures.
+                Err(LoadFailure {
+                    adapter: Some(adapter),
+                    reason,
+                    ..
+                }) => {
+                    tracing::error!(
+                        model = &*model.id,
+                        adapter,
+                        reason,
+                        "loading again without an adapter"
+                    );
+                    unusable.insert(adapter, reason);
+                }
                 Err(failure)
-                    if attempt < CONTEXT_ATTEMPTS
+                    if contexts < CONTEXT_ATTEMPTS
                         && model.facts.context_length.is_none()
                         && wanted.raw.is_none() =>
                 {
@@ -94,12 +110,12 @@ impl Loader {
                         limit,
                         "loading again with the model's context limit"
                     );
+                    contexts += 1;
                     wanted.context_tokens = limit;
                 }
                 result => return result,
             }
         }
-        unreachable!("the loop returns")
     }
 
     async fn child(
@@ -122,20 +138,25 @@ impl Loader {
     async fn attempt(
         &self,
         model: &Arc<InstalledModel>,
-        wanted: Wanted<'_>,
+        (wanted, unusable): (Wanted<'_>, &BTreeMap<String, String>),
         report: &impl Fn(Phase, Option<&ChildProcess>),
         on_event: impl Fn(u32, ProcessEvent) + Send + Sync + 'static,
     ) -> Result<LoadedWorker, LoadFailure> {
         let library = self.library_for(model.facts.kind).await?;
         report(Phase::Spawning, None);
-        let spec = self.load_spec(model, library, wanted);
+        let spec = self.load_spec(model, library, (wanted, unusable));
         let mut child = self
             .child(model.id.clone(), shared_memory(&spec), on_event)
             .await?;
         report(Phase::Spawning, Some(&child.process));
         let slots = spec.handles.count();
         match self.bring_up(&mut child, spec, report).await {
-            Ok(facts) => {
+            Ok(mut facts) => {
+                for (adapter, reason) in &facts.unusable_adapters {
+                    let model = &*model.id;
+                    tracing::error!(model, adapter, reason, "an adapter was not loaded");
+                }
+                facts.unusable_adapters.extend(unusable.clone());
                 let Child {
                     process,
                     connection,
@@ -200,9 +221,9 @@ impl Loader {
             }
             Err(_) => return Err(LoadFailure::deadline(Deadline::LibraryOpen, limit)),
         }
-        let guard = LoadGuard::fixed(Deadline::LibraryOpen, limit, self.deadlines.heartbeat);
+        let mut guard = LoadGuard::fixed(Deadline::LibraryOpen, limit, self.deadlines.heartbeat);
         match self
-            .next_event(worker, guard, "opening the library")
+            .next_event(worker, &mut guard, "opening the library")
             .await?
         {
             Event::LibraryOpened(library) => {
@@ -217,19 +238,32 @@ impl Loader {
         }
         report(Phase::Loading, Some(&worker.process));
         worker.process.set_activity(0, Some("rkllm_init"), None);
-        let guard = LoadGuard::following(Deadline::Load, limits, self.deadlines.heartbeat, pid);
-        match self.next_event(worker, guard, "loading the model").await? {
-            Event::Loaded {
-                per_run_parameters,
-                run_extensions,
-                model_file,
-            } => {
-                facts.per_run_parameters = Some(per_run_parameters);
-                facts.run_extensions = Some(run_extensions);
-                tell_of_an_older_runtime(run_extensions, &facts);
-                facts.model_file = model_file;
-            }
-            event => return Err(unexpected(worker, event, false).await),
+        let mut guard = LoadGuard::following(Deadline::Load, limits, self.deadlines.heartbeat, pid);
+        let mut adapter = None;
+        loop {
+            let told = self.next_event(worker, &mut guard, "loading the model");
+            let failure = match told.await {
+                Ok(Event::LoadsAdapter { name }) => {
+                    adapter = Some(name);
+                    continue;
+                }
+                Ok(Event::Loaded {
+                    per_run_parameters,
+                    run_extensions,
+                    model_file,
+                    unusable_adapters,
+                }) => {
+                    facts.per_run_parameters = Some(per_run_parameters);
+                    facts.run_extensions = Some(run_extensions);
+                    tell_of_an_older_runtime(run_extensions, &facts);
+                    facts.model_file = model_file;
+                    facts.unusable_adapters = unusable_adapters;
+                    break;
+                }
+                Ok(event) => unexpected(worker, event, false).await,
+                Err(failure) => failure,
+            };
+            return Err(LoadFailure { adapter, ..failure });
         }
         runtime_lines::read_facts(&worker.lines.take().await, &mut facts);
         Ok(facts)
@@ -239,7 +273,7 @@ impl Loader {
     async fn next_event(
         &self,
         worker: &mut Child<WorkerKind>,
-        mut guard: LoadGuard,
+        guard: &mut LoadGuard,
         during: &str,
     ) -> Result<Event, LoadFailure> {
         loop {
@@ -322,7 +356,12 @@ impl Loader {
         }
     }
 
-    fn load_spec(&self, model: &InstalledModel, library: PathBuf, wanted: Wanted<'_>) -> LoadSpec {
+    fn load_spec(
+        &self,
+        model: &InstalledModel,
+        library: PathBuf,
+        (wanted, unusable): (Wanted<'_>, &BTreeMap<String, String>),
+    ) -> LoadSpec {
         let context = wanted.context_tokens;
         let plan = SlotPlan::of(model, context, wanted.limits);
         if wanted.raw.is_none() && plan.slots < plan.parallel {
@@ -339,13 +378,18 @@ impl Loader {
                 base_domain_id: model.facts.base_domain_id,
                 eos_ids: model.facts.extra_eos_ids.clone(),
                 prints_special_tokens: model.facts.prints_special_tokens,
+                adapters: adapters::to_load(model, unusable),
             })),
             Some(param) => Handles::OfClient(Box::new(param.clone())),
         };
         let count = handles.count();
         let mut deadlines = WorkerDeadlines::from(&self.deadlines);
-        // Each handle reads the file.
-        let bytes = model.facts.size_bytes.saturating_mul(count.into());
+        // Each handle reads the files.
+        let bytes = model
+            .facts
+            .size_bytes
+            .saturating_add(model.adapters_bytes());
+        let bytes = bytes.saturating_mul(count.into());
         deadlines.load.granted = load_deadline(&self.deadlines, bytes);
         LoadSpec {
             library,

@@ -99,6 +99,9 @@ pub struct RuntimeFacts {
     pub run_extensions: Option<RunExtensions>,
     /// Tells the model's file, as the worker has opened it, from every other.
     pub model_file: Option<String>,
+    /// By their names, why adapters of the model cannot be used.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unusable_adapters: BTreeMap<String, String>,
 }
 
 impl RuntimeFacts {
@@ -111,9 +114,12 @@ impl RuntimeFacts {
     }
 
     /// What an answer is made with, which repeats or need not; `None`: the runtime has not told of itself.
-    pub fn fingerprint(&self, repeats: bool) -> Option<Fingerprint> {
+    pub fn fingerprint(&self, repeats: bool, adapter: Option<&str>) -> Option<Fingerprint> {
         let (file, library) = (self.model_file.as_ref()?, self.library_version.as_ref()?);
-        let made_with = [env!("CARGO_PKG_VERSION"), library.as_str(), file.as_str()].join("\n");
+        let mut made_with = [env!("CARGO_PKG_VERSION"), library.as_str(), file.as_str()].join("\n");
+        if let Some(stamp) = adapter {
+            made_with += &format!("\n{stamp}");
+        }
         let digest = Sha256::digest(made_with);
         let of: String = digest[..8]
             .iter()

@@ -77,6 +77,7 @@ fn request(client: &str, model: &str, prompt: &str) -> GenerationRequest {
     GenerationRequest {
         id: RequestId("one".into()),
         model: ModelId::from(model),
+        adapter: None,
         client: ClientKey::new(client),
         prompt: prompt.into(),
         goes_by_tokens: false,

@@ -1,4 +1,4 @@
-//! What a slot needs before a run: nothing of another tenant's in it, and what is stored of the prompt.
+//! What a slot needs before a run: nothing of another tenant's or adapter's in it, and what is stored of the prompt.
 
 use super::Serving;
 use crate::supervisor::lease::Lease;
@@ -25,7 +25,10 @@ impl Serving<'_> {
             };
             let ready = match ready {
                 Some(lease) if self.loaded.is_some() => Some(lease),
-                Some(lease) => self.swap().clear(lease).await,
+                Some(lease) => {
+                    let adapter = self.job.request.adapter.clone();
+                    self.swap().clear(lease, adapter.as_deref()).await
+                }
                 None => None,
             };
             lease = match ready {
@@ -39,9 +42,10 @@ impl Serving<'_> {
     /// the middle of a file, and its slot is given back behind it.
     async fn prepared(&mut self, lease: Lease, plan: Plan) -> Result<Option<Lease>, Outcome> {
         let (services, cut_off) = (self.services.clone(), self.job.cut_off.clone());
+        let adapter = self.job.request.adapter.clone();
         let preparing = tokio::spawn(async move {
             let mut swap = Swap::new(&services, cut_off);
-            swap.prepare(lease, plan).await
+            swap.prepare(lease, plan, adapter.as_deref()).await
         });
         let prepared = tokio::select! {
             biased;

@@ -167,6 +167,7 @@ async fn answer(
     let request = EmbeddingRequest {
         keep_alive: None,
         model: Arc::clone(&asked.model.id),
+        adapter: asked.model.adapter().cloned(),
         client: context.client.clone(),
         inputs,
         wanted: WantedRow::Logits([asked.judge.yes, asked.judge.no]),
