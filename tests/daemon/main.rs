@@ -30,6 +30,7 @@ mod a_kernel_that_does_not_answer_holds_nothing_up;
 mod a_reload_disturbs_nothing;
 mod a_short_probe_proves_nothing;
 mod a_stream_survives_its_worker;
+mod adapters_are_models;
 mod administrators_are_looked_at_again;
 mod administrators_see_and_change;
 mod an_older_cpu_runtime_is_known;

@@ -195,7 +195,7 @@ async fn answer(
     let answer = Reranked {
         id: Arc::clone(&context.id.0),
         object: "list",
-        model: Arc::clone(&asked.model.id),
+        model: Arc::clone(asked.model.name()),
         results,
         usage: rows.prompt_tokens.map(|tokens| RerankUsage {
             prompt_tokens: tokens,
