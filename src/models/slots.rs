@@ -41,7 +41,8 @@ pub struct SlotPlan {
     /// Bytes of one token's keys and values; absent where the model's file does not tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_bytes: Option<u64>,
-    /// The weights and adapters, as often as they are loaded, and all tokens; absent where a token's bytes are not known.
+    /// The weights and adapters, as often as they are loaded, and all tokens; absent where a token's bytes are not
+    /// known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
     /// What that is held to: a worker's soft limit of memory.

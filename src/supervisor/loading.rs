@@ -79,7 +79,8 @@ impl Loader {
         let mut unusable = BTreeMap::new();
         loop {
             let how = (wanted, &unusable);
-            match self.attempt(&model, how, &report, on_event.clone()).await {
+            let attempted = self.attempt(&model, how, &report, on_event.clone()).await;
+            match attempted {
                 // It is none of the model's failures.
                 Err(LoadFailure {
                     adapter: Some(adapter),

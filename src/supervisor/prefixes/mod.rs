@@ -225,7 +225,8 @@ fn identity_of(adapter: &AdapterFacts) -> AdapterIdentity {
     }
 }
 
-/// Which cells a worker makes with an adapter of this name: by the file that it has opened, not by that which was found for its model.
+/// Which cells a worker makes with an adapter of this name: by the file that it has opened, not by that which
+/// was found for its model.
 /// `None`: it is not known which that was.
 fn identity(worker: &Worker, adapter: Option<&str>) -> Option<Identity> {
     let (model, facts) = (&worker.model, &worker.facts);

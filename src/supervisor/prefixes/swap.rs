@@ -57,7 +57,8 @@ impl<'a> Swap<'a> {
         }
     }
 
-    /// Empties a slot that holds what its new user may not find out, or what another adapter has computed. `None`: the worker is of no more use.
+    /// Empties a slot that holds what its new user may not find out, or what another adapter has computed.
+    /// `None`: the worker is of no more use.
     pub async fn clear(&mut self, lease: Lease, adapter: Option<&Adapter>) -> Option<Lease> {
         // What was loaded is taken into cells by whatever run begins alike, also where they are cleared.
         let lease = self.release(lease).await?;
