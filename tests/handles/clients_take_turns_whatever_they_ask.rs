@@ -150,6 +150,7 @@ async fn so_do_embeddings_and_the_handle_of_another_client() {
     let before = busy.runs();
     for _ in 0..TURNS {
         let request = EmbeddingRequest {
+            adapter: None,
             model: ModelId::from(MODEL),
             client: ClientKey::new("third"),
             inputs: vec![Input::prompt("one two")],
