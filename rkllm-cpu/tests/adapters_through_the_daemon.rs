@@ -1,0 +1,111 @@
+//! Models with adapters behind the daemon, chosen by their ids: what each says is what a C program is told
+//! by a fresh handle with that adapter, byte for byte, whatever was asked before.
+
+mod common;
+#[path = "../../tests/daemon_support/mod.rs"]
+mod daemon_support;
+
+use common::{ONE_THREAD, Scratch, hold_with, model, test_adapters};
+use daemon_support::{Daemon, Setup, completion};
+use serde_json::json;
+
+const MODEL: &str = "demo";
+const PROMPTS: [&str; 2] = [
+    "The capital of France is",
+    "Once upon a time there was a small village by the sea, where an old man",
+];
+
+/// The demo model with the adapters `first` and `second`.
+fn start(parallel: u8) -> Daemon {
+    let adapter = |name: &str| {
+        format!("[[adapters]]\nname = \"{name}\"\nfile = \"{name}.gguf\"\nscale = 0.5\n")
+    };
+    let adapters = adapter("first") + &adapter("second");
+    let manifest = format!("context-length = 1024\nparallel = {parallel}\n{adapters}");
+    let (name, threads) = ONE_THREAD;
+    let setup = Setup::new()
+        .demo_model(MODEL)
+        .environment(name, threads)
+        .model_file(MODEL, "model.toml", &manifest);
+    let folder = setup.models().join(MODEL).join("adapters");
+    std::fs::create_dir(&folder).expect("the folder of adapters");
+    for name in ["first.gguf", "second.gguf"] {
+        let from = format!("{}/{name}", test_adapters());
+        std::fs::copy(from, folder.join(name)).expect("an adapter");
+    }
+    setup.start()
+}
+
+fn by_the_daemon(daemon: &Daemon, model: &str, prompt: &str) -> String {
+    let values = json!({"temperature": 0, "repeat_penalty": 1.0, "max_tokens": 40});
+    let answer = daemon.post("/v1/completions", &completion(model, prompt, values));
+    assert_eq!(answer.status, 200, "{model}: {}", answer.body);
+    let body = answer.json();
+    assert_eq!(body["model"], model);
+    let text = body["choices"][0]["text"].as_str();
+    text.expect("a text").to_owned()
+}
+
+/// `adapter` is the name of one of the test adapters, or empty.
+fn by_the_program(adapter: &str, prompt: &str) -> String {
+    let file = match adapter {
+        "" => String::new(),
+        name => format!("{}/{name}.gguf", test_adapters()),
+    };
+    let text = Scratch::new(&format!("says-{adapter}-{}", prompt.len()));
+    let environment = [
+        ("ADAPTER", file.as_str()),
+        ("PROMPT", prompt),
+        ("ROWS", text.path()),
+    ];
+    hold_with(
+        "c/adapter_text.c",
+        "a_fresh_handle_says",
+        &model(),
+        &environment,
+    );
+    std::fs::read_to_string(&text.0).expect("what it said")
+}
+
+#[test]
+fn each_id_says_what_a_fresh_handle_says_with_its_adapter() {
+    let daemon = start(1);
+    for prompt in PROMPTS {
+        let mut said = Vec::new();
+        for adapter in ["", "first", "second", "first", ""] {
+            let id = match adapter {
+                "" => MODEL.to_owned(),
+                name => format!("{MODEL}:{name}"),
+            };
+            let text = by_the_daemon(&daemon, &id, prompt);
+            assert_eq!(text, by_the_program(adapter, prompt), "{id}: {prompt}");
+            said.push(text);
+        }
+        assert!(said[0] != said[1] && said[1] != said[2] && said[0] != said[2]);
+    }
+}
+
+/// Steps join runs of one adapter only.
+#[test]
+fn ids_that_are_asked_at_once_keep_their_adapters() {
+    let daemon = start(3);
+    let prompt = PROMPTS[1];
+    let answers = std::thread::scope(|scope| {
+        let asked = ["demo", "demo:first", "demo:second"].map(|id| {
+            let daemon = &daemon;
+            scope.spawn(move || by_the_daemon(daemon, id, prompt))
+        });
+        asked.map(|answer| answer.join().expect("an answer"))
+    });
+    for (adapter, text) in ["", "first", "second"].into_iter().zip(&answers) {
+        // In a shared context a later token may be rounded to another one: the first ones tell.
+        let alone = by_the_program(adapter, prompt);
+        let shared = alone
+            .bytes()
+            .zip(text.bytes())
+            .take_while(|(a, b)| a == b)
+            .count();
+        assert!(shared >= 8, "{adapter:?} says {text:?}, alone {alone:?}");
+    }
+    assert!(answers[0] != answers[1] && answers[1] != answers[2]);
+}
