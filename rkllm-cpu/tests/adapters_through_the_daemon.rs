@@ -85,6 +85,20 @@ fn each_id_says_what_a_fresh_handle_says_with_its_adapter() {
     }
 }
 
+#[test]
+fn embeddings_are_made_with_the_adapter() {
+    let daemon = start(1);
+    let embedded = |id: &str| {
+        let asked = json!({"model": id, "input": PROMPTS[0]});
+        let answer = daemon.post("/v1/embeddings", &asked);
+        assert_eq!(answer.status, 200, "{id}: {}", answer.body);
+        answer.json()["data"][0]["embedding"].clone()
+    };
+    let rows = ["demo", "demo:first", "demo:second"].map(embedded);
+    assert!(rows[0] != rows[1] && rows[1] != rows[2] && rows[0] != rows[2]);
+    assert_eq!(embedded("demo:first"), rows[1]);
+}
+
 /// Steps join runs of one adapter only.
 #[test]
 fn ids_that_are_asked_at_once_keep_their_adapters() {

@@ -160,6 +160,31 @@ fn models_with_adapters_are_listed_beside_them() {
     }
 }
 
+#[test]
+fn a_model_may_be_made_of_one_with_an_adapter() {
+    let daemon = setup("1_3_1", "tokens = [\"{params}\"]\n").start();
+    let copied = daemon.post(
+        "/api/copy",
+        &json!({"source": "m:tone", "destination": "mine"}),
+    );
+    assert_eq!(copied.status, 200, "{}", copied.body);
+    let (path, body, place) = DIALECTS[0];
+    assert_eq!(lora(&daemon.post(path, &body("mine")), place), "tone");
+    let taken = json!({"source": "m", "destination": "m:json"});
+    assert_eq!(daemon.post("/api/copy", &taken).status, 400);
+}
+
+/// Its client loads adapters into it by itself.
+#[test]
+fn a_handle_is_of_a_model_as_it_is() {
+    let daemon = setup("1_3_1", "tokens = [\"x\"]\n").start();
+    let asked = json!({"jsonrpc": "2.0", "id": 1, "method": "rkllm.init", "params": ["m:tone"]});
+    let told = daemon.post("/rpc", &asked).json();
+    assert_eq!(told["error"]["code"], -32003, "{told}");
+    let message = told["error"]["message"].as_str().expect("a message");
+    assert!(message.contains("rkllm.load_lora"), "{told}");
+}
+
 /// A right to a model is none to it with an adapter, nor the other way round.
 #[test]
 fn a_key_may_use_what_it_names() {
