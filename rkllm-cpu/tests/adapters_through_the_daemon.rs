@@ -17,6 +17,10 @@ const PROMPTS: [&str; 2] = [
 
 /// The demo model with the adapters `first` and `second`.
 fn start(parallel: u8) -> Daemon {
+    setup(parallel).start()
+}
+
+fn setup(parallel: u8) -> Setup {
     let adapter = |name: &str| {
         format!("[[adapters]]\nname = \"{name}\"\nfile = \"{name}.gguf\"\nscale = 0.5\n")
     };
@@ -33,7 +37,7 @@ fn start(parallel: u8) -> Daemon {
         let from = format!("{}/{name}", test_adapters());
         std::fs::copy(from, folder.join(name)).expect("an adapter");
     }
-    setup.start()
+    setup
 }
 
 fn by_the_daemon(daemon: &Daemon, model: &str, prompt: &str) -> String {
@@ -83,6 +87,35 @@ fn each_id_says_what_a_fresh_handle_says_with_its_adapter() {
         }
         assert!(said[0] != said[1] && said[1] != said[2] && said[0] != said[2]);
     }
+}
+
+/// It says of itself what llama.cpp knows no adapters by.
+#[test]
+fn an_adapter_that_llama_cpp_does_not_take_costs_its_own_id() {
+    let setup = setup(2);
+    let file = setup.models().join(MODEL).join("adapters/first.gguf");
+    let mut bytes = std::fs::read(&file).expect("an adapter");
+    let key = b"adapter.type";
+    let at = bytes.windows(key.len()).position(|at| at == key);
+    // The key is followed by the value's type (u32) and length (u64).
+    let value = at.expect("it has a type") + key.len() + 12;
+    assert_eq!(&bytes[value..value + 4], b"lora");
+    bytes[value..value + 4].copy_from_slice(b"none");
+    std::fs::write(&file, bytes).expect("an adapter");
+    let daemon = setup.start();
+    for _ in 0..2 {
+        let asked = completion("demo:first", PROMPTS[0], json!({"max_tokens": 4}));
+        let answer = daemon.post("/v1/completions", &asked);
+        assert_eq!(answer.status, 503, "{}", answer.body);
+        assert_eq!(answer.error_code(), "model_unavailable", "{}", answer.body);
+        let asked = json!({"model": "demo:first", "input": PROMPTS[0]});
+        let answer = daemon.post("/v1/embeddings", &asked);
+        assert_eq!(answer.status, 503, "{}", answer.body);
+        for id in ["demo", "demo:second"] {
+            assert!(!by_the_daemon(&daemon, id, PROMPTS[0]).is_empty(), "{id}");
+        }
+    }
+    daemon.log.wait_for("an adapter was not loaded");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::runtime_lines::first_error;
 use super::worker::Worker;
 use crate::generation::{Adapter, GenerationError};
 use crate::library_calls::LoraAdapter;
@@ -22,6 +23,16 @@ pub(super) fn to_load(
         scale: adapter.scale,
     });
     loaded.collect()
+}
+
+/// Adds what the runtime has printed to why one was not loaded; of several no line says which it is of.
+pub(super) fn explain(unusable: &mut BTreeMap<String, String>, lines: &[String]) {
+    if unusable.len() > 1 {
+        return;
+    }
+    if let Some((reason, line)) = unusable.values_mut().next().zip(first_error(lines)) {
+        *reason += &format!("; the runtime said: {line}");
+    }
 }
 
 /// What a worker's adapter of this name is now; `None`: its model has none.

@@ -266,7 +266,9 @@ impl Loader {
             };
             return Err(LoadFailure { adapter, ..failure });
         }
-        runtime_lines::read_facts(&worker.lines.take().await, &mut facts);
+        let lines = worker.lines.take().await;
+        runtime_lines::read_facts(&lines, &mut facts);
+        adapters::explain(&mut facts.unusable_adapters, &lines);
         Ok(facts)
     }
 
