@@ -95,9 +95,9 @@ pub enum Event {
     },
     LibraryOpened(LibraryFacts),
     /// A handle begins to load an adapter of this name: what ends the worker before the next event is to blame
-    /// on it.
+    /// on it. `None`: it has loaded all that it has; another handle may be opened now.
     LoadsAdapter {
-        name: String,
+        name: Option<String>,
     },
     /// The model is loaded; runs may follow.
     Loaded {

@@ -25,6 +25,16 @@ pub(super) fn to_load(
     loaded.collect()
 }
 
+/// Whether a worker of `model` that is not to load those would load the one of this name.
+pub(super) fn is_to_load(
+    model: &InstalledModel,
+    unusable: &BTreeMap<String, String>,
+    name: &str,
+) -> bool {
+    let mut loaded = to_load(model, unusable).into_iter();
+    loaded.any(|adapter| adapter.lora_adapter_name == name)
+}
+
 /// Adds what the runtime has printed to why one was not loaded; of several no line says which it is of.
 pub(super) fn explain(unusable: &mut BTreeMap<String, String>, lines: &[String]) {
     if unusable.len() > 1 {

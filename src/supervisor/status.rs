@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::children::memory::ProcessMemory;
 use crate::generation::{Abilities, Fingerprint, ModelId, Repeats, RunExtensions};
 use crate::ipc::LoadFigures;
-use crate::models::SlotPlan;
+use crate::models::{InstalledModel, SlotPlan};
 use crate::process_figures::ask_load_figures;
 use crate::telemetry::Slots;
 
@@ -198,6 +198,16 @@ impl StatusBoard {
 }
 
 impl ModelStatus {
+    /// Whether its worker, if there is one, has the adapter that `model` is made with, if it is made with one.
+    pub fn has_adapter_of(&self, model: &InstalledModel) -> bool {
+        let Some(adapter) = model.adapter() else {
+            return true;
+        };
+        let is_told =
+            |facts: &Arc<RuntimeFacts>| facts.unusable_adapters.contains_key(&*adapter.name);
+        model.adapter_problem().is_none() && !self.facts.as_ref().is_some_and(is_told)
+    }
+
     /// Measures the worker's progress now; `None` where the model is not loading.
     pub async fn load_progress(&self) -> Option<LoadProgress> {
         if !self.phase.is_loading() {

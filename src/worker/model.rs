@@ -53,12 +53,13 @@ fn run_extensions(library: &Library) -> RunExtensions {
 }
 
 impl Model {
-    /// Opens a handle, and loads its adapters. `begins` is told each one's name before: the library may not
-    /// come back from it. One that cannot be loaded is none of the model's failures.
+    /// Opens a handle, and loads its adapters. `begins` is told each one's name before, because the library may
+    /// not come back from it, and nothing behind the last one. One that cannot be loaded is none of the model's
+    /// failures.
     pub fn init(
         library: &Arc<Library>,
         spec: &LoadSpec,
-        begins: impl Fn(&str),
+        begins: impl Fn(Option<&str>),
     ) -> anyhow::Result<Self> {
         let (model, shape) = (&spec.model, KnownShape::new(spec.shape));
         let spec = match &spec.handles {
@@ -91,12 +92,15 @@ impl Model {
         let mut unusable_adapters = BTreeMap::new();
         for adapter in &spec.adapters {
             let name = &adapter.lora_adapter_name;
-            begins(name);
+            begins(Some(name));
             let call = LibraryCall::LoadLora(adapter.clone());
             if let Err(failure) = library_call::make(&handle, &call) {
                 let reason = failure.into_error(None).to_string();
                 unusable_adapters.insert(name.clone(), reason);
             }
+        }
+        if !spec.adapters.is_empty() {
+            begins(None);
         }
         Ok(Self {
             per_run: handle.per_run(),

@@ -23,10 +23,10 @@ impl SlotEvents {
         self.writer.send(self.of_slot(event));
     }
 
-    /// Says that an adapter is being loaded. It is on its way to the daemon then, whatever becomes of this
-    /// process.
-    pub fn loads_adapter(&self, name: &str) {
-        let name = name.to_owned();
+    /// Says which adapter is being loaded, or that none is any more. It is on its way to the daemon then,
+    /// whatever becomes of this process.
+    pub fn loads_adapter(&self, name: Option<&str>) {
+        let name = name.map(str::to_owned);
         self.writer.send(Event::LoadsAdapter { name });
         self.writer.flush();
     }

@@ -4,11 +4,10 @@
 
 use std::fs;
 
-use crate::daemon_support::{Answer, Daemon, FAMILIES_RUN, Setup, chat, completion, keys, signal};
+use crate::daemon_support::{Answer, Daemon, FAMILIES_RUN, Setup, chat, completion, keys};
 use crate::doors::{Door, bearer};
 use crate::prefixes_support::{NEW_WORDS, SCENARIO, WORDS, beginning, told};
-use crate::sixty_words::{CHAT, answer_text, scenario, word};
-use rustix::process::Signal;
+use crate::sixty_words::{CHAT, answer_text, dies_once_read, scenario, word};
 use serde_json::{Value, json};
 
 const MANIFEST: &str = "template = \"chatml\"\naliases = [\"short\"]\n\
@@ -210,27 +209,27 @@ fn a_key_may_use_what_it_names() {
     }
 }
 
-/// The second worker, whose prompt has what was answered, says what it was given.
+/// The second worker, whose prompt has what was answered, says what it was given. The first one dies once some of
+/// its answer was read.
 #[test]
-fn a_killed_workers_answer_goes_on_with_its_adapter() {
+fn a_dead_workers_answer_goes_on_with_its_adapter() {
     for family in FAMILIES_RUN {
         let goes_on = format!("{}{}", word(0), word(1));
         let answer =
             format!("[[answer]]\nwhen-prompt-contains = {goes_on:?}\ntokens = [\"{{params}}\"]\n");
-        let daemon = setup(family, &scenario(&answer)).start();
+        let daemon = setup(family, &scenario(&(answer + &dies_once_read(20)))).start();
         let body = chat("m:tone", "x", json!({"stream": true}));
         let mut stream = daemon.stream(CHAT, &body);
-        let (mut text, mut first) = (String::new(), None);
+        let mut text = String::new();
+        let read = daemon.folder().join("models/m/read");
         while let Some(piece) = stream.next_content() {
             text += &piece;
-            if first.is_none() && text.len() > 60 {
-                let pid = daemon.worker_pid();
-                signal(pid, Signal::KILL);
-                first = Some(pid);
+            if text.starts_with(&goes_on) && !read.exists() {
+                fs::write(&read, "").expect("the file that lets it die");
             }
         }
-        assert_ne!(Some(daemon.worker_pid()), first, "{family}");
-        let (begun, told) = text.split_at(text.find('{').expect("what it was given"));
+        let place = text.find('{').unwrap_or_else(|| panic!("{family}: {text}"));
+        let (begun, told) = text.split_at(place);
         assert!(answer_text().starts_with(begun), "{family}: {text}");
         let told: Value = serde_json::from_str(told).expect("parameters are JSON");
         assert_eq!(told["run"]["lora"], "tone", "{family}: {told}");
@@ -292,6 +291,14 @@ fn is_unusable(daemon: &Daemon, model: &str) {
             "{serving}"
         );
     }
+    let running = daemon.get("/api/ps").json();
+    let names: Vec<&str> = running["models"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|model| model["name"].as_str())
+        .collect();
+    assert_eq!(names, ["m:latest", "m:json"]);
 }
 
 #[test]
@@ -324,4 +331,33 @@ fn an_adapter_that_the_library_does_not_load_costs_its_own_id() {
         let daemon = setup("1_3_1", &format!("tokens = [\"fine\"]\n{fault}")).start();
         is_unusable(&daemon, "m:tone");
     }
+}
+
+/// Each is left out once.
+#[test]
+fn a_library_that_dies_of_every_adapter_serves_the_model() {
+    let fault = "[[fault]]\ncall = \"load_lora\"\nkind = \"segv\"\n";
+    let daemon = setup("1_3_1", &format!("tokens = [\"fine\"]\n{fault}")).start();
+    for (model, status) in [("m", 200), ("m:tone", 503), ("m:json", 503), ("m", 200)] {
+        let answer = daemon.post(CHAT, &chat(model, "x", json!({})));
+        assert_eq!(answer.status, status, "{model}: {}", answer.body);
+    }
+}
+
+/// The first handle has its adapters then.
+#[test]
+fn a_second_handle_that_is_not_opened_is_no_adapters_fault() {
+    let fault = "[[fault]]\ncall = \"init\"\noccasion = 2\nkind = \"exit\"\n";
+    let daemon = setup("1_3_1", &format!("tokens = [\"fine\"]\n{fault}"))
+        .settings("models.parallel = 2")
+        .start();
+    let answer = daemon.post(CHAT, &chat("m:tone", "x", json!({})));
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    assert_eq!(answer.error_code(), "model_unavailable", "{}", answer.body);
+    daemon.log.wait_for("model cannot be loaded");
+    let lines = daemon.log.lines();
+    let blamed = lines
+        .iter()
+        .find(|line| line.contains("without an adapter"));
+    assert_eq!(blamed, None);
 }
