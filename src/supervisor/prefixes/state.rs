@@ -145,7 +145,11 @@ impl State {
                 of: &held.of,
                 ..now
             };
-            plan.save = self.order_save(of_held, &held);
+            // It may be another adapter's, of which less goes well.
+            let of_its = self.models.get(&held.of.key());
+            if of_its.is_some_and(|it| it.of == held.of && it.may_swap(now.is_alone)) {
+                plan.save = self.order_save(of_held, &held);
+            }
             if let Some(model) = self.models.get_mut(&held.of.key()) {
                 model.is_lost(&held, now.at);
             }

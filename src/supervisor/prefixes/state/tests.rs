@@ -532,6 +532,35 @@ fn what_an_adapter_has_computed_is_read_with_it_alone() {
     assert_eq!(state.files(), 0);
 }
 
+/// Where saving has failed with one adapter, turns with another one do not try it again.
+#[test]
+fn what_cannot_be_saved_with_one_adapter_is_not_saved_for_another() {
+    let (mut state, plain, at) = (state(BOUNDS), identity("f"), Instant::now());
+    let one = Identity {
+        adapter: Some(AdapterIdentity {
+            name: "one".to_owned(),
+            stamp: "1".to_owned(),
+        }),
+        ..identity("f")
+    };
+    let (a, b, me) = (text("a"), text("b"), owner(""));
+    let held = || Held {
+        of: one.clone(),
+        text: &a,
+        owner: owner(""),
+    };
+    for of in [&plain, &one] {
+        state.plan(now(of, at), None, turn_of(&b, &me));
+    }
+    let plan = state.plan(now(&plain, at), Some(held()), turn_of(&b, &me));
+    let order = plan.save.expect("nothing has failed");
+    state.save_ended(order.id);
+    assert!(!state.failed(&one, Fault::Own));
+    assert!(state.failed(&one, Fault::Own));
+    let plan = state.plan(now(&plain, at), Some(held()), turn_of(&b, &me));
+    assert!(plan.save.is_none());
+}
+
 #[test]
 fn what_a_changed_adapter_or_file_has_left_is_stale() {
     let with = |file: &str, stamp: Option<&str>| Identity {
