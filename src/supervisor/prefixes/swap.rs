@@ -147,8 +147,7 @@ impl<'a> Swap<'a> {
             return None;
         };
         let save = held(lease).and_then(|held| {
-            let of = identity(lease.worker(), lease.adapter().map(|name| &**name))?;
-            let now = now(&of, lease.worker());
+            let now = now(&held.of, lease.worker());
             let order = prefixes.lock().after_answer(now, &held)?;
             Some(Saving::new(prefixes, order))
         });
