@@ -361,3 +361,19 @@ fn a_second_handle_that_is_not_opened_is_no_adapters_fault() {
         .find(|line| line.contains("without an adapter"));
     assert_eq!(blamed, None);
 }
+
+#[test]
+fn a_request_that_is_not_served_costs_no_slot_what_it_holds() {
+    let fault = "[[fault]]\ncall = \"load_lora\"\noccasion = 1\nkind = \"fail\"\n";
+    let daemon = setup("1_3_1", &format!("{SCENARIO}{fault}"))
+        .settings("prefixes.limit-bytes = 0")
+        .start();
+    let prompt = beginning("a");
+    let ask = |model: &str| {
+        let body = completion(model, &prompt, json!({"max_tokens": 3}));
+        daemon.post("/v1/completions", &body)
+    };
+    assert!(told(&ask("m").json()).1 >= WORDS as u64);
+    assert_eq!(ask("m:tone").status, 503);
+    assert!(told(&ask("m").json()).1 <= NEW_WORDS, "it is there");
+}

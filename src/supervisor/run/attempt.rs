@@ -217,7 +217,6 @@ impl Serving<'_> {
     /// Tells the reader that its turn has come, the first time.
     fn start(&mut self, worker: &Worker) -> Result<(), Outcome> {
         let request = &self.job.request;
-        adapters::check(worker, request.adapter.as_deref()).map_err(Outcome::Failed)?;
         let goes_by_tokens = request.goes_by_tokens || request.is_redrawn(worker.facts.abilities());
         self.ids_are_trusted = request.prompt_tokens.is_some()
             && (goes_by_tokens || worker.measured().tokenizer_agrees == Some(true));
