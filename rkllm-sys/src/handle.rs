@@ -137,12 +137,12 @@ impl Handle {
         &self,
         input: &RunInput<'_>,
         options: &RunOptions,
-        extension: RunExtension,
+        (extras, extension): (&RunExtras<'_>, RunExtension),
         run: RunId,
         sink: Box<dyn ResultSink>,
     ) -> Result<(), CallError> {
         let items = [RunItem::user(*input)];
-        let beside = (&RunExtras::default(), Some(extension));
+        let beside = (extras, Some(extension));
         self.run_items(&items, options, beside, run, sink)
     }
 

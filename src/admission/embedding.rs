@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::model_queue::{Cost, ModelQueue, Waiting, Work};
 use super::{Admission, Shared};
-use crate::generation::{ClientKey, GenerationError, KeepAlive, ModelId};
+use crate::generation::{Adapter, ClientKey, GenerationError, KeepAlive, ModelId};
 use crate::library_calls::{Input, LibraryError, PooledRows, WantedRow};
 use crate::memory::{Account, Charge, OverBudget};
 use crate::supervisor::{
@@ -27,6 +27,8 @@ const TURN: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct EmbeddingRequest {
     pub model: ModelId,
+    /// `None`: the model as it is.
+    pub adapter: Option<Arc<Adapter>>,
     pub client: ClientKey,
     pub inputs: Vec<Input>,
     pub wanted: WantedRow,
@@ -167,6 +169,7 @@ async fn turn(
         });
         let row = RowRequest {
             input,
+            adapter: request.adapter.as_deref(),
             wanted: request.wanted,
             total,
             cut_off: &mut cut_off,
@@ -206,7 +209,9 @@ async fn turn(
                     Proof::Fails { .. } | Proof::Unknown => EmbeddingError::Input { index, error },
                 }));
             }
-            RowEnd::OutOfTime(error) => return Turned::Over(Err(error.into())),
+            RowEnd::OutOfTime(error) | RowEnd::Unserved(error, _) => {
+                return Turned::Over(Err(error.into()));
+            }
             RowEnd::Abandoned => return Turned::Abandoned,
             RowEnd::Lost(lost) => {
                 lease = match next_worker(shared, job, lost, total).await {
@@ -286,6 +291,7 @@ async fn probe(
     let input = Input::prompt(PROBE_PROMPT);
     let row = RowRequest {
         input: &input,
+        adapter: None,
         wanted: job.request.wanted,
         total,
         cut_off: &mut cut_off,
@@ -302,7 +308,9 @@ async fn probe(
                 cause: lost.into_error().to_string(),
             },
             RowEnd::Lost(_) => Proof::Unknown,
-            RowEnd::OutOfTime(error) => return Err(Turned::Over(Err(error.into()))),
+            RowEnd::OutOfTime(error) | RowEnd::Unserved(error, _) => {
+                return Err(Turned::Over(Err(error.into())));
+            }
             RowEnd::Abandoned => return Err(Turned::Abandoned),
         },
     )

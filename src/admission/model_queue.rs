@@ -97,12 +97,15 @@ impl QueueState {
     /// Whose turn is next, and which slot would suit its request. One that is alone may wait for that slot.
     pub(super) fn next(&self) -> Option<(ClientKey, Wish)> {
         let (client, waiting) = self.waiting.next()?;
-        let prompt = match &waiting.work {
-            Work::Generation { request, .. } => Some(Arc::clone(&request.prompt)),
-            Work::Embedding(_) => None,
+        let (prompt, adapter) = match &waiting.work {
+            Work::Generation { request, .. } => {
+                (Some(Arc::clone(&request.prompt)), request.adapter.clone())
+            }
+            Work::Embedding(_) => (None, None),
         };
         let wish = Wish {
             prompt,
+            adapter,
             may_wait: Arc::new(AtomicBool::new(self.waiting.len() == 1)),
             keep_alive: waiting.keep_alive(),
         };

@@ -267,7 +267,12 @@ impl ChatService {
         let facts = status.and_then(|status| status.facts).unwrap_or_default();
         let not_applied = request.not_applied(facts.abilities());
         // The worker that will be there may be of another library.
-        let fingerprint = is_loaded.then(|| facts.fingerprint(request.repeats(&not_applied)));
+        let fingerprint = is_loaded.then(|| {
+            facts.fingerprint(
+                request.repeats(&not_applied),
+                request.adapter.as_ref().map(|adapter| &*adapter.stamp),
+            )
+        });
         RunStart {
             not_applied,
             fingerprint: fingerprint.flatten(),

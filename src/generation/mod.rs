@@ -3,6 +3,7 @@
 //! Everything above may use it; it uses how replies are read and what their pieces are. No HTTP, no process, no vendor type appears
 //! here, so a dialect can be added without touching a worker and the other way round.
 
+mod adapter;
 mod deadline;
 mod error;
 mod event;
@@ -12,6 +13,7 @@ mod keep_alive;
 mod request;
 mod stop_strings;
 
+pub use adapter::Adapter;
 pub use deadline::Deadline;
 pub use error::GenerationError;
 pub use event::{Completion, ReplyEvent, RunStart, Timings, Usage};

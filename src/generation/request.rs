@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{GenerationError, KeepAlive};
+use super::{Adapter, GenerationError, KeepAlive};
 use crate::constraint::{Constraint, Need};
 use crate::reply::ReplyPlan;
 
@@ -148,6 +148,8 @@ impl fmt::Display for Weight {
 pub struct GenerationRequest {
     pub id: RequestId,
     pub model: ModelId,
+    /// `None`: the model as it is.
+    pub adapter: Option<Arc<Adapter>>,
     pub client: ClientKey,
     /// The exact text the runtime tokenises, special tokens parsed; nothing is added to it.
     pub prompt: Arc<str>,

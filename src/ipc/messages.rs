@@ -6,6 +6,7 @@ pub(super) mod load;
 pub(super) mod raw;
 pub(super) mod run;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -93,6 +94,11 @@ pub enum Event {
         protocol: u32,
     },
     LibraryOpened(LibraryFacts),
+    /// A handle begins to load an adapter of this name: what ends the worker before the next event is to blame
+    /// on it. `None`: it has loaded all that it has; another handle may be opened now.
+    LoadsAdapter {
+        name: Option<String>,
+    },
     /// The model is loaded; runs may follow.
     Loaded {
         /// Whether sampling and budget can differ from run to run.
@@ -102,6 +108,8 @@ pub enum Event {
         /// Tells the model's file, as it was opened, from every other; `None`: it was replaced meanwhile, or
         /// cannot be told.
         model_file: Option<String>,
+        /// By their names, why adapters were not loaded.
+        unusable_adapters: BTreeMap<String, String>,
     },
     /// Opening or loading failed; the worker ends.
     LoadFailed {

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::adapted::adapted;
 use super::{InstalledModel, Variant};
 use crate::settings::ModelAlias;
 
@@ -29,6 +30,8 @@ pub struct ModelProblem {
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
     models: Vec<Arc<InstalledModel>>,
+    /// These with their adapters.
+    adapted: Vec<Arc<InstalledModel>>,
     /// Made of these by requests.
     variants: Vec<Arc<InstalledModel>>,
     problems: Vec<ModelProblem>,
@@ -80,8 +83,10 @@ impl Catalog {
         mut problems: Vec<ModelProblem>,
     ) -> Self {
         let models = with_unique_names(models.into_iter().collect(), &mut problems);
+        let models: Vec<_> = models.into_iter().map(Arc::new).collect();
         Self {
-            models: models.into_iter().map(Arc::new).collect(),
+            adapted: adapted(&models, &mut problems),
+            models,
             variants: Vec::new(),
             problems,
             aliases: Vec::new(),
@@ -131,6 +136,8 @@ impl Catalog {
             .collect();
         self.models.extend(kept);
         self.models.sort_by(|a, b| a.path.cmp(&b.path));
+        // What is wrong with their names was told before.
+        self.adapted = adapted(&self.models, &mut Vec::new());
         self
     }
 
@@ -147,7 +154,7 @@ impl Catalog {
             ..self.clone()
         };
         let of = |variant: Variant| {
-            let model = installed.models.iter().find(|it| it.id == variant.from)?;
+            let model = installed.listed().find(|it| *it.name() == variant.from)?;
             let is_free = installed.find_in_any_case(&variant.name).is_none();
             is_free.then(|| Arc::new(variant.of(model)))
         };
@@ -162,9 +169,10 @@ impl Catalog {
         &self.models
     }
 
-    /// Installed models, then those that were made of them.
+    /// Installed models, then these with their adapters, then those that were made of them.
     pub fn listed(&self) -> impl Iterator<Item = &Arc<InstalledModel>> {
-        self.models.iter().chain(&self.variants)
+        let adapted = self.models.iter().chain(&self.adapted);
+        adapted.chain(&self.variants)
     }
 
     pub fn problems(&self) -> &[ModelProblem] {

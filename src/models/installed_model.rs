@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::Variant;
-use crate::generation::{ModelId, SamplingRequest};
+use super::{ADAPTERS, Adapted, AdapterFacts, Variant};
+use crate::generation::{Adapter, ModelId, SamplingRequest};
 use crate::ipc::{ModelLocation, TemplateState};
 use crate::reader::ModelFacts;
 use crate::reply::ModelReply;
@@ -30,6 +30,8 @@ pub struct InstalledModel {
     pub reply: Option<Arc<ModelReply>>,
     /// tokenizer.json beside the model, with which readers make tokens.
     pub tokenizer_json: Option<PathBuf>,
+    /// It is the model of this id with one of its adapters.
+    pub adapted: Option<Arc<Adapted>>,
     /// It was made of the model of this id by a request, and is that model but for what this says.
     pub variant: Option<Arc<Variant>>,
     /// Remarks that do not keep the model from being used, in words for `rkllmd models`.
@@ -39,10 +41,33 @@ pub struct InstalledModel {
 impl InstalledModel {
     /// What it is listed as. `id` is that of its worker.
     pub fn name(&self) -> &ModelId {
-        match &self.variant {
-            Some(variant) => &variant.name,
-            None => &self.id,
+        match (&self.variant, &self.adapted) {
+            (Some(variant), _) => &variant.name,
+            (None, Some(adapted)) => &adapted.name,
+            (None, None) => &self.id,
         }
+    }
+
+    /// What its runs are made with.
+    pub fn adapter(&self) -> Option<&Arc<Adapter>> {
+        self.adapted.as_ref().map(|adapted| &adapted.adapter)
+    }
+
+    /// Why nothing can be made with its adapter, as far as its file tells.
+    pub fn adapter_problem(&self) -> Option<&str> {
+        self.adapted.as_ref()?.facts.problem.as_deref()
+    }
+
+    /// Where the file of one of its adapters lies.
+    pub fn adapter_path(&self, adapter: &AdapterFacts) -> PathBuf {
+        let folder = self.path.parent().unwrap_or(&self.path);
+        folder.join(ADAPTERS).join(&adapter.file)
+    }
+
+    /// Bytes of the adapters that are loaded with it.
+    pub fn adapters_bytes(&self) -> u64 {
+        let usable = self.facts.adapters.iter().filter(|it| it.problem.is_none());
+        usable.fold(0, |sum, adapter| sum.saturating_add(adapter.size_bytes))
     }
 
     /// When it became what it is, in seconds since the epoch: its file's time, or a request's that made it.
@@ -138,6 +163,7 @@ impl InstalledModel {
             && old.extra_stop == facts.extra_stop
             && old.extra_eos_ids == facts.extra_eos_ids
             && old.prints_special_tokens == facts.prints_special_tokens
+            && old.adapters == facts.adapters
     }
 }
 

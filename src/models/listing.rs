@@ -36,7 +36,21 @@ struct ListedModel {
     shared_prefixes: Vec<usize>,
     /// `null`: without a template that can be used it answers no chat.
     replies: Option<ListedReplies>,
+    /// What it is with each of its adapters.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    adapters: Vec<ListedAdapter>,
     notes: Vec<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct ListedAdapter {
+    id: String,
+    file: String,
+    scale: f32,
+    size_bytes: u64,
+    /// Why it cannot be used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -87,8 +101,27 @@ impl ListedModel {
                 problem: reply.unused.as_ref().map(ToString::to_string),
             }),
             shared_prefixes: model.shared_prefixes().iter().map(String::len).collect(),
+            adapters: Vec::new(),
             notes: model.notes.clone(),
         }
+    }
+}
+
+impl ListedAdapter {
+    fn of_each(catalog: &Catalog, model: &InstalledModel) -> Vec<Self> {
+        let adapted = catalog.listed().filter(|it| it.id == model.id);
+        let adapted = adapted.filter(|it| it.variant.is_none());
+        let listed = adapted.filter_map(|it| {
+            let adapted = it.adapted.as_ref()?;
+            Some(Self {
+                id: adapted.name.to_string(),
+                file: adapted.facts.file.clone(),
+                scale: adapted.facts.scale,
+                size_bytes: adapted.facts.size_bytes,
+                problem: adapted.facts.problem.clone(),
+            })
+        });
+        listed.collect()
     }
 }
 
@@ -99,7 +132,10 @@ impl Listing {
             models: catalog
                 .models()
                 .iter()
-                .map(|model| ListedModel::of(model, limits))
+                .map(|model| ListedModel {
+                    adapters: ListedAdapter::of_each(catalog, model),
+                    ..ListedModel::of(model, limits)
+                })
                 .collect(),
             problems: catalog
                 .problems()
@@ -184,6 +220,14 @@ impl fmt::Display for Listing {
             for bytes in &model.shared_prefixes {
                 let id = printable(&model.id);
                 writeln!(f, "prefix: {id}: {bytes} bytes that all keys share")?;
+            }
+            for adapter in &model.adapters {
+                let (id, size) = (printable(&adapter.id), readable_size(adapter.size_bytes));
+                let usable = match adapter.problem {
+                    Some(_) => "cannot be used",
+                    None => size.as_str(),
+                };
+                writeln!(f, "adapter: {id}: {usable}, scale {}", adapter.scale)?;
             }
             for note in &model.notes {
                 writeln!(f, "note: {}: {}", printable(&model.id), printable(note))?;

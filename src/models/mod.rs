@@ -4,6 +4,7 @@
 //! the daemon up nor harms it. No model is loaded and no worker asked, so `rkllmd models` works while
 //! no daemon runs. A broken entry is a problem in words.
 
+mod adapted;
 mod catalog;
 mod installed_model;
 mod listing;
@@ -12,7 +13,10 @@ mod slots;
 mod variant;
 
 pub use crate::ipc::{SharedPrefixes, TemplateState};
-pub use crate::reader::{EmbeddingDefaults, ModelFacts, ModelKind, TemplateSource};
+pub use crate::reader::{
+    ADAPTERS, AdapterFacts, EmbeddingDefaults, ModelFacts, ModelKind, TemplateSource,
+};
+pub use adapted::Adapted;
 pub use catalog::{Catalog, LATEST, ModelProblem, NoModel};
 pub use installed_model::{InstalledModel, longest_text_bytes};
 pub use listing::Listing;

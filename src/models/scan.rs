@@ -376,6 +376,7 @@ impl Scan<'_> {
             id: id.into(),
             named_by_manifest: report.id.is_some(),
             facts: report.facts,
+            adapted: None,
             variant: None,
             location: Some(job.location.clone()),
             template,

@@ -41,7 +41,8 @@ pub struct SlotPlan {
     /// Bytes of one token's keys and values; absent where the model's file does not tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_bytes: Option<u64>,
-    /// The weights, as often as they are loaded, and all tokens; absent where a token's bytes are not known.
+    /// The weights and adapters, as often as they are loaded, and all tokens; absent where a token's bytes are not
+    /// known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
     /// What that is held to: a worker's soft limit of memory.
@@ -53,7 +54,11 @@ impl SlotPlan {
     /// For a worker whose context has so many tokens.
     pub fn of(model: &InstalledModel, context_tokens: u32, limits: SlotLimits) -> Self {
         let parallel = model.facts.parallel.unwrap_or(limits.parallel).max(1);
-        let (weights, limit_bytes) = (model.facts.size_bytes, limits.memory_bytes);
+        let weights = model
+            .facts
+            .size_bytes
+            .saturating_add(model.adapters_bytes());
+        let limit_bytes = limits.memory_bytes;
         let mut plan = Self {
             parallel,
             slots: 1,

@@ -14,7 +14,7 @@ use crate::prompt::{ChatMessage, ChatRole, RenderRequest};
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Variant {
     pub name: ModelId,
-    /// The installed model's id.
+    /// The installed model's id, or that of it with an adapter.
     pub from: ModelId,
     /// Seconds since the epoch.
     pub created: u64,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Judge, TemplateSource};
+use super::{AdapterFacts, Judge, TemplateSource};
 use crate::generation::{KeepAlive, SamplingRequest};
 use crate::library_calls::{ModelShape, Pooling};
 
@@ -86,6 +86,8 @@ pub struct ModelFacts {
     pub prints_special_tokens: bool,
     /// Its vocabulary has tokens that mark a gap to be filled.
     pub fills_in: bool,
+    /// Those that `model.toml` names, in its order.
+    pub adapters: Vec<AdapterFacts>,
 }
 
 impl ModelFacts {

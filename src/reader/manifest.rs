@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 
 use serde::Deserialize;
 
+use super::adapters;
 use super::facts::EmbeddingDefaults;
 use super::judge::Rerank;
 use super::read_text;
@@ -54,6 +55,8 @@ pub(super) struct Manifest {
     pub rerank: Option<Rerank>,
     pub replies: Replies,
     pub prefixes: Prefixes,
+    /// LoRA adapters, each of which makes a model of its own.
+    pub adapters: Vec<adapters::Entry>,
     /// Where a pulled model comes from; for people, and for the next pull.
     pub source: toml::Table,
 }
@@ -175,6 +178,7 @@ impl Manifest {
         if self.embeddings.suffix.contains('\0') {
             return Err("embeddings.suffix holds a NUL character".into());
         }
+        adapters::check(&self.adapters)?;
         let shared = &self.prefixes.shared;
         if shared.iter().any(|text| text.trim().is_empty()) {
             return Err("prefixes.shared holds an empty text".into());

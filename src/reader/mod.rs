@@ -6,6 +6,7 @@
 //! nothing else. `pool` is the daemon's side: it keeps readers, bounds them and ends those that do not
 //! answer in time. The daemon gets facts, texts and tokens from them, and runs nothing of theirs.
 
+mod adapters;
 mod answers;
 mod error;
 mod facts;
@@ -29,6 +30,7 @@ mod told_replies;
 use std::fs::File;
 use std::io::{self, Read};
 
+pub use adapters::{ADAPTERS, AdapterFacts};
 pub use error::ReaderError;
 pub use facts::{EmbeddingDefaults, ModelFacts, ModelKind, ModelReport};
 pub use functions::{find_format, written};

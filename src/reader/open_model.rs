@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use super::adapters::{self, ADAPTERS, AdapterFiles};
 use super::facts::ModelKind;
 use super::files::{self, Links, OpenFile};
 use super::manifest;
@@ -67,6 +68,7 @@ pub struct OpenModel {
     pub tokenizer_config: Opened,
     pub special_tokens_map: Opened,
     pub tokenizer: Opened,
+    pub adapters: AdapterFiles,
     /// Folders beside the model's file, which are not looked at.
     pub inner_folders: Vec<String>,
 }
@@ -173,9 +175,10 @@ fn open_own(folder: &OwnedFd, location: &ModelLocation) -> Result<Contents, Unus
     model.tokenizer_config = beside(TOKENIZER_CONFIG);
     model.special_tokens_map = beside(SPECIAL_TOKENS_MAP);
     model.tokenizer = beside(TOKENIZER);
+    model.adapters = adapters::open(folder);
     model.inner_folders = entries
         .iter()
-        .filter(|entry| entry.kind == EntryKind::Folder)
+        .filter(|entry| entry.kind == EntryKind::Folder && entry.name.as_str() != Some(ADAPTERS))
         .map(|entry| entry.name.to_path().display().to_string())
         .collect();
     Ok(Contents::Model(Box::new(model)))
@@ -234,6 +237,7 @@ fn open_weights(folder: &OwnedFd, name: &str, names: &[String]) -> Result<OpenMo
         tokenizer_config: None,
         special_tokens_map: None,
         tokenizer: None,
+        adapters: None,
         inner_folders: Vec::new(),
     })
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
 
+use super::adapters::{self, ADAPTERS};
 use super::facts::{ModelFacts, ModelKind, ModelReport, Problem};
 use super::files::OpenFile;
 use super::gguf::{self, GgufFacts};
@@ -106,6 +107,15 @@ impl OpenModel {
             // Known with its tokens.
             fills_in: false,
             template_source: None,
+            adapters: adapters::read(
+                &manifest.adapters,
+                &self.adapters,
+                (
+                    self.kind,
+                    gguf.as_ref()
+                        .and_then(|facts| facts.architecture.as_deref()),
+                ),
+            ),
         };
         let mut report = ModelReport {
             id: manifest.id.clone(),
@@ -135,7 +145,19 @@ impl OpenModel {
         gguf: GgufFacts,
         mut report: ModelReport,
     ) -> ReadModel {
-        let mut problems = Vec::new();
+        let adapters = report.facts.adapters.iter();
+        let mut problems: Vec<Problem> = adapters
+            .filter_map(|adapter| {
+                Some(Problem {
+                    file: format!("{ADAPTERS}/{}", adapter.file),
+                    problem: format!(
+                        "the adapter {:?} cannot be used: {}",
+                        adapter.name,
+                        adapter.problem.as_ref()?
+                    ),
+                })
+            })
+            .collect();
         let mut keep = |file: &str, problem: String| {
             problems.push(Problem {
                 file: file.to_owned(),

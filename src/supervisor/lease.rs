@@ -18,7 +18,7 @@ use super::event_loop::Message;
 use super::link::SlotLink;
 use super::worker::{Presence, Worker};
 use crate::children::{ChildProcess, EndReason};
-use crate::generation::{ClientKey, KeepAlive};
+use crate::generation::{Adapter, ClientKey, KeepAlive};
 
 /// What became of a slot that is given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +109,26 @@ impl Lease {
         let tenant = self.user.tenant();
         self.holder()
             .is_some_and(|holder| holder.tenant() != tenant)
+    }
+
+    /// Whether the cells are none that a run with this adapter may go on from: of another tenant, or computed
+    /// with another adapter, which a library need not know.
+    pub(super) fn is_to_be_emptied_for(&self, adapter: Option<&Adapter>) -> bool {
+        let is_used = self.holder().is_some();
+        let held = self.adapter().map(|name| &**name);
+        self.holds_anothers() || (is_used && held != adapter.map(|adapter| &*adapter.name))
+    }
+
+    /// What is in the cells from now on is this adapter's, if anything.
+    pub(super) fn set_adapter(&mut self, adapter: Option<Arc<str>>) {
+        if let Some(held) = &mut self.held {
+            held.link.set_adapter(adapter);
+        }
+    }
+
+    /// The adapter that the cells were computed with.
+    pub(super) fn adapter(&self) -> Option<&Arc<str>> {
+        self.link().adapter()
     }
 
     pub(super) fn restore(&mut self, text: String, holder: Option<ClientKey>) {

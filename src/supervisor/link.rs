@@ -49,6 +49,8 @@ pub struct SlotLink {
     holds: String,
     /// Whose that is; `None`: no client's.
     holder: Option<ClientKey>,
+    /// The adapter of the last run: whatever its cells hold was computed with it.
+    adapter: Option<Arc<str>>,
     /// A prompt cache is loaded beside the cells.
     has_loaded: bool,
     was_used: bool,
@@ -117,6 +119,7 @@ pub fn start(connection: Connection, slots: u8) -> Vec<SlotLink> {
                 taken: 0,
                 holds: String::new(),
                 holder: None,
+                adapter: None,
                 has_loaded: false,
                 was_used: false,
                 is_evaluated: false,
@@ -242,6 +245,15 @@ impl SlotLink {
     /// Whatever its cells are of is this client's.
     pub fn set_holder(&mut self, holder: Option<ClientKey>) {
         self.holder = holder;
+    }
+
+    pub fn adapter(&self) -> Option<&Arc<str>> {
+        self.adapter.as_ref()
+    }
+
+    /// A run with this adapter begins.
+    pub fn set_adapter(&mut self, adapter: Option<Arc<str>>) {
+        self.adapter = adapter;
     }
 
     /// Whether a run has left a text that is known.

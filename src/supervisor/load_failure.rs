@@ -23,6 +23,8 @@ pub struct LoadFailure {
     pub end: EndReason,
     /// The runtime refused the context length and told the model's limit.
     pub context_limit: Option<u32>,
+    /// The adapter that was being loaded.
+    pub adapter: Option<String>,
     /// The same for a client of the vendor's API.
     pub failure: Option<CallFailure>,
 }
@@ -51,6 +53,7 @@ impl LoadFailure {
             is_certain: false,
             end: EndReason::LoadFailed,
             context_limit: None,
+            adapter: None,
             failure: None,
         }
     }

@@ -2,6 +2,9 @@
 //! model. Each step has its deadline; a step that fails ends the process before it is reported, so
 //! a failed load leaves nothing behind.
 
+mod bring_up;
+
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,18 +12,17 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::WorkerKind;
+use super::adapters;
 use super::cpu_runtime::{self, NotFound};
 use super::link;
-use super::load_failure::{LoadFailure, connection_failed, unexpected};
-use super::load_guard::LoadGuard;
+use super::load_failure::LoadFailure;
 use super::memory_limits::Beside;
-use super::runtime_lines;
 use super::worker::{LoadedWorker, Worker};
-use super::{Phase, RunDeadlines, RuntimeFacts};
+use super::{Phase, RunDeadlines};
 use crate::children::{
     Child, ChildProcess, ConnectionError, EndReason, Host, ProcessEvent, Watched,
 };
-use crate::generation::{Deadline, RunExtensions};
+use crate::generation::Deadline;
 use crate::ipc::{
     Command, Event, Handles, LibraryFacts, LoadSpec, RequestHandles, WorkerDeadlines,
 };
@@ -73,13 +75,28 @@ impl Loader {
         report: impl Fn(Phase, Option<&ChildProcess>),
         on_event: impl Fn(u32, ProcessEvent) + Send + Sync + Clone + 'static,
     ) -> Result<LoadedWorker, LoadFailure> {
-        for attempt in 1.. {
-            match self
-                .attempt(&model, wanted, &report, on_event.clone())
-                .await
-            {
+        let mut contexts = 1;
+        let mut unusable = BTreeMap::new();
+        loop {
+            let how = (wanted, &unusable);
+            let attempted = self.attempt(&model, how, &report, on_event.clone()).await;
+            match attempted {
+                // It is none of the model's failures.
+                Err(LoadFailure {
+                    adapter: Some(adapter),
+                    reason,
+                    ..
+                }) if adapters::is_to_load(&model, &unusable, &adapter) => {
+                    tracing::error!(
+                        model = &*model.id,
+                        adapter,
+                        reason,
+                        "loading again without an adapter"
+                    );
+                    unusable.insert(adapter, reason);
+                }
                 Err(failure)
-                    if attempt < CONTEXT_ATTEMPTS
+                    if contexts < CONTEXT_ATTEMPTS
                         && model.facts.context_length.is_none()
                         && wanted.raw.is_none() =>
                 {
@@ -94,12 +111,12 @@ impl Loader {
                         limit,
                         "loading again with the model's context limit"
                     );
+                    contexts += 1;
                     wanted.context_tokens = limit;
                 }
                 result => return result,
             }
         }
-        unreachable!("the loop returns")
     }
 
     async fn child(
@@ -122,20 +139,25 @@ impl Loader {
     async fn attempt(
         &self,
         model: &Arc<InstalledModel>,
-        wanted: Wanted<'_>,
+        (wanted, unusable): (Wanted<'_>, &BTreeMap<String, String>),
         report: &impl Fn(Phase, Option<&ChildProcess>),
         on_event: impl Fn(u32, ProcessEvent) + Send + Sync + 'static,
     ) -> Result<LoadedWorker, LoadFailure> {
         let library = self.library_for(model.facts.kind).await?;
         report(Phase::Spawning, None);
-        let spec = self.load_spec(model, library, wanted);
+        let spec = self.load_spec(model, library, (wanted, unusable));
         let mut child = self
             .child(model.id.clone(), shared_memory(&spec), on_event)
             .await?;
         report(Phase::Spawning, Some(&child.process));
         let slots = spec.handles.count();
         match self.bring_up(&mut child, spec, report).await {
-            Ok(facts) => {
+            Ok(mut facts) => {
+                for (adapter, reason) in &facts.unusable_adapters {
+                    let model = &*model.id;
+                    tracing::error!(model, adapter, reason, "an adapter was not loaded");
+                }
+                facts.unusable_adapters.extend(unusable.clone());
                 let Child {
                     process,
                     connection,
@@ -158,104 +180,6 @@ impl Loader {
                 }
                 child.process.kill_and_wait(failure.end).await;
                 Err(failure)
-            }
-        }
-    }
-
-    async fn bring_up(
-        &self,
-        worker: &mut Child<WorkerKind>,
-        spec: LoadSpec,
-        report: &impl Fn(Phase, Option<&ChildProcess>),
-    ) -> Result<RuntimeFacts, LoadFailure> {
-        let pid = worker.process.pid;
-        let spawn = self.deadlines.spawn;
-        match timeout(spawn, worker.connection.handshake()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(connection_failed(worker, error, "starting").await),
-            Err(_) => return Err(LoadFailure::deadline(Deadline::Spawn, spawn)),
-        }
-        report(Phase::OpeningLibrary, Some(&worker.process));
-        worker.process.set_activity(0, Some("dlopen"), None);
-        let limits = spec.deadlines.load;
-        let mut facts = RuntimeFacts {
-            context_length: match &spec.handles {
-                Handles::OfRequests(handles) => Some(handles.context_length),
-                Handles::OfClient(param) => context_of(param),
-            },
-            slots: Some(spec.handles.count()),
-            pool_tokens: match &spec.handles {
-                Handles::OfRequests(handles) => handles.pool_tokens,
-                Handles::OfClient(_) => None,
-            },
-            ..RuntimeFacts::default()
-        };
-        let limit = self.deadlines.library_open;
-        let command = Command::Load(Box::new(spec));
-        // A client's parameters may be larger than what a worker takes without reading.
-        match timeout(limit, worker.connection.send(&command)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                return Err(connection_failed(worker, error, "opening the library").await);
-            }
-            Err(_) => return Err(LoadFailure::deadline(Deadline::LibraryOpen, limit)),
-        }
-        let guard = LoadGuard::fixed(Deadline::LibraryOpen, limit, self.deadlines.heartbeat);
-        match self
-            .next_event(worker, guard, "opening the library")
-            .await?
-        {
-            Event::LibraryOpened(library) => {
-                facts.library_path = Some(library.path.display().to_string());
-                facts.library_version = Some(library.version);
-                facts.abi_family = Some(library.family);
-                // What a client's parameters leave out is the library's.
-                facts.context_length = facts.context_length.or(context_of(&library.defaults));
-            }
-            // What is wrong with a library stays wrong.
-            event => return Err(unexpected(worker, event, true).await),
-        }
-        report(Phase::Loading, Some(&worker.process));
-        worker.process.set_activity(0, Some("rkllm_init"), None);
-        let guard = LoadGuard::following(Deadline::Load, limits, self.deadlines.heartbeat, pid);
-        match self.next_event(worker, guard, "loading the model").await? {
-            Event::Loaded {
-                per_run_parameters,
-                run_extensions,
-                model_file,
-            } => {
-                facts.per_run_parameters = Some(per_run_parameters);
-                facts.run_extensions = Some(run_extensions);
-                tell_of_an_older_runtime(run_extensions, &facts);
-                facts.model_file = model_file;
-            }
-            event => return Err(unexpected(worker, event, false).await),
-        }
-        runtime_lines::read_facts(&worker.lines.take().await, &mut facts);
-        Ok(facts)
-    }
-
-    /// The next event that tells how the load goes, under the daemon's own guard.
-    async fn next_event(
-        &self,
-        worker: &mut Child<WorkerKind>,
-        mut guard: LoadGuard,
-        during: &str,
-    ) -> Result<Event, LoadFailure> {
-        loop {
-            let event = tokio::select! {
-                // First, because what has arrived is newer than the clock.
-                biased;
-                event = worker.connection.next_event() => event,
-                (name, limit) = guard.expired() => {
-                    return Err(LoadFailure::deadline(name, limit));
-                }
-            };
-            guard.heard();
-            match event {
-                Ok(Event::Heartbeat) => {}
-                Ok(event) => return Ok(event),
-                Err(error) => return Err(connection_failed(worker, error, during).await),
             }
         }
     }
@@ -322,7 +246,12 @@ impl Loader {
         }
     }
 
-    fn load_spec(&self, model: &InstalledModel, library: PathBuf, wanted: Wanted<'_>) -> LoadSpec {
+    fn load_spec(
+        &self,
+        model: &InstalledModel,
+        library: PathBuf,
+        (wanted, unusable): (Wanted<'_>, &BTreeMap<String, String>),
+    ) -> LoadSpec {
         let context = wanted.context_tokens;
         let plan = SlotPlan::of(model, context, wanted.limits);
         if wanted.raw.is_none() && plan.slots < plan.parallel {
@@ -339,13 +268,18 @@ impl Loader {
                 base_domain_id: model.facts.base_domain_id,
                 eos_ids: model.facts.extra_eos_ids.clone(),
                 prints_special_tokens: model.facts.prints_special_tokens,
+                adapters: adapters::to_load(model, unusable),
             })),
             Some(param) => Handles::OfClient(Box::new(param.clone())),
         };
         let count = handles.count();
         let mut deadlines = WorkerDeadlines::from(&self.deadlines);
-        // Each handle reads the file.
-        let bytes = model.facts.size_bytes.saturating_mul(count.into());
+        // Each handle reads the files.
+        let bytes = model
+            .facts
+            .size_bytes
+            .saturating_add(model.adapters_bytes());
+        let bytes = bytes.saturating_mul(count.into());
         deadlines.load.granted = load_deadline(&self.deadlines, bytes);
         LoadSpec {
             library,
@@ -356,27 +290,6 @@ impl Loader {
             deadlines,
         }
     }
-}
-
-/// What is asked of it and cannot be done is refused or named; who runs it learns here why.
-fn tell_of_an_older_runtime(known: RunExtensions, facts: &RuntimeFacts) {
-    let lacks = match known {
-        // No library of the vendor takes any of it.
-        RunExtensions::None | RunExtensions::Deterministic => return,
-        RunExtensions::Draws => "log probabilities, `min_tokens`, `ignore_eos` and `deterministic`",
-        RunExtensions::Logprobs => "`deterministic`",
-    };
-    tracing::warn!(
-        library = facts.library_path,
-        lacks,
-        "the CPU runtime is older than this daemon, and does less than it could ask for"
-    );
-}
-
-/// The tokens that a handle with these parameters takes, where they tell.
-fn context_of(param: &Param) -> Option<u32> {
-    let tokens = u32::try_from(param.max_context_len?).ok()?;
-    (tokens > 0).then_some(tokens)
 }
 
 /// What a library is told that has the handles of a process share their memory. Others take no notice.

@@ -5,6 +5,7 @@
 //! `drive` is what happens on one, `run` serves a request on as many as `attempts` grants it,
 //! `unloading` ends it, `exit_report` explains its end.
 
+mod adapters;
 mod answer_so_far;
 mod attempts;
 mod backoff;

@@ -112,6 +112,7 @@ impl Probe<'_> {
         let spec = RunSpec {
             run,
             prompt: PROMPT.to_owned(),
+            adapter: None,
             prompt_tokens: None,
             begun: None,
             draws: Default::default(),

@@ -17,7 +17,7 @@ const BYTES_PER_TOKEN: f64 = 3.0;
 pub struct Candidate<'a> {
     /// The text that its cells are of; what a run is making is not in it yet.
     pub holds: &'a str,
-    /// Whether the request's client may have use of them.
+    /// Whether the request's client may have use of them, and its adapter has computed them.
     pub is_shared: bool,
     pub is_free: bool,
     /// When it was used last.

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::children::memory::ProcessMemory;
 use crate::generation::{Abilities, Fingerprint, ModelId, Repeats, RunExtensions};
 use crate::ipc::LoadFigures;
-use crate::models::SlotPlan;
+use crate::models::{InstalledModel, SlotPlan};
 use crate::process_figures::ask_load_figures;
 use crate::telemetry::Slots;
 
@@ -99,6 +99,9 @@ pub struct RuntimeFacts {
     pub run_extensions: Option<RunExtensions>,
     /// Tells the model's file, as the worker has opened it, from every other.
     pub model_file: Option<String>,
+    /// By their names, why adapters of the model cannot be used.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unusable_adapters: BTreeMap<String, String>,
 }
 
 impl RuntimeFacts {
@@ -111,9 +114,12 @@ impl RuntimeFacts {
     }
 
     /// What an answer is made with, which repeats or need not; `None`: the runtime has not told of itself.
-    pub fn fingerprint(&self, repeats: bool) -> Option<Fingerprint> {
+    pub fn fingerprint(&self, repeats: bool, adapter: Option<&str>) -> Option<Fingerprint> {
         let (file, library) = (self.model_file.as_ref()?, self.library_version.as_ref()?);
-        let made_with = [env!("CARGO_PKG_VERSION"), library.as_str(), file.as_str()].join("\n");
+        let mut made_with = [env!("CARGO_PKG_VERSION"), library.as_str(), file.as_str()].join("\n");
+        if let Some(stamp) = adapter {
+            made_with += &format!("\n{stamp}");
+        }
         let digest = Sha256::digest(made_with);
         let of: String = digest[..8]
             .iter()
@@ -192,6 +198,16 @@ impl StatusBoard {
 }
 
 impl ModelStatus {
+    /// Whether its worker, if there is one, has the adapter that `model` is made with, if it is made with one.
+    pub fn has_adapter_of(&self, model: &InstalledModel) -> bool {
+        let Some(adapter) = model.adapter() else {
+            return true;
+        };
+        let is_told =
+            |facts: &Arc<RuntimeFacts>| facts.unusable_adapters.contains_key(&*adapter.name);
+        model.adapter_problem().is_none() && !self.facts.as_ref().is_some_and(is_told)
+    }
+
     /// Measures the worker's progress now; `None` where the model is not loading.
     pub async fn load_progress(&self) -> Option<LoadProgress> {
         if !self.phase.is_loading() {

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::client_turns::Waiting;
 use super::event_loop::LeaseReply;
-use crate::generation::{ClientKey, KeepAlive};
+use crate::generation::{Adapter, ClientKey, KeepAlive};
 
 /// A request or a preload that waits for a worker.
 pub(super) struct Waiter {
@@ -29,6 +29,8 @@ pub(super) struct LeaseRequest {
 pub struct Wish {
     /// What it will have evaluated; `None`: nothing that a slot could hold.
     pub prompt: Option<Arc<str>>,
+    /// What it will be evaluated with.
+    pub adapter: Option<Arc<Adapter>>,
     /// Whether a busy slot may be waited for while another one is free: nothing else would use that.
     pub may_wait: Arc<AtomicBool>,
     /// For how long the model is to stay loaded after it; `None`: as its setting says.

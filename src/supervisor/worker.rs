@@ -9,7 +9,7 @@ use super::link::SlotLink;
 use super::measured::Measured;
 use super::{RunDeadlines, RuntimeFacts};
 use crate::children::{ChildProcess, PrintedLines};
-use crate::generation::ClientKey;
+use crate::generation::{Adapter, ClientKey};
 use crate::models::InstalledModel;
 
 /// What the slots of a worker share.
@@ -133,6 +133,7 @@ pub struct LoadedWorker {
 #[derive(Debug)]
 pub struct Lent {
     pub prompt: Arc<str>,
+    pub adapter: Option<Arc<Adapter>>,
     pub client: ClientKey,
     pub since: Instant,
 }

@@ -1,5 +1,6 @@
 //! One handle of the loaded model and what its calls need. Used by its NPU thread alone.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
@@ -21,6 +22,7 @@ use super::token_sink::{RunRecord, SharedRecord, TokenSink};
 use super::utf8_assembly::Utf8Assembly;
 use crate::generation::RunExtensions;
 use crate::ipc::{Handles, LibraryFacts, LoadSpec, RunConstraint, RunSpec, SlotEvent};
+use crate::library_calls::Call as LibraryCall;
 
 /// What a run goes on with, beside what was asked.
 #[derive(Clone, Copy)]
@@ -37,6 +39,8 @@ pub struct Model {
     prints_special_tokens: bool,
     context_length: u32,
     shape: KnownShape,
+    /// Why adapters were not loaded.
+    unusable_adapters: BTreeMap<String, String>,
 }
 
 fn run_extensions(library: &Library) -> RunExtensions {
@@ -49,8 +53,14 @@ fn run_extensions(library: &Library) -> RunExtensions {
 }
 
 impl Model {
-    /// Opens a handle.
-    pub fn init(library: &Arc<Library>, spec: &LoadSpec) -> anyhow::Result<Self> {
+    /// Opens a handle, and loads its adapters. `begins` is told each one's name before, because the library may
+    /// not come back from it, and nothing behind the last one. One that cannot be loaded is none of the model's
+    /// failures.
+    pub fn init(
+        library: &Arc<Library>,
+        spec: &LoadSpec,
+        begins: impl Fn(Option<&str>),
+    ) -> anyhow::Result<Self> {
         let (model, shape) = (&spec.model, KnownShape::new(spec.shape));
         let spec = match &spec.handles {
             Handles::OfRequests(handles) => handles,
@@ -64,6 +74,7 @@ impl Model {
                     // The client's own.
                     context_length: 0,
                     shape,
+                    unusable_adapters: BTreeMap::new(),
                 });
             }
         };
@@ -78,6 +89,19 @@ impl Model {
         let handle = library.init(&params)?;
         // The daemon has rendered the prompt: it is to be tokenised exactly as given.
         handle.set_chat_template("", "", "")?;
+        let mut unusable_adapters = BTreeMap::new();
+        for adapter in &spec.adapters {
+            let name = &adapter.lora_adapter_name;
+            begins(Some(name));
+            let call = LibraryCall::LoadLora(adapter.clone());
+            if let Err(failure) = library_call::make(&handle, &call) {
+                let reason = failure.into_error(None).to_string();
+                unusable_adapters.insert(name.clone(), reason);
+            }
+        }
+        if !spec.adapters.is_empty() {
+            begins(None);
+        }
         Ok(Self {
             per_run: handle.per_run(),
             handle,
@@ -85,6 +109,7 @@ impl Model {
             prints_special_tokens: spec.prints_special_tokens,
             context_length: spec.context_length,
             shape,
+            unusable_adapters,
         })
     }
 
@@ -95,6 +120,7 @@ impl Model {
             per_run_parameters: self.per_run.is_some(),
             run_extensions: run_extensions(self.handle.library()),
             file,
+            unusable_adapters: self.unusable_adapters.clone(),
         }
     }
 
@@ -244,7 +270,7 @@ impl Model {
             returned.cache_emptied = self.handle.clear_kv_cache(false).is_ok();
         }
         let sampling = library_call::sampling(spec.sampling);
-        let library = OfHandle::new(&self.handle, spec.run, sampling);
+        let library = OfHandle::new(&self.handle, (spec.run, spec.adapter.as_deref()), sampling);
         let draws = library.draws();
         let limits = redraw::Limits {
             redraws: constraint.limits.redraws,
@@ -303,17 +329,20 @@ impl Model {
             InputForm::Tokens(ids) => RunInput::Tokens(ids),
         };
         let sink = Box::new(sink);
-        match (call.extension, &spec.save) {
-            (Some(extension), _) => self
-                .handle
-                .run_extended(&input, &options, extension, id, sink),
-            (None, None) => self.handle.run(&input, &options, id, sink),
-            (None, Some(save)) => {
-                let (path, save) = (&*save.path, true);
-                let extras = RunExtras {
-                    lora: None,
-                    prompt_cache: Some(PromptCache { path, save }),
-                };
+        let save = spec.save.as_ref().filter(|_| call.extension.is_none());
+        let extras = RunExtras {
+            lora: spec.adapter.as_deref(),
+            prompt_cache: save.map(|save| PromptCache {
+                path: &save.path,
+                save: true,
+            }),
+        };
+        match call.extension {
+            Some(extension) => {
+                let beside = (&extras, extension);
+                self.handle.run_extended(&input, &options, beside, id, sink)
+            }
+            None => {
                 let items = [RunItem::user(input)];
                 self.handle.run_batch(&items, &options, &extras, id, sink)
             }

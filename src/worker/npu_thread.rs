@@ -1,6 +1,7 @@
 //! The one thread of a slot that opens its handle, runs it and destroys it, in that order and never two
 //! calls at a time. That of the first slot opens the library, too.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -58,6 +59,8 @@ pub struct LoadedModel {
     pub run_extensions: RunExtensions,
     /// Tells the file that was opened; `None`: it cannot be told.
     pub file: Option<String>,
+    /// By their names, why adapters were not loaded.
+    pub unusable_adapters: BTreeMap<String, String>,
 }
 
 /// How a run came back.
@@ -129,7 +132,7 @@ fn work(queue: &Receiver<NpuTask>, notes: &SlotNotes, events: &SlotEvents) {
             }
             NpuTask::Init { library, spec } => {
                 let before = file_stamp(&spec.model);
-                let result = Model::init(&library, &spec);
+                let result = Model::init(&library, &spec, |name| events.loads_adapter(name));
                 c_stdio::flush();
                 SlotNote::Loaded(result.map(|loaded| {
                     // The library has read what had this name all the time, or it is not known what.

@@ -100,6 +100,7 @@ mod tests {
             }),
             draws: Default::default(),
             constraint: None,
+            adapter: None,
             sampling: SamplingRequest::default(),
             max_new_tokens: None,
             prefill_per_token: Duration::from_millis(1),

@@ -23,6 +23,14 @@ impl SlotEvents {
         self.writer.send(self.of_slot(event));
     }
 
+    /// Says which adapter is being loaded, or that none is any more. It is on its way to the daemon then,
+    /// whatever becomes of this process.
+    pub fn loads_adapter(&self, name: Option<&str>) {
+        let name = name.map(str::to_owned);
+        self.writer.send(Event::LoadsAdapter { name });
+        self.writer.flush();
+    }
+
     /// Queues an event if there is room. Returns whether there was.
     pub fn try_send(&self, event: SlotEvent) -> bool {
         self.writer.try_send(self.of_slot(event)).is_ok()

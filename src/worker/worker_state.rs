@@ -9,6 +9,7 @@
 
 mod handles;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -70,6 +71,8 @@ pub struct WorkerState {
     slots: Vec<Slot>,
     /// Tells the file that the handles were opened from, once they are.
     model_file: Option<String>,
+    /// Why a handle has not loaded an adapter.
+    unusable_adapters: BTreeMap<String, String>,
     /// When a run began or ended last.
     runs_changed: Instant,
     last_heartbeat: Instant,
@@ -85,6 +88,7 @@ impl WorkerState {
             common: None,
             slots: Vec::new(),
             model_file: None,
+            unusable_adapters: BTreeMap::new(),
             runs_changed: Instant::now(),
             last_heartbeat: Instant::now(),
         }

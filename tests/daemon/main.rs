@@ -31,6 +31,7 @@ mod a_reload_disturbs_nothing;
 mod a_short_probe_proves_nothing;
 mod a_stream_survives_its_worker;
 mod a_watched_board_costs_nothing;
+mod adapters_are_models;
 mod administrators_are_looked_at_again;
 mod administrators_see_and_change;
 mod agents_command_lines_work_unchanged;

@@ -125,6 +125,7 @@ impl TestSupervisor {
         pooling: Pooling,
     ) -> Result<PooledRows, EmbeddingError> {
         let request = EmbeddingRequest {
+            adapter: None,
             model: ModelId::from(MODEL),
             client: another_client(),
             inputs,

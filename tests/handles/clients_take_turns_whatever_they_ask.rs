@@ -77,6 +77,7 @@ fn request(client: &str, model: &str, prompt: &str) -> GenerationRequest {
     GenerationRequest {
         id: RequestId("one".into()),
         model: ModelId::from(model),
+        adapter: None,
         client: ClientKey::new(client),
         prompt: prompt.into(),
         goes_by_tokens: false,
@@ -149,6 +150,7 @@ async fn so_do_embeddings_and_the_handle_of_another_client() {
     let before = busy.runs();
     for _ in 0..TURNS {
         let request = EmbeddingRequest {
+            adapter: None,
             model: ModelId::from(MODEL),
             client: ClientKey::new("third"),
             inputs: vec![Input::prompt("one two")],

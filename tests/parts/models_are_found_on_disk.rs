@@ -134,6 +134,86 @@ fn broken_entries_are_told_in_words_and_hide_nothing() {
     assert!(matches!(broken, TemplateState::Broken { .. }), "{broken:?}");
 }
 
+/// Each of the others costs its own id, and its model serves.
+#[test]
+fn adapters_are_found_in_their_models_folder() {
+    let folder = Folder::new();
+    let lora = |architecture| {
+        gguf(&[
+            ("general.type", "adapter"),
+            ("general.architecture", architecture),
+        ])
+    };
+    let entry = |name: &str, file: &str| {
+        format!("[[adapters]]\nname = \"{name}\"\nfile = \"{file}\"\nscale = 0.5\n")
+    };
+    let names = [
+        "good", "absent", "model", "text", "other", "npu", "out", "pipe",
+    ];
+    let entries: String = names
+        .iter()
+        .map(|name| match *name {
+            "npu" => entry(name, "npu.rkllm"),
+            name => entry(name, &format!("{name}.gguf")),
+        })
+        .collect();
+    folder
+        .file("m/weights.gguf", llama("x"))
+        .file("m/model.toml", &entries)
+        .file("m/adapters/good.gguf", lora("llama"))
+        .file("m/adapters/model.gguf", llama("x"))
+        .file("m/adapters/text.gguf", "not an adapter")
+        .file("m/adapters/other.gguf", lora("qwen3"))
+        .file("m/adapters/npu.rkllm", "")
+        .file("elsewhere.bin", lora("llama"))
+        .file("flat.gguf", llama("x"))
+        .file("flat.toml", entry("good", "good.gguf"));
+    let adapters = folder.path().join("m/adapters");
+    let outside = folder.path().join("elsewhere.bin");
+    std::os::unix::fs::symlink(outside, adapters.join("out.gguf")).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        adapters.join("pipe.gguf"),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        0,
+    )
+    .unwrap();
+    let catalog = folder.scan();
+    let good = catalog.find("m:good").expect("it is there");
+    assert_eq!((&*good.id, good.adapter_problem()), ("m", None));
+    let problems = folder.problems();
+    for (name, words) in [
+        ("absent", "no .gguf or .rkllm file of this name"),
+        ("model", "it is no LoRA adapter"),
+        ("text", "its GGUF header is unusable"),
+        ("other", "it is for models of the architecture \"qwen3\""),
+        ("npu", "a GGUF model takes a GGUF adapter"),
+        ("out", "it leads out of the model's folder"),
+        ("pipe", "it is a FIFO, not a regular file"),
+    ] {
+        let model = catalog.find(&format!("m:{name}")).expect("it is there");
+        let problem = model.adapter_problem().expect("it cannot be used");
+        assert!(problem.contains(words), "{name}: {problem}");
+        let told = format!("the adapter {name:?} cannot be used: {words}");
+        assert!(
+            problems.iter().any(|it| it.contains(&told)),
+            "{problems:#?}"
+        );
+    }
+    let flat = catalog.find("flat:good").expect("it is there");
+    let problem = flat.adapter_problem().expect("it cannot be used");
+    assert!(problem.contains("a folder of its own"), "{problem}");
+    assert_eq!(catalog.models().len(), 2);
+    let listing = Listing::of(&catalog, LIMITS).to_string();
+    assert!(listing.contains("adapter: m:good: "), "{listing}");
+    assert!(
+        listing.contains("adapter: m:text: cannot be used"),
+        "{listing}"
+    );
+    assert!(!listing.contains("are not looked at"), "{listing}");
+}
+
 #[test]
 fn a_name_belongs_to_one_model() {
     let folder = Folder::new();

@@ -156,6 +156,7 @@ impl Worker {
             begun,
             draws: Default::default(),
             constraint: None,
+            adapter: None,
             sampling: SamplingRequest::default(),
             max_new_tokens: None,
             prefill_per_token: ms(1),

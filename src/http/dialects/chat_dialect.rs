@@ -197,6 +197,7 @@ pub(crate) async fn answer_asked<D: ChatDialect>(
         let request = GenerationRequest {
             id: context.id.clone(),
             model: Arc::clone(&model.id),
+            adapter: model.adapter().cloned(),
             client: context.client.clone(),
             prompt: prompt.text.into(),
             prompt_tokens: prompt.tokens.map(Into::into),

@@ -9,7 +9,8 @@ use crate::generation::GenerationError;
 use crate::http::HttpState;
 use crate::models::{Catalog, InstalledModel, NoModel};
 
-/// The model of this id or alias, which must be given and open to the caller.
+/// The model of this id or alias, which must be given and open to the caller, and have an adapter that can be
+/// used if it is one with an adapter.
 pub(crate) fn installed(
     state: &HttpState,
     context: &RequestContext,
@@ -21,6 +22,16 @@ pub(crate) fn installed(
     let model = look_up(&catalog, name)?;
     context.caller.check_model(model)?;
     context.for_model(&model.id);
+    if let Some(problem) = model.adapter_problem() {
+        return Err(RequestError::Generation {
+            error: GenerationError::ModelUnavailable {
+                model: model.name().to_string(),
+                reason: format!("its adapter cannot be used: {problem}"),
+                retry_after: None,
+            },
+            prompt_param: "model",
+        });
+    }
     Ok(Arc::clone(model))
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::deadlines::WorkerDeadlines;
 use crate::generation::SamplingRequest;
-use crate::library_calls::{ModelShape, Param};
+use crate::library_calls::{LoraAdapter, ModelShape, Param};
 
 /// The library to open and the model to load with it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,6 +59,8 @@ pub struct RequestHandles {
     pub eos_ids: Vec<i32>,
     /// The runtime prints special tokens.
     pub prints_special_tokens: bool,
+    /// What each loads once, for runs that choose one. Their paths are real ones here.
+    pub adapters: Vec<LoraAdapter>,
 }
 
 /// What is known about a library once it is open.

@@ -15,6 +15,8 @@ pub struct RunSpec {
     /// Unique in the daemon's life.
     pub run: u64,
     pub prompt: String,
+    /// An adapter that was loaded with the model; `None`: the model as it is.
+    pub adapter: Option<Arc<str>>,
     /// The prompt's tokens as the model's tokenizer makes them; `None`: it has none.
     pub prompt_tokens: Option<Arc<[i32]>>,
     /// An answer that another worker has begun; it is continued right behind its end.

@@ -132,6 +132,15 @@ pub(super) async fn drive<S: Sink>(
     limits: Limits<'_>,
 ) -> Ended<S::End> {
     let mut running = lease.begin(sink.call(), limits.request);
+    match &command {
+        SlotCommand::Run(spec) => running.link().set_adapter(spec.adapter.clone()),
+        SlotCommand::RawRun(spec) => {
+            let lora = spec.infer.lora_params.as_ref();
+            let name = lora.map(|lora| lora.lora_adapter_name.as_str().into());
+            running.link().set_adapter(name);
+        }
+        _ => {}
+    }
     let worker = Arc::clone(running.worker());
     // What was printed before belongs to other calls.
     worker.take_lines().await;

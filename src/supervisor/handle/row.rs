@@ -5,12 +5,13 @@ use std::pin::Pin;
 
 use super::actor::next_run;
 use super::result_sink::Results;
-use crate::generation::{Deadline, GenerationError};
+use crate::generation::{Adapter, Deadline, GenerationError};
 use crate::ipc::{RawRunSpec, SlotCommand, SlotEvent};
 use crate::library_calls::{
-    CallFailure, InferMode, InferParam, Input, LibraryError, Pooling, RowSelection, Tensor,
-    WantedRow,
+    CallFailure, InferMode, InferParam, Input, LibraryError, LoraParam, Pooling, RowSelection,
+    Tensor, WantedRow,
 };
+use crate::supervisor::adapters;
 use crate::supervisor::drive::{
     Ended, FromClient, Limits, Loss, Outer, Sink, Step, Stop, Took, drive, not_sent,
 };
@@ -24,6 +25,8 @@ use tokio::sync::watch;
 #[derive(Debug)]
 pub struct RowRequest<'a> {
     pub input: &'a Input,
+    /// `None`: the model as it is.
+    pub adapter: Option<&'a Adapter>,
     pub wanted: WantedRow,
     pub total: Option<Total>,
     /// Becomes true when the daemon stops waiting for running answers.
@@ -46,6 +49,8 @@ pub enum RowEnd {
     Answered(Result<Option<Row>, LibraryError>, Option<Lease>),
     /// The library refused it beside others, so that its reason is not known.
     RefusedInCompany(LibraryError, Option<Lease>),
+    /// The worker cannot do it with that adapter.
+    Unserved(GenerationError, Lease),
     /// It was not waited for any longer.
     OutOfTime(GenerationError),
     /// Its client has stopped waiting for it.
@@ -155,6 +160,9 @@ pub async fn pooled_row(
     tokio::pin!(gone);
     let services = &supervisor.handles;
     let (input, worker) = (request.input, lease.worker());
+    if let Err(error) = adapters::check(worker, request.adapter) {
+        return RowEnd::Unserved(error, lease);
+    }
     let deadlines = worker.deadlines;
     let per_token = worker.prefill_per_token();
     let spec = RawRunSpec {
@@ -165,6 +173,9 @@ pub async fn pooled_row(
                 WantedRow::HiddenState(_) => InferMode::GetLastHiddenLayer,
                 WantedRow::Logits(_) => InferMode::GetLogits,
             },
+            lora_params: request.adapter.map(|adapter| LoraParam {
+                lora_adapter_name: adapter.name.to_string(),
+            }),
             ..InferParam::default()
         },
         rows: match request.wanted {

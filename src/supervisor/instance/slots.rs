@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::Instance;
-use crate::generation::{ClientKey, MOST_PARALLEL};
+use crate::generation::{Adapter, ClientKey, MOST_PARALLEL};
 use crate::supervisor::lifecycle::Stage;
 use crate::supervisor::link::SlotLink;
 use crate::supervisor::routing::{Candidate, Costs, Route, route};
@@ -51,7 +51,8 @@ impl Instance {
         client: &ClientKey,
     ) -> Option<(Arc<Worker>, SlotLink)> {
         let prompt = wish.prompt.as_deref().unwrap_or_default();
-        let Route::Slot(nth) = self.route((prompt, client), false) else {
+        let adapter = wish.adapter.as_deref();
+        let Route::Slot(nth) = self.route((prompt, adapter, client), false) else {
             return None;
         };
         let loaded = self.worker.as_mut()?;
@@ -59,6 +60,7 @@ impl Instance {
         if let Some(prompt) = &wish.prompt {
             let lent = Lent {
                 prompt: Arc::clone(prompt),
+                adapter: wish.adapter.clone(),
                 client: client.clone(),
                 since: Instant::now(),
             };
@@ -72,20 +74,31 @@ impl Instance {
     }
 
     /// Where a request with this prompt goes: the number of a free slot, or of one behind all of these.
-    fn route(&self, (prompt, client): (&str, &ClientKey), may_wait: bool) -> Route {
+    fn route(
+        &self,
+        (prompt, adapter, client): (&str, Option<&Adapter>, &ClientKey),
+        may_wait: bool,
+    ) -> Route {
         let Some(loaded) = &self.worker else {
             return Route::Nowhere;
         };
-        let is_shared = |holder: &ClientKey| holder.tenant() == client.tenant();
+        let adapter = adapter.map(|adapter| &*adapter.name);
+        let is_shared = |held: Option<&str>, holder: Option<&ClientKey>| {
+            let is_own = holder.is_none_or(|holder| holder.tenant() == client.tenant());
+            is_own && held == adapter
+        };
         let free = loaded.free.iter().map(|link| Candidate {
             holds: link.holds(),
-            is_shared: link.holder().is_none_or(is_shared),
+            is_shared: is_shared(link.adapter().map(|name| &**name), link.holder()),
             is_free: true,
             used: link.used(),
         });
         let lent = loaded.lent.values().map(|lent| Candidate {
             holds: &lent.prompt,
-            is_shared: is_shared(&lent.client),
+            is_shared: is_shared(
+                lent.adapter.as_ref().map(|adapter| &*adapter.name),
+                Some(&lent.client),
+            ),
             is_free: false,
             used: lent.since,
         });
@@ -108,7 +121,8 @@ impl Instance {
                 return None;
             }
             let prompt = request.wish.prompt.as_deref()?;
-            match self.route((prompt, &request.client), may_wait) {
+            let adapter = request.wish.adapter.as_deref();
+            match self.route((prompt, adapter, &request.client), may_wait) {
                 Route::WaitFor(_, limit) => Some((waiter.sequence, limit)),
                 Route::Slot(_) | Route::Nowhere => None,
             }

@@ -22,6 +22,7 @@ fn spec(run: u64, prompt: String) -> SlotCommand {
         begun: None,
         draws: Default::default(),
         constraint: None,
+        adapter: None,
         sampling: SamplingRequest::default(),
         max_new_tokens: None,
         prefill_per_token: Duration::ZERO,

@@ -267,6 +267,7 @@ mod tests {
                 model: "m".into(),
                 file: "f".to_owned(),
                 runtime: "r".to_owned(),
+                adapter: None,
             },
             owner: Owner {
                 tenant: String::new(),

@@ -160,6 +160,7 @@ mod tests {
             model: "m".into(),
             file: file.to_owned(),
             runtime: "r".to_owned(),
+            adapter: None,
         }
     }
 

@@ -28,12 +28,12 @@ use std::time::{Duration, Instant, SystemTime};
 use super::worker::Worker;
 use crate::apart::{self, Subject};
 use crate::children::memory::HeldBytes;
-use crate::models::{Catalog, InstalledModel};
+use crate::models::{AdapterFacts, Catalog, InstalledModel};
 use crate::settings::Settings;
 use crate::telemetry::{Metrics, PrefixFigures};
 use folder::Folder;
 use index::PrefixId;
-use record::Identity;
+use record::{AdapterIdentity, Identity};
 use state::{Bounds, Fault, Installed, State};
 
 /// Beneath the state folder, where no other is set.
@@ -126,6 +126,7 @@ impl Prefixes {
                 .iter()
                 .map(|text| text.as_str().into())
                 .collect(),
+            adapters: model.facts.adapters.iter().map(identity_of).collect(),
         });
         let going = this.lock().set_installed(installed.collect());
         this.remove(going);
@@ -217,13 +218,28 @@ fn file_of(model: &InstalledModel) -> String {
     format!("{} {} {path}|", facts.size_bytes, facts.created)
 }
 
-/// Which cells a worker makes: by the file that it has opened, not by that which was found for its model.
+fn identity_of(adapter: &AdapterFacts) -> AdapterIdentity {
+    AdapterIdentity {
+        name: adapter.name.clone(),
+        stamp: adapter.stamp(),
+    }
+}
+
+/// Which cells a worker makes with an adapter of this name: by the file that it has opened, not by that which
+/// was found for its model.
 /// `None`: it is not known which that was.
-fn identity(worker: &Worker) -> Option<Identity> {
+fn identity(worker: &Worker, adapter: Option<&str>) -> Option<Identity> {
     let (model, facts) = (&worker.model, &worker.facts);
     let opened = facts.model_file.as_deref()?;
     let words = |word: &Option<String>| word.clone().unwrap_or_default();
     let context = facts.context_length;
+    let adapter = match adapter {
+        None => None,
+        Some(name) => {
+            let mut adapters = model.facts.adapters.iter();
+            Some(adapters.find(|it| it.name == name).map(identity_of)?)
+        }
+    };
     Some(Identity {
         model: model.id.clone(),
         file: format!("{}{opened}|{context:?}", file_of(model)),
@@ -232,6 +248,7 @@ fn identity(worker: &Worker) -> Option<Identity> {
             words(&facts.library_version),
             words(&facts.library_path)
         ),
+        adapter,
     })
 }
 

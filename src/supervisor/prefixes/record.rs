@@ -15,6 +15,36 @@ pub struct Identity {
     /// Of the model's file, and what its cells depend on.
     pub file: String,
     pub runtime: String,
+    /// What has computed them beside the model; `None`: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<AdapterIdentity>,
+}
+
+/// Of an adapter as it was loaded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdapterIdentity {
+    pub name: String,
+    pub stamp: String,
+}
+
+/// A model, with one of its adapters or without.
+pub type ModelAndAdapter = (ModelId, Option<String>);
+
+impl Identity {
+    pub fn key(&self) -> ModelAndAdapter {
+        let adapter = self.adapter.as_ref();
+        (
+            self.model.clone(),
+            adapter.map(|adapter| adapter.name.clone()),
+        )
+    }
+
+    /// Whether cells of `other` were this model's before it became what it is, with the same adapter or
+    /// with another file or library.
+    pub fn has_replaced(&self, other: &Self) -> bool {
+        let is_as_it_was = self.file == other.file && self.runtime == other.runtime;
+        self.model == other.model && self != other && (!is_as_it_was || self.key() == other.key())
+    }
 }
 
 /// Whose a prefix is.

@@ -13,7 +13,7 @@ use super::daily::Daily;
 use super::index::{Index, PrefixId};
 use super::marks::Marked;
 use super::policy::{self, DiskRates, Known, Saving, tokens_of};
-use super::record::{Identity, Owner, Record};
+use super::record::{Identity, ModelAndAdapter, Owner, Record};
 use crate::generation::ModelId;
 use of_model::OfModel;
 pub use orders::{Fault, Held, LoadOrder, NotKept, Now, Plan, SaveOrder, Turn, record_of};
@@ -47,7 +47,7 @@ pub struct State {
     bounds: Bounds,
     index: Index,
     next_id: PrefixId,
-    models: HashMap<ModelId, OfModel>,
+    models: HashMap<ModelAndAdapter, OfModel>,
     under_way: BTreeMap<PrefixId, UnderWay>,
     disk: DiskRates,
     daily: Daily,
@@ -109,7 +109,7 @@ impl State {
             stale: self.meet(now.of),
             ..Plan::default()
         };
-        let Some(model) = self.models.get_mut(&now.of.model) else {
+        let Some(model) = self.models.get_mut(&now.of.key()) else {
             return plan;
         };
         if !model.may_swap(now.is_alone) || model.of != *now.of {
@@ -118,6 +118,7 @@ impl State {
         let mut kept = 0;
         if let Some(held) = &held
             && held.owner.tenant == owner.tenant
+            && held.of == *now.of
         {
             kept = shared_bytes(held.text, prompt);
         }
@@ -140,8 +141,16 @@ impl State {
         if let Some(held) = held
             && tokens_of(held.text.len() - kept) >= self.bounds.least_tokens
         {
-            plan.save = self.order_save(now, &held);
-            if let Some(model) = self.models.get_mut(&now.of.model) {
+            let of_held = Now {
+                of: &held.of,
+                ..now
+            };
+            // It may be another adapter's, of which less goes well.
+            let of_its = self.models.get(&held.of.key());
+            if of_its.is_some_and(|it| it.of == held.of && it.may_swap(now.is_alone)) {
+                plan.save = self.order_save(of_held, &held);
+            }
+            if let Some(model) = self.models.get_mut(&held.of.key()) {
                 model.is_lost(&held, now.at);
             }
         }
@@ -150,7 +159,7 @@ impl State {
 
     /// A save behind an answer, where slots lose what is worth keeping.
     pub fn after_answer(&mut self, now: Now<'_>, held: &Held<'_>) -> Option<SaveOrder> {
-        let model = self.models.get(&now.of.model)?;
+        let model = self.models.get(&now.of.key())?;
         (model.is_crowded(now.at) && model.of == *now.of && model.may_swap(now.is_alone))
             .then(|| self.order_save(now, held))
             .flatten()
@@ -282,7 +291,7 @@ impl State {
 
     /// It has failed. Returns whether the model's prefixes are not swapped any more from now on.
     pub fn failed(&mut self, of: &Identity, fault: Fault) -> bool {
-        let model = self.models.get_mut(&of.model);
+        let model = self.models.get_mut(&of.key());
         let Some(model) = model.filter(|model| model.of == *of && !model.is_off()) else {
             return false;
         };
@@ -292,14 +301,14 @@ impl State {
 
     /// What was loaded has spared evaluation.
     pub fn succeeded(&mut self, of: &Identity) {
-        let model = self.models.get_mut(&of.model);
+        let model = self.models.get_mut(&of.key());
         if let Some(model) = model.filter(|model| model.of == *of && !model.is_off()) {
             model.succeeded();
         }
     }
 
     fn known(&self, now: Now<'_>) -> Option<Known> {
-        let model = self.models.get(&now.of.model)?;
+        let model = self.models.get(&now.of.key())?;
         Some(Known {
             prefill_per_token: now.prefill_per_token,
             disk: self.disk,
@@ -310,12 +319,13 @@ impl State {
 
     /// A worker is there that this is known of. Returns prefixes of its model that it cannot take.
     fn meet(&mut self, of: &Identity) -> Vec<PrefixId> {
-        if self.models.get(&of.model).is_some_and(|it| it.of == *of) {
+        let key = of.key();
+        if self.models.get(&key).is_some_and(|it| it.of == *of) {
             return Vec::new();
         }
         let new = OfModel::new(of.clone());
-        self.models.insert(of.model.clone(), new);
-        self.remove_where(|record| record.of.model == of.model && record.of != *of)
+        self.models.insert(key, new);
+        self.remove_where(|record| of.has_replaced(&record.of))
     }
 }
 

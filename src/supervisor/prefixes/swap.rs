@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::record::{Identity, Owner};
 use super::state::{Fault, Held, LoadOrder, Now, Turn};
 use super::{Inner, Prefixes, hour_now, identity, state};
-use crate::generation::{ClientKey, Deadline, GenerationRequest};
+use crate::generation::{Adapter, ClientKey, Deadline, GenerationRequest};
 use crate::ipc::RunEnd;
 use crate::library_calls::Call;
 use crate::supervisor::lease::Lease;
@@ -57,12 +57,17 @@ impl<'a> Swap<'a> {
         }
     }
 
-    /// Empties a slot that holds what its new user may not find out. `None`: the worker is of no more use.
-    pub async fn clear(&mut self, lease: Lease) -> Option<Lease> {
+    /// Empties a slot that holds what its new user may not find out, or what another adapter has computed.
+    /// `None`: the worker is of no more use.
+    pub async fn clear(&mut self, lease: Lease, adapter: Option<&Adapter>) -> Option<Lease> {
         // What was loaded is taken into cells by whatever run begins alike, also where they are cleared.
         let lease = self.release(lease).await?;
-        match lease.holds_anothers() {
-            true => self.empty(lease).await,
+        match lease.is_to_be_emptied_for(adapter) {
+            true => {
+                let mut lease = self.empty(lease).await?;
+                lease.set_adapter(adapter.map(|adapter| adapter.name.clone()));
+                Some(lease)
+            }
             false => Some(lease),
         }
     }
@@ -106,7 +111,12 @@ impl<'a> Swap<'a> {
     }
 
     /// Makes a slot ready: what it loses is saved, what is stored of the prompt is loaded.
-    pub async fn prepare(&mut self, lease: Lease, plan: Plan) -> Option<(Lease, Option<Loaded>)> {
+    pub async fn prepare(
+        &mut self,
+        lease: Lease,
+        plan: Plan,
+        adapter: Option<&Adapter>,
+    ) -> Option<(Lease, Option<Loaded>)> {
         let Prefixes(Some(prefixes)) = self.supervisor.prefixes().clone() else {
             return Some((lease, None));
         };
@@ -115,7 +125,7 @@ impl<'a> Swap<'a> {
             None => Some(lease),
         };
         let cleared = match saved {
-            Some(lease) => self.clear(lease).await,
+            Some(lease) => self.clear(lease, adapter).await,
             None => None,
         };
         let Some(lease) = cleared else {
@@ -137,8 +147,7 @@ impl<'a> Swap<'a> {
             return None;
         };
         let save = held(lease).and_then(|held| {
-            let of = identity(lease.worker())?;
-            let now = now(&of, lease.worker());
+            let now = now(&held.of, lease.worker());
             let order = prefixes.lock().after_answer(now, &held)?;
             Some(Saving::new(prefixes, order))
         });
@@ -192,7 +201,8 @@ impl Loaded {
 
 fn plan(prefixes: &Inner, lease: &Lease, request: &GenerationRequest) -> Option<state::Plan> {
     let worker = lease.worker();
-    let of = identity(worker)?;
+    let adapter = request.adapter.as_ref();
+    let of = identity(worker, adapter.map(|adapter| &*adapter.name))?;
     let owner = Owner::of(&request.client);
     // Without a tokenizer prompts are counted by the cache, which has to begin empty.
     let can_load = request.prompt_tokens.is_some() || lease.was_used();
@@ -218,7 +228,11 @@ fn now<'a>(of: &'a Identity, worker: &Worker) -> Now<'a> {
 /// What a slot holds of a client, as far as it is known.
 fn held(lease: &Lease) -> Option<Held<'_>> {
     let (text, holder): (&str, &ClientKey) = (lease.holds(), lease.holder()?);
-    (!text.is_empty() && lease.is_evaluated()).then(|| Held {
+    if text.is_empty() || !lease.is_evaluated() {
+        return None;
+    }
+    Some(Held {
+        of: identity(lease.worker(), lease.adapter().map(|name| &**name))?,
         text,
         owner: Owner::of(holder),
     })

@@ -1,5 +1,6 @@
 //! One run of a request on one worker, from the lease to what it came to.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::Serving;
@@ -7,9 +8,10 @@ use super::next_attempt::count_made_otherwise;
 use super::resumption::Resumption;
 use crate::children::ChildProcess;
 use crate::generation::{
-    Deadline, DrawRequest, GenerationError, ReplyEvent, RunStart, StopStrings,
+    Deadline, DrawRequest, Fingerprint, GenerationError, ReplyEvent, RunStart, StopStrings,
 };
 use crate::ipc::{BegunAnswer, RunConstraint, RunEnd, RunSpec, SlotCommand};
+use crate::supervisor::adapters;
 use crate::supervisor::drive::{Ended, Limits, Loss, Lost, Outer, Stop, drive};
 use crate::supervisor::lease::{Lease, WorkerAfter};
 use crate::supervisor::link::TOKEN_CREDIT;
@@ -231,7 +233,7 @@ impl Serving<'_> {
             }));
         }
         self.repeats = request.repeats(&not_applied);
-        self.fingerprint = worker.facts.fingerprint(self.repeats);
+        self.fingerprint = self.fingerprint_of(worker, self.repeats);
         let started = ReplyEvent::Started(RunStart {
             not_applied,
             fingerprint: self.fingerprint.clone(),
@@ -250,10 +252,16 @@ impl Serving<'_> {
         }
         let not_applied = self.job.request.not_applied(worker.facts.abilities());
         let repeats = self.job.request.repeats(&not_applied);
-        match worker.facts.fingerprint(repeats) == self.fingerprint {
+        match self.fingerprint_of(worker, repeats) == self.fingerprint {
             true => Ok(()),
             false => Err(self.not_repeated()),
         }
+    }
+
+    fn fingerprint_of(&self, worker: &Worker, repeats: bool) -> Option<Fingerprint> {
+        let adapter = self.job.request.adapter.as_ref();
+        let stamp = adapter.and_then(|adapter| adapters::stamp(worker, &adapter.name));
+        worker.facts.fingerprint(repeats, stamp.as_deref())
     }
 
     fn spec(&self, worker: &Worker, constraint: Option<Box<RunConstraint>>) -> RunSpec {
@@ -261,6 +269,7 @@ impl Serving<'_> {
         RunSpec {
             run: self.job.run,
             prompt: request.prompt.to_string(),
+            adapter: request.adapter.as_ref().map(|it| Arc::clone(&it.name)),
             prompt_tokens: request.prompt_tokens.clone(),
             begun: self.begun.clone().or_else(|| self.nothing_begun()),
             sampling: request.sampling,

@@ -1,6 +1,7 @@
-//! What a slot needs before a run: nothing of another tenant's in it, and what is stored of the prompt.
+//! What a slot needs before a run: nothing of another tenant's or adapter's in it, and what is stored of the prompt.
 
 use super::Serving;
+use crate::supervisor::adapters;
 use crate::supervisor::lease::Lease;
 use crate::supervisor::outcome::Outcome;
 use crate::supervisor::prefixes::swap::{Plan, Swap};
@@ -15,6 +16,9 @@ impl Serving<'_> {
         // For a run that was lost.
         self.loaded = None;
         loop {
+            // One that is not served costs no slot what it holds.
+            let adapter = self.job.request.adapter.clone();
+            adapters::check(lease.worker(), adapter.as_deref()).map_err(Outcome::Failed)?;
             let plan = match std::mem::take(&mut self.may_swap) {
                 true => self.swap().plan(&lease, &self.job.request),
                 false => None,
@@ -25,7 +29,7 @@ impl Serving<'_> {
             };
             let ready = match ready {
                 Some(lease) if self.loaded.is_some() => Some(lease),
-                Some(lease) => self.swap().clear(lease).await,
+                Some(lease) => self.swap().clear(lease, adapter.as_deref()).await,
                 None => None,
             };
             lease = match ready {
@@ -39,9 +43,10 @@ impl Serving<'_> {
     /// the middle of a file, and its slot is given back behind it.
     async fn prepared(&mut self, lease: Lease, plan: Plan) -> Result<Option<Lease>, Outcome> {
         let (services, cut_off) = (self.services.clone(), self.job.cut_off.clone());
+        let adapter = self.job.request.adapter.clone();
         let preparing = tokio::spawn(async move {
             let mut swap = Swap::new(&services, cut_off);
-            swap.prepare(lease, plan).await
+            swap.prepare(lease, plan, adapter.as_deref()).await
         });
         let prepared = tokio::select! {
             biased;

@@ -17,6 +17,7 @@ fn active(tokens: u32) -> ActiveRun {
         }),
         draws: Default::default(),
         constraint: None,
+        adapter: None,
         sampling: SamplingRequest::default(),
         max_new_tokens: None,
         prefill_per_token: Duration::from_millis(1),

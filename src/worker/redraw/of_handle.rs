@@ -1,8 +1,8 @@
 //! The library's handle, as one run after the other for one answer.
 
 use rkllm_sys::{
-    CallError, Handle, PerRun, ReleaseBuffer, ResultSink, RunId, RunInput, RunMode, RunOptions,
-    Sampling,
+    CallError, Handle, PerRun, ReleaseBuffer, ResultSink, RunExtras, RunId, RunInput, RunItem,
+    RunMode, RunOptions, Sampling,
 };
 
 use super::Library;
@@ -21,11 +21,17 @@ pub struct OfHandle<'h> {
     per_run: Option<PerRun>,
     sampling: Sampling,
     run: u64,
+    /// Its name.
+    adapter: Option<&'h str>,
     runs: u64,
 }
 
 impl<'h> OfHandle<'h> {
-    pub fn new(handle: &'h Handle, run: u64, sampling: Sampling) -> Self {
+    pub fn new(
+        handle: &'h Handle,
+        (run, adapter): (u64, Option<&'h str>),
+        sampling: Sampling,
+    ) -> Self {
         Self {
             handle,
             per_run: handle.per_run(),
@@ -37,6 +43,7 @@ impl<'h> OfHandle<'h> {
                 ..sampling
             },
             run,
+            adapter,
             runs: 0,
         }
     }
@@ -90,8 +97,12 @@ impl Library for OfHandle<'_> {
             }),
             ..RunOptions::default()
         };
-        self.handle
-            .run(&RunInput::Tokens(input), &options, id, sink)
+        let extras = RunExtras {
+            lora: self.adapter,
+            prompt_cache: None,
+        };
+        let items = [RunItem::user(RunInput::Tokens(input))];
+        self.handle.run_batch(&items, &options, &extras, id, sink)
     }
 
     fn abort(&self) -> Abort {

@@ -83,10 +83,13 @@ impl WorkerState {
             } else if self.model_file != file {
                 self.model_file = None;
             }
+            self.unusable_adapters
+                .extend(model.unusable_adapters.clone());
             let loaded = Event::Loaded {
                 per_run_parameters: model.per_run_parameters,
                 run_extensions: model.run_extensions,
                 model_file: self.model_file.clone(),
+                unusable_adapters: self.unusable_adapters.clone(),
             };
             self.slots[slot].loaded(model)?;
             Ok(loaded)

@@ -45,6 +45,7 @@ pub(super) async fn rows(
     let model = &checked.model;
     let request = EmbeddingRequest {
         model: Arc::clone(&model.id),
+        adapter: model.adapter().cloned(),
         client: context.client.clone(),
         inputs,
         wanted: WantedRow::HiddenState(model.facts.embeddings.pooling),

@@ -167,6 +167,7 @@ async fn answer(
     let request = EmbeddingRequest {
         keep_alive: None,
         model: Arc::clone(&asked.model.id),
+        adapter: asked.model.adapter().cloned(),
         client: context.client.clone(),
         inputs,
         wanted: WantedRow::Logits([asked.judge.yes, asked.judge.no]),
@@ -194,7 +195,7 @@ async fn answer(
     let answer = Reranked {
         id: Arc::clone(&context.id.0),
         object: "list",
-        model: Arc::clone(&asked.model.id),
+        model: Arc::clone(asked.model.name()),
         results,
         usage: rows.prompt_tokens.map(|tokens| RerankUsage {
             prompt_tokens: tokens,

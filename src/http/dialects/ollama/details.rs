@@ -61,8 +61,11 @@ impl Details {
     pub fn of(model: &InstalledModel, status: Option<&ModelStatus>) -> Self {
         let family = model.facts.architecture.clone();
         Self {
-            parent_model: (model.variant.as_ref())
-                .map_or_else(String::new, |variant| listed(&variant.from)),
+            parent_model: match (&model.variant, &model.adapted) {
+                (Some(variant), _) => listed(&variant.from),
+                (None, Some(_)) => listed(&model.id),
+                (None, None) => String::new(),
+            },
             format: kind(model),
             families: family.iter().cloned().collect(),
             family: family.unwrap_or_default(),
@@ -84,6 +87,9 @@ pub(super) fn digest(model: &InstalledModel) -> String {
     hash.update([0]);
     hash.update(model.facts.size_bytes.to_le_bytes());
     hash.update(model.facts.created.to_le_bytes());
+    if let Some(adapted) = &model.adapted {
+        hash.update(adapted.facts.stamp());
+    }
     if let Some(variant) = &model.variant {
         hash.update(serde_json::to_vec(&**variant).unwrap_or_default());
     }
@@ -97,7 +103,7 @@ pub(super) fn digest(model: &InstalledModel) -> String {
 /// How it would be made by a file of Ollama's.
 pub(super) fn modelfile(model: &InstalledModel) -> String {
     let Some(variant) = &model.variant else {
-        return format!("FROM {}\n", listed(&model.id));
+        return format!("FROM {}\n", listed(model.name()));
     };
     let quoted = |text: &str| format!("\"\"\"{}\"\"\"", text.replace("\"\"\"", "\"\""));
     let mut file = format!("FROM {}\n", listed(&variant.from));

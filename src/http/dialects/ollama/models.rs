@@ -185,7 +185,8 @@ pub(crate) async fn ps(
     Extension(context): Extension<Arc<RequestContext>>,
 ) -> Json<Running> {
     let models = of_each(&state, &context, |model, status| {
-        let status = status.filter(|status| status.phase.is_loaded())?;
+        let status =
+            status.filter(|status| status.phase.is_loaded() && status.has_adapter_of(model))?;
         Some(RunningModel {
             name: listed(model.name()),
             model: listed(model.name()),

@@ -51,8 +51,8 @@ impl Model {
         let created = Timestamp::from_second(seconds).unwrap_or_default();
         Self {
             r#type: "model",
-            id: Arc::clone(&model.id),
-            display_name: Arc::clone(&model.id),
+            id: Arc::clone(model.name()),
+            display_name: Arc::clone(model.name()),
             created_at: created.to_string(),
             lifecycle: "active",
             max_input_tokens: model.facts.context_tokens(),

@@ -140,6 +140,18 @@ fn installed(session: &Session, name: &str) -> Result<ModelId, RpcError> {
         .caller
         .check_model(model)
         .map_err(|error| RpcError::new(ErrorKind::ModelNotAllowed, error.to_string()))?;
+    if let Some(adapter) = model.adapter() {
+        return Err(RpcError::new(
+            ErrorKind::UnknownModel,
+            format!(
+                "a handle is of a model as it is, and `{}` is one with an adapter: init `{}`, load `{}` with \
+                 `rkllm.load_lora`, and name it in `lora_params`",
+                quote(model.name()),
+                quote(&model.id),
+                adapter.name
+            ),
+        ));
+    }
     Ok(model.id.clone())
 }
 

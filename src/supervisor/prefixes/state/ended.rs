@@ -14,7 +14,7 @@ impl State {
         order: &SaveOrder,
         written: WholeCache,
     ) -> Result<Vec<PrefixId>, NotKept> {
-        if let Some(model) = self.models.get_mut(&order.of.model) {
+        if let Some(model) = self.models.get_mut(&order.of.key()) {
             model.is_cleared();
         }
         let most = self.index.cell_bytes(&order.of);
@@ -23,7 +23,7 @@ impl State {
         {
             return Err(NotKept::CutShort { cell_bytes: most });
         }
-        if let Some(model) = self.models.get_mut(&order.of.model) {
+        if let Some(model) = self.models.get_mut(&order.of.key()) {
             model.size.told(written.bytes, order.tokens);
         }
         if !self.is_wanted(&record_of(order, written)) {
@@ -95,7 +95,7 @@ impl State {
         self.index.unpin(order.id);
         if let Some(took) = took {
             self.disk.read(order.file_bytes, took);
-            if let Some(model) = self.models.get_mut(&order.of.model) {
+            if let Some(model) = self.models.get_mut(&order.of.key()) {
                 model.is_cleared();
             }
         }

@@ -10,6 +10,8 @@ use crate::supervisor::prefixes::record::{Identity, Owner, Record, VERSION};
 /// What a slot holds.
 #[derive(Clone, Debug)]
 pub struct Held<'a> {
+    /// What it was computed with, which need not be what computes the turn.
+    pub of: Identity,
     pub text: &'a str,
     pub owner: Owner,
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::of_model::CROWDED_FOR;
 use super::*;
 use crate::supervisor::handle::WholeCache;
+use crate::supervisor::prefixes::record::AdapterIdentity;
 
 const BOUNDS: Bounds = Bounds {
     files_bytes: 1000,
@@ -20,6 +21,7 @@ fn identity(file: &str) -> Identity {
         model: "m".into(),
         file: file.to_owned(),
         runtime: "r".to_owned(),
+        adapter: None,
     }
 }
 
@@ -84,6 +86,7 @@ fn save(state: &mut State, order: &SaveOrder, bytes: u64) -> Vec<PrefixId> {
 fn turn(state: &mut State, of: &Identity, held: &str, prompt: &str) -> (bool, bool) {
     let at = Instant::now();
     let held = (!held.is_empty()).then(|| Held {
+        of: of.clone(),
         text: held,
         owner: owner(""),
     });
@@ -134,6 +137,7 @@ fn what_is_larger_than_the_folder_may_be_is_not_kept_and_not_tried_again() {
     let (a, b) = (text("a"), text("b"));
     let at = Instant::now();
     let held = || Held {
+        of: of.clone(),
         text: &a,
         owner: owner(""),
     };
@@ -150,6 +154,7 @@ fn no_tenant_gets_what_is_anothers() {
     let (mut state, of) = (state(BOUNDS), identity("f"));
     let (a, at) = (text("a"), Instant::now());
     let held = Held {
+        of: of.clone(),
         text: &a,
         owner: owner("one"),
     };
@@ -182,6 +187,7 @@ fn what_is_not_wanted_any_more_goes_and_does_not_come_late() {
     let (a, b, at) = (text("a"), text("b"), Instant::now());
     let order = |state: &mut State| {
         let held = Held {
+            of: of.clone(),
             text: &a,
             owner: owner(""),
         };
@@ -195,6 +201,7 @@ fn what_is_not_wanted_any_more_goes_and_does_not_come_late() {
             id: "m".into(),
             file: file.to_owned(),
             shared: Vec::new(),
+            adapters: Vec::new(),
         }]
     };
     assert_eq!(state.set_installed(installed("f")), NONE);
@@ -214,6 +221,7 @@ fn an_answer_is_followed_by_a_save_while_slots_lose_prefixes() {
     let (mut state, of) = (state(BOUNDS), identity("f"));
     let (a, b, at) = (text("a"), text("b"), Instant::now());
     let held = Held {
+        of: of.clone(),
         text: &b,
         owner: owner(""),
     };
@@ -240,6 +248,7 @@ fn short_prefixes_and_unmeasured_models_are_left_alone() {
         ..now(&of, Instant::now())
     };
     let held = Held {
+        of: of.clone(),
         text: &a,
         owner: owner(""),
     };
@@ -250,6 +259,7 @@ fn short_prefixes_and_unmeasured_models_are_left_alone() {
 fn order(state: &mut State, of: &Identity, held: &str) -> Option<SaveOrder> {
     let at = Instant::now();
     let held = Held {
+        of: of.clone(),
         text: held,
         owner: owner(""),
     };
@@ -270,6 +280,7 @@ fn what_has_died_in_company_is_tried_alone_and_is_no_strike() {
             ..now(&of, at)
         };
         let held = Held {
+            of: of.clone(),
             text: &a,
             owner: owner(""),
         };
@@ -300,6 +311,7 @@ fn what_is_named_for_all_is_saved_once_and_read_by_every_tenant() {
         id: "m".into(),
         file: "f".to_owned(),
         shared: shared.iter().map(|text| Arc::from(*text)).collect(),
+        adapters: Vec::new(),
     };
     state.set_installed(vec![model(&["rules0", &rules, "other rules"])]);
     let prompt = |asked: &str| rules.clone() + asked;
@@ -324,6 +336,7 @@ fn what_is_named_for_all_is_saved_once_and_read_by_every_tenant() {
     // A conversation that begins so takes no place of it, and is its tenant's alone.
     let (a, b) = (prompt(&text("a")), text("b"));
     let held = Held {
+        of: of.clone(),
         text: &a,
         owner: owner("upstairs"),
     };
@@ -334,4 +347,102 @@ fn what_is_named_for_all_is_saved_once_and_read_by_every_tenant() {
     assert_eq!(state.set_keys([1].into()), NONE);
     assert_eq!(state.set_installed(vec![model(&[&*rules])]), NONE);
     assert_eq!(state.set_installed(vec![model(&["other"])]), [order.id]);
+}
+
+/// Keys and values that an adapter has computed are wrong without it and with any other.
+#[test]
+fn what_an_adapter_has_computed_is_read_with_it_alone() {
+    let (mut state, plain, at) = (state(BOUNDS), identity("f"), Instant::now());
+    let adapter = |name: &str, stamp: &str| AdapterIdentity {
+        name: name.to_owned(),
+        stamp: stamp.to_owned(),
+    };
+    let with = |name: &str, stamp: &str| Identity {
+        adapter: Some(adapter(name, stamp)),
+        ..identity("f")
+    };
+    let (one, other) = (with("one", "1"), with("other", "1"));
+    let (a, me) = (text("a"), owner(""));
+    for of in [&plain, &one, &other] {
+        state.plan(now(of, at), None, turn_of(&a, &me));
+    }
+    let held = Held {
+        of: one.clone(),
+        text: &a,
+        owner: owner(""),
+    };
+    // It asks for the same text, and has no use for what is there.
+    let plan = state.plan(now(&plain, at), Some(held), turn_of(&a, &me));
+    let order = plan.save.expect("all of it is lost");
+    assert_eq!(order.of, one);
+    assert_eq!(save(&mut state, &order, 100), NONE);
+    for of in [&plain, &other] {
+        let plan = state.plan(now(of, at), None, turn_of(&a, &me));
+        assert_eq!((plan.load, plan.stale), (None, NONE));
+    }
+    let plan = state.plan(now(&one, at), None, turn_of(&a, &me));
+    let load = plan.load.expect("it is its own");
+    assert_eq!((load.id, &load.of), (order.id, &one));
+    state.load_ended(&load, None);
+    // The model keeps that adapter and changes the other one.
+    let installed = |adapters: Vec<AdapterIdentity>| {
+        vec![Installed {
+            id: "m".into(),
+            file: "f".to_owned(),
+            shared: Vec::new(),
+            adapters,
+        }]
+    };
+    let both = vec![adapter("one", "1"), adapter("other", "2")];
+    assert_eq!(state.set_installed(installed(both)), NONE);
+    let plan = state.plan(now(&with("other", "2"), at), None, turn_of(&a, &me));
+    assert_eq!(plan.stale, NONE);
+    let replaced = vec![adapter("one", "2")];
+    assert_eq!(state.set_installed(installed(replaced)), [order.id]);
+    assert_eq!(state.files(), 0);
+}
+
+/// Where saving has failed with one adapter, turns with another one do not try it again.
+#[test]
+fn what_cannot_be_saved_with_one_adapter_is_not_saved_for_another() {
+    let (mut state, plain, at) = (state(BOUNDS), identity("f"), Instant::now());
+    let one = Identity {
+        adapter: Some(AdapterIdentity {
+            name: "one".to_owned(),
+            stamp: "1".to_owned(),
+        }),
+        ..identity("f")
+    };
+    let (a, b, me) = (text("a"), text("b"), owner(""));
+    let held = || Held {
+        of: one.clone(),
+        text: &a,
+        owner: owner(""),
+    };
+    for of in [&plain, &one] {
+        state.plan(now(of, at), None, turn_of(&b, &me));
+    }
+    let plan = state.plan(now(&plain, at), Some(held()), turn_of(&b, &me));
+    let order = plan.save.expect("nothing has failed");
+    state.save_ended(order.id);
+    assert!(!state.failed(&one, Fault::Own));
+    assert!(state.failed(&one, Fault::Own));
+    let plan = state.plan(now(&plain, at), Some(held()), turn_of(&b, &me));
+    assert!(plan.save.is_none());
+}
+
+#[test]
+fn what_a_changed_adapter_or_file_has_left_is_stale() {
+    let with = |file: &str, stamp: Option<&str>| Identity {
+        adapter: stamp.map(|stamp| AdapterIdentity {
+            name: "one".to_owned(),
+            stamp: stamp.to_owned(),
+        }),
+        ..identity(file)
+    };
+    let new = with("f", Some("2"));
+    assert!(new.has_replaced(&with("f", Some("1"))));
+    assert!(new.has_replaced(&with("e", None)));
+    assert!(!new.has_replaced(&new));
+    assert!(!new.has_replaced(&with("f", None)));
 }

@@ -7,7 +7,7 @@ use super::State;
 use crate::generation::ModelId;
 use crate::supervisor::prefixes::index::PrefixId;
 use crate::supervisor::prefixes::marks::Marked;
-use crate::supervisor::prefixes::record::Record;
+use crate::supervisor::prefixes::record::{AdapterIdentity, Record};
 
 /// An installed model.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub struct Installed {
     pub file: String,
     /// What it names for all keys, of what prompts begin with.
     pub shared: Vec<Arc<str>>,
+    /// Its adapters, as they are.
+    pub adapters: Vec<AdapterIdentity>,
 }
 
 impl Installed {
@@ -32,6 +34,7 @@ impl Installed {
         let is_named = |text: &Arc<str>| *Marked::new(text).marks() == record.marks;
         self.id == record.of.model
             && record.of.file.starts_with(&self.file)
+            && (record.of.adapter.as_ref()).is_none_or(|it| self.adapters.contains(it))
             && (!record.owner.is_shared || self.shared.iter().any(is_named))
     }
 }

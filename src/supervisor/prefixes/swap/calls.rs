@@ -141,6 +141,7 @@ impl Swap<'_> {
         let spec = RunSpec {
             run,
             prompt: order.text.clone(),
+            adapter: order.of.adapter.as_ref().map(|it| it.name.as_str().into()),
             prompt_tokens: None,
             begun: None,
             sampling: SamplingRequest::default(),
@@ -197,6 +198,7 @@ impl Swap<'_> {
             prompt_cache_path: path.display().to_string(),
         };
         lease.is_loaded(true);
+        lease.set_adapter(order.of.adapter.as_ref().map(|it| it.name.as_str().into()));
         let called = self.call(lease, call, (Deadline::PrefixFile, limit)).await;
         let took = called
             .as_ref()

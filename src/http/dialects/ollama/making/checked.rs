@@ -160,7 +160,7 @@ fn copied(of: &InstalledModel, name: ModelId) -> Variant {
         },
         None => Variant {
             name,
-            from: ModelId::clone(&of.id),
+            from: ModelId::clone(of.name()),
             created,
             system: None,
             messages: Vec::new(),
