@@ -234,7 +234,8 @@ async fn speak_http(
                 first_byte.as_mut().reset(until.into());
             }
             // hyper would close it at once. A header that has begun has the time of one.
-            let may_still_ask = seen.begun == 0
+            let may_still_ask = asked
+                && seen.begun == 0
                 && !evicted
                 && !left
                 && (seen.arrived > 0 || first_byte.as_mut().poll(cx).is_pending());

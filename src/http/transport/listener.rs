@@ -165,9 +165,10 @@ pub async fn serve(listener: Listener, state: Arc<HttpState>, shutdown: impl Fut
         Kind::Tcp(_) => Arc::clone(&state.seats),
         Kind::Unix(_) => Arc::clone(&state.unix_seats),
     };
-    let serve = |socket: Socket, seat: HeldSeat| {
-        let (state, routes, closing) = (Arc::clone(&state), routes.clone(), closing.clone());
-        connection::serve(socket, seat, state, routes, closing)
+    let served = Served {
+        state: Arc::clone(&state),
+        routes,
+        closing,
     };
     // A connection without a place. Further ones stay in the kernel's backlog.
     let mut waiting = None;
@@ -181,7 +182,7 @@ pub async fn serve(listener: Listener, state: Arc<HttpState>, shutdown: impl Fut
                     // Its address has its share: closed by being dropped.
                     continue;
                 };
-                connections.spawn(serve(socket, seat));
+                connections.spawn(served.begin(socket, seat));
             }
         }
     }
@@ -193,7 +194,7 @@ pub async fn serve(listener: Listener, state: Arc<HttpState>, shutdown: impl Fut
                 Some(ended) = connections.join_next(), if !connections.is_empty() => report_panic(ended),
                 seat = seats.admit(address_of(let_in.front())), if !let_in.is_empty() => {
                     if let (Some(socket), Some(seat)) = (let_in.pop_front(), seat) {
-                        connections.spawn(serve(socket, seat));
+                        connections.spawn(served.begin(socket, seat));
                     }
                 }
                 else => break,
@@ -205,6 +206,20 @@ pub async fn serve(listener: Listener, state: Arc<HttpState>, shutdown: impl Fut
         let open = connections.len() + let_in.len();
         tracing::warn!(%address, open, "drain deadline passed, closing connections");
         connections.shutdown().await;
+    }
+}
+
+/// What each connection of a listener is served with.
+struct Served {
+    state: Arc<HttpState>,
+    routes: Routes,
+    closing: watch::Receiver<bool>,
+}
+
+impl Served {
+    fn begin(&self, socket: Socket, seat: HeldSeat) -> impl Future<Output = ()> + use<> {
+        let (routes, closing) = (self.routes.clone(), self.closing.clone());
+        connection::serve(socket, seat, Arc::clone(&self.state), routes, closing)
     }
 }
 
