@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
+use super::confinement::relative_paths;
 use super::hub::{check_endpoint, check_host, check_proxy};
 use super::{KeepAlive, Settings};
 use crate::generation::MOST_PARALLEL;
@@ -102,6 +103,10 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
     found.range("hub.max-tries", hub.max_tries, 1..=1000);
     let rate = hub.slowest_bytes_per_second;
     found.range("hub.slowest-bytes-per-second", rate, RATES);
+
+    for (key, reason) in relative_paths(settings) {
+        found.push(key, reason);
+    }
 
     let runtime = &settings.runtime;
     found.path("runtime.npu-library", &runtime.npu_library);

@@ -14,7 +14,9 @@ use super::link;
 use super::load_failure::{LoadFailure, connection_failed, unexpected};
 use super::load_guard::LoadGuard;
 use super::memory_limits::Beside;
+use super::prefixes::Hatch;
 use super::runtime_lines;
+use super::walls::Walls;
 use super::worker::{LoadedWorker, Worker};
 use super::{Phase, RunDeadlines, RuntimeFacts};
 use crate::children::{
@@ -60,6 +62,8 @@ pub struct Loader {
     pub parallel: u8,
     /// Contexts that the slots of a model have room for together, where they share it.
     pub pool_contexts: u8,
+    /// What workers are confined to.
+    pub walls: Walls,
     pub metrics: Metrics,
 }
 
@@ -128,7 +132,7 @@ impl Loader {
     ) -> Result<LoadedWorker, LoadFailure> {
         let library = self.library_for(model.facts.kind).await?;
         report(Phase::Spawning, None);
-        let spec = self.load_spec(model, library, wanted);
+        let (spec, hatch) = self.load_spec(model, library, wanted);
         let mut child = self
             .child(model.id.clone(), shared_memory(&spec), on_event)
             .await?;
@@ -142,7 +146,7 @@ impl Loader {
                     lines,
                 } = child;
                 process.set_activity(0, None, None);
-                let worker = Worker::new(
+                let mut worker = Worker::new(
                     Arc::clone(model),
                     process,
                     lines,
@@ -150,6 +154,7 @@ impl Loader {
                     self.run_deadlines,
                     slots,
                 );
+                worker.hatch = hatch.map(Arc::new);
                 Ok(LoadedWorker::new(worker, link::start(connection, slots)))
             }
             Err(failure) => {
@@ -271,6 +276,7 @@ impl Loader {
         } = self.child("library".into(), Vec::new(), |_, _| {}).await?;
         process.expect_end(EndReason::Unload);
         let command = Command::Describe {
+            walls: self.walls.of_library().map(Box::new),
             library,
             assume_family: self.runtime.assume_family.clone(),
             deadlines: Box::new(WorkerDeadlines::from(&self.deadlines)),
@@ -322,7 +328,13 @@ impl Loader {
         }
     }
 
-    fn load_spec(&self, model: &InstalledModel, library: PathBuf, wanted: Wanted<'_>) -> LoadSpec {
+    /// With the folders that the worker has among the prefixes.
+    fn load_spec(
+        &self,
+        model: &InstalledModel,
+        library: PathBuf,
+        wanted: Wanted<'_>,
+    ) -> (LoadSpec, Option<Hatch>) {
         let context = wanted.context_tokens;
         let plan = SlotPlan::of(model, context, wanted.limits);
         if wanted.raw.is_none() && plan.slots < plan.parallel {
@@ -347,14 +359,20 @@ impl Loader {
         // Each handle reads the file.
         let bytes = model.facts.size_bytes.saturating_mul(count.into());
         deadlines.load.granted = load_deadline(&self.deadlines, bytes);
-        LoadSpec {
+        let (walls, hatch) = match wanted.raw {
+            None => self.walls.of_requests(),
+            Some(_) => (self.walls.of_client(), None),
+        };
+        let spec = LoadSpec {
             library,
             assume_family: self.runtime.assume_family.clone(),
             model: model.path.clone(),
             shape: model.facts.shape,
             handles,
             deadlines,
-        }
+            walls,
+        };
+        (spec, hatch)
     }
 }
 
