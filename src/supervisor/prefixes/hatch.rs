@@ -85,7 +85,9 @@ impl Given {
         fs::hard_link(&cache, &path).or_else(|error| match error.kind() {
             io::ErrorKind::NotFound => Err(error),
             // A file system that knows no further names.
-            _ => fs::copy(&cache, &path).map(drop),
+            _ => fs::copy(&cache, &path)
+                .map(drop)
+                .inspect_err(|_| drop(fs::remove_file(&path))),
         })?;
         Ok(Self {
             path,

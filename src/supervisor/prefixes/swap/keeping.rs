@@ -180,14 +180,23 @@ pub(super) async fn ready(
     let (folder, id, bytes) = (prefixes.folder.clone(), order.id, order.file_bytes);
     let given = worker.hatch.as_ref().map(|hatch| hatch.given());
     let subject = Subject::File(folder.cache(id));
-    let read = move || -> io::Result<Option<Given>> {
-        match folder.read_through(id, bytes)? {
-            true => Given::new(&folder, id, given.as_deref()).map(Some),
-            false => Ok(None),
+    let read = move || -> io::Result<Option<io::Result<Given>>> {
+        if !folder.read_through(id, bytes)? {
+            return Ok(None);
+        }
+        match Given::new(&folder, id, given.as_deref()) {
+            // It went meanwhile.
+            Err(error) if !folder.cache(id).exists() => Err(error),
+            given => Ok(Some(given)),
         }
     };
     match apart::ask(subject, limit, read).await {
-        Some(Ok(Some(given))) => Some(given),
+        Some(Ok(Some(Ok(given)))) => Some(given),
+        // It is whole, and another worker may have it.
+        Some(Ok(Some(Err(error)))) => {
+            prefixes.rest(&format!("a worker's folder takes nothing: {error}"));
+            None
+        }
         Some(Ok(None)) => {
             give_up(prefixes, order, "its file is not whole", Fault::None);
             None
