@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetError, Scope, path_beneath_rules,
+    RulesetCreated, RulesetCreatedAttr, RulesetError, Scope, path_beneath_rules,
 };
 use serde::{Deserialize, Serialize};
 
@@ -30,12 +30,25 @@ const DAEMONS: [&str; 4] = [
     "/run/rkllmd",
 ];
 /// Libraries, programs, and what they ask of the system.
-const SYSTEM: [&str; 12] = [
-    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/opt", "/proc", "/sys",
-    "/vendor", "/oem",
+const SYSTEM: [&str; 14] = [
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/etc",
+    "/opt",
+    "/proc",
+    "/sys",
+    "/vendor",
+    "/oem",
+    "/nix/store",
+    "/gnu/store",
 ];
-/// Finding and trusting a host.
-const RESOLVING: [&str; 4] = [
+/// Finding and trusting a host. The first may lead anywhere.
+const RESOLVING: [&str; 5] = [
+    "/etc/resolv.conf",
     "/run/systemd/resolve",
     "/run/resolvconf",
     "/run/NetworkManager",
@@ -130,9 +143,17 @@ impl Reach {
         self.own.push((path.into(), right));
     }
 
-    /// Whether what is hidden lies in a folder.
+    /// What the child owns and is not there.
+    pub fn missing(&self) -> impl Iterator<Item = &Path> {
+        let own = self.own.iter().map(|(path, _)| path.as_path());
+        own.filter(|path| !path.exists())
+    }
+
+    /// Whether what is hidden lies in a folder, by any of their names.
     pub fn hides_something_in(&self, folder: &Path) -> bool {
-        self.hidden.iter().any(|path| path.starts_with(folder))
+        let folders: Vec<PathBuf> = real(folder).collect();
+        let mut hidden = self.hidden.iter().flat_map(|path| real(path));
+        hidden.any(|path| folders.iter().any(|folder| path.starts_with(folder)))
     }
 
     /// Gives up all else, for this process and what it starts. To be called while it has one thread.
@@ -141,6 +162,15 @@ impl Reach {
     ///
     /// A kernel that has Landlock did not do it. One that lacks it, or a part of it, is none.
     pub fn enter(&self) -> Result<(), RulesetError> {
+        self.rules()?.enter()
+    }
+
+    /// Finds what may be reached, which waits for the disk, and gives nothing up yet.
+    ///
+    /// # Errors
+    ///
+    /// As `enter`.
+    pub fn rules(&self) -> Result<Rules, RulesetError> {
         let mut rules = Ruleset::default().handle_access(AccessFs::from_all(FILES))?;
         if !self.network {
             rules = rules.handle_access(AccessNet::from_all(NETWORK))?;
@@ -149,8 +179,7 @@ impl Reach {
         for (path, right) in self.paths() {
             rules = rules.add_rules(path_beneath_rules([path], right.access()))?;
         }
-        rules.restrict_self()?;
-        Ok(())
+        Ok(Rules(rules))
     }
 
     /// Those that are there.
@@ -169,11 +198,32 @@ impl Reach {
     }
 }
 
+/// All that may be reached, found and not yet entered.
+#[derive(Debug)]
+pub struct Rules(RulesetCreated);
+
+impl Rules {
+    /// Gives up all else, as [`Reach::enter`].
+    ///
+    /// # Errors
+    ///
+    /// The kernel did not do it.
+    pub fn enter(self) -> Result<(), RulesetError> {
+        self.0.restrict_self().map(drop)
+    }
+}
+
 /// As it is written and as it lies.
 fn real(path: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     let written = std::path::absolute(path).ok();
-    let lies = fs::canonicalize(path).ok();
+    let lies = fs::canonicalize(path).ok().or_else(|| in_its_folder(path));
     written.into_iter().chain(lies)
+}
+
+/// What is not there yet will lie where its folder does.
+fn in_its_folder(path: &Path) -> Option<PathBuf> {
+    let folder = fs::canonicalize(path.parent()?).ok()?;
+    Some(folder.join(path.file_name()?))
 }
 
 /// `path` in as few parts as leave out what is hidden beneath it.

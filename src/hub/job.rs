@@ -56,7 +56,8 @@ impl Job {
             hub: HubAccess::of(&settings.hub),
             hidden: settings.confinement.pulls.then(|| {
                 let hidden = [&settings.http.keys_file, &settings.library.state_dir];
-                hidden.map(RawPath::from).into()
+                let hidden = hidden.into_iter().chain(&settings.prefixes.folder);
+                hidden.map(RawPath::from).collect()
             }),
         }
     }

@@ -75,7 +75,7 @@ fn start(arguments: ChildArguments) -> anyhow::Result<WorkerState> {
         process_setup::exit_now(0)
     };
     // Each thread that is started from here on is confined as this one is.
-    walls::give_up_for(&first)?;
+    walls::give_up_for(&first, link.writer()?)?;
     let events = EventWriter::start(link.writer()?)?;
     let (notes, inbox) = mpsc::channel();
     let commands = notes.clone();

@@ -21,7 +21,7 @@ pub fn run(first: &Command, hidden: &[PathBuf]) -> ExitCode {
         return ExitCode::FAILURE;
     }
     let before: Vec<_> = hidden.iter().map(|path| read(path)).collect();
-    if let Err(error) = walls::give_up_for(first) {
+    if let Err(error) = walls::rules_for(first).and_then(walls::enter) {
         eprintln!("error: {error:#}");
         return ExitCode::FAILURE;
     }
