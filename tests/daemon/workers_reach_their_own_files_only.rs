@@ -185,3 +185,27 @@ fn a_setting_switches_it_off() {
         false
     );
 }
+
+/// What one worker cannot be given stays for the next one.
+#[test]
+fn a_prefix_outlives_its_workers_folder() {
+    if let Landlock::Missing(reason) = Landlock::of_this_machine() {
+        return eprintln!("NOT TESTED: workers have no folders without Landlock ({reason})");
+    }
+    let daemon = prefixes_support::setup(1, "").confined().start();
+    let [mut a, mut b] = ["a", "b"].map(beginning);
+    prefixes_support::turn(&daemon, &mut a);
+    prefixes_support::turn(&daemon, &mut b);
+    let prefixes = folder(&daemon);
+    let kept = prefixes.join(&names(&prefixes, ".cache")[0]);
+    let mut entries = fs::read_dir(&prefixes).expect("the folder").flatten();
+    let hatch = entries.find(|it| it.file_name().to_string_lossy().starts_with(".worker-"));
+    let given = hatch.expect("the worker's").path().join("given");
+    fs::remove_dir(given).expect("an empty folder");
+    let evaluated = prefixes_support::turn(&daemon, &mut a);
+    assert!(evaluated >= prefixes_support::WORDS as u64, "{evaluated}");
+    daemon.log.wait_for("a worker's folder takes nothing");
+    assert!(kept.exists());
+    let failures = prefixes_support::metric(&daemon, "rkllmd_prefix_failures_total");
+    assert_eq!(failures, 0);
+}
