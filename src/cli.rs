@@ -27,6 +27,7 @@ use crate::printable::{printable, printable_json};
 use crate::reader;
 use crate::settings::{CliOverrides, HttpSettings, Settings, SettingsError, known_keys};
 use crate::supervisor;
+use crate::worker;
 
 /// `EX_CONFIG` of sysexits.h: the configuration is wrong. Starting again will not help, and the unit's
 /// `RestartPreventExitStatus` says so to systemd.
@@ -97,6 +98,9 @@ enum CommandLine {
     Reader(ChildArguments),
     #[command(hide = true)]
     Transfer(ChildArguments),
+    /// Try what a worker must not be able to reach
+    #[command(hide = true)]
+    WorkerSelfTest(ConfigArgument),
     /// Try what a process that reads models' files must not be able to do
     #[command(hide = true)]
     ReaderSelfTest {
@@ -196,6 +200,15 @@ fn dispatch(command: CommandLine) -> Program {
         CommandLine::Worker(arguments) => Program::Worker(arguments),
         CommandLine::Reader(arguments) => Program::Reader(arguments),
         CommandLine::Transfer(arguments) => Program::Transfer(arguments),
+        CommandLine::WorkerSelfTest(argument) => Program::Finished(
+            match load(argument.config.as_deref(), &CliOverrides::default()) {
+                Ok(settings) => {
+                    let (first, hidden) = supervisor::worker_self_test(&settings);
+                    worker::self_test(&first, &hidden)
+                }
+                Err(error) => bad_config(&error),
+            },
+        ),
         CommandLine::ReaderSelfTest { inside } => Program::Finished(reader::self_test(inside)),
         CommandLine::Serve(ServeArguments { config, overrides }) => {
             match load(config.config.as_deref(), &overrides) {

@@ -99,6 +99,7 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
     for address in &addresses {
         tracing::info!(%address, "listening");
     }
+    observers::tell_confinement(&settings);
     let metrics = Metrics::new();
     let readers =
         Readers::start(&settings, metrics.clone()).context("starting to read the models")?;

@@ -14,6 +14,7 @@ pub mod board;
 pub mod chat;
 mod children;
 pub mod cli;
+pub mod confinement;
 pub mod constraint;
 pub mod conversation;
 pub mod daemon;

@@ -7,9 +7,10 @@ use tokio::sync::watch;
 
 use crate::auth::CurrentKeys;
 use crate::board::Sysroot;
+use crate::confinement::Landlock;
 use crate::doctor::{Examiner, Patient};
 use crate::http::Examine;
-use crate::settings::Settings;
+use crate::settings::{ConfinementSettings, Settings};
 use crate::telemetry::{self, Change, Changes};
 
 /// Entries of the log that are lost within this time are told of together.
@@ -22,6 +23,26 @@ pub(super) async fn tell_keys(keys: CurrentKeys, changes: Changes) {
         changes.tell(|| Change::Keys { keys });
     })
     .await;
+}
+
+/// Says once to what workers and pulls are confined.
+pub(super) fn tell_confinement(settings: &Settings) {
+    let ConfinementSettings { workers, pulls, .. } = settings.confinement;
+    match Landlock::of_this_machine() {
+        Landlock::Missing(reason) => tracing::warn!(
+            reason,
+            "no Landlock: workers and pulls reach what the daemon's user does; the unit's other walls stand"
+        ),
+        Landlock::There(version) => {
+            let pulls = pulls && Landlock::of_this_machine().lets_folders_move();
+            tracing::info!(
+                landlock = version,
+                workers,
+                pulls,
+                "who is confined to its own files"
+            );
+        }
+    }
 }
 
 /// Tells of lost entries of the log.

@@ -84,9 +84,14 @@ pub(super) fn adopt(sockets: Vec<InheritedSocket>) -> std::io::Result<Vec<Listen
     );
     sockets
         .into_iter()
-        .map(|socket| match socket {
-            InheritedSocket::Tcp(listener) => Listener::tcp(TcpListener::from_std(listener)?),
-            InheritedSocket::Unix(listener) => Listener::unix(UnixListener::from_std(listener)?),
+        .map(|socket| {
+            let listener = match socket {
+                InheritedSocket::Tcp(listener) => Listener::tcp(TcpListener::from_std(listener)?),
+                InheritedSocket::Unix(listener) => {
+                    Listener::unix(UnixListener::from_std(listener)?)
+                }
+            };
+            Ok(listener?.outliving_the_daemon())
         })
         .collect()
 }

@@ -173,6 +173,10 @@ const PROBES: &[Probe] = &[
         id: "service.clock",
         run: service::clock,
     },
+    Probe {
+        id: "service.landlock",
+        run: service::landlock,
+    },
 ];
 
 /// The checks there are.

@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::memory::mib;
 use super::{Check, Patient};
 use crate::auth::KeysFile;
+use crate::confinement::Landlock;
 use crate::http;
 
 /// The time of this program's first release, before which no clock is right.
@@ -14,6 +15,8 @@ const FIRST_RELEASE: u64 = 1_767_225_600; // 2026-01-01
 /// Below it nothing can be kept.
 const FULL_BYTES: u64 = 64 << 20;
 const SCARCE_BYTES: u64 = 1 << 30;
+
+const CONFINED: &str = "workers and pulls that reach nothing but their own files";
 
 const COPY: &str = "a copy does not tell";
 
@@ -84,6 +87,34 @@ pub(super) fn disk(patient: &Patient) -> Check {
             .remedy("du -xh / | sort -h | tail -n 20");
     }
     Check::ok(observed)
+}
+
+pub(super) fn landlock(patient: &Patient) -> Check {
+    if !patient.sysroot.is_own() {
+        return Check::skip(COPY);
+    }
+    let wanted = &patient.settings.confinement;
+    match Landlock::of_this_machine() {
+        Landlock::Missing(reason) => Check::warn(format!("no Landlock: {reason}"))
+            .expected(CONFINED)
+            .remedy(
+                "a newer kernel, or landlock in lsm= on the kernel's command line; the unit's other \
+                 walls stand without it",
+            ),
+        Landlock::There(version) if !wanted.workers || !wanted.pulls => {
+            let mut off = Vec::new();
+            off.extend((!wanted.workers).then_some("confinement.workers"));
+            off.extend((!wanted.pulls).then_some("confinement.pulls"));
+            let off = off.join(" and ");
+            Check::warn(format!("Landlock {version}, and {off} switched off"))
+                .expected(CONFINED)
+                .remedy("take it out of /etc/rkllmd/rkllmd.toml, where nothing needs it off any more")
+        }
+        Landlock::There(version) if !Landlock::of_this_machine().lets_folders_move() => {
+            Check::ok(format!("Landlock {version}, which confines workers but no pulls"))
+        }
+        Landlock::There(version) => Check::ok(format!("Landlock {version}")),
+    }
 }
 
 pub(super) fn clock(patient: &Patient) -> Check {

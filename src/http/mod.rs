@@ -33,8 +33,8 @@ use crate::auth::{CurrentKeys, SealingKey};
 use crate::chat::{ChatService, Engine};
 use crate::memory::{Accountant, machine, requests_limit};
 use crate::settings::{
-    AdminSettings, ChatSettings, ConstraintSettings, EmbeddingSettings, HttpSettings, Settings,
-    TokenizerSettings,
+    AdminSettings, ChatSettings, ConfinementSettings, ConstraintSettings, EmbeddingSettings,
+    HttpSettings, Settings, TokenizerSettings,
 };
 use dialects::kept_responses::KeptResponses;
 use pages::admin::doctor::Doctor;
@@ -71,6 +71,7 @@ pub struct HttpState {
     /// What models serve now.
     live: Arc<LiveRequests>,
     admin: AdminSettings,
+    confinement: ConfinementSettings,
     /// One permit for each client that follows the daemon's events.
     event_streams: Arc<Semaphore>,
     /// `None`: nothing examines the machine.
@@ -117,6 +118,7 @@ impl HttpState {
             live,
             event_streams: Arc::new(Semaphore::new(settings.admin.max_event_streams)),
             admin: settings.admin.clone(),
+            confinement: settings.confinement.clone(),
             doctor: None,
             large_requests: Arc::new(Semaphore::new((cores / 2).max(1))),
         }

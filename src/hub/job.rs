@@ -21,6 +21,8 @@ pub struct Job {
     /// The vendor's library, whose version is looked at.
     pub npu_library: RawPath,
     pub hub: HubAccess,
+    /// What a confined transfer never reaches; `None`: it is not to be confined.
+    pub hidden: Option<Vec<RawPath>>,
 }
 
 /// The hub, and how it is reached.
@@ -52,6 +54,11 @@ impl Job {
             models: RawPath::from(&settings.models.dir),
             npu_library: RawPath::from(&settings.runtime.npu_library),
             hub: HubAccess::of(&settings.hub),
+            hidden: settings.confinement.pulls.then(|| {
+                let hidden = [&settings.http.keys_file, &settings.library.state_dir];
+                let hidden = hidden.into_iter().chain(&settings.prefixes.folder);
+                hidden.map(RawPath::from).collect()
+            }),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The process that transfers a model for the daemon: hello, one job, its end. It is given no key and no
-//! listener, opens no device, has little memory, and gives way to whoever computes.
+//! listener, opens no device, has little memory, and gives way to whoever computes. Where the kernel has
+//! Landlock it reaches the folder of pulls, what tells it how to find and trust a hub, and nothing else.
 
 use std::process::ExitCode;
 
@@ -7,9 +8,11 @@ use anyhow::Context;
 use rustix::process::{Resource, Rlimit};
 
 use super::messages::{TransferCommand, TransferEvent};
-use super::{TransferKind, pull};
+use super::staging::HeldPulls;
+use super::{Job, Reference, TransferKind, pull};
 use crate::children::{ChildArguments, ChildKind, ChildLink, process_setup};
-use crate::ipc::PROTOCOL_VERSION;
+use crate::confinement::{Landlock, Reach, Right};
+use crate::ipc::{PROTOCOL_VERSION, RawPath};
 
 /// A pull takes a tenth of it, whatever it brings.
 const MEMORY_BYTES: u64 = 256 << 20;
@@ -41,6 +44,7 @@ fn serve(arguments: ChildArguments) -> anyhow::Result<()> {
     let Some(TransferCommand::Pull(job)) = link.receive()? else {
         return Ok(());
     };
+    let _held = confine(&job).context("giving up what a pull does not need (confinement.pulls)")?;
     let mut sent = Ok(());
     let ended = pull(&job, &mut |told| {
         // Whoever is not heard any more is about to be killed.
@@ -52,6 +56,36 @@ fn serve(arguments: ChildArguments) -> anyhow::Result<()> {
     let ended = TransferEvent::Ended(ended);
     let fits = link.send_within(&ended, TransferKind::EVENT_LIMIT_BYTES)?;
     fits.map_err(|bytes| anyhow::anyhow!("the outcome has {bytes} bytes"))
+}
+
+/// Returns what keeps the folder of pulls where it is.
+fn confine(job: &Job) -> anyhow::Result<Option<HeldPulls>> {
+    let Some(hidden) = &job.hidden else {
+        return Ok(None);
+    };
+    // Without the right to move what has come the pull could not end.
+    if !Landlock::of_this_machine().lets_folders_move() {
+        return Ok(None);
+    }
+    let models = job.models.to_path();
+    let Ok(held) = HeldPulls::hold(&models) else {
+        // The pull meets the same, and says what it is.
+        return Ok(None);
+    };
+    let mut reach = Reach::of_client(hidden.iter().map(RawPath::to_path));
+    reach.owns(models.as_path(), Right::Arrange);
+    reach.owns(held.folder(), Right::Write);
+    // Whether the model is there already.
+    if let Ok(reference) = Reference::parse(&job.asked) {
+        reach.owns(models.join(reference.owner), Right::Read);
+    }
+    reach.owns(job.npu_library.to_path(), Right::Read);
+    let named = [&job.hub.token_file, &job.hub.ca_file];
+    for file in named.into_iter().flatten() {
+        reach.owns(file.to_path(), Right::Read);
+    }
+    reach.enter()?;
+    Ok(Some(held))
 }
 
 fn limit() -> anyhow::Result<()> {
@@ -71,4 +105,72 @@ fn limit() -> anyhow::Result<()> {
     }
     rustix::process::nice(NICE).context("giving way to others")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io;
+
+    use super::super::staging::Staging;
+    use super::*;
+    use crate::settings::Settings;
+
+    /// A thread is confined for itself alone, as a transfer is.
+    #[test]
+    fn a_confined_pull_installs_its_model_and_reaches_nothing_else() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        for folder in ["models/owner/other", "models/b/model", "state"] {
+            fs::create_dir_all(at(folder)).unwrap();
+        }
+        let secrets = ["keys.toml", "state/secret", "models/b/model/m.gguf"].map(at);
+        for secret in &secrets {
+            fs::write(secret, "secret").unwrap();
+        }
+        let there = at("models/owner/other/model.toml");
+        fs::write(&there, "id = 'x'").unwrap();
+        let mut settings = Settings::default();
+        settings.models.dir = at("models");
+        settings.http.keys_file = at("keys.toml");
+        settings.library.state_dir = at("state");
+        settings.hub.token_file = Some(at("token"));
+        fs::write(at("token"), "token").unwrap();
+        let job = Job::new("owner/name", &settings);
+        let (models, token) = (at("models"), at("token"));
+        let inside = std::thread::spawn(move || {
+            let held = confine(&job).unwrap();
+            let refused = |done: io::Result<()>| {
+                done.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+            };
+            match &held {
+                Some(_) => {
+                    for secret in &secrets {
+                        assert!(refused(fs::read(secret).map(drop)), "{}", secret.display());
+                        assert!(refused(fs::write(secret, "")), "{}", secret.display());
+                    }
+                    assert!(refused(fs::write(models.join("owner/other/new"), "")));
+                    assert!(refused(fs::write(models.join("new.gguf"), "")));
+                    let moved = fs::rename(models.join("b/model"), models.join("b/mine"));
+                    assert!(moved.is_err());
+                }
+                None => eprintln!("NOT TESTED: pulls are not confined on this machine"),
+            }
+            assert!(fs::read(&there).is_ok() && fs::read(token).is_ok());
+            let staging = Staging::begin(&models, "owner", "name").unwrap();
+            staging.write("m.gguf", b"model").unwrap();
+            let installed = staging.install().unwrap();
+            (held.is_some(), installed)
+        });
+        let (was_confined, installed) = inside.join().unwrap();
+        let may_be = Landlock::of_this_machine().lets_folders_move();
+        assert_eq!(was_confined, may_be);
+        assert_eq!(fs::read(installed.join("m.gguf")).unwrap(), b"model");
+        settings.confinement.pulls = false;
+        assert!(
+            confine(&Job::new("owner/name", &settings))
+                .unwrap()
+                .is_none()
+        );
+    }
 }

@@ -183,8 +183,49 @@ impl Staging {
         if let Some(publisher) = self.folder.parent() {
             let _ = fs::remove_dir(publisher);
         }
-        let _ = fs::remove_dir(&self.pulls);
+        remove_unheld(&self.pulls);
         Ok(self.target)
+    }
+}
+
+/// Keeps the folder of pulls from being removed: a transfer that is confined to it reaches none that is made
+/// anew.
+pub(super) struct HeldPulls {
+    folder: PathBuf,
+    _lock: File,
+}
+
+impl HeldPulls {
+    /// Makes it, where it is not there.
+    pub fn hold(models: &Path) -> io::Result<Self> {
+        let folder = models.join(FOLDER);
+        loop {
+            make(&folder)?;
+            let lock = File::open(&folder)?;
+            rustix::fs::flock(&lock, FlockOperation::LockShared)?;
+            // Meanwhile it may have been removed.
+            let there = fs::symlink_metadata(&folder);
+            let held = lock.metadata()?;
+            if there.is_ok_and(|now| (held.dev(), held.ino()) == (now.dev(), now.ino())) {
+                return Ok(Self {
+                    folder,
+                    _lock: lock,
+                });
+            }
+        }
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+/// Removes the folder of pulls, if it is empty and no other transfer is confined to it.
+fn remove_unheld(pulls: &Path) {
+    let Ok(lock) = File::open(pulls) else { return };
+    let is_unheld = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok();
+    if is_unheld {
+        let _ = fs::remove_dir(pulls);
     }
 }
 
@@ -302,6 +343,25 @@ mod tests {
         again.write("m.gguf", b"other").unwrap();
         assert!(matches!(again.install(), Err(PullError::Exists { .. })));
         assert_eq!(fs::read(target.join("m.gguf")).unwrap(), b"model");
+    }
+
+    #[test]
+    fn the_folder_of_pulls_stays_while_a_transfer_is_confined_to_it() {
+        let models = tempfile::tempdir().unwrap();
+        let pulls = models.path().join(FOLDER);
+        let held = HeldPulls::hold(models.path()).unwrap();
+        assert_eq!(held.folder(), pulls);
+        Staging::begin(models.path(), "a", "b")
+            .unwrap()
+            .install()
+            .unwrap();
+        assert!(pulls.exists());
+        drop(held);
+        Staging::begin(models.path(), "a", "c")
+            .unwrap()
+            .install()
+            .unwrap();
+        assert!(!pulls.exists());
     }
 
     #[test]

@@ -15,12 +15,12 @@ use crate::conversation::TokenLogprobs;
 use crate::generation::{FinishReason, RunExtensions};
 use crate::library_calls::{CallFailure, CallState, CallbackThread};
 use deadlines::{PassedDeadline, WorkerDeadlines};
-use load::{LibraryFacts, LoadSpec};
+use load::{LibraryFacts, LoadSpec, WorkerWalls};
 use raw::{CallReply, CallSpec, Question, RawRunSpec, RawSlot};
 use run::{RunEnd, RunSpec, TokenKind, WaitsFor};
 
 /// Version of everything in this file and its parts.
-pub const PROTOCOL_VERSION: u32 = 18;
+pub const PROTOCOL_VERSION: u32 = 19;
 /// Exit code of a worker that ended itself because a call passed its deadline.
 pub const EXIT_DEADLINE: i32 = 70;
 /// Exit code of a worker that ended itself because it could not load its model, which it has said.
@@ -49,6 +49,7 @@ pub enum Command {
         library: PathBuf,
         assume_family: Option<String>,
         deadlines: Box<WorkerDeadlines>,
+        walls: Option<Box<WorkerWalls>>,
     },
 }
 

@@ -13,7 +13,7 @@ mod tensor_file;
 pub use frame::{FrameError, FrameReader, MAX_FRAME_BYTES, empty, encode};
 pub use load_deadline::{LoadDeadline, LoadFigures, LoadWatch};
 pub use messages::deadlines::{LONGEST_PREFILL, PassedDeadline, WorkerDeadlines};
-pub use messages::load::{Handles, LibraryFacts, LoadSpec, RequestHandles};
+pub use messages::load::{Handles, LibraryFacts, LoadSpec, RequestHandles, WorkerWalls};
 pub use messages::raw::{CallReply, CallSpec, Question, RawRunSpec, RawSlot, WireTensor};
 pub use messages::run::{
     BegunAnswer, PerfFigures, Redraws, RunConstraint, RunEnd, RunOutcome, RunSpec, SavePrefix,

@@ -12,6 +12,7 @@ mod admin;
 mod answers;
 mod as_text;
 mod assignment;
+mod confinement;
 mod cors_origin;
 mod defaults;
 mod error;
@@ -35,6 +36,7 @@ pub use admin::AdminSettings;
 pub use answers::{
     ChatSettings, ConstraintSettings, EmbeddingSettings, ResponseSettings, TokenizerSettings,
 };
+pub use confinement::ConfinementSettings;
 pub use cors_origin::CorsOrigin;
 pub use error::{Problem, SettingsError};
 pub use file_mode::FileMode;
@@ -75,6 +77,7 @@ pub struct Settings {
     pub embeddings: EmbeddingSettings,
     pub tokenizer: TokenizerSettings,
     pub reader: ReaderSettings,
+    pub confinement: ConfinementSettings,
     pub board: BoardSettings,
     pub admin: AdminSettings,
     pub log: LogSettings,

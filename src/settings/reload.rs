@@ -87,6 +87,7 @@ impl Settings {
             tokenizer: self.tokenizer.clone(),
             board: self.board.clone(),
             admin: self.admin.clone(),
+            confinement: self.confinement.clone(),
             reader: ReaderSettings {
                 max_processes: self.reader.max_processes,
                 ..new.reader
@@ -148,6 +149,7 @@ mod tests {
             ) => "7".to_owned(),
             ("reader.memory-limit-bytes", _) => "300000000".to_owned(),
             ("reader.sandbox", _) => "off".to_owned(),
+            ("confinement.worker-reads" | "confinement.worker-writes", _) => "/other".to_owned(),
             ("deadlines.total", _) => "17s".to_owned(),
             ("library.tensor-limit-bytes", _) => "1048576".to_owned(),
             ("library.tensors-held-limit-bytes", _) => "4294967296".to_owned(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
+use super::confinement::relative_paths;
 use super::violation::{Found, LONGEST, RATES, SECOND, SHORTEST, Violation, ZERO};
 use super::{KeepAlive, Settings, admin, hub};
 use crate::generation::MOST_PARALLEL;
@@ -66,6 +67,10 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
     }
 
     hub::check(&settings.hub, &mut found);
+
+    for (key, reason) in relative_paths(settings) {
+        found.push(key, reason);
+    }
 
     let runtime = &settings.runtime;
     found.path("runtime.npu-library", &runtime.npu_library);

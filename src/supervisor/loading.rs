@@ -17,6 +17,8 @@ use super::cpu_runtime::{self, NotFound};
 use super::link;
 use super::load_failure::LoadFailure;
 use super::memory_limits::Beside;
+use super::prefixes::Hatch;
+use super::walls::Walls;
 use super::worker::{LoadedWorker, Worker};
 use super::{Phase, RunDeadlines};
 use crate::children::{
@@ -62,6 +64,8 @@ pub struct Loader {
     pub parallel: u8,
     /// Contexts that the slots of a model have room for together, where they share it.
     pub pool_contexts: u8,
+    /// What workers are confined to.
+    pub walls: Walls,
     pub metrics: Metrics,
 }
 
@@ -145,7 +149,7 @@ impl Loader {
     ) -> Result<LoadedWorker, LoadFailure> {
         let library = self.library_for(model.facts.kind).await?;
         report(Phase::Spawning, None);
-        let spec = self.load_spec(model, library, (wanted, unusable));
+        let (spec, hatch) = self.load_spec(model, library, (wanted, unusable));
         let mut child = self
             .child(model.id.clone(), shared_memory(&spec), on_event)
             .await?;
@@ -164,7 +168,7 @@ impl Loader {
                     lines,
                 } = child;
                 process.set_activity(0, None, None);
-                let worker = Worker::new(
+                let mut worker = Worker::new(
                     Arc::clone(model),
                     process,
                     lines,
@@ -172,6 +176,7 @@ impl Loader {
                     self.run_deadlines,
                     slots,
                 );
+                worker.hatch = hatch.map(Arc::new);
                 Ok(LoadedWorker::new(worker, link::start(connection, slots)))
             }
             Err(failure) => {
@@ -195,6 +200,7 @@ impl Loader {
         } = self.child("library".into(), Vec::new(), |_, _| {}).await?;
         process.expect_end(EndReason::Unload);
         let command = Command::Describe {
+            walls: self.walls.of_library().map(Box::new),
             library,
             assume_family: self.runtime.assume_family.clone(),
             deadlines: Box::new(WorkerDeadlines::from(&self.deadlines)),
@@ -246,12 +252,13 @@ impl Loader {
         }
     }
 
+    /// With the folders that the worker has among the prefixes.
     fn load_spec(
         &self,
         model: &InstalledModel,
         library: PathBuf,
         (wanted, unusable): (Wanted<'_>, &BTreeMap<String, String>),
-    ) -> LoadSpec {
+    ) -> (LoadSpec, Option<Hatch>) {
         let context = wanted.context_tokens;
         let plan = SlotPlan::of(model, context, wanted.limits);
         if wanted.raw.is_none() && plan.slots < plan.parallel {
@@ -281,14 +288,20 @@ impl Loader {
             .saturating_add(model.adapters_bytes());
         let bytes = bytes.saturating_mul(count.into());
         deadlines.load.granted = load_deadline(&self.deadlines, bytes);
-        LoadSpec {
+        let (walls, hatch) = match wanted.raw {
+            None => self.walls.of_requests(),
+            Some(_) => (self.walls.of_client(), None),
+        };
+        let spec = LoadSpec {
             library,
             assume_family: self.runtime.assume_family.clone(),
             model: model.path.clone(),
             shape: model.facts.shape,
             handles,
             deadlines,
-        }
+            walls,
+        };
+        (spec, hatch)
     }
 }
 

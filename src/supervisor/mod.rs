@@ -41,6 +41,7 @@ mod status;
 mod text_sink;
 mod unloading;
 mod waiter;
+mod walls;
 mod worker;
 
 use std::path::PathBuf;
@@ -87,6 +88,8 @@ use memory_limits::Beside;
 use placement::PlacementLimits;
 use reload::Reload;
 pub use waiter::Wish;
+use walls::Walls;
+pub use walls::for_self_test as worker_self_test;
 
 /// A worker says so often within the time after which it would be missed.
 const HEARTBEATS_IN_TOLERANCE: u32 = 5;
@@ -190,6 +193,7 @@ impl Supervisor {
             run_deadlines: RunDeadlines::from(settings),
             parallel: settings.models.parallel,
             pool_contexts: settings.models.pool_contexts,
+            walls: Walls::of(settings, &prefixes),
             metrics,
         };
         // Before anything is served, so that nothing is held up.
@@ -281,6 +285,7 @@ impl Supervisor {
             run_deadlines: RunDeadlines::from(settings),
             parallel: settings.models.parallel,
             pool_contexts: settings.models.pool_contexts,
+            walls: Walls::of(settings, &self.prefixes),
             done,
         }));
         if self.messages.send(message).is_ok() {

@@ -9,6 +9,7 @@ use super::event_loop::{EventLoop, Rules};
 use super::instance::Instance;
 use super::lifecycle::Stage;
 use super::loading::Loader;
+use super::walls::Walls;
 use crate::children::EndReason;
 use crate::generation::{GenerationError, ModelId};
 use crate::models::Catalog;
@@ -23,6 +24,7 @@ pub(super) struct Reload {
     pub run_deadlines: RunDeadlines,
     pub parallel: u8,
     pub pool_contexts: u8,
+    pub walls: Walls,
     /// Told when it is done.
     pub done: oneshot::Sender<()>,
 }
@@ -36,6 +38,7 @@ impl EventLoop {
             run_deadlines: reload.run_deadlines,
             parallel: reload.parallel,
             pool_contexts: reload.pool_contexts,
+            walls: reload.walls,
             ..(*self.loader).clone()
         });
         for model in reload.catalog.models() {

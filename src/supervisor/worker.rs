@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::link::SlotLink;
 use super::measured::Measured;
+use super::prefixes::Hatch;
 use super::{RunDeadlines, RuntimeFacts};
 use crate::children::{ChildProcess, PrintedLines};
 use crate::generation::{Adapter, ClientKey};
@@ -23,6 +24,8 @@ pub struct Worker {
     /// What its runs keep to.
     pub deadlines: RunDeadlines,
     pub company: Company,
+    /// Its folders among the prefixes; `None`: it is not confined, or there are no prefixes.
+    pub hatch: Option<Arc<Hatch>>,
     /// Of a model that nothing was measured of.
     prefill_per_token: Duration,
     slots: u8,
@@ -56,6 +59,7 @@ impl Worker {
             facts,
             slots,
             company: Company::default(),
+            hatch: None,
             tainted: AtomicBool::new(false),
             is_silent: AtomicBool::new(false),
             knows_tokens: AtomicBool::new(false),

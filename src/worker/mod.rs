@@ -31,11 +31,13 @@ mod raw_run;
 mod raw_sink;
 mod redraw;
 mod run_progress;
+mod self_test;
 mod slot;
 mod slot_events;
 mod timing;
 mod token_sink;
 mod utf8_assembly;
+mod walls;
 mod worker_state;
 
 use std::process::ExitCode;
@@ -45,6 +47,7 @@ use std::thread;
 use crate::children::{ChildArguments, ChildLink, process_setup};
 use crate::ipc::{Command, Event, PROTOCOL_VERSION};
 use event_writer::EventWriter;
+pub use self_test::run as self_test;
 use worker_state::{Note, WorkerState};
 
 /// Runs a worker until it is unloaded, its daemon goes away or a call hangs.
@@ -63,16 +66,21 @@ fn start(arguments: ChildArguments) -> anyhow::Result<WorkerState> {
     c_stdio::make_line_buffered();
     let mut link = ChildLink::new(socket);
     let theirs = link.daemons_hello()?;
-    let events = EventWriter::start(link.writer()?)?;
-    events.send(Event::Hello {
+    link.send(&Event::Hello {
         protocol: PROTOCOL_VERSION,
-    });
-    if let Err(error) = theirs {
-        events.flush();
-        return Err(error.into());
-    }
+    })?;
+    theirs?;
+    let Some(first) = link.receive::<Command>()? else {
+        // Nothing was wanted of it after all.
+        process_setup::exit_now(0)
+    };
+    // Each thread that is started from here on is confined as this one is.
+    walls::give_up_for(&first, link.writer()?)?;
+    let events = EventWriter::start(link.writer()?)?;
     let (notes, inbox) = mpsc::channel();
     let commands = notes.clone();
+    // Received before the thread below begins.
+    let _ = notes.send(Note::Command(first));
     thread::Builder::new()
         .name("reader".to_owned())
         .spawn(move || read_commands(link, &commands))?;

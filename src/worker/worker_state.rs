@@ -198,6 +198,7 @@ impl WorkerState {
                 library,
                 assume_family,
                 deadlines,
+                walls: _,
             }) => {
                 let open = NpuTask::Open {
                     library,

@@ -73,6 +73,28 @@ it_runs_unprivileged() { # CHECK
         || fail '/etc is writable in the unit'
 }
 
+workers_reach_their_own_files_only() { # CHECK
+    local name value landlock
+    local -a sandbox=()
+    landlock=$(request /v1/status | jq '.confinement.landlock')
+    if [[ $landlock == null ]]; then
+        note="NOT TRIED: the kernel of this machine has no Landlock: $(request /v1/status | jq -r '.confinement.reason')"
+        says 'no Landlock' container journalctl -u rkllmd --no-pager || fail 'the log does not say so'
+        return
+    fi
+    [[ $(request /v1/status | jq '.confinement.workers') == true ]] || fail 'workers are not confined'
+    # From inside, under the unit's own filter.
+    for name in SystemCallFilter SystemCallErrorNumber SystemCallArchitectures NoNewPrivileges \
+        MemoryDenyWriteExecute ProtectSystem ProtectProc RestrictNamespaces; do
+        value=$(container systemctl show rkllmd --property="$name" --value)
+        sandbox+=("--property=$name=$value")
+    done
+    container systemd-run --wait --pipe --quiet --uid=rkllmd "${sandbox[@]}" \
+        /usr/bin/rkllmd worker-self-test >"$work/output" || fail "a worker reaches too much: $(cat "$work/output")"
+    answered || fail 'no answer'
+    note="Landlock $landlock; in a worker, $(grep -c 'in a worker: Permission denied' "$work/output") tries were refused"
+}
+
 models_are_read_by_a_process_that_can_do_nothing() { # CHECK
     local reader name value
     local -a sandbox=()

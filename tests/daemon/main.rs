@@ -120,3 +120,4 @@ mod typed_clients_get_what_they_ask_for;
 mod what_is_made_of_requests_is_charged;
 mod worker_memory_is_bounded;
 mod workers_are_contained;
+mod workers_reach_their_own_files_only;

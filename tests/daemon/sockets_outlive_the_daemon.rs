@@ -207,3 +207,19 @@ fn a_restart_loses_no_connection_attempt() {
     next.signal(Signal::TERM);
     assert!(next.wait().success());
 }
+
+/// Its daemon has accepted it, so that no other can.
+#[test]
+fn a_client_that_connected_before_the_signal_is_answered() {
+    let (socket, _) = tcp();
+    for daemon in [start(setup(), &[&socket]), setup().start()] {
+        let silent = TcpStream::connect(daemon.address).expect("a connection");
+        // Clients are let in one after the other.
+        assert_eq!(daemon.get("/health").status, 200);
+        daemon.signal(Signal::TERM);
+        daemon.log.wait_for("shutting down");
+        let answer = begin(silent, "GET", "/health", None).and_then(|begun| begun.into_answer());
+        assert_eq!(answer.expect("an answer").status, 200);
+        assert!(daemon.wait().success());
+    }
+}

@@ -111,6 +111,8 @@ pub struct Setup {
     listen: Vec<String>,
     environment: Vec<(String, String)>,
     launcher: Vec<String>,
+    /// Whether workers of the fake runtime may write beside its models.
+    fakes_write: bool,
 }
 
 /// A `tokenizer.json` with one token a word; those of `added` are special ones, from the id 1 on.
@@ -162,6 +164,7 @@ impl Setup {
             )])
             .collect(),
             launcher: Vec::new(),
+            fakes_write: true,
             folder,
         }
     }
@@ -229,6 +232,14 @@ impl Setup {
         self
     }
 
+    /// Workers reach no more than those of a board do: the fake runtime can have no `once`, `when-file` and `record`.
+    pub fn confined(self) -> Self {
+        Self {
+            fakes_write: false,
+            ..self
+        }
+    }
+
     /// The folder of everything the daemon is given; its keys are in `keys.toml`.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -264,6 +275,10 @@ impl Setup {
             .arg(&config)
             .arg("--models")
             .arg(self.models())
+            .envs(self.fakes_write.then(|| {
+                let models = self.models().display().to_string();
+                ("RKLLMD_CONFINEMENT__WORKER_WRITES", models)
+            }))
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())

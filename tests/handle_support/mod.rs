@@ -80,6 +80,8 @@ impl TestSupervisor {
         }
         let mut settings = Settings::default();
         settings.models.dir = models_dir.clone();
+        // What the fake runtime writes down it writes beside its models.
+        settings.confinement.worker_writes = vec![models_dir.clone()];
         settings.models.minimum_residency = Duration::ZERO;
         settings.runtime.npu_library = fake_runtime(family);
         settings.library.state_dir = folder.path().join("state");

@@ -123,6 +123,76 @@ async fn a_request_that_arrives_with_the_end_is_answered() {
     }
 }
 
+/// Until the server accepts nothing more.
+async fn wait_until_it_listens_no_more(server: &Server) {
+    let refused = async { while TcpStream::connect(server.address).await.is_ok() {} };
+    within("the end of listening", refused).await;
+}
+
+/// As far as it knows it is connected, and its request is on its way.
+#[tokio::test]
+async fn a_client_that_was_let_in_before_the_end_is_answered() {
+    let mut server = serving(Settings::default()).await;
+    let mut silent = server.client().await;
+    let mut half = server.client().await;
+    half.send("GET /hea").await;
+    // Clients are let in one after the other: those before it are by now.
+    assert_eq!(server.get("/health").await.status, 200);
+    server.ask_to_shut_down();
+    wait_until_it_listens_no_more(&server).await;
+    silent.send(HEALTH).await;
+    half.send("lth HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    for client in [&mut silent, &mut half] {
+        let answer = client.answer().await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.header("connection"), Some("close"));
+        assert_eq!(answer.header("keep-alive"), None);
+        assert!(client.is_closed().await);
+    }
+    server.shut_down().await;
+}
+
+/// Neither the one that waits for a place, nor those behind it, whom only the kernel has let in.
+#[tokio::test]
+async fn clients_that_wait_for_a_place_when_the_end_comes_are_answered() {
+    let mut settings = Settings::default();
+    settings.http.max_connections = 1;
+    let mut server = serving(settings).await;
+    let mut busy = server.client().await;
+    let request = chat("");
+    let (begin, rest) = request.split_at(request.len() - 1);
+    busy.send(begin).await;
+    let mut waiting = Vec::new();
+    for _ in 0..3 {
+        waiting.push(server.client().await);
+    }
+    server.ask_to_shut_down();
+    wait_until_it_listens_no_more(&server).await;
+    for client in &mut waiting {
+        client.send(HEALTH).await;
+    }
+    busy.send(rest).await;
+    assert_eq!(busy.answer().await.status, 200);
+    for client in &mut waiting {
+        assert_eq!(client.answer().await.status, 200);
+        assert!(client.is_closed().await);
+    }
+    server.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_client_that_never_asks_does_not_hold_the_end_up() {
+    let mut server = serving(Settings::default()).await;
+    let mut silent = server.client().await;
+    assert_eq!(server.get("/health").await.status, 200);
+    server.ask_to_shut_down();
+    let asked = Instant::now();
+    assert!(silent.is_closed().await);
+    server.shut_down().await;
+    let header = Settings::default().http.header_read_timeout;
+    assert!(asked.elapsed() < header, "{:?}", asked.elapsed());
+}
+
 /// Sends all there is to send and reads all there is to read.
 async fn half_closing(server: &Server, request: impl AsRef<[u8]>) -> String {
     let mut stream = TcpStream::connect(server.address).await.unwrap();

@@ -116,6 +116,7 @@ impl Worker {
                 ..RequestHandles::default()
             })),
             deadlines,
+            walls: None,
         })));
     }
 

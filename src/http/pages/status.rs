@@ -10,11 +10,13 @@ use utoipa::ToSchema;
 
 use super::readiness::ModelReadiness;
 use crate::board::{BoardReadings, BoardSample};
+use crate::confinement::Landlock;
 use crate::http::HttpState;
 use crate::http::request::access::Caller;
 use crate::http::request::context::RequestContext;
 use crate::http::response::model_view::SlotState;
 use crate::models::InstalledModel;
+use crate::settings::ConfinementSettings;
 use crate::supervisor::{ModelStatus, StatusSnapshot};
 
 /// The answer of `/v1/status`. What is not known is null.
@@ -23,6 +25,7 @@ pub(crate) struct DaemonStatus {
     versions: Versions,
     /// What the board's sensors told last. Null before the first look, and where `board.interval` is 0.
     board: Option<BoardStatus>,
+    confinement: ConfinementStatus,
     /// The installed models.
     models: Vec<ModelOverview>,
 }
@@ -53,6 +56,36 @@ impl Versions {
             libraries: facts
                 .filter_map(|facts| facts.library_version.clone())
                 .collect(),
+        }
+    }
+}
+
+/// Who reaches nothing but its own files. Readers never do.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ConfinementStatus {
+    /// Version of the kernel's Landlock that is used. Null: it has none, and the other walls stand.
+    #[schema(example = 6)]
+    landlock: Option<u8>,
+    /// Why there is none.
+    reason: Option<&'static str>,
+    /// Whether workers are confined that are loaded from now on.
+    workers: bool,
+    /// Whether pulls are.
+    pulls: bool,
+}
+
+impl ConfinementStatus {
+    fn of(wanted: &ConfinementSettings) -> Self {
+        let landlock = Landlock::of_this_machine();
+        let version = landlock.version();
+        Self {
+            landlock: version,
+            reason: match landlock {
+                Landlock::There(_) => None,
+                Landlock::Missing(reason) => Some(reason),
+            },
+            workers: wanted.workers && version.is_some(),
+            pulls: wanted.pulls && landlock.lets_folders_move(),
         }
     }
 }
@@ -112,8 +145,8 @@ impl ModelOverview {
 
 /// The board and the models
 ///
-/// What the board's sensors told at the last look, each model with its queue and slots, and the versions of
-/// what runs. Nothing is read for it but what is known already.
+/// What the board's sensors told at the last look, each model with its queue and slots, who is confined to its
+/// own files, and the versions of what runs. Nothing is read for it but what is known already.
 #[utoipa::path(get, path = "/v1/status", tag = "daemon",
     responses((status = 200, description = "How everything is", body = DaemonStatus)))]
 pub(crate) async fn status(
@@ -128,6 +161,7 @@ pub(crate) async fn status(
     Json(DaemonStatus {
         versions: Versions::of(board.map(|sample| &sample.readings), &statuses),
         board: board.map(BoardStatus::of),
+        confinement: ConfinementStatus::of(&state.confinement),
         models: models
             .map(|model| {
                 let status = statuses.get(&model.id);

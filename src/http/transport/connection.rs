@@ -52,6 +52,10 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// and then the client may lose the last answer.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// How long a client that was let in and has sent nothing yet may still begin to ask once the daemon is to end.
+/// Closed at once, it would have no answer and not know why.
+const FIRST_BYTE: Duration = Duration::from_secs(1);
+
 /// How often a connection that is to be closed is looked at once more, because something has come. The
 /// next turn of the reactor tells hyper of it.
 const LAST_LOOKS: u32 = 100;
@@ -158,6 +162,8 @@ async fn speak_http(
                 traffic.speaks(Protocol::Upgraded);
             } else if kept && traffic.has_whole_body() && !*closing.borrow() {
                 keep_alive::announce(&mut answer, http.keep_alive_timeout);
+            } else if *closing.borrow() {
+                keep_alive::end(&mut answer);
             }
             Ok::<_, Infallible>(answer)
         }
@@ -187,6 +193,7 @@ async fn speak_http(
         // Without a listener it ends as well.
         let _ = closing.wait_for(|closing| *closing).await;
     });
+    let mut first_byte = pin!(tokio::time::sleep(FIRST_BYTE));
     let mut wanted = pin!(seat.wanted());
     let mut evicted = false;
     let (mut left, mut gone, mut asked, mut closes) = (false, false, false, false);
@@ -221,8 +228,18 @@ async fn speak_http(
             if seen.serving && (is_dropped || left && seen.bound && half_closed_has_left) {
                 return Poll::Ready(End::Abandoned);
             }
-            asked = asked || asked_to_close.as_mut().poll(cx).is_ready();
-            if (asked || evicted) && !closes {
+            if !asked && asked_to_close.as_mut().poll(cx).is_ready() {
+                asked = true;
+                let until = Instant::now() + FIRST_BYTE;
+                first_byte.as_mut().reset(until.into());
+            }
+            // hyper would close it at once. A header that has begun has the time of one.
+            let may_still_ask = asked
+                && seen.begun == 0
+                && !evicted
+                && !left
+                && (seen.arrived > 0 || first_byte.as_mut().poll(cx).is_pending());
+            if (asked || evicted) && !closes && !may_still_ask {
                 if arrives_now(cx, socket, seen, &mut last_looks) {
                     return Poll::Pending;
                 }

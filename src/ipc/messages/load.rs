@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::deadlines::WorkerDeadlines;
+use crate::confinement::{Reach, Right};
 use crate::generation::SamplingRequest;
 use crate::library_calls::{LoraAdapter, ModelShape, Param};
 
@@ -18,6 +19,15 @@ pub struct LoadSpec {
     pub shape: ModelShape,
     pub handles: Handles,
     pub deadlines: WorkerDeadlines,
+    /// What the worker gives up all else for before it opens the library; `None`: it gives nothing up.
+    pub walls: Option<WorkerWalls>,
+}
+
+/// What a worker may reach beside its library and its model, and the folders of its own, which it makes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerWalls {
+    pub reach: Reach,
+    pub own: Vec<(PathBuf, Right)>,
 }
 
 /// What is opened, and for whom.

@@ -38,6 +38,7 @@ pub(super) use saved_prompt::{
     SavedPrompt, Unsaved, WholeCache, is_unfinished as is_unfinished_prompt_cache,
 };
 pub(super) use services::{HandleServices, LiveSettings};
+pub(super) use state_folder::{ADAPTERS, PROMPT_CACHES};
 
 /// Calls that may wait for their turn on one handle.
 const WAITING_CALLS: usize = 64;

@@ -54,7 +54,13 @@ pub(in crate::supervisor) struct SavedPrompt {
 impl SavedPrompt {
     /// A place for the run of this number to save what is to be called `name` in the folder `caches`.
     pub fn begin(caches: PathBuf, name: String, run: u64) -> io::Result<Self> {
-        let folder = caches.join(format!("{UNFINISHED}{run}"));
+        let place = caches.clone();
+        Self::begin_in(&place, caches, name, run)
+    }
+
+    /// The same, written beneath `place`, which is on the disk of `caches`.
+    pub fn begin_in(place: &Path, caches: PathBuf, name: String, run: u64) -> io::Result<Self> {
+        let folder = place.join(format!("{UNFINISHED}{run}"));
         let place = Self {
             name,
             folder,

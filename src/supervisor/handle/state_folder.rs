@@ -9,7 +9,10 @@ use super::prompt_cache_file;
 use super::saved_prompt::{self, SavedPrompt, is_unfinished};
 use crate::library_calls::LibraryError;
 
-pub(super) const PROMPT_CACHES: &str = "prompt-caches";
+/// Of adapters that an administrator put there.
+pub(in crate::supervisor) const ADAPTERS: &str = "adapters";
+/// Of prompt caches that runs saved.
+pub(in crate::supervisor) const PROMPT_CACHES: &str = "prompt-caches";
 
 /// Bytes of a name.
 const LONGEST_NAME: usize = 128;
@@ -26,7 +29,7 @@ impl StateFolder {
 
     /// The path of an adapter that is there.
     pub fn adapter(&self, name: &str) -> Result<String, LibraryError> {
-        self.file("lora_adapter_path", "adapters", name)
+        self.file("lora_adapter_path", ADAPTERS, name)
     }
 
     /// The path of a prompt cache that is there. One that is not whole is removed: the library would

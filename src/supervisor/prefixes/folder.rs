@@ -6,6 +6,7 @@
 //! ```text
 //!   <16 hexadecimal digits>.cache   the library's · .json   its record · written.json   of the last day
 //!   .saving-<number>/               where a run writes · <name>.new   a record on its way
+//!   .worker-<number>/               what a confined worker reaches of all this
 //! ```
 
 use std::fs::{self, DirBuilder, File, Permissions};
@@ -18,6 +19,7 @@ use std::time::SystemTime;
 use rustix::fs::FlockOperation;
 
 use super::daily::Daily;
+use super::hatch::is_workers;
 use super::index::PrefixId;
 use super::record::{Record, VERSION};
 use crate::supervisor::handle::{SavedPrompt, check_prompt_cache, is_unfinished_prompt_cache};
@@ -91,9 +93,10 @@ impl Folder {
         self.path.join(record_name(id))
     }
 
-    /// A place for a run to write the prefix to.
-    pub fn place(&self, id: PrefixId, run: u64) -> io::Result<SavedPrompt> {
-        SavedPrompt::begin(self.path.clone(), cache_name(id), run)
+    /// A place for a run to write the prefix to, in a folder of its worker's, if that has one.
+    pub fn place(&self, id: PrefixId, run: u64, saved: Option<&Path>) -> io::Result<SavedPrompt> {
+        let place = saved.unwrap_or(&self.path);
+        SavedPrompt::begin_in(place, self.path.clone(), cache_name(id), run)
     }
 
     /// How many bytes were written, once they have their name; they are their owner's alone from now on.
@@ -164,7 +167,7 @@ impl Folder {
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
             let (name, path) = (entry.file_name(), entry.path());
-            if is_unfinished_prompt_cache(&name) {
+            if is_unfinished_prompt_cache(&name) || is_workers(&name) {
                 if let Err(error) = fs::remove_dir_all(&path) {
                     tracing::warn!(path = %path.display(), %error, "an unfinished prefix stays");
                 }
@@ -326,6 +329,7 @@ mod tests {
         store(&folder, 1, b"whole");
         let at = |name: &str| place.path().join(name);
         fs::create_dir(at(".saving-9")).unwrap();
+        fs::create_dir_all(at(".worker-9-1/saved/.saving-9")).unwrap();
         fs::write(at(".saving-9/0000000000000002.cache"), "half").unwrap();
         fs::write(folder.cache(3), "named and without a record").unwrap();
         fs::write(folder.cache(4), "with half a record").unwrap();

@@ -13,6 +13,7 @@
 
 mod daily;
 mod folder;
+mod hatch;
 mod index;
 mod marks;
 mod policy;
@@ -21,6 +22,7 @@ mod state;
 pub(super) mod swap;
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -32,6 +34,7 @@ use crate::models::{AdapterFacts, Catalog, InstalledModel};
 use crate::settings::Settings;
 use crate::telemetry::{Metrics, PrefixFigures};
 use folder::Folder;
+pub use hatch::Hatch;
 use index::PrefixId;
 use record::{AdapterIdentity, Identity};
 use state::{Bounds, Fault, Installed, State};
@@ -138,6 +141,11 @@ impl Prefixes {
         let clients = keys.iter().map(|name| marks::hash(name)).collect();
         let going = this.lock().set_keys(clients);
         this.remove(going);
+    }
+
+    /// Where they lie; `None`: nothing is kept.
+    pub fn folder(&self) -> Option<&Path> {
+        Some(self.0.as_ref()?.folder.path())
     }
 
     /// What there is now; `None`: nothing is kept.

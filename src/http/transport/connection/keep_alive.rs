@@ -33,6 +33,12 @@ pub(super) fn announce<B>(answer: &mut Response<B>, timeout: Duration) {
     }
 }
 
+/// The connection lasts no longer than this answer.
+pub(super) fn end<B>(answer: &mut Response<B>) {
+    let close = HeaderValue::from_static("close");
+    answer.headers_mut().insert(header::CONNECTION, close);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

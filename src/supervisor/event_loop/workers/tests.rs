@@ -11,6 +11,7 @@ use crate::supervisor::event_loop::{Message, Rules};
 use crate::supervisor::instance::Instance;
 use crate::supervisor::loading::Loader;
 use crate::supervisor::memory_limits::Beside;
+use crate::supervisor::walls::Walls;
 use crate::telemetry::{Metrics, PageFormat};
 
 fn event_loop(metrics: &Metrics) -> EventLoop {
@@ -27,6 +28,7 @@ fn event_loop(metrics: &Metrics) -> EventLoop {
         run_deadlines: RunDeadlines::from(&settings),
         parallel: 1,
         pool_contexts: 1,
+        walls: Walls::default(),
         metrics: metrics.clone(),
     };
     let rules = Rules::of(&settings, None);

@@ -62,7 +62,7 @@ impl Swap<'_> {
             return Some(lease);
         };
         let run = prefixes.next_run();
-        let Some(place) = saving.begin(run).await else {
+        let Some(place) = saving.begin(run, lease.worker()).await else {
             return Some(lease);
         };
         let started = Instant::now();
@@ -190,16 +190,19 @@ impl Swap<'_> {
         };
         let limit = lease.worker().deadlines.prefix_file.of(order.file_bytes);
         let started = Instant::now();
-        let Some(path) = ready(prefixes, &order, limit).await else {
+        // Given for the time of the call.
+        let given = ready(prefixes, &order, limit, lease.worker()).await;
+        let Some(given) = given else {
             prefixes.lock().load_ended(&order, None);
             return Some((lease, None));
         };
         let call = Call::LoadPromptCache {
-            prompt_cache_path: path.display().to_string(),
+            prompt_cache_path: given.path().display().to_string(),
         };
         lease.is_loaded(true);
         lease.set_adapter(order.of.adapter.as_ref().map(|it| it.name.as_str().into()));
         let called = self.call(lease, call, (Deadline::PrefixFile, limit)).await;
+        drop(given);
         let took = called
             .as_ref()
             .ok()

@@ -1,13 +1,15 @@
 //! From a place to write to, to a prefix that is there: what waits for the disk around a save and a load.
 
-use std::path::PathBuf;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::apart::{self, Subject};
 use crate::supervisor::handle::{SavedPrompt, Unsaved};
+use crate::supervisor::prefixes::hatch::{Given, Hatch};
 use crate::supervisor::prefixes::state::{Fault, LoadOrder, NotKept, SaveOrder, record_of};
 use crate::supervisor::prefixes::{Inner, hour_now};
+use crate::supervisor::worker::Worker;
 
 /// For what is no reading or writing of many bytes.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -22,6 +24,8 @@ pub struct Saving {
     pub order: SaveOrder,
     /// Something may have been written that is not counted.
     is_begun: bool,
+    /// In which it is written; kept also when its worker is gone.
+    hatch: Option<Arc<Hatch>>,
 }
 
 impl Saving {
@@ -30,12 +34,15 @@ impl Saving {
             prefixes: Arc::clone(prefixes),
             order,
             is_begun: false,
+            hatch: None,
         }
     }
 
     /// A place to write to, on a disk that writes and has room.
-    pub async fn begin(&mut self, run: u64) -> Option<SavedPrompt> {
+    pub async fn begin(&mut self, run: u64, worker: &Worker) -> Option<SavedPrompt> {
         let folder = self.prefixes.folder.clone();
+        self.hatch.clone_from(&worker.hatch);
+        let saved = self.hatch.as_ref().map(|hatch| hatch.saved());
         let (id, bytes) = (self.order.id, self.order.assumed_bytes);
         let made = apart::ask(self.prefixes.subject(), LIMIT, move || {
             let has_room = |free: u64| free >= bytes.saturating_mul(LEAST_FREE);
@@ -43,7 +50,7 @@ impl Saving {
                 return Err("no room is left on the disk".to_owned());
             }
             let proven = folder.prove_writable();
-            let place = proven.and_then(|()| folder.place(id, run));
+            let place = proven.and_then(|()| folder.place(id, run, saved.as_deref()));
             place.map_err(|error| error.to_string())
         });
         match made.await {
@@ -164,13 +171,33 @@ impl Drop for Saving {
 }
 
 /// Where a prefix is to be loaded from, once it has been read and is whole. `None`: it is not to be.
-pub(super) async fn ready(prefixes: &Inner, order: &LoadOrder, limit: Duration) -> Option<PathBuf> {
+pub(super) async fn ready(
+    prefixes: &Inner,
+    order: &LoadOrder,
+    limit: Duration,
+    worker: &Worker,
+) -> Option<Given> {
     let (folder, id, bytes) = (prefixes.folder.clone(), order.id, order.file_bytes);
-    let path = folder.cache(id);
-    let subject = Subject::File(path.clone());
-    match apart::ask(subject, limit, move || folder.read_through(id, bytes)).await {
-        Some(Ok(true)) => Some(path),
-        Some(Ok(false)) => {
+    let given = worker.hatch.as_ref().map(|hatch| hatch.given());
+    let subject = Subject::File(folder.cache(id));
+    let read = move || -> io::Result<Option<io::Result<Given>>> {
+        if !folder.read_through(id, bytes)? {
+            return Ok(None);
+        }
+        match Given::new(&folder, id, given.as_deref()) {
+            // It went meanwhile.
+            Err(error) if !folder.cache(id).exists() => Err(error),
+            given => Ok(Some(given)),
+        }
+    };
+    match apart::ask(subject, limit, read).await {
+        Some(Ok(Some(Ok(given)))) => Some(given),
+        // It is whole, and another worker may have it.
+        Some(Ok(Some(Err(error)))) => {
+            prefixes.rest(&format!("a worker's folder takes nothing: {error}"));
+            None
+        }
+        Some(Ok(None)) => {
             give_up(prefixes, order, "its file is not whole", Fault::None);
             None
         }

@@ -69,6 +69,9 @@ pub enum Kind {
     Delay,
     /// Goes on once there is a file named `text` beside the model.
     Wait,
+    /// Tries to read and to write what the lines of the file named `text` beside the model name, says what
+    /// came of it, and goes on.
+    Reach,
 }
 
 #[derive(Deserialize, Clone)]
@@ -198,6 +201,10 @@ impl Fault {
                 std::thread::sleep(Duration::from_millis(self.ms.unwrap_or(0)));
                 After::GoOn
             }
+            Kind::Reach => {
+                self.reach(scene.folder);
+                After::GoOn
+            }
             Kind::Wait => {
                 let file = scene.folder.join(self.text.as_deref().unwrap_or_default());
                 while !file.exists() {
@@ -205,6 +212,32 @@ impl Fault {
                 }
                 After::GoOn
             }
+        }
+    }
+
+    fn reach(&self, folder: &Path) {
+        let name = self.text.as_deref().unwrap_or_default();
+        let paths = std::fs::read_to_string(folder.join(name)).unwrap_or_default();
+        for path in paths.lines().map(Path::new) {
+            let told = |done: std::io::Result<()>| match done {
+                Ok(()) => "yes".to_owned(),
+                Err(error) => format!("{:?}", error.kind()),
+            };
+            let (read, written) = if path.is_dir() {
+                let new = path.join(format!("reached-{}", std::process::id()));
+                let made = OpenOptions::new().write(true).create_new(true).open(&new);
+                drop(std::fs::remove_file(&new));
+                (std::fs::read_dir(path).map(drop), made.map(drop))
+            } else {
+                let opened = OpenOptions::new().append(true).open(path);
+                (std::fs::read(path).map(drop), opened.map(drop))
+            };
+            console::line(&format!(
+                "reach {} read: {} written: {}",
+                path.display(),
+                told(read),
+                told(written)
+            ));
         }
     }
 

@@ -50,11 +50,15 @@ impl Fault {
     fn check_keys(&self) -> Result<(), String> {
         use Kind::{
             Delay, ErrorState, Exit, Fail, FloodStdout, GrowMemory, NullText, Print, PrintBytes,
-            SpecialToken, TextAfterFinish, Wait,
+            Reach, SpecialToken, TextAfterFinish, Wait,
         };
         let keys: [(&str, bool, &[Kind]); 8] = [
             ("code", self.code.is_some(), &[Exit, Fail, ErrorState]),
-            ("text", self.text.is_some(), &[Print, TextAfterFinish, Wait]),
+            (
+                "text",
+                self.text.is_some(),
+                &[Print, Reach, TextAfterFinish, Wait],
+            ),
             (
                 "id",
                 self.id.is_some(),
@@ -72,7 +76,7 @@ impl Fault {
             }
         }
         let needed = match self.kind {
-            Print | Wait => Some(("text", self.text.is_some())),
+            Print | Reach | Wait => Some(("text", self.text.is_some())),
             PrintBytes => Some(("bytes", self.bytes.is_some())),
             Delay => Some(("ms", self.ms.is_some())),
             GrowMemory => Some(("mib", self.mib.is_some())),
