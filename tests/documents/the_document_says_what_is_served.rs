@@ -127,6 +127,8 @@ fn of_this_installation(document: &mut Value) {
     let dimensions = &mut schemas["EmbeddingParameters"]["properties"]["dimensions"];
     (dimensions["minimum"], dimensions["maximum"]) = (2.into(), 8.into());
     schemas["DetokenizeRequest"]["properties"]["tokens"]["items"]["maximum"] = 3.into();
+    // A key has few of them at a time, and only those that are kept.
+    schemas["CreateParameters"]["properties"]["background"]["enum"] = json!([false, null]);
     // No answer of the fake library can be kept to a format.
     let formats = &mut schemas["FormatParameters"]["properties"];
     let format = formats["response_format"].take();

@@ -57,6 +57,7 @@ use crate::http::response::error_body::ErrorBody;
         responses::kept::retrieve,
         responses::kept::delete,
         responses::kept::input_items,
+        responses::background::cancel,
         ollama::version::root,
         ollama::version::version,
         ollama::models::tags,

@@ -6,6 +6,7 @@
 //! Sampling values and log probabilities are those of OpenAI's chats, so they are checked where those are.
 
 mod answer;
+pub(crate) mod background;
 pub(crate) mod bodies;
 pub(crate) mod create;
 mod echo;
@@ -13,6 +14,7 @@ pub(crate) mod error;
 mod event_bodies;
 mod event_writer;
 pub(crate) mod events;
+mod follow;
 pub(crate) mod input;
 pub(crate) mod input_tokens;
 pub(crate) mod kept;
@@ -42,4 +44,5 @@ pub(crate) fn routes() -> Endpoints<Arc<HttpState>> {
             get(kept::retrieve).delete(kept::delete),
         )
         .route("/v1/responses/{id}/input_items", get(kept::input_items))
+        .route("/v1/responses/{id}/cancel", post(background::cancel))
 }

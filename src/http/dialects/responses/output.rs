@@ -79,6 +79,7 @@ pub(crate) struct ReasoningText {
 }
 
 pub(super) const IN_PROGRESS: &str = "in_progress";
+pub(super) const QUEUED: &str = "queued";
 pub(super) const COMPLETED: &str = "completed";
 pub(super) const INCOMPLETE: &str = "incomplete";
 

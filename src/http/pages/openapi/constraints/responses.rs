@@ -94,7 +94,6 @@ pub(super) fn parameters() -> Value {
         },
         "CreateParameters": {"properties": {
             "max_output_tokens": {"maximum": i64::MAX},
-            "background": {"enum": [false, null]},
         }},
         "InputMessage": {
             "required": ["role", "content"],

@@ -1,0 +1,448 @@
+//! Responses in the background: they are made whoever waits, can be looked at and followed from any of their events on,
+//! and have one end: their answer, a cancel, their deadline or a failure.
+
+use std::time::Duration;
+
+use crate::http_support::*;
+use crate::random_replies::{End, whatever_a_model_writes};
+use proptest::prelude::*;
+use rkllmd::generation::{GenerationError, ReplyEvent};
+use rkllmd::settings::Settings;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+const PATH: &str = "/v1/responses";
+
+fn body() -> Value {
+    json!({"model": "tiny", "input": "hi", "background": true})
+}
+
+async fn begin(server: &Server) -> Value {
+    let answer = server.post(PATH, body().to_string()).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let response = answer.json();
+    is_whole_resource(&response);
+    let state = (
+        &response["status"],
+        &response["background"],
+        &response["output"],
+    );
+    assert_eq!(state, (&"queued".into(), &true.into(), &json!([])));
+    response
+}
+
+fn path(response: &Value) -> String {
+    format!("{PATH}/{}", response["id"].as_str().expect("an id"))
+}
+
+async fn look(server: &Server, response: &Value) -> Value {
+    let answer = server.get(&path(response)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    is_whole_resource(&answer.json());
+    answer.json()
+}
+
+async fn until(server: &Server, response: &Value, status: &str) -> Value {
+    within(status, async {
+        loop {
+            let now = look(server, response).await;
+            if now["status"] == status {
+                break now;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+}
+
+async fn cancel(server: &Server, path: &str) -> Answer {
+    server
+        .ask(format!(
+            "POST {path}/cancel HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n"
+        ))
+        .await
+}
+
+async fn generation(
+    generations: &mut mpsc::UnboundedReceiver<mpsc::Sender<ReplyEvent>>,
+) -> mpsc::Sender<ReplyEvent> {
+    let sender = within("a generation", generations.recv()).await;
+    sender.expect("the server lives")
+}
+
+async fn send(sender: &mpsc::Sender<ReplyEvent>, events: impl IntoIterator<Item = ReplyEvent>) {
+    for event in events {
+        within("a reader", sender.send(event))
+            .await
+            .expect("a reader");
+    }
+}
+
+/// The text of a whole stream.
+async fn followed(server: &Server, response: &Value, query: &str) -> String {
+    let answer = server.get(&format!("{}?{query}", path(response))).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.text().to_owned()
+}
+
+fn code(response: &Value) -> &str {
+    response["error"]["code"].as_str().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn it_is_queued_then_made_then_kept() {
+    let (server, mut generations) = endless(Settings::default()).await;
+    let response = begin(&server).await;
+    let sender = generation(&mut generations).await;
+    assert_eq!(look(&server, &response).await["status"], "queued");
+    let items = format!("{}/input_items", path(&response));
+    assert_eq!(server.get(&items).await.json()["data"][0]["role"], "user");
+    let early = json!({"model": "tiny", "input": "x", "previous_response_id": response["id"]});
+    let refused = server.post(PATH, early.to_string()).await;
+    let (_, param, told) = refused.error();
+    assert_eq!(
+        (refused.status, param.as_deref(), &*told),
+        (400, Some("previous_response_id"), "invalid_value")
+    );
+    send(&sender, [started(&[])]).await;
+    until(&server, &response, "in_progress").await;
+    send(&sender, [text("so "), text("be it"), finished()]).await;
+    let made = until(&server, &response, "completed").await;
+    assert_eq!(made["output"][0]["content"][0]["text"], "so be it");
+    assert_eq!(made["created_at"], response["created_at"]);
+    let heard = heard_response_in(&followed(&server, &response, "stream=true").await);
+    assert_eq!(heard.response, made);
+    // Nothing changes behind the end.
+    let cancelled = cancel(&server, &path(&response)).await;
+    assert_eq!((cancelled.status, cancelled.json()), (200, made));
+    let listed = server.get(&items).await.json();
+    assert_eq!(listed["data"].as_array().map(Vec::len), Some(1));
+    server.shut_down().await;
+}
+
+#[tokio::test]
+async fn who_leaves_its_stream_ends_nothing_else() {
+    let (server, mut generations) = endless(Settings::default()).await;
+    let mut client = server.client().await;
+    let mut asked = body();
+    asked["stream"] = true.into();
+    client.send(post(PATH, asked.to_string())).await;
+    assert_eq!(client.head().await.status, 200);
+    let mut stream = String::new();
+    while !stream.contains("response.queued") {
+        stream += std::str::from_utf8(&client.chunk().await).expect("text");
+    }
+    let first = stream
+        .lines()
+        .nth(1)
+        .and_then(|it| it.strip_prefix("data: "));
+    let first: Value = serde_json::from_str(first.expect("data")).expect("JSON");
+    let response = &first["response"];
+    let sender = generation(&mut generations).await;
+    drop(client);
+    send(&sender, [started(&[]), text("a "), text("b")]).await;
+    until(&server, response, "in_progress").await;
+    // Two readers from different places, before and behind the end.
+    let follow = format!("{}?stream=true&starting_after=2", path(response));
+    let mut reader = server.client().await;
+    reader
+        .send(format!("GET {follow} HTTP/1.1\r\nhost: localhost\r\n\r\n"))
+        .await;
+    assert_eq!(reader.head().await.status, 200);
+    send(&sender, [text(" c"), finished()]).await;
+    let mut behind = String::new();
+    loop {
+        let chunk = reader.chunk().await;
+        if chunk.is_empty() {
+            break;
+        }
+        behind += std::str::from_utf8(&chunk).expect("text");
+    }
+    let whole = followed(&server, response, "stream=true").await;
+    let heard = heard_response_in(&whole);
+    assert_eq!(heard.response["output"][0]["content"][0]["text"], "a b c");
+    let before = whole.strip_suffix(&behind).expect("the rest of it");
+    assert!(before.ends_with("\n\n"), "{before}");
+    assert_eq!(before.matches("event: ").count(), 3, "{before}");
+    server.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_cancelled_one_ends_with_what_there_is() {
+    let (server, mut generations) = endless(Settings::default()).await;
+    // While it waits, and while it is made.
+    for so_far in ["", "so far"] {
+        let response = begin(&server).await;
+        let sender = generation(&mut generations).await;
+        if !so_far.is_empty() {
+            send(&sender, [started(&[]), text(so_far)]).await;
+            within("a delta", async {
+                let from = format!("{}?stream=true", path(&response));
+                let mut reader = server.client().await;
+                reader
+                    .send(format!("GET {from} HTTP/1.1\r\nhost: localhost\r\n\r\n"))
+                    .await;
+                reader.head().await;
+                let mut heard = String::new();
+                while !heard.contains(so_far) {
+                    heard += std::str::from_utf8(&reader.chunk().await).expect("text");
+                }
+            })
+            .await;
+        }
+        let cancelled = cancel(&server, &path(&response)).await;
+        assert_eq!(cancelled.status, 200, "{}", cancelled.text());
+        within("the end of the generation", sender.closed()).await;
+        let cancelled = cancelled.json();
+        is_whole_resource(&cancelled);
+        assert_eq!(
+            (&cancelled["status"], &cancelled["error"]),
+            (&"cancelled".into(), &Value::Null)
+        );
+        assert_eq!(
+            cancelled["output"][0]["content"][0]["text"].as_str(),
+            (!so_far.is_empty()).then_some(so_far)
+        );
+        let stream = followed(&server, &response, "stream=true").await;
+        assert_eq!(heard_response_in(&stream).response, cancelled);
+        assert_eq!(look(&server, &response).await, cancelled);
+        let then = json!({"model": "tiny", "input": "x", "previous_response_id": response["id"]});
+        let refused = server.post(PATH, then.to_string()).await;
+        assert_eq!(
+            (refused.status, &*refused.error().2),
+            (400, "invalid_value")
+        );
+    }
+    server.shut_down().await;
+}
+
+#[tokio::test]
+async fn only_one_in_the_background_can_be_cancelled_or_followed() {
+    let server = Server::replaying(Settings::default(), || {
+        vec![started(&[]), text("x"), finished()]
+    })
+    .await;
+    let plain = json!({"model": "tiny", "input": "hi"});
+    let plain = server.post(PATH, plain.to_string()).await.json();
+    assert_eq!(cancel(&server, &path(&plain)).await.status, 400);
+    let unknown = cancel(&server, "/v1/responses/resp_0").await;
+    assert_eq!(
+        (unknown.status, &*unknown.error().2),
+        (404, "previous_response_not_found")
+    );
+    let response = begin(&server).await;
+    until(&server, &response, "completed").await;
+    for (of, query, param) in [
+        (&plain, "stream=true", "stream"),
+        (&plain, "stream=yes", "stream"),
+        (&response, "stream=true&stream=true", "stream"),
+        (&response, "stream=true&starting_after=-1", "starting_after"),
+        (&response, "stream=true&starting_after=x", "starting_after"),
+        (&response, "stream=true&starting_after=99", "starting_after"),
+    ] {
+        let answer = server.get(&format!("{}?{query}", path(of))).await;
+        assert_eq!(
+            (answer.status, answer.error().1.as_deref()),
+            (400, Some(param)),
+            "{query}"
+        );
+    }
+    let at = format!(
+        "{}?stream=true&starting_after=99999999999999999999",
+        path(&response)
+    );
+    assert_eq!(server.get(&at).await.status, 400);
+    assert_eq!(look(&server, &plain).await, plain);
+    server.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_key_has_so_many_at_a_time() {
+    let (server, mut generations) = endless(Settings::default()).await;
+    let mut senders = Vec::new();
+    let mut begun = Vec::new();
+    for _ in 0..2 {
+        begun.push(begin(&server).await);
+        senders.push(generation(&mut generations).await);
+    }
+    let refused = server.post(PATH, body().to_string()).await;
+    let (class, param, told) = refused.error();
+    assert_eq!(
+        (refused.status, &*class, param, &*told),
+        (429, "rate_limit_error", None, "too_many_in_background")
+    );
+    assert!(refused.header("retry-after").is_some());
+    assert_eq!(cancel(&server, &path(&begun[0])).await.status, 200);
+    let third = begin(&server).await;
+    generation(&mut generations).await;
+    for response in [&begun[1], &third] {
+        cancel(&server, &path(response)).await;
+    }
+    server.shut_down().await;
+}
+
+#[tokio::test]
+async fn what_the_settings_do_not_allow_is_refused_by_its_name() {
+    let mut settings = Settings::default();
+    settings.responses.max_background_per_key = 0;
+    let server = Server::replaying(settings, Vec::new).await;
+    let refused = server.post(PATH, body().to_string()).await;
+    let (_, param, told) = refused.error();
+    assert_eq!(
+        (refused.status, param.as_deref(), &*told),
+        (400, Some("background"), "unsupported_parameter")
+    );
+    server.shut_down().await;
+}
+
+#[tokio::test]
+async fn it_ends_at_its_deadline() {
+    let mut settings = Settings::default();
+    settings.deadlines.background = Duration::from_millis(50);
+    let (server, mut generations) = endless(settings).await;
+    let response = begin(&server).await;
+    let sender = generation(&mut generations).await;
+    within("the end of the generation", sender.closed()).await;
+    let failed = until(&server, &response, "failed").await;
+    assert_eq!(code(&failed), "deadline_exceeded", "{failed}");
+    let message = failed["error"]["message"].as_str().expect("a text");
+    assert!(message.contains("`background`"), "{message}");
+    let stream = followed(&server, &response, "stream=true").await;
+    let heard = heard_response_in(&stream);
+    assert_eq!(heard.response, failed);
+    let metrics = server.get("/metrics").await;
+    let counted = "rkllmd_deadlines_passed_total{deadline=\"background\"} 1";
+    assert!(metrics.text().contains(counted), "{}", metrics.text());
+    server.shut_down().await;
+}
+
+#[tokio::test]
+async fn one_that_fails_says_why_wherever_it_does() {
+    let server = Server::start(Settings::default(), |_| Err(GenerationError::ShuttingDown)).await;
+    let response = begin(&server).await;
+    let failed = until(&server, &response, "failed").await;
+    assert_eq!(code(&failed), "shutting_down");
+    let stream = followed(&server, &response, "stream=true").await;
+    let heard = heard_response_in(&stream);
+    assert_eq!(heard.response, failed);
+    assert_eq!(heard.error.expect("an error")["code"], "shutting_down");
+    server.shut_down().await;
+}
+
+#[tokio::test]
+async fn an_administrator_ends_it_as_any_other_request() {
+    let (server, mut generations) = endless(Settings::default()).await;
+    let response = begin(&server).await;
+    let sender = generation(&mut generations).await;
+    let listed = server.get("/v1/admin/requests").await.json();
+    let listed = listed["requests"].as_array().expect("a list").clone();
+    let [request] = &listed[..] else {
+        panic!("{listed:?}");
+    };
+    assert_eq!(request["path"], PATH);
+    let id = request["id"].as_str().expect("an id");
+    let head = format!("DELETE /v1/admin/requests/{id} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    assert_eq!(server.ask(head).await.status, 200);
+    within("the end of the generation", sender.closed()).await;
+    let failed = until(&server, &response, "failed").await;
+    assert_eq!(code(&failed), "aborted_by_administrator");
+    server.shut_down().await;
+}
+
+#[tokio::test]
+async fn one_that_is_deleted_ends_and_is_not_kept() {
+    let (server, mut generations) = endless(Settings::default()).await;
+    let response = begin(&server).await;
+    let sender = generation(&mut generations).await;
+    let head = format!(
+        "DELETE {} HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        path(&response)
+    );
+    assert_eq!(server.ask(head).await.json()["deleted"], true);
+    within("the end of the generation", sender.closed()).await;
+    within("it being gone for good", async {
+        while server.get(&path(&response)).await.status != 404 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    // Its place is free.
+    for _ in 0..2 {
+        begin(&server).await;
+        generation(&mut generations).await;
+    }
+    server.shut_down().await;
+}
+
+#[tokio::test]
+async fn events_that_made_place_for_later_ones_are_told_as_gone() {
+    let mut settings = Settings::default();
+    settings.responses.background_events_limit_bytes = 16_384;
+    let (server, mut generations) = endless(settings).await;
+    let response = begin(&server).await;
+    let sender = generation(&mut generations).await;
+    send(&sender, [started(&[])]).await;
+    for _ in 0..300 {
+        send(&sender, [text("word ")]).await;
+    }
+    send(&sender, [finished()]).await;
+    until(&server, &response, "completed").await;
+    let answer = server
+        .get(&format!("{}?stream=true", path(&response)))
+        .await;
+    assert_eq!(
+        (answer.status, answer.error().1.as_deref()),
+        (400, Some("starting_after"))
+    );
+    // Its message says which is the first that is there.
+    let message = answer.json()["error"]["message"].to_string();
+    let first = message
+        .split(": ")
+        .nth(1)
+        .and_then(|it| it.split(' ').next());
+    let first: u64 = first.and_then(|it| it.parse().ok()).expect("a number");
+    let from = format!("stream=true&starting_after={}", first - 1);
+    let stream = followed(&server, &response, &from).await;
+    let number = format!("\"sequence_number\":{first}");
+    let begin = stream.split("\n\n").next().expect("an event");
+    assert!(begin.contains(&number), "{begin}");
+    assert!(stream.contains("response.completed") && stream.ends_with("data: [DONE]\n\n"));
+    server.shut_down().await;
+}
+
+#[tokio::test]
+async fn its_events_are_given_back_some_time_after_its_end() {
+    let mut settings = Settings::default();
+    settings.responses.background_events_kept_for = Duration::ZERO;
+    let server = Server::replaying(settings, || vec![started(&[]), text("x"), finished()]).await;
+    let response = begin(&server).await;
+    let made = until(&server, &response, "completed").await;
+    within("its events being gone", async {
+        let stream = format!("{}?stream=true", path(&response));
+        while server.get(&stream).await.status != 400 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(look(&server, &response).await, made);
+    server.shut_down().await;
+}
+
+#[test]
+fn whatever_a_model_writes_the_events_have_one_end() {
+    whatever_a_model_writes(async |server, _, end| {
+        let mut asked = body();
+        asked["stream"] = true.into();
+        let answer = server.post(PATH, asked.to_string()).await;
+        prop_assert_eq!(answer.status, 200);
+        let heard = heard_response(&answer);
+        prop_assert_eq!(heard.error.is_some(), end == End::Failure);
+        let response = heard.response;
+        prop_assert_eq!(&server.get(&path(&response)).await.json(), &response);
+        let again = server
+            .get(&format!("{}?stream=true", path(&response)))
+            .await;
+        prop_assert_eq!(again.text(), answer.text());
+        Ok(())
+    });
+}
