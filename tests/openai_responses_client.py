@@ -102,6 +102,13 @@ assert "encrypted_content" not in raw.headers.get("x-rkllmd-not-applied", ""), r
 assert raw.parse().output_text == "All done.", raw.parse()
 refused(404, "previous_response_not_found", lambda: client.responses.retrieve(called.id))
 
+# In less room: what stands for the conversation is sent in its place.
+compacted = client.responses.compact(model=model, input=history)
+[stands] = compacted.output
+assert (compacted.object, stands.type, compacted.usage.total_tokens) == ("response.compaction", "compaction", 0), compacted
+again = client.responses.create(model=model, input=[stands], tools=tools, store=False)
+assert again.output_text == "All done.", again
+
 # Kept to a schema, of a real model.
 
 

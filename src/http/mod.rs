@@ -84,6 +84,8 @@ pub struct HttpState {
     kept_responses: Arc<KeptResponses>,
     /// Those that are made whether or not their clients wait.
     background_responses: Arc<BackgroundResponses>,
+    /// What a conversation may take that is made shorter.
+    compacted_limit_bytes: usize,
     /// Of what clients keep for the daemon.
     sealing: SealingKey,
 }
@@ -118,6 +120,7 @@ impl HttpState {
             ),
             unix_seats: Seats::new(settings.http.max_connections, usize::MAX),
             kept_responses: Arc::new(KeptResponses::new(&settings.responses)),
+            compacted_limit_bytes: settings.responses.compacted_limit_bytes,
             background_responses: Arc::new(BackgroundResponses::new(&settings.responses)),
             sealing: SealingKey::of_this_process(),
             live: Arc::default(),

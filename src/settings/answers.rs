@@ -102,6 +102,8 @@ pub struct ResponseSettings {
     /// How long its events can be read again once it has ended.
     #[serde(with = "humantime_serde")]
     pub background_events_kept_for: Duration,
+    /// What is left of a conversation that is made shorter, in bytes.
+    pub compacted_limit_bytes: usize,
 }
 
 /// What one request to `/v1/embeddings` may ask for.

@@ -227,6 +227,7 @@ impl Default for ResponseSettings {
             max_background_per_key: 2,
             background_events_limit_bytes: 4 << 20,
             background_events_kept_for: seconds(5 * 60),
+            compacted_limit_bytes: 8192,
         }
     }
 }

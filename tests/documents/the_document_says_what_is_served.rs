@@ -22,12 +22,13 @@ const TOKENIZER: &str = r#"{"version":"1.0","truncation":null,"padding":null,"ad
 const WEBSOCKET: &str = "/rpc/ws";
 /// They take more than the document can say: lists of texts and tokens in one, and blocks of kinds that are
 /// not known, which are told and left out.
-const TOLERANT: [&str; 5] = [
+const TOLERANT: [&str; 6] = [
     "/completion",
     "/v1/messages",
     "/v1/messages/count_tokens",
     "/v1/responses",
     "/v1/responses/input_tokens",
+    "/v1/responses/compact",
 ];
 /// Their streams do not end.
 const ENDLESS: [&str; 2] = ["/models/sse", "/v1/admin/events"];

@@ -45,6 +45,7 @@ mod random_replies;
 mod requests_are_aborted;
 mod responses_are_kept_for_their_keys;
 mod responses_are_made_in_the_background;
+mod responses_are_made_shorter;
 mod responses_fields_may_hold_anything;
 mod responses_requests_are_checked;
 mod responses_streams_have_one_end;

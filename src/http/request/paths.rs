@@ -95,6 +95,7 @@ const TABLE: &[(&str, For)] = &[
     // OpenAI's responses.
     ("/v1/responses", For::Users),
     ("/v1/responses/input_tokens", For::Users),
+    ("/v1/responses/compact", For::Users),
     ("/v1/responses/{id}", For::Users),
     ("/v1/responses/{id}/input_items", For::Users),
     ("/v1/responses/{id}/cancel", For::Users),

@@ -20,6 +20,8 @@ pub(super) fn check(settings: &Settings, found: &mut Found) {
     );
     let kept_for = responses.background_events_kept_for;
     found.duration("responses.background-events-kept-for", kept_for, ZERO);
+    let limit = responses.compacted_limit_bytes;
+    found.range("responses.compacted-limit-bytes", limit, 1024..=16 << 20);
     let deadline = settings.deadlines.background;
     found.duration("deadlines.background", deadline, SHORTEST);
 }
@@ -35,6 +37,7 @@ mod tests {
         let mut settings = Settings::default();
         settings.responses.max_background_per_key = 1025;
         settings.responses.background_events_limit_bytes = 4095;
+        settings.responses.compacted_limit_bytes = 1023;
         settings.deadlines.background = Duration::ZERO;
         let mut found = Found::default();
         check(&settings, &mut found);
@@ -44,6 +47,7 @@ mod tests {
             [
                 "responses.max-background-per-key",
                 "responses.background-events-limit-bytes",
+                "responses.compacted-limit-bytes",
                 "deadlines.background",
             ]
         );

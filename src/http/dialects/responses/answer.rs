@@ -104,7 +104,7 @@ pub(crate) struct OutputTokensDetails {
 }
 
 impl ResponseUsage {
-    fn of(usage: Usage) -> Self {
+    pub(super) fn of(usage: Usage) -> Self {
         let Usage {
             prompt_tokens,
             completion_tokens,

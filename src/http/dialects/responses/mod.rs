@@ -8,6 +8,7 @@
 mod answer;
 pub(crate) mod background;
 pub(crate) mod bodies;
+pub(crate) mod compact;
 pub(crate) mod create;
 mod echo;
 pub(crate) mod error;
@@ -39,6 +40,7 @@ pub(crate) fn routes() -> Endpoints<Arc<HttpState>> {
             "/v1/responses/input_tokens",
             post(input_tokens::input_tokens),
         )
+        .route("/v1/responses/compact", post(compact::compact))
         .route(
             "/v1/responses/{id}",
             get(kept::retrieve).delete(kept::delete),
