@@ -80,7 +80,7 @@ pub(crate) struct Look {
     /// Whether its events are shown, of one in the background. Default false.
     stream: Option<bool>,
     /// Of its events only those behind the one of this number.
-    #[param(minimum = 0, maximum = 9223372036854775806)]
+    #[param(value_type = Option<u32>, minimum = 0, maximum = 1_000_000_000)]
     starting_after: Option<i64>,
 }
 
