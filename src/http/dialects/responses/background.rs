@@ -16,7 +16,7 @@ use http_body_util::BodyExt;
 use super::answer::{Answered, ResponseResource};
 use super::create::ResponseAnswer;
 use super::event_writer::{IN_PROGRESS_EVENT, ResponseWriter};
-use super::follow::follow;
+use super::follow::{follow, room_to_follow};
 use super::kept::{Named, id_of, json, unknown};
 use super::output::{IN_PROGRESS, QUEUED};
 use crate::generation::{Deadline, GenerationError};
@@ -63,10 +63,9 @@ pub(super) fn begin(
         now: now.clone(),
         items: answered.items.clone(),
     };
-    let response =
-        state
-            .background_responses
-            .begin(&context.client, &context.account(), beginning)?;
+    let account = context.account();
+    let room = room_to_follow(&account)?;
+    let response = (state.background_responses).begin(&context.client, &account, beginning)?;
     // What is told in the end is told as it comes.
     let is_streamed = std::mem::replace(&mut asked.options.stream, true);
     // What only its prompt or its run tells comes too late for a header.
@@ -86,7 +85,7 @@ pub(super) fn begin(
     );
     tokio::spawn(on_behalf_of(context.client.clone(), made));
     let mut answer = match is_streamed {
-        true => follow(state, context, response, 0),
+        true => follow(state, context, room, (response, 0)),
         false => json(now),
     };
     add_notices(&mut answer, &not_applied, &[]);
@@ -104,7 +103,8 @@ async fn make(
     let client = context.client.clone();
     let response = Arc::clone(&telling.response);
     {
-        let mut answer = pin!(answer(&state, &context, asked, &telling));
+        // Its memory is given back before the wait below.
+        let mut answer = Box::pin(answer(&state, &context, asked, &telling));
         let cut = pin!(cut_short(&state, &context, rule, &response));
         tokio::select! {
             biased;
@@ -121,9 +121,13 @@ async fn make(
         state.kept_responses.forget(client.name(), &response.id);
         return;
     }
-    let id = response.id.clone();
+    let (id, mut told) = (response.id.clone(), response.follow());
     drop(response);
-    tokio::time::sleep(state.background_responses.events_kept_for()).await;
+    tokio::select! {
+        () = tokio::time::sleep(state.background_responses.events_kept_for()) => {}
+        // It has made place for another, so that no more such tasks wait than responses are there.
+        () = async { while told.changed().await.is_ok() {} } => {}
+    }
     state.background_responses.let_go(client.name(), &id);
 }
 

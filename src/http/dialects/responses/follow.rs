@@ -19,6 +19,10 @@ use crate::http::dialects::openai::chunk::KEEP_ALIVE;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
 use crate::http::response::sse;
+use crate::memory::{Account, Charge, OverBudget};
+
+/// What waits for the reader of a stream, in the connection and before it.
+const STREAM_BYTES: usize = 64 * 1024;
 
 /// Who follows a response.
 struct Follower {
@@ -29,15 +33,21 @@ struct Follower {
     keep_alive: Duration,
     /// Keeps the connection watched, so that who leaves frees its place.
     _context: Arc<RequestContext>,
+    _room: Charge,
     is_over: bool,
 }
 
-/// The events of a response from `next` on, until its end.
+/// What one stream takes, whatever it reads.
+pub(super) fn room_to_follow(account: &Account) -> Result<Charge, OverBudget> {
+    account.charge(STREAM_BYTES)
+}
+
+/// The events of a response from that of a number on, until its end.
 pub(super) fn follow(
     state: &HttpState,
     context: &Arc<RequestContext>,
-    response: Arc<BackgroundResponse>,
-    next: u64,
+    room: Charge,
+    (response, next): (Arc<BackgroundResponse>, u64),
 ) -> Response {
     context.client_bound().bind();
     let follower = Follower {
@@ -46,6 +56,7 @@ pub(super) fn follow(
         next,
         keep_alive: state.http.keep_alive,
         _context: Arc::clone(context),
+        _room: room,
         is_over: false,
     };
     let body = Body::from_stream(stream::unfold(follower, Follower::next));

@@ -14,7 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::answer::ResponseResource;
 use super::events::ResponseEvent;
-use super::follow::{follow, gone};
+use super::follow::{follow, gone, room_to_follow};
 use crate::http::HttpState;
 use crate::http::dialects::background_responses::BackgroundResponse;
 use crate::http::dialects::ended;
@@ -144,7 +144,8 @@ pub(crate) async fn retrieve(
             (_, None, None) => Err(unknown(&id)),
             (Some(true), Some(response), _) => {
                 let next = look.next(&response)?;
-                Ok(follow(&state, &context, response, next))
+                let room = room_to_follow(&context.account())?;
+                Ok(follow(&state, &context, room, (response, next)))
             }
             (Some(true), None, Some(_)) => Err(RequestError::out_of_range(
                 "stream",
