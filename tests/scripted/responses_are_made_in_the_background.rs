@@ -161,7 +161,7 @@ async fn who_leaves_its_stream_ends_nothing_else() {
     let whole = followed(&server, response, "stream=true").await;
     let heard = heard_response_in(&whole);
     assert_eq!(heard.response["output"][0]["content"][0]["text"], "a b c");
-    let before = whole.strip_suffix(&behind).expect("the rest of it");
+    let before = whole.strip_suffix(behind.as_str()).expect("the rest of it");
     assert!(before.ends_with("\n\n"), "{before}");
     assert_eq!(before.matches("event: ").count(), 3, "{before}");
     server.shut_down().await;

@@ -150,12 +150,12 @@ async fn forged_ones_change_nothing_and_again_is_the_same() {
     for (kind, blob) in [
         ("compaction", ""),
         ("compaction", "x"),
-        ("compaction", &forged),
+        ("compaction", forged.as_str()),
         ("compaction", &blob[..blob.len() - 8]),
-        ("compaction", &thought),
-        ("compaction", &as_compaction),
+        ("compaction", thought.as_str()),
+        ("compaction", as_compaction.as_str()),
         ("reasoning", blob),
-        ("reasoning", &as_thought),
+        ("reasoning", as_thought.as_str()),
     ] {
         let item = json!({"type": kind, "id": "x", "summary": [], "encrypted_content": blob});
         let (prompt, told) = prompt(&mut server, vec![item, user.clone()]).await;

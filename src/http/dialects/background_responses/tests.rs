@@ -6,7 +6,7 @@ use crate::memory::{Accountant, Standing};
 const LIMIT: usize = 4096;
 
 fn account() -> Account {
-    Accountant::new(1 << 24).account(ClientKey::new("a"), Standing::Ordinary)
+    Accountant::of_files(1 << 24).account(ClientKey::new("a"), Standing::Ordinary)
 }
 
 fn responses(most: usize) -> BackgroundResponses {
