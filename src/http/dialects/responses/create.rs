@@ -148,6 +148,10 @@ impl ChatDialect for ResponseAnswer {
         blamed(error)
     }
 
+    fn has_a_header(&self) -> bool {
+        !self.0.echo.background
+    }
+
     fn stream(body: Body) -> Response {
         sse::response(body)
     }
