@@ -348,11 +348,11 @@ impl BackgroundResponses {
         responses.find(|it| it.id == id).map(Arc::clone)
     }
 
-    /// It ends, and is not kept.
-    pub fn delete(&self, client: &str, id: &str) {
-        if let Some(response) = self.take(client, id) {
-            response.delete();
-        }
+    /// It ends, and is not kept; until then it may be.
+    pub fn delete(&self, client: &str, id: &str) -> Option<Arc<BackgroundResponse>> {
+        let response = self.take(client, id)?;
+        response.delete();
+        Some(response)
     }
 
     /// Its events have been there for long enough.

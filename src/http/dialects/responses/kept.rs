@@ -181,8 +181,10 @@ pub(crate) async fn delete(
         }
     });
     let id = ended(&context, deleted)?;
-    // In this order: what ends is not kept behind it.
-    background.delete(client, &id);
+    if let Some(ending) = background.delete(client, &id) {
+        // It is kept with its end, if at all.
+        ending.ended().await;
+    }
     kept.forget(client, &id);
     Ok(Json(DeletedResponse {
         id,
