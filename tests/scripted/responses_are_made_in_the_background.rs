@@ -411,6 +411,33 @@ async fn events_that_made_place_for_later_ones_are_told_as_gone() {
 }
 
 #[tokio::test]
+async fn what_it_takes_is_its_clients_whether_or_not_it_is_read() {
+    let mut settings = Settings::default();
+    settings.memory.requests_limit_bytes = Some(4 << 20);
+    let (server, mut generations) = endless(settings).await;
+    let response = begin(&server).await;
+    let sender = generation(&mut generations).await;
+    send(&sender, [started(&[])]).await;
+    let much = || text(&"much ".repeat(1000));
+    // No client reads it, and it ends all the same.
+    within("its end", async {
+        while sender.send(much()).await.is_ok() {}
+    })
+    .await;
+    let failed = until(&server, &response, "failed").await;
+    let code = code(&failed);
+    assert!(
+        ["request_too_large", "memory_share_used", "memory_used"].contains(&code),
+        "{code}"
+    );
+    // What it had is given back.
+    let next = begin(&server).await;
+    generation(&mut generations).await;
+    assert_eq!(cancel(&server, &path(&next)).await.status, 200);
+    server.shut_down().await;
+}
+
+#[tokio::test]
 async fn its_events_are_given_back_some_time_after_its_end() {
     let mut settings = Settings::default();
     settings.responses.background_events_kept_for = Duration::ZERO;

@@ -131,12 +131,22 @@ impl BackgroundResponse {
         if told.is_over {
             return;
         }
-        // An end is told whatever there is left, and gives back more than it takes.
+        // An end is told whatever there is left; what it takes is charged once its request has given back what it had.
         let _ = told.add(events, now, self.limit_bytes);
         told.is_over = true;
         told.items = Vec::new();
         drop(told);
         self.more.send_replace(());
+    }
+
+    /// Of a response that has ended, and whose request has given back what it had: events that cannot be charged go.
+    pub fn settle(&self) {
+        let mut told = self.told();
+        if told.charge_all().is_err() {
+            told.first += told.events.len() as u64;
+            told.events.clear();
+            told.bytes = 0;
+        }
     }
 
     /// What there is from this event on.
@@ -257,6 +267,10 @@ impl Told {
                 self.first += 1;
             }
         }
+        self.charge_all()
+    }
+
+    fn charge_all(&mut self) -> Result<(), OverBudget> {
         let bytes = (self.bytes + self.now.len()).next_multiple_of(STEP_BYTES);
         self.charge.grow_to(bytes)
     }

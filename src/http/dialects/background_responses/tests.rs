@@ -100,6 +100,26 @@ async fn what_is_revoked_deleted_or_cut_off_is_asked_to_end() {
 }
 
 #[test]
+fn what_cannot_be_charged_goes_once_it_has_ended() {
+    let accountant = Accountant::of_files(4 * STEP_BYTES as u64);
+    let account = accountant.account(ClientKey::new("a"), Standing::Ordinary);
+    let all = BackgroundResponses::new(&ResponseSettings::default());
+    let begun = all.begin(&ClientKey::new("a"), &account, beginning(1));
+    let response = begun.expect("a place");
+    // A client has half of all.
+    let large = || Bytes::from(vec![b'x'; 3 * STEP_BYTES]);
+    assert!(response.tell([large()], None).is_err());
+    response.end([Bytes::from_static(b"end")], None);
+    assert!(matches!(response.behind(0), Behind::Events(..)));
+    response.settle();
+    assert_eq!(response.behind(0), Behind::Gone);
+    assert_eq!(response.behind(3), Behind::TheEnd);
+    drop(response);
+    all.let_go("a", "resp_1");
+    assert_eq!(accountant.used_bytes(), 0);
+}
+
+#[test]
 fn nothing_is_told_behind_an_end() {
     let response = begin(&responses(1), &ClientKey::new("a"), 1);
     response.end(

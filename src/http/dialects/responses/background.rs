@@ -117,6 +117,7 @@ async fn make(
     }
     // The request is over, and what it has is given back; its events are charged by themselves.
     drop((context, telling));
+    response.settle();
     if response.is_deleted() {
         state.kept_responses.forget(client.name(), &response.id);
         return;
