@@ -234,6 +234,8 @@ async fn drain(
     let until = Instant::now() + limit;
     // Kept back for what comes after the answers: ending runs, unloading, last bytes.
     let step = (limit / 9).clamp(SHORTEST_STEP, LONGEST_STEP);
+    // No client needs to wait for one, and none could ask for it afterwards.
+    servers.end_background_responses();
     servers.cut_off_runs_at(until.checked_sub(3 * step).unwrap_or(until));
     let orderly = async {
         let mut left_for_answers = limit;

@@ -2,11 +2,12 @@
 
 Usage: openai_responses_client.py BASE_URL KEY OTHER_KEY MODEL ARGUMENTS REAL
 MODEL answers "both" with a thought and calls of `f`, with ARGUMENTS, and of `g`, their results with "All done.", and
-"slow" with "one two three four five "; REAL is a model whose tokens are known and whose answers are kept to formats.
+"slow" with "one two three four five ", and "long" for a minute; REAL is a model whose tokens are known and whose answers are kept to formats.
 """
 
 import json
 import sys
+import time
 
 import openai
 from pydantic import BaseModel
@@ -101,6 +102,13 @@ assert "encrypted_content" not in raw.headers.get("x-rkllmd-not-applied", ""), r
 assert raw.parse().output_text == "All done.", raw.parse()
 refused(404, "previous_response_not_found", lambda: client.responses.retrieve(called.id))
 
+# In less room: what stands for the conversation is sent in its place.
+compacted = client.responses.compact(model=model, input=history)
+[stands] = compacted.output
+assert (compacted.object, stands.type, compacted.usage.total_tokens) == ("response.compaction", "compaction", 0), compacted
+again = client.responses.create(model=model, input=[stands], tools=tools, store=False)
+assert again.output_text == "All done.", again
+
 # Kept to a schema, of a real model.
 
 
@@ -120,7 +128,55 @@ assert isinstance(unknown, openai.NotFoundError), unknown
 image = [{"role": "user", "content": [{"type": "input_image", "image_url": "data:,"}]}]
 seen = refused(400, "unsupported_parameter", lambda: client.responses.create(model=model, input=image))
 assert seen.param == "input[0].content[0].type", seen
-refused(400, "unsupported_parameter", lambda: client.responses.create(model=model, input="x", background=True))
+# In the background: asked for, looked at, followed from any of its events on, and cancelled.
+unkept = refused(
+    400, "invalid_value", lambda: client.responses.create(model=model, input="x", background=True, store=False)
+)
+assert unkept.param == "background", unkept
+
+
+def until(response, *statuses):
+    deadline = time.monotonic() + 60
+    while response.status not in statuses:
+        assert time.monotonic() < deadline, response
+        time.sleep(0.02)
+        response = client.responses.retrieve(response.id)
+    return response
+
+
+queued = client.responses.create(model=model, input="slow", background=True)
+assert (queued.status, queued.background, queued.output) == ("queued", True, []), queued
+made = until(queued, "completed", "failed")
+assert (made.status, made.output_text, made.id) == ("completed", answer, queued.id), made
+events = list(client.responses.retrieve(queued.id, stream=True))
+assert [event.sequence_number for event in events] == list(range(len(events))), events
+assert [event.type for event in events[:3]] == [
+    "response.created",
+    "response.queued",
+    "response.in_progress",
+], events
+assert events[-1].type == "response.completed" and events[-1].response.output_text == answer, events
+behind = list(client.responses.retrieve(queued.id, stream=True, starting_after=4))
+assert behind == events[5:], behind
+assert client.responses.cancel(queued.id).status == "completed"
+then = client.responses.create(model=model, input="slow", previous_response_id=queued.id)
+assert then.output_text == answer, then
+# A client that leaves its stream finds it again.
+with client.responses.create(model=model, input="long", background=True, stream=True) as stream:
+    left = next(iter(stream)).response
+assert until(left, "in_progress").status == "in_progress"
+refused(404, "previous_response_not_found", lambda: other.responses.cancel(left.id))
+cancelled = client.responses.cancel(left.id)
+assert (cancelled.status, cancelled.error) == ("cancelled", None), cancelled
+assert client.responses.retrieve(left.id).to_dict() == cancelled.to_dict()
+refused(400, "invalid_value", lambda: client.responses.create(model=model, input="x", previous_response_id=left.id))
+refused(400, "invalid_value", lambda: client.responses.cancel(then.id))
+many = [client.responses.create(model=model, input="long", background=True) for _ in range(2)]
+refused(429, "too_many_in_background", lambda: client.responses.create(model=model, input="long", background=True))
+for response in many:
+    assert client.responses.cancel(response.id).status == "cancelled"
+    client.responses.delete(response.id)
+    refused(404, "previous_response_not_found", lambda: client.responses.retrieve(response.id))
 try:
     for event in client.responses.create(model=model, input="die", stream=True):
         pass

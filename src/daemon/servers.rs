@@ -60,6 +60,11 @@ impl Servers {
         self.stop.send_replace(true);
     }
 
+    /// Responses in the background end, and tell so.
+    pub fn end_background_responses(&self) {
+        self.state.end_background_responses();
+    }
+
     /// Runs of the vendor's functions that have not ended by then are told to.
     pub fn cut_off_runs_at(&self, time: Instant) {
         let state = Arc::clone(&self.state);

@@ -22,6 +22,8 @@ pub enum Deadline {
     Worker,
     /// A request's, from entering the queue to the end of its answer.
     Total,
+    /// A response's in the background, from its request to its end.
+    Background,
     ReaderOpen,
     ReaderCall,
     /// A message's of JSON-RPC that has begun to arrive.
@@ -43,6 +45,7 @@ impl Deadline {
             Self::Heartbeat => "heartbeat",
             Self::Worker => "worker",
             Self::Total => "total",
+            Self::Background => "background",
             Self::ReaderOpen => "reader-open",
             Self::ReaderCall => "reader-call",
             Self::Message => "message",

@@ -36,6 +36,7 @@ use crate::settings::{
     AdminSettings, ChatSettings, ConfinementSettings, ConstraintSettings, EmbeddingSettings,
     HttpSettings, Settings, TokenizerSettings,
 };
+use dialects::background_responses::BackgroundResponses;
 use dialects::kept_responses::KeptResponses;
 use pages::admin::doctor::Doctor;
 use request::live::LiveRequests;
@@ -58,6 +59,8 @@ pub struct HttpState {
     drain: Duration,
     /// Longest time of a request, unless it asks for less.
     total_deadline: Option<Duration>,
+    /// Longest time of a response in the background.
+    background_deadline: Duration,
     /// Whether answers are resumed, unless a request says so itself.
     resume: bool,
     /// One for each connection, over all TCP listeners.
@@ -80,6 +83,10 @@ pub struct HttpState {
     rpc: Arc<rpc::Rpc>,
     /// Responses that requests can go on from.
     kept_responses: Arc<KeptResponses>,
+    /// Those that are made whether or not their clients wait.
+    background_responses: Arc<BackgroundResponses>,
+    /// What a conversation may take that is made shorter.
+    compacted_limit_bytes: usize,
     /// Of what clients keep for the daemon.
     sealing: SealingKey,
 }
@@ -107,6 +114,7 @@ impl HttpState {
             tokenizer: settings.tokenizer.clone(),
             drain: settings.deadlines.drain,
             total_deadline: settings.deadlines.total,
+            background_deadline: settings.deadlines.background,
             resume: settings.recovery.resume,
             seats: Seats::new(
                 settings.http.max_connections,
@@ -114,6 +122,8 @@ impl HttpState {
             ),
             unix_seats: Seats::new(settings.http.max_connections, usize::MAX),
             kept_responses: Arc::new(KeptResponses::new(&settings.responses)),
+            compacted_limit_bytes: settings.responses.compacted_limit_bytes,
+            background_responses: Arc::new(BackgroundResponses::new(&settings.responses)),
             sealing: SealingKey::of_this_process(),
             live,
             event_streams: Arc::new(Semaphore::new(settings.admin.max_event_streams)),
@@ -133,6 +143,12 @@ impl HttpState {
     /// What is kept of a key goes with it. `keys`: clients that have one, in the words of their names.
     pub fn keep_keys(&self, keys: &HashSet<String>) {
         self.kept_responses.keep_keys(keys);
+        self.background_responses.keep_keys(keys);
+    }
+
+    /// Ends the responses in the background, and lets none begin.
+    pub fn end_background_responses(&self) {
+        self.background_responses.close();
     }
 
     /// `examine` is asked by administrators, on a thread of its own.

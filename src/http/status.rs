@@ -80,6 +80,7 @@ kinds! {
     FORMAT_NOT_KEPT = UNPROCESSABLE_ENTITY "format_not_kept";
     POISON_REQUEST = UNPROCESSABLE_ENTITY "poison_request";
     ABORTED_BY_ADMINISTRATOR = UNPROCESSABLE_ENTITY "aborted_by_administrator";
+    CANCELLED = UNPROCESSABLE_ENTITY "cancelled";
     HTTP_VERSION_NOT_SUPPORTED = HTTP_VERSION_NOT_SUPPORTED "http_version_not_supported";
     MISSING_API_KEY = UNAUTHORIZED "missing_api_key";
     INVALID_API_KEY = UNAUTHORIZED "invalid_api_key";
@@ -89,6 +90,7 @@ kinds! {
     QUEUE_FULL = TOO_MANY_REQUESTS "queue_full";
     MEMORY_SHARE_USED = TOO_MANY_REQUESTS "memory_share_used";
     TOO_MANY_EVENT_STREAMS = TOO_MANY_REQUESTS "too_many_event_streams";
+    TOO_MANY_IN_BACKGROUND = TOO_MANY_REQUESTS "too_many_in_background";
     MEMORY_USED = SERVICE_UNAVAILABLE "memory_used";
     QUEUE_DEADLINE = SERVICE_UNAVAILABLE "queue_deadline";
     READERS_BUSY = SERVICE_UNAVAILABLE "readers_busy";
@@ -211,6 +213,10 @@ impl PublicError {
             E::ModelNotAllowed { .. } => PublicError::new(MODEL_NOT_ALLOWED).about("model"),
             // Neither a 5xx nor 409: clients repeat those by themselves, and it was ended for good.
             E::Aborted => PublicError::new(ABORTED_BY_ADMINISTRATOR),
+            E::Cancelled => PublicError::new(CANCELLED),
+            E::TooManyInBackground { .. } => {
+                PublicError::new(TOO_MANY_IN_BACKGROUND).retry_after(Some(1))
+            }
             E::UnknownRequest { .. } => PublicError::new(REQUEST_NOT_FOUND),
             E::UnknownKey { .. } => PublicError::new(KEY_NOT_FOUND),
             E::KeyNameTaken { .. } => PublicError::new(KEY_NAME_TAKEN).about("name"),

@@ -95,6 +95,15 @@ pub struct ResponseSettings {
     /// Older ones are gone.
     #[serde(with = "humantime_serde")]
     pub kept_for: Duration,
+    /// Responses of one key that may be made in the background at a time. 0: none may.
+    pub max_background_per_key: usize,
+    /// What the events of one of them may take, in bytes; the oldest go.
+    pub background_events_limit_bytes: usize,
+    /// How long its events can be read again once it has ended.
+    #[serde(with = "humantime_serde")]
+    pub background_events_kept_for: Duration,
+    /// What is left of a conversation that is made shorter, in bytes.
+    pub compacted_limit_bytes: usize,
 }
 
 /// What one request to `/v1/embeddings` may ask for.

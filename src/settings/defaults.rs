@@ -126,6 +126,7 @@ impl Default for DeadlineSettings {
             control_call: seconds(5),
             abort_to_finish: seconds(30),
             total: None,
+            background: seconds(3600),
             heartbeat: seconds(5),
             unload: seconds(15),
             kill: seconds(5),
@@ -223,6 +224,10 @@ impl Default for ResponseSettings {
             max_kept_per_key: 256,
             kept_limit_bytes: 16 << 20,
             kept_for: seconds(24 * 3600),
+            max_background_per_key: 2,
+            background_events_limit_bytes: 4 << 20,
+            background_events_kept_for: seconds(5 * 60),
+            compacted_limit_bytes: 8192,
         }
     }
 }

@@ -38,7 +38,7 @@ impl Applies {
             | ("deadlines", "unload" | "reader-open" | "reader-call" | "models-read") => Self::Now,
             ("reader", "max-processes") => Self::AtRestart,
             ("reader", _) => Self::Now,
-            ("deadlines", "drain" | "total" | "reader-at-start") => Self::AtRestart,
+            ("deadlines", "drain" | "total" | "background" | "reader-at-start") => Self::AtRestart,
             ("deadlines", _) => Self::AtNextLoad,
             ("recovery", "resume") => Self::AtRestart,
             ("recovery", _) => Self::Now,

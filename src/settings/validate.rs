@@ -1,6 +1,8 @@
 //! Ranges and relations that types cannot say. Pure: it sees values, not where they came from, and
 //! the defaults must pass it (a test). Newer groups of settings are checked in their own files.
 
+mod responses;
+
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
@@ -122,11 +124,7 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
     let most = constraints.max_redraws_without_reuse;
     found.range("constraints.max-redraws-without-reuse", most, 0..=1_000_000);
 
-    let responses = &settings.responses;
-    let most = responses.max_kept_per_key;
-    found.range("responses.max-kept-per-key", most, 0..=65_536);
-    let limit = responses.kept_limit_bytes;
-    found.range("responses.kept-limit-bytes", limit, 4096..=1 << 30);
+    responses::check(settings, &mut found);
 
     let embeddings = &settings.embeddings;
     let max_inputs = embeddings.max_inputs;
@@ -313,7 +311,6 @@ fn durations(settings: &Settings, found: &mut Found) {
         ("deadlines.reader-call", deadlines.reader_call, SHORTEST),
         ("deadlines.models-read", deadlines.models_read, SHORTEST),
         ("recovery.healthy-after", recovery.healthy_after, ZERO),
-        ("responses.kept-for", settings.responses.kept_for, SHORTEST),
         (
             "rpc.handle-idle-timeout",
             settings.rpc.handle_idle_timeout,

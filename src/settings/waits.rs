@@ -77,6 +77,9 @@ pub struct DeadlineSettings {
         deserialize_with = "duration_or_empty"
     )]
     pub total: Option<Duration>,
+    /// A response in the background, from its request to its end.
+    #[serde(with = "humantime_serde")]
+    pub background: Duration,
     /// A worker that is not even scheduled for this long while a call is in progress is killed.
     #[serde(with = "humantime_serde")]
     pub heartbeat: Duration,

@@ -23,6 +23,11 @@ pub fn setup() -> Setup {
 
 /// The same with more in its scenario.
 pub fn setup_with(more: &str) -> Setup {
+    setup_of("", more)
+}
+
+/// The same with settings of its scenario, too.
+pub fn setup_of(settings: &str, more: &str) -> Setup {
     let calls = format!("<think>\nso\n</think>\n\n{}", two_calls());
     let answers = [
         ("first of", "All done."),
@@ -38,7 +43,7 @@ pub fn setup_with(more: &str) -> Setup {
         .model_file(
             "m",
             "model.rkllm",
-            &(answers.replace(&pieces, words) + more),
+            &(settings.to_owned() + &answers.replace(&pieces, words) + more),
         )
         .model_file("m", "chat_template.jinja", &thinking_template())
 }

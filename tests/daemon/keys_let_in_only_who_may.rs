@@ -69,9 +69,12 @@ const TABLE: &str = "
     POST /responses#absent                    401 401 401 404 404 404
     POST /v1/responses/input_tokens#own       401 401 401 400 400 400
     POST /v1/responses/input_tokens#other     401 401 401 400 403 400
+    POST /v1/responses/compact#own            401 401 401 200 200 200
+    POST /v1/responses/compact#other          401 401 401 200 403 200
     GET  /v1/responses/{id}absent             401 401 401 404 404 404
     DELETE /v1/responses/{id}absent           401 401 401 404 404 404
     GET  /v1/responses/{id}/input_items       401 401 401 404 404 404
+    POST /v1/responses/{id}/cancel            401 401 401 404 404 404
     POST /v1/rerank#own                       401 401 401 400 400 400
     POST /v1/rerank#other                     401 401 401 400 403 400
     GET  /props                               401 401 401 200 200 200
@@ -208,7 +211,13 @@ pub fn rows() -> Vec<(&'static str, String, String, Vec<u16>)> {
             ("/api/generate" | "/api/embeddings", model) => {
                 format!(r#"{{"model":"{model}","prompt":"hi"}}"#)
             }
-            ("/v1/responses" | "/responses" | "/v1/responses/input_tokens", model) => {
+            (
+                "/v1/responses"
+                | "/responses"
+                | "/v1/responses/input_tokens"
+                | "/v1/responses/compact",
+                model,
+            ) => {
                 format!(r#"{{"model":"{model}","input":"hi"}}"#)
             }
             ("/v1/messages", model) => format!(
@@ -222,9 +231,11 @@ pub fn rows() -> Vec<(&'static str, String, String, Vec<u16>)> {
             }
         };
         let statuses = words.map(|word| word.parse().unwrap()).collect();
+        // What has more of a path behind it cannot be left out.
+        let path = path.replace("{id}/", "absent/");
         let path = ["{id}", "{digest}", "{name}"]
             .iter()
-            .fold(path.to_owned(), |path, name| path.replace(name, ""));
+            .fold(path, |path, name| path.replace(name, ""));
         (method, path, body, statuses)
     })
     .collect()

@@ -97,6 +97,7 @@ mod refusals_have_their_paths_shape;
 mod requests_have_several_answers;
 mod requests_memory_is_bounded;
 mod requests_memory_support;
+mod responses_in_the_background_have_an_end;
 mod silent_connections_lock_no_client_out;
 mod slots_are_lost_together;
 mod slots_share_a_worker;

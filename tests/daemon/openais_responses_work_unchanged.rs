@@ -1,7 +1,7 @@
 //! The `openai` package from PyPI, unchanged, asks the daemon for responses as it would ask OpenAI: whole and streamed, kept
 //! and gone on from, with thoughts, calls and schemas, and what is refused.
 
-use crate::client_sessions::{WHOLE, host, setup_with};
+use crate::client_sessions::{WHOLE, host, setup_of};
 use crate::daemon_support::{eventually, keys, python_session};
 use crate::function_calls::HARD;
 
@@ -13,9 +13,16 @@ pub const DIES: &str = "[[answer]]\nwhen-prompt-contains = \"die\"\ntokens = [\"
      [[fault]]\ncall = \"run\"\nwhen-prompt-contains = \"die\"\nafter-tokens = 1\nkind = \"delay\"\nms = 500\n\
      [[fault]]\ncall = \"run\"\nwhen-prompt-contains = \"die\"\nafter-tokens = 2\nkind = \"segv\"\n";
 
+/// 100 tokens a second.
+const PACE: &str = "token-delay-us = 10000\n";
+
+/// As long as a session needs it.
+const LONG: &str =
+    "[[answer]]\nwhen-prompt-contains = \"long\"\nrepeat = { token = \"w \", times = 6000 }\n";
+
 #[test]
 fn a_session_about_responses() {
-    let daemon = setup_with(DIES)
+    let daemon = setup_of(PACE, &format!("{DIES}{LONG}"))
         .demo_model("real")
         .settings("models.max-loaded = 2\nrecovery.resume = false\n")
         .start();

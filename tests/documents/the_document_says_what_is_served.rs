@@ -22,12 +22,13 @@ const TOKENIZER: &str = r#"{"version":"1.0","truncation":null,"padding":null,"ad
 const WEBSOCKET: &str = "/rpc/ws";
 /// They take more than the document can say: lists of texts and tokens in one, and blocks of kinds that are
 /// not known, which are told and left out.
-const TOLERANT: [&str; 5] = [
+const TOLERANT: [&str; 6] = [
     "/completion",
     "/v1/messages",
     "/v1/messages/count_tokens",
     "/v1/responses",
     "/v1/responses/input_tokens",
+    "/v1/responses/compact",
 ];
 /// Their streams do not end.
 const ENDLESS: [&str; 2] = ["/models/sse", "/v1/admin/events"];
@@ -127,6 +128,8 @@ fn of_this_installation(document: &mut Value) {
     let dimensions = &mut schemas["EmbeddingParameters"]["properties"]["dimensions"];
     (dimensions["minimum"], dimensions["maximum"]) = (2.into(), 8.into());
     schemas["DetokenizeRequest"]["properties"]["tokens"]["items"]["maximum"] = 3.into();
+    // A key has few of them at a time, and only those that are kept.
+    schemas["CreateParameters"]["properties"]["background"]["enum"] = json!([false, null]);
     // No answer of the fake library can be kept to a format.
     let formats = &mut schemas["FormatParameters"]["properties"];
     let format = formats["response_format"].take();

@@ -35,7 +35,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use client::{Answer, Client, error_object};
 pub use lines::said;
 pub use message_events::{heard, heard_in};
-pub use response_events::{heard_response, is_whole_resource};
+pub use response_events::{heard_response, heard_response_in, is_whole_resource};
 pub use scripted_engine::ScriptedEngine;
 pub use sweep::{odd_values, places, with};
 

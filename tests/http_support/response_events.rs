@@ -19,6 +19,7 @@ pub struct HeardResponse {
 enum At {
     Start,
     Created,
+    Queued,
     BetweenItems,
     /// Its content has yet to begin, if it is to have any.
     ItemAdded,
@@ -84,7 +85,11 @@ pub fn heard_response(answer: &Answer) -> HeardResponse {
         answer.header("content-type"),
         Some("text/event-stream; charset=utf-8")
     );
-    let text = answer.text();
+    heard_response_in(answer.text())
+}
+
+/// The same of a stream's text.
+pub fn heard_response_in(text: &str) -> HeardResponse {
     let events = text.strip_suffix("data: [DONE]\n\n").expect("the mark");
     let mut heard = HeardResponse::default();
     let mut at = At::Start;
@@ -108,21 +113,30 @@ pub fn heard_response(answer: &Answer) -> HeardResponse {
 impl HeardResponse {
     fn next(&mut self, at: At, name: &str, data: &Value) -> At {
         match (at, name) {
-            (At::Start, "response.created") | (At::Created, "response.in_progress") => {
+            (At::Start, "response.created") => {
                 let response = &data["response"];
-                is_whole_resource(response);
-                let state = (&response["status"], &response["output"], &response["usage"]);
-                assert_eq!(state, (&"in_progress".into(), &json!([]), &Value::Null));
-                match at {
-                    At::Start => {
-                        self.response = response.clone();
-                        At::Created
-                    }
-                    _ => {
-                        assert_eq!(&self.response, response);
-                        At::BetweenItems
-                    }
-                }
+                let in_background = response["background"] == true;
+                self.response = response.clone();
+                self.is_begun(
+                    data,
+                    if in_background {
+                        "queued"
+                    } else {
+                        "in_progress"
+                    },
+                );
+                At::Created
+            }
+            (At::Created, "response.queued") => {
+                self.is_begun(data, "queued");
+                At::Queued
+            }
+            (At::Created | At::Queued, "response.in_progress") => {
+                let in_background = self.response["background"] == true;
+                assert_eq!(in_background, at == At::Queued, "{data}");
+                self.response["status"] = "in_progress".into();
+                self.is_begun(data, "in_progress");
+                At::BetweenItems
             }
             (At::BetweenItems, "response.output_item.added") => {
                 assert_eq!(data["output_index"], self.items.len(), "{data}");
@@ -190,17 +204,27 @@ impl HeardResponse {
                 assert_eq!(last, item);
                 At::BetweenItems
             }
-            (At::BetweenItems, "error") => {
+            (At::BetweenItems | At::Queued, "error") => {
                 assert_eq!(data["error"]["code"], data["code"], "{data}");
                 assert_eq!(data["error"]["message"], data["message"], "{data}");
                 self.error = Some(data.clone());
                 At::Failing
             }
             (At::Failing, "response.failed") => self.end(data, "failed"),
+            (At::BetweenItems | At::Queued, "response.failed") => self.end(data, "cancelled"),
             (At::BetweenItems, "response.completed") => self.end(data, "completed"),
             (At::BetweenItems, "response.incomplete") => self.end(data, "incomplete"),
             (at, name) => panic!("{name} where the stream is {at:?}"),
         }
+    }
+
+    /// There is no answer yet, and nothing else has changed since the first event.
+    fn is_begun(&self, data: &Value, status: &str) {
+        let response = &data["response"];
+        is_whole_resource(response);
+        let state = (&response["status"], &response["output"], &response["usage"]);
+        assert_eq!(state, (&status.into(), &json!([]), &Value::Null));
+        assert_eq!(&self.response, response);
     }
 
     fn end(&mut self, data: &Value, status: &str) -> At {

@@ -46,6 +46,7 @@ async fn no_value_of_a_field_is_the_daemons_fault() {
     for (path, good) in [
         ("/v1/responses", &good),
         ("/v1/responses/input_tokens", &good),
+        ("/v1/responses/compact", &good),
         ("/v1/responses", &formed),
     ] {
         let answer = server.post(path, good.to_string()).await;

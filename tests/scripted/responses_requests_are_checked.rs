@@ -54,7 +54,7 @@ async fn each_refusal_names_its_field() {
         tiny: "input":[{"type":"function_call_output","call_id":"c"}] => input[0].output missing_required_parameter
         tiny: "input":[{"type":"function_call_output","output":"x"}] => input[0].call_id missing_required_parameter
         tiny: "instructions":"\u0000" => instructions invalid_value
-        tiny: "background":true => background unsupported_parameter
+        tiny: "background":true,"store":false => background invalid_value
         tiny: "conversation":"conv_1" => conversation unsupported_parameter
         tiny: "prompt":{"id":"p"} => prompt unsupported_parameter
         tiny: "truncation":"some" => truncation invalid_value

@@ -86,6 +86,12 @@ pub(crate) trait ChatDialect: Send + 'static {
         error
     }
 
+    /// Whether a client waits for the header of a stream, which is then held back for the first piece, so that an error
+    /// before it has its own status.
+    fn has_a_header(&self) -> bool {
+        true
+    }
+
     /// An answer with `body`, a stream of events.
     fn stream(body: Body) -> Response;
 }

@@ -28,6 +28,10 @@ pub(crate) struct KeptResponse {
     pub items: Vec<Arc<Item>>,
     /// Of `items`, so many were there before the answer.
     pub asked: usize,
+    /// Whether requests may go on from it: it has an answer, be that cut.
+    pub is_answered: bool,
+    /// Whether it was made in the background.
+    pub is_background: bool,
 }
 
 impl KeptResponse {
@@ -255,6 +259,8 @@ mod tests {
             json: vec![b'x'; json_bytes].into(),
             items: Vec::new(),
             asked: 0,
+            is_answered: true,
+            is_background: false,
         }
     }
 
@@ -263,6 +269,7 @@ mod tests {
             max_kept_per_key: count,
             kept_limit_bytes: bytes,
             kept_for: FOR,
+            ..ResponseSettings::default()
         }
     }
 

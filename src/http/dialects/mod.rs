@@ -4,6 +4,7 @@
 //! knows one, but for the router, the shape of errors and the API's description.
 
 pub(crate) mod anthropic;
+pub(crate) mod background_responses;
 pub(crate) mod calls;
 pub(crate) mod chat_dialect;
 pub(crate) mod embedding;

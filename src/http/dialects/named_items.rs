@@ -55,6 +55,8 @@ mod tests {
                 json: "{}".into(),
                 items,
                 asked: 0,
+                is_answered: true,
+                is_background: false,
             })
         };
         let mut named = NamedItems::of(vec![

@@ -145,6 +145,40 @@ impl RequestContext {
             .expect("every request passes the router, which adds its context")
     }
 
+    /// The same request without its connection, for an answer that goes on when its client has left. From now on
+    /// it is that one which is counted, listed and charged.
+    pub fn in_background(&self) -> Arc<Self> {
+        let outcome = {
+            let mut own = self.outcome();
+            own.ended = true;
+            Outcome {
+                // Its client has had its answer; what becomes of the response is told by its end.
+                status: Some(StatusCode::OK),
+                uncounted: own.uncounted.take(),
+                changes: own.changes.take(),
+                model: own.model.clone(),
+                ..Outcome::default()
+            }
+        };
+        let held = self.held();
+        let context = Arc::new(Self {
+            id: self.id.clone(),
+            client: self.client.clone(),
+            caller: self.caller.clone(),
+            peer: self.peer.clone(),
+            method: self.method.clone(),
+            path: self.path.clone(),
+            started: self.started,
+            outcome: Mutex::new(outcome),
+            live: Arc::clone(&self.live),
+            abort: Abort::default(),
+            memory: Mutex::new(self.memory().split(held)),
+            in_flight: InFlight::without_connection(),
+        });
+        context.live.add(&context);
+        context
+    }
+
     /// Where what it holds is charged.
     pub fn account(&self) -> Account {
         self.memory().account().clone()
@@ -279,6 +313,10 @@ impl RequestContext {
         if is_first {
             self.tell(|request, model| Change::RequestRuns { request, model });
         }
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.outcome().stage == Stage::Running
     }
 
     /// Tells those who follow where it is now, if it is listed.

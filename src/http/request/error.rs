@@ -128,6 +128,14 @@ pub(crate) enum RequestError {
     ModelNotAllowed { key: String, model: String },
     #[error("an administrator has ended this request")]
     Aborted,
+    /// Of a response in the background. No client is told so: it has asked for it.
+    #[error("its client has cancelled this response")]
+    Cancelled,
+    #[error(
+        "{most} responses are made in the background for this key already: `max-background-per-key` in the \
+         [responses] settings; wait for one, or cancel it"
+    )]
+    TooManyInBackground { most: usize },
     #[error("no request `{id}` is served now; GET /v1/admin/requests lists those that are")]
     UnknownRequest { id: String },
     #[error("there is no key named `{name}`; GET /v1/admin/keys lists what there is")]

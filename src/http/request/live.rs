@@ -3,32 +3,39 @@
 
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll};
 
 use futures_util::task::AtomicWaker;
 
 use crate::generation::RequestId;
 use crate::http::request::context::RequestContext;
+use crate::http::request::error::RequestError;
 use crate::http::request::live_run::LiveRun;
 
-/// Whether an administrator has aborted a request. One task at a time waits for it: the router's until there is an
-/// answer, and then the connection's.
+/// Whether a request is to end before its answer does: an administrator has aborted it, or, in the background, whatever
+/// else ends it. One task at a time waits for it: the router's until there is an answer, and then the connection's; in the
+/// background its own.
 #[derive(Debug, Default)]
 pub(crate) struct Abort {
-    is_wanted: AtomicBool,
+    why: OnceLock<RequestError>,
     waiting: AtomicWaker,
 }
 
 impl Abort {
-    pub fn set(&self) {
-        self.is_wanted.store(true, Ordering::Release);
+    /// The first reason stays.
+    pub fn set(&self, why: RequestError) {
+        let _ = self.why.set(why);
         self.waiting.wake();
     }
 
     pub fn is_wanted(&self) -> bool {
-        self.is_wanted.load(Ordering::Acquire)
+        self.why.get().is_some()
+    }
+
+    /// What its client is told.
+    pub fn why(&self) -> RequestError {
+        self.why.get().cloned().unwrap_or(RequestError::Aborted)
     }
 
     pub fn poll(&self, cx: &Context<'_>) -> Poll<()> {
@@ -98,12 +105,12 @@ impl LiveRequests {
         let id = RequestId(id.into());
         let run = self.lock_runs().get(&id).cloned();
         if let Some(run) = run.and_then(|run| run.upgrade()) {
-            run.abort.set();
+            run.abort.set(RequestError::Aborted);
             return Some(AbortedOne::Run(run));
         }
         let known = self.lock().get(&id).cloned();
         let context = known?.upgrade()?;
-        context.abort.set();
+        context.abort.set(RequestError::Aborted);
         Some(AbortedOne::Request(context))
     }
 
@@ -139,7 +146,7 @@ mod tests {
             .await;
         });
         begun.await.expect("it waits");
-        abort.set();
+        abort.set(RequestError::Aborted);
         waits.await.expect("it was woken");
         abort.wanted().await;
     }

@@ -95,8 +95,10 @@ const TABLE: &[(&str, For)] = &[
     // OpenAI's responses.
     ("/v1/responses", For::Users),
     ("/v1/responses/input_tokens", For::Users),
+    ("/v1/responses/compact", For::Users),
     ("/v1/responses/{id}", For::Users),
     ("/v1/responses/{id}/input_items", For::Users),
+    ("/v1/responses/{id}/cancel", For::Users),
     // The vendor's functions.
     ("/rpc", For::Users),
     ("/rpc/ws", For::Users),

@@ -11,6 +11,9 @@ pub(crate) trait EventWriter: Send + Unpin + 'static {
     /// What a stream begins with, before any event.
     fn opening(&mut self, buffer: &mut BytesMut);
 
+    /// A run has begun. With several replies each of their runs is told.
+    fn started(&mut self, _buffer: &mut BytesMut) {}
+
     /// One piece.
     fn piece(&mut self, piece: &ReplyPiece, buffer: &mut BytesMut);
 

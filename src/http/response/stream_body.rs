@@ -81,6 +81,9 @@ impl<W: EventWriter> StreamBody<W> {
         };
         for writer in &mut body.writers {
             writer.opening(&mut body.buffer);
+            if body.context.is_running() {
+                writer.started(&mut body.buffer);
+            }
         }
         if let Some(event) = first {
             body.write(event);
@@ -90,8 +93,13 @@ impl<W: EventWriter> StreamBody<W> {
 
     fn write(&mut self, (index, event): OfReply) {
         match event {
-            // Too late for a header, and no event tells it.
-            ReplyEvent::Started(_) => self.context.run_started(),
+            // Too late for a header.
+            ReplyEvent::Started(_) => {
+                self.context.run_started();
+                for writer in &mut self.writers {
+                    writer.started(&mut self.buffer);
+                }
+            }
             ReplyEvent::Piece(piece) => self.piece(index, &piece),
             ReplyEvent::Pieces(pieces) => {
                 for piece in pieces {
@@ -144,7 +152,7 @@ impl<W: EventWriter> StreamBody<W> {
         }
     }
 
-    /// Ends the stream where an administrator says so.
+    /// Ends the stream before its replies do.
     fn abort(&mut self) {
         if self.is_cut || self.replies.is_over() {
             return;
@@ -152,7 +160,7 @@ impl<W: EventWriter> StreamBody<W> {
         self.is_cut = true;
         self.replies.cancel();
         let index = self.ended.iter().position(Option::is_none).unwrap_or(0);
-        self.fail_by(index, &RequestError::Aborted);
+        self.fail_by(index, &self.context.abort.why());
     }
 
     fn fail(&mut self, index: usize, error: GenerationError) {

@@ -108,7 +108,10 @@ impl<D: ChatDialect> Answering<'_, D> {
     ) -> Result<(RunStart, Response), RequestError> {
         let waiting = STREAM_BYTES.saturating_mul(self.count);
         self.context.hold(self.context.held() + waiting)?;
-        let delay = self.state.http.header_delay;
+        let delay = match self.dialect.has_a_header() {
+            true => self.state.http.header_delay,
+            false => Duration::ZERO,
+        };
         let (start, first) = replies
             .first(delay, expected, || self.context.run_started())
             .await

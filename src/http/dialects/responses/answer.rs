@@ -1,13 +1,14 @@
 //! The resource: a response as it begins, as it ends, and as it fails. Every key is always there. What has ended and
 //! may be gone on from is kept before its client is told of its end.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::echo::Echo;
-use super::output::{COMPLETED, IN_PROGRESS, INCOMPLETE, OutputItem};
+use super::output::{COMPLETED, INCOMPLETE, OutputItem};
 use crate::auth::SealingKey;
 use crate::generation::{ClientKey, Completion, FinishReason, Usage};
 use crate::http::dialects::chat_dialect::{Identity, unix_seconds};
@@ -31,7 +32,8 @@ pub(crate) struct ResponseResource {
     /// Likewise; null of one that has not come to its end.
     #[schema(required)]
     completed_at: Option<u64>,
-    /// `completed`; `incomplete` where the answer was cut; `failed`; `in_progress` in a stream.
+    /// `completed`; `incomplete` where the answer was cut; `failed`; `in_progress` in a stream. In the background also
+    /// `queued` and `cancelled`.
     #[schema(example = "completed")]
     status: &'static str,
     #[schema(required)]
@@ -102,7 +104,7 @@ pub(crate) struct OutputTokensDetails {
 }
 
 impl ResponseUsage {
-    fn of(usage: Usage) -> Self {
+    pub(super) fn of(usage: Usage) -> Self {
         let Usage {
             prompt_tokens,
             completion_tokens,
@@ -128,25 +130,29 @@ pub(super) struct Answered {
     pub echo: Echo,
     /// The conversation that is answered.
     pub items: Vec<Arc<Item>>,
+    /// Seconds since the epoch.
+    pub created: u64,
     /// Whose response it is.
     pub client: ClientKey,
     /// Where it is kept, if it is.
     pub kept: Option<Arc<KeptResponses>>,
     /// With it thoughts are sealed.
     pub sealing: Option<SealingKey>,
+    /// In the background: the response at its end.
+    pub at_end: OnceLock<Bytes>,
     /// Of what is here.
     pub _held: Charge,
 }
 
 impl Answered {
-    /// What a stream begins with.
-    pub fn begun(&self, identity: &Identity) -> ResponseResource {
+    /// The response before there is an answer.
+    pub fn begun(&self, identity: &Identity, status: &'static str) -> ResponseResource {
         ResponseResource {
             id: id::for_response(&identity.id),
             object: "response",
-            created_at: identity.created,
+            created_at: self.created,
             completed_at: None,
-            status: IN_PROGRESS,
+            status,
             error: None,
             incomplete_details: None,
             model: Arc::clone(&identity.model),
@@ -170,43 +176,66 @@ impl Answered {
             incomplete_details: incomplete.map(|reason| IncompleteDetails { reason }),
             output,
             usage: completion.usage.map(ResponseUsage::of),
-            ..self.begun(identity)
+            ..self.begun(identity, status)
         };
-        let json = serde_json::to_vec(&resource)?;
-        let Some(kept) = &self.kept else {
-            return Ok(json);
-        };
-        let mut items = self.items.clone();
-        items.extend(resource.output.iter().map(OutputItem::kept));
-        let response = KeptResponse {
-            id: resource.id.clone(),
-            json: json.clone().into(),
-            items,
-            asked: self.items.len(),
-        };
-        if kept.keep(&self.client, response) {
-            return Ok(json);
-        }
-        resource.echo.store = false;
-        serde_json::to_vec(&resource)
+        self.keep(&mut resource, true)
     }
 
-    /// The response as it fails, with what there is of its answer.
+    /// The response as it fails, with what there is of its answer. `None`: its client has cancelled it.
     pub fn failed(
         &self,
         identity: &Identity,
         output: Vec<OutputItem>,
-        error: &ErrorBody,
+        error: Option<&ErrorBody>,
     ) -> ResponseResource {
-        ResponseResource {
-            status: "failed",
-            error: Some(ResponseError {
+        let status = match error {
+            Some(_) => "failed",
+            None => "cancelled",
+        };
+        let mut resource = ResponseResource {
+            error: error.map(|error| ResponseError {
                 code: error.error.code,
                 message: error.error.message.clone(),
             }),
             output,
-            ..self.begun(identity)
+            ..self.begun(identity, status)
+        };
+        // Only in the background there may be no client that is told of it now.
+        if self.echo.background {
+            let kept = self.keep(&mut resource, false);
+            kept.expect("these types have JSON forms");
         }
+        resource
+    }
+
+    /// JSON of the response at its end, which is kept if it is to be.
+    fn keep(
+        &self,
+        resource: &mut ResponseResource,
+        is_answered: bool,
+    ) -> serde_json::Result<Vec<u8>> {
+        let mut json = serde_json::to_vec(resource)?;
+        if let Some(kept) = &self.kept {
+            let mut items = self.items.clone();
+            items.extend(resource.output.iter().map(OutputItem::kept));
+            let response = KeptResponse {
+                id: resource.id.clone(),
+                json: json.clone().into(),
+                items,
+                asked: self.items.len(),
+                is_answered,
+                is_background: self.echo.background,
+            };
+            if !kept.keep(&self.client, response) {
+                resource.echo.store = false;
+                json = serde_json::to_vec(resource)?;
+            }
+        }
+        if self.echo.background {
+            // There is one end.
+            let _ = self.at_end.set(json.clone().into());
+        }
+        Ok(json)
     }
 }
 
@@ -245,9 +274,11 @@ impl Answered {
                 user: None,
             },
             items: Vec::new(),
+            created: 7,
             client: client.clone(),
             kept: None,
             sealing: None,
+            at_end: OnceLock::new(),
             _held: accountant.account(client, Standing::Ordinary).open(),
         }
     }

@@ -1,13 +1,15 @@
 //! `POST /v1/responses`: a conversation of items, rendered with the model's chat template.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use axum::Extension;
 use axum::body::Body;
 use axum::response::Response;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::answer::{Answered, ResponseResource};
+use super::background;
 use super::echo::{Echo, MOST_OF_A_NAME, MOST_OF_A_TEXT, refuse_longer};
 use super::event_writer::ResponseWriter;
 use super::events::ResponseEvent;
@@ -17,13 +19,16 @@ use crate::chat::WholeReply;
 use crate::generation::{Completion, DrawRequest, LogprobsRequest};
 use crate::http::HttpState;
 use crate::http::dialects::chat_dialect::{
-    Asked, Asking, ChatDialect, Identity, LongHistory, Options, Without,
+    self, Asked, ChatDialect, Identity, LongHistory, Options, Without, of_fields, unix_seconds,
 };
+use crate::http::dialects::failed;
 use crate::http::dialects::openai::logprobs;
 use crate::http::dialects::openai::parameters::SharedParameters;
+use crate::http::request::access::Rule;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
 use crate::http::request::free_form::{FreeObject, Outline, ValuesLeft};
+use crate::http::request::parsed::parsed;
 use crate::http::request::together::{Together, fields_of};
 use crate::http::response::error_body::AnswerRefusals;
 use crate::http::response::{notices, sse};
@@ -89,7 +94,8 @@ pub(crate) struct CreateParameters {
     client_metadata: Option<FreeObject>,
     /// Whether the response is kept, so that requests may go on from it. Default true.
     store: Option<bool>,
-    /// Not supported; false or null.
+    /// Whether the response is made whether or not its client waits; it is kept, so `store` must not be false. Default
+    /// false.
     background: Option<bool>,
 }
 
@@ -115,7 +121,7 @@ fields_of!(CreateParameters {
 });
 
 /// How a response is answered.
-pub(crate) struct ResponseAnswer(Arc<Answered>);
+pub(crate) struct ResponseAnswer(pub(super) Arc<Answered>);
 
 impl ChatDialect for ResponseAnswer {
     const PROMPT_PARAM: &'static str = "input";
@@ -140,6 +146,10 @@ impl ChatDialect for ResponseAnswer {
         blamed(error)
     }
 
+    fn has_a_header(&self) -> bool {
+        !self.0.echo.background
+    }
+
     fn stream(body: Body) -> Response {
         sse::response(body)
     }
@@ -149,7 +159,8 @@ impl ChatDialect for ResponseAnswer {
 ///
 /// With `stream: true` the answer is a stream of events, each with its name and a ResponseEvent, from
 /// `response.created` to one of `response.completed`, `response.incomplete` and `response.failed`, and then a line
-/// `data: [DONE]`.
+/// `data: [DONE]`. With `background: true` the answer is the response as it is queued, and it is made whether or not its
+/// client waits; a stream of it can be left and read again.
 #[utoipa::path(post, path = "/v1/responses", tag = "openai",
     request_body(content = super::bodies::ResponseRequest),
     responses(
@@ -157,8 +168,22 @@ impl ChatDialect for ResponseAnswer {
             (ResponseResource = "application/json"),
             (ResponseEvent = "text/event-stream"))),
         AnswerRefusals))]
-pub(crate) async fn create(asking: Asking) -> Result<Response, RequestError> {
-    asking.answer(asked).await
+pub(crate) async fn create(
+    State(state): State<Arc<HttpState>>,
+    Extension(rule): Extension<Rule>,
+    request: Request,
+) -> Result<Response, RequestError> {
+    let context = RequestContext::of(request.extensions());
+    context.is_generation(state.engine.metrics());
+    let answered = async {
+        let asked = parsed(&state, &context, request, of_fields(asked)).await?;
+        match asked.dialect.0.echo.background {
+            true => background::begin(&state, &context, rule, asked),
+            false => chat_dialect::answer_asked(&state, &context, asked).await,
+        }
+    };
+    let answered = answered.await;
+    answered.map_err(|error| failed(&context, error))
 }
 
 fn asked(
@@ -167,7 +192,7 @@ fn asked(
     Together(Together(shared, own), unread): Read<CreateParameters>,
 ) -> Result<Asked<ResponseAnswer>, RequestError> {
     let model = shared.model(state, context)?;
-    own.refuse_background()?;
+    let in_background = own.in_background(state)?;
     let max_output_tokens = own.max_output_tokens()?;
     let include = own.include()?;
     let sampling = SharedParameters {
@@ -221,7 +246,7 @@ fn asked(
     };
     let value = own.values(&model);
     let echo = Echo {
-        background: false,
+        background: in_background,
         instructions: echoed.instructions,
         max_output_tokens,
         max_tool_calls: None,
@@ -247,15 +272,20 @@ fn asked(
         },
         user: own.user,
     };
-    let written = if stream { WRITTEN_IN_A_STREAM } else { 1 };
+    let written = match stream || in_background {
+        true => WRITTEN_IN_A_STREAM,
+        false => 1,
+    };
     let bytes = (1 + written) * echo.bytes() + items.iter().map(|item| item.bytes()).sum::<usize>();
     let answered = Answered {
         _held: context.account().charge(bytes)?,
         echo,
         items,
+        created: unix_seconds(),
         client: context.client.clone(),
         kept: keeps.then(|| Arc::clone(&state.kept_responses)),
         sealing: include.seals.then(|| state.sealing.clone()),
+        at_end: OnceLock::new(),
     };
     Ok(Asked {
         source,
@@ -293,14 +323,26 @@ impl CreateParameters {
         }
     }
 
-    fn refuse_background(&self) -> Result<(), RequestError> {
-        match self.background {
-            Some(true) => Err(RequestError::unsupported(
-                "background",
-                "a response is made while its client waits: leave it out, and read the stream",
-            )),
-            Some(false) | None => Ok(()),
+    /// Whether it is made whether or not its client waits.
+    fn in_background(&self, state: &HttpState) -> Result<bool, RequestError> {
+        const FIELD: &str = "background";
+        if self.background != Some(true) {
+            return Ok(false);
         }
+        if self.store == Some(false) {
+            return Err(RequestError::out_of_range(
+                FIELD,
+                "needs `store`, by which its client finds it again",
+            ));
+        }
+        if !state.kept_responses.keeps() || !state.background_responses.may_begin() {
+            return Err(RequestError::unsupported(
+                FIELD,
+                "`max-background-per-key` or `max-kept-per-key` in the [responses] settings is 0: leave it out, and \
+                 read the stream",
+            ));
+        }
+        Ok(true)
     }
 
     fn include(&self) -> Result<Include, RequestError> {

@@ -16,7 +16,7 @@ pub(super) const MOST_OF_A_TEXT: usize = 512;
 /// What a response repeats of its request.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Echo {
-    /// Always false.
+    /// Whether it is made whether or not its client waits.
     pub background: bool,
     /// As the request has them; of a request that goes on from another response its own.
     #[schema(required)]

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
 use serde_json::json;
 
@@ -13,7 +13,8 @@ use super::error::body;
 use super::event_bodies::{CallDone, Event, OfItem, OfPart, OfResponse, OfText};
 use super::open_item::{Kind, Open};
 use super::output::{
-    COMPLETED, INCOMPLETE, NOTHING, OutputItem, OutputText, ReasoningText, takes_nothing,
+    COMPLETED, IN_PROGRESS, INCOMPLETE, NOTHING, OutputItem, OutputText, QUEUED, ReasoningText,
+    takes_nothing,
 };
 use crate::chat::logprobs_bytes;
 use crate::conversation::{ReplyPiece, ScoredText, TokenLogprobs};
@@ -26,7 +27,11 @@ use crate::http::request::id;
 use crate::http::response::append_json::append_json;
 use crate::http::response::event_writer::EventWriter;
 
-const DONE: &[u8] = b"data: [DONE]\n\n";
+pub(super) const DONE: &[u8] = b"data: [DONE]\n\n";
+/// A response is no longer queued.
+pub(super) const IN_PROGRESS_EVENT: &str = "response.in_progress";
+/// Told of a response in the background before there is a stream.
+const QUEUED_EVENTS: [&str; 2] = ["response.created", "response.queued"];
 /// Behind the number of a delta.
 const END: &[u8] = b"}\n\n";
 /// What a delta has beside what is rendered before it and its text.
@@ -46,17 +51,47 @@ pub(crate) struct ResponseWriter {
     items: Vec<OutputItem>,
     /// Bytes of what is repeated at the end, with all of its copies.
     held: usize,
+    /// Whether the stream has said that it is made now.
+    is_in_progress: bool,
 }
 
 impl ResponseWriter {
     pub(super) fn new(identity: &Identity, answered: Arc<Answered>) -> Self {
+        let told = match answered.echo.background {
+            true => QUEUED_EVENTS.len() as u64,
+            false => 0,
+        };
         Self {
             answered,
             identity: identity.clone(),
-            number: 0,
+            number: told,
             open: None,
             items: Vec::new(),
             held: 0,
+            is_in_progress: false,
+        }
+    }
+
+    /// What is told of a response in the background before there is a stream.
+    pub(super) fn queued(identity: &Identity, answered: &Arc<Answered>) -> Bytes {
+        let mut writer = Self::new(identity, Arc::clone(answered));
+        writer.goes_on_from(0);
+        let mut buffer = BytesMut::new();
+        for name in QUEUED_EVENTS {
+            writer.of_response(name, QUEUED, &mut buffer);
+        }
+        buffer.freeze()
+    }
+
+    /// Events up to this number have been told.
+    pub(super) fn goes_on_from(&mut self, number: u64) {
+        self.number = number;
+    }
+
+    fn is_made(&mut self, buffer: &mut BytesMut) {
+        if !self.is_in_progress {
+            self.is_in_progress = true;
+            self.of_response(IN_PROGRESS_EVENT, IN_PROGRESS, buffer);
         }
     }
 
@@ -74,8 +109,8 @@ impl ResponseWriter {
         self.number += 1;
     }
 
-    fn of_response(&mut self, name: &'static str, buffer: &mut BytesMut) {
-        let response = self.answered.begun(&self.identity);
+    fn of_response(&mut self, name: &'static str, status: &'static str, buffer: &mut BytesMut) {
+        let response = self.answered.begun(&self.identity, status);
         self.event(name, &OfResponse { response }, buffer);
     }
 
@@ -255,11 +290,18 @@ impl ResponseWriter {
 
 impl EventWriter for ResponseWriter {
     fn opening(&mut self, buffer: &mut BytesMut) {
-        self.of_response("response.created", buffer);
-        self.of_response("response.in_progress", buffer);
+        if !self.answered.echo.background {
+            self.of_response("response.created", IN_PROGRESS, buffer);
+            self.is_made(buffer);
+        }
+    }
+
+    fn started(&mut self, buffer: &mut BytesMut) {
+        self.is_made(buffer);
     }
 
     fn piece(&mut self, piece: &ReplyPiece, buffer: &mut BytesMut) {
+        self.is_made(buffer);
         match piece {
             ReplyPiece::Text(text) => self.text(text, &[], buffer),
             ReplyPiece::ScoredText(ScoredText { text, tokens }) => self.text(text, tokens, buffer),
@@ -300,6 +342,7 @@ impl EventWriter for ResponseWriter {
             FinishReason::Stop => (COMPLETED, "response.completed"),
             FinishReason::Length => (INCOMPLETE, "response.incomplete"),
         };
+        self.is_made(buffer);
         self.end_item(item_status, buffer);
         let output = std::mem::take(&mut self.items);
         let ended = self.answered.ended(&self.identity, output, completion);
@@ -320,8 +363,15 @@ impl EventWriter for ResponseWriter {
     }
 
     fn failed(&mut self, error: &RequestError, buffer: &mut BytesMut) {
-        let body = body(error);
         self.end_item(INCOMPLETE, buffer);
+        if matches!(error, RequestError::Cancelled) {
+            let output = std::mem::take(&mut self.items);
+            let response = self.answered.failed(&self.identity, output, None);
+            self.event("response.failed", &OfResponse { response }, buffer);
+            buffer.put_slice(DONE);
+            return;
+        }
+        let body = body(error);
         // Flat as OpenAI has it, and as an object, by which its own clients know it.
         let flat = json!({
             "code": body.error.code,
@@ -331,70 +381,11 @@ impl EventWriter for ResponseWriter {
         });
         self.event("error", &flat, buffer);
         let output = std::mem::take(&mut self.items);
-        let response = self.answered.failed(&self.identity, output, &body);
+        let response = self.answered.failed(&self.identity, output, Some(&body));
         self.event("response.failed", &OfResponse { response }, buffer);
         buffer.put_slice(DONE);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::conversation::TokenLogprob;
-    use crate::generation::Timings;
-
-    fn identity() -> Identity {
-        Identity {
-            id: crate::generation::RequestId("req-1".into()),
-            created: 7,
-            model: "m".into(),
-            fingerprint: None,
-            choice: 0,
-        }
-    }
-
-    #[test]
-    fn sent_memory_is_used_again() {
-        let mut writer = ResponseWriter::new(&identity(), Arc::new(Answered::example()));
-        let piece = ReplyPiece::Text("a token".to_owned());
-        let mut buffer = BytesMut::new();
-        let mut places = std::collections::HashSet::new();
-        for _ in 0..10_000 {
-            writer.piece(&piece, &mut buffer);
-            places.insert(buffer.split().freeze().as_ptr() as usize / 65536);
-        }
-        assert!(places.len() < 16, "{} regions", places.len());
-        assert_eq!(writer.held_bytes(), COPIES * 70_000);
-    }
-
-    #[test]
-    fn what_is_written_at_the_end_is_charged_before() {
-        let mut writer = ResponseWriter::new(&identity(), Arc::new(Answered::example()));
-        let token = TokenLogprob {
-            id: 1,
-            bytes: b" token".to_vec(),
-            logprob: Some(-1.234_567),
-        };
-        let top = vec![token.clone(); 20];
-        let piece = ReplyPiece::ScoredText(ScoredText {
-            text: " token".to_owned(),
-            tokens: vec![TokenLogprobs { token, top }],
-        });
-        let mut buffer = BytesMut::new();
-        for _ in 0..1000 {
-            writer.piece(&piece, &mut buffer);
-            buffer.clear();
-        }
-        let charged = writer.held_bytes();
-        let completion = Completion {
-            reason: FinishReason::Stop,
-            stop_text: None,
-            usage: None,
-            timings: Timings::default(),
-        };
-        writer.finished(&completion, &mut buffer);
-        let written = buffer.len();
-        assert!(written > 1_000_000, "{written}");
-        assert!(charged > written, "{charged} for {written}");
-    }
-}
+mod tests;

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Ref, Schema, Type};
 
-use super::reasoning::opened;
+use super::reasoning::{COMPACTION, THOUGHT, opened};
 use crate::auth::SealingKey;
 use crate::conversation::{Role, ToolCall};
 use crate::http::dialects::kept_items::{Item, Said};
@@ -22,7 +22,7 @@ use crate::http::request::nul::refuse_nul;
 use crate::http::response::notices;
 use crate::models::InstalledModel;
 
-/// How a thought that is not the daemon's own is told.
+/// How a thought or a conversation that is not the daemon's own is told.
 const NOT_OPENED: &str = "input[].encrypted_content";
 /// How it is told that of a thought there is no more than a summary.
 const SUMMARY: &str = "input[].summary";
@@ -113,6 +113,17 @@ pub(crate) struct InputReasoning {
 #[derive(Deserialize)]
 struct InputReference {
     id: Option<String>,
+}
+
+/// The newest turns of a conversation, as `/v1/responses/compact` has given them.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(crate) struct InputCompaction {
+    /// Always `compaction`.
+    #[schema(required, nullable = false, example = "compaction")]
+    #[expect(dead_code, reason = "it was read before the others")]
+    r#type: Option<String>,
+    /// As it was given. What the daemon has not made is left out, and named in `x-rkllmd-not-applied`.
+    encrypted_content: Option<String>,
 }
 
 /// A piece of a text.
@@ -258,6 +269,7 @@ impl Reading<'_> {
                 self.input.places.push(at);
                 Ok(())
             }
+            "compaction" => self.compaction(at, fields_within(item, &field)?),
             other => {
                 self.is_unread(&format!("input[].{other}"));
                 Ok(())
@@ -309,7 +321,7 @@ impl Reading<'_> {
             text.push_str(&part);
         }
         if let Some(blob) = item.encrypted_content.filter(|blob| !blob.is_empty()) {
-            match opened(&blob, self.sealing) {
+            match opened(THOUGHT, &blob, self.sealing) {
                 // What the client shows goes first: it is the same, or the client wants it otherwise.
                 Some(kept) if text.is_empty() => {
                     refuse_nul(&kept, || format!("{field}.encrypted_content"))?;
@@ -326,6 +338,21 @@ impl Reading<'_> {
             self.is_unread(SUMMARY);
         }
         Ok(())
+    }
+
+    /// The items that it stands for, read as if they had been sent.
+    fn compaction(&mut self, at: usize, item: InputCompaction) -> Result<(), RequestError> {
+        let blob = item.encrypted_content.unwrap_or_default();
+        let listed = opened(COMPACTION, &blob, self.sealing);
+        let items =
+            listed.and_then(|listed| serde_json::from_str::<Vec<Box<RawValue>>>(&listed).ok());
+        match items {
+            Some(items) => items.iter().try_for_each(|item| self.item(at, item)),
+            None => {
+                self.is_unread(NOT_OPENED);
+                Ok(())
+            }
+        }
     }
 
     /// Texts that say something.
@@ -395,7 +422,13 @@ pub(super) fn message_content() -> Schema {
 }
 
 pub(super) fn input_schema() -> Schema {
-    let names = ["InputMessage", "InputCall", "InputResult", "InputReasoning"];
+    let names = [
+        "InputMessage",
+        "InputCall",
+        "InputResult",
+        "InputReasoning",
+        "InputCompaction",
+    ];
     let kinds = names.iter().fold(OneOfBuilder::new(), |kinds, name| {
         kinds.item(Ref::from_schema_name(*name))
     });
@@ -403,8 +436,8 @@ pub(super) fn input_schema() -> Schema {
         .item(ObjectBuilder::new().schema_type(Type::String))
         .item(ArrayBuilder::new().items(kinds))
         .description(Some(
-            "A user's message, or items: `message`, `function_call`, `function_call_output` and `reasoning`. Items of \
-             kinds that are not known are left out and named in `x-rkllmd-not-applied`; an \
+            "A user's message, or items: `message`, `function_call`, `function_call_output`, `reasoning` and \
+             `compaction`. Items of kinds that are not known are left out and named in `x-rkllmd-not-applied`; an \
              `item_reference` stands for the item of its `id` in a response that is kept. A last message of the assistant is continued.",
         ))
         .into()

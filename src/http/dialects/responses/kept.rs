@@ -1,4 +1,5 @@
-//! Responses that are kept: shown, listed item by item, and deleted. Another client's is as one that never was.
+//! Responses that are kept, or made in the background: shown, listed item by item, and deleted. Another client's is as one
+//! that never was.
 
 use std::sync::Arc;
 
@@ -7,15 +8,18 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::answer::ResponseResource;
+use super::events::ResponseEvent;
+use super::follow::{follow, gone, room_to_follow};
 use crate::http::HttpState;
+use crate::http::dialects::background_responses::BackgroundResponse;
 use crate::http::dialects::ended;
 use crate::http::dialects::kept_items::Item;
-use crate::http::dialects::kept_responses::KeptResponse;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::{RequestError, quote};
 use crate::http::response::error_body::ErrorBody;
@@ -23,6 +27,8 @@ use crate::http::response::error_body::ErrorBody;
 /// Items of a page, and the most of them.
 const USUAL: usize = 20;
 const MOST: i64 = 100;
+
+const STARTING_AFTER: &str = "starting_after";
 
 /// What became of it.
 #[derive(Serialize, ToSchema)]
@@ -68,24 +74,39 @@ pub(crate) struct Page {
     after: Option<String>,
 }
 
-type Pairs = Vec<(String, String)>;
-type Named = Result<Path<String>, PathRejection>;
+/// How a response is shown.
+#[derive(Default, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Look {
+    /// Whether its events are shown, of one in the background. Default false.
+    stream: Option<bool>,
+    /// Of its events only those behind the one of this number.
+    #[param(value_type = Option<u32>, minimum = 0, maximum = 1_000_000_000)]
+    starting_after: Option<i64>,
+}
 
-/// The client's response that a path names.
-fn found(
-    state: &HttpState,
-    context: &RequestContext,
-    id: Named,
-    uri: &Uri,
-) -> Result<Arc<KeptResponse>, RequestError> {
-    // What is no UTF-8 is the id of no response.
-    let unknown = |id: &str| RequestError::UnknownResponse {
+type Pairs = Vec<(String, String)>;
+pub(super) type Named = Result<Path<String>, PathRejection>;
+
+/// What is no UTF-8 is the id of no response.
+pub(super) fn id_of(id: Named, uri: &Uri) -> Result<String, RequestError> {
+    let id = id.map(|Path(id)| id);
+    id.map_err(|_| unknown(written(uri.path())))
+}
+
+pub(super) fn unknown(id: &str) -> RequestError {
+    RequestError::UnknownResponse {
         id: quote(id),
         param: None,
-    };
-    let Path(id) = id.map_err(|_| unknown(written(uri.path())))?;
-    let response = state.kept_responses.find(context.client.name(), &id);
-    response.ok_or_else(|| unknown(&id))
+    }
+}
+
+pub(super) fn json(body: Bytes) -> Response {
+    let headers = [(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    )];
+    (headers, body).into_response()
 }
 
 /// The id as a path has it.
@@ -94,47 +115,78 @@ fn written(path: &str) -> &str {
     behind.split('/').next().unwrap_or_default()
 }
 
-/// Show a response that is kept
+/// Show a response
 ///
-/// As its client got it.
+/// One that is kept, as its client got it; one that is made in the background, as it is now, or, with `stream`, its
+/// events from the first or from behind `starting_after`, those to come as well.
 #[utoipa::path(get, path = "/v1/responses/{id}", tag = "openai",
-    params(("id" = String, Path, description = "As the response has it")),
+    params(("id" = String, Path, description = "As the response has it"), Look),
     responses(
-        (status = 200, description = "The response", body = ResponseResource),
-        (status = 404, description = "None of this id is kept of this key's", body = ErrorBody)))]
+        (status = 200, description = "The response", content(
+            (ResponseResource = "application/json"),
+            (ResponseEvent = "text/event-stream"))),
+        (status = 400, description = "It has no such events, or has them no more", body = ErrorBody),
+        (status = 404, description = "None of this id is made or kept of this key's", body = ErrorBody)))]
 pub(crate) async fn retrieve(
     State(state): State<Arc<HttpState>>,
     Extension(context): Extension<Arc<RequestContext>>,
     uri: Uri,
     id: Named,
+    query: Result<Query<Pairs>, QueryRejection>,
 ) -> Result<Response, RequestError> {
-    let response = found(&state, &context, id, &uri);
-    let response = ended(&context, response)?;
-    let headers = [(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    )];
-    Ok((headers, response.json.clone()).into_response())
+    let shown = id_of(id, &uri).and_then(|id| {
+        // Every query is pairs.
+        let Query(pairs) = query.unwrap_or_default();
+        let look = Look::read(pairs)?;
+        let client = context.client.name();
+        let in_background = state.background_responses.find(client, &id);
+        let kept = state.kept_responses.find(client, &id);
+        match (look.stream, in_background, kept) {
+            (_, None, None) => Err(unknown(&id)),
+            (Some(true), Some(response), _) => {
+                let next = look.next(&response)?;
+                let room = room_to_follow(&context.account())?;
+                Ok(follow(&state, &context, room, (response, next)))
+            }
+            (Some(true), None, Some(_)) => Err(RequestError::out_of_range(
+                "stream",
+                "is for a response in the background, until some time after its end",
+            )),
+            (_, _, Some(kept)) => Ok(json(kept.json.clone())),
+            (_, Some(response), None) => Ok(json(response.now())),
+        }
+    });
+    ended(&context, shown)
 }
 
-/// Delete a response that is kept
+/// Delete a response
 ///
-/// Responses that have gone on from it stay whole.
+/// One that is made in the background ends. Responses that have gone on from it stay whole.
 #[utoipa::path(delete, path = "/v1/responses/{id}", tag = "openai",
     params(("id" = String, Path, description = "As the response has it")),
     responses(
         (status = 200, description = "It is gone", body = DeletedResponse),
-        (status = 404, description = "None of this id is kept of this key's", body = ErrorBody)))]
+        (status = 404, description = "None of this id is made or kept of this key's", body = ErrorBody)))]
 pub(crate) async fn delete(
     State(state): State<Arc<HttpState>>,
     Extension(context): Extension<Arc<RequestContext>>,
     uri: Uri,
     id: Named,
 ) -> Result<Json<DeletedResponse>, RequestError> {
-    let response = found(&state, &context, id, &uri);
-    let response = ended(&context, response)?;
-    let id = response.id.clone();
-    state.kept_responses.forget(context.client.name(), &id);
+    let client = context.client.name();
+    let (background, kept) = (&state.background_responses, &state.kept_responses);
+    let deleted = id_of(id, &uri).and_then(|id| {
+        match background.find(client, &id).is_some() || kept.find(client, &id).is_some() {
+            true => Ok(id),
+            false => Err(unknown(&id)),
+        }
+    });
+    let id = ended(&context, deleted)?;
+    if let Some(ending) = background.delete(client, &id) {
+        // It is kept with its end, if at all.
+        ending.ended().await;
+    }
+    kept.forget(client, &id);
     Ok(Json(DeletedResponse {
         id,
         object: "response",
@@ -158,12 +210,67 @@ pub(crate) async fn input_items(
     id: Named,
     query: Result<Query<Pairs>, QueryRejection>,
 ) -> Result<Json<ItemList>, RequestError> {
-    let listed = found(&state, &context, id, &uri).and_then(|response| {
+    let listed = id_of(id, &uri).and_then(|id| {
         // Every query is pairs.
         let Query(pairs) = query.unwrap_or_default();
-        Page::read(pairs)?.of(response.items.get(..response.asked).unwrap_or_default())
+        let page = Page::read(pairs)?;
+        let client = context.client.name();
+        if let Some(kept) = state.kept_responses.find(client, &id) {
+            return page.of(kept.items.get(..kept.asked).unwrap_or_default());
+        }
+        let response = state.background_responses.find(client, &id);
+        let items = response.and_then(|response| response.items());
+        page.of(&items.ok_or_else(|| unknown(&id))?)
     });
     ended(&context, listed).map(Json)
+}
+
+impl Look {
+    fn read(pairs: Pairs) -> Result<Self, RequestError> {
+        let mut look = Self::default();
+        for (name, value) in pairs {
+            let is_twice = match name.as_str() {
+                "stream" => {
+                    let stream = value.parse::<bool>().map_err(|_| {
+                        RequestError::out_of_range("stream", "must be `true` or `false`")
+                    })?;
+                    look.stream.replace(stream).is_some()
+                }
+                STARTING_AFTER => {
+                    let number = value.parse::<i64>().ok().filter(|number| *number >= 0);
+                    let number = number.ok_or_else(no_such_event)?;
+                    look.starting_after.replace(number).is_some()
+                }
+                _ => false,
+            };
+            if is_twice {
+                return Err(RequestError::out_of_range(name, "must not be there twice"));
+            }
+        }
+        Ok(look)
+    }
+
+    /// The number of the first event that is shown.
+    fn next(&self, response: &BackgroundResponse) -> Result<u64, RequestError> {
+        let next = self
+            .starting_after
+            .map_or(0, |after| after.unsigned_abs() + 1);
+        let (first, end) = response.numbers();
+        if next < first {
+            return Err(gone(first));
+        }
+        match next <= end {
+            true => Ok(next),
+            false => Err(no_such_event()),
+        }
+    }
+}
+
+fn no_such_event() -> RequestError {
+    RequestError::out_of_range(
+        STARTING_AFTER,
+        "must be the number of an event that there has been",
+    )
 }
 
 impl Page {

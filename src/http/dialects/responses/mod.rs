@@ -6,13 +6,16 @@
 //! Sampling values and log probabilities are those of OpenAI's chats, so they are checked where those are.
 
 mod answer;
+pub(crate) mod background;
 pub(crate) mod bodies;
+pub(crate) mod compact;
 pub(crate) mod create;
 mod echo;
 pub(crate) mod error;
 mod event_bodies;
 mod event_writer;
 pub(crate) mod events;
+mod follow;
 pub(crate) mod input;
 pub(crate) mod input_tokens;
 pub(crate) mod kept;
@@ -37,9 +40,11 @@ pub(crate) fn routes() -> Endpoints<Arc<HttpState>> {
             "/v1/responses/input_tokens",
             post(input_tokens::input_tokens),
         )
+        .route("/v1/responses/compact", post(compact::compact))
         .route(
             "/v1/responses/{id}",
             get(kept::retrieve).delete(kept::delete),
         )
         .route("/v1/responses/{id}/input_items", get(kept::input_items))
+        .route("/v1/responses/{id}/cancel", post(background::cancel))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::reasoning::sealed;
+use super::reasoning::{THOUGHT, sealed};
 use crate::auth::SealingKey;
 use crate::chat::{WholeCall, WholePart, WholeReply};
 use crate::conversation::{Role, ToolCall};
@@ -79,6 +79,7 @@ pub(crate) struct ReasoningText {
 }
 
 pub(super) const IN_PROGRESS: &str = "in_progress";
+pub(super) const QUEUED: &str = "queued";
 pub(super) const COMPLETED: &str = "completed";
 pub(super) const INCOMPLETE: &str = "incomplete";
 
@@ -119,7 +120,8 @@ impl OutputItem {
         text: Option<String>,
         sealing: Option<&SealingKey>,
     ) -> Self {
-        let encrypted_content = (text.as_deref().zip(sealing)).map(|(text, key)| sealed(text, key));
+        let encrypted_content =
+            (text.as_deref().zip(sealing)).map(|(text, key)| sealed(THOUGHT, text, key));
         Self::Reasoning {
             id,
             status,

@@ -274,10 +274,25 @@ fn history(
         return Ok((Vec::new(), 0));
     };
     let found = state.kept_responses.find(context.client.name(), previous);
-    let found = found.ok_or_else(|| RequestError::UnknownResponse {
-        id: quote(previous),
-        param: Some(PREVIOUS),
-    })?;
+    let Some(found) = found else {
+        let client = context.client.name();
+        return Err(match state.background_responses.find(client, previous) {
+            Some(response) if !response.is_over() => RequestError::out_of_range(
+                PREVIOUS,
+                "must be of a response that has ended, and this one is still made",
+            ),
+            _ => RequestError::UnknownResponse {
+                id: quote(previous),
+                param: Some(PREVIOUS),
+            },
+        });
+    };
+    if !found.is_answered {
+        return Err(RequestError::out_of_range(
+            PREVIOUS,
+            "must be of a response with an answer, and this one has failed or was cancelled",
+        ));
+    }
     let bytes: usize = found.items.iter().map(|item| item.bytes()).sum();
     context.hold(context.held() + COPIES * bytes)?;
     Ok((found.items.clone(), bytes))

@@ -14,8 +14,9 @@ use crate::http::request::body::Object;
 use crate::http::request::error::{RequestError, quote};
 use crate::models::InstalledModel;
 
-/// What a sealed text begins with: the version of what follows.
-const VERSION: &str = "rkllmd.1.";
+/// What a sealed text begins with: what it is, and the version of what follows.
+pub(super) const THOUGHT: &str = "rkllmd.1.";
+pub(super) const COMPACTION: &str = "rkllmd.compaction.1.";
 const EFFORT: &str = "reasoning.effort";
 const SUMMARY: &str = "reasoning.summary";
 
@@ -87,24 +88,24 @@ pub(super) fn read(
     })
 }
 
-/// What is sealed of a text: the version too, so that none of another is taken for it.
-fn under_seal(text: &str) -> Vec<u8> {
-    [VERSION.as_bytes(), text.as_bytes()].concat()
+/// What is sealed of a text: what it is too, so that nothing else is taken for it.
+fn under_seal(kind: &str, text: &str) -> Vec<u8> {
+    [kind.as_bytes(), text.as_bytes()].concat()
 }
 
 /// A text for a client to keep.
-pub(super) fn sealed(text: &str, key: &SealingKey) -> String {
-    let seal = key.seal(&under_seal(text));
+pub(super) fn sealed(kind: &str, text: &str, key: &SealingKey) -> String {
+    let seal = key.seal(&under_seal(kind, text));
     let content = [&seal[..], text.as_bytes()].concat();
-    format!("{VERSION}{}", STANDARD.encode(content))
+    format!("{kind}{}", STANDARD.encode(content))
 }
 
 /// The text of what a client has kept, if it is the daemon's own.
-pub(super) fn opened(blob: &str, key: &SealingKey) -> Option<String> {
-    let content = STANDARD.decode(blob.strip_prefix(VERSION)?).ok()?;
+pub(super) fn opened(kind: &str, blob: &str, key: &SealingKey) -> Option<String> {
+    let content = STANDARD.decode(blob.strip_prefix(kind)?).ok()?;
     let (seal, text) = content.split_at_checked(SEAL_BYTES)?;
     let text = std::str::from_utf8(text).ok()?;
-    key.is_seal_of(seal, &under_seal(text))
+    key.is_seal_of(seal, &under_seal(kind, text))
         .then(|| text.to_owned())
 }
 
@@ -115,26 +116,32 @@ mod tests {
     #[test]
     fn only_what_is_as_it_was_sealed_is_opened() {
         let key = SealingKey::of_this_process();
-        let blob = sealed("so\nö", &key);
-        assert_eq!(opened(&blob, &key).as_deref(), Some("so\nö"));
-        assert_eq!(opened(&blob, &SealingKey::of_this_process()), None);
+        let blob = sealed(THOUGHT, "so\nö", &key);
+        assert_eq!(opened(THOUGHT, &blob, &key).as_deref(), Some("so\nö"));
+        assert_eq!(opened(THOUGHT, &blob, &SealingKey::of_this_process()), None);
         let plain = STANDARD.encode("so");
         for forged in [
             "",
-            VERSION,
+            THOUGHT,
             "rkllmd.1.?",
-            &format!("{VERSION}{plain}"),
+            &format!("{THOUGHT}{plain}"),
             &plain,
         ] {
-            assert_eq!(opened(forged, &key), None, "{forged}");
+            assert_eq!(opened(THOUGHT, forged, &key), None, "{forged}");
         }
-        assert_eq!(opened(&blob.replace("rkllmd.1", "rkllmd.2"), &key), None);
+        assert_eq!(
+            opened(THOUGHT, &blob.replace("rkllmd.1", "rkllmd.2"), &key),
+            None
+        );
+        // Nor is one kind taken for another.
+        let other = blob.replace(THOUGHT, COMPACTION);
+        assert_eq!(opened(COMPACTION, &other, &key), None);
         // Of every byte of it one other.
-        for place in VERSION.len()..blob.len() {
+        for place in THOUGHT.len()..blob.len() {
             let mut bytes = blob.clone().into_bytes();
             bytes[place] = if bytes[place] == b'A' { b'B' } else { b'A' };
             let forged = String::from_utf8(bytes).expect("ASCII");
-            assert_eq!(opened(&forged, &key), None, "{place}");
+            assert_eq!(opened(THOUGHT, &forged, &key), None, "{place}");
         }
     }
 }

@@ -132,6 +132,11 @@ impl InFlight {
         })
     }
 
+    /// Of a request that goes on without its connection.
+    pub fn without_connection() -> Self {
+        Self::new(&Arc::default())
+    }
+
     pub fn client_bound(&self) -> &ClientBound {
         &self.0
     }

@@ -5,12 +5,13 @@ use serde_json::{Value, json};
 use super::parameters::{SOME_TEXT, TEXT};
 
 /// Kinds of items, and of parts, that are looked at.
-const ITEMS: [&str; 5] = [
+const ITEMS: [&str; 6] = [
     "message",
     "function_call",
     "function_call_output",
     "reasoning",
     "item_reference",
+    "compaction",
 ];
 const PARTS: [&str; 7] = [
     "input_text",
@@ -49,7 +50,14 @@ pub(super) fn parameters() -> Value {
     let text = json!({"pattern": TEXT});
     let value = json!({"$ref": "#/components/schemas/ValueWithoutNul"});
     let object = json!({"propertyNames": {"pattern": TEXT}, "additionalProperties": value});
-    let items: Vec<Value> = ["InputMessage", "InputCall", "InputResult", "InputReasoning"]
+    let names = [
+        "InputMessage",
+        "InputCall",
+        "InputResult",
+        "InputReasoning",
+        "InputCompaction",
+    ];
+    let items: Vec<Value> = names
         .iter()
         .map(|name| json!({"$ref": format!("#/components/schemas/{name}")}))
         .collect();
@@ -94,7 +102,6 @@ pub(super) fn parameters() -> Value {
         },
         "CreateParameters": {"properties": {
             "max_output_tokens": {"maximum": i64::MAX},
-            "background": {"enum": [false, null]},
         }},
         "InputMessage": {
             "required": ["role", "content"],
@@ -119,6 +126,7 @@ pub(super) fn parameters() -> Value {
             },
         },
         "InputReasoning": {"properties": {"type": {"enum": ["reasoning"]}}},
+        "InputCompaction": {"properties": {"type": {"enum": ["compaction"]}}},
         "InputPart": {
             "properties": {"text": text, "refusal": text},
             "anyOf": [
