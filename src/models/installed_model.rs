@@ -1,6 +1,6 @@
 //! One model that is there, and what follows from what is known about it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Variant;
@@ -42,6 +42,22 @@ impl InstalledModel {
         match &self.variant {
             Some(variant) => &variant.name,
             None => &self.id,
+        }
+    }
+
+    /// Whether a file is among those that belong to it alone.
+    pub fn has_file(&self, path: &Path) -> bool {
+        let Some(location) = &self.location else {
+            return self.path == path;
+        };
+        let folder = location.folder.to_path();
+        match &location.file {
+            None => path.starts_with(folder),
+            Some(flat) => {
+                let beside = [format!("{}.toml", flat.name), format!("{}.jinja", flat.name)];
+                let mut names = flat.files.iter().chain(&beside);
+                names.any(|name| folder.join(name) == path)
+            }
         }
     }
 

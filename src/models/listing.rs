@@ -1,13 +1,16 @@
-//! What `rkllmd models` prints: one line a model, then what is wrong; or the same as JSON.
+//! What `rkllmd list` and `rkllmd show` print: one line a model, or one model line by line, then what is wrong;
+//! or the same as JSON.
 
 use std::fmt;
 
 use serde::Serialize;
 
 use super::{
-    Catalog, InstalledModel, ModelKind, SlotLimits, SlotPlan, TemplateSource, TemplateState,
+    Catalog, InstalledModel, ModelKind, ModelProblem, SlotLimits, SlotPlan, TemplateSource,
+    TemplateState,
 };
 use crate::printable::printable;
+use crate::reader::ModelSource;
 
 /// A catalog for people (`Display`) and programs (`Serialize`).
 #[derive(Clone, Debug, Serialize)]
@@ -36,6 +39,9 @@ struct ListedModel {
     shared_prefixes: Vec<usize>,
     /// `null`: without a template that can be used it answers no chat.
     replies: Option<ListedReplies>,
+    /// Where a pull has brought it from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<ModelSource>,
     notes: Vec<String>,
 }
 
@@ -60,6 +66,15 @@ struct ListedReplies {
 struct ListedProblem {
     path: String,
     problem: String,
+}
+
+impl ListedProblem {
+    fn of(found: &ModelProblem) -> Self {
+        Self {
+            path: found.path.display().to_string(),
+            problem: found.problem.clone(),
+        }
+    }
 }
 
 impl ListedModel {
@@ -87,6 +102,7 @@ impl ListedModel {
                 problem: reply.unused.as_ref().map(ToString::to_string),
             }),
             shared_prefixes: model.shared_prefixes().iter().map(String::len).collect(),
+            source: model.facts.source.clone(),
             notes: model.notes.clone(),
         }
     }
@@ -104,13 +120,67 @@ impl Listing {
             problems: catalog
                 .problems()
                 .iter()
-                .map(|found| ListedProblem {
-                    path: found.path.display().to_string(),
-                    problem: found.problem.clone(),
-                })
+                .map(ListedProblem::of)
                 .collect(),
         }
     }
+
+    /// Likewise, of one model and what is wrong with its files.
+    pub fn of_model(catalog: &Catalog, model: &InstalledModel, limits: SlotLimits) -> Self {
+        let problems = catalog.problems().iter();
+        let own = problems.filter(|found| model.has_file(&found.path));
+        Self {
+            models: vec![ListedModel::of(model, limits)],
+            problems: own.map(ListedProblem::of).collect(),
+        }
+    }
+
+    pub fn has_problems(&self) -> bool {
+        !self.problems.is_empty()
+    }
+
+    /// Line by line what the table has in columns, and more.
+    pub fn in_detail(&self) -> String {
+        let mut lines: Vec<(&str, String)> = Vec::new();
+        for model in &self.models {
+            let cells = model.cells().into_iter();
+            lines.extend(HEADINGS.into_iter().zip(cells));
+            lines.push(("PATH", model.path.clone()));
+            lines.push(("BYTES", model.size_bytes.to_string()));
+            lines.push(("SLOTS FROM", model.slots.to_string()));
+            for (heading, text) in model.source.iter().flat_map(sources) {
+                lines.extend(text.clone().map(|text| (heading, text)));
+            }
+            for bytes in &model.shared_prefixes {
+                lines.push(("PREFIX", format!("{bytes} bytes that all keys share")));
+            }
+            lines.extend(model.notes.iter().map(|note| ("NOTE", note.clone())));
+        }
+        for ListedProblem { path, problem } in &self.problems {
+            lines.push(("PROBLEM", format!("{path}: {problem}")));
+        }
+        lines.retain(|(_, text)| !text.is_empty());
+        let width = lines.iter().map(|(heading, _)| heading.len()).max();
+        let width = width.unwrap_or(0);
+        lines
+            .iter()
+            .map(|(heading, text)| format!("{heading:width$}  {}\n", printable(text)))
+            .collect()
+    }
+}
+
+/// What is told of where a model comes from, by its headings.
+fn sources(source: &ModelSource) -> [(&'static str, &Option<String>); 8] {
+    [
+        ("HUB", &source.endpoint),
+        ("REPOSITORY", &source.repository),
+        ("REVISION", &source.revision),
+        ("COMMIT", &source.commit),
+        ("FILE", &source.file),
+        ("SHA256", &source.sha256),
+        ("LICENCE", &source.licence),
+        ("TOKENIZER FROM", &source.tokenizer),
+    ]
 }
 
 const HEADINGS: [&str; 9] = [
@@ -185,6 +255,10 @@ impl fmt::Display for Listing {
                 let id = printable(&model.id);
                 writeln!(f, "prefix: {id}: {bytes} bytes that all keys share")?;
             }
+            if let Some(source) = &model.source {
+                let (id, line) = (printable(&model.id), source.line());
+                writeln!(f, "source: {id}: {}", printable(&line))?;
+            }
             for note in &model.notes {
                 writeln!(f, "note: {}: {}", printable(&model.id), printable(note))?;
             }
@@ -214,7 +288,8 @@ fn write_table<const N: usize>(f: &mut fmt::Formatter<'_>, rows: &[[String; N]])
     Ok(())
 }
 
-fn readable_size(bytes: u64) -> String {
+/// For people.
+pub fn readable_size(bytes: u64) -> String {
     let (unit, name) = match bytes {
         0..1024 => return format!("{bytes} B"),
         1024..1_048_576 => (1024.0, "KiB"),

@@ -15,7 +15,7 @@ pub use crate::ipc::{SharedPrefixes, TemplateState};
 pub use crate::reader::{EmbeddingDefaults, ModelFacts, ModelKind, TemplateSource};
 pub use catalog::{Catalog, LATEST, ModelProblem, NoModel};
 pub use installed_model::{InstalledModel, longest_text_bytes};
-pub use listing::Listing;
+pub use listing::{Listing, readable_size};
 pub use scan::{SCANS_AT_ONCE, Unread};
 pub use slots::{SlotLimits, SlotPlan};
 pub use variant::{Variant, VariantError, VariantValues};
