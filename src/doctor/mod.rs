@@ -5,10 +5,12 @@ mod access;
 mod board;
 mod check;
 mod memory;
+mod model;
 mod models;
 mod runtime;
 mod service;
 mod speed;
+mod trial;
 
 use std::collections::BTreeSet;
 use std::sync::mpsc;
@@ -17,6 +19,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use check::{Check, Report, Status};
+pub use model::{examine_model, model_ids};
+pub use trial::try_model;
 
 use crate::board::{Soc, Sysroot};
 use crate::settings::Settings;

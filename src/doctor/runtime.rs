@@ -3,7 +3,7 @@
 use rkllm_sys::{Architecture, Family, OpenError, library_version};
 
 use super::board::{NO_NPU, numbers};
-use super::{Check, Patient};
+use super::{Check, Patient, Status};
 use crate::supervisor;
 
 /// Where a Debian, a Fedora or a vendor's image keeps shared libraries.
@@ -24,7 +24,7 @@ const NEEDED: [(&str, &str); 2] = [
 
 const GET_LIBRARY: &str = "copy librkllmrt.so of RKLLM's SDK, 1.2.1 to 1.3.1 for aarch64, there (docs/install-on-a-board.md)";
 
-fn version_text(patient: &Patient) -> Result<String, OpenError> {
+pub(super) fn version_text(patient: &Patient) -> Result<String, OpenError> {
     let path = patient.sysroot.path(&patient.settings.runtime.npu_library);
     // A copy may be of another machine than this one.
     let architecture = match patient.npu() {
@@ -35,9 +35,14 @@ fn version_text(patient: &Patient) -> Result<String, OpenError> {
 }
 
 pub(super) fn found(patient: &Patient) -> Check {
-    if patient.npu().is_none() {
-        return Check::skip(NO_NPU);
+    match patient.npu() {
+        Some(_) => npu_library_found(patient),
+        None => Check::skip(NO_NPU),
     }
+}
+
+/// Whether the vendor's library is there, on whatever machine.
+fn npu_library_found(patient: &Patient) -> Check {
     let path = patient.settings.runtime.npu_library.display().to_string();
     match version_text(patient) {
         Ok(_) | Err(OpenError::NoVersion { .. }) => Check::ok(path),
@@ -55,9 +60,22 @@ pub(super) fn found(patient: &Patient) -> Check {
 }
 
 pub(super) fn version(patient: &Patient) -> Check {
-    if patient.npu().is_none() {
-        return Check::skip(NO_NPU);
+    match patient.npu() {
+        Some(_) => npu_library_version(patient),
+        None => Check::skip(NO_NPU),
     }
+}
+
+/// The vendor's library as a model needs it, on whatever machine.
+pub(super) fn npu_library(patient: &Patient) -> Check {
+    let found = npu_library_found(patient);
+    match found.status {
+        Status::Ok => npu_library_version(patient),
+        _ => found,
+    }
+}
+
+fn npu_library_version(patient: &Patient) -> Check {
     let version = match version_text(patient) {
         Ok(version) => version,
         Err(OpenError::NoVersion { .. }) => {

@@ -188,7 +188,14 @@ mod tests {
         let models = tempfile::tempdir().unwrap();
         let models = models.path();
         let (kept, left) = (
-            ["a/b/m.gguf", "a/b/model.toml", "c/model.toml", "c/notes", "m.toml", "d/x/y"],
+            [
+                "a/b/m.gguf",
+                "a/b/model.toml",
+                "c/model.toml",
+                "c/notes",
+                "m.toml",
+                "d/x/y",
+            ],
             [
                 ".pulls/a/c/sha256-1",
                 ".pulls/.removed-1-0/m.gguf",

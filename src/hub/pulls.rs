@@ -12,10 +12,16 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::messages::{TransferCommand, TransferEvent};
-use super::{FileProgress, Job, PullError, Pulled, Reference, Told, TransferKind};
+use super::{
+    FileProgress, Job, PullError, Pulled, Reference, Removal, RemovalError, Told, TransferKind,
+};
+use crate::apart::{self, Subject};
 use crate::children::{ChildEnvironment, Host, ProcessEvent, Watched};
+use crate::models::InstalledModel;
 use crate::settings::Settings;
 
+/// Taking a model's files out of the folder; their blocks are given back meanwhile.
+const REMOVED_WITHIN: Duration = Duration::from_secs(60);
 /// How long the report of a child's end is waited for.
 const EXPLAINED_WITHIN: Duration = Duration::from_secs(5);
 
@@ -79,6 +85,28 @@ impl Pulls {
     /// Whether nothing is pulled.
     pub fn is_offline(&self) -> bool {
         self.0.settings().hub.offline
+    }
+
+    /// Takes a model's files away that a pull has brought, and has what is left served.
+    ///
+    /// # Errors
+    ///
+    /// Its files are not gone, or it is not known whether they are.
+    pub async fn remove(&self, model: &InstalledModel) -> Result<(), RemovalError> {
+        let path = model.path.display().to_string();
+        let location = model.location.as_ref();
+        let location = location.ok_or_else(|| RemovalError::Gone { path: path.clone() })?;
+        let removal = Removal::of(&self.0.settings().models.dir, location)?;
+        let subject = Subject::File(model.path.clone());
+        let removed = apart::ask(subject, REMOVED_WITHIN, move || removal.remove()).await;
+        let failed = |reason: String| RemovalError::Folder {
+            path: path.clone(),
+            reason,
+        };
+        let limit = REMOVED_WITHIN.as_secs();
+        removed.ok_or_else(|| failed(format!("the disk gave no answer within {limit} s")))??;
+        let served = self.0.serve().await;
+        served.map(drop).map_err(|error| failed(error.to_string()))
     }
 
     /// Begins a pull, or joins the one that brings the same.

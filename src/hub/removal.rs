@@ -71,7 +71,10 @@ impl Removal {
         }
         let what = match &location.file {
             Some(flat) => {
-                let beside = [format!("{}.toml", flat.name), format!("{}.jinja", flat.name)];
+                let beside = [
+                    format!("{}.toml", flat.name),
+                    format!("{}.jinja", flat.name),
+                ];
                 let names = flat.files.iter().chain(&beside);
                 What::Files(names.map(PathBuf::from).collect())
             }
@@ -142,15 +145,15 @@ fn put_folder_aside(
     above: &Path,
 ) -> Result<File, RemovalError> {
     let path = above.join(own);
-    let folder =
-        open(parent, own, OFlags::NOFOLLOW).map_err(|error| folder_error(&path, error))?;
+    let folder = open(parent, own, OFlags::NOFOLLOW).map_err(|error| folder_error(&path, error))?;
     let entries = Dir::read_from(&folder).map_err(|error| folder_error(&path, error))?;
     for entry in entries {
         let entry = entry.map_err(|error| folder_error(&path, error))?;
         let is_dots = matches!(entry.file_name().to_bytes(), b"." | b"..");
         let is_folder = match entry.file_type() {
             FileType::Unknown => {
-                let found = rustix::fs::statat(&folder, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW);
+                let found =
+                    rustix::fs::statat(&folder, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW);
                 found.is_ok_and(|it| FileType::from_raw_mode(it.st_mode) == FileType::Directory)
             }
             kind => kind == FileType::Directory,
@@ -272,10 +275,10 @@ mod tests {
         let removal = Removal::of(models, &own(&models.join("a/b"))).unwrap();
         assert_eq!(removal.paths(), [models.join("a/b")]);
         assert_eq!(removal.remove(), Ok(()));
-        assert_eq!((names(models), names(&models.join("a"))), (
-            vec!["a".to_owned(), "d".to_owned()],
-            vec!["c".to_owned()]
-        ));
+        assert_eq!(
+            (names(models), names(&models.join("a"))),
+            (vec!["a".to_owned(), "d".to_owned()], vec!["c".to_owned()])
+        );
         let gone = RemovalError::Gone {
             path: models.join("a/b").display().to_string(),
         };
@@ -295,11 +298,18 @@ mod tests {
             fs::write(models.join(name), name).unwrap();
         }
         let removal = Removal::of(models, &flat(models, "m", "m.gguf")).unwrap();
-        assert_eq!(removal.paths(), [models.join("m.gguf"), models.join("m.toml")]);
+        assert_eq!(
+            removal.paths(),
+            [models.join("m.gguf"), models.join("m.toml")]
+        );
         assert_eq!(removal.remove(), Ok(()));
         assert_eq!(names(models), ["n.gguf", "n.jinja"]);
         assert!(matches!(removal.remove(), Err(RemovalError::Gone { .. })));
-        assert_eq!(names(models), ["n.gguf", "n.jinja"], "nothing is left aside");
+        assert_eq!(
+            names(models),
+            ["n.gguf", "n.jinja"],
+            "nothing is left aside"
+        );
     }
 
     #[test]
@@ -314,7 +324,10 @@ mod tests {
         for folder in ["a/b", "d"] {
             let removal = Removal::of(models, &own(&models.join(folder))).unwrap();
             let refused = removal.remove();
-            assert!(matches!(refused, Err(RemovalError::Linked { .. })), "{refused:?}");
+            assert!(
+                matches!(refused, Err(RemovalError::Linked { .. })),
+                "{refused:?}"
+            );
         }
         // The link goes, and not the file.
         let removal = Removal::of(models, &flat(models, "x", "x.gguf")).unwrap();
@@ -341,7 +354,10 @@ mod tests {
         fs::create_dir_all(models.join("m/more")).unwrap();
         let removal = Removal::of(models, &own(&models.join("m"))).unwrap();
         let refused = removal.remove();
-        assert!(matches!(refused, Err(RemovalError::HoldsFolders { .. })), "{refused:?}");
+        assert!(
+            matches!(refused, Err(RemovalError::HoldsFolders { .. })),
+            "{refused:?}"
+        );
         assert!(models.join("m/more").is_dir());
     }
 }

@@ -54,7 +54,10 @@ impl InstalledModel {
         match &location.file {
             None => path.starts_with(folder),
             Some(flat) => {
-                let beside = [format!("{}.toml", flat.name), format!("{}.jinja", flat.name)];
+                let beside = [
+                    format!("{}.toml", flat.name),
+                    format!("{}.jinja", flat.name),
+                ];
                 let mut names = flat.files.iter().chain(&beside);
                 names.any(|name| folder.join(name) == path)
             }

@@ -117,11 +117,7 @@ impl Listing {
                 .iter()
                 .map(|model| ListedModel::of(model, limits))
                 .collect(),
-            problems: catalog
-                .problems()
-                .iter()
-                .map(ListedProblem::of)
-                .collect(),
+            problems: catalog.problems().iter().map(ListedProblem::of).collect(),
         }
     }
 

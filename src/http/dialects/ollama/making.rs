@@ -17,6 +17,7 @@ use super::error::OllamaError;
 use super::messages::{OllamaMessage, conversation};
 use super::options::ModelOptions;
 use super::refused::NamedModel;
+use super::removing;
 use crate::conversation::{Message, Role};
 use crate::generation::{GenerationError, ModelId};
 use crate::http::HttpState;
@@ -37,8 +38,8 @@ use crate::models::{InstalledModel, LATEST, Variant, VariantError, VariantValues
 use crate::prompt::{ChatMessage, ChatRole, ControlTokenPolicy};
 use crate::reader::check_name;
 
-const FILES: &str = "an administrator adds and removes the files of models in the models folder, then \
-                     reloads; `rkllmd models` lists them";
+pub(super) const FILES: &str = "an administrator adds and removes the files of models that no pull has brought in the models \
+                     folder, then reloads; `rkllmd list` lists them";
 
 /// What a model is made of.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -160,14 +161,19 @@ pub(crate) async fn copy(
     ended(&context, made).map(|_| StatusCode::OK)
 }
 
-/// Remove a model that a request has made
+/// Remove a model
+///
+/// One that a request has made, or one that a pull has brought: that is unloaded first, and its files go. What is
+/// loading, in use or waited for stays: 409.
 #[utoipa::path(delete, path = "/api/delete", tag = "ollama", request_body(content = NamedModel),
     responses(
         (status = 200, description = "It is gone"),
-        (status = 400, description = "It is an installed model, whose files are its administrator's", body = OllamaError),
+        (status = 400, description = "It is an installed model that no pull has brought, whose files are its administrator's", body = OllamaError),
         (status = 403, description = "The key may not remove models, nor may a page of another site", body = OllamaError),
         (status = 404, description = "There is no such model", body = OllamaError),
-        (status = 500, description = "It could not be removed", body = OllamaError)))]
+        (status = 409, description = "It is loading, in use or waited for, or another process removes it", body = OllamaError),
+        (status = 500, description = "It could not be removed", body = OllamaError),
+        (status = 503, description = "Its worker is still there although it was killed", body = OllamaError)))]
 pub(crate) async fn delete(
     State(state): State<Arc<HttpState>>,
     request: Request,
@@ -178,8 +184,7 @@ pub(crate) async fn delete(
         may_load(&state, &context, &request)?;
         let model = parsed(&state, &context, request, deleting).await?;
         let Some(variant) = &model.variant else {
-            let instead = FILES;
-            return Err(RequestError::NotOffered { path, instead });
+            return removing::remove(&state, &context, &model, path).await;
         };
         let removed = state.engine.remove_variant(ModelId::clone(&variant.name));
         removed.await.map_err(failed)?;

@@ -1,0 +1,175 @@
+//! `rkllmd check`: whether a model will work on this machine, and why not. What its files say a reader tells, and
+//! what its library does with it a worker; nothing of it is parsed or run in this process.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::models::{EXIT_NO_MODEL, ModelsFolder, find, scan};
+use super::print;
+use crate::board::Sysroot;
+use crate::doctor::{self, Check, Patient, Report, Status};
+use crate::models::{Catalog, InstalledModel};
+use crate::printable::{printable, printable_json};
+use crate::settings::{Settings, SettingsError};
+
+pub(super) const EXAMPLES: &str = "\
+Looks at the file's beginning and end, the board's chip, the library, the memory and the template, compares a pulled
+file with its checksum, then loads the model once and lets it say a sentence, in a process of its own under the
+deadlines of the settings. A daemon that runs is not disturbed, but shares its memory and the NPU.
+
+The exit code is 0 when the model will work, 1 when something is to be looked at, 2 when it will not work or there
+is none of this name, 78 when the configuration is wrong.
+
+Examples:
+  sudo -u rkllmd rkllmd check my-model
+  rkllmd check ./Qwen3-0.6B-rk3588-w8a8.rkllm
+  rkllmd check OWNER/NAME --quick --json | jq -r .sentence";
+
+#[derive(Args)]
+pub(super) struct CheckArguments {
+    /// Id or alias of an installed model, or the path of a model's file
+    model: String,
+    #[command(flatten)]
+    folder: ModelsFolder,
+    /// Neither load the model nor read all of its file
+    #[arg(long)]
+    quick: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What comes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Verdict {
+    /// It was loaded and answered.
+    Works,
+    /// Nothing speaks against it, but it was not tried.
+    MayWork,
+    /// Something is to be looked at.
+    Doubtful,
+    DoesNotWork,
+}
+
+#[derive(Serialize)]
+struct Checked<'a> {
+    model: &'a str,
+    path: String,
+    verdict: Verdict,
+    sentence: String,
+    checks: &'a [Check],
+}
+
+pub(super) fn run(arguments: &CheckArguments) -> Result<ExitCode, SettingsError> {
+    let mut settings = arguments.folder.settings()?;
+    let Some((catalog, model)) = found(arguments, &mut settings) else {
+        return Ok(ExitCode::from(EXIT_NO_MODEL));
+    };
+    let patient = Patient::new(Sysroot::own(), settings.clone());
+    let mut report = doctor::examine_model(&patient, &catalog, &model, !arguments.quick);
+    if !arguments.quick {
+        match doctor::try_model(&settings, &model) {
+            Ok(tried) => report.checks.extend(tried),
+            Err(error) => {
+                eprintln!("error: no worker can be started: {error}");
+                return Ok(ExitCode::from(EXIT_NO_MODEL));
+            }
+        }
+    }
+    let verdict = Verdict::of(&report);
+    let sentence = sentence(&model.id, verdict, &report);
+    let text = match arguments.json {
+        true => {
+            let checked = Checked {
+                model: &model.id,
+                path: model.path.display().to_string(),
+                verdict,
+                sentence,
+                checks: &report.checks,
+            };
+            let json = serde_json::to_string_pretty(&checked).unwrap_or_default();
+            printable_json(&json).into_owned() + "\n"
+        }
+        false => format!("{report}{}\n", printable(&sentence)),
+    };
+    let code = match verdict {
+        Verdict::Works | Verdict::MayWork => 0,
+        Verdict::Doubtful => 1,
+        Verdict::DoesNotWork => 2,
+    };
+    Ok(print(&text, ExitCode::from(code)))
+}
+
+/// The model that is meant. A path makes its folder the models folder.
+fn found(
+    arguments: &CheckArguments,
+    settings: &mut Settings,
+) -> Option<(Catalog, std::sync::Arc<InstalledModel>)> {
+    let path = Path::new(&arguments.model);
+    let is_path = arguments.model.contains(['/', '.']) && path.is_file();
+    if !is_path {
+        let catalog = scan(settings)?;
+        let model = find(&catalog, &arguments.model)?;
+        return Some((catalog, model));
+    }
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    settings.models.dir = path.parent()?.to_owned();
+    let catalog = scan(settings)?;
+    let mut models = catalog.models().iter();
+    match models.find(|model| model.path == path).cloned() {
+        Some(model) => Some((catalog, model)),
+        None => {
+            let mut problems = catalog.problems().iter();
+            let reason = problems.find(|found| found.path == path);
+            let reason = reason.map_or("it is no model's file", |found| &found.problem);
+            let path = path.display().to_string();
+            eprintln!(
+                "error: {} will not work: {}",
+                printable(&path),
+                printable(reason)
+            );
+            None
+        }
+    }
+}
+
+impl Verdict {
+    fn of(report: &Report) -> Self {
+        let of = |id: &str| {
+            let mut checks = report.checks.iter();
+            checks
+                .find(|check| check.id == id)
+                .map(|check| check.status)
+        };
+        let is_tried =
+            of("model.load") == Some(Status::Ok) && of("model.answer") == Some(Status::Ok);
+        match report.worst() {
+            Status::Fail => Self::DoesNotWork,
+            Status::Warn => Self::Doubtful,
+            Status::Ok | Status::Skip if is_tried => Self::Works,
+            Status::Ok | Status::Skip => Self::MayWork,
+        }
+    }
+}
+
+/// In words; the first reason of the worst kind is named.
+fn sentence(model: &str, verdict: Verdict, report: &Report) -> String {
+    let reason = |status: Status| {
+        let found = report.checks.iter().find(|check| check.status == status);
+        found.map_or_else(String::new, |check| {
+            format!("{}: {}", check.id, check.observed)
+        })
+    };
+    match verdict {
+        Verdict::Works => format!("{model} works here."),
+        Verdict::MayWork => {
+            format!("Nothing speaks against {model} here; it was not loaded.")
+        }
+        Verdict::Doubtful => format!("{model} may not work well here. {}", reason(Status::Warn)),
+        Verdict::DoesNotWork => format!("{model} will not work here. {}", reason(Status::Fail)),
+    }
+}
