@@ -137,21 +137,29 @@ fn found(
     }
 }
 
+/// What names and first bytes tell; a load that went well knows better.
+const HINTS: [&str; 2] = ["model.format", "model.platform"];
+
 impl Verdict {
     fn of(report: &Report) -> Self {
-        let of = |id: &str| {
+        let of = |id: &str| report.checks.iter().find(|check| check.id == id);
+        let is_ok = |id: &str| of(id).is_some_and(|check| check.status == Status::Ok);
+        let is_tried = is_ok("model.load") && is_ok("model.answer");
+        let has = |status: Status| {
             let mut checks = report.checks.iter();
-            checks
-                .find(|check| check.id == id)
-                .map(|check| check.status)
+            checks.any(|check| {
+                let is_refuted = is_tried && HINTS.contains(&check.id);
+                check.status == status && !is_refuted
+            })
         };
-        let is_tried =
-            of("model.load") == Some(Status::Ok) && of("model.answer") == Some(Status::Ok);
-        match report.worst() {
-            Status::Fail => Self::DoesNotWork,
-            Status::Warn => Self::Doubtful,
-            Status::Ok | Status::Skip if is_tried => Self::Works,
-            Status::Ok | Status::Skip => Self::MayWork,
+        if has(Status::Fail) {
+            Self::DoesNotWork
+        } else if has(Status::Warn) {
+            Self::Doubtful
+        } else if is_tried {
+            Self::Works
+        } else {
+            Self::MayWork
         }
     }
 }
@@ -159,8 +167,14 @@ impl Verdict {
 /// In words; the first reason of the worst kind is named.
 fn sentence(model: &str, verdict: Verdict, report: &Report) -> String {
     let reason = |status: Status| {
-        let found = report.checks.iter().find(|check| check.status == status);
-        found.map_or_else(String::new, |check| {
+        let is_tried = report.checks.iter().any(|check| check.id == "model.answer");
+        let mut found = report.checks.iter();
+        let of_status = found.find(|check| {
+            let is_hint = is_tried && HINTS.contains(&check.id);
+            check.status == status && !is_hint
+        });
+        let any = || report.checks.iter().find(|check| check.status == status);
+        of_status.or_else(any).map_or_else(String::new, |check| {
             format!("{}: {}", check.id, check.observed)
         })
     };
@@ -171,5 +185,75 @@ fn sentence(model: &str, verdict: Verdict, report: &Report) -> String {
         }
         Verdict::Doubtful => format!("{model} may not work well here. {}", reason(Status::Warn)),
         Verdict::DoesNotWork => format!("{model} will not work here. {}", reason(Status::Fail)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(found: &[(&'static str, Status)]) -> Report {
+        let checks = found.iter().map(|(id, status)| Check {
+            id,
+            status: *status,
+            observed: format!("{id} is {status:?}"),
+            expected: None,
+            remedy: None,
+            doc: String::new(),
+        });
+        Report {
+            checks: checks.collect(),
+        }
+    }
+
+    #[test]
+    fn a_verdict_follows_the_worst_but_a_trial_refutes_hints() {
+        use Status::{Fail, Ok, Skip, Warn};
+        let tried = [("model.load", Ok), ("model.answer", Ok)];
+        for (found, verdict, words) in [
+            (
+                vec![("model.format", Ok)],
+                Verdict::MayWork,
+                "was not loaded",
+            ),
+            (
+                vec![("model.format", Warn)],
+                Verdict::Doubtful,
+                "model.format is Warn",
+            ),
+            (tried.to_vec(), Verdict::Works, "m works here."),
+            (
+                [
+                    &[("model.format", Warn), ("model.platform", Fail)][..],
+                    &tried,
+                ]
+                .concat(),
+                Verdict::Works,
+                "m works here.",
+            ),
+            (
+                [
+                    &[("model.memory", Warn), ("model.toolkit", Skip)][..],
+                    &tried,
+                ]
+                .concat(),
+                Verdict::Doubtful,
+                "model.memory is Warn",
+            ),
+            (
+                vec![
+                    ("model.platform", Fail),
+                    ("model.load", Fail),
+                    ("model.answer", Skip),
+                ],
+                Verdict::DoesNotWork,
+                "model.load is Fail",
+            ),
+        ] {
+            let report = report(&found);
+            assert_eq!(Verdict::of(&report), verdict, "{found:?}");
+            let said = sentence("m", verdict, &report);
+            assert!(said.contains(words), "{said}");
+        }
     }
 }
