@@ -42,7 +42,7 @@ pub use listing::{Listing, RemoteFile};
 pub use messages::{FileProgress, Pulled, Told};
 pub use process::run;
 pub use pull::pull;
-pub use pulls::{CatalogReload, Problems, PullState, Pulls, Step};
+pub use pulls::{CatalogReload, News, Problems, PullNews, PullState, Pulls, Step};
 pub use reference::{Reference, Selection};
 pub use removal::{Removal, RemovalError};
 

@@ -1,6 +1,6 @@
 //! `POST /api/create`, `POST /api/copy` and `DELETE /api/delete`: models that are made of installed ones by
 //! requests. They share the files and the worker of what they are made of, and differ in what a request does
-//! not say. Installed models' own files are their administrator's.
+//! not say.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -17,12 +17,12 @@ use super::error::OllamaError;
 use super::messages::{OllamaMessage, conversation};
 use super::options::ModelOptions;
 use super::refused::NamedModel;
-use super::removing;
 use crate::conversation::{Message, Role};
 use crate::generation::{GenerationError, ModelId};
 use crate::http::HttpState;
 use crate::http::dialects::chat_dialect::{Without, plain_error};
 use crate::http::dialects::ended;
+use crate::http::dialects::installing;
 use crate::http::dialects::openai::parameters::is_empty;
 use crate::http::dialects::permission::may_load;
 use crate::http::request::body::{Object, TextOrList, fields};
@@ -37,9 +37,6 @@ use crate::http::response::notices::add_notices;
 use crate::models::{InstalledModel, LATEST, Variant, VariantError, VariantValues};
 use crate::prompt::{ChatMessage, ChatRole, ControlTokenPolicy};
 use crate::reader::check_name;
-
-pub(super) const FILES: &str = "an administrator adds and removes the files of models that no pull has brought in the models \
-                     folder, then reloads; `rkllmd list` lists them";
 
 /// What a model is made of.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -184,7 +181,7 @@ pub(crate) async fn delete(
         may_load(&state, &context, &request)?;
         let model = parsed(&state, &context, request, deleting).await?;
         let Some(variant) = &model.variant else {
-            return removing::remove(&state, &context, &model, path).await;
+            return installing::remove(&state, &context, &model, path).await;
         };
         let removed = state.engine.remove_variant(ModelId::clone(&variant.name));
         removed.await.map_err(failed)?;

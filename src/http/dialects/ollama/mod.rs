@@ -23,7 +23,6 @@ pub(crate) mod options;
 pub(crate) mod parameters;
 pub(crate) mod pulling;
 pub(crate) mod refused;
-mod removing;
 mod told_calls;
 pub(crate) mod version;
 

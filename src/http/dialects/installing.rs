@@ -1,16 +1,48 @@
-//! `DELETE /api/delete` of an installed model: what a pull has brought goes again, for an administrator. Files that
-//! came otherwise are not a request's to remove.
+//! Models that come and go by request, in whatever dialect: they come from the hub that the settings name, and what a
+//! pull has brought goes again. Files that came otherwise are not a request's to remove.
 
 use std::sync::Arc;
 
-use super::making::FILES;
 use crate::generation::GenerationError;
 use crate::http::HttpState;
 use crate::http::request::context::RequestContext;
-use crate::http::request::error::RequestError;
-use crate::hub::{PullError, RemovalError};
-use crate::models::InstalledModel;
+use crate::http::request::error::{RequestError, quote};
+use crate::hub::{PullError, Pulls, RemovalError};
+use crate::models::{InstalledModel, LATEST};
 use crate::supervisor::Unloaded;
+
+const NO_FOLDER: &str = "there is no models folder here";
+const OFFLINE: &str = "`offline` in the [hub] settings keeps this machine from it; an administrator puts models \
+                       into the models folder, then reloads";
+const FILES: &str = "an administrator adds and removes the files of models that no pull has brought in the models \
+                     folder, then reloads; `rkllmd list` lists them";
+
+/// What brings models, for a request that may have `name` brought. `path` is the request's.
+pub(super) fn pulls(
+    state: &HttpState,
+    context: &RequestContext,
+    name: &str,
+    path: String,
+) -> Result<Pulls, RequestError> {
+    let not_offered = |instead| RequestError::NotOffered { path, instead };
+    let Some(pulls) = state.engine.pulls() else {
+        return Err(not_offered(NO_FOLDER));
+    };
+    if pulls.is_offline() {
+        return Err(not_offered(OFFLINE));
+    }
+    // The model would have this name, and the key might not use it.
+    let model = name.strip_suffix(LATEST).unwrap_or(name);
+    if let Some(key) = context.caller.key()
+        && !key.may_use([model])
+    {
+        return Err(RequestError::ModelNotAllowed {
+            key: key.name.to_string(),
+            model: quote(model),
+        });
+    }
+    Ok(pulls)
+}
 
 /// Unloads it, removes its files, and returns once it is not served any more. `path` is the request's.
 pub(super) async fn remove(
