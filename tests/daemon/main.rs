@@ -103,6 +103,7 @@ mod the_demo_serves;
 mod the_official_client_works_unchanged;
 mod the_real_model_streams;
 mod the_real_model_takes_its_calls_back;
+mod the_router_downloads;
 mod the_router_loads_and_unloads;
 mod the_unix_socket_serves;
 mod the_vendors_oddities_keep_formats;
