@@ -40,6 +40,7 @@ mod pulls_are_whole_or_not_at_all;
 mod pulls_lead_nowhere_else;
 mod pulls_support;
 mod pulls_take_what_was_said;
+mod pulls_trust_whom_they_are_told;
 mod random_replies_are_read_whole;
 mod random_templates_keep_client_text_apart;
 mod replies_are_read_as_they_stream;
