@@ -125,7 +125,7 @@ fn found(
         None => {
             let mut problems = catalog.problems().iter();
             let reason = problems.find(|found| found.path == path);
-            let reason = reason.map_or("it is no model's file", |found| &found.problem);
+            let reason = reason.map_or("it is no model's file", |found| found.problem.as_str());
             let path = path.display().to_string();
             eprintln!(
                 "error: {} will not work: {}",
@@ -193,9 +193,9 @@ mod tests {
     use super::*;
 
     fn report(found: &[(&'static str, Status)]) -> Report {
-        let checks = found.iter().map(|(id, status)| Check {
+        let checks = found.iter().map(|&(id, status)| Check {
             id,
-            status: *status,
+            status,
             observed: format!("{id} is {status:?}"),
             expected: None,
             remedy: None,

@@ -121,10 +121,17 @@ impl Removal {
             open(CWD, &pulls, OFlags::NOFOLLOW).map_err(|error| folder_error(&pulls, error))?;
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = PathBuf::from(format!("{ASIDE}{}-{number}", std::process::id()));
+        let put_aside = match &self.what {
+            What::Folder(own) => put_folder_aside((&parent, own), (&aside, &name), &path),
+            What::Files(files) => put_files_aside((&parent, files), (&aside, &name), &path),
+        };
         // Held until all is gone, so that it is nobody's leftover.
-        let _lock = match &self.what {
-            What::Folder(own) => put_folder_aside((&parent, own), (&aside, &name), &path)?,
-            What::Files(files) => put_files_aside((&parent, files), (&aside, &name), &path)?,
+        let _lock = match put_aside {
+            Ok(lock) => lock,
+            Err(error) => {
+                let _ = fs::remove_dir(&pulls);
+                return Err(error);
+            }
         };
         sync(parent.as_fd(), &path)?;
         let away = pulls.join(&name);

@@ -1,7 +1,6 @@
 //! What the open files of a model say.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::Path;
 
 use super::facts::{ModelFacts, ModelKind, ModelReport, Problem};

@@ -8,8 +8,9 @@ use std::os::unix::fs::FileExt;
 use serde::{Deserialize, Serialize};
 
 const MAGIC: [u8; 4] = [0xDA, 0xEE, 0xB3, 0x36];
-/// Magic, version, and the number of tensors.
-const HEADER_BYTES: usize = 16;
+/// Where the version and the number of tensors stand.
+const VERSION_AT: u64 = 4;
+const TENSORS_AT: u64 = 8;
 /// In which the footer tells the toolkit.
 const FOOTER_BYTES: u64 = 4096;
 const TOOLKIT: &[u8] = b"rkllm-toolkit version: ";
@@ -30,21 +31,22 @@ pub struct RkllmFile {
 impl RkllmFile {
     /// Reads the beginning and the end of a file of `length` bytes.
     pub fn read(file: &File, length: u64) -> Self {
-        let mut header = [0; HEADER_BYTES];
-        let is_long = file.read_exact_at(&mut header, 0).is_ok();
-        let mut start = [0; MAGIC.len()];
-        let starts_right = file.read_exact_at(&mut start, 0).is_ok() && start == MAGIC;
-        let [.., a, b, c, d, e, f, g, h] = header;
-        let tensors = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-        let version = u32::from_le_bytes([header[4], header[5], header[6], header[7]]);
-        let is_header = is_long && starts_right;
+        let starts_right = bytes_at(file, 0) == Some(MAGIC);
+        let version = bytes_at(file, VERSION_AT).map(u32::from_le_bytes);
+        let tensors = bytes_at(file, TENSORS_AT).map(u64::from_le_bytes);
         Self {
             starts_right,
-            version: is_header.then_some(version),
-            tensors: is_header.then_some(tensors),
+            version: version.filter(|_| starts_right),
+            tensors: tensors.filter(|_| starts_right),
             toolkit: toolkit_of(file, length),
         }
     }
+}
+
+fn bytes_at<const N: usize>(file: &File, offset: u64) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    file.read_exact_at(&mut bytes, offset).ok()?;
+    Some(bytes)
 }
 
 /// The version of the toolkit that made a file of `length` bytes, where its end tells.

@@ -14,7 +14,8 @@ use crate::supervisor::Unloaded;
 const NO_FOLDER: &str = "there is no models folder here";
 const OFFLINE: &str = "`offline` in the [hub] settings keeps this machine from it; an administrator puts models \
                        into the models folder, then reloads";
-const FILES: &str = "an administrator adds and removes the files of models that no pull has brought in the models \
+/// What to do instead.
+pub(super) const FILES: &str = "an administrator adds and removes the files of models that no pull has brought in the models \
                      folder, then reloads; `rkllmd list` lists them";
 
 /// What brings models, for a request that may have `name` brought. `path` is the request's.

@@ -42,7 +42,7 @@ pub(crate) struct ModelToDownload {
         (status = 400, description = "The request is wrong, or nothing is pulled here; `param` says where", body = ErrorBody),
         (status = 403, description = "The key may not install models, nor may a page of another site", body = ErrorBody),
         (status = 503, description = "As many as `hub.max-pulls` go on already", body = ErrorBody)))]
-pub(crate) async fn download(
+pub(crate) async fn download_model(
     State(state): State<Arc<HttpState>>,
     request: Request,
 ) -> Result<Json<ModelMoved>, RequestError> {
@@ -71,7 +71,7 @@ pub(crate) async fn download(
         (status = 409, description = "It is loading, in use or waited for, or another process removes it", body = ErrorBody),
         (status = 500, description = "It could not be removed", body = ErrorBody),
         (status = 503, description = "Its worker is still there although it was killed", body = ErrorBody)))]
-pub(crate) async fn remove(
+pub(crate) async fn remove_model(
     State(state): State<Arc<HttpState>>,
     request: Request,
 ) -> Result<Json<ModelMoved>, RequestError> {

@@ -35,7 +35,7 @@ pub(crate) fn routes() -> Endpoints<Arc<HttpState>> {
         .route("/v1/rerank", post(rerank::rerank))
         .route(
             "/v1/models",
-            post(downloads::download).delete(downloads::remove),
+            post(downloads::download_model).delete(downloads::remove_model),
         )
         .route("/models/load", post(loading::load))
         .route("/models/unload", post(loading::unload))

@@ -22,7 +22,7 @@ use crate::generation::{GenerationError, ModelId};
 use crate::http::HttpState;
 use crate::http::dialects::chat_dialect::{Without, plain_error};
 use crate::http::dialects::ended;
-use crate::http::dialects::installing;
+use crate::http::dialects::installing::{self, FILES};
 use crate::http::dialects::openai::parameters::is_empty;
 use crate::http::dialects::permission::may_load;
 use crate::http::request::body::{Object, TextOrList, fields};
