@@ -123,8 +123,9 @@ impl Pulls {
         if unattended.contains_key(asked) {
             return Ok(());
         }
-        if unattended.len() >= self.0.settings().hub.max_pulls {
-            return Err(PullError::Busy { retry_after: None });
+        let limit = self.0.settings().hub.max_pulls;
+        if unattended.len() >= limit {
+            return Err(PullError::TooMany { limit });
         }
         let mut follower = self.pull(asked)?;
         let (this, name) = (self.clone(), asked.to_owned());

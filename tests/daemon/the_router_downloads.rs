@@ -146,7 +146,7 @@ fn a_download_ends_when_it_is_unloaded() {
     // It has the only place; the same one is the same.
     assert_eq!(download(&daemon).status, 200);
     let other = daemon.post("/models", &json!({"model": "owner/another"}));
-    assert_eq!(other.status, 503, "{}", other.body);
+    assert_eq!(other.status, 409, "{}", other.body);
     let unload = json!({"model": "owner/name"});
     let ended = daemon.post("/models/unload", &unload);
     assert_eq!(

@@ -41,7 +41,7 @@ pub(crate) struct ModelToDownload {
         (status = 200, description = "It has begun", body = ModelMoved),
         (status = 400, description = "The request is wrong, or nothing is pulled here; `param` says where", body = ErrorBody),
         (status = 403, description = "The key may not install models, nor may a page of another site", body = ErrorBody),
-        (status = 503, description = "As many as `hub.max-pulls` go on already", body = ErrorBody)))]
+        (status = 409, description = "As many as `hub.max-pulls` go on already", body = ErrorBody)))]
 pub(crate) async fn download_model(
     State(state): State<Arc<HttpState>>,
     request: Request,
