@@ -1,12 +1,11 @@
 //! What is installed is listed with where it comes from, and goes again: by `rkllmd rm`, which has a running daemon
 //! unload it first, and by Ollama's delete, which takes what a pull has brought. What is in use stays.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use crate::daemon_support::{Answer, Daemon, Setup, chat, eventually, is_gone, request};
-use crate::hub_support::{Hub, Repo, random_bytes};
+use crate::hub_support::{Hub, Repo, listed_gguf};
 use serde_json::{Value, json};
 
 const FINE: &str = "tokens = [\"fine\"]\n";
@@ -200,7 +199,7 @@ fn what_pulls_have_left_is_pruned() {
 #[test]
 fn what_a_pull_has_brought_is_deleted_by_request() {
     const MODEL: &str = "model-Q4_1.gguf";
-    let hub = Hub::of(Repo::new(&[(MODEL, &random_bytes(1, 10_000))]));
+    let hub = Hub::of(Repo::new(&[(MODEL, &listed_gguf(10_000))]));
     // No library loads it, but it is served; as is one that an administrator has put there.
     let setup = Setup::new()
         .scenario("copied", FINE)

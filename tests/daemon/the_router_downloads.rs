@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::daemon_support::{
     Answer, Daemon, EventStream, Setup, all_children, eventually, request,
 };
-use crate::hub_support::{Hub, Reply, Repo, random_bytes};
+use crate::hub_support::{Hub, Reply, Repo, listed_gguf};
 use serde_json::{Value, json};
 
 const MODEL: &str = "model-Q4_1.gguf";
@@ -21,9 +21,8 @@ fn start(hub: &Hub) -> Daemon {
         .start()
 }
 
-/// A model that no library can load, and which comes all the same.
 fn repo() -> Repo {
-    Repo::new(&[(MODEL, &random_bytes(1, SIZE))])
+    Repo::new(&[(MODEL, &listed_gguf(SIZE))])
 }
 
 fn follow(daemon: &Daemon) -> EventStream {
