@@ -1,6 +1,6 @@
 //! What pulls and removals have left in a models folder: pulls that were not gone on with, removals that were
 //! killed, and what came beside a model whose own file is gone. What another process is at is left alone. Names
-//! decide; no file is read.
+//! decide, and the first words of a manifest; none is parsed.
 
 use std::fs::{self, File};
 use std::io;
@@ -105,7 +105,7 @@ fn folders_in(folder: &Path) -> Result<Vec<PathBuf>, PullError> {
     }
 }
 
-/// Whether all that a folder holds is what a pull puts beside a model, its manifest among it.
+/// Whether all that a folder holds is what a pull puts beside a model, with a manifest that a pull has written.
 fn is_without_model(folder: &Path) -> Result<bool, PullError> {
     let looked = || -> io::Result<bool> {
         let mut has_manifest = false;
@@ -121,7 +121,7 @@ fn is_without_model(folder: &Path) -> Result<bool, PullError> {
             }
             has_manifest |= name == manifest::NAME;
         }
-        Ok(has_manifest)
+        Ok(has_manifest && manifest::is_of_a_pull(folder))
     };
     match looked() {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(false),
@@ -171,7 +171,12 @@ mod tests {
         for file in files {
             let path = models.join(file);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, "12345").unwrap();
+            let is_own = file.ends_with("hand/model.toml");
+            let content = match file.ends_with("model.toml") && !is_own {
+                true => manifest::BEGINNING,
+                false => "12345",
+            };
+            fs::write(path, content).unwrap();
         }
     }
 
@@ -189,6 +194,7 @@ mod tests {
         let models = models.path();
         let (kept, left) = (
             [
+                "hand/model.toml",
                 "a/b/m.gguf",
                 "a/b/model.toml",
                 "c/model.toml",
@@ -207,12 +213,13 @@ mod tests {
         );
         write(models, &kept);
         write(models, &left);
+        let manifest = manifest::BEGINNING.len() as u64;
         let expected = [
             (".pulls/.removed-1-0".to_owned(), LeftoverKind::Removal, 5),
             (".pulls/a/c".to_owned(), LeftoverKind::Pull, 5),
-            ("a/gone".to_owned(), LeftoverKind::Beside, 10),
-            ("own".to_owned(), LeftoverKind::Beside, 5),
-            ("p/q".to_owned(), LeftoverKind::Beside, 5),
+            ("a/gone".to_owned(), LeftoverKind::Beside, manifest + 5),
+            ("own".to_owned(), LeftoverKind::Beside, manifest),
+            ("p/q".to_owned(), LeftoverKind::Beside, manifest),
         ];
         let told = leftovers(models, false).unwrap();
         assert_eq!(seen(models, &told), expected);

@@ -13,6 +13,9 @@ const SLOW: &str = "token-delay-us = 10000\nrepeat = { token = \"w \", times = 1
 const SOURCE: &str = "template = \"chatml\"\n[source]\nendpoint = \"https://hub.lan\"\nrepository = \"owner/name\"\n\
     commit = \"0123456789abcdef0123456789abcdef01234567\"\nfile = \"model.rkllm\"\nlicence = \"apache-2.0\"\n";
 
+/// How a manifest begins that a pull has written.
+const PULLED: &str = "# Written by `rkllmd pull`.\n";
+
 /// A daemon whose control socket is the test's own.
 struct Running {
     daemon: Daemon,
@@ -178,7 +181,9 @@ fn what_pulls_have_left_is_pruned() {
     let setup = Setup::new()
         .scenario("kept", FINE)
         .model_file(".pulls/owner/name", "part", "12345")
-        .model_file("owner/gone", "model.toml", SOURCE);
+        .model_file("owner/gone", "model.toml", PULLED)
+        // Its model is still to be copied.
+        .model_file("hand", "model.toml", SOURCE);
     let output = alone("prune", &["--dry-run", "--json"], &setup);
     let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let kinds: Vec<_> = found.as_array().expect("a list").iter().collect();
@@ -193,6 +198,7 @@ fn what_pulls_have_left_is_pruned() {
     assert!(output.status.success(), "{output:?}");
     assert!(!setup.models().join(".pulls").exists());
     assert!(!setup.models().join("owner").exists());
+    assert!(setup.models().join("hand/model.toml").exists());
     assert!(setup.models().join("kept/model.rkllm").exists());
 }
 
