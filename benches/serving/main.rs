@@ -16,6 +16,8 @@ mod dialects;
 mod event_counter;
 mod formats;
 mod growth;
+#[path = "../../tests/hub_support/mod.rs"]
+mod hub_support;
 #[path = "../common/interruption.rs"]
 mod interruption;
 #[path = "../../tests/json_judge/mod.rs"]
@@ -23,6 +25,7 @@ mod json_judge;
 mod kept_connection;
 mod neighbour;
 mod overhead;
+mod pulls;
 mod readers;
 mod rendering;
 #[path = "../common/report.rs"]
@@ -49,7 +52,7 @@ const LIMIT: Duration = Duration::from_secs(30 * 60);
 /// A part of the benchmark: what the command line calls it, and what measures it.
 type Part = (&'static str, fn(&mut Report));
 
-const PARTS: [Part; 12] = [
+const PARTS: [Part; 13] = [
     ("startup", startup::measure),
     ("overhead", overhead::measure),
     ("rendering", rendering::measure),
@@ -61,6 +64,7 @@ const PARTS: [Part; 12] = [
     ("batching", batching::measure),
     ("formats", formats::measure),
     ("tensors", tensors::measure),
+    ("pulls", pulls::measure),
     ("growth", growth::measure),
 ];
 
