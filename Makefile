@@ -6,6 +6,7 @@
 #   CHAOS_SECONDS=N    how long `make chaos` kills workers, 60 unless set
 #   CHAOS_SEED=N       what it decides; printed by each run
 #   BENCH_PARTS=WORDS  what `make bench` and `make bench-peers` measure, all parts unless set
+#   BENCH_IDLE_SECONDS=N  how long `make bench` leaves a daemon alone, 60 unless set
 #   LLAMA_SERVER=FILE  what `make bench-peers` compares with, built by it unless set
 #   BENCH_PAIRS=N     how often `make bench-peers` measures each, 7 unless set
 #   SOAK_SECONDS=N     how long `make soak` lasts, 1200 unless set

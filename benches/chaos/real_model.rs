@@ -35,6 +35,7 @@ pub fn measure(report: &mut Report, plan: Plan) {
     );
     let daemon = Setup::new()
         .demo_model(MODEL)
+        .all_threads()
         .model_file(MODEL, "model.toml", "template = \"chatml\"\n")
         .settings("log.filter = \"info,rkllmd=debug\"")
         .start();

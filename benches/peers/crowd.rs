@@ -15,7 +15,10 @@ pub struct Answer {
     pub asked_at: Instant,
     /// When each piece of text came.
     pub pieces: Vec<Instant>,
+    pub text: String,
     pub tokens: f64,
+    /// Tokens of the prompt that were not found evaluated, where the server tells.
+    pub evaluated: Option<f64>,
 }
 
 impl Answer {
@@ -41,21 +44,25 @@ pub fn ask(address: SocketAddr, prompt: &str, tokens: u32) -> Answer {
     let asked_at = Instant::now();
     let mut stream = EventStream::open(address, "/v1/completions", &body);
     assert_eq!(stream.status, 200);
-    let mut pieces = Vec::new();
-    let mut counted = None;
+    let (mut pieces, mut whole) = (Vec::new(), String::new());
+    let (mut counted, mut evaluated) = (None, None);
     while let Some(data) = stream.next_data().filter(|data| data != "[DONE]") {
         let now = Instant::now();
         let chunk: Value = serde_json::from_str(&data).expect("a chunk is JSON");
         let text = chunk["choices"][0]["text"].as_str();
-        if text.is_some_and(|text| !text.is_empty()) {
+        if let Some(text) = text.filter(|text| !text.is_empty()) {
             pieces.push(now);
+            whole.push_str(text);
         }
         counted = chunk["usage"]["completion_tokens"].as_f64().or(counted);
+        evaluated = chunk["timings"]["prompt_n"].as_f64().or(evaluated);
     }
     Answer {
         asked_at,
         pieces,
+        text: whole,
         tokens: counted.expect("usage"),
+        evaluated,
     }
 }
 

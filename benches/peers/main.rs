@@ -9,6 +9,7 @@ mod daemon_support;
 #[path = "../common/burned_core.rs"]
 mod burned_core;
 mod clients;
+mod conversations;
 mod crowd;
 #[path = "../common/interruption.rs"]
 mod interruption;
@@ -18,12 +19,15 @@ mod llama_server;
 mod memory;
 mod neighbour;
 mod pairs;
+#[path = "../common/peak_memory.rs"]
+mod peak_memory;
 mod prefill;
 #[path = "../common/report.rs"]
 mod report;
 mod served;
 #[path = "../common/statistics.rs"]
 mod statistics;
+mod unread;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -31,15 +35,17 @@ use std::time::Duration;
 use report::Report;
 
 /// Several times what the benchmark takes.
-const LIMIT: Duration = Duration::from_secs(60 * 60);
+const LIMIT: Duration = Duration::from_secs(120 * 60);
 
 /// A part of the benchmark: what the command line calls it, and what measures it.
 type Part = (&'static str, fn(&mut Report));
 
-const PARTS: [Part; 4] = [
+const PARTS: [Part; 6] = [
     ("clients", clients::measure),
     ("memory", memory::measure),
     ("prefill", prefill::measure),
+    ("unread", unread::measure),
+    ("conversations", conversations::measure),
     ("neighbour", neighbour::measure),
 ];
 

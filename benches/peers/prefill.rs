@@ -83,7 +83,7 @@ fn disturb(address: SocketAddr, number: usize) -> Gaps {
 }
 
 /// Of the gaps that end between `from` and `to`.
-fn p99(answers: &[Answer], from: Instant, to: Instant) -> f64 {
+pub fn p99(answers: &[Answer], from: Instant, to: Instant) -> f64 {
     let gaps = answers.iter().flat_map(|answer| {
         let pairs = answer.pieces.windows(2);
         let within = pairs.filter(move |pair| (from..to).contains(&pair[1]));

@@ -1,12 +1,12 @@
 //! A server with the demo model, ours or theirs: where it listens, and what memory its processes had at
 //! most.
 
-use std::fs;
 use std::net::SocketAddr;
 
 use crate::crowd;
 use crate::daemon_support::{Daemon, Setup, all_children, built_library};
 use crate::llama_server::LlamaServer;
+use crate::peak_memory::peak_bytes;
 
 pub const MODEL: &str = "smollm2";
 /// Of each slot.
@@ -61,17 +61,9 @@ impl Served {
             Served::Ours(daemon) => {
                 let children = all_children(daemon.pid());
                 let all = children.into_iter().chain([daemon.pid()]);
-                all.map(peak_of).sum()
+                all.map(peak_bytes).sum()
             }
-            Served::Theirs(server) => peak_of(server.pid()),
+            Served::Theirs(server) => peak_bytes(server.pid()),
         }
     }
-}
-
-/// A process that has ended meanwhile has none.
-fn peak_of(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    kib.unwrap_or(0) * 1024
 }

@@ -76,6 +76,7 @@ pub fn measure(report: &mut Report) {
     let served = Served::start(
         Setup::new()
             .demo_model(MODEL)
+            .all_threads()
             .settings("models.max-loaded = 2"),
     );
     let mut contest = Contest::start(served.unix());

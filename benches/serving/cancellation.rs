@@ -46,7 +46,7 @@ pub fn measure(report: &mut Report) {
         },
     );
     drop(fake);
-    let real = Setup::new().demo_model(MODEL).start();
+    let real = Setup::new().demo_model(MODEL).all_threads().start();
     summarise(
         report,
         &cancel_repeatedly(&real),
@@ -60,6 +60,7 @@ pub fn measure(report: &mut Report) {
     drop(real);
     let crowd = Setup::new()
         .demo_model(MODEL)
+        .all_threads()
         .model_file(MODEL, "model.toml", "parallel = 8\n")
         .start();
     summarise(

@@ -1,5 +1,5 @@
-//! What Ollama's lines cost over OpenAI's events: the same chats in turns, through a fake library that makes
-//! tokens at once. Both are rendered with the same template, and the client counts every token.
+//! What other dialects cost over OpenAI's chat: the same chats in turns, through a fake library that makes
+//! tokens at once. All are rendered with the same template, and the client counts every token.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -15,37 +15,79 @@ use crate::statistics::median;
 const MODEL: &str = "m";
 /// Nothing but a token's text holds it.
 const TOKEN: &[u8] = b"qux";
-const PAIRS: usize = 201;
+const ROUNDS: usize = 201;
 const SHORT_ANSWER_TOKENS: u32 = 4;
 /// Long enough for ticks of 10 ms to be a small error.
 const LONG_ANSWER_TOKENS: u32 = 400_000;
-const LONG_PAIRS: usize = 3;
+const LONG_ROUNDS: usize = 3;
 
-#[derive(Clone, Copy)]
-enum Dialect {
-    OpenAi,
-    Ollama,
+struct Dialect {
+    /// What figures of it begin with.
+    key: &'static str,
+    path: &'static str,
+    body: fn(u32) -> Value,
+    /// How often a token's text is in a stream: Responses has the whole text in its last events once more.
+    copies: usize,
+    first_token: &'static str,
+    cpu: &'static str,
 }
 
-impl Dialect {
-    fn request(self, tokens: u32) -> (&'static str, Value) {
-        match self {
-            Self::OpenAi => {
-                let extra = json!({"stream": true, "max_tokens": tokens});
-                ("/v1/chat/completions", chat(MODEL, "count", extra))
-            }
-            Self::Ollama => {
-                let extra = json!({"stream": true, "options": {"num_predict": tokens}});
-                ("/api/chat", chat(MODEL, "count", extra))
-            }
-        }
-    }
-}
+/// The first is what the others are compared with.
+const DIALECTS: [Dialect; 4] = [
+    Dialect {
+        key: "openai",
+        path: "/v1/chat/completions",
+        body: |tokens| {
+            let extra = json!({"stream": true, "max_tokens": tokens});
+            chat(MODEL, "count", extra)
+        },
+        copies: 1,
+        first_token: "OpenAI's chat, time to first token, median of 201",
+        cpu: "OpenAI's chat, CPU of the daemon per token, median of 3",
+    },
+    Dialect {
+        key: "ollama",
+        path: "/api/chat",
+        body: |tokens| {
+            let extra = json!({"stream": true, "options": {"num_predict": tokens}});
+            chat(MODEL, "count", extra)
+        },
+        copies: 1,
+        first_token: "added by Ollama's, median of the rounds",
+        cpu: "added by Ollama's, CPU per token, median of the rounds",
+    },
+    Dialect {
+        key: "messages",
+        path: "/v1/messages",
+        body: |tokens| {
+            let extra = json!({"stream": true, "max_tokens": tokens});
+            chat(MODEL, "count", extra)
+        },
+        copies: 1,
+        first_token: "added by Messages, median of the rounds",
+        cpu: "added by Messages, CPU per token, median of the rounds",
+    },
+    Dialect {
+        key: "responses",
+        path: "/v1/responses",
+        body: |tokens| {
+            json!({"model": MODEL, "input": "count", "stream": true, "store": false,
+                "max_output_tokens": tokens})
+        },
+        // A delta, the ends of text, part and item, and the response.
+        copies: 5,
+        first_token: "added by Responses, median of the rounds",
+        cpu: "added by Responses, CPU per token, median of the rounds",
+    },
+];
+
+/// What a round measured of each.
+type Round = [f64; DIALECTS.len()];
 
 pub fn measure(report: &mut Report) {
     report.section(
         "dialects",
-        "a chat by Ollama's API over one by OpenAI's, in turns, a runtime without delay",
+        "chats by other APIs over one by OpenAI's, in turns, a runtime without delay",
     );
     let scenario =
         "repeat = { token = \"qux \", times = 2000000000 }\nmax-context-limit = 2000000000\n";
@@ -57,74 +99,74 @@ pub fn measure(report: &mut Report) {
             "template = \"chatml\"\ncontext-length = 1999999968\n",
         )
         .start();
-    for dialect in [Dialect::OpenAi, Dialect::Ollama] {
+    for dialect in &DIALECTS {
         first_token(&daemon, dialect, SHORT_ANSWER_TOKENS);
     }
     first_tokens(report, &daemon);
     tokens(report, &daemon);
 }
 
-/// Who comes first alternates, so that neither always has the machine as the other left it.
-fn in_turns<T>(pairs: usize, mut ask: impl FnMut(Dialect) -> T) -> Vec<(T, T)> {
-    (0..pairs)
-        .map(|pair| match pair % 2 {
-            0 => {
-                let open_ai = ask(Dialect::OpenAi);
-                (open_ai, ask(Dialect::Ollama))
+/// Who comes first changes from round to round, so that none always has the machine as the same other left it.
+fn in_turns(rounds: usize, mut ask: impl FnMut(&Dialect) -> f64) -> Vec<Round> {
+    (0..rounds)
+        .map(|round| {
+            let mut measured = Round::default();
+            for turn in 0..DIALECTS.len() {
+                let which = (round + turn) % DIALECTS.len();
+                measured[which] = ask(&DIALECTS[which]);
             }
-            _ => {
-                let ollama = ask(Dialect::Ollama);
-                (ask(Dialect::OpenAi), ollama)
-            }
+            measured
         })
         .collect()
 }
 
 fn first_tokens(report: &mut Report, daemon: &Daemon) {
-    let times = in_turns(PAIRS, |dialect| {
+    let rounds = in_turns(ROUNDS, |dialect| {
         first_token(daemon, dialect, SHORT_ANSWER_TOKENS).as_secs_f64() * 1e3
     });
-    report.figure(
-        "openai_first_token_ms",
-        "OpenAI's, time to first token, median of 201",
-        median(times.iter().map(|(open_ai, _)| *open_ai)),
-        "ms",
-    );
-    let added = median(times.iter().map(|(open_ai, ollama)| ollama - open_ai));
-    report.promise(
-        "added_first_token_ms",
-        "added by Ollama's, median of the pairs",
-        (added, "ms"),
-        Target::AtMost(0.3),
-    );
+    compare(report, &rounds, "first_token_ms", "ms", 0.3, |dialect| {
+        dialect.first_token
+    });
 }
 
 fn tokens(report: &mut Report, daemon: &Daemon) {
-    let used = in_turns(LONG_PAIRS, |dialect| {
+    let rounds = in_turns(LONG_ROUNDS, |dialect| {
         let watch = Watch::start(daemon);
         first_token(daemon, dialect, LONG_ANSWER_TOKENS);
         watch.stop().daemon_s * 1e6 / f64::from(LONG_ANSWER_TOKENS)
     });
-    report.figure(
-        "openai_cpu_us_per_token",
-        "OpenAI's, CPU of the daemon per token, median of 3",
-        median(used.iter().map(|(open_ai, _)| *open_ai)),
-        "us",
-    );
-    let added = median(used.iter().map(|(open_ai, ollama)| ollama - open_ai));
-    report.promise(
-        "added_cpu_us_per_token",
-        "added by Ollama's, median of the pairs",
-        (added, "us"),
-        Target::AtMost(10.0),
-    );
+    let label = |dialect: &Dialect| dialect.cpu;
+    compare(report, &rounds, "cpu_us_per_token", "us", 10.0, label);
+}
+
+/// The first one's figure, and what each other one adds to it.
+fn compare(
+    report: &mut Report,
+    rounds: &[Round],
+    what: &str,
+    unit: &'static str,
+    most: f64,
+    label: impl Fn(&Dialect) -> &'static str,
+) {
+    let [first, others @ ..] = &DIALECTS;
+    let alone = median(rounds.iter().map(|round| round[0]));
+    report.figure(&format!("{}_{what}", first.key), label(first), alone, unit);
+    for (at, dialect) in others.iter().enumerate() {
+        let added = median(rounds.iter().map(|round| round[at + 1] - round[0]));
+        report.promise(
+            &format!("{}_added_{what}", dialect.key),
+            label(dialect),
+            (added, unit),
+            Target::AtMost(most),
+        );
+    }
 }
 
 /// Reads a stream of exactly `tokens` tokens to its end. Returns the time from before the connection was
 /// opened to the first of them.
-fn first_token(daemon: &Daemon, dialect: Dialect, tokens: u32) -> Duration {
-    let (path, body) = dialect.request(tokens);
-    let body = body.to_string();
+fn first_token(daemon: &Daemon, dialect: &Dialect, tokens: u32) -> Duration {
+    let path = dialect.path;
+    let body = (dialect.body)(tokens).to_string();
     let asked_at = Instant::now();
     let mut stream = TcpStream::connect(daemon.address).expect("the daemon accepts connections");
     stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
@@ -156,6 +198,6 @@ fn first_token(daemon: &Daemon, dialect: Dialect, tokens: u32) -> Duration {
         buffer.copy_within(end - rest..end, 0);
         kept = rest;
     }
-    assert_eq!(count, tokens as usize, "tokens of {path}");
+    assert_eq!(count, dialect.copies * tokens as usize, "tokens of {path}");
     first.expect("a token")
 }

@@ -13,7 +13,7 @@ use crate::report::{Report, Target};
 use crate::schema_support::schemas_of_tools;
 use crate::statistics::median;
 
-const MODEL: &str = "smollm2";
+pub const MODEL: &str = "smollm2";
 const PAIRS: usize = 7;
 const TOKENS: u32 = 96;
 const SCHEMAS: usize = 200;
@@ -23,7 +23,7 @@ pub fn measure(report: &mut Report) {
         "formats",
         "answers of the demo model that are kept to a format",
     );
-    let daemon = Setup::new().demo_model(MODEL).start();
+    let daemon = Setup::new().demo_model(MODEL).all_threads().start();
     decoding(report, &daemon);
     as_it_likes(report, &daemon);
     beginnings(report, &daemon);
@@ -37,7 +37,7 @@ fn ask(daemon: &Daemon, prompt: &str, more: Value) -> Answer {
 }
 
 /// Longer than its budget in any case.
-fn long(number: usize) -> Value {
+pub fn long(number: usize) -> Value {
     json!({"type": "array", "minItems": 60, "maxItems": 60 + number, "items": {"type": "object",
         "properties": {"name": {"type": "string", "maxLength": 20}, "on": {"type": "boolean"},
             "count": {"type": "integer", "minimum": 0, "maximum": 1000}},
@@ -79,6 +79,7 @@ fn speeds(one: (&Daemon, Value), other: (&Daemon, Value)) -> Vec<(f64, f64)> {
 fn as_it_likes(report: &mut Report, daemon: &Daemon) {
     let free = Setup::new()
         .demo_model(MODEL)
+        .all_threads()
         .settings("constraints.keep-calls = false")
         .start();
     let parameters = json!({"type": "object", "properties": {"list": long(0)}});
@@ -145,7 +146,8 @@ fn beginnings(report: &mut Report, daemon: &Daemon) {
     report.figure("known_schema_ms", "the same once more", known, "ms");
 }
 
-fn answers(report: &mut Report, daemon: &Daemon) {
+/// Whether answers to many schemas are whole and right.
+pub fn answers(report: &mut Report, daemon: &Daemon) {
     let schemas = schemas_of_tools(SCHEMAS);
     let (mut whole, mut wrong, mut free, mut tried) = (0, 0, 0, 0);
     for (number, schema) in schemas.iter().enumerate() {

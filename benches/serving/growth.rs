@@ -86,6 +86,7 @@ impl Row {
                 "models.pool-contexts = {contexts}\nprefixes.limit-bytes = 0\n"
             ))
             .demo_model(MODEL)
+            .all_threads()
             .model_file(MODEL, "model.toml", &manifest)
             .start();
         let answer = daemon.post(

@@ -88,7 +88,7 @@ pub fn measure(report: &mut Report) {
     );
     let mut contest = Contest {
         bare: BareLoop::start(),
-        daemon: Setup::new().demo_model(MODEL).start(),
+        daemon: Setup::new().demo_model(MODEL).all_threads().start(),
         rounds: 0,
     };
     contest.round(WARM_UP, LONG_ANSWER_TOKENS);

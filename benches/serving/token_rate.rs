@@ -45,22 +45,14 @@ pub fn measure(report: &mut Report) {
     flood(report, &paced, STREAMS, PACED_TOKENS, PACE / STREAMS as u32);
     drop(paced);
 
+    // The slots of a model share the runtime's steps, so that their tokens come together; those of the four
+    // models do not.
     report.section(
         "paced_4_by_8",
-        "32 streams of 4 models with 8 slots each, 50 tokens/s each",
+        "32 streams of 4 models with 8 slots each, 50 steps/s each",
     );
-    let slots = start_with(&pace, STREAMS / SLOTS, SLOTS);
-    let watch = Watch::start(&slots);
-    thread::scope(|scope| {
-        for number in 0..STREAMS {
-            thread::sleep(PACE / STREAMS as u32);
-            let model = name(number % (STREAMS / SLOTS));
-            let address = slots.address;
-            scope.spawn(move || count_stream(address, &model, PACED_TOKENS));
-        }
-    });
-    let usage = watch.stop();
-    let tokens = STREAMS as f64 * f64::from(PACED_TOKENS);
+    let in_step = format!("{pace}tokens-in-step = true\n");
+    let (usage, tokens) = flood_slots(&in_step);
     for (key, label, seconds, most_us) in [
         (
             "daemon_target",
@@ -79,6 +71,28 @@ pub fn measure(report: &mut Report) {
         report.promise(key, label, (us, "us"), Target::AtMost(most_us));
     }
     summarise(report, &usage, tokens);
+
+    report.section(
+        "paced_4_by_8_out_of_step",
+        "the same where no two slots share a step",
+    );
+    let (usage, tokens) = flood_slots(&pace);
+    summarise(report, &usage, tokens);
+}
+
+/// What 32 streams of 4 models with 8 slots each cost at a pace, and their tokens.
+fn flood_slots(pace: &str) -> (Usage, f64) {
+    let daemon = start_with(pace, STREAMS / SLOTS, SLOTS);
+    let watch = Watch::start(&daemon);
+    thread::scope(|scope| {
+        for number in 0..STREAMS {
+            thread::sleep(PACE / STREAMS as u32);
+            let model = name(number % (STREAMS / SLOTS));
+            let address = daemon.address;
+            scope.spawn(move || count_stream(address, &model, PACED_TOKENS));
+        }
+    });
+    (watch.stop(), STREAMS as f64 * f64::from(PACED_TOKENS))
 }
 
 /// A daemon with 32 loaded models.

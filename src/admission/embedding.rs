@@ -2,11 +2,11 @@
 //! each of its turns, which is as long as one input or as the inputs of a second, it goes to the end
 //! of its client's line. Dropping the future of `embed` withdraws it or aborts its run.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+mod job;
 
-use tokio::sync::oneshot;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use super::model_queue::{Cost, ModelQueue, Waiting, Work};
 use super::{Admission, Shared};
@@ -17,6 +17,8 @@ use crate::supervisor::{
     Attempts, GivenUp, Lease, LostRow, Outer, PROBE_PROMPT, Proof, RowEnd, RowRequest, Suspicion,
     Total, Wish, pooled_row,
 };
+pub(super) use job::EmbeddingJob;
+use job::RowsAnswer;
 
 /// A turn ends after the input that passes this, so that another model gets the NPU too.
 const TURN: Duration = Duration::from_secs(1);
@@ -56,103 +58,6 @@ pub enum EmbeddingError {
     TooFewColumns { columns: usize },
     #[error(transparent)]
     OverBudget(#[from] OverBudget),
-}
-
-type RowsAnswer = Result<PooledRows, EmbeddingError>;
-
-/// An accepted request and what has come of it so far.
-#[derive(Debug)]
-pub(super) struct EmbeddingJob {
-    request: EmbeddingRequest,
-    done: PooledRows,
-    /// Of all its rows; it begins with the first one, which tells how long they are.
-    charge: Option<Charge>,
-    /// Those of the input that is next.
-    attempts: Attempts,
-    reply: oneshot::Sender<RowsAnswer>,
-    /// Its ticket where it waits now.
-    ticket: Arc<AtomicU64>,
-}
-
-impl EmbeddingJob {
-    pub fn client(&self) -> &ClientKey {
-        &self.request.client
-    }
-
-    pub fn model(&self) -> &ModelId {
-        &self.request.model
-    }
-
-    pub fn keep_alive(&self) -> Option<KeepAlive> {
-        self.request.keep_alive
-    }
-
-    pub fn total_deadline(&self) -> Option<Duration> {
-        self.request.total_deadline
-    }
-
-    pub fn fail(self, error: GenerationError) {
-        let _ = self.reply.send(Err(error.into()));
-    }
-}
-
-/// A request whose client waits for its rows; taken back when the client does not any more.
-struct PendingRows {
-    answer: oneshot::Receiver<RowsAnswer>,
-    queue: Arc<ModelQueue>,
-    client: ClientKey,
-    ticket: Arc<AtomicU64>,
-}
-
-impl Drop for PendingRows {
-    fn drop(&mut self) {
-        // First: a turn that ends now sees under the lock that it need not be queued again.
-        self.answer.close();
-        let mut state = self.queue.lock();
-        let ticket = self.ticket.load(Ordering::SeqCst);
-        let removed = state.waiting.remove(&self.client, ticket);
-        if removed.is_some() && state.waiting.is_empty() {
-            self.queue.emptied.notify_waiters();
-        }
-    }
-}
-
-impl Admission {
-    /// Queues a request and waits for its rows. Dropping the future cancels it.
-    pub async fn embed(&self, request: EmbeddingRequest) -> RowsAnswer {
-        let model = ModelId::clone(&request.model);
-        let queue = self.shared.queues().get(&model).cloned();
-        let Some(queue) = queue else {
-            let model = model.to_string();
-            return Err(GenerationError::UnknownModel { model }.into());
-        };
-        let client = request.client.clone();
-        let (reply, answer) = oneshot::channel();
-        let ticket = Arc::new(AtomicU64::new(0));
-        let job = EmbeddingJob {
-            done: PooledRows {
-                rows: Vec::with_capacity(request.inputs.len()),
-                prompt_tokens: Some(0),
-            },
-            charge: None,
-            request,
-            attempts: Attempts::default(),
-            reply,
-            ticket: Arc::clone(&ticket),
-        };
-        let mut pending = PendingRows {
-            answer,
-            queue: Arc::clone(&queue),
-            client: client.clone(),
-            ticket,
-        };
-        let work = Work::Embedding(Box::new(job));
-        let first = self.shared.enqueue(&queue, (&model, &client), work)?;
-        // A job that has had its first turn by now has a later ticket.
-        pending.ticket.fetch_max(first, Ordering::SeqCst);
-        let gone = |_| GenerationError::Internal("an embedding was given up".to_owned());
-        (&mut pending.answer).await.map_err(gone)?
-    }
 }
 
 /// What a turn came to.

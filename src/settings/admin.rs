@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::violation::Found;
+
 /// What `/v1/admin` may hold and how many may follow it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -22,4 +24,12 @@ impl Default for AdminSettings {
             event_buffer: 1024,
         }
     }
+}
+
+pub(super) fn check(admin: &AdminSettings, found: &mut Found) {
+    let limit = admin.recent_log_bytes;
+    found.range("admin.recent-log-bytes", limit, 0..=64 << 20);
+    let most = admin.max_event_streams;
+    found.range("admin.max-event-streams", most, 0..=65_536);
+    found.range("admin.event-buffer", admin.event_buffer, 1..=65_536);
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::optional::{bytes_or_empty, empty_as_none};
+use super::violation::{Found, RATES, SHORTEST, ZERO};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -85,8 +86,30 @@ impl HubSettings {
     }
 }
 
+pub(super) fn check(hub: &HubSettings, found: &mut Found) {
+    if let Err(reason) = check_endpoint(&hub.endpoint) {
+        found.push("hub.endpoint", reason);
+    }
+    if let Some(Err(reason)) = hub.proxy.as_deref().map(check_proxy) {
+        found.push("hub.proxy", reason);
+    }
+    for host in &hub.redirect_hosts {
+        if let Err(reason) = check_host(host) {
+            found.push("hub.redirect-hosts", reason);
+        }
+    }
+    found.repeated("hub.redirect-hosts", &hub.redirect_hosts);
+    found.range("hub.max-pulls", hub.max_pulls, 1..=16);
+    found.range("hub.max-tries", hub.max_tries, 1..=1000);
+    let rate = hub.slowest_bytes_per_second;
+    found.range("hub.slowest-bytes-per-second", rate, RATES);
+    found.duration("hub.retry-wait", hub.retry_wait, ZERO);
+    found.duration("hub.connect-timeout", hub.connect_timeout, SHORTEST);
+    found.duration("hub.stall-timeout", hub.stall_timeout, SHORTEST);
+}
+
 /// Whether a text is scheme, host and perhaps a path, which a hub's paths are put behind.
-pub(super) fn check_endpoint(endpoint: &str) -> Result<(), String> {
+fn check_endpoint(endpoint: &str) -> Result<(), String> {
     let rest = endpoint
         .strip_prefix("https://")
         .or_else(|| endpoint.strip_prefix("http://"));
@@ -102,7 +125,7 @@ pub(super) fn check_endpoint(endpoint: &str) -> Result<(), String> {
 }
 
 /// Whether a text may be a proxy's address.
-pub(super) fn check_proxy(proxy: &str) -> Result<(), String> {
+fn check_proxy(proxy: &str) -> Result<(), String> {
     let is_spoken = proxy.starts_with("http://") || proxy.starts_with("https://");
     match is_spoken && !proxy.contains(char::is_whitespace) {
         true => Ok(()),
@@ -111,7 +134,7 @@ pub(super) fn check_proxy(proxy: &str) -> Result<(), String> {
 }
 
 /// Whether a text is a host, with its port or for all of them.
-pub(super) fn check_host(host: &str) -> Result<(), String> {
+fn check_host(host: &str) -> Result<(), String> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
     match !host.is_empty() && host.chars().all(is_plain) {
         true => Ok(()),

@@ -28,6 +28,7 @@ mod optional;
 mod reload;
 mod validate;
 mod vendor_api;
+mod violation;
 mod waits;
 
 pub use admin::AdminSettings;

@@ -1,36 +1,16 @@
 //! Ranges and relations that types cannot say. Pure: it sees values, not where they came from, and
-//! the defaults must pass it (a test).
+//! the defaults must pass it (a test). Newer groups of settings are checked in their own files.
 
-use std::collections::HashSet;
-use std::fmt::Display;
-use std::ops::RangeInclusive;
-use std::path::Path;
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
-use super::hub::{check_endpoint, check_host, check_proxy};
-use super::{KeepAlive, Settings};
+use super::violation::{Found, LONGEST, RATES, SECOND, SHORTEST, Violation, ZERO};
+use super::{KeepAlive, Settings, admin, hub};
 use crate::generation::MOST_PARALLEL;
 
-/// Any wait longer than this is a typing error, and far larger ones overflow clock arithmetic.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
-const ZERO: Duration = Duration::ZERO;
-const SHORTEST: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
 /// Looks at the board's sensors that come faster cost more than they tell.
 const SHORTEST_LOOKS: Duration = Duration::from_millis(50);
-/// Bytes a second.
-const RATES: RangeInclusive<u32> = 1..=1 << 30;
-
-/// A value that no daemon could run with.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Violation {
-    pub key: &'static str,
-    pub reason: String,
-    /// The key that the allowed values depend on, which is to blame where this one was not set.
-    pub depends_on: Option<&'static str>,
-}
 
 pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
     let mut found = Found::default();
@@ -85,23 +65,7 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
         );
     }
 
-    let hub = &settings.hub;
-    if let Err(reason) = check_endpoint(&hub.endpoint) {
-        found.push("hub.endpoint", reason);
-    }
-    if let Some(Err(reason)) = hub.proxy.as_deref().map(check_proxy) {
-        found.push("hub.proxy", reason);
-    }
-    for host in &hub.redirect_hosts {
-        if let Err(reason) = check_host(host) {
-            found.push("hub.redirect-hosts", reason);
-        }
-    }
-    found.repeated("hub.redirect-hosts", &hub.redirect_hosts);
-    found.range("hub.max-pulls", hub.max_pulls, 1..=16);
-    found.range("hub.max-tries", hub.max_tries, 1..=1000);
-    let rate = hub.slowest_bytes_per_second;
-    found.range("hub.slowest-bytes-per-second", rate, RATES);
+    hub::check(&settings.hub, &mut found);
 
     let runtime = &settings.runtime;
     found.path("runtime.npu-library", &runtime.npu_library);
@@ -191,7 +155,7 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
         1 << 20..=16 << 30,
     );
     // One client may have half of it.
-    let before = found.0.len();
+    let before = found.len();
     found.range(
         "library.tensors-held-limit-bytes",
         library.tensors_held_limit_bytes,
@@ -244,17 +208,12 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
     found.range("rpc.slowest-bytes-per-second", rate, RATES);
     found.range("rpc.max-handles", rpc.max_handles, 1..=65_536);
 
-    let admin = &settings.admin;
-    let limit = admin.recent_log_bytes;
-    found.range("admin.recent-log-bytes", limit, 0..=64 << 20);
-    let most = admin.max_event_streams;
-    found.range("admin.max-event-streams", most, 0..=65_536);
-    found.range("admin.event-buffer", admin.event_buffer, 1..=65_536);
+    admin::check(&settings.admin, &mut found);
 
     if let Err(error) = EnvFilter::builder().parse(&settings.log.filter) {
         found.push("log.filter", error.to_string());
     }
-    found.0
+    found.into_violations()
 }
 
 fn durations(settings: &Settings, found: &mut Found) {
@@ -289,13 +248,6 @@ fn durations(settings: &Settings, found: &mut Found) {
             },
             ZERO,
         ),
-        ("hub.retry-wait", settings.hub.retry_wait, ZERO),
-        (
-            "hub.connect-timeout",
-            settings.hub.connect_timeout,
-            SHORTEST,
-        ),
-        ("hub.stall-timeout", settings.hub.stall_timeout, SHORTEST),
         ("queue.deadline", settings.queue.deadline, SHORTEST),
         ("deadlines.spawn", deadlines.spawn, SHORTEST),
         ("deadlines.library-open", deadlines.library_open, SHORTEST),
@@ -379,62 +331,7 @@ fn durations(settings: &Settings, found: &mut Found) {
         ),
     ];
     for (key, value, shortest) in checks {
-        if value < shortest || value > LONGEST {
-            found.push(
-                key,
-                format!(
-                    "{} is not between {} and {}",
-                    humantime::format_duration(value),
-                    humantime::format_duration(shortest),
-                    humantime::format_duration(LONGEST),
-                ),
-            );
-        }
-    }
-}
-
-#[derive(Default)]
-struct Found(Vec<Violation>);
-
-impl Found {
-    fn push(&mut self, key: &'static str, reason: impl Into<String>) {
-        self.0.push(Violation {
-            key,
-            reason: reason.into(),
-            depends_on: None,
-        });
-    }
-
-    /// What was pushed since there were `before` goes by `other`, too.
-    fn depending_on(&mut self, other: &'static str, before: usize) {
-        for violation in &mut self.0[before..] {
-            violation.depends_on = Some(other);
-        }
-    }
-
-    fn range<T: PartialOrd + Display>(
-        &mut self,
-        key: &'static str,
-        value: T,
-        range: RangeInclusive<T>,
-    ) {
-        if !range.contains(&value) {
-            let (low, high) = range.into_inner();
-            self.push(key, format!("{value} is not between {low} and {high}"));
-        }
-    }
-
-    fn path(&mut self, key: &'static str, path: &Path) {
-        if path.as_os_str().is_empty() {
-            self.push(key, "must not be empty");
-        }
-    }
-
-    fn repeated<T: Eq + std::hash::Hash + Display>(&mut self, key: &'static str, values: &[T]) {
-        let mut seen = HashSet::new();
-        if let Some(twice) = values.iter().find(|value| !seen.insert(*value)) {
-            self.push(key, format!("names {twice} twice"));
-        }
+        found.duration(key, value, shortest);
     }
 }
 

@@ -12,6 +12,7 @@ const SLOTS: usize = 4;
 fn start() -> Daemon {
     Setup::new()
         .demo_model(MODEL)
+        .all_threads()
         .settings(&format!("models.parallel = {SLOTS}"))
         .start()
 }

@@ -1,9 +1,10 @@
-//! What programs that speak Ollama's API ask, in their order, as their sources have it: each request of each file in
+//! What programs ask, in their order, as their sources have it or as they sent it: each request of each file in
 //! `tests/client_requests` is answered as that program reads it.
 //!
 //! A file is one program's session with the model `m`. Of an answer are checked: its `status` (else 200), the values
 //! at pointers into it (`json`), what kind they are of (`types`), `times`, its `parameters`, that it is `empty`, and
-//! what a stream comes to: `lines` of Ollama's, `chunks` of OpenAI's.
+//! what a stream comes to: `lines` of Ollama's, `chunks` of OpenAI's chats, `events` of its responses and of Anthropic's
+//! messages.
 
 use std::path::Path;
 
@@ -45,6 +46,7 @@ struct Asked {
     empty: bool,
     lines: Option<Said>,
     chunks: Option<Said>,
+    events: Option<Said>,
 }
 
 fn post() -> String {
@@ -139,6 +141,49 @@ impl Said {
         said
     }
 
+    /// Events of a response, or of a message.
+    fn of_events(answer: &Answer) -> Self {
+        let mut said = Self::default();
+        let events = answer
+            .body
+            .lines()
+            .filter_map(|line| line.strip_prefix("data: "));
+        for event in events.filter(|event| *event != "[DONE]") {
+            let event: Value = serde_json::from_str(event).expect("JSON");
+            let is_last = event["type"] == "message_stop";
+            assert!(
+                said.reason.is_none() || is_last,
+                "{event} is behind the end"
+            );
+            match text(&event["type"]) {
+                "response.output_text.delta" => said.content.push_str(text(&event["delta"])),
+                "response.reasoning_text.delta" => said.thinking.push_str(text(&event["delta"])),
+                "response.output_item.done" if event["item"]["type"] == "function_call" => {
+                    said.calls.push(text(&event["item"]["name"]).to_owned());
+                }
+                "response.completed" => {
+                    let response = &event["response"];
+                    said.reason = response["status"].as_str().map(str::to_owned);
+                    said.usage = response["usage"]["output_tokens"].is_number();
+                }
+                "content_block_start" if event["content_block"]["type"] == "tool_use" => {
+                    said.calls
+                        .push(text(&event["content_block"]["name"]).to_owned());
+                }
+                "content_block_delta" => {
+                    said.content.push_str(text(&event["delta"]["text"]));
+                    said.thinking.push_str(text(&event["delta"]["thinking"]));
+                }
+                "message_delta" => {
+                    said.reason = event["delta"]["stop_reason"].as_str().map(str::to_owned);
+                    said.usage = event["usage"]["output_tokens"].is_number();
+                }
+                _ => {}
+            }
+        }
+        said
+    }
+
     fn is(&self, expected: &Self) {
         let parts = |said: &Self| {
             (
@@ -191,6 +236,9 @@ fn check(asked: &Asked, answer: &Answer) {
     }
     if let Some(expected) = &asked.chunks {
         return Said::of_chunks(answer).is(expected);
+    }
+    if let Some(expected) = &asked.events {
+        return Said::of_events(answer).is(expected);
     }
     let json = answer.json();
     let at = |pointer: &str| {
@@ -259,6 +307,16 @@ fn zed() {
 #[test]
 fn continue_dev() {
     is_served("continue");
+}
+
+#[test]
+fn codex() {
+    is_served("codex");
+}
+
+#[test]
+fn claude_code() {
+    is_served("claude_code");
 }
 
 /// Its command line, unchanged, which asks for models of Ollama's by OpenAI's API.

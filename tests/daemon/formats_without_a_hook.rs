@@ -25,7 +25,9 @@ fn demo(has_hook: bool) -> Daemon {
             &tokenizer_json(&demo_model(), true),
         )
         .settings(&format!("runtime.cpu-library = {library:?}"))
-        .settings("chat.raw-completions = true");
+        .settings("chat.raw-completions = true")
+        // As other tests of a real model have it.
+        .environment("RKLLM_CPU_THREADS", "1");
     match has_hook {
         true => setup,
         false => without_a_hook(setup),

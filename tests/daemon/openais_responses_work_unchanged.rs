@@ -9,7 +9,7 @@ use crate::function_calls::HARD;
 const PACKAGE: &str = "openai==3.54.0";
 
 /// The model dies whenever it is told to, and nothing goes on. The first token has time to reach the client.
-const DIES: &str = "[[answer]]\nwhen-prompt-contains = \"die\"\ntokens = [\"a \", \"b \", \"c \"]\n\
+pub const DIES: &str = "[[answer]]\nwhen-prompt-contains = \"die\"\ntokens = [\"a \", \"b \", \"c \"]\n\
      [[fault]]\ncall = \"run\"\nwhen-prompt-contains = \"die\"\nafter-tokens = 1\nkind = \"delay\"\nms = 500\n\
      [[fault]]\ncall = \"run\"\nwhen-prompt-contains = \"die\"\nafter-tokens = 2\nkind = \"segv\"\n";
 

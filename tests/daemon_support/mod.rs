@@ -86,6 +86,8 @@ pub fn demo_model() -> PathBuf {
     path
 }
 
+const COMPUTE_THREADS: &str = "RKLLM_CPU_THREADS";
+
 /// Waits until `condition` gives something; fails the test after [`PATIENCE`].
 pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let until = Instant::now() + PATIENCE;
@@ -181,13 +183,21 @@ impl Setup {
         self
     }
 
-    /// Installs the demo model and the CPU runtime.
+    /// Installs the demo model and the CPU runtime, with one compute thread: tests run side by side, and threads
+    /// that wait for each other by spinning cost more there than they give.
     pub fn demo_model(self, id: &str) -> Self {
         let library = built_library("rkllm_cpu");
         let setting = format!("runtime.cpu-library = {:?}", library.display().to_string());
         self.demo_model_again(id)
             .settings(&setting)
             .environment("RKLLM_CPU_SEED", "7")
+            .environment(COMPUTE_THREADS, "1")
+    }
+
+    /// The library chooses its compute threads, for who judges speed and has the machine to itself.
+    pub fn all_threads(mut self) -> Self {
+        self.environment.retain(|(name, _)| name != COMPUTE_THREADS);
+        self
     }
 
     /// Installs the demo model under another name, for a setup that has it already.

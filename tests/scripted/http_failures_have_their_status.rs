@@ -27,9 +27,12 @@ async fn a_full_context_is_told_in_the_words_that_clients_look_for() {
     server.shut_down().await;
 }
 
-#[tokio::test]
-async fn every_failure_of_a_generation_has_its_status() {
-    let failures = [
+/// A failure, and the status, code and `Retry-After` that its client is told.
+pub type Failure = (GenerationError, u16, &'static str, Option<&'static str>);
+
+/// Every kind of them.
+pub fn failures() -> Vec<Failure> {
+    vec![
         (
             GenerationError::UnknownModel { model: "m".into() },
             404,
@@ -120,8 +123,88 @@ async fn every_failure_of_a_generation_has_its_status() {
             "internal_error",
             None,
         ),
-    ];
-    for (failure, status, code, retry_after) in failures {
+        (
+            GenerationError::PromptTooLong {
+                prompt_bytes: 90_000,
+                limit_tokens: 4096,
+            },
+            400,
+            "context_length_exceeded",
+            None,
+        ),
+        (
+            GenerationError::CannotConstrain,
+            400,
+            "cannot_constrain",
+            None,
+        ),
+        (
+            GenerationError::CannotTellLogprobs,
+            400,
+            "cannot_tell_logprobs",
+            None,
+        ),
+        (
+            GenerationError::NotKept { reason: "r".into() },
+            422,
+            "format_not_kept",
+            None,
+        ),
+        (
+            GenerationError::PromptRefused {
+                request: "r".into(),
+            },
+            400,
+            "run_refused",
+            None,
+        ),
+        (
+            GenerationError::AnswerInterrupted {
+                cause: "c".into(),
+                reason: "r",
+            },
+            503,
+            "answer_interrupted",
+            None,
+        ),
+        (
+            GenerationError::PoisonRequest { cause: "c".into() },
+            422,
+            "poison_request",
+            None,
+        ),
+        (
+            GenerationError::ModelFailed {
+                model: "m".into(),
+                cause: "c".into(),
+            },
+            503,
+            "model_failed",
+            None,
+        ),
+        (
+            GenerationError::SlowReader {
+                stalled: Duration::from_secs(1),
+            },
+            408,
+            "slow_reader",
+            None,
+        ),
+        (
+            GenerationError::TensorsHeld {
+                whose: "all clients",
+                limit_bytes: 1,
+            },
+            503,
+            "memory_used",
+            Some("1"),
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn every_failure_of_a_generation_has_its_status() {
+    for (failure, status, code, retry_after) in failures() {
         let submitted = failure.clone();
         let refusing = Server::start(Settings::default(), move |_| Err(submitted.clone())).await;
         let failing = Server::start(Settings::default(), move |_| {

@@ -10,7 +10,7 @@ use rkllmd::generation::{FinishReason, ReplyEvent, Weight};
 use rkllmd::settings::Settings;
 use serde_json::{Value, json};
 
-const PATH: &str = "/v1/responses";
+pub const PATH: &str = "/v1/responses";
 
 /// A thought, words and a call.
 fn answer() -> Vec<ReplyEvent> {
@@ -28,18 +28,18 @@ fn answer() -> Vec<ReplyEvent> {
     ]
 }
 
-async fn server(settings: Settings) -> Server {
+pub async fn server(settings: Settings) -> Server {
     Server::replaying(settings, answer).await
 }
 
-async fn prompt(server: &mut Server, body: &Value) -> (Value, String) {
+pub async fn prompt(server: &mut Server, body: &Value) -> (Value, String) {
     let answer = server.post(PATH, body.to_string()).await;
     assert_eq!(answer.status, 200, "{body}: {}", answer.text());
     let request = server.requests.try_recv().expect("it was submitted");
     (answer.json(), request.prompt.to_string())
 }
 
-fn id(response: &Value) -> &str {
+pub fn id(response: &Value) -> &str {
     response["id"].as_str().expect("an id")
 }
 
@@ -109,6 +109,65 @@ async fn twenty_turns_have_the_prompt_of_the_full_history() {
     assert_eq!(
         (&listed["first_id"], &listed["last_id"]),
         (&items[0]["id"], &items[2]["id"])
+    );
+    server.shut_down().await;
+}
+
+#[tokio::test]
+async fn items_that_are_named_have_the_prompt_of_those_that_are_sent() {
+    let mut server = server(Settings::default()).await;
+    let tools = json!([{"type": "function", "name": "f"}]);
+    let ask = |input: &[Value]| json!({"model": "thinker", "tools": tools, "input": input});
+    let user = |text: &str| json!({"role": "user", "content": text});
+    let (mut sent, mut named) = (Vec::new(), Vec::new());
+    for turn in 0..3 {
+        let new = user(&format!("turn {turn}"));
+        sent.push(new.clone());
+        named.push(new);
+        let (_, of_sent) = prompt(&mut server, &ask(&sent)).await;
+        let (response, of_named) = prompt(&mut server, &ask(&named)).await;
+        assert_eq!(of_named, of_sent, "turn {turn}");
+        assert_eq!(of_named.matches("so \"é\"").count(), turn, "{of_named}");
+        for item in response["output"].as_array().expect("items") {
+            named.push(json!({"type": "item_reference", "id": item["id"]}));
+            sent.push(item.clone());
+        }
+    }
+    // What is named twice is said twice, and what is kept no more is not found.
+    let twice = [named[1].clone(), named[1].clone(), user("so")];
+    let (_, of_twice) = prompt(&mut server, &ask(&twice)).await;
+    assert_eq!(of_twice.matches("hm\n").count(), 2, "{of_twice}");
+    let gone = json!({"type": "item_reference", "id": "msg_1"});
+    let body = ask(&[user("a"), gone]);
+    let answer = server.post(PATH, body.to_string()).await;
+    let (_, param, code) = answer.error();
+    assert_eq!(
+        (answer.status, param.as_deref(), &*code),
+        (400, Some("input[1].id"), "invalid_value")
+    );
+    server.shut_down().await;
+}
+
+/// A small body that names much is charged for what it names.
+#[tokio::test]
+async fn items_that_are_named_are_charged_as_often_as_they_are() {
+    let mut settings = Settings::default();
+    settings.memory.requests_limit_bytes = Some(8 << 20);
+    let mut server = server(settings).await;
+    let body = json!({"model": "tiny", "input": "much ".repeat(20_000)});
+    let (response, _) = prompt(&mut server, &body).await;
+    let path = format!("{PATH}/{}/input_items", id(&response));
+    let items = server.get(&path).await.json();
+    let reference = json!({"type": "item_reference", "id": items["data"][0]["id"]});
+    let ask = |count: usize| {
+        let body = json!({"model": "tiny", "input": vec![reference.clone(); count]});
+        body.to_string()
+    };
+    assert_eq!(server.post(PATH, ask(1)).await.status, 200);
+    let answer = server.post(PATH, ask(1000)).await;
+    assert_eq!(
+        (answer.status, &*answer.error().2),
+        (413, "request_too_large")
     );
     server.shut_down().await;
 }
@@ -257,76 +316,6 @@ async fn what_is_old_is_gone() {
 }
 
 #[tokio::test]
-async fn pages_of_items_follow_each_other() {
-    let mut server = server(Settings::default()).await;
-    let input: Vec<Value> = (0..5)
-        .map(|n| json!({"role": "user", "id": format!("msg_{n}"), "content": format!("{n}")}))
-        .collect();
-    let (response, _) = prompt(&mut server, &json!({"model": "tiny", "input": input})).await;
-    let path = format!("{PATH}/{}/input_items", id(&response));
-    let page = async |query: &str| {
-        let answer = server.get(&format!("{path}?{query}")).await;
-        let items = answer.json()["data"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default();
-        let ids: Vec<String> = items.iter().map(|item| id(item).to_owned()).collect();
-        (ids.join(" "), answer.json()["has_more"] == true)
-    };
-    assert_eq!(page("").await.0, "msg_4 msg_3 msg_2 msg_1 msg_0");
-    assert_eq!(
-        page("order=asc&limit=2").await,
-        ("msg_0 msg_1".to_owned(), true)
-    );
-    assert_eq!(
-        page("order=asc&limit=3&after=msg_1&include[]=x").await,
-        ("msg_2 msg_3 msg_4".to_owned(), false)
-    );
-    assert_eq!(page("after=msg_0").await, (String::new(), false));
-    for (query, param) in [
-        ("limit=0", "limit"),
-        ("limit=101", "limit"),
-        ("limit=x", "limit"),
-        ("limit=1&limit=1", "limit"),
-        ("order=asc&order=asc", "order"),
-        ("order=up", "order"),
-        ("after=msg_9", "after"),
-    ] {
-        let answer = server.get(&format!("{path}?{query}")).await;
-        assert_eq!(
-            (answer.status, answer.error().1.as_deref()),
-            (400, Some(param)),
-            "{query}"
-        );
-    }
-    server.shut_down().await;
-}
-
-#[tokio::test]
-async fn pages_of_items_with_one_id_have_an_end() {
-    let mut server = server(Settings::default()).await;
-    let input: Vec<Value> = (0..3)
-        .map(|n| json!({"role": "user", "id": "msg_0", "content": format!("{n}")}))
-        .collect();
-    let (response, _) = prompt(&mut server, &json!({"model": "tiny", "input": input})).await;
-    let path = format!("{PATH}/{}/input_items", id(&response));
-    let first = server.get(&format!("{path}?limit=1")).await.json();
-    assert_eq!(
-        (&first["has_more"], &first["last_id"]),
-        (&json!(true), &json!("msg_0"))
-    );
-    let next = server
-        .get(&format!("{path}?limit=1&after=msg_0"))
-        .await
-        .json();
-    assert_eq!(
-        (&next["data"], &next["has_more"]),
-        (&json!([]), &json!(false))
-    );
-    server.shut_down().await;
-}
-
-#[tokio::test]
 async fn what_is_too_large_to_be_kept_says_so() {
     let mut settings = Settings::default();
     settings.responses.kept_limit_bytes = 16_384;
@@ -434,6 +423,14 @@ async fn a_response_is_its_keys_alone() {
         );
     }
     assert_eq!(ask(&other, "POST", PATH, &then).await.status, 400);
+    let reference = json!({"type": "item_reference", "id": first["output"][1]["id"]});
+    let naming = json!({"model": "tiny", "input": [reference, {"role": "user", "content": "b"}]});
+    let answer = ask(&other, "POST", PATH, &naming).await;
+    assert_eq!(
+        (answer.status, answer.error().1.as_deref()),
+        (400, Some("input[0].id"))
+    );
+    assert_eq!(ask(&one, "POST", PATH, &naming).await.status, 200);
     assert_eq!(ask(&one, "GET", &path, &Value::Null).await.json(), first);
     assert_eq!(ask(&one, "POST", PATH, &then).await.status, 200);
     server.shut_down().await;

@@ -47,7 +47,8 @@ async fn each_refusal_names_its_field() {
         tiny: "input":[{"role":"user","content":[{"type":"input_text"}]}] => input[0].content[0].text missing_required_parameter
         tiny: "input":[{"role":"user","content":[{"type":"input_image","image_url":"x"}]}] => input[0].content[0].type unsupported_parameter
         tiny: "input":[{"role":"user","content":[{"type":"input_file"}]}] => input[0].content[0].type unsupported_parameter
-        tiny: "input":[{"type":"item_reference","id":"msg_1"}] => input[0].type unsupported_parameter
+        tiny: "input":[{"type":"item_reference","id":"msg_1"}] => input[0].id invalid_value
+        tiny: "input":[{"type":"item_reference"}] => input[0].id missing_required_parameter
         tiny: "input":[{"type":"function_call","name":"f"}] => input[0].call_id missing_required_parameter
         tiny: "input":[{"type":"function_call","call_id":"c"}] => input[0].name missing_required_parameter
         tiny: "input":[{"type":"function_call_output","call_id":"c"}] => input[0].output missing_required_parameter

@@ -4,6 +4,7 @@
 // Each test program uses a part of it.
 #![allow(dead_code, unused_imports, unused_macros)]
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -23,26 +24,31 @@ fn package_folder() -> PathBuf {
     PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"))
 }
 
-/// A compiled C program, removed when the test ends.
+/// A compiled C program.
 pub struct Program(PathBuf);
 
 impl Program {
+    /// Compiled once for all tests, each of which is a process of its own: a program's name says what it was
+    /// made from.
     pub fn compile(source: &str) -> Program {
         let library = library_under_its_name();
-        let name = Path::new(source).file_stem().unwrap_or_default();
-        let program = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!(
-            "{}-{}-{:?}",
-            name.display(),
-            std::process::id(),
-            std::thread::current().id()
-        ));
         let here = package_folder();
+        let source = here.join("tests").join(source);
+        let name = source.file_stem().unwrap_or_default().display();
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("programs");
+        let program = folder.join(format!("{name}-{:016x}", made_from(&source)));
+        if program.exists() {
+            return Program(program);
+        }
+        std::fs::create_dir_all(&folder).expect("the target folder is writable");
+        let thread = std::thread::current().id();
+        let unfinished = folder.join(format!("{name}.{}.{thread:?}.new", std::process::id()));
         let output = Command::new("cc")
             .args(["-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-I"])
             .arg(here.join("include"))
             .arg("-o")
-            .arg(&program)
-            .arg(here.join("tests").join(source))
+            .arg(&unfinished)
+            .arg(&source)
             .arg("-L")
             .arg(&library)
             .arg("-lrkllmrt")
@@ -52,9 +58,12 @@ impl Program {
             .expect("`cc` runs; install a C compiler (apt-get install gcc)");
         assert!(
             output.status.success(),
-            "{source} does not compile:\n{}",
+            "{} does not compile:\n{}",
+            source.display(),
             String::from_utf8_lossy(&output.stderr)
         );
+        // Another test may have been as fast: theirs is the same.
+        std::fs::rename(&unfinished, &program).expect("the target folder is writable");
         Program(program)
     }
 
@@ -67,10 +76,26 @@ impl Program {
     }
 }
 
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+/// A number for all that a program is made from: its source, every header, and the library it is linked with.
+fn made_from(source: &Path) -> u64 {
+    let here = package_folder();
+    let mut files: Vec<PathBuf> = ["include", "tests/c"]
+        .iter()
+        .flat_map(|folder| std::fs::read_dir(here.join(folder)).expect("the package's folder"))
+        .map(|entry| entry.expect("a folder's entry").path())
+        .filter(|path| path.extension().is_some_and(|name| name == "h"))
+        .collect();
+    files.sort();
+    files.push(source.to_owned());
+    let mut hasher = DefaultHasher::new();
+    for file in files {
+        file.hash(&mut hasher);
+        let text = std::fs::read(&file);
+        text.expect("a source is readable").hash(&mut hasher);
     }
+    let built = std::fs::metadata(library()).and_then(|file| file.modified());
+    built.expect("the library has a time").hash(&mut hasher);
+    hasher.finish()
 }
 
 pub fn library() -> PathBuf {

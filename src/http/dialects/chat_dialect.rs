@@ -5,36 +5,40 @@
 //! but no longer than `header-delay`.
 
 mod answering;
+mod asking;
 mod identity;
+mod options;
+mod rendering;
 
 use answering::Answering;
+pub(crate) use asking::{Asking, Check, of_fields};
 pub(crate) use identity::Identity;
+pub(crate) use options::{LongHistory, Options, Without};
+pub(crate) use rendering::{neutralised, plain_error, render, render_whole};
+
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 
-use crate::chat::{Fitted, PromptSource, Replies, ReplyReading, WholeReply};
+use crate::chat::{PromptSource, Replies, ReplyReading, WholeReply};
 use crate::constraint::Need;
-use crate::generation::{Completion, DrawRequest, GenerationRequest, KeepAlive, SamplingRequest};
+use crate::generation::{Completion, GenerationRequest};
 use crate::http::HttpState;
-use crate::http::dialects::calls::{self, AskedCalls};
+use crate::http::dialects::calls;
 use crate::http::dialects::failed;
-use crate::http::dialects::format::{self, AnswerOf, AskedFormat};
-use crate::http::dialects::templates::template_error;
+use crate::http::dialects::format::{self, AnswerOf};
 use crate::http::dialects::variants;
 use crate::http::request::context::RequestContext;
-use crate::http::request::error::{RequestError, quote};
-use crate::http::request::nul::refuse_nul;
+use crate::http::request::error::RequestError;
 use crate::http::request::parsed::{Parse, parsed};
 use crate::http::response::event_writer::EventWriter;
 use crate::http::response::notices::{add_notices, tell_dropped};
 use crate::ipc::Prompt;
 use crate::models::InstalledModel;
-use crate::reader::ReaderError;
 
 /// How a dialect writes the answer to one request; it holds what the request says about that.
 pub(crate) trait ChatDialect: Send + 'static {
@@ -96,91 +100,11 @@ pub(crate) struct Asked<D> {
     pub dialect: D,
 }
 
-/// What a request says of its run and its answer, whatever the dialect.
-pub(crate) struct Options {
-    pub stream: bool,
-    pub sampling: SamplingRequest,
-    /// Values of `sampling` that the client did not ask for.
-    pub implied: Vec<&'static str>,
-    pub draws: DrawRequest,
-    /// How many answers to each prompt.
-    pub choices: usize,
-    /// Further prompts, each of which is answered.
-    pub more_prompts: Vec<PromptSource>,
-    /// `None`: as many as the context leaves.
-    pub max_new_tokens: Option<u32>,
-    /// The name by which the client gave a budget of thoughts.
-    pub thought_budget: Option<&'static str>,
-    /// What the answer is kept to; `None`: it is free.
-    pub format: Option<AskedFormat>,
-    /// The functions that may be called, and how; `None`: none may be.
-    pub calls: Option<AskedCalls>,
-    pub stop: Vec<String>,
-    pub without: Without,
-    /// `None`: the daemon's own setting.
-    pub resume: Option<bool>,
-    pub total_deadline: Option<Duration>,
-    /// What becomes of a history that is too long.
-    pub long_history: LongHistory,
-    /// For how long the model is to stay loaded after it. `None`: as the model's setting says.
-    pub keep_alive: Option<KeepAlive>,
-    /// What the request gives and the daemon does not read.
-    pub ignored: Vec<&'static str>,
-    /// Likewise, by names that only the client knows.
-    pub unread: Vec<String>,
-}
-
-/// What a request asks to be without, also where its model is made with one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Without {
-    pub seed: bool,
-    pub stop: bool,
-}
-
-impl Options {
-    /// Draws at random repeat by a seed only.
-    fn check_deterministic(&self, model: &InstalledModel) -> Result<(), RequestError> {
-        let usual = model.usual_sampling();
-        let is_greedy = self.sampling.top_k.or(usual.top_k) == Some(1)
-            || self.sampling.temperature.or(usual.temperature) == Some(0.0);
-        match self.draws.deterministic && self.draws.seed.is_none() && !is_greedy {
-            true => Err(RequestError::out_of_range(
-                "deterministic",
-                "needs a `seed`, or a temperature of 0",
-            )),
-            false => Ok(()),
-        }
-    }
-}
-
-/// What becomes of a conversation that does not fit the model's context.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LongHistory {
-    IsRefused,
-    /// Its oldest turns go; the request itself asked for it, or said nothing.
-    IsCut {
-        as_asked: bool,
-    },
-}
-
-impl LongHistory {
-    /// As the request says, else the model, else the dialect's `default`.
-    pub fn of(asked: Option<bool>, model: &InstalledModel, is_cut_by_default: bool) -> Self {
-        let is_cut = asked.or(model.facts.truncate).unwrap_or(is_cut_by_default);
-        match is_cut {
-            true => Self::IsCut {
-                as_asked: asked.is_some(),
-            },
-            false => Self::IsRefused,
-        }
-    }
-}
-
 /// Answers a request for a reply.
-pub(crate) async fn answer<D: ChatDialect>(
+async fn answer<D: ChatDialect>(
     state: Arc<HttpState>,
     request: Request,
-    parse: Parse<Asked<D>>,
+    parse: impl Parse<Asked<D>>,
 ) -> Result<Response, RequestError> {
     let context = RequestContext::of(request.extensions());
     context.is_generation(state.engine.metrics());
@@ -188,91 +112,11 @@ pub(crate) async fn answer<D: ChatDialect>(
     answered.map_err(|error| failed(&context, error))
 }
 
-/// The text that the runtime gets. What is not done of the request's wishes is added to its notices.
-pub(crate) async fn render<D: ChatDialect>(
-    state: &HttpState,
-    model: &InstalledModel,
-    source: PromptSource,
-    options: &mut Options,
-) -> Result<Fitted, RequestError> {
-    let source = variants::begun(model, source);
-    let room = state.chat.answer_room_tokens;
-    let room = options.max_new_tokens.map_or(room, |most| most.min(room));
-    let fitted = match (source, options.long_history) {
-        (source @ PromptSource::FillIn { .. }, _) => {
-            let fitted = state.chats.render_fitting(model, source, room).await;
-            fitted.map(|fitted| {
-                options
-                    .ignored
-                    .extend((fitted.dropped > 0).then_some(D::FILES_PARAM));
-                Fitted {
-                    dropped: 0,
-                    ..fitted
-                }
-            })
-        }
-        (source @ PromptSource::Conversation(_), LongHistory::IsCut { as_asked }) => {
-            let fitted = state.chats.render_fitting(model, source, room).await;
-            let is_counted = fitted.as_ref().map_or(true, |fitted| fitted.is_counted);
-            options
-                .ignored
-                .extend((as_asked && !is_counted).then_some(D::TRUNCATE_PARAM));
-            fitted
-        }
-        (source, _) => state.chats.render(model, source).await.map(Fitted::whole),
-    };
-    let fitted = fitted.map_err(|error| not_rendered::<D>(error, model))?;
-    is_whole_text(&fitted.prompt)?;
-    Ok(fitted)
-}
-
-/// The same of all of a conversation, whether or not it fits.
-pub(crate) async fn render_whole<D: ChatDialect>(
-    state: &HttpState,
-    model: &InstalledModel,
-    source: PromptSource,
-) -> Result<Prompt, RequestError> {
-    let source = variants::begun(model, source);
-    let prompt = state.chats.render(model, source).await;
-    let prompt = prompt.map_err(|error| not_rendered::<D>(error, model))?;
-    is_whole_text(&prompt)?;
-    Ok(prompt)
-}
-
-fn not_rendered<D: ChatDialect>(error: ReaderError, model: &InstalledModel) -> RequestError {
-    match error {
-        ReaderError::Template(error) => template_error(error, model),
-        error => plain_error(error, D::prompt_param),
-    }
-}
-
-/// Variables of the template can hold a NUL as well.
-fn is_whole_text(prompt: &Prompt) -> Result<(), RequestError> {
-    refuse_nul(&prompt.text, || "chat_template_kwargs".to_owned())
-}
-
-/// The fields whose control tokens were made plain text.
-pub(crate) fn neutralised<D: ChatDialect>(prompt: &Prompt) -> Vec<&'static str> {
-    let fields = prompt.neutralised.iter();
-    fields.map(|field| field.name(D::PROMPT_PARAM)).collect()
-}
-
-/// `param` names the field that a text came from.
-pub(crate) fn plain_error(error: ReaderError, param: impl Fn(usize) -> String) -> RequestError {
-    match error {
-        ReaderError::ControlToken { index, token } => RequestError::ControlToken {
-            param: param(index),
-            token: quote(&token),
-        },
-        error => error.into(),
-    }
-}
-
 async fn parse_and_answer<D: ChatDialect>(
     state: &Arc<HttpState>,
     context: &Arc<RequestContext>,
     request: Request,
-    parse: Parse<Asked<D>>,
+    parse: impl Parse<Asked<D>>,
 ) -> Result<Response, RequestError> {
     let asked = parsed(state, context, request, parse).await?;
     answer_asked(state, context, asked).await

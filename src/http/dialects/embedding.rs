@@ -84,7 +84,7 @@ pub(crate) struct Checked {
 pub(crate) async fn answer<B: Send + 'static, A: Serialize>(
     state: Arc<HttpState>,
     request: Request,
-    parse: Parse<(B, Checked)>,
+    parse: impl Parse<(B, Checked)>,
     told: impl FnOnce(B, &Checked, Vec<Vec<f32>>, Option<u32>) -> A,
 ) -> Result<Response, RequestError> {
     let context = RequestContext::of(request.extensions());

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::kept_items::Item;
+use super::named_items::NamedItems;
 use crate::generation::ClientKey;
 use crate::settings::ResponseSettings;
 
@@ -110,6 +111,18 @@ impl Shelf {
         Some(Arc::clone(&found.response))
     }
 
+    fn of_client(
+        &mut self,
+        client: &str,
+        kept_for: Duration,
+        now: Instant,
+    ) -> Vec<Arc<KeptResponse>> {
+        self.forget_older(kept_for, now);
+        let responses = self.clients.get(client).map(|of| of.responses.iter());
+        let responses = responses.into_iter().flatten();
+        responses.map(|entry| Arc::clone(&entry.response)).collect()
+    }
+
     fn forget(&mut self, client: &str, id: &str, kept_for: Duration, now: Instant) {
         self.forget_older(kept_for, now);
         let Some(of) = self.clients.get_mut(client) else {
@@ -198,6 +211,13 @@ impl KeptResponses {
     pub fn find(&self, client: &str, id: &str) -> Option<Arc<KeptResponse>> {
         let now = Instant::now();
         self.with_shelf(|shelf| shelf.find(client, id, self.limits.kept_for, now))
+    }
+
+    /// What the client may name of its responses.
+    pub fn named_items(&self, client: &str) -> NamedItems {
+        let now = Instant::now();
+        let kept = self.with_shelf(|shelf| shelf.of_client(client, self.limits.kept_for, now));
+        NamedItems::of(kept)
     }
 
     pub fn forget(&self, client: &str, id: &str) {

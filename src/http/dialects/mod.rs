@@ -13,6 +13,7 @@ mod installing;
 pub(crate) mod kept_items;
 pub(crate) mod kept_responses;
 pub(crate) mod llama_server;
+mod named_items;
 pub(crate) mod ollama;
 pub(crate) mod openai;
 mod permission;

@@ -21,14 +21,22 @@ const INLINE_BYTES: usize = 32 * 1024;
 
 /// Checks a body and makes something of it, and tells the context which model it is for; the
 /// endpoint's own part.
-pub(crate) type Parse<T> = fn(&HttpState, &RequestContext, &[u8]) -> Result<T, RequestError>;
+pub(crate) trait Parse<T>:
+    FnOnce(&HttpState, &RequestContext, &[u8]) -> Result<T, RequestError> + Send + 'static
+{
+}
+
+impl<T, P> Parse<T> for P where
+    P: FnOnce(&HttpState, &RequestContext, &[u8]) -> Result<T, RequestError> + Send + 'static
+{
+}
 
 /// Reads a request's body and parses it.
 pub(crate) async fn parsed<T: Send + 'static>(
     state: &Arc<HttpState>,
     context: &Arc<RequestContext>,
     request: Request,
-    parse: Parse<T>,
+    parse: impl Parse<T>,
 ) -> Result<T, RequestError> {
     let (head, body) = request.into_parts();
     let http = &state.http;
@@ -52,7 +60,7 @@ fn parse_charged<T>(
     state: &HttpState,
     context: &RequestContext,
     body: &[u8],
-    parse: Parse<T>,
+    parse: impl Parse<T>,
 ) -> Result<T, RequestError> {
     context.hold(body.len() + json_weight::of(body) + COPIES * body.len())?;
     parse(state, context, body)
@@ -67,7 +75,7 @@ async fn parse_large<T: Send + 'static>(
     state: &Arc<HttpState>,
     context: &Arc<RequestContext>,
     body: Bytes,
-    parse: Parse<T>,
+    parse: impl Parse<T>,
 ) -> Result<T, RequestError> {
     let place = Arc::clone(&state.large_requests).acquire_owned().await.ok();
     let (state, context) = (Arc::clone(state), Arc::clone(context));

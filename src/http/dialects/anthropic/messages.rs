@@ -1,9 +1,6 @@
 //! `POST /v1/messages`: a conversation, rendered with the model's chat template.
 
-use std::sync::Arc;
-
 use axum::body::Body;
-use axum::extract::{Request, State};
 use axum::response::Response;
 use utoipa::ToSchema;
 
@@ -17,10 +14,9 @@ use crate::chat::WholeReply;
 use crate::generation::{Completion, DrawRequest};
 use crate::http::HttpState;
 use crate::http::dialects::chat_dialect::{
-    self, Asked, ChatDialect, Identity, LongHistory, Options, Without,
+    Asked, Asking, ChatDialect, Identity, LongHistory, Options, Without,
 };
 use crate::http::dialects::openai::parameters::{SharedParameters, stop_texts};
-use crate::http::request::body::fields;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
 use crate::http::request::free_form::FreeObject;
@@ -124,19 +120,15 @@ pub(super) fn blamed(error: RequestError) -> RequestError {
             (AnsweredMessage = "application/json"),
             (MessageEvent = "text/event-stream"))),
         MessageRefusals))]
-pub(crate) async fn messages(
-    State(state): State<Arc<HttpState>>,
-    request: Request,
-) -> Result<Response, RequestError> {
-    chat_dialect::answer(state, request, asked).await
+pub(crate) async fn messages(asking: Asking) -> Result<Response, RequestError> {
+    asking.answer(asked).await
 }
 
 fn asked(
     state: &HttpState,
     context: &RequestContext,
-    body: &[u8],
+    Together(Together(shared, own), unread): Read<MessagesParameters>,
 ) -> Result<Asked<MessagesAnswer>, RequestError> {
-    let Together(Together(shared, own), unread): Read<MessagesParameters> = fields(body)?;
     let model = shared.model(state, context)?;
     let max_tokens = own.max_tokens()?;
     let sampling = SharedParameters {

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use crate::chat::Fitted;
 use crate::http::HttpState;
-use crate::http::dialects::chat_dialect::{neutralised, render};
+use crate::http::dialects::chat_dialect::{neutralised, of_fields, render};
 use crate::http::dialects::ended;
 use crate::http::dialects::openai::chat::{self, ChatAnswer};
 use crate::http::request::context::RequestContext;
@@ -45,7 +45,7 @@ pub(crate) async fn apply_template(
 ) -> Result<Response, RequestError> {
     let context = RequestContext::of(request.extensions());
     let rendered = async {
-        let asked = parsed(&state, &context, request, chat::asked).await?;
+        let asked = parsed(&state, &context, request, of_fields(chat::asked)).await?;
         let mut options = asked.options;
         let fitted = render::<ChatAnswer>(&state, &asked.model, asked.source, &mut options).await?;
         Ok((fitted, options.ignored))

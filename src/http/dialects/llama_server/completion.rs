@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::{BufMut, BytesMut};
 use serde::Serialize;
@@ -16,7 +15,7 @@ use crate::chat::{PromptPart, PromptSource, WholeReply};
 use crate::conversation::ReplyPiece;
 use crate::generation::{Completion, FinishReason, ModelId};
 use crate::http::HttpState;
-use crate::http::dialects::chat_dialect::{self, Asked, ChatDialect, Identity, Options};
+use crate::http::dialects::chat_dialect::{Asked, Asking, ChatDialect, Identity, Options};
 use crate::http::dialects::embedding::check_tokens;
 use crate::http::dialects::openai::answer::TimingsBody;
 use crate::http::dialects::openai::chunk::{KEEP_ALIVE, write_error};
@@ -26,7 +25,6 @@ use crate::http::dialects::openai::ignored::Ignored;
 use crate::http::dialects::openai::parameters::{
     SharedParameters, is_false, neutral, token_budget,
 };
-use crate::http::request::body::fields;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
 use crate::http::request::free_form::{Outline, ValuesLeft};
@@ -254,11 +252,8 @@ impl EventWriter for CompletionWriter {
             (ContinuedText = "application/json"),
             (ContinuedText = "text/event-stream"))),
         AnswerRefusals))]
-pub(crate) async fn completion(
-    State(state): State<Arc<HttpState>>,
-    request: Request,
-) -> Result<Response, RequestError> {
-    chat_dialect::answer(state, request, asked).await
+pub(crate) async fn completion(asking: Asking) -> Result<Response, RequestError> {
+    asking.answer(asked).await
 }
 
 /// What a path takes alone, and what it shares with others.
@@ -269,9 +264,8 @@ type RunFields =
 fn asked(
     state: &HttpState,
     context: &RequestContext,
-    body: &[u8],
+    Together(own, run): Read<CompletionParameters>,
 ) -> Result<Asked<CompletionAnswer>, RequestError> {
-    let Together(own, run): Read<CompletionParameters> = fields(body)?;
     let (model, mut options) = run_of(state, context, run)?;
     let prompt = own.prompt.ok_or_else(|| RequestError::missing("prompt"))?;
     let mut sources = sources(state, &model, prompt)?.into_iter();

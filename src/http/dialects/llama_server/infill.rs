@@ -1,9 +1,6 @@
 //! `POST /infill`: a gap in a text that the model fills, in the shape of llama.cpp's server.
 
-use std::sync::Arc;
-
 use axum::body::Body;
-use axum::extract::{Request, State};
 use axum::response::Response;
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -12,8 +9,8 @@ use super::completion::{CompletionAnswer, CompletionWriter, ContinuedText, Read,
 use crate::chat::{PromptSource, WholeReply};
 use crate::generation::Completion;
 use crate::http::HttpState;
-use crate::http::dialects::chat_dialect::{self, Asked, ChatDialect, Identity};
-use crate::http::request::body::{Object, fields};
+use crate::http::dialects::chat_dialect::{Asked, Asking, ChatDialect, Identity};
+use crate::http::request::body::Object;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
 use crate::http::request::nul::refuse_nul;
@@ -113,19 +110,15 @@ impl ChatDialect for InfillAnswer {
             (ContinuedText = "application/json"),
             (ContinuedText = "text/event-stream"))),
         AnswerRefusals))]
-pub(crate) async fn infill(
-    State(state): State<Arc<HttpState>>,
-    request: Request,
-) -> Result<Response, RequestError> {
-    chat_dialect::answer(state, request, asked).await
+pub(crate) async fn infill(asking: Asking) -> Result<Response, RequestError> {
+    asking.answer(asked).await
 }
 
 fn asked(
     state: &HttpState,
     context: &RequestContext,
-    body: &[u8],
+    Together(own, run): Read<InfillParameters>,
 ) -> Result<Asked<InfillAnswer>, RequestError> {
-    let Together(own, run): Read<InfillParameters> = fields(body)?;
     let (model, options) = run_of(state, context, run)?;
     let given = |text: Option<String>, param: &str| {
         text.ok_or_else(|| RequestError::missing(param.to_owned()))

@@ -52,7 +52,7 @@ struct Loaded {
 pub(super) async fn answer<D: ChatDialect, A: Serialize>(
     state: Arc<HttpState>,
     request: Request,
-    parse: Parse<Wanted<D>>,
+    parse: impl Parse<Wanted<D>>,
     told: impl FnOnce(&Begun, &'static str, Option<Duration>) -> A,
 ) -> Result<Response, RequestError> {
     let context = RequestContext::of(request.extensions());

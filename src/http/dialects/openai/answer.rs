@@ -1,12 +1,16 @@
 //! The shapes of answers: whole ones and what goes into chunks. What is not known is absent; usage
 //! that is not wholly known is null as a whole.
 
+mod text;
+
+pub(crate) use text::{TextChoice, TextCompletion, TextForm};
+
 use std::sync::Arc;
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::logprobs::{ChatLogprobs, Echo, Offset, TextLogprobs};
+use super::logprobs::ChatLogprobs;
 use crate::chat::{WholeCall, WholeReply};
 use crate::generation::{Completion, FinishReason, Timings, Usage};
 use crate::http::dialects::chat_dialect::Identity;
@@ -35,14 +39,6 @@ pub(crate) struct ChatForm {
     /// The function was the client's choice: an answer that calls it has simply ended, as OpenAI has it.
     pub is_named: bool,
     pub thoughts: ThoughtFields,
-    pub tells_logprobs: bool,
-}
-
-/// The form of a continued text.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct TextForm {
-    /// The prompt, where it stands before the answer.
-    pub echo: Option<Echo>,
     pub tells_logprobs: bool,
 }
 
@@ -341,97 +337,4 @@ pub(crate) struct AnsweredFunction {
     /// answer was cut.
     #[schema(example = "{}")]
     arguments: String,
-}
-
-/// A whole answer of `/v1/completions`.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct TextCompletion {
-    /// Also in the `x-request-id` header.
-    #[schema(value_type = String, example = "cmpl-5a0c7d1e93b24f6ab8d01c2f")]
-    id: Arc<str>,
-    /// Always `text_completion`.
-    #[schema(example = "text_completion")]
-    object: &'static str,
-    /// Seconds since the epoch.
-    created: u64,
-    /// Id of the model that answered.
-    #[schema(value_type = String)]
-    model: Arc<str>,
-    /// What made the answer; `-varies` and `-resumed` at its end say that the same seed need not repeat it.
-    /// Absent where that is not known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    system_fingerprint: Option<String>,
-    /// As many for each prompt as `n` asks for, prompt after prompt.
-    choices: Vec<TextChoice>,
-    /// Null when a count is not known.
-    #[schema(required)]
-    usage: Option<UsageBody>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    timings: Option<TimingsBody>,
-}
-
-impl TextCompletion {
-    /// `form` says of each choice how it is written.
-    pub fn of(
-        identity: &Identity,
-        replies: Vec<(WholeReply, Completion)>,
-        all: &Completion,
-        form: impl Fn(usize) -> TextForm,
-    ) -> Self {
-        let choices = replies.into_iter().enumerate();
-        Self {
-            id: Arc::clone(&identity.id.0),
-            object: "text_completion",
-            created: identity.created,
-            model: Arc::clone(&identity.model),
-            system_fingerprint: identity.fingerprint(all.timings.resumptions),
-            choices: choices
-                .map(|(index, (reply, completion))| {
-                    TextChoice::of(index, reply, &completion, form(index))
-                })
-                .collect(),
-            usage: all.usage.map(UsageBody::of),
-            timings: TimingsBody::of(&all.timings),
-        }
-    }
-}
-
-impl TextChoice {
-    fn of(index: usize, mut reply: WholeReply, completion: &Completion, form: TextForm) -> Self {
-        let (mut text, mut offset) = (String::new(), Offset::default());
-        let mut logprobs = form.tells_logprobs.then(TextLogprobs::default);
-        if let Some(mut echo) = form.echo {
-            text.push_str(echo.next(&mut reply.prompt_logprobs));
-            text.push_str(echo.rest());
-            if let Some(logprobs) = &mut logprobs {
-                logprobs.push(&reply.prompt_logprobs, &mut offset);
-            }
-            offset = Offset::behind(&text);
-        }
-        text.push_str(&reply.text);
-        if let Some(logprobs) = &mut logprobs {
-            logprobs.push(&reply.logprobs, &mut offset);
-        }
-        Self {
-            index,
-            text,
-            logprobs,
-            finish_reason: Some(finish_reason(completion.reason)),
-        }
-    }
-}
-
-/// The continuation, or a piece of it.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct TextChoice {
-    /// Which of the answers it is, prompt after prompt.
-    index: usize,
-    /// The text; in a chunk one token's.
-    text: String,
-    /// Null unless the request asks for them.
-    #[schema(required)]
-    logprobs: Option<TextLogprobs>,
-    /// Null in all chunks but the last.
-    #[schema(required, example = "stop")]
-    finish_reason: Option<&'static str>,
 }

@@ -1,9 +1,6 @@
 //! `POST /v1/chat/completions`: a conversation, rendered with the model's chat template.
 
-use std::sync::Arc;
-
 use axum::body::Body;
-use axum::extract::{Request, State};
 use axum::response::Response;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -23,11 +20,11 @@ use crate::chat::{PromptSource, ReplyReading, WholeReply};
 use crate::generation::Completion;
 use crate::http::HttpState;
 use crate::http::dialects::chat_dialect::{
-    self, Asked, ChatDialect, Identity, LongHistory, Options,
+    Asked, Asking, ChatDialect, Identity, LongHistory, Options,
 };
 use crate::http::dialects::format;
 use crate::http::dialects::templates::has_template;
-use crate::http::request::body::{Object, fields};
+use crate::http::request::body::Object;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
 use crate::http::request::free_form::{FreeObject, Outline, ValuesLeft};
@@ -216,23 +213,20 @@ impl ChatParameters {
             (ChatCompletion = "application/json"),
             (ChatChunk = "text/event-stream"))),
         AnswerRefusals))]
-pub(crate) async fn chat_completions(
-    State(state): State<Arc<HttpState>>,
-    request: Request,
-) -> Result<Response, RequestError> {
-    chat_dialect::answer(state, request, asked).await
+pub(crate) async fn chat_completions(asking: Asking) -> Result<Response, RequestError> {
+    asking.answer(asked).await
 }
+
+/// What it takes, alone and as others do.
+pub(crate) type Read =
+    Together<SharedParameters, Together<ChatParameters, Together<FormatParameters, Ignored>>>;
 
 /// From a body to the conversation that the model's template renders.
 pub(crate) fn asked(
     state: &HttpState,
     context: &RequestContext,
-    body: &[u8],
+    Together(shared, Together(own, Together(format, ignored))): Read,
 ) -> Result<Asked<ChatAnswer>, RequestError> {
-    let Together(shared, Together(own, Together(format, ignored))): Together<
-        SharedParameters,
-        Together<ChatParameters, Together<FormatParameters, Ignored>>,
-    > = fields(body)?;
     let model = installed(state, context, shared.model.as_deref())?;
     own.refuse_unsupported()?;
     let max_new_tokens = own.max_tokens(&shared)?.or(model.facts.max_new_tokens);

@@ -1,9 +1,6 @@
 //! `POST /v1/completions`: a text that the model continues, without a chat template.
 
-use std::sync::Arc;
-
 use axum::body::Body;
-use axum::extract::{Request, State};
 use axum::response::Response;
 use utoipa::ToSchema;
 
@@ -18,11 +15,10 @@ use crate::auth::Role;
 use crate::chat::{PromptSource, WholeReply};
 use crate::generation::Completion;
 use crate::http::HttpState;
-use crate::http::dialects::chat_dialect::{self, Asked, ChatDialect, Identity, Options};
+use crate::http::dialects::chat_dialect::{Asked, Asking, ChatDialect, Identity, Options};
 use crate::http::dialects::embedding::input::EmbeddingInput;
 use crate::http::dialects::embedding::{check_tokens, input};
 use crate::http::request::access::Caller;
-use crate::http::request::body::fields;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
 use crate::http::request::free_form::{Outline, ValuesLeft};
@@ -273,22 +269,19 @@ fn empty(param: String) -> RequestError {
             (TextCompletion = "application/json"),
             (TextChunk = "text/event-stream"))),
         AnswerRefusals))]
-pub(crate) async fn completions(
-    State(state): State<Arc<HttpState>>,
-    request: Request,
-) -> Result<Response, RequestError> {
-    chat_dialect::answer(state, request, asked).await
+pub(crate) async fn completions(asking: Asking) -> Result<Response, RequestError> {
+    asking.answer(asked).await
 }
+
+/// What it takes, alone and as others do.
+type Read =
+    Together<SharedParameters, Together<TextParameters, Together<FormatParameters, Ignored>>>;
 
 fn asked(
     state: &HttpState,
     context: &RequestContext,
-    body: &[u8],
+    Together(shared, Together(own, Together(format, ignored))): Read,
 ) -> Result<Asked<TextAnswer>, RequestError> {
-    let Together(shared, Together(own, Together(format, ignored))): Together<
-        SharedParameters,
-        Together<TextParameters, Together<FormatParameters, Ignored>>,
-    > = fields(body)?;
     let model = installed(state, context, shared.model.as_deref())?;
     own.refuse_unsupported()?;
     let echoes = own.echo == Some(true);

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
 use axum::response::Response;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -18,11 +17,10 @@ use crate::chat::WholeReply;
 use crate::generation::{Completion, DrawRequest, LogprobsRequest};
 use crate::http::HttpState;
 use crate::http::dialects::chat_dialect::{
-    self, Asked, ChatDialect, Identity, LongHistory, Options, Without,
+    Asked, Asking, ChatDialect, Identity, LongHistory, Options, Without,
 };
 use crate::http::dialects::openai::logprobs;
 use crate::http::dialects::openai::parameters::SharedParameters;
-use crate::http::request::body::fields;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
 use crate::http::request::free_form::{FreeObject, Outline, ValuesLeft};
@@ -159,19 +157,15 @@ impl ChatDialect for ResponseAnswer {
             (ResponseResource = "application/json"),
             (ResponseEvent = "text/event-stream"))),
         AnswerRefusals))]
-pub(crate) async fn create(
-    State(state): State<Arc<HttpState>>,
-    request: Request,
-) -> Result<Response, RequestError> {
-    chat_dialect::answer(state, request, asked).await
+pub(crate) async fn create(asking: Asking) -> Result<Response, RequestError> {
+    asking.answer(asked).await
 }
 
 fn asked(
     state: &HttpState,
     context: &RequestContext,
-    body: &[u8],
+    Together(Together(shared, own), unread): Read<CreateParameters>,
 ) -> Result<Asked<ResponseAnswer>, RequestError> {
-    let Together(Together(shared, own), unread): Read<CreateParameters> = fields(body)?;
     let model = shared.model(state, context)?;
     own.refuse_background()?;
     let max_output_tokens = own.max_output_tokens()?;

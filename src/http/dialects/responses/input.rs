@@ -13,6 +13,7 @@ use super::reasoning::opened;
 use crate::auth::SealingKey;
 use crate::conversation::{Role, ToolCall};
 use crate::http::dialects::kept_items::{Item, Said};
+use crate::http::dialects::named_items::NamedItems;
 use crate::http::request::body::{Object, TextOrList};
 use crate::http::request::error::{RequestError, quote};
 use crate::http::request::free_form::{Outline, fields_within};
@@ -108,6 +109,12 @@ pub(crate) struct InputReasoning {
     encrypted_content: Option<String>,
 }
 
+/// An item of a response that is kept.
+#[derive(Deserialize)]
+struct InputReference {
+    id: Option<String>,
+}
+
 /// A piece of a text.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct InputPart {
@@ -129,17 +136,23 @@ pub(super) struct Input {
     pub places: Vec<usize>,
     /// What is not known of it.
     pub unread: Vec<String>,
+    /// Bytes of items that are only named, as often as they are.
+    pub referenced_bytes: usize,
 }
 
-/// Checks what a request brings. `Err` names the item, the part and the field.
+/// Checks what a request brings; `look_up` gives the items that it may name. `Err` names the item, the part and the
+/// field.
 pub(super) fn read(
     input: Texts,
     model: &InstalledModel,
     sealing: &SealingKey,
+    look_up: &dyn Fn() -> NamedItems,
 ) -> Result<Input, RequestError> {
     let mut reading = Reading {
         model,
         sealing,
+        look_up,
+        kept: None,
         input: Input::default(),
     };
     match input {
@@ -166,6 +179,9 @@ pub(super) fn read(
 struct Reading<'m> {
     model: &'m InstalledModel,
     sealing: &'m SealingKey,
+    look_up: &'m dyn Fn() -> NamedItems,
+    /// Looked up when the first is named.
+    kept: Option<NamedItems>,
     input: Input,
 }
 
@@ -227,11 +243,21 @@ impl Reading<'_> {
                 Ok(())
             }
             "reasoning" => self.reasoning(at, fields_within(item, &field)?, &field),
-            "item_reference" => Err(RequestError::unsupported(
-                format!("{field}.type"),
-                "items are not looked up: send the item itself, or go on from a response with \
-                 `previous_response_id`",
-            )),
+            "item_reference" => {
+                let InputReference { id } = fields_within(item, &field)?;
+                let id = some(id, &field, "id")?;
+                let kept = self.kept.get_or_insert_with(self.look_up);
+                let found = kept.find(&id).ok_or_else(|| {
+                    RequestError::out_of_range(
+                        format!("{field}.id"),
+                        "must be of an item of a response that is kept: send the item itself",
+                    )
+                })?;
+                self.input.referenced_bytes += found.bytes();
+                self.input.items.push(found);
+                self.input.places.push(at);
+                Ok(())
+            }
             other => {
                 self.is_unread(&format!("input[].{other}"));
                 Ok(())
@@ -378,8 +404,8 @@ pub(super) fn input_schema() -> Schema {
         .item(ArrayBuilder::new().items(kinds))
         .description(Some(
             "A user's message, or items: `message`, `function_call`, `function_call_output` and `reasoning`. Items of \
-             kinds that are not known are left out and named in `x-rkllmd-not-applied`; `item_reference` is \
-             refused. A last message of the assistant is continued.",
+             kinds that are not known are left out and named in `x-rkllmd-not-applied`; an \
+             `item_reference` stands for the item of its `id` in a response that is kept. A last message of the assistant is continued.",
         ))
         .into()
 }

@@ -178,7 +178,10 @@ impl ContextParameters {
         let text = text_format::read(self.text, &mut values)?;
         not_applied.extend(text.not_applied);
         let input = self.input.ok_or_else(|| RequestError::missing("input"))?;
-        let input = input::read(input, model, &state.sealing)?;
+        let look_up = || state.kept_responses.named_items(context.client.name());
+        let input = input::read(input, model, &state.sealing, &look_up)?;
+        // However small the body is, what it names may be much.
+        context.hold(context.held() + COPIES * input.referenced_bytes)?;
         let (mut items, kept_bytes) =
             history(self.previous_response_id.as_deref(), state, context)?;
         let kept = items.len();
@@ -194,7 +197,9 @@ impl ContextParameters {
             ));
         }
         // However small the body is, this may be a long conversation.
-        let mut made = aside(kept_bytes, || conversed(items.iter()));
+        let mut made = aside(kept_bytes + input.referenced_bytes, || {
+            conversed(items.iter())
+        });
         for place in &mut made.places {
             let new = place.checked_sub(kept);
             let sent = new.map(|new| input.places.get(new).copied().unwrap_or(new));

@@ -1,3 +1,6 @@
+mod bounds;
+mod failures;
+
 use std::sync::Arc;
 
 use super::of_model::CROWDED_FOR;
@@ -126,22 +129,6 @@ fn a_longer_one_takes_the_place_of_its_beginning() {
 }
 
 #[test]
-fn the_folder_stays_in_its_bound_and_a_day_in_its() {
-    let bounds = Bounds {
-        files_bytes: 250,
-        daily_bytes: 510,
-        ..BOUNDS
-    };
-    let (mut state, of) = (state(bounds), identity("f"));
-    let mut written = 0;
-    for name in ["a", "b", "c", "d", "e", "g", "h", "i"] {
-        written += u32::from(turn(&mut state, &of, &text(name), &text("x")).0);
-        assert!(state.bytes() <= 250, "{}", state.bytes());
-    }
-    assert_eq!(written, 5, "of a hundred bytes each");
-}
-
-#[test]
 fn what_is_larger_than_the_folder_may_be_is_not_kept_and_not_tried_again() {
     let (mut state, of) = (state(BOUNDS), identity("f"));
     let (a, b) = (text("a"), text("b"));
@@ -244,35 +231,6 @@ fn an_answer_is_followed_by_a_save_while_slots_lose_prefixes() {
 }
 
 #[test]
-fn two_failures_in_a_row_end_it_for_the_model_as_it_is() {
-    let (mut state, of) = (state(BOUNDS), identity("f"));
-    let (a, b) = (text("a"), text("b"));
-    turn(&mut state, &of, "", &a);
-    assert!(!state.failed(&of, Fault::Own));
-    state.succeeded(&of);
-    assert!(!state.failed(&of, Fault::Own));
-    assert!(state.failed(&of, Fault::Own));
-    assert!(!state.failed(&of, Fault::Own), "told once");
-    assert_eq!(turn(&mut state, &of, &a, &b), (false, false));
-    let new = identity("g");
-    assert_eq!(turn(&mut state, &new, &a, &b), (true, false));
-    assert!(
-        state.failed(&new, Fault::ForGood),
-        "at once where there is no such function"
-    );
-}
-
-#[test]
-fn nothing_is_written_while_the_disk_is_left_alone() {
-    let (mut state, of) = (state(BOUNDS), identity("f"));
-    let (a, b) = (text("a"), text("b"));
-    let minute = Duration::from_secs(60);
-    assert!(state.rest(Instant::now(), minute));
-    assert!(!state.rest(Instant::now(), minute));
-    assert_eq!(turn(&mut state, &of, &a, &b), (false, false));
-}
-
-#[test]
 fn short_prefixes_and_unmeasured_models_are_left_alone() {
     let (mut state, of) = (state(BOUNDS), identity("f"));
     assert_eq!(turn(&mut state, &of, "short", &text("b")), (false, false));
@@ -299,82 +257,6 @@ fn order(state: &mut State, of: &Identity, held: &str) -> Option<SaveOrder> {
     state
         .plan(now(of, at), Some(held), turn_of(&next, &owner("")))
         .save
-}
-
-#[test]
-fn saves_that_are_under_way_together_keep_to_the_bounds() {
-    let bounds = Bounds {
-        files_bytes: 350,
-        daily_bytes: 450,
-        ..BOUNDS
-    };
-    let (mut state, of) = (state(bounds), identity("f"));
-    let texts = ["a", "b", "c", "d", "e", "g"].map(text);
-    let first = order(&mut state, &of, &texts[0]).expect("it is worth it");
-    let too_early = order(&mut state, &of, &texts[1]);
-    assert_eq!(too_early, None, "how large they are is not known");
-    save(&mut state, &first, 100);
-    let orders: Vec<_> = texts[1..]
-        .iter()
-        .filter_map(|text| order(&mut state, &of, text))
-        .collect();
-    assert_eq!(orders.len(), 3, "a day has room for these");
-    for each in &orders {
-        save(&mut state, each, 100);
-        assert!(state.bytes() <= 350, "{}", state.bytes());
-    }
-    assert_eq!(order(&mut state, &of, &texts[5]), None, "the day is over");
-}
-
-#[test]
-fn what_a_failed_save_has_written_counts_and_no_other_goes_for_it() {
-    let bounds = Bounds {
-        files_bytes: 250,
-        daily_bytes: 600,
-        ..BOUNDS
-    };
-    let (mut state, of) = (state(bounds), identity("f"));
-    for name in ["a", "b"] {
-        turn(&mut state, &of, &text(name), &text("x"));
-    }
-    assert_eq!(state.files(), 2);
-    // There is no room for a third one.
-    for _ in 0..3 {
-        let failing = order(&mut state, &of, &text("c")).expect("a day has room");
-        assert_eq!(state.files(), 2, "nothing goes before it is known to work");
-        state.wrote(failing.id, 105, 7);
-        state.save_ended(failing.id);
-    }
-    assert_eq!(state.files(), 2);
-    assert_eq!(state.daily().bytes(7), 200 + 3 * 105);
-    assert_eq!(order(&mut state, &of, &text("c")), None);
-}
-
-#[test]
-fn a_file_with_less_for_each_token_than_others_was_cut_short() {
-    let (mut state, of) = (state(BOUNDS), identity("f"));
-    let written = |cell_bytes| WholeCache {
-        bytes: 100,
-        cell_bytes: Some(cell_bytes),
-    };
-    let took = Duration::from_millis(1);
-    let mut kept = |name: &str, cell_bytes| {
-        let order = order(&mut state, &of, &text(name)).expect("it is worth it");
-        state.wrote(order.id, 100, 7);
-        let going = state.whole(&order, written(cell_bytes));
-        if going.is_ok() {
-            state.saved(&order, written(cell_bytes), took);
-        }
-        state.save_ended(order.id);
-        (order.id, going)
-    };
-    let (first, going) = kept("a", 64);
-    assert_eq!(going, Ok(NONE));
-    let cut = NotKept::CutShort { cell_bytes: 64 };
-    assert_eq!(kept("b", 32).1, Err(cut));
-    // Then it was the first one.
-    assert_eq!(kept("c", 96).1, Ok(vec![first]));
-    assert_eq!(state.files(), 1);
 }
 
 #[test]
@@ -408,18 +290,6 @@ fn what_has_died_in_company_is_tried_alone_and_is_no_strike() {
     assert!(!state.failed(&of, Fault::None));
     assert!(!state.failed(&of, Fault::Own));
     assert!(state.failed(&of, Fault::Own));
-}
-
-#[test]
-fn nothing_is_read_from_a_disk_that_does_not_answer() {
-    let (mut state, of) = (state(BOUNDS), identity("f"));
-    let (a, b) = (text("a"), text("b"));
-    turn(&mut state, &of, &a, &b);
-    let more = a.clone() + "more";
-    state.rest(Instant::now(), Duration::from_secs(60));
-    assert_eq!(turn(&mut state, &of, "", &more), (false, true));
-    state.leave_unread(Instant::now(), Duration::from_secs(60));
-    assert_eq!(turn(&mut state, &of, "", &more), (false, false));
 }
 
 #[test]

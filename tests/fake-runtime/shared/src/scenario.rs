@@ -35,6 +35,8 @@ pub struct Scenario {
     pub prefill_delay_ms: u64,
     pub prefill_us_per_byte: u64,
     pub token_delay_us: u64,
+    /// The schedules of all runs of the process have one phase.
+    pub tokens_in_step: bool,
     pub abort_interrupts_prefill: bool,
     pub callback_thread: CallbackThread,
 
@@ -98,6 +100,7 @@ impl Default for Scenario {
             prefill_delay_ms: 0,
             prefill_us_per_byte: 0,
             token_delay_us: 0,
+            tokens_in_step: false,
             abort_interrupts_prefill: false,
             callback_thread: CallbackThread::Caller,
             memory_mib: 0,

@@ -7,7 +7,8 @@ use crate::continuation::Start;
 use crate::faults_of_a_run::FaultsOfARun;
 use crate::generation::{End, Generation, Tally};
 use crate::output::Output;
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 pub struct TokenLoop<'r, 'o> {
     pub generation: &'r Generation<'r>,
@@ -16,6 +17,8 @@ pub struct TokenLoop<'r, 'o> {
     pub faults: &'r mut FaultsOfARun<'o>,
     limit: u64,
     delay: Duration,
+    /// What the schedule of tokens begins at.
+    schedule_from: Instant,
     /// Tokens that an abort comes too late for.
     late: u64,
 }
@@ -30,13 +33,20 @@ impl<'r, 'o> TokenLoop<'r, 'o> {
         let model = generation.model;
         let of_run = generation.params.max_new_tokens.filter(|limit| *limit > 0);
         let limit = of_run.unwrap_or(model.params.max_new_tokens);
+        let delay = Duration::from_micros(model.scenario.token_delay_us);
+        let schedule_from = if model.scenario.tokens_in_step {
+            step_before(tally.started, delay)
+        } else {
+            tally.started
+        };
         TokenLoop {
             generation,
             output,
             tally,
             faults,
             limit: u64::try_from(limit).unwrap_or(u64::MAX),
-            delay: Duration::from_micros(model.scenario.token_delay_us),
+            delay,
+            schedule_from,
             late: model.scenario.abort_late_tokens,
         }
     }
@@ -110,7 +120,7 @@ impl<'r, 'o> TokenLoop<'r, 'o> {
         let model = self.generation.model;
         if !self.delay.is_zero() {
             let n = u32::try_from(self.tally.produced + 1).unwrap_or(u32::MAX);
-            model.sleep_until(self.tally.started + self.delay * n);
+            model.sleep_until(self.schedule_from + self.delay * n);
         }
         if model.is_aborted() {
             if self.late == 0 {
@@ -121,4 +131,14 @@ impl<'r, 'o> TokenLoop<'r, 'o> {
         self.tally.produced += 1;
         None
     }
+}
+
+/// The last step before `now`, of the steps that all runs of the process have in common. The tokens of its
+/// slots come together then, as from a runtime that evaluates them in one batch.
+fn step_before(now: Instant, step: Duration) -> Instant {
+    static FIRST_STEP: OnceLock<Instant> = OnceLock::new();
+    let first = *FIRST_STEP.get_or_init(|| now);
+    let since = now.saturating_duration_since(first).as_nanos();
+    let into_step = since.checked_rem(step.as_nanos()).unwrap_or(0);
+    now - Duration::from_nanos(u64::try_from(into_step).unwrap_or(0))
 }
