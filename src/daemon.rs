@@ -32,7 +32,8 @@ use crate::settings::{HttpSettings, RpcSettings, Settings};
 use crate::supervisor::{self, RunServices, Supervisor};
 use crate::telemetry::Metrics;
 pub use control::{
-    Applied, RELOAD, ReloadOutcome, UNLOAD, UnloadOutcome, socket_path as control_socket_path,
+    Applied, LOADED, LoadedModels, RELOAD, RESCAN, ReloadOutcome, RescanOutcome, UNLOAD,
+    UnloadOutcome, socket_path as control_socket_path,
 };
 use engine::LocalEngine;
 use first_look::{first_look, preload};

@@ -3,14 +3,17 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use serde::Serialize;
 
+use super::control::{ask, is_absent};
 use super::models::{EXIT_NO_MODEL, ModelsFolder, find, scan};
 use super::print;
 use crate::board::Sysroot;
-use crate::doctor::{self, Check, Patient, Report, Status};
+use crate::daemon::{LOADED, LoadedModels, control_socket_path};
+use crate::doctor::{self, Beside, Check, Patient, Report, Status};
 use crate::models::{Catalog, InstalledModel};
 use crate::printable::{printable, printable_json};
 use crate::settings::{Settings, SettingsError};
@@ -18,7 +21,8 @@ use crate::settings::{Settings, SettingsError};
 pub(super) const EXAMPLES: &str = "\
 Looks at the file's beginning and end, the board's chip, the library, the memory and the template, compares a pulled
 file with its checksum, then loads the model once and lets it say a sentence, in a process of its own under the
-deadlines of the settings. A daemon that runs is not disturbed, but shares its memory and the NPU.
+deadlines of the settings. A daemon that runs is not stopped: what it has loaded shares the memory and the NPU with
+the check, which says so.
 
 The exit code is 0 when the model will work, 1 when something is to be looked at, 2 when it will not work or there
 is none of this name, 78 when the configuration is wrong.
@@ -72,7 +76,7 @@ pub(super) fn run(arguments: &CheckArguments) -> Result<ExitCode, SettingsError>
     let patient = Patient::new(Sysroot::own(), settings.clone());
     let mut report = doctor::examine_model(&patient, &catalog, &model, !arguments.quick);
     if !arguments.quick {
-        match doctor::try_model(&settings, &model) {
+        match doctor::try_model(&settings, &model, &beside()) {
             Ok(tried) => report.checks.extend(tried),
             Err(error) => {
                 eprintln!("error: no worker can be started: {error}");
@@ -104,11 +108,20 @@ pub(super) fn run(arguments: &CheckArguments) -> Result<ExitCode, SettingsError>
     Ok(print(&text, ExitCode::from(code)))
 }
 
-/// The model that is meant. A path makes its folder the models folder.
+/// What a daemon that runs has loaded.
+fn beside() -> Beside {
+    match ask::<LoadedModels>(&control_socket_path(), LOADED) {
+        Ok(loaded) => Beside::Loaded(loaded.models),
+        Err(error) if is_absent(&error) => Beside::NoDaemon,
+        Err(error) => Beside::Unknown(error.to_string()),
+    }
+}
+
+/// The model that is meant. A path that is no installed model's makes its folder the models folder.
 fn found(
     arguments: &CheckArguments,
     settings: &mut Settings,
-) -> Option<(Catalog, std::sync::Arc<InstalledModel>)> {
+) -> Option<(Catalog, Arc<InstalledModel>)> {
     let path = Path::new(&arguments.model);
     let is_path = arguments.model.contains(['/', '.']) && path.is_file();
     if !is_path {
@@ -117,6 +130,18 @@ fn found(
         return Some((catalog, model));
     }
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let models = std::path::absolute(&settings.models.dir);
+    if models.is_ok_and(|models| path.starts_with(models)) {
+        // With what belongs to it in a folder of its own.
+        let catalog = scan(settings)?;
+        let is_it = |model: &&Arc<InstalledModel>| {
+            std::path::absolute(&model.path).is_ok_and(|own| own == path)
+        };
+        let model = catalog.models().iter().find(is_it).cloned();
+        if let Some(model) = model {
+            return Some((catalog, model));
+        }
+    }
     settings.models.dir = path.parent()?.to_owned();
     let catalog = scan(settings)?;
     let mut models = catalog.models().iter();
@@ -137,8 +162,8 @@ fn found(
     }
 }
 
-/// What names and first bytes tell; a load that went well knows better.
-const HINTS: [&str; 2] = ["model.format", "model.platform"];
+/// What names, first bytes and the daemon's models tell; a load that went well knows better.
+const HINTS: [&str; 3] = ["model.format", "model.platform", "model.beside"];
 
 impl Verdict {
     fn of(report: &Report) -> Self {

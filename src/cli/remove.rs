@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::control::{ask, is_absent};
+use super::control::{ask, is_absent, is_late};
 use super::models::{EXIT_NO_MODEL, ModelsFolder, find, scan};
 use super::{EXIT_IN_USE, print};
-use crate::daemon::{RELOAD, ReloadOutcome, UNLOAD, UnloadOutcome, control_socket_path};
+use crate::daemon::{RESCAN, RescanOutcome, UNLOAD, UnloadOutcome, control_socket_path};
 use crate::hub::{Removal, RemovalError};
 use crate::models::{InstalledModel, readable_size};
 use crate::printable::printable;
@@ -59,11 +59,13 @@ pub(super) fn run(arguments: &RemoveArguments) -> Result<ExitCode, SettingsError
         Ok(is_served) => is_served,
         Err(code) => return Ok(code),
     };
-    Ok(match removal.remove() {
+    let removed = removal.remove();
+    // It may be gone from its place also where the rest failed.
+    if is_served {
+        rescan();
+    }
+    Ok(match removed {
         Ok(()) => {
-            if is_served {
-                reload();
-            }
             let text = format!("{} is removed\n", printable(&model.id));
             print(&text, ExitCode::SUCCESS)
         }
@@ -108,6 +110,10 @@ fn unloaded(path: &Path) -> Result<bool, ExitCode> {
             Err(ExitCode::FAILURE)
         }
         Err(error) if is_absent(&error) => Ok(false),
+        Err(error) if is_late(&error) => {
+            eprintln!("error: the daemon does not answer, and may have it loaded");
+            Err(ExitCode::FAILURE)
+        }
         Err(error) => {
             eprintln!(
                 "note: the daemon could not be asked to unload it ({error}): one that has it loaded goes on \
@@ -118,18 +124,16 @@ fn unloaded(path: &Path) -> Result<bool, ExitCode> {
     }
 }
 
-/// So that the model is not listed any more.
-fn reload() {
-    match ask(&control_socket_path(), RELOAD) {
-        Ok(ReloadOutcome::Applied(_)) => {}
-        Ok(ReloadOutcome::Refused { problems }) => {
-            for problem in problems {
-                eprintln!("note: the daemon did not reload: {}", printable(&problem));
-            }
-        }
-        Err(error) if is_absent(&error) => {}
-        Err(error) => eprintln!("note: the daemon lists it until `rkllmd reload`: {error}"),
-    }
+/// So that the model is not listed any more; the configuration stays as it is.
+fn rescan() {
+    let reason = match ask(&control_socket_path(), RESCAN) {
+        Ok(RescanOutcome::Served) => return,
+        Ok(RescanOutcome::Failed { reason }) => reason,
+        Err(error) if is_absent(&error) => return,
+        Err(error) => error.to_string(),
+    };
+    let reason = printable(&reason);
+    eprintln!("note: the daemon lists it until `rkllmd reload`: {reason}");
 }
 
 fn failed(error: &RemovalError) -> ExitCode {

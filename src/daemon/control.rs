@@ -1,7 +1,7 @@
-//! The control socket: a command on one line in, its outcome as a line of JSON back: to reload, or to unload a
-//! model whose files are to go. Only the
-//! daemon's own user and root may connect. Where the socket cannot be made the daemon serves without
-//! one, and SIGHUP is still heard.
+//! The control socket: a command on one line in, its outcome as a line of JSON back: to reload, to unload a model
+//! whose files are to go, to look into the models folder again, or to say what is loaded. Only the daemon's own
+//! user and root may connect. Where the socket cannot be made the daemon serves without one, and SIGHUP is still
+//! heard.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,10 @@ use crate::supervisor::Unloaded;
 pub const RELOAD: &str = "reload";
 /// Behind it stands the path of the model's file, as JSON's text.
 pub const UNLOAD: &str = "unload ";
+/// What is in the models folder is served, and the configuration stays as it is.
+pub const RESCAN: &str = "rescan";
+/// Which models have a worker.
+pub const LOADED: &str = "loaded";
 
 /// Where the socket lies unless systemd says otherwise (`RUNTIME_DIRECTORY`).
 const DEFAULT_FOLDER: &str = "/run/rkllmd";
@@ -105,6 +109,20 @@ pub enum UnloadOutcome {
     },
 }
 
+/// What came of looking into the models folder again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case")]
+pub enum RescanOutcome {
+    Served,
+    Failed { reason: String },
+}
+
+/// The models that have a worker, and so take memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadedModels {
+    pub models: Vec<String>,
+}
+
 /// A command that waits for the outcome of a reload.
 pub(super) type ReloadRequest = oneshot::Sender<ReloadOutcome>;
 
@@ -178,6 +196,10 @@ async fn answer(
     let command = command.trim_end();
     let mut line = if let Some(path) = command.strip_prefix(UNLOAD) {
         serde_json::to_vec(&unload(engine, path).await)?
+    } else if command == RESCAN {
+        serde_json::to_vec(&rescan(engine).await)?
+    } else if command == LOADED {
+        serde_json::to_vec(&loaded(engine))?
     } else if command == RELOAD {
         let (reply, outcome) = oneshot::channel();
         let ended = |_| io::Error::other("the daemon is ending");
@@ -186,12 +208,33 @@ async fn answer(
     } else {
         serde_json::to_vec(&ReloadOutcome::Refused {
             problems: vec![format!(
-                "unknown command; there are `{RELOAD}` and `{UNLOAD}\"PATH\"`"
+                "unknown command; there are `{RELOAD}`, `{RESCAN}`, `{LOADED}` and `{UNLOAD}\"PATH\"`"
             )],
         })?
     };
     line.push(b'\n');
     writer.write_all(&line).await
+}
+
+async fn rescan(engine: &LocalEngine) -> RescanOutcome {
+    let Some(pulls) = engine.pulls() else {
+        let reason = "it serves no models folder".to_owned();
+        return RescanOutcome::Failed { reason };
+    };
+    match pulls.rescan().await {
+        Ok(()) => RescanOutcome::Served,
+        Err(error) => RescanOutcome::Failed {
+            reason: error.to_string(),
+        },
+    }
+}
+
+fn loaded(engine: &LocalEngine) -> LoadedModels {
+    let statuses = engine.status().snapshot();
+    let with_worker = statuses.iter().filter(|(_, status)| status.pid.is_some());
+    LoadedModels {
+        models: with_worker.map(|(id, _)| id.to_string()).collect(),
+    }
 }
 
 /// Unloads the model of a file, unless something uses it.

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 pub use check::{Check, Report, Status};
 pub use model::{examine_model, model_ids};
-pub use trial::try_model;
+pub use trial::{Beside, try_model};
 
 use crate::board::{Soc, Sysroot};
 use crate::settings::Settings;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use super::Check;
+use super::{Check, Status};
 use crate::admission::Admission;
 use crate::conversation::ReplyPiece;
 use crate::generation::{
@@ -27,15 +27,30 @@ const MOST_TOKENS: u32 = 48;
 /// Characters of an answer that are shown.
 const SHOWN: usize = 160;
 
-const MEMORY: &str =
-    "look at what the library says of it; models that a running daemon has loaded take memory, too";
+const UNLOAD: &str =
+    "unload what the daemon has loaded, or stop it, then check again: systemctl stop rkllmd";
+const MEMORY: &str = "look at what the library says of it: journalctl, or the lines above";
 
-/// Loads `model` and has it answer: two checks.
+/// What a daemon that runs holds of the memory and the NPU meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Beside {
+    NoDaemon,
+    /// These models have a worker.
+    Loaded(Vec<String>),
+    /// It could not be asked.
+    Unknown(String),
+}
+
+/// Loads `model` and has it answer: three checks, with what it shares the machine with.
 ///
 /// # Errors
 ///
 /// No worker or reader can be started at all.
-pub fn try_model(settings: &Settings, model: &InstalledModel) -> io::Result<[Check; 2]> {
+pub fn try_model(
+    settings: &Settings,
+    model: &InstalledModel,
+    beside: &Beside,
+) -> io::Result<[Check; 3]> {
     let settings = alone(settings);
     let model = model.clone();
     // So that whoever calls this is in no runtime of its own.
@@ -49,8 +64,37 @@ pub fn try_model(settings: &Settings, model: &InstalledModel) -> io::Result<[Che
         checks
     });
     let panicked = |_| io::Error::other("trying the model failed");
-    let [load, answer] = tried.join().map_err(panicked)??;
-    Ok([load.named("model.load"), answer.named("model.answer")])
+    let [mut load, answer] = tried.join().map_err(panicked)??;
+    if let (Status::Fail, Beside::Loaded(models)) = (load.status, beside)
+        && !models.is_empty()
+    {
+        load = load.remedy(UNLOAD);
+    }
+    Ok([
+        beside.check().named("model.beside"),
+        load.named("model.load"),
+        answer.named("model.answer"),
+    ])
+}
+
+impl Beside {
+    fn check(&self) -> Check {
+        match self {
+            Self::NoDaemon => Check::ok("no daemon runs"),
+            Self::Loaded(models) if models.is_empty() => {
+                Check::ok("the daemon has no model loaded")
+            }
+            Self::Loaded(models) => {
+                let models = models.join(", ");
+                Check::warn(format!("the daemon has {models} loaded, beside this one"))
+                    .expected("the memory and the NPU for this model alone")
+                    .remedy(UNLOAD)
+            }
+            Self::Unknown(reason) => Check::skip(format!(
+                "a daemon may run, which could not be asked: {reason}"
+            )),
+        }
+    }
 }
 
 /// Without what a daemon of these settings keeps or does besides.

@@ -152,7 +152,8 @@ impl Pulls {
         self.0.news.subscribe()
     }
 
-    /// Takes a model's files away that a pull has brought, and has what is left served.
+    /// Takes a model's files away that a pull has brought, and has what is left served; also where the future is
+    /// dropped. One whose files are gone already is not served any more.
     ///
     /// # Errors
     ///
@@ -163,15 +164,47 @@ impl Pulls {
         let location = location.ok_or_else(|| RemovalError::Gone { path: path.clone() })?;
         let removal = Removal::of(&self.0.settings().models.dir, location)?;
         let subject = Subject::File(model.path.clone());
-        let removed = apart::ask(subject, REMOVED_WITHIN, move || removal.remove()).await;
-        let failed = |reason: String| RemovalError::Folder {
-            path: path.clone(),
-            reason,
-        };
+        let shared = Arc::clone(&self.0);
+        let failed = |reason: String| RemovalError::Folder { path, reason };
+        // Whoever asked for it may leave in the middle, and what is gone by then is not to be served.
+        let removing = tokio::spawn(async move {
+            let removed = apart::ask(subject, REMOVED_WITHIN, move || {
+                removal.remove_what_was_pulled()
+            });
+            let removed = removed.await;
+            let stays = matches!(
+                removed,
+                Some(Err(RemovalError::Linked { .. }
+                    | RemovalError::HoldsFolders { .. }
+                    | RemovalError::HoldsMore { .. }
+                    | RemovalError::InUse { .. }))
+            );
+            let served = match stays {
+                true => Ok(()),
+                false => shared.serve().await.map(drop),
+            };
+            (removed, served)
+        });
         let limit = REMOVED_WITHIN.as_secs();
-        removed.ok_or_else(|| failed(format!("the disk gave no answer within {limit} s")))??;
-        let served = self.0.serve().await;
-        served.map(drop).map_err(|error| failed(error.to_string()))
+        let (removed, served) = match removing.await {
+            Ok(outcome) => outcome,
+            Err(error) => return Err(failed(error.to_string())),
+        };
+        match removed {
+            None => return Err(failed(format!("the disk gave no answer within {limit} s"))),
+            Some(Ok(()) | Err(RemovalError::Gone { .. })) => {}
+            Some(Err(error)) => return Err(error),
+        }
+        served.map_err(|error| failed(error.to_string()))
+    }
+
+    /// Has the models folder read again, and what is in it served.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read, or the daemon is shutting down.
+    pub async fn rescan(&self) -> Result<(), PullError> {
+        self.0.serve().await.map(drop)
     }
 
     /// Begins a pull, or joins the one that brings the same.

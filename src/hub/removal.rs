@@ -11,8 +11,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::manifest;
+use super::plan::COMPANIONS;
 use super::staging::{FOLDER, hold, make};
 use crate::ipc::ModelLocation;
+use crate::reader::kind_of;
 
 /// What a removal puts aside is called so, and a number. No pull's folder begins with a dot.
 pub(super) const ASIDE: &str = ".removed-";
@@ -30,6 +33,8 @@ pub enum RemovalError {
     Linked { path: String },
     #[error("{path} holds folders, too, that belong to no model: remove it by hand")]
     HoldsFolders { path: String },
+    #[error("no pull has brought {path}: remove the model by `rkllmd rm`, or that file first")]
+    HoldsMore { path: String },
     #[error("{path} is being pulled or removed by another process")]
     InUse { path: String },
     #[error("{path}: {reason}")]
@@ -101,6 +106,33 @@ impl Removal {
         }
     }
 
+    /// Removes it, but only where a pull has brought all that its folder holds. Blocking.
+    ///
+    /// # Errors
+    ///
+    /// It holds something else, or as of [`remove`](Self::remove).
+    pub fn remove_what_was_pulled(&self) -> Result<(), RemovalError> {
+        if let What::Folder(name) = &self.what {
+            let above: PathBuf = self.above.iter().collect();
+            let folder = self.models.join(above).join(name);
+            let entries = fs::read_dir(&folder).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => RemovalError::Gone {
+                    path: folder.display().to_string(),
+                },
+                _ => io_error(&folder, &error),
+            })?;
+            for entry in entries {
+                let found = entry.map_err(|error| io_error(&folder, &error))?.path();
+                if !is_of_a_pull(&found) {
+                    return Err(RemovalError::HoldsMore {
+                        path: found.display().to_string(),
+                    });
+                }
+            }
+        }
+        self.remove()
+    }
+
     /// Removes it. Blocking.
     ///
     /// # Errors
@@ -119,8 +151,7 @@ impl Removal {
         make(&pulls).map_err(|error| io_error(&pulls, &error))?;
         let aside =
             open(CWD, &pulls, OFlags::NOFOLLOW).map_err(|error| folder_error(&pulls, error))?;
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = PathBuf::from(format!("{ASIDE}{}-{number}", std::process::id()));
+        let name = free_name(&aside).map_err(|error| folder_error(&pulls, error))?;
         let put_aside = match &self.what {
             What::Folder(own) => put_folder_aside((&parent, own), (&aside, &name), &path),
             What::Files(files) => put_files_aside((&parent, files), (&aside, &name), &path),
@@ -143,6 +174,20 @@ impl Removal {
         }
         let _ = fs::remove_dir(&pulls);
         Ok(())
+    }
+}
+
+/// A name that nothing has there: in a container one daemon after another has the same process id, and what one
+/// has left is not to be in the way of the next.
+fn free_name(aside: &OwnedFd) -> Result<PathBuf, Errno> {
+    loop {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = PathBuf::from(format!("{ASIDE}{}-{number}", std::process::id()));
+        match rustix::fs::statat(aside, &name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => {}
+            Err(Errno::NOENT) => return Ok(name),
+            Err(error) => return Err(error),
+        }
     }
 }
 
@@ -211,6 +256,13 @@ fn put_files_aside(
     Ok(lock)
 }
 
+/// Whether a file of a model's folder is called as what pulls bring: a model has no other file of its kind beside it.
+fn is_of_a_pull(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| name == manifest::NAME || COMPANIONS.contains(&name))
+        || kind_of(path).is_some()
+}
+
 fn open(at: impl AsFd, name: &Path, more: OFlags) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | more;
     rustix::fs::openat(at, name, flags, Mode::empty())
@@ -238,133 +290,4 @@ fn io_error(path: &Path, error: &io::Error) -> RemovalError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ipc::FlatFile;
-    use std::os::unix::fs::symlink;
-
-    fn own(folder: &Path) -> ModelLocation {
-        ModelLocation {
-            folder: folder.into(),
-            file: None,
-            template_file: None,
-        }
-    }
-
-    fn flat(models: &Path, name: &str, file: &str) -> ModelLocation {
-        ModelLocation {
-            folder: models.into(),
-            file: Some(FlatFile {
-                name: name.to_owned(),
-                files: vec![file.to_owned()],
-            }),
-            template_file: None,
-        }
-    }
-
-    fn names(folder: &Path) -> Vec<String> {
-        let entries = fs::read_dir(folder).unwrap();
-        let mut names: Vec<_> = entries
-            .map(|it| it.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        names
-    }
-
-    #[test]
-    fn a_model_goes_with_its_folder_and_nothing_else() {
-        let models = tempfile::tempdir().unwrap();
-        let models = models.path();
-        for folder in ["a/b", "a/c", "d"] {
-            fs::create_dir_all(models.join(folder)).unwrap();
-            fs::write(models.join(folder).join("m.gguf"), "m").unwrap();
-        }
-        let removal = Removal::of(models, &own(&models.join("a/b"))).unwrap();
-        assert_eq!(removal.paths(), [models.join("a/b")]);
-        assert_eq!(removal.remove(), Ok(()));
-        assert_eq!(
-            (names(models), names(&models.join("a"))),
-            (vec!["a".to_owned(), "d".to_owned()], vec!["c".to_owned()])
-        );
-        let gone = RemovalError::Gone {
-            path: models.join("a/b").display().to_string(),
-        };
-        assert_eq!(removal.remove(), Err(gone));
-        for folder in ["a/c", "d"] {
-            let removal = Removal::of(models, &own(&models.join(folder))).unwrap();
-            assert_eq!(removal.remove(), Ok(()));
-        }
-        assert_eq!(names(models), Vec::<String>::new());
-    }
-
-    #[test]
-    fn a_file_goes_with_what_stands_beside_it() {
-        let models = tempfile::tempdir().unwrap();
-        let models = models.path();
-        for name in ["m.gguf", "m.toml", "n.gguf", "n.jinja"] {
-            fs::write(models.join(name), name).unwrap();
-        }
-        let removal = Removal::of(models, &flat(models, "m", "m.gguf")).unwrap();
-        assert_eq!(
-            removal.paths(),
-            [models.join("m.gguf"), models.join("m.toml")]
-        );
-        assert_eq!(removal.remove(), Ok(()));
-        assert_eq!(names(models), ["n.gguf", "n.jinja"]);
-        assert!(matches!(removal.remove(), Err(RemovalError::Gone { .. })));
-        assert_eq!(
-            names(models),
-            ["n.gguf", "n.jinja"],
-            "nothing is left aside"
-        );
-    }
-
-    #[test]
-    fn what_links_lead_to_stays() {
-        let (models, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let (models, other) = (models.path(), other.path());
-        fs::create_dir(other.join("b")).unwrap();
-        fs::write(other.join("b/m.gguf"), "m").unwrap();
-        symlink(other, models.join("a")).unwrap();
-        symlink(other.join("b"), models.join("d")).unwrap();
-        symlink(other.join("b/m.gguf"), models.join("x.gguf")).unwrap();
-        for folder in ["a/b", "d"] {
-            let removal = Removal::of(models, &own(&models.join(folder))).unwrap();
-            let refused = removal.remove();
-            assert!(
-                matches!(refused, Err(RemovalError::Linked { .. })),
-                "{refused:?}"
-            );
-        }
-        // The link goes, and not the file.
-        let removal = Removal::of(models, &flat(models, "x", "x.gguf")).unwrap();
-        assert_eq!(removal.remove(), Ok(()));
-        assert!(models.join("x.gguf").symlink_metadata().is_err());
-        fs::create_dir(models.join("own")).unwrap();
-        symlink(other.join("b"), models.join("own/link")).unwrap();
-        let removal = Removal::of(models, &own(&models.join("own"))).unwrap();
-        assert_eq!(removal.remove(), Ok(()));
-        assert!(!models.join("own").exists());
-        assert_eq!(fs::read(other.join("b/m.gguf")).unwrap(), b"m");
-    }
-
-    #[test]
-    fn what_is_elsewhere_or_holds_more_is_not_removed() {
-        let models = tempfile::tempdir().unwrap();
-        let models = models.path();
-        for outside in ["/", "/etc", "relative"] {
-            assert!(Removal::of(models, &own(Path::new(outside))).is_err());
-        }
-        let up = models.join("a/../../x");
-        assert!(Removal::of(models, &own(&up)).is_err());
-        assert!(Removal::of(models, &own(models)).is_err(), "not all of it");
-        fs::create_dir_all(models.join("m/more")).unwrap();
-        let removal = Removal::of(models, &own(&models.join("m"))).unwrap();
-        let refused = removal.remove();
-        assert!(
-            matches!(refused, Err(RemovalError::HoldsFolders { .. })),
-            "{refused:?}"
-        );
-        assert!(models.join("m/more").is_dir());
-    }
-}
+mod tests;

@@ -1,11 +1,11 @@
 //! `rkllmd check` says whether a model will work: by what its files say, and by one load and one sentence in a
-//! process of its own, under the deadlines of the settings. No daemon runs here.
+//! process of its own, under the deadlines of the settings. A daemon that runs goes on, and is told of.
 
 use std::fs;
 use std::process::{Command, Output};
 
-use crate::daemon_support::Setup;
-use serde_json::Value;
+use crate::daemon_support::{Setup, chat, eventually};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 const FINE: &str = "tokens = [\"Hello\", \", \", \"world\", \"!\"]\n";
@@ -21,6 +21,8 @@ fn check(setup: &Setup, arguments: &[&str]) -> Output {
         .arg("--models")
         .arg(setup.models())
         .env("RKLLMD_LIBRARY__STATE_DIR", setup.folder().join("state"))
+        // Where no daemon listens, whatever runs on this machine.
+        .env("RUNTIME_DIRECTORY", setup.folder())
         .output()
         .expect("the command runs")
 }
@@ -85,7 +87,51 @@ fn a_model_that_answers_works() {
     let path = setup.models().join("good/model.rkllm");
     let output = check(&setup, &[path.to_str().expect("UTF-8")]);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(said.contains("Hello"), "{output:?}");
+    assert!(
+        said.contains("Hello") && said.contains("good works here."),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn what_a_daemon_has_loaded_is_told() {
+    let runtime = tempfile::tempdir().expect("a folder");
+    let path = runtime.path().to_str().expect("UTF-8");
+    let setup = Setup::new()
+        .scenario("good", FINE)
+        .scenario("other", FINE)
+        .environment("RUNTIME_DIRECTORY", path);
+    let daemon = setup.start();
+    eventually("the control socket", || {
+        runtime.path().join("control.sock").exists().then_some(())
+    });
+    let beside = || {
+        let output = Command::new(env!("CARGO_BIN_EXE_rkllmd"))
+            .args(["check", "good", "--json", "--config"])
+            .arg(daemon.folder().join("rkllmd.toml"))
+            .arg("--models")
+            .arg(daemon.folder().join("models"))
+            .env("RUNTIME_DIRECTORY", runtime.path())
+            .output()
+            .expect("the command runs");
+        let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        // It is a hint only.
+        assert_eq!(report["verdict"], "works", "{report}");
+        let observed = of(&report, "model.beside")["observed"].as_str();
+        (
+            status(&report, "model.beside"),
+            observed.expect("a text").to_owned(),
+        )
+    };
+    let nothing = "the daemon has no model loaded".to_owned();
+    assert_eq!(beside(), ("ok".to_owned(), nothing));
+    let answer = daemon.post("/v1/chat/completions", &chat("other", "x", json!({})));
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let (status, observed) = beside();
+    assert_eq!(status, "warn");
+    assert!(observed.contains("has other loaded"), "{observed}");
+    // It goes on.
+    daemon.wait_for_phase("other", "ready");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::hub_support::{Hub, Repo, listed_gguf};
 use serde_json::{Value, json};
 
 const FINE: &str = "tokens = [\"fine\"]\n";
-const SLOW: &str = "token-delay-us = 10000\nrepeat = { token = \"w \", times = 100 }\n";
+const SLOW: &str = "token-delay-us = 10000\nrepeat = { token = \"w \", times = 2000 }\n";
 const SOURCE: &str = "template = \"chatml\"\n[source]\nendpoint = \"https://hub.lan\"\nrepository = \"owner/name\"\n\
     commit = \"0123456789abcdef0123456789abcdef01234567\"\nfile = \"model.rkllm\"\nlicence = \"apache-2.0\"\n";
 
@@ -114,12 +114,11 @@ fn a_model_in_use_stays() {
     let running = Running::start(Setup::new().scenario("busy", SLOW));
     let body = chat("busy", "x", json!({"stream": true}));
     let mut stream = running.daemon.stream("/v1/chat/completions", &body);
-    assert_eq!(stream.next_content().as_deref(), Some("w "));
+    assert!(stream.next_content().is_some(), "it answers");
     let output = running.remove(&["busy", "--yes"]);
     assert_eq!(output.status.code(), Some(75), "{output:?}");
     assert!(running.models().join("busy/model.rkllm").exists());
-    let rest = std::iter::from_fn(|| stream.next_content()).count();
-    assert_eq!(rest, 99, "the answer is whole");
+    assert!(stream.next_content().is_some(), "the answer goes on");
 }
 
 #[test]
@@ -224,6 +223,12 @@ fn what_a_pull_has_brought_is_deleted_by_request() {
     assert_eq!(delete("copied").status, 400);
     assert!(models.join("copied/model.rkllm").exists());
     assert_eq!(ids(&daemon.get("/v1/models")), ["copied", "owner/name"]);
+    // Something lies beside it that no pull has brought.
+    let notes = models.join("owner/name/notes");
+    std::fs::write(&notes, "mine").expect("a file");
+    assert_eq!(delete("owner/name").status, 400);
+    assert!(models.join("owner/name").join(MODEL).exists() && notes.exists());
+    std::fs::remove_file(&notes).expect("it goes");
     let deleted = delete("owner/name");
     assert_eq!(deleted.status, 200, "{}", deleted.body);
     assert!(!models.join("owner").exists() && !models.join(".pulls").exists());

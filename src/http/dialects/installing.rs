@@ -32,7 +32,12 @@ pub(super) fn pulls(
     if pulls.is_offline() {
         return Err(not_offered(OFFLINE));
     }
-    // The model would have this name, and the key might not use it.
+    check_key(context, name)?;
+    Ok(pulls)
+}
+
+/// Refuses what is pulled by this name to a key that might not use it: the model would have the name.
+pub(super) fn check_key(context: &RequestContext, name: &str) -> Result<(), RequestError> {
     let model = name.strip_suffix(LATEST).unwrap_or(name);
     if let Some(key) = context.caller.key()
         && !key.may_use([model])
@@ -42,7 +47,7 @@ pub(super) fn pulls(
             model: quote(model),
         });
     }
-    Ok(pulls)
+    Ok(())
 }
 
 /// Unloads it, removes its files, and returns once it is not served any more. `path` is the request's.
@@ -77,18 +82,20 @@ pub(super) async fn remove(
             }
         }
     }
+    // Before it, because it goes on when the client leaves.
+    context.audit("removes a model", &model.id);
     pulls.remove(model).await.map_err(|error| match error {
         RemovalError::InUse { path: name } => PullError::InUse { name }.into(),
-        RemovalError::Linked { .. } | RemovalError::HoldsFolders { .. } => {
+        RemovalError::Linked { .. }
+        | RemovalError::HoldsFolders { .. }
+        | RemovalError::HoldsMore { .. } => {
             let instead = FILES;
             RequestError::NotOffered { path, instead }
         }
         error @ (RemovalError::Gone { .. } | RemovalError::Folder { .. }) => {
             failed(GenerationError::Internal(error.to_string()))
         }
-    })?;
-    context.audit("removed a model", &model.id);
-    Ok(())
+    })
 }
 
 fn failed(error: GenerationError) -> RequestError {

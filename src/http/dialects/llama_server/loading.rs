@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use crate::generation::GenerationError;
 use crate::http::HttpState;
-use crate::http::dialects::ended;
+use crate::http::dialects::{ended, installing};
 use crate::http::request::body::fields;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
@@ -122,6 +122,7 @@ fn downloaded_or_named(
 ) -> Result<Left, RequestError> {
     let asked: ModelToLoad = fields(body)?;
     if let (Some(pulls), Some(name)) = (state.engine.pulls(), asked.model.as_deref())
+        && installing::check_key(context, name).is_ok()
         && pulls.cancel(name)
     {
         context.audit("ended a pull", name);

@@ -25,6 +25,7 @@ use crate::http::response::model_view::LoadStatus;
 use crate::http::response::sse;
 use crate::http::transport::connection::Upgrades;
 use crate::hub::{News, PullNews};
+use crate::models::LATEST;
 use crate::supervisor::StatusBoard;
 
 /// An event of the stream.
@@ -118,6 +119,12 @@ impl Follower {
         }
     }
 
+    /// A key of some models hears of what is pulled by their names.
+    fn may_hear_of(&self, news: &PullNews) -> bool {
+        let model = news.model.strip_suffix(LATEST).unwrap_or(&news.model);
+        self.caller.key().is_none_or(|key| key.may_use([model]))
+    }
+
     async fn next(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
         loop {
             if let Some(event) = self.waiting.pop_front() {
@@ -132,7 +139,9 @@ impl Follower {
                     },
                     // The daemon ends; a client that comes back finds the next one.
                     news = next_news(&mut self.pulls) => {
-                        tell_pull(&mut self.waiting, news);
+                        if self.may_hear_of(&news) {
+                            tell_pull(&mut self.waiting, news);
+                        }
                         continue;
                     }
                     _ = self.closing.wait_for(|closing| *closing) => return None,
@@ -201,7 +210,7 @@ fn tell_pull(waiting: &mut VecDeque<Bytes>, PullNews { model, news }: PullNews) 
 /// Follow what becomes of models
 ///
 /// An event for each model that the key may use, and then one whenever one of them begins to load, is
-/// loaded, unloaded or removed. Who may install models also hears of what is pulled. It ends with the daemon.
+/// loaded, unloaded or removed. Who may install models also hears of what is pulled that the key may use. It ends with the daemon.
 #[utoipa::path(get, path = "/models/sse", tag = "llama-server",
     responses((status = 200, description = "`data:` lines, each a ModelEvent",
         content_type = "text/event-stream", body = ModelEvent)))]
