@@ -222,7 +222,13 @@ fn put_folder_aside(
             path: path.display().to_string(),
         });
     }
-    rustix::fs::renameat(parent, own, aside, name).map_err(|error| folder_error(&path, error))?;
+    rustix::fs::renameat(parent, own, aside, name).map_err(|error| {
+        // The place that it was to be put into may be gone, too.
+        match rustix::fs::statat(parent, own, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => io_error(&path, &error.into()),
+            Err(_) => folder_error(&path, error),
+        }
+    })?;
     Ok(lock)
 }
 
@@ -231,7 +237,7 @@ fn put_files_aside(
     (aside, name): (&OwnedFd, &Path),
     above: &Path,
 ) -> Result<File, RemovalError> {
-    let failed = |error| folder_error(above, error);
+    let failed = |error: Errno| io_error(above, &error.into());
     rustix::fs::mkdirat(aside, name, FOLDER_MODE).map_err(failed)?;
     let away = open(aside, name, OFlags::NOFOLLOW).map_err(failed)?;
     let lock = File::from(away.try_clone().map_err(|error| io_error(above, &error))?);

@@ -5,8 +5,9 @@ use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::daemon_support::{
-    Answer, Daemon, EventStream, Setup, all_children, eventually, request,
+    Answer, Daemon, EventStream, Setup, all_children, eventually, keys, request,
 };
+use crate::doors::{Door, bearer};
 use crate::hub_support::{Hub, Reply, Repo, listed_gguf};
 use serde_json::{Value, json};
 
@@ -122,17 +123,62 @@ fn a_download_that_fails_says_why() {
     assert_eq!(daemon.post("/models", &json!({})).status, 400);
 }
 
-#[test]
-fn a_download_ends_when_it_is_unloaded() {
+/// A hub that stops in the middle of the file the first time.
+fn holding_hub() -> Hub {
     let files = AtomicUsize::new(0);
-    let hub = Hub::start(move |request, _| {
+    Hub::start(move |request, _| {
         let reply = repo().answer(request);
         let is_first = request.is_for_file() && files.fetch_add(1, Ordering::Relaxed) == 0;
         Reply {
             hold_at: is_first.then_some(100_000),
             ..reply
         }
+    })
+}
+
+#[test]
+fn a_key_of_some_models_keeps_to_them() {
+    let hub = holding_hub();
+    let daemon = start(&hub);
+    let all = keys(daemon.folder(), "add all --role admin");
+    let some = keys(daemon.folder(), "add some --role admin --model other");
+    eventually("keys being asked for", || {
+        (daemon.get("/v1/models").status == 401).then_some(())
     });
+    let door = Door::Tcp(daemon.address);
+    let ask = |key: &str, method: &str, path: &str| {
+        let body = r#"{"model":"owner/name"}"#;
+        let answer = door.ask(method, path, &bearer(Some(key)), body);
+        let code = match answer.status {
+            200 => String::new(),
+            _ => answer.code(),
+        };
+        (answer.status, code)
+    };
+    let refused = (403, "model_not_allowed".to_owned());
+    assert_eq!(ask(&some, "POST", "/models"), refused);
+    assert_eq!(ask(&all, "POST", "/models"), (200, String::new()));
+    hub.wait_for_hold(0);
+    // To a key of other models there is no such download.
+    assert_eq!(ask(&some, "POST", "/models/unload").0, 404);
+    assert_eq!(ask(&all, "POST", "/models/unload"), (200, String::new()));
+    assert_eq!(ask(&all, "POST", "/models/unload").0, 404);
+    // The next one comes whole.
+    assert_eq!(ask(&all, "POST", "/models"), (200, String::new()));
+    eventually("the model", || {
+        let listed = door.get("/models", Some(&all)).body;
+        listed.contains("\"owner/name\"").then_some(())
+    });
+    let model = "/models?model=owner/name";
+    assert_eq!(ask(&some, "DELETE", model), refused);
+    assert!(daemon.folder().join("models/owner/name").exists());
+    assert_eq!(ask(&all, "DELETE", model), (200, String::new()));
+    assert!(!daemon.folder().join("models/owner").exists());
+}
+
+#[test]
+fn a_download_ends_when_it_is_unloaded() {
+    let hub = holding_hub();
     let daemon = start(&hub);
     let mut events = follow(&daemon);
     assert_eq!(download(&daemon).status, 200);
