@@ -123,6 +123,17 @@ fn a_download_that_fails_says_why() {
     assert_eq!(daemon.post("/models", &json!({})).status, 400);
 }
 
+fn wait_for_end(daemon: &Daemon) {
+    eventually("the transfer's end", || {
+        let mut children = all_children(daemon.pid()).into_iter();
+        let is_one = |pid: &u32| {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm"));
+            name.is_ok_and(|name| name.trim() == "rkllmd-transfer")
+        };
+        (!children.any(|pid| is_one(&pid))).then_some(())
+    });
+}
+
 /// A hub that stops in the middle of the file the first time.
 fn holding_hub() -> Hub {
     let files = AtomicUsize::new(0);
@@ -142,10 +153,12 @@ fn a_key_of_some_models_keeps_to_them() {
     let daemon = start(&hub);
     let all = keys(daemon.folder(), "add all --role admin");
     let some = keys(daemon.folder(), "add some --role admin --model other");
-    eventually("keys being asked for", || {
-        (daemon.get("/v1/models").status == 401).then_some(())
-    });
     let door = Door::Tcp(daemon.address);
+    eventually("the keys being known", || {
+        let is_known = |key: &str| door.get("/v1/models", Some(key)).status == 200;
+        let are_asked_for = daemon.get("/v1/models").status == 401;
+        (are_asked_for && is_known(&all) && is_known(&some)).then_some(())
+    });
     let ask = |key: &str, method: &str, path: &str| {
         let body = r#"{"model":"owner/name"}"#;
         let answer = door.ask(method, path, &bearer(Some(key)), body);
@@ -162,6 +175,7 @@ fn a_key_of_some_models_keeps_to_them() {
     // To a key of other models there is no such download.
     assert_eq!(ask(&some, "POST", "/models/unload").0, 404);
     assert_eq!(ask(&all, "POST", "/models/unload"), (200, String::new()));
+    wait_for_end(&daemon);
     assert_eq!(ask(&all, "POST", "/models/unload").0, 404);
     // The next one comes whole.
     assert_eq!(ask(&all, "POST", "/models"), (200, String::new()));
@@ -205,14 +219,7 @@ fn a_download_ends_when_it_is_unloaded() {
         }
         assert_eq!(event["event"], "download_progress", "{event}");
     }
-    eventually("the transfer's end", || {
-        let mut children = all_children(daemon.pid()).into_iter();
-        let is_one = |pid: &u32| {
-            let name = fs::read_to_string(format!("/proc/{pid}/comm"));
-            name.is_ok_and(|name| name.trim() == "rkllmd-transfer")
-        };
-        (!children.any(|pid| is_one(&pid))).then_some(())
-    });
+    wait_for_end(&daemon);
     assert_eq!(daemon.post("/models/unload", &unload).status, 404);
     // What has come is gone on with.
     assert_eq!(download(&daemon).status, 200);
