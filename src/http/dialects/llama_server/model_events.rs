@@ -119,12 +119,6 @@ impl Follower {
         }
     }
 
-    /// A key of some models hears of what is pulled by their names.
-    fn may_hear_of(&self, news: &PullNews) -> bool {
-        let model = news.model.strip_suffix(LATEST).unwrap_or(&news.model);
-        self.caller.key().is_none_or(|key| key.may_use([model]))
-    }
-
     async fn next(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
         loop {
             if let Some(event) = self.waiting.pop_front() {
@@ -139,7 +133,7 @@ impl Follower {
                     },
                     // The daemon ends; a client that comes back finds the next one.
                     news = next_news(&mut self.pulls) => {
-                        if self.may_hear_of(&news) {
+                        if may_hear_of(&self.caller, &news) {
                             tell_pull(&mut self.waiting, news);
                         }
                         continue;
@@ -186,6 +180,12 @@ async fn next_news(pulls: &mut Option<broadcast::Receiver<PullNews>>) -> PullNew
             Err(RecvError::Closed) => *pulls = None,
         }
     }
+}
+
+/// A key of some models hears of what is pulled by their names.
+fn may_hear_of(caller: &Caller, news: &PullNews) -> bool {
+    let model = news.model.strip_suffix(LATEST).unwrap_or(&news.model);
+    caller.key().is_none_or(|key| key.may_use([model]))
 }
 
 fn tell_pull(waiting: &mut VecDeque<Bytes>, PullNews { model, news }: PullNews) {
