@@ -4,11 +4,16 @@
 //! here. Nothing here exits the process, so that `main` alone returns the exit code.
 
 mod bench;
+mod check;
+mod control;
 mod doctor;
 mod keys;
+mod models;
 mod progress;
+mod prune;
 mod pull;
 mod reload;
+mod remove;
 mod tune;
 
 use std::env;
@@ -22,8 +27,6 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::children::ChildArguments;
 use crate::daemon::SettingsSource;
 use crate::http;
-use crate::models::{Catalog, Listing};
-use crate::printable::{printable, printable_json};
 use crate::reader;
 use crate::settings::{CliOverrides, HttpSettings, Settings, SettingsError, known_keys};
 use crate::supervisor;
@@ -74,12 +77,24 @@ enum CommandLine {
     /// Make the running daemon read its configuration and models again
     #[command(after_help = reload::EXAMPLES)]
     Reload,
-    /// List the installed models and what is wrong with any of them
-    #[command(after_help = MODELS_EXAMPLES)]
-    Models(ModelsArguments),
+    /// List the installed models, where they come from, and what is wrong with any of them
+    #[command(visible_alias = "models", after_help = models::EXAMPLES)]
+    List(models::ListArguments),
+    /// Show what is known of an installed model
+    #[command(after_help = models::SHOW_EXAMPLES)]
+    Show(models::ShowArguments),
+    /// Say whether a model will work on this machine, and why not
+    #[command(after_help = check::EXAMPLES)]
+    Check(check::CheckArguments),
     /// Bring a model from a hub into the models folder
     #[command(after_help = pull::EXAMPLES)]
     Pull(pull::PullArguments),
+    /// Remove an installed model
+    #[command(after_help = remove::EXAMPLES)]
+    Rm(remove::RemoveArguments),
+    /// Remove what pulls and removals have left in the models folder
+    #[command(after_help = prune::EXAMPLES)]
+    Prune(prune::PruneArguments),
     /// Look at what the daemon needs of this machine, and say what to type where something is wrong
     #[command(after_help = doctor::EXAMPLES)]
     Doctor(doctor::DoctorArguments),
@@ -126,23 +141,12 @@ struct ServeArguments {
     overrides: CliOverrides,
 }
 
-#[derive(Args)]
-struct ModelsArguments {
-    #[command(flatten)]
-    config: ConfigArgument,
-    /// Folder to list (models.dir)
-    #[arg(long, value_name = "DIR")]
-    models: Option<String>,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-}
-
 const EXAMPLES: &str = "\
 Examples:
   rkllmd serve --models ~/models          serve a folder of .rkllm and .gguf files
-  rkllmd models --models ~/models         what is in it, and what is wrong with it
+  rkllmd list --models ~/models           what is in it, and what is wrong with it
   rkllmd pull OWNER/NAME                  bring a model that suits this machine
+  rkllmd check MODEL                      will it work here, and why not?
   rkllmd doctor                           what is wrong with this machine, and what to type
   rkllmd check-config                     is /etc/rkllmd/rkllmd.toml right?
   rkllmd keys add laptop                  a key for a client in the network
@@ -162,13 +166,6 @@ The environment counts too, as it does for `rkllmd serve`.
 Examples:
   rkllmd check-config
   rkllmd check-config --config ./rkllmd.toml";
-
-const MODELS_EXAMPLES: &str = "\
-Reads files only; no daemon needs to run. The exit code is 1 when something is wrong with a model.
-
-Examples:
-  rkllmd models
-  rkllmd models --models ~/models --json";
 
 /// Reads this process's command line and environment, and does what needs no daemon.
 pub fn parse() -> Program {
@@ -237,28 +234,21 @@ fn dispatch(command: CommandLine) -> Program {
                 Err(error) => bad_config(&error),
             },
         ),
-        CommandLine::Doctor(arguments) => {
-            Program::Finished(doctor::run(arguments).unwrap_or_else(|error| bad_config(&error)))
-        }
-        CommandLine::Bench(arguments) => {
-            Program::Finished(bench::run(arguments).unwrap_or_else(|error| bad_config(&error)))
-        }
+        CommandLine::Doctor(arguments) => finished(doctor::run(arguments)),
+        CommandLine::Bench(arguments) => finished(bench::run(arguments)),
         CommandLine::Tune(arguments) => Program::Finished(tune::run(arguments)),
         CommandLine::Reload => Program::Finished(reload::run()),
-        CommandLine::Pull(arguments) => {
-            Program::Finished(pull::run(&arguments).unwrap_or_else(|error| bad_config(&error)))
-        }
-        CommandLine::Models(arguments) => {
-            let overrides = CliOverrides {
-                models: arguments.models,
-                ..CliOverrides::default()
-            };
-            Program::Finished(match load(arguments.config.config.as_deref(), &overrides) {
-                Ok(settings) => list_models(&settings, arguments.json),
-                Err(error) => bad_config(&error),
-            })
-        }
+        CommandLine::Pull(arguments) => finished(pull::run(&arguments)),
+        CommandLine::List(arguments) => finished(models::list(&arguments)),
+        CommandLine::Show(arguments) => finished(models::show(&arguments)),
+        CommandLine::Check(arguments) => finished(check::run(&arguments)),
+        CommandLine::Rm(arguments) => finished(remove::run(&arguments)),
+        CommandLine::Prune(arguments) => finished(prune::run(&arguments)),
     }
+}
+
+fn finished(outcome: Result<ExitCode, SettingsError>) -> Program {
+    Program::Finished(outcome.unwrap_or_else(|error| bad_config(&error)))
 }
 
 fn load(config: Option<&Path>, overrides: &CliOverrides) -> Result<Settings, SettingsError> {
@@ -277,35 +267,6 @@ fn bad_config(error: &SettingsError) -> ExitCode {
         eprintln!("error: {problem}");
     }
     ExitCode::from(EXIT_BAD_CONFIG)
-}
-
-fn list_models(settings: &Settings, json: bool) -> ExitCode {
-    let catalog = match Catalog::scan_apart(settings, None) {
-        Ok(catalog) => catalog,
-        Err(error) => {
-            let folder = settings.models.dir.display().to_string();
-            eprintln!("error: {}: cannot be listed: {error}", printable(&folder));
-            return ExitCode::FAILURE;
-        }
-    };
-    let code = if catalog.problems().is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    };
-    let listing = Listing::of(&catalog, supervisor::slot_limits(settings));
-    let text = if json {
-        match serde_json::to_string_pretty(&listing) {
-            Ok(json) => printable_json(&json).into_owned() + "\n",
-            Err(error) => {
-                eprintln!("error: the listing cannot be written as JSON: {error}");
-                return ExitCode::FAILURE;
-            }
-        }
-    } else {
-        listing.to_string()
-    };
-    print(&text, code)
 }
 
 /// Prints to stdout. A reader that has gone (`rkllmd models | head`) is no error.

@@ -31,7 +31,10 @@ use crate::service_manager::{self, Notifier};
 use crate::settings::{HttpSettings, RpcSettings, Settings};
 use crate::supervisor::{self, RunServices, Supervisor};
 use crate::telemetry::Metrics;
-pub use control::{Applied, RELOAD, ReloadOutcome, socket_path as control_socket_path};
+pub use control::{
+    Applied, LOADED, LoadedModels, RELOAD, RESCAN, ReloadOutcome, RescanOutcome, UNLOAD,
+    UnloadOutcome, socket_path as control_socket_path,
+};
 use engine::LocalEngine;
 use first_look::{first_look, preload};
 pub use reload::SettingsSource;
@@ -160,7 +163,7 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
     supervisor.answers().await;
     // Before the service manager may ask for a reload.
     let (requests, asked) = mpsc::channel(1);
-    let control = control::listen(&control::socket_path(), requests);
+    let control = control::listen(&control::socket_path(), requests, Arc::clone(&engine));
     notifier.ready();
     crate::memory::allocator::release_code();
     let queues = admission.clone();

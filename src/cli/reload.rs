@@ -1,17 +1,11 @@
 //! `rkllmd reload`: asks the running daemon and waits for the outcome.
 
-use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use super::EXIT_BAD_CONFIG;
+use super::control::ask;
 use crate::daemon::{RELOAD, ReloadOutcome, control_socket_path};
 use crate::printable::printable;
-
-/// A daemon that has not answered by then hangs, or its disk does.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(super) const EXAMPLES: &str = "\
 Waits for the outcome. The exit code is 78 when the daemon refuses the new configuration, which it then
@@ -27,7 +21,7 @@ Examples:
 
 pub(super) fn run() -> ExitCode {
     let path = control_socket_path();
-    match ask(&path) {
+    match ask(&path, RELOAD) {
         Ok(ReloadOutcome::Applied(applied)) => {
             let lines: Vec<_> = applied
                 .lines()
@@ -47,16 +41,4 @@ pub(super) fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn ask(path: &Path) -> io::Result<ReloadOutcome> {
-    let mut daemon = UnixStream::connect(path)?;
-    daemon.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-    writeln!(daemon, "{RELOAD}")?;
-    let mut answer = String::new();
-    BufReader::new(daemon).read_line(&mut answer)?;
-    if answer.is_empty() {
-        return Err(io::Error::other("it ended before it answered"));
-    }
-    Ok(serde_json::from_str(&answer)?)
 }

@@ -6,10 +6,12 @@ mod board;
 mod check;
 mod collect;
 mod memory;
+mod model;
 mod models;
 mod runtime;
 mod service;
 mod speed;
+mod trial;
 
 use std::collections::BTreeSet;
 use std::sync::mpsc;
@@ -19,6 +21,8 @@ use std::time::{Duration, Instant};
 
 pub use check::{Check, Report, Status};
 pub use collect::{Collected, collect};
+pub use model::{examine_model, model_ids};
+pub use trial::{Beside, try_model};
 
 use crate::board::{Soc, Sysroot};
 use crate::settings::Settings;

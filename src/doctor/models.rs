@@ -1,7 +1,6 @@
 //! The installed models, against the library and the memory they need.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use rkllm_sys::{Architecture, library_version};
@@ -11,9 +10,6 @@ use super::memory::mib;
 use super::{Check, Patient};
 use crate::models::Catalog;
 
-/// In which the footer of a `.rkllm` file tells its toolkit (docs/vendor-library.md §7).
-const FOOTER_BYTES: u64 = 4096;
-const TOOLKIT: &[u8] = b"rkllm-toolkit version: ";
 /// Models looked for, and folders under another.
 const MOST_FILES: usize = 1000;
 const DEEPEST: usize = 4;
@@ -108,19 +104,9 @@ pub(super) fn read(patient: &Patient) -> Check {
 
 /// The version of the toolkit that made a model, where its file tells.
 fn toolkit_of(path: &Path) -> Option<String> {
-    let mut file = File::open(path).ok()?;
+    let file = File::open(path).ok()?;
     let length = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(FOOTER_BYTES)))
-        .ok()?;
-    let mut footer = Vec::new();
-    file.take(FOOTER_BYTES).read_to_end(&mut footer).ok()?;
-    let at = footer
-        .windows(TOOLKIT.len())
-        .rposition(|text| text == TOOLKIT)?
-        + TOOLKIT.len();
-    let version = footer[at..].iter().take(32);
-    let version = version.take_while(|b| b.is_ascii_alphanumeric() || **b == b'.');
-    String::from_utf8(version.copied().collect()).ok()
+    crate::reader::toolkit_of(&file, length)
 }
 
 pub(super) fn toolkit(patient: &Patient) -> Check {

@@ -3,7 +3,7 @@
 use rkllm_sys::{Architecture, Family, OpenError, library_version};
 
 use super::board::{NO_NPU, numbers};
-use super::{Check, Patient};
+use super::{Check, Patient, Status};
 use crate::supervisor;
 
 /// Where a Debian, a Fedora or a vendor's image keeps shared libraries.
@@ -35,9 +35,14 @@ pub(super) fn version_text(patient: &Patient) -> Result<String, OpenError> {
 }
 
 pub(super) fn found(patient: &Patient) -> Check {
-    if patient.npu().is_none() {
-        return Check::skip(NO_NPU);
+    match patient.npu() {
+        Some(_) => npu_library_found(patient),
+        None => Check::skip(NO_NPU),
     }
+}
+
+/// Whether the vendor's library is there, on whatever machine.
+fn npu_library_found(patient: &Patient) -> Check {
     let path = patient.settings.runtime.npu_library.display().to_string();
     match version_text(patient) {
         Ok(_) | Err(OpenError::NoVersion { .. }) => Check::ok(path),
@@ -55,9 +60,22 @@ pub(super) fn found(patient: &Patient) -> Check {
 }
 
 pub(super) fn version(patient: &Patient) -> Check {
-    if patient.npu().is_none() {
-        return Check::skip(NO_NPU);
+    match patient.npu() {
+        Some(_) => npu_library_version(patient),
+        None => Check::skip(NO_NPU),
     }
+}
+
+/// The vendor's library as a model needs it, on whatever machine.
+pub(super) fn npu_library(patient: &Patient) -> Check {
+    let found = npu_library_found(patient);
+    match found.status {
+        Status::Ok => npu_library_version(patient),
+        _ => found,
+    }
+}
+
+fn npu_library_version(patient: &Patient) -> Check {
     let version = match version_text(patient) {
         Ok(version) => version,
         Err(OpenError::NoVersion { .. }) => {

@@ -325,7 +325,9 @@ fn of_pull(error: &PullError) -> PublicError {
         E::NoChoice { .. } => PublicError::new(NO_SUITABLE_FILE).about("model"),
         E::Offline => PublicError::new(NOT_OFFERED),
         E::NotFound { .. } => PublicError::new(NOT_ON_HUB).about("model"),
-        E::Exists { .. } | E::InUse { .. } => PublicError::new(PULL_CONFLICT).about("model"),
+        E::Exists { .. } | E::InUse { .. } | E::TooMany { .. } => {
+            PublicError::new(PULL_CONFLICT).about("model")
+        }
         E::Refused { .. } => PublicError::new(HUB_REFUSED),
         E::Busy { retry_after } => {
             PublicError::new(HUB_BUSY).retry_after(retry_after.map(whole_seconds))

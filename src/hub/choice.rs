@@ -105,6 +105,17 @@ pub fn choose<'a>(
     }))
 }
 
+/// Why a model's file cannot serve on a board, as its name tells, or else those `beside` it, such as its
+/// repository's. `None`: nothing that is told speaks against it.
+pub fn unsuited_by_name(name: &str, beside: &[&str], board: &Board) -> Option<String> {
+    let file = RemoteFile {
+        path: name.to_owned(),
+        size: None,
+        hash: None,
+    };
+    unsuitable(&Variant::of(&file, beside)?, board)
+}
+
 /// Those that are whole models.
 fn whole_of<'v, 'a>(meant: &[&'v Variant<'a>]) -> Vec<&'v Variant<'a>> {
     let whole = meant.iter().filter(|it| !it.is_part);

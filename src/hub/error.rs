@@ -43,6 +43,10 @@ pub enum PullError {
     Exists { path: String },
     #[error("another process is pulling {name}")]
     InUse { name: String },
+    #[error(
+        "{limit} downloads go on without a client already, as many as `max-pulls` in the [hub] settings allows"
+    )]
+    TooMany { limit: usize },
     #[error("the download was led to {host}, {reason}")]
     Led { host: String, reason: String },
     #[error("what came of {file} is not what the hub says it is: {reason}")]
@@ -75,6 +79,7 @@ impl PullError {
             self,
             Self::Busy { .. }
                 | Self::InUse { .. }
+                | Self::TooMany { .. }
                 | Self::Network { .. }
                 | Self::Ended { .. }
                 | Self::ShuttingDown

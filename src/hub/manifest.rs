@@ -9,8 +9,9 @@ use crate::regular_file;
 
 pub(super) const NAME: &str = "model.toml";
 const MOST_BYTES: u64 = 1 << 20;
-const HEADING: &str =
-    "# Written by `rkllmd pull`. Everything may be added to; [source] tells what was pulled.\n\n";
+/// How one begins that a pull has written.
+pub(super) const BEGINNING: &str = "# Written by `rkllmd pull`.";
+const HEADING: &str = " Everything may be added to; [source] tells what was pulled.\n\n";
 
 /// Where a model comes from, the `[source]` of its `model.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +44,13 @@ pub(super) fn text(aliases: Vec<&str>, source: &Source) -> Result<String, PullEr
         what: NAME.to_owned(),
         reason: error.to_string(),
     })?;
-    Ok(format!("{HEADING}{text}"))
+    Ok(format!("{BEGINNING}{HEADING}{text}"))
+}
+
+/// Whether a pull has written the manifest in this folder; nothing of it is parsed.
+pub(super) fn is_of_a_pull(folder: &Path) -> bool {
+    let text = regular_file::read_text(&folder.join(NAME), MOST_BYTES);
+    text.is_ok_and(|text| text.starts_with(BEGINNING))
 }
 
 /// Where the model in this folder comes from; `None`: no pull has put it there.
@@ -74,7 +81,9 @@ mod tests {
         let more = format!("{text}\n[sampling]\ntemperature = 0.5\n");
         std::fs::write(folder.path().join(NAME), more).unwrap();
         assert_eq!(source_of(folder.path()), Some(source));
+        assert!(is_of_a_pull(folder.path()));
         std::fs::write(folder.path().join(NAME), "id = \"x\"\n").unwrap();
         assert_eq!(source_of(folder.path()), None);
+        assert!(!is_of_a_pull(folder.path()));
     }
 }

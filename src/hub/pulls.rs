@@ -8,14 +8,23 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::messages::{TransferCommand, TransferEvent};
-use super::{FileProgress, Job, PullError, Pulled, Reference, Told, TransferKind};
+use super::{
+    FileProgress, Job, PullError, Pulled, Reference, Removal, RemovalError, Told, TransferKind,
+};
+use crate::apart::{self, Subject};
 use crate::children::{ChildEnvironment, Host, ProcessEvent, Watched};
+use crate::models::InstalledModel;
 use crate::settings::Settings;
 
+/// Taking a model's files out of the folder; their blocks are given back meanwhile.
+const REMOVED_WITHIN: Duration = Duration::from_secs(60);
+/// What becomes of pulls, for those who watch; who is later than this misses how far a file had come.
+const NEWS: usize = 256;
 /// How long the report of a child's end is waited for.
 const EXPLAINED_WITHIN: Duration = Duration::from_secs(5);
 
@@ -44,6 +53,23 @@ pub enum Step {
     Installing,
 }
 
+/// What has become of a pull.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PullNews {
+    /// As the model was asked for.
+    pub model: Arc<str>,
+    pub news: News,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum News {
+    /// So much of a file has come.
+    Progress(FileProgress),
+    /// It is served.
+    Finished,
+    Failed(String),
+}
+
 type Following = Arc<watch::Sender<PullState>>;
 
 #[derive(Clone)]
@@ -55,6 +81,9 @@ struct Shared {
     settings: RwLock<Settings>,
     places: Semaphore,
     running: Mutex<BTreeMap<String, Following>>,
+    /// Pulls that go on although no client follows them, by the names that were asked for.
+    unattended: Mutex<BTreeMap<String, AbortHandle>>,
+    news: broadcast::Sender<PullNews>,
     reload: CatalogReload,
 }
 
@@ -66,6 +95,8 @@ impl Pulls {
             places: Semaphore::new(settings.hub.max_pulls),
             settings: RwLock::new(settings.clone()),
             running: Mutex::default(),
+            unattended: Mutex::default(),
+            news: broadcast::Sender::new(NEWS),
             reload,
         }))
     }
@@ -79,6 +110,101 @@ impl Pulls {
     /// Whether nothing is pulled.
     pub fn is_offline(&self) -> bool {
         self.0.settings().hub.offline
+    }
+
+    /// Begins a pull that goes on until its end, whoever leaves, or joins the one that brings the same.
+    ///
+    /// # Errors
+    ///
+    /// The name is no model's of a hub, or `hub.max-pulls` go on so already.
+    pub fn begin(&self, asked: &str) -> Result<(), PullError> {
+        Reference::parse(asked)?;
+        let mut unattended = self.0.unattended();
+        if unattended.contains_key(asked) {
+            return Ok(());
+        }
+        let limit = self.0.settings().hub.max_pulls;
+        if unattended.len() >= limit {
+            return Err(PullError::TooMany { limit });
+        }
+        let mut follower = self.pull(asked)?;
+        let (this, name) = (self.clone(), asked.to_owned());
+        let followed = tokio::spawn(async move {
+            let _ = follower.wait_for(|state| state.outcome.is_some()).await;
+            this.0.unattended().remove(&name);
+        });
+        unattended.insert(asked.to_owned(), followed.abort_handle());
+        Ok(())
+    }
+
+    /// Leaves a pull that [`begin`](Self::begin) has begun; it ends unless a client follows it. `false`: there is none.
+    pub fn cancel(&self, asked: &str) -> bool {
+        let found = self.0.unattended().remove(asked);
+        let is_found = found.is_some();
+        if let Some(followed) = found {
+            followed.abort();
+        }
+        is_found
+    }
+
+    /// What becomes of pulls from now on.
+    pub fn news(&self) -> broadcast::Receiver<PullNews> {
+        self.0.news.subscribe()
+    }
+
+    /// Takes a model's files away that a pull has brought, and has what is left served; also where the future is
+    /// dropped. One whose files are gone already is not served any more.
+    ///
+    /// # Errors
+    ///
+    /// Its files are not gone, or it is not known whether they are.
+    pub async fn remove(&self, model: &InstalledModel) -> Result<(), RemovalError> {
+        let path = model.path.display().to_string();
+        let location = model.location.as_ref();
+        let location = location.ok_or_else(|| RemovalError::Gone { path: path.clone() })?;
+        let removal = Removal::of(&self.0.settings().models.dir, location)?;
+        let subject = Subject::File(model.path.clone());
+        let shared = Arc::clone(&self.0);
+        let failed = |reason: String| RemovalError::Folder { path, reason };
+        // Whoever asked for it may leave in the middle, and what is gone by then is not to be served.
+        let removing = tokio::spawn(async move {
+            let removed = apart::ask(subject, REMOVED_WITHIN, move || {
+                removal.remove_what_was_pulled()
+            });
+            let removed = removed.await;
+            let stays = matches!(
+                removed,
+                Some(Err(RemovalError::Linked { .. }
+                    | RemovalError::HoldsFolders { .. }
+                    | RemovalError::HoldsMore { .. }
+                    | RemovalError::InUse { .. }))
+            );
+            let served = match stays {
+                true => Ok(()),
+                false => shared.serve().await.map(drop),
+            };
+            (removed, served)
+        });
+        let limit = REMOVED_WITHIN.as_secs();
+        let (removed, served) = match removing.await {
+            Ok(outcome) => outcome,
+            Err(error) => return Err(failed(error.to_string())),
+        };
+        match removed {
+            None => return Err(failed(format!("the disk gave no answer within {limit} s"))),
+            Some(Ok(()) | Err(RemovalError::Gone { .. })) => {}
+            Some(Err(error)) => return Err(error),
+        }
+        served.map_err(|error| failed(error.to_string()))
+    }
+
+    /// Has the models folder read again, and what is in it served.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read, or the daemon is shutting down.
+    pub async fn rescan(&self) -> Result<(), PullError> {
+        self.0.serve().await.map(drop)
     }
 
     /// Begins a pull, or joins the one that brings the same.
@@ -131,12 +257,27 @@ impl Shared {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn unattended(&self) -> MutexGuard<'_, BTreeMap<String, AbortHandle>> {
+        // Whole after every statement.
+        let unattended = self.unattended.lock();
+        unattended.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, model: &str, news: News) {
+        // Nobody may watch.
+        let _ = self.news.send(PullNews {
+            model: model.into(),
+            news,
+        });
+    }
+
     async fn run(self: Arc<Self>, key: String, job: Job, following: Following) {
         let name = job.asked.clone();
         let outcome = tokio::select! {
             outcome = self.transfer(job, &following) => outcome,
             () = self.nobody_follows(&key, &following) => {
                 tracing::info!(model = name, "a pull has ended because nobody follows it any more");
+                self.tell(&name, News::Failed("nobody follows it any more".to_owned()));
                 return;
             }
         };
@@ -145,6 +286,13 @@ impl Shared {
             Err(error) => tracing::warn!(model = name, "not pulled: {error}"),
         }
         self.running().remove(&key);
+        self.tell(
+            &name,
+            match &outcome {
+                Ok(_) => News::Finished,
+                Err(error) => News::Failed(error.to_string()),
+            },
+        );
         following.send_modify(|state| state.outcome = Some(outcome));
     }
 
@@ -189,12 +337,16 @@ impl Shared {
         };
         let begun = timeout(limit, begun).await;
         let mut child = begun.map_err(|_| ended("it did not start in time".to_owned()))??;
+        let name = job.asked.clone();
         let command = TransferCommand::Pull(Box::new(job));
         let sent = child.connection.send(&command).await;
         sent.map_err(|error| ended(error.to_string()))?;
         loop {
             match child.connection.next_event().await {
                 Ok(TransferEvent::Told(told)) => {
+                    if let Told::File(file) = &told {
+                        self.tell(&name, News::Progress(file.clone()));
+                    }
                     following.send_modify(|state| state.take_in(told));
                 }
                 Ok(TransferEvent::Ended(outcome)) => {

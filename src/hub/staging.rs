@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use super::part::FILE_MODE;
 use super::{HubAccess, PullError};
 
-const FOLDER: &str = ".pulls";
+pub(super) const FOLDER: &str = ".pulls";
 const FOLDER_MODE: u32 = 0o755;
 /// Folders inside each other that are measured: publisher, model, and one more.
 const DEEPEST: usize = 4;
@@ -230,7 +230,7 @@ fn remove_unheld(pulls: &Path) {
 }
 
 /// Takes the lock of a folder; `false`: another process keeps it.
-fn hold(folder: &File) -> Result<bool, Errno> {
+pub(super) fn hold(folder: &File) -> Result<bool, Errno> {
     let until = Instant::now() + LOCK_WAIT;
     loop {
         match rustix::fs::flock(folder, FlockOperation::NonBlockingLockExclusive) {
@@ -253,7 +253,7 @@ fn is_taken(error: &io::Error) -> bool {
 }
 
 /// A folder that every user may list; one that is there must be one and no link.
-fn make(path: &Path) -> io::Result<()> {
+pub(super) fn make(path: &Path) -> io::Result<()> {
     match fs::DirBuilder::new().mode(FOLDER_MODE).create(path) {
         // The umask has taken bits from the mode.
         Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(FOLDER_MODE)),
@@ -277,7 +277,7 @@ fn free_bytes(folder: &Path) -> Result<u64, PullError> {
 }
 
 /// Bytes of the files beneath a folder; links count as nothing.
-fn held_bytes(folder: &Path, depth: usize) -> io::Result<u64> {
+pub(super) fn held_bytes(folder: &Path, depth: usize) -> io::Result<u64> {
     let mut held = 0u64;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;

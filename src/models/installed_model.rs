@@ -1,6 +1,6 @@
 //! One model that is there, and what follows from what is known about it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{ADAPTERS, Adapted, AdapterFacts, Variant};
@@ -68,6 +68,25 @@ impl InstalledModel {
     pub fn adapters_bytes(&self) -> u64 {
         let usable = self.facts.adapters.iter().filter(|it| it.problem.is_none());
         usable.fold(0, |sum, adapter| sum.saturating_add(adapter.size_bytes))
+    }
+
+    /// Whether a file is among those that belong to it alone.
+    pub fn has_file(&self, path: &Path) -> bool {
+        let Some(location) = &self.location else {
+            return self.path == path;
+        };
+        let folder = location.folder.to_path();
+        match &location.file {
+            None => path.starts_with(folder),
+            Some(flat) => {
+                let beside = [
+                    format!("{}.toml", flat.name),
+                    format!("{}.jinja", flat.name),
+                ];
+                let mut names = flat.files.iter().chain(&beside);
+                names.any(|name| folder.join(name) == path)
+            }
+        }
     }
 
     /// When it became what it is, in seconds since the epoch: its file's time, or a request's that made it.

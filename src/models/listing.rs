@@ -1,13 +1,16 @@
-//! What `rkllmd models` prints: one line a model, then what is wrong; or the same as JSON.
+//! What `rkllmd list` and `rkllmd show` print: one line a model, or one model line by line, then what is wrong;
+//! or the same as JSON.
 
 use std::fmt;
 
 use serde::Serialize;
 
 use super::{
-    Catalog, InstalledModel, ModelKind, SlotLimits, SlotPlan, TemplateSource, TemplateState,
+    Catalog, InstalledModel, ModelKind, ModelProblem, SlotLimits, SlotPlan, TemplateSource,
+    TemplateState,
 };
 use crate::printable::printable;
+use crate::reader::ModelSource;
 
 /// A catalog for people (`Display`) and programs (`Serialize`).
 #[derive(Clone, Debug, Serialize)]
@@ -39,6 +42,9 @@ struct ListedModel {
     /// What it is with each of its adapters.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     adapters: Vec<ListedAdapter>,
+    /// Where a pull has brought it from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<ModelSource>,
     notes: Vec<String>,
 }
 
@@ -76,6 +82,15 @@ struct ListedProblem {
     problem: String,
 }
 
+impl ListedProblem {
+    fn of(found: &ModelProblem) -> Self {
+        Self {
+            path: found.path.display().to_string(),
+            problem: found.problem.clone(),
+        }
+    }
+}
+
 impl ListedModel {
     fn of(model: &InstalledModel, limits: SlotLimits) -> Self {
         Self {
@@ -102,6 +117,7 @@ impl ListedModel {
             }),
             shared_prefixes: model.shared_prefixes().iter().map(String::len).collect(),
             adapters: Vec::new(),
+            source: model.facts.source.clone(),
             notes: model.notes.clone(),
         }
     }
@@ -137,16 +153,71 @@ impl Listing {
                     ..ListedModel::of(model, limits)
                 })
                 .collect(),
-            problems: catalog
-                .problems()
-                .iter()
-                .map(|found| ListedProblem {
-                    path: found.path.display().to_string(),
-                    problem: found.problem.clone(),
-                })
-                .collect(),
+            problems: catalog.problems().iter().map(ListedProblem::of).collect(),
         }
     }
+
+    /// Likewise, of one model and what is wrong with its files.
+    pub fn of_model(catalog: &Catalog, model: &InstalledModel, limits: SlotLimits) -> Self {
+        let problems = catalog.problems().iter();
+        let own = problems.filter(|found| model.has_file(&found.path));
+        Self {
+            models: vec![ListedModel {
+                adapters: ListedAdapter::of_each(catalog, model),
+                ..ListedModel::of(model, limits)
+            }],
+            problems: own.map(ListedProblem::of).collect(),
+        }
+    }
+
+    pub fn has_problems(&self) -> bool {
+        !self.problems.is_empty()
+    }
+
+    /// Line by line what the table has in columns, and more.
+    pub fn in_detail(&self) -> String {
+        let mut lines: Vec<(&str, String)> = Vec::new();
+        for model in &self.models {
+            let cells = model.cells().into_iter();
+            lines.extend(HEADINGS.into_iter().zip(cells));
+            lines.push(("PATH", model.path.clone()));
+            lines.push(("BYTES", model.size_bytes.to_string()));
+            lines.push(("SLOTS FROM", model.slots.to_string()));
+            for (heading, text) in model.source.iter().flat_map(sources) {
+                lines.extend(text.clone().map(|text| (heading, text)));
+            }
+            for bytes in &model.shared_prefixes {
+                lines.push(("PREFIX", format!("{bytes} bytes that all keys share")));
+            }
+            let adapters = model.adapters.iter();
+            lines.extend(adapters.map(|adapter| ("ADAPTER", adapter.id.clone())));
+            lines.extend(model.notes.iter().map(|note| ("NOTE", note.clone())));
+        }
+        for ListedProblem { path, problem } in &self.problems {
+            lines.push(("PROBLEM", format!("{path}: {problem}")));
+        }
+        lines.retain(|(_, text)| !text.is_empty());
+        let width = lines.iter().map(|(heading, _)| heading.len()).max();
+        let width = width.unwrap_or(0);
+        lines
+            .iter()
+            .map(|(heading, text)| format!("{heading:width$}  {}\n", printable(text)))
+            .collect()
+    }
+}
+
+/// What is told of where a model comes from, by its headings.
+fn sources(source: &ModelSource) -> [(&'static str, &Option<String>); 8] {
+    [
+        ("HUB", &source.endpoint),
+        ("REPOSITORY", &source.repository),
+        ("REVISION", &source.revision),
+        ("COMMIT", &source.commit),
+        ("FILE", &source.file),
+        ("SHA256", &source.sha256),
+        ("LICENCE", &source.licence),
+        ("TOKENIZER FROM", &source.tokenizer),
+    ]
 }
 
 const HEADINGS: [&str; 9] = [
@@ -229,6 +300,10 @@ impl fmt::Display for Listing {
                 };
                 writeln!(f, "adapter: {id}: {usable}, scale {}", adapter.scale)?;
             }
+            if let Some(source) = &model.source {
+                let (id, line) = (printable(&model.id), source.line());
+                writeln!(f, "source: {id}: {}", printable(&line))?;
+            }
             for note in &model.notes {
                 writeln!(f, "note: {}: {}", printable(&model.id), printable(note))?;
             }
@@ -258,7 +333,8 @@ fn write_table<const N: usize>(f: &mut fmt::Formatter<'_>, rows: &[[String; N]])
     Ok(())
 }
 
-fn readable_size(bytes: u64) -> String {
+/// For people.
+pub fn readable_size(bytes: u64) -> String {
     let (unit, name) = match bytes {
         0..1024 => return format!("{bytes} B"),
         1024..1_048_576 => (1024.0, "KiB"),

@@ -19,7 +19,7 @@ pub use crate::reader::{
 pub use adapted::Adapted;
 pub use catalog::{Catalog, LATEST, ModelProblem, NoModel};
 pub use installed_model::{InstalledModel, longest_text_bytes};
-pub use listing::Listing;
+pub use listing::{Listing, readable_size};
 pub use scan::{SCANS_AT_ONCE, Unread};
 pub use slots::{SlotLimits, SlotPlan};
 pub use variant::{Variant, VariantError, VariantValues};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AdapterFacts, Judge, TemplateSource};
+use super::{AdapterFacts, Judge, ModelSource, RkllmFile, TemplateSource};
 use crate::generation::{KeepAlive, SamplingRequest};
 use crate::library_calls::{ModelShape, Pooling};
 
@@ -57,6 +57,10 @@ pub struct ModelFacts {
     pub context_limit: Option<u32>,
     /// What its file calls the kind of network it is (GGUF).
     pub architecture: Option<String>,
+    /// What its file says in plain (`.rkllm`).
+    pub rkllm: Option<RkllmFile>,
+    /// Where a pull has brought it from; `None`: it came otherwise.
+    pub source: Option<ModelSource>,
     /// The model file tells what its tokens are spelled like.
     pub spells_tokens: bool,
     /// What its vocabulary and its embeddings measure, where its files tell.

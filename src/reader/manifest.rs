@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::adapters;
 use super::facts::EmbeddingDefaults;
 use super::judge::Rerank;
+use super::model_source::ModelSource;
 use super::read_text;
 use super::told_replies::Replies;
 use crate::generation::{KeepAlive, MOST_PARALLEL, SamplingRequest};
@@ -60,18 +61,6 @@ pub(super) struct Manifest {
     /// Where a pulled model comes from; for people, and for the next pull.
     pub source: toml::Table,
 }
-
-/// What a pull writes down.
-const SOURCE_KEYS: [&str; 8] = [
-    "endpoint",
-    "repository",
-    "revision",
-    "commit",
-    "file",
-    "sha256",
-    "licence",
-    "tokenizer",
-];
 
 /// What all keys may find in the model's cells.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -194,17 +183,7 @@ impl Manifest {
             Some(bytes),
             0..=MOST_SHARED_BYTES,
         )?;
-        for (key, value) in &self.source {
-            if !SOURCE_KEYS.contains(&&**key) {
-                let known = SOURCE_KEYS.join(", ");
-                return Err(format!(
-                    "unknown key `source.{key}`, expected one of {known}"
-                ));
-            }
-            if !value.as_str().is_some_and(is_printable) {
-                return Err(format!("source.{key} is no text"));
-            }
-        }
+        ModelSource::of(&self.source)?;
         self.replies.check()
     }
 }

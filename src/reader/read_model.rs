@@ -1,7 +1,6 @@
 //! What the open files of a model say.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::Path;
 
 use super::adapters::{self, ADAPTERS};
@@ -9,7 +8,9 @@ use super::facts::{ModelFacts, ModelKind, ModelReport, Problem};
 use super::files::OpenFile;
 use super::gguf::{self, GgufFacts};
 use super::manifest::Manifest;
+use super::model_source::ModelSource;
 use super::open_model::{OpenModel, SPECIAL_TOKENS_MAP, TOKENIZER, TOKENIZER_CONFIG, Unusable};
+use super::rkllm_file::RkllmFile;
 use super::some_of;
 use super::template_source::{Candidates, Opened};
 use super::tokenizer_files::{self, TokenizerConfig};
@@ -89,6 +90,9 @@ impl OpenModel {
             context_length: manifest.context_length,
             context_limit: gguf.as_ref().and_then(|facts| facts.context_length),
             architecture: gguf.as_ref().and_then(|facts| facts.architecture.clone()),
+            rkllm: (self.kind == ModelKind::Rkllm)
+                .then(|| RkllmFile::read(&self.file.file, self.file.len)),
+            source: ModelSource::of(&manifest.source).map_err(fail)?,
             spells_tokens: gguf.as_ref().is_some_and(|facts| facts.spells_tokens),
             shape: gguf.as_ref().map(|facts| facts.shape).unwrap_or_default(),
             sampling: manifest.sampling,
@@ -124,7 +128,8 @@ impl OpenModel {
             facts,
             ..ModelReport::default()
         };
-        if self.kind == ModelKind::Rkllm && !starts_like_rkllm(&self.file.file) {
+        let rkllm = report.facts.rkllm.as_ref();
+        if rkllm.is_some_and(|file| !file.starts_right) {
             report.note("it does not start as .rkllm files usually do");
         }
         if self.parts > 1 {
@@ -318,11 +323,4 @@ fn read_gguf(file: &OpenFile) -> Result<GgufFacts, String> {
         }
         _ => Ok(facts),
     }
-}
-
-/// A hint only: the vendor's format is not documented and its library has the last word.
-fn starts_like_rkllm(file: &File) -> bool {
-    use std::os::unix::fs::FileExt;
-    let mut start = [0; 4];
-    file.read_exact_at(&mut start, 0).is_ok() && start == [0xDA, 0xEE, 0xB3, 0x36]
 }

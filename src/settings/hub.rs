@@ -31,7 +31,7 @@ pub struct HubSettings {
     pub quota_bytes: Option<u64>,
     /// Bytes that a pull leaves free on the disk.
     pub keep_free_bytes: u64,
-    /// Pulls at the same time.
+    /// Pulls at the same time, and of the router's downloads that go on without a client.
     pub max_pulls: usize,
     /// Tries in a row that bring nothing, after which a pull ends.
     pub max_tries: u32,

@@ -142,7 +142,11 @@ const TABLE: &str = "
     GET  /rpc//ws/                            401 401 401 426 426 426
     OPTIONS /metrics/                         401 401 401 403 403 204
     GET  /%68ealth                            401 401 401 404 404 404
-    DELETE /v1/models                         401 401 401 403 403 405
+    POST /v1/models#own                       401 401 401 403 403 400
+    DELETE /v1/models                         401 401 401 403 403 400
+    DELETE /v1/models?model=own               401 401 401 403 403 400
+    DELETE /v1/models?model=absent            401 401 401 403 403 404
+    PATCH /v1/models                          401 401 401 403 403 405
     POST /v1/models/{id}own                   401 401 401 403 403 405
     POST /health                              405 405 405 405 405 405
 ";

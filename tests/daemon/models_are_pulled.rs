@@ -7,7 +7,7 @@ use std::thread;
 
 use crate::daemon_support::{
     Answer, Daemon, Setup, all_children, built_library, chat, demo_model, eventually, is_gone,
-    keys, python_session, request, send,
+    keys, kill, python_session, request, send,
 };
 use crate::doors::{Door, bearer};
 use crate::hub_support::{Hub, Reply, Repo, random_bytes};
@@ -283,6 +283,57 @@ fn a_killed_daemon_leaves_no_model_and_no_transfer() {
     );
     assert_eq!(answer.status, 200, "{}", answer.body);
     assert_eq!(hub.sent(), SIZE as u64);
+}
+
+/// At twenty places of its file, in the middle of which the process that brings it is killed.
+#[test]
+fn a_killed_transfer_ends_its_pull_and_the_next_goes_on() {
+    const KILLS: usize = 20;
+    let hub = {
+        let repo = repo();
+        let random = std::sync::Mutex::new(fastrand::Rng::with_seed(11));
+        let files = std::sync::atomic::AtomicUsize::new(0);
+        Hub::start(move |request, _| {
+            let reply = repo.answer(request);
+            let is_held = request.is_for_file()
+                && files.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < KILLS;
+            let place = random
+                .lock()
+                .expect("numbers")
+                .usize(..reply.body.len().max(8) / 8);
+            Reply {
+                hold_at: is_held.then_some(place),
+                ..reply
+            }
+        })
+    };
+    let daemon = setup(&hub).start();
+    let body = json!({"model": "owner/name", "stream": false});
+    for nth in 0..KILLS {
+        thread::scope(|scope| {
+            let ask = || request(daemon.address, "POST", "/api/pull", Some(&body));
+            let client = scope.spawn(ask);
+            hub.wait_for_hold(nth);
+            let [transfer] = transfers(&daemon)[..] else {
+                panic!("one process transfers it");
+            };
+            kill(transfer);
+            let answer = client.join().expect("an answer");
+            assert_eq!(answer.status, 503, "{}", answer.body);
+        });
+        assert!(!daemon.folder().join("models/owner").exists(), "kill {nth}");
+    }
+    let answer = daemon.post("/api/pull", &body);
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let model = daemon.folder().join("models/owner/name").join(MODEL);
+    assert_eq!(fs::read(model).expect("the model"), random_bytes(1, SIZE));
+    let seen = hub.seen();
+    let files = seen.iter().filter(|it| it.is_for_file());
+    let offsets: Vec<usize> = files.map(|it| it.offset()).collect();
+    assert!(
+        offsets.is_sorted() && offsets[KILLS] > 0,
+        "each goes on where another was killed: {offsets:?}"
+    );
 }
 
 #[test]

@@ -305,7 +305,8 @@ fn every_check_is_documented() {
         .lines()
         .filter_map(|line| line.strip_prefix("### "))
         .collect();
-    let ids: Vec<_> = rkllmd::doctor::ids().collect();
+    let of_models = rkllmd::doctor::model_ids();
+    let ids: Vec<_> = rkllmd::doctor::ids().chain(of_models).collect();
     for id in &ids {
         assert!(headings.contains(id), "{id} has no heading");
     }

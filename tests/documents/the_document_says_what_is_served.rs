@@ -33,7 +33,8 @@ const TOLERANT: [&str; 6] = [
 /// Their streams do not end.
 const ENDLESS: [&str; 2] = ["/models/sse", "/v1/admin/events"];
 /// Nothing that is asked of them is offered, or the model does not do it.
-const NOT_OFFERED: [&str; 7] = [
+const NOT_OFFERED: [&str; 8] = [
+    "/v1/models",
     "/v1/rerank",
     "/api/pull",
     "/api/push",

@@ -209,6 +209,26 @@ pub fn random_bytes(seed: u64, count: usize) -> Vec<u8> {
         .collect()
 }
 
+/// A model of so many bytes that is listed, and that no library can load: a header of GGUF without tensors.
+pub fn listed_gguf(count: usize) -> Vec<u8> {
+    let mut file = b"GGUF".to_vec();
+    file.extend(3u32.to_le_bytes());
+    let (tensors, pairs) = (0u64, 1u64);
+    file.extend(tensors.to_le_bytes());
+    file.extend(pairs.to_le_bytes());
+    let text = |text: &str| {
+        let length = text.len() as u64;
+        [&length.to_le_bytes()[..], text.as_bytes()].concat()
+    };
+    file.extend(text("general.architecture"));
+    // The type of strings.
+    file.extend(8u32.to_le_bytes());
+    file.extend(text("llama"));
+    let rest = count.checked_sub(file.len()).expect("room for a header");
+    file.extend(random_bytes(1, rest));
+    file
+}
+
 /// A running hub; it ends with this.
 pub struct Hub {
     pub address: SocketAddr,

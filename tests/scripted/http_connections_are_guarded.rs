@@ -182,7 +182,7 @@ async fn every_path_tells_its_methods() {
     for (path, right, wrong) in [
         (CHAT, "POST", "GET"),
         (TEXT, "POST", "DELETE"),
-        ("/v1/models", "GET", "POST"),
+        ("/v1/models", "GET", "PUT"),
         ("/v1/models/some/model", "GET", "PUT"),
         ("/health", "GET", "PATCH"),
         ("/v1/ready", "GET", "POST"),

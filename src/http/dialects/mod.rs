@@ -10,6 +10,7 @@ pub(crate) mod chat_dialect;
 pub(crate) mod embedding;
 pub(crate) mod format;
 pub(crate) mod functions;
+mod installing;
 pub(crate) mod kept_items;
 pub(crate) mod kept_responses;
 pub(crate) mod llama_server;

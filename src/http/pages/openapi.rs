@@ -80,6 +80,8 @@ use crate::http::response::error_body::ErrorBody;
         llama_server::completion::completion,
         llama_server::infill::infill,
         llama_server::rerank::rerank,
+        llama_server::downloads::download_model,
+        llama_server::downloads::remove_model,
         llama_server::loading::load,
         llama_server::loading::unload,
         llama_server::model_events::follow,

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use crate::generation::GenerationError;
 use crate::http::HttpState;
-use crate::http::dialects::ended;
+use crate::http::dialects::{ended, installing};
 use crate::http::request::body::fields;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
@@ -36,7 +36,7 @@ pub(crate) struct ModelMoved {
     success: bool,
 }
 
-const DONE: Json<ModelMoved> = Json(ModelMoved { success: true });
+pub(super) const DONE: Json<ModelMoved> = Json(ModelMoved { success: true });
 
 /// Load a model
 ///
@@ -69,7 +69,8 @@ pub(crate) async fn load(
 
 /// Unload a model
 ///
-/// Answered when its worker has ended. A model that is loading, in use or waited for stays: 409.
+/// Answered when its worker has ended. A model that is loading, in use or waited for stays: 409. A download of this name
+/// ends instead, unless a client follows it elsewhere; what has come is kept.
 #[utoipa::path(post, path = "/models/unload", tag = "llama-server",
     request_body(content = ModelToLoad),
     responses(
@@ -84,7 +85,10 @@ pub(crate) async fn unload(
 ) -> Result<Json<ModelMoved>, RequestError> {
     let context = RequestContext::of(request.extensions());
     let unloaded = async {
-        let model = parsed(&state, &context, request, named).await?;
+        let model = match parsed(&state, &context, request, downloaded_or_named).await? {
+            Left::Download => return Ok(DONE),
+            Left::Model(model) => model,
+        };
         let unloaded = supervisor(&state)?.unload(Arc::clone(&model.id)).await;
         match unloaded.map_err(failed)? {
             Unloaded::Yes => {
@@ -102,6 +106,30 @@ pub(crate) async fn unload(
         }
     };
     ended(&context, unloaded.await)
+}
+
+/// What is to be left.
+enum Left {
+    /// It was, and goes on no more.
+    Download,
+    Model(Arc<InstalledModel>),
+}
+
+fn downloaded_or_named(
+    state: &HttpState,
+    context: &RequestContext,
+    body: &[u8],
+) -> Result<Left, RequestError> {
+    let asked: ModelToLoad = fields(body)?;
+    if let (Some(pulls), Some(name)) = (state.engine.pulls(), asked.model.as_deref())
+        && installing::check_key(context, name).is_ok()
+        && pulls.cancel(name)
+    {
+        context.audit("ended a pull", name);
+        return Ok(Left::Download);
+    }
+    let model = installed(state, context, asked.model.as_deref())?;
+    Ok(Left::Model(model))
 }
 
 fn named(

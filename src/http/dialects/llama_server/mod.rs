@@ -5,6 +5,7 @@
 pub(crate) mod apply_template;
 pub(crate) mod bodies;
 pub(crate) mod completion;
+pub(crate) mod downloads;
 pub(crate) mod infill;
 pub(crate) mod loading;
 pub(crate) mod model_events;
@@ -32,6 +33,10 @@ pub(crate) fn routes() -> Endpoints<Arc<HttpState>> {
         .route("/completion", post(completion::completion))
         .route("/infill", post(infill::infill))
         .route("/v1/rerank", post(rerank::rerank))
+        .route(
+            "/v1/models",
+            post(downloads::download_model).delete(downloads::remove_model),
+        )
         .route("/models/load", post(loading::load))
         .route("/models/unload", post(loading::unload))
         .route("/models/sse", get(model_events::follow))

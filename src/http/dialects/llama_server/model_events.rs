@@ -7,21 +7,25 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream;
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, watch};
 use utoipa::ToSchema;
 
 use crate::generation::ModelId;
 use crate::http::HttpState;
+use crate::http::dialects::permission::may_load;
 use crate::http::request::access::Caller;
 use crate::http::request::context::RequestContext;
 use crate::http::response::model_view::LoadStatus;
 use crate::http::response::sse;
 use crate::http::transport::connection::Upgrades;
+use crate::hub::{News, PullNews};
+use crate::models::LATEST;
 use crate::supervisor::StatusBoard;
 
 /// An event of the stream.
@@ -30,12 +34,39 @@ pub(crate) struct ModelEvent {
     /// Id of the model.
     #[schema(value_type = String)]
     model: ModelId,
-    /// `model_status`, or `model_remove` where it is installed no more.
+    /// `model_status`, or `model_remove` where it is installed no more; of what is pulled, by the name that it was asked by,
+    /// `download_progress`, `download_finished` or `download_failed`.
     #[schema(example = "model_status")]
     event: &'static str,
-    /// Null where it was removed.
+    /// Null where it was removed, or has come.
     #[schema(required)]
-    data: Option<ModelEventStatus>,
+    data: Option<ModelEventData>,
+}
+
+/// What an event tells.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum ModelEventData {
+    Status(ModelEventStatus),
+    Failure(DownloadFailure),
+    /// The file that comes, and how far it has come.
+    Progress(BTreeMap<String, DownloadedBytes>),
+}
+
+/// How much of a file has come.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct DownloadedBytes {
+    /// Bytes that have come.
+    done: u64,
+    /// Its bytes.
+    total: u64,
+}
+
+/// Why a model did not come.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct DownloadFailure {
+    /// In words.
+    error: String,
 }
 
 /// How the model is now.
@@ -56,6 +87,8 @@ struct Follower {
     board: StatusBoard,
     /// What was told.
     told: BTreeMap<ModelId, ModelEventStatus>,
+    /// Of those who may install models.
+    pulls: Option<broadcast::Receiver<PullNews>>,
     waiting: VecDeque<Bytes>,
     has_begun: bool,
     closing: watch::Receiver<bool>,
@@ -77,7 +110,8 @@ impl Follower {
             let before = gone.remove(&model.id);
             self.told.insert(Arc::clone(&model.id), status);
             if before != Some(status) {
-                tell(&mut self.waiting, &model.id, "model_status", Some(status));
+                let data = ModelEventData::Status(status);
+                tell(&mut self.waiting, &model.id, "model_status", Some(data));
             }
         }
         for model in gone.keys() {
@@ -98,6 +132,12 @@ impl Follower {
                         false => return None,
                     },
                     // The daemon ends; a client that comes back finds the next one.
+                    news = next_news(&mut self.pulls) => {
+                        if may_hear_of(&self.caller, &news) {
+                            tell_pull(&mut self.waiting, news);
+                        }
+                        continue;
+                    }
                     _ = self.closing.wait_for(|closing| *closing) => return None,
                     () = tokio::time::sleep(keep_alive) => true,
                 };
@@ -116,7 +156,7 @@ fn tell(
     waiting: &mut VecDeque<Bytes>,
     model: &ModelId,
     event: &'static str,
-    data: Option<ModelEventStatus>,
+    data: Option<ModelEventData>,
 ) {
     let event = ModelEvent {
         model: Arc::clone(model),
@@ -127,10 +167,50 @@ fn tell(
     waiting.extend(text.map(|text| Bytes::from(format!("data: {text}\n\n"))));
 }
 
+/// The next one; never where there are none.
+async fn next_news(pulls: &mut Option<broadcast::Receiver<PullNews>>) -> PullNews {
+    loop {
+        let Some(news) = pulls else {
+            return std::future::pending().await;
+        };
+        match news.recv().await {
+            Ok(news) => return news,
+            // What was missed is how far something had come, or is seen in the list.
+            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => *pulls = None,
+        }
+    }
+}
+
+/// A key of some models hears of what is pulled by their names.
+fn may_hear_of(caller: &Caller, news: &PullNews) -> bool {
+    let model = news.model.strip_suffix(LATEST).unwrap_or(&news.model);
+    caller.key().is_none_or(|key| key.may_use([model]))
+}
+
+fn tell_pull(waiting: &mut VecDeque<Bytes>, PullNews { model, news }: PullNews) {
+    let (event, data) = match news {
+        News::Progress(file) => {
+            let bytes = DownloadedBytes {
+                done: file.completed,
+                total: file.total,
+            };
+            let data = ModelEventData::Progress([(file.file, bytes)].into());
+            ("download_progress", Some(data))
+        }
+        News::Finished => ("download_finished", None),
+        News::Failed(error) => {
+            let data = ModelEventData::Failure(DownloadFailure { error });
+            ("download_failed", Some(data))
+        }
+    };
+    tell(waiting, &model, event, data);
+}
+
 /// Follow what becomes of models
 ///
 /// An event for each model that the key may use, and then one whenever one of them begins to load, is
-/// loaded, unloaded or removed. It ends with the daemon.
+/// loaded, unloaded or removed. Who may install models also hears of what is pulled that the key may use. It ends with the daemon.
 #[utoipa::path(get, path = "/models/sse", tag = "llama-server",
     responses((status = 200, description = "`data:` lines, each a ModelEvent",
         content_type = "text/event-stream", body = ModelEvent)))]
@@ -138,12 +218,16 @@ pub(crate) async fn follow(
     State(state): State<Arc<HttpState>>,
     Extension(context): Extension<Arc<RequestContext>>,
     Extension(upgrades): Extension<Upgrades>,
+    request: Request,
 ) -> Response {
+    let may_install = may_load(&state, &context, &request).is_ok();
+    let pulls = state.engine.pulls().filter(|_| may_install);
     let follower = Follower {
         board: state.engine.status(),
         state,
         caller: context.caller.clone(),
         told: BTreeMap::new(),
+        pulls: pulls.map(|pulls| pulls.news()),
         waiting: VecDeque::new(),
         has_begun: false,
         closing: upgrades.closing(),

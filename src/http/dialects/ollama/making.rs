@@ -1,6 +1,6 @@
 //! `POST /api/create`, `POST /api/copy` and `DELETE /api/delete`: models that are made of installed ones by
 //! requests. They share the files and the worker of what they are made of, and differ in what a request does
-//! not say. Installed models' own files are their administrator's.
+//! not say.
 
 mod checked;
 
@@ -25,6 +25,7 @@ use crate::generation::{GenerationError, ModelId};
 use crate::http::HttpState;
 use crate::http::dialects::chat_dialect::plain_error;
 use crate::http::dialects::ended;
+use crate::http::dialects::installing::{self, FILES};
 use crate::http::dialects::permission::may_load;
 use crate::http::request::body::{Object, TextOrList};
 use crate::http::request::context::RequestContext;
@@ -35,9 +36,6 @@ use crate::http::response::ndjson;
 use crate::http::response::notices::add_notices;
 use crate::models::{InstalledModel, Variant, VariantError};
 use crate::prompt::ControlTokenPolicy;
-
-const FILES: &str = "an administrator adds and removes the files of models in the models folder, then \
-                     reloads; `rkllmd models` lists them";
 
 /// What a model is made of.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -159,14 +157,19 @@ pub(crate) async fn copy(
     ended(&context, made).map(|_| StatusCode::OK)
 }
 
-/// Remove a model that a request has made
+/// Remove a model
+///
+/// One that a request has made, or one that a pull has brought: that is unloaded first, and its files go. What is
+/// loading, in use or waited for stays: 409.
 #[utoipa::path(delete, path = "/api/delete", tag = "ollama", request_body(content = NamedModel),
     responses(
         (status = 200, description = "It is gone"),
-        (status = 400, description = "It is an installed model, whose files are its administrator's", body = OllamaError),
+        (status = 400, description = "It is an installed model that no pull has brought, whose files are its administrator's", body = OllamaError),
         (status = 403, description = "The key may not remove models, nor may a page of another site", body = OllamaError),
         (status = 404, description = "There is no such model", body = OllamaError),
-        (status = 500, description = "It could not be removed", body = OllamaError)))]
+        (status = 409, description = "It is loading, in use or waited for, or another process removes it", body = OllamaError),
+        (status = 500, description = "It could not be removed", body = OllamaError),
+        (status = 503, description = "Its worker is still there although it was killed", body = OllamaError)))]
 pub(crate) async fn delete(
     State(state): State<Arc<HttpState>>,
     request: Request,
@@ -177,8 +180,7 @@ pub(crate) async fn delete(
         may_load(&state, &context, &request)?;
         let model = parsed(&state, &context, request, deleting).await?;
         let Some(variant) = &model.variant else {
-            let instead = FILES;
-            return Err(RequestError::NotOffered { path, instead });
+            return installing::remove(&state, &context, &model, path).await;
         };
         let removed = state.engine.remove_variant(ModelId::clone(&variant.name));
         removed.await.map_err(failed)?;

@@ -21,20 +21,16 @@ use super::error::{self, OllamaError};
 use super::refused::NamedModel;
 use crate::http::HttpState;
 use crate::http::dialects::ended;
+use crate::http::dialects::installing;
 use crate::http::dialects::permission::may_load;
 use crate::http::request::body::fields;
 use crate::http::request::context::RequestContext;
-use crate::http::request::error::{RequestError, quote};
+use crate::http::request::error::RequestError;
 use crate::http::request::parsed::parsed;
 use crate::http::response::ndjson;
 use crate::http::transport::connection::Upgrades;
 use crate::hub::{FileProgress, PullError, PullState, Pulled, Reference, Step};
-use crate::models::LATEST;
 use crate::printable::printable;
-
-const NO_FOLDER: &str = "there is no models folder here";
-const OFFLINE: &str = "`offline` in the [hub] settings keeps this machine from it; an administrator puts models \
-                       into the models folder, then reloads";
 
 /// A model that is to be brought.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -127,23 +123,7 @@ async fn pulling(
     may_load(state, context, &request)?;
     let path = request.uri().path().to_owned();
     let Asked { name, stream } = parsed(state, context, request, asked).await?;
-    let not_offered = |instead| RequestError::NotOffered { path, instead };
-    let Some(pulls) = state.engine.pulls() else {
-        return Err(not_offered(NO_FOLDER));
-    };
-    if pulls.is_offline() {
-        return Err(not_offered(OFFLINE));
-    }
-    // The model would have this name, and the key might not use it.
-    let model = name.strip_suffix(LATEST).unwrap_or(&name);
-    if let Some(key) = context.caller.key()
-        && !key.may_use([model])
-    {
-        return Err(RequestError::ModelNotAllowed {
-            key: key.name.to_string(),
-            model: quote(model),
-        });
-    }
+    let pulls = installing::pulls(state, context, &name, path)?;
     // Who leaves does not wait for it.
     context.client_bound().bind();
     let mut follower = pulls.pull(&name)?;
