@@ -20,7 +20,7 @@ pub use finish::FinishReason;
 pub use keep_alive::{KeepAlive, KeptUntil};
 pub use request::{
     Abilities, ClientKey, DrawRequest, GenerationRequest, LogprobsRequest, ModelId, RequestId,
-    RunExtensions, SamplingRequest, Weight,
+    RedrawLimits, RunExtensions, SamplingRequest, Weight,
 };
 pub use stop_strings::StopStrings;
 

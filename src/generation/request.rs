@@ -164,6 +164,7 @@ pub struct GenerationRequest {
     pub max_new_tokens: Option<u32>,
     /// What the answer is kept to; `None`: it is free.
     pub constraint: Option<Arc<Constraint>>,
+    pub redraws: RedrawLimits,
     /// How the reply is read; `None`: all of it is content.
     pub reply: Option<ReplyPlan>,
     /// The name by which the client gave a budget of thoughts. It is kept where `reply` has it.
@@ -211,6 +212,22 @@ pub struct DrawRequest {
     pub deterministic: bool,
 }
 
+impl DrawRequest {
+    /// Some tokens are never to come.
+    pub fn bans_tokens(&self) -> bool {
+        self.logit_bias.iter().any(is_ban)
+    }
+
+    /// Some are to come more or less often.
+    pub fn has_other_biases(&self) -> bool {
+        !self.logit_bias.iter().all(is_ban)
+    }
+}
+
+fn is_ban((_, bias): &(i32, f32)) -> bool {
+    *bias == f32::NEG_INFINITY
+}
+
 /// Which log probabilities are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogprobsRequest {
@@ -218,6 +235,14 @@ pub struct LogprobsRequest {
     pub top: u8,
     /// Those of the prompt's tokens, too.
     pub of_prompt: bool,
+}
+
+/// How many tokens of an answer may be drawn again, where the library draws what may not come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RedrawLimits {
+    pub redraws: u32,
+    /// While it is not seen that the library finds in its cache what it has evaluated.
+    pub without_reuse: u32,
 }
 
 /// What a runtime can be told of a run beside its parameters; each has what stands before it.
@@ -260,20 +285,42 @@ impl GenerationRequest {
         request
     }
 
-    /// Whether it is kept to its grammar by drawing tokens again. The runtime gets its prompt by tokens then.
-    pub fn is_redrawn(&self, runtime: Abilities) -> bool {
+    /// It is kept to a grammar, or refused.
+    pub fn has_to_be_kept(&self) -> bool {
         let need = self.constraint.as_ref().map(|constraint| constraint.need);
-        need == Some(Need::Needed) && runtime.redraws()
+        need == Some(Need::Needed)
+    }
+
+    /// Whether its tokens are looked at, and some drawn again. The runtime gets its prompt by tokens then, so
+    /// what is only wished for is not done where they are not known.
+    pub fn is_redrawn(&self, runtime: Abilities) -> bool {
+        let is_needed = self.has_to_be_kept() || self.draws.logprobs.is_some();
+        let is_wanted = is_needed || self.constraint.is_some() || self.draws.bans_tokens();
+        runtime.redraws() && is_wanted && (is_needed || self.prompt_tokens.is_some())
+    }
+
+    /// It is told how likely tokens were by runs that tell the logits of each, which are slower.
+    pub fn reads_logits(&self, runtime: Abilities) -> bool {
+        self.draws.logprobs.is_some() && runtime.redraws()
     }
 
     /// Refuses what a runtime cannot keep an answer to, or tell of it; while that is not known, it may.
     pub fn check_runtime(&self, runtime: Abilities) -> Result<(), GenerationError> {
-        if self.is_redrawn(runtime) && self.prompt_tokens.is_none() {
+        let has_no_tokens = self.prompt_tokens.is_none();
+        if self.has_to_be_kept() && runtime.redraws() && has_no_tokens {
             return Err(GenerationError::CannotConstrain);
         }
-        match self.draws.logprobs.is_some() && runtime.lacks(RunExtensions::Logprobs) {
-            true => Err(GenerationError::CannotTellLogprobs),
-            false => Ok(()),
+        let Some(logprobs) = &self.draws.logprobs else {
+            return Ok(());
+        };
+        let can = match runtime.redraws() {
+            // The prompt's rows come with those tokens only that are not in the library's cache.
+            true => !has_no_tokens && !logprobs.of_prompt,
+            false => !runtime.lacks(RunExtensions::Logprobs),
+        };
+        match can {
+            true => Ok(()),
+            false => Err(GenerationError::CannotTellLogprobs),
         }
     }
 
@@ -283,9 +330,10 @@ impl GenerationRequest {
         let (sampling, draws) = (&self.sampling, &self.draws);
         let fixed = runtime.per_run_parameters == Some(false);
         let redrawn = self.is_redrawn(runtime);
-        // They are neutral where tokens are drawn again.
+        // They are neutral where tokens of a format are drawn again.
+        let kept = redrawn && self.has_to_be_kept();
         let penalty = |asked: Option<f32>, neutral: f32| {
-            (fixed && asked.is_some()) || (redrawn && asked.is_some_and(|asked| asked != neutral))
+            (fixed && asked.is_some()) || (kept && asked.is_some_and(|asked| asked != neutral))
         };
         let draws_alone = runtime.lacks(RunExtensions::Draws);
         let ends_alone = runtime.lacks(RunExtensions::Logprobs);
@@ -305,7 +353,13 @@ impl GenerationRequest {
                 "min_p",
                 draws_alone && draws.min_p.is_some_and(|min_p| min_p > 0.0),
             ),
-            ("logit_bias", draws_alone && !draws.logit_bias.is_empty()),
+            (
+                "logit_bias",
+                match redrawn {
+                    true => draws.has_other_biases(),
+                    false => draws_alone && !draws.logit_bias.is_empty(),
+                },
+            ),
             ("min_tokens", ends_alone && draws.min_tokens > 0),
             ("ignore_eos", ends_alone && draws.ignores_eos),
             (
@@ -316,7 +370,7 @@ impl GenerationRequest {
         let is_kept = self.has_thought_budget();
         let budget = self.thought_budget.map(|name| (name, !is_kept));
         let format = match self.constraint.as_ref().map(|constraint| constraint.need) {
-            Some(Need::Wish(Some(name))) => Some((name, draws_alone)),
+            Some(Need::Wish(Some(name))) => Some((name, draws_alone && !redrawn)),
             _ => None,
         };
         asked

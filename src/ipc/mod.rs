@@ -16,7 +16,7 @@ pub use messages::deadlines::{LONGEST_PREFILL, PassedDeadline, WorkerDeadlines};
 pub use messages::load::{Handles, LibraryFacts, LoadSpec, RequestHandles};
 pub use messages::raw::{CallReply, CallSpec, Question, RawRunSpec, RawSlot, WireTensor};
 pub use messages::run::{
-    BegunAnswer, PerfFigures, Redraws, RunConstraint, RunEnd, RunOutcome, RunSpec, SavePrefix,
+    BegunAnswer, PerfFigures, RedrawSpec, Redraws, RunConstraint, RunEnd, RunOutcome, RunSpec, SavePrefix,
     TokenKind, WaitsFor,
 };
 pub use messages::{

@@ -156,6 +156,8 @@ impl Worker {
             begun,
             draws: Default::default(),
             constraint: None,
+            redraws: None,
+            vocabulary: None,
             sampling: SamplingRequest::default(),
             max_new_tokens: None,
             prefill_per_token: ms(1),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::constraint::{How, Limits, Thought, Vocabulary};
-use crate::generation::{DrawRequest, FinishReason, SamplingRequest};
+use crate::generation::{DrawRequest, FinishReason, RedrawLimits, SamplingRequest};
 
 /// One generation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,9 +22,13 @@ pub struct RunSpec {
     pub sampling: SamplingRequest,
     /// Not read where the library takes none of it.
     pub draws: DrawRequest,
-    /// What it is kept to, from the beginning of the answer on. Without a hook of the library's this takes the
-    /// prompt's tokens.
+    /// What it is kept to, from the beginning of the answer on.
     pub constraint: Option<Box<RunConstraint>>,
+    /// Where the library has no hook: its tokens are looked at, and some drawn again. This takes the prompt's
+    /// tokens. `None`: the library's tokens are the answer.
+    pub redraws: Option<RedrawSpec>,
+    /// The model's tokens, where either is there; `None`: the worker was told them before.
+    pub vocabulary: Option<Vocabulary>,
     /// Tokens still to be made; `None`: as many as the context leaves.
     pub max_new_tokens: Option<u32>,
     /// The time a token of this prompt may take in prefill: measured where the model's rate is
@@ -51,8 +55,21 @@ pub struct RunConstraint {
     pub limits: Limits,
     pub how: How,
     pub thought: Option<Thought>,
-    /// The model's tokens; `None`: the worker was told them before.
-    pub vocabulary: Option<Vocabulary>,
+}
+
+/// How tokens are drawn again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RedrawSpec {
+    pub limits: RedrawLimits,
+    /// The answer is kept to its grammar or fails; penalties are neutral.
+    pub is_needed: bool,
+}
+
+impl RedrawSpec {
+    /// The run is made all the same where its tokens cannot be looked at.
+    pub fn is_wish(&self, run: &RunSpec) -> bool {
+        !self.is_needed && run.draws.logprobs.is_none() && !run.draws.bans_tokens()
+    }
 }
 
 /// What has been generated of an answer so far.
@@ -99,6 +116,8 @@ pub struct Redraws {
     pub wasted_tokens: u32,
     /// Tokens of prompt and answer that were evaluated to go on; `None`: the library did not always tell.
     pub evaluated_tokens: Option<u32>,
+    /// Runs that told the logits of each of their tokens.
+    pub runs_with_rows: u32,
 }
 
 /// The end of a run.

@@ -22,6 +22,8 @@ fn spec(run: u64, prompt: String) -> SlotCommand {
         begun: None,
         draws: Default::default(),
         constraint: None,
+        redraws: None,
+        vocabulary: None,
         sampling: SamplingRequest::default(),
         max_new_tokens: None,
         prefill_per_token: Duration::ZERO,

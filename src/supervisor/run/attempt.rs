@@ -3,13 +3,14 @@
 use std::time::Instant;
 
 use super::Serving;
+use super::constrained::Followed;
 use super::next_attempt::count_made_otherwise;
 use super::resumption::Resumption;
 use crate::children::ChildProcess;
 use crate::generation::{
     Deadline, DrawRequest, GenerationError, ReplyEvent, RunStart, StopStrings,
 };
-use crate::ipc::{BegunAnswer, RunConstraint, RunEnd, RunSpec, SlotCommand};
+use crate::ipc::{BegunAnswer, RunEnd, RunSpec, SlotCommand};
 use crate::supervisor::drive::{Ended, Limits, Loss, Lost, Outer, Stop, drive};
 use crate::supervisor::lease::{Lease, WorkerAfter};
 use crate::supervisor::link::TOKEN_CREDIT;
@@ -55,12 +56,12 @@ impl Serving<'_> {
                 return Attempt::Over(outcome, None);
             }
         }
-        let constraint = match self.constraint(worker).await {
-            Ok(constraint) => constraint,
+        let followed = match self.followed(worker).await {
+            Ok(followed) => followed,
             Err(outcome) => return Attempt::Over(outcome, None),
         };
-        let is_kept = constraint.is_some();
-        let spec = self.spec(worker, constraint);
+        let is_followed = !followed.is_nothing();
+        let spec = self.spec(worker, followed);
         let (deadlines, prefill) = (worker.deadlines, Prefill::of(&spec, worker.slots()));
         let resumed = Resumption::of(self.lost.take(), worker, granted_at);
         let (metrics, request) = (&self.services.metrics, &self.job.request);
@@ -117,7 +118,7 @@ impl Serving<'_> {
                 Attempt::Over(Outcome::Failed(error), None)
             }
             Ended::Over(mut over) => {
-                if is_kept {
+                if is_followed {
                     over.running.worker().is_told_tokens();
                 }
                 let stop = over.stop.take();
@@ -235,6 +236,7 @@ impl Serving<'_> {
         let started = ReplyEvent::Started(RunStart {
             not_applied,
             fingerprint: self.fingerprint.clone(),
+            reads_logits: request.reads_logits(runtime),
         });
         if self.job.events.try_send(started).is_err() {
             return Err(Outcome::Silence);
@@ -256,7 +258,7 @@ impl Serving<'_> {
         }
     }
 
-    fn spec(&self, worker: &Worker, constraint: Option<Box<RunConstraint>>) -> RunSpec {
+    fn spec(&self, worker: &Worker, followed: Followed) -> RunSpec {
         let request = &self.job.request;
         RunSpec {
             run: self.job.run,
@@ -265,7 +267,9 @@ impl Serving<'_> {
             begun: self.begun.clone().or_else(|| self.nothing_begun()),
             sampling: request.sampling,
             draws: self.draws(),
-            constraint,
+            constraint: followed.constraint,
+            redraws: followed.redraws,
+            vocabulary: followed.vocabulary,
             max_new_tokens: self.tokens_left(),
             prefill_per_token: worker.prefill_per_token(),
             credit: TOKEN_CREDIT,

@@ -17,6 +17,8 @@ fn active(tokens: u32) -> ActiveRun {
         }),
         draws: Default::default(),
         constraint: None,
+        redraws: None,
+        vocabulary: None,
         sampling: SamplingRequest::default(),
         max_new_tokens: None,
         prefill_per_token: Duration::from_millis(1),

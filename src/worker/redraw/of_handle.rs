@@ -5,7 +5,7 @@ use rkllm_sys::{
     Sampling,
 };
 
-use super::Library;
+use super::{Asks, Library};
 use super::sinks::Abort;
 use crate::constraint::Draws;
 
@@ -30,9 +30,6 @@ impl<'h> OfHandle<'h> {
             handle,
             per_run: handle.per_run(),
             sampling: Sampling {
-                repeat_penalty: Some(1.0),
-                frequency_penalty: Some(0.0),
-                presence_penalty: Some(0.0),
                 mirostat: Some(0),
                 ..sampling
             },
@@ -41,7 +38,21 @@ impl<'h> OfHandle<'h> {
         }
     }
 
-    /// The token of a run for logits is thrown away. Where it is half a character, so that they are not told,
+    /// Nothing but the row says what is drawn.
+    #[must_use]
+    pub fn without_penalties(self) -> Self {
+        Self {
+            sampling: Sampling {
+                repeat_penalty: Some(1.0),
+                frequency_penalty: Some(0.0),
+                presence_penalty: Some(0.0),
+                ..self.sampling
+            },
+            ..self
+        }
+    }
+
+    /// The token of a run for a row is thrown away. Where it is half a character, so that they are not told,
     /// another run is to draw another one.
     fn sampling_of_rows(&self) -> Sampling {
         Sampling {
@@ -67,7 +78,7 @@ impl Library for OfHandle<'_> {
     fn run(
         &mut self,
         input: &[i32],
-        mode: RunMode,
+        asks: Asks,
         most_tokens: u32,
         sink: Box<dyn ResultSink>,
     ) -> Result<(), CallError> {
@@ -79,12 +90,15 @@ impl Library for OfHandle<'_> {
             allowed: "it must not be 0",
         })?;
         let options = RunOptions {
-            mode,
+            mode: match asks {
+                Asks::Tokens => RunMode::Generate,
+                Asks::TokensWithRows | Asks::Row => RunMode::Logits,
+            },
             per_run: self.per_run.map(|per_run| {
                 let tokens = i32::try_from(most_tokens).unwrap_or(i32::MAX);
-                let sampling = match mode {
-                    RunMode::Logits => self.sampling_of_rows(),
-                    _ => self.sampling,
+                let sampling = match asks {
+                    Asks::Row => self.sampling_of_rows(),
+                    Asks::Tokens | Asks::TokensWithRows => self.sampling,
                 };
                 per_run.values(sampling, Some(tokens))
             }),

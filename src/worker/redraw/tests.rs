@@ -1,3 +1,4 @@
+mod rows;
 mod scripted;
 
 use std::collections::BTreeMap;
@@ -277,7 +278,7 @@ fn more_redraws_than_there_may_be_end_the_answer_with_what_there_is() {
                 forgets,
                 ..ODD_BASE
             },
-            limits: Limits {
+            limits: RedrawLimits {
                 redraws: limits.0,
                 without_reuse: limits.1,
             },

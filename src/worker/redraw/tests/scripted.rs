@@ -11,6 +11,7 @@ use crate::constraint::{
     Follower, Limits as GrammarLimits, ModelTokens, Next, Parsers, Vocabulary, Wanted, WhiteSpace,
     compile,
 };
+use crate::conversation::TokenLogprobs;
 use crate::generation::FinishReason;
 use crate::ipc::{BegunAnswer, Event, FrameReader, SlotEvent, TokenKind};
 use crate::worker::event_writer::EventWriter;
@@ -64,8 +65,6 @@ pub fn constraint(wanted: &Wanted) -> RunConstraint {
         lexer_states: 8_000,
         lexer_steps: 200_000,
         kept_grammars: 4,
-        redraws: 0,
-        redraws_without_reuse: 0,
     };
     let compiled = compile(wanted, &limits).expect("a grammar");
     RunConstraint {
@@ -73,7 +72,6 @@ pub fn constraint(wanted: &Wanted) -> RunConstraint {
         limits,
         how: compiled.how,
         thought: None,
-        vocabulary: None,
     }
 }
 
@@ -103,6 +101,22 @@ pub struct Odd {
     pub fails_at: Option<u32>,
     /// It is asked to abort from outside at its so many-th callback.
     pub cancelled_at: Option<u32>,
+    /// What the logits of each token come with.
+    pub rows: Rows,
+    /// It is of a model whose tokens have other texts.
+    pub is_other: bool,
+}
+
+/// What logits come with in runs that make tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rows {
+    #[default]
+    WithTexts,
+    WithIds,
+    /// Nothing, before the first token, and not again.
+    Alone,
+    /// Likewise, and with a number in the place of its id.
+    AloneWithAnId,
 }
 
 struct Scripted {
@@ -117,6 +131,8 @@ struct Scripted {
     callbacks: u32,
     /// How often it was asked to abort at an end of the model's in the middle of an answer.
     aborts_at_ends: Arc<AtomicU32>,
+    /// How often for what.
+    asked: Arc<[AtomicU32; 3]>,
 }
 
 impl Scripted {
@@ -154,7 +170,7 @@ impl Library for Scripted {
     fn run(
         &mut self,
         input: &[i32],
-        mode: RunMode,
+        asks: Asks,
         most_tokens: u32,
         mut sink: Box<dyn ResultSink>,
     ) -> Result<(), CallError> {
@@ -171,7 +187,9 @@ impl Library for Scripted {
         let rows = self.evaluated(input);
         let mut before = input.to_vec();
         let mut late = self.odd.late;
-        if mode == RunMode::Logits && self.odd.announces {
+        let wants_rows = asks != Asks::Tokens;
+        self.asked[asks as usize].fetch_add(1, Ordering::Relaxed);
+        if wants_rows && self.odd.announces {
             self.call(sink, view(CallState::Normal));
         }
         for made in 0..most_tokens + late {
@@ -179,10 +197,10 @@ impl Library for Scripted {
             let anything = vec![0.0; row.len()];
             let id = self.draws.draw(&row, &anything, self.random.f64());
             let id = id.expect("all are allowed");
-            if id == END && self.odd.swallows_end && mode == RunMode::Generate {
+            if id == END && self.odd.swallows_end && !wants_rows {
                 break;
             }
-            let half = mode == RunMode::Logits && made == 0 && self.odd.waits > 0;
+            let half = wants_rows && made == 0 && self.odd.waits > 0;
             let state = match half {
                 true => CallState::Waiting,
                 false => CallState::Normal,
@@ -194,10 +212,28 @@ impl Library for Scripted {
                 values: &values,
                 columns: row.len(),
             };
+            let text = match self.odd.is_other {
+                true => b"other",
+                false => WORDS.get(id as usize).copied().unwrap_or_default(),
+            };
+            let logits = Some(logits).filter(|_| wants_rows && !half);
+            let is_alone = matches!(self.odd.rows, Rows::Alone | Rows::AloneWithAnId);
+            if wants_rows && is_alone && made == 0 && !half {
+                let alone = ResultView {
+                    token_id: Some(0).filter(|_| self.odd.rows == Rows::AloneWithAnId),
+                    logits: logits.as_ref().map(|logits| Matrix {
+                        values: logits.values,
+                        columns: logits.columns,
+                    }),
+                    ..view(CallState::Normal)
+                };
+                self.call(sink, alone);
+            }
+            let has_text = !wants_rows || self.odd.rows != Rows::WithIds;
             let told = ResultView {
-                text: Some(WORDS.get(id as usize).copied().unwrap_or_default()),
+                text: Some(text).filter(|_| has_text),
                 token_id: Some(id),
-                logits: Some(logits).filter(|_| mode == RunMode::Logits && !half),
+                logits: logits.filter(|_| !is_alone),
                 ..view(state)
             };
             let was_asked = self.aborted.load(Ordering::Relaxed);
@@ -254,8 +290,14 @@ pub struct Asked<'a> {
     pub free: Draws,
     pub again: Draws,
     pub odd: Odd,
-    pub limits: Limits,
+    pub limits: RedrawLimits,
     pub most_tokens: u32,
+    pub costs: Costs,
+    pub banned: &'a [i32],
+    /// Nothing is followed.
+    pub is_free: bool,
+    pub is_wish: bool,
+    pub scores: Option<u8>,
     /// What another worker has made of it.
     pub begun: &'a [i32],
 }
@@ -267,9 +309,13 @@ pub struct Made {
     pub complete: Option<FinishReason>,
     pub came: Came,
     pub aborts_at_ends: u32,
+    /// How often it was asked for tokens, tokens with rows, and a row.
+    pub asked: [u32; 3],
+    /// One for each token that has them.
+    pub scores: Vec<TokenLogprobs>,
 }
 
-const ANY: Limits = Limits {
+const ANY: RedrawLimits = RedrawLimits {
     redraws: 10_000,
     without_reuse: 10_000,
 };
@@ -285,6 +331,11 @@ impl<'a> Asked<'a> {
             odd: Odd::default(),
             limits: ANY,
             most_tokens: 60,
+            costs: Costs::default(),
+            banned: &[],
+            is_free: false,
+            is_wish: false,
+            scores: None,
             begun: &[],
         }
     }
@@ -315,7 +366,14 @@ impl<'a> Asked<'a> {
             prints_special_tokens: false,
         };
         let tokens = Arc::clone(self.parsers.tokens());
-        let answer = Answer::new(told, spells, tokens, self.follower());
+        let rules = answer::Rules {
+            follower: (!self.is_free).then(|| self.follower()),
+            is_wish: self.is_wish,
+            banned: self.banned.to_vec(),
+            scores: self.scores,
+        };
+        let answer = Answer::new(told, spells, tokens, rules);
+        let asked = Arc::<[AtomicU32; 3]>::default();
         let aborts_at_ends = Arc::<AtomicU32>::default();
         let library = Scripted {
             seed: self.seed,
@@ -328,8 +386,9 @@ impl<'a> Asked<'a> {
             runs: 0,
             callbacks: 0,
             aborts_at_ends: Arc::clone(&aborts_at_ends),
+            asked: Arc::clone(&asked),
         };
-        let ways = (self.again, self.limits);
+        let ways = (self.again, self.limits, self.costs);
         let input = [&PROMPT[..], self.begun].concat();
         let came = Redraw::new(library, answer, input, ways, random_chance).run();
         let mut frames = FrameReader::default();
@@ -340,6 +399,8 @@ impl<'a> Asked<'a> {
             complete: None,
             came,
             aborts_at_ends: aborts_at_ends.load(Ordering::Relaxed),
+            asked: [0, 1, 2].map(|at: usize| asked[at].load(Ordering::Relaxed)),
+            scores: Vec::new(),
         };
         while let Some(event) = frames.next_message().expect("an event") {
             let Event::Slot { event, .. } = event else {
@@ -353,6 +414,13 @@ impl<'a> Asked<'a> {
                     made.text.push_str(&text);
                 }
                 SlotEvent::AnswerComplete { reason, .. } => made.complete = Some(reason),
+                SlotEvent::Logprobs {
+                    of_prompt, tokens, ..
+                } => {
+                    assert!(!of_prompt);
+                    made.scores.extend(tokens);
+                    assert_eq!(made.scores.len(), made.ids.len() + 1, "before its token");
+                }
                 SlotEvent::GoesBack { .. } => {}
                 other => panic!("{other:?}"),
             }
@@ -389,4 +457,6 @@ pub const ODD_BASE: Odd = Odd {
     forgets: false,
     fails_at: None,
     cancelled_at: None,
+    rows: Rows::WithTexts,
+    is_other: false,
 };
