@@ -283,7 +283,9 @@ impl Model {
         let came = Redraw::new(library, answer, input, ways, chance).run();
         self.costs.set(came.costs);
         if came.is_of_others {
-            eprintln!("W rkllmd-worker: the library's tokens are not those of the model's tokenizer");
+            eprintln!(
+                "W rkllmd-worker: the library's tokens are not those of the model's tokenizer"
+            );
             self.tokens_are_others.set(true);
             return Redrawn::IsNot;
         }

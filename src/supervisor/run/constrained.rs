@@ -38,10 +38,9 @@ impl Serving<'_> {
                 limits: request.redraws,
                 is_needed: has_to_be_kept,
             });
-        let has_hook = (worker.facts.run_extensions)
-            .is_some_and(|known| known >= RunExtensions::Draws);
-        let constraint =
-            constraint.filter(|_| has_to_be_kept || has_hook || redraws.is_some());
+        let has_hook =
+            (worker.facts.run_extensions).is_some_and(|known| known >= RunExtensions::Draws);
+        let constraint = constraint.filter(|_| has_to_be_kept || has_hook || redraws.is_some());
         if constraint.is_none() && redraws.is_none() {
             return Ok(Followed::default());
         }
