@@ -21,25 +21,25 @@
 mod answer;
 mod choice;
 mod of_handle;
+mod perf;
+mod prepared;
 mod scores;
 mod sinks;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::Context;
-use rkllm_sys::{CallError, PerfStat, ReleaseBuffer, ResultSink};
+use rkllm_sys::{CallError, ReleaseBuffer, ResultSink};
 
 pub use answer::{Answer, Rules, Spells, Told};
 pub use choice::Costs;
 pub use of_handle::OfHandle;
+pub use prepared::{prepare, random_chance};
 
 use crate::constraint::Draws;
 use crate::generation::RedrawLimits;
-use crate::ipc::{RedrawSpec, Redraws, RunSpec, WaitsFor};
-use crate::worker::constrained::{self, SharedTokens, TOKENS_UNKNOWN};
+use crate::ipc::{Redraws, WaitsFor};
 use crate::worker::token_sink::RunRecord;
 use answer::SharedAnswer;
 use sinks::{Abort, For, Left, RowSink, SharedLeft, TokensSink};
@@ -74,57 +74,6 @@ pub trait Library {
     fn abort(&self) -> Abort;
 
     fn release(&self) -> Option<ReleaseBuffer>;
-}
-
-/// The answer of a run, at its beginning, and the tokens that it goes on behind.
-///
-/// # Errors
-/// Those of the model or of the prompt are not known, or there is no following the grammar.
-pub fn prepare(
-    spec: &RunSpec,
-    redraws: &RedrawSpec,
-    tokens: Option<&SharedTokens>,
-    (told, spells): (Told, Spells),
-) -> anyhow::Result<(Answer, Vec<i32>)> {
-    let parsers = tokens.context(TOKENS_UNKNOWN)?.get()?;
-    let prompt = spec.prompt_tokens.as_ref();
-    let prompt = prompt.context("the tokens of the prompt are not known")?;
-    let begun = spec.begun.as_ref();
-    let follower = match &spec.constraint {
-        None => None,
-        Some(constraint) => Some(constrained::follower_of(constraint, &parsers, begun)?),
-    };
-    let forbids = |(id, bias): &(i32, f32)| (*bias == f32::NEG_INFINITY).then_some(*id);
-    let rules = Rules {
-        follower,
-        is_wish: redraws.is_wish(spec),
-        banned: spec.draws.logit_bias.iter().filter_map(forbids).collect(),
-        scores: spec.draws.logprobs.map(|logprobs| logprobs.top),
-    };
-    let tokens = parsers.tokens();
-    let begun = begun.map(|begun| match &begun.token_ids {
-        Some(ids) => ids.clone(),
-        // The model may have made others of the same text.
-        None => (tokens.spell(begun.text.as_bytes()).into_iter())
-            .filter_map(|id| i32::try_from(id).ok())
-            .collect(),
-    });
-    let input = [&**prompt, begun.as_deref().unwrap_or_default()].concat();
-    anyhow::ensure!(!input.is_empty(), "a run needs a token");
-    let tokens = Arc::clone(tokens);
-    Ok((Answer::new(told, spells, tokens, rules), input))
-}
-
-/// From 0 to below 1, evenly.
-pub fn random_chance() -> f64 {
-    const BITS: u32 = f64::MANTISSA_DIGITS;
-    let mut bytes = [0; 8];
-    if let Err(error) = getrandom::fill(&mut bytes) {
-        // Whichever token is drawn, the answer keeps to its grammar.
-        eprintln!("W rkllmd-worker: drawing a number: {error}");
-    }
-    let bits = u64::from_le_bytes(bytes) >> (u64::BITS - BITS);
-    bits as f64 / (1_u64 << BITS) as f64
 }
 
 /// How it came back.
@@ -216,7 +165,7 @@ impl<L: Library> Redraw<L> {
             };
             let goes_on = match self.may_redraw() {
                 true => self.redraws(row),
-                false => self.answer.lock().goes_free() || self.fails_at_its_limit(),
+                false => self.goes_on_beyond_its_limit(),
             };
             if !goes_on {
                 break;
@@ -324,12 +273,17 @@ impl<L: Library> Redraw<L> {
         may
     }
 
-    fn fails_at_its_limit(&mut self) -> bool {
+    /// As what is free, if it was only wished for.
+    fn goes_on_beyond_its_limit(&self) -> bool {
         let (most, setting) = self.limit();
-        self.answer.lock().fails(format!(
-            "more than {most} of its tokens would have to be drawn again (`constraints.{setting}`)"
-        ));
-        false
+        let mut answer = self.answer.lock();
+        let goes_on = answer.goes_free();
+        if !goes_on {
+            answer.fails(format!(
+                "more than {most} of its tokens would have to be drawn again (`constraints.{setting}`)"
+            ));
+        }
+        goes_on
     }
 
     /// Puts a token that may come in the place of one that may not. Returns whether the answer goes on.
@@ -410,7 +364,7 @@ impl<L: Library> Redraw<L> {
         self.came.redraws.wasted_tokens += left.wasted_tokens;
         let perf = left.perf.take();
         if self.came.runs == 1 {
-            record.perf = perf.map(|perf| of_prompt(perf, forced));
+            record.perf = perf.map(|perf| perf::of_prompt(perf, forced));
             return left;
         }
         let evaluated = perf.and_then(|perf| u32::try_from(perf.prefill_tokens).ok());
@@ -423,7 +377,7 @@ impl<L: Library> Redraw<L> {
             self.reuses |= (evaluated as usize) < self.asked_tokens;
         }
         if let (Some(all), Some(perf)) = (&mut record.perf, perf) {
-            goes_on(all, &perf);
+            perf::goes_on(all, &perf);
         }
         left
     }
@@ -436,24 +390,4 @@ impl<L: Library> Redraw<L> {
         }
         is_aborted
     }
-}
-
-/// The first run evaluates forced tokens with the prompt, which are the answer's: so is their part of the time.
-fn of_prompt(mut perf: PerfStat, forced: usize) -> PerfStat {
-    let forced = i32::try_from(forced).unwrap_or(i32::MAX);
-    if forced > 0 && perf.prefill_tokens > 0 {
-        let all = perf.prefill_tokens;
-        // No library evaluates none.
-        perf.prefill_tokens = all.saturating_sub(forced).max(1);
-        let of_prompt = perf.prefill_time_ms * perf.prefill_tokens as f32 / all as f32;
-        perf.generate_time_ms += perf.prefill_time_ms - of_prompt;
-        perf.prefill_time_ms = of_prompt;
-    }
-    perf
-}
-
-/// The prompt is evaluated by the first run; all that comes later is a part of making the answer's tokens.
-fn goes_on(all: &mut PerfStat, more: &PerfStat) {
-    all.generate_time_ms += more.prefill_time_ms + more.generate_time_ms;
-    all.memory_usage_mb = all.memory_usage_mb.max(more.memory_usage_mb);
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::constraint::{Next, Wanted};
 use crate::generation::FinishReason;
+use crate::ipc::RunConstraint;
 use crate::worker::token_sink::EndedBy;
 use scripted::{
     Asked, END, GREEDY, ODD_BASE, Odd, PROMPT, SAMPLED, WORDS, constraint, parsers, row_behind,

@@ -1,10 +1,11 @@
 //! A library that draws from rows which follow from what stands before them, with what libraries may do.
 
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::channel;
 
-use rkllm_sys::{CallState, Flow, Matrix, ResultView, RunId};
+use rkllm_sys::{CallState, Flow, Matrix, PerfStat, ResultView, RunId};
 
 use super::super::*;
 use crate::constraint::{
@@ -13,7 +14,8 @@ use crate::constraint::{
 };
 use crate::conversation::TokenLogprobs;
 use crate::generation::FinishReason;
-use crate::ipc::{BegunAnswer, Event, FrameReader, SlotEvent, TokenKind};
+use crate::ipc::{BegunAnswer, Event, FrameReader, RunConstraint, SlotEvent, TokenKind};
+use crate::worker::constrained;
 use crate::worker::event_writer::EventWriter;
 use crate::worker::run_progress::RunProgress;
 use crate::worker::slot::SlotNotes;
@@ -366,7 +368,7 @@ impl<'a> Asked<'a> {
             prints_special_tokens: false,
         };
         let tokens = Arc::clone(self.parsers.tokens());
-        let rules = answer::Rules {
+        let rules = Rules {
             follower: (!self.is_free).then(|| self.follower()),
             is_wish: self.is_wish,
             banned: self.banned.to_vec(),
