@@ -392,3 +392,6 @@ impl GenerationRequest {
         self.draws.deterministic && !not_applied.contains(&"deterministic")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,7 +34,7 @@ impl<'h> OfHandle<'h> {
                 ..sampling
             },
             run,
-            runs: 0,
+            runs: 1,
         }
     }
 
