@@ -10,7 +10,8 @@ use super::{Asks, Library};
 use crate::constraint::Draws;
 
 /// A run of the daemon's is several of the library's, each with a number of its own: what comes late of one
-/// must not reach the next. The daemon's own numbers count its runs.
+/// must not reach the next. The daemon's own numbers count its runs; one of them alone is a run that is not
+/// looked at.
 const NUMBER_BITS: u32 = 40;
 
 /// Any that is not 1: who takes the likeliest takes the same one each time.

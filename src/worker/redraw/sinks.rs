@@ -1,6 +1,7 @@
 //! The callbacks' side of a library's run for an answer whose tokens are looked at: of one that makes
-//! tokens, with their rows of logits or without, and of one that tells the row behind what there is. Each asks the library to end inside a
-//! callback, never by what that returns, and takes nothing in that still comes before FINISH.
+//! tokens, with their rows of logits or without, and of one that tells the row behind what there is. Each
+//! asks the library to end inside a callback, never by what that returns, and takes nothing in that still
+//! comes before FINISH.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};

@@ -215,7 +215,7 @@ impl Library for Scripted {
                 columns: row.len(),
             };
             let text = match self.odd.is_other {
-                true => b"other",
+                true => &b"other"[..],
                 false => WORDS.get(id as usize).copied().unwrap_or_default(),
             };
             let logits = Some(logits).filter(|_| wants_rows && !half);
