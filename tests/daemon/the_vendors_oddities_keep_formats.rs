@@ -359,7 +359,9 @@ fn a_client_that_leaves_on_the_way_back_frees_its_place() {
     let daemon = setup("1_3_1", more).start();
     let mut streamed = asked(30);
     streamed["stream"] = json!(true);
-    for pieces in 1..4 {
+    // With a run for each row, and with rows in hand.
+    for (pieces, tells) in [(1, false), (2, false), (3, false), (1, true), (2, true)] {
+        streamed["logprobs"] = json!(tells);
         let mut stream = daemon.stream(CHAT, &streamed);
         for _ in 0..pieces {
             assert!(stream.next_content().is_some());
