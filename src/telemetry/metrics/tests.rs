@@ -114,7 +114,7 @@ fn logits_runs(runs_with_rows: u32) -> Redraws {
 type Move = (fn(&Metrics), &'static str);
 
 /// Each method, and the sample it makes.
-const MOVES: [Move; 25] = [
+const MOVES: [Move; 26] = [
     (
         |m| m.request_ended("a", "complete"),
         r#"rkllmd_requests_total{model="a",outcome="complete"} 1"#,
