@@ -263,6 +263,8 @@ pub struct Abilities {
     /// It varies sampling.
     pub per_run_parameters: Option<bool>,
     pub run_extensions: Option<RunExtensions>,
+    /// Its tokens have the texts that the model's tokenizer knows by their numbers.
+    pub tokens_agree: Option<bool>,
 }
 
 impl Abilities {
@@ -291,12 +293,22 @@ impl GenerationRequest {
         need == Some(Need::Needed)
     }
 
-    /// Whether its tokens are looked at, and some drawn again. The runtime gets its prompt by tokens then, so
-    /// what is only wished for is not done where they are not known.
+    /// Whether its tokens are looked at, and some drawn again. The runtime gets its prompt by tokens then, and
+    /// its text is that of the tokens that are known, so what is only wished for is not done before a runtime
+    /// was seen to make these, and bans are not kept by one that was seen to make others.
     pub fn is_redrawn(&self, runtime: Abilities) -> bool {
         let is_needed = self.has_to_be_kept() || self.draws.logprobs.is_some();
-        let is_wanted = is_needed || self.constraint.is_some() || self.draws.bans_tokens();
-        runtime.redraws() && is_wanted && (is_needed || self.prompt_tokens.is_some())
+        let is_wished = self.constraint.is_some() && runtime.tokens_agree == Some(true);
+        let is_banned = self.draws.bans_tokens() && runtime.tokens_agree != Some(false);
+        let may = (is_wished || is_banned) && self.prompt_tokens.is_some();
+        runtime.redraws() && (is_needed || may)
+    }
+
+    /// It would be redrawn, if the runtime were seen to make the tokens that are known.
+    pub fn is_to_show_tokens(&self, runtime: Abilities) -> bool {
+        let has_tokens = self.prompt_tokens.is_some();
+        let is_shown = runtime.tokens_agree.is_some();
+        runtime.redraws() && self.constraint.is_some() && has_tokens && !is_shown
     }
 
     /// It is told how likely tokens were by runs that tell the logits of each, which are slower.

@@ -9,7 +9,7 @@ use super::link::SlotLink;
 use super::measured::Measured;
 use super::{RunDeadlines, RuntimeFacts};
 use crate::children::{ChildProcess, PrintedLines};
-use crate::generation::ClientKey;
+use crate::generation::{Abilities, ClientKey};
 use crate::models::InstalledModel;
 
 /// What the slots of a worker share.
@@ -100,6 +100,14 @@ impl Worker {
     /// What was measured of its model so far.
     pub fn measured(&self) -> Measured {
         *self.lock()
+    }
+
+    /// What it can do for one run, by what it has told and shown.
+    pub fn abilities(&self) -> Abilities {
+        Abilities {
+            tokens_agree: self.measured().tokens_agree,
+            ..self.facts.abilities()
+        }
     }
 
     /// How long a token of a prompt may take where no other run goes on; the worker grants more where

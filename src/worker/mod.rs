@@ -34,6 +34,7 @@ mod run_progress;
 mod slot;
 mod slot_events;
 mod timing;
+mod token_agreement;
 mod token_sink;
 mod utf8_assembly;
 mod worker_state;

@@ -40,8 +40,6 @@ pub struct Model {
     shape: KnownShape,
     /// What it takes to draw tokens again.
     costs: Cell<Costs>,
-    /// The library was seen to make tokens that are not those of the model's tokenizer.
-    tokens_are_others: Cell<bool>,
 }
 
 /// Whether a run's tokens were looked at.
@@ -78,7 +76,6 @@ impl Model {
                     context_length: 0,
                     shape,
                     costs: Cell::default(),
-                    tokens_are_others: Cell::default(),
                 });
             }
         };
@@ -101,7 +98,6 @@ impl Model {
             context_length: spec.context_length,
             shape,
             costs: Cell::default(),
-            tokens_are_others: Cell::default(),
         })
     }
 
@@ -150,6 +146,7 @@ impl Model {
             over_limit_tokens: None,
             not_kept: None,
             redraws: None,
+            tokens_agree: None,
             raw: None,
         };
         let run = spec.run;
@@ -206,6 +203,8 @@ impl Model {
             returned.not_kept = kept.and_then(|kept| kept.failure());
             returned.record =
                 std::mem::take(&mut *record.lock().unwrap_or_else(PoisonError::into_inner));
+            let known = how.tokens.filter(|_| !has_hook);
+            returned.tokens_agree = tokens_agree(&returned.record, known);
         }
         returned
     }
@@ -239,9 +238,6 @@ impl Model {
         returned: &mut RunReturned,
     ) -> Redrawn {
         let is_wish = redraws.is_wish(spec);
-        if is_wish && self.tokens_are_others.get() {
-            return Redrawn::IsNot;
-        }
         let told = Told {
             run: spec.run,
             progress: Arc::clone(how.progress),
@@ -282,13 +278,6 @@ impl Model {
         let chance = redraw::random_chance;
         let came = Redraw::new(library, answer, input, ways, chance).run();
         self.costs.set(came.costs);
-        if came.is_of_others {
-            eprintln!(
-                "W rkllmd-worker: the library's tokens are not those of the model's tokenizer"
-            );
-            self.tokens_are_others.set(true);
-            return Redrawn::IsNot;
-        }
         returned.asked_runtime = came.asked_runtime;
         returned.result = came.result;
         returned.record = came.record;
@@ -357,6 +346,14 @@ impl Model {
             }
         }
     }
+}
+
+/// By what the library has printed.
+fn tokens_agree(record: &RunRecord, known: Option<&SharedTokens>) -> Option<bool> {
+    let known = known.filter(|_| !record.spelled.is_empty())?;
+    // Where they cannot be made ready, nothing is drawn again.
+    let parsers = known.get().ok()?;
+    record.spelled.agrees_with(parsers.tokens())
 }
 
 /// What the library is asked.

@@ -86,8 +86,6 @@ pub struct Came {
     pub asked_runtime: bool,
     /// So often.
     pub runs: u32,
-    /// Nothing was made, because its tokens are not those that are known, and it is only wished to look at them.
-    pub is_of_others: bool,
     pub costs: Costs,
 }
 
@@ -145,7 +143,6 @@ impl<L: Library> Redraw<L> {
                 redraws: Redraws::default(),
                 asked_runtime: false,
                 runs: 0,
-                is_of_others: false,
                 costs,
             },
         }
@@ -216,11 +213,6 @@ impl<L: Library> Redraw<L> {
         }
         let mut answer = self.answer.lock();
         if answer.is_over() {
-            return Then::Over;
-        }
-        if left.is_of_others {
-            answer.goes_back(WaitsFor::Evaluation);
-            self.came.is_of_others = true;
             return Then::Over;
         }
         if is_for == For::Evaluation {

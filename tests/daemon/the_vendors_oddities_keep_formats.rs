@@ -1,8 +1,7 @@
 //! Answers that are kept to a format on each family of the vendor's library, whatever that does on the way:
 //! right or a typed error, never a byte that the format does not allow, never a hang.
 
-use crate::daemon_support::{Answer, Daemon, FAMILIES_RUN, Setup, chat, eventually, kill};
-use crate::function_calls::TEMPLATE;
+use crate::daemon_support::{Daemon, FAMILIES_RUN, Setup, chat, eventually, kill};
 use serde_json::{Value, json};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -13,7 +12,7 @@ fn tokenizer() -> String {
     tokenizer_of(&WORDS)
 }
 
-fn tokenizer_of(words: &[&str]) -> String {
+pub fn tokenizer_of(words: &[&str]) -> String {
     let ids = words.iter().zip(0_u32..);
     let vocabulary: serde_json::Map<String, Value> = ids
         .map(|(word, id)| ((*word).to_owned(), id.into()))
@@ -28,7 +27,7 @@ fn tokenizer_of(words: &[&str]) -> String {
 }
 
 /// A model of a few words, which follow from what stands before them.
-fn setup(family: &str, more: &str) -> Setup {
+pub fn setup(family: &str, more: &str) -> Setup {
     let scenario = format!("words = {WORDS:?}\neos-token-id = {END}\nrow-seed = 5\n{more}\n");
     let settings =
         format!("template = \"chatml\"\neos-ids = [{END}]\n[sampling]\ntemperature = 0.0\n");
@@ -45,7 +44,7 @@ fn pattern(least: usize) -> String {
     format!("[{{](yes|no|1)(,(yes|no|1)){{{least},{most}}}[}}]")
 }
 
-fn is_kept(text: &str, least: usize) -> bool {
+pub fn is_kept(text: &str, least: usize) -> bool {
     let inside = text.strip_prefix('{');
     let inside = inside.and_then(|text| text.strip_suffix('}'));
     inside.is_some_and(|inside| {
@@ -55,7 +54,7 @@ fn is_kept(text: &str, least: usize) -> bool {
     })
 }
 
-fn asked(least: usize) -> Value {
+pub fn asked(least: usize) -> Value {
     chat(
         "m",
         "Say it",
@@ -63,11 +62,11 @@ fn asked(least: usize) -> Value {
     )
 }
 
-fn metric(daemon: &Daemon, line: &str) -> bool {
+pub fn metric(daemon: &Daemon, line: &str) -> bool {
     daemon.get("/metrics").body.contains(line)
 }
 
-const ODDITIES: [&str; 14] = [
+pub const ODDITIES: [&str; 14] = [
     "",
     "abort-late-tokens = 3",
     "eos-silent = true",
@@ -98,160 +97,6 @@ fn an_answer_is_the_same_in_each_family_whatever_the_library_does() {
             let first = first.get_or_insert_with(|| text.clone());
             assert_eq!(*first, text, "{family} {more}");
             assert!(metric(&daemon, "rkllmd_redraws_total{model=\"m\"}"));
-        }
-    }
-}
-
-/// Bytes of the tokens that an answer tells of, one after the other.
-fn told_bytes(answer: &Answer, top: usize) -> Vec<u8> {
-    let told = answer.json()["choices"][0]["logprobs"]["content"].clone();
-    let told = told.as_array().expect("tokens").clone();
-    let bytes = |token: &Value| -> Vec<u8> {
-        let logprob = token["logprob"].as_f64().expect("a number");
-        assert!((-9999.0..=0.0).contains(&logprob), "{token}");
-        assert_eq!(token["top_logprobs"].as_array().map(Vec::len), Some(top));
-        serde_json::from_value(token["bytes"].clone()).expect("bytes")
-    };
-    told.iter().flat_map(bytes).collect()
-}
-
-#[test]
-fn tokens_say_how_likely_they_were_in_each_family_whatever_the_library_does() {
-    let of_format = {
-        let mut asked = asked(2);
-        asked["logprobs"] = json!(true);
-        asked["top_logprobs"] = json!(2);
-        asked
-    };
-    let free = chat(
-        "m",
-        "Say it",
-        json!({"max_tokens": 12, "logprobs": true, "top_logprobs": 2}),
-    );
-    let mut first = None;
-    for family in FAMILIES_RUN {
-        for more in ODDITIES {
-            let daemon = setup(family, more).start();
-            let told = [&of_format, &free].map(|asked| {
-                let answer = daemon.post(CHAT, asked);
-                assert_eq!(answer.status, 200, "{family} {more}: {}", answer.body);
-                assert_eq!(answer.header("x-rkllmd-run-mode"), Some("logits"));
-                assert_eq!(answer.header("x-rkllmd-not-applied"), None);
-                let text = answer.content();
-                assert_eq!(told_bytes(&answer, 2), text.as_bytes(), "{family} {more}");
-                let logprobs = answer.json()["choices"][0]["logprobs"].clone();
-                (text, logprobs)
-            });
-            assert!(is_kept(&told[0].0, 2), "{family} {more}: {}", told[0].0);
-            let first = first.get_or_insert_with(|| told.clone());
-            assert_eq!(*first, told, "{family} {more}");
-            assert!(metric(
-                &daemon,
-                "rkllmd_redraw_logits_runs_total{model=\"m\"}"
-            ));
-        }
-    }
-}
-
-#[test]
-fn banned_tokens_never_come_whatever_the_library_does() {
-    let ask = |daemon: &Daemon, biases: Value| {
-        let more = json!({"max_tokens": 20, "logit_bias": biases});
-        let answer = daemon.post(CHAT, &chat("m", "Say it", more));
-        assert_eq!(answer.status, 200, "{}", answer.body);
-        answer
-    };
-    let mut first = None;
-    for family in FAMILIES_RUN {
-        for more in ODDITIES {
-            let daemon = setup(family, more).start();
-            // `yes`, `Sure`, and what ends an answer.
-            let answer = ask(&daemon, json!({"1": -100, "3": -100, "8": -100}));
-            assert_eq!(answer.header("x-rkllmd-not-applied"), None);
-            assert_eq!(answer.json()["choices"][0]["finish_reason"], "length");
-            let text = answer.content();
-            assert!(!text.contains("yes") && !text.contains("Sure"), "{text}");
-            let first = first.get_or_insert_with(|| text.clone());
-            assert_eq!(*first, text, "{family} {more}");
-        }
-    }
-    // What only makes a token more or less likely is not done.
-    let daemon = setup("1_3_1", "").start();
-    for biases in [json!({"1": 5}), json!({"1": -100, "2": -99})] {
-        let answer = ask(&daemon, biases);
-        assert_eq!(answer.header("x-rkllmd-not-applied"), Some("logit_bias"));
-    }
-}
-
-/// A model that calls a function, and does not know how.
-fn caller(family: &str, more: &str) -> Daemon {
-    const WORDS: [&str; 15] = [
-        "[UNK]",
-        "<tool_call>",
-        "</tool_call>",
-        "{",
-        "}",
-        "\"name\"",
-        "\"arguments\"",
-        "\"set_lamp\"",
-        "\"on\"",
-        "true",
-        "false",
-        ":",
-        ",",
-        "hm",
-        "[end]",
-    ];
-    let end = WORDS.len() - 1;
-    let likely = |id: usize| {
-        let mut row = vec!["0.0"; WORDS.len()];
-        row[id] = "9.0";
-        row.join(", ")
-    };
-    // Behind the prompt it calls, and behind a call it ends.
-    let scenario = format!(
-        "words = {WORDS:?}\neos-token-id = {end}\nrow-seed = 5\n{more}\n\
-         [[row]]\nbehind = [0]\nlogits = [{}]\n[[row]]\nbehind = [2]\nlogits = [{}]\n",
-        likely(1),
-        likely(end)
-    );
-    Setup::with_family(family)
-        .model_file("m", "model.rkllm", &scenario)
-        .model_file(
-            "m",
-            "model.toml",
-            &format!("eos-ids = [{end}]\n[sampling]\ntemperature = 0.0\n"),
-        )
-        .model_file("m", "chat_template.jinja", TEMPLATE)
-        .model_file("m", "tokenizer.json", &tokenizer_of(&WORDS))
-        .settings("constraints.max-redraws-without-reuse = 256")
-        .start()
-}
-
-#[test]
-fn calls_that_begin_by_themselves_are_kept_to_their_schemas() {
-    let tool = json!({"type": "function", "function": {"name": "set_lamp", "strict": true,
-        "description": "Switches it", "parameters": {"type": "object", "required": ["on"],
-            "properties": {"on": {"type": "boolean"}}, "additionalProperties": false}}});
-    let mut first = None;
-    for family in FAMILIES_RUN {
-        for more in ["", "abort-late-tokens = 2", "logits-come = \"with-ids\""] {
-            let daemon = caller(family, more);
-            let asked = chat("m", "Light", json!({"tools": [tool], "max_tokens": 80}));
-            let answer = daemon.post(CHAT, &asked);
-            assert_eq!(answer.status, 200, "{family} {more}: {}", answer.body);
-            assert_eq!(answer.header("x-rkllmd-not-applied"), None);
-            let choice = answer.json()["choices"][0].clone();
-            assert_eq!(choice["finish_reason"], "tool_calls", "{choice}");
-            let call = &choice["message"]["tool_calls"][0]["function"];
-            assert_eq!(call["name"], "set_lamp");
-            let arguments = call["arguments"].as_str().expect("a text");
-            let arguments: Value = serde_json::from_str(arguments).expect("JSON");
-            assert!(arguments["on"].is_boolean(), "{choice}");
-            assert_eq!(arguments.as_object().map(serde_json::Map::len), Some(1));
-            assert!(metric(&daemon, "rkllmd_redraws_total{model=\"m\"}"));
-            let first = first.get_or_insert_with(|| arguments.clone());
-            assert_eq!(*first, arguments, "{family} {more}");
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::constraint::{How, Limits, WhiteSpace};
 const HOOKLESS: Abilities = Abilities {
     per_run_parameters: Some(true),
     run_extensions: Some(RunExtensions::None),
+    tokens_agree: Some(true),
 };
 const HOOKED: Abilities = Abilities {
     run_extensions: Some(RunExtensions::Deterministic),
@@ -80,6 +81,18 @@ fn a_wish_is_named_where_nothing_can_be_drawn_again() {
     assert!(!of(false).is_redrawn(HOOKLESS));
     assert!(of(false).check_runtime(HOOKLESS).is_ok());
     assert_eq!(of(false).not_applied(HOOKLESS), ["strict"]);
+    assert!(!of(true).is_to_show_tokens(HOOKLESS));
+    for tokens_agree in [None, Some(false)] {
+        let runtime = Abilities {
+            tokens_agree,
+            ..HOOKLESS
+        };
+        assert!(!of(true).is_redrawn(runtime), "{tokens_agree:?}");
+        assert_eq!(of(true).not_applied(runtime), ["strict"]);
+        let is_to_show = tokens_agree.is_none();
+        assert_eq!(of(true).is_to_show_tokens(runtime), is_to_show);
+        assert!(!of(false).is_to_show_tokens(runtime));
+    }
     assert!(of(false).not_applied(HOOKED).is_empty());
 }
 
@@ -101,6 +114,15 @@ fn bans_are_drawn_again_and_other_biases_named() {
         let request = of(has_tokens, biases);
         assert_eq!(request.not_applied(HOOKLESS), ["logit_bias"], "{biases:?}");
         assert!(request.not_applied(HOOKED).is_empty());
+    }
+    for (tokens_agree, is_kept) in [(None, true), (Some(false), false)] {
+        let runtime = Abilities {
+            tokens_agree,
+            ..HOOKLESS
+        };
+        let request = of(true, &[ban]);
+        assert_eq!(request.is_redrawn(runtime), is_kept);
+        assert_eq!(request.not_applied(runtime).is_empty(), is_kept);
     }
     assert!(!of(true, &[(4, -99.0)]).is_redrawn(HOOKLESS));
     assert!(!of(true, &[]).is_redrawn(HOOKLESS));

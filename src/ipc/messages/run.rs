@@ -138,6 +138,9 @@ pub struct RunEnd {
     /// Whether the runtime evaluated exactly the tokens that the model's tokenizer makes of the
     /// prompt; `None`: no tokenizer, or part of the prompt was found in the cache.
     pub tokenizer_agrees: Option<bool>,
+    /// Whether what the library printed for its tokens is what the model's tokenizer knows by their numbers;
+    /// `None`: too little was printed, the worker was not told them, or the library has a hook.
+    pub tokens_agree: Option<bool>,
     /// A call hung or the runtime failed: the worker must not be used again.
     pub tainted: bool,
 }

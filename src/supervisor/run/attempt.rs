@@ -8,7 +8,7 @@ use super::next_attempt::count_made_otherwise;
 use super::resumption::Resumption;
 use crate::children::ChildProcess;
 use crate::generation::{
-    Deadline, DrawRequest, GenerationError, ReplyEvent, RunStart, StopStrings,
+    Abilities, Deadline, DrawRequest, GenerationError, ReplyEvent, RunStart, StopStrings,
 };
 use crate::ipc::{BegunAnswer, RunEnd, RunSpec, SlotCommand};
 use crate::supervisor::drive::{Ended, Limits, Loss, Lost, Outer, Stop, drive};
@@ -37,7 +37,8 @@ impl Serving<'_> {
     pub(super) async fn attempt(&mut self, lease: Lease) -> Attempt {
         let granted_at = Instant::now();
         let worker = lease.worker();
-        if let Err(outcome) = self.start(worker) {
+        let runtime = worker.abilities();
+        if let Err(outcome) = self.start(worker, runtime) {
             return Attempt::Over(outcome, None);
         }
         if self.reading.is_none() {
@@ -56,7 +57,7 @@ impl Serving<'_> {
                 return Attempt::Over(outcome, None);
             }
         }
-        let followed = match self.followed(worker).await {
+        let followed = match self.followed(worker, runtime).await {
             Ok(followed) => followed,
             Err(outcome) => return Attempt::Over(outcome, None),
         };
@@ -214,16 +215,15 @@ impl Serving<'_> {
     }
 
     /// Tells the reader that its turn has come, the first time.
-    fn start(&mut self, worker: &Worker) -> Result<(), Outcome> {
+    fn start(&mut self, worker: &Worker, runtime: Abilities) -> Result<(), Outcome> {
         let request = &self.job.request;
-        let goes_by_tokens = request.goes_by_tokens || request.is_redrawn(worker.facts.abilities());
+        let goes_by_tokens = request.goes_by_tokens || request.is_redrawn(runtime);
         self.ids_are_trusted = request.prompt_tokens.is_some()
             && (goes_by_tokens || worker.measured().tokenizer_agrees == Some(true));
         if self.started {
             return self.check_repeats_with(worker);
         }
         let request = &self.job.request;
-        let runtime = worker.facts.abilities();
         request.check_runtime(runtime).map_err(Outcome::Failed)?;
         let not_applied = request.not_applied(runtime);
         if request.strict_parameters && !not_applied.is_empty() {
@@ -250,7 +250,7 @@ impl Serving<'_> {
         if !self.repeats || self.answer.tokens() == 0 {
             return Ok(());
         }
-        let not_applied = self.job.request.not_applied(worker.facts.abilities());
+        let not_applied = self.job.request.not_applied(worker.abilities());
         let repeats = self.job.request.repeats(&not_applied);
         match worker.facts.fingerprint(repeats) == self.fingerprint {
             true => Ok(()),

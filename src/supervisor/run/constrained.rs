@@ -2,7 +2,7 @@
 
 use super::Serving;
 use crate::constraint::Vocabulary;
-use crate::generation::{GenerationError, RunExtensions};
+use crate::generation::{Abilities, GenerationError, RunExtensions};
 use crate::ipc::{RedrawSpec, RunConstraint};
 use crate::reader::ReaderError;
 use crate::supervisor::drive::Outer;
@@ -19,29 +19,33 @@ pub(super) struct Followed {
 }
 
 impl Followed {
-    /// Nothing is looked at.
+    /// It tells the worker of no tokens, nor does it count on its knowing them.
     pub fn is_nothing(&self) -> bool {
-        self.constraint.is_none() && self.redraws.is_none()
+        self.constraint.is_none() && self.redraws.is_none() && self.vocabulary.is_none()
     }
 }
 
 impl Serving<'_> {
     /// With the model's tokens, if the worker was not told them before.
-    pub(super) async fn followed(&mut self, worker: &Worker) -> Result<Followed, Outcome> {
+    pub(super) async fn followed(
+        &mut self,
+        worker: &Worker,
+        runtime: Abilities,
+    ) -> Result<Followed, Outcome> {
         let request = &self.job.request;
         let constraint = request.constraint.clone();
         let has_to_be_kept = request.has_to_be_kept();
         let is_needed = has_to_be_kept || request.draws.logprobs.is_some();
-        let redraws = request
-            .is_redrawn(worker.facts.abilities())
-            .then_some(RedrawSpec {
-                limits: request.redraws,
-                is_needed: has_to_be_kept,
-            });
+        let redraws = request.is_redrawn(runtime).then_some(RedrawSpec {
+            limits: request.redraws,
+            is_needed: has_to_be_kept,
+        });
+        // A run of it shows whether the library's tokens are these.
+        let is_to_show = request.is_to_show_tokens(runtime);
         let has_hook =
             (worker.facts.run_extensions).is_some_and(|known| known >= RunExtensions::Draws);
         let constraint = constraint.filter(|_| has_to_be_kept || has_hook || redraws.is_some());
-        if constraint.is_none() && redraws.is_none() {
+        if constraint.is_none() && redraws.is_none() && !is_to_show {
             return Ok(Followed::default());
         }
         let vocabulary = match worker.knows_tokens() {

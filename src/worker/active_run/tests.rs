@@ -73,6 +73,7 @@ fn returned() -> RunReturned {
         over_limit_tokens: None,
         not_kept: None,
         redraws: None,
+        tokens_agree: None,
         raw: None,
     }
 }

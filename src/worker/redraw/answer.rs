@@ -37,8 +37,7 @@ pub struct Spells {
 pub struct Rules {
     /// `None`: what comes is free.
     pub follower: Option<Follower>,
-    /// An answer that takes too much to follow is free from there on, and so is one of a library whose tokens
-    /// are not those that are known.
+    /// An answer that takes too much to follow is free from there on.
     pub is_wish: bool,
     /// Tokens that never come.
     pub banned: Vec<i32>,
@@ -150,20 +149,6 @@ impl Answer {
         self.scores.push(scores);
         self.drawn.push(id);
         self.look();
-    }
-
-    /// Whether a token that comes first has another text than it is known by: they are of another model.
-    pub fn is_of_others(&self, id: Option<i32>, text: Option<&[u8]>) -> bool {
-        if !self.rules.is_wish || !self.drawn.is_empty() {
-            return false;
-        }
-        let place = id.and_then(|id| usize::try_from(id).ok());
-        let Some((id, _)) = id.zip(place.filter(|place| *place < self.tokens.count())) else {
-            return true;
-        };
-        // Half a character has none yet, and a first space is not always printed.
-        let text = text.unwrap_or_default().trim_ascii_start();
-        !text.is_empty() && text != self.tokens.piece(id).trim_ascii_start()
     }
 
     /// It is told how likely its tokens were, so each is drawn from a row.

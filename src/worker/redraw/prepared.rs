@@ -11,7 +11,7 @@ use crate::worker::constrained::{self, SharedTokens, TOKENS_UNKNOWN};
 /// The answer of a run, at its beginning, and the tokens that it goes on behind.
 ///
 /// # Errors
-/// Those of the model or of the prompt are not known, or there is no following the grammar.
+/// Those of the model or of the prompt are not known, or there is no following a grammar that it is to be kept to.
 pub fn prepare(
     spec: &RunSpec,
     redraws: &RedrawSpec,
@@ -24,12 +24,20 @@ pub fn prepare(
     let begun = spec.begun.as_ref();
     let follower = match &spec.constraint {
         None => None,
-        Some(constraint) => Some(constrained::follower_of(constraint, &parsers, begun)?),
+        Some(constraint) => match constrained::follower_of(constraint, &parsers, begun) {
+            Ok(follower) => Some(follower),
+            Err(error) if !redraws.is_needed => {
+                let reason = constrained::reason(&error);
+                eprintln!("W rkllmd-worker: an answer is not kept to what was wished: {reason}");
+                None
+            }
+            Err(error) => return Err(error),
+        },
     };
     let forbids = |(id, bias): &(i32, f32)| (*bias == f32::NEG_INFINITY).then_some(*id);
     let rules = Rules {
         follower,
-        is_wish: redraws.is_wish(spec),
+        is_wish: !redraws.is_needed,
         banned: spec.draws.logit_bias.iter().filter_map(forbids).collect(),
         scores: spec.draws.logprobs.map(|logprobs| logprobs.top),
     };

@@ -24,8 +24,6 @@ const NO_TOKEN: i32 = -1;
 pub struct Left {
     /// It has made a token that may not come.
     pub strayed: bool,
-    /// The tokens that it makes are not those that are known.
-    pub is_of_others: bool,
     /// It has made one whose row it did not tell, though that was to be had.
     pub lacks_row: bool,
     /// It has made whole texts without their rows, in a run that was to tell both.
@@ -165,9 +163,6 @@ impl TokensSink {
             return;
         }
         let is_first = self.left.pace.tokens == 0 && self.untold.is_none();
-        if is_first && self.is_for == For::Tokens {
-            self.left.is_of_others = self.answer.lock().is_of_others(id, result.text);
-        }
         let may_be_row_alone = is_first && self.is_for == For::TokensWithRows && !has_text;
         if let (true, Some(id), Some(row)) = (may_be_row_alone, id, row) {
             self.untold = Some((id, row.to_vec()));
@@ -224,8 +219,7 @@ impl TokensSink {
         answer.tells();
         let is_end = id.is_some_and(|id| answer.is_end_of_model(id));
         let lacks_row = answer.wants_scores() && row.is_none();
-        let is_taken_in = self.is_for != For::Evaluation && !self.left.is_of_others;
-        let may_come = is_taken_in && !lacks_row;
+        let may_come = self.is_for != For::Evaluation && !lacks_row;
         let taken = id.filter(|&id| may_come && !answer.is_over() && answer.may_come(id));
         match taken {
             Some(id) => {

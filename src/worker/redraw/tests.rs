@@ -1,3 +1,4 @@
+mod asked;
 mod rows;
 mod scripted;
 
@@ -8,8 +9,9 @@ use crate::constraint::{Next, Wanted};
 use crate::generation::FinishReason;
 use crate::ipc::RunConstraint;
 use crate::worker::token_sink::EndedBy;
+use asked::Asked;
 use scripted::{
-    Asked, END, GREEDY, ODD_BASE, Odd, PROMPT, SAMPLED, WORDS, constraint, parsers, row_behind,
+    END, GREEDY, ODD_BASE, Odd, PROMPT, SAMPLED, WORDS, constraint, parsers, row_behind,
 };
 
 const ODD: [Odd; 6] = [

@@ -1,8 +1,8 @@
 //! Answers that are made with the row of each token in hand, and such that nothing is kept to but bans.
 
+use super::asked::Asked;
 use super::scripted::{
-    Asked, END, GREEDY, ODD_BASE, Odd, PROMPT, Rows, SAMPLED, WORDS, constraint, parsers,
-    row_behind,
+    END, GREEDY, ODD_BASE, Odd, PROMPT, Rows, SAMPLED, WORDS, constraint, parsers, row_behind,
 };
 use super::{ODD, distance, regex};
 use crate::constraint::Wanted;
@@ -222,24 +222,4 @@ fn what_is_only_wished_for_ends_no_answer() {
         went_free += u32::from(!made.text.chars().all(|c| "abc".contains(c)));
     }
     assert!(went_free > 0);
-}
-
-#[test]
-fn tokens_of_another_model_are_not_looked_at_for_a_wish() {
-    let parsers = parsers();
-    let constraint = regex("(ab|bc){3}");
-    for is_wish in [true, false] {
-        let asked = Asked {
-            is_wish,
-            odd: Odd {
-                is_other: true,
-                ..ODD_BASE
-            },
-            ..Asked::new(&parsers, &constraint)
-        };
-        let made = asked.make();
-        assert_eq!(made.came.is_of_others, is_wish);
-        assert_eq!(made.ids.is_empty(), is_wish, "nothing of it is told");
-        assert_eq!(made.complete.is_none(), is_wish);
-    }
 }
