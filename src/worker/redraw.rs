@@ -74,6 +74,9 @@ pub trait Library {
     fn abort(&self) -> Abort;
 
     fn release(&self) -> Option<ReleaseBuffer>;
+
+    /// A run that tells the row of each token is ended behind so many.
+    fn most_with_rows(&self) -> u32;
 }
 
 /// How it came back.
@@ -199,6 +202,10 @@ impl<L: Library> Redraw<L> {
             abort: self.library.abort(),
             release: self.library.release(),
             is_for,
+            most_tokens: match is_for {
+                For::TokensWithRows => self.library.most_with_rows(),
+                For::Tokens | For::Evaluation => u32::MAX,
+            },
             untold: None,
         };
         let (asks, wanted) = match is_for {
@@ -227,10 +234,11 @@ impl<L: Library> Redraw<L> {
         self.looked_at += left.made_tokens + u32::from(left.strayed);
         // What was forced before a run that has made nothing.
         answer.tells();
-        if answer.is_over() || (!left.strayed && answer.ends_here()) {
+        let has_ended_itself = !left.strayed && !left.is_full;
+        if answer.is_over() || (has_ended_itself && answer.ends_here()) {
             return Then::Over;
         }
-        match left.lacks_row && left.made_tokens > 0 {
+        match left.is_full || (left.lacks_row && left.made_tokens > 0) {
             true => Then::GoesOn,
             false => Then::Redraw(left.row),
         }
@@ -238,13 +246,17 @@ impl<L: Library> Redraw<L> {
 
     fn next_is_for(&self) -> For {
         let strayed = self.came.redraws.redraws;
-        match (self.answer.lock().wants_scores(), self.came.runs) {
+        let wants_scores = self.answer.lock().wants_scores();
+        match (wants_scores, self.came.runs) {
             (true, 0) => For::Evaluation,
             (true, _) => For::TokensWithRows,
-            (false, _) if self.came.costs.wants_rows(strayed, self.looked_at) => {
-                For::TokensWithRows
+            (false, _) => {
+                let may_stray = self.answer.lock().may_stray();
+                match may_stray && self.came.costs.wants_rows(strayed, self.looked_at) {
+                    true => For::TokensWithRows,
+                    false => For::Tokens,
+                }
             }
-            (false, _) => For::Tokens,
         }
     }
 

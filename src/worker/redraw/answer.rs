@@ -156,6 +156,11 @@ impl Answer {
         self.rules.scores.is_some()
     }
 
+    /// Some tokens may not come, here or later.
+    pub fn may_stray(&self) -> bool {
+        self.rules.follower.is_some() || !self.rules.banned.is_empty()
+    }
+
     /// From here on all of it may come, where it was followed as a wish. Returns whether it was.
     pub fn goes_free(&mut self) -> bool {
         let was_followed = self.rules.is_wish && self.rules.follower.take().is_some();

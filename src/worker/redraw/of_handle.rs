@@ -17,6 +17,10 @@ const NUMBER_BITS: u32 = 40;
 /// Any that is not 1: who takes the likeliest takes the same one each time.
 const ROWS_TOP_K: i32 = 40;
 
+/// Tokens of a run with their rows, where the library is not told when it may free these: it may keep all of
+/// them until the run has ended, and one row of a large vocabulary takes 600 kB.
+const MOST_WITH_KEPT_ROWS: u32 = 64;
+
 pub struct OfHandle<'h> {
     handle: &'h Handle,
     per_run: Option<PerRun>,
@@ -116,5 +120,12 @@ impl Library for OfHandle<'_> {
 
     fn release(&self) -> Option<ReleaseBuffer> {
         self.handle.release_buffer()
+    }
+
+    fn most_with_rows(&self) -> u32 {
+        match self.release() {
+            Some(_) => u32::MAX,
+            None => MOST_WITH_KEPT_ROWS,
+        }
     }
 }

@@ -32,6 +32,8 @@ pub struct Left {
     pub row: Option<Vec<f32>>,
     /// Tokens of it that are part of the answer.
     pub made_tokens: u32,
+    /// Those are as many as it may make.
+    pub is_full: bool,
     pub pace: Pace,
     /// Tokens that it made and that are not part of the answer.
     pub wasted_tokens: u32,
@@ -126,6 +128,8 @@ pub struct TokensSink {
     pub abort: Abort,
     pub release: Option<ReleaseBuffer>,
     pub is_for: For,
+    /// It is ended behind so many.
+    pub most_tokens: u32,
     /// The first result with a row and without text: a token, or the row of the token that comes next.
     pub untold: Option<(i32, Vec<f32>)>,
 }
@@ -194,7 +198,7 @@ impl TokensSink {
         drop(answer);
         if is_end {
             self.token(Some(id), Some(&row));
-        } else if !is_over && !self.left.strayed {
+        } else if !is_over && !self.left.strayed && !self.left.is_full {
             self.left.wasted_tokens += u32::from(id != NO_TOKEN);
             self.left.strayed = true;
             self.left.row = Some(row);
@@ -204,7 +208,7 @@ impl TokensSink {
     fn token(&mut self, id: Option<i32>, row: Option<&[f32]>) {
         self.left.pace.token();
         let mut answer = self.answer.lock();
-        if self.left.strayed || answer.is_over() {
+        if self.left.strayed || self.left.is_full || answer.is_over() {
             // The abort has not taken effect yet.
             self.left.wasted_tokens += 1;
             return self.asks_to_end();
@@ -226,6 +230,10 @@ impl TokensSink {
                 self.left.made_tokens += 1;
                 answer.takes(id, row);
                 answer.tells();
+                if self.left.made_tokens >= self.most_tokens && !answer.is_over() {
+                    self.left.is_full = true;
+                    answer.goes_back(WaitsFor::Finish);
+                }
             }
             None => {
                 self.left.wasted_tokens += 1;
@@ -241,7 +249,7 @@ impl TokensSink {
                 }
             }
         }
-        if self.left.strayed || answer.is_over() {
+        if self.left.strayed || self.left.is_full || answer.is_over() {
             drop(answer);
             self.asks_to_end();
         }

@@ -46,6 +46,8 @@ pub struct Made {
     pub aborts_at_ends: u32,
     /// How often it was asked for tokens, tokens with rows, and a row.
     pub asked: [u32; 3],
+    /// The most tokens that a run made with their rows.
+    pub with_rows: u32,
     /// One for each token that has them.
     pub scores: Vec<TokenLogprobs>,
 }
@@ -109,6 +111,7 @@ impl<'a> Asked<'a> {
         };
         let answer = Answer::new(told, spells, tokens, rules);
         let asked = Arc::<[AtomicU32; 3]>::default();
+        let with_rows = Arc::<AtomicU32>::default();
         let aborts_at_ends = Arc::<AtomicU32>::default();
         let library = Scripted {
             seed: self.seed,
@@ -122,6 +125,7 @@ impl<'a> Asked<'a> {
             callbacks: 0,
             aborts_at_ends: Arc::clone(&aborts_at_ends),
             asked: Arc::clone(&asked),
+            with_rows: Arc::clone(&with_rows),
         };
         let ways = (self.again, self.limits, self.costs);
         let input = [&PROMPT[..], self.begun].concat();
@@ -135,6 +139,7 @@ impl<'a> Asked<'a> {
             came,
             aborts_at_ends: aborts_at_ends.load(Ordering::Relaxed),
             asked: [0, 1, 2].map(|at: usize| asked[at].load(Ordering::Relaxed)),
+            with_rows: with_rows.load(Ordering::Relaxed),
             scores: Vec::new(),
         };
         while let Some(event) = frames.next_message().expect("an event") {

@@ -2,7 +2,8 @@
 
 use super::asked::Asked;
 use super::scripted::{
-    END, GREEDY, ODD_BASE, Odd, PROMPT, Rows, SAMPLED, WORDS, constraint, parsers, row_behind,
+    END, GREEDY, MOST_WITH_ROWS, ODD_BASE, Odd, PROMPT, Rows, SAMPLED, WORDS, constraint, parsers,
+    row_behind,
 };
 use super::{ODD, distance, regex};
 use crate::constraint::Wanted;
@@ -56,6 +57,9 @@ fn tokens_of_answers_say_how_likely_they_were_and_are_those_of_a_hook() {
                     assert_eq!(scores.top.len(), 2);
                     assert!(scores.top[0].logprob >= scores.top[1].logprob);
                 }
+                // A library may keep rows until their run has ended.
+                let most = MOST_WITH_ROWS + odd.late;
+                assert!(made.with_rows <= most, "{of:?}");
                 // The prompt is evaluated first, without rows of all of it.
                 assert_eq!(made.asked[0], 1, "{of:?}");
                 let is_alone = matches!(odd.rows, Rows::Alone | Rows::AloneWithAnId);
@@ -71,6 +75,7 @@ fn tokens_of_answers_say_how_likely_they_were_and_are_those_of_a_hook() {
 fn free_answers_say_how_likely_their_tokens_were() {
     let parsers = parsers();
     let constraint = regex("a");
+    let mut longest = 0;
     for odd in libraries() {
         for seed in 0..6 {
             let asked = Asked {
@@ -83,10 +88,14 @@ fn free_answers_say_how_likely_their_tokens_were() {
             };
             let made = asked.make();
             assert_eq!(made.ids, without(seed, &[], 12), "{odd:?}");
+            assert!(made.with_rows <= MOST_WITH_ROWS + odd.late, "{odd:?}");
+            longest = longest.max(made.ids.len());
             assert_eq!(made.scores.len(), made.ids.len());
             assert!(made.scores.iter().all(|scores| scores.top.is_empty()));
         }
     }
+    // One of them takes several runs.
+    assert!(longest > MOST_WITH_ROWS as usize);
 }
 
 /// A greedy answer in which some tokens never come.

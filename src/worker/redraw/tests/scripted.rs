@@ -68,6 +68,9 @@ pub fn constraint(wanted: &Wanted) -> RunConstraint {
     }
 }
 
+/// Fewer than answers have.
+pub const MOST_WITH_ROWS: u32 = 5;
+
 /// Logits that follow from what stands before them.
 pub fn row_behind(seed: u64, before: &[i32]) -> Vec<f32> {
     let mut random = fastrand::Rng::with_seed(before.iter().fold(seed, |seed, &id| {
@@ -124,6 +127,8 @@ pub struct Scripted {
     pub aborts_at_ends: Arc<AtomicU32>,
     /// How often for what.
     pub asked: Arc<[AtomicU32; 3]>,
+    /// The most tokens of a run with rows.
+    pub with_rows: Arc<AtomicU32>,
 }
 
 impl Scripted {
@@ -178,6 +183,7 @@ impl Library for Scripted {
         let rows = self.evaluated(input);
         let mut before = input.to_vec();
         let mut late = self.odd.late;
+        let mut told_tokens = 0;
         let wants_rows = asks != Asks::Tokens;
         self.asked[asks as usize].fetch_add(1, Ordering::Relaxed);
         if wants_rows && self.odd.announces {
@@ -226,6 +232,7 @@ impl Library for Scripted {
             };
             let was_asked = self.aborted.load(Ordering::Relaxed);
             self.call(sink, told);
+            told_tokens += 1;
             before.push(id);
             if id == END {
                 let is_asked = !was_asked && self.aborted.load(Ordering::Relaxed);
@@ -240,6 +247,9 @@ impl Library for Scripted {
                 }
                 late -= 1;
             }
+        }
+        if asks == Asks::TokensWithRows {
+            self.with_rows.fetch_max(told_tokens, Ordering::Relaxed);
         }
         self.cache = before;
         let perf = PerfStat {
@@ -267,6 +277,10 @@ impl Library for Scripted {
 
     fn release(&self) -> Option<ReleaseBuffer> {
         None
+    }
+
+    fn most_with_rows(&self) -> u32 {
+        MOST_WITH_ROWS
     }
 }
 
