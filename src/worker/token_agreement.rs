@@ -26,7 +26,8 @@ impl Spelled {
         }
         // What is not printed, and white space, which is not always printed, say nothing.
         let says_something = !text.trim_ascii().is_empty();
-        let is_whole = !std::mem::replace(&mut self.is_within, self.is_within && text.is_empty());
+        let is_whole = !self.is_within;
+        self.is_within &= text.is_empty();
         if says_something && is_whole && self.tokens.len() < MOST {
             self.tokens.push((id, text.into()));
         }
