@@ -35,11 +35,13 @@ impl Serving<'_> {
         let request = &self.job.request;
         let constraint = request.constraint.clone();
         let has_to_be_kept = request.has_to_be_kept();
-        let is_needed = has_to_be_kept || request.draws.logprobs.is_some();
         let redraws = request.is_redrawn(runtime).then_some(RedrawSpec {
             limits: request.redraws,
             is_needed: has_to_be_kept,
         });
+        // Its reader was told that bans are kept.
+        let keeps_bans = redraws.is_some() && request.draws.bans_tokens();
+        let is_needed = has_to_be_kept || keeps_bans || request.draws.logprobs.is_some();
         // A run of it shows whether the library's tokens are these.
         let is_to_show = request.is_to_show_tokens(runtime);
         let has_hook =
