@@ -91,6 +91,8 @@ pub(crate) struct Plan {
     pub(crate) wanted_from: usize,
     pub(crate) adapter: u64,
     pub(crate) sampler: Sampler,
+    /// From here on the tokens are evaluated one by one, as where they were drawn. None: they are a prompt's.
+    pub(crate) drawn_from: Option<usize>,
     /// None: nobody asks how likely tokens were.
     pub(crate) logprobs: Option<Logprobs>,
     /// None: until the model ends or the caller aborts.
@@ -162,7 +164,7 @@ enum HandingOver {
 impl Generation {
     pub(crate) fn new(mut plan: Plan) -> Generation {
         Generation {
-            prompt_end: plan.tokens.len(),
+            prompt_end: plan.drawn_from.unwrap_or(plan.tokens.len()),
             next_unscored: plan.wanted_from,
             tokens: std::mem::take(&mut plan.tokens),
             plan,

@@ -99,6 +99,9 @@ impl Memory for ContextMemory {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reused {
     All,
+    /// Likewise; and what goes on behind all of a prompt takes its cells as they are, as if it had been drawn
+    /// there.
+    AsTheyAre,
     /// What it would have computed itself, in the same way.
     OfPrompts,
 }
@@ -156,7 +159,7 @@ impl<M: Memory> KvCells<M> {
     pub(crate) fn reuse_at_most(&mut self, wanted: &[Token], most: usize, kind: Reused) -> usize {
         let alike = common_prefix(&self.tokens, wanted).min(most);
         let (alike, may_go_on) = match kind {
-            Reused::All => (alike, true),
+            Reused::All | Reused::AsTheyAre => (alike, true),
             Reused::OfPrompts => (
                 alike.min(self.origins.prompted.min(self.origins.by_all)),
                 false,
@@ -164,12 +167,19 @@ impl<M: Memory> KvCells<M> {
         };
         // A memory that would have to begin again goes on where it is.
         let goes_on = may_go_on && alike == self.tokens.len() && !self.memory.can_forget();
-        let usable = match goes_on {
+        let is_behind = kind == Reused::AsTheyAre && self.is_behind_a_prompt(alike, wanted.len());
+        let usable = match goes_on || is_behind {
             true => alike,
             false => self.origins.reusable(alike, wanted.len()),
         };
         self.truncate(usable);
         self.tokens.len()
+    }
+
+    /// Whether tokens of which so many are here begin with all of a prompt that was evaluated, and go on.
+    pub(crate) fn is_behind_a_prompt(&self, alike: usize, whole: usize) -> bool {
+        let prompted = self.origins.prompted;
+        (1..whole).contains(&prompted) && alike >= prompted
     }
 
     /// Records `tokens` as a piece of a prompt, evaluated at once.

@@ -242,11 +242,14 @@ impl ChatService {
         self.engine.constrain(model, wanted, limits).await
     }
 
-    /// Whether its runtime may keep to a grammar what nobody asks it to: what has not been loaded yet may.
+    /// Whether it may be kept to a grammar without being asked to: what has no hook takes the model's tokens,
+    /// and what has not been loaded yet may have one.
     pub fn may_constrain(&self, model: &InstalledModel) -> bool {
         let status = self.engine.status().model(&model.id);
         let facts = status.and_then(|status| status.facts);
-        facts.is_none_or(|facts| facts.run_extensions != Some(RunExtensions::None))
+        let has_no_hook =
+            facts.is_some_and(|facts| facts.run_extensions == Some(RunExtensions::None));
+        model.tokenizer_json.is_some() || !has_no_hook
     }
 
     /// Submits a request, if its prompt fits the model's context. Dropping its reply cancels it.
@@ -276,6 +279,7 @@ impl ChatService {
         RunStart {
             not_applied,
             fingerprint: fingerprint.flatten(),
+            reads_logits: request.reads_logits(facts.abilities()),
         }
     }
 }

@@ -155,8 +155,6 @@ mod tests {
             lexer_states: 8_000,
             lexer_steps: 200_000,
             kept_grammars,
-            redraws: 0,
-            redraws_without_reuse: 0,
         }
     }
 

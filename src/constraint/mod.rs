@@ -105,10 +105,6 @@ pub struct Limits {
     pub lexer_steps: u64,
     /// Grammars that a process keeps for requests that want the same.
     pub kept_grammars: usize,
-    /// Tokens of an answer that are drawn again, where the library draws what may not come.
-    pub redraws: u32,
-    /// Likewise where it is not seen to find in its cache what it has evaluated.
-    pub redraws_without_reuse: u32,
 }
 
 /// A grammar for whoever makes the answer.

@@ -150,6 +150,11 @@ impl ModelTokens {
         self.is_white.len()
     }
 
+    /// Those that end an answer.
+    pub fn ends(&self) -> &[i32] {
+        &self.ends
+    }
+
     /// Whether it ends an answer, where it is no part of one.
     pub fn is_end(&self, id: i32) -> bool {
         self.ends.contains(&id)

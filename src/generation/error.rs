@@ -48,8 +48,9 @@ pub enum GenerationError {
     )]
     CannotConstrain,
     #[error(
-        "the runtime of this model cannot tell how likely tokens are: only the CPU runtime can so far, \
-         with models in GGUF files"
+        "the runtime of this model cannot tell how likely these tokens are: the CPU runtime can, with models \
+         in GGUF files; the vendor's library can for an answer's tokens, if the model has a `tokenizer.json` \
+         beside its file"
     )]
     CannotTellLogprobs,
     /// In its middle.

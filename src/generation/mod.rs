@@ -21,8 +21,8 @@ pub use fingerprint::{Fingerprint, Repeats};
 pub use finish::FinishReason;
 pub use keep_alive::{KeepAlive, KeptUntil};
 pub use request::{
-    Abilities, ClientKey, DrawRequest, GenerationRequest, LogprobsRequest, ModelId, RequestId,
-    RunExtensions, SamplingRequest, Weight,
+    Abilities, ClientKey, DrawRequest, GenerationRequest, LogprobsRequest, ModelId, RedrawLimits,
+    RequestId, RunExtensions, SamplingRequest, Weight,
 };
 pub use stop_strings::StopStrings;
 

@@ -1,3 +1,5 @@
+mod draws;
+
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
@@ -5,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use draws::{DrawRequest, LogprobsRequest, RedrawLimits, SamplingRequest};
 
 use super::{Adapter, GenerationError, KeepAlive};
 use crate::constraint::{Constraint, Need};
@@ -166,6 +170,7 @@ pub struct GenerationRequest {
     pub max_new_tokens: Option<u32>,
     /// What the answer is kept to; `None`: it is free.
     pub constraint: Option<Arc<Constraint>>,
+    pub redraws: RedrawLimits,
     /// How the reply is read; `None`: all of it is content.
     pub reply: Option<ReplyPlan>,
     /// The name by which the client gave a budget of thoughts. It is kept where `reply` has it.
@@ -178,48 +183,6 @@ pub struct GenerationRequest {
     pub total_deadline: Option<Duration>,
     /// For how long its model is to stay loaded after it. `None`: as the model's setting says.
     pub keep_alive: Option<KeepAlive>,
-}
-
-/// Sampling values that a client asked for, or that a model is to have by default (`[sampling]` in
-/// `model.toml`); `None`: the default of what is below, in the end the library's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct SamplingRequest {
-    pub temperature: Option<f32>,
-    pub top_p: Option<f32>,
-    pub top_k: Option<i32>,
-    pub repeat_penalty: Option<f32>,
-    pub presence_penalty: Option<f32>,
-    pub frequency_penalty: Option<f32>,
-}
-
-/// How the tokens of a run are drawn, beside its sampling values, and what is told of them; only some
-/// runtimes can be told.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct DrawRequest {
-    pub seed: Option<i64>,
-    pub min_p: Option<f32>,
-    /// Tokens, and what is added to their logits; -inf forbids one.
-    pub logit_bias: Vec<(i32, f32)>,
-    /// `None`: nobody asks how likely tokens were.
-    pub logprobs: Option<LogprobsRequest>,
-    /// Tokens that end the answer, beside those of the model. Any runtime keeps them.
-    pub stop_token_ids: Vec<i32>,
-    /// So many tokens come before one that ends the answer.
-    pub min_tokens: u32,
-    /// No token ends the answer.
-    pub ignores_eos: bool,
-    /// With the same seed the same is drawn, whatever else runs, ran or died.
-    pub deterministic: bool,
-}
-
-/// Which log probabilities are told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LogprobsRequest {
-    /// How many of the likeliest tokens are told beside each token.
-    pub top: u8,
-    /// Those of the prompt's tokens, too.
-    pub of_prompt: bool,
 }
 
 /// What a runtime can be told of a run beside its parameters; each has what stands before it.
@@ -240,6 +203,8 @@ pub struct Abilities {
     /// It varies sampling.
     pub per_run_parameters: Option<bool>,
     pub run_extensions: Option<RunExtensions>,
+    /// Its tokens have the texts that the model's tokenizer knows by their numbers.
+    pub tokens_agree: Option<bool>,
 }
 
 impl Abilities {
@@ -262,20 +227,52 @@ impl GenerationRequest {
         request
     }
 
-    /// Whether it is kept to its grammar by drawing tokens again. The runtime gets its prompt by tokens then.
-    pub fn is_redrawn(&self, runtime: Abilities) -> bool {
+    /// It is kept to a grammar, or refused.
+    pub fn has_to_be_kept(&self) -> bool {
         let need = self.constraint.as_ref().map(|constraint| constraint.need);
-        need == Some(Need::Needed) && runtime.redraws()
+        need == Some(Need::Needed)
+    }
+
+    /// Whether its tokens are looked at, and some drawn again. The runtime gets its prompt by tokens then, and
+    /// its text is that of the tokens that are known, so what is only wished for is not done before a runtime
+    /// was seen to make these, and bans are not kept by one that was seen to make others.
+    pub fn is_redrawn(&self, runtime: Abilities) -> bool {
+        let is_needed = self.has_to_be_kept() || self.draws.logprobs.is_some();
+        let is_wished = self.constraint.is_some() && runtime.tokens_agree == Some(true);
+        let is_banned = self.draws.bans_tokens() && runtime.tokens_agree != Some(false);
+        let may = (is_wished || is_banned) && self.prompt_tokens.is_some();
+        runtime.redraws() && (is_needed || may)
+    }
+
+    /// It would be redrawn, if the runtime were seen to make the tokens that are known.
+    pub fn is_to_show_tokens(&self, runtime: Abilities) -> bool {
+        let has_tokens = self.prompt_tokens.is_some();
+        let is_shown = runtime.tokens_agree.is_some();
+        runtime.redraws() && self.constraint.is_some() && has_tokens && !is_shown
+    }
+
+    /// It is told how likely tokens were by runs that tell the logits of each, which are slower.
+    pub fn reads_logits(&self, runtime: Abilities) -> bool {
+        self.draws.logprobs.is_some() && runtime.redraws()
     }
 
     /// Refuses what a runtime cannot keep an answer to, or tell of it; while that is not known, it may.
     pub fn check_runtime(&self, runtime: Abilities) -> Result<(), GenerationError> {
-        if self.is_redrawn(runtime) && self.prompt_tokens.is_none() {
+        let has_no_tokens = self.prompt_tokens.is_none();
+        if self.has_to_be_kept() && runtime.redraws() && has_no_tokens {
             return Err(GenerationError::CannotConstrain);
         }
-        match self.draws.logprobs.is_some() && runtime.lacks(RunExtensions::Logprobs) {
-            true => Err(GenerationError::CannotTellLogprobs),
-            false => Ok(()),
+        let Some(logprobs) = &self.draws.logprobs else {
+            return Ok(());
+        };
+        let can = match runtime.redraws() {
+            // The prompt's rows come with those tokens only that are not in the library's cache.
+            true => !has_no_tokens && !logprobs.of_prompt,
+            false => !runtime.lacks(RunExtensions::Logprobs),
+        };
+        match can {
+            true => Ok(()),
+            false => Err(GenerationError::CannotTellLogprobs),
         }
     }
 
@@ -285,9 +282,10 @@ impl GenerationRequest {
         let (sampling, draws) = (&self.sampling, &self.draws);
         let fixed = runtime.per_run_parameters == Some(false);
         let redrawn = self.is_redrawn(runtime);
-        // They are neutral where tokens are drawn again.
+        // They are neutral where tokens of a format are drawn again.
+        let kept = redrawn && self.has_to_be_kept();
         let penalty = |asked: Option<f32>, neutral: f32| {
-            (fixed && asked.is_some()) || (redrawn && asked.is_some_and(|asked| asked != neutral))
+            (fixed && asked.is_some()) || (kept && asked.is_some_and(|asked| asked != neutral))
         };
         let draws_alone = runtime.lacks(RunExtensions::Draws);
         let ends_alone = runtime.lacks(RunExtensions::Logprobs);
@@ -307,7 +305,13 @@ impl GenerationRequest {
                 "min_p",
                 draws_alone && draws.min_p.is_some_and(|min_p| min_p > 0.0),
             ),
-            ("logit_bias", draws_alone && !draws.logit_bias.is_empty()),
+            (
+                "logit_bias",
+                match redrawn {
+                    true => draws.has_other_biases(),
+                    false => draws_alone && !draws.logit_bias.is_empty(),
+                },
+            ),
             ("min_tokens", ends_alone && draws.min_tokens > 0),
             ("ignore_eos", ends_alone && draws.ignores_eos),
             (
@@ -318,7 +322,7 @@ impl GenerationRequest {
         let is_kept = self.has_thought_budget();
         let budget = self.thought_budget.map(|name| (name, !is_kept));
         let format = match self.constraint.as_ref().map(|constraint| constraint.need) {
-            Some(Need::Wish(Some(name))) => Some((name, draws_alone)),
+            Some(Need::Wish(Some(name))) => Some((name, draws_alone && !redrawn)),
             _ => None,
         };
         asked
@@ -340,3 +344,6 @@ impl GenerationRequest {
         self.draws.deterministic && !not_applied.contains(&"deterministic")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ControlTokenPolicy, WhiteSpace};
 use crate::constraint::Limits;
+use crate::generation::RedrawLimits;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -78,8 +79,14 @@ impl ConstraintSettings {
             lexer_states: self.max_lexer_states,
             lexer_steps: self.max_lexer_steps,
             kept_grammars: self.kept_grammars,
+        }
+    }
+
+    /// What one answer may cost with a library that draws what may not come.
+    pub fn redraws(&self) -> RedrawLimits {
+        RedrawLimits {
             redraws: self.max_redraws,
-            redraws_without_reuse: self.max_redraws_without_reuse,
+            without_reuse: self.max_redraws_without_reuse,
         }
     }
 }

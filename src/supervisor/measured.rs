@@ -25,6 +25,8 @@ pub struct Measured {
     typical: Typical,
     /// Whether the runtime makes the same tokens of a prompt as the model's tokenizer.
     pub tokenizer_agrees: Option<bool>,
+    /// Whether the runtime's tokens have the texts that the model's tokenizer knows by their numbers.
+    pub tokens_agree: Option<bool>,
     /// Of the last run.
     pub decode_tokens_per_second: Option<f64>,
 }
@@ -46,6 +48,7 @@ impl Measured {
     /// Takes in what a run for a request told.
     pub fn run(&mut self, end: &RunEnd) {
         self.tokenizer(end.tokenizer_agrees);
+        believes(&mut self.tokens_agree, end.tokens_agree);
         let Some(perf) = &end.perf else { return };
         let duration = |ms: f32| Duration::try_from_secs_f32(ms / 1000.0);
         if let Ok(took) = duration(perf.prefill_ms) {
@@ -75,9 +78,7 @@ impl Measured {
     /// Takes in what one run told about the tokenizer. Once it has been wrong it is not trusted
     /// again.
     pub fn tokenizer(&mut self, agrees: Option<bool>) {
-        if let Some(agrees) = agrees {
-            self.tokenizer_agrees = Some(agrees && self.tokenizer_agrees != Some(false));
-        }
+        believes(&mut self.tokenizer_agrees, agrees);
     }
 
     /// How long a token of a prompt takes, by no more and no less than was measured: what costs are
@@ -90,6 +91,13 @@ impl Measured {
     pub fn prefill_per_token(&self) -> Option<Duration> {
         let seconds = self.prefill_seconds_per_token?;
         Duration::try_from_secs_f64(seconds * PATIENCE).ok()
+    }
+}
+
+/// What was wrong once stays so.
+fn believes(known: &mut Option<bool>, agrees: Option<bool>) {
+    if let Some(agrees) = agrees {
+        *known = Some(agrees && *known != Some(false));
     }
 }
 

@@ -117,6 +117,8 @@ impl Probe<'_> {
             begun: None,
             draws: Default::default(),
             constraint: None,
+            redraws: None,
+            vocabulary: None,
             sampling: SamplingRequest::default(),
             max_new_tokens: Some(self.tokens),
             prefill_per_token: worker.prefill_per_token(),

@@ -110,6 +110,7 @@ impl RuntimeFacts {
         Abilities {
             per_run_parameters: self.per_run_parameters,
             run_extensions: self.run_extensions,
+            tokens_agree: None,
         }
     }
 

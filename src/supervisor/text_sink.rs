@@ -304,6 +304,7 @@ fn end_of_complete(run: u64, reason: FinishReason, generated_tokens: u32) -> Run
         perf: None,
         redraws: None,
         tokenizer_agrees: None,
+        tokens_agree: None,
         tainted: true,
     }
 }

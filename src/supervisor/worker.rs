@@ -10,7 +10,7 @@ use super::measured::Measured;
 use super::prefixes::Hatch;
 use super::{RunDeadlines, RuntimeFacts};
 use crate::children::{ChildProcess, PrintedLines};
-use crate::generation::{Adapter, ClientKey};
+use crate::generation::{Abilities, Adapter, ClientKey};
 use crate::models::InstalledModel;
 
 /// What the slots of a worker share.
@@ -104,6 +104,14 @@ impl Worker {
     /// What was measured of its model so far.
     pub fn measured(&self) -> Measured {
         *self.lock()
+    }
+
+    /// What it can do for one run, by what it has told and shown.
+    pub fn abilities(&self) -> Abilities {
+        Abilities {
+            tokens_agree: self.measured().tokens_agree,
+            ..self.facts.abilities()
+        }
     }
 
     /// How long a token of a prompt may take where no other run goes on; the worker grants more where

@@ -228,6 +228,7 @@ impl ActiveRun {
             cached_prompt_tokens,
             perf,
             redraws: returned.redraws,
+            tokens_agree: returned.tokens_agree,
             // A run that made no token may have been ended in the middle of its prefill.
             tokenizer_agrees: returned
                 .input_tokens

@@ -35,6 +35,7 @@ mod self_test;
 mod slot;
 mod slot_events;
 mod timing;
+mod token_agreement;
 mod token_sink;
 mod utf8_assembly;
 mod walls;

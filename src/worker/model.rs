@@ -1,5 +1,6 @@
 //! One handle of the loaded model and what its calls need. Used by its NPU thread alone.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
@@ -14,14 +15,14 @@ use super::known_shape::KnownShape;
 use super::library_call;
 use super::npu_thread::{LoadedModel, RunReturned};
 use super::prepared_input::{InputForm, PreparedInput, budget_left};
-use super::redraw::{self, OfHandle, Redraw, Spells, Told};
+use super::redraw::{self, Costs, OfHandle, Redraw, Spells, Told};
 use super::run_progress::RunProgress;
 use super::slot::{SlotNote, SlotNotes};
 use super::slot_events::SlotEvents;
 use super::token_sink::{RunRecord, SharedRecord, TokenSink};
 use super::utf8_assembly::Utf8Assembly;
 use crate::generation::RunExtensions;
-use crate::ipc::{Handles, LibraryFacts, LoadSpec, RunConstraint, RunSpec, SlotEvent};
+use crate::ipc::{Handles, LibraryFacts, LoadSpec, RedrawSpec, RunSpec, SlotEvent};
 use crate::library_calls::Call as LibraryCall;
 
 /// What a run goes on with, beside what was asked.
@@ -41,6 +42,16 @@ pub struct Model {
     shape: KnownShape,
     /// Why adapters were not loaded.
     unusable_adapters: BTreeMap<String, String>,
+    /// What it takes to draw tokens again.
+    costs: Cell<Costs>,
+}
+
+/// Whether a run's tokens were looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Redrawn {
+    Is,
+    /// Nothing is made of it yet.
+    IsNot,
 }
 
 fn run_extensions(library: &Library) -> RunExtensions {
@@ -75,6 +86,7 @@ impl Model {
                     context_length: 0,
                     shape,
                     unusable_adapters: BTreeMap::new(),
+                    costs: Cell::default(),
                 });
             }
         };
@@ -110,6 +122,7 @@ impl Model {
             context_length: spec.context_length,
             shape,
             unusable_adapters,
+            costs: Cell::default(),
         })
     }
 
@@ -159,6 +172,7 @@ impl Model {
             over_limit_tokens: None,
             not_kept: None,
             redraws: None,
+            tokens_agree: None,
             raw: None,
         };
         let run = spec.run;
@@ -174,15 +188,18 @@ impl Model {
             [] => Arc::clone(&self.eos_ids),
             more => self.eos_ids.iter().chain(more).copied().collect(),
         };
-        let extension = match (self.handle.library().extension_version(), &spec.constraint) {
-            (ExtensionVersion::None, Some(constraint)) => {
+        let has_hook = self.handle.library().extension_version() != ExtensionVersion::None;
+        if !has_hook && let Some(redraws) = &spec.redraws {
+            let told = (notes.clone(), events.clone());
+            let how = (how, Arc::clone(&ends));
+            if self.redraw(spec, redraws, how, told, &mut returned) == Redrawn::Is {
                 returned.input_was_text = false;
-                let told = (notes.clone(), events.clone());
-                self.redraw(spec, constraint, (how, ends), told, &mut returned);
                 return returned;
             }
-            (ExtensionVersion::None, None) => Ok(None),
-            _ => constrained::extension(spec, how.tokens, &ends),
+        }
+        let extension = match has_hook {
+            true => constrained::extension(spec, how.tokens, &ends),
+            false => Ok(None),
         };
         let (extension, kept) = match extension {
             Ok(extension) => extension.unzip(),
@@ -212,6 +229,8 @@ impl Model {
             returned.not_kept = kept.and_then(|kept| kept.failure());
             returned.record =
                 std::mem::take(&mut *record.lock().unwrap_or_else(PoisonError::into_inner));
+            let known = how.tokens.filter(|_| !has_hook);
+            returned.tokens_agree = tokens_agree(&returned.record, known);
         }
         returned
     }
@@ -235,15 +254,16 @@ impl Model {
         true
     }
 
-    /// Keeps a run to its grammar where the library has no hook.
+    /// Looks at a run's tokens where the library has no hook.
     fn redraw(
         &self,
         spec: &RunSpec,
-        constraint: &RunConstraint,
+        redraws: &RedrawSpec,
         (how, ends): (RunHow<'_>, Arc<[i32]>),
         (notes, events): (SlotNotes, SlotEvents),
         returned: &mut RunReturned,
-    ) {
+    ) -> Redrawn {
+        let is_wish = redraws.is_wish(spec);
         let told = Told {
             run: spec.run,
             progress: Arc::clone(how.progress),
@@ -254,35 +274,42 @@ impl Model {
             ends,
             prints_special_tokens: self.prints_special_tokens,
         };
-        let made = redraw::prepare(spec, constraint, how.tokens, (told, spells));
+        let made = redraw::prepare(spec, redraws, how.tokens, (told, spells));
         let (answer, input) = match made {
             Ok(made) => made,
+            Err(error) if is_wish => {
+                let reason = constrained::reason(&error);
+                eprintln!("W rkllmd-worker: tokens of a run are not looked at: {reason}");
+                return Redrawn::IsNot;
+            }
             Err(error) => {
                 returned.not_kept = Some(constrained::reason(&error));
-                return;
+                return Redrawn::Is;
             }
         };
         let tokens = u32::try_from(input.len()).unwrap_or(u32::MAX);
         if !self.has_room(tokens, how.progress, &notes, returned) {
-            return;
+            return Redrawn::Is;
         }
         if how.empty_cache {
             returned.cache_emptied = self.handle.clear_kv_cache(false).is_ok();
         }
         let sampling = library_call::sampling(spec.sampling);
         let library = OfHandle::new(&self.handle, (spec.run, spec.adapter.as_deref()), sampling);
-        let draws = library.draws();
-        let limits = redraw::Limits {
-            redraws: constraint.limits.redraws,
-            without_reuse: constraint.limits.redraws_without_reuse,
+        let library = match redraws.is_needed {
+            true => library.without_penalties(),
+            false => library,
         };
+        let ways = (library.draws(), redraws.limits, self.costs.get());
         let chance = redraw::random_chance;
-        let came = Redraw::new(library, answer, input, (draws, limits), chance).run();
+        let came = Redraw::new(library, answer, input, ways, chance).run();
+        self.costs.set(came.costs);
         returned.asked_runtime = came.asked_runtime;
         returned.result = came.result;
         returned.record = came.record;
         returned.not_kept = came.not_kept;
-        returned.redraws = (came.redraws.redraws > 0).then_some(came.redraws);
+        returned.redraws = (came.runs > 1).then_some(came.redraws);
+        Redrawn::Is
     }
 
     fn sink(
@@ -348,6 +375,14 @@ impl Model {
             }
         }
     }
+}
+
+/// By what the library has printed.
+fn tokens_agree(record: &RunRecord, known: Option<&SharedTokens>) -> Option<bool> {
+    let known = known.filter(|_| !record.spelled.is_empty())?;
+    // Where they cannot be made ready, nothing is drawn again.
+    let parsers = known.get().ok()?;
+    record.spelled.agrees_with(parsers.tokens())
 }
 
 /// What the library is asked.

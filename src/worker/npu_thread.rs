@@ -83,6 +83,8 @@ pub struct RunReturned {
     pub not_kept: Option<String>,
     /// What it took to keep it, without a hook.
     pub redraws: Option<Redraws>,
+    /// Its tokens are those that are known by their numbers; `None`: it does not say.
+    pub tokens_agree: Option<bool>,
     /// All there is to say of a raw run.
     pub raw: Option<RawReturned>,
 }
@@ -101,6 +103,7 @@ impl RunReturned {
             over_limit_tokens: None,
             not_kept: None,
             redraws: None,
+            tokens_agree: None,
             raw: Some(raw),
         }
     }

@@ -101,6 +101,8 @@ mod tests {
             draws: Default::default(),
             constraint: None,
             adapter: None,
+            redraws: None,
+            vocabulary: None,
             sampling: SamplingRequest::default(),
             max_new_tokens: None,
             prefill_per_token: Duration::from_millis(1),

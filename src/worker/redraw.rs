@@ -1,40 +1,48 @@
-//! Keeps an answer to its grammar where the library lets nobody between its logits and its token, by what
-//! every library can do: to make tokens, to be aborted, and to tell logits.
+//! Keeps an answer to its grammar, and bans out of it, where the library lets nobody between its logits and
+//! its token, by what every library can do: to make tokens, to be aborted, and to tell logits.
 //!
 //! ```text
 //!   makes tokens ──one that may come──► told
 //!     ▲      │ one that may not, or an end before its time: abort, of which nothing is told
 //!     │      ▼
-//!     │   FINISH ──one token alone may come──────────────────────────────┐
+//!     │   FINISH ──one token alone may come, or the row is in hand───────┐
 //!     │      ▼                                                           ▼
 //!     │   logits behind prompt and answer ──abort──► FINISH ──► drawn of what may come, told
 //!     └──────────────── prompt, answer, what is forced ◄─────────────────┘
 //! ```
+//!
+//! Tokens are made with the row of each in hand where that takes less (`choice`), and where it is to be told
+//! how likely they were. Logits come of all that is evaluated, so the prompt is evaluated without.
 //!
 //! All of these are runs by tokens, so that each finds in the cache what the one before has evaluated, and
 //! the row is that of the very tokens that were told. What is drawn is what `constraint::Draws` defines;
 //! penalties are neutral where the library takes them per run, because it alone knows what they have seen.
 
 mod answer;
+mod choice;
 mod of_handle;
+mod perf;
+mod prepared;
+mod scores;
 mod sinks;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::time::Instant;
 
-use anyhow::Context;
-use rkllm_sys::{CallError, PerfStat, ReleaseBuffer, ResultSink, RunMode};
+use rkllm_sys::{CallError, ReleaseBuffer, ResultSink};
 
-pub use answer::{Answer, Spells, Told};
+pub use answer::{Answer, Rules, Spells, Told};
+pub use choice::Costs;
 pub use of_handle::OfHandle;
+pub use prepared::{prepare, random_chance};
 
 use crate::constraint::Draws;
-use crate::ipc::{Redraws, RunConstraint, RunSpec, WaitsFor};
-use crate::worker::constrained::{self, SharedTokens, TOKENS_UNKNOWN};
+use crate::generation::RedrawLimits;
+use crate::ipc::{Redraws, WaitsFor};
 use crate::worker::token_sink::RunRecord;
 use answer::SharedAnswer;
-use sinks::{Abort, Left, RowSink, SharedLeft, TokensSink};
+use sinks::{Abort, For, Left, RowSink, SharedLeft, TokensSink};
 
 /// Runs for the logits of one place: a library may begin with half a character, whose logits are not known.
 const TRIES: u32 = 3;
@@ -43,13 +51,22 @@ const TRIES: u32 = 3;
 /// that has just ended by itself, because the next one follows at once.
 const BEYOND: u32 = 1;
 
+/// What the library is run for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asks {
+    Tokens,
+    TokensWithRows,
+    /// The logits behind the input. What is drawn from them is thrown away.
+    Row,
+}
+
 /// What makes the tokens.
 pub trait Library {
     /// Returns when the run has ended.
     fn run(
         &mut self,
         input: &[i32],
-        mode: RunMode,
+        asks: Asks,
         most_tokens: u32,
         sink: Box<dyn ResultSink>,
     ) -> Result<(), CallError>;
@@ -57,55 +74,9 @@ pub trait Library {
     fn abort(&self) -> Abort;
 
     fn release(&self) -> Option<ReleaseBuffer>;
-}
 
-/// The answer of a run, at its beginning, and the tokens that it goes on behind.
-///
-/// # Errors
-/// Those of the model or of the prompt are not known, or there is no following the grammar.
-pub fn prepare(
-    spec: &RunSpec,
-    constraint: &RunConstraint,
-    tokens: Option<&SharedTokens>,
-    (told, spells): (Told, Spells),
-) -> anyhow::Result<(Answer, Vec<i32>)> {
-    let parsers = tokens.context(TOKENS_UNKNOWN)?.get()?;
-    let prompt = spec.prompt_tokens.as_ref();
-    let prompt = prompt.context("the tokens of the prompt are not known")?;
-    let begun = spec.begun.as_ref();
-    let follower = constrained::follower_of(constraint, &parsers, begun)?;
-    let tokens = parsers.tokens();
-    let begun = begun.map(|begun| match &begun.token_ids {
-        Some(ids) => ids.clone(),
-        // The model may have made others of the same text.
-        None => (tokens.spell(begun.text.as_bytes()).into_iter())
-            .filter_map(|id| i32::try_from(id).ok())
-            .collect(),
-    });
-    let input = [&**prompt, begun.as_deref().unwrap_or_default()].concat();
-    anyhow::ensure!(!input.is_empty(), "a run needs a token");
-    let tokens = Arc::clone(tokens);
-    Ok((Answer::new(told, spells, tokens, follower), input))
-}
-
-/// From 0 to below 1, evenly.
-pub fn random_chance() -> f64 {
-    const BITS: u32 = f64::MANTISSA_DIGITS;
-    let mut bytes = [0; 8];
-    if let Err(error) = getrandom::fill(&mut bytes) {
-        // Whichever token is drawn, the answer keeps to its grammar.
-        eprintln!("W rkllmd-worker: drawing a number: {error}");
-    }
-    let bits = u64::from_le_bytes(bytes) >> (u64::BITS - BITS);
-    bits as f64 / (1_u64 << BITS) as f64
-}
-
-/// How many tokens may be drawn again.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    pub redraws: u32,
-    /// While it is not seen that the library finds in its cache what it has evaluated.
-    pub without_reuse: u32,
+    /// A run that tells the row of each token is ended behind so many.
+    fn most_with_rows(&self) -> u32;
 }
 
 /// How it came back.
@@ -116,6 +87,9 @@ pub struct Came {
     pub redraws: Redraws,
     /// The library was asked to run.
     pub asked_runtime: bool,
+    /// So often.
+    pub runs: u32,
+    pub costs: Costs,
 }
 
 pub struct Redraw<L> {
@@ -124,9 +98,10 @@ pub struct Redraw<L> {
     /// The prompt's tokens, and those of a begun answer.
     input: Vec<i32>,
     draws: Draws,
-    limits: Limits,
+    limits: RedrawLimits,
     chance: fn() -> f64,
-    runs: u32,
+    /// Tokens that the library has made at places of the answer; what it made behind them was not looked at.
+    looked_at: u32,
     /// Of the input of the last one.
     asked_tokens: usize,
     reuses: bool,
@@ -138,8 +113,10 @@ pub struct Redraw<L> {
 /// What comes after a run that makes tokens.
 enum Then {
     Over,
-    /// A token is drawn in the place of what may not come.
-    Redraw,
+    /// Another one, behind what it has made.
+    GoesOn,
+    /// A token is drawn in the place of what may not come: from this row, if it is in hand.
+    Redraw(Option<Vec<f32>>),
 }
 
 impl<L: Library> Redraw<L> {
@@ -148,7 +125,7 @@ impl<L: Library> Redraw<L> {
         library: L,
         answer: Answer,
         input: Vec<i32>,
-        (draws, limits): (Draws, Limits),
+        (draws, limits, costs): (Draws, RedrawLimits, Costs),
         chance: fn() -> f64,
     ) -> Self {
         Self {
@@ -158,7 +135,7 @@ impl<L: Library> Redraw<L> {
             draws,
             limits,
             chance,
-            runs: 0,
+            looked_at: 0,
             asked_tokens: 0,
             reuses: false,
             is_measured: true,
@@ -168,6 +145,8 @@ impl<L: Library> Redraw<L> {
                 not_kept: None,
                 redraws: Redraws::default(),
                 asked_runtime: false,
+                runs: 0,
+                costs,
             },
         }
     }
@@ -178,8 +157,17 @@ impl<L: Library> Redraw<L> {
         answer.ends_where_it_begins();
         answer.takes_what_is_forced();
         drop(answer);
-        while let Then::Redraw = self.makes_tokens() {
-            if !self.may_redraw() || !self.redraws() {
+        loop {
+            let row = match self.makes_tokens() {
+                Then::Over => break,
+                Then::GoesOn => continue,
+                Then::Redraw(row) => row,
+            };
+            let goes_on = match self.may_redraw() {
+                true => self.redraws(row),
+                false => self.goes_on_beyond_its_limit(),
+            };
+            if !goes_on {
                 break;
             }
         }
@@ -194,7 +182,7 @@ impl<L: Library> Redraw<L> {
         drop(answer);
         let record = &mut self.came.record;
         // No refusal: it has taken the prompt before.
-        let has_taken = self.runs > 1 && record.ended_by.is_none();
+        let has_taken = self.came.runs > 1 && record.ended_by.is_none();
         record.reported_error |= has_taken && self.came.result.is_err();
         let evaluated = &mut self.came.redraws.evaluated_tokens;
         *evaluated = evaluated.filter(|_| self.is_measured);
@@ -205,25 +193,70 @@ impl<L: Library> Redraw<L> {
         if self.is_aborted() || self.answer.lock().is_over() {
             return Then::Over;
         }
+        let is_for = self.next_is_for();
         let left = SharedLeft::default();
         let sink = TokensSink {
             answer: self.answer.clone(),
             left: Left::default(),
             for_caller: left.clone(),
             abort: self.library.abort(),
+            release: self.library.release(),
+            is_for,
+            most_tokens: match is_for {
+                For::TokensWithRows => self.library.most_with_rows(),
+                For::Tokens | For::Evaluation => u32::MAX,
+            },
+            untold: None,
         };
-        let most = self.answer.lock().budget_left().saturating_add(BEYOND);
-        self.asks(RunMode::Generate, most, Box::new(sink));
+        let (asks, wanted) = match is_for {
+            For::Evaluation => (Asks::Tokens, 1),
+            For::Tokens => (Asks::Tokens, self.answer.lock().budget_left()),
+            For::TokensWithRows => (Asks::TokensWithRows, self.answer.lock().budget_left()),
+        };
+        self.asks(asks, wanted.saturating_add(BEYOND), Box::new(sink));
         let left = self.takes_in(&left);
         if self.has_failed() || self.is_aborted() {
             return Then::Over;
         }
         let mut answer = self.answer.lock();
+        if answer.is_over() {
+            return Then::Over;
+        }
+        if is_for == For::Evaluation {
+            return Then::GoesOn;
+        }
+        let with_rows = is_for == For::TokensWithRows;
+        let (tokens, took) = left.pace.behind_the_first();
+        self.came.costs.made(tokens, took, with_rows);
+        if left.rows_are_missing {
+            self.came.costs.misses_rows();
+        }
+        self.looked_at += left.made_tokens + u32::from(left.strayed);
         // What was forced before a run that has made nothing.
         answer.tells();
-        match answer.is_over() || (!left.strayed && answer.ends_here()) {
-            true => Then::Over,
-            false => Then::Redraw,
+        let has_ended_itself = !left.strayed && !left.is_full;
+        if answer.is_over() || (has_ended_itself && answer.ends_here()) {
+            return Then::Over;
+        }
+        match left.is_full || (left.lacks_row && left.made_tokens > 0) {
+            true => Then::GoesOn,
+            false => Then::Redraw(left.row),
+        }
+    }
+
+    fn next_is_for(&self) -> For {
+        let strayed = self.came.redraws.redraws;
+        let wants_scores = self.answer.lock().wants_scores();
+        match (wants_scores, self.came.runs) {
+            (true, 0) => For::Evaluation,
+            (true, _) => For::TokensWithRows,
+            (false, _) => {
+                let may_stray = self.answer.lock().may_stray();
+                match may_stray && self.came.costs.wants_rows(strayed, self.looked_at) {
+                    true => For::TokensWithRows,
+                    false => For::Tokens,
+                }
+            }
         }
     }
 
@@ -231,30 +264,43 @@ impl<L: Library> Redraw<L> {
         self.came.result.is_err() || self.came.record.reported_error
     }
 
-    fn may_redraw(&mut self) -> bool {
-        let (most, setting) = match self.reuses {
+    fn limit(&self) -> (u32, &'static str) {
+        match self.reuses {
             true => (self.limits.redraws, "max-redraws"),
             false => (self.limits.without_reuse, "max-redraws-without-reuse"),
-        };
-        if self.came.redraws.redraws >= most {
-            self.answer.lock().fails(format!(
+        }
+    }
+
+    fn may_redraw(&mut self) -> bool {
+        let may = self.came.redraws.redraws < self.limit().0;
+        self.came.redraws.redraws += u32::from(may);
+        may
+    }
+
+    /// As what is free, if it was only wished for.
+    fn goes_on_beyond_its_limit(&self) -> bool {
+        let (most, setting) = self.limit();
+        let mut answer = self.answer.lock();
+        let goes_on = answer.goes_free();
+        if !goes_on {
+            answer.fails(format!(
                 "more than {most} of its tokens would have to be drawn again (`constraints.{setting}`)"
             ));
-            return false;
         }
-        self.came.redraws.redraws += 1;
-        true
+        goes_on
     }
 
     /// Puts a token that may come in the place of one that may not. Returns whether the answer goes on.
-    fn redraws(&mut self) -> bool {
+    fn redraws(&mut self, in_hand: Option<Vec<f32>>) -> bool {
         let mut answer = self.answer.lock();
         let before = answer.drawn().len();
         answer.takes_what_is_forced();
         let is_settled = answer.drawn().len() > before || answer.is_over();
         drop(answer);
         if !is_settled {
-            let Some(row) = self.row() else { return false };
+            let Some(row) = in_hand.or_else(|| self.row()) else {
+                return false;
+            };
             let mut answer = self.answer.lock();
             answer.draws_from(&row, self.draws, (self.chance)());
             answer.takes_what_is_forced();
@@ -278,12 +324,14 @@ impl<L: Library> Redraw<L> {
                 abort: self.library.abort(),
                 release: self.library.release(),
             };
-            self.asks(RunMode::Logits, 1 + BEYOND, Box::new(sink));
+            let asked_at = Instant::now();
+            self.asks(Asks::Row, 1 + BEYOND, Box::new(sink));
             let left = self.takes_in(&left);
             if self.has_failed() || self.is_aborted() {
                 return None;
             }
             if left.row.is_some() {
+                self.came.costs.told_a_row(asked_at.elapsed());
                 return left.row;
             }
         }
@@ -293,17 +341,18 @@ impl<L: Library> Redraw<L> {
     }
 
     /// Has the library run behind all that there is.
-    fn asks(&mut self, mode: RunMode, most_tokens: u32, sink: Box<dyn ResultSink>) {
+    fn asks(&mut self, asks: Asks, most_tokens: u32, sink: Box<dyn ResultSink>) {
         let answer = self.answer.lock();
         let input = [self.input.as_slice(), answer.drawn()].concat();
-        if self.runs > 0 {
+        if self.came.runs > 0 {
             answer.goes_back(WaitsFor::Evaluation);
         }
         drop(answer);
-        self.runs += 1;
+        self.came.runs += 1;
+        self.came.redraws.runs_with_rows += u32::from(asks == Asks::TokensWithRows);
         self.asked_tokens = input.len();
         self.came.asked_runtime = true;
-        self.came.result = self.library.run(&input, mode, most_tokens, sink);
+        self.came.result = self.library.run(&input, asks, most_tokens, sink);
     }
 
     /// Counts what a run has left.
@@ -318,8 +367,8 @@ impl<L: Library> Redraw<L> {
         record.dropped_tokens += left.wasted_tokens;
         self.came.redraws.wasted_tokens += left.wasted_tokens;
         let perf = left.perf.take();
-        if self.runs == 1 {
-            record.perf = perf.map(|perf| of_prompt(perf, forced));
+        if self.came.runs == 1 {
+            record.perf = perf.map(|perf| perf::of_prompt(perf, forced));
             return left;
         }
         let evaluated = perf.and_then(|perf| u32::try_from(perf.prefill_tokens).ok());
@@ -332,7 +381,7 @@ impl<L: Library> Redraw<L> {
             self.reuses |= (evaluated as usize) < self.asked_tokens;
         }
         if let (Some(all), Some(perf)) = (&mut record.perf, perf) {
-            goes_on(all, &perf);
+            perf::goes_on(all, &perf);
         }
         left
     }
@@ -345,24 +394,4 @@ impl<L: Library> Redraw<L> {
         }
         is_aborted
     }
-}
-
-/// The first run evaluates forced tokens with the prompt, which are the answer's: so is their part of the time.
-fn of_prompt(mut perf: PerfStat, forced: usize) -> PerfStat {
-    let forced = i32::try_from(forced).unwrap_or(i32::MAX);
-    if forced > 0 && perf.prefill_tokens > 0 {
-        let all = perf.prefill_tokens;
-        // No library evaluates none.
-        perf.prefill_tokens = all.saturating_sub(forced).max(1);
-        let of_prompt = perf.prefill_time_ms * perf.prefill_tokens as f32 / all as f32;
-        perf.generate_time_ms += perf.prefill_time_ms - of_prompt;
-        perf.prefill_time_ms = of_prompt;
-    }
-    perf
-}
-
-/// The prompt is evaluated by the first run; all that comes later is a part of making the answer's tokens.
-fn goes_on(all: &mut PerfStat, more: &PerfStat) {
-    all.generate_time_ms += more.prefill_time_ms + more.generate_time_ms;
-    all.memory_usage_mb = all.memory_usage_mb.max(more.memory_usage_mb);
 }

@@ -14,6 +14,7 @@ use super::constrained::Kept;
 use super::run_progress::RunProgress;
 use super::slot::{SlotNote, SlotNotes};
 use super::slot_events::SlotEvents;
+use super::token_agreement::Spelled;
 use super::utf8_assembly::Utf8Assembly;
 use crate::conversation::{TokenLogprob, TokenLogprobs};
 use crate::generation::FinishReason;
@@ -42,6 +43,8 @@ pub struct RunRecord {
     pub dropped_tokens: u32,
     /// Results that came after FINISH.
     pub after_finish: u32,
+    /// How the library prints its tokens.
+    pub spelled: Spelled,
 }
 
 /// Where the sink leaves its record when the library's call is over, for the thread that made the
@@ -200,6 +203,7 @@ impl TokenSink {
     }
 
     fn push(&mut self, id: Option<i32>, bytes: &[u8], is_waiting: bool) {
+        self.record.spelled.token(id, bytes, is_waiting);
         let whole = self.text.push(bytes);
         // The runtime holds a character back itself when it says WAITING.
         let kind = if whole.replaced {

@@ -17,8 +17,6 @@ pub const LIMITS: Limits = Limits {
     lexer_states: 8_000,
     lexer_steps: 200_000,
     kept_grammars: 1,
-    redraws: 0,
-    redraws_without_reuse: 0,
 };
 
 /// The end behind a token for each byte.

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 const CHAT: &str = "/v1/chat/completions";
 
 /// The demo model, whose runs draw anew each; `has_hook`: on the CPU runtime as it is.
-fn demo(has_hook: bool) -> Daemon {
+pub fn demo(has_hook: bool) -> Daemon {
     let library = built_library("rkllm_cpu").display().to_string();
     let setup = Setup::new()
         .demo_model_again(MODEL)
@@ -44,7 +44,7 @@ fn without_a_hook(setup: Setup) -> Setup {
         .settings("constraints.max-redraws-without-reuse = 100")
 }
 
-fn metric(daemon: &Daemon, name: &str) -> f64 {
+pub fn metric(daemon: &Daemon, name: &str) -> f64 {
     let page = daemon.get("/metrics").body;
     let line = page.lines().find_map(|line| line.strip_prefix(name));
     line.map_or(0.0, |line| {
@@ -113,9 +113,9 @@ fn gap(told: &[Value], first: &str, second: &str) -> Option<f64> {
     (first.starts_with(second) || second.starts_with(first)).then_some(0.0)
 }
 
-/// What is evaluated anew is rounded otherwise than what was decoded, so that of two tokens that are about as
-/// likely the other one may come. In natural logarithms of probabilities.
-const ABOUT_AS_LIKELY: f64 = 0.2;
+/// Where an answer goes another way than a hook's, the two tokens are as likely but for rounding. In natural
+/// logarithms of probabilities.
+pub const ABOUT_AS_LIKELY: f64 = 0.05;
 
 #[test]
 fn greedy_answers_are_those_of_a_hook() {
@@ -166,7 +166,7 @@ fn greedy_answers_are_those_of_a_hook() {
     }
     println!("{} of {asked} differ, by {gaps:?}", gaps.len());
     assert!(gaps.iter().all(|gap| *gap <= ABOUT_AS_LIKELY));
-    assert!(gaps.len() * 2 <= asked);
+    assert!(gaps.len() * 20 <= asked);
 }
 
 /// How often each of a few texts is the answer.
@@ -255,7 +255,12 @@ fn what_it_cannot_do_is_named_or_refused() {
     );
     let neutral = ask(json!({"repeat_penalty": 1.0, "presence_penalty": 0.0}));
     assert_eq!(neutral.header("x-rkllmd-not-applied"), None);
-    let refused = ask(json!({"logprobs": true}));
+    assert_eq!(neutral.header("x-rkllmd-run-mode"), None);
+    let told = ask(json!({"logprobs": true}));
+    assert_eq!(told.header("x-rkllmd-run-mode"), Some("logits"));
+    // Those of a prompt come with tokens only that are not in the library's cache.
+    let echo = json!({"echo": true, "logprobs": 1, "max_tokens": 1});
+    let refused = daemon.post("/v1/completions", &completion(MODEL, "Is it?", echo));
     assert_eq!(
         (refused.status, &*refused.error_code()),
         (400, "cannot_tell_logprobs")

@@ -115,6 +115,7 @@ mod the_real_model_takes_its_calls_back;
 mod the_router_downloads;
 mod the_router_loads_and_unloads;
 mod the_unix_socket_serves;
+mod the_vendors_library_tells_and_bans;
 mod the_vendors_oddities_keep_formats;
 mod thoughts_keep_their_budget;
 mod tiny_models;

@@ -9,7 +9,11 @@ const WORDS: [&str; 9] = ["[UNK]", "yes", "no", "Sure", "{", "}", "1", ",", "[en
 const END: usize = 8;
 
 fn tokenizer() -> String {
-    let ids = WORDS.iter().zip(0_u32..);
+    tokenizer_of(&WORDS)
+}
+
+pub fn tokenizer_of(words: &[&str]) -> String {
+    let ids = words.iter().zip(0_u32..);
     let vocabulary: serde_json::Map<String, Value> = ids
         .map(|(word, id)| ((*word).to_owned(), id.into()))
         .collect();
@@ -23,7 +27,7 @@ fn tokenizer() -> String {
 }
 
 /// A model of a few words, which follow from what stands before them.
-fn setup(family: &str, more: &str) -> Setup {
+pub fn setup(family: &str, more: &str) -> Setup {
     let scenario = format!("words = {WORDS:?}\neos-token-id = {END}\nrow-seed = 5\n{more}\n");
     let settings =
         format!("template = \"chatml\"\neos-ids = [{END}]\n[sampling]\ntemperature = 0.0\n");
@@ -40,7 +44,7 @@ fn pattern(least: usize) -> String {
     format!("[{{](yes|no|1)(,(yes|no|1)){{{least},{most}}}[}}]")
 }
 
-fn is_kept(text: &str, least: usize) -> bool {
+pub fn is_kept(text: &str, least: usize) -> bool {
     let inside = text.strip_prefix('{');
     let inside = inside.and_then(|text| text.strip_suffix('}'));
     inside.is_some_and(|inside| {
@@ -50,7 +54,7 @@ fn is_kept(text: &str, least: usize) -> bool {
     })
 }
 
-fn asked(least: usize) -> Value {
+pub fn asked(least: usize) -> Value {
     chat(
         "m",
         "Say it",
@@ -58,11 +62,11 @@ fn asked(least: usize) -> Value {
     )
 }
 
-fn metric(daemon: &Daemon, line: &str) -> bool {
+pub fn metric(daemon: &Daemon, line: &str) -> bool {
     daemon.get("/metrics").body.contains(line)
 }
 
-const ODDITIES: [&str; 14] = [
+pub const ODDITIES: [&str; 14] = [
     "",
     "abort-late-tokens = 3",
     "eos-silent = true",
@@ -200,7 +204,9 @@ fn a_client_that_leaves_on_the_way_back_frees_its_place() {
     let daemon = setup("1_3_1", more).start();
     let mut streamed = asked(30);
     streamed["stream"] = json!(true);
-    for pieces in 1..4 {
+    // With a run for each row, and with rows in hand.
+    for (pieces, tells) in [(1, false), (2, false), (3, false), (1, true), (2, true)] {
+        streamed["logprobs"] = json!(tells);
         let mut stream = daemon.stream(CHAT, &streamed);
         for _ in 0..pieces {
             assert!(stream.next_content().is_some());

@@ -87,6 +87,7 @@ fn request(client: &str, model: &str, prompt: &str) -> GenerationRequest {
         strict_parameters: false,
         max_new_tokens: None,
         constraint: None,
+        redraws: Default::default(),
         reply: None,
         thought_budget: None,
         stop: Vec::new(),

@@ -3,8 +3,9 @@
 
 use crate::daemon_support::FAMILIES_RUN;
 use crate::worker_support::{Worker, deadlines, of_first_slot, text_of};
+use rkllmd::constraint::Vocabulary;
 use rkllmd::generation::FinishReason;
-use rkllmd::ipc::{BegunAnswer, Command, Event, RunOutcome, SlotEvent, TokenKind};
+use rkllmd::ipc::{BegunAnswer, Command, Event, RunOutcome, SlotCommand, SlotEvent, TokenKind};
 
 #[test]
 fn every_token_tells_its_id_and_what_stands_behind_its_text() {
@@ -93,6 +94,33 @@ fn a_begun_answer_is_taken_over_by_its_tokens_or_by_its_text() {
                 limit_tokens: 64,
             }
         );
+    }
+}
+
+#[test]
+fn what_the_library_prints_shows_whether_its_tokens_are_the_known_ones() {
+    let scenario = "tokens = [{ text = \"one\", id = 0 }, { text = \" two\", id = 1 }, \
+        { text = \" three\", id = 2 }, { text = \" four\", id = 3 }]\n";
+    for family in FAMILIES_RUN {
+        for (third, agrees) in [(" three", true), (" thirty", false)] {
+            let mut worker = Worker::loaded(family, scenario, deadlines());
+            worker.run(1, "x", None);
+            let (_, end) = worker.until_end();
+            assert_eq!(end.tokens_agree, None, "{family}: none are known");
+            let mut vocabulary = Vocabulary::default();
+            for word in [" one", " two", third, " four"] {
+                vocabulary.push(Some(word.as_bytes()), false);
+            }
+            let mut spec = worker.spec(2, "x", None);
+            spec.vocabulary = Some(vocabulary);
+            worker.ask(SlotCommand::Run(Box::new(spec)));
+            let (events, end) = worker.until_end();
+            assert_eq!(text_of(&events), "one two three four", "{family}");
+            assert_eq!(end.tokens_agree, Some(agrees), "{family}");
+            worker.run(3, "x", None);
+            let (_, end) = worker.until_end();
+            assert_eq!(end.tokens_agree, Some(agrees), "{family}: once told");
+        }
     }
 }
 

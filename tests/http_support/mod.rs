@@ -313,6 +313,7 @@ pub fn started(not_applied: &[&'static str]) -> ReplyEvent {
     ReplyEvent::Started(RunStart {
         not_applied: not_applied.to_vec(),
         fingerprint: None,
+        reads_logits: false,
     })
 }
 

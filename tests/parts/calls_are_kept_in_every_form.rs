@@ -20,8 +20,6 @@ const LIMITS: Limits = Limits {
     lexer_states: 20_000,
     lexer_steps: 400_000,
     kept_grammars: 0,
-    redraws: 0,
-    redraws_without_reuse: 0,
 };
 
 /// Answers of each form.

@@ -158,6 +158,8 @@ impl Worker {
             draws: Default::default(),
             constraint: None,
             adapter: None,
+            redraws: None,
+            vocabulary: None,
             sampling: SamplingRequest::default(),
             max_new_tokens: None,
             prefill_per_token: ms(1),

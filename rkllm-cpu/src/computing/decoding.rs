@@ -37,6 +37,9 @@ pub(crate) struct Part<'a> {
     pub(crate) tokens: &'a [Token],
     /// They were not drawn.
     pub(crate) of_prompt: bool,
+    /// Where rows of all tokens are wanted, those from this position on: llama.cpp rounds a row by how many are
+    /// computed with it.
+    pub(crate) rows_from: usize,
 }
 
 /// What is the same for all of a decode.
@@ -74,7 +77,8 @@ impl Computing {
             places.extend((0..part.tokens.len()).map(|at| Place {
                 sequence: self.number(part.sequence),
                 position: held + at,
-                output: how.kind != OutputKind::Text || at + 1 == part.tokens.len(),
+                output: at + 1 == part.tokens.len()
+                    || (how.kind != OutputKind::Text && held + at >= part.rows_from),
             }));
         }
         let Some(mut arrays) = inputs.arrays_of(&tokens, &places) else {

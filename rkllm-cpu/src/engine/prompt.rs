@@ -21,6 +21,9 @@ use crate::vocabulary::Token;
 /// Positions of the window that a prompt may not fill, measured on the vendor's runtime.
 const RESERVED_POSITIONS: usize = 4;
 
+/// So many tokens behind the cells of a prompt are evaluated as if they had been drawn.
+const GONE_ON_WITH: usize = 32;
+
 pub(crate) enum Prompt<'a> {
     Turn {
         role: String,
@@ -103,6 +106,7 @@ impl Engine {
         let logprobs = extension.logprobs;
         let (is_deterministic, reused) = match extension.is_deterministic {
             true => (true, Reused::OfPrompts),
+            false if self.vendor_only => (false, Reused::AsTheyAre),
             false => (false, Reused::All),
         };
         let scores_prompt = logprobs.is_some_and(|logprobs| logprobs.of_prompt);
@@ -139,8 +143,19 @@ impl Engine {
             OutputKind::HiddenStates | OutputKind::Logits => wanted_from,
         };
         self.restore_prompt_cache(&mut computing, sequence, &tokens, most, adapter);
+        let cells = computing.cells(sequence);
+        let alike = common_prefix(cells.tokens(), &tokens).min(most);
+        let is_behind_a_prompt = cells.is_behind_a_prompt(alike, tokens.len());
         let reused = computing.reuse(sequence, &tokens, (most, reused), adapter);
         drop(computing);
+        // What is evaluated again for its rounding alone was in the cells.
+        let wanted_from = match request.output {
+            OutputKind::Logits if self.vendor_only => alike,
+            _ => wanted_from,
+        };
+        let is_gone_on_with = self.vendor_only && is_behind_a_prompt && reused == alike;
+        let drawn_from =
+            Some(reused).filter(|reused| is_gone_on_with && tokens.len() - reused <= GONE_ON_WITH);
         if self.verbosity >= Verbosity::DETAILS {
             info!("kv cache matches {reused} / {} tokens", tokens.len());
             info!("prompt tokens: {prompt:?}");
@@ -158,6 +173,7 @@ impl Engine {
             tokens,
             output: request.output,
             wanted_from,
+            drawn_from,
             adapter,
             sampler,
             logprobs,

@@ -74,6 +74,10 @@ impl Generation {
         Part {
             sequence: self.plan.sequence,
             of_prompt: held + count <= self.prompt_end,
+            rows_from: match self.plan.output {
+                OutputKind::Logits => self.plan.wanted_from,
+                OutputKind::Text | OutputKind::HiddenStates => 0,
+            },
             tokens: &self.rest(computing)[..count],
         }
     }
@@ -280,7 +284,7 @@ impl Generation {
     pub(crate) fn piece(&self, computing: &Computing, tokens: usize) -> usize {
         let held = computing.held(self.plan.sequence);
         match self.prompt_end.saturating_sub(held) {
-            0 if self.plan.is_deterministic => 1,
+            0 if self.plan.is_deterministic || self.plan.drawn_from.is_some() => 1,
             0 => DRAWN_AGAIN,
             rest if self.scores_prompt() => {
                 let vocabulary = self.plan.spelling.vocabulary;

@@ -98,6 +98,26 @@ fn a_memory_that_cannot_forget_in_part_is_still_continued() {
 }
 
 #[test]
+fn what_goes_on_behind_a_prompt_can_take_its_cells_as_they_are() {
+    let prompt: Vec<Token> = (0..200).collect();
+    let longer: Vec<Token> = (0..201).collect();
+    let other: Vec<Token> = (0..150).chain(900..960).collect();
+    // The same prompt is evaluated as it was, and so is one that parts from it.
+    for (wanted, kind, kept) in [
+        (&longer, Reused::All, 136),
+        (&longer, Reused::AsTheyAre, 200),
+        (&prompt, Reused::AsTheyAre, 136),
+        (&other, Reused::AsTheyAre, 144),
+    ] {
+        let mut cells = KvCells::new(FakeMemory::able());
+        cells.memory.positions = (0..200).collect();
+        cells.read(&prompt, true);
+        let most = wanted.len() - 1;
+        assert_eq!(cells.reuse_at_most(wanted, most, kind), kept, "{kind:?}");
+    }
+}
+
+#[test]
 fn a_memory_that_cannot_forget_in_part_goes_on_where_another_begins_its_last_piece_again() {
     let prompt: Vec<Token> = (0..200).collect();
     for (memory, kept) in [(FakeMemory::able(), 136), (FakeMemory::default(), 200)] {

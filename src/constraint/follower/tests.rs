@@ -14,8 +14,6 @@ const LIMITS: Limits = Limits {
     lexer_states: 10_000,
     lexer_steps: 200_000,
     kept_grammars: 0,
-    redraws: 0,
-    redraws_without_reuse: 0,
 };
 
 /// One token a byte, then a few words, one that opens and one that closes a thought, and the end.

@@ -19,8 +19,6 @@ const LIMITS: Limits = Limits {
     lexer_states: 8_000,
     lexer_steps: 200_000,
     kept_grammars: 1,
-    redraws: 0,
-    redraws_without_reuse: 0,
 };
 
 fn can_say(grammar: &str, parsers: &Parsers, text: &str) -> bool {

@@ -36,7 +36,7 @@ use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
 use crate::http::request::parsed::{Parse, parsed};
 use crate::http::response::event_writer::EventWriter;
-use crate::http::response::notices::{add_notices, tell_dropped};
+use crate::http::response::notices::{add_notices, tell_dropped, tell_of_logits};
 use crate::ipc::Prompt;
 use crate::models::InstalledModel;
 
@@ -213,6 +213,7 @@ pub(crate) async fn answer_asked<D: ChatDialect>(
             strict_parameters: state.chat.strict_parameters,
             max_new_tokens: options.max_new_tokens,
             constraint: constraint.map(Arc::new),
+            redraws: state.constraints.redraws(),
             reply,
             thought_budget: options.thought_budget,
             stop: options.stop.clone(),
@@ -262,6 +263,9 @@ pub(crate) async fn answer_asked<D: ChatDialect>(
     let names: Vec<Cow<'_, str>> = names.chain(unread).chain(not_kept).collect();
     add_notices(&mut response, &names, &neutralised);
     tell_dropped(&mut response, dropped);
+    if start.reads_logits {
+        tell_of_logits(&mut response);
+    }
     Ok(response)
 }
 

@@ -8,6 +8,7 @@ use axum::response::Response;
 static X_NOT_APPLIED: HeaderName = HeaderName::from_static("x-rkllmd-not-applied");
 static X_DROPPED: HeaderName = HeaderName::from_static("x-rkllmd-dropped-messages");
 static X_TRUNCATED: HeaderName = HeaderName::from_static("x-rkllmd-truncated-inputs");
+static X_RUN_MODE: HeaderName = HeaderName::from_static("x-rkllmd-run-mode");
 static X_NEUTRALISED: HeaderName = HeaderName::from_static("x-rkllmd-neutralised");
 
 /// The most bytes of one of them.
@@ -21,6 +22,12 @@ pub(crate) fn tell_dropped(response: &mut Response, messages: usize) {
         let headers = response.headers_mut();
         headers.insert(X_DROPPED.clone(), HeaderValue::from(messages));
     }
+}
+
+/// Its log probabilities were read from runs that tell the logits of each token.
+pub(crate) fn tell_of_logits(response: &mut Response) {
+    let headers = response.headers_mut();
+    headers.insert(X_RUN_MODE.clone(), HeaderValue::from_static("logits"));
 }
 
 /// Of so many inputs only the beginnings were embedded.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::constraint::{How, Limits, Thought, Vocabulary};
-use crate::generation::{DrawRequest, FinishReason, SamplingRequest};
+use crate::generation::{DrawRequest, FinishReason, RedrawLimits, SamplingRequest};
 
 /// One generation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,9 +24,13 @@ pub struct RunSpec {
     pub sampling: SamplingRequest,
     /// Not read where the library takes none of it.
     pub draws: DrawRequest,
-    /// What it is kept to, from the beginning of the answer on. Without a hook of the library's this takes the
-    /// prompt's tokens.
+    /// What it is kept to, from the beginning of the answer on.
     pub constraint: Option<Box<RunConstraint>>,
+    /// Where the library has no hook: its tokens are looked at, and some drawn again. This takes the prompt's
+    /// tokens. `None`: the library's tokens are the answer.
+    pub redraws: Option<RedrawSpec>,
+    /// The model's tokens, where either is there; `None`: the worker was told them before.
+    pub vocabulary: Option<Vocabulary>,
     /// Tokens still to be made; `None`: as many as the context leaves.
     pub max_new_tokens: Option<u32>,
     /// The time a token of this prompt may take in prefill: measured where the model's rate is
@@ -53,8 +57,21 @@ pub struct RunConstraint {
     pub limits: Limits,
     pub how: How,
     pub thought: Option<Thought>,
-    /// The model's tokens; `None`: the worker was told them before.
-    pub vocabulary: Option<Vocabulary>,
+}
+
+/// How tokens are drawn again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RedrawSpec {
+    pub limits: RedrawLimits,
+    /// The answer is kept to its grammar or fails; penalties are neutral.
+    pub is_needed: bool,
+}
+
+impl RedrawSpec {
+    /// The run is made all the same where its tokens cannot be looked at.
+    pub fn is_wish(&self, run: &RunSpec) -> bool {
+        !self.is_needed && run.draws.logprobs.is_none() && !run.draws.bans_tokens()
+    }
 }
 
 /// What has been generated of an answer so far.
@@ -101,6 +118,8 @@ pub struct Redraws {
     pub wasted_tokens: u32,
     /// Tokens of prompt and answer that were evaluated to go on; `None`: the library did not always tell.
     pub evaluated_tokens: Option<u32>,
+    /// Runs that told the logits of each of their tokens.
+    pub runs_with_rows: u32,
 }
 
 /// The end of a run.
@@ -121,6 +140,9 @@ pub struct RunEnd {
     /// Whether the runtime evaluated exactly the tokens that the model's tokenizer makes of the
     /// prompt; `None`: no tokenizer, or part of the prompt was found in the cache.
     pub tokenizer_agrees: Option<bool>,
+    /// Whether what the library printed for its tokens is what the model's tokenizer knows by their numbers;
+    /// `None`: too little was printed, the worker was not told them, or the library has a hook.
+    pub tokens_agree: Option<bool>,
     /// A call hung or the runtime failed: the worker must not be used again.
     pub tainted: bool,
 }

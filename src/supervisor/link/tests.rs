@@ -23,6 +23,8 @@ fn spec(run: u64, prompt: String) -> SlotCommand {
         draws: Default::default(),
         constraint: None,
         adapter: None,
+        redraws: None,
+        vocabulary: None,
         sampling: SamplingRequest::default(),
         max_new_tokens: None,
         prefill_per_token: Duration::ZERO,

@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Serving;
+use super::constrained::Followed;
 use super::next_attempt::count_made_otherwise;
 use super::resumption::Resumption;
 use crate::children::ChildProcess;
 use crate::generation::{
-    Deadline, DrawRequest, Fingerprint, GenerationError, ReplyEvent, RunStart, StopStrings,
+    Abilities, Deadline, DrawRequest, Fingerprint, GenerationError, ReplyEvent, RunStart,
+    StopStrings,
 };
-use crate::ipc::{BegunAnswer, RunConstraint, RunEnd, RunSpec, SlotCommand};
+use crate::ipc::{BegunAnswer, RunEnd, RunSpec, SlotCommand};
 use crate::supervisor::adapters;
 use crate::supervisor::drive::{Ended, Limits, Loss, Lost, Outer, Stop, drive};
 use crate::supervisor::lease::{Lease, WorkerAfter};
@@ -38,7 +40,8 @@ impl Serving<'_> {
     pub(super) async fn attempt(&mut self, lease: Lease) -> Attempt {
         let granted_at = Instant::now();
         let worker = lease.worker();
-        if let Err(outcome) = self.start(worker) {
+        let runtime = worker.abilities();
+        if let Err(outcome) = self.start(worker, runtime) {
             return Attempt::Over(outcome, None);
         }
         if self.reading.is_none() {
@@ -57,12 +60,12 @@ impl Serving<'_> {
                 return Attempt::Over(outcome, None);
             }
         }
-        let constraint = match self.constraint(worker).await {
-            Ok(constraint) => constraint,
+        let followed = match self.followed(worker, runtime).await {
+            Ok(followed) => followed,
             Err(outcome) => return Attempt::Over(outcome, None),
         };
-        let is_kept = constraint.is_some();
-        let spec = self.spec(worker, constraint);
+        let is_followed = !followed.is_nothing();
+        let spec = self.spec(worker, followed);
         let (deadlines, prefill) = (worker.deadlines, Prefill::of(&spec, worker.slots()));
         let resumed = Resumption::of(self.lost.take(), worker, granted_at);
         let (metrics, request) = (&self.services.metrics, &self.job.request);
@@ -119,7 +122,7 @@ impl Serving<'_> {
                 Attempt::Over(Outcome::Failed(error), None)
             }
             Ended::Over(mut over) => {
-                if is_kept {
+                if is_followed {
                     over.running.worker().is_told_tokens();
                 }
                 let stop = over.stop.take();
@@ -215,16 +218,15 @@ impl Serving<'_> {
     }
 
     /// Tells the reader that its turn has come, the first time.
-    fn start(&mut self, worker: &Worker) -> Result<(), Outcome> {
+    fn start(&mut self, worker: &Worker, runtime: Abilities) -> Result<(), Outcome> {
         let request = &self.job.request;
-        let goes_by_tokens = request.goes_by_tokens || request.is_redrawn(worker.facts.abilities());
+        let goes_by_tokens = request.goes_by_tokens || request.is_redrawn(runtime);
         self.ids_are_trusted = request.prompt_tokens.is_some()
             && (goes_by_tokens || worker.measured().tokenizer_agrees == Some(true));
         if self.started {
             return self.check_repeats_with(worker);
         }
         let request = &self.job.request;
-        let runtime = worker.facts.abilities();
         request.check_runtime(runtime).map_err(Outcome::Failed)?;
         let not_applied = request.not_applied(runtime);
         if request.strict_parameters && !not_applied.is_empty() {
@@ -237,6 +239,7 @@ impl Serving<'_> {
         let started = ReplyEvent::Started(RunStart {
             not_applied,
             fingerprint: self.fingerprint.clone(),
+            reads_logits: request.reads_logits(runtime),
         });
         if self.job.events.try_send(started).is_err() {
             return Err(Outcome::Silence);
@@ -250,7 +253,7 @@ impl Serving<'_> {
         if !self.repeats || self.answer.tokens() == 0 {
             return Ok(());
         }
-        let not_applied = self.job.request.not_applied(worker.facts.abilities());
+        let not_applied = self.job.request.not_applied(worker.abilities());
         let repeats = self.job.request.repeats(&not_applied);
         match self.fingerprint_of(worker, repeats) == self.fingerprint {
             true => Ok(()),
@@ -264,7 +267,7 @@ impl Serving<'_> {
         worker.facts.fingerprint(repeats, stamp.as_deref())
     }
 
-    fn spec(&self, worker: &Worker, constraint: Option<Box<RunConstraint>>) -> RunSpec {
+    fn spec(&self, worker: &Worker, followed: Followed) -> RunSpec {
         let request = &self.job.request;
         RunSpec {
             run: self.job.run,
@@ -274,7 +277,9 @@ impl Serving<'_> {
             begun: self.begun.clone().or_else(|| self.nothing_begun()),
             sampling: request.sampling,
             draws: self.draws(),
-            constraint,
+            constraint: followed.constraint,
+            redraws: followed.redraws,
+            vocabulary: followed.vocabulary,
             max_new_tokens: self.tokens_left(),
             prefill_per_token: worker.prefill_per_token(),
             credit: TOKEN_CREDIT,

@@ -34,6 +34,7 @@ pub(super) struct Families {
     pub(super) redraws: Counters<ByModel>,
     pub(super) redraw_wasted_tokens: Counters<ByModel>,
     pub(super) redraw_prompt_tokens: Counters<ByModel>,
+    pub(super) redraw_logits_runs: Counters<ByModel>,
     pub(super) resume_gap: Histograms,
     pub(super) resume_overhead: Histograms,
     pub(super) model_load: Histograms,
@@ -107,7 +108,7 @@ impl Families {
             ),
             redraws: add.counters(
                 "redraws",
-                "Tokens that were drawn again because their answer's format does not allow them, with a library that has no hook",
+                "Tokens that were drawn again because their answer's format or a ban does not allow them, with a library that has no hook",
             ),
             redraw_wasted_tokens: add.counters(
                 "redraw_wasted_tokens",
@@ -116,6 +117,10 @@ impl Families {
             redraw_prompt_tokens: add.counters(
                 "redraw_prompt_tokens",
                 "Tokens of prompts and answers that were evaluated to draw again and to go on, where the library told their number",
+            ),
+            redraw_logits_runs: add.counters(
+                "redraw_logits_runs",
+                "Runs that told the logits of each of their tokens",
             ),
             resume_gap: add.histograms(
                 "resume_gap",

@@ -54,13 +54,14 @@ impl Metrics {
         observe(&self.0.resume_overhead, model, seconds);
     }
 
-    /// An answer was kept to its format by drawing tokens again.
+    /// An answer's tokens were looked at, and some drawn again.
     pub fn redrawn(&self, model: &str, took: &Redraws) {
         let families = &self.0;
         let counts = [
             (&families.redraws, Some(took.redraws)),
             (&families.redraw_wasted_tokens, Some(took.wasted_tokens)),
             (&families.redraw_prompt_tokens, took.evaluated_tokens),
+            (&families.redraw_logits_runs, Some(took.runs_with_rows)),
         ];
         for (family, count) in counts {
             if let Some(count) = count.filter(|count| *count > 0) {

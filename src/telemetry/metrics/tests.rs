@@ -100,13 +100,21 @@ fn redraws(redraws: u32, wasted_tokens: u32, evaluated_tokens: Option<u32>) -> R
         redraws,
         wasted_tokens,
         evaluated_tokens,
+        runs_with_rows: 0,
+    }
+}
+
+fn logits_runs(runs_with_rows: u32) -> Redraws {
+    Redraws {
+        runs_with_rows,
+        ..redraws(0, 0, None)
     }
 }
 
 type Move = (fn(&Metrics), &'static str);
 
 /// Each method, and the sample it makes.
-const MOVES: [Move; 25] = [
+const MOVES: [Move; 26] = [
     (
         |m| m.request_ended("a", "complete"),
         r#"rkllmd_requests_total{model="a",outcome="complete"} 1"#,
@@ -190,6 +198,10 @@ const MOVES: [Move; 25] = [
     (
         |m| m.redrawn("a", &redraws(0, 0, Some(5))),
         r#"rkllmd_redraw_prompt_tokens_total{model="a"} 5"#,
+    ),
+    (
+        |m| m.redrawn("a", &logits_runs(6)),
+        r#"rkllmd_redraw_logits_runs_total{model="a"} 6"#,
     ),
     (
         |m| m.resume_gap("a", 0.5),

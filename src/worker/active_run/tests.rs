@@ -18,6 +18,8 @@ fn active(tokens: u32) -> ActiveRun {
         draws: Default::default(),
         constraint: None,
         adapter: None,
+        redraws: None,
+        vocabulary: None,
         sampling: SamplingRequest::default(),
         max_new_tokens: None,
         prefill_per_token: Duration::from_millis(1),
@@ -72,6 +74,7 @@ fn returned() -> RunReturned {
         over_limit_tokens: None,
         not_kept: None,
         redraws: None,
+        tokens_agree: None,
         raw: None,
     }
 }

@@ -1,11 +1,13 @@
-//! An answer that is kept to its grammar while it is made: what of it was drawn, what was told, and what may
+//! An answer whose tokens are looked at while it is made: what of it was drawn, what was told, and what may
 //! come next. Nothing is told that may not come: the text is that of the tokens that were followed, never the
 //! library's, which does not know where it goes back.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::scores;
 use crate::constraint::{Draws, Follower, ModelTokens, Next};
+use crate::conversation::TokenLogprobs;
 use crate::generation::FinishReason;
 use crate::ipc::{SlotEvent, TokenKind, WaitsFor};
 use crate::worker::constrained::{self, FOLLOWING_FAILED, NONE_CAN_BE_DRAWN};
@@ -30,11 +32,27 @@ pub struct Spells {
     pub prints_special_tokens: bool,
 }
 
+/// What may come in it, and what is told of it.
+#[derive(Default)]
+pub struct Rules {
+    /// `None`: what comes is free.
+    pub follower: Option<Follower>,
+    /// An answer that takes too much to follow is free from there on.
+    pub is_wish: bool,
+    /// Tokens that never come.
+    pub banned: Vec<i32>,
+    /// How many of the likeliest tokens are told beside each token, with how likely they were. `None`: nobody
+    /// asks.
+    pub scores: Option<u8>,
+}
+
 pub struct Answer {
     told: Told,
     spells: Spells,
     tokens: Arc<ModelTokens>,
-    follower: Follower,
+    rules: Rules,
+    /// How likely those were that were drawn, until it is told.
+    scores: Vec<Option<TokenLogprobs>>,
     /// What of it this run has made.
     drawn: Vec<i32>,
     /// So many of these were told.
@@ -62,14 +80,15 @@ impl SharedAnswer {
 }
 
 impl Answer {
-    /// `follower` follows it over `tokens`.
-    pub fn new(told: Told, spells: Spells, tokens: Arc<ModelTokens>, follower: Follower) -> Self {
+    /// `rules` are over `tokens`.
+    pub fn new(told: Told, spells: Spells, tokens: Arc<ModelTokens>, rules: Rules) -> Self {
         let mut answer = Self {
             allowed: vec![0.0; tokens.count()],
             told,
             spells,
             tokens,
-            follower,
+            rules,
+            scores: Vec::new(),
             drawn: Vec::new(),
             told_tokens: 0,
             next: Next::Token,
@@ -123,18 +142,43 @@ impl Answer {
         self.tokens.is_end(id)
     }
 
-    /// Takes in a token that may come.
-    pub fn takes(&mut self, id: i32) {
+    /// Takes in a token that may come, and the row that it was drawn from.
+    pub fn takes(&mut self, id: i32, row: Option<&[f32]>) {
+        let scores = self.rules.scores.zip(row);
+        let scores = scores.map(|(top, row)| scores::of_drawn(row, id, top, &self.tokens));
+        self.scores.push(scores);
         self.drawn.push(id);
         self.look();
     }
 
+    /// It is told how likely its tokens were, so each is drawn from a row.
+    pub fn wants_scores(&self) -> bool {
+        self.rules.scores.is_some()
+    }
+
+    /// Some tokens may not come, here or later.
+    pub fn may_stray(&self) -> bool {
+        self.rules.follower.is_some() || !self.rules.banned.is_empty()
+    }
+
+    /// From here on all of it may come, where it was followed as a wish. Returns whether it was.
+    pub fn goes_free(&mut self) -> bool {
+        let was_followed = self.rules.is_wish && self.rules.follower.take().is_some();
+        if was_followed {
+            self.look();
+        }
+        was_followed
+    }
+
     /// Takes in what alone may come. A draw has no say in it, so that the answer is the same.
     pub fn takes_what_is_forced(&mut self) {
+        if self.wants_scores() {
+            return;
+        }
         let most = self.progress().limit_tokens() as usize;
         while !self.is_over() && self.drawn.len() < most {
             let Some(only) = self.only() else { break };
-            self.takes(only);
+            self.takes(only, None);
         }
     }
 
@@ -154,7 +198,7 @@ impl Answer {
         // Where nothing may come, nothing is marked.
         let goes_on = self.next == Next::Token && !self.is_over();
         match draws.draw(row, &self.allowed, chance).filter(|_| goes_on) {
-            Some(id) => self.takes(id),
+            Some(id) => self.takes(id, Some(row)),
             None => self.fails(NONE_CAN_BE_DRAWN),
         }
     }
@@ -172,8 +216,16 @@ impl Answer {
                 let run = self.told.run;
                 self.told.notes.send(SlotNote::FirstToken { run });
             }
-            if self.spells.ends.contains(&id) || (is_last && self.follower.has_ended()) {
+            if self.spells.ends.contains(&id) || (is_last && self.has_ended_with(id)) {
                 return self.completes(FinishReason::Stop, count);
+            }
+            let scores = self.scores.get_mut(self.told_tokens - 1);
+            if let Some(scores) = scores.and_then(Option::take) {
+                self.deliver(SlotEvent::Logprobs {
+                    run: self.told.run,
+                    of_prompt: false,
+                    tokens: vec![scores],
+                });
             }
             self.push(id);
             if is_last && self.next == Next::End {
@@ -194,7 +246,17 @@ impl Answer {
 
     /// The model has ended it. Returns whether it may end here.
     pub fn ends_here(&mut self) -> bool {
-        let may_end = !self.is_over() && (self.follower.may_end() || self.next == Next::End);
+        let follower = self.rules.follower.as_ref();
+        let may_end = match self.next {
+            Next::End => true,
+            Next::Token => {
+                let ends = self.tokens.ends();
+                let is_banned = |end| self.rules.banned.contains(end);
+                follower.is_none_or(Follower::may_end)
+                    && (ends.is_empty() || !ends.iter().all(is_banned))
+            }
+        };
+        let may_end = may_end && !self.is_over();
         if may_end {
             self.completes(FinishReason::Stop, self.progress().tokens());
         }
@@ -215,17 +277,36 @@ impl Answer {
     /// What may come behind all that was drawn.
     fn look(&mut self) {
         self.allowed.fill(0.0);
-        let (follower, drawn) = (&mut self.follower, &self.drawn);
+        let (rules, drawn) = (&mut self.rules, &self.drawn);
         let allowed = &mut self.allowed;
         // Whoever panics in it ends this answer and nothing else.
-        let looked = catch_unwind(AssertUnwindSafe(|| match follower.before_row(drawn)? {
-            Some(next) => Ok(next),
-            None => follower.row(drawn, allowed),
+        let looked = catch_unwind(AssertUnwindSafe(|| {
+            let Some(follower) = &mut rules.follower else {
+                return Ok(Next::Token);
+            };
+            match follower.before_row(drawn)? {
+                Some(next) => Ok(next),
+                None => follower.row(drawn, allowed),
+            }
         }));
+        for &id in &self.rules.banned {
+            let place = usize::try_from(id).ok();
+            if let Some(mark) = place.and_then(|place| self.allowed.get_mut(place)) {
+                *mark = f32::NEG_INFINITY;
+            }
+        }
         match looked {
             Ok(Ok(next)) => self.next = next,
             Ok(Err(error)) => self.fails(constrained::reason(&error)),
             Err(_) => self.fails(FOLLOWING_FAILED),
+        }
+    }
+
+    /// Whether the last one that was drawn is an end of the model's.
+    fn has_ended_with(&self, id: i32) -> bool {
+        match &self.rules.follower {
+            Some(follower) => follower.has_ended(),
+            None => self.tokens.is_end(id),
         }
     }
 

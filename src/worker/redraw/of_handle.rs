@@ -5,16 +5,21 @@ use rkllm_sys::{
     RunMode, RunOptions, Sampling,
 };
 
-use super::Library;
 use super::sinks::Abort;
+use super::{Asks, Library};
 use crate::constraint::Draws;
 
 /// A run of the daemon's is several of the library's, each with a number of its own: what comes late of one
-/// must not reach the next. The daemon's own numbers count its runs.
+/// must not reach the next. The daemon's own numbers count its runs; one of them alone is a run that is not
+/// looked at.
 const NUMBER_BITS: u32 = 40;
 
 /// Any that is not 1: who takes the likeliest takes the same one each time.
 const ROWS_TOP_K: i32 = 40;
+
+/// Tokens of a run with their rows, where the library is not told when it may free these: it may keep all of
+/// them until the run has ended, and one row of a large vocabulary takes 600 kB.
+const MOST_WITH_KEPT_ROWS: u32 = 64;
 
 pub struct OfHandle<'h> {
     handle: &'h Handle,
@@ -36,19 +41,30 @@ impl<'h> OfHandle<'h> {
             handle,
             per_run: handle.per_run(),
             sampling: Sampling {
-                repeat_penalty: Some(1.0),
-                frequency_penalty: Some(0.0),
-                presence_penalty: Some(0.0),
                 mirostat: Some(0),
                 ..sampling
             },
             run,
             adapter,
-            runs: 0,
+            runs: 1,
         }
     }
 
-    /// The token of a run for logits is thrown away. Where it is half a character, so that they are not told,
+    /// Nothing but the row says what is drawn.
+    #[must_use]
+    pub fn without_penalties(self) -> Self {
+        Self {
+            sampling: Sampling {
+                repeat_penalty: Some(1.0),
+                frequency_penalty: Some(0.0),
+                presence_penalty: Some(0.0),
+                ..self.sampling
+            },
+            ..self
+        }
+    }
+
+    /// The token of a run for a row is thrown away. Where it is half a character, so that they are not told,
     /// another run is to draw another one.
     fn sampling_of_rows(&self) -> Sampling {
         Sampling {
@@ -74,7 +90,7 @@ impl Library for OfHandle<'_> {
     fn run(
         &mut self,
         input: &[i32],
-        mode: RunMode,
+        asks: Asks,
         most_tokens: u32,
         sink: Box<dyn ResultSink>,
     ) -> Result<(), CallError> {
@@ -86,12 +102,15 @@ impl Library for OfHandle<'_> {
             allowed: "it must not be 0",
         })?;
         let options = RunOptions {
-            mode,
+            mode: match asks {
+                Asks::Tokens => RunMode::Generate,
+                Asks::TokensWithRows | Asks::Row => RunMode::Logits,
+            },
             per_run: self.per_run.map(|per_run| {
                 let tokens = i32::try_from(most_tokens).unwrap_or(i32::MAX);
-                let sampling = match mode {
-                    RunMode::Logits => self.sampling_of_rows(),
-                    _ => self.sampling,
+                let sampling = match asks {
+                    Asks::Row => self.sampling_of_rows(),
+                    Asks::Tokens | Asks::TokensWithRows => self.sampling,
                 };
                 per_run.values(sampling, Some(tokens))
             }),
@@ -112,5 +131,12 @@ impl Library for OfHandle<'_> {
 
     fn release(&self) -> Option<ReleaseBuffer> {
         self.handle.release_buffer()
+    }
+
+    fn most_with_rows(&self) -> u32 {
+        match self.release() {
+            Some(_) => u32::MAX,
+            None => MOST_WITH_KEPT_ROWS,
+        }
     }
 }

@@ -1,3 +1,5 @@
+mod asked;
+mod rows;
 mod scripted;
 
 use std::collections::BTreeMap;
@@ -5,9 +7,11 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::constraint::{Next, Wanted};
 use crate::generation::FinishReason;
+use crate::ipc::RunConstraint;
 use crate::worker::token_sink::EndedBy;
+use asked::Asked;
 use scripted::{
-    Asked, END, GREEDY, ODD_BASE, Odd, PROMPT, SAMPLED, WORDS, constraint, parsers, row_behind,
+    END, GREEDY, ODD_BASE, Odd, PROMPT, SAMPLED, WORDS, constraint, parsers, row_behind,
 };
 
 const ODD: [Odd; 6] = [
@@ -277,7 +281,7 @@ fn more_redraws_than_there_may_be_end_the_answer_with_what_there_is() {
                 forgets,
                 ..ODD_BASE
             },
-            limits: Limits {
+            limits: RedrawLimits {
                 redraws: limits.0,
                 without_reuse: limits.1,
             },

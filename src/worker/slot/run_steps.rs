@@ -18,9 +18,7 @@ const ABORT_REPEAT: Duration = Duration::from_millis(250);
 impl Slot {
     pub(super) fn start_run(&mut self, common: &mut Common, mut spec: Box<RunSpec>) {
         // In the order of the commands: another slot's run may count on it.
-        let constraint = spec.constraint.as_mut();
-        let told = constraint.and_then(|constraint| constraint.vocabulary.take());
-        if let Some(vocabulary) = told {
+        if let Some(vocabulary) = spec.vocabulary.take() {
             // Several may tell them before one has ended.
             let tokens = &mut common.tokens;
             tokens.get_or_insert_with(|| Arc::new(SharedTokens::new(vocabulary)));

@@ -147,6 +147,8 @@ impl Swap<'_> {
             sampling: SamplingRequest::default(),
             draws: DrawRequest::default(),
             constraint: None,
+            redraws: None,
+            vocabulary: None,
             max_new_tokens: Some(1),
             prefill_per_token: worker.prefill_per_token(),
             credit: TOKEN_CREDIT,

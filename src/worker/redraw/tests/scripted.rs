@@ -1,22 +1,16 @@
 //! A library that draws from rows which follow from what stands before them, with what libraries may do.
 
-use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::mpsc::channel;
 
-use rkllm_sys::{CallState, Flow, Matrix, ResultView, RunId};
+use rkllm_sys::{CallState, Flow, Matrix, PerfStat, ResultView, RunId};
 
 use super::super::*;
 use crate::constraint::{
-    Follower, Limits as GrammarLimits, ModelTokens, Next, Parsers, Vocabulary, Wanted, WhiteSpace,
-    compile,
+    Limits as GrammarLimits, ModelTokens, Parsers, Vocabulary, Wanted, WhiteSpace, compile,
 };
-use crate::generation::FinishReason;
-use crate::ipc::{BegunAnswer, Event, FrameReader, SlotEvent, TokenKind};
-use crate::worker::event_writer::EventWriter;
+use crate::ipc::RunConstraint;
 use crate::worker::run_progress::RunProgress;
-use crate::worker::slot::SlotNotes;
-use crate::worker::slot_events::SlotEvents;
 
 pub const WORDS: [&[u8]; 12] = [
     b"a",
@@ -64,8 +58,6 @@ pub fn constraint(wanted: &Wanted) -> RunConstraint {
         lexer_states: 8_000,
         lexer_steps: 200_000,
         kept_grammars: 4,
-        redraws: 0,
-        redraws_without_reuse: 0,
     };
     let compiled = compile(wanted, &limits).expect("a grammar");
     RunConstraint {
@@ -73,9 +65,11 @@ pub fn constraint(wanted: &Wanted) -> RunConstraint {
         limits,
         how: compiled.how,
         thought: None,
-        vocabulary: None,
     }
 }
+
+/// Fewer than answers have.
+pub const MOST_WITH_ROWS: u32 = 5;
 
 /// Logits that follow from what stands before them.
 pub fn row_behind(seed: u64, before: &[i32]) -> Vec<f32> {
@@ -103,20 +97,38 @@ pub struct Odd {
     pub fails_at: Option<u32>,
     /// It is asked to abort from outside at its so many-th callback.
     pub cancelled_at: Option<u32>,
+    /// What the logits of each token come with.
+    pub rows: Rows,
 }
 
-struct Scripted {
-    seed: u64,
-    draws: Draws,
-    odd: Odd,
-    random: fastrand::Rng,
-    aborted: Arc<AtomicBool>,
-    progress: Arc<RunProgress>,
-    cache: Vec<i32>,
-    runs: u32,
-    callbacks: u32,
+/// What logits come with in runs that make tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rows {
+    #[default]
+    WithTexts,
+    WithIds,
+    /// Nothing, before the first token, and not again.
+    Alone,
+    /// Likewise, and with a number in the place of its id.
+    AloneWithAnId,
+}
+
+pub struct Scripted {
+    pub seed: u64,
+    pub draws: Draws,
+    pub odd: Odd,
+    pub random: fastrand::Rng,
+    pub aborted: Arc<AtomicBool>,
+    pub progress: Arc<RunProgress>,
+    pub cache: Vec<i32>,
+    pub runs: u32,
+    pub callbacks: u32,
     /// How often it was asked to abort at an end of the model's in the middle of an answer.
-    aborts_at_ends: Arc<AtomicU32>,
+    pub aborts_at_ends: Arc<AtomicU32>,
+    /// How often for what.
+    pub asked: Arc<[AtomicU32; 3]>,
+    /// The most tokens of a run with rows.
+    pub with_rows: Arc<AtomicU32>,
 }
 
 impl Scripted {
@@ -154,7 +166,7 @@ impl Library for Scripted {
     fn run(
         &mut self,
         input: &[i32],
-        mode: RunMode,
+        asks: Asks,
         most_tokens: u32,
         mut sink: Box<dyn ResultSink>,
     ) -> Result<(), CallError> {
@@ -171,7 +183,10 @@ impl Library for Scripted {
         let rows = self.evaluated(input);
         let mut before = input.to_vec();
         let mut late = self.odd.late;
-        if mode == RunMode::Logits && self.odd.announces {
+        let mut told_tokens = 0;
+        let wants_rows = asks != Asks::Tokens;
+        self.asked[asks as usize].fetch_add(1, Ordering::Relaxed);
+        if wants_rows && self.odd.announces {
             self.call(sink, view(CallState::Normal));
         }
         for made in 0..most_tokens + late {
@@ -179,10 +194,10 @@ impl Library for Scripted {
             let anything = vec![0.0; row.len()];
             let id = self.draws.draw(&row, &anything, self.random.f64());
             let id = id.expect("all are allowed");
-            if id == END && self.odd.swallows_end && mode == RunMode::Generate {
+            if id == END && self.odd.swallows_end && !wants_rows {
                 break;
             }
-            let half = mode == RunMode::Logits && made == 0 && self.odd.waits > 0;
+            let half = wants_rows && made == 0 && self.odd.waits > 0;
             let state = match half {
                 true => CallState::Waiting,
                 false => CallState::Normal,
@@ -194,14 +209,30 @@ impl Library for Scripted {
                 values: &values,
                 columns: row.len(),
             };
+            let text = WORDS.get(id as usize).copied().unwrap_or_default();
+            let logits = Some(logits).filter(|_| wants_rows && !half);
+            let is_alone = matches!(self.odd.rows, Rows::Alone | Rows::AloneWithAnId);
+            if wants_rows && is_alone && made == 0 && !half {
+                let alone = ResultView {
+                    token_id: Some(0).filter(|_| self.odd.rows == Rows::AloneWithAnId),
+                    logits: logits.as_ref().map(|logits| Matrix {
+                        values: logits.values,
+                        columns: logits.columns,
+                    }),
+                    ..view(CallState::Normal)
+                };
+                self.call(sink, alone);
+            }
+            let has_text = !wants_rows || self.odd.rows != Rows::WithIds;
             let told = ResultView {
-                text: Some(WORDS.get(id as usize).copied().unwrap_or_default()),
+                text: Some(text).filter(|_| has_text),
                 token_id: Some(id),
-                logits: Some(logits).filter(|_| mode == RunMode::Logits && !half),
+                logits: logits.filter(|_| !is_alone),
                 ..view(state)
             };
             let was_asked = self.aborted.load(Ordering::Relaxed);
             self.call(sink, told);
+            told_tokens += 1;
             before.push(id);
             if id == END {
                 let is_asked = !was_asked && self.aborted.load(Ordering::Relaxed);
@@ -216,6 +247,9 @@ impl Library for Scripted {
                 }
                 late -= 1;
             }
+        }
+        if asks == Asks::TokensWithRows {
+            self.with_rows.fetch_max(told_tokens, Ordering::Relaxed);
         }
         self.cache = before;
         let perf = PerfStat {
@@ -244,140 +278,9 @@ impl Library for Scripted {
     fn release(&self) -> Option<ReleaseBuffer> {
         None
     }
-}
 
-/// An answer to be made.
-pub struct Asked<'a> {
-    pub parsers: &'a Parsers,
-    pub constraint: &'a RunConstraint,
-    pub seed: u64,
-    pub free: Draws,
-    pub again: Draws,
-    pub odd: Odd,
-    pub limits: Limits,
-    pub most_tokens: u32,
-    /// What another worker has made of it.
-    pub begun: &'a [i32],
-}
-
-/// What came of it.
-pub struct Made {
-    pub text: String,
-    pub ids: Vec<i32>,
-    pub complete: Option<FinishReason>,
-    pub came: Came,
-    pub aborts_at_ends: u32,
-}
-
-const ANY: Limits = Limits {
-    redraws: 10_000,
-    without_reuse: 10_000,
-};
-
-impl<'a> Asked<'a> {
-    pub fn new(parsers: &'a Parsers, constraint: &'a RunConstraint) -> Self {
-        Self {
-            parsers,
-            constraint,
-            seed: 1,
-            free: GREEDY,
-            again: GREEDY,
-            odd: Odd::default(),
-            limits: ANY,
-            most_tokens: 60,
-            begun: &[],
-        }
-    }
-
-    pub fn follower(&self) -> Follower {
-        let pieces = self.begun.iter().flat_map(|&id| WORDS[id as usize]);
-        let begun = BegunAnswer {
-            text: String::from_utf8(pieces.copied().collect()).expect("whole characters"),
-            token_ids: Some(self.begun.to_vec()),
-            tokens: u32::try_from(self.begun.len()).ok(),
-        };
-        let begun = Some(&begun).filter(|_| !self.begun.is_empty());
-        constrained::follower_of(self.constraint, self.parsers, begun).expect("it compiles")
-    }
-
-    pub fn make(&self) -> Made {
-        let (mut daemon, worker) = UnixStream::pair().expect("a socket pair");
-        let (notes, _inbox) = channel();
-        let progress = Arc::new(RunProgress::new(self.most_tokens, u32::MAX));
-        let told = Told {
-            run: 1,
-            progress: Arc::clone(&progress),
-            events: SlotEvents::new(0, EventWriter::start(worker).expect("a writer")),
-            notes: SlotNotes::new(0, notes),
-        };
-        let spells = Spells {
-            ends: Arc::from([]),
-            prints_special_tokens: false,
-        };
-        let tokens = Arc::clone(self.parsers.tokens());
-        let answer = Answer::new(told, spells, tokens, self.follower());
-        let aborts_at_ends = Arc::<AtomicU32>::default();
-        let library = Scripted {
-            seed: self.seed,
-            draws: self.free,
-            odd: self.odd,
-            random: fastrand::Rng::new(),
-            aborted: Arc::default(),
-            progress,
-            cache: Vec::new(),
-            runs: 0,
-            callbacks: 0,
-            aborts_at_ends: Arc::clone(&aborts_at_ends),
-        };
-        let ways = (self.again, self.limits);
-        let input = [&PROMPT[..], self.begun].concat();
-        let came = Redraw::new(library, answer, input, ways, random_chance).run();
-        let mut frames = FrameReader::default();
-        std::io::Read::read_to_end(&mut daemon, frames.buffer()).expect("all events");
-        let mut made = Made {
-            text: String::new(),
-            ids: Vec::new(),
-            complete: None,
-            came,
-            aborts_at_ends: aborts_at_ends.load(Ordering::Relaxed),
-        };
-        while let Some(event) = frames.next_message().expect("an event") {
-            let Event::Slot { event, .. } = event else {
-                panic!("{event:?}")
-            };
-            assert_eq!(made.complete, None, "{event:?} behind the end");
-            match event {
-                SlotEvent::Token { kind, id, text, .. } => {
-                    assert_eq!(id.is_none(), kind == TokenKind::Rest);
-                    made.ids.extend(id);
-                    made.text.push_str(&text);
-                }
-                SlotEvent::AnswerComplete { reason, .. } => made.complete = Some(reason),
-                SlotEvent::GoesBack { .. } => {}
-                other => panic!("{other:?}"),
-            }
-        }
-        made
-    }
-
-    /// What a runtime with a hook makes of it.
-    pub fn with_a_hook(&self) -> Vec<i32> {
-        let (mut follower, mut drawn) = (self.follower(), Vec::new());
-        while drawn.len() < self.most_tokens as usize {
-            let before = [&PROMPT[..], &drawn].concat();
-            let row = row_behind(self.seed, &before);
-            let mut allowed = vec![0.0; row.len()];
-            match follower.row(&drawn, &mut allowed).expect("it goes on") {
-                Next::End => break,
-                Next::Token => {}
-            }
-            let id = GREEDY.draw(&row, &allowed, 0.0).expect("one is allowed");
-            if id == END {
-                break;
-            }
-            drawn.push(id);
-        }
-        drawn
+    fn most_with_rows(&self) -> u32 {
+        MOST_WITH_ROWS
     }
 }
 
@@ -389,4 +292,5 @@ pub const ODD_BASE: Odd = Odd {
     forgets: false,
     fails_at: None,
     cancelled_at: None,
+    rows: Rows::WithTexts,
 };

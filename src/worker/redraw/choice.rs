@@ -1,0 +1,133 @@
+//! Whether a run is to tell the logits of each of its tokens. With them, a token that may not come is drawn
+//! again from what is in hand; without, a run of its own tells its row. Which is less depends on how often
+//! tokens may not come, which the answer shows, and on what either takes, which is measured. Pure.
+//!
+//! ```text
+//!   a token free          F + V R + V B      F: a token without its row    V: of so many tokens one may not come
+//!   a token with its row  L + V B            L: one with it                R: a run for a row alone
+//!                                            B: the way back, in either
+//! ```
+
+use std::time::Duration;
+
+/// So many of an answer's tokens were drawn again before its rate says anything.
+const ENOUGH: u32 = 3;
+/// What was measured last counts for so much of the mean.
+const NEW: f64 = 0.25;
+
+/// What things take with one handle, in seconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Costs {
+    free_token: Option<f64>,
+    token_with_row: Option<f64>,
+    row: Option<f64>,
+    /// The library was seen to tell a token without its row, in a run that was to tell both.
+    rows_are_missing: bool,
+}
+
+impl Costs {
+    /// A run made so many tokens behind its first one.
+    pub fn made(&mut self, tokens: u32, took: Duration, with_rows: bool) {
+        if tokens > 0 {
+            let place = match with_rows {
+                true => &mut self.token_with_row,
+                false => &mut self.free_token,
+            };
+            measured(place, took.as_secs_f64() / f64::from(tokens));
+        }
+    }
+
+    /// A run told a row, and was ended.
+    pub fn told_a_row(&mut self, took: Duration) {
+        measured(&mut self.row, took.as_secs_f64());
+    }
+
+    pub fn misses_rows(&mut self) {
+        self.rows_are_missing = true;
+    }
+
+    /// `strayed` of so many tokens may not come. Where a cost is not known, it is found out.
+    pub fn wants_rows(&self, strayed: u32, tokens: u32) -> bool {
+        if self.rows_are_missing || strayed < ENOUGH {
+            return false;
+        }
+        let (Some(free), Some(with_row), Some(row)) =
+            (self.free_token, self.token_with_row, self.row)
+        else {
+            return true;
+        };
+        let rate = f64::from(strayed) / f64::from(tokens.max(strayed));
+        with_row - free < rate * row
+    }
+}
+
+fn measured(mean: &mut Option<f64>, now: f64) {
+    *mean = Some(match *mean {
+        None => now,
+        Some(before) => before + NEW * (now - before),
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// In milliseconds.
+    fn costs(free: u32, with_row: u32, row: u32) -> Costs {
+        let mut costs = Costs::default();
+        costs.made(10, MS * free * 10, false);
+        costs.made(5, MS * with_row * 5, true);
+        costs.told_a_row(MS * row);
+        costs
+    }
+
+    #[test]
+    fn rows_are_worth_it_where_enough_tokens_may_not_come() {
+        // 40 ms more a token, against 200 ms for one in so many.
+        let costs = costs(60, 100, 200);
+        assert!(costs.wants_rows(4, 12));
+        assert!(!costs.wants_rows(4, 40));
+        assert!(!costs.wants_rows(2, 2), "that says nothing yet");
+    }
+
+    #[test]
+    fn what_is_not_known_is_tried_once_there_is_a_reason() {
+        let mut costs = Costs::default();
+        assert!(!costs.wants_rows(0, 100));
+        assert!(costs.wants_rows(3, 100));
+        costs.made(0, MS, true);
+        assert!(costs.wants_rows(3, 100), "no token was measured");
+        costs.misses_rows();
+        assert!(!costs.wants_rows(30, 30), "they do not come");
+    }
+
+    #[test]
+    fn what_was_measured_last_changes_it() {
+        let mut costs = costs(10, 10, 100);
+        assert!(costs.wants_rows(3, 30));
+        for _ in 0..20 {
+            costs.made(1, MS * 500, true);
+        }
+        assert!(!costs.wants_rows(3, 30));
+    }
+
+    proptest! {
+        /// Whatever it takes, what is chosen takes no more than the other, by the sums above.
+        #[test]
+        fn the_lesser_is_chosen(
+            free in 1..500_u32, with_row in 1..500_u32, row in 1..2000_u32,
+            strayed in ENOUGH..50, more in 0..500_u32,
+        ) {
+            let tokens = strayed + more;
+            let rate = f64::from(strayed) / f64::from(tokens);
+            let without = f64::from(free) + rate * f64::from(row);
+            let with = f64::from(with_row);
+            prop_assume!((without - with).abs() > 1e-6);
+            let chosen = costs(free, with_row, row).wants_rows(strayed, tokens);
+            prop_assert_eq!(chosen, with < without);
+        }
+    }
+}

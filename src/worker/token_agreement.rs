@@ -1,0 +1,109 @@
+//! Whether a library's tokens are those that the model's tokenizer knows by their numbers, as seen by what the
+//! library prints for them. An answer that may do without is looked at token by token only where they are:
+//! what is told of it is the tokenizer's text, never the library's. Pure.
+
+use crate::constraint::ModelTokens;
+
+/// So many tokens of an answer are compared.
+const MOST: usize = 16;
+/// So many that are alike say that all are.
+const ENOUGH: usize = 4;
+
+/// The first tokens of an answer, with the texts that came with each alone.
+#[derive(Debug, Default)]
+pub struct Spelled {
+    tokens: Vec<(Option<i32>, Box<[u8]>)>,
+    /// A character is held back: the text that comes next is of several tokens.
+    is_within: bool,
+}
+
+impl Spelled {
+    /// Takes in a token as the library tells it.
+    pub fn token(&mut self, id: Option<i32>, text: &[u8], is_waiting: bool) {
+        if is_waiting {
+            self.is_within = true;
+            return;
+        }
+        // What is not printed, and white space, which is not always printed, say nothing.
+        let says_something = !text.trim_ascii().is_empty();
+        let is_whole = !self.is_within;
+        self.is_within &= text.is_empty();
+        if says_something && is_whole && self.tokens.len() < MOST {
+            self.tokens.push((id, text.into()));
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+
+    /// `None`: these are too few to say.
+    pub fn agrees_with(&self, known: &ModelTokens) -> Option<bool> {
+        let is_known = |(id, text): &(Option<i32>, Box<[u8]>)| {
+            let place = id.and_then(|id| usize::try_from(id).ok());
+            let id = id.filter(|_| place.is_some_and(|place| place < known.count()));
+            id.is_some_and(|id| known.piece(id).trim_ascii() == text.trim_ascii())
+        };
+        match self.tokens.iter().all(is_known) {
+            true => (self.tokens.len() >= ENOUGH).then_some(true),
+            false => Some(false),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::constraint::Vocabulary;
+
+    fn known() -> ModelTokens {
+        let mut vocabulary = Vocabulary::default();
+        for word in [&b" yes"[..], b" no", b"\xc3", b"\xa9", b"."] {
+            vocabulary.push(Some(word), false);
+        }
+        ModelTokens::new(vocabulary).expect("tokens")
+    }
+
+    fn agrees(told: &[(i32, &str)]) -> Option<bool> {
+        let mut spelled = Spelled::default();
+        for &(id, text) in told {
+            spelled.token(Some(id), text.as_bytes(), false);
+        }
+        spelled.agrees_with(&known())
+    }
+
+    #[test]
+    fn some_that_are_alike_are_enough_and_one_that_is_not() {
+        let alike = [(0, "yes"), (4, "."), (1, " no"), (0, " yes")];
+        assert_eq!(agrees(&alike), Some(true));
+        assert_eq!(agrees(&alike[..3]), None);
+        assert_eq!(agrees(&[]), None);
+        for other in [(1, "yes"), (5, "no"), (-1, "no")] {
+            assert_eq!(agrees(&[other]), Some(false), "{other:?}");
+            assert_eq!(agrees(&[&alike[..], &[other]].concat()), Some(false));
+        }
+        let mut unnumbered = Spelled::default();
+        unnumbered.token(None, b"yes", false);
+        assert_eq!(unnumbered.agrees_with(&known()), Some(false));
+    }
+
+    #[test]
+    fn what_is_not_printed_or_held_back_says_nothing() {
+        let mut spelled = Spelled::default();
+        spelled.token(Some(7), b"", false);
+        spelled.token(Some(7), b" \n", false);
+        assert!(spelled.is_empty());
+        // The whole character comes with its last token.
+        spelled.token(Some(2), b"", true);
+        spelled.token(Some(3), "é".as_bytes(), false);
+        assert!(spelled.is_empty());
+        spelled.token(Some(4), b".", false);
+        assert!(!spelled.is_empty());
+    }
+
+    #[test]
+    fn an_answer_is_compared_up_to_a_bound() {
+        let long: Vec<_> = [(4, "."); MOST].into_iter().chain([(4, "x")]).collect();
+        assert_eq!(agrees(&long), Some(true));
+    }
+}
