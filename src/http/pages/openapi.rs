@@ -133,6 +133,7 @@ use crate::http::response::error_body::ErrorBody;
         responses::input::InputCall,
         responses::input::InputResult,
         responses::input::InputReasoning,
+        responses::input::InputReference,
         responses::input::InputPart,
         responses::tools::ResponseTool,
         responses::text_format::TextParameter,

@@ -49,10 +49,16 @@ pub(super) fn parameters() -> Value {
     let text = json!({"pattern": TEXT});
     let value = json!({"$ref": "#/components/schemas/ValueWithoutNul"});
     let object = json!({"propertyNames": {"pattern": TEXT}, "additionalProperties": value});
-    let items: Vec<Value> = ["InputMessage", "InputCall", "InputResult", "InputReasoning"]
-        .iter()
-        .map(|name| json!({"$ref": format!("#/components/schemas/{name}")}))
-        .collect();
+    let items: Vec<Value> = [
+        "InputMessage",
+        "InputCall",
+        "InputResult",
+        "InputReasoning",
+        "InputReference",
+    ]
+    .iter()
+    .map(|name| json!({"$ref": format!("#/components/schemas/{name}")}))
+    .collect();
     let message = items[0].clone();
     let known_and_others: Vec<Value> = items.into_iter().chain([other(&ITEMS)]).collect();
     let format = json!({
@@ -119,6 +125,10 @@ pub(super) fn parameters() -> Value {
             },
         },
         "InputReasoning": {"properties": {"type": {"enum": ["reasoning"]}}},
+        "InputReference": {"properties": {
+            "type": {"enum": ["item_reference", null]},
+            "id": some_text,
+        }},
         "InputPart": {
             "properties": {"text": text, "refusal": text},
             "anyOf": [
