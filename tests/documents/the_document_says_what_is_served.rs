@@ -163,9 +163,14 @@ fn of_this_installation(document: &mut Value) {
         let properties = schemas[name]["properties"].as_object_mut();
         properties.and_then(|properties| properties.remove(format));
     }
-    // Nor can it tell how likely tokens were, and no response is there to go on from.
+    // Nor can it tell how likely tokens were, and no response is there to go on from, or to name items of.
     let context = &mut schemas["ContextParameters"]["properties"];
     context["previous_response_id"] = json!({"type": "null"});
+    let items = context["input"]["anyOf"][1]["items"]["anyOf"].as_array_mut();
+    let items = items.expect("kinds of items");
+    let kinds = items.len();
+    items.retain(|kind| kind["$ref"] != "#/components/schemas/InputReference");
+    assert_eq!(items.len(), kinds - 1);
     let format = &mut schemas["TextParameter"]["properties"]["format"];
     *format = json!({"type": ["object", "null"], "properties": {"type": {"enum": ["text"]}}, "required": ["type"]});
     let create = &mut schemas["CreateParameters"]["properties"];

@@ -48,6 +48,8 @@ async fn each_refusal_names_its_field() {
         tiny: "input":[{"role":"user","content":[{"type":"input_image","image_url":"x"}]}] => input[0].content[0].type unsupported_parameter
         tiny: "input":[{"role":"user","content":[{"type":"input_file"}]}] => input[0].content[0].type unsupported_parameter
         tiny: "input":[{"type":"item_reference","id":"msg_1"}] => input[0].id invalid_value
+        tiny: "input":[{"id":"msg_1"}] => input[0].id invalid_value
+        tiny: "input":[{"id":7}] => input[0].id invalid_type
         tiny: "input":[{"type":"item_reference"}] => input[0].id missing_required_parameter
         tiny: "input":[{"type":"function_call","name":"f"}] => input[0].call_id missing_required_parameter
         tiny: "input":[{"type":"function_call","call_id":"c"}] => input[0].name missing_required_parameter

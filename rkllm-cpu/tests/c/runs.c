@@ -105,7 +105,8 @@ static void an_abort_from_another_thread_ends_the_run(void) {
     CHECK_INT(rkllm_set_chat_template(handle, "", "", ""), -1);
     double aborted_ms = now_ms();
     CHECK_INT(rkllm_abort(handle), 0);
-    CHECK(now_ms() - aborted_ms < 100);
+    /* Far from the many seconds of the run; a busy machine may let a thread wait for a while. */
+    CHECK(now_ms() - aborted_ms < 500);
     pthread_join(thread, NULL);
     CHECK_INT(work.code, 0);
     CHECK_INT(work.record->finish, 1);

@@ -24,6 +24,7 @@ fn request(has_tokens: bool) -> GenerationRequest {
             ..SamplingRequest::default()
         },
         draws: DrawRequest::default(),
+        adapter: None,
         strict_parameters: false,
         max_new_tokens: None,
         constraint: None,

@@ -138,6 +138,7 @@ use crate::http::response::error_body::ErrorBody;
         responses::input::InputResult,
         responses::input::InputReasoning,
         responses::input::InputCompaction,
+        responses::input::InputReference,
         responses::input::InputPart,
         responses::tools::ResponseTool,
         responses::text_format::TextParameter,

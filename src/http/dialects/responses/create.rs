@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use axum::Extension;
 use axum::body::Body;
+use axum::extract::{Request, State};
 use axum::response::Response;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;

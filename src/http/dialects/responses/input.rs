@@ -1,13 +1,18 @@
 //! The items that a request brings, each read by its kind and made into what is kept. Items of kinds that are not
 //! known are left out and told.
 
+mod schemas;
+
+pub(super) use schemas::input_schema;
+use schemas::message_content;
+
 use std::sync::Arc;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
-use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Ref, Schema, Type};
 
 use super::reasoning::{COMPACTION, THOUGHT, opened};
 use crate::auth::SealingKey;
@@ -34,6 +39,7 @@ pub(super) type Texts = TextOrList<Box<RawValue>>;
 struct Kind {
     r#type: Option<String>,
     role: Option<String>,
+    id: Option<IgnoredAny>,
 }
 
 /// What somebody says.
@@ -110,8 +116,14 @@ pub(crate) struct InputReasoning {
 }
 
 /// An item of a response that is kept.
-#[derive(Deserialize)]
-struct InputReference {
+#[derive(Debug, Deserialize, ToSchema)]
+pub(crate) struct InputReference {
+    /// `item_reference`, or absent.
+    #[schema(example = "item_reference")]
+    #[expect(dead_code, reason = "it was read before the others")]
+    r#type: Option<String>,
+    /// As the response had it, or the client.
+    #[schema(required, nullable = false)]
     id: Option<String>,
 }
 
@@ -210,11 +222,12 @@ impl Reading<'_> {
 
     fn item(&mut self, at: usize, item: &RawValue) -> Result<(), RequestError> {
         let field = format!("input[{at}]");
-        let Kind { r#type, role } = fields_within(item, &field)?;
-        let kind = match (r#type, role) {
-            (Some(kind), _) => kind,
-            (None, Some(_)) => "message".to_owned(),
-            (None, None) => return Err(RequestError::missing(format!("{field}.type"))),
+        let Kind { r#type, role, id } = fields_within(item, &field)?;
+        let kind = match (r#type, role, id) {
+            (Some(kind), ..) => kind,
+            (None, Some(_), _) => "message".to_owned(),
+            (None, None, Some(_)) => "item_reference".to_owned(),
+            (None, None, None) => return Err(RequestError::missing(format!("{field}.type"))),
         };
         match kind.as_str() {
             "message" => self.message(at, fields_within(item, &field)?, &field),
@@ -255,7 +268,7 @@ impl Reading<'_> {
             }
             "reasoning" => self.reasoning(at, fields_within(item, &field)?, &field),
             "item_reference" => {
-                let InputReference { id } = fields_within(item, &field)?;
+                let InputReference { id, .. } = fields_within(item, &field)?;
                 let id = some(id, &field, "id")?;
                 let kept = self.kept.get_or_insert_with(self.look_up);
                 let found = kept.find(&id).ok_or_else(|| {
@@ -408,37 +421,4 @@ fn some(text: Option<String>, field: &str, name: &str) -> Result<String, Request
     let text = text.ok_or_else(|| RequestError::missing(field()))?;
     refuse_nul(&text, field)?;
     Ok(text)
-}
-
-pub(super) fn message_content() -> Schema {
-    OneOfBuilder::new()
-        .item(ObjectBuilder::new().schema_type(Type::String))
-        .item(ArrayBuilder::new().items(Ref::from_schema_name("InputPart")))
-        .description(Some(
-            "A string or parts. Parts of kinds that are not known are left out and named in \
-             `x-rkllmd-not-applied`; images, files and sounds are refused.",
-        ))
-        .into()
-}
-
-pub(super) fn input_schema() -> Schema {
-    let names = [
-        "InputMessage",
-        "InputCall",
-        "InputResult",
-        "InputReasoning",
-        "InputCompaction",
-    ];
-    let kinds = names.iter().fold(OneOfBuilder::new(), |kinds, name| {
-        kinds.item(Ref::from_schema_name(*name))
-    });
-    OneOfBuilder::new()
-        .item(ObjectBuilder::new().schema_type(Type::String))
-        .item(ArrayBuilder::new().items(kinds))
-        .description(Some(
-            "A user's message, or items: `message`, `function_call`, `function_call_output`, `reasoning` and \
-             `compaction`. Items of kinds that are not known are left out and named in `x-rkllmd-not-applied`; an \
-             `item_reference` stands for the item of its `id` in a response that is kept. A last message of the assistant is continued.",
-        ))
-        .into()
 }

@@ -55,6 +55,7 @@ pub(super) fn parameters() -> Value {
         "InputCall",
         "InputResult",
         "InputReasoning",
+        "InputReference",
         "InputCompaction",
     ];
     let items: Vec<Value> = names
@@ -127,6 +128,10 @@ pub(super) fn parameters() -> Value {
         },
         "InputReasoning": {"properties": {"type": {"enum": ["reasoning"]}}},
         "InputCompaction": {"properties": {"type": {"enum": ["compaction"]}}},
+        "InputReference": {"properties": {
+            "type": {"enum": ["item_reference", null]},
+            "id": some_text,
+        }},
         "InputPart": {
             "properties": {"text": text, "refusal": text},
             "anyOf": [
