@@ -2,61 +2,23 @@
 //! same time, each answer is sent when it is there, and calls reach a handle in the order in which
 //! their messages came.
 
-use std::future::Future;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::watch;
 
-use super::charged_text::ChargedText;
 use super::outbound::Outbound;
 use super::outgoing::{NotSent, Outgoing};
 use super::protocol::{ErrorKind, Reply, RpcError};
 use super::session::{Held, Session};
 use crate::generation::Deadline;
-use crate::memory::{Charge, OverBudget};
+use crate::http::transport::messages::{ChargedText, End, Incoming, Source};
+use crate::memory::Charge;
 
 /// What is kept of the time for draining to say that it is over.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Messages in progress may have so many times the bytes that one may have.
 const LARGE_MESSAGES: usize = 2;
-
-/// Where a connection's messages come from.
-pub(super) trait Source: Send {
-    /// The next message. Dropping the future loses nothing.
-    fn next(&mut self) -> impl Future<Output = Incoming> + Send;
-}
-
-/// What a source gives.
-pub(super) enum Incoming {
-    Message(ChargedText),
-    /// It cannot be read; the connection ends.
-    Unreadable(End),
-    Left,
-}
-
-/// Why a connection is no longer served.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum End {
-    ClientLeft,
-    ShuttingDown,
-    SlowReader,
-    /// The caller may not go on.
-    ShutOut,
-    TooLong {
-        limit_bytes: usize,
-    },
-    NotText,
-    NotUtf8,
-    Broken,
-    /// A message that was begun did not go on arriving.
-    TooSlow {
-        stall: Duration,
-        bytes_per_second: u32,
-    },
-    /// There is no memory for the message.
-    OverBudget(OverBudget),
-}
 
 /// Answers messages until the connection ends.
 pub(super) async fn pump(
@@ -169,6 +131,7 @@ async fn send(outgoing: &Outgoing, answer: Option<Outbound>) -> Result<(), End> 
 }
 
 impl End {
+    /// What the client is told of it in a message.
     fn error(&self) -> Option<RpcError> {
         if let Self::OverBudget(over) = self {
             return Some(RpcError::of_budget(*over));
