@@ -23,6 +23,17 @@ const INLINE_BYTES: usize = 32 * 1024;
 /// endpoint's own part.
 pub(crate) type Parse<T> = fn(&HttpState, &RequestContext, &[u8]) -> Result<T, RequestError>;
 
+/// The same with what it is to remember.
+pub(crate) trait Parses<T>:
+    FnOnce(&HttpState, &RequestContext, &[u8]) -> Result<T, RequestError> + Send + 'static
+{
+}
+
+impl<T, P> Parses<T> for P where
+    P: FnOnce(&HttpState, &RequestContext, &[u8]) -> Result<T, RequestError> + Send + 'static
+{
+}
+
 /// Reads a request's body and parses it.
 pub(crate) async fn parsed<T: Send + 'static>(
     state: &Arc<HttpState>,
@@ -40,6 +51,16 @@ pub(crate) async fn parsed<T: Send + 'static>(
         state.slowest_pace,
     )
     .await?;
+    parsed_text(state, context, body, parse).await
+}
+
+/// Parses what has been read.
+pub(crate) async fn parsed_text<T: Send + 'static>(
+    state: &Arc<HttpState>,
+    context: &Arc<RequestContext>,
+    body: Bytes,
+    parse: impl Parses<T>,
+) -> Result<T, RequestError> {
     if body.len() <= INLINE_BYTES {
         parse_charged(state, context, &body, parse)
     } else {
@@ -52,7 +73,7 @@ fn parse_charged<T>(
     state: &HttpState,
     context: &RequestContext,
     body: &[u8],
-    parse: Parse<T>,
+    parse: impl Parses<T>,
 ) -> Result<T, RequestError> {
     context.hold(body.len() + json_weight::of(body) + COPIES * body.len())?;
     parse(state, context, body)
@@ -67,7 +88,7 @@ async fn parse_large<T: Send + 'static>(
     state: &Arc<HttpState>,
     context: &Arc<RequestContext>,
     body: Bytes,
-    parse: Parse<T>,
+    parse: impl Parses<T>,
 ) -> Result<T, RequestError> {
     let place = Arc::clone(&state.large_requests).acquire_owned().await.ok();
     let (state, context) = (Arc::clone(state), Arc::clone(context));

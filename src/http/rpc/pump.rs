@@ -12,7 +12,7 @@ use super::outgoing::{NotSent, Outgoing};
 use super::protocol::{ErrorKind, Reply, RpcError};
 use super::session::{Held, Session};
 use crate::generation::Deadline;
-use crate::http::transport::messages::{ChargedText, End, Incoming, Source};
+use crate::http::transport::messages::{ChargedText, End, Incoming, Source, asked_to_close};
 use crate::memory::Charge;
 
 /// What is kept of the time for draining to say that it is over.
@@ -114,11 +114,6 @@ fn begin(session: &Session, messages: usize, text: &[u8]) -> Result<(Held, Charg
     Err(RpcError::new(ErrorKind::LimitReached, reason))
 }
 
-async fn asked_to_close(closing: &mut watch::Receiver<bool>) {
-    // An error means that the listener has gone, which also means: close.
-    let _ = closing.wait_for(|closing| *closing).await;
-}
-
 async fn send(outgoing: &Outgoing, answer: Option<Outbound>) -> Result<(), End> {
     let Some(answer) = answer else { return Ok(()) };
     outgoing
@@ -166,6 +161,7 @@ impl End {
             Self::NotUtf8 => "a message is text in UTF-8".to_owned(),
             Self::ClientLeft
             | Self::ShuttingDown
+            | Self::TooOld
             | Self::SlowReader
             | Self::ShutOut
             | Self::OverBudget(_)

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
 use crate::memory::{Charge, OverBudget};
 
@@ -33,6 +34,8 @@ pub(crate) enum Incoming {
 pub(crate) enum End {
     ClientLeft,
     ShuttingDown,
+    /// It is as old as it may become.
+    TooOld,
     SlowReader,
     /// The caller may not go on.
     ShutOut,
@@ -49,4 +52,10 @@ pub(crate) enum End {
     },
     /// There is no memory for the message.
     OverBudget(OverBudget),
+}
+
+/// Resolves when a connection is to end.
+pub(crate) async fn asked_to_close(closing: &mut watch::Receiver<bool>) {
+    // An error means that the listener has gone, which also means: close.
+    let _ = closing.wait_for(|closing| *closing).await;
 }

@@ -2,7 +2,8 @@
 //! connection is served by the task of the HTTP connection it was, so that it counts among `max-connections`
 //! and is drained with the others.
 //!
-//! Close codes: the client's own where it closes, 1001 the daemon shuts down, 1002 a broken frame, 1003 a binary message, 1007 a text that is not UTF-8, 1008 the client did
+//! Close codes: the client's own where it closes, 1001 the daemon shuts down or the connection is as old as it
+//! may become, 1002 a broken frame, 1003 a binary message, 1007 a text that is not UTF-8, 1008 the client did
 //! not read, or its key was revoked or may do less than before, 1009 a message is too large, 1013 there is no
 //! memory for it now.
 
@@ -96,6 +97,7 @@ fn close_frame(end: &End) -> Option<CloseFrame> {
     let (code, reason) = match end {
         End::ClientLeft => return None,
         End::ShuttingDown => (CloseCode::Away, "the daemon is shutting down"),
+        End::TooOld => (CloseCode::Away, "the connection is as old as it may become"),
         End::Broken => (CloseCode::Protocol, "broken frame"),
         End::NotUtf8 => (CloseCode::Invalid, "messages are UTF-8"),
         End::NotText => (CloseCode::Unsupported, "messages are text"),
