@@ -609,3 +609,35 @@ async fn a_get_that_is_no_handshake_is_refused_as_it_ever_was() {
     assert_eq!(answer.header("sec-websocket-version"), Some("13"));
     server.shut_down().await;
 }
+
+#[tokio::test]
+async fn a_client_that_answers_no_ping_is_gone() {
+    let mut settings = Settings::default();
+    settings.http.keep_alive = Duration::from_millis(200);
+    settings.http.slow_reader_timeout = Duration::from_millis(800);
+    let (server, mut generations) = endless(settings).await;
+    let mut socket = socket(&server).await;
+    socket.say(&create(json!({})).to_string()).await;
+    let sender = generation(&mut generations).await;
+    let mut pings = 0;
+    while let Some((first, _)) = socket.frame().await {
+        pings += usize::from(first == FIN | PING);
+    }
+    assert!(pings > 0);
+    within("the end of the run", sender.closed()).await;
+    server.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_is_told_so_and_ends_the_socket() {
+    let mut settings = Settings::default();
+    settings.http.body_limit_bytes = 4096;
+    let server = Server::replaying(settings, answer).await;
+    let mut socket = socket(&server).await;
+    let long = create(json!({"input": "x".repeat(5000)}));
+    socket.say(&long.to_string()).await;
+    let too_large = (413, "request_too_large".to_owned(), Value::Null);
+    assert_eq!(refused(&mut socket).await, too_large);
+    assert_eq!(socket.told().await, Some(Told::Close(Some(1009))));
+    server.shut_down().await;
+}
