@@ -87,6 +87,8 @@ pub struct HttpState {
     background_responses: Arc<BackgroundResponses>,
     /// What a conversation may take that is made shorter.
     compacted_limit_bytes: usize,
+    /// Longest time of a WebSocket that makes responses.
+    max_socket_age: Duration,
     /// Of what clients keep for the daemon.
     sealing: SealingKey,
 }
@@ -123,6 +125,7 @@ impl HttpState {
             unix_seats: Seats::new(settings.http.max_connections, usize::MAX),
             kept_responses: Arc::new(KeptResponses::new(&settings.responses)),
             compacted_limit_bytes: settings.responses.compacted_limit_bytes,
+            max_socket_age: settings.responses.max_socket_age,
             background_responses: Arc::new(BackgroundResponses::new(&settings.responses)),
             sealing: SealingKey::of_this_process(),
             live,

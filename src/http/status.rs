@@ -59,6 +59,7 @@ kinds! {
     OWN_DEADLINE_EXCEEDED = BAD_REQUEST "deadline_exceeded";
     NO_SUITABLE_FILE = BAD_REQUEST "no_suitable_file";
     PREVIOUS_RESPONSE_NOT_FOUND = BAD_REQUEST "previous_response_not_found";
+    WEBSOCKET_CONNECTION_LIMIT_REACHED = BAD_REQUEST "websocket_connection_limit_reached";
     MODEL_NOT_FOUND = NOT_FOUND "model_not_found";
     NOT_ON_HUB = NOT_FOUND "not_on_hub";
     RESPONSE_NOT_FOUND = NOT_FOUND "previous_response_not_found";
@@ -70,6 +71,7 @@ kinds! {
     SLOW_READER = REQUEST_TIMEOUT "slow_reader";
     MODEL_IN_USE = CONFLICT "model_in_use";
     PULL_CONFLICT = CONFLICT "pull_conflict";
+    RESPONSE_IN_FLIGHT = CONFLICT "response_in_flight";
     KEY_NAME_TAKEN = CONFLICT "key_name_taken";
     LAST_ADMIN_KEY = CONFLICT "last_admin_key";
     KEYS_NOT_WRITABLE = CONFLICT "keys_not_writable";
@@ -217,6 +219,8 @@ impl PublicError {
             E::TooManyInBackground { .. } => {
                 PublicError::new(TOO_MANY_IN_BACKGROUND).retry_after(Some(1))
             }
+            E::ResponseInFlight => PublicError::new(RESPONSE_IN_FLIGHT),
+            E::SocketTooOld { .. } => PublicError::new(WEBSOCKET_CONNECTION_LIMIT_REACHED),
             E::UnknownRequest { .. } => PublicError::new(REQUEST_NOT_FOUND),
             E::UnknownKey { .. } => PublicError::new(KEY_NOT_FOUND),
             E::KeyNameTaken { .. } => PublicError::new(KEY_NAME_TAKEN).about("name"),

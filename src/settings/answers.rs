@@ -111,6 +111,9 @@ pub struct ResponseSettings {
     pub background_events_kept_for: Duration,
     /// What is left of a conversation that is made shorter, in bytes.
     pub compacted_limit_bytes: usize,
+    /// Longest time of a WebSocket; a response that is made then still ends.
+    #[serde(with = "humantime_serde")]
+    pub max_socket_age: Duration,
 }
 
 /// What one request to `/v1/embeddings` may ask for.

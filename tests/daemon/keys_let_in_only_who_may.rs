@@ -66,6 +66,7 @@ const TABLE: &str = "
     POST /v1/messages/count_tokens#other      401 401 401 400 403 400
     POST /v1/responses#own                    401 401 401 200 200 200
     POST /v1/responses#other                  401 401 401 200 403 200
+    GET  /v1/responses                        401 401 401 405 405 405
     POST /responses#absent                    401 401 401 404 404 404
     POST /v1/responses/input_tokens#own       401 401 401 400 400 400
     POST /v1/responses/input_tokens#other     401 401 401 400 403 400

@@ -58,6 +58,10 @@ fn start() -> (Daemon, Value, String) {
         document["components"]["schemas"]["SharedParameters"]["properties"].as_object_mut();
     let removed = fields.and_then(|fields| fields.remove("deterministic"));
     assert!(removed.is_some());
+    // As of the other WebSocket: its requests ask for no upgrade.
+    let of_socket = document["paths"]["/v1/responses"].as_object_mut();
+    let removed = of_socket.and_then(|path| path.remove("get"));
+    assert!(removed.is_some());
     let key = keys(daemon.folder(), "add tester --role admin");
     eventually("keys being asked for", || {
         (daemon.get("/v1/models").status == 401).then_some(())

@@ -8,6 +8,7 @@ mod message_events;
 mod response_events;
 mod scripted_engine;
 mod sweep;
+pub mod web_socket;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;

@@ -203,19 +203,17 @@ async fn the_guards_agree() {
         let headers = format!("origin: {page}\r\ncontent-length: {}\r\n", call.len());
         let answer = server.ask(request("POST", "/rpc", &headers) + call).await;
         assert_eq!(answer.status, status, "{origins:?} {page}");
-        let headers = format!(
-            "origin: {page}\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
-             sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-        );
-        let mut client = server.client().await;
-        client.send(request("GET", "/rpc/ws", &headers)).await;
-        let switched = client.head().await.status;
-        assert_eq!(
-            switched,
-            if status == 200 { 101 } else { 403 },
-            "{origins:?} {page}"
-        );
-        drop(client);
+        let headers = format!("origin: {page}\r\n");
+        for path in ["/rpc/ws", "/v1/responses"] {
+            let mut client = server.client().await;
+            client.send(web_socket::handshake(path, &headers)).await;
+            let switched = client.head().await.status;
+            assert_eq!(
+                switched,
+                if status == 200 { 101 } else { 403 },
+                "{path} {origins:?} {page}"
+            );
+        }
         let rebound =
             "GET /v1/models HTTP/1.1\r\nhost: evil.example\r\norigin: http://evil.example\r\n\r\n";
         let answer = server.ask(rebound).await;

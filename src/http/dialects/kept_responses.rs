@@ -35,7 +35,8 @@ pub(crate) struct KeptResponse {
 }
 
 impl KeptResponse {
-    fn bytes(&self) -> usize {
+    /// About so many bytes are held.
+    pub fn bytes(&self) -> usize {
         let items: usize = self.items.iter().map(|item| item.bytes()).sum();
         RESPONSE_BYTES + self.id.len() + self.json.len() + items
     }

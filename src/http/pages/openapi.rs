@@ -53,6 +53,7 @@ use crate::http::response::error_body::ErrorBody;
         anthropic::messages::messages,
         anthropic::count_tokens::count_tokens,
         responses::create::create,
+        responses::socket::open,
         responses::input_tokens::input_tokens,
         responses::compact::compact,
         responses::kept::retrieve,

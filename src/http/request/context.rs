@@ -179,6 +179,25 @@ impl RequestContext {
         context
     }
 
+    /// A request of the same client that came on a connection which this one has opened. `memory` is what is charged
+    /// for it already.
+    pub fn another(&self, memory: Charge) -> Arc<Self> {
+        Arc::new(Self {
+            id: id::for_a_message(),
+            client: self.client.clone(),
+            caller: self.caller.clone(),
+            peer: self.peer.clone(),
+            method: self.method.clone(),
+            path: self.path.clone(),
+            started: Instant::now(),
+            outcome: Mutex::default(),
+            live: Arc::clone(&self.live),
+            abort: Abort::default(),
+            memory: Mutex::new(memory),
+            in_flight: InFlight::without_connection(),
+        })
+    }
+
     /// Where what it holds is charged.
     pub fn account(&self) -> Account {
         self.memory().account().clone()

@@ -136,6 +136,16 @@ pub(crate) enum RequestError {
          [responses] settings; wait for one, or cancel it"
     )]
     TooManyInBackground { most: usize },
+    /// On a WebSocket.
+    #[error(
+        "a response is made on this connection, which makes one at a time: wait for its end, or use another connection"
+    )]
+    ResponseInFlight,
+    #[error(
+        "this connection is {} s old, the oldest that one may be: open another (`max-socket-age` in the [responses] \
+         settings)", limit.as_secs()
+    )]
+    SocketTooOld { limit: Duration },
     #[error("no request `{id}` is served now; GET /v1/admin/requests lists those that are")]
     UnknownRequest { id: String },
     #[error("there is no key named `{name}`; GET /v1/admin/keys lists what there is")]

@@ -34,6 +34,11 @@ pub(crate) fn for_run() -> RequestId {
     RequestId(random("run", '-').into())
 }
 
+/// Of a request that is a message on a connection.
+pub(crate) fn for_a_message() -> RequestId {
+    RequestId(random("req", '-').into())
+}
+
 /// Of an answer with an id of its own, which has its request's digits.
 pub(crate) fn for_message(request: &RequestId) -> String {
     let digits = request.0.rsplit(['_', '-']).next().unwrap_or_default();

@@ -48,6 +48,16 @@ pub(crate) async fn parsed<T: Send + 'static>(
         state.slowest_pace,
     )
     .await?;
+    parsed_text(state, context, body, parse).await
+}
+
+/// Parses what has been read.
+pub(crate) async fn parsed_text<T: Send + 'static>(
+    state: &Arc<HttpState>,
+    context: &Arc<RequestContext>,
+    body: Bytes,
+    parse: impl Parse<T>,
+) -> Result<T, RequestError> {
     if body.len() <= INLINE_BYTES {
         parse_charged(state, context, &body, parse)
     } else {

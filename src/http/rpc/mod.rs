@@ -5,7 +5,6 @@
 //! `unix_socket`, `post` and `websocket` carry messages. A transport never looks into a message, a
 //! method never knows its transport, and what a connection opened ends with it.
 
-mod charged_text;
 mod handles;
 mod methods;
 mod open_rpc;

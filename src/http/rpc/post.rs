@@ -15,7 +15,6 @@ use bytes::Bytes;
 use http_body::Frame;
 use tokio::task::JoinHandle;
 
-use super::charged_text::ChargedText;
 use super::outbound::Pieces;
 use super::outgoing::{self, Queue, Queued, Room};
 use super::protocol::{ErrorKind, Reply, RpcError};
@@ -30,6 +29,7 @@ use crate::http::response::silence::Silence;
 use crate::http::response::sse;
 use crate::http::status::PublicError;
 use crate::http::transport::accept;
+use crate::http::transport::messages::ChargedText;
 use crate::memory::Charge;
 
 /// A JSON-RPC 2.0 message

@@ -2,61 +2,23 @@
 //! same time, each answer is sent when it is there, and calls reach a handle in the order in which
 //! their messages came.
 
-use std::future::Future;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::watch;
 
-use super::charged_text::ChargedText;
 use super::outbound::Outbound;
 use super::outgoing::{NotSent, Outgoing};
 use super::protocol::{ErrorKind, Reply, RpcError};
 use super::session::{Held, Session};
 use crate::generation::Deadline;
-use crate::memory::{Charge, OverBudget};
+use crate::http::transport::messages::{ChargedText, End, Incoming, Source, asked_to_close};
+use crate::memory::Charge;
 
 /// What is kept of the time for draining to say that it is over.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Messages in progress may have so many times the bytes that one may have.
 const LARGE_MESSAGES: usize = 2;
-
-/// Where a connection's messages come from.
-pub(super) trait Source: Send {
-    /// The next message. Dropping the future loses nothing.
-    fn next(&mut self) -> impl Future<Output = Incoming> + Send;
-}
-
-/// What a source gives.
-pub(super) enum Incoming {
-    Message(ChargedText),
-    /// It cannot be read; the connection ends.
-    Unreadable(End),
-    Left,
-}
-
-/// Why a connection is no longer served.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum End {
-    ClientLeft,
-    ShuttingDown,
-    SlowReader,
-    /// The caller may not go on.
-    ShutOut,
-    TooLong {
-        limit_bytes: usize,
-    },
-    NotText,
-    NotUtf8,
-    Broken,
-    /// A message that was begun did not go on arriving.
-    TooSlow {
-        stall: Duration,
-        bytes_per_second: u32,
-    },
-    /// There is no memory for the message.
-    OverBudget(OverBudget),
-}
 
 /// Answers messages until the connection ends.
 pub(super) async fn pump(
@@ -152,11 +114,6 @@ fn begin(session: &Session, messages: usize, text: &[u8]) -> Result<(Held, Charg
     Err(RpcError::new(ErrorKind::LimitReached, reason))
 }
 
-async fn asked_to_close(closing: &mut watch::Receiver<bool>) {
-    // An error means that the listener has gone, which also means: close.
-    let _ = closing.wait_for(|closing| *closing).await;
-}
-
 async fn send(outgoing: &Outgoing, answer: Option<Outbound>) -> Result<(), End> {
     let Some(answer) = answer else { return Ok(()) };
     outgoing
@@ -169,6 +126,7 @@ async fn send(outgoing: &Outgoing, answer: Option<Outbound>) -> Result<(), End> 
 }
 
 impl End {
+    /// What the client is told of it in a message.
     fn error(&self) -> Option<RpcError> {
         if let Self::OverBudget(over) = self {
             return Some(RpcError::of_budget(*over));
@@ -203,6 +161,7 @@ impl End {
             Self::NotUtf8 => "a message is text in UTF-8".to_owned(),
             Self::ClientLeft
             | Self::ShuttingDown
+            | Self::TooOld
             | Self::SlowReader
             | Self::ShutOut
             | Self::OverBudget(_)

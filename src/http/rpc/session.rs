@@ -8,7 +8,6 @@ use futures_util::future::BoxFuture;
 use tokio::task::JoinSet;
 
 use super::Rpc;
-use super::charged_text::ChargedText;
 use super::handles::{InUse, Owner};
 use super::methods;
 use super::outbound::Outbound;
@@ -21,6 +20,7 @@ use crate::http::request::aside::aside;
 use crate::http::request::context::RequestContext;
 use crate::http::request::json_weight;
 use crate::http::transport::connection::ClientBound;
+use crate::http::transport::messages::ChargedText;
 use crate::memory::{Account, Charge};
 use crate::models::InstalledModel;
 

@@ -14,13 +14,13 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::Rpc;
-use super::charged_text::ChargedText;
 use super::outgoing::Queue;
-use super::pump::{End, Incoming, Source, pump};
+use super::pump::pump;
 use super::session::Session;
 use crate::http::HttpState;
 use crate::http::request::access::Caller;
 use crate::http::request::pace::{Pace, SlowestPace};
+use crate::http::transport::messages::{ChargedText, End, Incoming, Source};
 use crate::http::transport::socket::Peer;
 use crate::http::transport::unix_socket::UnixSocketFile;
 use crate::memory::{Charge, Standing};

@@ -1,48 +1,31 @@
-//! JSON-RPC on a WebSocket, a message a text frame. The connection is served by the task of the HTTP
-//! connection it was, so that it counts among `max-connections` and is drained with the others.
-//!
-//! Close codes: the client's own where it closes, 1001 the daemon shuts down, 1002 a broken frame, 1003
-//! a binary message, 1007 a text that is not UTF-8, 1008 the client did not read, or its key was revoked
-//! or may do less than before, 1009 a message is too large, 1013 there is no memory for it now.
+//! JSON-RPC on a WebSocket, a message a text frame.
 
-mod frames;
-mod handshake;
-mod metered;
-
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
+use axum::response::Response;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, timeout};
-use tungstenite::Message;
-use tungstenite::error::{CapacityError, Error as WsError};
-use tungstenite::protocol::CloseFrame;
-use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::error::Error as WsError;
 
 use super::Rpc;
-use super::charged_text::ChargedText;
+use super::outbound::Pieces;
 use super::outgoing::Queue;
 use super::post::refusal;
-use super::pump::{End, Incoming, Source, pump};
+use super::pump::pump;
 use super::session::Session;
 use crate::http::HttpState;
 use crate::http::request::access::{self, Caller, Rule};
 use crate::http::request::context::RequestContext;
-use crate::http::transport::connection::Upgrades;
+use crate::http::transport::messages::End;
 use crate::http::transport::origin;
-use crate::memory::{Account, OverBudget};
-use frames::Frames;
-use metered::over_budget;
-
-/// How long the last words of a connection that ends may take.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-
-type Socket = Frames<TokioIo<Upgraded>>;
+use crate::http::transport::websocket::{
+    Frames, Messages, NoHandshake, Place, Socket, Upgradable, close,
+};
+use crate::memory::Account;
 
 /// JSON-RPC 2.0 on a WebSocket
 ///
@@ -56,34 +39,35 @@ type Socket = Frames<TokioIo<Upgraded>>;
 pub(crate) async fn websocket(State(state): State<Arc<HttpState>>, request: Request) -> Response {
     let context = RequestContext::of(request.extensions());
     let (mut head, _) = request.into_parts();
-    let (Some(upgrades), Some(upgrade)) = (
-        head.extensions.remove::<Upgrades>(),
-        head.extensions.remove::<OnUpgrade>(),
-    ) else {
-        return handshake::NoHandshake::NotAsked.into_response();
+    let Some(upgradable) = Upgradable::of(&mut head) else {
+        return no_handshake(NoHandshake::NotAsked);
     };
     if !origin::is_own(&head.headers, &state.http) {
         return refusal(StatusCode::FORBIDDEN, "the page of another host asks");
     }
-    let accept = match handshake::accepted(&head.headers) {
-        Ok(accept) => accept,
-        Err(refused) => return refused.into_response(),
-    };
     // The router says it for every request.
     let rule = head.extensions.get().copied().unwrap_or(Rule::Keys);
-    upgrades.serve(|closing| {
+    let accepted = upgradable.accept(&head.headers, move |upgraded, closing| {
         Box::pin(async move {
-            // The client may leave before it is answered.
-            let Ok(upgraded) = upgrade.await else { return };
             let limit = state.rpc.settings.message_limit_bytes;
             let account = context.account();
-            let socket = Frames::new(TokioIo::new(upgraded), limit, &account).await;
+            let socket = Frames::new(upgraded, limit, &account).await;
             let shut_out = access::shut_out(&state.keys, rule, &context.caller);
             let caller = (&context.caller, &account);
             serve(&socket, &state.rpc, caller, shut_out, closing).await;
         })
     });
-    handshake::response(accept)
+    accepted.unwrap_or_else(no_handshake)
+}
+
+fn no_handshake(refused: NoHandshake) -> Response {
+    let status = match refused {
+        NoHandshake::NotAsked | NoHandshake::Version => StatusCode::UPGRADE_REQUIRED,
+        NoHandshake::Key => StatusCode::BAD_REQUEST,
+    };
+    let mut response = refusal(status, &refused.to_string());
+    refused.add_headers(response.headers_mut());
+    response
 }
 
 async fn serve(
@@ -110,44 +94,9 @@ async fn serve(
     };
     drop((session, outgoing));
     if let Some(end) = &end {
-        let last_words = async {
-            match close_frame(end) {
-                Some(frame) => {
-                    writing.await?;
-                    socket.close(frame).await
-                }
-                // Messages that are still to be written would follow the answer to its close.
-                None => socket.settle().await,
-            }
-        };
-        let _ = timeout(LAST_WORDS, last_words).await;
+        close(socket, end, writing).await;
     }
     tracing::debug!(?end, "WebSocket ended");
-}
-
-/// `None`: the client closed it, and is answered by the protocol.
-fn close_frame(end: &End) -> Option<CloseFrame> {
-    let (code, reason) = match end {
-        End::ClientLeft => return None,
-        End::ShuttingDown => (CloseCode::Away, "the daemon is shutting down"),
-        End::Broken => (CloseCode::Protocol, "broken frame"),
-        End::NotUtf8 => (CloseCode::Invalid, "messages are UTF-8"),
-        End::NotText => (CloseCode::Unsupported, "messages are text"),
-        End::SlowReader => (CloseCode::Policy, "the client did not read"),
-        End::TooSlow { .. } => (CloseCode::Policy, "the message did not go on arriving"),
-        End::ShutOut => (
-            CloseCode::Policy,
-            "the key was revoked or may do less now, or a key is needed now",
-        ),
-        End::TooLong { .. } | End::OverBudget(OverBudget::NeverFits { .. }) => {
-            (CloseCode::Size, "the message is too large")
-        }
-        End::OverBudget(_) => (CloseCode::Again, "there is no memory for the message now"),
-    };
-    Some(CloseFrame {
-        code,
-        reason: reason.into(),
-    })
 }
 
 /// Writes messages as they come, and a ping into silence, until no more can come.
@@ -161,7 +110,7 @@ async fn write(socket: &Socket, mut queue: Queue, keep_alive: Duration) -> Resul
                 Some(message) => {
                     let stall = message.stall();
                     let (pieces, _room) = message.into_pieces();
-                    socket.write(pieces, stall).await?;
+                    write_pieces(socket, pieces, stall).await?;
                 }
                 None => return Ok(()),
             },
@@ -170,53 +119,22 @@ async fn write(socket: &Socket, mut queue: Queue, keep_alive: Duration) -> Resul
     }
 }
 
-struct Messages<'a> {
-    socket: &'a Socket,
-    /// A client that does not even answer a ping within this time is gone.
-    silence: Duration,
-    /// One that takes no answer to its own pings for so long does not read.
-    slow_reader: Duration,
-    limit_bytes: usize,
-}
-
-impl Source for Messages<'_> {
-    async fn next(&mut self) -> Incoming {
-        loop {
-            match timeout(self.slow_reader, self.socket.settle()).await {
-                Err(_) => return Incoming::Unreadable(End::SlowReader),
-                Ok(Err(_)) => return Incoming::Left,
-                Ok(Ok(())) => {}
-            }
-            let frame = match timeout(self.silence, self.socket.read()).await {
-                Err(_) | Ok(None) => return Incoming::Left,
-                Ok(Some(Err(error))) => return Incoming::Unreadable(self.end_of(&error)),
-                Ok(Some(Ok(frame))) => frame,
-            };
-            match frame {
-                Message::Text(text) => {
-                    let charge = self.socket.take_charge();
-                    let text = text.into();
-                    return Incoming::Message(ChargedText { text, charge });
-                }
-                Message::Binary(_) => return Incoming::Unreadable(End::NotText),
-                Message::Close(_) => return Incoming::Left,
-                // A ping is answered by the protocol's own layer; a lone frame is never read.
-                Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
-            }
+/// Writes a text message to the socket, a fragment each piece. One with tensors fails when the client
+/// takes no piece for the time of `stall`.
+async fn write_pieces(socket: &Socket, mut pieces: Pieces, stall: Duration) -> Result<(), WsError> {
+    let is_long = pieces.has_tensors();
+    let mut is_first = true;
+    loop {
+        let fragment = pieces.next_piece()?.unwrap_or_default();
+        let is_last = pieces.is_empty();
+        let sent = socket.fragment(fragment, Place { is_first, is_last });
+        match is_long {
+            false => sent.await?,
+            true => timeout(stall, sent).await.map_err(io::Error::from)??,
         }
-    }
-}
-
-impl Messages<'_> {
-    fn end_of(&self, error: &WsError) -> End {
-        match error {
-            WsError::Capacity(CapacityError::MessageTooLong { .. }) => End::TooLong {
-                limit_bytes: self.limit_bytes,
-            },
-            WsError::Io(error) if let Some(over) = over_budget(error) => End::OverBudget(over),
-            WsError::Utf8(_) => End::NotUtf8,
-            WsError::Protocol(_) => End::Broken,
-            _ => End::ClientLeft,
+        if is_last {
+            return Ok(());
         }
+        is_first = false;
     }
 }

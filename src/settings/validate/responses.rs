@@ -1,4 +1,4 @@
-//! What responses may be set to, kept ones and those in the background.
+//! What responses may be set to: kept ones, those in the background, and those on WebSockets.
 
 use super::{Found, SHORTEST, ZERO};
 use crate::settings::Settings;
@@ -22,6 +22,8 @@ pub(super) fn check(settings: &Settings, found: &mut Found) {
     found.duration("responses.background-events-kept-for", kept_for, ZERO);
     let limit = responses.compacted_limit_bytes;
     found.range("responses.compacted-limit-bytes", limit, 1024..=16 << 20);
+    let age = responses.max_socket_age;
+    found.duration("responses.max-socket-age", age, SHORTEST);
     let deadline = settings.deadlines.background;
     found.duration("deadlines.background", deadline, SHORTEST);
 }
@@ -38,16 +40,19 @@ mod tests {
         settings.responses.max_background_per_key = 1025;
         settings.responses.background_events_limit_bytes = 4095;
         settings.responses.compacted_limit_bytes = 1023;
+        settings.responses.max_socket_age = Duration::ZERO;
         settings.deadlines.background = Duration::ZERO;
         let mut found = Found::default();
         check(&settings, &mut found);
-        let keys: Vec<&str> = found.0.iter().map(|violation| violation.key).collect();
+        let found = found.into_violations();
+        let keys: Vec<&str> = found.iter().map(|violation| violation.key).collect();
         assert_eq!(
             keys,
             [
                 "responses.max-background-per-key",
                 "responses.background-events-limit-bytes",
                 "responses.compacted-limit-bytes",
+                "responses.max-socket-age",
                 "deadlines.background",
             ]
         );

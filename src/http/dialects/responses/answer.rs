@@ -8,6 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::echo::Echo;
+use super::last_response::LastResponse;
 use super::output::{COMPLETED, INCOMPLETE, OutputItem};
 use crate::auth::SealingKey;
 use crate::generation::{ClientKey, Completion, FinishReason, Usage};
@@ -136,6 +137,8 @@ pub(super) struct Answered {
     pub client: ClientKey,
     /// Where it is kept, if it is.
     pub kept: Option<Arc<KeptResponses>>,
+    /// Where it is the last of its connection, if it is that alone.
+    pub last: Option<Arc<LastResponse>>,
     /// With it thoughts are sealed.
     pub sealing: Option<SealingKey>,
     /// In the background: the response at its end.
@@ -215,17 +218,24 @@ impl Answered {
         is_answered: bool,
     ) -> serde_json::Result<Vec<u8>> {
         let mut json = serde_json::to_vec(resource)?;
-        if let Some(kept) = &self.kept {
+        let response = |json: &[u8], resource: &ResponseResource| {
             let mut items = self.items.clone();
             items.extend(resource.output.iter().map(OutputItem::kept));
-            let response = KeptResponse {
+            KeptResponse {
                 id: resource.id.clone(),
-                json: json.clone().into(),
+                json: Bytes::copy_from_slice(json),
                 items,
                 asked: self.items.len(),
                 is_answered,
                 is_background: self.echo.background,
-            };
+            }
+        };
+        if let Some(last) = &self.last {
+            // It is gone on from, and not shown.
+            last.keep(response(&[], resource));
+        }
+        if let Some(kept) = &self.kept {
+            let response = response(&json, resource);
             if !kept.keep(&self.client, response) {
                 resource.echo.store = false;
                 json = serde_json::to_vec(resource)?;
@@ -277,6 +287,7 @@ impl Answered {
             created: 7,
             client: client.clone(),
             kept: None,
+            last: None,
             sealing: None,
             at_end: OnceLock::new(),
             _held: accountant.account(client, Standing::Ordinary).open(),

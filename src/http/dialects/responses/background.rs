@@ -230,7 +230,7 @@ impl Drop for Telling {
 
 /// The events of a frame, but for the mark of the end and what only keeps a connection open. An event is never in two
 /// frames, and has no empty line in it.
-fn events_of(frame: &[u8]) -> impl Iterator<Item = Bytes> {
+pub(super) fn events_of(frame: &[u8]) -> impl Iterator<Item = Bytes> {
     let text = std::str::from_utf8(frame).unwrap_or_default();
     text.split_inclusive("\n\n")
         .filter(|event| event.starts_with("event: "))

@@ -14,8 +14,9 @@ use super::background;
 use super::echo::{Echo, MOST_OF_A_NAME, MOST_OF_A_TEXT, refuse_longer};
 use super::event_writer::ResponseWriter;
 use super::events::ResponseEvent;
+use super::last_response::LastResponse;
 use super::output::items;
-use super::parameters::{Context, Read, blamed};
+use super::parameters::{Context, ContextParameters, Read, blamed};
 use crate::chat::WholeReply;
 use crate::generation::{Completion, DrawRequest, LogprobsRequest};
 use crate::http::HttpState;
@@ -31,6 +32,7 @@ use crate::http::request::error::RequestError;
 use crate::http::request::free_form::{FreeObject, Outline, ValuesLeft};
 use crate::http::request::parsed::parsed;
 use crate::http::request::together::{Together, fields_of};
+use crate::http::request::unread::Unread;
 use crate::http::response::error_body::AnswerRefusals;
 use crate::http::response::{notices, sse};
 use crate::models::InstalledModel;
@@ -192,6 +194,16 @@ fn asked(
     context: &RequestContext,
     Together(Together(shared, own), unread): Read<CreateParameters>,
 ) -> Result<Asked<ResponseAnswer>, RequestError> {
+    asked_of(state, context, (shared, own, unread), None)
+}
+
+/// What was read of a request. `last`: of its connection, where it is a message of one that has several.
+pub(super) fn asked_of(
+    state: &HttpState,
+    context: &RequestContext,
+    (shared, own, unread): (ContextParameters, CreateParameters, Unread),
+    last: Option<&Arc<LastResponse>>,
+) -> Result<Asked<ResponseAnswer>, RequestError> {
     let model = shared.model(state, context)?;
     let in_background = own.in_background(state)?;
     let max_output_tokens = own.max_output_tokens()?;
@@ -206,7 +218,8 @@ fn asked(
     let sampling = sampling.sampling()?;
     own.refuse_long()?;
     let metadata = own.metadata(state)?;
-    let made = shared.read(state, context, &model, &unread)?;
+    let before = last.map(|last| &**last);
+    let made = shared.read_behind(state, context, &model, &unread, before)?;
     let reading = made.reading(&model);
     let stream = own.stream == Some(true);
     let top_logprobs = include.logprobs.map_or(0, |asked| asked.top);
@@ -285,6 +298,7 @@ fn asked(
         created: unix_seconds(),
         client: context.client.clone(),
         kept: keeps.then(|| Arc::clone(&state.kept_responses)),
+        last: last.filter(|_| !keeps).cloned(),
         sealing: include.seals.then(|| state.sealing.clone()),
         at_end: OnceLock::new(),
     };
@@ -322,6 +336,20 @@ impl CreateParameters {
             Some(tokens @ 1..) => Ok(Some(u32::try_from(tokens).unwrap_or(u32::MAX))),
             Some(_) => Err(RequestError::out_of_range(FIELD, "must be at least 1")),
         }
+    }
+
+    /// As a message on a WebSocket has them, whose answer is events in any case.
+    pub(super) fn on_a_socket(self) -> Result<Self, RequestError> {
+        if self.background == Some(true) {
+            return Err(RequestError::unsupported(
+                "background",
+                "a response on a WebSocket ends with that",
+            ));
+        }
+        Ok(Self {
+            stream: Some(true),
+            ..self
+        })
     }
 
     /// Whether it is made whether or not its client waits.

@@ -215,10 +215,11 @@ pub(crate) async fn input_items(
         let Query(pairs) = query.unwrap_or_default();
         let page = Page::read(pairs)?;
         let client = context.client.name();
+        // Before the kept ones: it is kept before it is in the background no more.
+        let response = state.background_responses.find(client, &id);
         if let Some(kept) = state.kept_responses.find(client, &id) {
             return page.of(kept.items.get(..kept.asked).unwrap_or_default());
         }
-        let response = state.background_responses.find(client, &id);
         let items = response.and_then(|response| response.items());
         page.of(&items.ok_or_else(|| unknown(&id))?)
     });

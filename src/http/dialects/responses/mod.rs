@@ -19,10 +19,12 @@ mod follow;
 pub(crate) mod input;
 pub(crate) mod input_tokens;
 pub(crate) mod kept;
+mod last_response;
 mod open_item;
 mod output;
 pub(crate) mod parameters;
 pub(crate) mod reasoning;
+pub(crate) mod socket;
 pub(crate) mod text_format;
 pub(crate) mod tools;
 
@@ -35,7 +37,7 @@ use crate::http::request::endpoints::Endpoints;
 
 pub(crate) fn routes() -> Endpoints<Arc<HttpState>> {
     Endpoints::new()
-        .route("/v1/responses", post(create::create))
+        .route("/v1/responses", post(create::create).get(socket::open))
         .route(
             "/v1/responses/input_tokens",
             post(input_tokens::input_tokens),

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use super::echo::{EchoedReasoning, EchoedText, EchoedTool, compact};
 use super::input::{self, Texts};
+use super::last_response::LastResponse;
 use super::reasoning::{self, ReasoningParameter, Thoughts};
 use super::text_format::{self, TextParameter};
 use super::tools::{self, ResponseTool};
@@ -165,6 +166,18 @@ impl ContextParameters {
         model: &InstalledModel,
         unread: &Unread,
     ) -> Result<Context, RequestError> {
+        self.read_behind(state, context, model, unread, None)
+    }
+
+    /// The same on a connection, whose `last` response may be gone on from too.
+    pub(super) fn read_behind(
+        self,
+        state: &HttpState,
+        context: &RequestContext,
+        model: &InstalledModel,
+        unread: &Unread,
+        last: Option<&LastResponse>,
+    ) -> Result<Context, RequestError> {
         self.refuse_unsupported()?;
         let long_history = LongHistory::of(self.is_cut()?, model, false);
         let parallel = self.parallel_tool_calls != Some(false);
@@ -182,8 +195,8 @@ impl ContextParameters {
         let input = input::read(input, model, &state.sealing, &look_up)?;
         // However small the body is, what it names may be much.
         context.hold(context.held() + COPIES * input.referenced_bytes)?;
-        let (mut items, kept_bytes) =
-            history(self.previous_response_id.as_deref(), state, context)?;
+        let previous = self.previous_response_id.as_deref();
+        let (mut items, kept_bytes) = history(previous, state, context, last)?;
         let kept = items.len();
         items.extend(input.items);
         let instructions = self.instructions;
@@ -264,19 +277,24 @@ impl ContextParameters {
     }
 }
 
-/// The conversation of the response that is gone on from, and its bytes, which are charged to the request.
+/// The conversation of the response that is gone on from, be it the connection's `last` one, and its bytes, which are
+/// charged to the request.
 fn history(
     previous: Option<&str>,
     state: &HttpState,
     context: &RequestContext,
+    last: Option<&LastResponse>,
 ) -> Result<(Vec<Arc<Item>>, usize), RequestError> {
     let Some(previous) = previous else {
         return Ok((Vec::new(), 0));
     };
-    let found = state.kept_responses.find(context.client.name(), previous);
+    let client = context.client.name();
+    // Before the kept ones: it is kept before it is in the background no more.
+    let in_background = state.background_responses.find(client, previous);
+    let found = last.and_then(|last| last.take(previous));
+    let found = found.or_else(|| state.kept_responses.find(client, previous));
     let Some(found) = found else {
-        let client = context.client.name();
-        return Err(match state.background_responses.find(client, previous) {
+        return Err(match in_background {
             Some(response) if !response.is_over() => RequestError::out_of_range(
                 PREVIOUS,
                 "must be of a response that has ended, and this one is still made",

@@ -5,16 +5,13 @@
 //! such answer is ever kept. Messages are written in fragments: a large one is never copied whole, and
 //! reading goes on between its parts.
 
-use std::io;
 use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tungstenite::protocol::frame::Frame;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
@@ -22,7 +19,6 @@ use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tungstenite::{Error, Message};
 
 use super::metered::Metered;
-use crate::http::rpc::outbound::Pieces;
 use crate::memory::{Account, Charge};
 
 /// Bytes that are read at once; the buffer grows with a frame that is larger.
@@ -31,8 +27,15 @@ const READ_BYTES: usize = 8 * 1024;
 /// Before the payload of a client's ping or pong.
 const CONTROL_HEAD_BYTES: usize = 6;
 
+/// Where in its message a fragment stands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub is_first: bool,
+    pub is_last: bool,
+}
+
 /// Both directions of a WebSocket.
-pub(super) struct Frames<S>(Mutex<Shared<S>>);
+pub(crate) struct Frames<S>(Mutex<Shared<S>>);
 
 struct Shared<S> {
     socket: WebSocketStream<Metered<S>>,
@@ -72,24 +75,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         self.lock().socket.get_mut().take_charge()
     }
 
-    /// Writes a text message to the socket, a fragment each piece. One with tensors fails when the
-    /// client takes no piece for the time of `stall`.
-    pub async fn write(&self, mut pieces: Pieces, stall: Duration) -> Result<(), Error> {
-        let mut opcode = OpCode::Data(Data::Text);
-        let is_long = pieces.has_tensors();
-        loop {
-            let fragment = pieces.next_piece()?.unwrap_or_default();
-            let last = pieces.is_empty();
-            let sent = self.send(Message::Frame(Frame::message(fragment, opcode, last)));
-            match is_long {
-                false => sent.await?,
-                true => timeout(stall, sent).await.map_err(io::Error::from)??,
-            }
-            if last {
-                return Ok(());
-            }
-            opcode = OpCode::Data(Data::Continue);
-        }
+    /// Writes the next fragment of a text message to the socket.
+    pub async fn fragment(&self, text: Bytes, place: Place) -> Result<(), Error> {
+        let opcode = match place.is_first {
+            true => OpCode::Data(Data::Text),
+            false => OpCode::Data(Data::Continue),
+        };
+        let frame = Frame::message(text, opcode, place.is_last);
+        self.send(Message::Frame(frame)).await
     }
 
     pub async fn ping(&self) -> Result<(), Error> {
@@ -157,14 +150,25 @@ mod tests {
 
     use super::*;
     use crate::generation::ClientKey;
-    use crate::http::rpc::outbound::{Outbound, PIECE_BYTES as FRAGMENT_BYTES};
     use crate::memory::{Accountant, Standing};
 
     const LIMIT: usize = 1 << 20;
-    const STALL: Duration = Duration::from_secs(60);
+    const FRAGMENT_BYTES: usize = 64 * 1024;
 
-    fn pieces(text: String) -> Pieces {
-        Outbound::from(text).into_pieces()
+    async fn write(frames: &Frames<DuplexStream>, text: String) -> Result<(), Error> {
+        let mut rest = Bytes::from(text);
+        let mut is_first = true;
+        loop {
+            let fragment = rest.split_to(rest.len().min(FRAGMENT_BYTES));
+            let is_last = rest.is_empty();
+            frames
+                .fragment(fragment, Place { is_first, is_last })
+                .await?;
+            if is_last {
+                return Ok(());
+            }
+            is_first = false;
+        }
     }
 
     async fn pair(room: usize) -> (Frames<DuplexStream>, DuplexStream) {
@@ -188,9 +192,12 @@ mod tests {
         let ping = frame(9, &[b'p'; 125]);
         let flood = async {
             let mut sent = 0;
-            while tokio::time::timeout(Duration::from_millis(200), client.write_all(&ping))
-                .await
-                .is_ok_and(|written| written.is_ok())
+            while tokio::time::timeout(
+                std::time::Duration::from_millis(200),
+                client.write_all(&ping),
+            )
+            .await
+            .is_ok_and(|written| written.is_ok())
             {
                 sent += ping.len();
             }
@@ -216,7 +223,7 @@ mod tests {
         client.write_all(&frame(1, b"stop")).await.unwrap();
         let got = tokio::select! {
             biased;
-            _ = frames.write(pieces("x".repeat(LIMIT)), STALL) => panic!("it is not read"),
+            _ = write(&frames, "x".repeat(LIMIT)) => panic!("it is not read"),
             got = frames.read() => got,
         };
         assert_eq!(got.unwrap().unwrap(), Message::text("stop"));
@@ -251,7 +258,7 @@ mod tests {
                 let mut client =
                     WebSocketStream::from_raw_socket(client, Role::Client, None).await;
                 let (sent, got) = tokio::join!(
-                    frames.write(pieces(text.clone()), STALL),
+                    write(&frames, text.clone()),
                     std::future::poll_fn(|cx| Pin::new(&mut client).poll_next(cx)),
                 );
                 sent.unwrap();

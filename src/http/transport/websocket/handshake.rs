@@ -7,15 +7,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tungstenite::handshake::derive_accept_key;
 
-use crate::http::rpc::post::refusal;
-
 /// The one version of the protocol.
 const VERSION: HeaderValue = HeaderValue::from_static("13");
 const KEY_BYTES: usize = 16;
 
 /// Why a request is not answered with a WebSocket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum NoHandshake {
+pub(crate) enum NoHandshake {
     #[error("this path is a WebSocket: ask with `Connection: Upgrade` and `Upgrade: websocket`")]
     NotAsked,
     #[error("`Sec-WebSocket-Version` must be 13")]
@@ -24,19 +22,13 @@ pub(super) enum NoHandshake {
     Key,
 }
 
-impl IntoResponse for NoHandshake {
-    fn into_response(self) -> Response {
-        let status = match self {
-            Self::NotAsked | Self::Version => StatusCode::UPGRADE_REQUIRED,
-            Self::Key => StatusCode::BAD_REQUEST,
-        };
-        let mut response = refusal(status, &self.to_string());
-        if status == StatusCode::UPGRADE_REQUIRED {
-            let headers = response.headers_mut();
+impl NoHandshake {
+    /// What the refusal's header says beside it.
+    pub fn add_headers(self, headers: &mut HeaderMap) {
+        if self != Self::Key {
             headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
             headers.insert(header::SEC_WEBSOCKET_VERSION, VERSION);
         }
-        response
     }
 }
 
