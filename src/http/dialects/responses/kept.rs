@@ -1,5 +1,6 @@
 //! Responses that are kept, or made in the background: shown, listed item by item, and deleted. Another client's is as one that never was.
 
+use std::io;
 use std::sync::Arc;
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -15,10 +16,11 @@ use utoipa::{IntoParams, ToSchema};
 use super::answer::ResponseResource;
 use super::events::ResponseEvent;
 use super::follow::{follow, gone, room_to_follow};
+use crate::generation::GenerationError;
 use crate::http::HttpState;
 use crate::http::dialects::background_responses::BackgroundResponse;
-use crate::http::dialects::ended;
 use crate::http::dialects::kept_items::Item;
+use crate::http::dialects::{ended, failed};
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::{RequestError, quote};
 use crate::http::response::error_body::ErrorBody;
@@ -108,6 +110,14 @@ pub(super) fn json(body: Bytes) -> Response {
     (headers, body).into_response()
 }
 
+fn not_deleted(error: &io::Error) -> RequestError {
+    let error = format!("the response could not be removed from disk: {error}");
+    RequestError::Generation {
+        error: GenerationError::Internal(error),
+        prompt_param: "",
+    }
+}
+
 /// The id as a path has it.
 fn written(path: &str) -> &str {
     let behind = path.trim_start_matches("/v1/responses/");
@@ -165,7 +175,8 @@ pub(crate) async fn retrieve(
     params(("id" = String, Path, description = "As the response has it")),
     responses(
         (status = 200, description = "It is gone", body = DeletedResponse),
-        (status = 404, description = "None of this id is made or kept of this key's", body = ErrorBody)))]
+        (status = 404, description = "None of this id is made or kept of this key's", body = ErrorBody),
+        (status = 500, description = "It could not be removed from disk, and is kept", body = ErrorBody)))]
 pub(crate) async fn delete(
     State(state): State<Arc<HttpState>>,
     Extension(context): Extension<Arc<RequestContext>>,
@@ -185,7 +196,8 @@ pub(crate) async fn delete(
         // It is kept with its end, if at all.
         ending.ended().await;
     }
-    kept.forget(client, &id);
+    let gone = kept.delete(client, &id).await;
+    gone.map_err(|error| failed(&context, not_deleted(&error)))?;
     Ok(Json(DeletedResponse {
         id,
         object: "response",
