@@ -87,7 +87,7 @@ impl Disk {
         let kept = Kept {
             client: client.name().to_owned(),
             is_a_key: client.is_a_key(),
-            kept_at_ms: now_ms(),
+            kept_at_us: now_us(),
         };
         let _place = Place::take(&self.waiting)?;
         let state = Arc::new(AtomicU8::new(UNDER_WAY));
@@ -165,9 +165,9 @@ fn moves_on(state: &AtomicU8, to: u8) -> bool {
     moved.is_ok()
 }
 
-pub(super) fn now_ms() -> u64 {
+pub(super) fn now_us() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+    now.map_or(0, |now| u64::try_from(now.as_micros()).unwrap_or(u64::MAX))
 }
 
 fn no_answer() -> io::Error {

@@ -25,15 +25,15 @@ const ID_PREFIX: &str = "resp_";
 pub(super) struct Kept {
     pub client: String,
     pub is_a_key: bool,
-    /// Milliseconds since the epoch.
-    pub kept_at_ms: u64,
+    /// Microseconds since the epoch.
+    pub kept_at_us: u64,
 }
 
 #[derive(Serialize)]
 struct Written<'r> {
     client: &'r str,
     is_a_key: bool,
-    kept_at_ms: u64,
+    kept_at_us: u64,
     id: &'r str,
     asked: usize,
     is_answered: bool,
@@ -46,7 +46,7 @@ struct Written<'r> {
 struct Read {
     client: String,
     is_a_key: bool,
-    kept_at_ms: u64,
+    kept_at_us: u64,
     id: String,
     asked: usize,
     is_answered: bool,
@@ -100,7 +100,7 @@ pub(super) fn encode(response: &KeptResponse, kept: &Kept) -> serde_json::Result
     let written = serde_json::to_string(&Written {
         client: &kept.client,
         is_a_key: kept.is_a_key,
-        kept_at_ms: kept.kept_at_ms,
+        kept_at_us: kept.kept_at_us,
         id: &response.id,
         asked: response.asked,
         is_answered: response.is_answered,
@@ -141,7 +141,7 @@ pub(super) fn decode(text: &str) -> Result<(KeptResponse, Kept), Unread> {
     let kept = Kept {
         client: read.client,
         is_a_key: read.is_a_key,
-        kept_at_ms: read.kept_at_ms,
+        kept_at_us: read.kept_at_us,
     };
     Ok((response, kept))
 }
@@ -190,7 +190,7 @@ mod tests {
         Kept {
             client: "key 00".to_owned(),
             is_a_key: true,
-            kept_at_ms: 7,
+            kept_at_us: 7,
         }
     }
 
@@ -239,7 +239,7 @@ mod tests {
             is_background: false,
         };
         let text = String::from_utf8(encode(&response, &kept()).expect("JSON")).expect("UTF-8");
-        let changed = text.replace("\"kept_at_ms\":7", "\"kept_at_ms\":8");
+        let changed = text.replace("\"kept_at_us\":7", "\"kept_at_us\":8");
         assert_ne!(changed, text);
         let why = |text: &str| decode(text).expect_err("not read");
         assert_eq!(why(&changed), Unread::Broken);

@@ -1,4 +1,4 @@
-//! What a daemon finds of kept responses when it starts. It reads no more than may be kept, and goes by no name that is
+//! What a daemon finds of kept responses when it starts. It reads in bounds, and goes by no name that is
 //! not one of its own: what is surely the daemon's and is kept no more is removed, what is not is told and left.
 
 use std::fs::{self, DirEntry, File};
@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::disk::{FOLDER, now_ms};
+use super::disk::{FOLDER, now_us};
 use super::file::{self, Kept, Unread};
 use super::{KeptResponse, RESPONSE_BYTES};
 use crate::regular_file;
@@ -14,6 +14,9 @@ use crate::settings::ResponseSettings;
 
 /// Entries of folders that are looked at beyond those that there may be.
 const MORE_ENTRIES: usize = 4096;
+/// So many times what may be kept is read: which of it stays is decided as ever, and what an earlier daemon had forgotten
+/// may still be there.
+const MOST_READ: usize = 2;
 /// A byte in memory takes no more in a file.
 const ESCAPED_BYTES: u64 = 8;
 const HEAD_BYTES: u64 = 64 * 1024;
@@ -68,9 +71,10 @@ pub(super) fn read(
         remove(&path, &mut counts);
     }
     candidates.sort_by_key(|candidate| std::cmp::Reverse(candidate.changed));
-    let (now, mut bytes, mut read) = (now_ms(), 0, Vec::new());
+    let most_bytes = limits.kept_limit_bytes.saturating_mul(MOST_READ);
+    let (now, mut bytes, mut read) = (now_us(), 0, Vec::new());
     for candidate in candidates {
-        if bytes >= limits.kept_limit_bytes {
+        if bytes >= most_bytes {
             counts.too_many += 1;
             remove(&candidate.path, &mut counts);
             continue;
@@ -79,7 +83,7 @@ pub(super) fn read(
             continue;
         };
         // A clock that was put back makes none younger than just kept.
-        let age = Duration::from_millis(now.saturating_sub(kept.kept_at_ms));
+        let age = Duration::from_micros(now.saturating_sub(kept.kept_at_us));
         if age >= limits.kept_for {
             counts.too_old += 1;
             remove(&candidate.path, &mut counts);

@@ -1,3 +1,5 @@
+mod on_disk;
+
 use proptest::prelude::*;
 
 use super::*;
