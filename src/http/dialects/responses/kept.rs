@@ -19,8 +19,8 @@ use super::follow::{follow, gone, room_to_follow};
 use crate::generation::GenerationError;
 use crate::http::HttpState;
 use crate::http::dialects::background_responses::BackgroundResponse;
+use crate::http::dialects::ended;
 use crate::http::dialects::kept_items::Item;
-use crate::http::dialects::{ended, failed};
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::{RequestError, quote};
 use crate::http::response::error_body::ErrorBody;
@@ -185,19 +185,19 @@ pub(crate) async fn delete(
 ) -> Result<Json<DeletedResponse>, RequestError> {
     let client = context.client.name();
     let (background, kept) = (&state.background_responses, &state.kept_responses);
-    let deleted = id_of(id, &uri).and_then(|id| {
-        match background.find(client, &id).is_some() || kept.find(client, &id).is_some() {
-            true => Ok(id),
-            false => Err(unknown(&id)),
+    let deleted = async {
+        let id = id_of(id, &uri)?;
+        if background.find(client, &id).is_none() && kept.find(client, &id).is_none() {
+            return Err(unknown(&id));
         }
-    });
-    let id = ended(&context, deleted)?;
-    if let Some(ending) = background.delete(client, &id) {
-        // It is kept with its end, if at all.
-        ending.ended().await;
-    }
-    let gone = kept.delete(client, &id).await;
-    gone.map_err(|error| failed(&context, not_deleted(&error)))?;
+        if let Some(ending) = background.delete(client, &id) {
+            // It is kept with its end, if at all.
+            ending.ended().await;
+        }
+        let gone = kept.delete(client, &id).await;
+        gone.map_err(|error| not_deleted(&error)).map(|()| id)
+    };
+    let id = ended(&context, deleted.await)?;
     Ok(Json(DeletedResponse {
         id,
         object: "response",
