@@ -8,6 +8,7 @@
 mod disk;
 mod file;
 mod found;
+mod moment;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;

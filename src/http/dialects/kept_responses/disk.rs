@@ -10,10 +10,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use super::KeptResponse;
 use super::file::{self, Kept};
+use super::moment::Moment;
 use crate::apart::{self, Subject};
 use crate::durable_write::{LockedFolder, Readers, make_folder};
 use crate::generation::ClientKey;
@@ -87,7 +88,7 @@ impl Disk {
         let kept = Kept {
             client: client.name().to_owned(),
             is_a_key: client.is_a_key(),
-            kept_at_us: now_us(),
+            at: Moment::now(),
         };
         let _place = Place::take(&self.waiting)?;
         let state = Arc::new(AtomicU8::new(UNDER_WAY));
@@ -163,11 +164,6 @@ impl Drop for Place<'_> {
 fn moves_on(state: &AtomicU8, to: u8) -> bool {
     let moved = state.compare_exchange(UNDER_WAY, to, Ordering::AcqRel, Ordering::Acquire);
     moved.is_ok()
-}
-
-pub(super) fn now_us() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |now| u64::try_from(now.as_micros()).unwrap_or(u64::MAX))
 }
 
 fn no_answer() -> io::Error {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::KeptResponse;
+use super::moment::Moment;
 use crate::http::dialects::kept_items::Item;
 
 /// Every version begins so.
@@ -25,15 +26,14 @@ const ID_PREFIX: &str = "resp_";
 pub(super) struct Kept {
     pub client: String,
     pub is_a_key: bool,
-    /// Microseconds since the epoch.
-    pub kept_at_us: u64,
+    pub at: Moment,
 }
 
 #[derive(Serialize)]
 struct Written<'r> {
     client: &'r str,
     is_a_key: bool,
-    kept_at_us: u64,
+    at: &'r Moment,
     id: &'r str,
     asked: usize,
     is_answered: bool,
@@ -46,7 +46,7 @@ struct Written<'r> {
 struct Read {
     client: String,
     is_a_key: bool,
-    kept_at_us: u64,
+    at: Moment,
     id: String,
     asked: usize,
     is_answered: bool,
@@ -100,7 +100,7 @@ pub(super) fn encode(response: &KeptResponse, kept: &Kept) -> serde_json::Result
     let written = serde_json::to_string(&Written {
         client: &kept.client,
         is_a_key: kept.is_a_key,
-        kept_at_us: kept.kept_at_us,
+        at: &kept.at,
         id: &response.id,
         asked: response.asked,
         is_answered: response.is_answered,
@@ -141,7 +141,7 @@ pub(super) fn decode(text: &str) -> Result<(KeptResponse, Kept), Unread> {
     let kept = Kept {
         client: read.client,
         is_a_key: read.is_a_key,
-        kept_at_us: read.kept_at_us,
+        at: read.at,
     };
     Ok((response, kept))
 }
@@ -190,7 +190,11 @@ mod tests {
         Kept {
             client: "key 00".to_owned(),
             is_a_key: true,
-            kept_at_us: 7,
+            at: Moment {
+                boot: "b".to_owned(),
+                us_since_boot: 7,
+                us_since_epoch: 9,
+            },
         }
     }
 
@@ -239,7 +243,7 @@ mod tests {
             is_background: false,
         };
         let text = String::from_utf8(encode(&response, &kept()).expect("JSON")).expect("UTF-8");
-        let changed = text.replace("\"kept_at_us\":7", "\"kept_at_us\":8");
+        let changed = text.replace("\"us_since_boot\":7", "\"us_since_boot\":8");
         assert_ne!(changed, text);
         let why = |text: &str| decode(text).expect_err("not read");
         assert_eq!(why(&changed), Unread::Broken);

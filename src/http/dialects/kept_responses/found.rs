@@ -6,8 +6,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::disk::{FOLDER, now_us};
+use super::disk::FOLDER;
 use super::file::{self, Kept, Unread};
+use super::moment::Moment;
 use super::{KeptResponse, RESPONSE_BYTES};
 use crate::regular_file;
 use crate::settings::ResponseSettings;
@@ -72,7 +73,7 @@ pub(super) fn read(
     }
     candidates.sort_by_key(|candidate| std::cmp::Reverse(candidate.changed));
     let most_bytes = limits.kept_limit_bytes.saturating_mul(MOST_READ);
-    let (now, mut bytes, mut read) = (now_us(), 0, Vec::new());
+    let (now, mut bytes, mut read) = (Moment::now(), 0, Vec::new());
     for candidate in candidates {
         if bytes >= most_bytes {
             counts.too_many += 1;
@@ -82,8 +83,7 @@ pub(super) fn read(
         let Some((response, kept)) = read_one(&candidate, limits, &mut counts) else {
             continue;
         };
-        // A clock that was put back makes none younger than just kept.
-        let age = Duration::from_micros(now.saturating_sub(kept.kept_at_us));
+        let age = kept.at.age(&now);
         if age >= limits.kept_for {
             counts.too_old += 1;
             remove(&candidate.path, &mut counts);

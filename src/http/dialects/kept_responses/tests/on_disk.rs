@@ -8,6 +8,7 @@ use super::*;
 use crate::apart::{self, Subject};
 use crate::http::dialects::kept_items::Said;
 use crate::http::dialects::kept_responses::file::{self, Kept};
+use crate::http::dialects::kept_responses::moment::Moment;
 
 fn settings() -> ResponseSettings {
     ResponseSettings {
@@ -62,11 +63,11 @@ fn is_quiet(folder: &Path) {
 }
 
 /// As it would lie there.
-fn write(folder: &Path, client: &str, number: usize, kept_at_us: u64) {
+fn write(folder: &Path, client: &str, number: usize, at: Moment) {
     let kept = Kept {
         client: client.to_owned(),
         is_a_key: false,
-        kept_at_us,
+        at,
     };
     let path = path(folder, client, number);
     fs::create_dir_all(path.parent().expect("a folder")).expect("made");
@@ -152,12 +153,24 @@ fn bounds_hold_over_restarts() {
 #[test]
 fn what_is_too_old_is_gone_over_restarts_and_the_rest_grows_older() {
     let folder = tempfile::tempdir().expect("a folder");
-    let now = super::super::disk::now_us();
+    let before = |us: u64| {
+        let now = Moment::now();
+        Moment {
+            // Of an earlier boot.
+            boot: "earlier".to_owned(),
+            us_since_epoch: now.us_since_epoch - us,
+            ..now
+        }
+    };
     let for_us = u64::try_from(FOR.as_micros()).expect("small");
-    write(folder.path(), "a", 1, now - for_us);
-    write(folder.path(), "a", 2, now - for_us / 2);
+    write(folder.path(), "a", 1, before(for_us));
+    write(folder.path(), "a", 2, before(for_us / 2));
     // A clock that was put back.
-    write(folder.path(), "a", 3, now + 10 * for_us);
+    let later = Moment {
+        us_since_epoch: before(0).us_since_epoch + 10 * for_us,
+        ..before(0)
+    };
+    write(folder.path(), "a", 3, later);
     let kept = opened(folder.path(), &settings());
     assert!(!has(&kept, "a", 1) && has(&kept, "a", 2) && has(&kept, "a", 3));
     assert!(!path(folder.path(), "a", 1).exists());
@@ -170,9 +183,9 @@ fn what_is_too_old_is_gone_over_restarts_and_the_rest_grows_older() {
 #[test]
 fn what_is_broken_goes_and_what_is_foreign_stays() {
     let folder = tempfile::tempdir().expect("a folder");
-    let now = super::super::disk::now_us();
+    let now = Moment::now();
     for number in 0..6 {
-        write(folder.path(), "a", number, now);
+        write(folder.path(), "a", number, now.clone());
     }
     let at = |number: usize| path(folder.path(), "a", number);
     let whole = fs::read(at(0)).expect("read");
