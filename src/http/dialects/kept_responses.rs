@@ -231,18 +231,22 @@ impl KeptResponses {
         };
         let found = state_folder.map(|folder| found::read(folder, limits));
         let now = Instant::now();
-        for (response, whose, age) in found.into_iter().flatten() {
-            let client = ClientKey::new(whose.client.as_str());
-            let client = match whose.is_a_key {
-                true => client.of_tenant(""),
-                false => client,
-            };
-            let (id, kept_at) = (response.id.clone(), now.checked_sub(age).unwrap_or(now));
-            let is_kept = kept.with_shelf(|shelf| shelf.keep(&client, response, limits, kept_at));
-            if !is_kept {
-                kept.forget_on_disk(vec![(client.name().into(), id)]);
+        let mut refused = Vec::new();
+        // All at once, so that what has no room goes at once.
+        kept.with_shelf(|shelf| {
+            for (response, whose, age) in found.into_iter().flatten() {
+                let client = ClientKey::new(whose.client.as_str());
+                let client = match whose.is_a_key {
+                    true => client.of_tenant(""),
+                    false => client,
+                };
+                let (id, kept_at) = (response.id.clone(), now.checked_sub(age).unwrap_or(now));
+                if !shelf.keep(&client, response, limits, kept_at) {
+                    refused.push((whose.client.into(), id));
+                }
             }
-        }
+        });
+        kept.forget_on_disk(refused);
         kept
     }
 
