@@ -17,8 +17,8 @@ const TURNS: usize = 20;
 /// Far more than end well.
 const MOST_ATTEMPTS: usize = 400;
 const PROBE: &str = "say it back";
-/// About a tenth of a second of tokens; asked for its prompt it tells that.
-const SCENARIO: &str = "token-delay-us = 5000\nrepeat = { token = \"w \", times = 20 }\n\
+/// About a tenth of a second of tokens, one word; asked for its prompt it tells that.
+const SCENARIO: &str = "token-delay-us = 5000\nrepeat = { token = \"w\", times = 20 }\n\
     [[answer]]\nwhen-prompt-contains = \"say it back\"\necho-prompt = true\n";
 
 fn started(state: &Path) -> Daemon {
