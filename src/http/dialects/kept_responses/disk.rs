@@ -22,7 +22,7 @@ use crate::http::request::aside::aside;
 
 /// In the state folder.
 pub(super) const FOLDER: &str = "responses";
-/// Longest time to write or delete one; a client waits no longer.
+/// How long a client waits for the disk.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
 /// Responses that wait to be written. Each has a thread that waits with it.
 const MOST_WAITING: usize = 64;
@@ -37,6 +37,8 @@ const GIVEN_UP: u8 = 2;
 pub(super) struct Disk {
     /// `None`: there is no state folder that this daemon may write to.
     root: Option<Arc<PathBuf>>,
+    /// Longest time to write or delete one.
+    pub limit: Duration,
     waiting: AtomicUsize,
     failures: AtomicU64,
     is_failing: AtomicBool,
@@ -46,6 +48,7 @@ impl Disk {
     pub fn new(state_folder: Option<&Path>) -> Self {
         Self {
             root: state_folder.map(|folder| Arc::new(folder.join(FOLDER))),
+            limit: WRITE_LIMIT,
             waiting: AtomicUsize::new(0),
             failures: AtomicU64::new(0),
             is_failing: AtomicBool::new(false),
@@ -106,11 +109,11 @@ impl Disk {
         let subject = Subject::KeptResponses(root.to_path_buf());
         // It is no large work, but it waits.
         let written = aside(usize::MAX, || {
-            apart::ask_and_wait(subject, WRITE_LIMIT, work)
+            apart::ask_and_wait(subject, self.limit, work)
         });
         match written {
             Some(written) => written,
-            None if moves_on(&state, GIVEN_UP) => Err(no_answer()),
+            None if moves_on(&state, GIVEN_UP) => Err(self.no_answer()),
             // It was through at the last moment.
             None => Ok(()),
         }
@@ -133,8 +136,16 @@ impl Disk {
         };
         let folder = root.join(file::folder_name(client));
         let subject = Subject::KeptResponses(root.to_path_buf());
-        let removed = apart::ask(subject, WRITE_LIMIT, move || delete_now(&folder, &name)).await;
-        removed.unwrap_or_else(|| Err(no_answer()))
+        let removed = apart::ask(subject, self.limit, move || delete_now(&folder, &name)).await;
+        removed.unwrap_or_else(|| Err(self.no_answer()))
+    }
+
+    fn no_answer(&self) -> io::Error {
+        let limit = self.limit.as_secs();
+        io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("the disk has not answered within {limit} s"),
+        )
     }
 }
 
@@ -164,14 +175,6 @@ impl Drop for Place<'_> {
 fn moves_on(state: &AtomicU8, to: u8) -> bool {
     let moved = state.compare_exchange(UNDER_WAY, to, Ordering::AcqRel, Ordering::Acquire);
     moved.is_ok()
-}
-
-fn no_answer() -> io::Error {
-    let limit = WRITE_LIMIT.as_secs();
-    io::Error::new(
-        io::ErrorKind::TimedOut,
-        format!("the disk has not answered within {limit} s"),
-    )
 }
 
 fn write_now(root: &Path, response: &KeptResponse, kept: &Kept) -> io::Result<()> {

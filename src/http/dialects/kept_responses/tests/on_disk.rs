@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::apart::{self, Subject};
+use crate::durable_write::LockedFolder;
 use crate::http::dialects::kept_items::Said;
 use crate::http::dialects::kept_responses::file::{self, Kept};
 use crate::http::dialects::kept_responses::moment::Moment;
@@ -296,4 +297,25 @@ async fn what_cannot_be_written_is_not_kept() {
     fs::remove_file(&around).expect("removed");
     fs::create_dir(&around).expect("in the way");
     assert!(kept.delete("a", &id(1)).await.is_err() && has(&kept, "a", 1));
+}
+
+#[test]
+fn what_is_written_too_late_is_not_kept() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut kept = opened(folder.path(), &settings());
+    let client = ClientKey::new("a");
+    assert!(kept.keep(&client, said(1)));
+    let first = path(folder.path(), "a", 1);
+    let lock = LockedFolder::lock(first.parent().expect("a folder")).expect("locked");
+    let limit = |kept: &mut KeptResponses, limit| {
+        kept.disk.as_mut().expect("on disk").limit = limit;
+    };
+    limit(&mut kept, Duration::from_millis(50));
+    assert!(!kept.keep(&client, said(2)) && !has(&kept, "a", 2));
+    assert_eq!(kept.disk_failures(), Some(1));
+    drop(lock);
+    is_quiet(folder.path());
+    assert!(first.exists() && !path(folder.path(), "a", 2).exists());
+    limit(&mut kept, Duration::from_secs(60));
+    assert!(kept.keep(&client, said(3)) && path(folder.path(), "a", 3).exists());
 }
