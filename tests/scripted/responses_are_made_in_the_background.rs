@@ -1,93 +1,13 @@
-//! Responses in the background: they are made whoever waits, can be looked at and followed from any of their events on,
-//! and have one end: their answer, a cancel, their deadline or a failure.
+//! Responses in the background: they are made whoever waits, can be looked at, and have one end: their answer, a cancel,
+//! their deadline or a failure.
 
 use std::time::Duration;
 
 use crate::http_support::*;
-use crate::random_replies::{End, whatever_a_model_writes};
-use proptest::prelude::*;
-use rkllmd::generation::{GenerationError, ReplyEvent};
+use crate::responses_background_support::*;
+use rkllmd::generation::GenerationError;
 use rkllmd::settings::Settings;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
-
-const PATH: &str = "/v1/responses";
-
-fn body() -> Value {
-    json!({"model": "tiny", "input": "hi", "background": true})
-}
-
-async fn begin(server: &Server) -> Value {
-    let answer = server.post(PATH, body().to_string()).await;
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    let response = answer.json();
-    is_whole_resource(&response);
-    let state = (
-        &response["status"],
-        &response["background"],
-        &response["output"],
-    );
-    assert_eq!(state, (&"queued".into(), &true.into(), &json!([])));
-    response
-}
-
-fn path(response: &Value) -> String {
-    format!("{PATH}/{}", response["id"].as_str().expect("an id"))
-}
-
-async fn look(server: &Server, response: &Value) -> Value {
-    let answer = server.get(&path(response)).await;
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    is_whole_resource(&answer.json());
-    answer.json()
-}
-
-async fn until(server: &Server, response: &Value, status: &str) -> Value {
-    within(status, async {
-        loop {
-            let now = look(server, response).await;
-            if now["status"] == status {
-                break now;
-            }
-            tokio::task::yield_now().await;
-        }
-    })
-    .await
-}
-
-async fn cancel(server: &Server, path: &str) -> Answer {
-    server
-        .ask(format!(
-            "POST {path}/cancel HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n"
-        ))
-        .await
-}
-
-async fn generation(
-    generations: &mut mpsc::UnboundedReceiver<mpsc::Sender<ReplyEvent>>,
-) -> mpsc::Sender<ReplyEvent> {
-    let sender = within("a generation", generations.recv()).await;
-    sender.expect("the server lives")
-}
-
-async fn send(sender: &mpsc::Sender<ReplyEvent>, events: impl IntoIterator<Item = ReplyEvent>) {
-    for event in events {
-        within("a reader", sender.send(event))
-            .await
-            .expect("a reader");
-    }
-}
-
-/// The text of a whole stream.
-async fn followed(server: &Server, response: &Value, query: &str) -> String {
-    let answer = server.get(&format!("{}?{query}", path(response))).await;
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    answer.text().to_owned()
-}
-
-fn code(response: &Value) -> &str {
-    response["error"]["code"].as_str().unwrap_or_default()
-}
 
 #[tokio::test]
 async fn it_is_queued_then_made_then_kept() {
@@ -117,53 +37,6 @@ async fn it_is_queued_then_made_then_kept() {
     assert_eq!((cancelled.status, cancelled.json()), (200, made));
     let listed = server.get(&items).await.json();
     assert_eq!(listed["data"].as_array().map(Vec::len), Some(1));
-    server.shut_down().await;
-}
-
-#[tokio::test]
-async fn who_leaves_its_stream_ends_nothing_else() {
-    let (server, mut generations) = endless(Settings::default()).await;
-    let mut client = server.client().await;
-    let mut asked = body();
-    asked["stream"] = true.into();
-    client.send(post(PATH, asked.to_string())).await;
-    assert_eq!(client.head().await.status, 200);
-    let mut stream = String::new();
-    while !stream.contains("response.queued") {
-        stream += std::str::from_utf8(&client.chunk().await).expect("text");
-    }
-    let first = stream
-        .lines()
-        .nth(1)
-        .and_then(|it| it.strip_prefix("data: "));
-    let first: Value = serde_json::from_str(first.expect("data")).expect("JSON");
-    let response = &first["response"];
-    let sender = generation(&mut generations).await;
-    drop(client);
-    send(&sender, [started(&[]), text("a "), text("b")]).await;
-    until(&server, response, "in_progress").await;
-    // Two readers from different places, before and behind the end.
-    let follow = format!("{}?stream=true&starting_after=2", path(response));
-    let mut reader = server.client().await;
-    reader
-        .send(format!("GET {follow} HTTP/1.1\r\nhost: localhost\r\n\r\n"))
-        .await;
-    assert_eq!(reader.head().await.status, 200);
-    send(&sender, [text(" c"), finished()]).await;
-    let mut behind = String::new();
-    loop {
-        let chunk = reader.chunk().await;
-        if chunk.is_empty() {
-            break;
-        }
-        behind += std::str::from_utf8(&chunk).expect("text");
-    }
-    let whole = followed(&server, response, "stream=true").await;
-    let heard = heard_response_in(&whole);
-    assert_eq!(heard.response["output"][0]["content"][0]["text"], "a b c");
-    let before = whole.strip_suffix(behind.as_str()).expect("the rest of it");
-    assert!(before.ends_with("\n\n"), "{before}");
-    assert_eq!(before.matches("event: ").count(), 3, "{before}");
     server.shut_down().await;
 }
 
@@ -375,42 +248,6 @@ async fn one_that_is_deleted_ends_and_is_not_kept() {
 }
 
 #[tokio::test]
-async fn events_that_made_place_for_later_ones_are_told_as_gone() {
-    let mut settings = Settings::default();
-    settings.responses.background_events_limit_bytes = 16_384;
-    let (server, mut generations) = endless(settings).await;
-    let response = begin(&server).await;
-    let sender = generation(&mut generations).await;
-    send(&sender, [started(&[])]).await;
-    for _ in 0..300 {
-        send(&sender, [text("word ")]).await;
-    }
-    send(&sender, [finished()]).await;
-    until(&server, &response, "completed").await;
-    let answer = server
-        .get(&format!("{}?stream=true", path(&response)))
-        .await;
-    assert_eq!(
-        (answer.status, answer.error().1.as_deref()),
-        (400, Some("starting_after"))
-    );
-    // Its message says which is the first that is there.
-    let message = answer.json()["error"]["message"].to_string();
-    let first = message
-        .split(": ")
-        .nth(1)
-        .and_then(|it| it.split(' ').next());
-    let first: u64 = first.and_then(|it| it.parse().ok()).expect("a number");
-    let from = format!("stream=true&starting_after={}", first - 1);
-    let stream = followed(&server, &response, &from).await;
-    let number = format!("\"sequence_number\":{first}");
-    let begin = stream.split("\n\n").next().expect("an event");
-    assert!(begin.contains(&number), "{begin}");
-    assert!(stream.contains("response.completed") && stream.ends_with("data: [DONE]\n\n"));
-    server.shut_down().await;
-}
-
-#[tokio::test]
 async fn what_it_takes_is_its_clients_whether_or_not_it_is_read() {
     let mut settings = Settings::default();
     settings.memory.requests_limit_bytes = Some(4 << 20);
@@ -454,41 +291,4 @@ async fn what_it_takes_is_its_clients_whether_or_not_it_is_read() {
     generation(&mut generations).await;
     assert_eq!(cancel(&server, &path(&next)).await.status, 200);
     server.shut_down().await;
-}
-
-#[tokio::test]
-async fn its_events_are_given_back_some_time_after_its_end() {
-    let mut settings = Settings::default();
-    settings.responses.background_events_kept_for = Duration::ZERO;
-    let server = Server::replaying(settings, || vec![started(&[]), text("x"), finished()]).await;
-    let response = begin(&server).await;
-    let made = until(&server, &response, "completed").await;
-    within("its events being gone", async {
-        let stream = format!("{}?stream=true", path(&response));
-        while server.get(&stream).await.status != 400 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-    assert_eq!(look(&server, &response).await, made);
-    server.shut_down().await;
-}
-
-#[test]
-fn whatever_a_model_writes_the_events_have_one_end() {
-    whatever_a_model_writes(async |server, _, end| {
-        let mut asked = body();
-        asked["stream"] = true.into();
-        let answer = server.post(PATH, asked.to_string()).await;
-        prop_assert_eq!(answer.status, 200);
-        let heard = heard_response(&answer);
-        prop_assert_eq!(heard.error.is_some(), end == End::Failure);
-        let response = heard.response;
-        prop_assert_eq!(&server.get(&path(&response)).await.json(), &response);
-        let again = server
-            .get(&format!("{}?stream=true", path(&response)))
-            .await;
-        prop_assert_eq!(again.text(), answer.text());
-        Ok(())
-    });
 }

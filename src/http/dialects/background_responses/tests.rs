@@ -1,4 +1,4 @@
-use proptest::prelude::*;
+use bytes::Bytes;
 
 use super::*;
 use crate::memory::{Accountant, Standing};
@@ -100,77 +100,16 @@ async fn what_is_revoked_deleted_or_cut_off_is_asked_to_end() {
 }
 
 #[test]
-fn what_cannot_be_charged_goes_once_it_has_ended() {
-    let accountant = Accountant::of_files(4 * STEP_BYTES as u64);
-    let account = accountant.account(ClientKey::new("a"), Standing::Ordinary);
-    let all = BackgroundResponses::new(&ResponseSettings::default());
-    let begun = all.begin(&ClientKey::new("a"), &account, beginning(1));
-    let response = begun.expect("a place");
-    // A client has half of all.
-    let large = || Bytes::from(vec![b'x'; 3 * STEP_BYTES]);
-    assert!(response.tell([large()], None).is_err());
-    response.end([Bytes::from_static(b"end")], None);
-    assert!(matches!(response.behind(0), Behind::Events(..)));
-    response.settle();
-    assert_eq!(response.behind(0), Behind::Gone);
-    assert_eq!(response.behind(3), Behind::TheEnd);
-    drop(response);
-    all.let_go("a", "resp_1");
-    assert_eq!(accountant.used_bytes(), 0);
-}
-
-#[test]
-fn nothing_is_told_behind_an_end() {
-    let response = begin(&responses(1), &ClientKey::new("a"), 1);
-    response.end(
-        [Bytes::from_static(b"1;")],
-        Some(Bytes::from_static(b"end")),
-    );
-    response.end([Bytes::from_static(b"2;")], Some(Bytes::from_static(b"no")));
-    let told = response.tell([Bytes::from_static(b"3;")], None);
-    assert!(told.is_ok());
-    assert_eq!(
-        response.behind(0),
-        Behind::Events(Bytes::from_static(b"0;1;"), 2)
-    );
-    assert_eq!(response.behind(2), Behind::TheEnd);
-    assert_eq!(response.now(), Bytes::from_static(b"end"));
-}
-
-proptest! {
-    #[test]
-    fn readers_miss_nothing_that_is_there_and_are_told_what_is_not(
-        lengths in prop::collection::vec(1..900usize, 1..60),
-        from in 0..60u64,
-    ) {
-        let response = begin(&responses(1), &ClientKey::new("a"), 1);
-        for (number, length) in (1..).zip(&lengths) {
-            let event = format!("{number};{}|", "x".repeat(*length));
-            prop_assert!(response.tell([Bytes::from(event)], None).is_ok());
-            let told = response.told();
-            let bytes: usize = told.events.iter().map(|it| EVENT_BYTES + it.len()).sum();
-            prop_assert_eq!(bytes, told.bytes);
-            prop_assert!(bytes <= LIMIT && told.charge.bytes() >= bytes);
-        }
-        let last = lengths.len() as u64;
-        let (first, end) = response.numbers();
-        prop_assert_eq!(end, last + 1);
-        let mut next = from.min(end);
-        if next < first {
-            prop_assert_eq!(response.behind(next), Behind::Gone);
-            return Ok(());
-        }
-        while let Behind::Events(frame, behind) = response.behind(next) {
-            let text = String::from_utf8(frame.to_vec()).expect("text");
-            let numbers: Vec<u64> = text
-                .split('|')
-                .flat_map(|event| event.split(';'))
-                .filter_map(|it| it.parse().ok())
-                .collect();
-            prop_assert_eq!(numbers, (next..behind).collect::<Vec<_>>());
-            next = behind;
-        }
-        prop_assert_eq!(next, end);
-        prop_assert_eq!(response.behind(next), Behind::NothingYet);
-    }
+fn one_whose_beginning_has_no_room_takes_no_place() {
+    let (all, one) = (responses(1), ClientKey::new("one"));
+    let large = Beginning {
+        events: vec![Bytes::from(vec![b'x'; LIMIT])],
+        ..beginning(1)
+    };
+    let refused = all.begin(&one, &account(), large);
+    assert!(matches!(
+        refused,
+        Err(RequestError::OutOfRange { param, .. }) if param == "background"
+    ));
+    begin(&all, &one, 2);
 }

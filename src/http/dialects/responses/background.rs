@@ -199,19 +199,32 @@ impl Telling {
             self.response.end(events_of(frame), Some(at_end.clone()));
             return Ok(());
         }
-        let begins = format!("event: {IN_PROGRESS_EVENT}\n");
-        let is_made = events_of(frame).any(|event| event.starts_with(begins.as_bytes()));
-        let now = is_made.then(|| resource(&self.answered.begun(&self.identity, IN_PROGRESS)));
-        self.response.tell(events_of(frame), now)
+        let begins = |event: &Bytes| {
+            let name = event.strip_prefix(b"event: ").unwrap_or_default();
+            name.starts_with(IN_PROGRESS_EVENT.as_bytes())
+        };
+        let events: Vec<Bytes> = events_of(frame).collect();
+        let now = (events.iter().any(begins))
+            .then(|| resource(&self.answered.begun(&self.identity, IN_PROGRESS)));
+        self.response.tell(events, now)
     }
 
-    /// The end of a response that has not come to a stream.
+    /// The end of a response whose stream has none, or that has not come to a stream.
     fn fails(&self, error: &RequestError) {
         let mut buffer = BytesMut::new();
         let mut writer = ResponseWriter::new(&self.identity, Arc::clone(&self.answered));
+        // It may have told something all the same.
+        writer.goes_on_from(self.response.numbers().1);
         writer.failed(error, &mut buffer);
         let at_end = self.answered.at_end.get().cloned();
         self.response.end(events_of(&buffer), at_end);
+    }
+}
+
+impl Drop for Telling {
+    /// Should its task fail, neither is its place taken for ever nor does a client wait for its end.
+    fn drop(&mut self) {
+        self.response.end([], None);
     }
 }
 

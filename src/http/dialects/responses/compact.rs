@@ -21,6 +21,7 @@ use crate::http::HttpState;
 use crate::http::dialects::chat_dialect::unix_seconds;
 use crate::http::dialects::ended;
 use crate::http::dialects::kept_items::{Item, Said, conversed};
+use crate::http::request::aside::aside;
 use crate::http::request::body::fields;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
@@ -76,11 +77,17 @@ pub(crate) async fn compact(
     let compacted = async {
         let made = parsed(&state, &context, request, asked).await?;
         let limit_bytes = state.compacted_limit_bytes;
-        let items = newest(&made.items, limit_bytes)?;
-        let messages = |items: &[Arc<Item>]| conversed(items.iter()).messages.len();
-        let dropped = messages(&made.items).saturating_sub(messages(&items));
-        let listed: Vec<Value> = items.iter().map(|item| item.listed()).collect();
-        let listed = Value::from(listed).to_string();
+        let bytes: usize = made.items.iter().map(|item| item.bytes()).sum();
+        // However small the body is, this may be a long conversation.
+        let (sealed, dropped) = aside(bytes, || {
+            let items = newest(&made.items, limit_bytes)?;
+            let messages = |items: &[Arc<Item>]| conversed(items.iter()).messages.len();
+            let dropped = messages(&made.items).saturating_sub(messages(&items));
+            let listed: Vec<Value> = items.iter().map(|item| item.listed()).collect();
+            let listed = Value::from(listed).to_string();
+            let sealed = sealed(COMPACTION, &listed, &state.sealing);
+            Ok::<_, RequestError>((sealed, dropped))
+        })?;
         let mut response = Json(CompactedResponse {
             id: id::for_response(&context.id),
             object: "response.compaction",
@@ -88,7 +95,7 @@ pub(crate) async fn compact(
             output: vec![CompactionItem {
                 id: id::for_item("cmp"),
                 r#type: "compaction",
-                encrypted_content: sealed(COMPACTION, &listed, &state.sealing),
+                encrypted_content: sealed,
             }],
             usage: ResponseUsage::of(Usage {
                 prompt_tokens: 0,

@@ -75,12 +75,17 @@ impl ResponseWriter {
     /// What is told of a response in the background before there is a stream.
     pub(super) fn queued(identity: &Identity, answered: &Arc<Answered>) -> Bytes {
         let mut writer = Self::new(identity, Arc::clone(answered));
-        writer.number = 0;
+        writer.goes_on_from(0);
         let mut buffer = BytesMut::new();
         for name in QUEUED_EVENTS {
             writer.of_response(name, QUEUED, &mut buffer);
         }
         buffer.freeze()
+    }
+
+    /// Events up to this number have been told.
+    pub(super) fn goes_on_from(&mut self, number: u64) {
+        self.number = number;
     }
 
     fn is_made(&mut self, buffer: &mut BytesMut) {

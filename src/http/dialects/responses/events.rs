@@ -6,10 +6,11 @@ use super::answer::ResponseResource;
 use super::output::OutputItem;
 
 /// The data of a stream's event, by its `type`, which is the event's name too: `response.created`,
-/// `response.queued` in the background, `response.in_progress` and the end (`response.completed`, `response.incomplete` or `response.failed`) have the
-/// response; `response.output_item.added` and `.done` an item; `response.content_part.added` and `.done` a part;
-/// `response.output_text`, `response.reasoning_text` and `response.function_call_arguments` with `.delta` what is new,
-/// and with `.done` all of it; `error`, before `response.failed`, what is wrong.
+/// `response.queued` in the background, `response.in_progress` and the end (`response.completed`,
+/// `response.incomplete` or `response.failed`) have the response; `response.output_item.added` and `.done` an item;
+/// `response.content_part.added` and `.done` a part; `response.output_text`, `response.reasoning_text` and
+/// `response.function_call_arguments` with `.delta` what is new, and with `.done` all of it; `error`, before
+/// `response.failed`, what is wrong.
 #[derive(ToSchema)]
 #[expect(
     dead_code,

@@ -1,4 +1,5 @@
-//! Responses that are kept, or made in the background: shown, listed item by item, and deleted. Another client's is as one that never was.
+//! Responses that are kept, or made in the background: shown, listed item by item, and deleted. Another client's is as one
+//! that never was.
 
 use std::io;
 use std::sync::Arc;
