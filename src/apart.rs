@@ -44,6 +44,8 @@ pub enum Subject {
     Configuration,
     /// The folders that hold the CPU runtime.
     CpuRuntime,
+    /// The folder of kept responses.
+    KeptResponses(PathBuf),
     /// Any other.
     File(PathBuf),
 }
@@ -58,6 +60,7 @@ static KEYS_CHANGE: Pool = Pool::new(1);
 static DOCTOR: Pool = Pool::new(1);
 static CONFIGURATION: Pool = Pool::new(1);
 static CPU_RUNTIME: Pool = Pool::new(1);
+static KEPT_RESPONSES: Pool = Pool::new(1);
 static FILES: Pool = Pool::new(4);
 
 impl Subject {
@@ -72,6 +75,7 @@ impl Subject {
             Self::Doctor => &DOCTOR,
             Self::Configuration => &CONFIGURATION,
             Self::CpuRuntime => &CPU_RUNTIME,
+            Self::KeptResponses(_) => &KEPT_RESPONSES,
             Self::File(_) => &FILES,
         }
     }
@@ -86,7 +90,11 @@ impl fmt::Display for Subject {
             Self::Configuration => f.write_str("the configuration"),
             Self::CpuRuntime => f.write_str("the CPU runtime's folder"),
             Self::Doctor => f.write_str("what the doctor looks at"),
-            Self::Sensor(path) | Self::KeysChange(path) | Self::Keys(path) | Self::File(path) => {
+            Self::Sensor(path)
+            | Self::KeysChange(path)
+            | Self::Keys(path)
+            | Self::KeptResponses(path)
+            | Self::File(path) => {
                 write!(f, "{}", path.display())
             }
         }

@@ -153,6 +153,7 @@ async fn serve(settings: Settings, source: SettingsSource) -> anyhow::Result<()>
     let kept_in = state_folder.as_ref().map(|_| &*settings.library.state_dir);
     let state = HttpState::new(Arc::clone(&engine) as _, keys.current(), &settings);
     let state = state.sealing_with(SealingKey::kept_in(kept_in));
+    let state = state.keeping_responses_in(kept_in, &settings);
     let state = Arc::new(state.with_doctor(observers::examination(&running)));
     tokio::spawn(forget_revoked(
         keys.current(),

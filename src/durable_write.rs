@@ -1,8 +1,8 @@
 //! Replaces a file so that a power cut leaves the old one or the new one, whole, and nothing else.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Gid, Mode};
@@ -29,6 +29,21 @@ impl Readers {
 pub(crate) struct LockedFolder {
     folder: File,
     path: PathBuf,
+}
+
+/// Makes a folder for its owner alone in one that there is, if there is none, so that a power cut leaves it there.
+pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        made => made?,
+    }
+    let around = path.parent().unwrap_or(Path::new("/"));
+    let synced = File::open(around).and_then(|folder| folder.sync_all());
+    if synced.is_err() {
+        // The next one to make it is to sync it.
+        let _ = fs::remove_dir(path);
+    }
+    synced
 }
 
 impl LockedFolder {

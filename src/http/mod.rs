@@ -19,6 +19,7 @@ mod status;
 mod transport;
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -141,6 +142,17 @@ impl HttpState {
     #[must_use]
     pub fn sealing_with(self, sealing: SealingKey) -> Self {
         Self { sealing, ..self }
+    }
+
+    /// The same with the responses that are kept in the state folder, where settings have it so. `None`: there is none that
+    /// this daemon may write to. To be called before anything is served.
+    #[must_use]
+    pub fn keeping_responses_in(self, state_folder: Option<&Path>, settings: &Settings) -> Self {
+        let kept = KeptResponses::of_folder(&settings.responses, state_folder);
+        Self {
+            kept_responses: Arc::new(kept),
+            ..self
+        }
     }
 
     /// What is kept of a key goes with it. `keys`: clients that have one, in the words of their names.

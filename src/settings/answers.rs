@@ -102,6 +102,8 @@ pub struct ResponseSettings {
     /// Older ones are gone.
     #[serde(with = "humantime_serde")]
     pub kept_for: Duration,
+    /// Whether each is also written to the state folder before its client is told of its end.
+    pub keep_on_disk: bool,
     /// Responses of one key that may be made in the background at a time. 0: none may.
     pub max_background_per_key: usize,
     /// What the events of one of them may take, in bytes; the oldest go.

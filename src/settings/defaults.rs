@@ -224,6 +224,7 @@ impl Default for ResponseSettings {
             max_kept_per_key: 256,
             kept_limit_bytes: 16 << 20,
             kept_for: seconds(24 * 3600),
+            keep_on_disk: false,
             max_background_per_key: 2,
             background_events_limit_bytes: 4 << 20,
             background_events_kept_for: seconds(5 * 60),

@@ -100,6 +100,7 @@ mod requests_have_several_answers;
 mod requests_memory_is_bounded;
 mod requests_memory_support;
 mod responses_in_the_background_have_an_end;
+mod responses_on_disk_outlive_the_daemon;
 mod silent_connections_lock_no_client_out;
 mod slots_are_lost_together;
 mod slots_share_a_worker;

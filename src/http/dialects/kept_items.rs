@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::conversation::{Message, Role, ToolCall};
@@ -12,14 +13,15 @@ use crate::conversation::{Message, Role, ToolCall};
 const ITEM_BYTES: usize = 128;
 
 /// One item of a conversation.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Item {
     pub id: String,
     pub said: Said,
 }
 
 /// What an item says.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Said {
     Message { role: Role, parts: Vec<String> },
     Reasoning { text: String },

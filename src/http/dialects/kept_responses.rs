@@ -1,15 +1,24 @@
 //! Responses that are kept in memory so that requests can go on from them. What is kept is its client's alone, and
 //! bounded in number by client, in bytes over all of them, and in age. Each response counts with the whole
-//! conversation that it goes on from, so none depends on another's being kept.
+//! conversation that it goes on from, so none depends on another's being kept. On disk, if settings have it so, is what
+//! is in memory, and a response is there before it is in memory.
 //!
 //! [`Shelf`] decides, without a clock; [`KeptResponses`] has the lock, which is held for no wait.
 
+mod disk;
+mod file;
+mod found;
+mod moment;
+
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use self::disk::Disk;
 use super::kept_items::Item;
 use super::named_items::NamedItems;
 use crate::generation::ClientKey;
@@ -40,6 +49,10 @@ impl KeptResponse {
         let items: usize = self.items.iter().map(|item| item.bytes()).sum();
         RESPONSE_BYTES + self.id.len() + self.json.len() + items
     }
+
+    fn may_be_kept(&self, limits: &ResponseSettings) -> bool {
+        limits.max_kept_per_key > 0 && self.bytes() <= limits.kept_limit_bytes
+    }
 }
 
 /// What is kept, in the order of its age.
@@ -49,6 +62,9 @@ struct Shelf {
     bytes: usize,
     /// What is kept no more, until its memory is given back.
     gone: Vec<Entry>,
+    /// The names of the keys that there are, as they were last told, and how often they were.
+    keys: HashSet<String>,
+    keys_told: u64,
 }
 
 #[derive(Debug, Default)]
@@ -60,6 +76,7 @@ struct OfClient {
 
 #[derive(Debug)]
 struct Entry {
+    client: Arc<str>,
     response: Arc<KeptResponse>,
     bytes: usize,
     kept_at: Instant,
@@ -70,16 +87,16 @@ impl Shelf {
     fn keep(
         &mut self,
         client: &ClientKey,
-        response: KeptResponse,
+        response: impl Into<Arc<KeptResponse>>,
         limits: &ResponseSettings,
         now: Instant,
     ) -> bool {
-        let (client, is_a_key) = (client.name(), client.is_a_key());
+        let (client, is_a_key, response) = (client.name(), client.is_a_key(), response.into());
         self.forget_older(limits.kept_for, now);
-        let bytes = response.bytes();
-        if limits.max_kept_per_key == 0 || bytes > limits.kept_limit_bytes {
+        if !response.may_be_kept(limits) {
             return false;
         }
+        let bytes = response.bytes();
         while self.count(client) >= limits.max_kept_per_key {
             self.forget_oldest_of(client);
         }
@@ -92,11 +109,13 @@ impl Shelf {
             self.forget_oldest_of(&most);
         }
         self.bytes += bytes;
-        let of = self.clients.entry(client.into()).or_default();
+        let client: Arc<str> = client.into();
+        let of = self.clients.entry(Arc::clone(&client)).or_default();
         of.is_a_key = is_a_key;
         of.bytes += bytes;
         of.responses.push_back(Entry {
-            response: Arc::new(response),
+            client,
+            response,
             bytes,
             kept_at: now,
         });
@@ -138,7 +157,14 @@ impl Shelf {
         self.is_gone(client, gone);
     }
 
+    /// Whether the client's key has gone since the keys were told for the `since`th time.
+    fn has_lost_its_key(&self, client: &ClientKey, since: u64) -> bool {
+        client.is_a_key() && self.keys_told != since && !self.keys.contains(client.name())
+    }
+
     fn keep_keys(&mut self, keys: &HashSet<String>) {
+        self.keys.clone_from(keys);
+        self.keys_told += 1;
         let (bytes, gone) = (&mut self.bytes, &mut self.gone);
         self.clients.retain(|name, of| {
             let stays = !of.is_a_key || keys.contains(&**name);
@@ -191,6 +217,8 @@ impl Shelf {
 pub(crate) struct KeptResponses {
     limits: ResponseSettings,
     shelf: Mutex<Shelf>,
+    /// `None`: in memory alone.
+    disk: Option<Disk>,
 }
 
 impl KeptResponses {
@@ -198,7 +226,42 @@ impl KeptResponses {
         Self {
             limits: limits.clone(),
             shelf: Mutex::default(),
+            disk: None,
         }
+    }
+
+    /// As the settings have it, with what is there from before. To be called before anything is served, so that nothing
+    /// is held up. `state_folder`: where this daemon, and no other, may write.
+    pub fn of_folder(limits: &ResponseSettings, state_folder: Option<&Path>) -> Self {
+        if !limits.keep_on_disk {
+            if let Some(folder) = state_folder {
+                found::clear(folder, limits);
+            }
+            return Self::new(limits);
+        }
+        let kept = Self {
+            disk: Some(Disk::new(state_folder)),
+            ..Self::new(limits)
+        };
+        let found = state_folder.map(|folder| found::read(folder, limits));
+        let now = Instant::now();
+        let mut refused = Vec::new();
+        // All at once, so that what has no room goes at once.
+        kept.with_shelf(|shelf| {
+            for (response, whose, age) in found.into_iter().flatten() {
+                let client = ClientKey::new(whose.client.as_str());
+                let client = match whose.is_a_key {
+                    true => client.of_tenant(""),
+                    false => client,
+                };
+                let (id, kept_at) = (response.id.clone(), now.checked_sub(age).unwrap_or(now));
+                if !shelf.keep(&client, response, limits, kept_at) {
+                    refused.push((whose.client.into(), id));
+                }
+            }
+        });
+        kept.forget_on_disk(refused);
+        kept
     }
 
     /// Whether any is.
@@ -206,10 +269,34 @@ impl KeptResponses {
         self.limits.max_kept_per_key > 0
     }
 
-    /// Keeps a response, which others may have to go for. False: it is too large.
+    /// How many could not be written to disk.
+    pub fn disk_failures(&self) -> Option<u64> {
+        self.disk.as_ref().map(Disk::failures)
+    }
+
+    /// Keeps a response, which others may have to go for. On disk it is once this returns; until then this thread's other
+    /// work goes on elsewhere. False: it is too large, the disk has not taken it, or its key has gone.
     pub fn keep(&self, client: &ClientKey, response: KeptResponse) -> bool {
+        if !response.may_be_kept(&self.limits) {
+            return false;
+        }
+        let response = Arc::new(response);
+        let keys_told = self.with_shelf(|shelf| shelf.keys_told);
+        if let Some(disk) = &self.disk
+            && !disk.write(client, &response)
+        {
+            return false;
+        }
         let now = Instant::now();
-        self.with_shelf(|shelf| shelf.keep(client, response, &self.limits, now))
+        let id = response.id.clone();
+        let is_kept = self.with_shelf(|shelf| {
+            !shelf.has_lost_its_key(client, keys_told)
+                && shelf.keep(client, response, &self.limits, now)
+        });
+        if !is_kept {
+            self.forget_on_disk(vec![(client.name().into(), id)]);
+        }
+        is_kept
     }
 
     /// The client's response of this id.
@@ -230,6 +317,19 @@ impl KeptResponses {
         self.with_shelf(|shelf| shelf.forget(client, id, self.limits.kept_for, now));
     }
 
+    /// Forgets a response for good.
+    ///
+    /// # Errors
+    ///
+    /// It could not be removed from disk, and is kept.
+    pub async fn delete(&self, client: &str, id: &str) -> io::Result<()> {
+        if let Some(disk) = &self.disk {
+            disk.delete(client, id).await?;
+        }
+        self.forget(client, id);
+        Ok(())
+    }
+
     /// What came from a key goes with it. `keys`: the names of those that there are.
     pub fn keep_keys(&self, keys: &HashSet<String>) {
         self.with_shelf(|shelf| shelf.keep_keys(keys));
@@ -241,119 +341,20 @@ impl KeptResponses {
         let made = work(&mut shelf);
         let gone = std::mem::take(&mut shelf.gone);
         drop(shelf);
+        if self.disk.is_some() {
+            let of = |gone: &Entry| (Arc::clone(&gone.client), gone.response.id.clone());
+            self.forget_on_disk(gone.iter().map(of).collect());
+        }
         drop(gone);
         made
+    }
+
+    fn forget_on_disk(&self, gone: Vec<(Arc<str>, String)>) {
+        if let Some(disk) = &self.disk {
+            disk.forget(gone);
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const FOR: Duration = Duration::from_secs(100);
-
-    fn response(id: usize, json_bytes: usize) -> KeptResponse {
-        KeptResponse {
-            id: format!("resp_{id}"),
-            json: vec![b'x'; json_bytes].into(),
-            items: Vec::new(),
-            asked: 0,
-            is_answered: true,
-            is_background: false,
-        }
-    }
-
-    fn limits(count: usize, bytes: usize) -> ResponseSettings {
-        ResponseSettings {
-            max_kept_per_key: count,
-            kept_limit_bytes: bytes,
-            kept_for: FOR,
-            ..ResponseSettings::default()
-        }
-    }
-
-    #[test]
-    fn a_response_is_its_clients_alone_and_grows_old() {
-        let (mut shelf, start) = (Shelf::default(), Instant::now());
-        let limits = limits(2, 1 << 20);
-        shelf.keep(&ClientKey::new("a"), response(1, 10), &limits, start);
-        let at = |shelf: &mut Shelf, client: &str, seconds| {
-            let now = start + Duration::from_secs(seconds);
-            shelf.find(client, "resp_1", FOR, now).is_some()
-        };
-        let is_empty = |shelf: &Shelf| shelf.bytes == 0 && shelf.clients.is_empty();
-        assert!(at(&mut shelf, "a", 99) && !at(&mut shelf, "b", 0));
-        shelf.forget("b", "resp_1", FOR, start);
-        assert!(at(&mut shelf, "a", 0));
-        shelf.forget("a", "resp_1", FOR, start);
-        assert!(!at(&mut shelf, "a", 0) && is_empty(&shelf));
-        // Whoever comes next, what is old goes.
-        shelf.keep(&ClientKey::new("a"), response(1, 10), &limits, start);
-        assert!(!at(&mut shelf, "b", 100) && is_empty(&shelf));
-        shelf.keep(&ClientKey::new("a"), response(1, 10), &limits, start);
-        shelf.forget("b", "resp_1", FOR, start + FOR);
-        assert!(is_empty(&shelf));
-    }
-
-    #[test]
-    fn what_came_from_a_key_goes_with_it() {
-        let (mut shelf, now) = (Shelf::default(), Instant::now());
-        let limits = limits(2, 1 << 20);
-        let key = |name: &str| ClientKey::new(name).of_tenant("");
-        for (id, client) in [key("one"), key("other"), ClientKey::new("address")]
-            .iter()
-            .enumerate()
-        {
-            shelf.keep(client, response(id, 10), &limits, now);
-        }
-        shelf.keep_keys(&HashSet::from(["other".to_owned()]));
-        let mut has = |client: &str, id: &str| shelf.find(client, id, FOR, now).is_some();
-        assert!(!has("one", "resp_0") && has("other", "resp_1") && has("address", "resp_2"));
-        let bytes: usize = shelf.clients.values().map(|of| of.bytes).sum();
-        assert_eq!(shelf.bytes, bytes);
-    }
-
-    #[test]
-    fn who_has_the_most_makes_place() {
-        let (mut shelf, now) = (Shelf::default(), Instant::now());
-        let limits = limits(100, 4096);
-        shelf.keep(&ClientKey::new("small"), response(1, 10), &limits, now);
-        for id in 2..20 {
-            shelf.keep(&ClientKey::new("large"), response(id, 1000), &limits, now);
-        }
-        let mut has = |client: &str, id: &str| shelf.find(client, id, FOR, now).is_some();
-        assert!(has("small", "resp_1"));
-        assert!(has("large", "resp_19") && !has("large", "resp_2"));
-    }
-
-    proptest! {
-        #[test]
-        fn no_bound_is_passed_and_the_newest_is_there(
-            kept in prop::collection::vec((0..3usize, 0..3000usize, 0..40u64), 1..60),
-            count in 0..5usize,
-        ) {
-            let (mut shelf, mut now) = (Shelf::default(), Instant::now());
-            let limits = limits(count, 8192);
-            for (id, (client, bytes, seconds)) in kept.into_iter().enumerate() {
-                now += Duration::from_secs(seconds);
-                let client = ["a", "b", "c"][client];
-                shelf.keep(&ClientKey::new(client), response(id, bytes), &limits, now);
-                let found = shelf.find(client, &format!("resp_{id}"), FOR, now);
-                prop_assert_eq!(found.is_some(), count > 0);
-                prop_assert!(shelf.bytes <= limits.kept_limit_bytes);
-                let mut bytes = 0;
-                for of in shelf.clients.values() {
-                    prop_assert!(of.responses.len() <= count && !of.responses.is_empty());
-                    let own: usize = of.responses.iter().map(|entry| entry.bytes).sum();
-                    prop_assert_eq!(own, of.bytes);
-                    let is_old = |entry: &Entry| now - entry.kept_at >= FOR;
-                    prop_assert!(!of.responses.iter().any(is_old));
-                    bytes += own;
-                }
-                prop_assert_eq!(bytes, shelf.bytes);
-            }
-        }
-    }
-}
+mod tests;

@@ -58,6 +58,7 @@ pub(crate) async fn metrics(
         requests_memory_refusals: state.accountant.refused(),
         tensors_memory_bytes: state.rpc.tensors.used_bytes(),
         tensors_memory_refusals: state.rpc.tensors.refused(),
+        response_write_failures: state.kept_responses.disk_failures(),
         log_entries_dropped: telemetry::log_entries_dropped(),
         prefixes: engine
             .supervisor()

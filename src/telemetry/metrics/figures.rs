@@ -67,6 +67,8 @@ pub struct OwnFigures {
     pub tensors_memory_bytes: u64,
     /// How often there was no memory for a tensor.
     pub tensors_memory_refusals: u64,
+    /// Responses that could not be kept on disk; `None`: none is kept there.
+    pub response_write_failures: Option<u64>,
     /// Log entries that were dropped because they were not read.
     pub log_entries_dropped: u64,
     /// `None`: none are kept.

@@ -127,6 +127,13 @@ pub(super) fn own(own: &OwnFigures) -> Registry {
         "How often there was no memory for a tensor",
         ConstCounter::new(own.tensors_memory_refusals),
     );
+    if let Some(failures) = own.response_write_failures {
+        registry.register(
+            "response_write_failures",
+            "Responses that could not be kept on disk",
+            ConstCounter::new(failures),
+        );
+    }
     registry.register(
         "log_entries_dropped",
         "Log entries that were dropped because they were not read",

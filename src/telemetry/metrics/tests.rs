@@ -18,6 +18,7 @@ fn lines(metrics: &Metrics, models: &[ModelFigures]) -> Vec<String> {
             abandoned: (!models.is_empty()).then_some(0),
         },
         own: OwnFigures {
+            response_write_failures: (!models.is_empty()).then_some(0),
             prefixes: (!models.is_empty()).then_some(PrefixFigures { files: 1, bytes: 1 }),
             ..OwnFigures::default()
         },

@@ -1,6 +1,7 @@
 //! Responses that are kept, or made in the background: shown, listed item by item, and deleted. Another client's is as one
 //! that never was.
 
+use std::io;
 use std::sync::Arc;
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -16,6 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::answer::ResponseResource;
 use super::events::ResponseEvent;
 use super::follow::{follow, gone, room_to_follow};
+use crate::generation::GenerationError;
 use crate::http::HttpState;
 use crate::http::dialects::background_responses::BackgroundResponse;
 use crate::http::dialects::ended;
@@ -109,6 +111,14 @@ pub(super) fn json(body: Bytes) -> Response {
     (headers, body).into_response()
 }
 
+fn not_deleted(error: &io::Error) -> RequestError {
+    let error = format!("the response could not be removed from disk: {error}");
+    RequestError::Generation {
+        error: GenerationError::Internal(error),
+        prompt_param: "",
+    }
+}
+
 /// The id as a path has it.
 fn written(path: &str) -> &str {
     let behind = path.trim_start_matches("/v1/responses/");
@@ -166,7 +176,8 @@ pub(crate) async fn retrieve(
     params(("id" = String, Path, description = "As the response has it")),
     responses(
         (status = 200, description = "It is gone", body = DeletedResponse),
-        (status = 404, description = "None of this id is made or kept of this key's", body = ErrorBody)))]
+        (status = 404, description = "None of this id is made or kept of this key's", body = ErrorBody),
+        (status = 500, description = "It could not be removed from disk, and is kept", body = ErrorBody)))]
 pub(crate) async fn delete(
     State(state): State<Arc<HttpState>>,
     Extension(context): Extension<Arc<RequestContext>>,
@@ -175,18 +186,19 @@ pub(crate) async fn delete(
 ) -> Result<Json<DeletedResponse>, RequestError> {
     let client = context.client.name();
     let (background, kept) = (&state.background_responses, &state.kept_responses);
-    let deleted = id_of(id, &uri).and_then(|id| {
-        match background.find(client, &id).is_some() || kept.find(client, &id).is_some() {
-            true => Ok(id),
-            false => Err(unknown(&id)),
+    let deleted = async {
+        let id = id_of(id, &uri)?;
+        if background.find(client, &id).is_none() && kept.find(client, &id).is_none() {
+            return Err(unknown(&id));
         }
-    });
-    let id = ended(&context, deleted)?;
-    if let Some(ending) = background.delete(client, &id) {
-        // It is kept with its end, if at all.
-        ending.ended().await;
-    }
-    kept.forget(client, &id);
+        if let Some(ending) = background.delete(client, &id) {
+            // It is kept with its end, if at all.
+            ending.ended().await;
+        }
+        let gone = kept.delete(client, &id).await;
+        gone.map_err(|error| not_deleted(&error)).map(|()| id)
+    };
+    let id = ended(&context, deleted.await)?;
     Ok(Json(DeletedResponse {
         id,
         object: "response",
