@@ -10,8 +10,8 @@ use super::{Check, Status};
 use crate::admission::Admission;
 use crate::conversation::ReplyPiece;
 use crate::generation::{
-    ClientKey, Completion, DrawRequest, GenerationError, GenerationRequest, ReplyEvent, RequestId,
-    SamplingRequest,
+    ClientKey, Completion, DrawRequest, GenerationError, GenerationRequest, RedrawLimits,
+    ReplyEvent, RequestId, SamplingRequest,
 };
 use crate::ipc::{Prompt, TemplateState};
 use crate::models::{Catalog, InstalledModel};
@@ -172,6 +172,8 @@ async fn answer(
         strict_parameters: false,
         max_new_tokens: Some(MOST_TOKENS),
         constraint: None,
+        adapter: None,
+        redraws: RedrawLimits::default(),
         reply: None,
         thought_budget: None,
         stop: Vec::new(),
