@@ -62,9 +62,10 @@ struct Shelf {
     bytes: usize,
     /// What is kept no more, until its memory is given back.
     gone: Vec<Entry>,
-    /// The names of the keys that there are, as they were last told, and how often they were.
+    /// The names of the keys that there are, as they were last told.
     keys: HashSet<String>,
-    keys_told: u64,
+    /// Of those that there were before: requests of theirs may still be under way.
+    revoked: HashSet<String>,
 }
 
 #[derive(Debug, Default)]
@@ -157,14 +158,15 @@ impl Shelf {
         self.is_gone(client, gone);
     }
 
-    /// Whether the client's key has gone since the keys were told for the `since`th time.
-    fn has_lost_its_key(&self, client: &ClientKey, since: u64) -> bool {
-        client.is_a_key() && self.keys_told != since && !self.keys.contains(client.name())
+    /// A key that was never told of is new, and will be.
+    fn has_lost_its_key(&self, client: &ClientKey) -> bool {
+        client.is_a_key() && self.revoked.contains(client.name())
     }
 
     fn keep_keys(&mut self, keys: &HashSet<String>) {
+        self.revoked.extend(self.keys.difference(keys).cloned());
+        self.revoked.retain(|name| !keys.contains(name));
         self.keys.clone_from(keys);
-        self.keys_told += 1;
         let (bytes, gone) = (&mut self.bytes, &mut self.gone);
         self.clients.retain(|name, of| {
             let stays = !of.is_a_key || keys.contains(&**name);
@@ -277,11 +279,11 @@ impl KeptResponses {
     /// Keeps a response, which others may have to go for. On disk it is once this returns; until then this thread's other
     /// work goes on elsewhere. False: it is too large, the disk has not taken it, or its key has gone.
     pub fn keep(&self, client: &ClientKey, response: KeptResponse) -> bool {
-        if !response.may_be_kept(&self.limits) {
+        let is_refused = || self.with_shelf(|shelf| shelf.has_lost_its_key(client));
+        if !response.may_be_kept(&self.limits) || is_refused() {
             return false;
         }
         let response = Arc::new(response);
-        let keys_told = self.with_shelf(|shelf| shelf.keys_told);
         if let Some(disk) = &self.disk
             && !disk.write(client, &response)
         {
@@ -290,8 +292,7 @@ impl KeptResponses {
         let now = Instant::now();
         let id = response.id.clone();
         let is_kept = self.with_shelf(|shelf| {
-            !shelf.has_lost_its_key(client, keys_told)
-                && shelf.keep(client, response, &self.limits, now)
+            !shelf.has_lost_its_key(client) && shelf.keep(client, response, &self.limits, now)
         });
         if !is_kept {
             self.forget_on_disk(vec![(client.name().into(), id)]);

@@ -246,15 +246,23 @@ fn what_came_from_a_key_goes_with_it_from_disk_too() {
 }
 
 #[test]
-fn a_key_that_goes_meanwhile_leaves_nothing_behind() {
-    let mut shelf = Shelf::default();
-    shelf.keep_keys(&HashSet::from(["one".to_owned(), "two".to_owned()]));
-    let since = shelf.keys_told;
-    assert!(!shelf.has_lost_its_key(&key("new"), since));
-    shelf.keep_keys(&HashSet::from(["two".to_owned()]));
-    assert!(shelf.has_lost_its_key(&key("one"), since));
-    assert!(!shelf.has_lost_its_key(&key("two"), since));
-    assert!(!shelf.has_lost_its_key(&ClientKey::new("one"), since));
+fn what_a_key_is_answered_after_its_end_is_on_no_disk() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let kept = opened(folder.path(), &settings());
+    let tell = |names: &[&str]| {
+        kept.keep_keys(&names.iter().map(|&name| name.to_owned()).collect());
+    };
+    tell(&["one", "two"]);
+    tell(&["two"]);
+    // Its request was under way, through other changes as well.
+    tell(&["two", "three"]);
+    assert!(!kept.keep(&key("one"), said(1)) && !has(&kept, "one", 1));
+    is_quiet(folder.path());
+    assert!(!path(folder.path(), "one", 1).exists());
+    assert!(kept.keep(&key("two"), said(2)) && kept.keep(&key("not told yet"), said(3)));
+    assert!(kept.keep(&ClientKey::new("one"), said(4)));
+    tell(&["one", "two"]);
+    assert!(kept.keep(&key("one"), said(5)));
 }
 
 #[test]
