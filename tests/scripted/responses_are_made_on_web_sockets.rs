@@ -571,14 +571,15 @@ async fn the_daemon_waits_for_a_response_no_longer_than_it_drains() {
 #[tokio::test]
 async fn a_socket_that_is_too_old_ends_behind_its_response() {
     let mut settings = Settings::default();
-    settings.responses.max_socket_age = Duration::from_secs(1);
+    // Long enough for a message on a busy machine.
+    settings.responses.max_socket_age = Duration::from_secs(3);
     let (server, mut generations) = endless(settings).await;
     for makes_one in [false, true] {
         let mut socket = socket(&server).await;
         if makes_one {
             socket.say(&create(json!({})).to_string()).await;
             let sender = generation(&mut generations).await;
-            tokio::time::sleep(Duration::from_millis(1200)).await;
+            tokio::time::sleep(Duration::from_millis(3200)).await;
             for event in [started(&[]), text("so"), finished()] {
                 within("a reader", sender.send(event)).await.unwrap();
             }
@@ -614,7 +615,8 @@ async fn a_get_that_is_no_handshake_is_refused_as_it_ever_was() {
 async fn a_client_that_answers_no_ping_is_gone() {
     let mut settings = Settings::default();
     settings.http.keep_alive = Duration::from_millis(200);
-    settings.http.slow_reader_timeout = Duration::from_millis(800);
+    // Long enough for a message on a busy machine.
+    settings.http.slow_reader_timeout = Duration::from_millis(2800);
     let (server, mut generations) = endless(settings).await;
     let mut socket = socket(&server).await;
     socket.say(&create(json!({})).to_string()).await;
