@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use super::manifest;
 use super::plan::COMPANIONS;
-use super::staging::{FOLDER, hold, make};
+use super::staging::{FOLDER, hold, make, remove_unheld};
 use crate::ipc::ModelLocation;
 use crate::reader::{ADAPTERS, kind_of};
 
@@ -161,7 +161,7 @@ impl Removal {
         let _lock = match put_aside {
             Ok(lock) => lock,
             Err(error) => {
-                let _ = fs::remove_dir(&pulls);
+                remove_unheld(&pulls);
                 return Err(error);
             }
         };
@@ -173,7 +173,7 @@ impl Removal {
         if !self.above.is_empty() {
             let _ = fs::remove_dir(&path);
         }
-        let _ = fs::remove_dir(&pulls);
+        remove_unheld(&pulls);
         Ok(())
     }
 }
