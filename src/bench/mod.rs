@@ -35,6 +35,8 @@ pub enum BenchError {
     Models { folder: PathBuf, source: io::Error },
     #[error("no model `{name}` is installed in {}", folder.display())]
     NoModel { name: String, folder: PathBuf },
+    #[error("`{name}` is `{model}` with an adapter: `{model}` can be measured")]
+    Adapted { name: String, model: ModelId },
     #[error("starting to measure: {0}")]
     Start(#[from] io::Error),
 }
@@ -61,8 +63,12 @@ pub fn board_facts(
         let name = model.to_owned();
         return Err(BenchError::NoModel { name, folder });
     };
+    // A handle is of a model as it is.
+    if installed.adapted.is_some() {
+        let (name, model) = (installed.name().to_string(), ModelId::clone(&installed.id));
+        return Err(BenchError::Adapted { name, model });
+    }
     let (id, path) = (ModelId::clone(&installed.id), installed.path.clone());
-    let program = std::env::current_exe()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -70,8 +76,7 @@ pub fn board_facts(
     let facts = runtime.block_on(async {
         // Of its own state and conversations a daemon beside it keeps what it has.
         let metrics = Metrics::new();
-        let (supervisor, _status) =
-            Supervisor::start_with_workers_of(program, &settings, &catalog, metrics)?;
+        let (supervisor, _status) = Supervisor::start_beside(&settings, &catalog, metrics)?;
         let bench = Bench::new(supervisor.clone(), id, &path);
         let facts = report::measure(&bench, &path, &progress).await;
         supervisor.shut_down(LAST_WAIT).await;

@@ -85,11 +85,11 @@ pub(super) fn run(arguments: &CheckArguments) -> Result<ExitCode, SettingsError>
         }
     }
     let verdict = Verdict::of(&report);
-    let sentence = sentence(&model.id, verdict, &report);
+    let sentence = sentence(model.name(), verdict, &report);
     let text = match arguments.json {
         true => {
             let checked = Checked {
-                model: &model.id,
+                model: model.name(),
                 path: model.path.display().to_string(),
                 verdict,
                 sentence,

@@ -10,7 +10,7 @@ use super::{Check, Status};
 use crate::admission::Admission;
 use crate::conversation::ReplyPiece;
 use crate::generation::{
-    ClientKey, Completion, DrawRequest, GenerationError, GenerationRequest, RedrawLimits,
+    Adapter, ClientKey, Completion, DrawRequest, GenerationError, GenerationRequest, RedrawLimits,
     ReplyEvent, RequestId, SamplingRequest,
 };
 use crate::ipc::{Prompt, TemplateState};
@@ -105,7 +105,17 @@ fn alone(settings: &Settings) -> Settings {
     settings
 }
 
+/// What its worker loads: the model, and no adapter but the one that it is made with.
+fn loaded(mut model: InstalledModel) -> InstalledModel {
+    if let Some(adapted) = model.adapted.take() {
+        model.facts.adapters = vec![adapted.facts.clone()];
+    }
+    model
+}
+
 async fn trial(settings: &Settings, model: InstalledModel) -> io::Result<[Check; 2]> {
+    let adapter = model.adapter().cloned();
+    let model = loaded(model);
     let metrics = Metrics::new();
     let readers = Readers::start(settings, metrics.clone())?;
     let catalog = Catalog::of_models([model.clone()]);
@@ -128,7 +138,8 @@ async fn trial(settings: &Settings, model: InstalledModel) -> io::Result<[Check;
             };
             let models = [Arc::clone(&model.id)];
             let admission = Admission::start(services, models, settings.queue.clone());
-            let answered = answer(&admission, &readers, &model, client).await;
+            let request = (client, adapter);
+            let answered = answer(&admission, &readers, &model, request).await;
             [load(took), answer_check(answered)]
         }
     };
@@ -146,7 +157,7 @@ async fn answer(
     admission: &Admission,
     readers: &Readers,
     model: &InstalledModel,
-    client: ClientKey,
+    (client, adapter): (ClientKey, Option<Arc<Adapter>>),
 ) -> Result<(String, Box<Completion>), String> {
     let said = |error: GenerationError| error.to_string();
     let prompt = match &model.template {
@@ -172,7 +183,7 @@ async fn answer(
         strict_parameters: false,
         max_new_tokens: Some(MOST_TOKENS),
         constraint: None,
-        adapter: None,
+        adapter,
         redraws: RedrawLimits::default(),
         reply: None,
         thought_budget: None,

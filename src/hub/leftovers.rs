@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::plan::COMPANIONS;
 use super::removal::ASIDE;
-use super::staging::{FOLDER, held_bytes};
+use super::staging::{FOLDER, held_bytes, remove_unheld};
 use super::{PullError, manifest};
 use crate::reader::kind_of;
 
@@ -58,7 +58,9 @@ pub fn leftovers(models: &Path, removes: bool) -> Result<Vec<Leftover>, PullErro
         }
         remove_empty(&path, removes);
     }
-    remove_empty(&pulls, removes);
+    if removes {
+        remove_unheld(&pulls);
+    }
     for publisher in folders_in(models)?.into_iter().filter(|it| *it != pulls) {
         if is_without_model(&publisher)? {
             found.push(handle(publisher, LeftoverKind::Beside, removes)?);
@@ -164,8 +166,10 @@ fn remove_empty(folder: &Path, removes: bool) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::staging::Staging;
+    use super::super::removal::Removal;
+    use super::super::staging::{HeldPulls, Staging};
     use super::*;
+    use crate::ipc::ModelLocation;
 
     fn write(models: &Path, files: &[&str]) {
         for file in files {
@@ -245,6 +249,27 @@ mod tests {
         let found = leftovers(models.path(), true).unwrap();
         assert!(found.len() == 1 && !found[0].in_use, "{found:?}");
         assert!(!models.path().join(FOLDER).exists());
+    }
+
+    #[test]
+    fn the_folder_that_a_transfer_is_confined_to_stays() {
+        let models = tempfile::tempdir().unwrap();
+        let models = models.path();
+        let pulls = models.join(FOLDER);
+        write(models, &["m/m.gguf"]);
+        let held = HeldPulls::hold(models).unwrap();
+        assert_eq!(leftovers(models, true), Ok(Vec::new()));
+        assert!(pulls.exists());
+        let location = ModelLocation {
+            folder: models.join("m").as_path().into(),
+            file: None,
+            template_file: None,
+        };
+        Removal::of(models, &location).unwrap().remove().unwrap();
+        assert!(pulls.exists() && !models.join("m").exists());
+        drop(held);
+        assert_eq!(leftovers(models, true), Ok(Vec::new()));
+        assert!(!pulls.exists());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! scan looks into, and is deleted in it; what a killed removal has left there is a leftover for
 //! [`leftovers`](super::leftovers). No link is followed beneath the models folder: what a link leads to stays.
 
+use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,9 +14,9 @@ use rustix::io::Errno;
 
 use super::manifest;
 use super::plan::COMPANIONS;
-use super::staging::{FOLDER, hold, make};
+use super::staging::{FOLDER, hold, make, remove_unheld};
 use crate::ipc::ModelLocation;
-use crate::reader::kind_of;
+use crate::reader::{ADAPTERS, kind_of};
 
 /// What a removal puts aside is called so, and a number. No pull's folder begins with a dot.
 pub(super) const ASIDE: &str = ".removed-";
@@ -160,7 +161,7 @@ impl Removal {
         let _lock = match put_aside {
             Ok(lock) => lock,
             Err(error) => {
-                let _ = fs::remove_dir(&pulls);
+                remove_unheld(&pulls);
                 return Err(error);
             }
         };
@@ -172,7 +173,7 @@ impl Removal {
         if !self.above.is_empty() {
             let _ = fs::remove_dir(&path);
         }
-        let _ = fs::remove_dir(&pulls);
+        remove_unheld(&pulls);
         Ok(())
     }
 }
@@ -198,23 +199,23 @@ fn put_folder_aside(
 ) -> Result<File, RemovalError> {
     let path = above.join(own);
     let folder = open(parent, own, OFlags::NOFOLLOW).map_err(|error| folder_error(&path, error))?;
-    let entries = Dir::read_from(&folder).map_err(|error| folder_error(&path, error))?;
-    for entry in entries {
-        let entry = entry.map_err(|error| folder_error(&path, error))?;
-        let is_dots = matches!(entry.file_name().to_bytes(), b"." | b"..");
-        let is_folder = match entry.file_type() {
-            FileType::Unknown => {
-                let found =
-                    rustix::fs::statat(&folder, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW);
-                found.is_ok_and(|it| FileType::from_raw_mode(it.st_mode) == FileType::Directory)
+    let failed = |error| folder_error(&path, error);
+    let mut holds_folders = false;
+    for name in folders_in(&folder).map_err(failed)? {
+        // Its adapters are its own, and have no folders.
+        holds_folders |= match name.to_bytes() == ADAPTERS.as_bytes() {
+            true => {
+                let adapters =
+                    open(&folder, Path::new(ADAPTERS), OFlags::NOFOLLOW).map_err(failed)?;
+                !folders_in(&adapters).map_err(failed)?.is_empty()
             }
-            kind => kind == FileType::Directory,
+            false => true,
         };
-        if is_folder && !is_dots {
-            return Err(RemovalError::HoldsFolders {
-                path: path.display().to_string(),
-            });
-        }
+    }
+    if holds_folders {
+        return Err(RemovalError::HoldsFolders {
+            path: path.display().to_string(),
+        });
     }
     let lock = File::from(folder);
     if !hold(&lock).map_err(|error| folder_error(&path, error))? {
@@ -230,6 +231,27 @@ fn put_folder_aside(
         }
     })?;
     Ok(lock)
+}
+
+/// The names of the folders in a folder, links not followed.
+fn folders_in(folder: &OwnedFd) -> Result<Vec<CString>, Errno> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let is_dots = matches!(name.to_bytes(), b"." | b"..");
+        let is_folder = match entry.file_type() {
+            FileType::Unknown => {
+                let found = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW);
+                found.is_ok_and(|it| FileType::from_raw_mode(it.st_mode) == FileType::Directory)
+            }
+            kind => kind == FileType::Directory,
+        };
+        if is_folder && !is_dots {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
 }
 
 fn put_files_aside(

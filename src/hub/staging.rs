@@ -221,7 +221,7 @@ impl HeldPulls {
 }
 
 /// Removes the folder of pulls, if it is empty and no other transfer is confined to it.
-fn remove_unheld(pulls: &Path) {
+pub(super) fn remove_unheld(pulls: &Path) {
     let Ok(lock) = File::open(pulls) else { return };
     let is_unheld = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok();
     if is_unheld {

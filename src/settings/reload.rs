@@ -68,6 +68,7 @@ impl Settings {
             deadlines: DeadlineSettings {
                 drain: self.deadlines.drain,
                 total: self.deadlines.total,
+                background: self.deadlines.background,
                 reader_at_start: self.deadlines.reader_at_start,
                 ..new.deadlines
             },
@@ -144,7 +145,8 @@ mod tests {
                 | "models.pool-contexts"
                 | "hub.max-pulls"
                 | "hub.max-tries"
-                | "reader.max-processes",
+                | "reader.max-processes"
+                | "responses.max-background-per-key",
                 _,
             ) => "7".to_owned(),
             ("reader.memory-limit-bytes", _) => "300000000".to_owned(),

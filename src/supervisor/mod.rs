@@ -144,6 +144,7 @@ impl Supervisor {
         let services = Services {
             metrics,
             readers: readers.held(),
+            walls: Walls::of(settings, &prefixes),
             prefixes: (prefixes, memory),
         };
         let environment = own_environment(settings);
@@ -161,9 +162,26 @@ impl Supervisor {
         let services = Services {
             metrics,
             readers: HeldBytes::default(),
+            walls: Walls::of(settings, &Prefixes::default()),
             prefixes: Default::default(),
         };
         Self::start_in(environment, settings, catalog, services, None)
+    }
+
+    /// As `start`, for a program that goes by a daemon's settings beside it, and whose handles name no files: it keeps
+    /// nothing, and makes nothing in the state folder.
+    pub fn start_beside(
+        settings: &Settings,
+        catalog: &Catalog,
+        metrics: Metrics,
+    ) -> std::io::Result<(Self, StatusBoard)> {
+        let services = Services {
+            metrics,
+            readers: HeldBytes::default(),
+            walls: Walls::of(settings, &Prefixes::default()).without_state(),
+            prefixes: Default::default(),
+        };
+        Self::start_in(own_environment(settings), settings, catalog, services, None)
     }
 
     fn start_in(
@@ -176,6 +194,7 @@ impl Supervisor {
         let Services {
             metrics,
             readers,
+            walls,
             prefixes: (prefixes, in_prefixes),
         } = services;
         let runtime = &settings.runtime;
@@ -193,7 +212,7 @@ impl Supervisor {
             run_deadlines: RunDeadlines::from(settings),
             parallel: settings.models.parallel,
             pool_contexts: settings.models.pool_contexts,
-            walls: Walls::of(settings, &prefixes),
+            walls,
             metrics,
         };
         // Before anything is served, so that nothing is held up.
@@ -357,6 +376,7 @@ impl Supervisor {
 struct Services {
     metrics: Metrics,
     readers: HeldBytes,
+    walls: Walls,
     /// And what they take of the machine's memory.
     prefixes: (Prefixes, HeldBytes),
 }

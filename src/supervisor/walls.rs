@@ -16,10 +16,11 @@ use crate::settings::Settings;
 pub struct Walls(Option<Arc<Places>>);
 
 /// Where things lie.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Places {
     hidden: Vec<PathBuf>,
-    state_dir: PathBuf,
+    /// Where workers make folders of their own; `None`: they make none.
+    state_dir: Option<PathBuf>,
     prefixes: Option<PathBuf>,
     reads: Vec<PathBuf>,
     writes: Vec<PathBuf>,
@@ -34,11 +35,23 @@ impl Walls {
         let prefixes = prefixes.folder().map(Path::to_owned);
         Self(Some(Arc::new(Places {
             hidden: hidden(settings).chain(prefixes.clone()).collect(),
-            state_dir: settings.library.state_dir.clone(),
+            state_dir: Some(settings.library.state_dir.clone()),
             prefixes,
             reads: wanted.worker_reads.clone(),
             writes: wanted.worker_writes.clone(),
         })))
+    }
+
+    /// The same of a program that may be another user than the daemon's, and whose handles name no files: in the
+    /// state folder nothing is made.
+    pub fn without_state(self) -> Self {
+        Self(self.0.map(|places| {
+            let places = Arc::unwrap_or_clone(places);
+            Arc::new(Places {
+                state_dir: None,
+                ..places
+            })
+        }))
     }
 
     /// Of a worker that opens a library and has no model.
@@ -62,11 +75,13 @@ impl Walls {
     /// Of one that is a client's handle: it names adapters and prompt caches, which all such clients share.
     pub fn of_client(&self) -> Option<WorkerWalls> {
         let places = self.0.as_ref()?;
-        let own = vec![
-            (places.state_dir.join(ADAPTERS), Right::Read),
-            (places.state_dir.join(PROMPT_CACHES), Right::Write),
-        ];
-        Some(places.walls(own))
+        let own = places.state_dir.as_ref().map(|state_dir| {
+            [
+                (state_dir.join(ADAPTERS), Right::Read),
+                (state_dir.join(PROMPT_CACHES), Right::Write),
+            ]
+        });
+        Some(places.walls(own.into_iter().flatten().collect()))
     }
 }
 

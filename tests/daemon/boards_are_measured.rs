@@ -58,6 +58,8 @@ impl Bench {
         let output = self.run("m");
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(0), "{stderr}");
+        // It may be another user's than the daemon's.
+        assert!(!self.folder.path().join("state").exists(), "{stderr}");
         serde_json::from_slice(&output.stdout).unwrap()
     }
 }

@@ -152,6 +152,36 @@ fn a_model_that_does_not_load_says_why() {
     );
 }
 
+/// A name with an adapter is checked with it, and not as the model without.
+#[test]
+fn an_adapter_that_cannot_be_used_is_told() {
+    let manifest = "template = \"chatml\"\n\
+        [[adapters]]\nname = \"tone\"\nfile = \"tone.rkllm\"\n\
+        [[adapters]]\nname = \"gone\"\nfile = \"gone.rkllm\"\n";
+    let setup = Setup::new()
+        .model_file("m", "model.rkllm", FINE)
+        .model_file("m", "model.toml", manifest)
+        .model_file("m/adapters", "tone.rkllm", "tone");
+    let (report, code) = checked(&setup, &["m:gone"]);
+    assert_eq!(
+        (report["verdict"].as_str(), code),
+        (Some("does-not-work"), 2),
+        "{report}"
+    );
+    assert_eq!(report["model"], "m:gone");
+    assert_eq!(status(&report, "model.load"), "ok");
+    let answer = of(&report, "model.answer")["observed"].as_str();
+    assert!(
+        answer.is_some_and(|it| it.contains("its adapter cannot be used")),
+        "{report}"
+    );
+    for model in ["m:tone", "m"] {
+        let (report, _) = checked(&setup, &[model]);
+        assert_eq!(report["model"], model);
+        assert_eq!(status(&report, "model.answer"), "ok", "{report}");
+    }
+}
+
 #[test]
 fn a_model_that_hangs_passes_its_deadline() {
     let hangs = format!("{FINE}[[fault]]\ncall = \"run\"\nkind = \"hang\"\n");

@@ -332,8 +332,10 @@ fn the_model_toml_of_the_documents_is_accepted() {
     let (manifest, _) = rest.split_once("```").unwrap();
     let folder = tempfile::tempdir().unwrap();
     let model = folder.path().join("qwen");
-    fs::create_dir(&model).unwrap();
-    fs::write(model.join("Qwen3-1.7B-w8a8.rkllm"), "").unwrap();
+    fs::create_dir_all(model.join("adapters")).unwrap();
+    for file in ["Qwen3-1.7B-w8a8.rkllm", "adapters/tone.rkllm"] {
+        fs::write(model.join(file), "").unwrap();
+    }
     fs::write(model.join("model.toml"), manifest).unwrap();
     let mut settings = Settings::default();
     settings.models.dir = folder.path().to_owned();

@@ -147,6 +147,8 @@ fn another_value(key: &KnownKey) -> &'static str {
         "hub.proxy" => "http://proxy.lan:3128",
         "hub.max-pulls" => "3",
         "responses.max-background-per-key" => "3",
+        "confinement.workers" | "confinement.pulls" => "false",
+        "confinement.worker-reads" | "confinement.worker-writes" => "/x",
         "hub.slowest-bytes-per-second" => "2048",
         "library.tensor-limit-bytes" | "memory.requests-limit-bytes" => "2097152",
         "library.tensors-held-limit-bytes" => "4294967296",

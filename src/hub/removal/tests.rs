@@ -166,3 +166,27 @@ fn what_is_elsewhere_or_holds_more_is_not_removed() {
     );
     assert!(models.join("m/more").is_dir());
 }
+
+#[test]
+fn a_models_adapters_go_with_it_but_not_by_request() {
+    let models = tempfile::tempdir().unwrap();
+    let models = models.path();
+    let adapters = models.join("m").join(ADAPTERS);
+    fs::create_dir_all(adapters.join("more")).unwrap();
+    for file in ["m/m.gguf", "m/model.toml", "m/adapters/tone.gguf"] {
+        fs::write(models.join(file), file).unwrap();
+    }
+    let removal = Removal::of(models, &own(&models.join("m"))).unwrap();
+    assert!(matches!(
+        removal.remove(),
+        Err(RemovalError::HoldsFolders { .. })
+    ));
+    fs::remove_dir(adapters.join("more")).unwrap();
+    let brought_otherwise = RemovalError::HoldsMore {
+        path: adapters.display().to_string(),
+    };
+    assert_eq!(removal.remove_what_was_pulled(), Err(brought_otherwise));
+    assert!(adapters.join("tone.gguf").exists());
+    assert_eq!(removal.remove(), Ok(()));
+    assert_eq!(names(models), Vec::<String>::new());
+}
