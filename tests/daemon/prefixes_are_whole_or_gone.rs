@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::daemon_support::{Setup, eventually, request};
 use crate::prefixes_support::{
-    COMPLETIONS, NEW_WORDS, SCENARIO, ask, beginning, folder, names, setup, told, turn,
+    COMPLETIONS, NEW_WORDS, SCENARIO, ask, beginning, folder, names, saving, setup, told, turn,
 };
 use serde_json::Value;
 
@@ -107,11 +107,8 @@ fn a_half_written_one_is_never_loaded() {
             .filter(|name| *name != "written.json")
             .count();
         assert_eq!(whole, caches.len());
-        let left: Vec<String> = names(&prefixes, "");
-        assert!(
-            !left.iter().any(|name| name.starts_with(".saving")),
-            "{left:?}"
-        );
+        let left = saving(&prefixes);
+        assert!(left.is_empty(), "{left:?}");
     }
     let page = request(daemon.address, "GET", "/metrics", None).body;
     assert!(!page.contains("rkllmd_prefix_failures_total{"), "{page}");

@@ -61,6 +61,19 @@ pub fn folder(daemon: &Daemon) -> PathBuf {
     daemon.folder().join("state/prefixes")
 }
 
+/// Where runs write now, in the folders that workers have among the prefixes.
+pub fn saving(folder: &Path) -> Vec<String> {
+    let workers = names(folder, "");
+    let workers = workers.iter().filter(|name| name.starts_with(".worker-"));
+    // What a worker does not need any more may go meanwhile.
+    let saved = workers.filter_map(|name| fs::read_dir(folder.join(name).join("saved")).ok());
+    let names = saved.flatten().flatten().map(|entry| entry.file_name());
+    names
+        .map(|name| name.into_string().expect("UTF-8"))
+        .filter(|name| name.starts_with(".saving"))
+        .collect()
+}
+
 /// The names in it that end so, in order.
 pub fn names(folder: &Path, ending: &str) -> Vec<String> {
     let entries = fs::read_dir(folder).expect("the folder");

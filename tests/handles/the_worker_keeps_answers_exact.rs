@@ -100,7 +100,7 @@ fn a_begun_answer_is_taken_over_by_its_tokens_or_by_its_text() {
 #[test]
 fn what_the_library_prints_shows_whether_its_tokens_are_the_known_ones() {
     let scenario = "tokens = [{ text = \"one\", id = 0 }, { text = \" two\", id = 1 }, \
-        { text = \" three\", id = 2 }, { text = \" four\", id = 3 }]\n";
+        { text = \" three\", id = 3 }, { text = \" four\", id = 4 }]\n";
     for family in FAMILIES_RUN {
         for (third, agrees) in [(" three", true), (" thirty", false)] {
             let mut worker = Worker::loaded(family, scenario, deadlines());
@@ -108,7 +108,8 @@ fn what_the_library_prints_shows_whether_its_tokens_are_the_known_ones() {
             let (_, end) = worker.until_end();
             assert_eq!(end.tokens_agree, None, "{family}: none are known");
             let mut vocabulary = Vocabulary::default();
-            for word in [" one", " two", third, " four"] {
+            // The third ends answers.
+            for word in [" one", " two", "[end]", third, " four"] {
                 vocabulary.push(Some(word.as_bytes()), false);
             }
             let mut spec = worker.spec(2, "x", None);
