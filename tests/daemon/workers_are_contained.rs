@@ -240,7 +240,12 @@ fn a_model_that_goes_for_another_does_not_come_back_when_it_dies_of_going() {
         .start();
     ask(&daemon, "a");
     ask(&daemon, "b");
-    let lines = daemon.log.lines();
+    // Lines are collected beside the test.
+    let lines = eventually("the line of the second load", || {
+        let lines = daemon.log.lines();
+        let is_it = |line: &String| line.contains("model loaded") && line.contains("model=\"b\"");
+        lines.iter().any(is_it).then_some(lines)
+    });
     let loads = |model: &str| {
         let model = format!("model=\"{model}\"");
         let loaded = lines.iter().filter(|line| line.contains("model loaded"));
