@@ -1,85 +1,14 @@
-//! Responses on a WebSocket: the events are those of a stream, one response is made at a time, it goes on from the last
-//! one, and it ends with its socket.
+//! Responses on a WebSocket: the events are those of a stream, one response is made at a time, and it goes on from the
+//! last one.
 
-use std::error::Error;
 use std::time::Duration;
 
 use crate::http_support::web_socket::*;
 use crate::http_support::*;
-use rkllmd::auth::{ApiKey, Keyring, KeyringError, KeysFile, KeysWatch, Role, Secret};
-use rkllmd::conversation::ReplyPiece;
-use rkllmd::generation::{GenerationError, ReplyEvent, Weight};
+use crate::responses_web_sockets_support::*;
+use rkllmd::generation::{GenerationError, ReplyEvent};
 use rkllmd::settings::Settings;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
-
-const PATH: &str = "/v1/responses";
-
-async fn socket(server: &Server) -> WebSocket {
-    WebSocket::new(opened(server, PATH, "").await)
-}
-
-/// A message that asks for a response, with more fields.
-fn create(fields: Value) -> Value {
-    let mut message = json!({"type": "response.create", "model": "tiny", "input": "hi"});
-    for (name, value) in fields.as_object().expect("fields") {
-        message[name] = value.clone();
-    }
-    message
-}
-
-async fn event(socket: &mut WebSocket) -> Value {
-    match socket.told().await {
-        Some(Told::Text(text)) => serde_json::from_str(&text).expect("JSON"),
-        other => panic!("no event: {other:?}"),
-    }
-}
-
-/// The events up to the end of a response.
-async fn events(socket: &mut WebSocket) -> Vec<Value> {
-    let mut events = Vec::new();
-    loop {
-        let event = event(socket).await;
-        let is_end = matches!(
-            event["type"].as_str(),
-            Some("response.completed" | "response.incomplete" | "response.failed")
-        );
-        events.push(event);
-        if is_end {
-            return events;
-        }
-    }
-}
-
-/// As a stream has them, so that the same is demanded of them.
-fn as_stream(events: &[Value]) -> String {
-    let events = events.iter().map(|event| {
-        let name = event["type"].as_str().expect("a type");
-        format!("event: {name}\ndata: {event}\n\n")
-    });
-    events.collect::<String>() + "data: [DONE]\n\n"
-}
-
-async fn answered(socket: &mut WebSocket, message: &Value) -> Value {
-    socket.say(&message.to_string()).await;
-    let events = events(socket).await;
-    heard_response_in(&as_stream(&events)).response
-}
-
-/// Status, code and field of a refusal.
-async fn refused(socket: &mut WebSocket) -> (u64, String, Value) {
-    let event = event(socket).await;
-    assert_eq!(event["type"], "error", "{event}");
-    for name in ["code", "message", "param"] {
-        assert_eq!(event[name], event["error"][name], "{event}");
-    }
-    let code = event["code"].as_str().expect("a code").to_owned();
-    (
-        event["status"].as_u64().expect("a status"),
-        code,
-        event["param"].clone(),
-    )
-}
 
 /// Without what differs from one response to the next.
 fn without_ids(value: &mut Value) {
@@ -99,33 +28,6 @@ fn without_ids(value: &mut Value) {
         Value::Array(values) => values.iter_mut().for_each(without_ids),
         _ => {}
     }
-}
-
-fn answer() -> Vec<ReplyEvent> {
-    let call = ReplyPiece::ToolCall {
-        index: 0,
-        id: None,
-        name: "f".to_owned(),
-    };
-    let arguments = ReplyPiece::ToolArguments {
-        index: 0,
-        delta: "{\"a\": 1}".to_owned(),
-    };
-    vec![
-        started(&[]),
-        ReplyEvent::Piece(ReplyPiece::Reasoning("hm\n\n".to_owned())),
-        text("so \"é\"\n\n"),
-        text("event: x\ndata: y\n\n"),
-        ReplyEvent::Pieces(vec![call, arguments, ReplyPiece::ToolCallEnd { index: 0 }]),
-        finished(),
-    ]
-}
-
-async fn generation(
-    generations: &mut mpsc::UnboundedReceiver<mpsc::Sender<ReplyEvent>>,
-) -> mpsc::Sender<ReplyEvent> {
-    let sender = within("a generation", generations.recv()).await;
-    sender.expect("the server lives")
 }
 
 #[tokio::test]
@@ -387,78 +289,6 @@ async fn one_response_is_made_at_a_time() {
 }
 
 #[tokio::test]
-async fn a_response_ends_with_its_socket() {
-    let (server, mut generations) = endless(Settings::default()).await;
-    let message = create(json!({})).to_string();
-    // In order, and without a word.
-    for is_told in [true, false] {
-        let mut socket = socket(&server).await;
-        socket.say(&message).await;
-        let sender = generation(&mut generations).await;
-        within("a reader", sender.send(started(&[]))).await.unwrap();
-        within("a reader", sender.send(text("so "))).await.unwrap();
-        assert_eq!(event(&mut socket).await["type"], "response.created");
-        match is_told {
-            true => {
-                socket.send(close(1000, "")).await;
-                loop {
-                    match socket.told().await {
-                        Some(Told::Text(_)) => {}
-                        other => {
-                            assert_eq!(other, Some(Told::Close(Some(1000))));
-                            break;
-                        }
-                    }
-                }
-                assert_eq!(socket.frame().await, None);
-            }
-            false => drop(socket),
-        }
-        within("the end of the run", sender.closed()).await;
-    }
-    server.shut_down().await;
-}
-
-#[tokio::test]
-async fn a_client_that_does_not_read_holds_its_own_run_and_not_for_ever() {
-    let mut settings = Settings::default();
-    settings.http.slow_reader_timeout = Duration::from_secs(2);
-    settings.memory.requests_limit_bytes = Some(1 << 30);
-    let (server, mut generations) = endless(settings).await;
-    let mut lazy = socket(&server).await;
-    lazy.say(&create(json!({})).to_string()).await;
-    let sender = generation(&mut generations).await;
-    within("a reader", sender.send(started(&[]))).await.unwrap();
-    let long = "x".repeat(256 * 1024);
-    let filling = async {
-        let mut sent = 0;
-        while sender.send(text(&long)).await.is_ok() {
-            sent += 1;
-            assert!(sent < 1000, "it is not held back");
-        }
-    };
-    let other = async {
-        let mut socket = socket(&server).await;
-        socket.say(&create(json!({})).to_string()).await;
-        let sender = generation(&mut generations).await;
-        for event in [started(&[]), text("so"), finished()] {
-            within("a reader", sender.send(event)).await.unwrap();
-        }
-        let events = events(&mut socket).await;
-        heard_response_in(&as_stream(&events));
-    };
-    within("the end of the lazy one's run", async {
-        tokio::join!(filling, other)
-    })
-    .await;
-    // It was held back until the socket was closed, and has not failed before.
-    let rest = String::from_utf8_lossy(&lazy.rest().await).into_owned();
-    assert!(rest.contains("response.output_text.delta"));
-    assert!(!rest.contains("response.failed"));
-    server.shut_down().await;
-}
-
-#[tokio::test]
 async fn a_large_event_comes_in_fragments_and_whole() {
     fn long() -> Vec<ReplyEvent> {
         vec![started(&[]), text(&"é".repeat(200_000)), finished()]
@@ -468,131 +298,6 @@ async fn a_large_event_comes_in_fragments_and_whole() {
     let response = answered(&mut socket, &create(json!({}))).await;
     let said = response["output"][0]["content"][0]["text"].as_str();
     assert_eq!(said.map(str::len), Some(400_000));
-    server.shut_down().await;
-}
-
-#[tokio::test]
-async fn whose_key_is_revoked_is_closed() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = KeysFile::new(folder.path().join("keys.toml"));
-    let secret = Secret::generate().expect("randomness");
-    let name = "one";
-    let change = |change: &dyn Fn(&mut Keyring) -> Result<(), KeyringError>| {
-        let changed = file.change(|keyring| Ok::<(), Box<dyn Error>>(change(keyring)?));
-        changed.expect("the file is written");
-    };
-    change(&|keyring| {
-        keyring.add(ApiKey {
-            name: name.parse().expect("a name"),
-            digest: secret.digest(),
-            role: Role::User,
-            models: None,
-            weight: Weight::default(),
-            tenant: None,
-            created: "2026-01-01T00:00:00Z".to_owned(),
-        })
-    });
-    let watch = KeysWatch::start(file.clone()).expect("a file of keys");
-    let (senders, mut generations) = mpsc::unbounded_channel();
-    let keys = watch.current();
-    let server = Server::start_with_keys(Settings::default(), keys.clone(), move |_| {
-        let (sender, receiver) = mpsc::channel(8);
-        let _ = senders.send(sender);
-        Ok(rkllmd::admission::Generation::new(receiver))
-    })
-    .await;
-    let mut client = server.client().await;
-    client.send(handshake(PATH, "")).await;
-    assert_eq!(client.head().await.status, 401);
-    let header = format!("x-api-key: {}\r\n", secret.plaintext());
-    let mut socket = WebSocket::new(opened(&server, PATH, &header).await);
-    socket.say(&create(json!({})).to_string()).await;
-    let sender = generation(&mut generations).await;
-    change(&|keyring| keyring.revoke(&name.parse().expect("a name")));
-    keys.look_now();
-    // The stream may have begun.
-    loop {
-        match socket.told().await {
-            Some(Told::Text(_)) => {}
-            other => {
-                assert_eq!(other, Some(Told::Close(Some(1008))));
-                break;
-            }
-        }
-    }
-    within("the end of the run", sender.closed()).await;
-    server.shut_down().await;
-}
-
-#[tokio::test]
-async fn the_daemon_ends_behind_the_response() {
-    let (mut server, mut generations) = endless(Settings::default()).await;
-    let mut socket = socket(&server).await;
-    socket.say(&create(json!({})).to_string()).await;
-    let sender = generation(&mut generations).await;
-    server.ask_to_shut_down();
-    for event in [started(&[]), text("so"), finished()] {
-        within("a reader", sender.send(event)).await.unwrap();
-    }
-    let events = events(&mut socket).await;
-    let response = heard_response_in(&as_stream(&events)).response;
-    assert_eq!(response["status"], "completed");
-    assert_eq!(socket.told().await, Some(Told::Close(Some(1001))));
-    assert_eq!(socket.frame().await, None);
-    server.shut_down().await;
-}
-
-#[tokio::test]
-async fn the_daemon_waits_for_a_response_no_longer_than_it_drains() {
-    let mut settings = Settings::default();
-    settings.deadlines.drain = Duration::from_secs(2);
-    let (mut server, mut generations) = endless(settings).await;
-    let mut socket = socket(&server).await;
-    socket.say(&create(json!({})).to_string()).await;
-    let sender = generation(&mut generations).await;
-    within("a reader", sender.send(started(&[]))).await.unwrap();
-    within("a reader", sender.send(text("so"))).await.unwrap();
-    server.ask_to_shut_down();
-    within("the end of the run", sender.closed()).await;
-    let mut last = Value::Null;
-    loop {
-        match socket.told().await {
-            Some(Told::Text(text)) => last = serde_json::from_str(&text).expect("JSON"),
-            other => {
-                assert_eq!(other, Some(Told::Close(Some(1001))));
-                break;
-            }
-        }
-    }
-    assert_eq!(last["code"], "shutting_down", "{last}");
-    server.shut_down().await;
-}
-
-#[tokio::test]
-async fn a_socket_that_is_too_old_ends_behind_its_response() {
-    let mut settings = Settings::default();
-    // Long enough for a message on a busy machine.
-    settings.responses.max_socket_age = Duration::from_secs(3);
-    let (server, mut generations) = endless(settings).await;
-    for makes_one in [false, true] {
-        let mut socket = socket(&server).await;
-        if makes_one {
-            socket.say(&create(json!({})).to_string()).await;
-            let sender = generation(&mut generations).await;
-            tokio::time::sleep(Duration::from_millis(3200)).await;
-            for event in [started(&[]), text("so"), finished()] {
-                within("a reader", sender.send(event)).await.unwrap();
-            }
-            let events = events(&mut socket).await;
-            heard_response_in(&as_stream(&events));
-        }
-        let (status, code, _) = refused(&mut socket).await;
-        assert_eq!(
-            (status, &*code),
-            (400, "websocket_connection_limit_reached")
-        );
-        assert_eq!(socket.told().await, Some(Told::Close(Some(1001))));
-    }
     server.shut_down().await;
 }
 
@@ -608,38 +313,5 @@ async fn a_get_that_is_no_handshake_is_refused_as_it_ever_was() {
     let (_, _, code) = answer.error();
     assert_eq!((answer.status, &*code), (400, "invalid_value"));
     assert_eq!(answer.header("sec-websocket-version"), Some("13"));
-    server.shut_down().await;
-}
-
-#[tokio::test]
-async fn a_client_that_answers_no_ping_is_gone() {
-    let mut settings = Settings::default();
-    settings.http.keep_alive = Duration::from_millis(200);
-    // Long enough for a message on a busy machine.
-    settings.http.slow_reader_timeout = Duration::from_millis(2800);
-    let (server, mut generations) = endless(settings).await;
-    let mut socket = socket(&server).await;
-    socket.say(&create(json!({})).to_string()).await;
-    let sender = generation(&mut generations).await;
-    let mut pings = 0;
-    while let Some((first, _)) = socket.frame().await {
-        pings += usize::from(first == FIN | PING);
-    }
-    assert!(pings > 0);
-    within("the end of the run", sender.closed()).await;
-    server.shut_down().await;
-}
-
-#[tokio::test]
-async fn a_message_that_is_too_large_is_told_so_and_ends_the_socket() {
-    let mut settings = Settings::default();
-    settings.http.body_limit_bytes = 4096;
-    let server = Server::replaying(settings, answer).await;
-    let mut socket = socket(&server).await;
-    let long = create(json!({"input": "x".repeat(5000)}));
-    socket.say(&long.to_string()).await;
-    let too_large = (413, "request_too_large".to_owned(), Value::Null);
-    assert_eq!(refused(&mut socket).await, too_large);
-    assert_eq!(socket.told().await, Some(Told::Close(Some(1009))));
     server.shut_down().await;
 }
