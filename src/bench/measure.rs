@@ -12,6 +12,7 @@ use super::figures::{
     SeveralHandles, Told,
 };
 use super::made::{AbortAt, Made, run};
+use crate::apart::{self, Subject};
 use crate::board::Sysroot;
 use crate::generation::{ClientKey, ModelId};
 use crate::library_calls::{
@@ -25,6 +26,8 @@ pub(super) const MOST_HANDLES: usize = 2;
 const TOKENS: i32 = 32;
 /// One measurement is waited for no longer, whatever the deadlines of its runs are.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
+/// A file of the kernel's is waited for no longer.
+const LOOK_LIMIT: Duration = Duration::from_secs(1);
 const ABORTS: usize = 5;
 /// The token with which a run is aborted.
 const ABORT_AT: u32 = 4;
@@ -290,8 +293,9 @@ impl Bench {
 }
 
 async fn available() -> Option<u64> {
-    let asked = tokio::task::spawn_blocking(|| Sysroot::own().memory_bytes("MemAvailable"));
-    asked.await.ok().flatten()
+    let subject = Subject::Sensor("/proc/meminfo".into());
+    let read = || Sysroot::own().memory_bytes("MemAvailable");
+    apart::ask(subject, LOOK_LIMIT, read).await.flatten()
 }
 
 /// All at once.
