@@ -88,6 +88,9 @@ static void logits_do_not_depend_on_what_was_in_the_cells(void) {
     }
 }
 
+/* Between logits that were computed in pieces of different lengths. */
+#define ROUNDING 0.25f
+
 /* As the vendor's library has them: of what is evaluated, and the last one is always. */
 static void rows_can_be_of_what_was_not_in_the_cells(void) {
     enum { BEFORE = 290, ALL = 300 };
@@ -104,8 +107,12 @@ static void rows_can_be_of_what_was_not_in_the_cells(void) {
     CHECK_INT(some.count, some.evaluated);
     CHECK(some.count >= ALL - BEFORE && some.count <= ALL - BEFORE + 1 + PIECE);
     size_t width = (size_t)all.width;
-    CHECK(memcmp(some.values + (size_t)(some.count - 1) * width, all.values + (ALL - 1) * width,
-                 width * sizeof(float)) == 0);
+    /* What goes on behind the prompt is evaluated one by one here, which rounds otherwise than one piece. */
+    const float *last = some.values + (size_t)(some.count - 1) * width;
+    const float *of_all = all.values + (size_t)(ALL - 1) * width;
+    for (size_t i = 0; i < width; i++) {
+        CHECK(last[i] - of_all[i] < ROUNDING && of_all[i] - last[i] < ROUNDING);
+    }
     struct rows again = run_of(handle, ids, ALL, mode(RKLLM_INFER_GET_LOGITS, 1));
     CHECK(again.count >= 1 && again.count <= 1 + PIECE);
     free(all.values), free(some.values), free(again.values);

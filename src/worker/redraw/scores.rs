@@ -106,7 +106,7 @@ mod tests {
             }
         }
         let told = of_drawn(&[f32::NAN, 1.0], 1, 3, &tokens());
-        assert_eq!(told.top, [told.token.clone()]);
+        assert_eq!(told.top, std::slice::from_ref(&told.token));
         assert_eq!(told.token.logprob, Some(0.0));
     }
 }
