@@ -268,6 +268,10 @@ impl Setup {
             }
             None => Command::new(daemon),
         };
+        // Tests ask for one model after the other, and wait for none: who tries that time sets it.
+        if !self.settings.contains("models.minimum-residency") {
+            command.env("RKLLMD_MODELS__MINIMUM_RESIDENCY", "0s");
+        }
         command
             .arg("serve")
             .args(self.listen.iter().flat_map(|address| ["--listen", address]))
