@@ -16,6 +16,8 @@ fn a_worker_that_dies_at_any_token_of_a_call_changes_nothing() {
         );
         let daemon = start(&format!("{}{fault}", scenario(&[("two", &answer)], 8)));
         let streamed = read(&daemon, question("two", json!({})));
+        let died = daemon.folder().join("models/m/died");
+        assert!(died.exists(), "at {at}: the worker did not die");
         assert_eq!(streamed.error, None, "at {at}");
         assert_eq!(streamed.calls, both_calls(), "at {at}");
         assert_eq!(streamed.reasoning.trim(), "hm", "at {at}");

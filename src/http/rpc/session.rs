@@ -336,9 +336,24 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if matches!(self.owner, Owner::Connection(_)) {
-            self.rpc.handles.remove_all_of(&self.owner);
+        if !matches!(self.owner, Owner::Connection(_)) {
+            return;
         }
+        let background = self.background.get_mut();
+        let mut background = std::mem::take(background.unwrap_or_else(PoisonError::into_inner));
+        let (rpc, owner) = (Arc::clone(&self.rpc), self.owner.clone());
+        let go = move || rpc.handles.remove_all_of(&owner);
+        // A runtime that ends takes all of it along.
+        let runtime = tokio::runtime::Handle::try_current().ok();
+        let Some(runtime) = runtime.filter(|_| !background.is_empty()) else {
+            return go();
+        };
+        // Runs first: one that saw its handle go would have failed, and not been cancelled. A task ends at once, but
+        // for what it is computing.
+        runtime.spawn(async move {
+            background.shutdown().await;
+            go();
+        });
     }
 }
 
@@ -381,7 +396,7 @@ impl Notifications {
                 "waited_ms",
                 u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),
             ),
-            NotSent::Gone => RpcError::new(ErrorKind::SlowReader, error.to_string()),
+            NotSent::Gone => RpcError::cancelled(error.to_string()),
         })
     }
 

@@ -330,7 +330,9 @@ impl Running {
             ended = self.hand_all_to(taker) => ended,
         };
         self.counted.ended(&ended);
-        self.live.ended(ended.as_ref().err().map(RpcError::name));
+        if !ended.as_ref().is_err_and(RpcError::is_cancelled) {
+            self.live.ended(ended.as_ref().err().map(RpcError::name));
+        }
         ended
     }
 
