@@ -169,12 +169,15 @@ fn per_second(tokens: Option<u32>, ms: Option<f32>) -> Option<f32> {
     rate.is_finite().then_some(rate)
 }
 
-/// What whole answers have in common.
+/// A whole answer of `/v1/chat/completions`.
 #[derive(Serialize, ToSchema)]
-pub(super) struct AnswerFrame {
+pub(crate) struct ChatCompletion {
     /// Also in the `x-request-id` header.
     #[schema(value_type = String, example = "chatcmpl-5a0c7d1e93b24f6ab8d01c2f")]
     id: Arc<str>,
+    /// Always `chat.completion`.
+    #[schema(example = "chat.completion")]
+    object: &'static str,
     /// Seconds since the epoch.
     created: u64,
     /// Id of the model that answered.
@@ -184,37 +187,13 @@ pub(super) struct AnswerFrame {
     /// Absent where that is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     system_fingerprint: Option<String>,
+    /// As many as `n` asks for.
+    choices: Vec<ChatChoice>,
     /// Null when a count is not known.
     #[schema(required)]
     usage: Option<UsageBody>,
     #[serde(skip_serializing_if = "Option::is_none")]
     timings: Option<TimingsBody>,
-}
-
-impl AnswerFrame {
-    /// `all`: what the answers to one request came to together.
-    pub fn of(identity: &Identity, all: &Completion) -> Self {
-        Self {
-            id: Arc::clone(&identity.id.0),
-            created: identity.created,
-            model: Arc::clone(&identity.model),
-            system_fingerprint: identity.fingerprint(all.timings.resumptions),
-            usage: all.usage.map(UsageBody::of),
-            timings: TimingsBody::of(&all.timings),
-        }
-    }
-}
-
-/// A whole answer of `/v1/chat/completions`.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct ChatCompletion {
-    /// Always `chat.completion`.
-    #[schema(example = "chat.completion")]
-    object: &'static str,
-    #[serde(flatten)]
-    frame: AnswerFrame,
-    /// As many as `n` asks for.
-    choices: Vec<ChatChoice>,
 }
 
 impl ChatCompletion {
@@ -226,11 +205,16 @@ impl ChatCompletion {
     ) -> Self {
         let choices = replies.into_iter().zip(0..);
         Self {
+            id: Arc::clone(&identity.id.0),
             object: "chat.completion",
-            frame: AnswerFrame::of(identity, all),
+            created: identity.created,
+            model: Arc::clone(&identity.model),
+            system_fingerprint: identity.fingerprint(all.timings.resumptions),
             choices: choices
                 .map(|((reply, completion), index)| ChatChoice::of(index, reply, &completion, form))
                 .collect(),
+            usage: all.usage.map(UsageBody::of),
+            timings: TimingsBody::of(&all.timings),
         }
     }
 }

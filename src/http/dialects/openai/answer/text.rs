@@ -1,9 +1,11 @@
 //! The shape of continued texts.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{AnswerFrame, finish_reason};
+use super::{TimingsBody, UsageBody, finish_reason};
 use crate::chat::WholeReply;
 use crate::generation::Completion;
 use crate::http::dialects::chat_dialect::Identity;
@@ -20,13 +22,28 @@ pub(crate) struct TextForm {
 /// A whole answer of `/v1/completions`.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct TextCompletion {
+    /// Also in the `x-request-id` header.
+    #[schema(value_type = String, example = "cmpl-5a0c7d1e93b24f6ab8d01c2f")]
+    id: Arc<str>,
     /// Always `text_completion`.
     #[schema(example = "text_completion")]
     object: &'static str,
-    #[serde(flatten)]
-    frame: AnswerFrame,
+    /// Seconds since the epoch.
+    created: u64,
+    /// Id of the model that answered.
+    #[schema(value_type = String)]
+    model: Arc<str>,
+    /// What made the answer; `-varies` and `-resumed` at its end say that the same seed need not repeat it.
+    /// Absent where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system_fingerprint: Option<String>,
     /// As many for each prompt as `n` asks for, prompt after prompt.
     choices: Vec<TextChoice>,
+    /// Null when a count is not known.
+    #[schema(required)]
+    usage: Option<UsageBody>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timings: Option<TimingsBody>,
 }
 
 impl TextCompletion {
@@ -39,13 +56,18 @@ impl TextCompletion {
     ) -> Self {
         let choices = replies.into_iter().enumerate();
         Self {
+            id: Arc::clone(&identity.id.0),
             object: "text_completion",
-            frame: AnswerFrame::of(identity, all),
+            created: identity.created,
+            model: Arc::clone(&identity.model),
+            system_fingerprint: identity.fingerprint(all.timings.resumptions),
             choices: choices
                 .map(|(index, (reply, completion))| {
                     TextChoice::of(index, reply, &completion, form(index))
                 })
                 .collect(),
+            usage: all.usage.map(UsageBody::of),
+            timings: TimingsBody::of(&all.timings),
         }
     }
 }
