@@ -77,9 +77,10 @@ fn nor_where_its_markers_are_tokens_that_are_not_printed() {
         ];
         parts.concat()
     };
+    // Its first text is no end of the prompt, behind which the runtime would go on.
     let answer = [
         marker("<think>"),
-        pieces("\nhm\n", 12),
+        pieces("hm\n", 12),
         marker("</think>"),
         pieces("\n\nLet me see.\n", 12),
         call("f", HARD),
