@@ -148,7 +148,7 @@ impl<C: Clone + Eq + Hash, T> FairQueue<C, T> {
             Some(account) => (account.tally.now().max(self.begins_at()), u64::MAX),
             None => (self.begins_at(), u64::MAX),
         };
-        let this = Place {
+        let this = NthEntry {
             step: self.step(weight),
             standing: (tally, since),
             nth: own as u64,
@@ -159,7 +159,7 @@ impl<C: Clone + Eq + Hash, T> FairQueue<C, T> {
                 return ahead;
             };
             let step = self.step(account.weight);
-            let at = |nth| Place {
+            let at = |nth| NthEntry {
                 step,
                 standing,
                 nth,
@@ -274,7 +274,7 @@ impl<C: Clone + Eq + Hash, T> FairQueue<C, T> {
         for account in self.clients.values() {
             let (step, standing) = (self.step(account.weight), account.standing());
             for ((_, entry), nth) in account.line.iter().zip(0..) {
-                let place = Place {
+                let place = NthEntry {
                     step,
                     standing,
                     nth,
@@ -333,13 +333,13 @@ fn tally_of(cost: u64, weight: u32) -> u64 {
 }
 
 /// The nth entry of a client, counted from 0, as it will stand when those before it were served.
-struct Place {
+struct NthEntry {
     step: u64,
     standing: Standing,
     nth: u64,
 }
 
-impl Place {
+impl NthEntry {
     fn tally(&self) -> u64 {
         let steps = self.step.saturating_mul(self.nth);
         self.standing.0.saturating_add(steps)

@@ -26,7 +26,7 @@ const MOST_HEADER_BYTES: usize = 64 * 1024;
 const TEXT_BUFFER_BYTES: usize = 16 * 1024;
 
 /// An answer whose header has come.
-pub(super) struct Answer {
+pub(super) struct HubAnswer {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Body,
@@ -34,7 +34,7 @@ pub(super) struct Answer {
     is_endpoints: bool,
 }
 
-impl Answer {
+impl HubAnswer {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
@@ -168,7 +168,7 @@ impl Client {
     }
 
     /// A file from `offset` on; whatever the status is.
-    pub fn file(&self, file: &FileAddress<'_>, offset: u64) -> Result<Answer, Trouble> {
+    pub fn file(&self, file: &FileAddress<'_>, offset: u64) -> Result<HubAnswer, Trouble> {
         let url = self.address(&file.path())?;
         self.ask(Method::Get, &url, Some(offset).filter(|offset| *offset > 0))
     }
@@ -179,7 +179,7 @@ impl Client {
         joined.ok_or_else(|| settings("hub.endpoint", "its paths cannot be made into addresses"))
     }
 
-    fn ask(&self, method: Method, url: &Url, offset: Option<u64>) -> Result<Answer, Trouble> {
+    fn ask(&self, method: Method, url: &Url, offset: Option<u64>) -> Result<HubAnswer, Trouble> {
         let mut url = url.clone();
         for _ in 0..=MOST_REDIRECTS {
             let answer = self.once(method, &url, offset)?;
@@ -216,7 +216,7 @@ impl Client {
         }
     }
 
-    fn once(&self, method: Method, url: &Url, offset: Option<u64>) -> Result<Answer, Trouble> {
+    fn once(&self, method: Method, url: &Url, offset: Option<u64>) -> Result<HubAnswer, Trouble> {
         let proxied = self.proxied.as_ref();
         let proxied = proxied.filter(|_| !url.is_without_proxy(&self.without_proxy));
         let agent = proxied.unwrap_or(&self.direct);
@@ -234,7 +234,7 @@ impl Client {
         }
         let response = request.call().map_err(|error| trouble(url, error))?;
         let (head, body) = response.into_parts();
-        Ok(Answer {
+        Ok(HubAnswer {
             status: head.status,
             headers: head.headers,
             body,
@@ -270,7 +270,7 @@ impl FileAddress<'_> {
 }
 
 /// What an answer means that brings nothing.
-pub(super) fn refusal(answer: &Answer, what: &str, repository: &str) -> Trouble {
+pub(super) fn refusal(answer: &HubAnswer, what: &str, repository: &str) -> Trouble {
     let status = answer.status;
     let not_found = || PullError::NotFound {
         what: match status {
@@ -315,7 +315,7 @@ pub(super) fn refusal(answer: &Answer, what: &str, repository: &str) -> Trouble 
     }
 }
 
-fn retry_after(answer: &Answer) -> Option<Duration> {
+fn retry_after(answer: &HubAnswer) -> Option<Duration> {
     let seconds = answer.header(RETRY_AFTER.as_str())?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))
 }

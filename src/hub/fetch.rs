@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use ureq::http::StatusCode;
 
-use super::client::{Answer, Client, FileAddress, refusal};
+use super::client::{Client, FileAddress, HubAnswer, refusal};
 use super::pace::Pace;
 use super::part::{BUFFER_BYTES, NotWhole, Part, verified};
 use super::plan::Wanted;
@@ -147,7 +147,12 @@ impl Fetch<'_> {
         self.take(file, part, answer)
     }
 
-    fn take(&mut self, file: &Known<'_>, part: &mut Part, answer: Answer) -> Result<(), Trouble> {
+    fn take(
+        &mut self,
+        file: &Known<'_>,
+        part: &mut Part,
+        answer: HubAnswer,
+    ) -> Result<(), Trouble> {
         let hub = &self.client.hub;
         let mut body = answer.body.into_reader();
         let mut buffer = vec![0; BUFFER_BYTES];
@@ -209,7 +214,7 @@ fn corrupt(file: &Known<'_>, reason: String) -> PullError {
 }
 
 /// Whether an answer gives what is missing.
-fn continues(answer: &Answer, offset: u64, size: u64) -> bool {
+fn continues(answer: &HubAnswer, offset: u64, size: u64) -> bool {
     let range = answer.header("content-range").unwrap_or_default();
     begins_at(range) == Some((offset, size))
 }

@@ -38,7 +38,7 @@ pub struct RemoteFile {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct ListingBody {
     sha: Option<String>,
     #[serde(default, deserialize_with = "not_too_many")]
     siblings: Vec<Sibling>,
@@ -79,7 +79,7 @@ impl Listing {
     ///
     /// It is none, or names what no repository holds.
     pub(super) fn parse(json: &[u8]) -> Result<Self, PullError> {
-        let answer: Answer = serde_json::from_slice(json)
+        let answer: ListingBody = serde_json::from_slice(json)
             .map_err(|error| PullError::bad_answer(format!("the list of files: {error}")))?;
         let commit = answer.sha.filter(|sha| is_commit(sha));
         let commit = commit.ok_or_else(|| PullError::bad_answer("it names no commit"))?;

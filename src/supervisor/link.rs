@@ -2,20 +2,21 @@
 //! events, so that a client that has no room holds up its own run and no other: that run's worker
 //! thread waits for credit, of which there is never more than the slot's channel has room for.
 
-use std::io;
+mod commands;
+
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::mpsc::{self, error::TryRecvError};
 use tokio::sync::oneshot;
 
 use super::{Connection, WorkerKind};
 use crate::children::{ConnectionError, Incoming};
 use crate::generation::ClientKey;
-use crate::ipc::{self, Command, Event, FrameError, SlotCommand, SlotEvent};
+use crate::ipc::{Command, Event, FrameError, SlotCommand, SlotEvent};
+use commands::Commands;
 
 /// Events that a run may be ahead of its client, beside what the client's own channel holds.
 pub const TOKEN_CREDIT: u32 = 1024;
@@ -75,20 +76,6 @@ struct Shared {
     looks: mpsc::UnboundedSender<oneshot::Sender<()>>,
 }
 
-/// Where commands are written. What the socket has no room for waits here, in order.
-#[derive(Debug)]
-struct Commands {
-    stream: OwnedWriteHalf,
-    waiting: Mutex<Waiting>,
-}
-
-/// Frames, of which so many bytes are written.
-#[derive(Debug, Default)]
-struct Waiting {
-    frames: Vec<u8>,
-    written: usize,
-}
-
 /// Begins to read the worker's events. Returns an end for each of its slots.
 pub fn start(connection: Connection, slots: u8) -> Vec<SlotLink> {
     let (incoming, stream) = connection.into_split();
@@ -101,10 +88,7 @@ pub fn start(connection: Connection, slots: u8) -> Vec<SlotLink> {
             .map(|_| AtomicI64::new(OTHER_EVENTS.into()))
             .collect(),
         end: OnceLock::new(),
-        commands: Commands {
-            stream,
-            waiting: Mutex::default(),
-        },
+        commands: Commands::new(stream),
         looks,
     });
     let (senders, links) = (0..slots)
@@ -357,23 +341,6 @@ impl SlotLink {
     }
 }
 
-impl Shared {
-    fn send(self: &Arc<Self>, command: &Command) -> Result<(), ConnectionError> {
-        let mut frame = Vec::new();
-        ipc::encode(command, &mut frame)?;
-        let mut waiting = self.commands.lock();
-        if !waiting.frames.is_empty() {
-            waiting.frames.extend_from_slice(&frame);
-            return Ok(());
-        }
-        waiting.frames = frame;
-        if !self.commands.write_some(&mut waiting)? {
-            tokio::spawn(write_rest(Arc::clone(self)));
-        }
-        Ok(())
-    }
-}
-
 /// So many bytes of the texts together.
 fn beginning(texts: &[&str], most_bytes: usize) -> String {
     let mut left = most_bytes;
@@ -387,36 +354,6 @@ fn beginning(texts: &[&str], most_bytes: usize) -> String {
         }
     }
     parts.concat()
-}
-
-impl Commands {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        // Nothing panics while it is held.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Writes what the socket has room for. Returns whether that was all.
-    fn write_some(&self, waiting: &mut Waiting) -> io::Result<bool> {
-        while waiting.written < waiting.frames.len() {
-            match self.stream.try_write(&waiting.frames[waiting.written..]) {
-                Ok(count) => waiting.written += count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                Err(error) => return Err(error),
-            }
-        }
-        *waiting = Waiting::default();
-        Ok(true)
-    }
-}
-
-/// Writes what waits, until nothing does. That the worker is gone the reading task notices, too.
-async fn write_rest(shared: Arc<Shared>) {
-    let commands = &shared.commands;
-    while commands.stream.writable().await.is_ok() {
-        if !matches!(commands.write_some(&mut commands.lock()), Ok(false)) {
-            return;
-        }
-    }
 }
 
 #[cfg(test)]

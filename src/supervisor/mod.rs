@@ -15,6 +15,7 @@ mod content_tokens;
 mod cpu_runtime;
 mod drive;
 mod event_loop;
+mod from_settings;
 mod handle;
 mod instance;
 mod keepers;
@@ -53,7 +54,6 @@ use tokio::sync::{mpsc, oneshot};
 pub use attempts::{Attempts, Death, GivenUp};
 pub use by_request::Unloaded;
 pub use cpu_runtime::search as installed_cpu_runtime;
-use drive::FileDeadline;
 pub use drive::{Outer, RunDeadlines, Total};
 pub use event_loop::QueueEnd;
 pub(crate) use handle::remove_unfinished_prompt_caches;
@@ -72,27 +72,21 @@ pub use status::{LoadProgress, ModelStatus, Phase, RuntimeFacts, StatusBoard, St
 use crate::children::memory::HeldBytes;
 use crate::children::{ChildEnvironment, ChildKind, Host};
 use crate::generation::{ClientKey, GenerationError, ModelId};
-use crate::ipc::{self, LoadDeadline, WorkerDeadlines};
+use crate::ipc;
 use crate::library_calls::{DefaultParam, LibraryError, Param};
 use crate::memory::{Accountant, machine};
 use crate::models::{Catalog, SlotLimits};
 use crate::reader::Readers;
-use crate::settings::{DeadlineSettings, Settings};
+use crate::settings::Settings;
 use crate::telemetry::Metrics;
-use backoff::Backoff;
-use event_loop::{EventLoop, MemoryRules, Message, Rules};
+use event_loop::{EventLoop, Message, Rules};
 use handle::{HandleServices, LiveSettings};
-use lifecycle::RestartPolicy;
 use loading::Loader;
 use memory_limits::Beside;
-use placement::PlacementLimits;
 use reload::Reload;
 pub use waiter::Wish;
 use walls::Walls;
 pub use walls::for_self_test as worker_self_test;
-
-/// A worker says so often within the time after which it would be missed.
-const HEARTBEATS_IN_TOLERANCE: u32 = 5;
 
 /// The children that load a runtime library.
 #[derive(Clone, Copy, Debug)]
@@ -398,64 +392,4 @@ fn own_environment(settings: &Settings) -> ChildEnvironment {
         runtime.log_level,
         runtime.core_dumps,
     )
-}
-
-impl Rules {
-    fn of(settings: &Settings, machine_bytes: Option<u64>) -> Self {
-        Self {
-            placement: PlacementLimits {
-                max_loaded: settings.models.max_loaded,
-                minimum_residency: settings.models.minimum_residency,
-            },
-            restart: RestartPolicy {
-                backoff: Backoff {
-                    first: settings.recovery.backoff_first,
-                    longest: settings.recovery.backoff_longest,
-                },
-                healthy_after: settings.recovery.healthy_after,
-            },
-            unload_deadline: settings.deadlines.unload,
-            keep_alive: settings.models.keep_alive,
-            pinned: settings.models.preload.clone(),
-            memory: MemoryRules {
-                settings: settings.memory.clone(),
-                machine_bytes,
-            },
-        }
-    }
-}
-
-impl From<&Settings> for RunDeadlines {
-    fn from(settings: &Settings) -> Self {
-        Self {
-            worker: WorkerDeadlines::from(&settings.deadlines),
-            heartbeat: settings.deadlines.heartbeat,
-            slow_reader: settings.http.slow_reader_timeout,
-            prefix_file: FileDeadline {
-                base: settings.deadlines.prefix_file_base,
-                per_gib: settings.deadlines.prefix_file_per_gib,
-            },
-        }
-    }
-}
-
-impl From<&DeadlineSettings> for WorkerDeadlines {
-    /// `load` is that of an empty model file.
-    fn from(settings: &DeadlineSettings) -> Self {
-        Self {
-            library_open: settings.library_open,
-            load: LoadDeadline {
-                granted: settings.load_base,
-                stall: settings.load_stall,
-                longest: settings.load_longest,
-            },
-            prefill_base: settings.prefill_base,
-            prefill_per_token: settings.prefill_per_token,
-            inter_token: settings.inter_token,
-            control_call: settings.control_call,
-            abort_to_finish: settings.abort_to_finish,
-            unload: settings.unload,
-            heartbeat: settings.heartbeat / HEARTBEATS_IN_TOLERANCE,
-        }
-    }
 }

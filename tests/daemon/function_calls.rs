@@ -57,13 +57,27 @@ pub fn question(content: &str, extra: Value) -> Value {
     body
 }
 
-/// Pieces of so many characters, as a list of tokens in TOML.
-pub fn tokens(text: &str, chars: usize) -> String {
+/// Pieces of so many characters, each a token in TOML.
+pub fn pieces(text: &str, chars: usize) -> Vec<String> {
     let all: Vec<char> = text.chars().collect();
     let pieces = all.chunks(chars).map(|piece| {
         let piece: String = piece.iter().collect();
         toml_text(&piece)
     });
+    pieces.collect()
+}
+
+/// As `pieces`, as a list.
+pub fn tokens(text: &str, chars: usize) -> String {
+    format!("[{}]", pieces(text, chars).join(", "))
+}
+
+/// Pieces of so many bytes, wherever that cuts a character, as a list of tokens in TOML.
+pub fn byte_tokens(text: &str, bytes: usize) -> String {
+    let pieces = text.as_bytes().chunks(bytes);
+    let cut = pieces.clone().any(|piece| str::from_utf8(piece).is_err());
+    assert!(cut || text.is_ascii(), "{bytes} bytes cut no character");
+    let pieces = pieces.map(|piece| format!("{{ bytes = {piece:?} }}"));
     format!("[{}]", pieces.collect::<Vec<_>>().join(", "))
 }
 
@@ -93,8 +107,12 @@ pub fn start(scenario: &str) -> Daemon {
 }
 
 pub fn scenario(answers: &[(&str, &str)], chars: usize) -> String {
+    scenario_of(answers, |answer| tokens(answer, chars))
+}
+
+pub fn scenario_of(answers: &[(&str, &str)], tokens: impl Fn(&str) -> String) -> String {
     let answers = answers.iter().map(|(question, answer)| {
-        let tokens = tokens(answer, chars);
+        let tokens = tokens(answer);
         format!("[[answer]]\nwhen-prompt-contains = {question:?}\ntokens = {tokens}\n")
     });
     let answers: String = answers.collect();

@@ -3,7 +3,8 @@
 
 use crate::daemon_support::python_session;
 use crate::function_calls::{
-    CHAT, HARD, both_calls, call, message, prompt, question, read, scenario, start, tool, two_calls,
+    CHAT, HARD, both_calls, byte_tokens, call, message, prompt, question, read, scenario,
+    scenario_of, start, tool, two_calls,
 };
 use serde_json::{Value, json};
 
@@ -34,6 +35,18 @@ fn calls_arrive_as_the_model_wrote_them_however_tokens_cut_them() {
             })
             .collect();
         assert_eq!(whole, both_calls(), "{chars}");
+    }
+}
+
+#[test]
+fn characters_may_be_split_over_tokens_anywhere_in_a_call() {
+    for bytes in [1, 3, 5, 7] {
+        let two = two_calls();
+        let scenario = scenario_of(&[("two", &two)], |answer| byte_tokens(answer, bytes));
+        let daemon = start(&scenario);
+        let streamed = read(&daemon, question("two", json!({})));
+        assert_eq!(streamed.calls, both_calls(), "{bytes}");
+        assert_eq!(streamed.content.trim_end(), "Let me see.", "{bytes}");
     }
 }
 
@@ -166,7 +179,8 @@ fn the_official_client_puts_calls_together() {
         ("</tool_response>", &call("g", r#"{"text": "y"}"#)),
         ("both", &two_calls()),
     ];
-    let daemon = start(&scenario(&answers, 3));
+    // Tokens of a model that writes bytes: characters are split over them.
+    let daemon = start(&scenario_of(&answers, |answer| byte_tokens(answer, 3)));
     let url = format!("http://{}/v1", daemon.address);
     let script = "openai_tools_client.py";
     python_session(script, OPENAI, &[&url, "m", HARD], "agent loop ok");

@@ -48,6 +48,7 @@ mod replies_are_read_as_they_stream;
 mod replies_keep_what_is_no_call;
 mod replies_lose_nothing;
 mod replies_of_a_real_vocabulary;
+mod replies_take_linear_time;
 mod schemas_are_kept_as_the_suite_says;
 mod settings_sources;
 mod settings_survive_any_source;

@@ -301,3 +301,41 @@ fn calls_runs_and_their_tokens_are_counted() {
         r#"rkllmd_rpc_prompt_tokens_total{model="m",method="rkllm.run",outcome="complete"} "#;
     assert!(page.contains(prompts), "{page}");
 }
+
+/// What goes when a client leaves goes in any order: its end of the connection, its session, its handles.
+#[test]
+fn a_run_whose_client_leaves_is_cancelled_whatever_was_being_written() {
+    const CLIENTS: u64 = 12;
+    for transport in [Transport::Unix, Transport::WebSocket] {
+        // There is always a token that is being written.
+        let scenario = "repeat = { token = \"word \", times = 100000000 }\n";
+        let served = served(scenario, "http.slow-reader-timeout = \"60s\"");
+        for client in 1..=CLIENTS {
+            let mut leaving = served.client(transport);
+            let handle = leaving.init("m", json!({"max_new_tokens": -1}));
+            leaving.run_async(&handle, "x", json!({}));
+            leaving.notification("rkllm.result");
+            drop(leaving);
+            let ended = eventually("the end of the run", || {
+                let ended = runs(&served.daemon);
+                let all: u64 = ended.iter().map(|(_, count)| count).sum();
+                (all == client).then_some(ended)
+            });
+            assert_eq!(ended, [("cancelled".to_owned(), client)], "{transport:?}");
+        }
+    }
+}
+
+/// How many runs have ended, by how they did.
+fn runs(daemon: &Daemon) -> Vec<(String, u64)> {
+    let page = daemon.get("/metrics").body;
+    page.lines()
+        .filter_map(|line| {
+            let line = line.strip_prefix("rkllmd_rpc_runs_total{")?;
+            let (labels, count) = line.split_once("} ")?;
+            let (_, outcome) = labels.split_once("outcome=\"")?;
+            let outcome = outcome.trim_end_matches('"').to_owned();
+            Some((outcome, count.parse().expect("a number")))
+        })
+        .collect()
+}

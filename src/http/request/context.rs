@@ -4,6 +4,8 @@
 //! A request for a generation is counted once, with the first that happens: its generation ended,
 //! it failed, or everything that belongs to it was dropped because its client went away.
 
+mod outcome;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,7 +19,9 @@ use crate::http::request::live::{Abort, LiveRequests};
 use crate::http::transport::connection::{ClientBound, InFlight};
 use crate::http::transport::socket::Peer;
 use crate::memory::{Account, Accountant, Charge, OverBudget};
-use crate::telemetry::{Change, Changes, Metrics};
+use crate::telemetry::{Change, Metrics};
+use outcome::Outcome;
+pub(crate) use outcome::Stage;
 
 pub(crate) struct RequestContext {
     pub id: RequestId,
@@ -39,37 +43,6 @@ pub(crate) struct RequestContext {
     in_flight: InFlight,
 }
 
-/// What is learnt about a request while it is served. Never its content.
-#[derive(Default)]
-struct Outcome {
-    status: Option<StatusCode>,
-    /// Set for a request for a generation, until it is counted.
-    uncounted: Option<Metrics>,
-    model: Option<ModelId>,
-    /// When it entered the queue, until it leaves it.
-    queued_since: Option<Instant>,
-    prompt_tokens: Option<u32>,
-    completion_tokens: Option<u32>,
-    error: Option<&'static str>,
-    ended: bool,
-    stage: Stage,
-    stage_since: Option<Instant>,
-    /// Who follows is told of it, as it is listed.
-    changes: Option<Changes>,
-}
-
-/// How far a request is that a model serves.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Stage {
-    /// It is read, or its prompt is made.
-    #[default]
-    Preparing,
-    Waiting,
-    Running,
-    /// It waits and is served in turns.
-    InTurns,
-}
-
 /// A request as administrators see it. Never what it asks.
 pub(crate) struct LiveView {
     pub id: RequestId,
@@ -81,24 +54,6 @@ pub(crate) struct LiveView {
     pub age: Duration,
     /// How long it has been in its stage.
     pub stage_age: Duration,
-}
-
-impl Outcome {
-    fn enter(&mut self, stage: Stage) {
-        self.stage = stage;
-        self.stage_since = Some(Instant::now());
-    }
-
-    fn model_label(&self) -> &str {
-        self.model.as_deref().unwrap_or_default()
-    }
-
-    /// Counts the request unless that was done. Gives the metrics to the caller that counted it.
-    fn count(&mut self, outcome: &'static str) -> Option<Metrics> {
-        let metrics = self.uncounted.take()?;
-        metrics.request_ended(self.model_label(), outcome);
-        Some(metrics)
-    }
 }
 
 impl RequestContext {

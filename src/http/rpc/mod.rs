@@ -7,6 +7,7 @@
 
 mod handles;
 mod methods;
+mod notifications;
 mod open_rpc;
 mod outbound;
 mod outgoing;

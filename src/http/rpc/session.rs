@@ -10,11 +10,10 @@ use tokio::task::JoinSet;
 use super::Rpc;
 use super::handles::{InUse, Owner};
 use super::methods;
+use super::notifications::Notifications;
 use super::outbound::Outbound;
-use super::outgoing::{NotSent, OVERHEAD_BYTES, Outgoing};
-use super::protocol::{
-    Call, Entry, ErrorKind, Message, Params, Reply, RpcError, notification, parse,
-};
+use super::outgoing::{OVERHEAD_BYTES, Outgoing};
+use super::protocol::{Call, Entry, ErrorKind, Message, Params, Reply, RpcError, parse};
 use crate::http::request::access::Caller;
 use crate::http::request::aside::aside;
 use crate::http::request::context::RequestContext;
@@ -336,9 +335,24 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if matches!(self.owner, Owner::Connection(_)) {
-            self.rpc.handles.remove_all_of(&self.owner);
+        if !matches!(self.owner, Owner::Connection(_)) {
+            return;
         }
+        let background = self.background.get_mut();
+        let mut background = std::mem::take(background.unwrap_or_else(PoisonError::into_inner));
+        let (rpc, owner) = (Arc::clone(&self.rpc), self.owner.clone());
+        let go = move || rpc.handles.remove_all_of(&owner);
+        // A runtime that ends takes all of it along.
+        let runtime = tokio::runtime::Handle::try_current().ok();
+        let Some(runtime) = runtime.filter(|_| !background.is_empty()) else {
+            return go();
+        };
+        // Runs first: one that saw its handle go would have failed, and not been cancelled. A task ends at once, but
+        // for what it is computing.
+        runtime.spawn(async move {
+            background.shutdown().await;
+            go();
+        });
     }
 }
 
@@ -359,35 +373,4 @@ pub(super) fn read<T: serde::de::DeserializeOwned>(
     names: &[String],
 ) -> Result<T, RpcError> {
     aside(params.len(), || params.read(names))
-}
-
-/// Sends notifications.
-#[derive(Clone)]
-pub(super) struct Notifications(Outgoing);
-
-impl Notifications {
-    pub async fn send<T: serde::Serialize>(
-        &self,
-        method: &str,
-        params: &T,
-    ) -> Result<(), RpcError> {
-        let sent = self.0.send(notification(method, params)).await;
-        sent.map_err(|error| match error {
-            NotSent::SlowReader(waited) => RpcError::new(
-                ErrorKind::SlowReader,
-                format!("{error}, so its run was aborted"),
-            )
-            .with(
-                "waited_ms",
-                u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),
-            ),
-            NotSent::Gone => RpcError::new(ErrorKind::SlowReader, error.to_string()),
-        })
-    }
-
-    /// The last one of a run; it may wait as long as an answer.
-    pub async fn send_last<T: serde::Serialize>(&self, method: &str, params: &T) {
-        // The connection of a client that does not even read this is ended.
-        let _ = self.0.send_answer(notification(method, params)).await;
-    }
 }

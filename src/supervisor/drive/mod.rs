@@ -8,6 +8,7 @@
 //! used up its credit, and no other run waits with it (`link`). What becomes of the worker meanwhile is
 //! learnt when there is room again, at the latest when the patience with a slow reader ends.
 
+mod deadlines;
 mod guard;
 mod loss;
 mod outer;
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 use tokio::task::coop::consume_budget;
 use tokio::time::sleep_until;
 
+pub use deadlines::{FileDeadline, RunDeadlines};
 pub(super) use loss::Loss;
 pub use outer::{Outer, Total};
 pub(super) use own_call::OwnCall;
@@ -31,40 +33,10 @@ use super::link::{Arrived, SlotLink};
 use super::worker::Worker;
 use crate::children::{ChildProcess, ConnectionError};
 use crate::generation::{Deadline, GenerationError};
-use crate::ipc::{
-    FrameError, MAX_FRAME_BYTES, PassedDeadline, SlotCommand, SlotEvent, WorkerDeadlines,
-};
+use crate::ipc::{FrameError, MAX_FRAME_BYTES, PassedDeadline, SlotCommand, SlotEvent};
 use crate::library_calls::{CallFailure, LibraryError};
 use crate::telemetry::Metrics;
 use guard::Guard;
-
-const GIB: f64 = (1_u64 << 30) as f64;
-
-/// The waits of the daemon's side of a run.
-#[derive(Clone, Copy, Debug)]
-pub struct RunDeadlines {
-    pub worker: WorkerDeadlines,
-    /// A worker that is not heard of for this long is not even scheduled.
-    pub heartbeat: Duration,
-    /// How long a reader may hold its run up in all.
-    pub slow_reader: Duration,
-    pub prefix_file: FileDeadline,
-}
-
-/// How long a file of a conversation's prefix may take to be written or read.
-#[derive(Clone, Copy, Debug)]
-pub struct FileDeadline {
-    pub base: Duration,
-    pub per_gib: Duration,
-}
-
-impl FileDeadline {
-    pub fn of(self, bytes: u64) -> Duration {
-        let per_gib = self.per_gib.as_secs_f64();
-        let for_bytes = Duration::try_from_secs_f64(per_gib * bytes as f64 / GIB);
-        self.base.saturating_add(for_bytes.unwrap_or(Duration::MAX))
-    }
-}
 
 /// What ends a command from outside of worker and client.
 pub(super) struct Limits<'a> {

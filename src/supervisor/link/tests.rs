@@ -3,7 +3,7 @@ use std::os::unix::net::UnixStream;
 
 use super::*;
 use crate::generation::SamplingRequest;
-use crate::ipc::{FrameReader, RunSpec, TokenKind};
+use crate::ipc::{self, FrameReader, RunSpec, TokenKind};
 
 const CREDIT: u32 = 8;
 

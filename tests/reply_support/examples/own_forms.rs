@@ -39,6 +39,12 @@ pub(super) fn gemma() -> Vec<Example> {
                 call("now", "{}"),
             ],
         ),
+        example(
+            Functiongemma,
+            "I look.<start_function_call>call:f{a:[1,<escape>x}<escape>]}<end_function_call>",
+            vec![text("I look."), call("f", "{\"a\":[1,\"x}\"]}")],
+        ),
+        example(Functiongemma, "Hello.", vec![text("Hello.")]),
         // Gemma 3 knows no form; the prompt describes one.
         example(
             Generic,
@@ -76,6 +82,22 @@ pub(super) fn lists_in_markers() -> Vec<Example> {
             "<think>Well.</think><response>Now.</response><|tool_call|>[{\"name\": \"f\", \"arguments\": {}}]",
             vec![reasoning("Well."), text("Now."), call("f", "{}")],
         ),
+        example(
+            Granite3,
+            "I look.<|tool_call|>[{\"name\": \"f\", \"arguments\": {\"a\": [[1], [\"]\"]]}}, {\"name\": \"g\", \"arguments\": {}}]",
+            vec![
+                text("I look."),
+                call("f", "{\"a\": [[1], [\"]\"]]}"),
+                call("g", "{}"),
+            ],
+        ),
+        example(Granite3, "Hello.", vec![text("Hello.")]),
+        example(
+            Internlm2,
+            "<|action_start|><|plugin|>\n{\"name\": \"f\", \"parameters\": {\"a\": [[1], \"]}\"]}}<|action_end|>\n",
+            vec![call("f", "{\"a\": [[1], \"]}\"]}")],
+        ),
+        example(Internlm2, "Hello.", vec![text("Hello.")]),
         example(
             Internlm2,
             "I act.<|action_start|><|plugin|>\n{\"name\": \"f\", \"parameters\": {\"a\": 1}}<|action_end|>\n",

@@ -47,7 +47,7 @@ pub(super) struct Conversation {
 }
 
 /// Messages of one role that follow each other.
-struct Turn {
+struct Joined {
     role: Role,
     /// Where the first of them stands.
     at: usize,
@@ -75,30 +75,30 @@ pub(super) fn conversation(
         made: Conversation::default(),
     };
     if let Some(system) = system {
-        let mut turn = Turn::new(Role::System, OF_SYSTEM);
-        reading.texts(system, "system", &mut turn.parts)?;
-        turn.parts.retain(|text| !text.starts_with(BILLING));
-        if !turn.parts.is_empty() {
-            reading.ends(turn);
+        let mut joined = Joined::new(Role::System, OF_SYSTEM);
+        reading.texts(system, "system", &mut joined.parts)?;
+        joined.parts.retain(|text| !text.starts_with(BILLING));
+        if !joined.parts.is_empty() {
+            reading.ends(joined);
         }
     }
-    let mut turn: Option<Turn> = None;
+    let mut joined: Option<Joined> = None;
     for (at, Object(message)) in messages.into_iter().enumerate() {
         let role = message.role(at)?;
-        let mut current = match turn.take() {
-            Some(turn) if turn.role == role => turn,
+        let mut current = match joined.take() {
+            Some(joined) if joined.role == role => joined,
             ended => {
-                ended.into_iter().for_each(|turn| reading.ends(turn));
-                Turn::new(role, at)
+                ended.into_iter().for_each(|joined| reading.ends(joined));
+                Joined::new(role, at)
             }
         };
         let content = message.content;
         let content =
             content.ok_or_else(|| RequestError::missing(format!("messages[{at}].content")))?;
         reading.message(at, content, &mut current)?;
-        turn = Some(current);
+        joined = Some(current);
     }
-    turn.into_iter().for_each(|turn| reading.ends(turn));
+    joined.into_iter().for_each(|joined| reading.ends(joined));
     Ok(reading.made)
 }
 
@@ -121,7 +121,7 @@ impl MessageParam {
     }
 }
 
-impl Turn {
+impl Joined {
     fn new(role: Role, at: usize) -> Self {
         Self {
             role,
@@ -140,15 +140,15 @@ struct Reading<'m> {
 }
 
 impl Reading<'_> {
-    fn ends(&mut self, turn: Turn) {
-        let has_more = !turn.results.is_empty() || !turn.calls.is_empty();
-        for (at, result) in turn.results {
+    fn ends(&mut self, joined: Joined) {
+        let has_more = !joined.results.is_empty() || !joined.calls.is_empty();
+        for (at, result) in joined.results {
             self.made.messages.push(result);
             self.made.places.push(at);
         }
-        let mut parts = turn.parts;
+        let mut parts = joined.parts;
         if parts.is_empty() {
-            match (turn.role, has_more) {
+            match (joined.role, has_more) {
                 (Role::User, true) => return,
                 (Role::Assistant, true) => {}
                 _ => parts.push(String::new()),
@@ -156,35 +156,35 @@ impl Reading<'_> {
         }
         self.made.messages.push(Message {
             parts,
-            reasoning: (!turn.thoughts.is_empty()).then(|| turn.thoughts.join("\n")),
-            tool_calls: turn.calls,
-            ..Message::text(turn.role, "")
+            reasoning: (!joined.thoughts.is_empty()).then(|| joined.thoughts.join("\n")),
+            tool_calls: joined.calls,
+            ..Message::text(joined.role, "")
         });
-        self.made.places.push(turn.at);
+        self.made.places.push(joined.at);
     }
 
     fn message(
         &mut self,
         at: usize,
         content: Content,
-        turn: &mut Turn,
+        joined: &mut Joined,
     ) -> Result<(), RequestError> {
         let field = format!("messages[{at}].content");
         let blocks = match content {
-            TextOrList::Text(text) => return said(text, &field, &mut turn.parts),
+            TextOrList::Text(text) => return said(text, &field, &mut joined.parts),
             TextOrList::List(blocks) => blocks,
         };
         for (place, block) in blocks.iter().enumerate() {
             let field = format!("{field}[{place}]");
             let kind = kind(block, &field)?;
-            match (kind.as_str(), turn.role) {
+            match (kind.as_str(), joined.role) {
                 ("tool_use", Role::Assistant) => {
                     let call: ToolUseBlock = fields_within(block, &field)?;
-                    turn.calls.push(call.checked(&field)?);
+                    joined.calls.push(call.checked(&field)?);
                 }
                 ("tool_result", Role::User) => {
                     let result = self.result(block, &field)?;
-                    turn.results.push((at, result));
+                    joined.results.push((at, result));
                 }
                 ("tool_use" | "tool_result", _) => {
                     let role = if kind == "tool_use" {
@@ -201,9 +201,9 @@ impl Reading<'_> {
                     let block: ThinkingBlock = fields_within(block, &field)?;
                     let text = block.thinking.unwrap_or_default();
                     let text = thought(text, block.signature.as_deref());
-                    said(text, &format!("{field}.thinking"), &mut turn.thoughts)?;
+                    said(text, &format!("{field}.thinking"), &mut joined.thoughts)?;
                 }
-                _ => self.text(block, &kind, &field, &mut turn.parts)?,
+                _ => self.text(block, &kind, &field, &mut joined.parts)?,
             }
         }
         Ok(())

@@ -13,6 +13,8 @@ const CANCELLED: &str = "cancelled";
 fn outcome<T>(result: &Result<T, RpcError>) -> &'static str {
     match result {
         Ok(_) => "complete",
+        // Of what goes when a client leaves, its connection may be the first.
+        Err(error) if error.is_cancelled() => CANCELLED,
         Err(error) => error.name(),
     }
 }
@@ -97,5 +99,19 @@ impl CountedRun {
 impl Drop for CountedRun {
     fn drop(&mut self) {
         self.metrics.rpc_run_ended(&self.run);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::rpc::protocol::ErrorKind;
+
+    #[test]
+    fn what_could_not_be_told_to_a_client_that_left_is_cancelled() {
+        let gone = RpcError::cancelled("the client is gone");
+        assert_eq!(outcome::<()>(&Err(gone)), CANCELLED);
+        let slow = RpcError::new(ErrorKind::SlowReader, "the client did not read");
+        assert_eq!(outcome::<()>(&Err(slow)), "slow_reader");
     }
 }

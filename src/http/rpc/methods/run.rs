@@ -1,6 +1,8 @@
 //! Runs. Both methods run `rkllm_run` on the handle's own worker; the vendor's asynchronous path is
 //! never entered. A run ends with what waits for it: its request, its connection or its handle.
 
+mod taker;
+
 use std::sync::Arc;
 
 use futures_util::FutureExt;
@@ -9,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::counts::CountedRun;
 use super::inputs::Inputs;
-use super::result::{EndedNotification, ResultNotification, RunResult};
+use super::result::{EndedNotification, RunResult};
 use super::tensor::TensorForm;
 use super::{Method, Scope, failure};
 use crate::generation::ModelId;
@@ -17,14 +19,11 @@ use crate::http::request::access::Caller;
 use crate::http::request::id;
 use crate::http::request::live_run::{LiveRun, RunOf};
 use crate::http::rpc::protocol::{ErrorKind, RpcError};
-use crate::http::rpc::session::{Notifications, Session};
+use crate::http::rpc::session::Session;
 use crate::http::rpc::{CutOff, Rpc};
 use crate::library_calls::{CallbackResult, InferParam, RowSelection, RunRequest};
-use crate::memory::Charge;
 use crate::supervisor::{HandleReset, RunEvent, RunStream};
-
-/// A result that is collected is charged in steps of this size.
-const COLLECTED_STEP_BYTES: usize = 64 * 1024;
+use taker::{Collected, Taker};
 
 /// Parameters are at most so many times their text: a float is two characters at the least.
 const VALUE_TIMES: usize = 2;
@@ -330,7 +329,9 @@ impl Running {
             ended = self.hand_all_to(taker) => ended,
         };
         self.counted.ended(&ended);
-        self.live.ended(ended.as_ref().err().map(RpcError::name));
+        if !ended.as_ref().is_err_and(RpcError::is_cancelled) {
+            self.live.ended(ended.as_ref().err().map(RpcError::name));
+        }
         ended
     }
 
@@ -344,58 +345,5 @@ impl Running {
                 Step::Ended { code } => return Ok(code),
             }
         }
-    }
-}
-
-/// What becomes of a run's callbacks.
-struct Taker<'a> {
-    handle: &'a str,
-    run: u64,
-    form: TensorForm,
-    /// Where each is sent.
-    notifications: Option<Notifications>,
-    /// Where they are collected.
-    collected: Option<Collected<'a>>,
-}
-
-/// A result that grows, with what is charged for it.
-struct Collected<'a> {
-    result: RunResult,
-    charge: &'a mut Charge,
-}
-
-impl Collected<'_> {
-    fn add(
-        &mut self,
-        callback: &CallbackResult,
-        form: TensorForm,
-        tensors: bool,
-    ) -> Result<(), RpcError> {
-        let steps = self.result.size() / COLLECTED_STEP_BYTES;
-        self.result.add(callback, form, tensors)?;
-        // In steps, that no token pays for.
-        let more = self.result.size() / COLLECTED_STEP_BYTES - steps;
-        if more > 0 {
-            let grown = self.charge.grow(more * COLLECTED_STEP_BYTES);
-            grown.map_err(RpcError::of_budget)?;
-        }
-        Ok(())
-    }
-}
-
-impl Taker<'_> {
-    async fn take(&mut self, callback: CallbackResult) -> Result<(), RpcError> {
-        let (run, form) = (self.run, self.form);
-        if let Some(collected) = &mut self.collected {
-            collected.add(&callback, form, self.notifications.is_none())?;
-        }
-        let Some(notifications) = &self.notifications else {
-            return Ok(());
-        };
-        for slot in callback.results {
-            let result = ResultNotification::of(self.handle, run, callback.state, slot, form);
-            notifications.send("rkllm.result", &result).await?;
-        }
-        Ok(())
     }
 }

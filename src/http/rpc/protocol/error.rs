@@ -89,6 +89,9 @@ pub(crate) struct RpcError {
     code: i32,
     message: String,
     data: Map<String, Value>,
+    /// What it is about ended with its client.
+    #[serde(skip)]
+    is_cancelled: bool,
 }
 
 impl RpcError {
@@ -100,7 +103,20 @@ impl RpcError {
             code: kind.code(),
             message: message.into(),
             data,
+            is_cancelled: false,
         }
+    }
+
+    /// The client has left, so nothing reads this; what it is about was cancelled.
+    pub fn cancelled(message: impl Into<String>) -> Self {
+        Self {
+            is_cancelled: true,
+            ..Self::new(ErrorKind::SlowReader, message)
+        }
+    }
+
+    pub fn is_cancelled(&self) -> bool {
+        self.is_cancelled
     }
 
     /// There is no memory for what the client wants.

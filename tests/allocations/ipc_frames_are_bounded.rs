@@ -1,10 +1,6 @@
 //! Bytes of a broken peer never make a reader of frames take memory for what they only announce.
 
-#![allow(unsafe_code, reason = "an allocator that counts")]
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
+use crate::counting::peak_of;
 use proptest::prelude::*;
 use rkllmd::ipc::{Command, Event, FrameReader, MAX_FRAME_BYTES, encode};
 use serde::de::DeserializeOwned;
@@ -12,56 +8,21 @@ use serde::de::DeserializeOwned;
 /// What serde allocates at once for a sequence of any announced length.
 const SEQUENCE_BYTES: usize = 1024 * 1024;
 
-struct Counting;
-
-thread_local! {
-    static LIVE: Cell<usize> = const { Cell::new(0) };
-    static PEAK: Cell<usize> = const { Cell::new(0) };
-}
-
-fn count(change: impl FnOnce(usize) -> usize) {
-    // Not there any more while a thread ends.
-    let _ = LIVE.try_with(|live| {
-        live.set(change(live.get()));
-        let _ = PEAK.try_with(|peak| peak.set(peak.get().max(live.get())));
-    });
-}
-
-// SAFETY: every call goes to the system's allocator with the arguments it came with; the counters
-// are thread-local cells without destructors and allocate nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(|live| live.saturating_add(layout.size()));
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        count(|live| live.saturating_sub(layout.size()));
-        // SAFETY: the caller keeps the contract of `dealloc`; `block` came from `System`.
-        unsafe { System.dealloc(block, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
 /// The most memory held at a time while `bytes` are read as messages.
 fn peak_of_reading<T: DeserializeOwned>(bytes: &[u8]) -> usize {
-    let before = LIVE.get();
-    PEAK.set(before);
-    let mut reader = FrameReader::default();
-    for piece in bytes.chunks(4096) {
-        reader.buffer().extend_from_slice(piece);
-        loop {
-            match reader.next_message::<T>() {
-                Ok(Some(_)) => {}
-                Ok(None) => break,
-                Err(_) => return PEAK.get() - before,
+    peak_of(|| {
+        let mut reader = FrameReader::default();
+        for piece in bytes.chunks(4096) {
+            reader.buffer().extend_from_slice(piece);
+            loop {
+                match reader.next_message::<T>() {
+                    Ok(Some(_)) => {}
+                    Ok(None) => break,
+                    Err(_) => return,
+                }
             }
         }
-    }
-    PEAK.get() - before
+    })
 }
 
 /// A growing buffer doubles, and while it moves both are there; messages are as large as their
