@@ -25,6 +25,6 @@ pub use messages::{
 };
 pub use reader_messages::{
     EntryKind, FlatFile, ListedEntry, ModelLocation, Prompt, RawPath, ReaderCommand, ReaderEvent,
-    ReaderLimits, ReaderWork, SharedPrefixes, TemplateState, TokenPieces,
+    PinnedPrompt, ReaderLimits, ReaderWork, SharedPrefixes, TemplateState, TokenPieces,
 };
 pub use tensor_file::{TensorFileError, open_tensor, write_tensor};
