@@ -1,4 +1,4 @@
-//! `rkllmd pull`: brings a model into the models folder, in this very process. No daemon needs to run; one that
+//! `rkllmd pull`: brings a model into the models folder, in this very process, which gives up all else before. No daemon needs to run; one that
 //! does serves it after a reload.
 
 use std::io::{self, IsTerminal};
@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::progress::Progress;
 use super::{EXIT_IN_USE, load, print};
-use crate::hub::{Job, PullError, Pulled, pull};
+use crate::hub::{Job, PullError, Pulled, pull_confined};
 use crate::printable::printable;
 use crate::settings::{CliOverrides, SettingsError};
 
@@ -61,11 +61,15 @@ pub(super) fn run(arguments: &PullArguments) -> Result<ExitCode, SettingsError> 
         ..Job::new(&arguments.model, &settings)
     };
     let mut progress = Progress::new(io::stderr().is_terminal());
-    let pulled = pull(&job, &mut |told| progress.show(&told));
+    let pulled = pull_confined(&job, &mut |told| progress.show(&told));
     progress.end();
     Ok(match pulled {
-        Ok(pulled) => finished(&pulled),
-        Err(error) => failed(&error),
+        Ok(Ok(pulled)) => finished(&pulled),
+        Ok(Err(error)) => failed(&error),
+        Err(error) => {
+            eprintln!("error: {}", printable(&format!("{error:#}")));
+            ExitCode::FAILURE
+        }
     })
 }
 

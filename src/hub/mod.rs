@@ -40,7 +40,7 @@ pub use job::{HubAccess, Job};
 pub use leftovers::{Leftover, LeftoverKind, leftovers};
 pub use listing::{Listing, RemoteFile};
 pub use messages::{FileProgress, Pulled, Told};
-pub use process::run;
+pub use process::{pull_confined, run};
 pub use pull::pull;
 pub use pulls::{CatalogReload, News, Problems, PullNews, PullState, Pulls, Step};
 pub use reference::{Reference, Selection};
