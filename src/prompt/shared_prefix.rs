@@ -48,7 +48,9 @@ pub fn pinned_prefix(
         (QUESTION, moments[1]),
     ] {
         let system = system.map(|system| Message::text(Role::System, system));
-        let messages = system.into_iter().chain([Message::text(Role::User, question)]);
+        let messages = system
+            .into_iter()
+            .chain([Message::text(Role::User, question)]);
         let request = RenderRequest::of(messages.collect(), tools.clone(), now);
         let rendered = template.render(&request);
         let rendered = rendered.map_err(|error| error.to_string())?.prompt;
@@ -106,7 +108,8 @@ mod tests {
 
     #[test]
     fn functions_are_pinned_as_requests_have_them_written() {
-        let text = "{{ tools | tojson }}{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}";
+        let text =
+            "{{ tools | tojson }}{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}";
         let template = of(text);
         let head = pinned_prefix(&template, Some("You help."), tools()).unwrap();
         assert!(head.contains("\"weather\""), "{head}");

@@ -50,7 +50,8 @@ fn shared_prefixes(template: &ChatTemplate, named: &Prefixes) -> SharedPrefixes 
         match text {
             Ok(text) => shared.pinned.push(PinnedPrompt { name, text }),
             Err(reason) => {
-                let problem = format!("the prompt `{name}` of prefixes.pinned is not pinned: {reason}");
+                let problem =
+                    format!("the prompt `{name}` of prefixes.pinned is not pinned: {reason}");
                 shared.problems.push(problem);
             }
         }

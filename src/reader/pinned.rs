@@ -81,7 +81,9 @@ impl Entry {
 pub(super) fn check(entries: &[Entry]) -> Result<(), String> {
     if entries.len() > MOST {
         let number = entries.len();
-        return Err(format!("prefixes.pinned has {number} prompts, allowed are {MOST}"));
+        return Err(format!(
+            "prefixes.pinned has {number} prompts, allowed are {MOST}"
+        ));
     }
     let bytes: usize = entries.iter().map(Entry::bytes).sum();
     if bytes > MOST_BYTES {
@@ -138,7 +140,10 @@ mod tests {
             ("name = \"a\"\nsystem = \" \"", "empty `system`"),
             ("name = \"a\"\ntools = 'weather'", "no list of functions"),
             ("name = \"a\"\ntools = '[]'", "neither"),
-            ("name = \"a\"\ntools = '[{\"name\": \"f\"}]'", "no list of functions"),
+            (
+                "name = \"a\"\ntools = '[{\"name\": \"f\"}]'",
+                "no list of functions",
+            ),
             (
                 "name = \"a\"\ntools = '[{\"type\": \"function\", \"function\": {\"name\": \"\"}}]'",
                 "without a name",

@@ -3,9 +3,7 @@
 
 use crate::daemon_support::{Daemon, FAMILIES_RUN, Setup, eventually, keys};
 use crate::doors::{Door, bearer};
-use crate::prefixes_support::{
-    NEW_WORDS, SCENARIO, WORDS, beginning, folder, metric, names, turn,
-};
+use crate::prefixes_support::{NEW_WORDS, SCENARIO, WORDS, beginning, folder, metric, names, turn};
 use serde_json::{Value, json};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -135,8 +133,7 @@ fn every_tenant_has_what_is_pinned_and_nothing_else_of_another() {
 #[test]
 fn no_conversation_takes_the_place_of_what_is_pinned() {
     const LIMIT: u64 = 20_000;
-    let setup = pinning(Setup::new())
-        .settings(&format!("prefixes.limit-bytes = {LIMIT}"));
+    let setup = pinning(Setup::new()).settings(&format!("prefixes.limit-bytes = {LIMIT}"));
     let daemon = setup.start_again();
     wait_for(&daemon, "rkllmd_prefix_saves_total", 1);
     let pinned = records(&daemon);
@@ -146,7 +143,10 @@ fn no_conversation_takes_the_place_of_what_is_pinned() {
             turn(&daemon, conversation);
         }
     }
-    assert!(metric(&daemon, "rkllmd_prefix_saves_total") > 8, "they are kept too");
+    assert!(
+        metric(&daemon, "rkllmd_prefix_saves_total") > 8,
+        "they are kept too"
+    );
     assert!(metric(&daemon, "rkllmd_prefix_bytes") <= LIMIT);
     assert!(records(&daemon).contains(&pinned[0]));
     assert!(chat(&daemon, "first") <= NEW_WORDS);

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::swap::{Pinned, Swap};
 use super::Prefixes;
+use super::swap::{Pinned, Swap};
 use crate::generation::ModelId;
 use crate::supervisor::lease::Lease;
 use crate::supervisor::{Phase, StatusBoard, Supervisor};
@@ -95,11 +95,8 @@ impl Pinning {
         // The first one is a slot's last, where there are more than slots.
         for (nth, text) in pinned.iter().enumerate().rev() {
             let lease = self.idle().await?;
-            let mut swap = Swap::beside(
-                &self.supervisor,
-                &self.metrics,
-                prefixes.ending.subscribe(),
-            );
+            let mut swap =
+                Swap::beside(&self.supervisor, &self.metrics, prefixes.ending.subscribe());
             match swap.pin(lease, text, nth).await {
                 Pinned::Kept => {}
                 Pinned::NotKept => left += 1,

@@ -189,8 +189,8 @@ impl State {
         let tokens = tokens_of(text.len());
         let known = self.known(now)?;
         let assumed = known.size.assumed(tokens);
-        let pays = tokens >= self.bounds.least_tokens
-            && policy::is_worth_loading(tokens, assumed, &known);
+        let pays =
+            tokens >= self.bounds.least_tokens && policy::is_worth_loading(tokens, assumed, &known);
         let installed = self.installed_as(&now.of.model);
         let is_wanted = pays || installed.is_some_and(|model| model.has_pinned(text));
         if !is_wanted

@@ -15,7 +15,6 @@ use tokio::sync::watch;
 
 use super::record::{Identity, Owner};
 use super::state::{Fault, Held, LoadOrder, Now, Turn};
-pub use pinning::Pinned;
 use super::{Inner, Prefixes, hour_now, identity, state};
 use crate::generation::{Adapter, Deadline, GenerationRequest};
 use crate::ipc::RunEnd;
@@ -25,6 +24,7 @@ use crate::supervisor::worker::Worker;
 use crate::supervisor::{RunServices, Supervisor};
 use crate::telemetry::Metrics;
 use keeping::{Saving, give_up};
+pub use pinning::Pinned;
 
 /// A load that has spared less than this part of what it should has spared nothing.
 const LEAST_SPARED: u32 = 4;
