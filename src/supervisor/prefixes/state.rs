@@ -313,6 +313,12 @@ impl State {
         model.is_off()
     }
 
+    /// Whether the model's prefixes are not swapped any more.
+    pub fn is_off(&self, of: &Identity) -> bool {
+        let model = self.models.get(&of.key());
+        model.is_some_and(|model| model.of == *of && model.is_off())
+    }
+
     /// What was loaded has spared evaluation.
     pub fn succeeded(&mut self, of: &Identity) {
         let model = self.models.get_mut(&of.key());
@@ -332,7 +338,7 @@ impl State {
     }
 
     /// A worker is there that this is known of. Returns prefixes of its model that it cannot take.
-    fn meet(&mut self, of: &Identity) -> Vec<PrefixId> {
+    pub fn meet(&mut self, of: &Identity) -> Vec<PrefixId> {
         let key = of.key();
         if self.models.get(&key).is_some_and(|it| it.of == *of) {
             return Vec::new();

@@ -9,7 +9,7 @@ use super::{Loaded, Swap};
 use crate::ipc::{RunEnd, RunOutcome};
 use crate::supervisor::drive::Over;
 use crate::supervisor::lease::{Lease, WorkerAfter};
-use crate::supervisor::prefixes::record::Owner;
+use crate::supervisor::prefixes::record::{Identity, Owner};
 use crate::supervisor::prefixes::state::Turn;
 use crate::supervisor::prefixes::{Inner, Prefixes, identity};
 use crate::supervisor::probe::PROMPT;
@@ -35,13 +35,18 @@ impl Swap<'_> {
         let Some(of) = identity(lease.worker(), None) else {
             return Pinned::NotKept;
         };
+        let stale = prefixes.lock().meet(&of);
+        prefixes.remove(stale);
+        if prefixes.lock().is_off(&of) {
+            return Pinned::NotKept;
+        }
         let is_kept = || prefixes.lock().has_shared(&of, text);
         let is_a_clients = lease.holder().is_some() && !lease.holds().is_empty();
         if is_kept() && (is_a_clients || nth >= usize::from(lease.slots())) {
             return Pinned::Kept;
         }
         let lease = match is_kept() && !lease.was_used() {
-            true => self.use_once(&prefixes, lease).await,
+            true => self.use_once(&prefixes, lease, &of).await,
             false => Some(lease),
         };
         let Some(lease) = lease else {
@@ -76,14 +81,25 @@ impl Swap<'_> {
 
     /// Without a tokenizer a worker counts prompts by its slot's first run, which has to find that empty: a load
     /// comes behind it.
-    async fn use_once(&mut self, prefixes: &Arc<Inner>, lease: Lease) -> Option<Lease> {
+    async fn use_once(
+        &mut self,
+        prefixes: &Arc<Inner>,
+        lease: Lease,
+        of: &Identity,
+    ) -> Option<Lease> {
         let run = prefixes.next_run();
-        let over = self.run(lease, run, (PROMPT.to_owned(), None), None).await;
+        let over = match self.run(lease, run, (PROMPT.to_owned(), None), None).await {
+            Ok(over) => over,
+            Err(Gone { fault, cause }) => {
+                prefixes.failed(of, "load", &cause, fault);
+                return None;
+            }
+        };
         let Over {
             mut running,
             tainted,
             ..
-        } = over.ok()?;
+        } = over;
         let cells = running.worker().facts.context_length;
         running.link().hold(&[], cells.unwrap_or(1));
         running.link().set_holder(None);
