@@ -114,8 +114,8 @@ mod tests {
         check(&file.pinned).map(|()| file.pinned)
     }
 
-    const TOOLS: &str = r#"tools = '[{"type": "function", "function": {"name": "weather",
-        "description": "Tells the weather.", "parameters": {"type": "object", "properties": {}}}}]'"#;
+    const TOOLS: &str = r#"tools = '''[{"type": "function", "function": {"name": "weather",
+        "description": "Tells the weather.", "parameters": {"type": "object", "properties": {}}}}]'''"#;
 
     #[test]
     fn a_prompt_has_a_system_message_or_functions_or_both() {
