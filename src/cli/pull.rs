@@ -1,5 +1,5 @@
-//! `rkllmd pull`: brings a model into the models folder, in this very process, which gives up all else before. No daemon needs to run; one that
-//! does serves it after a reload.
+//! `rkllmd pull`: brings a model into the models folder, in this very process, which gives up all else before.
+//! No daemon needs to run; one that does serves it after a reload.
 
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
@@ -57,7 +57,7 @@ pub(super) struct PullArguments {
 }
 
 pub(super) fn run(arguments: &PullArguments) -> Result<ExitCode, SettingsError> {
-    let Some(model) = &arguments.model else {
+    let Some(model) = arguments.model.as_ref().filter(|_| !arguments.known) else {
         let soc = Soc::of(&Sysroot::own());
         return Ok(print(&KnownFor(soc).to_string(), ExitCode::SUCCESS));
     };

@@ -1,6 +1,6 @@
-//! A process that transfers a model: for the daemon, hello, one job, its end; or the command line's. It is given no key and no
-//! listener, opens no device, has little memory, and gives way to whoever computes. Where the kernel has
-//! Landlock it reaches the folder of pulls, what tells it how to find and trust a hub, and nothing else.
+//! A process that transfers a model. The daemon's: hello, one job, its end; it is given no key and no listener,
+//! opens no device, has little memory, and gives way to whoever computes. Like the command line's, it reaches
+//! the folder of pulls, what tells it how to find and trust a hub, and nothing else where the kernel has Landlock.
 
 use std::process::ExitCode;
 

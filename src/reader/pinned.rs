@@ -124,7 +124,7 @@ mod tests {
         );
         let entries = read(&text).unwrap();
         assert_eq!(entries[0].system.as_deref(), Some("You help."));
-        assert_eq!(entries[0].tools().unwrap(), []);
+        assert!(entries[0].tools().unwrap().is_empty());
         let tools = entries[1].tools().unwrap();
         assert_eq!(tools[0].name, "weather");
         assert_eq!(tools[0].description.as_deref(), Some("Tells the weather."));

@@ -343,10 +343,11 @@ fn a_killed_pull_leaves_no_model_and_the_next_goes_on() {
             reader.read_line(&mut answer).expect("an answer");
             assert!(answer.contains(" 503 "), "kill {nth}: {answer}");
         } else {
-            daemon.signal(Signal::KILL);
-            // With all its processes.
+            // By SIGKILL.
             drop(daemon);
-            assert!(is_gone(transfer), "kill {nth}");
+            eventually("the end of the transfer", || {
+                is_gone(transfer).then_some(())
+            });
             daemon = setup.start_again();
         }
         assert!(!models.join("owner").exists(), "kill {nth}");

@@ -111,6 +111,7 @@ fn every_tenant_has_what_is_pinned_and_nothing_else_of_another() {
     let add = |arguments: &str| keys(setup.folder(), &format!("add {arguments}"));
     let [one, other] = ["one --tenant upstairs", "other --tenant downstairs"].map(add);
     let daemon = setup.start_again();
+    daemon.log.wait_for("prefixes of conversations are kept");
     eventually("the prompt's record", || {
         (records(&daemon).len() == 1).then_some(())
     });
