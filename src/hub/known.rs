@@ -1,5 +1,5 @@
 //! Repositories with models for these chips that others have published. None of them was tried on a board by this
-//! project: each is listed because a public program fetches it by this name, and that is told beside it.
+//! project: each is listed because a public program names it as what it fetches, and that is told beside it.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use crate::board::Soc;
 #[derive(Clone, Copy, Debug)]
 pub struct Known {
     pub repository: &'static str,
-    /// That it has files for, as whoever fetches it says.
+    /// That it has files for, as what fetches it or its name says.
     pub chips: &'static [Soc],
     /// What made them, likewise.
     pub toolkit: &'static str,
