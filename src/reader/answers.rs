@@ -8,6 +8,7 @@ use super::files::OpenFile;
 use super::functions;
 use super::gguf;
 use super::manifest::Prefixes;
+use super::pinned;
 use super::read_model::ReadModel;
 use super::tokenizer::Tokenizer;
 use crate::constraint::{CompiledGrammars, Limits, Vocabulary, Wanted};
@@ -43,10 +44,21 @@ fn shared_prefixes(template: &ChatTemplate, named: &Prefixes) -> SharedPrefixes 
             }
         }
     }
+    let mut left = pinned::MOST_WRITTEN_BYTES;
     for entry in &named.pinned {
         let name = entry.name.clone();
         let tools = entry.tools();
         let text = tools.and_then(|tools| pinned_prefix(template, entry.system.as_deref(), tools));
+        let text = text.and_then(|text| match left.checked_sub(text.len()) {
+            Some(rest) => {
+                left = rest;
+                Ok(text)
+            }
+            None => Err(format!(
+                "the chat template writes {} bytes of it, and {left} are left of those allowed",
+                text.len()
+            )),
+        });
         match text {
             Ok(text) => shared.pinned.push(PinnedPrompt { name, text }),
             Err(reason) => {

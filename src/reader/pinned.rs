@@ -9,6 +9,8 @@ use crate::conversation::Tool;
 
 const MOST: usize = 16;
 const MOST_BYTES: usize = 256 << 10;
+/// As a template writes them, which says what it likes beside.
+pub(super) const MOST_WRITTEN_BYTES: usize = 1 << 20;
 
 /// What prompts begin with.
 #[derive(Clone, Debug, Default, Deserialize)]
