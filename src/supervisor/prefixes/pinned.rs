@@ -3,6 +3,7 @@
 //! the one that is being done; without any of it prompts are evaluated as ever.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -18,10 +19,17 @@ use crate::telemetry::Metrics;
 const TRIES: u32 = 3;
 const AGAIN_AFTER: Duration = Duration::from_secs(20);
 
+/// What was begun with.
+#[derive(PartialEq)]
+struct Begun {
+    pid: u32,
+    pinned: Vec<Arc<str>>,
+}
+
 impl Prefixes {
-    fn has_pinned(&self, model: &ModelId) -> bool {
-        let Some(this) = &self.0 else { return false };
-        !this.lock().pinned_by(model).is_empty()
+    fn pinned_by(&self, model: &ModelId) -> Vec<Arc<str>> {
+        let this = self.0.as_ref();
+        this.map_or_else(Vec::new, |this| this.lock().pinned_by(model))
     }
 }
 
@@ -32,19 +40,24 @@ pub fn start(supervisor: &Supervisor, status: &StatusBoard, metrics: Metrics) {
     }
 }
 
-/// Begins with each worker that has loaded its model.
+/// Begins with each worker that has loaded its model, and anew where that pins something else since.
 async fn follow(supervisor: Supervisor, mut status: StatusBoard, metrics: Metrics) {
-    let mut begun: HashMap<ModelId, u32> = HashMap::new();
+    let mut begun: HashMap<ModelId, Begun> = HashMap::new();
     loop {
         let snapshot = status.snapshot();
-        begun.retain(|model, pid| snapshot.get(model).is_some_and(|it| it.pid == Some(*pid)));
+        begun.retain(|model, it| {
+            snapshot
+                .get(model)
+                .is_some_and(|now| now.pid == Some(it.pid))
+        });
         for (model, now) in snapshot.iter() {
-            let pid = now.pid.filter(|_| now.phase.is_loaded());
-            let Some(pid) = pid.filter(|_| !begun.contains_key(model)) else {
+            let Some(pid) = now.pid.filter(|_| now.phase.is_loaded()) else {
                 continue;
             };
-            if supervisor.prefixes().has_pinned(model) {
-                begun.insert(model.clone(), pid);
+            let pinned = supervisor.prefixes().pinned_by(model);
+            let it = Begun { pid, pinned };
+            if !it.pinned.is_empty() && begun.get(model) != Some(&it) {
+                begun.insert(model.clone(), it);
                 let pinning = Pinning {
                     supervisor: supervisor.clone(),
                     status: status.clone(),
