@@ -166,3 +166,29 @@ fn what_has_no_room_is_not_kept() {
     assert_eq!(metric(&daemon, "rkllmd_prefix_bytes"), 0);
     assert_eq!(metric(&daemon, "rkllmd_prefix_saves_total"), 1);
 }
+
+/// Another one that goes well does not hide it.
+#[test]
+fn a_library_that_ends_worker_after_worker_by_a_pinned_prompt_is_left_alone() {
+    let scenario = format!(
+        "{SCENARIO}[[fault]]\ncall = \"run\"\nwhen-prompt-contains = \"venom\"\nkind = \"segv\"\n"
+    );
+    let manifest = format!(
+        "template = \"chatml\"\nparallel = 2\n\
+         [[prefixes.pinned]]\nname = \"deadly\"\nsystem = \"venom\"\n\
+         [[prefixes.pinned]]\nname = \"rules\"\nsystem = \"{}\"\ntools = '{}'\n",
+        rules(),
+        tools()
+    );
+    let daemon = Setup::new()
+        .scenario("m", &scenario)
+        .model_file("m", "model.toml", &manifest)
+        .settings("models.preload = [\"m\"]")
+        .start();
+    daemon.log.wait_for("is left alone until a reload");
+    // By the second worker, and the one that is there.
+    wait_for(&daemon, "rkllmd_prefix_loads_total", 2);
+    daemon.wait_for_phase("m", "ready");
+    assert!(chat(&daemon, "first") <= NEW_WORDS);
+    assert_eq!(metric(&daemon, "rkllmd_worker_exits_total"), 2);
+}

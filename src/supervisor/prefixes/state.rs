@@ -67,6 +67,8 @@ impl State {
         for (id, record) in records {
             index.insert(id, record, None);
         }
+        // Any of these may be pinned: which are is told later.
+        index.let_stay(|record| record.owner.is_shared);
         Self {
             bounds,
             next_id: index.next_id(),
@@ -192,11 +194,12 @@ impl State {
         let pays =
             tokens >= self.bounds.least_tokens && policy::is_worth_loading(tokens, assumed, &known);
         let installed = self.installed_as(&now.of.model);
-        let is_wanted = pays || installed.is_some_and(|model| model.has_pinned(text));
+        let is_wanted = pays || installed.is_some_and(|model| model.pins(now.of, text));
+        let mut others = self.under_way.values();
         if !is_wanted
             || self.rests(now.at)
             || self.has_shared(now.of, text)
-            || self.under_way.values().any(|other| other.is_shared)
+            || others.any(|other| other.is_shared && other.model == now.of.model)
         {
             return None;
         }
@@ -311,12 +314,6 @@ impl State {
         };
         model.failed(fault);
         model.is_off()
-    }
-
-    /// Whether the model's prefixes are not swapped any more.
-    pub fn is_off(&self, of: &Identity) -> bool {
-        let model = self.models.get(&of.key());
-        model.is_some_and(|model| model.of == *of && model.is_off())
     }
 
     /// What was loaded has spared evaluation.

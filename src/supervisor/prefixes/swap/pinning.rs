@@ -37,16 +37,44 @@ impl Swap<'_> {
         };
         let stale = prefixes.lock().meet(&of);
         prefixes.remove(stale);
-        if prefixes.lock().is_off(&of) {
+        if !prefixes.lock().may_pin(&of, text) {
             return Pinned::NotKept;
         }
-        let is_kept = || prefixes.lock().has_shared(&of, text);
+        let pinned = self.pin_in(&prefixes, lease, (&of, text), nth).await;
+        match pinned {
+            Pinned::Kept => prefixes.lock().is_pinned(&of, text),
+            Pinned::Lost => {
+                let is_left_alone = prefixes.lock().is_lost_pinning(&of, text);
+                if is_left_alone {
+                    tracing::warn!(
+                        model = &*of.model,
+                        nth,
+                        "a prompt that the model pins is left alone until a reload: worker after worker was lost \
+                         with it"
+                    );
+                }
+            }
+            Pinned::NotKept => {}
+        }
+        pinned
+    }
+
+    async fn pin_in(
+        &mut self,
+        prefixes: &Arc<Inner>,
+        lease: Lease,
+        (of, text): (&Identity, &str),
+        nth: usize,
+    ) -> Pinned {
+        let is_kept = || prefixes.lock().has_shared(of, text);
+        let was_kept = is_kept();
         let is_a_clients = lease.holder().is_some() && !lease.holds().is_empty();
-        if is_kept() && (is_a_clients || nth >= usize::from(lease.slots())) {
+        let is_held = lease.holder().is_none() && lease.holds() == text && lease.is_evaluated();
+        if was_kept && (is_a_clients || is_held || nth >= usize::from(lease.slots())) {
             return Pinned::Kept;
         }
-        let lease = match is_kept() && !lease.was_used() {
-            true => self.use_once(&prefixes, lease, &of).await,
+        let lease = match was_kept && !lease.was_used() {
+            true => self.use_once(prefixes, lease, of).await,
             false => Some(lease),
         };
         let Some(lease) = lease else {
@@ -56,14 +84,15 @@ impl Swap<'_> {
         let turn = Turn {
             prompt: text,
             owner: &owner,
-            can_load: true,
+            // Loading what another one begins with alike would take the place of writing it.
+            can_load: was_kept,
         };
-        let prepared = match Self::planned(&prefixes, &lease, None, turn) {
+        let prepared = match Self::planned(prefixes, &lease, None, turn) {
             Some(plan) => self.prepare(lease, plan, None).await,
             None => Some((lease, None)),
         };
         let lease = match prepared {
-            Some((lease, Some(loaded))) => self.take_in(&prefixes, lease, loaded, text).await,
+            Some((lease, Some(loaded))) => self.take_in(prefixes, lease, loaded, text).await,
             Some((lease, None)) => Some(lease),
             None => None,
         };
@@ -101,8 +130,8 @@ impl Swap<'_> {
             ..
         } = over;
         let cells = running.worker().facts.context_length;
+        // It stays its user's, so that what comes next empties the slot where no load does.
         running.link().hold(&[], cells.unwrap_or(1));
-        running.link().set_holder(None);
         running.ended(after(tainted))
     }
 

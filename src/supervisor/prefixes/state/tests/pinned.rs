@@ -1,6 +1,7 @@
 //! What a model's owner has pinned.
 
 use super::*;
+use crate::supervisor::prefixes::record::AdapterIdentity;
 
 fn installed(pinned: &[&str]) -> Vec<Installed> {
     vec![Installed {
@@ -102,4 +103,112 @@ fn a_bound_that_has_no_room_for_it_is_kept_to() {
     save(&mut state, &order, 600);
     state.bounds.files_bytes = 500;
     assert_eq!(state.trim(), [order.id]);
+}
+
+/// At a start it is not told yet what is pinned.
+#[test]
+fn what_may_be_pinned_goes_behind_conversations_where_a_bound_was_lowered() {
+    let (mut state, of) = (state(BOUNDS), identity("f"));
+    let rules = text("rules");
+    state.set_installed(installed(&[&rules]));
+    let nobody = Owner::nobody();
+    let plan = state.plan(unmeasured(&of), None, turn_of(&rules, &nobody));
+    let pinned = plan.share.expect("it is not there");
+    let conversation = SaveOrder {
+        owner: owner("a"),
+        text: text("b"),
+        ..pinned.clone()
+    };
+    let records = vec![
+        (1, record_of(&pinned, file(100))),
+        (2, record_of(&conversation, file(100))),
+    ];
+    let bounds = Bounds {
+        files_bytes: 150,
+        ..BOUNDS
+    };
+    let mut state = State::new(bounds, records, Daily::default());
+    assert_eq!(state.trim(), [2]);
+}
+
+#[test]
+fn another_models_that_is_being_written_keeps_it_from_nothing() {
+    let (mut state, of) = (state(BOUNDS), identity("f"));
+    let other = Identity {
+        model: "n".into(),
+        ..of.clone()
+    };
+    let rules = text("rules");
+    let models = installed(&[&rules]).into_iter().flat_map(|model| {
+        let id = other.model.clone();
+        [
+            Installed {
+                id,
+                ..model.clone()
+            },
+            model,
+        ]
+    });
+    state.set_installed(models.collect());
+    let nobody = Owner::nobody();
+    for of in [&of, &other] {
+        let plan = state.plan(unmeasured(of), None, turn_of(&rules, &nobody));
+        assert!(plan.share.is_some(), "{}", &*of.model);
+        let again = state.plan(unmeasured(of), None, turn_of(&rules, &nobody));
+        assert_eq!(again.share, None, "{}", &*of.model);
+    }
+}
+
+#[test]
+fn what_ends_workers_in_a_row_is_left_alone_also_where_others_go_well() {
+    let (mut state, of) = (state(BOUNDS), identity("f"));
+    state.set_installed(installed(&["deadly", "good"]));
+    state.meet(&of);
+    let lose = |state: &mut State| {
+        state.failed(&of, Fault::Own);
+        let is_left_alone = state.is_lost_pinning(&of, "deadly");
+        state.succeeded(&of);
+        state.is_pinned(&of, "good");
+        is_left_alone
+    };
+    assert!(!lose(&mut state), "once is none too many");
+    assert!(lose(&mut state));
+    assert!(!state.may_pin(&of, "deadly") && state.may_pin(&of, "good"));
+    assert!(
+        state.may_pin(&identity("g"), "deadly"),
+        "of another file nothing is known"
+    );
+    state.set_installed(installed(&["deadly", "good"]));
+    assert!(state.may_pin(&of, "deadly"), "it is tried after a reload");
+}
+
+#[test]
+fn what_an_adapter_computes_of_it_is_not_pinned() {
+    let (mut state, of) = (state(BOUNDS), identity("f"));
+    let tone = AdapterIdentity {
+        name: "tone".to_owned(),
+        stamp: "1".to_owned(),
+    };
+    let with_adapter = Identity {
+        adapter: Some(tone.clone()),
+        ..of.clone()
+    };
+    let rules = text("rules");
+    let models = installed(&[&rules]).into_iter().map(|model| Installed {
+        adapters: vec![tone.clone()],
+        ..model
+    });
+    state.set_installed(models.collect());
+    let own = owner("a");
+    let plan = state.plan(unmeasured(&with_adapter), None, turn_of(&rules, &own));
+    assert_eq!(plan.share, None, "it is not known to pay");
+    let measured = now(&with_adapter, Instant::now());
+    let plan = state.plan(measured, None, turn_of(&rules, &own));
+    let order = plan.share.expect("it pays");
+    save(&mut state, &order, 100);
+    assert!(!state.index.stays(order.id));
+    let plan = state.plan(unmeasured(&of), None, turn_of(&rules, &own));
+    let order = plan.share.expect("without one it is pinned");
+    save(&mut state, &order, 100);
+    assert!(state.index.stays(order.id));
 }
