@@ -1,5 +1,5 @@
-//! `rkllmd pull`: brings a model into the models folder, in this very process. No daemon needs to run; one that
-//! does serves it after a reload.
+//! `rkllmd pull`: brings a model into the models folder, in this very process, which gives up all else before.
+//! No daemon needs to run; one that does serves it after a reload.
 
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
@@ -9,7 +9,8 @@ use clap::Args;
 
 use super::progress::Progress;
 use super::{EXIT_IN_USE, load, print};
-use crate::hub::{Job, PullError, Pulled, pull};
+use crate::board::{Soc, Sysroot};
+use crate::hub::{Job, KnownFor, PullError, Pulled, pull_confined};
 use crate::printable::printable;
 use crate::settings::{CliOverrides, SettingsError};
 
@@ -25,6 +26,7 @@ Examples:
   sudo -u rkllmd rkllmd pull GatekeeperZA/Qwen3-4B-RKLLM-v1.2.3
   rkllmd pull c01zaut/Qwen2.5-3B-Instruct-RK3588-1.1.4:w8a8_g128 --models ~/models
   rkllmd pull OWNER/NAME:model-Q4_K_M.gguf --name small
+  rkllmd pull --known                     repositories that others have published for this chip
   sudo rkllmd reload                      has the daemon serve it";
 
 /// As wrong command lines are told.
@@ -33,7 +35,12 @@ const EXIT_USAGE: u8 = 2;
 #[derive(Args)]
 pub(super) struct PullArguments {
     /// OWNER/NAME[@REVISION][:FILE or VARIANT]
-    model: String,
+    #[arg(required_unless_present = "known")]
+    model: Option<String>,
+    /// Only list repositories with models for this machine's chip that others have published; none was ever checked
+    /// on a board by this project
+    #[arg(long, conflicts_with_all = ["model", "name", "force", "models", "config"])]
+    known: bool,
     /// Configuration file; its drop-ins are FILE.d/*.toml [default: /etc/rkllmd/rkllmd.toml, if it
     /// exists]
     #[arg(long, value_name = "FILE")]
@@ -50,6 +57,10 @@ pub(super) struct PullArguments {
 }
 
 pub(super) fn run(arguments: &PullArguments) -> Result<ExitCode, SettingsError> {
+    let Some(model) = arguments.model.as_ref().filter(|_| !arguments.known) else {
+        let soc = Soc::of(&Sysroot::own());
+        return Ok(print(&KnownFor(soc).to_string(), ExitCode::SUCCESS));
+    };
     let overrides = CliOverrides {
         models: arguments.models.clone(),
         ..CliOverrides::default()
@@ -58,14 +69,18 @@ pub(super) fn run(arguments: &PullArguments) -> Result<ExitCode, SettingsError> 
     let job = Job {
         name: arguments.name.clone(),
         force: arguments.force,
-        ..Job::new(&arguments.model, &settings)
+        ..Job::new(model, &settings)
     };
     let mut progress = Progress::new(io::stderr().is_terminal());
-    let pulled = pull(&job, &mut |told| progress.show(&told));
+    let pulled = pull_confined(&job, &mut |told| progress.show(&told));
     progress.end();
     Ok(match pulled {
-        Ok(pulled) => finished(&pulled),
-        Err(error) => failed(&error),
+        Ok(Ok(pulled)) => finished(&pulled),
+        Ok(Err(error)) => failed(&error),
+        Err(error) => {
+            eprintln!("error: {}", printable(&format!("{error:#}")));
+            ExitCode::FAILURE
+        }
     })
 }
 

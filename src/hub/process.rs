@@ -1,15 +1,15 @@
-//! The process that transfers a model for the daemon: hello, one job, its end. It is given no key and no
-//! listener, opens no device, has little memory, and gives way to whoever computes. Where the kernel has
-//! Landlock it reaches the folder of pulls, what tells it how to find and trust a hub, and nothing else.
+//! A process that transfers a model. The daemon's: hello, one job, its end; it is given no key and no listener,
+//! opens no device, has little memory, and gives way to whoever computes. Like the command line's, it reaches
+//! the folder of pulls, what tells it how to find and trust a hub, and nothing else where the kernel has Landlock.
 
 use std::process::ExitCode;
 
 use anyhow::Context;
 use rustix::process::{Resource, Rlimit};
 
-use super::messages::{TransferCommand, TransferEvent};
+use super::messages::{Pulled, Told, TransferCommand, TransferEvent};
 use super::staging::HeldPulls;
-use super::{Job, Reference, TransferKind, pull};
+use super::{Job, PullError, Reference, TransferKind, pull};
 use crate::children::{ChildArguments, ChildKind, ChildLink, process_setup};
 use crate::confinement::{Landlock, Reach, Right};
 use crate::ipc::{PROTOCOL_VERSION, RawPath};
@@ -44,18 +44,31 @@ fn serve(arguments: ChildArguments) -> anyhow::Result<()> {
     let Some(TransferCommand::Pull(job)) = link.receive()? else {
         return Ok(());
     };
-    let _held = confine(&job).context("giving up what a pull does not need (confinement.pulls)")?;
     let mut sent = Ok(());
-    let ended = pull(&job, &mut |told| {
+    let ended = pull_confined(&job, &mut |told| {
         // Whoever is not heard any more is about to be killed.
         if sent.is_ok() {
             sent = link.send(&TransferEvent::Told(told));
         }
-    });
+    })?;
     sent?;
     let ended = TransferEvent::Ended(ended);
     let fits = link.send_within(&ended, TransferKind::EVENT_LIMIT_BYTES)?;
     fits.map_err(|bytes| anyhow::anyhow!("the outcome has {bytes} bytes"))
+}
+
+/// [`pull`], after which this process reaches nothing else any more where the kernel has Landlock. To be called
+/// while it has one thread.
+///
+/// # Errors
+///
+/// A kernel that has Landlock did not do it; then nothing is pulled.
+pub fn pull_confined(
+    job: &Job,
+    tell: &mut dyn FnMut(Told),
+) -> anyhow::Result<Result<Pulled, PullError>> {
+    let _held = confine(job).context("giving up what a pull does not need (confinement.pulls)")?;
+    Ok(pull(job, tell))
 }
 
 /// Returns what keeps the folder of pulls where it is.

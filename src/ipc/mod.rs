@@ -24,7 +24,7 @@ pub use messages::{
     SlotCommand, SlotEvent,
 };
 pub use reader_messages::{
-    EntryKind, FlatFile, ListedEntry, ModelLocation, Prompt, RawPath, ReaderCommand, ReaderEvent,
-    ReaderLimits, ReaderWork, SharedPrefixes, TemplateState, TokenPieces,
+    EntryKind, FlatFile, ListedEntry, ModelLocation, PinnedPrompt, Prompt, RawPath, ReaderCommand,
+    ReaderEvent, ReaderLimits, ReaderWork, SharedPrefixes, TemplateState, TokenPieces,
 };
 pub use tensor_file::{TensorFileError, open_tensor, write_tensor};

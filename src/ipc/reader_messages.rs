@@ -269,8 +269,18 @@ pub enum EntryKind {
 pub struct SharedPrefixes {
     /// As the template writes them.
     pub texts: Vec<String>,
+    /// Those that are evaluated before anybody asks for them.
+    pub pinned: Vec<PinnedPrompt>,
     /// What is named and cannot be shared, in words.
     pub problems: Vec<String>,
+}
+
+/// What prompts begin with that `model.toml` names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinnedPrompt {
+    pub name: String,
+    /// As the template writes it.
+    pub text: String,
 }
 
 /// Whether a model's template can be used.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{ADAPTERS, Adapted, AdapterFacts, Variant};
 use crate::generation::{Adapter, ModelId, SamplingRequest};
-use crate::ipc::{ModelLocation, TemplateState};
+use crate::ipc::{ModelLocation, PinnedPrompt, TemplateState};
 use crate::reader::ModelFacts;
 use crate::reply::ModelReply;
 
@@ -135,6 +135,14 @@ impl InstalledModel {
     pub fn shared_prefixes(&self) -> &[String] {
         match &self.template {
             TemplateState::Usable { shared, .. } => &shared.texts,
+            TemplateState::None | TemplateState::Broken { .. } => &[],
+        }
+    }
+
+    /// Likewise, those that are evaluated before anybody asks for them.
+    pub fn pinned_prompts(&self) -> &[PinnedPrompt] {
+        match &self.template {
+            TemplateState::Usable { shared, .. } => &shared.pinned,
             TemplateState::None | TemplateState::Broken { .. } => &[],
         }
     }

@@ -37,6 +37,9 @@ struct ListedModel {
     /// Bytes of what `model.toml` names of what prompts begin with, which all keys share.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     shared_prefixes: Vec<usize>,
+    /// Those of them that are evaluated before anybody asks for them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pinned_prompts: Vec<ListedPrompt>,
     /// `null`: without a template that can be used it answers no chat.
     replies: Option<ListedReplies>,
     /// What it is with each of its adapters.
@@ -46,6 +49,13 @@ struct ListedModel {
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<ModelSource>,
     notes: Vec<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct ListedPrompt {
+    name: String,
+    /// As the template writes it.
+    bytes: usize,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -116,6 +126,14 @@ impl ListedModel {
                 problem: reply.unused.as_ref().map(ToString::to_string),
             }),
             shared_prefixes: model.shared_prefixes().iter().map(String::len).collect(),
+            pinned_prompts: model
+                .pinned_prompts()
+                .iter()
+                .map(|pinned| ListedPrompt {
+                    name: pinned.name.clone(),
+                    bytes: pinned.text.len(),
+                })
+                .collect(),
             adapters: Vec::new(),
             source: model.facts.source.clone(),
             notes: model.notes.clone(),
@@ -188,6 +206,9 @@ impl Listing {
             }
             for bytes in &model.shared_prefixes {
                 lines.push(("PREFIX", format!("{bytes} bytes that all keys share")));
+            }
+            for ListedPrompt { name, bytes } in &model.pinned_prompts {
+                lines.push(("PINNED", format!("{name}, {bytes} bytes")));
             }
             let adapters = model.adapters.iter();
             lines.extend(adapters.map(|adapter| ("ADAPTER", adapter.id.clone())));
@@ -291,6 +312,10 @@ impl fmt::Display for Listing {
             for bytes in &model.shared_prefixes {
                 let id = printable(&model.id);
                 writeln!(f, "prefix: {id}: {bytes} bytes that all keys share")?;
+            }
+            for ListedPrompt { name, bytes } in &model.pinned_prompts {
+                let (id, name) = (printable(&model.id), printable(name));
+                writeln!(f, "pinned: {id}: {name}, {bytes} bytes")?;
             }
             for adapter in &model.adapters {
                 let (id, size) = (printable(&adapter.id), readable_size(adapter.size_bytes));

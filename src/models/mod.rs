@@ -12,7 +12,7 @@ mod scan;
 mod slots;
 mod variant;
 
-pub use crate::ipc::{SharedPrefixes, TemplateState};
+pub use crate::ipc::{PinnedPrompt, SharedPrefixes, TemplateState};
 pub use crate::reader::{
     ADAPTERS, AdapterFacts, EmbeddingDefaults, ModelFacts, ModelKind, TemplateSource,
 };

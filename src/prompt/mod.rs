@@ -51,4 +51,4 @@ pub use request::{
     ChatMessage, ChatRole, ClientField, ControlTokenPolicy, PromptEnd, RenderRequest, Rendered,
     TemplateError,
 };
-pub use shared_prefix::shared_prefix;
+pub use shared_prefix::{pinned_prefix, shared_prefix};

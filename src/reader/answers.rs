@@ -7,13 +7,17 @@ use anyhow::Context;
 use super::files::OpenFile;
 use super::functions;
 use super::gguf;
+use super::manifest::Prefixes;
+use super::pinned;
 use super::read_model::ReadModel;
 use super::tokenizer::Tokenizer;
 use crate::constraint::{CompiledGrammars, Limits, Vocabulary, Wanted};
-use crate::ipc::{Prompt, ReaderCommand, ReaderEvent, SharedPrefixes, TemplateState, TokenPieces};
+use crate::ipc::{
+    PinnedPrompt, Prompt, ReaderCommand, ReaderEvent, SharedPrefixes, TemplateState, TokenPieces,
+};
 use crate::prompt::{
     ChatTemplate, ClientField, ControlTokenPolicy, ControlTokens, PromptEnd, RenderLimits,
-    RenderRequest, shared_prefix,
+    RenderRequest, pinned_prefix, shared_prefix,
 };
 use crate::reply::FoundFormat;
 
@@ -28,14 +32,38 @@ fn begun_bytes(request: &RenderRequest, prompt: &str) -> usize {
     written.map_or(0, str::len)
 }
 
-fn shared_prefixes(template: &ChatTemplate, named: &[String]) -> SharedPrefixes {
+fn shared_prefixes(template: &ChatTemplate, named: &Prefixes) -> SharedPrefixes {
     let mut shared = SharedPrefixes::default();
-    for (nth, system) in named.iter().enumerate() {
+    for (nth, system) in named.shared.iter().enumerate() {
         match shared_prefix(template, system) {
             Ok(text) => shared.texts.push(text),
             Err(reason) => {
                 let nth = nth + 1;
                 let problem = format!("number {nth} of prefixes.shared is not shared: {reason}");
+                shared.problems.push(problem);
+            }
+        }
+    }
+    let mut left = pinned::MOST_WRITTEN_BYTES;
+    for entry in &named.pinned {
+        let name = entry.name.clone();
+        let tools = entry.tools();
+        let text = tools.and_then(|tools| pinned_prefix(template, entry.system.as_deref(), tools));
+        let text = text.and_then(|text| match left.checked_sub(text.len()) {
+            Some(rest) => {
+                left = rest;
+                Ok(text)
+            }
+            None => Err(format!(
+                "the chat template writes {} bytes of it, and {left} are left of those allowed",
+                text.len()
+            )),
+        });
+        match text {
+            Ok(text) => shared.pinned.push(PinnedPrompt { name, text }),
+            Err(reason) => {
+                let problem =
+                    format!("the prompt `{name}` of prefixes.pinned is not pinned: {reason}");
                 shared.problems.push(problem);
             }
         }
@@ -100,7 +128,7 @@ impl Model {
                         let failed_probe = template.failed_probe();
                         let state = TemplateState::Usable {
                             failed_probe: failed_probe.map(ToString::to_string),
-                            shared: shared_prefixes(&template, &read.shared),
+                            shared: shared_prefixes(&template, &read.prefixes),
                         };
                         (Some(template), state)
                     }

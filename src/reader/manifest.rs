@@ -11,6 +11,7 @@ use super::adapters;
 use super::facts::EmbeddingDefaults;
 use super::judge::Rerank;
 use super::model_source::ModelSource;
+use super::pinned;
 use super::read_text;
 use super::told_replies::Replies;
 use crate::generation::{KeepAlive, MOST_PARALLEL, SamplingRequest};
@@ -68,6 +69,8 @@ pub(super) struct Manifest {
 pub(super) struct Prefixes {
     /// System messages.
     pub shared: Vec<String>,
+    /// Prompts that are evaluated before anybody asks for them.
+    pub pinned: Vec<pinned::Entry>,
 }
 
 /// Each is written to disk once.
@@ -183,6 +186,7 @@ impl Manifest {
             Some(bytes),
             0..=MOST_SHARED_BYTES,
         )?;
+        pinned::check(&self.prefixes.pinned)?;
         ModelSource::of(&self.source)?;
         self.replies.check()
     }

@@ -18,6 +18,7 @@ mod manifest;
 mod model_files;
 mod model_source;
 mod open_model;
+mod pinned;
 mod pool;
 mod process;
 mod read_model;

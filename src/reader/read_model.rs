@@ -7,7 +7,7 @@ use super::adapters::{self, ADAPTERS};
 use super::facts::{ModelFacts, ModelKind, ModelReport, Problem};
 use super::files::OpenFile;
 use super::gguf::{self, GgufFacts};
-use super::manifest::Manifest;
+use super::manifest::{Manifest, Prefixes};
 use super::model_source::ModelSource;
 use super::open_model::{OpenModel, SPECIAL_TOKENS_MAP, TOKENIZER, TOKENIZER_CONFIG, Unusable};
 use super::rkllm_file::RkllmFile;
@@ -32,8 +32,8 @@ pub struct ReadModel {
     /// The model's file, where it tells of its tokens.
     pub gguf: Option<OpenFile>,
     pub told: ToldReplies,
-    /// System messages that all keys may find in its cells.
-    pub shared: Vec<String>,
+    /// What all keys may find in its cells.
+    pub prefixes: Prefixes,
 }
 
 impl ReadModel {
@@ -253,7 +253,7 @@ impl OpenModel {
         let (source, template) = chosen.unzip();
         report.facts.template_source = source;
         ReadModel {
-            shared: manifest.prefixes.shared.clone(),
+            prefixes: manifest.prefixes.clone(),
             report,
             template,
             special,

@@ -114,7 +114,8 @@ impl Lease {
     /// Whether the cells are none that a run with this adapter may go on from: of another tenant, or computed
     /// with another adapter, which a library need not know.
     pub(super) fn is_to_be_emptied_for(&self, adapter: Option<&Adapter>) -> bool {
-        let is_used = self.holder().is_some();
+        // What is no client's is what a model's owner has pinned, computed without an adapter.
+        let is_used = self.holder().is_some() || !self.holds().is_empty();
         let held = self.adapter().map(|name| &**name);
         self.holds_anothers() || (is_used && held != adapter.map(|adapter| &*adapter.name))
     }

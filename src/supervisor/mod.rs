@@ -142,7 +142,10 @@ impl Supervisor {
             prefixes: (prefixes, memory),
         };
         let environment = own_environment(settings);
-        Self::start_in(environment, settings, catalog, services, pulse)
+        let for_pinned = services.metrics.clone();
+        let (this, status) = Self::start_in(environment, settings, catalog, services, pulse)?;
+        prefixes::pinned::start(&this, &status, for_pinned);
+        Ok((this, status))
     }
 
     /// As `start`, with the workers of another `rkllmd`: for a program that is none itself.
@@ -358,6 +361,7 @@ impl Supervisor {
     /// Ends all workers: idle ones at once, leased ones when they come back. `false` if that took
     /// longer than `limit`; what is left then dies with the daemon.
     pub async fn shut_down(&self, limit: Duration) -> bool {
+        self.prefixes.end();
         let (done, ended) = oneshot::channel();
         if self.messages.send(Message::ShutDown { done }).is_err() {
             return true;

@@ -2,6 +2,7 @@
 
 apt_installs_both_packages() { # CHECK
     local began=$SECONDS
+    installed_from=$(now_ms)
     container sh -c 'apt-get install -y --no-install-recommends \
         "/packages/$1" "/packages/$2" 2>&1' - "$(basename "$rkllmd_deb")" "$(basename "$cpu_deb")" \
         >"$work/output" || fail "apt-get: $(tail -n 20 "$work/output")"
@@ -28,6 +29,43 @@ only_a_key_opens_it() { # CHECK
     key=$(container rkllmd keys first 2>/dev/null | tail -n 1)
     [[ $(status_of /v1/models) == 200 ]] || fail "with the first key: $(status_of /v1/models)"
 }
+
+a_pull_over_loopback_brings_a_first_token() { # CHECK
+    local address=127.0.0.1:8900 began pulled first='' line='' drop_in=/etc/rkllmd/rkllmd.toml.d/40-hub.toml
+    [[ -n ${installed_from:-} ]] || fail 'this check comes after the installation'
+    # It becomes the hub, as a function would not.
+    nsenter --target "$leader" --net -- python3 tests/appliance/hub.py "$address" owner/name "$model" \
+        >"$work/hub" 2>&1 &
+    hub=$!
+    wait_for 60 'the hub answers' from_outside curl --silent --fail "http://$address/api/models/owner/name/revision/main"
+    write_in_container "$drop_in" <<<$'[hub]\nendpoint = "http://127.0.0.1:8900"\nkeep-free-bytes = 0\n'
+    container systemctl reload rkllmd || fail 'the reload failed'
+    began=$(now_ms)
+    request /api/pull --fail-with-body --data '{"model": "owner/name", "stream": false}' >"$work/output" \
+        || fail "the pull: $(cat "$work/output")"
+    pulled=$(now_ms)
+    while IFS= read -r line; do
+        if [[ $line =~ \"content\":\ ?\"[^\"] ]]; then
+            first=$(now_ms)
+            break
+        fi
+    done < <(model_name=owner/name; request /v1/chat/completions --no-buffer --data "$(body 16 true)" 2>/dev/null)
+    [[ -n $first ]] || fail "no token of a model that was pulled: $line"
+    note="$(seconds "$installed_from" "$first") s from apt-get install to the first token: of it the pull"
+    note+=" $(seconds "$began" "$pulled") s, load and first token $(seconds "$pulled" "$first") s"
+    # Its stream may go on for a moment, and what is in use stays.
+    wait_for 60 'what was pulled can be removed' pulled_is_removed
+    kill "$hub"
+    wait "$hub" 2>/dev/null || true
+    hub=''
+    container rm "$drop_in"
+    container systemctl reload rkllmd || fail 'the reload failed'
+}
+pulled_is_removed() {
+    [[ $(status_of /api/delete --request DELETE --data '{"model": "owner/name"}') == 200 ]]
+}
+now_ms() { date +%s%3N; }
+seconds() { printf '%d.%01d' $((($2 - $1) / 1000)) $((($2 - $1) % 1000 / 100)); } # FROM_MS TO_MS
 
 a_model_dropped_into_the_folder_chats() { # CHECK
     container sh -c 'cat >/var/lib/rkllmd/models/.new && mv /var/lib/rkllmd/models/.new "$1"' - \

@@ -42,6 +42,7 @@ container_kill() {
 }
 
 container_remove() {
+    [[ -z ${hub:-} ]] || kill "$hub" 2>/dev/null || true
     [[ -z ${leader:-} ]] || kill -KILL "$leader" 2>/dev/null || true
     [[ -z ${nspawn:-} ]] || { kill "$nspawn" 2>/dev/null || true; wait "$nspawn" 2>/dev/null || true; }
     [[ -z ${memory_group:-} ]] || rmdir "$memory_group" 2>/dev/null || true

@@ -95,6 +95,7 @@ mod prefixes_are_whole_or_gone;
 mod prefixes_disturb_no_run;
 mod prefixes_keep_to_their_bounds;
 mod prefixes_support;
+mod prompts_are_pinned;
 mod refusals_have_their_paths_shape;
 mod requests_have_several_answers;
 mod requests_memory_is_bounded;

@@ -2,6 +2,7 @@
 //! a reload. What fails says so by status before anything has come, and in its last line after.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 use std::path::Path;
 use std::thread;
@@ -297,10 +298,10 @@ fn a_killed_daemon_leaves_no_model_and_no_transfer() {
     assert_eq!(hub.sent(), SIZE as u64);
 }
 
-/// At twenty places of its file, in the middle of which the process that brings it is killed.
+/// At fifty places of its file, in the middle of which the process that brings it is killed, or the daemon.
 #[test]
-fn a_killed_transfer_ends_its_pull_and_the_next_goes_on() {
-    const KILLS: usize = 20;
+fn a_killed_pull_leaves_no_model_and_the_next_goes_on() {
+    const KILLS: usize = 50;
     let hub = {
         let repo = repo();
         let random = std::sync::Mutex::new(fastrand::Rng::with_seed(11));
@@ -312,37 +313,50 @@ fn a_killed_transfer_ends_its_pull_and_the_next_goes_on() {
             let place = random
                 .lock()
                 .expect("numbers")
-                .usize(1..reply.body.len() / 8);
+                .usize(1..reply.body.len().max(40) / 20);
             Reply {
                 hold_at: is_held.then_some(place),
                 ..reply
             }
         })
     };
-    let daemon = setup(&hub).start();
+    let setup = setup(&hub);
+    let models = setup.models();
+    let mut daemon = setup.start_again();
     let body = json!({"model": "owner/name", "stream": false});
-    let pulls = daemon.folder().join("models/.pulls");
+    let pulls = models.join(".pulls");
     for nth in 0..KILLS {
         let before = bytes_of_parts(&pulls);
-        thread::scope(|scope| {
-            let ask = || request(daemon.address, "POST", "/api/pull", Some(&body));
-            let client = scope.spawn(ask);
-            hub.wait_for_hold(nth);
-            eventually("some of what has come being written", || {
-                (bytes_of_parts(&pulls) > before).then_some(())
-            });
-            let [transfer] = transfers(&daemon)[..] else {
-                panic!("one process transfers it");
-            };
-            kill(transfer);
-            let answer = client.join().expect("an answer");
-            assert_eq!(answer.status, 503, "{}", answer.body);
+        let mut client = TcpStream::connect(daemon.address).expect("a connection");
+        send(&mut client, "POST", "/api/pull", Some(&body)).expect("a request");
+        hub.wait_for_hold(nth);
+        eventually("some of what has come being written", || {
+            (bytes_of_parts(&pulls) > before).then_some(())
         });
-        assert!(!daemon.folder().join("models/owner").exists(), "kill {nth}");
+        let [transfer] = transfers(&daemon)[..] else {
+            panic!("one process transfers it");
+        };
+        if nth % 2 == 0 {
+            kill(transfer);
+            let mut answer = String::new();
+            let mut reader = BufReader::new(client);
+            reader.read_line(&mut answer).expect("an answer");
+            assert!(answer.contains(" 503 "), "kill {nth}: {answer}");
+        } else {
+            // By SIGKILL.
+            drop(daemon);
+            eventually("the end of the transfer", || {
+                is_gone(transfer).then_some(())
+            });
+            daemon = setup.start_again();
+        }
+        assert!(!models.join("owner").exists(), "kill {nth}");
+        let listed = daemon.get("/api/tags").json();
+        assert_eq!(listed["models"], json!([]), "kill {nth}");
     }
     let answer = daemon.post("/api/pull", &body);
     assert_eq!(answer.status, 200, "{}", answer.body);
-    let model = daemon.folder().join("models/owner/name").join(MODEL);
+    let model = models.join("owner/name").join(MODEL);
     assert_eq!(fs::read(model).expect("the model"), random_bytes(1, SIZE));
     let seen = hub.seen();
     let files = seen.iter().filter(|it| it.is_for_file());
@@ -351,6 +365,7 @@ fn a_killed_transfer_ends_its_pull_and_the_next_goes_on() {
         offsets.is_sorted_by(|before, next| before < next),
         "each goes on where another was killed: {offsets:?}"
     );
+    assert_eq!(offsets.len(), KILLS + 1);
 }
 
 #[test]

@@ -17,6 +17,7 @@ use std::io::BufReader;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -106,7 +107,7 @@ pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T 
 
 /// What a daemon is started with.
 pub struct Setup {
-    folder: tempfile::TempDir,
+    folder: Arc<tempfile::TempDir>,
     settings: String,
     listen: Vec<String>,
     environment: Vec<(String, String)>,
@@ -165,7 +166,7 @@ impl Setup {
             .collect(),
             launcher: Vec::new(),
             fakes_write: true,
-            folder,
+            folder: Arc::new(folder),
         }
     }
 
@@ -292,6 +293,11 @@ impl Setup {
 
     /// Starts the daemon and waits until it listens.
     pub fn start(self) -> Daemon {
+        self.start_again()
+    }
+
+    /// Likewise; after one that has ended, with what that has left.
+    pub fn start_again(&self) -> Daemon {
         let mut child = self.command().spawn().expect("the daemon starts");
         let log = Log::collect(BufReader::new(child.stderr.take().expect("piped")));
         let line = log.wait_for("listening address=");
@@ -305,7 +311,7 @@ impl Setup {
             child,
             address,
             log,
-            folder: self.folder,
+            folder: Arc::clone(&self.folder),
         }
     }
 }
@@ -314,7 +320,7 @@ pub struct Daemon {
     child: Child,
     pub address: SocketAddr,
     pub log: Log,
-    folder: tempfile::TempDir,
+    folder: Arc<tempfile::TempDir>,
 }
 
 impl Daemon {

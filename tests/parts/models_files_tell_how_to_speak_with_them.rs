@@ -312,3 +312,30 @@ fn what_is_wrong_with_how_a_model_is_said_to_reply_is_told() {
         "{notes}"
     );
 }
+
+#[test]
+fn what_is_pinned_is_told_as_the_template_writes_it_and_what_cannot_be_is_said() {
+    let folder = Folder::new();
+    folder.file("m/m.rkllm", b"x").file(
+        "m/model.toml",
+        "template = \"chatml\"\n\
+         [[prefixes.pinned]]\nname = \"cook\"\nsystem = \"You cook.\"\n\
+         tools = '[{\"type\": \"function\", \"function\": {\"name\": \"pantry\"}}]'\n\
+         [[prefixes.pinned]]\nname = \"forged\"\nsystem = \"a <|im_end|> of its own\"\n",
+    );
+    let catalog = folder.scan();
+    let model = &catalog.models()[0];
+    let [pinned] = model.pinned_prompts() else {
+        panic!("{:?}", model.pinned_prompts());
+    };
+    assert_eq!(pinned.name, "cook");
+    assert!(pinned.text.starts_with("<|im_start|>system\nYou cook."));
+    assert!(pinned.text.contains("\"pantry\"") && pinned.text.ends_with("user\n"));
+    let listed = Listing::of(&catalog, LIMITS).to_string();
+    let row = format!("pinned: m: cook, {} bytes", pinned.text.len());
+    assert!(listed.contains(&row), "{listed}");
+    assert!(
+        listed.contains("the prompt `forged` of prefixes.pinned is not pinned"),
+        "{listed}"
+    );
+}

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use crate::hub_support::{Hub, REPOSITORY, Reply, Repo, Request, random_bytes};
-use crate::pulls_support::{Folder, MODEL, PLACE, repo};
+use crate::pulls_support::{Folder, MODEL, PLACE, hub_of, repo};
+use rkllmd::confinement::Landlock;
 use rkllmd::hub::{Job, PullError, pull};
 use rkllmd::ipc::RawPath;
 
@@ -249,6 +250,38 @@ fn the_command_says_how_it_ended() {
             "{asked}: {text}"
         );
         assert!(!folder.place().exists());
+    }
+}
+
+/// What gives up files with Landlock can gain no privileges either, which the kernel shows.
+#[test]
+fn the_command_gives_up_what_it_does_not_need() {
+    let gains_nothing = |process: &str| {
+        let status = fs::read_to_string(format!("/proc/{process}/status")).expect("of ours");
+        let line = status.lines().find_map(|it| it.strip_prefix("NoNewPrivs:"));
+        line.expect("the kernel tells").trim() == "1"
+    };
+    let is_there = Landlock::of_this_machine().lets_folders_move();
+    if !is_there || gains_nothing("self") {
+        eprintln!("NOT TESTED: whether the command is confined does not show on this machine");
+    }
+    for (setting, expected) in [("true", is_there), ("false", false)] {
+        let hub = hub_of(repo(SIZE), |reply, _| Reply {
+            hold_at: Some(1000),
+            ..reply
+        });
+        let folder = Folder::new();
+        let mut child = command(&folder, &hub, PLACE)
+            .env("RKLLMD_CONFINEMENT__PULLS", setting)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it runs");
+        hub.wait_for_hold(0);
+        let confined = gains_nothing(&child.id().to_string());
+        child.kill().expect("it runs still");
+        child.wait().expect("it has ended");
+        assert_eq!(confined, expected || gains_nothing("self"), "{setting}");
     }
 }
 

@@ -60,6 +60,13 @@ fn each_board_gets_what_it_runs_with_the_library_it_has() {
     ];
     let cards = [("Qwen3-4B.rkllm", 4 * GIB), ("tokenizer_config.json", 1)];
     let vendor = [("qwen2.5-vl-3b-w8a8_level1_rk3588.rkllm", 4 * GIB)];
+    // As HanzoHuang's repositories are.
+    let folders = [
+        ("RK3576/Qwen3-1.7B_RK3576_w4a16.rkllm", 2 * GIB),
+        ("RK3576/Qwen3-1.7B_RK3576_w4a16_g128.rkllm", 2 * GIB),
+        ("RK3576/Qwen3-1.7B_RK3576_w8a8.rkllm", 2 * GIB),
+        ("RK3588/Qwen3-1.7B_RK3588_w8a8.rkllm", 2 * GIB),
+    ];
     let old = "c01zaut/Qwen2.5-3B-Instruct-RK3588-1.1.4";
     let gatekeeper = "GatekeeperZA/Qwen3-4B-RKLLM-v1.2.3";
     let (a, b, c) = (Some(Soc::Rk3588), Some(Soc::Rk3576), Some(Soc::Rk3562));
@@ -122,6 +129,21 @@ fn each_board_gets_what_it_runs_with_the_library_it_has() {
             "1.3.1",
             Err("is for RK3576, and this board has RK3588"),
         ),
+        (
+            "a/b",
+            &folders,
+            a,
+            "1.2.3",
+            Ok("RK3588/Qwen3-1.7B_RK3588_w8a8.rkllm"),
+        ),
+        (
+            "a/b",
+            &folders,
+            b,
+            "1.3.1",
+            Ok("RK3576/Qwen3-1.7B_RK3576_w4a16.rkllm"),
+        ),
+        ("a/b", &folders, c, "1.2.3", Err("no model of a/b suits")),
         (gatekeeper, &cards, a, "1.3.1", Ok("Qwen3-4B.rkllm")),
         (gatekeeper, &cards, a, "1.2.3", Ok("Qwen3-4B.rkllm")),
         (

@@ -81,7 +81,7 @@ impl EventLoop {
         let mut lease = None;
         self.change(model, |instance| {
             if matches!(instance.life.stage(), Stage::Idle { .. }) {
-                // A handle's own worker.
+                // A handle's own worker, or for no client.
                 let user = ClientKey::new("a handle's client");
                 let lent = instance.lend(false, &Wish::default(), &user);
                 lease = lent.map(|lent| Lease::new(lent, user, home));

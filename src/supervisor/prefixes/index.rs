@@ -16,6 +16,8 @@ struct Entry {
     used: u64,
     /// Loads that go on.
     pins: u32,
+    /// It makes no room for others.
+    stays: bool,
 }
 
 #[derive(Debug, Default)]
@@ -46,13 +48,15 @@ impl Index {
                 && other.owner.is_like(&record.owner)
                 && text.is_some_and(|text| text.shared_with(&other.marks) == other.marks.length)
         };
-        let superseded = self.ids_where(is_superseded);
+        let mut superseded = self.ids_where(is_superseded);
+        superseded.retain(|id| self.entries.get(id).is_some_and(|entry| !entry.stays));
         self.uses += 1;
         let used = self.uses;
         let entry = Entry {
             record,
             used,
             pins: 0,
+            stays: false,
         };
         self.entries.insert(id, entry);
         superseded.into_iter().filter(|&it| it != id).collect()
@@ -117,6 +121,17 @@ impl Index {
         records.any(|it| it.owner.is_shared && it.of == *of && it.marks == *text.marks())
     }
 
+    /// From now on these, and no others, make no room.
+    pub fn let_stay(&mut self, stays: impl Fn(&Record) -> bool) {
+        for entry in self.entries.values_mut() {
+            entry.stays = stays(&entry.record);
+        }
+    }
+
+    pub fn stays(&self, id: PrefixId) -> bool {
+        self.entries.get(&id).is_some_and(|entry| entry.stays)
+    }
+
     /// It is being loaded: it stays until that is over.
     pub fn pin(&mut self, id: PrefixId) {
         self.uses += 1;
@@ -135,9 +150,27 @@ impl Index {
 
     /// What has to go so that `wanted` bytes fit, those used least recently first. `None`: they do not fit.
     pub fn to_make_room(&self, wanted: u64, limit: u64) -> Option<Vec<PrefixId>> {
+        self.going(wanted, limit, |entry| !entry.stays)
+    }
+
+    /// What has to go so that all that is left fits: also what stays, after all others. `None`: loads that go on
+    /// have more.
+    pub fn to_fit(&self, limit: u64) -> Option<Vec<PrefixId>> {
+        self.going(0, limit, |_| true)
+    }
+
+    fn going(
+        &self,
+        wanted: u64,
+        limit: u64,
+        may_go: impl Fn(&Entry) -> bool,
+    ) -> Option<Vec<PrefixId>> {
         let mut left = self.bytes();
-        let mut idle: Vec<_> = self.entries.iter().filter(|(_, it)| it.pins == 0).collect();
-        idle.sort_unstable_by_key(|(_, entry)| entry.used);
+        let entries = self.entries.iter();
+        let mut idle: Vec<_> = entries
+            .filter(|(_, it)| it.pins == 0 && may_go(it))
+            .collect();
+        idle.sort_unstable_by_key(|(_, entry)| (entry.stays, entry.used));
         let mut going = Vec::new();
         let mut idle = idle.into_iter();
         while left.saturating_add(wanted) > limit {
@@ -225,6 +258,26 @@ mod tests {
         );
         assert_eq!(index.to_make_room(31, 30), None);
     }
+
+    #[test]
+    fn what_stays_makes_room_for_nothing_and_goes_last_where_there_is_less() {
+        let mut index = Index::default();
+        let ids = ["a", "b", "c"].map(|text| add(&mut index, &text.repeat(300), "", 10).0);
+        let pinned = Marked::new(&"a".repeat(300)).marks().clone();
+        index.let_stay(|record| record.marks == pinned);
+        assert!(index.stays(ids[0]) && !index.stays(ids[1]));
+        assert_eq!(index.to_make_room(20, 30), Some(vec![ids[1], ids[2]]));
+        assert_eq!(index.to_make_room(21, 30), None);
+        // A longer one that has all of it takes it away no more than others do.
+        let (longer, superseded) = add(&mut index, &"a".repeat(600), "", 10);
+        assert_eq!(superseded, NONE);
+        assert_eq!(index.to_fit(10), Some(vec![ids[1], ids[2], longer]));
+        assert_eq!(index.to_fit(9), Some(vec![ids[1], ids[2], longer, ids[0]]));
+        index.let_stay(|_| false);
+        assert_eq!(index.to_make_room(0, 30), Some(vec![ids[0]]));
+    }
+
+    const NONE: [PrefixId; 0] = [];
 
     proptest! {
         #[test]

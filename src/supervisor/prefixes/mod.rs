@@ -5,6 +5,7 @@
 //!  marks   what a text begins with        policy  what pays            daily  what a day has written
 //!  index   what there is, what goes first state   what is done for a turn           (all pure)
 //!  folder  files: a prefix is there when its record is   swap   the calls on a worker's slot
+//!  pinned  what models' owners have named is brought into slots before it is asked for
 //! ```
 //!
 //! Nothing of it lies on a token's way: a load and a save come before a run, and whatever follows an
@@ -16,6 +17,7 @@ mod folder;
 mod hatch;
 mod index;
 mod marks;
+pub(super) mod pinned;
 mod policy;
 mod record;
 mod state;
@@ -26,6 +28,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::watch;
 
 use super::worker::Worker;
 use crate::apart::{self, Subject};
@@ -63,6 +67,8 @@ struct Inner {
     runs: AtomicU64,
     /// Memory that workers take for saves and loads that are under way.
     in_use: AtomicU64,
+    /// The daemon ends: what is being done for no request is cut off.
+    ending: watch::Sender<bool>,
 }
 
 impl Prefixes {
@@ -109,6 +115,7 @@ impl Prefixes {
             memory: in_memory.then_some(memory),
             runs: AtomicU64::new(first_run()),
             in_use: AtomicU64::new(0),
+            ending: watch::Sender::new(false),
         };
         this.tell_memory();
         Self(Some(Arc::new(this)))
@@ -129,6 +136,11 @@ impl Prefixes {
                 .iter()
                 .map(|text| text.as_str().into())
                 .collect(),
+            pinned: model
+                .pinned_prompts()
+                .iter()
+                .map(|pinned| pinned.text.as_str().into())
+                .collect(),
             adapters: model.facts.adapters.iter().map(identity_of).collect(),
         });
         let going = this.lock().set_installed(installed.collect());
@@ -141,6 +153,13 @@ impl Prefixes {
         let clients = keys.iter().map(|name| marks::hash(name)).collect();
         let going = this.lock().set_keys(clients);
         this.remove(going);
+    }
+
+    /// Nothing is done for no request any more.
+    pub fn end(&self) {
+        if let Some(this) = &self.0 {
+            this.ending.send_replace(true);
+        }
     }
 
     /// Where they lie; `None`: nothing is kept.

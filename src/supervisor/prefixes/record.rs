@@ -81,6 +81,16 @@ impl Owner {
         }
     }
 
+    /// Of nobody, who may use nothing but what all may: no tenant is called so.
+    pub fn nobody() -> Self {
+        Self {
+            tenant: "\n".to_owned(),
+            client: 0,
+            has_key: false,
+            is_shared: false,
+        }
+    }
+
     /// Whether those of a tenant may use it.
     pub fn lets(&self, tenant: &str) -> bool {
         self.is_shared || self.tenant == tenant

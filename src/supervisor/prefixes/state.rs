@@ -67,6 +67,8 @@ impl State {
         for (id, record) in records {
             index.insert(id, record, None);
         }
+        // Any of these may be pinned: which are is told later.
+        index.let_stay(|record| record.owner.is_shared);
         Self {
             bounds,
             next_id: index.next_id(),
@@ -101,10 +103,8 @@ impl State {
             owner,
             can_load,
         } = turn;
-        let mut installed = self.installed.iter().flatten();
-        let shared = installed
-            .find(|model| model.id == now.of.model)
-            .and_then(|model| model.shared_by(prompt));
+        let installed = self.installed_as(&now.of.model);
+        let shared = installed.and_then(|model| model.shared_by(prompt));
         let mut plan = Plan {
             stale: self.meet(now.of),
             ..Plan::default()
@@ -117,7 +117,7 @@ impl State {
         }
         let mut kept = 0;
         if let Some(held) = &held
-            && held.owner.tenant == owner.tenant
+            && held.owner.lets(&owner.tenant)
             && held.of == *now.of
         {
             kept = shared_bytes(held.text, prompt);
@@ -139,6 +139,7 @@ impl State {
             plan.share = self.order_sharing(now, &shared);
         }
         if let Some(held) = held
+            && !held.owner.is_shared
             && tokens_of(held.text.len() - kept) >= self.bounds.least_tokens
         {
             let of_held = Now {
@@ -185,15 +186,20 @@ impl State {
     }
 
     /// A save of what `model.toml` names, once. It is evaluated for that, as the prompt needs it in any case.
+    /// What is pinned is wanted whether or not it pays.
     fn order_sharing(&mut self, now: Now<'_>, text: &str) -> Option<SaveOrder> {
         let tokens = tokens_of(text.len());
         let known = self.known(now)?;
-        let is_enough = tokens >= self.bounds.least_tokens && !self.rests(now.at);
         let assumed = known.size.assumed(tokens);
-        if !is_enough
-            || !policy::is_worth_loading(tokens, assumed, &known)
-            || self.index.has_shared(now.of, &Marked::new(text))
-            || self.under_way.values().any(|other| other.is_shared)
+        let pays =
+            tokens >= self.bounds.least_tokens && policy::is_worth_loading(tokens, assumed, &known);
+        let installed = self.installed_as(&now.of.model);
+        let is_wanted = pays || installed.is_some_and(|model| model.pins(now.of, text));
+        let mut others = self.under_way.values();
+        if !is_wanted
+            || self.rests(now.at)
+            || self.has_shared(now.of, text)
+            || others.any(|other| other.is_shared && other.model == now.of.model)
         {
             return None;
         }
@@ -260,7 +266,13 @@ impl State {
         let found = self.index.find(now.of, &owner.tenant, prompt)?;
         let gained = tokens_of(found.shared.saturating_sub(kept));
         let known = self.known(now)?;
-        if !policy::is_worth_loading(gained, found.file_bytes, &known) {
+        // What is pinned is read also before it was measured what that spares.
+        let is_told = known.prefill_per_token.is_some() || !self.index.stays(found.id);
+        let pays = match is_told {
+            true => policy::is_worth_loading(gained, found.file_bytes, &known),
+            false => gained > 0,
+        };
+        if !pays {
             return None;
         }
         self.index.pin(found.id);
@@ -271,6 +283,11 @@ impl State {
             gained,
             kept_bytes: kept,
         })
+    }
+
+    /// Whether all of a text that every key may use is there.
+    pub fn has_shared(&self, of: &Identity, text: &str) -> bool {
+        self.index.has_shared(of, &Marked::new(text))
     }
 
     /// Nothing is written for a while. Returns whether that is new.
@@ -318,7 +335,7 @@ impl State {
     }
 
     /// A worker is there that this is known of. Returns prefixes of its model that it cannot take.
-    fn meet(&mut self, of: &Identity) -> Vec<PrefixId> {
+    pub fn meet(&mut self, of: &Identity) -> Vec<PrefixId> {
         let key = of.key();
         if self.models.get(&key).is_some_and(|it| it.of == *of) {
             return Vec::new();

@@ -5,8 +5,10 @@
 mod calls;
 mod keeping;
 mod memory;
+mod pinning;
 mod sinks;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::watch;
@@ -14,7 +16,7 @@ use tokio::sync::watch;
 use super::record::{Identity, Owner};
 use super::state::{Fault, Held, LoadOrder, Now, Turn};
 use super::{Inner, Prefixes, hour_now, identity, state};
-use crate::generation::{Adapter, ClientKey, Deadline, GenerationRequest};
+use crate::generation::{Adapter, Deadline, GenerationRequest};
 use crate::ipc::RunEnd;
 use crate::library_calls::Call;
 use crate::supervisor::lease::Lease;
@@ -22,6 +24,7 @@ use crate::supervisor::worker::Worker;
 use crate::supervisor::{RunServices, Supervisor};
 use crate::telemetry::Metrics;
 use keeping::{Saving, give_up};
+pub use pinning::Pinned;
 
 /// A load that has spared less than this part of what it should has spared nothing.
 const LEAST_SPARED: u32 = 4;
@@ -50,9 +53,18 @@ pub struct Loaded {
 
 impl<'a> Swap<'a> {
     pub fn new(services: &'a RunServices, cut_off: watch::Receiver<bool>) -> Self {
+        Self::beside(&services.supervisor, &services.metrics, cut_off)
+    }
+
+    /// For no request.
+    pub fn beside(
+        supervisor: &'a Supervisor,
+        metrics: &'a Metrics,
+        cut_off: watch::Receiver<bool>,
+    ) -> Self {
         Self {
-            supervisor: &services.supervisor,
-            metrics: &services.metrics,
+            supervisor,
+            metrics,
             cut_off,
         }
     }
@@ -101,7 +113,25 @@ impl<'a> Swap<'a> {
         let Prefixes(Some(prefixes)) = self.supervisor.prefixes() else {
             return None;
         };
-        let plan = plan(prefixes, lease, request)?;
+        let owner = Owner::of(&request.client);
+        // Without a tokenizer prompts are counted by the cache, which has to begin empty.
+        let can_load = request.prompt_tokens.is_some() || lease.was_used();
+        let turn = Turn {
+            prompt: &request.prompt,
+            owner: &owner,
+            can_load,
+        };
+        let adapter = request.adapter.as_deref();
+        Self::planned(prefixes, lease, adapter, turn)
+    }
+
+    fn planned(
+        prefixes: &Arc<Inner>,
+        lease: &Lease,
+        adapter: Option<&Adapter>,
+        turn: Turn<'_>,
+    ) -> Option<Plan> {
+        let plan = plan(prefixes, lease, adapter, turn)?;
         prefixes.remove(plan.stale);
         let saving = |order| Saving::new(prefixes, order);
         let (save, share) = (plan.save.map(saving), plan.share.map(saving));
@@ -199,18 +229,14 @@ impl Loaded {
     }
 }
 
-fn plan(prefixes: &Inner, lease: &Lease, request: &GenerationRequest) -> Option<state::Plan> {
+fn plan(
+    prefixes: &Inner,
+    lease: &Lease,
+    adapter: Option<&Adapter>,
+    turn: Turn<'_>,
+) -> Option<state::Plan> {
     let worker = lease.worker();
-    let adapter = request.adapter.as_ref();
     let of = identity(worker, adapter.map(|adapter| &*adapter.name))?;
-    let owner = Owner::of(&request.client);
-    // Without a tokenizer prompts are counted by the cache, which has to begin empty.
-    let can_load = request.prompt_tokens.is_some() || lease.was_used();
-    let turn = Turn {
-        prompt: &request.prompt,
-        owner: &owner,
-        can_load,
-    };
     let mut state = prefixes.lock();
     Some(state.plan(now(&of, worker), held(lease), turn))
 }
@@ -225,15 +251,16 @@ fn now<'a>(of: &'a Identity, worker: &Worker) -> Now<'a> {
     }
 }
 
-/// What a slot holds of a client, as far as it is known.
+/// What a slot holds, as far as it is known.
 fn held(lease: &Lease) -> Option<Held<'_>> {
-    let (text, holder): (&str, &ClientKey) = (lease.holds(), lease.holder()?);
+    let text = lease.holds();
     if text.is_empty() || !lease.is_evaluated() {
         return None;
     }
     Some(Held {
         of: identity(lease.worker(), lease.adapter().map(|name| &**name))?,
         text,
-        owner: Owner::of(holder),
+        // What is no client's is what a model's owner has pinned.
+        owner: lease.holder().map_or_else(Owner::all, Owner::of),
     })
 }

@@ -149,7 +149,8 @@ impl Actor {
 }
 
 impl Supervisor {
-    async fn lease_if_idle(&self, model: ModelId) -> Option<Lease> {
+    /// A slot of its worker, where it has one that nothing uses.
+    pub(in crate::supervisor) async fn lease_if_idle(&self, model: ModelId) -> Option<Lease> {
         let (reply, lease) = oneshot::channel();
         let message = Message::LeaseIfIdle { model, reply };
         self.messages.send(message).ok()?;

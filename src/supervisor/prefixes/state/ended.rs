@@ -73,6 +73,7 @@ impl State {
         for &id in &going {
             self.index.remove(id);
         }
+        self.let_pinned_stay();
         going.extend(self.trim());
         going
     }
@@ -103,7 +104,9 @@ impl State {
 
     /// What does not fit is taken out. Returns it.
     pub fn trim(&mut self) -> Vec<PrefixId> {
-        let going = self.index.to_make_room(0, self.bounds.files_bytes);
+        let limit = self.bounds.files_bytes;
+        let going = self.index.to_make_room(0, limit);
+        let going = going.or_else(|| self.index.to_fit(limit));
         let going = going.unwrap_or_default();
         for &id in &going {
             self.index.remove(id);

@@ -1,6 +1,6 @@
 //! What is known of one model's prefixes, as long as its file and library are the same.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::orders::{Fault, Held};
@@ -25,6 +25,9 @@ pub struct OfModel {
     strikes: u8,
     /// A save or load was on a worker with others when that ended: the next ones are made alone.
     is_suspect: bool,
+    /// Pinned prompts in whose service workers were lost, and how many in a row: that others go well says
+    /// nothing of these.
+    lost_at: HashMap<String, u8>,
 }
 
 /// A prefix that a slot had.
@@ -44,6 +47,7 @@ impl OfModel {
             crowded_at: None,
             strikes: 0,
             is_suspect: false,
+            lost_at: HashMap::new(),
         }
     }
 
@@ -84,6 +88,27 @@ impl OfModel {
 
     pub fn is_off(&self) -> bool {
         self.strikes >= MOST_STRIKES
+    }
+
+    /// Whether a pinned prompt may be brought into a slot.
+    pub fn may_pin(&self, text: &str) -> bool {
+        let lost = self.lost_at.get(text);
+        !self.is_off() && lost.is_none_or(|&lost| lost < MOST_STRIKES)
+    }
+
+    /// A worker was lost with it.
+    pub fn is_lost_at(&mut self, text: &str) {
+        *self.lost_at.entry(text.to_owned()).or_default() += 1;
+    }
+
+    /// It went well.
+    pub fn is_pinned(&mut self, text: &str) {
+        self.lost_at.remove(text);
+    }
+
+    /// What was not tried any more is.
+    pub fn forgive_pinned(&mut self) {
+        self.lost_at.clear();
     }
 
     pub fn is_lost(&mut self, held: &Held<'_>, now: Instant) {

@@ -1,6 +1,7 @@
 mod adapters;
 mod bounds;
 mod failures;
+mod pinned;
 
 use std::sync::Arc;
 
@@ -201,6 +202,7 @@ fn what_is_not_wanted_any_more_goes_and_does_not_come_late() {
             id: "m".into(),
             file: file.to_owned(),
             shared: Vec::new(),
+            pinned: Vec::new(),
             adapters: Vec::new(),
         }]
     };
@@ -311,6 +313,7 @@ fn what_is_named_for_all_is_saved_once_and_read_by_every_tenant() {
         id: "m".into(),
         file: "f".to_owned(),
         shared: shared.iter().map(|text| Arc::from(*text)).collect(),
+        pinned: Vec::new(),
         adapters: Vec::new(),
     };
     state.set_installed(vec![model(&["rules0", &rules, "other rules"])]);

@@ -7,7 +7,7 @@ use super::State;
 use crate::generation::ModelId;
 use crate::supervisor::prefixes::index::PrefixId;
 use crate::supervisor::prefixes::marks::Marked;
-use crate::supervisor::prefixes::record::{AdapterIdentity, Record};
+use crate::supervisor::prefixes::record::{AdapterIdentity, Identity, Record};
 
 /// An installed model.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub struct Installed {
     pub file: String,
     /// What it names for all keys, of what prompts begin with.
     pub shared: Vec<Arc<str>>,
+    /// Likewise, and kept whether or not that pays.
+    pub pinned: Vec<Arc<str>>,
     /// Its adapters, as they are.
     pub adapters: Vec<AdapterIdentity>,
 }
@@ -24,18 +26,31 @@ pub struct Installed {
 impl Installed {
     /// The longest that a prompt begins with.
     pub(super) fn shared_by(&self, prompt: &str) -> Option<Arc<str>> {
-        let shared = self.shared.iter();
+        let shared = self.shared.iter().chain(&self.pinned);
         let shared = shared.filter(|shared| prompt.starts_with(&***shared));
         shared.max_by_key(|shared| shared.len()).cloned()
+    }
+
+    /// Whether it pins this text, which is evaluated without an adapter: with one it is shared where that pays.
+    pub(super) fn pins(&self, of: &Identity, text: &str) -> bool {
+        of.adapter.is_none() && self.pinned.iter().any(|pinned| **pinned == *text)
+    }
+
+    /// Whether a record is of what it pins.
+    fn has_pinned(&self, record: &Record) -> bool {
+        let is_it = |text: &Arc<str>| *Marked::new(text).marks() == record.marks;
+        let may_be = record.owner.is_shared && record.of.adapter.is_none();
+        may_be && self.id == record.of.model && self.pinned.iter().any(is_it)
     }
 
     /// Whether a record is of its file, and of what it still names.
     fn has(&self, record: &Record) -> bool {
         let is_named = |text: &Arc<str>| *Marked::new(text).marks() == record.marks;
+        let mut named = self.shared.iter().chain(&self.pinned);
         self.id == record.of.model
             && record.of.file.starts_with(&self.file)
             && (record.of.adapter.as_ref()).is_none_or(|it| self.adapters.contains(it))
-            && (!record.owner.is_shared || self.shared.iter().any(is_named))
+            && (!record.owner.is_shared || named.any(is_named))
     }
 }
 
@@ -43,7 +58,53 @@ impl State {
     /// From now on these are installed. Returns what goes for it.
     pub fn set_installed(&mut self, models: Vec<Installed>) -> Vec<PrefixId> {
         self.installed = Some(models);
-        self.remove_unwanted()
+        for model in self.models.values_mut() {
+            model.forgive_pinned();
+        }
+        let going = self.remove_unwanted();
+        self.let_pinned_stay();
+        going
+    }
+
+    pub(super) fn let_pinned_stay(&mut self) {
+        let installed = self.installed.as_deref().unwrap_or_default();
+        let is_pinned = |record: &Record| installed.iter().any(|model| model.has_pinned(record));
+        self.index.let_stay(is_pinned);
+    }
+
+    pub(super) fn installed_as(&self, id: &ModelId) -> Option<&Installed> {
+        let mut installed = self.installed.iter().flatten();
+        installed.find(|model| model.id == *id)
+    }
+
+    /// What a model pins, in its order.
+    pub fn pinned_by(&self, id: &ModelId) -> Vec<Arc<str>> {
+        let installed = self.installed_as(id);
+        installed.map_or_else(Vec::new, |model| model.pinned.clone())
+    }
+
+    /// Whether one of these may be brought into a slot of a worker that was met: a library that ends worker after
+    /// worker by it is left alone.
+    pub fn may_pin(&self, of: &Identity, text: &str) -> bool {
+        let model = self.models.get(&of.key());
+        model.is_none_or(|model| model.of != *of || model.may_pin(text))
+    }
+
+    /// One was brought into a slot.
+    pub fn is_pinned(&mut self, of: &Identity, text: &str) {
+        let model = self.models.get_mut(&of.key());
+        if let Some(model) = model.filter(|model| model.of == *of) {
+            model.is_pinned(text);
+        }
+    }
+
+    /// A worker was lost with one. Returns whether that is left alone from now on.
+    pub fn is_lost_pinning(&mut self, of: &Identity, text: &str) -> bool {
+        let model = self.models.get_mut(&of.key());
+        if let Some(model) = model.filter(|model| model.of == *of) {
+            model.is_lost_at(text);
+        }
+        !self.may_pin(of, text)
     }
 
     /// From now on these clients have keys. Returns what goes for it.

@@ -1,6 +1,5 @@
 //! The library's calls. Each takes the slot's lease and gives it back, unless its worker is of no more use.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -16,7 +15,8 @@ use crate::supervisor::lease::{Lease, WorkerAfter};
 use crate::supervisor::link::TOKEN_CREDIT;
 use crate::supervisor::loading::GUARD_SLACK;
 use crate::supervisor::prefixes::Inner;
-use crate::supervisor::prefixes::state::{Fault, LoadOrder, SaveOrder};
+use crate::supervisor::prefixes::record::AdapterIdentity;
+use crate::supervisor::prefixes::state::{Fault, LoadOrder};
 use crate::supervisor::text_sink::Prefill;
 
 /// A save whose run evaluates more than this part of its tokens delays the request that waits for its slot by
@@ -27,8 +27,8 @@ static NEXT_CALL: AtomicU64 = AtomicU64::new(1 << 62);
 
 /// A call or run whose worker is gone: whose fault that is, and how it went.
 pub(super) struct Gone {
-    fault: Fault,
-    cause: String,
+    pub fault: Fault,
+    pub cause: String,
 }
 
 impl Gone {
@@ -74,8 +74,12 @@ impl Swap<'_> {
         };
         let file = lease.worker().deadlines.prefix_file;
         let limit = file.of(saving.order.most_bytes);
-        let run = self.run(lease, run, &saving.order, (place.path(), limit));
-        let over = match run.await {
+        let save = Some(SavePrefix {
+            path: place.path(),
+            limit,
+        });
+        let prompt = (saving.order.text.clone(), saving.order.of.adapter.as_ref());
+        let over = match self.run(lease, run, prompt, save).await {
             Ok(over) => over,
             Err(gone) => {
                 prefixes.failed(&saving.order.of, "save", &gone.cause, gone.fault);
@@ -129,19 +133,20 @@ impl Swap<'_> {
         lease
     }
 
-    /// A run of what the slot holds, which makes one token and writes the rest.
-    async fn run(
+    /// A run beside no client, which makes one token and writes the rest where it is to save.
+    pub(super) async fn run(
         &mut self,
         lease: Lease,
         run: u64,
-        order: &SaveOrder,
-        (path, limit): (PathBuf, Duration),
+        (prompt, adapter): (String, Option<&AdapterIdentity>),
+        save: Option<SavePrefix>,
     ) -> Result<Over<Box<RunEnd>>, Gone> {
         let worker = lease.worker();
+        let limit = save.as_ref().map_or(Duration::ZERO, |save| save.limit);
         let spec = RunSpec {
             run,
-            prompt: order.text.clone(),
-            adapter: order.of.adapter.as_ref().map(|it| it.name.as_str().into()),
+            prompt,
+            adapter: adapter.map(|it| it.name.as_str().into()),
             prompt_tokens: None,
             begun: None,
             sampling: SamplingRequest::default(),
@@ -152,7 +157,7 @@ impl Swap<'_> {
             max_new_tokens: Some(1),
             prefill_per_token: worker.prefill_per_token(),
             credit: TOKEN_CREDIT,
-            save: Some(SavePrefix { path, limit }),
+            save,
         };
         let prefill = Prefill::of(&spec, worker.slots()).limit(&worker.deadlines, None);
         let limits = Limits {

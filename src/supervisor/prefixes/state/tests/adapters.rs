@@ -44,6 +44,7 @@ fn what_an_adapter_has_computed_is_read_with_it_alone() {
             id: "m".into(),
             file: "f".to_owned(),
             shared: Vec::new(),
+            pinned: Vec::new(),
             adapters,
         }]
     };
