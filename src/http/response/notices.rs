@@ -24,7 +24,7 @@ pub(crate) fn tell_dropped(response: &mut Response, messages: usize) {
     }
 }
 
-/// Its log probabilities were read from runs that tell the logits of each token.
+/// It was made by runs that tell the logits of each token.
 pub(crate) fn tell_of_logits(response: &mut Response) {
     let headers = response.headers_mut();
     headers.insert(X_RUN_MODE.clone(), HeaderValue::from_static("logits"));
