@@ -34,6 +34,8 @@ pub struct RunStart {
     pub fingerprint: Option<Fingerprint>,
     /// All of it is made by runs that tell the logits of each token, which are slower.
     pub reads_logits: bool,
+    /// Of its tokens some are drawn with the penalties that its model was loaded with, and some without.
+    pub has_loaded_penalties: bool,
 }
 
 /// The end of a generation and its figures.

@@ -257,6 +257,12 @@ impl GenerationRequest {
         runtime.redraws() && (self.draws.logprobs.is_some() || is_set)
     }
 
+    /// Penalties cannot be neutral for its run, as they are where tokens of a format are drawn again.
+    pub fn has_loaded_penalties(&self, runtime: Abilities) -> bool {
+        let is_fixed = runtime.per_run_parameters == Some(false);
+        is_fixed && self.has_to_be_kept() && self.is_redrawn(runtime)
+    }
+
     /// Refuses what a runtime cannot keep an answer to, or tell of it; while that is not known, it may.
     pub fn check_runtime(&self, runtime: Abilities) -> Result<(), GenerationError> {
         let has_no_tokens = self.prompt_tokens.is_none();

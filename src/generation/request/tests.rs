@@ -65,6 +65,14 @@ fn a_format_is_kept_by_drawing_again_or_refused() {
     assert!(of(true).is_redrawn(HOOKLESS) && !of(true).is_redrawn(HOOKED));
     assert!(of(true).check_runtime(HOOKLESS).is_ok());
     assert_eq!(of(true).not_applied(HOOKLESS), ["repeat_penalty"]);
+    let fixed = |runtime| Abilities {
+        per_run_parameters: Some(false),
+        ..runtime
+    };
+    assert!(of(true).has_loaded_penalties(fixed(HOOKLESS)));
+    assert!(!request(true).has_loaded_penalties(fixed(HOOKLESS)));
+    assert!(!of(true).has_loaded_penalties(HOOKLESS));
+    assert!(!of(true).has_loaded_penalties(fixed(HOOKED)));
     assert!(of(true).not_applied(HOOKED).is_empty());
     let refused = of(false).check_runtime(HOOKLESS);
     assert!(matches!(refused, Err(GenerationError::CannotConstrain)));
