@@ -208,7 +208,10 @@ fn an_answer_is_made_in_the_runs_that_are_set_and_is_that_of_a_hook() {
                         ..asked.limits
                     };
                     let made = Asked { limits, ..asked }.make();
-                    assert_eq!(made.came.not_kept, None, "{pattern} {seed} {odd:?} {runs:?}");
+                    assert_eq!(
+                        made.came.not_kept, None,
+                        "{pattern} {seed} {odd:?} {runs:?}"
+                    );
                     assert_eq!(made.ids, asked.with_a_hook(), "{seed} {odd:?} {runs:?}");
                     made
                 };
