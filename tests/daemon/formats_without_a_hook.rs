@@ -6,9 +6,7 @@ use std::collections::BTreeMap;
 use std::thread;
 
 use crate::answers_keep_their_format::{MODEL, keep, schemas};
-use crate::calls_obey::{ask, calls, named};
 use crate::daemon_support::{Daemon, Setup, built_library, chat, completion, demo_model, kill};
-use crate::function_calls::TEMPLATE;
 use crate::json_judge::fault;
 use crate::tiny_models::with_tiny_models;
 use crate::tokenizers_of_gguf::tokenizer_json;
@@ -25,7 +23,7 @@ pub fn demo(has_hook: bool) -> Daemon {
     .start()
 }
 
-fn installed() -> Setup {
+pub fn installed() -> Setup {
     let library = built_library("rkllm_cpu").display().to_string();
     Setup::new()
         .demo_model_again(MODEL)
@@ -58,7 +56,7 @@ fn of_both<T: Send>(ask: impl Fn(&Daemon, bool) -> T + Sync) -> ([Daemon; 2], [T
     ([hooked, drawn_again], [first, second])
 }
 
-fn without_a_hook(setup: Setup) -> Setup {
+pub fn without_a_hook(setup: Setup) -> Setup {
     const VARIABLE: &str = "RKLLM_CPU_VENDOR_ONLY";
     setup
         .environment(VARIABLE, "1")
@@ -266,70 +264,6 @@ fn draws_are_distributed_as_with_a_hook() {
         *count *= f64::from(TIMES / FEW);
     }
     assert!(chi_squared(&expected, &greedy) > LIMIT, "{greedy:?}");
-}
-
-#[test]
-fn calls_that_are_required_are_made() {
-    let daemon = demo(false);
-    for seed in 0..3 {
-        let one = json!({"tool_choice": "required", "parallel_tool_calls": false, "seed": seed});
-        let (made, reason) = calls(&ask(&daemon, MODEL, one));
-        assert_eq!((made.len(), reason.as_str()), (1, "tool_calls"), "{made:?}");
-    }
-    let (made, _) = calls(&ask(
-        &daemon,
-        MODEL,
-        json!({"tool_choice": named("set_lamp")}),
-    ));
-    assert_eq!(made[0].0, "set_lamp");
-}
-
-#[test]
-fn calls_that_the_real_model_begins_by_itself_are_kept() {
-    let setup = installed().model_file(MODEL, "chat_template.jinja", TEMPLATE);
-    let daemon = without_a_hook(setup).start();
-    let parameters = json!({"type": "object", "required": ["place", "unit"],
-        "properties": {"place": {"type": "string", "maxLength": 12},
-            "unit": {"enum": ["kelvin", "rankine"]}},
-        "additionalProperties": false});
-    let tool = json!({"type": "function", "function": {"name": "get_weather", "strict": true,
-        "parameters": parameters}});
-    // What it is shown to do, and does, is not of the schema.
-    let before = ["Rome", "Oslo"].into_iter().flat_map(|place| {
-        let arguments = json!({"place": place, "unit": "celsius"}).to_string();
-        [
-            json!({"role": "user", "content": format!("What is the weather in {place}?")}),
-            json!({"role": "assistant", "content": null, "tool_calls": [{"id": place,
-                "type": "function",
-                "function": {"name": "get_weather", "arguments": arguments}}]}),
-            json!({"role": "tool", "tool_call_id": place, "content": "Sunny."}),
-            json!({"role": "assistant", "content": "It is sunny."}),
-        ]
-    });
-    let question = json!({"role": "user", "content": "What is the weather in Bern?"});
-    let messages: Vec<Value> = before.chain([question]).collect();
-    let asked = json!({"model": MODEL, "messages": messages, "tools": [tool], "temperature": 0,
-        "repeat_penalty": 1, "max_tokens": 60});
-    let ask = || {
-        let answer = daemon.post(CHAT, &asked);
-        assert_eq!(answer.status, 200, "{}", answer.body);
-        let choice = answer.json()["choices"][0].clone();
-        assert_eq!(choice["finish_reason"], "tool_calls", "{choice}");
-        let call = &choice["message"]["tool_calls"][0]["function"];
-        assert_eq!(call["name"], "get_weather", "{choice}");
-        let arguments = call["arguments"].as_str().expect("a text").to_owned();
-        let not_applied = answer.header("x-rkllmd-not-applied").map(str::to_owned);
-        (arguments, not_applied)
-    };
-    // That the library's tokens are the tokenizer's is known once it has printed some.
-    let (free, not_applied) = ask();
-    assert_eq!(not_applied.as_deref(), Some("tools[].function.strict"));
-    assert!(fault(&parameters, &free).is_some(), "{free}");
-    assert_eq!(metric(&daemon, "rkllmd_redraws_total"), 0.0);
-    let (kept, not_applied) = ask();
-    assert_eq!(not_applied, None);
-    assert_eq!(fault(&parameters, &kept), None, "{kept}");
-    assert!(metric(&daemon, "rkllmd_redraws_total") > 0.0);
 }
 
 #[test]
