@@ -11,8 +11,8 @@
 //!     └──────────────── prompt, answer, what is forced ◄─────────────────┘
 //! ```
 //!
-//! Tokens are made with the row of each in hand where that takes less (`choice`), and where it is to be told
-//! how likely they were. Logits come of all that is evaluated, so the prompt is evaluated without.
+//! Tokens are made with the row of each in hand where that takes less (`choice`) or is set, and where it is to be
+//! told how likely they were. Logits come of all that is evaluated, so the prompt is evaluated without.
 //!
 //! All of these are runs by tokens, so that each finds in the cache what the one before has evaluated, and
 //! the row is that of the very tokens that were told. What is drawn is what `constraint::Draws` defines;

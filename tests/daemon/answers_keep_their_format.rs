@@ -264,7 +264,11 @@ fn a_thought_is_free_and_what_follows_is_kept() {
         .demo_model(MODEL)
         .model_file(MODEL, "chat_template.jinja", THINKS)
         .start();
-    thinks_and_keeps_to_a_format(&daemon);
+    let tokens = thinks_and_keeps_to_a_format(&daemon);
+    assert!(
+        tokens.is_some_and(|tokens| (1..=12).contains(&tokens)),
+        "{tokens:?}"
+    );
 }
 
 /// How many tokens its thought has, which is cut behind twelve.
