@@ -88,14 +88,19 @@ pub const ODDITIES: [&str; 14] = [
     "[[fault]]\ncall = \"run\"\nkind = \"text-after-finish\"",
 ];
 
-/// Each family in each of its odd behaviours; one family beside the other, because they mostly wait.
-pub fn each_odd_library(check: impl Fn(&str, &str) + Sync) {
+/// One family beside the other, because they mostly wait.
+fn each_family(check: impl Fn(&str) + Sync) {
     thread::scope(|scope| {
         for family in FAMILIES_RUN {
             let check = &check;
-            scope.spawn(move || ODDITIES.iter().for_each(|more| check(family, more)));
+            scope.spawn(move || check(family));
         }
     });
+}
+
+/// Each family in each of its odd behaviours.
+pub fn each_odd_library(check: impl Fn(&str, &str) + Sync) {
+    each_family(|family| ODDITIES.iter().for_each(|more| check(family, more)));
 }
 
 #[test]
@@ -199,25 +204,29 @@ fn a_library_that_fails_on_its_way_back_is_told() {
 
 #[test]
 fn a_library_that_hangs_on_its_way_back_passes_a_deadline() {
-    for (occasion, after) in [(2, ""), (3, "after-tokens = 1\n")] {
-        let more = format!(
-            "[[fault]]\ncall = \"run\"\noccasion = {occasion}\n{after}kind = \"hang\"\nonce = \"hung\""
-        );
-        let daemon = setup("1_3_1", &more)
-            .settings("deadlines.prefill-base = \"1s\"")
-            .settings("deadlines.inter-token = \"1s\"")
-            .settings("deadlines.abort-to-finish = \"1s\"")
-            .start();
-        let answer = daemon.post(CHAT, &asked(4));
-        assert_eq!(answer.status, 200, "{}", answer.body);
-        assert!(is_kept(&answer.content(), 4), "{}", answer.body);
-        assert!(metric(&daemon, "rkllmd_deadlines_passed_total{deadline="));
-    }
+    each_family(|family| {
+        for (occasion, after) in [(2, ""), (3, "after-tokens = 1\n")] {
+            let more = format!(
+                "[[fault]]\ncall = \"run\"\noccasion = {occasion}\n{after}kind = \"hang\"\nonce = \"hung\""
+            );
+            let daemon = setup(family, &more)
+                .settings("deadlines.prefill-base = \"1s\"")
+                .settings("deadlines.inter-token = \"1s\"")
+                .settings("deadlines.abort-to-finish = \"1s\"")
+                .start();
+            let answer = daemon.post(CHAT, &asked(4));
+            assert_eq!(answer.status, 200, "{family}: {}", answer.body);
+            let text = answer.content();
+            assert!(is_kept(&text, 4), "{family}: {text}");
+            let passed = "rkllmd_deadlines_passed_total{deadline=";
+            assert!(metric(&daemon, passed), "{family}");
+        }
+    });
 }
 
 #[test]
 fn an_abort_that_the_library_ignores_passes_a_deadline() {
-    for family in ["1_2_1", "1_3_1"] {
+    each_family(|family| {
         let more = "eos-ignored = true\ntoken-delay-us = 20000\n[[fault]]\ncall = \"abort\"\nkind = \"ignore\"";
         let daemon = setup(family, more)
             .settings("deadlines.abort-to-finish = \"1s\"")
@@ -227,7 +236,7 @@ fn an_abort_that_the_library_ignores_passes_a_deadline() {
         assert!(!answer.error_code().is_empty(), "{family}: {}", answer.body);
         let passed = "rkllmd_deadlines_passed_total{deadline=\"abort-to-finish\"}";
         assert!(metric(&daemon, passed), "{family}");
-    }
+    });
 }
 
 #[test]
