@@ -166,18 +166,18 @@ fn a_worker_that_dies_anywhere_changes_no_answer_whatever_the_library_does() {
 
 #[test]
 fn a_result_that_comes_late_is_no_part_of_the_next_run() {
-    for family in FAMILIES_RUN {
+    each_family(|family| {
         let more = "token-delay-us = 20000\n[[fault]]\ncall = \"run\"\nkind = \"late-callback\"";
         let daemon = setup(family, more).start();
         let answer = daemon.post(CHAT, &asked(4));
         assert_eq!(answer.status, 200, "{family}: {}", answer.body);
         assert!(is_kept(&answer.content(), 4), "{family}: {}", answer.body);
-    }
+    });
 }
 
 #[test]
 fn a_library_that_fails_on_its_way_back_is_told() {
-    for family in FAMILIES_RUN {
+    each_family(|family| {
         for kind in ["fail", "error-state", "never-finish"] {
             for occasion in [2, 3] {
                 let more =
@@ -199,7 +199,7 @@ fn a_library_that_fails_on_its_way_back_is_told() {
                 assert_eq!(answer.status, 200, "{family} {kind}: {}", answer.body);
             }
         }
-    }
+    });
 }
 
 #[test]
