@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 const CHAT: &str = "/v1/chat/completions";
 
 #[test]
-fn tokens_say_how_likely_they_were_as_with_a_hook() {
+fn the_real_model_says_how_likely_its_tokens_were_as_with_a_hook() {
     /// Rows of the same tokens that were evaluated in other pieces differ by less.
     const CLOSE: f64 = 1e-2;
     let (hooked, drawn_again) = (demo(true), demo(false));
@@ -58,7 +58,7 @@ fn tokens_say_how_likely_they_were_as_with_a_hook() {
 }
 
 #[test]
-fn bans_are_kept_as_with_a_hook() {
+fn the_real_model_keeps_bans_as_with_a_hook() {
     let (hooked, drawn_again) = (demo(true), demo(false));
     let ask = |daemon: &Daemon, banned: &[u64]| {
         let banned: serde_json::Map<String, Value> = banned
