@@ -302,10 +302,12 @@ fn a_way_back_evaluates_what_is_new_and_little_more() {
 
 #[test]
 fn a_client_that_leaves_on_the_way_back_frees_its_place() {
-    for interrupts in [true, false] {
-        let more = format!("prefill-delay-ms = 300\nabort-interrupts-prefill = {interrupts}");
-        leaves_on_the_way_back(&setup("1_3_1", &more).start());
-    }
+    thread::scope(|scope| {
+        for interrupts in [true, false] {
+            let more = format!("prefill-delay-ms = 300\nabort-interrupts-prefill = {interrupts}");
+            scope.spawn(move || leaves_on_the_way_back(&setup("1_3_1", &more).start()));
+        }
+    });
 }
 
 fn leaves_on_the_way_back(daemon: &Daemon) {
