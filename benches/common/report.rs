@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "each program uses a part of this")]
 
+use std::borrow::Cow;
 use std::fs;
 
 use serde_json::{Map, Value, json};
@@ -36,7 +37,7 @@ impl Target {
 enum Line {
     Title(String),
     Figure {
-        label: &'static str,
+        label: Cow<'static, str>,
         value: f64,
         unit: &'static str,
         target: Option<Target>,
@@ -84,8 +85,14 @@ impl Report {
         self.lines.push(Line::Title(title.to_owned()));
     }
 
-    pub fn figure(&mut self, key: &str, label: &'static str, value: f64, unit: &'static str) {
-        self.add(key, label, (value, unit), None);
+    pub fn figure(
+        &mut self,
+        key: &str,
+        label: impl Into<Cow<'static, str>>,
+        value: f64,
+        unit: &'static str,
+    ) {
+        self.add(key, label.into(), (value, unit), None);
     }
 
     pub fn promise(
@@ -95,13 +102,13 @@ impl Report {
         measured: (f64, &'static str),
         target: Target,
     ) {
-        self.add(key, label, measured, Some(target));
+        self.add(key, label.into(), measured, Some(target));
     }
 
     fn add(
         &mut self,
         key: &str,
-        label: &'static str,
+        label: Cow<'static, str>,
         (value, unit): (f64, &'static str),
         target: Option<Target>,
     ) {

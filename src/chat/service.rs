@@ -280,6 +280,7 @@ impl ChatService {
             not_applied,
             fingerprint: fingerprint.flatten(),
             reads_logits: request.reads_logits(facts.abilities()),
+            has_loaded_penalties: request.has_loaded_penalties(facts.abilities()),
         }
     }
 }

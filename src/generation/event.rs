@@ -32,8 +32,10 @@ pub struct RunStart {
     pub not_applied: Vec<&'static str>,
     /// What makes it; `None`: that is not known.
     pub fingerprint: Option<Fingerprint>,
-    /// Its log probabilities come from runs that tell the logits of each token, which are slower.
+    /// All of it is made by runs that tell the logits of each token, which are slower.
     pub reads_logits: bool,
+    /// Of its tokens some are drawn with the penalties that its model was loaded with, and some without.
+    pub has_loaded_penalties: bool,
 }
 
 /// The end of a generation and its figures.

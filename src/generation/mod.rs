@@ -22,7 +22,7 @@ pub use finish::FinishReason;
 pub use keep_alive::{KeepAlive, KeptUntil};
 pub use request::{
     Abilities, ClientKey, DrawRequest, GenerationRequest, LogprobsRequest, ModelId, RedrawLimits,
-    RequestId, RunExtensions, SamplingRequest, Weight,
+    RedrawRuns, RequestId, RunExtensions, SamplingRequest, Weight,
 };
 pub use stop_strings::StopStrings;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use draws::{DrawRequest, LogprobsRequest, RedrawLimits, SamplingRequest};
+pub use draws::{DrawRequest, LogprobsRequest, RedrawLimits, RedrawRuns, SamplingRequest};
 
 use super::{Adapter, GenerationError, KeepAlive};
 use crate::constraint::{Constraint, Need};
@@ -251,9 +251,16 @@ impl GenerationRequest {
         runtime.redraws() && self.constraint.is_some() && has_tokens && !is_shown
     }
 
-    /// It is told how likely tokens were by runs that tell the logits of each, which are slower.
+    /// All of it is made by runs that tell the logits of each token, which are slower.
     pub fn reads_logits(&self, runtime: Abilities) -> bool {
-        self.draws.logprobs.is_some() && runtime.redraws()
+        let is_set = self.redraws.runs == RedrawRuns::Logits && self.is_redrawn(runtime);
+        runtime.redraws() && (self.draws.logprobs.is_some() || is_set)
+    }
+
+    /// Penalties cannot be neutral for its run, as they are where tokens of a format are drawn again.
+    pub fn has_loaded_penalties(&self, runtime: Abilities) -> bool {
+        let is_fixed = runtime.per_run_parameters == Some(false);
+        is_fixed && self.has_to_be_kept() && self.is_redrawn(runtime)
     }
 
     /// Refuses what a runtime cannot keep an answer to, or tell of it; while that is not known, it may.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ControlTokenPolicy, WhiteSpace};
 use crate::constraint::Limits;
-use crate::generation::RedrawLimits;
+use crate::generation::{RedrawLimits, RedrawRuns};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -66,6 +66,8 @@ pub struct ConstraintSettings {
     pub max_redraws: u32,
     /// Likewise where it evaluates all again for each.
     pub max_redraws_without_reuse: u32,
+    /// The runs that such an answer is made in.
+    pub redraw_runs: RedrawRuns,
 }
 
 impl ConstraintSettings {
@@ -87,6 +89,7 @@ impl ConstraintSettings {
         RedrawLimits {
             redraws: self.max_redraws,
             without_reuse: self.max_redraws_without_reuse,
+            runs: self.redraw_runs,
         }
     }
 }

@@ -9,7 +9,7 @@ use super::{
     AuthPolicy, BoardSettings, ChatSettings, ConstraintSettings, ControlTokenPolicy,
     DeadlineSettings, EmbeddingSettings, FileMode, HalfClosedGenerations, HttpSettings,
     HubSettings, KeepAlive, LibrarySettings, LogSettings, MemorySettings, ModelSettings,
-    PrefixSettings, QueueSettings, ReaderSandbox, ReaderSettings, RecoverySettings,
+    PrefixSettings, QueueSettings, ReaderSandbox, ReaderSettings, RecoverySettings, RedrawRuns,
     ResponseSettings, RpcSettings, RuntimeSettings, TokenizerSettings, UnixSocketAuth, WhiteSpace,
 };
 
@@ -214,6 +214,7 @@ impl Default for ConstraintSettings {
             kept_grammars: 8,
             max_redraws: 256,
             max_redraws_without_reuse: 16,
+            redraw_runs: RedrawRuns::Measured,
         }
     }
 }

@@ -52,7 +52,7 @@ pub use vendor_api::{LibrarySettings, RpcSettings};
 pub use waits::{DeadlineSettings, QueueSettings, RecoverySettings};
 
 pub use crate::constraint::WhiteSpace;
-pub use crate::generation::KeepAlive;
+pub use crate::generation::{KeepAlive, RedrawRuns};
 pub use crate::prompt::ControlTokenPolicy;
 use optional::{bytes_or_empty, empty_as_none};
 

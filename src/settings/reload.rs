@@ -135,6 +135,7 @@ mod tests {
             ("http.unix-socket-auth", _) => "keys".to_owned(),
             ("chat.control-tokens", _) => "reject".to_owned(),
             ("constraints.white-space", _) => "none".to_owned(),
+            ("constraints.redraw-runs", _) => "logits".to_owned(),
             ("constraints.max-schema-depth" | "constraints.kept-grammars", _) => "7".to_owned(),
             ("constraints.max-lexer-steps", _) => "10001".to_owned(),
             ("log.filter", _) => "debug".to_owned(),

@@ -11,8 +11,8 @@
 //!     └──────────────── prompt, answer, what is forced ◄─────────────────┘
 //! ```
 //!
-//! Tokens are made with the row of each in hand where that takes less (`choice`), and where it is to be told
-//! how likely they were. Logits come of all that is evaluated, so the prompt is evaluated without.
+//! Tokens are made with the row of each in hand where that takes less (`choice`) or is set, and where it is to be
+//! told how likely they were. Logits come of all that is evaluated, so the prompt is evaluated without.
 //!
 //! All of these are runs by tokens, so that each finds in the cache what the one before has evaluated, and
 //! the row is that of the very tokens that were told. What is drawn is what `constraint::Draws` defines;
@@ -38,7 +38,7 @@ pub use of_handle::OfHandle;
 pub use prepared::{prepare, random_chance};
 
 use crate::constraint::Draws;
-use crate::generation::RedrawLimits;
+use crate::generation::{RedrawLimits, RedrawRuns};
 use crate::ipc::{Redraws, WaitsFor};
 use crate::worker::token_sink::RunRecord;
 use answer::SharedAnswer;
@@ -246,17 +246,18 @@ impl<L: Library> Redraw<L> {
 
     fn next_is_for(&self) -> For {
         let strayed = self.came.redraws.redraws;
-        let wants_scores = self.answer.lock().wants_scores();
-        match (wants_scores, self.came.runs) {
-            (true, 0) => For::Evaluation,
-            (true, _) => For::TokensWithRows,
-            (false, _) => {
-                let may_stray = self.answer.lock().may_stray();
-                match may_stray && self.came.costs.wants_rows(strayed, self.looked_at) {
-                    true => For::TokensWithRows,
-                    false => For::Tokens,
-                }
-            }
+        let (answer, costs) = (self.answer.lock(), &self.came.costs);
+        let with_rows = match (answer.wants_scores(), self.limits.runs) {
+            (true, _) => true,
+            (false, _) if !answer.may_stray() => false,
+            (false, RedrawRuns::Measured) => costs.wants_rows(strayed, self.looked_at),
+            (false, RedrawRuns::Tokens) => false,
+            (false, RedrawRuns::Logits) => costs.may_have_rows(),
+        };
+        match with_rows {
+            true if self.came.runs == 0 => For::Evaluation,
+            true => For::TokensWithRows,
+            false => For::Tokens,
         }
     }
 

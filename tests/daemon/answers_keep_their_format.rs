@@ -246,9 +246,8 @@ fn an_answer_is_whole_although_its_workers_die() {
     }
 }
 
-#[test]
-fn a_thought_is_free_and_what_follows_is_kept() {
-    const THINKS: &str = r#"{%- for message in messages %}<|im_start|>{{ message.role }}
+/// Opens a thought, unless it is told not to.
+pub const THINKS: &str = r#"{%- for message in messages %}<|im_start|>{{ message.role }}
 {{ message.content }}<|im_end|>
 {% endfor %}
 {%- if add_generation_prompt %}<|im_start|>assistant
@@ -258,10 +257,22 @@ fn a_thought_is_free_and_what_follows_is_kept() {
 
 {% else %}<think>
 {% endif %}{% endif %}"#;
+
+#[test]
+fn a_thought_is_free_and_what_follows_is_kept() {
     let daemon = Setup::new()
         .demo_model(MODEL)
         .model_file(MODEL, "chat_template.jinja", THINKS)
         .start();
+    let tokens = thinks_and_keeps_to_a_format(&daemon);
+    assert!(
+        tokens.is_some_and(|tokens| (1..=12).contains(&tokens)),
+        "{tokens:?}"
+    );
+}
+
+/// How many tokens its thought has, which is cut behind twelve.
+pub fn thinks_and_keeps_to_a_format(daemon: &Daemon) -> Option<u64> {
     let schema = object(json!({"ok": {"type": "boolean"}}));
     let more = json!({"temperature": 0, "max_tokens": 60, "thinking_budget_tokens": 12,
         "response_format": format_of(&schema, true)});
@@ -275,6 +286,7 @@ fn a_thought_is_free_and_what_follows_is_kept() {
     let thought = &answer.json()["choices"][0]["message"]["reasoning_content"];
     let thought = thought.as_str().expect("a thought");
     assert!(thought.contains(' ') && !thought.contains('{'), "{thought}");
+    answer.json()["usage"]["completion_tokens_details"]["reasoning_tokens"].as_u64()
 }
 
 #[test]

@@ -3,9 +3,9 @@
 //! library does not have.
 
 use std::collections::BTreeMap;
+use std::thread;
 
 use crate::answers_keep_their_format::{MODEL, keep, schemas};
-use crate::calls_obey::{ask, calls, named};
 use crate::daemon_support::{Daemon, Setup, built_library, chat, completion, demo_model, kill};
 use crate::json_judge::fault;
 use crate::tiny_models::with_tiny_models;
@@ -16,8 +16,16 @@ const CHAT: &str = "/v1/chat/completions";
 
 /// The demo model, whose runs draw anew each; `has_hook`: on the CPU runtime as it is.
 pub fn demo(has_hook: bool) -> Daemon {
+    match has_hook {
+        true => installed(),
+        false => without_a_hook(installed()),
+    }
+    .start()
+}
+
+pub fn installed() -> Setup {
     let library = built_library("rkllm_cpu").display().to_string();
-    let setup = Setup::new()
+    Setup::new()
         .demo_model_again(MODEL)
         .model_file(
             MODEL,
@@ -27,15 +35,28 @@ pub fn demo(has_hook: bool) -> Daemon {
         .settings(&format!("runtime.cpu-library = {library:?}"))
         .settings("chat.raw-completions = true")
         // As other tests of a real model have it.
-        .environment("RKLLM_CPU_THREADS", "1");
-    match has_hook {
-        true => setup,
-        false => without_a_hook(setup),
-    }
-    .start()
+        .environment("RKLLM_CPU_THREADS", "1")
 }
 
-fn without_a_hook(setup: Setup) -> Setup {
+/// What both daemons say, with a hook and without, each asked beside the other: either computes on one thread.
+fn of_both<T: Send>(ask: impl Fn(&Daemon, bool) -> T + Sync) -> ([Daemon; 2], [T; 2]) {
+    let asked = thread::scope(|scope| {
+        [true, false]
+            .map(|has_hook| {
+                let ask = &ask;
+                scope.spawn(move || {
+                    let daemon = demo(has_hook);
+                    let said = ask(&daemon, has_hook);
+                    (daemon, said)
+                })
+            })
+            .map(|asking| asking.join().expect("it was asked"))
+    });
+    let [(hooked, first), (drawn_again, second)] = asked;
+    ([hooked, drawn_again], [first, second])
+}
+
+pub fn without_a_hook(setup: Setup) -> Setup {
     const VARIABLE: &str = "RKLLM_CPU_VENDOR_ONLY";
     setup
         .environment(VARIABLE, "1")
@@ -55,21 +76,41 @@ pub fn metric(daemon: &Daemon, name: &str) -> f64 {
 
 #[test]
 fn the_real_model_keeps_to_schemas_that_it_would_not_keep_to() {
-    let daemon = demo(false);
     let schemas = schemas();
-    let whole = keep(&daemon, &schemas);
+    let halves: Vec<&[Value]> = schemas.chunks(schemas.len().div_ceil(2)).collect();
+    // One half beside the other: either daemon computes on one thread.
+    let whole: usize = thread::scope(|scope| {
+        let keeping: Vec<_> = halves
+            .iter()
+            .map(|half| scope.spawn(move || keeps_without_a_hook(half)))
+            .collect();
+        let kept = keeping.into_iter();
+        kept.map(|half| half.join().expect("it was kept")).sum()
+    });
     assert!(
         whole * 10 >= schemas.len() * 9,
         "{whole} of {}",
         schemas.len()
     );
+}
+
+/// How many of the answers are whole, all of which are right.
+fn keeps_without_a_hook(schemas: &[Value]) -> usize {
+    /// Of a prompt of which the first token of an answer is drawn again, the CPU runtime evaluates a piece again.
+    const PIECE: f64 = 72.0;
+    let daemon = demo(false);
+    let whole = keep(&daemon, schemas);
     let redraws = metric(&daemon, "rkllmd_redraws_total");
     assert!(redraws > 0.0);
     assert!(metric(&daemon, "rkllmd_redraw_wasted_tokens_total") >= redraws);
-    // Two runs each, that evaluate what is new, and a piece before it.
+    // Each takes two runs, or one, and more of them where a row is not told at once. They evaluate the token that
+    // they go on behind and what is new, which is a part of the answer.
     let evaluated = metric(&daemon, "rkllmd_redraw_prompt_tokens_total");
-    println!("{redraws} redraws, {evaluated} tokens evaluated");
-    assert!(evaluated > 0.0 && evaluated <= redraws * 2.0 * 72.0);
+    let made = metric(&daemon, "rkllmd_completion_tokens_total");
+    println!("{redraws} redraws, {evaluated} tokens evaluated, {made} made");
+    let most = 4.0 * redraws + made + PIECE * schemas.len() as f64;
+    assert!(evaluated > 0.0 && evaluated <= most, "{evaluated}, {most}");
+    whole
 }
 
 /// Pieces of a greedy answer with what else was likely, where it is asked for.
@@ -119,7 +160,6 @@ pub const ABOUT_AS_LIKELY: f64 = 0.05;
 
 #[test]
 fn greedy_answers_are_those_of_a_hook() {
-    let (hooked, drawn_again) = (demo(true), demo(false));
     let object = |properties: Value| {
         let names: Vec<_> = properties
             .as_object()
@@ -149,21 +189,28 @@ fn greedy_answers_are_those_of_a_hook() {
         "Say hello in French: \u{e7}a va?",
         "Why is the sky blue?",
     ];
-    let (mut asked, mut gaps) = (0, Vec::new());
-    for schema in &schemas {
-        let format = json!({"type": "json_schema",
-            "json_schema": {"name": "answer", "strict": true, "schema": schema}});
-        for prompt in prompts {
-            let (first, told) = greedy(&hooked, prompt, &format, true);
-            let (second, _) = greedy(&drawn_again, prompt, &format, false);
-            asked += 1;
-            if first != second {
-                let gap = gap(&told, &first, &second);
-                gaps.push(gap.unwrap_or(f64::INFINITY));
-                println!("{gap:?}\n  {first}\n  {second}");
-            }
+    let formats = schemas.map(|schema| {
+        json!({"type": "json_schema",
+            "json_schema": {"name": "answer", "strict": true, "schema": schema}})
+    });
+    // What begins alike comes one after the other, so that its beginning is evaluated once.
+    let (_daemons, [with_hook, without]) = of_both(|daemon, has_hook| {
+        let asked = prompts.iter().flat_map(|prompt| {
+            let formats = formats.iter();
+            formats.map(move |format| greedy(daemon, prompt, format, has_hook))
+        });
+        asked.collect::<Vec<_>>()
+    });
+    let mut gaps = Vec::new();
+    for ((first, told), (second, _)) in with_hook.iter().zip(&without) {
+        if first != second {
+            let gap = gap(told, first, second);
+            gaps.push(gap.unwrap_or(f64::INFINITY));
+            println!("{gap:?}\n  {first}\n  {second}");
         }
     }
+    let asked = without.len();
+    assert_eq!((with_hook.len(), asked), (50, 50));
     println!("{} of {asked} differ, by {gaps:?}", gaps.len());
     assert!(gaps.iter().all(|gap| *gap <= ABOUT_AS_LIKELY));
     assert!(gaps.len() * 20 <= asked);
@@ -204,9 +251,7 @@ fn draws_are_distributed_as_with_a_hook() {
     const TIMES: u32 = 300;
     // One in ten thousand, with two degrees of freedom.
     const LIMIT: f64 = 18.42;
-    let (hooked, drawn_again) = (demo(true), demo(false));
-    let expected = counts(&hooked, 1.3, TIMES);
-    let drawn = counts(&drawn_again, 1.3, TIMES);
+    let ([_, drawn_again], [expected, drawn]) = of_both(|daemon, _| counts(daemon, 1.3, TIMES));
     println!("{expected:?} {drawn:?}");
     assert!(expected.len() > 1, "{expected:?}");
     let far = chi_squared(&expected, &drawn);
@@ -219,22 +264,6 @@ fn draws_are_distributed_as_with_a_hook() {
         *count *= f64::from(TIMES / FEW);
     }
     assert!(chi_squared(&expected, &greedy) > LIMIT, "{greedy:?}");
-}
-
-#[test]
-fn calls_that_are_required_are_made() {
-    let daemon = demo(false);
-    for seed in 0..3 {
-        let one = json!({"tool_choice": "required", "parallel_tool_calls": false, "seed": seed});
-        let (made, reason) = calls(&ask(&daemon, MODEL, one));
-        assert_eq!((made.len(), reason.as_str()), (1, "tool_calls"), "{made:?}");
-    }
-    let (made, _) = calls(&ask(
-        &daemon,
-        MODEL,
-        json!({"tool_choice": named("set_lamp")}),
-    ));
-    assert_eq!(made[0].0, "set_lamp");
 }
 
 #[test]

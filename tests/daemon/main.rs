@@ -112,6 +112,7 @@ mod systemd_is_told_the_truth;
 mod the_board_is_told_as_it_is;
 mod the_demo_serves;
 mod the_official_client_works_unchanged;
+mod the_real_model_calls_and_thinks_without_a_hook;
 mod the_real_model_streams;
 mod the_real_model_takes_its_calls_back;
 mod the_router_downloads;

@@ -2,19 +2,21 @@
 //! bans, and keeps calls that a model makes as it likes to their schemas. On the CPU runtime without what the
 //! vendor's library does not have, and on each family of that, whatever it does on the way.
 
+use std::sync::OnceLock;
+
 use crate::answers_keep_their_format::MODEL;
 use crate::daemon_support::{Answer, Daemon, FAMILIES_RUN, Setup, chat, completion};
 use crate::formats_without_a_hook::{ABOUT_AS_LIKELY, demo, metric as metric_of_demo};
 use crate::function_calls::TEMPLATE;
 use crate::the_vendors_oddities_keep_formats::{
-    ODDITIES, asked, is_kept, metric, setup, tokenizer_of,
+    asked, each_odd_library, is_kept, metric, setup, tokenizer_of,
 };
 use serde_json::{Value, json};
 
 const CHAT: &str = "/v1/chat/completions";
 
 #[test]
-fn tokens_say_how_likely_they_were_as_with_a_hook() {
+fn the_real_model_says_how_likely_its_tokens_were_as_with_a_hook() {
     /// Rows of the same tokens that were evaluated in other pieces differ by less.
     const CLOSE: f64 = 1e-2;
     let (hooked, drawn_again) = (demo(true), demo(false));
@@ -56,7 +58,7 @@ fn tokens_say_how_likely_they_were_as_with_a_hook() {
 }
 
 #[test]
-fn bans_are_kept_as_with_a_hook() {
+fn the_real_model_keeps_bans_as_with_a_hook() {
     let (hooked, drawn_again) = (demo(true), demo(false));
     let ask = |daemon: &Daemon, banned: &[u64]| {
         let banned: serde_json::Map<String, Value> = banned
@@ -130,29 +132,30 @@ fn tokens_say_how_likely_they_were_in_each_family_whatever_the_library_does() {
         "Say it",
         json!({"max_tokens": 12, "logprobs": true, "top_logprobs": 2}),
     );
-    let mut first = None;
-    for family in FAMILIES_RUN {
-        for more in ODDITIES {
-            let daemon = setup(family, more).start();
-            let told = [&of_format, &free].map(|asked| {
-                let answer = daemon.post(CHAT, asked);
-                assert_eq!(answer.status, 200, "{family} {more}: {}", answer.body);
-                assert_eq!(answer.header("x-rkllmd-run-mode"), Some("logits"));
-                assert_eq!(answer.header("x-rkllmd-not-applied"), None);
-                let text = answer.content();
-                assert_eq!(told_bytes(&answer, 2), text.as_bytes(), "{family} {more}");
-                let logprobs = answer.json()["choices"][0]["logprobs"].clone();
-                (text, logprobs)
-            });
-            assert!(is_kept(&told[0].0, 2), "{family} {more}: {}", told[0].0);
-            let first = first.get_or_insert_with(|| told.clone());
-            assert_eq!(*first, told, "{family} {more}");
-            assert!(metric(
-                &daemon,
-                "rkllmd_redraw_logits_runs_total{model=\"m\"}"
-            ));
-        }
-    }
+    let first = OnceLock::new();
+    each_odd_library(|family, more| {
+        let daemon = setup(family, more).start();
+        let mode_of_format = match family {
+            "1_2_1" => "logits, loaded-penalties",
+            _ => "logits",
+        };
+        let told = [(&of_format, mode_of_format), (&free, "logits")].map(|(asked, mode)| {
+            let answer = daemon.post(CHAT, asked);
+            assert_eq!(answer.status, 200, "{family} {more}: {}", answer.body);
+            assert_eq!(answer.header("x-rkllmd-run-mode"), Some(mode));
+            assert_eq!(answer.header("x-rkllmd-not-applied"), None);
+            let text = answer.content();
+            assert_eq!(told_bytes(&answer, 2), text.as_bytes(), "{family} {more}");
+            let logprobs = answer.json()["choices"][0]["logprobs"].clone();
+            (text, logprobs)
+        });
+        assert!(is_kept(&told[0].0, 2), "{family} {more}: {}", told[0].0);
+        assert_eq!(*first.get_or_init(|| told.clone()), told, "{family} {more}");
+        assert!(metric(
+            &daemon,
+            "rkllmd_redraw_logits_runs_total{model=\"m\"}"
+        ));
+    });
 }
 
 #[test]
@@ -163,20 +166,17 @@ fn banned_tokens_never_come_whatever_the_library_does() {
         assert_eq!(answer.status, 200, "{}", answer.body);
         answer
     };
-    let mut first = None;
-    for family in FAMILIES_RUN {
-        for more in ODDITIES {
-            let daemon = setup(family, more).start();
-            // `yes`, `Sure`, and what ends an answer.
-            let answer = ask(&daemon, json!({"1": -100, "3": -100, "8": -100}));
-            assert_eq!(answer.header("x-rkllmd-not-applied"), None);
-            assert_eq!(answer.json()["choices"][0]["finish_reason"], "length");
-            let text = answer.content();
-            assert!(!text.contains("yes") && !text.contains("Sure"), "{text}");
-            let first = first.get_or_insert_with(|| text.clone());
-            assert_eq!(*first, text, "{family} {more}");
-        }
-    }
+    let first = OnceLock::new();
+    each_odd_library(|family, more| {
+        let daemon = setup(family, more).start();
+        // `yes`, `Sure`, and what ends an answer.
+        let answer = ask(&daemon, json!({"1": -100, "3": -100, "8": -100}));
+        assert_eq!(answer.header("x-rkllmd-not-applied"), None);
+        assert_eq!(answer.json()["choices"][0]["finish_reason"], "length");
+        let text = answer.content();
+        assert!(!text.contains("yes") && !text.contains("Sure"), "{text}");
+        assert_eq!(*first.get_or_init(|| text.clone()), text, "{family} {more}");
+    });
     // What only makes a token more or less likely is not done.
     let daemon = setup("1_3_1", "").start();
     for biases in [json!({"1": 5}), json!({"1": -100, "2": -99})] {

@@ -313,8 +313,7 @@ pub async fn endless(
 pub fn started(not_applied: &[&'static str]) -> ReplyEvent {
     ReplyEvent::Started(RunStart {
         not_applied: not_applied.to_vec(),
-        fingerprint: None,
-        reads_logits: false,
+        ..RunStart::default()
     })
 }
 

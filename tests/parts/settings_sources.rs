@@ -140,6 +140,7 @@ fn another_value(key: &KnownKey) -> &'static str {
         "http.unix-socket-mode" => "0600",
         "chat.control-tokens" => "reject",
         "constraints.white-space" => "any",
+        "constraints.redraw-runs" => "tokens",
         "recovery.resume" | "rpc.http" => "false",
         "constraints.show-format" | "constraints.keep-calls" => "false",
         "rpc.unix-socket-mode" => "0600",

@@ -66,4 +66,18 @@ pub struct RedrawLimits {
     pub redraws: u32,
     /// While it is not seen that the library finds in its cache what it has evaluated.
     pub without_reuse: u32,
+    pub runs: RedrawRuns,
+}
+
+/// The runs that make an answer of which tokens may be drawn again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RedrawRuns {
+    /// Those that take less, by what was measured and by how often a token may not come.
+    #[default]
+    Measured,
+    /// Such that tell tokens alone. A run of its own tells the logits of a token that may not come.
+    Tokens,
+    /// Such that tell the logits of each token, where the library does.
+    Logits,
 }

@@ -65,6 +65,14 @@ fn a_format_is_kept_by_drawing_again_or_refused() {
     assert!(of(true).is_redrawn(HOOKLESS) && !of(true).is_redrawn(HOOKED));
     assert!(of(true).check_runtime(HOOKLESS).is_ok());
     assert_eq!(of(true).not_applied(HOOKLESS), ["repeat_penalty"]);
+    let fixed = |runtime| Abilities {
+        per_run_parameters: Some(false),
+        ..runtime
+    };
+    assert!(of(true).has_loaded_penalties(fixed(HOOKLESS)));
+    assert!(!request(true).has_loaded_penalties(fixed(HOOKLESS)));
+    assert!(!of(true).has_loaded_penalties(HOOKLESS));
+    assert!(!of(true).has_loaded_penalties(fixed(HOOKED)));
     assert!(of(true).not_applied(HOOKED).is_empty());
     let refused = of(false).check_runtime(HOOKLESS);
     assert!(matches!(refused, Err(GenerationError::CannotConstrain)));
@@ -139,6 +147,12 @@ fn log_probabilities_are_read_from_logits_or_refused() {
     assert!(of(true, false).is_redrawn(HOOKLESS) && of(true, false).reads_logits(HOOKLESS));
     assert!(of(true, false).check_runtime(HOOKLESS).is_ok());
     assert!(!of(true, false).reads_logits(HOOKED));
+    // All is made so where it is set, of what is looked at.
+    let mut set = request(true);
+    set.redraws.runs = RedrawRuns::Logits;
+    assert!(!set.reads_logits(HOOKLESS));
+    set.draws.logit_bias = vec![(3, f32::NEG_INFINITY)];
+    assert!(set.reads_logits(HOOKLESS) && !set.reads_logits(HOOKED));
     for request in [of(false, false), of(true, true)] {
         let refused = request.check_runtime(HOOKLESS);
         assert!(matches!(refused, Err(GenerationError::CannotTellLogprobs)));

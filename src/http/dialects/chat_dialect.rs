@@ -36,7 +36,7 @@ use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
 use crate::http::request::parsed::{Parse, parsed};
 use crate::http::response::event_writer::EventWriter;
-use crate::http::response::notices::{add_notices, tell_dropped, tell_of_logits};
+use crate::http::response::notices::{add_notices, tell_dropped, tell_run_mode};
 use crate::ipc::Prompt;
 use crate::models::InstalledModel;
 
@@ -255,6 +255,7 @@ pub(crate) async fn answer_asked<D: ChatDialect>(
         }
         false => answering.whole(replies).await?,
     };
+    tell_run_mode(&mut response, &start);
     let not_applied = start.not_applied.into_iter();
     let not_applied = not_applied.filter(|name| !options.implied.contains(name));
     let not_kept = not_kept.into_iter().map(Cow::from);
@@ -263,9 +264,6 @@ pub(crate) async fn answer_asked<D: ChatDialect>(
     let names: Vec<Cow<'_, str>> = names.chain(unread).chain(not_kept).collect();
     add_notices(&mut response, &names, &neutralised);
     tell_dropped(&mut response, dropped);
-    if start.reads_logits {
-        tell_of_logits(&mut response);
-    }
     Ok(response)
 }
 

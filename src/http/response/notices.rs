@@ -5,6 +5,8 @@ use std::borrow::Borrow;
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
 
+use crate::generation::RunStart;
+
 static X_NOT_APPLIED: HeaderName = HeaderName::from_static("x-rkllmd-not-applied");
 static X_DROPPED: HeaderName = HeaderName::from_static("x-rkllmd-dropped-messages");
 static X_TRUNCATED: HeaderName = HeaderName::from_static("x-rkllmd-truncated-inputs");
@@ -24,10 +26,16 @@ pub(crate) fn tell_dropped(response: &mut Response, messages: usize) {
     }
 }
 
-/// Its log probabilities were read from runs that tell the logits of each token.
-pub(crate) fn tell_of_logits(response: &mut Response) {
+/// How the library is run for it, where that is not as ever.
+pub(crate) fn tell_run_mode(response: &mut Response, start: &RunStart) {
+    let mode = match (start.reads_logits, start.has_loaded_penalties) {
+        (false, false) => return,
+        (true, false) => "logits",
+        (false, true) => "loaded-penalties",
+        (true, true) => "logits, loaded-penalties",
+    };
     let headers = response.headers_mut();
-    headers.insert(X_RUN_MODE.clone(), HeaderValue::from_static("logits"));
+    headers.insert(X_RUN_MODE.clone(), HeaderValue::from_static(mode));
 }
 
 /// Of so many inputs only the beginnings were embedded.

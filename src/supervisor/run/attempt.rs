@@ -240,6 +240,7 @@ impl Serving<'_> {
             not_applied,
             fingerprint: self.fingerprint.clone(),
             reads_logits: request.reads_logits(runtime),
+            has_loaded_penalties: request.has_loaded_penalties(runtime),
         });
         if self.job.events.try_send(started).is_err() {
             return Err(Outcome::Silence);

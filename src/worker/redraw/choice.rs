@@ -46,9 +46,13 @@ impl Costs {
         self.rows_are_missing = true;
     }
 
+    pub fn may_have_rows(&self) -> bool {
+        !self.rows_are_missing
+    }
+
     /// `strayed` of so many tokens may not come. Where a cost is not known, it is found out.
     pub fn wants_rows(&self, strayed: u32, tokens: u32) -> bool {
-        if self.rows_are_missing || strayed < ENOUGH {
+        if !self.may_have_rows() || strayed < ENOUGH {
             return false;
         }
         let (Some(free), Some(with_row), Some(row)) =

@@ -284,6 +284,7 @@ fn more_redraws_than_there_may_be_end_the_answer_with_what_there_is() {
             limits: RedrawLimits {
                 redraws: limits.0,
                 without_reuse: limits.1,
+                runs: RedrawRuns::Measured,
             },
             ..Asked::new(&parsers, &constraint)
         };

@@ -55,6 +55,7 @@ pub struct Made {
 const ANY: RedrawLimits = RedrawLimits {
     redraws: 10_000,
     without_reuse: 10_000,
+    runs: RedrawRuns::Measured,
 };
 
 impl<'a> Asked<'a> {

@@ -7,7 +7,7 @@ use super::scripted::{
 };
 use super::{ODD, distance, regex};
 use crate::constraint::Wanted;
-use crate::generation::{FinishReason, RedrawLimits};
+use crate::generation::{FinishReason, RedrawLimits, RedrawRuns};
 use crate::worker::redraw::Costs;
 
 const ROWS: [Rows; 4] = [
@@ -190,6 +190,49 @@ fn rows_are_in_hand_where_much_is_drawn_again_unless_they_do_not_come() {
 }
 
 #[test]
+fn an_answer_is_made_in_the_runs_that_are_set_and_is_that_of_a_hook() {
+    let parsers = parsers();
+    for pattern in ["(ab|ac)*b!", "(ab|bc){20,30}"] {
+        let constraint = regex(pattern);
+        let mut redraws = 0;
+        for odd in libraries() {
+            for seed in 0..6 {
+                let asked = Asked {
+                    seed,
+                    odd,
+                    ..Asked::new(&parsers, &constraint)
+                };
+                let made = |runs| {
+                    let limits = RedrawLimits {
+                        runs,
+                        ..asked.limits
+                    };
+                    let made = Asked { limits, ..asked }.make();
+                    assert_eq!(
+                        made.came.not_kept, None,
+                        "{pattern} {seed} {odd:?} {runs:?}"
+                    );
+                    assert_eq!(made.ids, asked.with_a_hook(), "{seed} {odd:?} {runs:?}");
+                    made
+                };
+                let tokens = made(RedrawRuns::Tokens);
+                assert_eq!(tokens.asked[1], 0, "{odd:?}");
+                redraws += tokens.came.redraws.redraws;
+                let logits = made(RedrawRuns::Logits);
+                // The prompt is evaluated first, without rows of all of it.
+                assert!(logits.asked[0] >= 1, "{odd:?}");
+                assert!(logits.asked[1] >= 1, "{odd:?}");
+                if odd.waits == 0 && matches!(odd.rows, Rows::WithTexts | Rows::WithIds) {
+                    let [first, _, rows] = logits.asked;
+                    assert_eq!((first, rows), (1, 0), "each row is in hand: {odd:?}");
+                }
+            }
+        }
+        assert!(redraws > 0, "{pattern}");
+    }
+}
+
+#[test]
 fn answers_with_rows_in_hand_are_distributed_as_with_a_hook() {
     let parsers = parsers();
     let texts = ["ab", "ac", "b", "abc!", "bc"].map(str::to_owned);
@@ -219,6 +262,7 @@ fn what_is_only_wished_for_ends_no_answer() {
         limits: RedrawLimits {
             redraws: 2,
             without_reuse: 2,
+            ..RedrawLimits::default()
         },
         ..Asked::new(&parsers, &constraint)
     };
