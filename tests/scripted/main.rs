@@ -56,6 +56,7 @@ mod responses_requests_are_checked;
 mod responses_streams_have_one_end;
 mod responses_web_sockets_end;
 mod responses_web_sockets_support;
+mod responses_web_sockets_warm_up;
 mod the_prompt_of_a_chat_can_be_seen;
 mod the_status_agrees_with_the_other_pages;
 mod tokens_are_made_without_a_run;
