@@ -1,5 +1,5 @@
 //! Clients that ask for OpenAI's responses, unchanged: npm's `openai` and `@ai-sdk/openai`, and litellm, which makes responses
-//! of chats as well.
+//! of chats as well; and on WebSockets the `openai` of PyPI and of npm.
 
 use crate::client_sessions::{WHOLE, host, setup_with};
 use crate::daemon_support::{
@@ -16,6 +16,10 @@ const NPM: [&str; 4] = [
     "@ai-sdk/openai@4.0.118",
     "ai@7.0.173",
 ];
+
+/// What their WebSockets need is beside them.
+const OPENAI_ON_SOCKETS: &str = "openai[realtime]==3.54.0";
+const NPM_ON_SOCKETS: [&str; 2] = ["openai@7.59.0", "ws@8.23.0"];
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/responses_clients");
 
@@ -54,4 +58,27 @@ fn litellm() {
         &[&url, &key, "m", HARD],
         WHOLE,
     );
+}
+
+#[test]
+fn pypis_openai_on_a_web_socket() {
+    let (_daemon, [key, other], url) = start();
+    python_session(
+        "responses_clients/socket_session.py",
+        OPENAI_ON_SOCKETS,
+        &[&url, &key, &other, "m", "real"],
+        WHOLE,
+    );
+}
+
+#[test]
+fn npms_openai_on_a_web_socket() {
+    let (_daemon, [key, _], url) = start();
+    let mut session = node();
+    session
+        .current_dir(FOLDER)
+        .arg("socket_session.mjs")
+        .arg(npm_packages(&NPM_ON_SOCKETS))
+        .args([&url, &key, "m"]);
+    is_whole(session, WHOLE);
 }
