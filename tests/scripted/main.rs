@@ -52,6 +52,8 @@ mod responses_are_made_shorter;
 mod responses_background_support;
 mod responses_fields_may_hold_anything;
 mod responses_in_the_background_are_followed;
+mod responses_make_place_for_others;
+mod responses_repeat_their_requests;
 mod responses_requests_are_checked;
 mod responses_streams_have_one_end;
 mod responses_web_sockets_end;
