@@ -3,7 +3,7 @@
 
 use crate::client_sessions::{WHOLE, host, setup_with};
 use crate::daemon_support::{
-    Daemon, eventually, is_whole, keys, node, npm_packages, python_session,
+    Daemon, Setup, eventually, is_whole, keys, node, npm_packages, python_session, word_tokenizer,
 };
 use crate::function_calls::HARD;
 use crate::openais_responses_work_unchanged::DIES;
@@ -25,7 +25,12 @@ const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/responses_clien
 
 /// A daemon that asks for keys, two of these, and its address.
 fn start() -> (Daemon, [String; 2], String) {
-    let daemon = setup_with(DIES)
+    start_of(setup_with(DIES))
+}
+
+/// The same with more models.
+fn start_of(setup: Setup) -> (Daemon, [String; 2], String) {
+    let daemon = setup
         .demo_model("real")
         .settings("models.max-loaded = 2\nrecovery.resume = false\n")
         .start();
@@ -62,11 +67,16 @@ fn litellm() {
 
 #[test]
 fn pypis_openai_on_a_web_socket() {
-    let (_daemon, [key, other], url) = start();
+    let short = "template = \"chatml\"\ncontext-length = 64\n";
+    let setup = setup_with(DIES)
+        .scenario("short", "echo-prompt = true\n")
+        .model_file("short", "tokenizer.json", &word_tokenizer(&[]))
+        .model_file("short", "model.toml", short);
+    let (_daemon, [key, other], url) = start_of(setup);
     python_session(
         "responses_clients/socket_session.py",
         OPENAI_ON_SOCKETS,
-        &[&url, &key, &other, "m", "real"],
+        &[&url, &key, &other, "m", "real", "short"],
         WHOLE,
     );
 }

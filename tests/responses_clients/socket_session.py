@@ -1,7 +1,8 @@
 """A session on a WebSocket of the official `openai` package about responses, unchanged, with a daemon.
 
-Usage: socket_session.py BASE_URL KEY OTHER_KEY MODEL REAL
-MODEL answers "slow" with "one two three four five "; REAL is a model whose tokens are known.
+Usage: socket_session.py BASE_URL KEY OTHER_KEY MODEL REAL SHORT
+MODEL answers "slow" with "one two three four five "; REAL is a model whose tokens are known; the context of SHORT has 64
+tokens, each a word.
 """
 
 import asyncio
@@ -9,7 +10,7 @@ import sys
 
 import openai
 
-url, key, other_key, model, real = sys.argv[1:]
+url, key, other_key, model, real, short = sys.argv[1:]
 client = openai.OpenAI(base_url=url, api_key=key, max_retries=0, timeout=60)
 answer = "one two three four five "
 
@@ -73,6 +74,17 @@ with client.responses.connect() as connection:
     assert done.usage.input_tokens == evaluated and done.usage.output_tokens > 0, done
     # Its last tokens are evaluated in any case.
     assert done.usage.input_tokens_details.cached_tokens > evaluated // 2, done
+
+    # A history that is too long is cut to what its answer will have of it, not to what fits without one.
+    turns = []
+    for turn in range(10):
+        turns.append({"role": "user", "content": f"asked{turn} b c d"})
+        turns.append({"role": "assistant", "content": f"said{turn} f g h"})
+    turns.append({"role": "user", "content": "last"})
+    history = dict(model=short, truncation="auto", store=False)
+    prepared = ask(connection, input=turns, generate=False, **history)
+    done = ask(connection, input=[], previous_response_id=prepared.id, **history)
+    assert 0 < prepared.usage.input_tokens == done.usage.input_tokens, (prepared, done)
 
 stranger = openai.OpenAI(base_url=url, api_key=other_key, max_retries=0, timeout=60)
 with stranger.responses.connect() as connection:

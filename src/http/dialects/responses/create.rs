@@ -161,16 +161,16 @@ pub(super) fn asked_of(
         },
         choices: 1,
         more_prompts: Vec::new(),
-        max_new_tokens: match is_warm_up {
-            true => Some(0),
-            false => max_output_tokens.or(model.facts.max_new_tokens),
-        },
+        max_new_tokens: max_output_tokens.or(model.facts.max_new_tokens),
         thought_budget: None,
         // There is nothing to be kept to one.
         format: format.filter(|_| !is_warm_up),
         calls: functions.calls.filter(|_| !is_warm_up),
         stop: Vec::new(),
-        without: Without::default(),
+        without: Without {
+            answer: is_warm_up,
+            ..Without::default()
+        },
         resume: None,
         total_deadline: state.total_deadline,
         long_history,
