@@ -74,9 +74,12 @@ impl Servers {
         });
     }
 
-    /// Waits for the end of all connections, but no longer than `limit`.
+    /// Waits for the end of all connections and of the responses in the background, but no longer than `limit`.
     pub async fn ended(&mut self, limit: Duration) -> bool {
-        let all = async { while self.tasks.join_next().await.is_some() {} };
+        let all = async {
+            while self.tasks.join_next().await.is_some() {}
+            self.state.background_responses_ended().await;
+        };
         tokio::time::timeout(limit, all).await.is_ok()
     }
 }

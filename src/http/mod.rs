@@ -166,6 +166,11 @@ impl HttpState {
         self.background_responses.close();
     }
 
+    /// Waits for the end of the responses in the background. What settings have on disk is there by then.
+    pub async fn background_responses_ended(&self) {
+        self.background_responses.ended().await;
+    }
+
     /// `examine` is asked by administrators, on a thread of its own.
     #[must_use]
     pub fn with_doctor(self, examine: Arc<Examine>) -> Self {

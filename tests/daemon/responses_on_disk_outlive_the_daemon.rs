@@ -19,7 +19,8 @@ const MOST_ATTEMPTS: usize = 400;
 const PROBE: &str = "say it back";
 /// About a tenth of a second of tokens, one word; asked for its prompt it tells that.
 const SCENARIO: &str = "token-delay-us = 2000\nrepeat = { token = \"w\", times = 50 }\n\
-    [[answer]]\nwhen-prompt-contains = \"say it back\"\necho-prompt = true\n";
+    [[answer]]\nwhen-prompt-contains = \"say it back\"\necho-prompt = true\n\
+    [[answer]]\nwhen-prompt-contains = \"at length\"\nrepeat = { token = \"w \", times = 60000 }\n";
 
 fn started(state: &Path) -> Daemon {
     Setup::new()
@@ -253,6 +254,30 @@ fn what_came_from_a_revoked_key_is_on_no_disk() {
         let folders = fs::read_dir(state.path().join("responses")).expect("there");
         (folders.count() == 1).then_some(())
     });
+}
+
+#[test]
+fn what_the_daemons_end_ends_is_there_as_it_ended() {
+    let state = tempfile::tempdir().expect("a folder");
+    let daemon = started(state.path());
+    let body = json!({"model": "m", "input": "at length", "background": true});
+    let begun = || id(&daemon.post(PATH, &body).json()).to_owned();
+    let paths = [begun(), begun()].map(|id| format!("{PATH}/{id}"));
+    eventually("its being made", || {
+        let first = daemon.get(&paths[0]).json();
+        (first["status"] == "in_progress").then_some(())
+    });
+    daemon.signal(Signal::TERM);
+    assert!(daemon.wait().success());
+    let daemon = started(state.path());
+    for path in paths {
+        let kept = daemon.get(&path).json();
+        assert_eq!(
+            (&kept["status"], &kept["error"]["code"]),
+            (&json!("failed"), &json!("shutting_down")),
+            "{kept}"
+        );
+    }
 }
 
 #[test]

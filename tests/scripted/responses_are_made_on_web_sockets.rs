@@ -178,9 +178,9 @@ async fn what_is_wrong_is_told_and_the_connection_lives() {
             "background",
         ),
         (
-            create(json!({"generate": false})).to_string(),
+            create(json!({"generate": 0})).to_string(),
             400,
-            "unsupported_parameter",
+            "invalid_type",
             "generate",
         ),
         (

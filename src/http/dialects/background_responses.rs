@@ -150,6 +150,18 @@ impl BackgroundResponses {
         }
     }
 
+    /// Waits for the end of all that are there, which are kept by then.
+    pub async fn ended(&self) {
+        let all: Vec<Arc<BackgroundResponse>> = {
+            let shelf = self.shelf();
+            let of = shelf.clients.values();
+            of.flat_map(|of| &of.responses).map(Arc::clone).collect()
+        };
+        for response in all {
+            response.ended().await;
+        }
+    }
+
     fn take(&self, client: &str, id: &str) -> Option<Arc<BackgroundResponse>> {
         let mut shelf = self.shelf();
         let of = shelf.clients.get_mut(client)?;

@@ -211,7 +211,7 @@ pub(crate) async fn answer_asked<D: ChatDialect>(
             sampling: options.sampling,
             draws: options.draws.clone(),
             strict_parameters: state.chat.strict_parameters,
-            max_new_tokens: options.max_new_tokens,
+            max_new_tokens: options.most_tokens(),
             constraint: constraint.map(Arc::new),
             redraws: state.constraints.redraws(),
             reply,

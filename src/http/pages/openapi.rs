@@ -132,7 +132,7 @@ use crate::http::response::error_body::ErrorBody;
         anthropic::tools::AnthropicToolChoice,
         anthropic::thinking::ThinkingParameter,
         anthropic::output::OutputConfig,
-        responses::create::CreateParameters,
+        responses::create_parameters::CreateParameters,
         responses::parameters::ContextParameters,
         responses::input::InputMessage,
         responses::input::InputCall,

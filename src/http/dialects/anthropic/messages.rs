@@ -157,8 +157,8 @@ fn asked(
         format: made.format,
         calls: made.functions.calls,
         without: Without {
-            seed: false,
             stop: own.stop_sequences.as_ref().is_some_and(Vec::is_empty),
+            ..Without::default()
         },
         stop,
         resume: None,

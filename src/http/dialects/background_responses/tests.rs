@@ -1,4 +1,5 @@
 use bytes::Bytes;
+use futures_util::FutureExt;
 
 use super::*;
 use crate::memory::{Accountant, Standing};
@@ -112,4 +113,17 @@ fn one_whose_beginning_has_no_room_takes_no_place() {
         Err(RequestError::OutOfRange { param, .. }) if param == "background"
     ));
     begin(&all, &one, 2);
+}
+
+#[tokio::test]
+async fn the_end_of_all_is_waited_for() {
+    let all = responses(2);
+    let made = [1, 2].map(|id| begin(&all, &ClientKey::new("one"), id));
+    all.close();
+    let mut ended = std::pin::pin!(all.ended());
+    for response in &made {
+        assert!((&mut ended).now_or_never().is_none());
+        response.end([], None);
+    }
+    assert!(ended.now_or_never().is_some());
 }

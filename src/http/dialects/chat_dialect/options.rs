@@ -20,7 +20,7 @@ pub(crate) struct Options {
     pub choices: usize,
     /// Further prompts, each of which is answered.
     pub more_prompts: Vec<PromptSource>,
-    /// `None`: as many as the context leaves.
+    /// `None`: as many as the context leaves. Of a history that is cut, room for so many is left.
     pub max_new_tokens: Option<u32>,
     /// The name by which the client gave a budget of thoughts.
     pub thought_budget: Option<&'static str>,
@@ -48,9 +48,19 @@ pub(crate) struct Options {
 pub(crate) struct Without {
     pub seed: bool,
     pub stop: bool,
+    /// Its prompt is evaluated, made as for an answer, and that is all.
+    pub answer: bool,
 }
 
 impl Options {
+    /// Tokens that are made at the most.
+    pub(super) fn most_tokens(&self) -> Option<u32> {
+        match self.without.answer {
+            true => Some(0),
+            false => self.max_new_tokens,
+        }
+    }
+
     /// Draws at random repeat by a seed only.
     pub(super) fn check_deterministic(&self, model: &InstalledModel) -> Result<(), RequestError> {
         let usual = model.usual_sampling();

@@ -260,8 +260,8 @@ impl SharedParameters {
     /// What the request asks to be without.
     pub fn without(&self) -> Without {
         Without {
-            seed: false,
             stop: matches!(&self.stop, Some(TextOrList::List(stops)) if stops.is_empty()),
+            ..Without::default()
         }
     }
 

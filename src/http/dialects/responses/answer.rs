@@ -139,6 +139,8 @@ pub(super) struct Answered {
     pub kept: Option<Arc<KeptResponses>>,
     /// Where it is the last of its connection, if it is that alone.
     pub last: Option<Arc<LastResponse>>,
+    /// Whether nothing is to be answered: then it is whole when the prompt has been evaluated.
+    pub is_warm_up: bool,
     /// With it thoughts are sealed.
     pub sealing: Option<SealingKey>,
     /// In the background: the response at its end.
@@ -172,7 +174,7 @@ impl Answered {
         output: Vec<OutputItem>,
         completion: &Completion,
     ) -> serde_json::Result<Vec<u8>> {
-        let (status, incomplete) = status(completion);
+        let (status, incomplete) = status(self.reason(completion));
         let mut resource = ResponseResource {
             completed_at: (status == COMPLETED).then(unix_seconds),
             status,
@@ -182,6 +184,14 @@ impl Answered {
             ..self.begun(identity, status)
         };
         self.keep(&mut resource, true)
+    }
+
+    /// Why it has ended, as its client is told.
+    pub fn reason(&self, completion: &Completion) -> FinishReason {
+        match self.is_warm_up {
+            true => FinishReason::Stop,
+            false => completion.reason,
+        }
     }
 
     /// The response as it fails, with what there is of its answer. `None`: its client has cancelled it.
@@ -288,6 +298,7 @@ impl Answered {
             client: client.clone(),
             kept: None,
             last: None,
+            is_warm_up: false,
             sealing: None,
             at_end: OnceLock::new(),
             _held: accountant.account(client, Standing::Ordinary).open(),
@@ -296,8 +307,8 @@ impl Answered {
 }
 
 /// How a response is at its end, and what it lacks.
-fn status(completion: &Completion) -> (&'static str, Option<&'static str>) {
-    match completion.reason {
+fn status(reason: FinishReason) -> (&'static str, Option<&'static str>) {
+    match reason {
         FinishReason::Stop => (COMPLETED, None),
         FinishReason::Length => (INCOMPLETE, Some("max_output_tokens")),
     }

@@ -6,7 +6,7 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{AllOfBuilder, Ref, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::create::CreateParameters;
+use super::create_parameters::CreateParameters;
 use super::parameters::ContextParameters;
 
 /// A response's own parameters beside those of its conversation, as they are read.

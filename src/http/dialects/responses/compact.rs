@@ -12,7 +12,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::answer::ResponseUsage;
-use super::create::CreateParameters;
+use super::create_parameters::CreateParameters;
 use super::parameters::{Context, Read};
 use super::reasoning::{COMPACTION, sealed};
 use crate::conversation::Role;

@@ -338,7 +338,7 @@ impl EventWriter for ResponseWriter {
     }
 
     fn finished(&mut self, completion: &Completion, buffer: &mut BytesMut) {
-        let (item_status, name) = match completion.reason {
+        let (item_status, name) = match self.answered.reason(completion) {
             FinishReason::Stop => (COMPLETED, "response.completed"),
             FinishReason::Length => (INCOMPLETE, "response.incomplete"),
         };

@@ -5,7 +5,8 @@ use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::create::{CreateParameters, ResponseAnswer};
+use super::create::ResponseAnswer;
+use super::create_parameters::CreateParameters;
 use super::parameters::{Read, blamed};
 use crate::http::HttpState;
 use crate::http::dialects::chat_dialect::Asking;

@@ -10,6 +10,7 @@ pub(crate) mod background;
 pub(crate) mod bodies;
 pub(crate) mod compact;
 pub(crate) mod create;
+pub(crate) mod create_parameters;
 mod echo;
 pub(crate) mod error;
 mod event_bodies;

@@ -99,6 +99,14 @@ fields_of!(ContextParameters {
     prompt,
 });
 
+/// What a message on a connection adds.
+pub(super) struct OfSocket<'s> {
+    /// The connection's last response that is not kept, which may be gone on from too.
+    pub last: &'s Arc<LastResponse>,
+    /// Whether the prompt is evaluated, so that a later message finds it, and nothing is answered.
+    pub is_warm_up: bool,
+}
+
 /// They, what an endpoint takes beside them, and the names of what neither has.
 pub(super) type Read<X> = Together<Together<ContextParameters, X>, Unread>;
 
@@ -169,14 +177,14 @@ impl ContextParameters {
         self.read_behind(state, context, model, unread, None)
     }
 
-    /// The same on a connection, whose `last` response may be gone on from too.
+    /// The same on a connection.
     pub(super) fn read_behind(
         self,
         state: &HttpState,
         context: &RequestContext,
         model: &InstalledModel,
         unread: &Unread,
-        last: Option<&LastResponse>,
+        socket: Option<&OfSocket<'_>>,
     ) -> Result<Context, RequestError> {
         self.refuse_unsupported()?;
         let long_history = LongHistory::of(self.is_cut()?, model, false);
@@ -196,6 +204,7 @@ impl ContextParameters {
         // However small the body is, what it names may be much.
         context.hold(context.held() + COPIES * input.referenced_bytes)?;
         let previous = self.previous_response_id.as_deref();
+        let last = socket.map(|socket| &**socket.last);
         let (mut items, kept_bytes) = history(previous, state, context, last)?;
         let kept = items.len();
         items.extend(input.items);
@@ -203,7 +212,10 @@ impl ContextParameters {
         refuse_nul(instructions.as_deref().unwrap_or_default(), || {
             "instructions".to_owned()
         })?;
-        if items.is_empty() {
+        // What is only told beforehand can be evaluated beforehand.
+        let is_warm_up = socket.is_some_and(|socket| socket.is_warm_up);
+        let is_told = instructions.as_deref().is_some_and(|text| !text.is_empty());
+        if items.is_empty() && !(is_warm_up && is_told) {
             return Err(RequestError::out_of_range(
                 "input",
                 "must hold at least one item that is known",

@@ -41,7 +41,8 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 ///
 /// Each message of the client's is a text, the body of `POST /v1/responses` with `"type": "response.create"`, and is
 /// answered with the events of its stream, each the JSON of a ResponseEvent in a text. Not more than one response is made
-/// at a time. What is refused is told by an event `error` with `status`, `error` and `headers`.
+/// at a time. What is refused is told by an event `error` with `status`, `error` and `headers`. With `generate: false`
+/// the prompt is evaluated for a later message to go on from, and the response is completed without an item.
 #[utoipa::path(get, path = "/v1/responses", tag = "openai", operation_id = "responses_on_a_websocket",
     responses(
         (status = 101, description = "The connection is a WebSocket from now on"),

@@ -49,7 +49,7 @@ pub(super) fn creating(
         let asked = options.read(state, &of).map_err(among_parameters)?;
         not_applied = asked.not_applied;
         // What it is made without it does not have of the model that it is made of either.
-        let Without { seed, stop } = asked.without;
+        let Without { seed, stop, .. } = asked.without;
         let of = &mut variant.values;
         of.seed = of.seed.filter(|_| !seed);
         if stop {

@@ -6,9 +6,10 @@ use serde::de::MapAccess;
 
 use crate::http::HttpState;
 use crate::http::dialects::chat_dialect::Asked;
-use crate::http::dialects::responses::create::{self, CreateParameters, ResponseAnswer};
+use crate::http::dialects::responses::create::{self, ResponseAnswer};
+use crate::http::dialects::responses::create_parameters::CreateParameters;
 use crate::http::dialects::responses::last_response::LastResponse;
-use crate::http::dialects::responses::parameters::Read;
+use crate::http::dialects::responses::parameters::{OfSocket, Read};
 use crate::http::request::body::fields;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::{RequestError, quote};
@@ -45,21 +46,14 @@ impl<'de> Fields<'de> for OfMessage {
 
 impl OfMessage {
     fn check(&self) -> Result<(), RequestError> {
-        let [field, generate] = NAMES;
+        let [field, _] = NAMES;
         match self.r#type.as_deref() {
-            Some(CREATE) => {}
-            None => return Err(RequestError::missing(field)),
+            Some(CREATE) => Ok(()),
+            None => Err(RequestError::missing(field)),
             Some(other) => {
                 let requirement = format!("must be `{CREATE}`, not `{}`", quote(other));
-                return Err(RequestError::out_of_range(field, requirement));
+                Err(RequestError::out_of_range(field, requirement))
             }
-        }
-        match self.generate {
-            Some(false) => Err(RequestError::unsupported(
-                generate,
-                "a response is always made: leave it out",
-            )),
-            None | Some(true) => Ok(()),
         }
     }
 }
@@ -75,5 +69,9 @@ pub(super) fn asked(
     let Together(Together(shared, Together(own, message)), unread) = read;
     message.check()?;
     let own = own.on_a_socket()?;
-    create::asked_of(state, context, (shared, own, unread), Some(last))
+    let socket = OfSocket {
+        last,
+        is_warm_up: message.generate == Some(false),
+    };
+    create::asked_of(state, context, (shared, own, unread), Some(socket))
 }
