@@ -18,3 +18,30 @@ pub(crate) fn aside<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
         work()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// The daemon has one thread that serves.
+    #[test]
+    fn others_go_on_beside_large_work_on_the_only_thread() {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .build()
+            .unwrap();
+        let limit = Duration::from_secs(20);
+        let (begun, has_begun) = channel();
+        let (said, heard) = channel();
+        let large = runtime.spawn(async move {
+            begun.send(()).unwrap();
+            aside(LARGE_BYTES + 1, || heard.recv_timeout(limit))
+        });
+        has_begun.recv_timeout(limit).unwrap();
+        runtime.spawn(async move { said.send(()) });
+        assert_eq!(runtime.block_on(large).unwrap(), Ok(()));
+    }
+}
