@@ -9,11 +9,15 @@ use axum::response::{IntoResponse, Response};
 use crate::generation::GenerationError;
 use crate::http::HttpState;
 use crate::http::request::access::Caller;
+use crate::http::request::aside::aside;
 use crate::http::request::error::RequestError;
 use crate::http::response::error_body::ErrorBody;
 use crate::http::response::model_view::ModelState;
 use crate::http::transport::accept;
 use crate::telemetry::{self, ModelFigures, OwnFigures, PageFormat, Readings};
+
+/// What a model that has been used takes of the page, about.
+const MODEL_BYTES: usize = 16 * 1024;
 
 /// Counters and gauges for Prometheus
 ///
@@ -65,13 +69,14 @@ pub(crate) async fn metrics(
             .and_then(|supervisor| supervisor.prefixes().figures()),
     };
     readings.board = engine.board();
-    let page = engine
-        .metrics()
-        .render(&models, &readings, format)
-        .map_err(|error| RequestError::Generation {
-            error: GenerationError::Internal(error.to_string()),
-            prompt_param: "",
-        })?;
+    let metrics = engine.metrics();
+    let page = aside(models.len() * MODEL_BYTES, || {
+        metrics.render(&models, &readings, format)
+    });
+    let page = page.map_err(|error| RequestError::Generation {
+        error: GenerationError::Internal(error.to_string()),
+        prompt_param: "",
+    })?;
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(media_type)),
         (header::VARY, HeaderValue::from_name(header::ACCEPT)),

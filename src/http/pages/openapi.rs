@@ -24,6 +24,7 @@ use crate::http::dialects::openai::{
     chat, completions, embeddings, format_fields, messages, models, parameters, tools,
 };
 use crate::http::dialects::responses;
+use crate::http::request::aside::aside;
 use crate::http::request::paths::{self, Need};
 use crate::http::response::error_body::ErrorBody;
 
@@ -215,6 +216,8 @@ static JSON: LazyLock<Bytes> = LazyLock::new(|| {
     constraints::complete(&mut document);
     document.to_string().into()
 });
+/// Of the document, about.
+const DOCUMENT_BYTES: usize = 512 * 1024;
 
 /// What the types' attributes say.
 fn of_the_types() -> serde_json::Value {
@@ -229,5 +232,7 @@ pub(crate) async fn document() -> impl IntoResponse {
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/json"),
     )];
-    (headers, JSON.clone())
+    // The first time it is made.
+    let document = aside(DOCUMENT_BYTES, || JSON.clone());
+    (headers, document)
 }

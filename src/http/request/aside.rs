@@ -1,5 +1,5 @@
-//! Work on a client's text that may be large. Much of it must not hold up the tokens of others, which
-//! pass through the same few threads.
+//! Work on a text that may be large. Much of it must not hold up the tokens of others, which pass through
+//! the same thread.
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 

@@ -11,6 +11,7 @@ use super::{ChatDialect, Identity};
 use crate::chat::{Replies, WholeReply};
 use crate::generation::{Completion, Deadline, GenerationError, ReplyEvent, RunStart};
 use crate::http::HttpState;
+use crate::http::request::aside::aside;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
 use crate::http::response::stream_body::{StreamBody, StreamContext};
@@ -85,15 +86,17 @@ impl<D: ChatDialect> Answering<'_, D> {
             return Err(self.failed(GenerationError::Internal(error)));
         };
         self.context.completed(&all);
+        let bytes = wholes.iter().map(WholeReply::bytes).sum();
         let replies = wholes.into_iter().zip(ended).collect();
         let identity = Identity {
             fingerprint: start.fingerprint.clone(),
             ..self.identity.clone()
         };
-        let json = self
-            .dialect
-            .whole_of_all(&identity, replies, &all)
-            .map_err(|error| self.failed(GenerationError::Internal(error.to_string())))?;
+        // With log probabilities a long answer has megabytes.
+        let json = aside(bytes, || {
+            self.dialect.whole_of_all(&identity, replies, &all)
+        })
+        .map_err(|error| self.failed(GenerationError::Internal(error.to_string())))?;
         let headers = [(
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/json"),

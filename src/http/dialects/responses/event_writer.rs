@@ -22,6 +22,7 @@ use crate::generation::{Completion, FinishReason};
 use crate::http::dialects::chat_dialect::Identity;
 use crate::http::dialects::openai::chunk::KEEP_ALIVE;
 use crate::http::dialects::openai::logprobs::ContentLogprob;
+use crate::http::request::aside::aside;
 use crate::http::request::error::RequestError;
 use crate::http::request::id;
 use crate::http::response::append_json::append_json;
@@ -345,8 +346,9 @@ impl EventWriter for ResponseWriter {
         self.is_made(buffer);
         self.end_item(item_status, buffer);
         let output = std::mem::take(&mut self.items);
-        let ended = self.answered.ended(&self.identity, output, completion);
-        let response = ended.expect("these types have JSON forms");
+        let end = || self.answered.ended(&self.identity, output, completion);
+        // All of the response once more.
+        let response = aside(self.held, end).expect("these types have JSON forms");
         let head = format!(
             "event: {name}\ndata: {{\"type\":\"{name}\",\"sequence_number\":{},\"response\":",
             self.number
