@@ -8,6 +8,7 @@ mod collect;
 mod memory;
 mod model;
 mod models;
+mod reading;
 mod runtime;
 mod service;
 mod speed;
@@ -15,7 +16,7 @@ mod trial;
 
 use std::collections::BTreeSet;
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -38,22 +39,26 @@ pub const COPYS_CONFIG: &str = "/etc/rkllmd/rkllmd.toml";
 pub struct Patient {
     pub sysroot: Sysroot,
     pub settings: Settings,
-    pub soc: Option<Soc>,
+    soc: OnceLock<Option<Soc>>,
 }
 
 impl Patient {
     pub fn new(sysroot: Sysroot, settings: Settings) -> Self {
-        let soc = Soc::of(&sysroot);
         Self {
             sysroot,
             settings,
-            soc,
+            soc: OnceLock::new(),
         }
+    }
+
+    /// The chip. A kernel that does not tell it holds up who asks, so a probe does and not who begins them.
+    pub fn soc(&self) -> Option<Soc> {
+        *self.soc.get_or_init(|| Soc::of(&self.sysroot))
     }
 
     /// The NPU's chip, where the vendor's library serves it.
     fn npu(&self) -> Option<Soc> {
-        self.soc.filter(|soc| soc.runs_rkllm())
+        self.soc().filter(|soc| soc.runs_rkllm())
     }
 }
 
@@ -108,6 +113,10 @@ const PROBES: &[Probe] = &[
     Probe {
         id: "models.read",
         run: models::read,
+    },
+    Probe {
+        id: "models.access",
+        run: reading::models,
     },
     Probe {
         id: "models.toolkit",

@@ -49,6 +49,8 @@ pub(super) struct ToldModel {
     pub path: String,
     pub bytes: u64,
     pub toolkit: Option<String>,
+    /// Whether the service's user may read it.
+    pub is_open: bool,
 }
 
 pub(super) fn told_models(patient: &Patient) -> Vec<ToldModel> {
@@ -59,6 +61,7 @@ pub(super) fn told_models(patient: &Patient) -> Vec<ToldModel> {
             path: of_board.to_string_lossy().into_owned(),
             bytes: std::fs::metadata(&path).ok()?.len(),
             toolkit: toolkit_of(&path),
+            is_open: super::reading::may_be_read(&patient.sysroot, &path),
         })
     };
     npu_models(patient).into_iter().filter_map(told).collect()

@@ -3,7 +3,7 @@
 use rkllm_sys::{Architecture, Family, OpenError, library_version};
 
 use super::board::{NO_NPU, numbers};
-use super::{Check, Patient, Status};
+use super::{Check, Patient, Status, reading};
 use crate::supervisor;
 
 /// Where a Debian, a Fedora or a vendor's image keeps shared libraries.
@@ -44,6 +44,9 @@ pub(super) fn found(patient: &Patient) -> Check {
 /// Whether the vendor's library is there, on whatever machine.
 fn npu_library_found(patient: &Patient) -> Check {
     let path = patient.settings.runtime.npu_library.display().to_string();
+    if let Some(closed) = reading::library(patient, &path) {
+        return closed;
+    }
     match version_text(patient) {
         Ok(_) | Err(OpenError::NoVersion { .. }) => Check::ok(path),
         Err(OpenError::Read { source, .. }) => Check::fail(format!("{path}: {source}"))
