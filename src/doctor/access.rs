@@ -99,6 +99,10 @@ pub(super) struct User {
 }
 
 impl User {
+    pub fn is(&self, id: u32) -> bool {
+        self.id == id
+    }
+
     /// As a line of /etc/passwd.
     pub fn passwd_line(&self) -> String {
         let group = self.groups.first().copied().unwrap_or(self.id);

@@ -1,5 +1,5 @@
-//! Whether the service's user may read what it needs: the library, and what lies in the models' folder. Who copies
-//! files as root reads them as root, and the service does not.
+//! Whether the service's user may read what it needs: the library, what lies in the models' folder, and the keys. Who
+//! copies files as root reads them as root, and the service does not.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -64,6 +64,27 @@ pub(super) fn library(patient: &Patient, path: &str) -> Option<Check> {
         Check::fail(may_not_read(&closed.path))
             .expected("a library that the service's user may read")
             .remedy(format!("chmod o+{wanted} {}", closed.path)),
+    )
+}
+
+/// What the user may not read of the file of keys, where it is there. Other users than root look at a daemon of
+/// their own.
+pub(super) fn keys(patient: &Patient) -> Option<Check> {
+    let user = service_user(&patient.sysroot)?;
+    let own = rustix::process::geteuid();
+    if !own.is_root() && !user.is(own.as_raw()) {
+        return None;
+    }
+    let path = &patient.settings.http.keys_file;
+    let closed = closed(&user, &patient.sysroot, path, READ_FILE)?;
+    let remedy = match closed.is_above {
+        true => format!("chmod o+x {}", closed.path),
+        false => format!("chown {SERVICE_USER}: {}", closed.path),
+    };
+    Some(
+        Check::fail(may_not_read(&closed.path))
+            .expected("keys that the service's user may read")
+            .remedy(remedy),
     )
 }
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::memory::mib;
-use super::{Check, Patient};
+use super::{Check, Patient, reading};
 use crate::auth::KeysFile;
 use crate::confinement::Landlock;
 use crate::http;
@@ -47,6 +47,9 @@ pub(super) fn keys(patient: &Patient) -> Check {
         return Check::fail(format!("{shown} is open to every user of this machine"))
             .expected("closed to others")
             .remedy(format!("chmod o= {shown}"));
+    }
+    if let Some(closed) = reading::keys(patient) {
+        return closed;
     }
     match KeysFile::new(path).read() {
         Ok(keyring) => {
