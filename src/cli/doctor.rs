@@ -12,6 +12,8 @@ use crate::durable_write::{LockedFolder, Readers};
 use crate::printable::printable;
 use crate::settings::{CliOverrides, Settings, SettingsError};
 
+use super::own_process::{self, Told};
+
 pub(super) const EXAMPLES: &str = "\
 Needs no daemon, writes nothing but the file of --collect, and takes less than three seconds without that.
 The exit code is 0 when all is well, 1 when something is to be looked at, 2 when something is wrong; with
@@ -44,9 +46,25 @@ pub(super) struct DoctorArguments {
     /// Replace the file of --collect where it exists
     #[arg(long, requires = "collect")]
     force: bool,
+    /// In this very process
+    #[arg(long, hide = true)]
+    inside: bool,
 }
 
+/// Nothing that hangs keeps the command from ending.
 pub(super) fn run(arguments: DoctorArguments) -> Result<ExitCode, SettingsError> {
+    let is_inside = arguments.inside;
+    if !is_inside && let Some(code) = own_process::run_with("--inside") {
+        return Ok(code);
+    }
+    let told = examined(arguments)?;
+    Ok(match is_inside {
+        true => own_process::tell(&told),
+        false => super::print(&told.text, ExitCode::from(told.code)),
+    })
+}
+
+fn examined(arguments: DoctorArguments) -> Result<Told, SettingsError> {
     let (sysroot, settings) = match arguments.sysroot {
         None => {
             let settings = super::load(arguments.config.as_deref(), &CliOverrides::default())?;
@@ -54,7 +72,7 @@ pub(super) fn run(arguments: DoctorArguments) -> Result<ExitCode, SettingsError>
         }
         Some(folder) if !folder.is_dir() => {
             eprintln!("error: {}: there is no such folder", folder.display());
-            return Ok(ExitCode::from(2));
+            return Ok(Told::new("", 2));
         }
         Some(folder) => {
             let sysroot = Sysroot::new(folder);
@@ -80,22 +98,20 @@ pub(super) fn run(arguments: DoctorArguments) -> Result<ExitCode, SettingsError>
     } else {
         report.to_string()
     };
-    Ok(super::print(
-        &text,
-        ExitCode::from(match report.worst() {
-            Status::Ok | Status::Skip => 0,
-            Status::Warn => 1,
-            Status::Fail => 2,
-        }),
-    ))
+    let code = match report.worst() {
+        Status::Ok | Status::Skip => 0,
+        Status::Warn => 1,
+        Status::Fail => 2,
+    };
+    Ok(Told::new(text, code))
 }
 
 /// Writes a copy of the board. It is its owner's to read: of a board's administrator, who decides whom to send it.
-fn collect(patient: Patient, file: &Path, replaces: bool) -> ExitCode {
+fn collect(patient: Patient, file: &Path, replaces: bool) -> Told {
     let shown = printable(&file.display().to_string()).into_owned();
     let refused = |why: &dyn std::fmt::Display| {
         eprintln!("error: {shown}: {why}");
-        ExitCode::FAILURE
+        Told::new("", 1)
     };
     // Before the board is looked at, and once more before it is written.
     if !replaces && file.symlink_metadata().is_ok() {
@@ -116,7 +132,7 @@ fn collect(patient: Patient, file: &Path, replaces: bool) -> ExitCode {
     for left_out in &collected.left_out {
         text.push_str(&format!("left out: {}\n", printable(left_out)));
     }
-    super::print(&text, ExitCode::SUCCESS)
+    Told::new(text, 0)
 }
 
 fn write(file: &Path, content: &[u8], replaces: bool) -> io::Result<()> {

@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
 
 use crate::board_support::check;
 use crate::daemon_support::keys;
+use crate::root_support::is_root_for;
 
 /// A configuration with a folder for everything that it names.
 struct Service(tempfile::TempDir);
@@ -145,5 +146,60 @@ fn keys_that_cannot_be_read_are_told() {
         assert_eq!(check(&report, "service.keys")["status"], "ok");
     } else {
         assert_eq!(told["status"], "skip", "{told}");
+    }
+}
+
+/// A file system in memory.
+struct Disk<'a>(&'a Path);
+
+impl<'a> Disk<'a> {
+    fn over(folder: &'a Path, options: &str) -> Self {
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", options, "disk"])
+            .arg(folder)
+            .output()
+            .expect("mount");
+        assert!(mounted.status.success(), "{options}: {mounted:?}");
+        Self(folder)
+    }
+}
+
+impl Drop for Disk<'_> {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg(self.0).status();
+        assert!(std::thread::panicking() || unmounted.is_ok_and(|status| status.success()));
+    }
+}
+
+#[test]
+fn a_disk_that_is_full_or_closed_is_told() {
+    if !is_root_for("file systems are mounted") {
+        return;
+    }
+    let service = Service::new();
+    let state = service.path("state");
+    let good = {
+        let _disk = Disk::over(&state, "size=2g");
+        statuses(&service.examine())
+    };
+    assert_eq!(good["service.disk"], "ok");
+    for (options, status, observed) in [
+        ("size=512m", "warn", "512 MiB free"),
+        ("size=32m", "fail", "32 MiB free"),
+        ("size=2g,nr_inodes=100", "fail", "more files"),
+        ("size=2g,ro", "fail", "for reading only"),
+    ] {
+        let _disk = Disk::over(&state, options);
+        let report = service.examine();
+        let told = check(&report, "service.disk");
+        assert_eq!(told["status"], status, "{options}: {told}");
+        let found = told["observed"].as_str().expect("text");
+        assert!(found.contains(observed), "{options}: {found}");
+        for (id, status) in statuses(&report) {
+            assert!(
+                id == "service.disk" || good[&id] == status,
+                "{options}: {id}"
+            );
+        }
     }
 }

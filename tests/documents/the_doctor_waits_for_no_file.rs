@@ -131,3 +131,26 @@ fn where_everything_hangs_everything_is_unknown() {
     let hanging = ["/proc", "/sys", "/dev", "/usr", "/var"];
     is_told(&board, &good, &hanging, &overdue);
 }
+
+/// A thread in the kernel that no signal reaches keeps its process from ending; the command ends all the same.
+#[test]
+fn the_command_ends_although_a_driver_is_wedged() {
+    if !can_be_mounted() {
+        return;
+    }
+    let board = Board::of(GOOD);
+    let (good, _) = examine(&board);
+    let wedged = HungMount::unkillable_over(&board.path("/sys/module/rknpu/version"));
+    let mut fastest = Duration::MAX;
+    for _ in 0..TRIES {
+        let (found, took) = examine(&board);
+        assert_eq!(found["driver.version"].1, "no answer within 2500 ms");
+        assert_eq!(found["node.access"], good["node.access"]);
+        fastest = fastest.min(took);
+        if fastest < PROMISED {
+            break;
+        }
+    }
+    assert!(fastest < PROMISED, "{fastest:?}");
+    assert!(wedged.held() > 0);
+}

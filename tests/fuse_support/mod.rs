@@ -1,6 +1,6 @@
 //! A file system that hangs, laid over a file or a folder: over a folder no entry is found in it, and over a file
 //! what is read of it does not come, until this is dropped. A caller that is killed gets away, as from a network
-//! share. It speaks FUSE by hand, which is little where hardly anything is answered, and needs `/dev/fuse`,
+//! share, or does not, as from a driver that is wedged. It speaks FUSE by hand, which is little where hardly anything is answered, and needs `/dev/fuse`,
 //! `mount` and `umount` (util-linux), and root.
 
 use std::collections::BTreeSet;
@@ -64,7 +64,17 @@ pub struct HungMount {
 }
 
 impl HungMount {
+    /// Who is killed gets away.
     pub fn over(path: &Path) -> Self {
+        Self::mounted(path, true)
+    }
+
+    /// No process ends while it waits here.
+    pub fn unkillable_over(path: &Path) -> Self {
+        Self::mounted(path, false)
+    }
+
+    fn mounted(path: &Path, lets_go: bool) -> Self {
         let is_folder = path.is_dir();
         let mode = if is_folder { "40000" } else { "100000" };
         let device = OpenOptions::new()
@@ -86,6 +96,7 @@ impl HungMount {
         let server = Server {
             device,
             mode: if is_folder { 0o40_755 } else { 0o100_444 },
+            lets_go,
             holds: BTreeSet::new(),
             held: Arc::clone(&held),
         };
@@ -128,6 +139,8 @@ impl Drop for HungMount {
 struct Server {
     device: File,
     mode: u32,
+    /// Whether a caller that is killed gets away.
+    lets_go: bool,
     /// Calls that wait.
     holds: BTreeSet<u64>,
     held: Arc<AtomicUsize>,
@@ -167,7 +180,7 @@ impl Server {
             // Its caller is killed.
             INTERRUPT => {
                 let interrupted = long(HEADER_BYTES);
-                if self.holds.remove(&interrupted) {
+                if self.lets_go && self.holds.remove(&interrupted) {
                     self.send(interrupted, -EINTR, &[]);
                 }
             }
