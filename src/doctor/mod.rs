@@ -5,6 +5,7 @@ mod access;
 mod board;
 mod check;
 mod collect;
+mod listeners;
 mod memory;
 mod model;
 mod models;
@@ -173,6 +174,10 @@ const PROBES: &[Probe] = &[
     Probe {
         id: "service.exposure",
         run: service::exposure,
+    },
+    Probe {
+        id: "service.listeners",
+        run: listeners::listeners,
     },
     Probe {
         id: "service.keys",

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -146,6 +147,43 @@ fn keys_that_cannot_be_read_are_told() {
         assert_eq!(check(&report, "service.keys")["status"], "ok");
     } else {
         assert_eq!(told["status"], "skip", "{told}");
+    }
+}
+
+#[test]
+fn a_port_that_another_program_has_is_told_and_an_address_that_is_not_there() {
+    let service = Service::new();
+    // Any port that is free.
+    service.configure("listen = [\"127.0.0.1:0\"]");
+    let good = statuses(&service.examine());
+    assert_eq!(good["service.listeners"], "ok");
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = other.local_addr().unwrap();
+    let this_program = fs::read_to_string("/proc/self/comm").unwrap();
+    let holder = format!("{} ({})", this_program.trim(), std::process::id());
+    for (listen, observed) in [
+        (taken.to_string(), format!("{holder} listens on {taken}")),
+        (
+            format!("0.0.0.0:{}", taken.port()),
+            format!("{holder} listens on {taken}"),
+        ),
+        // Of a network that is kept for documents.
+        (
+            "192.0.2.1:8080".to_owned(),
+            "this machine has no address 192.0.2.1".to_owned(),
+        ),
+    ] {
+        service.configure(&format!("listen = [{listen:?}]"));
+        let report = service.examine();
+        let told = check(&report, "service.listeners");
+        assert_eq!(told["status"], "fail", "{listen}: {told}");
+        assert_eq!(told["observed"], observed);
+        for (id, status) in statuses(&report) {
+            assert!(
+                id == "service.listeners" || good[&id] == status,
+                "{listen}: {id}"
+            );
+        }
     }
 }
 
