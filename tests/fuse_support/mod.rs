@@ -1,7 +1,9 @@
 //! A file system that hangs, laid over a file or a folder: over a folder no entry is found in it, and over a file
 //! what is read of it does not come, until this is dropped. A caller that is killed gets away, as from a network
-//! share, or does not, as from a driver that is wedged. It speaks FUSE by hand, which is little where hardly anything is answered, and needs `/dev/fuse`,
-//! `mount` and `umount` (util-linux), and root.
+//! share, or does not, as from a driver that is wedged. It speaks FUSE by hand, which is little where hardly
+//! anything is answered, and needs `/dev/fuse`, `mount` and `umount` (util-linux), and root.
+
+#![allow(dead_code, reason = "each test program uses a part of this")]
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
