@@ -120,6 +120,10 @@ const PROBES: &[Probe] = &[
         run: reading::models,
     },
     Probe {
+        id: "models.platform",
+        run: models::platform,
+    },
+    Probe {
         id: "models.toolkit",
         run: models::toolkit,
     },

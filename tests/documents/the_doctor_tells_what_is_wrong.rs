@@ -113,6 +113,12 @@ fn one_fault_is_told_by_its_own_check() {
         ("models.access", "fail", |b| {
             close(b, "/var/lib/rkllmd", 0o750);
         }),
+        ("models.platform", "warn", |b| {
+            b.write("/var/lib/rkllmd/models/small-rk3576.rkllm := model 1.3.1 1000000");
+        }),
+        ("models.platform", "warn", |b| {
+            b.write("/var/lib/rkllmd/models/small-rk3562/model.rkllm := model 1.3.1 1000000");
+        }),
         ("models.toolkit", "fail", |b| {
             b.write("/var/lib/rkllmd/models/new.rkllm := model 1.4.0 1000000");
         }),
@@ -209,6 +215,21 @@ fn what_stands_on_something_missing_is_not_told() {
             .count();
         assert_eq!(failures, 1, "after {failed}");
     }
+}
+
+/// Where only the CPU runtime can serve, a model for an NPU is none.
+#[test]
+fn a_chip_without_rkllm_serves_no_model_of_it() {
+    let board = Board::of("invented-rk3568");
+    board.write("/var/lib/rkllmd/models/qwen.rkllm := model 1.3.1 1000000");
+    let report = json(&board);
+    let told = check(&report, "models.platform");
+    assert_eq!(told["status"], "fail", "{told}");
+    let observed = told["observed"].as_str().unwrap();
+    assert!(
+        observed.contains("qwen.rkllm") && observed.contains("RK356x"),
+        "{observed}"
+    );
 }
 
 /// Without the service's user it is not told what that may open.

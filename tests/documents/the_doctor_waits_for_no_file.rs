@@ -16,7 +16,7 @@ const PROMISED: Duration = Duration::from_secs(3);
 /// A busy machine may take longer to start a program, but not each time.
 const TRIES: usize = 3;
 /// What stands on the chip alone, of checks that are made of a copy.
-const OF_THE_CHIP: [&str; 15] = [
+const OF_THE_CHIP: [&str; 16] = [
     "soc",
     "driver.loaded",
     "driver.version",
@@ -26,6 +26,7 @@ const OF_THE_CHIP: [&str; 15] = [
     "runtime.found",
     "runtime.version",
     "runtime.deps",
+    "models.platform",
     "models.toolkit",
     "memory.cma",
     "cpu.governor",
