@@ -151,7 +151,7 @@ impl User {
         let Ok(metadata) = fs::metadata(path) else {
             return false;
         };
-        let mut list = [0; MOST_OF_LIST];
+        let mut list = [0_u8; MOST_OF_LIST];
         let list = match rustix::fs::getxattr(path, "system.posix_acl_access", &mut list) {
             Ok(length) => list.get(..length),
             Err(_) => None,
