@@ -65,6 +65,7 @@ pub(super) fn run(arguments: DoctorArguments) -> Result<ExitCode, SettingsError>
 }
 
 fn examined(arguments: DoctorArguments) -> Result<Told, SettingsError> {
+    let is_of_the_unit = arguments.sysroot.is_some() || arguments.config.is_none();
     let (sysroot, settings) = match arguments.sysroot {
         None => {
             let settings = super::load(arguments.config.as_deref(), &CliOverrides::default())?;
@@ -88,7 +89,8 @@ fn examined(arguments: DoctorArguments) -> Result<Told, SettingsError> {
             (sysroot, settings)
         }
     };
-    let patient = Patient::new(sysroot, settings);
+    let mut patient = Patient::new(sysroot, settings);
+    patient.is_of_the_unit = is_of_the_unit;
     if let Some(file) = arguments.collect {
         return Ok(collect(patient, &file, arguments.force));
     }

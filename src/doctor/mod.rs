@@ -40,6 +40,8 @@ pub const COPYS_CONFIG: &str = "/etc/rkllmd/rkllmd.toml";
 pub struct Patient {
     pub sysroot: Sysroot,
     pub settings: Settings,
+    /// Whether the settings are those of the installed service, which is another user.
+    pub is_of_the_unit: bool,
     soc: OnceLock<Option<Soc>>,
 }
 
@@ -48,6 +50,7 @@ impl Patient {
         Self {
             sysroot,
             settings,
+            is_of_the_unit: true,
             soc: OnceLock::new(),
         }
     }

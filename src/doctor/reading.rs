@@ -54,10 +54,15 @@ fn of_board(sysroot: &Sysroot, here: &Path) -> String {
     Path::new("/").join(below).display().to_string()
 }
 
-/// What the user may not read of the library at this path, where it is there.
-pub(super) fn library(patient: &Patient, path: &str) -> Option<Check> {
-    let user = service_user(&patient.sysroot)?;
-    let here = patient.sysroot.path(path);
+/// The user of the unit, where there is one and the configuration is the unit's.
+fn reader(patient: &Patient) -> Option<User> {
+    service_user(&patient.sysroot).filter(|_| patient.is_of_the_unit)
+}
+
+/// What the user may not read of the library, where it is there.
+pub(super) fn library(patient: &Patient) -> Option<Check> {
+    let user = reader(patient)?;
+    let here = patient.sysroot.path(&patient.settings.runtime.npu_library);
     let closed = closed(&user, &patient.sysroot, &here, READ_FILE)?;
     let wanted = if closed.is_above { "x" } else { "r" };
     Some(
@@ -67,14 +72,9 @@ pub(super) fn library(patient: &Patient, path: &str) -> Option<Check> {
     )
 }
 
-/// What the user may not read of the file of keys, where it is there. Other users than root look at a daemon of
-/// their own.
+/// What the user may not read of the file of keys, where it is there.
 pub(super) fn keys(patient: &Patient) -> Option<Check> {
-    let user = service_user(&patient.sysroot)?;
-    let own = rustix::process::geteuid();
-    if !own.is_root() && !user.is(own.as_raw()) {
-        return None;
-    }
+    let user = reader(patient)?;
     let path = &patient.settings.http.keys_file;
     let closed = closed(&user, &patient.sysroot, path, READ_FILE)?;
     let remedy = match closed.is_above {
@@ -100,8 +100,11 @@ pub(super) fn may_be_read(sysroot: &Sysroot, path: &Path) -> bool {
 
 pub(super) fn models(patient: &Patient) -> Check {
     let sysroot = &patient.sysroot;
-    let Some(user) = service_user(sysroot) else {
-        return Check::skip(NO_USER);
+    let Some(user) = reader(patient) else {
+        return Check::skip(match patient.is_of_the_unit {
+            true => NO_USER,
+            false => "the configuration is not the service's",
+        });
     };
     let folder = patient.settings.models.dir.display().to_string();
     let here = sysroot.path(&folder);

@@ -36,7 +36,7 @@ pub(super) fn version_text(patient: &Patient) -> Result<String, OpenError> {
 
 pub(super) fn found(patient: &Patient) -> Check {
     match patient.npu() {
-        Some(_) => npu_library_found(patient),
+        Some(_) => reading::library(patient).unwrap_or_else(|| npu_library_found(patient)),
         None => Check::skip(NO_NPU),
     }
 }
@@ -44,9 +44,6 @@ pub(super) fn found(patient: &Patient) -> Check {
 /// Whether the vendor's library is there, on whatever machine.
 fn npu_library_found(patient: &Patient) -> Check {
     let path = patient.settings.runtime.npu_library.display().to_string();
-    if let Some(closed) = reading::library(patient, &path) {
-        return closed;
-    }
     match version_text(patient) {
         Ok(_) | Err(OpenError::NoVersion { .. }) => Check::ok(path),
         Err(OpenError::Read { source, .. }) => Check::fail(format!("{path}: {source}"))
