@@ -104,10 +104,11 @@ async fn of_a_thousand_changes_that_requests_make_each_is_told_in_its_order() {
     let server = Server::replaying(with(1024, 8), events).await;
     let (mut client, (id, ..)) = follow(&server, None).await;
     let first = number(id.as_ref());
-    let asking = (0..10).map(|_| async {
+    let asked = &server;
+    let asking = (0..10).map(|_| async move {
         let mut ids = Vec::new();
         for _ in 0..25 {
-            let answer = server.ask(chat("")).await;
+            let answer = asked.ask(chat("")).await;
             assert_eq!(answer.status, 200, "{}", answer.text());
             ids.push(answer.header("x-request-id").expect("an id").to_owned());
         }
