@@ -5,7 +5,16 @@
 use std::env;
 use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal};
+
+/// What has told everything is given for its end, which follows at once where nothing hangs.
+const END: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 100_000_000,
+};
 
 /// What a command has found.
 pub(super) struct Told {
@@ -40,12 +49,34 @@ pub(super) fn run_with(flag: &str) -> Option<ExitCode> {
     };
     if let (Ok(_), Some(code)) = (read, told.pop()) {
         let text = String::from_utf8_lossy(&told);
-        return Some(super::print(&text, ExitCode::from(code)));
+        let code = super::print(&text, ExitCode::from(code));
+        reap(started);
+        return Some(code);
     }
     // It ended before it had begun, and has said why.
     let code = started.wait().ok().and_then(|status| status.code());
     let code = code.and_then(|code| u8::try_from(code).ok());
     Some(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// Leaves what has ended to no other process: not each first process of a container reaps what it did not start.
+fn reap(mut started: Child) {
+    let Ok(end) = rustix::process::pidfd_open(Pid::from_child(&started), PidfdFlags::empty())
+    else {
+        return;
+    };
+    let mut wanted = [PollFd::new(&end, PollFlags::IN)];
+    if matches!(poll(&mut wanted, Some(&END)), Ok(1..)) {
+        let _ = started.wait();
+    }
+}
+
+/// In the process that was started: it ends with the one that waits for it, also before it has told anything.
+pub(super) fn follow() {
+    // Without these it ends when it has told what it found.
+    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    // Tools show this instead of `exe`, the last part of the path it was started by.
+    let _ = rustix::thread::set_name(c"rkllmd");
 }
 
 /// Tells it the process that waits, the code behind the text, and lets go of what that reads.

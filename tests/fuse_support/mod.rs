@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
 
 use super::root_support::is_root_for;
 
@@ -82,6 +84,8 @@ impl HungMount {
         let device = OpenOptions::new()
             .read(true)
             .write(true)
+            // A call that is taken back before it is read is not waited for.
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
             .open(DEVICE)
             .expect(DEVICE);
         let options = format!("fd=0,rootmode={mode},user_id=0,group_id=0,allow_other");
