@@ -16,6 +16,9 @@ const END: Timespec = Timespec {
     tv_nsec: 100_000_000,
 };
 
+/// In no text that is printed; the code is behind it.
+const END_OF_TEXT: u8 = 0;
+
 /// What a command has found.
 pub(super) struct Told {
     pub text: String,
@@ -47,13 +50,14 @@ pub(super) fn run_with(flag: &str) -> Option<ExitCode> {
         Some(mut output) => output.read_to_end(&mut told),
         None => Ok(0),
     };
-    if let (Ok(_), Some(code)) = (read, told.pop()) {
-        let text = String::from_utf8_lossy(&told);
+    // One that was killed over it has told no end.
+    if let (Ok(_), Some((text, &[END_OF_TEXT, code]))) = (read, told.split_last_chunk::<2>()) {
+        let text = String::from_utf8_lossy(text);
         let code = super::print(&text, ExitCode::from(code));
         reap(started);
         return Some(code);
     }
-    // It ended before it had begun, and has said why.
+    // It ended before it had told all, and has said why.
     let code = started.wait().ok().and_then(|status| status.code());
     let code = code.and_then(|code| u8::try_from(code).ok());
     Some(code.map_or(ExitCode::FAILURE, ExitCode::from))
@@ -84,7 +88,7 @@ pub(super) fn tell(told: &Told) -> ExitCode {
     let mut output = io::stdout().lock();
     let written = output
         .write_all(told.text.as_bytes())
-        .and_then(|()| output.write_all(&[told.code]))
+        .and_then(|()| output.write_all(&[END_OF_TEXT, told.code]))
         .and_then(|()| output.flush());
     let nowhere = OpenOptions::new().write(true).open("/dev/null");
     if let (Ok(()), Ok(nowhere)) = (written, nowhere) {
