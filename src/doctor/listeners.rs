@@ -46,10 +46,16 @@ impl Listening {
     /// Whether nothing else can listen at `wanted` beside it.
     fn is_in_the_way_of(&self, wanted: SocketAddr) -> bool {
         let (here, wanted_ip) = (self.address.ip(), wanted.ip());
-        let is_every = here.is_unspecified() || wanted_ip.is_unspecified();
         self.address.port() == wanted.port()
-            && (here.to_canonical() == wanted_ip.to_canonical() || is_every)
+            && (here.to_canonical() == wanted_ip.to_canonical()
+                || covers(here, wanted_ip)
+                || covers(wanted_ip, here))
     }
+}
+
+/// Whether `every` stands for all addresses, `one` among them: of IPv6 also for those of IPv4.
+fn covers(every: IpAddr, one: IpAddr) -> bool {
+    every.is_unspecified() && (every.is_ipv6() || one.to_canonical().is_ipv4())
 }
 
 /// As the kernel writes it: words of four bytes in the machine's order.
@@ -182,6 +188,10 @@ mod tests {
             ("0.0.0.0:8080", "127.0.0.1:8080", true),
             ("127.0.0.1:8080", "0.0.0.0:8080", true),
             ("[::]:8080", "127.0.0.1:8080", true),
+            ("[::]:8080", "0.0.0.0:8080", true),
+            ("0.0.0.0:8080", "[::]:8080", true),
+            ("0.0.0.0:8080", "[::1]:8080", false),
+            ("[::1]:8080", "0.0.0.0:8080", false),
             ("[::ffff:127.0.0.1]:8080", "127.0.0.1:8080", true),
         ] {
             let found = at(there).is_in_the_way_of(wanted.parse().unwrap());
