@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::board::Sysroot;
-use crate::doctor::{self, COPYS_CONFIG, Patient, Status};
+use crate::doctor::{self, COPYS_CONFIG, Patient, Status, Whose};
 use crate::durable_write::{LockedFolder, Readers};
 use crate::printable::printable;
 use crate::settings::{CliOverrides, Settings, SettingsError};
@@ -57,6 +57,9 @@ pub(super) fn run(arguments: DoctorArguments) -> Result<ExitCode, SettingsError>
     if !is_inside && let Some(code) = own_process::run_with("--inside") {
         return Ok(code);
     }
+    if is_inside {
+        own_process::follow();
+    }
     let told = examined(arguments)?;
     Ok(match is_inside {
         true => own_process::tell(&told),
@@ -65,7 +68,10 @@ pub(super) fn run(arguments: DoctorArguments) -> Result<ExitCode, SettingsError>
 }
 
 fn examined(arguments: DoctorArguments) -> Result<Told, SettingsError> {
-    let is_of_the_unit = arguments.sysroot.is_some() || arguments.config.is_none();
+    let whose = match arguments.sysroot.is_none() && arguments.config.is_some() {
+        true => Whose::Other,
+        false => Whose::Service,
+    };
     let (sysroot, settings) = match arguments.sysroot {
         None => {
             let settings = super::load(arguments.config.as_deref(), &CliOverrides::default())?;
@@ -90,7 +96,7 @@ fn examined(arguments: DoctorArguments) -> Result<Told, SettingsError> {
         }
     };
     let mut patient = Patient::new(sysroot, settings);
-    patient.is_of_the_unit = is_of_the_unit;
+    patient.whose = whose;
     if let Some(file) = arguments.collect {
         return Ok(collect(patient, &file, arguments.force));
     }

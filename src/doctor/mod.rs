@@ -35,13 +35,23 @@ const LIMIT: Duration = Duration::from_millis(2500);
 /// The configuration in a copy of a board.
 pub const COPYS_CONFIG: &str = "/etc/rkllmd/rkllmd.toml";
 
+/// Whose settings are looked at: what the service's user may read concerns no other's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// The installed service's.
+    Service,
+    /// The daemon's that examines itself, which is the service where it has its user.
+    OwnDaemon,
+    /// Another daemon's.
+    Other,
+}
+
 /// What is looked at.
 #[derive(Clone)]
 pub struct Patient {
     pub sysroot: Sysroot,
     pub settings: Settings,
-    /// Whether the settings are those of the installed service, which is another user.
-    pub is_of_the_unit: bool,
+    pub whose: Whose,
     soc: OnceLock<Option<Soc>>,
 }
 
@@ -50,7 +60,7 @@ impl Patient {
         Self {
             sysroot,
             settings,
-            is_of_the_unit: true,
+            whose: Whose::Service,
             soc: OnceLock::new(),
         }
     }

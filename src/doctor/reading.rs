@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::access::{NO_USER, SERVICE_USER, User, service_user};
-use super::{Check, Patient};
+use super::{Check, Patient, Whose};
 use crate::board::Sysroot;
 
 /// What is read of a model is in files with these ends.
@@ -56,7 +56,11 @@ fn of_board(sysroot: &Sysroot, here: &Path) -> String {
 
 /// The user of the unit, where there is one and the configuration is the unit's.
 fn reader(patient: &Patient) -> Option<User> {
-    service_user(&patient.sysroot).filter(|_| patient.is_of_the_unit)
+    service_user(&patient.sysroot).filter(|user| match patient.whose {
+        Whose::Service => true,
+        Whose::OwnDaemon => user.is(rustix::process::geteuid().as_raw()),
+        Whose::Other => false,
+    })
 }
 
 /// What the user may not read of the library, where it is there.
@@ -101,9 +105,9 @@ pub(super) fn may_be_read(sysroot: &Sysroot, path: &Path) -> bool {
 pub(super) fn models(patient: &Patient) -> Check {
     let sysroot = &patient.sysroot;
     let Some(user) = reader(patient) else {
-        return Check::skip(match patient.is_of_the_unit {
-            true => NO_USER,
-            false => "the configuration is not the service's",
+        return Check::skip(match service_user(sysroot) {
+            None => NO_USER,
+            Some(_) => "the configuration is not the service's",
         });
     };
     let folder = patient.settings.models.dir.display().to_string();
@@ -187,4 +191,42 @@ fn look(user: &User, folder: &Path) -> Looked {
     }
     found.closed.sort();
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::doctor::Status;
+    use crate::settings::Settings;
+
+    #[test]
+    fn a_daemon_with_another_user_is_not_asked_what_the_services_may_read() {
+        let own = rustix::process::geteuid().as_raw();
+        // What is this user's own is open to it, and closed to the next.
+        for (user, whose, status) in [
+            (own + 1, Whose::Service, Status::Fail),
+            (own + 1, Whose::OwnDaemon, Status::Skip),
+            (own + 1, Whose::Other, Status::Skip),
+            (own, Whose::Service, Status::Ok),
+            (own, Whose::OwnDaemon, Status::Ok),
+        ] {
+            let root = tempfile::tempdir().unwrap();
+            let mut patient = Patient::new(Sysroot::new(root.path()), Settings::default());
+            patient.whose = whose;
+            let etc = root.path().join("etc");
+            fs::create_dir(&etc).unwrap();
+            // In a group of which nothing is.
+            let line = format!("{SERVICE_USER}:x:{user}:4294967294::/:/usr/sbin/nologin\n");
+            fs::write(etc.join("passwd"), line).unwrap();
+            let folder = patient.sysroot.path(&patient.settings.models.dir);
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("m.gguf"), "").unwrap();
+            let closed = fs::Permissions::from_mode(0o700);
+            fs::set_permissions(&folder, closed).unwrap();
+            let told = models(&patient);
+            assert_eq!(told.status, status, "{user} {whose:?}: {}", told.observed);
+        }
+    }
 }

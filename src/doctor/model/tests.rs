@@ -10,7 +10,7 @@ fn patient(soc: Option<Soc>, mem: &str) -> (Patient, tempfile::TempDir) {
     let patient = Patient {
         sysroot: Sysroot::new(root.path()),
         settings: Settings::default(),
-        is_of_the_unit: true,
+        whose: crate::doctor::Whose::Service,
         soc: soc.into(),
     };
     (patient, root)
