@@ -9,6 +9,7 @@ mod control;
 mod doctor;
 mod keys;
 mod models;
+mod own_process;
 mod progress;
 mod prune;
 mod pull;

@@ -7,10 +7,12 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::board::Sysroot;
-use crate::doctor::{self, COPYS_CONFIG, Patient, Status};
+use crate::doctor::{self, COPYS_CONFIG, Patient, Status, Whose};
 use crate::durable_write::{LockedFolder, Readers};
 use crate::printable::printable;
 use crate::settings::{CliOverrides, Settings, SettingsError};
+
+use super::own_process::{self, Told};
 
 pub(super) const EXAMPLES: &str = "\
 Needs no daemon, writes nothing but the file of --collect, and takes less than three seconds without that.
@@ -44,9 +46,32 @@ pub(super) struct DoctorArguments {
     /// Replace the file of --collect where it exists
     #[arg(long, requires = "collect")]
     force: bool,
+    /// In this very process
+    #[arg(long, hide = true)]
+    inside: bool,
 }
 
+/// Nothing that hangs keeps the command from ending.
 pub(super) fn run(arguments: DoctorArguments) -> Result<ExitCode, SettingsError> {
+    let is_inside = arguments.inside;
+    if !is_inside && let Some(code) = own_process::run_with("--inside") {
+        return Ok(code);
+    }
+    if is_inside {
+        own_process::follow();
+    }
+    let told = examined(arguments)?;
+    Ok(match is_inside {
+        true => own_process::tell(&told),
+        false => super::print(&told.text, ExitCode::from(told.code)),
+    })
+}
+
+fn examined(arguments: DoctorArguments) -> Result<Told, SettingsError> {
+    let whose = match arguments.sysroot.is_none() && arguments.config.is_some() {
+        true => Whose::Other,
+        false => Whose::Service,
+    };
     let (sysroot, settings) = match arguments.sysroot {
         None => {
             let settings = super::load(arguments.config.as_deref(), &CliOverrides::default())?;
@@ -54,7 +79,7 @@ pub(super) fn run(arguments: DoctorArguments) -> Result<ExitCode, SettingsError>
         }
         Some(folder) if !folder.is_dir() => {
             eprintln!("error: {}: there is no such folder", folder.display());
-            return Ok(ExitCode::from(2));
+            return Ok(Told::new("", 2));
         }
         Some(folder) => {
             let sysroot = Sysroot::new(folder);
@@ -70,7 +95,8 @@ pub(super) fn run(arguments: DoctorArguments) -> Result<ExitCode, SettingsError>
             (sysroot, settings)
         }
     };
-    let patient = Patient::new(sysroot, settings);
+    let mut patient = Patient::new(sysroot, settings);
+    patient.whose = whose;
     if let Some(file) = arguments.collect {
         return Ok(collect(patient, &file, arguments.force));
     }
@@ -80,22 +106,20 @@ pub(super) fn run(arguments: DoctorArguments) -> Result<ExitCode, SettingsError>
     } else {
         report.to_string()
     };
-    Ok(super::print(
-        &text,
-        ExitCode::from(match report.worst() {
-            Status::Ok | Status::Skip => 0,
-            Status::Warn => 1,
-            Status::Fail => 2,
-        }),
-    ))
+    let code = match report.worst() {
+        Status::Ok | Status::Skip => 0,
+        Status::Warn => 1,
+        Status::Fail => 2,
+    };
+    Ok(Told::new(text, code))
 }
 
 /// Writes a copy of the board. It is its owner's to read: of a board's administrator, who decides whom to send it.
-fn collect(patient: Patient, file: &Path, replaces: bool) -> ExitCode {
+fn collect(patient: Patient, file: &Path, replaces: bool) -> Told {
     let shown = printable(&file.display().to_string()).into_owned();
     let refused = |why: &dyn std::fmt::Display| {
         eprintln!("error: {shown}: {why}");
-        ExitCode::FAILURE
+        Told::new("", 1)
     };
     // Before the board is looked at, and once more before it is written.
     if !replaces && file.symlink_metadata().is_ok() {
@@ -116,7 +140,7 @@ fn collect(patient: Patient, file: &Path, replaces: bool) -> ExitCode {
     for left_out in &collected.left_out {
         text.push_str(&format!("left out: {}\n", printable(left_out)));
     }
-    super::print(&text, ExitCode::SUCCESS)
+    Told::new(text, 0)
 }
 
 fn write(file: &Path, content: &[u8], replaces: bool) -> io::Result<()> {

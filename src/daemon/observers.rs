@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use crate::auth::CurrentKeys;
 use crate::board::Sysroot;
 use crate::confinement::Landlock;
-use crate::doctor::{Examiner, Patient};
+use crate::doctor::{Examiner, Patient, Whose};
 use crate::http::Examine;
 use crate::settings::{ConfinementSettings, Settings};
 use crate::telemetry::{self, Change, Changes};
@@ -60,7 +60,8 @@ pub(super) fn examination(settings: &watch::Sender<Arc<Settings>>) -> Arc<Examin
     let (settings, examiner) = (settings.subscribe(), Examiner::default());
     Arc::new(move || {
         let settings = Settings::clone(&settings.borrow());
-        let patient = Patient::new(Sysroot::own(), settings);
+        let mut patient = Patient::new(Sysroot::own(), settings);
+        patient.whose = Whose::OwnDaemon;
         examiner.examine(patient).to_json()
     })
 }

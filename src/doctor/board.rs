@@ -13,7 +13,7 @@ pub(super) const NO_NPU: &str = "no NPU that the vendor's library serves";
 
 pub(super) fn soc(patient: &Patient) -> Check {
     let sysroot = &patient.sysroot;
-    let Some(soc) = patient.soc else {
+    let Some(soc) = patient.soc() else {
         return Check::skip("no device tree: this is no board, and the CPU runtime serves");
     };
     let Identity { board, kernel, .. } = Identity::read(sysroot);

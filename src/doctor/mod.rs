@@ -5,9 +5,11 @@ mod access;
 mod board;
 mod check;
 mod collect;
+mod listeners;
 mod memory;
 mod model;
 mod models;
+mod reading;
 mod runtime;
 mod service;
 mod speed;
@@ -15,7 +17,7 @@ mod trial;
 
 use std::collections::BTreeSet;
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,27 +35,44 @@ const LIMIT: Duration = Duration::from_millis(2500);
 /// The configuration in a copy of a board.
 pub const COPYS_CONFIG: &str = "/etc/rkllmd/rkllmd.toml";
 
+/// Whose settings are looked at: what the service's user may read concerns no other's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// The installed service's.
+    Service,
+    /// The daemon's that examines itself, which is the service where it has its user.
+    OwnDaemon,
+    /// Another daemon's.
+    Other,
+}
+
 /// What is looked at.
 #[derive(Clone)]
 pub struct Patient {
     pub sysroot: Sysroot,
     pub settings: Settings,
-    pub soc: Option<Soc>,
+    pub whose: Whose,
+    soc: OnceLock<Option<Soc>>,
 }
 
 impl Patient {
     pub fn new(sysroot: Sysroot, settings: Settings) -> Self {
-        let soc = Soc::of(&sysroot);
         Self {
             sysroot,
             settings,
-            soc,
+            whose: Whose::Service,
+            soc: OnceLock::new(),
         }
+    }
+
+    /// The chip. A kernel that does not tell it holds up who asks, so a probe does and not who begins them.
+    pub fn soc(&self) -> Option<Soc> {
+        *self.soc.get_or_init(|| Soc::of(&self.sysroot))
     }
 
     /// The NPU's chip, where the vendor's library serves it.
     fn npu(&self) -> Option<Soc> {
-        self.soc.filter(|soc| soc.runs_rkllm())
+        self.soc().filter(|soc| soc.runs_rkllm())
     }
 }
 
@@ -110,6 +129,14 @@ const PROBES: &[Probe] = &[
         run: models::read,
     },
     Probe {
+        id: "models.access",
+        run: reading::models,
+    },
+    Probe {
+        id: "models.platform",
+        run: models::platform,
+    },
+    Probe {
         id: "models.toolkit",
         run: models::toolkit,
     },
@@ -164,6 +191,10 @@ const PROBES: &[Probe] = &[
     Probe {
         id: "service.exposure",
         run: service::exposure,
+    },
+    Probe {
+        id: "service.listeners",
+        run: listeners::listeners,
     },
     Probe {
         id: "service.keys",

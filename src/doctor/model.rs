@@ -115,7 +115,7 @@ fn platform(patient: &Patient, model: &InstalledModel) -> Check {
     if model.facts.kind == ModelKind::Gguf {
         return Check::ok("any: the CPU runtime runs it");
     }
-    let Some(soc) = patient.soc else {
+    let Some(soc) = patient.soc() else {
         return Check::skip("this machine tells no chip, so that the library alone knows");
     };
     if patient.npu().is_none() {

@@ -8,6 +8,7 @@ use rkllm_sys::{Architecture, library_version};
 use super::board::{NO_NPU, numbers};
 use super::memory::mib;
 use super::{Check, Patient};
+use crate::hub::{Board, unsuited_by_name};
 use crate::models::Catalog;
 
 /// Models looked for, and folders under another.
@@ -49,6 +50,8 @@ pub(super) struct ToldModel {
     pub path: String,
     pub bytes: u64,
     pub toolkit: Option<String>,
+    /// Whether the service's user may read it.
+    pub is_open: bool,
 }
 
 pub(super) fn told_models(patient: &Patient) -> Vec<ToldModel> {
@@ -59,6 +62,7 @@ pub(super) fn told_models(patient: &Patient) -> Vec<ToldModel> {
             path: of_board.to_string_lossy().into_owned(),
             bytes: std::fs::metadata(&path).ok()?.len(),
             toolkit: toolkit_of(&path),
+            is_open: super::reading::may_be_read(&patient.sysroot, &path),
         })
     };
     npu_models(patient).into_iter().filter_map(told).collect()
@@ -100,6 +104,38 @@ pub(super) fn read(patient: &Patient) -> Check {
             .remedy(format!("cp MODEL.rkllm {folder}/ && rkllmd reload"));
     }
     Check::ok(format!("{models} in {folder}"))
+}
+
+/// By their names and their folders', which are hints.
+pub(super) fn platform(patient: &Patient) -> Check {
+    let Some(soc) = patient.soc() else {
+        return Check::skip("no board");
+    };
+    let models = npu_models(patient);
+    let Some(first) = models.first() else {
+        return Check::skip("no .rkllm model");
+    };
+    if patient.npu().is_none() {
+        let (model, chip) = (name(first), soc.name());
+        return Check::fail(format!("{model} is for an NPU, and {chip} has none for it"))
+            .expected(".gguf models, which the CPU runtime runs on any board")
+            .remedy("rkllmd rm MODEL; rkllmd pull OWNER/NAME, of a .gguf model");
+    }
+    let board = Board {
+        soc: Some(soc),
+        ..Board::default()
+    };
+    let unsuited = models.iter().find_map(|path| {
+        let folder = path.parent().map(name).unwrap_or_default();
+        let why = unsuited_by_name(&name(path), &[&folder], &board)?;
+        Some((name(path), why))
+    });
+    match unsuited {
+        Some((model, why)) => Check::warn(format!("{model}: by its name it {why}"))
+            .expected(format!("models that were made for {}", soc.name()))
+            .remedy("rkllmd check MODEL"),
+        None => Check::ok(format!("no name speaks against {}", soc.name())),
+    }
 }
 
 /// The version of the toolkit that made a model, where its file tells.

@@ -3,7 +3,7 @@
 use rkllm_sys::{Architecture, Family, OpenError, library_version};
 
 use super::board::{NO_NPU, numbers};
-use super::{Check, Patient, Status};
+use super::{Check, Patient, Status, reading};
 use crate::supervisor;
 
 /// Where a Debian, a Fedora or a vendor's image keeps shared libraries.
@@ -36,7 +36,7 @@ pub(super) fn version_text(patient: &Patient) -> Result<String, OpenError> {
 
 pub(super) fn found(patient: &Patient) -> Check {
     match patient.npu() {
-        Some(_) => npu_library_found(patient),
+        Some(_) => reading::library(patient).unwrap_or_else(|| npu_library_found(patient)),
         None => Check::skip(NO_NPU),
     }
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::memory::mib;
-use super::{Check, Patient};
+use super::{Check, Patient, reading};
 use crate::auth::KeysFile;
 use crate::confinement::Landlock;
 use crate::http;
@@ -15,6 +15,8 @@ const FIRST_RELEASE: u64 = 1_767_225_600; // 2026-01-01
 /// Below it nothing can be kept.
 const FULL_BYTES: u64 = 64 << 20;
 const SCARCE_BYTES: u64 = 1 << 30;
+/// Fewer files than a conversation or two leave, models aside.
+const FEW_FILES: u64 = 1000;
 
 const CONFINED: &str = "workers and pulls that reach nothing but their own files";
 
@@ -48,6 +50,9 @@ pub(super) fn keys(patient: &Patient) -> Check {
             .expected("closed to others")
             .remedy(format!("chmod o= {shown}"));
     }
+    if let Some(closed) = reading::keys(patient) {
+        return closed;
+    }
     match KeysFile::new(path).read() {
         Ok(keyring) => {
             let keys = keyring.as_ref().map_or(0, |keyring| keyring.keys().count());
@@ -80,6 +85,12 @@ pub(super) fn disk(patient: &Patient) -> Check {
         return Check::fail(observed)
             .expected(format!("at least {}", mib(SCARCE_BYTES)))
             .remedy("du -xh / | sort -h | tail -n 20");
+    }
+    // Some file systems make room for as many as there are bytes for, and tell 0.
+    if disk.f_files > 0 && disk.f_favail < FEW_FILES {
+        return Check::fail(format!("room for {} more files in {shown}", disk.f_favail))
+            .expected(format!("for at least {FEW_FILES}"))
+            .remedy("du -x --inodes / | sort -n | tail -n 20");
     }
     if free < SCARCE_BYTES {
         return Check::warn(observed)

@@ -49,7 +49,7 @@ fn governors(clocks: &[Clock], why: &str) -> Check {
 }
 
 pub(super) fn cpu_governor(patient: &Patient) -> Check {
-    if patient.soc.is_none() {
+    if patient.soc().is_none() {
         return Check::skip("no board");
     }
     governors(&clusters(&patient.sysroot), "")

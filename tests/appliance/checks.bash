@@ -169,6 +169,49 @@ the_doctor_tells_root_and_the_service_the_same() { # CHECK
     note="$(jq -r '[.checks[].status] | group_by(.) | map("\(length) \(.[0])") | join(", ")' "$work/doctor-root")"
 }
 
+what_the_doctor_says_to_type_mends_what_it_finds() { # CHECK
+    local copy=/run/board mended=0 model_file=/var/lib/rkllmd/models/$model_name.gguf keys=/var/lib/rkllmd/keys.toml
+    local device=$copy/dev/dri/by-path/platform-fdab0000.npu-card
+    # is_found STATUS ID [ARGUMENT...]: for root.
+    is_found() {
+        container rkllmd doctor --json "${@:3}" >"$work/doctor" || true
+        [[ $(jq -r --arg id "$2" '.checks[] | select(.id == $id).status' "$work/doctor") == "$1" ]] \
+            || fail "$2 is not $1: $(jq -c --arg id "$2" '.checks[] | select(.id == $id)' "$work/doctor")"
+    }
+    # is_mended ID [ARGUMENT...]: it is wrong, for the service's user as well, until what is told is typed.
+    is_mended() {
+        local remedy
+        is_found fail "$@"
+        container nsenter --target "$(daemon_pid)" --mount -- \
+            setpriv --reuid=rkllmd --regid=rkllmd --init-groups \
+            rkllmd doctor --json "${@:2}" >"$work/doctor-service" || true
+        [[ $(jq -r --arg id "$1" '.checks[] | select(.id == $id).status' "$work/doctor-service") == fail ]] \
+            || fail "$1: the service's user is told something else: $(jq -c --arg id "$1" '.checks[] | select(.id == $id)' "$work/doctor-service")"
+        remedy=$(jq -r --arg id "$1" '.checks[] | select(.id == $id).remedy' "$work/doctor")
+        container sh -c "$remedy" || fail "$1: $remedy"
+        wait_for 60 'the unit is active' active
+        is_found ok "$@"
+        mended=$((mended + 1))
+    }
+    # A device of a board's, in the service's own view as well, for the users of this system.
+    container mkdir -p "$copy/proc/device-tree" "$(dirname "$device")"
+    container sh -c 'printf "rockchip,rk3588\0" >"$1/proc/device-tree/compatible"; ln -s /etc "$1/etc"' - "$copy"
+    container sh -c 'touch "$1" && chgrp render "$1" && chmod 660 "$1"' - "$device"
+    is_found ok node.access --sysroot "$copy"
+    container gpasswd --delete rkllmd render >/dev/null || fail 'the group is not left'
+    is_mended node.access --sysroot "$copy"
+    container rm -r "$copy"
+    # Files that were copied as root.
+    container sh -c 'chown root: "$1" && chmod 600 "$1"' - "$model_file"
+    is_mended models.access
+    container chown root: "$keys"
+    container chmod 600 "$keys"
+    is_mended service.keys
+    # With the keys, which it reads again by itself.
+    wait_for 60 'a chat is answered' answered
+    note="$mended checks were mended"
+}
+
 tuning_works_in_its_unit_and_is_undone() { # CHECK
     # On a copy, where the unit may write: the governors of this machine are not the test's.
     local copy=/run/rkllmd-tune/board governor

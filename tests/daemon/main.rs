@@ -6,12 +6,16 @@ mod board_support;
 mod cgroup_support;
 #[path = "../daemon_support/mod.rs"]
 mod daemon_support;
+#[path = "../fuse_support/mod.rs"]
+mod fuse_support;
 #[path = "../hub_support/mod.rs"]
 mod hub_support;
 #[path = "../hung_kernel_support/mod.rs"]
 mod hung_kernel_support;
 #[path = "../json_judge/mod.rs"]
 mod json_judge;
+#[path = "../root_support/mod.rs"]
+mod root_support;
 #[path = "../schema_support/mod.rs"]
 mod schema_support;
 #[path = "../http_support/sweep.rs"]
@@ -25,6 +29,7 @@ mod function_calls;
 mod manager;
 mod sixty_words;
 
+mod a_board_that_hangs_stops_nothing;
 mod a_client_that_goes_away_frees_its_place;
 mod a_kernel_that_does_not_answer_holds_nothing_up;
 mod a_reload_disturbs_nothing;

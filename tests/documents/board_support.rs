@@ -43,10 +43,12 @@ impl Board {
         if let Some((path, made)) = line.split_once(" := ") {
             let path = self.new_file(path);
             match made.split(' ').collect::<Vec<_>>()[..] {
-                ["library", version] => fs::write(path, library(version)).unwrap(),
+                ["library", version] => fs::write(&path, library(version)).unwrap(),
                 ["model", toolkit, bytes] => model(&path, toolkit, bytes.parse().unwrap()),
                 _ => panic!("{line}"),
             }
+            // Whatever the test's umask is.
+            fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
         } else {
             let (path, text) = line.split_once(" = ").expect(line);
             let text = text.replace("\\n", "\n").replace("\\0", "\0");
@@ -58,7 +60,15 @@ impl Board {
 
     fn new_file(&self, path: &str) -> PathBuf {
         let path = self.path(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let folder = path.parent().unwrap();
+        fs::create_dir_all(folder).unwrap();
+        let mode = fs::Permissions::from_mode(0o755);
+        let below = folder
+            .ancestors()
+            .take_while(|folder| *folder != self.root());
+        for folder in below {
+            fs::set_permissions(folder, mode.clone()).unwrap();
+        }
         path
     }
 

@@ -108,6 +108,14 @@ fn faults_are_found_in_the_copy() {
             let path = b.path("/dev/dri/by-path/platform-fdab0000.npu-card");
             fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
         }),
+        ("a closed library", |b| {
+            let path = b.path("/usr/lib/librkllmrt.so");
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+        }),
+        ("a closed model", |b| {
+            let path = b.path("/var/lib/rkllmd/models/qwen3-4b/model.rkllm");
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+        }),
         ("no user of the service", |b| {
             b.write("/etc/passwd = root:x:0:0::/root:/bin/sh\\n")
         }),

@@ -2,6 +2,8 @@
 
 #[path = "../daemon_support/mod.rs"]
 mod daemon_support;
+#[path = "../fuse_support/mod.rs"]
+mod fuse_support;
 #[path = "../root_support/mod.rs"]
 mod root_support;
 #[path = "../rpc_support/mod.rs"]
@@ -18,7 +20,9 @@ mod one_build_serves_all;
 mod readme;
 mod rpc_is_documented;
 mod settings_default_config;
+mod the_doctor_tells_of_the_service;
 mod the_doctor_tells_what_is_wrong;
+mod the_doctor_waits_for_no_file;
 mod the_document_says_what_is_served;
 mod the_packages_name_their_licences;
 mod the_units_fit_systemd;

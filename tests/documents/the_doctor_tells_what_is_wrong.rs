@@ -45,6 +45,11 @@ fn statuses(report: &Value) -> BTreeMap<String, String> {
         .collect()
 }
 
+fn close(board: &Board, path: &str, mode: u32) {
+    let path = board.path(path);
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
 /// With `UPDATE_DOCS=1` the reports are written anew, to be read before they are committed.
 #[test]
 fn every_board_gets_its_report() {
@@ -84,17 +89,35 @@ fn one_fault_is_told_by_its_own_check() {
             b.write("/sys/module/rknpu/version = ?\\n")
         }),
         ("node.access", "fail", |b| {
-            let path = b.path("/dev/dri/by-path/platform-fdab0000.npu-card");
-            fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+            close(b, "/dev/dri/by-path/platform-fdab0000.npu-card", 0o600);
         }),
-        ("node.access", "skip", |b| {
-            b.write("/etc/passwd = root:x:0:0::/root:/bin/sh\\n")
+        ("runtime.found", "fail", |b| {
+            close(b, "/usr/lib/librkllmrt.so", 0o600);
         }),
         ("runtime.version", "fail", |b| {
             b.write("/usr/lib/librkllmrt.so := library 1.4.0")
         }),
         ("runtime.deps", "fail", |b| {
             b.remove("/usr/lib/aarch64-linux-gnu/libgomp.so.1")
+        }),
+        ("models.access", "fail", |b| {
+            close(b, "/var/lib/rkllmd/models/qwen3-4b/model.rkllm", 0o640);
+        }),
+        ("models.access", "fail", |b| {
+            close(b, "/var/lib/rkllmd/models/qwen3-4b", 0o700);
+        }),
+        ("models.access", "fail", |b| {
+            b.write("/var/lib/rkllmd/models/qwen3-4b/tokenizer.json = {}");
+            close(b, "/var/lib/rkllmd/models/qwen3-4b/tokenizer.json", 0o600);
+        }),
+        ("models.access", "fail", |b| {
+            close(b, "/var/lib/rkllmd", 0o750);
+        }),
+        ("models.platform", "warn", |b| {
+            b.write("/var/lib/rkllmd/models/small-rk3576.rkllm := model 1.3.1 1000000");
+        }),
+        ("models.platform", "warn", |b| {
+            b.write("/var/lib/rkllmd/models/small-rk3562/model.rkllm := model 1.3.1 1000000");
         }),
         ("models.toolkit", "fail", |b| {
             b.write("/var/lib/rkllmd/models/new.rkllm := model 1.4.0 1000000");
@@ -194,41 +217,85 @@ fn what_stands_on_something_missing_is_not_told() {
     }
 }
 
+/// Where only the CPU runtime can serve, a model for an NPU is none.
+#[test]
+fn a_chip_without_rkllm_serves_no_model_of_it() {
+    let board = Board::of("invented-rk3568");
+    board.write("/var/lib/rkllmd/models/qwen.rkllm := model 1.3.1 1000000");
+    let report = json(&board);
+    let told = check(&report, "models.platform");
+    assert_eq!(told["status"], "fail", "{told}");
+    let observed = told["observed"].as_str().unwrap();
+    assert!(
+        observed.contains("qwen.rkllm") && observed.contains("RK356x"),
+        "{observed}"
+    );
+}
+
+/// Without the service's user it is not told what that may open.
+#[test]
+fn without_the_services_user_no_access_is_told() {
+    let good = statuses(&json(&Board::of(GOOD)));
+    let board = Board::of(GOOD);
+    board.write("/etc/passwd = root:x:0:0::/root:/bin/sh\\n");
+    // Which is not seen as closed then.
+    close(&board, "/usr/lib/librkllmrt.so", 0o600);
+    for (id, status) in statuses(&json(&board)) {
+        let expected = match id.as_str() {
+            "node.access" | "models.access" => "skip",
+            _ => good[&id].as_str(),
+        };
+        assert_eq!(status, expected, "{id}");
+    }
+}
+
 /// What a shell can carry out on the copy mends what it was told for.
 #[test]
 fn remedies_that_can_be_typed_mend_the_check() {
-    for (id, fault) in [
-        (
-            "cpu.governor",
-            "/sys/devices/system/cpu/cpufreq/policy0/scaling_governor = powersave\\n",
-        ),
-        (
-            "cpu.frequency",
-            "/sys/devices/system/cpu/cpufreq/policy6/scaling_max_freq = 408000\\n",
-        ),
-        (
-            "npu.governor",
-            "/sys/class/devfreq/fdab0000.npu/governor = simple_ondemand\\n",
-        ),
-        (
-            "npu.frequency",
-            "/sys/class/devfreq/fdab0000.npu/max_freq = 300000000\\n",
-        ),
-        (
-            "ddr.governor",
-            "/sys/class/devfreq/dmc/governor = dmc_ondemand\\n",
-        ),
-    ] {
+    type Change = fn(&Board);
+    const MODELS: &str = "/var/lib/rkllmd/models";
+    let table: &[(&str, &str, Change)] = &[
+        ("cpu.governor", "warn", |b| {
+            b.write("/sys/devices/system/cpu/cpufreq/policy0/scaling_governor = powersave\\n");
+        }),
+        ("cpu.frequency", "warn", |b| {
+            b.write("/sys/devices/system/cpu/cpufreq/policy6/scaling_max_freq = 408000\\n");
+        }),
+        ("npu.governor", "warn", |b| {
+            b.write("/sys/class/devfreq/fdab0000.npu/governor = simple_ondemand\\n");
+        }),
+        ("npu.frequency", "warn", |b| {
+            b.write("/sys/class/devfreq/fdab0000.npu/max_freq = 300000000\\n");
+        }),
+        ("ddr.governor", "warn", |b| {
+            b.write("/sys/class/devfreq/dmc/governor = dmc_ondemand\\n");
+        }),
+        ("runtime.found", "fail", |b| {
+            close(b, "/usr/lib/librkllmrt.so", 0o600)
+        }),
+        ("models.access", "fail", |b| {
+            close(b, &format!("{MODELS}/qwen3-4b"), 0o700)
+        }),
+        ("models.access", "fail", |b| {
+            close(b, &format!("{MODELS}/qwen3-4b/model.rkllm"), 0o600);
+        }),
+        ("models.access", "fail", |b| close(b, MODELS, 0o700)),
+        ("models.access", "fail", |b| close(b, "/var/lib", 0o700)),
+    ];
+    for (id, status, fault) in table {
         let board = Board::of(GOOD);
-        board.write(fault);
+        fault(&board);
         let report = json(&board);
         let told = check(&report, id);
-        assert_eq!(told["status"], "warn", "{id}");
+        assert_eq!(told["status"], *status, "{id}");
         let remedy = told["remedy"].as_str().unwrap();
         let root = board.root().to_str().unwrap();
         let program = env!("CARGO_BIN_EXE_rkllmd");
-        let on_the_copy = remedy
-            .replace("/sys/", &format!("{root}/sys/"))
+        let on_the_copy = ["/sys/", "/usr/", "/var/"]
+            .into_iter()
+            .fold(remedy.to_owned(), |remedy, folder| {
+                remedy.replace(&format!(" {folder}"), &format!(" {root}{folder}"))
+            })
             .replace("rkllmd tune", &format!("{program} tune --sysroot {root}"));
         let shell = Command::new("sh")
             .args(["-c", &on_the_copy])

@@ -1,8 +1,8 @@
-//! Runs of handles are listed for administrators beside requests, and end for them with a typed error.
+//! Runs and loads of handles are listed for administrators beside requests, and end for them with a typed error.
 
 use serde_json::{Value, json};
 
-use crate::daemon_support::{Setup, eventually, request};
+use crate::daemon_support::{Setup, children, eventually, request};
 use crate::rpc_support::Transport;
 use crate::rpc_support::served::{Served, run_params};
 
@@ -52,6 +52,30 @@ fn an_aborted_run_ends_with_a_typed_error_and_its_handle_lives_on() {
         }
         assert_eq!(listed(&served), [] as [Value; 0]);
         served.daemon.log.wait_for("administrator aborted a run");
+    }
+}
+
+/// Longer than anything here takes: who waits for it has an administrator who does not.
+#[test]
+fn an_aborted_load_ends_with_a_typed_error_and_its_worker() {
+    const SLOW: &str = "load-delay-ms = 600000\ntokens = [\"never\"]\n";
+    for transport in [Transport::Unix, Transport::WebSocket] {
+        let served = Served::start(Setup::new().scenario("slow", SLOW));
+        let mut client = served.client(transport);
+        let call = client.send("rkllm.init", json!({"model_path": "slow"}));
+        let load = eventually("a load is listed", || listed(&served).into_iter().next());
+        assert_eq!(load["path"], "rkllm.init", "{transport:?}: {load}");
+        assert_eq!(load["state"], "waiting");
+        assert_eq!(load["model"], "slow");
+        assert_eq!(load["position"], Value::Null);
+        let (daemon, worker) = (served.daemon.pid(), served.daemon.worker_pid());
+        abort(&served, &load);
+        let failure = client.answer_to(call).unwrap_err();
+        assert_eq!(failure.name(), "aborted_by_administrator", "{transport:?}");
+        eventually("the end of its worker", || {
+            (!children(daemon).contains(&worker)).then_some(())
+        });
+        assert_eq!(listed(&served), [] as [Value; 0]);
     }
 }
 

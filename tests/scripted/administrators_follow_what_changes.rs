@@ -1,6 +1,9 @@
 //! `/v1/admin/events`: nothing is lost that is not said to be, however slowly a client reads.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::http_support::*;
+use futures_util::future::join_all;
 use rkllmd::settings::{AdminSettings, Settings};
 use rkllmd::telemetry::Change;
 use serde_json::Value;
@@ -92,6 +95,45 @@ async fn of_a_thousand_changes_each_is_told_or_counted() {
         assert_eq!(dropped == 0, buffer > 1000);
         server.shut_down().await;
     }
+}
+
+/// Ten clients ask at the same time, and who follows reads when they have done so.
+#[tokio::test]
+async fn of_a_thousand_changes_that_requests_make_each_is_told_in_its_order() {
+    let events = || vec![started(&[]), text("hi"), finished()];
+    let server = Server::replaying(with(1024, 8), events).await;
+    let (mut client, (id, ..)) = follow(&server, None).await;
+    let first = number(id.as_ref());
+    let asked = &server;
+    let asking = (0..10).map(|_| async move {
+        let mut ids = Vec::new();
+        for _ in 0..25 {
+            let answer = asked.ask(chat("")).await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            ids.push(answer.header("x-request-id").expect("an id").to_owned());
+        }
+        ids
+    });
+    let asked: BTreeSet<String> = join_all(asking).await.into_iter().flatten().collect();
+    assert_eq!(asked.len(), 250);
+    let mut told: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for nth in 1..=1000 {
+        let (id, name, data) = next(&mut client).await;
+        assert_eq!(number(id.as_ref()), first + nth, "{name}: {data}");
+        let request = data["request"].as_str().expect("an id").to_owned();
+        told.entry(request).or_default().push(name);
+    }
+    assert!(told.keys().eq(&asked), "{told:?}");
+    let whole = [
+        "request_began",
+        "request_waits",
+        "request_runs",
+        "request_ended",
+    ];
+    for (request, names) in told {
+        assert_eq!(names, whole, "{request}");
+    }
+    server.shut_down().await;
 }
 
 #[tokio::test]

@@ -30,13 +30,13 @@ impl Archive {
     }
 
     /// A file that is zero but for a few places, which takes no more room than those.
-    pub fn sparse(&mut self, path: &str, file: &Sparse) -> io::Result<()> {
+    pub fn sparse(&mut self, path: &str, mode: u32, file: &Sparse) -> io::Result<()> {
         let mut content = Vec::new();
         let parts = file.parts();
         for (_, part) in &parts {
             content.extend_from_slice(part);
         }
-        let mut header = header(EntryType::GNUSparse, 0o644, content.len());
+        let mut header = header(EntryType::GNUSparse, mode, content.len());
         let Some(gnu) = header.as_gnu_mut() else {
             return Err(io::Error::other("no header of GNU's form"));
         };

@@ -20,7 +20,7 @@ use hidden::{Hidden, Words};
 use large_files::Sparse;
 use places::{Place, Want};
 
-use super::{COPYS_CONFIG, Patient, Report, access, models, runtime};
+use super::{COPYS_CONFIG, Patient, Report, access, models, reading, runtime};
 use crate::apart::{self, Subject};
 use crate::regular_file;
 
@@ -242,10 +242,11 @@ impl Collection {
         let path = path.to_string_lossy().into_owned();
         let asked = self.ask_within(LIMIT_OF_LARGE, &path, |patient| {
             let here = patient.sysroot.path(&patient.settings.runtime.npu_library);
-            large_files::library(&here, || runtime::version_text(patient).ok())
+            let library = large_files::library(&here, || runtime::version_text(patient).ok())?;
+            Ok::<_, io::Error>((library, reading::may_be_read(&patient.sysroot, &here)))
         });
         match asked {
-            Some(Ok(library)) => self.add_sparse(&path, &library),
+            Some(Ok((library, is_open))) => self.add_sparse(&path, &library, is_open),
             Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => {
                 self.leave_out(&path, &error.to_string());
             }
@@ -253,9 +254,20 @@ impl Collection {
         }
     }
 
-    /// A path or a shape that an archive cannot have costs the one file.
-    fn add_sparse(&mut self, path: &str, file: &Sparse) {
-        match self.archive.sparse(&self.hidden.in_words(path), file) {
+    /// A path or a shape that an archive cannot have costs the one file. What the service's user may not read is
+    /// closed in the copy, too; the folders on the way are open, whatever the umask is where it is unpacked.
+    fn add_sparse(&mut self, path: &str, file: &Sparse, is_open: bool) {
+        let mode = if is_open { 0o644 } else { 0o600 };
+        let packed = self.hidden.in_words(path);
+        let folders: Vec<_> = packed
+            .match_indices('/')
+            .map(|(at, _)| &packed[..at])
+            .collect();
+        let mut folders = folders.into_iter().filter(|folder| !folder.is_empty());
+        let done = folders
+            .try_for_each(|folder| self.archive.folder(folder))
+            .and_then(|()| self.archive.sparse(&packed, mode, file));
+        match done {
             Ok(()) => self.files += 1,
             Err(error) => self.leave_out(path, &error.to_string()),
         }
@@ -267,7 +279,7 @@ impl Collection {
         let asked = self.ask_within(LIMIT_OF_LARGE, &folder, models::told_models);
         for model in asked.unwrap_or_default() {
             let content = large_files::model(model.bytes, model.toolkit.as_deref());
-            self.add_sparse(&model.path, &content);
+            self.add_sparse(&model.path, &content, model.is_open);
         }
     }
 

@@ -10,7 +10,8 @@ fn patient(soc: Option<Soc>, mem: &str) -> (Patient, tempfile::TempDir) {
     let patient = Patient {
         sysroot: Sysroot::new(root.path()),
         settings: Settings::default(),
-        soc,
+        whose: crate::doctor::Whose::Service,
+        soc: soc.into(),
     };
     (patient, root)
 }

@@ -1,4 +1,5 @@
-//! A run of a JSON-RPC handle as administrators see it, from when the handle was free for it until it has ended.
+//! A run of a JSON-RPC handle as administrators see it, from when the handle was free for it until it has ended; and
+//! the load by which a handle is opened.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

@@ -148,3 +148,38 @@ async fn a_sensor_that_cannot_be_read_ends_no_throttling_and_gives_its_name_to_n
     assert_eq!(cool.throttled, Some(Vec::new()));
     assert_eq!(kinds(&cool), ["soc", "soc 2"]);
 }
+
+#[tokio::test]
+async fn throttling_shows_within_one_interval_and_is_gone_within_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let device = folder.path().join("sys/class/thermal/cooling_device0");
+    fs::create_dir_all(&device).unwrap();
+    fs::write(device.join("type"), "thermal-cpufreq-0\n").unwrap();
+    // At once, as the kernel's files change.
+    let set = |state: &str| {
+        fs::write(folder.path().join("new"), state).unwrap();
+        fs::rename(folder.path().join("new"), device.join("cur_state")).unwrap();
+    };
+    set("0\n");
+    let watch = BoardWatch::start(Sysroot::new(folder.path()), Duration::from_millis(20));
+    let mut looks = watch.0.clone();
+    for (state, is_slowed) in [("2\n", true), ("0\n", false), ("1\n", true), ("0\n", false)] {
+        set(state);
+        looks.borrow_and_update();
+        // The one that is under way may have read it before.
+        let mut left = 2;
+        let told = loop {
+            tokio::time::timeout(LONG, looks.changed())
+                .await
+                .expect("a look in time")
+                .expect("it goes on");
+            left -= 1;
+            let sample = watch.latest().expect("it looked");
+            // Not known on a machine that is too busy to read in time.
+            if let (..=0, Some(told)) = (left, &sample.readings.throttled) {
+                break told.clone();
+            }
+        };
+        assert_eq!(!told.is_empty(), is_slowed, "state {state}");
+    }
+}

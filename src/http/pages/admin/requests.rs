@@ -27,7 +27,7 @@ pub(crate) struct RequestList {
     requests: Vec<LiveRequest>,
 }
 
-/// A request for an answer, embeddings or judgements, or a run of a JSON-RPC handle.
+/// A request for an answer, embeddings or judgements, or a run or the load of a JSON-RPC handle.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct LiveRequest {
     /// As `x-request-id` tells its client; of a run `run-` and digits.
@@ -130,8 +130,8 @@ async fn give_up(aborted: Weak<RequestContext>) {
 
 /// List what models are asked now
 ///
-/// Requests for answers, embeddings and judgements, from all listeners, and runs of JSON-RPC's handles. How many
-/// tokens an answer has so far is not counted where others could see it.
+/// Requests for answers, embeddings and judgements, from all listeners, and runs and loads of JSON-RPC's handles. How
+/// many tokens an answer has so far is not counted where others could see it.
 #[utoipa::path(get, path = "/v1/admin/requests", tag = "admin",
     responses((status = 200, description = "The requests", body = RequestList)))]
 pub(crate) async fn list_requests(State(state): State<Arc<HttpState>>) -> Json<RequestList> {
@@ -143,7 +143,7 @@ pub(crate) async fn list_requests(State(state): State<Arc<HttpState>>) -> Json<R
 /// Abort a request
 ///
 /// Its client is told `aborted_by_administrator`, as an error's answer or, once its stream has begun, as the last
-/// event; of a run the answer of its call, or `rkllm.ended`. What it had, be it in the queue or of a worker, is
+/// event; of a run or a load the answer of its call, or `rkllm.ended`. What it had, be it in the queue or of a worker, is
 /// free at once.
 #[utoipa::path(delete, path = "/v1/admin/requests/{id}", tag = "admin",
     params(("id" = String, Path, description = "Its `x-request-id`, or of a run the id that is listed")),

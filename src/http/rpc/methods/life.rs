@@ -4,10 +4,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::calls::{Done, HandleParam};
+use super::run::run_of;
 use super::{Method, Scope, failure};
 use crate::generation::ModelId;
 use crate::http::request::error::quote;
 use crate::http::request::installed::still_read;
+use crate::http::request::live_run::LiveRun;
 use crate::http::rpc::protocol::{ErrorKind, RpcError};
 use crate::http::rpc::session::Session;
 use crate::library_calls::{DefaultParam, Param};
@@ -15,7 +17,7 @@ use crate::models::NoModel;
 use crate::supervisor::Supervisor;
 
 /// Errors of whatever needs a worker.
-pub(super) const WORKER_ERRORS: &[ErrorKind] = &[
+const WORKER_ERRORS: &[ErrorKind] = &[
     ErrorKind::UnknownModel,
     ErrorKind::ModelNotAllowed,
     ErrorKind::ModelUnavailable,
@@ -26,6 +28,21 @@ pub(super) const WORKER_ERRORS: &[ErrorKind] = &[
     ErrorKind::LimitReached,
     ErrorKind::TooLarge,
     ErrorKind::ShuttingDown,
+];
+
+/// Errors of a load, which administrators see and may end.
+const LOAD_ERRORS: &[ErrorKind] = &[
+    ErrorKind::UnknownModel,
+    ErrorKind::ModelNotAllowed,
+    ErrorKind::ModelUnavailable,
+    ErrorKind::CallFailed,
+    ErrorKind::NotInRuntime,
+    ErrorKind::DeadlinePassed,
+    ErrorKind::WorkerDied,
+    ErrorKind::LimitReached,
+    ErrorKind::TooLarge,
+    ErrorKind::ShuttingDown,
+    ErrorKind::AbortedByAdministrator,
 ];
 
 pub(crate) struct CreateDefaultParam;
@@ -83,7 +100,7 @@ impl Method for Init {
     const SUMMARY: &'static str = "Loads a model for the caller alone, in a process of its own. The handle \
         belongs to the connection, over plain HTTP to the client; it ends with its connection, with \
         rkllm.destroy, or when no call used it for rpc.handle-idle-timeout.";
-    const ERRORS: &'static [ErrorKind] = WORKER_ERRORS;
+    const ERRORS: &'static [ErrorKind] = LOAD_ERRORS;
     type Params = InitParams;
     type Result = InitResult;
 
@@ -96,10 +113,21 @@ impl Method for Init {
         let charge = charge.map_err(RpcError::of_budget)?;
         let client = session.account.client().clone();
         let supervisor = supervisor(session)?;
+        let changes = session.rpc.engine.metrics().changes();
+        let live = run_of(session, &model, Self::NAME);
+        let live = LiveRun::begin(live, &session.rpc.live, changes);
         let opened = supervisor.open_handle(client, model.clone(), param);
-        let handle = opened
-            .await
-            .map_err(|error| failure::of(error, &session.caller))?;
+        let opened = tokio::select! {
+            biased;
+            // What is dropped is not opened, and its worker ends.
+            () = live.abort.wanted() => Err(RpcError::new(
+                ErrorKind::AbortedByAdministrator,
+                "an administrator has ended the load",
+            )),
+            opened = opened => opened.map_err(|error| failure::of(error, &session.caller)),
+        };
+        live.ended(opened.as_ref().err().map(RpcError::name));
+        let handle = opened?;
         Ok(InitResult {
             return_code: 0,
             handle: reservation.fill((handle, charge)),

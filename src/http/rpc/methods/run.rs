@@ -246,8 +246,8 @@ fn request(
     }
 }
 
-/// How administrators see a run.
-fn run_of(session: &Session, model: &ModelId, method: &'static str) -> RunOf {
+/// How administrators see a run, or a load.
+pub(super) fn run_of(session: &Session, model: &ModelId, method: &'static str) -> RunOf {
     RunOf {
         id: id::for_run(),
         key: session.caller.key().map(|key| key.name.to_string()),

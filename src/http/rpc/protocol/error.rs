@@ -78,7 +78,7 @@ error_kinds! {
     ModelNotAllowed = -32013, "model_not_allowed", "The caller's key may not use this model.";
     PromptCacheBroken = -32014, "prompt_cache_broken",
         "A prompt cache is not whole: its run could not write all of it, or it was cut off since. It was removed; `data.prompt_cache` is its name.";
-    AbortedByAdministrator = -32015, "aborted_by_administrator", "An administrator has ended the run.";
+    AbortedByAdministrator = -32015, "aborted_by_administrator", "An administrator has ended the run, or the load.";
 }
 
 /// `error` of an answer.
