@@ -17,15 +17,7 @@ type Dialect = (&'static str, fn() -> Value, fn(&Answer) -> Value);
 
 const DIALECTS: [Dialect; 4] = [
     (CHAT, asked, |answer| {
-        let lines = answer.text().lines().filter(|line| !line.is_empty());
-        let mut chunks: Vec<Value> = lines
-            .map(|line| line.strip_prefix("data: ").expect("data"))
-            .map(|data| serde_json::from_str(data).expect("JSON"))
-            .collect();
-        let end = chunks.pop().expect("an end");
-        let is_error = |chunk: &Value| chunk.get("error").is_some();
-        assert!(!chunks.iter().any(is_error), "{chunks:?}");
-        end["error"]["code"].clone()
+        chunks(answer).error.expect("an error")["error"]["code"].clone()
     }),
     ("/api/chat", asked, |answer| {
         said(answer).error.expect("an error")["code"].clone()
