@@ -75,6 +75,12 @@ def bring_loopback_up():
         fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", flags | IFF_UP))
 
 
+def end_on_signals():
+    """As it ends on failures: with all that was started."""
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+
+
 def free_port():
     with socket.socket() as listener:
         listener.bind((LOOPBACK, 0))
@@ -107,9 +113,10 @@ def running(command, log, **settings):
             process.wait(20)
         except subprocess.TimeoutExpired:
             pass
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 class Forwarder(http.server.BaseHTTPRequestHandler):
@@ -436,6 +443,7 @@ def hold_session(page, url, key):
 
 
 def main():
+    end_on_signals()
     bring_loopback_up()
     with contextlib.ExitStack() as ends:
         folder = pathlib.Path(ends.enter_context(tempfile.TemporaryDirectory(prefix="rkllmd-open-webui.")))
