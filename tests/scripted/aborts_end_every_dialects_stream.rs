@@ -1,6 +1,8 @@
 //! Random replies that an administrator aborts, wherever that meets them, through every dialect of chats: what was begun
 //! is ended in order, the stream has one end, which says why, and the generation is over.
 
+use std::cell::{Cell, RefCell};
+
 use crate::http_support::*;
 use crate::random_replies::{End, Happens, SCRIPTS, events, happens};
 use proptest::prelude::*;
@@ -54,13 +56,13 @@ async fn abort_the_only(server: &Server) {
     assert_eq!(aborted.status, 200, "{}", aborted.text());
 }
 
-/// One whole case; the abort meets what the server has made of the events by then.
+/// One whole case; the abort meets what the server has made of the events by then. Tells whether that was a stream.
 async fn aborted(
     server: &Server,
     generations: &mut mpsc::UnboundedReceiver<mpsc::Sender<ReplyEvent>>,
     (path, body, code): Dialect,
     script: &[Happens],
-) {
+) -> bool {
     let mut body = body();
     body["model"] = "tiny".into();
     let mut client = server.client().await;
@@ -94,6 +96,7 @@ async fn aborted(
         }
     })
     .await;
+    answer.status == 200
 }
 
 #[test]
@@ -104,7 +107,8 @@ fn wherever_an_abort_meets_a_reply_its_stream_has_one_end() {
         .build()
         .expect("a runtime");
     let (server, generations) = runtime.block_on(endless(Settings::default()));
-    let generations = std::cell::RefCell::new(generations);
+    let generations = RefCell::new(generations);
+    let streams = Cell::new(0);
     let mut runner = TestRunner::new(Config {
         failure_persistence: None,
         // The server would still have the request of the case that failed.
@@ -114,9 +118,14 @@ fn wherever_an_abort_meets_a_reply_its_stream_has_one_end() {
     let scripts = (prop::collection::vec(happens(), 0..6), 0..DIALECTS.len());
     let checked = runner.run(&scripts, |(script, dialect)| {
         let generations = &mut *generations.borrow_mut();
-        runtime.block_on(aborted(&server, generations, DIALECTS[dialect], &script));
+        let case = aborted(&server, generations, DIALECTS[dialect], &script);
+        if runtime.block_on(case) {
+            streams.set(streams.get() + 1);
+        }
         Ok(())
     });
     runtime.block_on(server.shut_down());
     checked.expect("every script");
+    // Else nearly all were met before they said anything.
+    assert!(streams.get() > SCRIPTS / 10, "{streams:?} streams");
 }
