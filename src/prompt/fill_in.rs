@@ -104,16 +104,17 @@ impl FillIn {
     /// Those that a vocabulary has, each as one token; none: the model cannot fill in.
     pub fn find(is_token: impl Fn(&str) -> bool) -> Option<Self> {
         let mut known = KNOWN.into_iter();
-        let found = known.find(|known| {
-            [known.before, known.between, known.behind]
-                .into_iter()
-                .all(&is_token)
-        })?;
+        let found = known.find(|known| known.markers().into_iter().all(&is_token))?;
         let mut files = KNOWN_FILES.into_iter();
         Some(Self {
             files: files.find(|files| is_token(files.project) && is_token(files.file)),
             ..found
         })
+    }
+
+    /// What stands before the text in front of a gap, between that and the text behind, and behind that.
+    pub fn markers(self) -> [&'static str; 3] {
+        [self.before, self.between, self.behind]
     }
 
     /// The prompt of a gap, without the first `gone` of the other files.

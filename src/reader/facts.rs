@@ -88,8 +88,9 @@ pub struct ModelFacts {
     pub extra_eos_ids: Vec<i32>,
     /// Its runtime prints special tokens.
     pub prints_special_tokens: bool,
-    /// Its vocabulary has tokens that mark a gap to be filled.
-    pub fills_in: bool,
+    /// What its vocabulary has to mark a gap that is to be filled: before the text in front of it, between that and the
+    /// text behind, and behind that.
+    pub gap_markers: Option<[String; 3]>,
     /// Those that `model.toml` names, in its order.
     pub adapters: Vec<AdapterFacts>,
 }

@@ -109,7 +109,7 @@ impl OpenModel {
             extra_eos_ids: manifest.eos_ids.clone(),
             prints_special_tokens,
             // Known with its tokens.
-            fills_in: false,
+            gap_markers: None,
             template_source: None,
             adapters: adapters::read(
                 &manifest.adapters,
@@ -227,7 +227,7 @@ impl OpenModel {
         // The file that is loaded has the last word.
         token_ids.extend(gguf.listed_tokens);
         let fill_in = FillIn::find(|text| token_ids.contains_key(text));
-        report.facts.fills_in = fill_in.is_some();
+        report.facts.gap_markers = fill_in.map(|it| it.markers().map(str::to_owned));
         let mut listed = gguf.control_tokens;
         let mut normalized = Vec::new();
         for token in tokenizer_tokens.into_iter().filter(|token| token.special) {

@@ -99,9 +99,12 @@ fn a_pulled_model_answers_without_a_reload() {
         ("generation_config.json", b"{}"),
     ]));
     let daemon = setup(&hub).start();
-    let answer = daemon.post("/api/pull", &json!({"model": "hf.co/owner/name:Q4_1"}));
+    // As Open WebUI always asks; the hub's certificate counts all the same.
+    let asked = json!({"model": "hf.co/owner/name:Q4_1", "insecure": true});
+    let answer = daemon.post("/api/pull", &asked);
     assert_eq!(answer.status, 200, "{}", answer.body);
     assert_eq!(answer.header("content-type"), Some("application/x-ndjson"));
+    assert_eq!(answer.header("x-rkllmd-not-applied"), Some("insecure"));
     let lines = lines(&answer);
     let status = |line: &Value| line["status"].as_str().unwrap_or_default().to_owned();
     assert_eq!(
@@ -141,6 +144,7 @@ fn a_pulled_model_answers_without_a_reload() {
         (again.status, again.json()),
         (200, json!({"status": "success"}))
     );
+    assert_eq!(again.header("x-rkllmd-not-applied"), None);
     eventually("the end of each transfer with its pull", || {
         transfers(&daemon).is_empty().then_some(())
     });

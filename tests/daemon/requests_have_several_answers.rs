@@ -288,6 +288,11 @@ fn a_gap_is_filled_as_ollamas_clients_ask() {
     let shown = daemon.post("/api/show", &json!({"model": "fake"})).json();
     let capabilities = shown["capabilities"].as_array().expect("a list");
     assert!(capabilities.contains(&json!("insert")), "{shown}");
+    // Continue asks a model to fill gaps whose template has `.Suffix`.
+    assert_eq!(
+        shown["template"],
+        "<fim_prefix>{{ .Prompt }}<fim_suffix>{{ .Suffix }}<fim_middle>"
+    );
     let body = json!({"model": "fake", "prompt": "a b", "suffix": "c", "system": "Be brief.", "stream": false});
     let answer = daemon.post("/api/generate", &body);
     assert_eq!(answer.status, 200, "{}", answer.body);
@@ -307,6 +312,7 @@ fn a_gap_is_filled_as_ollamas_clients_ask() {
     let shown = without.post("/api/show", &json!({"model": "fake"})).json();
     let capabilities = shown["capabilities"].as_array().expect("a list");
     assert!(!capabilities.contains(&json!("insert")), "{capabilities:?}");
+    assert_eq!(shown.get("template"), None, "{shown}");
 }
 
 #[test]

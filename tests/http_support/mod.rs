@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test program uses a part of this")]
 
+mod chunks;
 mod client;
 mod lines;
 mod message_events;
@@ -33,6 +34,7 @@ use rkllmd::telemetry::Metrics;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use chunks::chunks;
 pub use client::{Answer, Client, error_object};
 pub use lines::said;
 pub use message_events::{heard, heard_in};

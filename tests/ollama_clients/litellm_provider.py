@@ -48,6 +48,8 @@ for stream in (False, True):
     made = [call for message in messages for call in message.tool_calls or ()]
     calls = [(call.function.name, json.loads(call.function.arguments)) for call in made]
     assert calls == [("f", expected), ("g", {"text": "x"})], (stream, calls)
+    thoughts = [getattr(message, "reasoning_content", None) or "" for message in messages]
+    assert "".join(thoughts) == "so", (stream, messages)
     turn = {"role": "assistant", "content": "", "tool_calls": [call.model_dump() for call in made]}
     results = [
         {"role": "tool", "tool_call_id": call.id, "name": call.function.name, "content": f"first of {call.function.name}"}

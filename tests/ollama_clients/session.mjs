@@ -81,7 +81,7 @@ for (const refused of [
 
 // The AI SDK over the same.
 const { createOllama } = await load('ai-sdk-ollama');
-const { generateText, streamText, embed, tool: sdkTool, jsonSchema, stepCountIs } = await load('ai');
+const { generateText, streamText, generateObject, embed, tool: sdkTool, jsonSchema, stepCountIs } = await load('ai');
 const provider = createOllama({ baseURL: host });
 const simple = await generateText({ model: provider(model), prompt: 'slow' });
 assert.equal(simple.text, answer);
@@ -100,6 +100,15 @@ const agent = await generateText({
 });
 assert.deepEqual(made, calls);
 assert.equal(agent.text, 'All done.');
+assert.equal(agent.steps[0].reasoningText, 'so');
+const { object } = await generateObject({
+  model: provider(real), prompt: 'Is the lamp on?', schema: jsonSchema(schema),
+});
+assert.equal(typeof object.on, 'boolean');
+await assert.rejects(
+  () => generateText({ model: provider('no-such-model'), prompt: 'slow', maxRetries: 0 }),
+  (error) => error.message.includes('not found'),
+);
 const { embedding } = await embed({ model: provider.embedding(model), value: 'one' });
 assert.equal(embedding.length, 8);
 

@@ -318,6 +318,8 @@ async fn what_is_not_supported_is_refused_by_name() {
         chat fields: "tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":"perhaps" => tool_choice invalid_value
         chat fields: "tools":[{"type":"function","function":{"name":"f"}}],"functions":[{"name":"f"}] => functions invalid_value
         chat fields: "reasoning_effort":"much" => reasoning_effort invalid_value
+        chat fields: "reasoning_effort":"none","enable_thinking":true => enable_thinking invalid_value
+        chat fields: "enable_thinking":1 => enable_thinking invalid_type
         chat fields: "reasoning_format":"deepseek-legacy" => reasoning_format unsupported_parameter
         chat fields: "thinking_budget_tokens":-2 => thinking_budget_tokens invalid_value
         chat fields: "thinking_budget_tokens":1,"thinking_token_budget":2 => thinking_token_budget invalid_value

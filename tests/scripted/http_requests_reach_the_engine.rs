@@ -339,6 +339,14 @@ async fn wishes_about_thoughts_reach_the_template_and_the_reading_of_the_reply()
         (r#","reasoning_format":"none""#, "unset unset", false),
         (r#","reasoning_effort":"none""#, "off unset", true),
         (r#","reasoning_effort":"low""#, "on low", true),
+        // As the vendor's server takes it.
+        (r#","enable_thinking":false"#, "off unset", true),
+        (r#","enable_thinking":true"#, "on unset", true),
+        (
+            r#","enable_thinking":true,"reasoning_effort":"low""#,
+            "on low",
+            true,
+        ),
         (
             r#","chat_template_kwargs":{"enable_thinking":false}"#,
             "off unset",

@@ -5,6 +5,7 @@ mod daemon_support;
 #[path = "../http_support/mod.rs"]
 mod http_support;
 
+mod aborts_end_every_dialects_stream;
 mod administrators_follow_what_changes;
 mod anthropic_answers_are_blocks;
 mod anthropic_errors_are_in_its_words;

@@ -95,7 +95,8 @@ async fn each_refusal_names_its_field() {
         pull body: {"model":"llama3"} => model invalid_value
         pull body: {"model":"https://evil.example/a/b"} => model invalid_value
         pull body: {"model":"a/b:../../x.gguf"} => model invalid_value
-        pull body: {"model":"a/b","insecure":true} => insecure unsupported_parameter
+        pull body: {"model":"a/b","insecure":true} => - not_offered
+        pull body: {"model":"a/b","insecure":1} => insecure invalid_type
         push body: {"name":"llama3"} => - not_offered
         create body: {"from":"tiny"} => model missing_required_parameter
         create body: {"model":"x"} => from missing_required_parameter

@@ -1,27 +1,9 @@
 //! Random replies through Ollama's API and OpenAI's: whatever a model writes and wherever it fails, the
-//! lines are in order and balanced, they have one end, and both say the same.
+//! lines and the chunks are in order and balanced, they have one end, and both say the same.
 
 use crate::http_support::*;
 use crate::random_replies::{End, Happens, whatever_a_model_writes};
 use proptest::prelude::*;
-use serde_json::Value;
-
-/// What the same reply says through OpenAI's API: thoughts and content.
-fn openai(answer: &Answer) -> (String, String, usize) {
-    let (mut thinking, mut content, mut calls) = (String::new(), String::new(), 0);
-    for line in answer.text().lines() {
-        let Some(data) = line.strip_prefix("data: ").filter(|data| *data != "[DONE]") else {
-            continue;
-        };
-        let chunk: Value = serde_json::from_str(data).expect("JSON");
-        let delta = &chunk["choices"][0]["delta"];
-        thinking.push_str(delta["reasoning_content"].as_str().unwrap_or_default());
-        content.push_str(delta["content"].as_str().unwrap_or_default());
-        let begun = delta["tool_calls"].as_array().into_iter().flatten();
-        calls += begun.filter(|call| call.get("id").is_some()).count();
-    }
-    (thinking, content, calls)
-}
 
 #[test]
 fn whatever_a_model_writes_the_lines_have_one_end() {
@@ -40,8 +22,9 @@ fn whatever_a_model_writes_the_lines_have_one_end() {
             let reason = if end == End::Length { "length" } else { "stop" };
             prop_assert_eq!(&last["done_reason"], reason);
         }
-        let (thinking, content, calls) = openai(&other);
-        prop_assert_eq!(&said.thinking, &thinking);
+        let other = chunks(&other);
+        prop_assert_eq!(other.error.is_some(), end == End::Failure);
+        prop_assert_eq!(&said.thinking, &other.thinking);
         // Calls that cannot be told as such are content.
         let as_content = said
             .content
@@ -49,9 +32,9 @@ fn whatever_a_model_writes_the_lines_have_one_end() {
             .count();
         let lost =
             usize::from(end == End::Failure && matches!(script.last(), Some(Happens::Called(_))));
-        prop_assert_eq!(said.calls.len() + as_content + lost, calls);
+        prop_assert_eq!(said.calls.len() + as_content + lost, other.calls.len());
         if as_content == 0 {
-            prop_assert_eq!(&said.content, &content);
+            prop_assert_eq!(&said.content, &other.content);
         }
         Ok(())
     });

@@ -9,7 +9,7 @@ use rkllmd::conversation::ReplyPiece;
 use rkllmd::generation::{FinishReason, GenerationError, ReplyEvent};
 use rkllmd::settings::Settings;
 
-const SCRIPTS: u32 = 1000;
+pub const SCRIPTS: u32 = 1000;
 
 /// What happens, piece by piece.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ pub enum End {
     Failure,
 }
 
-fn happens() -> impl Strategy<Value = Happens> {
+pub fn happens() -> impl Strategy<Value = Happens> {
     let words = "[a-z\"\\\\\n é😀{}]{1,8}";
     prop_oneof![
         words.prop_map(Happens::Thought),
@@ -48,7 +48,7 @@ fn ends() -> impl Strategy<Value = End> {
     prop_oneof![Just(End::Stop), Just(End::Length), Just(End::Failure)]
 }
 
-fn events(script: &[Happens], end: End) -> Vec<ReplyEvent> {
+pub fn events(script: &[Happens], end: End) -> Vec<ReplyEvent> {
     let mut events = vec![started(&[])];
     let mut calls = 0;
     for (place, happens) in script.iter().enumerate() {

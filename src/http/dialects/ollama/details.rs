@@ -117,13 +117,22 @@ pub(super) fn modelfile(model: &InstalledModel) -> String {
     file
 }
 
+/// How what is before a gap and behind it becomes a prompt, in the words of Ollama's templates. Some clients know by it that
+/// a model fills gaps. A conversation's template is of another kind, and not shown.
+pub(super) fn template(model: &InstalledModel) -> Option<String> {
+    let [before, between, behind] = model.facts.gap_markers.as_ref()?;
+    Some(format!(
+        "{before}{{{{ .Prompt }}}}{between}{{{{ .Suffix }}}}{behind}"
+    ))
+}
+
 /// What the model can do.
 pub(super) fn capabilities(model: &InstalledModel) -> Vec<&'static str> {
     let can_chat = matches!(model.template, TemplateState::Usable { .. });
     let capabilities = [
         ("completion", true),
         ("tools", can_chat && calls(model)),
-        ("insert", model.facts.fills_in),
+        ("insert", model.facts.gap_markers.is_some()),
         ("thinking", can_chat && thinks(model)),
     ];
     let known = capabilities.into_iter().filter(|(_, is_known)| *is_known);

@@ -123,7 +123,7 @@ impl OllamaTextParameters {
                 "cannot be given with `raw`, which leaves nothing to the template",
             ));
         }
-        if given(&self.suffix) && !model.facts.fills_in {
+        if given(&self.suffix) && model.facts.gap_markers.is_none() {
             return Err(RequestError::unsupported(
                 "suffix",
                 format!("\"{}\" does not support insert", model.id),

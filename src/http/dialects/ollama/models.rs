@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::details::{Details, capabilities, context_length, digest, info, modelfile, parameters};
+use super::details::{
+    Details, capabilities, context_length, digest, info, modelfile, parameters, template,
+};
 use super::error::OllamaError;
 use super::names::listed;
 use crate::http::HttpState;
@@ -97,6 +99,10 @@ pub(crate) struct Shown {
     modelfile: String,
     /// The model's own defaults, a name and a value a line.
     parameters: String,
+    /// How it fills gaps: `{{ .Prompt }}` and `{{ .Suffix }}` with the model's markers around them; of a model that
+    /// does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    template: Option<String>,
     /// What the model is told before a conversation without a system's message; of a model that a request has
     /// made.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -222,6 +228,7 @@ pub(crate) async fn show(
     Ok(Json(Shown {
         modelfile: modelfile(&model),
         parameters,
+        template: template(&model),
         system: variant.and_then(|variant| variant.system.clone()),
         messages: variant.map_or_else(Vec::new, |variant| {
             let messages = variant.messages.iter();

@@ -28,6 +28,7 @@ use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
 use crate::http::request::parsed::parsed;
 use crate::http::response::ndjson;
+use crate::http::response::notices::add_notices;
 use crate::http::transport::connection::Upgrades;
 use crate::hub::{FileProgress, PullError, PullState, Pulled, Reference, Step};
 use crate::printable::printable;
@@ -41,7 +42,7 @@ pub(crate) struct PullRequest {
     model: Option<String>,
     /// The older name of `model`.
     name: Option<String>,
-    /// Not supported; false or null: hubs are known by their certificates.
+    /// Not applied: hubs are known by their certificates, also where a client would do without, as some always say.
     insecure: Option<bool>,
     /// Whether to answer with a stream of lines. Default true.
     stream: Option<bool>,
@@ -122,7 +123,11 @@ async fn pulling(
 ) -> Result<Response, RequestError> {
     may_load(state, context, &request)?;
     let path = request.uri().path().to_owned();
-    let Asked { name, stream } = parsed(state, context, request, asked).await?;
+    let Asked {
+        name,
+        stream,
+        not_applied,
+    } = parsed(state, context, request, asked).await?;
     let pulls = installing::pulls(state, context, &name, path)?;
     // Who leaves does not wait for it.
     context.client_bound().bind();
@@ -134,7 +139,9 @@ async fn pulling(
             outcome = outcome(&mut follower) => outcome?,
             _ = closing.wait_for(|closing| *closing) => return Err(PullError::ShuttingDown.into()),
         };
-        return Ok(Json(PullProgress::of("success")).into_response());
+        let mut response = Json(PullProgress::of("success")).into_response();
+        add_notices(&mut response, &not_applied, &[]);
+        return Ok(response);
     }
     let first = timeout(state.http.header_delay, begun(&mut follower)).await;
     if let Ok(Some(error)) = first {
@@ -151,27 +158,28 @@ async fn pulling(
         has_ended: false,
     };
     let body = Body::from_stream(stream::unfold(lines, Lines::next));
-    Ok(ndjson::response(body))
+    let mut response = ndjson::response(body);
+    add_notices(&mut response, &not_applied, &[]);
+    Ok(response)
 }
 
 struct Asked {
     name: String,
     stream: bool,
+    not_applied: Vec<&'static str>,
 }
 
 fn asked(_: &HttpState, _: &RequestContext, body: &[u8]) -> Result<Asked, RequestError> {
     let asked: PullRequest = fields(body)?;
     let name = NamedModel::new(asked.model, asked.name).into_name();
     let name = name.ok_or_else(|| RequestError::missing("model"))?;
-    if asked.insecure == Some(true) {
-        let reason =
-            "hubs are known by their certificates; `ca-file` in the [hub] settings adds some";
-        return Err(RequestError::unsupported("insecure", reason));
-    }
     Reference::parse(&name)?;
+    // Done securely, a pull is none the worse for it.
+    let not_applied = (asked.insecure == Some(true)).then_some("insecure");
     Ok(Asked {
         name,
         stream: asked.stream != Some(false),
+        not_applied: not_applied.into_iter().collect(),
     })
 }
 
