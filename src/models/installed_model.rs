@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{ADAPTERS, Adapted, AdapterFacts, Variant};
 use crate::generation::{Adapter, ModelId, SamplingRequest};
 use crate::ipc::{ModelLocation, TemplateState};
-use crate::reader::ModelFacts;
+use crate::reader::{ModelFacts, ModelKind};
 use crate::reply::ModelReply;
 
 /// The longest tokens of vocabularies, runs of white space, have about as many bytes; no text is made of
@@ -45,6 +45,15 @@ impl InstalledModel {
             (Some(variant), _) => &variant.name,
             (None, Some(adapted)) => &adapted.name,
             (None, None) => &self.id,
+        }
+    }
+
+    /// Whether the bytes of its tokens can be known, so that answers can be kept to a format: a GGUF file's own
+    /// have the last word.
+    pub fn tells_its_tokens(&self) -> bool {
+        match self.facts.kind {
+            ModelKind::Gguf => self.facts.spells_tokens,
+            ModelKind::Rkllm => self.tokenizer_json.is_some(),
         }
     }
 

@@ -345,7 +345,14 @@ fn a_model_whose_tokens_are_not_known_is_kept_to_no_format() {
         "Go.",
         json!({"response_format": {"type": "json_object"}}),
     );
-    let daemon = Setup::new().scenario("npu", "tokens = [\"a\"]\n").start();
+    let daemon = Setup::new()
+        .scenario("npu", "tokens = [\"a\"]\n")
+        .demo_model(MODEL)
+        .start();
+    for (id, keeps) in [("npu", false), (MODEL, true)] {
+        let model = daemon.get(&format!("/v1/models/{id}")).json();
+        assert_eq!(model["rkllmd"]["keeps_formats"], keeps, "{model}");
+    }
     let refused = daemon.post("/v1/chat/completions", &asked);
     let error = refused.json()["error"].clone();
     assert_eq!(
