@@ -69,7 +69,7 @@ fn object(random: &mut Rng, room: usize, depth: u32) -> Value {
 
 fn integer(random: &mut Rng) -> Value {
     let least = random.i32(-1000..1000);
-    json!({"type": "integer", "minimum": least, "maximum": least + random.i32(..1000)})
+    json!({"type": "integer", "minimum": least, "maximum": least + random.i32(0..1000)})
 }
 
 fn scalar(random: &mut Rng, room: usize) -> Value {

@@ -198,7 +198,11 @@ fn content_that_ends_within_a_character_has_its_tokens() {
                     // One token with what comes before.
                     Some(true) => {
                         let first = pieces.next().unwrap();
-                        reading.push_as(TokenKind::Partial, &[b"a", first].concat(), "a");
+                        reading.push_as(
+                            TokenKind::Partial,
+                            &[b"a".as_slice(), first].concat(),
+                            "a",
+                        );
                         reading.score(&["a"], true);
                     }
                 }
@@ -310,7 +314,7 @@ proptest! {
             false => Behind::Content,
         });
         prop_assert_eq!(&got, &content);
-        let begun = if is_stopped { &[] } else { &bytes[whole..at] };
+        let begun = if is_stopped { &[][..] } else { &bytes[whole..at] };
         let ids: Vec<i32> = tokens.iter().map(|(id, _)| *id).collect();
         prop_assert!(ids.is_sorted_by(|a, b| a < b), "{:?}", ids);
         let all: Vec<u8> = tokens.into_iter().flat_map(|(_, bytes)| bytes).collect();
