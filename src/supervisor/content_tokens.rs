@@ -122,14 +122,12 @@ impl ContentTokens {
     /// What was not seen is taken back, and may be made again.
     pub fn roll_back(&mut self) {
         let end = self.end();
-        while let Some(last) = self.tokens.back_mut()
-            && last.at.end > end
-        {
+        while let Some(last) = self.tokens.back_mut() {
             if last.at.start >= end && last.content.is_empty() {
                 self.tokens.pop_back();
                 continue;
             }
-            last.at.end = end.max(last.at.start);
+            last.at.end = last.at.end.min(end.max(last.at.start));
             break;
         }
         self.next_byte = end;

@@ -254,6 +254,19 @@ fn what_is_made_again_is_told_once() {
 }
 
 #[test]
+fn what_is_made_again_behind_a_token_without_text_is_told_once() {
+    let mut reading = Reading::default();
+    reading.push("a", &["a"], true);
+    reading.push_as(TokenKind::Partial, &"🚀".as_bytes()[..2], "");
+    reading.push_as(TokenKind::Swallowed, b"<|end|>", "");
+    reading.tokens.roll_back();
+    reading.push("🚀", &["🚀"], true);
+    let (text, tokens) = reading.finish();
+    assert_eq!(text, "a🚀");
+    assert_eq!(told(&tokens), [(0, "a"), (3, "🚀")]);
+}
+
+#[test]
 fn tokens_without_text_are_none_of_the_content() {
     let mut reading = Reading::default();
     reading.push("a", &["a"], true);
