@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{ADAPTERS, Adapted, AdapterFacts, Variant};
+use super::{ADAPTERS, Adapted, AdapterFacts, ModelKind, Variant};
 use crate::generation::{Adapter, ModelId, SamplingRequest};
 use crate::ipc::{ModelLocation, TemplateState};
-use crate::reader::{ModelFacts, ModelKind};
+use crate::reader::ModelFacts;
 use crate::reply::ModelReply;
 
 /// The longest tokens of vocabularies, runs of white space, have about as many bytes; no text is made of

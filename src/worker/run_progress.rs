@@ -67,14 +67,6 @@ impl RunProgress {
         self.tokens.fetch_add(1, Ordering::Release) + 1
     }
 
-    /// The mean time between two tokens; `None` before there are two.
-    pub fn interval(&self) -> Option<Duration> {
-        let intervals = self.tokens().saturating_sub(1);
-        let first = self.first_token_ms.load(Ordering::Relaxed);
-        let last = self.last_token_ms.load(Ordering::Relaxed);
-        Duration::from_millis(last.saturating_sub(first)).checked_div(intervals)
-    }
-
     /// Twice the mean time between two tokens, in bounds that suit a wait for the next one.
     pub fn two_intervals(&self) -> Duration {
         match self.interval() {
@@ -82,6 +74,14 @@ impl RunProgress {
             None if self.tokens() == 0 => Duration::ZERO,
             None => LONGEST_WAIT,
         }
+    }
+
+    /// The mean time between two tokens; `None` before there are two.
+    pub fn interval(&self) -> Option<Duration> {
+        let intervals = self.tokens().saturating_sub(1);
+        let first = self.first_token_ms.load(Ordering::Relaxed);
+        let last = self.last_token_ms.load(Ordering::Relaxed);
+        Duration::from_millis(last.saturating_sub(first)).checked_div(intervals)
     }
 
     fn elapsed_ms(&self) -> u64 {
