@@ -22,6 +22,7 @@ mod pairs;
 #[path = "../common/peak_memory.rs"]
 mod peak_memory;
 mod prefill;
+mod probabilities;
 #[path = "../common/report.rs"]
 mod report;
 mod served;
@@ -40,13 +41,14 @@ const LIMIT: Duration = Duration::from_secs(120 * 60);
 /// A part of the benchmark: what the command line calls it, and what measures it.
 type Part = (&'static str, fn(&mut Report));
 
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 7] = [
     ("clients", clients::measure),
     ("memory", memory::measure),
     ("prefill", prefill::measure),
     ("unread", unread::measure),
     ("conversations", conversations::measure),
     ("neighbour", neighbour::measure),
+    ("probabilities", probabilities::measure),
 ];
 
 fn main() -> ExitCode {

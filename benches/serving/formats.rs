@@ -1,7 +1,7 @@
 //! What answers that are kept to a format cost, and whether they are right: decoding of the demo model
 //! with a format and without, in turns; the time before the first token with a schema that is new and
-//! with one that was asked for before; and answers to schemas of real functions at a high temperature,
-//! judged by a validator that is not the engine that keeps them.
+//! with one that was asked for before; and answers to schemas of real functions, and to such as are made at
+//! random, at a high temperature, judged by a validator that is not the engine that keeps them.
 
 use std::time::Instant;
 
@@ -10,13 +10,15 @@ use serde_json::{Value, json};
 use crate::daemon_support::{Answer, Daemon, Setup, chat};
 use crate::json_judge::fault;
 use crate::report::{Report, Target};
-use crate::schema_support::schemas_of_tools;
+use crate::schema_support::{generated, schemas_of_tools};
 use crate::statistics::median;
 
 pub const MODEL: &str = "smollm2";
 const PAIRS: usize = 7;
 const TOKENS: u32 = 96;
-const SCHEMAS: usize = 200;
+const SCHEMAS_OF_TOOLS: usize = 150;
+/// Made at random.
+const SCHEMAS_MADE: usize = 50;
 
 pub fn measure(report: &mut Report) {
     report.section(
@@ -148,7 +150,9 @@ fn beginnings(report: &mut Report, daemon: &Daemon) {
 
 /// Whether answers to many schemas are whole and right.
 pub fn answers(report: &mut Report, daemon: &Daemon) {
-    let schemas = schemas_of_tools(SCHEMAS);
+    let mut random = fastrand::Rng::with_seed(13);
+    let mut schemas = schemas_of_tools(SCHEMAS_OF_TOOLS);
+    schemas.extend((0..SCHEMAS_MADE).map(|_| generated::schema(&mut random, 120)));
     let (mut whole, mut wrong, mut free, mut tried) = (0, 0, 0, 0);
     for (number, schema) in schemas.iter().enumerate() {
         let prompt = format!("Invent an example, number {number}.");
@@ -175,7 +179,7 @@ pub fn answers(report: &mut Report, daemon: &Daemon) {
     let share = |part: usize, all: usize| part as f64 / all as f64;
     report.promise(
         "whole",
-        "200 schemas of functions, answers that end within 160 tokens",
+        "200 schemas, answers that end within 160 tokens",
         (share(whole, schemas.len()), ""),
         Target::AtLeast(0.9),
     );

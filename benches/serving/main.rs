@@ -8,12 +8,14 @@ mod daemon_support;
 #[path = "../common/bare_loop.rs"]
 mod bare_loop;
 mod batching;
+mod beside_a_stream;
 #[allow(dead_code, reason = "of boards one is made here")]
 #[path = "../../tests/documents/board_support.rs"]
 mod board_support;
 #[path = "../common/burned_core.rs"]
 mod burned_core;
 mod cancellation;
+mod compiling;
 mod cpu_time;
 mod dialects;
 mod event_counter;
@@ -61,7 +63,7 @@ const LIMIT: Duration = Duration::from_secs(60 * 60);
 /// A part of the benchmark: what the command line calls it, and what measures it.
 type Part = (&'static str, fn(&mut Report));
 
-const PARTS: [Part; 15] = [
+const PARTS: [Part; 16] = [
     ("startup", startup::measure),
     ("idle", idle::measure),
     ("overhead", overhead::measure),
@@ -73,6 +75,7 @@ const PARTS: [Part; 15] = [
     ("dialects", dialects::measure),
     ("batching", batching::measure),
     ("formats", formats::measure),
+    ("compiling", compiling::measure),
     ("redraws", redraws::measure),
     ("pulls", pulls::measure),
     ("tensors", tensors::measure),

@@ -11,15 +11,13 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use crate::daemon_support::{
-    Daemon, EventStream, Setup, all_children, completion, eventually, send,
-};
+use crate::beside_a_stream::{MODEL, Pairs, gaps};
+use crate::daemon_support::{Daemon, Setup, all_children, eventually, send};
 use crate::hub_support::{COMMIT, Hub, Reply, Request, hex};
 use crate::peak_memory::peak_bytes;
 use crate::report::{Report, Target};
-use crate::statistics::{median, quantile};
+use crate::statistics::median;
 
-const MODEL: &str = "smollm2";
 const FILE: &str = "model-Q4_1.gguf";
 const FILE_BYTES: usize = 1_000_000_000;
 /// Some 20 MB a second.
@@ -27,11 +25,6 @@ const PIECE_BYTES: usize = 200_000;
 const PAUSE: Duration = Duration::from_millis(10);
 /// A pull has begun when so much has come.
 const BEGUN_BYTES: u64 = 2_000_000;
-const PAIRS: usize = 5;
-const TOKENS: u32 = 256;
-/// Fewer tell nothing of the slowest in a hundred.
-const LEAST_GAPS: usize = 100;
-const PROMPT: &str = "Once upon a time there was a small village by the sea, where an old man";
 /// The memory of processes is looked at so often.
 const LOOKS: Duration = Duration::from_millis(10);
 
@@ -106,25 +99,6 @@ fn transfers(daemon: &Daemon) -> Vec<u32> {
     .collect()
 }
 
-/// Times between the tokens of a stream, in milliseconds.
-fn gaps(daemon: &Daemon) -> Vec<f64> {
-    let values = json!({
-        "stream": true, "temperature": 0, "repeat_penalty": 1.0, "max_tokens": TOKENS,
-    });
-    let body = completion(MODEL, PROMPT, values);
-    let mut stream = EventStream::open(daemon.address, "/v1/completions", &body);
-    assert_eq!(stream.status, 200);
-    let mut times = Vec::new();
-    while stream.next_content().is_some() {
-        times.push(Instant::now());
-    }
-    let gaps: Vec<f64> = (times.windows(2))
-        .map(|pair| (pair[1] - pair[0]).as_secs_f64() * 1e3)
-        .collect();
-    assert!(gaps.len() >= LEAST_GAPS, "{} gaps", gaps.len());
-    gaps
-}
-
 /// The gaps of a stream during which a pull goes on, which is given up after it; and the megabytes that came
 /// in a second.
 fn gaps_beside_a_pull(daemon: &Daemon, hub: &Hub, number: usize) -> (Vec<f64>, f64) {
@@ -161,59 +135,15 @@ fn beside_a_stream(report: &mut Report, digest: &str) {
         rates.push(rate);
         gaps
     };
-    // Who comes first alternates.
-    let pairs: Vec<(Vec<f64>, Vec<f64>)> = (0..PAIRS)
-        .map(|number| match number % 2 {
-            0 => {
-                let alone = gaps(&daemon);
-                (alone, beside(number))
-            }
-            _ => {
-                let disturbed = beside(number);
-                (gaps(&daemon), disturbed)
-            }
-        })
-        .collect();
+    let pairs = Pairs::measure(&daemon, &mut beside);
     let label = "what came of models, while they came";
     report.figure("pull_mb_per_second", label, median(rates), "MB/s");
-    let of_all = |of: fn(&[f64]) -> f64, is_disturbed: bool| {
-        let gaps = pairs.iter().map(|(alone, disturbed)| match is_disturbed {
-            true => of(disturbed),
-            false => of(alone),
-        });
-        median(gaps)
-    };
-    let middle = |gaps: &[f64]| median(gaps.iter().copied());
-    let slow = |gaps: &[f64]| quantile(gaps.iter().copied(), 0.99);
-    report.figure(
-        "gap_median_ms",
-        "between two tokens, median",
-        of_all(middle, false),
-        "ms",
-    );
-    report.figure(
-        "gap_p99_ms",
-        "between two tokens, p99",
-        of_all(slow, false),
-        "ms",
-    );
-    let ratio = |of: fn(&[f64]) -> f64| {
-        let ratios = pairs
-            .iter()
-            .map(|(alone, disturbed)| of(disturbed) / of(alone));
-        median(ratios)
-    };
-    report.promise(
-        "gap_median_ratio",
-        "median beside a pull / without, median of 5 pairs",
-        (ratio(middle), ""),
-        Target::AtMost(1.1),
-    );
-    report.promise(
-        "gap_p99_ratio",
-        "p99 beside a pull / without, median of 5 pairs",
-        (ratio(slow), ""),
-        Target::AtMost(1.5),
+    pairs.promise(
+        report,
+        [
+            "median beside a pull / without, median of 5 pairs",
+            "p99 beside a pull / without, median of 5 pairs",
+        ],
     );
 }
 

@@ -23,7 +23,7 @@ pub struct TokenLogprobs {
 
 /// A piece of the content, and the tokens that it is made of. Of a token that has bytes outside of the
 /// content only those within it are there, so all bytes together are the text; unless some of them are
-/// no UTF-8, in whose place the text has U+FFFD.
+/// no UTF-8, in whose place the text has U+FFFD, or, where the answer ends within a character, nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ScoredText {
     pub text: String,

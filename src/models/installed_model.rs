@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{ADAPTERS, Adapted, AdapterFacts, Variant};
+use super::{ADAPTERS, Adapted, AdapterFacts, ModelKind, Variant};
 use crate::generation::{Adapter, ModelId, SamplingRequest};
 use crate::ipc::{ModelLocation, PinnedPrompt, TemplateState};
 use crate::reader::ModelFacts;
@@ -45,6 +45,15 @@ impl InstalledModel {
             (Some(variant), _) => &variant.name,
             (None, Some(adapted)) => &adapted.name,
             (None, None) => &self.id,
+        }
+    }
+
+    /// Whether the bytes of its tokens can be known, so that answers can be kept to a format: a GGUF file's own
+    /// have the last word.
+    pub fn tells_its_tokens(&self) -> bool {
+        match self.facts.kind {
+            ModelKind::Gguf => self.facts.spells_tokens,
+            ModelKind::Rkllm => self.tokenizer_json.is_some(),
         }
     }
 

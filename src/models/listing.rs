@@ -42,6 +42,8 @@ struct ListedModel {
     pinned_prompts: Vec<ListedPrompt>,
     /// `null`: without a template that can be used it answers no chat.
     replies: Option<ListedReplies>,
+    /// Answers can be kept to a format: the bytes of its tokens are known.
+    keeps_formats: bool,
     /// What it is with each of its adapters.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     adapters: Vec<ListedAdapter>,
@@ -125,6 +127,7 @@ impl ListedModel {
                 calls: reply.found.calls_from.to_string(),
                 problem: reply.unused.as_ref().map(ToString::to_string),
             }),
+            keeps_formats: model.tells_its_tokens(),
             shared_prefixes: model.shared_prefixes().iter().map(String::len).collect(),
             pinned_prompts: model
                 .pinned_prompts()
@@ -241,7 +244,7 @@ fn sources(source: &ModelSource) -> [(&'static str, &Option<String>); 8] {
     ]
 }
 
-const HEADINGS: [&str; 9] = [
+const HEADINGS: [&str; 10] = [
     "ID",
     "KIND",
     "SIZE",
@@ -250,11 +253,12 @@ const HEADINGS: [&str; 9] = [
     "CHAT TEMPLATE",
     "THOUGHTS BY",
     "CALLS BY",
+    "FORMATS",
     "ALIASES",
 ];
 
 impl ListedModel {
-    fn cells(&self) -> [String; 9] {
+    fn cells(&self) -> [String; 10] {
         let kind = match self.kind {
             ModelKind::Rkllm => "rkllm",
             ModelKind::Gguf => "gguf",
@@ -290,6 +294,7 @@ impl ListedModel {
             template,
             thoughts,
             calls,
+            if self.keeps_formats { "kept" } else { "none" }.to_owned(),
             self.aliases.join(", "),
         ]
         .map(|cell| printable(&cell).into_owned())

@@ -15,7 +15,9 @@ use super::call::Call;
 use super::json_calls::JsonCalls;
 use super::json_value::JsonValue;
 use super::key_values::KeyValues;
-use super::machine::{Action, Edge, Machine, START, Sink, StateId, THOUGHT, THOUGHT_START};
+use super::machine::{
+    Action, CONTENT, Edge, Machine, START, Sink, StateId, THOUGHT, THOUGHT_START,
+};
 use super::parameters::ParameterObject;
 use super::python::Python;
 use super::tool_types::ToolTypes;
@@ -86,6 +88,16 @@ impl ReplyParser {
     /// Whether the answer is inside a thought.
     pub fn is_in_reasoning(&self) -> bool {
         matches!(self.machine.states[self.at].sink, Sink::Thought) || self.at == THOUGHT_START
+    }
+
+    /// Whether text that follows is content, unless it is a marker.
+    pub fn is_in_content(&self) -> bool {
+        let leads_to_content = match self.machine.states[self.at].sink {
+            Sink::Content => true,
+            Sink::Gap { next, .. } => next == CONTENT,
+            _ => false,
+        };
+        leads_to_content && !self.call.is_announced() && self.untold.is_none()
     }
 
     /// Ends the thought that is open, as its closer would; without one nothing happens.

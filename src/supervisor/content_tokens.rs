@@ -3,7 +3,8 @@
 //!
 //! What a token adds to the answer's text is known; what of that becomes content is learnt from the
 //! pieces that follow, which are parts of that text in its order. Between them is what is no content:
-//! markers, thoughts, calls. A place in the text belongs to the token whose byte stands there.
+//! markers, thoughts, calls. A place in the text belongs to the token whose byte stands there. Content that
+//! ends within a character has no text of that, and its tokens all the same.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -33,8 +34,25 @@ struct Placed {
     begin: usize,
     /// Those of its bytes that are content.
     content: Vec<u8>,
-    /// Each of its bytes is one of the text, so a part of them can be told.
-    is_exact: bool,
+    /// Each of its bytes is one of the text, so a part of them can be told; `Some`: the text has something
+    /// else in the place of those from here on.
+    inexact_from: Option<usize>,
+}
+
+impl Placed {
+    /// Its first byte of which it is not known yet whether it is content.
+    fn next(&self) -> usize {
+        self.inexact_from.unwrap_or(self.at.start - self.begin)
+    }
+}
+
+/// What the end of an answer is behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Behind {
+    /// What the answer goes on with would be content.
+    Content,
+    /// A stop string, or a thought or call that was cut.
+    Other,
 }
 
 impl ContentTokens {
@@ -49,7 +67,7 @@ impl ContentTokens {
                 at: self.next_byte..end,
                 begin: self.next_byte,
                 content: Vec::new(),
-                is_exact: true,
+                inexact_from: None,
             });
             self.next_byte = end;
         } else {
@@ -61,8 +79,8 @@ impl ContentTokens {
             let end = self.end();
             for token in &mut self.tokens {
                 if token.at.end > before {
+                    token.inexact_from = Some(token.next());
                     token.at = token.at.start.min(before)..end;
-                    token.is_exact = false;
                 }
             }
             self.next_byte = self.end();
@@ -92,23 +110,24 @@ impl ContentTokens {
     }
 
     /// No more of the answer follows.
-    pub fn finish(&mut self, pieces: &mut Vec<ReplyPiece>) {
+    pub fn finish(&mut self, pieces: &mut Vec<ReplyPiece>, behind: Behind) {
         self.score(pieces, true);
-        self.settle();
+        match behind {
+            Behind::Content => self.take_begun(),
+            Behind::Other => self.settle(),
+        }
         self.let_go(0, pieces);
     }
 
     /// What was not seen is taken back, and may be made again.
     pub fn roll_back(&mut self) {
         let end = self.end();
-        while let Some(last) = self.tokens.back_mut()
-            && last.at.end > end
-        {
+        while let Some(last) = self.tokens.back_mut() {
             if last.at.start >= end && last.content.is_empty() {
                 self.tokens.pop_back();
                 continue;
             }
-            last.at.end = end.max(last.at.start);
+            last.at.end = last.at.end.min(end.max(last.at.start));
             break;
         }
         self.next_byte = end;
@@ -155,16 +174,15 @@ impl ContentTokens {
             && first.at.start < place
         {
             let bytes = &first.logprobs.token.bytes;
+            let is_exact = first.inexact_from.is_none();
+            let from = first.next();
             // Of those that are no text, all.
-            let (from, to) = match first.is_exact {
-                true => {
-                    let begin = first.begin;
-                    (first.at.start - begin, first.at.end.min(place) - begin)
-                }
-                false => (0, bytes.len()),
+            let to = match is_exact {
+                true => first.at.end.min(place) - first.begin,
+                false => bytes.len(),
             };
             first.content.extend_from_slice(&bytes[from..to]);
-            if first.is_exact && first.at.end > place {
+            if is_exact && first.at.end > place {
                 first.at.start = place;
                 break;
             }
@@ -172,6 +190,15 @@ impl ContentTokens {
         }
         self.text.drain(..place - self.begin);
         self.begin = place;
+    }
+
+    /// Bytes behind all text are the beginning of a character, which is content.
+    fn take_begun(&mut self) {
+        while let Some(first) = self.tokens.front_mut() {
+            let bytes = first.logprobs.token.bytes.get(first.next()..);
+            first.content.extend_from_slice(bytes.unwrap_or_default());
+            self.tell_first();
+        }
     }
 
     /// Nothing more is to be learnt of the first token.

@@ -6,7 +6,7 @@
 //! that a closed thought ends with is dropped.
 
 use super::answer_so_far::{AnswerSoFar, Inexact};
-use super::content_tokens::ContentTokens;
+use super::content_tokens::{Behind, ContentTokens};
 use crate::conversation::{ReplyPiece, TokenLogprobs};
 use crate::generation::{FinishReason, ReplyEvent, StopStrings};
 use crate::ipc::TokenKind;
@@ -194,7 +194,9 @@ impl Reading {
     pub fn finish(&mut self, reason: FinishReason) -> Option<ReplyEvent> {
         let mut told = Vec::new();
         let mut stopped = false;
+        let mut is_content = true;
         if let Some(parsing) = &mut self.parsing {
+            is_content = parsing.parser.is_in_content();
             told = std::mem::take(&mut parsing.told);
             parsing
                 .parser
@@ -205,7 +207,11 @@ impl Reading {
             release(&mut told, self.stops.finish());
         }
         if let Some(content) = &mut self.content {
-            content.finish(&mut told);
+            let behind = match is_content && !stopped {
+                true => Behind::Content,
+                false => Behind::Other,
+            };
+            content.finish(&mut told, behind);
         }
         as_one(&mut told)
     }
@@ -213,7 +219,7 @@ impl Reading {
     /// What waits for the rest of a token that does not follow, where a stop string has ended the answer.
     pub fn finish_content(&mut self) -> Option<ReplyEvent> {
         let mut told = Vec::new();
-        self.content.as_mut()?.finish(&mut told);
+        self.content.as_mut()?.finish(&mut told, Behind::Other);
         as_one(&mut told)
     }
 

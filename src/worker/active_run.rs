@@ -24,6 +24,8 @@ pub struct ActiveRun {
     pub run: u64,
     pub input_bytes: usize,
     pub prefill_per_token: Duration,
+    /// Its tokens are computed with no other, also those that are evaluated again.
+    pub one_by_one: bool,
     /// How much longer it may take than others: it writes a file.
     pub writing: Duration,
     /// What the tokenizer counted.
@@ -55,6 +57,7 @@ impl ActiveRun {
             run: spec.run,
             input_bytes: input_bytes(spec),
             prefill_per_token: spec.prefill_per_token,
+            one_by_one: spec.draws.deterministic,
             writing: spec.save.as_ref().map_or(Duration::ZERO, |save| save.limit),
             input_tokens: None,
             progress,
@@ -71,6 +74,7 @@ impl ActiveRun {
             run: spec.run,
             input_bytes: weight_bytes(&spec.inputs),
             prefill_per_token: spec.prefill_per_token,
+            one_by_one: false,
             writing: Duration::ZERO,
             input_tokens: None,
             progress,
@@ -114,9 +118,11 @@ impl ActiveRun {
 
     /// How long evaluating all that it has may take, once more if need be.
     pub fn prefill(&self, deadlines: &WorkerDeadlines) -> Duration {
-        let made = self
-            .prefill_per_token
-            .saturating_mul(self.progress.tokens());
+        // One at a time takes as long as making it took, however fast a prompt is.
+        let interval = self.progress.interval().filter(|_| self.one_by_one);
+        let again = interval.map_or(Duration::ZERO, |interval| interval.saturating_mul(2));
+        let per_token = self.prefill_per_token.max(again);
+        let made = per_token.saturating_mul(self.progress.tokens());
         let prompt = deadlines.prefill(self.prefill_per_token, self.input_bytes, self.input_tokens);
         prompt.saturating_add(made).min(LONGEST_PREFILL)
     }

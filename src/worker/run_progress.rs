@@ -69,17 +69,19 @@ impl RunProgress {
 
     /// Twice the mean time between two tokens, in bounds that suit a wait for the next one.
     pub fn two_intervals(&self) -> Duration {
-        let intervals = u64::from(self.tokens().saturating_sub(1));
-        let first = self.first_token_ms.load(Ordering::Relaxed);
-        let span = self
-            .last_token_ms
-            .load(Ordering::Relaxed)
-            .saturating_sub(first);
-        match (2 * span).checked_div(intervals) {
-            Some(ms) => Duration::from_millis(ms).clamp(SHORTEST_WAIT, LONGEST_WAIT),
+        match self.interval() {
+            Some(interval) => (2 * interval).clamp(SHORTEST_WAIT, LONGEST_WAIT),
             None if self.tokens() == 0 => Duration::ZERO,
             None => LONGEST_WAIT,
         }
+    }
+
+    /// The mean time between two tokens; `None` before there are two.
+    pub fn interval(&self) -> Option<Duration> {
+        let intervals = self.tokens().saturating_sub(1);
+        let first = self.first_token_ms.load(Ordering::Relaxed);
+        let last = self.last_token_ms.load(Ordering::Relaxed);
+        Duration::from_millis(last.saturating_sub(first)).checked_div(intervals)
     }
 
     fn elapsed_ms(&self) -> u64 {

@@ -3,7 +3,7 @@
 
 use crate::daemon_support::{Answer, Daemon, Setup, chat, kill};
 use crate::json_judge::fault;
-use crate::schema_support::schemas_of_tools;
+use crate::schema_support::{generated, schemas_of_tools};
 use serde_json::{Value, json};
 
 pub const MODEL: &str = "smollm2";
@@ -129,6 +129,19 @@ fn the_real_model_keeps_to_schemas_that_it_would_not_keep_to() {
 fn the_real_model_keeps_to_schemas_of_real_functions() {
     let daemon = Setup::new().demo_model(MODEL).start();
     let schemas = schemas_of_tools(24);
+    let whole = keep(&daemon, &schemas);
+    assert!(
+        whole * 10 >= schemas.len() * 9,
+        "{whole} of {}",
+        schemas.len()
+    );
+}
+
+#[test]
+fn the_real_model_keeps_to_schemas_that_are_made_at_random() {
+    let daemon = Setup::new().demo_model(MODEL).start();
+    let mut random = fastrand::Rng::with_seed(13);
+    let schemas = Vec::from_iter((0..24).map(|_| generated::schema(&mut random, 120)));
     let whole = keep(&daemon, &schemas);
     assert!(
         whole * 10 >= schemas.len() * 9,
@@ -344,7 +357,14 @@ fn a_model_whose_tokens_are_not_known_is_kept_to_no_format() {
         "Go.",
         json!({"response_format": {"type": "json_object"}}),
     );
-    let daemon = Setup::new().scenario("npu", "tokens = [\"a\"]\n").start();
+    let daemon = Setup::new()
+        .scenario("npu", "tokens = [\"a\"]\n")
+        .demo_model(MODEL)
+        .start();
+    for (id, keeps) in [("npu", false), (MODEL, true)] {
+        let model = daemon.get(&format!("/v1/models/{id}")).json();
+        assert_eq!(model["rkllmd"]["keeps_formats"], keeps, "{model}");
+    }
     let refused = daemon.post("/v1/chat/completions", &asked);
     let error = refused.json()["error"].clone();
     assert_eq!(

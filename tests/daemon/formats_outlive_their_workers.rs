@@ -55,11 +55,13 @@ fn every_answer_is_right_wherever_its_worker_died() {
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let daemon = with_tiny_models(Setup::new(), &[(MODEL, Vec::new())]).start();
-    let mut died = 0;
-    for number in 0..kills {
-        let (text, has_died) = say_and_die(&daemon, number, random.usize(1..150));
+    let (mut died, mut asked) = (0, 0);
+    // Some answers end before their workers die.
+    while died < kills {
+        let (text, has_died) = say_and_die(&daemon, asked, random.usize(1..150));
         assert_eq!(fault(&schema(), &text), None, "{text}");
         died += u64::from(has_died);
+        asked += 1;
+        assert!(asked <= 2 * kills, "{died} of {asked} workers died in time");
     }
-    assert!(died * 2 >= kills, "{died} of {kills}");
 }

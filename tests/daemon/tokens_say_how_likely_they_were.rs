@@ -14,10 +14,17 @@ fn start() -> Daemon {
     Setup::new().demo_model(MODEL).start()
 }
 
+const ROCKETS: &str = "🚀🚀🚀🚀🚀🚀🚀🚀🚀🚀🚀🚀";
+
 /// A chat whose answer goes on with rockets.
 fn of_rockets(more: Value) -> Value {
-    let mut body = chat(MODEL, "Send rockets.", more);
-    let begun = json!({"role": "assistant", "content": "🚀🚀🚀🚀🚀🚀🚀🚀🚀🚀🚀🚀"});
+    begun("Send rockets.", ROCKETS, more)
+}
+
+/// A chat whose answer is begun.
+fn begun(question: &str, answer: &str, more: Value) -> Value {
+    let mut body = chat(MODEL, question, more);
+    let begun = json!({"role": "assistant", "content": answer});
     body["messages"]
         .as_array_mut()
         .expect("messages")
@@ -30,6 +37,20 @@ fn bytes_of(tokens: &[Value]) -> Vec<u8> {
         serde_json::from_value(token["bytes"].clone()).expect("bytes")
     };
     tokens.iter().flat_map(bytes).collect()
+}
+
+/// The whole characters of the tokens, and whether they end within a further one.
+fn characters(tokens: &[Value]) -> (String, bool) {
+    let bytes = bytes_of(tokens);
+    let whole = match str::from_utf8(&bytes) {
+        Ok(text) => text.len(),
+        Err(error) => {
+            assert_eq!(error.error_len(), None, "{bytes:?}");
+            error.valid_up_to()
+        }
+    };
+    let text = String::from_utf8(bytes[..whole].to_vec()).expect("whole characters");
+    (text, whole < bytes.len())
 }
 
 /// What holds of each token with its likeliest ones.
@@ -66,7 +87,11 @@ fn streamed(daemon: &Daemon, body: &Value) -> (Vec<Value>, String, Vec<Value>) {
         let piece = choice["delta"]["content"].as_str().unwrap_or_default();
         text.push_str(piece);
         let of_piece = choice["logprobs"]["content"].as_array();
-        assert_eq!(of_piece.is_some(), !piece.is_empty(), "{chunk}");
+        assert!(of_piece.is_some() || piece.is_empty(), "{chunk}");
+        if let Some(last) = of_piece.filter(|_| piece.is_empty()) {
+            // Of a character that the answer ends within.
+            assert_eq!(characters(last), (String::new(), true), "{chunk}");
+        }
         tokens.extend(of_piece.into_iter().flatten().cloned());
     }
     (chunks, text, tokens)
@@ -95,9 +120,7 @@ fn the_bytes_of_the_tokens_are_the_content() {
         let content = choice["message"]["content"].as_str().expect("a content");
         assert!(tokens.len() > 4, "{whole}");
         // A character that the budget cut is no text.
-        let bytes = bytes_of(tokens);
-        let text = String::from_utf8_lossy(&bytes);
-        assert_eq!(text, content);
+        assert_eq!(characters(tokens).0, content);
         let (_, text, of_stream) = streamed(&daemon, &body);
         assert_eq!((text.as_str(), &of_stream), (content, tokens));
         let mut greedy = tokens
@@ -124,6 +147,61 @@ fn the_bytes_of_the_tokens_are_the_content() {
         let refused = daemon.post(CHATS, &chat(MODEL, "x", wrong));
         assert_eq!(refused.status, 400);
         assert_eq!(refused.json()["error"]["param"], param);
+    }
+}
+
+/// Wherever the budget cuts an answer of emoji or of Chinese characters, each of its tokens is told.
+#[test]
+fn characters_that_the_budget_cuts_have_their_tokens() {
+    let daemon = start();
+    let asked = |budget: usize| {
+        json!({"temperature": 0, "repeat_penalty": 1.0, "max_tokens": budget, "logprobs": true,
+            "top_logprobs": 1})
+    };
+    let mut cuts = 0;
+    for (question, answer) in [
+        ("Send rockets.", ROCKETS),
+        ("Repeat it.", "日本語日本語日本語日本語日本語"),
+    ] {
+        let told = |budget: usize| {
+            let body = begun(question, answer, asked(budget));
+            let whole = daemon.post(CHATS, &body).json();
+            let choice = &whole["choices"][0];
+            let tokens = choice["logprobs"]["content"].as_array().expect("tokens");
+            let content = choice["message"]["content"].as_str();
+            (content.unwrap_or_default().to_owned(), tokens.clone())
+        };
+        let (_, all) = told(10);
+        assert!(all.len() >= 6, "{all:?}");
+        for budget in 1..=all.len() {
+            let (content, tokens) = told(budget);
+            assert_eq!(tokens.len(), budget, "{content:?} {tokens:?}");
+            assert_eq!(bytes_of(&tokens), bytes_of(&all[..budget]));
+            let (text, is_cut) = characters(&tokens);
+            assert_eq!(text, content);
+            cuts += usize::from(is_cut);
+            let (_, text, of_stream) = streamed(&daemon, &begun(question, answer, asked(budget)));
+            assert_eq!((text, of_stream), (content, tokens));
+        }
+    }
+    assert!(cuts >= 2, "no character was cut");
+
+    for budget in 1..=8 {
+        let body = json!({"model": MODEL, "prompt": ROCKETS, "n_predict": budget, "n_probs": 1,
+            "temperature": 0, "repeat_penalty": 1.0});
+        let answer = daemon.post("/completion", &body).json();
+        let told = answer["completion_probabilities"]
+            .as_array()
+            .expect("tokens");
+        assert_eq!(json!(told.len()), answer["tokens_predicted"], "{answer}");
+        let more =
+            json!({"temperature": 0, "repeat_penalty": 1.0, "max_tokens": budget, "logprobs": 1});
+        let answer = daemon.post(TEXTS, &completion(MODEL, ROCKETS, more)).json();
+        let choice = &answer["choices"][0];
+        let (tokens, _, offsets) = lists(choice);
+        assert_eq!(tokens.len(), told.len(), "{answer}");
+        let characters = choice["text"].as_str().expect("a text").chars().count();
+        assert!(offsets.iter().all(|&place| place <= characters), "{answer}");
     }
 }
 

@@ -2,6 +2,8 @@
 
 #[path = "../constraint_support/mod.rs"]
 mod constraint_support;
+#[path = "../schema_support/generated.rs"]
+mod generated_schemas;
 #[path = "../hub_support/mod.rs"]
 mod hub_support;
 #[path = "../../benches/common/intervals.rs"]
@@ -42,6 +44,7 @@ mod pulls_support;
 mod pulls_take_little_memory;
 mod pulls_take_what_was_said;
 mod pulls_trust_whom_they_are_told;
+mod random_draws_keep_random_formats;
 mod random_replies_are_read_whole;
 mod random_templates_keep_client_text_apart;
 mod replies_are_read_as_they_stream;

@@ -280,16 +280,16 @@ fn the_listing_shows_models_and_problems() {
     let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
     assert_eq!(
         words(lines[0]),
-        "ID KIND SIZE CONTEXT SLOTS CHAT TEMPLATE THOUGHTS BY CALLS BY ALIASES"
+        "ID KIND SIZE CONTEXT SLOTS CHAT TEMPLATE THOUGHTS BY CALLS BY FORMATS ALIASES"
     );
     assert_eq!(
         words(lines[1]),
-        "gemma-2b rkllm 2.0 KiB default 1 file name (gemma) none generic"
+        "gemma-2b rkllm 2.0 KiB default 1 file name (gemma) none generic none"
     );
     let size = llama("x").len();
     assert_eq!(
         words(lines[2]),
-        format!("tiny gguf {size} B 1024 of 2048 4 gguf none generic t, small")
+        format!("tiny gguf {size} B 1024 of 2048 4 gguf none generic none t, small")
     );
     assert_eq!(
         lines[3],

@@ -1,4 +1,6 @@
-//! Schemas of real functions.
+//! Schemas of real functions, and such as are made at random.
+
+pub mod generated;
 
 use std::fs;
 use std::path::PathBuf;

@@ -237,6 +237,9 @@ pub(crate) struct ModelDetails {
     context_length: Option<u32>,
     /// Whether a chat template is installed; without one only `/v1/completions` answers.
     has_chat_template: bool,
+    /// Whether answers can be kept to a format (`response_format` and its like, `tool_choice`): the bytes of its
+    /// tokens are known, by its GGUF file or the `tokenizer.json` beside it.
+    keeps_formats: bool,
     /// How its replies are read; absent without a chat template.
     #[serde(skip_serializing_if = "Option::is_none")]
     replies: Option<Replies>,
@@ -263,6 +266,7 @@ impl ModelDetails {
                 .and_then(|facts| facts.context_length)
                 .or(model.facts.context_length),
             has_chat_template: matches!(model.template, TemplateState::Usable { .. }),
+            keeps_formats: model.tells_its_tokens(),
             replies: model.reply.as_ref().map(|reply| Replies {
                 thoughts: reply.found.reasoning_from.to_string(),
                 calls: reply.found.calls_from.to_string(),

@@ -16,7 +16,7 @@ use crate::ipc::{
 };
 use crate::models::InstalledModel;
 use crate::prompt::{ControlTokenPolicy, RenderRequest};
-use crate::reader::{ModelKind, ReaderError};
+use crate::reader::ReaderError;
 
 /// Making a grammar, as errors say it. A client's schema is in there.
 pub(crate) const CONSTRAINING: &str = "making a grammar";
@@ -220,7 +220,7 @@ impl Readers {
         wanted: Wanted,
         limits: Limits,
     ) -> Result<Compiled, ReaderError> {
-        if !tells_its_tokens(model) {
+        if !model.tells_its_tokens() {
             return Err(ReaderError::NoTokenizer {
                 model: model.id.to_string(),
             });
@@ -352,14 +352,6 @@ impl Readers {
         };
         self.shared.give_back(reader, busy);
         Ok(event)
-    }
-}
-
-/// Whether the bytes of its tokens can be known: a GGUF file's own have the last word.
-fn tells_its_tokens(model: &InstalledModel) -> bool {
-    match model.facts.kind {
-        ModelKind::Gguf => model.facts.spells_tokens,
-        ModelKind::Rkllm => model.tokenizer_json.is_some(),
     }
 }
 

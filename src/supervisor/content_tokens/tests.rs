@@ -43,9 +43,13 @@ impl Reading {
     }
 
     /// The content, and the tokens with their ids and bytes.
-    fn finish(mut self) -> (String, Vec<(i32, Vec<u8>)>) {
+    fn finish(self) -> (String, Vec<(i32, Vec<u8>)>) {
+        self.finish_behind(Behind::Content)
+    }
+
+    fn finish_behind(mut self, behind: Behind) -> (String, Vec<(i32, Vec<u8>)>) {
         let mut last = Vec::new();
-        self.tokens.finish(&mut last);
+        self.tokens.finish(&mut last, behind);
         self.told.extend(last);
         let (mut text, mut tokens) = (String::new(), Vec::new());
         for piece in self.told {
@@ -100,7 +104,7 @@ fn no_token_is_told_beyond_a_stop_string() {
     // It is not known yet how much of it is content.
     assert!(reading.told.is_empty());
     reading.push("ND", &[], true);
-    let (text, tokens) = reading.finish();
+    let (text, tokens) = reading.finish_behind(Behind::Other);
     assert_eq!(text, "so ");
     assert_eq!(told(&tokens), [(0, "so ")]);
 }
@@ -148,6 +152,95 @@ fn bytes_that_are_no_text_are_told_as_they_are() {
 }
 
 #[test]
+fn what_was_told_of_a_token_is_not_told_again_where_its_rest_is_no_text() {
+    let mut reading = Reading::default();
+    reading.push_as(TokenKind::Partial, b"a\xF0", "a");
+    reading.score(&["a"], true);
+    reading.push_as(TokenKind::Replaced, b"b", "\u{fffd}b");
+    reading.score(&["\u{fffd}b"], true);
+    let (text, tokens) = reading.finish();
+    assert_eq!(text, "a\u{fffd}b");
+    let bytes: Vec<&[u8]> = tokens.iter().map(|(_, bytes)| bytes.as_slice()).collect();
+    assert_eq!(bytes, [b"a\xF0".as_slice(), b"b"]);
+}
+
+/// How an answer ends that has only begun a character.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum End {
+    Budget,
+    EndOfText,
+    /// The text has U+FFFD.
+    Rest,
+}
+
+#[test]
+fn content_that_ends_within_a_character_has_its_tokens() {
+    let characters = ["é", "☃", "日", "🚀"];
+    let cuts = characters.iter().flat_map(|character| {
+        let bytes = character.as_bytes();
+        (1..bytes.len()).map(move |cut| &bytes[..cut])
+    });
+    for begun in cuts {
+        for (size, before, end) in [1, 2, 3].into_iter().flat_map(|size| {
+            let ends = [End::Budget, End::EndOfText, End::Rest];
+            let befores = [None, Some(false), Some(true)];
+            befores
+                .into_iter()
+                .flat_map(move |before| ends.map(|end| (size, before, end)))
+        }) {
+            let case = format!("{begun:?} by {size}, {before:?} before, {end:?}");
+            for behind in [Behind::Content, Behind::Other] {
+                let mut reading = Reading::default();
+                let mut pieces = begun.chunks(size);
+                match before {
+                    None => {}
+                    Some(false) => reading.push("a", &["a"], true),
+                    // One token with what comes before.
+                    Some(true) => {
+                        let first = pieces.next().unwrap();
+                        reading.push_as(
+                            TokenKind::Partial,
+                            &[b"a".as_slice(), first].concat(),
+                            "a",
+                        );
+                        reading.score(&["a"], true);
+                    }
+                }
+                for piece in pieces {
+                    reading.push_as(TokenKind::Partial, piece, "");
+                    reading.score(&[], true);
+                }
+                match end {
+                    End::Budget => {}
+                    End::EndOfText => reading.push_as(TokenKind::Swallowed, b"<|end|>", ""),
+                    End::Rest => {
+                        reading.tokens.push(TokenKind::Rest, "\u{fffd}", None);
+                        let pieces: &[&str] = match behind {
+                            Behind::Content => &["\u{fffd}"],
+                            Behind::Other => &[],
+                        };
+                        reading.score(pieces, true);
+                    }
+                }
+                let (text, tokens) = reading.finish_behind(behind);
+                let has_rest = end == End::Rest && behind == Behind::Content;
+                let mut wanted = before.map_or(String::new(), |_| "a".to_owned());
+                wanted.push_str(if has_rest { "\u{fffd}" } else { "" });
+                assert_eq!(text, wanted, "{case}");
+                let mut wanted = before.map_or(Vec::new(), |_| b"a".to_vec());
+                if behind == Behind::Content {
+                    wanted.extend_from_slice(begun);
+                    let count = begun.len().div_ceil(size) + usize::from(before == Some(false));
+                    assert_eq!(tokens.len(), count, "{case}");
+                }
+                let bytes: Vec<u8> = tokens.into_iter().flat_map(|(_, bytes)| bytes).collect();
+                assert_eq!(bytes, wanted, "{case}");
+            }
+        }
+    }
+}
+
+#[test]
 fn what_is_made_again_is_told_once() {
     let mut reading = Reading::default();
     reading.push("a", &["a"], true);
@@ -158,6 +251,19 @@ fn what_is_made_again_is_told_once() {
     let (text, tokens) = reading.finish();
     assert_eq!(text, "a🚀");
     assert_eq!(told(&tokens), [(0, "a"), (2, "🚀")]);
+}
+
+#[test]
+fn what_is_made_again_behind_a_token_without_text_is_told_once() {
+    let mut reading = Reading::default();
+    reading.push("a", &["a"], true);
+    reading.push_as(TokenKind::Partial, &"🚀".as_bytes()[..2], "");
+    reading.push_as(TokenKind::Swallowed, b"<|end|>", "");
+    reading.tokens.roll_back();
+    reading.push("🚀", &["🚀"], true);
+    let (text, tokens) = reading.finish();
+    assert_eq!(text, "a🚀");
+    assert_eq!(told(&tokens), [(0, "a"), (3, "🚀")]);
 }
 
 #[test]
@@ -173,8 +279,8 @@ fn tokens_without_text_are_none_of_the_content() {
 }
 
 proptest! {
-    /// However tokens are cut and whatever is held back: the bytes of the tokens are the content, in order,
-    /// and each token is there once at most.
+    /// However tokens are cut and whatever is held back: the bytes of the tokens are the content and what it
+    /// ends within, in order, and each token is there once at most.
     #[test]
     fn bytes_are_the_content(
         text in "[aé☃🚀<>]{0,24}",
@@ -215,11 +321,16 @@ proptest! {
             content.push_str(rest[0]);
             reading.score(&rest, true);
         }
-        let (got, tokens) = reading.finish();
+        let is_stopped = is_cut && told < whole;
+        let (got, tokens) = reading.finish_behind(match is_stopped {
+            true => Behind::Other,
+            false => Behind::Content,
+        });
         prop_assert_eq!(&got, &content);
+        let begun = if is_stopped { &[][..] } else { &bytes[whole..at] };
         let ids: Vec<i32> = tokens.iter().map(|(id, _)| *id).collect();
         prop_assert!(ids.is_sorted_by(|a, b| a < b), "{:?}", ids);
         let all: Vec<u8> = tokens.into_iter().flat_map(|(_, bytes)| bytes).collect();
-        prop_assert_eq!(String::from_utf8_lossy(&all), content);
+        prop_assert_eq!(all, [content.as_bytes(), begun].concat());
     }
 }

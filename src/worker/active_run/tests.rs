@@ -176,6 +176,32 @@ fn the_prefill_deadline_counts_the_begun_answer() {
     );
 }
 
+/// In a pool that is full it may lose its cells, and evaluates each of its tokens by itself when it has some again.
+#[test]
+fn a_run_whose_tokens_are_computed_one_by_one_has_the_time_to_make_them_again() {
+    let deadlines = crate::worker::timing::test_deadlines();
+    let mut active = active(1);
+    let pause = Duration::from_millis(20);
+    let until = Instant::now() + pause;
+    while Instant::now() < until {
+        std::thread::yield_now();
+    }
+    active.progress.count_token();
+    active.progress.count_token();
+    let interval = active.progress.interval().expect("of three tokens");
+    assert!(
+        interval >= pause / 2 - Duration::from_millis(1),
+        "{interval:?}"
+    );
+    let prompt = deadlines.prefill_base + Duration::from_millis(3);
+    assert_eq!(
+        active.prefill(&deadlines),
+        prompt + 3 * active.prefill_per_token
+    );
+    active.one_by_one = true;
+    assert_eq!(active.prefill(&deadlines), prompt + 6 * interval);
+}
+
 #[test]
 fn a_run_is_counted_by_the_cache_only_where_its_figures_can_add_up() {
     let countable = |change: fn(&mut RunReturned)| {

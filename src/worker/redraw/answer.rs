@@ -311,11 +311,8 @@ impl Answer {
     }
 
     fn completes(&mut self, reason: FinishReason, generated_tokens: u32) {
+        // A character that it ends within is no text, as with a library that waits for the rest of one.
         self.ended_by = Some(EndedBy::Reason(reason));
-        let rest = self.text.finish();
-        if !rest.is_empty() {
-            self.deliver_token(TokenKind::Rest, None, rest);
-        }
         self.deliver(SlotEvent::AnswerComplete {
             run: self.told.run,
             reason,
@@ -342,15 +339,15 @@ impl Answer {
         } else {
             TokenKind::Text
         };
-        self.deliver_token(kind, Some(id), text);
+        self.deliver_token(kind, id, text);
     }
 
-    fn deliver_token(&self, kind: TokenKind, id: Option<i32>, text: String) {
+    fn deliver_token(&self, kind: TokenKind, id: i32, text: String) {
         let run = self.told.run;
         self.deliver(SlotEvent::Token {
             run,
             kind,
-            id,
+            id: Some(id),
             text,
         });
     }

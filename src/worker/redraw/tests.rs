@@ -167,6 +167,25 @@ fn characters_are_whole_wherever_the_library_goes_back() {
         assert!(made.text.chars().all(|c| c == 'é'), "{}", made.text);
         assert!((4..=12).contains(&made.text.chars().count()));
     }
+    // As of a library that waits for the rest of a character, also where none comes.
+    let mut cuts = 0;
+    for (seed, most_tokens) in (0..40).flat_map(|seed| [1, 2, 3].map(|most| (seed, most))) {
+        let cut = Asked {
+            seed,
+            free: SAMPLED,
+            again: SAMPLED,
+            most_tokens,
+            ..Asked::new(&parsers, &constraint)
+        };
+        let made = cut.make();
+        assert_eq!(made.complete, Some(FinishReason::Length));
+        assert_eq!(made.ids.len(), most_tokens as usize);
+        let bytes = made.ids.iter().map(|&id| WORDS[id as usize].len());
+        let bytes: usize = bytes.sum();
+        assert_eq!(made.text, "é".repeat(bytes / 2));
+        cuts += bytes % 2;
+    }
+    assert!(cuts > 0, "no character was cut");
 }
 
 #[test]

@@ -100,7 +100,8 @@ pub(crate) struct TextLogprob {
     /// Natural logarithm of its probability, as the model gave it, before anything that changes how tokens
     /// are drawn; at the least -9999.
     logprob: f32,
-    /// Its bytes. Those of all tokens of the content, one after the other, are the content.
+    /// Its bytes. Those of all tokens of the content, one after the other, are the content, and what was made of
+    /// a character behind it that the answer ends within.
     bytes: Vec<u8>,
 }
 

@@ -10,7 +10,7 @@ use super::scripted::{END, GREEDY, Odd, PROMPT, Scripted, WORDS, row_behind};
 use crate::constraint::{Follower, Next, Parsers};
 use crate::conversation::TokenLogprobs;
 use crate::generation::FinishReason;
-use crate::ipc::{BegunAnswer, Event, FrameReader, RunConstraint, SlotEvent, TokenKind};
+use crate::ipc::{BegunAnswer, Event, FrameReader, RunConstraint, SlotEvent};
 use crate::worker::constrained;
 use crate::worker::event_writer::EventWriter;
 use crate::worker::run_progress::RunProgress;
@@ -149,9 +149,8 @@ impl<'a> Asked<'a> {
             };
             assert_eq!(made.complete, None, "{event:?} behind the end");
             match event {
-                SlotEvent::Token { kind, id, text, .. } => {
-                    assert_eq!(id.is_none(), kind == TokenKind::Rest);
-                    made.ids.extend(id);
+                SlotEvent::Token { id, text, .. } => {
+                    made.ids.push(id.expect("each is a token"));
                     made.text.push_str(&text);
                 }
                 SlotEvent::AnswerComplete { reason, .. } => made.complete = Some(reason),
