@@ -44,10 +44,8 @@ pub use state_lock::StateFolderError;
 use state_lock::StateLock;
 use variants::Served;
 
-/// Threads that serve sockets. Generation happens in the workers; this side waits, and large work is moved
-/// aside. With a second one each step of a model's slots would wake it for a part of their tokens, which costs
-/// more than the part does; on a board it would wait for a core among those that compute.
-const ASYNC_THREADS: usize = 1;
+/// Threads that serve sockets. Generation happens in the workers; this side waits.
+const ASYNC_THREADS: usize = 2;
 /// Connections that wait in the kernel to be accepted. With tokio's 128, clients of a larger crowd find
 /// no room and try again after whole seconds. The kernel has a limit of its own (somaxconn).
 const BACKLOG: u32 = 1024;

@@ -8,11 +8,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
 
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::task::coop::consume_budget;
 
 use super::ChildKind;
 use crate::ipc::{self, DaemonHello, FrameError, FrameReader, PROTOCOL_VERSION};
@@ -137,28 +136,25 @@ impl<K: ChildKind> Incoming<K> {
     pub async fn receive(&mut self) -> Result<(), ConnectionError> {
         let stream: &UnixStream = self.stream.as_ref();
         let (incoming, files) = (&mut self.bytes, &mut self.files);
-        let count = loop {
-            // However much a child says, other tasks have their turn.
-            consume_budget().await;
-            stream.readable().await?;
-            let mut received = None;
-            let tried = stream.try_io(Interest::READABLE, || {
-                let count = receive_now(stream, &mut incoming[..], files)?;
-                received = Some(count.bytes);
-                match count.is_all {
-                    // Said to be empty now, so that no call is made only to learn it.
-                    true => Err(io::ErrorKind::WouldBlock.into()),
-                    false => Ok(()),
+        let count = stream
+            .async_io(Interest::READABLE, || {
+                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FILES))];
+                let mut control = RecvAncillaryBuffer::new(&mut space);
+                let mut parts = [IoSliceMut::new(&mut incoming[..])];
+                let received = rustix::net::recvmsg(
+                    stream,
+                    &mut parts,
+                    &mut control,
+                    RecvFlags::CMSG_CLOEXEC,
+                )?;
+                for message in control.drain() {
+                    if let RecvAncillaryMessage::ScmRights(passed) = message {
+                        files.extend(passed);
+                    }
                 }
-            });
-            match (received, tried) {
-                (Some(count), _) => break count,
-                (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => {
-                    return Err(error.into());
-                }
-                (None, _) => {}
-            }
-        };
+                Ok(received.bytes)
+            })
+            .await?;
         // Those of an event that is not whole yet, and what came with more of it.
         if self.files.len() > 2 * MOST_FILES {
             return Err(io::Error::other("more files than its events have").into());
@@ -171,46 +167,13 @@ impl<K: ChildKind> Incoming<K> {
     }
 }
 
-/// What one call has received.
-struct Received {
-    bytes: usize,
-    /// The socket was empty behind it, at that moment.
-    is_all: bool,
-}
-
-fn receive_now(
-    stream: &UnixStream,
-    bytes: &mut [u8],
-    files: &mut VecDeque<OwnedFd>,
-) -> io::Result<Received> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FILES))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let room = bytes.len();
-    let mut parts = [IoSliceMut::new(bytes)];
-    let received = rustix::net::recvmsg(stream, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)?;
-    let had_files = files.len();
-    for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(passed) = message {
-            files.extend(passed);
-        }
-    }
-    Ok(Received {
-        bytes: received.bytes,
-        // The kernel ends a call behind bytes that files came with, whatever follows them, also where it
-        // could not hand them over. The end of the stream stays readable.
-        is_all: (1..room).contains(&received.bytes)
-            && files.len() == had_files
-            && !received.flags.contains(ReturnFlags::CTRUNC),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ipc::Event;
     use crate::supervisor::WorkerKind;
     use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
-    use std::io::{IoSlice, Write};
+    use std::io::IoSlice;
     use std::os::fd::AsFd;
 
     /// What holds a descriptor is no part of any event.
@@ -237,62 +200,5 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
-    }
-
-    fn frame(event: &Event) -> Vec<u8> {
-        let mut frame = Vec::new();
-        ipc::encode(event, &mut frame).unwrap();
-        frame
-    }
-
-    fn pair() -> (Connection<WorkerKind>, StdUnixStream) {
-        let (daemon, worker) = StdUnixStream::pair().unwrap();
-        daemon.set_nonblocking(true).unwrap();
-        (Connection::new(daemon).unwrap(), worker)
-    }
-
-    /// A call for each wake-up that only learns that there is nothing more would be one for each token.
-    #[tokio::test]
-    async fn a_socket_that_was_emptied_is_not_read_once_more() {
-        let (mut connection, mut worker) = pair();
-        for _ in 0..3 {
-            worker.write_all(&frame(&Event::Heartbeat)).unwrap();
-            connection.incoming.receive().await.unwrap();
-            let stream: &UnixStream = connection.incoming.stream.as_ref();
-            let read = stream.try_io(Interest::READABLE, || -> io::Result<()> {
-                panic!("it is said to be readable")
-            });
-            assert_eq!(read.unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        }
-        drop(worker);
-        while let Ok(event) = connection.next_event().await {
-            assert_eq!(event, Event::Heartbeat);
-        }
-    }
-
-    /// A call ends behind bytes that came with files, though more is there.
-    #[tokio::test]
-    async fn what_comes_behind_files_is_read_though_nothing_more_comes() {
-        let (mut connection, mut worker) = pair();
-        let beat = frame(&Event::Heartbeat);
-        for _ in 0..3 {
-            worker.write_all(&beat).unwrap();
-            let passed = [worker.as_fd()];
-            let message = SendAncillaryMessage::ScmRights(&passed);
-            let mut space = vec![MaybeUninit::uninit(); message.size()];
-            let mut control = SendAncillaryBuffer::new(&mut space);
-            assert!(control.push(message));
-            let parts = [IoSlice::new(&beat)];
-            rustix::net::sendmsg(&worker, &parts, &mut control, SendFlags::empty()).unwrap();
-            worker.write_all(&beat).unwrap();
-        }
-        let all = async {
-            for _ in 0..9 {
-                assert_eq!(connection.next_event().await.unwrap(), Event::Heartbeat);
-            }
-        };
-        let limit = std::time::Duration::from_secs(20);
-        tokio::time::timeout(limit, all).await.expect("all of them");
-        assert_eq!(connection.incoming.files.len(), 3);
     }
 }

@@ -26,7 +26,7 @@ mod tests {
 
     use super::*;
 
-    /// The daemon has one thread that serves.
+    /// Each of the few threads that serve hands its other work on.
     #[test]
     fn others_go_on_beside_large_work_on_the_only_thread() {
         let runtime = tokio::runtime::Builder::new_multi_thread()
