@@ -98,7 +98,7 @@ fn rest_of(mut stream: EventStream) -> usize {
 #[test]
 fn models_and_settings_change_under_a_stream() {
     let setup = Setup::new()
-        .settings("models.max-loaded = 3")
+        .settings("models.max-loaded = 3\nmodels.minimum-residency = \"10s\"")
         .scenario("changed", SLOW)
         .scenario("removed", SLOW)
         .scenario("kept", FINE);
