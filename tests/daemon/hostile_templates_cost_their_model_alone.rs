@@ -199,7 +199,8 @@ fn a_reader_that_has_worked_for_long_is_replaced_and_no_request_lost() {
         .model_file("busy", "model.toml", "")
         .model_file("busy", "chat_template.jinja", busy)
         .settings("reader.cpu-limit = \"10s\"")
-        .settings("deadlines.reader-call = \"5s\"")
+        // Its template is rendered dozens of times where its form is looked for, and beside what else is tested.
+        .settings("deadlines.reader-open = \"60s\"\ndeadlines.reader-call = \"5s\"")
         .start();
     let body = json!({"model": "busy", "messages": [{"role": "user", "content": "x"}]});
     let mut worked: Option<(u32, f64)> = None;

@@ -64,7 +64,7 @@ with client.responses.connect() as connection:
     assert (cut.status, cut.incomplete_details.reason) == ("incomplete", "max_output_tokens"), cut
 
     # What is evaluated beforehand is not evaluated again.
-    told = "You answer in one word. " * 8
+    told = "You answer in one word. " * 40
     question = dict(model=real, instructions=told, store=False, temperature=0)
     prepared = ask(connection, input="Is the sky blue?", generate=False, **question)
     assert (prepared.status, prepared.output, prepared.usage.output_tokens) == ("completed", [], 0), prepared
@@ -72,7 +72,7 @@ with client.responses.connect() as connection:
     assert evaluated > 40, prepared
     done = ask(connection, input=[], previous_response_id=prepared.id, max_output_tokens=4, **question)
     assert done.usage.input_tokens == evaluated and done.usage.output_tokens > 0, done
-    # Its last tokens are evaluated in any case.
+    # Its last part of 64 tokens is evaluated in any case.
     assert done.usage.input_tokens_details.cached_tokens > evaluated // 2, done
 
     # A history that is too long is cut to what its answer will have of it, not to what fits without one.
