@@ -168,7 +168,8 @@ fn what_was_told_of_a_token_is_not_told_again_where_its_rest_is_no_text() {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum End {
     Budget,
-    EndOfText,
+    /// The model ends.
+    Token,
     /// The text has U+FFFD.
     Rest,
 }
@@ -182,7 +183,7 @@ fn content_that_ends_within_a_character_has_its_tokens() {
     });
     for begun in cuts {
         for (size, before, end) in [1, 2, 3].into_iter().flat_map(|size| {
-            let ends = [End::Budget, End::EndOfText, End::Rest];
+            let ends = [End::Budget, End::Token, End::Rest];
             let befores = [None, Some(false), Some(true)];
             befores
                 .into_iter()
@@ -212,7 +213,7 @@ fn content_that_ends_within_a_character_has_its_tokens() {
                 }
                 match end {
                     End::Budget => {}
-                    End::EndOfText => reading.push_as(TokenKind::Swallowed, b"<|end|>", ""),
+                    End::Token => reading.push_as(TokenKind::Swallowed, b"<|end|>", ""),
                     End::Rest => {
                         reading.tokens.push(TokenKind::Rest, "\u{fffd}", None);
                         let pieces: &[&str] = match behind {
