@@ -9,7 +9,7 @@ mod reference;
 use std::sync::mpsc::channel;
 use std::thread;
 
-use daemon_support::{Daemon, Setup, built_library, completion, demo_model, kill};
+use daemon_support::{Daemon, Setup, completion, demo_model, kill};
 use reference::{Reference, unquantised};
 use serde_json::{Value, json};
 
@@ -36,9 +36,8 @@ fn weights() -> String {
 }
 
 fn start() -> Daemon {
-    let library = built_library("rkllm_cpu").display().to_string();
     let setup = Setup::new()
-        .settings(&format!("runtime.cpu-library = {library:?}"))
+        .cpu_runtime()
         .model_file(MODEL, "model.toml", "parallel = 8\ncontext-length = 1024\n");
     let file = setup.models().join(MODEL).join("model.gguf");
     std::os::unix::fs::symlink(weights(), file).expect("a link");

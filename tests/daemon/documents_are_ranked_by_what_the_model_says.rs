@@ -1,6 +1,6 @@
 //! Rerankers: how likely a model's yes is beside its no, for each document with the query.
 
-use crate::daemon_support::{Answer, Daemon, Setup, built_library, write_tiny_models};
+use crate::daemon_support::{Answer, Daemon, Setup, write_tiny_models};
 use crate::sweep::{odd_values, places, with};
 use serde_json::{Value, json};
 
@@ -134,10 +134,7 @@ fn likeliest(daemon: &Daemon, prompt: &str) -> [(u32, f64); 2] {
 fn a_model_on_the_cpu_judges_as_its_own_probabilities_say() {
     // The same model as often as there are documents, each with a yes and a no of its own.
     let start = |manifests: &[String]| {
-        let mut setup = Setup::new().settings(&format!(
-            "runtime.cpu-library = {:?}",
-            built_library("rkllm_cpu").display().to_string()
-        ));
+        let mut setup = Setup::new().cpu_runtime();
         for (index, manifest) in manifests.iter().enumerate() {
             let id = format!("m{index}");
             let manifest = format!("template = \"chatml\"\n{manifest}");

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::thread;
 
 use crate::answers_keep_their_format::{MODEL, keep, schemas};
-use crate::daemon_support::{Daemon, Setup, built_library, chat, completion, demo_model, kill};
+use crate::daemon_support::{Daemon, Setup, chat, completion, demo_model, kill};
 use crate::json_judge::fault;
 use crate::tiny_models::with_tiny_models;
 use crate::tokenizers_of_gguf::tokenizer_json;
@@ -24,18 +24,15 @@ pub fn demo(has_hook: bool) -> Daemon {
 }
 
 pub fn installed() -> Setup {
-    let library = built_library("rkllm_cpu").display().to_string();
     Setup::new()
+        .cpu_runtime()
         .demo_model_again(MODEL)
         .model_file(
             MODEL,
             "tokenizer.json",
             &tokenizer_json(&demo_model(), true),
         )
-        .settings(&format!("runtime.cpu-library = {library:?}"))
         .settings("chat.raw-completions = true")
-        // As other tests of a real model have it.
-        .environment("RKLLM_CPU_THREADS", "1")
 }
 
 /// What both daemons say, with a hook and without, each asked beside the other: either computes on one thread.
@@ -295,10 +292,7 @@ fn what_it_cannot_do_is_named_or_refused() {
         (400, "cannot_tell_logprobs")
     );
     // Without a tokenizer beside the file the prompt's tokens are not known.
-    let library = built_library("rkllm_cpu").display().to_string();
-    let setup = Setup::new()
-        .demo_model_again(MODEL)
-        .settings(&format!("runtime.cpu-library = {library:?}"));
+    let setup = Setup::new().cpu_runtime().demo_model_again(MODEL);
     let daemon = without_a_hook(setup).start();
     let asked = chat(MODEL, "Is it?", json!({"guided_choice": ["yes", "no"]}));
     let refused = daemon.post(CHAT, &asked);

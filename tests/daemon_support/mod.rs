@@ -187,14 +187,18 @@ impl Setup {
         self
     }
 
-    /// Installs the demo model and the CPU runtime, with one compute thread: tests run side by side, and threads
-    /// that wait for each other by spinning cost more there than they give.
+    /// Installs the demo model and the CPU runtime.
     pub fn demo_model(self, id: &str) -> Self {
-        let library = built_library("rkllm_cpu");
-        let setting = format!("runtime.cpu-library = {:?}", library.display().to_string());
         self.demo_model_again(id)
-            .settings(&setting)
+            .cpu_runtime()
             .environment("RKLLM_CPU_SEED", "7")
+    }
+
+    /// Installs the CPU runtime, with one compute thread: tests run side by side, and threads that wait for each
+    /// other by spinning cost more there than they give.
+    pub fn cpu_runtime(self) -> Self {
+        let library = built_library("rkllm_cpu").display().to_string();
+        self.settings(&format!("runtime.cpu-library = {library:?}"))
             .environment(COMPUTE_THREADS, "1")
     }
 
