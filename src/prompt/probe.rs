@@ -28,6 +28,19 @@ pub(super) fn system_message(template: &ChatTemplate) -> Result<SystemMessage, T
 /// Control tokens that the template puts together from words that are not written in twins. `None`: it
 /// renders nothing that could tell.
 pub(super) fn tokens_in_doubt(template: &ChatTemplate) -> Option<Vec<String>> {
+    let written = conversations()
+        .into_iter()
+        .filter_map(|request| template.write_as_is(&request).ok());
+    written
+        .map(|written| template.tokens_in_doubt(&written))
+        .reduce(|mut all, more| {
+            all.extend(more);
+            all
+        })
+}
+
+/// Such as have all that templates write around: each is another one.
+fn conversations() -> Vec<RenderRequest> {
     const SYSTEM: (ChatRole, &str) = (ChatRole::System, "rule");
     const ANSWER: (ChatRole, &str) = (ChatRole::Assistant, "answer");
     const RESULT: (ChatRole, &str) = (ChatRole::Tool, "result");
@@ -47,7 +60,8 @@ pub(super) fn tokens_in_doubt(template: &ChatTemplate) -> Option<Vec<String>> {
         ..request
     });
     // What only answers that think and call have.
-    let with_calls = with_tools.clone().flat_map(|request| {
+    let answered = with_tools.clone().filter(has_answer);
+    let with_calls = answered.flat_map(|request| {
         [json!({"word": "text"}), json!("{\"word\": \"text\"}")].map(|arguments| {
             let mut request = request.clone();
             let mut messages = request.messages.iter_mut();
@@ -68,14 +82,13 @@ pub(super) fn tokens_in_doubt(template: &ChatTemplate) -> Option<Vec<String>> {
         asked.variables.insert(variable, thinks.into());
         asked
     });
-    let all = requests.chain(with_tools).chain(with_calls).chain(thinking);
-    let written = all.filter_map(|request| template.write_as_is(&request).ok());
-    written
-        .map(|written| template.tokens_in_doubt(&written))
-        .reduce(|mut all, more| {
-            all.extend(more);
-            all
-        })
+    let all = requests.chain(with_tools).chain(with_calls);
+    all.chain(thinking).collect()
+}
+
+fn has_answer(request: &RenderRequest) -> bool {
+    let mut messages = request.messages.iter();
+    messages.any(|message| message.role == ChatRole::Assistant)
 }
 
 const QUESTION: (ChatRole, &str) = (ChatRole::User, "question");
@@ -87,5 +100,18 @@ fn request(messages: &[(ChatRole, &str)]) -> RenderRequest {
     RenderRequest {
         end: super::PromptEnd::Answer,
         ..RenderRequest::new(messages.collect(), jiff::civil::DateTime::ZERO)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_conversation_is_rendered_twice() {
+        let all = conversations();
+        for (index, one) in all.iter().enumerate() {
+            assert!(!all[..index].contains(one), "{one:?}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use crate::prompt::{
     ChatMessage, ChatRole, ChatTemplate, Functions, PromptEnd, RenderRequest, SeveralCalls,
     TemplateError, markers_in_words,
 };
-use crate::reply::analysis::{Conversation, analyse};
+use crate::reply::analysis::{Conversation, Written, analyse};
 use crate::reply::{FormatNote, FormatSource, FoundFormat, ReplyFamily, is_markup};
 
 /// Finds how the model replies, and has the template render functions accordingly: a model that is
@@ -18,7 +18,10 @@ pub fn find_format(
     ids: &HashMap<String, i32>,
     told: &ToldReplies,
 ) -> Result<FoundFormat, TemplateError> {
-    let mut found = analyse(source, &|conversation| written(template, conversation));
+    let known = Written::default();
+    let mut found = analyse(source, &|conversation| {
+        known.of(conversation, &|it| written(template, it))
+    });
     let traits = found.template;
     template.set_functions(Functions {
         are_shown: traits.shows_tools,
@@ -46,7 +49,8 @@ pub fn find_format(
     if ids.is_empty() && found.has_own_markers() {
         found.notes.push(FormatNote::TokensUnknown);
     }
-    let render = |conversation: &Conversation| written(template, conversation);
+    // Functions are fitted to clients' conversations alone: what was written before is written now.
+    let render = |conversation: &Conversation| known.of(conversation, &|it| written(template, it));
     let reasoning = found.format.reasoning.take();
     found.format.reasoning = reasoning.map(|reasoning| reasoning.with_openings(&render));
     found.format = found.format.with_ids(&|text| ids.get(text).copied());

@@ -21,24 +21,46 @@ impl ChatTemplate {
         special: SpecialTokens,
         control_tokens: Arc<ControlTokens>,
     ) -> Result<Self, TemplateError> {
+        Ok(Self::compile_and_doubt(source, special, control_tokens)?.0)
+    }
+
+    /// Likewise, with the control tokens that it puts together in ways that are not seen. A template may take
+    /// long for each conversation, so none is rendered twice in the same way.
+    fn compile_and_doubt(
+        source: &str,
+        special: SpecialTokens,
+        control_tokens: Arc<ControlTokens>,
+    ) -> Result<(Self, Vec<String>), TemplateError> {
         let mut template = Self::draft(source, special, control_tokens)?;
         let source = environment::without_generation_marks(source);
         let mut doubt = probe::tokens_in_doubt(&template);
-        // If nothing helps, words are at least looked for.
-        for assembly in [Assembly::WithWords, Assembly::AllWords, Assembly::WithWords] {
-            if doubt.as_ref().is_some_and(Vec::is_empty) {
-                break;
-            }
-            let (tokens, twins) = (&template.control_tokens, &template.twins);
-            template.env = environment(&source, tokens, twins, assembly)?;
-            template.assembly = assembly;
+        let is_clear = |doubt: &Option<Vec<String>>| doubt.as_ref().is_some_and(Vec::is_empty);
+        if !is_clear(&doubt) {
+            template.assemble(&source, Assembly::WithWords)?;
             doubt = probe::tokens_in_doubt(&template);
+        }
+        if !is_clear(&doubt) {
+            template.assemble(&source, Assembly::AllWords)?;
+            let of_all_words = probe::tokens_in_doubt(&template);
+            if is_clear(&of_all_words) {
+                doubt = of_all_words;
+            } else {
+                // Nothing helps: words are at least looked for.
+                template.assemble(&source, Assembly::WithWords)?;
+            }
         }
         match probe::system_message(&template) {
             Ok(system_message) => template.system_message = system_message,
             Err(error) => template.failed_probe = Some(error),
         }
-        Ok(template)
+        Ok((template, doubt.unwrap_or_default()))
+    }
+
+    /// `source` is the template's text without generation marks.
+    fn assemble(&mut self, source: &str, assembly: Assembly) -> Result<(), TemplateError> {
+        self.env = environment(source, &self.control_tokens, &self.twins, assembly)?;
+        self.assembly = assembly;
+        Ok(())
     }
 
     /// Compiles a template for what shows how it writes, and for no client's conversation: what it puts together
@@ -84,28 +106,32 @@ impl ChatTemplate {
         thought: Option<[String; 2]>,
     ) -> Result<Self, TemplateError> {
         markup.retain(|text| self.vocabulary.find(text).is_none());
-        let mut template = self.compiled_with(source, &markup)?;
+        let (mut template, doubt) = self.compiled_with(source, &markup)?;
         // What it puts together in ways that are not seen would be broken as if it were a client's.
-        let doubt = probe::tokens_in_doubt(&template).unwrap_or_default();
         let known = markup.len();
         markup.retain(|text| !doubt.contains(text));
         if markup.len() < known {
-            template = self.compiled_with(source, &markup)?;
+            (template, _) = self.compiled_with(source, &markup)?;
         }
         let is_markup = |pair: &[String; 2]| pair.iter().all(|text| markup.contains(text));
         template.thought = thought.filter(is_markup);
         Ok(template)
     }
 
-    fn compiled_with(&self, source: &str, markup: &[String]) -> Result<Self, TemplateError> {
+    fn compiled_with(
+        &self,
+        source: &str,
+        markup: &[String],
+    ) -> Result<(Self, Vec<String>), TemplateError> {
         let tokens = Arc::new(self.vocabulary.and(markup.iter().cloned()));
+        let (compiled, doubt) = Self::compile_and_doubt(source, self.special.clone(), tokens)?;
         let mut template = Self {
             functions: self.functions,
             vocabulary: Arc::clone(&self.vocabulary),
-            ..Self::compile(source, self.special.clone(), tokens)?
+            ..compiled
         };
         template.set_limits(self.limits);
-        Ok(template)
+        Ok((template, doubt))
     }
 
     /// A built-in family with the tokens usual for it.

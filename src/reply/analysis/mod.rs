@@ -9,6 +9,10 @@ mod parts;
 mod pieces;
 mod probes;
 mod reasoning;
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
 
 use super::families::ReplyFamily;
 use super::format::{CallBody, ReplyFormat};
@@ -18,6 +22,29 @@ pub use probes::Conversation;
 
 /// Renders a conversation; `None`: the template refuses it.
 pub type Render<'r> = &'r dyn Fn(&Conversation) -> Option<String>;
+
+/// What a template wrote of conversations: it may take long for each, and one that is looked at for several
+/// things is rendered once.
+#[derive(Default)]
+pub struct Written(RefCell<Vec<(Conversation, Option<String>)>>);
+
+impl Written {
+    /// What `render` writes of `conversation`, or wrote.
+    pub fn of(&self, conversation: &Conversation, render: Render<'_>) -> Option<String> {
+        let find = |known: &[(Conversation, Option<String>)]| {
+            let mut known = known.iter();
+            let found = known.find(|(known, _)| known == conversation);
+            found.map(|(_, written)| written.clone())
+        };
+        if let Some(written) = find(&self.0.borrow()) {
+            return written;
+        }
+        let written = render(conversation);
+        let entry = (conversation.clone(), written.clone());
+        self.0.borrow_mut().push(entry);
+        written
+    }
+}
 
 /// Finds how the model of a template replies. `source` is the template's text.
 pub fn analyse(source: &str, render: Render<'_>) -> FoundFormat {
