@@ -36,9 +36,11 @@ fn weights() -> String {
 }
 
 fn start() -> Daemon {
-    let setup = Setup::new()
-        .cpu_runtime()
-        .model_file(MODEL, "model.toml", "parallel = 8\ncontext-length = 1024\n");
+    let setup = Setup::new().cpu_runtime().model_file(
+        MODEL,
+        "model.toml",
+        "parallel = 8\ncontext-length = 1024\n",
+    );
     let file = setup.models().join(MODEL).join("model.gguf");
     std::os::unix::fs::symlink(weights(), file).expect("a link");
     setup.start()

@@ -21,9 +21,9 @@ const ANSWER: u64 = 24;
 /// Tokens of two turns.
 const MOST_NEW: u64 = 2 * (ANSWER + 8);
 
-/// One thread evaluates a prompt slowly enough for a file to be worth it on any machine.
+/// The one thread that tests have evaluates a prompt slowly enough for a file to be worth it on any machine.
 fn start(settings: &str) -> Daemon {
-    let manifest = "context-length = 2048\ncpu-mask = 1\n";
+    let manifest = "context-length = 2048\n";
     Setup::new()
         .settings(settings)
         .demo_model(MODEL)

@@ -145,7 +145,7 @@ fn a_client_can_leave_in_prefill() {
 
 #[test]
 fn the_real_model_stops_when_its_client_leaves() {
-    let daemon = Setup::new().demo_model("m").all_threads().start();
+    let daemon = Setup::new().demo_model("m").start();
     let prompt = "Write a very long story about the sea.";
     let body = chat("m", prompt, json!({"stream": true, "max_tokens": 3000}));
     let mut stream = daemon.stream("/v1/chat/completions", &body);

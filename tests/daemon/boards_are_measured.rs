@@ -45,6 +45,8 @@ impl Bench {
             .env_clear()
             .env(variable, library)
             .env("RKLLM_CPU_SEED", "7")
+            // As other tests of a real model have it: two of its threads would spin for each other beside them.
+            .env("RKLLM_CPU_THREADS", "1")
             .env(
                 "RKLLMD_LIBRARY__STATE_DIR",
                 self.folder.path().join("state"),

@@ -98,7 +98,7 @@ fn body_without_stream(body: &Value) -> Value {
 
 #[test]
 fn greedy_answers_repeat_and_the_second_prefill_is_cached() {
-    let daemon = Setup::new().demo_model(MODEL).all_threads().start();
+    let daemon = Setup::new().demo_model(MODEL).start();
     let body = chat(
         MODEL,
         "Count from one to five.",
@@ -120,7 +120,7 @@ fn greedy_answers_repeat_and_the_second_prefill_is_cached() {
 
 #[test]
 fn a_raw_completion_continues_its_prompt() {
-    let daemon = Setup::new().demo_model(MODEL).all_threads().start();
+    let daemon = Setup::new().demo_model(MODEL).start();
     let extra = json!({"max_tokens": 8, "temperature": 0});
     let answer = daemon.post(
         "/v1/completions",
@@ -138,7 +138,6 @@ fn a_prompt_over_the_context_names_both_numbers() {
     let toml = "context-length = 64\n";
     let daemon = Setup::new()
         .demo_model(MODEL)
-        .all_threads()
         .model_file(MODEL, "model.toml", toml)
         .start();
     let long = "many words ".repeat(200);
@@ -169,7 +168,6 @@ fn an_answer_ends_with_length_before_the_window_shifts() {
     let toml = "context-length = 96\n";
     let daemon = Setup::new()
         .demo_model(MODEL)
-        .all_threads()
         .model_file(MODEL, "model.toml", toml)
         .start();
     let prompt = "Write a very long story about a dragon and a knight, with many chapters.";

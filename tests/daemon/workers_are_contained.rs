@@ -198,7 +198,6 @@ fn fifty_loads_of_a_real_model_leave_nothing() {
     let daemon = Setup::new()
         .settings("models.max-loaded = 1\nmodels.minimum-residency = \"0s\"")
         .demo_model("a")
-        .all_threads()
         .demo_model_again("b")
         .start();
     let ask = |model: &str| {
