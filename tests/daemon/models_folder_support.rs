@@ -25,7 +25,7 @@ pub fn models(folder: &Path) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_rkllmd"))
         .args(["models", "--models"])
         .arg(folder)
-        .env("RKLLMD_DEADLINES__READER_OPEN", "15s")
+        .env("RKLLMD_DEADLINES__READER_OPEN", "8s")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
