@@ -71,6 +71,9 @@ fn tests_alone_are_compiled_with_little_optimisation() {
     let of_all = ["--crate-name", "rkllmd", "-C", "opt-level=3"];
     let said = of_all.join(" ");
     assert_eq!(compiled_as(&of_all), format!("{said}\n"));
+    // As `make check` has it.
+    let of_check = ["-C", "opt-level=1", "--test"];
+    assert_eq!(compiled_as(&of_check), "-C opt-level=1 --test\n");
     let of_test = [&of_all[..], &["--test"]].concat();
     let compiled = compiled_as(&of_test);
     let more = compiled.strip_prefix(&format!("{said} --test"));
