@@ -82,17 +82,17 @@ fn by_the_program(adapter: &str, prompt: &str) -> String {
 fn each_id_says_what_a_fresh_handle_says_with_its_adapter() {
     let daemon = start(1);
     for prompt in PROMPTS {
-        let mut said = Vec::new();
-        for adapter in ["", "first", "second", "first", ""] {
-            let id = match adapter {
+        let adapters = ["", "first", "second"];
+        let fresh = adapters.map(|adapter| by_the_program(adapter, prompt));
+        assert!(fresh[0] != fresh[1] && fresh[1] != fresh[2] && fresh[0] != fresh[2]);
+        for nth in [0, 1, 2, 1, 0] {
+            let id = match adapters[nth] {
                 "" => MODEL.to_owned(),
                 name => format!("{MODEL}:{name}"),
             };
             let text = by_the_daemon(&daemon, &id, prompt);
-            assert_eq!(text, by_the_program(adapter, prompt), "{id}: {prompt}");
-            said.push(text);
+            assert_eq!(text, fresh[nth], "{id}: {prompt}");
         }
-        assert!(said[0] != said[1] && said[1] != said[2] && said[0] != said[2]);
     }
 }
 

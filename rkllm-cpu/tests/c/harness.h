@@ -232,13 +232,14 @@ static inline double now_ms(void) {
     return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
 }
 
-/* Waits for a condition with a generous limit. */
+/* Waits for a condition with a generous limit, and leaves the processor to what computes meanwhile. */
 #define AWAIT(what)                                 \
     do {                                            \
         double until_ = now_ms() + 60000;           \
         while (!(what)) {                           \
             CHECK(now_ms() < until_ && "in time");  \
-            sched_yield();                          \
+            struct timespec moment_ = {0, 200000};  \
+            nanosleep(&moment_, NULL);              \
         }                                           \
     } while (0)
 
