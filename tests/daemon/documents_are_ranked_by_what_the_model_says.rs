@@ -132,6 +132,9 @@ fn likeliest(daemon: &Daemon, prompt: &str) -> [(u32, f64); 2] {
 
 #[test]
 fn a_model_on_the_cpu_judges_as_its_own_probabilities_say() {
+    let written = tempfile::tempdir().expect("a folder");
+    let model = written.path().join("model.gguf");
+    write_tiny_models(&[(model.clone(), Vec::new())]);
     // The same model as often as there are documents, each with a yes and a no of its own.
     let start = |manifests: &[String]| {
         let mut setup = Setup::new().cpu_runtime();
@@ -139,7 +142,8 @@ fn a_model_on_the_cpu_judges_as_its_own_probabilities_say() {
             let id = format!("m{index}");
             let manifest = format!("template = \"chatml\"\n{manifest}");
             setup = setup.model_file(&id, "model.toml", &manifest);
-            write_tiny_models(&[(setup.models().join(id).join("model.gguf"), Vec::new())]);
+            let file = setup.models().join(id).join("model.gguf");
+            std::fs::copy(&model, file).expect("the model's file");
         }
         setup.start()
     };
