@@ -8,8 +8,8 @@ use std::path::Path;
 use std::thread;
 
 use crate::daemon_support::{
-    Answer, Daemon, Setup, all_children, built_library, chat, demo_model, eventually, is_gone,
-    keys, kill, python_session, request, send,
+    Answer, Daemon, Setup, all_children, chat, demo_model, eventually, is_gone, keys, kill,
+    python_session, request, send,
 };
 use crate::doors::{Door, bearer};
 use crate::hub_support::{Hub, Reply, Repo, random_bytes};
@@ -22,10 +22,8 @@ const MODEL: &str = "model-Q4_1.gguf";
 const SIZE: usize = 300_000;
 
 fn setup(hub: &Hub) -> Setup {
-    let library = built_library("rkllm_cpu");
-    let library = library.display().to_string();
     Setup::new()
-        .settings(&format!("runtime.cpu-library = {library:?}"))
+        .cpu_runtime()
         .environment("RKLLM_CPU_SEED", "7")
         .settings(&format!("hub.endpoint = {:?}", hub.endpoint()))
         .settings("hub.retry-wait = \"0s\"\nhub.keep-free-bytes = 0")
