@@ -140,8 +140,9 @@ static void an_abort_reaches_into_the_prefill(void) {
     CHECK(kept > 0 && kept < 6000);
     CHECK_INT(work.record->perf.prefill_tokens, kept);
 
-    /* What it left is whole: a prompt that begins the same reuses it and answers as if fresh. */
-    char *shorter = long_prompt(80);
+    /* What it left is whole: a prompt that begins the same, and is longer than one batch, reuses it and answers as if
+       fresh. */
+    char *shorter = long_prompt(60);
     struct record *reusing = finished_run(handle, shorter, generate());
     CHECK_INT(rkllm_clear_kv_cache(handle, 0, NULL, NULL), 0);
     struct record *fresh = finished_run(handle, shorter, generate());
