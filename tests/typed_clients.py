@@ -64,7 +64,7 @@ def of_instructor():
     # This mode asks for any object and trusts the model with the rest.
     client = instructor.from_openai(plain, mode=instructor.Mode.JSON)
     # A small one comes to an end soon, or not at all.
-    for seed in range(36):
+    for seed in range(80):
         try:
             anything = client.chat.completions.create(
                 **options | {"max_tokens": 100}, seed=seed, temperature=1, response_model=Anything
