@@ -7,7 +7,7 @@ use jiff::civil::DateTime;
 use rkllmd::conversation::{Message, Role, Tool, ToolCall};
 use rkllmd::prompt::{
     ChatMessage, ChatRole, ChatTemplate, ControlTokenPolicy, ControlTokens, Functions, PromptEnd,
-    RenderRequest, SpecialTokens, TemplateError, TemplateFamily,
+    RenderLimits, RenderRequest, SpecialTokens, TemplateError, TemplateFamily,
 };
 
 fn message(role: ChatRole, content: &str) -> ChatMessage {
@@ -220,6 +220,29 @@ fn by_setting_markup_is_refused_in_answers_too() {
         let of = |end| refused(content, end);
         assert_eq!(of(PromptEnd::Continuation).as_deref(), begun, "{content}");
         assert_eq!(of(PromptEnd::Answer).as_deref(), whole, "{content}");
+    }
+}
+
+/// What is put together of a client's words is not kept from them, also where only its owner's limits let the
+/// template write so much.
+#[test]
+fn markup_that_a_template_puts_together_is_no_control_token() {
+    const LONG: &str = "{% set n = namespace(s='01234567') %}\
+        {% for i in range(18) %}{% set n.s = n.s ~ n.s %}{% endfor %}{{ n.s }}";
+    let limits = RenderLimits {
+        output_bytes: 16 << 20,
+        ..RenderLimits::default()
+    };
+    for text in ["", LONG] {
+        let source = format!("{text}{{{{ '<' ~ messages[0].content ~ '>' }}}}<kept>");
+        let mut template = template(&source, &["<|im_end|>"]);
+        template.set_limits(limits);
+        let markup = ["<question>", "<kept>"].map(str::to_owned);
+        let template = template.with_markup(&source, markup.to_vec(), None);
+        let template = template.unwrap();
+        let tokens = template.control_tokens();
+        assert!(tokens.find("<question>").is_none(), "{} bytes", text.len());
+        assert!(tokens.find("<kept>").is_some(), "{} bytes", text.len());
     }
 }
 

@@ -21,17 +21,20 @@ impl ChatTemplate {
         special: SpecialTokens,
         control_tokens: Arc<ControlTokens>,
     ) -> Result<Self, TemplateError> {
-        Ok(Self::compile_and_doubt(source, special, control_tokens)?.0)
+        let limits = RenderLimits::default();
+        Ok(Self::compile_and_doubt(source, special, control_tokens, limits)?.0)
     }
 
     /// Likewise, with the control tokens that it puts together in ways that are not seen. A template may take
-    /// long for each conversation, so none is rendered twice in the same way.
+    /// long for each conversation, so none is rendered twice in the same way. `limits` are those of its clients.
     fn compile_and_doubt(
         source: &str,
         special: SpecialTokens,
         control_tokens: Arc<ControlTokens>,
+        limits: RenderLimits,
     ) -> Result<(Self, Vec<String>), TemplateError> {
         let mut template = Self::draft(source, special, control_tokens)?;
+        template.set_limits(limits);
         let source = environment::without_generation_marks(source);
         let mut doubt = probe::tokens_in_doubt(&template);
         let is_clear = |doubt: &Option<Vec<String>>| doubt.as_ref().is_some_and(Vec::is_empty);
@@ -60,6 +63,8 @@ impl ChatTemplate {
     fn assemble(&mut self, source: &str, assembly: Assembly) -> Result<(), TemplateError> {
         self.env = environment(source, &self.control_tokens, &self.twins, assembly)?;
         self.assembly = assembly;
+        // An environment begins with the default.
+        self.set_limits(self.limits);
         Ok(())
     }
 
@@ -124,13 +129,13 @@ impl ChatTemplate {
         markup: &[String],
     ) -> Result<(Self, Vec<String>), TemplateError> {
         let tokens = Arc::new(self.vocabulary.and(markup.iter().cloned()));
-        let (compiled, doubt) = Self::compile_and_doubt(source, self.special.clone(), tokens)?;
-        let mut template = Self {
+        let special = self.special.clone();
+        let (compiled, doubt) = Self::compile_and_doubt(source, special, tokens, self.limits)?;
+        let template = Self {
             functions: self.functions,
             vocabulary: Arc::clone(&self.vocabulary),
             ..compiled
         };
-        template.set_limits(self.limits);
         Ok((template, doubt))
     }
 
