@@ -7,7 +7,7 @@ use crate::prompt::{
     ChatMessage, ChatRole, ChatTemplate, Functions, PromptEnd, RenderRequest, SeveralCalls,
     TemplateError, markers_in_words,
 };
-use crate::reply::analysis::{Conversation, Written, analyse};
+use crate::reply::analysis::{Conversation, Renderings, analyse};
 use crate::reply::{FormatNote, FormatSource, FoundFormat, ReplyFamily, is_markup};
 
 /// Finds how the model replies, and has the template render functions accordingly: a model that is
@@ -18,7 +18,7 @@ pub fn find_format(
     ids: &HashMap<String, i32>,
     told: &ToldReplies,
 ) -> Result<FoundFormat, TemplateError> {
-    let known = Written::default();
+    let known = Renderings::default();
     let mut found = analyse(source, &|conversation| {
         known.of(conversation, &|it| written(template, it))
     });

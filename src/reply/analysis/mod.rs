@@ -13,6 +13,7 @@ mod reasoning;
 mod tests;
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 
 use super::families::ReplyFamily;
 use super::format::{CallBody, ReplyFormat};
@@ -24,24 +25,26 @@ pub use probes::Conversation;
 pub type Render<'r> = &'r dyn Fn(&Conversation) -> Option<String>;
 
 /// What a template wrote of conversations: it may take long for each, and one that is looked at for several
-/// things is rendered once.
+/// things is rendered once. What it writes depends on the conversation alone, and so does its refusal: time is the
+/// same in all, and a rendering has limits of its own. Few conversations are asked for.
 #[derive(Default)]
-pub struct Written(RefCell<Vec<(Conversation, Option<String>)>>);
+pub struct Renderings(RefCell<HashMap<String, Option<String>>>);
 
-impl Written {
+impl Renderings {
+    /// A template that writes more of so little is rendered again.
+    const MOST_KEPT_BYTES: usize = 64 << 10;
+
     /// What `render` writes of `conversation`, or wrote.
     pub fn of(&self, conversation: &Conversation, render: Render<'_>) -> Option<String> {
-        let find = |known: &[(Conversation, Option<String>)]| {
-            let mut known = known.iter();
-            let found = known.find(|(known, _)| known == conversation);
-            found.map(|(_, written)| written.clone())
-        };
-        if let Some(written) = find(&self.0.borrow()) {
-            return written;
+        // With the order of fields, which a template can see and equality cannot.
+        let key = format!("{conversation:?}");
+        if let Some(written) = self.0.borrow().get(&key) {
+            return written.clone();
         }
         let written = render(conversation);
-        let entry = (conversation.clone(), written.clone());
-        self.0.borrow_mut().push(entry);
+        if written.as_ref().map_or(0, String::len) <= Self::MOST_KEPT_BYTES {
+            self.0.borrow_mut().insert(key, written.clone());
+        }
         written
     }
 }

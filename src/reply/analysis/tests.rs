@@ -38,7 +38,7 @@ fn a_template_writes_each_conversation_once() {
         asked.borrow_mut().push(conversation.clone());
         rendered(conversation)
     };
-    let known = Written::default();
+    let known = Renderings::default();
     let remembered = |conversation: &Conversation| known.of(conversation, &render);
     let found = analyse("<think></think><tool_call></tool_call>", &remembered);
     let plain = analyse("<think></think><tool_call></tool_call>", &rendered);
@@ -53,4 +53,43 @@ fn a_template_writes_each_conversation_once() {
     for (index, one) in asked.iter().enumerate() {
         assert!(!asked[..index].contains(one), "{one:?}");
     }
+}
+
+#[test]
+fn what_a_template_writes_is_told_apart_by_all_that_it_sees() {
+    let of_fields = |fields: &str| {
+        let message = serde_json::from_str(fields).expect("fields");
+        Conversation {
+            messages: vec![message],
+            ..Conversation::default()
+        }
+    };
+    let ordered = of_fields(r#"{"a": 1, "b": 2}"#);
+    let other = of_fields(r#"{"b": 2, "a": 1}"#);
+    let mut asking = ordered.clone();
+    asking.asks_for_answer = true;
+    let known = Renderings::default();
+    let as_json = |it: &Conversation| serde_json::to_string(&it.messages).ok();
+    assert_eq!(known.of(&ordered, &as_json), as_json(&ordered));
+    assert_eq!(known.of(&other, &as_json), as_json(&other));
+    assert_ne!(as_json(&ordered), as_json(&other));
+    assert_eq!(known.of(&asking, &|_| None), None);
+    assert_eq!(known.of(&asking, &as_json), None, "a refusal is one");
+}
+
+#[test]
+fn what_is_long_is_not_kept() {
+    let conversation = Conversation::default();
+    let known = Renderings::default();
+    let most = "x".repeat(Renderings::MOST_KEPT_BYTES);
+    let longer = format!("{most}x");
+    assert_eq!(
+        known.of(&conversation, &|_| Some(longer.clone())),
+        Some(longer)
+    );
+    assert_eq!(
+        known.of(&conversation, &|_| Some(most.clone())),
+        Some(most.clone())
+    );
+    assert_eq!(known.of(&conversation, &|_| None), Some(most));
 }
