@@ -22,7 +22,7 @@ fn ids(daemon: &Daemon) -> Vec<String> {
 fn a_model_that_takes_long_to_be_read_delays_no_other() {
     // The first in the folder's order.
     let daemon = Setup::new()
-        .settings("deadlines.reader-open = \"12s\"")
+        .settings("deadlines.reader-open = \"15s\"")
         .environment("RKLLMD_DEADLINES__READER_AT_START", "5s")
         .scenario("a-late", "tokens = [\"late\"]\n")
         .model_file("a-late", "chat_template.jinja", ENDLESS)
