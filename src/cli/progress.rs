@@ -34,6 +34,7 @@ impl Progress {
 
     pub fn show(&mut self, told: &Told) {
         match told {
+            Told::Asking => {}
             Told::Chosen { file } => self.line(&format!("pulling {}", printable(file))),
             Told::File(file) => self.advance(file, Instant::now()),
             Told::Installing => self.line("verified"),

@@ -22,6 +22,7 @@ use crate::reader::{ModelKind, check_name};
 pub fn pull(job: &Job, tell: &mut dyn FnMut(Told)) -> Result<Pulled, PullError> {
     let reference = Reference::parse(&job.asked)?;
     let client = Client::new(&job.hub)?;
+    tell(Told::Asking);
     let repository = reference.repository();
     let listing = client.listing(&repository, &reference.revision)?;
     let board = Board::own(&job.npu_library.to_path());
