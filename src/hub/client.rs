@@ -4,8 +4,9 @@
 use std::io::{self, Read};
 use std::time::Duration;
 
+use flate2::read::MultiGzDecoder;
 use ureq::config::Config;
-use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, LOCATION, RETRY_AFTER};
+use ureq::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, LOCATION, RETRY_AFTER};
 use ureq::http::{HeaderMap, StatusCode};
 use ureq::tls::TlsConfig;
 use ureq::unversioned::transport::DefaultConnector;
@@ -39,11 +40,37 @@ impl HubAnswer {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// How many bytes its body is said to have.
+    /// How many bytes its content is said to have.
     pub fn length(&self) -> Option<u64> {
-        self.header(CONTENT_LENGTH.as_str())?.trim().parse().ok()
+        let length = self.header(CONTENT_LENGTH.as_str());
+        length.filter(|_| !self.is_coded())?.trim().parse().ok()
+    }
+
+    /// Whether its body is another one than its content, although that was not asked for.
+    pub fn is_coded(&self) -> bool {
+        let coding = self.header(CONTENT_ENCODING.as_str()).map(str::trim);
+        coding.is_some_and(|it| !it.is_empty() && !it.eq_ignore_ascii_case("identity"))
+    }
+
+    /// What is in its body.
+    pub fn content(self) -> Result<Box<dyn Read>, PullError> {
+        let coding = self.header(CONTENT_ENCODING.as_str()).unwrap_or_default();
+        let coding = coding.trim().to_ascii_lowercase();
+        let is_coded = self.is_coded();
+        let body = self.body.into_reader();
+        match &*coding {
+            _ if !is_coded => Ok(Box::new(body)),
+            "gzip" | "x-gzip" => Ok(Box::new(MultiGzDecoder::new(body))),
+            coding => Err(PullError::bad_answer(format!(
+                "it is coded as `{}`, which was not asked for",
+                printable(coding)
+            ))),
+        }
     }
 }
+
+/// What only a hub tells of a file, and whoever it leads to need not know.
+const LINKED: [&str; 2] = ["x-linked-etag", "x-linked-size"];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Method {
@@ -127,12 +154,12 @@ impl Client {
         if answer.status != StatusCode::OK {
             return Err(refusal(&answer, what, repository));
         }
-        Ok(Listing::parse(&self.text(answer.body)?)?)
+        Ok(Listing::parse(&self.text(answer)?)?)
     }
 
     /// A body that is no longer than a list of files, and does not drip.
-    fn text(&self, body: Body) -> Result<Vec<u8>, Trouble> {
-        let mut body = body.into_reader();
+    fn text(&self, answer: HubAnswer) -> Result<Vec<u8>, Trouble> {
+        let mut body = answer.content()?;
         let (mut text, mut buffer) = (Vec::new(), vec![0; TEXT_BUFFER_BYTES]);
         let mut pace = Pace::of(&self.hub);
         loop {
@@ -181,8 +208,21 @@ impl Client {
 
     fn ask(&self, method: Method, url: &Url, offset: Option<u64>) -> Result<HubAnswer, Trouble> {
         let mut url = url.clone();
+        let mut linked = HeaderMap::new();
+        // Once it was led elsewhere, whoever leads back says what is asked for.
+        let mut is_own = true;
         for _ in 0..=MOST_REDIRECTS {
-            let answer = self.once(method, &url, offset)?;
+            is_own &= url.is_same_origin(&self.endpoint);
+            let mut answer = self.once(method, &url, (offset, is_own))?;
+            for name in LINKED {
+                match answer.headers.get(name) {
+                    Some(told) if is_own => drop(linked.insert(name, told.clone())),
+                    _ => {}
+                }
+            }
+            for (name, told) in &linked {
+                answer.headers.entry(name).or_insert_with(|| told.clone());
+            }
             let location = answer.header(LOCATION.as_str());
             let Some(location) = location.filter(|_| is_redirect(answer.status)) else {
                 return Ok(answer);
@@ -216,7 +256,13 @@ impl Client {
         }
     }
 
-    fn once(&self, method: Method, url: &Url, offset: Option<u64>) -> Result<HubAnswer, Trouble> {
+    /// `is_own`: the hub's own address, which it may show its token to.
+    fn once(
+        &self,
+        method: Method,
+        url: &Url,
+        (offset, is_own): (Option<u64>, bool),
+    ) -> Result<HubAnswer, Trouble> {
         let proxied = self.proxied.as_ref();
         let proxied = proxied.filter(|_| !url.is_without_proxy(&self.without_proxy));
         let agent = proxied.unwrap_or(&self.direct);
@@ -228,8 +274,7 @@ impl Client {
         if let Some(offset) = offset {
             request = request.header("range", format!("bytes={offset}-"));
         }
-        let is_endpoints = url.is_same_origin(&self.endpoint);
-        if let Some(authorization) = self.authorization.as_ref().filter(|_| is_endpoints) {
+        if let Some(authorization) = self.authorization.as_ref().filter(|_| is_own) {
             request = request.header(AUTHORIZATION, authorization);
         }
         let response = request.call().map_err(|error| trouble(url, error))?;
@@ -238,7 +283,7 @@ impl Client {
             status: head.status,
             headers: head.headers,
             body,
-            is_endpoints,
+            is_endpoints: url.is_same_origin(&self.endpoint),
         })
     }
 }

@@ -167,6 +167,10 @@ fn known_file<'a>(client: &Client, wanted: &'a Wanted) -> Result<Known<'a>, Pull
     };
     let no_size = || PullError::bad_answer(format!("it tells no size of {}", address.what()));
     let size = size.ok_or_else(no_size)?;
+    if size == 0 && !wanted.is_companion() {
+        let reason = format!("it says that {} is empty", address.what());
+        return Err(PullError::bad_answer(reason));
+    }
     // The file's own address may tell any number.
     if size > wanted.most_bytes() {
         let reason = format!("it says that {} has {size} bytes", address.what());

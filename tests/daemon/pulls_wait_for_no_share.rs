@@ -4,9 +4,10 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::daemon_support::{Setup, all_children, eventually};
+use crate::daemon_support::{Setup, eventually};
 use crate::fuse_support::{HungMount, can_be_mounted};
 use crate::hub_support::{Hub, Repo};
+use crate::models_are_pulled::transfers;
 use serde_json::json;
 
 /// Of the setting's two seconds; the rest is a busy machine's.
@@ -28,7 +29,6 @@ fn a_token_on_a_share_that_hangs_ends_a_pull() {
         .settings(&format!("hub.endpoint = {:?}", hub.endpoint()))
         .settings("deadlines.models-read = \"2s\"")
         .start();
-    let before = all_children(daemon.pid()).len();
     let hung = HungMount::over(&share);
     let begun = Instant::now();
     let answer = daemon.post(
@@ -46,7 +46,7 @@ fn a_token_on_a_share_that_hangs_ends_a_pull() {
     assert!(hub.seen().is_empty());
     assert_eq!(daemon.get("/health").status, 200);
     eventually("the end of the transfer", || {
-        (all_children(daemon.pid()).len() <= before).then_some(())
+        transfers(&daemon).is_empty().then_some(())
     });
     drop(hung);
     // Once it answers pulls go on as ever.

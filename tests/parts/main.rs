@@ -41,6 +41,7 @@ mod no_template_makes_tokens_of_client_text;
 mod pulls_are_whole_or_not_at_all;
 mod pulls_lead_nowhere_else;
 mod pulls_support;
+mod pulls_take_hubs_as_they_come;
 mod pulls_take_little_memory;
 mod pulls_take_what_was_said;
 mod pulls_trust_whom_they_are_told;
