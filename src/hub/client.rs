@@ -4,15 +4,15 @@
 use std::io::{self, Read};
 use std::time::Duration;
 
-use flate2::read::MultiGzDecoder;
 use ureq::config::Config;
-use ureq::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, LOCATION, RETRY_AFTER};
+use ureq::http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER};
 use ureq::http::{HeaderMap, StatusCode};
 use ureq::tls::TlsConfig;
 use ureq::unversioned::transport::DefaultConnector;
-use ureq::{Agent, Body, Proxy};
+use ureq::{Agent, Proxy};
 
 use super::address::{Forbidden, Judge, JudgingResolver};
+use super::answer::HubAnswer;
 use super::listing::{self, Listing};
 use super::names::encoded;
 use super::pace::Pace;
@@ -25,49 +25,6 @@ use crate::printable::printable;
 const MOST_REDIRECTS: usize = 5;
 const MOST_HEADER_BYTES: usize = 64 * 1024;
 const TEXT_BUFFER_BYTES: usize = 16 * 1024;
-
-/// An answer whose header has come.
-pub(super) struct HubAnswer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Body,
-    /// Whether the endpoint itself has answered.
-    is_endpoints: bool,
-}
-
-impl HubAnswer {
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
-    }
-
-    /// How many bytes its content is said to have.
-    pub fn length(&self) -> Option<u64> {
-        let length = self.header(CONTENT_LENGTH.as_str());
-        length.filter(|_| !self.is_coded())?.trim().parse().ok()
-    }
-
-    /// Whether its body is another one than its content, although that was not asked for.
-    pub fn is_coded(&self) -> bool {
-        let coding = self.header(CONTENT_ENCODING.as_str()).map(str::trim);
-        coding.is_some_and(|it| !it.is_empty() && !it.eq_ignore_ascii_case("identity"))
-    }
-
-    /// What is in its body.
-    pub fn content(self) -> Result<Box<dyn Read>, PullError> {
-        let coding = self.header(CONTENT_ENCODING.as_str()).unwrap_or_default();
-        let coding = coding.trim().to_ascii_lowercase();
-        let is_coded = self.is_coded();
-        let body = self.body.into_reader();
-        match &*coding {
-            _ if !is_coded => Ok(Box::new(body)),
-            "gzip" | "x-gzip" => Ok(Box::new(MultiGzDecoder::new(body))),
-            coding => Err(PullError::bad_answer(format!(
-                "it is coded as `{}`, which was not asked for",
-                printable(coding)
-            ))),
-        }
-    }
-}
 
 /// What only a hub tells of a file, and whoever it leads to need not know.
 const LINKED: [&str; 2] = ["x-linked-etag", "x-linked-size"];

@@ -43,6 +43,7 @@ mod pulls_lead_nowhere_else;
 mod pulls_support;
 mod pulls_take_hubs_as_they_come;
 mod pulls_take_little_memory;
+mod pulls_take_no_hub_at_its_word;
 mod pulls_take_what_was_said;
 mod pulls_trust_whom_they_are_told;
 mod random_draws_keep_random_formats;
