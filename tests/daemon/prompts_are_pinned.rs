@@ -202,21 +202,20 @@ fn a_library_that_ends_worker_after_worker_by_a_pinned_prompt_is_left_alone() {
     assert_eq!(metric(&daemon, "rkllmd_worker_exits_total"), 2);
 }
 
-/// Nobody has asked before, and nobody waits: the request loads the model, and finds what it begins with.
+/// The first request loads the model, and comes behind what that pins, whatever it begins with itself.
 #[test]
 fn the_first_request_finds_what_is_pinned_in_its_slot() {
     for family in FAMILIES_RUN {
         let setup = pinning(Setup::with_family(family));
-        // Evaluated for it beforehand, once.
         let daemon = setup.start_again();
-        let first = chat(&daemon, "first");
-        assert!(first <= NEW_WORDS, "{family}: {first}");
+        let answer = daemon.post("/v1/completions", &ask("short"));
+        assert_eq!(answer.status, 200, "{family}: {}", answer.body);
         assert_eq!(metric(&daemon, "rkllmd_prefix_saves_total"), 1, "{family}");
+        assert_eq!(records(&daemon).len(), 1, "{family}");
         drop(daemon);
 
-        // Read for it from then on.
         let daemon = setup.start_again();
-        let first = chat(&daemon, "second");
+        let first = chat(&daemon, "first");
         assert!(first <= NEW_WORDS, "{family}: {first}");
         assert_eq!(metric(&daemon, "rkllmd_prefix_loads_total"), 1, "{family}");
         assert_eq!(metric(&daemon, "rkllmd_prefix_saves_total"), 0, "{family}");
@@ -227,10 +226,15 @@ fn the_first_request_finds_what_is_pinned_in_its_slot() {
 fn requests_go_first_where_the_setting_says_so() {
     let setup = pinning(Setup::new()).settings("prefixes.pinned-first = \"0s\"");
     let daemon = setup.start_again();
+    let answer = daemon.post("/v1/completions", &ask("short"));
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    // It is there once nothing uses the model.
+    wait_for(&daemon, "rkllmd_prefix_saves_total", 1);
+    eventually("its record", || (records(&daemon).len() == 1).then_some(()));
+    drop(daemon);
+    let daemon = setup.start_again();
     let first = chat(&daemon, "first");
     assert!(first >= WORDS as u64, "{first}");
-    // And is there once nothing uses the model.
-    wait_for(&daemon, "rkllmd_prefix_saves_total", 1);
 }
 
 /// What takes longer than a request may wait is cut short, and costs neither the worker nor the model its
