@@ -4,6 +4,8 @@
 use std::io::{self, Read};
 use std::time::Duration;
 
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
 use ureq::config::Config;
 use ureq::http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER};
 use ureq::http::{HeaderMap, StatusCode};
@@ -318,8 +320,20 @@ pub(super) fn refusal(answer: &HubAnswer, what: &str, repository: &str) -> Troub
 }
 
 fn retry_after(answer: &HubAnswer) -> Option<Duration> {
-    let seconds = answer.header(RETRY_AFTER.as_str())?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
+    wait_in(
+        answer.header(RETRY_AFTER.as_str())?.trim(),
+        Timestamp::now(),
+    )
+}
+
+/// In seconds, or as the time until which.
+fn wait_in(said: &str, now: Timestamp) -> Option<Duration> {
+    if let Ok(seconds) = said.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = rfc2822::DateTimeParser::new().parse_timestamp(said).ok()?;
+    // What has passed is no wait.
+    Some(Duration::try_from(until.duration_since(now)).unwrap_or_default())
 }
 
 fn is_redirect(status: StatusCode) -> bool {
@@ -386,6 +400,23 @@ mod tests {
     use super::*;
     use crate::hub::Job;
     use crate::settings::Settings;
+
+    #[test]
+    fn a_hub_says_when_to_ask_again() {
+        let now: Timestamp = "1994-11-06T08:48:37Z".parse().unwrap();
+        for (said, seconds) in [
+            ("120", Some(120)),
+            ("0", Some(0)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(60)),
+            ("Sun, 06 Nov 1994 08:47:37 GMT", Some(0)),
+            ("-1", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            let wait = wait_in(said, now);
+            assert_eq!(wait, seconds.map(Duration::from_secs), "{said}");
+        }
+    }
 
     #[test]
     fn a_proxy_is_passed_through_and_never_led_to() {
