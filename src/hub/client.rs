@@ -2,19 +2,16 @@
 //! lead. The token is shown to the endpoint's own origin and to no other.
 
 use std::io::{self, Read};
-use std::time::Duration;
 
-use jiff::Timestamp;
-use jiff::fmt::rfc2822;
 use ureq::config::Config;
-use ureq::http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER};
+use ureq::http::header::{AUTHORIZATION, LOCATION};
 use ureq::http::{HeaderMap, StatusCode};
 use ureq::tls::TlsConfig;
 use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Proxy};
 
 use super::address::{Forbidden, Judge, JudgingResolver};
-use super::answer::HubAnswer;
+use super::answer::{HubAnswer, refusal};
 use super::listing::{self, Listing};
 use super::names::encoded;
 use super::pace::Pace;
@@ -273,69 +270,6 @@ impl FileAddress<'_> {
     }
 }
 
-/// What an answer means that brings nothing.
-pub(super) fn refusal(answer: &HubAnswer, what: &str, repository: &str) -> Trouble {
-    let status = answer.status;
-    let not_found = || PullError::NotFound {
-        what: match status {
-            StatusCode::UNAUTHORIZED => format!("{what}, or shows it to no one without a token"),
-            _ => what.to_owned(),
-        },
-    };
-    let code = answer.header("x-error-code").unwrap_or_default();
-    let is_code = |codes: &[&str]| codes.contains(&code) && answer.is_endpoints;
-    if is_code(&["RepoNotFound", "RevisionNotFound", "EntryNotFound"]) {
-        return not_found().into();
-    }
-    match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if answer.is_endpoints => {
-            let said = answer.header("x-error-message").unwrap_or_default();
-            let said: String = printable(said).chars().take(200).collect();
-            PullError::Refused {
-                repository: repository.to_owned(),
-                said: match said.is_empty() {
-                    true => String::new(),
-                    false => format!(" ({said})"),
-                },
-            }
-            .into()
-        }
-        StatusCode::NOT_FOUND if answer.is_endpoints => not_found().into(),
-        StatusCode::TOO_MANY_REQUESTS => Trouble::Again {
-            reason: "the hub has too much to do".to_owned(),
-            wait: retry_after(answer),
-            is_busy: true,
-        },
-        // An address that a hub has signed is good for a while; the next try asks for another one.
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::REQUEST_TIMEOUT => {
-            Trouble::again(format!("it was answered with {status}"))
-        }
-        status if status.is_server_error() => Trouble::Again {
-            reason: format!("it was answered with {status}"),
-            wait: retry_after(answer),
-            is_busy: status == StatusCode::SERVICE_UNAVAILABLE,
-        },
-        status => PullError::bad_answer(format!("{what} was answered with {status}")).into(),
-    }
-}
-
-fn retry_after(answer: &HubAnswer) -> Option<Duration> {
-    wait_in(
-        answer.header(RETRY_AFTER.as_str())?.trim(),
-        Timestamp::now(),
-    )
-}
-
-/// In seconds, or as the time until which.
-fn wait_in(said: &str, now: Timestamp) -> Option<Duration> {
-    if let Ok(seconds) = said.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let until = rfc2822::DateTimeParser::new().parse_timestamp(said).ok()?;
-    // What has passed is no wait.
-    Some(Duration::try_from(until.duration_since(now)).unwrap_or_default())
-}
-
 fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
@@ -400,23 +334,6 @@ mod tests {
     use super::*;
     use crate::hub::Job;
     use crate::settings::Settings;
-
-    #[test]
-    fn a_hub_says_when_to_ask_again() {
-        let now: Timestamp = "1994-11-06T08:48:37Z".parse().unwrap();
-        for (said, seconds) in [
-            ("120", Some(120)),
-            ("0", Some(0)),
-            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(60)),
-            ("Sun, 06 Nov 1994 08:47:37 GMT", Some(0)),
-            ("-1", None),
-            ("soon", None),
-            ("", None),
-        ] {
-            let wait = wait_in(said, now);
-            assert_eq!(wait, seconds.map(Duration::from_secs), "{said}");
-        }
-    }
 
     #[test]
     fn a_proxy_is_passed_through_and_never_led_to() {

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use ureq::http::StatusCode;
 
-use super::answer::HubAnswer;
-use super::client::{Client, FileAddress, refusal};
+use super::answer::{HubAnswer, refusal};
+use super::client::{Client, FileAddress};
 use super::pace::Pace;
 use super::part::{BUFFER_BYTES, NotWhole, Part, verified};
 use super::plan::Wanted;
