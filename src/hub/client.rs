@@ -171,9 +171,8 @@ impl Client {
             is_own &= url.is_same_origin(&self.endpoint);
             let mut answer = self.once(method, &url, (offset, is_own))?;
             for name in LINKED {
-                match answer.headers.get(name) {
-                    Some(told) if is_own => drop(linked.insert(name, told.clone())),
-                    _ => {}
+                if let Some(told) = answer.headers.get(name).filter(|_| is_own) {
+                    linked.insert(name, told.clone());
                 }
             }
             for (name, told) in &linked {
