@@ -47,9 +47,8 @@ impl Instance {
         let Some(first) = &mut self.pinned_first else {
             return;
         };
-        if waits {
-            first.waited_since.get_or_insert(now);
-        }
+        let since = first.waited_since.unwrap_or(now);
+        first.waited_since = waits.then_some(since);
         let limit = first.limit;
         let is_over = self.pinned_first_until().is_some_and(|until| until <= now);
         if is_over {
@@ -149,6 +148,19 @@ mod tests {
         instance.consider_pinned_first(came + LIMIT);
         assert!(!instance.is_held_back() && *is_over.borrow());
         assert_eq!(instance.pinned_first_until(), None);
+    }
+
+    #[test]
+    fn who_has_left_has_waited_for_nothing() {
+        let (mut instance, begun) = (instance(), Instant::now());
+        instance.waiters.push_back(request(1));
+        instance.consider_pinned_first(begun);
+        instance.waiters.clear();
+        instance.consider_pinned_first(begun + LIMIT);
+        assert!(instance.pinned_first().is_some());
+        instance.waiters.push_back(request(2));
+        instance.consider_pinned_first(begun + LIMIT);
+        assert_eq!(instance.pinned_first_until(), Some(begun + 2 * LIMIT));
     }
 
     #[test]
