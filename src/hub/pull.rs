@@ -1,6 +1,7 @@
 //! One pull, from a name to a model in its place. Blocking: whoever calls it has nothing else to do.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 
 use ureq::http::HeaderMap;
 
@@ -98,6 +99,10 @@ fn there_before(plan: &Plan, folder: &std::path::Path) -> Result<Pulled, PullErr
         let is_unchanged = source.commit == plan.model.commit || sha256 == Some(source.sha256);
         is_that && is_unchanged && folder.join(&plan.model.name).exists()
     });
+    if is_same && let Some(publisher) = folder.parent() {
+        // The pull that has installed it may have been killed before this, which harms nothing where it cannot be done.
+        let _ = File::open(publisher).and_then(|folder| folder.sync_all());
+    }
     let folder = folder.display().to_string();
     match is_same {
         false => Err(PullError::Exists { path: folder }),
