@@ -220,9 +220,9 @@ impl EventLoop {
                 let instance = instance.filter(|it| it.life.pid() == Some(pid));
                 let _ = reply.send(instance.and_then(Instance::pinned_first));
             }
-            Message::Pinned { model, pid } => self.change(&model, |instance| {
+            Message::Pinned { model, pid, is_all } => self.change(&model, |instance| {
                 if instance.life.pid() == Some(pid) {
-                    instance.end_pinned_first();
+                    instance.is_pinned_by_now(is_all);
                 }
             }),
             Message::Describe { model, reply } => self.describe(model, reply),

@@ -50,6 +50,8 @@ pub(super) struct Instance {
     awaiting: Option<Awaiting>,
     /// Requests come behind the prompts that the model pins.
     pinned_first: Option<PinnedFirst>,
+    /// They do not any more, until all of these prompts were brought into a worker's slots once.
+    pub pins_later: bool,
     /// How long a run takes on average.
     run_time: Option<Duration>,
     /// The process of the worker that is loading, idle or leased.
@@ -98,6 +100,7 @@ impl Instance {
             is_alone: false,
             awaiting: None,
             pinned_first: None,
+            pins_later: false,
             run_time: None,
             process: None,
             load: None,
@@ -216,7 +219,7 @@ impl Instance {
     /// Forgets everything about a worker that has ended.
     pub fn forget_worker(&mut self) {
         self.keepers.all_ended(Instant::now());
-        self.end_pinned_first();
+        self.worker_ended_pinning();
         self.worker = None;
         self.process = None;
         self.load = None;

@@ -237,20 +237,26 @@ fn requests_go_first_where_the_setting_says_so() {
     assert!(first >= WORDS as u64, "{first}");
 }
 
-/// What takes longer than a request may wait is cut short, and costs neither the worker nor the model its
-/// prefixes.
-#[test]
-fn a_request_waits_for_what_is_pinned_no_longer_than_the_setting_says() {
-    // The prompt's 4,000 bytes take 80 s.
-    let slow = "prefill-us-per-byte = 20000\nabort-interrupts-prefill = true\n";
+/// With a model whose pinned prompt of 4,000 bytes takes 80 s, which requests wait 1 s for.
+fn slow(scenario: &str) -> Setup {
     let manifest = format!(
         "template = \"chatml\"\n[[prefixes.pinned]]\nname = \"long\"\nsystem = \"{}\"\n",
         "word ".repeat(800).trim()
     );
-    let setup = Setup::new()
-        .scenario("m", &format!("{slow}{SCENARIO}"))
+    Setup::new()
+        .scenario(
+            "m",
+            &format!("prefill-us-per-byte = 20000\n{scenario}{SCENARIO}"),
+        )
         .model_file("m", "model.toml", &manifest)
-        .settings("prefixes.pinned-first = \"1s\"");
+        .settings("prefixes.pinned-first = \"1s\"")
+}
+
+/// What takes longer than a request may wait is cut short, and costs neither the worker nor the model its
+/// prefixes.
+#[test]
+fn a_request_waits_for_what_is_pinned_no_longer_than_the_setting_says() {
+    let setup = slow("abort-interrupts-prefill = true\n");
     let daemon = setup.start_again();
     let asked = Instant::now();
     let answer = daemon.post("/v1/completions", &ask("short"));
@@ -262,5 +268,16 @@ fn a_request_waits_for_what_is_pinned_no_longer_than_the_setting_says() {
         .wait_for("requests go before prompts that their model pins");
     assert_eq!(metric(&daemon, "rkllmd_worker_exits_total"), 0);
     assert_eq!(metric(&daemon, "rkllmd_prefix_failures_total"), 0);
+    assert_eq!(records(&daemon), Vec::<String>::new());
+}
+
+/// A library that does not end a prefill costs its worker, once: the request that has waited goes first on the next.
+#[test]
+fn a_request_waits_once_for_what_cannot_be_cut_short() {
+    let setup = slow("").settings("deadlines.abort-to-finish = \"1s\"");
+    let daemon = setup.start_again();
+    let answer = daemon.post("/v1/completions", &ask("short"));
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(metric(&daemon, "rkllmd_worker_exits_total"), 1);
     assert_eq!(records(&daemon), Vec::<String>::new());
 }

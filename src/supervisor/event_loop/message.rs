@@ -83,7 +83,7 @@ pub(in crate::supervisor) enum Message {
         reply: oneshot::Sender<Option<Lease>>,
     },
     /// Asked by what brings pinned prompts into the slots of this worker: whether requests come behind them, and
-    /// the word that they do not any more.
+    /// the word that what is being done is to be cut short for one.
     PinnedFirst {
         model: ModelId,
         pid: u32,
@@ -93,6 +93,7 @@ pub(in crate::supervisor) enum Message {
     Pinned {
         model: ModelId,
         pid: u32,
+        is_all: bool,
     },
     Describe {
         model: Option<ModelId>,

@@ -101,7 +101,8 @@ impl EventLoop {
             else {
                 return;
             };
-            // Only an interrupted run comes before what is pinned, which then need not be soon.
+            // Only an interrupted run comes before what is pinned, which then need not be soon. What of it is
+            // being done in another slot goes on.
             instance.end_pinned_first();
             let keep_alive = request.wish.keep_alive;
             let keep_alive = keep_alive.unwrap_or(instance.keep_alive(setting));

@@ -1,16 +1,18 @@
 //! After a load the prompts that its model pins come before requests, which find them in the slots then; a
-//! request waits for that as long as a setting says, and one whose run was interrupted not at all.
+//! request waits for that as long as a setting says, and one whose run was interrupted not at all. Where that
+//! time or the worker ends before they are all there, no request waits for them again until they have been.
 
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use super::Instance;
+use crate::supervisor::waiter::Waiter;
 
 /// While pinned prompts are brought into the slots of a worker that has just loaded its model.
 pub(super) struct PinnedFirst {
-    /// Becomes true when requests go first.
-    is_over: watch::Sender<bool>,
+    /// Becomes true when what is being pinned is to be cut short for a request. Dropped, it only ends.
+    cut_short: watch::Sender<bool>,
     limit: Duration,
     /// Since when a request waits for it.
     waited_since: Option<Instant>,
@@ -20,30 +22,39 @@ impl Instance {
     /// `limit`: how long a request waits for it.
     pub fn begin_pinned_first(&mut self, limit: Duration) {
         let pins = !self.model.pinned_prompts().is_empty();
-        self.pinned_first = (pins && self.handle.is_none() && !limit.is_zero()).then(|| {
-            let is_over = watch::Sender::new(false);
-            PinnedFirst {
-                is_over,
-                limit,
-                waited_since: None,
-            }
+        let begins = pins && self.handle.is_none() && !limit.is_zero() && !self.pins_later;
+        self.pinned_first = begins.then(|| PinnedFirst {
+            cut_short: watch::Sender::new(false),
+            limit,
+            waited_since: None,
         });
     }
 
-    /// Tells whoever pins when requests go first; `None`: they do by now.
+    /// Tells whoever pins when to cut it short; `None`: requests go first by now.
     pub fn pinned_first(&self) -> Option<watch::Receiver<bool>> {
-        Some(self.pinned_first.as_ref()?.is_over.subscribe())
+        Some(self.pinned_first.as_ref()?.cut_short.subscribe())
     }
 
+    /// Requests go first from now on; what is being pinned goes on.
     pub fn end_pinned_first(&mut self) {
-        if let Some(ended) = self.pinned_first.take() {
-            ended.is_over.send_replace(true);
-        }
+        self.pinned_first = None;
+    }
+
+    /// All is tried, and `is_all` of it there.
+    pub fn is_pinned_by_now(&mut self, is_all: bool) {
+        self.end_pinned_first();
+        self.pins_later &= !is_all;
+    }
+
+    /// The worker has ended. If that was amid the pinning, the next one would hold requests back for the same end.
+    pub(super) fn worker_ended_pinning(&mut self) {
+        self.pins_later |= self.pinned_first.is_some() && !self.is_unloading;
+        self.end_pinned_first();
     }
 
     /// Ends it where a request has waited for long enough.
     pub fn consider_pinned_first(&mut self, now: Instant) {
-        let waits = self.is_held_back();
+        let waits = self.first_request().is_some();
         let Some(first) = &mut self.pinned_first else {
             return;
         };
@@ -52,14 +63,17 @@ impl Instance {
         let limit = first.limit;
         let is_over = self.pinned_first_until().is_some_and(|until| until <= now);
         if is_over {
+            self.pins_later = true;
             tracing::info!(
                 model = &**self.model_id(),
                 waited_s = limit.as_secs_f64(),
                 "requests go before prompts that their model pins, which are not all in its slots yet"
             );
         }
-        if is_over || self.unload_wanted {
-            self.end_pinned_first();
+        if (is_over || self.unload_wanted)
+            && let Some(ended) = self.pinned_first.take()
+        {
+            ended.cut_short.send_replace(true);
         }
     }
 
@@ -69,11 +83,15 @@ impl Instance {
         Some(first.waited_since? + first.limit)
     }
 
-    /// Whether the first waiter is a request that comes behind it.
+    /// Whether the first request that waits comes behind it.
     pub(super) fn is_held_back(&self) -> bool {
-        let waiter = self.waiters.front();
-        self.pinned_first.is_some()
-            && waiter.is_some_and(|waiter| waiter.request.is_some() && waiter.sequence > 0)
+        let first = self.first_request();
+        self.pinned_first.is_some() && first.is_some_and(|waiter| waiter.sequence > 0)
+    }
+
+    fn first_request(&self) -> Option<&Waiter> {
+        let mut requests = self.waiters.iter();
+        requests.find(|waiter| waiter.request.is_some())
     }
 }
 
@@ -101,7 +119,7 @@ mod tests {
         };
         let mut instance = Instance::new(Arc::default(), policy);
         instance.pinned_first = Some(PinnedFirst {
-            is_over: watch::Sender::new(false),
+            cut_short: watch::Sender::new(false),
             limit: LIMIT,
             waited_since: None,
         });
@@ -133,7 +151,7 @@ mod tests {
     #[test]
     fn a_request_waits_as_long_as_the_limit_says_and_not_before_it_came() {
         let (mut instance, begun) = (instance(), Instant::now());
-        let is_over = instance.pinned_first().unwrap();
+        let cut_short = instance.pinned_first().unwrap();
         instance.consider_pinned_first(begun);
         assert_eq!(instance.pinned_first_until(), None);
         let came = begun + 10 * LIMIT;
@@ -144,9 +162,9 @@ mod tests {
         // Another one that comes later has the same end.
         instance.waiters.push_back(request(2));
         instance.consider_pinned_first(came + LIMIT / 2);
-        assert!(instance.is_held_back() && !*is_over.borrow());
+        assert!(instance.is_held_back() && !*cut_short.borrow());
         instance.consider_pinned_first(came + LIMIT);
-        assert!(!instance.is_held_back() && *is_over.borrow());
+        assert!(!instance.is_held_back() && *cut_short.borrow());
         assert_eq!(instance.pinned_first_until(), None);
     }
 
@@ -168,9 +186,51 @@ mod tests {
         let mut instance = instance();
         instance.waiters.push_front(request(0));
         assert!(!instance.is_held_back());
-        instance.consider_pinned_first(Instant::now());
+        // Where what is being pinned has the slot, that is cut short for it as for any other.
+        let came = Instant::now();
+        instance.consider_pinned_first(came);
+        assert_eq!(instance.pinned_first_until(), Some(came + LIMIT));
+    }
+
+    #[test]
+    fn a_preload_hides_no_request_that_waits_behind_it() {
+        let (mut instance, came) = (instance(), Instant::now());
+        instance.waiters.push_back(Waiter {
+            sequence: 1,
+            request: None,
+        });
+        instance.consider_pinned_first(came);
+        assert!(!instance.is_held_back());
         assert_eq!(instance.pinned_first_until(), None);
-        assert!(instance.pinned_first().is_some());
+        instance.waiters.push_back(request(2));
+        instance.consider_pinned_first(came);
+        assert!(instance.is_held_back());
+        assert_eq!(instance.pinned_first_until(), Some(came + LIMIT));
+    }
+
+    #[test]
+    fn what_was_given_up_once_holds_nothing_back_until_it_is_there() {
+        let mut late = instance();
+        late.waiters.push_back(request(1));
+        let came = Instant::now();
+        late.consider_pinned_first(came);
+        late.consider_pinned_first(came + LIMIT);
+        let mut dead = instance();
+        let cut_short = dead.pinned_first().unwrap();
+        dead.worker_ended_pinning();
+        // Whoever pins finds out by itself whose fault the end was.
+        assert!(!*cut_short.borrow());
+        for mut instance in [late, dead] {
+            assert!(instance.pins_later && instance.pinned_first().is_none());
+            instance.is_pinned_by_now(false);
+            assert!(instance.pins_later);
+            instance.is_pinned_by_now(true);
+            assert!(!instance.pins_later);
+        }
+        let mut unloaded = instance();
+        unloaded.is_unloading = true;
+        unloaded.worker_ended_pinning();
+        assert!(!unloaded.pins_later && unloaded.pinned_first().is_none());
     }
 
     #[test]

@@ -39,7 +39,7 @@ impl Prefixes {
 }
 
 impl Supervisor {
-    /// Becomes true when requests go before what their model pins; `None`: they do by now.
+    /// Becomes true when what is being pinned is to be cut short for a request; `None`: requests go first by now.
     async fn pinned_first(&self, model: &ModelId, pid: u32) -> Option<watch::Receiver<bool>> {
         let (reply, first) = oneshot::channel();
         let (model, messages) = (model.clone(), &self.messages);
@@ -49,9 +49,9 @@ impl Supervisor {
     }
 
     /// Requests need not wait any more.
-    fn is_pinned(&self, model: &ModelId, pid: u32) {
+    fn is_pinned(&self, model: &ModelId, pid: u32, is_all: bool) {
         let model = model.clone();
-        let _ = self.messages.send(Message::Pinned { model, pid });
+        let _ = self.messages.send(Message::Pinned { model, pid, is_all });
     }
 }
 
@@ -82,7 +82,7 @@ async fn follow(supervisor: Supervisor, mut status: StatusBoard, metrics: Metric
                 let pins_none = it.pinned.is_empty();
                 begun.insert(model.clone(), it);
                 if pins_none {
-                    supervisor.is_pinned(model, pid);
+                    supervisor.is_pinned(model, pid, true);
                     continue;
                 }
                 let pinning = Pinning {
@@ -114,7 +114,8 @@ impl Pinning {
     async fn run(mut self) {
         for nth in 0..TRIES {
             let left = self.all().await;
-            self.supervisor.is_pinned(&self.model, self.pid);
+            let is_all = left == Some(0);
+            self.supervisor.is_pinned(&self.model, self.pid, is_all);
             match left {
                 Some(0) => return,
                 Some(_) if nth + 1 < TRIES => sleep(AGAIN_AFTER).await,
@@ -140,7 +141,7 @@ impl Pinning {
         for (nth, text) in pinned.iter().enumerate().rev() {
             let lease = self.idle().await?;
             // What is done while the model is idle is not cut short: it would be begun again and again.
-            first = first.filter(|is_over| !*is_over.borrow());
+            first = first.filter(|cut_short| !*cut_short.borrow());
             let (cut, cut_off) = watch::channel(false);
             let mut swap = Swap::beside(&self.supervisor, &self.metrics, cut_off);
             let mut pinning = pin!(swap.pin(lease, text, nth));
@@ -186,15 +187,17 @@ async fn is_cut_short(
     ending: &mut watch::Receiver<bool>,
     first: Option<&mut watch::Receiver<bool>>,
 ) {
-    let requests_go_first = async {
-        match first {
-            // An error is the worker's end.
-            Some(is_over) => drop(is_over.wait_for(|is_over| *is_over).await),
-            None => pending().await,
+    let for_a_request = async {
+        if let Some(cut_short) = first
+            && cut_short.wait_for(|cut_short| *cut_short).await.is_ok()
+        {
+            return;
         }
+        // Requests go first by now, or the worker has ended, which shows in what is being done.
+        pending().await
     };
     tokio::select! {
         _ = ending.wait_for(|is_ending| *is_ending) => {}
-        () = requests_go_first => {}
+        () = for_a_request => {}
     }
 }
