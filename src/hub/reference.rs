@@ -8,7 +8,7 @@
 use std::path::Path;
 
 use super::PullError;
-use super::names::{is_repository_part, is_revision, leads_beneath};
+use super::names::{decoded, is_repository_part, is_revision, leads_beneath};
 use crate::printable::{is_printable, printable};
 use crate::reader::kind_of;
 
@@ -80,9 +80,9 @@ impl Reference {
         }
         let inner = parts.next();
         let page = inner.filter(|_| known.is_some()).and_then(page_in);
-        let (revision, inner) = match (page, revision) {
+        let (revision, inner) = match (&page, revision) {
             (Some(_), Some(_)) => return Err(bad(form)),
-            (Some((revision, inner)), None) => (Some(revision), inner),
+            (Some((revision, inner)), None) => (Some(revision.as_str()), inner.as_deref()),
             (None, revision) => (revision, inner),
         };
         let selected = match (inner, selected) {
@@ -110,14 +110,15 @@ impl Reference {
 }
 
 /// The revision and the file of a page, such as `blob/main/model.gguf?download=true`.
-fn page_in(inner: &str) -> Option<(&str, Option<&str>)> {
+fn page_in(inner: &str) -> Option<(String, Option<String>)> {
     let inner = inner.split(['?', '#']).next()?;
     let (kind, rest) = inner.split_once('/')?;
     if !PAGES.contains(&kind) {
         return None;
     }
     let (revision, file) = rest.split_once('/').unwrap_or((rest, ""));
-    Some((revision, Some(file).filter(|file| !file.is_empty())))
+    let file = decoded(file)?;
+    Some((decoded(revision)?, Some(file).filter(|it| !it.is_empty())))
 }
 
 /// The model's file, before a name that some programs put behind it.
@@ -184,6 +185,12 @@ mod tests {
                 &file("d/c.gguf"),
             ),
             (
+                "https://huggingface.co/a/b/blob/refs%2Fpr%2F1/d%20%C3%BC/50%25.gguf",
+                "a/b",
+                "refs/pr/1",
+                &file("d ü/50%.gguf"),
+            ),
+            (
                 "https://huggingface.co/a/b/resolve/main/c.rkllm?download=true",
                 "a/b",
                 "main",
@@ -223,6 +230,9 @@ mod tests {
             "https://hf.co/a/b@v1/blob/main/c.gguf",
             "https://hf.co/a/b/blob/../c.gguf",
             "https://hf.co/a/b/blob/main/../c.gguf",
+            "https://hf.co/a/b/blob/main/%2e%2E/c.gguf",
+            "https://hf.co/a/b/blob/main/%2Fetc/c.gguf",
+            "https://hf.co/a/b/blob/main/%00c.gguf",
             "a/b@../x",
             "a/b\u{202e}",
             "a/b:\n",
