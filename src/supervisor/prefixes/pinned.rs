@@ -113,19 +113,20 @@ struct Pinning {
 impl Pinning {
     async fn run(mut self) {
         for nth in 0..TRIES {
-            let left = self.all().await;
-            let is_all = left == Some(0);
-            self.supervisor.is_pinned(&self.model, self.pid, is_all);
+            // The end of a worker is told by what has ended it.
+            let Some(left) = self.all().await else {
+                return;
+            };
+            self.supervisor.is_pinned(&self.model, self.pid, left == 0);
             match left {
-                Some(0) => return,
-                Some(_) if nth + 1 < TRIES => sleep(AGAIN_AFTER).await,
-                Some(left) => tracing::warn!(
+                0 => return,
+                _ if nth + 1 < TRIES => sleep(AGAIN_AFTER).await,
+                left => tracing::warn!(
                     model = &*self.model,
                     left,
                     "prompts that the model pins are not kept: `limit-bytes` or `written-per-day-bytes` in the \
                      [prefixes] settings leave no room, or the disk or the library does not do it"
                 ),
-                None => return,
             }
         }
     }
