@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 use crate::hub::{FileProgress, Told};
 use crate::printable::printable;
 
-const BAR_CELLS: usize = 24;
+/// Cells of the bar, the widest that fits its terminal's line.
+const BARS: [usize; 3] = [24, 12, 4];
+/// Of a terminal that does not tell.
+const USUAL_COLUMNS: usize = 80;
 /// Without a terminal, a line for each such part of a file.
 const LINE_PERCENT: u64 = 10;
 /// A rate is told of what came in this time.
@@ -34,6 +37,7 @@ impl Progress {
 
     pub fn show(&mut self, told: &Told) {
         match told {
+            Told::Asking => {}
             Told::Chosen { file } => self.line(&format!("pulling {}", printable(file))),
             Told::File(file) => self.advance(file, Instant::now()),
             Told::Installing => self.line("verified"),
@@ -69,8 +73,8 @@ impl Progress {
             let came = file.completed.checked_sub(*before)?;
             (seconds > 0.0).then(|| came as f64 / seconds)
         });
-        let text = text(file, rate);
         if self.is_terminal {
+            let text = fitted(file, rate, columns());
             // What was longer is wiped out.
             write_out(&format!("\r{text}\u{1b}[K"));
             self.is_line_open = true;
@@ -79,8 +83,31 @@ impl Progress {
         let percent = percent(file) / LINE_PERCENT;
         if self.told_percent != Some(percent) {
             self.told_percent = Some(percent);
-            write_out(&format!("{text}\n"));
+            write_out(&format!("{}\n", text(file, rate, BARS[0])));
         }
+    }
+}
+
+/// How wide the terminal is by now.
+fn columns() -> usize {
+    let size = rustix::termios::tcgetwinsize(io::stderr());
+    let columns = size.map_or(0, |size| usize::from(size.ws_col));
+    match columns {
+        0 => USUAL_COLUMNS,
+        columns => columns,
+    }
+}
+
+/// One that would go on in the next line could not be drawn anew.
+fn fitted(file: &FileProgress, rate: Option<f64>, columns: usize) -> String {
+    let texts = BARS.map(|cells| text(file, rate, cells));
+    let fits = texts.iter().find(|text| text.chars().count() < columns);
+    match fits {
+        Some(text) => text.clone(),
+        None => texts[BARS.len() - 1]
+            .chars()
+            .take(columns.saturating_sub(1))
+            .collect(),
     }
 }
 
@@ -92,10 +119,10 @@ fn percent(file: &FileProgress) -> u64 {
 }
 
 /// A file's name, bar, sizes, rate and the time that is left.
-fn text(file: &FileProgress, bytes_per_second: Option<f64>) -> String {
+fn text(file: &FileProgress, bytes_per_second: Option<f64>, cells: usize) -> String {
     let percent = percent(file);
-    let full = usize::try_from(percent).unwrap_or(100).min(100) * BAR_CELLS / 100;
-    let bar = "#".repeat(full) + &"-".repeat(BAR_CELLS - full);
+    let full = usize::try_from(percent).unwrap_or(100).min(100) * cells / 100;
+    let bar = "#".repeat(full) + &"-".repeat(cells - full);
     let name: String = printable(&file.file).chars().take(28).collect();
     let sizes = format!("{}/{} MiB", file.completed >> 20, file.total >> 20);
     let mut text = format!("{name} [{bar}] {percent:>3}% {sizes}");
@@ -138,14 +165,20 @@ mod tests {
     fn a_line_tells_how_much_how_fast_and_how_long() {
         let half = at(512 << 20, 1 << 30);
         assert_eq!(
-            text(&half, Some(8.0 * 1_048_576.0)),
+            text(&half, Some(8.0 * 1_048_576.0), 24),
             "model.gguf [############------------]  50% 512/1024 MiB 8.0 MiB/s 1:04"
         );
         assert_eq!(
-            text(&at(0, 0), None),
+            text(&at(0, 0), None, 24),
             format!("model.gguf [{}] 100% 0/0 MiB", "#".repeat(24))
         );
         assert_eq!(clock(3725), "1:02:05");
+        for columns in 0..200 {
+            let text = fitted(&half, Some(8.0 * 1_048_576.0), columns);
+            let is_whole = text.ends_with("1:04");
+            assert!(text.len() < columns.max(1), "{columns}: {text}");
+            assert_eq!(is_whole, columns > 50, "{columns}: {text}");
+        }
     }
 
     #[test]

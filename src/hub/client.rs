@@ -2,16 +2,16 @@
 //! lead. The token is shown to the endpoint's own origin and to no other.
 
 use std::io::{self, Read};
-use std::time::Duration;
 
 use ureq::config::Config;
-use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, LOCATION, RETRY_AFTER};
+use ureq::http::header::{AUTHORIZATION, LOCATION};
 use ureq::http::{HeaderMap, StatusCode};
 use ureq::tls::TlsConfig;
 use ureq::unversioned::transport::DefaultConnector;
-use ureq::{Agent, Body, Proxy};
+use ureq::{Agent, Proxy};
 
 use super::address::{Forbidden, Judge, JudgingResolver};
+use super::answer::{HubAnswer, refusal};
 use super::listing::{self, Listing};
 use super::names::encoded;
 use super::pace::Pace;
@@ -25,25 +25,8 @@ const MOST_REDIRECTS: usize = 5;
 const MOST_HEADER_BYTES: usize = 64 * 1024;
 const TEXT_BUFFER_BYTES: usize = 16 * 1024;
 
-/// An answer whose header has come.
-pub(super) struct HubAnswer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Body,
-    /// Whether the endpoint itself has answered.
-    is_endpoints: bool,
-}
-
-impl HubAnswer {
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
-    }
-
-    /// How many bytes its body is said to have.
-    pub fn length(&self) -> Option<u64> {
-        self.header(CONTENT_LENGTH.as_str())?.trim().parse().ok()
-    }
-}
+/// What only a hub tells of a file, and whoever it leads to need not know.
+const LINKED: [&str; 2] = ["x-linked-etag", "x-linked-size"];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Method {
@@ -127,12 +110,12 @@ impl Client {
         if answer.status != StatusCode::OK {
             return Err(refusal(&answer, what, repository));
         }
-        Ok(Listing::parse(&self.text(answer.body)?)?)
+        Ok(Listing::parse(&self.text(answer)?)?)
     }
 
     /// A body that is no longer than a list of files, and does not drip.
-    fn text(&self, body: Body) -> Result<Vec<u8>, Trouble> {
-        let mut body = body.into_reader();
+    fn text(&self, answer: HubAnswer) -> Result<Vec<u8>, Trouble> {
+        let mut body = answer.content()?;
         let (mut text, mut buffer) = (Vec::new(), vec![0; TEXT_BUFFER_BYTES]);
         let mut pace = Pace::of(&self.hub);
         loop {
@@ -181,8 +164,20 @@ impl Client {
 
     fn ask(&self, method: Method, url: &Url, offset: Option<u64>) -> Result<HubAnswer, Trouble> {
         let mut url = url.clone();
+        let mut linked = HeaderMap::new();
+        // Once it was led elsewhere, whoever leads back says what is asked for.
+        let mut is_own = true;
         for _ in 0..=MOST_REDIRECTS {
-            let answer = self.once(method, &url, offset)?;
+            is_own &= url.is_same_origin(&self.endpoint);
+            let mut answer = self.once(method, &url, (offset, is_own))?;
+            for name in LINKED {
+                if let Some(told) = answer.headers.get(name).filter(|_| is_own) {
+                    linked.insert(name, told.clone());
+                }
+            }
+            for (name, told) in &linked {
+                answer.headers.entry(name).or_insert_with(|| told.clone());
+            }
             let location = answer.header(LOCATION.as_str());
             let Some(location) = location.filter(|_| is_redirect(answer.status)) else {
                 return Ok(answer);
@@ -216,7 +211,13 @@ impl Client {
         }
     }
 
-    fn once(&self, method: Method, url: &Url, offset: Option<u64>) -> Result<HubAnswer, Trouble> {
+    /// `is_own`: the hub's own address, which it may show its token to.
+    fn once(
+        &self,
+        method: Method,
+        url: &Url,
+        (offset, is_own): (Option<u64>, bool),
+    ) -> Result<HubAnswer, Trouble> {
         let proxied = self.proxied.as_ref();
         let proxied = proxied.filter(|_| !url.is_without_proxy(&self.without_proxy));
         let agent = proxied.unwrap_or(&self.direct);
@@ -228,8 +229,7 @@ impl Client {
         if let Some(offset) = offset {
             request = request.header("range", format!("bytes={offset}-"));
         }
-        let is_endpoints = url.is_same_origin(&self.endpoint);
-        if let Some(authorization) = self.authorization.as_ref().filter(|_| is_endpoints) {
+        if let Some(authorization) = self.authorization.as_ref().filter(|_| is_own) {
             request = request.header(AUTHORIZATION, authorization);
         }
         let response = request.call().map_err(|error| trouble(url, error))?;
@@ -238,7 +238,7 @@ impl Client {
             status: head.status,
             headers: head.headers,
             body,
-            is_endpoints,
+            is_endpoints: url.is_same_origin(&self.endpoint),
         })
     }
 }
@@ -267,57 +267,6 @@ impl FileAddress<'_> {
             self.commit
         )
     }
-}
-
-/// What an answer means that brings nothing.
-pub(super) fn refusal(answer: &HubAnswer, what: &str, repository: &str) -> Trouble {
-    let status = answer.status;
-    let not_found = || PullError::NotFound {
-        what: match status {
-            StatusCode::UNAUTHORIZED => format!("{what}, or shows it to no one without a token"),
-            _ => what.to_owned(),
-        },
-    };
-    let code = answer.header("x-error-code").unwrap_or_default();
-    let is_code = |codes: &[&str]| codes.contains(&code) && answer.is_endpoints;
-    if is_code(&["RepoNotFound", "RevisionNotFound", "EntryNotFound"]) {
-        return not_found().into();
-    }
-    match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if answer.is_endpoints => {
-            let said = answer.header("x-error-message").unwrap_or_default();
-            let said: String = printable(said).chars().take(200).collect();
-            PullError::Refused {
-                repository: repository.to_owned(),
-                said: match said.is_empty() {
-                    true => String::new(),
-                    false => format!(" ({said})"),
-                },
-            }
-            .into()
-        }
-        StatusCode::NOT_FOUND if answer.is_endpoints => not_found().into(),
-        StatusCode::TOO_MANY_REQUESTS => Trouble::Again {
-            reason: "the hub has too much to do".to_owned(),
-            wait: retry_after(answer),
-            is_busy: true,
-        },
-        // An address that a hub has signed is good for a while; the next try asks for another one.
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::REQUEST_TIMEOUT => {
-            Trouble::again(format!("it was answered with {status}"))
-        }
-        status if status.is_server_error() => Trouble::Again {
-            reason: format!("it was answered with {status}"),
-            wait: retry_after(answer),
-            is_busy: status == StatusCode::SERVICE_UNAVAILABLE,
-        },
-        status => PullError::bad_answer(format!("{what} was answered with {status}")).into(),
-    }
-}
-
-fn retry_after(answer: &HubAnswer) -> Option<Duration> {
-    let seconds = answer.header(RETRY_AFTER.as_str())?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
 }
 
 fn is_redirect(status: StatusCode) -> bool {

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use ureq::http::StatusCode;
 
-use super::client::{Client, FileAddress, HubAnswer, refusal};
+use super::answer::{HubAnswer, refusal};
+use super::client::{Client, FileAddress};
 use super::pace::Pace;
 use super::part::{BUFFER_BYTES, NotWhole, Part, verified};
 use super::plan::Wanted;
@@ -71,6 +72,17 @@ impl Fetch<'_> {
         loop {
             let mut open = part.map_err(|error| self.staging.failed(error, file.size))?;
             self.complete(file, &mut open)?;
+            match open.is_pointer() {
+                Ok(false) => {}
+                Ok(true) => {
+                    let restarted = open.restart();
+                    restarted.map_err(|error| self.staging.failed(error, file.size))?;
+                    let reason =
+                        "a pointer of Git LFS came in its place; the file itself lies elsewhere";
+                    return Err(corrupt(file, reason.to_owned()));
+                }
+                Err(error) => return Err(self.staging.failed(error, file.size)),
+            }
             let is_joined = open.is_joined();
             match open.finish(folder, name) {
                 Ok(sha256) => return Ok(sha256),
@@ -137,7 +149,9 @@ impl Fetch<'_> {
             }
             // The whole file, whatever was asked for.
             StatusCode::OK => restart(part)?,
-            StatusCode::PARTIAL_CONTENT if continues(&answer, part.len(), file.size) => {}
+            // Of what is coded a part is no part of the file.
+            StatusCode::PARTIAL_CONTENT
+                if !answer.is_coded() && continues(&answer, part.len(), file.size) => {}
             StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
                 restart(part)?;
                 return Err(Trouble::again("the rest of the file was not given"));
@@ -154,7 +168,7 @@ impl Fetch<'_> {
         answer: HubAnswer,
     ) -> Result<(), Trouble> {
         let hub = &self.client.hub;
-        let mut body = answer.body.into_reader();
+        let mut body = answer.content()?;
         let mut buffer = vec![0; BUFFER_BYTES];
         let mut pace = Pace::of(hub);
         let mut unchecked = 0;

@@ -69,6 +69,8 @@ struct Sibling {
 #[derive(Deserialize)]
 struct Lfs {
     sha256: Option<String>,
+    /// As lists of folders and Git LFS itself call it.
+    oid: Option<String>,
     size: Option<u64>,
 }
 
@@ -110,7 +112,8 @@ impl Sibling {
         if size.is_some_and(|size| size > MOST_SIZE) {
             return Err(PullError::bad_answer("a file is larger than any disk"));
         }
-        let sha256 = lfs.and_then(|lfs| Hash::parse_sha256(lfs.sha256.as_ref()?));
+        let digits = lfs.and_then(|lfs| lfs.sha256.as_ref().or(lfs.oid.as_ref()));
+        let sha256 = digits.and_then(|it| Hash::parse_sha256(it.trim_start_matches("sha256:")));
         // What lies elsewhere has a blob that only points there.
         let blob = self.blob_id.filter(|_| lfs.is_none());
         Ok(RemoteFile {
@@ -227,6 +230,7 @@ mod tests {
                  "lfs": {"sha256": "ab".repeat(32), "size": 5, "pointerSize": 135}},
                 {"rfilename": "tokenizer.json", "size": 6, "blobId": "cd".repeat(20)},
                 {"rfilename": "x/y"},
+                {"rfilename": "n.gguf", "size": 7, "lfs": {"oid": format!("sha256:{}", "ef".repeat(32))}},
             ],
         });
         let found = Listing::parse(answer.to_string().as_bytes()).expect("a listing");
@@ -244,6 +248,11 @@ mod tests {
             (Some(6), Some(Hash::GitBlob([0xcd; 20])))
         );
         assert_eq!(found.file("x/y").expect("it is there").hash, None);
+        let other = found.file("n.gguf").expect("it is there");
+        assert_eq!(
+            (other.size, other.hash),
+            (Some(7), Some(Hash::Sha256([0xef; 32])))
+        );
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub enum TransferEvent {
 /// How it goes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Told {
+    /// All files of the machine that it needs are found, and the hub is asked.
+    Asking,
     /// Which file of the repository it is.
     Chosen {
         file: String,

@@ -6,6 +6,7 @@
 //! process do it, so that the daemon neither speaks TLS nor reads what strangers send.
 
 mod address;
+mod answer;
 mod board;
 mod choice;
 mod client;

@@ -59,6 +59,25 @@ pub(super) fn encoded(text: &str, keep_slashes: bool) -> String {
     shown
 }
 
+/// What stands so in an address; `None`: it is no text.
+pub(super) fn decoded(shown: &str) -> Option<String> {
+    let (mut bytes, mut rest) = (Vec::with_capacity(shown.len()), shown.as_bytes());
+    while let [first, more @ ..] = rest {
+        let (byte, more) = match (first, more) {
+            (b'%', [high, low, more @ ..]) => {
+                let digit = |digit: u8| char::from(digit).to_digit(16);
+                let value = digit(*high)? * 16 + digit(*low)?;
+                (u8::try_from(value).ok()?, more)
+            }
+            (b'%', _) => return None,
+            (byte, more) => (*byte, more),
+        };
+        bytes.push(byte);
+        rest = more;
+    }
+    String::from_utf8(bytes).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

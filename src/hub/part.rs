@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Advice, Mode, OFlags};
@@ -14,6 +14,9 @@ use super::integrity::Hashing;
 pub(super) const BUFFER_BYTES: usize = 128 * 1024;
 /// Written bytes that may wait for the disk: more would stall who else writes, and be lost with the power.
 const SYNC_BYTES: u64 = 16 << 20;
+/// How a pointer of Git LFS begins, and its most bytes.
+const POINTER: &[u8; 39] = b"version https://git-lfs.github.com/spec";
+const MOST_POINTER_BYTES: u64 = 1024;
 /// Whoever may see the models folder may read what is in it.
 pub(super) const FILE_MODE: u32 = 0o644;
 
@@ -145,6 +148,16 @@ impl Part {
     fn forget_pages(&self) {
         // Advice that is not taken harms nothing.
         let _ = rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed);
+    }
+
+    /// Whether it says where a file lies instead of being that.
+    pub fn is_pointer(&self) -> io::Result<bool> {
+        if self.len > MOST_POINTER_BYTES || self.len < POINTER.len() as u64 {
+            return Ok(false);
+        }
+        let mut beginning = [0; POINTER.len()];
+        self.file.read_exact_at(&mut beginning, 0)?;
+        Ok(beginning == *POINTER)
     }
 
     /// Gives it its name, for good. Returns its SHA-256.

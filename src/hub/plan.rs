@@ -61,10 +61,15 @@ impl Wanted {
 
     /// The largest size that is believed of it.
     pub fn most_bytes(&self) -> u64 {
-        match COMPANIONS.contains(&&*self.name) {
+        match self.is_companion() {
             true => MOST_COMPANION_BYTES,
             false => MOST_SIZE,
         }
+    }
+
+    /// Whether it is no model.
+    pub fn is_companion(&self) -> bool {
+        COMPANIONS.contains(&&*self.name)
     }
 }
 
@@ -126,7 +131,8 @@ impl Plan {
             let Some(file) = listing.file(name) else {
                 continue;
             };
-            if file.size.is_some_and(|size| size > MOST_COMPANION_BYTES) {
+            let is_one = |size| (1..=MOST_COMPANION_BYTES).contains(&size);
+            if !file.size.is_none_or(is_one) {
                 continue;
             }
             // The name is one of those above.

@@ -1,6 +1,7 @@
 //! One pull, from a name to a model in its place. Blocking: whoever calls it has nothing else to do.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 
 use ureq::http::HeaderMap;
 
@@ -22,6 +23,7 @@ use crate::reader::{ModelKind, check_name};
 pub fn pull(job: &Job, tell: &mut dyn FnMut(Told)) -> Result<Pulled, PullError> {
     let reference = Reference::parse(&job.asked)?;
     let client = Client::new(&job.hub)?;
+    tell(Told::Asking);
     let repository = reference.repository();
     let listing = client.listing(&repository, &reference.revision)?;
     let board = Board::own(&job.npu_library.to_path());
@@ -97,6 +99,10 @@ fn there_before(plan: &Plan, folder: &std::path::Path) -> Result<Pulled, PullErr
         let is_unchanged = source.commit == plan.model.commit || sha256 == Some(source.sha256);
         is_that && is_unchanged && folder.join(&plan.model.name).exists()
     });
+    if is_same && let Some(publisher) = folder.parent() {
+        // The pull that has installed it may have been killed before this, which harms nothing where it cannot be done.
+        let _ = File::open(publisher).and_then(|folder| folder.sync_all());
+    }
     let folder = folder.display().to_string();
     match is_same {
         false => Err(PullError::Exists { path: folder }),
@@ -166,6 +172,10 @@ fn known_file<'a>(client: &Client, wanted: &'a Wanted) -> Result<Known<'a>, Pull
     };
     let no_size = || PullError::bad_answer(format!("it tells no size of {}", address.what()));
     let size = size.ok_or_else(no_size)?;
+    if size == 0 && !wanted.is_companion() {
+        let reason = format!("it says that {} is empty", address.what());
+        return Err(PullError::bad_answer(reason));
+    }
     // The file's own address may tell any number.
     if size > wanted.most_bytes() {
         let reason = format!("it says that {} has {size} bytes", address.what());

@@ -341,8 +341,23 @@ impl Shared {
         let command = TransferCommand::Pull(Box::new(job));
         let sent = child.connection.send(&command).await;
         sent.map_err(|error| ended(error.to_string()))?;
+        // Afterwards the limits of asking and bringing count, which are the transfer's.
+        let limit = settings.deadlines.models_read;
+        let mut first = Some(timeout(limit, child.connection.next_event()).await.map_err(
+            |_| {
+                ended(format!(
+                    "the files of this machine that it looks up, such as hub.token-file, gave no answer within {} s \
+                     (deadlines.models-read)",
+                    limit.as_secs()
+                ))
+            },
+        )?);
         loop {
-            match child.connection.next_event().await {
+            let event = match first.take() {
+                Some(event) => event,
+                None => child.connection.next_event().await,
+            };
+            match event {
                 Ok(TransferEvent::Told(told)) => {
                     if let Told::File(file) = &told {
                         self.tell(&name, News::Progress(file.clone()));
@@ -385,6 +400,7 @@ impl Shared {
 impl PullState {
     fn take_in(&mut self, told: Told) {
         match told {
+            Told::Asking => self.step = Step::Asking,
             Told::Chosen { .. } => self.step = Step::Chosen,
             Told::File(file) => {
                 self.step = Step::Bringing;

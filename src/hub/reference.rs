@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! OWNER/NAME[@REVISION][:FILE or VARIANT]     hf.co/OWNER/NAME:Q4_K_M     OWNER/NAME/FILE.rkllm
+//! https://huggingface.co/OWNER/NAME/blob/REVISION/FILE.gguf, as a browser shows it
 //! ```
 
 use std::path::Path;
 
 use super::PullError;
-use super::names::{is_repository_part, is_revision, leads_beneath};
+use super::names::{decoded, is_repository_part, is_revision, leads_beneath};
 use crate::printable::{is_printable, printable};
 use crate::reader::kind_of;
 
@@ -18,6 +19,8 @@ const HUBS: [&str; 4] = [
     "huggingface.co/",
     "hf.co/",
 ];
+/// What stands before a revision in the addresses of a hub's pages.
+const PAGES: [&str; 3] = ["tree", "blob", "resolve"];
 const NO_TAG: &str = "latest";
 const MAIN: &str = "main";
 /// Longer than any name that a hub gives.
@@ -75,7 +78,14 @@ impl Reference {
         if !is_repository_part(owner) || !is_repository_part(name) {
             return Err(bad(form));
         }
-        let selected = match (parts.next(), selected) {
+        let inner = parts.next();
+        let page = inner.filter(|_| known.is_some()).and_then(page_in);
+        let (revision, inner) = match (&page, revision) {
+            (Some(_), Some(_)) => return Err(bad(form)),
+            (Some((revision, inner)), None) => (Some(revision.as_str()), inner.as_deref()),
+            (None, revision) => (revision, inner),
+        };
+        let selected = match (inner, selected) {
             (None, selected) => selected,
             (Some(path), None) => Some(file_in(path).ok_or_else(|| bad(form))?),
             (Some(_), Some(_)) => return Err(bad(form)),
@@ -97,6 +107,18 @@ impl Reference {
     pub fn repository(&self) -> String {
         format!("{}/{}", self.owner, self.name)
     }
+}
+
+/// The revision and the file of a page, such as `blob/main/model.gguf?download=true`.
+fn page_in(inner: &str) -> Option<(String, Option<String>)> {
+    let inner = inner.split(['?', '#']).next()?;
+    let (kind, rest) = inner.split_once('/')?;
+    if !PAGES.contains(&kind) {
+        return None;
+    }
+    let (revision, file) = rest.split_once('/').unwrap_or((rest, ""));
+    let file = decoded(file)?;
+    Some((decoded(revision)?, Some(file).filter(|it| !it.is_empty())))
 }
 
 /// The model's file, before a name that some programs put behind it.
@@ -149,6 +171,31 @@ mod tests {
             ("a/b:d/c.GGUF", "a/b", "main", &file("d/c.GGUF")),
             ("a/b/c.rkllm", "a/b", "main", &file("c.rkllm")),
             ("a/b/c.rkllm/my-name", "a/b", "main", &file("c.rkllm")),
+            ("https://huggingface.co/a/b/tree/main", "a/b", "main", &best),
+            (
+                "https://huggingface.co/a/b/tree/v2/:x",
+                "a/b",
+                "v2",
+                &variant("x"),
+            ),
+            (
+                "https://hf.co/a/b/blob/v2/d/c.gguf",
+                "a/b",
+                "v2",
+                &file("d/c.gguf"),
+            ),
+            (
+                "https://huggingface.co/a/b/blob/refs%2Fpr%2F1/d%20%C3%BC/50%25.gguf",
+                "a/b",
+                "refs/pr/1",
+                &file("d ü/50%.gguf"),
+            ),
+            (
+                "https://huggingface.co/a/b/resolve/main/c.rkllm?download=true",
+                "a/b",
+                "main",
+                &file("c.rkllm"),
+            ),
         ] {
             let found = Reference::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!(found.repository(), repository, "{text}");
@@ -178,6 +225,14 @@ mod tests {
             "a/b:/etc/passwd.gguf",
             "a/b:x/y",
             "a/b/c.rkllm:d",
+            "a/b/tree/main",
+            "https://hf.co/a/b/tree/main/folder",
+            "https://hf.co/a/b@v1/blob/main/c.gguf",
+            "https://hf.co/a/b/blob/../c.gguf",
+            "https://hf.co/a/b/blob/main/../c.gguf",
+            "https://hf.co/a/b/blob/main/%2e%2E/c.gguf",
+            "https://hf.co/a/b/blob/main/%2Fetc/c.gguf",
+            "https://hf.co/a/b/blob/main/%00c.gguf",
             "a/b@../x",
             "a/b\u{202e}",
             "a/b:\n",

@@ -71,9 +71,36 @@ impl Url {
         if let Some(rest) = location.strip_prefix("//") {
             return Self::parse(&format!("{scheme}://{rest}"));
         }
-        // What is relative to a file is not used by hubs.
-        let path = location.strip_prefix('/')?;
-        Self::parse(&format!("{}/{path}", self.origin()))
+        if location.is_empty() {
+            return None;
+        }
+        Self::parse(&format!("{}{}", self.origin(), self.path_of(location)))
+    }
+
+    /// Of a reference without a host, as RFC 3986 (5.2) has it.
+    fn path_of(&self, location: &str) -> String {
+        let own = self.path.split('?').next().unwrap_or_default();
+        let end = location.find(['?', '#']).unwrap_or(location.len());
+        let (path, query) = location.split_at(end);
+        let folder = own.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let joined = match path {
+            "" => own.to_owned(),
+            path if path.starts_with('/') => path.to_owned(),
+            path => format!("{folder}/{path}"),
+        };
+        let mut parts: Vec<&str> = Vec::new();
+        for part in joined.split('/').skip(1) {
+            match part {
+                "." => {}
+                ".." => drop(parts.pop()),
+                part => parts.push(part),
+            }
+        }
+        // A folder stays one.
+        if matches!(joined.rsplit('/').next(), Some("." | "..")) {
+            parts.push("");
+        }
+        format!("/{}{query}", parts.join("/"))
     }
 
     fn scheme(&self) -> &'static str {
@@ -205,13 +232,21 @@ mod tests {
             ("//cdn.lan/x", "https://cdn.lan/x"),
             ("/c/d?e", "https://hub.lan:444/c/d?e"),
             ("/c?next=http://d/", "https://hub.lan:444/c?next=http://d/"),
+            ("x", "https://hub.lan:444/a/x"),
+            ("x/y?z=/../w", "https://hub.lan:444/a/x/y?z=/../w"),
+            ("../x", "https://hub.lan:444/x"),
+            ("../../../x", "https://hub.lan:444/x"),
+            ("./", "https://hub.lan:444/a/"),
+            ("/c/./d/../e", "https://hub.lan:444/c/e"),
+            ("?y", "https://hub.lan:444/a/b?y"),
+            ("c?next=http://d/", "https://hub.lan:444/a/c?next=http://d/"),
         ] {
             let found = from.join(location).map(|it| it.to_string());
             assert_eq!(found.as_deref(), Some(to), "{location}");
         }
         assert_eq!(from.join("file:///etc/passwd"), None);
-        assert_eq!(from.join("x"), None);
         assert_eq!(from.join(""), None);
+        assert_eq!(from.join("x y"), None);
     }
 
     #[test]

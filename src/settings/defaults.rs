@@ -176,6 +176,7 @@ impl Default for PrefixSettings {
             limit_bytes: None,
             written_per_day_bytes: 2 << 30,
             least_tokens: 256,
+            pinned_first: seconds(20),
         }
     }
 }

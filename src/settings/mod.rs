@@ -121,6 +121,9 @@ pub struct PrefixSettings {
     pub written_per_day_bytes: u64,
     /// Shorter ones are not kept.
     pub least_tokens: u32,
+    /// How long requests that wait for a model wait, once it is loaded, for the prompts that it pins; 0: not at all.
+    #[serde(with = "humantime_serde")]
+    pub pinned_first: Duration,
 }
 
 /// The board's sensors.

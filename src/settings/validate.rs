@@ -1,6 +1,7 @@
 //! Ranges and relations that types cannot say. Pure: it sees values, not where they came from, and
 //! the defaults must pass it (a test). Newer groups of settings are checked in their own files.
 
+mod prefixes;
 mod responses;
 
 use std::time::Duration;
@@ -166,8 +167,7 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
     );
     found.depending_on("library.tensor-limit-bytes", before);
 
-    let least = settings.prefixes.least_tokens;
-    found.range("prefixes.least-tokens", least, 1..=1 << 20);
+    prefixes::check(settings, &mut found);
 
     let memory = &settings.memory;
     if let Some(limit) = memory.requests_limit_bytes {

@@ -215,6 +215,16 @@ impl EventLoop {
             }
             Message::CloseHandle { id, done } => self.close_handle(&id, done),
             Message::LeaseIfIdle { model, reply } => self.lease_if_idle(&model, reply),
+            Message::PinnedFirst { model, pid, reply } => {
+                let instance = self.instances.get(&model);
+                let instance = instance.filter(|it| it.life.pid() == Some(pid));
+                let _ = reply.send(instance.and_then(Instance::pinned_first));
+            }
+            Message::Pinned { model, pid, is_all } => self.change(&model, |instance| {
+                if instance.life.pid() == Some(pid) {
+                    instance.is_pinned_by_now(is_all);
+                }
+            }),
             Message::Describe { model, reply } => self.describe(model, reply),
             Message::Ping { reply } => drop(reply.send(())),
             Message::CountWaiting { reply } => drop(reply.send(self.requests_waiting())),

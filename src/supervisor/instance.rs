@@ -3,6 +3,7 @@
 
 mod kept;
 mod load;
+mod pinned_first;
 mod shown;
 mod slots;
 mod waiters;
@@ -26,6 +27,7 @@ use crate::library_calls::{CallFailure, Param};
 use crate::models::{InstalledModel, ModelKind};
 use load::Load;
 pub(super) use load::LoadNumber;
+use pinned_first::PinnedFirst;
 use slots::Awaiting;
 
 /// A client's own worker: opened, used and closed by one handle.
@@ -46,6 +48,10 @@ pub(super) struct Instance {
     /// The one lease there is must have no other beside it.
     is_alone: bool,
     awaiting: Option<Awaiting>,
+    /// Requests come behind the prompts that the model pins.
+    pinned_first: Option<PinnedFirst>,
+    /// They do not any more, until all of these prompts were brought into a worker's slots once.
+    pub pins_later: bool,
     /// How long a run takes on average.
     run_time: Option<Duration>,
     /// The process of the worker that is loading, idle or leased.
@@ -93,6 +99,8 @@ impl Instance {
             worker: None,
             is_alone: false,
             awaiting: None,
+            pinned_first: None,
+            pins_later: false,
             run_time: None,
             process: None,
             load: None,
@@ -211,6 +219,7 @@ impl Instance {
     /// Forgets everything about a worker that has ended.
     pub fn forget_worker(&mut self) {
         self.keepers.all_ended(Instant::now());
+        self.worker_ended_pinning();
         self.worker = None;
         self.process = None;
         self.load = None;

@@ -64,6 +64,8 @@ pub struct Loader {
     pub parallel: u8,
     /// Contexts that the slots of a model have room for together, where they share it.
     pub pool_contexts: u8,
+    /// How long requests come behind what a model pins; 0: not at all.
+    pub pinned_first: Duration,
     /// What workers are confined to.
     pub walls: Walls,
     pub metrics: Metrics,

@@ -209,6 +209,10 @@ impl Supervisor {
             run_deadlines: RunDeadlines::from(settings),
             parallel: settings.models.parallel,
             pool_contexts: settings.models.pool_contexts,
+            pinned_first: match prefixes.folder() {
+                Some(_) => settings.prefixes.pinned_first,
+                None => Duration::ZERO,
+            },
             walls,
             metrics,
         };

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 pub enum Occupancy {
     /// No process.
     Empty,
-    /// Loading.
+    /// Loading, or brought into its slots what it pins.
     Busy,
     /// Loaded and in use.
     InUse {

@@ -50,6 +50,7 @@ impl EventLoop {
             instance.model = Arc::clone(model);
             instance.removed = false;
             instance.life.forgive(restart);
+            instance.pins_later = false;
             if !is_loaded_like {
                 instance.replaced = true;
                 self.end_when_free(&model.id);

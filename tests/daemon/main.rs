@@ -101,6 +101,8 @@ mod prefixes_disturb_no_run;
 mod prefixes_keep_to_their_bounds;
 mod prefixes_support;
 mod prompts_are_pinned;
+mod pulls_are_killed_between_their_steps;
+mod pulls_wait_for_no_share;
 mod refusals_have_their_paths_shape;
 mod requests_have_several_answers;
 mod requests_memory_is_bounded;

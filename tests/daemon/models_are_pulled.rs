@@ -68,7 +68,7 @@ fn wait_for_part(daemon: &Daemon, bytes: u64) {
 }
 
 /// The processes that transfer models.
-fn transfers(daemon: &Daemon) -> Vec<u32> {
+pub fn transfers(daemon: &Daemon) -> Vec<u32> {
     let all = all_children(daemon.pid()).into_iter();
     all.filter(|pid| {
         let name = fs::read_to_string(format!("/proc/{pid}/comm"));

@@ -1,9 +1,13 @@
 //! What `model.toml` pins of prompts is evaluated once for a file of the model, before anybody asks for it: every
 //! key's requests that begin so evaluate what follows, and no conversation takes its place.
 
+use std::time::{Duration, Instant};
+
 use crate::daemon_support::{Daemon, FAMILIES_RUN, Setup, eventually, keys};
 use crate::doors::{Door, bearer};
-use crate::prefixes_support::{NEW_WORDS, SCENARIO, WORDS, beginning, folder, metric, names, turn};
+use crate::prefixes_support::{
+    NEW_WORDS, SCENARIO, WORDS, ask, beginning, folder, metric, names, turn,
+};
 use serde_json::{Value, json};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -21,7 +25,7 @@ fn tools() -> Value {
     }}])
 }
 
-/// With a model that is loaded at once and pins what chats begin with.
+/// With a model that pins what chats begin with.
 fn pinning(setup: Setup) -> Setup {
     let manifest = format!(
         "template = \"chatml\"\n[[prefixes.pinned]]\nname = \"rules\"\nsystem = \"{}\"\ntools = '{}'\n",
@@ -31,7 +35,11 @@ fn pinning(setup: Setup) -> Setup {
     setup
         .scenario("m", SCENARIO)
         .model_file("m", "model.toml", &manifest)
-        .settings("models.preload = [\"m\"]")
+}
+
+/// Likewise, and loaded before anybody asks.
+fn preloaded(setup: Setup) -> Setup {
+    pinning(setup).settings("models.preload = [\"m\"]")
 }
 
 fn body(asked: &str) -> Value {
@@ -72,7 +80,7 @@ fn a_pinned_prompt_is_evaluated_once_for_a_file_of_its_model() {
         assert!(chat(&before, "first") >= WORDS as u64, "{family}");
         drop(before);
 
-        let setup = pinning(Setup::with_family(family));
+        let setup = preloaded(Setup::with_family(family));
         let daemon = setup.start_again();
         wait_for(&daemon, "rkllmd_prefix_saves_total", 1);
         for asked in ["first", "second"] {
@@ -107,7 +115,7 @@ fn a_pinned_prompt_is_evaluated_once_for_a_file_of_its_model() {
 
 #[test]
 fn every_tenant_has_what_is_pinned_and_nothing_else_of_another() {
-    let setup = pinning(Setup::new());
+    let setup = preloaded(Setup::new());
     let add = |arguments: &str| keys(setup.folder(), &format!("add {arguments}"));
     let [one, other] = ["one --tenant upstairs", "other --tenant downstairs"].map(add);
     let daemon = setup.start_again();
@@ -134,7 +142,7 @@ fn every_tenant_has_what_is_pinned_and_nothing_else_of_another() {
 #[test]
 fn no_conversation_takes_the_place_of_what_is_pinned() {
     const LIMIT: u64 = 20_000;
-    let setup = pinning(Setup::new()).settings(&format!("prefixes.limit-bytes = {LIMIT}"));
+    let setup = preloaded(Setup::new()).settings(&format!("prefixes.limit-bytes = {LIMIT}"));
     let daemon = setup.start_again();
     wait_for(&daemon, "rkllmd_prefix_saves_total", 1);
     // It is counted once it is saved, and recorded behind that.
@@ -157,7 +165,7 @@ fn no_conversation_takes_the_place_of_what_is_pinned() {
 /// A prompt that is larger than all that may be kept is written once, and never again.
 #[test]
 fn what_has_no_room_is_not_kept() {
-    let setup = pinning(Setup::new()).settings("prefixes.limit-bytes = 1000");
+    let setup = preloaded(Setup::new()).settings("prefixes.limit-bytes = 1000");
     let daemon = setup.start_again();
     wait_for(&daemon, "rkllmd_prefix_saves_total", 1);
     chat(&daemon, "first");
@@ -192,4 +200,84 @@ fn a_library_that_ends_worker_after_worker_by_a_pinned_prompt_is_left_alone() {
     daemon.wait_for_phase("m", "ready");
     assert!(chat(&daemon, "first") <= NEW_WORDS);
     assert_eq!(metric(&daemon, "rkllmd_worker_exits_total"), 2);
+}
+
+/// The first request loads the model, and comes behind what that pins, whatever it begins with itself.
+#[test]
+fn the_first_request_finds_what_is_pinned_in_its_slot() {
+    for family in FAMILIES_RUN {
+        let setup = pinning(Setup::with_family(family));
+        let daemon = setup.start_again();
+        let answer = daemon.post("/v1/completions", &ask("short"));
+        assert_eq!(answer.status, 200, "{family}: {}", answer.body);
+        assert_eq!(metric(&daemon, "rkllmd_prefix_saves_total"), 1, "{family}");
+        assert_eq!(records(&daemon).len(), 1, "{family}");
+        drop(daemon);
+
+        let daemon = setup.start_again();
+        let first = chat(&daemon, "first");
+        assert!(first <= NEW_WORDS, "{family}: {first}");
+        assert_eq!(metric(&daemon, "rkllmd_prefix_loads_total"), 1, "{family}");
+        assert_eq!(metric(&daemon, "rkllmd_prefix_saves_total"), 0, "{family}");
+    }
+}
+
+#[test]
+fn requests_go_first_where_the_setting_says_so() {
+    let setup = pinning(Setup::new()).settings("prefixes.pinned-first = \"0s\"");
+    let daemon = setup.start_again();
+    let answer = daemon.post("/v1/completions", &ask("short"));
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    // It is there once nothing uses the model.
+    wait_for(&daemon, "rkllmd_prefix_saves_total", 1);
+    eventually("its record", || (records(&daemon).len() == 1).then_some(()));
+    drop(daemon);
+    let daemon = setup.start_again();
+    let first = chat(&daemon, "first");
+    assert!(first >= WORDS as u64, "{first}");
+}
+
+/// With a model whose pinned prompt of 4,000 bytes takes 80 s, which requests wait 1 s for.
+fn slow(scenario: &str) -> Setup {
+    let manifest = format!(
+        "template = \"chatml\"\n[[prefixes.pinned]]\nname = \"long\"\nsystem = \"{}\"\n",
+        "word ".repeat(800).trim()
+    );
+    Setup::new()
+        .scenario(
+            "m",
+            &format!("prefill-us-per-byte = 20000\n{scenario}{SCENARIO}"),
+        )
+        .model_file("m", "model.toml", &manifest)
+        .settings("prefixes.pinned-first = \"1s\"")
+}
+
+/// What takes longer than a request may wait is cut short, and costs neither the worker nor the model its
+/// prefixes.
+#[test]
+fn a_request_waits_for_what_is_pinned_no_longer_than_the_setting_says() {
+    let setup = slow("abort-interrupts-prefill = true\n");
+    let daemon = setup.start_again();
+    let asked = Instant::now();
+    let answer = daemon.post("/v1/completions", &ask("short"));
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let waited = asked.elapsed();
+    assert!(waited < Duration::from_secs(40), "{waited:?}");
+    daemon
+        .log
+        .wait_for("requests go before prompts that their model pins");
+    assert_eq!(metric(&daemon, "rkllmd_worker_exits_total"), 0);
+    assert_eq!(metric(&daemon, "rkllmd_prefix_failures_total"), 0);
+    assert_eq!(records(&daemon), Vec::<String>::new());
+}
+
+/// A library that does not end a prefill costs its worker, once: the request that has waited goes first on the next.
+#[test]
+fn a_request_waits_once_for_what_cannot_be_cut_short() {
+    let setup = slow("").settings("deadlines.abort-to-finish = \"1s\"");
+    let daemon = setup.start_again();
+    let answer = daemon.post("/v1/completions", &ask("short"));
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(metric(&daemon, "rkllmd_worker_exits_total"), 1);
+    assert_eq!(records(&daemon), Vec::<String>::new());
 }

@@ -131,12 +131,14 @@ impl EventLoop {
         self.loader
             .metrics
             .model_loaded(&self.metric_name(&model), worker.load_time.as_secs_f64());
+        let pinned_first = self.loader.pinned_first;
         self.change(&model, |instance| {
             if !instance.life.loaded(pid, Instant::now()) {
                 return;
             }
             instance.facts = Some(Arc::clone(&worker.facts));
             instance.put_worker(loaded);
+            instance.begin_pinned_first(pinned_first);
             instance.waiters.retain(|waiter| waiter.request.is_some());
         });
         if self.shutting_down.is_some() || self.is_closing(&model) {

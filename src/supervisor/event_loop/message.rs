@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::children::memory::ProcessMemory;
 use crate::children::{ChildProcess, ProcessEvent};
@@ -81,6 +81,19 @@ pub(in crate::supervisor) enum Message {
     LeaseIfIdle {
         model: ModelId,
         reply: oneshot::Sender<Option<Lease>>,
+    },
+    /// Asked by what brings pinned prompts into the slots of this worker: whether requests come behind them, and
+    /// the word that what is being done is to be cut short for one.
+    PinnedFirst {
+        model: ModelId,
+        pid: u32,
+        reply: oneshot::Sender<Option<watch::Receiver<bool>>>,
+    },
+    /// As many of them are there as can be.
+    Pinned {
+        model: ModelId,
+        pid: u32,
+        is_all: bool,
     },
     Describe {
         model: Option<ModelId>,

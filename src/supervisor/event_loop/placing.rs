@@ -5,7 +5,6 @@ use std::time::Instant;
 use super::EventLoop;
 use crate::generation::ModelId;
 use crate::supervisor::client_turns::{LeasedSlot, Waiting};
-use crate::supervisor::instance::Instance;
 use crate::supervisor::lease::Lease;
 use crate::supervisor::placement::{self, Candidate, Decision};
 use crate::supervisor::waiter::Waiter;
@@ -16,6 +15,7 @@ impl EventLoop {
         loop {
             for instance in self.instances.values_mut() {
                 instance.forget_gone_waiters();
+                instance.consider_pinned_first(Instant::now());
                 instance.consider_waiting(Instant::now());
             }
             let ids: Vec<ModelId> = self.instances.keys().cloned().collect();
@@ -34,19 +34,19 @@ impl EventLoop {
                     self.evict(&ids[index]);
                 }
                 Decision::WaitUntil(time) => {
-                    return self
-                        .slots_awaited()
-                        .map_or(Some(time), |it| Some(it.min(time)));
+                    return self.awaited().map_or(Some(time), |it| Some(it.min(time)));
                 }
-                Decision::Nothing => return self.slots_awaited(),
+                Decision::Nothing => return self.awaited(),
             }
         }
     }
 
-    /// Until when the first of the slots that requests wait for is worth it.
-    fn slots_awaited(&self) -> Option<Instant> {
-        let awaited = self.instances.values();
-        awaited.filter_map(Instance::slot_awaited_until).min()
+    /// Until when the first of the slots that requests wait for is worth it, or requests come behind what is
+    /// pinned.
+    fn awaited(&self) -> Option<Instant> {
+        let instances = self.instances.values();
+        let awaited = instances.flat_map(|it| [it.slot_awaited_until(), it.pinned_first_until()]);
+        awaited.flatten().min()
     }
 
     pub(super) fn requests_waiting(&self) -> usize {
@@ -101,6 +101,9 @@ impl EventLoop {
             else {
                 return;
             };
+            // Only an interrupted run comes before what is pinned, which then need not be soon. What of it is
+            // being done in another slot goes on.
+            instance.end_pinned_first();
             let keep_alive = request.wish.keep_alive;
             let keep_alive = keep_alive.unwrap_or(instance.keep_alive(setting));
             let (client, now) = (request.client.clone(), Instant::now());

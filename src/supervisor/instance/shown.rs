@@ -15,6 +15,10 @@ impl Instance {
     /// setting of all models.
     pub fn candidate(&self, order: &[u64], keep_alive: KeepAlive) -> placement::Candidate {
         let (occupancy, not_before) = match self.life.stage() {
+            // It is no more ready for requests than while it is loaded.
+            Stage::Leased { .. } | Stage::Idle { .. } if self.is_held_back() => {
+                (Occupancy::Busy, None)
+            }
             Stage::Unloaded => (Occupancy::Empty, None),
             Stage::Failed { retry_at, .. } => (Occupancy::Empty, Some(retry_at)),
             Stage::Loading { .. } => (Occupancy::Busy, None),

@@ -1,16 +1,21 @@
-//! Prompts that models' owners have pinned: once a model is loaded and idle, each of them is evaluated and
-//! written, where that was not done before, and slots hold them from then on. A request never waits for more than
-//! the one that is being done; without any of it prompts are evaluated as ever.
+//! Prompts that models' owners have pinned: once a model is loaded, each of them is evaluated and written, where
+//! that was not done before, and slots hold them from then on. That comes before requests for as long as
+//! `instance::pinned_first` says; what is left is done while the model is idle, and then a request never waits for
+//! more than the one that is being done. Without any of it prompts are evaluated as ever.
 
 use std::collections::HashMap;
+use std::future::pending;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::{oneshot, watch};
 use tokio::time::sleep;
 
 use super::Prefixes;
 use super::swap::{Pinned, Swap};
 use crate::generation::ModelId;
+use crate::supervisor::event_loop::Message;
 use crate::supervisor::lease::Lease;
 use crate::supervisor::{Phase, StatusBoard, Supervisor};
 use crate::telemetry::Metrics;
@@ -30,6 +35,23 @@ impl Prefixes {
     fn pinned_by(&self, model: &ModelId) -> Vec<Arc<str>> {
         let this = self.0.as_ref();
         this.map_or_else(Vec::new, |this| this.lock().pinned_by(model))
+    }
+}
+
+impl Supervisor {
+    /// Becomes true when what is being pinned is to be cut short for a request; `None`: requests go first by now.
+    async fn pinned_first(&self, model: &ModelId, pid: u32) -> Option<watch::Receiver<bool>> {
+        let (reply, first) = oneshot::channel();
+        let (model, messages) = (model.clone(), &self.messages);
+        let sent = messages.send(Message::PinnedFirst { model, pid, reply });
+        sent.ok()?;
+        first.await.ok()?
+    }
+
+    /// Requests need not wait any more.
+    fn is_pinned(&self, model: &ModelId, pid: u32, is_all: bool) {
+        let model = model.clone();
+        let _ = self.messages.send(Message::Pinned { model, pid, is_all });
     }
 }
 
@@ -56,8 +78,13 @@ async fn follow(supervisor: Supervisor, mut status: StatusBoard, metrics: Metric
             };
             let pinned = supervisor.prefixes().pinned_by(model);
             let it = Begun { pid, pinned };
-            if !it.pinned.is_empty() && begun.get(model) != Some(&it) {
+            if begun.get(model) != Some(&it) {
+                let pins_none = it.pinned.is_empty();
                 begun.insert(model.clone(), it);
+                if pins_none {
+                    supervisor.is_pinned(model, pid, true);
+                    continue;
+                }
                 let pinning = Pinning {
                     supervisor: supervisor.clone(),
                     status: status.clone(),
@@ -86,16 +113,20 @@ struct Pinning {
 impl Pinning {
     async fn run(mut self) {
         for nth in 0..TRIES {
-            match self.all().await {
-                Some(0) => return,
-                Some(_) if nth + 1 < TRIES => sleep(AGAIN_AFTER).await,
-                Some(left) => tracing::warn!(
+            // The end of a worker is told by what has ended it.
+            let Some(left) = self.all().await else {
+                return;
+            };
+            self.supervisor.is_pinned(&self.model, self.pid, left == 0);
+            match left {
+                0 => return,
+                _ if nth + 1 < TRIES => sleep(AGAIN_AFTER).await,
+                left => tracing::warn!(
                     model = &*self.model,
                     left,
                     "prompts that the model pins are not kept: `limit-bytes` or `written-per-day-bytes` in the \
                      [prefixes] settings leave no room, or the disk or the library does not do it"
                 ),
-                None => return,
             }
         }
     }
@@ -104,13 +135,26 @@ impl Pinning {
     async fn all(&mut self) -> Option<usize> {
         let prefixes = self.supervisor.prefixes().0.clone()?;
         let pinned = prefixes.lock().pinned_by(&self.model);
+        let mut ending = prefixes.ending.subscribe();
+        let mut first = self.supervisor.pinned_first(&self.model, self.pid).await;
         let mut left = 0;
         // The first one is a slot's last, where there are more than slots.
         for (nth, text) in pinned.iter().enumerate().rev() {
             let lease = self.idle().await?;
-            let mut swap =
-                Swap::beside(&self.supervisor, &self.metrics, prefixes.ending.subscribe());
-            match swap.pin(lease, text, nth).await {
+            // What is done while the model is idle is not cut short: it would be begun again and again.
+            first = first.filter(|cut_short| !*cut_short.borrow());
+            let (cut, cut_off) = watch::channel(false);
+            let mut swap = Swap::beside(&self.supervisor, &self.metrics, cut_off);
+            let mut pinning = pin!(swap.pin(lease, text, nth));
+            let done = tokio::select! {
+                biased;
+                done = &mut pinning => done,
+                () = is_cut_short(&mut ending, first.as_mut()) => {
+                    cut.send_replace(true);
+                    pinning.await
+                }
+            };
+            match done {
                 Pinned::Kept => {}
                 Pinned::NotKept => left += 1,
                 Pinned::Lost => return None,
@@ -136,5 +180,25 @@ impl Pinning {
                 return None;
             }
         }
+    }
+}
+
+/// Waits until what is being pinned has to end early.
+async fn is_cut_short(
+    ending: &mut watch::Receiver<bool>,
+    first: Option<&mut watch::Receiver<bool>>,
+) {
+    let for_a_request = async {
+        if let Some(cut_short) = first
+            && cut_short.wait_for(|cut_short| *cut_short).await.is_ok()
+        {
+            return;
+        }
+        // Requests go first by now, or the worker has ended, which shows in what is being done.
+        pending().await
+    };
+    tokio::select! {
+        _ = ending.wait_for(|is_ending| *is_ending) => {}
+        () = for_a_request => {}
     }
 }

@@ -35,6 +35,7 @@ const MOST_BYTES_PER_TOKEN: usize = 5;
 pub struct Swap<'a> {
     supervisor: &'a Supervisor,
     metrics: &'a Metrics,
+    /// Becomes true when what is being done has to end early.
     cut_off: watch::Receiver<bool>,
 }
 

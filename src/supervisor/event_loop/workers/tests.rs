@@ -28,6 +28,7 @@ fn event_loop(metrics: &Metrics) -> EventLoop {
         run_deadlines: RunDeadlines::from(&settings),
         parallel: 1,
         pool_contexts: 1,
+        pinned_first: Duration::ZERO,
         walls: Walls::default(),
         metrics: metrics.clone(),
     };

@@ -43,6 +43,8 @@ impl Swap<'_> {
         let pinned = self.pin_in(&prefixes, lease, (&of, text), nth).await;
         match pinned {
             Pinned::Kept => prefixes.lock().is_pinned(&of, text),
+            // That it was cut short is not its fault.
+            Pinned::Lost if *self.cut_off.borrow() => {}
             Pinned::Lost => {
                 let is_left_alone = prefixes.lock().is_lost_pinning(&of, text);
                 if is_left_alone {
