@@ -120,6 +120,23 @@ pub struct Redraws {
     pub evaluated_tokens: Option<u32>,
     /// Runs that told the logits of each of their tokens.
     pub runs_with_rows: u32,
+    /// Runs behind the first one.
+    pub restarts: u32,
+}
+
+impl Redraws {
+    /// With those of a later run of the same answer.
+    #[must_use]
+    pub fn and(self, later: Self) -> Self {
+        let evaluated = self.evaluated_tokens.zip(later.evaluated_tokens);
+        Self {
+            redraws: self.redraws.saturating_add(later.redraws),
+            wasted_tokens: self.wasted_tokens.saturating_add(later.wasted_tokens),
+            evaluated_tokens: evaluated.map(|(before, later)| before.saturating_add(later)),
+            runs_with_rows: self.runs_with_rows.saturating_add(later.runs_with_rows),
+            restarts: self.restarts.saturating_add(later.restarts),
+        }
+    }
 }
 
 /// The end of a run.

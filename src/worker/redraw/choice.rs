@@ -14,6 +14,10 @@ use std::time::Duration;
 const ENOUGH: u32 = 3;
 /// What was measured last counts for so much of the mean.
 const NEW: f64 = 0.25;
+/// Tokens of a run that shows what one with its row takes.
+const TRIED: u32 = 32;
+/// A run of fewer is not worth its beginning.
+const LEAST: u32 = 8;
 
 /// What things take with one handle, in seconds.
 #[derive(Clone, Copy, Debug, Default)]
@@ -63,6 +67,23 @@ impl Costs {
         let rate = f64::from(strayed) / f64::from(tokens.max(strayed));
         with_row - free < rate * row
     }
+
+    /// How many tokens a run with rows that is wanted may make, all of which may come, before one without would
+    /// take less again.
+    pub fn worth_rows(&self, strayed: u32, tokens: u32) -> u32 {
+        let (Some(free), Some(with_row), Some(row)) =
+            (self.free_token, self.token_with_row, self.row)
+        else {
+            return TRIED;
+        };
+        let more = with_row - free;
+        if more <= 0.0 {
+            return u32::MAX;
+        }
+        // The rate falls with each token, until it is `more / row`. What is beyond any number is the largest.
+        let until = (f64::from(strayed) * row / more).ceil() as u32;
+        until.saturating_sub(tokens.max(strayed)).max(LEAST)
+    }
 }
 
 fn measured(mean: &mut Option<f64>, now: f64) {
@@ -104,6 +125,7 @@ mod tests {
         assert!(costs.wants_rows(3, 100));
         costs.made(0, MS, true);
         assert!(costs.wants_rows(3, 100), "no token was measured");
+        assert_eq!(costs.worth_rows(3, 100), TRIED);
         costs.misses_rows();
         assert!(!costs.wants_rows(30, 30), "they do not come");
     }
@@ -132,6 +154,26 @@ mod tests {
             prop_assume!((without - with).abs() > 1e-6);
             let chosen = costs(free, with_row, row).wants_rows(strayed, tokens);
             prop_assert_eq!(chosen, with < without);
+        }
+
+        /// Once an answer keeps to its format, its tokens are made without their rows again, and not before.
+        #[test]
+        fn rows_are_had_as_long_as_they_are_worth_it(
+            free in 1..500_u32, with_row in 1..500_u32, row in 1..2000_u32,
+            strayed in ENOUGH..50, more in 0..500_u32,
+        ) {
+            let tokens = strayed + more;
+            let costs = costs(free, with_row, row);
+            prop_assume!(costs.wants_rows(strayed, tokens) && with_row != free);
+            let worth = costs.worth_rows(strayed, tokens);
+            prop_assert!(worth >= LEAST);
+            if worth == u32::MAX {
+                prop_assert!(with_row <= free);
+            } else {
+                prop_assert!(!costs.wants_rows(strayed, tokens + worth + 1));
+                let one_less = tokens + worth - 1;
+                prop_assert!(worth == LEAST || costs.wants_rows(strayed, one_less - 1));
+            }
         }
     }
 }

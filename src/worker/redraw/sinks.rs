@@ -12,6 +12,7 @@ use rkllm_sys::{
 
 use super::answer::SharedAnswer;
 use crate::ipc::WaitsFor;
+use crate::worker::token_agreement::Spelled;
 
 /// Asks the library to end its run.
 pub type Abort = Box<dyn Fn() -> Result<(), CallError> + Send>;
@@ -41,6 +42,8 @@ pub struct Left {
     pub after_finish: u32,
     pub reported_error: bool,
     pub perf: Option<PerfStat>,
+    /// What it printed for its tokens.
+    pub spelled: Spelled,
 }
 
 /// How fast a run made tokens, whatever became of them.
@@ -96,7 +99,12 @@ impl Left {
             return false;
         }
         match result.state {
-            CallState::Normal | CallState::Waiting => return true,
+            CallState::Normal | CallState::Waiting => {
+                let is_waiting = result.state == CallState::Waiting;
+                let text = result.text.unwrap_or_default();
+                self.spelled.token(result.token_id, text, is_waiting);
+                return true;
+            }
             CallState::Finish => {
                 self.finished = true;
                 self.perf = result.perf;

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use rkllm_sys::{CallState, Flow, Matrix, PerfStat, ResultView, RunId};
+use rkllm_sys::{CallState, Flow, Matrix, PerfStat, ReleaseBuffer, ResultView, RunId};
 
+use super::super::sinks::Abort;
 use super::super::*;
 use crate::constraint::{
     Limits as GrammarLimits, ModelTokens, Parsers, Vocabulary, Wanted, WhiteSpace, compile,
