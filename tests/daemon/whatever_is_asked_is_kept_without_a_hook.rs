@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use crate::answers_keep_their_format::THINKS;
 use crate::daemon_support::{Answer, Daemon, FAMILIES_RUN, Setup, chat};
 use crate::formats_without_a_hook::metric;
+use crate::the_vendors_library_tells_and_bans::{CALLERS_WORDS, asked_to_call, caller};
 use crate::the_vendors_oddities_keep_formats::{
     asked, each_odd_library, is_kept, setup, tokenizer_of,
 };
@@ -216,6 +217,34 @@ fn a_thought_is_closed_by_its_budget_and_what_follows_is_kept_in_each_family() {
                 ("", "length", 3),
                 "{family} {more}"
             );
+        }
+    }
+}
+
+#[test]
+fn calls_that_are_required_are_made_in_each_family() {
+    for family in FAMILIES_RUN {
+        for more in ["", "abort-late-tokens = 2", "logits-come = \"with-ids\""] {
+            let daemon = caller(family, more, &CALLERS_WORDS);
+            let named = json!({"type": "function", "function": {"name": "set_lamp"}});
+            for (choice, expected) in [(json!("required"), "tool_calls"), (named, "stop")] {
+                let choice = json!({"tool_choice": choice, "parallel_tool_calls": false});
+                let answer = daemon.post(CHAT, &with(asked_to_call(80), choice));
+                assert_eq!(answer.status, 200, "{family} {more}: {}", answer.body);
+                assert_eq!(answer.header("x-rkllmd-not-applied"), None);
+                let choice = answer.json()["choices"][0].clone();
+                assert_eq!(
+                    choice["finish_reason"], expected,
+                    "{family} {more}: {choice}"
+                );
+                let made = choice["message"]["tool_calls"].as_array();
+                assert_eq!(made.map(Vec::len), Some(1), "{family} {more}: {choice}");
+                let call = &choice["message"]["tool_calls"][0]["function"];
+                assert_eq!(call["name"], "set_lamp", "{family} {more}");
+                let arguments = call["arguments"].as_str().expect("a text");
+                let arguments: Value = serde_json::from_str(arguments).expect("JSON");
+                assert!(arguments["on"].is_boolean(), "{family} {more}: {choice}");
+            }
         }
     }
 }
