@@ -100,6 +100,8 @@ pub struct Odd {
     pub cancelled_at: Option<u32>,
     /// What the logits of each token come with.
     pub rows: Rows,
+    /// It prints for each token what another number is known for.
+    pub prints_others: bool,
 }
 
 /// What logits come with in runs that make tokens.
@@ -210,7 +212,11 @@ impl Library for Scripted {
                 values: &values,
                 columns: row.len(),
             };
-            let text = WORDS.get(id as usize).copied().unwrap_or_default();
+            let printed = match self.odd.prints_others && id != END {
+                true => (id as usize + 1) % WORDS.len(),
+                false => id as usize,
+            };
+            let text = WORDS.get(printed).copied().unwrap_or_default();
             let logits = Some(logits).filter(|_| wants_rows && !half);
             let is_alone = matches!(self.odd.rows, Rows::Alone | Rows::AloneWithAnId);
             if wants_rows && is_alone && made == 0 && !half {
@@ -294,4 +300,5 @@ pub const ODD_BASE: Odd = Odd {
     fails_at: None,
     cancelled_at: None,
     rows: Rows::WithTexts,
+    prints_others: false,
 };
