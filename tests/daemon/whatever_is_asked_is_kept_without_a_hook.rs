@@ -173,6 +173,54 @@ fn a_full_context_ends_an_answer_on_its_way_whatever_the_library_does() {
 }
 
 #[test]
+fn an_abort_that_fails_hangs_or_crashes_changes_no_answer() {
+    let first = OnceLock::new();
+    for family in FAMILIES_RUN {
+        for kind in [
+            "kind = \"fail\"",
+            "kind = \"delay\"\nms = 20",
+            "kind = \"hang\"\nonce = \"hung\"",
+            "kind = \"segv\"\nonce = \"crashed\"",
+        ] {
+            let more = format!("[[fault]]\ncall = \"abort\"\n{kind}");
+            let daemon = setup(family, &more)
+                .settings("deadlines.abort-to-finish = \"1s\"")
+                .start();
+            let (text, reason, _) = parts(&ask(&daemon, json!({})));
+            assert!(is_kept(&text, LEAST), "{family} {kind}: {text}");
+            assert_eq!(reason, "stop", "{family} {kind}");
+            assert_eq!(*first.get_or_init(|| text.clone()), text, "{family} {kind}");
+        }
+    }
+}
+
+#[test]
+fn answers_that_are_made_beside_each_other_are_what_they_are_alone() {
+    let settings = "template = \"chatml\"\neos-ids = [8]\nparallel = 2\n\
+                    [sampling]\ntemperature = 0.0\n";
+    for family in FAMILIES_RUN {
+        let more = "prefix-reuse = true\ntoken-delay-us = 1000\nabort-late-tokens = 1";
+        let daemon = setup(family, more)
+            .model_file("m", "model.toml", settings)
+            .start();
+        let (alone, ..) = parts(&ask(&daemon, json!({})));
+        assert!(is_kept(&alone, LEAST), "{family}: {alone}");
+        std::thread::scope(|scope| {
+            let asking: Vec<_> = [false, true, false, true]
+                .map(|tells| {
+                    let daemon = &daemon;
+                    scope.spawn(move || parts(&ask(daemon, json!({"logprobs": tells}))).0)
+                })
+                .into_iter()
+                .collect();
+            for asked in asking {
+                assert_eq!(asked.join().expect("it was asked"), alone, "{family}");
+            }
+        });
+    }
+}
+
+#[test]
 fn a_thought_is_closed_by_its_budget_and_what_follows_is_kept_in_each_family() {
     const WORDS: [&str; 10] = [
         "[UNK]", "yes", "no", "hm", "{", "}", "1", ",", "</think>", "[end]",
