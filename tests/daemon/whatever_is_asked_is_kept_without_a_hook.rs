@@ -195,6 +195,23 @@ fn an_abort_that_fails_hangs_or_crashes_changes_no_answer() {
 }
 
 #[test]
+fn a_library_that_never_says_that_it_has_ended_is_believed_when_it_returns() {
+    let first = OnceLock::new();
+    for family in FAMILIES_RUN {
+        for more in ["", "abort-late-tokens = 2\n", "eos-silent = true\n"] {
+            let more = format!("{more}[[fault]]\ncall = \"run\"\nkind = \"never-finish\"");
+            let daemon = setup(family, &more).start();
+            for tells in [false, true] {
+                let (text, reason, _) = parts(&ask(&daemon, json!({"logprobs": tells})));
+                assert!(is_kept(&text, LEAST), "{family} {more}: {text}");
+                assert_eq!(reason, "stop", "{family} {more}");
+                assert_eq!(*first.get_or_init(|| text.clone()), text, "{family} {more}");
+            }
+        }
+    }
+}
+
+#[test]
 fn answers_that_are_made_beside_each_other_are_what_they_are_alone() {
     let settings = "template = \"chatml\"\neos-ids = [8]\nparallel = 2\n\
                     [sampling]\ntemperature = 0.0\n";
