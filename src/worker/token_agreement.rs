@@ -2,14 +2,18 @@
 //! library prints for them. An answer that may do without is looked at token by token only where they are:
 //! what is told of it is the tokenizer's text, never the library's. Pure.
 
+use std::collections::BTreeSet;
+
 use crate::constraint::ModelTokens;
 
 /// So many tokens of an answer are compared.
 const MOST: usize = 16;
 /// So many that are alike say that all are.
 const ENOUGH: usize = 4;
-/// So many, of which none is alike, say that the tokens are others.
+/// So many, of which none is alike, say that the tokens are others,
 const SURE: usize = 8;
+/// if they are of so many numbers: a library may print single tokens, such as special ones, otherwise.
+const SURE_NUMBERS: usize = 3;
 /// What a library prints for bytes that are no character.
 const REPLACED: &[u8] = "\u{FFFD}".as_bytes();
 
@@ -57,9 +61,19 @@ impl Spelled {
         }
     }
 
-    /// Whether these are tokens of something else, and not such of which some are printed otherwise.
+    /// Whether these are tokens of something else, and not such of which some are printed otherwise. A text without
+    /// a number says nothing, and one beyond ASCII little, because it may be a character of several tokens.
     pub fn are_others_than(&self, known: &ModelTokens) -> bool {
-        self.tokens.len() >= SURE && !self.tokens.iter().any(|token| is_known(token, known))
+        if self.tokens.iter().any(|token| is_known(token, known)) {
+            return false;
+        }
+        let told = self.tokens.iter();
+        let numbered: Vec<(i32, bool)> = told
+            .filter_map(|(id, text)| Some((id.filter(|id| *id >= 0)?, text.is_ascii())))
+            .collect();
+        let plain = numbered.iter().filter(|(_, is_ascii)| *is_ascii);
+        let numbers: BTreeSet<i32> = plain.map(|(id, _)| *id).collect();
+        numbered.len() >= SURE && numbers.len() >= SURE_NUMBERS
     }
 }
 
@@ -131,11 +145,20 @@ mod tests {
             }
             all
         };
-        let others = [(0, "no"); SURE];
+        let mut others = [(0, "no"); SURE];
+        (others[3], others[7]) = ((1, "yes"), (4, "!"));
         assert!(spelled(&others).are_others_than(&known()));
         assert!(!spelled(&others[1..]).are_others_than(&known()));
         let one_is_alike = [&others[..], &[(0, "yes")]].concat();
         assert!(!spelled(&one_is_alike).are_others_than(&known()));
+        // One or two tokens that a library prints otherwise, and wants again and again.
+        let again_and_again = [[(0, "<yes>"), (1, "<no>")]; SURE].concat();
+        assert!(!spelled(&again_and_again).are_others_than(&known()));
+        // Whole characters that come with the last of their tokens.
+        let whole = [[(2, "é"), (3, "ö"), (4, "ü")]; SURE].concat();
+        assert!(!spelled(&whole).are_others_than(&known()));
+        let unnumbered = [[(-1, "a"), (-2, "b"), (-3, "c")]; SURE].concat();
+        assert!(!spelled(&unnumbered).are_others_than(&known()));
         // Half characters that a library shows as what they are not.
         assert!(spelled(&[(2, "\u{FFFD}"); SURE]).is_empty());
         let many = spelled(&[(0, "no"); 3 * MOST]);
