@@ -54,35 +54,41 @@ impl Costs {
         !self.rows_are_missing
     }
 
-    /// `strayed` of so many tokens may not come. Where a cost is not known, it is found out.
+    /// `strayed` of so many tokens may not come. What a token with its row takes is found out where it is not known.
     pub fn wants_rows(&self, strayed: u32, tokens: u32) -> bool {
         if !self.may_have_rows() || strayed < ENOUGH {
             return false;
         }
-        let (Some(free), Some(with_row), Some(row)) =
-            (self.free_token, self.token_with_row, self.row)
-        else {
-            return true;
-        };
-        let rate = f64::from(strayed) / f64::from(tokens.max(strayed));
-        with_row - free < rate * row
+        let tokens = f64::from(tokens.max(strayed));
+        self.token_with_row.is_none() || tokens < f64::from(strayed) * self.worth_of_a_redraw()
     }
 
     /// How many tokens a run with rows that is wanted may make, all of which may come, before one without would
     /// take less again.
     pub fn worth_rows(&self, strayed: u32, tokens: u32) -> u32 {
+        if self.token_with_row.is_none() {
+            return TRIED;
+        }
+        let until = f64::from(strayed) * self.worth_of_a_redraw();
+        if until >= f64::from(u32::MAX) {
+            return u32::MAX;
+        }
+        let until = until.ceil() as u32;
+        until.saturating_sub(tokens.max(strayed)).max(LEAST)
+    }
+
+    /// Tokens with their rows for each that is drawn again, which take as much as without.
+    fn worth_of_a_redraw(&self) -> f64 {
         let (Some(free), Some(with_row), Some(row)) =
             (self.free_token, self.token_with_row, self.row)
         else {
-            return TRIED;
+            // So that an answer which keeps to its format shows the rest in a run without.
+            return f64::from(TRIED);
         };
-        let more = with_row - free;
-        if more <= 0.0 {
-            return u32::MAX;
+        match with_row - free {
+            more if more > 0.0 => row / more,
+            _ => f64::INFINITY,
         }
-        // The rate falls with each token, until it is `more / row`. What is beyond any number is the largest.
-        let until = (f64::from(strayed) * row / more).ceil() as u32;
-        until.saturating_sub(tokens.max(strayed)).max(LEAST)
     }
 }
 
@@ -128,6 +134,16 @@ mod tests {
         assert_eq!(costs.worth_rows(3, 100), TRIED);
         costs.misses_rows();
         assert!(!costs.wants_rows(30, 30), "they do not come");
+    }
+
+    #[test]
+    fn what_only_a_run_without_rows_shows_is_found_out_once_an_answer_keeps_to_its_format() {
+        let mut costs = Costs::default();
+        costs.made(5, MS, true);
+        assert!(costs.wants_rows(3, 3) && costs.wants_rows(3, 3 * TRIED - 1));
+        assert!(!costs.wants_rows(3, 3 * TRIED));
+        assert_eq!(costs.worth_rows(3, TRIED), 2 * TRIED);
+        assert_eq!(costs.worth_rows(3, 3 * TRIED - 1), LEAST);
     }
 
     #[test]
