@@ -167,7 +167,9 @@ pub fn tiny_models() -> Setup {
     let models: Vec<(&str, Vec<String>)> = models
         .map(|(id, family)| (id.as_str(), special(family)))
         .collect();
-    let setup = ids.iter().fold(Setup::new(), |setup, id| {
+    // Several compute at once, and tiny ones would mostly wait for threads of their own.
+    let setup = Setup::new().environment("RKLLM_CPU_THREADS", "1");
+    let setup = ids.iter().fold(setup, |setup, id| {
         let replies = format!("context-length = 4096\n[replies]\nfamily = \"{id}\"\n");
         setup.model_file(id, "model.toml", &replies)
     });
