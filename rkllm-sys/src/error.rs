@@ -11,8 +11,8 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum OpenError {
     #[error(
-        "cannot read the runtime library {}: {source}; install it there, or name where it is (settings \
-         runtime.npu-library, runtime.cpu-library)",
+        "cannot read the runtime library {}: {source}; check the path and its permissions, or install the \
+         library there",
         path.display()
     )]
     Read {

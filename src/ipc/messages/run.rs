@@ -219,3 +219,23 @@ pub struct PerfFigures {
     pub generate_tokens: u32,
     pub memory_mb: f32,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_answer_took_is_that_of_its_runs_as_far_as_all_of_it_was_told() {
+        let of = |number: u32, evaluated_tokens: Option<u32>| Redraws {
+            redraws: number,
+            wasted_tokens: 10 * number,
+            evaluated_tokens,
+            runs_with_rows: 100 * number,
+            restarts: 1000 * number,
+        };
+        assert_eq!(of(1, Some(5)).and(of(2, Some(6))), of(3, Some(11)));
+        for (before, later) in [(None, Some(6)), (Some(5), None)] {
+            assert_eq!(of(1, before).and(of(2, later)), of(3, None));
+        }
+    }
+}

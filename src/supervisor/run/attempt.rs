@@ -12,7 +12,7 @@ use crate::generation::{
     Abilities, Deadline, DrawRequest, Fingerprint, GenerationError, ReplyEvent, RunStart,
     StopStrings,
 };
-use crate::ipc::{BegunAnswer, Redraws, RunEnd, RunSpec, SlotCommand};
+use crate::ipc::{BegunAnswer, RunEnd, RunSpec, SlotCommand};
 use crate::supervisor::adapters;
 use crate::supervisor::drive::{Ended, Limits, Loss, Lost, Outer, Stop, drive};
 use crate::supervisor::lease::{Lease, WorkerAfter};
@@ -143,11 +143,8 @@ impl Serving<'_> {
                 if let Some(redraws) = &over.end.redraws {
                     let (metrics, model) = (&self.services.metrics, &self.job.request.model);
                     metrics.redrawn(model, redraws);
-                    let before = self.redrawn.unwrap_or_else(|| Redraws {
-                        evaluated_tokens: Some(0),
-                        ..Redraws::default()
-                    });
-                    self.redrawn = Some(before.and(*redraws));
+                    let before = self.redrawn.take();
+                    self.redrawn = Some(before.map_or(*redraws, |before| before.and(*redraws)));
                     self.prefilled += u64::from(redraws.evaluated_tokens.unwrap_or(0));
                 }
                 if matches!(stop, Some(Stop::ThoughtUsedUp)) {
