@@ -3,6 +3,7 @@
 mod control;
 mod engine;
 mod first_look;
+mod listening;
 mod observers;
 mod reload;
 mod servers;
@@ -10,13 +11,11 @@ mod state_lock;
 mod variants;
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
@@ -37,6 +36,7 @@ pub use control::{
 };
 use engine::LocalEngine;
 use first_look::{first_look, preload};
+use listening::{BACKLOG, bind};
 pub use reload::SettingsSource;
 use reload::{Asked, Reloader, reload_until};
 use servers::Servers;
@@ -46,9 +46,6 @@ use variants::Served;
 
 /// Threads that serve sockets. Generation happens in the workers; this side waits.
 const ASYNC_THREADS: usize = 2;
-/// Connections that wait in the kernel to be accepted. With tokio's 128, clients of a larger crowd find
-/// no room and try again after whole seconds. The kernel has a limit of its own (somaxconn).
-const BACKLOG: u32 = 1024;
 /// The time of a step of the shutdown after the answers: ending the runs that were cut off, unloading,
 /// last bytes. At the least, so that readers are told also where no time is granted.
 const LONGEST_STEP: Duration = Duration::from_secs(2);
@@ -288,15 +285,6 @@ impl ShutdownSignals {
     }
 }
 
-fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<Listener>> {
-    let mut listeners = Vec::new();
-    for address in addresses {
-        let listener = listen(*address).with_context(|| format!("listening on {address}"))?;
-        listeners.push(Listener::tcp(listener).context("reading the bound address")?);
-    }
-    Ok(listeners)
-}
-
 fn bind_rpc_socket(
     settings: &RpcSettings,
 ) -> anyhow::Result<Option<(tokio::net::UnixListener, UnixSocketFile)>> {
@@ -322,15 +310,4 @@ fn bind_unix(path: &Path, settings: &HttpSettings) -> anyhow::Result<(Listener, 
         .with_context(|| format!("listening on {}", path.display()))?;
     let listener = Listener::unix(listener).context("reading the bound path")?;
     Ok((listener, file))
-}
-
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4(),
-        SocketAddr::V6(_) => TcpSocket::new_v6(),
-    }?;
-    // A restarted daemon gets its address back although old connections linger.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
 }

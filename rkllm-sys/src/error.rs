@@ -10,7 +10,11 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    #[error("cannot read the runtime library {}: {source}; check the path and its permissions", path.display())]
+    #[error(
+        "cannot read the runtime library {}: {source}; check the path and its permissions, or install the \
+         library there",
+        path.display()
+    )]
     Read {
         path: PathBuf,
         source: std::io::Error,

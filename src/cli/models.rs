@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::{load, print};
-use crate::models::{Catalog, InstalledModel, Listing, NoModel};
+use crate::models::{Catalog, InstalledModel, Listing, NoModel, unlisted};
 use crate::printable::{printable, printable_json};
 use crate::settings::{CliOverrides, Settings, SettingsError};
 use crate::supervisor;
@@ -78,8 +78,8 @@ pub(super) fn scan(settings: &Settings) -> Option<Catalog> {
     match Catalog::scan_apart(settings, None) {
         Ok(catalog) => Some(catalog),
         Err(error) => {
-            let folder = settings.models.dir.display().to_string();
-            eprintln!("error: {}: cannot be listed: {error}", printable(&folder));
+            let why = unlisted(&settings.models.dir, &error);
+            eprintln!("error: {}", printable(&why));
             None
         }
     }

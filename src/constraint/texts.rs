@@ -31,7 +31,12 @@ pub fn choice(options: &[String]) -> Result<String, String> {
     }
     let mut lark = "start: ".to_owned();
     if options.iter().any(String::is_empty) {
-        lark.push_str("\"\" | ");
+        lark.push_str("\"\"");
+        if options.iter().all(String::is_empty) {
+            lark.push('\n');
+            return Ok(lark);
+        }
+        lark.push_str(" | ");
     }
     lark.push_str("/(?:");
     let options = options.iter().filter(|option| !option.is_empty());

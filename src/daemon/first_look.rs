@@ -2,9 +2,9 @@
 
 use std::io;
 
-use anyhow::Context;
+use anyhow::anyhow;
 
-use crate::models::{Catalog, NoModel, Unread};
+use crate::models::{Catalog, NoModel, Unread, unlisted};
 use crate::printable::printable;
 use crate::reader::Readers;
 use crate::settings::Settings;
@@ -20,15 +20,14 @@ pub(super) async fn first_look(
         Err(error) if error.kind() == io::ErrorKind::TimedOut => {
             (Catalog::unread(folder, error.to_string()), None)
         }
-        looked => {
-            looked.with_context(|| format!("reading the models folder {}", folder.display()))?
-        }
+        looked => looked.map_err(|error| anyhow!(unlisted(folder, &error)))?,
     };
     log_catalog(&catalog);
     if unread.is_some() {
         tracing::warn!("models that take long to be read are read on while others are served");
     } else if catalog.models().is_empty() {
-        tracing::warn!(folder = %folder.display(), "no model is installed");
+        tracing::warn!(folder = %folder.display(),
+            "no model is installed: put one there, or bring one with `rkllmd pull OWNER/NAME`");
     }
     Ok((catalog, unread))
 }

@@ -15,7 +15,7 @@ use crate::apart::{self, Subject};
 use crate::chat::Engine;
 use crate::http::{self, ExposedWithoutKeys};
 use crate::hub::Problems;
-use crate::models::{Catalog, Unread};
+use crate::models::{Catalog, Unread, unlisted};
 use crate::printable::printable;
 use crate::service_manager::Notifier;
 use crate::settings::{CliOverrides, Settings};
@@ -132,8 +132,7 @@ impl Reloader {
         let catalog = match Catalog::scan_beside_requests(readers, &settings).await {
             Ok(catalog) => catalog.with_what_was_known(&self.engine.catalog()),
             Err(error) => {
-                let folder = folder.display();
-                let problems = vec![format!("reading the models folder {folder}: {error}")];
+                let problems = vec![unlisted(folder, &error)];
                 return ReloadOutcome::Refused { problems };
             }
         };

@@ -139,3 +139,34 @@ impl fmt::Display for Report {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Programs read it.
+    #[test]
+    fn the_form_in_json_stays() {
+        let checks = vec![
+            Check::ok("here").named("a.b"),
+            Check::warn("little").expected("much").named("c"),
+            Check::fail("none").remedy("type this").named("d"),
+            Check::skip("a PC").named("e"),
+        ];
+        let json: serde_json::Value =
+            serde_json::from_str(&Report { checks }.to_json()).expect("JSON");
+        let expected = json!({"checks": [
+            {"id": "a.b", "status": "ok", "observed": "here", "expected": null, "remedy": null,
+                "doc": "troubleshooting.md#ab"},
+            {"id": "c", "status": "warn", "observed": "little", "expected": "much", "remedy": null,
+                "doc": "troubleshooting.md#c"},
+            {"id": "d", "status": "fail", "observed": "none", "expected": null, "remedy": "type this",
+                "doc": "troubleshooting.md#d"},
+            {"id": "e", "status": "skip", "observed": "a PC", "expected": null, "remedy": null,
+                "doc": "troubleshooting.md#e"},
+        ]});
+        assert_eq!(json, expected);
+    }
+}

@@ -10,6 +10,7 @@ mod installed_model;
 mod listing;
 mod scan;
 mod slots;
+mod unlisted;
 mod variant;
 
 pub use crate::ipc::{PinnedPrompt, SharedPrefixes, TemplateState};
@@ -22,4 +23,5 @@ pub use installed_model::{InstalledModel, longest_text_bytes};
 pub use listing::{Listing, readable_size};
 pub use scan::{SCANS_AT_ONCE, Unread};
 pub use slots::{SlotLimits, SlotPlan};
+pub use unlisted::unlisted;
 pub use variant::{Variant, VariantError, VariantValues};

@@ -31,7 +31,7 @@ use super::repeated::Repeated;
 use super::waiter::Wish;
 use crate::children::ChildProcess;
 use crate::generation::{Fingerprint, GenerationError, ModelId, ReplyEvent};
-use crate::ipc::BegunAnswer;
+use crate::ipc::{BegunAnswer, Redraws};
 use attempt::Attempt;
 pub use job::{Extent, RunJob, RunServices, Served};
 
@@ -73,6 +73,10 @@ pub async fn serve(mut lease: Lease, job: RunJob, services: &RunServices) -> Ser
             break (serving.put_to_the_proof(lease, suspicion).await, None);
         }
     };
+    if let Some(redrawn) = &serving.redrawn {
+        let model = &serving.job.request.model;
+        services.metrics.answer_redrawn(model, redrawn);
+    }
     let tokens = serving.cost();
     let extent = match outcome {
         Outcome::Silence => Extent::CutShort,
@@ -113,6 +117,8 @@ struct Serving<'a> {
     prompt_logprobs: usize,
     /// Tokens of prompts that were evaluated for it.
     prefilled: u64,
+    /// What drawing tokens again has taken, as far as its workers have told.
+    redrawn: Option<Redraws>,
     /// Handed to the next worker.
     begun: Option<BegunAnswer>,
     before: Before,
@@ -161,6 +167,7 @@ impl<'a> Serving<'a> {
             prompt_tokens: None,
             prompt_logprobs: 0,
             prefilled: 0,
+            redrawn: None,
             begun: None,
             before: Before {
                 tokens: 0,

@@ -139,6 +139,6 @@ impl Metrics {
     }
 }
 
-fn observe(family: &Histograms, model: &str, seconds: f64) {
-    family.get_or_create(&ByModel::new(model)).observe(seconds);
+fn observe(family: &Histograms, model: &str, value: f64) {
+    family.get_or_create(&ByModel::new(model)).observe(value);
 }

@@ -308,7 +308,8 @@ impl Model {
         returned.result = came.result;
         returned.record = came.record;
         returned.not_kept = came.not_kept;
-        returned.redraws = (came.runs > 1).then_some(came.redraws);
+        returned.redraws = came.asked_runtime.then_some(came.redraws);
+        returned.tokens_agree = came.tokens_are_others.then_some(false);
         Redrawn::Is
     }
 

@@ -20,6 +20,7 @@
 
 mod answer;
 mod choice;
+mod library;
 mod of_handle;
 mod perf;
 mod prepared;
@@ -30,7 +31,7 @@ mod tests;
 
 use std::time::Instant;
 
-use rkllm_sys::{CallError, ReleaseBuffer, ResultSink};
+use rkllm_sys::{CallError, ResultSink};
 
 pub use answer::{Answer, Rules, Spells, Told};
 pub use choice::Costs;
@@ -40,9 +41,11 @@ pub use prepared::{prepare, random_chance};
 use crate::constraint::Draws;
 use crate::generation::{RedrawLimits, RedrawRuns};
 use crate::ipc::{Redraws, WaitsFor};
+use crate::worker::token_agreement::Spelled;
 use crate::worker::token_sink::RunRecord;
 use answer::SharedAnswer;
-use sinks::{Abort, For, Left, RowSink, SharedLeft, TokensSink};
+use library::{Asks, Library};
+use sinks::{For, Left, RowSink, SharedLeft, TokensSink};
 
 /// Runs for the logits of one place: a library may begin with half a character, whose logits are not known.
 const TRIES: u32 = 3;
@@ -51,33 +54,9 @@ const TRIES: u32 = 3;
 /// that has just ended by itself, because the next one follows at once.
 const BEYOND: u32 = 1;
 
-/// What the library is run for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asks {
-    Tokens,
-    TokensWithRows,
-    /// The logits behind the input. What is drawn from them is thrown away.
-    Row,
-}
-
-/// What makes the tokens.
-pub trait Library {
-    /// Returns when the run has ended.
-    fn run(
-        &mut self,
-        input: &[i32],
-        asks: Asks,
-        most_tokens: u32,
-        sink: Box<dyn ResultSink>,
-    ) -> Result<(), CallError>;
-
-    fn abort(&self) -> Abort;
-
-    fn release(&self) -> Option<ReleaseBuffer>;
-
-    /// A run that tells the row of each token is ended behind so many.
-    fn most_with_rows(&self) -> u32;
-}
+/// What was looked at was none of what the library has made.
+const OTHER_TOKENS: &str = "the library prints other texts for its tokens than the model's `tokenizer.json` has for \
+                            their numbers";
 
 /// How it came back.
 pub struct Came {
@@ -90,6 +69,8 @@ pub struct Came {
     /// So often.
     pub runs: u32,
     pub costs: Costs,
+    /// The library's tokens were seen to be others than those that are known.
+    pub tokens_are_others: bool,
 }
 
 pub struct Redraw<L> {
@@ -107,6 +88,8 @@ pub struct Redraw<L> {
     reuses: bool,
     /// All that was evaluated was told.
     is_measured: bool,
+    /// What the library printed for its tokens.
+    spelled: Spelled,
     came: Came,
 }
 
@@ -139,6 +122,7 @@ impl<L: Library> Redraw<L> {
             asked_tokens: 0,
             reuses: false,
             is_measured: true,
+            spelled: Spelled::default(),
             came: Came {
                 result: Ok(()),
                 record: RunRecord::default(),
@@ -147,6 +131,7 @@ impl<L: Library> Redraw<L> {
                 asked_runtime: false,
                 runs: 0,
                 costs,
+                tokens_are_others: false,
             },
         }
     }
@@ -184,8 +169,12 @@ impl<L: Library> Redraw<L> {
         // No refusal: it has taken the prompt before.
         let has_taken = self.came.runs > 1 && record.ended_by.is_none();
         record.reported_error |= has_taken && self.came.result.is_err();
-        let evaluated = &mut self.came.redraws.evaluated_tokens;
-        *evaluated = evaluated.filter(|_| self.is_measured);
+        let redraws = &mut self.came.redraws;
+        redraws.restarts = self.came.runs.saturating_sub(1);
+        redraws.evaluated_tokens = match redraws.restarts {
+            0 => Some(0),
+            _ => redraws.evaluated_tokens.filter(|_| self.is_measured),
+        };
         self.came
     }
 
@@ -203,7 +192,7 @@ impl<L: Library> Redraw<L> {
             release: self.library.release(),
             is_for,
             most_tokens: match is_for {
-                For::TokensWithRows => self.library.most_with_rows(),
+                For::TokensWithRows => self.most_with_rows(),
                 For::Tokens | For::Evaluation => u32::MAX,
             },
             untold: None,
@@ -258,6 +247,19 @@ impl<L: Library> Redraw<L> {
             true if self.came.runs == 0 => For::Evaluation,
             true => For::TokensWithRows,
             false => For::Tokens,
+        }
+    }
+
+    /// Where the library's rows may be kept until its run has ended, and where they are had for their worth.
+    fn most_with_rows(&self) -> u32 {
+        let may = self.library.most_with_rows();
+        let is_chosen = self.limits.runs == RedrawRuns::Measured;
+        match is_chosen && !self.answer.lock().wants_scores() {
+            true => {
+                let strayed = self.came.redraws.redraws;
+                may.min(self.came.costs.worth_rows(strayed, self.looked_at))
+            }
+            false => may,
         }
     }
 
@@ -328,7 +330,7 @@ impl<L: Library> Redraw<L> {
             let asked_at = Instant::now();
             self.asks(Asks::Row, 1 + BEYOND, Box::new(sink));
             let left = self.takes_in(&left);
-            if self.has_failed() || self.is_aborted() {
+            if self.has_failed() || self.is_aborted() || self.answer.lock().is_over() {
                 return None;
             }
             if left.row.is_some() {
@@ -359,6 +361,7 @@ impl<L: Library> Redraw<L> {
     /// Counts what a run has left.
     fn takes_in(&mut self, left: &SharedLeft) -> Left {
         let mut left = left.take();
+        self.looks_at_texts(std::mem::take(&mut left.spelled));
         // Those of the answer that stood behind the prompt from the first run on.
         let forced = self.asked_tokens.saturating_sub(self.input.len());
         let record = &mut self.came.record;
@@ -385,6 +388,16 @@ impl<L: Library> Redraw<L> {
             perf::goes_on(all, &perf);
         }
         left
+    }
+
+    /// Whatever is drawn by numbers that the library has for other texts is no answer of the model's.
+    fn looks_at_texts(&mut self, spelled: Spelled) {
+        self.spelled.append(spelled);
+        let mut answer = self.answer.lock();
+        if !answer.is_over() && self.spelled.are_others_than(answer.tokens()) {
+            answer.fails(OTHER_TOKENS);
+            self.came.tokens_are_others = true;
+        }
     }
 
     fn is_aborted(&self) -> bool {

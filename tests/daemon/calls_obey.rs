@@ -161,17 +161,19 @@ fn special(family: ReplyFamily) -> Vec<String> {
 }
 
 /// A tiny model of each family, whose markers are tokens of its vocabulary.
-fn tiny_models() -> Daemon {
+pub fn tiny_models() -> Setup {
     let ids = ReplyFamily::ALL.map(|family| family.to_string());
     let models = ids.iter().zip(ReplyFamily::ALL);
     let models: Vec<(&str, Vec<String>)> = models
         .map(|(id, family)| (id.as_str(), special(family)))
         .collect();
-    let setup = ids.iter().fold(Setup::new(), |setup, id| {
+    // Several compute at once, and tiny ones would mostly wait for threads of their own.
+    let setup = Setup::new().environment("RKLLM_CPU_THREADS", "1");
+    let setup = ids.iter().fold(setup, |setup, id| {
         let replies = format!("context-length = 4096\n[replies]\nfamily = \"{id}\"\n");
         setup.model_file(id, "model.toml", &replies)
     });
-    with_tiny_models(setup, &models).start()
+    with_tiny_models(setup, &models)
 }
 
 /// Of markers in a tiny model's vocabulary: behind its bytes, a pair of letters and its end.
@@ -192,7 +194,7 @@ fn seeds() -> u64 {
 }
 
 /// One model after the other, on as many threads as compute at once: a model costs more to load than to ask.
-fn of_each_family(check: impl Fn(ReplyFamily) + Sync) {
+pub fn of_each_family(check: impl Fn(ReplyFamily) + Sync) {
     let left = Mutex::new(ReplyFamily::ALL.into_iter());
     let next = || left.lock().expect("no thread panics with it").next();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -209,7 +211,7 @@ fn of_each_family(check: impl Fn(ReplyFamily) + Sync) {
 
 #[test]
 fn every_form_of_calls_is_obeyed_and_kept_by_models_with_its_tokens() {
-    let daemon = tiny_models();
+    let daemon = tiny_models().start();
     let kept_as_they_like = AtomicUsize::new(0);
     of_each_family(|family| {
         (0..seeds()).for_each(|seed| obeys(&daemon, family, seed));
@@ -221,6 +223,21 @@ fn every_form_of_calls_is_obeyed_and_kept_by_models_with_its_tokens() {
 }
 
 fn obeys(daemon: &Daemon, family: ReplyFamily, seed: u64) {
+    let bias = calls_what_it_has_to(daemon, family, seed);
+    let id = family.to_string();
+    let choice = json!({"tool_choice": named("set_lamp"), "seed": seed, "max_tokens": 1500,
+        "logit_bias": bias});
+    let (made, reason) = calls(&ask(daemon, &id, choice));
+    assert_eq!(made.len(), 1, "{id}: {made:?}");
+    assert_eq!(
+        (made[0].0.as_str(), reason.as_str()),
+        ("set_lamp", "stop"),
+        "{id}"
+    );
+}
+
+/// Gives what keeps it from thinking.
+pub fn calls_what_it_has_to(daemon: &Daemon, family: ReplyFamily, seed: u64) -> Value {
     let id = family.to_string();
     // What thinks at random thinks without end.
     let thought = family.format().reasoning.map(|thought| thought.open.text);
@@ -234,15 +251,7 @@ fn obeys(daemon: &Daemon, family: ReplyFamily, seed: u64) {
         (1, "tool_calls"),
         "{id}: {made:?}"
     );
-    let choice = json!({"tool_choice": named("set_lamp"), "seed": seed, "max_tokens": 1500,
-        "logit_bias": bias});
-    let (made, reason) = calls(&ask(daemon, &id, choice));
-    assert_eq!(made.len(), 1, "{id}: {made:?}");
-    assert_eq!(
-        (made[0].0.as_str(), reason.as_str()),
-        ("set_lamp", "stop"),
-        "{id}"
-    );
+    bias
 }
 
 /// A call that a model makes as it likes is kept, too. `false`: its calls begin with no token of its own.

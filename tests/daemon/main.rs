@@ -133,6 +133,7 @@ mod tokenizers_of_gguf;
 mod tokens_say_how_likely_they_were;
 mod typed_clients_get_what_they_ask_for;
 mod what_is_made_of_requests_is_charged;
+mod whatever_is_asked_is_kept_without_a_hook;
 mod worker_memory_is_bounded;
 mod workers_are_contained;
 mod workers_reach_their_own_files_only;

@@ -3,11 +3,13 @@
 //! vendor's library does not have.
 
 use crate::answers_keep_their_format::{MODEL, THINKS, thinks_and_keeps_to_a_format};
-use crate::calls_obey::{ask, calls, named};
+use crate::calls_obey::{ask, calls, calls_what_it_has_to, named, of_each_family, tiny_models};
 use crate::daemon_support::Setup;
 use crate::formats_without_a_hook::{demo, installed, metric, without_a_hook};
 use crate::function_calls::{CHAT, TEMPLATE};
 use crate::json_judge::fault;
+use crate::tokenizers_of_gguf::tokenizer_json;
+use rkllmd::reply::ReplyFamily;
 use serde_json::{Value, json};
 
 fn with_template(template: &str) -> Setup {
@@ -28,6 +30,23 @@ fn calls_that_are_required_are_made() {
         json!({"tool_choice": named("set_lamp")}),
     ));
     assert_eq!(made[0].0, "set_lamp");
+}
+
+#[test]
+fn every_form_of_calls_is_obeyed() {
+    let setup = ReplyFamily::ALL
+        .iter()
+        .fold(tiny_models(), |setup, family| {
+            let id = family.to_string();
+            let file = setup.models().join(&id).join("model.gguf");
+            let tokenizer = tokenizer_json(&file, false);
+            setup.model_file(&id, "tokenizer.json", &tokenizer)
+        });
+    let daemon = without_a_hook(setup).start();
+    of_each_family(|family| {
+        calls_what_it_has_to(&daemon, family, 0);
+    });
+    assert!(metric(&daemon, "rkllmd_redraws_total") > 0.0);
 }
 
 #[test]

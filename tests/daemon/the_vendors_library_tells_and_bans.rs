@@ -185,7 +185,7 @@ fn banned_tokens_never_come_whatever_the_library_does() {
     }
 }
 
-const CALLERS_WORDS: [&str; 15] = [
+pub const CALLERS_WORDS: [&str; 15] = [
     "[UNK]",
     "<tool_call>",
     "</tool_call>",
@@ -204,7 +204,7 @@ const CALLERS_WORDS: [&str; 15] = [
 ];
 
 /// A model that calls a function, and does not know how. `known`: the words of its tokenizer.
-fn caller(family: &str, more: &str, known: &[&str]) -> Daemon {
+pub fn caller(family: &str, more: &str, known: &[&str]) -> Daemon {
     const WORDS: [&str; 15] = CALLERS_WORDS;
     let end = WORDS.len() - 1;
     let likely = |id: usize| {
@@ -232,7 +232,7 @@ fn caller(family: &str, more: &str, known: &[&str]) -> Daemon {
         .start()
 }
 
-fn asked_to_call(most_tokens: u32) -> Value {
+pub fn asked_to_call(most_tokens: u32) -> Value {
     let tool = json!({"type": "function", "function": {"name": "set_lamp", "strict": true,
         "description": "Switches it", "parameters": {"type": "object", "required": ["on"],
             "properties": {"on": {"type": "boolean"}}, "additionalProperties": false}}});

@@ -301,6 +301,24 @@ fn a_way_back_evaluates_what_is_new_and_little_more() {
 }
 
 #[test]
+fn a_clients_deadline_that_passes_on_the_way_back_is_told() {
+    each_family(|family| {
+        let more = "prefill-delay-ms = 200\nabort-interrupts-prefill = true";
+        let daemon = setup(family, more).start();
+        // Loads the model, which is no part of it.
+        let go = chat("m", "Go", json!({"max_tokens": 1}));
+        assert_eq!(daemon.post(CHAT, &go).status, 200, "{family}");
+        // Its words take many times as long, because most of them are drawn again.
+        let mut late = asked(30);
+        late["total_deadline_ms"] = json!(900);
+        let answer = daemon.post(CHAT, &late);
+        let code = answer.error_code();
+        assert_eq!(code, "deadline_exceeded", "{family}: {}", answer.body);
+        assert_eq!(daemon.post(CHAT, &go).status, 200, "{family}");
+    });
+}
+
+#[test]
 fn a_client_that_leaves_on_the_way_back_frees_its_place() {
     thread::scope(|scope| {
         for interrupts in [true, false] {

@@ -10,6 +10,7 @@ mod root_support;
 mod rpc_support;
 
 mod a_fresh_machine_gets_its_rust;
+mod a_start_that_fails_says_what_to_do;
 mod board_support;
 mod boards_are_collected;
 mod command_line;

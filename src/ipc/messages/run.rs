@@ -120,6 +120,23 @@ pub struct Redraws {
     pub evaluated_tokens: Option<u32>,
     /// Runs that told the logits of each of their tokens.
     pub runs_with_rows: u32,
+    /// Runs behind the first one.
+    pub restarts: u32,
+}
+
+impl Redraws {
+    /// With those of a later run of the same answer.
+    #[must_use]
+    pub fn and(self, later: Self) -> Self {
+        let evaluated = self.evaluated_tokens.zip(later.evaluated_tokens);
+        Self {
+            redraws: self.redraws.saturating_add(later.redraws),
+            wasted_tokens: self.wasted_tokens.saturating_add(later.wasted_tokens),
+            evaluated_tokens: evaluated.map(|(before, later)| before.saturating_add(later)),
+            runs_with_rows: self.runs_with_rows.saturating_add(later.runs_with_rows),
+            restarts: self.restarts.saturating_add(later.restarts),
+        }
+    }
 }
 
 /// The end of a run.
@@ -201,4 +218,24 @@ pub struct PerfFigures {
     /// Tokens after the first one.
     pub generate_tokens: u32,
     pub memory_mb: f32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_answer_took_is_that_of_its_runs_as_far_as_all_of_it_was_told() {
+        let of = |number: u32, evaluated_tokens: Option<u32>| Redraws {
+            redraws: number,
+            wasted_tokens: 10 * number,
+            evaluated_tokens,
+            runs_with_rows: 100 * number,
+            restarts: 1000 * number,
+        };
+        assert_eq!(of(1, Some(5)).and(of(2, Some(6))), of(3, Some(11)));
+        for (before, later) in [(None, Some(6)), (Some(5), None)] {
+            assert_eq!(of(1, before).and(of(2, later)), of(3, None));
+        }
+    }
 }

@@ -143,6 +143,8 @@ impl Serving<'_> {
                 if let Some(redraws) = &over.end.redraws {
                     let (metrics, model) = (&self.services.metrics, &self.job.request.model);
                     metrics.redrawn(model, redraws);
+                    let before = self.redrawn.take();
+                    self.redrawn = Some(before.map_or(*redraws, |before| before.and(*redraws)));
                     self.prefilled += u64::from(redraws.evaluated_tokens.unwrap_or(0));
                 }
                 if matches!(stop, Some(Stop::ThoughtUsedUp)) {

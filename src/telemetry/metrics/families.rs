@@ -35,6 +35,9 @@ pub(super) struct Families {
     pub(super) redraw_wasted_tokens: Counters<ByModel>,
     pub(super) redraw_prompt_tokens: Counters<ByModel>,
     pub(super) redraw_logits_runs: Counters<ByModel>,
+    pub(super) answer_restarts: Histograms,
+    pub(super) answer_wasted_tokens: Histograms,
+    pub(super) answer_prompt_tokens: Histograms,
     pub(super) resume_gap: Histograms,
     pub(super) resume_overhead: Histograms,
     pub(super) model_load: Histograms,
@@ -122,6 +125,18 @@ impl Families {
                 "redraw_logits_runs",
                 "Runs that told the logits of each of their tokens",
             ),
+            answer_restarts: add.counts(
+                "redraw_restarts_per_answer",
+                "Runs of the library behind the first one, of an answer whose tokens are looked at",
+            ),
+            answer_wasted_tokens: add.counts(
+                "redraw_wasted_tokens_per_answer",
+                "Tokens that the library made for such an answer and that are not part of it",
+            ),
+            answer_prompt_tokens: add.counts(
+                "redraw_prompt_tokens_per_answer",
+                "Tokens of prompt and answer that were evaluated by those runs, where the library told their number",
+            ),
             resume_gap: add.histograms(
                 "resume_gap",
                 "From a worker's exit to the next token of the answer it was serving",
@@ -168,6 +183,13 @@ impl Registrar<'_> {
         family
     }
 
+    /// A histogram per model, of numbers.
+    fn counts(&mut self, name: &str, help: &str) -> Histograms {
+        let family = Histograms::new_with_constructor(count_buckets);
+        self.0.register(name, help, family.clone());
+        family
+    }
+
     /// A histogram per model; `_seconds` is appended to its name.
     fn histograms(&mut self, name: &str, help: &str, new: fn() -> Histogram) -> Histograms {
         let family = Histograms::new_with_constructor(new);
@@ -175,6 +197,12 @@ impl Registrar<'_> {
             .register_with_unit(name, help, Unit::Seconds, family.clone());
         family
     }
+}
+
+fn count_buckets() -> Histogram {
+    Histogram::new([
+        0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1024.0, 4096.0, 16_384.0, 65_536.0,
+    ])
 }
 
 fn queue_wait_buckets() -> Histogram {

@@ -71,6 +71,21 @@ impl Metrics {
         }
     }
 
+    /// Such an answer has ended, with what it took in all.
+    pub fn answer_redrawn(&self, model: &str, took: &Redraws) {
+        let families = &self.0;
+        let counts = [
+            (&families.answer_restarts, Some(took.restarts)),
+            (&families.answer_wasted_tokens, Some(took.wasted_tokens)),
+            (&families.answer_prompt_tokens, took.evaluated_tokens),
+        ];
+        for (family, count) in counts {
+            if let Some(count) = count {
+                observe(family, model, count.into());
+            }
+        }
+    }
+
     /// A model was loaded.
     pub fn model_loaded(&self, model: &str, seconds: f64) {
         observe(&self.0.model_load, model, seconds);

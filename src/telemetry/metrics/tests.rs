@@ -102,6 +102,7 @@ fn redraws(redraws: u32, wasted_tokens: u32, evaluated_tokens: Option<u32>) -> R
         wasted_tokens,
         evaluated_tokens,
         runs_with_rows: 0,
+        restarts: 0,
     }
 }
 
@@ -112,10 +113,17 @@ fn logits_runs(runs_with_rows: u32) -> Redraws {
     }
 }
 
+fn restarts(restarts: u32) -> Redraws {
+    Redraws {
+        restarts,
+        ..redraws(0, 0, None)
+    }
+}
+
 type Move = (fn(&Metrics), &'static str);
 
 /// Each method, and the sample it makes.
-const MOVES: [Move; 26] = [
+const MOVES: [Move; 29] = [
     (
         |m| m.request_ended("a", "complete"),
         r#"rkllmd_requests_total{model="a",outcome="complete"} 1"#,
@@ -205,6 +213,18 @@ const MOVES: [Move; 26] = [
         r#"rkllmd_redraw_logits_runs_total{model="a"} 6"#,
     ),
     (
+        |m| m.answer_redrawn("a", &restarts(7)),
+        r#"rkllmd_redraw_restarts_per_answer_sum{model="a"} 7.0"#,
+    ),
+    (
+        |m| m.answer_redrawn("a", &redraws(1, 8, None)),
+        r#"rkllmd_redraw_wasted_tokens_per_answer_sum{model="a"} 8.0"#,
+    ),
+    (
+        |m| m.answer_redrawn("a", &redraws(1, 0, Some(9))),
+        r#"rkllmd_redraw_prompt_tokens_per_answer_sum{model="a"} 9.0"#,
+    ),
+    (
         |m| m.resume_gap("a", 0.5),
         r#"rkllmd_resume_gap_seconds_sum{model="a"} 0.5"#,
     ),
@@ -251,7 +271,7 @@ fn every_method_moves_its_own_series_and_no_other() {
         let base = name.trim_end_matches("_sum");
         let moved = samples(&metrics);
         assert!(moved.iter().any(|line| line == expected), "{moved:#?}");
-        // A run's tokens come with the run, and bytes with their files.
+        // A run's tokens come with the run, bytes with their files, and all of an answer at its end.
         let is_own = |line: &String| {
             line.starts_with(base)
                 || (base.starts_with("rkllmd_rpc_") && line.starts_with("rkllmd_rpc_runs_total"))
@@ -259,6 +279,7 @@ fn every_method_moves_its_own_series_and_no_other() {
                     && line.starts_with("rkllmd_prefix_saves_total"))
                 || (base.starts_with("rkllmd_prefix_loaded")
                     && line.starts_with("rkllmd_prefix_loads_total"))
+                || (base.ends_with("_per_answer") && line.contains("_per_answer_"))
         };
         assert!(moved.iter().all(is_own), "{moved:#?}");
     }

@@ -108,6 +108,11 @@ impl Answer {
         &self.drawn
     }
 
+    /// Those that it is made of.
+    pub fn tokens(&self) -> &ModelTokens {
+        &self.tokens
+    }
+
     /// Nothing more comes.
     pub fn is_over(&self) -> bool {
         self.ended_by.is_some() || self.failure.is_some()

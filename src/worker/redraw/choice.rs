@@ -14,6 +14,10 @@ use std::time::Duration;
 const ENOUGH: u32 = 3;
 /// What was measured last counts for so much of the mean.
 const NEW: f64 = 0.25;
+/// Tokens of a run that shows what one with its row takes.
+const TRIED: u32 = 32;
+/// A run of fewer is not worth its beginning.
+const LEAST: u32 = 8;
 
 /// What things take with one handle, in seconds.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,18 +54,41 @@ impl Costs {
         !self.rows_are_missing
     }
 
-    /// `strayed` of so many tokens may not come. Where a cost is not known, it is found out.
+    /// `strayed` of so many tokens may not come. What a token with its row takes is found out where it is not known.
     pub fn wants_rows(&self, strayed: u32, tokens: u32) -> bool {
         if !self.may_have_rows() || strayed < ENOUGH {
             return false;
         }
+        let tokens = f64::from(tokens.max(strayed));
+        self.token_with_row.is_none() || tokens < f64::from(strayed) * self.worth_of_a_redraw()
+    }
+
+    /// How many tokens a run with rows that is wanted may make, all of which may come, before one without would
+    /// take less again.
+    pub fn worth_rows(&self, strayed: u32, tokens: u32) -> u32 {
+        if self.token_with_row.is_none() {
+            return TRIED;
+        }
+        let until = f64::from(strayed) * self.worth_of_a_redraw();
+        if until >= f64::from(u32::MAX) {
+            return u32::MAX;
+        }
+        let until = until.ceil() as u32;
+        until.saturating_sub(tokens.max(strayed)).max(LEAST)
+    }
+
+    /// Tokens with their rows for each that is drawn again, which take as much as without.
+    fn worth_of_a_redraw(&self) -> f64 {
         let (Some(free), Some(with_row), Some(row)) =
             (self.free_token, self.token_with_row, self.row)
         else {
-            return true;
+            // So that an answer which keeps to its format shows the rest in a run without.
+            return f64::from(TRIED);
         };
-        let rate = f64::from(strayed) / f64::from(tokens.max(strayed));
-        with_row - free < rate * row
+        match with_row - free {
+            more if more > 0.0 => row / more,
+            _ => f64::INFINITY,
+        }
     }
 }
 
@@ -104,8 +131,19 @@ mod tests {
         assert!(costs.wants_rows(3, 100));
         costs.made(0, MS, true);
         assert!(costs.wants_rows(3, 100), "no token was measured");
+        assert_eq!(costs.worth_rows(3, 100), TRIED);
         costs.misses_rows();
         assert!(!costs.wants_rows(30, 30), "they do not come");
+    }
+
+    #[test]
+    fn what_only_a_run_without_rows_shows_is_found_out_once_an_answer_keeps_to_its_format() {
+        let mut costs = Costs::default();
+        costs.made(5, MS, true);
+        assert!(costs.wants_rows(3, 3) && costs.wants_rows(3, 3 * TRIED - 1));
+        assert!(!costs.wants_rows(3, 3 * TRIED));
+        assert_eq!(costs.worth_rows(3, TRIED), 2 * TRIED);
+        assert_eq!(costs.worth_rows(3, 3 * TRIED - 1), LEAST);
     }
 
     #[test]
@@ -132,6 +170,26 @@ mod tests {
             prop_assume!((without - with).abs() > 1e-6);
             let chosen = costs(free, with_row, row).wants_rows(strayed, tokens);
             prop_assert_eq!(chosen, with < without);
+        }
+
+        /// Once an answer keeps to its format, its tokens are made without their rows again, and not before.
+        #[test]
+        fn rows_are_had_as_long_as_they_are_worth_it(
+            free in 1..500_u32, with_row in 1..500_u32, row in 1..2000_u32,
+            strayed in ENOUGH..50, more in 0..500_u32,
+        ) {
+            let tokens = strayed + more;
+            let costs = costs(free, with_row, row);
+            prop_assume!(costs.wants_rows(strayed, tokens) && with_row != free);
+            let worth = costs.worth_rows(strayed, tokens);
+            prop_assert!(worth >= LEAST);
+            if worth == u32::MAX {
+                prop_assert!(with_row <= free);
+            } else {
+                prop_assert!(!costs.wants_rows(strayed, tokens + worth + 1));
+                let one_less = tokens + worth - 1;
+                prop_assert!(worth == LEAST || costs.wants_rows(strayed, one_less - 1));
+            }
         }
     }
 }

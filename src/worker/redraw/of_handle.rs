@@ -5,8 +5,8 @@ use rkllm_sys::{
     RunMode, RunOptions, Sampling,
 };
 
+use super::library::{Asks, Library};
 use super::sinks::Abort;
-use super::{Asks, Library};
 use crate::constraint::Draws;
 
 /// A run of the daemon's is several of the library's, each with a number of its own: what comes late of one

@@ -12,6 +12,7 @@ use rkllm_sys::{
 
 use super::answer::SharedAnswer;
 use crate::ipc::WaitsFor;
+use crate::worker::token_agreement::Spelled;
 
 /// Asks the library to end its run.
 pub type Abort = Box<dyn Fn() -> Result<(), CallError> + Send>;
@@ -41,6 +42,9 @@ pub struct Left {
     pub after_finish: u32,
     pub reported_error: bool,
     pub perf: Option<PerfStat>,
+    /// What it printed for its tokens.
+    pub spelled: Spelled,
+    abort_failed: bool,
 }
 
 /// How fast a run made tokens, whatever became of them.
@@ -82,13 +86,17 @@ impl SharedLeft {
     }
 }
 
-fn asks_to_end(abort: &Abort) {
-    if let Err(error) = abort() {
-        eprintln!("W rkllmd-worker: ending a run: {error}");
-    }
-}
-
 impl Left {
+    /// Each token that still comes asks again; what is wrong is told once.
+    fn asks_to_end(&mut self, abort: &Abort) {
+        if let Err(error) = abort()
+            && !self.abort_failed
+        {
+            self.abort_failed = true;
+            eprintln!("W rkllmd-worker: ending a run: {error}");
+        }
+    }
+
     /// What both kinds of runs read alike. Returns whether it is a token, or what comes in its place.
     fn reads(&mut self, result: &ResultView<'_>) -> bool {
         if self.finished {
@@ -96,7 +104,12 @@ impl Left {
             return false;
         }
         match result.state {
-            CallState::Normal | CallState::Waiting => return true,
+            CallState::Normal | CallState::Waiting => {
+                let is_waiting = result.state == CallState::Waiting;
+                let text = result.text.unwrap_or_default();
+                self.spelled.token(result.token_id, text, is_waiting);
+                return true;
+            }
             CallState::Finish => {
                 self.finished = true;
                 self.perf = result.perf;
@@ -211,12 +224,14 @@ impl TokensSink {
         if self.left.strayed || self.left.is_full || answer.is_over() {
             // The abort has not taken effect yet.
             self.left.wasted_tokens += 1;
+            drop(answer);
             return self.asks_to_end();
         }
         answer.progress().goes_on();
         if answer.progress().abort_requested() {
             self.left.wasted_tokens += 1;
             answer.ends_by_abort();
+            drop(answer);
             return self.asks_to_end();
         }
         // What stands before it was forced, and was part of the input.
@@ -256,9 +271,9 @@ impl TokensSink {
     }
 
     /// Not behind FINISH, where it would end the run that comes next.
-    fn asks_to_end(&self) {
+    fn asks_to_end(&mut self) {
         if !self.left.finished {
-            asks_to_end(&self.abort);
+            self.left.asks_to_end(&self.abort);
         }
     }
 }
@@ -305,7 +320,7 @@ impl ResultSink for RowSink {
         let is_end = (result.token_id).is_some_and(|id| answer.is_end_of_model(id));
         drop(answer);
         if !(is_first && is_end) {
-            asks_to_end(&self.abort);
+            self.left.asks_to_end(&self.abort);
         }
         flow(self.release, &result)
     }

@@ -233,6 +233,82 @@ fn an_answer_is_made_in_the_runs_that_are_set_and_is_that_of_a_hook() {
 }
 
 #[test]
+fn each_run_behind_the_first_evaluates_what_is_new_and_one_more_at_most() {
+    let parsers = parsers();
+    let constraint = regex("(ab|bc){20,30}");
+    for odd in libraries() {
+        for runs in [RedrawRuns::Measured, RedrawRuns::Tokens, RedrawRuns::Logits] {
+            let asked = Asked {
+                odd,
+                ..Asked::new(&parsers, &constraint)
+            };
+            let limits = RedrawLimits {
+                runs,
+                ..asked.limits
+            };
+            let made = Asked { limits, ..asked }.make();
+            let (redraws, all) = (made.came.redraws, made.asked.iter().sum::<u32>());
+            assert_eq!(redraws.restarts, all - 1, "{odd:?} {runs:?}");
+            let evaluated = redraws.evaluated_tokens.expect("it was told");
+            assert!(evaluated >= redraws.restarts, "{odd:?} {runs:?}");
+            let most = redraws.restarts + made.ids.len() as u32;
+            assert!(
+                odd.forgets || evaluated <= most,
+                "{odd:?} {runs:?}: {evaluated}"
+            );
+        }
+    }
+    // All of it in one run: nothing was evaluated again.
+    let loose = regex("[abcé !]{1,60}");
+    let made = Asked {
+        is_free: true,
+        ..Asked::new(&parsers, &loose)
+    }
+    .make();
+    let redraws = made.came.redraws;
+    assert_eq!((redraws.restarts, redraws.evaluated_tokens), (0, Some(0)));
+}
+
+#[test]
+fn a_library_that_prints_other_texts_makes_no_answer() {
+    let parsers = parsers();
+    let constraint = regex("(ab|bc){20,30}");
+    for odd in libraries() {
+        let prints_others = Odd {
+            prints_others: true,
+            // Its tokens have texts.
+            rows: Rows::WithTexts,
+            ..odd
+        };
+        for scores in [None, Some(0)] {
+            let made = Asked {
+                odd: prints_others,
+                scores,
+                ..Asked::new(&parsers, &constraint)
+            }
+            .make();
+            let reason = made.came.not_kept.expect("they are others");
+            assert!(reason.contains("`tokenizer.json`"), "{odd:?}: {reason}");
+            assert!(
+                made.came.tokens_are_others && made.complete.is_none(),
+                "{odd:?}"
+            );
+            assert!(
+                made.text.chars().all(|c| "abc".contains(c)),
+                "{}",
+                made.text
+            );
+        }
+        let made = Asked {
+            odd,
+            ..Asked::new(&parsers, &constraint)
+        }
+        .make();
+        assert!(!made.came.tokens_are_others, "{odd:?}");
+    }
+}
+
+#[test]
 fn answers_with_rows_in_hand_are_distributed_as_with_a_hook() {
     let parsers = parsers();
     let texts = ["ab", "ac", "b", "abc!", "bc"].map(str::to_owned);

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use rkllm_sys::{CallState, Flow, Matrix, PerfStat, ResultView, RunId};
+use rkllm_sys::{CallState, Flow, Matrix, PerfStat, ReleaseBuffer, ResultView, RunId};
 
+use super::super::sinks::Abort;
 use super::super::*;
 use crate::constraint::{
     Limits as GrammarLimits, ModelTokens, Parsers, Vocabulary, Wanted, WhiteSpace, compile,
@@ -99,6 +100,8 @@ pub struct Odd {
     pub cancelled_at: Option<u32>,
     /// What the logits of each token come with.
     pub rows: Rows,
+    /// It prints for each token what another number is known for.
+    pub prints_others: bool,
 }
 
 /// What logits come with in runs that make tokens.
@@ -209,7 +212,11 @@ impl Library for Scripted {
                 values: &values,
                 columns: row.len(),
             };
-            let text = WORDS.get(id as usize).copied().unwrap_or_default();
+            let printed = match self.odd.prints_others && id != END {
+                true => (id as usize + 1) % WORDS.len(),
+                false => id as usize,
+            };
+            let text = WORDS.get(printed).copied().unwrap_or_default();
             let logits = Some(logits).filter(|_| wants_rows && !half);
             let is_alone = matches!(self.odd.rows, Rows::Alone | Rows::AloneWithAnId);
             if wants_rows && is_alone && made == 0 && !half {
@@ -293,4 +300,5 @@ pub const ODD_BASE: Odd = Odd {
     fails_at: None,
     cancelled_at: None,
     rows: Rows::WithTexts,
+    prints_others: false,
 };
