@@ -108,7 +108,7 @@ impl HttpState {
             accountant,
             chats: ChatService::new(Arc::clone(&engine)),
             engine,
-            keys,
+            keys: keys.clone(),
             http: settings.http.clone(),
             slowest_pace: SlowestPace::of(&settings.http, &settings.memory),
             chat: settings.chat.clone(),
@@ -124,7 +124,7 @@ impl HttpState {
                 settings.http.max_connections_per_address,
             ),
             unix_seats: Seats::new(settings.http.max_connections, usize::MAX),
-            kept_responses: Arc::new(KeptResponses::new(&settings.responses)),
+            kept_responses: Arc::new(KeptResponses::new(&settings.responses).with_keys(keys)),
             compacted_limit_bytes: settings.responses.compacted_limit_bytes,
             max_socket_age: settings.responses.max_socket_age,
             background_responses: Arc::new(BackgroundResponses::new(&settings.responses)),
@@ -150,7 +150,7 @@ impl HttpState {
     pub fn keeping_responses_in(self, state_folder: Option<&Path>, settings: &Settings) -> Self {
         let kept = KeptResponses::of_folder(&settings.responses, state_folder);
         Self {
-            kept_responses: Arc::new(kept),
+            kept_responses: Arc::new(kept.with_keys(self.keys.clone())),
             ..self
         }
     }
