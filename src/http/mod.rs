@@ -88,7 +88,9 @@ pub struct HttpState {
     background_responses: Arc<BackgroundResponses>,
     /// What a conversation may take that is made shorter.
     compacted_limit_bytes: usize,
-    /// Longest time of a WebSocket that makes responses.
+    /// Streams that a WebSocket that makes responses may name, and messages that may wait on it.
+    max_socket_streams: usize,
+    /// Longest time of one.
     max_socket_age: Duration,
     /// Of what clients keep for the daemon.
     sealing: SealingKey,
@@ -126,6 +128,7 @@ impl HttpState {
             unix_seats: Seats::new(settings.http.max_connections, usize::MAX),
             kept_responses: Arc::new(KeptResponses::new(&settings.responses).with_keys(keys)),
             compacted_limit_bytes: settings.responses.compacted_limit_bytes,
+            max_socket_streams: settings.responses.max_streams_per_socket,
             max_socket_age: settings.responses.max_socket_age,
             background_responses: Arc::new(BackgroundResponses::new(&settings.responses)),
             sealing: SealingKey::of_this_process(),
