@@ -53,13 +53,14 @@ impl LastResponse {
     pub fn take(&self, id: &str) -> Option<Arc<KeptResponse>> {
         let is_it = |(response, _): &(Arc<KeptResponse>, Charge)| response.id == id;
         let mut responses = self.lock();
-        if !responses.get(&self.stream).is_some_and(is_it) {
-            let other = responses.values().find(|&kept| is_it(kept));
-            return other.map(|(response, _)| Arc::clone(response));
+        if responses.get(&self.stream).is_some_and(is_it) {
+            let taken = responses.remove(&self.stream);
+            // Its memory is given back without the lock.
+            drop(responses);
+            return taken.map(|(response, _)| response);
         }
-        let taken = responses.remove(&self.stream);
-        drop(responses);
-        taken.map(|(response, _)| response)
+        let other = responses.values().find(|&kept| is_it(kept));
+        other.map(|(response, _)| Arc::clone(response))
     }
 
     fn replace(&self, response: Option<(Arc<KeptResponse>, Charge)>) {

@@ -1,7 +1,6 @@
 //! Responses on a WebSocket: each message asks for one, and its events come as messages, the same as those of its
 //! stream. One response is made at a time; messages that name a stream wait for it in the order in which they came. It
-//! ends with the socket, and waits for a client that does not read; one that
-//! reads nothing for `http.slow-reader-timeout` is closed.
+//! ends with the socket, and waits for a client that does not read; one that reads nothing for `http.slow-reader-timeout` is closed.
 
 mod events;
 mod message;
@@ -43,8 +42,9 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 ///
 /// Each message of the client's is a text, the body of `POST /v1/responses` with `"type": "response.create"`, and is
 /// answered with the events of its stream, each the JSON of a ResponseEvent in a text. Not more than one response is made
-/// at a time; a message with a `stream_id`, which its events repeat, waits for those before it. What is refused is told by an event `error` with `status`, `error` and `headers`. With `generate: false`
-/// the prompt is evaluated for a later message to go on from, and the response is completed without an item.
+/// at a time; a message with a `stream_id`, which its events repeat, waits for those before it. What is refused is told by
+/// an event `error` with `status`, `error` and `headers`. With `generate: false` the prompt is evaluated for a later message
+/// to go on from, and the response is completed without an item.
 #[utoipa::path(get, path = "/v1/responses", tag = "openai", operation_id = "responses_on_a_websocket",
     responses(
         (status = 101, description = "The connection is a WebSocket from now on"),
