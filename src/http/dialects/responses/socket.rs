@@ -1,6 +1,7 @@
 //! Responses on a WebSocket: each message asks for one, and its events come as messages, the same as those of its
 //! stream. One response is made at a time; messages that name a stream wait for it in the order in which they came. It
-//! ends with the socket, and waits for a client that does not read; one that reads nothing for `http.slow-reader-timeout` is closed.
+//! ends with the socket, and waits for a client that does not read; one that reads nothing for
+//! `http.slow-reader-timeout` is closed.
 
 mod events;
 mod message;
