@@ -1,6 +1,7 @@
 //! The responses of one socket, one after the other. Each is a request of its own: it is listed, counted, charged and
 //! aborted as one that came over HTTP.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, HeaderValue};
@@ -110,7 +111,16 @@ impl Turns {
         context.answered(head.status);
         let mut notices = notices(&head.headers);
         let stream = stream.map(|name| key(STREAM, &Value::from(&*name)));
-        while let Some(Ok(frame)) = body.frame().await {
+        // Read before what it follows is written.
+        let mut next = None;
+        loop {
+            let frame = match next.take() {
+                Some(frame) => frame,
+                None => body.frame().await,
+            };
+            let Some(Ok(frame)) = frame else {
+                return;
+            };
             let Ok(data) = frame.into_data() else {
                 continue;
             };
@@ -118,7 +128,16 @@ impl Turns {
                 let notices = notices.take().map(|notices| key("headers", &notices));
                 let keys = notices.iter().chain(&stream);
                 let json = with_keys(json_of(&event), keys);
-                self.send(json, Some(Arc::clone(context))).await;
+                let mut sent = pin!(self.send(json, Some(Arc::clone(context))));
+                tokio::select! {
+                    biased;
+                    () = &mut sent => {}
+                    () = context.abort.wanted(), if next.is_none() => {
+                        // Its stream looks, and gives its run up, however long its client takes to read of it.
+                        next = Some(body.frame().await);
+                        sent.await;
+                    }
+                }
             }
         }
     }
