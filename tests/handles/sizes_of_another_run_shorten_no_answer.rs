@@ -22,7 +22,7 @@ fn a_size_that_is_still_that_of_the_run_before_shortens_nothing() {
     // One token, with more bytes than the context has tokens.
     let prompt = "x".repeat(100);
     for family in FAMILIES_RUN {
-        let scenario = "repeat = { token = \"w \", times = 1000 }\ntoken-delay-us = 20000\n";
+        let scenario = "repeat = { token = \"w \", times = 1000 }\ntoken-delay-us = 10000\n";
         let mut worker = Worker::loaded(family, scenario, deadlines());
         // Each fills the context.
         for run in 1..=2 {
