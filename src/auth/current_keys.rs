@@ -79,7 +79,7 @@ impl CurrentKeys {
         }
     }
 
-    pub(super) fn set(&self, keyring: Keyring) {
+    pub(crate) fn set(&self, keyring: Keyring) {
         self.keys.send_replace(Some(Arc::new(keyring)));
     }
 }

@@ -97,6 +97,11 @@ impl Keyring {
         self.keys().find(|now| now.digest.ct_eq(&key.digest).into())
     }
 
+    /// Whether requests of a client of this name are let in: it is a key's.
+    pub fn has_client(&self, name: &str) -> bool {
+        self.keys().any(|key| key.client_name() == name)
+    }
+
     /// # Errors
     ///
     /// The name is taken, or the list of models is empty.

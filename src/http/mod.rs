@@ -88,7 +88,9 @@ pub struct HttpState {
     background_responses: Arc<BackgroundResponses>,
     /// What a conversation may take that is made shorter.
     compacted_limit_bytes: usize,
-    /// Longest time of a WebSocket that makes responses.
+    /// Streams that a WebSocket that makes responses may name, and messages that may wait on it.
+    max_socket_streams: usize,
+    /// Longest time of one.
     max_socket_age: Duration,
     /// Of what clients keep for the daemon.
     sealing: SealingKey,
@@ -108,7 +110,7 @@ impl HttpState {
             accountant,
             chats: ChatService::new(Arc::clone(&engine)),
             engine,
-            keys,
+            keys: keys.clone(),
             http: settings.http.clone(),
             slowest_pace: SlowestPace::of(&settings.http, &settings.memory),
             chat: settings.chat.clone(),
@@ -124,8 +126,9 @@ impl HttpState {
                 settings.http.max_connections_per_address,
             ),
             unix_seats: Seats::new(settings.http.max_connections, usize::MAX),
-            kept_responses: Arc::new(KeptResponses::new(&settings.responses)),
+            kept_responses: Arc::new(KeptResponses::new(&settings.responses).with_keys(keys)),
             compacted_limit_bytes: settings.responses.compacted_limit_bytes,
+            max_socket_streams: settings.responses.max_streams_per_socket,
             max_socket_age: settings.responses.max_socket_age,
             background_responses: Arc::new(BackgroundResponses::new(&settings.responses)),
             sealing: SealingKey::of_this_process(),
@@ -150,7 +153,7 @@ impl HttpState {
     pub fn keeping_responses_in(self, state_folder: Option<&Path>, settings: &Settings) -> Self {
         let kept = KeptResponses::of_folder(&settings.responses, state_folder);
         Self {
-            kept_responses: Arc::new(kept),
+            kept_responses: Arc::new(kept.with_keys(self.keys.clone())),
             ..self
         }
     }

@@ -60,6 +60,8 @@ kinds! {
     NO_SUITABLE_FILE = BAD_REQUEST "no_suitable_file";
     PREVIOUS_RESPONSE_NOT_FOUND = BAD_REQUEST "previous_response_not_found";
     WEBSOCKET_CONNECTION_LIMIT_REACHED = BAD_REQUEST "websocket_connection_limit_reached";
+    INVALID_STREAM_ID = BAD_REQUEST "invalid_stream_id";
+    WEBSOCKET_STREAM_LIMIT_REACHED = BAD_REQUEST "websocket_stream_limit_reached";
     MODEL_NOT_FOUND = NOT_FOUND "model_not_found";
     NOT_ON_HUB = NOT_FOUND "not_on_hub";
     RESPONSE_NOT_FOUND = NOT_FOUND "previous_response_not_found";
@@ -221,6 +223,10 @@ impl PublicError {
             }
             E::ResponseInFlight => PublicError::new(RESPONSE_IN_FLIGHT),
             E::SocketTooOld { .. } => PublicError::new(WEBSOCKET_CONNECTION_LIMIT_REACHED),
+            E::BadStreamName => PublicError::new(INVALID_STREAM_ID).about("stream_id"),
+            E::TooManyStreams { .. } => {
+                PublicError::new(WEBSOCKET_STREAM_LIMIT_REACHED).about("stream_id")
+            }
             E::UnknownRequest { .. } => PublicError::new(REQUEST_NOT_FOUND),
             E::UnknownKey { .. } => PublicError::new(KEY_NOT_FOUND),
             E::KeyNameTaken { .. } => PublicError::new(KEY_NAME_TAKEN).about("name"),

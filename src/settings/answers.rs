@@ -116,6 +116,8 @@ pub struct ResponseSettings {
     pub background_events_kept_for: Duration,
     /// What is left of a conversation that is made shorter, in bytes.
     pub compacted_limit_bytes: usize,
+    /// Streams that a WebSocket may name, and messages that may wait there. 0: none may be named.
+    pub max_streams_per_socket: usize,
     /// Longest time of a WebSocket; a response that is made then still ends.
     #[serde(with = "humantime_serde")]
     pub max_socket_age: Duration,

@@ -231,6 +231,7 @@ impl Default for ResponseSettings {
             background_events_limit_bytes: 4 << 20,
             background_events_kept_for: seconds(5 * 60),
             compacted_limit_bytes: 8192,
+            max_streams_per_socket: 32,
             max_socket_age: seconds(3600),
         }
     }

@@ -147,7 +147,8 @@ mod tests {
                 | "hub.max-pulls"
                 | "hub.max-tries"
                 | "reader.max-processes"
-                | "responses.max-background-per-key",
+                | "responses.max-background-per-key"
+                | "responses.max-streams-per-socket",
                 _,
             ) => "7".to_owned(),
             ("reader.memory-limit-bytes", _) => "300000000".to_owned(),

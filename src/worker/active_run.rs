@@ -30,6 +30,8 @@ pub struct ActiveRun {
     pub writing: Duration,
     /// What the tokenizer counted.
     pub input_tokens: Option<u32>,
+    /// How often the library was asked what its tokens take of the context.
+    pub context_questions: u32,
     pub progress: Arc<RunProgress>,
     pub abort: Option<AbortRequest>,
     /// Of the time that it shares with other runs.
@@ -60,6 +62,7 @@ impl ActiveRun {
             one_by_one: spec.draws.deterministic,
             writing: spec.save.as_ref().map_or(Duration::ZERO, |save| save.limit),
             input_tokens: None,
+            context_questions: 0,
             progress,
             abort: None,
             share: Share::begin(Instant::now()),
@@ -77,6 +80,7 @@ impl ActiveRun {
             one_by_one: false,
             writing: Duration::ZERO,
             input_tokens: None,
+            context_questions: 0,
             progress,
             abort: None,
             share: Share::begin(Instant::now()),

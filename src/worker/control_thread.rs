@@ -29,8 +29,8 @@ pub enum ControlCall {
 /// What a KV cache size is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KvPurpose {
-    /// How much of the context is left, asked after the first token. At least this many tokens
-    /// had been generated before the question.
+    /// How much of the context is left, asked after the first token, and after others where that
+    /// told nothing. At least this many tokens had been generated before the question.
     ContextLeft { tokens_before: u32 },
     /// The prompt's tokens, asked after the run.
     PromptCount,

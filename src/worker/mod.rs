@@ -32,6 +32,7 @@ mod raw_sink;
 mod redraw;
 mod run_progress;
 mod self_test;
+mod size_in_run;
 mod slot;
 mod slot_events;
 mod timing;

@@ -25,6 +25,8 @@ pub struct RunProgress {
     /// The run ends when it has made this many tokens.
     limit_tokens: AtomicU32,
     abort_requested: AtomicBool,
+    /// The main thread waits for another token.
+    next_is_told: AtomicBool,
     waiting_for_reader: AtomicBool,
     /// Milliseconds for which it was held up before, and from `started` to when it was held up last.
     held_up_ms: AtomicU64,
@@ -47,6 +49,7 @@ impl RunProgress {
             last_token_ms: AtomicU64::new(0),
             limit_tokens: AtomicU32::new(limit_tokens),
             abort_requested: AtomicBool::new(false),
+            next_is_told: AtomicBool::new(false),
             waiting_for_reader: AtomicBool::new(false),
             held_up_ms: AtomicU64::new(0),
             held_up_since_ms: AtomicU64::new(0),
@@ -65,6 +68,20 @@ impl RunProgress {
         }
         // Releases the times above to the thread that reads the count.
         self.tokens.fetch_add(1, Ordering::Release) + 1
+    }
+
+    /// The main thread is told of the next token too.
+    pub fn tell_next(&self) {
+        self.next_is_told.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the main thread is told of this token, which was counted: of the first one, and where it asked for that.
+    pub fn is_told(&self, count: u32) -> bool {
+        let is_asked_for = self.next_is_told.load(Ordering::Relaxed);
+        if is_asked_for {
+            self.next_is_told.store(false, Ordering::Relaxed);
+        }
+        count == 1 || is_asked_for
     }
 
     /// Twice the mean time between two tokens, in bounds that suit a wait for the next one.

@@ -41,7 +41,8 @@ pub enum SlotNote {
         run: u64,
         tokens: u32,
     },
-    FirstToken {
+    /// The first one, or one that was waited for.
+    TokenMade {
         run: u64,
     },
     RunReturned(Box<RunReturned>),
@@ -118,6 +119,8 @@ pub struct Slot {
     /// The call that goes on loads a prompt cache.
     restores: bool,
     prompt_counter: PromptCounter,
+    /// What the run before left in the cache, as the library said then; `None`: it was not asked.
+    left_in_cache: Option<u32>,
     /// What the daemon must be told of it and could not, because the queue was full.
     untold: Option<SlotEvent>,
 }
@@ -135,6 +138,7 @@ impl Slot {
             is_loaded: false,
             restores: false,
             prompt_counter: PromptCounter::default(),
+            left_in_cache: Some(0),
             untold: None,
         })
     }
@@ -174,7 +178,7 @@ impl Slot {
                     active.input_tokens = Some(tokens);
                 }
             }
-            SlotNote::FirstToken { run } => self.ask_context_left(run),
+            SlotNote::TokenMade { run } => self.ask_context_left(run),
             SlotNote::RunReturned(returned) => self.run_returned(common, returned),
             SlotNote::Control(reply) => self.control_replied(common, reply),
             SlotNote::CallReturned { id, result } => self.call_returned(id, result),

@@ -162,8 +162,8 @@ impl TokenSink {
             return self.end(EndedBy::Abort);
         }
         let count = self.progress.count_token();
-        if count == 1 {
-            self.notes.send(SlotNote::FirstToken { run: self.run });
+        if self.progress.is_told(count) {
+            self.notes.send(SlotNote::TokenMade { run: self.run });
         }
         if id.is_some_and(|id| self.eos_ids.contains(&id)) {
             self.complete(FinishReason::Stop, count);

@@ -261,20 +261,25 @@ fn what_the_daemons_end_ends_is_there_as_it_ended() {
     let state = tempfile::tempdir().expect("a folder");
     let daemon = started(state.path());
     let body = json!({"model": "m", "input": "at length", "background": true});
-    let path = format!("{PATH}/{}", id(&daemon.post(PATH, &body).json()));
-    eventually("its being made", || {
-        let made = daemon.get(&path).json();
-        (made["status"] == "in_progress").then_some(())
+    let begun = || id(&daemon.post(PATH, &body).json()).to_owned();
+    let paths = [begun(), begun()].map(|id| format!("{PATH}/{id}"));
+    eventually("the first one's being made", || {
+        let first = daemon.get(&paths[0]).json();
+        (first["status"] == "in_progress").then_some(())
     });
+    // One slot makes them in the order in which they were begun.
+    assert_eq!(daemon.get(&paths[1]).json()["status"], "queued");
     daemon.signal(Signal::TERM);
     assert!(daemon.wait().success());
     let daemon = started(state.path());
-    let kept = daemon.get(&path).json();
-    assert_eq!(
-        (&kept["status"], &kept["error"]["code"]),
-        (&json!("failed"), &json!("shutting_down")),
-        "{kept}"
-    );
+    for path in paths {
+        let kept = daemon.get(&path).json();
+        assert_eq!(
+            (&kept["status"], &kept["error"]["code"]),
+            (&json!("failed"), &json!("shutting_down")),
+            "{kept}"
+        );
+    }
 }
 
 #[test]

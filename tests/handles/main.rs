@@ -20,6 +20,7 @@ mod hung_calls_pass_their_deadlines;
 mod inputs_are_refused_alike_in_company;
 mod prompt_caches_spare_prefill;
 mod raw_runs_leave_counts_right;
+mod sizes_of_another_run_shorten_no_answer;
 mod slots_run_side_by_side;
 mod tensors_of_handles_are_exact;
 mod the_worker_keeps_answers_exact;

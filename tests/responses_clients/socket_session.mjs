@@ -53,6 +53,38 @@ assert.equal(kept.status, 'completed');
 const next = await ask({ input: [], previous_response_id: prepared.response.id });
 assert.equal(next.response.output[0].content[0].text, answer);
 
+// Several streams of one socket: two conversations, and a fork beside one of them.
+const askAll = async (messages) => {
+  heard.length = 0;
+  const ends = {};
+  const all = new Promise((resolve) => {
+    ended = (event) => {
+      ends[event.stream_id] = event;
+      if (Object.keys(ends).length === messages.length) resolve(ends);
+    };
+  });
+  for (const message of messages) {
+    socket.send({ type: 'response.create', model, input: 'slow', store: false, ...message });
+  }
+  return all;
+};
+
+const { planner, research } = await askAll([{ stream_id: 'planner' }, { stream_id: 'research' }]);
+assert.deepEqual([planner.type, research.type], ['response.completed', 'response.completed']);
+for (const name of ['planner', 'research']) {
+  const own = heard.filter((event) => event.stream_id === name);
+  assert.deepEqual(own.map((event) => event.sequence_number), own.map((_, number) => number));
+}
+const previous_response_id = planner.response.id;
+const both = await askAll([
+  { stream_id: 'critic', previous_response_id },
+  { stream_id: 'planner', previous_response_id },
+]);
+for (const name of ['critic', 'planner']) {
+  assert.equal(both[name].response.output[0].content[0].text, answer);
+  assert.equal(both[name].response.previous_response_id, previous_response_id);
+}
+
 const closed = new Promise((resolve) => socket.on('close', resolve));
 socket.close();
 await closed;

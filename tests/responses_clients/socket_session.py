@@ -86,6 +86,34 @@ with client.responses.connect() as connection:
     done = ask(connection, input=[], previous_response_id=prepared.id, **history)
     assert 0 < prepared.usage.input_tokens == done.usage.input_tokens, (prepared, done)
 
+# Several streams of one socket, as OpenAI's guide has them: two conversations, and a fork beside one of them.
+with client.responses.connect() as connection:
+
+    def send(stream, **fields):
+        connection.response.create(stream_id=stream, model=model, input="slow", store=False, **fields)
+
+    def ends_of(streams):
+        heard, ended = {stream: [] for stream in streams}, {}
+        while len(ended) < len(streams):
+            event = connection.recv()
+            assert event.type != "error", event
+            heard[event.stream_id].append(event)
+            if event.type == "response.completed":
+                ended[event.stream_id] = end_of(heard[event.stream_id])
+                assert ended[event.stream_id].output_text == answer, event
+        return ended
+
+    for stream in ("planner", "research"):
+        send(stream)
+    plan = ends_of(["planner", "research"])["planner"].id
+    for stream in ("critic", "planner"):
+        send(stream, previous_response_id=plan)
+    ended = ends_of(["critic", "planner"])
+    assert [response.previous_response_id for response in ended.values()] == [plan, plan], ended
+    send("no such name")
+    event = connection.recv()
+    assert (event.type, event.error.code) == ("error", "invalid_stream_id"), event
+
 stranger = openai.OpenAI(base_url=url, api_key=other_key, max_retries=0, timeout=60)
 with stranger.responses.connect() as connection:
     foreign = dict(model=model, input="slow", previous_response_id=kept.id)

@@ -58,6 +58,7 @@ mod responses_repeat_their_requests;
 mod responses_requests_are_checked;
 mod responses_streams_have_one_end;
 mod responses_web_sockets_end;
+mod responses_web_sockets_name_streams;
 mod responses_web_sockets_support;
 mod responses_web_sockets_warm_up;
 mod the_prompt_of_a_chat_can_be_seen;

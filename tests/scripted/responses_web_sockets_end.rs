@@ -86,6 +86,39 @@ async fn a_client_that_does_not_read_holds_its_own_run_and_not_for_ever() {
 }
 
 #[tokio::test]
+async fn an_aborted_run_does_not_wait_for_a_client_that_does_not_read() {
+    let mut settings = Settings::default();
+    settings.memory.requests_limit_bytes = Some(1 << 30);
+    let (server, mut generations) = endless(settings).await;
+    let mut lazy = socket(&server).await;
+    lazy.say(&create(json!({})).to_string()).await;
+    let sender = generation(&mut generations).await;
+    within("a reader", sender.send(started(&[]))).await.unwrap();
+    let long = "x".repeat(256 * 1024);
+    let stall = Duration::from_millis(500);
+    while let Ok(sent) = tokio::time::timeout(stall, sender.send(text(&long))).await {
+        sent.expect("a reader");
+    }
+    let listed = server.get("/v1/admin/requests").await.json();
+    let id = listed["requests"][0]["id"].as_str().expect("an id");
+    let head = format!("DELETE /v1/admin/requests/{id} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    assert_eq!(server.ask(head).await.status, 200);
+    // Long before it would count as a slow reader.
+    within("the end of the run", sender.closed()).await;
+    // It is told when it reads.
+    loop {
+        let event = event(&mut lazy).await;
+        if event["type"] == "error" {
+            assert_eq!(event["code"], "aborted_by_administrator");
+            break;
+        }
+    }
+    let last = event(&mut lazy).await;
+    assert_eq!(last["type"], "response.failed");
+    server.shut_down().await;
+}
+
+#[tokio::test]
 async fn whose_key_is_revoked_is_closed() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = KeysFile::new(folder.path().join("keys.toml"));

@@ -91,7 +91,11 @@ impl BackgroundResponses {
                 ),
             ));
         }
-        let response = Arc::new(BackgroundResponse::new(beginning, account, limit_bytes)?);
+        let mut others = of.into_iter().flat_map(|of| &of.responses);
+        let before = others.rfind(|it| !it.is_over());
+        let before = before.map(Arc::downgrade).unwrap_or_default();
+        let response = BackgroundResponse::new(beginning, account, limit_bytes, before)?;
+        let response = Arc::new(response);
         let of = shelf.clients.entry(client.name().into()).or_default();
         of.is_a_key = client.is_a_key();
         of.responses.push_back(Arc::clone(&response));

@@ -78,6 +78,9 @@ pub(crate) trait ChatDialect: Send + 'static {
     /// Is told each prompt as it was rendered.
     fn rendered(&mut self, _prompt: &Prompt) {}
 
+    /// Is told that its runs are in their model's queue.
+    fn is_in_line(&self) {}
+
     /// Writes the answer as a stream of events that `stream_headers` announces.
     fn writer(&self, identity: &Identity) -> Self::Writer;
 
@@ -248,6 +251,7 @@ pub(crate) async fn answer_asked<D: ChatDialect>(
     let replies = Replies::begin(state.chats.clone(), requests, at_once);
     let replies = replies.map_err(|error| answering.failed(error))?;
     context.submitted();
+    answering.dialect.is_in_line();
     let (start, mut response) = match options.stream {
         true => {
             let expected = expected.unwrap_or_default();

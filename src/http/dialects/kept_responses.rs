@@ -21,6 +21,7 @@ use bytes::Bytes;
 use self::disk::Disk;
 use super::kept_items::Item;
 use super::named_items::NamedItems;
+use crate::auth::CurrentKeys;
 use crate::generation::ClientKey;
 use crate::settings::ResponseSettings;
 
@@ -62,10 +63,6 @@ struct Shelf {
     bytes: usize,
     /// What is kept no more, until its memory is given back.
     gone: Vec<Entry>,
-    /// The names of the keys that there are, as they were last told.
-    keys: HashSet<String>,
-    /// Of those that there were before: requests of theirs may still be under way.
-    revoked: HashSet<String>,
 }
 
 #[derive(Debug, Default)]
@@ -158,15 +155,7 @@ impl Shelf {
         self.is_gone(client, gone);
     }
 
-    /// A key that was never told of is new, and will be.
-    fn has_lost_its_key(&self, client: &ClientKey) -> bool {
-        client.is_a_key() && self.revoked.contains(client.name())
-    }
-
     fn keep_keys(&mut self, keys: &HashSet<String>) {
-        self.revoked.extend(self.keys.difference(keys).cloned());
-        self.revoked.retain(|name| !keys.contains(name));
-        self.keys.clone_from(keys);
         let (bytes, gone) = (&mut self.bytes, &mut self.gone);
         self.clients.retain(|name, of| {
             let stays = !of.is_a_key || keys.contains(&**name);
@@ -215,12 +204,13 @@ impl Shelf {
 }
 
 /// What is kept for all clients.
-#[derive(Debug)]
 pub(crate) struct KeptResponses {
     limits: ResponseSettings,
     shelf: Mutex<Shelf>,
     /// `None`: in memory alone.
     disk: Option<Disk>,
+    /// Those that count now: what a request of another is answered is not kept.
+    keys: CurrentKeys,
 }
 
 impl KeptResponses {
@@ -229,7 +219,14 @@ impl KeptResponses {
             limits: limits.clone(),
             shelf: Mutex::default(),
             disk: None,
+            keys: CurrentKeys::default(),
         }
+    }
+
+    /// The same for clients who have these keys.
+    #[must_use]
+    pub fn with_keys(self, keys: CurrentKeys) -> Self {
+        Self { keys, ..self }
     }
 
     /// As the settings have it, with what is there from before. To be called before anything is served, so that nothing
@@ -279,8 +276,7 @@ impl KeptResponses {
     /// Keeps a response, which others may have to go for. On disk it is once this returns; until then this thread's other
     /// work goes on elsewhere. False: it is too large, the disk has not taken it, or its key has gone.
     pub fn keep(&self, client: &ClientKey, response: KeptResponse) -> bool {
-        let is_refused = || self.with_shelf(|shelf| shelf.has_lost_its_key(client));
-        if !response.may_be_kept(&self.limits) || is_refused() {
+        if !response.may_be_kept(&self.limits) || self.has_lost_its_key(client) {
             return false;
         }
         let response = Arc::new(response);
@@ -292,12 +288,19 @@ impl KeptResponses {
         let now = Instant::now();
         let id = response.id.clone();
         let is_kept = self.with_shelf(|shelf| {
-            !shelf.has_lost_its_key(client) && shelf.keep(client, response, &self.limits, now)
+            // Looked at here: once a key has gone, what it has on the shelf goes, and nothing comes behind that.
+            !self.has_lost_its_key(client) && shelf.keep(client, response, &self.limits, now)
         });
         if !is_kept {
             self.forget_on_disk(vec![(client.name().into(), id)]);
         }
         is_kept
+    }
+
+    /// Its request was let in with a key that counts no more.
+    fn has_lost_its_key(&self, client: &ClientKey) -> bool {
+        let keyring = self.keys.get().filter(|_| client.is_a_key());
+        keyring.is_some_and(|keyring| !keyring.has_client(client.name()))
     }
 
     /// The client's response of this id.

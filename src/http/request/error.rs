@@ -138,9 +138,17 @@ pub(crate) enum RequestError {
     TooManyInBackground { most: usize },
     /// On a WebSocket.
     #[error(
-        "a response is made on this connection, which makes one at a time: wait for its end, or use another connection"
+        "a response is made on this connection, which makes one at a time: wait for its end, or use another \
+         connection; a message with a `stream_id` waits itself, as long as few do"
     )]
     ResponseInFlight,
+    #[error("`stream_id` must be 1 to 256 characters long, of letters, digits, `_`, `-` and `.`")]
+    BadStreamName,
+    #[error(
+        "this connection has named {most} streams, as many as one may: name one of these, or use another connection \
+         (`max-streams-per-socket` in the [responses] settings)"
+    )]
+    TooManyStreams { most: usize },
     #[error(
         "this connection is {} s old, the oldest that one may be: open another (`max-socket-age` in the [responses] \
          settings)", limit.as_secs()

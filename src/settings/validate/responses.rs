@@ -22,6 +22,8 @@ pub(super) fn check(settings: &Settings, found: &mut Found) {
     found.duration("responses.background-events-kept-for", kept_for, ZERO);
     let limit = responses.compacted_limit_bytes;
     found.range("responses.compacted-limit-bytes", limit, 1024..=16 << 20);
+    let most = responses.max_streams_per_socket;
+    found.range("responses.max-streams-per-socket", most, 0..=1024);
     let age = responses.max_socket_age;
     found.duration("responses.max-socket-age", age, SHORTEST);
     let deadline = settings.deadlines.background;
@@ -40,6 +42,7 @@ mod tests {
         settings.responses.max_background_per_key = 1025;
         settings.responses.background_events_limit_bytes = 4095;
         settings.responses.compacted_limit_bytes = 1023;
+        settings.responses.max_streams_per_socket = 1025;
         settings.responses.max_socket_age = Duration::ZERO;
         settings.deadlines.background = Duration::ZERO;
         let mut found = Found::default();
@@ -52,6 +55,7 @@ mod tests {
                 "responses.max-background-per-key",
                 "responses.background-events-limit-bytes",
                 "responses.compacted-limit-bytes",
+                "responses.max-streams-per-socket",
                 "responses.max-socket-age",
                 "deadlines.background",
             ]

@@ -217,9 +217,9 @@ impl Answer {
             self.told_tokens += 1;
             let is_last = self.told_tokens == self.drawn.len();
             let count = self.progress().count_token();
-            if count == 1 {
+            if self.progress().is_told(count) {
                 let run = self.told.run;
-                self.told.notes.send(SlotNote::FirstToken { run });
+                self.told.notes.send(SlotNote::TokenMade { run });
             }
             if self.spells.ends.contains(&id) || (is_last && self.has_ended_with(id)) {
                 return self.completes(FinishReason::Stop, count);

@@ -9,11 +9,14 @@ use super::super::control_thread::{ControlAnswer, ControlCall, ControlReply, KvP
 use super::super::npu_thread::{NpuTask, RunReturned};
 use super::super::prepared_input::budget_left;
 use super::super::run_progress::RunProgress;
+use super::super::size_in_run::{Reading, SizeInRun};
 use super::{Common, Doing, Slot};
 use crate::ipc::{RunSpec, SlotEvent};
 
 /// An abort is repeated this often until the run has come back.
 const ABORT_REPEAT: Duration = Duration::from_millis(250);
+/// No more questions are asked of a run of which the library may tell nothing.
+const MOST_CONTEXT_QUESTIONS: u32 = 3;
 
 impl Slot {
     pub(super) fn start_run(&mut self, common: &mut Common, mut spec: Box<RunSpec>) {
@@ -69,6 +72,7 @@ impl Slot {
         else {
             return;
         };
+        active.context_questions += 1;
         let tokens_before = active.progress.tokens();
         let purpose = KvPurpose::ContextLeft { tokens_before };
         self.control.make(ControlCall::KvCacheSize { run, purpose });
@@ -123,21 +127,43 @@ impl Slot {
             ControlCall::KvCacheSize { run, purpose } => (run, purpose),
             ControlCall::Ask { .. } => return,
         };
+        match purpose {
+            KvPurpose::ContextLeft { tokens_before } => {
+                if let Some(size) = size {
+                    self.context_told(common.context_length, run, tokens_before, size);
+                }
+            }
+            KvPurpose::PromptCount if self.active(run).is_some() => self.end_run(common, size),
+            KvPurpose::PromptCount => {}
+        }
+    }
+
+    /// Ends a run where the context does, unless what the library says of that is not the run's.
+    fn context_told(&mut self, context_length: u32, run: u64, tokens_before: u32, size: u32) {
+        // Where it is not known, what is told first may be it.
+        let left_before = self.left_in_cache;
         let Some(active) = self.active(run) else {
             return;
         };
-        match purpose {
-            KvPurpose::ContextLeft { tokens_before } => {
-                // Tokens made since the question are in the size and in the count to come, so the
-                // limit errs on the early side.
-                if let Some(used) = size {
-                    let left = budget_left(common.context_length, used);
-                    active
-                        .progress
-                        .lower_limit(tokens_before.saturating_add(left));
-                }
+        // Tokens made since the question are in the size and in the count to come, so the limit errs on the early side.
+        let limit = tokens_before.saturating_add(budget_left(context_length, size));
+        if limit >= active.progress.limit_tokens() {
+            return;
+        }
+        let told = SizeInRun {
+            size,
+            left_before: left_before.unwrap_or(size),
+            input_bytes: active.input_bytes,
+            made_tokens: active.progress.tokens(),
+            context_length,
+        };
+        match told.reading() {
+            Reading::OfThisRun => active.progress.lower_limit(limit),
+            Reading::MayBeOfTheRunBefore if active.context_questions < MOST_CONTEXT_QUESTIONS => {
+                active.progress.tell_next();
+                self.left_in_cache = Some(size);
             }
-            KvPurpose::PromptCount => self.end_run(common, size),
+            Reading::MayBeOfTheRunBefore | Reading::NotOfThisRun => {}
         }
     }
 
@@ -153,12 +179,16 @@ impl Slot {
             // It has filled the cache with what was not counted.
             self.prompt_counter.cache_used();
             self.prompt_counter.count(None);
+            self.left_in_cache = None;
             return self.events.send(SlotEvent::RawEnded {
                 run: active.run,
                 result: raw.result.clone(),
                 called_back: raw.called_back,
                 tainted: common.tainted,
             });
+        }
+        if returned.asked_runtime {
+            self.left_in_cache = kv_cache;
         }
         let mut end = active.end(returned, kv_cache, &mut self.prompt_counter);
         common.tainted |= end.tainted;

@@ -3,7 +3,7 @@
 //! an end there is one, and nothing is told behind it.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::sync::watch;
@@ -29,6 +29,10 @@ pub(crate) struct BackgroundResponse {
     more: watch::Sender<()>,
     /// Why it is to end before its answer does.
     wish: watch::Sender<Option<RequestError>>,
+    /// Whether it waits for its model, or waits no more.
+    is_in_line: watch::Sender<bool>,
+    /// Of the same client's, the one that was begun before it and has not ended.
+    before: Weak<BackgroundResponse>,
 }
 
 #[derive(Debug)]
@@ -80,6 +84,7 @@ impl BackgroundResponse {
         beginning: Beginning,
         account: &Account,
         limit_bytes: usize,
+        before: Weak<BackgroundResponse>,
     ) -> Result<Self, OverBudget> {
         let Beginning {
             id,
@@ -102,6 +107,8 @@ impl BackgroundResponse {
             limit_bytes,
             more: watch::Sender::new(()),
             wish: watch::Sender::new(None),
+            is_in_line: watch::Sender::new(false),
+            before,
         };
         response.tell(events, None)?;
         Ok(response)
@@ -144,6 +151,25 @@ impl BackgroundResponse {
         told.items = Vec::new();
         drop(told);
         self.more.send_replace(());
+        self.gets_in_line();
+    }
+
+    /// It is in its model's queue.
+    pub fn gets_in_line(&self) {
+        self.is_in_line.send_replace(true);
+    }
+
+    /// Waits until it may get in line: what its client has begun before it is there, or has ended. Prompts are made
+    /// beside each other, and a later one may be through first.
+    pub async fn turn_comes(&self) {
+        let mut before = self.before.upgrade();
+        while let Some(other) = before {
+            let mut is_in_line = other.is_in_line.subscribe();
+            // Its sender is here.
+            let _ = is_in_line.wait_for(|is_in_line| *is_in_line).await;
+            // One that has ended may have left others before it.
+            before = other.before.upgrade();
+        }
     }
 
     /// Of a response that has ended, and whose request has given back what it had: events that cannot be charged go.

@@ -48,6 +48,30 @@ fn a_key_has_its_places_and_gets_them_back_with_an_end() {
     assert!(all.find("one", "resp_1").is_some() && all.find("other", "resp_1").is_none());
 }
 
+#[tokio::test]
+async fn one_gets_in_line_behind_what_its_client_has_begun_before_it() {
+    let (all, one) = (responses(4), ClientKey::new("one"));
+    let [first, second, third, fourth] = [1, 2, 3, 4].map(|id| begin(&all, &one, id));
+    let other = begin(&all, &ClientKey::new("other"), 5);
+    let may = |response: &BackgroundResponse| response.turn_comes().now_or_never().is_some();
+    assert!(may(&first) && may(&other));
+    assert!(!may(&second) && !may(&third) && !may(&fourth));
+    // One that ends leaves those before it where they are.
+    second.end([], None);
+    assert!(!may(&third));
+    let mut waits = Box::pin(third.turn_comes());
+    assert!((&mut waits).now_or_never().is_none());
+    first.gets_in_line();
+    waits.await;
+    assert!(!may(&fourth));
+    third.gets_in_line();
+    assert!(may(&fourth));
+    for ended in [first, third, fourth] {
+        ended.end([], None);
+    }
+    assert!(may(&begin(&all, &one, 6)));
+}
+
 #[test]
 fn of_those_that_have_ended_the_oldest_go() {
     let (all, one) = (responses(1), ClientKey::new("one"));

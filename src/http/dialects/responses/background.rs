@@ -48,7 +48,7 @@ pub(super) fn begin(
     rule: Rule,
     mut asked: Asked<ResponseAnswer>,
 ) -> Result<Response, RequestError> {
-    let answered = Arc::clone(&asked.dialect.0);
+    let answered = Arc::clone(&asked.dialect.answered);
     let identity = Identity {
         id: context.id.clone(),
         created: answered.created,
@@ -66,6 +66,7 @@ pub(super) fn begin(
     let account = context.account();
     let room = room_to_follow(&account)?;
     let response = (state.background_responses).begin(&context.client, &account, beginning)?;
+    asked.dialect.in_background = Some(Arc::clone(&response));
     // What is told in the end is told as it comes.
     let is_streamed = std::mem::replace(&mut asked.options.stream, true);
     // What only its prompt or its run tells comes too late for a header.
@@ -166,7 +167,10 @@ async fn answer(
         biased;
         // Its stream, once there is one, looks itself.
         () = context.abort.wanted() => Err(context.abort.why()),
-        answer = chat_dialect::answer_asked(state, context, asked) => answer,
+        answer = async {
+            telling.response.turn_comes().await;
+            chat_dialect::answer_asked(state, context, asked).await
+        } => answer,
     };
     let mut body = match answer {
         Ok(answer) => answer.into_body(),

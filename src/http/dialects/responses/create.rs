@@ -18,6 +18,7 @@ use super::parameters::{Context, ContextParameters, OfSocket, Read, blamed};
 use crate::chat::WholeReply;
 use crate::generation::{Completion, DrawRequest};
 use crate::http::HttpState;
+use crate::http::dialects::background_responses::BackgroundResponse;
 use crate::http::dialects::chat_dialect::{
     self, Asked, ChatDialect, Identity, LongHistory, Options, Without, of_fields, unix_seconds,
 };
@@ -36,7 +37,11 @@ use crate::http::response::sse;
 const WRITTEN_IN_A_STREAM: usize = 3;
 
 /// How a response is answered.
-pub(crate) struct ResponseAnswer(pub(super) Arc<Answered>);
+pub(crate) struct ResponseAnswer {
+    pub(super) answered: Arc<Answered>,
+    /// Whose turn others of its client wait for.
+    pub(super) in_background: Option<Arc<BackgroundResponse>>,
+}
 
 impl ChatDialect for ResponseAnswer {
     const PROMPT_PARAM: &'static str = "input";
@@ -49,12 +54,18 @@ impl ChatDialect for ResponseAnswer {
         reply: WholeReply,
         completion: &Completion,
     ) -> serde_json::Result<Vec<u8>> {
-        let output = items(reply, completion, self.0.sealing.as_ref());
-        self.0.ended(identity, output, completion)
+        let output = items(reply, completion, self.answered.sealing.as_ref());
+        self.answered.ended(identity, output, completion)
     }
 
     fn writer(&self, identity: &Identity) -> ResponseWriter {
-        ResponseWriter::new(identity, Arc::clone(&self.0))
+        ResponseWriter::new(identity, Arc::clone(&self.answered))
+    }
+
+    fn is_in_line(&self) {
+        if let Some(response) = &self.in_background {
+            response.gets_in_line();
+        }
     }
 
     fn blamed(&self, error: RequestError) -> RequestError {
@@ -62,7 +73,7 @@ impl ChatDialect for ResponseAnswer {
     }
 
     fn has_a_header(&self) -> bool {
-        !self.0.echo.background
+        !self.answered.echo.background
     }
 
     fn stream(body: Body) -> Response {
@@ -92,7 +103,7 @@ pub(crate) async fn create(
     context.is_generation(state.engine.metrics());
     let answered = async {
         let asked = parsed(&state, &context, request, of_fields(asked)).await?;
-        match asked.dialect.0.echo.background {
+        match asked.dialect.answered.echo.background {
             true => background::begin(&state, &context, rule, asked),
             false => chat_dialect::answer_asked(&state, &context, asked).await,
         }
@@ -229,7 +240,10 @@ pub(super) fn asked_of(
         source,
         options,
         reading: Some(reading),
-        dialect: ResponseAnswer(Arc::new(answered)),
+        dialect: ResponseAnswer {
+            answered: Arc::new(answered),
+            in_background: None,
+        },
         model,
     })
 }

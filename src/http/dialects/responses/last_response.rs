@@ -1,13 +1,23 @@
-//! The last response of one WebSocket that is not kept: the next message on it may go on from it, once.
+//! The last response of each stream of one WebSocket that is not kept: the next message of its stream may go on from it,
+//! once, and takes it away; those of other streams may until then.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::http::dialects::kept_responses::KeptResponse;
 use crate::memory::{Account, Charge};
 
+/// A stream, as its client calls it; `None`: that of the messages that name none.
+pub(super) type Stream = Option<Arc<str>>;
+
+type Kept = HashMap<Stream, (Arc<KeptResponse>, Charge)>;
+
+/// That of one stream.
 pub(super) struct LastResponse {
     account: Account,
-    response: Mutex<Option<(Arc<KeptResponse>, Charge)>>,
+    stream: Stream,
+    /// Those of all streams.
+    responses: Arc<Mutex<Kept>>,
 }
 
 impl LastResponse {
@@ -15,7 +25,17 @@ impl LastResponse {
     pub fn new(account: Account) -> Self {
         Self {
             account,
-            response: Mutex::default(),
+            stream: None,
+            responses: Arc::default(),
+        }
+    }
+
+    /// That of another stream of the same socket.
+    pub fn of(&self, stream: Stream) -> Self {
+        Self {
+            account: self.account.clone(),
+            stream,
+            responses: Arc::clone(&self.responses),
         }
     }
 
@@ -28,21 +48,34 @@ impl LastResponse {
         }
     }
 
-    /// Gives it to a request that goes on from it. One that fails has no second chance, as in OpenAI's API.
+    /// Gives it to a request that goes on from it. One that fails has no second chance, as in OpenAI's API. Another
+    /// stream's stays there, for that stream.
     pub fn take(&self, id: &str) -> Option<Arc<KeptResponse>> {
-        let mut last = self.lock();
-        let taken = last.take_if(|(response, _)| response.id == id);
-        drop(last);
-        taken.map(|(response, _)| response)
+        let is_it = |(response, _): &(Arc<KeptResponse>, Charge)| response.id == id;
+        let mut responses = self.lock();
+        if responses.get(&self.stream).is_some_and(is_it) {
+            let taken = responses.remove(&self.stream);
+            // Its memory is given back without the lock.
+            drop(responses);
+            return taken.map(|(response, _)| response);
+        }
+        let other = responses.values().find(|&kept| is_it(kept));
+        other.map(|(response, _)| Arc::clone(response))
     }
 
     fn replace(&self, response: Option<(Arc<KeptResponse>, Charge)>) {
-        let before = std::mem::replace(&mut *self.lock(), response);
+        let before = match response {
+            Some(response) => self.lock().insert(self.stream.clone(), response),
+            None => self.lock().remove(&self.stream),
+        };
         drop(before);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(Arc<KeptResponse>, Charge)>> {
-        self.response.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
+        // Whole after every statement.
+        self.responses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -77,5 +110,22 @@ mod tests {
         last.keep(response("c", 10));
         last.keep(response("d", most));
         assert!(last.take("c").is_none() && last.take("d").is_none());
+    }
+
+    #[test]
+    fn each_stream_has_its_own_and_gives_it_to_others_too() {
+        let account = Accountant::new(1 << 20).account(ClientKey::new("c"), Standing::Ordinary);
+        let unnamed = LastResponse::new(account);
+        let [main, critic] = ["main", "critic"].map(|name| unnamed.of(Some(name.into())));
+        unnamed.keep(response("a", 10));
+        main.keep(response("b", 10));
+        assert!(critic.take("a").is_some() && critic.take("b").is_some());
+        assert!(critic.take("b").is_some(), "it is not its own");
+        critic.keep(response("c", 10));
+        assert!(main.take("b").is_some() && main.take("b").is_none());
+        assert!(critic.take("b").is_none());
+        assert!(unnamed.take("c").is_some() && unnamed.take("a").is_some());
+        assert!(unnamed.take("a").is_none() && critic.take("c").is_some());
+        assert!(main.lock().is_empty());
     }
 }

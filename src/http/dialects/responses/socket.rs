@@ -1,11 +1,13 @@
 //! Responses on a WebSocket: each message asks for one, and its events come as messages, the same as those of its
-//! stream. One response is made at a time. It ends with the socket, and waits for a client that does not read; one that
-//! reads nothing for `http.slow-reader-timeout` is closed.
+//! stream. One response is made at a time; messages that name a stream wait for it in the order in which they came. It
+//! ends with the socket, and waits for a client that does not read; one that reads nothing for
+//! `http.slow-reader-timeout` is closed.
 
 mod events;
 mod message;
 mod turns;
 
+use std::collections::{HashSet, VecDeque};
 use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
@@ -32,7 +34,7 @@ use crate::http::response::error_body::ErrorBody;
 use crate::http::transport::messages::{End, Incoming, Source, asked_to_close};
 use crate::http::transport::origin;
 use crate::http::transport::websocket::{Frames, Messages, NoHandshake, Socket, Upgradable, close};
-use turns::Turns;
+use turns::{OfStream, Turns};
 
 /// How long what is told of an end may wait for its reader; so much is kept of the time for draining.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -41,8 +43,9 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 ///
 /// Each message of the client's is a text, the body of `POST /v1/responses` with `"type": "response.create"`, and is
 /// answered with the events of its stream, each the JSON of a ResponseEvent in a text. Not more than one response is made
-/// at a time. What is refused is told by an event `error` with `status`, `error` and `headers`. With `generate: false`
-/// the prompt is evaluated for a later message to go on from, and the response is completed without an item.
+/// at a time; a message with a `stream_id`, which its events repeat, waits for those before it. What is refused is told by
+/// an event `error` with `status`, `error` and `headers`. With `generate: false` the prompt is evaluated for a later message
+/// to go on from, and the response is completed without an item.
 #[utoipa::path(get, path = "/v1/responses", tag = "openai", operation_id = "responses_on_a_websocket",
     responses(
         (status = 101, description = "The connection is a WebSocket from now on"),
@@ -142,6 +145,10 @@ async fn pump(
 ) -> End {
     let state = turns.state();
     let mut turn: Option<BoxFuture<'_, ()>> = None;
+    // Messages that name a stream, behind it.
+    let mut waiting: VecDeque<OfStream> = VecDeque::new();
+    let mut streams: HashSet<Arc<str>> = HashSet::new();
+    let most = state.max_socket_streams;
     // Sent beside the turn.
     let mut refusal: Option<BoxFuture<'_, ()>> = None;
     let mut too_old = pin!(tokio::time::sleep(state.max_socket_age));
@@ -154,17 +161,28 @@ async fn pump(
             && let Some(end) = end.take()
         {
             let limit = state.max_socket_age;
-            let too_old = RequestError::SocketTooOld { limit };
+            let error = match end {
+                End::TooOld => RequestError::SocketTooOld { limit },
+                _ => shutting_down(),
+            };
             let last_words = async {
                 if let Some(refusal) = refusal {
                     refusal.await;
                 }
+                for message in waiting {
+                    turns.refuse(message, error.clone()).await;
+                }
                 if end == End::TooOld {
-                    turns.tell(&too_old).await;
+                    turns.tell(&error).await;
                 }
             };
             let _ = timeout(LAST_WORDS, last_words).await;
             return end;
+        }
+        if turn.is_none()
+            && let Some(next) = waiting.pop_front()
+        {
+            turn = Some(turns.take(next).boxed());
         }
         let is_shutting_down = end == Some(End::ShuttingDown);
         tokio::select! {
@@ -178,14 +196,31 @@ async fn pump(
             () = &mut too_old, if end.is_none() => end = Some(End::TooOld),
             () = &mut drained, if is_shutting_down => {
                 turn = None;
-                let error = GenerationError::ShuttingDown;
-                let error = RequestError::Generation { error, prompt_param: "" };
-                let _ = timeout(LAST_WORDS, turns.tell(&error)).await;
+                let _ = timeout(LAST_WORDS, turns.tell(&shutting_down())).await;
             }
             // A client that does not read its refusals is not listened to.
             incoming = messages.next(), if refusal.is_none() => match incoming {
-                Incoming::Message(text) if turn.is_none() => turn = Some(turns.take(text).boxed()),
-                Incoming::Message(text) => refusal = Some(turns.refuse(text).boxed()),
+                Incoming::Message(message) => {
+                    let stream = message::stream_of(&message.text);
+                    let is_named = stream.is_some();
+                    let is_one_too_many = (stream.as_ref())
+                        .is_some_and(|name| !streams.contains(name) && streams.len() >= most);
+                    let message = (stream, message);
+                    if is_one_too_many {
+                        let error = RequestError::TooManyStreams { most };
+                        refusal = Some(turns.refuse(message, error).boxed());
+                        continue;
+                    }
+                    streams.extend(message.0.clone());
+                    if turn.is_none() {
+                        turn = Some(turns.take(message).boxed());
+                    } else if is_named && waiting.len() < most {
+                        waiting.push_back(message);
+                    } else {
+                        let error = RequestError::ResponseInFlight;
+                        refusal = Some(turns.refuse(message, error).boxed());
+                    }
+                }
                 Incoming::Left => return End::ClientLeft,
                 Incoming::Unreadable(end) => {
                     drop(turn);
@@ -203,6 +238,13 @@ async fn pump(
                 }
             },
         }
+    }
+}
+
+fn shutting_down() -> RequestError {
+    RequestError::Generation {
+        error: GenerationError::ShuttingDown,
+        prompt_param: "",
     }
 }
 

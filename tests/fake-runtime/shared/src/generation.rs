@@ -18,6 +18,7 @@ use crate::token_loop::TokenLoop;
 use crate::words;
 use std::ffi::{c_int, c_void};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 pub const MODE_HIDDEN: u32 = 1;
@@ -167,6 +168,8 @@ impl Generation<'_> {
         let began = Instant::now();
         let mut faults = FaultsOfARun::new(&self.faults, self.model);
         let broken_off = self.prefill(prompt, &mut faults);
+        let in_run = &self.model.tokens_in_run;
+        in_run.store(given.tokens, Ordering::Relaxed);
         let mut output = Output::new(self);
         let mut tally = Tally {
             produced: 0,

@@ -11,7 +11,7 @@ use crate::set_up::SetUp;
 use std::ffi::{c_int, c_void};
 use std::path::PathBuf;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -34,6 +34,8 @@ pub struct Model {
     pub set_up: Mutex<SetUp>,
     pub cache: Mutex<Cache>,
     pub running: AtomicBool,
+    /// Tokens of the prompt and the answer of the run that goes on.
+    pub tokens_in_run: AtomicI32,
     pub paused: Mutex<Option<Paused>>,
     aborted: AtomicBool,
     abort_lock: Mutex<()>,
@@ -74,6 +76,7 @@ impl Model {
             userdata: AtomicPtr::new(ptr::null_mut()),
             cache: Mutex::default(),
             running: AtomicBool::new(false),
+            tokens_in_run: AtomicI32::new(0),
             paused: Mutex::new(None),
             aborted: AtomicBool::new(false),
             abort_lock: Mutex::new(()),

@@ -239,7 +239,11 @@ impl Runtime {
             if sizes.is_null() {
                 return FAILED;
             }
-            let tokens = lock(&model.cache).tokens;
+            let goes_on = model.running.load(Ordering::Acquire);
+            let tokens = match goes_on && model.scenario.cache_size_in_runs {
+                true => model.tokens_in_run.load(Ordering::Relaxed),
+                false => lock(&model.cache).tokens,
+            };
             for sequence in 0..model.sequences() {
                 // SAFETY: not NULL, and room for every sequence that init was told.
                 unsafe { sizes.add(sequence).write(tokens) };

@@ -48,6 +48,8 @@ pub struct Scenario {
     pub count: Count,
     pub max_context_limit: i32,
     pub prefix_reuse: bool,
+    /// The KV cache's size in a run is that of then, not that of the run before.
+    pub cache_size_in_runs: bool,
     pub embedding_size: u16,
     pub vocab_size: u16,
     pub hidden_states: HiddenStates,
@@ -108,6 +110,7 @@ impl Default for Scenario {
             count: Count::Words,
             max_context_limit: 4096,
             prefix_reuse: false,
+            cache_size_in_runs: false,
             embedding_size: 8,
             vocab_size: 16,
             hidden_states: HiddenStates::Counting,

@@ -8,6 +8,7 @@ use crate::faults_of_a_run::FaultsOfARun;
 use crate::generation::{End, Generation, Tally};
 use crate::output::Output;
 use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 pub struct TokenLoop<'r, 'o> {
@@ -129,6 +130,9 @@ impl<'r, 'o> TokenLoop<'r, 'o> {
             self.late -= 1;
         }
         self.tally.produced += 1;
+        if model.scenario.cache_size_in_runs {
+            model.tokens_in_run.fetch_add(1, Ordering::Relaxed);
+        }
         None
     }
 }

@@ -17,7 +17,7 @@ fn begun(account: &Account, limit_bytes: usize) -> BackgroundResponse {
         now: Bytes::from_static(b"{}"),
         items: Vec::new(),
     };
-    BackgroundResponse::new(beginning, account, limit_bytes).expect("memory")
+    BackgroundResponse::new(beginning, account, limit_bytes, Weak::new()).expect("memory")
 }
 
 #[test]

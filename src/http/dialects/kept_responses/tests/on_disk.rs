@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::apart::{self, Subject};
+use crate::auth::{ApiKey, Keyring, Role, Secret, creation_time};
 use crate::durable_write::LockedFolder;
+use crate::generation::Weight;
 use crate::http::dialects::kept_items::Said;
 use crate::http::dialects::kept_responses::file::{self, Kept};
 use crate::http::dialects::kept_responses::moment::Moment;
@@ -42,6 +44,18 @@ fn said(number: usize) -> KeptResponse {
 
 fn key(name: &str) -> ClientKey {
     ClientKey::new(name).of_tenant("")
+}
+
+fn made(name: &str) -> ApiKey {
+    ApiKey {
+        name: name.parse().expect("a name"),
+        digest: Secret::generate().expect("randomness").digest(),
+        role: Role::User,
+        models: None,
+        weight: Weight::default(),
+        tenant: None,
+        created: creation_time(),
+    }
 }
 
 fn opened(folder: &Path, settings: &ResponseSettings) -> KeptResponses {
@@ -248,21 +262,29 @@ fn what_came_from_a_key_goes_with_it_from_disk_too() {
 #[test]
 fn what_a_key_is_answered_after_its_end_is_on_no_disk() {
     let folder = tempfile::tempdir().expect("a folder");
-    let kept = opened(folder.path(), &settings());
-    let tell = |names: &[&str]| {
-        kept.keep_keys(&names.iter().map(|&name| name.to_owned()).collect());
+    let keys = CurrentKeys::default();
+    let kept = opened(folder.path(), &settings()).with_keys(keys.clone());
+    let [one, two, three] = ["one", "two", "three"].map(made);
+    let are = |there: &[&ApiKey]| {
+        let mut keyring = Keyring::default();
+        for &key in there {
+            keyring.add(key.clone()).expect("another name");
+        }
+        keys.set(keyring);
     };
-    tell(&["one", "two"]);
-    tell(&["two"]);
+    let client = one.client();
+    are(&[&one, &two]);
+    are(&[&two]);
     // Its request was under way, through other changes as well.
-    tell(&["two", "three"]);
-    assert!(!kept.keep(&key("one"), said(1)) && !has(&kept, "one", 1));
+    are(&[&two, &three]);
+    assert!(!kept.keep(&client, said(1)) && !has(&kept, client.name(), 1));
     is_quiet(folder.path());
-    assert!(!path(folder.path(), "one", 1).exists());
-    assert!(kept.keep(&key("two"), said(2)) && kept.keep(&key("not told yet"), said(3)));
-    assert!(kept.keep(&ClientKey::new("one"), said(4)));
-    tell(&["one", "two"]);
-    assert!(kept.keep(&key("one"), said(5)));
+    assert!(!path(folder.path(), client.name(), 1).exists());
+    // Nothing was told of them.
+    assert!(kept.keep(&two.client(), said(2)) && kept.keep(&three.client(), said(3)));
+    assert!(kept.keep(&ClientKey::new(client.name()), said(4)));
+    are(&[&one, &two]);
+    assert!(kept.keep(&client, said(5)));
 }
 
 #[test]
