@@ -24,7 +24,7 @@ use crate::http::dialects::openai::{
     chat, completions, embeddings, format_fields, messages, models, parameters, tools,
 };
 use crate::http::dialects::responses;
-use crate::http::request::aside::aside;
+use crate::aside::aside;
 use crate::http::request::paths::{self, Need};
 use crate::http::response::error_body::ErrorBody;
 

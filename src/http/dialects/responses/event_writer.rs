@@ -22,7 +22,7 @@ use crate::generation::{Completion, FinishReason};
 use crate::http::dialects::chat_dialect::Identity;
 use crate::http::dialects::openai::chunk::KEEP_ALIVE;
 use crate::http::dialects::openai::logprobs::ContentLogprob;
-use crate::http::request::aside::aside;
+use crate::aside::aside;
 use crate::http::request::error::RequestError;
 use crate::http::request::id;
 use crate::http::response::append_json::append_json;

@@ -22,7 +22,7 @@ use crate::http::dialects::functions::Functions;
 use crate::http::dialects::kept_items::{Item, conversed};
 use crate::http::dialects::openai::reasoning as wishes;
 use crate::http::dialects::templates::has_template;
-use crate::http::request::aside::aside;
+use crate::aside::aside;
 use crate::http::request::body::Object;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::{RequestError, quote};
