@@ -26,6 +26,7 @@ mod template_support;
 mod client_sessions;
 mod doors;
 mod function_calls;
+mod log_probabilities;
 mod manager;
 mod sixty_words;
 
@@ -128,6 +129,7 @@ mod the_vendors_oddities_keep_formats;
 mod thoughts_keep_their_budget;
 mod tiny_models;
 mod tokenizers_of_gguf;
+mod tokens_of_cut_characters_are_told;
 mod tokens_say_how_likely_they_were;
 mod typed_clients_get_what_they_ask_for;
 mod what_is_made_of_requests_is_charged;
