@@ -13,6 +13,7 @@ mod a_fresh_machine_gets_its_rust;
 mod board_support;
 mod boards_are_collected;
 mod command_line;
+mod doctor_command;
 mod governors_are_tuned;
 mod imports_follow_the_layers;
 mod named_paths;
