@@ -47,6 +47,7 @@ mod an_unkillable_worker_gets_no_successor;
 mod an_unread_log_stops_nothing;
 mod answers_keep_their_format;
 mod answers_repeat_whatever_runs;
+mod answers_with_unprinted_tokens;
 mod anthropics_clients_work_unchanged;
 mod boards_are_measured;
 mod bodies_of_public_schemas_are_answered;
