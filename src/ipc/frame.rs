@@ -39,24 +39,14 @@ pub enum FrameError {
 pub fn encode<T: Serialize>(message: &T, buffer: &mut Vec<u8>) -> Result<(), FrameError> {
     let start = buffer.len();
     buffer.extend_from_slice(&[0; LENGTH_BYTES]);
-    let written = postcard::serialize_with_flavor(
-        message,
-        Small {
-            most: buffer.len() + LARGE_BYTES,
-            buffer,
-        },
-    );
-    match written {
-        Ok(()) => {}
-        Err(postcard::Error::SerializeBufferFull) => {
-            buffer.truncate(start + LENGTH_BYTES);
-            let taken = std::mem::take(buffer);
-            *buffer = aside(usize::MAX, || postcard::to_extend(message, taken))?;
-        }
-        Err(error) => {
-            buffer.truncate(start);
-            return Err(error.into());
-        }
+    let mut written = append(message, buffer, LARGE_BYTES);
+    if let Err(postcard::Error::SerializeBufferFull) = written {
+        buffer.truncate(start + LENGTH_BYTES);
+        written = aside(usize::MAX, || append(message, buffer, usize::MAX));
+    }
+    if let Err(error) = written {
+        buffer.truncate(start);
+        return Err(error.into());
     }
     let length = buffer.len() - start - LENGTH_BYTES;
     if length > MAX_FRAME_BYTES {
@@ -68,34 +58,33 @@ pub fn encode<T: Serialize>(message: &T, buffer: &mut Vec<u8>) -> Result<(), Fra
     Ok(())
 }
 
-/// What a message is written to that need not be made aside.
-struct Small<'a> {
+fn append<T: Serialize>(
+    message: &T,
+    buffer: &mut Vec<u8>,
+    most_bytes: usize,
+) -> postcard::Result<()> {
+    let left = most_bytes;
+    postcard::serialize_with_flavor(message, Bounded { buffer, left })
+}
+
+/// A buffer, and how many bytes may still be appended.
+struct Bounded<'a> {
     buffer: &'a mut Vec<u8>,
-    most: usize,
+    left: usize,
 }
 
-impl Small<'_> {
-    fn check_room(&self, bytes: usize) -> postcard::Result<()> {
-        match self.buffer.len() + bytes <= self.most {
-            true => Ok(()),
-            false => Err(postcard::Error::SerializeBufferFull),
-        }
-    }
-}
-
-impl Flavor for Small<'_> {
+impl Flavor for Bounded<'_> {
     type Output = ();
 
     fn try_extend(&mut self, data: &[u8]) -> postcard::Result<()> {
-        self.check_room(data.len())?;
+        let left = self.left.checked_sub(data.len());
+        self.left = left.ok_or(postcard::Error::SerializeBufferFull)?;
         self.buffer.extend_from_slice(data);
         Ok(())
     }
 
     fn try_push(&mut self, data: u8) -> postcard::Result<()> {
-        self.check_room(1)?;
-        self.buffer.push(data);
-        Ok(())
+        self.try_extend(&[data])
     }
 
     fn finalize(self) -> postcard::Result<()> {

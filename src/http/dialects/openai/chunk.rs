@@ -22,6 +22,7 @@ use crate::http::response::event_writer::EventWriter;
 use crate::http::response::sse;
 
 const DONE: &[u8] = b"data: [DONE]\n\n";
+
 /// Whether a stream ends with a chunk of token counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum UsageChunk {

@@ -69,6 +69,7 @@ fn shared_bytes(a: &str, b: &str) -> usize {
     let (a, b) = (a.as_bytes(), b.as_bytes());
     let blocks = a.chunks_exact(BLOCK).zip(b.chunks_exact(BLOCK));
     let blocks = blocks.take_while(|(a, b)| a == b).count();
-    let rest = a.iter().zip(b).skip(blocks * BLOCK);
-    blocks * BLOCK + rest.take_while(|(a, b)| a == b).count()
+    let same = blocks * BLOCK;
+    let rest = a[same..].iter().zip(&b[same..]);
+    same + rest.take_while(|(a, b)| a == b).count()
 }
