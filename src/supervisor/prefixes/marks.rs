@@ -127,7 +127,7 @@ impl<'a> Text<'a> {
     }
 }
 
-/// Makes the marks of these, for who is about to look at them where others wait.
+/// Makes the marks of these before a turn looks at them with the lock that others wait for.
 pub fn mark(texts: &[&Text<'_>]) {
     let bytes = texts.iter().map(|text| text.len()).sum();
     aside(bytes, || {

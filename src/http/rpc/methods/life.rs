@@ -16,7 +16,7 @@ use crate::library_calls::{DefaultParam, Param};
 use crate::models::NoModel;
 use crate::supervisor::Supervisor;
 
-/// Errors of a load, which administrators see and may end: that is the last.
+/// Errors of a load, which administrators see and may end: the last one says so.
 const LOAD_ERRORS: &[ErrorKind] = &[
     ErrorKind::UnknownModel,
     ErrorKind::ModelNotAllowed,
@@ -31,7 +31,7 @@ const LOAD_ERRORS: &[ErrorKind] = &[
     ErrorKind::AbortedByAdministrator,
 ];
 
-/// Errors of whatever needs a worker.
+/// Errors of whatever needs a worker: no administrator ends it.
 const WORKER_ERRORS: &[ErrorKind] = LOAD_ERRORS.split_at(LOAD_ERRORS.len() - 1).0;
 
 pub(crate) struct CreateDefaultParam;
