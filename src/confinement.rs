@@ -103,7 +103,7 @@ pub struct Reach {
 }
 
 impl Reach {
-    /// That of a library that nobody has the source of: the system to read, the devices to use, and no network.
+    /// That of a library whose source is not there: the system to read, the devices to use, and no network.
     pub fn of_library(hidden: impl IntoIterator<Item = PathBuf>) -> Self {
         let mut this = Self::new(&SYSTEM, Right::Run, hidden);
         // A thread is given its name there.

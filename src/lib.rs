@@ -8,6 +8,7 @@
 
 pub mod admission;
 mod apart;
+mod aside;
 pub mod auth;
 pub mod bench;
 pub mod board;

@@ -32,7 +32,7 @@ pub(crate) enum ChatTemplate {
 
 /// A turn as text, and what is to happen to an end-of-generation token before it.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Turn {
+pub(crate) struct ConversationTurn {
     pub(crate) text: String,
     /// `text` closes the previous turn itself, so a sampled end-of-turn token would be there twice.
     pub(crate) closes_the_last_turn: bool,
@@ -51,7 +51,7 @@ pub(crate) struct TurnInput<'a> {
 }
 
 impl ChatTemplate {
-    pub(crate) fn render(&self, input: &TurnInput<'_>) -> Result<Turn, TemplateError> {
+    pub(crate) fn render(&self, input: &TurnInput<'_>) -> Result<ConversationTurn, TemplateError> {
         match self {
             ChatTemplate::Raw => Ok(plain(input.prompt.to_owned(), String::new())),
             ChatTemplate::Custom {
@@ -68,8 +68,8 @@ impl ChatTemplate {
     }
 }
 
-fn plain(text: String, system_text: String) -> Turn {
-    Turn {
+fn plain(text: String, system_text: String) -> ConversationTurn {
+    ConversationTurn {
         text,
         closes_the_last_turn: false,
         system_text,
@@ -80,7 +80,7 @@ fn plain(text: String, system_text: String) -> Turn {
 mod tests {
     use super::*;
 
-    fn rendered(template: &ChatTemplate, prompt: &str, continues: bool) -> Turn {
+    fn rendered(template: &ChatTemplate, prompt: &str, continues: bool) -> ConversationTurn {
         let turn = template.render(&TurnInput {
             role: "user",
             prompt,

@@ -27,13 +27,13 @@ unsafe impl Send for Logprobs {}
 
 /// What one row says of a token, on its way to the host.
 pub(crate) struct TokenLogprobs {
-    token: Place,
-    top: Vec<Place>,
+    token: Scored,
+    top: Vec<Scored>,
     of_prompt: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Place {
+struct Scored {
     token: Token,
     logprob: f32,
 }
@@ -66,7 +66,7 @@ impl Logprobs {
     /// Of a prompt's token, which follows `row`; none: nothing came before it.
     pub(crate) fn of_prompt(&self, row: Option<&[f32]>, token: Token) -> TokenLogprobs {
         let nothing = || TokenLogprobs {
-            token: Place {
+            token: Scored {
                 token,
                 logprob: f32::NAN,
             },
@@ -78,7 +78,7 @@ impl Logprobs {
 
     fn of_row(&self, row: &[f32], token: Token, of_prompt: bool) -> TokenLogprobs {
         let whole = log_sum_exp(row);
-        let place = |token: usize| Place {
+        let place = |token: usize| Scored {
             token: token as Token,
             logprob: (f64::from(row[token]) - whole) as f32,
         };
@@ -196,7 +196,7 @@ mod tests {
             let row: Vec<f32> = row.into_iter().map(|logit| f32::from(logit) / 4.0).collect();
             let got = wanting(top).of_drawn(&row, 0);
             prop_assert_eq!(got.top.len(), top.min(row.len()));
-            let order = |a: &Place, b: &Place| a.logprob > b.logprob
+            let order = |a: &Scored, b: &Scored| a.logprob > b.logprob
                 || (a.logprob == b.logprob && a.token < b.token);
             prop_assert!(got.top.is_sorted_by(order));
             let rest = row.iter().enumerate().filter(|(at, _)| {

@@ -42,7 +42,7 @@ pub(crate) struct ThreadGovernor {
 #[derive(Debug)]
 struct Cpu {
     number: u32,
-    place: Place,
+    duty: Duty,
     /// Part of the time its thread was ready and did not run.
     waiting: f64,
     /// The time this was seen in, while it is short.
@@ -50,7 +50,7 @@ struct Cpu {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum Duty {
     Used { on_trial_since: Option<Duration> },
     Away { until: Duration },
 }
@@ -63,7 +63,7 @@ impl ThreadGovernor {
         };
         governor.cpus.extend(cpus.iter().map(|&number| Cpu {
             number,
-            place: Place::Used {
+            duty: Duty::Used {
                 on_trial_since: None,
             },
             waiting: 0.0,
@@ -83,8 +83,8 @@ impl ThreadGovernor {
     pub(crate) fn is_looking(&self) -> bool {
         self.cpus.iter().any(|cpu| {
             let on_trial = matches!(
-                cpu.place,
-                Place::Used {
+                cpu.duty,
+                Duty::Used {
                     on_trial_since: Some(_)
                 }
             );
@@ -94,7 +94,7 @@ impl ThreadGovernor {
 
     /// `before_step` will bring back a CPU.
     pub(crate) fn returns_by(&self, now: Duration) -> bool {
-        let returns = |cpu: &Cpu| matches!(cpu.place, Place::Away { until } if until <= now);
+        let returns = |cpu: &Cpu| matches!(cpu.duty, Duty::Away { until } if until <= now);
         self.cpus.iter().any(returns)
     }
 
@@ -103,10 +103,10 @@ impl ThreadGovernor {
     pub(crate) fn before_step(&mut self, now: Duration) -> bool {
         let mut changed = false;
         for cpu in &mut self.cpus {
-            if matches!(cpu.place, Place::Away { until } if until <= now) {
+            if matches!(cpu.duty, Duty::Away { until } if until <= now) {
                 *cpu = Cpu {
                     number: cpu.number,
-                    place: Place::Used {
+                    duty: Duty::Used {
                         on_trial_since: Some(now),
                     },
                     waiting: 0.0,
@@ -135,13 +135,13 @@ impl ThreadGovernor {
         let used = self
             .cpus
             .iter_mut()
-            .filter(|cpu| matches!(cpu.place, Place::Used { .. }));
+            .filter(|cpu| matches!(cpu.duty, Duty::Used { .. }));
         for (cpu, waited) in used.zip(waited) {
             cpu.see(wall, *waited);
         }
         let changed = self.give_up(now, wall);
         for cpu in &mut self.cpus {
-            if let Place::Used { on_trial_since } = &mut cpu.place
+            if let Duty::Used { on_trial_since } = &mut cpu.duty
                 && cpu.seen >= MEMORY
             {
                 *on_trial_since = None;
@@ -152,7 +152,7 @@ impl ThreadGovernor {
 
     fn give_up(&mut self, now: Duration, wall: Duration) -> bool {
         let mut by_waiting: Vec<usize> = (0..self.cpus.len())
-            .filter(|&at| matches!(self.cpus[at].place, Place::Used { .. }))
+            .filter(|&at| matches!(self.cpus[at].duty, Duty::Used { .. }))
             .collect();
         by_waiting.sort_by(|&a, &b| self.cpus[a].waiting.total_cmp(&self.cpus[b].waiting));
         let mut all_run = 1.0;
@@ -171,7 +171,7 @@ impl ThreadGovernor {
         let mut changed = false;
         for &at in &by_waiting[best.0..] {
             let cpu = &mut self.cpus[at];
-            let Place::Used { on_trial_since } = cpu.place else {
+            let Duty::Used { on_trial_since } = cpu.duty else {
                 continue;
             };
             if cpu.seen >= FIRST_LOOK {
@@ -182,7 +182,7 @@ impl ThreadGovernor {
                         (trial * TRIALS_TO_REST).clamp(FIRST_RETRY, LAST_RETRY)
                     }
                 };
-                cpu.place = Place::Away { until: now + away };
+                cpu.duty = Duty::Away { until: now + away };
                 changed = true;
             }
         }
@@ -193,9 +193,9 @@ impl ThreadGovernor {
     }
 
     fn list_used(&mut self) {
-        let used = self.cpus.iter().filter_map(|cpu| match cpu.place {
-            Place::Used { .. } => Some(cpu.number),
-            Place::Away { .. } => None,
+        let used = self.cpus.iter().filter_map(|cpu| match cpu.duty {
+            Duty::Used { .. } => Some(cpu.number),
+            Duty::Away { .. } => None,
         });
         self.used = used.collect();
     }

@@ -1,4 +1,4 @@
-//! The keys that count now, as everybody reads them who does not follow the file.
+//! The keys that count now, as all parts read them that do not follow the file.
 
 use std::sync::{Arc, mpsc};
 
@@ -50,7 +50,7 @@ impl CurrentKeys {
         self.trouble.borrow().clone()
     }
 
-    /// The file was changed: whoever follows it looks at it now. Waits for nothing.
+    /// The file was changed: its follower looks at it now. Waits for nothing.
     pub fn look_now(&self) {
         if let Some(looks) = &self.looks {
             // Who followed it may have ended with the daemon.

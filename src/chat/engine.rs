@@ -96,7 +96,7 @@ pub trait Engine: Send + Sync + 'static {
     /// Where the daemon counts; all layers share it.
     fn metrics(&self) -> &Metrics;
 
-    /// What the board's sensors told last. `None`: nobody has looked.
+    /// What the board's sensors told last. `None`: the daemon has not looked.
     fn board(&self) -> Option<Arc<BoardSample>> {
         None
     }

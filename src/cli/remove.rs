@@ -78,7 +78,7 @@ pub(super) fn run(arguments: &RemoveArguments) -> Result<ExitCode, SettingsError
     })
 }
 
-/// Asks whoever sits at the terminal. Without one nothing is confirmed.
+/// Asks the user at the terminal. Without one nothing is confirmed.
 fn confirmed(model: &InstalledModel, removal: &Removal) -> bool {
     let size = readable_size(model.facts.size_bytes);
     eprintln!("{} ({size}) goes:", printable(&model.id));

@@ -129,7 +129,7 @@ impl Parsers {
             .name("grammar".to_owned())
             .stack_size(STACK_BYTES)
             .spawn(move || {
-                // Nobody is refused to give way.
+                // No client is refused to give way.
                 let _ = nice(NICE);
                 grammar::parser(&grammar, &tokens, &limits)
             })?;

@@ -10,7 +10,7 @@
 //! Ends of the model are not allowed before the answer can end, and not in a thought. An answer that can
 //! only be followed by white space is complete.
 
-mod places;
+mod stages;
 
 use std::sync::Arc;
 
@@ -41,7 +41,8 @@ pub enum Begun<'b> {
     Text(&'b str),
 }
 
-enum Place {
+/// How far an answer has come.
+enum Stage {
     /// What was said of a thought's opener; it may be the beginning of the answer instead.
     Before {
         said: Vec<u8>,
@@ -60,7 +61,7 @@ pub struct Follower {
     start: Matcher,
     matcher: Matcher,
     thought: Option<Thought>,
-    place: Place,
+    stage: Stage,
     /// What is free around calls, while one is followed.
     free: Option<Box<Watch>>,
     keys: Option<UniqueKeys>,
@@ -96,14 +97,14 @@ impl Follower {
         } = constraint;
         let parser = parsers.parser(grammar, limits);
         let parser = parser.context("compiling a grammar")?;
-        let place = match thought {
+        let stage = match thought {
             _ if !how.opens.is_empty() => {
-                Place::Free(Box::new(Watch::new(how.opens.clone(), thought.as_ref())))
+                Stage::Free(Box::new(Watch::new(how.opens.clone(), thought.as_ref())))
             }
-            None => Place::Answer,
-            Some(thought) if thought.is_open => Place::Thought(Vec::new()),
-            Some(thought) if thought.open.is_empty() => Place::Answer,
-            Some(_) => Place::Before {
+            None => Stage::Answer,
+            Some(thought) if thought.is_open => Stage::Thought(Vec::new()),
+            Some(thought) if thought.open.is_empty() => Stage::Answer,
+            Some(_) => Stage::Before {
                 said: Vec::new(),
                 may_be_answer: true,
             },
@@ -114,7 +115,7 @@ impl Follower {
             start,
             tokens: Arc::clone(parsers.tokens()),
             thought: thought.clone(),
-            place,
+            stage,
             free: None,
             keys: how.unique_keys.then(UniqueKeys::default),
             followed: 0,
@@ -151,7 +152,7 @@ impl Follower {
         if self.has_ended {
             return Ok(Some(Next::End));
         }
-        let is_free = matches!(&self.place, Place::Free(watch) if !watch.has_begun());
+        let is_free = matches!(&self.stage, Stage::Free(watch) if !watch.has_begun());
         if is_free {
             self.may_end = true;
         }
@@ -167,16 +168,16 @@ impl Follower {
         if self.has_ended {
             return Ok(Next::End);
         }
-        self.may_end = matches!(self.place, Place::Free(_));
-        match &self.place {
-            Place::Thought(said) => {
+        self.may_end = matches!(self.stage, Stage::Free(_));
+        match &self.stage {
+            Stage::Thought(said) => {
                 self.forbid_what_closes_and_goes_on(said, row);
                 self.forbid_special(row);
                 Ok(Next::Token)
             }
-            Place::Before { .. } => self.restrict_before(row),
-            Place::Answer => self.restrict(row),
-            Place::Free(watch) => {
+            Stage::Before { .. } => self.restrict_before(row),
+            Stage::Answer => self.restrict(row),
+            Stage::Free(watch) => {
                 if watch.has_begun() {
                     self.forbid_what_opens_wrong(watch, row);
                 }
@@ -217,7 +218,7 @@ impl Follower {
     /// Some markers of calls end a model's turn, too.
     fn is_followed_by(&mut self, id: i32) -> bool {
         let id = TokenId::try_from(id).unwrap_or(TokenId::MAX);
-        matches!(self.place, Place::Answer)
+        matches!(self.stage, Stage::Answer)
             && !self.matcher.is_stopped()
             && self
                 .matcher
@@ -227,20 +228,20 @@ impl Follower {
 
     /// Takes in what was said; `id`: all of it is this token.
     fn says(&mut self, bytes: &[u8], id: Option<i32>) -> anyhow::Result<()> {
-        match &mut self.place {
-            Place::Answer => self.answers(bytes, id),
-            Place::Before { .. } => self.says_before(bytes, id),
-            Place::Free(watch) => {
+        match &mut self.stage {
+            Stage::Answer => self.answers(bytes, id),
+            Stage::Before { .. } => self.says_before(bytes, id),
+            Stage::Free(watch) => {
                 if let Some(said) = watch.says(bytes, id) {
                     self.begin_call(&said)?;
                 }
                 Ok(())
             }
-            Place::Thought(said) => {
+            Stage::Thought(said) => {
                 let thought = self.thought.as_ref();
                 if let (Some(closes), Some(id)) = (thought.and_then(|it| it.close_id), id) {
                     if id == closes {
-                        self.place = Place::Answer;
+                        self.stage = Stage::Answer;
                     }
                     return Ok(());
                 }
@@ -255,7 +256,7 @@ impl Follower {
                     return Ok(());
                 };
                 let rest = said[found + closer.len()..].trim_ascii_start().to_vec();
-                self.place = Place::Answer;
+                self.stage = Stage::Answer;
                 self.answers(&rest, None)
             }
         }

@@ -1,7 +1,7 @@
 //! What an answer has to be, and which tokens may come next so that it is. A schema is read and checked
 //! (`schema`), and so are other grammars (`texts`, `gbnf`); it is compiled to a grammar of bytes
 //! (`grammar`), and followed over the model's tokens while the answer is made (`follower`). None of this
-//! runs in the daemon: what a client sends may use up whoever reads it, so a reader compiles it first,
+//! runs in the daemon: what a client sends may use up the process that reads it, so a reader compiles it first,
 //! within its limits, and a worker after that.
 //!
 //! What is defined here for every runtime is the draw: penalties, top-k, top-p, min-p see the whole row; of
@@ -107,7 +107,7 @@ pub struct Limits {
     pub kept_grammars: usize,
 }
 
-/// A grammar for whoever makes the answer.
+/// A grammar for the worker that makes the answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Compiled {
     /// In the engine's own JSON.

@@ -74,7 +74,7 @@ pub(super) async fn reload_until(
                     () = &mut end => return,
                     served = reloader.rescan() => served,
                 };
-                // Whoever has pulled it may have left.
+                // The client that has pulled it may have left.
                 let _ = reply.send(served);
                 continue;
             }

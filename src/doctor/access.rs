@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::board::NO_NPU;
+use super::holders::holders;
 use super::{Check, Patient};
 use crate::board::Sysroot;
 
@@ -240,24 +241,9 @@ pub(super) fn npu_users(patient: &Patient) -> Check {
         .iter()
         .filter_map(|node| fs::canonicalize(node).ok())
         .collect();
-    let mut users = Vec::new();
-    for name in sysroot.names("/proc") {
-        let Ok(pid) = name.parse::<u32>() else {
-            continue;
-        };
-        let Ok(open) = fs::read_dir(format!("/proc/{pid}/fd")) else {
-            continue;
-        };
-        let mut links = open
-            .flatten()
-            .filter_map(|fd| fs::read_link(fd.path()).ok());
-        let program = sysroot
-            .text(&format!("/proc/{pid}/comm"))
-            .unwrap_or_default();
-        if program != "rkllmd" && links.any(|link| devices.contains(&link)) {
-            users.push(format!("{program} ({pid})"));
-        }
-    }
+    let holders = holders(sysroot, |link| devices.iter().any(|device| device == link));
+    let others = holders.iter().filter(|holder| holder.program != "rkllmd");
+    let users: Vec<_> = others.map(ToString::to_string).collect();
     if users.is_empty() {
         return Check::ok("no other process has it open");
     }

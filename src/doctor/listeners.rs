@@ -1,13 +1,12 @@
 //! Whether the daemon can listen where it is to: whether each address is one of this machine's, and whether another
 //! program has its port.
 
-use std::fs;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use super::access::service_user;
+use super::holders::{Holder, holders};
 use super::{Check, Patient};
-use crate::board::Sysroot;
 
 const TCP6: &str = "/proc/net/tcp6";
 const TABLES: [&str; 2] = ["/proc/net/tcp", TCP6];
@@ -78,29 +77,6 @@ fn parse_ip(digits: &str) -> Option<IpAddr> {
     }
 }
 
-/// Programs that have the socket open, as far as this user sees them.
-fn holders(sysroot: &Sysroot, inode: u64) -> Vec<String> {
-    let socket = format!("socket:[{inode}]");
-    let mut holders = Vec::new();
-    for pid in sysroot.names("/proc") {
-        if pid.parse::<u32>().is_err() {
-            continue;
-        }
-        let Ok(open) = fs::read_dir(format!("/proc/{pid}/fd")) else {
-            continue;
-        };
-        let mut links = open
-            .flatten()
-            .filter_map(|fd| fs::read_link(fd.path()).ok());
-        if links.any(|link| link.as_os_str() == socket.as_str())
-            && let Some(program) = sysroot.text(&format!("/proc/{pid}/comm"))
-        {
-            holders.push(format!("{program} ({pid})"));
-        }
-    }
-    holders
-}
-
 pub(super) fn listeners(patient: &Patient) -> Check {
     let sysroot = &patient.sysroot;
     if !sysroot.is_own() {
@@ -128,11 +104,9 @@ pub(super) fn listeners(patient: &Patient) -> Check {
     let mut unseen = None;
     for &address in wanted.iter().filter(|address| address.port() != 0) {
         for found in listening.iter().filter(|it| it.is_in_the_way_of(address)) {
-            let holders = holders(sysroot, found.inode);
-            let is_ours = |holder: &String| {
-                let program = holder.rsplit_once(" (").map_or("", |(program, _)| program);
-                OURS.contains(&program)
-            };
+            let socket = format!("socket:[{}]", found.inode);
+            let holders = holders(sysroot, |link| link.as_os_str() == socket.as_str());
+            let is_ours = |holder: &Holder| OURS.contains(&holder.program.as_str());
             if let Some(other) = holders.iter().find(|holder| !is_ours(holder)) {
                 return Check::fail(format!("{other} listens on {}", found.address))
                     .expected(format!("rkllmd on {address}, or nothing else"))

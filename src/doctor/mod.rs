@@ -5,6 +5,7 @@ mod access;
 mod board;
 mod check;
 mod collect;
+mod holders;
 mod listeners;
 mod memory;
 mod model;

@@ -1,4 +1,4 @@
-//! Loads a model once and lets it say something, in a worker that serves nobody else and ends with the trial. The
+//! Loads a model once and lets it say something, in a worker that serves no client and ends with the trial. The
 //! daemon's deadlines hold for it; its state folder and its workers are not touched.
 
 use std::io;
@@ -53,7 +53,7 @@ pub fn try_model(
 ) -> io::Result<[Check; 3]> {
     let settings = alone(settings);
     let model = model.clone();
-    // So that whoever calls this is in no runtime of its own.
+    // So that its caller is in no runtime of its own.
     let tried = thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)

@@ -36,7 +36,7 @@ pub(super) fn reason(what: impl fmt::Display) -> String {
 /// Who says where a download may be led.
 #[derive(Clone, Debug)]
 pub(super) struct Judge {
-    /// The endpoint, or the proxy: whoever wrote the settings chose it.
+    /// The endpoint, or the proxy: the author of the settings chose it.
     pub chosen: Url,
     pub redirect_hosts: Vec<String>,
 }

@@ -192,7 +192,7 @@ impl Fetch<'_> {
             let written = part.write(&buffer[..read]);
             written.map_err(|error| self.staging.failed(error, left))?;
             if part.left() == 0 {
-                // What may come behind it is nobody's.
+                // What may come behind it belongs to no file.
                 return Ok(());
             }
             unchecked += read as u64;

@@ -1,5 +1,5 @@
 //! A process that transfers a model. The daemon's: hello, one job, its end; it is given no key and no listener,
-//! opens no device, has little memory, and gives way to whoever computes. Like the command line's, it reaches
+//! opens no device, has little memory, and gives way to what computes. Like the command line's, it reaches
 //! the folder of pulls, what tells it how to find and trust a hub, and nothing else where the kernel has Landlock.
 
 use std::process::ExitCode;
@@ -46,7 +46,7 @@ fn serve(arguments: ChildArguments) -> anyhow::Result<()> {
     };
     let mut sent = Ok(());
     let ended = pull_confined(&job, &mut |told| {
-        // Whoever is not heard any more is about to be killed.
+        // One that is not heard any more is about to be killed.
         if sent.is_ok() {
             sent = link.send(&TransferEvent::Told(told));
         }

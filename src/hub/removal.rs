@@ -157,7 +157,7 @@ impl Removal {
             What::Folder(own) => put_folder_aside((&parent, own), (&aside, &name), &path),
             What::Files(files) => put_files_aside((&parent, files), (&aside, &name), &path),
         };
-        // Held until all is gone, so that it is nobody's leftover.
+        // Held until all is gone, so that it becomes no other start's leftover.
         let _lock = match put_aside {
             Ok(lock) => lock,
             Err(error) => {

@@ -1,5 +1,5 @@
 //! The folder in which a model is put together, beneath `.pulls` in the models folder, where no scan looks:
-//! it is on the same file system, and becomes the model's own by one rename. Whoever pulls a model holds its
+//! it is on the same file system, and becomes the model's own by one rename. The process that pulls a model holds its
 //! lock; what a killed one has left is gone on with.
 
 use std::collections::BTreeSet;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{HubAccess, PullError};
 
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// Whoever is to wait longer is told so.
+/// A client that is to wait longer is told so.
 const LONGEST_ASKED_WAIT: Duration = Duration::from_secs(60);
 
 /// What a request came to that brought nothing.

@@ -25,7 +25,7 @@ impl Url {
         };
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
-        // Whoever names a user hides a host, or shows a secret.
+        // A URL with a user hides a host, or shows a secret.
         if authority.contains(['@', '\\']) {
             return None;
         }

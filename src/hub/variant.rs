@@ -1,4 +1,4 @@
-//! What the name of a model's file says about it. Pure. Names are hints: whoever publishes a file writes them
+//! What the name of a model's file says about it. Pure. Names are hints: the publisher of a file writes them
 //! by hand, and the library's own lines at a load are the authority.
 
 use std::path::Path;

@@ -1,8 +1,11 @@
 //! Frames: a little-endian u32 length, then that many bytes of postcard. No I/O here, so that the
-//! blocking worker and the async daemon share it.
+//! blocking worker and the async daemon share it. Large messages are made and read aside.
 
+use postcard::ser_flavors::Flavor;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::aside::{LARGE_BYTES, aside};
 
 /// Larger frames are refused on both ends: no message is near this, so it is a broken peer.
 pub const MAX_FRAME_BYTES: usize = 64 * 1024 * 1024;
@@ -36,8 +39,15 @@ pub enum FrameError {
 pub fn encode<T: Serialize>(message: &T, buffer: &mut Vec<u8>) -> Result<(), FrameError> {
     let start = buffer.len();
     buffer.extend_from_slice(&[0; LENGTH_BYTES]);
-    let taken = std::mem::take(buffer);
-    *buffer = postcard::to_extend(message, taken)?;
+    let mut written = append(message, buffer, LARGE_BYTES);
+    if let Err(postcard::Error::SerializeBufferFull) = written {
+        buffer.truncate(start + LENGTH_BYTES);
+        written = aside(usize::MAX, || append(message, buffer, usize::MAX));
+    }
+    if let Err(error) = written {
+        buffer.truncate(start);
+        return Err(error.into());
+    }
     let length = buffer.len() - start - LENGTH_BYTES;
     if length > MAX_FRAME_BYTES {
         buffer.truncate(start);
@@ -46,6 +56,40 @@ pub fn encode<T: Serialize>(message: &T, buffer: &mut Vec<u8>) -> Result<(), Fra
     let prefix = u32::try_from(length).map_err(|_| FrameError::TooLarge(length))?;
     buffer[start..start + LENGTH_BYTES].copy_from_slice(&prefix.to_le_bytes());
     Ok(())
+}
+
+fn append<T: Serialize>(
+    message: &T,
+    buffer: &mut Vec<u8>,
+    most_bytes: usize,
+) -> postcard::Result<()> {
+    let left = most_bytes;
+    postcard::serialize_with_flavor(message, Bounded { buffer, left })
+}
+
+/// A buffer, and how many bytes may still be appended.
+struct Bounded<'a> {
+    buffer: &'a mut Vec<u8>,
+    left: usize,
+}
+
+impl Flavor for Bounded<'_> {
+    type Output = ();
+
+    fn try_extend(&mut self, data: &[u8]) -> postcard::Result<()> {
+        let left = self.left.checked_sub(data.len());
+        self.left = left.ok_or(postcard::Error::SerializeBufferFull)?;
+        self.buffer.extend_from_slice(data);
+        Ok(())
+    }
+
+    fn try_push(&mut self, data: u8) -> postcard::Result<()> {
+        self.try_extend(&[data])
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
 }
 
 /// Cuts a byte stream into messages. Bytes go in as they arrive, whole messages come out.
@@ -94,7 +138,7 @@ impl FrameReader {
         let Some(body) = rest.get(..length) else {
             return Ok(None);
         };
-        let message = postcard::from_bytes(body)?;
+        let message = aside(length, || postcard::from_bytes(body))?;
         self.consumed += LENGTH_BYTES + length;
         if self.consumed == self.buffer.len() {
             empty(&mut self.buffer);
@@ -146,6 +190,27 @@ mod tests {
             prop_assert!(reader.buffer.capacity() <= KEPT_BYTES);
             empty(&mut bytes);
             prop_assert!(bytes.capacity() <= KEPT_BYTES);
+        }
+
+        /// Whether or not they are made aside.
+        #[test]
+        fn frames_of_any_size_follow_each_other(lengths in prop::collection::vec(
+            prop_oneof![0usize..100, LARGE_BYTES - 8..LARGE_BYTES + 8, LARGE_BYTES..4 * LARGE_BYTES], 1..6,
+        )) {
+            let mut bytes = Vec::new();
+            for &length in &lengths {
+                let before = bytes.len();
+                let message = "x".repeat(length);
+                encode(&message, &mut bytes).unwrap();
+                let whole = postcard::to_stdvec(&message).unwrap();
+                prop_assert_eq!(&bytes[before + LENGTH_BYTES..], &whole[..]);
+            }
+            let mut reader = FrameReader::default();
+            reader.buffer().extend_from_slice(&bytes);
+            for &length in &lengths {
+                let message: String = reader.next_message().unwrap().unwrap();
+                prop_assert_eq!(message.len(), length);
+            }
         }
 
         #[test]

@@ -269,7 +269,7 @@ pub enum EntryKind {
 pub struct SharedPrefixes {
     /// As the template writes them.
     pub texts: Vec<String>,
-    /// Those that are evaluated before anybody asks for them.
+    /// Those that are evaluated before a client asks for them.
     pub pinned: Vec<PinnedPrompt>,
     /// What is named and cannot be shared, in words.
     pub problems: Vec<String>,

@@ -148,7 +148,7 @@ impl InstalledModel {
         }
     }
 
-    /// Likewise, those that are evaluated before anybody asks for them.
+    /// Likewise, those that are evaluated before a client asks for them.
     pub fn pinned_prompts(&self) -> &[PinnedPrompt] {
         match &self.template {
             TemplateState::Usable { shared, .. } => &shared.pinned,

@@ -37,7 +37,7 @@ struct ListedModel {
     /// Bytes of what `model.toml` names of what prompts begin with, which all keys share.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     shared_prefixes: Vec<usize>,
-    /// Those of them that are evaluated before anybody asks for them.
+    /// Those of them that are evaluated before a client asks for them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pinned_prompts: Vec<ListedPrompt>,
     /// `null`: without a template that can be used it answers no chat.

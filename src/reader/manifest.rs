@@ -69,7 +69,7 @@ pub(super) struct Manifest {
 pub(super) struct Prefixes {
     /// System messages.
     pub shared: Vec<String>,
-    /// Prompts that are evaluated before anybody asks for them.
+    /// Prompts that are evaluated before a client asks for them.
     pub pinned: Vec<pinned::Entry>,
 }
 

@@ -16,7 +16,7 @@ const KEYS: [&str; 8] = [
     "tokenizer",
 ];
 
-/// What is said of it; whoever edits the file may take anything away.
+/// What is said of it; the file's editor may take anything away.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelSource {
     /// The hub.

@@ -1,4 +1,4 @@
-//! `[[prefixes.pinned]]` of a `model.toml`: prompts that are evaluated before anybody asks for them.
+//! `[[prefixes.pinned]]` of a `model.toml`: prompts that are evaluated before a client asks for them.
 
 use std::collections::BTreeSet;
 

@@ -31,7 +31,7 @@ impl Default for ConfinementSettings {
     }
 }
 
-/// Keys with a path that is none from the root: whoever reads it must not have to know where the daemon was
+/// Keys with a path that is none from the root: its reader must not have to know where the daemon was
 /// started.
 pub(super) fn relative_paths(settings: &Settings) -> impl Iterator<Item = (&'static str, String)> {
     let wanted = &settings.confinement;

@@ -106,12 +106,12 @@ impl Keepers {
         }
     }
 
-    /// The model was unloaded: whoever uses it next begins anew.
+    /// The model was unloaded: its next user begins anew.
     pub fn forget(&mut self) {
         *self = Self::default();
     }
 
-    /// Nothing where nobody has used the model.
+    /// Nothing where no client has used the model.
     pub fn kept(&self) -> Kept {
         let ended = self.ended.values().map(|ended| ended.until);
         Kept {

@@ -17,7 +17,7 @@ pub(super) struct Reading {
     stops: StopStrings,
     /// `None`: all of the answer is content.
     parsing: Option<Parsing>,
-    /// `None`: nobody asks how likely the tokens of the content were.
+    /// `None`: how likely the tokens of the content were is not asked.
     content: Option<ContentTokens>,
 }
 

@@ -133,7 +133,7 @@ struct Serving<'a> {
     attempts: Attempts,
     /// The most tokens that an attempt was seen to make before its worker was lost.
     furthest: u32,
-    /// The next worker has to show first whether the model serves anybody.
+    /// The next worker has to show first whether the model serves any prompt.
     suspicion: Option<Suspicion>,
     /// The last worker, whose end has not been made up for yet.
     lost: Option<ChildProcess>,

@@ -1,5 +1,5 @@
 //! What changes in the daemon, told as it happens to those who follow. A follower that reads slowly holds
-//! nothing up: what it has missed is counted for it. While nobody follows, a change is a number and no more.
+//! nothing up: what it has missed is counted for it. While no client follows, a change is a number and no more.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -59,7 +59,7 @@ pub enum Change {
         is_applied: bool,
         problems: Vec<String>,
     },
-    /// Entries of the log that nobody read in time, in all.
+    /// Entries of the log that no follower read in time, in all.
     LogLost {
         entries: u64,
     },

@@ -1,5 +1,5 @@
 //! The newest events of the log, in memory, bounded in bytes. They are written down where they are logged, under a
-//! lock that nobody holds for longer than it takes to copy some pointers; no reader and no disk is waited for.
+//! lock that no thread holds for longer than it takes to copy some pointers; no reader and no disk is waited for.
 
 use std::collections::VecDeque;
 use std::fmt::{Debug, Write};

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::board_support::Board;
+use crate::board_support::{Board, GOOD};
 use crate::daemon_support::{Daemon, Setup, chat, descriptors, eventually};
 use crate::fuse_support::{HungMount, can_be_mounted};
 use crate::manager::Manager;
@@ -37,7 +37,7 @@ fn while_every_read_hangs_runs_are_granted_and_the_watchdog_is_fed() {
     if !can_be_mounted() {
         return;
     }
-    let board = Board::of("invented-rk3588-vendor-6.1");
+    let board = Board::of(GOOD);
     board.write("/run/rknpu/load = NPU load:  Core0: 25%, Core1:  0%, Core2:100%,\\n");
     let root = board.root().to_str().expect("UTF-8");
     let watchdog = Duration::from_secs(2);

@@ -208,29 +208,6 @@ fn resuming_can_be_switched_off() {
 }
 
 #[test]
-fn an_answer_with_a_token_that_is_not_printed_is_not_continued_by_its_text() {
-    let fault = format!(
-        "{}{}",
-        fault("call = \"run\"\nafter-tokens = 3\nkind = \"special-token\"\nid = 7"),
-        dies_once_read(6),
-    );
-    // One of them is behind the token that is not printed.
-    let four: String = (0..4).map(word).collect();
-    for family in FAMILIES_RUN {
-        let daemon = start(family, &scenario(&fault));
-        let streamed = read_past_a_death(&daemon, json!({}), &four);
-        let error = streamed.error.expect("an error");
-        assert_eq!(error["code"], "answer_interrupted", "{family}: {error}");
-        assert!(
-            error["message"].as_str().unwrap().contains("special token"),
-            "{error}"
-        );
-        let refused = "rkllmd_resumes_refused_total{model=\"m\",reason=\"special-token\"}";
-        assert_eq!(metric(&daemon, refused), 1.0);
-    }
-}
-
-#[test]
 fn an_answer_that_another_worker_makes_otherwise_ends_and_is_not_told_twice() {
     let fault = format!(
         "{}{}",
@@ -314,58 +291,5 @@ fn an_answer_is_complete_although_the_library_ignores_its_end() {
         let budget = read(&daemon, json!({"max_tokens": 5}));
         assert_eq!(budget.text, (0..5).map(word).collect::<String>());
         assert_eq!(budget.finish_reason.as_deref(), Some("length"));
-    }
-}
-
-#[test]
-fn bytes_that_are_no_text_are_not_continued_by_their_text() {
-    let scenario = format!(
-        "tokens = [\"one \", {{ bytes = [255] }}, \"two \", \"three\"]\ncontinue-answers = true\n\
-         {}",
-        dies_once_read(3)
-    );
-    let daemon = start("1_3_1", &scenario);
-    let streamed = read_past_a_death(&daemon, json!({}), "one \u{fffd}");
-    let error = streamed.error.expect("an error");
-    assert_eq!(error["code"], "answer_interrupted", "{error}");
-    assert!(
-        error["message"].as_str().unwrap().contains("UTF-8"),
-        "{error}"
-    );
-    assert_eq!(read(&daemon, json!({})).text, "one \u{fffd}two three");
-}
-
-/// Makes one token of each word, as the fake runtime counts them.
-const TOKENIZER: &str = r#"{
-    "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
-    "pre_tokenizer": {"type": "WhitespaceSplit"}, "post_processor": null, "decoder": null,
-    "model": {"type": "WordLevel", "vocab": {"[unknown]": 0}, "unk_token": "[unknown]"}
-}"#;
-
-#[test]
-fn tokens_that_are_not_printed_are_handed_over_where_the_tokenizer_is_known_to_agree() {
-    for family in FAMILIES_RUN {
-        let scenario = "tokens = [\"one \", {text = \"\", id = 7}, \"two \", \"three \", \"four\"]\n\
-            continue-answers = true\nreport-params = true\n\
-            [[fault]]\ncall = \"run\"\noccasion = 2\nafter-tokens = 3\nkind = \"wait\"\ntext = \"read\"\n\
-            [[fault]]\ncall = \"run\"\noccasion = 2\nafter-tokens = 3\nonce = \"spent\"\nkind = \"segv\"\n";
-        let daemon = Setup::with_family(family)
-            .scenario("m", scenario)
-            .model_file("m", "tokenizer.json", TOKENIZER)
-            .start();
-        // The first run shows that the runtime makes the same tokens as the tokenizer.
-        let calm = read(&daemon, json!({}));
-        assert_eq!(calm.text, "one two three four", "{family}");
-        let resumed = read_past_a_death(&daemon, json!({}), "one two ");
-        assert_eq!(resumed.text, calm.text, "{family}: {resumed:?}");
-        assert_eq!(resumed.timings["resumptions"], 1, "{family}: {resumed:?}");
-        for count in ["prompt_tokens", "completion_tokens"] {
-            assert_eq!(
-                resumed.usage[count], calm.usage[count],
-                "{family} {count}: {resumed:?}"
-            );
-        }
-        let line = daemon.log.wait_for("resuming an answer");
-        assert!(line.contains("by_tokens=true"), "{line}");
     }
 }

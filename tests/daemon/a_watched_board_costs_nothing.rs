@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::board_support::Board;
+use crate::board_support::{Board, GOOD};
 use crate::daemon_support::{Setup, cpu_ticks, descriptors, eventually, resident_bytes};
 
 /// In `cpu_ticks`: 0.2 % of a core.
@@ -18,7 +18,7 @@ fn idle() -> Duration {
 
 #[test]
 fn an_idle_daemon_with_sensors_is_idle() {
-    let board = Board::of("invented-rk3588-vendor-6.1");
+    let board = Board::of(GOOD);
     board.write("/run/rknpu/load = NPU load:  Core0: 25%, Core1:  0%, Core2:100%,\\n");
     let root = board.root().to_str().expect("UTF-8");
     let daemon = Setup::new()

@@ -7,32 +7,7 @@ use serde_json::{Value, json};
 pub const CHAT: &str = "/v1/chat/completions";
 
 /// Writes calls as Hermes models do.
-pub const TEMPLATE: &str = r#"{%- if tools %}<|im_start|>system
-Functions:
-{%- for tool in tools %}
-{{ tool | tojson }}
-{%- endfor %}<|im_end|>
-{% endif %}
-{%- for message in messages %}
-{%- if message.role == 'tool' %}<|im_start|>user
-<tool_response>
-{{ message.content }}
-</tool_response><|im_end|>
-{% else %}<|im_start|>{{ message.role }}
-{{ message.content }}
-{%- for call in message.tool_calls or [] %}
-<tool_call>
-{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}
-</tool_call>
-{%- endfor %}<|im_end|>
-{% endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}<|im_start|>assistant
-{% if enable_thinking is defined and not enable_thinking %}<think>
-
-</think>
-
-{% endif %}{% endif %}"#;
+pub const TEMPLATE: &str = include_str!("function_calls.jinja");
 
 /// Arguments with everything that has cut some server's calls short.
 pub const HARD: &str = r#"{"text":"a \"quoted\" } ] </tool_call> {\"name\": 1}","list":[[1,[2]],{"é":"中🦀"}],"n":1e3}"#;

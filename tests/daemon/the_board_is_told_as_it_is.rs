@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::board_support::{Board, check};
+use crate::board_support::{Board, GOOD, check};
 use crate::daemon_support::{Daemon, Setup, chat, eventually};
 use crate::manager::Manager;
 
-const GOOD: &str = "invented-rk3588-vendor-6.1";
 /// Far more than a look takes, far less than a run or a watchdog would wait for a sensor that hangs.
 const PROMPTLY: Duration = Duration::from_secs(20);
 

@@ -1,101 +1,14 @@
 //! Log probabilities of the real model over HTTP: each token of the content once, with its bytes, and
 //! whatever becomes of workers and stop strings.
 
-use crate::daemon_support::{Daemon, Setup, chat, completion, kill};
+use crate::daemon_support::{Setup, chat, completion, kill};
+use crate::log_probabilities::{
+    CHATS, MODEL, TEXTS, bytes_of, characters, hold, lists, of_rockets, start, streamed,
+};
 use serde_json::{Value, json};
 
-const MODEL: &str = "smollm2";
-const CHATS: &str = "/v1/chat/completions";
-const TEXTS: &str = "/v1/completions";
 /// Rows of the same tokens that were evaluated in other pieces differ by less.
 const CLOSE: f64 = 1e-2;
-
-fn start() -> Daemon {
-    Setup::new().demo_model(MODEL).start()
-}
-
-const ROCKETS: &str = "🚀🚀🚀🚀🚀🚀🚀🚀🚀🚀🚀🚀";
-
-/// A chat whose answer goes on with rockets.
-fn of_rockets(more: Value) -> Value {
-    begun("Send rockets.", ROCKETS, more)
-}
-
-/// A chat whose answer is begun.
-fn begun(question: &str, answer: &str, more: Value) -> Value {
-    let mut body = chat(MODEL, question, more);
-    let begun = json!({"role": "assistant", "content": answer});
-    body["messages"]
-        .as_array_mut()
-        .expect("messages")
-        .push(begun);
-    body
-}
-
-fn bytes_of(tokens: &[Value]) -> Vec<u8> {
-    let bytes = |token: &Value| -> Vec<u8> {
-        serde_json::from_value(token["bytes"].clone()).expect("bytes")
-    };
-    tokens.iter().flat_map(bytes).collect()
-}
-
-/// The whole characters of the tokens, and whether they end within a further one.
-fn characters(tokens: &[Value]) -> (String, bool) {
-    let bytes = bytes_of(tokens);
-    let whole = match str::from_utf8(&bytes) {
-        Ok(text) => text.len(),
-        Err(error) => {
-            assert_eq!(error.error_len(), None, "{bytes:?}");
-            error.valid_up_to()
-        }
-    };
-    let text = String::from_utf8(bytes[..whole].to_vec()).expect("whole characters");
-    (text, whole < bytes.len())
-}
-
-/// What holds of each token with its likeliest ones.
-fn hold(token: &Value, top: usize) {
-    let likeliest = token["top_logprobs"].as_array().expect("a list");
-    assert_eq!(likeliest.len(), top, "{token}");
-    let value = |of: &Value| of["logprob"].as_f64().expect("a number");
-    let all: Vec<f64> = likeliest.iter().map(value).collect();
-    assert!(all.is_sorted_by(|a, b| a >= b), "{token}");
-    assert!(all.iter().map(|value| value.exp()).sum::<f64>() < 1.0 + 1e-4);
-    assert!(value(token) <= 0.0);
-    let own = likeliest
-        .iter()
-        .find(|other| other["bytes"] == token["bytes"]);
-    assert!(
-        own.is_none_or(|own| own["logprob"] == token["logprob"]),
-        "{token}"
-    );
-}
-
-/// The chunks of a stream, and their content with its tokens.
-fn streamed(daemon: &Daemon, body: &Value) -> (Vec<Value>, String, Vec<Value>) {
-    let mut body = body.clone();
-    body["stream"] = json!(true);
-    let events = daemon.stream(CHATS, &body).collect();
-    let chunks = events.iter().map(|(_, data)| data);
-    let chunks: Vec<Value> = chunks
-        .filter_map(|data| serde_json::from_str(data).ok())
-        .collect();
-    let (mut text, mut tokens) = (String::new(), Vec::new());
-    for chunk in &chunks {
-        assert!(chunk.get("error").is_none(), "{chunk}");
-        let choice = &chunk["choices"][0];
-        let piece = choice["delta"]["content"].as_str().unwrap_or_default();
-        text.push_str(piece);
-        let of_piece = choice["logprobs"]["content"].as_array();
-        assert!(of_piece.is_some() || piece.is_empty(), "{chunk}");
-        if let Some(last) = of_piece.filter(|_| piece.is_empty()) {
-            // Of a character that the answer ends within.
-            assert_eq!(characters(last), (String::new(), true), "{chunk}");
-        }
-        tokens.extend(of_piece.into_iter().flatten().cloned());
-    }
-    (chunks, text, tokens)
-}
 
 #[test]
 fn the_bytes_of_the_tokens_are_the_content() {
@@ -147,61 +60,6 @@ fn the_bytes_of_the_tokens_are_the_content() {
         let refused = daemon.post(CHATS, &chat(MODEL, "x", wrong));
         assert_eq!(refused.status, 400);
         assert_eq!(refused.json()["error"]["param"], param);
-    }
-}
-
-/// Wherever the budget cuts an answer of emoji or of Chinese characters, each of its tokens is told.
-#[test]
-fn characters_that_the_budget_cuts_have_their_tokens() {
-    let daemon = start();
-    let asked = |budget: usize| {
-        json!({"temperature": 0, "repeat_penalty": 1.0, "max_tokens": budget, "logprobs": true,
-            "top_logprobs": 1})
-    };
-    let mut cuts = 0;
-    for (question, answer) in [
-        ("Send rockets.", ROCKETS),
-        ("Repeat it.", "日本語日本語日本語日本語日本語"),
-    ] {
-        let told = |budget: usize| {
-            let body = begun(question, answer, asked(budget));
-            let whole = daemon.post(CHATS, &body).json();
-            let choice = &whole["choices"][0];
-            let tokens = choice["logprobs"]["content"].as_array().expect("tokens");
-            let content = choice["message"]["content"].as_str();
-            (content.unwrap_or_default().to_owned(), tokens.clone())
-        };
-        let (_, all) = told(10);
-        assert!(all.len() >= 6, "{all:?}");
-        for budget in 1..=all.len() {
-            let (content, tokens) = told(budget);
-            assert_eq!(tokens.len(), budget, "{content:?} {tokens:?}");
-            assert_eq!(bytes_of(&tokens), bytes_of(&all[..budget]));
-            let (text, is_cut) = characters(&tokens);
-            assert_eq!(text, content);
-            cuts += usize::from(is_cut);
-            let (_, text, of_stream) = streamed(&daemon, &begun(question, answer, asked(budget)));
-            assert_eq!((text, of_stream), (content, tokens));
-        }
-    }
-    assert!(cuts >= 2, "no character was cut");
-
-    for budget in 1..=8 {
-        let body = json!({"model": MODEL, "prompt": ROCKETS, "n_predict": budget, "n_probs": 1,
-            "temperature": 0, "repeat_penalty": 1.0});
-        let answer = daemon.post("/completion", &body).json();
-        let told = answer["completion_probabilities"]
-            .as_array()
-            .expect("tokens");
-        assert_eq!(json!(told.len()), answer["tokens_predicted"], "{answer}");
-        let more =
-            json!({"temperature": 0, "repeat_penalty": 1.0, "max_tokens": budget, "logprobs": 1});
-        let answer = daemon.post(TEXTS, &completion(MODEL, ROCKETS, more)).json();
-        let choice = &answer["choices"][0];
-        let (tokens, _, offsets) = lists(choice);
-        assert_eq!(tokens.len(), told.len(), "{answer}");
-        let characters = choice["text"].as_str().expect("a text").chars().count();
-        assert!(offsets.iter().all(|&place| place <= characters), "{answer}");
     }
 }
 
@@ -280,20 +138,6 @@ fn tokens_are_told_once_although_workers_die() {
             assert!(difference < 5.0 * CLOSE, "{got} {wanted}");
         }
     }
-}
-
-/// The parallel lists of a text's log probabilities.
-fn lists(choice: &Value) -> (Vec<String>, Vec<Option<f64>>, Vec<usize>) {
-    let told = &choice["logprobs"];
-    let list = |name: &str| told[name].clone();
-    let lists: (Vec<String>, Vec<Option<f64>>, Vec<usize>) = (
-        serde_json::from_value(list("tokens")).expect("texts"),
-        serde_json::from_value(list("token_logprobs")).expect("numbers"),
-        serde_json::from_value(list("text_offset")).expect("places"),
-    );
-    let count = told["top_logprobs"].as_array().expect("a list").len();
-    assert_eq!([lists.1.len(), lists.2.len(), count], [lists.0.len(); 3]);
-    lists
 }
 
 #[test]

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+/// One on which all is well.
+pub const GOOD: &str = "invented-rk3588-vendor-6.1";
+
 pub struct Board {
     folder: tempfile::TempDir,
 }

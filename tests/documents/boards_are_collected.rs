@@ -5,26 +5,17 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode};
 use tempfile::TempDir;
 
-use crate::board_support::{Board, descriptions};
+use crate::board_support::{Board, GOOD, descriptions};
+use crate::doctor_command::doctor;
 
-const GOOD: &str = "invented-rk3588-vendor-6.1";
 /// What the command allows itself, and time for a busy machine.
 const LIMIT: Duration = Duration::from_secs(40);
-
-fn doctor(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_rkllmd"))
-        .arg("doctor")
-        .args(arguments)
-        .env_clear()
-        .output()
-        .expect("the program starts")
-}
 
 fn report(root: &Path) -> String {
     let output = doctor(&["--sysroot", root.to_str().unwrap()]);

@@ -74,34 +74,14 @@ const EXCEPTIONS: &[Exception] = &[
         reason: "errors below /v1/messages are Anthropic's",
     },
     Exception {
-        from: "http/dialects/anthropic",
-        path: "http::dialects::openai",
-        reason: "its sampling values and wishes to think are OpenAI's by other names",
-    },
-    Exception {
         from: "http/response/error_shape.rs",
         path: "http::dialects::responses::error",
         reason: "errors below /v1/responses name the fields of responses",
     },
     Exception {
-        from: "http/dialects/responses",
-        path: "http::dialects::openai",
-        reason: "its sampling values and log probabilities are those of OpenAI's chats",
-    },
-    Exception {
-        from: "http/dialects/ollama",
-        path: "http::dialects::openai",
-        reason: "its functions and sampling values are OpenAI's by other names",
-    },
-    Exception {
         from: "http/pages/openapi.rs",
         path: "http::dialects",
         reason: "describes every route",
-    },
-    Exception {
-        from: "http/dialects/llama_server",
-        path: "http::dialects::openai",
-        reason: "its chats and the values of its texts are OpenAI's by other names",
     },
 ];
 

@@ -14,6 +14,7 @@ mod a_start_that_fails_says_what_to_do;
 mod board_support;
 mod boards_are_collected;
 mod command_line;
+mod doctor_command;
 mod governors_are_tuned;
 mod imports_follow_the_layers;
 mod named_paths;

@@ -1,7 +1,6 @@
 //! What `rkllmd doctor` says of the service itself, on this machine: one fault is told by its own check, and what it
 //! says to type mends it.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -12,6 +11,7 @@ use serde_json::Value;
 
 use crate::board_support::check;
 use crate::daemon_support::keys;
+use crate::doctor_command::statuses;
 use crate::root_support::is_root_for;
 
 /// A configuration with a folder for everything that it names.
@@ -68,14 +68,6 @@ impl Service {
         let shell = Command::new("sh").args(["-c", &typed]).output().unwrap();
         assert!(shell.status.success(), "{typed}: {shell:?}");
     }
-}
-
-fn statuses(report: &Value) -> BTreeMap<String, String> {
-    let text = |value: &Value| value.as_str().unwrap().to_owned();
-    let checks = report["checks"].as_array().unwrap().iter();
-    checks
-        .map(|check| (text(&check["id"]), text(&check["status"])))
-        .collect()
 }
 
 #[test]

@@ -1,28 +1,18 @@
 //! `rkllmd doctor` on copies of boards that are made of documented facts.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::board_support::{Board, check, descriptions};
+use crate::board_support::{Board, GOOD, check, descriptions};
+use crate::doctor_command::{doctor, statuses};
 
-const GOOD: &str = "invented-rk3588-vendor-6.1";
 /// What the command promises, and time for a busy machine to start it.
 const LIMIT: Duration = Duration::from_secs(15);
-
-fn doctor(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_rkllmd"))
-        .arg("doctor")
-        .args(arguments)
-        .env_clear()
-        .output()
-        .expect("the program starts")
-}
 
 fn of(board: &Board, further: &[&str]) -> (String, i32) {
     let root = board.root().to_str().unwrap();
@@ -35,14 +25,6 @@ fn of(board: &Board, further: &[&str]) -> (String, i32) {
 
 fn json(board: &Board) -> Value {
     serde_json::from_str(&of(board, &["--json"]).0).unwrap()
-}
-
-fn statuses(report: &Value) -> BTreeMap<String, String> {
-    let text = |value: &Value| value.as_str().unwrap().to_owned();
-    let checks = report["checks"].as_array().unwrap().iter();
-    checks
-        .map(|check| (text(&check["id"]), text(&check["status"])))
-        .collect()
 }
 
 fn close(board: &Board, path: &str, mode: u32) {

@@ -2,15 +2,14 @@
 //! before, and in the time that it promises.
 
 use std::collections::BTreeMap;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::board_support::Board;
+use crate::board_support::{Board, GOOD};
+use crate::doctor_command::doctor;
 use crate::fuse_support::{HungMount, can_be_mounted};
 
-const GOOD: &str = "invented-rk3588-vendor-6.1";
 /// What is promised, with the program's start and end.
 const PROMISED: Duration = Duration::from_secs(3);
 /// A busy machine may take longer to start a program, but not each time.
@@ -40,12 +39,8 @@ type Found = BTreeMap<String, (String, String)>;
 
 fn examine(board: &Board) -> (Found, Duration) {
     let before = Instant::now();
-    let output = Command::new(env!("CARGO_BIN_EXE_rkllmd"))
-        .args(["doctor", "--json", "--sysroot"])
-        .arg(board.root())
-        .env_clear()
-        .output()
-        .expect("the program starts");
+    let root = board.root().to_str().expect("UTF-8");
+    let output = doctor(&["--json", "--sysroot", root]);
     let took = before.elapsed();
     let report: Value = serde_json::from_slice(&output.stdout).expect("a report");
     let text = |value: &Value| value.as_str().expect("text").to_owned();

@@ -323,6 +323,24 @@ pub fn text(text: &str) -> ReplyEvent {
     ReplyEvent::Piece(ReplyPiece::Text(text.to_owned()))
 }
 
+pub fn piece(piece: ReplyPiece) -> ReplyEvent {
+    ReplyEvent::Piece(piece)
+}
+
+/// A call that goes on: its end is another piece.
+pub fn call(index: u32, id: Option<&str>, name: &str, deltas: &[&str]) -> Vec<ReplyPiece> {
+    let mut pieces = vec![ReplyPiece::ToolCall {
+        index,
+        id: id.map(str::to_owned),
+        name: name.to_owned(),
+    }];
+    pieces.extend(deltas.iter().map(|delta| ReplyPiece::ToolArguments {
+        index,
+        delta: (*delta).to_owned(),
+    }));
+    pieces
+}
+
 pub fn finished() -> ReplyEvent {
     ReplyEvent::Finished(Box::new(Completion {
         reason: FinishReason::Stop,

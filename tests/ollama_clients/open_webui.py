@@ -33,23 +33,8 @@ LOOPBACK = "127.0.0.1"
 # Far longer than anything here takes.
 PATIENCE = 300
 
-TEMPLATE = """{%- for tool in tools or [] %}<|im_start|>system
-{{ tool | tojson }}<|im_end|>
-{% endfor %}
-{%- for message in messages %}<|im_start|>{{ message.role }}
-{{ message.content }}
-{%- for call in message.tool_calls or [] %}
-<tool_call>
-{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}
-</tool_call>
-{%- endfor %}<|im_end|>
-{% endfor %}
-{%- if add_generation_prompt %}<|im_start|>assistant
-{% if enable_thinking is defined and not enable_thinking %}<think>
-
-</think>
-
-{% endif %}{% endif %}"""
+# Writes calls as Hermes models do.
+TEMPLATE = (HERE.parent / "daemon/function_calls.jinja").read_text()
 # Words that are in none of the functions that Open WebUI adds by itself.
 SLOW, BOTH, RESULT = "slowly-please", "both-of-them", "result-of"
 WORDS = "one two three four five "

@@ -25,23 +25,6 @@ async fn ask(server: &Server, fields: Value) -> Answer {
     server.post(PATH, body(fields)).await
 }
 
-fn piece(piece: ReplyPiece) -> ReplyEvent {
-    ReplyEvent::Piece(piece)
-}
-
-fn call(index: u32, id: Option<&str>, name: &str, deltas: &[&str]) -> Vec<ReplyPiece> {
-    let mut pieces = vec![ReplyPiece::ToolCall {
-        index,
-        id: id.map(str::to_owned),
-        name: name.to_owned(),
-    }];
-    pieces.extend(deltas.iter().map(|delta| ReplyPiece::ToolArguments {
-        index,
-        delta: (*delta).to_owned(),
-    }));
-    pieces
-}
-
 /// A thought, words, two calls and words behind them.
 fn all_there_is() -> Vec<ReplyEvent> {
     let mut first = call(0, Some("c1"), "f", &["{\"a\": ", "\"x\\n}\",\n\"n\": 1e3}"]);

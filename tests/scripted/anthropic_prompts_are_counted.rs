@@ -1,9 +1,9 @@
 //! How many tokens a conversation comes to, and which of its fields holds what no prompt may.
 
+use crate::anthropic_questions::{question, submitted};
 use crate::http_support::*;
-use rkllmd::generation::GenerationRequest;
 use rkllmd::settings::{ControlTokenPolicy, Settings};
-use serde_json::{Value, json};
+use serde_json::json;
 
 const PATH: &str = "/v1/messages";
 const COUNT: &str = "/v1/messages/count_tokens";
@@ -13,23 +13,6 @@ async fn server() -> Server {
         vec![started(&[]), text("x"), finished()]
     })
     .await
-}
-
-fn question(fields: Value) -> Value {
-    let mut body = json!({"model": "tiny", "max_tokens": 16,
-        "messages": [{"role": "user", "content": "hi"}]});
-    let all = body.as_object_mut().expect("an object");
-    all.extend(fields.as_object().expect("fields").clone());
-    body
-}
-
-async fn submitted(server: &mut Server, path: &str, body: &Value) -> (GenerationRequest, Answer) {
-    let answer = server.post(path, body.to_string()).await;
-    assert_eq!(answer.status, 200, "{body}: {}", answer.text());
-    (
-        server.requests.try_recv().expect("it was submitted"),
-        answer,
-    )
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! What Anthropic's clients may send, what becomes of it, and what is refused by its field's name.
 
+use crate::anthropic_questions::{question, submitted};
 use crate::http_support::*;
-use rkllmd::generation::GenerationRequest;
 use rkllmd::settings::Settings;
 use serde_json::{Value, json};
 
@@ -125,23 +125,6 @@ async fn each_refusal_names_its_field() {
     }
     assert!(server.requests.try_recv().is_err(), "nothing was submitted");
     server.shut_down().await;
-}
-
-fn question(fields: Value) -> Value {
-    let mut body = json!({"model": "tiny", "max_tokens": 16,
-        "messages": [{"role": "user", "content": "hi"}]});
-    let all = body.as_object_mut().expect("an object");
-    all.extend(fields.as_object().expect("fields").clone());
-    body
-}
-
-async fn submitted(server: &mut Server, path: &str, body: &Value) -> (GenerationRequest, Answer) {
-    let answer = server.post(path, body.to_string()).await;
-    assert_eq!(answer.status, 200, "{body}: {}", answer.text());
-    (
-        server.requests.try_recv().expect("it was submitted"),
-        answer,
-    )
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::jinja::{Jinja, Message, SpecialTokens, Switches};
-use super::{TemplateError, Turn, TurnInput, plain};
+use super::{ConversationTurn, TemplateError, TurnInput, plain};
 
 pub(crate) struct ModelTemplate {
     jinja: Jinja,
@@ -45,7 +45,7 @@ impl ModelTemplate {
         !given || (with.is_some() && with != without)
     }
 
-    pub(super) fn render(&self, input: &TurnInput<'_>) -> Result<Turn, TemplateError> {
+    pub(super) fn render(&self, input: &TurnInput<'_>) -> Result<ConversationTurn, TemplateError> {
         let messages = match input.role {
             "tool" => tool_results(input.prompt)?,
             role => vec![(role, input.prompt.to_owned())],
@@ -68,7 +68,7 @@ impl ModelTemplate {
         &self,
         messages: &[(&str, String)],
         input: &TurnInput<'_>,
-    ) -> Result<Turn, TemplateError> {
+    ) -> Result<ConversationTurn, TemplateError> {
         if input.continues {
             return self.continuation(messages, input.enable_thinking);
         }
@@ -92,7 +92,7 @@ impl ModelTemplate {
         &self,
         messages: &[(&str, String)],
         enable_thinking: bool,
-    ) -> Result<Turn, TemplateError> {
+    ) -> Result<ConversationTurn, TemplateError> {
         let exchange = [("user", String::new()), ("assistant", String::new())];
         let before: Vec<_> = self.opening().chain(borrowed(&exchange[..1])).collect();
         // Thinking is left open there, since the answer's own thought follows.
@@ -106,7 +106,7 @@ impl ModelTemplate {
         if let (Ok(before), Ok(after)) = (&before, &after)
             && let Some(text) = after.strip_prefix(before.as_str())
         {
-            return Ok(Turn {
+            return Ok(ConversationTurn {
                 text: text.to_owned(),
                 closes_the_last_turn: true,
                 system_text: String::new(),

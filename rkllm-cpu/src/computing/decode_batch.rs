@@ -18,7 +18,7 @@ pub(crate) struct DecodeBatch {
 
 /// One position of a sequence.
 #[derive(Clone, Copy)]
-pub(crate) struct Place {
+pub(crate) struct Position {
     pub(crate) sequence: usize,
     pub(crate) position: usize,
     /// Logits (and the hidden state, where those are on) are wanted for it.
@@ -30,17 +30,17 @@ impl DecodeBatch {
         self.positions.len()
     }
 
-    pub(crate) fn push_token(&mut self, token: Token, place: Place) {
+    pub(crate) fn push_token(&mut self, token: Token, place: Position) {
         self.tokens.push(token);
-        self.push_place(place);
+        self.push_position(place);
     }
 
-    pub(crate) fn push_row(&mut self, row: &[f32], place: Place) {
+    pub(crate) fn push_row(&mut self, row: &[f32], place: Position) {
         self.rows.extend_from_slice(row);
-        self.push_place(place);
+        self.push_position(place);
     }
 
-    fn push_place(&mut self, place: Place) {
+    fn push_position(&mut self, place: Position) {
         self.positions.push(place.position as llama::llama_pos);
         self.sequences.push(place.sequence as llama::llama_seq_id);
         self.outputs.push(i8::from(place.output));

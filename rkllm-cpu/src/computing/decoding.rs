@@ -7,7 +7,7 @@ use std::sync::Arc;
 use llama_cpp_sys_2 as llama;
 
 use super::Computing;
-use super::decode_batch::{DecodeBatch, Place};
+use super::decode_batch::{DecodeBatch, Position};
 use crate::embedding_rows::EmbeddingRows;
 use crate::host_callbacks::HostCallbacks;
 use crate::log::{MutedEngineLog, error};
@@ -74,7 +74,7 @@ impl Computing {
         for part in parts {
             let held = self.held(part.sequence);
             tokens.extend_from_slice(part.tokens);
-            places.extend((0..part.tokens.len()).map(|at| Place {
+            places.extend((0..part.tokens.len()).map(|at| Position {
                 sequence: self.number(part.sequence),
                 position: held + at,
                 output: at + 1 == part.tokens.len()
@@ -212,7 +212,7 @@ impl Computing {
 impl Inputs {
     /// Either tokens or embedding rows, at a place each. None, with a line in the log, if a row
     /// cannot be had.
-    fn arrays_of(&self, tokens: &[Token], places: &[Place]) -> Option<DecodeBatch> {
+    fn arrays_of(&self, tokens: &[Token], places: &[Position]) -> Option<DecodeBatch> {
         let mut arrays = DecodeBatch::default();
         if tokens.iter().any(|&token| token < 0) {
             for (&token, &place) in tokens.iter().zip(places) {

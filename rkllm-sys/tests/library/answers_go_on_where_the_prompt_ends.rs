@@ -85,6 +85,22 @@ fn ids_and_what_comes_after_them_are_the_answer_at_every_cut() {
     });
 }
 
+/// As a special token, which a runtime does not print and knows by its text.
+#[test]
+fn a_token_that_is_not_printed_may_have_a_text_in_prompts() {
+    let scenario = "continue-answers = true\neos-token-id = 2\ntokens = [
+        { text = '', in-prompt = '<a>', id = 7 }, 'one', { text = '', in-prompt = '</a>', id = 8 }, 'two',
+    ]";
+    on_each_family(scenario, |name, handle| {
+        let all = [7, 1001, 8, 1003, 2];
+        for (given, tokens) in [("", 0), ("<a>", 1), ("<a>one", 2), ("<a>one</a>", 3)] {
+            let got = prompted(handle, &format!("a prompt: {given}"));
+            assert_eq!(got.ids(), all[tokens..], "{name}: {given}");
+        }
+        assert_eq!(prompted(handle, "a prompt").text(), "onetwo", "{name}");
+    });
+}
+
 #[test]
 fn the_longest_beginning_counts() {
     let scenario = "continue-answers = true\ntokens = ['ab', 'ab', 'c']";

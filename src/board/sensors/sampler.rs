@@ -1,4 +1,4 @@
-//! Looks at the sensors again and again, for whoever wants to know.
+//! Looks at the sensors again and again, for all parts of the daemon that want to know.
 //!
 //! Each sensor is read apart, one after the other and no longer than a limit; one that hangs is left
 //! behind, is not asked again until it answers, and costs no other until too many hang. Who wants to know
@@ -39,7 +39,7 @@ pub struct BoardSample {
 pub struct BoardWatch(watch::Receiver<Option<Arc<BoardSample>>>);
 
 impl BoardWatch {
-    /// Begins to look, at once and then every `interval`, until nobody can want to know any more; never where
+    /// Begins to look, at once and then every `interval`, until no part can want to know any more; never where
     /// that is zero.
     pub fn start(sysroot: Sysroot, interval: Duration) -> Self {
         let (told, samples) = watch::channel(None);
@@ -49,7 +49,7 @@ impl BoardWatch {
         Self(samples)
     }
 
-    /// `None`: nobody has looked yet, or does.
+    /// `None`: the daemon has not looked yet, or does not.
     pub fn latest(&self) -> Option<Arc<BoardSample>> {
         self.0.borrow().clone()
     }

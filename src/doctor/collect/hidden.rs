@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use aho_corasick::{AhoCorasick, BuildError, MatchKind};
 
-use super::places::{Parts, Place, Want};
+use super::listed_files::{ListedFiles, Parts, Want};
 
 /// Shorter ones are no serial number, and would hide figures.
 const SHORTEST_SERIAL: usize = 6;
@@ -47,10 +47,10 @@ const SERIALS: [&str; 6] = [
 ];
 
 /// Where a board tells them.
-pub(super) fn sources() -> Vec<(Kind, Place)> {
+pub(super) fn sources() -> Vec<(Kind, ListedFiles)> {
     let of = |kind: Kind, folder: &str, parts: Parts| {
-        let place = Place::below(folder, parts, Want::Words);
-        (kind, place)
+        let files = ListedFiles::below(folder, parts, Want::Words);
+        (kind, files)
     };
     let mut sources = vec![
         of(Kind::CpuInfo, "/proc/cpuinfo", NO_PARTS),

@@ -8,7 +8,7 @@
 mod archive;
 mod hidden;
 mod large_files;
-mod places;
+mod listed_files;
 
 use std::io;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use archive::Archive;
 use hidden::{Hidden, Words};
 use large_files::Sparse;
-use places::{Place, Want};
+use listed_files::{ListedFiles, Want};
 
 use super::{COPYS_CONFIG, Patient, Report, access, models, reading, runtime};
 use crate::apart::{self, Subject};
@@ -54,8 +54,8 @@ pub struct Collected {
 /// The archive cannot be made.
 pub fn collect(patient: Patient, report: &Report) -> io::Result<Collected> {
     let mut collection = Collection::new(patient)?;
-    for place in places::all() {
-        collection.add_place(&place)?;
+    for files in listed_files::all() {
+        collection.add_listed(&files)?;
     }
     collection.add_users()?;
     collection.add_devices()?;
@@ -89,8 +89,8 @@ impl Collection {
         for listener in &collection.patient.settings.http.listen {
             words.learn_listener(listener.ip());
         }
-        for (kind, place) in hidden::sources() {
-            for path in collection.paths(&place) {
+        for (kind, files) in hidden::sources() {
+            for path in collection.paths(&files) {
                 if let Some(text) = collection.text(&path) {
                     words.learn(kind, &text);
                 }
@@ -169,10 +169,10 @@ impl Collection {
             .unwrap_or(false)
     }
 
-    /// The files of a place that the board has, by name.
-    fn paths(&mut self, place: &Place) -> Vec<String> {
-        let mut folders = vec![place.folder.clone()];
-        for part in place.parts {
+    /// The listed files that the board has, by name.
+    fn paths(&mut self, listed: &ListedFiles) -> Vec<String> {
+        let mut folders = vec![listed.folder.clone()];
+        for part in listed.parts {
             let mut below = Vec::new();
             for folder in folders {
                 let names = self.names(&folder).into_iter();
@@ -187,9 +187,9 @@ impl Collection {
         folders
     }
 
-    fn add_place(&mut self, place: &Place) -> io::Result<()> {
-        for path in self.paths(place) {
-            match place.want {
+    fn add_listed(&mut self, listed: &ListedFiles) -> io::Result<()> {
+        for path in self.paths(listed) {
+            match listed.want {
                 Want::Text => {
                     if let Some(text) = self.text(&path) {
                         let text = self.hidden.in_kernels_text(&text);

@@ -23,7 +23,7 @@ pub struct DrawRequest {
     pub min_p: Option<f32>,
     /// Tokens, and what is added to their logits; -inf forbids one.
     pub logit_bias: Vec<(i32, f32)>,
-    /// `None`: nobody asks how likely tokens were.
+    /// `None`: how likely tokens were is not asked.
     pub logprobs: Option<LogprobsRequest>,
     /// Tokens that end the answer, beside those of the model. Any runtime keeps them.
     pub stop_token_ids: Vec<i32>,

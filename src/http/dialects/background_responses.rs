@@ -1,7 +1,7 @@
 //! Responses that are made whether or not their clients wait, and what their clients have been told so far. A key has a
 //! limited number of them at a time. Of those that have ended as many can still be followed, until their time is over.
 //!
-//! [`BackgroundResponses`] knows no clock; whoever makes a response lets it go when its time is over.
+//! [`BackgroundResponses`] knows no clock; the task that makes a response lets it go when its time is over.
 
 mod response;
 

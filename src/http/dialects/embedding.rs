@@ -16,9 +16,9 @@ use serde::Serialize;
 
 use super::{failed, permission};
 use crate::admission::EmbeddingError;
+use crate::aside::aside;
 use crate::generation::{GenerationError, KeepAlive};
 use crate::http::HttpState;
-use crate::http::request::aside::aside;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
 use crate::http::request::nul::refuse_nul;

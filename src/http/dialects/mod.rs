@@ -1,26 +1,35 @@
 //! The dialects that clients speak, a folder each, and what all of them do with a request for a reply
-//! (`chat_dialect`) or for embeddings (`embedding`). No dialect knows another, but for `llama_server`, which takes OpenAI's bodies, and
-//! `ollama`, `anthropic` and `responses`, whose functions and sampling values are OpenAI's; and no other part of the daemon
-//! knows one, but for the router, the shape of errors and the API's description.
+//! (`chat_dialect`) or for embeddings (`embedding`). No dialect knows another: what several of them read or write in one form
+//! stands here. No other part of the daemon knows a dialect, but for the router, the shape of errors and the API's
+//! description.
 
 pub(crate) mod anthropic;
 pub(crate) mod background_responses;
 pub(crate) mod calls;
 pub(crate) mod chat_dialect;
+mod described_body;
 pub(crate) mod embedding;
 pub(crate) mod format;
+pub(crate) mod format_fields;
 pub(crate) mod functions;
+mod ignored;
 mod installing;
 pub(crate) mod kept_items;
 pub(crate) mod kept_responses;
 pub(crate) mod llama_server;
+mod logprobs;
 mod named_items;
 pub(crate) mod ollama;
 pub(crate) mod openai;
+pub(crate) mod parameters;
 mod permission;
 mod prompt_tokens;
+mod reasoning;
 pub(crate) mod responses;
 mod templates;
+mod timings;
+mod tool_choice;
+pub(crate) mod tools;
 mod variants;
 mod whole_calls;
 

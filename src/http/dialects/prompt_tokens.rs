@@ -65,7 +65,7 @@ async fn count(
     if let Some(tokens) = &prompt.tokens {
         return Ok(tokens.len());
     }
-    // Longer than any prompt that would be run, or of a model whose tokens nobody knows.
+    // Longer than any prompt that would be run, or of a model whose tokens are not known.
     let (bytes, limit) = (prompt.text.len(), state.tokenizer.limit_bytes);
     if bytes > limit {
         return Err(RequestError::out_of_range(

@@ -6,10 +6,10 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 
+use crate::aside::aside;
 use crate::generation::GenerationError;
 use crate::http::HttpState;
 use crate::http::request::access::Caller;
-use crate::http::request::aside::aside;
 use crate::http::request::error::RequestError;
 use crate::http::response::error_body::ErrorBody;
 use crate::http::response::model_view::ModelState;

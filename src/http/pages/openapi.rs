@@ -16,15 +16,16 @@ use utoipa::{Modify, OpenApi, ToSchema};
 
 use super::admin::{doctor, events, keys, logs, requests};
 use super::{health, loading_progress, metrics, readiness, status};
+use crate::aside::aside;
 use crate::auth::Role;
 use crate::http::dialects::anthropic;
 use crate::http::dialects::llama_server;
 use crate::http::dialects::ollama;
 use crate::http::dialects::openai::{
-    chat, completions, embeddings, format_fields, messages, models, parameters, tools,
+    apply_template, chat, completions, embeddings, messages, models,
 };
 use crate::http::dialects::responses;
-use crate::http::request::aside::aside;
+use crate::http::dialects::{format_fields, parameters, tools};
 use crate::http::request::paths::{self, Need};
 use crate::http::response::error_body::ErrorBody;
 
@@ -76,7 +77,7 @@ use crate::http::response::error_body::ErrorBody;
         ollama::making::copy,
         ollama::making::delete,
         ollama::refused::blob,
-        llama_server::apply_template::apply_template,
+        apply_template::apply_template,
         llama_server::tokens::tokenize,
         llama_server::tokens::detokenize,
         llama_server::completion::completion,

@@ -23,7 +23,7 @@ static X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 pub(crate) enum Rule {
     /// It does not, and is this machine's alone.
     Open,
-    /// It does not, whoever reaches it.
+    /// It does not, whichever client reaches it.
     OpenToAll,
     /// As soon as there is a file of keys.
     KeysOncePresent,

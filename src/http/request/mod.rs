@@ -3,7 +3,6 @@
 
 pub(crate) mod access;
 pub(crate) mod anthropic_version;
-pub(crate) mod aside;
 pub(crate) mod audit;
 pub(crate) mod body;
 pub(crate) mod content_coding;

@@ -1,6 +1,6 @@
 //! Every path there is, and who may ask it what: the one table that the router, the other spellings of
 //! paths, the key check and the API's description go by. A path that is not in it is refused, whatever
-//! route there may be, so that nobody is let in where nobody thought of who.
+//! route there may be, so that no client is let in where its role was not thought of.
 
 use axum::http::Method;
 

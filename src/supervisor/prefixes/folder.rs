@@ -107,7 +107,7 @@ impl Folder {
     }
 
     /// Reads all of a prefix that has so many bytes: then the library finds it in memory, and a disk that does
-    /// not answer holds up nobody but the caller. Returns whether it is whole.
+    /// not answer holds up the caller alone. Returns whether it is whole.
     pub fn read_through(&self, id: PrefixId, bytes: u64) -> io::Result<bool> {
         let path = self.cache(id);
         let no_links = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
@@ -366,7 +366,7 @@ mod tests {
         assert_eq!(left, expected);
     }
 
-    /// By whoever, after it was kept.
+    /// By any program, after it was kept.
     #[test]
     fn what_is_not_as_long_as_it_was_is_not_whole() {
         let place = tempfile::tempdir().unwrap();

@@ -81,7 +81,7 @@ impl Owner {
         }
     }
 
-    /// Of nobody, who may use nothing but what all may: no tenant is called so.
+    /// Of no client, which may use nothing but what all may: no tenant is called so.
     pub fn nobody() -> Self {
         Self {
             tenant: "\n".to_owned(),

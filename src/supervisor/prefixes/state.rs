@@ -2,6 +2,7 @@
 //! looks at no disk and no clock; what it orders is carried out by `swap`.
 
 mod ended;
+mod looks;
 mod of_model;
 mod orders;
 mod wanted;
@@ -15,6 +16,7 @@ use super::marks::Marked;
 use super::policy::{self, DiskRates, Known, Saving, tokens_of};
 use super::record::{Identity, ModelAndAdapter, Owner, Record};
 use crate::generation::ModelId;
+use looks::kept_bytes;
 use of_model::OfModel;
 pub use orders::{Fault, Held, LoadOrder, NotKept, Now, Plan, SaveOrder, Turn, record_of};
 pub use wanted::Installed;
@@ -98,50 +100,32 @@ impl State {
 
     /// What a turn needs whose prompt a slot is given that holds something else.
     pub fn plan(&mut self, now: Now<'_>, held: Option<Held<'_>>, turn: Turn<'_>) -> Plan {
-        let Turn {
-            prompt,
-            owner,
-            can_load,
-        } = turn;
-        let installed = self.installed_as(&now.of.model);
-        let shared = installed.and_then(|model| model.shared_by(prompt));
         let mut plan = Plan {
             stale: self.meet(now.of),
             ..Plan::default()
         };
-        let Some(model) = self.models.get_mut(&now.of.key()) else {
-            return plan;
-        };
-        if !model.may_swap(now.is_alone) || model.of != *now.of {
+        let model = self.models.get(&now.of.key());
+        if model.is_none_or(|it| !it.may_swap(now.is_alone) || it.of != *now.of) {
             return plan;
         }
-        let mut kept = 0;
-        if let Some(held) = &held
-            && held.owner.lets(&owner.tenant)
-            && held.of == *now.of
-        {
-            kept = shared_bytes(held.text, prompt);
-        }
-        // Whose slot has all of it, or who is the only one, asks for nothing else.
-        let is_held = held.as_ref().is_some_and(|held| held.text.len() == kept);
-        let marked = (!is_held && (model.has_lost() || self.index.files() > 0 || shared.is_some()))
-            .then(|| Marked::new(prompt));
-        if let Some(prompt) = &marked {
-            model.look_for_returned(prompt, &owner.tenant);
-        }
-        if can_load && let Some(prompt) = &marked {
-            plan.load = self.order_load(now, prompt, owner, kept);
+        let kept = kept_bytes(now.of, held.as_ref(), &turn);
+        if self.looks_at_prompt(now, held.as_ref(), kept, &turn) {
+            let prompt = turn.prompt.marked();
+            if let Some(model) = self.models.get_mut(&now.of.key()) {
+                model.look_for_returned(prompt, &turn.owner.tenant);
+            }
+            if turn.can_load {
+                plan.load = self.order_load(now, prompt, turn.owner, kept);
+            }
         }
         // Where a slot holds more of the prompt it would be lost for it.
+        let shared = self.shared_by(now.of, &turn);
         if plan.load.is_none()
             && let Some(shared) = shared.filter(|shared| kept <= shared.len())
         {
             plan.share = self.order_sharing(now, &shared);
         }
-        if let Some(held) = held
-            && !held.owner.is_shared
-            && tokens_of(held.text.len() - kept) >= self.bounds.least_tokens
-        {
+        if let Some(held) = held.filter(|held| self.loses(held, kept)) {
             let of_held = Now {
                 of: &held.of,
                 ..now
@@ -158,12 +142,22 @@ impl State {
         plan
     }
 
-    /// A save behind an answer, where slots lose what is worth keeping.
+    /// Whether there may be a save behind an answer: where slots lose what is worth keeping.
+    pub fn may_save(&self, now: Now<'_>, held: &Held<'_>) -> bool {
+        let model = self.models.get(&now.of.key());
+        let is_long = tokens_of(held.text.len()) >= self.bounds.least_tokens;
+        let is_wanted = |model: &OfModel| {
+            model.is_crowded(now.at) && model.of == *now.of && model.may_swap(now.is_alone)
+        };
+        is_long && model.is_some_and(is_wanted)
+    }
+
+    /// A save behind an answer.
     pub fn after_answer(&mut self, now: Now<'_>, held: &Held<'_>) -> Option<SaveOrder> {
-        let model = self.models.get(&now.of.key())?;
-        (model.is_crowded(now.at) && model.of == *now.of && model.may_swap(now.is_alone))
-            .then(|| self.order_save(now, held))
-            .flatten()
+        match self.may_save(now, held) {
+            true => self.order_save(now, held),
+            false => None,
+        }
     }
 
     fn order_save(&mut self, now: Now<'_>, held: &Held<'_>) -> Option<SaveOrder> {
@@ -171,8 +165,8 @@ impl State {
         if tokens < self.bounds.least_tokens || self.rests(now.at) {
             return None;
         }
-        let text = Marked::new(held.text);
-        let stored = self.index.find(now.of, &held.owner.tenant, &text);
+        let text = held.text.marked();
+        let stored = self.index.find(now.of, &held.owner.tenant, text);
         let new_bytes = held.text.len() - stored.map_or(0, |stored| stored.shared);
         let known = self.known(now)?;
         let saving = Saving {
@@ -182,7 +176,7 @@ impl State {
         if !policy::is_worth_saving(saving, &known) {
             return None;
         }
-        self.order(now, held.text, held.owner.clone(), &known)
+        self.order(now, text, held.owner.clone(), &known)
     }
 
     /// A save of what `model.toml` names, once. It is evaluated for that, as the prompt needs it in any case.
@@ -198,23 +192,26 @@ impl State {
         let mut others = self.under_way.values();
         if !is_wanted
             || self.rests(now.at)
-            || self.has_shared(now.of, text)
             || others.any(|other| other.is_shared && other.model == now.of.model)
         {
             return None;
         }
-        self.order(now, text, Owner::all(), &known)
+        let text = Marked::new(text);
+        match self.index.has_shared(now.of, &text) {
+            true => None,
+            false => self.order(now, &text, Owner::all(), &known),
+        }
     }
 
     /// Keeps what a save will need of the bounds. `None`: there is not so much.
     fn order(
         &mut self,
         now: Now<'_>,
-        text: &str,
+        text: &Marked<'_>,
         owner: Owner,
         known: &Known,
     ) -> Option<SaveOrder> {
-        let tokens = tokens_of(text.len());
+        let tokens = tokens_of(text.marks().length);
         let expected = known.size.expected(tokens);
         let mut others = self.under_way.values();
         // The first file of a model tells how large the others are.
@@ -246,7 +243,8 @@ impl State {
             id,
             of: now.of.clone(),
             owner,
-            text: text.to_owned(),
+            text: text.as_str().to_owned(),
+            marks: text.marks().clone(),
             tokens,
             assumed_bytes: known.size.assumed(tokens),
             most_bytes: known.size.most(tokens),
@@ -344,11 +342,6 @@ impl State {
         self.models.insert(key, new);
         self.remove_where(|record| of.has_replaced(&record.of))
     }
-}
-
-fn shared_bytes(a: &str, b: &str) -> usize {
-    let pairs = a.bytes().zip(b.bytes());
-    pairs.take_while(|(a, b)| a == b).count()
 }
 
 #[cfg(test)]

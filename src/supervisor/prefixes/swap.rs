@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
+use super::marks::{Text, mark};
 use super::record::{Identity, Owner};
 use super::state::{Fault, Held, LoadOrder, Now, Turn};
 use super::{Inner, Prefixes, hour_now, identity, state};
@@ -118,7 +119,7 @@ impl<'a> Swap<'a> {
         // Without a tokenizer prompts are counted by the cache, which has to begin empty.
         let can_load = request.prompt_tokens.is_some() || lease.was_used();
         let turn = Turn {
-            prompt: &request.prompt,
+            prompt: Text::from(&*request.prompt),
             owner: &owner,
             can_load,
         };
@@ -126,11 +127,11 @@ impl<'a> Swap<'a> {
         Self::planned(prefixes, lease, adapter, turn)
     }
 
-    fn planned(
+    fn planned<'l>(
         prefixes: &Arc<Inner>,
-        lease: &Lease,
+        lease: &'l Lease,
         adapter: Option<&Adapter>,
-        turn: Turn<'_>,
+        turn: Turn<'l>,
     ) -> Option<Plan> {
         let plan = plan(prefixes, lease, adapter, turn)?;
         prefixes.remove(plan.stale);
@@ -179,6 +180,11 @@ impl<'a> Swap<'a> {
         };
         let save = held(lease).and_then(|held| {
             let now = now(&held.of, lease.worker());
+            let may_save = prefixes.lock().may_save(now, &held);
+            if !may_save {
+                return None;
+            }
+            mark(&[&held.text]);
             let order = prefixes.lock().after_answer(now, &held)?;
             Some(Saving::new(prefixes, order))
         });
@@ -230,16 +236,19 @@ impl Loaded {
     }
 }
 
-fn plan(
+fn plan<'l>(
     prefixes: &Inner,
-    lease: &Lease,
+    lease: &'l Lease,
     adapter: Option<&Adapter>,
-    turn: Turn<'_>,
+    turn: Turn<'l>,
 ) -> Option<state::Plan> {
     let worker = lease.worker();
     let of = identity(worker, adapter.map(|adapter| &*adapter.name))?;
-    let mut state = prefixes.lock();
-    Some(state.plan(now(&of, worker), held(lease), turn))
+    let (now, held) = (now(&of, worker), held(lease));
+    // Others wait for the lock.
+    let to_mark = prefixes.lock().to_mark(now, held.as_ref(), &turn);
+    mark(&to_mark);
+    Some(prefixes.lock().plan(now, held, turn))
 }
 
 fn now<'a>(of: &'a Identity, worker: &Worker) -> Now<'a> {
@@ -260,7 +269,7 @@ fn held(lease: &Lease) -> Option<Held<'_>> {
     }
     Some(Held {
         of: identity(lease.worker(), lease.adapter().map(|name| &**name))?,
-        text,
+        text: Text::from(text),
         // What is no client's is what a model's owner has pinned.
         owner: lease.holder().map_or_else(Owner::all, Owner::of),
     })

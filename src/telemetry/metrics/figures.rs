@@ -88,7 +88,7 @@ pub struct Readings {
     pub process: OwnProcess,
     pub readers: ReaderFigures,
     pub own: OwnFigures,
-    /// `None`: nobody has looked at the board.
+    /// `None`: the board was not looked at.
     pub board: Option<Arc<BoardSample>>,
 }
 

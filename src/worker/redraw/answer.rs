@@ -284,7 +284,7 @@ impl Answer {
         self.allowed.fill(0.0);
         let (rules, drawn) = (&mut self.rules, &self.drawn);
         let allowed = &mut self.allowed;
-        // Whoever panics in it ends this answer and nothing else.
+        // A panic in it ends this answer and nothing else.
         let looked = catch_unwind(AssertUnwindSafe(|| {
             let Some(follower) = &mut rules.follower else {
                 return Ok(Next::Token);

@@ -16,7 +16,7 @@ use crate::http::HttpState;
 use crate::http::dialects::chat_dialect::{
     Asked, Asking, ChatDialect, Identity, LongHistory, Options, Without,
 };
-use crate::http::dialects::openai::parameters::{SharedParameters, stop_texts};
+use crate::http::dialects::parameters::{SharedParameters, stop_texts};
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
 use crate::http::request::free_form::FreeObject;

@@ -14,7 +14,7 @@ use crate::chat::{PromptSource, ReplyReading};
 use crate::http::HttpState;
 use crate::http::dialects::format::{self as formats, AskedFormat};
 use crate::http::dialects::functions::Functions;
-use crate::http::dialects::openai::reasoning;
+use crate::http::dialects::reasoning;
 use crate::http::dialects::templates::has_template;
 use crate::http::request::body::Object;
 use crate::http::request::context::RequestContext;

@@ -8,10 +8,10 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 
 use super::{ChatDialect, Identity};
+use crate::aside::aside;
 use crate::chat::{Replies, WholeReply};
 use crate::generation::{Completion, Deadline, GenerationError, ReplyEvent, RunStart};
 use crate::http::HttpState;
-use crate::http::request::aside::aside;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
 use crate::http::response::stream_body::{StreamBody, StreamContext};

@@ -134,7 +134,7 @@ async fn plain(
             .check_tokens(tokens, Follows::Nothing)
             .map_err(|error| too_long(index, error, is_list))?;
         let is_unknown = counted && prompt.tokens.is_none();
-        // It may be too long, and nobody can tell.
+        // It may be too long, which is not known.
         if is_unknown && checked.long_inputs == (LongInputs::AreCut { as_asked: true }) {
             checked.ignored.push("truncate");
             checked.long_inputs = LongInputs::AreRefused;

@@ -16,9 +16,9 @@ use super::KeptResponse;
 use super::file::{self, Kept};
 use super::moment::Moment;
 use crate::apart::{self, Subject};
+use crate::aside::aside;
 use crate::durable_write::{LockedFolder, Readers, make_folder};
 use crate::generation::ClientKey;
-use crate::http::request::aside::aside;
 
 /// In the state folder.
 pub(super) const FOLDER: &str = "responses";

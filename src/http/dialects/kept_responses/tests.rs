@@ -41,7 +41,7 @@ fn a_response_is_its_clients_alone_and_grows_old() {
     assert!(at(&mut shelf, "a", 0));
     shelf.forget("a", "resp_1", FOR, start);
     assert!(!at(&mut shelf, "a", 0) && is_empty(&shelf));
-    // Whoever comes next, what is old goes.
+    // Whichever request comes next, what is old goes.
     shelf.keep(&ClientKey::new("a"), response(1, 10), &limits, start);
     assert!(!at(&mut shelf, "b", 100) && is_empty(&shelf));
     shelf.keep(&ClientKey::new("a"), response(1, 10), &limits, start);

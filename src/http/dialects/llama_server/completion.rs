@@ -17,14 +17,12 @@ use crate::generation::{Completion, FinishReason, ModelId};
 use crate::http::HttpState;
 use crate::http::dialects::chat_dialect::{Asked, Asking, ChatDialect, Identity, Options};
 use crate::http::dialects::embedding::check_tokens;
-use crate::http::dialects::openai::answer::TimingsBody;
-use crate::http::dialects::openai::chunk::{KEEP_ALIVE, write_error};
-use crate::http::dialects::openai::completions::within_count;
-use crate::http::dialects::openai::format_fields::FormatParameters;
-use crate::http::dialects::openai::ignored::Ignored;
-use crate::http::dialects::openai::parameters::{
-    SharedParameters, is_false, neutral, token_budget,
+use crate::http::dialects::format_fields::FormatParameters;
+use crate::http::dialects::ignored::Ignored;
+use crate::http::dialects::parameters::{
+    SharedParameters, is_false, neutral, token_budget, within_count,
 };
+use crate::http::dialects::timings::TimingsBody;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
 use crate::http::request::free_form::{Outline, ValuesLeft};
@@ -232,11 +230,11 @@ impl EventWriter for CompletionWriter {
     }
 
     fn keep_alive(&mut self, buffer: &mut BytesMut) {
-        buffer.put_slice(KEEP_ALIVE);
+        buffer.put_slice(sse::KEEP_ALIVE);
     }
 
     fn failed(&mut self, error: &RequestError, buffer: &mut BytesMut) {
-        write_error(error, buffer);
+        sse::write_error(error, buffer);
     }
 }
 
@@ -325,7 +323,7 @@ fn sources(
     match prompt {
         PromptInput::One(parts) => Ok(vec![source(state, model, parts, "prompt")?]),
         PromptInput::Several(prompts) => {
-            within_count(state, prompts.len())?;
+            within_count(&state.chat, prompts.len())?;
             let prompts = prompts.into_iter().enumerate();
             prompts
                 .map(|(index, parts)| source(state, model, parts, &format!("prompt[{index}]")))

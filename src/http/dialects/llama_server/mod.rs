@@ -1,8 +1,8 @@
-//! Endpoints that OpenAI does not have and llama.cpp's server does, in that server's shapes: what a
-//! chat becomes before it is run, texts as tokens, texts that go on, and which models are loaded. `model` is
-//! what its router has, because several are served. What is not known is absent.
+//! Endpoints that OpenAI does not have and llama.cpp's server does, in that server's shapes: texts
+//! as tokens, texts that go on, and which models are loaded. `model` is what its router has, because several are
+//! served. What is not known is absent. What a chat becomes before it is run is told beside OpenAI's chats, whose
+//! bodies it takes.
 
-pub(crate) mod apply_template;
 pub(crate) mod bodies;
 pub(crate) mod completion;
 pub(crate) mod downloads;
@@ -27,7 +27,6 @@ use crate::http::request::endpoints::Endpoints;
 
 pub(crate) fn routes() -> Endpoints<Arc<HttpState>> {
     Endpoints::new()
-        .route("/apply-template", post(apply_template::apply_template))
         .route("/tokenize", post(tokens::tokenize))
         .route("/detokenize", post(tokens::detokenize))
         .route("/completion", post(completion::completion))

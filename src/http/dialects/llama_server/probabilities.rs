@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use crate::conversation::{TokenLogprob, TokenLogprobs};
 use crate::generation::LogprobsRequest;
-use crate::http::dialects::openai::logprobs::{MOST_OF_CHAT, TextLogprob};
+use crate::http::dialects::logprobs::{MOST_OF_CHAT, TextLogprob};
 use crate::http::request::error::RequestError;
 
 /// A token of the text.

@@ -21,7 +21,7 @@ use crate::http::HttpState;
 use crate::http::dialects;
 use crate::http::dialects::chat_dialect::plain_error;
 use crate::http::dialects::embedding::{input_error, too_long_input};
-use crate::http::dialects::openai::ignored::Ignored;
+use crate::http::dialects::ignored::Ignored;
 use crate::http::request::body::fields;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;

@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
 
 use super::named::this_or_the_only;
+use crate::aside::aside;
 use crate::generation::GenerationError;
 use crate::http::HttpState;
 use crate::http::dialects::ended;
-use crate::http::request::aside::aside;
 use crate::http::request::body::fields;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;

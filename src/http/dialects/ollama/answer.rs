@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::told_calls::ToldCall;
 use crate::chat::WholeReply;
 use crate::generation::{Completion, FinishReason};
-use crate::http::dialects::openai::logprobs::ContentLogprob;
+use crate::http::dialects::logprobs::ContentLogprob;
 use crate::http::dialects::whole_calls::as_content;
 use crate::http::response::clock;
 

@@ -19,7 +19,7 @@ use crate::conversation::{Message, Role};
 use crate::generation::Completion;
 use crate::http::HttpState;
 use crate::http::dialects::chat_dialect::{Asked, ChatDialect, Identity};
-use crate::http::dialects::openai::parameters::{is_empty, neutral};
+use crate::http::dialects::parameters::{is_empty, neutral};
 use crate::http::dialects::templates::has_template;
 use crate::http::request::body::fields;
 use crate::http::request::context::RequestContext;

@@ -13,7 +13,7 @@ use super::told_calls::ToldCall;
 use crate::chat::WholeCall;
 use crate::conversation::{ReplyPiece, ScoredText};
 use crate::generation::Completion;
-use crate::http::dialects::openai::logprobs::ContentLogprob;
+use crate::http::dialects::logprobs::ContentLogprob;
 use crate::http::dialects::whole_calls::as_content;
 use crate::http::request::error::RequestError;
 use crate::http::response::append_json::append_json;

@@ -9,7 +9,7 @@ use super::parameters::stop_schema;
 use crate::generation::{DrawRequest, SamplingRequest};
 use crate::http::HttpState;
 use crate::http::dialects::chat_dialect::Without;
-use crate::http::dialects::openai::parameters::SharedParameters;
+use crate::http::dialects::parameters::SharedParameters;
 use crate::http::request::body::TextOrList;
 use crate::http::request::error::RequestError;
 use crate::http::request::together::{Fields, Together, fields_of};

@@ -8,14 +8,7 @@ use utoipa::ToSchema;
 use super::answer::{CallForm, ChatCompletion, ChatForm, ThoughtFields};
 use super::chunk::{ChatWriter, UsageChunk};
 use super::chunk_schema::ChatChunk;
-use super::format_fields::FormatParameters;
-use super::ignored::Ignored;
-use super::logprobs;
 use super::messages::{Message, conversation};
-use super::parameters::{SharedParameters, neutral, token_budget};
-use super::reasoning::{self, Budget};
-use super::tool_choice::Chosen;
-use super::tools::{FunctionParameter, Given, ToolParameter};
 use crate::chat::{PromptSource, ReplyReading, WholeReply};
 use crate::generation::Completion;
 use crate::http::HttpState;
@@ -23,7 +16,14 @@ use crate::http::dialects::chat_dialect::{
     Asked, Asking, ChatDialect, Identity, LongHistory, Options,
 };
 use crate::http::dialects::format;
+use crate::http::dialects::format_fields::FormatParameters;
+use crate::http::dialects::ignored::Ignored;
+use crate::http::dialects::logprobs;
+use crate::http::dialects::parameters::{SharedParameters, neutral, token_budget};
+use crate::http::dialects::reasoning::{self, Budget};
 use crate::http::dialects::templates::has_template;
+use crate::http::dialects::tool_choice::Chosen;
+use crate::http::dialects::tools::{FunctionParameter, Given, ToolParameter};
 use crate::http::request::body::Object;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
@@ -53,7 +53,7 @@ pub(crate) struct ChatParameters {
     /// calls at least one; `{"type":"function","function":{"name"}}`: it calls this one, once;
     /// `{"type":"allowed_tools","allowed_tools":{"mode","tools"}}`: as `auto` or `required`, with some of
     /// them. Default `auto`.
-    #[schema(schema_with = super::tool_choice::tool_choice_schema)]
+    #[schema(schema_with = crate::http::dialects::tool_choice::tool_choice_schema)]
     tool_choice: Option<Chosen>,
     /// Whether an answer may hold more than one call. Default true.
     parallel_tool_calls: Option<bool>,
@@ -61,7 +61,7 @@ pub(crate) struct ChatParameters {
     #[schema(value_type = Option<Vec<FunctionParameter>>)]
     functions: Option<Vec<Object<FunctionParameter>>>,
     /// The older form of `tool_choice`: `none`, `auto` or `{"name"}`.
-    #[schema(schema_with = super::tool_choice::function_call_schema)]
+    #[schema(schema_with = crate::http::dialects::tool_choice::function_call_schema)]
     function_call: Option<Chosen>,
     /// Whether to think, as the vendor's server takes it, for templates that can be told.
     enable_thinking: Option<bool>,
@@ -297,7 +297,7 @@ pub(crate) fn asked(
             one_call: !functions.parallel,
         }),
         dialect: ChatAnswer {
-            usage: shared.usage_chunk(),
+            usage: UsageChunk::of(&shared),
             form: ChatForm {
                 calls: match are_old {
                     true => CallForm::Old,

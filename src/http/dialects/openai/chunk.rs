@@ -8,22 +8,20 @@ pub(crate) use text::TextWriter;
 use bytes::{BufMut, BytesMut};
 use serde::Serialize;
 
-use super::answer::{
-    CallForm, ChatForm, ThoughtFields, TimingsBody, UsageBody, chat_finish_reason,
-};
+use super::answer::{CallForm, ChatForm, ThoughtFields, UsageBody, chat_finish_reason};
 use super::logprobs::ChatLogprobs;
 use crate::conversation::{ReplyPiece, ScoredText};
 use crate::generation::Completion;
 use crate::http::dialects::chat_dialect::Identity;
+use crate::http::dialects::parameters::SharedParameters;
+use crate::http::dialects::timings::TimingsBody;
 use crate::http::request::error::RequestError;
 use crate::http::request::id;
 use crate::http::response::append_json::append_json;
-use crate::http::response::error_body::ErrorBody;
 use crate::http::response::event_writer::EventWriter;
+use crate::http::response::sse;
 
 const DONE: &[u8] = b"data: [DONE]\n\n";
-/// No blank line after it: to a reader of events it is a part of the next one.
-pub(crate) const KEEP_ALIVE: &[u8] = b": keep-alive\n";
 
 /// Whether a stream ends with a chunk of token counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,6 +199,13 @@ impl AroundText {
 }
 
 impl UsageChunk {
+    pub fn of(shared: &SharedParameters) -> Self {
+        match shared.wants_usage() {
+            true => Self::Wanted,
+            false => Self::NotWanted,
+        }
+    }
+
     /// In every chunk but the usage chunk itself.
     fn null_field(self) -> &'static [u8] {
         match self {
@@ -348,67 +353,13 @@ impl EventWriter for ChatWriter {
     }
 
     fn keep_alive(&mut self, buffer: &mut BytesMut) {
-        buffer.put_slice(KEEP_ALIVE);
+        buffer.put_slice(sse::KEEP_ALIVE);
     }
 
     fn failed(&mut self, error: &RequestError, buffer: &mut BytesMut) {
-        write_error(error, buffer);
+        sse::write_error(error, buffer);
     }
-}
-
-pub(crate) fn write_error(error: &RequestError, buffer: &mut BytesMut) {
-    buffer.put_slice(b"data: ");
-    append_json(buffer, &ErrorBody::of(error));
-    buffer.put_slice(b"\n\n");
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::generation::RequestId;
-
-    fn writer(model: &str) -> ChatWriter {
-        let identity = Identity {
-            id: RequestId("chatcmpl-1".into()),
-            created: 7,
-            model: model.into(),
-            fingerprint: None,
-            choice: 0,
-        };
-        let form = ChatForm {
-            is_named: false,
-            calls: CallForm::Tools,
-            thoughts: ThoughtFields::ReasoningContent,
-            tells_logprobs: false,
-        };
-        ChatWriter::new(&identity, UsageChunk::NotWanted, form)
-    }
-
-    #[test]
-    fn whatever_is_in_names_and_texts_the_json_holds() {
-        let mut writer = writer("we\"ird\\na\nme");
-        let text = "\"quoted\" \\ back\nline\u{0}\u{7f}\u{2028}😀";
-        let mut buffer = BytesMut::new();
-        writer.piece(&ReplyPiece::Text(text.to_owned()), &mut buffer);
-        let event = String::from_utf8(buffer.to_vec()).unwrap();
-        let data = event.strip_prefix("data: ").unwrap();
-        let data = data.strip_suffix("\n\n").unwrap();
-        assert!(!data.contains('\n'));
-        let value: serde_json::Value = serde_json::from_str(data).unwrap();
-        assert_eq!(value["choices"][0]["delta"]["content"], text);
-        assert_eq!(value["model"], "we\"ird\\na\nme");
-    }
-
-    #[test]
-    fn sent_memory_is_used_again() {
-        let mut writer = writer("m");
-        let piece = ReplyPiece::Text("a token".to_owned());
-        let mut buffer = BytesMut::new();
-        let mut places = std::collections::HashSet::new();
-        for _ in 0..10_000 {
-            writer.piece(&piece, &mut buffer);
-            places.insert(buffer.split().freeze().as_ptr() as usize / 65536);
-        }
-        assert!(places.len() < 16, "{} regions", places.len());
-    }
-}
+mod tests;

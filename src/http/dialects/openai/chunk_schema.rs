@@ -4,8 +4,9 @@
 
 use utoipa::ToSchema;
 
-use super::answer::{TextChoice, TimingsBody, UsageBody};
+use super::answer::{TextChoice, UsageBody};
 use super::logprobs::ChatLogprobs;
+use crate::http::dialects::timings::TimingsBody;
 
 /// An event of a streamed chat answer.
 #[derive(ToSchema)]

@@ -7,10 +7,7 @@ use utoipa::ToSchema;
 use super::answer::{TextCompletion, TextForm};
 use super::chunk::{TextWriter, UsageChunk};
 use super::chunk_schema::TextChunk;
-use super::format_fields::FormatParameters;
-use super::ignored::Ignored;
 use super::logprobs::{self, Echo};
-use super::parameters::{SharedParameters, neutral};
 use crate::auth::Role;
 use crate::chat::{PromptSource, WholeReply};
 use crate::generation::Completion;
@@ -18,6 +15,9 @@ use crate::http::HttpState;
 use crate::http::dialects::chat_dialect::{Asked, Asking, ChatDialect, Identity, Options};
 use crate::http::dialects::embedding::input::EmbeddingInput;
 use crate::http::dialects::embedding::{check_tokens, input};
+use crate::http::dialects::format_fields::FormatParameters;
+use crate::http::dialects::ignored::Ignored;
+use crate::http::dialects::parameters::{SharedParameters, neutral, within_count};
 use crate::http::request::access::Caller;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
@@ -221,14 +221,14 @@ fn sources(
         EmbeddingInput::Text(text) => Ok(vec![of_text(text, "prompt".to_owned())?]),
         EmbeddingInput::Tokens(tokens) => Ok(vec![of_tokens(tokens, "prompt".to_owned())?]),
         EmbeddingInput::Texts(texts) => {
-            within_count(state, texts.len())?;
+            within_count(&state.chat, texts.len())?;
             let texts = texts.into_iter().enumerate();
             texts
                 .map(|(index, text)| of_text(text, param(index)))
                 .collect()
         }
         EmbeddingInput::TokenLists(lists) => {
-            within_count(state, lists.len())?;
+            within_count(&state.chat, lists.len())?;
             let lists = lists.into_iter().enumerate();
             lists
                 .map(|(index, tokens)| of_tokens(tokens, param(index)))
@@ -237,18 +237,6 @@ fn sources(
         EmbeddingInput::Nothing | EmbeddingInput::NoTexts => Err(RequestError::out_of_range(
             "prompt",
             "must hold something to continue",
-        )),
-    }
-}
-
-/// Checks how many prompts a request has.
-pub(crate) fn within_count(state: &HttpState, count: usize) -> Result<(), RequestError> {
-    let most = state.chat.max_prompts;
-    match count <= most {
-        true => Ok(()),
-        false => Err(RequestError::out_of_range(
-            "prompt",
-            format!("has {count} prompts; `max-prompts` in the [chat] settings allows {most}"),
         )),
     }
 }
@@ -306,7 +294,7 @@ fn asked(
         options,
         reading: None,
         dialect: TextAnswer {
-            usage: shared.usage_chunk(),
+            usage: UsageChunk::of(&shared),
             tells_logprobs: logprobs.is_some(),
             echoes,
             echoed: Vec::new(),

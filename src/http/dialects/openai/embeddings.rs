@@ -8,10 +8,10 @@ use axum::response::Response;
 use utoipa::ToSchema;
 
 use super::embedding_answer::{EmbeddingList, list};
-use super::ignored::Ignored;
 use crate::http::HttpState;
 use crate::http::dialects::embedding::input::{self, EmbeddingInput};
 use crate::http::dialects::embedding::{self, Asked, Checked, Encoding, LongInputs, checked};
+use crate::http::dialects::ignored::Ignored;
 use crate::http::request::body::fields;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::{RequestError, quote};

@@ -1,4 +1,4 @@
-//! How likely tokens were, in the shapes of both endpoints.
+//! How likely tokens were, in the shapes of both endpoints: the list of a chat, and all of a text.
 
 use std::collections::HashSet;
 use std::fmt::Write;
@@ -8,46 +8,14 @@ use serde::ser::{SerializeMap, Serializer};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::conversation::{TokenLogprob, TokenLogprobs};
+use crate::conversation::TokenLogprobs;
 use crate::generation::LogprobsRequest;
+use crate::http::dialects::logprobs::{ContentLogprob, LEAST, value_of};
 use crate::http::request::error::RequestError;
 use crate::http::request::free_form::Outline;
 
-/// What JSON has for what is never drawn.
-const LEAST: f32 = -9999.0;
-/// The most tokens of a row that are told as the likeliest, of a chat and of a text.
-pub(crate) const MOST_OF_CHAT: u8 = 20;
+/// The most tokens of a row that are told as the likeliest of a text.
 const MOST_OF_TEXT: u8 = 5;
-
-/// What a chat asks.
-pub(crate) fn of_chat(
-    logprobs: Option<bool>,
-    top: Option<i64>,
-) -> Result<Option<LogprobsRequest>, RequestError> {
-    let top = match top {
-        None => None,
-        Some(top) => match u8::try_from(top) {
-            Ok(top) if top <= MOST_OF_CHAT => Some(top),
-            _ => {
-                return Err(RequestError::out_of_range(
-                    "top_logprobs",
-                    format!("must be from 0 to {MOST_OF_CHAT}"),
-                ));
-            }
-        },
-    };
-    match (logprobs, top) {
-        (Some(true), top) => Ok(Some(LogprobsRequest {
-            top: top.unwrap_or(0),
-            of_prompt: false,
-        })),
-        (_, None | Some(0)) => Ok(None),
-        (_, Some(_)) => Err(RequestError::out_of_range(
-            "top_logprobs",
-            "needs `logprobs` to be true",
-        )),
-    }
-}
 
 /// What a text asks: a number of tokens, or false.
 pub(super) fn of_text(
@@ -70,10 +38,6 @@ pub(super) fn of_text(
     }
 }
 
-fn value_of(logprob: Option<f32>) -> Option<f32> {
-    logprob.map(|logprob| logprob.max(LEAST))
-}
-
 /// How likely the tokens of a chat's content were.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ChatLogprobs {
@@ -83,52 +47,11 @@ pub(crate) struct ChatLogprobs {
     refusal: Option<()>,
 }
 
-/// A token of the content.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct ContentLogprob {
-    #[serde(flatten)]
-    token: TextLogprob,
-    /// The likeliest tokens in its place, from the likeliest on: as many as `top_logprobs` asks for.
-    top_logprobs: Vec<TextLogprob>,
-}
-
-/// A token and how likely it was.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct TextLogprob {
-    /// Its text, with U+FFFD for what is no whole character.
-    token: String,
-    /// Natural logarithm of its probability, as the model gave it, before anything that changes how tokens
-    /// are drawn; at the least -9999.
-    logprob: f32,
-    /// Its bytes. Those of all tokens of the content, one after the other, are the content, and what was made of
-    /// a character behind it that the answer ends within.
-    bytes: Vec<u8>,
-}
-
 impl ChatLogprobs {
     pub fn of(tokens: &[TokenLogprobs]) -> Self {
         Self {
             content: tokens.iter().map(ContentLogprob::of).collect(),
             refusal: None,
-        }
-    }
-}
-
-impl ContentLogprob {
-    pub fn of(token: &TokenLogprobs) -> Self {
-        Self {
-            token: TextLogprob::of(&token.token),
-            top_logprobs: token.top.iter().map(TextLogprob::of).collect(),
-        }
-    }
-}
-
-impl TextLogprob {
-    pub fn of(token: &TokenLogprob) -> Self {
-        Self {
-            token: String::from_utf8_lossy(&token.bytes).into_owned(),
-            logprob: value_of(token.logprob).unwrap_or(LEAST),
-            bytes: token.bytes.clone(),
         }
     }
 }

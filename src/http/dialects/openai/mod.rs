@@ -4,6 +4,7 @@
 
 pub(crate) mod answer;
 mod anthropic_models;
+pub(crate) mod apply_template;
 pub(crate) mod bodies;
 pub(crate) mod chat;
 pub(crate) mod chunk;
@@ -11,17 +12,9 @@ mod chunk_schema;
 pub(crate) mod completions;
 pub(crate) mod embedding_answer;
 pub(crate) mod embeddings;
-pub(crate) mod format_fields;
-pub(crate) mod ignored;
-mod logit_bias;
-pub(crate) mod logprobs;
+mod logprobs;
 pub(crate) mod messages;
 pub(crate) mod models;
-pub(crate) mod parameters;
-pub(crate) mod reasoning;
-mod response_format;
-mod tool_choice;
-pub(crate) mod tools;
 
 use std::sync::Arc;
 
@@ -33,6 +26,7 @@ use crate::http::request::endpoints::Endpoints;
 pub(crate) fn routes() -> Endpoints<Arc<HttpState>> {
     Endpoints::new()
         .route("/v1/chat/completions", post(chat::chat_completions))
+        .route("/apply-template", post(apply_template::apply_template))
         .route("/v1/completions", post(completions::completions))
         .route("/v1/embeddings", post(embeddings::embeddings))
         .route("/v1/models", get(models::list_models))

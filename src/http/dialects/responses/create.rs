@@ -23,7 +23,7 @@ use crate::http::dialects::chat_dialect::{
     self, Asked, ChatDialect, Identity, LongHistory, Options, Without, of_fields, unix_seconds,
 };
 use crate::http::dialects::failed;
-use crate::http::dialects::openai::parameters::SharedParameters;
+use crate::http::dialects::parameters::SharedParameters;
 use crate::http::request::access::Rule;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use super::echo::{MOST_OF_A_NAME, MOST_OF_A_TEXT, refuse_longer};
 use crate::generation::LogprobsRequest;
 use crate::http::HttpState;
-use crate::http::dialects::openai::logprobs;
+use crate::http::dialects::logprobs;
 use crate::http::request::error::RequestError;
 use crate::http::request::free_form::{FreeObject, Outline, ValuesLeft};
 use crate::http::request::together::fields_of;

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::answer::ResponseResource;
 use super::output::OutputItem;
-use crate::http::dialects::openai::logprobs::ContentLogprob;
+use crate::http::dialects::logprobs::ContentLogprob;
 
 #[derive(Serialize)]
 pub(super) struct Event<'a, B> {

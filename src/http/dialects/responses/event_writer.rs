@@ -16,17 +16,17 @@ use super::output::{
     COMPLETED, IN_PROGRESS, INCOMPLETE, NOTHING, OutputItem, OutputText, QUEUED, ReasoningText,
     takes_nothing,
 };
+use crate::aside::aside;
 use crate::chat::logprobs_bytes;
 use crate::conversation::{ReplyPiece, ScoredText, TokenLogprobs};
 use crate::generation::{Completion, FinishReason};
 use crate::http::dialects::chat_dialect::Identity;
-use crate::http::dialects::openai::chunk::KEEP_ALIVE;
-use crate::http::dialects::openai::logprobs::ContentLogprob;
-use crate::http::request::aside::aside;
+use crate::http::dialects::logprobs::ContentLogprob;
 use crate::http::request::error::RequestError;
 use crate::http::request::id;
 use crate::http::response::append_json::append_json;
 use crate::http::response::event_writer::EventWriter;
+use crate::http::response::sse::KEEP_ALIVE;
 
 pub(super) const DONE: &[u8] = b"data: [DONE]\n\n";
 /// A response is no longer queued.

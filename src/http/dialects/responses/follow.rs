@@ -15,10 +15,10 @@ use super::error::body;
 use super::event_writer::DONE;
 use crate::http::HttpState;
 use crate::http::dialects::background_responses::{BackgroundResponse, Behind};
-use crate::http::dialects::openai::chunk::KEEP_ALIVE;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
 use crate::http::response::sse;
+use crate::http::response::sse::KEEP_ALIVE;
 use crate::memory::{Account, Charge, OverBudget};
 
 /// What waits for the reader of a stream, in the connection and before it.

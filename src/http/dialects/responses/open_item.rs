@@ -1,7 +1,7 @@
 //! The item of a stream that is being written.
 
 use super::output::{IN_PROGRESS, OutputItem};
-use crate::http::dialects::openai::logprobs::ContentLogprob;
+use crate::http::dialects::logprobs::ContentLogprob;
 
 /// An item on its way.
 pub(super) struct Open {

@@ -11,7 +11,7 @@ use crate::chat::{WholeCall, WholePart, WholeReply};
 use crate::conversation::{Role, ToolCall};
 use crate::generation::{Completion, FinishReason};
 use crate::http::dialects::kept_items::{Item, Said};
-use crate::http::dialects::openai::logprobs::ContentLogprob;
+use crate::http::dialects::logprobs::ContentLogprob;
 use crate::http::request::id;
 
 /// An item of a response.

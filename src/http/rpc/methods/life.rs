@@ -16,21 +16,7 @@ use crate::library_calls::{DefaultParam, Param};
 use crate::models::NoModel;
 use crate::supervisor::Supervisor;
 
-/// Errors of whatever needs a worker.
-const WORKER_ERRORS: &[ErrorKind] = &[
-    ErrorKind::UnknownModel,
-    ErrorKind::ModelNotAllowed,
-    ErrorKind::ModelUnavailable,
-    ErrorKind::CallFailed,
-    ErrorKind::NotInRuntime,
-    ErrorKind::DeadlinePassed,
-    ErrorKind::WorkerDied,
-    ErrorKind::LimitReached,
-    ErrorKind::TooLarge,
-    ErrorKind::ShuttingDown,
-];
-
-/// Errors of a load, which administrators see and may end.
+/// Errors of a load, which administrators see and may end: the last one says so.
 const LOAD_ERRORS: &[ErrorKind] = &[
     ErrorKind::UnknownModel,
     ErrorKind::ModelNotAllowed,
@@ -44,6 +30,9 @@ const LOAD_ERRORS: &[ErrorKind] = &[
     ErrorKind::ShuttingDown,
     ErrorKind::AbortedByAdministrator,
 ];
+
+/// Errors of whatever needs a worker: no administrator ends it.
+const WORKER_ERRORS: &[ErrorKind] = LOAD_ERRORS.split_at(LOAD_ERRORS.len() - 1).0;
 
 pub(crate) struct CreateDefaultParam;
 

@@ -23,7 +23,7 @@ use utoipa::ToSchema;
 use super::outbound::Outbound;
 use super::protocol::{ErrorKind, Params, RpcError};
 use super::session::{self, Afterwards, Session};
-use crate::http::request::aside::aside;
+use crate::aside::aside;
 use crate::memory::Charge;
 use counts::CountedCall;
 pub(super) use definition::Definition;

@@ -53,15 +53,15 @@ impl State {
         Ok(going)
     }
 
-    /// It is there. Returns what goes for it.
+    /// It is there; `text`: the order's. Returns what goes for it.
     pub fn saved(
         &mut self,
         order: &SaveOrder,
+        text: &Marked<'_>,
         written: WholeCache,
         took: Duration,
     ) -> Vec<PrefixId> {
         self.disk.wrote(written.bytes, took);
-        let text = Marked::new(&order.text);
         let record = record_of(order, written);
         if let Some(this) = self.under_way.get_mut(&order.id) {
             this.whole = 0;
@@ -69,7 +69,7 @@ impl State {
         if !self.is_wanted(&record) {
             return vec![order.id];
         }
-        let mut going = self.index.insert(order.id, record, Some(&text));
+        let mut going = self.index.insert(order.id, record, Some(text));
         for &id in &going {
             self.index.remove(id);
         }

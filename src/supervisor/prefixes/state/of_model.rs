@@ -119,7 +119,7 @@ impl OfModel {
         }
         self.lost.push_back(Lost {
             tenant: held.owner.tenant.clone(),
-            marks: Marked::new(held.text).marks().clone(),
+            marks: held.text.marked().marks().clone(),
         });
     }
 

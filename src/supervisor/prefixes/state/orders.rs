@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::supervisor::handle::WholeCache;
 use crate::supervisor::prefixes::index::PrefixId;
-use crate::supervisor::prefixes::marks::Marked;
+use crate::supervisor::prefixes::marks::{Marks, Text};
 use crate::supervisor::prefixes::record::{Identity, Owner, Record, VERSION};
 
 /// What a slot holds.
@@ -12,7 +12,7 @@ use crate::supervisor::prefixes::record::{Identity, Owner, Record, VERSION};
 pub struct Held<'a> {
     /// What it was computed with, which need not be what computes the turn.
     pub of: Identity,
-    pub text: &'a str,
+    pub text: Text<'a>,
     pub owner: Owner,
 }
 
@@ -29,9 +29,9 @@ pub struct Now<'a> {
 }
 
 /// A request that is given a slot.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Turn<'a> {
-    pub prompt: &'a str,
+    pub prompt: Text<'a>,
     pub owner: &'a Owner,
     /// The worker counts prompts also after a load.
     pub can_load: bool,
@@ -55,6 +55,7 @@ pub struct SaveOrder {
     pub of: Identity,
     pub owner: Owner,
     pub text: String,
+    pub marks: Marks,
     pub tokens: u32,
     /// A guess until a file has told.
     pub assumed_bytes: u64,
@@ -101,7 +102,7 @@ pub fn record_of(order: &SaveOrder, written: WholeCache) -> Record {
         version: VERSION,
         of: order.of.clone(),
         owner: order.owner.clone(),
-        marks: Marked::new(&order.text).marks().clone(),
+        marks: order.marks.clone(),
         tokens: order.tokens,
         bytes: written.bytes,
         cell_bytes: written.cell_bytes,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::of_model::CROWDED_FOR;
 use super::*;
 use crate::supervisor::handle::WholeCache;
+use crate::supervisor::prefixes::marks::Text;
 
 const BOUNDS: Bounds = Bounds {
     files_bytes: 1000,
@@ -63,7 +64,7 @@ fn file(bytes: u64) -> WholeCache {
 
 fn turn_of<'a>(prompt: &'a str, owner: &'a Owner) -> Turn<'a> {
     Turn {
-        prompt,
+        prompt: Text::from(prompt),
         owner,
         can_load: true,
     }
@@ -77,7 +78,12 @@ fn save(state: &mut State, order: &SaveOrder, bytes: u64) -> Vec<PrefixId> {
         Err(_) => vec![order.id],
     };
     if !going.contains(&order.id) {
-        going.extend(state.saved(order, file(bytes), Duration::from_millis(1)));
+        going.extend(state.saved(
+            order,
+            &Marked::new(&order.text),
+            file(bytes),
+            Duration::from_millis(1),
+        ));
     }
     state.save_ended(order.id);
     going
@@ -88,7 +94,7 @@ fn turn(state: &mut State, of: &Identity, held: &str, prompt: &str) -> (bool, bo
     let at = Instant::now();
     let held = (!held.is_empty()).then(|| Held {
         of: of.clone(),
-        text: held,
+        text: Text::from(held),
         owner: owner(""),
     });
     let plan = state.plan(now(of, at), held, turn_of(prompt, &owner("")));
@@ -139,7 +145,7 @@ fn what_is_larger_than_the_folder_may_be_is_not_kept_and_not_tried_again() {
     let at = Instant::now();
     let held = || Held {
         of: of.clone(),
-        text: &a,
+        text: Text::from(&a[..]),
         owner: owner(""),
     };
     let plan = state.plan(now(&of, at), Some(held()), turn_of(&b, &owner("")));
@@ -156,7 +162,7 @@ fn no_tenant_gets_what_is_anothers() {
     let (a, at) = (text("a"), Instant::now());
     let held = Held {
         of: of.clone(),
-        text: &a,
+        text: Text::from(&a[..]),
         owner: owner("one"),
     };
     // Although it asks for the same text, all of it is lost to the slot.
@@ -189,7 +195,7 @@ fn what_is_not_wanted_any_more_goes_and_does_not_come_late() {
     let order = |state: &mut State| {
         let held = Held {
             of: of.clone(),
-            text: &a,
+            text: Text::from(&a[..]),
             owner: owner(""),
         };
         let plan = state.plan(now(&of, at), Some(held), turn_of(&b, &owner("")));
@@ -224,7 +230,7 @@ fn an_answer_is_followed_by_a_save_while_slots_lose_prefixes() {
     let (a, b, at) = (text("a"), text("b"), Instant::now());
     let held = Held {
         of: of.clone(),
-        text: &b,
+        text: Text::from(&b[..]),
         owner: owner(""),
     };
     assert_eq!(state.after_answer(now(&of, at), &held), None, "never met");
@@ -251,7 +257,7 @@ fn short_prefixes_and_unmeasured_models_are_left_alone() {
     };
     let held = Held {
         of: of.clone(),
-        text: &a,
+        text: Text::from(&a[..]),
         owner: owner(""),
     };
     let plan = state.plan(unmeasured, Some(held), turn_of(&b, &owner("")));
@@ -262,7 +268,7 @@ fn order(state: &mut State, of: &Identity, held: &str) -> Option<SaveOrder> {
     let at = Instant::now();
     let held = Held {
         of: of.clone(),
-        text: held,
+        text: Text::from(held),
         owner: owner(""),
     };
     let next = text("next");
@@ -283,7 +289,7 @@ fn what_has_died_in_company_is_tried_alone_and_is_no_strike() {
         };
         let held = Held {
             of: of.clone(),
-            text: &a,
+            text: Text::from(&a[..]),
             owner: owner(""),
         };
         let plan = state.plan(now, Some(held), turn_of(&b, &owner("")));
@@ -340,7 +346,7 @@ fn what_is_named_for_all_is_saved_once_and_read_by_every_tenant() {
     let (a, b) = (prompt(&text("a")), text("b"));
     let held = Held {
         of: of.clone(),
-        text: &a,
+        text: Text::from(&a[..]),
         owner: owner("upstairs"),
     };
     let own = owner("upstairs");
@@ -350,4 +356,28 @@ fn what_is_named_for_all_is_saved_once_and_read_by_every_tenant() {
     assert_eq!(state.set_keys([1].into()), NONE);
     assert_eq!(state.set_installed(vec![model(&[&*rules])]), NONE);
     assert_eq!(state.set_installed(vec![model(&["other"])]), [order.id]);
+}
+
+#[test]
+fn what_a_plan_looks_at_is_told_before() {
+    let (mut state, of) = (state(BOUNDS), identity("f"));
+    let (a, b, own) = (text("a"), text("b"), owner(""));
+    let to_mark = |state: &State, held: &str, prompt: &str| -> Vec<String> {
+        let held = Held {
+            of: of.clone(),
+            text: Text::from(held),
+            owner: owner(""),
+        };
+        let turn = turn_of(prompt, &own);
+        let texts = state.to_mark(now(&of, Instant::now()), Some(&held), &turn);
+        texts.iter().map(|text| text.to_string()).collect()
+    };
+    assert_eq!(to_mark(&state, &a, &b), [a.as_str()], "nothing is stored");
+    turn(&mut state, &of, &a, &b);
+    assert_eq!(to_mark(&state, &a, &b), [b.as_str(), &a]);
+    // The slot has all of it.
+    let next = b.clone() + " and more";
+    assert_eq!(to_mark(&state, &b, &next), [""; 0]);
+    let short = "a question";
+    assert_eq!(to_mark(&state, short, &b), [b.as_str()], "it is no loss");
 }

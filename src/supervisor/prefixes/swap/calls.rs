@@ -87,11 +87,12 @@ impl Swap<'_> {
                 return None;
             }
         };
+        let after = over.after(false);
         let Over {
             mut running,
             end,
-            tainted,
             stop,
+            ..
         } = over;
         let order = &saving.order;
         if !is_shared {
@@ -101,10 +102,6 @@ impl Swap<'_> {
             running.link().set_evaluated(true);
         }
         let context = running.worker().facts.context_length;
-        let after = match tainted {
-            true => WorkerAfter::Tainted,
-            false => WorkerAfter::Unproven,
-        };
         let lease = running.ended(after);
         let evaluated = end.perf.map_or(0, |perf| perf.prefill_tokens);
         let failure = match (&end.outcome, stop) {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::apart::{self, Subject};
 use crate::supervisor::handle::{SavedPrompt, Unsaved};
 use crate::supervisor::prefixes::hatch::{Given, Hatch};
+use crate::supervisor::prefixes::marks::{Text, mark};
 use crate::supervisor::prefixes::state::{Fault, LoadOrder, NotKept, SaveOrder, record_of};
 use crate::supervisor::prefixes::{Inner, hour_now};
 use crate::supervisor::worker::Worker;
@@ -134,9 +135,11 @@ impl Saving {
         });
         match published.await {
             Some(Ok(())) => {
-                let going = prefixes
-                    .lock()
-                    .saved(&self.order, written, started.elapsed());
+                let took = started.elapsed();
+                let text = Text::from(self.order.text.as_str());
+                mark(&[&text]);
+                let text = text.marked();
+                let going = prefixes.lock().saved(&self.order, text, written, took);
                 prefixes.remove(going);
             }
             Some(Err(error)) => {
@@ -212,7 +215,7 @@ pub(super) async fn ready(
     }
 }
 
-/// A prefix that could not be used goes. One that went meanwhile has failed nobody.
+/// A prefix that could not be used goes. One that went meanwhile is no failure.
 pub(super) fn give_up(prefixes: &Inner, order: &LoadOrder, reason: &str, fault: Fault) {
     let was_there = prefixes.lock().remove(order.id);
     if was_there {

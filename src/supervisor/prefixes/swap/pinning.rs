@@ -8,7 +8,8 @@ use super::keeping::give_up;
 use super::{Loaded, Swap};
 use crate::ipc::{RunEnd, RunOutcome};
 use crate::supervisor::drive::Over;
-use crate::supervisor::lease::{Lease, WorkerAfter};
+use crate::supervisor::lease::Lease;
+use crate::supervisor::prefixes::marks::Text;
 use crate::supervisor::prefixes::record::{Identity, Owner};
 use crate::supervisor::prefixes::state::Turn;
 use crate::supervisor::prefixes::{Inner, Prefixes, identity};
@@ -84,7 +85,7 @@ impl Swap<'_> {
         };
         let owner = Owner::nobody();
         let turn = Turn {
-            prompt: text,
+            prompt: Text::from(text),
             owner: &owner,
             // Loading what another one begins with alike would take the place of writing it.
             can_load: was_kept,
@@ -126,15 +127,12 @@ impl Swap<'_> {
                 return None;
             }
         };
-        let Over {
-            mut running,
-            tainted,
-            ..
-        } = over;
+        let after = over.after(false);
+        let mut running = over.running;
         let cells = running.worker().facts.context_length;
         // It stays its user's, so that what comes next empties the slot where no load does.
         running.link().hold(&[], cells.unwrap_or(1));
-        running.ended(after(tainted))
+        running.ended(after)
     }
 
     /// What was loaded becomes the slot's own by a run that begins with it.
@@ -153,29 +151,23 @@ impl Swap<'_> {
                 return None;
             }
         };
+        let after = over.after(false);
         let Over {
             mut running,
             end,
-            tainted,
             stop,
+            ..
         } = over;
         if stop.is_none() && is_whole(&end) {
             loaded.learn(self.supervisor.prefixes(), &end);
             running.link().restore(text.to_owned(), None);
             running.link().set_evaluated(true);
         }
-        let lease = running.ended(after(tainted))?;
+        let lease = running.ended(after)?;
         self.release(lease).await
     }
 }
 
 fn is_whole(end: &RunEnd) -> bool {
     matches!(end.outcome, RunOutcome::Finished(_))
-}
-
-fn after(tainted: bool) -> WorkerAfter {
-    match tainted {
-        true => WorkerAfter::Tainted,
-        false => WorkerAfter::Unproven,
-    }
 }

@@ -20,6 +20,8 @@ pub struct Event {
     pub state: u32,
     pub text: CString,
     pub id: i32,
+    /// What stands for it in a prompt, where that is not its text.
+    pub in_prompt: Option<Box<[u8]>>,
 }
 
 /// `events` over and over, `times` times, then `end` once.
@@ -184,7 +186,13 @@ fn events_of(token: &Token, index: usize) -> Result<Vec<Event>, String> {
     for _ in 1..detailed.pieces.unwrap_or(1) {
         events.push(event(WAITING, b"", id));
     }
-    events.push(event(NORMAL, bytes, id));
+    events.push(Event {
+        in_prompt: detailed
+            .in_prompt
+            .as_deref()
+            .map(|text| text.as_bytes().into()),
+        ..event(NORMAL, bytes, id)
+    });
     Ok(events)
 }
 
@@ -200,6 +208,7 @@ fn event(state: u32, text: &[u8], id: i32) -> Event {
         state,
         text: CString::new(text).expect("checked for NUL, as a prompt is by being a C string"),
         id,
+        in_prompt: None,
     }
 }
 

@@ -43,6 +43,7 @@ pub fn of_text(sequence: &Sequence, prompt: &[u8]) -> Start {
                 state: NORMAL,
                 text: left,
                 id: event.id,
+                in_prompt: None,
             });
             return Start { head, skip };
         }
@@ -61,12 +62,12 @@ pub fn of_ids(sequence: &Sequence, ids: &[i32]) -> Start {
     }
 }
 
-/// The text comes with the NORMAL of a token, not with the WAITINGs before it.
+/// What stands for it in a prompt: that of a token stands for its NORMAL, not for the WAITINGs before it.
 fn text(event: &Event) -> &[u8] {
-    if event.state == NORMAL {
-        event.text.as_bytes()
-    } else {
-        b""
+    match &event.in_prompt {
+        _ if event.state != NORMAL => b"",
+        Some(text) => text,
+        None => event.text.as_bytes(),
     }
 }
 
@@ -103,6 +104,7 @@ mod tests {
             state,
             text: CString::new(text).expect("no NUL"),
             id,
+            in_prompt: None,
         }
     }
 

@@ -85,6 +85,7 @@ impl<'a> FaultsOfARun<'a> {
                         state: NORMAL,
                         text: CString::new(text).expect("checked when the model was loaded"),
                         id,
+                        in_prompt: None,
                     });
                     false
                 }

@@ -150,6 +150,9 @@ pub struct DetailedToken {
     /// The text comes as this many tokens: WAITING for all but the last.
     pub pieces: Option<u32>,
     pub id: Option<i32>,
+    /// What stands for it in a prompt that an answer goes on behind, where that is not its text: a special token
+    /// is not printed, and its text in a prompt is it.
+    pub in_prompt: Option<String>,
 }
 
 #[derive(Deserialize, Clone)]

@@ -106,6 +106,7 @@ impl TokenLoop<'_, '_> {
                 state: NORMAL,
                 text: CString::new(text).expect("checked when the model was loaded"),
                 id,
+                in_prompt: None,
             };
             let ended = match wants_rows && scenario.logits_come == LogitsCome::WithIds {
                 true => self.hand_over_without_text(&event),

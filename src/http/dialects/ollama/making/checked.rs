@@ -10,7 +10,7 @@ use crate::http::HttpState;
 use crate::http::dialects::chat_dialect::Without;
 use crate::http::dialects::ollama::messages::conversation;
 use crate::http::dialects::ollama::refused::NamedModel;
-use crate::http::dialects::openai::parameters::is_empty;
+use crate::http::dialects::parameters::is_empty;
 use crate::http::request::body::{Object, TextOrList, fields};
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{TimingsBody, UsageBody, finish_reason};
+use super::{UsageBody, finish_reason};
 use crate::chat::WholeReply;
 use crate::generation::Completion;
 use crate::http::dialects::chat_dialect::Identity;
 use crate::http::dialects::openai::logprobs::{Echo, Offset, TextLogprobs};
+use crate::http::dialects::timings::TimingsBody;
 
 /// The form of a continued text.
 #[derive(Clone, Debug, Default)]

@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::{AroundText, Frame, KEEP_ALIVE, UsageChunk, write_error};
+use super::{AroundText, Frame, UsageChunk};
 use crate::conversation::{ReplyPiece, ScoredText, TokenLogprobs};
 use crate::generation::Completion;
 use crate::http::dialects::chat_dialect::Identity;
@@ -10,6 +10,7 @@ use crate::http::dialects::openai::answer::{TextForm, finish_reason};
 use crate::http::dialects::openai::logprobs::{Offset, TextLogprobs};
 use crate::http::request::error::RequestError;
 use crate::http::response::event_writer::EventWriter;
+use crate::http::response::sse;
 
 /// Writes the chunks of a continued text.
 pub(crate) struct TextWriter {
@@ -90,10 +91,10 @@ impl EventWriter for TextWriter {
     }
 
     fn keep_alive(&mut self, buffer: &mut BytesMut) {
-        buffer.put_slice(KEEP_ALIVE);
+        buffer.put_slice(sse::KEEP_ALIVE);
     }
 
     fn failed(&mut self, error: &RequestError, buffer: &mut BytesMut) {
-        write_error(error, buffer);
+        sse::write_error(error, buffer);
     }
 }

@@ -1,4 +1,6 @@
 use super::*;
+use crate::conversation::TokenLogprob;
+use crate::http::dialects::logprobs::of_chat;
 use serde_json::{Value, json};
 
 fn token(bytes: &[u8], logprob: Option<f32>, top: &[(&str, f32)]) -> TokenLogprobs {

@@ -14,7 +14,7 @@ const KNOWN: [&str; 6] = [
     "thinking",
 ];
 
-/// A string, or blocks of these schemas and of kinds that nobody knows.
+/// A string, or blocks of these schemas and of kinds that are not known.
 fn content(blocks: &[&str]) -> Value {
     let named = blocks
         .iter()

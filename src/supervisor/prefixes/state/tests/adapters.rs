@@ -22,7 +22,7 @@ fn what_an_adapter_has_computed_is_read_with_it_alone() {
     }
     let held = Held {
         of: one.clone(),
-        text: &a,
+        text: Text::from(&a[..]),
         owner: owner(""),
     };
     // It asks for the same text, and has no use for what is there.
@@ -71,7 +71,7 @@ fn what_cannot_be_saved_with_one_adapter_is_not_saved_for_another() {
     let (a, b, me) = (text("a"), text("b"), owner(""));
     let held = || Held {
         of: one.clone(),
-        text: &a,
+        text: Text::from(&a[..]),
         owner: owner(""),
     };
     for of in [&plain, &one] {

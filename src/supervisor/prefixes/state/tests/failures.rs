@@ -34,7 +34,7 @@ fn a_file_with_less_for_each_token_than_others_was_cut_short() {
         state.wrote(order.id, 100, 7);
         let going = state.whole(&order, written(cell_bytes));
         if going.is_ok() {
-            state.saved(&order, written(cell_bytes), took);
+            state.saved(&order, &Marked::new(&order.text), written(cell_bytes), took);
         }
         state.save_ended(order.id);
         (order.id, going)

@@ -21,15 +21,22 @@ fn unmeasured(of: &Identity) -> Now<'_> {
     }
 }
 
+/// A state in which `rules` is pinned, and what says to write it.
+fn ordered(of: &Identity, rules: &str) -> (State, SaveOrder) {
+    let mut state = state(BOUNDS);
+    state.set_installed(installed(&[rules]));
+    let nobody = Owner::nobody();
+    let plan = state.plan(unmeasured(of), None, turn_of(rules, &nobody));
+    let order = plan.share.expect("it is not there");
+    (state, order)
+}
+
 #[test]
 fn it_is_written_once_and_read_whether_or_not_that_was_measured() {
-    let (mut state, of) = (state(BOUNDS), identity("f"));
     // Fewer tokens than are kept of conversations.
-    let rules = "You are a ship's cook.";
-    state.set_installed(installed(&[rules]));
-    let (nobody, prompt) = (Owner::nobody(), rules.to_owned() + " What is for dinner?");
-    let plan = state.plan(unmeasured(&of), None, turn_of(rules, &nobody));
-    let order = plan.share.expect("it is not there");
+    let (of, rules) = (identity("f"), "You are a ship's cook.");
+    let prompt = rules.to_owned() + " What is for dinner?";
+    let (mut state, order) = ordered(&of, rules);
     assert_eq!((order.text.as_str(), order.owner.is_shared), (rules, true));
     assert_eq!(save(&mut state, &order, 100), NONE);
     assert!(state.has_shared(&of, rules));
@@ -43,7 +50,7 @@ fn it_is_written_once_and_read_whether_or_not_that_was_measured() {
         // A slot that holds it asks for nothing, and loses nothing with it.
         let held = || Held {
             of: of.clone(),
-            text: rules,
+            text: Text::from(rules),
             owner: Owner::all(),
         };
         let plan = state.plan(unmeasured(&of), Some(held()), turn_of(&prompt, &own));
@@ -56,12 +63,8 @@ fn it_is_written_once_and_read_whether_or_not_that_was_measured() {
 
 #[test]
 fn no_conversation_takes_its_room_and_it_goes_when_it_is_pinned_no_more() {
-    let (mut state, of) = (state(BOUNDS), identity("f"));
-    let rules = text("rules");
-    state.set_installed(installed(&[&rules]));
-    let nobody = Owner::nobody();
-    let plan = state.plan(unmeasured(&of), None, turn_of(&rules, &nobody));
-    let pinned = plan.share.expect("it is not there");
+    let (of, rules) = (identity("f"), text("rules"));
+    let (mut state, pinned) = ordered(&of, &rules);
     assert_eq!(save(&mut state, &pinned, 600), NONE);
     // Conversations push each other out of what is left of the bound.
     for (held, next) in [("a", "b"), ("b", "c"), ("c", "d"), ("d", "e")] {
@@ -76,15 +79,11 @@ fn no_conversation_takes_its_room_and_it_goes_when_it_is_pinned_no_more() {
 
 #[test]
 fn another_file_of_the_model_takes_it_away() {
-    let (mut state, of) = (state(BOUNDS), identity("f|1"));
-    let rules = text("rules");
-    state.set_installed(installed(&[&rules]));
-    let nobody = Owner::nobody();
-    let plan = state.plan(unmeasured(&of), None, turn_of(&rules, &nobody));
-    let order = plan.share.expect("it is not there");
+    let (of, rules) = (identity("f|1"), text("rules"));
+    let (mut state, order) = ordered(&of, &rules);
     save(&mut state, &order, 100);
     // As the worker has opened it.
-    let changed = identity("f|2");
+    let (changed, nobody) = (identity("f|2"), Owner::nobody());
     let plan = state.plan(unmeasured(&changed), None, turn_of(&rules, &nobody));
     assert_eq!(plan.stale, [order.id]);
     assert_eq!(plan.load, None);
@@ -94,12 +93,7 @@ fn another_file_of_the_model_takes_it_away() {
 /// At a start with a lower bound.
 #[test]
 fn a_bound_that_has_no_room_for_it_is_kept_to() {
-    let (mut state, of) = (state(BOUNDS), identity("f"));
-    let rules = text("rules");
-    state.set_installed(installed(&[&rules]));
-    let nobody = Owner::nobody();
-    let plan = state.plan(unmeasured(&of), None, turn_of(&rules, &nobody));
-    let order = plan.share.expect("it is not there");
+    let (mut state, order) = ordered(&identity("f"), &text("rules"));
     save(&mut state, &order, 600);
     state.bounds.files_bytes = 500;
     assert_eq!(state.trim(), [order.id]);
@@ -108,15 +102,11 @@ fn a_bound_that_has_no_room_for_it_is_kept_to() {
 /// At a start it is not told yet what is pinned.
 #[test]
 fn what_may_be_pinned_goes_behind_conversations_where_a_bound_was_lowered() {
-    let (mut state, of) = (state(BOUNDS), identity("f"));
-    let rules = text("rules");
-    state.set_installed(installed(&[&rules]));
-    let nobody = Owner::nobody();
-    let plan = state.plan(unmeasured(&of), None, turn_of(&rules, &nobody));
-    let pinned = plan.share.expect("it is not there");
+    let (_, pinned) = ordered(&identity("f"), &text("rules"));
     let conversation = SaveOrder {
         owner: owner("a"),
         text: text("b"),
+        marks: Marked::new(&text("b")).marks().clone(),
         ..pinned.clone()
     };
     let records = vec![

@@ -1,5 +1,5 @@
 use super::*;
-use crate::http::dialects::openai::ignored::Ignored;
+use crate::http::dialects::ignored::Ignored;
 use crate::http::request::body::fields;
 use crate::http::request::together::Together;
 
@@ -73,7 +73,7 @@ fn absent_and_null_are_the_models_own() {
     assert_eq!(nulls.max_tokens().unwrap(), None);
     assert!(nulls.stop(&ChatSettings::default()).unwrap().is_empty());
     assert_eq!(nulls.choices(&ChatSettings::default()).unwrap(), 1);
-    assert_eq!(nulls.usage_chunk(), UsageChunk::NotWanted);
+    assert!(!nulls.wants_usage());
 }
 
 #[test]

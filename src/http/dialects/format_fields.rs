@@ -1,11 +1,12 @@
 //! What an answer is to be, in all the fields that servers have for it: OpenAI's, llama.cpp's server's and
 //! vLLM's. One of them may say so.
 
+mod response_format;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::response_format;
 use crate::constraint::Wanted;
 use crate::http::dialects::format::AskedFormat;
 use crate::http::request::body::Object;

@@ -24,6 +24,18 @@ pub(crate) fn token_budget(
     }
 }
 
+/// Checks how many prompts a request has.
+pub(crate) fn within_count(limits: &ChatSettings, count: usize) -> Result<(), RequestError> {
+    let most = limits.max_prompts;
+    match count <= most {
+        true => Ok(()),
+        false => Err(RequestError::out_of_range(
+            "prompt",
+            format!("has {count} prompts; `max-prompts` in the [chat] settings allows {most}"),
+        )),
+    }
+}
+
 /// Texts that end an answer, of the field `param`; empty ones end none.
 pub(crate) fn stop_texts(
     param: &'static str,

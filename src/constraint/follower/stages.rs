@@ -1,15 +1,15 @@
 //! What may come where an answer is not kept to its grammar: before a thought, in it, and around calls.
 
-use super::{Follower, Next, Place, Said, Watch};
+use super::{Follower, Next, Said, Stage, Watch};
 use crate::constraint::unique_keys::UniqueKeys;
 
 impl Follower {
     /// The opener of a thought, or the answer.
     pub(super) fn restrict_before(&mut self, row: &mut [f32]) -> anyhow::Result<Next> {
-        let Place::Before {
+        let Stage::Before {
             said,
             may_be_answer,
-        } = &self.place
+        } = &self.stage
         else {
             return Ok(Next::Token);
         };
@@ -42,20 +42,20 @@ impl Follower {
     }
 
     pub(super) fn says_before(&mut self, bytes: &[u8], id: Option<i32>) -> anyhow::Result<()> {
-        let Place::Before {
+        let Stage::Before {
             said,
             may_be_answer,
-        } = &mut self.place
+        } = &mut self.stage
         else {
             return Ok(());
         };
         let thought = self.thought.as_ref();
         if let (Some(opens), Some(id)) = (thought.and_then(|it| it.open_id), id) {
             if id == opens {
-                self.place = Place::Thought(Vec::new());
+                self.stage = Stage::Thought(Vec::new());
                 return Ok(());
             }
-            self.place = Place::Answer;
+            self.stage = Stage::Answer;
             return self.answers(bytes, Some(id));
         }
         let opener = thought.map_or("", |thought| &thought.open);
@@ -63,7 +63,7 @@ impl Follower {
         said.extend_from_slice(bytes);
         if said.starts_with(opener) && !opener.is_empty() {
             let rest = said[opener.len()..].to_vec();
-            self.place = Place::Thought(Vec::new());
+            self.stage = Stage::Thought(Vec::new());
             self.begin_anew();
             return self.says(&rest, None);
         }
@@ -71,7 +71,7 @@ impl Follower {
             if !*may_be_answer {
                 anyhow::bail!("what was said is neither a thought nor the answer");
             }
-            self.place = Place::Answer;
+            self.stage = Stage::Answer;
             return self.answers(bytes, id);
         }
         // It is the beginning of the opener, and may be one of the answer.
@@ -143,14 +143,14 @@ impl Follower {
 
     /// A call has begun.
     pub(super) fn begin_call(&mut self, said: &[Said]) -> anyhow::Result<()> {
-        let place = std::mem::replace(&mut self.place, Place::Answer);
+        let stage = std::mem::replace(&mut self.stage, Stage::Answer);
         self.begin_anew();
         if !self.goes_on_with(said) {
             // What stands behind the opener in its last token is no call's, so it is free.
-            self.place = place;
+            self.stage = stage;
             return Ok(());
         }
-        if let Place::Free(watch) = place {
+        if let Stage::Free(watch) = stage {
             self.free = Some(watch);
         }
         for part in said {
@@ -188,7 +188,7 @@ impl Follower {
             && let Some(mut watch) = self.free.take()
         {
             watch.may_be_bare();
-            self.place = Place::Free(watch);
+            self.stage = Stage::Free(watch);
         }
         Ok(())
     }

@@ -1,10 +1,10 @@
 //! What parameters say of how tokens are drawn, and when they end an answer.
 
 use super::SharedParameters;
+use super::logit_bias;
 use super::values::within;
 use crate::generation::DrawRequest;
 use crate::http::HttpState;
-use crate::http::dialects::openai::logit_bias;
 use crate::http::request::error::RequestError;
 use crate::models::InstalledModel;
 use crate::settings::ChatSettings;

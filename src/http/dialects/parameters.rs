@@ -1,10 +1,11 @@
-//! The parameters both endpoints share: read, checked against their ranges, and either turned into
-//! a `SamplingRequest` or refused by name.
+//! The parameters that requests for answers share, whatever a dialect calls them: read, checked against their
+//! ranges, and either turned into a `SamplingRequest` or refused by name.
 
 mod draws;
+mod logit_bias;
 mod values;
 
-pub(crate) use values::{is_empty, is_false, neutral, stop_texts, token_budget};
+pub(crate) use values::{is_empty, is_false, neutral, stop_texts, token_budget, within_count};
 use values::{stop_schema, within};
 
 use std::time::Duration;
@@ -12,7 +13,6 @@ use std::time::Duration;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::chunk::UsageChunk;
 use super::ignored::Ignored;
 use crate::generation::SamplingRequest;
 use crate::http::HttpState;
@@ -139,13 +139,11 @@ const SMALLEST: f32 = 1e-4;
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 impl SharedParameters {
-    pub(super) fn usage_chunk(&self) -> UsageChunk {
+    /// Whether a stream is to end with the token counts.
+    pub fn wants_usage(&self) -> bool {
         let options = self.stream_options.as_ref();
         let is_wanted = options.is_some_and(|Object(options)| options.include_usage == Some(true));
-        match self.stream == Some(true) && is_wanted {
-            true => UsageChunk::Wanted,
-            false => UsageChunk::NotWanted,
-        }
+        self.stream == Some(true) && is_wanted
     }
 
     /// What they say of the run and the answer. `max_new_tokens` is the endpoint's own to say, and

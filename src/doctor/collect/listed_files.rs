@@ -6,7 +6,7 @@ use crate::board::sensors::{frequency, hwmon, thermal};
 use crate::doctor::runtime::{LIBRARY_FOLDERS, NEEDED};
 
 /// Files of one kind: a folder, and how the names below it are, level by level. No level: `folder` is the file.
-pub(super) struct Place {
+pub(super) struct ListedFiles {
     pub folder: String,
     pub parts: Parts,
     pub want: Want,
@@ -27,7 +27,7 @@ pub(super) enum Want {
     Presence,
 }
 
-impl Place {
+impl ListedFiles {
     /// One file.
     pub fn file(path: impl Into<String>, want: Want) -> Self {
         Self::below(path, &[], want)
@@ -128,21 +128,21 @@ const BELOW: &[(&str, Parts)] = &[
     ),
 ];
 
-pub(super) fn all() -> Vec<Place> {
+pub(super) fn all() -> Vec<ListedFiles> {
     let files = |paths: &'static [&'static str], want: Want| {
         let paths = paths.iter();
-        paths.map(move |path| Place::file(*path, want))
+        paths.map(move |path| ListedFiles::file(*path, want))
     };
     let below = BELOW.iter();
     let mut all: Vec<_> = files(FOLDERS, Want::Folder)
         .chain(files(FILES, Want::Text))
         .chain(files(&NpuLoad::FILES, Want::Text))
         .chain(files(WORDS, Want::Words))
-        .chain(below.map(|&(folder, parts)| Place::below(folder, parts, Want::Text)))
+        .chain(below.map(|&(folder, parts)| ListedFiles::below(folder, parts, Want::Text)))
         .collect();
     for folder in LIBRARY_FOLDERS {
         let names = NEEDED.iter().map(|(name, _)| format!("{folder}/{name}"));
-        all.extend(names.map(|path| Place::file(path, Want::Presence)));
+        all.extend(names.map(|path| ListedFiles::file(path, Want::Presence)));
     }
     all
 }

@@ -1,4 +1,4 @@
-//! `POST /apply-template`: the prompt of a conversation, made by the very code that makes a chat's.
+//! `POST /apply-template` of llama.cpp's server: the prompt of a chat, read by the very code that answers one.
 
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::chat::{self, ChatAnswer};
 use crate::chat::Fitted;
 use crate::http::HttpState;
 use crate::http::dialects::chat_dialect::{neutralised, of_fields, render};
 use crate::http::dialects::ended;
-use crate::http::dialects::openai::chat::{self, ChatAnswer};
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
 use crate::http::request::parsed::parsed;
@@ -32,7 +32,7 @@ pub(crate) struct RenderedPrompt {
 /// Takes the body of a chat request and answers the text that the runtime would get for it. Nothing
 /// is run and no model is loaded.
 #[utoipa::path(post, path = "/apply-template", tag = "llama-server",
-    request_body(content = crate::http::dialects::openai::bodies::ChatCompletionRequest),
+    request_body(content = super::bodies::ChatCompletionRequest),
     responses(
         (status = 200, description = "The prompt", body = RenderedPrompt),
         (status = 400, description = "The request is wrong; `param` says where", body = ErrorBody),
