@@ -1,7 +1,9 @@
 //! What `model.toml` pins of prompts is evaluated once for a file of the model, before anybody asks for it: every
 //! key's requests that begin so evaluate what follows, and no conversation takes its place.
 
-use crate::daemon_support::{Daemon, FAMILIES_RUN, Setup, eventually, keys};
+use std::time::{Duration, Instant};
+
+use crate::daemon_support::{Daemon, FAMILIES_RUN, Setup, eventually, is_gone, keys, request};
 use crate::doors::{Door, bearer};
 use crate::prefixes_support::{NEW_WORDS, SCENARIO, WORDS, beginning, folder, metric, names, turn};
 use serde_json::{Value, json};
@@ -192,4 +194,35 @@ fn a_library_that_ends_worker_after_worker_by_a_pinned_prompt_is_left_alone() {
     daemon.wait_for_phase("m", "ready");
     assert!(chat(&daemon, "first") <= NEW_WORDS);
     assert_eq!(metric(&daemon, "rkllmd_worker_exits_total"), 2);
+}
+
+/// Evaluating what it pins is no use of it, and would take a minute here.
+#[test]
+fn a_model_goes_although_its_prompt_is_being_pinned() {
+    const SOURCE: &str = "[source]\nendpoint = \"https://hub.lan\"\nrepository = \"owner/name\"\n\
+        commit = \"0123456789abcdef0123456789abcdef01234567\"\nfile = \"model.rkllm\"\n";
+    let scenario =
+        format!("prefill-us-per-byte = 12000\nabort-interrupts-prefill = true\n{SCENARIO}");
+    let manifest = format!(
+        "template = \"chatml\"\n[[prefixes.pinned]]\nname = \"rules\"\nsystem = \"{}\"\n{SOURCE}",
+        rules()
+    );
+    let daemon = Setup::new()
+        .scenario("m", &scenario)
+        .model_file("m", "model.toml", &manifest)
+        .settings("models.preload = [\"m\"]")
+        .start();
+    // No request is there, so what uses it is the pinning.
+    daemon.wait_for_phase("m", "busy");
+    let worker = daemon.worker_pid();
+    let begun = Instant::now();
+    let body = json!({"model": "m"});
+    let deleted = request(daemon.address, "DELETE", "/api/delete", Some(&body));
+    assert_eq!(deleted.status, 200, "{}", deleted.body);
+    assert!(begun.elapsed() < Duration::from_secs(30), "it was ended");
+    assert!(is_gone(worker), "its worker has ended");
+    assert!(!daemon.folder().join("models/m").exists());
+    assert_eq!(metric(&daemon, "rkllmd_prefix_saves_total"), 0);
+    let gone = daemon.post(CHAT, &json!({"model": "m", "messages": []}));
+    assert_eq!(gone.status, 404, "{}", gone.body);
 }

@@ -24,7 +24,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 
-use crate::chat::{PromptSource, Replies, ReplyReading, WholeReply};
+use crate::chat::{ChatService, Closing, PromptSource, Replies, ReplyReading, WholeReply};
 use crate::constraint::Need;
 use crate::generation::{Completion, GenerationRequest};
 use crate::http::HttpState;
@@ -77,6 +77,15 @@ pub(crate) trait ChatDialect: Send + 'static {
 
     /// Is told each prompt as it was rendered.
     fn rendered(&mut self, _prompt: &Prompt) {}
+
+    /// What is made of the reply before its end is told, of a request that has one.
+    fn closing(
+        &mut self,
+        _chats: &ChatService,
+        _model: &Arc<InstalledModel>,
+    ) -> Option<Box<dyn Closing>> {
+        None
+    }
 
     /// Writes the answer as a stream of events that `stream_headers` announces.
     fn writer(&self, identity: &Identity) -> Self::Writer;
@@ -227,6 +236,7 @@ pub(crate) async fn answer_asked<D: ChatDialect>(
     let expected = requests
         .first()
         .map(|first| state.chats.expected_start(first));
+    let closing = dialect.closing(&state.chats, &model);
     let is_own_deadline = options.total_deadline != state.total_deadline;
     let answering = Answering {
         state,
@@ -247,6 +257,7 @@ pub(crate) async fn answer_asked<D: ChatDialect>(
     let at_once = state.chat.max_choices;
     let replies = Replies::begin(state.chats.clone(), requests, at_once);
     let replies = replies.map_err(|error| answering.failed(error))?;
+    let replies = replies.closing_with(closing);
     context.submitted();
     let (start, mut response) = match options.stream {
         true => {

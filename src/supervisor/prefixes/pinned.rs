@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::Prefixes;
@@ -31,6 +32,15 @@ impl Prefixes {
         let this = self.0.as_ref();
         this.map_or_else(Vec::new, |this| this.lock().pinned_by(model))
     }
+
+    fn begin_pinning(&self, model: &ModelId) -> Option<watch::Receiver<bool>> {
+        self.0.as_ref()?.pinnings.begin(model)
+    }
+
+    fn is_stopped(&self, model: &ModelId) -> bool {
+        let this = self.0.as_ref();
+        this.is_some_and(|this| this.pinnings.is_stopped(model))
+    }
 }
 
 /// Looks after them for as long as there is a supervisor.
@@ -54,9 +64,17 @@ async fn follow(supervisor: Supervisor, mut status: StatusBoard, metrics: Metric
             let Some(pid) = now.pid.filter(|_| now.phase.is_loaded()) else {
                 continue;
             };
+            if supervisor.prefixes().is_stopped(model) {
+                // Where its worker stays after all, it is begun with anew.
+                begun.remove(model);
+                continue;
+            }
             let pinned = supervisor.prefixes().pinned_by(model);
             let it = Begun { pid, pinned };
-            if !it.pinned.is_empty() && begun.get(model) != Some(&it) {
+            if !it.pinned.is_empty()
+                && begun.get(model) != Some(&it)
+                && let Some(stopped) = supervisor.prefixes().begin_pinning(model)
+            {
                 begun.insert(model.clone(), it);
                 let pinning = Pinning {
                     supervisor: supervisor.clone(),
@@ -64,6 +82,7 @@ async fn follow(supervisor: Supervisor, mut status: StatusBoard, metrics: Metric
                     metrics: metrics.clone(),
                     model: model.clone(),
                     pid,
+                    stopped,
                 };
                 tokio::spawn(pinning.run());
             }
@@ -81,6 +100,8 @@ struct Pinning {
     metrics: Metrics,
     model: ModelId,
     pid: u32,
+    /// Becomes true when it has to end.
+    stopped: watch::Receiver<bool>,
 }
 
 impl Pinning {
@@ -88,7 +109,10 @@ impl Pinning {
         for nth in 0..TRIES {
             match self.all().await {
                 Some(0) => return,
-                Some(_) if nth + 1 < TRIES => sleep(AGAIN_AFTER).await,
+                Some(_) if nth + 1 < TRIES => tokio::select! {
+                    () = sleep(AGAIN_AFTER) => {}
+                    () = is_true(&mut self.stopped) => return,
+                },
                 Some(left) => tracing::warn!(
                     model = &*self.model,
                     left,
@@ -108,9 +132,12 @@ impl Pinning {
         // The first one is a slot's last, where there are more than slots.
         for (nth, text) in pinned.iter().enumerate().rev() {
             let lease = self.idle().await?;
-            let mut swap =
-                Swap::beside(&self.supervisor, &self.metrics, prefixes.ending.subscribe());
-            match swap.pin(lease, text, nth).await {
+            let mut swap = Swap::beside(&self.supervisor, &self.metrics, self.stopped.clone());
+            let pinned = swap.pin(lease, text, nth).await;
+            if *self.stopped.borrow() {
+                return None;
+            }
+            match pinned {
                 Pinned::Kept => {}
                 Pinned::NotKept => left += 1,
                 Pinned::Lost => return None,
@@ -127,14 +154,26 @@ impl Pinning {
             if now.pid != Some(self.pid) || !now.phase.is_loaded() {
                 return None;
             }
+            if *self.stopped.borrow() {
+                return None;
+            }
             if now.phase == Phase::Ready
                 && let Some(lease) = self.supervisor.lease_if_idle(self.model.clone()).await
             {
                 return Some(lease);
             }
-            if !self.status.changed().await {
+            let goes_on = tokio::select! {
+                has_changed = self.status.changed() => has_changed,
+                () = is_true(&mut self.stopped) => false,
+            };
+            if !goes_on {
                 return None;
             }
         }
     }
+}
+
+/// Also when nothing can tell any more.
+async fn is_true(told: &mut watch::Receiver<bool>) {
+    let _ = told.wait_for(|told| *told).await;
 }

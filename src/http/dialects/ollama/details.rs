@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
+use super::generate::gap_template;
 use super::names::listed;
 use super::parameters::thinks;
 use crate::models::{InstalledModel, ModelKind, TemplateState};
@@ -110,6 +111,9 @@ pub(super) fn modelfile(model: &InstalledModel) -> String {
     if let Some(system) = &variant.system {
         file += &format!("SYSTEM {}\n", quoted(system));
     }
+    if let Some(template) = &variant.template {
+        file += &format!("TEMPLATE {}\n", quoted(template));
+    }
     for message in &variant.messages {
         let (role, text) = (message.role.name(), quoted(&message.content));
         file += &format!("MESSAGE {role} {text}\n");
@@ -117,13 +121,22 @@ pub(super) fn modelfile(model: &InstalledModel) -> String {
     file
 }
 
-/// How what is before a gap and behind it becomes a prompt, in the words of Ollama's templates. Some clients know by it that
-/// a model fills gaps. A conversation's template is of another kind, and not shown.
+/// The template that a request has made the model with; else how what is before a gap and behind it becomes a prompt, in
+/// the words of Ollama's templates, by which some clients know that a model fills gaps. The model's own template is of
+/// another kind, and not shown.
 pub(super) fn template(model: &InstalledModel) -> Option<String> {
+    if let Some(template) = own_template(model) {
+        return Some(template.to_owned());
+    }
     let [before, between, behind] = model.facts.gap_markers.as_ref()?;
     Some(format!(
         "{before}{{{{ .Prompt }}}}{between}{{{{ .Suffix }}}}{behind}"
     ))
+}
+
+/// The one that a request has made it with.
+fn own_template(model: &InstalledModel) -> Option<&str> {
+    model.variant.as_ref()?.template.as_deref()
 }
 
 /// What the model can do.
@@ -131,8 +144,14 @@ pub(super) fn capabilities(model: &InstalledModel) -> Vec<&'static str> {
     let can_chat = matches!(model.template, TemplateState::Usable { .. });
     let capabilities = [
         ("completion", true),
-        ("tools", can_chat && calls(model)),
-        ("insert", model.facts.gap_markers.is_some()),
+        (
+            "tools",
+            can_chat && calls(model) && own_template(model).is_none(),
+        ),
+        (
+            "insert",
+            model.facts.gap_markers.is_some() || gap_template(model, None).is_some(),
+        ),
         ("thinking", can_chat && thinks(model)),
     ];
     let known = capabilities.into_iter().filter(|(_, is_known)| *is_known);

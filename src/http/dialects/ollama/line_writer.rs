@@ -179,9 +179,8 @@ impl<S: LineShape> EventWriter for LineWriter<S> {
     }
 
     fn held_bytes(&self) -> usize {
-        self.call
-            .as_ref()
-            .map_or(0, |call| call.arguments.capacity())
+        let call = self.call.as_ref();
+        call.map_or(0, |call| call.arguments.capacity()) + self.begun.context.held_bytes()
     }
 
     fn finished(&mut self, completion: &Completion, buffer: &mut BytesMut) {
@@ -206,12 +205,14 @@ mod tests {
 
     use serde_json::Value;
 
+    use super::super::context::NextContext;
     use super::*;
 
     fn writer<S: LineShape>(model: &str) -> LineWriter<S> {
         LineWriter::new(Begun {
             model: model.into(),
             at: Instant::now(),
+            context: NextContext::default(),
         })
     }
 

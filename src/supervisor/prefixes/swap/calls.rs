@@ -108,7 +108,7 @@ impl Swap<'_> {
         let lease = running.ended(after);
         let evaluated = end.perf.map_or(0, |perf| perf.prefill_tokens);
         let failure = match (&end.outcome, stop) {
-            // The daemon ends; nothing else stops it, and it is kept to nothing.
+            // The daemon ends, or its model is to go; nothing else stops it, and it is kept to nothing.
             (_, Some(_)) | (RunOutcome::Aborted | RunOutcome::NotKept { .. }, _) => None,
             (RunOutcome::Finished(_), None)
                 if !is_shared && evaluated > order.tokens / MOST_EVALUATED_PART =>
