@@ -212,13 +212,15 @@ fn a_model_goes_although_its_prompt_is_being_pinned() {
         .model_file("m", "model.toml", &manifest)
         .settings("models.preload = [\"m\"]")
         .start();
-    // No request is there, so what uses it is the pinning.
-    daemon.wait_for_phase("m", "busy");
     let worker = daemon.worker_pid();
+    // No request is there, so what uses it is the pinning, once its load is over.
+    daemon.wait_for_phase("m", "running");
     let begun = Instant::now();
     let body = json!({"model": "m"});
-    let deleted = request(daemon.address, "DELETE", "/api/delete", Some(&body));
-    assert_eq!(deleted.status, 200, "{}", deleted.body);
+    eventually("the model's end", || {
+        let deleted = request(daemon.address, "DELETE", "/api/delete", Some(&body));
+        (deleted.status == 200).then_some(())
+    });
     assert!(begun.elapsed() < Duration::from_secs(30), "it was ended");
     assert!(is_gone(worker), "its worker has ended");
     assert!(!daemon.folder().join("models/m").exists());

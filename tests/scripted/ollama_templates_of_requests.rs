@@ -121,7 +121,8 @@ async fn what_a_request_writes_is_text_unless_it_may_be_more() {
 #[tokio::test]
 async fn a_model_that_is_made_with_a_template_is_asked_by_it_in_every_dialect() {
     let mut server = server().await;
-    let made = json!({"model": "own", "from": "tiny", "template": CHATML, "system": "Be kind.", "stream": false});
+    let made = json!({"model": "own", "from": "tiny", "template": CHATML, "system": "Be kind.", "stream": false,
+        "parameters": {"stop": ["END"], "temperature": 0, "num_predict": -1}});
     let answer = server.post("/api/create", made.to_string()).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     let beginning = "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\n";
@@ -175,5 +176,12 @@ async fn a_model_that_is_made_with_a_template_is_asked_by_it_in_every_dialect() 
         file.contains(&format!("TEMPLATE \"\"\"{CHATML}\"\"\"")),
         "{file}"
     );
+    for line in [
+        "PARAMETER stop \"END\"",
+        "PARAMETER temperature 0",
+        "PARAMETER num_predict -1",
+    ] {
+        assert!(file.lines().any(|it| it == line), "{line} in {file}");
+    }
     server.shut_down().await;
 }

@@ -324,7 +324,7 @@ pub(super) fn keep_alive_schema() -> Schema {
         .item(
             ObjectBuilder::new()
                 .schema_type(Type::String)
-                .pattern(Some(r"^-?[0-9]{1,6}(ms|s|m|h)$")),
+                .pattern(Some(r"^-?[0-9]{1,6}(ms|s|m|h)?$")),
         )
         .item(ObjectBuilder::new().schema_type(Type::Null))
         .description(Some(
