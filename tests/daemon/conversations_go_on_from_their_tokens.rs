@@ -195,3 +195,29 @@ fn ids_that_are_not_the_daemons_are_a_clients_text() {
     let raw = answered(&daemon, &body("one", json!({"raw": true})));
     assert!(raw.get("context").is_none(), "{raw}");
 }
+
+#[test]
+fn a_model_without_a_template_is_asked_by_that_of_a_request() {
+    let daemon = Setup::new()
+        .scenario("bare", "echo-prompt = true\n")
+        .start();
+    let chat = |model: &str| {
+        let messages = json!([{"role": "user", "content": "hi"}]);
+        let body = json!({"model": model, "messages": messages, "stream": false});
+        daemon.post("/api/chat", &body)
+    };
+    assert_eq!(chat("bare").status, 400);
+    let template = "{{ if .System }}S: {{ .System }} {{ end }}Q: {{ .Prompt }} A: {{ .Response }} ";
+    let more = json!({"model": "bare", "template": template, "system": "be kind"});
+    let said = answered(&daemon, &body("hi", more));
+    let said = said["response"].as_str().expect("a text").trim();
+    assert_eq!(said, "S: be kind Q: hi A:");
+    let made = json!({"model": "own", "from": "bare", "template": template, "stream": false});
+    let made = daemon.post("/api/create", &made);
+    assert_eq!(made.status, 200, "{}", made.body);
+    let said = chat("own");
+    assert_eq!(said.status, 200, "{}", said.body);
+    let said = said.json();
+    let said = said["message"]["content"].as_str().expect("a text").trim();
+    assert_eq!(said, "Q: hi A:");
+}
