@@ -100,7 +100,11 @@ impl TokenIds {
     /// # Errors
     ///
     /// They are the daemon's and changed, or another model's, or no ids of the model's tokens.
-    pub fn open(self, model: &InstalledModel, key: &SealingKey) -> Result<Opened, RequestError> {
+    pub(super) fn open(
+        self,
+        model: &InstalledModel,
+        key: &SealingKey,
+    ) -> Result<Opened, RequestError> {
         if model.tokenizer_json.is_none() {
             return Err(RequestError::unsupported(
                 CONTEXT,
