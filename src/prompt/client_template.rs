@@ -64,6 +64,10 @@ impl ClientTemplate {
             let is_open = is_last && request.end != PromptEnd::Messages;
             template.write(&turn, is_open, &mut written)?;
         }
+        if written.text.is_empty() {
+            let reason = "the template writes nothing of it".to_owned();
+            return Err(TemplateError::Unfit(reason));
+        }
         let mut rendered = seal::seal_own(&written.text, &written.own, tokens);
         if rendered.neutralised > 0 {
             let holds_one = |text: &str| tokens.find(text).is_some();
@@ -284,6 +288,8 @@ mod tests {
             "{error}"
         );
         let error = rendered(CHATML, true, &request(&[(User, "q"), (Tool, "r")]));
+        assert!(matches!(error, Err(TemplateError::Unfit(_))), "{error:?}");
+        let error = rendered("{{ .System }}", true, &request(&[(User, "q")]));
         assert!(matches!(error, Err(TemplateError::Unfit(_))), "{error:?}");
         let mut asked = request(&[(User, "q")]);
         asked.tools = Some(serde_json::json!([{"type": "function"}]));

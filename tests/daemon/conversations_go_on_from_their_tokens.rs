@@ -199,7 +199,7 @@ fn ids_that_are_not_the_daemons_are_a_clients_text() {
 #[test]
 fn a_model_without_a_template_is_asked_by_that_of_a_request() {
     let daemon = Setup::new()
-        .scenario("bare", "echo-prompt = true\n")
+        .model_file("bare", "model.rkllm", "echo-prompt = true\n")
         .start();
     let chat = |model: &str| {
         let messages = json!([{"role": "user", "content": "hi"}]);
