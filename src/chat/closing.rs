@@ -12,6 +12,9 @@ pub type Making = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub trait Closing: Send {
     fn piece(&mut self, piece: &ReplyPiece);
 
+    /// What it keeps of the reply, in bytes.
+    fn held_bytes(&self) -> usize;
+
     fn ended(self: Box<Self>) -> Making;
 }
 

@@ -51,6 +51,12 @@ impl Replies {
         Self { closing, ..self }
     }
 
+    /// What is kept of the reply for what closes it, in bytes.
+    pub fn held_bytes(&self) -> usize {
+        let closing = self.closing.as_ref();
+        closing.map_or(0, |closing| closing.held_bytes())
+    }
+
     fn begin_next(&mut self) -> Result<(), GenerationError> {
         if let Some((index, request)) = self.waiting.pop_front() {
             let reply = self.chats.chat(request)?;

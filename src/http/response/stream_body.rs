@@ -141,7 +141,8 @@ impl<W: EventWriter> StreamBody<W> {
             .writers
             .iter()
             .map(EventWriter::held_bytes)
-            .sum::<usize>();
+            .sum::<usize>()
+            + self.replies.held_bytes();
         if held > self.held_bytes {
             self.held_bytes = held.next_multiple_of(HELD_STEP_BYTES);
             let charged = self.context.hold(self.charged_bytes + self.held_bytes);

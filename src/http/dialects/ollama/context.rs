@@ -3,7 +3,6 @@
 //! its templates wrote, and what clients and the model said is text. Ids without them are the client's own.
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use serde::de::{self, SeqAccess, Visitor};
@@ -159,23 +158,11 @@ fn seal(ids: &[i32], model: &InstalledModel, key: &SealingKey) -> [i32; SEAL_NUM
 
 /// What an answer's last line has of it, once it is made.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct NextContext(Arc<Made>);
-
-#[derive(Debug, Default)]
-struct Made {
-    ids: OnceLock<Arc<[i32]>>,
-    /// Of the answer so far.
-    held_bytes: AtomicUsize,
-}
+pub(crate) struct NextContext(Arc<OnceLock<Arc<[i32]>>>);
 
 impl NextContext {
     pub fn ids(&self) -> Option<Arc<[i32]>> {
-        self.0.ids.get().cloned()
-    }
-
-    /// What is held until it is made, in bytes.
-    pub fn held_bytes(&self) -> usize {
-        self.0.held_bytes.load(Ordering::Relaxed)
+        self.0.get().cloned()
     }
 }
 
@@ -195,10 +182,12 @@ impl Closing for ContextOf {
         match piece {
             ReplyPiece::Text(text) => self.answer.push_str(text),
             ReplyPiece::ScoredText(scored) => self.answer.push_str(&scored.text),
-            _ => return,
+            _ => {}
         }
-        let held_bytes = &self.next.0.held_bytes;
-        held_bytes.store(self.answer.capacity(), Ordering::Relaxed);
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.answer.capacity()
     }
 
     fn ended(self: Box<Self>) -> Making {
@@ -216,7 +205,7 @@ impl Closing for ContextOf {
                     let seal = seal(&ids, &model, &key);
                     let all = std::iter::once(MARK).chain(seal).chain(ids);
                     // Nothing else sets it.
-                    let _ = next.0.ids.set(all.collect());
+                    let _ = next.0.set(all.collect());
                 }
                 Err(error) => {
                     tracing::debug!(model = &*model.id, %error, "an answer has no context");

@@ -179,8 +179,9 @@ impl<S: LineShape> EventWriter for LineWriter<S> {
     }
 
     fn held_bytes(&self) -> usize {
-        let call = self.call.as_ref();
-        call.map_or(0, |call| call.arguments.capacity()) + self.begun.context.held_bytes()
+        self.call
+            .as_ref()
+            .map_or(0, |call| call.arguments.capacity())
     }
 
     fn finished(&mut self, completion: &Completion, buffer: &mut BytesMut) {
