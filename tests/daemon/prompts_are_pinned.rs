@@ -200,7 +200,8 @@ fn a_library_that_ends_worker_after_worker_by_a_pinned_prompt_is_left_alone() {
 #[test]
 fn a_model_goes_although_its_prompt_is_being_pinned() {
     const SOURCE: &str = "[source]\nendpoint = \"https://hub.lan\"\nrepository = \"owner/name\"\n\
-        commit = \"0123456789abcdef0123456789abcdef01234567\"\nfile = \"model.rkllm\"\n";
+        commit = \"0123456789abcdef0123456789abcdef01234567\"\nfile = \"model.rkllm\"\n\
+        licence = \"apache-2.0\"\n";
     let scenario =
         format!("prefill-us-per-byte = 12000\nabort-interrupts-prefill = true\n{SCENARIO}");
     let manifest = format!(
