@@ -123,11 +123,11 @@ assert [entry.model for entry in client.list().models] == [f"{model}:latest"]
 # Templates of a request and of a model.
 template = "{{ if .System }}{{ .System }} {{ end }}Ask: {{ .Prompt }}\n{{ .Response }}\n"
 answered = client.generate(model=model, prompt="slow", template=template, context=[])
-assert answered.response == "one two three " and answered.context is None, answered
+assert answered.response == "one two three four five " and answered.context is None, answered
 client.create("written", from_=model, template=template, system="be kind")
 assert client.show("written").template == template
-assert client.generate(model="written", prompt="slow").response == "one two three "
-assert client.chat(model="written", messages=slow).message.content == "one two three "
+assert client.generate(model="written", prompt="slow").response == "one two three four five "
+assert client.chat(model="written", messages=slow).message.content == "one two three four five "
 client.delete("written")
 
 # What is refused.
