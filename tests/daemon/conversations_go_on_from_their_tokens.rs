@@ -2,7 +2,8 @@
 //! them goes on with it: each turn is there once, closed as the model's template closes it. Control tokens are those
 //! that a template wrote, whoever gives the ids back.
 
-use crate::daemon_support::{Answer, Daemon, Setup};
+use crate::daemon_support::{Answer, Daemon, Setup, keys};
+use crate::doors::{Door, bearer};
 use serde_json::{Value, json};
 
 const GENERATE: &str = "/api/generate";
@@ -194,6 +195,33 @@ fn ids_that_are_not_the_daemons_are_a_clients_text() {
     assert!(plain.get("context").is_none(), "{plain}");
     let raw = answered(&daemon, &body("one", json!({"raw": true})));
     assert!(raw.get("context").is_none(), "{raw}");
+}
+
+#[test]
+fn an_administrators_key_lets_control_tokens_be_and_no_other_does() {
+    let setup = setup();
+    let user = keys(setup.folder(), "add user");
+    let admin = keys(setup.folder(), "add boss --role admin");
+    let daemon = setup.start_again();
+    let door = Door::Tcp(daemon.address);
+    let ask = |key: &str, more: Value| {
+        let headers = bearer(Some(key));
+        door.ask("POST", GENERATE, &headers, &body("two", more).to_string())
+    };
+    for more in [json!({}), json!({"context": ids(FIRST)})] {
+        let mut special = more;
+        special["special"] = json!(true);
+        let refused = ask(&user, special.clone());
+        assert_eq!(refused.status, 400, "{}", refused.body);
+        assert_eq!(refused.json()["param"], "special", "{}", refused.body);
+        let served = ask(&admin, special);
+        assert_eq!(served.status, 200, "{}", served.body);
+    }
+    // What the daemon has sealed any key goes on with.
+    let own = ask(&user, json!({})).json();
+    let (_, own) = context(&own);
+    let served = ask(&user, json!({"context": own}));
+    assert_eq!(served.status, 200, "{}", served.body);
 }
 
 #[test]

@@ -51,6 +51,11 @@ async fn a_request_is_written_by_the_template_that_it_brings() {
     let body = generate(template, json!({"think": false}));
     let (_, answer) = asked(&mut server, "/api/generate", body).await;
     assert_eq!(answer.header("x-rkllmd-not-applied"), Some("think"));
+    // Longer than any prompt of the model.
+    let body = generate(&"x".repeat(600_000), json!({})).to_string();
+    let answer = server.post("/api/generate", body).await;
+    let refused = (answer.status, answer.json()["param"].clone());
+    assert_eq!(refused, (400, json!("template")), "{}", answer.text());
     // Around a gap, also of a model that knows none.
     let template = "{{ if .Suffix }}{{ .Prompt }}_{{ .Suffix }}={{ else }}{{ .Prompt }}{{ end }}";
     let body = generate(template, json!({"suffix": "there"}));

@@ -217,8 +217,12 @@ impl OllamaTextParameters {
     }
 
     /// The request's own template.
-    fn template(&self, may_control: bool) -> Result<Option<ClientTemplate>, RequestError> {
-        let template = go_template("template", self.template.as_deref())?;
+    fn template(
+        &self,
+        model: &InstalledModel,
+        may_control: bool,
+    ) -> Result<Option<ClientTemplate>, RequestError> {
+        let template = go_template(self.template.as_deref(), model)?;
         Ok(template.map(|source| ClientTemplate {
             source,
             suffix: None,
@@ -257,7 +261,7 @@ fn wanted(
     let Together(Together(mut shared, own), unread): Read<OllamaTextParameters> = fields(body)?;
     let (model, begun, keep_alive) = shared.begun(state, context)?;
     let may_control = may_control(state, context, own.special)?;
-    let template = own.template(may_control)?;
+    let template = own.template(&model, may_control)?;
     let for_gap = gap_template(&model, template.as_ref());
     own.refuse_unsupported(&model, for_gap.as_ref())?;
     let before = own.context.filter(|ids| !ids.is_empty());

@@ -44,7 +44,7 @@ pub(super) fn creating(
             .map(|(index, message)| plain_message(index, message))
             .collect::<Result<_, _>>()?;
     }
-    if let Some(template) = go_template("template", asked.template.as_deref())? {
+    if let Some(template) = go_template(asked.template.as_deref(), &of)? {
         variant.template = Some(template);
     }
     let mut not_applied = Vec::new();
@@ -95,12 +95,21 @@ pub(super) fn creating(
 
 /// A template that a request brings, which has to be one that is understood here.
 pub(in crate::http::dialects::ollama) fn go_template(
-    param: &'static str,
     source: Option<&str>,
+    model: &InstalledModel,
 ) -> Result<Option<String>, RequestError> {
+    let param = "template";
     let Some(source) = source.filter(|source| !source.is_empty()) else {
         return Ok(None);
     };
+    // Before anything is made of it.
+    let limit = model.longest_prompt_bytes();
+    if source.len() > limit {
+        return Err(RequestError::out_of_range(
+            param,
+            format!("must have no more than {limit} bytes: no more fits the model's context"),
+        ));
+    }
     refuse_nul(source, || param.to_owned())?;
     match GoTemplate::parse(source) {
         Ok(_) => Ok(Some(source.to_owned())),
