@@ -12,7 +12,10 @@ pub type Making = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub trait Closing: Send {
     fn piece(&mut self, piece: &ReplyPiece);
 
-    /// What it keeps of the reply, in bytes.
+    /// What it keeps before there is a reply, in bytes.
+    fn waiting_bytes(&self) -> usize;
+
+    /// What it keeps of the reply beside that, in bytes.
     fn held_bytes(&self) -> usize;
 
     fn ended(self: Box<Self>) -> Making;

@@ -36,6 +36,16 @@ struct Behind {
     neutralised: Vec<ClientField>,
 }
 
+impl ConversationTurn {
+    /// What its texts and tokens take.
+    pub fn bytes(&self) -> usize {
+        let texts = self.request.messages.iter().map(|it| it.content.len());
+        let template = self.request.template.as_ref();
+        let template = template.map_or(0, |template| template.source.len());
+        texts.sum::<usize>() + template + size_of_val(self.before.as_slice())
+    }
+}
+
 impl ChatService {
     pub(super) async fn goes_on(
         &self,

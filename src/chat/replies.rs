@@ -57,6 +57,11 @@ impl Replies {
         closing.map_or(0, |closing| closing.held_bytes())
     }
 
+    /// The end of a reply of which something is still being made, which is then given up.
+    pub fn end_at_once(&mut self) -> Option<OfReply> {
+        self.ended.take().map(|(_, event)| event)
+    }
+
     fn begin_next(&mut self) -> Result<(), GenerationError> {
         if let Some((index, request)) = self.waiting.pop_front() {
             let reply = self.chats.chat(request)?;
@@ -82,7 +87,7 @@ impl Replies {
         if let Some((making, _)) = &mut self.ended {
             ready!(making.as_mut().poll(cx));
         }
-        Poll::Ready(self.ended.take().map(|(_, event)| event))
+        Poll::Ready(self.end_at_once())
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<OfReply>> {

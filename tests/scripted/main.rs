@@ -35,6 +35,7 @@ mod keys_take_turns;
 mod llama_servers_models;
 mod llama_servers_texts;
 mod ollama_answers_are_lines;
+mod ollama_contexts_cost_no_end;
 mod ollama_fields_forge_nothing;
 mod ollama_fields_may_hold_anything;
 mod ollama_models_are_made_of_others;

@@ -192,6 +192,9 @@ pub(crate) async fn answer_asked<D: ChatDialect>(
         context.hold(waiting)?;
         prompts.push((prompt, goes_by_tokens));
     }
+    let closing = dialect.closing(&state.chats, &model);
+    waiting += closing.as_ref().map_or(0, |it| it.waiting_bytes());
+    context.hold(waiting)?;
     context.keep(waiting);
     let mut neutralised: Vec<&'static str> = prompts
         .iter()
@@ -236,7 +239,6 @@ pub(crate) async fn answer_asked<D: ChatDialect>(
     let expected = requests
         .first()
         .map(|first| state.chats.expected_start(first));
-    let closing = dialect.closing(&state.chats, &model);
     let is_own_deadline = options.total_deadline != state.total_deadline;
     let answering = Answering {
         state,

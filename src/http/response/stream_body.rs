@@ -158,6 +158,11 @@ impl<W: EventWriter> StreamBody<W> {
         if self.is_cut || self.replies.is_over() {
             return;
         }
+        // What has ended well is told so.
+        if let Some(end) = self.replies.end_at_once() {
+            self.write(end);
+            return;
+        }
         self.is_cut = true;
         self.replies.cancel();
         let index = self.ended.iter().position(Option::is_none).unwrap_or(0);

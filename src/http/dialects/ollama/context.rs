@@ -4,17 +4,22 @@
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use tokio::time::timeout;
 
+use super::details::digest;
 use crate::auth::{SEAL_BYTES, SealingKey};
 use crate::chat::{ChatService, Closing, ConversationTurn, Making};
 use crate::conversation::ReplyPiece;
+use crate::generation::ClientKey;
 use crate::http::dialects::embedding::check_tokens;
 use crate::http::request::error::RequestError;
 use crate::http::request::numbers::{token_id, token_id_of};
 use crate::models::InstalledModel;
+use crate::reader::on_behalf_of;
 
 /// The field.
 pub(super) const CONTEXT: &str = "context";
@@ -22,6 +27,8 @@ pub(super) const CONTEXT: &str = "context";
 const MARK: i32 = 0x726b_6c01;
 /// Numbers that the seal is, each of 31 bits of it.
 const SEAL_NUMBERS: usize = SEAL_BYTES / size_of::<i32>();
+/// An answer's end waits no longer for its context.
+const MADE_WITHIN: Duration = Duration::from_secs(5);
 /// What is sealed begins with it, so that nothing else is taken for a context.
 const KIND: &[u8] = b"rkllmd.context.1.";
 
@@ -137,12 +144,11 @@ impl TokenIds {
     }
 }
 
-/// The seal of a conversation with a model.
+/// The seal of a conversation with a model. What takes a model's name later has other tokens by the same ids, and what is
+/// made of one may have another beginning: so it is bound to all that tells a model from others.
 fn seal(ids: &[i32], model: &InstalledModel, key: &SealingKey) -> [i32; SEAL_NUMBERS] {
-    let name = model.id.as_bytes();
-    let length = (name.len() as u64).to_le_bytes();
     let ids = ids.iter().flat_map(|id| id.to_le_bytes());
-    let text: Vec<u8> = [KIND, &length, name]
+    let text: Vec<u8> = [KIND, digest(model).as_bytes()]
         .concat()
         .into_iter()
         .chain(ids)
@@ -169,6 +175,8 @@ impl NextContext {
 /// Makes it of an answer.
 pub(super) struct ContextOf {
     pub chats: ChatService,
+    /// Whose calls of readers it takes.
+    pub client: ClientKey,
     pub model: Arc<InstalledModel>,
     pub turn: ConversationTurn,
     pub key: SealingKey,
@@ -186,20 +194,25 @@ impl Closing for ContextOf {
         }
     }
 
+    fn waiting_bytes(&self) -> usize {
+        self.turn.bytes()
+    }
+
     fn held_bytes(&self) -> usize {
         self.answer.capacity()
     }
 
     fn ended(self: Box<Self>) -> Making {
-        Box::pin(async move {
-            let Self {
-                chats,
-                model,
-                turn,
-                key,
-                answer,
-                next,
-            } = *self;
+        let Self {
+            chats,
+            client,
+            model,
+            turn,
+            key,
+            answer,
+            next,
+        } = *self;
+        let made = async move {
             match chats.with_answer(&model, turn, answer).await {
                 Ok(ids) => {
                     let seal = seal(&ids, &model, &key);
@@ -211,19 +224,39 @@ impl Closing for ContextOf {
                     tracing::debug!(model = &*model.id, %error, "an answer has no context");
                 }
             }
-        })
+        };
+        Box::pin(on_behalf_of(client, async move {
+            if timeout(MADE_WITHIN, made).await.is_err() {
+                tracing::debug!("an answer has no context: making it took too long");
+            }
+        }))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models::{Variant, VariantValues};
 
     fn model(id: &str) -> InstalledModel {
         InstalledModel {
             id: id.into(),
+            path: id.into(),
             tokenizer_json: Some("tokenizer.json".into()),
             ..InstalledModel::default()
+        }
+    }
+
+    fn variant() -> Variant {
+        Variant {
+            name: "made".into(),
+            from: "a".into(),
+            created: 1,
+            system: None,
+            messages: Vec::new(),
+            template: None,
+            values: VariantValues::default(),
+            license: Vec::new(),
         }
     }
 
@@ -248,6 +281,15 @@ mod tests {
         };
         assert_eq!(opened, expected);
         assert!(open(&own, &model("b"), &key).is_err());
+        // What has taken its place, or is made of it.
+        let mut replaced = model("a");
+        replaced.facts.size_bytes += 1;
+        assert!(open(&own, &replaced, &key).is_err());
+        let made = InstalledModel {
+            variant: Some(Arc::new(variant())),
+            ..model("a")
+        };
+        assert!(open(&own, &made, &key).is_err());
         assert!(open(&own, &model_a, &SealingKey::of_this_process()).is_err());
         for place in 1..own.len() {
             let mut changed = own.clone();

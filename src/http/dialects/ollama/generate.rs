@@ -18,7 +18,7 @@ use super::parameters::{Read, Run, reading, refuse_images, render_request, show_
 use crate::auth::SealingKey;
 use crate::chat::{ChatService, Closing, ConversationTurn, PromptSource, WholeReply};
 use crate::conversation::{Message, Role, Thinking};
-use crate::generation::Completion;
+use crate::generation::{ClientKey, Completion};
 use crate::http::HttpState;
 use crate::http::dialects::chat_dialect::{Asked, ChatDialect, Identity};
 use crate::http::dialects::permission::may_control;
@@ -89,6 +89,7 @@ pub(super) struct TextForm {
 
 /// What makes a context of the answer.
 struct GoesOn {
+    client: ClientKey,
     turn: ConversationTurn,
     key: SealingKey,
 }
@@ -151,7 +152,11 @@ impl ChatDialect for TextForm {
         chats: &ChatService,
         model: &Arc<InstalledModel>,
     ) -> Option<Box<dyn Closing>> {
-        let GoesOn { mut turn, key } = self.goes_on.take()?;
+        let GoesOn {
+            client,
+            mut turn,
+            key,
+        } = self.goes_on.take()?;
         if let Some(variant) = &model.variant {
             match turn.before.is_empty() {
                 true => variant.begin(&mut turn.request),
@@ -160,6 +165,7 @@ impl ChatDialect for TextForm {
         }
         Some(Box::new(ContextOf {
             chats: chats.clone(),
+            client,
             model: Arc::clone(model),
             turn,
             key,
@@ -349,6 +355,7 @@ fn wanted(
         request,
     };
     let goes_on = (model.tokenizer_json.is_some() && !is_gap).then(|| GoesOn {
+        client: context.client.clone(),
         turn: turn.clone(),
         key: state.sealing.clone(),
     });
