@@ -137,8 +137,8 @@ impl TokenIds {
             true => Ok(Opened { ids, is_own }),
             false => Err(RequestError::out_of_range(
                 CONTEXT,
-                "must be as an answer of this model here had it; this one was changed, is another model's, or was sealed \
-                 with another key than this daemon's",
+                "must be as an answer of this model here had it; this one was changed, is another model's or of before \
+                 this one was replaced, or was sealed with another key than this daemon's",
             )),
         }
     }
