@@ -37,9 +37,9 @@ impl Prefixes {
         self.0.as_ref()?.pinnings.begin(model)
     }
 
-    fn is_stopped(&self, model: &ModelId) -> bool {
+    fn is_unfinished(&self, model: &ModelId) -> bool {
         let this = self.0.as_ref();
-        this.is_some_and(|this| this.pinnings.is_stopped(model))
+        this.is_some_and(|this| this.pinnings.is_unfinished(model))
     }
 }
 
@@ -64,15 +64,13 @@ async fn follow(supervisor: Supervisor, mut status: StatusBoard, metrics: Metric
             let Some(pid) = now.pid.filter(|_| now.phase.is_loaded()) else {
                 continue;
             };
-            if supervisor.prefixes().is_stopped(model) {
-                // Where its worker stays after all, it is begun with anew.
-                begun.remove(model);
-                continue;
-            }
             let pinned = supervisor.prefixes().pinned_by(model);
             let it = Begun { pid, pinned };
+            // What was left for its worker's end, which stays after all, is begun with anew.
+            let is_begun =
+                begun.get(model) == Some(&it) && !supervisor.prefixes().is_unfinished(model);
             if !it.pinned.is_empty()
-                && begun.get(model) != Some(&it)
+                && !is_begun
                 && let Some(stopped) = supervisor.prefixes().begin_pinning(model)
             {
                 begun.insert(model.clone(), it);

@@ -1,7 +1,7 @@
 //! Which models' prompts are being pinned, and of which models none are: whose worker is to go has it to itself. Each of
 //! those who pin has a receiver for as long as it holds anything of its worker, and gives that back once it is told.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -18,6 +18,8 @@ struct All {
     going_on: HashMap<ModelId, watch::Sender<bool>>,
     /// How many want the model not to be pinned.
     stopped: HashMap<ModelId, usize>,
+    /// Models that were left before their prompts were pinned, and not begun with again.
+    unfinished: HashSet<ModelId>,
 }
 
 impl Pinnings {
@@ -32,6 +34,7 @@ impl Pinnings {
         if all.is_over || all.stopped.contains_key(model) {
             return None;
         }
+        all.unfinished.remove(model);
         // Those that have ended have no receiver.
         all.going_on.retain(|_, told| told.receiver_count() > 0);
         let told = all.going_on.entry(ModelId::clone(model));
@@ -41,9 +44,9 @@ impl Pinnings {
         )
     }
 
-    /// Whether it is wanted that the model is not pinned.
-    pub fn is_stopped(&self, model: &ModelId) -> bool {
-        self.lock().stopped.contains_key(model)
+    /// Whether a model was left before its time, and may be begun with anew.
+    pub fn is_unfinished(&self, model: &ModelId) -> bool {
+        self.lock().unfinished.contains(model)
     }
 
     /// Ends that of one model, and returns once nothing of its worker is held.
@@ -55,7 +58,12 @@ impl Pinnings {
                 all: Arc::clone(&self.0),
                 model: ModelId::clone(model),
             };
-            (guard, all.going_on.remove(model))
+            let told = all.going_on.remove(model);
+            let told = told.filter(|told| told.receiver_count() > 0);
+            if told.is_some() {
+                all.unfinished.insert(ModelId::clone(model));
+            }
+            (guard, told)
         };
         if let Some(told) = told {
             told.send_replace(true);
@@ -108,14 +116,19 @@ mod tests {
         let mut stopping = Box::pin(pinnings.stop(&model));
         assert!(futures_ready(&mut stopping).await.is_none(), "it is held");
         assert!(*pinning.borrow() && !*elsewhere.borrow());
-        assert!(pinnings.begin(&model).is_none() && pinnings.is_stopped(&model));
+        assert!(pinnings.begin(&model).is_none());
         drop(pinning);
         let guard = stopping.await;
         let second = pinnings.stop(&model).await;
         drop(guard);
         assert!(pinnings.begin(&model).is_none());
         drop(second);
-        assert!(pinnings.begin(&model).is_some() && !pinnings.is_stopped(&model));
+        assert!(pinnings.is_unfinished(&model), "it is begun with anew");
+        drop(pinnings.begin(&model).expect("it begins again"));
+        assert!(!pinnings.is_unfinished(&model));
+        // What has ended by itself is not.
+        drop(pinnings.stop(&model).await);
+        assert!(!pinnings.is_unfinished(&model));
         pinnings.end();
         assert!(*elsewhere.borrow() && pinnings.begin(&other).is_none());
     }
