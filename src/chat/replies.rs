@@ -3,9 +3,10 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use super::closing::{self, Closing, Making};
 use super::{ChatService, Reply};
 use crate::generation::{GenerationError, GenerationRequest, ReplyEvent, RunStart};
 
@@ -18,6 +19,10 @@ pub struct Replies {
     /// Those that are in the queue or run.
     begun: VecDeque<(usize, Reply)>,
     waiting: VecDeque<(usize, GenerationRequest)>,
+    /// What follows the only reply that there is …
+    closing: Option<Box<dyn Closing>>,
+    /// … and its end, once it has come, until something is made of it.
+    ended: Option<(Making, OfReply)>,
 }
 
 impl Replies {
@@ -31,11 +36,30 @@ impl Replies {
             chats,
             begun: VecDeque::new(),
             waiting: requests.into_iter().enumerate().collect(),
+            closing: None,
+            ended: None,
         };
         for _ in 0..at_once.max(1) {
             replies.begin_next()?;
         }
         Ok(replies)
+    }
+
+    /// The same of one reply, whose end is told once something is made of it.
+    #[must_use]
+    pub fn closing_with(self, closing: Option<Box<dyn Closing>>) -> Self {
+        Self { closing, ..self }
+    }
+
+    /// What is kept of the reply for what closes it, in bytes.
+    pub fn held_bytes(&self) -> usize {
+        let closing = self.closing.as_ref();
+        closing.map_or(0, |closing| closing.held_bytes())
+    }
+
+    /// The end of a reply of which something is still being made, which is then given up.
+    pub fn end_at_once(&mut self) -> Option<OfReply> {
+        self.ended.take().map(|(_, event)| event)
     }
 
     fn begin_next(&mut self) -> Result<(), GenerationError> {
@@ -48,6 +72,25 @@ impl Replies {
 
     /// The next event; `None` after the last one.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<OfReply>> {
+        if self.ended.is_none() {
+            let event = ready!(self.poll_event(cx));
+            let (Some(closing), Some((_, told))) = (&mut self.closing, &event) else {
+                return Poll::Ready(event);
+            };
+            if !matches!(told, ReplyEvent::Finished(_)) {
+                closing::show(&mut **closing, told);
+                return Poll::Ready(event);
+            }
+            let closing = self.closing.take();
+            self.ended = closing.map(Closing::ended).zip(event);
+        }
+        if let Some((making, _)) = &mut self.ended {
+            ready!(making.as_mut().poll(cx));
+        }
+        Poll::Ready(self.end_at_once())
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<OfReply>> {
         for _ in 0..self.begun.len() {
             let Some((index, mut reply)) = self.begun.pop_front() else {
                 break;
@@ -74,7 +117,7 @@ impl Replies {
                 Poll::Pending => self.begun.push_back((index, reply)),
             }
         }
-        match self.is_over() {
+        match self.begun.is_empty() && self.waiting.is_empty() {
             true => Poll::Ready(None),
             false => Poll::Pending,
         }
@@ -88,11 +131,12 @@ impl Replies {
     pub fn cancel(&mut self) {
         self.begun.clear();
         self.waiting.clear();
+        self.ended = None;
     }
 
     /// Whether the last event was taken.
     pub fn is_over(&self) -> bool {
-        self.begun.is_empty() && self.waiting.is_empty()
+        self.begun.is_empty() && self.waiting.is_empty() && self.ended.is_none()
     }
 
     /// Waits until it is certain how the first of them begins: for its first piece or the end, or for

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use super::fitting::{self, Fitted, Long, MarkedGap, text_prompt};
+use super::goes_on::ConversationTurn;
 use super::{ContextLimit, Engine, Reply};
 use crate::constraint::{Compiled, Limits, Wanted};
 use crate::generation::{GenerationError, GenerationRequest, RunExtensions, RunStart};
@@ -30,6 +31,8 @@ pub enum PromptSource {
         /// Whether control tokens may be among them.
         may_control: bool,
     },
+    /// What comes next in a conversation that is there as tokens.
+    GoesOn(Box<ConversationTurn>),
     /// One behind the other, which the runtime gets as tokens.
     Parts {
         parts: Vec<PromptPart>,
@@ -48,7 +51,10 @@ pub enum PromptPart {
 impl PromptSource {
     /// Whether the runtime gets its tokens, and no text.
     pub fn goes_by_tokens(&self) -> bool {
-        matches!(self, Self::Tokens { .. } | Self::Parts { .. })
+        matches!(
+            self,
+            Self::Tokens { .. } | Self::Parts { .. } | Self::GoesOn(_)
+        )
     }
 }
 
@@ -81,7 +87,7 @@ impl ReplyReading {
 /// Renders and submits. Cheap to clone.
 #[derive(Clone)]
 pub struct ChatService {
-    engine: Arc<dyn Engine>,
+    pub(super) engine: Arc<dyn Engine>,
 }
 
 impl ChatService {
@@ -109,6 +115,7 @@ impl ChatService {
                 may_control,
             } => self.of_tokens(model, tokens, may_control).await,
             PromptSource::Parts { parts, policy } => self.of_parts(model, parts, policy).await,
+            PromptSource::GoesOn(turn) => self.goes_on(model, *turn).await,
             PromptSource::Text { text, policy } => {
                 let prompts = self.engine.plain(model, vec![text], policy, true).await?;
                 Ok(prompts.into_iter().next().unwrap_or_default())
@@ -167,7 +174,7 @@ impl ChatService {
         })
     }
 
-    async fn of_tokens(
+    pub(super) async fn of_tokens(
         &self,
         model: &InstalledModel,
         tokens: Vec<i32>,
@@ -187,7 +194,7 @@ impl ChatService {
         })
     }
 
-    async fn of_parts(
+    pub(super) async fn of_parts(
         &self,
         model: &InstalledModel,
         parts: Vec<PromptPart>,

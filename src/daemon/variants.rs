@@ -203,6 +203,7 @@ mod tests {
             created: 1,
             system: Some("be kind".to_owned()),
             messages: Vec::new(),
+            template: None,
             values: VariantValues {
                 stop: vec!["x".to_owned()],
                 ..VariantValues::default()

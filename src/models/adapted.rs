@@ -174,6 +174,7 @@ mod tests {
             created: 0,
             system: None,
             messages: Vec::new(),
+            template: None,
             values: VariantValues::default(),
             license: Vec::new(),
         }]);

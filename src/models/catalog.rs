@@ -349,6 +349,7 @@ mod tests {
             created: 0,
             system: None,
             messages: Vec::new(),
+            template: None,
             values: crate::models::VariantValues::default(),
             license: Vec::new(),
         };

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::InstalledModel;
+use super::{InstalledModel, SharedPrefixes, TemplateState};
 use crate::generation::{ModelId, SamplingRequest};
-use crate::prompt::{ChatMessage, ChatRole, RenderRequest};
+use crate::prompt::{ChatMessage, ChatRole, ClientTemplate, RenderRequest};
 
 /// What of it a request does not say otherwise.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,6 +24,9 @@ pub struct Variant {
     /// What is before each conversation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub messages: Vec<ChatMessage>,
+    /// What its conversations are written by, in Go's words. `None`: the model's own template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
     #[serde(default)]
     pub values: VariantValues,
     /// As it was given.
@@ -71,6 +74,12 @@ impl Variant {
         model.facts.aliases.clear();
         let most = &mut model.facts.max_new_tokens;
         *most = self.values.max_new_tokens.or(*most);
+        if self.template.is_some() && !matches!(model.template, TemplateState::Usable { .. }) {
+            model.template = TemplateState::Usable {
+                failed_probe: None,
+                shared: SharedPrefixes::default(),
+            };
+        }
         model.variant = Some(Arc::new(self));
         model
     }
@@ -80,11 +89,28 @@ impl Variant {
         let messages = self.messages.iter().map(|message| message.content.len());
         let system = self.system.as_ref().map_or(0, String::len);
         let license = self.license.iter().map(String::len);
-        system + messages.chain(license).sum::<usize>()
+        let template = self.template.as_ref().map_or(0, String::len);
+        system + template + messages.chain(license).sum::<usize>()
+    }
+
+    /// Its own template. Who made it may write what structures prompts.
+    pub fn client_template(&self) -> Option<ClientTemplate> {
+        self.template.as_ref().map(|source| ClientTemplate {
+            source: source.clone(),
+            suffix: None,
+            may_control: true,
+        })
+    }
+
+    /// Has a conversation written by its template, unless that brings another one.
+    pub fn lend_template(&self, conversation: &mut RenderRequest) {
+        let template = &mut conversation.template;
+        *template = template.take().or_else(|| self.client_template());
     }
 
     /// Puts its beginning before a conversation.
     pub fn begin(&self, conversation: &mut RenderRequest) {
+        self.lend_template(conversation);
         let own = conversation.messages.iter();
         let is_system = |message: &&ChatMessage| message.role == ChatRole::System;
         let systems = own.take_while(is_system).count();
@@ -164,6 +190,7 @@ mod tests {
             messages: messages
                 .map(|text| ChatMessage::new(ChatRole::User, *text))
                 .collect(),
+            template: None,
             values: VariantValues::default(),
             license: Vec::new(),
         }

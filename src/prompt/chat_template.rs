@@ -89,6 +89,9 @@ impl ChatTemplate {
 
     /// Renders a conversation to the prompt text the runtime gets.
     pub fn render(&self, request: &RenderRequest) -> Result<Rendered, TemplateError> {
+        if let Some(template) = &request.template {
+            return template.render(request, &self.control_tokens, self.limits);
+        }
         if let Some(name) = request
             .variables
             .keys()

@@ -16,6 +16,7 @@
 mod bar_tokens;
 mod calls;
 mod chat_template;
+mod client_template;
 mod completion;
 mod control_tokens;
 mod conversation;
@@ -26,6 +27,7 @@ mod fill_in;
 mod folding;
 mod format;
 mod forms;
+mod go_template;
 mod jinja2;
 mod json;
 mod numbers;
@@ -42,10 +44,12 @@ mod values;
 
 pub use calls::{Functions, SeveralCalls, markers_in_words};
 pub use chat_template::{ChatTemplate, SpecialTokens};
+pub use client_template::ClientTemplate;
 pub use control_tokens::ControlTokens;
 pub use environment::RenderLimits;
 pub use family::{TemplateFamily, well_known_control_tokens};
 pub use fill_in::{FillIn, Gap, Snippet};
+pub use go_template::{GoField, GoTemplate, GoTemplateError};
 pub use numbers::with_large_numbers_as_objects;
 pub use request::{
     ChatMessage, ChatRole, ClientField, ControlTokenPolicy, PromptEnd, RenderRequest, Rendered,

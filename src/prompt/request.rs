@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use super::ClientTemplate;
+
 /// Who says a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -93,6 +95,9 @@ pub struct RenderRequest {
     pub arguments_are_text: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub documents: Option<serde_json::Value>,
+    /// A template in the place of the model's own, which `variables` are then not told to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<ClientTemplate>,
     pub end: PromptEnd,
     /// What happens to control tokens in messages; elsewhere they are always neutralised.
     pub control_tokens: ControlTokenPolicy,
@@ -114,6 +119,7 @@ impl RenderRequest {
             tools: None,
             arguments_are_text: false,
             documents: None,
+            template: None,
             end,
             control_tokens: ControlTokenPolicy::default(),
             now,
@@ -162,6 +168,8 @@ pub enum ClientField {
     Texts,
     Tools,
     Variables,
+    /// A template of the client's.
+    Template,
 }
 
 impl ClientField {
@@ -171,6 +179,7 @@ impl ClientField {
             Self::Texts => texts,
             Self::Tools => "tools",
             Self::Variables => "chat_template_kwargs",
+            Self::Template => "template",
         }
     }
 }
@@ -190,6 +199,9 @@ pub enum TemplateError {
         is_in_content: bool,
         token: String,
     },
+    /// Likewise, elsewhere than in a message.
+    #[error("`{field}` contains the control token `{token}`")]
+    ControlTokenIn { field: String, token: String },
     /// `chat_template_kwargs` names a variable that is not the client's to set.
     #[error("chat_template_kwargs cannot set `{0}`")]
     ReservedVariable(String),

@@ -24,9 +24,14 @@ pub(super) fn seal(
     swaps: &Swaps,
 ) -> Rendered {
     let Plain { text, own } = plain(written, twins, swaps);
+    seal_own(&text, &own, tokens)
+}
+
+/// The same of a text of which `own`, in order and apart from each other, is the template's.
+pub(super) fn seal_own(text: &str, own: &[Range<usize>], tokens: &ControlTokens) -> Rendered {
     let mut remedies = Vec::new();
     let mut own_tokens = Vec::new();
-    for found in tokens.occurrences(&text) {
+    for found in tokens.occurrences(text) {
         let at = own.partition_point(|range| range.end <= found.start);
         match own.get(at) {
             Some(range) if range.start <= found.start && found.end <= range.end => {
@@ -34,13 +39,13 @@ pub(super) fn seal(
             }
             Some(range) if range.start <= found.start => remedies.push(tokens.break_at(range.end)),
             // The first character may be the client's: behind it, or instead of it.
-            _ => remedies.push(tokens.remedy(&text, &found)),
+            _ => remedies.push(tokens.remedy(text, &found)),
         }
     }
     remedies.sort_unstable();
     remedies.dedup();
     own_tokens.sort_unstable_by_key(|range| (range.start, range.end));
-    assemble(&text, &remedies, &own_tokens)
+    assemble(text, &remedies, &own_tokens)
 }
 
 /// The control tokens that the template wrote and that are not wholly in twins.

@@ -80,6 +80,8 @@ pub(super) struct Model {
     /// What ends its answers: a token by its text, others by their ids.
     ends: (String, Vec<i32>),
     grammars: CompiledGrammars,
+    /// Of one rendering.
+    limits: RenderLimits,
     /// That prompts cannot be counted was said.
     told: bool,
 }
@@ -145,6 +147,7 @@ impl Model {
             gguf: read.gguf,
             ends,
             grammars: CompiledGrammars::default(),
+            limits,
             told: false,
         };
         (model, state, replies)
@@ -207,8 +210,12 @@ impl Model {
     fn render(&mut self, request: &str, counted_bytes: usize) -> anyhow::Result<ReaderEvent> {
         let request: RenderRequest =
             serde_json::from_str(request).context("reading the conversation")?;
-        let template = self.template.as_ref().context("it has no chat template")?;
-        let rendered = match template.render(&request) {
+        let rendered = match (&self.template, &request.template) {
+            (Some(own), _) => own.render(&request),
+            (None, Some(other)) => other.render(&request, &self.control_tokens, self.limits),
+            (None, None) => anyhow::bail!("it has no chat template"),
+        };
+        let rendered = match rendered {
             Ok(rendered) => rendered,
             Err(error) => return Ok(ReaderEvent::NotRendered(error)),
         };

@@ -12,8 +12,8 @@ use crate::generation::{RedrawLimits, RedrawRuns};
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ChatSettings {
     pub control_tokens: ControlTokenPolicy,
-    /// Whether `/v1/completions` prompts may carry control tokens, for clients that render chat
-    /// templates themselves.
+    /// Whether prompts of `/v1/completions`, and prompts and templates of `/api/generate`, may carry control
+    /// tokens, for clients that render chat templates themselves.
     pub raw_completions: bool,
     /// Refuse sampling values that the runtime cannot vary per request instead of listing them in
     /// `x-rkllmd-not-applied`.

@@ -80,8 +80,12 @@ impl Supervisor {
         self.unload_when(model, UnloadWhen::OnceIdle).await
     }
 
-    /// Likewise, but for a model that something uses or waits for, which stays.
+    /// Likewise, but for a model that something uses or waits for, which stays. Evaluating what it pins is no use of it,
+    /// and ends before.
     pub async fn unload(&self, model: ModelId) -> Result<Unloaded, GenerationError> {
+        let limit = self.handles.queue_deadline();
+        let stopped = timeout(limit, self.prefixes().stop_pinning(&model)).await;
+        let _not_pinned = stopped.unwrap_or_default();
         self.unload_when(model, UnloadWhen::Idle).await
     }
 

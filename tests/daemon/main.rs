@@ -57,6 +57,7 @@ mod calls_outlive_their_worker;
 mod calls_that_cannot_be_kept;
 mod clients_of_responses_work_unchanged;
 mod clients_requests_are_answered;
+mod conversations_go_on_from_their_tokens;
 mod conversations_keep_their_slot;
 mod crowds_are_served_or_refused;
 mod dead_workers_are_replaced;

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::daemon_support::{Daemon, FAMILIES_RUN, Setup, eventually, keys};
+use crate::daemon_support::{Daemon, FAMILIES_RUN, Setup, eventually, is_gone, keys, request};
 use crate::doors::{Door, bearer};
 use crate::prefixes_support::{
     NEW_WORDS, SCENARIO, WORDS, ask, beginning, folder, metric, names, turn,
@@ -200,6 +200,40 @@ fn a_library_that_ends_worker_after_worker_by_a_pinned_prompt_is_left_alone() {
     daemon.wait_for_phase("m", "ready");
     assert!(chat(&daemon, "first") <= NEW_WORDS);
     assert_eq!(metric(&daemon, "rkllmd_worker_exits_total"), 2);
+}
+
+/// Evaluating what it pins is no use of it, and would take a minute here.
+#[test]
+fn a_model_goes_although_its_prompt_is_being_pinned() {
+    const SOURCE: &str = "[source]\nendpoint = \"https://hub.lan\"\nrepository = \"owner/name\"\n\
+        commit = \"0123456789abcdef0123456789abcdef01234567\"\nfile = \"model.rkllm\"\n\
+        licence = \"apache-2.0\"\n";
+    let scenario =
+        format!("prefill-us-per-byte = 12000\nabort-interrupts-prefill = true\n{SCENARIO}");
+    let manifest = format!(
+        "template = \"chatml\"\n[[prefixes.pinned]]\nname = \"rules\"\nsystem = \"{}\"\n{SOURCE}",
+        rules()
+    );
+    let daemon = Setup::new()
+        .scenario("m", &scenario)
+        .model_file("m", "model.toml", &manifest)
+        .settings("models.preload = [\"m\"]")
+        .start();
+    let worker = daemon.worker_pid();
+    // No request is there, so what uses it is the pinning, once its load is over.
+    daemon.wait_for_phase("m", "running");
+    let begun = Instant::now();
+    let body = json!({"model": "m"});
+    eventually("the model's end", || {
+        let deleted = request(daemon.address, "DELETE", "/api/delete", Some(&body));
+        (deleted.status == 200).then_some(())
+    });
+    assert!(begun.elapsed() < Duration::from_secs(30), "it was ended");
+    assert!(is_gone(worker), "its worker has ended");
+    assert!(!daemon.folder().join("models/m").exists());
+    assert_eq!(metric(&daemon, "rkllmd_prefix_saves_total"), 0);
+    let gone = daemon.post(CHAT, &json!({"model": "m", "messages": []}));
+    assert_eq!(gone.status, 404, "{}", gone.body);
 }
 
 /// The first request loads the model, and comes behind what that pins, whatever it begins with itself.

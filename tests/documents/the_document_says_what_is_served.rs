@@ -152,7 +152,9 @@ fn of_this_installation(document: &mut Value) {
     let texts = &mut schemas["TextParameters"]["properties"];
     texts["logprobs"]["enum"] = json!([false, null]);
     texts["suffix"]["enum"] = json!(["", null]);
-    schemas["OllamaTextParameters"]["properties"]["suffix"]["enum"] = json!(["", null]);
+    let text = &mut schemas["OllamaTextParameters"]["properties"];
+    text["suffix"]["enum"] = json!(["", null]);
+    text["context"]["items"]["maximum"] = 3.into();
     schemas["RunParameters"]["properties"]["n_probs"]["enum"] = json!([0, null]);
     for name in ["TextParameters", "CompletionParameters"] {
         let forms = schemas[name]["properties"]["prompt"]["anyOf"].as_array_mut();

@@ -39,7 +39,7 @@ pub use client::{Answer, Client, error_object};
 pub use lines::said;
 pub use message_events::{heard, heard_in};
 pub use response_events::{heard_response, heard_response_in, is_whole_resource};
-pub use scripted_engine::ScriptedEngine;
+pub use scripted_engine::{NEVER_ENCODED, ScriptedEngine};
 pub use sweep::{odd_values, places, with};
 
 /// Far longer than anything here takes; a test that reaches it has failed.
@@ -223,6 +223,18 @@ impl Server {
     /// Where its changes are told.
     pub fn metrics(&self) -> &Metrics {
         &self.engine.metrics
+    }
+
+    /// From now on `tiny` alone is installed, as this has it.
+    pub fn set_tiny(&self, change: impl FnOnce(&mut InstalledModel)) {
+        let mut catalog = self.engine.catalog.lock().unwrap();
+        let tiny = catalog
+            .models()
+            .iter()
+            .find(|it| &*it.id == "test/model-1.0");
+        let mut tiny = InstalledModel::clone(tiny.expect("it is installed"));
+        change(&mut tiny);
+        *catalog = Arc::new(Catalog::of_models([tiny]));
     }
 
     pub fn set_queue(&self, waiting: usize, capacity: usize) {

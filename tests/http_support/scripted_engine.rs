@@ -20,6 +20,9 @@ type Script = Box<dyn Fn(&GenerationRequest) -> Result<Generation, GenerationErr
 
 type Rows = Box<dyn Fn(&EmbeddingRequest) -> Result<PooledRows, EmbeddingError> + Send + Sync>;
 
+/// A text with this in it never becomes tokens.
+pub const NEVER_ENCODED: &str = "never encoded";
+
 /// Answers each submitted request with a script, and hands the request to the test.
 pub struct ScriptedEngine {
     pub(super) script: Script,
@@ -108,6 +111,9 @@ impl Engine for ScriptedEngine {
         Box::pin(async move {
             if &*model.id == "raw" {
                 return Err(unknown_tokenizer(&model.id));
+            }
+            if text.contains(NEVER_ENCODED) {
+                std::future::pending::<()>().await;
             }
             let bytes = text.into_bytes();
             let mut tokens: Vec<u32> = bytes.iter().copied().map(u32::from).collect();

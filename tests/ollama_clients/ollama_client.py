@@ -120,6 +120,16 @@ client.delete("mine")
 client.delete("other/copy:1")
 assert [entry.model for entry in client.list().models] == [f"{model}:latest"]
 
+# Templates of a request and of a model.
+template = "{{ if .System }}{{ .System }} {{ end }}Ask: {{ .Prompt }}\n{{ .Response }}\n"
+answered = client.generate(model=model, prompt="slow", template=template, context=[])
+assert answered.response == "one two three four five " and answered.context is None, answered
+client.create("written", from_=model, template=template, system="be kind")
+assert client.show("written").template == template
+assert client.generate(model="written", prompt="slow").response == "one two three four five "
+assert client.chat(model="written", messages=slow).message.content == "one two three four five "
+client.delete("written")
+
 # What is refused.
 refusals = [
     (lambda: client.chat(model="no-such-model", messages=slow), 404, "model 'no-such-model' not found"),
@@ -129,7 +139,8 @@ refusals = [
     (lambda: list(client.chat(model="no-such-model", messages=slow, stream=True)), 404, "not found"),
     (lambda: client.pull("llama3"), 400, "OWNER/NAME"),
     (lambda: client.push("llama3"), 400, "not offered"),
-    (lambda: client.create("mine", from_=model, template="{{ .Prompt }}"), 400, "template"),
+    (lambda: client.create("mine", from_=model, template="{{ range .Messages }}{{ end }}"), 400, "line 1, column 1"),
+    (lambda: client.generate(model=model, prompt="a", context=[1, 2]), 400, "tokenizer"),
     (lambda: client.create("mine", from_="no-such-model"), 404, "not found"),
     (lambda: client.create(model, from_=model), 400, "installed"),
     (lambda: client.copy("no-such-model", "other"), 404, "not found"),

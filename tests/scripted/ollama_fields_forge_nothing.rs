@@ -48,7 +48,7 @@ async fn no_field_s_text_becomes_a_control_token() {
     }
     // With these no prompt is made.
     for field in [
-        json!({"template": FORGED}),
+        json!({"template": "{{ range .Messages }}"}),
         json!({"suffix": FORGED}),
         json!({"context": [FORGED]}),
     ] {

@@ -50,8 +50,8 @@ async fn no_value_of_a_field_is_the_daemons_fault() {
         (
             "/api/generate",
             json!({
-                "model": "tiny", "prompt": "a", "system": "b", "raw": false, "suffix": "", "template": "",
-                "context": [], "images": [], "stream": false, "options": {"temperature": 0.1}, "think": false,
+                "model": "tiny", "prompt": "a", "system": "b", "raw": false, "suffix": "", "template": "{{ .Prompt }}",
+                "context": [], "images": [], "stream": false, "options": {"temperature": 0.1}, "think": false, "special": false,
             }),
         ),
         (

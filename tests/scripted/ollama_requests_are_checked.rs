@@ -78,8 +78,18 @@ async fn each_refusal_names_its_field() {
         text fields: "prompt":"a\u0000b" => prompt invalid_value
         text fields: "prompt":"a","system":"\u0000" => system invalid_value
         text fields: "prompt":"a","suffix":"b" => suffix unsupported_parameter
-        text fields: "prompt":"a","template":"{{ .Prompt }}" => template unsupported_parameter
+        text fields: "prompt":"a","template":7 => template invalid_type
+        text fields: "prompt":"a","template":"{{ range .Messages }}{{ end }}" => template invalid_value
+        text fields: "prompt":"a","template":"{{ .Prompt" => template invalid_value
+        text fields: "prompt":"a","template":"\u0000" => template invalid_value
+        text fields: "prompt":"","template":"{{ .Tools }}" => template invalid_value
+        text fields: "prompt":"a","template":"{{ .Prompt }}","raw":true => template invalid_value
+        text fields: "prompt":"a","template":"{{ .Prompt }}","suffix":"b" => suffix unsupported_parameter
         text fields: "prompt":"a","context":[1,2] => context unsupported_parameter
+        text fields: "prompt":"a","context":[1,"2"] => context[1] invalid_type
+        text fields: "prompt":"a","context":7 => context invalid_type
+        text fields: "prompt":"a","context":[1],"raw":true => context invalid_value
+        text fields: "prompt":"a","special":"yes" => special invalid_type
         text fields: "prompt":"a","images":["aGk="] => images unsupported_parameter
         text fields: "prompt":"a","raw":true,"system":"b" => system invalid_value
         embed fields: "input":null => input missing_required_parameter
@@ -108,7 +118,7 @@ async fn each_refusal_names_its_field() {
         create body: {"model":"x","from":"tiny","system":"\u0000"} => system invalid_value
         create body: {"model":"x","from":"tiny","messages":[{"role":"robot"}]} => messages[0].role invalid_value
         create body: {"model":"x","from":"tiny","messages":[{"role":"tool","content":"a"}]} => messages[0] unsupported_parameter
-        create body: {"model":"x","from":"tiny","template":"{{ .Prompt }}"} => template unsupported_parameter
+        create body: {"model":"x","from":"tiny","template":"{{ .Messages }}"} => template invalid_value
         create body: {"model":"x","files":{"a":"sha256:1"}} => files unsupported_parameter
         create body: {"model":"x","from":"tiny","adapters":{"a":"sha256:1"}} => adapters unsupported_parameter
         create body: {"model":"x","from":"tiny","quantize":"q4_0"} => quantize unsupported_parameter

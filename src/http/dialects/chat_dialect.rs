@@ -24,7 +24,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 
-use crate::chat::{PromptSource, Replies, ReplyReading, WholeReply};
+use crate::chat::{ChatService, Closing, PromptSource, Replies, ReplyReading, WholeReply};
 use crate::constraint::Need;
 use crate::generation::{Completion, GenerationRequest};
 use crate::http::HttpState;
@@ -80,6 +80,15 @@ pub(crate) trait ChatDialect: Send + 'static {
 
     /// Is told that its runs are in their model's queue.
     fn is_in_line(&self) {}
+
+    /// What is made of the reply before its end is told, of a request that has one.
+    fn closing(
+        &mut self,
+        _chats: &ChatService,
+        _model: &Arc<InstalledModel>,
+    ) -> Option<Box<dyn Closing>> {
+        None
+    }
 
     /// Writes the answer as a stream of events that `stream_headers` announces.
     fn writer(&self, identity: &Identity) -> Self::Writer;
@@ -186,6 +195,9 @@ pub(crate) async fn answer_asked<D: ChatDialect>(
         context.hold(waiting)?;
         prompts.push((prompt, goes_by_tokens));
     }
+    let closing = dialect.closing(&state.chats, &model);
+    waiting += closing.as_ref().map_or(0, |it| it.waiting_bytes());
+    context.hold(waiting)?;
     context.keep(waiting);
     let mut neutralised: Vec<&'static str> = prompts
         .iter()
@@ -250,6 +262,7 @@ pub(crate) async fn answer_asked<D: ChatDialect>(
     let at_once = state.chat.max_choices;
     let replies = Replies::begin(state.chats.clone(), requests, at_once);
     let replies = replies.map_err(|error| answering.failed(error))?;
+    let replies = replies.closing_with(closing);
     context.submitted();
     answering.dialect.is_in_line();
     let (start, mut response) = match options.stream {

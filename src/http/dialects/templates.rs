@@ -32,6 +32,10 @@ pub(super) fn template_error(error: TemplateError, model: &InstalledModel) -> Re
             },
             token,
         },
+        TemplateError::ControlTokenIn { field, token } => RequestError::ControlToken {
+            param: field,
+            token,
+        },
         TemplateError::ReservedVariable(name) => RequestError::out_of_range(
             format!("chat_template_kwargs.{name}"),
             "is a variable of the template's own and cannot be set",

@@ -4,10 +4,13 @@ use super::chat_dialect::Options;
 use crate::chat::PromptSource;
 use crate::models::{InstalledModel, VariantValues};
 
-/// Its conversations have a beginning of their own.
+/// Its conversations have a beginning of their own, and may have a template.
 pub(super) fn begun(model: &InstalledModel, mut source: PromptSource) -> PromptSource {
-    if let (Some(variant), PromptSource::Conversation(asked)) = (&model.variant, &mut source) {
-        variant.begin(asked);
+    match (&model.variant, &mut source) {
+        (Some(variant), PromptSource::Conversation(asked)) => variant.begin(asked),
+        // It has begun before.
+        (Some(variant), PromptSource::GoesOn(turn)) => variant.lend_template(&mut turn.request),
+        _ => {}
     }
     source
 }

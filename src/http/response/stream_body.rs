@@ -141,7 +141,8 @@ impl<W: EventWriter> StreamBody<W> {
             .writers
             .iter()
             .map(EventWriter::held_bytes)
-            .sum::<usize>();
+            .sum::<usize>()
+            + self.replies.held_bytes();
         if held > self.held_bytes {
             self.held_bytes = held.next_multiple_of(HELD_STEP_BYTES);
             let charged = self.context.hold(self.charged_bytes + self.held_bytes);
@@ -155,6 +156,11 @@ impl<W: EventWriter> StreamBody<W> {
     /// Ends the stream before its replies do.
     fn abort(&mut self) {
         if self.is_cut || self.replies.is_over() {
+            return;
+        }
+        // What has ended well is told so.
+        if let Some(end) = self.replies.end_at_once() {
+            self.write(end);
             return;
         }
         self.is_cut = true;

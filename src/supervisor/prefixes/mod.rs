@@ -18,6 +18,7 @@ mod hatch;
 mod index;
 mod marks;
 pub(super) mod pinned;
+mod pinnings;
 mod policy;
 mod record;
 mod state;
@@ -29,17 +30,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::watch;
-
 use super::worker::Worker;
 use crate::apart::{self, Subject};
 use crate::children::memory::HeldBytes;
+use crate::generation::ModelId;
 use crate::models::{AdapterFacts, Catalog, InstalledModel};
 use crate::settings::Settings;
 use crate::telemetry::{Metrics, PrefixFigures};
 use folder::Folder;
 pub use hatch::Hatch;
 use index::PrefixId;
+pub use pinnings::NotPinned;
+use pinnings::Pinnings;
 use record::{AdapterIdentity, Identity};
 use state::{Bounds, Fault, Installed, State};
 
@@ -67,8 +69,7 @@ struct Inner {
     runs: AtomicU64,
     /// Memory that workers take for saves and loads that are under way.
     in_use: AtomicU64,
-    /// The daemon ends: what is being done for no request is cut off.
-    ending: watch::Sender<bool>,
+    pinnings: Pinnings,
 }
 
 impl Prefixes {
@@ -115,7 +116,7 @@ impl Prefixes {
             memory: in_memory.then_some(memory),
             runs: AtomicU64::new(first_run()),
             in_use: AtomicU64::new(0),
-            ending: watch::Sender::new(false),
+            pinnings: Pinnings::default(),
         };
         this.tell_memory();
         Self(Some(Arc::new(this)))
@@ -158,8 +159,15 @@ impl Prefixes {
     /// Nothing is done for no request any more.
     pub fn end(&self) {
         if let Some(this) = &self.0 {
-            this.ending.send_replace(true);
+            this.pinnings.end();
         }
+    }
+
+    /// Ends the pinning of a model's prompts, whose worker serves nothing by it then. None is begun while what is
+    /// returned lives.
+    pub async fn stop_pinning(&self, model: &ModelId) -> Option<NotPinned> {
+        let this = self.0.as_ref()?;
+        Some(this.pinnings.stop(model).await)
     }
 
     /// Where they lie; `None`: nothing is kept.

@@ -36,6 +36,15 @@ impl Prefixes {
         let this = self.0.as_ref();
         this.map_or_else(Vec::new, |this| this.lock().pinned_by(model))
     }
+
+    fn begin_pinning(&self, model: &ModelId) -> Option<watch::Receiver<bool>> {
+        self.0.as_ref()?.pinnings.begin(model)
+    }
+
+    fn is_unfinished(&self, model: &ModelId) -> bool {
+        let this = self.0.as_ref();
+        this.is_some_and(|this| this.pinnings.is_unfinished(model))
+    }
 }
 
 impl Supervisor {
@@ -78,19 +87,26 @@ async fn follow(supervisor: Supervisor, mut status: StatusBoard, metrics: Metric
             };
             let pinned = supervisor.prefixes().pinned_by(model);
             let it = Begun { pid, pinned };
-            if begun.get(model) != Some(&it) {
-                let pins_none = it.pinned.is_empty();
-                begun.insert(model.clone(), it);
-                if pins_none {
+            // What was left for its worker's end, which stays after all, is begun with anew.
+            let is_begun =
+                begun.get(model) == Some(&it) && !supervisor.prefixes().is_unfinished(model);
+            if !is_begun {
+                if it.pinned.is_empty() {
+                    begun.insert(model.clone(), it);
                     supervisor.is_pinned(model, pid, true);
                     continue;
                 }
+                let Some(stopped) = supervisor.prefixes().begin_pinning(model) else {
+                    continue;
+                };
+                begun.insert(model.clone(), it);
                 let pinning = Pinning {
                     supervisor: supervisor.clone(),
                     status: status.clone(),
                     metrics: metrics.clone(),
                     model: model.clone(),
                     pid,
+                    stopped,
                 };
                 tokio::spawn(pinning.run());
             }
@@ -108,6 +124,8 @@ struct Pinning {
     metrics: Metrics,
     model: ModelId,
     pid: u32,
+    /// Becomes true when it has to end.
+    stopped: watch::Receiver<bool>,
 }
 
 impl Pinning {
@@ -120,7 +138,10 @@ impl Pinning {
             self.supervisor.is_pinned(&self.model, self.pid, left == 0);
             match left {
                 0 => return,
-                _ if nth + 1 < TRIES => sleep(AGAIN_AFTER).await,
+                _ if nth + 1 < TRIES => tokio::select! {
+                    () = sleep(AGAIN_AFTER) => {}
+                    () = is_true(&mut self.stopped) => return,
+                },
                 left => tracing::warn!(
                     model = &*self.model,
                     left,
@@ -135,7 +156,6 @@ impl Pinning {
     async fn all(&mut self) -> Option<usize> {
         let prefixes = self.supervisor.prefixes().0.clone()?;
         let pinned = prefixes.lock().pinned_by(&self.model);
-        let mut ending = prefixes.ending.subscribe();
         let mut first = self.supervisor.pinned_first(&self.model, self.pid).await;
         let mut left = 0;
         // The first one is a slot's last, where there are more than slots.
@@ -149,11 +169,14 @@ impl Pinning {
             let done = tokio::select! {
                 biased;
                 done = &mut pinning => done,
-                () = is_cut_short(&mut ending, first.as_mut()) => {
+                () = is_cut_short(&mut self.stopped, first.as_mut()) => {
                     cut.send_replace(true);
                     pinning.await
                 }
             };
+            if *self.stopped.borrow() {
+                return None;
+            }
             match done {
                 Pinned::Kept => {}
                 Pinned::NotKept => left += 1,
@@ -171,21 +194,33 @@ impl Pinning {
             if now.pid != Some(self.pid) || !now.phase.is_loaded() {
                 return None;
             }
+            if *self.stopped.borrow() {
+                return None;
+            }
             if now.phase == Phase::Ready
                 && let Some(lease) = self.supervisor.lease_if_idle(self.model.clone()).await
             {
                 return Some(lease);
             }
-            if !self.status.changed().await {
+            let goes_on = tokio::select! {
+                has_changed = self.status.changed() => has_changed,
+                () = is_true(&mut self.stopped) => false,
+            };
+            if !goes_on {
                 return None;
             }
         }
     }
 }
 
+/// Also when nothing can tell any more.
+async fn is_true(told: &mut watch::Receiver<bool>) {
+    let _ = told.wait_for(|told| *told).await;
+}
+
 /// Waits until what is being pinned has to end early.
 async fn is_cut_short(
-    ending: &mut watch::Receiver<bool>,
+    stopped: &mut watch::Receiver<bool>,
     first: Option<&mut watch::Receiver<bool>>,
 ) {
     let for_a_request = async {
@@ -198,7 +233,7 @@ async fn is_cut_short(
         pending().await
     };
     tokio::select! {
-        _ = ending.wait_for(|is_ending| *is_ending) => {}
+        () = is_true(stopped) => {}
         () = for_a_request => {}
     }
 }

@@ -71,6 +71,7 @@ impl<D: ChatDialect> Answering<'_, D> {
             }
             // In steps, that no token pays for.
             let bytes: usize = wholes.iter().map(WholeReply::bytes).sum();
+            let bytes = bytes + replies.held_bytes();
             while bytes > held {
                 held += TEXT_STEP_BYTES;
                 self.context.hold(before + held)?;

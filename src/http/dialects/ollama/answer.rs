@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::context::NextContext;
 use super::told_calls::ToldCall;
 use crate::chat::WholeReply;
 use crate::generation::{Completion, FinishReason};
@@ -20,6 +21,8 @@ pub(crate) struct Begun {
     /// The model's name as the request wrote it.
     pub model: Arc<str>,
     pub at: Instant,
+    /// What its last line has of the conversation, where that is made.
+    pub context: NextContext,
 }
 
 /// Counts and durations of an answer.
@@ -204,6 +207,11 @@ pub(crate) struct TextAnswer {
     /// new.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     logprobs: Vec<ContentLogprob>,
+    /// The conversation so far as the ids of its tokens, sealed, for the `context` of a request that goes on with it;
+    /// of a model whose tokenizer is known, and not with `raw` or `suffix`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<i32>>)]
+    context: Option<Arc<[i32]>>,
     #[serde(flatten)]
     figures: Figures,
 }
@@ -219,6 +227,7 @@ impl TextAnswer {
             done: true,
             done_reason,
             logprobs: Vec::new(),
+            context: begun.context.ids(),
             figures,
         }
     }
@@ -244,6 +253,7 @@ mod tests {
         let begun = Begun {
             model: "m".into(),
             at: Instant::now(),
+            context: NextContext::default(),
         };
         let mut completion = Completion {
             reason: FinishReason::Stop,

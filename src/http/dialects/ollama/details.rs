@@ -9,9 +9,11 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
+use super::generate::gap_template;
 use super::names::listed;
 use super::parameters::thinks;
-use crate::models::{InstalledModel, ModelKind, TemplateState};
+use crate::generation::SamplingRequest;
+use crate::models::{InstalledModel, ModelKind, TemplateState, VariantValues};
 use crate::supervisor::{ModelStatus, RuntimeFacts};
 
 /// What kind of model it is.
@@ -110,6 +112,21 @@ pub(super) fn modelfile(model: &InstalledModel) -> String {
     if let Some(system) = &variant.system {
         file += &format!("SYSTEM {}\n", quoted(system));
     }
+    if let Some(template) = &variant.template {
+        file += &format!("TEMPLATE {}\n", quoted(template));
+    }
+    let own = variant.values.as_given(SamplingRequest::default());
+    for (name, value) in given(own, Some(&variant.values), &variant.values.stop) {
+        file += &format!("PARAMETER {name} {value}\n");
+    }
+    if let Some(most) = variant.values.max_new_tokens {
+        // As many as the context leaves.
+        let most = i32::try_from(most).unwrap_or(-1);
+        file += &format!("PARAMETER num_predict {most}\n");
+    }
+    for license in &variant.license {
+        file += &format!("LICENSE {}\n", quoted(license));
+    }
     for message in &variant.messages {
         let (role, text) = (message.role.name(), quoted(&message.content));
         file += &format!("MESSAGE {role} {text}\n");
@@ -117,13 +134,22 @@ pub(super) fn modelfile(model: &InstalledModel) -> String {
     file
 }
 
-/// How what is before a gap and behind it becomes a prompt, in the words of Ollama's templates. Some clients know by it that
-/// a model fills gaps. A conversation's template is of another kind, and not shown.
+/// The template that a request has made the model with; else how what is before a gap and behind it becomes a prompt, in
+/// the words of Ollama's templates, by which some clients know that a model fills gaps. The model's own template is of
+/// another kind, and not shown.
 pub(super) fn template(model: &InstalledModel) -> Option<String> {
+    if let Some(template) = own_template(model) {
+        return Some(template.to_owned());
+    }
     let [before, between, behind] = model.facts.gap_markers.as_ref()?;
     Some(format!(
         "{before}{{{{ .Prompt }}}}{between}{{{{ .Suffix }}}}{behind}"
     ))
+}
+
+/// The one that a request has made it with.
+fn own_template(model: &InstalledModel) -> Option<&str> {
+    model.variant.as_ref()?.template.as_deref()
 }
 
 /// What the model can do.
@@ -131,8 +157,14 @@ pub(super) fn capabilities(model: &InstalledModel) -> Vec<&'static str> {
     let can_chat = matches!(model.template, TemplateState::Usable { .. });
     let capabilities = [
         ("completion", true),
-        ("tools", can_chat && calls(model)),
-        ("insert", model.facts.gap_markers.is_some()),
+        (
+            "tools",
+            can_chat && calls(model) && own_template(model).is_none(),
+        ),
+        (
+            "insert",
+            model.facts.gap_markers.is_some() || gap_template(model, None).is_some(),
+        ),
         ("thinking", can_chat && thinks(model)),
     ];
     let known = capabilities.into_iter().filter(|(_, is_known)| *is_known);
@@ -171,30 +203,42 @@ pub(super) fn info(model: &InstalledModel, status: Option<&ModelStatus>) -> Map<
 /// Lines with the model's own defaults, each a name and a value.
 pub(super) fn parameters(model: &InstalledModel, status: Option<&ModelStatus>) -> String {
     let variant = model.variant.as_ref().map(|variant| &variant.values);
-    let sampling = model.usual_sampling();
-    let mut lines = Vec::new();
-    let mut line = |name: &str, value: Option<String>| {
-        lines.extend(value.map(|value| format!("{name:<30} {value}")));
-    };
+    let most = model
+        .usual_budget()
+        .map(|it| ("num_predict", it.to_string()));
+    let context = ("num_ctx", context_length(model, status).to_string());
+    let given = given(model.usual_sampling(), variant, model.usual_stops());
+    let all = std::iter::once(context).chain(most).chain(given);
+    let lines: Vec<String> = all
+        .map(|(name, value)| format!("{name:<30} {value}"))
+        .collect();
+    lines.join("\n")
+}
+
+/// The values that are there, by their names among `options`.
+fn given<'s>(
+    sampling: SamplingRequest,
+    values: Option<&VariantValues>,
+    stops: impl IntoIterator<Item = &'s String>,
+) -> Vec<(&'static str, String)> {
     // As short as they were written.
     let number = |value: Option<f32>| value.map(|value| value.to_string());
-    line("num_ctx", Some(context_length(model, status).to_string()));
-    line("num_predict", model.usual_budget().map(|it| it.to_string()));
-    line("temperature", number(sampling.temperature));
-    line("top_k", sampling.top_k.map(|it| it.to_string()));
-    line("top_p", number(sampling.top_p));
-    line("repeat_penalty", number(sampling.repeat_penalty));
-    line("presence_penalty", number(sampling.presence_penalty));
-    line("frequency_penalty", number(sampling.frequency_penalty));
-    line(
-        "seed",
-        variant.and_then(|it| it.seed).map(|it| it.to_string()),
-    );
-    line("min_p", number(variant.and_then(|it| it.min_p)));
-    for stop in model.usual_stops() {
-        line("stop", Some(Value::from(stop.as_str()).to_string()));
-    }
-    lines.join("\n")
+    let seed = values.and_then(|it| it.seed);
+    let single = [
+        ("temperature", number(sampling.temperature)),
+        ("top_k", sampling.top_k.map(|it| it.to_string())),
+        ("top_p", number(sampling.top_p)),
+        ("repeat_penalty", number(sampling.repeat_penalty)),
+        ("presence_penalty", number(sampling.presence_penalty)),
+        ("frequency_penalty", number(sampling.frequency_penalty)),
+        ("seed", seed.map(|it| it.to_string())),
+        ("min_p", number(values.and_then(|it| it.min_p))),
+    ];
+    let single = single.into_iter();
+    let single = single.filter_map(|(name, value)| Some((name, value?)));
+    let stops = stops.into_iter();
+    let stops = stops.map(|stop| ("stop", Value::from(stop.as_str()).to_string()));
+    single.chain(stops).collect()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::answer::{Begun, Figures};
+use super::context::NextContext;
 use super::error::EmbeddingRefusals;
 use super::keep_alive;
 use super::options::ModelOptions;
@@ -197,6 +198,7 @@ impl EmbedParameters {
         let begun = Begun {
             model: self.model.unwrap_or_default().into(),
             at: context.arrived(),
+            context: NextContext::default(),
         };
         Ok((begun, checked(state, asked)?))
     }

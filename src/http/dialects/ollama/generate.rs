@@ -1,5 +1,5 @@
-//! `POST /api/generate`: a question, or a text that the model continues; without a prompt, the model is
-//! loaded or unloaded.
+//! `POST /api/generate`: a question, by itself or in a conversation that a client keeps, or a text that the model
+//! continues; without a prompt, the model is loaded or unloaded.
 
 use std::sync::Arc;
 
@@ -9,17 +9,20 @@ use axum::response::Response;
 use utoipa::ToSchema;
 
 use super::answer::{Begun, Figures, TextAnswer};
+use super::context::{CONTEXT, ContextOf, Opened, TokenIds};
 use super::error::AnswerRefusals;
 use super::line_writer::{LineWriter, TextLines};
 use super::loading::{self, Loading, Wanted};
-use super::making::TEMPLATE;
-use super::parameters::{Read, Run, reading, refuse_images, show_format, source};
-use crate::chat::{PromptSource, WholeReply};
-use crate::conversation::{Message, Role};
-use crate::generation::Completion;
+use super::making::go_template;
+use super::parameters::{Read, Run, reading, refuse_images, render_request, show_format};
+use crate::auth::SealingKey;
+use crate::chat::{ChatService, Closing, ConversationTurn, PromptSource, WholeReply};
+use crate::conversation::{Message, Role, Thinking};
+use crate::generation::{ClientKey, Completion};
 use crate::http::HttpState;
 use crate::http::dialects::chat_dialect::{Asked, ChatDialect, Identity};
-use crate::http::dialects::parameters::{is_empty, neutral};
+use crate::http::dialects::parameters::neutral;
+use crate::http::dialects::permission::may_control;
 use crate::http::dialects::templates::has_template;
 use crate::http::request::body::fields;
 use crate::http::request::context::RequestContext;
@@ -29,7 +32,8 @@ use crate::http::request::nul::refuse_nul;
 use crate::http::request::together::{Together, fields_of};
 use crate::http::response::ndjson;
 use crate::models::{InstalledModel, TemplateState};
-use crate::prompt::Gap;
+use crate::prompt::{ClientTemplate, Gap, GoField, GoTemplate};
+use crate::reader::ReaderError;
 
 /// What only `/api/generate` takes.
 #[derive(Debug, Default, ToSchema)]
@@ -42,14 +46,23 @@ pub(crate) struct OllamaTextParameters {
     /// The prompt is all that the model gets, with no template around it. Default false; true where the
     /// model has no template.
     raw: Option<bool>,
-    /// What follows the gap that the answer fills, for a model that can `insert`; `prompt` is before it. Not with
-    /// `raw`, and `system` is not applied.
+    /// What follows the gap that the answer fills, for a model that can `insert`, or with a `template` that has a place
+    /// for it; `prompt` is before it. Not with `raw` or `context`, and without a `template` `system` is not applied.
     suffix: Option<String>,
-    /// Not supported; null or empty: Ollama's templates are Go's, which are not run here.
+    /// How the prompt is written, in the place of the model's template: a template in the words of Ollama's, with
+    /// `.System`, `.Prompt`, `.Response`, `.Suffix`, `if` of one of them, `else`, `end`, comments and trim markers. What it
+    /// writes is text, unless `special` makes control tokens of it; what stands in its place of a prompt always is. Not
+    /// with `raw`.
     template: Option<String>,
-    /// Not supported; null or empty. A conversation is `/api/chat`'s.
-    #[schema(value_type = Option<Vec<i64>>)]
-    context: Option<Outline>,
+    /// The conversation so far, as the last answer had it in its `context`: the prompt is what comes next. `system` is
+    /// not applied then. Ids that no answer here had are taken as ids of the model's tokens, of which control tokens
+    /// need `special`. Of a model whose tokenizer is known, and not with `raw`.
+    #[schema(value_type = Option<Vec<i32>>)]
+    context: Option<TokenIds>,
+    /// Whether texts of control tokens in `template`, and in a `prompt` with `raw` or `suffix`, become those tokens, and
+    /// their ids may be in a client's own `context`. True needs an administrator's key, where keys are asked for, or
+    /// `chat.raw-completions`, which is its default.
+    special: Option<bool>,
     /// Not supported; null or empty.
     #[schema(value_type = Option<Vec<String>>)]
     images: Option<Outline>,
@@ -62,6 +75,7 @@ fields_of!(OllamaTextParameters {
     suffix,
     template,
     context,
+    special,
     images,
 });
 
@@ -70,6 +84,26 @@ pub(super) struct TextForm {
     begun: Begun,
     /// Before the question the model is told something.
     has_system: bool,
+    /// What goes on with the answer, of a conversation.
+    goes_on: Option<GoesOn>,
+}
+
+/// What makes a context of the answer.
+struct GoesOn {
+    client: ClientKey,
+    turn: ConversationTurn,
+    key: SealingKey,
+}
+
+impl TextForm {
+    /// Of a text that is no conversation.
+    fn of_text(begun: Begun) -> Self {
+        Self {
+            begun,
+            has_system: false,
+            goes_on: None,
+        }
+    }
 }
 
 impl ChatDialect for TextForm {
@@ -98,15 +132,47 @@ impl ChatDialect for TextForm {
     /// The conversation that is rendered is not the client's.
     fn blamed(&self, error: RequestError) -> RequestError {
         match error {
-            RequestError::ControlToken { param, token } => RequestError::ControlToken {
-                param: match param.starts_with("messages[0]") && self.has_system {
+            RequestError::ControlToken { param, token } if param.starts_with("messages") => {
+                let param = match param.starts_with("messages[0]") && self.has_system {
                     true => "system".to_owned(),
                     false => Self::PROMPT_PARAM.to_owned(),
-                },
-                token,
-            },
+                };
+                RequestError::ControlToken { param, token }
+            }
+            // Nothing else of such a request is ids of tokens.
+            RequestError::Reader(ReaderError::NoSuchToken { index }) => RequestError::out_of_range(
+                format!("{CONTEXT}[{index}]"),
+                "is not a token of this model",
+            ),
             other => other,
         }
+    }
+
+    fn closing(
+        &mut self,
+        chats: &ChatService,
+        model: &Arc<InstalledModel>,
+    ) -> Option<Box<dyn Closing>> {
+        let GoesOn {
+            client,
+            mut turn,
+            key,
+        } = self.goes_on.take()?;
+        if let Some(variant) = &model.variant {
+            match turn.before.is_empty() {
+                true => variant.begin(&mut turn.request),
+                false => variant.lend_template(&mut turn.request),
+            }
+        }
+        Some(Box::new(ContextOf {
+            chats: chats.clone(),
+            client,
+            model: Arc::clone(model),
+            turn,
+            key,
+            answer: String::new(),
+            next: self.begun.context.clone(),
+        }))
     }
 
     fn stream(body: Body) -> Response {
@@ -115,32 +181,60 @@ impl ChatDialect for TextForm {
 }
 
 impl OllamaTextParameters {
-    fn refuse_unsupported(&self, model: &InstalledModel) -> Result<(), RequestError> {
+    fn refuse_unsupported(
+        &self,
+        model: &InstalledModel,
+        for_gap: Option<&ClientTemplate>,
+    ) -> Result<(), RequestError> {
         let given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-        if self.raw == Some(true) && given(&self.system) {
+        let has_context = self.context.as_ref().is_some_and(|ids| !ids.is_empty());
+        let fields = [
+            ("system", given(&self.system)),
+            ("suffix", given(&self.suffix)),
+            ("template", given(&self.template)),
+            (CONTEXT, has_context),
+        ];
+        let mut fields = fields.into_iter().filter(|(_, is_given)| *is_given);
+        if self.raw == Some(true)
+            && let Some((param, _)) = fields.next()
+        {
             return Err(RequestError::out_of_range(
-                "system",
-                "cannot be given with `raw`, which leaves nothing to the template",
+                param,
+                "cannot be given with `raw`, with which the prompt is all that the model gets",
             ));
         }
-        if given(&self.suffix) && model.facts.gap_markers.is_none() {
+        if given(&self.suffix) && has_context {
+            return Err(RequestError::out_of_range(
+                CONTEXT,
+                "cannot be given with `suffix`: a gap is in no conversation",
+            ));
+        }
+        let has_own = given(&self.template);
+        let can_insert = for_gap.is_some() || (!has_own && model.facts.gap_markers.is_some());
+        if given(&self.suffix) && !can_insert {
             return Err(RequestError::unsupported(
                 "suffix",
-                format!("\"{}\" does not support insert", model.id),
+                match has_own {
+                    true => "the `template` has no place for it: `{{ .Suffix }}`".to_owned(),
+                    false => format!("\"{}\" does not support insert", model.id),
+                },
             ));
         }
-        if given(&self.suffix) && self.raw == Some(true) {
-            return Err(RequestError::out_of_range(
-                "suffix",
-                "cannot be given with `raw`, which leaves nothing to be put around the prompt",
-            ));
-        }
-        if given(&self.template) {
-            return Err(RequestError::unsupported("template", TEMPLATE));
-        }
-        let (param, advice) = ("context", "a conversation is had by /api/chat; only []");
-        neutral(param, &self.context, is_empty, advice)?;
         refuse_images(self.images.as_ref(), model, || "images".to_owned())
+    }
+
+    /// The request's own template.
+    fn template(
+        &self,
+        model: &InstalledModel,
+        may_control: bool,
+    ) -> Result<Option<ClientTemplate>, RequestError> {
+        let template = go_template(self.template.as_deref(), model)?;
+        Ok(template.map(|source| ClientTemplate {
+            source,
+            suffix: None,
+            may_control,
+        }))
     }
 }
 
@@ -173,7 +267,13 @@ fn wanted(
 ) -> Result<Wanted<TextForm>, RequestError> {
     let Together(Together(mut shared, own), unread): Read<OllamaTextParameters> = fields(body)?;
     let (model, begun, keep_alive) = shared.begun(state, context)?;
-    own.refuse_unsupported(&model)?;
+    let may_control = may_control(state, context, own.special)?;
+    let template = own.template(&model, may_control)?;
+    let for_gap = gap_template(&model, template.as_ref());
+    own.refuse_unsupported(&model, for_gap.as_ref())?;
+    let before = own.context.filter(|ids| !ids.is_empty());
+    let before = before.map(|ids| ids.open(&model, &state.sealing));
+    let before = before.transpose()?;
     let Run { mut options, wish } = shared.run(state, &model, keep_alive, unread)?;
     let prompt = own.prompt.unwrap_or_default();
     if prompt.is_empty() {
@@ -190,13 +290,16 @@ fn wanted(
     refuse_nul(system.as_deref().unwrap_or_default(), || {
         "system".to_owned()
     })?;
-    let policy = (!state.chat.raw_completions).then_some(state.chat.control_tokens);
-    if let Some(suffix) = own.suffix.filter(|suffix| !suffix.is_empty()) {
-        refuse_nul(&suffix, || "suffix".to_owned())?;
+    let suffix = own.suffix.filter(|suffix| !suffix.is_empty());
+    refuse_nul(suffix.as_deref().unwrap_or_default(), || {
+        "suffix".to_owned()
+    })?;
+    let policy = (!may_control).then_some(state.chat.control_tokens);
+    if let (Some(suffix), None) = (&suffix, &for_gap) {
         options.ignored.extend(system.is_some().then_some("system"));
         let gap = Gap {
             before: prompt,
-            behind: suffix,
+            behind: suffix.clone(),
             ..Gap::default()
         };
         return Ok(Wanted::Answer(Box::new(Asked {
@@ -206,14 +309,12 @@ fn wanted(
             },
             options,
             reading: None,
-            dialect: TextForm {
-                begun,
-                has_system: false,
-            },
+            dialect: TextForm::of_text(begun),
             model,
         })));
     }
-    let has_none = matches!(model.template, TemplateState::None) && system.is_none();
+    let is_plain = system.is_none() && template.is_none() && before.is_none();
+    let has_none = matches!(model.template, TemplateState::None) && is_plain;
     if own.raw == Some(true) || has_none {
         return Ok(Wanted::Answer(Box::new(Asked {
             source: PromptSource::Text {
@@ -222,24 +323,68 @@ fn wanted(
             },
             options,
             reading: None,
-            dialect: TextForm {
-                begun,
-                has_system: false,
-            },
+            dialect: TextForm::of_text(begun),
             model,
         })));
     }
-    has_template(&model)?;
+    if template.is_none() {
+        has_template(&model)?;
+    }
+    let is_written = template.is_some() || suffix.is_some();
+    let is_told = is_written && wish.thinking != Thinking::Default;
+    options.ignored.extend(is_told.then_some("think"));
     let has_system = system.is_some();
+    let is_said = has_system && before.is_some();
+    options.ignored.extend(is_said.then_some("system"));
     let system = system.map(|system| Message::text(Role::System, system));
     let question = Message::text(Role::User, prompt);
     let mut messages: Vec<Message> = system.into_iter().chain([question]).collect();
     show_format(state, &options, &mut messages);
+    let mut request = render_request(state, &wish, (messages, Vec::new()));
+    request.template = match suffix {
+        Some(_) => for_gap.map(|template| ClientTemplate { suffix, ..template }),
+        None => template,
+    };
+    let is_gap = request
+        .template
+        .as_ref()
+        .is_some_and(|it| it.suffix.is_some());
+    let Opened { ids, is_own } = before.unwrap_or_default();
+    let turn = ConversationTurn {
+        before: ids,
+        may_control: is_own || may_control,
+        request,
+    };
+    let goes_on = (model.tokenizer_json.is_some() && !is_gap).then(|| GoesOn {
+        client: context.client.clone(),
+        turn: turn.clone(),
+        key: state.sealing.clone(),
+    });
     Ok(Wanted::Answer(Box::new(Asked {
-        source: source(state, &wish, (messages, Vec::new())),
+        source: match turn.before.is_empty() {
+            true => PromptSource::Conversation(Box::new(turn.request)),
+            false => PromptSource::GoesOn(Box::new(turn)),
+        },
         options,
         reading: Some(reading(&model)),
-        dialect: TextForm { begun, has_system },
+        dialect: TextForm {
+            begun,
+            has_system,
+            goes_on,
+        },
         model,
     })))
+}
+
+/// The template that writes what is around a gap: the request's own, or the model's where a request has made it, if
+/// that has a place for it.
+pub(super) fn gap_template(
+    model: &InstalledModel,
+    template: Option<&ClientTemplate>,
+) -> Option<ClientTemplate> {
+    let variant = model.variant.as_ref();
+    let template = template.cloned();
+    let template = template.or_else(|| variant.and_then(|variant| variant.client_template()))?;
+    let parsed = GoTemplate::parse(&template.source).ok()?;
+    parsed.writes(GoField::Suffix).then_some(template)
 }

@@ -55,17 +55,17 @@ pub(super) fn read(given: Option<Outline>) -> Result<Option<KeepAlive>, RequestE
     }
 }
 
-/// `1h30m`, `-1m`, `1.5s`, `0`: seconds.
+/// `1h30m`, `-1m`, `1.5s`: seconds; and so is a number alone, as some clients write what they have of their settings.
 fn duration(text: &str) -> Option<f64> {
     let (sign, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (-1.0, rest),
         None => (1.0, text.strip_prefix('+').unwrap_or(text)),
     };
-    if rest == "0" {
-        return Some(0.0);
-    }
     if rest.is_empty() {
         return None;
+    }
+    if rest.bytes().all(|byte| byte.is_ascii_digit()) {
+        return rest.parse().ok().map(|seconds: f64| sign * seconds);
     }
     let mut seconds = 0.0;
     while !rest.is_empty() {
@@ -107,6 +107,9 @@ mod tests {
             (json!(0), AT_ONCE_NO_MORE),
             (json!("0"), AT_ONCE_NO_MORE),
             (json!("0s"), AT_ONCE_NO_MORE),
+            (json!("-1"), KeepAlive::ForEver),
+            (json!("300"), seconds(300.0)),
+            (json!("-1h30m"), KeepAlive::ForEver),
             (json!(1800), seconds(1800.0)),
             (json!("5m"), seconds(300.0)),
             (json!("1h30m"), seconds(5400.0)),
@@ -122,7 +125,9 @@ mod tests {
 
     #[test]
     fn what_is_no_duration_is_refused_by_name() {
-        for text in ["", "-", "5", "m", "5 m", "5x", ".s", "1..5s", "5m3", "ever"] {
+        for text in [
+            "", "-", "--1", "m", "5 m", "5.5", "5x", ".s", "1..5s", "5m3", "ever",
+        ] {
             let error = read_json(json!(text)).expect_err(text).to_string();
             assert!(error.starts_with("`keep_alive` must be"), "{text}: {error}");
         }

@@ -206,12 +206,14 @@ mod tests {
 
     use serde_json::Value;
 
+    use super::super::context::NextContext;
     use super::*;
 
     fn writer<S: LineShape>(model: &str) -> LineWriter<S> {
         LineWriter::new(Begun {
             model: model.into(),
             at: Instant::now(),
+            context: NextContext::default(),
         })
     }
 

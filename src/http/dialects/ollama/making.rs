@@ -4,7 +4,7 @@
 
 mod checked;
 
-pub(super) use checked::TEMPLATE;
+pub(super) use checked::go_template;
 use checked::{copying, creating, deleting};
 
 use std::sync::Arc;
@@ -61,7 +61,8 @@ pub(crate) struct CreateRequest {
     license: Option<TextOrList<String>>,
     /// Whether to answer with a stream of lines. Default true.
     stream: Option<bool>,
-    /// Not supported; null or empty: Ollama's templates are Go's, which are not run here. The model's own is used.
+    /// How its conversations are written, in the place of the model's template: as of `/api/generate`, and with control
+    /// tokens. A conversation with functions is refused of a model that has one.
     template: Option<String>,
     /// Not supported; null or empty.
     #[schema(value_type = Option<Object>)]

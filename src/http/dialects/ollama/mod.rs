@@ -8,6 +8,7 @@
 mod answer;
 pub(crate) mod bodies;
 pub(crate) mod chat;
+pub(crate) mod context;
 mod details;
 pub(crate) mod embed;
 pub(crate) mod error;

@@ -99,8 +99,8 @@ pub(crate) struct Shown {
     modelfile: String,
     /// The model's own defaults, a name and a value a line.
     parameters: String,
-    /// How it fills gaps: `{{ .Prompt }}` and `{{ .Suffix }}` with the model's markers around them; of a model that
-    /// does.
+    /// What the model was made with, if a request has made it with one; else how it fills gaps: `{{ .Prompt }}` and
+    /// `{{ .Suffix }}` with the model's markers around them; of a model that does.
     #[serde(skip_serializing_if = "Option::is_none")]
     template: Option<String>,
     /// What the model is told before a conversation without a system's message; of a model that a request has

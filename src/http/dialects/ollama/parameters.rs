@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Schema, Type};
 
 use super::answer::Begun;
+use super::context::NextContext;
 use super::keep_alive;
 use super::options::ModelOptions;
 use crate::chat::{PromptSource, ReplyReading};
@@ -101,6 +102,7 @@ impl OllamaParameters {
         let begun = Begun {
             model: self.model.take().unwrap_or_default().into(),
             at: context.arrived(),
+            context: NextContext::default(),
         };
         let keep_alive = keep_alive::read(self.keep_alive.take())?;
         Ok((model, begun, keep_alive))
@@ -243,16 +245,25 @@ pub(super) fn thinks(model: &InstalledModel) -> bool {
 pub(super) fn source(
     state: &HttpState,
     wish: &ReasoningWish,
-    (messages, tools): (Vec<Message>, Vec<Tool>),
+    conversation: (Vec<Message>, Vec<Tool>),
 ) -> PromptSource {
+    PromptSource::Conversation(Box::new(render_request(state, wish, conversation)))
+}
+
+/// The same, before it is known what it is a source of.
+pub(super) fn render_request(
+    state: &HttpState,
+    wish: &ReasoningWish,
+    (messages, tools): (Vec<Message>, Vec<Tool>),
+) -> RenderRequest {
     let mut variables = Map::new();
     reasoning::tell(wish, &mut variables);
     let now = jiff::Zoned::now().datetime();
-    PromptSource::Conversation(Box::new(RenderRequest {
+    RenderRequest {
         variables,
         control_tokens: state.chat.control_tokens,
         ..RenderRequest::of(messages, tools, now)
-    }))
+    }
 }
 
 /// How the reply is read, but for calls.
@@ -313,7 +324,7 @@ pub(super) fn keep_alive_schema() -> Schema {
         .item(
             ObjectBuilder::new()
                 .schema_type(Type::String)
-                .pattern(Some(r"^-?[0-9]{1,6}(ms|s|m|h)$")),
+                .pattern(Some(r"^-?[0-9]{1,6}(ms|s|m|h)?$")),
         )
         .item(ObjectBuilder::new().schema_type(Type::Null))
         .description(Some(

@@ -8,7 +8,6 @@ use super::answer::{TextCompletion, TextForm};
 use super::chunk::{TextWriter, UsageChunk};
 use super::chunk_schema::TextChunk;
 use super::logprobs::{self, Echo};
-use crate::auth::Role;
 use crate::chat::{PromptSource, WholeReply};
 use crate::generation::Completion;
 use crate::http::HttpState;
@@ -18,7 +17,7 @@ use crate::http::dialects::embedding::{check_tokens, input};
 use crate::http::dialects::format_fields::FormatParameters;
 use crate::http::dialects::ignored::Ignored;
 use crate::http::dialects::parameters::{SharedParameters, neutral, within_count};
-use crate::http::request::access::Caller;
+use crate::http::dialects::permission::may_control;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
 use crate::http::request::free_form::{Outline, ValuesLeft};
@@ -152,28 +151,6 @@ impl TextParameters {
             "only 1",
         )
     }
-
-    /// Whether the prompt may have control tokens.
-    fn may_control(
-        &self,
-        state: &HttpState,
-        context: &RequestContext,
-    ) -> Result<bool, RequestError> {
-        let is_set = state.chat.raw_completions;
-        let is_admin = match &context.caller {
-            Caller::Key(key) => key.role == Role::Admin,
-            Caller::Trusted => true,
-            Caller::Stranger => false,
-        };
-        match self.special {
-            Some(true) if !is_set && !is_admin => Err(RequestError::out_of_range(
-                "special",
-                "can only be true with an administrator's key, or with `raw-completions` in the [chat] \
-                 settings",
-            )),
-            asked => Ok(asked.unwrap_or(is_set)),
-        }
-    }
 }
 
 /// What prompts are made of, in order.
@@ -274,7 +251,7 @@ fn asked(
     own.refuse_unsupported()?;
     let echoes = own.echo == Some(true);
     let logprobs = logprobs::of_text(own.logprobs.as_ref(), echoes)?;
-    let may_control = own.may_control(state, context)?;
+    let may_control = may_control(state, context, own.special)?;
     let suffix = own.suffix.as_deref().filter(|suffix| !suffix.is_empty());
     refuse_nul(suffix.unwrap_or_default(), || "suffix".to_owned())?;
     let sources = sources(state, &model, own.prompt, suffix, may_control)?;

@@ -105,7 +105,8 @@ impl Swap<'_> {
         let lease = running.ended(after);
         let evaluated = end.perf.map_or(0, |perf| perf.prefill_tokens);
         let failure = match (&end.outcome, stop) {
-            // The daemon ends, or requests do not wait for what is pinned any more; it is kept to nothing.
+            // The daemon ends, its model is to go, or requests do not wait for what is pinned any more; it is kept to
+            // nothing.
             (_, Some(_)) | (RunOutcome::Aborted | RunOutcome::NotKept { .. }, _) => None,
             (RunOutcome::Finished(_), None)
                 if !is_shared && evaluated > order.tokens / MOST_EVALUATED_PART =>

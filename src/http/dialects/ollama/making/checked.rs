@@ -18,7 +18,7 @@ use crate::http::request::free_form::Outline;
 use crate::http::request::installed::installed;
 use crate::http::request::nul::refuse_nul;
 use crate::models::{InstalledModel, LATEST, Variant, VariantValues};
-use crate::prompt::{ChatMessage, ChatRole};
+use crate::prompt::{ChatMessage, ChatRole, GoTemplate};
 use crate::reader::check_name;
 
 pub(super) fn creating(
@@ -43,6 +43,9 @@ pub(super) fn creating(
         variant.messages = messages
             .map(|(index, message)| plain_message(index, message))
             .collect::<Result<_, _>>()?;
+    }
+    if let Some(template) = go_template(asked.template.as_deref(), &of)? {
+        variant.template = Some(template);
     }
     let mut not_applied = Vec::new();
     if let Some(Object(options)) = asked.parameters {
@@ -90,9 +93,32 @@ pub(super) fn creating(
     })
 }
 
-/// Why a request brings no template.
-pub(in crate::http::dialects::ollama) const TEMPLATE: &str = "templates of Ollama's models are Go's, which are not run here; the model's own is \
-    used, which its administrator can replace by `template-file` in its model.toml";
+/// A template that a request brings, which has to be one that is understood here.
+pub(in crate::http::dialects::ollama) fn go_template(
+    source: Option<&str>,
+    model: &InstalledModel,
+) -> Result<Option<String>, RequestError> {
+    let param = "template";
+    let Some(source) = source.filter(|source| !source.is_empty()) else {
+        return Ok(None);
+    };
+    // Before anything is made of it.
+    let limit = model.longest_prompt_bytes();
+    if source.len() > limit {
+        return Err(RequestError::out_of_range(
+            param,
+            format!("must have no more than {limit} bytes: no more fits the model's context"),
+        ));
+    }
+    refuse_nul(source, || param.to_owned())?;
+    match GoTemplate::parse(source) {
+        Ok(_) => Ok(Some(source.to_owned())),
+        Err(error) => {
+            let requirement = format!("is not understood in {error}");
+            Err(RequestError::out_of_range(param, requirement))
+        }
+    }
+}
 
 impl CreateRequest {
     fn refuse_unsupported(&self) -> Result<(), RequestError> {
@@ -100,7 +126,6 @@ impl CreateRequest {
         let holds =
             |value: &Option<Outline>| value.as_ref().is_some_and(|Outline(it)| !is_empty(it));
         let refused = [
-            ("template", given(&self.template), TEMPLATE),
             ("files", holds(&self.files), FILES),
             ("adapters", holds(&self.adapters), FILES),
             (
@@ -164,6 +189,7 @@ fn copied(of: &InstalledModel, name: ModelId) -> Variant {
             created,
             system: None,
             messages: Vec::new(),
+            template: None,
             values: VariantValues::default(),
             license: Vec::new(),
         },

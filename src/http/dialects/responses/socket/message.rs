@@ -5,13 +5,13 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::de::MapAccess;
 
+use crate::aside::aside;
 use crate::http::HttpState;
 use crate::http::dialects::chat_dialect::Asked;
 use crate::http::dialects::responses::create::{self, ResponseAnswer};
 use crate::http::dialects::responses::create_parameters::CreateParameters;
 use crate::http::dialects::responses::last_response::{LastResponse, Stream};
 use crate::http::dialects::responses::parameters::{OfSocket, Read};
-use crate::http::request::aside::aside;
 use crate::http::request::body::fields;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::{RequestError, quote};

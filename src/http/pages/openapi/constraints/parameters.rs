@@ -237,8 +237,9 @@ pub(super) fn values() -> Value {
                 // A prompt alone.
                 "raw": {"enum": [false, null]},
                 "suffix": text,
-                "template": {"enum": ["", null]},
-                "context": none,
+                // That it is one no pattern says.
+                "template": text,
+                "context": {"items": {"minimum": 0, "maximum": i32::MAX}},
                 "images": none,
             },
         },
