@@ -20,7 +20,7 @@ use raw::{CallReply, CallSpec, Question, RawRunSpec, RawSlot};
 use run::{RunEnd, RunSpec, TokenKind, WaitsFor};
 
 /// Version of everything in this file and its parts.
-pub const PROTOCOL_VERSION: u32 = 20;
+pub const PROTOCOL_VERSION: u32 = 21;
 /// Exit code of a worker that ended itself because a call passed its deadline.
 pub const EXIT_DEADLINE: i32 = 70;
 /// Exit code of a worker that ended itself because it could not load its model, which it has said.
@@ -42,6 +42,8 @@ pub enum Command {
         slot: u8,
         command: SlotCommand,
     },
+    /// The runs begin that sequences of one handle were given, as soon as what went before has ended.
+    BeginBatch,
     /// Destroys the handles and ends the process.
     Unload,
     /// Opens a library and tells its facts; no model is loaded.

@@ -31,6 +31,7 @@ mod raw_run;
 mod raw_sink;
 mod redraw;
 mod run_progress;
+mod seat;
 mod self_test;
 mod slot;
 mod slot_events;

@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
-use super::EventLoop;
+use super::{EventLoop, JoinBatch};
 use crate::generation::ModelId;
+use crate::supervisor::batch_start::BatchStart;
 use crate::supervisor::client_turns::{LeasedSlot, Waiting};
 use crate::supervisor::instance::Instance;
 use crate::supervisor::lease::Lease;
@@ -86,6 +87,42 @@ impl EventLoop {
         });
     }
 
+    /// Lends one more slot of a batch that has not begun.
+    pub(super) fn join(&mut self, model: &ModelId, join: JoinBatch) {
+        let home = self.sender.clone();
+        let setting = self.rules.keep_alive;
+        let JoinBatch {
+            pid,
+            client,
+            wish,
+            batch,
+            reply,
+        } = join;
+        let mut joined = None;
+        self.change(model, |instance| {
+            if !instance.has_room_in_batch(pid) {
+                return;
+            }
+            let Some((worker, link)) = instance.lend(false, &wish, &client) else {
+                return;
+            };
+            let keep_alive = wish.keep_alive.unwrap_or(instance.keep_alive(setting));
+            let now = Instant::now();
+            instance
+                .keepers
+                .begun(link.slot(), client.clone(), keep_alive, now);
+            let leased = (worker.process.pid, link.slot());
+            let lease = Lease::new((worker, link), client.clone(), home).in_batch(batch);
+            joined = Some((leased, lease));
+        });
+        let lease = joined.map(|(leased, lease)| {
+            self.turns.begun(leased, client);
+            lease
+        });
+        // One that is not wanted any more gives its slot back.
+        let _ = reply.send(lease);
+    }
+
     fn grant(&mut self, model: &ModelId) {
         let home = self.sender.clone();
         let setting = self.rules.keep_alive;
@@ -106,7 +143,11 @@ impl EventLoop {
             let (client, now) = (request.client.clone(), Instant::now());
             instance.keepers.begun(link.slot(), client, keep_alive, now);
             let leased = (worker.process.pid, link.slot());
-            let lease = Lease::new((worker, link), request.client.clone(), home);
+            let batch = worker.facts.is_batch.then(|| BatchStart::new(&link));
+            let mut lease = Lease::new((worker, link), request.client.clone(), home);
+            if let Some(batch) = batch {
+                lease = lease.in_batch(batch);
+            }
             granted = Some((leased, request.client, (request.reply, lease)));
         });
         if let Some((leased, client, lease)) = granted {

@@ -155,7 +155,23 @@ impl Instance {
             .as_ref()
             .is_some_and(|loaded| !loaded.free.is_empty() && !loaded.worker.is_tainted());
         let waits = self.slot_awaited_until().is_some();
-        fits && has_room && !waits && !self.is_alone && self.condemned.is_none()
+        fits && has_room && !waits && !self.is_alone && self.condemned.is_none() && !self.is_batch()
+    }
+
+    /// Whether a batch that has not begun may have one more of these.
+    pub fn has_room_in_batch(&self, pid: u32) -> bool {
+        let is_there = self.life.pid() == Some(pid) && self.is_batch();
+        let has_room = self
+            .worker
+            .as_ref()
+            .is_some_and(|loaded| !loaded.free.is_empty() && !loaded.worker.is_tainted());
+        is_there && has_room && !self.is_alone && self.condemned.is_none()
+    }
+
+    /// Its slots are sequences of one handle: they are lent together, and again when all are back.
+    fn is_batch(&self) -> bool {
+        let loaded = self.worker.as_ref();
+        loaded.is_some_and(|loaded| loaded.worker.facts.is_batch)
     }
 
     /// Of the worker that is loaded.

@@ -67,6 +67,7 @@ impl Serving<'_> {
         let is_followed = !followed.is_nothing();
         let spec = self.spec(worker, followed);
         let (deadlines, prefill) = (worker.deadlines, Prefill::of(&spec, worker.slots()));
+        let prefill = prefill.in_batch(lease.batch_bytes());
         let resumed = Resumption::of(self.lost.take(), worker, granted_at);
         let (metrics, request) = (&self.services.metrics, &self.job.request);
         let on_first_token = || {
@@ -283,7 +284,11 @@ impl Serving<'_> {
             vocabulary: followed.vocabulary,
             max_new_tokens: self.tokens_left(),
             prefill_per_token: worker.prefill_per_token(),
-            credit: TOKEN_CREDIT,
+            credit: match worker.facts.is_batch {
+                // Its callback cannot wait for one of its runs: there is room for a whole answer.
+                true => TOKEN_CREDIT.saturating_add(worker.facts.context_length.unwrap_or(0)),
+                false => TOKEN_CREDIT,
+            },
             save: None,
         }
     }

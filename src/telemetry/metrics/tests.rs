@@ -115,7 +115,7 @@ fn logits_runs(runs_with_rows: u32) -> Redraws {
 type Move = (fn(&Metrics), &'static str);
 
 /// Each method, and the sample it makes.
-const MOVES: [Move; 26] = [
+const MOVES: [Move; 28] = [
     (
         |m| m.request_ended("a", "complete"),
         r#"rkllmd_requests_total{model="a",outcome="complete"} 1"#,
@@ -187,6 +187,14 @@ const MOVES: [Move; 26] = [
     (
         |m| m.resume_refused("a", "poison"),
         r#"rkllmd_resumes_refused_total{model="a",reason="poison"} 1"#,
+    ),
+    (
+        |m| m.batch_begins("a", 3),
+        r#"rkllmd_batches_total{model="a"} 1"#,
+    ),
+    (
+        |m| m.batch_begins("a", 3),
+        r#"rkllmd_batched_requests_total{model="a"} 3"#,
     ),
     (
         |m| m.redrawn("a", &redraws(3, 0, None)),
