@@ -1,6 +1,6 @@
 //! When a batch begins: its runs are sequences of one handle, which the library begins together. Each of those that
-//! may take part holds this until its run was handed over, or it does without one; whoever is last to let
-//! go of it has the worker begin.
+//! may take part holds this until its run was handed over, or it does without one; the last one to let go of it
+//! has the worker begin.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -214,7 +214,7 @@ impl Place {
 }
 
 /// What a callback of the batch says to one sequence: the state is all sequences' together, the figures are, too,
-/// and one that has ended by itself is told so by its token alone (docs/vendor-library.md §5).
+/// and one that has ended by itself is told so by its token alone (docs/vendor-library.md §4).
 fn of_sequence<'a>(result: &ResultView<'a>) -> ResultView<'a> {
     let has_text = result.text.is_some_and(|text| !text.is_empty());
     let has_token = result.token_id.is_some_and(|id| id >= 0);
