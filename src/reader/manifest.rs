@@ -151,6 +151,11 @@ impl Manifest {
         if self.batch.is_some_and(|batch| batch > 1) && self.parallel.is_some_and(|it| it > 1) {
             return Err("set parallel or batch, not both: a batch is of one handle".into());
         }
+        let prefixes = &self.prefixes;
+        let keeps_any = !(prefixes.shared.is_empty() && prefixes.pinned.is_empty());
+        if self.batch.is_some_and(|batch| batch > 1) && keeps_any {
+            return Err("set batch or [prefixes], not both: a batch keeps no prefix".into());
+        }
         in_range("max-new-tokens", self.max_new_tokens, 1..=u32::MAX)?;
         in_range("cpu-mask", self.cpu_mask, 1..=u32::MAX)?;
         // The NPU's IOMMU has 16 domains (docs/vendor-library.md §6).
