@@ -1,5 +1,5 @@
 //! The child process: one runtime library, one model, one run at a time in each of its slots. No tokio,
-//! no HTTP. A slot is a handle of the library; all handles are of the same model.
+//! no HTTP. A slot is a handle of the library, or a sequence of the only one; all handles are of the same model.
 //!
 //! ```text
 //!  socket ─► reader ──┐                       ┌─► NPU thread      every call but the next three
