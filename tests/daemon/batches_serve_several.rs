@@ -139,7 +139,8 @@ fn a_stop_text_ends_its_answer_while_others_go_on() {
         thread::scope(|scope| {
             let staying = scope.spawn(|| read(&daemon, "alpha", |_| {}));
             let body = chat("m", "beta", json!({"stop": "beta4"}));
-            let stopped = scope.spawn(|| daemon.post(CHAT, &body));
+            let other = &daemon;
+            let stopped = scope.spawn(move || other.post(CHAT, &body));
             release();
             let stopped = stopped.join().expect("an answer");
             assert_eq!(stopped.content(), words("beta", 4).concat());

@@ -319,7 +319,10 @@ fn a_batch_is_of_one_handle_and_keeps_no_prefix() {
     for (manifest, text) in [
         ("batch = 0\n", "batch"),
         ("batch = 17\n", "batch"),
-        ("batch = 2\nparallel = 2\n", "set parallel or batch, not both"),
+        (
+            "batch = 2\nparallel = 2\n",
+            "set parallel or batch, not both",
+        ),
         (
             "batch = 2\n[prefixes]\nshared = [\"You are a cook.\"]\n",
             "set batch or [prefixes], not both",
