@@ -1,6 +1,7 @@
 //! A model with `batch`: requests that wait and are alike are made in one run of the library, each with an end of
 //! its own, and a worker's death is none of theirs.
 
+use std::sync::mpsc::channel;
 use std::thread;
 
 use crate::daemon_support::{Daemon, Setup, chat, eventually, signal, word_tokenizer};
@@ -155,18 +156,37 @@ fn a_stop_text_ends_its_answer_while_others_go_on() {
 fn a_workers_death_interrupts_none_of_a_batch() {
     let names = ["alpha", "beta", "gamma"];
     let answers: Vec<String> = names.iter().map(|name| answer(name, 300)).collect();
-    let daemon = start(3, &format!("token-delay-us = 2000\n{}", answers.concat()));
+    // Only what was begun by a worker that was lost has its words in the prompt.
+    let held = "[[fault]]\ncall = \"run\"\nkind = \"wait\"\ntext = \"on\"\nafter-tokens = 0\n\
+        when-prompt-contains = \"alpha0\"\n";
+    let daemon = start(
+        3,
+        &format!("token-delay-us = 5000\n{}{held}", answers.concat()),
+    );
     let texts = behind_a_blocker(&daemon, 3, |release| {
         thread::scope(|scope| {
+            let (begun, told) = channel();
             let texts = names.map(|name| {
-                let daemon = &daemon;
-                scope.spawn(move || read(daemon, name, |_| {}))
+                let (daemon, begun) = (&daemon, begun.clone());
+                scope.spawn(move || {
+                    read(daemon, name, |_| {
+                        let _ = begun.send(name);
+                    })
+                })
             });
             release();
-            eventually("all are made", || {
-                (gauge(&daemon, "rkllmd_slots_in_use")? == "3").then_some(())
+            let mut all: Vec<&str> = names.into();
+            while !all.is_empty() {
+                let one = told.recv().expect("an answer that begins");
+                all.retain(|name| *name != one);
+            }
+            let first = daemon.worker_pid();
+            signal(first, Signal::KILL);
+            eventually("all go on together", || {
+                let all = gauge(&daemon, "rkllmd_slots_in_use")? == "3";
+                (all && daemon.worker_pid() != first).then_some(())
             });
-            signal(daemon.worker_pid(), Signal::KILL);
+            file(&daemon, "on");
             texts.map(|text| text.join().expect("an answer"))
         })
     });
@@ -246,7 +266,11 @@ fn the_demo_model_makes_several_in_one_batch() {
     });
     for answer in answers {
         assert_eq!(answer.status, 200, "{}", answer.body);
-        assert_eq!(answer.json()["usage"]["completion_tokens"], 24);
+        let made = answer.json()["usage"]["completion_tokens"].as_u64();
+        assert!(
+            made.is_some_and(|made| (1..=24).contains(&made)),
+            "{made:?}"
+        );
         // Rows of one decode are not computed bit for bit as a row alone.
         let begins_alike = answer.content().split(' ').next() == alone.split(' ').next();
         assert!(begins_alike, "{} and {alone}", answer.content());

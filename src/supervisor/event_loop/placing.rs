@@ -1,5 +1,6 @@
 //! Carries out what `placement` decides, in the order of the clients' turns.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::{EventLoop, JoinBatch};
@@ -126,31 +127,37 @@ impl EventLoop {
     fn grant(&mut self, model: &ModelId) {
         let home = self.sender.clone();
         let setting = self.rules.keep_alive;
-        let mut granted = None;
+        let mut granted = Vec::new();
         self.change(model, |instance| {
-            let Some(waiter) = instance.waiters.pop_front() else {
-                return;
-            };
-            let Some(request) = waiter.request else {
-                return;
-            };
-            let Some((worker, link)) = instance.lend(request.alone, &request.wish, &request.client)
-            else {
-                return;
-            };
-            let keep_alive = request.wish.keep_alive;
-            let keep_alive = keep_alive.unwrap_or(instance.keep_alive(setting));
-            let (client, now) = (request.client.clone(), Instant::now());
-            instance.keepers.begun(link.slot(), client, keep_alive, now);
-            let leased = (worker.process.pid, link.slot());
-            let batch = worker.facts.is_batch.then(|| BatchStart::new(&link));
-            let mut lease = Lease::new((worker, link), request.client.clone(), home);
-            if let Some(batch) = batch {
-                lease = lease.in_batch(batch);
+            let mut batch: Option<Arc<BatchStart>> = None;
+            while batch.is_none() || instance.next_goes_along() {
+                let Some(request) = instance.waiters.pop_front().and_then(|it| it.request) else {
+                    return;
+                };
+                let lent = instance.lend(request.alone, &request.wish, &request.client);
+                let Some((worker, link)) = lent else {
+                    return;
+                };
+                let keep_alive = request.wish.keep_alive;
+                let keep_alive = keep_alive.unwrap_or(instance.keep_alive(setting));
+                let (client, now) = (request.client.clone(), Instant::now());
+                instance.keepers.begun(link.slot(), client, keep_alive, now);
+                let leased = (worker.process.pid, link.slot());
+                if batch.is_none() && worker.facts.is_batch {
+                    batch = Some(BatchStart::new(&link));
+                }
+                let mut lease = Lease::new((worker, link), request.client.clone(), home.clone());
+                if let Some(batch) = &batch {
+                    batch.add_prompt(request.wish.batch_bytes);
+                    lease = lease.in_batch(Arc::clone(batch));
+                }
+                granted.push((leased, request.client, (request.reply, lease)));
+                if batch.is_none() {
+                    return;
+                }
             }
-            granted = Some((leased, request.client, (request.reply, lease)));
         });
-        if let Some((leased, client, lease)) = granted {
+        for (leased, client, lease) in granted {
             self.turns.begun(leased, client);
             self.granted.push(lease);
         }

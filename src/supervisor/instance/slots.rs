@@ -168,6 +168,19 @@ impl Instance {
         is_there && has_room && !self.is_alone && self.condemned.is_none()
     }
 
+    /// Whether the first waiter begins with the batch that has just been granted: it was in the one that was lost.
+    pub fn next_goes_along(&self) -> bool {
+        let goes_along = self.waiters.front().is_some_and(|waiter| {
+            let request = waiter.request.as_ref();
+            waiter.sequence == 0 && request.is_some_and(|request| !request.alone)
+        });
+        let has_room = self
+            .worker
+            .as_ref()
+            .is_some_and(|loaded| !loaded.free.is_empty());
+        goes_along && has_room && self.is_batch() && !self.is_alone
+    }
+
     /// Its slots are sequences of one handle: they are lent together, and again when all are back.
     fn is_batch(&self) -> bool {
         let loaded = self.worker.as_ref();
