@@ -45,7 +45,8 @@ impl Model {
     /// Blocks until the library has ended the run. All members are of one kind: see `worker_state::batches`.
     pub fn run_batch(&self, members: Vec<Member>) {
         let mut seated = Vec::with_capacity(members.len());
-        for member in members {
+        // What has left is told already.
+        for member in members.into_iter().filter(|it| !it.seat.has_left()) {
             let run = member.spec.run;
             let prepared = PreparedInput::prepare(&member.spec);
             let mut returned = RunReturned::of(&member.spec, &prepared);
@@ -84,7 +85,8 @@ impl Model {
             returned.record =
                 std::mem::take(&mut *it.record.lock().unwrap_or_else(PoisonError::into_inner));
             // What has ended before is no failure's.
-            if is_failed && returned.record.ended_by.is_none() {
+            let has_ended = returned.record.finished || returned.record.ended_by.is_some();
+            if is_failed && !has_ended {
                 returned.result = result.clone();
             }
             let note = SlotNote::RunReturned(Box::new(returned));
