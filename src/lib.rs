@@ -36,6 +36,7 @@ mod regular_file;
 pub mod reply;
 pub mod service_manager;
 pub mod settings;
+mod short_slice;
 pub mod supervisor;
 pub mod telemetry;
 pub mod worker;

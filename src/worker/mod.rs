@@ -48,6 +48,7 @@ use std::thread;
 
 use crate::children::{ChildArguments, ChildLink, process_setup};
 use crate::ipc::{Command, Event, PROTOCOL_VERSION};
+use crate::short_slice;
 use event_writer::EventWriter;
 pub use self_test::run as self_test;
 use worker_state::{Note, WorkerState};
@@ -90,6 +91,7 @@ fn start(arguments: ChildArguments) -> anyhow::Result<WorkerState> {
 }
 
 fn read_commands(mut link: ChildLink, notes: &mpsc::Sender<Note>) {
+    short_slice::ask();
     loop {
         let note = match link.receive::<Command>() {
             Ok(Some(command)) => Note::Command(command),

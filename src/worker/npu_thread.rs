@@ -23,6 +23,7 @@ use super::slot_events::SlotEvents;
 use super::token_sink::RunRecord;
 use crate::generation::RunExtensions;
 use crate::ipc::{CallSpec, LoadSpec, RawRunSpec, Redraws, RunSpec};
+use crate::short_slice;
 
 /// What the thread is asked to do.
 pub enum NpuTask {
@@ -158,6 +159,10 @@ fn work(queue: &Receiver<NpuTask>, notes: &SlotNotes, events: &SlotEvents) {
                 let before = file_stamp(&spec.model);
                 let result = Model::init(&library, &spec, |name| events.loads_adapter(name));
                 c_stdio::flush();
+                if spec.handles.share_a_pool() {
+                    // What computes are threads that the library has by now; this one calls back.
+                    short_slice::ask();
+                }
                 SlotNote::Loaded(result.map(|loaded| {
                     // The library has read what had this name all the time, or it is not known what.
                     let file =

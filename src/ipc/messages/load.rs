@@ -57,6 +57,11 @@ impl Handles {
         }
     }
 
+    /// They have their room together, where the library knows of it.
+    pub fn share_a_pool(&self) -> bool {
+        matches!(self, Self::OfRequests(handles) if handles.pool_tokens.is_some())
+    }
+
     /// The slots are sequences of one handle.
     pub fn is_batch(&self) -> bool {
         matches!(self, Self::OfRequests(handles) if handles.is_batch)
