@@ -27,6 +27,7 @@ use super::control_thread::{self, ControlReply};
 use super::event_writer::EventWriter;
 use super::npu_thread::{self, LoadedModel, NpuTask, RunReturned};
 use super::prompt_count::PromptCounter;
+use super::seat::Seat;
 use super::slot_events::SlotEvents;
 use super::timing::{CallTimes, CallTiming, Passed, Times};
 use super::token_sink::EndedBy;
@@ -53,6 +54,11 @@ pub enum SlotNote {
         ended_by: Option<EndedBy>,
     },
     RunReturned(Box<RunReturned>),
+    /// Likewise of a sequence of a batch, which its run may have left.
+    SequenceReturned {
+        seat: Arc<Seat>,
+        returned: Box<RunReturned>,
+    },
     Control(ControlReply),
     CallReturned {
         id: u64,
@@ -195,6 +201,11 @@ impl Slot {
             }
             SlotNote::FirstToken { run } => self.ask_context_left(run),
             SlotNote::RunReturned(returned) => self.run_returned(common, returned),
+            SlotNote::SequenceReturned { seat, returned } => {
+                if self.has_seat(&seat) {
+                    self.run_returned(common, returned);
+                }
+            }
             SlotNote::Control(reply) => self.control_replied(common, reply),
             SlotNote::CallReturned { id, result } => self.call_returned(id, result),
             // The worker's.

@@ -13,7 +13,7 @@ use rkllmd::ipc::{
 
 const FINISHED: RunOutcome = RunOutcome::Finished(FinishReason::Stop);
 const AT_ITS_LIMIT: RunOutcome = RunOutcome::Finished(FinishReason::Length);
-const ENDLESS: &str = "token-delay-us = 20000\nrepeat = { token = \"w \", times = 1000000 }\n";
+const ENDLESS: &str = "token-delay-us = 50000\nrepeat = { token = \"w \", times = 1000000 }\n";
 
 fn loaded(family: &str, sequences: u8, scenario: &str, deadlines: WorkerDeadlines) -> Worker {
     let scenario = format!("max-context-limit = 1048576\n{scenario}");
@@ -148,6 +148,25 @@ fn who_is_not_wanted_leaves_at_once_also_in_prefill() {
         assert_eq!(told.texts[1], whole("beta", 8), "{place}: undisturbed");
         assert_eq!(told.outcome(1), &FINISHED);
     }
+}
+
+#[test]
+fn a_run_that_goes_on_under_its_number_has_an_end_of_its_own() {
+    let scenario = waits("after-tokens = 6") + &answers();
+    let mut worker = loaded("1_3_1", 2, &scenario, deadlines());
+    run_all(&mut worker, &["beta", "alpha"]);
+    worker.send(Command::BeginBatch);
+    let mut told = Told::new(2);
+    told.until(&mut worker, |told| told.ends[1].is_some());
+    // Its first part's sequence comes back behind the one of slot 0, which the next batch waits for.
+    (told.ends[1], told.texts[1]) = (None, String::new());
+    let spec = worker.spec(2, "alpha", None);
+    run(&mut worker, 1, spec);
+    worker.send(Command::BeginBatch);
+    go(&worker);
+    told.until_all_end(&mut worker);
+    assert_eq!(told.texts, [whole("beta", 8), whole("alpha", 3)]);
+    assert_eq!((told.outcome(1), told.tokens(1)), (&FINISHED, 3));
 }
 
 #[test]

@@ -33,6 +33,15 @@ pub struct Member {
     pub events: SlotEvents,
 }
 
+impl Member {
+    fn tell_returned(self, returned: RunReturned) {
+        self.notes.send(SlotNote::SequenceReturned {
+            seat: self.seat,
+            returned: Box::new(returned),
+        });
+    }
+}
+
 /// One that the library is given.
 struct Seated {
     member: Member,
@@ -57,7 +66,7 @@ impl Model {
             if let Some(tokens) = prepared.input_tokens
                 && !self.has_room(tokens, &member.progress, &member.notes, &mut returned)
             {
-                member.notes.send(SlotNote::RunReturned(Box::new(returned)));
+                member.tell_returned(returned);
                 continue;
             }
             seated.push(Seated {
@@ -89,8 +98,7 @@ impl Model {
             if is_failed && !has_ended {
                 returned.result = result.clone();
             }
-            let note = SlotNote::RunReturned(Box::new(returned));
-            it.member.notes.send(note);
+            it.member.tell_returned(returned);
         }
     }
 
@@ -219,10 +227,10 @@ impl Place {
 /// and one that has ended by itself is told so by its token alone (docs/vendor-library.md §4).
 fn of_sequence<'a>(result: &ResultView<'a>) -> ResultView<'a> {
     let has_text = result.text.is_some_and(|text| !text.is_empty());
-    let has_token = result.token_id.is_some_and(|id| id >= 0);
+    let has_ended = result.token_id.is_some_and(|id| id < 0) && !has_text;
     let is_token = matches!(result.state, CallState::Normal | CallState::Waiting);
     let state = match result.state {
-        _ if is_token && !has_text && !has_token => CallState::Finish,
+        _ if is_token && has_ended => CallState::Finish,
         CallState::Waiting if has_text => CallState::Normal,
         state => state,
     };
@@ -255,7 +263,8 @@ mod tests {
     fn a_sequence_that_has_ended_is_told_by_its_token() {
         use CallState::{Error, Finish, Normal, Waiting};
         assert_eq!(told(Normal, None, Some(-1)), Finish);
-        assert_eq!(told(Normal, Some(b""), None), Finish);
+        assert_eq!(told(Normal, Some(b""), Some(-1)), Finish);
+        assert_eq!(told(Normal, None, None), Normal, "nothing is told of it");
         assert_eq!(told(Waiting, None, Some(-1)), Finish);
         assert_eq!(
             told(Normal, Some(b""), Some(7)),

@@ -89,6 +89,15 @@ impl Slot {
         matches!(&self.doing, Doing::Running(active) if active.batch.is_some())
     }
 
+    /// Whether it is its run's: the next run may have the number of one that has left.
+    pub(super) fn has_seat(&self, seat: &Arc<Seat>) -> bool {
+        let Doing::Running(active) = &self.doing else {
+            return false;
+        };
+        let batch = active.batch.as_ref();
+        batch.is_some_and(|batch| Arc::ptr_eq(&batch.seat, seat))
+    }
+
     pub fn request_abort(&mut self, run: u64, mode: AbortMode) {
         if let Some(active) = self.active(run) {
             active.request_abort(mode);
