@@ -169,7 +169,13 @@ impl Instance {
     }
 
     /// Whether the first waiter begins with the batch that has just been granted: it was in the one that was lost.
-    pub fn next_goes_along(&self) -> bool {
+    pub fn next_goes_along(&mut self) -> bool {
+        if !self.is_batch() {
+            return false;
+        }
+        // What has kept the place for those that were lost stands somewhere between them.
+        self.waiters
+            .retain(|waiter| waiter.sequence != 0 || waiter.request.is_some());
         let goes_along = self.waiters.front().is_some_and(|waiter| {
             let request = waiter.request.as_ref();
             waiter.sequence == 0 && request.is_some_and(|request| !request.alone)
@@ -178,7 +184,7 @@ impl Instance {
             .worker
             .as_ref()
             .is_some_and(|loaded| !loaded.free.is_empty());
-        goes_along && has_room && self.is_batch() && !self.is_alone
+        goes_along && has_room && !self.is_alone
     }
 
     /// Its slots are sequences of one handle: they are lent together, and again when all are back.

@@ -128,7 +128,8 @@ impl Serving<'_> {
                 }
                 let stop = over.stop.take();
                 // A prompt that was not taken may be longer than anything a slot holds.
-                if over.end.outcome.has_run() {
+                let is_kept = !over.running.worker().facts.is_batch;
+                if over.end.outcome.has_run() && is_kept {
                     let texts = [&*self.job.request.prompt, self.answer.text()];
                     over.running.hold(&texts);
                     let is_evaluated = over.end.generated_tokens > 0;
@@ -151,7 +152,8 @@ impl Serving<'_> {
                     let counted = counted.and_then(|(all, begun)| all.checked_sub(begun));
                     self.prompt_tokens = self.prompt_tokens.or(counted);
                     let after = over.after(false);
-                    let kept = over.running.ended(after);
+                    // In a batch it would be timed while it waits until the others have ended.
+                    let kept = over.running.ended(after).filter(|it| !it.is_batch());
                     return match self.close_thought() {
                         Ok(()) => Attempt::GoesOn(kept),
                         Err(outcome) => Attempt::Over(outcome, None),
