@@ -324,7 +324,10 @@ impl Running {
     pub fn lost(mut self, reason: EndReason) -> (ChildProcess, usize) {
         self.fuse.reason = reason;
         let worker = self.worker();
-        let others = worker.company.others_at_loss(self.fuse.presence);
+        let others = match worker.facts.is_batch {
+            true => worker.company.batch_at_loss(self.fuse.presence),
+            false => worker.company.others_at_loss(self.fuse.presence),
+        };
         (worker.process.clone(), others)
     }
 }
