@@ -5,11 +5,15 @@ use std::sync::mpsc::channel;
 use std::thread;
 
 use crate::daemon_support::{Daemon, Setup, chat, eventually, signal, word_tokenizer};
-use crate::slots_support::{
-    CHAT, LONG_CONTEXT, SHORT_DEADLINES, answer, file, gauge, read, streamed, words,
-};
+use crate::slots_support::{CHAT, LONG_CONTEXT, answer, file, gauge, read, streamed, words};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+
+/// The deadlines are those that a daemon has: here runs wait for the test.
+const RECOVERY: &str = r#"
+recovery.backoff-first = "1ms"
+recovery.backoff-longest = "10ms"
+"#;
 
 fn start(batch: u8, scenario: &str) -> Daemon {
     let manifest =
@@ -21,7 +25,7 @@ fn start(batch: u8, scenario: &str) -> Daemon {
         answer("blocker", 3)
     );
     Setup::new()
-        .settings(SHORT_DEADLINES)
+        .settings(RECOVERY)
         .scenario("m", &scenario)
         .model_file("m", "model.toml", &manifest)
         .start()
