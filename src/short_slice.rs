@@ -1,7 +1,8 @@
 //! Threads that have little to do and are waited for, beside threads that compute all the time: they ask the
 //! scheduler for short slices. From Linux 6.12 on one of these that wakes comes before a thread whose slice is not
 //! over; with slices that are alike it comes behind that, some milliseconds later, at each hop of a token.
-//! Older kernels take no notice: there who wakes comes first anyway. No priority changes, and no share of time.
+//! Older kernels take no notice: there who wakes comes first anyway. No priority changes, and no share of time. A
+//! thread of a real-time policy is left as it is: the kernel refuses it a slice.
 #![allow(unsafe_code)]
 
 use std::time::Duration;

@@ -152,8 +152,9 @@ impl Serving<'_> {
                     let counted = counted.and_then(|(all, begun)| all.checked_sub(begun));
                     self.prompt_tokens = self.prompt_tokens.or(counted);
                     let after = over.after(false);
-                    // In a batch it would be timed while it waits until the others have ended.
-                    let kept = over.running.ended(after).filter(|it| !it.is_batch());
+                    // Beside others of a batch it would be timed while it waits until these have ended.
+                    let begins = !over.running.worker().facts.is_batch || over.running.was_alone();
+                    let kept = over.running.ended(after).filter(|_| begins);
                     return match self.close_thought() {
                         Ok(()) => Attempt::GoesOn(kept),
                         Err(outcome) => Attempt::Over(outcome, None),
