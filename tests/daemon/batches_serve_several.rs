@@ -165,7 +165,7 @@ fn a_workers_death_interrupts_none_of_a_batch() {
         when-prompt-contains = \"alpha0\"\n";
     let daemon = start(
         3,
-        &format!("token-delay-us = 5000\n{}{held}", answers.concat()),
+        &format!("token-delay-us = 10000\n{}{held}", answers.concat()),
     );
     let texts = behind_a_blocker(&daemon, 3, |release| {
         thread::scope(|scope| {
