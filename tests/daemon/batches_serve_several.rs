@@ -201,28 +201,30 @@ fn a_workers_death_interrupts_none_of_a_batch() {
 
 #[test]
 fn a_poison_in_a_batch_ends_alone() {
-    let poison = "[[fault]]\ncall = \"run\"\nkind = \"segv\"\nafter-tokens = 3\n\
-        when-prompt-contains = \"poison\"\n";
-    let daemon = start(
-        3,
-        &format!("{}{}{poison}", answer("alpha", 20), answer("poison", 20)),
-    );
-    behind_a_blocker(&daemon, 3, |release| {
-        thread::scope(|scope| {
-            let ask = |name: &'static str| {
-                let daemon = &daemon;
-                scope.spawn(move || daemon.post(CHAT, &chat("m", name, json!({}))))
-            };
-            let (one, poison, other) = (ask("alpha"), ask("poison"), ask("alpha"));
-            release();
-            for innocent in [one, other] {
-                let innocent = innocent.join().expect("an answer");
-                assert_eq!(innocent.content(), words("alpha", 20).concat());
-            }
-            let poison = poison.join().expect("an answer");
-            assert_eq!(poison.error_code(), "poison_request", "{}", poison.body);
+    for (kind, code) in [("segv", "poison_request"), ("error-state", "run_failed")] {
+        let poison = format!(
+            "[[fault]]\ncall = \"run\"\nkind = {kind:?}\nafter-tokens = 3\n\
+             when-prompt-contains = \"poison\"\n"
+        );
+        let answers = answer("alpha", 20) + &answer("poison", 20);
+        let daemon = start(3, &(answers + &poison));
+        behind_a_blocker(&daemon, 3, |release| {
+            thread::scope(|scope| {
+                let ask = |name: &'static str| {
+                    let daemon = &daemon;
+                    scope.spawn(move || daemon.post(CHAT, &chat("m", name, json!({}))))
+                };
+                let (one, poison, other) = (ask("alpha"), ask("poison"), ask("alpha"));
+                release();
+                for innocent in [one, other] {
+                    let innocent = innocent.join().expect("an answer");
+                    assert_eq!(innocent.content(), words("alpha", 20).concat(), "{kind}");
+                }
+                let poison = poison.join().expect("an answer");
+                assert_eq!(poison.error_code(), code, "{}", poison.body);
+            });
         });
-    });
+    }
 }
 
 #[test]

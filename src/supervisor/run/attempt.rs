@@ -12,7 +12,7 @@ use crate::generation::{
     Abilities, Deadline, DrawRequest, Fingerprint, GenerationError, ReplyEvent, RunStart,
     StopStrings,
 };
-use crate::ipc::{BegunAnswer, RunEnd, RunSpec, SlotCommand};
+use crate::ipc::{BegunAnswer, RunEnd, RunOutcome, RunSpec, SlotCommand};
 use crate::supervisor::adapters;
 use crate::supervisor::drive::{Ended, Limits, Loss, Lost, Outer, Stop, drive};
 use crate::supervisor::lease::{Lease, WorkerAfter};
@@ -159,6 +159,17 @@ impl Serving<'_> {
                         Ok(()) => Attempt::GoesOn(kept),
                         Err(outcome) => Attempt::Over(outcome, None),
                     };
+                }
+                if let RunOutcome::Failed { reason } = &over.end.outcome
+                    && stop.is_none()
+                    && running.worker().facts.is_batch
+                    && !running.was_alone()
+                {
+                    tracing::warn!(request = %self.job.request.id, reason, "its batch has failed");
+                    let loss = Loss::of_batch(reason);
+                    let process = running.worker().process.clone();
+                    over.running.ended(WorkerAfter::Tainted);
+                    return Attempt::Lost { loss, process };
                 }
                 let outcome = outcome::of_end(&over.end, stop, running, &self.job.request).await;
                 if matches!(outcome, Outcome::Failed(GenerationError::RunRefused { .. }))
