@@ -28,6 +28,7 @@ use crate::hub::Pulls;
 use crate::reader::Readers;
 use crate::service_manager::{self, Notifier};
 use crate::settings::{HttpSettings, RpcSettings, Settings};
+use crate::short_slice;
 use crate::supervisor::{self, RunServices, Supervisor};
 use crate::telemetry::Metrics;
 pub use control::{
@@ -58,6 +59,8 @@ pub fn run(settings: Settings, source: SettingsSource) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(ASYNC_THREADS)
         .thread_name("serve")
+        // Beside a worker that computes on all processors a token waits for these.
+        .on_thread_start(short_slice::ask)
         .enable_all()
         .build()
         .context("starting the async runtime")?;

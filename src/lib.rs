@@ -37,6 +37,7 @@ mod regular_file;
 pub mod reply;
 pub mod service_manager;
 pub mod settings;
+mod short_slice;
 pub mod supervisor;
 pub mod telemetry;
 pub mod worker;

@@ -14,6 +14,7 @@ const HAIR: f32 = 1e-2;
 
 promises! { "c/shared.c":
     a_lone_run_is_as_with_a_context_of_its_own,
+    a_full_window_shifts_as_in_a_context_of_its_own,
     aborting_one_run_leaves_the_others,
     a_slow_host_stalls_no_other,
     destroying_one_handle_leaves_the_others,

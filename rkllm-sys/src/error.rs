@@ -144,7 +144,7 @@ pub enum OpenError {
 }
 
 /// Why a call into the library failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {
     #[error(

@@ -174,6 +174,13 @@ async fn turn(
             total,
             cut_off: &mut cut_off,
         };
+        if lease.is_batch() {
+            let model = request.model.to_string();
+            return Turned::Over(Err(match request.wanted {
+                WantedRow::HiddenState(_) => EmbeddingError::NoHiddenStates { model },
+                WantedRow::Logits(_) => EmbeddingError::NoLogits { model },
+            }));
+        }
         let supervisor = &shared.services.supervisor;
         let row = match pooled_row(supervisor, lease, row, reply.closed()).await {
             RowEnd::Answered(Ok(Some(row)), unused) => {

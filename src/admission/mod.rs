@@ -4,6 +4,7 @@
 //! The order is `fair_queue`'s, which is pure, behind the lock of a `model_queue`; here is one dispatcher task
 //! per model, which leases the worker for the request that is next.
 
+mod batch;
 mod embedding;
 mod fair_queue;
 mod generation_stream;
@@ -257,7 +258,8 @@ async fn dispatch(shared: Arc<Shared>, model: ModelId, queue: Arc<ModelQueue>) {
             (Some((waiting, running, charge)), Ok(mut lease)) => {
                 // Another client's request may have come to the front meanwhile.
                 lease.is_used_for(waiting.client(), waiting.keep_alive());
-                start(running, Cost::of(&queue, charge), waiting, lease);
+                let first = (running, Cost::of(&queue, charge), waiting);
+                batch::start_together(&shared, (&model, &queue), first, lease).await;
             }
             (Some((waiting, _running, charge)), Err(error)) => {
                 Cost::of(&queue, charge).add(0);

@@ -105,6 +105,8 @@ impl QueueState {
         };
         let wish = Wish {
             prompt,
+            // Said once it is known which request it is.
+            batch_bytes: 0,
             adapter,
             may_wait: Arc::new(AtomicBool::new(self.waiting.len() == 1)),
             keep_alive: waiting.keep_alive(),

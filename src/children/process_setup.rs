@@ -33,6 +33,8 @@ pub fn prepare(arguments: ChildArguments, name: &CStr) -> anyhow::Result<UnixStr
         parent_pid,
         core_dumps,
     } = arguments;
+    // It was started by a thread that others wait for.
+    crate::short_slice::end();
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .context("asking to be killed with the daemon")?;
     // The daemon may have died before the line above.

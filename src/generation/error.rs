@@ -44,13 +44,13 @@ pub enum GenerationError {
     ParametersNotApplied { parameters: Vec<&'static str> },
     #[error(
         "the runtime of this model can be kept to a format only where the prompt's tokens are known: put the \
-         model's `tokenizer.json` beside its file, in a folder of the model's own"
+         model's `tokenizer.json` beside its file, in a folder of the model's own; and never by a model with `batch`"
     )]
     CannotConstrain,
     #[error(
         "the runtime of this model cannot tell how likely these tokens are: the CPU runtime can, with models \
          in GGUF files; the vendor's library can for an answer's tokens, if the model has a `tokenizer.json` \
-         beside its file"
+         beside its file; and none can by a model with `batch`"
     )]
     CannotTellLogprobs,
     /// In its middle.

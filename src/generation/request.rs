@@ -205,12 +205,14 @@ pub struct Abilities {
     pub run_extensions: Option<RunExtensions>,
     /// Its tokens have the texts that the model's tokenizer knows by their numbers.
     pub tokens_agree: Option<bool>,
+    /// Its runs are sequences of one: no logits are read, and nothing is drawn again.
+    pub is_batch: bool,
 }
 
 impl Abilities {
     /// It has nothing to keep an answer to a grammar with: tokens that may not come are drawn again.
     fn redraws(self) -> bool {
-        self.run_extensions == Some(RunExtensions::None)
+        self.run_extensions == Some(RunExtensions::None) && !self.is_batch
     }
 
     fn lacks(self, extensions: RunExtensions) -> bool {
@@ -265,6 +267,9 @@ impl GenerationRequest {
 
     /// Refuses what a runtime cannot keep an answer to, or tell of it; while that is not known, it may.
     pub fn check_runtime(&self, runtime: Abilities) -> Result<(), GenerationError> {
+        if runtime.is_batch {
+            return self.check_batch();
+        }
         let has_no_tokens = self.prompt_tokens.is_none();
         if self.has_to_be_kept() && runtime.redraws() && has_no_tokens {
             return Err(GenerationError::CannotConstrain);
@@ -280,6 +285,16 @@ impl GenerationRequest {
         match can {
             true => Ok(()),
             false => Err(GenerationError::CannotTellLogprobs),
+        }
+    }
+
+    fn check_batch(&self) -> Result<(), GenerationError> {
+        if self.has_to_be_kept() {
+            return Err(GenerationError::CannotConstrain);
+        }
+        match self.draws.logprobs {
+            Some(_) => Err(GenerationError::CannotTellLogprobs),
+            None => Ok(()),
         }
     }
 

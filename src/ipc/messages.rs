@@ -42,6 +42,8 @@ pub enum Command {
         slot: u8,
         command: SlotCommand,
     },
+    /// The runs begin that sequences of one handle were given, as soon as what went before has ended.
+    BeginBatch,
     /// Destroys the handles and ends the process.
     Unload,
     /// Opens a library and tells its facts; no model is loaded.

@@ -57,6 +57,11 @@ impl InstalledModel {
         }
     }
 
+    /// Whether its answers can be kept to a format.
+    pub fn keeps_formats(&self) -> bool {
+        self.tells_its_tokens() && self.facts.batch.is_none()
+    }
+
     /// What its runs are made with.
     pub fn adapter(&self) -> Option<&Arc<Adapter>> {
         self.adapted.as_ref().map(|adapted| &adapted.adapter)
@@ -188,6 +193,7 @@ impl InstalledModel {
                 facts.cpu_mask,
                 facts.base_domain_id,
                 facts.parallel,
+                facts.batch,
             )
         };
         self.path == new.path

@@ -127,7 +127,7 @@ impl ListedModel {
                 calls: reply.found.calls_from.to_string(),
                 problem: reply.unused.as_ref().map(ToString::to_string),
             }),
-            keeps_formats: model.tells_its_tokens(),
+            keeps_formats: model.keeps_formats(),
             shared_prefixes: model.shared_prefixes().iter().map(String::len).collect(),
             pinned_prompts: model
                 .pinned_prompts()

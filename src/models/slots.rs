@@ -33,6 +33,8 @@ pub struct SlotPlan {
     pub parallel: u8,
     /// Slots that memory allows of these.
     pub slots: u8,
+    /// They are sequences of one handle, whose answers begin together: `batch`.
+    pub is_batch: bool,
     /// The longest context of each slot, in tokens.
     pub context_tokens: u32,
     /// Tokens that all slots hold together; absent where each slot has a context of its own.
@@ -53,7 +55,9 @@ pub struct SlotPlan {
 impl SlotPlan {
     /// For a worker whose context has so many tokens.
     pub fn of(model: &InstalledModel, context_tokens: u32, limits: SlotLimits) -> Self {
-        let parallel = model.facts.parallel.unwrap_or(limits.parallel).max(1);
+        let batch = model.facts.batch.filter(|batch| *batch > 1);
+        let parallel = model.facts.parallel.unwrap_or(limits.parallel);
+        let parallel = batch.unwrap_or(parallel).max(1);
         let weights = model
             .facts
             .size_bytes
@@ -62,6 +66,7 @@ impl SlotPlan {
         let mut plan = Self {
             parallel,
             slots: 1,
+            is_batch: batch.is_some(),
             context_tokens,
             pool_tokens: None,
             token_bytes: model.facts.shape.token_bytes,
@@ -69,6 +74,17 @@ impl SlotPlan {
             limit_bytes,
         };
         match model.facts.kind {
+            _ if plan.is_batch => {
+                // One handle loads the weights once, and has a context for each sequence.
+                let context = plan.bytes_of(context_tokens);
+                let each = context.unwrap_or(0).max(1);
+                plan.slots = limit_bytes.map_or(parallel, |limit| {
+                    at_most(parallel, limit.saturating_sub(weights) / each)
+                });
+                let sequences = u64::from(plan.slots);
+                plan.bytes =
+                    context.map(|each| weights.saturating_add(each.saturating_mul(sequences)));
+            }
             ModelKind::Rkllm => {
                 let context = plan.bytes_of(context_tokens).unwrap_or(0);
                 let each = weights.saturating_add(context).max(1);
@@ -122,6 +138,9 @@ impl fmt::Display for SlotPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let context = self.context_tokens;
         write!(f, "{} of {} slots", self.slots, self.parallel)?;
+        if self.is_batch {
+            f.write_str(" in one batch")?;
+        }
         match self.pool_tokens {
             Some(pool) => write!(f, " share a pool of {pool} tokens, {context} at most each")?,
             None => write!(f, " of {context} tokens each")?,
@@ -172,6 +191,26 @@ mod tests {
             pool_contexts: 2,
             memory_bytes,
         }
+    }
+
+    #[test]
+    fn a_batch_loads_its_weights_once() {
+        let plan = |memory_bytes| {
+            let mut model = model(ModelKind::Rkllm, 1, Some(MIB / 32));
+            model.facts.parallel = None;
+            model.facts.batch = Some(4);
+            let limits = SlotLimits {
+                parallel: 2,
+                pool_contexts: 2,
+                memory_bytes,
+            };
+            SlotPlan::of(&model, CONTEXT, limits)
+        };
+        let weights = plan(None).bytes.expect("known") - 4 * 128 * MIB;
+        assert_eq!((plan(None).slots, plan(None).is_batch), (4, true));
+        let less = plan(Some(weights + 3 * 128 * MIB));
+        assert_eq!((less.slots, less.bytes), (3, Some(weights + 3 * 128 * MIB)));
+        assert_eq!(plan(Some(0)).slots, 1);
     }
 
     fn gguf(parallel: u8, memory_bytes: Option<u64>) -> SlotPlan {

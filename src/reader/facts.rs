@@ -80,6 +80,8 @@ pub struct ModelFacts {
     pub template_source: Option<TemplateSource>,
     /// Answers made at the same time; `None`: as the setting says.
     pub parallel: Option<u8>,
+    /// Answers made in one batch by one handle; `None`: each by itself.
+    pub batch: Option<u8>,
     /// For how long it stays loaded that nothing uses; `None`: as the setting says.
     pub keep_alive: Option<KeepAlive>,
     pub cpu_mask: Option<u32>,

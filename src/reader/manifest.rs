@@ -31,6 +31,8 @@ pub(super) struct Manifest {
     pub context_length: Option<u32>,
     /// Answers made at the same time.
     pub parallel: Option<u8>,
+    /// Answers made in one batch.
+    pub batch: Option<u8>,
     /// For how long it stays loaded that nothing uses.
     pub keep_alive: Option<KeepAlive>,
     pub max_new_tokens: Option<u32>,
@@ -145,6 +147,15 @@ impl Manifest {
         }
         in_range("context-length", self.context_length, 1..=u32::MAX)?;
         in_range("parallel", self.parallel, 1..=MOST_PARALLEL)?;
+        in_range("batch", self.batch, 1..=MOST_PARALLEL)?;
+        if self.batch.is_some_and(|batch| batch > 1) && self.parallel.is_some_and(|it| it > 1) {
+            return Err("set parallel or batch, not both: a batch is of one handle".into());
+        }
+        let prefixes = &self.prefixes;
+        let keeps_any = !(prefixes.shared.is_empty() && prefixes.pinned.is_empty());
+        if self.batch.is_some_and(|batch| batch > 1) && keeps_any {
+            return Err("set batch or [prefixes], not both: a batch keeps no prefix".into());
+        }
         in_range("max-new-tokens", self.max_new_tokens, 1..=u32::MAX)?;
         in_range("cpu-mask", self.cpu_mask, 1..=u32::MAX)?;
         // The NPU's IOMMU has 16 domains (docs/vendor-library.md §6).

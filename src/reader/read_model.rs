@@ -102,6 +102,7 @@ impl OpenModel {
             thinking_budget_tokens: manifest.thinking_budget_tokens,
             truncate: manifest.truncate,
             parallel: manifest.parallel,
+            batch: manifest.batch.filter(|batch| *batch > 1),
             keep_alive: manifest.keep_alive,
             cpu_mask: manifest.cpu_mask,
             base_domain_id: manifest.base_domain_id,

@@ -35,7 +35,7 @@ use crate::generation::{GenerationError, KeepAlive, ModelId};
 use crate::models::{Catalog, SlotLimits};
 use crate::settings::MemorySettings;
 pub use message::QueueEnd;
-pub(super) use message::{LeaseReply, Message};
+pub(super) use message::{JoinBatch, LeaseReply, Message};
 
 /// What the loop keeps to.
 #[derive(Clone, Debug)]
@@ -197,6 +197,7 @@ impl EventLoop {
                 };
                 self.request(&model, queue_end, Some(request));
             }
+            Message::Join { model, join } => self.join(&model, *join),
             Message::Preload { model } => self.request(&model, QueueEnd::Back, None),
             Message::Keep {
                 model,

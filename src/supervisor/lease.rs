@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::batch_start::BatchStart;
 use super::event_loop::Message;
 use super::link::SlotLink;
 use super::worker::{Presence, Worker};
@@ -42,6 +43,8 @@ pub struct Lease {
     home: Home,
     /// Whose what it leaves in the slot is.
     user: ClientKey,
+    /// What its next run waits for, where the slot is a sequence of a handle; `None`: for itself alone.
+    batch: Option<Arc<BatchStart>>,
 }
 
 #[derive(Debug)]
@@ -56,6 +59,7 @@ pub(super) struct Running {
     held: Held,
     fuse: Fuse,
     user: ClientKey,
+    batch: Option<Arc<BatchStart>>,
 }
 
 /// Kills the worker unless it is disarmed.
@@ -80,7 +84,36 @@ impl Lease {
             after: WorkerAfter::Unproven,
             home,
             user,
+            batch: None,
         }
+    }
+
+    /// Its first run begins with those of the others that have this.
+    pub(super) fn in_batch(mut self, batch: Arc<BatchStart>) -> Self {
+        self.batch = Some(batch);
+        self
+    }
+
+    /// Whether its slot is a sequence of a handle, whose runs begin together.
+    pub fn is_batch(&self) -> bool {
+        self.worker().facts.is_batch
+    }
+
+    /// What others join that begin with it; `None`: it has begun.
+    pub(super) fn batch(&self) -> Option<&Arc<BatchStart>> {
+        self.batch.as_ref()
+    }
+
+    /// A prompt of so many bytes is evaluated in its batch.
+    pub fn adds_prompt(&self, bytes: usize) {
+        if let Some(batch) = &self.batch {
+            batch.add_prompt(bytes);
+        }
+    }
+
+    /// The prompts that are evaluated before its run has a token; `None`: its own alone.
+    pub(super) fn batch_bytes(&self) -> Option<usize> {
+        self.batch.as_ref().map(|batch| batch.prompt_bytes())
     }
 
     fn link(&self) -> &SlotLink {
@@ -192,7 +225,13 @@ impl Lease {
         // What the call leaves there its caller says.
         held.link.hold_nothing();
         held.link.set_holder(Some(self.user.clone()));
+        let batch = self.batch.take();
+        let batch = match worker.facts.is_batch {
+            true => Some(batch.unwrap_or_else(|| BatchStart::new(&held.link))),
+            false => None,
+        };
         Running {
+            batch,
             user: self.user.clone(),
             fuse: Fuse {
                 worker: Arc::clone(worker),
@@ -229,6 +268,11 @@ impl Running {
         &mut self.held.link
     }
 
+    /// What its run waits for, to be let go of once that was handed over.
+    pub fn take_batch(&mut self) -> Option<Arc<BatchStart>> {
+        self.batch.take()
+    }
+
     /// What the slot's cells are of once the run is over.
     pub fn hold(&mut self, texts: &[&str]) {
         let cells = self.worker().facts.context_length;
@@ -258,6 +302,7 @@ impl Running {
             held,
             mut fuse,
             user,
+            batch: _,
         } = self;
         fuse.is_armed = false;
         held.worker.company.leave();
@@ -271,6 +316,7 @@ impl Running {
             after,
             home,
             user,
+            batch: None,
         })
     }
 
@@ -278,7 +324,10 @@ impl Running {
     pub fn lost(mut self, reason: EndReason) -> (ChildProcess, usize) {
         self.fuse.reason = reason;
         let worker = self.worker();
-        let others = worker.company.others_at_loss(self.fuse.presence);
+        let others = match worker.facts.is_batch {
+            true => worker.company.batch_at_loss(self.fuse.presence),
+            false => worker.company.others_at_loss(self.fuse.presence),
+        };
         (worker.process.clone(), others)
     }
 }

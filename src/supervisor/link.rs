@@ -76,6 +76,17 @@ struct Shared {
     looks: mpsc::UnboundedSender<oneshot::Sender<()>>,
 }
 
+/// Commands to a worker that are for none of its slots.
+#[derive(Clone, Debug)]
+pub struct WorkerCommands(Arc<Shared>);
+
+impl WorkerCommands {
+    /// The runs begin that sequences of one handle were given.
+    pub fn begin_batch(&self) -> Result<(), ConnectionError> {
+        self.0.send(&Command::BeginBatch)
+    }
+}
+
 /// Begins to read the worker's events. Returns an end for each of its slots.
 pub fn start(connection: Connection, slots: u8) -> Vec<SlotLink> {
     let (incoming, stream) = connection.into_split();
@@ -280,6 +291,10 @@ impl SlotLink {
         }
         let slot = self.slot;
         self.shared.send(&Command::Slot { slot, command })
+    }
+
+    pub fn commands(&self) -> WorkerCommands {
+        WorkerCommands(Arc::clone(&self.shared))
     }
 
     /// Asks the worker to end.

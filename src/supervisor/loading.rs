@@ -269,6 +269,7 @@ impl Loader {
         let handles = match wanted.raw {
             None => Handles::OfRequests(Box::new(RequestHandles {
                 count: plan.slots,
+                is_batch: plan.is_batch && plan.slots > 1,
                 context_length: context,
                 pool_tokens: plan.pool_tokens,
                 max_new_tokens: model.facts.max_new_tokens,
@@ -281,14 +282,13 @@ impl Loader {
             })),
             Some(param) => Handles::OfClient(Box::new(param.clone())),
         };
-        let count = handles.count();
         let mut deadlines = WorkerDeadlines::from(&self.deadlines);
         // Each handle reads the files.
         let bytes = model
             .facts
             .size_bytes
             .saturating_add(model.adapters_bytes());
-        let bytes = bytes.saturating_mul(count.into());
+        let bytes = bytes.saturating_mul(handles.copies().into());
         deadlines.load.granted = load_deadline(&self.deadlines, bytes);
         let (walls, hatch) = match wanted.raw {
             None => self.walls.of_requests(),

@@ -9,6 +9,7 @@ mod adapters;
 mod answer_so_far;
 mod attempts;
 mod backoff;
+mod batch_start;
 mod by_request;
 mod client_turns;
 mod content_tokens;
@@ -79,7 +80,7 @@ use crate::models::{Catalog, SlotLimits};
 use crate::reader::Readers;
 use crate::settings::Settings;
 use crate::telemetry::Metrics;
-use event_loop::{EventLoop, Message, Rules};
+use event_loop::{EventLoop, JoinBatch, Message, Rules};
 use handle::{HandleServices, LiveSettings};
 use loading::Loader;
 use memory_limits::Beside;
@@ -290,6 +291,27 @@ impl Supervisor {
             })
             .map_err(|_| GenerationError::ShuttingDown)?;
         lease.await.map_err(gone)?
+    }
+
+    /// One more slot for a request that is to begin with the lease's, where that is a sequence of a batch that has
+    /// not begun. `None`: there is no room.
+    pub async fn join(
+        &self,
+        lease: &Lease,
+        model: &ModelId,
+        (client, wish): (ClientKey, Wish),
+    ) -> Option<Lease> {
+        let (reply, joined) = oneshot::channel();
+        let join = Box::new(JoinBatch {
+            pid: lease.worker().process.pid,
+            client,
+            wish,
+            batch: Arc::clone(lease.batch()?),
+            reply,
+        });
+        let model = model.clone();
+        self.messages.send(Message::Join { model, join }).ok()?;
+        joined.await.ok().flatten()
     }
 
     /// Goes on with other settings and models. What is running is not disturbed: a worker whose

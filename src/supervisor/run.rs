@@ -224,8 +224,10 @@ impl<'a> Serving<'a> {
         let model = ModelId::clone(&self.job.request.model);
         let client = self.job.request.client.clone();
         let queue_end = self.attempts.queue_end();
+        let begun = self.begun.as_ref().map_or(0, |begun| begun.text.len());
         let wish = Wish {
             keep_alive: self.job.request.keep_alive,
+            batch_bytes: self.job.request.prompt.len() + begun,
             ..Wish::default()
         };
         let supervisor = self.services.supervisor.clone();

@@ -93,6 +93,9 @@ pub struct RuntimeFacts {
     pub slots: Option<u8>,
     /// Tokens that they hold together at most, where they share their room.
     pub pool_tokens: Option<u32>,
+    /// They are sequences of one handle, whose runs begin together (`batch`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_batch: bool,
     /// Whether sampling values and the token budget can differ from run to run (1.3.0 and later).
     pub per_run_parameters: Option<bool>,
     /// What its runs can be told beside their parameters.
@@ -111,6 +114,7 @@ impl RuntimeFacts {
             per_run_parameters: self.per_run_parameters,
             run_extensions: self.run_extensions,
             tokens_agree: None,
+            is_batch: self.is_batch,
         }
     }
 

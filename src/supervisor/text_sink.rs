@@ -62,6 +62,8 @@ pub(super) struct PromptLogprobs<'a> {
 pub(super) struct Prefill {
     per_token: Duration,
     bytes: usize,
+    /// All prompts of a batch, which are evaluated before the first token of any.
+    batch_bytes: Option<usize>,
 }
 
 /// Text that the reader had no room for.
@@ -86,12 +88,24 @@ impl Prefill {
         Self {
             per_token: spec.prefill_per_token.saturating_mul(slots.into()),
             bytes: spec.prompt.len() + begun_bytes,
+            batch_bytes: None,
+        }
+    }
+
+    /// `bytes`: of all prompts of its batch; `None`: it is in none, or alone.
+    pub fn in_batch(self, bytes: Option<usize>) -> Self {
+        Self {
+            batch_bytes: bytes,
+            ..self
         }
     }
 
     pub fn limit(self, deadlines: &RunDeadlines, tokens: Option<u32>) -> Duration {
         let deadlines = &deadlines.worker;
-        deadlines.prefill(self.per_token, self.bytes, tokens)
+        match self.batch_bytes {
+            Some(bytes) => deadlines.prefill(self.per_token, self.bytes.max(bytes), None),
+            None => deadlines.prefill(self.per_token, self.bytes, tokens),
+        }
     }
 }
 

@@ -29,6 +29,8 @@ pub(super) struct LeaseRequest {
 pub struct Wish {
     /// What it will have evaluated; `None`: nothing that a slot could hold.
     pub prompt: Option<Arc<str>>,
+    /// Bytes that it will have evaluated, where it may begin in one batch with others that were lost with it.
+    pub batch_bytes: usize,
     /// What it will be evaluated with.
     pub adapter: Option<Arc<Adapter>>,
     /// Whether a busy slot may be waited for while another one is free: nothing else would use that.

@@ -213,6 +213,15 @@ impl Company {
         counts.at_loss.get_or_insert(here).saturating_sub(itself)
     }
 
+    /// Likewise, where the library goes on with what has left: that may have killed the worker, too.
+    pub fn batch_at_loss(&self, presence: Presence) -> usize {
+        let others = self.others_at_loss(presence);
+        match self.was_alone(presence) {
+            true => others,
+            false => others.max(1),
+        }
+    }
+
     /// Whether no other has been there in all its time.
     pub fn was_alone(&self, presence: Presence) -> bool {
         presence.alone_since == Some(self.lock().came)
@@ -256,6 +265,19 @@ mod tests {
         assert!(!company.was_alone(second), "one was there");
         company.leave();
         assert!(company.was_alone(company.enter()));
+    }
+
+    #[test]
+    fn who_has_left_a_batch_is_still_a_suspect() {
+        let company = Company::default();
+        let alone = company.enter();
+        assert_eq!(company.batch_at_loss(alone), 0);
+        let company = Company::default();
+        let stays = company.enter();
+        company.enter();
+        company.leave();
+        assert_eq!(company.others_at_loss(stays), 0, "of slots it is gone");
+        assert_eq!(company.batch_at_loss(stays), 1);
     }
 
     #[test]

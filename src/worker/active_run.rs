@@ -8,6 +8,7 @@ use super::npu_thread::RunReturned;
 use super::prepared_input::input_bytes;
 use super::prompt_count::{PromptCounter, RunCounts, tokenizer_agrees};
 use super::run_progress::RunProgress;
+use super::seat::Seat;
 use super::timing::{AbortTimes, CallTimes, RunTimes};
 use super::token_sink::EndedBy;
 use crate::generation::FinishReason;
@@ -34,12 +35,21 @@ pub struct ActiveRun {
     pub context_questions: u32,
     pub progress: Arc<RunProgress>,
     pub abort: Option<AbortRequest>,
+    /// `None`: it is a run of the library by itself.
+    pub batch: Option<InBatch>,
     /// Of the time that it shares with other runs.
     pub share: Share,
     /// Until when it may have waited for another one.
     pub was_behind: Option<Instant>,
     /// Set once the library has returned; from then on only the KV cache size is waited for.
     pub returned: Option<Box<RunReturned>>,
+}
+
+/// A sequence of a batch.
+pub struct InBatch {
+    pub seat: Arc<Seat>,
+    /// Of all inputs together: no sequence has a token before all are evaluated.
+    pub bytes: usize,
 }
 
 pub struct AbortRequest {
@@ -65,6 +75,7 @@ impl ActiveRun {
             context_questions: 0,
             progress,
             abort: None,
+            batch: None,
             share: Share::begin(Instant::now()),
             was_behind: None,
             returned: None,
@@ -83,6 +94,7 @@ impl ActiveRun {
             context_questions: 0,
             progress,
             abort: None,
+            batch: None,
             share: Share::begin(Instant::now()),
             was_behind: None,
             returned: None,
@@ -113,6 +125,7 @@ impl ActiveRun {
         };
         let cut_off = self.abort.as_ref().is_some_and(|abort| abort.from_outside);
         returned.result.is_ok()
+            && self.batch.is_none()
             && returned.input_tokens.is_none()
             && returned.record.perf.is_some()
             && returned.record.after_finish == 0
@@ -127,7 +140,11 @@ impl ActiveRun {
         let again = interval.map_or(Duration::ZERO, |interval| interval.saturating_mul(2));
         let per_token = self.prefill_per_token.max(again);
         let made = per_token.saturating_mul(self.progress.tokens());
-        let prompt = deadlines.prefill(self.prefill_per_token, self.input_bytes, self.input_tokens);
+        let (bytes, tokens) = match &self.batch {
+            Some(batch) => (batch.bytes, None),
+            None => (self.input_bytes, self.input_tokens),
+        };
+        let prompt = deadlines.prefill(self.prefill_per_token, bytes, tokens);
         prompt.saturating_add(made).min(LONGEST_PREFILL)
     }
 

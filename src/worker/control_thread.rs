@@ -65,22 +65,32 @@ pub enum ControlAnswer {
     IsRunning(bool),
 }
 
-/// Starts the thread for one handle; it ends when the sender is dropped.
-pub fn start(handle: ControlHandle, notes: SlotNotes) -> std::io::Result<Sender<ControlCall>> {
+/// Starts the thread for one handle, of which the slot has this sequence; it ends when the sender is dropped.
+pub fn start(
+    handle: ControlHandle,
+    sequence: usize,
+    notes: SlotNotes,
+) -> std::io::Result<Sender<ControlCall>> {
     let (calls, queue) = channel();
     thread::Builder::new()
         .name("control".to_owned())
-        .spawn(move || answer(&handle, &queue, &notes))?;
+        .spawn(move || answer(&handle, sequence, &queue, &notes))?;
     Ok(calls)
 }
 
-fn answer(handle: &ControlHandle, queue: &Receiver<ControlCall>, notes: &SlotNotes) {
+fn answer(
+    handle: &ControlHandle,
+    sequence: usize,
+    queue: &Receiver<ControlCall>,
+    notes: &SlotNotes,
+) {
     for call in queue {
         let result = match call {
             ControlCall::Abort { .. } => handle.abort().map(|()| ControlAnswer::Nothing),
-            ControlCall::KvCacheSize { .. } => handle
-                .kv_cache_size()
-                .map(|size| ControlAnswer::Size(u32::try_from(size).ok())),
+            ControlCall::KvCacheSize { .. } => handle.kv_cache_sizes().map(|sizes| {
+                let size = sizes.get(sequence);
+                ControlAnswer::Size(size.and_then(|size| u32::try_from(*size).ok()))
+            }),
             ControlCall::Ask {
                 question: Question::IsRunning,
                 ..

@@ -14,6 +14,7 @@ use std::time::Duration;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
 use crate::ipc::{self, Event};
+use crate::short_slice;
 
 /// Events that may wait. The daemon always reads, so that it is a slow machine that fills this: the
 /// callbacks wait then, and memory stays bounded.
@@ -99,6 +100,8 @@ impl EventWriter {
 }
 
 fn write_events(mut socket: UnixStream, items: &Receiver<Item>, heartbeat_waits: &AtomicBool) {
+    // Beside the library's threads, which compute on all processors.
+    short_slice::ask();
     let mut buffer = Vec::with_capacity(WRITE_BYTES);
     let mut flushed = Vec::new();
     let mut files: Vec<OwnedFd> = Vec::new();

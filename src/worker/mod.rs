@@ -1,5 +1,5 @@
 //! The child process: one runtime library, one model, one run at a time in each of its slots. No tokio,
-//! no HTTP. A slot is a handle of the library; all handles are of the same model.
+//! no HTTP. A slot is a handle of the library, or a sequence of the only one; all handles are of the same model.
 //!
 //! ```text
 //!  socket ─► reader ──┐                       ┌─► NPU thread      every call but the next three
@@ -31,6 +31,7 @@ mod raw_run;
 mod raw_sink;
 mod redraw;
 mod run_progress;
+mod seat;
 mod self_test;
 mod size_in_run;
 mod slot;
@@ -48,6 +49,7 @@ use std::thread;
 
 use crate::children::{ChildArguments, ChildLink, process_setup};
 use crate::ipc::{Command, Event, PROTOCOL_VERSION};
+use crate::short_slice;
 use event_writer::EventWriter;
 pub use self_test::run as self_test;
 use worker_state::{Note, WorkerState};
@@ -90,6 +92,7 @@ fn start(arguments: ChildArguments) -> anyhow::Result<WorkerState> {
 }
 
 fn read_commands(mut link: ChildLink, notes: &mpsc::Sender<Note>) {
+    short_slice::ask();
     loop {
         let note = match link.receive::<Command>() {
             Ok(Some(command)) => Note::Command(command),

@@ -1,5 +1,7 @@
 //! One handle of the loaded model and what its calls need. Used by its NPU thread alone.
 
+mod batch;
+
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,6 +26,7 @@ use super::utf8_assembly::Utf8Assembly;
 use crate::generation::RunExtensions;
 use crate::ipc::{Handles, LibraryFacts, LoadSpec, RedrawSpec, RunSpec, SlotEvent};
 use crate::library_calls::Call as LibraryCall;
+pub use batch::Member;
 
 /// What a run goes on with, beside what was asked.
 #[derive(Clone, Copy)]
@@ -98,6 +101,7 @@ impl Model {
         params.skip_special_token = Some(!spec.prints_special_tokens);
         params.base_domain_id = spec.base_domain_id;
         params.enabled_cpus = spec.cpu_mask.map(CpuMask);
+        params.n_batch = spec.is_batch.then_some(spec.count.max(1));
         let handle = library.init(&params)?;
         // The daemon has rendered the prompt: it is to be tokenised exactly as given.
         handle.set_chat_template("", "", "")?;
@@ -161,20 +165,7 @@ impl Model {
     ) -> RunReturned {
         let progress = how.progress;
         let prepared = PreparedInput::prepare(spec);
-        let mut returned = RunReturned {
-            run: spec.run,
-            result: Ok(()),
-            record: RunRecord::default(),
-            input_tokens: prepared.input_tokens,
-            input_was_text: prepared.is_counted_text(spec),
-            cache_emptied: false,
-            asked_runtime: false,
-            over_limit_tokens: None,
-            not_kept: None,
-            redraws: None,
-            tokens_agree: None,
-            raw: None,
-        };
+        let mut returned = RunReturned::of(spec, &prepared);
         let run = spec.run;
         if let Some(tokens) = prepared.prompt_tokens {
             events.send(SlotEvent::PromptCounted { run, tokens });

@@ -14,7 +14,8 @@ use rkllm_sys::{CallError, ControlHandle, Library};
 use super::c_stdio;
 use super::constrained::SharedTokens;
 use super::library_call;
-use super::model::{self, Model, RunHow};
+use super::model::{self, Member, Model, RunHow};
+use super::prepared_input::PreparedInput;
 use super::raw_run::{self, RawReturned};
 use super::run_progress::RunProgress;
 use super::slot::{SlotNote, SlotNotes};
@@ -22,6 +23,7 @@ use super::slot_events::SlotEvents;
 use super::token_sink::RunRecord;
 use crate::generation::RunExtensions;
 use crate::ipc::{CallSpec, LoadSpec, RawRunSpec, Redraws, RunSpec};
+use crate::short_slice;
 
 /// What the thread is asked to do.
 pub enum NpuTask {
@@ -43,6 +45,8 @@ pub enum NpuTask {
         /// Empty the KV cache first, so that the run's prefill is its whole prompt.
         empty_cache: bool,
     },
+    /// One run of the library, of several sequences.
+    Batch(Vec<Member>),
     /// A run of the vendor's API.
     RawRun {
         spec: Box<RawRunSpec>,
@@ -90,8 +94,8 @@ pub struct RunReturned {
 }
 
 impl RunReturned {
-    /// A run of which nothing is counted.
-    pub fn of_raw(run: u64, raw: RawReturned) -> Self {
+    /// One that the runtime was not asked for.
+    pub fn of_run(run: u64) -> Self {
         Self {
             run,
             result: Ok(()),
@@ -99,12 +103,30 @@ impl RunReturned {
             input_tokens: None,
             input_was_text: false,
             cache_emptied: false,
-            asked_runtime: true,
+            asked_runtime: false,
             over_limit_tokens: None,
             not_kept: None,
             redraws: None,
             tokens_agree: None,
+            raw: None,
+        }
+    }
+
+    /// Likewise, with what is known of its input.
+    pub fn of(spec: &RunSpec, prepared: &PreparedInput) -> Self {
+        Self {
+            input_tokens: prepared.input_tokens,
+            input_was_text: prepared.is_counted_text(spec),
+            ..Self::of_run(spec.run)
+        }
+    }
+
+    /// A run of which nothing is counted.
+    pub fn of_raw(run: u64, raw: RawReturned) -> Self {
+        Self {
+            asked_runtime: true,
             raw: Some(raw),
+            ..Self::of_run(run)
         }
     }
 }
@@ -137,6 +159,10 @@ fn work(queue: &Receiver<NpuTask>, notes: &SlotNotes, events: &SlotEvents) {
                 let before = file_stamp(&spec.model);
                 let result = Model::init(&library, &spec, |name| events.loads_adapter(name));
                 c_stdio::flush();
+                if spec.handles.share_a_pool() {
+                    // What computes are threads that the library has by now; this one calls back.
+                    short_slice::ask();
+                }
                 SlotNote::Loaded(result.map(|loaded| {
                     // The library has read what had this name all the time, or it is not known what.
                     let file =
@@ -168,6 +194,13 @@ fn work(queue: &Receiver<NpuTask>, notes: &SlotNotes, events: &SlotEvents) {
                 }
                 report_late_callbacks();
                 SlotNote::RunReturned(Box::new(returned))
+            }
+            NpuTask::Batch(members) => {
+                let Some(model) = &model else { continue };
+                model.run_batch(members);
+                c_stdio::flush();
+                report_late_callbacks();
+                continue;
             }
             NpuTask::RawRun { spec, progress } => {
                 let Some(model) = &model else { continue };

@@ -43,10 +43,7 @@ impl PreparedInput {
             .prompt_tokens
             .as_ref()
             .and_then(|tokens| u32::try_from(tokens.len()).ok());
-        let begun_tokens = begun.map_or(Some(0), |begun| begun.tokens);
-        let input_tokens = prompt_tokens
-            .zip(begun_tokens)
-            .map(|(prompt, begun)| prompt.saturating_add(begun));
+        let input_tokens = Self::count(spec);
         let ids = begun.and_then(|begun| begun.token_ids.as_ref());
         let form = match (&spec.prompt_tokens, ids) {
             // A run needs a token.
@@ -63,6 +60,13 @@ impl PreparedInput {
             prompt_tokens,
             input_tokens,
         }
+    }
+
+    /// The tokens of the whole input, where all are known.
+    pub fn count(spec: &RunSpec) -> Option<u32> {
+        let prompt = u32::try_from(spec.prompt_tokens.as_ref()?.len()).ok()?;
+        let begun = spec.begun.as_ref().map_or(Some(0), |begun| begun.tokens)?;
+        Some(prompt.saturating_add(begun))
     }
 
     /// Whether the runtime makes the tokens of an input whose own are known exactly.

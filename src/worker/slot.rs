@@ -9,6 +9,7 @@
 //!
 //! What goes on in one slot waits for nothing of another one.
 
+mod batch_steps;
 mod call_steps;
 mod run_steps;
 
@@ -16,7 +17,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
-use rkllm_sys::{CallError, Library};
+use rkllm_sys::{CallError, ControlHandle, Library};
 
 use super::active_run::ActiveRun;
 use super::company::Company;
@@ -26,11 +27,13 @@ use super::control_thread::{self, ControlReply};
 use super::event_writer::EventWriter;
 use super::npu_thread::{self, LoadedModel, NpuTask, RunReturned};
 use super::prompt_count::PromptCounter;
+use super::seat::Seat;
 use super::slot_events::SlotEvents;
 use super::timing::{CallTimes, CallTiming, Passed, Times};
+use super::token_sink::EndedBy;
 use super::worker_state::Note;
 use crate::children::process_setup;
-use crate::ipc::{PassedDeadline, SlotCommand, SlotEvent, WorkerDeadlines};
+use crate::ipc::{PassedDeadline, RunSpec, SlotCommand, SlotEvent, WorkerDeadlines};
 use crate::library_calls::{CallFailure, Outcome};
 
 /// What a slot's threads tell the main thread.
@@ -45,7 +48,18 @@ pub enum SlotNote {
     TokenMade {
         run: u64,
     },
+    /// The callback takes nothing more of a sequence of a batch, or is to take nothing more.
+    Idles {
+        run: u64,
+        has_ended: bool,
+        ended_by: Option<EndedBy>,
+    },
     RunReturned(Box<RunReturned>),
+    /// Likewise of a sequence of a batch, which its run may have left.
+    SequenceReturned {
+        seat: Arc<Seat>,
+        returned: Box<RunReturned>,
+    },
     Control(ControlReply),
     CallReturned {
         id: u64,
@@ -81,6 +95,8 @@ pub struct Common {
     /// Tokens that the slots have room for together, so that a run may wait for others to end; `None`: each has
     /// its own.
     pub pool_tokens: Option<u32>,
+    /// They are sequences of one handle.
+    pub is_batch: bool,
     /// The model's, once a run has told them.
     pub tokens: Option<Arc<SharedTokens>>,
     /// A control call hung or a run failed, in whichever slot. Once tainted always tainted: the daemon
@@ -96,6 +112,7 @@ impl Common {
             context_length: 0,
             default_max_new_tokens: None,
             pool_tokens: None,
+            is_batch: false,
             tokens: None,
             tainted: false,
         }
@@ -104,6 +121,8 @@ impl Common {
 
 enum Doing {
     Nothing,
+    /// A run whose batch has not begun.
+    Gathered(Box<RunSpec>),
     Running(Box<ActiveRun>),
     /// A call that is no run.
     Calling(CallTiming),
@@ -145,7 +164,12 @@ impl Slot {
 
     /// Its handle was opened: it can be given commands.
     pub fn loaded(&mut self, model: LoadedModel) -> anyhow::Result<()> {
-        let thread = control_thread::start(model.control, self.notes.clone())?;
+        self.is_given(model.control, 0)
+    }
+
+    /// It has this handle, or a sequence of it.
+    pub fn is_given(&mut self, control: ControlHandle, sequence: usize) -> anyhow::Result<()> {
+        let thread = control_thread::start(control, sequence, self.notes.clone())?;
         self.control = ControlCalls::on_thread(thread);
         self.is_loaded = true;
         Ok(())
@@ -153,9 +177,10 @@ impl Slot {
 
     pub fn command(&mut self, common: &mut Common, command: SlotCommand) {
         match command {
+            SlotCommand::Run(spec) if common.is_batch => self.gather(common, spec),
             SlotCommand::Run(spec) => self.start_run(common, spec),
             SlotCommand::RawRun(spec) => self.start_raw_run(common, spec),
-            SlotCommand::LibraryCall(spec) => self.start_call(spec),
+            SlotCommand::LibraryCall(spec) => self.start_call(common, spec),
             SlotCommand::Abort { run, mode } => {
                 if let Some(active) = self.active(run) {
                     active.request_abort(mode);
@@ -180,10 +205,18 @@ impl Slot {
             }
             SlotNote::TokenMade { run } => self.ask_context_left(run),
             SlotNote::RunReturned(returned) => self.run_returned(common, returned),
+            SlotNote::SequenceReturned { seat, returned } => {
+                if self.has_seat(&seat) {
+                    self.run_returned(common, returned);
+                }
+            }
             SlotNote::Control(reply) => self.control_replied(common, reply),
             SlotNote::CallReturned { id, result } => self.call_returned(id, result),
             // The worker's.
-            SlotNote::LibraryOpened(_) | SlotNote::Loaded(_) | SlotNote::Destroyed(_) => {}
+            SlotNote::Idles { .. }
+            | SlotNote::LibraryOpened(_)
+            | SlotNote::Loaded(_)
+            | SlotNote::Destroyed(_) => {}
         }
     }
 
@@ -211,7 +244,7 @@ impl Slot {
     ) -> Times {
         Times {
             call: match &self.doing {
-                Doing::Nothing => CallTimes::Idle,
+                Doing::Nothing | Doing::Gathered(_) => CallTimes::Idle,
                 Doing::Calling(call) => CallTimes::Calling(*call),
                 Doing::Running(active) => {
                     let can_abort_outside = self.control.can_be_made();

@@ -46,7 +46,7 @@ pub fn rules_for(first: &Command) -> anyhow::Result<Option<Rules>> {
     let (walls, library, model) = match first {
         Command::Load(spec) => (spec.walls.as_ref(), &spec.library, Some(&*spec.model)),
         Command::Describe { library, walls, .. } => (walls.as_deref(), library, None),
-        Command::Slot { .. } | Command::Unload => return Ok(None),
+        Command::Slot { .. } | Command::BeginBatch | Command::Unload => return Ok(None),
     };
     let Some(WorkerWalls { reach, own }) = walls else {
         return Ok(None);

@@ -7,6 +7,7 @@
 //!  that of a control call ─► tainted: no control call of that slot any more, the runs go on
 //! ```
 
+mod batches;
 mod handles;
 
 use std::collections::BTreeMap;
@@ -24,7 +25,7 @@ use super::npu_thread::NpuTask;
 use super::slot::{Common, Slot, SlotNote, passed_deadline};
 use super::timing::{CallTimes, Due, Passed, Times, Wake};
 use crate::children::process_setup;
-use crate::ipc::{Command, EXIT_DEADLINE, Event, Handles, LoadSpec, LoadWatch};
+use crate::ipc::{Command, EXIT_DEADLINE, Event, Handles, LoadSpec, LoadWatch, SlotCommand};
 
 /// Longest sleep when nothing is timed.
 const IDLE_WAIT: Duration = Duration::from_secs(3600);
@@ -75,6 +76,8 @@ pub struct WorkerState {
     unusable_adapters: BTreeMap<String, String>,
     /// When a run began or ended last.
     runs_changed: Instant,
+    /// What is gathered is to begin.
+    batch_is_due: bool,
     last_heartbeat: Instant,
 }
 
@@ -90,6 +93,7 @@ impl WorkerState {
             model_file: None,
             unusable_adapters: BTreeMap::new(),
             runs_changed: Instant::now(),
+            batch_is_due: false,
             last_heartbeat: Instant::now(),
         }
     }
@@ -131,6 +135,7 @@ impl WorkerState {
             None => Vec::new(),
         };
         self.take_in(note);
+        self.begin_due_batch();
         if let Some(common) = &self.common
             && self.runs() as usize != before.len()
         {
@@ -188,6 +193,7 @@ impl WorkerState {
                         context_length: handles.context_length,
                         default_max_new_tokens: handles.max_new_tokens,
                         pool_tokens: handles.pool_tokens,
+                        is_batch: handles.is_batch,
                         ..Common::new(spec.deadlines)
                     },
                     Handles::OfClient(_) => Common::new(spec.deadlines),
@@ -207,6 +213,11 @@ impl WorkerState {
                 self.open(open, Common::new(*deadlines), None);
             }
             Note::Command(Command::Unload) => self.unload(),
+            Note::Command(Command::BeginBatch) => self.begin_batch(),
+            Note::Command(Command::Slot {
+                slot,
+                command: SlotCommand::Abort { run, mode },
+            }) if self.is_batch() => self.abort_in_batch(usize::from(slot), run, mode),
             Note::Command(Command::Slot { slot, command }) => {
                 match (self.slots.get_mut(usize::from(slot)), &mut self.common) {
                     (Some(slot), Some(common)) => slot.command(common, command),
@@ -225,6 +236,11 @@ impl WorkerState {
             SlotNote::LibraryOpened(result) => self.library_opened(result),
             SlotNote::Loaded(result) => self.slot_loaded(slot, result),
             SlotNote::Destroyed(result) => self.slot_destroyed(slot, result),
+            SlotNote::Idles {
+                run,
+                has_ended,
+                ended_by,
+            } => self.idles(slot, run, (has_ended, ended_by)),
             note => {
                 if let (Some(slot), Some(common)) = (self.slots.get_mut(slot), &mut self.common) {
                     slot.note(common, note);
@@ -272,6 +288,12 @@ impl WorkerState {
         match (due, whose) {
             (Due::Heartbeat, _) => self.heartbeat(),
             (Due::LookAtLoad, _) => self.look_at_load(),
+            // What the library goes on with for others is left instead.
+            (Due::AbortFromOutside, Whose::Slot(slot))
+                if self.is_batch() && self.others_go_on(*slot) =>
+            {
+                self.leave_batch(*slot);
+            }
             (Due::AbortFromOutside, Whose::Slot(slot)) => self.slots[*slot].abort_from_outside(),
             (Due::ControlHangs(passed), Whose::Slot(slot)) => {
                 report(&passed);

@@ -49,6 +49,7 @@ mod answers_keep_their_format;
 mod answers_repeat_whatever_runs;
 mod answers_with_unprinted_tokens;
 mod anthropics_clients_work_unchanged;
+mod batches_serve_several;
 mod boards_are_measured;
 mod bodies_of_public_schemas_are_answered;
 mod calls_and_results_reach_the_model;

@@ -1,7 +1,10 @@
 //! A thought that has used its budget is closed and the answer goes on behind it, whatever becomes of
 //! the worker meanwhile; its tokens are counted as they were made.
 
-use crate::daemon_support::{Answer, Daemon, Setup, word_tokenizer};
+use std::thread;
+
+use crate::daemon_support::{Answer, Daemon, Setup, eventually, word_tokenizer};
+use crate::slots_support::{file, gauge, streamed};
 use serde_json::{Value, json};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -92,6 +95,54 @@ fn a_thought_is_closed_when_it_has_used_its_budget() {
     let ample = ask(&daemon, json!({"thinking_budget_tokens": 6}));
     assert_eq!(parts(&ample), parts(&free));
     assert_eq!(counts(&ample), counts(&free));
+}
+
+#[test]
+fn in_a_batch_it_goes_on_in_the_next_one_and_holds_no_slot_until_then() {
+    let others = r#"
+[[answer]]
+when-prompt-contains = "blocker"
+tokens = ["x ", "y "]
+[[answer]]
+when-prompt-contains = "held"
+tokens = ["1 ", "2 ", "3 ", "4 ", "5 ", "6 ", "7 ", "8 "]
+[[fault]]
+call = "run"
+kind = "wait"
+text = "go"
+after-tokens = 1
+when-prompt-contains = "blocker"
+[[fault]]
+call = "run"
+kind = "wait"
+text = "on"
+after-tokens = 7
+when-prompt-contains = "held"
+"#;
+    let daemon = setup(&format!("{THINKER}{others}"), &[])
+        .model_file("m", "model.toml", "batch = 2\n")
+        .start();
+    let is = |name: &str, value: &str| {
+        eventually(name, || (gauge(&daemon, name)? == value).then_some(()));
+    };
+    let mut blocker = daemon.stream(CHAT, &streamed("blocker"));
+    blocker.next_content().expect("a token");
+    thread::scope(|scope| {
+        let cut = scope.spawn(|| ask(&daemon, json!({"thinking_budget_tokens": 3})));
+        let held = scope.spawn(|| {
+            let mut held = daemon.stream(CHAT, &streamed("held"));
+            held.next_content().expect("a token");
+            held
+        });
+        is("rkllmd_queue_length", "2");
+        file(&daemon, "go");
+        let mut held = held.join().expect("a stream");
+        is("rkllmd_slots_in_use", "1");
+        file(&daemon, "on");
+        while held.next_content().is_some() {}
+        let cut = cut.join().expect("an answer");
+        assert_eq!(parts(&cut), ["a b", "short answer", "stop"]);
+    });
 }
 
 #[test]

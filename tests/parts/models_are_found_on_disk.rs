@@ -313,3 +313,36 @@ fn the_listing_shows_models_and_problems() {
     );
     assert_eq!(json["problems"].as_array().unwrap().len(), 1);
 }
+
+#[test]
+fn a_batch_is_of_one_handle_and_keeps_no_prefix() {
+    for (manifest, text) in [
+        ("batch = 0\n", "batch"),
+        ("batch = 17\n", "batch"),
+        (
+            "batch = 2\nparallel = 2\n",
+            "set parallel or batch, not both",
+        ),
+        (
+            "batch = 2\n[prefixes]\nshared = [\"You are a cook.\"]\n",
+            "set batch or [prefixes], not both",
+        ),
+    ] {
+        let folder = Folder::new();
+        folder
+            .file("m/m.rkllm", [0; 2048])
+            .file("m/model.toml", manifest);
+        let problems = folder.problems();
+        assert_eq!(problems.len(), 1, "{manifest}: {problems:?}");
+        assert!(problems[0].contains(text), "{manifest}: {problems:?}");
+    }
+    for (manifest, batch) in [("batch = 4\n", Some(4)), ("batch = 1\n", None)] {
+        let folder = Folder::new();
+        folder
+            .file("m/m.rkllm", [0; 2048])
+            .file("m/model.toml", manifest);
+        let catalog = folder.scan();
+        assert_eq!(catalog.models()[0].facts.batch, batch, "{manifest}");
+        assert!(!catalog.models()[0].keeps_formats());
+    }
+}

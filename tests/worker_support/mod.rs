@@ -103,17 +103,43 @@ impl Worker {
 
     /// Slots that share room for so many tokens.
     pub fn load_sharing(&mut self, slots: u8, pool: Option<u32>, deadlines: WorkerDeadlines) {
+        self.load_handles(
+            RequestHandles {
+                count: slots,
+                pool_tokens: pool,
+                ..RequestHandles::default()
+            },
+            deadlines,
+        );
+    }
+
+    /// Slots that are sequences of one handle.
+    pub fn load_batch(&mut self, sequences: u8, deadlines: WorkerDeadlines) {
+        self.load_handles(
+            RequestHandles {
+                count: sequences,
+                is_batch: true,
+                ..RequestHandles::default()
+            },
+            deadlines,
+        );
+    }
+
+    /// Runs come with the prompt's tokens.
+    pub fn count_words(&mut self) {
+        self.counts = true;
+    }
+
+    fn load_handles(&mut self, handles: RequestHandles, deadlines: WorkerDeadlines) {
         self.send(Command::Load(Box::new(LoadSpec {
             library: self.library.clone(),
             assume_family: None,
             model: self.folder.path().join("model.rkllm"),
             shape: ModelShape::default(),
             handles: Handles::OfRequests(Box::new(RequestHandles {
-                count: slots,
                 context_length: 64,
-                pool_tokens: pool,
                 eos_ids: vec![2],
-                ..RequestHandles::default()
+                ..handles
             })),
             deadlines,
             walls: None,

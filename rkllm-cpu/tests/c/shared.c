@@ -74,6 +74,36 @@ static void a_lone_run_is_as_with_a_context_of_its_own(void) {
     free(prompt);
 }
 
+static void a_full_window_shifts_as_in_a_context_of_its_own(void) {
+    struct record *own[3], *shared[3];
+    for (int sharing = 0; sharing < 2; sharing++) {
+        struct record **runs = sharing ? shared : own;
+        if (sharing) {
+            /* A pool of less than both windows. */
+            share("2", "100");
+        }
+        RKLLMParam param = greedy();
+        param.max_context_len = 64;
+        param.n_keep = 8;
+        LLMHandle handle = load_raw(param);
+        RKLLMInferParam infer = generate();
+        infer.max_new_tokens = 150;
+        infer.keep_history = 1;
+        runs[0] = finished_run(handle, questions[0], infer);
+        /* What was said goes on past the window, turn by turn. */
+        infer.max_new_tokens = 40;
+        runs[1] = finished_run(handle, " And then?", infer);
+        runs[2] = finished_run(handle, " And then?", infer);
+        CHECK_INT(rkllm_destroy(handle), 0);
+    }
+    for (int i = 0; i < 3; i++) {
+        CHECK_TEXT(shared[i]->text, own[i]->text);
+        CHECK_INT(shared[i]->max_kv, own[i]->max_kv);
+        CHECK(own[i]->max_kv <= 64);
+        free(own[i]), free(shared[i]);
+    }
+}
+
 static void aborting_one_run_leaves_the_others(void) {
     share("8", "16384");
     RKLLMParam param = greedy();
@@ -434,6 +464,7 @@ static const struct promise promises[] = {
     {"eight_runs_share_their_steps", eight_runs_share_their_steps},
     {"a_full_pool_fails_no_run", a_full_pool_fails_no_run},
     {"a_lone_run_is_as_with_a_context_of_its_own", a_lone_run_is_as_with_a_context_of_its_own},
+    {"a_full_window_shifts_as_in_a_context_of_its_own", a_full_window_shifts_as_in_a_context_of_its_own},
     {"aborting_one_run_leaves_the_others", aborting_one_run_leaves_the_others},
     {"a_slow_host_stalls_no_other", a_slow_host_stalls_no_other},
     {"a_restored_prompt_takes_no_cells_of_a_run", a_restored_prompt_takes_no_cells_of_a_run},

@@ -5,6 +5,7 @@ const HOOKLESS: Abilities = Abilities {
     per_run_parameters: Some(true),
     run_extensions: Some(RunExtensions::None),
     tokens_agree: Some(true),
+    is_batch: false,
 };
 const HOOKED: Abilities = Abilities {
     run_extensions: Some(RunExtensions::Deterministic),
@@ -165,4 +166,29 @@ fn log_probabilities_are_read_from_logits_or_refused() {
     };
     let refused = of(true, false).check_runtime(older);
     assert!(matches!(refused, Err(GenerationError::CannotTellLogprobs)));
+}
+
+#[test]
+fn in_a_batch_nothing_is_drawn_again_and_no_logits_are_told() {
+    let batch = Abilities {
+        is_batch: true,
+        ..HOOKLESS
+    };
+    let format = GenerationRequest {
+        constraint: kept(Need::Needed),
+        ..request(true)
+    };
+    assert!(format.is_redrawn(HOOKLESS) && !format.is_redrawn(batch));
+    let refused = format.check_runtime(batch);
+    assert!(matches!(refused, Err(GenerationError::CannotConstrain)));
+    let mut told = request(true);
+    told.draws.logprobs = Some(LogprobsRequest {
+        top: 2,
+        of_prompt: false,
+    });
+    assert!(told.check_runtime(HOOKLESS).is_ok());
+    let refused = told.check_runtime(batch);
+    assert!(matches!(refused, Err(GenerationError::CannotTellLogprobs)));
+    let plain = request(true);
+    assert!(plain.check_runtime(batch).is_ok() && plain.not_applied(batch).is_empty());
 }

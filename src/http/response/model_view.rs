@@ -266,7 +266,7 @@ impl ModelDetails {
                 .and_then(|facts| facts.context_length)
                 .or(model.facts.context_length),
             has_chat_template: matches!(model.template, TemplateState::Usable { .. }),
-            keeps_formats: model.tells_its_tokens(),
+            keeps_formats: model.keeps_formats(),
             replies: model.reply.as_ref().map(|reply| Replies {
                 thoughts: reply.found.reasoning_from.to_string(),
                 calls: reply.found.calls_from.to_string(),

@@ -41,20 +41,40 @@ pub enum Handles {
 }
 
 impl Handles {
-    /// How many there are.
+    /// How many slots they make.
     pub fn count(&self) -> u8 {
         match self {
             Self::OfRequests(handles) => handles.count.max(1),
             Self::OfClient(_) => 1,
         }
     }
+
+    /// How many there are, each of which loads the files.
+    pub fn copies(&self) -> u8 {
+        match self.is_batch() {
+            true => 1,
+            false => self.count(),
+        }
+    }
+
+    /// They have their room together, where the library knows of it.
+    pub fn share_a_pool(&self) -> bool {
+        matches!(self, Self::OfRequests(handles) if handles.pool_tokens.is_some())
+    }
+
+    /// The slots are sequences of one handle.
+    pub fn is_batch(&self) -> bool {
+        matches!(self, Self::OfRequests(handles) if handles.is_batch)
+    }
 }
 
 /// Handles that are alike.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RequestHandles {
-    /// At least 1.
+    /// Slots, at least 1.
     pub count: u8,
+    /// They are sequences of one handle, whose runs begin together (`n_batch`).
+    pub is_batch: bool,
     /// Tokens.
     pub context_length: u32,
     /// Tokens that all of them hold together at most, where the library lets them share; `None`: each has

@@ -46,6 +46,8 @@ pub(in crate::supervisor) enum Cause {
     Overdue,
     /// A call beside what it did hung.
     Tainted,
+    /// The library has failed in a run of several sequences.
+    Batch(String),
 }
 
 impl fmt::Display for Cause {
@@ -65,6 +67,7 @@ impl fmt::Display for Cause {
             Self::Unreadable(reason) => f.write_str(reason),
             Self::Overdue => f.write_str("the runtime did not end a complete answer's run in time"),
             Self::Tainted => f.write_str("a call beside it hung in the library"),
+            Self::Batch(reason) => write!(f, "the runtime failed in its batch: {reason}"),
         }
     }
 }
@@ -112,6 +115,17 @@ impl Loss {
             is_suspicious: false,
             reason: EndReason::Tainted,
             co_runners: 0,
+        }
+    }
+
+    /// The library does not say which of a batch it has failed in.
+    pub fn of_batch(reason: &str) -> Self {
+        Self {
+            cause: Cause::Batch(reason.to_owned()),
+            is_fault: true,
+            is_suspicious: true,
+            reason: EndReason::Tainted,
+            co_runners: 1,
         }
     }
 
@@ -179,7 +193,7 @@ impl Loss {
                 limit,
                 function,
             },
-            Cause::Unreadable(reason) => LibraryError::Internal(reason),
+            Cause::Unreadable(reason) | Cause::Batch(reason) => LibraryError::Internal(reason),
             cause @ (Cause::Overdue | Cause::Tainted) => LibraryError::WorkerDied {
                 function,
                 cause: cause.to_string(),

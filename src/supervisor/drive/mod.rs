@@ -118,6 +118,7 @@ pub(super) async fn drive<S: Sink>(
     worker.take_lines().await;
     let deadlines = worker.deadlines;
     let (deadline, limit) = limits.first;
+    let batch = running.take_batch();
     let mut drive = Drive {
         deadlines: &deadlines,
         metrics: limits.metrics,
@@ -129,7 +130,10 @@ pub(super) async fn drive<S: Sink>(
         tainted: false,
         full_until: None,
     };
-    let result = match drive.link.send(command) {
+    let sent = drive.link.send(command);
+    // Behind the command: the batch begins with it.
+    drop(batch);
+    let result = match sent {
         Ok(()) => drive.until_end(limits.outer).await,
         Err(ConnectionError::Frame(error)) => return Ended::NotSent(running, error),
         Err(error) => Err(Loss::of(&worker, error).await),

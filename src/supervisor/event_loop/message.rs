@@ -8,6 +8,7 @@ use crate::children::memory::ProcessMemory;
 use crate::children::{ChildProcess, ProcessEvent};
 use crate::generation::{ClientKey, GenerationError, KeepAlive, ModelId};
 use crate::ipc::LibraryFacts;
+use crate::supervisor::batch_start::BatchStart;
 use crate::supervisor::by_request::{UnloadWhen, Unloaded};
 use crate::supervisor::client_turns::LeasedSlot;
 use crate::supervisor::instance::{HandleOrder, LoadNumber};
@@ -33,6 +34,17 @@ pub enum QueueEnd {
     FrontAndAlone,
 }
 
+/// What a request asks for that is to begin with others.
+pub(in crate::supervisor) struct JoinBatch {
+    /// The worker's.
+    pub pid: u32,
+    pub client: ClientKey,
+    pub wish: Wish,
+    pub batch: Arc<BatchStart>,
+    /// `None`: there is no room, or none any more.
+    pub reply: oneshot::Sender<Option<Lease>>,
+}
+
 /// What the loop is told.
 pub(in crate::supervisor) enum Message {
     Lease {
@@ -42,6 +54,11 @@ pub(in crate::supervisor) enum Message {
         queue_end: QueueEnd,
         wish: Wish,
         reply: LeaseReply,
+    },
+    /// One more slot of a batch that has not begun.
+    Join {
+        model: ModelId,
+        join: Box<JoinBatch>,
     },
     Preload {
         model: ModelId,

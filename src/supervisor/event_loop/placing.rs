@@ -1,9 +1,11 @@
 //! Carries out what `placement` decides, in the order of the clients' turns.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use super::EventLoop;
+use super::{EventLoop, JoinBatch};
 use crate::generation::ModelId;
+use crate::supervisor::batch_start::BatchStart;
 use crate::supervisor::client_turns::{LeasedSlot, Waiting};
 use crate::supervisor::lease::Lease;
 use crate::supervisor::placement::{self, Candidate, Decision};
@@ -86,33 +88,79 @@ impl EventLoop {
         });
     }
 
+    /// Lends one more slot of a batch that has not begun.
+    pub(super) fn join(&mut self, model: &ModelId, join: JoinBatch) {
+        let home = self.sender.clone();
+        let setting = self.rules.keep_alive;
+        let JoinBatch {
+            pid,
+            client,
+            wish,
+            batch,
+            reply,
+        } = join;
+        let mut joined = None;
+        self.change(model, |instance| {
+            if !instance.has_room_in_batch(pid) {
+                return;
+            }
+            let Some((worker, link)) = instance.lend(false, &wish, &client) else {
+                return;
+            };
+            let keep_alive = wish.keep_alive.unwrap_or(instance.keep_alive(setting));
+            let now = Instant::now();
+            instance
+                .keepers
+                .begun(link.slot(), client.clone(), keep_alive, now);
+            let leased = (worker.process.pid, link.slot());
+            let lease = Lease::new((worker, link), client.clone(), home).in_batch(batch);
+            joined = Some((leased, lease));
+        });
+        let lease = joined.map(|(leased, lease)| {
+            self.turns.begun(leased, client);
+            lease
+        });
+        // One that is not wanted any more gives its slot back.
+        let _ = reply.send(lease);
+    }
+
     fn grant(&mut self, model: &ModelId) {
         let home = self.sender.clone();
         let setting = self.rules.keep_alive;
-        let mut granted = None;
+        let mut granted = Vec::new();
         self.change(model, |instance| {
-            let Some(waiter) = instance.waiters.pop_front() else {
-                return;
-            };
-            let Some(request) = waiter.request else {
-                return;
-            };
-            let Some((worker, link)) = instance.lend(request.alone, &request.wish, &request.client)
-            else {
-                return;
-            };
-            // Only an interrupted run comes before what is pinned, which then need not be soon. What of it is
-            // being done in another slot goes on.
-            instance.end_pinned_first();
-            let keep_alive = request.wish.keep_alive;
-            let keep_alive = keep_alive.unwrap_or(instance.keep_alive(setting));
-            let (client, now) = (request.client.clone(), Instant::now());
-            instance.keepers.begun(link.slot(), client, keep_alive, now);
-            let leased = (worker.process.pid, link.slot());
-            let lease = Lease::new((worker, link), request.client.clone(), home);
-            granted = Some((leased, request.client, (request.reply, lease)));
+            let mut batch: Option<Arc<BatchStart>> = None;
+            while batch.is_none() || instance.next_goes_along() {
+                let Some(request) = instance.waiters.pop_front().and_then(|it| it.request) else {
+                    return;
+                };
+                let lent = instance.lend(request.alone, &request.wish, &request.client);
+                let Some((worker, link)) = lent else {
+                    return;
+                };
+                // Only an interrupted run comes before what is pinned, which then need not be soon. What of it is
+                // being done in another slot goes on.
+                instance.end_pinned_first();
+                let keep_alive = request.wish.keep_alive;
+                let keep_alive = keep_alive.unwrap_or(instance.keep_alive(setting));
+                let (client, now) = (request.client.clone(), Instant::now());
+                instance.keepers.begun(link.slot(), client, keep_alive, now);
+                let leased = (worker.process.pid, link.slot());
+                if batch.is_none() && worker.facts.is_batch {
+                    batch = Some(BatchStart::new(&link));
+                }
+                let mut lease = Lease::new((worker, link), request.client.clone(), home.clone());
+                if let Some(batch) = &batch {
+                    batch.add_prompt(request.wish.batch_bytes);
+                    lease = lease.in_batch(Arc::clone(batch));
+                }
+                granted.push((leased, request.client, (request.reply, lease)));
+                if batch.is_none() {
+                    return;
+                }
+            }
         });
-        if let Some((leased, client, lease)) = granted {
+        for (leased, client, lease) in granted {
             self.turns.begun(leased, client);
             self.granted.push(lease);
         }

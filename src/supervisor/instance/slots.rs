@@ -155,7 +155,42 @@ impl Instance {
             .as_ref()
             .is_some_and(|loaded| !loaded.free.is_empty() && !loaded.worker.is_tainted());
         let waits = self.slot_awaited_until().is_some();
-        fits && has_room && !waits && !self.is_alone && self.condemned.is_none()
+        fits && has_room && !waits && !self.is_alone && self.condemned.is_none() && !self.is_batch()
+    }
+
+    /// Whether a batch that has not begun may have one more of these.
+    pub fn has_room_in_batch(&self, pid: u32) -> bool {
+        let is_there = self.life.pid() == Some(pid) && self.is_batch();
+        let has_room = self
+            .worker
+            .as_ref()
+            .is_some_and(|loaded| !loaded.free.is_empty() && !loaded.worker.is_tainted());
+        is_there && has_room && !self.is_alone && self.condemned.is_none()
+    }
+
+    /// Whether the first waiter begins with the batch that has just been granted: it was in the one that was lost.
+    pub fn next_goes_along(&mut self) -> bool {
+        if !self.is_batch() {
+            return false;
+        }
+        // What has kept the place for those that were lost stands somewhere between them.
+        self.waiters
+            .retain(|waiter| waiter.sequence != 0 || waiter.request.is_some());
+        let goes_along = self.waiters.front().is_some_and(|waiter| {
+            let request = waiter.request.as_ref();
+            waiter.sequence == 0 && request.is_some_and(|request| !request.alone)
+        });
+        let has_room = self
+            .worker
+            .as_ref()
+            .is_some_and(|loaded| !loaded.free.is_empty());
+        goes_along && has_room && !self.is_alone
+    }
+
+    /// Its slots are sequences of one handle: they are lent together, and again when all are back.
+    fn is_batch(&self) -> bool {
+        let loaded = self.worker.as_ref();
+        loaded.is_some_and(|loaded| loaded.worker.facts.is_batch)
     }
 
     /// Of the worker that is loaded.

@@ -39,6 +39,7 @@ impl Loader {
                 Handles::OfRequests(handles) => handles.pool_tokens,
                 Handles::OfClient(_) => None,
             },
+            is_batch: spec.handles.is_batch(),
             ..RuntimeFacts::default()
         };
         let limit = self.deadlines.library_open;
@@ -86,7 +87,11 @@ impl Loader {
                     unusable_adapters,
                 }) => {
                     facts.per_run_parameters = Some(per_run_parameters);
-                    facts.run_extensions = Some(run_extensions);
+                    // Runs of several sequences take none of it.
+                    facts.run_extensions = Some(match facts.is_batch {
+                        true => RunExtensions::None,
+                        false => run_extensions,
+                    });
                     tell_of_an_older_runtime(run_extensions, &facts);
                     facts.model_file = model_file;
                     facts.unusable_adapters = unusable_adapters;

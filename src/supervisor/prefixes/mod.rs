@@ -265,6 +265,10 @@ fn identity_of(adapter: &AdapterFacts) -> AdapterIdentity {
 /// `None`: it is not known which that was.
 fn identity(worker: &Worker, adapter: Option<&str>) -> Option<Identity> {
     let (model, facts) = (&worker.model, &worker.facts);
+    if facts.is_batch {
+        // Its runs begin with nothing, and leave nothing.
+        return None;
+    }
     let opened = facts.model_file.as_deref()?;
     let words = |word: &Option<String>| word.clone().unwrap_or_default();
     let context = facts.context_length;

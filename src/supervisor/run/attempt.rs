@@ -12,7 +12,7 @@ use crate::generation::{
     Abilities, Deadline, DrawRequest, Fingerprint, GenerationError, ReplyEvent, RunStart,
     StopStrings,
 };
-use crate::ipc::{BegunAnswer, RunEnd, RunSpec, SlotCommand};
+use crate::ipc::{BegunAnswer, RunEnd, RunOutcome, RunSpec, SlotCommand};
 use crate::supervisor::adapters;
 use crate::supervisor::drive::{Ended, Limits, Loss, Lost, Outer, Stop, drive};
 use crate::supervisor::lease::{Lease, WorkerAfter};
@@ -67,6 +67,7 @@ impl Serving<'_> {
         let is_followed = !followed.is_nothing();
         let spec = self.spec(worker, followed);
         let (deadlines, prefill) = (worker.deadlines, Prefill::of(&spec, worker.slots()));
+        let prefill = prefill.in_batch(lease.batch_bytes());
         let resumed = Resumption::of(self.lost.take(), worker, granted_at);
         let (metrics, request) = (&self.services.metrics, &self.job.request);
         let on_first_token = || {
@@ -127,7 +128,8 @@ impl Serving<'_> {
                 }
                 let stop = over.stop.take();
                 // A prompt that was not taken may be longer than anything a slot holds.
-                if over.end.outcome.has_run() {
+                let is_kept = !over.running.worker().facts.is_batch;
+                if over.end.outcome.has_run() && is_kept {
                     let texts = [&*self.job.request.prompt, self.answer.text()];
                     over.running.hold(&texts);
                     let is_evaluated = over.end.generated_tokens > 0;
@@ -152,11 +154,24 @@ impl Serving<'_> {
                     let counted = counted.and_then(|(all, begun)| all.checked_sub(begun));
                     self.prompt_tokens = self.prompt_tokens.or(counted);
                     let after = over.after(false);
-                    let kept = over.running.ended(after);
+                    // Beside others of a batch it would be timed while it waits until these have ended.
+                    let begins = !over.running.worker().facts.is_batch || over.running.was_alone();
+                    let kept = over.running.ended(after).filter(|_| begins);
                     return match self.close_thought() {
                         Ok(()) => Attempt::GoesOn(kept),
                         Err(outcome) => Attempt::Over(outcome, None),
                     };
+                }
+                if let RunOutcome::Failed { reason } = &over.end.outcome
+                    && stop.is_none()
+                    && running.worker().facts.is_batch
+                    && !running.was_alone()
+                {
+                    tracing::warn!(request = %self.job.request.id, reason, "its batch has failed");
+                    let loss = Loss::of_batch(reason);
+                    let process = running.worker().process.clone();
+                    over.running.ended(WorkerAfter::Tainted);
+                    return Attempt::Lost { loss, process };
                 }
                 let outcome = outcome::of_end(&over.end, stop, running, &self.job.request).await;
                 if matches!(outcome, Outcome::Failed(GenerationError::RunRefused { .. }))
@@ -285,7 +300,11 @@ impl Serving<'_> {
             vocabulary: followed.vocabulary,
             max_new_tokens: self.tokens_left(),
             prefill_per_token: worker.prefill_per_token(),
-            credit: TOKEN_CREDIT,
+            credit: match worker.facts.is_batch {
+                // Its callback cannot wait for one of its runs: there is room for a whole answer.
+                true => TOKEN_CREDIT.saturating_add(worker.facts.context_length.unwrap_or(0)),
+                false => TOKEN_CREDIT,
+            },
             save: None,
         }
     }

@@ -19,6 +19,10 @@ impl Serving<'_> {
             // One that is not served costs no slot what it holds.
             let adapter = self.job.request.adapter.clone();
             adapters::check(lease.worker(), adapter.as_deref()).map_err(Outcome::Failed)?;
+            if lease.is_batch() {
+                // Each batch begins with an empty cache.
+                return Ok(lease);
+            }
             let plan = match std::mem::take(&mut self.may_swap) {
                 true => self.swap().plan(&lease, &self.job.request),
                 false => None,

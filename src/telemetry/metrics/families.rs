@@ -31,6 +31,8 @@ pub(super) struct Families {
     pub(super) runs_resumed: Counters<ByModel>,
     pub(super) runs_repeated: Counters<ByModel>,
     pub(super) resumes_refused: Counters<ByReason>,
+    pub(super) batches: Counters<ByModel>,
+    pub(super) batched_requests: Counters<ByModel>,
     pub(super) redraws: Counters<ByModel>,
     pub(super) redraw_wasted_tokens: Counters<ByModel>,
     pub(super) redraw_prompt_tokens: Counters<ByModel>,
@@ -108,6 +110,14 @@ impl Families {
             resumes_refused: add.counters(
                 "resumes_refused",
                 "Answers that ended with their worker because they could not be resumed, by reason",
+            ),
+            batches: add.counters(
+                "batches",
+                "Batches that began, of models with `batch`",
+            ),
+            batched_requests: add.counters(
+                "batched_requests",
+                "Requests that these batches began with",
             ),
             redraws: add.counters(
                 "redraws",

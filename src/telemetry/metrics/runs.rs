@@ -54,6 +54,14 @@ impl Metrics {
         observe(&self.0.resume_overhead, model, seconds);
     }
 
+    /// Requests of a model begin that are made in one batch.
+    pub fn batch_begins(&self, model: &str, requests: usize) {
+        let labels = ByModel::new(model);
+        self.0.batches.get_or_create(&labels).inc();
+        let batched = self.0.batched_requests.get_or_create(&labels);
+        batched.inc_by(requests as u64);
+    }
+
     /// An answer's tokens were looked at, and some drawn again.
     pub fn redrawn(&self, model: &str, took: &Redraws) {
         let families = &self.0;

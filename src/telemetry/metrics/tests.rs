@@ -123,7 +123,7 @@ fn restarts(restarts: u32) -> Redraws {
 type Move = (fn(&Metrics), &'static str);
 
 /// Each method, and the sample it makes.
-const MOVES: [Move; 29] = [
+const MOVES: [Move; 31] = [
     (
         |m| m.request_ended("a", "complete"),
         r#"rkllmd_requests_total{model="a",outcome="complete"} 1"#,
@@ -195,6 +195,14 @@ const MOVES: [Move; 29] = [
     (
         |m| m.resume_refused("a", "poison"),
         r#"rkllmd_resumes_refused_total{model="a",reason="poison"} 1"#,
+    ),
+    (
+        |m| m.batch_begins("a", 3),
+        r#"rkllmd_batches_total{model="a"} 1"#,
+    ),
+    (
+        |m| m.batch_begins("a", 3),
+        r#"rkllmd_batched_requests_total{model="a"} 3"#,
     ),
     (
         |m| m.redrawn("a", &redraws(3, 0, None)),

@@ -18,10 +18,10 @@ use crate::library_calls::{Call, CallFailure, Outcome};
 
 impl Slot {
     pub(super) fn start_raw_run(&mut self, common: &Common, spec: Box<RawRunSpec>) {
-        if !self.is_free() {
+        if common.is_batch || !self.is_free() {
             return self.events.send(SlotEvent::RawEnded {
                 run: spec.run,
-                result: Err(busy()),
+                result: Err(not_possible(common)),
                 called_back: None,
                 tainted: common.tainted,
             });
@@ -33,9 +33,9 @@ impl Slot {
         self.npu_task(NpuTask::RawRun { spec, progress });
     }
 
-    pub(super) fn start_call(&mut self, spec: Box<CallSpec>) {
-        if !self.is_free() {
-            return self.called(spec.id, Err(busy()));
+    pub(super) fn start_call(&mut self, common: &Common, spec: Box<CallSpec>) {
+        if common.is_batch || !self.is_free() {
+            return self.called(spec.id, Err(not_possible(common)));
         }
         self.restores = matches!(spec.call, Call::LoadPromptCache { .. });
         self.doing = Doing::Calling(CallTiming {
@@ -83,8 +83,12 @@ impl Slot {
     }
 }
 
-fn busy() -> CallFailure {
+fn not_possible(common: &Common) -> CallFailure {
+    let reason = match common.is_batch {
+        true => "a sequence of a batch takes no call of its own",
+        false => "another call is in progress",
+    };
     CallFailure::Other {
-        reason: "another call is in progress".to_owned(),
+        reason: reason.to_owned(),
     }
 }

@@ -50,7 +50,7 @@ impl WorkerState {
             self.events.flush();
             process_setup::exit_now(0)
         };
-        if spec.handles.count() > 1 && !library.holds_several_handles() {
+        if spec.handles.copies() > 1 && !library.holds_several_handles() {
             let version = library.version().to_owned();
             let what = "several handles in a process (`parallel` above 1)";
             self.load_failed(CallError::NotInLibrary { what, version }.into());
@@ -91,14 +91,21 @@ impl WorkerState {
                 model_file: self.model_file.clone(),
                 unusable_adapters: self.unusable_adapters.clone(),
             };
+            let control = model.control.clone();
             self.slots[slot].loaded(model)?;
+            if self.is_batch() {
+                // They are sequences of the first one's handle.
+                for (sequence, slot) in self.slots.iter_mut().enumerate().skip(1) {
+                    slot.is_given(control.clone(), sequence)?;
+                }
+            }
             Ok(loaded)
         });
         let loaded = match started {
             Ok(loaded) => loaded,
             Err(error) => self.load_failed(error),
         };
-        if slot + 1 < self.slots.len() {
+        if slot + 1 < self.slots.len() && !self.is_batch() {
             return self.init(slot + 1);
         }
         self.stage = Stage::Loaded;

@@ -16,6 +16,7 @@ const PARAMS_MARK: &str = "{params}";
 /// Ids of tokens that the scenario gives none.
 const FIRST_ID: i32 = 1000;
 
+#[derive(Clone)]
 pub struct Event {
     pub state: u32,
     pub text: CString,

@@ -1,14 +1,15 @@
 //! A run of several sequences: each has an input, an answer and a place in the array of results. A
 //! sequence that has ended gets the token id -1 and no text until all have.
 
-use crate::answer::{FINISH, NORMAL, Sequence};
+use crate::answer::{ERROR, Event, FINISH, NORMAL};
+use crate::console;
+use crate::fault::{After, Fault};
 use crate::generation::{MODE_HIDDEN, Userdata};
 use crate::layout::Layout;
 use crate::model::{Cache, Model, lock};
 use crate::params::{Input, RunParams};
 use std::ffi::c_int;
-use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The hidden states of a sequence begin with this times its place.
 const SLOT_STEP: f32 = 1000.0;
@@ -20,6 +21,8 @@ pub struct Batch<'a> {
     pub params: &'a RunParams,
     /// What `{params}` stands for.
     pub report: String,
+    /// In the order of `faults_of_run`.
+    pub faults: &'a [Fault],
 }
 
 struct Results {
@@ -60,14 +63,11 @@ impl Batch<'_> {
             })
             .collect();
         let matrices = self.matrices(&counts);
-        let sequences: Vec<Arc<Sequence>> = inputs
-            .iter()
-            .map(|input| self.model.answers.to(input, &input.text, &self.report).0)
-            .collect();
-        let longest = sequences.iter().map(|sequence| sequence.events.len());
+        let sequences: Vec<Vec<Event>> = inputs.iter().map(|input| self.events_to(input)).collect();
+        let longest = sequences.iter().map(Vec::len).max().unwrap_or(0);
         let steps = match self.params.mode {
             MODE_HIDDEN => 0,
-            _ => longest.max().unwrap_or(0),
+            _ => longest.min(self.most_tokens()),
         };
         if let Some((part, name, columns)) = self.matrix_fields() {
             let (Some(at), Some(of)) = (fields.find(part), self.layout.find(name)) else {
@@ -80,12 +80,38 @@ impl Batch<'_> {
             }
             self.call(&mut results, NORMAL);
         }
+        let delay = Duration::from_micros(self.model.scenario.token_delay_us);
+        let (mut faults, started) = (self.faults.iter().peekable(), Instant::now());
         for step in 0..steps {
+            while let Some(fault) = faults
+                .next_if(|fault| fault.in_prefill || fault.after_tokens.unwrap_or(0) <= step as u64)
+            {
+                if fault.in_prefill {
+                    // It has happened.
+                    continue;
+                }
+                match fault.happen(self.model.scene()) {
+                    After::GoOn => {}
+                    After::Return(code) => return code,
+                    After::ErrorState(code) => {
+                        self.call(&mut results, ERROR);
+                        return code;
+                    }
+                    other => {
+                        console::error(&format!("a batch has no fault such as {other:?}"));
+                        return -1;
+                    }
+                }
+            }
+            if !delay.is_zero() {
+                let n = u32::try_from(step + 1).unwrap_or(u32::MAX);
+                self.model.sleep_until(started + delay * n);
+            }
             if self.model.is_aborted() {
                 break;
             }
             for (slot, sequence) in sequences.iter().enumerate() {
-                match sequence.events.get(step) {
+                match sequence.get(step) {
                     Some(event) => {
                         results.put(slot, text_at, event.text.as_ptr());
                         results.put(slot, id_at, event.id);
@@ -113,6 +139,27 @@ impl Batch<'_> {
         });
         self.call(&mut results, FINISH);
         0
+    }
+
+    /// What is left of the answer to an input, with its end.
+    fn events_to(&self, input: &Input) -> Vec<Event> {
+        let answers = &self.model.answers;
+        let (sequence, start) = answers.to(input, &input.text, &self.report);
+        let times = usize::try_from(sequence.times).unwrap_or(usize::MAX);
+        let length = sequence.events.len().saturating_mul(times);
+        let most = length.min(self.most_tokens());
+        let cycle = sequence.events.iter().cycle().take(length);
+        let all = cycle.chain(sequence.end.as_ref());
+        let skip = usize::try_from(start.skip).unwrap_or(usize::MAX);
+        let rest = all.skip(skip).take(most + 1).cloned();
+        start.head.into_iter().chain(rest).collect()
+    }
+
+    /// Of a sequence.
+    fn most_tokens(&self) -> usize {
+        let of_run = self.params.max_new_tokens.filter(|limit| *limit > 0);
+        let limit = of_run.unwrap_or(self.model.params.max_new_tokens);
+        usize::try_from(limit).unwrap_or(usize::MAX)
     }
 
     fn matrix_fields(&self) -> Option<(&'static str, &'static str, u16)> {

@@ -27,13 +27,16 @@ pub struct AtTheEnd {
     pub late_callback: bool,
 }
 
-/// The faults of this run: those in prefill, then the others in the order of their tokens.
-pub fn faults_of_run(model: &Model, occasion: u32, prompt: &[u8]) -> Vec<Fault> {
+/// The faults of a run of these prompts: those in prefill, then the others in the order of their tokens.
+pub fn faults_of_run(model: &Model, occasion: u32, prompts: &[&[u8]]) -> Vec<Fault> {
     let mut faults: Vec<Fault> = model
         .scenario
         .fault
         .iter()
-        .filter(|fault| fault.applies(Call::Run, occasion, prompt))
+        .filter(|fault| {
+            let mut prompts = prompts.iter();
+            prompts.any(|prompt| fault.applies(Call::Run, occasion, prompt))
+        })
         .cloned()
         .collect();
     faults.sort_by_key(|fault| (!fault.in_prefill, fault.after_tokens.unwrap_or(0)));

@@ -118,12 +118,18 @@ impl Generation<'_> {
         }
         if !others.is_empty() {
             let inputs: Vec<Input> = std::iter::once(input).chain(others).collect();
+            let texts: Vec<&[u8]> = inputs.iter().map(|input| input.text.as_slice()).collect();
+            let mut faults = FaultsOfARun::new(&self.faults, model);
+            if self.prefill(&texts.concat(), &mut faults).is_some() {
+                return -1;
+            }
             let batch = Batch {
                 layout: self.layout,
                 model,
                 userdata: self.userdata,
                 params: &self.params,
                 report,
+                faults: &self.faults,
             };
             return batch.run(&inputs);
         }

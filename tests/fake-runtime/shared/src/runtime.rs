@@ -186,10 +186,13 @@ impl Runtime {
         }
         model.forget_abort();
         model.userdata.store(userdata, Ordering::Relaxed);
-        let (before, during): (Vec<Fault>, Vec<Fault>) =
-            faults_of_run(&model, occasion, &copied.text)
-                .into_iter()
-                .partition(Fault::precedes_the_run);
+        let prompts: Vec<&[u8]> = std::iter::once(&copied)
+            .chain(&others)
+            .map(|input| input.text.as_slice())
+            .collect();
+        let (before, during): (Vec<Fault>, Vec<Fault>) = faults_of_run(&model, occasion, &prompts)
+            .into_iter()
+            .partition(Fault::precedes_the_run);
         let refused = before
             .iter()
             .find_map(|fault| match fault.happen(model.scene()) {

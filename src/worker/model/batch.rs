@@ -1,0 +1,283 @@
+//! A run of several sequences of one handle (`n_batch`): to the daemon each is a run of its own, with its own
+//! budget, text and end. The library ends them together: what one of them has ended with, or has been
+//! asked to, is told at once, its sequence idles on, and the library is told to end when none is left. A sequence
+//! that no run has gets the shortest of prompts, and what it makes is dropped.
+
+use std::sync::{Arc, PoisonError};
+
+use rkllm_sys::{
+    CallError, CallState, Flow, ResultSink, ResultView, RunExtras, RunId, RunInput, RunItem,
+    RunOptions,
+};
+
+use super::super::library_call;
+use super::super::npu_thread::RunReturned;
+use super::super::prepared_input::{InputForm, PreparedInput};
+use super::super::run_progress::RunProgress;
+use super::super::seat::Seat;
+use super::super::slot::{SlotNote, SlotNotes};
+use super::super::slot_events::SlotEvents;
+use super::super::token_sink::{SharedRecord, TokenSink};
+use super::Model;
+use crate::ipc::{RunSpec, SlotEvent};
+
+/// What a sequence is given that no run has: a token of every tokenizer.
+const FILLER: &str = "a";
+
+/// A run that is a sequence of a batch.
+pub struct Member {
+    pub spec: Box<RunSpec>,
+    pub progress: Arc<RunProgress>,
+    pub seat: Arc<Seat>,
+    pub notes: SlotNotes,
+    pub events: SlotEvents,
+}
+
+impl Member {
+    fn tell_returned(self, returned: RunReturned) {
+        self.notes.send(SlotNote::SequenceReturned {
+            seat: self.seat,
+            returned: Box::new(returned),
+        });
+    }
+}
+
+/// One that the library is given.
+struct Seated {
+    member: Member,
+    form: InputForm,
+    returned: RunReturned,
+    record: SharedRecord,
+}
+
+impl Model {
+    /// Blocks until the library has ended the run. All members are of one kind: see `worker_state::batches`.
+    pub fn run_batch(&self, members: Vec<Member>) {
+        let mut seated = Vec::with_capacity(members.len());
+        // What has left is told already.
+        for member in members.into_iter().filter(|it| !it.seat.has_left()) {
+            let run = member.spec.run;
+            let prepared = PreparedInput::prepare(&member.spec);
+            let mut returned = RunReturned::of(&member.spec, &prepared);
+            if let Some(tokens) = prepared.prompt_tokens {
+                let event = SlotEvent::PromptCounted { run, tokens };
+                member.events.send(event);
+            }
+            if let Some(tokens) = prepared.input_tokens
+                && !self.has_room(tokens, &member.progress, &member.notes, &mut returned)
+            {
+                member.tell_returned(returned);
+                continue;
+            }
+            seated.push(Seated {
+                member,
+                form: prepared.form,
+                returned,
+                record: SharedRecord::default(),
+            });
+        }
+        // An abort that came before this point finds no run in the library.
+        let is_wanted =
+            |it: &Seated| !it.member.seat.has_left() && !it.member.progress.abort_requested();
+        let result = match seated.iter().any(is_wanted) {
+            true => {
+                for it in &mut seated {
+                    it.returned.asked_runtime = true;
+                }
+                self.call_batch(&seated)
+            }
+            false => Ok(()),
+        };
+        let is_failed = result.is_err();
+        for it in seated {
+            let mut returned = it.returned;
+            returned.record =
+                std::mem::take(&mut *it.record.lock().unwrap_or_else(PoisonError::into_inner));
+            // What has ended before is no failure's.
+            let has_ended = returned.record.finished || returned.record.ended_by.is_some();
+            if is_failed && !has_ended {
+                returned.result = result.clone();
+            }
+            it.member.tell_returned(returned);
+        }
+    }
+
+    fn call_batch(&self, seated: &[Seated]) -> Result<(), CallError> {
+        let Some(first) = seated.first() else {
+            return Ok(());
+        };
+        let spec = &first.member.spec;
+        let id = RunId::new(spec.run).ok_or_else(|| CallError::OutOfRange {
+            what: "the run id",
+            value: spec.run.to_string(),
+            allowed: "it must not be 0",
+        })?;
+        // Those before it may have been other tenants'.
+        self.handle.clear_kv_cache(false)?;
+        let budgets = seated.iter().map(|it| it.member.progress.limit_tokens());
+        let budget = i32::try_from(budgets.max().unwrap_or(1)).unwrap_or(i32::MAX);
+        let sampling = library_call::sampling(spec.sampling);
+        let options = RunOptions {
+            per_run: self
+                .per_run
+                .map(|per_run| per_run.values(sampling, Some(budget))),
+            ..RunOptions::default()
+        };
+        let extras = RunExtras {
+            lora: spec.adapter.as_deref(),
+            prompt_cache: None,
+        };
+        let control = self.handle.control();
+        let fillers = control.sequences().saturating_sub(seated.len());
+        let items: Vec<RunItem<'_>> = seated
+            .iter()
+            .map(|it| match &it.form {
+                InputForm::Text(text) => RunInput::Prompt(text),
+                InputForm::Tokens(ids) => RunInput::Tokens(ids),
+            })
+            .chain(std::iter::repeat_n(RunInput::Prompt(FILLER), fillers))
+            .map(RunItem::user)
+            .collect();
+        let places = seated.iter().map(|it| self.place(it)).collect();
+        let sink = BatchSink {
+            places,
+            abort: Box::new(move || control.abort()),
+        };
+        self.handle
+            .run_batch(&items, &options, &extras, id, Box::new(sink))
+    }
+
+    fn place(&self, seated: &Seated) -> Place {
+        let Member {
+            spec,
+            progress,
+            seat,
+            notes,
+            events,
+        } = &seated.member;
+        let mut sink = self.sink(spec.run, progress, &seated.record, notes, events);
+        // The library's run is not this one's to end.
+        sink.abort = Box::new(|| Ok(()));
+        sink.budget_of_runtime = None;
+        Place {
+            sink,
+            seat: Arc::clone(seat),
+            has_ended: false,
+        }
+    }
+}
+
+/// A sequence that a run has.
+struct Place {
+    sink: TokenSink,
+    seat: Arc<Seat>,
+    has_ended: bool,
+}
+
+struct BatchSink {
+    places: Vec<Place>,
+    /// Asks the library to end.
+    abort: Box<dyn Fn() -> Result<(), CallError> + Send>,
+}
+
+impl ResultSink for BatchSink {
+    fn on_result(&mut self, result: ResultView<'_>) -> Flow {
+        self.on_results(&[result])
+    }
+
+    fn on_results(&mut self, results: &[ResultView<'_>]) -> Flow {
+        for (place, result) in self.places.iter_mut().zip(results) {
+            place.take(result);
+        }
+        let is_over = results
+            .first()
+            .is_some_and(|result| matches!(result.state, CallState::Finish | CallState::Error));
+        let is_idle = |place: &Place| place.has_ended || place.seat.has_left();
+        if !is_over
+            && self.places.iter().all(is_idle)
+            && let Err(error) = (self.abort)()
+        {
+            eprintln!("W rkllmd-worker: ending a batch: {error}");
+        }
+        Flow::Continue
+    }
+}
+
+impl Place {
+    fn take(&mut self, result: &ResultView<'_>) {
+        if self.has_ended || !self.seat.enter() {
+            return;
+        }
+        self.sink.on_result(of_sequence(result));
+        self.seat.exit();
+        let (record, progress) = (&self.sink.record, &self.sink.progress);
+        self.has_ended = record.finished || record.ended_by.is_some();
+        // An abort that came while this was at it is told here.
+        if self.has_ended || progress.abort_requested() {
+            self.sink.notes.send(SlotNote::Idles {
+                run: self.sink.run,
+                has_ended: self.has_ended,
+                ended_by: record.ended_by,
+            });
+        }
+    }
+}
+
+/// What a callback of the batch says to one sequence: the state is all sequences' together, the figures are, too,
+/// and one that has ended by itself is told so by its token alone (docs/vendor-library.md §4).
+fn of_sequence<'a>(result: &ResultView<'a>) -> ResultView<'a> {
+    let has_text = result.text.is_some_and(|text| !text.is_empty());
+    let has_ended = result.token_id.is_some_and(|id| id < 0) && !has_text;
+    let is_token = matches!(result.state, CallState::Normal | CallState::Waiting);
+    let state = match result.state {
+        _ if is_token && has_ended => CallState::Finish,
+        CallState::Waiting if has_text => CallState::Normal,
+        state => state,
+    };
+    ResultView {
+        state,
+        perf: None,
+        ..*result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(state: CallState, text: Option<&[u8]>, token_id: Option<i32>) -> CallState {
+        let run = RunId::new(1).expect("it is not 0");
+        of_sequence(&ResultView {
+            run,
+            state,
+            text,
+            token_id,
+            hidden_states: None,
+            logits: None,
+            perf: None,
+        })
+        .state
+    }
+
+    #[test]
+    fn a_sequence_that_has_ended_is_told_by_its_token() {
+        use CallState::{Error, Finish, Normal, Waiting};
+        assert_eq!(told(Normal, None, Some(-1)), Finish);
+        assert_eq!(told(Normal, Some(b""), Some(-1)), Finish);
+        assert_eq!(told(Normal, None, None), Normal, "nothing is told of it");
+        assert_eq!(told(Waiting, None, Some(-1)), Finish);
+        assert_eq!(
+            told(Normal, Some(b""), Some(7)),
+            Normal,
+            "it is not printed"
+        );
+        assert_eq!(told(Waiting, None, Some(7)), Waiting);
+        assert_eq!(
+            told(Waiting, Some(b"a"), Some(7)),
+            Normal,
+            "another one waits"
+        );
+        assert_eq!(told(Finish, None, Some(-1)), Finish);
+        assert_eq!(told(Error, None, None), Error);
+    }
+}
