@@ -21,7 +21,6 @@ use crate::conversation::{Message, Role, Thinking};
 use crate::generation::{ClientKey, Completion};
 use crate::http::HttpState;
 use crate::http::dialects::chat_dialect::{Asked, ChatDialect, Identity};
-use crate::http::dialects::parameters::neutral;
 use crate::http::dialects::permission::may_control;
 use crate::http::dialects::templates::has_template;
 use crate::http::request::body::fields;
