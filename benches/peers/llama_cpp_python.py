@@ -2,10 +2,11 @@
 does when it makes an answer.
 
 Usage: llama_cpp_python.py FOLDER, where the package is and, in LLAMA_CPP_LIB_PATH, its library. Reads one object
-from stdin: `model` (a file), `threads`, `context` (tokens), `top`, and `answers`, each with `prompt`, `answer` (ids)
-and `told`, which has for each token of the answer the ids that are asked for. Writes one object: `version`, `library`
-(a file) and `answers`, each with a place for each token: `told`, the log probabilities of those ids, and `top`, the
-likeliest ids with theirs. What the library prints is on stderr.
+from stdin: `model` (a file), `threads`, `context` (tokens), `top`, and `answers`, each with `prompt` (a text), `answer`
+(ids) and `told`, which has for each token of the answer the ids that are asked for. Writes one object: `version`,
+`library` (a file) and `answers`, each with `prompt_tokens`, how many its prompt has, and `places`, one for each token:
+`told`, the log probabilities of those ids, and `top`, the likeliest ids with theirs. What the library prints is on
+stderr.
 """
 
 import json
@@ -31,14 +32,16 @@ def place(llama, told, top):
     }
 
 
-def places(llama, answer, top):
+def evaluated(llama, answer, top):
+    # With the tokens around a text that belong there by the model's file.
+    prompt = llama.tokenize(answer["prompt"].encode(), add_bos=True, special=False)
     llama.reset()
-    llama.eval(answer["prompt"])
-    found = []
+    llama.eval(prompt)
+    places = []
     for token, told in zip(answer["answer"], answer["told"], strict=True):
-        found.append(place(llama, told, top))
+        places.append(place(llama, told, top))
         llama.eval([token])
-    return found
+    return {"prompt_tokens": len(prompt), "places": places}
 
 
 def main():
@@ -51,7 +54,7 @@ def main():
         logits_all=True,
         verbose=True,
     )
-    answers = [places(llama, answer, asked["top"]) for answer in asked["answers"]]
+    answers = [evaluated(llama, answer, asked["top"]) for answer in asked["answers"]]
     said = {
         "version": llama_cpp.__version__,
         "library": os.path.join(os.environ["LLAMA_CPP_LIB_PATH"], "libllama.so"),

@@ -34,7 +34,9 @@ const CONTEXT: usize = 512;
 
 /// An answer of ours.
 struct Answer {
-    prompt: Vec<u64>,
+    prompt: &'static str,
+    /// As it was counted.
+    prompt_tokens: u64,
     places: Vec<Place>,
 }
 
@@ -61,7 +63,14 @@ pub fn measure(report: &mut Report) {
     ));
     let mut compared = Compared::default();
     for (number, answer) in answers.iter().enumerate() {
-        let places = theirs["answers"][number].as_array().expect("its places");
+        let theirs = &theirs["answers"][number];
+        assert_eq!(
+            theirs["prompt_tokens"].as_u64(),
+            Some(answer.prompt_tokens),
+            "tokens of the prompt {:?}, theirs and ours",
+            answer.prompt
+        );
+        let places = theirs["places"].as_array().expect("its places");
         assert_eq!(places.len(), answer.places.len(), "of answer {number}");
         for (ours, theirs) in answer.places.iter().zip(places) {
             compared.add(ours, theirs);
@@ -71,23 +80,22 @@ pub fn measure(report: &mut Report) {
 }
 
 impl Answer {
-    fn of(address: SocketAddr, prompt: &str) -> Self {
-        let prompt = ask(address, "/tokenize", &json!({"content": prompt}))["tokens"].clone();
+    fn of(address: SocketAddr, prompt: &'static str) -> Self {
         let more = json!({"prompt": prompt, "n_predict": ANSWER, "n_probs": TOLD, "temperature": 0,
             "repeat_penalty": 1.0});
         let answer = ask(address, "/completion", &more);
         let places = answer["completion_probabilities"].as_array();
         let places = places.unwrap_or_else(|| panic!("ours tells no probabilities: {answer}"));
+        let count = |name: &str| answer[name].as_u64().expect("a count");
         // One that is told nowhere, in the middle, would shift all that follow; the model's end is none of the text.
-        let made = answer["tokens_predicted"].as_u64().expect("a number");
+        let (told, made) = (places.len() as u64, count("tokens_predicted"));
         assert!(
-            (places.len() as u64..=places.len() as u64 + 1).contains(&made),
-            "of {made} tokens {} are told: {answer}",
-            places.len()
+            (told..=told + 1).contains(&made),
+            "of {made} tokens {told} are told: {answer}"
         );
-        let ids = prompt.as_array().expect("tokens").iter();
         Self {
-            prompt: ids.map(|id| id.as_u64().expect("an id")).collect(),
+            prompt,
+            prompt_tokens: count("tokens_evaluated"),
             places: places.iter().map(Place::of).collect(),
         }
     }
