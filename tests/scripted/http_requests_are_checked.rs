@@ -308,6 +308,7 @@ async fn what_is_not_supported_is_refused_by_name() {
         chat fields: "deterministic":true => deterministic invalid_value
         text fields: "deterministic":true,"temperature":0.5 => deterministic invalid_value
         chat fields: "min_tokens":5,"max_tokens":4 => min_tokens invalid_value
+        chat fields: "min_tokens":5,"max_completion_tokens":4 => min_tokens invalid_value
         chat fields: "ignore_eos":1 => ignore_eos invalid_type
         chat fields: "tools":[{"type":"function"}] => tools[0].function missing_required_parameter
         chat fields: "tools":[{"type":"web_search"}] => tools[0].type unsupported_parameter

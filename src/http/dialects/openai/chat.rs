@@ -184,6 +184,14 @@ impl ChatParameters {
     fn max_tokens(&self, shared: &SharedParameters) -> Result<Option<u32>, RequestError> {
         let old = shared.max_tokens()?;
         let new = token_budget("max_completion_tokens", self.max_completion_tokens)?;
+        if let (Some(most), Some(least)) = (new, shared.min_tokens)
+            && least > i64::from(most)
+        {
+            return Err(RequestError::out_of_range(
+                "min_tokens",
+                "must not be more than `max_completion_tokens`",
+            ));
+        }
         match (old, new) {
             (Some(0), _) | (_, Some(0)) => Err(RequestError::out_of_range(
                 if old == Some(0) {
