@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::closing;
+use super::relaxed::Relaxed;
 use super::schema::{self, Fault, children};
 use super::tokens::ModelTokens;
 use super::{Compiled, How, Limits, Wanted, WhiteSpace, calls, gbnf, rewrite, texts};
@@ -78,6 +79,7 @@ pub fn compile(wanted: &Wanted, limits: &Limits) -> Result<Compiled, Unenforceab
 fn of_schema(schema: &Value, strict: bool, limits: &Limits) -> Result<Compiled, Unenforceable> {
     let prepared = schema::prepare(schema, limits.schema_depth)?;
     let mut not_kept = prepared.not_kept;
+    let mut moved = prepared.moved;
     if strict && !not_kept.is_empty() {
         return Err(not_kept.swap_remove(0).into());
     }
@@ -92,14 +94,24 @@ fn of_schema(schema: &Value, strict: bool, limits: &Limits) -> Result<Compiled, 
     let mut trials = MOST_TRIALS;
     while let Err(reason) = trial.takes(&schema) {
         let takes = |schema: &Value| trial.takes(schema);
-        let fault = smallest_fault(&schema, reason, &mut trials, &takes);
-        if strict || fault.pointer.is_empty() || trials == 0 {
-            return Err(fault.into());
-        }
-        let Some(part) = schema.pointer_mut(&fault.pointer) else {
+        let mut fault = smallest_fault(&schema, reason, &mut trials, &takes);
+        let relaxed = match strict {
+            true => None,
+            false => Relaxed::of(&schema, &fault, &takes),
+        };
+        let is_whole = fault.pointer.is_empty() && relaxed.is_none();
+        let part = match strict || is_whole || trials == 0 {
+            true => None,
+            false => schema.pointer_mut(&fault.pointer),
+        };
+        fault.pointer = moved.written(&fault.pointer);
+        let Some(part) = part else {
             return Err(fault.into());
         };
-        *part = Value::Bool(true);
+        *part = match relaxed {
+            Some(relaxed) => relaxed.told(&mut fault, &mut moved),
+            None => Value::Bool(true),
+        };
         not_kept.push(fault);
     }
     let mut closed = schema.clone();
@@ -235,7 +247,7 @@ pub(super) fn smallest_fault(
 }
 
 /// A part as a schema of its own, with what it may refer to.
-fn alone(part: &Value, whole: &Value) -> Value {
+pub(super) fn alone(part: &Value, whole: &Value) -> Value {
     let Value::Object(keywords) = part else {
         return part.clone();
     };

@@ -53,6 +53,7 @@ mod replies_lose_nothing;
 mod replies_of_a_real_vocabulary;
 mod replies_take_linear_time;
 mod schemas_are_kept_as_the_suite_says;
+mod schemas_of_programs_are_kept;
 mod settings_sources;
 mod settings_survive_any_source;
 mod templates_say_whose_fault_it_is;

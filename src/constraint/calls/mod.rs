@@ -19,6 +19,8 @@ use serde_json::{Map, Value, json};
 
 use super::closing;
 use super::grammar::{MOST_TRIALS, Trial, Unenforceable, smallest_fault};
+use super::relaxed::Relaxed;
+use super::rewrite::Moved;
 use super::schema::{self, Fault};
 use super::{Compiled, How, Limits, Opener};
 use crate::reply::{CallBody, ReplyFormat, ToolTypes};
@@ -249,9 +251,11 @@ impl<'w> Calls<'w> {
                 ),
             )),
         };
+        let mut moved = Moved::default();
         let mut schema = match prepared {
             Ok(prepared) if allows_objects(&prepared.schema) => {
                 faults.extend(prepared.not_kept);
+                moved = prepared.moved;
                 prepared.schema
             }
             Ok(_) => {
@@ -271,7 +275,7 @@ impl<'w> Calls<'w> {
             if takes(&any_arguments()).is_err() {
                 return self.cannot_be_called(tool);
             }
-            faults.extend(self.cut_down(&mut schema, &tool.name, &takes));
+            faults.extend(self.cut_down(&mut schema, &mut moved, tool, &takes));
             closed = schema.clone();
             closing::close(&mut closed);
         }
@@ -286,7 +290,10 @@ impl<'w> Calls<'w> {
             std::slice::from_ref(&prepared),
             self.wanted.how_many,
         );
-        faults.extend(started.faults);
+        faults.extend(started.faults.into_iter().map(|fault| Fault {
+            pointer: moved.written(&fault.pointer),
+            ..fault
+        }));
         self.not_kept(tool, faults)?;
         Ok(Some(prepared))
     }
@@ -301,21 +308,30 @@ impl<'w> Calls<'w> {
     fn cut_down(
         &self,
         schema: &mut Value,
-        name: &str,
+        moved: &mut Moved,
+        tool: &CallableTool,
         takes: &dyn Fn(&Value) -> Result<(), String>,
     ) -> Vec<Fault> {
         let mut faults = Vec::new();
         let (mut trials, mut is_of_names) = (MOST_TRIALS, false);
         while let Err(reason) = takes(schema) {
-            let takes_part = |part: &Value| self.takes_part(name, part);
-            let fault = smallest_fault(schema, reason, &mut trials, &takes_part);
-            let part = match fault.pointer.is_empty() || trials == 0 {
+            let takes_part = |part: &Value| self.takes_part(&tool.name, part);
+            let mut fault = smallest_fault(schema, reason, &mut trials, &takes_part);
+            // Of a strict function it is told what is at fault.
+            let relaxed = match tool.strict {
+                true => None,
+                false => Relaxed::of_several(schema, &fault, &takes_part),
+            };
+            let is_whole = fault.pointer.is_empty() && relaxed.is_none();
+            let part = match is_whole || trials == 0 {
                 true => None,
                 false => schema.pointer_mut(&fault.pointer),
             };
-            match part {
-                Some(part) => *part = Value::Bool(true),
-                None => {
+            fault.pointer = moved.written(&fault.pointer);
+            match (part, relaxed) {
+                (Some(part), Some(relaxed)) => *part = relaxed.told(&mut fault, moved),
+                (Some(part), None) => *part = Value::Bool(true),
+                (None, _) => {
                     *schema = match names_alone(schema) {
                         Some(names) if !is_of_names => names,
                         _ => any_arguments(),
