@@ -333,6 +333,7 @@ async fn what_is_not_supported_is_refused_by_name() {
         chat fields: "logprobs":true,"top_logprobs":21 => top_logprobs invalid_value
         chat fields: "logit_bias":{"x":1} => logit_bias.x invalid_value
         chat fields: "logit_bias":{"-1":1} => logit_bias.-1 invalid_value
+        chat fields: "logit_bias":{"050":1} => logit_bias.050 invalid_value
         chat fields: "logit_bias":{"50":101} => logit_bias.50 invalid_value
         chat fields: "logit_bias":{"50":"1"} => logit_bias.50 invalid_value
         chat fields: "logit_bias":[] => logit_bias invalid_type
