@@ -230,7 +230,9 @@ pub(super) fn smallest_fault(
         let at = fault.pointer.clone();
         let inner = schema.pointer(&at).map(|part| children(part, &at));
         for pointer in inner.unwrap_or_default() {
-            let Some(part) = schema.pointer(&pointer) else {
+            // What allows nothing is no fault of itself, as with `additionalProperties`.
+            let part = schema.pointer(&pointer);
+            let Some(part) = part.filter(|part| part.is_object()) else {
                 continue;
             };
             if *trials == 0 {

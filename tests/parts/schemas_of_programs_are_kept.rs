@@ -109,6 +109,21 @@ fn a_fault_in_a_union_is_told_where_it_was_written() {
 }
 
 #[test]
+fn what_forbids_all_else_is_not_taken_for_the_fault() {
+    let odd = json!({"type": "string", "pattern": "(?=x)y"});
+    for schema in [
+        json!({"additionalProperties": false, "type": "object", "required": ["d"], "properties": {"d": odd}}),
+        json!({"properties": {"a": false, "d": odd}}),
+        json!({"type": ["array", "object"], "items": false, "prefixItems": [true], "properties": {"d": odd}}),
+    ] {
+        let refused = compiled(&schema, true).expect_err("no engine looks ahead");
+        assert_eq!(refused.pointer, "/properties/d", "{schema}");
+        let loose = compiled(&schema, false).expect("it need not be kept");
+        assert_eq!(loose.not_kept, ["/properties/d"], "{schema}");
+    }
+}
+
+#[test]
 fn every_kind_of_schema_says_what_it_allows() {
     assert_kept(
         &json!({"enum": ["a", 1, null, true, {"x": [1]}]}),
