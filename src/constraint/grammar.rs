@@ -1,6 +1,8 @@
 //! From what is wanted to a grammar, and to the engine's parser of it. Where the engine does not take a
 //! schema, the smallest part that it does not take is found by trying its parts.
 
+use std::collections::BTreeSet;
+
 use anyhow::Context;
 use llguidance::api::{GrammarInit, GrammarWithLexer, ParserLimits, TopLevelGrammar};
 use llguidance::toktrie::InferenceCapabilities;
@@ -9,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::closing;
+use super::references::fragment;
 use super::relaxed::Relaxed;
 use super::schema::{self, Fault, children};
 use super::tokens::ModelTokens;
@@ -218,7 +221,7 @@ impl<'a> Trial<'a> {
     }
 }
 
-/// The innermost part that `takes` does not take by itself.
+/// The innermost part that `takes` does not take by itself, also behind references.
 pub(super) fn smallest_fault(
     schema: &Value,
     reason: String,
@@ -226,10 +229,20 @@ pub(super) fn smallest_fault(
     takes: &dyn Fn(&Value) -> Result<(), String>,
 ) -> Fault {
     let mut fault = Fault::new("", reason);
+    let mut at_fault = BTreeSet::new();
     'deeper: loop {
         let at = fault.pointer.clone();
-        let inner = schema.pointer(&at).map(|part| children(part, &at));
+        at_fault.insert(at.clone());
+        let inner = schema.pointer(&at).map(|part| {
+            let referred = part.get("$ref").and_then(Value::as_str).and_then(fragment);
+            let mut inner = children(part, &at);
+            inner.extend(referred);
+            inner
+        });
         for pointer in inner.unwrap_or_default() {
+            if at_fault.contains(&pointer) {
+                continue;
+            }
             // What allows nothing is no fault of itself, as with `additionalProperties`.
             let part = schema.pointer(&pointer);
             let Some(part) = part.filter(|part| part.is_object()) else {

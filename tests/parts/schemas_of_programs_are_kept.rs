@@ -124,6 +124,23 @@ fn what_forbids_all_else_is_not_taken_for_the_fault() {
 }
 
 #[test]
+fn a_fault_behind_a_reference_is_told_where_it_is() {
+    let odd = json!({"type": "string", "pattern": "(?=x)y"});
+    let schema = json!({
+        "type": "object", "required": ["a"], "properties": {"a": {"$ref": "#/$defs/A"}},
+        "$defs": {"A": {"type": "object", "required": ["n", "d"], "properties": {
+            "n": {"type": "integer"}, "d": odd, "next": {"$ref": "#/$defs/A"}}}},
+    });
+    let place = "/$defs/A/properties/d";
+    let refused = compiled(&schema, true).expect_err("no engine looks ahead");
+    assert_eq!(refused.pointer, place);
+    let loose = compiled(&schema, false).expect("it need not be kept");
+    assert_eq!(loose.not_kept, [place]);
+    let (said, not_said) = (r#"{"a":{"n":1,"d":[2]}}"#, r#"{"a":{"n":"1","d":2}}"#);
+    assert_says(&schema, &loose, &[said], &[not_said]);
+}
+
+#[test]
 fn every_kind_of_schema_says_what_it_allows() {
     assert_kept(
         &json!({"enum": ["a", 1, null, true, {"x": [1]}]}),
