@@ -22,6 +22,8 @@ static ANYTHING: Value = Value::Bool(true);
 /// Sees whether schemas of one document exclude each other.
 pub struct Apart<'v> {
     root: &'v Value,
+    /// References in one of them lead elsewhere than they would in the whole.
+    has_documents_inside: bool,
     steps_left: Cell<usize>,
 }
 
@@ -32,6 +34,7 @@ impl<'v> Apart<'v> {
     pub fn of(root: &'v Value) -> Self {
         Self {
             root,
+            has_documents_inside: children(root).any(names_a_document),
             steps_left: Cell::new(MOST_STEPS),
         }
     }
@@ -41,6 +44,9 @@ impl<'v> Apart<'v> {
         let Value::Array(parts) = parts else {
             return false;
         };
+        if self.has_documents_inside {
+            return false;
+        }
         let mut rest = parts.as_slice();
         while let [first, others @ ..] = rest {
             if !others.iter().all(|other| self.exclude(first, other, 0)) {
@@ -141,6 +147,9 @@ impl<'v> Apart<'v> {
     fn a_property_excludes(&self, one: &[&Keywords], other: &[&Keywords], depth: usize) -> bool {
         let names: BTreeSet<&str> = required(one).chain(required(other)).collect();
         names.into_iter().any(|name| {
+            if !self.takes_steps(one.len() + other.len()) {
+                return false;
+            }
             let (of_one, of_other) = (of_property(one, name), of_property(other, name));
             let mut pairs = of_one
                 .iter()
@@ -148,6 +157,15 @@ impl<'v> Apart<'v> {
             pairs.any(|(one, other)| self.exclude(one, other, depth + 1))
         })
     }
+}
+
+fn children(value: &Value) -> impl Iterator<Item = &Value> {
+    let members = value.as_object().into_iter().flat_map(|it| it.values());
+    members.chain(value.as_array().into_iter().flatten())
+}
+
+fn names_a_document(value: &Value) -> bool {
+    value.get("$id").is_some_and(Value::is_string) || children(value).any(names_a_document)
 }
 
 const NULL: u8 = 1;
@@ -352,6 +370,11 @@ mod tests {
             json!({"a": {"$ref": "#/a"}, "b": {"anyOf": [{"$ref": "#/b"}, {"$ref": "#/b"}]}});
         let parts = json!([{"$ref": "#/a"}, {"$ref": "#/b"}]);
         assert!(!Apart::of(&endless).are(&parts));
+        // What `#` is to the second is not the whole.
+        let inside =
+            json!({"b": {"const": 1}, "c": {"$id": "c", "$ref": "#/b", "b": {"const": 2}}});
+        let parts = json!([{"const": 2}, {"$ref": "#/c"}]);
+        assert!(!Apart::of(&inside).are(&parts));
         let words = |from: u32| json!({"enum": (from..from + 2000).collect::<Vec<_>>()});
         assert!(!Apart::of(&json!({})).are(&json!([words(0), words(5000)])));
     }
