@@ -50,20 +50,14 @@ impl From<Fault> for Unenforceable {
 
 /// Makes a grammar of what is wanted. `Err`: there is none, or it is to be strict and is not.
 pub fn compile(wanted: &Wanted, limits: &Limits) -> Result<Compiled, Unenforceable> {
-    let (bytes, limit) = (wanted.bytes(), limits.schema_bytes);
-    if bytes > limit && !matches!(wanted, Wanted::Calls { .. }) {
-        return Err(whole(format!(
-            "it has {bytes} bytes; `schema-limit-bytes` in the [constraints] settings allows {limit}"
-        )));
+    if !matches!(wanted, Wanted::Calls { .. }) {
+        refuse_large(wanted, limits)?;
     }
     let depth = limits.schema_depth;
     let lark = match wanted {
         Wanted::Calls { json } => return calls::compile(json, limits),
-        Wanted::JsonObject => return of_schema(&json!({"type": "object"}), true, limits),
-        Wanted::JsonSchema { schema, strict } => {
-            let schema = serde_json::from_str(schema);
-            let schema = schema.map_err(|error| whole(error.to_string()))?;
-            return of_schema(&schema, *strict, limits);
+        Wanted::JsonObject | Wanted::JsonSchema { .. } => {
+            return Json::of(wanted, limits)?.alone(limits);
         }
         Wanted::Regex(pattern) => texts::regex(pattern),
         Wanted::Choice(options) => texts::choice(options),
@@ -79,7 +73,52 @@ pub fn compile(wanted: &Wanted, limits: &Limits) -> Result<Compiled, Unenforceab
     })
 }
 
-fn of_schema(schema: &Value, strict: bool, limits: &Limits) -> Result<Compiled, Unenforceable> {
+fn refuse_large(wanted: &Wanted, limits: &Limits) -> Result<(), Unenforceable> {
+    let (bytes, limit) = (wanted.bytes(), limits.schema_bytes);
+    match bytes > limit {
+        true => Err(whole(format!(
+            "it has {bytes} bytes; `schema-limit-bytes` in the [constraints] settings allows {limit}"
+        ))),
+        false => Ok(()),
+    }
+}
+
+/// JSON that is wanted, as the engine takes it.
+pub(super) struct Json {
+    pub schema: Value,
+    /// What of the schema that is wanted is not kept.
+    pub not_kept: Vec<String>,
+}
+
+impl Json {
+    pub fn of(wanted: &Wanted, limits: &Limits) -> Result<Self, Unenforceable> {
+        refuse_large(wanted, limits)?;
+        match wanted {
+            Wanted::JsonObject => fitted(&json!({"type": "object"}), true, limits),
+            Wanted::JsonSchema { schema, strict } => {
+                let schema = serde_json::from_str(schema);
+                let schema = schema.map_err(|error| whole(error.to_string()))?;
+                fitted(&schema, *strict, limits)
+            }
+            _ => Err(whole("it is no JSON".to_owned())),
+        }
+    }
+
+    /// A grammar of nothing else.
+    pub fn alone(self, limits: &Limits) -> Result<Compiled, Unenforceable> {
+        let grammar = grammar_of(&self.schema, limits.white_space);
+        Ok(Compiled {
+            grammar: serialised(&grammar)?,
+            how: How {
+                opens: Vec::new(),
+                unique_keys: true,
+            },
+            not_kept: self.not_kept,
+        })
+    }
+}
+
+fn fitted(schema: &Value, strict: bool, limits: &Limits) -> Result<Json, Unenforceable> {
     let prepared = schema::prepare(schema, limits.schema_depth)?;
     let mut not_kept = prepared.not_kept;
     let mut moved = prepared.moved;
@@ -122,13 +161,8 @@ fn of_schema(schema: &Value, strict: bool, limits: &Limits) -> Result<Compiled, 
     if trial.takes(&closed).is_ok() {
         schema = closed;
     }
-    let grammar = grammar_of(&schema, limits.white_space);
-    Ok(Compiled {
-        grammar: serialised(&grammar)?,
-        how: How {
-            opens: Vec::new(),
-            unique_keys: true,
-        },
+    Ok(Json {
+        schema,
         not_kept: not_kept.into_iter().map(|fault| fault.pointer).collect(),
     })
 }

@@ -29,6 +29,7 @@ mod calls_support;
 mod chat_templates_render_as_transformers_does;
 mod clients_chats_render_as_transformers_does;
 mod conversations_fit_every_template;
+mod formats_beside_calls;
 mod grammars_are_kept_as_llama_cpp_reads_them;
 mod keys_command_line;
 mod keys_survive_a_power_cut;

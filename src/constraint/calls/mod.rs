@@ -18,14 +18,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::closing;
-use super::grammar::{MOST_TRIALS, Trial, Unenforceable, smallest_fault};
+use super::grammar::{Json, MOST_TRIALS, Trial, Unenforceable, smallest_fault};
 use super::relaxed::Relaxed;
 use super::rewrite::Moved;
 use super::schema::{self, Fault};
-use super::{Compiled, How, Limits, Opener};
+use super::{Compiled, How, Limits, Opener, Wanted};
 use crate::reply::{CallBody, ReplyFormat, ToolTypes};
 use forms::Started;
-use lark::{Ids, Lark};
+use lark::{GAP, Ids, Lark};
 
 /// Calls, and the form that a model writes them in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +33,8 @@ pub struct CallsWanted {
     pub format: ReplyFormat,
     pub tools: Vec<CallableTool>,
     pub how_many: HowMany,
+    /// JSON that an answer without calls is.
+    pub otherwise: Option<Wanted>,
 }
 
 /// A function that may be called.
@@ -122,6 +124,8 @@ struct Calls<'w> {
     /// The tokens of markers.
     ids: BTreeSet<i32>,
     not_kept: Vec<String>,
+    /// The schema of an answer without calls, once its grammar is to have that.
+    otherwise: Option<Value>,
 }
 
 impl<'w> Calls<'w> {
@@ -136,6 +140,7 @@ impl<'w> Calls<'w> {
             trial: Trial::new(limits, ids.len())?,
             ids,
             not_kept: Vec::new(),
+            otherwise: None,
         })
     }
 
@@ -143,6 +148,14 @@ impl<'w> Calls<'w> {
         if self.wanted.tools.is_empty() {
             return Err(whole("there is no function to call".to_owned()));
         }
+        let otherwise = match &self.wanted.otherwise {
+            Some(_) if !forms::begin_with_markers(&self.wanted.format) => {
+                let reason = "the model writes calls without a marker, so they could not be told from other JSON";
+                return Err(whole(reason.to_owned()));
+            }
+            Some(wanted) => Some(Json::of(wanted, self.limits)?),
+            None => None,
+        };
         let mut tools = Vec::with_capacity(self.wanted.tools.len());
         for (index, tool) in self.wanted.tools.iter().enumerate() {
             let prepared = self.prepare(tool).map_err(|fault| Unenforceable {
@@ -151,6 +164,15 @@ impl<'w> Calls<'w> {
                 tool: Some(index),
             })?;
             tools.extend(prepared);
+        }
+        let mut not_kept_otherwise = Vec::new();
+        if let Some(mut json) = otherwise {
+            if tools.is_empty() {
+                json.not_kept.append(&mut self.not_kept);
+                return json.alone(self.limits);
+            }
+            not_kept_otherwise = json.not_kept;
+            self.otherwise = Some(json.schema);
         }
         if tools.is_empty() {
             let reason =
@@ -175,6 +197,7 @@ impl<'w> Calls<'w> {
                 .collect();
             (grammar, openers) = self.grammar(&tools, Ids::Real);
         }
+        self.not_kept.append(&mut not_kept_otherwise);
         let grammar = serde_json::to_string(&grammar);
         Ok(Compiled {
             grammar: grammar.map_err(|error| whole(error.to_string()))?,
@@ -204,9 +227,23 @@ impl<'w> Calls<'w> {
 
     fn grammar(&self, tools: &[Prepared], ids: Ids<'_>) -> (TopLevelGrammar, Vec<Opener>) {
         let mut lark = Lark::new(self.limits.white_space, ids);
-        let Started { rule, openers, .. } =
-            forms::start(&mut lark, &self.wanted.format, tools, self.wanted.how_many);
+        let Started { rule, openers, .. } = self.start(&mut lark, tools);
+        let rule = match &self.otherwise {
+            None => rule,
+            Some(schema) => {
+                let json = lark.json(schema);
+                format!("{rule} | {GAP} {GAP} {json}")
+            }
+        };
         (lark.finish(&rule), openers)
+    }
+
+    fn start(&self, lark: &mut Lark<'_>, tools: &[Prepared]) -> Started {
+        let CallsWanted {
+            format, how_many, ..
+        } = self.wanted;
+        let are_marked = self.wanted.otherwise.is_some();
+        forms::start(lark, format, tools, *how_many, are_marked)
     }
 
     /// `Err`: why the engine does not.
@@ -284,12 +321,7 @@ impl<'w> Calls<'w> {
         }
         let prepared = of(schema);
         let mut lark = Lark::new(self.limits.white_space, Ids::Trial(&self.ids));
-        let started = forms::start(
-            &mut lark,
-            &self.wanted.format,
-            std::slice::from_ref(&prepared),
-            self.wanted.how_many,
-        );
+        let started = self.start(&mut lark, std::slice::from_ref(&prepared));
         faults.extend(started.faults.into_iter().map(|fault| Fault {
             pointer: moved.written(&fault.pointer),
             ..fault

@@ -250,11 +250,11 @@ pub(crate) fn asked(
     };
     let are_old = given.are_old();
     let functions = given.functions(&state.chat)?;
-    format::refuse_beside(asked.as_ref(), &messages, &functions.tools)?;
+    format::refuse_beside(asked.as_ref(), &messages, functions.calls.as_ref())?;
     let param = if are_old { "functions" } else { "tools" };
     functions.check_for(&model, param)?;
     if let Some(asked) = asked.as_ref().filter(|_| state.constraints.show_format) {
-        format::show(&asked.wanted, &mut messages);
+        format::show(&asked.wanted, &mut messages, functions.calls.as_ref());
     }
     let types = functions.types();
     let keeps_thoughts = reasoning::keeps_thoughts(own.reasoning_format.as_deref())?;
