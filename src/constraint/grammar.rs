@@ -15,7 +15,7 @@ use super::references::fragment;
 use super::relaxed::Relaxed;
 use super::schema::{self, Fault, children};
 use super::tokens::ModelTokens;
-use super::{Compiled, How, Limits, Wanted, WhiteSpace, calls, gbnf, rewrite, texts};
+use super::{Compiled, How, Limits, UniqueIn, Wanted, WhiteSpace, calls, gbnf, rewrite, texts};
 
 /// Parts of a schema that are compiled to find those that the engine does not take.
 pub(super) const MOST_TRIALS: usize = 256;
@@ -111,7 +111,7 @@ impl Json {
             grammar: serialised(&grammar)?,
             how: How {
                 opens: Vec::new(),
-                unique_keys: true,
+                unique_keys: UniqueIn::All,
             },
             not_kept: self.not_kept,
         })

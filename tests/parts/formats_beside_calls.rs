@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::calls_support::{Markers, Random, drawn, read, words};
+use crate::calls_support::{Markers, Random, Words, drawn, read, words};
 use crate::json_judge::fault;
 use rkllmd::constraint::{
     Begun, CallableTool, CallsWanted, Compiled, Constraint, Follower, HowMany, Limits, Need, Next,
@@ -70,6 +70,21 @@ fn constraint(compiled: Compiled) -> Constraint {
     }
 }
 
+/// By a token for each byte.
+fn can_say(constraint: &Constraint, words: &Words, text: &str) -> bool {
+    let tokens = Arc::clone(&words.tokens);
+    let follower = Follower::new(constraint, tokens, Begun::Nothing);
+    let mut follower = follower.expect("it compiles");
+    let said: Vec<i32> = text.bytes().map(i32::from).chain([words.end]).collect();
+    said.iter().enumerate().all(|(at, &next)| {
+        let mut row = vec![0.0; words.count as usize];
+        match follower.row(&said[..at], &mut row).expect("followed") {
+            Next::End => next == words.end,
+            Next::Token => row[next as usize] == 0.0,
+        }
+    })
+}
+
 /// Those whose calls begin with markers, and whose content stands in none.
 fn forms() -> Vec<(ReplyFamily, Markers)> {
     let is_plain = |format: ReplyFormat| !format.harmony && format.content.is_none();
@@ -124,28 +139,36 @@ fn an_answer_of_the_format_can_be_said_in_every_form_and_no_other() {
         let words = words(&mut format, markers);
         let compiled = compiled(&format, &["set"], &answer(), true).expect("it compiles");
         let constraint = constraint(compiled);
-        let can_say = |text: &str| {
-            let tokens = Arc::clone(&words.tokens);
-            let mut follower =
-                Follower::new(&constraint, tokens, Begun::Nothing).expect("it compiles");
-            let said: Vec<i32> = text.bytes().map(i32::from).chain([words.end]).collect();
-            said.iter().enumerate().all(|(at, &next)| {
-                let mut row = vec![0.0; words.count as usize];
-                match follower.row(&said[..at], &mut row).expect("followed") {
-                    Next::End => next == words.end,
-                    Next::Token => row[next as usize] == 0.0,
-                }
-            })
-        };
         for text in [
             r#"{"sky":"blue","sure":7}"#,
             "\n{\"sky\": \"grey\", \"sure\": 0}",
         ] {
-            assert!(can_say(text), "{family} with {markers:?}: {text}");
+            assert!(
+                can_say(&constraint, &words, text),
+                "{family} with {markers:?}: {text}"
+            );
         }
         for text in ["Blue.", "{}", r#"{"on":true,"level":1}"#, r#"{"sky":"red"#] {
-            assert!(!can_say(text), "{family} with {markers:?}: {text}");
+            assert!(
+                !can_say(&constraint, &words, text),
+                "{family} with {markers:?}: {text}"
+            );
         }
+    }
+}
+
+#[test]
+fn no_object_of_the_format_has_a_key_twice_whatever_the_form_of_calls() {
+    for family in [ReplyFamily::Hermes, ReplyFamily::Qwen3Coder] {
+        let mut format = family.format();
+        let words = words(&mut format, Markers::Text);
+        let compiled = compiled(&format, &["set"], &json!({"type": "object"}), true);
+        let constraint = constraint(compiled.expect("it compiles"));
+        assert!(can_say(&constraint, &words, r#"{"a":1,"b":2}"#), "{family}");
+        assert!(
+            !can_say(&constraint, &words, r#"{"a":1,"a":2}"#),
+            "{family}"
+        );
     }
 }
 

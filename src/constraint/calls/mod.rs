@@ -22,7 +22,7 @@ use super::grammar::{Json, MOST_TRIALS, Trial, Unenforceable, smallest_fault};
 use super::relaxed::Relaxed;
 use super::rewrite::Moved;
 use super::schema::{self, Fault};
-use super::{Compiled, How, Limits, Opener, Wanted};
+use super::{Compiled, How, Limits, Opener, UniqueIn, Wanted};
 use crate::reply::{CallBody, ReplyFormat, ToolTypes};
 use forms::Started;
 use lark::{GAP, Ids, Lark};
@@ -207,8 +207,13 @@ impl<'w> Calls<'w> {
                     HowMany::One | HowMany::Several => Vec::new(),
                 },
                 // What may be thought in a message of its own is no JSON.
-                unique_keys: self.is_json()
-                    && (!self.wanted.format.harmony || self.wanted.how_many.is_as_liked()),
+                unique_keys: match self.is_json()
+                    && (!self.wanted.format.harmony || self.wanted.how_many.is_as_liked())
+                {
+                    true => UniqueIn::All,
+                    false if self.otherwise.is_some() => UniqueIn::Json,
+                    false => UniqueIn::None,
+                },
             },
             not_kept: self.not_kept,
         })
