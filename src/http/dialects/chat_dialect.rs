@@ -152,7 +152,7 @@ pub(crate) async fn answer_asked<D: ChatDialect>(
     let (mut asked, calls) = (options.format.take(), options.calls.take());
     if calls.as_ref().is_some_and(AskedCalls::is_forced) {
         // There is nothing but calls that it could be of.
-        let ignored = asked.take().map(|format| format.field());
+        let ignored = asked.take().map(|format| format.told());
         options.ignored.extend(ignored);
     }
     let format = asked.as_ref().map(|format| format.param);

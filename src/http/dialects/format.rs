@@ -35,6 +35,13 @@ impl AskedFormat {
     pub fn field(&self) -> &'static str {
         self.param.split('.').next().unwrap_or(self.param)
     }
+
+    /// As a header tells that it is not applied: the rest of its field may be.
+    pub fn told(&self) -> &'static str {
+        const NESTED: &str = ".format";
+        let end = self.param.find(NESTED).map(|at| at + NESTED.len());
+        end.map_or(self.field(), |end| &self.param[..end])
+    }
 }
 
 /// Refuses what all of an answer is kept to behind a last message of the assistant's.
@@ -212,6 +219,19 @@ mod tests {
         let mut with = [of(Role::System), of(Role::User)];
         show(&Wanted::JsonObject, &mut with, None);
         assert!(with[0].parts[0].starts_with("x\n\nAnswer") && with[1].parts == ["x"]);
+    }
+
+    #[test]
+    fn what_is_not_applied_is_told_without_the_rest_of_its_field() {
+        for (param, told) in [
+            ("response_format.json_schema.schema", "response_format"),
+            ("text.format.schema", "text.format"),
+            ("output_config.format.schema", "output_config.format"),
+            ("format", "format"),
+        ] {
+            let wanted = Wanted::JsonObject;
+            assert_eq!(AskedFormat { wanted, param }.told(), told);
+        }
     }
 
     #[test]
