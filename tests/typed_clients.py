@@ -23,6 +23,22 @@ class Pet(BaseModel):
     toys: Annotated[list[Toy], Field(max_length=2)]
 
 
+class Cat(BaseModel):
+    kind: Literal["cat"]
+    lives: Annotated[int, Field(ge=0, le=9)]
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"]
+    good: bool
+
+
+class Household(BaseModel):
+    """Of two, a field tells which one it is: a `oneOf` of references."""
+
+    animal: Annotated[Cat | Dog, Field(discriminator="kind")]
+
+
 class Anything(BaseModel):
     model_config = ConfigDict(extra="allow")
 
@@ -40,6 +56,8 @@ def of_openai():
         parsed = client.chat.completions.parse(**options, seed=seed, response_format=Pet)
         assert parsed.choices[0].finish_reason == "stop", parsed
         assert isinstance(parsed.choices[0].message.parsed, Pet), parsed
+        parsed = client.chat.completions.parse(**options, seed=seed, response_format=Household)
+        assert isinstance(parsed.choices[0].message.parsed, Household), parsed
     with client.chat.completions.stream(**options, response_format=Pet) as stream:
         for _ in stream:
             pass

@@ -16,7 +16,8 @@ pub struct LlamaServer {
     pub address: SocketAddr,
 }
 
-fn program() -> PathBuf {
+/// Named by who starts the benchmark.
+pub fn program() -> PathBuf {
     let path = std::env::var_os(VARIABLE).map(PathBuf::from);
     let path = path.unwrap_or_else(|| panic!("{VARIABLE} is not set: run `make bench-peers`"));
     assert!(path.is_file(), "{} is no file", path.display());

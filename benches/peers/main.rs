@@ -15,6 +15,7 @@ mod crowd;
 mod interruption;
 #[path = "../common/intervals.rs"]
 mod intervals;
+mod llama_cpp_python;
 mod llama_server;
 mod memory;
 mod neighbour;
@@ -65,11 +66,19 @@ fn main() -> ExitCode {
         eprintln!("no part is called {unknown:?}; the parts are {known}");
         return ExitCode::from(2);
     }
+    let is_wanted = move |part: &str| names.is_empty() || names.iter().any(|name| name == part);
+    // Told before an hour has gone by.
+    if is_wanted("probabilities")
+        && let Some(missing) = llama_cpp_python::missing()
+    {
+        eprintln!("{missing}");
+        return ExitCode::from(2);
+    }
     interruption::run(LIMIT, move || {
         let mut report = Report::new();
         llama_server::describe(&mut report);
         for (part, measure) in PARTS {
-            if names.is_empty() || names.iter().any(|name| name == part) {
+            if is_wanted(part) {
                 measure(&mut report);
             }
         }

@@ -20,6 +20,7 @@ const PROMPT: &str = "Once upon a time there was a small village by the sea, whe
 pub fn gaps(daemon: &Daemon) -> Vec<f64> {
     let values = json!({
         "stream": true, "temperature": 0, "repeat_penalty": 1.0, "max_tokens": TOKENS,
+        "ignore_eos": true,
     });
     let body = completion(MODEL, PROMPT, values);
     let mut stream = EventStream::open(daemon.address, "/v1/completions", &body);

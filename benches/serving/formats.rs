@@ -27,7 +27,6 @@ pub fn measure(report: &mut Report) {
     );
     let daemon = Setup::new().demo_model(MODEL).all_threads().start();
     decoding(report, &daemon);
-    as_it_likes(report, &daemon);
     beginnings(report, &daemon);
     answers(report, &daemon);
 }
@@ -77,19 +76,29 @@ fn speeds(one: (&Daemon, Value), other: (&Daemon, Value)) -> Vec<(f64, f64)> {
     pairs.collect()
 }
 
-/// Functions are there, and none is called.
-fn as_it_likes(report: &mut Report, daemon: &Daemon) {
-    let free = Setup::new()
-        .demo_model(MODEL)
-        .all_threads()
-        .settings("constraints.keep-calls = false")
-        .start();
+/// Functions are there, and none is called: what it costs that one would be kept.
+pub fn calls(report: &mut Report) {
+    report.section(
+        "calls",
+        "answers of the demo model that may call functions, in turns",
+    );
+    let start = |settings: &str| {
+        let setup = Setup::new().demo_model(MODEL).all_threads();
+        setup.settings(settings).start()
+    };
+    let (kept, free) = (start(""), start("constraints.keep-calls = false"));
     let parameters = json!({"type": "object", "properties": {"list": long(0)}});
     let tool = json!({"type": "function", "function": {"name": "f", "parameters": parameters}});
     let more = json!({ "tools": [tool] });
-    let pairs = speeds((&free, more.clone()), (daemon, more));
+    let pairs = speeds((&free, more.clone()), (&kept, more));
+    report.figure(
+        "pairs",
+        "pairs of answers that were long enough",
+        pairs.len() as f64,
+        "",
+    );
     if pairs.is_empty() {
-        return report.note("no answer was long enough to compare calls".to_owned());
+        return report.note("the speeds are not compared: no answer was long enough");
     }
     report.promise(
         "auto_over_free",
@@ -102,8 +111,14 @@ fn as_it_likes(report: &mut Report, daemon: &Daemon) {
 fn decoding(report: &mut Report, daemon: &Daemon) {
     let kept = json!({"response_format": format_of(&long(0))});
     let pairs = speeds((daemon, json!({})), (daemon, kept));
-    if pairs.len() < PAIRS / 2 {
-        report.note("too few free answers were long enough to compare".to_owned());
+    report.figure(
+        "pairs",
+        "pairs of answers that were long enough",
+        pairs.len() as f64,
+        "",
+    );
+    if pairs.is_empty() {
+        return report.note("the speeds are not compared: no free answer was long enough");
     }
     let of = |side: fn(&(f64, f64)) -> f64| median(pairs.iter().map(side));
     report.figure(

@@ -63,7 +63,7 @@ const LIMIT: Duration = Duration::from_secs(60 * 60);
 /// A part of the benchmark: what the command line calls it, and what measures it.
 type Part = (&'static str, fn(&mut Report));
 
-const PARTS: [Part; 16] = [
+const PARTS: [Part; 17] = [
     ("startup", startup::measure),
     ("idle", idle::measure),
     ("overhead", overhead::measure),
@@ -75,6 +75,7 @@ const PARTS: [Part; 16] = [
     ("dialects", dialects::measure),
     ("batching", batching::measure),
     ("formats", formats::measure),
+    ("calls", formats::calls),
     ("compiling", compiling::measure),
     ("redraws", redraws::measure),
     ("pulls", pulls::measure),

@@ -22,7 +22,7 @@ use super::compiled::Parsers;
 use super::opening::{Said, Watch};
 use super::tokens::ModelTokens;
 use super::unique_keys::UniqueKeys;
-use super::{Constraint, Thought};
+use super::{Constraint, Thought, UniqueIn};
 
 /// What becomes of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +65,8 @@ pub struct Follower {
     /// What is free around calls, while one is followed.
     free: Option<Box<Watch>>,
     keys: Option<UniqueKeys>,
+    /// What the answer begins with says whether there are any.
+    keys_are_of_json: bool,
     /// Of what the run has drawn, so many tokens were followed.
     followed: usize,
     has_ended: bool,
@@ -117,7 +119,8 @@ impl Follower {
             thought: thought.clone(),
             stage,
             free: None,
-            keys: how.unique_keys.then(UniqueKeys::default),
+            keys: (how.unique_keys != UniqueIn::None).then(UniqueKeys::default),
+            keys_are_of_json: how.unique_keys == UniqueIn::Json,
             followed: 0,
             has_ended: false,
             may_end: false,
@@ -264,6 +267,12 @@ impl Follower {
 
     fn answers(&mut self, bytes: &[u8], id: Option<i32>) -> anyhow::Result<()> {
         let id = id.and_then(|id| TokenId::try_from(id).ok());
+        if self.keys_are_of_json
+            && let Some(first) = bytes.trim_ascii_start().first()
+        {
+            self.keys_are_of_json = false;
+            self.keys = self.keys.take().filter(|_| b"{[".contains(first));
+        }
         if let Some(keys) = &mut self.keys {
             match id.is_some_and(|id| self.tokens.special.binary_search(&id).is_ok()) {
                 true => *keys = UniqueKeys::default(),

@@ -1,6 +1,8 @@
 //! From what is wanted to a grammar, and to the engine's parser of it. Where the engine does not take a
 //! schema, the smallest part that it does not take is found by trying its parts.
 
+use std::collections::BTreeSet;
+
 use anyhow::Context;
 use llguidance::api::{GrammarInit, GrammarWithLexer, ParserLimits, TopLevelGrammar};
 use llguidance::toktrie::InferenceCapabilities;
@@ -9,9 +11,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::closing;
+use super::references::fragment;
+use super::relaxed::Relaxed;
 use super::schema::{self, Fault, children};
 use super::tokens::ModelTokens;
-use super::{Compiled, How, Limits, Wanted, WhiteSpace, calls, gbnf, rewrite, texts};
+use super::{Compiled, How, Limits, UniqueIn, Wanted, WhiteSpace, calls, gbnf, rewrite, texts};
 
 /// Parts of a schema that are compiled to find those that the engine does not take.
 pub(super) const MOST_TRIALS: usize = 256;
@@ -46,20 +50,14 @@ impl From<Fault> for Unenforceable {
 
 /// Makes a grammar of what is wanted. `Err`: there is none, or it is to be strict and is not.
 pub fn compile(wanted: &Wanted, limits: &Limits) -> Result<Compiled, Unenforceable> {
-    let (bytes, limit) = (wanted.bytes(), limits.schema_bytes);
-    if bytes > limit && !matches!(wanted, Wanted::Calls { .. }) {
-        return Err(whole(format!(
-            "it has {bytes} bytes; `schema-limit-bytes` in the [constraints] settings allows {limit}"
-        )));
+    if !matches!(wanted, Wanted::Calls { .. }) {
+        refuse_large(wanted, limits)?;
     }
     let depth = limits.schema_depth;
     let lark = match wanted {
         Wanted::Calls { json } => return calls::compile(json, limits),
-        Wanted::JsonObject => return of_schema(&json!({"type": "object"}), true, limits),
-        Wanted::JsonSchema { schema, strict } => {
-            let schema = serde_json::from_str(schema);
-            let schema = schema.map_err(|error| whole(error.to_string()))?;
-            return of_schema(&schema, *strict, limits);
+        Wanted::JsonObject | Wanted::JsonSchema { .. } => {
+            return Json::of(wanted, limits)?.alone(limits);
         }
         Wanted::Regex(pattern) => texts::regex(pattern),
         Wanted::Choice(options) => texts::choice(options),
@@ -75,9 +73,55 @@ pub fn compile(wanted: &Wanted, limits: &Limits) -> Result<Compiled, Unenforceab
     })
 }
 
-fn of_schema(schema: &Value, strict: bool, limits: &Limits) -> Result<Compiled, Unenforceable> {
+fn refuse_large(wanted: &Wanted, limits: &Limits) -> Result<(), Unenforceable> {
+    let (bytes, limit) = (wanted.bytes(), limits.schema_bytes);
+    match bytes > limit {
+        true => Err(whole(format!(
+            "it has {bytes} bytes; `schema-limit-bytes` in the [constraints] settings allows {limit}"
+        ))),
+        false => Ok(()),
+    }
+}
+
+/// JSON that is wanted, as the engine takes it.
+pub(super) struct Json {
+    pub schema: Value,
+    /// What of the schema that is wanted is not kept.
+    pub not_kept: Vec<String>,
+}
+
+impl Json {
+    pub fn of(wanted: &Wanted, limits: &Limits) -> Result<Self, Unenforceable> {
+        refuse_large(wanted, limits)?;
+        match wanted {
+            Wanted::JsonObject => fitted(&json!({"type": "object"}), true, limits),
+            Wanted::JsonSchema { schema, strict } => {
+                let schema = serde_json::from_str(schema);
+                let schema = schema.map_err(|error| whole(error.to_string()))?;
+                fitted(&schema, *strict, limits)
+            }
+            _ => Err(whole("it is no JSON".to_owned())),
+        }
+    }
+
+    /// A grammar of nothing else.
+    pub fn alone(self, limits: &Limits) -> Result<Compiled, Unenforceable> {
+        let grammar = grammar_of(&self.schema, limits.white_space);
+        Ok(Compiled {
+            grammar: serialised(&grammar)?,
+            how: How {
+                opens: Vec::new(),
+                unique_keys: UniqueIn::All,
+            },
+            not_kept: self.not_kept,
+        })
+    }
+}
+
+fn fitted(schema: &Value, strict: bool, limits: &Limits) -> Result<Json, Unenforceable> {
     let prepared = schema::prepare(schema, limits.schema_depth)?;
     let mut not_kept = prepared.not_kept;
+    let mut moved = prepared.moved;
     if strict && !not_kept.is_empty() {
         return Err(not_kept.swap_remove(0).into());
     }
@@ -92,14 +136,24 @@ fn of_schema(schema: &Value, strict: bool, limits: &Limits) -> Result<Compiled, 
     let mut trials = MOST_TRIALS;
     while let Err(reason) = trial.takes(&schema) {
         let takes = |schema: &Value| trial.takes(schema);
-        let fault = smallest_fault(&schema, reason, &mut trials, &takes);
-        if strict || fault.pointer.is_empty() || trials == 0 {
-            return Err(fault.into());
-        }
-        let Some(part) = schema.pointer_mut(&fault.pointer) else {
+        let mut fault = smallest_fault(&schema, reason, &mut trials, &takes);
+        let relaxed = match strict {
+            true => None,
+            false => Relaxed::of(&schema, &fault, &takes),
+        };
+        let is_whole = fault.pointer.is_empty() && relaxed.is_none();
+        let part = match strict || is_whole || trials == 0 {
+            true => None,
+            false => schema.pointer_mut(&fault.pointer),
+        };
+        fault.pointer = moved.written(&fault.pointer);
+        let Some(part) = part else {
             return Err(fault.into());
         };
-        *part = Value::Bool(true);
+        *part = match relaxed {
+            Some(relaxed) => relaxed.told(&mut fault, &mut moved),
+            None => Value::Bool(true),
+        };
         not_kept.push(fault);
     }
     let mut closed = schema.clone();
@@ -107,13 +161,8 @@ fn of_schema(schema: &Value, strict: bool, limits: &Limits) -> Result<Compiled, 
     if trial.takes(&closed).is_ok() {
         schema = closed;
     }
-    let grammar = grammar_of(&schema, limits.white_space);
-    Ok(Compiled {
-        grammar: serialised(&grammar)?,
-        how: How {
-            opens: Vec::new(),
-            unique_keys: true,
-        },
+    Ok(Json {
+        schema,
         not_kept: not_kept.into_iter().map(|fault| fault.pointer).collect(),
     })
 }
@@ -206,7 +255,7 @@ impl<'a> Trial<'a> {
     }
 }
 
-/// The innermost part that `takes` does not take by itself.
+/// The innermost part that `takes` does not take by itself, also behind references.
 pub(super) fn smallest_fault(
     schema: &Value,
     reason: String,
@@ -214,11 +263,23 @@ pub(super) fn smallest_fault(
     takes: &dyn Fn(&Value) -> Result<(), String>,
 ) -> Fault {
     let mut fault = Fault::new("", reason);
+    let mut at_fault = BTreeSet::new();
     'deeper: loop {
         let at = fault.pointer.clone();
-        let inner = schema.pointer(&at).map(|part| children(part, &at));
+        at_fault.insert(at.clone());
+        let inner = schema.pointer(&at).map(|part| {
+            let referred = part.get("$ref").and_then(Value::as_str).and_then(fragment);
+            let mut inner = children(part, &at);
+            inner.extend(referred);
+            inner
+        });
         for pointer in inner.unwrap_or_default() {
-            let Some(part) = schema.pointer(&pointer) else {
+            if at_fault.contains(&pointer) {
+                continue;
+            }
+            // What allows nothing is no fault of itself, as with `additionalProperties`.
+            let part = schema.pointer(&pointer);
+            let Some(part) = part.filter(|part| part.is_object()) else {
                 continue;
             };
             if *trials == 0 {
@@ -235,7 +296,7 @@ pub(super) fn smallest_fault(
 }
 
 /// A part as a schema of its own, with what it may refer to.
-fn alone(part: &Value, whole: &Value) -> Value {
+pub(super) fn alone(part: &Value, whole: &Value) -> Value {
     let Value::Object(keywords) = part else {
         return part.clone();
     };

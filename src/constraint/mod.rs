@@ -13,12 +13,14 @@ mod calls;
 mod closing;
 mod compiled;
 mod draw;
+mod exact_numbers;
 mod follower;
 mod gbnf;
 mod grammar;
 mod keywords;
 mod opening;
 mod references;
+mod relaxed;
 mod rewrite;
 mod schema;
 mod texts;
@@ -123,8 +125,18 @@ pub struct How {
     /// What the grammar begins with, wherever the answer comes to it; what stands before it and between is
     /// free. None: all of the answer is kept to it.
     pub opens: Vec<Opener>,
-    /// No object of it has a key twice, which the grammar alone does not see to.
-    pub unique_keys: bool,
+    /// Where no object has a key twice, which the grammar alone does not see to.
+    pub unique_keys: UniqueIn,
+}
+
+/// Answers in which no object has a key twice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UniqueIn {
+    #[default]
+    None,
+    All,
+    /// Those that begin as JSON; the others are calls in a form that is none.
+    Json,
 }
 
 /// What a run keeps to.

@@ -4,9 +4,10 @@
 use serde_json::{Map, Value};
 
 use super::beyond_engine::{is_circular, misread_bound};
+use super::exact_numbers::{has_inexact_number, narrowed};
 use super::keywords::{COUNTS, FORMATS, Holds, NOT_KEPT, kept};
-use super::references::leads_to_a_schema;
-use super::rewrite::{Care, Root, Unsaid, rewrite};
+use super::references::{fragment, leads_to_a_schema};
+use super::rewrite::{Apart, Care, Moved, Root, Unsaid, rewrite};
 
 /// What is wrong with a place in a schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,24 +32,31 @@ pub struct Prepared {
     pub schema: Value,
     /// What the engine would not keep, each once.
     pub not_kept: Vec<Fault>,
+    /// Where `schema` has other keywords than the client wrote.
+    pub moved: Moved,
 }
 
 /// Reads `schema`. `Err`: it is none, whatever is kept.
 pub fn prepare(schema: &Value, most_depth: usize) -> Result<Prepared, Fault> {
+    let apart = Apart::of(schema);
     let mut walk = Walk {
         root: Root(schema),
         most_depth,
         not_kept: Vec::new(),
-        care: match compares_references(schema, false) {
+        care: match compares_references(schema, false, &apart) {
             // What they point to would be narrower as well.
             true => Care::Exactly,
             false => Care::MayBeNarrower,
         },
+        apart,
+        may_move: !leads_into_one_of(schema),
+        moved: Moved::default(),
     };
     let schema = walk.schema(schema, "", 0)?;
     Ok(Prepared {
         schema,
         not_kept: walk.not_kept,
+        moved: walk.moved,
     })
 }
 
@@ -57,21 +65,43 @@ struct Walk<'v> {
     most_depth: usize,
     not_kept: Vec<Fault>,
     care: Care,
+    apart: Apart<'v>,
+    /// Nothing refers to a part of what would be another keyword.
+    may_move: bool,
+    moved: Moved,
 }
 
 /// Keywords whose schemas are negated or compared with each other.
 const COMPARED: [&str; 3] = ["if", "not", "oneOf"];
 
-/// Whether what is compared refers to other places.
-fn compares_references(value: &Value, is_compared: bool) -> bool {
+/// Whether what is compared refers to other places. Parts that exclude each other are not compared any more.
+fn compares_references(value: &Value, is_compared: bool, apart: &Apart<'_>) -> bool {
     match value {
         Value::Object(members) => members.iter().any(|(name, value)| {
-            let is_compared = is_compared || COMPARED.contains(&name.as_str());
-            (is_compared && name == "$ref") || compares_references(value, is_compared)
+            let compares = match name.as_str() {
+                "oneOf" => !apart.are(value),
+                name => COMPARED.contains(&name),
+            };
+            let is_compared = is_compared || compares;
+            (is_compared && name == "$ref") || compares_references(value, is_compared, apart)
         }),
         Value::Array(values) => {
-            (values.iter()).any(|value| compares_references(value, is_compared))
+            let mut values = values.iter();
+            values.any(|value| compares_references(value, is_compared, apart))
         }
+        _ => false,
+    }
+}
+
+/// Whether a reference leads to a part of a `oneOf`, or may.
+fn leads_into_one_of(value: &Value) -> bool {
+    match value {
+        Value::Object(members) => members.iter().any(|(name, value)| {
+            let to = value.as_str().filter(|_| name == "$ref");
+            let place = to.and_then(fragment).unwrap_or_default();
+            place.contains("oneOf") || leads_into_one_of(value)
+        }),
+        Value::Array(values) => values.iter().any(leads_into_one_of),
         _ => false,
     }
 }
@@ -93,23 +123,39 @@ impl Walk<'_> {
             }
         };
         let mut read = Map::new();
+        let place = at;
         for (keyword, value) in keywords {
-            let at = pointer(at, keyword);
+            let at = pointer(place, keyword);
             if keyword == "x-guidance" {
                 return Err(Fault::new(&at, "is not a keyword that a client may use"));
             }
             if let Some(holds) = kept(keyword) {
+                if self.care == Care::MayBeNarrower
+                    && let Some(bound) = narrowed(keyword, value)
+                {
+                    read.insert(keyword.clone(), bound);
+                    continue;
+                }
                 if holds == Holds::Value && has_inexact_number(value) {
                     let reason = "has an integer beyond 2^53, which cannot be kept exactly";
                     self.not_kept.push(Fault::new(&at, reason));
                     continue;
                 }
                 let care = self.care;
-                if COMPARED.contains(&keyword.as_str()) {
+                let is_any = keyword == "oneOf"
+                    && self.may_move
+                    && !keywords.contains_key("anyOf")
+                    && self.apart.are(value);
+                if COMPARED.contains(&keyword.as_str()) && !is_any {
                     self.care = Care::Exactly;
                 }
                 let mut value = self.value(holds, value, &at, depth)?;
                 self.care = care;
+                if is_any {
+                    self.moved.add(place);
+                    read.insert("anyOf".to_owned(), value);
+                    continue;
+                }
                 if COUNTS.contains(&keyword.as_str())
                     && let Some(count) = value.as_f64().filter(|count| count.fract() == 0.0)
                     && (0.0..1e9).contains(&count)
@@ -189,20 +235,6 @@ impl Walk<'_> {
             }
             _ => Err(Fault::new(at, "is of the wrong type")),
         }
-    }
-}
-
-/// The engine reads numbers as floats of 64 bits.
-fn has_inexact_number(value: &Value) -> bool {
-    const EXACT: u64 = 1 << 53;
-    match value {
-        Value::Number(number) => {
-            let size = number.as_i64().map(i64::unsigned_abs).or(number.as_u64());
-            size.is_some_and(|size| size > EXACT)
-        }
-        Value::Array(values) => values.iter().any(has_inexact_number),
-        Value::Object(members) => members.values().any(has_inexact_number),
-        _ => false,
     }
 }
 
@@ -321,6 +353,29 @@ mod tests {
         assert_eq!(properties["b"], json!({"minimum": 1}));
         assert_eq!(properties["e"], json!({}));
         assert_eq!(properties["g"], json!({"$ref": "#/properties/a"}));
+    }
+
+    #[test]
+    fn one_of_what_excludes_each_other_is_any_of_it_where_nothing_leads_inside() {
+        let parts = json!([{"type": "null"}, {"$ref": "#/$defs/a", "title": "A"}]);
+        let schema = json!({"oneOf": parts, "$defs": {"a": {"type": "integer"}}});
+        let prepared = prepare(&schema, 8).expect("it is a schema");
+        assert_eq!(
+            prepared.schema,
+            json!({"anyOf": [{"type": "null"}, {"$ref": "#/$defs/a"}],
+                "$defs": {"a": {"type": "integer"}}})
+        );
+        assert_eq!(prepared.moved.written("/anyOf/1"), "/oneOf/1");
+        for (name, value) in [
+            ("anyOf", json!([true])),
+            ("properties", json!({"x": {"$ref": "#/oneOf/1"}})),
+            ("oneOf", json!([{"type": "number"}, {"type": "integer"}])),
+        ] {
+            let mut schema = schema.clone();
+            schema[name] = value;
+            let prepared = prepare(&schema, 8).expect("it is a schema");
+            assert!(prepared.schema.get("oneOf").is_some(), "{schema}");
+        }
     }
 
     #[test]

@@ -15,19 +15,23 @@ pub struct Fingerprint {
 pub enum Repeats {
     /// Also where another worker has made it once more.
     Always,
-    /// What is computed with it, or was before, may round it otherwise.
-    NotSurely,
+    /// What is computed with it, or was before, may round it otherwise: its worker makes so many answers
+    /// at the same time, where that is known.
+    NotSurely { slots: Option<u8> },
 }
 
 impl Fingerprint {
     /// Of an answer that has gone on with another worker so often.
     pub fn text(&self, resumptions: u32) -> String {
-        let more = match (self.repeats, resumptions) {
-            (Repeats::Always, _) => "",
-            (Repeats::NotSurely, 0) => "-varies",
-            (Repeats::NotSurely, _) => "-resumed",
+        let Repeats::NotSurely { slots } = self.repeats else {
+            return format!("fp_{}", self.of);
         };
-        format!("fp_{}{more}", self.of)
+        let slots = slots.map(|slots| format!("-slots{slots}"));
+        let how = match resumptions {
+            0 => "varies",
+            _ => "resumed",
+        };
+        format!("fp_{}{}-{how}", self.of, slots.unwrap_or_default())
     }
 }
 
@@ -42,7 +46,12 @@ mod tests {
             Fingerprint { of, repeats }.text(resumptions)
         };
         assert_eq!(of(Repeats::Always, 2), "fp_ab12");
-        assert_eq!(of(Repeats::NotSurely, 0), "fp_ab12-varies");
-        assert_eq!(of(Repeats::NotSurely, 1), "fp_ab12-resumed");
+        let one = Repeats::NotSurely { slots: Some(1) };
+        assert_eq!(of(one, 0), "fp_ab12-slots1-varies");
+        assert_eq!(of(one, 1), "fp_ab12-slots1-resumed");
+        let four = Repeats::NotSurely { slots: Some(4) };
+        assert_eq!(of(four, 0), "fp_ab12-slots4-varies");
+        let unknown = Repeats::NotSurely { slots: None };
+        assert_eq!(of(unknown, 0), "fp_ab12-varies");
     }
 }

@@ -132,7 +132,7 @@ impl RuntimeFacts {
             .collect();
         let repeats = match repeats {
             true => Repeats::Always,
-            false => Repeats::NotSurely,
+            false => Repeats::NotSurely { slots: self.slots },
         };
         Some(Fingerprint {
             of: of.into(),

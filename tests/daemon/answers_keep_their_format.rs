@@ -62,6 +62,13 @@ pub fn schemas() -> Vec<Value> {
         ),
         json!({"allOf": [object(json!({"p": {"type": "boolean"}})),
             object(json!({"q": {"enum": ["x", "y"]}}))]}),
+        json!({"type": "object", "required": ["pet"],
+            "properties": {"pet": {"discriminator": {"propertyName": "kind"},
+                "oneOf": [{"$ref": "#/$defs/Cat"}, {"$ref": "#/$defs/Dog"}]}},
+            "$defs": {
+                "Cat": object(json!({"kind": {"const": "cat"}, "lives": {"type": "integer",
+                    "minimum": 0, "maximum": 9}})),
+                "Dog": object(json!({"kind": {"const": "dog"}, "good": {"type": "boolean"}}))}}),
     ]
 }
 

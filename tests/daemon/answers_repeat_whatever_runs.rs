@@ -114,14 +114,36 @@ fn an_answer_that_may_vary_says_so() {
     let daemon = start();
     let (_, fingerprint) = say(&daemon, &asked(json!({})));
     let known = fingerprint
-        .strip_suffix("-varies")
+        .strip_suffix(&format!("-slots{SLOTS}-varies"))
         .expect("several slots compute together");
     let (_, last) = say_and_die(&daemon, &asked(json!({})), 6);
     assert_eq!(
         last["system_fingerprint"],
-        format!("{known}-resumed"),
+        format!("{known}-slots{SLOTS}-resumed"),
         "{last}"
     );
+}
+
+#[test]
+fn of_how_many_slots_matters_only_to_what_may_vary() {
+    let told = |slots: usize| {
+        let parallel = format!("models.parallel = {slots}");
+        let setup = with_tiny_models(Setup::new(), &[("tiny", Vec::new())]);
+        let daemon = setup.settings(&parallel).start();
+        [true, false].map(|deterministic| {
+            let more = json!({"seed": 1, "max_tokens": 4, "deterministic": deterministic});
+            let answer = daemon.post(CHAT, &chat("tiny", "Go.", more));
+            assert_eq!(answer.status, 200, "{}", answer.body);
+            let told = answer.json()["system_fingerprint"].clone();
+            let told = told.as_str().expect("a fingerprint").to_owned();
+            // The files lie in folders of their own, so what stands before differs.
+            told.split_once('-')
+                .map(|(_, more)| more.to_owned())
+                .unwrap_or_default()
+        })
+    };
+    assert_eq!(told(1), ["", "slots1-varies"]);
+    assert_eq!(told(2), ["", "slots2-varies"]);
 }
 
 #[test]
@@ -137,7 +159,8 @@ fn an_answer_beside_a_budget_of_thoughts_may_vary() {
         assert_eq!(answer.header("x-rkllmd-not-applied"), not_applied);
         let fingerprint = answer.json()["system_fingerprint"].clone();
         let fingerprint = fingerprint.as_str().expect("a fingerprint");
-        assert_eq!(fingerprint.ends_with("-varies"), not_applied.is_some());
+        let one_slot = fingerprint.ends_with("-slots1-varies");
+        assert_eq!(one_slot, not_applied.is_some(), "{fingerprint}");
     }
 }
 

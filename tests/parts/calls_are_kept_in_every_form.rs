@@ -68,6 +68,7 @@ fn constraint(format: &ReplyFormat, tools: Vec<CallableTool>, how_many: HowMany)
         format: format.clone(),
         tools,
         how_many,
+        otherwise: None,
     };
     let wanted = Wanted::Calls {
         json: serde_json::to_string(&wanted).expect("JSON"),
@@ -230,6 +231,7 @@ fn an_odd_schema_is_no_reason_to_refuse_the_others() {
                 format: format.clone(),
                 tools: tools.to_vec(),
                 how_many: HowMany::Several,
+                otherwise: None,
             };
             compile(
                 &Wanted::Calls {

@@ -76,7 +76,6 @@ async fn each_refusal_names_its_field() {
         tiny: "output_config":{"format":{"type":"json_schema"}} => output_config.format.schema missing_required_parameter
         tiny: "output_format":{"type":"json_schema"} => output_format.schema missing_required_parameter
         tiny: "output_format":{"type":"json_schema","schema":{"type":"no such type"}} => output_format.schema unsupported_schema
-        thinker: "output_format":{"type":"json_schema","schema":{}},"tools":[{"name":"f"}] => output_format unsupported_parameter
         tiny: "tools":[{"name":"f","input_schema":{}}] => tools unsupported_parameter
         thinker: "tools":[{"input_schema":{}}] => tools[0].name missing_required_parameter
         thinker: "tools":[{"name":"f","input_schema":[]}] => tools[0].input_schema invalid_type

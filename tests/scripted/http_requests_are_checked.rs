@@ -308,6 +308,7 @@ async fn what_is_not_supported_is_refused_by_name() {
         chat fields: "deterministic":true => deterministic invalid_value
         text fields: "deterministic":true,"temperature":0.5 => deterministic invalid_value
         chat fields: "min_tokens":5,"max_tokens":4 => min_tokens invalid_value
+        chat fields: "min_tokens":5,"max_completion_tokens":4 => min_tokens invalid_value
         chat fields: "ignore_eos":1 => ignore_eos invalid_type
         chat fields: "tools":[{"type":"function"}] => tools[0].function missing_required_parameter
         chat fields: "tools":[{"type":"web_search"}] => tools[0].type unsupported_parameter
@@ -332,6 +333,7 @@ async fn what_is_not_supported_is_refused_by_name() {
         chat fields: "logprobs":true,"top_logprobs":21 => top_logprobs invalid_value
         chat fields: "logit_bias":{"x":1} => logit_bias.x invalid_value
         chat fields: "logit_bias":{"-1":1} => logit_bias.-1 invalid_value
+        chat fields: "logit_bias":{"050":1} => logit_bias.050 invalid_value
         chat fields: "logit_bias":{"50":101} => logit_bias.50 invalid_value
         chat fields: "logit_bias":{"50":"1"} => logit_bias.50 invalid_value
         chat fields: "logit_bias":[] => logit_bias invalid_type
@@ -339,7 +341,7 @@ async fn what_is_not_supported_is_refused_by_name() {
         chat fields: "echo":true => echo unsupported_parameter
         text fields: "tools":[{"type":"function","function":{"name":"f"}}] => tools unsupported_parameter
         chat fields: "min_p":1.5 => min_p invalid_value
-        chat fields: "response_format":{"type":"json_object"},"tools":[{"type":"function","function":{"name":"f"}}] => response_format unsupported_parameter
+        chat fields: "guided_regex":"a+","tools":[{"type":"function","function":{"name":"f"}}] => guided_regex unsupported_parameter
         chat body: {"model":"tiny","response_format":{"type":"json_object"},"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"{"}]} => response_format unsupported_parameter
         chat fields: "response_format":{"type":"grammar"} => response_format.type unsupported_parameter
         chat fields: "response_format":{"type":"json_schema"} => response_format.json_schema missing_required_parameter

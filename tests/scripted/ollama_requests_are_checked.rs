@@ -67,7 +67,6 @@ async fn each_refusal_names_its_field() {
         chat fields: "format":[] => format invalid_type
         chat fields: "format":{"type":"no such type"} => format unsupported_schema
         generate body: {"model":"raw","prompt":"a","format":"json"} => model model_has_no_tokenizer
-        chat body: {"model":"thinker","messages":[{"role":"user","content":"hi"}],"format":"json","tools":[{"function":{"name":"f"}}]} => format unsupported_parameter
         chat body: {"model":"tiny","messages":[{"role":"user","content":"hi"},{"role":"assistant","content":"{\"a\":"}],"format":{"type":"object"}} => format unsupported_parameter
         chat fields: "tools":[{"function":{"name":"f"}}] => tools unsupported_parameter
         chat fields: "logprobs":1 => logprobs invalid_type

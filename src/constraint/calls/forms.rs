@@ -26,11 +26,23 @@ pub struct Started {
     pub faults: Vec<Fault>,
 }
 
+/// Whether some form of calls begins with a marker, which JSON does not.
+pub fn begin_with_markers(format: &ReplyFormat) -> bool {
+    let has_marker = |calls: &Calls| {
+        let mut around = calls.section.iter().chain(&calls.call);
+        around.any(|around| opener(&around.open).is_some())
+            || Bodies::new(calls, &[], HowMany::One).own_opener().is_some()
+    };
+    !format.harmony && format.calls.as_ref().is_some_and(has_marker)
+}
+
+/// `are_marked`: calls that begin without a marker are left out.
 pub fn start(
     lark: &mut Lark<'_>,
     format: &ReplyFormat,
     tools: &[Prepared],
     how_many: HowMany,
+    are_marked: bool,
 ) -> Started {
     let mut faults = Vec::new();
     let forms = match format.harmony {
@@ -40,6 +52,7 @@ pub fn start(
             let also = also.filter(|_| matches!(how_many, HowMany::AsLiked { .. }));
             let all = format.calls.iter().chain(also);
             all.flat_map(|calls| forms(lark, calls, tools, how_many, &mut faults))
+                .filter(|form| form.opener.is_some() || !are_marked)
                 .collect()
         }
     };

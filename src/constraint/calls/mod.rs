@@ -18,12 +18,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::closing;
-use super::grammar::{MOST_TRIALS, Trial, Unenforceable, smallest_fault};
+use super::grammar::{Json, MOST_TRIALS, Trial, Unenforceable, smallest_fault};
+use super::relaxed::Relaxed;
+use super::rewrite::Moved;
 use super::schema::{self, Fault};
-use super::{Compiled, How, Limits, Opener};
+use super::{Compiled, How, Limits, Opener, UniqueIn, Wanted};
 use crate::reply::{CallBody, ReplyFormat, ToolTypes};
 use forms::Started;
-use lark::{Ids, Lark};
+use lark::{GAP, Ids, Lark};
 
 /// Calls, and the form that a model writes them in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,6 +33,8 @@ pub struct CallsWanted {
     pub format: ReplyFormat,
     pub tools: Vec<CallableTool>,
     pub how_many: HowMany,
+    /// JSON that an answer without calls is.
+    pub otherwise: Option<Wanted>,
 }
 
 /// A function that may be called.
@@ -120,6 +124,8 @@ struct Calls<'w> {
     /// The tokens of markers.
     ids: BTreeSet<i32>,
     not_kept: Vec<String>,
+    /// The schema of an answer without calls, once its grammar is to have that.
+    otherwise: Option<Value>,
 }
 
 impl<'w> Calls<'w> {
@@ -134,6 +140,7 @@ impl<'w> Calls<'w> {
             trial: Trial::new(limits, ids.len())?,
             ids,
             not_kept: Vec::new(),
+            otherwise: None,
         })
     }
 
@@ -141,6 +148,14 @@ impl<'w> Calls<'w> {
         if self.wanted.tools.is_empty() {
             return Err(whole("there is no function to call".to_owned()));
         }
+        let otherwise = match &self.wanted.otherwise {
+            Some(_) if !forms::begin_with_markers(&self.wanted.format) => {
+                let reason = "the model writes calls without a marker, so they could not be told from other JSON";
+                return Err(whole(reason.to_owned()));
+            }
+            Some(wanted) => Some(Json::of(wanted, self.limits)?),
+            None => None,
+        };
         let mut tools = Vec::with_capacity(self.wanted.tools.len());
         for (index, tool) in self.wanted.tools.iter().enumerate() {
             let prepared = self.prepare(tool).map_err(|fault| Unenforceable {
@@ -149,6 +164,15 @@ impl<'w> Calls<'w> {
                 tool: Some(index),
             })?;
             tools.extend(prepared);
+        }
+        let mut not_kept_otherwise = Vec::new();
+        if let Some(mut json) = otherwise {
+            if tools.is_empty() {
+                json.not_kept.append(&mut self.not_kept);
+                return json.alone(self.limits);
+            }
+            not_kept_otherwise = json.not_kept;
+            self.otherwise = Some(json.schema);
         }
         if tools.is_empty() {
             let reason =
@@ -173,6 +197,7 @@ impl<'w> Calls<'w> {
                 .collect();
             (grammar, openers) = self.grammar(&tools, Ids::Real);
         }
+        self.not_kept.append(&mut not_kept_otherwise);
         let grammar = serde_json::to_string(&grammar);
         Ok(Compiled {
             grammar: grammar.map_err(|error| whole(error.to_string()))?,
@@ -182,8 +207,13 @@ impl<'w> Calls<'w> {
                     HowMany::One | HowMany::Several => Vec::new(),
                 },
                 // What may be thought in a message of its own is no JSON.
-                unique_keys: self.is_json()
-                    && (!self.wanted.format.harmony || self.wanted.how_many.is_as_liked()),
+                unique_keys: match self.is_json()
+                    && (!self.wanted.format.harmony || self.wanted.how_many.is_as_liked())
+                {
+                    true => UniqueIn::All,
+                    false if self.otherwise.is_some() => UniqueIn::Json,
+                    false => UniqueIn::None,
+                },
             },
             not_kept: self.not_kept,
         })
@@ -202,9 +232,23 @@ impl<'w> Calls<'w> {
 
     fn grammar(&self, tools: &[Prepared], ids: Ids<'_>) -> (TopLevelGrammar, Vec<Opener>) {
         let mut lark = Lark::new(self.limits.white_space, ids);
-        let Started { rule, openers, .. } =
-            forms::start(&mut lark, &self.wanted.format, tools, self.wanted.how_many);
+        let Started { rule, openers, .. } = self.start(&mut lark, tools);
+        let rule = match &self.otherwise {
+            None => rule,
+            Some(schema) => {
+                let json = lark.json(schema);
+                format!("{rule} | {GAP} {GAP} {json}")
+            }
+        };
         (lark.finish(&rule), openers)
+    }
+
+    fn start(&self, lark: &mut Lark<'_>, tools: &[Prepared]) -> Started {
+        let CallsWanted {
+            format, how_many, ..
+        } = self.wanted;
+        let are_marked = self.wanted.otherwise.is_some();
+        forms::start(lark, format, tools, *how_many, are_marked)
     }
 
     /// `Err`: why the engine does not.
@@ -249,9 +293,11 @@ impl<'w> Calls<'w> {
                 ),
             )),
         };
+        let mut moved = Moved::default();
         let mut schema = match prepared {
             Ok(prepared) if allows_objects(&prepared.schema) => {
                 faults.extend(prepared.not_kept);
+                moved = prepared.moved;
                 prepared.schema
             }
             Ok(_) => {
@@ -271,7 +317,7 @@ impl<'w> Calls<'w> {
             if takes(&any_arguments()).is_err() {
                 return self.cannot_be_called(tool);
             }
-            faults.extend(self.cut_down(&mut schema, &tool.name, &takes));
+            faults.extend(self.cut_down(&mut schema, &mut moved, tool, &takes));
             closed = schema.clone();
             closing::close(&mut closed);
         }
@@ -280,13 +326,11 @@ impl<'w> Calls<'w> {
         }
         let prepared = of(schema);
         let mut lark = Lark::new(self.limits.white_space, Ids::Trial(&self.ids));
-        let started = forms::start(
-            &mut lark,
-            &self.wanted.format,
-            std::slice::from_ref(&prepared),
-            self.wanted.how_many,
-        );
-        faults.extend(started.faults);
+        let started = self.start(&mut lark, std::slice::from_ref(&prepared));
+        faults.extend(started.faults.into_iter().map(|fault| Fault {
+            pointer: moved.written(&fault.pointer),
+            ..fault
+        }));
         self.not_kept(tool, faults)?;
         Ok(Some(prepared))
     }
@@ -301,21 +345,30 @@ impl<'w> Calls<'w> {
     fn cut_down(
         &self,
         schema: &mut Value,
-        name: &str,
+        moved: &mut Moved,
+        tool: &CallableTool,
         takes: &dyn Fn(&Value) -> Result<(), String>,
     ) -> Vec<Fault> {
         let mut faults = Vec::new();
         let (mut trials, mut is_of_names) = (MOST_TRIALS, false);
         while let Err(reason) = takes(schema) {
-            let takes_part = |part: &Value| self.takes_part(name, part);
-            let fault = smallest_fault(schema, reason, &mut trials, &takes_part);
-            let part = match fault.pointer.is_empty() || trials == 0 {
+            let takes_part = |part: &Value| self.takes_part(&tool.name, part);
+            let mut fault = smallest_fault(schema, reason, &mut trials, &takes_part);
+            // Of a strict function it is told what is at fault.
+            let relaxed = match tool.strict {
+                true => None,
+                false => Relaxed::of_several(schema, &fault, &takes_part),
+            };
+            let is_whole = fault.pointer.is_empty() && relaxed.is_none();
+            let part = match is_whole || trials == 0 {
                 true => None,
                 false => schema.pointer_mut(&fault.pointer),
             };
-            match part {
-                Some(part) => *part = Value::Bool(true),
-                None => {
+            fault.pointer = moved.written(&fault.pointer);
+            match (part, relaxed) {
+                (Some(part), Some(relaxed)) => *part = relaxed.told(&mut fault, moved),
+                (Some(part), None) => *part = Value::Bool(true),
+                (None, _) => {
                     *schema = match names_alone(schema) {
                         Some(names) if !is_of_names => names,
                         _ => any_arguments(),

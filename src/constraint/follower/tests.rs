@@ -260,6 +260,7 @@ fn calls(format: &ReplyFormat, how_many: HowMany) -> String {
         format: format.clone(),
         tools: vec![tool("f", one), tool("g", Value::Null)],
         how_many,
+        otherwise: None,
     };
     serde_json::to_string(&wanted).expect("JSON")
 }

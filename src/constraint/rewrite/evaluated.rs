@@ -130,8 +130,9 @@ fn unevaluated(
     }
     let parts = |keyword: &str| {
         let written = written.get(keyword).and_then(Value::as_array);
-        let read = read.get(keyword).and_then(Value::as_array).cloned();
-        written.zip(read)
+        // Parts that exclude each other are said by `anyOf`.
+        let read = read.get(keyword).or_else(|| read.get("anyOf"));
+        written.zip(read.and_then(Value::as_array).cloned())
     };
     // What the part that holds speaks of counts.
     let said = match parts("anyOf").or(parts("oneOf")) {

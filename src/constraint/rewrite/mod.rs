@@ -4,6 +4,7 @@
 //! schema is negated, or compared with others, narrower would be wider: there it is said exactly or not
 //! at all.
 
+mod apart;
 mod evaluated;
 mod negation;
 
@@ -11,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::texts::literal;
 
+pub use apart::{Apart, Moved};
 pub use evaluated::Root;
 pub use negation::exclusive;
 

@@ -1,7 +1,7 @@
 //! Calls that keep to the schemas of their functions, from what a request says of functions to the grammar
 //! of its run.
 
-use super::format;
+use super::format::{self, AnswerOf, AskedFormat};
 use crate::constraint::{CallableTool, CallsWanted, Compiled, HowMany, Need, Wanted};
 use crate::http::HttpState;
 use crate::http::request::error::RequestError;
@@ -39,36 +39,53 @@ impl AskedCalls {
     }
 }
 
-/// Has a reader make a grammar of the calls. `None`: the model calls as it likes, and is not kept to
-/// anything.
+/// Has a reader make a grammar of the calls, or of them and, as an answer without calls, of the JSON that
+/// `otherwise` wants. `None`: the model calls as it likes, and is not kept to anything.
 pub(crate) async fn compiled(
     state: &HttpState,
     model: &InstalledModel,
     calls: AskedCalls,
+    otherwise: Option<AskedFormat>,
 ) -> Result<Option<(Compiled, Need)>, RequestError> {
-    let need = calls.need();
-    let is_forced = calls.is_forced();
+    if let Some(asked) = &otherwise {
+        format::refuse_marked(model, asked.param)?;
+    }
+    let need = match otherwise {
+        Some(_) => Need::Needed,
+        None => calls.need(),
+    };
+    let is_needed = need == Need::Needed;
     let reply = model.reply.as_ref().map(|reply| &reply.found.format);
     let format = reply.filter(|format| format.calls.is_some() || format.harmony);
     let Some(format) = format else {
-        return match is_forced {
-            true => Err(RequestError::unsupported(
+        return match (otherwise, is_needed) {
+            (Some(asked), _) => {
+                let compiled = format::compiled(state, model, asked, AnswerOf::Chat).await?;
+                Ok(Some((compiled, need)))
+            }
+            (None, true) => Err(RequestError::unsupported(
                 calls.param,
                 "it is not known how the model writes a call",
             )),
-            false => Ok(None),
+            (None, false) => Ok(None),
         };
     };
     let may_be_kept = state.constraints.keep_calls && state.chats.may_constrain(model);
-    if !is_forced && !may_be_kept {
+    if !is_needed && !may_be_kept {
         return Ok(None);
     }
     let places: Vec<String> = calls.tools.iter().map(|tool| tool.place.clone()).collect();
-    let param = calls.param;
+    let param = otherwise.as_ref().map_or(calls.param, |asked| asked.param);
     let wanted = CallsWanted {
         format: format.clone(),
         tools: calls.tools,
-        how_many: calls.how_many,
+        // All of the answer is kept.
+        how_many: match (calls.how_many, &otherwise) {
+            (HowMany::AsLiked { several: true }, Some(_)) => HowMany::Several,
+            (HowMany::AsLiked { several: false }, Some(_)) => HowMany::One,
+            (how_many, _) => how_many,
+        },
+        otherwise: otherwise.map(|asked| asked.wanted),
     };
     let limits = state.constraints.limits();
     let wanted = Wanted::Calls {
@@ -81,7 +98,7 @@ pub(crate) async fn compiled(
             let param = place.map_or(param.to_owned(), |place| as_param(place));
             Err(RequestError::Unenforceable { error, param })
         }
-        Err(_) if !is_forced => Ok(None),
+        Err(_) if !is_needed => Ok(None),
         Err(error) => Err(format::refused(error, param)),
     }
 }

@@ -28,7 +28,7 @@ use crate::chat::{ChatService, Closing, PromptSource, Replies, ReplyReading, Who
 use crate::constraint::Need;
 use crate::generation::{Completion, GenerationRequest};
 use crate::http::HttpState;
-use crate::http::dialects::calls;
+use crate::http::dialects::calls::{self, AskedCalls};
 use crate::http::dialects::failed;
 use crate::http::dialects::format::{self, AnswerOf};
 use crate::http::dialects::variants;
@@ -161,16 +161,22 @@ pub(crate) async fn answer_asked<D: ChatDialect>(
         Some(_) => AnswerOf::Chat,
         None => AnswerOf::Text,
     };
-    let format = options.format.as_ref().map(|format| format.param);
-    let kept = match (options.format.take(), options.calls.take()) {
+    let (mut asked, calls) = (options.format.take(), options.calls.take());
+    if calls.as_ref().is_some_and(AskedCalls::is_forced) {
+        // There is nothing but calls that it could be of.
+        let ignored = asked.take().map(|format| format.told());
+        options.ignored.extend(ignored);
+    }
+    let format = asked.as_ref().map(|format| format.param);
+    let kept = match (asked, calls) {
         (None, None) => None,
-        (Some(format), _) => {
+        (Some(format), None) => {
             let compiled = format::compiled(state, &model, format, answer).await?;
             Some((compiled, Need::Needed))
         }
-        (None, Some(calls)) => {
+        (otherwise, Some(calls)) => {
             let if_not_kept = calls.told_if_not_kept();
-            let compiled = calls::compiled(state, &model, calls).await;
+            let compiled = calls::compiled(state, &model, calls, otherwise).await;
             let compiled = compiled.map_err(|error| dialect.blamed(error))?;
             options
                 .ignored

@@ -1,7 +1,8 @@
 //! What an answer is kept to, from what a request asks for to what its run is given.
 
+use super::calls::AskedCalls;
 use crate::constraint::{Compiled, Constraint, Need, Thought, Wanted};
-use crate::conversation::{Message, Role, Tool};
+use crate::conversation::{Message, Role};
 use crate::http::HttpState;
 use crate::http::request::error::RequestError;
 use crate::http::response::notices;
@@ -29,6 +30,20 @@ pub(crate) struct AskedFormat {
     pub param: &'static str,
 }
 
+impl AskedFormat {
+    /// The field of the request, where `param` is a place in it.
+    pub fn field(&self) -> &'static str {
+        self.param.split('.').next().unwrap_or(self.param)
+    }
+
+    /// As a header tells that it is not applied: the rest of its field may be.
+    pub fn told(&self) -> &'static str {
+        const NESTED: &str = ".format";
+        let end = self.param.find(NESTED).map(|at| at + NESTED.len());
+        end.map_or(self.field(), |end| &self.param[..end])
+    }
+}
+
 /// Refuses what all of an answer is kept to behind a last message of the assistant's.
 pub(crate) fn refuse_begun(messages: &[Message], field: &'static str) -> Result<(), RequestError> {
     let is_begun = |last: &Message| last.role == Role::Assistant;
@@ -41,22 +56,22 @@ pub(crate) fn refuse_begun(messages: &[Message], field: &'static str) -> Result<
     }
 }
 
-/// Refuses a format beside what none can be kept to: an answer that the request has begun, and calls.
+/// Refuses a format beside what it cannot be kept beside: an answer that the request has begun, and calls that
+/// could not be told from it.
 pub(crate) fn refuse_beside(
     asked: Option<&AskedFormat>,
     messages: &[Message],
-    tools: &[Tool],
+    calls: Option<&AskedCalls>,
 ) -> Result<(), RequestError> {
-    let Some(AskedFormat { param, .. }) = asked else {
+    let Some(asked) = asked else {
         return Ok(());
     };
-    // Of a place in it the field is meant.
-    let field = param.split('.').next().unwrap_or(param);
-    refuse_begun(messages, field)?;
-    if !tools.is_empty() {
+    refuse_begun(messages, asked.field())?;
+    let is_json = matches!(asked.wanted, Wanted::JsonObject | Wanted::JsonSchema { .. });
+    if !is_json && calls.is_some_and(|calls| !calls.is_forced()) {
         return Err(RequestError::unsupported(
-            field,
-            "an answer that is kept to a format cannot call functions: leave out the one or the other",
+            asked.field(),
+            "beside functions an answer can be kept to JSON only: leave out the one or the other",
         ));
     }
     Ok(())
@@ -69,17 +84,27 @@ pub(crate) async fn compiled(
     AskedFormat { wanted, param }: AskedFormat,
     answer: AnswerOf,
 ) -> Result<Compiled, RequestError> {
-    let format = model.reply.as_ref().map(|reply| &reply.found.format);
-    let format = format.filter(|_| answer == AnswerOf::Chat);
-    if format.is_some_and(|format| format.harmony || format.content.is_some()) {
-        return Err(RequestError::unsupported(
-            param,
-            "the model writes answers between markers of its own, inside which none can be kept to a format",
-        ));
+    if answer == AnswerOf::Chat {
+        refuse_marked(model, param)?;
     }
     let limits = state.constraints.limits();
     let compiled = state.chats.constrain(model, wanted, limits).await;
     compiled.map_err(|error| refused(error, param))
+}
+
+/// Refuses a format of an answer that has markers around it.
+pub(super) fn refuse_marked(
+    model: &InstalledModel,
+    param: &'static str,
+) -> Result<(), RequestError> {
+    let format = model.reply.as_ref().map(|reply| &reply.found.format);
+    match format.is_some_and(|format| format.harmony || format.content.is_some()) {
+        true => Err(RequestError::unsupported(
+            param,
+            "the model writes answers between markers of its own, inside which none can be kept to a format",
+        )),
+        false => Ok(()),
+    }
 }
 
 /// Why there is no grammar of what a field asks for.
@@ -151,12 +176,17 @@ fn thought(model: &InstalledModel, prompt: &Prompt) -> Option<Thought> {
 }
 
 /// Tells the model of the format, where that is JSON: in the system's message or, where there is none, in
-/// the last of the user's, since not every template knows a system.
-pub(crate) fn show(wanted: &Wanted, messages: &mut [Message]) {
+/// the last of the user's, since not every template knows a system. Of answers that are calls it is not told.
+pub(crate) fn show(wanted: &Wanted, messages: &mut [Message], calls: Option<&AskedCalls>) {
+    let answer = match calls {
+        None => "Answer",
+        Some(calls) if calls.is_forced() => return,
+        Some(_) => "Where you call no function, answer",
+    };
     let told = match wanted {
-        Wanted::JsonObject => "Answer with a JSON object and nothing else.".to_owned(),
+        Wanted::JsonObject => format!("{answer} with a JSON object and nothing else."),
         Wanted::JsonSchema { schema, .. } => {
-            format!("Answer with JSON of this schema and nothing else:\n{schema}")
+            format!("{answer} with JSON of this schema and nothing else:\n{schema}")
         }
         // Told by the template.
         Wanted::Calls { .. } => return,
@@ -178,15 +208,47 @@ pub(crate) fn show(wanted: &Wanted, messages: &mut [Message]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::constraint::HowMany;
 
     #[test]
     fn the_format_is_shown_where_every_template_has_a_place() {
         let of = |role| Message::text(role, "x");
         let mut without = [of(Role::User), of(Role::Assistant)];
-        show(&Wanted::JsonObject, &mut without);
+        show(&Wanted::JsonObject, &mut without, None);
         assert!(without[0].parts[0].starts_with("x\n\nAnswer with"));
         let mut with = [of(Role::System), of(Role::User)];
-        show(&Wanted::JsonObject, &mut with);
+        show(&Wanted::JsonObject, &mut with, None);
         assert!(with[0].parts[0].starts_with("x\n\nAnswer") && with[1].parts == ["x"]);
+    }
+
+    #[test]
+    fn what_is_not_applied_is_told_without_the_rest_of_its_field() {
+        for (param, told) in [
+            ("response_format.json_schema.schema", "response_format"),
+            ("text.format.schema", "text.format"),
+            ("output_config.format.schema", "output_config.format"),
+            ("format", "format"),
+        ] {
+            let wanted = Wanted::JsonObject;
+            assert_eq!(AskedFormat { wanted, param }.told(), told);
+        }
+    }
+
+    #[test]
+    fn beside_functions_it_is_told_of_answers_that_call_none() {
+        let calls = |how_many| AskedCalls {
+            tools: Vec::new(),
+            how_many,
+            param: "tool_choice",
+            strict_param: "tools[].function.strict",
+        };
+        let shown = |how_many| {
+            let mut messages = [Message::text(Role::User, "x")];
+            show(&Wanted::JsonObject, &mut messages, Some(&calls(how_many)));
+            messages[0].parts[0].clone()
+        };
+        let as_liked = shown(HowMany::AsLiked { several: true });
+        assert!(as_liked.starts_with("x\n\nWhere you call no function, answer with"));
+        assert_eq!(shown(HowMany::Several), "x");
     }
 }

@@ -111,12 +111,12 @@ impl ConversationParameters {
         let tools = tools::read(self.tools, self.tool_choice, &state.chat, &mut values)?;
         let functions = tools.functions;
         functions.check_for(model, "tools")?;
-        formats::refuse_beside(format.as_ref(), &made.messages, &functions.tools)?;
+        formats::refuse_beside(format.as_ref(), &made.messages, functions.calls.as_ref())?;
         if let Some(calls) = functions.calls.as_ref().filter(|calls| calls.is_forced()) {
             formats::refuse_begun(&made.messages, calls.param)?;
         }
         if let Some(asked) = format.as_ref().filter(|_| state.constraints.show_format) {
-            formats::show(&asked.wanted, &mut made.messages);
+            formats::show(&asked.wanted, &mut made.messages, functions.calls.as_ref());
         }
         has_template(model)?;
         let mut variables = Map::new();

@@ -231,7 +231,7 @@ fn format(given: Option<&RawValue>) -> Result<Option<AskedFormat>, RequestError>
 pub(super) fn show_format(state: &HttpState, options: &Options, messages: &mut [Message]) {
     let asked = options.format.as_ref();
     if let Some(asked) = asked.filter(|_| state.constraints.show_format) {
-        format::show(&asked.wanted, messages);
+        format::show(&asked.wanted, messages, options.calls.as_ref());
     }
 }
 

@@ -184,6 +184,14 @@ impl ChatParameters {
     fn max_tokens(&self, shared: &SharedParameters) -> Result<Option<u32>, RequestError> {
         let old = shared.max_tokens()?;
         let new = token_budget("max_completion_tokens", self.max_completion_tokens)?;
+        if let (Some(most), Some(least)) = (new, shared.min_tokens)
+            && least > i64::from(most)
+        {
+            return Err(RequestError::out_of_range(
+                "min_tokens",
+                "must not be more than `max_completion_tokens`",
+            ));
+        }
         match (old, new) {
             (Some(0), _) | (_, Some(0)) => Err(RequestError::out_of_range(
                 if old == Some(0) {
@@ -242,11 +250,11 @@ pub(crate) fn asked(
     };
     let are_old = given.are_old();
     let functions = given.functions(&state.chat)?;
-    format::refuse_beside(asked.as_ref(), &messages, &functions.tools)?;
+    format::refuse_beside(asked.as_ref(), &messages, functions.calls.as_ref())?;
     let param = if are_old { "functions" } else { "tools" };
     functions.check_for(&model, param)?;
     if let Some(asked) = asked.as_ref().filter(|_| state.constraints.show_format) {
-        format::show(&asked.wanted, &mut messages);
+        format::show(&asked.wanted, &mut messages, functions.calls.as_ref());
     }
     let types = functions.types();
     let keeps_thoughts = reasoning::keeps_thoughts(own.reasoning_format.as_deref())?;

@@ -21,7 +21,8 @@ pub(crate) struct ChatChunk {
     /// Id of the model that answers.
     model: String,
     /// What makes the answer; `-varies`, and in the last chunk `-resumed`, at its end say that the same seed
-    /// need not repeat it. Absent where that is not known.
+    /// need not repeat it, and before it stands of how many slots its worker is: `-slots4-varies`. Absent where
+    /// that is not known.
     #[schema(required = false)]
     system_fingerprint: Option<String>,
     /// One, or none in the usage chunk.
@@ -109,7 +110,8 @@ pub(crate) struct TextChunk {
     /// Id of the model that answers.
     model: String,
     /// What makes the answer; `-varies`, and in the last chunk `-resumed`, at its end say that the same seed
-    /// need not repeat it. Absent where that is not known.
+    /// need not repeat it, and before it stands of how many slots its worker is: `-slots4-varies`. Absent where
+    /// that is not known.
     #[schema(required = false)]
     system_fingerprint: Option<String>,
     /// One, or none in the usage chunk.

@@ -31,7 +31,9 @@ pub(super) fn read(
     }
     let biases = biases.iter().map(|(id, bias)| {
         let param = || format!("logit_bias.{}", quote(id));
-        let token = id.parse().ok().filter(|token| known.contains(token));
+        // In one spelling, so that no token has two biases.
+        let is_it = |token: &i32| known.contains(token) && token.to_string() == **id;
+        let token = id.parse().ok().filter(is_it);
         let token = token.ok_or_else(|| {
             RequestError::out_of_range(param(), "is not the id of a token of this model")
         })?;

@@ -239,7 +239,11 @@ impl ContextParameters {
         let tools = tools::read(self.tools, choice, parallel, &state.chat, &mut values)?;
         let functions = tools.functions;
         functions.check_for(model, "tools")?;
-        formats::refuse_beside(text.asked.as_ref(), &made.messages, &functions.tools)?;
+        formats::refuse_beside(
+            text.asked.as_ref(),
+            &made.messages,
+            functions.calls.as_ref(),
+        )?;
         if let Some(calls) = functions.calls.as_ref().filter(|calls| calls.is_forced()) {
             formats::refuse_begun(&made.messages, calls.param)?;
         }
@@ -248,7 +252,7 @@ impl ContextParameters {
             .as_ref()
             .filter(|_| state.constraints.show_format)
         {
-            formats::show(&asked.wanted, &mut made.messages);
+            formats::show(&asked.wanted, &mut made.messages, functions.calls.as_ref());
         }
         has_template(model)?;
         let mut variables = Map::new();

@@ -34,8 +34,8 @@ pub(crate) struct TextCompletion {
     /// Id of the model that answered.
     #[schema(value_type = String)]
     model: Arc<str>,
-    /// What made the answer; `-varies` and `-resumed` at its end say that the same seed need not repeat it.
-    /// Absent where that is not known.
+    /// What made the answer; `-varies` and `-resumed` at its end say that the same seed need not repeat it,
+    /// and before it stands of how many slots its worker was: `-slots4-varies`. Absent where that is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     system_fingerprint: Option<String>,
     /// As many for each prompt as `n` asks for, prompt after prompt.

@@ -90,6 +90,9 @@ pub(super) fn values() -> Value {
                 not_both("thinking_budget_tokens", "thinking_token_budget"),
                 not_both("reasoning_budget_tokens", "thinking_token_budget"),
             ],
+            "dependentSchemas": {
+                "max_completion_tokens": {"properties": {"min_tokens": {"enum": [0, null]}}},
+            },
         },
         "FormatParameters": {
             "properties": {
