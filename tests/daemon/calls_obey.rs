@@ -333,7 +333,7 @@ fn beside_functions_an_answer_without_calls_is_of_its_format() {
 
 #[test]
 fn beside_a_format_models_call_with_their_markers() {
-    let daemon = tiny_models();
+    let daemon = tiny_models().start();
     let tried = AtomicUsize::new(0);
     of_each_family(|family| {
         let both = usize::from(calls_or_answers(&daemon, family));
