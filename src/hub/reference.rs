@@ -227,7 +227,7 @@ mod tests {
             "a/b/c.rkllm:d",
             "a/b/tree/main",
             "https://hf.co/a/b/tree/main/folder",
-            "https://hf.co/a/b@v1/blob/main/c.gguf",
+            "https://hf.co/a/b/blob/main/c.gguf@v1",
             "https://hf.co/a/b/blob/../c.gguf",
             "https://hf.co/a/b/blob/main/../c.gguf",
             "https://hf.co/a/b/blob/main/%2e%2E/c.gguf",

@@ -279,7 +279,8 @@ fn every_method_moves_its_own_series_and_no_other() {
         let base = name.trim_end_matches("_sum");
         let moved = samples(&metrics);
         assert!(moved.iter().any(|line| line == expected), "{moved:#?}");
-        // A run's tokens come with the run, bytes with their files, and all of an answer at its end.
+        // A run's tokens come with the run, bytes with their files, all of an answer at its end, and a batch with its
+        // requests.
         let is_own = |line: &String| {
             line.starts_with(base)
                 || (base.starts_with("rkllmd_rpc_") && line.starts_with("rkllmd_rpc_runs_total"))
@@ -288,6 +289,7 @@ fn every_method_moves_its_own_series_and_no_other() {
                 || (base.starts_with("rkllmd_prefix_loaded")
                     && line.starts_with("rkllmd_prefix_loads_total"))
                 || (base.ends_with("_per_answer") && line.contains("_per_answer_"))
+                || (base.starts_with("rkllmd_batch") && line.starts_with("rkllmd_batch"))
         };
         assert!(moved.iter().all(is_own), "{moved:#?}");
     }
