@@ -84,14 +84,20 @@ fn is_there(models: &Path, when: &str) -> bool {
     is_there
 }
 
-/// The hub counts a piece after it has given it away.
-fn has_sent_all_once(hub: &Hub, when: &str) {
+/// The hub counts a piece after it has given it away. A settings file that was not kept by then comes again after each
+/// kill.
+fn has_sent_the_model_once(hub: &Hub, kills: u64, when: &str) {
     let files = files();
     let bytes: u64 = files.iter().map(|(_, content)| content.len() as u64).sum();
     eventually(&format!("{when}: every byte once"), || {
         (hub.sent() >= bytes).then_some(())
     });
-    assert_eq!(hub.sent(), bytes, "{when}: every byte once");
+    let again = kills * files[1].1.len() as u64;
+    let sent = hub.sent();
+    assert!(
+        (bytes..=bytes + again).contains(&sent),
+        "{when}: {sent} of {bytes} bytes"
+    );
 }
 
 #[test]
@@ -112,7 +118,7 @@ fn killed_before_any_of_its_calls_a_pull_leaves_no_model_or_the_whole_one() {
         let output = pull(&hub, folder.path(), None);
         assert_eq!(output.status.code(), Some(0), "{when}: {output:?}");
         assert!(is_there(folder.path(), &when), "{when}");
-        has_sent_all_once(&hub, &when);
+        has_sent_the_model_once(&hub, 1, &when);
     }
     assert!(was_there, "some calls come behind the installation");
     for call in ["fsync", "mkdir", "rename", "rmdir"] {
@@ -134,5 +140,5 @@ fn pulls_that_are_killed_one_after_the_other_come_to_their_end() {
     }
     assert!(kills > 1, "{kills}");
     assert!(is_there(folder.path(), "in the end"));
-    has_sent_all_once(&hub, "in the end");
+    has_sent_the_model_once(&hub, kills, "in the end");
 }

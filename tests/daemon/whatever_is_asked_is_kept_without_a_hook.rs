@@ -201,7 +201,9 @@ fn a_library_that_never_says_that_it_has_ended_is_believed_when_it_returns() {
     let first = OnceLock::new();
     for family in FAMILIES_RUN {
         for more in ["", "abort-late-tokens = 2\n", "eos-silent = true\n"] {
-            let more = format!("{more}[[fault]]\ncall = \"run\"\nkind = \"never-finish\"");
+            let more = format!(
+                "{more}[[fault]]\ncall = \"run\"\nkind = \"never-finish\"\nafter-tokens = 1\n"
+            );
             let daemon = setup(family, &more).start();
             for tells in [false, true] {
                 let (text, reason, _) = parts(&ask(&daemon, json!({"logprobs": tells})));
