@@ -68,7 +68,8 @@ fn decoded(path: &str) -> String {
 
 #[test]
 fn bodies_come_in_pieces_and_coded() {
-    let shapes: [(&str, fn(Reply) -> Reply); 3] = [
+    type Shape = fn(Reply) -> Reply;
+    let shapes: [(&str, Shape); 3] = [
         ("in pieces", chunked),
         ("coded", gzipped),
         ("both", |reply| chunked(gzipped(reply))),
