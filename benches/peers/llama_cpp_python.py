@@ -52,6 +52,8 @@ def main():
         n_threads=asked["threads"],
         n_threads_batch=asked["threads"],
         logits_all=True,
+        # As llama.cpp has it by default; the package has not, and rounds otherwise.
+        flash_attn=True,
         verbose=True,
     )
     answers = [evaluated(llama, answer, asked["top"]) for answer in asked["answers"]]
