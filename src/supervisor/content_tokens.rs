@@ -42,7 +42,9 @@ struct Placed {
 impl Placed {
     /// Its first byte of which it is not known yet whether it is content.
     fn next(&self) -> usize {
-        self.inexact_from.unwrap_or(self.at.start - self.begin)
+        // Where the text has something else in their place, `at` is no longer that of its own bytes.
+        self.inexact_from
+            .unwrap_or_else(|| self.at.start - self.begin)
     }
 }
 
