@@ -295,6 +295,11 @@ fn open_webui() {
 }
 
 #[test]
+fn home_assistant() {
+    is_served("home_assistant");
+}
+
+#[test]
 fn vs_code() {
     is_served("vs_code");
 }
