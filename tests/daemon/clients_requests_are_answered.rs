@@ -305,6 +305,11 @@ fn vs_code() {
 }
 
 #[test]
+fn n8n() {
+    is_served("n8n");
+}
+
+#[test]
 fn zed() {
     is_served("zed");
 }
