@@ -295,8 +295,18 @@ fn open_webui() {
 }
 
 #[test]
+fn home_assistant() {
+    is_served("home_assistant");
+}
+
+#[test]
 fn vs_code() {
     is_served("vs_code");
+}
+
+#[test]
+fn n8n() {
+    is_served("n8n");
 }
 
 #[test]
