@@ -139,12 +139,13 @@ static void draws_keep_the_definition(void) {
     hooked->row = malloc(sizeof(float) << 18);
     CHECK(hooked->row != NULL);
     CHECK_INT(rkllm_set_run_extension(handle, &hooking), 0);
-    /* One draw, which may be of any token. */
+    /* The row is looked at before all but a whole character are forbidden. */
+    int32_t character = SHORT_PROMPT[0];
+    hooked->only = &character;
+    hooked->n_only = 1;
     RKLLMInferParam one = generate();
     one.max_new_tokens = 1;
-    struct record *looked = new_record(handle);
-    CHECK_INT(run_into(looked, SHORT_PROMPT, one), 0);
-    CHECK(hooked->vocabulary > 0);
+    struct record *looked = finished_draw(handle, one);
     int count = (int)hooked->vocabulary;
     struct place *places = sorted(hooked->row, hooked->vocabulary);
     /* Those beyond the likeliest ones that have at least a fifth of the probability, and at most four. */
