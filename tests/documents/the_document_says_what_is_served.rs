@@ -128,18 +128,14 @@ fn run(daemon: &Daemon, document: &Value, key: &str, arguments: &[&str]) {
     assert!(output.status.success(), "{said}\n{errors}");
 }
 
-/// The generator reads all of its own source for constants to try, and again in each new folder: what it finds is
-/// the same each time, and is kept by what it was found in.
+/// The generator reads all of its own source for constants to try, and again in each new folder. What it finds is
+/// kept by what it was found in, and is the same each time.
 fn keep_constants(folder: &Path) {
-    let (kept, storage) = (
-        cache_folder().join("hypothesis"),
-        folder.join(".hypothesis"),
-    );
+    let kept = cache_folder().join("hypothesis-constants");
+    fs::create_dir_all(&kept).expect("the cache folder");
+    let storage = folder.join(".hypothesis");
     fs::create_dir(&storage).expect("the generator's folder");
-    for name in ["constants", "unicode_data"] {
-        fs::create_dir_all(kept.join(name)).expect("the cache folder");
-        symlink(kept.join(name), storage.join(name)).expect("a link");
-    }
+    symlink(kept, storage.join("constants")).expect("a link");
 }
 
 /// What the model's own sizes leave: the document is the same for every model.
