@@ -49,17 +49,6 @@ static void choose(const struct place *places, int count, int at, int between, i
 /* One token of a vocabulary of bytes, so that a draw costs no more than one evaluation. */
 static const char SHORT_PROMPT[] = "Q";
 
-/* As `finished_run` of the harness, but for the memory, of which a tiny model takes next to nothing. */
-static struct record *finished_draw(LLMHandle handle, RKLLMInferParam infer) {
-    struct record *record = new_record(handle);
-    CHECK_INT(run_into(record, SHORT_PROMPT, infer), 0);
-    CHECK_INT(record->finish, 1);
-    CHECK_INT(record->error, 0);
-    int tokens = record->normal + record->waiting;
-    CHECK_INT(record->perf.generate_tokens, tokens > 0 ? tokens - 1 : 0);
-    return record;
-}
-
 /* What of `only` is left of the sorted row of `count` by top-k and top-p, or all of it if nothing is: how likely
    each is, tempered and renormalised. */
 static void expected_of(const struct place *places, int count, RKLLMParam param, const int32_t *only,
@@ -106,7 +95,7 @@ static double chi_squared(LLMHandle handle, const int32_t *only, const double *s
         hooked->only = only;
         hooked->n_only = CHOICES;
         CHECK_INT(rkllm_set_run_extension(handle, &hooking), 0);
-        struct record *record = finished_draw(handle, infer);
+        struct record *record = ended_run(handle, SHORT_PROMPT, infer);
         int found = 0;
         for (int j = 0; j < CHOICES; j++) {
             counts[j] += record->ids[0] == only[j];
@@ -145,7 +134,7 @@ static void draws_keep_the_definition(void) {
     hooked->n_only = 1;
     RKLLMInferParam one = generate();
     one.max_new_tokens = 1;
-    struct record *looked = finished_draw(handle, one);
+    struct record *looked = ended_run(handle, SHORT_PROMPT, one);
     int count = (int)hooked->vocabulary;
     struct place *places = sorted(hooked->row, hooked->vocabulary);
     /* Those beyond the likeliest ones that have at least a fifth of the probability, and at most four. */
