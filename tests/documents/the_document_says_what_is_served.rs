@@ -129,9 +129,9 @@ fn run(daemon: &Daemon, document: &Value, key: &str, arguments: &[&str]) {
 }
 
 /// The generator reads all of its own source for constants to try, and again in each new folder. What it finds is
-/// kept by what it was found in, and is the same each time.
+/// kept by what it was found in, and of one release is the same each time.
 fn keep_constants(folder: &Path) {
-    let kept = cache_folder().join("hypothesis-constants");
+    let kept = cache_folder().join(format!("{PACKAGE}-constants"));
     fs::create_dir_all(&kept).expect("the cache folder");
     let storage = folder.join(".hypothesis");
     fs::create_dir(&storage).expect("the generator's folder");
