@@ -23,7 +23,7 @@ pub fn python_package(package: &str) -> PathBuf {
 
 /// Has a program in Python hold its session with `package`; it ends with a line that says so.
 pub fn python_session(script: &str, package: &str, arguments: &[&str], last: &str) {
-    // Those of the CPU runtime's package are beside them.
+    // The CPU runtime's package, whose folder is beside theirs, has them run as well.
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let script = ["tests", "../tests"]
         .map(|tests| here.join(tests).join(script))
