@@ -1,8 +1,11 @@
 //! What a run may have beyond the vendor's parameters, held by a C program.
 
 mod common;
+#[path = "../../tests/daemon_support/mod.rs"]
+mod daemon_support;
 
-use common::promises;
+use common::{hold_with, promises};
+use daemon_support::write_tiny_models;
 
 promises! { "c/extension.c":
     a_hook_sees_what_was_drawn_and_forbids,
@@ -29,6 +32,12 @@ promises! { "c/logprobs.c":
     what_cannot_be_told_is_refused,
 }
 
-promises! { "c/draws.c":
-    draws_keep_the_definition,
+/// With a tiny model, each of whose thousands of draws takes next to nothing.
+#[test]
+fn draws_keep_the_definition() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let model = folder.path().join("model.gguf");
+    write_tiny_models(&[(model.clone(), Vec::new())]);
+    let model = model.to_str().expect("a path in UTF-8");
+    hold_with("c/draws.c", "draws_keep_the_definition", model, &[]);
 }

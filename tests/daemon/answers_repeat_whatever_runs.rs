@@ -9,12 +9,10 @@ const MODEL: &str = "smollm2";
 const CHAT: &str = "/v1/chat/completions";
 const SLOTS: usize = 4;
 
-fn start() -> Daemon {
+fn setup() -> Setup {
     Setup::new()
         .demo_model(MODEL)
-        .all_threads()
         .settings(&format!("models.parallel = {SLOTS}"))
-        .start()
 }
 
 fn asked(more: Value) -> Value {
@@ -81,7 +79,7 @@ fn others(daemon: &Daemon) -> Vec<EventStream> {
 
 #[test]
 fn the_real_model_says_the_same_beside_others_and_although_it_dies() {
-    let daemon = start();
+    let daemon = setup().all_threads().start();
     let body = asked(json!({"deterministic": true}));
     let (alone, fingerprint) = say(&daemon, &body);
     assert!(
@@ -111,7 +109,7 @@ fn the_real_model_says_the_same_beside_others_and_although_it_dies() {
 
 #[test]
 fn an_answer_that_may_vary_says_so() {
-    let daemon = start();
+    let daemon = setup().start();
     let (_, fingerprint) = say(&daemon, &asked(json!({})));
     let known = fingerprint
         .strip_suffix(&format!("-slots{SLOTS}-varies"))

@@ -93,6 +93,9 @@ fn the_real_model_calls_what_it_is_to_call() {
             json!({"tool_choice": "required", "seed": seed}),
         ));
         assert!(!made.is_empty());
+    }
+    // Of one function alone the prompt is another: its beginning is evaluated once, and not in each turn.
+    for seed in 0..6 {
         let only = json!({"mode": "required", "tools": [named("get_weather")]});
         let choice = json!({"type": "allowed_tools", "allowed_tools": only});
         let (made, _) = calls(&ask(

@@ -5,9 +5,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::Command;
 
-use crate::daemon_support::{Daemon, Setup, eventually, keys, python_package};
+use crate::daemon_support::{Daemon, Setup, cache_folder, eventually, keys, python_package};
 use serde_json::{Value, json};
 
 /// Pinned, so that a new release changes nothing by itself.
@@ -94,6 +96,7 @@ fn run(daemon: &Daemon, document: &Value, key: &str, arguments: &[&str]) {
     let folder = tempfile::tempdir().expect("a folder");
     let copy = folder.path().join("openapi.json");
     fs::write(&copy, document.to_string()).expect("a copy of the document");
+    keep_constants(folder.path());
     let output = Command::new("python3")
         .args([
             "-c",
@@ -123,6 +126,16 @@ fn run(daemon: &Daemon, document: &Value, key: &str, arguments: &[&str]) {
     let said = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}\n{errors}");
+}
+
+/// The generator reads all of its own source for constants to try, and again in each new folder. What it finds is
+/// kept by what it was found in, and of one release is the same each time.
+fn keep_constants(folder: &Path) {
+    let kept = cache_folder().join(format!("{PACKAGE}-constants"));
+    fs::create_dir_all(&kept).expect("the cache folder");
+    let storage = folder.join(".hypothesis");
+    fs::create_dir(&storage).expect("the generator's folder");
+    symlink(kept, storage.join("constants")).expect("a link");
 }
 
 /// What the model's own sizes leave: the document is the same for every model.

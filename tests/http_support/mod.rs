@@ -185,6 +185,7 @@ impl Server {
                 capacity: 4,
             }),
             metrics: Metrics::new(),
+            grammars: Mutex::default(),
             rows: Mutex::new(Box::new(|_| Ok(PooledRows::default()))),
             embedded: embedded_sender,
         });

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use rkllmd::admission::{EmbeddingError, EmbeddingRequest, Generation, QueueFigures};
 use rkllmd::chat::{Answering, Engine};
-use rkllmd::constraint::{self, Compiled, Limits, Wanted};
+use rkllmd::constraint::{Compiled, CompiledGrammars, Limits, Wanted};
 use rkllmd::generation::{GenerationError, GenerationRequest, ModelId};
 use rkllmd::ipc::Prompt;
 use rkllmd::library_calls::PooledRows;
@@ -32,6 +32,8 @@ pub struct ScriptedEngine {
     pub(super) status: watch::Receiver<StatusSnapshot>,
     pub(super) queue: Mutex<QueueFigures>,
     pub(super) metrics: Metrics,
+    /// As a reader keeps them: a request after the other wants the same.
+    pub(super) grammars: Mutex<CompiledGrammars>,
     pub(super) rows: Mutex<Rows>,
     pub(super) embedded: mpsc::UnboundedSender<EmbeddingRequest>,
 }
@@ -138,7 +140,11 @@ impl Engine for ScriptedEngine {
         Box::pin(async move {
             match &*model.id {
                 "raw" => Err(unknown_tokenizer(&model.id)),
-                _ => constraint::compile(&wanted, &limits).map_err(ReaderError::Unenforceable),
+                _ => {
+                    let mut grammars = self.grammars.lock().unwrap();
+                    let compiled = grammars.compile(&wanted, &limits);
+                    compiled.map_err(ReaderError::Unenforceable)
+                }
             }
         })
     }
