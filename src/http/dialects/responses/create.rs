@@ -229,9 +229,7 @@ pub(super) fn asked_of(
         created: unix_seconds(),
         client: context.client.clone(),
         kept: keeps.then(|| Arc::clone(&state.kept_responses)),
-        last: socket
-            .filter(|_| !keeps)
-            .map(|socket| Arc::clone(socket.last)),
+        last: socket.map(|socket| Arc::clone(socket.last)),
         is_warm_up,
         sealing: include.seals.then(|| state.sealing.clone()),
         at_end: OnceLock::new(),

@@ -203,7 +203,8 @@ pub(super) fn items(
                 let Some(call) = calls.next() else {
                     continue;
                 };
-                let status = if call.is_whole { COMPLETED } else { status };
+                // One that the model has left is not whole, however its reply ends.
+                let status = if call.is_whole { COMPLETED } else { INCOMPLETE };
                 function_call(call, status)
             }
         });
