@@ -8,7 +8,8 @@ use serde::de::{
     Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor,
 };
 
-use super::unread;
+use super::body;
+use super::unread::{self, Unread};
 
 /// Fields that are all optional; null counts as absent.
 pub(crate) trait Fields<'de>: Default {
@@ -56,6 +57,9 @@ macro_rules! fields_of {
     };
 }
 pub(crate) use fields_of;
+
+/// An object inside a body: its fields, and the names of what none of them reads.
+pub(crate) type Inner<X> = body::Object<Together<X, Unread>>;
 
 /// The fields of both. A name that both have is the left one's.
 #[derive(Debug, Default)]

@@ -5,19 +5,21 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
+use serde::de::MapAccess;
 use utoipa::ToSchema;
 
 use crate::conversation::{ReasoningWish, Thinking};
 use crate::http::request::body::Object;
 use crate::http::request::error::RequestError;
+use crate::http::request::together::{Fields, Inner, Together};
+use crate::http::response::notices::unread_within;
 use crate::models::InstalledModel;
 
 /// What signatures begin with: the version of what follows.
 const VERSION: &str = "rkllmd.1.";
 
 /// Whether and how much to think.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Default, ToSchema)]
 pub(crate) struct ThinkingParameter {
     /// `enabled`, `disabled` or `adaptive`, which here is `enabled`.
     #[schema(required, nullable = false, example = "enabled")]
@@ -32,6 +34,26 @@ pub(crate) struct ThinkingParameter {
     display: Option<String>,
 }
 
+// By hand, as the name of a field is a word of the language.
+impl<'de> Fields<'de> for ThinkingParameter {
+    fn place(name: &str) -> Option<usize> {
+        NAMES.iter().position(|known| *known == name)
+    }
+
+    fn once(place: usize) -> Option<&'static str> {
+        NAMES.get(place).copied()
+    }
+
+    fn take<A: MapAccess<'de>>(&mut self, place: usize, map: &mut A) -> Result<(), A::Error> {
+        match place {
+            0 => self.r#type = map.next_value()?,
+            1 => self.budget_tokens = map.next_value()?,
+            _ => self.display = map.next_value()?,
+        }
+        Ok(())
+    }
+}
+
 /// What is wished of thoughts.
 #[derive(Debug)]
 pub(super) struct Thoughts {
@@ -40,6 +62,8 @@ pub(super) struct Thoughts {
     pub budget_tokens: Option<u32>,
     pub display: Display,
     pub not_applied: Vec<&'static str>,
+    /// Names of what is not known.
+    pub unread: Vec<String>,
 }
 
 /// What of thoughts is given.
@@ -50,12 +74,13 @@ pub(crate) enum Display {
 }
 
 const FIELD: &str = "thinking";
+const NAMES: [&str; 3] = ["type", "budget_tokens", "display"];
 pub(super) const BUDGET: &str = "thinking.budget_tokens";
 const EFFORT: &str = "output_config.effort";
 
 /// `effort` is what `output_config` says of it.
 pub(super) fn read(
-    given: Option<Object<ThinkingParameter>>,
+    given: Option<Inner<ThinkingParameter>>,
     effort: Option<String>,
     model: &InstalledModel,
 ) -> Result<Thoughts, RequestError> {
@@ -64,10 +89,12 @@ pub(super) fn read(
         budget_tokens: None,
         display: Display::Shown,
         not_applied: Vec::new(),
+        unread: Vec::new(),
     };
     let reply = model.reply.as_ref();
     let thinks = reply.is_some_and(|reply| reply.found.knows_thoughts());
-    if let Some(Object(given)) = given {
+    if let Some(Object(Together(given, unread))) = given {
+        thoughts.unread = unread_within(FIELD, &unread);
         let kind = given.r#type;
         let kind = kind.ok_or_else(|| RequestError::missing("thinking.type"))?;
         let budget_tokens = match given.budget_tokens {

@@ -153,10 +153,11 @@ pub(super) fn asked_of(
         functions,
         format,
         long_history,
-        not_applied,
+        mut not_applied,
         mut unread,
         echoed,
     } = made;
+    not_applied.extend(own.not_applied());
     unread.extend(include.unread);
     if is_warm_up {
         // Of no token is anything told.
