@@ -16,7 +16,7 @@ async fn what_goes_on_from_a_response_may_say_nothing_new() {
     let mut server = server().await;
     let first = json!({"model": "thinker", "input": "hi"});
     let (_, first) = submitted(&mut server, &first).await;
-    let id = &first.json()["id"];
+    let id = first.json()["id"].clone();
     let empty = json!({"model": "thinker", "previous_response_id": id, "input": []});
     let (expected, _) = submitted(&mut server, &empty).await;
     for input in [None, Some(Value::Null)] {
