@@ -24,7 +24,6 @@ use crate::http::dialects::functions::Functions;
 use crate::http::dialects::kept_items::{Item, conversed};
 use crate::http::dialects::reasoning as wishes;
 use crate::http::dialects::templates::has_template;
-use crate::http::request::body::Object;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::{RequestError, quote};
 use crate::http::request::free_form::{Outline, ValuesLeft};
