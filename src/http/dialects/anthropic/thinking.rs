@@ -5,13 +5,12 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::de::MapAccess;
 use utoipa::ToSchema;
 
 use crate::conversation::{ReasoningWish, Thinking};
 use crate::http::request::body::Object;
 use crate::http::request::error::RequestError;
-use crate::http::request::together::{Fields, Inner, Together};
+use crate::http::request::together::{Inner, Together, fields_of};
 use crate::http::response::notices::unread_within;
 use crate::models::InstalledModel;
 
@@ -34,25 +33,11 @@ pub(crate) struct ThinkingParameter {
     display: Option<String>,
 }
 
-// By hand, as the name of a field is a word of the language.
-impl<'de> Fields<'de> for ThinkingParameter {
-    fn place(name: &str) -> Option<usize> {
-        NAMES.iter().position(|known| *known == name)
-    }
-
-    fn once(place: usize) -> Option<&'static str> {
-        NAMES.get(place).copied()
-    }
-
-    fn take<A: MapAccess<'de>>(&mut self, place: usize, map: &mut A) -> Result<(), A::Error> {
-        match place {
-            0 => self.r#type = map.next_value()?,
-            1 => self.budget_tokens = map.next_value()?,
-            _ => self.display = map.next_value()?,
-        }
-        Ok(())
-    }
-}
+fields_of!(ThinkingParameter {
+    r#type,
+    budget_tokens,
+    display,
+});
 
 /// What is wished of thoughts.
 #[derive(Debug)]
@@ -74,7 +59,6 @@ pub(crate) enum Display {
 }
 
 const FIELD: &str = "thinking";
-const NAMES: [&str; 3] = ["type", "budget_tokens", "display"];
 pub(super) const BUDGET: &str = "thinking.budget_tokens";
 const EFFORT: &str = "output_config.effort";
 
