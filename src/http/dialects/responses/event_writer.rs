@@ -332,7 +332,7 @@ impl EventWriter for ResponseWriter {
                     self.delta(NOTHING, &[], buffer);
                 }
                 if let Some(open) = &mut self.open {
-                    open.kind.is_whole();
+                    open.kind.makes_whole();
                 }
                 self.end_item(COMPLETED, buffer);
             }

@@ -55,7 +55,8 @@ impl Kind {
         }
     }
 
-    pub fn is_whole(&mut self) {
+    /// The model has come to the end of a call.
+    pub fn makes_whole(&mut self) {
         if let Self::Call { is_whole, .. } = self {
             *is_whole = true;
         }

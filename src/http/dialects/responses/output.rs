@@ -42,13 +42,15 @@ pub(crate) enum OutputItem {
     /// A call that it makes.
     FunctionCall {
         id: String,
+        /// `completed`; `incomplete` where the answer was cut in it, or the model has left it; `in_progress` in an event
+        /// of a stream.
         status: &'static str,
         /// What its result is to name.
         call_id: String,
         /// As the model wrote it, whether or not there is such a function.
         name: String,
-        /// JSON text as the model wrote it, or made of what it wrote in another form; not whole where the answer was
-        /// cut.
+        /// JSON text as the model wrote it, or made of what it wrote in another form; not whole where the call is
+        /// `incomplete`.
         arguments: String,
     },
 }
