@@ -185,8 +185,19 @@ fn of_this_installation(document: &mut Value) {
         properties.and_then(|properties| properties.remove(format));
     }
     // Nor can it tell how likely tokens were, and no response is there to go on from, or to name items of.
-    let context = &mut schemas["ContextParameters"]["properties"];
+    let context = &mut schemas["ContextParameters"];
+    let object = context.as_object_mut().expect("a schema");
+    let forms = object.remove("anyOf").expect("with an input or without");
+    let required = [&forms[0]["required"], &forms[1]["required"]];
+    assert_eq!(
+        required,
+        [&json!(["input"]), &json!(["previous_response_id"])]
+    );
+    context["required"] = json!(["model", "input"]);
+    let context = &mut context["properties"];
     context["previous_response_id"] = json!({"type": "null"});
+    let inputs = context["input"]["anyOf"].as_array_mut().expect("forms");
+    assert_eq!(inputs.pop(), Some(json!({"type": "null"})));
     let items = context["input"]["anyOf"][1]["items"]["anyOf"].as_array_mut();
     let items = items.expect("kinds of items");
     let kinds = items.len();

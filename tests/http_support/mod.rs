@@ -39,7 +39,7 @@ pub use client::{Answer, Client, error_object};
 pub use lines::said;
 pub use message_events::{heard, heard_in};
 pub use response_events::{heard_response, heard_response_in, is_whole_resource};
-pub use scripted_engine::{NEVER_ENCODED, ScriptedEngine};
+pub use scripted_engine::{NEVER_ENCODED, NEVER_RENDERED, ScriptedEngine};
 pub use sweep::{odd_values, places, with};
 
 /// Far longer than anything here takes; a test that reaches it has failed.

@@ -22,6 +22,8 @@ type Rows = Box<dyn Fn(&EmbeddingRequest) -> Result<PooledRows, EmbeddingError> 
 
 /// A text with this in it never becomes tokens.
 pub const NEVER_ENCODED: &str = "never encoded";
+/// A conversation with this in it never becomes a prompt.
+pub const NEVER_RENDERED: &str = "never rendered";
 
 /// Answers each submitted request with a script, and hands the request to the test.
 pub struct ScriptedEngine {
@@ -60,6 +62,9 @@ impl Engine for ScriptedEngine {
         let rendered = self.templates[&*model.id].render(request);
         Box::pin(async move {
             let rendered = rendered.map_err(ReaderError::Template)?;
+            if rendered.prompt.contains(NEVER_RENDERED) {
+                std::future::pending::<()>().await;
+            }
             Ok(Prompt {
                 text: rendered.prompt,
                 neutralised: rendered.neutralised_in,

@@ -289,6 +289,8 @@ async fn an_input_that_no_request_may_hold_is_text() {
     let message = ask(&server, json!({})).await.json();
     let said = r#"{"name": "f", "arguments": {"a":"\ud83d"}}"#;
     assert_eq!(message["content"], json!([{"type": "text", "text": said}]));
+    // Its client would look for a call in vain.
+    assert_eq!(message["stop_reason"], "end_turn");
     let history = json!([
         {"role": "user", "content": "hi"},
         {"role": "assistant", "content": message["content"]},

@@ -339,6 +339,25 @@ async fn what_is_not_read_is_told_within_bounds() {
 }
 
 #[tokio::test]
+async fn what_is_not_read_within_an_object_is_told_too() {
+    let mut server = server().await;
+    let body = question(json!({
+        "model": "thinker",
+        "thinking": {"type": "adaptive", "depth": 2, "display": "summarized"},
+        "output_config": {"effort": "low", "task_budget": {"total": 9}, "a": null},
+        // Another kind of tool has fields of other types.
+        "tools": [{"type": "kind", "name": 7, "description": [], "input_schema": [], "strict": "x"}],
+    }));
+    let (request, answer) = submitted(&mut server, PATH, &body).await;
+    assert_eq!(&*request.prompt, "hi|on low");
+    assert_eq!(
+        answer.header("x-rkllmd-not-applied"),
+        Some("thinking.depth, output_config.task_budget, tools[].kind")
+    );
+    server.shut_down().await;
+}
+
+#[tokio::test]
 async fn an_answer_is_kept_to_the_format_that_is_asked_for() {
     let mut server = server().await;
     let schema = json!({"type": "object", "properties": {"a": {"type": "integer"}}});

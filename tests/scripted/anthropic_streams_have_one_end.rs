@@ -52,25 +52,25 @@ fn whatever_a_model_writes_the_events_have_one_end() {
         if end == End::Failure {
             return Ok(());
         }
-        let calls = script
-            .iter()
-            .filter(|happens| matches!(happens, Happens::Called(_)));
-        let cut = end == End::Length && matches!(script.last(), Some(Happens::Called(_)));
-        let has_calls = calls.count() > usize::from(cut);
-        let reason = match (end, has_calls) {
-            (End::Length, _) => "max_tokens",
-            (_, true) => "tool_use",
-            (_, false) => "end_turn",
-        };
-        let whole = whole.json();
-        prop_assert_eq!(&heard.message["stop_reason"], reason);
-        prop_assert_eq!(&whole["stop_reason"], reason);
-        prop_assert_eq!(&whole["usage"], &heard.message["usage"]);
+        let is_call = |happens: &Happens| matches!(happens, Happens::Called(_));
         // What is no object is a call in a stream, and a text in a whole answer.
         let is_object = |happens: &Happens| match happens {
             Happens::Called(deltas) => !deltas.concat().starts_with('['),
             _ => true,
         };
+        let cut = end == End::Length && script.last().is_some_and(is_call);
+        let reason = |has_calls: bool| match (end, has_calls) {
+            (End::Length, _) => "max_tokens",
+            (_, true) => "tool_use",
+            (_, false) => "end_turn",
+        };
+        let whole = whole.json();
+        let calls = script.iter().filter(|happens| is_call(happens));
+        let in_stream = calls.clone().count() > 0;
+        prop_assert_eq!(&heard.message["stop_reason"], reason(in_stream));
+        let in_whole = calls.filter(|happens| is_object(happens)).count() > 0;
+        prop_assert_eq!(&whole["stop_reason"], reason(in_whole));
+        prop_assert_eq!(&whole["usage"], &heard.message["usage"]);
         if !cut && script.iter().all(is_object) {
             let content = without_ids(&heard.message["content"]);
             prop_assert_eq!(without_ids(&whole["content"]), content);

@@ -147,3 +147,25 @@ async fn a_call_that_was_left_is_not_taken_for_the_one_behind_it() {
     assert_eq!(streamed.calls, [("g".to_owned(), json!({}))]);
     server.shut_down().await;
 }
+
+#[tokio::test]
+async fn a_call_that_was_left_is_an_item_that_is_not_whole() {
+    let server = leaving().await;
+    let body = json!({"model": "tiny", "input": "hi"});
+    let whole = server.post("/v1/responses", body.to_string()).await.json();
+    let streamed = json!({"model": "tiny", "input": "hi", "stream": true});
+    let streamed = server.post("/v1/responses", streamed.to_string()).await;
+    for response in [whole, heard_response(&streamed).response] {
+        assert_eq!(response["status"], "completed");
+        let items = response["output"].as_array().expect("items");
+        let items: Vec<_> = items
+            .iter()
+            .map(|item| {
+                let of = |name: &str| item[name].as_str().expect("a text");
+                (of("name"), of("arguments"), of("status"))
+            })
+            .collect();
+        assert_eq!(items, [("f", "", "incomplete"), ("g", "{}", "completed")]);
+    }
+    server.shut_down().await;
+}

@@ -50,6 +50,7 @@ mod pages_of_a_responses_items;
 mod pages_of_other_sites_are_admitted_by_name;
 mod random_replies;
 mod requests_are_aborted;
+mod responses_are_asked_as_newer_clients_do;
 mod responses_are_kept_for_their_keys;
 mod responses_are_made_in_the_background;
 mod responses_are_made_on_web_sockets;

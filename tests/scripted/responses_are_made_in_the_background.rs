@@ -248,6 +248,42 @@ async fn one_that_is_deleted_ends_and_is_not_kept() {
 }
 
 #[tokio::test]
+async fn one_that_is_deleted_lets_none_past_what_was_begun_before_it() {
+    let mut settings = Settings::default();
+    settings.responses.max_background_per_key = 4;
+    let (mut server, mut generations) = endless(settings).await;
+    let mut begun = Vec::new();
+    for input in [NEVER_RENDERED, "second", "third", "fourth"] {
+        let mut asked = body();
+        asked["input"] = input.into();
+        let answer = server.post(PATH, asked.to_string()).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        begun.push(answer.json());
+    }
+    for deleted in &begun[1..3] {
+        let head = format!(
+            "DELETE {} HTTP/1.1\r\nhost: localhost\r\n\r\n",
+            path(deleted)
+        );
+        assert_eq!(server.ask(head).await.json()["deleted"], true);
+    }
+    // They leave their places, one of which this takes behind all others.
+    let fifth = begin(&server).await;
+    for waiting in [&begun[0], &begun[3], &fifth] {
+        assert_eq!(look(&server, waiting).await["status"], "queued");
+    }
+    assert!(server.requests.try_recv().is_err(), "one is in line");
+    assert_eq!(cancel(&server, &path(&begun[0])).await.status, 200);
+    for said in ["fourth", "hi"] {
+        generation(&mut generations).await;
+        let request = within("a request", server.requests.recv()).await;
+        let prompt = request.expect("the server lives").prompt;
+        assert!(prompt.contains(said), "{prompt}");
+    }
+    server.shut_down().await;
+}
+
+#[tokio::test]
 async fn what_it_takes_is_its_clients_whether_or_not_it_is_read() {
     let mut settings = Settings::default();
     settings.memory.requests_limit_bytes = Some(4 << 20);

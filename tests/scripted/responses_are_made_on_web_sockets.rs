@@ -152,6 +152,26 @@ async fn a_turn_goes_on_from_the_last_one_that_is_not_kept() {
 }
 
 #[tokio::test]
+async fn one_that_could_not_be_kept_is_gone_on_from_on_its_socket() {
+    let mut settings = Settings::default();
+    settings.responses.kept_limit_bytes = 16_384;
+    let said = || vec![started(&[]), text("so be it"), finished()];
+    let mut server = Server::replaying(settings, said).await;
+    let mut socket = socket(&server).await;
+    let large = create(json!({"input": "x".repeat(16_384)}));
+    let response = answered(&mut socket, &large).await;
+    assert_eq!(response["store"], false);
+    server.requests.try_recv().expect("it was submitted");
+    let next = create(json!({"input": "then", "previous_response_id": response["id"]}));
+    answered(&mut socket, &next).await;
+    let chained = server.requests.try_recv().expect("it was submitted");
+    assert!(chained.prompt.contains("xxx") && chained.prompt.contains("so be it"));
+    socket.say(&next.to_string()).await;
+    assert_eq!(refused(&mut socket).await.1, "previous_response_not_found");
+    server.shut_down().await;
+}
+
+#[tokio::test]
 async fn what_is_wrong_is_told_and_the_connection_lives() {
     let server = Server::replaying(Settings::default(), answer).await;
     let mut socket = socket(&server).await;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::http_support::*;
 use crate::responses_are_kept_for_their_keys::{PATH, id, prompt, server};
+use rkllmd::generation::{GenerationError, ReplyEvent};
 use rkllmd::settings::Settings;
 use serde_json::json;
 
@@ -100,5 +101,25 @@ async fn what_is_too_large_to_be_kept_says_so() {
             assert_eq!(server.get(&path).await.status, status);
         }
     }
+    server.shut_down().await;
+}
+
+#[tokio::test]
+async fn what_has_failed_is_not_kept_and_says_so() {
+    let server = Server::start(Settings::default(), |_| {
+        let failed = ReplyEvent::Failed(GenerationError::RunFailed {
+            request: "r".to_owned(),
+        });
+        Ok(replay(vec![started(&[]), text("so "), failed]))
+    })
+    .await;
+    let body = json!({"model": "tiny", "input": "a", "stream": true});
+    let failed = heard_response(&server.post(PATH, body.to_string()).await).response;
+    assert_eq!(
+        (&failed["status"], &failed["store"]),
+        (&"failed".into(), &false.into())
+    );
+    let path = format!("{PATH}/{}", id(&failed));
+    assert_eq!(server.get(&path).await.status, 404);
     server.shut_down().await;
 }

@@ -74,6 +74,11 @@ async fn what_is_told_before_all_turns_may_be_evaluated_alone() {
     let mut socket = socket(&server).await;
     let fields = json!({"model": "thinker", "input": [], "instructions": "Be brief.",
         "store": false});
+    for input in [None, Some(&Value::Null)] {
+        let message = with(&warm_up(&fields), "/input", input);
+        answered(&mut socket, &message).await;
+        assert!(submitted(&mut server).prompt.contains("Be brief."));
+    }
     let prepared = answered(&mut socket, &warm_up(&fields)).await;
     assert_eq!(prepared["status"], "completed", "{prepared}");
     assert_eq!(prepared["output"], json!([]));

@@ -3,6 +3,7 @@
 //!
 //! [`BackgroundResponses`] knows no clock; the task that makes a response lets it go when its time is over.
 
+mod line;
 mod response;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -14,12 +15,14 @@ use crate::http::request::error::RequestError;
 use crate::memory::Account;
 use crate::settings::ResponseSettings;
 
+use line::Line;
 pub(crate) use response::{BackgroundResponse, Beginning, Behind};
 
 /// Those of one client, the oldest one first.
 #[derive(Debug, Default)]
 struct OfClient {
     is_a_key: bool,
+    line: Arc<Line>,
     responses: VecDeque<Arc<BackgroundResponse>>,
 }
 
@@ -91,13 +94,13 @@ impl BackgroundResponses {
                 ),
             ));
         }
-        let mut others = of.into_iter().flat_map(|of| &of.responses);
-        let before = others.rfind(|it| !it.is_over());
-        let before = before.map(Arc::downgrade).unwrap_or_default();
-        let response = BackgroundResponse::new(beginning, account, limit_bytes, before)?;
+        let line = of.map(|of| Arc::clone(&of.line)).unwrap_or_default();
+        let ticket = line.ticket();
+        let response = BackgroundResponse::new(beginning, account, limit_bytes, ticket)?;
         let response = Arc::new(response);
         let of = shelf.clients.entry(client.name().into()).or_default();
         of.is_a_key = client.is_a_key();
+        of.line = line;
         of.responses.push_back(Arc::clone(&response));
         let mut ended = of.responses.iter().filter(|it| it.is_over()).count();
         of.responses.retain(|it| {
@@ -112,17 +115,21 @@ impl BackgroundResponses {
     pub fn find(&self, client: &str, id: &str) -> Option<Arc<BackgroundResponse>> {
         let shelf = self.shelf();
         let mut responses = shelf.clients.get(client)?.responses.iter();
-        responses.find(|it| it.id == id).map(Arc::clone)
+        let found = responses.find(|it| it.id == id && !it.is_deleted());
+        found.map(Arc::clone)
     }
 
-    /// It ends, and is not kept; until then it may be.
+    /// It ends, and is not kept; until then it may be. One that is still made has its place up to its end, so that no
+    /// client has more of them made than it may.
     pub fn delete(&self, client: &str, id: &str) -> Option<Arc<BackgroundResponse>> {
-        let response = self.take(client, id)?;
-        response.delete(RequestError::Cancelled);
+        let response = self.find(client, id)?;
+        if response.delete(RequestError::Cancelled) {
+            self.let_go(client, id);
+        }
         Some(response)
     }
 
-    /// Its events have been there for long enough.
+    /// It has ended, and its events have been there for long enough.
     pub fn let_go(&self, client: &str, id: &str) {
         drop(self.take(client, id));
     }

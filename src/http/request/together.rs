@@ -8,7 +8,8 @@ use serde::de::{
     Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor,
 };
 
-use super::unread;
+use super::body;
+use super::unread::{self, Unread};
 
 /// Fields that are all optional; null counts as absent.
 pub(crate) trait Fields<'de>: Default {
@@ -28,16 +29,23 @@ pub(crate) trait Fields<'de>: Default {
     fn unread(&mut self, _name: String) {}
 }
 
+/// A field as bodies name it: one that is a word of the language has a mark before it.
+pub(crate) fn name_of(field: &'static str) -> &'static str {
+    field.strip_prefix("r#").unwrap_or(field)
+}
+
 /// Has a struct's fields, each an `Option`, read as [`Fields`].
 macro_rules! fields_of {
     ($type:ty { $($field:ident),* $(,)? }) => {
         impl<'de> $crate::http::request::together::Fields<'de> for $type {
             fn place(name: &str) -> Option<usize> {
-                [$(stringify!($field)),*].iter().position(|field| *field == name)
+                let mut fields = [$(stringify!($field)),*].into_iter();
+                fields.position(|field| $crate::http::request::together::name_of(field) == name)
             }
 
             fn once(place: usize) -> Option<&'static str> {
-                [$(stringify!($field)),*].get(place).copied()
+                let field = [$(stringify!($field)),*].get(place).copied();
+                field.map($crate::http::request::together::name_of)
             }
 
             fn take<A: serde::de::MapAccess<'de>>(
@@ -56,6 +64,9 @@ macro_rules! fields_of {
     };
 }
 pub(crate) use fields_of;
+
+/// An object inside a body: its fields, and the names of what none of them reads.
+pub(crate) type Inner<X> = body::Object<Together<X, Unread>>;
 
 /// The fields of both. A name that both have is the left one's.
 #[derive(Debug, Default)]
@@ -174,10 +185,15 @@ mod tests {
     struct Right {
         list: Option<Vec<i64>>,
         shared: Option<String>,
+        r#type: Option<String>,
     }
 
     fields_of!(Left { number, shared });
-    fields_of!(Right { list, shared });
+    fields_of!(Right {
+        list,
+        shared,
+        r#type
+    });
 
     fn read(body: &str) -> Result<Together<Left, Right>, RequestError> {
         fields(body.as_bytes())
@@ -191,8 +207,9 @@ mod tests {
         assert_eq!(left.shared.as_deref(), Some("a"));
         assert_eq!(right.list, Some(vec![1, 2]));
         assert_eq!(right.shared, None);
-        let Together(left, right) = read(r#"{"list":null}"#).unwrap();
+        let Together(left, right) = read(r#"{"list":null,"type":"t"}"#).unwrap();
         assert_eq!((left.number, right.list), (None, None));
+        assert_eq!(right.r#type.as_deref(), Some("t"));
     }
 
     #[test]
@@ -204,6 +221,8 @@ mod tests {
         );
         let twice = RequestError::out_of_range("number", "must not be there twice");
         assert_eq!(read(r#"{"number":null,"number":1}"#).unwrap_err(), twice);
+        let twice = RequestError::out_of_range("type", "must not be there twice");
+        assert_eq!(read(r#"{"type":"a","type":"a"}"#).unwrap_err(), twice);
         assert_eq!(read("[]").unwrap_err(), RequestError::NotAnObject);
         assert_eq!(read("3").unwrap_err(), RequestError::NotAnObject);
     }

@@ -6,6 +6,7 @@ use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
 
 use crate::generation::RunStart;
+use crate::http::request::unread::Unread;
 
 static X_NOT_APPLIED: HeaderName = HeaderName::from_static("x-rkllmd-not-applied");
 static X_DROPPED: HeaderName = HeaderName::from_static("x-rkllmd-dropped-messages");
@@ -76,6 +77,14 @@ pub(crate) fn in_a_header(pointer: &str) -> String {
             true => char::from(byte).to_string(),
             false => format!("%{byte:02X}"),
         })
+        .collect()
+}
+
+/// What is not read of the object at `at`.
+pub(crate) fn unread_within(at: &str, unread: &Unread) -> Vec<String> {
+    let names = unread.names.iter();
+    names
+        .map(|name| in_a_header(&format!("{at}.{name}")))
         .collect()
 }
 

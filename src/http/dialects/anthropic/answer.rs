@@ -175,10 +175,13 @@ impl AnsweredMessage {
         completion: &Completion,
         form: AnswerForm,
     ) -> Self {
-        let has_calls = reply.whole_calls > 0;
+        let content = content(reply, form.display);
+        // A call that is told as text is none to who reads it.
+        let is_call = |block: &AnsweredBlock| matches!(block, AnsweredBlock::ToolUse { .. });
+        let has_calls = content.iter().any(is_call);
         let reason = stop_reason(completion, has_calls, form.max_tokens);
         Self {
-            content: content(reply, form.display),
+            content,
             stop_reason: Some(reason),
             stop_sequence: stopped_by(reason, completion),
             usage: MessageUsage::of(completion),

@@ -96,7 +96,7 @@ impl ChatDialect for MessagesAnswer {
     }
 }
 
-/// What the system says has a field of its own.
+/// The same error, of a field of messages: what the system says has one of its own.
 pub(super) fn blamed(error: RequestError) -> RequestError {
     match error {
         RequestError::ControlToken { param, token }
@@ -104,6 +104,10 @@ pub(super) fn blamed(error: RequestError) -> RequestError {
         {
             let param = "system".to_owned();
             RequestError::ControlToken { param, token }
+        }
+        // A prompt with a NUL: no variable of a template can have brought it here, but the input of a call.
+        RequestError::OutOfRange { param, requirement } if param == "chat_template_kwargs" => {
+            RequestError::out_of_range("messages", requirement)
         }
         other => other,
     }
@@ -190,5 +194,28 @@ impl MessagesParameters {
             Some(tokens @ 1..) => Ok(u32::try_from(tokens).unwrap_or(u32::MAX)),
             Some(_) => Err(RequestError::out_of_range(FIELD, "must be at least 1")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_blamed_where_it_came_from() {
+        let of_range = |param: &str| RequestError::out_of_range(param.to_owned(), "must not");
+        assert_eq!(
+            blamed(of_range("chat_template_kwargs")),
+            of_range("messages")
+        );
+        assert_eq!(blamed(of_range("top_p")), of_range("top_p"));
+        let control = |param: &str| RequestError::ControlToken {
+            param: param.to_owned(),
+            token: "<|im_end|>".to_owned(),
+        };
+        let system = format!("messages[{OF_SYSTEM}].content");
+        assert_eq!(blamed(control(&system)), control("system"));
+        let other = "messages[1].content";
+        assert_eq!(blamed(control(other)), control(other));
     }
 }

@@ -1,6 +1,5 @@
 //! What an answer is to be: `output_config`, and the older `output_format`.
 
-use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
@@ -8,9 +7,10 @@ use crate::constraint::Wanted;
 use crate::http::dialects::format::AskedFormat;
 use crate::http::request::error::{RequestError, quote};
 use crate::http::request::free_form::{FreeObject, ValuesLeft};
+use crate::http::request::together::fields_of;
 
 /// What the answer is to be like.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Default, ToSchema)]
 pub(crate) struct OutputConfig {
     /// How much to think, for templates that can be told: `low`, `medium`, `high`, `xhigh` or `max`.
     #[schema(example = "low")]
@@ -19,6 +19,8 @@ pub(crate) struct OutputConfig {
     #[schema(value_type = Option<Object>)]
     pub format: Option<FreeObject>,
 }
+
+fields_of!(OutputConfig { effort, format });
 
 /// The names of a field, and of what is in it.
 struct Field {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use serde_json::Map;
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::conversation::{Content, MessageParam, conversation};
@@ -21,7 +22,7 @@ use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
 use crate::http::request::free_form::{FreeObject, ValuesLeft};
 use crate::http::request::installed::installed;
-use crate::http::request::together::{Together, fields_of};
+use crate::http::request::together::{Inner, Together, fields_of};
 use crate::http::request::unread::Unread;
 use crate::http::response::notices;
 use crate::models::InstalledModel;
@@ -41,17 +42,17 @@ pub(crate) struct ConversationParameters {
     system: Option<Content>,
     /// Tools that the model may call.
     #[schema(value_type = Option<Vec<AnthropicTool>>)]
-    tools: Option<Vec<Object<AnthropicTool>>>,
+    tools: Option<Vec<Box<RawValue>>>,
     /// Which of them it calls. Default `{"type":"auto"}`.
     #[schema(value_type = Option<AnthropicToolChoice>)]
     tool_choice: Option<Object<AnthropicToolChoice>>,
     /// Whether and how much to think, for models whose thoughts can be told from their answers. Default: as
     /// the model does.
     #[schema(value_type = Option<ThinkingParameter>)]
-    thinking: Option<Object<ThinkingParameter>>,
+    thinking: Option<Inner<ThinkingParameter>>,
     /// What the answer is to be like.
     #[schema(value_type = Option<OutputConfig>)]
-    output_config: Option<Object<OutputConfig>>,
+    output_config: Option<Inner<OutputConfig>>,
     /// The older name of `output_config.format`.
     #[schema(value_type = Option<Object>)]
     output_format: Option<FreeObject>,
@@ -100,10 +101,14 @@ impl ConversationParameters {
         model: &InstalledModel,
         unread: &Unread,
     ) -> Result<Conversed, RequestError> {
-        let (effort, newer) = match self.output_config {
-            Some(Object(config)) => (config.effort, config.format),
-            None => (None, None),
-        };
+        let config = self.output_config.map(|Object(config)| config);
+        let Together(
+            OutputConfig {
+                effort,
+                format: newer,
+            },
+            of_output,
+        ) = config.unwrap_or_default();
         let thoughts = thinking::read(self.thinking, effort, model)?;
         let mut values = ValuesLeft::of(&state.chat);
         let format = format(newer, self.output_format, &mut values)?;
@@ -132,6 +137,8 @@ impl ConversationParameters {
         }
         let names = unread.names.iter();
         let mut unread: Vec<String> = names.map(|name| notices::in_a_header(name)).collect();
+        unread.extend(thoughts.unread.iter().cloned());
+        unread.extend(notices::unread_within("output_config", &of_output));
         unread.extend(made.unread);
         unread.extend(tools.unread);
         Ok(Conversed {

@@ -5,19 +5,20 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::conversation::{ReasoningWish, Thinking};
 use crate::http::request::body::Object;
 use crate::http::request::error::RequestError;
+use crate::http::request::together::{Inner, Together, fields_of};
+use crate::http::response::notices::unread_within;
 use crate::models::InstalledModel;
 
 /// What signatures begin with: the version of what follows.
 const VERSION: &str = "rkllmd.1.";
 
 /// Whether and how much to think.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Default, ToSchema)]
 pub(crate) struct ThinkingParameter {
     /// `enabled`, `disabled` or `adaptive`, which here is `enabled`.
     #[schema(required, nullable = false, example = "enabled")]
@@ -32,6 +33,12 @@ pub(crate) struct ThinkingParameter {
     display: Option<String>,
 }
 
+fields_of!(ThinkingParameter {
+    r#type,
+    budget_tokens,
+    display,
+});
+
 /// What is wished of thoughts.
 #[derive(Debug)]
 pub(super) struct Thoughts {
@@ -40,6 +47,8 @@ pub(super) struct Thoughts {
     pub budget_tokens: Option<u32>,
     pub display: Display,
     pub not_applied: Vec<&'static str>,
+    /// Names of what is not known.
+    pub unread: Vec<String>,
 }
 
 /// What of thoughts is given.
@@ -55,7 +64,7 @@ const EFFORT: &str = "output_config.effort";
 
 /// `effort` is what `output_config` says of it.
 pub(super) fn read(
-    given: Option<Object<ThinkingParameter>>,
+    given: Option<Inner<ThinkingParameter>>,
     effort: Option<String>,
     model: &InstalledModel,
 ) -> Result<Thoughts, RequestError> {
@@ -64,10 +73,12 @@ pub(super) fn read(
         budget_tokens: None,
         display: Display::Shown,
         not_applied: Vec::new(),
+        unread: Vec::new(),
     };
     let reply = model.reply.as_ref();
     let thinks = reply.is_some_and(|reply| reply.found.knows_thoughts());
-    if let Some(Object(given)) = given {
+    if let Some(Object(Together(given, unread))) = given {
+        thoughts.unread = unread_within(FIELD, &unread);
         let kind = given.r#type;
         let kind = kind.ok_or_else(|| RequestError::missing("thinking.type"))?;
         let budget_tokens = match given.budget_tokens {

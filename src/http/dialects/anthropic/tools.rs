@@ -2,13 +2,14 @@
 //! Anthropic's own servers run or describe, are not known here.
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::conversation::ToolChoice;
 use crate::http::dialects::functions::{Choosing, Described, Functions, Known};
 use crate::http::request::body::Object;
 use crate::http::request::error::{RequestError, quote};
-use crate::http::request::free_form::{FreeObject, ValuesLeft};
+use crate::http::request::free_form::{FreeObject, ValuesLeft, fields_within};
 use crate::http::response::notices;
 use crate::settings::ChatSettings;
 
@@ -20,6 +21,7 @@ const TOOL_CHOICE: &str = "tool_choice";
 pub(crate) struct AnthropicTool {
     /// `custom` or absent: the client runs it. Others are not known, and named in `x-rkllmd-not-applied`.
     #[schema(example = "custom")]
+    #[expect(dead_code, reason = "it was read before the others")]
     r#type: Option<String>,
     /// What a call names; required of a tool that the client runs.
     name: Option<String>,
@@ -31,6 +33,12 @@ pub(crate) struct AnthropicTool {
     /// Refuses a schema that calls cannot be kept to. Where the runtime keeps none, true is named in
     /// `x-rkllmd-not-applied`.
     strict: Option<bool>,
+}
+
+/// Fields of other kinds of tools may have these names and other types.
+#[derive(Deserialize)]
+struct Kind {
+    r#type: Option<String>,
 }
 
 /// Which tools are called.
@@ -54,22 +62,27 @@ pub(super) struct Read {
 }
 
 pub(super) fn read(
-    tools: Option<Vec<Object<AnthropicTool>>>,
+    tools: Option<Vec<Box<RawValue>>>,
     choice: Option<Object<AnthropicToolChoice>>,
     limits: &ChatSettings,
     values: &mut ValuesLeft,
 ) -> Result<Read, RequestError> {
     let (mut described, mut unread) = (Vec::new(), Vec::new());
-    for (index, Object(tool)) in tools.into_iter().flatten().enumerate() {
-        match tool.r#type.as_deref() {
-            None | Some("custom") => described.push(Described {
-                at: format!("{TOOLS}[{index}]"),
-                schema_field: "input_schema",
-                name: tool.name,
-                description: tool.description,
-                schema: tool.input_schema,
-                strict: tool.strict,
-            }),
+    for (index, tool) in tools.into_iter().flatten().enumerate() {
+        let at = format!("{TOOLS}[{index}]");
+        let Kind { r#type } = fields_within(&tool, &at)?;
+        match r#type.as_deref() {
+            None | Some("custom") => {
+                let tool: AnthropicTool = fields_within(&tool, &at)?;
+                described.push(Described {
+                    at,
+                    schema_field: "input_schema",
+                    name: tool.name,
+                    description: tool.description,
+                    schema: tool.input_schema,
+                    strict: tool.strict,
+                });
+            }
             Some(other) => notices::tell_unread(&mut unread, &format!("{TOOLS}[].{other}")),
         }
     }

@@ -3,11 +3,12 @@
 //! an end there is one, and nothing is told behind it.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::sync::watch;
 
+use super::line::Ticket;
 use crate::http::dialects::kept_items::Item;
 use crate::http::request::error::RequestError;
 use crate::memory::{Account, Charge, OverBudget};
@@ -29,10 +30,8 @@ pub(crate) struct BackgroundResponse {
     more: watch::Sender<()>,
     /// Why it is to end before its answer does.
     wish: watch::Sender<Option<RequestError>>,
-    /// Whether it waits for its model, or waits no more.
-    is_in_line: watch::Sender<bool>,
-    /// Of the same client's, the one that was begun before it and has not ended.
-    before: Weak<BackgroundResponse>,
+    /// Until it waits for its model, or waits no more.
+    ticket: Ticket,
 }
 
 #[derive(Debug)]
@@ -84,7 +83,7 @@ impl BackgroundResponse {
         beginning: Beginning,
         account: &Account,
         limit_bytes: usize,
-        before: Weak<BackgroundResponse>,
+        ticket: Ticket,
     ) -> Result<Self, OverBudget> {
         let Beginning {
             id,
@@ -107,8 +106,7 @@ impl BackgroundResponse {
             limit_bytes,
             more: watch::Sender::new(()),
             wish: watch::Sender::new(None),
-            is_in_line: watch::Sender::new(false),
-            before,
+            ticket,
         };
         response.tell(events, None)?;
         Ok(response)
@@ -156,20 +154,13 @@ impl BackgroundResponse {
 
     /// It is in its model's queue.
     pub fn gets_in_line(&self) {
-        self.is_in_line.send_replace(true);
+        self.ticket.give_back();
     }
 
     /// Waits until it may get in line: what its client has begun before it is there, or has ended. Prompts are made
     /// beside each other, and a later one may be through first.
     pub async fn turn_comes(&self) {
-        let mut before = self.before.upgrade();
-        while let Some(other) = before {
-            let mut is_in_line = other.is_in_line.subscribe();
-            // Its sender is here.
-            let _ = is_in_line.wait_for(|is_in_line| *is_in_line).await;
-            // One that has ended may have left others before it.
-            before = other.before.upgrade();
-        }
+        self.ticket.comes().await;
     }
 
     /// Of a response that has ended, and whose request has given back what it had: events that cannot be charged go.
@@ -268,10 +259,14 @@ impl BackgroundResponse {
         }
     }
 
-    /// It ends, and is not kept.
-    pub(super) fn delete(&self, why: RequestError) {
-        self.told().is_deleted = true;
+    /// It ends, and is not kept. Whether it has ended already.
+    pub(super) fn delete(&self, why: RequestError) -> bool {
+        let mut told = self.told();
+        told.is_deleted = true;
+        let is_over = told.is_over;
+        drop(told);
         self.wish_end(why);
+        is_over
     }
 
     /// Held for no wait.

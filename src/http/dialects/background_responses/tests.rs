@@ -73,6 +73,42 @@ async fn one_gets_in_line_behind_what_its_client_has_begun_before_it() {
 }
 
 #[test]
+fn those_that_go_leave_the_others_in_their_order() {
+    let (all, one) = (responses(5), ClientKey::new("one"));
+    let [first, second, third, fourth] = [1, 2, 3, 4].map(|id| begin(&all, &one, id));
+    let may = |response: &BackgroundResponse| response.turn_comes().now_or_never().is_some();
+    // Nothing of them is left: neither what they were nor a wait for them.
+    for gone in [second, third] {
+        all.delete("one", &gone.id);
+        gone.end([], None);
+        all.let_go("one", &gone.id);
+        assert_eq!(Arc::strong_count(&gone), 1);
+    }
+    assert!(!may(&fourth));
+    let fifth = begin(&all, &one, 5);
+    fourth.end([], None);
+    assert!(!may(&fifth));
+    first.gets_in_line();
+    assert!(may(&fifth));
+}
+
+#[test]
+fn one_that_is_deleted_has_its_place_until_its_end() {
+    let (all, one) = (responses(1), ClientKey::new("one"));
+    let deleted = begin(&all, &one, 1);
+    assert!(all.delete("one", "resp_1").is_some());
+    assert!(all.find("one", "resp_1").is_none() && all.delete("one", "resp_1").is_none());
+    assert!(all.begin(&one, &account(), beginning(2)).is_err());
+    deleted.end([], None);
+    let next = begin(&all, &one, 2);
+    // One that has ended goes at once.
+    next.end([], None);
+    assert!(all.delete("one", "resp_2").is_some());
+    all.let_go("one", "resp_1");
+    assert!(all.shelf().clients.is_empty());
+}
+
+#[test]
 fn of_those_that_have_ended_the_oldest_go() {
     let (all, one) = (responses(1), ClientKey::new("one"));
     for id in 0..4 {

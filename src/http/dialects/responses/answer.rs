@@ -137,7 +137,7 @@ pub(super) struct Answered {
     pub client: ClientKey,
     /// Where it is kept, if it is.
     pub kept: Option<Arc<KeptResponses>>,
-    /// Where it is the last of its connection, if it is that alone.
+    /// Where it is the last of its connection, if it is kept nowhere else.
     pub last: Option<Arc<LastResponse>>,
     /// Whether nothing is to be answered: then it is whole when the prompt has been evaluated.
     pub is_warm_up: bool,
@@ -214,9 +214,12 @@ impl Answered {
             ..self.begun(identity, status)
         };
         // Only in the background there may be no client that is told of it now.
-        if self.echo.background {
-            let kept = self.keep(&mut resource, false);
-            kept.expect("these types have JSON forms");
+        match self.echo.background {
+            true => {
+                let kept = self.keep(&mut resource, false);
+                kept.expect("these types have JSON forms");
+            }
+            false => resource.echo.store = false,
         }
         resource
     }
@@ -240,16 +243,15 @@ impl Answered {
                 is_background: self.echo.background,
             }
         };
-        if let Some(last) = &self.last {
+        let kept = self.kept.as_ref();
+        let is_kept = kept.is_some_and(|kept| kept.keep(&self.client, response(&json, resource)));
+        if kept.is_some() && !is_kept {
+            resource.echo.store = false;
+            json = serde_json::to_vec(resource)?;
+        }
+        if let Some(last) = self.last.as_ref().filter(|_| !is_kept) {
             // It is gone on from, and not shown.
             last.keep(response(&[], resource));
-        }
-        if let Some(kept) = &self.kept {
-            let response = response(&json, resource);
-            if !kept.keep(&self.client, response) {
-                resource.echo.store = false;
-                json = serde_json::to_vec(resource)?;
-            }
         }
         if self.echo.background {
             // There is one end.

@@ -121,6 +121,7 @@ async fn make(
     response.settle();
     if response.is_deleted() {
         state.kept_responses.forget(client.name(), &response.id);
+        (state.background_responses).let_go(client.name(), &response.id);
         return;
     }
     let (id, mut told) = (response.id.clone(), response.follow());

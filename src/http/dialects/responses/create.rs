@@ -153,10 +153,11 @@ pub(super) fn asked_of(
         functions,
         format,
         long_history,
-        not_applied,
+        mut not_applied,
         mut unread,
         echoed,
     } = made;
+    not_applied.extend(own.not_applied());
     unread.extend(include.unread);
     if is_warm_up {
         // Of no token is anything told.
@@ -229,9 +230,7 @@ pub(super) fn asked_of(
         created: unix_seconds(),
         client: context.client.clone(),
         kept: keeps.then(|| Arc::clone(&state.kept_responses)),
-        last: socket
-            .filter(|_| !keeps)
-            .map(|socket| Arc::clone(socket.last)),
+        last: socket.map(|socket| Arc::clone(socket.last)),
         is_warm_up,
         sealing: include.seals.then(|| state.sealing.clone()),
         at_end: OnceLock::new(),

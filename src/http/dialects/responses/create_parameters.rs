@@ -23,7 +23,7 @@ const MOST_METADATA: usize = 16;
 pub(crate) struct CreateParameters {
     /// Whether to answer with a stream of events. Default false.
     pub(super) stream: Option<bool>,
-    /// Nothing of it is done: events are never padded.
+    /// Nothing of it is done: events are never padded. `include_obfuscation: true` is named in `x-rkllmd-not-applied`.
     #[schema(value_type = Option<Object>)]
     stream_options: Option<Outline>,
     /// Largest number of tokens to generate, thoughts included. Default: as many as the context leaves, or the
@@ -61,10 +61,12 @@ pub(crate) struct CreateParameters {
     /// The response repeats it.
     #[schema(max_length = 64)]
     pub(super) prompt_cache_key: Option<String>,
-    /// The response repeats it.
+    /// The response repeats it. All requests are served alike, so what is neither `auto` nor `default` is named in
+    /// `x-rkllmd-not-applied`.
     #[schema(max_length = 64)]
     pub(super) service_tier: Option<String>,
-    /// Nothing is done with it: whatever of a prompt a slot still holds is used again in any case.
+    /// Whatever of a prompt a slot still holds is used again in any case. What is not `in_memory` is named in
+    /// `x-rkllmd-not-applied`.
     prompt_cache_retention: Option<String>,
     /// Nothing is done with it.
     #[schema(value_type = Option<Object>)]
@@ -195,6 +197,32 @@ impl CreateParameters {
             refuse_longer(FIELD, Some(value), MOST_OF_A_TEXT)?;
         }
         Ok(metadata)
+    }
+
+    /// What is known of it and not done.
+    pub(super) fn not_applied(&self) -> impl Iterator<Item = &'static str> {
+        let is_other = |given: &Option<String>, done: &[&str]| {
+            given.as_deref().is_some_and(|given| !done.contains(&given))
+        };
+        let stream = self.stream_options.as_ref();
+        let pads = stream.and_then(|Outline(options)| options.get("include_obfuscation"));
+        let known = [
+            (
+                "stream_options.include_obfuscation",
+                pads == Some(&Value::Bool(true)),
+            ),
+            (
+                "service_tier",
+                is_other(&self.service_tier, &["auto", "default"]),
+            ),
+            (
+                "prompt_cache_retention",
+                is_other(&self.prompt_cache_retention, &["in_memory", "in-memory"]),
+            ),
+        ];
+        known
+            .into_iter()
+            .filter_map(|(name, is_asked)| is_asked.then_some(name))
     }
 
     pub(super) fn refuse_long(&self) -> Result<(), RequestError> {

@@ -225,6 +225,7 @@ impl ResponseWriter {
         };
         let output_index = self.items.len();
         let at = (&*id, output_index);
+        let item_status = kind.ended(item_status);
         let item = match kind {
             Kind::Message { logprobs } => {
                 self.text_done(
@@ -313,6 +314,7 @@ impl EventWriter for ResponseWriter {
                     index: *index,
                     call_id: id.clone().unwrap_or_else(id::for_call),
                     name: name.clone(),
+                    is_whole: false,
                 };
                 self.held += COPIES * name.len();
                 self.begin(kind, buffer);
@@ -328,6 +330,9 @@ impl EventWriter for ResponseWriter {
                 let open = self.open.as_ref();
                 if open.is_some_and(|open| takes_nothing(&open.text)) {
                     self.delta(NOTHING, &[], buffer);
+                }
+                if let Some(open) = &mut self.open {
+                    open.kind.makes_whole();
                 }
                 self.end_item(COMPLETED, buffer);
             }

@@ -17,6 +17,7 @@ mod event_bodies;
 mod event_writer;
 pub(crate) mod events;
 mod follow;
+mod history;
 pub(crate) mod input;
 pub(crate) mod input_tokens;
 pub(crate) mod kept;

@@ -1,6 +1,6 @@
 //! The item of a stream that is being written.
 
-use super::output::{IN_PROGRESS, OutputItem};
+use super::output::{COMPLETED, IN_PROGRESS, INCOMPLETE, OutputItem};
 use crate::http::dialects::logprobs::ContentLogprob;
 
 /// An item on its way.
@@ -22,6 +22,8 @@ pub(super) enum Kind {
         index: u32,
         call_id: String,
         name: String,
+        /// The model has come to its end.
+        is_whole: bool,
     },
 }
 
@@ -40,6 +42,23 @@ impl Kind {
             Self::Message { .. } => "response.output_text.delta",
             Self::Reasoning => "response.reasoning_text.delta",
             Self::Call { .. } => "response.function_call_arguments.delta",
+        }
+    }
+
+    /// How the item ends where its reply does, or goes on, with this status. A call that the model has left is not whole,
+    /// however its reply ends.
+    pub fn ended(&self, status: &'static str) -> &'static str {
+        match self {
+            Self::Call { is_whole: true, .. } => COMPLETED,
+            Self::Call { .. } => INCOMPLETE,
+            Self::Message { .. } | Self::Reasoning => status,
+        }
+    }
+
+    /// The model has come to the end of a call.
+    pub fn makes_whole(&mut self) {
+        if let Self::Call { is_whole, .. } = self {
+            *is_whole = true;
         }
     }
 

@@ -42,13 +42,15 @@ pub(crate) enum OutputItem {
     /// A call that it makes.
     FunctionCall {
         id: String,
+        /// `completed`; `incomplete` where the answer was cut in it, or the model has left it; `in_progress` in an event
+        /// of a stream.
         status: &'static str,
         /// What its result is to name.
         call_id: String,
         /// As the model wrote it, whether or not there is such a function.
         name: String,
-        /// JSON text as the model wrote it, or made of what it wrote in another form; not whole where the answer was
-        /// cut.
+        /// JSON text as the model wrote it, or made of what it wrote in another form; not whole where the call is
+        /// `incomplete`.
         arguments: String,
     },
 }
@@ -203,7 +205,8 @@ pub(super) fn items(
                 let Some(call) = calls.next() else {
                     continue;
                 };
-                let status = if call.is_whole { COMPLETED } else { status };
+                // One that the model has left is not whole, however its reply ends.
+                let status = if call.is_whole { COMPLETED } else { INCOMPLETE };
                 function_call(call, status)
             }
         });

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::echo::{EchoedReasoning, EchoedText, EchoedTool, compact};
+use super::history::history;
 use super::input::{self, Texts};
 use super::last_response::LastResponse;
 use super::reasoning::{self, ReasoningParameter, Thoughts};
@@ -23,13 +24,12 @@ use crate::http::dialects::functions::Functions;
 use crate::http::dialects::kept_items::{Item, conversed};
 use crate::http::dialects::reasoning as wishes;
 use crate::http::dialects::templates::has_template;
-use crate::http::request::body::Object;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::{RequestError, quote};
 use crate::http::request::free_form::{Outline, ValuesLeft};
 use crate::http::request::installed::installed;
 use crate::http::request::nul::refuse_nul;
-use crate::http::request::together::{Together, fields_of};
+use crate::http::request::together::{Inner, Together, fields_of};
 use crate::http::request::unread::Unread;
 use crate::http::response::notices;
 use crate::models::InstalledModel;
@@ -41,7 +41,7 @@ const OF_INSTRUCTIONS: usize = usize::MAX;
 const OF_HISTORY: usize = usize::MAX - 1;
 /// A kept text is in memory so many times more while its prompt is made: as a message, on its way to the process that
 /// renders, and as the prompt that came back.
-const COPIES: usize = 3;
+pub(super) const COPIES: usize = 3;
 pub(super) const PREVIOUS: &str = "previous_response_id";
 
 /// Parameters of responses and of counts. Null counts as absent.
@@ -52,7 +52,7 @@ pub(crate) struct ContextParameters {
     model: Option<String>,
     /// What the model is told before the conversation, for this one request.
     instructions: Option<String>,
-    /// What is new in the conversation.
+    /// What is new in the conversation; absent where that goes on from a response without anything new.
     #[schema(schema_with = super::input::input_schema)]
     input: Option<Texts>,
     /// The response to go on from: its conversation and answer come before `input`.
@@ -67,11 +67,11 @@ pub(crate) struct ContextParameters {
     parallel_tool_calls: Option<bool>,
     /// What the answer's text is to be like.
     #[schema(value_type = Option<TextParameter>)]
-    text: Option<Object<TextParameter>>,
+    text: Option<Inner<TextParameter>>,
     /// Whether and how much to think, for models whose thoughts can be told from their answers. Default: as the
     /// model does.
     #[schema(value_type = Option<ReasoningParameter>)]
-    reasoning: Option<Object<ReasoningParameter>>,
+    reasoning: Option<Inner<ReasoningParameter>>,
     /// `auto`: the oldest turns of a conversation that is too long are left out, which the header
     /// `x-rkllmd-dropped-messages` tells; `disabled`: it is refused. Default: the model's own, else `disabled`.
     #[schema(example = "disabled")]
@@ -194,11 +194,13 @@ impl ContextParameters {
             effort,
             summary,
             mut not_applied,
+            unread: of_reasoning,
         } = reasoning::read(self.reasoning, model)?;
         let mut values = ValuesLeft::of(&state.chat);
         let text = text_format::read(self.text, &mut values)?;
         not_applied.extend(text.not_applied);
-        let input = self.input.ok_or_else(|| RequestError::missing("input"))?;
+        let is_given = self.input.is_some();
+        let input = self.input.unwrap_or(Texts::List(Vec::new()));
         let look_up = || state.kept_responses.named_items(context.client.name());
         let input = input::read(input, model, &state.sealing, &look_up)?;
         // However small the body is, what it names may be much.
@@ -216,10 +218,13 @@ impl ContextParameters {
         let is_warm_up = socket.is_some_and(|socket| socket.is_warm_up);
         let is_told = instructions.as_deref().is_some_and(|text| !text.is_empty());
         if items.is_empty() && !(is_warm_up && is_told) {
-            return Err(RequestError::out_of_range(
-                "input",
-                "must hold at least one item that is known",
-            ));
+            return Err(match is_given {
+                true => {
+                    let requirement = "must hold at least one item that is known";
+                    RequestError::out_of_range("input", requirement)
+                }
+                false => RequestError::missing("input"),
+            });
         }
         // However small the body is, this may be a long conversation.
         let mut made = aside(kept_bytes + input.referenced_bytes, || {
@@ -268,6 +273,8 @@ impl ContextParameters {
         }
         let names = unread.names.iter();
         let mut unread: Vec<String> = names.map(|name| notices::in_a_header(name)).collect();
+        unread.extend(of_reasoning);
+        unread.extend(text.unread);
         unread.extend(input.unread);
         unread.extend(tools.unread);
         Ok(Context {
@@ -291,45 +298,6 @@ impl ContextParameters {
             },
         })
     }
-}
-
-/// The conversation of the response that is gone on from, be it the connection's `last` one, and its bytes, which are
-/// charged to the request.
-fn history(
-    previous: Option<&str>,
-    state: &HttpState,
-    context: &RequestContext,
-    last: Option<&LastResponse>,
-) -> Result<(Vec<Arc<Item>>, usize), RequestError> {
-    let Some(previous) = previous else {
-        return Ok((Vec::new(), 0));
-    };
-    let client = context.client.name();
-    // Before the kept ones: it is kept before it is in the background no more.
-    let in_background = state.background_responses.find(client, previous);
-    let found = last.and_then(|last| last.take(previous));
-    let found = found.or_else(|| state.kept_responses.find(client, previous));
-    let Some(found) = found else {
-        return Err(match in_background {
-            Some(response) if !response.is_over() => RequestError::out_of_range(
-                PREVIOUS,
-                "must be of a response that has ended, and this one is still made",
-            ),
-            _ => RequestError::UnknownResponse {
-                id: quote(previous),
-                param: Some(PREVIOUS),
-            },
-        });
-    };
-    if !found.is_answered {
-        return Err(RequestError::out_of_range(
-            PREVIOUS,
-            "must be of a response with an answer, and this one has failed or was cancelled",
-        ));
-    }
-    let bytes: usize = found.items.iter().map(|item| item.bytes()).sum();
-    context.hold(context.held() + COPIES * bytes)?;
-    Ok((found.items.clone(), bytes))
 }
 
 impl Context {

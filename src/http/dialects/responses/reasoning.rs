@@ -4,7 +4,6 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::echo::{MOST_OF_A_NAME, refuse_longer};
@@ -12,6 +11,8 @@ use crate::auth::{SEAL_BYTES, SealingKey};
 use crate::conversation::{ReasoningWish, Thinking};
 use crate::http::request::body::Object;
 use crate::http::request::error::{RequestError, quote};
+use crate::http::request::together::{Inner, Together, fields_of};
+use crate::http::response::notices::unread_within;
 use crate::models::InstalledModel;
 
 /// What a sealed text begins with: what it is, and the version of what follows.
@@ -21,7 +22,7 @@ const EFFORT: &str = "reasoning.effort";
 const SUMMARY: &str = "reasoning.summary";
 
 /// Whether and how much to think.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Default, ToSchema)]
 pub(crate) struct ReasoningParameter {
     /// `none`, `minimal`, `low`, `medium`, `high`, `xhigh` or `max`: `none` is not to think, the others are told to
     /// templates that know them.
@@ -31,6 +32,8 @@ pub(crate) struct ReasoningParameter {
     pub summary: Option<String>,
 }
 
+fields_of!(ReasoningParameter { effort, summary });
+
 /// What is wished of thoughts.
 #[derive(Debug, Default)]
 pub(super) struct Thoughts {
@@ -39,13 +42,15 @@ pub(super) struct Thoughts {
     pub effort: Option<String>,
     pub summary: Option<String>,
     pub not_applied: Vec<&'static str>,
+    /// Names of what is not known.
+    pub unread: Vec<String>,
 }
 
 pub(super) fn read(
-    given: Option<Object<ReasoningParameter>>,
+    given: Option<Inner<ReasoningParameter>>,
     model: &InstalledModel,
 ) -> Result<Thoughts, RequestError> {
-    let Some(Object(ReasoningParameter { effort, summary })) = given else {
+    let Some(Object(Together(ReasoningParameter { effort, summary }, unread))) = given else {
         return Ok(Thoughts::default());
     };
     refuse_longer(SUMMARY, summary.as_deref(), MOST_OF_A_NAME)?;
@@ -85,6 +90,7 @@ pub(super) fn read(
         effort,
         summary,
         not_applied,
+        unread: unread_within("reasoning", &unread),
     })
 }
 

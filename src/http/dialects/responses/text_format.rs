@@ -1,6 +1,5 @@
 //! What an answer is to be, as `text` says it.
 
-use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -11,12 +10,14 @@ use crate::http::dialects::format::AskedFormat;
 use crate::http::request::body::Object;
 use crate::http::request::error::{RequestError, quote};
 use crate::http::request::free_form::{FreeObject, ValuesLeft};
+use crate::http::request::together::{Inner, Together, fields_of};
+use crate::http::response::notices::unread_within;
 
 const TYPE: &str = "text.format.type";
 const SCHEMA: &str = "text.format.schema";
 
 /// What the answer's text is to be like.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Default, ToSchema)]
 pub(crate) struct TextParameter {
     /// `{"type":"text"}`, `{"type":"json_object"}` or, kept to a JSON schema,
     /// `{"type":"json_schema","name","schema","strict"}`.
@@ -26,6 +27,8 @@ pub(crate) struct TextParameter {
     verbosity: Option<String>,
 }
 
+fields_of!(TextParameter { format, verbosity });
+
 /// What it comes to.
 #[derive(Debug, Default)]
 pub(super) struct Text {
@@ -33,16 +36,21 @@ pub(super) struct Text {
     /// As the client wrote it.
     pub format: Option<Box<RawValue>>,
     pub not_applied: Vec<&'static str>,
+    /// Names of what is not known.
+    pub unread: Vec<String>,
 }
 
 pub(super) fn read(
-    given: Option<Object<TextParameter>>,
+    given: Option<Inner<TextParameter>>,
     values: &mut ValuesLeft,
 ) -> Result<Text, RequestError> {
-    let Some(Object(TextParameter { format, verbosity })) = given else {
+    let Some(Object(Together(TextParameter { format, verbosity }, unread))) = given else {
         return Ok(Text::default());
     };
-    let mut text = Text::default();
+    let mut text = Text {
+        unread: unread_within("text", &unread),
+        ..Text::default()
+    };
     if verbosity.is_some_and(|verbosity| verbosity != "medium") {
         text.not_applied.push("text.verbosity");
     }

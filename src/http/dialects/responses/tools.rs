@@ -53,6 +53,7 @@ struct ChosenObject {
 
 #[derive(Deserialize)]
 struct ChosenTool {
+    r#type: Option<String>,
     name: Option<String>,
 }
 
@@ -105,7 +106,7 @@ pub(super) fn read(
     let known = Known::read(described, TOOLS, limits, values)?;
     let chosen = match choice {
         None => ToolChoice::Auto,
-        Some(choice) => chosen(choice, !known.is_empty())?,
+        Some(choice) => chosen(choice, !known.is_empty(), &mut unread)?,
     };
     let choosing = Choosing {
         param: TOOL_CHOICE,
@@ -119,7 +120,12 @@ pub(super) fn read(
     })
 }
 
-fn chosen(choice: &RawValue, has_functions: bool) -> Result<ToolChoice, RequestError> {
+/// Kinds of tools that are not known are added to `unread`.
+fn chosen(
+    choice: &RawValue,
+    has_functions: bool,
+    unread: &mut Vec<String>,
+) -> Result<ToolChoice, RequestError> {
     let needs_functions = |chosen: ToolChoice| match has_functions {
         true => Ok(chosen),
         false => Err(RequestError::unsupported(
@@ -128,7 +134,12 @@ fn chosen(choice: &RawValue, has_functions: bool) -> Result<ToolChoice, RequestE
         )),
     };
     if choice.get().starts_with('{') {
-        return needs_functions(named(fields_within(choice, TOOL_CHOICE)?)?);
+        let chosen = named(fields_within(choice, TOOL_CHOICE)?, unread)?;
+        return match &chosen {
+            // None of what may be called is known, so nothing is.
+            ToolChoice::Allowed { names, .. } if names.is_empty() => Ok(chosen),
+            _ => needs_functions(chosen),
+        };
     }
     let word: Result<String, _> = serde_json::from_str(choice.get());
     match word.as_deref() {
@@ -149,7 +160,7 @@ fn chosen(choice: &RawValue, has_functions: bool) -> Result<ToolChoice, RequestE
     }
 }
 
-fn named(choice: ChosenObject) -> Result<ToolChoice, RequestError> {
+fn named(choice: ChosenObject, unread: &mut Vec<String>) -> Result<ToolChoice, RequestError> {
     const TYPE: &str = "tool_choice.type";
     const MODE: &str = "tool_choice.mode";
     const NAMED: &str = "tool_choice.tools";
@@ -173,14 +184,23 @@ fn named(choice: ChosenObject) -> Result<ToolChoice, RequestError> {
             };
             let tools = choice.tools.filter(|tools| !tools.is_empty());
             let tools = tools.ok_or_else(|| RequestError::missing(NAMED))?;
-            let names = tools.into_iter().enumerate().map(|(index, Object(tool))| {
-                tool.name
-                    .ok_or_else(|| RequestError::missing(format!("{NAMED}[{index}].name")))
-            });
-            Ok(ToolChoice::Allowed {
-                names: names.collect::<Result<_, _>>()?,
-                is_required,
-            })
+            let mut names = Vec::new();
+            for (index, Object(tool)) in tools.into_iter().enumerate() {
+                match tool.r#type.as_deref() {
+                    None | Some("function") => {
+                        let missing = || RequestError::missing(format!("{NAMED}[{index}].name"));
+                        names.push(tool.name.ok_or_else(missing)?);
+                    }
+                    Some(other) => notices::tell_unread(unread, &format!("{NAMED}[].{other}")),
+                }
+            }
+            match names.is_empty() && is_required {
+                true => Err(RequestError::unsupported(
+                    NAMED,
+                    "none of them is a function, of which one is to be called",
+                )),
+                false => Ok(ToolChoice::Allowed { names, is_required }),
+            }
         }
         other => Err(RequestError::unsupported(
             TYPE,
@@ -213,7 +233,7 @@ mod tests {
 
     fn read_choice(given: serde_json::Value) -> Result<ToolChoice, RequestError> {
         let raw = RawValue::from_string(given.to_string()).expect("JSON");
-        chosen(&raw, true)
+        chosen(&raw, true, &mut Vec::new())
     }
 
     #[test]
@@ -234,6 +254,42 @@ mod tests {
             ),
         ] {
             assert_eq!(read_choice(given.clone()).ok(), Some(expected), "{given}");
+        }
+    }
+
+    #[test]
+    fn of_what_may_be_called_only_functions_are_known() {
+        let allowed = |mode: &str, tools: serde_json::Value, has_functions: bool| {
+            let given = json!({"type": "allowed_tools", "mode": mode, "tools": tools});
+            let raw = RawValue::from_string(given.to_string()).expect("JSON");
+            let mut unread = Vec::new();
+            let choice = chosen(&raw, has_functions, &mut unread);
+            choice.map(|choice| (choice, unread))
+        };
+        let others = json!([{"type": "mcp", "server_label": "s"}, {"type": "custom", "name": "c"}]);
+        let mut mixed = others.clone();
+        mixed
+            .as_array_mut()
+            .expect("tools")
+            .push(json!({"type": "function", "name": "f"}));
+        let told = ["mcp", "custom"].map(|kind| format!("tool_choice.tools[].{kind}"));
+        for (mode, tools, has_functions, names) in [
+            ("auto", &mixed, true, vec!["f".to_owned()]),
+            ("required", &mixed, true, vec!["f".to_owned()]),
+            ("auto", &others, true, Vec::new()),
+            ("auto", &others, false, Vec::new()),
+        ] {
+            let is_required = mode == "required";
+            let expected = ToolChoice::Allowed { names, is_required };
+            let read = allowed(mode, tools.clone(), has_functions).expect("a choice");
+            assert_eq!(read, (expected, told.to_vec()), "{mode} {tools}");
+        }
+        for (mode, tools, has_functions) in [
+            ("required", &others, true),
+            ("required", &mixed, false),
+            ("auto", &mixed, false),
+        ] {
+            assert!(allowed(mode, tools.clone(), has_functions).is_err());
         }
     }
 

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::generation::ClientKey;
+use crate::http::dialects::background_responses::line::Line;
 use crate::memory::{Accountant, Standing};
 
 const LIMIT: usize = 4096;
@@ -17,7 +18,8 @@ fn begun(account: &Account, limit_bytes: usize) -> BackgroundResponse {
         now: Bytes::from_static(b"{}"),
         items: Vec::new(),
     };
-    BackgroundResponse::new(beginning, account, limit_bytes, Weak::new()).expect("memory")
+    let ticket = Arc::new(Line::default()).ticket();
+    BackgroundResponse::new(beginning, account, limit_bytes, ticket).expect("memory")
 }
 
 #[test]

@@ -33,7 +33,7 @@ pub(in crate::http::dialects::responses) fn input_schema() -> Schema {
             "A user's message, or items: `message`, `function_call`, `function_call_output`, `reasoning`, \
              `compaction`, and `item_reference`, which stands for the item of its `id` in a response that is kept. Items \
              of kinds that are not known are left out and named in `x-rkllmd-not-applied`. A last message of the \
-             assistant is continued.",
+             assistant is continued. What goes on from a response may have none.",
         ))
         .into()
 }

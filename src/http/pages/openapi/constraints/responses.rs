@@ -81,7 +81,18 @@ pub(super) fn parameters() -> Value {
     });
     json!({"components": {"schemas": {
         "ContextParameters": {
-            "required": ["model", "input"],
+            "required": ["model"],
+            // What goes on from a response may say nothing new.
+            "anyOf": [
+                {
+                    "required": ["input"],
+                    "properties": {"input": {"type": ["string", "array"]}},
+                },
+                {
+                    "required": ["previous_response_id"],
+                    "properties": {"previous_response_id": {"type": "string"}},
+                },
+            ],
             "properties": {
                 "model": {"minLength": 1},
                 "instructions": text,
@@ -94,6 +105,7 @@ pub(super) fn parameters() -> Value {
                         "contains": message,
                         "items": {"anyOf": known_and_others},
                     },
+                    {"type": "null"},
                 ]},
                 "tool_choice": {"oneOf": null, "enum": ["auto", "none", null]},
                 "truncation": {"enum": ["auto", "disabled", null]},
