@@ -2,22 +2,14 @@
 
 use crate::http_support::*;
 use rkllmd::generation::{GenerationRequest, KeepAlive};
-use rkllmd::library_calls::PooledRows;
 use rkllmd::settings::Settings;
 use serde_json::{Value, json};
 
 async fn server() -> Server {
-    let server = Server::replaying(Settings::default(), || {
+    Server::replaying(Settings::default(), || {
         vec![started(&[]), text("x"), finished()]
     })
-    .await;
-    server.set_rows(|request| {
-        Ok(PooledRows {
-            rows: vec![vec![3.0, 4.0]; request.inputs.len()],
-            prompt_tokens: Some(7),
-        })
-    });
-    server
+    .await
 }
 
 /// Checks lines of the form `<endpoint> <fields>: <JSON> => <param> <code>`.
