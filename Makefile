@@ -2,7 +2,7 @@
 #
 #   LISTEN=ADDR:PORT   where `make run` listens
 #   MODELS=DIR         models to serve instead of the demo model
-#   TEST_THREADS=N     tests that `make test` and `make check` run at once, 4 unless set
+#   TEST_THREADS=N     tests that `make test` and `make check` run at once, 4 and 8 unless set
 #   CHAOS_SECONDS=N    how long `make chaos` kills workers, 60 unless set
 #   CHAOS_SEED=N       what it decides; printed by each run
 #   BENCH_PARTS=WORDS  what `make bench` and `make bench-peers` measure, all parts unless set

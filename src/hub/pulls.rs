@@ -2,6 +2,8 @@
 //! on while anyone follows it; when the last one has left it ends, and what has come is kept. It has succeeded
 //! once the model is served.
 
+mod transfer;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
@@ -10,14 +12,10 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
 
-use super::messages::{TransferCommand, TransferEvent};
-use super::{
-    FileProgress, Job, PullError, Pulled, Reference, Removal, RemovalError, Told, TransferKind,
-};
+use super::{FileProgress, Job, PullError, Pulled, Reference, Removal, RemovalError, TransferKind};
 use crate::apart::{self, Subject};
-use crate::children::{ChildEnvironment, Host, ProcessEvent, Watched};
+use crate::children::{ChildEnvironment, Host};
 use crate::models::InstalledModel;
 use crate::settings::Settings;
 
@@ -25,8 +23,6 @@ use crate::settings::Settings;
 const REMOVED_WITHIN: Duration = Duration::from_secs(60);
 /// What becomes of pulls, for those who watch; who is later than this misses how far a file had come.
 const NEWS: usize = 256;
-/// How long the report of a child's end is waited for.
-const EXPLAINED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Asks for the models folder to be read again, and for what is in it to be served.
 pub type CatalogReload = mpsc::Sender<oneshot::Sender<Result<Problems, String>>>;
@@ -309,81 +305,6 @@ impl Shared {
         }
     }
 
-    async fn transfer(&self, job: Job, following: &Following) -> Result<Pulled, PullError> {
-        let ended = |reason: String| PullError::Ended { reason };
-        let place = self.places.acquire().await;
-        let _place = place.map_err(|_| PullError::ShuttingDown)?;
-        following.send_modify(|state| state.step = Step::Asking);
-        let settings = self.settings();
-        let watched = Watched {
-            model: job.asked.as_str().into(),
-            variables: Vec::new(),
-            kill_wait: settings.deadlines.kill,
-        };
-        let on_event = |pid: u32, event: ProcessEvent| match event {
-            ProcessEvent::Unkillable => {
-                tracing::error!(pid, "a transfer hangs in the kernel and is abandoned");
-            }
-            ProcessEvent::Exited(report) => tracing::debug!(pid, "a transfer ended: {report}"),
-        };
-        let limit = settings.deadlines.spawn;
-        let host = self.host().map_err(|error| ended(error.to_string()))?;
-        let begun = async {
-            let child = host.child(watched, on_event).await;
-            let mut child = child.map_err(|error| ended(error.to_string()))?;
-            let met = child.connection.handshake().await;
-            met.map_err(|error| ended(error.to_string()))?;
-            Ok::<_, PullError>(child)
-        };
-        let begun = timeout(limit, begun).await;
-        let mut child = begun.map_err(|_| ended("it did not start in time".to_owned()))??;
-        let name = job.asked.clone();
-        let command = TransferCommand::Pull(Box::new(job));
-        let sent = child.connection.send(&command).await;
-        sent.map_err(|error| ended(error.to_string()))?;
-        // Afterwards the limits of asking and bringing count, which are the transfer's.
-        let limit = settings.deadlines.models_read;
-        let mut first = Some(timeout(limit, child.connection.next_event()).await.map_err(
-            |_| {
-                ended(format!(
-                    "the files of this machine that it looks up, such as hub.token-file, gave no answer within {} s \
-                     (deadlines.models-read)",
-                    limit.as_secs()
-                ))
-            },
-        )?);
-        loop {
-            let event = match first.take() {
-                Some(event) => event,
-                None => child.connection.next_event().await,
-            };
-            match event {
-                Ok(TransferEvent::Told(told)) => {
-                    if let Told::File(file) = &told {
-                        self.tell(&name, News::Progress(file.clone()));
-                    }
-                    following.send_modify(|state| state.take_in(told));
-                }
-                Ok(TransferEvent::Ended(outcome)) => {
-                    let mut pulled = outcome?;
-                    let problems = self.serve().await?;
-                    let own = problems
-                        .into_iter()
-                        .filter(|it| it.0.starts_with(&pulled.folder));
-                    let own = own.map(|(_, problem)| format!("it cannot be used: {problem}"));
-                    pulled.notes.extend(own);
-                    return Ok(pulled);
-                }
-                Ok(TransferEvent::Hello { .. }) => {}
-                Err(error) => {
-                    let report = timeout(EXPLAINED_WITHIN, child.process.exited()).await;
-                    let report = report.ok().flatten().map(|report| report.to_string());
-                    return Err(ended(report.unwrap_or_else(|| error.to_string())));
-                }
-            }
-        }
-    }
-
     /// Has what was installed served.
     async fn serve(&self) -> Result<Problems, PullError> {
         let (reply, served) = oneshot::channel();
@@ -394,19 +315,5 @@ impl Shared {
             path: "the models folder, in which it is".to_owned(),
             reason,
         })
-    }
-}
-
-impl PullState {
-    fn take_in(&mut self, told: Told) {
-        match told {
-            Told::Asking => self.step = Step::Asking,
-            Told::Chosen { .. } => self.step = Step::Chosen,
-            Told::File(file) => {
-                self.step = Step::Bringing;
-                self.file = Some(file);
-            }
-            Told::Installing => self.step = Step::Installing,
-        }
     }
 }

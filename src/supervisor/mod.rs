@@ -1,8 +1,8 @@
 //! Owns the workers: their processes, their state, their deadlines.
 //!
-//! Read it in this order: `lifecycle` says what states a worker goes through, `event_loop` is the
-//! only place where one changes, `placement` decides whose turn it is, `loading` brings a worker up,
-//! `drive` is what happens on one, `run` serves a request on as many as `attempts` grants it,
+//! Read it in this order: `start` puts it together, `lifecycle` says what states a worker goes through,
+//! `event_loop` is the only place where one changes, `placement` decides whose turn it is, `loading` brings
+//! a worker up, `drive` is what happens on one, `run` serves a request on as many as `attempts` grants it,
 //! `unloading` ends it, `exit_report` explains its end.
 
 mod adapters;
@@ -39,6 +39,7 @@ mod repeated;
 mod routing;
 mod run;
 mod runtime_lines;
+mod start;
 mod status;
 mod text_sink;
 mod unloading;
@@ -46,8 +47,7 @@ mod waiter;
 mod walls;
 mod worker;
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -70,19 +70,15 @@ pub use pulse::Pulse;
 pub use run::{Extent, RunJob, RunServices, Served, serve};
 pub use status::{LoadProgress, ModelStatus, Phase, RuntimeFacts, StatusBoard, StatusSnapshot};
 
-use crate::children::memory::HeldBytes;
-use crate::children::{ChildEnvironment, ChildKind, Host};
+use crate::children::ChildKind;
 use crate::generation::{ClientKey, GenerationError, ModelId};
 use crate::ipc;
 use crate::library_calls::{DefaultParam, LibraryError, Param};
 use crate::memory::{Accountant, machine};
 use crate::models::{Catalog, SlotLimits};
-use crate::reader::Readers;
 use crate::settings::Settings;
-use crate::telemetry::Metrics;
-use event_loop::{EventLoop, JoinBatch, Message, Rules};
-use handle::{HandleServices, LiveSettings};
-use loading::Loader;
+use event_loop::{JoinBatch, Message, Rules};
+use handle::HandleServices;
 use memory_limits::Beside;
 use reload::Reload;
 pub use waiter::Wish;
@@ -124,122 +120,6 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Starts the loop and the thread that spawns workers. The loop gives the `pulse`. What the readers
-    /// and the files of tensors hold is not left for workers.
-    pub fn start(
-        settings: &Settings,
-        catalog: &Catalog,
-        services: (Metrics, &Readers),
-        pulse: Option<Pulse>,
-    ) -> std::io::Result<(Self, StatusBoard)> {
-        let (metrics, readers) = services;
-        let memory = HeldBytes::default();
-        // Before anything is served, so that nothing is held up.
-        let prefixes = Prefixes::open(settings, metrics.clone(), memory.clone());
-        let services = Services {
-            metrics,
-            readers: readers.held(),
-            walls: Walls::of(settings, &prefixes),
-            prefixes: (prefixes, memory),
-        };
-        let environment = own_environment(settings);
-        let for_pinned = services.metrics.clone();
-        let (this, status) = Self::start_in(environment, settings, catalog, services, pulse)?;
-        prefixes::pinned::start(&this, &status, for_pinned);
-        Ok((this, status))
-    }
-
-    /// As `start`, with the workers of another `rkllmd`: for a program that is none itself.
-    pub fn start_with_workers_of(
-        program: PathBuf,
-        settings: &Settings,
-        catalog: &Catalog,
-        metrics: Metrics,
-    ) -> std::io::Result<(Self, StatusBoard)> {
-        let environment = own_environment(settings).with_program(program);
-        let services = Services {
-            metrics,
-            readers: HeldBytes::default(),
-            walls: Walls::of(settings, &Prefixes::default()),
-            prefixes: Default::default(),
-        };
-        Self::start_in(environment, settings, catalog, services, None)
-    }
-
-    /// As `start`, for a program that goes by a daemon's settings beside it, and whose handles name no files: it keeps
-    /// nothing, and makes nothing in the state folder.
-    pub fn start_beside(
-        settings: &Settings,
-        catalog: &Catalog,
-        metrics: Metrics,
-    ) -> std::io::Result<(Self, StatusBoard)> {
-        let services = Services {
-            metrics,
-            readers: HeldBytes::default(),
-            walls: Walls::of(settings, &Prefixes::default()).without_state(),
-            prefixes: Default::default(),
-        };
-        Self::start_in(own_environment(settings), settings, catalog, services, None)
-    }
-
-    fn start_in(
-        environment: ChildEnvironment,
-        settings: &Settings,
-        catalog: &Catalog,
-        services: Services,
-        pulse: Option<Pulse>,
-    ) -> std::io::Result<(Self, StatusBoard)> {
-        let Services {
-            metrics,
-            readers,
-            walls,
-            prefixes: (prefixes, in_prefixes),
-        } = services;
-        let runtime = &settings.runtime;
-        let tensors = Accountant::of_files(settings.library.tensors_held_limit_bytes);
-        let beside = Beside {
-            readers,
-            tensors: tensors.clone(),
-            prefixes: in_prefixes,
-        };
-        let loader = Loader {
-            host: Host::start(environment)?,
-            beside: beside.clone(),
-            runtime: runtime.clone(),
-            deadlines: settings.deadlines.clone(),
-            run_deadlines: RunDeadlines::from(settings),
-            parallel: settings.models.parallel,
-            pool_contexts: settings.models.pool_contexts,
-            pinned_first: match prefixes.folder() {
-                Some(_) => settings.prefixes.pinned_first,
-                None => Duration::ZERO,
-            },
-            walls,
-            metrics,
-        };
-        // Before anything is served, so that nothing is held up.
-        let machine_bytes = machine::machine_bytes();
-        let rules = Rules::of(settings, machine_bytes);
-        let handles = Arc::new(HandleServices {
-            metrics: loader.metrics.clone(),
-            state_dir: settings.library.state_dir.clone(),
-            tensor_limit_bytes: settings.library.tensor_limit_bytes,
-            prompt_caches_limit_bytes: settings.library.prompt_caches_limit_bytes,
-            live: Mutex::new(LiveSettings::from(settings)),
-        });
-        let (event_loop, messages, status) = EventLoop::new(catalog, loader, rules, pulse);
-        tokio::spawn(event_loop.run());
-        let this = Self {
-            messages,
-            handles,
-            machine_bytes,
-            tensors,
-            beside,
-            prefixes,
-        };
-        Ok((this, status))
-    }
-
     /// What is kept of conversations on disk.
     pub fn prefixes(&self) -> &Prefixes {
         &self.prefixes
@@ -396,15 +276,6 @@ impl Supervisor {
     }
 }
 
-/// What the loop is given besides settings and models.
-struct Services {
-    metrics: Metrics,
-    readers: HeldBytes,
-    walls: Walls,
-    /// And what they take of the machine's memory.
-    prefixes: (Prefixes, HeldBytes),
-}
-
 /// What a model's slots may have on this machine while nothing else holds its memory.
 pub fn slot_limits(settings: &Settings) -> SlotLimits {
     let limits = memory_limits::effective(&settings.memory, machine::machine_bytes());
@@ -413,13 +284,4 @@ pub fn slot_limits(settings: &Settings) -> SlotLimits {
         pool_contexts: settings.models.pool_contexts,
         memory_bytes: limits.soft_bytes,
     }
-}
-
-fn own_environment(settings: &Settings) -> ChildEnvironment {
-    let runtime = &settings.runtime;
-    ChildEnvironment::new(
-        &runtime.pass_environment,
-        runtime.log_level,
-        runtime.core_dumps,
-    )
 }

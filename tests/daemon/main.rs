@@ -81,6 +81,7 @@ mod keys_are_followed_whatever_lies_there;
 mod keys_change_without_a_restart;
 mod keys_let_in_only_who_may;
 mod keys_share_by_weight;
+mod killed_pulls_leave_no_model;
 mod limits_of_templates_are_settings;
 mod long_histories_lose_their_oldest_turns;
 mod long_inputs_are_cut;

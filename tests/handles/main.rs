@@ -10,6 +10,7 @@ mod root_support;
 mod worker_support;
 
 mod a_saved_prompt_is_whole_or_gone;
+mod batches_are_left_in_any_order;
 mod batches_are_left_one_by_one;
 mod clients_take_turns_whatever_they_ask;
 mod closed_handles_leave_nothing;

@@ -4,6 +4,7 @@
 
 mod chunks;
 mod client;
+mod kinds;
 mod lines;
 mod message_events;
 mod response_events;

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::reply_support::examples::{examples, types};
+use crate::reply_support::examples::{Example, examples, types};
 use crate::reply_support::{Said, TokensOfMarkers, call, parser, read, reasoning, splits, text};
 use crate::template_support::templates;
 use rkllmd::prompt::{ChatTemplate, SpecialTokens, well_known_control_tokens};
@@ -27,7 +27,7 @@ pub(crate) fn find(source: &str) -> FoundFormat {
 }
 
 /// A template, the family whose examples its model writes, and where thoughts and calls come from.
-const FAMILIES: &[(&str, ReplyFamily, FormatSource, FormatSource)] = {
+pub(crate) const FAMILIES: &[(&str, ReplyFamily, FormatSource, FormatSource)] = {
     use FormatSource::{Family, Generic, None, Template};
     use ReplyFamily::{
         DeepseekR1, Gemma4, Glm4, GptOss, Granite3, Hermes, Lfm2, Llama3, Minicpm5, Mistral,
@@ -98,6 +98,13 @@ const FAMILIES: &[(&str, ReplyFamily, FormatSource, FormatSource)] = {
     ]
 };
 
+pub(crate) fn is_thought(example: &Example) -> bool {
+    let is_told = |said: &Said| matches!(said, Said::Reasoning(_));
+    example.opened_in == OpenedIn::Reasoning
+        || example.output.contains("think>")
+        || example.said.iter().any(is_told)
+}
+
 #[test]
 fn official_templates_tell_how_their_models_reply() {
     let templates = templates();
@@ -110,13 +117,7 @@ fn official_templates_tell_how_their_models_reply() {
         }
         let thinks = found.format.reasoning.is_some() || found.format.harmony;
         for example in examples() {
-            let is_thought = example.opened_in == OpenedIn::Reasoning
-                || example.output.contains("think>")
-                || example
-                    .said
-                    .iter()
-                    .any(|said| matches!(said, Said::Reasoning(_)));
-            if example.family != *family || (is_thought && !thinks) {
+            if example.family != *family || (is_thought(&example) && !thinks) {
                 continue;
             }
             let plain = example.output.replace('¦', "");

@@ -4,12 +4,10 @@
 use std::time::Duration;
 
 use crate::http_support::*;
-use rkllmd::admission::Generation;
 use rkllmd::conversation::ReplyPiece;
 use rkllmd::generation::{FinishReason, ReplyEvent};
 use rkllmd::settings::Settings;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 
 const PATH: &str = "/v1/messages";
 
@@ -246,14 +244,7 @@ async fn a_silent_stream_pings() {
     let mut settings = Settings::default();
     settings.http.header_delay = Duration::from_millis(10);
     settings.http.keep_alive = Duration::from_millis(20);
-    let (sender, receiver) = mpsc::channel(8);
-    let receiver = std::sync::Mutex::new(Some(receiver));
-    let server = Server::start(settings, move |_| {
-        Ok(Generation::new(
-            receiver.lock().unwrap().take().expect("one request"),
-        ))
-    })
-    .await;
+    let (server, sender) = Server::fed_by_hand(settings).await;
     let mut client = server.client().await;
     client.send(post(PATH, body(json!({"stream": true})))).await;
     assert_eq!(client.head().await.status, 200);

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::http_support::*;
-use rkllmd::generation::{GenerationError, ReplyEvent};
+use rkllmd::generation::GenerationError;
 use rkllmd::settings::Settings;
 use serde_json::{Value, json};
 
@@ -24,20 +24,7 @@ async fn ask(server: &Server, fields: Value) -> Answer {
 
 #[tokio::test]
 async fn an_error_has_its_status_or_is_the_last_event() {
-    let failed = || {
-        ReplyEvent::Failed(GenerationError::WorkerDied {
-            cause: "signal 11".to_owned(),
-        })
-    };
-    let server = Server::start(Settings::default(), move |request| {
-        let mut events = vec![started(&[])];
-        if request.prompt.contains("late") {
-            events.push(text("x"));
-        }
-        events.push(failed());
-        Ok(replay(events))
-    })
-    .await;
+    let server = Server::whose_worker_dies().await;
     let early = ask(&server, json!({"stream": true})).await;
     assert_eq!(early.status, 503);
     let error = early.json();

@@ -4,30 +4,15 @@
 use std::time::{Duration, Instant};
 
 use crate::http_support::*;
-use rkllmd::admission::Generation;
 use rkllmd::generation::{GenerationError, ReplyEvent};
 use rkllmd::settings::Settings;
 use serde_json::Value;
-use tokio::sync::mpsc;
-
-/// An engine whose one generation the test feeds by hand.
-async fn fed_by_hand(settings: Settings) -> (Server, mpsc::Sender<ReplyEvent>) {
-    let (sender, receiver) = mpsc::channel(64);
-    let receiver = std::sync::Mutex::new(Some(receiver));
-    let server = Server::start(settings, move |_| {
-        Ok(Generation::new(
-            receiver.lock().unwrap().take().expect("one request"),
-        ))
-    })
-    .await;
-    (server, sender)
-}
 
 #[tokio::test]
 async fn a_token_is_on_the_wire_before_the_next_one_exists() {
     let mut settings = Settings::default();
     settings.http.header_delay = Duration::from_secs(60);
-    let (server, events) = fed_by_hand(settings).await;
+    let (server, events) = Server::fed_by_hand(settings).await;
     let mut client = server.client().await;
     client.send(chat(r#","stream":true"#)).await;
     events.send(started(&[])).await.unwrap();
@@ -92,7 +77,7 @@ async fn silence_is_broken_by_a_comment_line_without_a_blank_line() {
     let mut settings = Settings::default();
     settings.http.keep_alive = Duration::from_millis(200);
     settings.http.header_delay = Duration::from_secs(60);
-    let (server, events) = fed_by_hand(settings).await;
+    let (server, events) = Server::fed_by_hand(settings).await;
     let mut client = server.client().await;
     client.send(chat(r#","stream":true"#)).await;
     events.send(text("a")).await.unwrap();
@@ -116,7 +101,7 @@ async fn tokens_put_the_keep_alive_off() {
     let mut settings = Settings::default();
     settings.http.keep_alive = LIMIT;
     settings.http.header_delay = Duration::from_secs(60);
-    let (server, events) = fed_by_hand(settings).await;
+    let (server, events) = Server::fed_by_hand(settings).await;
     let mut client = server.client().await;
     client.send(chat(r#","stream":true"#)).await;
     let mut last = Instant::now();
@@ -152,7 +137,7 @@ async fn tokens_put_the_keep_alive_off() {
 async fn after_the_header_delay_an_error_is_the_last_event() {
     let mut settings = Settings::default();
     settings.http.header_delay = Duration::from_millis(100);
-    let (server, events) = fed_by_hand(settings).await;
+    let (server, events) = Server::fed_by_hand(settings).await;
     let mut client = server.client().await;
     client.send(chat(r#","stream":true"#)).await;
     let head = client.head().await;

@@ -38,6 +38,7 @@ mod llama_servers_models;
 mod llama_servers_texts;
 mod ollama_answers_are_lines;
 mod ollama_contexts_cost_no_end;
+mod ollama_embeddings_have_the_length_1;
 mod ollama_fields_forge_nothing;
 mod ollama_fields_may_hold_anything;
 mod ollama_models_are_made_of_others;

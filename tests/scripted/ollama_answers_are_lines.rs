@@ -4,12 +4,10 @@
 use std::time::Duration;
 
 use crate::http_support::*;
-use rkllmd::admission::Generation;
 use rkllmd::conversation::ReplyPiece;
-use rkllmd::generation::{FinishReason, GenerationError, ReplyEvent};
+use rkllmd::generation::{FinishReason, ReplyEvent};
 use rkllmd::settings::Settings;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 
 const ASK: &str = r#"{"model":"TINY:latest","messages":[{"role":"user","content":"hi"}]"#;
 
@@ -192,20 +190,7 @@ async fn a_call_that_was_cut_is_content_as_far_as_it_came() {
 
 #[tokio::test]
 async fn an_error_has_its_status_or_is_the_last_line() {
-    let failed = || {
-        ReplyEvent::Failed(GenerationError::WorkerDied {
-            cause: "signal 11".to_owned(),
-        })
-    };
-    let server = Server::start(Settings::default(), move |request| {
-        let mut events = vec![started(&[])];
-        if request.prompt.contains("late") {
-            events.push(text("x"));
-        }
-        events.push(failed());
-        Ok(replay(events))
-    })
-    .await;
+    let server = Server::whose_worker_dies().await;
     let early = server.ask(ask("")).await;
     assert_eq!(early.status, 503);
     assert_eq!(early.header("content-type"), Some("application/json"));
@@ -229,14 +214,7 @@ async fn a_silent_stream_shows_that_it_lives_and_stays_one_of_lines() {
     let mut settings = Settings::default();
     settings.http.header_delay = Duration::from_millis(10);
     settings.http.keep_alive = Duration::from_millis(20);
-    let (sender, receiver) = mpsc::channel(8);
-    let receiver = std::sync::Mutex::new(Some(receiver));
-    let server = Server::start(settings, move |_| {
-        Ok(Generation::new(
-            receiver.lock().unwrap().take().expect("one request"),
-        ))
-    })
-    .await;
+    let (server, sender) = Server::fed_by_hand(settings).await;
     let mut client = server.client().await;
     client.send(ask("")).await;
     let head = client.head().await;

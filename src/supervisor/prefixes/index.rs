@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::marks::Marked;
+use super::marks::{Marked, Marks};
 use super::record::{Identity, Record};
 
 /// Names a prefix and its files.
@@ -116,9 +116,9 @@ impl Index {
     }
 
     /// Whether all of a text that every key may use is there.
-    pub fn has_shared(&self, of: &Identity, text: &Marked<'_>) -> bool {
+    pub fn has_shared(&self, of: &Identity, marks: &Marks) -> bool {
         let mut records = self.entries.values().map(|entry| &entry.record);
-        records.any(|it| it.owner.is_shared && it.of == *of && it.marks == *text.marks())
+        records.any(|it| it.owner.is_shared && it.of == *of && it.marks == *marks)
     }
 
     /// From now on these, and no others, make no room.

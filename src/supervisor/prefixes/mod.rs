@@ -43,7 +43,7 @@ use index::PrefixId;
 pub use pinnings::NotPinned;
 use pinnings::Pinnings;
 use record::{AdapterIdentity, Identity};
-use state::{Bounds, Fault, Installed, State};
+use state::{Bounds, Fault, Installed, Named, State};
 
 /// Beneath the state folder, where no other is set.
 const FOLDER: &str = "prefixes";
@@ -135,16 +135,18 @@ impl Prefixes {
             shared: model
                 .shared_prefixes()
                 .iter()
-                .map(|text| text.as_str().into())
+                .map(|text| Named::from(text.as_str()))
                 .collect(),
             pinned: model
                 .pinned_prompts()
                 .iter()
-                .map(|pinned| pinned.text.as_str().into())
+                .map(|pinned| Named::from(pinned.text.as_str()))
                 .collect(),
             adapters: model.facts.adapters.iter().map(identity_of).collect(),
         });
-        let going = this.lock().set_installed(installed.collect());
+        // With their marks, before the lock is taken.
+        let installed: Vec<_> = installed.collect();
+        let going = this.lock().set_installed(installed);
         this.remove(going);
     }
 

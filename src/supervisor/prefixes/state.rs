@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 
 use super::daily::Daily;
 use super::index::{Index, PrefixId};
-use super::marks::Marked;
+use super::marks::{Marked, Marks};
 use super::policy::{self, DiskRates, Known, Saving, tokens_of};
 use super::record::{Identity, ModelAndAdapter, Owner, Record};
 use crate::generation::ModelId;
 use looks::kept_bytes;
 use of_model::OfModel;
 pub use orders::{Fault, Held, LoadOrder, NotKept, Now, Plan, SaveOrder, Turn, record_of};
-pub use wanted::Installed;
+pub use wanted::{Installed, Named};
 
 /// Files are about as large as those before: by no more than this part larger.
 const HEADROOM: u64 = 16;
@@ -121,7 +121,7 @@ impl State {
         // Where a slot holds more of the prompt it would be lost for it.
         let shared = self.shared_by(now.of, &turn);
         if plan.load.is_none()
-            && let Some(shared) = shared.filter(|shared| kept <= shared.len())
+            && let Some(shared) = shared.filter(|shared| kept <= shared.text.len())
         {
             plan.share = self.order_sharing(now, &shared);
         }
@@ -176,12 +176,18 @@ impl State {
         if !policy::is_worth_saving(saving, &known) {
             return None;
         }
-        self.order(now, text, held.owner.clone(), &known)
+        self.order(
+            now,
+            (text.as_str(), text.marks()),
+            held.owner.clone(),
+            &known,
+        )
     }
 
     /// A save of what `model.toml` names, once. It is evaluated for that, as the prompt needs it in any case.
     /// What is pinned is wanted whether or not it pays.
-    fn order_sharing(&mut self, now: Now<'_>, text: &str) -> Option<SaveOrder> {
+    fn order_sharing(&mut self, now: Now<'_>, named: &Named) -> Option<SaveOrder> {
+        let text = &*named.text;
         let tokens = tokens_of(text.len());
         let known = self.known(now)?;
         let assumed = known.size.assumed(tokens);
@@ -196,10 +202,9 @@ impl State {
         {
             return None;
         }
-        let text = Marked::new(text);
-        match self.index.has_shared(now.of, &text) {
+        match self.index.has_shared(now.of, &named.marks) {
             true => None,
-            false => self.order(now, &text, Owner::all(), &known),
+            false => self.order(now, (text, &named.marks), Owner::all(), &known),
         }
     }
 
@@ -207,11 +212,11 @@ impl State {
     fn order(
         &mut self,
         now: Now<'_>,
-        text: &Marked<'_>,
+        (text, marks): (&str, &Marks),
         owner: Owner,
         known: &Known,
     ) -> Option<SaveOrder> {
-        let tokens = tokens_of(text.marks().length);
+        let tokens = tokens_of(marks.length);
         let expected = known.size.expected(tokens);
         let mut others = self.under_way.values();
         // The first file of a model tells how large the others are.
@@ -243,8 +248,8 @@ impl State {
             id,
             of: now.of.clone(),
             owner,
-            text: text.as_str().to_owned(),
-            marks: text.marks().clone(),
+            text: text.to_owned(),
+            marks: marks.clone(),
             tokens,
             assumed_bytes: known.size.assumed(tokens),
             most_bytes: known.size.most(tokens),
@@ -284,8 +289,8 @@ impl State {
     }
 
     /// Whether all of a text that every key may use is there.
-    pub fn has_shared(&self, of: &Identity, text: &str) -> bool {
-        self.index.has_shared(of, &Marked::new(text))
+    pub fn has_shared(&self, of: &Identity, marks: &Marks) -> bool {
+        self.index.has_shared(of, marks)
     }
 
     /// Nothing is written for a while. Returns whether that is new.

@@ -1,18 +1,20 @@
 //! The items that a request brings, each read by its kind and made into what is kept. Items of kinds that are not
 //! known are left out and told.
 
+mod bodies;
 mod schemas;
 
+pub(super) use bodies::Texts;
+pub(crate) use bodies::{
+    InputCall, InputCompaction, InputMessage, InputPart, InputReasoning, InputReference,
+    InputResult,
+};
 pub(super) use schemas::input_schema;
-use schemas::message_content;
 
 use std::sync::Arc;
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use utoipa::ToSchema;
 
 use super::reasoning::{COMPACTION, THOUGHT, opened};
 use crate::auth::SealingKey;
@@ -26,130 +28,12 @@ use crate::http::request::id;
 use crate::http::request::nul::refuse_nul;
 use crate::http::response::notices;
 use crate::models::InstalledModel;
+use bodies::Kind;
 
 /// How a thought or a conversation that is not the daemon's own is told.
 const NOT_OPENED: &str = "input[].encrypted_content";
 /// How it is told that of a thought there is no more than a summary.
 const SUMMARY: &str = "input[].summary";
-
-/// A text, or parts or items.
-pub(super) type Texts = TextOrList<Box<RawValue>>;
-
-#[derive(Deserialize)]
-struct Kind {
-    r#type: Option<String>,
-    role: Option<String>,
-    id: Option<IgnoredAny>,
-}
-
-/// What somebody says.
-#[derive(Debug, Deserialize, ToSchema)]
-pub(crate) struct InputMessage {
-    /// `message`, or absent.
-    #[schema(example = "message")]
-    #[expect(dead_code, reason = "it was read before the others")]
-    r#type: Option<String>,
-    /// As an answer had it.
-    id: Option<String>,
-    /// `user`, `assistant`, `system` or `developer`.
-    #[schema(required, nullable = false, example = "user")]
-    role: Option<String>,
-    /// A string or parts.
-    #[schema(schema_with = message_content)]
-    content: Option<Texts>,
-}
-
-/// A call that the assistant made.
-#[derive(Debug, Deserialize, ToSchema)]
-pub(crate) struct InputCall {
-    /// Always `function_call`.
-    #[schema(required, nullable = false, example = "function_call")]
-    #[expect(dead_code, reason = "it was read before the others")]
-    r#type: Option<String>,
-    /// As the answer had it.
-    id: Option<String>,
-    /// What its result names.
-    #[schema(required, nullable = false)]
-    call_id: Option<String>,
-    /// The function.
-    #[schema(required, nullable = false)]
-    name: Option<String>,
-    /// JSON text; absent or empty where it takes none.
-    #[schema(example = "{}")]
-    arguments: Option<String>,
-}
-
-/// The result of a call.
-#[derive(Debug, Deserialize, ToSchema)]
-pub(crate) struct InputResult {
-    /// Always `function_call_output`.
-    #[schema(required, nullable = false, example = "function_call_output")]
-    #[expect(dead_code, reason = "it was read before the others")]
-    r#type: Option<String>,
-    /// The client's own.
-    id: Option<String>,
-    /// As the call had it.
-    #[schema(required, nullable = false)]
-    call_id: Option<String>,
-    /// A string or texts.
-    #[schema(schema_with = message_content)]
-    output: Option<Texts>,
-}
-
-/// What the assistant thought.
-#[derive(Debug, Deserialize, ToSchema)]
-pub(crate) struct InputReasoning {
-    /// Always `reasoning`.
-    #[schema(required, nullable = false, example = "reasoning")]
-    #[expect(dead_code, reason = "it was read before the others")]
-    r#type: Option<String>,
-    /// As the answer had it.
-    id: Option<String>,
-    /// Its text.
-    #[schema(value_type = Option<Vec<InputPart>>)]
-    content: Option<Vec<Object<InputPart>>>,
-    /// Is no thought. Alone, it is left out, and named in `x-rkllmd-not-applied`.
-    #[schema(value_type = Option<Vec<Object>>)]
-    summary: Option<Outline>,
-    /// As the answer had it. What the daemon has not made is left out, and named in `x-rkllmd-not-applied`.
-    encrypted_content: Option<String>,
-}
-
-/// An item of a response that is kept.
-#[derive(Debug, Deserialize, ToSchema)]
-pub(crate) struct InputReference {
-    /// `item_reference`, or absent.
-    #[schema(example = "item_reference")]
-    #[expect(dead_code, reason = "it was read before the others")]
-    r#type: Option<String>,
-    /// As the response had it, or the client.
-    #[schema(required, nullable = false)]
-    id: Option<String>,
-}
-
-/// The newest turns of a conversation, as `/v1/responses/compact` has given them.
-#[derive(Debug, Deserialize, ToSchema)]
-pub(crate) struct InputCompaction {
-    /// Always `compaction`.
-    #[schema(required, nullable = false, example = "compaction")]
-    #[expect(dead_code, reason = "it was read before the others")]
-    r#type: Option<String>,
-    /// As it was given. What the daemon has not made is left out, and named in `x-rkllmd-not-applied`.
-    encrypted_content: Option<String>,
-}
-
-/// A piece of a text.
-#[derive(Debug, Deserialize, ToSchema)]
-pub(crate) struct InputPart {
-    /// `input_text`, `output_text` or, of a thought, `reasoning_text`; or `refusal`.
-    #[schema(required, nullable = false, example = "input_text")]
-    #[expect(dead_code, reason = "it was read before the others")]
-    r#type: Option<String>,
-    /// The text.
-    text: Option<String>,
-    /// Of a `refusal`: likewise.
-    refusal: Option<String>,
-}
 
 /// Checked items.
 #[derive(Debug, Default)]

@@ -1,7 +1,6 @@
 //! What a plan looks at: how much of a prompt its slot holds, and which texts by their marks.
 
-use std::sync::Arc;
-
+use super::wanted::Named;
 use super::{Held, Now, OfModel, State, Turn};
 use crate::supervisor::prefixes::marks::Text;
 use crate::supervisor::prefixes::policy::tokens_of;
@@ -50,7 +49,7 @@ impl State {
     }
 
     /// What its model names of what the prompt begins with.
-    pub(super) fn shared_by(&self, of: &Identity, turn: &Turn<'_>) -> Option<Arc<str>> {
+    pub(super) fn shared_by(&self, of: &Identity, turn: &Turn<'_>) -> Option<Named> {
         let installed = self.installed_as(&of.model);
         installed.and_then(|model| model.shared_by(&turn.prompt))
     }

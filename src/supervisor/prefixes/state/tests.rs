@@ -3,8 +3,6 @@ mod bounds;
 mod failures;
 mod pinned;
 
-use std::sync::Arc;
-
 use super::of_model::CROWDED_FOR;
 use super::*;
 use crate::supervisor::handle::WholeCache;
@@ -318,7 +316,7 @@ fn what_is_named_for_all_is_saved_once_and_read_by_every_tenant() {
     let model = |shared: &[&str]| Installed {
         id: "m".into(),
         file: "f".to_owned(),
-        shared: shared.iter().map(|text| Arc::from(*text)).collect(),
+        shared: shared.iter().map(|text| Named::from(*text)).collect(),
         pinned: Vec::new(),
         adapters: Vec::new(),
     };

@@ -6,8 +6,25 @@ use std::sync::Arc;
 use super::State;
 use crate::generation::ModelId;
 use crate::supervisor::prefixes::index::PrefixId;
-use crate::supervisor::prefixes::marks::Marked;
+use crate::supervisor::prefixes::marks::{Marked, Marks};
 use crate::supervisor::prefixes::record::{AdapterIdentity, Identity, Record};
+
+/// A text that `model.toml` names. It has its marks from the beginning, so that none are made with the lock that turns
+/// wait for.
+#[derive(Clone, Debug)]
+pub struct Named {
+    pub text: Arc<str>,
+    pub marks: Arc<Marks>,
+}
+
+impl From<&str> for Named {
+    fn from(text: &str) -> Self {
+        Self {
+            text: text.into(),
+            marks: Arc::new(Marked::new(text).marks().clone()),
+        }
+    }
+}
 
 /// An installed model.
 #[derive(Clone, Debug)]
@@ -16,36 +33,36 @@ pub struct Installed {
     /// The beginning of what its file is told by.
     pub file: String,
     /// What it names for all keys, of what prompts begin with.
-    pub shared: Vec<Arc<str>>,
+    pub shared: Vec<Named>,
     /// Likewise, and kept whether or not that pays.
-    pub pinned: Vec<Arc<str>>,
+    pub pinned: Vec<Named>,
     /// Its adapters, as they are.
     pub adapters: Vec<AdapterIdentity>,
 }
 
 impl Installed {
     /// The longest that a prompt begins with.
-    pub(super) fn shared_by(&self, prompt: &str) -> Option<Arc<str>> {
+    pub(super) fn shared_by(&self, prompt: &str) -> Option<Named> {
         let shared = self.shared.iter().chain(&self.pinned);
-        let shared = shared.filter(|shared| prompt.starts_with(&***shared));
-        shared.max_by_key(|shared| shared.len()).cloned()
+        let shared = shared.filter(|shared| prompt.starts_with(&*shared.text));
+        shared.max_by_key(|shared| shared.text.len()).cloned()
     }
 
     /// Whether it pins this text, which is evaluated without an adapter: with one it is shared where that pays.
     pub(super) fn pins(&self, of: &Identity, text: &str) -> bool {
-        of.adapter.is_none() && self.pinned.iter().any(|pinned| **pinned == *text)
+        of.adapter.is_none() && self.pinned.iter().any(|pinned| *pinned.text == *text)
     }
 
     /// Whether a record is of what it pins.
     fn has_pinned(&self, record: &Record) -> bool {
-        let is_it = |text: &Arc<str>| *Marked::new(text).marks() == record.marks;
+        let is_it = |pinned: &Named| *pinned.marks == record.marks;
         let may_be = record.owner.is_shared && record.of.adapter.is_none();
         may_be && self.id == record.of.model && self.pinned.iter().any(is_it)
     }
 
     /// Whether a record is of its file, and of what it still names.
     fn has(&self, record: &Record) -> bool {
-        let is_named = |text: &Arc<str>| *Marked::new(text).marks() == record.marks;
+        let is_named = |named: &Named| *named.marks == record.marks;
         let mut named = self.shared.iter().chain(&self.pinned);
         self.id == record.of.model
             && record.of.file.starts_with(&self.file)
@@ -80,7 +97,8 @@ impl State {
     /// What a model pins, in its order.
     pub fn pinned_by(&self, id: &ModelId) -> Vec<Arc<str>> {
         let installed = self.installed_as(id);
-        installed.map_or_else(Vec::new, |model| model.pinned.clone())
+        let pinned = installed.into_iter().flat_map(|model| &model.pinned);
+        pinned.map(|pinned| Arc::clone(&pinned.text)).collect()
     }
 
     /// Whether one of these may be brought into a slot of a worker that was met: a library that ends worker after

@@ -9,7 +9,7 @@ use super::{Loaded, Swap};
 use crate::ipc::{RunEnd, RunOutcome};
 use crate::supervisor::drive::Over;
 use crate::supervisor::lease::Lease;
-use crate::supervisor::prefixes::marks::Text;
+use crate::supervisor::prefixes::marks::{Text, mark};
 use crate::supervisor::prefixes::record::{Identity, Owner};
 use crate::supervisor::prefixes::state::Turn;
 use crate::supervisor::prefixes::{Inner, Prefixes, identity};
@@ -69,7 +69,10 @@ impl Swap<'_> {
         (of, text): (&Identity, &str),
         nth: usize,
     ) -> Pinned {
-        let is_kept = || prefixes.lock().has_shared(of, text);
+        let prompt = Text::from(text);
+        mark(&[&prompt]);
+        let marks = prompt.marked().marks().clone();
+        let is_kept = || prefixes.lock().has_shared(of, &marks);
         let was_kept = is_kept();
         let is_a_clients = lease.holder().is_some() && !lease.holds().is_empty();
         let is_held = lease.holder().is_none() && lease.holds() == text && lease.is_evaluated();
@@ -85,7 +88,7 @@ impl Swap<'_> {
         };
         let owner = Owner::nobody();
         let turn = Turn {
-            prompt: Text::from(text),
+            prompt,
             owner: &owner,
             // Loading what another one begins with alike would take the place of writing it.
             can_load: was_kept,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use rkllm_sys::{CallState, Flow, Matrix, PerfStat, ReleaseBuffer, ResultView, RunId};
+use rkllm_sys::{CallError, CallState, Flow, Matrix, PerfStat, ReleaseBuffer, ResultView, RunId};
 
 use super::super::sinks::Abort;
 use super::super::*;

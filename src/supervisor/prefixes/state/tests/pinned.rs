@@ -8,7 +8,7 @@ fn installed(pinned: &[&str]) -> Vec<Installed> {
         id: "m".into(),
         file: "f".to_owned(),
         shared: Vec::new(),
-        pinned: pinned.iter().map(|text| Arc::from(*text)).collect(),
+        pinned: pinned.iter().map(|text| Named::from(*text)).collect(),
         adapters: Vec::new(),
     }]
 }
@@ -39,7 +39,7 @@ fn it_is_written_once_and_read_whether_or_not_that_was_measured() {
     let (mut state, order) = ordered(&of, rules);
     assert_eq!((order.text.as_str(), order.owner.is_shared), (rules, true));
     assert_eq!(save(&mut state, &order, 100), NONE);
-    assert!(state.has_shared(&of, rules));
+    assert!(state.has_shared(&of, Marked::new(rules).marks()));
     for tenant in ["upstairs", "downstairs"] {
         let own = owner(tenant);
         let plan = state.plan(unmeasured(&of), None, turn_of(&prompt, &own));
@@ -69,7 +69,7 @@ fn no_conversation_takes_its_room_and_it_goes_when_it_is_pinned_no_more() {
     // Conversations push each other out of what is left of the bound.
     for (held, next) in [("a", "b"), ("b", "c"), ("c", "d"), ("d", "e")] {
         turn(&mut state, &of, &text(held), &text(next));
-        assert!(state.has_shared(&of, &rules), "{held}");
+        assert!(state.has_shared(&of, Marked::new(&rules).marks()), "{held}");
         assert!(state.bytes() <= BOUNDS.files_bytes);
     }
     assert!(state.files() > 1);
