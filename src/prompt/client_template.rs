@@ -134,14 +134,15 @@ fn has_place_for(request: &RenderRequest, whole: Option<&GoTemplate>) -> Result<
         let value = value.as_ref();
         value.is_some_and(|value| value.as_array().is_none_or(|list| !list.is_empty()))
     };
-    let writes = |field| whole.is_some_and(|template| template.writes(field));
+    let has_tools = whole.is_some_and(GoTemplate::takes_functions);
+    let writes_calls = whole.is_some_and(|template| template.writes(GoField::ToolCalls));
     let any = |is_such: fn(&ChatMessage) -> bool| request.messages.iter().any(is_such);
     let has_calls = any(|message| message.more.contains_key("tool_calls"));
     let has_results = any(|message| message.role == ChatRole::Tool);
     let what = match () {
-        () if is_some(&request.tools) && !writes(GoField::Tools) => "functions",
+        () if is_some(&request.tools) && !has_tools => "functions",
         () if is_some(&request.documents) => "documents",
-        () if has_calls && !writes(GoField::ToolCalls) => "calls and their results",
+        () if has_calls && !writes_calls => "calls and their results",
         () if has_results && whole.is_none() => "calls and their results",
         () => return Ok(()),
     };

@@ -95,6 +95,11 @@ impl GoTemplate {
         self.mentions(GoField::Messages)
     }
 
+    /// Whether functions have a place in it.
+    pub fn takes_functions(&self) -> bool {
+        self.knows_messages() && self.writes(GoField::Tools)
+    }
+
     /// Writes what it makes of `root`, or what of that is before the end of the answer.
     pub(super) fn write(
         &self,
