@@ -61,11 +61,6 @@ impl<'b> Built<'b> {
         Ok(())
     }
 
-    /// So many bytes by now.
-    pub fn len(&self) -> usize {
-        self.text.len()
-    }
-
     pub fn done(self) -> Value {
         Value::Text(Text {
             text: self.text.into(),

@@ -325,7 +325,7 @@ fn a_text_is_the_templates_as_far_as_it_wrote_it() {
         (r#"{{ print "<" .Prompt ">" }}"#, "<·>"),
         (
             r#"{{ json "<" }}{{ printf "%q" "b" }}{{ printf "%c" 60 }}{{ 7 }}"#,
-            "all a client's",
+            "·············",
         ),
         (r#"{{ printf "%4s" "b" }}"#, "···b"),
     ] {
