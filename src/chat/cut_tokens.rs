@@ -18,8 +18,8 @@ pub(super) struct Cut {
 }
 
 impl Cut {
-    /// What leaves no more than `room` of `tokens`, or the least that can be. Turns begin with `opening`; so large a part
-    /// as `step` goes at once.
+    /// What leaves no more than `room` of `tokens`, or the least that can be. Turns begin with `opening`; so large a
+    /// part as `step` goes at once.
     pub fn of(tokens: &[i32], opening: &[i32], room: usize, step: usize) -> Self {
         let step = step.max(1);
         let starts: Vec<usize> = match opening {

@@ -38,8 +38,8 @@ impl ClientTemplate {
     ///
     /// # Errors
     ///
-    /// It has no place for something in the conversation, does what cannot be done or too much of it, or a control token
-    /// is refused.
+    /// It has no place for something in the conversation, does what cannot be done or too much of it, or a control
+    /// token is refused.
     pub fn render(
         &self,
         request: &RenderRequest,

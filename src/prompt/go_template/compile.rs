@@ -1,18 +1,16 @@
 //! Makes steps of a template's text, action by action.
 
-use std::ops::Range;
-
 use super::GoTemplateError;
 use super::expression::{Pipe, Variables, pipe};
 use super::program::{Program, RESPONSE, Step};
-use super::scan::{Action, OPEN, Placed, SPACE, Token, action, shown};
+use super::scan::{Action, OPEN, Placed, Token, action, shown, trimmed};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     If,
     With,
     Range,
-    /// A body that is only called; the variables around it.
+    /// What is only called.
     Body,
 }
 
@@ -26,10 +24,20 @@ struct Open {
     next: usize,
     /// Steps that go on behind its end.
     jumps: Vec<usize>,
+    /// Those that were known before it.
     variables: usize,
-    /// Those around a body.
+    /// The innermost loop around it.
+    around_loop: Option<Loop>,
+    /// Variables around a body.
     around: Option<Variables>,
     has_answer: bool,
+}
+
+/// A loop, by its place among the open blocks, and how many `with` there are in it.
+#[derive(Clone, Copy)]
+struct Loop {
+    open: usize,
+    withs: usize,
 }
 
 struct Compiler<'s> {
@@ -182,6 +190,7 @@ impl Compiler<'_> {
         let variables = self.variables.len();
         let condition = self.program.steps.len();
         self.condition(kind, at, tokens)?;
+        let around_loop = self.innermost_loop();
         self.opened.push(Open {
             kind,
             at,
@@ -189,6 +198,7 @@ impl Compiler<'_> {
             next: condition + 1,
             jumps: Vec::new(),
             variables,
+            around_loop,
             around: None,
             has_answer: false,
         });
@@ -266,25 +276,36 @@ impl Compiler<'_> {
 
     fn leave_loop(&mut self, is_break: bool, tokens: &[Placed<'_>]) -> Result<(), String> {
         nothing_more(tokens)?;
-        let mut withs = 0;
-        for open in self.opened.iter_mut().rev() {
-            let is_body = open.condition.is_some();
-            match open.kind {
-                Kind::Body => break,
-                Kind::With if is_body => withs += 1,
-                Kind::Range if is_body => {
-                    let steps = &mut self.program.steps;
-                    steps.push(Step::Leave(withs + usize::from(is_break)));
-                    if is_break {
-                        open.jumps.push(steps.len());
-                    }
-                    steps.push(Step::Jump(open.next));
-                    return Ok(());
-                }
-                _ => {}
-            }
+        let innermost = self.innermost_loop();
+        let Some(Loop { open, withs }) = innermost else {
+            return Err("there is no loop around it".to_owned());
+        };
+        let (steps, open) = (&mut self.program.steps, &mut self.opened[open]);
+        steps.push(Step::Leave(withs + usize::from(is_break)));
+        if is_break {
+            open.jumps.push(steps.len());
         }
-        Err("there is no loop around it".to_owned())
+        steps.push(Step::Jump(open.next));
+        Ok(())
+    }
+
+    /// The loop whose body this is a part of.
+    fn innermost_loop(&self) -> Option<Loop> {
+        let last = self.opened.last()?;
+        // It has no `else`, or that has not come.
+        let is_body = last.condition.is_some();
+        match last.kind {
+            Kind::Body => None,
+            Kind::Range if is_body => Some(Loop {
+                open: self.opened.len() - 1,
+                withs: 0,
+            }),
+            Kind::With if is_body => last.around_loop.map(|around| Loop {
+                withs: around.withs + 1,
+                ..around
+            }),
+            _ => last.around_loop,
+        }
     }
 
     fn call(&mut self, at: usize, body: String, tokens: &[Placed<'_>]) -> Result<(), String> {
@@ -319,6 +340,7 @@ impl Compiler<'_> {
             next: 0,
             jumps: vec![jump],
             variables: 0,
+            around_loop: None,
             around: Some(std::mem::take(&mut self.variables)),
             has_answer: false,
         });
@@ -371,18 +393,4 @@ fn named<'t, 's>(tokens: &'t [Placed<'s>]) -> Result<(String, &'t [Placed<'s>]),
         )) => Ok((name.clone(), behind)),
         _ => Err("a name in quotes is missing".to_owned()),
     }
-}
-
-/// What of a text trim markers leave.
-fn trimmed(source: &str, range: Range<usize>, start: bool, end: bool) -> Range<usize> {
-    let mut text = &source[range.clone()];
-    let mut from = range.start;
-    if start {
-        text = text.trim_start_matches(SPACE);
-        from = range.end - text.len();
-    }
-    if end {
-        text = text.trim_end_matches(SPACE);
-    }
-    from..from + text.len()
 }

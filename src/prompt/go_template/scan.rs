@@ -1,9 +1,11 @@
 //! What stands between braces, cut into tokens as Go cuts them.
 
+use std::ops::Range;
+
 use super::GoTemplateError;
 
 /// What Go's templates take for white space.
-pub(super) const SPACE: [char; 4] = [' ', '\t', '\r', '\n'];
+const SPACE: [char; 4] = [' ', '\t', '\r', '\n'];
 pub(super) const OPEN: &str = "{{";
 const CLOSE: &str = "}}";
 /// Characters that are shown of what is not understood.
@@ -100,6 +102,20 @@ pub(super) fn action(source: &str, start: usize) -> Result<Action<'_>, GoTemplat
         tokens.push(Placed { token, is_spaced });
         rest = behind;
     }
+}
+
+/// What of a text trim markers leave.
+pub(super) fn trimmed(source: &str, range: Range<usize>, start: bool, end: bool) -> Range<usize> {
+    let mut text = &source[range.clone()];
+    let mut from = range.start;
+    if start {
+        text = text.trim_start_matches(SPACE);
+        from = range.end - text.len();
+    }
+    if end {
+        text = text.trim_end_matches(SPACE);
+    }
+    from..from + text.len()
 }
 
 /// The first token, and what is behind it.

@@ -17,6 +17,18 @@ fn depth_and_length_cost_no_stack() {
     assert_eq!(written(&withs, &turn(), false), "x");
 }
 
+/// What leaves a loop costs the same however deep it lies in it.
+#[test]
+fn loops_are_left_from_any_depth() {
+    let depth = 20_000;
+    let source = "{{ range 1 }}{{ with 1 }}".to_owned()
+        + &"{{ if true }}".repeat(depth)
+        + &"{{ break }}".repeat(depth)
+        + &"{{ end }}".repeat(depth + 2)
+        + "{{ .Prompt }}";
+    assert_eq!(written(&source, &turn(), false), "p");
+}
+
 #[test]
 fn brackets_and_variables_are_few() {
     let brackets = |depth: usize| format!("{{{{ {}1{} }}}}", "(".repeat(depth), ")".repeat(depth));
