@@ -98,13 +98,14 @@ fn root(fields: Vec<(&str, Value)>, request: &RenderRequest) -> Value {
 
 /// One turn, for a template that knows no messages.
 pub(in crate::prompt) fn of_turn(turn: &Turn, request: &RenderRequest) -> Value {
-    let text = |text: &str| Value::of_client(text);
-    let fields = vec![
-        ("System", text(&turn.system)),
-        ("Prompt", text(&turn.prompt)),
-        ("Response", text(&turn.response)),
-        ("Suffix", text(&turn.suffix)),
+    let fields = [
+        ("System", &turn.system),
+        ("Prompt", &turn.prompt),
+        ("Response", &turn.response),
+        ("Suffix", &turn.suffix),
     ];
+    let fields = fields.map(|(name, text)| (name, Value::of_client(text.as_str())));
+    let fields = fields.into();
     root(fields, request)
 }
 

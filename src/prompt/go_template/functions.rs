@@ -257,8 +257,8 @@ fn slice(of: &Value, places: &[Value], budget: &mut Budget) -> Result<Value, Fau
             Ok(Value::Text(part))
         }
         other => Err(Fault::Problem(format!(
-            "`slice` cuts no {}",
-            other.kind().trim_start_matches("a ")
+            "`slice` does not cut {}",
+            other.kind()
         ))),
     }
 }

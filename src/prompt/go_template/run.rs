@@ -237,7 +237,7 @@ impl Machine<'_> {
                 members.collect()
             }
             other => {
-                let problem = format!("`range` goes through no {}", other.kind());
+                let problem = format!("`range` does not go through {}", other.kind());
                 return Err(Fault::Problem(problem));
             }
         };
