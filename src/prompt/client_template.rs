@@ -221,13 +221,14 @@ impl Run<'_> {
         let mut end = alike.last().map_or(0, |((at, c), _)| at + c.len_utf8());
         // None of two control tokens that begin alike is cut.
         let texts = [written.text.as_str(), asked.text.as_str()];
-        let cut = |end: usize| {
-            let found = texts.iter().flat_map(|text| self.tokens.occurrences(text));
-            let found = found.filter(|found| found.start < end && end < found.end);
-            found.map(|found| found.start).min()
-        };
-        while let Some(start) = cut(end) {
-            end = start;
+        let found = texts.iter().flat_map(|text| self.tokens.occurrences(text));
+        let mut found: Vec<_> = found.collect();
+        // One that ends later is not cut by what an earlier one moves.
+        found.sort_unstable_by_key(|found| std::cmp::Reverse(found.end));
+        for found in found {
+            if found.start < end && end < found.end {
+                end = found.start;
+            }
         }
         match written.last_said {
             Some(said) if said <= end => Ok(end),

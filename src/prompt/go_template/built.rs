@@ -12,7 +12,7 @@ const BYTES_PER_STEP: usize = 64;
 #[derive(Clone, Copy, Debug)]
 pub(in crate::prompt) struct Budget {
     pub steps: u64,
-    /// Bytes of texts, those that are only kept as well.
+    /// Bytes of texts and of what is known of them, those that are only kept as well.
     pub bytes: usize,
 }
 
@@ -57,7 +57,9 @@ impl<'b> Built<'b> {
     pub fn text(&mut self, text: &Text) -> Result<(), Fault> {
         let start = self.text.len();
         self.plain(&text.text)?;
-        self.own.extend(moved(&text.own, start));
+        // Where its own parts are may take more than they do.
+        self.budget.make(size_of_val(&*text.own))?;
+        moved(&text.own, start).for_each(|range| add(&mut self.own, range));
         Ok(())
     }
 
@@ -73,6 +75,15 @@ impl<'b> Built<'b> {
 fn moved(own: &[Range<usize>], by: usize) -> impl Iterator<Item = Range<usize>> {
     own.iter()
         .map(move |range| range.start + by..range.end + by)
+}
+
+/// What touches the last one is one with it.
+fn add(own: &mut Vec<Range<usize>>, range: Range<usize>) {
+    match own.last_mut() {
+        Some(last) if last.end == range.start => last.end = range.end,
+        _ if range.is_empty() => {}
+        _ => own.push(range),
+    }
 }
 
 /// What a template has written.
@@ -99,7 +110,7 @@ impl Written {
     pub fn own(&mut self, text: &str) -> Result<(), Fault> {
         let start = self.text.len();
         self.plain(text)?;
-        self.owns(start..self.text.len());
+        add(&mut self.own, start..self.text.len());
         Ok(())
     }
 
@@ -114,7 +125,7 @@ impl Written {
     pub fn text(&mut self, text: &Text) -> Result<(), Fault> {
         let start = self.text.len();
         self.plain(&text.text)?;
-        moved(&text.own, start).for_each(|range| self.owns(range));
+        moved(&text.own, start).for_each(|range| add(&mut self.own, range));
         if text.is_last {
             self.last_said = Some(self.text.len());
         }
@@ -130,14 +141,6 @@ impl Written {
                 true => self.own.pop(),
                 false => break,
             };
-        }
-    }
-
-    fn owns(&mut self, range: Range<usize>) {
-        match self.own.last_mut() {
-            Some(last) if last.end == range.start => last.end = range.end,
-            _ if range.is_empty() => {}
-            _ => self.own.push(range),
         }
     }
 }

@@ -1,9 +1,12 @@
 //! Makes steps of a template's text, action by action.
 
 use super::GoTemplateError;
-use super::expression::{Pipe, Variables, pipe};
+use super::expression::{Pipe, Variables, named, nothing_more, pipe};
 use super::program::{Program, RESPONSE, Step};
 use super::scan::{Action, OPEN, Placed, Token, action, shown, trimmed};
+
+/// Tokens and actions, which take many times the memory of their text.
+const MOST_WORDS: usize = 1 << 18;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -26,6 +29,8 @@ struct Open {
     jumps: Vec<usize>,
     /// Those that were known before it.
     variables: usize,
+    /// And with those of its conditions, which its `else` knows as well.
+    in_else: usize,
     /// The innermost loop around it.
     around_loop: Option<Loop>,
     /// Variables around a body.
@@ -54,11 +59,11 @@ pub(super) fn compile(source: &str) -> Result<Program, GoTemplateError> {
         opened: Vec::new(),
         variables: Variables::default(),
     };
-    let mut at = 0;
-    let mut is_trimmed = false;
+    let (mut at, mut is_trimmed, mut left) = (0, false, MOST_WORDS);
     loop {
         let found = source[at..].find(OPEN).map(|found| at + found);
-        let action = found.map(|start| action(source, start)).transpose()?;
+        let action = found.map(|start| action(source, start, left));
+        let action = action.transpose()?;
         let trims_before = action.as_ref().is_some_and(|action| action.trims_before);
         let text = at..found.unwrap_or(source.len());
         let text = trimmed(source, text, is_trimmed, trims_before);
@@ -68,6 +73,7 @@ pub(super) fn compile(source: &str) -> Result<Program, GoTemplateError> {
         let (Some(start), Some(action)) = (found, action) else {
             break;
         };
+        left = left.saturating_sub(1 + action.tokens.len());
         (at, is_trimmed) = (action.end, action.trims_behind);
         let compiled = compiler.action(start, &action);
         compiled.map_err(|problem| GoTemplateError::at(source, start, problem))?;
@@ -198,6 +204,7 @@ impl Compiler<'_> {
             next: condition + 1,
             jumps: Vec::new(),
             variables,
+            in_else: self.variables.len(),
             around_loop,
             around: None,
             has_answer: false,
@@ -214,6 +221,7 @@ impl Compiler<'_> {
         };
         close_body(open, steps);
         go_to(steps, before);
+        self.variables.forget(open.in_else);
         let kind = open.kind;
         let more = match tokens.split_first() {
             None => None,
@@ -230,6 +238,7 @@ impl Compiler<'_> {
         self.condition(kind, at, behind)?;
         if let Some(open) = self.opened.last_mut() {
             open.condition = Some(condition);
+            open.in_else = self.variables.len();
         }
         Ok(())
     }
@@ -340,6 +349,7 @@ impl Compiler<'_> {
             next: 0,
             jumps: vec![jump],
             variables: 0,
+            in_else: 0,
             around_loop: None,
             around: Some(std::mem::take(&mut self.variables)),
             has_answer: false,
@@ -371,26 +381,5 @@ fn go_to(steps: &mut [Step], step: usize) {
     ) = steps.get_mut(step)
     {
         *to = behind;
-    }
-}
-
-fn nothing_more(tokens: &[Placed<'_>]) -> Result<(), String> {
-    match tokens {
-        [] => Ok(()),
-        _ => Err("more stands there than can be".to_owned()),
-    }
-}
-
-/// The name of a body, and what is behind it.
-fn named<'t, 's>(tokens: &'t [Placed<'s>]) -> Result<(String, &'t [Placed<'s>]), String> {
-    match tokens.split_first() {
-        Some((
-            Placed {
-                token: Token::Text(name),
-                ..
-            },
-            behind,
-        )) => Ok((name.clone(), behind)),
-        _ => Err("a name in quotes is missing".to_owned()),
     }
 }

@@ -8,7 +8,7 @@ use super::scan::{Placed, Token};
 /// How deep brackets may lie in each other.
 const DEEPEST: usize = 50;
 /// Variables that are known in one place.
-const MOST_VARIABLES: usize = 1000;
+const MOST_VARIABLES: usize = 100;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Operand {
@@ -145,6 +145,29 @@ pub(super) fn pipe(
         });
     }
     Ok(Pipe { commands, keeps })
+}
+
+pub(super) fn nothing_more(tokens: &[Placed<'_>]) -> Result<(), String> {
+    match tokens {
+        [] => Ok(()),
+        _ => Err("more stands there than can be".to_owned()),
+    }
+}
+
+/// The name of a body, and what is behind it.
+pub(super) fn named<'t, 's>(
+    tokens: &'t [Placed<'s>],
+) -> Result<(String, &'t [Placed<'s>]), String> {
+    match tokens.split_first() {
+        Some((
+            Placed {
+                token: Token::Text(name),
+                ..
+            },
+            behind,
+        )) => Ok((name.clone(), behind)),
+        _ => Err("a name in quotes is missing".to_owned()),
+    }
 }
 
 struct Reader<'t, 's> {

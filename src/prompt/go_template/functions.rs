@@ -250,8 +250,9 @@ fn slice(of: &Value, places: &[Value], budget: &mut Budget) -> Result<Value, Fau
         }
         Value::Text(text) if places.len() < 3 => {
             let part = within(text.text.len())?;
-            budget.make(part.len())?;
-            budget.step(part.len().saturating_add(size_of_val(&*text.own)))?;
+            let taken = part.len().saturating_add(size_of_val(&*text.own));
+            budget.make(taken)?;
+            budget.step(taken)?;
             let part = text.part(part);
             let part = part.ok_or_else(|| Fault::problem("`slice` cuts through a character"))?;
             Ok(Value::Text(part))

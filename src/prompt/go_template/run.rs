@@ -5,7 +5,7 @@ use super::built::{Budget, Written};
 use super::expression::{Command, Operand, Pipe};
 use super::functions::{self, Function};
 use super::program::Step;
-use super::value::{Kind, Text, Value};
+use super::value::{Kind, List, Text, Value};
 use super::{GoTemplate, GoTemplateError};
 
 /// How many calls of bodies may be in each other.
@@ -34,7 +34,9 @@ impl Fault {
 
 /// What a `range` goes through.
 enum Items {
-    Values(Vec<(Value, Value)>),
+    List(List),
+    /// Keys and values.
+    Members(Vec<(Value, Value)>),
     /// As many times.
     Times(i64),
 }
@@ -145,7 +147,8 @@ impl Machine<'_> {
             Step::Range { pipe, to, .. } => {
                 let items = self.items(pipe, frame)?;
                 let is_empty = match &items {
-                    Items::Values(values) => values.is_empty(),
+                    Items::List(list) => list.items().is_empty(),
+                    Items::Members(members) => members.is_empty(),
                     Items::Times(times) => *times <= 0,
                 };
                 if is_empty {
@@ -223,25 +226,30 @@ impl Machine<'_> {
     fn items(&mut self, pipe: &Pipe, frame: &mut Frame) -> Result<Items, Fault> {
         // Its variables are the loop's.
         let value = self.commands(pipe, frame)?;
-        self.budget.step(functions::looked_through(&value))?;
-        let items: Vec<(Value, Value)> = match &value {
-            Value::Nil => Vec::new(),
-            Value::Int(times) => return Ok(Items::Times(*times)),
-            Value::List(list) => {
-                let keys = (0_i64..).map(Value::Int);
-                keys.zip(list.items().iter().cloned()).collect()
-            }
+        Ok(match value {
+            Value::Nil => Items::Times(0),
+            Value::Int(times) => Items::Times(times),
+            Value::List(list) => Items::List(list),
             Value::Map(map) if map.kind == Kind::Map => {
+                // Loops in each other have as many of these.
+                let taken = map
+                    .members
+                    .len()
+                    .saturating_mul(size_of::<(Value, Value)>());
+                self.budget.make(taken)?;
+                // They are compared with each other.
+                let keys = map.members.iter().map(|it| it.key.len());
+                self.budget.step(taken.saturating_add(keys.sum()))?;
                 let members = map.sorted().into_iter();
-                let members = members.map(|it| (Value::of_client(&*it.key), it.value.clone()));
-                members.collect()
+                let members =
+                    members.map(|it| (Value::of_client(it.key.clone()), it.value.clone()));
+                Items::Members(members.collect())
             }
             other => {
                 let problem = format!("`range` does not go through {}", other.kind());
                 return Err(Fault::Problem(problem));
             }
-        };
-        Ok(Items::Values(items))
+        })
     }
 
     fn pipe(&mut self, pipe: &Pipe, frame: &mut Frame) -> Result<Value, Fault> {
@@ -334,7 +342,11 @@ fn field(value: &Value, name: &str) -> Result<Value, Fault> {
 impl Items {
     fn at(&self, nth: usize) -> Option<(Value, Value)> {
         match self {
-            Self::Values(values) => values.get(nth).cloned(),
+            Self::List(list) => {
+                let value = list.items().get(nth)?.clone();
+                Some((Value::Int(i64::try_from(nth).ok()?), value))
+            }
+            Self::Members(members) => members.get(nth).cloned(),
             Self::Times(times) => {
                 let nth = i64::try_from(nth).ok().filter(|nth| nth < times)?;
                 Some((Value::Int(nth), Value::Int(nth)))

@@ -47,8 +47,17 @@ pub(super) struct Action<'s> {
     pub end: usize,
 }
 
-pub(super) fn action(source: &str, start: usize) -> Result<Action<'_>, GoTemplateError> {
+/// The action that begins there, of no more than `most` tokens.
+pub(super) fn action(
+    source: &str,
+    start: usize,
+    most: usize,
+) -> Result<Action<'_>, GoTemplateError> {
     let error = |problem: &str| GoTemplateError::at(source, start, problem.to_owned());
+    let too_many = "here the template has more words than one may have";
+    if most == 0 {
+        return Err(error(too_many));
+    }
     let begin = start + OPEN.len();
     let trims_before = source[begin..]
         .strip_prefix('-')
@@ -97,6 +106,9 @@ pub(super) fn action(source: &str, start: usize) -> Result<Action<'_>, GoTemplat
         }
         if rest.is_empty() {
             return Err(error("`{{` without `}}`"));
+        }
+        if tokens.len() >= most {
+            return Err(error(too_many));
         }
         let (token, behind) = token(rest).map_err(|problem| error(&problem))?;
         tokens.push(Placed { token, is_spaced });

@@ -239,6 +239,11 @@ fn whatever_else_there_is_is_refused_with_its_place() {
             "line 1, column 36",
         ),
         ("{{ $x := $x }}", "line 1, column 1"),
+        // A branch does not know what the other one has made.
+        (
+            "{{ if true }}{{ $x := 1 }}{{ else }}{{ $x }}{{ end }}",
+            "line 1, column 37",
+        ),
         ("{{ break }}", "line 1, column 1"),
         ("{{ range 1 }}{{ end }}{{ continue }}", "line 1, column 23"),
         (

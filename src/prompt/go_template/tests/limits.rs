@@ -8,7 +8,7 @@ use super::*;
 /// Blocks take no stack, however deep they lie.
 #[test]
 fn depth_and_length_cost_no_stack() {
-    let depth = 100_000;
+    let depth = 30_000;
     let source = "{{ if .Prompt }}".repeat(depth) + "x" + &"{{ else }}y{{ end }}".repeat(depth);
     assert_eq!(written(&source, &turn(), false), "x");
     let template = GoTemplate::parse(&source).expect("a template");
@@ -27,6 +27,54 @@ fn loops_are_left_from_any_depth() {
         + &"{{ end }}".repeat(depth + 2)
         + "{{ .Prompt }}";
     assert_eq!(written(&source, &turn(), false), "p");
+}
+
+#[test]
+fn words_are_so_many() {
+    let few = "{{ 1 }}".repeat(1000);
+    assert!(GoTemplate::parse(&few).is_ok());
+    for source in [
+        "{{ 1 }}".repeat(1 << 17) + "{{ 1 }}",
+        "{{/**/}}".repeat((1 << 18) + 1),
+        format!("{{{{ print {}}}}}", "1 ".repeat(1 << 18)),
+    ] {
+        let error = GoTemplate::parse(&source).expect_err("too much");
+        assert!(error.to_string().contains("more words"), "{error}");
+    }
+}
+
+/// What is known of a text in pieces takes more than they do.
+#[test]
+fn texts_in_pieces_take_more() {
+    let ended = |text: &str| {
+        let source = format!("{{{{ $x := {text} }}}}") + &"{{ $x = print $x $x }}".repeat(11);
+        let template = GoTemplate::parse(&source).expect("a template");
+        let mut budget = Budget {
+            bytes: 1 << 15,
+            ..budget()
+        };
+        let (root, today) = (of_turn(&turn(), &nothing()), nothing().now.date());
+        let mut written = Written::within(1 << 16);
+        template.write(root, false, today, &mut budget, &mut written)
+    };
+    assert_eq!(ended("\"ap\""), Ok(()));
+    assert_eq!(ended("print \"a\" .Prompt"), Err(RunError::TooMuch));
+}
+
+/// A long name in a map is not made anew each time that a loop goes through it.
+#[test]
+fn loops_through_maps_cost_what_their_names_do() {
+    let mut asked = conversation();
+    let arguments = json!({ ("n".repeat(1_000_000)): 1, "m": 2 });
+    let call = json!([{"function": {"name": "f", "arguments": arguments}}]);
+    asked.messages[3].more.insert("tool_calls".to_owned(), call);
+    let source = "{{ range .Messages }}{{ range .ToolCalls }}{{ $all := .Function.Arguments }}{{ range 1000000 }}\
+        {{ range $all }}{{ end }}{{ end }}{{ end }}{{ end }}";
+    let template = GoTemplate::parse(source).expect("a template");
+    let begun = Instant::now();
+    let ended = run(&template, of_conversation(&asked), false);
+    assert_eq!(ended.err(), Some(RunError::TooMuch));
+    assert!(begun.elapsed().as_secs() < 20);
 }
 
 #[test]
