@@ -31,6 +31,8 @@ pub struct ConversationTurn {
     pub before: Vec<i32>,
     /// Whether control tokens may be among them.
     pub may_control: bool,
+    /// How many of its first tokens stay where some go; `None`: it is not said.
+    pub kept_tokens: Option<usize>,
     /// What a system says is in its beginning, and in no later turn.
     pub request: RenderRequest,
 }
@@ -90,6 +92,7 @@ impl ChatService {
             &opening,
             room.saturating_sub(added),
             room / STEPS,
+            turn.kept_tokens,
         );
         let kept = cut.apply(&turn.before);
         let prompt = self.joined(model, kept, behind).await?;
@@ -150,7 +153,7 @@ impl ChatService {
         let mut other = request.clone();
         let said = other.messages.iter_mut();
         for message in said.filter(|message| message.role == ChatRole::User) {
-            let is_alike = message.content.starts_with(OTHERS[0]);
+            let is_alike = message.content.trim_start().starts_with(OTHERS[0]);
             message.content = OTHERS[usize::from(is_alike)].to_owned();
         }
         let other = self.behind(model, &other).await?.text;

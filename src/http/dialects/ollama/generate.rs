@@ -272,7 +272,11 @@ fn wanted(
     let before = own.context.filter(|ids| !ids.is_empty());
     let before = before.map(|ids| ids.open(&model, &state.sealing));
     let before = before.transpose()?;
+    let kept_tokens = shared.kept_tokens().filter(|_| before.is_some());
     let Run { mut options, wish } = shared.run(state, &model, keep_alive, unread)?;
+    if kept_tokens.is_some() {
+        options.ignored.retain(|name| *name != "num_keep");
+    }
     let prompt = own.prompt.unwrap_or_default();
     if prompt.is_empty() {
         return Ok(Wanted::Loading(Loading {
@@ -352,6 +356,7 @@ fn wanted(
     let turn = ConversationTurn {
         before: ids,
         may_control: is_own || may_control,
+        kept_tokens,
         request,
     };
     let goes_on = (model.tokenizer_json.is_some() && !is_gap).then(|| GoesOn {

@@ -109,6 +109,12 @@ impl OllamaParameters {
         Ok((model, begun, keep_alive))
     }
 
+    /// How much of the beginning of a context stays.
+    pub(super) fn kept_tokens(&self) -> Option<usize> {
+        let Object(options) = self.options.as_ref()?;
+        options.kept_tokens()
+    }
+
     pub(super) fn run(
         self,
         state: &HttpState,
