@@ -320,4 +320,12 @@ fn a_context_that_does_not_fit_loses_its_oldest_turns() {
     let answer = ask(&ids("one ".repeat(70).trim_end()), json!({}));
     assert_eq!(dropped(&answer), (None, Some(36)));
     assert_eq!(evaluated(&answer), 70 - 36 + QUESTION);
+    // How many stay is asked of a context alone.
+    let kept = json!({"options": {"num_keep": 9}});
+    let answer = ask(&ids("one ".repeat(70).trim_end()), kept.clone());
+    assert_eq!(dropped(&answer), (None, Some(36)));
+    assert_eq!(answer.header("x-rkllmd-not-applied"), None);
+    let told = daemon.post(GENERATE, &body("one", kept));
+    assert_eq!(told.status, 200, "{}", told.body);
+    assert_eq!(told.header("x-rkllmd-not-applied"), Some("num_keep"));
 }
