@@ -150,6 +150,88 @@ async fn templates_of_well_known_models_write_their_prompts() {
     server.shut_down().await;
 }
 
+/// What Ollama's template of Qwen2.5 writes of functions, calls and results.
+#[tokio::test]
+async fn functions_calls_and_results_are_written_as_for_qwen() {
+    const TOLD: &str = r#"
+
+# Tools
+
+You may call one or more functions to assist with the user query.
+
+You are provided with function signatures within <tools></tools> XML tags:
+<tools>"#;
+    const FORM: &str = r#"
+</tools>
+
+For each function call, return a json object with function name and arguments within <tool_call></tool_call> XML tags:
+<tool_call>
+{"name": <function-name>, "arguments": <args-json-object>}
+</tool_call>"#;
+    let mut server = server().await;
+    let own = "\n\n# Tools\n<tools>";
+    assert!(QWEN.contains(own) && QWEN.contains("\n</tools>"));
+    let template = QWEN.replace(own, TOLD).replace("\n</tools>", FORM);
+    let made = json!({"model": "qwen", "from": "thinker", "template": template, "stream": false});
+    let made = server.post("/api/create", made.to_string()).await;
+    assert_eq!(made.status, 200, "{}", made.text());
+    let shown = server
+        .post("/api/show", json!({"model": "qwen"}).to_string())
+        .await;
+    let abilities = shown.json()["capabilities"].clone();
+    assert!(
+        abilities
+            .as_array()
+            .is_some_and(|it| it.contains(&json!("tools")))
+    );
+    let function = |name: &str| {
+        json!({"type": "function", "function": {"name": name, "description": "tells it", "parameters": {
+            "type": "object", "required": ["city"], "properties": {"city": {"type": "string"}}}}})
+    };
+    let call = |city: &str| json!({"function": {"name": "weather", "arguments": {"city": city}}});
+    let body = json!({
+        "model": "qwen", "stream": false, "tools": [function("weather"), function("time")],
+        "messages": [
+            {"role": "system", "content": "Be kind."},
+            {"role": "user", "content": "Where is it warmer?"},
+            {"role": "assistant", "content": "", "tool_calls": [call("Oslo"), call("Rome")]},
+            {"role": "tool", "tool_name": "weather", "content": "7"},
+            {"role": "tool", "tool_name": "weather", "content": "21"},
+        ],
+    });
+    let schema = |name: &str| {
+        let parameters =
+            r#"{"type":"object","required":["city"],"properties":{"city":{"type":"string"}}}"#;
+        format!(r#"{{"name":"{name}","description":"tells it","parameters":{parameters}}}"#)
+    };
+    let told = |name: &str| {
+        let schema = schema(name);
+        format!("\n{{\"type\": \"function\", \"function\": {schema}}}")
+    };
+    let called =
+        |city: &str| format!("{{\"name\": \"weather\", \"arguments\": {{\"city\":\"{city}\"}}}}\n");
+    let result = |said: &str| {
+        format!("<|im_start|>user\n<tool_response>\n{said}\n</tool_response><|im_end|>\n")
+    };
+    let expected = [
+        "<|im_start|>system\nBe kind.",
+        TOLD,
+        &told("weather"),
+        &told("time"),
+        FORM,
+        "<|im_end|>\n<|im_start|>user\nWhere is it warmer?<|im_end|>\n<|im_start|>assistant\n<tool_call>\n",
+        &called("Oslo"),
+        &called("Rome"),
+        "</tool_call><|im_end|>\n",
+        &result("7"),
+        &result("21"),
+        "<|im_start|>assistant\n",
+    ];
+    let (prompt, _) = asked(&mut server, "/api/chat", &body).await;
+    assert_eq!(prompt, expected.concat());
+    server.shut_down().await;
+}
+
 #[tokio::test]
 async fn turns_and_answers_that_are_begun_are_written_as_their_template_has_them() {
     let mut server = server().await;
