@@ -14,6 +14,8 @@ pub struct Fitted {
     pub prompt: Prompt,
     /// Messages, or files beside a gap, that are not in it.
     pub dropped: usize,
+    /// Tokens of a conversation in tokens that are not in it.
+    pub dropped_tokens: usize,
     /// Its tokens were counted; otherwise it is not known whether it fits.
     pub is_counted: bool,
 }
@@ -25,6 +27,7 @@ impl Fitted {
             is_counted: prompt.tokens.is_some(),
             prompt,
             dropped: 0,
+            dropped_tokens: 0,
         }
     }
 }
@@ -175,6 +178,7 @@ pub(super) async fn fitted(
             is_counted: size.is_some(),
             prompt: whole,
             dropped: 0,
+            dropped_tokens: 0,
         });
     };
     let room = limit.tokens_beside(room_tokens);
@@ -184,6 +188,7 @@ pub(super) async fn fitted(
     let mut fitted = Fitted {
         prompt: whole,
         dropped: 0,
+        dropped_tokens: 0,
         is_counted: true,
     };
     while let Some(step) = search.next() {

@@ -4,7 +4,8 @@
 
 use std::collections::HashSet;
 
-use super::{ChatService, PromptPart};
+use super::cut_tokens::Cut;
+use super::{ChatService, ContextLimit, Fitted, PromptPart};
 use crate::ipc::Prompt;
 use crate::models::InstalledModel;
 use crate::prompt::{
@@ -15,6 +16,10 @@ use crate::reader::{Encoding, ReaderError};
 /// The field that a client gives the tokens in.
 const CONTEXT: &str = "context";
 const QUESTION: &str = "question";
+/// Questions of which no two begin alike.
+const OTHERS: [&str; 2] = ["a", "0"];
+/// Of a prompt's room, tokens of so large a part go together.
+const STEPS: usize = 4;
 /// What is looked for in a rendering is this and so many digits.
 const MARK: &str = "answer";
 const DIGITS: usize = 9;
@@ -26,11 +31,14 @@ pub struct ConversationTurn {
     pub before: Vec<i32>,
     /// Whether control tokens may be among them.
     pub may_control: bool,
+    /// How many of its first tokens stay where some go; `None`: it is not said.
+    pub kept_tokens: Option<usize>,
     /// What a system says is in its beginning, and in no later turn.
     pub request: RenderRequest,
 }
 
 /// What a turn's text is, and where control tokens in it were made plain text.
+#[derive(Clone)]
 struct Behind {
     text: String,
     neutralised: Vec<ClientField>,
@@ -52,27 +60,118 @@ impl ChatService {
         model: &InstalledModel,
         turn: ConversationTurn,
     ) -> Result<Prompt, ReaderError> {
-        if !turn.may_control {
-            let checked = self.of_tokens(model, turn.before.clone(), false).await;
-            checked.map_err(|error| match error {
-                ReaderError::ControlToken { token, .. } => {
-                    let field = CONTEXT.to_owned();
-                    ReaderError::Template(TemplateError::ControlTokenIn { field, token })
-                }
-                other => other,
-            })?;
-        }
+        self.check_before(model, &turn).await?;
         let behind = self.behind(model, &turn.request).await?;
-        let parts = vec![
-            PromptPart::Tokens(turn.before),
-            PromptPart::Text(behind.text),
-        ];
+        self.joined(model, turn.before, behind).await
+    }
+
+    /// The same, of what of it fits beside an answer of `room_tokens`: its oldest turns go.
+    pub(super) async fn goes_on_fitting(
+        &self,
+        model: &InstalledModel,
+        turn: ConversationTurn,
+        room_tokens: u32,
+    ) -> Result<Fitted, ReaderError> {
+        self.check_before(model, &turn).await?;
+        let behind = self.behind(model, &turn.request).await?;
+        let whole = self.joined(model, turn.before.clone(), behind.clone());
+        let whole = whole.await?;
+        let limit = ContextLimit::of(&*self.engine, model);
+        let all = whole.tokens.as_ref().map(Vec::len);
+        let (Some(all), Some(size)) = (all, limit.size(&whole)) else {
+            return Ok(Fitted::whole(whole));
+        };
+        if limit.holds(size) {
+            return Ok(Fitted::whole(whole));
+        }
+        let room = limit.tokens_beside(room_tokens);
+        let opening = self.opening(model, &turn.request, &behind.text).await?;
+        let added = all.saturating_sub(turn.before.len());
+        let cut = Cut::of(
+            &turn.before,
+            &opening,
+            room.saturating_sub(added),
+            room / STEPS,
+            turn.kept_tokens,
+        );
+        let kept = cut.apply(&turn.before);
+        let prompt = self.joined(model, kept, behind).await?;
+        let fits = limit.size(&prompt).is_some_and(|size| limit.holds(size));
+        Ok(match fits {
+            true => Fitted {
+                dropped: cut.messages,
+                dropped_tokens: cut.tokens(),
+                ..Fitted::whole(prompt)
+            },
+            // Nothing that may go would do.
+            false => Fitted::whole(whole),
+        })
+    }
+
+    async fn check_before(
+        &self,
+        model: &InstalledModel,
+        turn: &ConversationTurn,
+    ) -> Result<(), ReaderError> {
+        if turn.may_control {
+            return Ok(());
+        }
+        let checked = self.of_tokens(model, turn.before.clone(), false).await;
+        checked.map_err(|error| match error {
+            ReaderError::ControlToken { token, .. } => {
+                let field = CONTEXT.to_owned();
+                ReaderError::Template(TemplateError::ControlTokenIn { field, token })
+            }
+            other => other,
+        })?;
+        Ok(())
+    }
+
+    async fn joined(
+        &self,
+        model: &InstalledModel,
+        before: Vec<i32>,
+        behind: Behind,
+    ) -> Result<Prompt, ReaderError> {
+        let parts = vec![PromptPart::Tokens(before), PromptPart::Text(behind.text)];
         // The template has written its own control tokens, and no other is left.
         let prompt = self.of_parts(model, parts, None).await?;
         Ok(Prompt {
             neutralised: behind.neutralised,
             ..prompt
         })
+    }
+
+    /// The tokens that a turn begins with whatever is said in it; none where it begins with what is said. `text`: the
+    /// turn of this request.
+    async fn opening(
+        &self,
+        model: &InstalledModel,
+        request: &RenderRequest,
+        text: &str,
+    ) -> Result<Vec<i32>, ReaderError> {
+        let mut other = request.clone();
+        let said = other.messages.iter_mut();
+        for message in said.filter(|message| message.role == ChatRole::User) {
+            let is_alike = message.content.trim_start().starts_with(OTHERS[0]);
+            message.content = OTHERS[usize::from(is_alike)].to_owned();
+        }
+        let other = self.behind(model, &other).await?.text;
+        let one = self.tokens_of(model, text.to_owned()).await?;
+        let other = self.tokens_of(model, other).await?;
+        let alike = one.into_iter().zip(other);
+        let alike = alike.take_while(|(one, other)| one == other);
+        Ok(alike.map(|(id, _)| id).collect())
+    }
+
+    async fn tokens_of(
+        &self,
+        model: &InstalledModel,
+        text: String,
+    ) -> Result<Vec<i32>, ReaderError> {
+        let encoded = self.engine.encode(model, text, Encoding::default()).await?;
+        let ids = encoded.tokens.into_iter();
+        Ok(ids.filter_map(|id| id.try_into().ok()).collect())
     }
 
     /// The tokens of the conversation with an answer to what came last.
@@ -96,11 +195,7 @@ impl ChatService {
             true => self.engine.render(model, &request).await?.text,
             false => self.behind(model, &request).await?.text,
         };
-        let encoded = self.engine.encode(model, text, Encoding::default()).await?;
-        let ids = encoded
-            .tokens
-            .into_iter()
-            .filter_map(|id| id.try_into().ok());
+        let ids = self.tokens_of(model, text).await?;
         Ok(turn.before.into_iter().chain(ids).collect())
     }
 

@@ -4,6 +4,7 @@
 
 mod closing;
 mod context_limit;
+mod cut_tokens;
 mod engine;
 mod fitting;
 mod goes_on;

@@ -136,6 +136,9 @@ impl ChatService {
             PromptSource::FillIn { gap, policy } => {
                 Long::Gap(self.marked(model, *gap, policy).await?)
             }
+            PromptSource::GoesOn(turn) => {
+                return self.goes_on_fitting(model, *turn, room_tokens).await;
+            }
             other => return self.render(model, other).await.map(Fitted::whole),
         };
         fitting::fitted(&*self.engine, model, long, room_tokens).await

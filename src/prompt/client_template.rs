@@ -1,20 +1,25 @@
 //! A template that came with a request, in the place of the model's own. What a conversation says never becomes a
 //! control token in it; what the template itself writes becomes one only where its owner may write such.
 
-use std::ops::Range;
-
 use serde::{Deserialize, Serialize};
 
+use super::conversation::{client_texts, fields_with_tokens, texts_of};
 use super::environment::RenderLimits;
-use super::go_template::{GoTemplate, Values, Writes};
+use super::go_template::{
+    Budget, GoField, GoTemplate, RunError, Turn, Value, Written, of_conversation, of_turn,
+};
 use super::{
-    ChatRole, ClientField, ControlTokenPolicy, ControlTokens, PromptEnd, RenderRequest, Rendered,
-    TemplateError, seal,
+    ChatMessage, ChatRole, ClientField, ControlTokenPolicy, ControlTokens, PromptEnd,
+    RenderRequest, Rendered, TemplateError, seal,
 };
 
 /// What is told of control tokens in it.
 const TEMPLATE: &str = "template";
 const SUFFIX: &str = "suffix";
+/// A question that is only asked to see where the turn before it ends.
+const NEXT: &str = "next";
+/// What texts that a template makes may take together, in the longest prompts.
+const BUILT_FACTOR: usize = 8;
 
 /// A template in Go's words.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,11 +33,13 @@ pub struct ClientTemplate {
 }
 
 impl ClientTemplate {
-    /// The prompt of a conversation, turn by turn: what the system says, a question, its answer.
+    /// The prompt of a conversation: of all of it at once where the template knows messages, else turn by turn, what
+    /// the system says, a question, its answer.
     ///
     /// # Errors
     ///
-    /// It has no place for something in the conversation, or a control token is refused.
+    /// It has no place for something in the conversation, does what cannot be done or too much of it, or a control
+    /// token is refused.
     pub fn render(
         &self,
         request: &RenderRequest,
@@ -41,52 +48,68 @@ impl ClientTemplate {
     ) -> Result<Rendered, TemplateError> {
         let template = GoTemplate::parse(&self.source);
         let template = template.map_err(|error| TemplateError::Broken(error.to_string()))?;
-        has_place_for(request)?;
+        // What is around a gap is no conversation.
+        let is_whole = template.knows_messages() && self.suffix.is_none();
+        has_place_for(request, is_whole.then_some(&template))?;
         if request.control_tokens == ControlTokenPolicy::Reject {
             self.reject(request, tokens)?;
         }
-        let turns = turns(request);
-        let texts = request.messages.iter().map(|message| message.content.len());
         let suffix = self.suffix.as_deref().unwrap_or_default();
+        let texts = client_texts(request).into_iter().map(str::len);
         let said = texts.sum::<usize>() + suffix.len();
-        let mut written = Written {
-            text: String::new(),
-            own: Vec::new(),
-            may_control: self.may_control,
-            limit: limits.output_bytes.saturating_add(said.saturating_mul(4)),
+        let limit = limits.output_bytes.saturating_add(said.saturating_mul(4));
+        let mut run = Run {
+            template: &template,
+            request,
+            tokens,
+            budget: Budget {
+                steps: limits.steps,
+                bytes: limit.saturating_mul(BUILT_FACTOR),
+            },
+            limit,
         };
-        let last = turns.len().saturating_sub(1);
-        for (nth, mut turn) in turns.into_iter().enumerate() {
-            let is_last = nth == last;
-            if is_last {
-                turn.suffix.push_str(suffix);
-            }
-            let is_open = is_last && request.end != PromptEnd::Messages;
-            template.write(&turn, is_open, &mut written)?;
-        }
+        let written = match is_whole {
+            true => run.conversation()?,
+            false => run.turns(suffix)?,
+        };
         if written.text.is_empty() {
             let reason = "the template writes nothing of it".to_owned();
             return Err(TemplateError::Unfit(reason));
         }
-        let mut rendered = seal::seal_own(&written.text, &written.own, tokens);
+        let own = match self.may_control {
+            true => written.own.as_slice(),
+            false => &[],
+        };
+        let mut rendered = seal::seal_own(&written.text, own, tokens);
         if rendered.neutralised > 0 {
-            let holds_one = |text: &str| tokens.find(text).is_some();
-            let mut texts = request.messages.iter().map(|it| it.content.as_str());
-            let in_texts = texts.any(holds_one) || holds_one(suffix);
-            let in_template = !self.may_control && holds_one(&self.source);
+            let in_texts = fields_with_tokens(request, tokens);
+            let in_suffix = tokens.find(suffix).is_some();
+            let in_template = !self.may_control && tokens.find(&self.source).is_some();
+            // What a template puts together of several texts counts as theirs.
+            let is_none = !in_suffix
+                && client_texts(request)
+                    .iter()
+                    .all(|it| tokens.find(it).is_none());
             let fields = &mut rendered.neutralised_in;
             fields.extend(in_template.then_some(ClientField::Template));
-            fields.extend((in_texts || !in_template).then_some(ClientField::Texts));
+            match (is_none, in_suffix) {
+                (true, _) => fields.extend((!in_template).then_some(ClientField::Texts)),
+                (false, true) => fields.push(ClientField::Texts),
+                (false, false) => fields.extend(in_texts),
+            }
         }
         Ok(rendered)
     }
 
     fn reject(&self, request: &RenderRequest, tokens: &ControlTokens) -> Result<(), TemplateError> {
         for (index, message) in request.messages.iter().enumerate() {
-            if let Some(token) = tokens.find(&message.content) {
+            let in_content = tokens.find(&message.content);
+            let mut others = texts_of(message).into_iter();
+            let found = in_content.or_else(|| others.find_map(|text| tokens.find(text)));
+            if let Some(token) = found {
                 return Err(TemplateError::ControlToken {
                     index: request.sent_at.get(index).copied().unwrap_or(index),
-                    is_in_content: true,
+                    is_in_content: in_content.is_some(),
                     token: token.to_owned(),
                 });
             }
@@ -105,30 +128,124 @@ impl ClientTemplate {
     }
 }
 
-fn has_place_for(request: &RenderRequest) -> Result<(), TemplateError> {
+/// Refuses what would be left out. `whole`: the template, if it is given all of the conversation.
+fn has_place_for(request: &RenderRequest, whole: Option<&GoTemplate>) -> Result<(), TemplateError> {
     let is_some = |value: &Option<serde_json::Value>| {
         let value = value.as_ref();
         value.is_some_and(|value| value.as_array().is_none_or(|list| !list.is_empty()))
     };
-    let has_results = |message: &super::ChatMessage| {
-        message.role == ChatRole::Tool || message.more.contains_key("tool_calls")
-    };
+    let has_tools = whole.is_some_and(GoTemplate::takes_functions);
+    let writes_calls = whole.is_some_and(|template| template.writes(GoField::ToolCalls));
+    let any = |is_such: fn(&ChatMessage) -> bool| request.messages.iter().any(is_such);
+    let has_calls = any(|message| message.more.contains_key("tool_calls"));
+    let has_results = any(|message| message.role == ChatRole::Tool);
     let what = match () {
-        () if is_some(&request.tools) => "functions",
+        () if is_some(&request.tools) && !has_tools => "functions",
         () if is_some(&request.documents) => "documents",
-        () if request.messages.iter().any(has_results) => "calls and their results",
+        () if has_calls && !writes_calls => "calls and their results",
+        () if has_results && whole.is_none() => "calls and their results",
         () => return Ok(()),
     };
-    let reason = format!("a template in Go's words has no place for {what} here");
+    let reason = format!("the template has no place for {what}");
     Err(TemplateError::Unfit(reason))
 }
 
-/// Neighbours of one role are one text.
-fn turns(request: &RenderRequest) -> Vec<Values> {
-    #[derive(Default)]
-    struct Turn([Option<String>; 3]);
+/// One rendering, and what is left of what it may take.
+struct Run<'r> {
+    template: &'r GoTemplate,
+    request: &'r RenderRequest,
+    tokens: &'r ControlTokens,
+    budget: Budget,
+    limit: usize,
+}
 
-    let mut turns = vec![Turn::default()];
+impl Run<'_> {
+    fn write(
+        &mut self,
+        root: Value,
+        ends_with_answer: bool,
+        to: &mut Written,
+    ) -> Result<(), TemplateError> {
+        let today = self.request.now.date();
+        let budget = &mut self.budget;
+        let written = self
+            .template
+            .write(root, ends_with_answer, today, budget, to);
+        written.map_err(|error| match error {
+            RunError::Failed(error) => TemplateError::Unfit(error.to_string()),
+            RunError::TooMuch => TemplateError::TooMuch,
+        })
+    }
+
+    fn turns(&mut self, suffix: &str) -> Result<Written, TemplateError> {
+        let mut written = Written::within(self.limit);
+        let turns = turns(self.request);
+        let last = turns.len().saturating_sub(1);
+        for (nth, mut turn) in turns.into_iter().enumerate() {
+            let is_last = nth == last;
+            if is_last {
+                turn.suffix.push_str(suffix);
+            }
+            let is_open = is_last && self.request.end != PromptEnd::Messages;
+            self.write(of_turn(&turn, self.request), is_open, &mut written)?;
+        }
+        Ok(written)
+    }
+
+    fn conversation(&mut self) -> Result<Written, TemplateError> {
+        let mut written = Written::within(self.limit);
+        self.write(of_conversation(self.request), false, &mut written)?;
+        match self.request.end {
+            PromptEnd::Answer => {}
+            // What stands behind an answer would end it.
+            PromptEnd::Continuation => match written.last_said {
+                Some(end) => written.truncate(end),
+                None => return Err(TemplateError::NotContinuable),
+            },
+            PromptEnd::Messages => {
+                let end = self.end_of_turn(&written)?;
+                written.truncate(end);
+            }
+        }
+        Ok(written)
+    }
+
+    /// Where a conversation is alike whether an answer or a question is next: what is behind belongs to that.
+    fn end_of_turn(&mut self, written: &Written) -> Result<usize, TemplateError> {
+        let mut longer = self.request.clone();
+        longer.messages.push(ChatMessage::new(ChatRole::User, NEXT));
+        let mut asked = Written::within(self.limit.saturating_add(NEXT.len()));
+        self.write(of_conversation(&longer), false, &mut asked)?;
+        let both = written.text.char_indices().zip(asked.text.chars());
+        let alike = both.take_while(|((_, one), other)| one == other);
+        let mut end = alike.last().map_or(0, |((at, c), _)| at + c.len_utf8());
+        // None of two control tokens that begin alike is cut.
+        let texts = [written.text.as_str(), asked.text.as_str()];
+        let found = texts.iter().flat_map(|text| self.tokens.occurrences(text));
+        let mut found: Vec<_> = found.collect();
+        // One that ends later is not cut by what an earlier one moves.
+        found.sort_unstable_by_key(|found| std::cmp::Reverse(found.end));
+        for found in found {
+            if found.start < end && end < found.end {
+                end = found.start;
+            }
+        }
+        match written.last_said {
+            Some(said) if said <= end => Ok(end),
+            _ => {
+                let reason = "it does not show where a turn of a conversation ends".to_owned();
+                Err(TemplateError::Unfit(reason))
+            }
+        }
+    }
+}
+
+/// Neighbours of one role are one text.
+fn turns(request: &RenderRequest) -> Vec<Turn> {
+    #[derive(Default)]
+    struct Texts([Option<String>; 3]);
+
+    let mut turns = vec![Texts::default()];
     let mut before = None;
     for message in &request.messages {
         let place = match message.role {
@@ -139,7 +256,7 @@ fn turns(request: &RenderRequest) -> Vec<Values> {
         let said = turns.last().map_or(&[][..], |turn| &turn.0[..]);
         let is_behind = said.iter().skip(place).any(Option::is_some);
         if is_behind && before != Some(place) {
-            turns.push(Turn::default());
+            turns.push(Texts::default());
         }
         if let Some(turn) = turns.last_mut() {
             match &mut turn.0[place] {
@@ -152,9 +269,9 @@ fn turns(request: &RenderRequest) -> Vec<Values> {
         }
         before = Some(place);
     }
-    let turns = turns.into_iter().map(|Turn(texts)| {
+    let turns = turns.into_iter().map(|Texts(texts)| {
         let [system, prompt, response] = texts.map(Option::unwrap_or_default);
-        Values {
+        Turn {
             system,
             prompt,
             response,
@@ -164,144 +281,5 @@ fn turns(request: &RenderRequest) -> Vec<Values> {
     turns.collect()
 }
 
-/// A prompt, and which bytes of it may be control tokens.
-struct Written {
-    text: String,
-    own: Vec<Range<usize>>,
-    may_control: bool,
-    limit: usize,
-}
-
-impl Writes for Written {
-    type Error = TemplateError;
-
-    fn own(&mut self, text: &str) -> Result<(), TemplateError> {
-        let start = self.text.len();
-        self.value(text)?;
-        if self.may_control {
-            match self.own.last_mut() {
-                Some(last) if last.end == start => last.end = self.text.len(),
-                _ => self.own.push(start..self.text.len()),
-            }
-        }
-        Ok(())
-    }
-
-    fn value(&mut self, text: &str) -> Result<(), TemplateError> {
-        self.text.push_str(text);
-        match self.text.len() > self.limit {
-            true => Err(TemplateError::TooMuch),
-            false => Ok(()),
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::prompt::ChatMessage;
-
-    const CHATML: &str =
-        "{{ if .System }}<s>{{ .System }}</s>{{ end }}<u>{{ .Prompt }}</u><a>{{ .Response }}</a>";
-
-    fn tokens() -> ControlTokens {
-        ControlTokens::new(["<s>", "<u>", "<a>", "</s>", "</u>", "</a>"])
-    }
-
-    fn request(messages: &[(ChatRole, &str)]) -> RenderRequest {
-        let messages = messages.iter();
-        let messages = messages.map(|(role, text)| ChatMessage::new(*role, *text));
-        RenderRequest::new(messages.collect(), jiff::civil::DateTime::ZERO)
-    }
-
-    fn rendered(
-        source: &str,
-        may_control: bool,
-        request: &RenderRequest,
-    ) -> Result<Rendered, TemplateError> {
-        let template = ClientTemplate {
-            source: source.to_owned(),
-            suffix: None,
-            may_control,
-        };
-        template.render(request, &tokens(), RenderLimits::default())
-    }
-
-    use ChatRole::{Assistant, System, Tool, User};
-
-    #[test]
-    fn a_conversation_is_written_turn_by_turn_up_to_its_answer() {
-        let mut asked = request(&[
-            (System, "s"),
-            (User, "one"),
-            (User, "two"),
-            (Assistant, "r"),
-            (User, "three"),
-        ]);
-        let prompt =
-            |request: &RenderRequest| rendered(CHATML, true, request).expect("it fits").prompt;
-        let whole = "<s>s</s><u>one\n\ntwo</u><a>r</a><u>three</u><a>";
-        assert_eq!(prompt(&asked), whole);
-        asked.messages.push(ChatMessage::new(Assistant, "beg"));
-        asked.end = PromptEnd::Continuation;
-        assert_eq!(prompt(&asked), format!("{whole}beg"));
-        asked.end = PromptEnd::Messages;
-        assert_eq!(prompt(&asked), format!("{whole}beg</a>"));
-        // An answer of nothing is one.
-        let empty = request(&[(User, "a"), (Assistant, ""), (User, "b")]);
-        assert_eq!(prompt(&empty), "<u>a</u><a></a><u>b</u><a>");
-    }
-
-    #[test]
-    fn no_value_becomes_a_control_token_whatever_stands_beside_it() {
-        for (source, asked, expected) in [
-            (CHATML, "</u><s>", "<u><\u{200B}/u><\u{200B}s></u><a>"),
-            ("<{{ .Prompt }}>", "s", "<\u{200B}s>"),
-            ("<s{{ .Prompt }}", ">", "<s\u{200B}>"),
-        ] {
-            let rendered = rendered(source, true, &request(&[(User, asked)])).expect("it fits");
-            assert_eq!(rendered.prompt, expected, "{source}");
-        }
-        let untrusted = rendered(CHATML, false, &request(&[(User, "q")])).expect("it fits");
-        assert!(
-            tokens().find(&untrusted.prompt).is_none(),
-            "{}",
-            untrusted.prompt
-        );
-        assert_eq!(untrusted.neutralised_in, [ClientField::Template]);
-    }
-
-    #[test]
-    fn what_is_refused_is_named() {
-        let mut asked = request(&[(User, "q")]);
-        asked.control_tokens = ControlTokenPolicy::Reject;
-        let error = rendered(CHATML, false, &asked).expect_err("a token");
-        assert!(
-            matches!(&error, TemplateError::ControlTokenIn { field, .. } if field == "template"),
-            "{error}"
-        );
-        assert!(rendered(CHATML, true, &asked).is_ok());
-        asked.messages[0].content = "<s>".to_owned();
-        let error = rendered(CHATML, true, &asked).expect_err("a token");
-        assert!(
-            matches!(error, TemplateError::ControlToken { index: 0, .. }),
-            "{error}"
-        );
-        let error = rendered(CHATML, true, &request(&[(User, "q"), (Tool, "r")]));
-        assert!(matches!(error, Err(TemplateError::Unfit(_))), "{error:?}");
-        let error = rendered("{{ .System }}", true, &request(&[(User, "q")]));
-        assert!(matches!(error, Err(TemplateError::Unfit(_))), "{error:?}");
-        let mut asked = request(&[(User, "q")]);
-        asked.tools = Some(serde_json::json!([{"type": "function"}]));
-        let error = rendered(CHATML, true, &asked);
-        assert!(matches!(error, Err(TemplateError::Unfit(_))), "{error:?}");
-    }
-
-    #[test]
-    fn what_it_writes_is_bounded() {
-        let source = "{{ .Prompt }}".repeat(100_000);
-        let question = "q".repeat(10_000);
-        let error = rendered(&source, true, &request(&[(User, &question)]));
-        assert!(matches!(error, Err(TemplateError::TooMuch)));
-    }
-}
+mod tests;

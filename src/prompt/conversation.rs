@@ -96,7 +96,7 @@ fn message_texts(request: &RenderRequest) -> Vec<&str> {
     request.messages.iter().flat_map(texts_of).collect()
 }
 
-fn texts_of(message: &ChatMessage) -> Vec<&str> {
+pub(super) fn texts_of(message: &ChatMessage) -> Vec<&str> {
     let mut texts = vec![message.content.as_str()];
     texts.extend(message.name.as_deref());
     collect_fields(&message.more, &mut texts);

@@ -249,3 +249,83 @@ fn a_model_without_a_template_is_asked_by_that_of_a_request() {
     let said = said["message"]["content"].as_str().expect("a text").trim();
     assert_eq!(said, "Q: hi A:");
 }
+
+/// Of a context of 64 tokens a quarter is left for the answer.
+#[test]
+fn a_context_that_does_not_fit_loses_its_oldest_turns() {
+    const TURN: usize = 8;
+    const SYSTEM: usize = 4;
+    const QUESTION: usize = 6;
+    let setup = Setup::new().scenario("m", "tokens = [\"said\"]\n");
+    let manifest = "template = \"chatml\"\ncontext-length = 64\n";
+    let daemon = setup
+        .model_file("m", "tokenizer.json", &tokenizer())
+        .model_file("m", "model.toml", manifest)
+        .start();
+    let ask = |context: &[i64], more: Value| {
+        let mut body = body("one", more);
+        body["context"] = json!(context);
+        daemon.post(GENERATE, &body)
+    };
+    let number = |answer: &Answer, header: &str| {
+        let told = answer.header(header)?;
+        Some(told.parse::<usize>().expect("a number"))
+    };
+    let dropped = |answer: &Answer| {
+        let messages = number(answer, "x-rkllmd-dropped-messages");
+        (messages, number(answer, "x-rkllmd-dropped-tokens"))
+    };
+    let evaluated = |answer: &Answer| {
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let count = answer.json()["prompt_eval_count"].as_u64();
+        usize::try_from(count.expect("a count")).expect("a small number")
+    };
+    let first = answered(&daemon, &body("one", json!({"system": "two"})));
+    let mut all = context(&first).1;
+    let mut cuts = Vec::new();
+    for turns in 1..16 {
+        let before = SYSTEM + TURN * turns;
+        let whole = before + QUESTION;
+        let fits = whole < 64;
+        let refused = (!fits).then(|| ask(&all, json!({"truncate": false})));
+        if let Some(refused) = refused {
+            let told = (refused.status, refused.json()["code"].clone());
+            let expected = (400, json!("context_length_exceeded"));
+            assert_eq!(told, expected, "{}", refused.body);
+        }
+        let answer = ask(&all, json!({}));
+        let prompt = evaluated(&answer);
+        match dropped(&answer) {
+            (None, None) => assert!(fits && prompt == whole, "{turns}: {prompt}"),
+            (Some(messages), Some(tokens)) => {
+                assert!(!fits, "{turns}");
+                assert_eq!(tokens, messages / 2 * TURN, "{turns}");
+                assert_eq!(prompt, whole - tokens, "{turns}");
+                assert!(prompt <= 48, "{turns}: {prompt}");
+                cuts.push(tokens);
+            }
+            other => panic!("{turns}: {other:?}"),
+        }
+        // What a client keeps is whole.
+        let (ids_now, all_now) = context(&answer.json());
+        assert_eq!(ids_now.len(), before + TURN, "{turns}");
+        all = all_now;
+    }
+    // The next turns lose the same.
+    let times = cuts.len();
+    cuts.dedup();
+    assert!(times >= 8 && cuts.len() < times, "{cuts:?}");
+
+    // What shows no turns loses its oldest tokens but the first four.
+    let answer = ask(&ids("one ".repeat(70).trim_end()), json!({}));
+    assert_eq!(dropped(&answer), (None, Some(36)));
+    assert_eq!(evaluated(&answer), 70 - 36 + QUESTION);
+    // How many stay is asked of a context alone.
+    let kept = json!({"options": {"num_keep": 9}});
+    let answer = ask(&ids("one ".repeat(70).trim_end()), kept.clone());
+    assert_eq!(dropped(&answer), (None, Some(36)));
+    assert_eq!(answer.header("x-rkllmd-not-applied"), None);
+    let told = daemon.post(GENERATE, &body("one", kept));
+    assert_eq!(told.status, 200, "{}", told.body);
+    assert_eq!(told.header("x-rkllmd-not-applied"), Some("num_keep"));
+}

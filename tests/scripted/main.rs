@@ -46,6 +46,7 @@ mod ollama_models_are_told_as_they_are;
 mod ollama_refusals_are_in_its_words;
 mod ollama_requests_are_checked;
 mod ollama_streams_have_one_end;
+mod ollama_templates_in_the_wild;
 mod ollama_templates_of_requests;
 mod pages_of_a_responses_items;
 mod pages_of_other_sites_are_admitted_by_name;

@@ -70,10 +70,10 @@ async fn each_refusal_names_its_field() {
         text fields: "prompt":"a","system":"\u0000" => system invalid_value
         text fields: "prompt":"a","suffix":"b" => suffix unsupported_parameter
         text fields: "prompt":"a","template":7 => template invalid_type
-        text fields: "prompt":"a","template":"{{ range .Messages }}{{ end }}" => template invalid_value
+        text fields: "prompt":"a","template":"{{ range .Messages }}" => template invalid_value
         text fields: "prompt":"a","template":"{{ .Prompt" => template invalid_value
         text fields: "prompt":"a","template":"\u0000" => template invalid_value
-        text fields: "prompt":"","template":"{{ .Tools }}" => template invalid_value
+        text fields: "prompt":"","template":"{{ nothing .Tools }}" => template invalid_value
         text fields: "prompt":"a","template":"{{ .Prompt }}","raw":true => template invalid_value
         text fields: "prompt":"a","template":"{{ .Prompt }}","suffix":"b" => suffix unsupported_parameter
         text fields: "prompt":"a","context":[1,2] => context unsupported_parameter

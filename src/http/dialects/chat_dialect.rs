@@ -36,7 +36,9 @@ use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
 use crate::http::request::parsed::{Parse, parsed};
 use crate::http::response::event_writer::EventWriter;
-use crate::http::response::notices::{add_notices, tell_dropped, tell_run_mode};
+use crate::http::response::notices::{
+    add_notices, tell_dropped, tell_dropped_tokens, tell_run_mode,
+};
 use crate::ipc::Prompt;
 use crate::models::InstalledModel;
 
@@ -187,7 +189,7 @@ pub(crate) async fn answer_asked<D: ChatDialect>(
     let mut prompts = Vec::with_capacity(1 + options.more_prompts.len());
     // While it waits and runs, only this is there.
     let mut waiting = kept.as_ref().map_or(0, |(kept, _)| kept.grammar.len());
-    let mut dropped = 0;
+    let (mut dropped, mut dropped_tokens) = (0, 0);
     let more_prompts = std::mem::take(&mut options.more_prompts);
     for source in std::iter::once(source).chain(more_prompts) {
         let goes_by_tokens = source.goes_by_tokens();
@@ -195,6 +197,7 @@ pub(crate) async fn answer_asked<D: ChatDialect>(
         let fitted = fitted.map_err(|error| dialect.blamed(error))?;
         let prompt = fitted.prompt;
         dropped += fitted.dropped;
+        dropped_tokens += fitted.dropped_tokens;
         dialect.rendered(&prompt);
         let tokens = prompt.tokens.as_ref().map_or(0, Vec::len);
         waiting += prompt.text.len() + tokens * size_of::<i32>();
@@ -287,6 +290,7 @@ pub(crate) async fn answer_asked<D: ChatDialect>(
     let names: Vec<Cow<'_, str>> = names.chain(unread).chain(not_kept).collect();
     add_notices(&mut response, &names, &neutralised);
     tell_dropped(&mut response, dropped);
+    tell_dropped_tokens(&mut response, dropped_tokens);
     Ok(response)
 }
 

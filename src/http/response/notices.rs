@@ -10,6 +10,7 @@ use crate::http::request::unread::Unread;
 
 static X_NOT_APPLIED: HeaderName = HeaderName::from_static("x-rkllmd-not-applied");
 static X_DROPPED: HeaderName = HeaderName::from_static("x-rkllmd-dropped-messages");
+static X_DROPPED_TOKENS: HeaderName = HeaderName::from_static("x-rkllmd-dropped-tokens");
 static X_TRUNCATED: HeaderName = HeaderName::from_static("x-rkllmd-truncated-inputs");
 static X_RUN_MODE: HeaderName = HeaderName::from_static("x-rkllmd-run-mode");
 static X_NEUTRALISED: HeaderName = HeaderName::from_static("x-rkllmd-neutralised");
@@ -24,6 +25,14 @@ pub(crate) fn tell_dropped(response: &mut Response, messages: usize) {
     if messages > 0 {
         let headers = response.headers_mut();
         headers.insert(X_DROPPED.clone(), HeaderValue::from(messages));
+    }
+}
+
+/// So many tokens were left out of a conversation in tokens that was too long.
+pub(crate) fn tell_dropped_tokens(response: &mut Response, tokens: usize) {
+    if tokens > 0 {
+        let headers = response.headers_mut();
+        headers.insert(X_DROPPED_TOKENS.clone(), HeaderValue::from(tokens));
     }
 }
 

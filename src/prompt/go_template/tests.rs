@@ -1,120 +1,84 @@
-use std::convert::Infallible;
+use serde_json::json;
 
 use super::*;
+use crate::prompt::{ChatMessage, ChatRole, RenderRequest};
 
-struct Text(String);
+mod language;
+mod limits;
 
-impl Writes for Text {
-    type Error = Infallible;
-
-    fn own(&mut self, text: &str) -> Result<(), Infallible> {
-        self.0.push_str(text);
-        Ok(())
-    }
-
-    fn value(&mut self, text: &str) -> Result<(), Infallible> {
-        self.own(text)
-    }
-}
-
-fn values(system: &str, prompt: &str, response: &str) -> Values {
-    Values {
-        system: system.to_owned(),
-        prompt: prompt.to_owned(),
-        response: response.to_owned(),
+/// With the prompt `p`, the system's `s` and the answer `r`.
+fn turn() -> Turn {
+    Turn {
+        system: "s".to_owned(),
+        prompt: "p".to_owned(),
+        response: String::new(),
         suffix: String::new(),
     }
 }
 
-fn written(source: &str, values: &Values, ends_with_response: bool) -> String {
+fn nothing() -> RenderRequest {
+    RenderRequest::new(
+        Vec::new(),
+        jiff::civil::DateTime::constant(2025, 3, 1, 0, 0, 0, 0),
+    )
+}
+
+fn budget() -> Budget {
+    Budget {
+        steps: 1_000_000,
+        bytes: 1 << 20,
+    }
+}
+
+fn run(template: &GoTemplate, root: Value, ends: bool) -> Result<Written, RunError> {
+    let mut written = Written::within(1 << 16);
+    let today = nothing().now.date();
+    template.write(root, ends, today, &mut budget(), &mut written)?;
+    Ok(written)
+}
+
+fn written(source: &str, turn: &Turn, ends_with_answer: bool) -> String {
     let template = GoTemplate::parse(source).expect(source);
-    let mut text = Text(String::new());
-    let Ok(()) = template.write(values, ends_with_response, &mut text);
-    text.0
+    let root = of_turn(turn, &nothing());
+    let written = run(&template, root, ends_with_answer);
+    written
+        .unwrap_or_else(|error| panic!("{source}: {error:?}"))
+        .text
 }
 
-#[test]
-fn what_is_known_is_written_as_go_writes_it() {
-    for (source, expected) in [
-        ("", ""),
-        ("{{ .Prompt }}", "p"),
-        ("{{.Prompt}}|{{ $.System }}", "p|s"),
-        ("a \n {{- .Prompt -}} \n b", "apb"),
-        ("a {{/* no\n}} {{ */}} b", "a  b"),
-        ("a {{- /* no */ -}} b", "ab"),
-        (
-            "{{ if .System }}[{{ .System }}]{{ end }}{{ .Prompt }}",
-            "[s]p",
-        ),
-        ("{{ if .Suffix }}no{{ end }}yes", "yes"),
-        ("{{ if .Suffix }}no{{ else }}yes{{ end }}.", "yes."),
-        (
-            "{{ if .Suffix }}no{{ else if .Prompt }}{{ if .System }}in{{ else }}no{{ end }}{{ else }}no{{ end }}.",
-            "in.",
-        ),
-        ("{ { .Prompt } } }}", "{ { .Prompt } } }}"),
-        ("ä\u{a0}{{- .Prompt }}", "ä\u{a0}p"),
-    ] {
-        let source = format!("{source}{{{{ if .Suffix }}}}{{{{ .Response }}}}{{{{ end }}}}");
-        assert_eq!(
-            written(&source, &values("s", "p", ""), false),
-            expected,
-            "{source}"
-        );
+/// What a conversation of five messages with calls is written as.
+fn of_messages(source: &str) -> Result<String, RunError> {
+    let template = GoTemplate::parse(source).expect(source);
+    run(&template, of_conversation(&conversation()), false).map(|written| written.text)
+}
+
+fn conversation() -> RenderRequest {
+    let mut calling = ChatMessage::new(ChatRole::Assistant, "");
+    calling.more.insert(
+        "tool_calls".to_owned(),
+        json!([{"id": "c1", "function": {"name": "sum", "arguments": {"b": 2, "a": "<1>", "c": [true, null, 1.5]}}}]),
+    );
+    calling.more.insert("thinking".to_owned(), json!("hm"));
+    let mut result = ChatMessage::new(ChatRole::Tool, "3");
+    result.name = Some("sum".to_owned());
+    let messages = vec![
+        ChatMessage::new(ChatRole::System, "kind"),
+        ChatMessage::new(ChatRole::User, "add"),
+        ChatMessage::new(ChatRole::User, "up"),
+        calling,
+        result,
+        ChatMessage::new(ChatRole::User, "and?"),
+    ];
+    RenderRequest {
+        tools: Some(json!([{
+            "type": "function",
+            "function": {"name": "sum", "description": "adds", "parameters": {
+                "type": "object", "required": ["a"], "properties": {
+                    "b": {"type": "integer"},
+                    "a": {"type": ["string", "null"], "description": "one", "enum": ["x", "y"]},
+                },
+            }},
+        }])),
+        ..RenderRequest::new(messages, nothing().now)
     }
-}
-
-#[test]
-fn an_answer_stands_where_the_template_has_it_or_at_the_end() {
-    let values = values("", "p", "r");
-    let source = "<{{ .Prompt }}>{{ .Response }}</>";
-    assert_eq!(written(source, &values, true), "<p>r");
-    assert_eq!(written(source, &values, false), "<p>r</>");
-    assert_eq!(written("<{{ .Prompt }}>", &values, true), "<p>r");
-    assert_eq!(written("<{{ .Prompt }}>", &values, false), "<p>r");
-}
-
-#[test]
-fn whatever_else_there_is_is_refused_with_its_place() {
-    for (source, place) in [
-        ("a\nbä{{ range .Messages }}{{ end }}", "line 2, column 3"),
-        ("{{ .Tools }}", "line 1, column 1"),
-        ("{{ if and .System .Prompt }}{{ end }}", "line 1, column 1"),
-        ("{{ if .System }}", "line 1, column 1"),
-        ("\n{{ end }}", "line 2, column 1"),
-        ("{{ else }}", "line 1, column 1"),
-        (
-            "{{ if .System }}{{ else }}{{ else }}{{ end }}",
-            "line 1, column 27",
-        ),
-        ("{{ if .System }}{{ else x }}{{ end }}", "line 1, column 17"),
-        ("{{ .Prompt", "line 1, column 1"),
-        ("{{}}", "line 1, column 1"),
-        ("{{ - }}", "line 1, column 1"),
-        ("a {{-.Prompt }}", "line 1, column 3"),
-        ("a {{ .Prompt-}}", "line 1, column 3"),
-        ("{{- -}}", "line 1, column 1"),
-        ("{{/* a */ b }}", "line 1, column 1"),
-        ("{{/* a }}", "line 1, column 1"),
-        ("{{ .Prompt | len }}", "line 1, column 1"),
-        ("{{ \"a\" }}", "line 1, column 1"),
-        ("{{ .Prompt.More }}", "line 1, column 1"),
-    ] {
-        let error = GoTemplate::parse(source).expect_err(source).to_string();
-        assert!(error.starts_with(place), "{source}: {error}");
-        assert!(error.chars().count() < 300, "{error}");
-    }
-    let long = format!("{{{{ {} }}}}", "x".repeat(10_000));
-    let error = GoTemplate::parse(&long).expect_err("no name").to_string();
-    assert!(error.len() < 300, "{error}");
-}
-
-/// Each part is looked at once, however deep it lies.
-#[test]
-fn depth_and_length_cost_no_stack() {
-    let depth = 100_000;
-    let source = "{{ if .Prompt }}".repeat(depth) + "x" + &"{{ else }}y{{ end }}".repeat(depth);
-    assert_eq!(written(&source, &values("", "p", ""), false), "x");
-    let template = GoTemplate::parse(&source).expect("a template");
-    assert!(template.steps.len() < 4 * depth + 3);
 }

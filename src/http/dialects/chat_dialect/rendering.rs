@@ -35,7 +35,10 @@ pub(crate) async fn render<D: ChatDialect>(
                 }
             })
         }
-        (source @ PromptSource::Conversation(_), LongHistory::IsCut { as_asked }) => {
+        (
+            source @ (PromptSource::Conversation(_) | PromptSource::GoesOn(_)),
+            LongHistory::IsCut { as_asked },
+        ) => {
             let fitted = state.chats.render_fitting(model, source, room).await;
             let is_counted = fitted.as_ref().map_or(true, |fitted| fitted.is_counted);
             options

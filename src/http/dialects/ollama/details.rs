@@ -14,6 +14,7 @@ use super::names::listed;
 use super::parameters::thinks;
 use crate::generation::SamplingRequest;
 use crate::models::{InstalledModel, ModelKind, TemplateState, VariantValues};
+use crate::prompt::GoTemplate;
 use crate::supervisor::{ModelStatus, RuntimeFacts};
 
 /// What kind of model it is.
@@ -152,6 +153,10 @@ fn own_template(model: &InstalledModel) -> Option<&str> {
     model.variant.as_ref()?.template.as_deref()
 }
 
+fn takes_functions(template: &str) -> bool {
+    GoTemplate::parse(template).is_ok_and(|template| template.takes_functions())
+}
+
 /// What the model can do.
 pub(super) fn capabilities(model: &InstalledModel) -> Vec<&'static str> {
     let can_chat = matches!(model.template, TemplateState::Usable { .. });
@@ -159,7 +164,7 @@ pub(super) fn capabilities(model: &InstalledModel) -> Vec<&'static str> {
         ("completion", true),
         (
             "tools",
-            can_chat && calls(model) && own_template(model).is_none(),
+            can_chat && calls(model) && own_template(model).is_none_or(takes_functions),
         ),
         (
             "insert",

@@ -48,10 +48,9 @@ pub(crate) struct OllamaTextParameters {
     /// What follows the gap that the answer fills, for a model that can `insert`, or with a `template` that has a place
     /// for it; `prompt` is before it. Not with `raw` or `context`, and without a `template` `system` is not applied.
     suffix: Option<String>,
-    /// How the prompt is written, in the place of the model's template: a template in the words of Ollama's, with
-    /// `.System`, `.Prompt`, `.Response`, `.Suffix`, `if` of one of them, `else`, `end`, comments and trim markers. What it
-    /// writes is text, unless `special` makes control tokens of it; what stands in its place of a prompt always is. Not
-    /// with `raw`.
+    /// How the prompt is written, in the place of the model's template: a template in the words of Ollama's, which are
+    /// Go's, with `.Messages`, or `.System`, `.Prompt`, `.Response` and `.Suffix`. What it writes is text, unless
+    /// `special` makes control tokens of it; what stands in its place of a prompt always is. Not with `raw`.
     template: Option<String>,
     /// The conversation so far, as the last answer had it in its `context`: the prompt is what comes next. `system` is
     /// not applied then. Ids that no answer here had are taken as ids of the model's tokens, of which control tokens
@@ -273,7 +272,11 @@ fn wanted(
     let before = own.context.filter(|ids| !ids.is_empty());
     let before = before.map(|ids| ids.open(&model, &state.sealing));
     let before = before.transpose()?;
+    let kept_tokens = shared.kept_tokens().filter(|_| before.is_some());
     let Run { mut options, wish } = shared.run(state, &model, keep_alive, unread)?;
+    if kept_tokens.is_some() {
+        options.ignored.retain(|name| *name != "num_keep");
+    }
     let prompt = own.prompt.unwrap_or_default();
     if prompt.is_empty() {
         return Ok(Wanted::Loading(Loading {
@@ -330,7 +333,8 @@ fn wanted(
         has_template(&model)?;
     }
     let is_written = template.is_some() || suffix.is_some();
-    let is_told = is_written && wish.thinking != Thinking::Default;
+    let is_asked = template.as_ref().is_some_and(asks_whether_to_think);
+    let is_told = is_written && !is_asked && wish.thinking != Thinking::Default;
     options.ignored.extend(is_told.then_some("think"));
     let has_system = system.is_some();
     let is_said = has_system && before.is_some();
@@ -352,6 +356,7 @@ fn wanted(
     let turn = ConversationTurn {
         before: ids,
         may_control: is_own || may_control,
+        kept_tokens,
         request,
     };
     let goes_on = (model.tokenizer_json.is_some() && !is_gap).then(|| GoesOn {
@@ -373,6 +378,11 @@ fn wanted(
         },
         model,
     })))
+}
+
+fn asks_whether_to_think(template: &ClientTemplate) -> bool {
+    let parsed = GoTemplate::parse(&template.source);
+    parsed.is_ok_and(|template| template.mentions(GoField::Think))
 }
 
 /// The template that writes what is around a gap: the request's own, or the model's where a request has made it, if

@@ -62,7 +62,7 @@ pub(crate) struct CreateRequest {
     /// Whether to answer with a stream of lines. Default true.
     stream: Option<bool>,
     /// How its conversations are written, in the place of the model's template: as of `/api/generate`, and with control
-    /// tokens. A conversation with functions is refused of a model that has one.
+    /// tokens. A conversation with functions is refused of a model with one that has no place for them (`.Tools`).
     template: Option<String>,
     /// Not supported; null or empty.
     #[schema(value_type = Option<Object>)]

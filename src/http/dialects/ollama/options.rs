@@ -93,7 +93,7 @@ model_options! {
         unread {
             /// Not applied.
             repeat_last_n: i32,
-            /// Not applied.
+            /// Of a `context` that is cut, how many ids at its beginning stay, if no less than 0; else not applied.
             num_keep: i32,
             /// Not applied.
             mirostat_tau: f64,
@@ -225,6 +225,11 @@ impl ModelOptions {
             without,
             not_applied,
         })
+    }
+
+    /// How much of the beginning of a context stays.
+    pub fn kept_tokens(&self) -> Option<usize> {
+        usize::try_from(self.num_keep?).ok()
     }
 
     /// Where no run differs in anything, as for embeddings.

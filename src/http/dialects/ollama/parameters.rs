@@ -58,7 +58,8 @@ pub(crate) struct OllamaParameters {
     #[schema(schema_with = format_schema)]
     pub format: Option<Box<RawValue>>,
     /// Whether the oldest turns of a conversation that is too long are left out, which the header
-    /// `x-rkllmd-dropped-messages` tells; otherwise it is refused. Default: the model's own, else true.
+    /// `x-rkllmd-dropped-messages` tells, and of a `context` `x-rkllmd-dropped-tokens`; otherwise it is refused.
+    /// Default: the model's own, else true.
     pub truncate: Option<bool>,
     /// Whether to go on where the context ends; only false is applied.
     pub shift: Option<bool>,
@@ -106,6 +107,12 @@ impl OllamaParameters {
         };
         let keep_alive = keep_alive::read(self.keep_alive.take())?;
         Ok((model, begun, keep_alive))
+    }
+
+    /// How much of the beginning of a context stays.
+    pub(super) fn kept_tokens(&self) -> Option<usize> {
+        let Object(options) = self.options.as_ref()?;
+        options.kept_tokens()
     }
 
     pub(super) fn run(
