@@ -62,7 +62,9 @@ impl Generation {
 
     /// Tokens `from..to` are no part of the run any more; their cells have gone already.
     pub(crate) fn forget_range(&mut self, from: usize, to: usize) {
-        self.tokens.drain(from..to);
+        // One that idles has none, whatever its cells are of.
+        let end = to.min(self.tokens.len());
+        self.tokens.drain(from.min(end)..end);
         for place in [&mut self.plan.wanted_from, &mut self.prompt_end] {
             *place -= (*place).clamp(from, to) - from;
         }
