@@ -1,7 +1,7 @@
 //! A run of several sequences: each has an input, an answer and a place in the array of results. A
 //! sequence that has ended gets the token id -1 and no text until all have.
 
-use crate::answer::{ERROR, Event, FINISH, NORMAL};
+use crate::answer::{ERROR, Event, FINISH, NORMAL, WAITING};
 use crate::console;
 use crate::fault::{After, Fault};
 use crate::generation::{MODE_HIDDEN, Userdata};
@@ -110,6 +110,13 @@ impl Batch<'_> {
             if self.model.is_aborted() {
                 break;
             }
+            // It is all sequences' together.
+            let waits = |event: &Event| event.state == WAITING;
+            let mut events = sequences.iter().filter_map(|sequence| sequence.get(step));
+            let state = match events.any(waits) {
+                true => WAITING,
+                false => NORMAL,
+            };
             for (slot, sequence) in sequences.iter().enumerate() {
                 match sequence.get(step) {
                     Some(event) => {
@@ -122,7 +129,7 @@ impl Batch<'_> {
                     }
                 }
             }
-            self.call(&mut results, NORMAL);
+            self.call(&mut results, state);
         }
         if let (Some(at), Some(perf)) = (fields.find("perf"), self.layout.find("RKLLMPerfStat")) {
             for (slot, count) in counts.iter().enumerate() {
