@@ -316,6 +316,7 @@ fn end_of_complete(run: u64, reason: FinishReason, generated_tokens: u32) -> Run
         prompt_tokens: None,
         cached_prompt_tokens: None,
         perf: None,
+        clock: None,
         redraws: None,
         tokenizer_agrees: None,
         tokens_agree: None,
