@@ -42,6 +42,7 @@ mod runtime_lines;
 mod status;
 mod text_sink;
 mod unloading;
+mod unread;
 mod waiter;
 mod walls;
 mod worker;

@@ -21,13 +21,14 @@ use tokio::sync::mpsc::OwnedPermit;
 
 use super::answer_so_far::AnswerSoFar;
 use super::attempts::Attempts;
-use super::drive::{Outer, Total};
+use super::drive::{Outer, Stop, Total};
 use super::lease::Lease;
 use super::outcome::{Before, Outcome, Waited};
 use super::prefixes::swap::{Loaded, Owed, Swap};
 use super::probe::{Probe, Suspicion};
 use super::reading::Reading;
 use super::repeated::Repeated;
+use super::unread::Unread;
 use super::waiter::Wish;
 use crate::children::ChildProcess;
 use crate::generation::{Fingerprint, GenerationError, ModelId, ReplyEvent};
@@ -77,6 +78,7 @@ pub async fn serve(mut lease: Lease, job: RunJob, services: &RunServices) -> Ser
         let model = &serving.job.request.model;
         services.metrics.answer_redrawn(model, redrawn);
     }
+    let outcome = serving.give_unread(outcome).await;
     let tokens = serving.cost();
     let extent = match outcome {
         Outcome::Silence => Extent::CutShort,
@@ -110,6 +112,8 @@ struct Serving<'a> {
     last: Option<OwnedPermit<ReplyEvent>>,
     /// How long the reader has held the run up.
     stalled: Duration,
+    /// What it has not had room for.
+    unread: Unread,
     reading: Option<Reading>,
     answer: AnswerSoFar,
     prompt_tokens: Option<u32>,
@@ -162,6 +166,7 @@ impl<'a> Serving<'a> {
             total,
             last: Some(last),
             stalled: Duration::ZERO,
+            unread: Unread::new(),
             reading: None,
             answer: AnswerSoFar::default(),
             prompt_tokens: None,
@@ -238,6 +243,37 @@ impl<'a> Serving<'a> {
         }
     }
 
+    /// Tells the reader what it had no room for while its answer was made. Its slot is another's by now.
+    async fn give_unread(&mut self, outcome: Outcome) -> Outcome {
+        if matches!(outcome, Outcome::Silence) || self.last.is_none() {
+            return outcome;
+        }
+        while !self.unread.is_empty() {
+            let mut outer = Outer {
+                total: self.total,
+                cut_off: Some(&mut self.job.cut_off),
+            };
+            let ended = tokio::select! {
+                biased;
+                error = outer.pass() => error,
+                given = self.unread.give(&self.job.events) => match given {
+                    Ok(()) => continue,
+                    Err(Stop::Failed(error)) => error,
+                    Err(_) => return Outcome::Silence,
+                },
+            };
+            return Outcome::Failed(self.counted(ended));
+        }
+        outcome
+    }
+
+    fn counted(&self, error: GenerationError) -> GenerationError {
+        if let GenerationError::DeadlineExceeded { deadline, .. } = &error {
+            self.services.metrics.deadline_passed(*deadline);
+        }
+        error
+    }
+
     /// Until its client has left, or its time has passed, or the daemon's.
     async fn is_over(&mut self) -> Outcome {
         let mut outer = Outer {
@@ -247,12 +283,7 @@ impl<'a> Serving<'a> {
         tokio::select! {
             biased;
             () = self.job.events.closed() => Outcome::Silence,
-            error = outer.pass() => {
-                if let GenerationError::DeadlineExceeded { deadline, .. } = &error {
-                    self.services.metrics.deadline_passed(*deadline);
-                }
-                Outcome::Failed(error)
-            }
+            error = outer.pass() => Outcome::Failed(self.counted(error)),
         }
     }
 }
