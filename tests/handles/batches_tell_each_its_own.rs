@@ -1,9 +1,11 @@
 //! What a library says of several sequences at once is told each run as far as it is its own: its text in whatever
-//! state all are told in, and times of the worker's clock where the library's figures are those of all together.
+//! state all are told in, up to the token that ends it, and times of the worker's clock where the library's figures
+//! are those of all together.
 
-use crate::batches_support::{Told, answers, loaded, run, run_all, whole};
+use crate::batches_support::{FINISHED, Told, answers, loaded, run, run_all, whole};
 use crate::daemon_support::FAMILIES_RUN;
 use crate::worker_support::{Worker, deadlines};
+use rkllmd::generation::DrawRequest;
 use rkllmd::ipc::{ClockFigures, Command, RunEnd, RunSpec};
 
 #[test]
@@ -24,6 +26,30 @@ fn text_beside_half_a_character_of_another_one_is_not_lost() {
         assert_eq!(told.texts, texts, "{family}");
         let tokens = [0, 1, 2].map(|slot| told.tokens(slot));
         assert_eq!(tokens, [8, 6, 3], "{family}");
+    }
+}
+
+#[test]
+fn a_token_that_one_run_is_to_end_at_ends_no_other() {
+    for family in FAMILIES_RUN {
+        let mut worker = loaded(family, 2, &answers(), deadlines());
+        let draws = DrawRequest {
+            // That of its third word.
+            stop_token_ids: vec![1002],
+            ..DrawRequest::default()
+        };
+        let ends = RunSpec {
+            draws,
+            ..worker.spec(1, "beta", None)
+        };
+        run(&mut worker, 0, ends);
+        let goes_on = worker.spec(2, "beta", None);
+        run(&mut worker, 1, goes_on);
+        worker.send(Command::BeginBatch);
+        let mut told = Told::new(2);
+        told.until_all_end(&mut worker);
+        assert_eq!(told.texts, [whole("beta", 2), whole("beta", 8)], "{family}");
+        assert_eq!(told.outcome(0), &FINISHED, "{family}");
     }
 }
 

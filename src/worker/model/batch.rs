@@ -173,6 +173,7 @@ impl Model {
         // The library's run is not this one's to end.
         sink.abort = Box::new(|| Ok(()));
         sink.budget_of_runtime = None;
+        sink.eos_ids = self.ends(spec);
         Place {
             sink,
             seat: Arc::clone(seat),
