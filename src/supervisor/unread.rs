@@ -15,9 +15,9 @@ pub(super) struct Unread {
     events: VecDeque<ReplyEvent>,
     /// Since when the first of them waits.
     since: Instant,
-    /// How long they may wait in all, for the first of them each.
+    /// How long the reader may have something to read that it has no room for, in all.
     patience: Duration,
-    /// How long they have.
+    /// How long it had, until the first of these was the first.
     waited: Duration,
 }
 
