@@ -158,8 +158,7 @@ pub struct ResultView<'a> {
     pub run: RunId,
     pub state: CallState,
     /// The token's text in `Normal`; empty for a special token that is skipped, `None` where the
-    /// library gives no text. In `Waiting` of several sequences that of those that do not wait. Bytes, because
-    /// nothing guarantees UTF-8.
+    /// library gives no text. Bytes, because nothing guarantees UTF-8.
     pub text: Option<&'a [u8]>,
     /// In `Normal` and `Waiting`.
     pub token_id: Option<i32>,
@@ -202,7 +201,7 @@ impl<'a> ResultView<'a> {
         result: *const RKLLMResult,
         state: LLMCallState,
         run: RunId,
-        (mode, is_one_of_several): (RunMode, bool),
+        mode: RunMode,
     ) -> Self {
         let mut view = ResultView {
             run,
@@ -218,14 +217,16 @@ impl<'a> ResultView<'a> {
         }
         // SAFETY: not NULL and valid by the caller's promise. Only the fields that the library
         // fills in a state are read in it, so a struct that is stale elsewhere does no harm:
-        // `text` is NULL or points to a C string in NORMAL, and in WAITING where that is the state of
-        // several sequences together, of which some have made whole characters; the matrices have the
-        // size they state in the mode that asks for them.
+        // `text` points to a C string in NORMAL, and the matrices have the size they state in
+        // the mode that asks for them.
         unsafe {
             match view.state {
                 CallState::Normal => {
                     view.token_id = Some((&raw const (*result).token_id).read());
-                    view.text = text_of(result);
+                    let text = (&raw const (*result).text).read();
+                    if !text.is_null() {
+                        view.text = Some(CStr::from_ptr(text).to_bytes());
+                    }
                     match mode {
                         RunMode::Generate => {}
                         RunMode::LastHiddenLayer => {
@@ -242,9 +243,6 @@ impl<'a> ResultView<'a> {
                 }
                 CallState::Waiting => {
                     view.token_id = Some((&raw const (*result).token_id).read());
-                    if is_one_of_several {
-                        view.text = text_of(result);
-                    }
                 }
                 CallState::Finish => {
                     view.perf = Some(PerfStat::of((&raw const (*result).perf).read()));
@@ -253,16 +251,6 @@ impl<'a> ResultView<'a> {
             }
         }
         view
-    }
-}
-
-/// # Safety
-/// `result` points to a result of a state in which its text is NULL or a C string that stays valid for `'a`.
-unsafe fn text_of<'a>(result: *const RKLLMResult) -> Option<&'a [u8]> {
-    // SAFETY: by this function's contract.
-    unsafe {
-        let text = (&raw const (*result).text).read();
-        (!text.is_null()).then(|| CStr::from_ptr(text).to_bytes())
     }
 }
 

@@ -168,7 +168,7 @@ impl Run {
                 } else {
                     result.add(at)
                 };
-                ResultView::of(result, state, self.id, (self.mode, sequences > 1))
+                ResultView::of(result, state, self.id, self.mode)
             };
             if sequences == 1 {
                 sink.on_result(view(0))

@@ -1,6 +1,5 @@
-//! What a library says of several sequences at once is told each run as far as it is its own: its text in whatever
-//! state all are told in, up to the token that ends it, and times of the worker's clock where the library's figures
-//! are those of all together.
+//! What a library says of several sequences at once is told each run as far as it is its own: its text up to the
+//! token that ends it, and times of the worker's clock where the library's figures are those of all together.
 
 use crate::batches_support::{FINISHED, Told, answers, loaded, run, run_all, whole};
 use crate::daemon_support::FAMILIES_RUN;
@@ -8,12 +7,28 @@ use crate::worker_support::{Worker, deadlines};
 use rkllmd::generation::DrawRequest;
 use rkllmd::ipc::{ClockFigures, Command, RunEnd, RunSpec};
 
+const HALVES: &str = "[[answer]]\nwhen-prompt-contains = \"gamma\"\n\
+    tokens = [{ text = \"\u{e9}\", pieces = 3 }, \"x\", { text = \"\u{e8}\", pieces = 2 }]\n";
+
+#[test]
+fn no_text_is_read_where_all_sequences_wait() {
+    for family in FAMILIES_RUN {
+        let mut worker = loaded(family, 2, &(answers() + HALVES), deadlines());
+        run_all(&mut worker, &["gamma", "gamma"]);
+        worker.send(Command::BeginBatch);
+        let mut told = Told::new(2);
+        told.until_all_end(&mut worker);
+        for slot in 0..2 {
+            assert_eq!(told.texts[slot], "\u{e9}x\u{e8}", "{family}");
+            assert_eq!(told.tokens(slot), 6, "{family}");
+        }
+    }
+}
+
 #[test]
 fn text_beside_half_a_character_of_another_one_is_not_lost() {
     for family in FAMILIES_RUN {
-        let halves = "[[answer]]\nwhen-prompt-contains = \"gamma\"\n\
-            tokens = [{ text = \"\u{e9}\", pieces = 3 }, \"x\", { text = \"\u{e8}\", pieces = 2 }]\n";
-        let mut worker = loaded(family, 3, &(answers() + halves), deadlines());
+        let mut worker = loaded(family, 3, &(answers() + HALVES), deadlines());
         run_all(&mut worker, &["beta", "gamma", "alpha"]);
         worker.send(Command::BeginBatch);
         let mut told = Told::new(3);

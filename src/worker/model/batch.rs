@@ -4,7 +4,7 @@
 //! that no run has idles from the beginning where the library knows that; else it gets the shortest of prompts,
 //! and what it makes is dropped.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Once, PoisonError};
 
 use rkllm_sys::{
     CallError, CallState, Flow, ResultSink, ResultView, RunExtras, RunId, RunInput, RunItem,
@@ -24,6 +24,8 @@ use crate::ipc::{RunSpec, SlotEvent};
 
 /// What a sequence is given that no run has, where it cannot be given nothing: a token of every tokenizer.
 const FILLER: RunInput<'static> = RunInput::Prompt("a");
+/// It is told once that texts may be missing.
+static MAY_LACK_TEXTS: Once = Once::new();
 
 /// A run that is a sequence of a batch.
 pub struct Member {
@@ -155,6 +157,7 @@ impl Model {
         let sink = BatchSink {
             places,
             figures,
+            waits_together: idles,
             abort: Box::new(move || control.abort()),
         };
         self.handle
@@ -200,6 +203,8 @@ enum Figures {
 struct BatchSink {
     places: Vec<Place>,
     figures: Figures,
+    /// The library is known to say WAITING only where no sequence has a text.
+    waits_together: bool,
     /// Asks the library to end.
     abort: Box<dyn Fn() -> Result<(), CallError> + Send>,
 }
@@ -210,6 +215,15 @@ impl ResultSink for BatchSink {
     }
 
     fn on_results(&mut self, results: &[ResultView<'_>]) -> Flow {
+        let waits = |result: &ResultView<'_>| result.state == CallState::Waiting;
+        if !self.waits_together && results.iter().any(waits) {
+            MAY_LACK_TEXTS.call_once(|| {
+                eprintln!(
+                    "W rkllmd-worker: the runtime says WAITING of several sequences; texts of those that do not \
+                     wait may be missing"
+                );
+            });
+        }
         for (place, result) in self.places.iter_mut().zip(results) {
             place.take(result, self.figures);
         }
@@ -245,9 +259,7 @@ impl Place {
             });
         }
     }
-}
 
-impl Place {
     /// What has ended before the library is told its figures when that has.
     fn take_figures(&mut self, result: &ResultView<'_>, figures: Figures) {
         let are_its = self.has_ended && figures == Figures::OfOne;

@@ -8,9 +8,11 @@ use crate::generation::{MODE_HIDDEN, Userdata};
 use crate::layout::Layout;
 use crate::model::{Cache, Model, lock};
 use crate::params::{Input, RunParams};
-use std::ffi::c_int;
+use std::ffi::{c_char, c_int};
 use std::time::{Duration, Instant};
 
+/// Nothing says what a text is in WAITING, so no host may look there.
+const NO_TEXT: *const c_char = std::ptr::without_provenance(1);
 /// The hidden states of a sequence begin with this times its place.
 const SLOT_STEP: f32 = 1000.0;
 
@@ -111,16 +113,20 @@ impl Batch<'_> {
                 break;
             }
             // It is all sequences' together.
-            let waits = |event: &Event| event.state == WAITING;
-            let mut events = sequences.iter().filter_map(|sequence| sequence.get(step));
-            let state = match events.any(waits) {
-                true => WAITING,
-                false => NORMAL,
+            let goes_on = |event: &&Event| event.state != WAITING;
+            let events = sequences.iter().filter_map(|sequence| sequence.get(step));
+            let state = match events.filter(goes_on).count() {
+                0 => WAITING,
+                _ => NORMAL,
             };
             for (slot, sequence) in sequences.iter().enumerate() {
                 match sequence.get(step) {
                     Some(event) => {
-                        results.put(slot, text_at, event.text.as_ptr());
+                        let text = match state {
+                            WAITING => NO_TEXT,
+                            _ => event.text.as_ptr(),
+                        };
+                        results.put(slot, text_at, text);
                         results.put(slot, id_at, event.id);
                     }
                     None => {
