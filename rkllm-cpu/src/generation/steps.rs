@@ -34,8 +34,8 @@ impl Generation {
         // A shifted cache is rotated inside the next decode, which is kept short because it must
         // not be aborted.
         let is_rotated = match self.plan.is_deterministic {
-            // Another's shift must not cut its prompt.
-            true => computing.cells(sequence).shift_pending(),
+            // Another's shift must not cut its prompt, nor one of cells that are gone.
+            true => computing.held(sequence) > 0 && computing.cells(sequence).shift_pending(),
             false => computing.shift_pending(),
         };
         let most = if is_rotated { 1 } else { most };
