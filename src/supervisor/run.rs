@@ -159,6 +159,7 @@ impl<'a> Serving<'a> {
             at: job.submitted_at + limit,
             limit,
         });
+        let unread = Unread::new(job.request.account.as_ref());
         Self {
             job,
             services,
@@ -166,7 +167,7 @@ impl<'a> Serving<'a> {
             total,
             last: Some(last),
             stalled: Duration::ZERO,
-            unread: Unread::new(),
+            unread,
             reading: None,
             answer: AnswerSoFar::default(),
             prompt_tokens: None,
@@ -249,41 +250,44 @@ impl<'a> Serving<'a> {
             return outcome;
         }
         while !self.unread.is_empty() {
-            let mut outer = Outer {
-                total: self.total,
-                cut_off: Some(&mut self.job.cut_off),
-            };
-            let ended = tokio::select! {
-                biased;
-                error = outer.pass() => error,
-                given = self.unread.give(&self.job.events) => match given {
-                    Ok(()) => continue,
-                    Err(Stop::Failed(error)) => error,
-                    Err(_) => return Outcome::Silence,
-                },
-            };
-            return Outcome::Failed(self.counted(ended));
+            if let Some(over) = self.over_or_given().await {
+                return over;
+            }
         }
         outcome
     }
 
-    fn counted(&self, error: GenerationError) -> GenerationError {
-        if let GenerationError::DeadlineExceeded { deadline, .. } = &error {
-            self.services.metrics.deadline_passed(*deadline);
-        }
-        error
-    }
-
     /// Until its client has left, or its time has passed, or the daemon's.
     async fn is_over(&mut self) -> Outcome {
+        loop {
+            if let Some(over) = self.over_or_given().await {
+                return over;
+            }
+        }
+    }
+
+    /// `None`: the reader was told one more of what it had no room for.
+    async fn over_or_given(&mut self) -> Option<Outcome> {
+        let has_unread = !self.unread.is_empty();
         let mut outer = Outer {
             total: self.total,
             cut_off: Some(&mut self.job.cut_off),
         };
-        tokio::select! {
+        let error = tokio::select! {
             biased;
-            () = self.job.events.closed() => Outcome::Silence,
-            error = outer.pass() => Outcome::Failed(self.counted(error)),
+            () = self.job.events.closed() => return Some(Outcome::Silence),
+            error = outer.pass() => error,
+            given = self.unread.give(&self.job.events), if has_unread => match given {
+                Ok(()) => return None,
+                Err(Stop::Failed(error)) => error,
+                Err(_) => return Some(Outcome::Silence),
+            },
+        };
+        // A reader that gets an error gets it now.
+        self.unread.clear();
+        if let GenerationError::DeadlineExceeded { deadline, .. } = &error {
+            self.services.metrics.deadline_passed(*deadline);
         }
+        Some(Outcome::Failed(error))
     }
 }
