@@ -191,7 +191,6 @@ async fn answer(
         resume: false,
         total_deadline: None,
         keep_alive: None,
-        account: None,
     };
     let mut generation = admission.submit(request).map_err(said)?;
     let mut text = String::new();

@@ -12,7 +12,6 @@ pub use draws::{DrawRequest, LogprobsRequest, RedrawLimits, RedrawRuns, Sampling
 
 use super::{Adapter, GenerationError, KeepAlive};
 use crate::constraint::{Constraint, Need};
-use crate::memory::Account;
 use crate::reply::ReplyPlan;
 
 /// The id of an installed model, as `/v1/models` lists it.
@@ -184,8 +183,6 @@ pub struct GenerationRequest {
     pub total_deadline: Option<Duration>,
     /// For how long its model is to stay loaded after it. `None`: as the model's setting says.
     pub keep_alive: Option<KeepAlive>,
-    /// Where what its reader has no room for is charged. `None`: nowhere.
-    pub account: Option<Account>,
 }
 
 /// What a runtime can be told of a run beside its parameters; each has what stands before it.

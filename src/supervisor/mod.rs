@@ -76,7 +76,7 @@ use crate::children::{ChildEnvironment, ChildKind, Host};
 use crate::generation::{ClientKey, GenerationError, ModelId};
 use crate::ipc;
 use crate::library_calls::{DefaultParam, LibraryError, Param};
-use crate::memory::{Accountant, machine};
+use crate::memory::{Accountant, machine, requests_limit};
 use crate::models::{Catalog, SlotLimits};
 use crate::reader::Readers;
 use crate::settings::Settings;
@@ -119,6 +119,7 @@ pub struct Supervisor {
     /// As the kernel told at start.
     machine_bytes: Option<u64>,
     tensors: Accountant,
+    requests: Accountant,
     /// What is not left for workers.
     beside: Beside,
     prefixes: Prefixes,
@@ -235,6 +236,10 @@ impl Supervisor {
             handles,
             machine_bytes,
             tensors,
+            requests: Accountant::new(requests_limit(
+                settings.memory.requests_limit_bytes,
+                machine_bytes,
+            )),
             beside,
             prefixes,
         };
@@ -258,6 +263,11 @@ impl Supervisor {
     /// Where files of tensors are charged that wait for their readers.
     pub(crate) fn tensors(&self) -> &Accountant {
         &self.tensors
+    }
+
+    /// Where requests are charged, and what is made of them.
+    pub(crate) fn requests_memory(&self) -> &Accountant {
+        &self.requests
     }
 
     /// Waits until a worker with this model is free, loading it if need be, in the turn of a client: see

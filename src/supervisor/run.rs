@@ -15,7 +15,7 @@ mod next_attempt;
 mod ready;
 mod resumption;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::OwnedPermit;
 
@@ -33,11 +33,13 @@ use super::waiter::Wish;
 use crate::children::ChildProcess;
 use crate::generation::{Fingerprint, GenerationError, ModelId, ReplyEvent};
 use crate::ipc::{BegunAnswer, Redraws};
+use crate::memory::Standing;
 use attempt::Attempt;
 pub use job::{Extent, RunJob, RunServices, Served};
 
 /// Serves `job` and gives the lease back.
 pub async fn serve(mut lease: Lease, job: RunJob, services: &RunServices) -> Served {
+    let began = Instant::now();
     // The last event and, before it, text that was held back: they must not wait for a slow reader,
     // because the worker would wait with them.
     let (Ok(last), Ok(tail)) = (
@@ -45,7 +47,11 @@ pub async fn serve(mut lease: Lease, job: RunJob, services: &RunServices) -> Ser
         job.events.clone().try_reserve_owned(),
     ) else {
         let extent = Extent::CutShort;
-        return Served { extent, tokens: 0 };
+        return Served {
+            extent,
+            time: Duration::ZERO,
+            tokens: 0,
+        };
     };
     let mut serving = Serving::new(job, services, last);
     let (outcome, end) = loop {
@@ -78,6 +84,7 @@ pub async fn serve(mut lease: Lease, job: RunJob, services: &RunServices) -> Ser
         let model = &serving.job.request.model;
         services.metrics.answer_redrawn(model, redrawn);
     }
+    let time = began.elapsed();
     let outcome = serving.give_unread(outcome).await;
     let tokens = serving.cost();
     let extent = match outcome {
@@ -99,7 +106,11 @@ pub async fn serve(mut lease: Lease, job: RunJob, services: &RunServices) -> Ser
             Swap::new(&services, cut_off).settle(lease, owed).await;
         });
     }
-    Served { extent, tokens }
+    Served {
+        extent,
+        time,
+        tokens,
+    }
 }
 
 /// A request on its way, whichever worker has it.
@@ -159,7 +170,9 @@ impl<'a> Serving<'a> {
             at: job.submitted_at + limit,
             limit,
         });
-        let unread = Unread::new(job.request.account.as_ref());
+        let client = job.request.client.clone();
+        let memory = services.supervisor.requests_memory();
+        let unread = Unread::new(&memory.account(client, Standing::Ordinary));
         Self {
             job,
             services,

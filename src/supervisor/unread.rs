@@ -21,8 +21,7 @@ pub(super) struct Unread {
     events: VecDeque<ReplyEvent>,
     /// What they take, about.
     bytes: usize,
-    /// `None`: no request is charged for them.
-    charge: Option<Charge>,
+    charge: Charge,
     /// Since when the first of them waits.
     since: Instant,
     /// How long the reader may have something to read that it has no room for, in all.
@@ -32,11 +31,11 @@ pub(super) struct Unread {
 }
 
 impl Unread {
-    pub fn new(account: Option<&Account>) -> Self {
+    pub fn new(account: &Account) -> Self {
         Self {
             events: VecDeque::new(),
             bytes: 0,
-            charge: account.map(Account::open),
+            charge: account.open(),
             since: Instant::now(),
             patience: Duration::ZERO,
             waited: Duration::ZERO,
@@ -56,7 +55,7 @@ impl Unread {
     pub fn clear(&mut self) {
         self.events = VecDeque::new();
         self.bytes = 0;
-        self.give_back();
+        self.charge.shrink_to(0);
     }
 
     /// Tells the reader this behind all that waits, now or when it has room. `Err`: it has gone, or there is no
@@ -115,28 +114,19 @@ impl Unread {
         self.waited += now.saturating_duration_since(self.since);
         self.since = now;
         if self.events.is_empty() {
-            self.give_back();
+            self.charge.shrink_to(0);
         }
     }
 
     fn see_to_memory(&mut self) -> Result<(), Stop> {
-        let Some(charge) = &mut self.charge else {
-            return Ok(());
-        };
-        if self.bytes <= charge.bytes() {
+        if self.bytes <= self.charge.bytes() {
             return Ok(());
         }
         let steps = self.bytes.next_multiple_of(STEP_BYTES);
-        charge.grow_to(steps).map_err(|_| {
+        self.charge.grow_to(steps).map_err(|_| {
             let stalled = self.waited + self.since.elapsed();
             Stop::Failed(GenerationError::SlowReader { stalled })
         })
-    }
-
-    fn give_back(&mut self) {
-        if let Some(charge) = &mut self.charge {
-            charge.shrink_to(0);
-        }
     }
 }
 
@@ -173,6 +163,10 @@ mod tests {
     use crate::generation::{ClientKey, RunStart};
     use crate::memory::{Accountant, Standing};
 
+    fn account(accountant: &Accountant) -> Account {
+        accountant.account(ClientKey::new("c"), Standing::Ordinary)
+    }
+
     fn event(nth: u32) -> ReplyEvent {
         ReplyEvent::Piece(ReplyPiece::Text(nth.to_string()))
     }
@@ -180,7 +174,7 @@ mod tests {
     #[tokio::test]
     async fn what_waits_comes_in_order_and_before_what_is_told_later() {
         let (reader, mut read) = mpsc::channel(2);
-        let mut unread = Unread::new(None);
+        let mut unread = Unread::new(&account(&Accountant::new(4 << 20)));
         unread.waits_for(Duration::from_secs(60));
         for nth in 0..5 {
             unread.tell(event(nth), &reader).expect("it is there");
@@ -202,7 +196,7 @@ mod tests {
     async fn a_reader_has_its_time_in_all() {
         let (reader, mut read) = mpsc::channel(1);
         let began = Instant::now();
-        let mut unread = Unread::new(None);
+        let mut unread = Unread::new(&account(&Accountant::new(4 << 20)));
         unread.waits_for(Duration::from_millis(200));
         for nth in 0..3 {
             unread.tell(event(nth), &reader).expect("it is there");
@@ -220,7 +214,7 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_has_gone_is_missed_at_once() {
         let (reader, read) = mpsc::channel(1);
-        let mut unread = Unread::new(None);
+        let mut unread = Unread::new(&account(&Accountant::new(4 << 20)));
         unread.waits_for(Duration::from_secs(60));
         let start = ReplyEvent::Started(RunStart::default());
         unread.tell(start, &reader).expect("it is there");
@@ -236,9 +230,8 @@ mod tests {
     #[tokio::test]
     async fn what_waits_is_charged_until_it_is_given() {
         let accountant = Accountant::new(4 << 20);
-        let account = accountant.account(ClientKey::new("c"), Standing::Ordinary);
         let (reader, mut read) = mpsc::channel(1);
-        let mut unread = Unread::new(Some(&account));
+        let mut unread = Unread::new(&account(&accountant));
         unread.waits_for(Duration::from_secs(60));
         let text = || ReplyEvent::Piece(ReplyPiece::Text("x".repeat(STEP_BYTES)));
         unread.tell(text(), &reader).expect("it is there");

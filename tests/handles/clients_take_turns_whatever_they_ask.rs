@@ -94,7 +94,6 @@ fn request(client: &str, model: &str, prompt: &str) -> GenerationRequest {
         resume: true,
         total_deadline: None,
         keep_alive: None,
-        account: None,
     }
 }
 

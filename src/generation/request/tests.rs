@@ -36,7 +36,6 @@ fn request(has_tokens: bool) -> GenerationRequest {
         resume: true,
         total_deadline: None,
         keep_alive: None,
-        account: None,
     }
 }
 

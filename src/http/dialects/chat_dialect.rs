@@ -241,7 +241,6 @@ pub(crate) async fn answer_asked<D: ChatDialect>(
             resume: options.resume.unwrap_or(state.resume),
             total_deadline: options.total_deadline,
             keep_alive: options.keep_alive,
-            account: Some(context.account()),
         };
         requests.extend((0..options.choices).map(|choice| request.of_choice(choice)));
     }
