@@ -341,6 +341,11 @@ int rkllm_set_run_extension(LLMHandle handle, const RKLLMRunExtension *extension
  * that needs it asks first. A library without this function knows the first version, 56 bytes, at least;
  * one that answers 0 takes no extension. */
 size_t rkllm_run_extension_size(void);
+/* Not 0: of several sequences (n_batch) one may be given no input, RKLLM_INPUT_TOKEN with input_ids NULL and
+ * n_tokens 0, as long as not all are. It idles: it is told in each callback as one that has ended, nothing is
+ * computed for it, and its cache and history stay as they are, but for a history that the run does not keep.
+ * A library without this function takes none. */
+int rkllm_takes_idle_sequences(void);
 
 #ifdef __cplusplus
 #define RKLLM_LAYOUT(what) static_assert(what, #what)

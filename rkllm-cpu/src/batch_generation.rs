@@ -1,6 +1,7 @@
 //! A run of several sequences (`n_batch`). Each is a `Generation` of its own with its own sampler;
 //! here they go in step: prompts are evaluated one after the other, then one token of each that
-//! still generates in one decode, and each step is one callback with a result for each.
+//! still generates in one decode, and each step is one callback with a result for each. One that was given
+//! nothing has ended from the beginning, and no decode has a row of it.
 
 use crate::computing::{Computing, Evaluation, How, OutputKind};
 use crate::generation::{Drawn, Generation, Outcome, Reply, Report};

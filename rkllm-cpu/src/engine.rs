@@ -146,6 +146,9 @@ impl Engine {
         for (slot, request) in requests.iter().enumerate() {
             begun.push(self.begin(slot, request)?);
         }
+        if begun.iter().all(Generation::has_ended) {
+            return Err(Refusal::EmptyPrompt);
+        }
         self.paused = match begun.len() {
             1 => begun.pop().map(|only| Run::Single(Box::new(only))),
             _ => Some(Run::Batch(BatchGeneration::new(begun))),

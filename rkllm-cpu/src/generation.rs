@@ -178,6 +178,13 @@ impl Generation {
         }
     }
 
+    /// One that has ended before it began.
+    pub(crate) fn idle(plan: Plan) -> Generation {
+        let mut generation = Generation::new(plan);
+        generation.last_token_drawn = true;
+        generation
+    }
+
     pub(crate) fn plan(&self) -> &Plan {
         &self.plan
     }

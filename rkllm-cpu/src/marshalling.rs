@@ -86,6 +86,9 @@ unsafe fn prompt_of<'a>(input: &RKLLMInput, embedding_width: usize) -> Result<Pr
         RKLLM_INPUT_TOKEN => {
             // SAFETY: by this function's contract.
             let tokens = unsafe { input.payload.token_input };
+            if tokens.input_ids.is_null() && tokens.n_tokens == 0 {
+                return Ok(Prompt::Nothing);
+            }
             if tokens.input_ids.is_null() {
                 return Err("token_input must not be NULL".into());
             }

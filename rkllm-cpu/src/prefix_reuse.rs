@@ -264,12 +264,12 @@ impl<M: Memory> KvCells<M> {
         }
     }
 
+    /// What was moved is still rotated by the next decode, also if it is gone.
     pub(crate) fn clear(&mut self) {
         self.memory.clear();
         self.tokens.clear();
         self.origins = Origins::default();
         self.publish();
-        self.shift_pending = false;
     }
 }
 

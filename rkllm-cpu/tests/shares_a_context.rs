@@ -234,6 +234,7 @@ mod in_a_slot {
 
     held_in_a_slot! { "c/batch.c":
         each_sequence_answers_its_own_prompt,
+        a_sequence_without_an_input_idles,
     }
 
     held_in_a_slot! { "c/lifecycle.c":

@@ -48,6 +48,7 @@ promises! { "c/batch.c":
     each_sequence_answers_its_own_prompt,
     a_batch_is_paused_aborted_and_continued,
     a_full_window_shifts_in_a_batch,
+    a_sequence_without_an_input_idles,
     what_a_batch_cannot_do_is_refused,
 }
 
@@ -359,6 +360,7 @@ fn the_file_says_its_version_and_name_and_exports_the_abi_and_its_extension_alon
             "rkllm_set_cross_attn_params",
             "rkllm_set_function_tools",
             "rkllm_set_run_extension",
+            "rkllm_takes_idle_sequences",
         ]
     );
 }

@@ -150,7 +150,8 @@ impl Handle {
     /// the results of all sequences with each callback.
     ///
     /// # Errors
-    /// Those of [`run`](Self::run), and [`CallError::OutOfRange`] for another number of items.
+    /// Those of [`run`](Self::run), [`CallError::OutOfRange`] for another number of items, and
+    /// [`CallError::NotInLibrary`] for one that idles where the library knows none.
     pub fn run_batch(
         &self,
         items: &[RunItem<'_>],
@@ -176,6 +177,14 @@ impl Handle {
                 what: "the number of inputs",
                 value: items.len().to_string(),
                 allowed: "it must be n_batch of init, which is 1 unless set",
+            });
+        }
+        let is_idle = |item: &RunItem<'_>| matches!(item.input, RunInput::Nothing);
+        let is_taken = sequences > 1 && self.library().takes_idle_sequences();
+        if items.iter().any(is_idle) && !is_taken {
+            return Err(CallError::NotInLibrary {
+                what: "a sequence without an input",
+                version: self.library().version().to_owned(),
             });
         }
         let _serial = self.serial("rkllm_run")?;

@@ -20,8 +20,13 @@ pub(crate) struct OwnedInput {
 enum Payload {
     Prompt(CString),
     Tokens(Vec<i32>),
-    Embeddings { values: Vec<f32>, n_tokens: usize },
+    Embeddings {
+        values: Vec<f32>,
+        n_tokens: usize,
+    },
     Multimodal(Box<OwnedMultimodal>),
+    /// As no tokens.
+    Nothing,
 }
 
 struct OwnedMultimodal {
@@ -164,6 +169,7 @@ impl OwnedInput {
             RunInput::Multimodal(input) => {
                 Payload::Multimodal(Box::new(OwnedMultimodal::copy_of(&input)?))
             }
+            RunInput::Nothing => Payload::Nothing,
         };
         Ok(OwnedInput {
             role: c_string("the role", item.role)?,
@@ -189,6 +195,10 @@ impl OwnedInput {
             Payload::Tokens(tokens) => {
                 raw.input_type = v1_2_1::RKLLM_INPUT_TOKEN;
                 raw.payload.token_input = token_input(tokens);
+            }
+            Payload::Nothing => {
+                raw.input_type = v1_2_1::RKLLM_INPUT_TOKEN;
+                raw.payload.token_input = NO_TOKENS;
             }
             Payload::Embeddings { values, n_tokens } => {
                 raw.input_type = v1_2_1::RKLLM_INPUT_EMBED;
@@ -238,6 +248,10 @@ impl OwnedInput {
                 raw.input_type = v1_3_1::RKLLM_INPUT_TOKEN;
                 raw.payload.token_input = token_input(tokens);
             }
+            Payload::Nothing => {
+                raw.input_type = v1_3_1::RKLLM_INPUT_TOKEN;
+                raw.payload.token_input = NO_TOKENS;
+            }
             Payload::Embeddings { values, n_tokens } => {
                 raw.input_type = v1_3_1::RKLLM_INPUT_EMBED;
                 raw.payload.embed_input = embed_input(values, *n_tokens);
@@ -269,6 +283,11 @@ impl OwnedInput {
         Ok(unsafe { (&raw const raw).cast::<v1_3_0::RKLLMInput>().read() })
     }
 }
+
+const NO_TOKENS: v1_3_1::RKLLMTokenInput = v1_3_1::RKLLMTokenInput {
+    input_ids: ptr::null_mut(),
+    n_tokens: 0,
+};
 
 fn token_input(tokens: &mut Vec<i32>) -> v1_3_1::RKLLMTokenInput {
     v1_3_1::RKLLMTokenInput {

@@ -2,7 +2,7 @@
 //! family chosen and its defaults probed, and it is never unloaded; the holder of one may call it
 //! without knowing which family it is.
 
-use crate::abi::extension::RunExtensionSizeFn;
+use crate::abi::extension::{RunExtensionSizeFn, TakesIdleSequencesFn};
 use crate::default_params::DefaultParams;
 use crate::error::{CallError, OpenError};
 use crate::family::{self, Family};
@@ -105,6 +105,14 @@ impl Library {
             None => ExtensionVersion::None,
             Some(_) => ExtensionVersion::of_size(self.symbols.run_extension_size.map(size)),
         }
+    }
+
+    /// Whether a sequence of a run may be given [`RunInput::Nothing`](crate::RunInput::Nothing): this project's
+    /// CPU runtime says so, no library of the vendor does.
+    pub fn takes_idle_sequences(&self) -> bool {
+        // SAFETY: it takes nothing, and returns a number.
+        let says = |function: TakesIdleSequencesFn| unsafe { function() } != 0;
+        self.symbols.takes_idle_sequences.is_some_and(says)
     }
 
     /// The library's own defaults.

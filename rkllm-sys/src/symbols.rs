@@ -31,6 +31,7 @@ pub(crate) struct Symbols {
     /// rkllm-cpu's own.
     pub set_run_extension: Option<extension::SetRunExtensionFn>,
     pub run_extension_size: Option<extension::RunExtensionSizeFn>,
+    pub takes_idle_sequences: Option<extension::TakesIdleSequencesFn>,
 }
 
 /// The functions whose types differ between the families that are run.
@@ -136,6 +137,7 @@ impl Loaded<'_> {
                 set_cross_attn_params: self.optional("rkllm_set_cross_attn_params"),
                 set_run_extension: self.optional("rkllm_set_run_extension"),
                 run_extension_size: self.optional("rkllm_run_extension_size"),
+                takes_idle_sequences: self.optional("rkllm_takes_idle_sequences"),
             })
         }
     }

@@ -15,7 +15,7 @@ use std::collections::{HashMap, HashSet};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -338,12 +338,11 @@ fn start(running: Running, mut cost: Cost, waiting: Waiting, lease: Lease) {
         cut_off: running.0.cut_off.subscribe(),
     };
     tokio::spawn(async move {
-        let (started, slots) = (Instant::now(), lease.slots());
+        let slots = lease.slots();
         let served = supervisor::serve(lease, job, &running.0.services).await;
         cost.add(served.tokens);
         if served.extent == Extent::Whole {
-            let time = started.elapsed();
-            cost.queue.lock().service_time.record(time, slots);
+            cost.queue.lock().service_time.record(served.time, slots);
         }
     });
 }

@@ -125,10 +125,12 @@ pub struct Usage {
 pub struct Timings {
     /// Prompt tokens evaluated in prefill, from the runtime.
     pub prompt_n: Option<u32>,
+    /// Its time, from the runtime; of one among several of a batch the time from the batch's beginning to its own
+    /// first token, in which all prompts are evaluated, by the worker's clock.
     pub prompt_ms: Option<f32>,
     /// Tokens generated: callbacks counted.
     pub predicted_n: Option<u32>,
-    /// Time for the tokens after the first, from the runtime.
+    /// Time for the tokens after the first, from the runtime; of one of a batch, by the worker's clock.
     pub predicted_ms: Option<f32>,
     /// Tokens after the first per second of `predicted_ms`.
     pub predicted_per_second: Option<f32>,

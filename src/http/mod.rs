@@ -100,10 +100,14 @@ impl HttpState {
     /// `keys` open the listeners that ask for one.
     pub fn new(engine: Arc<dyn Engine>, keys: CurrentKeys, settings: &Settings) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let accountant = Accountant::new(requests_limit(
-            settings.memory.requests_limit_bytes,
-            machine::machine_bytes(),
-        ));
+        let accountant = match engine.supervisor() {
+            Some(supervisor) => supervisor.requests_memory().clone(),
+            // Without workers nothing else is charged.
+            None => Accountant::new(requests_limit(
+                settings.memory.requests_limit_bytes,
+                machine::machine_bytes(),
+            )),
+        };
         let live: Arc<LiveRequests> = Arc::default();
         Self {
             rpc: rpc::Rpc::new(Arc::clone(&engine), settings, &accountant, &live),

@@ -16,8 +16,8 @@ pub use messages::deadlines::{LONGEST_PREFILL, PassedDeadline, WorkerDeadlines};
 pub use messages::load::{Handles, LibraryFacts, LoadSpec, RequestHandles, WorkerWalls};
 pub use messages::raw::{CallReply, CallSpec, Question, RawRunSpec, RawSlot, WireTensor};
 pub use messages::run::{
-    BegunAnswer, PerfFigures, RedrawSpec, Redraws, RunConstraint, RunEnd, RunOutcome, RunSpec,
-    SavePrefix, TokenKind, WaitsFor,
+    BegunAnswer, ClockFigures, PerfFigures, RedrawSpec, Redraws, RunConstraint, RunEnd, RunOutcome,
+    RunSpec, SavePrefix, TokenKind, WaitsFor,
 };
 pub use messages::{
     AbortMode, Command, DaemonHello, EXIT_DEADLINE, EXIT_LOAD_FAILED, Event, PROTOCOL_VERSION,

@@ -43,6 +43,7 @@ mod start;
 mod status;
 mod text_sink;
 mod unloading;
+mod unread;
 mod waiter;
 mod walls;
 mod worker;
@@ -114,6 +115,7 @@ pub struct Supervisor {
     /// As the kernel told at start.
     machine_bytes: Option<u64>,
     tensors: Accountant,
+    requests: Accountant,
     /// What is not left for workers.
     beside: Beside,
     prefixes: Prefixes,
@@ -137,6 +139,11 @@ impl Supervisor {
     /// Where files of tensors are charged that wait for their readers.
     pub(crate) fn tensors(&self) -> &Accountant {
         &self.tensors
+    }
+
+    /// Where requests are charged, and what is made of them.
+    pub(crate) fn requests_memory(&self) -> &Accountant {
+        &self.requests
     }
 
     /// Waits until a worker with this model is free, loading it if need be, in the turn of a client: see

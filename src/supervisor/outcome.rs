@@ -109,8 +109,8 @@ pub(super) struct Waited {
 }
 
 /// Figures of an answer from its last run, the prompt's tokens if they were counted, and what came
-/// before that run. The runtime's times are those of one run only: for an answer of several they
-/// are not known.
+/// before that run. The runtime's times are those of one run only, and so are those of the worker's clock, which
+/// are told of a sequence of a batch instead: for an answer of several they are not known.
 pub(super) fn completion(
     end: Option<&RunEnd>,
     reason: FinishReason,
@@ -121,6 +121,12 @@ pub(super) fn completion(
 ) -> Completion {
     let whole_in_one_run = end.filter(|_| before.tokens == 0);
     let perf = whole_in_one_run.and_then(|end| end.perf.as_ref());
+    let clock = whole_in_one_run.and_then(|end| end.clock.as_ref());
+    // Tokens after the first in that time.
+    let by_clock = clock
+        .and_then(|clock| clock.others_ms)
+        .filter(|ms| *ms > 0.0);
+    let by_clock = by_clock.map(|ms| tokens.saturating_sub(1) as f32 * 1000.0 / ms);
     let per_second = |perf: &PerfFigures| {
         (perf.generate_ms > 0.0 && perf.generate_tokens > 0)
             .then(|| perf.generate_tokens as f32 * 1000.0 / perf.generate_ms)
@@ -142,10 +148,12 @@ pub(super) fn completion(
         }),
         timings: Timings {
             prompt_n: perf.map(|perf| perf.prefill_tokens),
-            prompt_ms: perf.map(|perf| perf.prefill_ms),
+            prompt_ms: (perf.map(|perf| perf.prefill_ms))
+                .or_else(|| clock.map(|clock| clock.first_token_ms)),
             predicted_n: Some(tokens),
-            predicted_ms: perf.map(|perf| perf.generate_ms),
-            predicted_per_second: perf.and_then(per_second),
+            predicted_ms: (perf.map(|perf| perf.generate_ms))
+                .or_else(|| clock.and_then(|clock| clock.others_ms)),
+            predicted_per_second: perf.and_then(per_second).or(by_clock),
             runtime_memory_mb: end
                 .and_then(|end| end.perf.as_ref())
                 .map(|perf| perf.memory_mb),

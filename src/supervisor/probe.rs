@@ -151,6 +151,7 @@ impl Probe<'_> {
             has_new: false,
             repeated: &mut Repeated::default(),
             waiting: None,
+            unread: None,
             prompt_logprobs: PromptLogprobs {
                 told: &mut 0,
                 in_attempt: 0,

@@ -15,28 +15,31 @@ mod next_attempt;
 mod ready;
 mod resumption;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::OwnedPermit;
 
 use super::answer_so_far::AnswerSoFar;
 use super::attempts::Attempts;
-use super::drive::{Outer, Total};
+use super::drive::{Outer, Stop, Total};
 use super::lease::Lease;
 use super::outcome::{Before, Outcome, Waited};
 use super::prefixes::swap::{Loaded, Owed, Swap};
 use super::probe::{Probe, Suspicion};
 use super::reading::Reading;
 use super::repeated::Repeated;
+use super::unread::Unread;
 use super::waiter::Wish;
 use crate::children::ChildProcess;
 use crate::generation::{Fingerprint, GenerationError, ModelId, ReplyEvent};
 use crate::ipc::{BegunAnswer, Redraws};
+use crate::memory::Standing;
 use attempt::Attempt;
 pub use job::{Extent, RunJob, RunServices, Served};
 
 /// Serves `job` and gives the lease back.
 pub async fn serve(mut lease: Lease, job: RunJob, services: &RunServices) -> Served {
+    let began = Instant::now();
     // The last event and, before it, text that was held back: they must not wait for a slow reader,
     // because the worker would wait with them.
     let (Ok(last), Ok(tail)) = (
@@ -44,7 +47,11 @@ pub async fn serve(mut lease: Lease, job: RunJob, services: &RunServices) -> Ser
         job.events.clone().try_reserve_owned(),
     ) else {
         let extent = Extent::CutShort;
-        return Served { extent, tokens: 0 };
+        return Served {
+            extent,
+            time: Duration::ZERO,
+            tokens: 0,
+        };
     };
     let mut serving = Serving::new(job, services, last);
     let (outcome, end) = loop {
@@ -77,6 +84,8 @@ pub async fn serve(mut lease: Lease, job: RunJob, services: &RunServices) -> Ser
         let model = &serving.job.request.model;
         services.metrics.answer_redrawn(model, redrawn);
     }
+    let time = began.elapsed();
+    let outcome = serving.give_unread(outcome).await;
     let tokens = serving.cost();
     let extent = match outcome {
         Outcome::Silence => Extent::CutShort,
@@ -97,7 +106,11 @@ pub async fn serve(mut lease: Lease, job: RunJob, services: &RunServices) -> Ser
             Swap::new(&services, cut_off).settle(lease, owed).await;
         });
     }
-    Served { extent, tokens }
+    Served {
+        extent,
+        time,
+        tokens,
+    }
 }
 
 /// A request on its way, whichever worker has it.
@@ -110,6 +123,8 @@ struct Serving<'a> {
     last: Option<OwnedPermit<ReplyEvent>>,
     /// How long the reader has held the run up.
     stalled: Duration,
+    /// What it has not had room for.
+    unread: Unread,
     reading: Option<Reading>,
     answer: AnswerSoFar,
     prompt_tokens: Option<u32>,
@@ -155,6 +170,9 @@ impl<'a> Serving<'a> {
             at: job.submitted_at + limit,
             limit,
         });
+        let client = job.request.client.clone();
+        let memory = services.supervisor.requests_memory();
+        let unread = Unread::new(&memory.account(client, Standing::Ordinary));
         Self {
             job,
             services,
@@ -162,6 +180,7 @@ impl<'a> Serving<'a> {
             total,
             last: Some(last),
             stalled: Duration::ZERO,
+            unread,
             reading: None,
             answer: AnswerSoFar::default(),
             prompt_tokens: None,
@@ -238,21 +257,50 @@ impl<'a> Serving<'a> {
         }
     }
 
+    /// Tells the reader what it had no room for while its answer was made. Its slot is another's by now.
+    async fn give_unread(&mut self, outcome: Outcome) -> Outcome {
+        if matches!(outcome, Outcome::Silence) || self.last.is_none() {
+            return outcome;
+        }
+        while !self.unread.is_empty() {
+            if let Some(over) = self.over_or_given().await {
+                return over;
+            }
+        }
+        outcome
+    }
+
     /// Until its client has left, or its time has passed, or the daemon's.
     async fn is_over(&mut self) -> Outcome {
+        loop {
+            if let Some(over) = self.over_or_given().await {
+                return over;
+            }
+        }
+    }
+
+    /// `None`: the reader was told one more of what it had no room for.
+    async fn over_or_given(&mut self) -> Option<Outcome> {
+        let has_unread = !self.unread.is_empty();
         let mut outer = Outer {
             total: self.total,
             cut_off: Some(&mut self.job.cut_off),
         };
-        tokio::select! {
+        let error = tokio::select! {
             biased;
-            () = self.job.events.closed() => Outcome::Silence,
-            error = outer.pass() => {
-                if let GenerationError::DeadlineExceeded { deadline, .. } = &error {
-                    self.services.metrics.deadline_passed(*deadline);
-                }
-                Outcome::Failed(error)
-            }
+            () = self.job.events.closed() => return Some(Outcome::Silence),
+            error = outer.pass() => error,
+            given = self.unread.give(&self.job.events), if has_unread => match given {
+                Ok(()) => return None,
+                Err(Stop::Failed(error)) => error,
+                Err(_) => return Some(Outcome::Silence),
+            },
+        };
+        // A reader that gets an error gets it now.
+        self.unread.clear();
+        if let GenerationError::DeadlineExceeded { deadline, .. } = &error {
+            self.services.metrics.deadline_passed(*deadline);
         }
+        Some(Outcome::Failed(error))
     }
 }

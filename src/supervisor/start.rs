@@ -12,7 +12,7 @@ use super::walls::Walls;
 use super::{Prefixes, Pulse, RunDeadlines, StatusBoard, Supervisor, prefixes};
 use crate::children::memory::HeldBytes;
 use crate::children::{ChildEnvironment, Host};
-use crate::memory::{Accountant, machine};
+use crate::memory::{Accountant, machine, requests_limit};
 use crate::models::Catalog;
 use crate::reader::Readers;
 use crate::settings::Settings;
@@ -138,6 +138,10 @@ impl Supervisor {
             handles,
             machine_bytes,
             tensors,
+            requests: Accountant::new(requests_limit(
+                settings.memory.requests_limit_bytes,
+                machine_bytes,
+            )),
             beside,
             prefixes,
         };

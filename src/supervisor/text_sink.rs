@@ -10,6 +10,7 @@ use super::drive::{FromClient, RunDeadlines, Sink, Step, Stop, Took};
 use super::link::Arrived;
 use super::reading::{Next, ReadToken, Reading};
 use super::repeated::{self, Made, Repeated};
+use super::unread::Unread;
 use super::worker::Worker;
 use crate::conversation::{ReplyPiece, TokenLogprobs};
 use crate::generation::{Deadline, FinishReason, ReplyEvent};
@@ -45,6 +46,8 @@ pub(super) struct TextSink<'a> {
     /// The tokens that come first and were made before, by a worker that was lost.
     pub repeated: &'a mut Repeated,
     pub waiting: Option<Waiting>,
+    /// `None`: its run waits for its reader.
+    pub unread: Option<&'a mut Unread>,
     pub prompt_logprobs: PromptLogprobs<'a>,
     /// Of the token that comes next.
     pub logprobs: Option<TokenLogprobs>,
@@ -180,6 +183,12 @@ impl Sink for TextSink<'_> {
         if is_stopped {
             return std::future::pending().await;
         }
+        if let Some(unread) = self.unread.as_mut().filter(|unread| !unread.is_empty()) {
+            return match unread.give(self.events).await {
+                Ok(()) => FromClient::Nothing,
+                Err(stop) => FromClient::Stop(stop),
+            };
+        }
         if self.waiting.is_none() {
             self.events.closed().await;
             return FromClient::Stop(Stop::Cancelled);
@@ -200,6 +209,9 @@ impl Sink for TextSink<'_> {
     /// A reader that gets an error gets it now: the library may take its time.
     fn is_stopping(&mut self, why: &Stop) {
         self.waiting = None;
+        if let (Some(unread), Stop::Cancelled | Stop::Failed(_)) = (&mut self.unread, why) {
+            unread.clear();
+        }
         if let Stop::Failed(error) = why
             && let Some(last) = self.last.take()
         {
@@ -292,6 +304,12 @@ impl TextSink<'_> {
     }
 
     fn tell(&mut self, event: ReplyEvent, then: Step) -> Step {
+        if let Some(unread) = &mut self.unread {
+            return match unread.tell(event, self.events) {
+                Ok(()) => then,
+                Err(stop) => Step::Stop(stop),
+            };
+        }
         match self.events.try_send(event) {
             Ok(()) => then,
             Err(TrySendError::Closed(_)) => Step::Stop(Stop::Cancelled),
@@ -316,6 +334,7 @@ fn end_of_complete(run: u64, reason: FinishReason, generated_tokens: u32) -> Run
         prompt_tokens: None,
         cached_prompt_tokens: None,
         perf: None,
+        clock: None,
         redraws: None,
         tokenizer_agrees: None,
         tokens_agree: None,

@@ -13,7 +13,7 @@ use super::timing::{AbortTimes, CallTimes, RunTimes};
 use super::token_sink::EndedBy;
 use crate::generation::FinishReason;
 use crate::ipc::{
-    AbortMode, LONGEST_PREFILL, PerfFigures, RawRunSpec, RunEnd, RunOutcome, RunSpec,
+    AbortMode, ClockFigures, LONGEST_PREFILL, PerfFigures, RawRunSpec, RunEnd, RunOutcome, RunSpec,
     WorkerDeadlines,
 };
 use crate::library_calls::weight_bytes;
@@ -213,6 +213,16 @@ impl ActiveRun {
         })
     }
 
+    /// What our clock says of a sequence of a batch.
+    fn clock_figures(&self) -> Option<ClockFigures> {
+        let (first, others) = self.progress.took().filter(|_| self.batch.is_some())?;
+        let ms = |time: Duration| time.as_secs_f32() * 1000.0;
+        Some(ClockFigures {
+            first_token_ms: ms(first),
+            others_ms: others.map(ms),
+        })
+    }
+
     /// Reads the end of a run that has returned. `kv_cache` are the tokens in the cache after it,
     /// where that was asked and answered.
     pub fn end(
@@ -254,6 +264,7 @@ impl ActiveRun {
             prompt_tokens,
             cached_prompt_tokens,
             perf,
+            clock: self.clock_figures().filter(|_| perf.is_none()),
             redraws: returned.redraws,
             tokens_agree: returned.tokens_agree,
             // A run that made no token may have been ended in the middle of its prefill.

@@ -11,7 +11,7 @@
 
 use std::time::{Duration, Instant};
 
-/// A clock of milliseconds may say that a run moved so much too early.
+/// The clock of a run may say that it moved so much too early.
 const CLOCK: Duration = Duration::from_millis(1);
 
 /// What the runs of a worker do together, for one of them.

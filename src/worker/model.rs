@@ -175,10 +175,7 @@ impl Model {
         {
             return returned;
         }
-        let ends: Arc<[i32]> = match &*spec.draws.stop_token_ids {
-            [] => Arc::clone(&self.eos_ids),
-            more => self.eos_ids.iter().chain(more).copied().collect(),
-        };
+        let ends = self.ends(spec);
         let has_hook = self.handle.library().extension_version() != ExtensionVersion::None;
         if !has_hook && let Some(redraws) = &spec.redraws {
             let told = (notes.clone(), events.clone());
@@ -224,6 +221,14 @@ impl Model {
             returned.tokens_agree = tokens_agree(&returned.record, known);
         }
         returned
+    }
+
+    /// Tokens that end a run: the model's, and those that it was asked for.
+    fn ends(&self, spec: &RunSpec) -> Arc<[i32]> {
+        match &*spec.draws.stop_token_ids {
+            [] => Arc::clone(&self.eos_ids),
+            more => self.eos_ids.iter().chain(more).copied().collect(),
+        }
     }
 
     /// Whether so many tokens leave room for one more; they are what the run is given.

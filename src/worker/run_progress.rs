@@ -19,23 +19,25 @@ const UNTIL_EVALUATED: u8 = 2;
 pub struct RunProgress {
     started: Instant,
     tokens: AtomicU32,
-    /// Milliseconds from `started` to the first and the last token.
-    first_token_ms: AtomicU64,
-    last_token_ms: AtomicU64,
+    /// Microseconds from `started` to the first and the last token.
+    first_token_us: AtomicU64,
+    last_token_us: AtomicU64,
+    /// Likewise to the last token alone, whatever has moved it since.
+    newest_token_us: AtomicU64,
     /// The run ends when it has made this many tokens.
     limit_tokens: AtomicU32,
     abort_requested: AtomicBool,
     /// The main thread waits for another token.
     next_is_told: AtomicBool,
     waiting_for_reader: AtomicBool,
-    /// Milliseconds for which it was held up before, and from `started` to when it was held up last.
-    held_up_ms: AtomicU64,
-    held_up_since_ms: AtomicU64,
+    /// Microseconds for which it was held up before, and from `started` to when it was held up last.
+    held_up_us: AtomicU64,
+    held_up_since_us: AtomicU64,
     /// The answer is complete and the library was asked to end the run.
     complete: AtomicBool,
     /// What a run that goes back waits for: nothing, or one of the two below, and since when.
     going_back: AtomicU8,
-    going_back_since_ms: AtomicU64,
+    going_back_since_us: AtomicU64,
     pub credit: Credit,
 }
 
@@ -45,27 +47,29 @@ impl RunProgress {
         Self {
             started: Instant::now(),
             tokens: AtomicU32::new(0),
-            first_token_ms: AtomicU64::new(0),
-            last_token_ms: AtomicU64::new(0),
+            first_token_us: AtomicU64::new(0),
+            last_token_us: AtomicU64::new(0),
+            newest_token_us: AtomicU64::new(0),
             limit_tokens: AtomicU32::new(limit_tokens),
             abort_requested: AtomicBool::new(false),
             next_is_told: AtomicBool::new(false),
             waiting_for_reader: AtomicBool::new(false),
-            held_up_ms: AtomicU64::new(0),
-            held_up_since_ms: AtomicU64::new(0),
+            held_up_us: AtomicU64::new(0),
+            held_up_since_us: AtomicU64::new(0),
             complete: AtomicBool::new(false),
             going_back: AtomicU8::new(GOES_ON),
-            going_back_since_ms: AtomicU64::new(0),
+            going_back_since_us: AtomicU64::new(0),
             credit: Credit::new(credit),
         }
     }
 
     /// Counts a token. Returns how many there are now.
     pub fn count_token(&self) -> u32 {
-        let elapsed_ms = self.touch();
+        let elapsed_us = self.touch();
         if self.tokens.load(Ordering::Relaxed) == 0 {
-            self.first_token_ms.store(elapsed_ms, Ordering::Relaxed);
+            self.first_token_us.store(elapsed_us, Ordering::Relaxed);
         }
+        self.newest_token_us.store(elapsed_us, Ordering::Relaxed);
         // Releases the times above to the thread that reads the count.
         self.tokens.fetch_add(1, Ordering::Release) + 1
     }
@@ -93,21 +97,31 @@ impl RunProgress {
         }
     }
 
+    /// From its start to its first token, and from that to its last one; `None` before there is one, and of the
+    /// second where there is no other.
+    pub fn took(&self) -> Option<(Duration, Option<Duration>)> {
+        let tokens = self.tokens();
+        let first = self.first_token_us.load(Ordering::Relaxed);
+        let last = self.newest_token_us.load(Ordering::Relaxed);
+        let others = Duration::from_micros(last.saturating_sub(first));
+        (tokens > 0).then(|| (Duration::from_micros(first), (tokens > 1).then_some(others)))
+    }
+
     /// The mean time between two tokens; `None` before there are two.
     pub fn interval(&self) -> Option<Duration> {
         let intervals = self.tokens().saturating_sub(1);
-        let first = self.first_token_ms.load(Ordering::Relaxed);
-        let last = self.last_token_ms.load(Ordering::Relaxed);
-        Duration::from_millis(last.saturating_sub(first)).checked_div(intervals)
+        let first = self.first_token_us.load(Ordering::Relaxed);
+        let last = self.last_token_us.load(Ordering::Relaxed);
+        Duration::from_micros(last.saturating_sub(first)).checked_div(intervals)
     }
 
-    fn elapsed_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    fn elapsed_us(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
     fn touch(&self) -> u64 {
-        let elapsed = self.elapsed_ms();
-        self.last_token_ms.store(elapsed, Ordering::Relaxed);
+        let elapsed = self.elapsed_us();
+        self.last_token_us.store(elapsed, Ordering::Relaxed);
         elapsed
     }
 
@@ -116,13 +130,13 @@ impl RunProgress {
     pub fn set_waiting_for_reader(&self, waiting: bool) {
         let now = self.touch();
         match waiting {
-            true => self.held_up_since_ms.store(now, Ordering::Relaxed),
+            true => self.held_up_since_us.store(now, Ordering::Relaxed),
             false => {
-                let since = self.held_up_since_ms.load(Ordering::Relaxed);
+                let since = self.held_up_since_us.load(Ordering::Relaxed);
                 let lasted = now.saturating_sub(since);
-                self.held_up_ms.fetch_add(lasted, Ordering::Relaxed);
+                self.held_up_us.fetch_add(lasted, Ordering::Relaxed);
                 // Nor is it the time of what it waits for on its way back.
-                self.going_back_since_ms.store(now, Ordering::Relaxed);
+                self.going_back_since_us.store(now, Ordering::Relaxed);
             }
         }
         self.waiting_for_reader.store(waiting, Ordering::Release);
@@ -131,12 +145,12 @@ impl RunProgress {
     /// How long the callback was held up by the daemon or its client in all.
     pub fn held_up(&self) -> Duration {
         let is_held_up = self.waiting_for_reader();
-        let mut ms = self.held_up_ms.load(Ordering::Relaxed);
+        let mut us = self.held_up_us.load(Ordering::Relaxed);
         if is_held_up {
-            let since = self.held_up_since_ms.load(Ordering::Relaxed);
-            ms = ms.saturating_add(self.elapsed_ms().saturating_sub(since));
+            let since = self.held_up_since_us.load(Ordering::Relaxed);
+            us = us.saturating_add(self.elapsed_us().saturating_sub(since));
         }
-        Duration::from_millis(ms)
+        Duration::from_micros(us)
     }
 
     pub fn waiting_for_reader(&self) -> bool {
@@ -156,7 +170,7 @@ impl RunProgress {
     /// The library is asked to end, or to evaluate, in the middle of the answer.
     pub fn goes_back(&self, waits_for: WaitsFor) {
         let now = self.touch();
-        self.going_back_since_ms.store(now, Ordering::Relaxed);
+        self.going_back_since_us.store(now, Ordering::Relaxed);
         let code = match waits_for {
             WaitsFor::Finish => UNTIL_FINISH,
             WaitsFor::Evaluation => UNTIL_EVALUATED,
@@ -180,8 +194,8 @@ impl RunProgress {
             UNTIL_EVALUATED => WaitsFor::Evaluation,
             _ => return None,
         };
-        let since = self.going_back_since_ms.load(Ordering::Relaxed);
-        Some((waits_for, self.started + Duration::from_millis(since)))
+        let since = self.going_back_since_us.load(Ordering::Relaxed);
+        Some((waits_for, self.started + Duration::from_micros(since)))
     }
 
     pub fn tokens(&self) -> u32 {
@@ -195,7 +209,7 @@ impl RunProgress {
     /// When the last token was made; `None` before the first.
     pub fn last_token(&self) -> Option<Instant> {
         (self.tokens() > 0).then(|| {
-            self.started + Duration::from_millis(self.last_token_ms.load(Ordering::Relaxed))
+            self.started + Duration::from_micros(self.last_token_us.load(Ordering::Relaxed))
         })
     }
 

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 const RECOVERY: &str = r#"
 recovery.backoff-first = "1ms"
 recovery.backoff-longest = "10ms"
+http.slow-reader-timeout = "2m"
 "#;
 
 fn start(batch: u8, scenario: &str) -> Daemon {
@@ -227,6 +228,80 @@ fn a_poison_in_a_batch_ends_alone() {
             });
         });
     }
+}
+
+#[test]
+fn who_does_not_read_holds_up_no_later_batch() {
+    // So many events that neither sockets nor the channel before them hold all.
+    const TOKEN_BYTES: usize = 2_000;
+    const TOKENS: usize = 12_000;
+    let long = "x".repeat(TOKEN_BYTES);
+    let scenario = format!(
+        "[[answer]]\nwhen-prompt-contains = \"alpha\"\n\
+         repeat = {{ token = {long:?}, times = {TOKENS} }}\n{}",
+        answer("beta", 4)
+    );
+    let daemon = start(2, &scenario);
+    let mut unread = daemon.stream(CHAT, &streamed("alpha"));
+    let first = unread.next_content().expect("a token");
+    let other = daemon.post(CHAT, &chat("m", "beta", json!({})));
+    assert_eq!(other.content(), words("beta", 4).concat());
+    let rest: usize = std::iter::from_fn(|| unread.next_content())
+        .map(|text| text.len())
+        .sum();
+    assert_eq!(first.len() + rest, TOKENS * TOKEN_BYTES, "it has lost some");
+}
+
+#[test]
+fn each_answer_of_a_batch_has_times_of_its_own() {
+    const STEP_MS: f64 = 5.0;
+    let delay = "token-delay-us = 5000\n".to_owned();
+    let daemon = start(2, &(delay + &answer("alpha", 4) + &answer("beta", 12)));
+    behind_a_blocker(&daemon, 2, |release| {
+        thread::scope(|scope| {
+            let answers = [("alpha", 4), ("beta", 12)].map(|(name, count)| {
+                let (daemon, body) = (&daemon, chat("m", name, json!({})));
+                (count, scope.spawn(move || daemon.post(CHAT, &body)))
+            });
+            release();
+            for (count, answer) in answers {
+                let answer = answer.join().expect("an answer").json();
+                let timings = &answer["timings"];
+                let told = |name: &str| timings[name].as_f64().expect("it was measured");
+                let (first, others) = (told("prompt_ms"), told("predicted_ms"));
+                // Sleeps are never shorter; the first one is the prompts'.
+                assert!(first >= STEP_MS - 0.01, "{timings}");
+                let in_all = first + others;
+                assert!(in_all >= f64::from(count) * STEP_MS - 0.01, "{timings}");
+                let made = told("predicted_per_second") * others / 1000.0;
+                assert!((made - f64::from(count - 1)).abs() < 0.1, "{timings}");
+                assert!(timings["prompt_n"].is_null(), "{timings}: the library's");
+            }
+        });
+    });
+}
+
+#[test]
+fn a_lone_answer_evaluates_no_other_prompt() {
+    let daemon = Setup::new()
+        .demo_model("m")
+        .model_file("m", "model.toml", "batch = 4\ncontext-length = 512\n")
+        .demo_model_again("alone")
+        .model_file("alone", "model.toml", "context-length = 512\n")
+        .start();
+    let told = |model: &str| {
+        let more = json!({"max_tokens": 8, "temperature": 0});
+        let answer = daemon.post(CHAT, &chat(model, "Count from one to a hundred.", more));
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let timings = answer.json()["timings"].clone();
+        assert!(timings["prompt_ms"].as_f64().is_some(), "{timings}");
+        let rate = timings["predicted_per_second"].as_f64();
+        assert!(rate.is_some_and(|rate| rate > 0.0), "{timings}");
+        timings["prompt_n"].as_u64().expect("the library's figure")
+    };
+    assert_eq!(told("m"), told("alone"));
+    // Nothing of the one before is reused, and nothing more is evaluated.
+    assert_eq!(told("m"), told("m"));
 }
 
 #[test]

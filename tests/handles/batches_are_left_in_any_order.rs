@@ -1,7 +1,7 @@
 //! However the runs of a batch leave it, by abort or by budget and in any order, each has one end, and its end counts
 //! what came of it.
 
-use crate::batches_are_left_one_by_one::{AT_ITS_LIMIT, loaded, run};
+use crate::batches_support::{AT_ITS_LIMIT, loaded, run};
 use crate::worker_support::deadlines;
 use rkllmd::ipc::{AbortMode, Command, Event, RunEnd, RunOutcome, RunSpec, SlotCommand, SlotEvent};
 

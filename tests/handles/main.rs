@@ -12,6 +12,8 @@ mod worker_support;
 mod a_saved_prompt_is_whole_or_gone;
 mod batches_are_left_in_any_order;
 mod batches_are_left_one_by_one;
+mod batches_support;
+mod batches_tell_each_its_own;
 mod clients_take_turns_whatever_they_ask;
 mod closed_handles_leave_nothing;
 mod handles_give_what_the_library_gives;

@@ -5,8 +5,8 @@
 
 use llama_cpp_sys_2 as llama;
 
-use super::Computing;
 use super::gathering::{self, next_exchange};
+use super::{Computing, Sequence};
 use crate::cache_memory::CacheMemory;
 use crate::log::warning;
 use crate::pool::{self, Holding};
@@ -47,6 +47,15 @@ impl Streams {
         unsafe { self.memory.give_back(stream, from, self.cells) };
         let stream = &mut self.streams[stream];
         stream.written = stream.written.min(from);
+    }
+}
+
+/// What two streams hold changes places: llama.cpp writes cells again in the order in which they lay, so that a
+/// window that was shifted stays out of order.
+fn exchange_order(streams: &mut [Stream], [one, other]: [usize; 2]) {
+    let orders = [one, other].map(|number| streams[number].is_in_order);
+    for (number, order) in [other, one].into_iter().zip(orders) {
+        streams[number].is_in_order = order;
     }
 }
 
@@ -117,7 +126,8 @@ impl Computing {
         let Some(streams) = &mut self.streams else {
             return;
         };
-        for sequence in self.sequences.iter().filter(|it| it.cells.shift_pending()) {
+        let is_moved = |it: &&Sequence| it.cells.shift_pending() && it.cells.len() > 0;
+        for sequence in self.sequences.iter().filter(is_moved) {
             streams.streams[sequence.cells.number()].is_in_order = false;
         }
         for stream in 0..streams.streams.len() {
@@ -178,8 +188,8 @@ impl Computing {
             for number in [one, other] {
                 // SAFETY: the context is alive and used by this thread only; both streams hold nothing.
                 unsafe { streams.give_back(number, 0) };
-                streams.streams[number].is_in_order = true;
             }
+            exchange_order(&mut streams.streams, [one, other]);
         }
         for (sequence, state) in pair.into_iter().zip(states) {
             if self.held(sequence) == 0 {
@@ -211,5 +221,22 @@ impl Computing {
             )
         };
         read > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_that_was_shifted_is_out_of_order_wherever_it_goes() {
+        let mut streams = [true, false, true].map(|is_in_order| Stream {
+            written: 5,
+            is_in_order,
+        });
+        exchange_order(&mut streams, [1, 2]);
+        assert_eq!(streams.map(|it| it.is_in_order), [true, true, false]);
+        exchange_order(&mut streams, [2, 0]);
+        assert_eq!(streams.map(|it| it.is_in_order), [false, true, true]);
     }
 }

@@ -15,6 +15,7 @@ use crate::generation::{Generation, Plan, Spelling};
 use crate::host_callbacks::HostError;
 use crate::log::{Verbosity, info};
 use crate::prefix_reuse::{Reused, common_prefix};
+use crate::run_extension::RunExtension;
 use crate::sampler::{self, Sampler, SamplingError};
 use crate::vocabulary::Token;
 
@@ -33,6 +34,8 @@ pub(crate) enum Prompt<'a> {
     Tokens(&'a [Token]),
     /// Rows of `Engine::embedding_width` floats.
     Embeddings(&'a [f32]),
+    /// The sequence idles while others run.
+    Nothing,
 }
 
 pub(crate) struct RunRequest<'a> {
@@ -118,6 +121,9 @@ impl Engine {
             Some(name) => self.adapters.find(name)?,
             None => NO_ADAPTER,
         };
+        if matches!(request.prompt, Prompt::Nothing) {
+            return self.idle(slot, request, (sampling, adapter));
+        }
         let mut history = self.slots[slot].history.clone();
         let prompt = self.prompt_tokens(slot, &request.prompt, &mut history)?;
         let max_context = self.max_context() - RESERVED_POSITIONS;
@@ -181,17 +187,56 @@ impl Engine {
             keeps_history: request.keep_history,
             is_deterministic,
             save_prompt_to: request.save_prompt_to.clone(),
-            inputs: Inputs {
-                rows: Arc::clone(&self.embeddings),
-                host: self.host,
-            },
-            spelling: Spelling {
-                vocabulary,
-                skip_special_token: self.skip_special_token,
-                ignore_eos_token: self.ignore_eos_token,
-                verbosity: self.verbosity,
-            },
+            inputs: self.inputs(),
+            spelling: self.spelling(),
         }))
+    }
+
+    /// A sequence that is given nothing: what it holds stays as it is.
+    fn idle(
+        &self,
+        slot: usize,
+        request: &RunRequest<'_>,
+        (sampling, adapter): (RKLLMSamplingParam, u64),
+    ) -> Result<Generation, Refusal> {
+        if self.slots.len() == 1 || self.vendor_only {
+            return Err(Refusal::EmptyPrompt);
+        }
+        let vocabulary = self.seat.weights.vocabulary;
+        let extension = RunExtension::default();
+        Ok(Generation::idle(Plan {
+            sequence: self.seat.sequence(slot),
+            n_keep: 0,
+            tokens: Vec::new(),
+            output: request.output,
+            wanted_from: 0,
+            drawn_from: None,
+            adapter,
+            sampler: Sampler::new(&sampling, extension, self.seed, vocabulary),
+            logprobs: None,
+            max_new_tokens: None,
+            keeps_history: request.keep_history,
+            is_deterministic: false,
+            save_prompt_to: None,
+            inputs: self.inputs(),
+            spelling: self.spelling(),
+        }))
+    }
+
+    fn inputs(&self) -> Inputs {
+        Inputs {
+            rows: Arc::clone(&self.embeddings),
+            host: self.host,
+        }
+    }
+
+    fn spelling(&self) -> Spelling {
+        Spelling {
+            vocabulary: self.seat.weights.vocabulary,
+            skip_special_token: self.skip_special_token,
+            ignore_eos_token: self.ignore_eos_token,
+            verbosity: self.verbosity,
+        }
     }
 
     fn prompt_tokens(
@@ -212,6 +257,7 @@ impl Engine {
                 let rows = values.chunks_exact(embeddings.width());
                 rows.map(|row| embeddings.token_of(row)).collect()
             }
+            Prompt::Nothing => Vec::new(),
             Prompt::Turn {
                 role,
                 text,

@@ -1,4 +1,4 @@
-//! `rkllm_set_run_extension`, which the vendor's library does not have.
+//! `rkllm_set_run_extension` and what tells hosts of what this library takes: the vendor's has none of it.
 
 use std::ffi::c_int;
 
@@ -38,4 +38,10 @@ pub extern "C" fn rkllm_run_extension_size() -> usize {
         true => 0,
         false => size_of::<RKLLMRunExtension>(),
     }
+}
+
+/// Whether a sequence of several may be given no input; 0: each needs one.
+#[unsafe(no_mangle)]
+pub extern "C" fn rkllm_takes_idle_sequences() -> c_int {
+    c_int::from(!vendor_only::is_asked_for())
 }

@@ -34,8 +34,8 @@ impl Generation {
         // A shifted cache is rotated inside the next decode, which is kept short because it must
         // not be aborted.
         let is_rotated = match self.plan.is_deterministic {
-            // Another's shift must not cut its prompt.
-            true => computing.cells(sequence).shift_pending(),
+            // Another's shift must not cut its prompt, nor one of cells that are gone.
+            true => computing.held(sequence) > 0 && computing.cells(sequence).shift_pending(),
             false => computing.shift_pending(),
         };
         let most = if is_rotated { 1 } else { most };
@@ -62,7 +62,9 @@ impl Generation {
 
     /// Tokens `from..to` are no part of the run any more; their cells have gone already.
     pub(crate) fn forget_range(&mut self, from: usize, to: usize) {
-        self.tokens.drain(from..to);
+        // One that idles has none, whatever its cells are of.
+        let end = to.min(self.tokens.len());
+        self.tokens.drain(from.min(end)..end);
         for place in [&mut self.plan.wanted_from, &mut self.prompt_end] {
             *place -= (*place).clamp(from, to) - from;
         }

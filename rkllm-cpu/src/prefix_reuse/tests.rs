@@ -173,6 +173,10 @@ fn a_cut_closes_its_gap() {
     assert!(cut.cut(1, 3));
     holds(&cut, &[1, 4, 5]);
     assert!(cut.shift_pending());
+    cut.clear();
+    assert!(cut.shift_pending(), "llama.cpp rotates all the same");
+    cut.rotated();
+    assert!(!cut.shift_pending());
     let mut at_end = cells(FakeMemory::able(), &[1, 2, 3]);
     assert!(at_end.cut(1, 3));
     holds(&at_end, &[1]);

@@ -10,7 +10,7 @@
 struct batch {
     LLMHandle handle;
     char text[N][4096];
-    int tokens[N], ended[N], sizes[N];
+    int tokens[N], ended[N], idles[N], sizes[N];
     int steps, finish, error, abort_at, pause_at;
     RKLLMPerfStat perf;
 };
@@ -29,11 +29,11 @@ static int on_batch(RKLLMResult *results, void *userdata, LLMCallState state) {
     for (int i = 0; i < N; i++) {
         if (results[i].token_id < 0) {
             /* Once ended, always ended, and without text. */
-            CHECK(results[i].text == NULL && run->tokens[i] > 0);
+            CHECK(results[i].text == NULL && (run->tokens[i] > 0 || run->idles[i]));
             run->ended[i] = 1;
             continue;
         }
-        CHECK(!run->ended[i]);
+        CHECK(!run->ended[i] && !run->idles[i]);
         run->tokens[i]++;
         if (results[i].text) {
             texts++;
@@ -59,16 +59,25 @@ static LLMHandle load_batch(RKLLMParam param) {
     return handle;
 }
 
+static RKLLMInput no_input(void) {
+    RKLLMInput input;
+    memset(&input, 0, sizeof input);
+    input.role = "user";
+    input.input_type = RKLLM_INPUT_TOKEN;
+    return input;
+}
+
 static struct batch *run_batch(LLMHandle handle, const char *const prompts[N], RKLLMInferParam infer,
                                struct batch *run) {
     RKLLMInput inputs[N];
-    for (int i = 0; i < N; i++) {
-        inputs[i] = prompt_input(prompts[i]);
-    }
     if (!run) {
         run = calloc(1, sizeof *run);
         CHECK(run != NULL);
         run->handle = handle;
+    }
+    for (int i = 0; i < N; i++) {
+        inputs[i] = prompts[i] ? prompt_input(prompts[i]) : no_input();
+        run->idles[i] = !prompts[i];
     }
     CHECK_INT(rkllm_run(handle, inputs, &infer, run), 0);
     CHECK_INT(rkllm_get_kv_cache_size(handle, run->sizes), 0);
@@ -165,6 +174,51 @@ static void a_full_window_shifts_in_a_batch(void) {
     rkllm_destroy(handle);
 }
 
+static void a_sequence_without_an_input_idles(void) {
+    CHECK_INT(rkllm_takes_idle_sequences(), 1);
+    RKLLMParam param = defaults();
+    LLMHandle single = load_raw(param), handle = load_batch(param);
+    struct record *alone = finished_run(single, STORY, generate());
+    const char *const all[N] = {COUNT, STORY, COUNT};
+    RKLLMInferParam keeping = generate();
+    keeping.keep_history = 1;
+    struct batch *before = run_batch(handle, all, keeping, NULL);
+    rkllm_clear_kv_cache(handle, 0, NULL, NULL);
+    /* Alone in the middle, as bit for bit without the others: none has a row in a decode. */
+    const char *const one[N] = {NULL, STORY, NULL};
+    struct batch *run = run_batch(handle, one, generate(), NULL);
+    CHECK_INT(run->finish, 1);
+    CHECK_TEXT(run->text[1], alone->text);
+    CHECK_INT(run->perf.prefill_tokens, alone->perf.prefill_tokens);
+    CHECK_INT(run->perf.generate_tokens, alone->perf.generate_tokens);
+    CHECK_INT(run->tokens[0] + run->tokens[2], 0);
+    CHECK_INT(run->sizes[0] + run->sizes[2], 0);
+    CHECK_INT(run->sizes[1], kv_size(single));
+    /* What one holds outlasts that it idles, and the first one may be it. */
+    free(run_batch(handle, all, keeping, NULL));
+    const char *const last[N] = {NULL, NULL, " And"};
+    struct batch *second = run_batch(handle, last, keeping, NULL);
+    CHECK(second->sizes[0] > 0 && second->tokens[2] > 0);
+    CHECK(second->perf.prefill_tokens <= 2);
+    const char *const first[N] = {" And", NULL, NULL};
+    struct batch *third = run_batch(handle, first, keeping, NULL);
+    CHECK(third->tokens[0] > 0 && third->perf.prefill_tokens <= 2);
+    /* Of nothing there is no run. */
+    RKLLMInput inputs[N] = {no_input(), no_input(), no_input()};
+    struct batch refused = {.handle = handle};
+    CHECK_INT(rkllm_run(handle, inputs, &keeping, &refused), -1);
+    CHECK_INT(refused.steps + refused.finish + refused.error, 0);
+    CHECK_INT(rkllm_run(single, inputs, &keeping, &refused), -1);
+    setenv("RKLLM_CPU_VENDOR_ONLY", "1", 1);
+    CHECK_INT(rkllm_takes_idle_sequences(), 0);
+    LLMHandle vendors = load_batch(param);
+    inputs[1] = prompt_input(STORY);
+    CHECK_INT(rkllm_run(vendors, inputs, &keeping, &refused), -1);
+    unsetenv("RKLLM_CPU_VENDOR_ONLY");
+    free(alone), free(before), free(run), free(second), free(third);
+    rkllm_destroy(single), rkllm_destroy(handle), rkllm_destroy(vendors);
+}
+
 static void what_a_batch_cannot_do_is_refused(void) {
     LLMHandle handle = load_batch(defaults());
     RKLLMInput inputs[N] = {prompt_input(COUNT), prompt_input(COUNT), prompt_input(NULL)};
@@ -190,6 +244,7 @@ static const struct promise promises[] = {
     {"each_sequence_answers_its_own_prompt", each_sequence_answers_its_own_prompt},
     {"a_batch_is_paused_aborted_and_continued", a_batch_is_paused_aborted_and_continued},
     {"a_full_window_shifts_in_a_batch", a_full_window_shifts_in_a_batch},
+    {"a_sequence_without_an_input_idles", a_sequence_without_an_input_idles},
     {"what_a_batch_cannot_do_is_refused", what_a_batch_cannot_do_is_refused},
 };
 

@@ -69,6 +69,8 @@ pub struct RKLLMRunExtension {
 pub const SECOND_SIZE: usize = 104;
 
 pub type RunExtensionSizeFn = unsafe extern "C" fn() -> usize;
+/// Not 0: a sequence of a run may be given no input.
+pub type TakesIdleSequencesFn = unsafe extern "C" fn() -> c_int;
 pub type SetRunExtensionFn = unsafe extern "C" fn(LLMHandle, *const RKLLMRunExtension) -> c_int;
 
 // The assertions of rkllm-cpu's header.

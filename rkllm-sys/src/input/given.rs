@@ -17,6 +17,9 @@ pub enum RunInput<'a> {
     Embeddings { values: &'a [f32], n_tokens: usize },
     /// A prompt with embeddings for its tags.
     Multimodal(Multimodal<'a>),
+    /// Of one sequence among several: it idles while the others run
+    /// ([`Library::takes_idle_sequences`](crate::Library::takes_idle_sequences)).
+    Nothing,
 }
 
 /// A prompt with one tag (`<image>`, `<video>`) for each item given beside it.

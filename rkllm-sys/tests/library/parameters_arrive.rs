@@ -2,7 +2,10 @@
 //! the library's own, and what no library could take is refused before.
 
 use crate::common::{DEFAULT, Model, collect, on_each_family, open, run_id};
-use rkllm_sys::{CallError, CpuMask, Handle, History, InitParams, RunInput, RunOptions, Sampling};
+use rkllm_sys::{
+    CallError, CpuMask, Handle, History, InitParams, RunExtras, RunInput, RunItem, RunOptions,
+    Sampling,
+};
 
 /// The run's parameters as the library saw them.
 fn reported(
@@ -219,6 +222,27 @@ fn tokens_are_an_input_too() {
             .run(&RunInput::Tokens(&[]), &DEFAULT, run_id(2), sink)
             .expect_err("no tokens");
         assert!(matches!(error, CallError::OutOfRange { .. }), "{error:?}");
+    });
+}
+
+#[test]
+fn a_sequence_without_an_input_is_given_to_no_library_that_knows_none() {
+    on_each_family(|name| {
+        let model = Model::new("echo-prompt = true");
+        let params = InitParams {
+            n_batch: Some(2),
+            ..model.params()
+        };
+        let library = open(name);
+        assert!(!library.takes_idle_sequences(), "{name}");
+        let handle = library.init(&params).expect(name);
+        let (sink, collected) = collect();
+        let items = [RunInput::Prompt("a"), RunInput::Nothing].map(RunItem::user);
+        let error = handle
+            .run_batch(&items, &DEFAULT, &RunExtras::default(), run_id(1), sink)
+            .expect_err("no input");
+        assert!(matches!(error, CallError::NotInLibrary { .. }), "{error:?}");
+        assert_eq!(collected.all(), []);
     });
 }
 

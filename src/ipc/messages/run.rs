@@ -152,6 +152,8 @@ pub struct RunEnd {
     /// Prompt tokens that were not evaluated again.
     pub cached_prompt_tokens: Option<u32>,
     pub perf: Option<PerfFigures>,
+    /// Of a run whose `perf` the library tells only together with that of others.
+    pub clock: Option<ClockFigures>,
     /// `None`: its tokens come from one run of the library.
     pub redraws: Option<Redraws>,
     /// Whether the runtime evaluated exactly the tokens that the model's tokenizer makes of the
@@ -218,6 +220,15 @@ pub struct PerfFigures {
     /// Tokens after the first one.
     pub generate_tokens: u32,
     pub memory_mb: f32,
+}
+
+/// What the worker's clock has measured of a run that is a sequence of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClockFigures {
+    /// From the batch's beginning, so that all its prompts are in it.
+    pub first_token_ms: f32,
+    /// From its first token to its last one; `None`: there is no other.
+    pub others_ms: Option<f32>,
 }
 
 #[cfg(test)]

@@ -66,6 +66,7 @@ impl Serving<'_> {
         };
         let is_followed = !followed.is_nothing();
         let spec = self.spec(worker, followed);
+        let is_in_batch = worker.facts.is_batch;
         let (deadlines, prefill) = (worker.deadlines, Prefill::of(&spec, worker.slots()));
         let prefill = prefill.in_batch(lease.batch_bytes());
         let resumed = Resumption::of(self.lost.take(), worker, granted_at);
@@ -88,6 +89,9 @@ impl Serving<'_> {
             request: Some(request.id.to_string()),
             metrics,
         };
+        // What waits already comes before what is made now.
+        let waits_for_none = is_in_batch || !self.unread.is_empty();
+        let unread = self.unread.waits_for(deadlines.slow_reader);
         let mut sink = TextSink {
             run: self.job.run,
             wants_text: request.max_new_tokens != Some(0),
@@ -107,6 +111,7 @@ impl Serving<'_> {
             has_new: false,
             repeated: &mut self.repeated,
             waiting: None,
+            unread: waits_for_none.then_some(unread),
             prompt_logprobs: PromptLogprobs {
                 told: &mut self.prompt_logprobs,
                 in_attempt: 0,

@@ -1,6 +1,6 @@
 //! What a request's run is begun with, and what it came to.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
@@ -36,6 +36,8 @@ pub struct RunServices {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Served {
     pub extent: Extent,
+    /// How long it had a worker, or waited for another one: its reader may take longer.
+    pub time: Duration,
     /// Tokens that were evaluated and made for it, as far as the runtime told.
     pub tokens: u64,
 }

@@ -1,9 +1,10 @@
 //! A run of several sequences of one handle (`n_batch`): to the daemon each is a run of its own, with its own
 //! budget, text and end. The library ends them together: what one of them has ended with, or has been
 //! asked to, is told at once, its sequence idles on, and the library is told to end when none is left. A sequence
-//! that no run has gets the shortest of prompts, and what it makes is dropped.
+//! that no run has idles from the beginning where the library knows that; else it gets the shortest of prompts,
+//! and what it makes is dropped.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Once, PoisonError};
 
 use rkllm_sys::{
     CallError, CallState, Flow, ResultSink, ResultView, RunExtras, RunId, RunInput, RunItem,
@@ -21,8 +22,10 @@ use super::super::token_sink::{SharedRecord, TokenSink};
 use super::Model;
 use crate::ipc::{RunSpec, SlotEvent};
 
-/// What a sequence is given that no run has: a token of every tokenizer.
-const FILLER: &str = "a";
+/// What a sequence is given that no run has, where it cannot be given nothing: a token of every tokenizer.
+const FILLER: RunInput<'static> = RunInput::Prompt("a");
+/// It is told once that texts may be missing.
+static MAY_LACK_TEXTS: Once = Once::new();
 
 /// A run that is a sequence of a batch.
 pub struct Member {
@@ -93,6 +96,8 @@ impl Model {
             let mut returned = it.returned;
             returned.record =
                 std::mem::take(&mut *it.record.lock().unwrap_or_else(PoisonError::into_inner));
+            // Figures are told of one alone, whose prompt was evaluated from its beginning.
+            returned.cache_emptied = returned.record.perf.is_some();
             // What has ended before is no failure's.
             let has_ended = returned.record.finished || returned.record.ended_by.is_some();
             if is_failed && !has_ended {
@@ -129,18 +134,30 @@ impl Model {
         };
         let control = self.handle.control();
         let fillers = control.sequences().saturating_sub(seated.len());
+        let idles = self.handle.library().takes_idle_sequences();
+        let filler = match idles {
+            true => RunInput::Nothing,
+            false => FILLER,
+        };
         let items: Vec<RunItem<'_>> = seated
             .iter()
             .map(|it| match &it.form {
                 InputForm::Text(text) => RunInput::Prompt(text),
                 InputForm::Tokens(ids) => RunInput::Tokens(ids),
             })
-            .chain(std::iter::repeat_n(RunInput::Prompt(FILLER), fillers))
+            .chain(std::iter::repeat_n(filler, fillers))
             .map(RunItem::user)
             .collect();
+        // The library's figures are those of all sequences together.
+        let figures = match seated.len() == 1 && (fillers == 0 || idles) {
+            true => Figures::OfOne,
+            false => Figures::OfAll,
+        };
         let places = seated.iter().map(|it| self.place(it)).collect();
         let sink = BatchSink {
             places,
+            figures,
+            waits_together: idles,
             abort: Box::new(move || control.abort()),
         };
         self.handle
@@ -159,6 +176,7 @@ impl Model {
         // The library's run is not this one's to end.
         sink.abort = Box::new(|| Ok(()));
         sink.budget_of_runtime = None;
+        sink.eos_ids = self.ends(spec);
         Place {
             sink,
             seat: Arc::clone(seat),
@@ -174,8 +192,19 @@ struct Place {
     has_ended: bool,
 }
 
+/// Whose the figures are that the library tells at its end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Figures {
+    /// Nothing else was computed.
+    OfOne,
+    OfAll,
+}
+
 struct BatchSink {
     places: Vec<Place>,
+    figures: Figures,
+    /// The library is known to say WAITING only where no sequence has a text.
+    waits_together: bool,
     /// Asks the library to end.
     abort: Box<dyn Fn() -> Result<(), CallError> + Send>,
 }
@@ -186,8 +215,17 @@ impl ResultSink for BatchSink {
     }
 
     fn on_results(&mut self, results: &[ResultView<'_>]) -> Flow {
+        let waits = |result: &ResultView<'_>| result.state == CallState::Waiting;
+        if !self.waits_together && results.iter().any(waits) {
+            MAY_LACK_TEXTS.call_once(|| {
+                eprintln!(
+                    "W rkllmd-worker: the runtime says WAITING of several sequences; texts of those that do not \
+                     wait may be missing"
+                );
+            });
+        }
         for (place, result) in self.places.iter_mut().zip(results) {
-            place.take(result);
+            place.take(result, self.figures);
         }
         let is_over = results
             .first()
@@ -204,11 +242,11 @@ impl ResultSink for BatchSink {
 }
 
 impl Place {
-    fn take(&mut self, result: &ResultView<'_>) {
+    fn take(&mut self, result: &ResultView<'_>, figures: Figures) {
         if self.has_ended || !self.seat.enter() {
-            return;
+            return self.take_figures(result, figures);
         }
-        self.sink.on_result(of_sequence(result));
+        self.sink.on_result(of_sequence(result, figures));
         self.seat.exit();
         let (record, progress) = (&self.sink.record, &self.sink.progress);
         self.has_ended = record.finished || record.ended_by.is_some();
@@ -221,11 +259,19 @@ impl Place {
             });
         }
     }
+
+    /// What has ended before the library is told its figures when that has.
+    fn take_figures(&mut self, result: &ResultView<'_>, figures: Figures) {
+        let are_its = self.has_ended && figures == Figures::OfOne;
+        if are_its && result.state == CallState::Finish {
+            self.sink.record.perf = result.perf;
+        }
+    }
 }
 
-/// What a callback of the batch says to one sequence: the state is all sequences' together, the figures are, too,
+/// What a callback of the batch says to one sequence: the state is all sequences' together, the figures may be, too,
 /// and one that has ended by itself is told so by its token alone (docs/vendor-library.md §4).
-fn of_sequence<'a>(result: &ResultView<'a>) -> ResultView<'a> {
+fn of_sequence<'a>(result: &ResultView<'a>, figures: Figures) -> ResultView<'a> {
     let has_text = result.text.is_some_and(|text| !text.is_empty());
     let has_ended = result.token_id.is_some_and(|id| id < 0) && !has_text;
     let is_token = matches!(result.state, CallState::Normal | CallState::Waiting);
@@ -236,7 +282,7 @@ fn of_sequence<'a>(result: &ResultView<'a>) -> ResultView<'a> {
     };
     ResultView {
         state,
-        perf: None,
+        perf: result.perf.filter(|_| figures == Figures::OfOne),
         ..*result
     }
 }
@@ -247,7 +293,7 @@ mod tests {
 
     fn told(state: CallState, text: Option<&[u8]>, token_id: Option<i32>) -> CallState {
         let run = RunId::new(1).expect("it is not 0");
-        of_sequence(&ResultView {
+        let result = ResultView {
             run,
             state,
             text,
@@ -255,8 +301,8 @@ mod tests {
             hidden_states: None,
             logits: None,
             perf: None,
-        })
-        .state
+        };
+        of_sequence(&result, Figures::OfAll).state
     }
 
     #[test]

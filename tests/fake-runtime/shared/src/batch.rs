@@ -1,16 +1,18 @@
 //! A run of several sequences: each has an input, an answer and a place in the array of results. A
 //! sequence that has ended gets the token id -1 and no text until all have.
 
-use crate::answer::{ERROR, Event, FINISH, NORMAL};
+use crate::answer::{ERROR, Event, FINISH, NORMAL, WAITING};
 use crate::console;
 use crate::fault::{After, Fault};
 use crate::generation::{MODE_HIDDEN, Userdata};
 use crate::layout::Layout;
 use crate::model::{Cache, Model, lock};
 use crate::params::{Input, RunParams};
-use std::ffi::c_int;
+use std::ffi::{c_char, c_int};
 use std::time::{Duration, Instant};
 
+/// Nothing says what a text is in WAITING, so no host may look there.
+const NO_TEXT: *const c_char = std::ptr::without_provenance(1);
 /// The hidden states of a sequence begin with this times its place.
 const SLOT_STEP: f32 = 1000.0;
 
@@ -110,10 +112,21 @@ impl Batch<'_> {
             if self.model.is_aborted() {
                 break;
             }
+            // It is all sequences' together.
+            let goes_on = |event: &&Event| event.state != WAITING;
+            let events = sequences.iter().filter_map(|sequence| sequence.get(step));
+            let state = match events.filter(goes_on).count() {
+                0 => WAITING,
+                _ => NORMAL,
+            };
             for (slot, sequence) in sequences.iter().enumerate() {
                 match sequence.get(step) {
                     Some(event) => {
-                        results.put(slot, text_at, event.text.as_ptr());
+                        let text = match state {
+                            WAITING => NO_TEXT,
+                            _ => event.text.as_ptr(),
+                        };
+                        results.put(slot, text_at, text);
                         results.put(slot, id_at, event.id);
                     }
                     None => {
@@ -122,7 +135,7 @@ impl Batch<'_> {
                     }
                 }
             }
-            self.call(&mut results, NORMAL);
+            self.call(&mut results, state);
         }
         if let (Some(at), Some(perf)) = (fields.find("perf"), self.layout.find("RKLLMPerfStat")) {
             for (slot, count) in counts.iter().enumerate() {
