@@ -20,7 +20,7 @@ use raw::{CallReply, CallSpec, Question, RawRunSpec, RawSlot};
 use run::{RunEnd, RunSpec, TokenKind, WaitsFor};
 
 /// Version of everything in this file and its parts.
-pub const PROTOCOL_VERSION: u32 = 21;
+pub const PROTOCOL_VERSION: u32 = 22;
 /// Exit code of a worker that ended itself because a call passed its deadline.
 pub const EXIT_DEADLINE: i32 = 70;
 /// Exit code of a worker that ended itself because it could not load its model, which it has said.
