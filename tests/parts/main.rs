@@ -39,6 +39,7 @@ mod models_folder_support;
 mod models_keep_control_tokens_out;
 mod models_render_as_transformers_does;
 mod no_template_makes_tokens_of_client_text;
+mod odd_schemas_are_kept_or_told;
 mod pulls_are_whole_or_not_at_all;
 mod pulls_lead_nowhere_else;
 mod pulls_support;
