@@ -9,7 +9,7 @@ use crate::ipc::Prompt;
 use crate::models::InstalledModel;
 use crate::prompt::{ControlTokenPolicy, FillIn, Gap, RenderRequest};
 use crate::reader::ReaderError;
-use crate::reply::{ReplyOptions, ReplyPlan, ToolTypes};
+use crate::reply::{CallsAt, ReplyOptions, ReplyPlan, ToolTypes};
 
 /// What a prompt is made of, by a reader.
 pub enum PromptSource {
@@ -72,12 +72,18 @@ pub struct ReplyReading {
 
 impl ReplyReading {
     /// How the reply to `prompt` is read.
-    pub fn plan(&self, model: &InstalledModel, prompt: &Prompt) -> Option<ReplyPlan> {
+    pub fn plan(
+        &self,
+        model: &InstalledModel,
+        prompt: &Prompt,
+        calls_at: CallsAt,
+    ) -> Option<ReplyPlan> {
         let reply = model.reply.as_ref()?;
         let (before, begun) = prompt.around_begun_answer();
         let options = ReplyOptions {
             keeps_thoughts: self.keeps_thoughts,
             tools: self.tools.clone(),
+            calls_at,
             opened_in: reply.found.format.opened_by(before, begun),
         };
         reply.plan(&options, self.one_call, self.thought_tokens)

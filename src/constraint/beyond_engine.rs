@@ -2,21 +2,21 @@
 
 use serde_json::{Map, Value};
 
-use super::references::fragment;
+use super::references::Places;
 
-/// Whether the place that `reference` names in `root` leads back to itself without a value in between, so
+/// Whether the place that `reference` names leads back to itself without a value in between, so
 /// that it says nothing and never ends.
-pub fn is_circular(root: &Value, reference: &str) -> bool {
+pub fn is_circular(places: &Places<'_>, reference: &str) -> bool {
     let mut search = Search {
-        root,
+        places,
         path: Vec::new(),
         done: Vec::new(),
     };
     search.follows(reference)
 }
 
-struct Search<'v> {
-    root: &'v Value,
+struct Search<'p, 'v> {
+    places: &'p Places<'v>,
     /// References that lead to here.
     path: Vec<&'v str>,
     /// Those that lead to no circle.
@@ -27,10 +27,9 @@ struct Search<'v> {
 const OF_ONE: [&str; 4] = ["if", "then", "else", "not"];
 const OF_SEVERAL: [&str; 3] = ["allOf", "anyOf", "oneOf"];
 
-impl<'v> Search<'v> {
+impl<'v> Search<'_, 'v> {
     fn follows(&mut self, reference: &str) -> bool {
-        let pointer = fragment(reference);
-        let Some(target) = pointer.and_then(|pointer| self.root.pointer(&pointer)) else {
+        let Some(target) = self.places.find(reference) else {
             // The engine says what it does not find.
             return false;
         };
@@ -95,16 +94,20 @@ mod tests {
             json!({"allOf": [{"$ref": "#"}]}),
             json!({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"},
                 "b": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/a"}]}}}),
+            json!({"$anchor": "a", "$ref": "#a"}),
+            json!({"allOf": [{"$ref": "#b"}], "$defs": {"b": {"$anchor": "b", "not": {"$ref": "#"}}}}),
         ] {
-            assert!(is_circular(&schema, "#"), "{schema}");
+            assert!(is_circular(&Places::of(&schema), "#"), "{schema}");
         }
         for schema in [
             json!({"properties": {"next": {"$ref": "#"}}}),
             json!({"anyOf": [{"type": "null"}, {"items": {"$ref": "#"}}]}),
             json!({"allOf": [{"$ref": "#/$defs/a"}, {"$ref": "#/$defs/a"}], "$defs": {"a": {}}}),
             json!({"$ref": "#/nowhere"}),
+            json!({"$ref": "#nowhere"}),
+            json!({"$anchor": "a", "items": {"$ref": "#a"}}),
         ] {
-            assert!(!is_circular(&schema, "#"), "{schema}");
+            assert!(!is_circular(&Places::of(&schema), "#"), "{schema}");
         }
     }
 
@@ -117,7 +120,8 @@ mod tests {
                 (format!("a{n}"), json!({"allOf": both}))
             })
             .collect();
-        assert!(!is_circular(&json!({"$defs": defs}), &a(0)));
+        let schema = json!({"$defs": defs});
+        assert!(!is_circular(&Places::of(&schema), &a(0)));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use llguidance::toktrie::TokenId;
 use super::compiled::Parsers;
 use super::opening::{Said, Watch};
 use super::tokens::ModelTokens;
-use super::unique_keys::UniqueKeys;
+use super::unique_keys::{Beginning, UniqueKeys};
 use super::{Constraint, Thought, UniqueIn};
 
 /// What becomes of the answer.
@@ -65,8 +65,9 @@ pub struct Follower {
     /// What is free around calls, while one is followed.
     free: Option<Box<Watch>>,
     keys: Option<UniqueKeys>,
+    unique_keys: UniqueIn,
     /// What the answer begins with says whether there are any.
-    keys_are_of_json: bool,
+    keys_if: Option<Beginning>,
     /// Of what the run has drawn, so many tokens were followed.
     followed: usize,
     has_ended: bool,
@@ -120,7 +121,8 @@ impl Follower {
             stage,
             free: None,
             keys: (how.unique_keys != UniqueIn::None).then(UniqueKeys::default),
-            keys_are_of_json: how.unique_keys == UniqueIn::Json,
+            keys_if: Beginning::of(&how.unique_keys),
+            unique_keys: how.unique_keys.clone(),
             followed: 0,
             has_ended: false,
             may_end: false,
@@ -267,18 +269,8 @@ impl Follower {
 
     fn answers(&mut self, bytes: &[u8], id: Option<i32>) -> anyhow::Result<()> {
         let id = id.and_then(|id| TokenId::try_from(id).ok());
-        if self.keys_are_of_json
-            && let Some(first) = bytes.trim_ascii_start().first()
-        {
-            self.keys_are_of_json = false;
-            self.keys = self.keys.take().filter(|_| b"{[".contains(first));
-        }
-        if let Some(keys) = &mut self.keys {
-            match id.is_some_and(|id| self.tokens.special.binary_search(&id).is_ok()) {
-                true => *keys = UniqueKeys::default(),
-                false => keys.says(bytes),
-            }
-        }
+        let is_special = id.is_some_and(|id| self.tokens.special.binary_search(&id).is_ok());
+        self.says_keys(bytes, is_special);
         match id {
             Some(id) => self.matcher.consume_token(id)?,
             None => {

@@ -50,24 +50,38 @@ impl From<Fault> for Unenforceable {
 
 /// Makes a grammar of what is wanted. `Err`: there is none, or it is to be strict and is not.
 pub fn compile(wanted: &Wanted, limits: &Limits) -> Result<Compiled, Unenforceable> {
-    if !matches!(wanted, Wanted::Calls { .. }) {
-        refuse_large(wanted, limits)?;
+    match wanted {
+        Wanted::Calls { json } => calls::compile(json, limits),
+        Wanted::JsonObject | Wanted::JsonSchema { .. } => Json::of(wanted, limits)?.alone(limits),
+        Wanted::Regex(_) | Wanted::Choice(_) | Wanted::Gbnf(_) | Wanted::Lark(_) => {
+            of_text(text(wanted, limits)?)
+        }
     }
+}
+
+/// The Lark of a text that is no JSON, which the engine takes.
+pub(super) fn text(wanted: &Wanted, limits: &Limits) -> Result<String, Unenforceable> {
+    refuse_large(wanted, limits)?;
     let depth = limits.schema_depth;
     let lark = match wanted {
-        Wanted::Calls { json } => return calls::compile(json, limits),
-        Wanted::JsonObject | Wanted::JsonSchema { .. } => {
-            return Json::of(wanted, limits)?.alone(limits);
-        }
         Wanted::Regex(pattern) => texts::regex(pattern),
         Wanted::Choice(options) => texts::choice(options),
         Wanted::Gbnf(text) => gbnf::to_lark(text, depth),
         Wanted::Lark(text) => texts::checked_lark(text, depth).map(|()| text.clone()),
+        Wanted::JsonObject | Wanted::JsonSchema { .. } | Wanted::Calls { .. } => {
+            Err("it is no text".to_owned())
+        }
     };
-    let grammar = TopLevelGrammar::from_lark(lark.map_err(whole)?);
+    let lark = lark.map_err(whole)?;
+    let grammar = TopLevelGrammar::from_lark(lark.clone());
     Trial::new(limits, 0)?.parses(&grammar).map_err(whole)?;
+    Ok(lark)
+}
+
+/// A grammar of such a text and nothing else.
+pub(super) fn of_text(lark: String) -> Result<Compiled, Unenforceable> {
     Ok(Compiled {
-        grammar: serialised(&grammar)?,
+        grammar: serialised(&TopLevelGrammar::from_lark(lark))?,
         how: How::default(),
         not_kept: Vec::new(),
     })

@@ -130,13 +130,15 @@ pub struct How {
 }
 
 /// Answers in which no object has a key twice.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UniqueIn {
     #[default]
     None,
     All,
     /// Those that begin as JSON; the others are calls in a form that is none.
     Json,
+    /// Those that begin with one of these texts or with a special token; the others are no JSON.
+    Begun(Vec<String>),
 }
 
 /// What a run keeps to.

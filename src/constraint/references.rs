@@ -2,7 +2,79 @@
 //! elsewhere, such as in a `const`, is a value: it is not read as a schema is, so the engine must not be led
 //! there, where it would take what no client may ask for.
 
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use super::beyond_engine::is_circular;
 use super::keywords::{Holds, kept};
+
+/// The places of a document that references lead to.
+pub struct Places<'v> {
+    root: &'v Value,
+    /// Schemas with a name.
+    anchors: HashMap<&'v str, &'v Value>,
+}
+
+impl<'v> Places<'v> {
+    pub fn of(root: &'v Value) -> Self {
+        let mut anchors = HashMap::new();
+        name(root, &mut anchors);
+        Self { root, anchors }
+    }
+
+    /// What a reference into the document leads to, if it is there.
+    pub fn find(&self, reference: &str) -> Option<&'v Value> {
+        let place = fragment(reference)?;
+        match place.is_empty() || place.starts_with('/') {
+            true => self.root.pointer(&place),
+            false => self.anchors.get(&*place).copied(),
+        }
+    }
+
+    /// Why a reference is not followed; `None`: it is.
+    pub fn fault(&self, reference: &Value) -> Option<&'static str> {
+        let inside = reference.as_str().filter(|to| to.starts_with('#'));
+        let Some(to) = inside else {
+            return Some("must refer to a place in the same schema");
+        };
+        if !leads_to_a_schema(to) {
+            return Some("must lead to a schema, by keywords that hold schemas");
+        }
+        is_circular(self, to).then_some("leads back to itself without a value in between")
+    }
+}
+
+/// What a reference into `root` leads to, where few are looked up.
+pub fn found<'v>(root: &'v Value, reference: &str) -> Option<&'v Value> {
+    let place = fragment(reference)?;
+    match place.starts_with('/') {
+        true => root.pointer(&place),
+        false => Places::of(root).find(reference),
+    }
+}
+
+/// The schema's anchor, and those of the schemas in it. The first of a name counts.
+fn name<'v>(schema: &'v Value, anchors: &mut HashMap<&'v str, &'v Value>) {
+    let Value::Object(keywords) = schema else {
+        return;
+    };
+    if let Some(Value::String(anchor)) = keywords.get("$anchor") {
+        anchors.entry(anchor).or_insert(schema);
+    }
+    for (keyword, value) in keywords {
+        match (kept(keyword), value) {
+            (None | Some(Holds::Value), _) => {}
+            (Some(Holds::Named | Holds::NamedOrNames), Value::Object(schemas)) => {
+                schemas.values().for_each(|schema| name(schema, anchors));
+            }
+            (Some(_), Value::Array(schemas)) => {
+                schemas.iter().for_each(|schema| name(schema, anchors));
+            }
+            (Some(_), _) => name(value, anchors),
+        }
+    }
+}
 
 /// What a part of a pointer is looked up in.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -15,7 +87,7 @@ enum At {
 
 /// Whether a reference into the same document can name nothing but a schema, if anything is there. An anchor
 /// is the engine's to find, which looks for them in schemas.
-pub fn leads_to_a_schema(reference: &str) -> bool {
+fn leads_to_a_schema(reference: &str) -> bool {
     let Some(fragment) = fragment(reference) else {
         return false;
     };
@@ -105,6 +177,26 @@ mod tests {
             "#/%ff",
         ] {
             assert!(!leads_to_a_schema(reference), "{reference}");
+        }
+    }
+
+    #[test]
+    fn a_reference_leads_to_a_pointer_or_a_name() {
+        let schema = serde_json::json!({"$defs": {"a/b~c": {"$anchor": "x", "type": "null"},
+            "v": {"const": {"$anchor": "y"}}, "l": {"anyOf": [true, {"$anchor": "z"}]}}});
+        let places = Places::of(&schema);
+        for (reference, expected) in [
+            ("#", Some("")),
+            ("#/$defs/a~1b~0c", Some("/$defs/a~1b~0c")),
+            ("#/%24defs/a%7E1b~0c", Some("/$defs/a~1b~0c")),
+            ("#x", Some("/$defs/a~1b~0c")),
+            ("#z", Some("/$defs/l/anyOf/1")),
+            ("#y", None),
+            ("#/$defs/b", None),
+            ("x", None),
+        ] {
+            let place = expected.and_then(|place| schema.pointer(place));
+            assert_eq!(places.find(reference), place, "{reference}");
         }
     }
 

@@ -3,10 +3,10 @@
 
 use serde_json::{Map, Value};
 
-use super::beyond_engine::{is_circular, misread_bound};
+use super::beyond_engine::misread_bound;
 use super::exact_numbers::{has_inexact_number, narrowed};
 use super::keywords::{COUNTS, FORMATS, Holds, NOT_KEPT, kept};
-use super::references::{fragment, leads_to_a_schema};
+use super::references::{Places, fragment};
 use super::rewrite::{Apart, Care, Moved, Root, Unsaid, rewrite};
 
 /// What is wrong with a place in a schema.
@@ -41,6 +41,7 @@ pub fn prepare(schema: &Value, most_depth: usize) -> Result<Prepared, Fault> {
     let apart = Apart::of(schema);
     let mut walk = Walk {
         root: Root(schema),
+        places: Places::of(schema),
         most_depth,
         not_kept: Vec::new(),
         care: match compares_references(schema, false, &apart) {
@@ -62,6 +63,7 @@ pub fn prepare(schema: &Value, most_depth: usize) -> Result<Prepared, Fault> {
 
 struct Walk<'v> {
     root: Root<'v>,
+    places: Places<'v>,
     most_depth: usize,
     not_kept: Vec<Fault>,
     care: Care,
@@ -162,21 +164,9 @@ impl Walk<'_> {
                 {
                     value = (count as u64).into();
                 }
-                if keyword == "$ref" && !value.as_str().is_some_and(|to| to.starts_with('#')) {
-                    self.not_kept
-                        .push(Fault::new(&at, "must refer to a place in the same schema"));
-                    continue;
-                }
-                if keyword == "$ref" && !value.as_str().is_some_and(leads_to_a_schema) {
-                    let reason = "must lead to a schema, by keywords that hold schemas";
-                    self.not_kept.push(Fault::new(&at, reason));
-                    continue;
-                }
                 if keyword == "$ref"
-                    && let Some(to) = value.as_str()
-                    && is_circular(self.root.0, to)
+                    && let Some(reason) = self.places.fault(&value)
                 {
-                    let reason = "leads back to itself without a value in between";
                     self.not_kept.push(Fault::new(&at, reason));
                     continue;
                 }
@@ -382,6 +372,9 @@ mod tests {
     fn a_circle_is_one_however_it_is_written() {
         let schema = json!({"$ref": "#/%24defs/a", "$defs": {"a": {"$ref": "#/$defs/%61"}}});
         assert_eq!(faults(schema), ["/$ref", "/$defs/a/$ref"]);
+        let named =
+            json!({"$anchor": "a", "properties": {"b": {"$ref": "#a"}}, "anyOf": [{"$ref": "#a"}]});
+        assert_eq!(faults(named), ["/properties/b/$ref", "/anyOf/0/$ref"]);
     }
 
     #[test]

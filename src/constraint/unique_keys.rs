@@ -5,6 +5,57 @@
 
 use std::collections::HashSet;
 
+use super::UniqueIn;
+
+/// What an answer whose keys are looked at begins with, until it is said.
+#[derive(Clone, Debug)]
+pub enum Beginning {
+    Json,
+    /// One of the texts or a special token; with what was said so far.
+    OneOf {
+        texts: Vec<String>,
+        said: Vec<u8>,
+    },
+}
+
+impl Beginning {
+    /// `None`: keys are looked at whatever it begins with, or not at all.
+    pub fn of(unique: &UniqueIn) -> Option<Self> {
+        match unique {
+            UniqueIn::None | UniqueIn::All => None,
+            UniqueIn::Json => Some(Self::Json),
+            UniqueIn::Begun(texts) => Some(Self::OneOf {
+                texts: texts.clone(),
+                said: Vec::new(),
+            }),
+        }
+    }
+
+    /// Takes in what was said. `None`: it is not known yet whether the answer begins so.
+    pub fn is_said(&mut self, bytes: &[u8], is_special: bool) -> Option<bool> {
+        match self {
+            Self::Json => {
+                let first = bytes.trim_ascii_start().first()?;
+                Some(b"{[".contains(first))
+            }
+            Self::OneOf { .. } if is_special => Some(true),
+            Self::OneOf { texts, said } => {
+                said.extend_from_slice(bytes);
+                let said = said.trim_ascii_start();
+                if said.is_empty() {
+                    return None;
+                }
+                let mut all = texts.iter().map(|text| text.as_bytes());
+                if all.clone().any(|text| said.starts_with(text)) {
+                    return Some(true);
+                }
+                let may_be_said = all.any(|text| text.starts_with(said));
+                (!may_be_said).then_some(false)
+            }
+        }
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct UniqueKeys {
     open: Vec<Open>,
@@ -198,5 +249,34 @@ mod tests {
             );
         }
         assert!(!after("{\"a").has_keys() && after("[{\"a\":").has_keys());
+    }
+
+    #[test]
+    fn an_answer_begins_with_one_of_its_texts_once_all_of_it_is_said() {
+        let unique = UniqueIn::Begun(vec!["<call>".to_owned(), "{".to_owned()]);
+        let cases: [(&[&str], Option<bool>); 6] = [
+            (&["\n", "<", "call", ">"], Some(true)),
+            (&["<call>{\"a\""], Some(true)),
+            (&[" {"], Some(true)),
+            (&["<", "b"], Some(false)),
+            (&["yes"], Some(false)),
+            (&[" ", "<cal"], None),
+        ];
+        for (said, expected) in cases {
+            let mut beginning = Beginning::of(&unique).expect("it is looked at");
+            let is_said = said
+                .iter()
+                .map(|part| beginning.is_said(part.as_bytes(), false));
+            let known: Vec<_> = is_said.collect();
+            assert_eq!(known.last(), Some(&expected), "{said:?}");
+            let before = &known[..known.len() - 1];
+            assert!(before.iter().all(Option::is_none), "{said:?}");
+        }
+        let mut beginning = Beginning::of(&unique).expect("it is looked at");
+        assert_eq!(beginning.is_said(b"<other>", true), Some(true));
+        // All its openers are tokens.
+        let mut beginning = Beginning::of(&UniqueIn::Begun(Vec::new())).expect("it is looked at");
+        assert_eq!(beginning.is_said(b"\n", false), None);
+        assert_eq!(beginning.is_said(b"<call>", true), Some(true));
     }
 }

@@ -2,6 +2,7 @@
 
 mod body;
 
+use super::CallsAt;
 use super::format::{CallBody, Calls, Marker, Reasoning, ReplyFormat};
 use super::machine::{
     AFTER_CALL, AFTER_THOUGHT, Action, CONTENT, Guard, Machine, START, Sink, StateId, THOUGHT,
@@ -12,12 +13,15 @@ use body::{BareValue, Body};
 /// The states in which a call may begin.
 const OPEN_TO_CALLS: [StateId; 6] = [
     START,
-    CONTENT,
     AFTER_THOUGHT,
     AFTER_CALL,
+    CONTENT,
     THOUGHT_START,
     THOUGHT,
 ];
+
+/// Of these, those that stand before any text.
+const BEFORE_TEXT: usize = 3;
 
 /// A shorter closer is an ordinary word in content.
 const SHORTEST_STRAY: usize = 5;
@@ -26,13 +30,13 @@ const SHORTEST_STRAY: usize = 5;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
     pub thoughts: bool,
-    pub calls: bool,
+    pub calls: Option<CallsAt>,
 }
 
 pub(super) fn build(format: &ReplyFormat, wanted: Wanted) -> Machine {
     let mut machine = Machine::new();
     machine.tells_thoughts = wanted.thoughts;
-    machine.tells_calls = wanted.calls;
+    machine.tells_calls = wanted.calls.is_some();
     if format.harmony {
         super::harmony::build(&mut machine, format);
         return machine;
@@ -58,9 +62,14 @@ pub(super) fn build(format: &ReplyFormat, wanted: Wanted) -> Machine {
             }
         }
     }
-    if let Some(calls) = format.calls.as_ref().filter(|_| wanted.calls) {
+    if let (Some(calls), Some(at)) = (&format.calls, wanted.calls) {
+        // At a beginning, what has no marker is text wherever other calls have one.
+        let may_be_bare = at == CallsAt::Anywhere || !format.begins_calls_with_markers();
         for calls in [calls].into_iter().chain(&format.also_calls) {
-            add_calls(&mut machine, calls);
+            add_calls(&mut machine, calls, at);
+            if may_be_bare {
+                add_bare_calls(&mut machine, calls);
+            }
         }
     } else if format.content.is_none() && (format.reasoning.is_none() || !wanted.thoughts) {
         // Nothing is looked for at the start, so nothing is held back there.
@@ -107,7 +116,7 @@ fn add_reasoning(machine: &mut Machine, reasoning: &Reasoning) {
     machine.on(THOUGHT, close, Action::CloseThought, AFTER_THOUGHT);
 }
 
-fn add_calls(machine: &mut Machine, calls: &Calls) {
+fn add_calls(machine: &mut Machine, calls: &Calls, at: CallsAt) {
     let body = Body::add(machine, calls);
     for marker in &calls.skipped {
         machine.on(body.entry, marker, Action::None, body.entry);
@@ -121,7 +130,11 @@ fn add_calls(machine: &mut Machine, calls: &Calls) {
     let section = calls.section.as_ref();
     let section_close = section.and_then(|section| section.close.as_ref());
     let call_openers = calls.call.iter().map(|around| &around.open);
-    for from in OPEN_TO_CALLS {
+    let open_to_calls = match at {
+        CallsAt::Anywhere => &OPEN_TO_CALLS[..],
+        CallsAt::Beginning => &OPEN_TO_CALLS[..BEFORE_TEXT],
+    };
+    for &from in open_to_calls {
         if let Some(section) = section {
             let inside = match calls.call.is_empty() {
                 true => body.entry,
@@ -189,6 +202,10 @@ fn add_calls(machine: &mut Machine, calls: &Calls) {
             machine.guarded(CONTENT, close, Guard::CallUnclosed, action, CONTENT);
         }
     }
+}
+
+/// Calls that are the JSON of an answer, without a marker.
+fn add_bare_calls(machine: &mut Machine, calls: &Calls) {
     if calls.bare_json
         && let CallBody::Json(keys) = &calls.body
     {

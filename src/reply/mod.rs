@@ -24,6 +24,7 @@ mod key_values;
 mod machine;
 mod markup;
 mod model_reply;
+mod openers;
 mod parameters;
 mod parser;
 mod python;
@@ -50,11 +51,14 @@ pub use tool_types::ToolTypes;
 use build::{Wanted, build};
 use machine::Machine;
 
+/// In the order of a model's machines; `None`: calls are not looked for.
+const CALLS: [Option<CallsAt>; 3] = [None, Some(CallsAt::Anywhere), Some(CallsAt::Beginning)];
+
 /// The machines of one model.
 #[derive(Clone, Debug)]
 pub struct ReplyReader {
-    /// By whether thoughts and whether calls are told apart from content.
-    machines: [[Arc<Machine>; 2]; 2],
+    /// By whether thoughts, and which calls are told apart from content.
+    machines: [[Arc<Machine>; 3]; 2],
 }
 
 /// What a request wants to be told apart from content.
@@ -64,21 +68,32 @@ pub struct ReplyOptions {
     pub keeps_thoughts: bool,
     /// The functions that may be called; `None`: calls are not looked for.
     pub tools: Option<Arc<ToolTypes>>,
+    pub calls_at: CallsAt,
     pub opened_in: OpenedIn,
+}
+
+/// Where calls are looked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CallsAt {
+    #[default]
+    Anywhere,
+    /// Before any text of the answer, and behind other calls: the text of an answer that is kept to a format has
+    /// none, whatever it spells.
+    Beginning,
 }
 
 impl ReplyReader {
     pub fn new(format: &ReplyFormat) -> Self {
         let machine = |thoughts, calls| Arc::new(build(format, Wanted { thoughts, calls }));
         Self {
-            machines: [false, true]
-                .map(|thoughts| [false, true].map(|calls| machine(thoughts, calls))),
+            machines: [false, true].map(|thoughts| CALLS.map(|calls| machine(thoughts, calls))),
         }
     }
 
     pub fn parser(&self, options: &ReplyOptions) -> ReplyParser {
         let thoughts = usize::from(!options.keeps_thoughts);
-        let calls = usize::from(options.tools.is_some());
+        let calls = options.tools.as_ref().map(|_| options.calls_at);
+        let calls = CALLS.iter().position(|of| *of == calls).unwrap_or(0);
         ReplyParser::new(
             Arc::clone(&self.machines[thoughts][calls]),
             options.tools.clone().unwrap_or_default(),

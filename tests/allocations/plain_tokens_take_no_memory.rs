@@ -26,6 +26,7 @@ fn read(family: ReplyFamily, opened_in: OpenedIn, id: Option<i32>) -> (usize, us
         keeps_thoughts: false,
         tools: Some(Arc::new(ToolTypes::new([("f", None)]))),
         opened_in,
+        ..ReplyOptions::default()
     });
     let mut out = Vec::with_capacity(2 * TOKENS);
     // What stands at the beginning of an answer may be held.

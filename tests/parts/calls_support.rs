@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rkllmd::constraint::{Follower, ModelTokens, Next, Vocabulary};
 use rkllmd::conversation::ReplyPiece;
-use rkllmd::reply::{ReplyFormat, ReplyOptions, ReplyReader, ReplyToken, ToolTypes};
+use rkllmd::reply::{CallsAt, ReplyFormat, ReplyOptions, ReplyReader, ReplyToken, ToolTypes};
 use serde_json::{Map, Value};
 
 /// Whether markers are tokens or text.
@@ -137,12 +137,24 @@ pub struct Read {
 }
 
 pub fn read(format: &ReplyFormat, tools: &[(&str, Value)], words: &Words, drawn: &[i32]) -> Read {
+    read_of(format, tools, words, drawn, CallsAt::Anywhere)
+}
+
+/// Of an answer whose calls are looked for there.
+pub fn read_of(
+    format: &ReplyFormat,
+    tools: &[(&str, Value)],
+    words: &Words,
+    drawn: &[i32],
+    calls_at: CallsAt,
+) -> Read {
     let none = Map::new();
     let types = tools
         .iter()
         .map(|(name, schema)| (*name, Some(schema.as_object().unwrap_or(&none))));
     let options = ReplyOptions {
         tools: Some(Arc::new(ToolTypes::new(types))),
+        calls_at,
         ..ReplyOptions::default()
     };
     let mut parser = ReplyReader::new(format).parser(&options);

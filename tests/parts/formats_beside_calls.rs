@@ -3,16 +3,16 @@
 
 use std::sync::Arc;
 
-use crate::calls_support::{Markers, Random, Words, drawn, read, words};
+use crate::calls_support::{Markers, Random, Words, drawn, read_of, words};
 use crate::json_judge::fault;
 use rkllmd::constraint::{
     Begun, CallableTool, CallsWanted, Compiled, Constraint, Follower, HowMany, Limits, Need, Next,
     Unenforceable, Wanted, WhiteSpace, compile,
 };
-use rkllmd::reply::{CallBody, Calls, JsonKeys, ReplyFamily, ReplyFormat};
+use rkllmd::reply::{CallBody, Calls, CallsAt, JsonKeys, ReplyFamily, ReplyFormat};
 use serde_json::{Value, json};
 
-const LIMITS: Limits = Limits {
+pub const LIMITS: Limits = Limits {
     white_space: WhiteSpace::One,
     schema_bytes: 1 << 20,
     schema_depth: 32,
@@ -25,7 +25,7 @@ const LIMITS: Limits = Limits {
 /// Answers of each form.
 const SEEDS: u64 = 8;
 
-fn parameters() -> Value {
+pub fn parameters() -> Value {
     json!({"type": "object", "required": ["on", "level"], "properties": {
         "on": {"type": "boolean"}, "level": {"type": "integer", "minimum": 0, "maximum": 9}}})
 }
@@ -41,9 +41,21 @@ fn compiled(
     otherwise: &Value,
     strict: bool,
 ) -> Result<Compiled, Unenforceable> {
-    let tools = names.iter().enumerate().map(|(index, name)| CallableTool {
+    let tools: Vec<(&str, Value)> = names.iter().map(|name| (*name, parameters())).collect();
+    let schema = otherwise.to_string();
+    beside(format, &tools, Wanted::JsonSchema { schema, strict })
+}
+
+/// Calls of these functions, or what is wanted otherwise.
+pub fn beside(
+    format: &ReplyFormat,
+    tools: &[(&str, Value)],
+    otherwise: Wanted,
+) -> Result<Compiled, Unenforceable> {
+    let tools = tools.iter().enumerate();
+    let tools = tools.map(|(index, (name, parameters))| CallableTool {
         name: (*name).to_owned(),
-        parameters: parameters().as_object().cloned(),
+        parameters: parameters.as_object().cloned(),
         strict: true,
         place: format!("/tools/{index}/function/parameters"),
     });
@@ -51,16 +63,13 @@ fn compiled(
         format: format.clone(),
         tools: tools.collect(),
         how_many: HowMany::Several,
-        otherwise: Some(Wanted::JsonSchema {
-            schema: otherwise.to_string(),
-            strict,
-        }),
+        otherwise: Some(otherwise),
     };
     let json = serde_json::to_string(&wanted).expect("JSON");
     compile(&Wanted::Calls { json }, &LIMITS)
 }
 
-fn constraint(compiled: Compiled) -> Constraint {
+pub fn constraint(compiled: Compiled) -> Constraint {
     Constraint {
         grammar: compiled.grammar.into(),
         limits: LIMITS,
@@ -71,7 +80,7 @@ fn constraint(compiled: Compiled) -> Constraint {
 }
 
 /// By a token for each byte.
-fn can_say(constraint: &Constraint, words: &Words, text: &str) -> bool {
+pub fn can_say(constraint: &Constraint, words: &Words, text: &str) -> bool {
     let tokens = Arc::clone(&words.tokens);
     let follower = Follower::new(constraint, tokens, Begun::Nothing);
     let mut follower = follower.expect("it compiles");
@@ -86,7 +95,7 @@ fn can_say(constraint: &Constraint, words: &Words, text: &str) -> bool {
 }
 
 /// Those whose calls begin with markers, and whose content stands in none.
-fn forms() -> Vec<(ReplyFamily, Markers)> {
+pub fn forms() -> Vec<(ReplyFamily, Markers)> {
     let is_plain = |format: ReplyFormat| !format.harmony && format.content.is_none();
     let all = ReplyFamily::ALL.into_iter();
     let all = all.filter(|family| is_plain(family.format()) && family.format().calls.is_some());
@@ -113,7 +122,7 @@ fn whatever_is_drawn_is_a_call_or_of_the_format() {
             if !is_whole {
                 continue;
             }
-            let read = read(&format, &tools, &words, &drawn);
+            let read = read_of(&format, &tools, &words, &drawn, CallsAt::Beginning);
             let is_fine = match read.calls.is_empty() {
                 true => fault(&answer(), &read.text).is_none(),
                 false => {
@@ -220,4 +229,24 @@ fn functions_that_no_call_can_name_leave_the_format() {
     let alone = compile(&Wanted::JsonObject, &LIMITS).expect("it compiles");
     assert_eq!(kept.grammar, alone.grammar);
     assert_eq!(kept.not_kept, ["/tools/0/function/parameters"]);
+}
+
+#[test]
+fn a_marker_inside_a_text_of_the_format_is_text() {
+    let schema = json!({"type": "object", "required": ["s"],
+        "properties": {"s": {"type": "string"}}});
+    let mut format = ReplyFamily::Qwen3Coder.format();
+    let words = words(&mut format, Markers::Text);
+    let compiled = compiled(&format, &["set"], &schema, true);
+    let constraint = constraint(compiled.expect("it compiles"));
+    let call = "<tool_call><function=set><parameter=on>true</parameter></function></tool_call>";
+    let answer = json!({"s": call}).to_string();
+    assert!(can_say(&constraint, &words, &answer), "{answer}");
+    let said: Vec<i32> = answer.bytes().map(i32::from).collect();
+    let tools = [("set", parameters())];
+    let read = |at| read_of(&format, &tools, &words, &said, at);
+    let kept = read(CallsAt::Beginning);
+    assert_eq!((kept.calls.len(), kept.text.as_str()), (0, answer.as_str()));
+    // Where text is free, that is how a model calls behind it.
+    assert_eq!(read(CallsAt::Anywhere).calls.len(), 1);
 }

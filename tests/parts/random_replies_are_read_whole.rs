@@ -242,6 +242,7 @@ fn random_answers_are_read_to_their_end() {
         keeps_thoughts,
         tools: tools.then(|| Arc::<ToolTypes>::clone(&types)),
         opened_in,
+        ..ReplyOptions::default()
     };
     let machines: Vec<_> = readers
         .iter()

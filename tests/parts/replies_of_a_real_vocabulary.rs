@@ -193,6 +193,7 @@ fn random_tokens_are_told_or_are_markup() {
                     true => OpenedIn::Content,
                     false => OpenedIn::Reasoning,
                 },
+                ..ReplyOptions::default()
             };
             let is_complete = random.usize(..4) > 0;
             let as_text = answer.iter().map(|token| ReplyToken {

@@ -1,24 +1,30 @@
 //! Schemas as libraries of clients make them: what an answer can say of each, what it cannot, and what is told of
 //! those that cannot be kept whole.
 
+use std::sync::Arc;
+
+use crate::calls_support::{Markers, Random, drawn, words};
 use crate::constraint_support::{LIMITS, byte_parsers, can_say};
-use rkllmd::constraint::{Compiled, Unenforceable, Wanted, compile};
+use crate::formats_beside_calls::constraint;
+use crate::json_judge::fault;
+use rkllmd::constraint::{Begun, Compiled, Follower, Unenforceable, Wanted, compile};
+use rkllmd::reply::ReplyFormat;
 use serde_json::{Value, json};
 
-fn compiled(schema: &Value, strict: bool) -> Result<Compiled, Unenforceable> {
+pub fn compiled(schema: &Value, strict: bool) -> Result<Compiled, Unenforceable> {
     let schema = schema.to_string();
     compile(&Wanted::JsonSchema { schema, strict }, &LIMITS)
 }
 
 /// All of it is kept.
-fn assert_kept(schema: &Value, said: &[&str], not_said: &[&str]) {
+pub fn assert_kept(schema: &Value, said: &[&str], not_said: &[&str]) {
     let strict = compiled(schema, true);
     let strict = strict.unwrap_or_else(|reason| panic!("{schema}: {reason}"));
     assert_eq!(strict.not_kept, Vec::<String>::new(), "{schema}");
     assert_says(schema, &strict, said, not_said);
 }
 
-fn assert_says(schema: &Value, compiled: &Compiled, said: &[&str], not_said: &[&str]) {
+pub fn assert_says(schema: &Value, compiled: &Compiled, said: &[&str], not_said: &[&str]) {
     let parsers = byte_parsers();
     for text in said {
         assert!(can_say(compiled, &parsers, text), "{text} of {schema}");
@@ -221,4 +227,33 @@ fn formats_of_texts_are_kept() {
         let schema = json!({"type": "string", "format": format});
         assert_kept(&schema, &[&said], &[&not_said]);
     }
+}
+
+/// As pydantic writes a dictionary whose keys are of an enumeration.
+#[test]
+fn where_all_names_have_come_none_is_begun() {
+    let of_names = |properties: Value| {
+        json!({"type": "object", "propertyNames": {"enum": ["a", "b"]}, "properties": properties,
+            "additionalProperties": {"type": "boolean"}})
+    };
+    let words = words(&mut ReplyFormat::default(), Markers::Text);
+    for schema in [
+        of_names(json!({})),
+        of_names(json!({"a": {"type": "null"}})),
+    ] {
+        let constraint = constraint(compiled(&schema, true).expect("it is kept"));
+        for seed in 0..40 {
+            let tokens = Arc::clone(&words.tokens);
+            let follower = Follower::new(&constraint, tokens, Begun::Nothing);
+            let mut follower = follower.expect("it compiles");
+            let (drawn, is_whole) = drawn(&mut follower, &words, &mut Random(seed), 400);
+            assert!(is_whole, "{schema}");
+            let said = drawn.iter().filter(|id| **id != words.end);
+            let said = said.flat_map(|id| words.tokens.piece(*id)).copied();
+            let said = String::from_utf8(said.collect()).expect("characters");
+            assert_eq!(fault(&schema, &said), None, "{said}");
+        }
+    }
+    let none = json!({"type": "object", "propertyNames": {"enum": []}});
+    assert_kept(&none, &["{}"], &[r#"{"":1}"#, r#"{"a":1}"#]);
 }

@@ -130,6 +130,7 @@ pub fn parser(format: &ReplyFormat, opened_in: OpenedIn, types: ToolTypes) -> Re
         keeps_thoughts: false,
         tools: Some(Arc::new(types)),
         opened_in,
+        ..ReplyOptions::default()
     })
 }
 

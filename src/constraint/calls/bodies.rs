@@ -35,19 +35,6 @@ impl<'b> Bodies<'b> {
         }
     }
 
-    /// A text that begins a call even where its marker is left out.
-    pub fn own_opener(&self) -> Option<&'b Marker> {
-        let before = match &self.calls.body {
-            CallBody::NameThenJson(body) => {
-                let before = body.before_name.as_ref();
-                before.filter(|marker| marker.text.starts_with('<'))
-            }
-            CallBody::Parameters(body) => body.before_name.as_ref(),
-            _ => None,
-        };
-        before.filter(|marker| marker.id.is_none() && !marker.text.is_empty())
-    }
-
     /// What may stand between an opener and this: nothing where a line's end would end the name.
     pub fn gap(&self) -> &'static str {
         match &self.calls.body {

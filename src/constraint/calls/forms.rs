@@ -26,16 +26,6 @@ pub struct Started {
     pub faults: Vec<Fault>,
 }
 
-/// Whether some form of calls begins with a marker, which JSON does not.
-pub fn begin_with_markers(format: &ReplyFormat) -> bool {
-    let has_marker = |calls: &Calls| {
-        let mut around = calls.section.iter().chain(&calls.call);
-        around.any(|around| opener(&around.open).is_some())
-            || Bodies::new(calls, &[], HowMany::One).own_opener().is_some()
-    };
-    !format.harmony && format.calls.as_ref().is_some_and(has_marker)
-}
-
 /// `are_marked`: calls that begin without a marker are left out.
 pub fn start(
     lark: &mut Lark<'_>,
@@ -105,7 +95,7 @@ fn forms(
             repeats: true,
         });
     }
-    let own = bodies.own_opener().cloned();
+    let own = calls.own_opener().cloned();
     let section = calls
         .section
         .as_ref()

@@ -99,6 +99,17 @@ impl<'i> Lark<'i> {
         format!("@{name}")
     }
 
+    /// A text of a grammar of its own.
+    pub fn text(&mut self, grammar: &str) -> String {
+        let name = self.name('g');
+        self.grammars.push(GrammarWithLexer {
+            name: Some(name.clone()),
+            lark_grammar: Some(grammar.to_owned()),
+            ..GrammarWithLexer::default()
+        });
+        format!("@{name}")
+    }
+
     pub fn token(&self, id: i32) -> String {
         match self.ids {
             Ids::Real => format!("<[{id}]>"),

@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use crate::constraint::references;
 use crate::constraint::schema::{Fault, pointer};
 
 const MOST_REFERENCES: usize = 16;
@@ -117,7 +118,7 @@ fn unmet(at: &str, keyword: &str) -> Fault {
 
 /// What `$ref` names, if it is a part of the same schema.
 pub fn referred<'s>(root: &'s Value, to: &Value) -> Option<&'s Value> {
-    root.pointer(to.as_str()?.strip_prefix('#')?)
+    references::found(root, to.as_str()?)
 }
 
 #[cfg(test)]

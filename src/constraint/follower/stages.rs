@@ -1,7 +1,8 @@
 //! What may come where an answer is not kept to its grammar: before a thought, in it, and around calls.
 
 use super::{Follower, Next, Said, Stage, Watch};
-use crate::constraint::unique_keys::UniqueKeys;
+use crate::constraint::UniqueIn;
+use crate::constraint::unique_keys::{Beginning, UniqueKeys};
 
 impl Follower {
     /// The opener of a thought, or the answer.
@@ -88,9 +89,7 @@ impl Follower {
             match goes_on {
                 true => {
                     self.matcher.consume_tokens(&tokens)?;
-                    if let Some(keys) = &mut self.keys {
-                        keys.says(bytes);
-                    }
+                    self.says_keys(bytes, false);
                 }
                 false => *may_be_answer = false,
             }
@@ -101,7 +100,24 @@ impl Follower {
     /// At the beginning of the grammar.
     fn begin_anew(&mut self) {
         self.matcher = self.start.clone();
-        self.keys = self.keys.is_some().then(UniqueKeys::default);
+        self.keys = (self.unique_keys != UniqueIn::None).then(UniqueKeys::default);
+        self.keys_if = Beginning::of(&self.unique_keys);
+    }
+
+    /// Takes in what was said of the answer, for the keys in it.
+    pub(super) fn says_keys(&mut self, bytes: &[u8], is_special: bool) {
+        let beginning = self.keys_if.as_mut();
+        let is_said = beginning.and_then(|it| it.is_said(bytes, is_special));
+        if let Some(is_said) = is_said {
+            self.keys_if = None;
+            self.keys = self.keys.take().filter(|_| is_said);
+        }
+        if let Some(keys) = &mut self.keys {
+            match is_special {
+                true => *keys = UniqueKeys::default(),
+                false => keys.says(bytes),
+            }
+        }
     }
 
     /// All but what closes the thought: of the others some end the answer, and none is a thought's.

@@ -8,6 +8,8 @@ mod apart;
 mod evaluated;
 mod negation;
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 use super::texts::literal;
@@ -192,12 +194,27 @@ fn named(read: &mut Keywords, unsaid: &mut Vec<Unsaid>) {
     }
     let others = read.insert("additionalProperties".to_owned(), Value::Bool(false));
     let others = others.unwrap_or(Value::Bool(true));
-    if others != Value::Bool(false) {
-        read.insert(
-            "patternProperties".to_owned(),
-            json!({said.pattern(): others}),
-        );
+    if others == Value::Bool(false) {
+        return;
     }
+    if let Names::OneOf(names) = &said {
+        let count = names.iter().collect::<BTreeSet<_>>().len();
+        match read.get_mut("properties") {
+            _ if count == 0 => return,
+            // Each name comes once: where all have come, none is left that could.
+            Some(Value::Object(properties)) if !properties.is_empty() => {
+                for name in names {
+                    properties.entry(name).or_insert_with(|| others.clone());
+                }
+                return;
+            }
+            _ => at_most(read, "maxProperties", count as u64),
+        }
+    }
+    read.insert(
+        "patternProperties".to_owned(),
+        json!({said.pattern(): others}),
+    );
 }
 
 /// What names of properties are kept to.

@@ -42,6 +42,20 @@ fn each_keyword_is_said_by_others() {
                 "patternProperties": {"^(?s:.){0,2}$": true}}),
         ),
         (
+            json!({"propertyNames": {"enum": ["a", "b", "a"]}, "additionalProperties": {"type": "null"}}),
+            json!({"additionalProperties": false, "maxProperties": 2,
+                "patternProperties": {"^(?:a|b|a)$": {"type": "null"}}}),
+        ),
+        (
+            json!({"propertyNames": {"enum": ["a", "b"]}, "properties": {"a": {"const": 1}, "c": true}}),
+            json!({"properties": {"a": {"const": 1}, "c": false, "b": true},
+                "additionalProperties": false}),
+        ),
+        (
+            json!({"propertyNames": {"enum": [1]}}),
+            json!({"additionalProperties": false}),
+        ),
+        (
             json!({"dependentRequired": {"a": ["b"], "c": []}}),
             json!({"allOf": [{"anyOf": [{"properties": {"a": false}},
                 {"allOf": [{"required": ["a"]}, {"required": ["b"]}]}]}]}),

@@ -39,7 +39,7 @@ impl AskedCalls {
     }
 }
 
-/// Has a reader make a grammar of the calls, or of them and, as an answer without calls, of the JSON that
+/// Has a reader make a grammar of the calls, or of them and, as an answer without calls, of what
 /// `otherwise` wants. `None`: the model calls as it likes, and is not kept to anything.
 pub(crate) async fn compiled(
     state: &HttpState,

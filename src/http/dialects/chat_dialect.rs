@@ -41,6 +41,7 @@ use crate::http::response::notices::{
 };
 use crate::ipc::Prompt;
 use crate::models::InstalledModel;
+use crate::reply::CallsAt;
 
 /// How a dialect writes the answer to one request; it holds what the request says about that.
 pub(crate) trait ChatDialect: Send + 'static {
@@ -170,6 +171,10 @@ pub(crate) async fn answer_asked<D: ChatDialect>(
         options.ignored.extend(ignored);
     }
     let format = asked.as_ref().map(|format| format.param);
+    let calls_at = match format {
+        Some(_) => CallsAt::Beginning,
+        None => CallsAt::Anywhere,
+    };
     let kept = match (asked, calls) {
         (None, None) => None,
         (Some(format), None) => {
@@ -218,7 +223,7 @@ pub(crate) async fn answer_asked<D: ChatDialect>(
     for (prompt, goes_by_tokens) in prompts {
         let reply = reading
             .as_ref()
-            .and_then(|reading| reading.plan(&model, &prompt));
+            .and_then(|reading| reading.plan(&model, &prompt, calls_at));
         let (constraint, places) = kept
             .clone()
             .map(|kept| format::constraint(state, &model, &prompt, answer, kept))

@@ -56,25 +56,12 @@ pub(crate) fn refuse_begun(messages: &[Message], field: &'static str) -> Result<
     }
 }
 
-/// Refuses a format beside what it cannot be kept beside: an answer that the request has begun, and calls that
-/// could not be told from it.
-pub(crate) fn refuse_beside(
+/// Refuses a format beside an answer that the request has begun.
+pub(crate) fn refuse_beside_begun(
     asked: Option<&AskedFormat>,
     messages: &[Message],
-    calls: Option<&AskedCalls>,
 ) -> Result<(), RequestError> {
-    let Some(asked) = asked else {
-        return Ok(());
-    };
-    refuse_begun(messages, asked.field())?;
-    let is_json = matches!(asked.wanted, Wanted::JsonObject | Wanted::JsonSchema { .. });
-    if !is_json && calls.is_some_and(|calls| !calls.is_forced()) {
-        return Err(RequestError::unsupported(
-            asked.field(),
-            "beside functions an answer can be kept to JSON only: leave out the one or the other",
-        ));
-    }
-    Ok(())
+    asked.map_or(Ok(()), |asked| refuse_begun(messages, asked.field()))
 }
 
 /// Has a reader make a grammar of what is wanted.

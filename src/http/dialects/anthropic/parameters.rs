@@ -116,7 +116,7 @@ impl ConversationParameters {
         let tools = tools::read(self.tools, self.tool_choice, &state.chat, &mut values)?;
         let functions = tools.functions;
         functions.check_for(model, "tools")?;
-        formats::refuse_beside(format.as_ref(), &made.messages, functions.calls.as_ref())?;
+        formats::refuse_beside_begun(format.as_ref(), &made.messages)?;
         if let Some(calls) = functions.calls.as_ref().filter(|calls| calls.is_forced()) {
             formats::refuse_begun(&made.messages, calls.param)?;
         }

@@ -120,7 +120,7 @@ fn wanted(
     }
     options.calls = functions.calls;
     has_template(&model)?;
-    format::refuse_beside(options.format.as_ref(), &messages, options.calls.as_ref())?;
+    format::refuse_beside_begun(options.format.as_ref(), &messages)?;
     show_format(state, &options, &mut messages);
     Ok(Wanted::Answer(Box::new(Asked {
         source: source(state, &wish, (messages, functions.tools)),

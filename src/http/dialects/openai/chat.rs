@@ -250,7 +250,7 @@ pub(crate) fn asked(
     };
     let are_old = given.are_old();
     let functions = given.functions(&state.chat)?;
-    format::refuse_beside(asked.as_ref(), &messages, functions.calls.as_ref())?;
+    format::refuse_beside_begun(asked.as_ref(), &messages)?;
     let param = if are_old { "functions" } else { "tools" };
     functions.check_for(&model, param)?;
     if let Some(asked) = asked.as_ref().filter(|_| state.constraints.show_format) {

@@ -244,11 +244,7 @@ impl ContextParameters {
         let tools = tools::read(self.tools, choice, parallel, &state.chat, &mut values)?;
         let functions = tools.functions;
         functions.check_for(model, "tools")?;
-        formats::refuse_beside(
-            text.asked.as_ref(),
-            &made.messages,
-            functions.calls.as_ref(),
-        )?;
+        formats::refuse_beside_begun(text.asked.as_ref(), &made.messages)?;
         if let Some(calls) = functions.calls.as_ref().filter(|calls| calls.is_forced()) {
             formats::refuse_begun(&made.messages, calls.param)?;
         }
