@@ -186,6 +186,13 @@ impl Parts<'_> {
         repeat_penalty != 1.0 || frequency_penalty != 0.0 || presence_penalty != 0.0
     }
 
+    /// A greedy draw takes the likeliest token whatever would be left of the others.
+    fn truncates(&self) -> bool {
+        let param = self.param;
+        let leaves_out = param.top_k > 0 || param.top_p < 1.0 || self.min_p > 0.0;
+        leaves_out && !self.is_greedy()
+    }
+
     fn is_greedy(&self) -> bool {
         self.param.temperature == 0.0 || self.param.top_k == 1
     }

@@ -32,8 +32,12 @@ pub(crate) struct Hooked {
     truncation: Chain,
     draw: Chain,
     vocabulary_len: usize,
-    /// Of a row that the host has no say in, the highest logit is drawn as it is.
+    /// The highest logit of what is allowed is drawn as it is.
     takes_highest: bool,
+    /// Of what is allowed, some may be left out.
+    truncates: bool,
+    /// Penalties or biases change logits.
+    is_penalised: bool,
     row: Vec<f32>,
     candidates: Vec<llama::llama_token_data>,
 }
@@ -60,6 +64,8 @@ impl Hooked {
             draw,
             vocabulary_len: parts.vocabulary_len as usize,
             takes_highest: parts.takes_highest_of().is_some(),
+            truncates: parts.truncates(),
+            is_penalised: parts.has_penalties() || !parts.biases.is_empty(),
             row: Vec::new(),
             candidates: Vec::new(),
         }
@@ -129,17 +135,35 @@ impl Hooked {
         {
             return None;
         }
+        if self.takes_highest {
+            let place = place_of_highest(&self.row);
+            return is_allowed(self.row[place]).then_some(place as Token);
+        }
+        self.candidates.clear();
+        if !self.truncates {
+            // What is forbidden has no part in it, and a token's penalty depends on no other one.
+            let all = self.row.iter().enumerate();
+            let all = all.filter(|(_, logit)| is_allowed(**logit));
+            self.candidates.extend(all.map(candidate));
+            self.penalties.apply(&mut self.candidates);
+            self.candidates.retain(|left| is_allowed(left.logit));
+            return match self.candidates.is_empty() {
+                true => None,
+                false => self.draw.apply(&mut self.candidates),
+            };
+        }
         // What is forbidden takes part until the draw.
         let logits = row.iter().zip(&self.row);
         let logits = logits.map(|(before, after)| if is_allowed(*after) { after } else { before });
-        self.candidates.clear();
         self.candidates.extend(logits.enumerate().map(candidate));
-        self.penalties.apply(&mut self.candidates);
-        // From here on the row has what is allowed, penalised.
-        for penalised in &self.candidates {
-            let logit = &mut self.row[penalised.id as usize];
-            if is_allowed(*logit) {
-                *logit = penalised.logit;
+        if self.is_penalised {
+            self.penalties.apply(&mut self.candidates);
+            // From here on the row has what is allowed, penalised.
+            for penalised in &self.candidates {
+                let logit = &mut self.row[penalised.id as usize];
+                if is_allowed(*logit) {
+                    *logit = penalised.logit;
+                }
             }
         }
         self.truncation.apply(&mut self.candidates);
@@ -168,4 +192,79 @@ fn candidate((id, logit): (usize, &f32)) -> llama::llama_token_data {
 
 fn is_allowed(logit: f32) -> bool {
     logit != f32::NEG_INFINITY
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::abi::RKLLMSamplingParam;
+    use proptest::prelude::*;
+
+    /// Which end may not be drawn is said of the first tokens, so no hook is needed to forbid some.
+    fn hooked(
+        param: &RKLLMSamplingParam,
+        bias: Option<f32>,
+        length: usize,
+        no: &[Token],
+    ) -> Hooked {
+        let say = Say {
+            hook: None,
+            min_tokens: usize::MAX,
+            ends: no.to_vec(),
+        };
+        let biases = bias.map(|bias| llama::llama_logit_bias { token: 0, bias });
+        Hooked::new(
+            say,
+            &Parts {
+                param,
+                seed: 7,
+                min_p: 0.0,
+                biases: biases.into_iter().collect(),
+                vocabulary_len: length as i32,
+            },
+        )
+    }
+
+    proptest! {
+        /// However little of a row is looked at, what is drawn is what the definition draws.
+        #[test]
+        fn what_takes_no_part_in_a_draw_does_not_change_it(
+            row in prop::collection::vec((-8.0..8.0_f32, any::<bool>()), 1..40),
+            bias in prop_oneof![Just(None), Just(Some(2.0)), Just(Some(f32::NEG_INFINITY))],
+            repeat_penalty in prop_oneof![Just(1.0_f32), Just(1.5)],
+            temperature in prop_oneof![Just(0.0_f32), Just(1.0), Just(1.5)],
+        ) {
+            let param = RKLLMSamplingParam {
+                top_k: 0,
+                top_p: 1.0,
+                temperature,
+                repeat_penalty,
+                frequency_penalty: 0.0,
+                presence_penalty: 0.0,
+                mirostat: 0,
+                mirostat_tau: 5.0,
+                mirostat_eta: 0.1,
+            };
+            let no = (0..).zip(&row).filter(|(_, (_, is_forbidden))| *is_forbidden);
+            let no: Vec<Token> = no.map(|(token, _)| token).collect();
+            let row: Vec<f32> = row.iter().map(|(logit, _)| *logit).collect();
+            let mut short = hooked(&param, bias, row.len(), &no);
+            prop_assert!(!short.truncates);
+            let mut whole = hooked(&param, bias, row.len(), &no);
+            // As the definition says it, whatever the parameters leave out.
+            (whole.truncates, whole.takes_highest, whole.is_penalised) = (true, false, true);
+            let mays = row.len() - no.len();
+            for _ in 0..8 {
+                let token = short.restricted(&row, false, true);
+                prop_assert_eq!(token, whole.restricted(&row, false, true));
+                let Some(token) = token else {
+                    prop_assert!(mays == 0 || mays == 1 && bias.is_some());
+                    break;
+                };
+                prop_assert!(!no.contains(&token));
+                short.penalties.accept(token);
+                whole.penalties.accept(token);
+            }
+        }
+    }
 }
