@@ -136,13 +136,12 @@ impl Sampler {
     /// Lets the penalties see the prompt, as llama.cpp's own programs do.
     pub(crate) fn accept_prompt(&mut self, tokens: &[Token]) {
         let seen = &tokens[tokens.len().saturating_sub(PENALTY_WINDOW)..];
-        let penalties = match self {
-            Sampler::Plain(plain) => &mut plain.chain,
-            Sampler::Hooked(hooked) => hooked.penalties(),
-        };
         // Embedding rows are no tokens of the vocabulary.
         for &token in seen.iter().filter(|&&token| token >= 0) {
-            penalties.accept(token);
+            match self {
+                Sampler::Plain(plain) => plain.chain.accept(token),
+                Sampler::Hooked(hooked) => hooked.accept(token),
+            }
         }
     }
 

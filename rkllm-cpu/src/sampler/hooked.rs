@@ -7,12 +7,13 @@
 //! of the probability. If they leave none that is allowed, all allowed ones do, penalised. Temperature
 //! comes last. A greedy run takes the likeliest one that is allowed.
 
+use std::collections::VecDeque;
 use std::slice;
 
 use llama_cpp_sys_2 as llama;
 
 use super::chain::Chain;
-use super::{Parts, place_of_highest};
+use super::{PENALTY_WINDOW, Parts, place_of_highest};
 use crate::run_extension::{Hook, Look, Verdict};
 use crate::vocabulary::Token;
 
@@ -36,10 +37,15 @@ pub(crate) struct Hooked {
     takes_highest: bool,
     /// Of what is allowed, some may be left out.
     truncates: bool,
-    /// Penalties or biases change logits.
+    /// Penalties or biases change logits: those of the latest tokens, and of the biased ones.
     is_penalised: bool,
+    biased: Vec<Token>,
+    latest: VecDeque<Token>,
     row: Vec<f32>,
+    /// In the order of their ids until they are truncated.
     candidates: Vec<llama::llama_token_data>,
+    /// Those of them that penalties and biases have changed.
+    changed: Vec<llama::llama_token_data>,
 }
 
 impl Hooked {
@@ -66,13 +72,21 @@ impl Hooked {
             takes_highest: parts.takes_highest_of().is_some(),
             truncates: parts.truncates(),
             is_penalised: parts.has_penalties() || !parts.biases.is_empty(),
+            biased: parts.biases.iter().map(|bias| bias.token).collect(),
+            latest: VecDeque::with_capacity(PENALTY_WINDOW),
             row: Vec::new(),
             candidates: Vec::new(),
+            changed: Vec::new(),
         }
     }
 
-    pub(super) fn penalties(&mut self) -> &mut Chain {
-        &mut self.penalties
+    /// Lets the penalties see a token.
+    pub(super) fn accept(&mut self, token: Token) {
+        self.penalties.accept(token);
+        if self.latest.len() >= PENALTY_WINDOW {
+            self.latest.pop_front();
+        }
+        self.latest.push_back(token);
     }
 
     /// None: the run ends here.
@@ -100,7 +114,7 @@ impl Hooked {
             Look::No if !is_early => self.free(row),
             Look::No | Look::Yes => self.restricted(row, look == Look::Yes, is_early),
         }?;
-        self.penalties.accept(token);
+        self.accept(token);
         self.drawn.push(token);
         Some(token)
     }
@@ -113,7 +127,7 @@ impl Hooked {
         self.candidates.clear();
         self.candidates
             .extend(row.iter().enumerate().map(candidate));
-        self.penalties.apply(&mut self.candidates);
+        self.penalise();
         self.truncation.apply(&mut self.candidates);
         self.candidates.retain(|left| is_allowed(left.logit));
         match self.candidates.is_empty() {
@@ -145,7 +159,7 @@ impl Hooked {
             let all = self.row.iter().enumerate();
             let all = all.filter(|(_, logit)| is_allowed(**logit));
             self.candidates.extend(all.map(candidate));
-            self.penalties.apply(&mut self.candidates);
+            self.penalise();
             self.candidates.retain(|left| is_allowed(left.logit));
             return match self.candidates.is_empty() {
                 true => None,
@@ -156,14 +170,12 @@ impl Hooked {
         let logits = row.iter().zip(&self.row);
         let logits = logits.map(|(before, after)| if is_allowed(*after) { after } else { before });
         self.candidates.extend(logits.enumerate().map(candidate));
-        if self.is_penalised {
-            self.penalties.apply(&mut self.candidates);
-            // From here on the row has what is allowed, penalised.
-            for penalised in &self.candidates {
-                let logit = &mut self.row[penalised.id as usize];
-                if is_allowed(*logit) {
-                    *logit = penalised.logit;
-                }
+        self.penalise();
+        // From here on the row has what is allowed, penalised.
+        for penalised in &self.changed {
+            let logit = &mut self.row[penalised.id as usize];
+            if is_allowed(*logit) {
+                *logit = penalised.logit;
             }
         }
         self.truncation.apply(&mut self.candidates);
@@ -180,6 +192,39 @@ impl Hooked {
             false => self.draw.apply(&mut self.candidates),
         }
     }
+
+    /// Changes the candidates by penalties and biases. llama.cpp looks for each of its candidates among the latest
+    /// tokens, so it is given those only that it finds.
+    fn penalise(&mut self) {
+        self.changed.clear();
+        if !self.is_penalised {
+            return;
+        }
+        let mut ids: Vec<Token> = (self.biased.iter().chain(&self.latest)).copied().collect();
+        ids.sort_unstable();
+        ids.dedup();
+        for id in ids {
+            if let Some(place) = place_of(&self.candidates, id) {
+                self.changed.push(self.candidates[place]);
+            }
+        }
+        if self.changed.is_empty() {
+            return;
+        }
+        self.penalties.apply(&mut self.changed);
+        for changed in &self.changed {
+            if let Some(place) = place_of(&self.candidates, changed.id) {
+                self.candidates[place].logit = changed.logit;
+            }
+        }
+    }
+}
+
+/// `None`: it is not among them.
+fn place_of(candidates: &[llama::llama_token_data], id: Token) -> Option<usize> {
+    candidates
+        .binary_search_by_key(&id, |candidate| candidate.id)
+        .ok()
 }
 
 fn candidate((id, logit): (usize, &f32)) -> llama::llama_token_data {
@@ -262,9 +307,46 @@ mod tests {
                     break;
                 };
                 prop_assert!(!no.contains(&token));
-                short.penalties.accept(token);
-                whole.penalties.accept(token);
+                short.accept(token);
+                whole.accept(token);
             }
+        }
+
+        /// Though llama.cpp is shown few candidates.
+        #[test]
+        fn penalties_are_those_of_llama_cpp(
+            row in prop::collection::vec(-8.0..8.0_f32, 1..100),
+            allowed in prop::collection::vec(any::<bool>(), 100),
+            accepted in prop::collection::vec(any::<prop::sample::Index>(), 0..150),
+            bias in prop_oneof![Just(None), Just(Some(2.0)), Just(Some(f32::NEG_INFINITY))],
+            penalties in prop_oneof![Just([1.0_f32, 0.0, 0.0]), Just([1.3, 0.0, 0.0]), Just([1.1, 0.5, -0.5])],
+        ) {
+            let [repeat_penalty, frequency_penalty, presence_penalty] = penalties;
+            let param = RKLLMSamplingParam {
+                top_k: 40,
+                top_p: 0.9,
+                temperature: 0.8,
+                repeat_penalty,
+                frequency_penalty,
+                presence_penalty,
+                mirostat: 0,
+                mirostat_tau: 5.0,
+                mirostat_eta: 0.1,
+            };
+            let mut hooked = hooked(&param, bias, row.len(), &[]);
+            for token in accepted {
+                hooked.accept(token.index(row.len()) as Token);
+            }
+            // All, or some of them.
+            let of_row = row.iter().enumerate().filter(|(id, _)| allowed[*id] || allowed[0]);
+            hooked.candidates = of_row.map(candidate).collect();
+            let mut expected = hooked.candidates.clone();
+            hooked.penalise();
+            hooked.penalties.apply(&mut expected);
+            let logits = |of: &[llama::llama_token_data]| -> Vec<(Token, f32)> {
+                of.iter().map(|it| (it.id, it.logit)).collect()
+            };
+            prop_assert_eq!(logits(&hooked.candidates), logits(&expected));
         }
     }
 }
