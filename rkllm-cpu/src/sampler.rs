@@ -176,20 +176,16 @@ struct Parts<'a> {
 
 impl Parts<'_> {
     fn has_penalties(&self) -> bool {
-        let RKLLMSamplingParam {
-            repeat_penalty,
-            frequency_penalty,
-            presence_penalty,
-            ..
-        } = *self.param;
-        repeat_penalty != 1.0 || frequency_penalty != 0.0 || presence_penalty != 0.0
+        let param = self.param;
+        param.repeat_penalty != 1.0
+            || param.frequency_penalty != 0.0
+            || param.presence_penalty != 0.0
     }
 
     /// A greedy draw takes the likeliest token whatever would be left of the others.
     fn truncates(&self) -> bool {
         let param = self.param;
-        let leaves_out = param.top_k > 0 || param.top_p < 1.0 || self.min_p > 0.0;
-        leaves_out && !self.is_greedy()
+        !self.is_greedy() && (param.top_k > 0 || param.top_p < 1.0 || self.min_p > 0.0)
     }
 
     fn is_greedy(&self) -> bool {

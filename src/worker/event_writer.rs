@@ -227,26 +227,17 @@ impl Shared {
     fn write_as_caller(&self, own: Write) {
         let mut next = own;
         for _ in 0..=WRITES_FOR_OTHERS {
-            let is_whole = socket::write_what_has_room(&self.socket, &mut next);
-            let mut state = self.lock();
-            match is_whole {
+            match socket::write_what_has_room(&self.socket, &mut next) {
                 Ok(true) => self.is_written(next),
-                Ok(false) => {
-                    state.events += next.events;
-                    state.waiting.push_front(next);
-                    return self.leave_to_thread(state);
-                }
-                Err(_) => return self.daemon_has_gone(state),
+                Ok(false) => return self.leave_rest_to_thread(next),
+                Err(_) => return self.daemon_has_gone(),
             }
-            match self.take_next(&mut state) {
+            match self.take_next(&mut self.lock()) {
                 Some(waiting) => next = waiting,
                 None => return,
             }
         }
-        let mut state = self.lock();
-        state.events += next.events;
-        state.waiting.push_front(next);
-        self.leave_to_thread(state);
+        self.leave_rest_to_thread(next);
     }
 
     fn write_for_callers(&self) {
@@ -265,7 +256,7 @@ impl Shared {
             drop(state);
             match socket::write_all(&self.socket, &mut next) {
                 Ok(()) => self.is_written(next),
-                Err(_) => return self.daemon_has_gone(self.lock()),
+                Err(_) => return self.daemon_has_gone(),
             }
         }
     }
@@ -283,6 +274,14 @@ impl Shared {
         next
     }
 
+    /// What is not written, or not wholly, comes before all that waits.
+    fn leave_rest_to_thread(&self, rest: Write) {
+        let mut state = self.lock();
+        state.events += rest.events;
+        state.waiting.push_front(rest);
+        self.leave_to_thread(state);
+    }
+
     fn leave_to_thread(&self, mut state: MutexGuard<'_, State>) {
         state.turn = Turn::Thread;
         drop(state);
@@ -298,13 +297,16 @@ impl Shared {
         }
     }
 
-    /// Whoever waits goes on.
-    fn daemon_has_gone(&self, mut state: MutexGuard<'_, State>) {
+    /// All senders that wait go on.
+    fn daemon_has_gone(&self) {
+        let mut state = self.lock();
         state.is_gone = true;
         state.turn = Turn::Free;
-        state.waiting.clear();
         state.events = 0;
+        let unwritten = std::mem::take(&mut state.waiting);
+        drop(state);
         self.room.notify_all();
+        drop(unwritten);
     }
 }
 

@@ -37,22 +37,21 @@ pub(crate) struct Hooked {
     takes_highest: bool,
     /// Of what is allowed, some may be left out.
     truncates: bool,
-    /// Penalties or biases change logits: those of the latest tokens, and of the biased ones.
-    is_penalised: bool,
-    biased: Vec<Token>,
+    biases: Vec<llama::llama_logit_bias>,
+    /// These change the logits of the latest tokens.
+    has_penalties: bool,
     latest: VecDeque<Token>,
     row: Vec<f32>,
     /// In the order of their ids until they are truncated.
     candidates: Vec<llama::llama_token_data>,
-    /// Those of them that penalties and biases have changed.
-    changed: Vec<llama::llama_token_data>,
+    /// Those of them that penalties change.
+    penalised: Vec<llama::llama_token_data>,
 }
 
 impl Hooked {
     pub(super) fn new(say: Say, parts: &Parts<'_>) -> Hooked {
         let mut chains = [Chain::new(), Chain::new(), Chain::new()];
         let [penalties, truncation, draw] = &mut chains;
-        parts.add_biases(penalties);
         parts.add_penalties(penalties);
         if parts.is_greedy() {
             // SAFETY: it has no preconditions.
@@ -71,12 +70,12 @@ impl Hooked {
             vocabulary_len: parts.vocabulary_len as usize,
             takes_highest: parts.takes_highest_of().is_some(),
             truncates: parts.truncates(),
-            is_penalised: parts.has_penalties() || !parts.biases.is_empty(),
-            biased: parts.biases.iter().map(|bias| bias.token).collect(),
+            biases: parts.biases.clone(),
+            has_penalties: parts.has_penalties(),
             latest: VecDeque::with_capacity(PENALTY_WINDOW),
             row: Vec::new(),
             candidates: Vec::new(),
-            changed: Vec::new(),
+            penalised: Vec::new(),
         }
     }
 
@@ -172,10 +171,14 @@ impl Hooked {
         self.candidates.extend(logits.enumerate().map(candidate));
         self.penalise();
         // From here on the row has what is allowed, penalised.
-        for penalised in &self.changed {
-            let logit = &mut self.row[penalised.id as usize];
-            if is_allowed(*logit) {
-                *logit = penalised.logit;
+        let biased = self.biases.iter().map(|bias| bias.token);
+        for id in biased.chain(self.latest.iter().copied()) {
+            let place = id as usize;
+            if let (Some(logit), Some(candidate)) =
+                (self.row.get_mut(place), self.candidates.get(place))
+                && is_allowed(*logit)
+            {
+                *logit = candidate.logit;
             }
         }
         self.truncation.apply(&mut self.candidates);
@@ -193,28 +196,32 @@ impl Hooked {
         }
     }
 
-    /// Changes the candidates by penalties and biases. llama.cpp looks for each of its candidates among the latest
-    /// tokens, so it is given those only that it finds.
+    /// Changes the candidates by biases, then by penalties. llama.cpp looks for each of its candidates among the
+    /// latest tokens, so it is given those only that it finds; biases it would find among few by a search in which
+    /// of two for one token the second is lost.
     fn penalise(&mut self) {
-        self.changed.clear();
-        if !self.is_penalised {
-            return;
-        }
-        let mut ids: Vec<Token> = (self.biased.iter().chain(&self.latest)).copied().collect();
-        ids.sort_unstable();
-        ids.dedup();
-        for id in ids {
-            if let Some(place) = place_of(&self.candidates, id) {
-                self.changed.push(self.candidates[place]);
+        for bias in &self.biases {
+            if let Some(place) = place_of(&self.candidates, bias.token) {
+                self.candidates[place].logit += bias.bias;
             }
         }
-        if self.changed.is_empty() {
+        if !self.has_penalties {
             return;
         }
-        self.penalties.apply(&mut self.changed);
-        for changed in &self.changed {
-            if let Some(place) = place_of(&self.candidates, changed.id) {
-                self.candidates[place].logit = changed.logit;
+        let mut ids: Vec<Token> = self.latest.iter().copied().collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let places = ids.iter().filter_map(|&id| place_of(&self.candidates, id));
+        self.penalised.clear();
+        self.penalised
+            .extend(places.map(|place| self.candidates[place]));
+        if self.penalised.is_empty() {
+            return;
+        }
+        self.penalties.apply(&mut self.penalised);
+        for penalised in &self.penalised {
+            if let Some(place) = place_of(&self.candidates, penalised.id) {
+                self.candidates[place].logit = penalised.logit;
             }
         }
     }
@@ -245,29 +252,38 @@ mod tests {
     use crate::abi::RKLLMSamplingParam;
     use proptest::prelude::*;
 
+    fn parts<'a>(
+        param: &'a RKLLMSamplingParam,
+        biases: &[(prop::sample::Index, f32)],
+        vocabulary_len: usize,
+    ) -> Parts<'a> {
+        let biases = biases.iter().map(|(token, bias)| llama::llama_logit_bias {
+            token: token.index(vocabulary_len) as Token,
+            bias: *bias,
+        });
+        Parts {
+            param,
+            seed: 7,
+            min_p: 0.0,
+            biases: biases.collect(),
+            vocabulary_len: vocabulary_len as i32,
+        }
+    }
+
     /// Which end may not be drawn is said of the first tokens, so no hook is needed to forbid some.
-    fn hooked(
-        param: &RKLLMSamplingParam,
-        bias: Option<f32>,
-        length: usize,
-        no: &[Token],
-    ) -> Hooked {
+    fn hooked(parts: &Parts<'_>, no: &[Token]) -> Hooked {
         let say = Say {
             hook: None,
             min_tokens: usize::MAX,
             ends: no.to_vec(),
         };
-        let biases = bias.map(|bias| llama::llama_logit_bias { token: 0, bias });
-        Hooked::new(
-            say,
-            &Parts {
-                param,
-                seed: 7,
-                min_p: 0.0,
-                biases: biases.into_iter().collect(),
-                vocabulary_len: length as i32,
-            },
-        )
+        Hooked::new(say, parts)
+    }
+
+    /// Often several of one token.
+    fn biases() -> impl Strategy<Value = Vec<(prop::sample::Index, f32)>> {
+        let bias = prop_oneof![Just(2.0_f32), Just(-0.5), Just(f32::NEG_INFINITY)];
+        prop::collection::vec((any::<prop::sample::Index>(), bias), 0..6)
     }
 
     proptest! {
@@ -275,7 +291,7 @@ mod tests {
         #[test]
         fn what_takes_no_part_in_a_draw_does_not_change_it(
             row in prop::collection::vec((-8.0..8.0_f32, any::<bool>()), 1..40),
-            bias in prop_oneof![Just(None), Just(Some(2.0)), Just(Some(f32::NEG_INFINITY))],
+            biases in biases(),
             repeat_penalty in prop_oneof![Just(1.0_f32), Just(1.5)],
             temperature in prop_oneof![Just(0.0_f32), Just(1.0), Just(1.5)],
         ) {
@@ -293,32 +309,34 @@ mod tests {
             let no = (0..).zip(&row).filter(|(_, (_, is_forbidden))| *is_forbidden);
             let no: Vec<Token> = no.map(|(token, _)| token).collect();
             let row: Vec<f32> = row.iter().map(|(logit, _)| *logit).collect();
-            let mut short = hooked(&param, bias, row.len(), &no);
+            let parts = parts(&param, &biases, row.len());
+            let mut short = hooked(&parts, &no);
             prop_assert!(!short.truncates);
-            let mut whole = hooked(&param, bias, row.len(), &no);
+            let mut whole = hooked(&parts, &no);
             // As the definition says it, whatever the parameters leave out.
-            (whole.truncates, whole.takes_highest, whole.is_penalised) = (true, false, true);
-            let mays = row.len() - no.len();
+            (whole.truncates, whole.takes_highest, whole.has_penalties) = (true, false, true);
+            let never = parts.biases.iter().filter(|bias| !is_allowed(bias.bias));
+            let never: Vec<Token> = never.map(|bias| bias.token).chain(no).collect();
             for _ in 0..8 {
                 let token = short.restricted(&row, false, true);
                 prop_assert_eq!(token, whole.restricted(&row, false, true));
                 let Some(token) = token else {
-                    prop_assert!(mays == 0 || mays == 1 && bias.is_some());
+                    prop_assert!((0..row.len() as Token).all(|token| never.contains(&token)));
                     break;
                 };
-                prop_assert!(!no.contains(&token));
+                prop_assert!(!never.contains(&token));
                 short.accept(token);
                 whole.accept(token);
             }
         }
 
-        /// Though llama.cpp is shown few candidates.
+        /// Those of a whole row, though few are looked at.
         #[test]
-        fn penalties_are_those_of_llama_cpp(
+        fn biases_and_penalties_are_those_of_llama_cpp(
             row in prop::collection::vec(-8.0..8.0_f32, 1..100),
             allowed in prop::collection::vec(any::<bool>(), 100),
             accepted in prop::collection::vec(any::<prop::sample::Index>(), 0..150),
-            bias in prop_oneof![Just(None), Just(Some(2.0)), Just(Some(f32::NEG_INFINITY))],
+            biases in biases(),
             penalties in prop_oneof![Just([1.0_f32, 0.0, 0.0]), Just([1.3, 0.0, 0.0]), Just([1.1, 0.5, -0.5])],
         ) {
             let [repeat_penalty, frequency_penalty, presence_penalty] = penalties;
@@ -333,16 +351,23 @@ mod tests {
                 mirostat_tau: 5.0,
                 mirostat_eta: 0.1,
             };
-            let mut hooked = hooked(&param, bias, row.len(), &[]);
+            let parts = parts(&param, &biases, row.len());
+            let mut hooked = hooked(&parts, &[]);
+            let mut chain = Chain::new();
+            parts.add_biases(&mut chain);
+            parts.add_penalties(&mut chain);
             for token in accepted {
-                hooked.accept(token.index(row.len()) as Token);
+                let token = token.index(row.len()) as Token;
+                hooked.accept(token);
+                chain.accept(token);
             }
+            let mut expected: Vec<_> = row.iter().enumerate().map(candidate).collect();
             // All, or some of them.
-            let of_row = row.iter().enumerate().filter(|(id, _)| allowed[*id] || allowed[0]);
-            hooked.candidates = of_row.map(candidate).collect();
-            let mut expected = hooked.candidates.clone();
+            let takes_part = |it: &llama::llama_token_data| allowed[0] || allowed[it.id as usize];
+            hooked.candidates = expected.iter().copied().filter(takes_part).collect();
             hooked.penalise();
-            hooked.penalties.apply(&mut expected);
+            chain.apply(&mut expected);
+            expected.retain(takes_part);
             let logits = |of: &[llama::llama_token_data]| -> Vec<(Token, f32)> {
                 of.iter().map(|it| (it.id, it.logit)).collect()
             };

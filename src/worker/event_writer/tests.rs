@@ -128,7 +128,7 @@ fn a_daemon_that_does_not_read_finds_one_heartbeat() {
     assert_eq!(received, [Event::Heartbeat]);
 }
 
-/// Whoever writes: callers, each other's among them, or the thread.
+/// Callers write, with events of other callers, and so does the thread.
 #[test]
 fn the_events_of_each_sender_come_in_their_order_and_none_is_lost() {
     const SENDERS: u8 = 8;
