@@ -28,7 +28,7 @@ use crate::short_slice;
 /// Events that may wait. The daemon always reads, so that it is a slow machine that fills this: the
 /// callbacks wait then, and memory stays bounded.
 const QUEUE_EVENTS: usize = 1024;
-/// A write is not made larger than about this.
+/// Events that share a write have no more than this.
 const WRITE_BYTES: usize = 64 * 1024;
 /// Most events are of one token.
 const EVENT_BYTES: usize = 64;
@@ -318,7 +318,7 @@ impl State {
     fn add(&mut self, write: Write) {
         self.events += write.events;
         match self.waiting.back_mut() {
-            Some(last) if last.takes_more() => last.append(write),
+            Some(last) if last.takes(&write) => last.append(write),
             _ => self.waiting.push_back(write),
         }
     }
@@ -352,9 +352,10 @@ impl Write {
         }
     }
 
-    /// The files of one event at most go with a write.
-    fn takes_more(&self) -> bool {
-        self.bytes.len() < WRITE_BYTES && self.files.is_empty() && self.written == 0
+    /// The files of one event at most go with a write, and no large event is copied while others wait for the lock.
+    fn takes(&self, more: &Self) -> bool {
+        let has_room = self.bytes.len() + more.bytes.len() <= WRITE_BYTES;
+        has_room && self.files.is_empty() && self.written == 0
     }
 
     fn append(&mut self, more: Self) {

@@ -82,6 +82,20 @@ fn what_comes_while_another_writes_shares_its_next_write() {
 }
 
 #[test]
+fn a_large_event_is_written_by_itself() {
+    let (_daemon, worker) = UnixStream::pair().unwrap();
+    let events = EventWriter::without_thread(worker);
+    events.shared().lock().turn = Turn::Caller;
+    events.send(token(0, 0));
+    events.send(token(0, 1));
+    events.send(filler());
+    events.send(token(0, 2));
+    let state = events.shared().lock();
+    let shared: Vec<usize> = state.waiting.iter().map(|write| write.events).collect();
+    assert_eq!(shared, [2, 1, 1]);
+}
+
+#[test]
 fn no_sender_waits_for_a_daemon_that_does_not_read() {
     let (mut daemon, worker) = UnixStream::pair().unwrap();
     let events = EventWriter::start(worker).unwrap();
