@@ -136,13 +136,12 @@ impl Sampler {
     /// Lets the penalties see the prompt, as llama.cpp's own programs do.
     pub(crate) fn accept_prompt(&mut self, tokens: &[Token]) {
         let seen = &tokens[tokens.len().saturating_sub(PENALTY_WINDOW)..];
-        let penalties = match self {
-            Sampler::Plain(plain) => &mut plain.chain,
-            Sampler::Hooked(hooked) => hooked.penalties(),
-        };
         // Embedding rows are no tokens of the vocabulary.
         for &token in seen.iter().filter(|&&token| token >= 0) {
-            penalties.accept(token);
+            match self {
+                Sampler::Plain(plain) => plain.chain.accept(token),
+                Sampler::Hooked(hooked) => hooked.accept(token),
+            }
         }
     }
 
@@ -177,13 +176,16 @@ struct Parts<'a> {
 
 impl Parts<'_> {
     fn has_penalties(&self) -> bool {
-        let RKLLMSamplingParam {
-            repeat_penalty,
-            frequency_penalty,
-            presence_penalty,
-            ..
-        } = *self.param;
-        repeat_penalty != 1.0 || frequency_penalty != 0.0 || presence_penalty != 0.0
+        let param = self.param;
+        param.repeat_penalty != 1.0
+            || param.frequency_penalty != 0.0
+            || param.presence_penalty != 0.0
+    }
+
+    /// A greedy draw takes the likeliest token whatever would be left of the others.
+    fn truncates(&self) -> bool {
+        let param = self.param;
+        !self.is_greedy() && (param.top_k > 0 || param.top_p < 1.0 || self.min_p > 0.0)
     }
 
     fn is_greedy(&self) -> bool {

@@ -12,6 +12,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::task::coop::consume_budget;
 
 use super::ChildKind;
 use crate::ipc::{self, DaemonHello, FrameError, FrameReader, PROTOCOL_VERSION};
@@ -136,25 +137,28 @@ impl<K: ChildKind> Incoming<K> {
     pub async fn receive(&mut self) -> Result<(), ConnectionError> {
         let stream: &UnixStream = self.stream.as_ref();
         let (incoming, files) = (&mut self.bytes, &mut self.files);
-        let count = stream
-            .async_io(Interest::READABLE, || {
-                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FILES))];
-                let mut control = RecvAncillaryBuffer::new(&mut space);
-                let mut parts = [IoSliceMut::new(&mut incoming[..])];
-                let received = rustix::net::recvmsg(
-                    stream,
-                    &mut parts,
-                    &mut control,
-                    RecvFlags::CMSG_CLOEXEC,
-                )?;
-                for message in control.drain() {
-                    if let RecvAncillaryMessage::ScmRights(passed) = message {
-                        files.extend(passed);
-                    }
+        let count = loop {
+            stream.readable().await?;
+            // However much there is, other tasks have their turn.
+            consume_budget().await;
+            let mut received = None;
+            let tried = stream.try_io(Interest::READABLE, || {
+                let (count, is_all) = receive_now(stream, &mut incoming[..], files)?;
+                received = Some(count);
+                match is_all {
+                    // That more would have to be waited for is known without asking for it.
+                    true => Err(io::ErrorKind::WouldBlock.into()),
+                    false => Ok(()),
                 }
-                Ok(received.bytes)
-            })
-            .await?;
+            });
+            match (received, tried) {
+                (Some(count), _) => break count,
+                (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => {
+                    return Err(error.into());
+                }
+                (None, _) => {}
+            }
+        };
         // Those of an event that is not whole yet, and what came with more of it.
         if self.files.len() > 2 * MOST_FILES {
             return Err(io::Error::other("more files than its events have").into());
@@ -165,6 +169,28 @@ impl<K: ChildKind> Incoming<K> {
         self.reader.buffer().extend_from_slice(&self.bytes[..count]);
         Ok(())
     }
+}
+
+/// Takes what is there. Returns how many bytes, and whether these are all: of bytes without files as many as
+/// have room come at once; behind files a further call may find more.
+fn receive_now(
+    stream: &UnixStream,
+    bytes: &mut [u8],
+    files: &mut VecDeque<OwnedFd>,
+) -> io::Result<(usize, bool)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FILES))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let room = bytes.len();
+    let mut parts = [IoSliceMut::new(bytes)];
+    let received = rustix::net::recvmsg(stream, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let mut is_all = (1..room).contains(&received.bytes);
+    for message in control.drain() {
+        is_all = false;
+        if let RecvAncillaryMessage::ScmRights(passed) = message {
+            files.extend(passed);
+        }
+    }
+    Ok((received.bytes, is_all))
 }
 
 #[cfg(test)]
@@ -200,5 +226,68 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
+    }
+
+    /// Each write of a worker is seen, whether or not others came with it, and with files among them.
+    #[tokio::test]
+    async fn nothing_that_a_child_writes_is_overlooked() {
+        let limit = std::time::Duration::from_secs(20);
+        let (daemon, worker) = StdUnixStream::pair().unwrap();
+        daemon.set_nonblocking(true).unwrap();
+        let mut connection = Connection::<WorkerKind>::new(daemon).unwrap();
+        let mut frame = Vec::new();
+        ipc::encode(&Event::Heartbeat, &mut frame).unwrap();
+        let passed = [worker.as_fd()];
+        let write = |bytes: &[u8], has_file: bool| {
+            let message = SendAncillaryMessage::ScmRights(&passed);
+            let mut space = vec![MaybeUninit::uninit(); message.size()];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            assert!(!has_file || control.push(message));
+            let parts = [IoSlice::new(bytes)];
+            rustix::net::sendmsg(&worker, &parts, &mut control, SendFlags::empty()).unwrap();
+        };
+        // More than is read at once, and cut where that ends.
+        let most = READ_BYTES / frame.len() + 1;
+        let bytes = frame.repeat(most);
+        write(&bytes[..READ_BYTES], false);
+        write(&bytes[READ_BYTES..], false);
+        for _ in 0..most {
+            let event = tokio::time::timeout(limit, connection.next_event()).await;
+            assert_eq!(event.expect("it is there").unwrap(), Event::Heartbeat);
+        }
+        for pieces in [
+            &[(1, false)][..],
+            &[(1, false), (2, false)],
+            &[(1, false), (1, true), (1, false)],
+            &[(1, true), (1, true), (3, false)],
+            &[(most, false), (1, false)],
+            &[(most, false), (most, true), (most, false)],
+        ] {
+            for &(frames, has_file) in pieces {
+                write(&frame.repeat(frames), has_file);
+            }
+            for _ in 0..pieces.iter().map(|(frames, _)| frames).sum() {
+                let event = tokio::time::timeout(limit, connection.next_event()).await;
+                assert_eq!(event.expect("it is there").unwrap(), Event::Heartbeat);
+            }
+            while connection.incoming.take_file().is_some() {}
+            // Nothing more comes, and then it does.
+            let next = tokio::spawn(async move {
+                let event = connection.next_event().await;
+                (connection, event)
+            });
+            tokio::task::yield_now().await;
+            write(&frame, false);
+            let (back, event) = tokio::time::timeout(limit, next).await.unwrap().unwrap();
+            assert_eq!(event.unwrap(), Event::Heartbeat);
+            connection = back;
+            // And that this was all is known without asking the kernel once more.
+            let stream: &UnixStream = connection.incoming.stream.as_ref();
+            let asked = stream.try_io(Interest::READABLE, || Ok(()));
+            assert_eq!(asked.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        }
+        drop(worker);
+        let end = tokio::time::timeout(limit, connection.next_event()).await;
+        assert!(matches!(end, Ok(Err(ConnectionError::Closed))), "{end:?}");
     }
 }

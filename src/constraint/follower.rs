@@ -207,7 +207,7 @@ impl Follower {
     /// As those of `row`.
     pub fn is_complete_behind(&mut self, last: i32) -> anyhow::Result<bool> {
         let drawn: Vec<i32> = std::iter::repeat_n(last, self.followed + 1).collect();
-        let mut row = vec![0.0; self.tokens.is_white.len()];
+        let mut row = vec![0.0; self.tokens.count()];
         Ok(self.row(&drawn, &mut row)? == Next::End)
     }
 
@@ -293,25 +293,18 @@ impl Follower {
         let may_end = self.matcher.is_accepting()?;
         self.may_end = may_end;
         let allowed = self.matcher.compute_mask()?;
-        let keys = self.keys.as_ref().filter(|keys| keys.has_keys());
-        let is_white = &self.tokens.is_white;
-        let mut goes_on = false;
-        let mut any = false;
-        for (id, logit) in row.iter_mut().enumerate() {
-            let is_known = id < is_white.len();
-            match is_known && allowed.is_allowed(id as TokenId) {
-                true => {
-                    goes_on |= !is_white[id];
-                    any = true;
-                }
-                false => {
-                    let is_end = may_end && self.tokens.ends.contains(&(id as i32));
-                    if !is_end {
-                        *logit = f32::NEG_INFINITY;
-                    }
-                }
-            }
+        let ends = match may_end {
+            true => self.tokens.ends.as_slice(),
+            false => &[],
+        };
+        let ends = ends.iter().filter_map(|&id| usize::try_from(id).ok());
+        let ends: Vec<(usize, f32)> = ends.filter_map(|id| Some((id, *row.get(id)?))).collect();
+        let left = self.tokens.white.restrict(allowed.as_slice(), row);
+        for (id, logit) in ends {
+            row[id] = logit;
         }
+        let (mut any, goes_on) = (left.any, left.beyond);
+        let keys = self.keys.as_ref().filter(|keys| keys.has_keys());
         if let Some(keys) = keys {
             for &id in &self.tokens.quotes {
                 let is_there = allowed.is_allowed(id) && (id as usize) < row.len();

@@ -18,6 +18,7 @@ mod follower;
 mod gbnf;
 mod grammar;
 mod keywords;
+mod mask;
 mod opening;
 mod references;
 mod relaxed;

@@ -6,6 +6,8 @@ use llguidance::ParserFactory;
 use llguidance::toktrie::{TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv};
 use serde::{Deserialize, Serialize};
 
+use super::mask::TokenSet;
+
 /// The bytes of a model's tokens, by id.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vocabulary {
@@ -67,8 +69,8 @@ pub struct ModelTokens {
     environment: TokEnv,
     pub(super) factory: ParserFactory,
     pub(super) ends: Vec<i32>,
-    /// By id, those that are white space and nothing else.
-    pub(super) is_white: Vec<bool>,
+    /// Those that are white space and nothing else.
+    pub(super) white: TokenSet,
     /// Those that no grammar spells.
     pub(super) special: Vec<u32>,
     /// Of the others, those with a quote of JSON in them.
@@ -108,7 +110,7 @@ impl ModelTokens {
         Ok(Self {
             factory: ParserFactory::new_simple(&environment)?,
             environment,
-            is_white: vocabulary.pieces().map(is_white).collect(),
+            white: vocabulary.pieces().map(is_white).collect(),
             special: vocabulary.special.clone(),
             quotes: quotes.map(|(id, _)| id).collect(),
             ends: vocabulary.ends.clone(),
@@ -147,7 +149,7 @@ impl ModelTokens {
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.is_white.len()
+        self.white.count()
     }
 
     /// Those that end an answer.
