@@ -8,7 +8,7 @@ use crate::daemon_support::FAMILIES_RUN;
 use crate::worker_support::{QUIET, Worker, deadlines, ms};
 use rkllmd::generation::{Deadline, SamplingRequest};
 use rkllmd::ipc::{
-    AbortMode, Command, EXIT_DEADLINE, Event, RunEnd, RunOutcome, RunSpec, SlotCommand, SlotEvent,
+    AbortMode, Command, EXIT_DEADLINE, Event, RunOutcome, RunSpec, SlotCommand, SlotEvent,
     WorkerDeadlines,
 };
 

@@ -137,10 +137,10 @@ impl Written {
         self.text.truncate(end);
         while let Some(last) = self.own.last_mut() {
             last.end = last.end.min(end);
-            match last.is_empty() {
-                true => self.own.pop(),
-                false => break,
-            };
+            if last.start < last.end {
+                break;
+            }
+            self.own.pop();
         }
     }
 }

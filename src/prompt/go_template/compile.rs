@@ -45,8 +45,7 @@ struct Loop {
     withs: usize,
 }
 
-struct Compiler<'s> {
-    source: &'s str,
+struct Compiler {
     program: Program,
     opened: Vec<Open>,
     variables: Variables,
@@ -54,7 +53,6 @@ struct Compiler<'s> {
 
 pub(super) fn compile(source: &str) -> Result<Program, GoTemplateError> {
     let mut compiler = Compiler {
-        source,
         program: Program::default(),
         opened: Vec::new(),
         variables: Variables::default(),
@@ -108,7 +106,7 @@ impl Kind {
     }
 }
 
-impl Compiler<'_> {
+impl Compiler {
     fn action(&mut self, at: usize, action: &Action<'_>) -> Result<(), String> {
         let tokens = &action.tokens[..];
         let Some((first, behind)) = tokens.split_first() else {
