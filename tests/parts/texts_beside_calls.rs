@@ -58,8 +58,10 @@ fn is_words(text: &str) -> bool {
     !text.trim().is_empty() && text.bytes().all(is_of)
 }
 
-/// What is wanted, and whether a text is of it.
-fn texts() -> [(Wanted, fn(&str) -> bool); 4] {
+/// Whether a text is of what is wanted.
+type IsOf = fn(&str) -> bool;
+
+fn texts() -> [(Wanted, IsOf); 4] {
     [
         (regex("^(yes|no)[0-9]{1,3}$"), is_count),
         (choice(&OPTIONS), is_option),
