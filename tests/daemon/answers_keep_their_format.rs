@@ -18,7 +18,8 @@ fn object(properties: Value) -> Value {
     json!({"type": "object", "properties": properties, "required": names})
 }
 
-/// Schemas as tools and programs have them; texts and lists are bounded, as budgets are.
+/// Schemas as tools and programs have them; texts and lists are bounded, as budgets are. Three have answers of any
+/// length: a time's fraction, a list by references, and an object with other names.
 pub fn schemas() -> Vec<Value> {
     let text = |most: u32| json!({"type": "string", "maxLength": most});
     let list = |items: Value, most: u32| json!({"type": "array", "items": items, "maxItems": most});
@@ -69,6 +70,11 @@ pub fn schemas() -> Vec<Value> {
                 "Cat": object(json!({"kind": {"const": "cat"}, "lives": {"type": "integer",
                     "minimum": 0, "maximum": 9}})),
                 "Dog": object(json!({"kind": {"const": "dog"}, "good": {"type": "boolean"}}))}}),
+        json!({"type": "string", "enum": ["low", "medium", "high", "none of these"]}),
+        json!({"const": "done"}),
+        json!({"type": "string", "pattern": "^#[0-9a-f]{6}$"}),
+        json!({"type": "array", "items": {"enum": ["north", "south"]}, "minItems": 1, "maxItems": 3}),
+        object(json!({"ok": {"type": "boolean"}, "code": {"enum": [200, 404, 500]}})),
     ]
 }
 
