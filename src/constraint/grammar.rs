@@ -325,7 +325,7 @@ pub(super) fn alone(part: &Value, whole: &Value) -> Value {
 
 /// What the engine says behind it shows its own state, but for what is wrong with an expression; and what it
 /// could be told is for programs.
-fn first_line(error: &anyhow::Error) -> String {
+pub(super) fn first_line(error: &anyhow::Error) -> String {
     let text = format!("{error:#}");
     let of_expression = text.lines().find_map(|line| line.strip_prefix("error: "));
     let first = text.lines().next().unwrap_or_default();

@@ -65,8 +65,14 @@ pub(super) fn build(format: &ReplyFormat, wanted: Wanted) -> Machine {
     if let (Some(calls), Some(at)) = (&format.calls, wanted.calls) {
         // At a beginning, what has no marker is text wherever other calls have one.
         let may_be_bare = at == CallsAt::Anywhere || !format.begins_calls_with_markers();
+        // A thought that stays in the content is text before a call.
+        let keeps_thoughts = format.reasoning.is_some() && !wanted.thoughts;
+        let open_to_calls = match at {
+            CallsAt::Beginning if !keeps_thoughts => &OPEN_TO_CALLS[..BEFORE_TEXT],
+            CallsAt::Anywhere | CallsAt::Beginning => &OPEN_TO_CALLS[..],
+        };
         for calls in [calls].into_iter().chain(&format.also_calls) {
-            add_calls(&mut machine, calls, at);
+            add_calls(&mut machine, calls, open_to_calls);
             if may_be_bare {
                 add_bare_calls(&mut machine, calls);
             }
@@ -116,7 +122,7 @@ fn add_reasoning(machine: &mut Machine, reasoning: &Reasoning) {
     machine.on(THOUGHT, close, Action::CloseThought, AFTER_THOUGHT);
 }
 
-fn add_calls(machine: &mut Machine, calls: &Calls, at: CallsAt) {
+fn add_calls(machine: &mut Machine, calls: &Calls, open_to_calls: &[StateId]) {
     let body = Body::add(machine, calls);
     for marker in &calls.skipped {
         machine.on(body.entry, marker, Action::None, body.entry);
@@ -130,10 +136,6 @@ fn add_calls(machine: &mut Machine, calls: &Calls, at: CallsAt) {
     let section = calls.section.as_ref();
     let section_close = section.and_then(|section| section.close.as_ref());
     let call_openers = calls.call.iter().map(|around| &around.open);
-    let open_to_calls = match at {
-        CallsAt::Anywhere => &OPEN_TO_CALLS[..],
-        CallsAt::Beginning => &OPEN_TO_CALLS[..BEFORE_TEXT],
-    };
     for &from in open_to_calls {
         if let Some(section) = section {
             let inside = match calls.call.is_empty() {
@@ -256,5 +258,45 @@ fn add_ends_in_a_row(
         for close in closers.clone() {
             add(first, close, Action::EndCall, behind_call);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::conversation::ReplyPiece;
+    use crate::reply::{ReplyFamily, ReplyOptions, ReplyReader, ReplyToken, ToolTypes};
+
+    fn calls_in(keeps_thoughts: bool, calls_at: CallsAt, answer: &str) -> usize {
+        let mut format = ReplyFamily::Hermes.format();
+        format.reasoning = Some(Reasoning::new("<think>", Marker::text("</think>")));
+        let mut parser = ReplyReader::new(&format).parser(&ReplyOptions {
+            keeps_thoughts,
+            tools: Some(Arc::new(ToolTypes::new([("f", None)]))),
+            calls_at,
+            ..ReplyOptions::default()
+        });
+        let mut pieces = Vec::new();
+        let text = answer.to_owned();
+        parser.push(ReplyToken { id: None, text }, &mut pieces);
+        parser.finish(true, &mut pieces);
+        let is_call = |piece: &&ReplyPiece| matches!(piece, ReplyPiece::ToolCall { .. });
+        pieces.iter().filter(is_call).count()
+    }
+
+    #[test]
+    fn calls_at_a_beginning_stand_behind_thoughts_wherever_these_go() {
+        let call = r#"<tool_call>{"name": "f", "arguments": {}}</tool_call>"#;
+        let at = CallsAt::Beginning;
+        for keeps_thoughts in [false, true] {
+            let thought = format!("<think>So.</think>\n{call}");
+            assert_eq!(calls_in(keeps_thoughts, at, &thought), 1);
+            assert_eq!(calls_in(keeps_thoughts, at, &format!(" {call}\n{call}")), 2);
+        }
+        let text = format!(r#"{{"s": "{call}"}}"#);
+        assert_eq!(calls_in(false, at, &text), 0);
+        assert_eq!(calls_in(false, CallsAt::Anywhere, &text), 1);
     }
 }
