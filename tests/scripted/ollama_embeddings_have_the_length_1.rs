@@ -7,7 +7,7 @@ use rkllmd::settings::Settings;
 use serde_json::json;
 
 #[tokio::test]
-async fn texts_become_vectors_and_no_text_becomes_none() {
+async fn embeddings_are_vectors_of_the_length_1() {
     let mut server = Server::replaying(Settings::default(), Vec::new).await;
     server.set_rows(|request| {
         Ok(PooledRows {
