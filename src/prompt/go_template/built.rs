@@ -137,7 +137,7 @@ impl Written {
         self.text.truncate(end);
         while let Some(last) = self.own.last_mut() {
             last.end = last.end.min(end);
-            match last.is_empty() {
+            match last.start >= last.end {
                 true => self.own.pop(),
                 false => break,
             };

@@ -45,20 +45,15 @@ struct Loop {
     withs: usize,
 }
 
-struct Compiler<'s> {
-    source: &'s str,
+#[derive(Default)]
+struct Compiler {
     program: Program,
     opened: Vec<Open>,
     variables: Variables,
 }
 
 pub(super) fn compile(source: &str) -> Result<Program, GoTemplateError> {
-    let mut compiler = Compiler {
-        source,
-        program: Program::default(),
-        opened: Vec::new(),
-        variables: Variables::default(),
-    };
+    let mut compiler = Compiler::default();
     let (mut at, mut is_trimmed, mut left) = (0, false, MOST_WORDS);
     loop {
         let found = source[at..].find(OPEN).map(|found| at + found);
@@ -108,7 +103,7 @@ impl Kind {
     }
 }
 
-impl Compiler<'_> {
+impl Compiler {
     fn action(&mut self, at: usize, action: &Action<'_>) -> Result<(), String> {
         let tokens = &action.tokens[..];
         let Some((first, behind)) = tokens.split_first() else {

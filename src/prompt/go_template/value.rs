@@ -165,7 +165,7 @@ impl Value {
     }
 
     /// Writes it as Go's `%v`.
-    pub fn write(&self, to: &mut Built<'_>) -> Result<(), Fault> {
+    pub(super) fn write(&self, to: &mut Built<'_>) -> Result<(), Fault> {
         match self {
             Self::Nil => to.plain("<nil>"),
             Self::Bool(true) => to.plain("true"),
@@ -200,7 +200,7 @@ impl Value {
     }
 
     /// Writes it as Go's `json.Marshal`.
-    pub fn json(&self, to: &mut Built<'_>) -> Result<(), Fault> {
+    pub(super) fn json(&self, to: &mut Built<'_>) -> Result<(), Fault> {
         match self {
             Self::Nil => to.plain("null"),
             Self::Bool(_) | Self::Int(_) => self.write(to),
