@@ -137,10 +137,10 @@ impl Written {
         self.text.truncate(end);
         while let Some(last) = self.own.last_mut() {
             last.end = last.end.min(end);
-            if last.start < last.end {
-                break;
-            }
-            self.own.pop();
+            match last.start >= last.end {
+                true => self.own.pop(),
+                false => break,
+            };
         }
     }
 }

@@ -45,6 +45,7 @@ struct Loop {
     withs: usize,
 }
 
+#[derive(Default)]
 struct Compiler {
     program: Program,
     opened: Vec<Open>,
@@ -52,11 +53,7 @@ struct Compiler {
 }
 
 pub(super) fn compile(source: &str) -> Result<Program, GoTemplateError> {
-    let mut compiler = Compiler {
-        program: Program::default(),
-        opened: Vec::new(),
-        variables: Variables::default(),
-    };
+    let mut compiler = Compiler::default();
     let (mut at, mut is_trimmed, mut left) = (0, false, MOST_WORDS);
     loop {
         let found = source[at..].find(OPEN).map(|found| at + found);
