@@ -45,10 +45,8 @@ pub use state_lock::StateFolderError;
 use state_lock::StateLock;
 use variants::Served;
 
-/// Threads that serve sockets. Generation happens in the workers; this side waits. With a second one the tokens of
-/// one step are shared out, and waking it costs more than writing them: a tenth of what a token takes. Nothing
-/// here blocks the one that there is: large work moves `aside`, and calls that may hang are made `apart`.
-const ASYNC_THREADS: usize = 1;
+/// Threads that serve sockets. Generation happens in the workers; this side waits.
+const ASYNC_THREADS: usize = 2;
 /// The time of a step of the shutdown after the answers: ending the runs that were cut off, unloading,
 /// last bytes. At the least, so that readers are told also where no time is granted.
 const LONGEST_STEP: Duration = Duration::from_secs(2);

@@ -7,7 +7,7 @@
 
 use std::ffi::c_int;
 
-/// Arenas, in which the freed parts of a burst stay. Beside the thread that serves sockets others allocate.
+/// Arenas, in which the freed parts of a burst stay. Two threads serve sockets.
 const ARENAS: c_int = 2;
 /// Blocks from this size on are mapped, and go back to the kernel with their end.
 const MAPPED_BYTES: c_int = 128 * 1024;

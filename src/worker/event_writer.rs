@@ -1,26 +1,17 @@
-//! Carries events to the daemon. Who has an event writes it, where nothing is being written and the socket has
-//! room: a token of its own wakes no other thread on its way. Whatever else comes meanwhile only waits its turn,
-//! behind the write in progress, and shares the next one; nothing is held back to make a batch. No sender waits
-//! for the socket: what has no room there, and what comes faster than single writes are worth, is left to a
-//! thread of its own.
-//!
-//! ```text
-//!            ┌─ an event ─► Caller ─┬─ nothing waits ─► Free
-//!  Free ─────┤                      └─ no room, or more and more comes ─┐
-//!            └─ they come too fast ─► Thread ◄──────────────────────────┘
-//!                                     Thread ─ nothing waits ─► Free
-//! ```
+//! Carries events to the daemon. The callback only pushes; a thread of its own encodes and writes,
+//! and events that are already waiting share a write, so that none is held back to make a batch.
 
-mod socket;
-
-use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
+use std::io::{self, IoSlice, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
 use crate::ipc::{self, Event};
 use crate::short_slice;
@@ -28,104 +19,37 @@ use crate::short_slice;
 /// Events that may wait. The daemon always reads, so that it is a slow machine that fills this: the
 /// callbacks wait then, and memory stays bounded.
 const QUEUE_EVENTS: usize = 1024;
-/// Events that share a write have no more than this.
+/// A write is not made larger than about this.
 const WRITE_BYTES: usize = 64 * 1024;
-/// Most events are of one token.
-const EVENT_BYTES: usize = 64;
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
-/// What a caller writes behind its own event before the thread goes on in its place.
-const WRITES_FOR_OTHERS: usize = 4;
-/// In such a time callers begin to write so often at most: as many as runs may come together in one step of the
-/// library, and a few. Where more come than that, a write for each would cost more than waking the thread.
-const SPAN: Duration = Duration::from_millis(1);
-const WRITES_IN_SPAN: u32 = 24;
+enum Item {
+    /// With its files, in the order in which it refers to them.
+    Event(Event, Vec<OwnedFd>),
+    /// Answered when everything before it was written.
+    Flush(SyncSender<()>),
+}
 
 /// The sending end; cloned freely.
 #[derive(Clone)]
-pub struct EventWriter(Arc<Sender>);
-
-/// With the last one the thread ends, once everything is written.
-struct Sender(Arc<Shared>);
-
-struct Shared {
-    socket: UnixStream,
-    state: Mutex<State>,
-    /// It is the thread's turn, or the end.
-    work: Condvar,
-    room: Condvar,
+pub struct EventWriter {
+    queue: SyncSender<Item>,
     /// A heartbeat is queued and not written yet.
-    heartbeat_waits: AtomicBool,
-}
-
-#[derive(Default)]
-struct State {
-    turn: Turn,
-    /// In their order. Only the last one may be added to.
-    waiting: VecDeque<Write>,
-    /// Events in these.
-    events: usize,
-    /// Senders that wait for room.
-    waiters: usize,
-    callers: Callers,
-    /// The daemon has gone.
-    is_gone: bool,
-    /// No sender is left.
-    is_over: bool,
-}
-
-/// Who writes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Turn {
-    #[default]
-    Free,
-    Caller,
-    Thread,
-}
-
-/// How often callers began to write of late.
-#[derive(Default)]
-struct Callers {
-    since: Option<Instant>,
-    writes: u32,
-}
-
-/// Frames, and what goes with them.
-#[derive(Default)]
-struct Write {
-    bytes: Vec<u8>,
-    /// So many of the bytes are written.
-    written: usize,
-    events: usize,
-    /// Of the last event, in the order in which it refers to them.
-    files: Vec<OwnedFd>,
-    has_heartbeat: bool,
-    /// Answered when all of it, and so everything before it, is written.
-    flushed: Vec<SyncSender<()>>,
+    heartbeat_waits: Arc<AtomicBool>,
 }
 
 impl EventWriter {
     pub fn start(socket: UnixStream) -> std::io::Result<Self> {
-        let writer = Self::without_thread(socket);
-        let shared = Arc::clone(&writer.0.0);
+        let (queue, items) = sync_channel(QUEUE_EVENTS);
+        let heartbeat_waits = Arc::new(AtomicBool::new(false));
+        let heartbeat = Arc::clone(&heartbeat_waits);
         thread::Builder::new()
             .name("writer".to_owned())
-            .spawn(move || {
-                // Beside the library's threads, which compute on all processors.
-                short_slice::ask();
-                shared.write_for_callers();
-            })?;
-        Ok(writer)
-    }
-
-    fn without_thread(socket: UnixStream) -> Self {
-        Self(Arc::new(Sender(Arc::new(Shared {
-            socket,
-            state: Mutex::default(),
-            work: Condvar::new(),
-            room: Condvar::new(),
-            heartbeat_waits: AtomicBool::new(false),
-        }))))
+            .spawn(move || write_events(socket, &items, &heartbeat))?;
+        Ok(Self {
+            queue,
+            heartbeat_waits,
+        })
     }
 
     /// Queues an event. Once the daemon is gone events are dropped; the reader notices that.
@@ -141,15 +65,7 @@ impl EventWriter {
 
     /// Queues an event with its files.
     pub fn send_with_files(&self, event: Event, files: Vec<OwnedFd>) {
-        let write = Write::of(&event, files);
-        let mut state = self.shared().lock();
-        while !state.has_room() {
-            state.waiters += 1;
-            let room = self.shared().room.wait(state);
-            state = room.unwrap_or_else(PoisonError::into_inner);
-            state.waiters -= 1;
-        }
-        self.shared().put(state, write);
+        let _ = self.queue.send(Item::Event(event, files));
     }
 
     /// As `try_send`, with files.
@@ -158,214 +74,137 @@ impl EventWriter {
         event: Event,
         files: Vec<OwnedFd>,
     ) -> Result<(), (Event, Vec<OwnedFd>)> {
-        if !self.shared().lock().has_room() {
-            return Err((event, files));
+        match self.queue.try_send(Item::Event(event, files)) {
+            Err(TrySendError::Full(Item::Event(event, files))) => Err((event, files)),
+            _ => Ok(()),
         }
-        // Made without the lock. What others have put there meanwhile is as many events as there are senders.
-        let write = Write::of(&event, files);
-        self.shared().put(self.shared().lock(), write);
-        Ok(())
     }
 
     /// Queues a heartbeat unless one waits already or there is no room: a daemon that does not read
     /// finds one when it does, and no queue of old ones.
     pub fn heartbeat(&self) {
-        let heartbeat_waits = &self.shared().heartbeat_waits;
-        if !heartbeat_waits.swap(true, Ordering::Relaxed)
+        if !self.heartbeat_waits.swap(true, Ordering::Relaxed)
             && self.try_send(Event::Heartbeat).is_err()
         {
-            heartbeat_waits.store(false, Ordering::Relaxed);
+            self.heartbeat_waits.store(false, Ordering::Relaxed);
         }
     }
 
     /// Waits until everything so far was written, but not for ever.
     pub fn flush(&self) {
         let (done, written) = sync_channel(1);
-        let flush = Write {
-            flushed: vec![done],
-            ..Write::default()
+        if self.queue.try_send(Item::Flush(done)).is_ok() {
+            let _: Result<(), RecvTimeoutError> = written.recv_timeout(FLUSH_LIMIT);
+        }
+    }
+}
+
+fn write_events(mut socket: UnixStream, items: &Receiver<Item>, heartbeat_waits: &AtomicBool) {
+    // Beside the library's threads, which compute on all processors.
+    short_slice::ask();
+    let mut buffer = Vec::with_capacity(WRITE_BYTES);
+    let mut flushed = Vec::new();
+    let mut files: Vec<OwnedFd> = Vec::new();
+    let mut beats = false;
+    while let Ok(first) = items.recv() {
+        let mut next = Some(first);
+        while let Some(item) = next.take() {
+            match item {
+                Item::Event(event, of_event) => {
+                    beats |= matches!(event, Event::Heartbeat);
+                    encode(&event, &mut buffer);
+                    files = of_event;
+                }
+                Item::Flush(done) => flushed.push(done),
+            }
+            // The files of one event at most go with a write.
+            if buffer.len() < WRITE_BYTES && files.is_empty() {
+                next = items.try_recv().ok();
+            }
+        }
+        let sent = if files.is_empty() {
+            socket.write_all(&buffer)
+        } else {
+            send_with_files(&mut socket, &buffer, &files)
         };
-        self.shared().put(self.shared().lock(), flush);
-        let _: Result<(), RecvTimeoutError> = written.recv_timeout(FLUSH_LIMIT);
-    }
-
-    fn shared(&self) -> &Shared {
-        &self.0.0
-    }
-}
-
-impl Drop for Sender {
-    fn drop(&mut self) {
-        self.0.lock().is_over = true;
-        self.0.work.notify_one();
-    }
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it is held.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Writes it now, or leaves it to whose turn it is.
-    fn put(&self, mut state: MutexGuard<'_, State>, write: Write) {
-        if state.is_gone {
+        if sent.is_err() {
             return;
         }
-        if state.turn != Turn::Free {
-            return state.add(write);
+        files.clear();
+        ipc::empty(&mut buffer);
+        if std::mem::take(&mut beats) {
+            heartbeat_waits.store(false, Ordering::Relaxed);
         }
-        if !state.callers.may_write(Instant::now()) || write.bytes.len() > WRITE_BYTES {
-            state.add(write);
-            return self.leave_to_thread(state);
-        }
-        state.turn = Turn::Caller;
-        drop(state);
-        self.write_as_caller(write);
-    }
-
-    fn write_as_caller(&self, own: Write) {
-        let mut next = own;
-        for _ in 0..=WRITES_FOR_OTHERS {
-            match socket::write_what_has_room(&self.socket, &mut next) {
-                Ok(true) => self.is_written(next),
-                Ok(false) => return self.leave_rest_to_thread(next),
-                Err(_) => return self.daemon_has_gone(),
-            }
-            match self.take_next(&mut self.lock()) {
-                Some(waiting) => next = waiting,
-                None => return,
-            }
-        }
-        self.leave_rest_to_thread(next);
-    }
-
-    fn write_for_callers(&self) {
-        loop {
-            let mut state = self.lock();
-            while state.turn != Turn::Thread && !state.is_over {
-                let work = self.work.wait(state);
-                state = work.unwrap_or_else(PoisonError::into_inner);
-            }
-            if state.turn != Turn::Thread {
-                return;
-            }
-            let Some(mut next) = self.take_next(&mut state) else {
-                continue;
-            };
-            drop(state);
-            match socket::write_all(&self.socket, &mut next) {
-                Ok(()) => self.is_written(next),
-                Err(_) => return self.daemon_has_gone(),
-            }
-        }
-    }
-
-    /// What is written next by whose turn it is; it is that no more if nothing waits.
-    fn take_next(&self, state: &mut State) -> Option<Write> {
-        let next = state.waiting.pop_front();
-        match &next {
-            Some(next) => state.events -= next.events,
-            None => state.turn = Turn::Free,
-        }
-        if state.waiters > 0 && state.has_room() {
-            self.room.notify_all();
-        }
-        next
-    }
-
-    /// What is not written, or not wholly, comes before all that waits.
-    fn leave_rest_to_thread(&self, rest: Write) {
-        let mut state = self.lock();
-        state.events += rest.events;
-        state.waiting.push_front(rest);
-        self.leave_to_thread(state);
-    }
-
-    fn leave_to_thread(&self, mut state: MutexGuard<'_, State>) {
-        state.turn = Turn::Thread;
-        drop(state);
-        self.work.notify_one();
-    }
-
-    fn is_written(&self, write: Write) {
-        if write.has_heartbeat {
-            self.heartbeat_waits.store(false, Ordering::Relaxed);
-        }
-        for done in write.flushed {
+        for done in flushed.drain(..) {
             let _ = done.send(());
         }
     }
+}
 
-    /// All senders that wait go on.
-    fn daemon_has_gone(&self) {
-        let mut state = self.lock();
-        state.is_gone = true;
-        state.turn = Turn::Free;
-        state.events = 0;
-        let unwritten = std::mem::take(&mut state.waiting);
-        drop(state);
-        self.room.notify_all();
-        drop(unwritten);
+fn encode(event: &Event, buffer: &mut Vec<u8>) {
+    if let Err(error) = ipc::encode(event, buffer) {
+        eprintln!("E rkllmd-worker: an event cannot be sent: {error}");
     }
 }
 
-impl State {
-    fn has_room(&self) -> bool {
-        self.events < QUEUE_EVENTS || self.is_gone
+/// The files travel with the first byte of `bytes`, so they are there when the frame is.
+fn send_with_files(socket: &mut UnixStream, bytes: &[u8], files: &[OwnedFd]) -> io::Result<()> {
+    let files: Vec<BorrowedFd<'_>> = files.iter().map(OwnedFd::as_fd).collect();
+    let room = SendAncillaryMessage::ScmRights(&files).size();
+    let mut space = vec![MaybeUninit::uninit(); room];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(&files)) {
+        return Err(io::Error::other("no room for the files of an event"));
     }
-
-    fn add(&mut self, write: Write) {
-        self.events += write.events;
-        match self.waiting.back_mut() {
-            Some(last) if last.takes(&write) => last.append(write),
-            _ => self.waiting.push_back(write),
+    let parts = [IoSlice::new(bytes)];
+    let sent = loop {
+        match rustix::net::sendmsg(&*socket, &parts, &mut control, SendFlags::NOSIGNAL) {
+            Err(rustix::io::Errno::INTR) => {}
+            sent => break sent?,
         }
-    }
-}
-
-impl Callers {
-    fn may_write(&mut self, now: Instant) -> bool {
-        let is_of_before = |since| now.duration_since(since) >= SPAN;
-        if self.since.is_none_or(is_of_before) {
-            self.since = Some(now);
-            self.writes = 0;
-        }
-        self.writes += 1;
-        self.writes <= WRITES_IN_SPAN
-    }
-}
-
-impl Write {
-    fn of(event: &Event, mut files: Vec<OwnedFd>) -> Self {
-        let mut bytes = Vec::with_capacity(EVENT_BYTES);
-        if let Err(error) = ipc::encode(event, &mut bytes) {
-            eprintln!("E rkllmd-worker: an event cannot be sent: {error}");
-            files.clear();
-        }
-        Self {
-            bytes,
-            files,
-            events: 1,
-            has_heartbeat: matches!(event, Event::Heartbeat),
-            ..Self::default()
-        }
-    }
-
-    /// The files of one event at most go with a write, and no large event is copied while others wait for the lock.
-    fn takes(&self, more: &Self) -> bool {
-        let has_room = self.bytes.len() + more.bytes.len() <= WRITE_BYTES;
-        has_room && self.files.is_empty() && self.written == 0
-    }
-
-    fn append(&mut self, more: Self) {
-        self.bytes.extend_from_slice(&more.bytes);
-        self.events += more.events;
-        self.files = more.files;
-        self.has_heartbeat |= more.has_heartbeat;
-        self.flushed.extend(more.flushed);
-    }
+    };
+    socket.write_all(&bytes[sent..])
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::ipc::FrameReader;
+    use std::io::Read;
+
+    #[test]
+    fn a_daemon_that_does_not_read_finds_one_heartbeat() {
+        let (mut daemon, worker) = UnixStream::pair().unwrap();
+        let events = EventWriter::start(worker).unwrap();
+        // More than a socket holds, so the writer is stuck when the heartbeats come.
+        let filler = Event::LoadFailed {
+            reason: "x".repeat(4 << 20),
+            failure: None,
+        };
+        events.send(filler.clone());
+        for _ in 0..100 {
+            events.heartbeat();
+        }
+        events.send(Event::Hello { protocol: 0 });
+        let mut frames = FrameReader::default();
+        let mut received = Vec::new();
+        let mut chunk = vec![0; 1 << 16];
+        while received.last() != Some(&Event::Hello { protocol: 0 }) {
+            let count = daemon.read(&mut chunk).unwrap();
+            frames.buffer().extend_from_slice(&chunk[..count]);
+            while let Some(event) = frames.next_message().unwrap() {
+                received.push(event);
+            }
+        }
+        assert_eq!(received[0], filler);
+        assert_eq!(
+            received[1..],
+            [Event::Heartbeat, Event::Hello { protocol: 0 }]
+        );
+        events.flush();
+        events.heartbeat();
+        let count = daemon.read(&mut chunk).unwrap();
+        frames.buffer().extend_from_slice(&chunk[..count]);
+        assert_eq!(frames.next_message().unwrap(), Some(Event::Heartbeat));
+    }
+}

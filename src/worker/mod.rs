@@ -5,7 +5,7 @@
 //!  socket ─► reader ──┐                       ┌─► NPU thread      every call but the next three
 //!                     ├─► main: times all ────┤     one of each a slot
 //!  NPU, control ──────┘   under deadlines     └─► control thread  abort, is_running, KV size
-//!  NPU callback ─► the run's credit ─► socket, or where it has no room: event queue ─► writer ─► socket
+//!  NPU callback ─► the run's credit ─► event queue ─► writer ─► socket
 //! ```
 //!
 //! A thread that hangs in the library cannot be stopped, only left behind: so main never calls the
