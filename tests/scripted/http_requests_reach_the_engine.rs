@@ -301,6 +301,12 @@ async fn what_is_not_read_and_what_was_changed_is_told() {
             completion(r#","top_a":0.1,"cache_prompt":true,"n_predict":5,"stream":true"#),
             "top_p, seed, top_a, cache_prompt, n_predict",
         ),
+        (
+            chat(
+                r#","guided_whitespace_pattern":" ","stream_options":{"include_obfuscation":true,"continuous_usage_stats":false}"#,
+            ),
+            "top_p, seed, guided_whitespace_pattern, stream_options.include_obfuscation",
+        ),
     ] {
         let answer = server.post(path, &body).await;
         assert_eq!(answer.status, 200, "{}", answer.text());

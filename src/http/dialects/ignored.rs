@@ -45,6 +45,7 @@ const KNOWN: &[&str] = &[
     "grammar_lazy",
     "grammar_triggers",
     "guided_decoding_backend",
+    "guided_whitespace_pattern",
     "id_slot",
     "image_data",
     "include_stop_str_in_output",

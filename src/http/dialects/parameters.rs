@@ -131,6 +131,10 @@ fields_of!(SharedParameters {
 pub(crate) struct StreamOptions {
     /// Whether a last chunk, with no choices, carries the token counts. Default false.
     pub include_usage: Option<bool>,
+    /// Not done: true is reported in `x-rkllmd-not-applied`.
+    include_obfuscation: Option<bool>,
+    /// Not done: true is reported in `x-rkllmd-not-applied`.
+    continuous_usage_stats: Option<bool>,
 }
 
 /// A temperature or nucleus below this leaves nothing but the likeliest token.
@@ -144,6 +148,25 @@ impl SharedParameters {
         let options = self.stream_options.as_ref();
         let is_wanted = options.is_some_and(|Object(options)| options.include_usage == Some(true));
         self.stream == Some(true) && is_wanted
+    }
+
+    /// What is asked of a stream and not done.
+    fn unused_stream_options(&self) -> Vec<&'static str> {
+        let Some(Object(options)) = &self.stream_options else {
+            return Vec::new();
+        };
+        let asked = [
+            (
+                "stream_options.include_obfuscation",
+                options.include_obfuscation,
+            ),
+            (
+                "stream_options.continuous_usage_stats",
+                options.continuous_usage_stats,
+            ),
+        ];
+        let asked = asked.into_iter().filter(|(_, wish)| *wish == Some(true));
+        asked.map(|(name, _)| name).collect()
     }
 
     /// What they say of the run and the answer. `max_new_tokens` is the endpoint's own to say, and
@@ -176,7 +199,7 @@ impl SharedParameters {
             total_deadline,
             long_history: LongHistory::IsRefused,
             keep_alive: None,
-            ignored: ignored.of_an_answer()?,
+            ignored: [ignored.of_an_answer()?, self.unused_stream_options()].concat(),
             unread: Vec::new(),
         })
     }

@@ -100,7 +100,7 @@ fn shown(how: &Form, verb: char, value: &Value, budget: &mut Budget) -> Result<T
         ('t', Value::Bool(value)) => value.to_string(),
         ('c', Value::Int(code)) => {
             let code = u32::try_from(*code).ok();
-            let c = code.and_then(char::from_u32);
+            let c = code.and_then(char::from_u32).filter(|c| *c != '\0');
             c.unwrap_or(char::REPLACEMENT_CHARACTER).to_string()
         }
         ('s' | 'q', Value::Text(_)) | ('v', _) | ('s', Value::List(_) | Value::Map(_)) => {

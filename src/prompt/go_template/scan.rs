@@ -256,7 +256,8 @@ fn escaped(chars: &mut std::str::Chars<'_>) -> Result<char, String> {
     let code = code.and_then(|code| u32::from_str_radix(code, 16).ok());
     // A byte that is no character by itself is none here.
     let code = code.filter(|code| digits > 2 || *code < 0x80);
-    let c = code.and_then(char::from_u32);
+    // Neither is what no prompt may hold.
+    let c = code.and_then(char::from_u32).filter(|c| *c != '\0');
     let c = c.ok_or("an escape in a text that is no character")?;
     *chars = chars.as_str()[digits..].chars();
     Ok(c)

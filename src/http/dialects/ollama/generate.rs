@@ -258,6 +258,9 @@ pub(crate) async fn generate(
     .await
 }
 
+/// The steps of a template take so many times the memory of its text, while it is read.
+const TEMPLATE_STEPS: usize = 80;
+
 fn wanted(
     state: &HttpState,
     context: &RequestContext,
@@ -266,6 +269,8 @@ fn wanted(
     let Together(Together(mut shared, own), unread): Read<OllamaTextParameters> = fields(body)?;
     let (model, begun, keep_alive) = shared.begun(state, context)?;
     let may_control = may_control(state, context, own.special)?;
+    let in_template = own.template.as_ref().map_or(0, String::len);
+    context.hold(context.held() + in_template * TEMPLATE_STEPS)?;
     let template = own.template(&model, may_control)?;
     let for_gap = gap_template(&model, template.as_ref());
     own.refuse_unsupported(&model, for_gap.as_ref())?;

@@ -259,6 +259,7 @@ fn whatever_else_there_is_is_refused_with_its_place() {
         ("{{ define x }}{{ end }}", "line 1, column 1"),
         ("{{ 1_000x }}", "line 1, column 1"),
         ("{{ \"\\q\" }}", "line 1, column 1"),
+        ("{{ \"\\x00\" }}", "line 1, column 1"),
         ("{{ 99999999999999999999 }}", "line 1, column 1"),
         ("{{ a.b }}", "line 1, column 1"),
         ("{{ # }}", "line 1, column 1"),
