@@ -2,7 +2,7 @@
 //! without any privilege and for good, before it has a second thread and before it runs anything that is
 //! not trusted.
 //!
-//! System paths are given generously, because nobody knows what a vendor's library opens; what is the daemon's
+//! System paths are given generously, because it is not known what a vendor's library opens; what is the daemon's
 //! is left out of them, wherever it lies. Without Landlock nothing is given up here, and the other walls stand.
 
 use std::fs;

@@ -79,7 +79,7 @@ fn whole_pages(range: &Range<usize>) -> Range<usize> {
 /// False: the kernel refuses, and the pages are as they were.
 ///
 /// # Safety
-/// The pages are this process's own, and nobody minds what the kernel does with them.
+/// The pages are this process's own, and it does not matter what the kernel does with them.
 unsafe fn advise(pages: &Range<usize>, advice: i32) -> bool {
     // SAFETY: the caller vouches for it.
     pages.is_empty()

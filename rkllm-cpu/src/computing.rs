@@ -59,7 +59,7 @@ pub(crate) struct Shape {
 pub(crate) struct Computing {
     pub(crate) sequences: Vec<Sequence>,
     adapters: Adapters,
-    /// Of a shared cache. None: its cells lie among each other, or nobody shares it.
+    /// Of a shared cache. None: its cells lie among each other, or it is not shared.
     streams: Option<Streams>,
     context: Context,
     pub(crate) threads: ComputeThreads,

@@ -93,7 +93,7 @@ pub(crate) struct Plan {
     pub(crate) sampler: Sampler,
     /// From here on the tokens are evaluated one by one, as where they were drawn. None: they are a prompt's.
     pub(crate) drawn_from: Option<usize>,
-    /// None: nobody asks how likely tokens were.
+    /// None: it is not asked how likely tokens were.
     pub(crate) logprobs: Option<Logprobs>,
     /// None: until the model ends or the caller aborts.
     pub(crate) max_new_tokens: Option<usize>,

@@ -182,7 +182,7 @@ impl Drop for OwnedExtension {
 /// The hook that every library is given.
 ///
 /// # Safety
-/// `ids` and `logits` are NULL or arrays of these lengths, which nobody else uses during the call.
+/// `ids` and `logits` are NULL or arrays of these lengths, which nothing else uses during the call.
 /// `userdata` may be anything.
 unsafe extern "C" fn on_row(
     userdata: *mut c_void,

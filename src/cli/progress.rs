@@ -140,7 +140,7 @@ fn clock(seconds: u64) -> String {
     }
 }
 
-/// To stderr: stdout has the outcome. Where nobody reads it nothing is lost.
+/// To stderr: stdout has the outcome. Where it is not read nothing is lost.
 fn write_out(text: &str) {
     let mut stderr = io::stderr().lock();
     let _ = stderr

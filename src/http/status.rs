@@ -192,7 +192,9 @@ impl PublicError {
             },
             E::ModelInUse { .. } => PublicError::new(MODEL_IN_USE).about("model"),
             E::NoChatTemplate { .. } => PublicError::new(NO_CHAT_TEMPLATE).about("model"),
-            E::TemplateRefused { .. } => PublicError::new(CHAT_TEMPLATE_REFUSED).about("messages"),
+            E::TemplateRefused { param, .. } => {
+                PublicError::new(CHAT_TEMPLATE_REFUSED).about(*param)
+            }
             E::TemplateBroken { .. } => PublicError::new(CHAT_TEMPLATE_BROKEN),
             E::ControlToken { param, .. } => {
                 PublicError::new(CONTROL_TOKEN_IN_MESSAGE).about(param)

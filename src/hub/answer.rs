@@ -1,4 +1,4 @@
-//! What a hub, or whoever it leads to, answers.
+//! What a hub, or a server that it leads to, answers.
 
 use std::io::Read;
 use std::time::Duration;

@@ -25,7 +25,7 @@ const MOST_REDIRECTS: usize = 5;
 const MOST_HEADER_BYTES: usize = 64 * 1024;
 const TEXT_BUFFER_BYTES: usize = 16 * 1024;
 
-/// What only a hub tells of a file, and whoever it leads to need not know.
+/// What only a hub tells of a file, and a server that it leads to need not know.
 const LINKED: [&str; 2] = ["x-linked-etag", "x-linked-size"];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -165,7 +165,7 @@ impl Client {
     fn ask(&self, method: Method, url: &Url, offset: Option<u64>) -> Result<HubAnswer, Trouble> {
         let mut url = url.clone();
         let mut linked = HeaderMap::new();
-        // Once it was led elsewhere, whoever leads back says what is asked for.
+        // Once it was led elsewhere, the server that leads back says what is asked for.
         let mut is_own = true;
         for _ in 0..=MOST_REDIRECTS {
             is_own &= url.is_same_origin(&self.endpoint);

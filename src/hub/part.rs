@@ -17,7 +17,7 @@ const SYNC_BYTES: u64 = 16 << 20;
 /// How a pointer of Git LFS begins, and its most bytes.
 const POINTER: &[u8; 39] = b"version https://git-lfs.github.com/spec";
 const MOST_POINTER_BYTES: u64 = 1024;
-/// Whoever may see the models folder may read what is in it.
+/// A user who may see the models folder may read what is in it.
 pub(super) const FILE_MODE: u32 = 0o644;
 
 pub(super) struct Part {

@@ -1,4 +1,4 @@
-//! One pull, from a name to a model in its place. Blocking: whoever calls it has nothing else to do.
+//! One pull, from a name to a model in its place. Blocking: its caller has nothing else to do.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -84,7 +84,7 @@ pub fn pull(job: &Job, tell: &mut dyn FnMut(Told)) -> Result<Pulled, PullError> 
     })
 }
 
-/// A name that whoever asked for it will ask again by.
+/// A name that its client will ask again by.
 fn aliases<'a>(asked: &'a str, id: &str) -> Vec<&'a str> {
     let asked = asked.strip_suffix(LATEST).unwrap_or(asked);
     let is_new = !asked.eq_ignore_ascii_case(id) && check_name(asked).is_ok();

@@ -108,7 +108,7 @@ impl Pulls {
         self.0.settings().hub.offline
     }
 
-    /// Begins a pull that goes on until its end, whoever leaves, or joins the one that brings the same.
+    /// Begins a pull that goes on until its end, although clients leave, or joins the one that brings the same.
     ///
     /// # Errors
     ///
@@ -162,7 +162,7 @@ impl Pulls {
         let subject = Subject::File(model.path.clone());
         let shared = Arc::clone(&self.0);
         let failed = |reason: String| RemovalError::Folder { path, reason };
-        // Whoever asked for it may leave in the middle, and what is gone by then is not to be served.
+        // The client that asked for it may leave in the middle, and what is gone by then is not to be served.
         let removing = tokio::spawn(async move {
             let removed = apart::ask(subject, REMOVED_WITHIN, move || {
                 removal.remove_what_was_pulled()
@@ -260,7 +260,7 @@ impl Shared {
     }
 
     fn tell(&self, model: &str, news: News) {
-        // Nobody may watch.
+        // It may be that no client watches.
         let _ = self.news.send(PullNews {
             model: model.into(),
             news,
@@ -272,8 +272,8 @@ impl Shared {
         let outcome = tokio::select! {
             outcome = self.transfer(job, &following) => outcome,
             () = self.nobody_follows(&key, &following) => {
-                tracing::info!(model = name, "a pull has ended because nobody follows it any more");
-                self.tell(&name, News::Failed("nobody follows it any more".to_owned()));
+                tracing::info!(model = name, "a pull has ended because no client follows it any more");
+                self.tell(&name, News::Failed("no client follows it any more".to_owned()));
                 return;
             }
         };

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::conversation::{client_texts, fields_with_tokens, texts_of};
 use super::environment::RenderLimits;
 use super::go_template::{
-    Budget, GoField, GoTemplate, RunError, Turn, Value, Written, of_conversation, of_turn,
+    Budget, GoField, GoTemplate, RunError, TurnTexts, Value, Written, of_conversation, of_turn,
 };
 use super::{
     ChatMessage, ChatRole, ClientField, ControlTokenPolicy, ControlTokens, PromptEnd,
@@ -241,7 +241,7 @@ impl Run<'_> {
 }
 
 /// Neighbours of one role are one text.
-fn turns(request: &RenderRequest) -> Vec<Turn> {
+fn turns(request: &RenderRequest) -> Vec<TurnTexts> {
     #[derive(Default)]
     struct Texts([Option<String>; 3]);
 
@@ -271,7 +271,7 @@ fn turns(request: &RenderRequest) -> Vec<Turn> {
     }
     let turns = turns.into_iter().map(|Texts(texts)| {
         let [system, prompt, response] = texts.map(Option::unwrap_or_default);
-        Turn {
+        TurnTexts {
             system,
             prompt,
             response,

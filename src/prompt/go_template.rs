@@ -17,7 +17,7 @@ mod scan;
 mod value;
 
 pub(super) use built::{Budget, Written};
-pub(super) use data::{Turn, of_conversation, of_turn};
+pub(super) use data::{TurnTexts, of_conversation, of_turn};
 pub(super) use run::RunError;
 pub(super) use value::Value;
 

@@ -130,7 +130,7 @@ pub struct PrefixSettings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct BoardSettings {
-    /// Time between two looks at them; 0: nobody looks.
+    /// Time between two looks at them; 0: the daemon looks at none.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
     /// The folder with the board's /proc and /sys.

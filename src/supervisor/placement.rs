@@ -53,7 +53,7 @@ pub enum Decision {
     Grant(usize),
     Load(usize),
     Evict(usize),
-    /// Nobody keeps it any more.
+    /// No client keeps it any more.
     Unload(usize),
     /// Nothing now; look again at this time.
     WaitUntil(Instant),

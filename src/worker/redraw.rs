@@ -1,4 +1,4 @@
-//! Keeps an answer to its grammar, and bans out of it, where the library lets nobody between its logits and
+//! Keeps an answer to its grammar, and bans out of it, where the library lets no one between its logits and
 //! its token, by what every library can do: to make tokens, to be aborted, and to tell logits.
 //!
 //! ```text

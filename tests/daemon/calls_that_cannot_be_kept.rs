@@ -1,4 +1,4 @@
-//! What a call cannot be kept to is named or refused, and costs nobody but its request.
+//! What a call cannot be kept to is named or refused, and costs no other request anything.
 
 use crate::calls_obey::{MODEL, ask, calls, named, tools};
 use crate::daemon_support::Setup;

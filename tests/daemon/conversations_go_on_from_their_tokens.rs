@@ -1,6 +1,6 @@
 //! The last line of `/api/generate` has the conversation so far as the ids of its tokens, and a request that brings
 //! them goes on with it: each turn is there once, closed as the model's template closes it. Control tokens are those
-//! that a template wrote, whoever gives the ids back.
+//! that a template wrote, whichever client gives the ids back.
 
 use crate::daemon_support::{Answer, Daemon, Setup, keys};
 use crate::doors::{Door, bearer};

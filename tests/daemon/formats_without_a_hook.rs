@@ -1,4 +1,4 @@
-//! With a library that lets nobody forbid tokens, as the vendor's, answers are kept to their formats as they
+//! With a library that lets no program forbid tokens, as the vendor's, answers are kept to their formats as they
 //! are with one that does: by drawing again what may not come. On the CPU runtime without what the vendor's
 //! library does not have.
 

@@ -1,4 +1,4 @@
-//! Schemas and grammars that are made to use up whoever compiles them cost the request that brings them, in
+//! Schemas and grammars that are made to use up the process that compiles them cost the request that brings them, in
 //! bounded time, and nothing else.
 
 use std::time::{Duration, Instant};

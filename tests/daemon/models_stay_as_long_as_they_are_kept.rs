@@ -112,7 +112,7 @@ fn a_second_after_its_last_use_it_goes() {
         !children(daemon.pid()).contains(&worker),
         "its worker ended"
     );
-    daemon.log.wait_for("nobody keeps this model any more");
+    daemon.log.wait_for("no client keeps this model any more");
     // It comes back when it is asked for, and what it was kept for before counts no more.
     ask(&daemon, json!({}));
     assert_eq!(is_left(&daemon), None);
@@ -143,7 +143,7 @@ fn another_key_holds_it() {
     keyed.ask(other, json!({}));
     keyed.ask(one, json!({"keep_alive": "1s"}));
     assert_eq!(keyed.left(), None);
-    // Nobody holds it any more.
+    // No client holds it any more.
     keyed.ask(other, json!({"keep_alive": 0}));
     eventually("the end of the second", || {
         (!keyed.is_loaded()).then_some(())
@@ -161,7 +161,7 @@ fn only_administrators_keep_it_for_ever() {
     let kept = keyed.ask(&keyed.admin, json!({"keep_alive": "-1m"}));
     assert!(!not_applied(&kept), "{}", kept.head);
     assert_eq!(keyed.left(), None);
-    // And nobody takes that back for them.
+    // And no other key takes that back for them.
     keyed.ask(user, json!({"keep_alive": 0}));
     assert_eq!(keyed.left(), None);
     assert!(keyed.is_loaded());

@@ -1,4 +1,4 @@
-//! Saves and loads beside runs, before runs that nobody waits for any more, and behind runs that were cut off.
+//! Saves and loads beside runs, before runs that no client waits for any more, and behind runs that were cut off.
 
 use std::fs;
 use std::net::TcpStream;

@@ -151,7 +151,7 @@ fn the_files_of_the_last_model_go_with_it() {
     });
 }
 
-/// Although nobody has looked at the models folder since.
+/// Although no request has looked at the models folder since.
 #[test]
 fn a_prefix_is_of_the_file_that_its_worker_has_opened() {
     let daemon = setup(1, "").start();

@@ -1,4 +1,4 @@
-//! With a library that lets nobody forbid tokens the real model calls what it is to call, keeps to the schemas
+//! With a library that lets no program forbid tokens the real model calls what it is to call, keeps to the schemas
 //! of what it calls by itself, and thinks freely before an answer that is kept. On the CPU runtime without what the
 //! vendor's library does not have.
 

@@ -1,4 +1,4 @@
-//! The router of llama.cpp's server: an administrator loads and unloads models, and whoever may use them can
+//! The router of llama.cpp's server: an administrator loads and unloads models, and a key that may use them can
 //! follow it.
 
 use crate::daemon_support::{EventStream, Setup, chat, children, eventually};

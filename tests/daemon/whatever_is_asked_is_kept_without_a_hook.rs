@@ -1,4 +1,4 @@
-//! With a library that lets nobody forbid tokens, an answer is kept to its format whatever else its request asks
+//! With a library that lets no program forbid tokens, an answer is kept to its format whatever else its request asks
 //! for, on each family and in each of its odd behaviours: right or a typed error.
 
 use std::sync::OnceLock;

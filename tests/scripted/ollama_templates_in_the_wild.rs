@@ -352,6 +352,11 @@ async fn what_a_template_does_that_cannot_be_done_is_refused_with_its_place() {
             .unwrap_or_default()
             .to_owned();
         assert!(error.contains(said), "{template}: {error}");
+        let param = match code {
+            "invalid_value" => "template",
+            _ => "prompt",
+        };
+        assert_eq!(answer.json()["param"], param, "{template}");
     }
     server.shut_down().await;
 }

@@ -144,7 +144,7 @@ async fn a_stream_ends_with_the_error_in_its_dialect() {
     server.shut_down().await;
 }
 
-/// Its connection takes no more, so that nobody can be told anything.
+/// Its connection takes no more, so that its client can be told nothing.
 #[tokio::test]
 async fn a_client_that_does_not_read_loses_its_place_as_well() {
     let (server, mut generations) = endless(Settings::default()).await;

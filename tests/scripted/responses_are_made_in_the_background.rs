@@ -1,4 +1,4 @@
-//! Responses in the background: they are made whoever waits, can be looked at, and have one end: their answer, a cancel,
+//! Responses in the background: they are made although no client waits, can be looked at, and have one end: their answer, a cancel,
 //! their deadline or a failure.
 
 use std::time::Duration;

@@ -15,7 +15,7 @@ impl Chain {
         Chain(unsafe { llama::llama_sampler_chain_init(params) })
     }
 
-    /// `make` returns a sampler that nobody else has.
+    /// `make` returns a sampler that has no other owner.
     pub(super) fn add(&mut self, make: impl FnOnce() -> *mut llama::llama_sampler) {
         // SAFETY: the chain is alive, and takes the sampler over.
         unsafe { llama::llama_sampler_chain_add(self.0, make()) };

@@ -50,6 +50,7 @@ pub(super) fn template_error(error: TemplateError, model: &InstalledModel) -> Re
         | TemplateError::TooMuch
         | TemplateError::TooManyCharacters => RequestError::TemplateRefused {
             reason: error.to_string(),
+            param: "messages",
         },
         TemplateError::Broken(reason) => RequestError::TemplateBroken {
             model: model.id.to_string(),

@@ -77,7 +77,7 @@ pub(crate) enum RequestError {
     #[error("the model `{model}` has no chat template: {advice}")]
     NoChatTemplate { model: String, advice: String },
     #[error("{reason}")]
-    TemplateRefused { reason: String },
+    TemplateRefused { reason: String, param: &'static str },
     #[error("the chat template of `{model}` cannot be rendered: {reason}")]
     TemplateBroken { model: String, reason: String },
     #[error("`{param}` contains the control token `{token}`")]

@@ -23,7 +23,7 @@ use crate::http::request::context::RequestContext;
 use crate::http::transport::messages::End;
 use crate::http::transport::origin;
 use crate::http::transport::websocket::{
-    Frames, Messages, NoHandshake, Place, Socket, Upgradable, close,
+    FragmentPosition, Frames, Messages, NoHandshake, Socket, Upgradable, close,
 };
 use crate::memory::Account;
 
@@ -127,7 +127,7 @@ async fn write_pieces(socket: &Socket, mut pieces: Pieces, stall: Duration) -> R
     loop {
         let fragment = pieces.next_piece()?.unwrap_or_default();
         let is_last = pieces.is_empty();
-        let sent = socket.fragment(fragment, Place { is_first, is_last });
+        let sent = socket.fragment(fragment, FragmentPosition { is_first, is_last });
         match is_long {
             false => sent.await?,
             true => timeout(stall, sent).await.map_err(io::Error::from)??,

@@ -29,7 +29,7 @@ use tungstenite::protocol::frame::coding::CloseCode;
 use crate::http::transport::connection::Upgrades;
 use crate::http::transport::messages::{ChargedText, End, Incoming, Source};
 use crate::memory::OverBudget;
-pub(crate) use frames::{Frames, Place};
+pub(crate) use frames::{FragmentPosition, Frames};
 pub(crate) use handshake::NoHandshake;
 use metered::over_budget;
 

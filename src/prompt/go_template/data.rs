@@ -55,9 +55,9 @@ enum Shape {
     Plain,
 }
 
-/// What a template is told of a turn.
+/// What a template is told of a turn of a conversation.
 #[derive(Clone, Debug, Default)]
-pub(in crate::prompt) struct Turn {
+pub(in crate::prompt) struct TurnTexts {
     pub system: String,
     pub prompt: String,
     pub response: String,
@@ -97,7 +97,7 @@ fn root(fields: Vec<(&str, Value)>, request: &RenderRequest) -> Value {
 }
 
 /// One turn, for a template that knows no messages.
-pub(in crate::prompt) fn of_turn(turn: &Turn, request: &RenderRequest) -> Value {
+pub(in crate::prompt) fn of_turn(turn: &TurnTexts, request: &RenderRequest) -> Value {
     let fields = [
         ("System", &turn.system),
         ("Prompt", &turn.prompt),

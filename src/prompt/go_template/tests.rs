@@ -7,8 +7,8 @@ mod language;
 mod limits;
 
 /// With the prompt `p`, the system's `s` and the answer `r`.
-fn turn() -> Turn {
-    Turn {
+fn turn() -> TurnTexts {
+    TurnTexts {
         system: "s".to_owned(),
         prompt: "p".to_owned(),
         response: String::new(),
@@ -37,7 +37,7 @@ fn run(template: &GoTemplate, root: Value, ends: bool) -> Result<Written, RunErr
     Ok(written)
 }
 
-fn written(source: &str, turn: &Turn, ends_with_answer: bool) -> String {
+fn written(source: &str, turn: &TurnTexts, ends_with_answer: bool) -> String {
     let template = GoTemplate::parse(source).expect(source);
     let root = of_turn(turn, &nothing());
     let written = run(&template, root, ends_with_answer);

@@ -32,7 +32,7 @@ impl EventLoop {
                 Decision::Load(index) => self.load(&ids[index]),
                 Decision::Evict(index) => self.evict(&ids[index]),
                 Decision::Unload(index) => {
-                    tracing::info!(model = &*ids[index], "nobody keeps this model any more");
+                    tracing::info!(model = &*ids[index], "no client keeps this model any more");
                     self.evict(&ids[index]);
                 }
                 Decision::WaitUntil(time) => {

@@ -54,7 +54,7 @@ impl EventLoop {
         }
         let mut pid = None;
         self.change(model, |instance| {
-            // One that was to be brought back for nobody is not.
+            // One that no request waits for is not brought back.
             instance.waiters.retain(|waiter| waiter.request.is_some());
             instance.unload_wanted = true;
             if let Stage::Ending { pid: ending, .. } = instance.life.stage() {
@@ -111,7 +111,7 @@ fn is_wanted(instance: &Instance) -> bool {
     ) || !instance.waiters.is_empty()
 }
 
-/// It has no worker, and gets none as long as nobody asks for it.
+/// It has no worker, and gets none as long as no request asks for it.
 fn has_gone(instance: &Instance) -> bool {
     let stage = instance.life.stage();
     matches!(

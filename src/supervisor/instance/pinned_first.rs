@@ -30,7 +30,7 @@ impl Instance {
         });
     }
 
-    /// Tells whoever pins when to cut it short; `None`: requests go first by now.
+    /// Tells the pinning when to cut it short; `None`: requests go first by now.
     pub fn pinned_first(&self) -> Option<watch::Receiver<bool>> {
         Some(self.pinned_first.as_ref()?.cut_short.subscribe())
     }
@@ -218,7 +218,7 @@ mod tests {
         let mut dead = instance();
         let cut_short = dead.pinned_first().unwrap();
         dead.worker_ended_pinning();
-        // Whoever pins finds out by itself whose fault the end was.
+        // The pinning finds out by itself whose fault the end was.
         assert!(!*cut_short.borrow());
         for mut instance in [late, dead] {
             assert!(instance.pins_later && instance.pinned_first().is_none());

@@ -153,9 +153,9 @@ impl Model {
             true => Figures::OfOne,
             false => Figures::OfAll,
         };
-        let places = seated.iter().map(|it| self.place(it)).collect();
+        let taken = seated.iter().map(|it| self.sequence_of(it)).collect();
         let sink = BatchSink {
-            places,
+            taken,
             figures,
             waits_together: idles,
             abort: Box::new(move || control.abort()),
@@ -164,7 +164,7 @@ impl Model {
             .run_batch(&items, &options, &extras, id, Box::new(sink))
     }
 
-    fn place(&self, seated: &Seated) -> Place {
+    fn sequence_of(&self, seated: &Seated) -> TakenSequence {
         let Member {
             spec,
             progress,
@@ -177,7 +177,7 @@ impl Model {
         sink.abort = Box::new(|| Ok(()));
         sink.budget_of_runtime = None;
         sink.eos_ids = self.ends(spec);
-        Place {
+        TakenSequence {
             sink,
             seat: Arc::clone(seat),
             has_ended: false,
@@ -186,7 +186,7 @@ impl Model {
 }
 
 /// A sequence that a run has.
-struct Place {
+struct TakenSequence {
     sink: TokenSink,
     seat: Arc<Seat>,
     has_ended: bool,
@@ -201,7 +201,7 @@ enum Figures {
 }
 
 struct BatchSink {
-    places: Vec<Place>,
+    taken: Vec<TakenSequence>,
     figures: Figures,
     /// The library is known to say WAITING only where no sequence has a text.
     waits_together: bool,
@@ -224,15 +224,15 @@ impl ResultSink for BatchSink {
                 );
             });
         }
-        for (place, result) in self.places.iter_mut().zip(results) {
-            place.take(result, self.figures);
+        for (sequence, result) in self.taken.iter_mut().zip(results) {
+            sequence.take(result, self.figures);
         }
         let is_over = results
             .first()
             .is_some_and(|result| matches!(result.state, CallState::Finish | CallState::Error));
-        let is_idle = |place: &Place| place.has_ended || place.seat.has_left();
+        let is_idle = |sequence: &TakenSequence| sequence.has_ended || sequence.seat.has_left();
         if !is_over
-            && self.places.iter().all(is_idle)
+            && self.taken.iter().all(is_idle)
             && let Err(error) = (self.abort)()
         {
             eprintln!("W rkllmd-worker: ending a batch: {error}");
@@ -241,7 +241,7 @@ impl ResultSink for BatchSink {
     }
 }
 
-impl Place {
+impl TakenSequence {
     fn take(&mut self, result: &ResultView<'_>, figures: Figures) {
         if self.has_ended || !self.seat.enter() {
             return self.take_figures(result, figures);

@@ -41,7 +41,7 @@ pub struct Rules {
     pub is_wish: bool,
     /// Tokens that never come.
     pub banned: Vec<i32>,
-    /// How many of the likeliest tokens are told beside each token, with how likely they were. `None`: nobody
+    /// How many of the likeliest tokens are told beside each token, with how likely they were. `None`: no one
     /// asks.
     pub scores: Option<u8>,
 }

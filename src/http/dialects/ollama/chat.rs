@@ -61,6 +61,16 @@ impl ChatDialect for ChatForm {
         LineWriter::new(self.0.clone())
     }
 
+    fn blamed(&self, error: RequestError) -> RequestError {
+        match error {
+            // A prompt with a NUL: no variable of a template can have brought it here, but the arguments of a call.
+            RequestError::OutOfRange { param, requirement } if param == "chat_template_kwargs" => {
+                RequestError::out_of_range(Self::PROMPT_PARAM, requirement)
+            }
+            other => other,
+        }
+    }
+
     fn stream(body: Body) -> Response {
         ndjson::response(body)
     }

@@ -142,6 +142,14 @@ impl ChatDialect for TextForm {
                 format!("{CONTEXT}[{index}]"),
                 "is not a token of this model",
             ),
+            RequestError::TemplateRefused { reason, .. } => {
+                let param = Self::PROMPT_PARAM;
+                RequestError::TemplateRefused { reason, param }
+            }
+            // A prompt with a NUL, which is of the conversation before this question.
+            RequestError::OutOfRange { param, requirement } if param == "chat_template_kwargs" => {
+                RequestError::out_of_range(Self::PROMPT_PARAM, requirement)
+            }
             other => other,
         }
     }

@@ -53,8 +53,8 @@ pub(crate) struct OllamaParameters {
     /// is not at all and a negative one, which is admins', for ever. Default: as the model's setting says.
     #[schema(schema_with = keep_alive_schema)]
     pub keep_alive: Option<Outline>,
-    /// What the answer is: `json` is any JSON object, and a JSON schema what is of that schema. Not beside
-    /// functions, nor where the request has begun the answer.
+    /// What the answer is: `json` is any JSON object, and a JSON schema what is of that schema; beside functions
+    /// where it calls none. Not where the request has begun the answer.
     #[schema(schema_with = format_schema)]
     pub format: Option<Box<RawValue>>,
     /// Whether the oldest turns of a conversation that is too long are left out, which the header

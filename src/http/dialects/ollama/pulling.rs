@@ -89,7 +89,7 @@ impl PullProgress {
 /// Install a model
 ///
 /// It is brought from the hub that the settings name, verified, and served without a reload. A pull ends when
-/// nobody reads how it goes any more; what has come is kept for the next one. Unless `stream` is false the
+/// no client reads how it goes any more; what has come is kept for the next one. Unless `stream` is false the
 /// answer is a stream of lines.
 #[utoipa::path(post, path = "/api/pull", tag = "ollama", request_body(content = PullRequest),
     responses(

@@ -1,4 +1,4 @@
-//! Responses in the background: one is made by a task of its own, whoever reads it, and ends with its answer, by cancel, by
+//! Responses in the background: one is made by a task of its own, read or not, and ends with its answer, by cancel, by
 //! the `background` deadline, with its key, or with the daemon. The task reads the stream that a client would read, and tells
 //! its events in [`BackgroundResponse`]. Its request goes on in a context without a connection, so that a client that leaves
 //! takes nothing with it.

@@ -131,7 +131,7 @@ fn refused(reason: &str) -> RequestError {
 
 /// Read the newest of the log
 ///
-/// What `log.filter` lets through, within `admin.recent-log-bytes`. Whoever asks again with `after` set to the
+/// What `log.filter` lets through, within `admin.recent-log-bytes`. A client that asks again with `after` set to the
 /// number of the last event has read misses nothing, or is told how much, as long as `start` stays the same.
 #[utoipa::path(get, path = "/v1/admin/logs", tag = "admin", params(LogsQuery),
     responses(

@@ -29,7 +29,7 @@ const CONTROL_HEAD_BYTES: usize = 6;
 
 /// Where in its message a fragment stands.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
+pub(crate) struct FragmentPosition {
     pub is_first: bool,
     pub is_last: bool,
 }
@@ -76,12 +76,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
     }
 
     /// Writes the next fragment of a text message to the socket.
-    pub async fn fragment(&self, text: Bytes, place: Place) -> Result<(), Error> {
-        let opcode = match place.is_first {
+    pub async fn fragment(&self, text: Bytes, position: FragmentPosition) -> Result<(), Error> {
+        let opcode = match position.is_first {
             true => OpCode::Data(Data::Text),
             false => OpCode::Data(Data::Continue),
         };
-        let frame = Frame::message(text, opcode, place.is_last);
+        let frame = Frame::message(text, opcode, position.is_last);
         self.send(Message::Frame(frame)).await
     }
 
@@ -162,7 +162,7 @@ mod tests {
             let fragment = rest.split_to(rest.len().min(FRAGMENT_BYTES));
             let is_last = rest.is_empty();
             frames
-                .fragment(fragment, Place { is_first, is_last })
+                .fragment(fragment, FragmentPosition { is_first, is_last })
                 .await?;
             if is_last {
                 return Ok(());

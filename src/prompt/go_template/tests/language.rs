@@ -130,7 +130,7 @@ fn what_is_known_is_written_as_go_writes_it() {
 
 #[test]
 fn an_answer_stands_where_the_template_has_it_or_at_the_end() {
-    let answered = |response: &str| Turn {
+    let answered = |response: &str| TurnTexts {
         system: String::new(),
         response: response.to_owned(),
         ..turn()

@@ -9,7 +9,7 @@ use tokio::time::{MissedTickBehavior, timeout};
 
 use crate::http::request::context::RequestContext;
 use crate::http::transport::messages::End;
-use crate::http::transport::websocket::{Place, Socket};
+use crate::http::transport::websocket::{FragmentPosition, Socket};
 
 /// Bytes of an event that are written at once.
 const FRAGMENT_BYTES: usize = 64 * 1024;
@@ -52,7 +52,7 @@ async fn write_text(socket: &Socket, mut text: Bytes, slow_reader: Duration) -> 
     loop {
         let fragment = text.split_to(text.len().min(FRAGMENT_BYTES));
         let is_last = text.is_empty();
-        let sent = socket.fragment(fragment, Place { is_first, is_last });
+        let sent = socket.fragment(fragment, FragmentPosition { is_first, is_last });
         taken(sent, slow_reader).await?;
         if is_last {
             return Ok(());
