@@ -139,7 +139,7 @@ refusals = [
     (lambda: list(client.chat(model="no-such-model", messages=slow, stream=True)), 404, "not found"),
     (lambda: client.pull("llama3"), 400, "OWNER/NAME"),
     (lambda: client.push("llama3"), 400, "not offered"),
-    (lambda: client.create("mine", from_=model, template="{{ range .Messages }}{{ end }}"), 400, "line 1, column 1"),
+    (lambda: client.create("mine", from_=model, template="{{ range .Messages }}"), 400, "line 1, column 1"),
     (lambda: client.generate(model=model, prompt="a", context=[1, 2]), 400, "tokenizer"),
     (lambda: client.create("mine", from_="no-such-model"), 404, "not found"),
     (lambda: client.create(model, from_=model), 400, "installed"),
