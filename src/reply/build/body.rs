@@ -121,10 +121,14 @@ impl Body {
         // A text such as `<function=` says by itself that a call begins.
         let before = body.before_name.as_ref();
         let is_telling = |marker: &&Marker| marker.text.starts_with('<') && marker.id.is_none();
+        let own_opener = before.filter(is_telling).map(behind_a_line);
+        if let Some(open) = &own_opener {
+            machine.on(after, open, Action::NextCall, name);
+        }
         Self {
             entry,
             between,
-            own_opener: before.filter(is_telling).map(behind_a_line),
+            own_opener,
             behind_own_opener: name,
             value: None,
             inside,
@@ -179,12 +183,16 @@ impl Body {
             machine.on(name, marker, Action::EndParameters, after);
         }
         let before = body.before_name.as_ref();
+        let own_opener = before
+            .filter(|marker| marker.id.is_none())
+            .map(behind_a_line);
+        if let Some(open) = &own_opener {
+            machine.on(after, open, Action::NextCall, name);
+        }
         Self {
             entry,
             between,
-            own_opener: before
-                .filter(|marker| marker.id.is_none())
-                .map(behind_a_line),
+            own_opener,
             behind_own_opener: name,
             value: Some(BareValue {
                 state: value,
