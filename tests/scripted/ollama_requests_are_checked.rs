@@ -109,7 +109,7 @@ async fn each_refusal_names_its_field() {
         create body: {"model":"x","from":"tiny","system":"\u0000"} => system invalid_value
         create body: {"model":"x","from":"tiny","messages":[{"role":"robot"}]} => messages[0].role invalid_value
         create body: {"model":"x","from":"tiny","messages":[{"role":"tool","content":"a"}]} => messages[0] unsupported_parameter
-        create body: {"model":"x","from":"tiny","template":"{{ .Messages }}"} => template invalid_value
+        create body: {"model":"x","from":"tiny","template":"{{ .Messages"} => template invalid_value
         create body: {"model":"x","files":{"a":"sha256:1"}} => files unsupported_parameter
         create body: {"model":"x","from":"tiny","adapters":{"a":"sha256:1"}} => adapters unsupported_parameter
         create body: {"model":"x","from":"tiny","quantize":"q4_0"} => quantize unsupported_parameter

@@ -198,17 +198,24 @@ fn named(read: &mut Keywords, unsaid: &mut Vec<Unsaid>) {
         return;
     }
     if let Names::OneOf(names) = &said {
-        let count = names.iter().collect::<BTreeSet<_>>().len();
-        match read.get_mut("properties") {
-            _ if count == 0 => return,
-            // Each name comes once: where all have come, none is left that could.
-            Some(Value::Object(properties)) if !properties.is_empty() => {
+        // Each name comes once: where all have come, and where one that came has begun, none is left that could.
+        // Properties that may be left out are not counted, so where there is a least number of them they are not said.
+        let is_counted = read.contains_key("minProperties");
+        let properties = read
+            .entry("properties")
+            .or_insert_with(|| Value::Object(Map::new()));
+        match properties {
+            _ if names.is_empty() => return,
+            Value::Object(properties) if !(is_counted && properties.is_empty()) => {
                 for name in names {
                     properties.entry(name).or_insert_with(|| others.clone());
                 }
                 return;
             }
-            _ => at_most(read, "maxProperties", count as u64),
+            _ => {
+                let count = names.iter().collect::<BTreeSet<_>>().len();
+                at_most(read, "maxProperties", count as u64);
+            }
         }
     }
     read.insert(

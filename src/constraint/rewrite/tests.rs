@@ -43,8 +43,13 @@ fn each_keyword_is_said_by_others() {
         ),
         (
             json!({"propertyNames": {"enum": ["a", "b", "a"]}, "additionalProperties": {"type": "null"}}),
-            json!({"additionalProperties": false, "maxProperties": 2,
-                "patternProperties": {"^(?:a|b|a)$": {"type": "null"}}}),
+            json!({"properties": {"a": {"type": "null"}, "b": {"type": "null"}},
+                "additionalProperties": false}),
+        ),
+        (
+            json!({"propertyNames": {"enum": ["a", "b", "a"]}, "minProperties": 1}),
+            json!({"minProperties": 1, "additionalProperties": false, "maxProperties": 2, "properties": {},
+                "patternProperties": {"^(?:a|b|a)$": true}}),
         ),
         (
             json!({"propertyNames": {"enum": ["a", "b"]}, "properties": {"a": {"const": 1}, "c": true}}),
@@ -53,7 +58,7 @@ fn each_keyword_is_said_by_others() {
         ),
         (
             json!({"propertyNames": {"enum": [1]}}),
-            json!({"additionalProperties": false}),
+            json!({"additionalProperties": false, "properties": {}}),
         ),
         (
             json!({"dependentRequired": {"a": ["b"], "c": []}}),
