@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::board_support::{Board, GOOD};
-use crate::daemon_support::{Setup, cpu_ticks, descriptors, eventually, resident_bytes};
+use crate::daemon_support::{Setup, anonymous_bytes, cpu_ticks, descriptors, eventually};
 
 /// In `cpu_ticks`: 0.2 % of a core.
 const MOST_TICKS_IN_1000_SECONDS: u64 = 200;
@@ -31,7 +31,7 @@ fn an_idle_daemon_with_sensors_is_idle() {
     let pid = daemon.pid();
     let figures = || {
         let open = descriptors(pid).len();
-        (cpu_ticks(pid), open, resident_bytes(pid))
+        (cpu_ticks(pid), open, anonymous_bytes(pid))
     };
     let (ticks, open, bytes) = figures();
     let idle = idle();

@@ -30,8 +30,8 @@ pub use packages::{
     is_whole, node, npm_packages, python_package, python_session, write_tiny_models,
 };
 pub use process::{
-    Stopped, all_children, children, cpu_ticks, descriptors, is_gone, kill, readers,
-    resident_bytes, signal, stop, threads,
+    Stopped, all_children, anonymous_bytes, children, cpu_ticks, descriptors, is_gone, kill,
+    readers, resident_bytes, signal, stop, threads,
 };
 use serde_json::{Value, json};
 

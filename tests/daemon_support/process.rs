@@ -97,17 +97,20 @@ pub fn threads(pid: u32) -> usize {
 
 /// Resident memory, file mappings included.
 pub fn resident_bytes(pid: u32) -> u64 {
+    status_bytes(pid, "VmRSS:")
+}
+
+/// What the process has written, resident or swapped out; of its files the kernel maps what it likes.
+pub fn anonymous_bytes(pid: u32) -> u64 {
+    status_bytes(pid, "RssAnon:") + status_bytes(pid, "VmSwap:")
+}
+
+fn status_bytes(pid: u32, name: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a living process");
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .expect("VmRSS");
-    let kib: u64 = line
-        .trim()
-        .trim_end_matches(" kB")
-        .parse()
-        .expect("kilobytes");
-    kib * 1024
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let line = line.unwrap_or_else(|| panic!("{name} in {status}"));
+    let kib = line.trim().trim_end_matches(" kB");
+    kib.parse::<u64>().expect("kilobytes") * 1024
 }
 
 /// Whether a process has ended, reaped or not.
