@@ -273,6 +273,10 @@ impl Computing {
         }
         self.cells(sequence)
             .restored(&prompt.tokens, prompt.origins);
+        // A window that was shifted is written and read in the order in which its cells lay.
+        if prompt.origins.prompted < prompt.tokens.len() {
+            self.may_lie_in_any_order(sequence);
+        }
         self.sequences[sequence].adapter = prompt.adapter;
         true
     }

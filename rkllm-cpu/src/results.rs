@@ -1,6 +1,7 @@
 //! Reports to callbacks. What a callback is given is valid until it returns and no longer; with
-//! several sequences it gets an array, a result for each. A result with a token or with data has a
-//! text in NORMAL, if an empty one: hosts print it without looking.
+//! several sequences it gets an array, a result for each. A result of one sequence with a token or with
+//! data has a text in NORMAL, if an empty one: hosts print it without looking. Among several one inside a
+//! character has none.
 
 use std::ffi::{CStr, c_int, c_void};
 

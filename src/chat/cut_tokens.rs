@@ -43,7 +43,8 @@ impl Cut {
         // Of a turn that would end too late no part stays.
         let first = starts.iter().position(is_behind);
         match &starts[first.unwrap_or_default()..] {
-            [from, ends @ ..] if has_room(from) => {
+            // What a system says stays, however much of the room it takes.
+            [from, ends @ ..] if *from < room => {
                 let ends = ends.iter().copied().chain([tokens.len()]);
                 Self::of_turns(tokens.len(), *from, ends, room, step)
             }
@@ -137,6 +138,9 @@ mod tests {
         // A step would leave none, and less is enough.
         assert_eq!(cut(26, 38), (3, 23, 4));
         assert_eq!(Cut::of(&[7; 50], &[], 20, 100, None).to, 34);
+        // What a system says stays where it takes more than half.
+        let long = Cut::of(&turns(20, &[10, 10]), &[1, 2], 30, 1, None);
+        assert_eq!((long.from, long.to), (20, 30));
         let kept = Cut::of(&tokens, &[1, 2], 23, 1, None).apply(&tokens);
         assert_eq!(kept, [&turns(3, &[])[..], &tokens[23..]].concat());
     }

@@ -21,7 +21,7 @@ const OF_OBJECTS: [&str; 7] = [
 
 pub fn close(schema: &mut Value) {
     if !is_put_together(schema) {
-        close_within(schema, true);
+        close_within(schema, true, true);
     }
 }
 
@@ -54,8 +54,8 @@ fn schemas(keywords: &Map<String, Value>) -> impl Iterator<Item = &Value> {
     })
 }
 
-/// `is_whole`: nothing around it says more of the same instance.
-fn close_within(schema: &mut Value, is_whole: bool) {
+/// `is_whole`: nothing around it says more of the same instance. `is_root`: nothing is around it.
+fn close_within(schema: &mut Value, is_whole: bool, is_root: bool) {
     let Value::Object(keywords) = schema else {
         return;
     };
@@ -65,7 +65,10 @@ fn close_within(schema: &mut Value, is_whole: bool) {
     let combines = keywords
         .keys()
         .any(|keyword| COMBINES.contains(&keyword.as_str()));
-    if is_whole && !combines && can_be_closed(keywords) {
+    // Within others an object that names no property may have any.
+    let names = keywords.get("properties").and_then(Value::as_object);
+    let names_some = is_root || names.is_some_and(|names| !names.is_empty());
+    if is_whole && !combines && names_some && can_be_closed(keywords) {
         keywords.insert("additionalProperties".to_owned(), Value::Bool(false));
     }
     for (keyword, value) in keywords.iter_mut() {
@@ -77,15 +80,15 @@ fn close_within(schema: &mut Value, is_whole: bool) {
             (Some(Holds::Value) | None, _) => {}
             (Some(Holds::Named | Holds::NamedOrNames), Value::Object(schemas)) => {
                 for schema in schemas.values_mut() {
-                    close_within(schema, is_whole);
+                    close_within(schema, is_whole, false);
                 }
             }
             (Some(_), Value::Array(schemas)) => {
                 for schema in schemas {
-                    close_within(schema, is_whole);
+                    close_within(schema, is_whole, false);
                 }
             }
-            (Some(_), schema) => close_within(schema, is_whole),
+            (Some(_), schema) => close_within(schema, is_whole, false),
         }
     }
 }
@@ -128,6 +131,8 @@ mod tests {
             "additionalProperties": false,
         });
         assert_eq!(closed(&open), expected);
+        let none = json!({"properties": {}});
+        assert_eq!(closed(&none)["additionalProperties"], json!(false));
         let choice = json!({"anyOf": [{"properties": {"a": true}}, {"type": "null"}]});
         assert_eq!(
             closed(&choice)["anyOf"][0]["additionalProperties"],
@@ -143,6 +148,7 @@ mod tests {
             json!({"properties": {"a": true}, "required": ["b"]}),
             json!({"properties": {"a": true}, "minProperties": 2}),
             json!({"type": "object"}),
+            json!({"additionalProperties": {"type": "object", "properties": {}}}),
             json!({"allOf": [{"properties": {"a": true}}, {"properties": {"b": true}}]}),
             json!({"$ref": "#/$defs/a", "properties": {"b": true},
                 "$defs": {"a": {"properties": {"c": true}}}}),

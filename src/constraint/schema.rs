@@ -131,6 +131,10 @@ impl Walk<'_> {
             if keyword == "x-guidance" {
                 return Err(Fault::new(&at, "is not a keyword that a client may use"));
             }
+            // As programs write what they leave out.
+            if value.is_null() && keyword != "const" {
+                continue;
+            }
             if let Some(holds) = kept(keyword) {
                 if self.care == Care::MayBeNarrower
                     && let Some(bound) = narrowed(keyword, value)

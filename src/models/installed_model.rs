@@ -62,6 +62,14 @@ impl InstalledModel {
         self.tells_its_tokens() && self.facts.batch.is_none()
     }
 
+    /// Whether functions have a place in its prompts, and it is known how it writes calls of them.
+    pub fn takes_functions(&self) -> bool {
+        let reply = self.reply.as_ref();
+        let variant = self.variant.as_ref();
+        reply.is_some_and(|reply| reply.found.knows_calls())
+            && variant.is_none_or(|variant| variant.takes_functions())
+    }
+
     /// What its runs are made with.
     pub fn adapter(&self) -> Option<&Arc<Adapter>> {
         self.adapted.as_ref().map(|adapted| &adapted.adapter)

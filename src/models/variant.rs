@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{InstalledModel, SharedPrefixes, TemplateState};
 use crate::generation::{ModelId, SamplingRequest};
-use crate::prompt::{ChatMessage, ChatRole, ClientTemplate, RenderRequest};
+use crate::prompt::{ChatMessage, ChatRole, ClientTemplate, GoTemplate, RenderRequest};
 
 /// What of it a request does not say otherwise.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -91,6 +91,12 @@ impl Variant {
         let license = self.license.iter().map(String::len);
         let template = self.template.as_ref().map_or(0, String::len);
         system + template + messages.chain(license).sum::<usize>()
+    }
+
+    /// Whether functions have a place in its own template; also where it has none of its own.
+    pub fn takes_functions(&self) -> bool {
+        let template = self.template.as_deref().map(GoTemplate::parse);
+        template.is_none_or(|read| read.is_ok_and(|template| template.takes_functions()))
     }
 
     /// Its own template. Who made it may write what structures prompts.

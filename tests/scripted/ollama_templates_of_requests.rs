@@ -190,3 +190,30 @@ async fn a_model_that_is_made_with_a_template_is_asked_by_it_in_every_dialect() 
     }
     server.shut_down().await;
 }
+
+/// Clients know by these words that they can ask again without.
+#[tokio::test]
+async fn a_template_without_a_place_for_functions_takes_none() {
+    let mut server = server().await;
+    let with = "{{ range .Messages }}{{ .Content }}{{ end }}{{ range .Tools }}{{ .Function.Name }}{{ end }}";
+    for (template, takes) in [(CHATML, false), (with, true)] {
+        let made =
+            json!({"model": "own", "from": "thinker", "template": template, "stream": false});
+        let answer = server.post("/api/create", made.to_string()).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let body = json!({"model": "own", "messages": [{"role": "user", "content": "hi"}], "stream": false,
+            "tools": [{"type": "function", "function": {"name": "sum"}}]});
+        if takes {
+            let (prompt, _) = asked(&mut server, "/api/chat", body).await;
+            assert_eq!(prompt, "hisum");
+            continue;
+        }
+        for path in ["/api/chat", "/v1/chat/completions"] {
+            let answer = server.post(path, body.to_string()).await;
+            assert_eq!(answer.status, 400, "{path}: {}", answer.text());
+            let said = "\\\"own\\\" does not support tools";
+            assert!(answer.text().contains(said), "{path}: {}", answer.text());
+        }
+    }
+    server.shut_down().await;
+}

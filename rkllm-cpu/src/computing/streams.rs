@@ -60,6 +60,14 @@ fn exchange_order(streams: &mut [Stream], [one, other]: [usize; 2]) {
 }
 
 impl Computing {
+    /// Its cells came from a state: in which order they lay there is not known.
+    pub(super) fn may_lie_in_any_order(&mut self, sequence: usize) {
+        let number = self.number(sequence);
+        if let Some(streams) = &mut self.streams {
+            streams.streams[number].is_in_order = false;
+        }
+    }
+
     /// llama.cpp's number of a sequence, which is its stream's if it has one.
     pub(crate) fn number(&self, sequence: usize) -> usize {
         self.sequences[sequence].cells.number()

@@ -68,6 +68,11 @@ pub fn text(schema: &Value, at: &str, root: &Value, faults: &mut Vec<Fault>) -> 
         not_kept("$ref");
         return Text::any();
     }
+    // Its reader takes it for a text, which it may not be.
+    if !may_be_text(schema, root) {
+        not_kept("type");
+        return Text::any();
+    }
     if let Some(Value::Array(values)) = keywords.get("enum") {
         let words = values.iter().filter_map(Value::as_str).map(word);
         return Text::one_of(words.collect());
@@ -278,6 +283,7 @@ mod tests {
             (json!({"type": "string", "pattern": "^a|b$"}), "/p/pattern"),
             (json!({"type": "string", "pattern": "(?=a)"}), "/p/pattern"),
             (json!({"$ref": "#/$defs/none"}), "/p/$ref"),
+            (json!({"type": "integer"}), "/p/type"),
             (
                 json!({"oneOf": [{"const": "a"}, {"type": "string"}]}),
                 "/p/oneOf",

@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
+use super::references::found;
 use super::texts::literal;
 
 pub use apart::{Apart, Moved};
@@ -58,7 +59,7 @@ pub fn rewrite(
         }
     }
     contained(read, &mut unsaid);
-    named(read, &mut unsaid);
+    named(read, root, &mut unsaid);
     dependent(read, &mut also, &mut unsaid);
     conditional(read, &mut also, &mut unsaid);
     if let Some(not) = read.remove("not") {
@@ -168,15 +169,29 @@ fn at_most(read: &mut Keywords, keyword: &str, most: u64) {
 }
 
 /// Names of properties, by patterns of them.
-fn named(read: &mut Keywords, unsaid: &mut Vec<Unsaid>) {
+fn named(read: &mut Keywords, root: &Root<'_>, unsaid: &mut Vec<Unsaid>) {
     let names = match read.remove("propertyNames") {
         None | Some(Value::Bool(true)) => return,
         Some(Value::Bool(false)) => return at_most(read, "maxProperties", 0),
         Some(names) => names,
     };
+    // What names are may stand elsewhere.
+    let place = names.as_object().filter(|rules| rules.len() == 1);
+    let place = place.and_then(|rules| rules.get("$ref")?.as_str());
+    let names = place
+        .and_then(|place| found(root.0, place))
+        .unwrap_or(&names);
+    // Every name is a text.
+    let is_text = |(rule, kind): (&String, &Value)| rule == "type" && kind == "string";
+    if names
+        .as_object()
+        .is_some_and(|rules| rules.iter().all(is_text))
+    {
+        return;
+    }
     let known = read.get("properties").and_then(Value::as_object);
     let has_patterns = read.contains_key("patternProperties");
-    let said = Names::of(&names).filter(|said| {
+    let said = Names::of(names).filter(|said| {
         !has_patterns && (known.is_none_or(Map::is_empty) || !matches!(said, Names::Pattern(_)))
     });
     let Some(said) = said else {
@@ -234,9 +249,10 @@ enum Names {
 impl Names {
     fn of(schema: &Value) -> Option<Self> {
         let keywords = schema.as_object()?;
-        let rules = keywords.iter().filter(|(name, value)| {
-            let is_text = name.as_str() == "type" && *value == "string";
-            !is_text
+        let rules = keywords.iter().filter(|(name, value)| match name.as_str() {
+            "type" => *value != "string",
+            // What a reference leads to has its annotations.
+            name => !["description", "title"].contains(&name),
         });
         let rules: Vec<(&str, &Value)> = rules.map(|(name, rule)| (name.as_str(), rule)).collect();
         let length = |value: &Value| value.as_u64();

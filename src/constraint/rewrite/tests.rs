@@ -56,6 +56,17 @@ fn each_keyword_is_said_by_others() {
             json!({"properties": {"a": {"const": 1}, "c": false, "b": true},
                 "additionalProperties": false}),
         ),
+        // As zod and pydantic write them.
+        (
+            json!({"propertyNames": {"type": "string"}, "additionalProperties": {"type": "number"}}),
+            json!({"additionalProperties": {"type": "number"}}),
+        ),
+        (
+            json!({"propertyNames": {"$ref": "#/$defs/C"}, "additionalProperties": true,
+                "$defs": {"C": {"enum": ["a"], "title": "C", "type": "string"}}}),
+            json!({"properties": {"a": true}, "additionalProperties": false,
+                "$defs": {"C": {"enum": ["a"], "title": "C", "type": "string"}}}),
+        ),
         (
             json!({"propertyNames": {"enum": [1]}}),
             json!({"additionalProperties": false, "properties": {}}),

@@ -207,13 +207,11 @@ impl Functions {
     /// Refuses them for a model whose calls could not be told from content. `param` is the field that they
     /// stand in.
     pub fn check_for(&self, model: &InstalledModel, param: &str) -> Result<(), RequestError> {
-        let reply = model.reply.as_ref();
-        let are_known = reply.is_some_and(|reply| reply.found.knows_calls());
-        if self.tools.is_empty() || are_known {
+        if self.tools.is_empty() || model.takes_functions() {
             return Ok(());
         }
         // Ollama's clients know it by these words and ask again without.
-        let problem = format!("\"{}\" does not support tools", model.id);
+        let problem = format!("\"{}\" does not support tools", model.name());
         Err(RequestError::unsupported(param, problem))
     }
 

@@ -230,7 +230,8 @@ fn shaped(of: &Json, shape: Shape, is_json: bool) -> Value {
         Shape::Function => (&FUNCTION, true),
         Shape::Parameters => (&PARAMETERS, true),
         Shape::Property => (&PROPERTY, false),
-        Shape::Properties | Shape::AnyOf | Shape::Plain => (&[], is_json),
+        Shape::Properties => (&[], true),
+        Shape::AnyOf | Shape::Plain => (&[], is_json),
     };
     match of {
         Json::Null => Value::Nil,
@@ -260,6 +261,7 @@ fn shaped(of: &Json, shape: Shape, is_json: bool) -> Value {
             let known = fields.iter().map(|(name, key, may_be_left_out)| {
                 let value = object.get(*key).filter(|value| !value.is_null());
                 let value = match value {
+                    Some(value) if shape == Shape::Property && *key == "type" => types(value),
                     Some(value) => shaped(value, inner(key), false),
                     None => absent(key),
                 };
@@ -275,6 +277,19 @@ fn shaped(of: &Json, shape: Shape, is_json: bool) -> Value {
             record(Kind::Record, known.chain(more).collect(), is_json)
         }
     }
+}
+
+/// What a property may be: clients write one, or a list.
+fn types(of: &Json) -> Value {
+    let types = match of {
+        Json::Array(types) => types.as_slice(),
+        one => std::slice::from_ref(one),
+    };
+    let types = types.iter().map(|one| shaped(one, Shape::Plain, false));
+    Value::List(List {
+        are_types: true,
+        ..List::of(types.collect(), false)
+    })
 }
 
 /// What is under this key of an object that is known.

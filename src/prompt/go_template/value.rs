@@ -32,6 +32,8 @@ pub(in crate::prompt) struct List {
     pub range: Range<usize>,
     /// Written as JSON.
     pub is_json: bool,
+    /// The types that a property may be, of which a single one is written alone.
+    pub are_types: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,11 +109,16 @@ impl List {
             range: 0..items.len(),
             items: items.into(),
             is_json,
+            are_types: false,
         }
     }
 
     pub fn items(&self) -> &[Value] {
         &self.items[self.range.clone()]
+    }
+
+    fn is_single_type(&self) -> bool {
+        self.are_types && self.range.len() == 1
     }
 }
 
@@ -173,6 +180,7 @@ impl Value {
             Self::Int(number) => to.plain(&number.to_string()),
             Self::Float(number) => to.plain(&float(*number)),
             Self::Text(text) => to.text(text),
+            Self::List(list) if list.is_single_type() => list.items()[0].write(to),
             Self::List(list) if list.is_json => self.json(to),
             Self::Map(map) if map.is_json => self.json(to),
             Self::List(list) => {
@@ -206,6 +214,7 @@ impl Value {
             Self::Bool(_) | Self::Int(_) => self.write(to),
             Self::Float(number) => to.plain(&json_float(*number)),
             Self::Text(text) => json_text(&text.text, to),
+            Self::List(list) if list.is_single_type() => list.items()[0].json(to),
             Self::List(list) => {
                 to.plain("[")?;
                 for (nth, item) in list.items().iter().enumerate() {

@@ -225,7 +225,8 @@ impl ResultSink for BatchSink {
             });
         }
         for (sequence, result) in self.taken.iter_mut().zip(results) {
-            sequence.take(result, self.figures);
+            let result = beside_others(result, self.waits_together);
+            sequence.take(&result, self.figures);
         }
         let is_over = results
             .first()
@@ -287,22 +288,52 @@ fn of_sequence<'a>(result: &ResultView<'a>, figures: Figures) -> ResultView<'a> 
     }
 }
 
+/// Half a character beside texts of others: it has none itself, where what is not printed has an empty one.
+fn beside_others<'a>(result: &ResultView<'a>, waits_together: bool) -> ResultView<'a> {
+    let is_half = result.text.is_none() && result.token_id.is_some_and(|id| id >= 0);
+    let state = match result.state {
+        CallState::Normal if waits_together && is_half => CallState::Waiting,
+        state => state,
+    };
+    ResultView { state, ..*result }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn told(state: CallState, text: Option<&[u8]>, token_id: Option<i32>) -> CallState {
-        let run = RunId::new(1).expect("it is not 0");
-        let result = ResultView {
-            run,
+    fn said(state: CallState, text: Option<&[u8]>, token_id: Option<i32>) -> ResultView<'_> {
+        ResultView {
+            run: RunId::new(1).expect("it is not 0"),
             state,
             text,
             token_id,
             hidden_states: None,
             logits: None,
             perf: None,
+        }
+    }
+
+    fn told(state: CallState, text: Option<&[u8]>, token_id: Option<i32>) -> CallState {
+        of_sequence(&said(state, text, token_id), Figures::OfAll).state
+    }
+
+    #[test]
+    fn half_a_character_beside_texts_of_others_waits() {
+        use CallState::{Finish, Normal, Waiting};
+        let beside = |state, text, token_id, waits_together| {
+            beside_others(&said(state, text, token_id), waits_together).state
         };
-        of_sequence(&result, Figures::OfAll).state
+        assert_eq!(beside(Normal, None, Some(7), true), Waiting);
+        assert_eq!(beside(Normal, None, Some(7), false), Normal, "not known");
+        assert_eq!(
+            beside(Normal, Some(b""), Some(7), true),
+            Normal,
+            "it is not printed"
+        );
+        assert_eq!(beside(Normal, Some(b"a"), Some(7), true), Normal);
+        assert_eq!(beside(Normal, None, Some(-1), true), Normal, "it has ended");
+        assert_eq!(beside(Finish, None, Some(7), true), Finish);
     }
 
     #[test]

@@ -14,7 +14,6 @@ use super::names::listed;
 use super::parameters::thinks;
 use crate::generation::SamplingRequest;
 use crate::models::{InstalledModel, ModelKind, TemplateState, VariantValues};
-use crate::prompt::GoTemplate;
 use crate::supervisor::{ModelStatus, RuntimeFacts};
 
 /// What kind of model it is.
@@ -153,19 +152,12 @@ fn own_template(model: &InstalledModel) -> Option<&str> {
     model.variant.as_ref()?.template.as_deref()
 }
 
-fn takes_functions(template: &str) -> bool {
-    GoTemplate::parse(template).is_ok_and(|template| template.takes_functions())
-}
-
 /// What the model can do.
 pub(super) fn capabilities(model: &InstalledModel) -> Vec<&'static str> {
     let can_chat = matches!(model.template, TemplateState::Usable { .. });
     let capabilities = [
         ("completion", true),
-        (
-            "tools",
-            can_chat && calls(model) && own_template(model).is_none_or(takes_functions),
-        ),
+        ("tools", can_chat && model.takes_functions()),
         (
             "insert",
             model.facts.gap_markers.is_some() || gap_template(model, None).is_some(),
@@ -174,12 +166,6 @@ pub(super) fn capabilities(model: &InstalledModel) -> Vec<&'static str> {
     ];
     let known = capabilities.into_iter().filter(|(_, is_known)| *is_known);
     known.map(|(name, _)| name).collect()
-}
-
-/// Whether it is known how the model writes calls.
-pub(super) fn calls(model: &InstalledModel) -> bool {
-    let reply = model.reply.as_ref();
-    reply.is_some_and(|reply| reply.found.knows_calls())
 }
 
 /// `model_info`: keys of GGUF files, in whose names the model's kind stands for an architecture that is not

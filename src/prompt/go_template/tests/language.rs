@@ -194,6 +194,21 @@ fn a_conversation_is_told_by_the_names_that_ollama_has() {
         of_messages(of_types).as_deref(),
         Ok("a:string | null;b:number;[a]")
     );
+    // A property's types are a list, and one alone is written as it is.
+    let of_list = "{{ if .Messages }}{{ range .Tools }}{{ range $k, $v := .Function.Parameters.Properties }}\
+        {{ $k }}:{{ if gt (len $v.Type) 1 }}{{ range $i, $t := $v.Type }}{{ if $i }} | {{ end }}{{ $t }}{{ end }}\
+        {{ else }}{{ index $v.Type 0 }}={{ $v.Type }}{{ end }};{{ end }}{{ end }}{{ end }}";
+    assert_eq!(
+        of_messages(of_list).as_deref(),
+        Ok("a:string | null;b:integer=integer;")
+    );
+    let of_properties = "{{ if .Messages }}{{ range .Tools }}{{ .Function.Parameters.Properties }}{{ end }}{{ end }}";
+    assert_eq!(
+        of_messages(of_properties).as_deref(),
+        Ok(
+            r#"{"b":{"type":"integer"},"a":{"type":["string","null"],"description":"one","enum":["x","y"]}}"#
+        )
+    );
 }
 
 #[test]
