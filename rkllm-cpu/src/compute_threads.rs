@@ -8,10 +8,10 @@
 //! that shall repeat (`RKLLM_CPU_SEED`; rounding depends on the number of threads), leave every thread
 //! in every step; so does a step of a run that is deterministic.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
+mod run_delay;
+mod thread_name;
+
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use llama_cpp_sys_2 as llama;
@@ -20,6 +20,8 @@ use crate::enabled_cpus::{EnabledCpus, HeldThread, THIS_THREAD, move_thread};
 use crate::log::{Verbosity, info};
 use crate::rounding::MANY;
 use crate::thread_governor::ThreadGovernor;
+use run_delay::RunDelay;
+use thread_name::ThreadName;
 
 /// How long idle compute threads spin before they sleep, in ggml's units (0 to 100). None: between
 /// two tokens the processors belong to the thread that consumes them.
@@ -249,163 +251,5 @@ impl Governed {
         let (_, caller) = self.caller.as_ref()?;
         delays.push(caller.read()?);
         Some(delays)
-    }
-}
-
-/// A thread's schedstat: time on a CPU, time ready and without one, and how often.
-struct RunDelay(File);
-
-impl RunDelay {
-    fn of(thread: libc::pid_t) -> Option<RunDelay> {
-        let file = File::open(format!("/proc/self/task/{thread}/schedstat"));
-        file.ok().map(RunDelay)
-    }
-
-    fn of_this_thread() -> Option<RunDelay> {
-        File::open("/proc/thread-self/schedstat").ok().map(RunDelay)
-    }
-
-    /// A thread that reads this has run, so that zeros say that the kernel does not count.
-    fn is_kept(&self) -> bool {
-        self.fields().is_some_and(|[ran, _]| ran > 0)
-    }
-
-    fn read(&self) -> Option<Duration> {
-        self.fields()
-            .map(|[_, waited]| Duration::from_nanos(waited))
-    }
-
-    fn fields(&self) -> Option<[u64; 2]> {
-        let mut text = [0; 96];
-        let length = self.0.read_at(&mut text, 0).ok()?;
-        let text = std::str::from_utf8(&text[..length]).ok()?;
-        let mut numbers = text.split_ascii_whitespace().map(str::parse);
-        Some([numbers.next()?.ok()?, numbers.next()?.ok()?])
-    }
-}
-
-/// The calling thread under a name that no other thread of the process has, which the threads that it
-/// starts inherit, and by which they are found; it gets its own name back.
-struct ThreadName {
-    own: [u8; 16],
-    given: String,
-}
-
-impl ThreadName {
-    fn for_new_threads() -> ThreadName {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let mut own = [0; 16];
-        // A name has 15 bytes.
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed) % 100_000;
-        let given = format!("rkllm-cpu-{number}");
-        // SAFETY: the kernel writes at most 16 bytes.
-        unsafe { libc::prctl(libc::PR_GET_NAME, own.as_mut_ptr()) };
-        set_name(given.as_bytes());
-        ThreadName { own, given }
-    }
-
-    /// The other threads of that name, in the order in which they were started.
-    fn bearers(&self) -> Vec<libc::pid_t> {
-        // SAFETY: gettid has no preconditions.
-        let this = unsafe { libc::gettid() };
-        let Ok(tasks) = std::fs::read_dir("/proc/self/task") else {
-            return Vec::new();
-        };
-        let mut found: Vec<libc::pid_t> = tasks
-            .filter_map(|task| task.ok()?.file_name().to_str()?.parse().ok())
-            .filter(|&id| id != this)
-            .filter(|id| {
-                std::fs::read_to_string(format!("/proc/self/task/{id}/comm"))
-                    .is_ok_and(|name| name.trim_end() == self.given)
-            })
-            .collect();
-        in_order_of_start(&mut found);
-        found
-    }
-}
-
-impl Drop for ThreadName {
-    fn drop(&mut self) {
-        set_name(&self.own);
-    }
-}
-
-fn set_name(name: &[u8]) {
-    let mut ended = [0_u8; 16];
-    let length = name.len().min(15);
-    ended[..length].copy_from_slice(&name[..length]);
-    // SAFETY: the kernel reads at most 16 bytes, the last of which is 0.
-    unsafe { libc::prctl(libc::PR_SET_NAME, ended.as_ptr()) };
-}
-
-/// The kernel gives out ids upwards, and begins again below when they are used up: the first is the
-/// one after the widest gap, the one across the end included.
-fn in_order_of_start(ids: &mut [libc::pid_t]) {
-    ids.sort_unstable();
-    let (Some(&lowest), Some(&highest)) = (ids.first(), ids.last()) else {
-        return;
-    };
-    // The smallest range of ids that a kernel has.
-    const IDS: libc::pid_t = 32_768;
-    let across = (lowest + IDS - highest).max(0);
-    let widest = ids
-        .windows(2)
-        .enumerate()
-        .map(|(at, pair)| (pair[1] - pair[0], at + 1))
-        .max()
-        .filter(|&(gap, _)| gap > across);
-    if let Some((_, first)) = widest {
-        ids.rotate_left(first);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ids_are_in_order_of_start_also_where_they_begin_again() {
-        let ordered = |mut ids: Vec<libc::pid_t>| {
-            in_order_of_start(&mut ids);
-            ids
-        };
-        assert_eq!(ordered(vec![12, 10, 11, 40]), [10, 11, 12, 40]);
-        assert_eq!(
-            ordered(vec![301, 32_767, 300, 32_760]),
-            [32_760, 32_767, 300, 301]
-        );
-        assert_eq!(ordered(vec![7]), [7]);
-        assert!(ordered(vec![]).is_empty());
-    }
-
-    #[test]
-    fn new_threads_are_found_by_their_name_and_this_one_keeps_its_own() {
-        let own = || std::fs::read_to_string("/proc/thread-self/comm").ok();
-        let before = own();
-        let (release, wait) = std::sync::mpsc::channel::<()>();
-        let named = ThreadName::for_new_threads();
-        assert!(named.bearers().is_empty());
-        let thread = std::thread::Builder::new().spawn(move || {
-            // SAFETY: gettid has no preconditions.
-            let id = unsafe { libc::gettid() };
-            let _released = wait.recv();
-            id
-        });
-        let found = named.bearers();
-        drop(named);
-        drop(release);
-        let id = thread.ok().and_then(|thread| thread.join().ok());
-        assert_eq!(found, id.into_iter().collect::<Vec<_>>());
-        assert_eq!(own(), before);
-    }
-
-    #[test]
-    fn a_threads_waiting_is_read_where_the_kernel_keeps_it() {
-        let Some(delay) = RunDelay::of_this_thread().filter(RunDelay::is_kept) else {
-            eprintln!("this kernel keeps no schedstat");
-            return;
-        };
-        let (first, second) = (delay.read(), delay.read());
-        assert!(first.is_some() && second >= first);
     }
 }

@@ -22,6 +22,7 @@ mod control_thread;
 mod credit;
 mod event_writer;
 mod known_shape;
+mod library;
 mod library_call;
 mod model;
 mod npu_thread;

@@ -4,16 +4,16 @@ mod batch;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 use rkllm_sys::{
-    CallError, CpuMask, ExtensionVersion, Family, Handle, InitParams, Library, OpenOptions, PerRun,
-    PromptCache, RunExtension, RunExtras, RunId, RunInput, RunItem, RunOptions,
+    CallError, CpuMask, ExtensionVersion, Handle, InitParams, Library, PerRun, PromptCache,
+    RunExtension, RunExtras, RunId, RunInput, RunItem, RunOptions,
 };
 
 use super::constrained::{self, SharedTokens};
 use super::known_shape::KnownShape;
+use super::library::run_extensions;
 use super::library_call;
 use super::npu_thread::{LoadedModel, RunReturned};
 use super::prepared_input::{InputForm, PreparedInput, budget_left};
@@ -23,8 +23,7 @@ use super::slot::{SlotNote, SlotNotes};
 use super::slot_events::SlotEvents;
 use super::token_sink::{RunRecord, SharedRecord, TokenSink};
 use super::utf8_assembly::Utf8Assembly;
-use crate::generation::RunExtensions;
-use crate::ipc::{Handles, LibraryFacts, LoadSpec, RedrawSpec, RunSpec, SlotEvent};
+use crate::ipc::{Handles, LoadSpec, RedrawSpec, RunSpec, SlotEvent};
 use crate::library_calls::Call as LibraryCall;
 pub use batch::Member;
 
@@ -55,15 +54,6 @@ enum Redrawn {
     Is,
     /// Nothing is made of it yet.
     IsNot,
-}
-
-fn run_extensions(library: &Library) -> RunExtensions {
-    match library.extension_version() {
-        ExtensionVersion::None => RunExtensions::None,
-        ExtensionVersion::First => RunExtensions::Draws,
-        ExtensionVersion::Second => RunExtensions::Logprobs,
-        ExtensionVersion::Third => RunExtensions::Deterministic,
-    }
 }
 
 impl Model {
@@ -387,26 +377,4 @@ struct Call<'a> {
     form: &'a InputForm,
     budget_tokens: u32,
     extension: Option<RunExtension>,
-}
-
-pub fn open(library: &Path, assume_family: Option<&str>) -> anyhow::Result<Arc<Library>> {
-    let assume_family = match assume_family {
-        None => None,
-        Some(name) => Some(Family::from_name(name).ok_or_else(|| {
-            anyhow::anyhow!("`{name}` is not an ABI family (setting runtime.assume-family)")
-        })?),
-    };
-    Ok(Arc::new(Library::open(
-        library,
-        &OpenOptions { assume_family },
-    )?))
-}
-
-pub fn library_facts(library: &Library) -> LibraryFacts {
-    LibraryFacts {
-        path: library.path().to_owned(),
-        version: library.version().to_owned(),
-        family: library.family().to_string(),
-        defaults: Box::new(library_call::default_param(&library.default_params())),
-    }
 }

@@ -13,8 +13,9 @@ use rkllm_sys::{CallError, ControlHandle, Library};
 
 use super::c_stdio;
 use super::constrained::SharedTokens;
+use super::library;
 use super::library_call;
-use super::model::{self, Member, Model, RunHow};
+use super::model::{Member, Model, RunHow};
 use super::prepared_input::PreparedInput;
 use super::raw_run::{self, RawReturned};
 use super::run_progress::RunProgress;
@@ -151,7 +152,7 @@ fn work(queue: &Receiver<NpuTask>, notes: &SlotNotes, events: &SlotEvents) {
                 library,
                 assume_family,
             } => {
-                let opened = model::open(&library, assume_family.as_deref());
+                let opened = library::open(&library, assume_family.as_deref());
                 c_stdio::flush();
                 SlotNote::LibraryOpened(opened)
             }

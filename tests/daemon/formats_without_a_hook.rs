@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::thread;
 
-use crate::answers_keep_their_format::{MODEL, keep, schemas};
 use crate::daemon_support::{Daemon, Setup, chat, completion, demo_model, kill};
+use crate::formats_support::{MODEL, keep, schemas};
 use crate::json_judge::fault;
 use crate::tiny_models::with_tiny_models;
 use crate::tokenizers_of_gguf::tokenizer_json;

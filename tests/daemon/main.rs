@@ -72,6 +72,7 @@ mod faults_of_the_runtime_become_typed_errors;
 mod files_that_lie_are_told;
 mod formats_beside_calls;
 mod formats_outlive_their_workers;
+mod formats_support;
 mod formats_without_a_hook;
 mod hostile_formats_cost_their_request_alone;
 mod hostile_templates_cost_their_model_alone;

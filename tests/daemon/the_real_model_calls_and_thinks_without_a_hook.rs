@@ -2,9 +2,9 @@
 //! of what it calls by itself, and thinks freely before an answer that is kept. On the CPU runtime without what the
 //! vendor's library does not have.
 
-use crate::answers_keep_their_format::{MODEL, THINKS, thinks_and_keeps_to_a_format};
 use crate::calls_obey::{ask, calls, calls_what_it_has_to, named, of_each_family, tiny_models};
 use crate::daemon_support::Setup;
+use crate::formats_support::{MODEL, THINKS, thinks_and_keeps_to_a_format};
 use crate::formats_without_a_hook::{demo, installed, metric, without_a_hook};
 use crate::function_calls::{CHAT, TEMPLATE};
 use crate::json_judge::fault;

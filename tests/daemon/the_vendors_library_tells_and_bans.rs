@@ -4,8 +4,8 @@
 
 use std::sync::OnceLock;
 
-use crate::answers_keep_their_format::MODEL;
 use crate::daemon_support::{Answer, Daemon, FAMILIES_RUN, Setup, chat, completion};
+use crate::formats_support::MODEL;
 use crate::formats_without_a_hook::{ABOUT_AS_LIKELY, demo, metric as metric_of_demo};
 use crate::function_calls::TEMPLATE;
 use crate::the_vendors_oddities_keep_formats::{

@@ -3,8 +3,8 @@
 
 use std::sync::OnceLock;
 
-use crate::answers_keep_their_format::THINKS;
 use crate::daemon_support::{Answer, Daemon, FAMILIES_RUN, Setup, chat, eventually};
+use crate::formats_support::THINKS;
 use crate::formats_without_a_hook::metric;
 use crate::the_vendors_library_tells_and_bans::{CALLERS_WORDS, asked_to_call, caller};
 use crate::the_vendors_oddities_keep_formats::{

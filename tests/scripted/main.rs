@@ -15,6 +15,7 @@ mod anthropic_questions;
 mod anthropic_requests_are_checked;
 mod anthropic_streams_have_one_end;
 mod calls_that_are_cut_invent_nothing;
+mod clients_that_leave_take_their_requests_along;
 mod connections_are_kept_and_closed_in_order;
 mod embeddings_are_the_models_hidden_states;
 mod embeddings_come_from_a_library;

@@ -9,7 +9,6 @@ use serde_json::Value;
 
 use super::Keywords;
 use crate::constraint::references::fragment;
-use crate::constraint::schema::pointer;
 
 /// Keywords that are read and values that are compared, of one schema of a client's.
 const MOST_STEPS: usize = 2_000_000;
@@ -279,28 +278,6 @@ fn of_property<'s>(rules: &[&'s Keywords], name: &str) -> Vec<&'s Value> {
     said
 }
 
-/// Where `oneOf` was said by `anyOf`.
-#[derive(Debug, Default)]
-pub struct Moved(BTreeSet<String>);
-
-impl Moved {
-    /// In the schema that the client wrote.
-    pub fn add(&mut self, place: &str) {
-        self.0.insert(place.to_owned());
-    }
-
-    /// What the client wrote at a place of the schema as it is said.
-    pub fn written(&self, said: &str) -> String {
-        let mut written = String::new();
-        for part in said.split('/').skip(1) {
-            let part = part.replace("~1", "/").replace("~0", "~");
-            let is_moved = part == "anyOf" && self.0.contains(&written);
-            written = pointer(&written, if is_moved { "oneOf" } else { &part });
-        }
-        written
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -377,26 +354,5 @@ mod tests {
         assert!(!Apart::of(&inside).are(&parts));
         let words = |from: u32| json!({"enum": (from..from + 2000).collect::<Vec<_>>()});
         assert!(!Apart::of(&json!({})).are(&json!([words(0), words(5000)])));
-    }
-
-    #[test]
-    fn places_are_told_as_they_were_written() {
-        let mut moved = Moved::default();
-        moved.add("/properties/a~1b");
-        moved.add("/properties/a~1b/oneOf/1");
-        for (said, written) in [
-            ("", ""),
-            ("/anyOf/0", "/anyOf/0"),
-            (
-                "/properties/a~1b/anyOf/1/anyOf/0/x",
-                "/properties/a~1b/oneOf/1/oneOf/0/x",
-            ),
-            (
-                "/properties/a~1b/anyOf/0/anyOf",
-                "/properties/a~1b/oneOf/0/anyOf",
-            ),
-        ] {
-            assert_eq!(moved.written(said), written);
-        }
     }
 }

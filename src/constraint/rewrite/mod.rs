@@ -6,6 +6,7 @@
 
 mod apart;
 mod evaluated;
+mod moved;
 mod negation;
 
 use std::collections::BTreeSet;
@@ -15,8 +16,9 @@ use serde_json::{Map, Value, json};
 use super::references::found;
 use super::texts::literal;
 
-pub use apart::{Apart, Moved};
+pub use apart::Apart;
 pub use evaluated::Root;
+pub use moved::Moved;
 pub use negation::exclusive;
 
 type Keywords = Map<String, Value>;

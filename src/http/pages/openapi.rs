@@ -150,7 +150,7 @@ use crate::http::response::error_body::ErrorBody;
         llama_server::infill::ExtraFile,
         llama_server::infill::InfillParameters,
         ollama::chat::OllamaChatParameters,
-        ollama::generate::OllamaTextParameters,
+        ollama::text_parameters::OllamaTextParameters,
         ollama::parameters::OllamaParameters,
         ollama::options::ModelOptions,
         ollama::messages::OllamaMessage,

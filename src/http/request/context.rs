@@ -4,6 +4,7 @@
 //! A request for a generation is counted once, with the first that happens: its generation ended,
 //! it failed, or everything that belongs to it was dropped because its client went away.
 
+mod held;
 mod outcome;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +19,7 @@ use crate::http::request::id;
 use crate::http::request::live::{Abort, LiveRequests};
 use crate::http::transport::connection::{ClientBound, InFlight};
 use crate::http::transport::socket::Peer;
-use crate::memory::{Account, Accountant, Charge, OverBudget};
+use crate::memory::{Accountant, Charge};
 use crate::telemetry::{Change, Metrics};
 use outcome::Outcome;
 pub(crate) use outcome::Stage;
@@ -151,40 +152,6 @@ impl RequestContext {
             memory: Mutex::new(memory),
             in_flight: InFlight::without_connection(),
         })
-    }
-
-    /// Where what it holds is charged.
-    pub fn account(&self) -> Account {
-        self.memory().account().clone()
-    }
-
-    /// Sees to it that at least so many bytes are charged to the request.
-    ///
-    /// # Errors
-    ///
-    /// They cannot be had.
-    pub fn hold(&self, bytes: usize) -> Result<(), OverBudget> {
-        self.memory().grow_to(bytes)
-    }
-
-    pub fn held(&self) -> usize {
-        self.memory().bytes()
-    }
-
-    /// Of what it holds, so many bytes are left.
-    pub fn keep(&self, bytes: usize) {
-        self.memory().shrink_to(bytes);
-    }
-
-    /// What it holds becomes the charge of an answer of so many bytes.
-    pub fn hand_over(&self, bytes: usize) -> Result<Charge, OverBudget> {
-        let mut memory = self.memory();
-        memory.grow_to(bytes)?;
-        Ok(memory.split(bytes))
-    }
-
-    fn memory(&self) -> MutexGuard<'_, Charge> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// When its header had arrived.

@@ -9,6 +9,7 @@
 //! learnt when there is room again, at the latest when the patience with a slow reader ends.
 
 mod deadlines;
+mod ended;
 mod guard;
 mod loss;
 mod outer;
@@ -23,18 +24,18 @@ use tokio::task::coop::consume_budget;
 use tokio::time::sleep_until;
 
 pub use deadlines::{FileDeadline, RunDeadlines};
+pub(super) use ended::{Ended, Lost, Over, not_sent};
 pub(super) use loss::Loss;
 pub use outer::{Outer, Total};
 pub(super) use own_call::OwnCall;
 pub(super) use sink::{FromClient, Sink, Step, Stop, Took};
 
-use super::lease::{Lease, Running, WorkerAfter};
+use super::lease::Lease;
 use super::link::{Arrived, SlotLink};
 use super::worker::Worker;
-use crate::children::{ChildProcess, ConnectionError};
+use crate::children::ConnectionError;
 use crate::generation::{Deadline, GenerationError};
-use crate::ipc::{FrameError, MAX_FRAME_BYTES, PassedDeadline, SlotCommand, SlotEvent};
-use crate::library_calls::{CallFailure, LibraryError};
+use crate::ipc::{PassedDeadline, SlotCommand, SlotEvent};
 use crate::telemetry::Metrics;
 use guard::Guard;
 
@@ -46,54 +47,6 @@ pub(super) struct Limits<'a> {
     /// Told in the report of the worker's end.
     pub request: Option<String>,
     pub metrics: &'a Metrics,
-}
-
-/// How it ended.
-pub(super) enum Ended<E> {
-    Over(Over<E>),
-    /// It was never handed over, because it cannot be sent.
-    NotSent(Running, FrameError),
-    /// The worker is of no more use and killed by now.
-    Lost(Lost),
-}
-
-/// The worker has told the end.
-pub(super) struct Over<E> {
-    pub running: Running,
-    pub end: E,
-    /// A call beside it hung, or a run failed: the worker must get nothing new to do.
-    pub tainted: bool,
-    /// Why it was ended early, if it was.
-    pub stop: Option<Stop>,
-}
-
-pub(super) struct Lost {
-    pub loss: Loss,
-    pub process: ChildProcess,
-    pub stop: Option<Stop>,
-}
-
-impl<E> Over<E> {
-    pub fn after(&self, answered: bool) -> WorkerAfter {
-        match (self.tainted, answered) {
-            (true, _) => WorkerAfter::Tainted,
-            (false, true) => WorkerAfter::Answered,
-            (false, false) => WorkerAfter::Unproven,
-        }
-    }
-}
-
-/// What cannot be sent, as a client of the vendor's API learns of it.
-pub(super) fn not_sent(error: FrameError, function: &str) -> LibraryError {
-    match error {
-        FrameError::TooLarge(bytes) => CallFailure::TooLarge {
-            what: format!("what was given to {function}"),
-            bytes: bytes as u64,
-            limit_bytes: MAX_FRAME_BYTES as u64,
-        }
-        .into_error(None),
-        error => LibraryError::Internal(error.to_string()),
-    }
 }
 
 /// Hands `command` over and gives `sink` what comes of it.

@@ -10,8 +10,8 @@ use super::{Stage, WorkerState};
 use crate::children::process_setup;
 use crate::ipc::{EXIT_LOAD_FAILED, Event, LoadSpec, LoadWatch};
 use crate::process_figures;
+use crate::worker::library::library_facts;
 use crate::worker::library_call;
-use crate::worker::model::library_facts;
 use crate::worker::npu_thread::{LoadedModel, NpuTask};
 use crate::worker::slot::{Common, Slot};
 

@@ -8,8 +8,8 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::chat::OllamaChatParameters;
 use super::embed::{EmbedInput, EmbedParameters, EmbeddingPrompt};
-use super::generate::OllamaTextParameters;
 use super::parameters::OllamaParameters;
+use super::text_parameters::OllamaTextParameters;
 
 /// A request's own parameters beside the shared ones, as they are read.
 macro_rules! with_shared_parameters {

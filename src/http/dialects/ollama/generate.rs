@@ -6,15 +6,14 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
-use utoipa::ToSchema;
 
 use super::answer::{Begun, Figures, TextAnswer};
-use super::context::{CONTEXT, ContextOf, Opened, TokenIds};
+use super::context::{ContextOf, Opened};
 use super::error::AnswerRefusals;
 use super::line_writer::{LineWriter, TextLines};
 use super::loading::{self, Loading, Wanted};
-use super::making::go_template;
-use super::parameters::{Read, Run, reading, refuse_images, render_request, show_format};
+use super::parameters::{Read, Run, reading, render_request, show_format};
+use super::text_parameters::{OllamaTextParameters, PROMPT, blamed};
 use crate::auth::SealingKey;
 use crate::chat::{ChatService, Closing, ConversationTurn, PromptSource, WholeReply};
 use crate::conversation::{Message, Role, Thinking};
@@ -26,56 +25,11 @@ use crate::http::dialects::templates::has_template;
 use crate::http::request::body::fields;
 use crate::http::request::context::RequestContext;
 use crate::http::request::error::RequestError;
-use crate::http::request::free_form::Outline;
 use crate::http::request::nul::refuse_nul;
-use crate::http::request::together::{Together, fields_of};
+use crate::http::request::together::Together;
 use crate::http::response::ndjson;
 use crate::models::{InstalledModel, TemplateState};
 use crate::prompt::{ClientTemplate, Gap, GoField, GoTemplate};
-use crate::reader::ReaderError;
-
-/// What only `/api/generate` takes.
-#[derive(Debug, Default, ToSchema)]
-pub(crate) struct OllamaTextParameters {
-    /// A question to the model, or with `raw` the text that it continues; an empty one loads the model,
-    /// or unloads it where `keep_alive` is 0.
-    prompt: Option<String>,
-    /// What the model is told before.
-    system: Option<String>,
-    /// The prompt is all that the model gets, with no template around it. Default false; true where the
-    /// model has no template.
-    raw: Option<bool>,
-    /// What follows the gap that the answer fills, for a model that can `insert`, or with a `template` that has a place
-    /// for it; `prompt` is before it. Not with `raw` or `context`, and without a `template` `system` is not applied.
-    suffix: Option<String>,
-    /// How the prompt is written, in the place of the model's template: a template in the words of Ollama's, which are
-    /// Go's, with `.Messages`, or `.System`, `.Prompt`, `.Response` and `.Suffix`. What it writes is text, unless
-    /// `special` makes control tokens of it; what stands in its place of a prompt always is. Not with `raw`.
-    template: Option<String>,
-    /// The conversation so far, as the last answer had it in its `context`: the prompt is what comes next. `system` is
-    /// not applied then. Ids that no answer here had are taken as ids of the model's tokens, of which control tokens
-    /// need `special`. Of a model whose tokenizer is known, and not with `raw`.
-    #[schema(value_type = Option<Vec<i32>>)]
-    context: Option<TokenIds>,
-    /// Whether texts of control tokens in `template`, and in a `prompt` with `raw` or `suffix`, become those tokens, and
-    /// their ids may be in a client's own `context`. True needs an administrator's key, where keys are asked for, or
-    /// `chat.raw-completions`, which is its default.
-    special: Option<bool>,
-    /// Not supported; null or empty.
-    #[schema(value_type = Option<Vec<String>>)]
-    images: Option<Outline>,
-}
-
-fields_of!(OllamaTextParameters {
-    prompt,
-    system,
-    raw,
-    suffix,
-    template,
-    context,
-    special,
-    images,
-});
 
 /// How a text is answered.
 pub(super) struct TextForm {
@@ -105,7 +59,7 @@ impl TextForm {
 }
 
 impl ChatDialect for TextForm {
-    const PROMPT_PARAM: &'static str = "prompt";
+    const PROMPT_PARAM: &'static str = PROMPT;
     type Writer = LineWriter<TextLines>;
 
     fn prompt_param(text: usize) -> String {
@@ -127,31 +81,8 @@ impl ChatDialect for TextForm {
         LineWriter::new(self.begun.clone())
     }
 
-    /// The conversation that is rendered is not the client's.
     fn blamed(&self, error: RequestError) -> RequestError {
-        match error {
-            RequestError::ControlToken { param, token } if param.starts_with("messages") => {
-                let param = match param.starts_with("messages[0]") && self.has_system {
-                    true => "system".to_owned(),
-                    false => Self::PROMPT_PARAM.to_owned(),
-                };
-                RequestError::ControlToken { param, token }
-            }
-            // Nothing else of such a request is ids of tokens.
-            RequestError::Reader(ReaderError::NoSuchToken { index }) => RequestError::out_of_range(
-                format!("{CONTEXT}[{index}]"),
-                "is not a token of this model",
-            ),
-            RequestError::TemplateRefused { reason, .. } => {
-                let param = Self::PROMPT_PARAM;
-                RequestError::TemplateRefused { reason, param }
-            }
-            // A prompt with a NUL, which is of the conversation before this question.
-            RequestError::OutOfRange { param, requirement } if param == "chat_template_kwargs" => {
-                RequestError::out_of_range(Self::PROMPT_PARAM, requirement)
-            }
-            other => other,
-        }
+        blamed(error, self.has_system)
     }
 
     fn closing(
@@ -186,64 +117,6 @@ impl ChatDialect for TextForm {
     }
 }
 
-impl OllamaTextParameters {
-    fn refuse_unsupported(
-        &self,
-        model: &InstalledModel,
-        for_gap: Option<&ClientTemplate>,
-    ) -> Result<(), RequestError> {
-        let given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-        let has_context = self.context.as_ref().is_some_and(|ids| !ids.is_empty());
-        let fields = [
-            ("system", given(&self.system)),
-            ("suffix", given(&self.suffix)),
-            ("template", given(&self.template)),
-            (CONTEXT, has_context),
-        ];
-        let mut fields = fields.into_iter().filter(|(_, is_given)| *is_given);
-        if self.raw == Some(true)
-            && let Some((param, _)) = fields.next()
-        {
-            return Err(RequestError::out_of_range(
-                param,
-                "cannot be given with `raw`, with which the prompt is all that the model gets",
-            ));
-        }
-        if given(&self.suffix) && has_context {
-            return Err(RequestError::out_of_range(
-                CONTEXT,
-                "cannot be given with `suffix`: a gap is in no conversation",
-            ));
-        }
-        let has_own = given(&self.template);
-        let can_insert = for_gap.is_some() || (!has_own && model.facts.gap_markers.is_some());
-        if given(&self.suffix) && !can_insert {
-            return Err(RequestError::unsupported(
-                "suffix",
-                match has_own {
-                    true => "the `template` has no place for it: `{{ .Suffix }}`".to_owned(),
-                    false => format!("\"{}\" does not support insert", model.id),
-                },
-            ));
-        }
-        refuse_images(self.images.as_ref(), model, || "images".to_owned())
-    }
-
-    /// The request's own template.
-    fn template(
-        &self,
-        model: &InstalledModel,
-        may_control: bool,
-    ) -> Result<Option<ClientTemplate>, RequestError> {
-        let template = go_template(self.template.as_deref(), model)?;
-        Ok(template.map(|source| ClientTemplate {
-            source,
-            suffix: None,
-            may_control,
-        }))
-    }
-}
-
 /// Answer a question, or continue a text
 ///
 /// Unless `stream` is false the answer is a stream of lines, each a TextAnswer, whose
@@ -266,9 +139,6 @@ pub(crate) async fn generate(
     .await
 }
 
-/// The steps of a template take so many times the memory of its text, while it is read.
-const TEMPLATE_STEPS: usize = 80;
-
 fn wanted(
     state: &HttpState,
     context: &RequestContext,
@@ -277,9 +147,7 @@ fn wanted(
     let Together(Together(mut shared, own), unread): Read<OllamaTextParameters> = fields(body)?;
     let (model, begun, keep_alive) = shared.begun(state, context)?;
     let may_control = may_control(state, context, own.special)?;
-    let in_template = own.template.as_ref().map_or(0, String::len);
-    context.hold(context.held() + in_template * TEMPLATE_STEPS)?;
-    let template = own.template(&model, may_control)?;
+    let template = own.template(context, &model, may_control)?;
     let for_gap = gap_template(&model, template.as_ref());
     own.refuse_unsupported(&model, for_gap.as_ref())?;
     let before = own.context.filter(|ids| !ids.is_empty());

@@ -24,6 +24,7 @@ pub(crate) mod options;
 pub(crate) mod parameters;
 pub(crate) mod pulling;
 pub(crate) mod refused;
+pub(crate) mod text_parameters;
 mod told_calls;
 pub(crate) mod version;
 
