@@ -152,7 +152,7 @@ fn the_real_model_keeps_to_schemas_that_it_would_not_keep_to() {
     keep_and_end(&Setup::new().demo_model(MODEL).start(), &schemas());
 }
 
-/// It keeps to formats that it is not told of, too; to evaluate a prompt that tells of one takes longer than the answer.
+/// It keeps to formats that it is not told of, too; a prompt that tells of one takes longer than the answer.
 fn told_of_no_format() -> Daemon {
     let setup = Setup::new().demo_model(MODEL);
     setup.settings("constraints.show-format = false").start()
