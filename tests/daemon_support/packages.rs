@@ -1,5 +1,7 @@
 //! Packages from PyPI and npm, each in a folder of its own in the cache.
 
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -23,6 +25,13 @@ pub fn python_package(package: &str) -> PathBuf {
 
 /// Has a program in Python hold its session with `package`; it ends with a line that says so.
 pub fn python_session(script: &str, package: &str, arguments: &[&str], last: &str) {
+    let mut session = python(script, package);
+    session.args(arguments);
+    is_whole(session, last);
+}
+
+/// A program of the tests in Python, which needs `package`.
+fn python(script: &str, package: &str) -> Command {
     // The CPU runtime's package, whose folder is beside theirs, has them run as well.
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let script = ["tests", "../tests"]
@@ -30,13 +39,12 @@ pub fn python_session(script: &str, package: &str, arguments: &[&str], last: &st
         .into_iter()
         .find(|script| script.is_file())
         .expect("a script of the tests");
-    let mut session = Command::new("python3");
-    session
+    let mut program = Command::new("python3");
+    program
         .current_dir(script.parent().expect("a folder"))
         .arg(&script)
-        .args(arguments)
         .env("PYTHONPATH", python_package(package));
-    is_whole(session, last);
+    program
 }
 
 /// A session that ends well, and says so.
@@ -51,18 +59,7 @@ pub fn is_whole(mut session: Command, last: &str) {
     );
 }
 
-/// Writes the files of tiny models with random weights, whose vocabularies are one token for each byte and the
-/// markers of each.
-pub fn write_tiny_models(wanted: &[(PathBuf, Vec<String>)]) {
-    let files = wanted.iter().map(|(file, markers)| {
-        let file = file.to_str().expect("a path in UTF-8");
-        (file.to_owned(), markers.clone().into())
-    });
-    let wanted = Value::Object(files.collect()).to_string();
-    python_session("tiny_gguf.py", GGUF, &[&wanted], "");
-}
-
-/// Likewise for packages of npm's (`name@version`).
+/// Where packages of npm's (`name@version`) are, installed once likewise.
 pub fn npm_packages(packages: &[&str]) -> PathBuf {
     installed(&format!("npm-{}", packages.join("+")), |folder| {
         let mut npm = npm();
@@ -105,17 +102,40 @@ fn npm() -> Command {
     npm
 }
 
+/// Writes the files of tiny models with random weights, whose vocabularies are one token for each byte and the
+/// markers of each. They depend on nothing else, and are made once: the program that makes them takes far longer to
+/// start than to write.
+pub fn write_tiny_models(wanted: &[(PathBuf, Vec<String>)]) {
+    let markers: Vec<&Vec<String>> = wanted.iter().map(|(_, markers)| markers).collect();
+    let mut hasher = DefaultHasher::new();
+    (GGUF, include_str!("../tiny_gguf.py"), &markers).hash(&mut hasher);
+    let name = format!("tiny-models-{:016x}", hasher.finish());
+    let made = installed(&name, |folder| {
+        let files = markers.iter().enumerate().map(|(nth, &markers)| {
+            let file = folder.join(nth.to_string());
+            let file = file.to_str().expect("a path in UTF-8");
+            (file.to_owned(), Value::from(markers.clone()))
+        });
+        let mut program = python("tiny_gguf.py", GGUF);
+        program.arg(Value::Object(files.collect()).to_string());
+        program
+    });
+    for (nth, (file, _)) in wanted.iter().enumerate() {
+        fs::copy(made.join(nth.to_string()), file).expect("a copy of a tiny model");
+    }
+}
+
 fn installed(name: &str, install: impl FnOnce(&Path) -> Command) -> PathBuf {
     let folder = cache_folder().join(name);
     if !folder.is_dir() {
         let parent = folder.parent().expect("a parent");
-        std::fs::create_dir_all(parent).expect("the cache folder");
+        fs::create_dir_all(parent).expect("the cache folder");
         let unfinished = tempfile::tempdir_in(parent).expect("a folder beside it");
         let status = install(unfinished.path()).status();
         let installed = status.expect("the program that installs it");
         assert!(installed.success(), "{name} cannot be installed");
         // Another test may have been faster.
-        let renamed = std::fs::rename(unfinished.path(), &folder);
+        let renamed = fs::rename(unfinished.path(), &folder);
         assert!(renamed.is_ok() || folder.is_dir(), "{renamed:?}");
     }
     folder

@@ -94,8 +94,8 @@ def made(kind, depth):
     if origin in (typing.Literal, more.Literal):
         return rnd.choice(of)
     if origin in (typing.Union, types.UnionType):
-        plain = [part for part in of if not is_deep(part)]
-        return made(rnd.choice(plain if depth >= DEEPEST and plain else of), depth)
+        plain = [part for part in of if not is_deep(part)] if depth >= DEEPEST else []
+        return made(rnd.choice(plain or of), depth)
     if origin in (dict, collections.abc.Mapping):
         return {rnd.choice(TEXTS[1:]): made(of[1], depth + 1) for _ in range(rnd.randrange(3))}
     if origin in (typing.IO, os.PathLike):
