@@ -26,6 +26,8 @@ mod hub_support;
 mod idle;
 #[path = "../common/interruption.rs"]
 mod interruption;
+#[path = "../common/intervals.rs"]
+mod intervals;
 #[path = "../../tests/json_judge/mod.rs"]
 mod json_judge;
 mod kept_connection;
