@@ -1,7 +1,10 @@
-//! CPU time as the kernel accounts it (utime + stime of /proc/PID/stat, in ticks of 10 ms), and who
-//! used how much of it between two moments: the daemon, its workers, this client, all else.
+//! CPU time as the kernel accounts it, and who used how much of it between two moments: the daemon, its
+//! workers, this client, all else. Of a process it is utime + stime of /proc/PID/stat, in ticks of 10 ms, which
+//! holds threads that have ended; of a thread its time in /proc/PID/task/TID/schedstat, in nanoseconds.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::time::Instant;
 
 use crate::daemon_support::{Daemon, children};
@@ -13,6 +16,9 @@ const TICKS_PER_SECOND: f64 = 100.0;
 const SATURATED: f64 = 0.85;
 /// Busiest threads that are named.
 const NAMED_THREADS: usize = 4;
+
+/// Threads that used less for a token are not named.
+const LEAST_US_TOLD: f64 = 0.05;
 
 /// What a group of processes used, in seconds.
 struct Moment {
@@ -45,7 +51,8 @@ pub struct Usage {
     pub client_s: f64,
     /// Processes that have nothing to do with the benchmark, and interrupts.
     pub others_s: f64,
-    busiest: Vec<(String, f64)>,
+    /// The busiest first.
+    threads: Vec<(String, f64)>,
 }
 
 impl Watch {
@@ -66,7 +73,7 @@ impl Watch {
         let daemon_s = end.daemon - start.daemon;
         let workers_s = end.workers - start.workers;
         let client_s = end.client - start.client;
-        let mut busiest: Vec<(String, f64)> = end
+        let mut threads: Vec<(String, f64)> = end
             .threads
             .into_iter()
             .map(|thread| {
@@ -75,19 +82,32 @@ impl Watch {
                 (thread.name, thread.seconds - before)
             })
             .collect();
-        busiest.sort_by(|(_, left), (_, right)| right.total_cmp(left));
+        threads.sort_by(|(_, left), (_, right)| right.total_cmp(left));
         Usage {
             elapsed_s: (end.at - start.at).as_secs_f64(),
             daemon_s,
             workers_s,
             client_s,
             others_s: (end.machine - start.machine - daemon_s - workers_s - client_s).max(0.0),
-            busiest,
+            threads,
         }
     }
 }
 
 impl Usage {
+    /// What the threads of each name used together, in a line. Those that have ended are missing.
+    pub fn by_name(&self, tokens: f64) -> String {
+        let mut names: BTreeMap<&str, f64> = BTreeMap::new();
+        for (name, seconds) in &self.threads {
+            *names.entry(name.as_str()).or_default() += seconds * 1e6 / tokens;
+        }
+        let mut names: Vec<(&str, f64)> = names.into_iter().collect();
+        names.sort_by(|(_, left), (_, right)| right.total_cmp(left));
+        let told = names.iter().filter(|(_, us)| *us >= LEAST_US_TOLD);
+        let told: Vec<String> = told.map(|(name, us)| format!("{name} {us:.1}")).collect();
+        format!("us per token by threads: {}", told.join(", "))
+    }
+
     /// What there was no more of, and who used how much, in lines.
     pub fn bound(&self) -> [String; 3] {
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as f64;
@@ -101,11 +121,11 @@ impl Usage {
             share(self.others_s),
         );
         let busiest = self
-            .busiest
+            .threads
             .first()
             .map_or(0.0, |(_, seconds)| share(*seconds));
         let threads: Vec<String> = self
-            .busiest
+            .threads
             .iter()
             .take(NAMED_THREADS)
             .map(|(name, seconds)| format!("{name} {:.2}", share(*seconds)))
@@ -154,10 +174,20 @@ fn threads_of(pid: u32, process: &str) -> Vec<ThreadTime> {
             Some(ThreadTime {
                 id: folder.file_name()?.to_str()?.parse().ok()?,
                 name: format!("{process}/{}", name.trim()),
-                seconds: seconds_of(folder.join("stat").to_str()?)?,
+                seconds: seconds_of_thread(&folder)?,
             })
         })
         .collect()
+}
+
+/// `None` once it has gone. Where the kernel keeps no such count the thread's ticks are taken.
+fn seconds_of_thread(folder: &Path) -> Option<f64> {
+    let nanoseconds = fs::read_to_string(folder.join("schedstat")).ok();
+    let nanoseconds = nanoseconds.and_then(|text| text.split(' ').next()?.parse::<f64>().ok());
+    match nanoseconds {
+        Some(nanoseconds) => Some(nanoseconds / 1e9),
+        None => seconds_of(folder.join("stat").to_str()?),
+    }
 }
 
 /// utime + stime of a process or thread; `None` once it has gone.

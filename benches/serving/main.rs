@@ -7,6 +7,7 @@ mod daemon_support;
 
 #[path = "../common/bare_loop.rs"]
 mod bare_loop;
+mod bare_steps;
 mod batching;
 mod beside_a_stream;
 #[allow(dead_code, reason = "of boards one is made here")]

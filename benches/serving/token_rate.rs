@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::bare_steps::Pace;
 use crate::cpu_time::{Usage, Watch};
 use crate::daemon_support::{Daemon, Setup, completion};
 use crate::event_counter::count_stream;
@@ -20,6 +21,13 @@ const PROBE_TOKENS: u32 = 50_000;
 const PACED_PER_SECOND: u32 = 50;
 const PACED_TOKENS: u32 = 10 * PACED_PER_SECOND;
 const PACE: Duration = Duration::from_micros(1_000_000 / PACED_PER_SECOND as u64);
+/// What the machine itself takes, before the slots are measured and once more behind them.
+const BARE: Pace = Pace {
+    groups: STREAMS / SLOTS,
+    streams: SLOTS,
+    step: PACE,
+    steps: 3 * PACED_PER_SECOND,
+};
 
 pub fn measure(report: &mut Report) {
     let at_once = start("");
@@ -52,7 +60,9 @@ pub fn measure(report: &mut Report) {
         "32 streams of 4 models with 8 slots each, 50 steps/s each",
     );
     let in_step = format!("{pace}tokens-in-step = true\n");
+    let before = BARE.bare_cost();
     let (usage, tokens) = flood_slots(&in_step);
+    let bare = before.mean(BARE.bare_cost());
     for (key, label, seconds, most_us) in [
         (
             "daemon_target",
@@ -71,6 +81,31 @@ pub fn measure(report: &mut Report) {
         report.promise(key, label, (us, "us"), Target::AtMost(most_us));
     }
     summarise(report, &usage, tokens);
+    // The first is the library's part of the workers': its thread of each slot wakes for each token.
+    for (key, label, us) in [
+        (
+            "bare_wake_us_per_token",
+            "a thread that only wakes for each token",
+            bare.wake,
+        ),
+        (
+            "bare_write_us_per_token",
+            "one that only writes 8 tokens at each step",
+            bare.write,
+        ),
+        (
+            "workers_beyond_bare_us_per_token",
+            "the workers' without the former",
+            usage.workers_s * 1e6 / tokens - bare.wake,
+        ),
+        (
+            "daemon_beyond_bare_us_per_token",
+            "the daemon's without the latter",
+            usage.daemon_s * 1e6 / tokens - bare.write,
+        ),
+    ] {
+        report.figure(key, label, us, "us");
+    }
 
     report.section(
         "paced_4_by_8_out_of_step",
@@ -166,6 +201,7 @@ fn summarise(report: &mut Report, usage: &Usage, tokens: f64) {
         "us",
     );
     report.detail("tokens", json!(tokens));
+    report.note(usage.by_name(tokens));
     for line in usage.bound() {
         report.note(line);
     }
