@@ -17,9 +17,6 @@ const SATURATED: f64 = 0.85;
 /// Busiest threads that are named.
 const NAMED_THREADS: usize = 4;
 
-/// Threads that used less for a token are not named.
-const LEAST_US_TOLD: f64 = 0.05;
-
 /// What a group of processes used, in seconds.
 struct Moment {
     at: Instant,
@@ -33,7 +30,33 @@ struct Moment {
 struct ThreadTime {
     id: u32,
     name: String,
-    seconds: f64,
+    spent: Spent,
+}
+
+/// What threads had of the CPUs.
+#[derive(Clone, Copy)]
+pub struct Spent {
+    pub seconds: f64,
+    /// Times that one was put on a CPU: it had woken, or had lost it to another. `None`: the kernel keeps no count.
+    pub turns: Option<f64>,
+}
+
+impl Spent {
+    fn and(self, other: Self) -> Self {
+        let turns = self.turns.zip(other.turns);
+        Self {
+            seconds: self.seconds + other.seconds,
+            turns: turns.map(|(one, other)| one + other),
+        }
+    }
+
+    fn since(self, before: Self) -> Self {
+        let turns = self.turns.zip(before.turns);
+        Self {
+            seconds: self.seconds - before.seconds,
+            turns: turns.map(|(now, before)| now - before),
+        }
+    }
 }
 
 /// Watches from its creation to [`Usage`].
@@ -52,7 +75,7 @@ pub struct Usage {
     /// Processes that have nothing to do with the benchmark, and interrupts.
     pub others_s: f64,
     /// The busiest first.
-    threads: Vec<(String, f64)>,
+    threads: Vec<(String, Spent)>,
 }
 
 impl Watch {
@@ -73,16 +96,16 @@ impl Watch {
         let daemon_s = end.daemon - start.daemon;
         let workers_s = end.workers - start.workers;
         let client_s = end.client - start.client;
-        let mut threads: Vec<(String, f64)> = end
+        let mut threads: Vec<(String, Spent)> = end
             .threads
             .into_iter()
             .map(|thread| {
                 let before = start.threads.iter().find(|other| other.id == thread.id);
-                let before = before.map_or(0.0, |other| other.seconds);
-                (thread.name, thread.seconds - before)
+                let spent = before.map_or(thread.spent, |other| thread.spent.since(other.spent));
+                (thread.name, spent)
             })
             .collect();
-        threads.sort_by(|(_, left), (_, right)| right.total_cmp(left));
+        busiest_first(&mut threads);
         Usage {
             elapsed_s: (end.at - start.at).as_secs_f64(),
             daemon_s,
@@ -95,17 +118,19 @@ impl Watch {
 }
 
 impl Usage {
-    /// What the threads of each name used together, in a line. Those that have ended are missing.
-    pub fn by_name(&self, tokens: f64) -> String {
-        let mut names: BTreeMap<&str, f64> = BTreeMap::new();
-        for (name, seconds) in &self.threads {
-            *names.entry(name.as_str()).or_default() += seconds * 1e6 / tokens;
+    /// What the threads of each name had together, the busiest first. Those that have ended are missing.
+    pub fn by_name(&self) -> Vec<(String, Spent)> {
+        let mut names: BTreeMap<&str, Spent> = BTreeMap::new();
+        for (name, spent) in &self.threads {
+            names
+                .entry(name.as_str())
+                .and_modify(|all| *all = all.and(*spent))
+                .or_insert(*spent);
         }
-        let mut names: Vec<(&str, f64)> = names.into_iter().collect();
-        names.sort_by(|(_, left), (_, right)| right.total_cmp(left));
-        let told = names.iter().filter(|(_, us)| *us >= LEAST_US_TOLD);
-        let told: Vec<String> = told.map(|(name, us)| format!("{name} {us:.1}")).collect();
-        format!("us per token by threads: {}", told.join(", "))
+        let names = names.into_iter();
+        let mut names: Vec<_> = names.map(|(name, all)| (name.to_owned(), all)).collect();
+        busiest_first(&mut names);
+        names
     }
 
     /// What there was no more of, and who used how much, in lines.
@@ -123,12 +148,12 @@ impl Usage {
         let busiest = self
             .threads
             .first()
-            .map_or(0.0, |(_, seconds)| share(*seconds));
+            .map_or(0.0, |(_, spent)| share(spent.seconds));
         let threads: Vec<String> = self
             .threads
             .iter()
             .take(NAMED_THREADS)
-            .map(|(name, seconds)| format!("{name} {:.2}", share(*seconds)))
+            .map(|(name, spent)| format!("{name} {:.2}", share(spent.seconds)))
             .collect();
         let bound = if used >= SATURATED * cpus {
             "bound by the CPUs, all of which are busy"
@@ -174,20 +199,32 @@ fn threads_of(pid: u32, process: &str) -> Vec<ThreadTime> {
             Some(ThreadTime {
                 id: folder.file_name()?.to_str()?.parse().ok()?,
                 name: format!("{process}/{}", name.trim()),
-                seconds: seconds_of_thread(&folder)?,
+                spent: spent_by_thread(&folder)?,
             })
         })
         .collect()
 }
 
-/// `None` once it has gone. Where the kernel keeps no such count the thread's ticks are taken.
-fn seconds_of_thread(folder: &Path) -> Option<f64> {
-    let nanoseconds = fs::read_to_string(folder.join("schedstat")).ok();
-    let nanoseconds = nanoseconds.and_then(|text| text.split(' ').next()?.parse::<f64>().ok());
-    match nanoseconds {
-        Some(nanoseconds) => Some(nanoseconds / 1e9),
-        None => seconds_of(folder.join("stat").to_str()?),
-    }
+fn busiest_first(threads: &mut [(String, Spent)]) {
+    threads.sort_by(|(_, left), (_, right)| right.seconds.total_cmp(&left.seconds));
+}
+
+/// `None` once it has gone. Where the scheduler keeps no count the thread's ticks are taken.
+fn spent_by_thread(folder: &Path) -> Option<Spent> {
+    let Ok(counts) = fs::read_to_string(folder.join("schedstat")) else {
+        let seconds = seconds_of(folder.join("stat").to_str()?)?;
+        let turns = None;
+        return Some(Spent { seconds, turns });
+    };
+    // Nanoseconds on a CPU and waiting for one, and turns.
+    let mut counts = counts
+        .split_whitespace()
+        .map(|count| count.parse::<f64>().ok());
+    let nanoseconds = counts.next()??;
+    Some(Spent {
+        seconds: nanoseconds / 1e9,
+        turns: counts.nth(1)?,
+    })
 }
 
 /// utime + stime of a process or thread; `None` once it has gone.

@@ -5,13 +5,13 @@
 use std::thread;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::bare_steps::Pace;
 use crate::cpu_time::{Usage, Watch};
 use crate::daemon_support::{Daemon, Setup, completion};
 use crate::event_counter::count_stream;
-use crate::report::{Report, Target};
+use crate::report::{Report, Target, rounded};
 
 const STREAMS: usize = 32;
 const SLOTS: usize = 8;
@@ -21,6 +21,8 @@ const PROBE_TOKENS: u32 = 50_000;
 const PACED_PER_SECOND: u32 = 50;
 const PACED_TOKENS: u32 = 10 * PACED_PER_SECOND;
 const PACE: Duration = Duration::from_micros(1_000_000 / PACED_PER_SECOND as u64);
+/// Threads that took less for a token are not named.
+const LEAST_US_NAMED: f64 = 0.05;
 /// What the machine itself takes, before the slots are measured and once more behind them.
 const BARE: Pace = Pace {
     groups: STREAMS / SLOTS,
@@ -201,7 +203,22 @@ fn summarise(report: &mut Report, usage: &Usage, tokens: f64) {
         "us",
     );
     report.detail("tokens", json!(tokens));
-    report.note(usage.by_name(tokens));
+    let mut threads = Map::new();
+    for (name, spent) in usage.by_name() {
+        let us = per_token(spent.seconds);
+        if us < LEAST_US_NAMED {
+            continue;
+        }
+        let turns = spent.turns.map(|turns| turns / tokens);
+        let in_turns = turns.map_or(String::new(), |turns| format!(" in {turns:.2} turns"));
+        report.note(format!("{name}: {us:.1} us{in_turns} per token"));
+        let (us, turns) = (rounded(us), turns.map(rounded));
+        threads.insert(
+            name,
+            json!({"cpu_us_per_token": us, "turns_per_token": turns}),
+        );
+    }
+    report.detail("threads", Value::Object(threads));
     for line in usage.bound() {
         report.note(line);
     }
