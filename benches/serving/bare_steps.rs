@@ -59,7 +59,7 @@ impl Pace {
                 })
                 .collect();
             let seconds = threads.into_iter().map(|it| it.join().expect("it ends"));
-            seconds.sum()
+            seconds.sum::<f64>()
         })
     }
 
@@ -96,7 +96,7 @@ impl Pace {
                 })
                 .collect();
             let seconds = threads.into_iter().map(|it| it.join().expect("it ends"));
-            seconds.sum()
+            seconds.sum::<f64>()
         })
     }
 
