@@ -57,7 +57,7 @@ pub struct Figure {
 pub fn compare(report: &mut Report, figure: Figure, pairs: &[(f64, f64)]) {
     let ratios: Vec<f64> = pairs.iter().map(|(ours, theirs)| ours / theirs).collect();
     let Interval {
-        median: ratio,
+        figure: ratio,
         low,
         high,
     } = of_median(&ratios);

@@ -1,7 +1,10 @@
-//! CPU time as the kernel accounts it (utime + stime of /proc/PID/stat, in ticks of 10 ms), and who
-//! used how much of it between two moments: the daemon, its workers, this client, all else.
+//! CPU time as the kernel accounts it, and who used how much of it between two moments: the daemon, its
+//! workers, this client, all else. Of a process it is utime + stime of /proc/PID/stat, in ticks of 10 ms, which
+//! holds threads that have ended; of a thread its time in /proc/PID/task/TID/schedstat, in nanoseconds.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::time::Instant;
 
 use crate::daemon_support::{Daemon, children};
@@ -27,7 +30,33 @@ struct Moment {
 struct ThreadTime {
     id: u32,
     name: String,
-    seconds: f64,
+    spent: Spent,
+}
+
+/// What threads had of the CPUs.
+#[derive(Clone, Copy)]
+pub struct Spent {
+    pub seconds: f64,
+    /// Times that one was put on a CPU: it had woken, or had lost it to another. `None`: the kernel keeps no count.
+    pub turns: Option<f64>,
+}
+
+impl Spent {
+    fn and(self, other: Self) -> Self {
+        let turns = self.turns.zip(other.turns);
+        Self {
+            seconds: self.seconds + other.seconds,
+            turns: turns.map(|(one, other)| one + other),
+        }
+    }
+
+    fn since(self, before: Self) -> Self {
+        let turns = self.turns.zip(before.turns);
+        Self {
+            seconds: self.seconds - before.seconds,
+            turns: turns.map(|(now, before)| now - before),
+        }
+    }
 }
 
 /// Watches from its creation to [`Usage`].
@@ -45,7 +74,8 @@ pub struct Usage {
     pub client_s: f64,
     /// Processes that have nothing to do with the benchmark, and interrupts.
     pub others_s: f64,
-    busiest: Vec<(String, f64)>,
+    /// The busiest first.
+    threads: Vec<(String, Spent)>,
 }
 
 impl Watch {
@@ -66,28 +96,43 @@ impl Watch {
         let daemon_s = end.daemon - start.daemon;
         let workers_s = end.workers - start.workers;
         let client_s = end.client - start.client;
-        let mut busiest: Vec<(String, f64)> = end
+        let mut threads: Vec<(String, Spent)> = end
             .threads
             .into_iter()
             .map(|thread| {
                 let before = start.threads.iter().find(|other| other.id == thread.id);
-                let before = before.map_or(0.0, |other| other.seconds);
-                (thread.name, thread.seconds - before)
+                let spent = before.map_or(thread.spent, |other| thread.spent.since(other.spent));
+                (thread.name, spent)
             })
             .collect();
-        busiest.sort_by(|(_, left), (_, right)| right.total_cmp(left));
+        busiest_first(&mut threads);
         Usage {
             elapsed_s: (end.at - start.at).as_secs_f64(),
             daemon_s,
             workers_s,
             client_s,
             others_s: (end.machine - start.machine - daemon_s - workers_s - client_s).max(0.0),
-            busiest,
+            threads,
         }
     }
 }
 
 impl Usage {
+    /// What the threads of each name had together, the busiest first. Those that have ended are missing.
+    pub fn by_name(&self) -> Vec<(String, Spent)> {
+        let mut names: BTreeMap<&str, Spent> = BTreeMap::new();
+        for (name, spent) in &self.threads {
+            names
+                .entry(name.as_str())
+                .and_modify(|all| *all = all.and(*spent))
+                .or_insert(*spent);
+        }
+        let names = names.into_iter();
+        let mut names: Vec<_> = names.map(|(name, all)| (name.to_owned(), all)).collect();
+        busiest_first(&mut names);
+        names
+    }
+
     /// What there was no more of, and who used how much, in lines.
     pub fn bound(&self) -> [String; 3] {
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as f64;
@@ -101,14 +146,14 @@ impl Usage {
             share(self.others_s),
         );
         let busiest = self
-            .busiest
+            .threads
             .first()
-            .map_or(0.0, |(_, seconds)| share(*seconds));
+            .map_or(0.0, |(_, spent)| share(spent.seconds));
         let threads: Vec<String> = self
-            .busiest
+            .threads
             .iter()
             .take(NAMED_THREADS)
-            .map(|(name, seconds)| format!("{name} {:.2}", share(*seconds)))
+            .map(|(name, spent)| format!("{name} {:.2}", share(spent.seconds)))
             .collect();
         let bound = if used >= SATURATED * cpus {
             "bound by the CPUs, all of which are busy"
@@ -154,10 +199,32 @@ fn threads_of(pid: u32, process: &str) -> Vec<ThreadTime> {
             Some(ThreadTime {
                 id: folder.file_name()?.to_str()?.parse().ok()?,
                 name: format!("{process}/{}", name.trim()),
-                seconds: seconds_of(folder.join("stat").to_str()?)?,
+                spent: spent_by_thread(&folder)?,
             })
         })
         .collect()
+}
+
+fn busiest_first(threads: &mut [(String, Spent)]) {
+    threads.sort_by(|(_, left), (_, right)| right.seconds.total_cmp(&left.seconds));
+}
+
+/// `None` once it has gone. Where the scheduler keeps no count the thread's ticks are taken.
+fn spent_by_thread(folder: &Path) -> Option<Spent> {
+    let Ok(counts) = fs::read_to_string(folder.join("schedstat")) else {
+        let seconds = seconds_of(folder.join("stat").to_str()?)?;
+        let turns = None;
+        return Some(Spent { seconds, turns });
+    };
+    // Nanoseconds on a CPU and waiting for one, and turns.
+    let mut counts = counts
+        .split_whitespace()
+        .map(|count| count.parse::<f64>().ok());
+    let nanoseconds = counts.next()??;
+    Some(Spent {
+        seconds: nanoseconds / 1e9,
+        turns: counts.nth(1)?,
+    })
 }
 
 /// utime + stime of a process or thread; `None` once it has gone.

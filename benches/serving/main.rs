@@ -7,6 +7,7 @@ mod daemon_support;
 
 #[path = "../common/bare_loop.rs"]
 mod bare_loop;
+mod bare_steps;
 mod batching;
 mod beside_a_stream;
 #[allow(dead_code, reason = "of boards one is made here")]
@@ -26,6 +27,8 @@ mod hub_support;
 mod idle;
 #[path = "../common/interruption.rs"]
 mod interruption;
+#[path = "../common/intervals.rs"]
+mod intervals;
 #[path = "../../tests/json_judge/mod.rs"]
 mod json_judge;
 mod kept_connection;

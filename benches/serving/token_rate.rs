@@ -5,12 +5,13 @@
 use std::thread;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
+use crate::bare_steps::Pace;
 use crate::cpu_time::{Usage, Watch};
 use crate::daemon_support::{Daemon, Setup, completion};
 use crate::event_counter::count_stream;
-use crate::report::{Report, Target};
+use crate::report::{Report, Target, rounded};
 
 const STREAMS: usize = 32;
 const SLOTS: usize = 8;
@@ -20,6 +21,15 @@ const PROBE_TOKENS: u32 = 50_000;
 const PACED_PER_SECOND: u32 = 50;
 const PACED_TOKENS: u32 = 10 * PACED_PER_SECOND;
 const PACE: Duration = Duration::from_micros(1_000_000 / PACED_PER_SECOND as u64);
+/// Threads that took less for a token are not named.
+const LEAST_US_NAMED: f64 = 0.05;
+/// What the machine itself takes, before the slots are measured and once more behind them.
+const BARE: Pace = Pace {
+    groups: STREAMS / SLOTS,
+    streams: SLOTS,
+    step: PACE,
+    steps: 3 * PACED_PER_SECOND,
+};
 
 pub fn measure(report: &mut Report) {
     let at_once = start("");
@@ -52,7 +62,9 @@ pub fn measure(report: &mut Report) {
         "32 streams of 4 models with 8 slots each, 50 steps/s each",
     );
     let in_step = format!("{pace}tokens-in-step = true\n");
+    let before = BARE.bare_cost();
     let (usage, tokens) = flood_slots(&in_step);
+    let bare = before.mean(BARE.bare_cost());
     for (key, label, seconds, most_us) in [
         (
             "daemon_target",
@@ -71,6 +83,31 @@ pub fn measure(report: &mut Report) {
         report.promise(key, label, (us, "us"), Target::AtMost(most_us));
     }
     summarise(report, &usage, tokens);
+    // The first is the library's part of the workers': its thread of each slot wakes for each token.
+    for (key, label, us) in [
+        (
+            "bare_wake_us_per_token",
+            "a thread that only wakes for each token",
+            bare.wake,
+        ),
+        (
+            "bare_write_us_per_token",
+            "one that only writes 8 tokens at each step",
+            bare.write,
+        ),
+        (
+            "workers_beyond_bare_us_per_token",
+            "the workers' without the former",
+            usage.workers_s * 1e6 / tokens - bare.wake,
+        ),
+        (
+            "daemon_beyond_bare_us_per_token",
+            "the daemon's without the latter",
+            usage.daemon_s * 1e6 / tokens - bare.write,
+        ),
+    ] {
+        report.figure(key, label, us, "us");
+    }
 
     report.section(
         "paced_4_by_8_out_of_step",
@@ -166,6 +203,22 @@ fn summarise(report: &mut Report, usage: &Usage, tokens: f64) {
         "us",
     );
     report.detail("tokens", json!(tokens));
+    let mut threads = Map::new();
+    for (name, spent) in usage.by_name() {
+        let us = per_token(spent.seconds);
+        if us < LEAST_US_NAMED {
+            continue;
+        }
+        let turns = spent.turns.map(|turns| turns / tokens);
+        let in_turns = turns.map_or(String::new(), |turns| format!(" in {turns:.2} turns"));
+        report.note(format!("{name}: {us:.1} us{in_turns} per token"));
+        let (us, turns) = (rounded(us), turns.map(rounded));
+        threads.insert(
+            name,
+            json!({"cpu_us_per_token": us, "turns_per_token": turns}),
+        );
+    }
+    report.detail("threads", Value::Object(threads));
     for line in usage.bound() {
         report.note(line);
     }
