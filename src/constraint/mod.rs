@@ -62,6 +62,11 @@ pub enum Wanted {
 }
 
 impl Wanted {
+    /// Whether an answer of it is JSON, which begins with white space or without, all the same.
+    pub fn is_json(&self) -> bool {
+        matches!(self, Self::JsonObject | Self::JsonSchema { .. })
+    }
+
     /// Those of a client's text.
     fn bytes(&self) -> usize {
         match self {

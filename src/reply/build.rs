@@ -30,24 +30,38 @@ const SHORTEST_STRAY: usize = 5;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
     pub thoughts: bool,
-    pub calls: Option<CallsAt>,
+    pub calls: bool,
+    pub calls_at: CallsAt,
 }
 
 pub(super) fn build(format: &ReplyFormat, wanted: Wanted) -> Machine {
     let mut machine = Machine::new();
     machine.tells_thoughts = wanted.thoughts;
-    machine.tells_calls = wanted.calls.is_some();
+    machine.finds_thoughts = wanted.thoughts;
+    machine.tells_calls = wanted.calls;
     if format.harmony {
         super::harmony::build(&mut machine, format);
         return machine;
     }
+    let is_kept = wanted.calls_at.is_kept();
+    let calls = format.calls.as_ref().filter(|_| wanted.calls);
+    if wanted.calls_at == CallsAt::FirstCharacter {
+        for from in [START, AFTER_THOUGHT] {
+            machine.states[from].sink = Sink::Opening { json: None };
+        }
+    }
     if let Some(reasoning) = &format.reasoning {
         match wanted.thoughts {
+            true if is_kept => add_only_thought(&mut machine, reasoning),
             true => add_reasoning(&mut machine, reasoning),
             false => {
                 for marker in [&reasoning.open, &reasoning.close] {
                     let printed = marker.id.map(|id| (id, marker.text.clone()));
                     machine.printed.extend(printed);
+                }
+                // Calls stand behind it, and no longer where the text of the format has begun.
+                if is_kept && calls.is_some() {
+                    add_shown_thought(&mut machine, reasoning);
                 }
             }
         }
@@ -62,14 +76,12 @@ pub(super) fn build(format: &ReplyFormat, wanted: Wanted) -> Machine {
             }
         }
     }
-    if let (Some(calls), Some(at)) = (&format.calls, wanted.calls) {
+    if let Some(calls) = calls {
         // At a beginning, what has no marker is text wherever other calls have one.
-        let may_be_bare = at == CallsAt::Anywhere || !format.begins_calls_with_markers();
-        // A thought that stays in the content is text before a call.
-        let keeps_thoughts = format.reasoning.is_some() && !wanted.thoughts;
-        let open_to_calls = match at {
-            CallsAt::Beginning if !keeps_thoughts => &OPEN_TO_CALLS[..BEFORE_TEXT],
-            CallsAt::Anywhere | CallsAt::Beginning => &OPEN_TO_CALLS[..],
+        let may_be_bare = !is_kept || !format.begins_calls_with_markers();
+        let open_to_calls = match is_kept {
+            true => &OPEN_TO_CALLS[..BEFORE_TEXT],
+            false => &OPEN_TO_CALLS[..],
         };
         for calls in [calls].into_iter().chain(&format.also_calls) {
             add_calls(&mut machine, calls, open_to_calls);
@@ -122,6 +134,40 @@ fn add_reasoning(machine: &mut Machine, reasoning: &Reasoning) {
     machine.on(THOUGHT, close, Action::CloseThought, AFTER_THOUGHT);
 }
 
+/// The thought before an answer that is kept to a format. There is no other: what the answer mentions is text.
+fn add_only_thought(machine: &mut Machine, reasoning: &Reasoning) {
+    let Reasoning {
+        open, label, close, ..
+    } = reasoning;
+    let label = Marker::text(label.clone());
+    let first = as_first(machine, START, open);
+    machine.on(START, &first, Action::OpenThought, THOUGHT_START);
+    machine.on(THOUGHT_START, &label, Action::None, THOUGHT_START);
+    machine.on(THOUGHT_START, open, Action::None, THOUGHT_START);
+    for from in [THOUGHT_START, THOUGHT] {
+        machine.on(from, close, Action::CloseThought, AFTER_THOUGHT);
+    }
+}
+
+/// The same of one that stays in the content, with its markers and the white space in it.
+fn add_shown_thought(machine: &mut Machine, reasoning: &Reasoning) {
+    machine.finds_thoughts = true;
+    if let Sink::Gap { is_dropped, .. } = &mut machine.states[AFTER_THOUGHT].sink {
+        *is_dropped = false;
+    }
+    let [open, close] = [&reasoning.open, &reasoning.close].map(|marker| marker.clone().after(""));
+    machine.on(START, &open, Action::OpenThought, THOUGHT);
+    machine.on(THOUGHT, &close, Action::CloseThought, AFTER_THOUGHT);
+}
+
+/// A marker that `from` leads to; without white space before it where a text may begin with that.
+fn as_first(machine: &Machine, from: StateId, marker: &Marker) -> Marker {
+    match machine.states[from].sink {
+        Sink::Opening { .. } => marker.clone().after(""),
+        _ => marker.clone(),
+    }
+}
+
 fn add_calls(machine: &mut Machine, calls: &Calls, open_to_calls: &[StateId]) {
     let body = Body::add(machine, calls);
     for marker in &calls.skipped {
@@ -142,13 +188,16 @@ fn add_calls(machine: &mut Machine, calls: &Calls, open_to_calls: &[StateId]) {
                 true => body.entry,
                 false => body.between,
             };
-            machine.on(from, &section.open, Action::BeginCall, inside);
+            let open = as_first(machine, from, &section.open);
+            machine.on(from, &open, Action::BeginCall, inside);
         }
         for open in call_openers.clone() {
-            machine.on(from, open, Action::BeginCall, body.entry);
+            let open = as_first(machine, from, open);
+            machine.on(from, &open, Action::BeginCall, body.entry);
         }
         if let Some(open) = &body.own_opener {
-            machine.on(from, open, Action::BeginCall, body.behind_own_opener);
+            let open = as_first(machine, from, open);
+            machine.on(from, &open, Action::BeginCall, body.behind_own_opener);
         }
     }
     if let Some(open) = &body.own_opener {
@@ -217,7 +266,8 @@ fn add_bare_calls(machine: &mut Machine, calls: &Calls) {
             other: AFTER_CALL,
         });
         for from in [START, AFTER_THOUGHT, AFTER_CALL] {
-            if let Sink::Gap { json, .. } = &mut machine.states[from].sink {
+            if let Sink::Gap { json, .. } | Sink::Opening { json } = &mut machine.states[from].sink
+            {
                 *json = Some(bare);
             }
         }
@@ -262,41 +312,4 @@ fn add_ends_in_a_row(
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::conversation::ReplyPiece;
-    use crate::reply::{ReplyFamily, ReplyOptions, ReplyReader, ReplyToken, ToolTypes};
-
-    fn calls_in(keeps_thoughts: bool, calls_at: CallsAt, answer: &str) -> usize {
-        let mut format = ReplyFamily::Hermes.format();
-        format.reasoning = Some(Reasoning::new("<think>", Marker::text("</think>")));
-        let mut parser = ReplyReader::new(&format).parser(&ReplyOptions {
-            keeps_thoughts,
-            tools: Some(Arc::new(ToolTypes::new([("f", None)]))),
-            calls_at,
-            ..ReplyOptions::default()
-        });
-        let mut pieces = Vec::new();
-        let text = answer.to_owned();
-        parser.push(ReplyToken { id: None, text }, &mut pieces);
-        parser.finish(true, &mut pieces);
-        let is_call = |piece: &&ReplyPiece| matches!(piece, ReplyPiece::ToolCall { .. });
-        pieces.iter().filter(is_call).count()
-    }
-
-    #[test]
-    fn calls_at_a_beginning_stand_behind_thoughts_wherever_these_go() {
-        let call = r#"<tool_call>{"name": "f", "arguments": {}}</tool_call>"#;
-        let at = CallsAt::Beginning;
-        for keeps_thoughts in [false, true] {
-            let thought = format!("<think>So.</think>\n{call}");
-            assert_eq!(calls_in(keeps_thoughts, at, &thought), 1);
-            assert_eq!(calls_in(keeps_thoughts, at, &format!(" {call}\n{call}")), 2);
-        }
-        let text = format!(r#"{{"s": "{call}"}}"#);
-        assert_eq!(calls_in(false, at, &text), 0);
-        assert_eq!(calls_in(false, CallsAt::Anywhere, &text), 1);
-    }
-}
+mod tests;

@@ -32,6 +32,11 @@ pub(super) enum Sink {
         /// Where an opening brace or bracket leads.
         json: Option<StateId>,
     },
+    /// Before a text that is begun by its first character, also where that is white space.
+    Opening {
+        /// Where an opening brace or bracket leads.
+        json: Option<StateId>,
+    },
     /// A part of the markup that says nothing.
     Skipped,
     Name {
@@ -170,8 +175,10 @@ pub(super) struct Machine {
     pub printed: Vec<(i32, String)>,
     /// Where a message's body goes in harmony.
     pub bodies: Option<Bodies>,
-    /// The opener of a thought, if thoughts are told.
+    /// Thoughts are told apart; else their text is content.
     pub tells_thoughts: bool,
+    /// The end of a thought is looked for, also where its text is content.
+    pub finds_thoughts: bool,
     pub tells_calls: bool,
 }
 
@@ -195,6 +202,7 @@ impl Machine {
             printed: Vec::new(),
             bodies: None,
             tells_thoughts: true,
+            finds_thoughts: true,
             tells_calls: true,
         };
         for sink in [

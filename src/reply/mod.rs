@@ -51,14 +51,18 @@ pub use tool_types::ToolTypes;
 use build::{Wanted, build};
 use machine::Machine;
 
-/// In the order of a model's machines; `None`: calls are not looked for.
-const CALLS: [Option<CallsAt>; 3] = [None, Some(CallsAt::Anywhere), Some(CallsAt::Beginning)];
+/// In the order of a model's machines.
+const CALLS_AT: [CallsAt; 3] = [
+    CallsAt::Anywhere,
+    CallsAt::Beginning,
+    CallsAt::FirstCharacter,
+];
 
 /// The machines of one model.
 #[derive(Clone, Debug)]
 pub struct ReplyReader {
-    /// By whether thoughts, and which calls are told apart from content.
-    machines: [[Arc<Machine>; 3]; 2],
+    /// By whether thoughts are told apart from content, whether calls are, and where these are looked for.
+    machines: [[[Arc<Machine>; 3]; 2]; 2],
 }
 
 /// What a request wants to be told apart from content.
@@ -68,6 +72,7 @@ pub struct ReplyOptions {
     pub keeps_thoughts: bool,
     /// The functions that may be called; `None`: calls are not looked for.
     pub tools: Option<Arc<ToolTypes>>,
+    /// Says where text begins also where no calls are looked for.
     pub calls_at: CallsAt,
     pub opened_in: OpenedIn,
 }
@@ -80,22 +85,41 @@ pub enum CallsAt {
     /// Before any text of the answer, and behind other calls: the text of an answer that is kept to a format has
     /// none, whatever it spells.
     Beginning,
+    /// The same, where a text of the format may begin with white space: a call has none before it.
+    FirstCharacter,
+}
+
+impl CallsAt {
+    /// Whether the answer is kept to a format, so that all of it behind a thought is calls or of that.
+    fn is_kept(self) -> bool {
+        self != Self::Anywhere
+    }
 }
 
 impl ReplyReader {
     pub fn new(format: &ReplyFormat) -> Self {
-        let machine = |thoughts, calls| Arc::new(build(format, Wanted { thoughts, calls }));
+        let machines = |thoughts, calls| {
+            CALLS_AT.map(|calls_at| {
+                let wanted = Wanted {
+                    thoughts,
+                    calls,
+                    calls_at,
+                };
+                Arc::new(build(format, wanted))
+            })
+        };
+        let whether = [false, true];
         Self {
-            machines: [false, true].map(|thoughts| CALLS.map(|calls| machine(thoughts, calls))),
+            machines: whether.map(|thoughts| whether.map(|calls| machines(thoughts, calls))),
         }
     }
 
     pub fn parser(&self, options: &ReplyOptions) -> ReplyParser {
         let thoughts = usize::from(!options.keeps_thoughts);
-        let calls = options.tools.as_ref().map(|_| options.calls_at);
-        let calls = CALLS.iter().position(|of| *of == calls).unwrap_or(0);
+        let calls = usize::from(options.tools.is_some());
+        let at = CALLS_AT.iter().position(|of| *of == options.calls_at);
         ReplyParser::new(
-            Arc::clone(&self.machines[thoughts][calls]),
+            Arc::clone(&self.machines[thoughts][calls][at.unwrap_or(0)]),
             options.tools.clone().unwrap_or_default(),
             options.opened_in,
         )

@@ -54,10 +54,10 @@ pub struct ReplyParser {
 impl ReplyParser {
     pub(super) fn new(machine: Arc<Machine>, types: Arc<ToolTypes>, opened: OpenedIn) -> Self {
         let at = match opened {
-            _ if !machine.tells_thoughts => START,
-            OpenedIn::Reasoning => THOUGHT_START,
-            OpenedIn::BegunReasoning => THOUGHT,
             OpenedIn::Content => START,
+            _ if !machine.finds_thoughts => START,
+            OpenedIn::Reasoning if machine.tells_thoughts => THOUGHT_START,
+            OpenedIn::Reasoning | OpenedIn::BegunReasoning => THOUGHT,
         };
         Self {
             at,
@@ -93,7 +93,8 @@ impl ReplyParser {
     /// Whether text that follows is content, unless it is a marker.
     pub fn is_in_content(&self) -> bool {
         let leads_to_content = match self.machine.states[self.at].sink {
-            Sink::Content => true,
+            Sink::Content | Sink::Opening { .. } => true,
+            Sink::Thought => !self.machine.tells_thoughts,
             Sink::Gap { next, .. } => next == CONTENT,
             _ => false,
         };

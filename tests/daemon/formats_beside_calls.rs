@@ -198,12 +198,6 @@ fn calls_or_answers(daemon: &Daemon, family: ReplyFamily, asked_for: Format) -> 
     for bias in [100, -100] {
         let mut biases: Value = thought.iter().map(|id| (id, json!(-100))).collect();
         biases[&id] = json!(bias);
-        if bias < 0 && asked_for.field == CHOICE.field {
-            // A blank comes before calls alone, and one of the texts, which begins with an `a`, has some.
-            for byte in *b" \na" {
-                biases[byte.to_string()] = json!(bias);
-            }
-        }
         let asked = json!({"seed": 3, "max_tokens": 1500, "parallel_tool_calls": false,
             "logit_bias": biases});
         let answer = ask(daemon, &family.to_string(), with(asked_for, asked));

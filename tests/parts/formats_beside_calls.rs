@@ -81,10 +81,15 @@ pub fn constraint(compiled: Compiled) -> Constraint {
 
 /// By a token for each byte.
 pub fn can_say(constraint: &Constraint, words: &Words, text: &str) -> bool {
+    let said: Vec<i32> = text.bytes().map(i32::from).collect();
+    can_say_tokens(constraint, words, &said)
+}
+
+pub fn can_say_tokens(constraint: &Constraint, words: &Words, said: &[i32]) -> bool {
     let tokens = Arc::clone(&words.tokens);
     let follower = Follower::new(constraint, tokens, Begun::Nothing);
     let mut follower = follower.expect("it compiles");
-    let said: Vec<i32> = text.bytes().map(i32::from).chain([words.end]).collect();
+    let said = [said, &[words.end]].concat();
     said.iter().enumerate().all(|(at, &next)| {
         let mut row = vec![0.0; words.count as usize];
         match follower.row(&said[..at], &mut row).expect("followed") {

@@ -3,11 +3,17 @@
 
 use std::sync::Arc;
 
-use crate::calls_support::{Markers, Random, drawn, read_of, words};
-use crate::formats_beside_calls::{LIMITS, beside, can_say, constraint, forms, parameters};
+use crate::calls_support::{Markers, Random, Words, drawn, read_of, words};
+use crate::formats_beside_calls::{
+    LIMITS, beside, can_say, can_say_tokens, constraint, forms, parameters,
+};
 use crate::json_judge::fault;
-use rkllmd::constraint::{Begun, CallableTool, CallsWanted, Follower, HowMany, Wanted, compile};
-use rkllmd::reply::{CallBody, Calls, CallsAt, JsonKeys, ReplyFamily, ReplyFormat};
+use rkllmd::constraint::{
+    Begun, CallableTool, CallsWanted, Constraint, Follower, HowMany, Next, Thought, Wanted, compile,
+};
+use rkllmd::reply::{
+    CallBody, Calls, CallsAt, JsonKeys, Marker, Reasoning, ReplyFamily, ReplyFormat,
+};
 use serde_json::{Value, json};
 
 /// Answers of each form, for each text.
@@ -45,6 +51,12 @@ fn is_option(text: &str) -> bool {
     OPTIONS.contains(&text)
 }
 
+fn is_indented(text: &str) -> bool {
+    let letter = text.trim_start_matches(' ');
+    text.len() - letter.len() <= 3
+        && matches!(letter.as_bytes(), [letter] if letter.is_ascii_lowercase())
+}
+
 fn is_letters(text: &str) -> bool {
     let (letters, digit) = text.split_once('-').unwrap_or((text, "0"));
     let is_letter = |byte: u8| (b'a'..=b'c').contains(&byte);
@@ -61,8 +73,9 @@ fn is_words(text: &str) -> bool {
 /// Whether a text is of what is wanted.
 type IsOf = fn(&str) -> bool;
 
-fn texts() -> [(Wanted, IsOf); 4] {
+fn texts() -> [(Wanted, IsOf); 5] {
     [
+        (regex(" {0,3}[a-z]"), is_indented),
         (regex("^(yes|no)[0-9]{1,3}$"), is_count),
         (choice(&OPTIONS), is_option),
         (gbnf("root ::= [a-c]+ (\"-\" [0-9])?"), is_letters),
@@ -92,7 +105,7 @@ fn whatever_is_drawn_is_a_call_or_one_of_the_texts() {
                 if !is_whole {
                     continue;
                 }
-                let read = read_of(&format, &set(), &words, &drawn, CallsAt::Beginning);
+                let read = read_of(&format, &set(), &words, &drawn, CallsAt::FirstCharacter);
                 let is_fine = match read.calls.is_empty() {
                     true => is_of(&read.text),
                     false => {
@@ -189,6 +202,82 @@ fn a_text_that_may_begin_as_a_call_does_is_refused_where_markers_are_texts() {
     }
 }
 
+/// Whether an answer may begin so.
+fn may_begin_with(constraint: &Constraint, words: &Words, byte: u8) -> bool {
+    let tokens = Arc::clone(&words.tokens);
+    let follower = Follower::new(constraint, tokens, Begun::Nothing);
+    let mut row = vec![0.0; words.count as usize];
+    let next = follower.expect("it compiles").row(&[], &mut row);
+    assert_eq!(next.expect("it is followed"), Next::Token);
+    row[usize::from(byte)] == 0.0
+}
+
+#[test]
+fn white_space_that_a_text_begins_with_is_its_own_and_calls_have_none() {
+    for (family, markers) in forms() {
+        let mut format = family.format();
+        let words = words(&mut format, markers);
+        let kept = |options: &[&str]| {
+            let compiled = beside(&format, &set(), choice(options));
+            constraint(compiled.unwrap_or_else(|error| panic!("{family}: {error}")))
+        };
+        let plain = kept(&["yes", "no"]);
+        assert!(may_begin_with(&plain, &words, b'y'), "{family}");
+        for blank in *b" \n" {
+            assert!(!may_begin_with(&plain, &words, blank), "{family}");
+        }
+        let options = ["  yes", "\n<tool_call>{", "\r\n\t [", "no"];
+        let kept = kept(&options);
+        for text in options {
+            assert!(can_say(&kept, &words, text), "{family}: {text:?}");
+            let said: Vec<i32> = text.bytes().map(i32::from).collect();
+            let read = read_of(&format, &set(), &words, &said, CallsAt::FirstCharacter);
+            assert_eq!((read.calls.len(), &*read.text), (0, text), "{family}");
+        }
+    }
+}
+
+#[test]
+fn a_text_behind_a_thought_has_all_of_its_white_space() {
+    let mut format = ReplyFamily::Hermes.format();
+    let [open, close] = ["<think>", "</think>"];
+    format.reasoning = Some(Reasoning::new(open, Marker::text(close)));
+    let words = words(&mut format, Markers::Text);
+    let compiled = beside(&format, &set(), choice(&["  yes", "no"])).expect("it compiles");
+    let thought = Thought {
+        open: open.to_owned(),
+        open_id: None,
+        close: close.to_owned(),
+        close_id: None,
+        is_open: false,
+    };
+    let constraint = Constraint {
+        thought: Some(thought),
+        ..constraint(compiled)
+    };
+    // White space in the token that ends the thought is of neither.
+    let mut with_line = 256..words.end;
+    let with_line = with_line.find(|&id| words.tokens.piece(id) == b">\n");
+    for end in [i32::from(b'>'), with_line.expect("there is such a token")] {
+        for (answer, is_one) in [
+            ("  yes", true),
+            ("no", true),
+            (" no", false),
+            ("yes", false),
+        ] {
+            let mut said: Vec<i32> = "<think>So.</think".bytes().map(i32::from).collect();
+            said.push(end);
+            said.extend(answer.bytes().map(i32::from));
+            let can_say = can_say_tokens(&constraint, &words, &said);
+            assert_eq!(can_say, is_one, "{answer:?}");
+            if is_one {
+                let read = read_of(&format, &set(), &words, &said, CallsAt::FirstCharacter);
+                assert_eq!(read.text, answer);
+            }
+        }
+    }
+}
+
 #[test]
 fn calls_in_json_alone_are_told_from_what_begins_with_no_bracket() {
     let mut calls = Calls::new(
@@ -201,16 +290,22 @@ fn calls_in_json_alone_are_told_from_what_begins_with_no_bracket() {
         ..ReplyFormat::default()
     };
     let words = words(&mut format, Markers::Text);
-    let compiled = beside(&format, &set(), choice(&["yes", "no"])).expect("it compiles");
-    let constraint = constraint(compiled);
     let call = r#"{"name": "set", "arguments": {"on": true, "level": 1}}"#;
-    for (text, is_call) in [(call, true), ("yes", false)] {
+    for (options, text, is_call) in [
+        (["yes", "no"], call, true),
+        (["yes", "no"], "yes", false),
+        // Behind white space a bracket is of the text.
+        (["yes", " [1]"], " [1]", false),
+    ] {
+        let compiled = beside(&format, &set(), choice(&options)).expect("it compiles");
+        let constraint = constraint(compiled);
         assert!(can_say(&constraint, &words, text), "{text}");
         let said: Vec<i32> = text.bytes().map(i32::from).collect();
-        let read = read_of(&format, &set(), &words, &said, CallsAt::Beginning);
+        let read = read_of(&format, &set(), &words, &said, CallsAt::FirstCharacter);
         assert_eq!(!read.calls.is_empty(), is_call, "{read:?}");
+        assert_eq!(read.text, if is_call { "" } else { text });
     }
-    for wanted in [regex(r#"\{"a":[0-9]\}"#), choice(&["yes", " [1]"])] {
+    for wanted in [regex(r#"\{"a":[0-9]\}"#), choice(&["yes", "[1]"])] {
         let refused = beside(&format, &set(), wanted).expect_err("it begins as a call does");
         assert!(refused.reason.contains("could not be told"), "{refused}");
     }
@@ -222,11 +317,16 @@ fn calls_have_no_key_twice_and_a_text_may() {
     for markers in [Markers::Text, Markers::Tokens] {
         let mut format = ReplyFamily::Hermes.format();
         let words = words(&mut format, markers);
-        let twice = r#"x{"a":1,"a":2}"#;
-        let compiled = beside(&format, &any, choice(&[twice, "<{\"a\":1,\"a\":1}"]));
+        let texts = [
+            r#"x{"a":1,"a":2}"#,
+            r#"<{"a":1,"a":1}"#,
+            r#" <tool_call>{"a":1,"a":1}"#,
+        ];
+        let compiled = beside(&format, &any, choice(&texts));
         let constraint = constraint(compiled.expect("it compiles"));
-        assert!(can_say(&constraint, &words, twice));
-        assert!(can_say(&constraint, &words, "<{\"a\":1,\"a\":1}"));
+        for text in texts {
+            assert!(can_say(&constraint, &words, text), "{text}");
+        }
         if markers == Markers::Text {
             let call = |arguments: &str| {
                 format!(r#"<tool_call>{{"name": "set", "arguments": {arguments}}}</tool_call>"#)

@@ -343,7 +343,7 @@ async fn what_is_not_supported_is_refused_by_name() {
         chat fields: "min_p":1.5 => min_p invalid_value
         chat fields: "guided_regex":"a+","tools":[{"type":"function","function":{"name":"f"}}] => tools unsupported_parameter
         chat body: {"model":"thinker","guided_regex":".*","tools":[{"type":"function","function":{"name":"f"}}],"messages":[{"role":"user","content":"hi"}]} => guided_regex unsupported_schema
-        chat body: {"model":"thinker","guided_choice":["no","\n<tool_call>"],"tools":[{"type":"function","function":{"name":"f"}}],"messages":[{"role":"user","content":"hi"}]} => guided_choice unsupported_schema
+        chat body: {"model":"thinker","guided_choice":["no","<tool_call>"],"tools":[{"type":"function","function":{"name":"f"}}],"messages":[{"role":"user","content":"hi"}]} => guided_choice unsupported_schema
         chat body: {"model":"tiny","response_format":{"type":"json_object"},"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"{"}]} => response_format unsupported_parameter
         chat fields: "response_format":{"type":"grammar"} => response_format.type unsupported_parameter
         chat fields: "response_format":{"type":"json_schema"} => response_format.json_schema missing_required_parameter

@@ -26,14 +26,29 @@ pub struct Started {
     pub faults: Vec<Fault>,
 }
 
-/// `are_marked`: calls that begin without a marker are left out.
+/// What an answer may be instead of calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Instead {
+    Nothing,
+    Json,
+    /// A text that may begin with white space, so no call does.
+    Text,
+}
+
 pub fn start(
     lark: &mut Lark<'_>,
     format: &ReplyFormat,
     tools: &[Prepared],
     how_many: HowMany,
-    are_marked: bool,
+    instead: Instead,
 ) -> Started {
+    // Calls in JSON alone are told from a text by what it may not begin with. Where others have markers, those
+    // without one are left out.
+    let are_marked = instead != Instead::Nothing && format.begins_calls_with_markers();
+    let gap = match instead {
+        Instead::Nothing | Instead::Json => format!("{GAP} {GAP}"),
+        Instead::Text => String::new(),
+    };
     let mut faults = Vec::new();
     let forms = match format.harmony {
         true => vec![harmony(lark, format, tools, how_many)],
@@ -50,13 +65,13 @@ pub fn start(
     let all = any_of(&rules);
     let start = match how_many {
         HowMany::AsLiked { .. } => all,
-        HowMany::One => format!("{GAP} {GAP} {all}"),
+        HowMany::One => format!("{gap} {all}"),
         HowMany::Several => {
             let repeat = forms.iter().filter(|form| form.repeats);
             let repeat: Vec<String> = repeat.map(|form| form.rule.clone()).collect();
             match repeat.is_empty() {
-                true => format!("{GAP} {GAP} {all}"),
-                false => format!("{GAP} {GAP} {all} ({GAP} {})*", any_of(&repeat)),
+                true => format!("{gap} {all}"),
+                false => format!("{gap} {all} ({GAP} {})*", any_of(&repeat)),
             }
         }
     };

@@ -22,7 +22,7 @@ use serde_json::{Map, Value};
 use super::grammar::{Trial, Unenforceable};
 use super::{Compiled, How, Limits, Opener, UniqueIn, Wanted};
 use crate::reply::{CallBody, ReplyFormat};
-use forms::Started;
+use forms::{Instead, Started};
 use lark::{Ids, Lark};
 use otherwise::Otherwise;
 use prepared::{Prepared, any_arguments};
@@ -215,9 +215,12 @@ impl<'w> Calls<'w> {
         let CallsWanted {
             format, how_many, ..
         } = self.wanted;
-        // Beside a text, calls in JSON alone are told from it by what the text may not begin with.
-        let are_marked = self.wanted.otherwise.is_some() && format.begins_calls_with_markers();
-        forms::start(lark, format, tools, *how_many, are_marked)
+        let instead = match &self.wanted.otherwise {
+            None => Instead::Nothing,
+            Some(wanted) if wanted.is_json() => Instead::Json,
+            Some(_) => Instead::Text,
+        };
+        forms::start(lark, format, tools, *how_many, instead)
     }
 
     /// `Err`: why the engine does not.

@@ -171,8 +171,9 @@ pub(crate) async fn answer_asked<D: ChatDialect>(
         options.ignored.extend(ignored);
     }
     let format = asked.as_ref().map(|format| format.param);
-    let calls_at = match format {
-        Some(_) => CallsAt::Beginning,
+    let calls_at = match asked.as_ref().map(|asked| asked.wanted.is_json()) {
+        Some(true) => CallsAt::Beginning,
+        Some(false) => CallsAt::FirstCharacter,
         None => CallsAt::Anywhere,
     };
     let kept = match (asked, calls) {

@@ -16,10 +16,15 @@ impl ReplyParser {
         match edge.action {
             Action::None => {}
             Action::OpenThought => {
-                self.blank.clear();
+                self.leave_blank(out);
+                self.show(edge.text(), out);
                 self.had_thought = true;
             }
-            Action::CloseThought | Action::BeginContent => self.blank.clear(),
+            Action::CloseThought => {
+                self.leave_blank(out);
+                self.show(edge.text(), out);
+            }
+            Action::BeginContent => self.blank.clear(),
             Action::StrayCloser => {
                 self.blank.clear();
                 self.had_thought = true;
@@ -180,11 +185,17 @@ impl ReplyParser {
         self.finish_untold(true, out);
     }
 
-    /// The marker of a thought that is kept in the content.
-    fn show(&mut self, marker: &str, out: &mut Vec<ReplyPiece>) {
+    /// The marker of a thought that is kept in the content, or white space beside it.
+    pub(super) fn show(&mut self, marker: &str, out: &mut Vec<ReplyPiece>) {
         if !self.machine.tells_thoughts {
             push_text(out, marker);
         }
+    }
+
+    /// White space beside a thought is content where the thought is.
+    fn leave_blank(&mut self, out: &mut Vec<ReplyPiece>) {
+        let blank = std::mem::take(&mut self.blank);
+        self.show(&blank, out);
     }
 
     /// Where the body of a message goes, by its header.

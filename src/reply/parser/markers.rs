@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::ReplyParser;
 use crate::conversation::ReplyPiece;
-use crate::reply::machine::{Edge, Guard, Sink, State};
+use crate::reply::machine::{Action, Edge, Guard, Sink, State};
 
 /// How far a marker is looked for before the text before it is read.
 const WINDOW: usize = 256;
@@ -57,15 +57,30 @@ impl ReplyParser {
             }
             match found {
                 Found::Whole { edge, len, .. } => {
+                    let edge = &machine.states[state].edges[edge];
                     let matched = &text[at..at + len];
                     at += len;
-                    self.follow(&machine.states[state].edges[edge], matched, out);
+                    self.follow(edge, matched, out);
+                    if edge.action == Action::CloseThought {
+                        at += self.blank_in_token(&text[at..], out);
+                    }
                 }
                 Found::Beginning { at } => return at,
                 Found::None { .. } => {}
             }
         }
         text.len()
+    }
+
+    /// Where white space begins a text, what stands behind a thought in the token that ends it is of neither: the
+    /// grammar of the text is followed from the next token on.
+    fn blank_in_token(&mut self, rest: &str, out: &mut Vec<ReplyPiece>) -> usize {
+        if !matches!(self.machine.states[self.at].sink, Sink::Opening { .. }) {
+            return 0;
+        }
+        let len = rest.len() - rest.trim_ascii_start().len();
+        self.show(&rest[..len], out);
+        len
     }
 
     pub(super) fn is_in_string(&self) -> bool {

@@ -77,6 +77,13 @@ impl ReplyParser {
                 };
                 return (len, next);
             }
+            Sink::Opening { json } => {
+                let next = match json {
+                    Some(json) if text.starts_with(['{', '[']) => Next::Json(*json),
+                    _ => Next::Abandon,
+                };
+                return (0, next);
+            }
             Sink::Name {
                 json, arguments, ..
             } => return self.name(text, *json, *arguments, out),
