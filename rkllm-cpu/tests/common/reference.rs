@@ -149,31 +149,8 @@ unsafe extern "C" fn quiet(
 /// have activations of eight bits, which make much of how sums are grouped: who else is in a step and
 /// where cells lie then moves logits by more than a hundredth. With these a wrong cell shows.
 pub fn unquantised(model: &str) -> String {
-    rewritten(model, "f32.gguf", |params| {
-        params.ftype = llama::LLAMA_FTYPE_ALL_F32;
-        params.allow_requantize = true;
-    })
-}
-
-/// `model` without most of its layers, written the first time. It says nothing of sense: for what is compared to the
-/// bit, of which each layer decides by itself.
-pub fn of_few_layers(model: &str) -> String {
-    // Six of the demo model's thirty are left; -1 ends the list.
-    let pruned: Vec<i32> = (6..30).chain([-1]).collect();
-    rewritten(model, "few-layers.gguf", |params| {
-        params.only_copy = true;
-        params.prune_layers = pruned.as_ptr();
-    })
-}
-
-/// `model` as llama.cpp's own quantisation writes it with other parameters; what they refer to outlives the call.
-fn rewritten(
-    model: &str,
-    extension: &str,
-    change: impl FnOnce(&mut llama::llama_model_quantize_params),
-) -> String {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let name = Path::new(model).with_extension(extension);
+    let name = Path::new(model).with_extension("f32.gguf");
     let path = folder.join(name.file_name().expect("a model has a name"));
     if !path.exists() {
         let unfinished = path.with_extension(format!("{}.new", std::process::id()));
@@ -184,7 +161,8 @@ fn rewritten(
             llama::llama_log_set(Some(quiet), ptr::null_mut());
             llama::llama_backend_init();
             let mut params = llama::llama_model_quantize_default_params();
-            change(&mut params);
+            params.ftype = llama::LLAMA_FTYPE_ALL_F32;
+            params.allow_requantize = true;
             llama::llama_model_quantize(from.as_ptr(), to.as_ptr(), &params)
         };
         assert_eq!(code, 0, "llama.cpp writes {}", unfinished.display());
