@@ -276,8 +276,8 @@ fn leave_what_reaches_the_model(document: &mut Value) {
     assert!((10..all).contains(&paths.len()), "{:?}", paths.keys());
 }
 
-/// Leaves of requests' parameters those that have other values here than where the model is reached, and, with one
-/// message, those without which no request is one. No such model is there, so that none of it is taken.
+/// Leaves of requests' parameters those that have other values here than where the model is reached, and those without
+/// which no request is one.
 fn leave_what_differs(document: &mut Value) {
     let schemas = document["components"]["schemas"].as_object_mut();
     let parameters = schemas.expect("schemas").iter_mut();
@@ -304,21 +304,6 @@ fn leave_what_differs(document: &mut Value) {
         }
     }
     assert!(removed > 50, "{removed} of the parameters are left out");
-    // Whatever else may be said is said there.
-    let schemas = &mut document["components"]["schemas"];
-    let a_message = json!({"type": "object", "required": ["role", "content"],
-        "properties": {"role": {"enum": ["user"]}, "content": {"enum": ["a"]}}});
-    let messages = json!({"type": "array", "minItems": 1, "items": a_message});
-    for (name, said, value) in [
-        ("ChatParameters", "messages", &messages),
-        ("OllamaChatParameters", "messages", &messages),
-        ("ConversationParameters", "messages", &messages),
-        ("ContextParameters", "input", &json!({"enum": ["a"]})),
-    ] {
-        let what = &mut schemas[name]["properties"][said];
-        assert!(what.is_object(), "{said} of {name}");
-        *what = value.clone();
-    }
 }
 
 /// The paths that reach the model have their fields tried one by one in the other test, with a model that is there:
