@@ -211,7 +211,8 @@ fn busiest_first(threads: &mut [(String, Spent)]) {
 
 /// `None` once it has gone. Where the scheduler keeps no count the thread's ticks are taken.
 fn spent_by_thread(folder: &Path) -> Option<Spent> {
-    let Ok(counts) = fs::read_to_string(folder.join("schedstat")) else {
+    let counts = fs::read_to_string(folder.join("schedstat")).ok();
+    let Some(counts) = counts.filter(|counts| !counts.starts_with("0 ")) else {
         let seconds = seconds_of(folder.join("stat").to_str()?)?;
         let turns = None;
         return Some(Spent { seconds, turns });

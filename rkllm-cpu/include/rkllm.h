@@ -207,7 +207,9 @@ typedef struct {
 
 /* Valid, with all it points to, only inside the callback. */
 typedef struct {
-    const char *text; /* in NORMAL never NULL for a sequence that runs, but may be empty; else may be */
+    /* In NORMAL never NULL for a single sequence that runs, but may be empty; among several NULL inside a
+     * character; else may be. */
+    const char *text;
     int32_t token_id;
     RKLLMResultLastHiddenLayer last_hidden_layer;
     RKLLMResultLogits logits;

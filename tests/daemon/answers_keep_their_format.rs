@@ -17,25 +17,22 @@ fn keep_and_end(daemon: &Daemon, schemas: &[Value]) {
 
 #[test]
 fn the_real_model_keeps_to_schemas_that_it_would_not_keep_to() {
-    keep_and_end(&Setup::new().demo_model(MODEL).start(), &schemas());
-}
-
-/// It keeps to formats that it is not told of, too; a prompt that tells of one takes longer than the answer.
-fn told_of_no_format() -> Daemon {
-    let setup = Setup::new().demo_model(MODEL);
-    setup.settings("constraints.show-format = false").start()
+    let daemon = Setup::new().demo_model(MODEL).start();
+    keep_and_end(&daemon, &schemas());
 }
 
 #[test]
 fn the_real_model_keeps_to_schemas_of_real_functions() {
-    keep_and_end(&told_of_no_format(), &schemas_of_tools(24));
+    let daemon = Setup::new().demo_model(MODEL).start();
+    keep_and_end(&daemon, &schemas_of_tools(24));
 }
 
 #[test]
 fn the_real_model_keeps_to_schemas_that_are_made_at_random() {
+    let daemon = Setup::new().demo_model(MODEL).start();
     let mut random = fastrand::Rng::with_seed(13);
     let schemas = Vec::from_iter((0..24).map(|_| generated::schema(&mut random, 120)));
-    keep_and_end(&told_of_no_format(), &schemas);
+    keep_and_end(&daemon, &schemas);
 }
 
 #[test]

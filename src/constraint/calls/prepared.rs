@@ -61,10 +61,9 @@ impl Calls<'_> {
             Some(parameters) => {
                 let mut keywords = parameters.clone();
                 let combines = ["$ref", "anyOf", "oneOf", "allOf", "type"];
-                if !combines
-                    .iter()
-                    .any(|keyword| keywords.contains_key(*keyword))
-                {
+                let is_there =
+                    |keyword: &&str| keywords.get(*keyword).is_some_and(|it| !it.is_null());
+                if !combines.iter().any(is_there) {
                     keywords.insert("type".to_owned(), json!("object"));
                 }
                 Value::Object(keywords)

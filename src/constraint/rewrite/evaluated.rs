@@ -26,7 +26,7 @@ impl Evaluated {
         let Value::Object(keywords) = schema else {
             return;
         };
-        let of = |keyword: &str| keywords.get(keyword);
+        let of = |keyword: &str| keywords.get(keyword).filter(|value| !value.is_null());
         let names = |keyword: &str| {
             let named = of(keyword).and_then(Value::as_object);
             named.into_iter().flat_map(Map::keys).cloned()

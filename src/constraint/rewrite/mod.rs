@@ -184,7 +184,9 @@ fn named(read: &mut Keywords, root: &Root<'_>, unsaid: &mut Vec<Unsaid>) {
         .and_then(|place| found(root.0, place))
         .unwrap_or(&names);
     // Every name is a text.
-    let is_text = |(rule, kind): (&String, &Value)| rule == "type" && kind == "string";
+    let is_text = |(rule, value): (&String, &Value)| {
+        is_annotation(rule) || (rule == "type" && value == "string")
+    };
     if names
         .as_object()
         .is_some_and(|rules| rules.iter().all(is_text))
@@ -241,6 +243,11 @@ fn named(read: &mut Keywords, root: &Root<'_>, unsaid: &mut Vec<Unsaid>) {
     );
 }
 
+/// What a reference leads to has some.
+fn is_annotation(keyword: &str) -> bool {
+    ["description", "title"].contains(&keyword)
+}
+
 /// What names of properties are kept to.
 enum Names {
     Pattern(String),
@@ -253,8 +260,7 @@ impl Names {
         let keywords = schema.as_object()?;
         let rules = keywords.iter().filter(|(name, value)| match name.as_str() {
             "type" => *value != "string",
-            // What a reference leads to has its annotations.
-            name => !["description", "title"].contains(&name),
+            name => !is_annotation(name),
         });
         let rules: Vec<(&str, &Value)> = rules.map(|(name, rule)| (name.as_str(), rule)).collect();
         let length = |value: &Value| value.as_u64();

@@ -58,6 +58,10 @@ fn each_keyword_is_said_by_others() {
         ),
         // As zod and pydantic write them.
         (
+            json!({"propertyNames": {"$ref": "#/$defs/C"}, "$defs": {"C": {"type": "string", "title": "C"}}}),
+            json!({"$defs": {"C": {"type": "string", "title": "C"}}}),
+        ),
+        (
             json!({"propertyNames": {"type": "string"}, "additionalProperties": {"type": "number"}}),
             json!({"additionalProperties": {"type": "number"}}),
         ),

@@ -263,6 +263,9 @@ fn shaped(of: &Json, shape: Shape, is_json: bool) -> Value {
                 let value = match value {
                     Some(value) if shape == Shape::Property && *key == "type" => types(value),
                     Some(value) => shaped(value, inner(key), false),
+                    None if shape == Shape::Property && *key == "type" => {
+                        types(&Json::Array(Vec::new()))
+                    }
                     None => absent(key),
                 };
                 Member {

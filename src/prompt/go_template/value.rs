@@ -181,6 +181,7 @@ impl Value {
             Self::Float(number) => to.plain(&float(*number)),
             Self::Text(text) => to.text(text),
             Self::List(list) if list.is_single_type() => list.items()[0].write(to),
+            Self::List(list) if list.are_types && list.range.is_empty() => Ok(()),
             Self::List(list) if list.is_json => self.json(to),
             Self::Map(map) if map.is_json => self.json(to),
             Self::List(list) => {
