@@ -19,9 +19,10 @@ const OF_OBJECTS: [&str; 7] = [
     "type",
 ];
 
-pub fn close(schema: &mut Value) {
+/// `closes_empty`: also objects within others that name no property, which else may have any.
+pub fn close(schema: &mut Value, closes_empty: bool) {
     if !is_put_together(schema) {
-        close_within(schema, true, true);
+        close_within(schema, true, true, closes_empty);
     }
 }
 
@@ -55,7 +56,7 @@ fn schemas(keywords: &Map<String, Value>) -> impl Iterator<Item = &Value> {
 }
 
 /// `is_whole`: nothing around it says more of the same instance. `is_root`: nothing is around it.
-fn close_within(schema: &mut Value, is_whole: bool, is_root: bool) {
+fn close_within(schema: &mut Value, is_whole: bool, is_root: bool, closes_empty: bool) {
     let Value::Object(keywords) = schema else {
         return;
     };
@@ -65,9 +66,8 @@ fn close_within(schema: &mut Value, is_whole: bool, is_root: bool) {
     let combines = keywords
         .keys()
         .any(|keyword| COMBINES.contains(&keyword.as_str()));
-    // Within others an object that names no property may have any.
     let names = keywords.get("properties").and_then(Value::as_object);
-    let names_some = is_root || names.is_some_and(|names| !names.is_empty());
+    let names_some = is_root || closes_empty || names.is_some_and(|names| !names.is_empty());
     if is_whole && !combines && names_some && can_be_closed(keywords) {
         keywords.insert("additionalProperties".to_owned(), Value::Bool(false));
     }
@@ -80,15 +80,15 @@ fn close_within(schema: &mut Value, is_whole: bool, is_root: bool) {
             (Some(Holds::Value) | None, _) => {}
             (Some(Holds::Named | Holds::NamedOrNames), Value::Object(schemas)) => {
                 for schema in schemas.values_mut() {
-                    close_within(schema, is_whole, false);
+                    close_within(schema, is_whole, false, closes_empty);
                 }
             }
             (Some(_), Value::Array(schemas)) => {
                 for schema in schemas {
-                    close_within(schema, is_whole, false);
+                    close_within(schema, is_whole, false, closes_empty);
                 }
             }
-            (Some(_), schema) => close_within(schema, is_whole, false),
+            (Some(_), schema) => close_within(schema, is_whole, false, closes_empty),
         }
     }
 }
@@ -118,7 +118,7 @@ mod tests {
 
     fn closed(schema: &Value) -> Value {
         let mut closed = schema.clone();
-        close(&mut closed);
+        close(&mut closed, false);
         closed
     }
 
@@ -156,5 +156,8 @@ mod tests {
         ] {
             assert_eq!(closed(&open), open);
         }
+        let mut empty = json!({"items": {"properties": {}}});
+        close(&mut empty, true);
+        assert_eq!(empty["items"]["additionalProperties"], json!(false));
     }
 }

@@ -260,9 +260,15 @@ impl Follower {
                     said.drain(..said.len().saturating_sub(kept));
                     return Ok(());
                 };
-                let rest = said[found + closer.len()..].trim_ascii_start().to_vec();
+                let rest = said[found + closer.len()..].to_vec();
                 self.stage = Stage::Answer;
-                self.answers(&rest, None)
+                // Of a text that was made before, without its tokens, white space may be the answer's.
+                let most = rest.len() - rest.trim_ascii_start().len();
+                let least = if id.is_some() { most } else { 0 };
+                let goes_on =
+                    |from: &usize| self.goes_on_with(&[Said::Bytes(rest[*from..].to_vec())]);
+                let from = (least..most).find(goes_on).unwrap_or(most);
+                self.answers(&rest[from..], None)
             }
         }
     }

@@ -171,7 +171,7 @@ fn fitted(schema: &Value, strict: bool, limits: &Limits) -> Result<Json, Unenfor
         not_kept.push(fault);
     }
     let mut closed = schema.clone();
-    closing::close(&mut closed);
+    closing::close(&mut closed, false);
     if trial.takes(&closed).is_ok() {
         schema = closed;
     }

@@ -98,14 +98,16 @@ impl Calls<'_> {
         };
         let takes = |schema: &Value| self.takes(&[of(schema.clone())]);
         let mut closed = schema.clone();
-        closing::close(&mut closed);
+        // In other forms no account is kept of keys, and not of all texts that end a value.
+        let closes_empty = !self.is_json();
+        closing::close(&mut closed, closes_empty);
         if takes(&closed).is_err() {
             if takes(&any_arguments()).is_err() {
                 return self.cannot_be_called(tool);
             }
             faults.extend(self.cut_down(&mut schema, &mut moved, tool, &takes));
             closed = schema.clone();
-            closing::close(&mut closed);
+            closing::close(&mut closed, closes_empty);
         }
         if takes(&closed).is_ok() {
             schema = closed;

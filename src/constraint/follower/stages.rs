@@ -182,7 +182,7 @@ impl Follower {
     }
 
     /// Whether the grammar begins so.
-    fn goes_on_with(&self, said: &[Said]) -> bool {
+    pub(super) fn goes_on_with(&self, said: &[Said]) -> bool {
         let tokens: Vec<u32> = said
             .iter()
             .flat_map(|part| match part {

@@ -172,6 +172,13 @@ fn a_thought_is_free_and_the_answer_behind_it_is_not() {
     );
     let mut resumed = follower(&wanted, thought(true), b"well</think>\n\ntr");
     assert_eq!(allowed(&mut resumed, &[]), Some(vec![i32::from(b'u')]));
+    // White space that the text may begin with is its own.
+    let begins_so = Wanted::Regex("  y".to_owned());
+    for begun in ["well</think>  ", "well</think>\n  "] {
+        let mut resumed = follower(&begins_so, thought(true), begun.as_bytes());
+        let next = allowed(&mut resumed, &[]);
+        assert_eq!(next, Some(vec![i32::from(b'y')]), "{begun:?}");
+    }
 }
 
 #[test]
