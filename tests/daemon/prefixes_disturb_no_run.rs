@@ -164,6 +164,8 @@ fn a_death_in_company_is_no_strike_against_a_save() {
     let daemon = Setup::new()
         .scenario("m", &scenario)
         .model_file("m", "model.toml", manifest)
+        // What was not kept, and why.
+        .settings("log.filter = \"info,rkllmd::supervisor::prefixes=debug\"")
         .start();
     let body = completion(
         "m",
