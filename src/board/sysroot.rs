@@ -37,7 +37,12 @@ impl Sysroot {
 
     /// What a file says, without the space around it; absent where it cannot be read.
     pub fn text(&self, path: &str) -> Option<String> {
-        let text = regular_file::read_text(&self.path(path), LIMIT_BYTES).ok()?;
+        self.text_within(path, LIMIT_BYTES)
+    }
+
+    /// The same, of a file that may be longer than others.
+    pub fn text_within(&self, path: &str, most_bytes: u64) -> Option<String> {
+        let text = regular_file::read_text(&self.path(path), most_bytes).ok()?;
         Some(text.trim_matches(['\0', ' ', '\n', '\t']).to_owned())
     }
 

@@ -10,6 +10,8 @@ use super::{Check, Patient};
 
 const TCP6: &str = "/proc/net/tcp6";
 const TABLES: [&str; 2] = ["/proc/net/tcp", TCP6];
+/// A line of 150 bytes for each socket, those of connections and of what was one a minute ago included.
+const MOST_BYTES_OF_TABLE: u64 = 16 << 20;
 /// State of a socket that listens, in the kernel's tables.
 const LISTENS: &str = "0A";
 /// Whose listening is the daemon's own: systemd's is for it, as rkllmd.socket has it.
@@ -94,7 +96,7 @@ pub(super) fn listeners(patient: &Patient) -> Check {
     }
     let mut listening = Vec::new();
     for table in TABLES {
-        match sysroot.text(table) {
+        match sysroot.text_within(table, MOST_BYTES_OF_TABLE) {
             Some(table) => listening.extend(table.lines().filter_map(Listening::parse)),
             // A kernel without IPv6.
             None if table == TCP6 && !sysroot.has(table) => {}
