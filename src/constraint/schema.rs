@@ -281,9 +281,9 @@ mod tests {
     fn annotations_go_and_names_stay() {
         let schema = json!({
             "title": "T", "default": 1, "discriminator": {"propertyName": "x"}, "x-own": true,
-            "type": "object",
-            "properties": {"title": {"type": "string", "format": "of-our-own", "examples": []}},
-            "definitions": {"not": {"const": {"not": 1}}},
+            "type": "object", "required": null,
+            "properties": {"title": {"type": "string", "format": "of-our-own", "examples": [], "enum": null}},
+            "definitions": {"not": {"const": {"not": 1}}, "nothing": {"const": null}},
         });
         let prepared = prepare(&schema, 8).expect("it is a schema");
         assert_eq!(
@@ -291,7 +291,7 @@ mod tests {
             json!({
                 "type": "object",
                 "properties": {"title": {"type": "string"}},
-                "definitions": {"not": {"const": {"not": 1}}},
+                "definitions": {"not": {"const": {"not": 1}}, "nothing": {"const": null}},
             })
         );
         assert!(prepared.not_kept.is_empty());
