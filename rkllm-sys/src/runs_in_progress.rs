@@ -14,11 +14,9 @@ use std::collections::BTreeMap;
 use std::ffi::{c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Looked at with each token, by all runs beside each other: one whose thread loses its core there holds up no
-/// other's token.
-static RUNS: RwLock<BTreeMap<RunId, Arc<Run>>> = RwLock::new(BTreeMap::new());
+static RUNS: Mutex<BTreeMap<RunId, Arc<Run>>> = Mutex::new(BTreeMap::new());
 static LATE_CALLBACKS: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
@@ -58,7 +56,7 @@ pub(crate) fn enter(
     control: ControlHandle,
     sink: Box<dyn ResultSink>,
 ) -> Result<Entry, CallError> {
-    let mut runs = change_runs();
+    let mut runs = lock(&RUNS);
     if runs.contains_key(&id) {
         return Err(CallError::RunIdInUse { run: id });
     }
@@ -86,7 +84,7 @@ impl Entry {
 
     /// Waits for a result that is being received on another thread.
     fn close(&self) -> Receiver {
-        change_runs().remove(&self.0.id);
+        lock(&RUNS).remove(&self.0.id);
         std::mem::replace(&mut *lock(&self.0.receiver), Receiver::Closed)
     }
 }
@@ -94,7 +92,7 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         // After `leave` the number may be another run's already.
-        let mut runs = change_runs();
+        let mut runs = lock(&RUNS);
         if runs
             .get(&self.0.id)
             .is_some_and(|run| Arc::ptr_eq(run, &self.0))
@@ -116,7 +114,7 @@ pub(crate) unsafe extern "C" fn on_result(
     userdata: *mut c_void,
     state: LLMCallState,
 ) -> c_int {
-    let run = run_of(userdata);
+    let run = RunId::new(userdata.addr() as u64).and_then(|id| lock(&RUNS).get(&id).cloned());
     let delivered = run
         .filter(|_| !IN_SINK.get())
         // SAFETY: passed on from the caller; the run's mode is the one the library was given.
@@ -138,7 +136,7 @@ pub(crate) unsafe extern "C" fn on_logprobs(
     top: *const RKLLMTokenLogprob,
     n_top: usize,
 ) {
-    let run = run_of(userdata);
+    let run = RunId::new(userdata.addr() as u64).and_then(|id| lock(&RUNS).get(&id).cloned());
     let delivered = run.filter(|_| !IN_SINK.get()).and_then(|run| {
         run.with_sink(|sink| {
             // SAFETY: passed on from the caller. The view ends with this closure, inside the callback.
@@ -235,44 +233,7 @@ fn message_of(payload: &(dyn Any + Send)) -> String {
     }
 }
 
-/// `None`: none that goes on has this number.
-fn run_of(userdata: *mut c_void) -> Option<Arc<Run>> {
-    let id = RunId::new(userdata.addr() as u64)?;
-    let runs = RUNS.read().unwrap_or_else(PoisonError::into_inner);
-    runs.get(&id).cloned()
-}
-
-fn change_runs() -> RwLockWriteGuard<'static, BTreeMap<RunId, Arc<Run>>> {
-    RUNS.write().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// The tables here are whole after every statement, so a panic elsewhere leaves nothing broken.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::ptr;
-    use std::sync::mpsc::channel;
-    use std::thread;
-    use std::time::Duration;
-
-    use super::*;
-
-    #[test]
-    fn a_callback_that_looks_for_its_run_holds_up_no_other() {
-        let looks = RUNS.read().expect("nothing panicked");
-        let (returned, has_returned) = channel();
-        let other = thread::spawn(move || {
-            let userdata = ptr::without_provenance_mut(1);
-            // SAFETY: there is no run, so that the result is not looked at.
-            let code = unsafe { on_result(ptr::null_mut(), userdata, LLMCallState::default()) };
-            let _ = returned.send(code);
-        });
-        let code = has_returned.recv_timeout(Duration::from_secs(60));
-        drop(looks);
-        assert_eq!(code, Ok(Flow::Continue.code(false)));
-        other.join().expect("it ends");
-    }
 }
